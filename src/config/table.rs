@@ -296,6 +296,10 @@ section! {
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
         /// How long a call may take that tells of its progress, if that differs from `edge.progress_max_ms`.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
+        /// How long its clients wait for an answer that do not say so (`X-Request-Timeout`, `grpc-timeout`): the time-out that
+        /// is usual among them, such as 5 s for the OpenAI Agents SDK and 60 s for the TypeScript SDK. A call is cut a twentieth
+        /// before that is over, at least 50 ms and at most 1 s, so that its caller gets an answer that it can act on.
+        client_timeout_ms: Option<Millis> = unset in 100..=86_400_000, live, like "60s";
         /// What becomes of calls while others fail, if that differs from `edge.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the

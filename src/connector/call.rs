@@ -289,7 +289,8 @@ impl UpstreamWork {
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
         let to = Asked::new(to, upstream.is_acknowledged());
-        let of_agents = context.is_agents().then_some(self.agents.guard.deadline.first_byte_timeout);
+        let now = context.core.core.turn_time();
+        let of_agents = context.is_agents().then(|| self.agents.guard.deadline.first_byte_timeout(now));
         self.agents.listing.expect(served.learns(request.head()));
         let mut hooks;
         let relayed = {
@@ -333,7 +334,7 @@ impl UpstreamWork {
         (end.has_begun, end.keeps) = (has_begun, keeps);
         if let Err(error) = result {
             if error == RelayError::Late {
-                self.agents.guard.deadline.on_cut();
+                self.agents.guard.deadline.on_cut(context.core.core.now());
             }
             if let Some(why) = upstream_fault(&error) {
                 upstream.log_fault(&why);
@@ -414,10 +415,10 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         }
         let deadline = &mut self.work.guard.deadline;
         let (call, tunnel) = (label.call(), core.connector.settings.tunnel.as_str());
+        deadline.on_cut(core.core.now());
         let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
             deadline.report(call, tunnel, route.name.as_str())
         })?;
-        deadline.on_cut();
         Some(report.event(CallFailure::Deadline, label.rpc_id()?))
     }
 

@@ -14,7 +14,7 @@ use crate::exchange::{CallFailure, CallReport, HeadReadError, Refusal, check_req
 use crate::latency::{CallPhases, CallRecord, ConnectorTimes, Phase, Stage, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{CallGuard, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
+use crate::serve::{CallGuard, Ended, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
 use crate::wire::mcp::Call;
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
@@ -136,7 +136,7 @@ impl StreamCalls<'_> {
         if host.is_some() && ended == Some(Ok(())) && work.agents.guard.deadline.was_cut() {
             ended = Some(Err(CallFailure::Deadline));
         }
-        record(*context, request, *host, &end, ended, &mut work.agents.guard);
+        record(*context, request, *host, &end, ended, &work.agents.guard);
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
             None => return Next::Leave(Leave::GivenUp),
@@ -155,11 +155,10 @@ impl StreamCalls<'_> {
         let StreamCalls { context, host, .. } = self;
         let core = context.core;
         let mut timing = Vec::new();
-        let times = ConnectorTimes { connector: core.core.now() - request.began(), ..ConnectorTimes::default() };
-        connector_timing(&times, &mut timing);
+        let end = CallEnd::new(request.began());
+        connector_timing(&end.stamps.times(&core.core), &mut timing);
         let keep = request.fail(CallFailure::BreakerOpen, Some(&report), &timing, !core.is_draining()).await;
-        let (end, ended) = (CallEnd::new(request.began()), Some(Err(CallFailure::BreakerOpen)));
-        record(*context, request, *host, &end, ended, &mut CallGuard::default());
+        record(*context, request, *host, &end, Some(Err(CallFailure::BreakerOpen)), &CallGuard::default());
         if keep { Next::Keep } else { Next::Close }
     }
 
@@ -243,7 +242,7 @@ fn record(
     host: Option<&Hostname>,
     end: &CallEnd,
     ended: Option<Result<(), CallFailure>>,
-    guard: &mut CallGuard,
+    guard: &CallGuard,
 ) {
     let core = context.core;
     let keeps = core.figures.calls.borrow().is_on();
@@ -255,7 +254,6 @@ fn record(
         .answered(stamps.status(), stamps.is_event_stream());
     let (outcome, now) = (outcome_of(ended), core.core.turn_time());
     let kept = keeps.then(|| context.kept(request.head()).with_phases(&phases));
-    let in_force = guard.deadline.enforced().filter(|_| host.is_some()).map(|deadline| (deadline, false));
     let counted = host.and_then(|host| {
         let call = request.label()?.call();
         let mut recorder = core.figures.recorder.borrow_mut();
@@ -263,10 +261,12 @@ fn record(
             let method = call.method().unwrap_or(call.kind().name());
             let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
             recorder.record(label, &phases, outcome);
-            (label, guard.end(&guarded(route, call), label, &mut recorder, (&phases, outcome), now))
+            let ended = Ended { label, phases: &phases, outcome, is_opened: true };
+            (label, guard.end(&guarded(route, call), ended, &mut recorder, now))
         })
     });
     let Some(kept) = kept else { return };
+    let in_force = guard.deadline.enforced().filter(|_| host.is_some()).map(|deadline| (deadline, false));
     let (deadline, missed) = counted.and_then(|(_, judged)| judged).or(in_force).unzip();
     let failure = ended.and_then(Result::err).filter(|failure| *failure != CallFailure::Cancelled);
     let kept = CallRecord {

@@ -104,8 +104,8 @@ enum Exchanged {
 
 impl CallWork {
     /// How the call has ended.
-    fn ending(&mut self, outcome: Outcome) -> Ending<'_> {
-        Ending { notes: &self.notes, guard: Some(&mut self.guard), own: None, outcome }
+    fn ending(&self, outcome: Outcome) -> Ending<'_> {
+        Ending { notes: &self.notes, guard: Some(&self.guard), own: None, outcome }
     }
 }
 
@@ -204,8 +204,7 @@ impl AgentCalls<'_> {
         }
         let mut stamps = EdgeStamps::new(request.began());
         let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
-        let settings = &core.edge.settings;
-        let needs_label = route.own.needs_label(&settings.deadlines, &settings.breaker);
+        let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
         if needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
             let host = request.head().host().unwrap_or_default();
@@ -217,24 +216,11 @@ impl AgentCalls<'_> {
             }
             moves = Moves::spent();
         }
-        self.work.guard.begin(&route.own.terms(&settings.deadlines, None));
-        if let Some(call) = request.label().filter(|_| needs_label).map(|label| label.call()) {
-            let guarded = guarded(&core, route, call);
-            let begun = {
-                let mut recorder = core.figures.recorder.borrow_mut();
-                self.work.guard.begin_labelled(&guarded, &mut recorder, core.core.turn_time())
-            };
-            if let Err(held_back) = begun {
-                let report = held_back.report(call, route.tunnel.as_str(), route.name.as_str());
-                let failed = (CallFailure::BreakerOpen, Some(report));
-                // In a box, so that other calls do not have its size.
-                return Box::pin(fail_with(&core, request, route, None, &stamps, &mut self.work, failed)).await;
-            }
+        if let Some(report) = self.begin_guard(request, route, needs_label) {
+            let failed = Box::new(Failed { failure: CallFailure::BreakerOpen, report: Some(report) });
+            // In a box, so that other calls do not have its size.
+            return Box::pin(fail_with(&core, request, route, None, &stamps, &self.work, failed)).await;
         }
-        let seal = match route.traffic {
-            Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
-            Traffic::Plain | Traffic::Passthrough => None,
-        };
         // Why the first connector has not passed the call on.
         let mut refused = None;
         self.work.again = Again::default();
@@ -244,6 +230,10 @@ impl AgentCalls<'_> {
                 Box::pin(core.core.sleep(std::mem::take(&mut self.work.again.pause))).await;
             }
             let host = request.head().host().unwrap_or_default();
+            let seal = match route.traffic {
+                Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
+                Traffic::Plain | Traffic::Passthrough => None,
+            };
             let target = CallTarget { route, host, seal, peer: None, bond, moves, call: self.work.notes.number };
             self.work.notes.opens(core.core.turn_time());
             // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
@@ -254,7 +244,7 @@ impl AgentCalls<'_> {
                     // The failure that the first connector reported is more useful than the lack of another one.
                     self.work.notes.on_opened(core.core.turn_time());
                     let failure = refused.unwrap_or(failure);
-                    return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
+                    return fail(&core, request, route, None, &stamps, &self.work, failure).await;
                 }
                 Err(not_opened) => {
                     let (failure, other) = match not_opened {
@@ -267,7 +257,7 @@ impl AgentCalls<'_> {
                     self.work.notes.on_opened(core.core.turn_time());
                     if !may || !self.again(&core, request, route) {
                         let failure = refused.unwrap_or(failure);
-                        return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
+                        return fail(&core, request, route, None, &stamps, &self.work, failure).await;
                     }
                     if let Some(connector) = other {
                         self.work.notes.on_not_passed_on(failure, connector);
@@ -298,7 +288,7 @@ impl AgentCalls<'_> {
                     self.work.notes.on_not_passed_on(failure, connector);
                     if !self.again(&core, request, route) {
                         let usage = Some(&*opened.usage);
-                        return fail(&core, request, route, usage, &stamps, &mut self.work, failure).await;
+                        return fail(&core, request, route, usage, &stamps, &self.work, failure).await;
                     }
                     // Once a part of the body was read, the connection cannot go to another core.
                     (refused, moves, self.work.again.has_begun) = (Some(failure), Moves::spent(), true);
@@ -312,16 +302,43 @@ impl AgentCalls<'_> {
 
     /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
     fn again(&mut self, core: &EdgeCore, request: &impl Request, route: &Route) -> bool {
-        let spent = core.core.turn_time() - request.began();
         // A GET waits for events, for as long as the agent does.
-        let left = (request.head().method() != Method::Get)
-            .then(|| self.work.guard.deadline.first_byte_timeout.saturating_sub(spent));
+        let left = (request.head().method() != Method::Get).then(|| {
+            let now = core.core.turn_time();
+            self.work.guard.deadline.first_byte_timeout(now).saturating_sub(now - request.began())
+        });
         let again = core.links.again(&route.tunnel, &mut self.work.again.retries, left);
         match again {
             Ok(pause) => self.work.again.pause = pause,
             Err(_) => Counters::add(&core.edge.counters.calls_move_denied),
         }
         again.is_ok()
+    }
+
+    /// Starts the guard of a call. Returns what is told of the call if it is held back.
+    fn begin_guard(&mut self, request: &mut impl Request, route: &Route, is_labelled: bool) -> Option<CallReport> {
+        let (core, guard) = (&self.caller.core, &mut self.work.guard);
+        guard.begin(&route.own.terms(&core.edge.settings.deadlines, None));
+        self.bound_by_caller(request, route);
+        let (core, guard) = (&self.caller.core, &mut self.work.guard);
+        let call = request.label().filter(|_| is_labelled)?.call();
+        let mut recorder = core.figures.recorder.borrow_mut();
+        let begun = guard.begin_labelled(&guarded(core, route, call), &mut recorder, core.core.turn_time());
+        Some(begun.err()?.report(call, route.tunnel.as_str(), route.name.as_str()))
+    }
+
+    /// Notes how long the agent waits for its answer, if it or its route says so. A GET waits for events.
+    fn bound_by_caller(&mut self, request: &impl Request, route: &Route) {
+        if request.head().method() != Method::Post {
+            return;
+        }
+        let said = request.head().caller_timeout().unwrap_or_else(|_| {
+            Counters::add(&self.caller.core.edge.counters.caller_timeouts_malformed);
+            None
+        });
+        if let Some(waits) = said.or(route.own.client_timeout) {
+            self.work.guard.deadline.bound_by_caller(request.began(), waits);
+        }
     }
 
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
@@ -362,14 +379,15 @@ impl AgentCalls<'_> {
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
             next_hop.replay = replay.as_deref_mut();
-            next_hop.first_byte_timeout = (!waits_for_events).then_some(hooks.work.guard.deadline.first_byte_timeout);
+            next_hop.first_byte_timeout =
+                (!waits_for_events).then(|| hooks.work.guard.deadline.first_byte_timeout(core.core.turn_time()));
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
         let is_refused = work.is_refused;
         if result == Err(RelayError::Late) {
-            work.guard.deadline.on_cut();
+            work.guard.deadline.on_cut(core.core.now());
         }
         let ended = result.map_err(Ended::of);
         if let Err(Ended::Failed { failure, .. }) = ended
@@ -561,8 +579,8 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
         let tables = self.core.tables.get();
         let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
+        self.work.guard.deadline.on_cut(self.core.core.now());
         let report = self.work.guard.deadline.report(label.call(), route.tunnel.as_str(), route.name.as_str());
-        self.work.guard.deadline.on_cut();
         let id = label.rpc_id()?;
         Some(report.event(CallFailure::Deadline, id))
     }
@@ -602,23 +620,29 @@ async fn refuse_unlabelled(
     Next::Close
 }
 
+/// Why a call got no answer from its upstream, and what is told of it besides. In a box, as few calls need it.
+struct Failed {
+    failure: CallFailure,
+    report: Option<CallReport>,
+}
+
 /// Answers a call that got no answer from its upstream.
-async fn fail(
+fn fail(
     core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
-    work: &mut CallWork,
+    work: &CallWork,
     failure: CallFailure,
-) -> Next<Leave> {
+) -> impl Future<Output = Next<Leave>> {
     // Without a stream the deadline has not begun.
     let cut = usage.map(|_| &work.guard.deadline).filter(|deadline| deadline.was_cut());
     let report = cut.and_then(|cut| {
         let call = request.label()?.call();
         call.method().map(|_| cut.report(call, route.tunnel.as_str(), route.name.as_str()))
     });
-    fail_with(core, request, route, usage, stamps, work, (failure, report)).await
+    fail_with(core, request, route, usage, stamps, work, Box::new(Failed { failure, report }))
 }
 
 /// The same, with what is told of the call.
@@ -628,15 +652,15 @@ async fn fail_with(
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
-    work: &mut CallWork,
-    (failure, report): (CallFailure, Option<CallReport>),
+    work: &CallWork,
+    failed: Box<Failed>,
 ) -> Next<Leave> {
     let phases = CallPhases::split(stamps.times(&core.core), None);
     let mut timing = Vec::new();
     server_timing(&phases, &mut timing);
-    let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
-    let own = Some(failure.own_answer(report.as_ref()));
-    record(core, request, route, usage, &phases, Ending { own, ..work.ending(failure.outcome()) });
+    let keep = request.fail(failed.failure, failed.report.as_ref(), &timing, !core.is_draining()).await;
+    let own = Some(failed.failure.own_answer(failed.report.as_ref()));
+    record(core, request, route, usage, &phases, Ending { own, ..work.ending(failed.failure.outcome()) });
     if keep { Next::Keep } else { Next::Close }
 }
 

@@ -12,14 +12,14 @@ use crate::latency::{
 };
 use crate::policy::LeftOut;
 use crate::route::Route;
-use crate::serve::{CallGuard, GuardedCall, Request};
+use crate::serve::{CallDeadline, CallGuard, Ended, GuardedCall, Request};
 use crate::wire::mcp::{self, Call, Era};
 
 /// How a call has ended.
 pub(super) struct Ending<'a> {
     pub(super) notes: &'a CallNotes,
     /// For what is learned of calls; none of a request that has not become a call.
-    pub(super) guard: Option<&'a mut CallGuard>,
+    pub(super) guard: Option<&'a CallGuard>,
     /// What the edge has answered itself.
     pub(super) own: Option<OwnAnswer>,
     pub(super) outcome: Outcome,
@@ -70,21 +70,25 @@ pub(super) fn record(
         let ended = EndedCall { call, arguments, answer: notes.answer, phases, outcome };
         add_to_task(core, route, task, &ended, now);
     }
-    let terms = || route.own.terms(&core.edge.settings.deadlines, call.tool());
-    // Without a stream the deadline has not begun.
-    let in_force = guard.as_ref().filter(|_| usage.is_some()).and_then(|guard| guard.deadline.enforced());
-    let judged =
-        guard.and_then(|guard| guard.end(&guarded(core, route, call), label, &mut recorder, (phases, outcome), now));
+    let judged = guard.and_then(|guard| {
+        let ended = Ended { label, phases, outcome, is_opened: usage.is_some() };
+        guard.end(&guarded(core, route, call), ended, &mut recorder, now)
+    });
     // A stream of events is meant to last: how long it did says nothing.
     let lasts = call.kind() == mcp::CallKind::Stream || method == mcp::LISTEN;
     let verdict = if lasts {
         SlowVerdict::Quick
     } else {
-        let usual = || recorder.deadline(label, &terms(), now).usual_max();
+        let usual = || {
+            let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
+            recorder.deadline(label, &terms, now).usual_max()
+        };
         core.figures.slow_calls.borrow_mut().judge(now, phases.took(), usual)
     };
     if let Some(kept) = kept {
-        let (deadline, missed) = judged.or(in_force.map(|deadline| (deadline, false))).unzip();
+        let deadline = guard.map(|guard| &guard.deadline).filter(|_| usage.is_some());
+        let in_force = deadline.and_then(CallDeadline::enforced).map(|deadline| (deadline, false));
+        let (deadline, missed) = judged.or(in_force).unzip();
         let kept = CallRecord {
             label: Some(label),
             connector: usage.map(LinkUsage::connector),

@@ -90,6 +90,7 @@ counters! {
         admission_denied, "Connections and calls that admission turned away";
         admission_dry_run, "Connections and calls that admission would turn away if it were enforced";
         answers_cut_at_close, "Connections of agents that were reset before they had taken all of their last answer";
+        caller_timeouts_malformed, "Requests whose X-Request-Timeout or grpc-timeout is malformed and was ignored";
         calls_limited, "Calls refused because their source has too many in flight";
         calls_move_denied, "Calls that a connector did not pass on and that were not sent to another one, because they had been or the retries had used up their budget";
         calls_moved, "Calls that a connector did not pass on and that were sent to another connector, or that left a link that stood still";

@@ -9,6 +9,8 @@ use crate::wire::http1::Answer;
 
 /// The code of the JSON-RPC error for a call that missed its deadline.
 const RPC_CODE_DEADLINE: i32 = -31_019;
+/// The code of the JSON-RPC error for a call whose caller would not have waited any longer.
+const RPC_CODE_CALLER_TIMEOUT: i32 = -31_021;
 
 /// What is told of one call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,17 @@ pub struct HeldBackCall<'a> {
     pub counts: CallCounts,
 }
 
+/// Where a limit for the time of a call comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitSource {
+    /// It follows from earlier calls.
+    Learned,
+    /// It is the setting `first_byte_timeout_ms`.
+    Setting,
+    /// The caller waits so long.
+    Caller,
+}
+
 /// A call that was cut because a limit for its time had passed.
 #[derive(Clone, Copy, Debug)]
 pub struct LateCall<'a> {
@@ -54,8 +67,8 @@ pub struct LateCall<'a> {
     pub tool: Option<&'a str>,
     /// The limit that passed.
     pub limit: Duration,
-    /// Whether the limit follows from earlier calls; if not, it is a setting.
-    pub is_learned: bool,
+    /// Where the limit comes from.
+    pub source: LimitSource,
     /// How long earlier calls took, if that is known.
     pub usual: Option<Usual>,
 }
@@ -64,14 +77,20 @@ impl CallReport {
     /// The report of a call that was cut.
     #[must_use]
     pub fn late(call: &LateCall<'_>) -> CallReport {
-        let LateCall { tunnel, route, method, tool, limit, is_learned, usual } = *call;
+        let LateCall { tunnel, route, method, tool, limit, source, usual } = *call;
         let subject = match tool {
             Some(tool) => format!("The tool '{tool}' did not answer"),
             None => format!("The server did not answer '{method}'"),
         };
-        let known = match usual {
-            Some(usual) if is_learned => format!("usual: {}", text(usual.p50)),
+        let known = match (source, usual) {
+            (LimitSource::Caller, _) => "the caller waits no longer".to_owned(),
+            (LimitSource::Learned, Some(usual)) => format!("usual: {}", text(usual.p50)),
             _ => "first_byte_timeout_ms".to_owned(),
+        };
+        let (name, code) = match source {
+            LimitSource::Learned => ("deadline", Some((RPC_CODE_DEADLINE, "deadline"))),
+            LimitSource::Setting => ("first_byte_timeout_ms", None),
+            LimitSource::Caller => ("caller_timeout", Some((RPC_CODE_CALLER_TIMEOUT, "caller_timeout"))),
         };
         let message = format!(
             "{subject} within {} ({known}). It may have run. Do not repeat it; ask the user or use another way.",
@@ -79,13 +98,12 @@ impl CallReport {
         );
         let mut data = data_of(tunnel, route, method, tool);
         add(&mut data, "phase", &json("upstream"));
-        add(&mut data, "limit", &json(if is_learned { "deadline" } else { "first_byte_timeout_ms" }));
+        add(&mut data, "limit", &json(name));
         add(&mut data, "limit_ms", &limit.as_millis());
         if let Some(usual) = usual {
             add(&mut data, "p50_ms", &usual.p50.as_millis());
             add(&mut data, "p95_ms", &usual.p95.as_millis());
         }
-        let code = is_learned.then_some((RPC_CODE_DEADLINE, "deadline"));
         CallReport { code, message, data, retry_after_s: None }
     }
 
@@ -190,7 +208,7 @@ mod tests {
         method: "tools/call",
         tool: Some("sea\"rch"),
         limit: Duration::from_millis(3_260),
-        is_learned: true,
+        source: LimitSource::Learned,
         usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_173) }),
     };
 
@@ -219,7 +237,8 @@ mod tests {
 
     #[test]
     fn a_call_that_misses_a_setting_is_told_which() {
-        let error = error_of(&LateCall { is_learned: false, usual: None, limit: Duration::from_secs(120), ..LATE });
+        let error =
+            error_of(&LateCall { source: LimitSource::Setting, usual: None, limit: Duration::from_secs(120), ..LATE });
         assert_eq!(error["code"], CallFailure::Deadline.answer(None).rpc_code);
         assert!(error["message"].as_str().unwrap().contains("within 120 s (first_byte_timeout_ms)"), "{error}");
         assert_eq!(error["data"]["limit"], "first_byte_timeout_ms");

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::exchange::{CallFailure, CallReport, HeadReadError, HeldBackCall, LateCall, Refusal};
+use crate::exchange::{CallFailure, CallReport, HeadReadError, HeldBackCall, LateCall, LimitSource, Refusal};
 use crate::latency::{BreakerScope, CallCounts, Refused, Usual};
 use crate::wire::http1::{Answer, BodyError, HeadError};
 
@@ -35,7 +35,7 @@ const LATE: LateCall<'_> = LateCall {
     method: "tools/call",
     tool: Some("search"),
     limit: Duration::from_millis(3_200),
-    is_learned: true,
+    source: LimitSource::Learned,
     usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
 };
 
@@ -152,6 +152,8 @@ fn page() -> String {
         if failure == CallFailure::Deadline {
             let report = CallReport::late(&LATE);
             call_row(&mut page, &mut rows, &report.refine(answer));
+            let report = CallReport::late(&LateCall { source: LimitSource::Caller, ..LATE });
+            call_row(&mut page, &mut rows, &report.refine(answer));
         }
     }
     let report = CallReport::late(&LATE);
@@ -161,7 +163,7 @@ fn page() -> String {
         page,
         "\nWhere a limit for the time of a call was reached, and its method is known, `data` says more:\n\n```json\n{example:#}\n```\n\n\
          `limit` is `deadline` for one that was learned from earlier calls of the tool, of which half took `p50_ms` and 95 % took\n\
-         `p95_ms` at the most; or `first_byte_timeout_ms`, the setting. `phase` is where the time went.\n"
+         `p95_ms` at the most; `first_byte_timeout_ms`, the setting; or `caller_timeout`, which the caller or `client_timeout_ms` has said. `phase` is where the time went.\n"
     )
     .unwrap();
     let report = CallReport::held_back(&HELD_BACK);

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::name::RouteName;
 use super::public_url::PublicUrl;
@@ -31,6 +32,8 @@ pub struct RouteOverrides {
     pub deadlines: DeadlineOverrides,
     /// When its calls are held back.
     pub breaker: BreakerOverrides,
+    /// How long its agents wait for an answer that do not say so themselves.
+    pub client_timeout: Option<Duration>,
     /// Those of single tools, where they differ.
     pub tools: Arc<[ToolOverrides]>,
     /// The URL by which agents call it.

@@ -3,15 +3,23 @@
 use std::time::Duration;
 
 use crate::base::{DeadlineTerms, Time};
-use crate::exchange::{CallReport, LateCall};
+use crate::exchange::{CallReport, LateCall, LimitSource};
 use crate::latency::{CallLimit, CallPhases, Deadline, DeadlineReason, Outcome, StatusClass, Wait, WaitEnd};
 use crate::wire::ProgressScan;
 use crate::wire::mcp::{self, Call, CallKind};
 
+/// A caller is answered this part of its time before that is over, in any case between these limits, but not before half of it:
+/// the answer has still to reach it.
+const CALLER_MARGIN_PART: u32 = 20;
+const CALLER_MARGIN_MIN: Duration = Duration::from_millis(50);
+const CALLER_MARGIN_MAX: Duration = Duration::from_secs(1);
+
 /// The deadline of the call under way, and how long that has been waited for. Kept from one call to the next.
 pub struct CallDeadline {
     /// How long the answer may take to begin.
-    pub first_byte_timeout: Duration,
+    first_byte_timeout: Duration,
+    /// When the caller has to be answered, and how long it waits.
+    caller: Option<(Time, Duration)>,
     /// The deadline, where it is enforced.
     enforced: Option<Deadline>,
     progress_max: Duration,
@@ -23,12 +31,15 @@ pub struct CallDeadline {
     longest: Duration,
     scan: ProgressScan,
     was_cut: bool,
+    /// Whether the call was cut because its caller would not have waited any longer.
+    is_of_caller: bool,
 }
 
 impl Default for CallDeadline {
     fn default() -> CallDeadline {
         CallDeadline {
             first_byte_timeout: Duration::MAX,
+            caller: None,
             enforced: None,
             progress_max: Duration::ZERO,
             began: Time::ZERO,
@@ -36,6 +47,7 @@ impl Default for CallDeadline {
             longest: Duration::ZERO,
             scan: ProgressScan::default(),
             was_cut: false,
+            is_of_caller: false,
         }
     }
 }
@@ -60,6 +72,18 @@ impl CallDeadline {
         self.enforced = Some(deadline);
     }
 
+    /// The caller began to wait at `since`, and waits so long. It is answered a little before, so that it gets the answer.
+    pub fn bound_by_caller(&mut self, since: Time, waits: Duration) {
+        let margin = (waits / CALLER_MARGIN_PART).clamp(CALLER_MARGIN_MIN, CALLER_MARGIN_MAX).min(waits / 2);
+        self.caller = Some((since + (waits - margin), waits));
+    }
+
+    /// How long the answer may take to begin, of a request that is sent `now`.
+    #[must_use]
+    pub fn first_byte_timeout(&self, now: Time) -> Duration {
+        self.caller.map_or(self.first_byte_timeout, |(until, _)| self.first_byte_timeout.min(until - now))
+    }
+
     /// When the request was handed to the next hop.
     pub(super) fn began(&self) -> Time {
         self.began
@@ -81,13 +105,22 @@ impl CallDeadline {
     /// When the call is cut, if it is to be.
     #[must_use]
     pub fn cuts_at(&self) -> Option<Time> {
-        let limit = self.enforced?.limit;
-        Some((self.progressed + limit).min(self.began + self.progress_max.max(limit)))
+        let of_deadline = self
+            .enforced
+            .map(|Deadline { limit, .. }| (self.progressed + limit).min(self.began + self.progress_max.max(limit)));
+        let of_caller = self.caller.map(|(until, _)| until);
+        of_deadline.into_iter().chain(of_caller).min()
     }
 
-    /// The call is cut, because a limit has passed.
-    pub fn on_cut(&mut self) {
+    /// The call is cut `now`, because a limit has passed.
+    pub fn on_cut(&mut self, now: Time) {
         self.was_cut = true;
+        self.is_of_caller = self.caller.is_some_and(|(until, _)| now >= until);
+    }
+
+    /// Whether the call was cut because its caller would not have waited any longer, which says nothing of the server.
+    pub(super) fn is_of_caller(&self) -> bool {
+        self.is_of_caller
     }
 
     /// Whether the call was cut.
@@ -105,16 +138,22 @@ impl CallDeadline {
     /// What is told of a call that was cut.
     #[must_use]
     pub fn report(&self, call: &Call, tunnel: &str, route: &str) -> CallReport {
-        let limit = self.enforced.map_or(self.first_byte_timeout, |deadline| deadline.limit);
         let is_learned =
             |deadline: &Deadline| matches!(deadline.reason, DeadlineReason::Learned | DeadlineReason::Floor);
+        let (limit, source) = match (self.caller.filter(|_| self.is_of_caller), self.enforced) {
+            (Some((_, waits)), _) => (waits, LimitSource::Caller),
+            (None, Some(deadline)) if is_learned(&deadline) => (deadline.limit, LimitSource::Learned),
+            (None, enforced) => {
+                (enforced.map_or(self.first_byte_timeout, |deadline| deadline.limit), LimitSource::Setting)
+            }
+        };
         CallReport::late(&LateCall {
             tunnel,
             route,
             method: call.method().unwrap_or_default(),
             tool: call.tool(),
             limit,
-            is_learned: self.enforced.as_ref().is_some_and(is_learned),
+            source,
             usual: self.enforced.and_then(|deadline| deadline.usual),
         })
     }
@@ -131,7 +170,7 @@ impl CallDeadline {
     ) -> Option<Wait> {
         let end = match outcome {
             Outcome::Ok if phases.status() == Some(StatusClass::Success) => WaitEnd::Answered,
-            Outcome::TimedOut if self.was_cut => WaitEnd::Cut,
+            Outcome::TimedOut if self.was_cut && !self.is_of_caller => WaitEnd::Cut,
             Outcome::TimedOut | Outcome::AgentGone | Outcome::AgentStalled => WaitEnd::GivenUp,
             _ => return None,
         };

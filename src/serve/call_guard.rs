@@ -1,5 +1,7 @@
 //! What guards a call: its deadline, and the breakers that may hold it back.
 
+use std::cell::Cell;
+
 use crate::base::{BreakerTerms, DeadlineTerms, GuardMode, Time};
 use crate::exchange::{CallReport, HeldBackCall};
 use crate::latency::{
@@ -15,7 +17,7 @@ pub struct CallGuard {
     /// How long the call may take.
     pub deadline: CallDeadline,
     /// The leave of its breakers, where they are enforced.
-    permit: Option<Permit>,
+    permit: Cell<Option<Permit>>,
 }
 
 /// A call that is held back by a breaker.
@@ -23,6 +25,19 @@ pub struct HeldBack {
     scope: BreakerScope,
     refused: Refused,
     counts: CallCounts,
+}
+
+/// How a call has ended.
+#[derive(Clone, Copy)]
+pub struct Ended<'a> {
+    /// The label under which it is counted.
+    pub label: LabelId,
+    /// Where its time went.
+    pub phases: &'a CallPhases,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether it was handed to the next hop, so that its deadline had begun.
+    pub is_opened: bool,
 }
 
 /// Which call, and where it goes.
@@ -42,7 +57,7 @@ impl CallGuard {
     /// Starts with a call of a route with these terms.
     pub fn begin(&mut self, terms: &DeadlineTerms) {
         self.deadline.begin(terms);
-        self.permit = None;
+        self.permit.set(None);
     }
 
     /// Starts with a call whose label is known.
@@ -62,45 +77,47 @@ impl CallGuard {
             return Ok(());
         }
         let label = recorder.label(route, call.method().unwrap_or_default(), call.tool().unwrap_or_default());
+        let mut patience = 1;
         if breaker.is_enforced()
             && let Some(breakers) = recorder.breakers(label)
         {
             let (admitted, changes) = breakers.admit(now);
             log(breakers, breaker.mode, changes.upstream, changes.tool);
-            self.permit = Some(admitted.map_err(|(scope, refused)| {
+            let permit = admitted.map_err(|(scope, refused)| {
                 let counts = breakers.opened_by(scope, now);
                 HeldBack { scope, refused, counts }
-            })?);
+            })?;
+            patience = permit.patience();
+            self.permit.set(Some(permit));
         }
         if deadline.is_enforced() {
-            let patience = self.permit.as_ref().map_or(1, Permit::patience);
             self.deadline.enforce(recorder.deadline(label, &deadline, now), &deadline, patience);
         }
         Ok(())
     }
 
-    /// The call has ended `now`: what is learned from it, and what it says of calls that are still to be made. Returns its deadline,
-    /// and whether it was missed; none if the call had none.
+    /// The call has ended `now`: what is learned from it, and what it says of calls that are still to be made. Returns its
+    /// deadline, if it had one, and whether that was missed.
     pub fn end(
-        &mut self,
+        &self,
         guarded: &GuardedCall<'_>,
-        label: LabelId,
+        ended: Ended<'_>,
         recorder: &mut Recorder,
-        ended: (&CallPhases, Outcome),
         now: Time,
     ) -> Option<(CallLimit, bool)> {
         let GuardedCall { call, deadline, breaker, .. } = *guarded;
-        let (phases, outcome) = ended;
+        let Ended { label, phases, outcome, is_opened } = ended;
         let permit = self.permit.take();
         let is_held_back = permit.as_ref().is_some_and(|permit| !permit.breakers().are_closed());
-        let wait = self.deadline.ended(deadline, call, phases, outcome, now);
+        let wait = is_opened.then(|| self.deadline.ended(deadline, call, phases, outcome, now)).flatten();
         let judged = wait.and_then(|wait| recorder.learn(label, &wait.unless_unanswered(is_held_back), now));
-        if breaker.mode == GuardMode::Off || !has_answer(call) {
+        let is_late = judged.as_ref().is_some_and(|(_, is_late)| *is_late);
+        let Some(breakers) = recorder.breakers(label).filter(|_| breaker.mode != GuardMode::Off && has_answer(call))
+        else {
             return judged;
-        }
-        let Some(breakers) = recorder.breakers(label) else { return judged };
-        let is_late = judged.is_some_and(|(_, is_missed)| is_missed);
-        let result = result(phases, outcome, is_late);
+        };
+        let is_of_caller = outcome == Outcome::TimedOut && self.deadline.is_of_caller();
+        let result = result(phases, outcome, is_late).filter(|_| is_late || !is_of_caller);
         let began = self.deadline.began();
         let changes = match permit {
             Some(permit) => permit.end(result, &breaker, began, now),

@@ -188,6 +188,15 @@ async fn what_is_refused_has_one_shape_and_a_code() {
         ("GET", "/v1/tunnels?limit=0".to_owned(), None, 400, "invalid_query", "invalid_request_error"),
         ("GET", format!("{one}/usage?since=yesterday"), None, 400, "invalid_query", "invalid_request_error"),
         ("GET", "/v1/nothing".to_owned(), None, 404, "unknown_path", "not_found_error"),
+        (
+            "POST",
+            "/v1/breakers".to_owned(),
+            Some(json!({ "route": "a.test", "tool": "search", "state": "open" })),
+            404,
+            "breaker_not_found",
+            "not_found_error",
+        ),
+        ("POST", "/v1/breakers".to_owned(), Some(json!({})), 400, "invalid_request", "invalid_request_error"),
     ];
     for (method, path, body, status, code, kind) in cases {
         let (found, answer) = edge.ask(method, &path, body).await;

@@ -141,6 +141,10 @@ async fn the_admin_api_of_up_answers_and_it_ends_when_told() {
     let label = json["labels"].as_array().unwrap().iter().find(|label| label["method"] == "initialize").unwrap();
     assert_eq!((&label["deadline"]["why"], &label["deadline"]["missed"]), (&"cold".into(), &0.into()));
     assert_eq!(command(&["latency", "--admin", "127.0.0.1:1"]).output().unwrap().status.code(), Some(1));
+    let shown = command(&["breakers", "--admin", &admin]).output().unwrap();
+    let table = String::from_utf8(shown.stdout).unwrap();
+    let row = table.lines().find(|line| line.contains(" initialize ")).unwrap_or_else(|| panic!("{table}"));
+    assert!(row.contains("closed") && row.contains("observe"), "{table}");
 
     // Both roles keep the call, under one number.
     let shown = command(&["calls", "--admin", &admin, "--host", "localhost", "--json"]).output().unwrap();

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use adit::base::{BreakerOverrides, DeadlineOverrides, GuardMode, Rng};
@@ -36,9 +37,14 @@ fn own(mode: GuardMode, of_tool: DeadlineOverrides) -> RouteOverrides {
 
 /// A call of the tool on a connection of its own, which is kept until the end.
 fn call(bed: &Bed, path: &str) -> Answer {
+    call_with(bed, path, "")
+}
+
+/// The same with more fields in its head.
+fn call_with(bed: &Bed, path: &str, fields: &str) -> Answer {
     let (core, answer) = (bed.agents.clone(), Answer::default());
     let (told, len) = (Rc::clone(&answer), CALL.len());
-    let head = format!("POST /{} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n\r\n{CALL}", path);
+    let head = format!("POST /{} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n{fields}\r\n{CALL}", path);
     bed.agents.spawn(async move {
         let socket = connect(&core).await;
         let began = core.turn_time();
@@ -210,4 +216,59 @@ fn a_step_of_the_servers_time_is_followed_within_a_minute_both_ways() {
             assert!((ms..ms * 13 / 10).contains(&p95_ms), "seed {seed}, phase {phase}: {p95_ms} ms for {ms} ms");
         }
     }
+}
+
+/// Whatever the mode of deadlines is: the agent gets an error before it would give up, and the upstream is told to stop.
+#[test]
+fn a_caller_that_says_how_long_it_waits_is_answered_before_that_is_over() {
+    let path = |what: &str| format!("{what}/{}", CALL.len());
+    for (fields, within) in [
+        ("X-Request-Timeout: 5\r\n", 4_700..5_000),
+        ("X-Request-Timeout: 400ms\r\n", 300..400),
+        ("grpc-timeout: 60S\r\n", 58_900..60_000),
+    ] {
+        let mut bed = bed(GuardMode::Off);
+        let late = call_with(&bed, &format!("{}/100000", path("slow")), fields);
+        bed.pass(61 * SECOND);
+        let (answer, after_ms) = late.borrow().clone();
+        assert!(
+            answer.starts_with("HTTP/1.1 504 ") && within.contains(&after_ms),
+            "{fields}: {answer} after {after_ms}"
+        );
+        let error = json_of(&answer)["error"].clone();
+        assert_eq!((&error["code"], &error["data"]["limit"]), (&(-31_021).into(), &"caller_timeout".into()));
+        assert_eq!(bed.outcomes(), [(Outcome::TimedOut, 1)]);
+        bed.assert_nothing_is_left();
+    }
+    // An event stream ends behind an event that says so, whatever progress it tells of.
+    let mut bed = bed(GuardMode::Observe);
+    let late = call_with(&bed, &format!("{}/500/100/progress", path("sse")), "X-Request-Timeout: 5s\r\n");
+    bed.pass(10 * SECOND);
+    let (answer, after_ms) = late.borrow().clone();
+    assert!(
+        (4_700..5_000).contains(&after_ms) && answer.contains(r#""reason":"caller_timeout""#),
+        "{after_ms}: {answer}"
+    );
+    bed.pass(SECOND);
+    bed.assert_nothing_is_left();
+}
+
+#[test]
+fn what_a_client_usually_waits_is_a_setting_which_its_own_word_replaces_and_a_malformed_one_does_not() {
+    let mut bed = Bed::start();
+    bed.reload(RouteOverrides { client_timeout: Some(3 * SECOND), ..RouteOverrides::default() });
+    let path = format!("slow/{}/100000", CALL.len());
+    let calls =
+        ["", "X-Request-Timeout: 10\r\n", "X-Request-Timeout: soon\r\n"].map(|fields| call_with(&bed, &path, fields));
+    bed.pass(20 * SECOND);
+    let [usual, own, malformed] = calls.map(|answer| answer.borrow().1);
+    for after_ms in [usual, malformed] {
+        assert!((2_800..3_000).contains(&after_ms), "{after_ms}");
+    }
+    assert!((9_400..10_000).contains(&own), "{own}");
+    let malformed = bed.counters().caller_timeouts_malformed.load(Ordering::Relaxed);
+    assert_eq!(malformed, 1);
+    // They say nothing of the server.
+    let deadlines = bed.figures(0).set.expect("one label").1.deadlines();
+    assert_eq!((deadlines.cut, bed.breakers()[0].counts.failed), (0, 0));
 }

@@ -182,6 +182,11 @@ impl Bed {
         serve(&core);
     }
 
+    /// The counters of the edge.
+    pub(crate) fn counters(&self) -> &adit::edge::Counters {
+        self.edge.counters()
+    }
+
     /// The breakers of the edge that have seen calls.
     pub(crate) fn breakers(&self) -> Vec<BreakerReading> {
         self.edge.breakers().readings(self.sim.net().now())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::bed::{Bed, EdgeSide, Talk, ms, script, settings, standard_tables};
-use crate::base::{Clock, DeadlineTerms, GuardMode, Traffic};
+use crate::base::{BreakerTerms, Clock, DeadlineTerms, GuardMode, Traffic};
 use crate::connector::{ConnectorCommand, ConnectorSettings, ConnectorTables, Sealing};
 use crate::engine::ByteStream;
 use crate::engine::sim::Faults;
@@ -354,5 +354,50 @@ fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_
         agent.say(&call).await;
         assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
     });
+    bed.assert_clean();
+}
+
+#[test]
+fn an_agents_calls_of_a_tool_that_fails_are_answered_at_once_and_its_session_goes_on() {
+    const SEARCH: &str = r#"{"id":1,"method":"tools/call","params":{"name":"search"}}"#;
+    const OTHER: &str = r#"{"id":1,"method":"tools/call","params":{"name":"other"}}"#;
+    const BAD: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\n\r\nbad";
+    let mut bed = Bed::new(script(|mut peer| async move {
+        for _ in 0..10 {
+            peer.talk.until(SEARCH).await;
+            peer.talk.say(BAD).await;
+        }
+        peer.talk.until(OTHER).await;
+        peer.talk.say(OK).await;
+        let _ = peer.talk.rest().await;
+    }));
+    let (mut tables, config) = sealed_tables(Traffic::Passthrough);
+    let routes = tables.routes.iter().map(|(host, route)| {
+        let breaker = BreakerTerms { mode: GuardMode::Enforce, ..BreakerTerms::default() };
+        let target = crate::connector::ConnectorRoute { breaker, ..route.clone() };
+        RouteEntry { host: host.to_string(), place: String::new(), target }
+    });
+    tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+    bed.role.reload(tables);
+    bed.run(|edge| async move {
+        let mut agent = agent(&edge, &config).await;
+        let call = |body: &str| {
+            format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        };
+        for _ in 0..10 {
+            agent.say(call(SEARCH)).await;
+            assert!(agent.until("bad").await.starts_with("HTTP/1.1 503 "));
+        }
+        agent.say(call(SEARCH)).await;
+        let answer = agent.until("}}}").await;
+        for part in ["HTTP/1.1 503 ", "Retry-After: ", r#""reason":"breaker_open""#, r#""tool":"search""#, "tnl_t"] {
+            assert!(answer.contains(part), "{part} in {answer}");
+        }
+        agent.say(call(OTHER)).await;
+        assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
+    });
+    let readings = bed.role.breakers().readings(bed.net.now());
+    let refused: Vec<(&str, u64)> = readings.iter().map(|reading| (&*reading.label.tool, reading.refused)).collect();
+    assert_eq!(refused, [("", 0), ("other", 0), ("search", 1)]);
     bed.assert_clean();
 }

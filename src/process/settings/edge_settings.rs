@@ -205,6 +205,7 @@ fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
                 progress_max: host.progress_max_ms.map(Into::into),
             },
             breaker: BreakerOverrides { mode: host.breaker },
+            client_timeout: host.client_timeout_ms.map(Into::into),
             tools: tools_of(config, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
         };

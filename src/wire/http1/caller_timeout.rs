@@ -1,0 +1,118 @@
+//! How long a caller waits for its answer, as it says in the head of its request.
+
+use std::time::Duration;
+
+use super::RequestHead;
+
+/// The field in seconds, or with the unit `ms` or `s`.
+const REQUEST_TIMEOUT: &[u8] = b"x-request-timeout";
+/// The field of gRPC: up to eight digits and a unit.
+const GRPC_TIMEOUT: &[u8] = b"grpc-timeout";
+/// The most digits of a number.
+const DIGITS_MAX: usize = 8;
+
+/// A caller's limit that does not say how long it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MalformedTimeout;
+
+impl RequestHead {
+    /// How long the caller waits for its answer, if it says so (`X-Request-Timeout`, `grpc-timeout`). The first field counts.
+    ///
+    /// # Errors
+    ///
+    /// If the field is malformed, or says zero.
+    pub fn caller_timeout(&self) -> Result<Option<Duration>, MalformedTimeout> {
+        for (name, value) in self.headers() {
+            // Only the length of most names is looked at.
+            if name.len() == REQUEST_TIMEOUT.len() && name.eq_ignore_ascii_case(REQUEST_TIMEOUT) {
+                return request_timeout(value).map(Some).ok_or(MalformedTimeout);
+            }
+            if name.len() == GRPC_TIMEOUT.len() && name.eq_ignore_ascii_case(GRPC_TIMEOUT) {
+                return grpc_timeout(value).map(Some).ok_or(MalformedTimeout);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn request_timeout(value: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(value).ok()?.trim_ascii();
+    let (number, unit_ms) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 1_000),
+        (None, None) => (text, 1_000),
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let is_number = |digits: &str| digits.len() <= DIGITS_MAX && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(part) || number.ends_with('.') {
+        return None;
+    }
+    let seconds = number.parse::<f64>().ok()? * f64::from(unit_ms) / 1e3;
+    Some(Duration::from_secs_f64(seconds)).filter(|timeout| !timeout.is_zero())
+}
+
+fn grpc_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.trim_ascii().split_last()?;
+    if digits.is_empty() || digits.len() > DIGITS_MAX {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits)
+        .ok()
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?
+        .parse()
+        .ok()?;
+    let timeout = match unit {
+        b'H' => Duration::from_secs(number * 3_600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(timeout).filter(|timeout| !timeout.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeout_of(field: &str) -> Result<Option<Duration>, MalformedTimeout> {
+        let mut head = RequestHead::new();
+        let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+        head.feed(text.as_bytes()).unwrap();
+        head.caller_timeout()
+    }
+
+    #[test]
+    fn a_caller_says_how_long_it_waits() {
+        let ms = |ms| Ok(Some(Duration::from_millis(ms)));
+        for (field, expected) in [
+            ("X-Request-Timeout: 5", ms(5_000)),
+            ("x-request-timeout: 0.25", ms(250)),
+            ("X-Request-Timeout: 5s", ms(5_000)),
+            ("X-Request-Timeout:  1500ms ", ms(1_500)),
+            ("grpc-timeout: 2H", ms(7_200_000)),
+            ("grpc-timeout: 3M", ms(180_000)),
+            ("Grpc-Timeout: 5S", ms(5_000)),
+            ("grpc-timeout: 00000250m", ms(250)),
+            ("grpc-timeout: 5000u", ms(5)),
+            ("grpc-timeout: 99999999n", Ok(Some(Duration::from_nanos(99_999_999)))),
+            ("X-Request-Id: 5", Ok(None)),
+        ] {
+            assert_eq!(timeout_of(field), expected, "{field}");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_says_nothing() {
+        for value in
+            ["", "0", "0ms", "-1", "5 s", "1e9", "five", "5m", "5.", ".5", "1.2.3", "123456789", "inf", "NaN", "+5"]
+        {
+            assert_eq!(timeout_of(&format!("X-Request-Timeout: {value}")), Err(MalformedTimeout), "{value}");
+        }
+        for value in ["", "S", "5", "5s", "5 S", "123456789S", "-5S", "0S", "5SS"] {
+            assert_eq!(timeout_of(&format!("grpc-timeout: {value}")), Err(MalformedTimeout), "{value}");
+        }
+    }
+}
