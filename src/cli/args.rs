@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::tunnel_args::TunnelArgs;
 use crate::config::{Millis, Profile};
 
@@ -52,6 +53,9 @@ pub enum Command {
     /// Tell what became of one call: each phase with its time, and each decision with its rule
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Show which tools and servers are not called because calls fail, or decide that, while the edge runs
+    #[command(after_help = BREAKERS_EXAMPLES)]
+    Breakers(BreakersArgs),
     /// Show what the tool calls of each task of an agent come to: repetitions, time-outs, tokens and cost, while the edge runs
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
@@ -133,6 +137,14 @@ const EXPLAIN_EXAMPLES: &str = "Examples:
 
 The id is one that `adit calls` shows, or the trace id of the agent (traceparent). Exit code 1 means that no such call is kept, or
 that the process cannot be reached, 2 a wrong flag.";
+
+const BREAKERS_EXAMPLES: &str = "Examples:
+  adit breakers
+  adit breakers open orders.mcp.example.com refund --data-dir /var/lib/adit
+  adit breakers auto orders.mcp.example.com refund --data-dir /var/lib/adit
+
+To show them needs no token; to decide needs the admin token of the edge, and `breaker = \"enforce\"`. Exit code 1 means that the
+process cannot be reached, or refused, 2 a wrong flag.";
 
 const TASKS_EXAMPLES: &str = "Examples:
   adit tasks

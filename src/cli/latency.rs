@@ -9,9 +9,7 @@ use crate::cli::output::print;
 use crate::cli::run::{RunError, on_control_thread};
 use crate::cli::table::Table;
 use crate::cli::tunnel::report;
-use crate::control::bodies::{
-    CallTimesOfLabel, DeadlineModeName, DeadlineOfLabel, DeadlineWhy, LatencyBody, PhaseTimes,
-};
+use crate::control::bodies::{CallTimesOfLabel, DeadlineOfLabel, DeadlineWhy, GuardModeName, LatencyBody, PhaseTimes};
 use crate::latency::Phase;
 
 /// Runs `adit latency` and returns the exit code.
@@ -86,9 +84,9 @@ const fn why(deadline: &DeadlineOfLabel) -> &'static str {
 
 const fn mode(deadline: &DeadlineOfLabel) -> &'static str {
     match deadline.mode {
-        DeadlineModeName::Off => "off",
-        DeadlineModeName::Observe => "observe",
-        DeadlineModeName::Enforce => "enforce",
+        GuardModeName::Off => "off",
+        GuardModeName::Observe => "observe",
+        GuardModeName::Enforce => "enforce",
     }
 }
 
@@ -110,7 +108,7 @@ mod tests {
         let phases = [("tunnel", us(45.0)), ("upstream", us(1_000.0))].map(|(name, times)| (name.to_owned(), times));
         let times = CallTimesSummary { calls: 2, phases: phases.into(), ..CallTimesSummary::default() };
         let deadline = DeadlineOfLabel {
-            mode: DeadlineModeName::Enforce,
+            mode: GuardModeName::Enforce,
             limit_ms: Some(3_199.2),
             why: DeadlineWhy::Learned,
             p50_ms: Some(1_900.0),

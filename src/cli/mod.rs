@@ -6,6 +6,8 @@
 mod admin_client;
 mod announce;
 mod args;
+mod breakers;
+mod breakers_args;
 mod call_text;
 mod call_times;
 mod calls;
@@ -33,6 +35,8 @@ pub use args::{
     CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
     EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
 };
+pub use breakers::run_breakers;
+pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
 pub use calls::run_calls;
 pub use config::{environment, run_config};
 pub use connect::run_connect;

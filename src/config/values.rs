@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::base::{DeadlineMode, Secret, Traffic, TunnelToken, TunnelTokenError};
+use crate::base::{GuardMode, Secret, Traffic, TunnelToken, TunnelTokenError};
 use crate::config::error::quoted;
 use crate::config::setting_type::{Raw, SettingType, optional_setting};
 
@@ -213,10 +213,10 @@ impl SettingType for Traffic {
     }
 }
 
-impl SettingType for DeadlineMode {
+impl SettingType for GuardMode {
     const KIND: &'static str = "word";
 
-    fn parse(raw: &Raw, _dir: &Path) -> Result<DeadlineMode, String> {
+    fn parse(raw: &Raw, _dir: &Path) -> Result<GuardMode, String> {
         let word = raw.text("a text")?;
         word.parse().map_err(|_| format!("{} is not one of off, observe, enforce", quoted(word)))
     }
@@ -444,7 +444,7 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
     number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
 }
 
-optional_setting!(DeadlineMode, FieldNameText, FolderPath, Millis, OriginRule, SecretText, ServerPreset, Traffic);
+optional_setting!(FieldNameText, FolderPath, GuardMode, Millis, OriginRule, SecretText, ServerPreset, Traffic);
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,7 @@ use crate::latency::{ConnectorStamps, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Scheme;
 use crate::serve::{
-    CallDeadline, CallLabel, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
+    CallGuard, CallLabel, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
@@ -55,7 +55,7 @@ pub(super) struct UpstreamWork {
 #[derive(Default)]
 pub(super) struct AgentWork {
     timing: Vec<u8>,
-    pub(super) deadline: CallDeadline,
+    pub(super) guard: CallGuard,
 }
 
 /// How far a call came.
@@ -217,7 +217,7 @@ impl UpstreamWork {
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
         let to = Asked::new(to, upstream.is_acknowledged());
         let agents = context.is_agents().then_some(&mut *self.agents);
-        let of_agents = agents.as_ref().map(|agents| agents.deadline.first_byte_timeout);
+        let of_agents = agents.as_ref().map(|agents| agents.guard.deadline.first_byte_timeout);
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(context.stream);
@@ -260,7 +260,7 @@ impl UpstreamWork {
         (end.has_begun, end.keeps) = (has_begun, keeps);
         if let Err(error) = result {
             if error == RelayError::Late {
-                self.agents.deadline.on_cut();
+                self.agents.guard.deadline.on_cut();
             }
             if let Some(why) = upstream_fault(&error) {
                 upstream.log_fault(&why);
@@ -301,7 +301,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         let now = self.context.core.core.now();
         self.stamps.on_sent(now);
         if let Some(agents) = &mut self.agents {
-            agents.deadline.on_sent(now);
+            agents.guard.deadline.on_sent(now);
         }
     }
 
@@ -315,16 +315,16 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         if let Some(agents) = self.agents.as_mut().filter(|_| self.stamps.is_event_stream()) {
-            agents.deadline.on_event_bytes(bytes, self.context.core.core.turn_time());
+            agents.guard.deadline.on_event_bytes(bytes, self.context.core.core.turn_time());
         }
     }
 
     fn cuts_at(&self) -> Option<Time> {
-        self.agents.as_ref()?.deadline.cuts_at()
+        self.agents.as_ref()?.guard.deadline.cuts_at()
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
-        let deadline = &mut self.agents.as_mut()?.deadline;
+        let deadline = &mut self.agents.as_mut()?.guard.deadline;
         let core = self.context.core;
         let (call, tunnel) = (label.call(), core.connector.settings.tunnel.as_str());
         let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use crate::latency::{CallLog, CallRecord, LatencySettings, LearnedTable, Recorder};
+use crate::latency::{BreakerTable, CallLog, CallRecord, LatencySettings, LearnedTable, Recorder};
 
 /// How many calls there were, and how long those took whose TLS ends in this connector: nobody else can measure them.
 pub(super) struct CallFigures {
@@ -21,8 +21,8 @@ pub(super) struct CountGuard<'a>(&'a Cell<usize>);
 
 impl CallFigures {
     /// Keeps so many of the last calls of each kind.
-    pub(super) fn new(learned: &Arc<LearnedTable>, calls_kept: usize) -> CallFigures {
-        let recorder = Recorder::new(LatencySettings::default()).with_learned(learned);
+    pub(super) fn new(learned: &Arc<LearnedTable>, breakers: &Arc<BreakerTable>, calls_kept: usize) -> CallFigures {
+        let recorder = Recorder::new(LatencySettings::default()).with_learned(learned).with_breakers(breakers);
         CallFigures {
             recorder: RefCell::new(recorder),
             calls: RefCell::new(CallLog::new(calls_kept)),

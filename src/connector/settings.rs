@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{DeadlineTerms, HostSet, Secret, Traffic, TunnelId};
+use crate::base::{BreakerTerms, DeadlineTerms, HostSet, Secret, Traffic, TunnelId};
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
@@ -130,6 +130,8 @@ pub struct ConnectorRoute {
     /// The deadlines of calls of agents whose TLS ends here. Their ceiling is how long the upstream may take to begin an answer; a
     /// GET, which waits for events, is not bounded.
     pub deadlines: DeadlineTerms,
+    /// When calls of these agents are held back because others fail.
+    pub breaker: BreakerTerms,
 }
 
 /// The TLS configurations for inner sessions.

@@ -225,6 +225,7 @@ impl Served {
             && self.route.identity == route.identity
             && self.route.first_byte_timeout == route.first_byte_timeout
             && self.route.deadlines == route.deadlines
+            && self.route.breaker == route.breaker
             && same(&self.route.upstream, &route.upstream)
     }
 

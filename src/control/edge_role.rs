@@ -15,7 +15,7 @@ use crate::control::tasks;
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, HostService, LinkReport};
 use crate::engine::{MailSender, MonotonicClock, mailbox};
-use crate::latency::{CallFilter, CallLine, CoreFigures, Snapshot, TaskSnapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot, TaskSnapshot};
 use crate::tls::CertInfo;
 
 /// An edge, as the control thread sees it.
@@ -73,6 +73,7 @@ impl Role for EdgeRole {
             let now = UnixTime::now();
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
             reading.counts = self.edge.counters().counts();
+            reading.breakers = self.edge.breakers().readings(MonotonicClock.now());
             reading.counts.extend(self.tasks().iter().flat_map(tasks::counts));
             reading.tunnels = self.edge.service().into_iter().map(tunnel).collect();
             reading
@@ -92,6 +93,14 @@ impl Role for EdgeRole {
         Box::pin(calls::read(wait, self.cores, move |reply| {
             self.edge.command(|| EdgeCommand::Calls(Arc::clone(&filter), reply.clone()));
         }))
+    }
+
+    fn breaker(&self, label: &Label) -> Option<BreakerReading> {
+        self.edge.breakers().reading(label, MonotonicClock.now())
+    }
+
+    fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
+        self.edge.breakers().force(label, forced, MonotonicClock.now())
     }
 
     fn tasks(&self) -> Option<TaskSnapshot> {

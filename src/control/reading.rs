@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
-use crate::latency::{CallFilter, CallLine, Snapshot, TaskSnapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, Snapshot, TaskSnapshot};
 
 /// The role of a process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -200,6 +200,8 @@ pub struct RoleReading {
     pub certificates: Vec<CertificateReading>,
     /// Its status at each edge (on a connector).
     pub edges: Vec<EdgeReading>,
+    /// Its breakers that have seen calls.
+    pub breakers: Vec<BreakerReading>,
     /// Its counters, all cores together.
     pub counts: Vec<Count>,
 }
@@ -217,6 +219,7 @@ impl RoleReading {
             upstreams: Vec::new(),
             certificates: Vec::new(),
             edges: Vec::new(),
+            breakers: Vec::new(),
             counts: Vec::new(),
         }
     }
@@ -269,6 +272,13 @@ pub trait Role: Send + Sync {
 
     /// Asks every core for the last calls that `filter` names, and waits at most `wait` for the answers.
     fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>>;
+
+    /// The breaker of a label, if it has seen a call; that of the route's upstream, if the label has no method. None where it
+    /// cannot be forced.
+    fn breaker(&self, label: &Label) -> Option<BreakerReading>;
+
+    /// Forces it, or leaves it to the calls again. Returns how it is then.
+    fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading>;
 
     /// What the tool calls of each task come to; none from a role that does not count that.
     fn tasks(&self) -> Option<TaskSnapshot> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::base::{CoreId, Count, DeadlineTerms, Time};
+use crate::base::{CoreId, Count, DeadlineTerms, GuardMode, Time};
 use crate::control::reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, HostReading, LinkReading, Role,
     RoleKind, RoleReading, RouteLine, TunnelReading, UpstreamReading,
@@ -12,9 +12,10 @@ use crate::control::reading::{
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
 use crate::exchange::CallFailure;
 use crate::latency::{
-    CallFilter, CallLimit, CallLine, CallPhases, CallRecord, ConnectorTimes, Deadline, DeadlineReason, EdgeTimes,
-    HostText, Label, LatencySettings, Outcome, OwnAnswer, Recorder, Snapshot, Stage, StatusClass, TaskFigures, TaskId,
-    TaskLine, TaskSnapshot, TraceId, Usual, Wait, WaitEnd,
+    BreakerReading, BreakerScope, BreakerState, CallCounts, CallFilter, CallLimit, CallLine, CallPhases, CallRecord,
+    ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText, Label, LatencySettings, Outcome,
+    OwnAnswer, Recorder, Snapshot, Stage, StatusClass, TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, Usual,
+    Wait, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -59,6 +60,14 @@ impl Role for SampleRole {
         let mut calls = calls();
         calls.retain(|call| !filter.failed || call.record.is_failed());
         Box::pin(async { calls })
+    }
+
+    fn breaker(&self, _: &Label) -> Option<BreakerReading> {
+        None
+    }
+
+    fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
+        None
     }
 
     fn tasks(&self) -> Option<TaskSnapshot> {
@@ -135,6 +144,16 @@ pub(super) fn edge_reading() -> RoleReading {
         trouble: None,
         hosts_missing: vec!["other.test".to_owned()],
     }];
+    reading.breakers = vec![BreakerReading {
+        scope: BreakerScope::Tool,
+        label: Label { route: "demo".into(), method: "tools/call".into(), tool: "search".into() },
+        mode: GuardMode::Enforce,
+        state: BreakerState::Open { remaining: Duration::from_millis(4_250) },
+        counts: CallCounts { calls: 20, failed: 12, slow: 1 },
+        opened: 2,
+        refused: 31,
+        would_refuse: 4,
+    }];
     reading
 }
 
@@ -160,7 +179,7 @@ fn snapshot() -> Snapshot {
     for waited_ms in [2_000].into_iter().cycle().take(30).chain([10_000]) {
         let waited = Duration::from_millis(waited_ms);
         let terms = DeadlineTerms::default();
-        let wait = Wait { terms, enforced: None, end: WaitEnd::Answered, waited, took: waited };
+        let wait = Wait { terms, enforced: None, end: WaitEnd::Answered, waited, took: waited, teaches: true };
         recorder.learn(label, &wait, Time::ZERO);
     }
     recorder.snapshot()

@@ -12,7 +12,7 @@ use crate::control::reading::{Role, RoleKind, RoleReading};
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes};
 use crate::control::tasks::TaskOrder;
 use crate::engine::MonotonicClock;
-use crate::latency::{CallFilter, Readiness, ReadinessSettings};
+use crate::latency::{BreakerReading, CallFilter, ForcedState, Label, Readiness, ReadinessSettings};
 
 /// How long a core may take to say how it is, before it counts as stuck.
 pub const CORE_ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -64,6 +64,18 @@ impl State {
         let served =
             |role: &Arc<dyn Role>| ServedRoutes { kind: role.kind(), routes: role.routes(), tunnels: role.tunnels() };
         self.roles.iter().map(served).collect()
+    }
+
+    /// The breaker of an edge.
+    #[must_use]
+    pub fn breaker(&self, label: &Label) -> Option<BreakerReading> {
+        self.roles.iter().find_map(|role| role.breaker(label))
+    }
+
+    /// Forces a breaker of an edge, or leaves it to the calls again.
+    #[must_use]
+    pub fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
+        self.roles.iter().find_map(|role| role.force_breaker(label, forced))
     }
 
     /// How reloads of the configuration went so far.

@@ -13,19 +13,21 @@ use crate::edge::gate::PeerInfo;
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, NotOpened, Opened};
-use crate::edge::recording::{Ending, count_refused, finish, keep_refused, note_era, record};
+use crate::edge::recording::{Ending, count_refused, finish, guarded, keep_refused, note_era, record};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::source_permits::ConnectionPermit;
 use crate::edge::task_calls::AnswerSize;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError};
-use crate::exchange::{CallFailure, HeadReadError, Refusal, TimeoutStream, answer_to_body, forwarded, requested_host};
+use crate::exchange::{
+    CallFailure, CallReport, HeadReadError, Refusal, TimeoutStream, answer_to_body, forwarded, requested_host,
+};
 use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_MAX, Stage, server_timing};
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
-    CallDeadline, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed,
+    CallGuard, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed,
     Replay, Request, RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
@@ -71,7 +73,7 @@ pub(super) struct AgentCalls<'a> {
 #[derive(Default)]
 struct CallWork {
     timing: Vec<u8>,
-    deadline: CallDeadline,
+    guard: CallGuard,
     notes: CallNotes,
     /// Whether the answer may be that of a server to an agent of the other era.
     is_refused: bool,
@@ -89,8 +91,8 @@ enum Exchanged {
 
 impl CallWork {
     /// How the call has ended.
-    fn ending(&self, outcome: Outcome) -> Ending<'_> {
-        Ending { notes: &self.notes, deadline: Some(&self.deadline), own: None, outcome }
+    fn ending(&mut self, outcome: Outcome) -> Ending<'_> {
+        Ending { notes: &self.notes, guard: Some(&mut self.guard), own: None, outcome }
     }
 }
 
@@ -189,7 +191,8 @@ impl AgentCalls<'_> {
         }
         let mut stamps = EdgeStamps::new(request.began());
         let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
-        let needs_label = route.own.needs_label(&core.edge.settings.deadlines);
+        let settings = &core.edge.settings;
+        let needs_label = route.own.needs_label(&settings.deadlines, &settings.breaker);
         if needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
             let host = request.head().host().unwrap_or_default();
@@ -201,11 +204,18 @@ impl AgentCalls<'_> {
             }
             moves = Moves::spent();
         }
-        self.work.deadline.begin(&route.own.terms(&core.edge.settings.deadlines, None));
+        self.work.guard.begin(&route.own.terms(&settings.deadlines, None));
         if let Some(call) = request.label().filter(|_| needs_label).map(|label| label.call()) {
-            let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
-            let (mut recorder, now) = (core.figures.recorder.borrow_mut(), core.core.turn_time());
-            self.work.deadline.begin_labelled(&terms, call, route.name.as_str(), &mut recorder, now);
+            let guarded = guarded(&core, route, call);
+            let begun = {
+                let mut recorder = core.figures.recorder.borrow_mut();
+                self.work.guard.begin_labelled(&guarded, &mut recorder, core.core.turn_time())
+            };
+            if let Err(held_back) = begun {
+                let report = held_back.report(call, route.tunnel.as_str(), route.name.as_str());
+                let failed = (CallFailure::BreakerOpen, Some(report));
+                return fail_with(&core, request, route, None, &stamps, &mut self.work, failed).await;
+            }
         }
         let seal = match route.traffic {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
@@ -231,7 +241,7 @@ impl AgentCalls<'_> {
                 }
                 Err(NotOpened::Withdrawn) => {
                     let failure = CallFailure::ConnectorOffline;
-                    return fail(&core, request, route, None, &stamps, &self.work, failure).await;
+                    return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
                 }
                 Err(NotOpened::NotPassedOn(failure, connector))
                     if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
@@ -244,7 +254,8 @@ impl AgentCalls<'_> {
                 Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
                     self.work.notes.on_opened(core.core.turn_time());
-                    return fail(&core, request, route, None, &stamps, &self.work, refused.unwrap_or(failure)).await;
+                    let failure = refused.unwrap_or(failure);
+                    return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
                 }
             };
             self.work.notes.on_opened(core.core.turn_time());
@@ -314,14 +325,14 @@ impl AgentCalls<'_> {
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
             next_hop.replay = replay.as_deref_mut();
-            next_hop.first_byte_timeout = (!waits_for_events).then_some(hooks.work.deadline.first_byte_timeout);
+            next_hop.first_byte_timeout = (!waits_for_events).then_some(hooks.work.guard.deadline.first_byte_timeout);
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
         let is_refused = work.is_refused;
         if result == Err(RelayError::Late) {
-            work.deadline.on_cut();
+            work.guard.deadline.on_cut();
         }
         let ended = result.map_err(Ended::of);
         if let Err(Ended::Failed { failure, .. }) = ended
@@ -337,7 +348,7 @@ impl AgentCalls<'_> {
         next_hop.clear();
         let ended = match ended {
             Ok(()) => {
-                if work.deadline.was_cut() {
+                if work.guard.deadline.was_cut() {
                     stream.on_link().reset(CallFailure::Deadline);
                 }
                 stamps.on_last_to_agent(core.core.now());
@@ -346,7 +357,7 @@ impl AgentCalls<'_> {
                     note_era(core, request, route);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let is_late = delivered == Outcome::Ok && work.deadline.was_cut();
+                let is_late = delivered == Outcome::Ok && work.guard.deadline.was_cut();
                 let outcome = if is_late { Outcome::TimedOut } else { delivered };
                 finish(core, request, route, opened, stamps, work.ending(outcome));
                 return Exchanged::Done(match delivered {
@@ -451,7 +462,7 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_request_head_queued(&mut self) {
         let now = self.core.core.now();
         self.stamps.on_handed_to_link(now);
-        self.work.deadline.on_sent(now);
+        self.work.guard.deadline.on_sent(now);
     }
 
     fn received_at(&self) -> Time {
@@ -502,19 +513,19 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.notes.answer.bytes += bytes.len() as u64;
         if self.stamps.is_event_stream() {
-            self.work.deadline.on_event_bytes(bytes, self.core.core.turn_time());
+            self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
         }
     }
 
     fn cuts_at(&self) -> Option<Time> {
-        self.work.deadline.cuts_at()
+        self.work.guard.deadline.cuts_at()
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
         let tables = self.core.tables.get();
         let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
-        let report = self.work.deadline.report(label.call(), route.tunnel.as_str(), route.name.as_str());
-        self.work.deadline.on_cut();
+        let report = self.work.guard.deadline.report(label.call(), route.tunnel.as_str(), route.name.as_str());
+        self.work.guard.deadline.on_cut();
         let id = label.rpc_id()?;
         Some(report.event(CallFailure::Deadline, id))
     }
@@ -543,7 +554,7 @@ async fn refuse_unlabelled(
         LabelError::Body(error) => (Outcome::BadRequest, Some(answer_to_body(*error))),
         LabelError::CallerLeft => (Outcome::AgentGone, None),
     };
-    let ending = Ending { notes, deadline: None, own, outcome };
+    let ending = Ending { notes, guard: None, own, outcome };
     record(core, request, route, None, &CallPhases::split(stamps.times(&core.core), None), ending);
     match error {
         LabelError::Refused(refusal) => request.refuse(refusal).await,
@@ -561,22 +572,34 @@ async fn fail(
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
-    work: &CallWork,
+    work: &mut CallWork,
     failure: CallFailure,
 ) -> Next<Leave> {
-    let phases = CallPhases::split(stamps.times(&core.core), None);
-    let mut timing = Vec::new();
-    server_timing(&phases, &mut timing);
     // Without a stream the deadline has not begun.
-    let deadline = usage.map(|_| &work.deadline);
-    let cut = deadline.filter(|deadline| deadline.was_cut());
+    let cut = usage.map(|_| &work.guard.deadline).filter(|deadline| deadline.was_cut());
     let report = cut.and_then(|cut| {
         let call = request.label()?.call();
         call.method().map(|_| cut.report(call, route.tunnel.as_str(), route.name.as_str()))
     });
+    fail_with(core, request, route, usage, stamps, work, (failure, report)).await
+}
+
+/// The same, with what is told of the call.
+async fn fail_with(
+    core: &EdgeCore,
+    request: &mut impl Request,
+    route: &Route,
+    usage: Option<&LinkUsage>,
+    stamps: &EdgeStamps,
+    work: &mut CallWork,
+    (failure, report): (CallFailure, Option<CallReport>),
+) -> Next<Leave> {
+    let phases = CallPhases::split(stamps.times(&core.core), None);
+    let mut timing = Vec::new();
+    server_timing(&phases, &mut timing);
     let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
     let own = Some(failure.own_answer(report.as_ref()));
-    record(core, request, route, usage, &phases, Ending { deadline, own, ..work.ending(failure.outcome()) });
+    record(core, request, route, usage, &phases, Ending { own, ..work.ending(failure.outcome()) });
     if keep { Next::Keep } else { Next::Close }
 }
 

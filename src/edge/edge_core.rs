@@ -60,7 +60,7 @@ pub(super) struct EdgeCore {
 
 impl EdgeCore {
     pub(super) fn new(core: Core, edge: Arc<Edge>, events: MailSender<EdgeEvent>) -> EdgeCore {
-        let figures = CallFigures::new(&edge.settings, &edge.learned);
+        let figures = CallFigures::new(&edge.settings, &edge.learned, &edge.breakers);
         EdgeCore {
             tables: CoreTables::new(&edge),
             links: LinkTable::new(&core, &edge, events),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::edge::settings::EdgeSettings;
-use crate::latency::{CallLog, LearnedTable, OwnAnswer, Recorder, SlowCalls, Stage};
+use crate::latency::{BreakerTable, CallLog, LearnedTable, OwnAnswer, Recorder, SlowCalls, Stage};
 
 /// How long calls took, which of them were slow, and when the last one succeeded.
 pub(super) struct CallFigures {
@@ -20,9 +20,14 @@ pub(super) struct CallFigures {
 }
 
 impl CallFigures {
-    pub(super) fn new(settings: &EdgeSettings, learned: &Arc<LearnedTable>) -> CallFigures {
+    pub(super) fn new(
+        settings: &EdgeSettings,
+        learned: &Arc<LearnedTable>,
+        breakers: &Arc<BreakerTable>,
+    ) -> CallFigures {
+        let recorder = Recorder::new(settings.latency).with_learned(learned).with_breakers(breakers);
         CallFigures {
-            recorder: RefCell::new(Recorder::new(settings.latency).with_learned(learned)),
+            recorder: RefCell::new(recorder),
             slow_calls: RefCell::new(SlowCalls::new(settings.slow_calls)),
             calls: Rc::new(RefCell::new(CallLog::new(settings.calls_kept))),
             last_good_call: Cell::new(None),

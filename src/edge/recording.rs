@@ -12,14 +12,14 @@ use crate::latency::{
 };
 use crate::policy::LeftOut;
 use crate::route::Route;
-use crate::serve::{CallDeadline, Request};
-use crate::wire::mcp::{self, Era};
+use crate::serve::{CallGuard, GuardedCall, Request};
+use crate::wire::mcp::{self, Call, Era};
 
 /// How a call has ended.
 pub(super) struct Ending<'a> {
     pub(super) notes: &'a CallNotes,
-    /// For what is learned of calls.
-    pub(super) deadline: Option<&'a CallDeadline>,
+    /// For what is learned of calls; none of a request that has not become a call.
+    pub(super) guard: Option<&'a mut CallGuard>,
     /// What the edge has answered itself.
     pub(super) own: Option<OwnAnswer>,
     pub(super) outcome: Outcome,
@@ -51,7 +51,7 @@ pub(super) fn record(
     phases: &CallPhases,
     ending: Ending<'_>,
 ) {
-    let Ending { notes, deadline, own, outcome } = ending;
+    let Ending { notes, guard, own, outcome } = ending;
     let now = core.core.turn_time();
     let kept = core.figures.keeps_calls().then(|| notes.record(request.head(), now));
     let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head()));
@@ -71,8 +71,10 @@ pub(super) fn record(
         add_to_task(core, route, task, &ended, now);
     }
     let terms = || route.own.terms(&core.edge.settings.deadlines, call.tool());
-    let wait = deadline.and_then(|deadline| deadline.ended(terms(), call, phases, outcome, now));
-    let judged = wait.and_then(|wait| recorder.learn(label, &wait, now));
+    // Without a stream the deadline has not begun.
+    let in_force = guard.as_ref().filter(|_| usage.is_some()).and_then(|guard| guard.deadline.enforced());
+    let judged =
+        guard.and_then(|guard| guard.end(&guarded(core, route, call), label, &mut recorder, (phases, outcome), now));
     // A stream of events is meant to last: how long it did says nothing.
     let lasts = call.kind() == mcp::CallKind::Stream || method == mcp::LISTEN;
     let verdict = if lasts {
@@ -82,8 +84,7 @@ pub(super) fn record(
         core.figures.slow_calls.borrow_mut().judge(now, phases.took(), usual)
     };
     if let Some(kept) = kept {
-        let in_force = deadline.and_then(CallDeadline::enforced).map(|deadline| (deadline, false));
-        let (deadline, missed) = judged.or(in_force).unzip();
+        let (deadline, missed) = judged.or(in_force.map(|deadline| (deadline, false))).unzip();
         let kept = CallRecord {
             label: Some(label),
             connector: usage.map(LinkUsage::connector),
@@ -113,6 +114,17 @@ pub(super) fn record(
             left_out,
             "slow call"
         );
+    }
+}
+
+/// A call, and the terms of what guards it.
+pub(super) fn guarded<'a>(core: &EdgeCore, route: &'a Route, call: &'a Call) -> GuardedCall<'a> {
+    let settings = &core.edge.settings;
+    GuardedCall {
+        call,
+        route: route.name.as_str(),
+        deadline: route.own.terms(&settings.deadlines, call.tool()),
+        breaker: route.own.breaker_terms(&settings.breaker, call.tool()),
     }
 }
 

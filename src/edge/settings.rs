@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{DeadlineTerms, HostSet, SharedMap, Traffic, TunnelId};
+use crate::base::{BreakerTerms, DeadlineTerms, HostSet, SharedMap, Traffic, TunnelId};
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
@@ -65,6 +65,8 @@ pub struct EdgeSettings {
     /// The deadlines of calls. Their ceiling is how long the upstream may take to begin an answer; a GET, which waits for events,
     /// is not bounded.
     pub deadlines: DeadlineTerms,
+    /// When calls are held back because others fail.
+    pub breaker: BreakerTerms,
     /// After how much silence a comment is sent on an event stream; never, if none.
     pub sse_keepalive: Option<Duration>,
     /// How long a call waits for a connector that is offline.
@@ -120,6 +122,7 @@ impl EdgeSettings {
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             deadlines: DeadlineTerms::default(),
+            breaker: BreakerTerms::default(),
             sse_keepalive: None,
             offline_wait: Duration::from_secs(2),
             restart_wait: Duration::from_secs(30),

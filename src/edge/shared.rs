@@ -13,7 +13,7 @@ use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::latency::{LearnedTable, TaskTable};
+use crate::latency::{BreakerTable, LearnedTable, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::route::RouteName;
 use crate::tls::ServerConfig;
@@ -38,6 +38,8 @@ pub struct Edge {
     pub(super) affinity: Affinity,
     /// How long calls of each label take, as all cores learn it.
     pub(super) learned: Arc<LearnedTable>,
+    /// Which calls are held back, on all cores alike.
+    pub(super) breakers: Arc<BreakerTable>,
     /// What the calls of each task come to; none if that is switched off.
     tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
@@ -149,6 +151,7 @@ impl Edge {
             tables: RwLock::new(Arc::new(tables)),
             presence: Arc::new(Presence::new(cores)),
             learned: Arc::default(),
+            breakers: Arc::new(BreakerTable::new(instance)),
             tasks,
             cores: senders,
             slots: Mutex::new(slots),
@@ -243,6 +246,12 @@ impl Edge {
 
     pub(super) fn leave_usage(&self, lines: Vec<UsageLine>) {
         self.usage_left.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+    }
+
+    /// Which calls are held back.
+    #[must_use]
+    pub fn breakers(&self) -> &BreakerTable {
+        &self.breakers
     }
 
     /// What happened, all cores together.

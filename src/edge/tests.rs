@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::base::{Clock, CoreId, DeadlineTerms, LinkId, Secret, SharedMap, TunnelId};
+use crate::base::{BreakerTerms, Clock, CoreId, DeadlineTerms, LinkId, Secret, SharedMap, TunnelId};
 use crate::edge::{Edge, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, TunnelEntry};
 use crate::engine::sim::{Faults, SimNet};
 use crate::engine::{ByteStream, Class, Core, Lease, MailReceiver, MailSender, Pool, StreamError, mailbox};
@@ -133,6 +133,7 @@ fn settings() -> EdgeSettings {
         header_timeout: second,
         idle_timeout: second,
         deadlines: DeadlineTerms { ceiling: second, ..DeadlineTerms::default() },
+        breaker: BreakerTerms::default(),
         sse_keepalive: None,
         offline_wait: second,
         restart_wait: second,

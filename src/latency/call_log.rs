@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::call_id::CallId;
 use super::call_record::{CallRecord, HostText, OwnAnswer, Stage};
-use super::recorder::{Label, Recorder};
+use super::label::Label;
+use super::recorder::Recorder;
 use crate::base::Time;
 
 /// The kinds of calls that are kept apart, so that frequent ones do not displace rare ones.

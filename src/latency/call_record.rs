@@ -76,6 +76,8 @@ pub enum Stage {
     Admission,
     /// No route has its host.
     Route,
+    /// Its breaker held it back.
+    Breaker,
     /// No link could take it, or its link was lost.
     Link,
     /// The connector did not pass it on.
@@ -193,6 +195,7 @@ impl Stage {
             Outcome::AgentGone | Outcome::AgentStalled => Stage::Caller,
             Outcome::BadRequest => Stage::Request,
             Outcome::UnknownHost => Stage::Route,
+            Outcome::BreakerOpen => Stage::Breaker,
             Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => Stage::Link,
             Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => Stage::Connector,
             Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => Stage::Upstream,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 
 use super::{allowed_origins, own_origin, unless_zero};
-use crate::base::{DeadlineOverrides, DeadlineTerms, SharedMap};
+use crate::base::{BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, SharedMap};
 use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, HttpUrl, Origin, ToolConfig};
 use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
@@ -97,6 +97,13 @@ pub(crate) fn edge_settings(
             floor: config.deadline_floor_ms.into(),
             ceiling: unless_zero(config.first_byte_timeout_ms.into()),
             progress_max: config.progress_max_ms.into(),
+        },
+        breaker: BreakerTerms {
+            mode: config.breaker,
+            failed_percent: config.breaker_failed_percent,
+            slow_percent: config.breaker_slow_percent,
+            calls_min: config.breaker_calls_min,
+            open_for: config.breaker_open_ms.into(),
         },
         sse_keepalive: Some(config.sse_keepalive_ms.into()).filter(|silence: &Duration| !silence.is_zero()),
         offline_wait: config.offline_wait_ms.into(),
@@ -197,6 +204,7 @@ fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
                 ceiling: host.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
                 progress_max: host.progress_max_ms.map(Into::into),
             },
+            breaker: BreakerOverrides { mode: host.breaker },
             tools: tools_of(config, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
         };
@@ -230,6 +238,7 @@ fn tools_of(config: &EdgeConfig, host: &HostPattern) -> Arc<[ToolOverrides]> {
             ceiling: tool.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
             progress_max: tool.progress_max_ms.map(Into::into),
         },
+        breaker: BreakerOverrides { mode: tool.breaker },
         price: tool.price_per_call.0,
     };
     config.tools.iter().filter(|tool| tool.host == *host).map(own).collect()
