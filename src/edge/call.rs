@@ -73,6 +73,7 @@ pub(super) struct AgentCalls<'a> {
 #[derive(Default)]
 struct CallWork {
     timing: Vec<u8>,
+    stamps: EdgeStamps,
     guard: CallGuard,
     notes: CallNotes,
     /// Whether the answer may be that of a server to an agent of the other era.
@@ -189,7 +190,7 @@ impl AgentCalls<'_> {
         if let (Some(_), Some(label)) = (core.edge.tasks(), request.label()) {
             label.digest_arguments();
         }
-        let mut stamps = EdgeStamps::new(request.began());
+        self.work.stamps = EdgeStamps::new(request.began());
         let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         let settings = &core.edge.settings;
         let needs_label = route.own.needs_label(&settings.deadlines, &settings.breaker);
@@ -200,7 +201,7 @@ impl AgentCalls<'_> {
                 return Next::Leave(Leave::HandOver(target, moves.and_one()));
             }
             if let Err(error) = request.read_label(core.read_ahead_limits()).await {
-                return refuse_unlabelled(&core, request, route, &stamps, &self.work.notes, error).await;
+                return refuse_unlabelled(&core, request, route, &self.work, error).await;
             }
             moves = Moves::spent();
         }
@@ -214,7 +215,7 @@ impl AgentCalls<'_> {
             if let Err(held_back) = begun {
                 let report = held_back.report(call, route.tunnel.as_str(), route.name.as_str());
                 let failed = (CallFailure::BreakerOpen, Some(report));
-                return fail_with(&core, request, route, None, &stamps, &mut self.work, failed).await;
+                return fail_with(&core, request, route, None, &mut self.work, failed).await;
             }
         }
         let seal = match route.traffic {
@@ -241,7 +242,7 @@ impl AgentCalls<'_> {
                 }
                 Err(NotOpened::Withdrawn) => {
                     let failure = CallFailure::ConnectorOffline;
-                    return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
+                    return fail(&core, request, route, None, &mut self.work, failure).await;
                 }
                 Err(NotOpened::NotPassedOn(failure, connector))
                     if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
@@ -255,7 +256,7 @@ impl AgentCalls<'_> {
                     // The failure that the first connector reported is more useful than the lack of another one.
                     self.work.notes.on_opened(core.core.turn_time());
                     let failure = refused.unwrap_or(failure);
-                    return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
+                    return fail(&core, request, route, None, &mut self.work, failure).await;
                 }
             };
             self.work.notes.on_opened(core.core.turn_time());
@@ -266,7 +267,7 @@ impl AgentCalls<'_> {
                 let may_withdraw = core.allow_withdrawal(&route.tunnel, &opened, request.head());
                 self.keep_body(may_move || may_withdraw);
             }
-            match self.exchange(request, route, &opened, &mut stamps, may_move).await {
+            match self.exchange(request, route, &opened, may_move).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
                         core.keep_session(opened, request.head().host().unwrap_or_default());
@@ -301,7 +302,6 @@ impl AgentCalls<'_> {
         request: &mut impl AgentRequest<'r>,
         route: &Route,
         opened: &Opened,
-        stamps: &mut EdgeStamps,
         may_move: bool,
     ) -> Exchanged {
         let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
@@ -314,7 +314,7 @@ impl AgentCalls<'_> {
             let incoming = request.incoming(&to_agent);
             let request = incoming.head;
             work.is_refused = false;
-            hooks = EdgeHooks { core, opened, request, stamps, work };
+            hooks = EdgeHooks { core, opened, request, work };
             let public = route.own.public.as_ref().or(core.edge.settings.public.as_ref());
             let called = front.called(public, *is_tls, incoming.head);
             let append = forwarded(peer.as_bytes(), called);
@@ -351,7 +351,7 @@ impl AgentCalls<'_> {
                 if work.guard.deadline.was_cut() {
                     stream.on_link().reset(CallFailure::Deadline);
                 }
-                stamps.on_last_to_agent(core.core.now());
+                work.stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
                 if is_refused {
                     note_era(core, request, route);
@@ -359,7 +359,8 @@ impl AgentCalls<'_> {
                 let delivered = request.delivered(&to_agent, keeps, core).await;
                 let is_late = delivered == Outcome::Ok && work.guard.deadline.was_cut();
                 let outcome = if is_late { Outcome::TimedOut } else { delivered };
-                finish(core, request, route, opened, stamps, work.ending(outcome));
+                let times = work.stamps.times(&core.core);
+                finish(core, request, route, opened, times, work.ending(outcome));
                 return Exchanged::Done(match delivered {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
@@ -373,21 +374,26 @@ impl AgentCalls<'_> {
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                let failed = fail(core, request, route, Some(&opened.usage), stamps, work, failure).await;
+                let failed = fail(core, request, route, Some(&opened.usage), work, failure).await;
                 return Exchanged::Done(failed);
             }
             Ended::BadBody(error) if !has_begun => {
+                let times = work.stamps.times(&core.core);
                 let ending = Ending { own: Some(answer_to_body(error)), ..work.ending(Outcome::BadRequest) };
-                finish(core, request, route, opened, stamps, ending);
+                finish(core, request, route, opened, times, ending);
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }
             // It lasts as long as the agent wants.
-            Ended::AgentGone if has_begun && stamps.is_standing() => {
-                stamps.on_last_to_agent(core.core.now());
-                finish(core, request, route, opened, stamps, work.ending(Outcome::Ok));
+            Ended::AgentGone if has_begun && work.stamps.is_standing() => {
+                work.stamps.on_last_to_agent(core.core.now());
+                let times = work.stamps.times(&core.core);
+                finish(core, request, route, opened, times, work.ending(Outcome::Ok));
             }
-            ended => finish(core, request, route, opened, stamps, work.ending(ended.outcome())),
+            ended => {
+                let times = work.stamps.times(&core.core);
+                finish(core, request, route, opened, times, work.ending(ended.outcome()));
+            }
         }
         Exchanged::Done(Next::Leave(Leave::Abort))
     }
@@ -454,14 +460,13 @@ struct EdgeHooks<'a> {
     core: &'a EdgeCore,
     opened: &'a Opened,
     request: &'a RequestHead,
-    stamps: &'a mut EdgeStamps,
     work: &'a mut CallWork,
 }
 
 impl RelayHooks for EdgeHooks<'_> {
     fn on_request_head_queued(&mut self) {
         let now = self.core.core.now();
-        self.stamps.on_handed_to_link(now);
+        self.work.stamps.on_handed_to_link(now);
         self.work.guard.deadline.on_sent(now);
     }
 
@@ -470,8 +475,8 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
-        self.stamps.on_from_link(received_at);
-        self.stamps.on_status(head.status());
+        self.work.stamps.on_from_link(received_at);
+        self.work.stamps.on_status(head.status());
         self.work.notes.status = head.status();
         self.work.notes.answer = AnswerSize::of(head.get("content-type"));
         self.work.is_refused = Era::is_refusal(head.status());
@@ -480,7 +485,7 @@ impl RelayHooks for EdgeHooks<'_> {
         let timing = &mut self.work.timing;
         timing.clear();
         timing.reserve(SERVER_TIMING_LEN_MAX);
-        server_timing(&CallPhases::split(self.stamps.times(&self.core.core), phases), timing);
+        server_timing(&CallPhases::split(self.work.stamps.times(&self.core.core), phases), timing);
         ResponseExtras {
             may_keep: !self.core.is_draining(),
             server_timing: Some(timing),
@@ -490,11 +495,11 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_response_head_queued(&mut self) {
-        self.stamps.on_to_agent(self.core.core.now());
+        self.work.stamps.on_to_agent(self.core.core.now());
     }
 
     fn on_event_stream(&mut self, is_standing: bool) {
-        self.stamps.on_event_stream(is_standing);
+        self.work.stamps.on_event_stream(is_standing);
     }
 
     /// Where the link is to end, the connector ends them, behind all that it has sent.
@@ -512,7 +517,7 @@ impl RelayHooks for EdgeHooks<'_> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.notes.answer.bytes += bytes.len() as u64;
-        if self.stamps.is_event_stream() {
+        if self.work.stamps.is_event_stream() {
             self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
         }
     }
@@ -545,8 +550,7 @@ async fn refuse_unlabelled(
     core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
-    stamps: &EdgeStamps,
-    notes: &CallNotes,
+    work: &CallWork,
     error: LabelError,
 ) -> Next<Leave> {
     let (outcome, own) = match &error {
@@ -554,8 +558,8 @@ async fn refuse_unlabelled(
         LabelError::Body(error) => (Outcome::BadRequest, Some(answer_to_body(*error))),
         LabelError::CallerLeft => (Outcome::AgentGone, None),
     };
-    let ending = Ending { notes, guard: None, own, outcome };
-    record(core, request, route, None, &CallPhases::split(stamps.times(&core.core), None), ending);
+    let ending = Ending { notes: &work.notes, guard: None, own, outcome };
+    record(core, request, route, None, &CallPhases::split(work.stamps.times(&core.core), None), ending);
     match error {
         LabelError::Refused(refusal) => request.refuse(refusal).await,
         LabelError::Body(error) => request.refuse_body(error).await,
@@ -571,7 +575,6 @@ async fn fail(
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
-    stamps: &EdgeStamps,
     work: &mut CallWork,
     failure: CallFailure,
 ) -> Next<Leave> {
@@ -581,7 +584,7 @@ async fn fail(
         let call = request.label()?.call();
         call.method().map(|_| cut.report(call, route.tunnel.as_str(), route.name.as_str()))
     });
-    fail_with(core, request, route, usage, stamps, work, (failure, report)).await
+    fail_with(core, request, route, usage, work, (failure, report)).await
 }
 
 /// The same, with what is told of the call.
@@ -590,11 +593,10 @@ async fn fail_with(
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
-    stamps: &EdgeStamps,
     work: &mut CallWork,
     (failure, report): (CallFailure, Option<CallReport>),
 ) -> Next<Leave> {
-    let phases = CallPhases::split(stamps.times(&core.core), None);
+    let phases = CallPhases::split(work.stamps.times(&core.core), None);
     let mut timing = Vec::new();
     server_timing(&phases, &mut timing);
     let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
