@@ -15,6 +15,7 @@ mod events;
 pub mod fault;
 pub mod files;
 mod generator;
+pub(crate) mod guard;
 pub mod idle;
 mod interrupt;
 pub mod latencies;

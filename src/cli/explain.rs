@@ -42,12 +42,20 @@ async fn show(args: &ExplainArgs, env: &BTreeMap<String, String>) -> Result<Opti
     let client = AdminClient::without_token(args.admin.as_deref(), env)?;
     let query = [("id", args.id.clone()), ("limit", CALLS_MAX.to_string())];
     let mut body: CallsBody = client.get(&["calls"], &query).await?;
-    // As it happened: the first call first.
-    body.calls.reverse();
+    in_order(&mut body.calls);
     Ok((!body.calls.is_empty()).then(|| match args.json {
         true => format!("{:#}\n", serde_json::json!(body)),
         false => body.calls.iter().map(story).collect::<Vec<_>>().join("\n"),
     }))
+}
+
+/// Puts calls, the last of which comes first, in the order in which they happened. What the connector says of a call follows what the
+/// edge says of it.
+fn in_order(calls: &mut [CallInfo]) {
+    calls.reverse();
+    let ids: Vec<Option<String>> = calls.iter().map(|call| call.id.clone()).collect();
+    let first_of = |id: &Option<String>| ids.iter().position(|known| known == id);
+    calls.sort_by_key(|call| (first_of(&call.id), call.role));
 }
 
 /// What became of a call, in lines.
@@ -164,6 +172,16 @@ call 1f3: tools/call sea\\u{1b}[2Jrch
   stopped at: server with status 504 (deadline, JSON-RPC code -31019)
 ";
         assert_eq!(story(&call()), expected);
+    }
+
+    #[test]
+    fn what_the_connector_says_follows_what_the_edge_says() {
+        let of = |id: &str, role| CallInfo { id: Some(id.to_owned()), role, ..call() };
+        let (edge, connector) = (RoleKind::Edge, RoleKind::Connector);
+        let mut calls = vec![of("a", edge), of("9", edge), of("a", connector), of("9", connector)];
+        in_order(&mut calls);
+        let seen: Vec<_> = calls.iter().map(|call| (call.id.as_deref().unwrap(), call.role)).collect();
+        assert_eq!(seen, [("9", edge), ("9", connector), ("a", edge), ("a", connector)]);
     }
 
     #[test]

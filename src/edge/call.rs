@@ -73,6 +73,7 @@ pub(super) struct AgentCalls<'a> {
 #[derive(Default)]
 struct CallWork {
     timing: Vec<u8>,
+    stamps: EdgeStamps,
     guard: CallGuard,
     notes: CallNotes,
     /// Whether the answer may be that of a server to an agent of the other era.
@@ -202,7 +203,7 @@ impl AgentCalls<'_> {
         if let (Some(_), Some(label)) = (core.edge.tasks(), request.label()) {
             label.digest_arguments();
         }
-        let mut stamps = EdgeStamps::new(request.began());
+        self.work.stamps = EdgeStamps::new(request.began());
         let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
         if needs_label {
@@ -212,14 +213,14 @@ impl AgentCalls<'_> {
                 return Next::Leave(Leave::HandOver(target, moves.and_one()));
             }
             if let Err(error) = request.read_label(core.read_ahead_limits()).await {
-                return refuse_unlabelled(&core, request, route, &stamps, &self.work.notes, error).await;
+                return refuse_unlabelled(&core, request, route, &self.work, error).await;
             }
             moves = Moves::spent();
         }
         if let Some(report) = self.begin_guard(request, route, needs_label) {
             let failed = Box::new(Failed { failure: CallFailure::BreakerOpen, report: Some(report) });
             // In a box, so that other calls do not have its size.
-            return Box::pin(fail_with(&core, request, route, None, &stamps, &self.work, failed)).await;
+            return Box::pin(fail_with(&core, request, route, None, &self.work, failed)).await;
         }
         // Why the first connector has not passed the call on.
         let mut refused = None;
@@ -244,7 +245,7 @@ impl AgentCalls<'_> {
                     // The failure that the first connector reported is more useful than the lack of another one.
                     self.work.notes.on_opened(core.core.turn_time());
                     let failure = refused.unwrap_or(failure);
-                    return fail(&core, request, route, None, &stamps, &self.work, failure).await;
+                    return fail(&core, request, route, None, &self.work, failure).await;
                 }
                 Err(not_opened) => {
                     let (failure, other) = match not_opened {
@@ -257,7 +258,7 @@ impl AgentCalls<'_> {
                     self.work.notes.on_opened(core.core.turn_time());
                     if !may || !self.again(&core, request, route) {
                         let failure = refused.unwrap_or(failure);
-                        return fail(&core, request, route, None, &stamps, &self.work, failure).await;
+                        return fail(&core, request, route, None, &self.work, failure).await;
                     }
                     if let Some(connector) = other {
                         self.work.notes.on_not_passed_on(failure, connector);
@@ -276,7 +277,7 @@ impl AgentCalls<'_> {
                 let may_withdraw = core.allow_withdrawal(&route.tunnel, &opened, request.head());
                 self.keep_body(may_move || may_withdraw);
             }
-            match self.exchange(request, route, &opened, &mut stamps).await {
+            match self.exchange(request, route, &opened).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
                         core.keep_session(opened, request.head().host().unwrap_or_default());
@@ -288,7 +289,7 @@ impl AgentCalls<'_> {
                     self.work.notes.on_not_passed_on(failure, connector);
                     if !self.again(&core, request, route) {
                         let usage = Some(&*opened.usage);
-                        return fail(&core, request, route, usage, &stamps, &self.work, failure).await;
+                        return fail(&core, request, route, usage, &self.work, failure).await;
                     }
                     // Once a part of the body was read, the connection cannot go to another core.
                     (refused, moves, self.work.again.has_begun) = (Some(failure), Moves::spent(), true);
@@ -351,13 +352,7 @@ impl AgentCalls<'_> {
     }
 
     /// Carries request and response over the stream.
-    async fn exchange<'r>(
-        &mut self,
-        request: &mut impl AgentRequest<'r>,
-        route: &Route,
-        opened: &Opened,
-        stamps: &mut EdgeStamps,
-    ) -> Exchanged {
+    async fn exchange<'r>(&mut self, request: &mut impl AgentRequest<'r>, route: &Route, opened: &Opened) -> Exchanged {
         let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
         let stream = &opened.stream;
         let to_agent = TimeoutStream::new(request.carrier(), &core.edge.settings.write_timeout, |taken, cx| {
@@ -368,7 +363,7 @@ impl AgentCalls<'_> {
             let incoming = request.incoming(&to_agent);
             let request = incoming.head;
             work.is_refused = false;
-            hooks = EdgeHooks { core, opened, request, stamps, work };
+            hooks = EdgeHooks { core, opened, request, work };
             let public = route.own.public.as_ref().or(core.edge.settings.public.as_ref());
             let called = front.called(public, *is_tls, incoming.head);
             let append = forwarded(peer.as_bytes(), called);
@@ -406,7 +401,7 @@ impl AgentCalls<'_> {
                 if work.guard.deadline.was_cut() {
                     stream.on_link().reset(CallFailure::Deadline);
                 }
-                stamps.on_last_to_agent(core.core.now());
+                work.stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
                 if is_refused {
                     note_era(core, request, route);
@@ -414,7 +409,8 @@ impl AgentCalls<'_> {
                 let delivered = request.delivered(&to_agent, keeps, core).await;
                 let is_late = delivered == Outcome::Ok && work.guard.deadline.was_cut();
                 let outcome = if is_late { Outcome::TimedOut } else { delivered };
-                finish(core, request, route, opened, stamps, work.ending(outcome));
+                let times = work.stamps.times(&core.core);
+                finish(core, request, route, opened, times, work.ending(outcome));
                 return Exchanged::Done(match delivered {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
@@ -428,21 +424,26 @@ impl AgentCalls<'_> {
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                let failed = fail(core, request, route, Some(&opened.usage), stamps, work, failure).await;
+                let failed = fail(core, request, route, Some(&opened.usage), work, failure).await;
                 return Exchanged::Done(failed);
             }
             Ended::BadBody(error) if !has_begun => {
+                let times = work.stamps.times(&core.core);
                 let ending = Ending { own: Some(answer_to_body(error)), ..work.ending(Outcome::BadRequest) };
-                finish(core, request, route, opened, stamps, ending);
+                finish(core, request, route, opened, times, ending);
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }
             // It lasts as long as the agent wants.
-            Ended::AgentGone if has_begun && stamps.is_standing() => {
-                stamps.on_last_to_agent(core.core.now());
-                finish(core, request, route, opened, stamps, work.ending(Outcome::Ok));
+            Ended::AgentGone if has_begun && work.stamps.is_standing() => {
+                work.stamps.on_last_to_agent(core.core.now());
+                let times = work.stamps.times(&core.core);
+                finish(core, request, route, opened, times, work.ending(Outcome::Ok));
             }
-            ended => finish(core, request, route, opened, stamps, work.ending(ended.outcome())),
+            ended => {
+                let times = work.stamps.times(&core.core);
+                finish(core, request, route, opened, times, work.ending(ended.outcome()));
+            }
         }
         Exchanged::Done(Next::Leave(Leave::Abort))
     }
@@ -509,14 +510,13 @@ struct EdgeHooks<'a> {
     core: &'a EdgeCore,
     opened: &'a Opened,
     request: &'a RequestHead,
-    stamps: &'a mut EdgeStamps,
     work: &'a mut CallWork,
 }
 
 impl RelayHooks for EdgeHooks<'_> {
     fn on_request_head_queued(&mut self) {
         let now = self.core.core.now();
-        self.stamps.on_handed_to_link(now);
+        self.work.stamps.on_handed_to_link(now);
         self.work.guard.deadline.on_sent(now);
     }
 
@@ -525,8 +525,8 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
-        self.stamps.on_from_link(received_at);
-        self.stamps.on_status(head.status());
+        self.work.stamps.on_from_link(received_at);
+        self.work.stamps.on_status(head.status());
         self.work.notes.status = head.status();
         self.work.notes.answer = AnswerSize::of(head.get("content-type"));
         self.work.is_refused = Era::is_refusal(head.status());
@@ -535,7 +535,7 @@ impl RelayHooks for EdgeHooks<'_> {
         let timing = &mut self.work.timing;
         timing.clear();
         timing.reserve(SERVER_TIMING_LEN_MAX);
-        server_timing(&CallPhases::split(self.stamps.times(&self.core.core), phases), timing);
+        server_timing(&CallPhases::split(self.work.stamps.times(&self.core.core), phases), timing);
         ResponseExtras {
             may_keep: !self.core.is_draining(),
             server_timing: Some(timing),
@@ -545,11 +545,11 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_response_head_queued(&mut self) {
-        self.stamps.on_to_agent(self.core.core.now());
+        self.work.stamps.on_to_agent(self.core.core.now());
     }
 
     fn on_event_stream(&mut self, is_standing: bool) {
-        self.stamps.on_event_stream(is_standing);
+        self.work.stamps.on_event_stream(is_standing);
     }
 
     /// Where the link is to end, the connector ends them, behind all that it has sent.
@@ -567,7 +567,7 @@ impl RelayHooks for EdgeHooks<'_> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.notes.answer.bytes += bytes.len() as u64;
-        if self.stamps.is_event_stream() {
+        if self.work.stamps.is_event_stream() {
             self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
         }
     }
@@ -600,8 +600,7 @@ async fn refuse_unlabelled(
     core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
-    stamps: &EdgeStamps,
-    notes: &CallNotes,
+    work: &CallWork,
     error: LabelError,
 ) -> Next<Leave> {
     let (outcome, own) = match &error {
@@ -609,8 +608,8 @@ async fn refuse_unlabelled(
         LabelError::Body(error) => (Outcome::BadRequest, Some(answer_to_body(*error))),
         LabelError::CallerLeft => (Outcome::AgentGone, None),
     };
-    let ending = Ending { notes, guard: None, own, outcome };
-    record(core, request, route, None, &CallPhases::split(stamps.times(&core.core), None), ending);
+    let ending = Ending { notes: &work.notes, guard: None, own, outcome };
+    record(core, request, route, None, &CallPhases::split(work.stamps.times(&core.core), None), ending);
     match error {
         LabelError::Refused(refusal) => request.refuse(refusal).await,
         LabelError::Body(error) => request.refuse_body(error).await,
@@ -632,7 +631,6 @@ fn fail(
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
-    stamps: &EdgeStamps,
     work: &CallWork,
     failure: CallFailure,
 ) -> impl Future<Output = Next<Leave>> {
@@ -642,7 +640,7 @@ fn fail(
         let call = request.label()?.call();
         call.method().map(|_| cut.report(call, route.tunnel.as_str(), route.name.as_str()))
     });
-    fail_with(core, request, route, usage, stamps, work, Box::new(Failed { failure, report }))
+    fail_with(core, request, route, usage, work, Box::new(Failed { failure, report }))
 }
 
 /// The same, with what is told of the call.
@@ -651,11 +649,10 @@ async fn fail_with(
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
-    stamps: &EdgeStamps,
     work: &CallWork,
     failed: Box<Failed>,
 ) -> Next<Leave> {
-    let phases = CallPhases::split(stamps.times(&core.core), None);
+    let phases = CallPhases::split(work.stamps.times(&core.core), None);
     let mut timing = Vec::new();
     server_timing(&phases, &mut timing);
     let keep = request.fail(failed.failure, failed.report.as_ref(), &timing, !core.is_draining()).await;

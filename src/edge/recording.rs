@@ -7,9 +7,7 @@ use crate::edge::shared::Counters;
 use crate::edge::task_calls::{EndedCall, add_to_task, task_of};
 use crate::edge::usage::LinkUsage;
 use crate::exchange::Refusal;
-use crate::latency::{
-    CallPhases, CallRecord, EdgeStamps, OTHER, Outcome, OwnAnswer, SlowVerdict, Stage, server_timing,
-};
+use crate::latency::{CallPhases, CallRecord, EdgeTimes, OTHER, Outcome, OwnAnswer, SlowVerdict, Stage, server_timing};
 use crate::policy::LeftOut;
 use crate::route::Route;
 use crate::serve::{CallDeadline, CallGuard, Ended, GuardedCall, Request};
@@ -31,10 +29,9 @@ pub(super) fn finish(
     request: &mut impl Request,
     route: &Route,
     opened: &Opened,
-    stamps: &EdgeStamps,
+    times: EdgeTimes,
     ending: Ending<'_>,
 ) {
-    let times = stamps.times(&core.core);
     let phases = CallPhases::split(times, opened.stream.on_link().times());
     if ending.outcome == Outcome::Ok && !phases.is_of_gateway() {
         core.figures.on_good_call(core.core.turn_time());

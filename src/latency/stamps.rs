@@ -48,6 +48,12 @@ impl StreamKind {
     }
 }
 
+impl Default for EdgeStamps {
+    fn default() -> EdgeStamps {
+        EdgeStamps::new(Time::ZERO)
+    }
+}
+
 impl EdgeStamps {
     /// A call whose first byte came at `now`.
     #[must_use]

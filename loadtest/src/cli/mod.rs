@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod churn;
 pub mod compare;
 pub mod fault;
+pub mod guard;
 pub mod idle;
 pub mod load_args;
 pub mod mixed;
@@ -65,6 +66,8 @@ pub enum Command {
     Idle(Box<idle::IdleArgs>),
     /// Kill and restart a tunnel's processes under load: lost calls, repeated calls, time to recover
     Fault(Box<fault::FaultArgs>),
+    /// Let agents time out and try again before a server that turns slow, without the guard of a tunnel and with it
+    Guard(Box<guard::GuardArgs>),
     /// Run many large, slow, idle and dead agents at once, and measure how much slower small calls are
     Storm(Box<storm::StormArgs>),
     /// Run storms for a long time, with restarts between them, and check that no resource grows
@@ -98,6 +101,7 @@ impl Cli {
             Command::Bulk(args) => bulk::execute(&args, &interrupt),
             Command::Mixed(args) => mixed::execute(&args, &interrupt),
             Command::Fault(args) => fault::execute(&args, &interrupt),
+            Command::Guard(args) => guard::execute(&args, &interrupt),
             Command::Soak(args) => soak::execute(&args, &interrupt),
             Command::Storm(args) => storm::execute(&args, &interrupt),
             Command::Idle(args) => idle::execute(&args, &interrupt),

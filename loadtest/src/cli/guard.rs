@@ -1,0 +1,130 @@
+//! The command `adit-loadtest guard`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::bench_args::BenchArgs;
+use super::output::print;
+use super::{EXIT_USAGE, fail};
+use crate::guard::{GuardSettings, TASKS_MAX, Way, report, run};
+use crate::interrupt::Interrupt;
+use crate::serve::SERVICE_MAX;
+use crate::units::time;
+
+/// Shown after the flags.
+const EXAMPLES: &str = "\
+Examples:
+  As in docs/BENCHMARKS.md, about five minutes:
+      adit-loadtest guard
+  Agents that wait for 2 s, for programs to read:
+      adit-loadtest guard --timeout 2s --rate 50 --json
+
+Each task is one tool call, which is repeated when the agent times out or is refused, unless the answer says that it is terminal.
+Tasks begin at a fixed rate, whatever becomes of those before them.";
+
+/// The command-line flags of `guard`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct GuardArgs {
+    /// Tasks that begin each second
+    #[arg(long, value_name = "N", default_value_t = 20.0)]
+    rate: f64,
+    /// How long an agent waits for an answer
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
+    timeout: Duration,
+    /// How often it tries again
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=10))]
+    retries: u32,
+    /// How long the server works on a call
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "50ms")]
+    service: Duration,
+    /// How long it works on a slow one
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
+    slow: Duration,
+    /// How long the server is as always, before it turns slow
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
+    normal: Duration,
+    /// How long a quarter of the calls is slow
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "20s")]
+    quarter: Duration,
+    /// How long all calls are slow
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "20s")]
+    all: Duration,
+    /// How long the run goes on when the server has recovered
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "15s")]
+    after: Duration,
+    /// The shortest deadline that the guard enforces
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
+    floor: Duration,
+    /// Tokens that an agent reads again for each call that it makes
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
+    context_tokens: u64,
+    #[command(flatten)]
+    bench: BenchArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why the command line is refused.
+#[derive(Debug, thiserror::Error)]
+enum UsageError {
+    #[error("{0} tasks a second: give more than 0, and fewer than {TASKS_MAX} for the time that a task can take")]
+    Rate(f64),
+    #[error("a time of {0:?}: give 1ms to {SERVICE_MAX:?}")]
+    Time(Duration),
+}
+
+pub(super) fn execute(args: &GuardArgs, interrupt: &Interrupt) -> u8 {
+    let usage = |error: &dyn std::fmt::Display| {
+        fail(error);
+        EXIT_USAGE
+    };
+    let settings = match args.settings() {
+        Ok(settings) => settings,
+        Err(error) => return usage(&error),
+    };
+    let bench = match args.bench.bench() {
+        Ok(bench) => bench,
+        Err(error) => return usage(&error),
+    };
+    let mut outcomes = Vec::new();
+    for way in Way::ALL {
+        match run(way, &settings, &bench, interrupt) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) => return fail(&format_args!("{}: {error}", way.name())),
+        }
+    }
+    if args.json {
+        print(&report::to_json(&outcomes, &settings));
+    } else {
+        print(&report::text(&outcomes, &settings));
+    }
+    0
+}
+
+impl GuardArgs {
+    fn settings(&self) -> Result<GuardSettings, UsageError> {
+        let parts = [self.normal, self.quarter, self.all, self.after];
+        let times = [self.timeout, self.service, self.slow, self.floor].into_iter().chain(parts);
+        let range = Duration::from_millis(1)..=SERVICE_MAX;
+        if let Some(wrong) = times.into_iter().find(|time| !range.contains(time)) {
+            return Err(UsageError::Time(wrong));
+        }
+        let longest = self.timeout.as_secs_f64() * f64::from(self.retries + 1);
+        if !(self.rate > 0.0 && self.rate * longest < TASKS_MAX as f64) {
+            return Err(UsageError::Rate(self.rate));
+        }
+        Ok(GuardSettings {
+            rate: self.rate,
+            timeout: self.timeout,
+            retries: self.retries,
+            service: self.service,
+            slow: self.slow,
+            parts,
+            context_tokens: self.context_tokens,
+            floor: self.floor,
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! An agent of one task: a connection, and calls with a time-out.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::compare::site::HOST;
+use crate::serve::WANTED_SERVICE;
+
+/// The longest answer that is read, in bytes.
+const ANSWER_LEN_MAX: usize = 1 << 20;
+/// How long the server may take to say how many calls it has had.
+const STATS_TIMEOUT: Duration = Duration::from_secs(10);
+/// The tool that is called.
+const TOOL: &str = "search";
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallEnd {
+    /// It was answered well.
+    Answered { bytes: u64 },
+    /// It was answered with an error, which may say that it is not to be repeated, or when it may be.
+    Refused { bytes: u64, is_terminal: bool, retry_after: Option<Duration> },
+    /// Nothing came in time.
+    TimedOut,
+    /// The connection failed.
+    Broken,
+}
+
+/// An agent, and its connection while that is of use.
+pub(super) struct Agent {
+    to: SocketAddr,
+    timeout: Duration,
+    connection: Option<TcpStream>,
+}
+
+impl Agent {
+    pub(super) fn new(to: SocketAddr, timeout: Duration) -> Agent {
+        Agent { to, timeout, connection: None }
+    }
+
+    /// Calls the tool with an argument, and asks the server to work so long. The connection is closed unless the answer came in
+    /// time, which is how agents give calls up.
+    pub(super) fn call(&mut self, id: u64, argument: u64, service: Duration) -> CallEnd {
+        let until = Instant::now() + self.timeout;
+        match self.ask(id, argument, service, until) {
+            Ok(answer) => answer.end(),
+            Err(error) => {
+                self.connection = None;
+                match error.kind() {
+                    io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => CallEnd::TimedOut,
+                    _ => CallEnd::Broken,
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, id: u64, argument: u64, service: Duration, until: Instant) -> io::Result<Answer> {
+        let mut stream = match self.connection.take() {
+            Some(stream) => stream,
+            None => TcpStream::connect_timeout(&self.to, left(until)?)?,
+        };
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{TOOL}","arguments":{{"q":{argument}}}}}}}"#
+        );
+        let request = format!(
+            "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\n\
+             MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: {TOOL}\r\n{WANTED_SERVICE}: {}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            service.as_micros(),
+            body.len()
+        );
+        stream.set_write_timeout(Some(left(until)?))?;
+        stream.write_all(request.as_bytes())?;
+        let answer = Answer::read(&mut stream, until)?;
+        if answer.keeps {
+            self.connection = Some(stream);
+        }
+        Ok(answer)
+    }
+}
+
+/// The time that is left.
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// An answer that was read.
+struct Answer {
+    status: u16,
+    retry_after: Option<Duration>,
+    body: Vec<u8>,
+    keeps: bool,
+}
+
+impl Answer {
+    fn read(stream: &mut TcpStream, until: Instant) -> io::Result<Answer> {
+        let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            if let Some(answer) = Answer::of(&bytes)? {
+                return Ok(answer);
+            }
+            stream.set_read_timeout(Some(left(until)?))?;
+            match stream.read(&mut piece)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n if bytes.len() + n > ANSWER_LEN_MAX => return Err(io::ErrorKind::InvalidData.into()),
+                n => bytes.extend_from_slice(&piece[..n]),
+            }
+        }
+    }
+
+    /// The answer, once all of it is there.
+    fn of(bytes: &[u8]) -> io::Result<Option<Answer>> {
+        let bad = || io::Error::from(io::ErrorKind::InvalidData);
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+        let head = std::str::from_utf8(&bytes[..end]).map_err(|_| bad())?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(bad)?;
+        let field = |name: &str| {
+            let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+            fields.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+        };
+        let length: usize = field("content-length").and_then(|length| length.parse().ok()).ok_or_else(bad)?;
+        let body = &bytes[end + 4..];
+        let retry_after = field("retry-after").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        let keeps = !field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        Ok((body.len() >= length).then(|| Answer { status, retry_after, body: body[..length].to_vec(), keeps }))
+    }
+
+    fn end(&self) -> CallEnd {
+        let bytes = self.body.len() as u64;
+        let json: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        if self.status == 200 && json.get("result").is_some() {
+            return CallEnd::Answered { bytes };
+        }
+        let is_terminal = json["error"]["data"]["terminal"] == Value::Bool(true);
+        CallEnd::Refused { bytes, is_terminal, retry_after: self.retry_after }
+    }
+}
+
+/// How many tool calls the server has begun to work on.
+pub(super) fn count_calls(upstream: SocketAddr) -> io::Result<u64> {
+    let answer = ask_server(upstream, "GET")?;
+    let json: Value = serde_json::from_slice(&answer.body)?;
+    json["calls"].as_u64().ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Has the server count from zero.
+pub(super) fn forget_calls(upstream: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&upstream, STATS_TIMEOUT)?;
+    stream.set_read_timeout(Some(STATS_TIMEOUT))?;
+    stream.write_all(format!("DELETE /stats HTTP/1.1\r\nHost: {upstream}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    if head == *b"HTTP/1.1 204" { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+fn ask_server(upstream: SocketAddr, method: &str) -> io::Result<Answer> {
+    let until = Instant::now() + STATS_TIMEOUT;
+    let mut stream = TcpStream::connect_timeout(&upstream, STATS_TIMEOUT)?;
+    stream
+        .write_all(format!("{method} /stats HTTP/1.1\r\nHost: {upstream}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    Answer::read(&mut stream, until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(text: &str) -> Option<CallEnd> {
+        Answer::of(text.as_bytes()).unwrap().map(|answer| answer.end())
+    }
+
+    fn answer(head: &str, body: &str) -> String {
+        format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[test]
+    fn an_answer_is_read_whole_and_says_whether_to_try_again() {
+        let good = answer("200 OK", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+        assert_eq!(end(&good), Some(CallEnd::Answered { bytes: 36 }));
+        assert_eq!(end(&good[..good.len() - 1]), None);
+        assert_eq!(end("HTTP/1.1 200 OK\r\n"), None);
+        let body = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-31019,"message":"","data":{"terminal":true}}}"#;
+        let refused =
+            |is_terminal, retry_after| Some(CallEnd::Refused { bytes: body.len() as u64, is_terminal, retry_after });
+        assert_eq!(end(&answer("504 Gateway Timeout", body)), refused(true, None));
+        let other = body.replace("true", "null");
+        assert_eq!(end(&answer("503 No\r\nRetry-After: 2", &other)), refused(false, Some(Duration::from_secs(2))));
+        assert!(Answer::of(b"HTTP/1.1 200 OK\r\n\r\n").is_err(), "its length is not known");
+    }
+}

@@ -1,0 +1,362 @@
+//! Agents that time out and try again, before a server that turns slow: what that costs without a guard, with it, and without a
+//! tunnel.
+
+mod agent;
+pub(crate) mod report;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use adit::base::Rng;
+
+use self::agent::{Agent, CallEnd};
+use crate::compare::bench::Bench;
+use crate::compare::cpus::CpuList;
+use crate::compare::peer::Peer;
+use crate::compare::site::{Credentials, HOST, SiteError};
+use crate::compare::tunnel::{Setting, Tunnel, TunnelError};
+use crate::interrupt::Interrupt;
+use crate::load::{Call, CallKind, Load, Target};
+use crate::serve::{ServeError, ServeSettings, Server};
+
+/// The peer file with which the tunnel is started.
+const SITE: &str = include_str!("site.toml");
+/// The most tasks that are under way at one time, each on a thread of its own.
+pub(crate) const TASKS_MAX: usize = 4_000;
+/// Memory for the stack of each thread, in bytes.
+const STACK_LEN: usize = 128 * 1024;
+/// How long an agent waits before it tries again, unless it is told how long.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest that it waits if it is told.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A task is as in normal times if it takes no longer than so many times the service time, and [`NORMAL_SLACK`].
+const NORMAL_FACTOR: u32 = 3;
+/// Time that a task may take besides, on a busy machine.
+const NORMAL_SLACK: Duration = Duration::from_millis(100);
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub(crate) struct GuardSettings {
+    /// Tasks that begin each second.
+    pub(crate) rate: f64,
+    /// How long an agent waits for an answer.
+    pub(crate) timeout: Duration,
+    /// How often it tries again.
+    pub(crate) retries: u32,
+    /// How long the server works on a call in normal times.
+    pub(crate) service: Duration,
+    /// How long it works on a slow one.
+    pub(crate) slow: Duration,
+    /// How long each part lasts, in the order of [`Part::ALL`].
+    pub(crate) parts: [Duration; 4],
+    /// Tokens that an agent reads again for each call that it makes.
+    pub(crate) context_tokens: u64,
+    /// The shortest deadline that the guard enforces.
+    pub(crate) floor: Duration,
+}
+
+/// A part of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The server is as always.
+    Normal = 0,
+    /// One call in four is slow.
+    Quarter = 1,
+    /// All calls are.
+    All = 2,
+    /// The server has recovered.
+    Recovered = 3,
+}
+
+impl Part {
+    pub(crate) const ALL: [Part; 4] = [Part::Normal, Part::Quarter, Part::All, Part::Recovered];
+
+    /// Which share of the calls is slow.
+    const fn slow_share(self) -> f64 {
+        match self {
+            Part::Normal | Part::Recovered => 0.0,
+            Part::Quarter => 0.25,
+            Part::All => 1.0,
+        }
+    }
+}
+
+/// The way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// No tunnel.
+    Direct,
+    /// A tunnel without deadlines.
+    Unguarded,
+    /// A tunnel that enforces deadlines.
+    Guarded,
+}
+
+impl Way {
+    pub(crate) const ALL: [Way; 3] = [Way::Direct, Way::Unguarded, Way::Guarded];
+
+    /// The name in reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Way::Direct => "direct",
+            Way::Unguarded => "adit, no guard",
+            Way::Guarded => "adit, guarded",
+        }
+    }
+
+    const fn deadline(self) -> Option<&'static str> {
+        match self {
+            Way::Direct => None,
+            Way::Unguarded => Some("off"),
+            Way::Guarded => Some("enforce"),
+        }
+    }
+}
+
+/// Why there was no run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GuardError {
+    #[error("adit cannot be run: {0}")]
+    Program(String),
+    #[error("the count of the server's calls cannot be read: {0}")]
+    Stats(io::Error),
+    #[error("a thread could not be started: {0}")]
+    Thread(io::Error),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    #[error("interrupted before its end")]
+    Interrupted,
+}
+
+/// What became of one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskEnd {
+    /// When it began, from the start of the run.
+    pub(crate) began: Duration,
+    /// How long it took, all its calls together.
+    pub(crate) took: Duration,
+    /// How many calls it made.
+    pub(crate) calls: u32,
+    /// Whether one of them was answered well.
+    pub(crate) is_done: bool,
+    /// Whether it was told not to try again.
+    pub(crate) is_told: bool,
+    /// Bytes of the bodies of answers.
+    pub(crate) bytes: u64,
+}
+
+/// What came of one way.
+#[derive(Clone, Debug)]
+pub(crate) struct WayOutcome {
+    pub(crate) way: Way,
+    pub(crate) tasks: Vec<TaskEnd>,
+    /// Tasks that never began, because too many were under way.
+    pub(crate) left_out: u64,
+    /// Calls that the server began to work on while it was bad.
+    pub(crate) served_bad: u64,
+    /// The same, the whole time.
+    pub(crate) served: u64,
+}
+
+impl GuardSettings {
+    /// The part of the run at this time.
+    fn part_at(&self, elapsed: Duration) -> Option<Part> {
+        let mut end = Duration::ZERO;
+        Part::ALL.into_iter().zip(self.parts).find_map(|(part, length)| {
+            end += length;
+            (elapsed < end).then_some(part)
+        })
+    }
+
+    /// When the bad time begins and ends.
+    pub(crate) fn bad(&self) -> std::ops::Range<Duration> {
+        let [normal, quarter, all, _] = self.parts;
+        normal..normal + quarter + all
+    }
+
+    fn length(&self) -> Duration {
+        self.parts.iter().sum()
+    }
+
+    /// Whether a task is as in normal times.
+    pub(crate) fn is_normal(&self, task: &TaskEnd) -> bool {
+        task.is_done && task.took <= self.service * NORMAL_FACTOR + NORMAL_SLACK
+    }
+}
+
+/// Runs one way to its end.
+///
+/// # Errors
+///
+/// When it could not begin, or what makes it broke.
+pub(crate) fn run(
+    way: Way,
+    settings: &GuardSettings,
+    bench: &Bench,
+    interrupt: &Interrupt,
+) -> Result<WayOutcome, GuardError> {
+    let upstream = Server::start(ServeSettings::default())?;
+    let credentials = Credentials::new()?;
+    let tunnel = way.deadline().map(|deadline| start(deadline, settings, bench, &upstream, &credentials, interrupt));
+    let tunnel = tunnel.transpose()?;
+    let to = tunnel.as_ref().and_then(|tunnel| tunnel.target().resolve_to).unwrap_or_else(|| upstream.address());
+    agent::forget_calls(upstream.address()).map_err(GuardError::Stats)?;
+    let outcome = let_run(way, settings, to, upstream.address(), interrupt)?;
+    drop(tunnel);
+    Ok(outcome)
+}
+
+fn start(
+    deadline: &str,
+    settings: &GuardSettings,
+    bench: &Bench,
+    upstream: &Server,
+    credentials: &Credentials,
+    interrupt: &Interrupt,
+) -> Result<Tunnel, GuardError> {
+    let values = [
+        ("driver", "auto".to_owned()),
+        ("deadline", deadline.to_owned()),
+        ("floor", format!("{}ms", settings.floor.as_millis())),
+    ];
+    let peer = Peer {
+        name: "adit".to_owned(),
+        values: values.map(|(name, value)| (name.to_owned(), value)).into(),
+        file: toml::from_str(SITE).expect("it is part of the program"),
+    };
+    let programs = bench.programs.of(&peer).map_err(|missing| GuardError::Program(missing.to_string()))?;
+    let cpus = bench.layout.peer.as_ref();
+    let setting = Setting {
+        launcher: &bench.this,
+        credentials,
+        cpus,
+        cpu_count: cpus.map_or(1, CpuList::count),
+        streams: TASKS_MAX,
+        interrupt,
+    };
+    let mut ready = Load::of(format!("http://{HOST}/mcp").parse::<Target>().expect("it is a URL"));
+    ready.call = Call { kind: CallKind::McpStateless, payload: 0, ..Call::default() };
+    Ok(Tunnel::start(&peer, &programs, upstream.address(), &ready, &setting)?)
+}
+
+/// Begins tasks at a fixed rate, whatever becomes of those before them.
+fn let_run(
+    way: Way,
+    settings: &GuardSettings,
+    to: SocketAddr,
+    upstream: SocketAddr,
+    interrupt: &Interrupt,
+) -> Result<WayOutcome, GuardError> {
+    let ends: Arc<Mutex<Vec<TaskEnd>>> = Arc::default();
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let (began, bad) = (Instant::now(), settings.bad());
+    let (mut left_out, mut threads) = (0, Vec::new());
+    let mut counts: BTreeMap<Duration, u64> = BTreeMap::new();
+    for nth in 0_u64.. {
+        let planned = Duration::from_secs_f64(nth as f64 / settings.rate);
+        std::thread::sleep(planned.saturating_sub(began.elapsed()));
+        if interrupt.is_raised() {
+            return Err(GuardError::Interrupted);
+        }
+        for at in [bad.start, bad.end] {
+            if began.elapsed() >= at && !counts.contains_key(&at) {
+                counts.insert(at, agent::count_calls(upstream).map_err(GuardError::Stats)?);
+            }
+        }
+        if planned >= settings.length() {
+            break;
+        }
+        if under_way.fetch_add(1, Ordering::Relaxed) >= TASKS_MAX {
+            under_way.fetch_sub(1, Ordering::Relaxed);
+            left_out += 1;
+            continue;
+        }
+        let (settings, ends, under_way) = (settings.clone(), Arc::clone(&ends), Arc::clone(&under_way));
+        let task = move || {
+            let end = run_task(nth, &settings, to, began);
+            ends.lock().unwrap_or_else(PoisonError::into_inner).push(end);
+            under_way.fetch_sub(1, Ordering::Relaxed);
+        };
+        let thread = std::thread::Builder::new().name("agent".to_owned()).stack_size(STACK_LEN).spawn(task);
+        threads.push(thread.map_err(GuardError::Thread)?);
+    }
+    // Each ends within its time-outs.
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    let served = agent::count_calls(upstream).map_err(GuardError::Stats)?;
+    let served_bad = counts.get(&bad.end).zip(counts.get(&bad.start)).map_or(0, |(end, start)| end - start);
+    let mut tasks = std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner));
+    tasks.sort_by_key(|task| task.began);
+    Ok(WayOutcome { way, tasks, left_out, served_bad, served })
+}
+
+/// One task: a call, and the calls that follow when it comes to nothing.
+fn run_task(nth: u64, settings: &GuardSettings, to: SocketAddr, run_began: Instant) -> TaskEnd {
+    let began = run_began.elapsed();
+    let mut rng = Rng::new(nth);
+    let mut agent = Agent::new(to, settings.timeout);
+    let mut end = TaskEnd { began, took: Duration::ZERO, calls: 0, is_done: false, is_told: false, bytes: 0 };
+    for attempt in 0..=settings.retries {
+        let share = settings.part_at(run_began.elapsed()).map_or(0.0, Part::slow_share);
+        let service = if rng.chance(share) { settings.slow } else { settings.service };
+        end.calls += 1;
+        let pause = match agent.call(nth * 100 + u64::from(attempt), nth, service) {
+            CallEnd::Answered { bytes } => {
+                end.bytes += bytes;
+                end.is_done = true;
+                break;
+            }
+            CallEnd::Refused { bytes, is_terminal, retry_after } => {
+                end.bytes += bytes;
+                if is_terminal {
+                    end.is_told = true;
+                    break;
+                }
+                retry_after.unwrap_or(PAUSE).min(PAUSE_MAX)
+            }
+            CallEnd::TimedOut | CallEnd::Broken => PAUSE,
+        };
+        if attempt < settings.retries {
+            std::thread::sleep(pause);
+        }
+    }
+    end.took = run_began.elapsed() - began;
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn settings() -> GuardSettings {
+        let s = Duration::from_secs;
+        GuardSettings {
+            rate: 10.0,
+            timeout: s(5),
+            retries: 3,
+            service: Duration::from_millis(50),
+            slow: s(30),
+            parts: [s(10), s(20), s(30), s(10)],
+            context_tokens: 20_000,
+            floor: s(1),
+        }
+    }
+
+    #[test]
+    fn the_parts_follow_one_another() {
+        let settings = settings();
+        let at = |s| settings.part_at(Duration::from_secs(s));
+        let seen = [0, 9, 10, 29, 30, 59, 60, 69, 70].map(at);
+        let [normal, quarter, all, recovered] = Part::ALL.map(Some);
+        assert_eq!(seen, [normal, normal, quarter, quarter, all, all, recovered, recovered, None]);
+        assert_eq!(settings.bad(), Duration::from_secs(10)..Duration::from_secs(60));
+        assert_eq!(settings.length(), Duration::from_secs(70));
+    }
+}
