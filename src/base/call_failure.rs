@@ -14,6 +14,9 @@ pub enum CallFailure {
     /// A limit was reached before the request was passed on.
     #[error("a limit was reached before the request was passed on")]
     Overloaded,
+    /// The breaker of the tool or of the upstream is open.
+    #[error("calls of the tool or to the upstream fail at present")]
+    BreakerOpen,
     /// The connector has no route for the host.
     #[error("the connector has no route for the host")]
     NoRoute,
@@ -87,10 +90,11 @@ pub enum CallFailure {
 impl CallFailure {
     /// Every failure, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [CallFailure; 25] = [
+    pub const ALL: [CallFailure; 26] = [
         CallFailure::ConnectorOffline,
         CallFailure::TunnelRevoked,
         CallFailure::Overloaded,
+        CallFailure::BreakerOpen,
         CallFailure::NoRoute,
         CallFailure::RequestRefused,
         CallFailure::NotPassedOn,
@@ -118,7 +122,7 @@ impl CallFailure {
     /// Whether another connector of the tunnel may succeed with the same request, which none has passed on.
     #[must_use]
     pub const fn may_pass_elsewhere(self) -> bool {
-        !self.may_have_acted() && !matches!(self, CallFailure::TunnelRevoked)
+        !self.may_have_acted() && !matches!(self, CallFailure::TunnelRevoked | CallFailure::BreakerOpen)
     }
 
     /// Whether the upstream may have acted on the request: calling again may do it twice.

@@ -1,58 +1,12 @@
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-/// What becomes of a call that takes much longer than calls of its tool usually do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum DeadlineMode {
-    /// Nothing is learned, and nothing is cut.
-    Off,
-    /// It is counted.
-    #[default]
-    Observe,
-    /// It is cut.
-    Enforce,
-}
-
-/// The error for a text that names no mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a deadline is off, observe or enforce")]
-pub struct DeadlineModeError;
-
-impl DeadlineMode {
-    /// All modes, in the order of declaration.
-    pub const ALL: [DeadlineMode; 3] = [DeadlineMode::Off, DeadlineMode::Observe, DeadlineMode::Enforce];
-
-    /// The name in settings and the API. It does not change between releases.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            DeadlineMode::Off => "off",
-            DeadlineMode::Observe => "observe",
-            DeadlineMode::Enforce => "enforce",
-        }
-    }
-}
-
-impl fmt::Display for DeadlineMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for DeadlineMode {
-    type Err = DeadlineModeError;
-
-    fn from_str(text: &str) -> Result<DeadlineMode, DeadlineModeError> {
-        DeadlineMode::ALL.into_iter().find(|mode| mode.name() == text).ok_or(DeadlineModeError)
-    }
-}
+use crate::base::GuardMode;
 
 /// Within which limits the deadlines of calls are learned, and what becomes of calls that miss them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadlineTerms {
     /// What becomes of a call that misses its deadline.
-    pub mode: DeadlineMode,
+    pub mode: GuardMode,
     /// The shortest deadline.
     pub floor: Duration,
     /// The longest deadline, which is also that of calls of which too few were seen. It is enforced in each mode, up to the head
@@ -66,7 +20,7 @@ pub struct DeadlineTerms {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadlineOverrides {
     /// In place of [`DeadlineTerms::mode`].
-    pub mode: Option<DeadlineMode>,
+    pub mode: Option<GuardMode>,
     /// In place of [`DeadlineTerms::floor`].
     pub floor: Option<Duration>,
     /// In place of [`DeadlineTerms::ceiling`].
@@ -79,7 +33,7 @@ impl DeadlineTerms {
     /// Whether calls that miss their deadline are cut.
     #[must_use]
     pub fn is_enforced(&self) -> bool {
-        self.mode == DeadlineMode::Enforce
+        self.mode == GuardMode::Enforce
     }
 
     /// The terms with these in their place.
@@ -99,7 +53,7 @@ impl Default for DeadlineTerms {
     /// The defaults of the settings, for tests.
     fn default() -> DeadlineTerms {
         DeadlineTerms {
-            mode: DeadlineMode::Observe,
+            mode: GuardMode::Observe,
             floor: Duration::from_secs(1),
             ceiling: Duration::from_secs(120),
             progress_max: Duration::from_secs(600),

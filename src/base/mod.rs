@@ -2,11 +2,13 @@
 //!
 //! Nothing here touches the network, the file system or a thread.
 
+mod breaker_terms;
 mod budget;
 mod call_failure;
 mod chunk;
 mod counters;
 mod deadline;
+mod guard_mode;
 mod host;
 mod host_set;
 mod ids;
@@ -20,12 +22,14 @@ mod shell_word;
 mod time;
 mod traffic;
 
+pub use breaker_terms::{BreakerOverrides, BreakerTerms};
 pub use budget::{Budget, Share};
 pub use call_failure::CallFailure;
 pub use chunk::Chunk;
 pub use counters::Count;
 pub(crate) use counters::counters;
-pub use deadline::{DeadlineMode, DeadlineModeError, DeadlineOverrides, DeadlineTerms};
+pub use deadline::{DeadlineOverrides, DeadlineTerms};
+pub use guard_mode::{GuardMode, GuardModeError};
 pub use host::{HOST_LEN_MAX, HostError, HostPattern, Hostname};
 pub use host_set::HostSet;
 pub use ids::{

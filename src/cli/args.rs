@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::tunnel_args::TunnelArgs;
-use crate::config::Profile;
+use crate::config::{Millis, Profile};
 
 /// The path of the MCP endpoint of most servers.
 pub(super) const MCP_PATH: &str = "/mcp";
@@ -46,6 +47,18 @@ pub enum Command {
     /// Show how long calls take, in the tunnel and in the server, and their deadlines, while the edge runs
     #[command(after_help = LATENCY_EXAMPLES)]
     Latency(LatencyArgs),
+    /// List the last calls and how far each came, also connections that were turned away, while the edge or connector runs
+    #[command(after_help = CALLS_EXAMPLES)]
+    Calls(CallsArgs),
+    /// Tell what became of one call: each phase with its time, and each decision with its rule
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Show which tools and servers are not called because calls fail, or decide that, while the edge runs
+    #[command(after_help = BREAKERS_EXAMPLES)]
+    Breakers(BreakersArgs),
+    /// Show what the tool calls of each task of an agent come to: repetitions, time-outs, tokens and cost, while the edge runs
+    #[command(after_help = TASKS_EXAMPLES)]
+    Tasks(TasksArgs),
     /// Show or check the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -106,6 +119,42 @@ const LATENCY_EXAMPLES: &str = "Examples:
 It reads the admin API of a running process, and needs no token. Times are in milliseconds: p50, p95 and p99 of the tunnel
 (edge, link and connector) and of the server, since the process started. Exit code 1 means that the process cannot be reached,
 2 a wrong flag.";
+
+const CALLS_EXAMPLES: &str = "Examples:
+  adit calls
+  adit calls --failed --since 10m
+  adit calls --host orders.mcp.example.com --tool search --limit 200
+  adit calls --admin http://127.0.0.1:9443 --json
+
+It reads the admin API of a running edge or connector, and needs no token. STOPPED AT says how far a call came: accept and tls
+are connections that made no call. Each core keeps the last calls (calls_kept), failed and slow ones apart from the others. Exit
+code 1 means that the process cannot be reached, 2 a wrong flag.";
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  adit explain 1f3
+  adit explain 4bf92f3577b34da6a3ce929d0e0e4736
+  adit explain 1f3 --json
+
+The id is one that `adit calls` shows, or the trace id of the agent (traceparent). Exit code 1 means that no such call is kept, or
+that the process cannot be reached, 2 a wrong flag.";
+
+const BREAKERS_EXAMPLES: &str = "Examples:
+  adit breakers
+  adit breakers open orders.mcp.example.com refund --data-dir /var/lib/adit
+  adit breakers auto orders.mcp.example.com refund --data-dir /var/lib/adit
+
+To show them needs no token; to decide needs the admin token of the edge, and `breaker = \"enforce\"`. Exit code 1 means that the
+process cannot be reached, or refused, 2 a wrong flag.";
+
+const TASKS_EXAMPLES: &str = "Examples:
+  adit tasks
+  adit tasks --by amplification --limit 10
+  adit tasks --admin http://127.0.0.1:9443 --json
+
+It reads the admin API of a running edge, and needs no token. AMPLIFIED is the number of calls for each call that was not a
+repetition, with the same tool and arguments, of one within ten minutes before. TOKENS are estimated: a quarter of the bytes of
+answers that are text or JSON. TUNNEL and SERVER are in milliseconds. Exit code 1 means that the edge cannot be reached, 2 a wrong
+flag.";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   adit config check --config adit.toml
@@ -404,6 +453,88 @@ pub struct LatencyArgs {
     pub json: bool,
 }
 
+/// The arguments of `adit calls`.
+#[derive(Args)]
+pub struct CallsArgs {
+    /// URL of the admin API; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// The calls for this host, or of the route with this name
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// The calls of this tool
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// Only calls that failed: not answered completely, or with a status of 400 or higher
+    #[arg(long)]
+    pub failed: bool,
+    /// Only calls that ended within this time, such as 10m
+    #[arg(long, value_name = "DURATION")]
+    pub since: Option<Millis>,
+    /// The most calls that are listed, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Print the answer of the admin API as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `adit explain`.
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// The id of the call, or of its trace
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// URL of the admin API; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// Print the answer of the admin API as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `adit tasks`.
+#[derive(Args)]
+pub struct TasksArgs {
+    /// URL of the admin API; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// Which tasks come first: those with the highest cost, amplification or number of calls, or the last call
+    #[arg(long, value_name = "ORDER", value_enum, default_value_t = TaskOrderArg::Cost)]
+    pub by: TaskOrderArg,
+    /// The most tasks that are listed, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Print the answer of the admin API as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// By what tasks are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TaskOrderArg {
+    /// What they cost.
+    Cost,
+    /// Calls for each call that was not repeated.
+    Amplification,
+    /// How many calls they have.
+    Calls,
+    /// When their last call ended.
+    Last,
+}
+
+impl TaskOrderArg {
+    /// The name in the API.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            TaskOrderArg::Cost => "cost",
+            TaskOrderArg::Amplification => "amplification",
+            TaskOrderArg::Calls => "calls",
+            TaskOrderArg::Last => "last",
+        }
+    }
+}
+
 /// The arguments of `adit version`.
 #[derive(Args)]
 pub struct VersionArgs {
@@ -458,7 +589,17 @@ mod tests {
     fn every_command_that_the_documentation_shows_is_understood() {
         use clap::error::ErrorKind;
         // Examples in help texts are indented lines.
-        let helps = [EDGE_EXAMPLES, TUNNEL_EXAMPLES, CONNECT_EXAMPLES, UP_EXAMPLES, DOCTOR_EXAMPLES, CONFIG_EXAMPLES];
+        let helps = [
+            EDGE_EXAMPLES,
+            TUNNEL_EXAMPLES,
+            CONNECT_EXAMPLES,
+            UP_EXAMPLES,
+            DOCTOR_EXAMPLES,
+            CALLS_EXAMPLES,
+            EXPLAIN_EXAMPLES,
+            TASKS_EXAMPLES,
+            CONFIG_EXAMPLES,
+        ];
         let helps: Vec<String> = helps.iter().map(|help| format!("```sh\n{}```", help.replace("\n  ", "\n"))).collect();
         let helps = helps.iter().map(|help| ("a help text", help.as_str()));
         let pages = [

@@ -4,17 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::args::LatencyArgs;
+use crate::cli::call_text::{NONE, millis, plain};
 use crate::cli::output::print;
 use crate::cli::run::{RunError, on_control_thread};
 use crate::cli::table::Table;
 use crate::cli::tunnel::report;
-use crate::control::bodies::{
-    CallTimesOfLabel, DeadlineModeName, DeadlineOfLabel, DeadlineWhy, LatencyBody, PhaseTimes,
-};
+use crate::control::bodies::{CallTimesOfLabel, DeadlineOfLabel, DeadlineWhy, GuardModeName, LatencyBody, PhaseTimes};
 use crate::latency::Phase;
-
-/// Stands for a value that there is none of.
-const NONE: &str = "-";
 
 /// Runs `adit latency` and returns the exit code.
 #[must_use]
@@ -73,22 +69,8 @@ fn table(body: &LatencyBody) -> String {
     table.text("no calls yet")
 }
 
-/// The name as it is shown: agents choose the names of tools.
-fn plain(name: &str) -> String {
-    name.escape_debug().to_string()
-}
-
 fn quantiles(times: &PhaseTimes) -> String {
     [times.p50_us, times.p95_us, times.p99_us].map(|us| millis(us / 1e3)).join("/")
-}
-
-/// Milliseconds, with three digits that say something.
-fn millis(ms: f64) -> String {
-    match ms {
-        ms if ms < 10.0 => format!("{ms:.2}"),
-        ms if ms < 100.0 => format!("{ms:.1}"),
-        ms => format!("{ms:.0}"),
-    }
 }
 
 const fn why(deadline: &DeadlineOfLabel) -> &'static str {
@@ -102,9 +84,9 @@ const fn why(deadline: &DeadlineOfLabel) -> &'static str {
 
 const fn mode(deadline: &DeadlineOfLabel) -> &'static str {
     match deadline.mode {
-        DeadlineModeName::Off => "off",
-        DeadlineModeName::Observe => "observe",
-        DeadlineModeName::Enforce => "enforce",
+        GuardModeName::Off => "off",
+        GuardModeName::Observe => "observe",
+        GuardModeName::Enforce => "enforce",
     }
 }
 
@@ -126,7 +108,7 @@ mod tests {
         let phases = [("tunnel", us(45.0)), ("upstream", us(1_000.0))].map(|(name, times)| (name.to_owned(), times));
         let times = CallTimesSummary { calls: 2, phases: phases.into(), ..CallTimesSummary::default() };
         let deadline = DeadlineOfLabel {
-            mode: DeadlineModeName::Enforce,
+            mode: GuardModeName::Enforce,
             limit_ms: Some(3_199.2),
             why: DeadlineWhy::Learned,
             p50_ms: Some(1_900.0),

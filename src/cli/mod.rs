@@ -6,18 +6,24 @@
 mod admin_client;
 mod announce;
 mod args;
+mod breakers;
+mod breakers_args;
+mod call_text;
 mod call_times;
+mod calls;
 mod command_line;
 mod config;
 mod connect;
 mod doctor;
 mod edge;
 mod edge_dir;
+mod explain;
 mod flag_sources;
 mod latency;
 mod output;
 mod run;
 mod table;
+mod tasks;
 mod tunnel;
 mod tunnel_args;
 mod tunnel_text;
@@ -26,15 +32,20 @@ mod version;
 
 pub use announce::Announcer;
 pub use args::{
-    Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
-    EngineArgs, FileArgs, LatencyArgs, ProfileArgs, UpArgs, VersionArgs,
+    CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
+    EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
 };
+pub use breakers::run_breakers;
+pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
+pub use calls::run_calls;
 pub use config::{environment, run_config};
 pub use connect::run_connect;
 pub use doctor::run_doctor;
 pub use edge::run_edge;
+pub use explain::run_explain;
 pub use latency::run_latency;
 pub use run::{EXIT_FAILURE, RunError};
+pub use tasks::run_tasks;
 pub use tunnel::run_tunnel;
 pub use tunnel_args::{AdminArgs, CertCommand, KeyCommand, TunnelArgs, TunnelCommand};
 pub use up::run_up;

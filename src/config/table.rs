@@ -4,14 +4,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::base::{DeadlineMode, Traffic, TunnelId};
+use crate::base::{GuardMode, Traffic, TunnelId};
 use crate::config::addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Resend, SecretText, ServerPreset,
-    Spin, ToolName,
+    Bytes, Driver, FieldNameText, FolderPath, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend,
+    SecretText, ServerPreset, Spin, ToolName,
 };
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
@@ -177,12 +177,25 @@ section! {
         /// tool. `off`: nothing is learned. `observe`: it is counted. `enforce`: it is cut, the agent is told so, and the
         /// upstream's connection is closed; then the bodies of calls are read as far as their method and tool before they
         /// are passed on, and bodies that do not say these for certain are refused.
-        deadline: DeadlineMode = "observe", restart, like "enforce";
+        deadline: GuardMode = "observe", restart, like "enforce";
         /// The shortest deadline, however quick the last calls were.
         deadline_floor_ms: Millis = "1s" in 1..=86_400_000, restart, like "5s";
         /// How long a call may take that tells of its progress (`notifications/progress`). Each such message gives it
         /// another deadline.
         progress_max_ms: Millis = "10m" in 1..=86_400_000, restart, like "1h";
+        /// What becomes of calls while calls of their tool, or to their upstream, fail. `off`: nothing is counted. `observe`:
+        /// calls that would have been refused are counted. `enforce`: they are answered 503 at once, but for a few that find out
+        /// whether calls succeed again; bodies are then read as with `deadline = "enforce"`.
+        breaker: GuardMode = "observe", restart, like "enforce";
+        /// A breaker opens when so many of 100 calls fail: the upstream cannot be reached, breaks off, answers 502, 503 or 504,
+        /// or misses the deadline. It looks at the calls of the last 10 s, or the last `breaker_calls_min`.
+        breaker_failed_percent: u32 = "50" in 1..=100, restart, like "30";
+        /// The same for calls that fail or are answered behind their deadline.
+        breaker_slow_percent: u32 = "80" in 1..=100, restart, like "100";
+        /// A breaker does not open before it has seen so many calls within 5 minutes.
+        breaker_calls_min: u32 = "10" in 1..=100_000, restart, like "20";
+        /// How long a breaker is open before a few calls are tried, more or less a fifth. If one of these fails, it opens again.
+        breaker_open_ms: Millis = "5s" in 100..=3_600_000, restart, like "15s";
         /// After how much silence the edge sends a comment on an event stream, which clients ignore; 0 sends none. Use it
         /// behind proxies that close connections on which nothing comes, with half of their limit. Comments are sent only
         /// between two events, and only on streams that are not compressed.
@@ -210,6 +223,18 @@ section! {
         session_idle_timeout_ms: Millis = "24h" in 1_000..=2_592_000_000, restart, like "8h";
         /// Calls slower than this, and than calls of their tool usually are, are logged with the time of each phase; 0 logs none.
         slow_call_ms: Millis = "1s" in 0..=86_400_000, restart, like "250ms";
+        /// How many of the last calls `adit calls` can show: so many for each core of those that were answered, as many that
+        /// failed or were slow, and as many that were turned away before they had a route. Each takes 256 bytes; 0 keeps none.
+        calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
+        /// Of how many tasks `adit tasks` tells what their tool calls come to; 0 switches it off. Each takes 1 KiB, and the one
+        /// that was idle for longest makes room for another. A task is what `task_header` names, else the trace of a call
+        /// (`traceparent`), else its MCP session.
+        tasks_max: u32 = "1000" in 0..=100_000, restart, like "10000";
+        /// The header field by which agents name the task of a call.
+        task_header: Option<FieldNameText> = unset, restart, like "X-Task-Id";
+        /// The price of a million tokens of answers, in the unit of your choice. Tokens are estimated: a quarter of the bytes of
+        /// answers that are text or JSON. The price of a call itself is `price_per_call` of a `[[tool]]`.
+        price_per_million_tokens: Price = "0", restart, like "3.00";
     } with {
         /// The tunnels that connectors may open: the tables `[[tunnel]]`.
         tunnels: TunnelConfig
@@ -266,11 +291,13 @@ section! {
         /// `edge.first_byte_timeout_ms`; 0 for no limit.
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "10m";
         /// What becomes of calls that miss their deadline, if that differs from `edge.deadline`.
-        deadline: Option<DeadlineMode> = unset, live, like "enforce";
+        deadline: Option<GuardMode> = unset, live, like "enforce";
         /// The shortest deadline, if that differs from `edge.deadline_floor_ms`.
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
         /// How long a call may take that tells of its progress, if that differs from `edge.progress_max_ms`.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
+        /// What becomes of calls while others fail, if that differs from `edge.breaker`.
+        breaker: Option<GuardMode> = unset, live, like "enforce";
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
@@ -286,7 +313,7 @@ section! {
         /// The name of the tool, as `tools/list` has it.
         tool: ToolName = required, live, like "search";
         /// What becomes of its calls that miss their deadline, if that differs from the host's.
-        deadline: Option<DeadlineMode> = unset, live, like "off";
+        deadline: Option<GuardMode> = unset, live, like "off";
         /// The shortest deadline of its calls, if that differs from the host's.
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "10s";
         /// How long the MCP server may take until the first byte of its answer, if that differs from the host's; 0 for no
@@ -294,6 +321,10 @@ section! {
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "15m";
         /// How long a call may take that tells of its progress, if that differs from the host's.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
+        /// What becomes of its calls while others fail, if that differs from the host's.
+        breaker: Option<GuardMode> = unset, live, like "off";
+        /// The price of one of its calls, in the unit of `edge.price_per_million_tokens`, for `adit tasks`.
+        price_per_call: Price = "0", live, like "0.005";
     }
 }
 
@@ -455,14 +486,28 @@ section! {
         first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, live, like "30s";
         /// What becomes of calls of agents whose TLS ends in this connector, if they miss their deadline: `off`, `observe` or
         /// `enforce`. It is learned as `edge.deadline` says; for other calls the edge has the same setting.
-        deadline: DeadlineMode = "observe", live, like "enforce";
+        deadline: GuardMode = "observe", live, like "enforce";
         /// The shortest deadline of these calls, however quick the last ones were.
         deadline_floor_ms: Millis = "1s" in 1..=86_400_000, live, like "5s";
         /// How long such a call may take that tells of its progress (`notifications/progress`).
         progress_max_ms: Millis = "10m" in 1..=86_400_000, live, like "1h";
+        /// What becomes of calls of agents whose TLS ends in this connector while calls of their tool, or to their upstream,
+        /// fail: `off`, `observe` or `enforce`, as with `edge.breaker`. For other calls the edge has the same setting.
+        breaker: GuardMode = "observe", live, like "enforce";
+        /// A breaker opens when so many of 100 calls fail: the upstream cannot be reached, breaks off, answers 502, 503 or 504,
+        /// or misses the deadline. It looks at the calls of the last 10 s, or the last `breaker_calls_min`.
+        breaker_failed_percent: u32 = "50" in 1..=100, live, like "30";
+        /// The same for calls that fail or are answered behind their deadline.
+        breaker_slow_percent: u32 = "80" in 1..=100, live, like "100";
+        /// A breaker does not open before it has seen so many calls within 5 minutes.
+        breaker_calls_min: u32 = "10" in 1..=100_000, live, like "20";
+        /// How long a breaker is open before a few calls are tried, more or less a fifth. If one of these fails, it opens again.
+        breaker_open_ms: Millis = "5s" in 100..=3_600_000, live, like "15s";
         /// After how much silence the connector sends a comment on an event stream to an agent whose TLS ends in this
         /// connector; 0 sends none. For other calls the edge has the same setting.
         sse_keepalive_ms: Millis = "0" in 0..=3_600_000, restart, like "25s";
+        /// How many of the last calls `adit calls` can show, as `edge.calls_kept` says it of an edge.
+        calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
     } with {
         /// Where calls go: the tables `[[route]]`.
         routes: RouteConfig
@@ -509,11 +554,13 @@ section! {
         resend: Resend = "idempotent", live, like "mcp-safe";
         /// What becomes of calls that miss their deadline, if that differs from `connect.deadline`. It applies to agents whose
         /// TLS ends in this connector.
-        deadline: Option<DeadlineMode> = unset, live, like "enforce";
+        deadline: Option<GuardMode> = unset, live, like "enforce";
         /// The shortest deadline of these calls, if that differs from `connect.deadline_floor_ms`.
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
         /// How long such a call may take that tells of its progress, if that differs from `connect.progress_max_ms`.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
+        /// What becomes of these calls while others fail, if that differs from `connect.breaker`.
+        breaker: Option<GuardMode> = unset, live, like "enforce";
         /// The `Host` that is sent to the upstream, if it differs from the address in `upstream`. Servers that protect
         /// themselves against DNS rebinding accept certain hosts only, and answer others with 421 or 403.
         upstream_host: Option<HostField> = unset, live, like "localhost:8000";

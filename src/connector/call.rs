@@ -20,7 +20,7 @@ use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    CallDeadline, CallLabel, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
+    CallGuard, CallLabel, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
@@ -63,7 +63,7 @@ pub(super) struct AgentWork {
     /// For agents whose TLS ends here.
     timing: Vec<u8>,
     /// For agents whose TLS ends here.
-    pub(super) deadline: CallDeadline,
+    pub(super) guard: CallGuard,
 }
 
 /// How far a call came.
@@ -289,7 +289,7 @@ impl UpstreamWork {
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
         let to = Asked::new(to, upstream.is_acknowledged());
-        let of_agents = context.is_agents().then_some(self.agents.deadline.first_byte_timeout);
+        let of_agents = context.is_agents().then_some(self.agents.guard.deadline.first_byte_timeout);
         self.agents.listing.expect(served.learns(request.head()));
         let mut hooks;
         let relayed = {
@@ -333,7 +333,7 @@ impl UpstreamWork {
         (end.has_begun, end.keeps) = (has_begun, keeps);
         if let Err(error) = result {
             if error == RelayError::Late {
-                self.agents.deadline.on_cut();
+                self.agents.guard.deadline.on_cut();
             }
             if let Some(why) = upstream_fault(&error) {
                 upstream.log_fault(&why);
@@ -381,7 +381,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         let now = self.context.core.core.now();
         self.stamps.on_sent(now);
         if let Some(agents) = self.agents() {
-            agents.deadline.on_sent(now);
+            agents.guard.deadline.on_sent(now);
         }
     }
 
@@ -399,12 +399,12 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         if self.stamps.is_event_stream()
             && let Some(agents) = self.agents()
         {
-            agents.deadline.on_event_bytes(bytes, now);
+            agents.guard.deadline.on_event_bytes(bytes, now);
         }
     }
 
     fn cuts_at(&self) -> Option<Time> {
-        self.context.is_agents().then(|| self.work.deadline.cuts_at())?
+        self.context.is_agents().then(|| self.work.guard.deadline.cuts_at())?
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
@@ -412,7 +412,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         if !self.context.is_agents() {
             return None;
         }
-        let deadline = &mut self.work.deadline;
+        let deadline = &mut self.work.guard.deadline;
         let (call, tunnel) = (label.call(), core.connector.settings.tunnel.as_str());
         let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
             deadline.report(call, tunnel, route.name.as_str())

@@ -7,12 +7,15 @@ use std::time::Duration;
 use crate::base::Clock;
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
+use crate::connector::kept_calls::outcome_of;
+use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, HeadReadError, Refusal, check_request};
-use crate::latency::{CallPhases, ConnectorTimes, Outcome, Phase, connector_timing};
+use crate::latency::{CallPhases, CallRecord, ConnectorTimes, Phase, Stage, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{CallDeadline, Http1Request, LabelError, Next, Request, RequestLimits, Service};
+use crate::serve::{CallGuard, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
+use crate::wire::mcp::Call;
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,6 +79,7 @@ impl Service for StreamCalls<'_> {
             let is_gone = matches!(error, HeadReadError::Stream(_));
             count(core, if is_gone { None } else { Some(Err(failure)) });
         }
+        self.context.keep_unreadable(error.own_answer());
         let can_tell = self.context.is_agents() && !matches!(error, HeadReadError::Stream(_));
         (!can_tell).then_some(Leave::Reset(failure))
     }
@@ -92,6 +96,7 @@ impl StreamCalls<'_> {
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
             Counters::add(&context.core.connector.counters.requests_refused);
+            context.keep_refused(request.head(), refusal);
             request.refuse(refusal).await;
             return Next::Close;
         }
@@ -99,15 +104,20 @@ impl StreamCalls<'_> {
             let keep = request.answer_preflight(!context.core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
-        let is_enforced =
-            |host: &Hostname| context.core.upstreams.route_of(host, |route| route.deadlines.is_enforced());
+        let is_enforced = |host: &Hostname| {
+            let is_enforced = |route: &ConnectorRoute| route.deadlines.is_enforced() || route.breaker.is_enforced();
+            context.core.upstreams.route_of(host, is_enforced)
+        };
         if host.and_then(is_enforced).unwrap_or_default()
             && let Err(error) = request.read_label(context.core.read_ahead_limits()).await
         {
             return self.refuse_unlabelled(request, error).await;
         }
-        if let Some(host) = *host {
-            begin_deadline(*context, work, request, host);
+        if let Some(host) = *host
+            && let Some(report) = begin_guard(*context, work, request, host)
+        {
+            // In a box, so that other calls do not have its size.
+            return Box::pin(self.hold_back(request, report)).await;
         }
         let began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
         let mut end = CallEnd::new(began);
@@ -123,15 +133,10 @@ impl StreamCalls<'_> {
             ended = Some(Ok(()));
         }
         count(context.core, ended);
-        if let Some(host) = *host {
-            if ended == Some(Ok(())) && work.agents.deadline.was_cut() {
-                ended = Some(Err(CallFailure::Deadline));
-            }
-            let stamps = &end.stamps;
-            let phases = CallPhases::of_connector(stamps.times(&context.core.core), context.core.core.now() - began)
-                .answered(stamps.status(), stamps.is_event_stream());
-            record(*context, request, host, &phases, ended, &work.agents.deadline);
+        if host.is_some() && ended == Some(Ok(())) && work.agents.guard.deadline.was_cut() {
+            ended = Some(Err(CallFailure::Deadline));
         }
+        record(*context, request, *host, &end, ended, &mut work.agents.guard);
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
             None => return Next::Leave(Leave::GivenUp),
@@ -145,10 +150,23 @@ impl StreamCalls<'_> {
         self.answer(request, error, &times).await
     }
 
+    /// Answers an agent whose call is held back by a breaker.
+    async fn hold_back(&self, request: &mut impl Request, report: CallReport) -> Next<Leave> {
+        let StreamCalls { context, host, .. } = self;
+        let core = context.core;
+        let mut timing = Vec::new();
+        let times = ConnectorTimes { connector: core.core.now() - request.began(), ..ConnectorTimes::default() };
+        connector_timing(&times, &mut timing);
+        let keep = request.fail(CallFailure::BreakerOpen, Some(&report), &timing, !core.is_draining()).await;
+        let (end, ended) = (CallEnd::new(request.began()), Some(Err(CallFailure::BreakerOpen)));
+        record(*context, request, *host, &end, ended, &mut CallGuard::default());
+        if keep { Next::Keep } else { Next::Close }
+    }
+
     /// What is told of a call that was cut.
     fn report(&self, request: &mut impl Request) -> Option<CallReport> {
         let StreamCalls { context, host, work, .. } = self;
-        let deadline = Some(&work.agents.deadline).filter(|deadline| deadline.was_cut())?;
+        let deadline = Some(&work.agents.guard.deadline).filter(|deadline| deadline.was_cut())?;
         let call = request.label()?.call();
         call.method()?;
         let tunnel = context.core.connector.settings.tunnel.as_str();
@@ -193,45 +211,72 @@ fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) ->
     }
 }
 
-/// Starts the deadline of an agent's call.
-fn begin_deadline(context: CallContext<'_>, work: &mut UpstreamWork, request: &mut impl Request, host: &Hostname) {
+/// Starts the guard of an agent's call. Returns what is told of the call if it is held back.
+fn begin_guard(
+    context: CallContext<'_>,
+    work: &mut UpstreamWork,
+    request: &mut impl Request,
+    host: &Hostname,
+) -> Option<CallReport> {
     let core = context.core;
-    core.upstreams.route_of(host, |route| {
-        let deadline = &mut work.agents.deadline;
-        deadline.begin(&route.deadlines);
-        if let Some(label) = request.label().filter(|_| route.deadlines.is_enforced()) {
-            let (mut recorder, now) = (core.figures.recorder.borrow_mut(), core.core.turn_time());
-            deadline.begin_labelled(&route.deadlines, label.call(), route.name.as_str(), &mut recorder, now);
-        }
+    let guard = &mut work.agents.guard;
+    let begun = core.upstreams.route_of(host, |route| {
+        guard.begin(&route.deadlines);
+        let call = request.label()?.call();
+        let mut recorder = core.figures.recorder.borrow_mut();
+        let begun = guard.begin_labelled(&guarded(route, call), &mut recorder, core.core.turn_time());
+        let tunnel = core.connector.settings.tunnel.as_str();
+        Some(begun.err()?.report(call, tunnel, route.name.as_str()))
     });
+    begun.flatten()
 }
 
-/// Counts an agent's call, and records how long it took.
+/// A call, and the terms of what guards it.
+fn guarded<'a>(route: &'a ConnectorRoute, call: &'a Call) -> GuardedCall<'a> {
+    GuardedCall { call, route: route.name.as_str(), deadline: route.deadlines, breaker: route.breaker }
+}
+
+/// Keeps a call that has ended. One of an agent, which is for `host`, is counted, and how long it took recorded.
 fn record(
     context: CallContext<'_>,
     request: &mut impl Request,
-    host: &Hostname,
-    phases: &CallPhases,
+    host: Option<&Hostname>,
+    end: &CallEnd,
     ended: Option<Result<(), CallFailure>>,
-    deadline: &CallDeadline,
+    guard: &mut CallGuard,
 ) {
-    let Some(call) = request.label().map(|label| label.call()) else { return };
-    let method = call.method().unwrap_or(call.kind().name());
-    let tool = call.tool().unwrap_or_default();
-    let outcome = match ended {
-        Some(Ok(())) => Outcome::Ok,
-        Some(Err(CallFailure::Cancelled)) | None => Outcome::AgentGone,
-        Some(Err(CallFailure::RequestBroken)) => Outcome::BadRequest,
-        Some(Err(failure)) => failure.outcome(),
-    };
     let core = context.core;
-    let mut recorder = core.figures.recorder.borrow_mut();
-    core.upstreams.route_of(host, |route| {
-        let label = recorder.label(route.name.as_str(), method, tool);
-        recorder.record(label, phases, outcome);
-        let now = core.core.turn_time();
-        if let Some(wait) = deadline.ended(route.deadlines, call, phases, outcome, now) {
-            recorder.learn(label, &wait, now);
-        }
+    let keeps = core.figures.calls.borrow().is_on();
+    if host.is_none() && !keeps {
+        return;
+    }
+    let stamps = &end.stamps;
+    let phases = CallPhases::of_connector(stamps.times(&core.core), core.core.now() - stamps.began())
+        .answered(stamps.status(), stamps.is_event_stream());
+    let (outcome, now) = (outcome_of(ended), core.core.turn_time());
+    let kept = keeps.then(|| context.kept(request.head()).with_phases(&phases));
+    let in_force = guard.deadline.enforced().filter(|_| host.is_some()).map(|deadline| (deadline, false));
+    let counted = host.and_then(|host| {
+        let call = request.label()?.call();
+        let mut recorder = core.figures.recorder.borrow_mut();
+        core.upstreams.route_of(host, |route| {
+            let method = call.method().unwrap_or(call.kind().name());
+            let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
+            recorder.record(label, &phases, outcome);
+            (label, guard.end(&guarded(route, call), label, &mut recorder, (&phases, outcome), now))
+        })
     });
+    let Some(kept) = kept else { return };
+    let (deadline, missed) = counted.and_then(|(_, judged)| judged).or(in_force).unzip();
+    let failure = ended.and_then(Result::err).filter(|failure| *failure != CallFailure::Cancelled);
+    let kept = CallRecord {
+        label: counted.map(|(label, _)| label),
+        stage: Stage::of(outcome),
+        outcome: Some(outcome),
+        deadline,
+        missed: missed.unwrap_or_default(),
+        status: stamps.status().unwrap_or_default(),
+        ..kept
+    };
+    core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(None))));
 }

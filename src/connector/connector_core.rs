@@ -53,7 +53,7 @@ impl ConnectorCore {
             upstreams: Upstreams::new(&core, &connector, resolver.clone(), &http2_windows),
             http2_windows,
             workers: WorkerSlots::default(),
-            figures: CallFigures::new(&connector.learned),
+            figures: CallFigures::new(&connector.learned, &connector.breakers, connector.settings.calls_kept),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
             drain: Signal::default(),
             core,

@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use crate::latency::{LatencySettings, LearnedTable, Recorder};
+use crate::latency::{BreakerTable, CallLog, CallRecord, LatencySettings, LearnedTable, Recorder};
 
 /// How many calls there were, and how long those took whose TLS ends in this connector: nobody else can measure them.
 pub(super) struct CallFigures {
     pub(super) recorder: RefCell<Recorder>,
+    /// The last calls, whoever made them.
+    pub(super) calls: RefCell<CallLog>,
     /// Inner TLS sessions that wait for their next call.
     sessions_idle: Cell<usize>,
     /// Calls over HTTP/2 on inner TLS sessions, many of which share one.
@@ -18,9 +20,20 @@ pub(super) struct CallFigures {
 pub(super) struct CountGuard<'a>(&'a Cell<usize>);
 
 impl CallFigures {
-    pub(super) fn new(learned: &Arc<LearnedTable>) -> CallFigures {
-        let recorder = Recorder::new(LatencySettings::default()).with_learned(learned);
-        CallFigures { recorder: RefCell::new(recorder), sessions_idle: Cell::new(0), http2_calls: Cell::new(0) }
+    /// Keeps so many of the last calls of each kind.
+    pub(super) fn new(learned: &Arc<LearnedTable>, breakers: &Arc<BreakerTable>, calls_kept: usize) -> CallFigures {
+        let recorder = Recorder::new(LatencySettings::default()).with_learned(learned).with_breakers(breakers);
+        CallFigures {
+            recorder: RefCell::new(recorder),
+            calls: RefCell::new(CallLog::new(calls_kept)),
+            sessions_idle: Cell::new(0),
+            http2_calls: Cell::new(0),
+        }
+    }
+
+    /// Keeps a call that has ended.
+    pub(super) fn keep(&self, record: &CallRecord) {
+        self.calls.borrow_mut().record(record);
     }
 
     /// Counts a session as idle.

@@ -5,7 +5,7 @@ use crate::base::CoreId;
 use crate::connector::report::ConnectorReport;
 use crate::connector::settings::EdgeAddress;
 use crate::engine::MailSender;
-use crate::latency::CoreFigures;
+use crate::latency::{CallFilter, CallLine, CoreFigures};
 use crate::link::CarrierEnded;
 use crate::tls::Identity;
 use crate::wire::mux::RegistrationRefusal;
@@ -18,6 +18,8 @@ pub enum ConnectorCommand {
     Report(MailSender<ConnectorReport>),
     /// Report the figures of the label with this index, of calls whose agents' TLS ends here, and how many labels there are.
     Figures(usize, MailSender<CoreFigures>),
+    /// Report the last calls that are asked for.
+    Calls(Arc<CallFilter>, MailSender<Vec<CallLine>>),
 }
 
 /// What a core of a connector tells the control thread.

@@ -15,6 +15,7 @@ mod enrolment;
 mod figures;
 mod hosts;
 mod identity;
+mod kept_calls;
 mod link_table;
 mod links;
 mod listing;

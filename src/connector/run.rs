@@ -74,6 +74,7 @@ impl ConnectorCore {
                 let figures = self.figures.recorder.borrow().figures(index, self.core.now());
                 drop(reply.send(figures));
             }
+            CoreMessage::Command(ConnectorCommand::Calls(filter, reply)) => drop(reply.send(self.find_calls(&filter))),
             CoreMessage::MoreLinks if !self.is_draining() => links::open_links(self),
             CoreMessage::MoreLinks => {}
             CoreMessage::EdgeStatus(edge) => self.edges.on_status(edge),

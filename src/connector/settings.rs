@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{DeadlineTerms, HostSet, Secret, Traffic, TunnelId};
+use crate::base::{BreakerTerms, DeadlineTerms, HostSet, Secret, Traffic, TunnelId};
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
@@ -79,6 +79,8 @@ pub struct ConnectorSettings {
     pub sse_keepalive: Option<Duration>,
     /// Which web pages may call where their TLS ends here, and what their browsers are told.
     pub origins: Arc<OriginRules>,
+    /// How many of the last calls of each kind are kept on each core, see [`CallLog`](crate::latency::CallLog).
+    pub calls_kept: usize,
 }
 
 #[cfg(feature = "internals")]
@@ -107,6 +109,7 @@ impl ConnectorSettings {
             idle_timeout: Duration::from_secs(120),
             sse_keepalive: None,
             origins: Arc::default(),
+            calls_kept: 1_000,
         }
     }
 }
@@ -130,6 +133,8 @@ pub struct ConnectorRoute {
     /// The deadlines of calls of agents whose TLS ends here. Their ceiling is how long the upstream may take to begin an answer; a
     /// GET, which waits for events, is not bounded.
     pub deadlines: DeadlineTerms,
+    /// When calls of these agents are held back because others fail.
+    pub breaker: BreakerTerms,
 }
 
 /// The TLS configurations for inner sessions.

@@ -8,7 +8,7 @@ use crate::connector::hosts::{EdgeHosts, MissingHosts};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::latency::LearnedTable;
+use crate::latency::{BreakerTable, LearnedTable};
 use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
 use crate::wire::mux::Hosts;
@@ -29,6 +29,8 @@ pub struct Connector {
     pub(super) edges: Vec<EdgeState>,
     /// How long calls of each label take, of agents whose TLS ends here, as all cores learn it.
     pub(super) learned: Arc<LearnedTable>,
+    /// Which of these calls are held back, on all cores alike.
+    pub(super) breakers: Arc<BreakerTable>,
     cores: Vec<MailSender<CoreMessage>>,
     messages: Mutex<Vec<Option<MailReceiver<CoreMessage>>>>,
     pub(super) events: MailSender<ConnectorEvent>,
@@ -146,6 +148,7 @@ impl Connector {
             tables_version: AtomicU64::new(0),
             edges,
             learned: Arc::default(),
+            breakers: Arc::new(BreakerTable::new(instance)),
             cores: senders,
             messages: Mutex::new(messages.into_iter().map(Some).collect()),
             events: events.clone(),
@@ -196,6 +199,12 @@ impl Connector {
     /// reached.
     pub fn command(&self, command: impl Fn() -> ConnectorCommand) -> usize {
         self.cores.iter().filter(|core| core.send(CoreMessage::Command(command())).is_ok()).count()
+    }
+
+    /// Which calls of agents are held back whose TLS ends here.
+    #[must_use]
+    pub fn breakers(&self) -> &BreakerTable {
+        &self.breakers
     }
 
     /// What happened, all cores together.

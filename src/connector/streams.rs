@@ -10,6 +10,7 @@ use crate::connector::calls::{Leave, StreamCalls};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::shared::Counters;
 use crate::engine::ByteStream;
+use crate::latency::{CallRecord, HostText, OwnAnswer, Stage};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::{Hostname, Scheme};
 use crate::serve::{Http2End, Requests, serve};
@@ -21,6 +22,12 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same while the link is to end.
 const DRAIN_LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What the list of calls says of a session whose handshake failed.
+const TLS_FAILED: OwnAnswer = OwnAnswer::unanswered(
+    "tls_failed",
+    "the TLS handshake of an agent, or of the edge, with this connector failed: the log of the connector says why",
+);
 
 /// What a worker needs for its calls; kept from one to the next for its memory.
 #[derive(Default)]
@@ -128,6 +135,7 @@ async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
         Ok(config) => config,
         Err(failure) => {
             count(core, Some(Err(failure)));
+            keep_unsealed(core, &stream, terms, failure.own_answer(None));
             stream.reset(failure);
             return None;
         }
@@ -149,6 +157,7 @@ async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
         Err((error, stream)) => {
             Counters::add(&core.connector.counters.seals_failed);
             core.upstreams.on_seal_failed(host, *traffic, &error);
+            keep_unsealed(core, &stream, terms, TLS_FAILED);
             if matches!(error, HandshakeError::Tls(_)) {
                 // The alert carries the reason; a reset at once would discard it.
                 let _ = core.core.timeout(LINGER_TIMEOUT, stream.flushed()).await;
@@ -157,6 +166,18 @@ async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
             None
         }
     }
+}
+
+/// Keeps that a stream got no TLS session.
+fn keep_unsealed(core: &ConnectorCore, stream: &CarrierStream, terms: &SessionTerms, own: OwnAnswer) {
+    let record = CallRecord {
+        number: stream.opening(|open| open.call).unwrap_or_default(),
+        peer: terms.agent.as_ref().and_then(|agent| agent.parse().ok()),
+        host: HostText::of(terms.host.as_str()),
+        stage: Stage::Tls,
+        ..CallRecord::new(core.core.turn_time())
+    };
+    core.figures.keep(&record.with_own(Some(own)));
 }
 
 /// Waits, after our own last byte, for the other side's: dropped at once, the stream would be reset, and the last bytes lost.

@@ -9,6 +9,7 @@ use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, EdgeStatus, EdgeView, LinkReport,
     LinkState,
 };
+use crate::control::calls;
 use crate::control::figures::CallFigures;
 use crate::control::reading::{
     BoxFuture, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
@@ -16,7 +17,7 @@ use crate::control::reading::{
 };
 use crate::control::thread::RoleEvent;
 use crate::engine::{MailSender, MonotonicClock, mailbox};
-use crate::latency::{CoreFigures, Snapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot};
 use crate::route::HostPattern;
 
 /// A connector, as the control thread sees it.
@@ -65,6 +66,7 @@ impl Role for ConnectorRole {
             reading.upstreams = upstreams.into_values().collect();
             let now = MonotonicClock.now();
             reading.edges = self.connector.edges().into_iter().map(|view| edge(view, now)).collect();
+            reading.breakers = self.connector.breakers().readings(now);
             reading.counts = self.connector.counters().counts();
             reading
         })
@@ -82,6 +84,20 @@ impl Role for ConnectorRole {
             };
             Some(self.figures.read(wait, self.cores, ask).await)
         })
+    }
+
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        Box::pin(calls::read(wait, self.cores, move |reply| {
+            self.connector.command(|| ConnectorCommand::Calls(Arc::clone(&filter), reply.clone()));
+        }))
+    }
+
+    fn breaker(&self, _: &Label) -> Option<BreakerReading> {
+        None
+    }
+
+    fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
+        None
     }
 
     fn routes(&self) -> Vec<RouteLine> {

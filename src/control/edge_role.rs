@@ -4,16 +4,18 @@ use std::time::Duration;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::timeout;
 
-use crate::base::TunnelId;
+use crate::base::{Clock, TunnelId};
+use crate::control::calls;
 use crate::control::figures::CallFigures;
 use crate::control::reading::{
     BoxFuture, CertificateReading, CoreReading, HostReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
-    TunnelReading,
+    TunnelReading, connector_name,
 };
+use crate::control::tasks;
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, HostService, LinkReport};
-use crate::engine::{MailSender, mailbox};
-use crate::latency::{CoreFigures, Snapshot};
+use crate::engine::{MailSender, MonotonicClock, mailbox};
+use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot, TaskSnapshot};
 use crate::tls::CertInfo;
 
 /// An edge, as the control thread sees it.
@@ -71,6 +73,8 @@ impl Role for EdgeRole {
             let now = UnixTime::now();
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
             reading.counts = self.edge.counters().counts();
+            reading.breakers = self.edge.breakers().readings(MonotonicClock.now());
+            reading.counts.extend(self.tasks().iter().flat_map(tasks::counts));
             reading.tunnels = self.edge.service().into_iter().map(tunnel).collect();
             reading
         })
@@ -83,6 +87,24 @@ impl Role for EdgeRole {
             };
             Some(self.figures.read(wait, self.cores, ask).await)
         })
+    }
+
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        Box::pin(calls::read(wait, self.cores, move |reply| {
+            self.edge.command(|| EdgeCommand::Calls(Arc::clone(&filter), reply.clone()));
+        }))
+    }
+
+    fn breaker(&self, label: &Label) -> Option<BreakerReading> {
+        self.edge.breakers().reading(label, MonotonicClock.now())
+    }
+
+    fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
+        self.edge.breakers().force(label, forced, MonotonicClock.now())
+    }
+
+    fn tasks(&self) -> Option<TaskSnapshot> {
+        Some(self.edge.tasks()?.snapshot(MonotonicClock.now()))
     }
 
     fn routes(&self) -> Vec<RouteLine> {
@@ -141,7 +163,7 @@ fn link(link: LinkReport) -> LinkReading {
         tunnel: link.tunnel.to_string(),
         credential: Some(link.credential.to_string()),
         peer: link.software.into(),
-        connector: Some(connector(link.connector)),
+        connector: Some(connector_name(link.connector)),
         hosts: link.hosts.map(|hosts| hosts.iter().map(str::to_owned).collect()),
         streams: link.streams,
         round_trip: link.round_trip,
@@ -154,15 +176,10 @@ fn link(link: LinkReport) -> LinkReading {
 fn tunnel((id, hosts): (TunnelId, Vec<HostService>)) -> TunnelReading {
     let host = |HostService { host, connectors, unserved }| HostReading {
         host,
-        connectors: connectors.into_iter().map(connector).collect(),
+        connectors: connectors.into_iter().map(connector_name).collect(),
         unserved,
     };
     TunnelReading { id: id.to_string(), hosts: hosts.into_iter().map(host).collect() }
-}
-
-/// The name of a connector: the number by which its links belong together.
-fn connector(number: u64) -> String {
-    format!("{number:016x}")
 }
 
 fn certificate((of, found): &(&'static str, Certificate), now: UnixTime) -> Option<CertificateReading> {

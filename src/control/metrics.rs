@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::reading::{CoreReading, LinkReading, RoleReading, UpstreamReading};
 use crate::control::report::Report;
-use crate::latency::{Deadlines, Distribution, Label, LabelFigures, Outcome, Phase, StatusClass};
+use crate::latency::{BreakerReading, Deadlines, Distribution, Label, LabelFigures, Outcome, Phase, StatusClass};
 
 /// The media type of the text.
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -53,6 +53,7 @@ impl Collector for Scrape {
         self.cores(&mut families)?;
         self.links(&mut families)?;
         self.upstreams(&mut families)?;
+        self.breakers(&mut families)?;
         self.certificates(&mut families)?;
         self.counts(&mut families)
     }
@@ -213,6 +214,28 @@ impl Scrape {
             None,
             &rows,
         )
+    }
+
+    /// Those that have opened, or that an operator has forced. That of an upstream has no method.
+    fn breakers(&self, families: &mut Families<'_>) -> fmt::Result {
+        let known = self.0.roles.iter().flat_map(|role| role.breakers.iter().map(move |reading| (role, reading)));
+        let rows = |of: fn(&BreakerReading) -> u64| {
+            let known = known.clone().filter(|(_, reading)| reading.has_changed());
+            known.map(move |(role, reading)| {
+                let labels = [role_label(role), call_labels(&reading.label)].concat();
+                (labels, of(reading))
+            })
+        };
+        let open = rows(|reading| u64::from(!reading.lets_through())).map(|(labels, open)| (labels, open as f64));
+        let help = "Whether a breaker holds calls back, or would if it were enforced, but for a few that try";
+        families.gauges("adit_breaker_open", help, None, &open.collect::<Vec<_>>())?;
+        let opened = rows(|reading| reading.opened).collect::<Vec<_>>();
+        families.counters("adit_breaker_openings", "How often a breaker opened", &opened)?;
+        let refused = rows(|reading| reading.refused).collect::<Vec<_>>();
+        families.counters("adit_breaker_refused", "Calls that a breaker refused", &refused)?;
+        let refused = rows(|reading| reading.would_refuse).collect::<Vec<_>>();
+        let help = "Calls that a breaker would have refused if it were enforced";
+        families.counters("adit_breaker_would_refuse", help, &refused)
     }
 
     /// Those of an edge by what they are for, that of a connector by the edge that gave it.
@@ -450,6 +473,10 @@ mod tests {
             lines,
             [
                 "adit_agent_connections_open core,role",
+                "adit_breaker_open method,role,route,tool",
+                "adit_breaker_openings_total method,role,route,tool",
+                "adit_breaker_refused_total method,role,route,tool",
+                "adit_breaker_would_refuse_total method,role,route,tool",
                 "adit_buffers_allocated_bytes core,role",
                 "adit_buffers_allowance_bytes core,role",
                 "adit_buffers_exhausted_total core,role",

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
-use crate::latency::Snapshot;
+use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, Snapshot, TaskSnapshot};
 
 /// The role of a process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -31,6 +31,11 @@ impl RoleKind {
             RoleKind::Connector => "connector",
         }
     }
+}
+
+/// The name of a connector: the number by which its links belong together.
+pub(super) fn connector_name(number: u64) -> String {
+    format!("{number:016x}")
 }
 
 /// How one core of a role is.
@@ -195,6 +200,8 @@ pub struct RoleReading {
     pub certificates: Vec<CertificateReading>,
     /// Its status at each edge (on a connector).
     pub edges: Vec<EdgeReading>,
+    /// Its breakers that have seen calls.
+    pub breakers: Vec<BreakerReading>,
     /// Its counters, all cores together.
     pub counts: Vec<Count>,
 }
@@ -212,6 +219,7 @@ impl RoleReading {
             upstreams: Vec::new(),
             certificates: Vec::new(),
             edges: Vec::new(),
+            breakers: Vec::new(),
             counts: Vec::new(),
         }
     }
@@ -261,6 +269,21 @@ pub trait Role: Send + Sync {
     /// Asks every core for the times of calls, and waits at most `wait` for the answers. If a core is late, the times are those
     /// of the last reading. None from a role that keeps none.
     fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Arc<Snapshot>>>;
+
+    /// Asks every core for the last calls that `filter` names, and waits at most `wait` for the answers.
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>>;
+
+    /// The breaker of a label, if it has seen a call; that of the route's upstream, if the label has no method. None where it
+    /// cannot be forced.
+    fn breaker(&self, label: &Label) -> Option<BreakerReading>;
+
+    /// Forces it, or leaves it to the calls again. Returns how it is then.
+    fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading>;
+
+    /// What the tool calls of each task come to; none from a role that does not count that.
+    fn tasks(&self) -> Option<TaskSnapshot> {
+        None
+    }
 
     /// What is served now.
     fn routes(&self) -> Vec<RouteLine>;

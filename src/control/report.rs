@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::DeadlineMode;
+use crate::base::GuardMode;
 use crate::control::bodies::{
-    BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus, DeadlineModeName, DeadlineOfLabel, DeadlineWhy,
-    DriverStatus, LatencyBody, LinkStatus, OfRole, PhaseTimes, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
+    BreakerInfo, BreakerKind, BreakerStateName, BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus,
+    DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LinkStatus, OfRole, PhaseTimes,
+    ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
 use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine, TunnelReading};
-use crate::latency::{DeadlineReason, Deadlines, Distribution, LabelFigures, Outcome, Phase, Snapshot};
+use crate::latency::{
+    BreakerReading, BreakerScope, BreakerState, DeadlineReason, Deadlines, Distribution, ForcedState, LabelFigures,
+    Outcome, Phase, Snapshot,
+};
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug, Default)]
@@ -127,6 +131,7 @@ impl Report {
             certificates: self.of_each(|role| role.certificates.clone()),
             edges: self.of_each(|role| role.edges.clone()),
             upstreams: self.roles.iter().flat_map(|role| role.upstreams.clone()).collect(),
+            breakers: self.of_each(|role| role.breakers.iter().map(breaker_info).collect()),
             routes: served.iter().flat_map(routes_of).collect(),
             tunnels: served.iter().flat_map(|served| self.tunnel_links(served)).collect(),
             counts: self.roles.iter().map(counts_of).collect(),
@@ -183,11 +188,7 @@ impl DeadlineOfLabel {
         let Deadlines { terms, missed, cut } = *figures.deadlines();
         let (deadline, terms) = (figures.deadline()?, terms?);
         Some(DeadlineOfLabel {
-            mode: match terms.mode {
-                DeadlineMode::Off => DeadlineModeName::Off,
-                DeadlineMode::Observe => DeadlineModeName::Observe,
-                DeadlineMode::Enforce => DeadlineModeName::Enforce,
-            },
+            mode: mode_name(terms.mode),
             limit_ms: Some(deadline.limit).filter(|limit| *limit < Duration::MAX).map(millis),
             why: match deadline.reason {
                 DeadlineReason::Cold => DeadlineWhy::Cold,
@@ -200,6 +201,14 @@ impl DeadlineOfLabel {
             missed,
             cut,
         })
+    }
+}
+
+const fn mode_name(mode: GuardMode) -> GuardModeName {
+    match mode {
+        GuardMode::Off => GuardModeName::Off,
+        GuardMode::Observe => GuardModeName::Observe,
+        GuardMode::Enforce => GuardModeName::Enforce,
     }
 }
 
@@ -240,6 +249,38 @@ fn tenths(value: f64) -> f64 {
 
 fn of_role<T>(role: &RoleReading, of: T) -> OfRole<T> {
     OfRole { role: role.kind, of }
+}
+
+/// One breaker, as the API shows it.
+pub(super) fn breaker_info(reading: &BreakerReading) -> BreakerInfo {
+    let BreakerReading { scope, label, mode, state, counts, opened, refused, would_refuse } = reading;
+    BreakerInfo {
+        breaker: match scope {
+            BreakerScope::Upstream => BreakerKind::Upstream,
+            BreakerScope::Tool => BreakerKind::Tool,
+        },
+        route: label.route.to_string(),
+        method: label.method.to_string(),
+        tool: label.tool.to_string(),
+        mode: mode_name(*mode),
+        state: match state {
+            BreakerState::Closed => BreakerStateName::Closed,
+            BreakerState::Open { .. } => BreakerStateName::Open,
+            BreakerState::HalfOpen => BreakerStateName::HalfOpen,
+            BreakerState::Forced(ForcedState::Open) => BreakerStateName::ForcedOpen,
+            BreakerState::Forced(ForcedState::Closed) => BreakerStateName::ForcedClosed,
+        },
+        retry_after_s: match state {
+            BreakerState::Open { remaining } => Some(seconds(*remaining)),
+            _ => None,
+        },
+        calls: counts.calls.into(),
+        failed: counts.failed.into(),
+        late: counts.slow.into(),
+        opened: *opened,
+        refused: *refused,
+        would_refuse: *would_refuse,
+    }
 }
 
 fn core_status(core: &CoreReading) -> CoreStatus {
@@ -399,6 +440,11 @@ mod tests {
                 "route": "demo", "upstream": "http://127.0.0.1:9000", "connections_open": 2,
                 "http2_connections_open": 1, "http2_streams_open": 3, "failing": true,
                 "why": "the upstream 127.0.0.1:9000 refused the connection",
+            }],
+            "breakers": [{
+                "role": "edge", "breaker": "tool", "route": "demo", "method": "tools/call", "tool": "search",
+                "mode": "enforce", "state": "open", "retry_after_s": 4.3, "calls": 20, "failed": 12, "late": 1, "opened": 2,
+                "refused": 31, "would_refuse": 4,
             }],
             "routes": [{ "role": "edge", "host": "demo.test", "name": "demo", "tunnel": "tnl_demo" }],
             "tunnels": [

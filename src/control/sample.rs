@@ -4,14 +4,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::base::{CoreId, Count, DeadlineTerms, Time};
+use crate::base::{CoreId, Count, DeadlineTerms, GuardMode, Time};
 use crate::control::reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, HostReading, LinkReading, Role,
     RoleKind, RoleReading, RouteLine, TunnelReading, UpstreamReading,
 };
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
+use crate::exchange::CallFailure;
 use crate::latency::{
-    CallPhases, ConnectorTimes, EdgeTimes, LatencySettings, Outcome, Recorder, Snapshot, StatusClass, Wait, WaitEnd,
+    BreakerReading, BreakerScope, BreakerState, CallCounts, CallFilter, CallLimit, CallLine, CallPhases, CallRecord,
+    ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText, Label, LatencySettings, Outcome,
+    OwnAnswer, Recorder, Snapshot, Stage, StatusClass, TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, Usual,
+    Wait, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -50,6 +54,24 @@ impl Role for SampleRole {
             self.latency_requests.fetch_add(1, Ordering::Relaxed);
             Some(Arc::new(snapshot()))
         })
+    }
+
+    fn calls(&self, filter: Arc<CallFilter>, _wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        let mut calls = calls();
+        calls.retain(|call| !filter.failed || call.record.is_failed());
+        Box::pin(async { calls })
+    }
+
+    fn breaker(&self, _: &Label) -> Option<BreakerReading> {
+        None
+    }
+
+    fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
+        None
+    }
+
+    fn tasks(&self) -> Option<TaskSnapshot> {
+        Some(tasks())
     }
 
     fn routes(&self) -> Vec<RouteLine> {
@@ -122,6 +144,16 @@ pub(super) fn edge_reading() -> RoleReading {
         trouble: None,
         hosts_missing: vec!["other.test".to_owned()],
     }];
+    reading.breakers = vec![BreakerReading {
+        scope: BreakerScope::Tool,
+        label: Label { route: "demo".into(), method: "tools/call".into(), tool: "search".into() },
+        mode: GuardMode::Enforce,
+        state: BreakerState::Open { remaining: Duration::from_millis(4_250) },
+        counts: CallCounts { calls: 20, failed: 12, slow: 1 },
+        opened: 2,
+        refused: 31,
+        would_refuse: 4,
+    }];
     reading
 }
 
@@ -147,10 +179,72 @@ fn snapshot() -> Snapshot {
     for waited_ms in [2_000].into_iter().cycle().take(30).chain([10_000]) {
         let waited = Duration::from_millis(waited_ms);
         let terms = DeadlineTerms::default();
-        let wait = Wait { terms, enforced: None, end: WaitEnd::Answered, waited, took: waited };
+        let wait = Wait { terms, enforced: None, end: WaitEnd::Answered, waited, took: waited, teaches: true };
         recorder.learn(label, &wait, Time::ZERO);
     }
     recorder.snapshot()
+}
+
+/// A call that was cut at its deadline, after another connector had not passed it on; and a connection that was turned away.
+pub(super) fn calls() -> Vec<CallLine> {
+    let ms = Duration::from_millis;
+    let edge = EdgeTimes { edge: Duration::from_micros(20), total: ms(3_000), ..EdgeTimes::default() };
+    let usual = Some(Usual { p50: ms(1_500), p95: ms(2_000) });
+    let deadline = Deadline { limit: ms(3_000), reason: DeadlineReason::Learned, usual };
+    let record = CallRecord {
+        number: 0x1f3,
+        trace: TraceId::of_digits(b"4bf92f3577b34da6a3ce929d0e0e4736"),
+        peer: Some([192, 0, 2, 7].into()),
+        host: HostText::of("demo.test"),
+        connector: Some(0x2a),
+        moved: Some((CallFailure::UpstreamRefused, 0x2b)),
+        stage: Stage::of(Outcome::TimedOut),
+        outcome: Some(Outcome::TimedOut),
+        deadline: Some(CallLimit::of(&deadline, true)),
+        missed: true,
+        slow: true,
+        ..CallRecord::new(Time::ZERO)
+    };
+    let record = record.with_phases(&CallPhases::split(edge, None)).with_wait(ms(40));
+    let label = Label { route: "demo".into(), method: "tools/call".into(), tool: "search".into() };
+    let call = CallLine {
+        record: record.with_own(Some(CallFailure::Deadline.own_answer(None))),
+        age: ms(2_000),
+        label: Some(label),
+        route: Some("demo".to_owned()),
+        tunnel: Some("tnl_demo".to_owned()),
+    };
+    let own = OwnAnswer::unanswered("tls_failed", "the TLS handshake failed");
+    let record = CallRecord { stage: Stage::Tls, ..CallRecord::new(Time::ZERO) }.with_own(Some(own));
+    vec![call, CallLine { record, age: ms(5_000), label: None, route: None, tunnel: None }]
+}
+
+/// A task that a header names, one that repeats its calls, and one with many calls.
+pub(super) fn tasks() -> TaskSnapshot {
+    let line = |id, calls, repeated, cost, idle_s| TaskLine {
+        id,
+        figures: TaskFigures {
+            calls,
+            repeated,
+            cost,
+            given_up: 3,
+            timed_out: 1,
+            bytes: 4_000,
+            tokens: 1_000,
+            tunnel: Duration::from_micros(2_500),
+            upstream: Duration::from_secs(9),
+        },
+        tools: 2,
+        age: Duration::from_secs(60),
+        idle: Duration::from_secs(idle_s),
+    };
+    let trace = TraceId::of_digits(b"4bf92f3577b34da6a3ce929d0e0e4736").unwrap();
+    let lines = vec![
+        line(TaskId::Session(0x2a), 20, 2, 0, 30),
+        line(TaskId::Trace(trace), 8, 5, 3_000, 1),
+        line(TaskId::Named(HostText::of("dear")), 2, 0, 1_000_000, 2),
+    ];
+    TaskSnapshot { lines, total: TaskFigures { calls: 30, repeated: 7, ..TaskFigures::default() }, forgotten: 7 }
 }
 
 pub(super) fn facts() -> ProcessFacts {

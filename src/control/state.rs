@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
-use crate::control::bodies::{HealthBody, HealthStatus, ReadyBody, SilentRole};
+use crate::control::bodies::{CallsBody, HealthBody, HealthStatus, ReadyBody, SilentRole, TasksBody};
+use crate::control::calls;
 use crate::control::probe::Prober;
 use crate::control::reading::{Role, RoleKind, RoleReading};
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes};
+use crate::control::tasks::TaskOrder;
 use crate::engine::MonotonicClock;
-use crate::latency::{Readiness, ReadinessSettings};
+use crate::latency::{BreakerReading, CallFilter, ForcedState, Label, Readiness, ReadinessSettings};
 
 /// How long a core may take to say how it is, before it counts as stuck.
 pub const CORE_ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -64,6 +66,18 @@ impl State {
         self.roles.iter().map(served).collect()
     }
 
+    /// The breaker of an edge.
+    #[must_use]
+    pub fn breaker(&self, label: &Label) -> Option<BreakerReading> {
+        self.roles.iter().find_map(|role| role.breaker(label))
+    }
+
+    /// Forces a breaker of an edge, or leaves it to the calls again.
+    #[must_use]
+    pub fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
+        self.roles.iter().find_map(|role| role.force_breaker(label, forced))
+    }
+
     /// How reloads of the configuration went so far.
     pub fn reloads(&self) -> MutexGuard<'_, Reloads> {
         self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
@@ -114,6 +128,21 @@ impl State {
             }
         }
         None
+    }
+
+    /// The last calls that `filter` names, of all roles.
+    pub(super) async fn calls(&self, filter: CallFilter) -> CallsBody {
+        let filter = Arc::new(filter);
+        let mut read = Vec::with_capacity(self.roles.len());
+        for role in &self.roles {
+            read.push((role.kind(), role.calls(Arc::clone(&filter), CORE_ANSWER_MAX).await));
+        }
+        CallsBody { calls: calls::newest(&filter, read) }
+    }
+
+    /// The tasks of the first role that counts them.
+    pub(super) fn tasks(&self, order: TaskOrder, limit: usize) -> TasksBody {
+        TasksBody::of(self.roles.iter().find_map(|role| role.tasks()), order, limit)
     }
 
     pub(super) async fn read(&self) -> Vec<RoleReading> {

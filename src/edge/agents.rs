@@ -21,7 +21,7 @@ use crate::edge::settings::PlainHttp;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
 use crate::exchange::{Outlet, Refusal};
-use crate::latency::{Phase, SERVER_TIMING, own_timing};
+use crate::latency::{OwnAnswer, Phase, SERVER_TIMING, Stage, own_timing};
 use crate::route::Scheme;
 use crate::serve::{Requests, serve};
 use crate::tls::{ALPN_HTTP2, Connection, DetachedConnection, HandshakeError, TlsError};
@@ -34,6 +34,12 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 const DRAIN_FAREWELL: Duration = Duration::from_millis(500);
 /// The first byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
+
+/// Why an agent's connection is refused, for the list of calls.
+const FULL: OwnAnswer = OwnAnswer::unanswered(
+    "connections_max",
+    "as many connections of agents are open as edge.connections_max allows: raise it, or find out who calls",
+);
 
 /// The connection of an agent, until it is known what it speaks.
 struct Agent {
@@ -50,8 +56,10 @@ struct Agent {
 pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
     loop {
         match listener.accept().await {
-            Ok(_) if core.drain.agents_open() >= core.edge.settings.connections_max => {
+            Ok((_, peer)) if core.drain.agents_open() >= core.edge.settings.connections_max => {
                 Counters::add(&core.edge.counters.connections_refused);
+                let address = peer.map(|peer| peer.ip().to_canonical());
+                core.figures.on_turned_away(core.core.turn_time(), address, Stage::Accept, FULL);
             }
             Ok((detached, peer)) => {
                 if let Some(connection) = core.gate.pre_accept(Port::Agents, peer) {
@@ -93,6 +101,7 @@ pub(super) fn adopt(
 
 async fn serve_new(core: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept) {
     let _counted = core.drain.count_agent();
+    let (pre_accept, address) = pre_accept.and_address();
     // Taken out of the match: within it, the agent would take its place twice for as long as it is served.
     let (agent, peer) = match greet(&core, detached, pre_accept).await {
         Ok(Some(greeted)) => greeted,
@@ -102,6 +111,8 @@ async fn serve_new(core: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept
             if matches!(error, AdmissionError::Connection(HandshakeError::Tls(TlsError::Crowded))) {
                 Counters::add(&core.edge.counters.greetings_refused);
             }
+            let (stage, own) = error.as_answer();
+            core.figures.on_turned_away(core.core.turn_time(), address, stage, own);
             tracing::debug!(%error, "an agent's connection did not come about");
             return;
         }
@@ -209,9 +220,11 @@ async fn greet_plain(
         return Some(Agent::new(core, connection, Some(first), peer_info));
     }
     Counters::add(&core.edge.counters.requests_refused);
+    let (address, refusal) = (peer_info.source.address, Refusal::PlainHttp);
+    core.figures.on_turned_away(core.core.turn_time(), address, refusal.stage(), refusal.own_answer());
     let (mut timing, mut answer) = (Vec::new(), Vec::new());
     own_timing(Phase::Edge, core.core.now() - connection.received_at(), &mut timing);
-    Answer { append: &[(SERVER_TIMING, &timing)], ..Refusal::PlainHttp.answer() }.write(&mut answer);
+    Answer { append: &[(SERVER_TIMING, &timing)], ..refusal.answer() }.write(&mut answer);
     drop(first);
     let mut outlet = Outlet::default();
     // An agent that has left needs no answer.

@@ -14,14 +14,15 @@ use crate::edge::moves::Moves;
 use crate::edge::other_core;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease};
-use crate::exchange::{ExchangeState, TimeoutStream};
-use crate::latency::{Outcome, Phase};
+use crate::exchange::{ExchangeState, TimeoutStream, answer_to_head};
+use crate::latency::{Outcome, Phase, Stage};
 use crate::route::Scheme;
 use crate::serve::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, Incoming, Next, RequestBody,
     Responder, serve_http2,
 };
 use crate::tls::Connection;
+use crate::wire::http1::HeadError;
 
 /// How much of the bodies on one connection is received ahead of the link, in bytes, while memory for it is left.
 const WINDOW: u32 = 512 * 1024;
@@ -99,7 +100,11 @@ async fn serve_call(caller: Rc<Caller>, peer: Option<SocketAddr>, call: Http2Cal
         scheme: Scheme::of_connection(caller.is_tls),
         own_phase: Phase::Edge,
     };
-    let on_refused = |_| Counters::add(&core.edge.counters.requests_refused);
+    let on_refused = |error: HeadError| {
+        Counters::add(&core.edge.counters.requests_refused);
+        let (now, address) = (core.core.turn_time(), caller.source.address);
+        core.figures.on_turned_away(now, address, Stage::Request, answer_to_head(&error));
+    };
     let serve = async |request: &mut Http2Request<'_>| {
         let mut calls = AgentCalls::new(&caller, Moves::default());
         match calls.answer(request).await {

@@ -6,24 +6,28 @@ use std::time::Duration;
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::bonds::Bond;
+use crate::edge::call_notes::CallNotes;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, NotOpened, Opened};
-use crate::edge::recording::{count_refused, finish, note_era, record};
+use crate::edge::recording::{Ending, count_refused, finish, guarded, keep_refused, note_era, record};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::source_permits::ConnectionPermit;
+use crate::edge::task_calls::AnswerSize;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError};
-use crate::exchange::{CallFailure, HeadReadError, Refusal, TimeoutStream, forwarded, requested_host};
-use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, Retries, SERVER_TIMING_LEN_MAX, server_timing};
+use crate::exchange::{
+    CallFailure, CallReport, HeadReadError, Refusal, TimeoutStream, answer_to_body, forwarded, requested_host,
+};
+use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, Retries, SERVER_TIMING_LEN_MAX, Stage, server_timing};
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
-    CallDeadline, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed,
+    CallGuard, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed,
     Replay, Request, RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
@@ -36,7 +40,7 @@ pub(super) struct Caller {
     /// The agent's address, as text.
     peer: String,
     /// The same, as admission rules see it.
-    source: Source,
+    pub(super) source: Source,
     /// What stands in front of the edge.
     pub(super) front: Front,
     /// Its permit among the connections of its source, if those are counted.
@@ -69,7 +73,8 @@ pub(super) struct AgentCalls<'a> {
 #[derive(Default)]
 struct CallWork {
     timing: Vec<u8>,
-    deadline: CallDeadline,
+    guard: CallGuard,
+    notes: CallNotes,
     /// Whether the answer may be that of a server to an agent of the other era.
     is_refused: bool,
     /// How often the connection has gone to another core for the request that is read next.
@@ -95,6 +100,13 @@ enum Exchanged {
     Done(Next<Leave>),
     /// The connector did not pass it on, and another may.
     NotPassedOn(CallFailure),
+}
+
+impl CallWork {
+    /// How the call has ended.
+    fn ending(&mut self, outcome: Outcome) -> Ending<'_> {
+        Ending { notes: &self.notes, guard: Some(&mut self.guard), own: None, outcome }
+    }
 }
 
 impl Caller {
@@ -148,8 +160,10 @@ impl Service for AgentCalls<'_> {
         if *error == HeadReadError::Head(HeadError::Crowded) {
             Counters::add(&counters.greetings_refused);
         }
-        if !matches!(error, HeadReadError::Stream(_)) {
+        if let Some(own) = error.own_answer() {
             Counters::add(&counters.requests_refused);
+            let now = self.caller.core.core.turn_time();
+            self.caller.core.figures.on_turned_away(now, self.caller.source.address, Stage::Request, own);
         }
         None
     }
@@ -164,8 +178,10 @@ impl AgentCalls<'_> {
     pub(super) async fn answer<'r>(&mut self, request: &mut impl AgentRequest<'r>) -> Next<Leave> {
         let core = Rc::clone(&self.caller.core);
         let mut moves = std::mem::take(&mut self.work.moves);
+        self.work.notes = CallNotes::begin(core.links.next_call(), self.caller.source.address);
         let Ok(_permit) = core.gate.begin_call(self.caller.permit.as_ref()) else {
             Counters::add(&core.edge.counters.requests_refused);
+            keep_refused(&core, request, &self.work.notes, Refusal::TooManyCalls);
             request.refuse(Refusal::TooManyCalls).await;
             return Next::Close;
         };
@@ -177,15 +193,19 @@ impl AgentCalls<'_> {
         let admitted = host.and_then(|_| self.caller.admit(request, &tables, route));
         let route = match admitted {
             Ok(route) => route,
-            Err(refusal) => return refuse(&core, request, refusal).await,
+            Err(refusal) => return refuse(&core, request, &self.work.notes, refusal).await,
         };
         if request.is_preflight() {
             let keep = request.answer_preflight(!core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
+        if let (Some(_), Some(label)) = (core.edge.tasks(), request.label()) {
+            label.digest_arguments();
+        }
         let mut stamps = EdgeStamps::new(request.began());
         let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
-        let needs_label = route.own.needs_label(&core.edge.settings.deadlines);
+        let settings = &core.edge.settings;
+        let needs_label = route.own.needs_label(&settings.deadlines, &settings.breaker);
         if needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
             let host = request.head().host().unwrap_or_default();
@@ -193,15 +213,23 @@ impl AgentCalls<'_> {
                 return Next::Leave(Leave::HandOver(target, moves.and_one()));
             }
             if let Err(error) = request.read_label(core.read_ahead_limits()).await {
-                return refuse_unlabelled(&core, request, route, &stamps, error).await;
+                return refuse_unlabelled(&core, request, route, &stamps, &self.work.notes, error).await;
             }
             moves = Moves::spent();
         }
-        self.work.deadline.begin(&route.own.terms(&core.edge.settings.deadlines, None));
+        self.work.guard.begin(&route.own.terms(&settings.deadlines, None));
         if let Some(call) = request.label().filter(|_| needs_label).map(|label| label.call()) {
-            let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
-            let (mut recorder, now) = (core.figures.recorder.borrow_mut(), core.core.turn_time());
-            self.work.deadline.begin_labelled(&terms, call, route.name.as_str(), &mut recorder, now);
+            let guarded = guarded(&core, route, call);
+            let begun = {
+                let mut recorder = core.figures.recorder.borrow_mut();
+                self.work.guard.begin_labelled(&guarded, &mut recorder, core.core.turn_time())
+            };
+            if let Err(held_back) = begun {
+                let report = held_back.report(call, route.tunnel.as_str(), route.name.as_str());
+                let failed = (CallFailure::BreakerOpen, Some(report));
+                // In a box, so that other calls do not have its size.
+                return Box::pin(fail_with(&core, request, route, None, &stamps, &mut self.work, failed)).await;
+            }
         }
         let seal = match route.traffic {
             Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
@@ -216,14 +244,17 @@ impl AgentCalls<'_> {
                 Box::pin(core.core.sleep(std::mem::take(&mut self.work.again.pause))).await;
             }
             let host = request.head().host().unwrap_or_default();
-            let target = CallTarget { route, host, seal, peer: None, bond, moves };
+            let target = CallTarget { route, host, seal, peer: None, bond, moves, call: self.work.notes.number };
+            self.work.notes.opens(core.core.turn_time());
             // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
             let opened = match core.open(target).await {
                 Ok(opened) => opened,
                 Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
                 Err(NotOpened::Failed(failure)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
-                    return fail(&core, request, route, None, &stamps, None, refused.unwrap_or(failure)).await;
+                    self.work.notes.on_opened(core.core.turn_time());
+                    let failure = refused.unwrap_or(failure);
+                    return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
                 }
                 Err(not_opened) => {
                     let (failure, other) = match not_opened {
@@ -233,13 +264,19 @@ impl AgentCalls<'_> {
                     let may = other.is_none_or(|connector| {
                         failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector)
                     });
+                    self.work.notes.on_opened(core.core.turn_time());
                     if !may || !self.again(&core, request, route) {
-                        return fail(&core, request, route, None, &stamps, None, refused.unwrap_or(failure)).await;
+                        let failure = refused.unwrap_or(failure);
+                        return fail(&core, request, route, None, &stamps, &mut self.work, failure).await;
+                    }
+                    if let Some(connector) = other {
+                        self.work.notes.on_not_passed_on(failure, connector);
                     }
                     (refused, bond) = (Some(failure), other.map_or(bond, Bond::Other));
                     continue;
                 }
             };
+            self.work.notes.on_opened(core.core.turn_time());
             let may_move = core.may_move(&route.tunnel, bond, opened.usage.connector());
             self.work.again.may_move = may_move;
             if self.work.again.retries.made() > 0 {
@@ -257,14 +294,16 @@ impl AgentCalls<'_> {
                     return next;
                 }
                 Exchanged::NotPassedOn(failure) => {
+                    let connector = opened.usage.connector();
+                    self.work.notes.on_not_passed_on(failure, connector);
                     if !self.again(&core, request, route) {
                         let usage = Some(&*opened.usage);
-                        return fail(&core, request, route, usage, &stamps, None, failure).await;
+                        return fail(&core, request, route, usage, &stamps, &mut self.work, failure).await;
                     }
                     // Once a part of the body was read, the connection cannot go to another core.
                     (refused, moves, self.work.again.has_begun) = (Some(failure), Moves::spent(), true);
                     if !opened.stream.on_link().is_withdrawn() {
-                        bond = Bond::Other(opened.usage.connector());
+                        bond = Bond::Other(connector);
                     }
                 }
             }
@@ -276,7 +315,7 @@ impl AgentCalls<'_> {
         let spent = core.core.turn_time() - request.began();
         // A GET waits for events, for as long as the agent does.
         let left = (request.head().method() != Method::Get)
-            .then(|| self.work.deadline.first_byte_timeout.saturating_sub(spent));
+            .then(|| self.work.guard.deadline.first_byte_timeout.saturating_sub(spent));
         let again = core.links.again(&route.tunnel, &mut self.work.again.retries, left);
         match again {
             Ok(pause) => self.work.again.pause = pause,
@@ -323,15 +362,14 @@ impl AgentCalls<'_> {
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
             next_hop.replay = replay.as_deref_mut();
-            next_hop.first_byte_timeout = (!waits_for_events).then_some(hooks.work.deadline.first_byte_timeout);
+            next_hop.first_byte_timeout = (!waits_for_events).then_some(hooks.work.guard.deadline.first_byte_timeout);
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
         let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
         let is_refused = work.is_refused;
-        let deadline = &mut work.deadline;
         if result == Err(RelayError::Late) {
-            deadline.on_cut();
+            work.guard.deadline.on_cut();
         }
         let ended = result.map_err(Ended::of);
         if let Err(Ended::Failed { failure, .. }) = ended
@@ -347,7 +385,7 @@ impl AgentCalls<'_> {
         next_hop.clear();
         let ended = match ended {
             Ok(()) => {
-                if deadline.was_cut() {
+                if work.guard.deadline.was_cut() {
                     stream.on_link().reset(CallFailure::Deadline);
                 }
                 stamps.on_last_to_agent(core.core.now());
@@ -356,9 +394,9 @@ impl AgentCalls<'_> {
                     note_era(core, request, route);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let is_late = delivered == Outcome::Ok && deadline.was_cut();
+                let is_late = delivered == Outcome::Ok && work.guard.deadline.was_cut();
                 let outcome = if is_late { Outcome::TimedOut } else { delivered };
-                finish(core, request, route, opened, stamps, deadline, outcome);
+                finish(core, request, route, opened, stamps, work.ending(outcome));
                 return Exchanged::Done(match delivered {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,
@@ -372,20 +410,21 @@ impl AgentCalls<'_> {
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {
-                let failed = fail(core, request, route, Some(&opened.usage), stamps, Some(deadline), failure).await;
+                let failed = fail(core, request, route, Some(&opened.usage), stamps, work, failure).await;
                 return Exchanged::Done(failed);
             }
             Ended::BadBody(error) if !has_begun => {
-                finish(core, request, route, opened, stamps, deadline, Outcome::BadRequest);
+                let ending = Ending { own: Some(answer_to_body(error)), ..work.ending(Outcome::BadRequest) };
+                finish(core, request, route, opened, stamps, ending);
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }
             // It lasts as long as the agent wants.
             Ended::AgentGone if has_begun && stamps.is_standing() => {
                 stamps.on_last_to_agent(core.core.now());
-                finish(core, request, route, opened, stamps, deadline, Outcome::Ok);
+                finish(core, request, route, opened, stamps, work.ending(Outcome::Ok));
             }
-            ended => finish(core, request, route, opened, stamps, deadline, ended.outcome()),
+            ended => finish(core, request, route, opened, stamps, work.ending(ended.outcome())),
         }
         Exchanged::Done(Next::Leave(Leave::Abort))
     }
@@ -460,7 +499,7 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_request_head_queued(&mut self) {
         let now = self.core.core.now();
         self.stamps.on_handed_to_link(now);
-        self.work.deadline.on_sent(now);
+        self.work.guard.deadline.on_sent(now);
     }
 
     fn received_at(&self) -> Time {
@@ -470,6 +509,8 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
+        self.work.notes.status = head.status();
+        self.work.notes.answer = AnswerSize::of(head.get("content-type"));
         self.work.is_refused = Era::is_refusal(head.status());
         self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
         let phases = self.opened.stream.on_link().times();
@@ -507,29 +548,31 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
+        self.work.notes.answer.bytes += bytes.len() as u64;
         if self.stamps.is_event_stream() {
-            self.work.deadline.on_event_bytes(bytes, self.core.core.turn_time());
+            self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
         }
     }
 
     fn cuts_at(&self) -> Option<Time> {
-        self.work.deadline.cuts_at()
+        self.work.guard.deadline.cuts_at()
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
         let tables = self.core.tables.get();
         let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
-        let report = self.work.deadline.report(label.call(), route.tunnel.as_str(), route.name.as_str());
-        self.work.deadline.on_cut();
+        let report = self.work.guard.deadline.report(label.call(), route.tunnel.as_str(), route.name.as_str());
+        self.work.guard.deadline.on_cut();
         let id = label.rpc_id()?;
         Some(report.event(CallFailure::Deadline, id))
     }
 }
 
 /// Answers a request that is none of our calls.
-async fn refuse(core: &EdgeCore, request: &mut impl Request, refusal: Refusal) -> Next<Leave> {
+async fn refuse(core: &EdgeCore, request: &mut impl Request, notes: &CallNotes, refusal: Refusal) -> Next<Leave> {
     Counters::add(&core.edge.counters.requests_refused);
     count_refused(core, refusal);
+    keep_refused(core, request, notes, refusal);
     request.refuse(refusal).await;
     Next::Close
 }
@@ -540,14 +583,16 @@ async fn refuse_unlabelled(
     request: &mut impl Request,
     route: &Route,
     stamps: &EdgeStamps,
+    notes: &CallNotes,
     error: LabelError,
 ) -> Next<Leave> {
-    let outcome = match &error {
-        LabelError::Refused(refusal) => refusal.outcome(),
-        LabelError::Body(_) => Outcome::BadRequest,
-        LabelError::CallerLeft => Outcome::AgentGone,
+    let (outcome, own) = match &error {
+        LabelError::Refused(refusal) => (refusal.outcome(), Some(refusal.own_answer())),
+        LabelError::Body(error) => (Outcome::BadRequest, Some(answer_to_body(*error))),
+        LabelError::CallerLeft => (Outcome::AgentGone, None),
     };
-    record(core, request, route, None, None, &CallPhases::split(stamps.times(&core.core), None), outcome);
+    let ending = Ending { notes, guard: None, own, outcome };
+    record(core, request, route, None, &CallPhases::split(stamps.times(&core.core), None), ending);
     match error {
         LabelError::Refused(refusal) => request.refuse(refusal).await,
         LabelError::Body(error) => request.refuse_body(error).await,
@@ -564,19 +609,34 @@ async fn fail(
     route: &Route,
     usage: Option<&LinkUsage>,
     stamps: &EdgeStamps,
-    deadline: Option<&CallDeadline>,
+    work: &mut CallWork,
     failure: CallFailure,
 ) -> Next<Leave> {
-    let phases = CallPhases::split(stamps.times(&core.core), None);
-    let mut timing = Vec::new();
-    server_timing(&phases, &mut timing);
-    let cut = deadline.filter(|deadline| deadline.was_cut());
+    // Without a stream the deadline has not begun.
+    let cut = usage.map(|_| &work.guard.deadline).filter(|deadline| deadline.was_cut());
     let report = cut.and_then(|cut| {
         let call = request.label()?.call();
         call.method().map(|_| cut.report(call, route.tunnel.as_str(), route.name.as_str()))
     });
+    fail_with(core, request, route, usage, stamps, work, (failure, report)).await
+}
+
+/// The same, with what is told of the call.
+async fn fail_with(
+    core: &EdgeCore,
+    request: &mut impl Request,
+    route: &Route,
+    usage: Option<&LinkUsage>,
+    stamps: &EdgeStamps,
+    work: &mut CallWork,
+    (failure, report): (CallFailure, Option<CallReport>),
+) -> Next<Leave> {
+    let phases = CallPhases::split(stamps.times(&core.core), None);
+    let mut timing = Vec::new();
+    server_timing(&phases, &mut timing);
     let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
-    record(core, request, route, usage, deadline, &phases, failure.outcome());
+    let own = Some(failure.own_answer(report.as_ref()));
+    record(core, request, route, usage, &phases, Ending { own, ..work.ending(failure.outcome()) });
     if keep { Next::Keep } else { Next::Close }
 }
 

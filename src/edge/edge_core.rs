@@ -60,12 +60,13 @@ pub(super) struct EdgeCore {
 
 impl EdgeCore {
     pub(super) fn new(core: Core, edge: Arc<Edge>, events: MailSender<EdgeEvent>) -> EdgeCore {
+        let figures = CallFigures::new(&edge.settings, &edge.learned, &edge.breakers);
         EdgeCore {
             tables: CoreTables::new(&edge),
             links: LinkTable::new(&core, &edge, events),
             bonds: Bonds::new(&edge),
-            figures: CallFigures::new(edge.settings.latency, &edge.learned, edge.settings.slow_calls),
-            gate: Gate::new(&core, &edge),
+            gate: Gate::new(&core, &edge, &figures.calls),
+            figures,
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
             http2_windows: Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, HTTP2_WINDOW_MIN as usize),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),

@@ -1,30 +1,47 @@
 //! The figures of the calls of one core.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Time;
-use crate::latency::{LatencySettings, LearnedTable, Recorder, SlowCallSettings, SlowCalls};
+use crate::edge::settings::EdgeSettings;
+use crate::latency::{BreakerTable, CallLog, LearnedTable, OwnAnswer, Recorder, SlowCalls, Stage};
 
 /// How long calls took, which of them were slow, and when the last one succeeded.
 pub(super) struct CallFigures {
     pub(super) recorder: RefCell<Recorder>,
     pub(super) slow_calls: RefCell<SlowCalls>,
+    /// The last calls, and connections that were turned away.
+    pub(super) calls: Rc<RefCell<CallLog>>,
     last_good_call: Cell<Option<Time>>,
 }
 
 impl CallFigures {
     pub(super) fn new(
-        latency: LatencySettings,
+        settings: &EdgeSettings,
         learned: &Arc<LearnedTable>,
-        slow_calls: SlowCallSettings,
+        breakers: &Arc<BreakerTable>,
     ) -> CallFigures {
+        let recorder = Recorder::new(settings.latency).with_learned(learned).with_breakers(breakers);
         CallFigures {
-            recorder: RefCell::new(Recorder::new(latency).with_learned(learned)),
-            slow_calls: RefCell::new(SlowCalls::new(slow_calls)),
+            recorder: RefCell::new(recorder),
+            slow_calls: RefCell::new(SlowCalls::new(settings.slow_calls)),
+            calls: Rc::new(RefCell::new(CallLog::new(settings.calls_kept))),
             last_good_call: Cell::new(None),
         }
+    }
+
+    /// Whether the last calls are kept.
+    pub(super) fn keeps_calls(&self) -> bool {
+        self.calls.borrow().is_on()
+    }
+
+    /// Keeps that a connection was turned away, or a request that cannot be read.
+    pub(super) fn on_turned_away(&self, now: Time, peer: Option<IpAddr>, stage: Stage, own: OwnAnswer) {
+        self.calls.borrow_mut().record_turned_away(now, peer, stage, own);
     }
 
     /// Notes that a call succeeded.

@@ -1,7 +1,8 @@
 //! The gate: decides by address which connections are accepted, before any byte of them is read, on both ports.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::Clock;
@@ -9,8 +10,9 @@ use crate::edge::front::Front;
 use crate::edge::shared::{Counters, Edge};
 use crate::edge::source_permits::{CallPermit, ConnectionPermit};
 use crate::engine::{ByteStream, Core, Lease, Socket};
+use crate::latency::{CallLog, OwnAnswer, Stage};
 use crate::policy::{Admission, AdmissionVerdict, LogRateLimit, Networks, Rules, Source, SourceKey, Why};
-use crate::tls::HandshakeError;
+use crate::tls::{HandshakeError, TlsError};
 use crate::wire::proxy::{ProxyHeader, ProxyHeaderError};
 
 /// The most log lines per second about refused connections and calls, on each core.
@@ -29,6 +31,17 @@ pub(super) enum PreAccept {
     Admitted(PeerInfo),
     /// The peer is a proxy, whose PROXY header has still to be read. Its address.
     Proxy(Option<SocketAddr>),
+}
+
+impl PreAccept {
+    /// The same, with the address that the connection comes from. A task that has borrowed it would keep its place.
+    pub(super) fn and_address(self) -> (PreAccept, Option<IpAddr>) {
+        let address = match &self {
+            PreAccept::Admitted(info) => info.source.address,
+            PreAccept::Proxy(proxy) => proxy.map(|proxy| proxy.ip()),
+        };
+        (self, address)
+    }
 }
 
 /// The peer of a connection that was admitted.
@@ -54,6 +67,20 @@ struct Through {
     is_tls: Option<bool>,
 }
 
+/// Why an agent's connection is refused, for the list of calls.
+const DENIED: OwnAnswer = OwnAnswer::unanswered(
+    "address_denied",
+    "the lists in [admission] do not admit connections of agents from this address",
+);
+const TOO_OFTEN: OwnAnswer = OwnAnswer::unanswered(
+    "connects_too_often",
+    "the address makes connections faster than admission.handshakes_per_min allows: raise it, or find out who calls",
+);
+const TOO_MANY: OwnAnswer = OwnAnswer::unanswered(
+    "too_many_connections",
+    "the address has as many connections open as admission.connections_per_source_max allows: raise it, or find out who calls",
+);
+
 /// Why a connection that may come through a proxy was not admitted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AdmissionError {
@@ -68,6 +95,48 @@ pub(super) enum AdmissionError {
     Refused,
 }
 
+impl AdmissionError {
+    /// What the list of calls says of it: how far the connection came, and why no further.
+    pub(super) fn as_answer(&self) -> (Stage, OwnAnswer) {
+        let (stage, code, message) = match self {
+            AdmissionError::Header(_) | AdmissionError::Cut => (
+                Stage::Accept,
+                "proxy_header",
+                "a proxy of admission.agents_proxies sent no valid PROXY header: check its settings",
+            ),
+            AdmissionError::Refused => return (Stage::Accept, DENIED),
+            AdmissionError::Connection(HandshakeError::Timeout) => (
+                Stage::Tls,
+                "tls_timeout",
+                "the agent did not finish, or not begin, its TLS handshake or request in time",
+            ),
+            AdmissionError::Connection(HandshakeError::Stream(_)) => (
+                Stage::Tls,
+                "tls_ended",
+                "the agent's connection ended within the TLS handshake: it may not trust the certificate, or something between cuts it",
+            ),
+            AdmissionError::Connection(HandshakeError::Tls(error)) => (Stage::Tls, "tls_failed", tls_failure(error)),
+        };
+        (stage, OwnAnswer::unanswered(code, message))
+    }
+}
+
+/// What is wrong with an agent's TLS, and what to do.
+const fn tls_failure(error: &TlsError) -> &'static str {
+    match error {
+        TlsError::AlertReceived(_) => {
+            "the agent refused the TLS handshake: most often it does not trust the certificate, or the certificate is for other names"
+        }
+        TlsError::ProtocolVersion => "the agent has no TLS version in common: it needs at least TLS 1.2",
+        TlsError::NoApplicationProtocol => {
+            "the agent offers no application protocol (ALPN) that is spoken here: check the port"
+        }
+        TlsError::PlainHttp | TlsError::NotTls => "the connection began as TLS and went on as something else",
+        TlsError::Crowded => "too many TLS handshakes were under way",
+        _ => "the TLS handshake failed: the log of the edge says why at the level debug",
+    }
+}
+
 /// The source of a call has as many calls in flight as it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyCalls;
@@ -76,6 +145,8 @@ pub(super) struct TooManyCalls;
 pub(super) struct Gate {
     core: Core,
     edge: Arc<Edge>,
+    /// Keeps the connections of agents that are refused.
+    calls: Rc<RefCell<CallLog>>,
     log_limit: RefCell<LogRateLimit>,
 }
 
@@ -103,8 +174,13 @@ impl Port {
 }
 
 impl Gate {
-    pub(super) fn new(core: &Core, edge: &Arc<Edge>) -> Gate {
-        Gate { core: core.clone(), edge: Arc::clone(edge), log_limit: RefCell::new(LogRateLimit::new(LINES_PER_S)) }
+    pub(super) fn new(core: &Core, edge: &Arc<Edge>, calls: &Rc<RefCell<CallLog>>) -> Gate {
+        Gate {
+            core: core.clone(),
+            edge: Arc::clone(edge),
+            calls: Rc::clone(calls),
+            log_limit: RefCell::new(LogRateLimit::new(LINES_PER_S)),
+        }
     }
 
     /// Judges a connection by its address alone. None: it is to be dropped.
@@ -152,7 +228,11 @@ impl Gate {
     /// Whether a connection to the agents' port that proved to be an agent's is admitted. Only to be asked where connectors may
     /// connect too: elsewhere it was decided when the connection was accepted.
     pub(super) fn admits_agent(&self, source: &Source) -> bool {
-        self.apply(Port::Agents.name(), source, self.edge.tables().admission.agents.judge(source))
+        let admits = self.apply(Port::Agents.name(), source, self.edge.tables().admission.agents.judge(source));
+        if !admits {
+            self.keep_refused(Port::Agents, source, DENIED);
+        }
+        admits
     }
 
     /// The peer of a connection to the agents' port that proved to be a connector's, if connectors are admitted from there. It
@@ -219,6 +299,7 @@ impl Gate {
             && self.edge.settings.connectors_on_agents_listen
             && !matches!(admission.connectors.judge(&info.source), AdmissionVerdict::Denied(_));
         if !may_be_connector && !self.apply(port.name(), &info.source, port.rules(admission).judge(&info.source)) {
+            self.keep_refused(port, &info.source, DENIED);
             return None;
         }
         let Some(key) = limited_key(&info.source) else { return Some(info) };
@@ -240,6 +321,7 @@ impl Gate {
             self.log_limited(|left_out| {
                 tracing::warn!(port = port.name(), ?peer, left_out, "refused: the source connects too often")
             });
+            self.keep_refused(port, &info.source, TOO_OFTEN);
             return None;
         }
         let (permits, max) = match port {
@@ -257,9 +339,18 @@ impl Gate {
                     "refused: the source has too many connections open"
                 );
             });
+            self.keep_refused(port, &info.source, TOO_MANY);
             return None;
         }
         Some(info)
+    }
+
+    /// Keeps that an agent's connection was refused.
+    fn keep_refused(&self, port: Port, source: &Source, why: OwnAnswer) {
+        if port == Port::Agents {
+            let now = self.core.turn_time();
+            self.calls.borrow_mut().record_turned_away(now, source.address, Stage::Accept, why);
+        }
     }
 
     /// Counts and logs a verdict; returns whether to go on.
@@ -333,7 +424,7 @@ mod tests {
     #[test]
     fn a_source_has_as_many_connections_as_it_may_and_loopback_any_number() {
         let fixture = Fixture::new(Admission { connections_per_source: Some(2), ..Admission::default() });
-        let gate = Gate::new(&fixture.core, &fixture.edge);
+        let gate = Gate::new(&fixture.core, &fixture.edge, &fixture.calls);
         let open = |address| admitted(&gate, Port::Agents, address);
         let (first, second) = (open("192.0.2.1"), open("192.0.2.1"));
         assert!(first.is_some() && second.is_some() && open("192.0.2.1").is_none());
@@ -349,7 +440,7 @@ mod tests {
     fn a_proxy_is_known_by_its_address_on_its_own_port_only() {
         let agents_proxies = ["192.0.2.0/24".parse().unwrap()].into_iter().collect();
         let fixture = Fixture::new(Admission { agents_proxies, ..Admission::default() });
-        let gate = Gate::new(&fixture.core, &fixture.edge);
+        let gate = Gate::new(&fixture.core, &fixture.edge, &fixture.calls);
         assert!(matches!(gate.pre_accept(Port::Agents, peer("192.0.2.1")), Some(PreAccept::Proxy(_))));
         assert!(admitted(&gate, Port::Connectors, "192.0.2.1").is_some());
         assert!(admitted(&gate, Port::Agents, "198.51.100.1").is_some());
@@ -358,7 +449,7 @@ mod tests {
     #[test]
     fn a_source_with_too_many_wrong_secrets_may_not_connect_as_a_connector() {
         let fixture = Fixture::new(Admission { failed_registrations: Rate::new(1, 2), ..Admission::default() });
-        let gate = Gate::new(&fixture.core, &fixture.edge);
+        let gate = Gate::new(&fixture.core, &fixture.edge, &fixture.calls);
         for _ in 0..2 {
             let peer = admitted(&gate, Port::Connectors, "192.0.2.1").unwrap();
             gate.on_failed_registration(&peer.source);
@@ -376,7 +467,7 @@ mod tests {
             calls_per_source: Some(1),
             ..Admission::default()
         });
-        let gate = Gate::new(&fixture.core, &fixture.edge);
+        let gate = Gate::new(&fixture.core, &fixture.edge, &fixture.calls);
         let first = admitted(&gate, Port::Agents, "192.0.2.1").unwrap();
         let second = gate.handed_over(first.peer, first.source, first.front);
         let call = gate.begin_call(first.permit.as_ref()).unwrap();
@@ -397,12 +488,12 @@ mod tests {
         let admission =
             || Admission { agents: only("192.0.2.0/24"), connectors: only("198.51.100.0/24"), ..Admission::default() };
         let fixture = Fixture::new(admission());
-        let gate = Gate::new(&fixture.core, &fixture.edge);
+        let gate = Gate::new(&fixture.core, &fixture.edge, &fixture.calls);
         assert!(admitted(&gate, Port::Agents, "192.0.2.1").is_some());
         assert!(admitted(&gate, Port::Agents, "198.51.100.1").is_none());
 
         let fixture = Fixture::with(admission(), |settings| settings.connectors_on_agents_listen = true);
-        let gate = Gate::new(&fixture.core, &fixture.edge);
+        let gate = Gate::new(&fixture.core, &fixture.edge, &fixture.calls);
         let agent = admitted(&gate, Port::Agents, "192.0.2.1").unwrap();
         assert!(gate.admits_agent(&agent.source) && gate.admit_connector(agent).is_none());
         let connector = admitted(&gate, Port::Agents, "198.51.100.1").unwrap();

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::base::{CoreId, LinkId, TunnelId};
 use crate::edge::credential::Proof;
@@ -8,7 +9,7 @@ use crate::edge::presence::Booking;
 use crate::edge::report::CoreReport;
 use crate::edge::usage::UsageLine;
 use crate::engine::MailSender;
-use crate::latency::CoreFigures;
+use crate::latency::{CallFilter, CallLine, CoreFigures};
 use crate::tls::DetachedConnection;
 use crate::wire::mux::Hello;
 
@@ -21,6 +22,8 @@ pub enum EdgeCommand {
     /// Report the figures of the label with this index, and how many labels there are. They are read one at a time, so that
     /// the core is never held up for long.
     Figures(usize, MailSender<CoreFigures>),
+    /// Report the last calls that are asked for.
+    Calls(Arc<CallFilter>, MailSender<Vec<CallLine>>),
     /// Check the credential of every link against the present tables: end links whose credential was revoked at once, and
     /// drain those whose credential has expired.
     Review(MailSender<Reviewed>),

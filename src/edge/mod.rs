@@ -6,6 +6,7 @@ mod agents;
 mod agents_http2;
 mod bonds;
 mod call;
+mod call_notes;
 mod certify;
 mod connectors;
 mod core_tables;
@@ -39,6 +40,7 @@ mod sessions;
 mod settings;
 mod shared;
 mod source_permits;
+mod task_calls;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -52,11 +52,13 @@ pub(super) struct CallTarget<'a> {
     /// With what its connector is spoken to where calls are sealed again.
     pub(super) seal: Option<&'a Arc<ClientConfig>>,
     /// The agent's address, where it is told.
-    pub(super) peer: Option<&'a str>,
+    pub(super) peer: Option<&'a String>,
     /// Which connector it should go to.
     pub(super) bond: Bond,
     /// How often the agent's connection has gone to another core for this.
     pub(super) moves: Moves,
+    /// The number of the call, for both sides.
+    pub(super) call: u64,
 }
 
 impl EdgeCore {
@@ -115,8 +117,8 @@ impl EdgeCore {
     }
 
     fn open_on(&self, chosen: &ChosenLink, target: CallTarget<'_>) -> Result<CarrierStream, Offline> {
-        let CallTarget { route, host, peer, .. } = target;
-        let open = CallOpen { host, call: self.links.next_call(), traffic: route.traffic, peer };
+        let CallTarget { route, host, peer, call, .. } = target;
+        let open = CallOpen { host, call, traffic: route.traffic, peer: peer.map(String::as_str) };
         let opened = chosen.carrier.open(&open).map_err(|error| match error {
             CallOpenError::Full => Offline::Full,
             CallOpenError::Draining => Offline::Draining,

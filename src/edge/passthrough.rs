@@ -136,9 +136,10 @@ impl Passing {
             return self.refuse(core, Alert::InternalError).await;
         };
         let address = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string());
-        let (host, peer) = (self.host.as_str(), address.as_deref());
+        let (host, peer) = (self.host.as_str(), address.as_ref());
         let bond = Bond::of_address(peer_info.peer.map(|peer| peer.ip()));
-        let target = CallTarget { route: &self.route, host, seal: None, peer, bond, moves };
+        let call = core.links.next_call();
+        let target = CallTarget { route: &self.route, host, seal: None, peer, bond, moves, call };
         let (stream, usage) = match core.open_on_link(target).await {
             Ok(opened) => opened,
             Err(NotOpened::HandOver(target)) => {

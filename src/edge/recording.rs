@@ -1,15 +1,29 @@
 //! What is kept of a call that has ended: figures, usage, what is learned from it, and log lines.
 
+use crate::edge::call_notes::CallNotes;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
 use crate::edge::shared::Counters;
+use crate::edge::task_calls::{EndedCall, add_to_task, task_of};
 use crate::edge::usage::LinkUsage;
 use crate::exchange::Refusal;
-use crate::latency::{CallPhases, EdgeStamps, OTHER, Outcome, SlowVerdict, server_timing};
+use crate::latency::{
+    CallPhases, CallRecord, EdgeStamps, OTHER, Outcome, OwnAnswer, SlowVerdict, Stage, server_timing,
+};
 use crate::policy::LeftOut;
 use crate::route::Route;
-use crate::serve::{CallDeadline, Request};
-use crate::wire::mcp::{self, Era};
+use crate::serve::{CallGuard, GuardedCall, Request};
+use crate::wire::mcp::{self, Call, Era};
+
+/// How a call has ended.
+pub(super) struct Ending<'a> {
+    pub(super) notes: &'a CallNotes,
+    /// For what is learned of calls; none of a request that has not become a call.
+    pub(super) guard: Option<&'a mut CallGuard>,
+    /// What the edge has answered itself.
+    pub(super) own: Option<OwnAnswer>,
+    pub(super) outcome: Outcome,
+}
 
 /// Counts a call that went over a link and has ended.
 pub(super) fn finish(
@@ -18,53 +32,71 @@ pub(super) fn finish(
     route: &Route,
     opened: &Opened,
     stamps: &EdgeStamps,
-    deadline: &CallDeadline,
-    outcome: Outcome,
+    ending: Ending<'_>,
 ) {
     let times = stamps.times(&core.core);
     let phases = CallPhases::split(times, opened.stream.on_link().times());
-    if outcome == Outcome::Ok && !phases.is_of_gateway() {
+    if ending.outcome == Outcome::Ok && !phases.is_of_gateway() {
         core.figures.on_good_call(core.core.turn_time());
     }
-    record(core, request, route, Some(&opened.usage), Some(deadline), &phases, outcome);
+    record(core, request, route, Some(&opened.usage), &phases, ending);
 }
 
-/// Counts a call that has ended; in `usage` too, if it went over a link, and for what is learned of calls, if it has a `deadline`.
+/// Counts a call that has ended; in `usage` too, if it went over a link.
 pub(super) fn record(
     core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
-    deadline: Option<&CallDeadline>,
     phases: &CallPhases,
-    outcome: Outcome,
+    ending: Ending<'_>,
 ) {
-    let Some(call) = request.label().map(|label| label.call()) else { return };
+    let Ending { notes, guard, own, outcome } = ending;
+    let now = core.core.turn_time();
+    let kept = core.figures.keeps_calls().then(|| notes.record(request.head(), now));
+    let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head()));
+    let Some(said) = request.label() else { return };
+    let arguments = said.arguments_digest();
+    let call = said.call();
     let method = call.method().unwrap_or(call.kind().name());
     let tool = call.tool().unwrap_or_default();
     let mut recorder = core.figures.recorder.borrow_mut();
     let label = recorder.label(route.name.as_str(), method, tool);
     recorder.record(label, phases, outcome);
     if let Some(usage) = usage {
-        usage.count(label, core.core.turn_time());
+        usage.count(label, now);
     }
-    if let Some(deadline) = deadline {
-        let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
-        let now = core.core.turn_time();
-        if let Some(wait) = deadline.ended(terms, call, phases, outcome, now) {
-            recorder.learn(label, &wait, now);
-        }
+    if let Some(task) = task {
+        let ended = EndedCall { call, arguments, answer: notes.answer, phases, outcome };
+        add_to_task(core, route, task, &ended, now);
     }
+    let terms = || route.own.terms(&core.edge.settings.deadlines, call.tool());
+    // Without a stream the deadline has not begun.
+    let in_force = guard.as_ref().filter(|_| usage.is_some()).and_then(|guard| guard.deadline.enforced());
+    let judged =
+        guard.and_then(|guard| guard.end(&guarded(core, route, call), label, &mut recorder, (phases, outcome), now));
     // A stream of events is meant to last: how long it did says nothing.
-    if call.kind() == mcp::CallKind::Stream || method == mcp::LISTEN {
-        return;
-    }
-    let now = core.core.turn_time();
-    let usual = || {
-        let terms = route.own.terms(&core.edge.settings.deadlines, call.tool());
-        recorder.deadline(label, &terms, now).usual_max()
+    let lasts = call.kind() == mcp::CallKind::Stream || method == mcp::LISTEN;
+    let verdict = if lasts {
+        SlowVerdict::Quick
+    } else {
+        let usual = || recorder.deadline(label, &terms(), now).usual_max();
+        core.figures.slow_calls.borrow_mut().judge(now, phases.took(), usual)
     };
-    let verdict = core.figures.slow_calls.borrow_mut().judge(now, phases.took(), usual);
+    if let Some(kept) = kept {
+        let (deadline, missed) = judged.or(in_force.map(|deadline| (deadline, false))).unzip();
+        let kept = CallRecord {
+            label: Some(label),
+            connector: usage.map(LinkUsage::connector),
+            stage: Stage::of(outcome),
+            outcome: Some(outcome),
+            deadline,
+            missed: missed.unwrap_or_default(),
+            slow: verdict != SlowVerdict::Quick,
+            ..kept.with_own(own).with_phases(phases)
+        };
+        core.figures.calls.borrow_mut().record(&kept);
+    }
     if let SlowVerdict::Log { left_out } = verdict {
         let mut split = Vec::new();
         server_timing(phases, &mut split);
@@ -75,12 +107,24 @@ pub(super) fn record(
             route = route.name.as_str(),
             method,
             tool,
+            call = format_args!("{:x}", notes.number),
             outcome = outcome.name(),
             took_ms,
             %split,
             left_out,
             "slow call"
         );
+    }
+}
+
+/// A call, and the terms of what guards it.
+pub(super) fn guarded<'a>(core: &EdgeCore, route: &'a Route, call: &'a Call) -> GuardedCall<'a> {
+    let settings = &core.edge.settings;
+    GuardedCall {
+        call,
+        route: route.name.as_str(),
+        deadline: route.own.terms(&settings.deadlines, call.tool()),
+        breaker: route.own.breaker_terms(&settings.breaker, call.tool()),
     }
 }
 
@@ -100,6 +144,13 @@ pub(super) fn note_era(core: &EdgeCore, request: &mut impl Request, route: &Rout
             era.other().revisions()
         );
     }
+}
+
+/// Keeps that a request is refused before it has become a call.
+pub(super) fn keep_refused(core: &EdgeCore, request: &impl Request, notes: &CallNotes, refusal: Refusal) {
+    let record = notes.record(request.head(), core.core.turn_time()).with_own(Some(refusal.own_answer()));
+    let (stage, outcome) = (refusal.stage(), Some(refusal.outcome()));
+    core.figures.calls.borrow_mut().record(&CallRecord { stage, outcome, ..record });
 }
 
 /// Counts a request that is of no route.

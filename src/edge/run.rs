@@ -14,6 +14,7 @@ use crate::edge::usage::UsageLine;
 use crate::edge::{agents, connectors, passthrough};
 use crate::engine::driver::Address;
 use crate::engine::{Core, Listener, MailReceiver};
+use crate::latency::{CallFilter, CallLine, FoundCall};
 
 impl Edge {
     /// Runs one core of the edge until it was told to drain and has.
@@ -110,9 +111,27 @@ impl EdgeCore {
                 let figures = self.figures.recorder.borrow().figures(index, self.core.now());
                 drop(reply.send(figures));
             }
+            EdgeCommand::Calls(filter, reply) => drop(reply.send(self.find_calls(&filter))),
             EdgeCommand::Review(reply) => drop(reply.send(self.links.review())),
             EdgeCommand::Usage(reply) => drop(reply.send(self.take_usage())),
         }
+    }
+
+    fn find_calls(&self, filter: &CallFilter) -> Vec<CallLine> {
+        let (calls, recorder) = (self.figures.calls.borrow(), self.figures.recorder.borrow());
+        let tables = self.tables.get();
+        let line = |FoundCall { record, age, label }: FoundCall<'_>| {
+            let host = record.host.as_str().parse().ok();
+            let route = host.and_then(|host| tables.routes.lookup(&host));
+            CallLine {
+                record: *record,
+                age,
+                label: label.cloned(),
+                route: route.map(|route| route.name.to_string()),
+                tunnel: route.map(|route| route.tunnel.to_string()),
+            }
+        };
+        calls.find(filter, &recorder, self.core.now()).into_iter().map(line).collect()
     }
 
     fn take_usage(&self) -> Vec<UsageLine> {

@@ -3,12 +3,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{DeadlineTerms, HostSet, SharedMap, Traffic, TunnelId};
+use crate::base::{BreakerTerms, DeadlineTerms, HostSet, SharedMap, Traffic, TunnelId};
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
 use crate::exchange::OriginRules;
-use crate::latency::{LatencySettings, SlowCallSettings};
+use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
 use crate::policy::{Admission, Networks};
 use crate::route::{HostPattern, PublicUrl, Route, RouteOverrides, RouteTable};
 use crate::tls::{ServerConfig, WallClock};
@@ -65,6 +65,8 @@ pub struct EdgeSettings {
     /// The deadlines of calls. Their ceiling is how long the upstream may take to begin an answer; a GET, which waits for events,
     /// is not bounded.
     pub deadlines: DeadlineTerms,
+    /// When calls are held back because others fail.
+    pub breaker: BreakerTerms,
     /// After how much silence a comment is sent on an event stream; never, if none.
     pub sse_keepalive: Option<Duration>,
     /// How long a call waits for a connector that is offline.
@@ -82,6 +84,10 @@ pub struct EdgeSettings {
     pub latency: LatencySettings,
     /// Which calls are logged as slow.
     pub slow_calls: SlowCallSettings,
+    /// How many of the last calls of each kind are kept on each core, see [`CallLog`](crate::latency::CallLog).
+    pub calls_kept: usize,
+    /// How the calls of one task are told, and what they cost.
+    pub tasks: TaskSettings,
 }
 
 impl EdgeSettings {
@@ -116,6 +122,7 @@ impl EdgeSettings {
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             deadlines: DeadlineTerms::default(),
+            breaker: BreakerTerms::default(),
             sse_keepalive: None,
             offline_wait: Duration::from_secs(2),
             restart_wait: Duration::from_secs(30),
@@ -124,6 +131,8 @@ impl EdgeSettings {
             write_timeout: Duration::from_secs(60),
             latency: LatencySettings::default(),
             slow_calls: SlowCallSettings::default(),
+            calls_kept: 1_000,
+            tasks: TaskSettings { tasks_max: 1_000, ..TaskSettings::default() },
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::latency::LearnedTable;
+use crate::latency::{BreakerTable, LearnedTable, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::route::RouteName;
 use crate::tls::ServerConfig;
@@ -38,6 +38,10 @@ pub struct Edge {
     pub(super) affinity: Affinity,
     /// How long calls of each label take, as all cores learn it.
     pub(super) learned: Arc<LearnedTable>,
+    /// Which calls are held back, on all cores alike.
+    pub(super) breakers: Arc<BreakerTable>,
+    /// What the calls of each task come to; none if that is switched off.
+    tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
     slots: Mutex<Vec<Option<CoreSlot>>>,
     handshakes: Mutex<SourceLimits>,
@@ -138,6 +142,7 @@ impl Edge {
             .unzip();
         let agents = Arc::<SourcePermits>::default();
         agents.limit_calls(tables.admission.calls_per_source);
+        let tasks = TaskTable::new(settings.tasks.clone());
         Arc::new(Edge {
             connectors_tls: RwLock::new(settings.connectors_tls.clone()),
             affinity: Affinity::new(settings.session_idle_timeout),
@@ -147,6 +152,8 @@ impl Edge {
             tables: RwLock::new(Arc::new(tables)),
             presence: Arc::new(Presence::new(cores)),
             learned: Arc::default(),
+            breakers: Arc::new(BreakerTable::new(instance)),
+            tasks,
             cores: senders,
             slots: Mutex::new(slots),
             handshakes: Mutex::new(SourceLimits::new(instance)),
@@ -158,6 +165,12 @@ impl Edge {
             usage_left: Mutex::default(),
             counters: Counters::default(),
         })
+    }
+
+    /// What the calls of each task come to; none if that is switched off.
+    #[must_use]
+    pub fn tasks(&self) -> Option<&TaskTable> {
+        self.tasks.as_ref()
     }
 
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.
@@ -234,6 +247,12 @@ impl Edge {
 
     pub(super) fn leave_usage(&self, lines: Vec<UsageLine>) {
         self.usage_left.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+    }
+
+    /// Which calls are held back.
+    #[must_use]
+    pub fn breakers(&self) -> &BreakerTable {
+        &self.breakers
     }
 
     /// What happened, all cores together.

@@ -1,17 +1,18 @@
 //! What the unit tests of this module share: an edge, a core that no driver runs, and links that are up.
 
-use crate::base::{DeadlineTerms, SharedMap};
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::base::{Clock, CoreId, LinkId, Secret, TunnelId};
+use crate::base::{BreakerTerms, Clock, CoreId, DeadlineTerms, LinkId, Secret, SharedMap, TunnelId};
 use crate::edge::{Edge, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, TunnelEntry};
 use crate::engine::sim::{Faults, SimNet};
 use crate::engine::{ByteStream, Class, Core, Lease, MailReceiver, MailSender, Pool, StreamError, mailbox};
-use crate::latency::{LatencySettings, SlowCallSettings};
+use crate::latency::{CallLog, LatencySettings, SlowCallSettings, TaskSettings};
 use crate::link::Link;
 use crate::policy::{Admission, Networks};
 use crate::route::RouteTable;
@@ -24,6 +25,7 @@ pub(super) struct Fixture {
     pub(super) edge: Arc<Edge>,
     pub(super) events: MailSender<EdgeEvent>,
     pub(super) sent: MailReceiver<EdgeEvent>,
+    pub(super) calls: Rc<RefCell<CallLog>>,
     /// The network keeps the clock of the core.
     _net: SimNet,
 }
@@ -53,7 +55,8 @@ impl Fixture {
         let mut settings = settings();
         set(&mut settings);
         let edge = Edge::new(settings, tables("secret", admission), 2, 7, &events);
-        Fixture { core, edge, events, sent, _net: net }
+        let calls = Rc::new(RefCell::new(CallLog::new(16)));
+        Fixture { core, edge, events, sent, calls, _net: net }
     }
 
     /// A link whose handshake is over: the bytes of a connector's HELLO are received, and it is welcome.
@@ -130,6 +133,7 @@ fn settings() -> EdgeSettings {
         header_timeout: second,
         idle_timeout: second,
         deadlines: DeadlineTerms { ceiling: second, ..DeadlineTerms::default() },
+        breaker: BreakerTerms::default(),
         sse_keepalive: None,
         offline_wait: second,
         restart_wait: second,
@@ -138,5 +142,7 @@ fn settings() -> EdgeSettings {
         write_timeout: second,
         latency: LatencySettings::default(),
         slow_calls: SlowCallSettings::default(),
+        calls_kept: 16,
+        tasks: TaskSettings::default(),
     }
 }

@@ -51,6 +51,14 @@ const fn meaning(failure: CallFailure) -> Meaning {
             retry_after_s: Some(RETRY_AFTER_S),
             message: "the tunnel is at its limit: try again after a pause",
         },
+        CallFailure::BreakerOpen => Meaning {
+            status: 503,
+            rpc_code: -31_020,
+            code: "breaker_open",
+            outcome: Outcome::BreakerOpen,
+            retry_after_s: Some(RETRY_AFTER_S),
+            message: "calls of this tool, or to its server, fail at present, so that it was not called: try again after a pause",
+        },
         CallFailure::NoRoute => Meaning {
             status: 502,
             rpc_code: -31_014,

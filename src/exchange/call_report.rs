@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::exchange::CallFailure;
-use crate::latency::Usual;
+use crate::latency::{BreakerScope, CallCounts, Refused, Usual};
 use crate::wire::http1::Answer;
 
 /// The code of the JSON-RPC error for a call that missed its deadline.
@@ -18,6 +18,27 @@ pub struct CallReport {
     message: String,
     /// Members of the data of the JSON-RPC error, each behind a comma.
     data: String,
+    /// After how many seconds to repeat it, in place of what the failure says.
+    retry_after_s: Option<Option<u32>>,
+}
+
+/// A call that was not made because a breaker was open.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldBackCall<'a> {
+    /// The id of its tunnel.
+    pub tunnel: &'a str,
+    /// The name of its route.
+    pub route: &'a str,
+    /// Its MCP method.
+    pub method: &'a str,
+    /// Its tool, if it calls one.
+    pub tool: Option<&'a str>,
+    /// Which breaker was open.
+    pub scope: BreakerScope,
+    /// Until when.
+    pub refused: Refused,
+    /// The calls for which it had opened.
+    pub counts: CallCounts,
 }
 
 /// A call that was cut because a limit for its time had passed.
@@ -56,30 +77,89 @@ impl CallReport {
             "{subject} within {} ({known}). It may have run. Do not repeat it; ask the user or use another way.",
             text(limit)
         );
-        let json = |text: &str| serde_json::Value::from(text);
-        let mut data = format!(r#","tunnel":{},"route":{},"method":{}"#, json(tunnel), json(route), json(method));
-        let mut add = |name: &str, value: &dyn std::fmt::Display| {
-            write!(data, r#","{name}":{value}"#).expect("a String takes all");
-        };
-        if let Some(tool) = tool {
-            add("tool", &json(tool));
-        }
-        add("phase", &json("upstream"));
-        add("limit", &json(if is_learned { "deadline" } else { "first_byte_timeout_ms" }));
-        add("limit_ms", &limit.as_millis());
+        let mut data = data_of(tunnel, route, method, tool);
+        add(&mut data, "phase", &json("upstream"));
+        add(&mut data, "limit", &json(if is_learned { "deadline" } else { "first_byte_timeout_ms" }));
+        add(&mut data, "limit_ms", &limit.as_millis());
         if let Some(usual) = usual {
-            add("p50_ms", &usual.p50.as_millis());
-            add("p95_ms", &usual.p95.as_millis());
+            add(&mut data, "p50_ms", &usual.p50.as_millis());
+            add(&mut data, "p95_ms", &usual.p95.as_millis());
         }
-        CallReport { code: is_learned.then_some((RPC_CODE_DEADLINE, "deadline")), message, data }
+        let code = is_learned.then_some((RPC_CODE_DEADLINE, "deadline"));
+        CallReport { code, message, data, retry_after_s: None }
+    }
+
+    /// The report of a call that was not made.
+    #[must_use]
+    pub fn held_back(call: &HeldBackCall<'_>) -> CallReport {
+        let HeldBackCall { tunnel, route, method, tool, scope, refused, counts } = *call;
+        let called = tool.map_or_else(|| format!("'{method}'"), |tool| format!("The tool '{tool}'"));
+        let subject = if scope == BreakerScope::Tool { &*called } else { "The server" };
+        let message = match refused.retry_after {
+            None => format!(
+                "{subject} is switched off by the operator. {called} has not run. Do not repeat it; use another way."
+            ),
+            Some(wait) => {
+                let CallCounts { calls, failed, slow } = counts;
+                let how = if slow > 0 { "failed or were late" } else { "failed" };
+                let wait = text(Duration::from_secs(seconds(wait).into()));
+                format!(
+                    "{subject} is not called at the moment: {} of its last {calls} calls {how}. {called} has not run. Try again in \
+                     {wait}, or use another way.",
+                    failed + slow
+                )
+            }
+        };
+        let mut data = data_of(tunnel, route, method, tool);
+        add(&mut data, "limit", &json("breaker"));
+        add(&mut data, "breaker", &json(if scope == BreakerScope::Tool { "tool" } else { "upstream" }));
+        if refused.retry_after.is_some() {
+            add(&mut data, "calls", &counts.calls);
+            add(&mut data, "failed", &counts.failed);
+            add(&mut data, "late", &counts.slow);
+        } else {
+            add(&mut data, "terminal", &true);
+        }
+        CallReport { code: None, message, data, retry_after_s: Some(refused.retry_after.map(seconds)) }
+    }
+
+    /// The code of the JSON-RPC error and its name, if they differ from those of the failure.
+    pub(super) fn code(&self) -> Option<(i32, &'static str)> {
+        self.code
     }
 
     /// The answer to a failure with what is told of the call.
     #[must_use]
     pub fn refine<'a>(&'a self, answer: Answer<'a>) -> Answer<'a> {
         let (rpc_code, code) = self.code.unwrap_or((answer.rpc_code, answer.code));
-        Answer { rpc_code, code, message: &self.message, data: &self.data, ..answer }
+        let retry_after_s = self.retry_after_s.unwrap_or(answer.retry_after_s);
+        Answer { rpc_code, code, message: &self.message, data: &self.data, retry_after_s, ..answer }
     }
+}
+
+/// The members that each report has.
+fn data_of(tunnel: &str, route: &str, method: &str, tool: Option<&str>) -> String {
+    let mut data = String::new();
+    add(&mut data, "tunnel", &json(tunnel));
+    add(&mut data, "route", &json(route));
+    add(&mut data, "method", &json(method));
+    if let Some(tool) = tool {
+        add(&mut data, "tool", &json(tool));
+    }
+    data
+}
+
+fn add(data: &mut String, name: &str, value: &dyn std::fmt::Display) {
+    write!(data, r#","{name}":{value}"#).expect("a String takes all");
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::Value::from(text)
+}
+
+/// Whole seconds, at least as long.
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
 impl CallReport {
@@ -146,6 +226,56 @@ mod tests {
         assert!(error["data"].get("p50_ms").is_none());
         let other = error_of(&LateCall { tool: None, method: "prompts/get", ..LATE });
         assert!(other["message"].as_str().unwrap().starts_with("The server did not answer 'prompts/get' within"));
+    }
+
+    const HELD_BACK: HeldBackCall<'_> = HeldBackCall {
+        tunnel: "tnl_a",
+        route: "a.test",
+        method: "tools/call",
+        tool: Some("search"),
+        scope: BreakerScope::Tool,
+        refused: Refused { retry_after: Some(Duration::from_millis(4_100)) },
+        counts: CallCounts { calls: 20, failed: 12, slow: 0 },
+    };
+
+    fn held_back(call: &HeldBackCall<'_>) -> (serde_json::Value, Option<u32>) {
+        let report = CallReport::held_back(call);
+        let answer = report.refine(CallFailure::BreakerOpen.answer(Some("7")));
+        let json: serde_json::Value = serde_json::from_str(&answer.body()).unwrap();
+        (json["error"].clone(), answer.retry_after_s)
+    }
+
+    #[test]
+    fn a_call_that_a_breaker_holds_back_is_told_why_and_until_when() {
+        let (error, retry_after_s) = held_back(&HELD_BACK);
+        let sentence = "The tool 'search' is not called at the moment: 12 of its last 20 calls failed. The tool 'search' has not \
+                        run. Try again in 5.0 s, or use another way.";
+        assert_eq!((&error["message"], retry_after_s), (&sentence.into(), Some(5)));
+        let data = serde_json::json!({
+            "reason": "breaker_open", "may_have_acted": false, "retry_after_ms": 5_000, "tunnel": "tnl_a", "route": "a.test",
+            "method": "tools/call", "tool": "search", "limit": "breaker", "breaker": "tool", "calls": 20, "failed": 12, "late": 0,
+        });
+        assert_eq!(error["data"], data);
+        let counts = CallCounts { slow: 4, ..HELD_BACK.counts };
+        let (error, _) = held_back(&HeldBackCall { scope: BreakerScope::Upstream, counts, ..HELD_BACK });
+        let sentence = error["message"].as_str().unwrap();
+        assert!(
+            sentence
+                .starts_with("The server is not called at the moment: 16 of its last 20 calls failed or were late.")
+        );
+        assert!(sentence.contains("The tool 'search' has not run."), "{sentence}");
+    }
+
+    #[test]
+    fn what_an_operator_has_switched_off_is_not_to_be_tried_again() {
+        let refused = Refused { retry_after: None };
+        let (error, retry_after_s) =
+            held_back(&HeldBackCall { refused, tool: None, method: "prompts/get", ..HELD_BACK });
+        assert_eq!((&error["data"]["terminal"], retry_after_s), (&true.into(), None));
+        assert!(
+            error["message"].as_str().unwrap().starts_with("'prompts/get' is switched off by the operator."),
+            "{error}"
+        );
     }
 
     #[test]

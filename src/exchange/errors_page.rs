@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::exchange::{CallFailure, CallReport, HeadReadError, LateCall, Refusal};
-use crate::latency::Usual;
+use crate::exchange::{CallFailure, CallReport, HeadReadError, HeldBackCall, LateCall, Refusal};
+use crate::latency::{BreakerScope, CallCounts, Refused, Usual};
 use crate::wire::http1::{Answer, BodyError, HeadError};
 
 const INTRO: &str = "# Errors
@@ -37,6 +37,17 @@ const LATE: LateCall<'_> = LateCall {
     limit: Duration::from_millis(3_200),
     is_learned: true,
     usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
+};
+
+/// What an example call is told that a breaker holds back.
+const HELD_BACK: HeldBackCall<'_> = HeldBackCall {
+    tunnel: "tnl_demo",
+    route: "demo.example.com",
+    method: "tools/call",
+    tool: Some("search"),
+    scope: BreakerScope::Tool,
+    refused: Refused { retry_after: Some(Duration::from_secs(5)) },
+    counts: CallCounts { calls: 20, failed: 12, slow: 0 },
 };
 
 /// Whether an error is one of a request; the others are those of servers' answers, which agents see as `upstream_broken`. A new
@@ -151,6 +162,17 @@ fn page() -> String {
         "\nWhere a limit for the time of a call was reached, and its method is known, `data` says more:\n\n```json\n{example:#}\n```\n\n\
          `limit` is `deadline` for one that was learned from earlier calls of the tool, of which half took `p50_ms` and 95 % took\n\
          `p95_ms` at the most; or `first_byte_timeout_ms`, the setting. `phase` is where the time went.\n"
+    )
+    .unwrap();
+    let report = CallReport::held_back(&HELD_BACK);
+    let example = report.refine(CallFailure::BreakerOpen.answer(Some("7"))).body();
+    let example: serde_json::Value = serde_json::from_str(&example).unwrap();
+    write!(
+        page,
+        "\nA call that a breaker holds back is told why, and when to try again:\n\n```json\n{example:#}\n```\n\n\
+         `breaker` is `tool`, or `upstream` for one that holds back all calls of the route. Of the last `calls` before it opened,\n\
+         `failed` failed and `late` were answered behind their deadline. One that an operator has opened has `terminal` in place of\n\
+         these and of `retry_after_ms`.\n"
     )
     .unwrap();
     page.push_str(

@@ -13,19 +13,23 @@ mod http1_body;
 mod intake;
 mod origins;
 mod outlet;
+mod own_answer;
 mod refusal;
 mod timeout_stream;
+mod trace;
 
 pub use call_failure::CallFailure;
-pub use call_report::{CallReport, LateCall};
+pub use call_report::{CallReport, HeldBackCall, LateCall};
 pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
 pub use forwarded::{CalledAddress, forwarded, forwarded_peer};
 pub use http1_body::{Http1Sink, Http1Source};
 pub use intake::{HeadReadError, INTERIM_MAX, Intake};
 pub use origins::{OriginRules, OwnOrigin};
 pub use outlet::Outlet;
+pub use own_answer::{answer_to_body, answer_to_head};
 pub use refusal::{Refusal, check_request, requested_host};
 pub use timeout_stream::{Asked, DRAIN_STALL_MAX, ExchangeState, PeerProgress, TimeoutStream, WaitsFor};
+pub use trace::trace_of;
 
 /// How much memory for heads that are to be sent is kept from one call to the next, in bytes.
 const SCRATCH_LEN_KEPT: usize = 4096;

@@ -92,14 +92,14 @@ mod tests {
     use std::collections::BinaryHeap;
 
     use super::*;
-    use crate::base::{DeadlineMode, Rng, Time};
+    use crate::base::{GuardMode, Rng, Time};
     use crate::latency::learned::Learned;
 
     const SECOND: Duration = Duration::from_secs(1);
     const MINUTE: f64 = 60.0;
 
     fn enforced() -> DeadlineTerms {
-        DeadlineTerms { mode: DeadlineMode::Enforce, ..DeadlineTerms::default() }
+        DeadlineTerms { mode: GuardMode::Enforce, ..DeadlineTerms::default() }
     }
 
     fn usual(p95: Duration) -> Option<Usual> {
@@ -170,7 +170,7 @@ mod tests {
                 {
                     under_way.pop();
                     let Call { deadline, takes, .. } = calls[nth];
-                    let is_cut = self.terms.mode == DeadlineMode::Enforce && takes > deadline.limit;
+                    let is_cut = self.terms.mode == GuardMode::Enforce && takes > deadline.limit;
                     let end = if is_cut { WaitEnd::Cut } else { WaitEnd::Answered };
                     let waited = if is_cut { deadline.limit } else { takes };
                     learned.record(deadline.counts_as(end, waited).unwrap(), ended);
@@ -178,7 +178,7 @@ mod tests {
                 let deadline = Deadline::of(&self.terms, learned.usual(now));
                 let takes = Duration::from_secs_f64((self.serves)(now_s, &mut rng));
                 let takes = takes.max(Duration::from_micros(1));
-                let waits = if self.terms.mode == DeadlineMode::Enforce { takes.min(deadline.limit) } else { takes };
+                let waits = if self.terms.mode == GuardMode::Enforce { takes.min(deadline.limit) } else { takes };
                 under_way.push(Reverse((now + waits, calls.len())));
                 calls.push(Call { began_s: now_s, deadline, takes });
                 now_s += rng.unit() * 2.0 / self.per_second;
@@ -196,7 +196,7 @@ mod tests {
         calls.iter().filter(|call| call.is_late()).count() as f64 / calls.len() as f64
     }
 
-    const MODES: [DeadlineMode; 2] = [DeadlineMode::Observe, DeadlineMode::Enforce];
+    const MODES: [GuardMode; 2] = [GuardMode::Observe, GuardMode::Enforce];
     const SEEDS: u64 = 20;
 
     #[test]

@@ -1,5 +1,6 @@
 use super::deadline::Deadline;
-use super::recorder::{Label, LabelId, LabelSet, Recorder};
+use super::label::Label;
+use super::recorder::{LabelId, LabelSet, Recorder};
 use crate::base::Time;
 
 /// A part of the figures of one core.

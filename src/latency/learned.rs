@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::Time;
-use crate::latency::recorder::Label;
+use crate::latency::label::Label;
 use crate::latency::window::{CALLS_MIN, Usual, Window};
 
 /// How often the quantiles are computed at the most, which takes some microseconds.

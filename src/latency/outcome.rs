@@ -34,11 +34,13 @@ pub enum Outcome {
     NoRoute,
     /// Edge and connector did not understand each other, or one of them failed inside (502).
     TunnelFailed,
+    /// The breaker of the tool or of the upstream was open (503).
+    BreakerOpen,
 }
 
 impl Outcome {
     /// Every outcome, in the order in which they are shown.
-    pub const ALL: [Outcome; 15] = [
+    pub const ALL: [Outcome; 16] = [
         Outcome::Ok,
         Outcome::AgentGone,
         Outcome::BadRequest,
@@ -54,6 +56,7 @@ impl Outcome {
         Outcome::AgentStalled,
         Outcome::NoRoute,
         Outcome::TunnelFailed,
+        Outcome::BreakerOpen,
     ];
 
     /// The name in metrics and JSON, which does not change.
@@ -75,6 +78,7 @@ impl Outcome {
             Outcome::AgentStalled => "agent_stalled",
             Outcome::NoRoute => "no_route",
             Outcome::TunnelFailed => "tunnel_failed",
+            Outcome::BreakerOpen => "breaker_open",
         }
     }
 

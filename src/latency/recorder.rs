@@ -1,16 +1,18 @@
 use std::collections::HashMap;
-use std::fmt;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breakers::{BreakerTable, LabelBreakers};
+use super::call_limit::CallLimit;
 use super::deadline::{Deadline, WaitEnd};
 use super::histogram::Histogram;
+use super::label::Label;
 use super::learned::{Learned, LearnedTable};
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{CallPhases, PHASES, Phase};
 use super::status_class::{STATUS_CLASSES, StatusClass};
-use crate::base::{DeadlineMode, DeadlineTerms, Time};
+use crate::base::{DeadlineTerms, GuardMode, Time};
 
 /// The name that collects calls without a label of their own.
 pub const OTHER: &str = "(other)";
@@ -37,29 +39,6 @@ pub struct LatencySettings {
 impl Default for LatencySettings {
     fn default() -> LatencySettings {
         LatencySettings { labels_max: 128, labels_per_route_max: 64, routes_max: 64 }
-    }
-}
-
-/// The label under which a call is counted.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Label {
-    /// The name of the route.
-    pub route: Box<str>,
-    /// The JSON-RPC method, or the HTTP method if there is no message (`GET`, `DELETE`).
-    pub method: Box<str>,
-    /// The tool that `tools/call` named; otherwise empty.
-    pub tool: Box<str>,
-}
-
-impl Label {
-    fn new(route: &str, method: &str, tool: &str) -> Label {
-        Label { route: route.into(), method: method.into(), tool: tool.into() }
-    }
-}
-
-impl fmt::Display for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.route, self.method, self.tool)
     }
 }
 
@@ -108,6 +87,17 @@ pub struct Wait {
     pub waited: Duration,
     /// How long it took from beginning to end.
     pub took: Duration,
+    /// Whether it says how long calls take: not one that failed while its breaker was open.
+    pub teaches: bool,
+}
+
+impl Wait {
+    /// The same, which teaches nothing if it was not answered and `is_held_back`, as while a breaker is open: such calls say that
+    /// the server is gone, not that it is slow.
+    #[must_use]
+    pub fn unless_unanswered(self, is_held_back: bool) -> Wait {
+        Wait { teaches: self.end == WaitEnd::Answered || !is_held_back, ..self }
+    }
 }
 
 impl LabelSet {
@@ -179,6 +169,9 @@ pub struct Recorder {
     /// What is learned of each label that has a set; of [`OTHER`] nothing, as it has calls of all kinds.
     learned: Vec<Option<Arc<Learned>>>,
     table: Arc<LearnedTable>,
+    /// The breakers of each label that has a set; of [`OTHER`] none.
+    breakers: Vec<Option<Arc<LabelBreakers>>>,
+    breaker_table: Arc<BreakerTable>,
     ids: HashMap<Box<[u8]>, LabelId>,
     routes: HashMap<Box<str>, RouteLabels>,
     named: usize,
@@ -195,6 +188,8 @@ impl Recorder {
             sets: Vec::new(),
             learned: Vec::new(),
             table: Arc::default(),
+            breakers: Vec::new(),
+            breaker_table: Arc::default(),
             ids: HashMap::new(),
             routes: HashMap::new(),
             named: 0,
@@ -207,6 +202,12 @@ impl Recorder {
     #[must_use]
     pub fn with_learned(self, table: &Arc<LearnedTable>) -> Recorder {
         Recorder { table: Arc::clone(table), ..self }
+    }
+
+    /// The same, with the breakers of other recorders.
+    #[must_use]
+    pub fn with_breakers(self, table: &Arc<BreakerTable>) -> Recorder {
+        Recorder { breaker_table: Arc::clone(table), ..self }
     }
 
     /// The label of a call. If there is no room for another label, the call is counted and collected under its route's
@@ -239,25 +240,35 @@ impl Recorder {
         Deadline::of(terms, learned.and_then(|learned| learned.usual(now)))
     }
 
-    /// Learns from a call that ended `now`, and counts it if it missed its deadline.
-    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) {
+    /// The breakers of calls of a label; none for [`OTHER`], which has calls of all kinds.
+    #[must_use]
+    pub fn breakers(&self, label: LabelId) -> Option<&Arc<LabelBreakers>> {
+        self.breakers.get(label.0 as usize)?.as_ref()
+    }
+
+    /// Learns from a call that ended `now`, and counts it if it missed its deadline. Returns the deadline, and whether it was
+    /// missed; none if the call had none.
+    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) -> Option<(CallLimit, bool)> {
         let at = label.0 as usize;
-        let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return };
+        let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return None };
         let deadlines = &mut set.deadlines;
         deadlines.terms = Some(wait.terms);
         let deadline = wait.enforced.unwrap_or_else(|| Deadline::of(&wait.terms, learned.usual(now)));
         let progress_max = wait.terms.progress_max.max(deadline.limit);
-        match wait.end {
-            WaitEnd::Cut if wait.enforced.is_some() => deadlines.cut += 1,
-            _ if wait.terms.mode == DeadlineMode::Off => {}
-            _ if wait.waited > deadline.limit || wait.took > progress_max => deadlines.missed += 1,
-            _ => {}
+        let is_cut = wait.end == WaitEnd::Cut && wait.enforced.is_some();
+        let is_past = wait.waited > deadline.limit || wait.took > progress_max;
+        let is_missed = is_cut || (wait.terms.mode != GuardMode::Off && is_past);
+        deadlines.cut += u64::from(is_cut);
+        deadlines.missed += u64::from(is_missed && !is_cut);
+        if wait.terms.mode == GuardMode::Off {
+            return None;
         }
-        if wait.terms.mode != DeadlineMode::Off
+        if wait.teaches
             && let Some(counted) = deadline.counts_as(wait.end, wait.waited)
         {
             learned.record(counted, now);
         }
+        Some((CallLimit::of(&deadline, wait.enforced.is_some()), is_missed))
     }
 
     /// The number of labels that have figures.
@@ -332,6 +343,7 @@ impl Recorder {
         let id = LabelId(u32::try_from(self.sets.len()).expect("the caps keep the number of sets far below 2^32"));
         let is_one_kind = &*label.method != OTHER;
         self.learned.push(is_one_kind.then(|| self.table.of(&label)));
+        self.breakers.push(is_one_kind.then(|| self.breaker_table.of(&label)));
         self.sets.push((label, LabelSet::new()));
         id
     }

@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 
 use super::deadline::Deadline;
 use super::histogram::Distribution;
+use super::label::Label;
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{PHASES, Phase};
-use super::recorder::{Deadlines, Label, LabelSet};
+use super::recorder::{Deadlines, LabelSet};
 use super::status_class::{STATUS_CLASSES, StatusClass};
 
 /// The figures of one label, of one or more cores.

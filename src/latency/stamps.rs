@@ -153,6 +153,12 @@ impl ConnectorStamps {
         }
     }
 
+    /// When the call was complete enough to route.
+    #[must_use]
+    pub const fn began(&self) -> Time {
+        self.request_ready
+    }
+
     /// A connection to the upstream had to be made and took this long; a second one adds to the first.
     pub fn on_connected(&mut self, took: Duration) {
         self.connect = Some(self.connect.unwrap_or_default().saturating_add(took));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use super::name::RouteName;
 use super::public_url::PublicUrl;
 use crate::base::{
-    DeadlineMode, DeadlineOverrides, DeadlineTerms, HostError, HostPattern, Hostname, SharedMap, Traffic, TunnelId,
+    BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, GuardMode, HostError, HostPattern, Hostname,
+    SharedMap, Traffic, TunnelId,
 };
 
 /// The most routes in one table.
@@ -28,6 +29,8 @@ pub struct Route {
 pub struct RouteOverrides {
     /// The deadlines of its calls. Their ceiling is how long the upstream may take to begin an answer.
     pub deadlines: DeadlineOverrides,
+    /// When its calls are held back.
+    pub breaker: BreakerOverrides,
     /// Those of single tools, where they differ.
     pub tools: Arc<[ToolOverrides]>,
     /// The URL by which agents call it.
@@ -41,24 +44,48 @@ pub struct ToolOverrides {
     pub tool: Box<str>,
     /// The deadlines of its calls.
     pub deadlines: DeadlineOverrides,
+    /// When its calls are held back.
+    pub breaker: BreakerOverrides,
+    /// The price of a call of it, in millionths of a unit.
+    pub price: u64,
 }
 
 impl RouteOverrides {
+    /// The price of a call of this tool, in millionths of a unit.
+    #[must_use]
+    pub fn price(&self, tool: &str) -> u64 {
+        self.tools.iter().find(|own| *own.tool == *tool).map_or(0, |own| own.price)
+    }
+
     /// The terms of the deadlines of its calls, or of those of a tool. `of_edge` are those of all routes.
     #[must_use]
     pub fn terms(&self, of_edge: &DeadlineTerms, tool: Option<&str>) -> DeadlineTerms {
         let terms = of_edge.with(&self.deadlines);
-        let own = tool.and_then(|tool| self.tools.iter().find(|own| *own.tool == *tool));
-        own.map_or(terms, |own| terms.with(&own.deadlines))
+        self.of_tool(tool).map_or(terms, |own| terms.with(&own.deadlines))
+    }
+
+    /// When its calls, or those of a tool, are held back. `of_edge` are the terms of all routes.
+    #[must_use]
+    pub fn breaker_terms(&self, of_edge: &BreakerTerms, tool: Option<&str>) -> BreakerTerms {
+        let terms = of_edge.with(&self.breaker);
+        self.of_tool(tool).map_or(terms, |own| terms.with(&own.breaker))
+    }
+
+    fn of_tool(&self, tool: Option<&str>) -> Option<&ToolOverrides> {
+        tool.and_then(|tool| self.tools.iter().find(|own| *own.tool == *tool))
     }
 
     /// Whether a rule needs to know which method and tool is called before a call is passed on. The body is then read that far
     /// first, and refused if it does not say so for certain.
     #[must_use]
-    pub fn needs_label(&self, of_edge: &DeadlineTerms) -> bool {
-        let of_tool =
-            |own: &ToolOverrides| own.deadlines.ceiling.is_some() || own.deadlines.mode == Some(DeadlineMode::Enforce);
-        of_edge.with(&self.deadlines).is_enforced() || self.tools.iter().any(of_tool)
+    pub fn needs_label(&self, of_edge: &DeadlineTerms, breaker: &BreakerTerms) -> bool {
+        let of_tool = |own: &ToolOverrides| {
+            own.deadlines.ceiling.is_some()
+                || [own.deadlines.mode, own.breaker.mode].contains(&Some(GuardMode::Enforce))
+        };
+        of_edge.with(&self.deadlines).is_enforced()
+            || breaker.with(&self.breaker).is_enforced()
+            || self.tools.iter().any(of_tool)
     }
 }
 

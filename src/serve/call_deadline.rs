@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::{DeadlineTerms, Time};
 use crate::exchange::{CallReport, LateCall};
-use crate::latency::{CallPhases, Deadline, DeadlineReason, Outcome, Recorder, StatusClass, Wait, WaitEnd};
+use crate::latency::{CallLimit, CallPhases, Deadline, DeadlineReason, Outcome, StatusClass, Wait, WaitEnd};
 use crate::wire::ProgressScan;
 use crate::wire::mcp::{self, Call, CallKind};
 
@@ -40,8 +40,8 @@ impl Default for CallDeadline {
     }
 }
 
-/// Whether calls of this label have a deadline: those that expect an answer, and whose method says what they are.
-fn has_deadline(call: &Call) -> bool {
+/// Whether calls of this label are guarded: those that expect an answer, and whose method says what they are.
+pub(super) fn has_answer(call: &Call) -> bool {
     let is_known = call.method().is_some_and(|method| method != mcp::LISTEN && method != mcp::OTHER);
     call.kind() == CallKind::Request && is_known
 }
@@ -52,23 +52,17 @@ impl CallDeadline {
         *self = CallDeadline { first_byte_timeout: terms.ceiling, ..CallDeadline::default() };
     }
 
-    /// Starts with a call whose label is known, of a tool with these terms.
-    pub fn begin_labelled(
-        &mut self,
-        terms: &DeadlineTerms,
-        call: &Call,
-        route: &str,
-        recorder: &mut Recorder,
-        now: Time,
-    ) {
-        self.begin(terms);
-        if terms.is_enforced() && has_deadline(call) {
-            let label = recorder.label(route, call.method().unwrap_or_default(), call.tool().unwrap_or_default());
-            let deadline = recorder.deadline(label, terms, now);
-            self.first_byte_timeout = deadline.limit;
-            self.progress_max = terms.progress_max;
-            self.enforced = Some(deadline);
-        }
+    /// Enforces this deadline, so many times as long as the ceiling allows.
+    pub(super) fn enforce(&mut self, mut deadline: Deadline, terms: &DeadlineTerms, patience: u32) {
+        deadline.limit = deadline.limit.saturating_mul(patience).min(terms.ceiling);
+        self.first_byte_timeout = deadline.limit;
+        self.progress_max = terms.progress_max;
+        self.enforced = Some(deadline);
+    }
+
+    /// When the request was handed to the next hop.
+    pub(super) fn began(&self) -> Time {
+        self.began
     }
 
     /// The request was handed to the next hop.
@@ -100,6 +94,12 @@ impl CallDeadline {
     #[must_use]
     pub fn was_cut(&self) -> bool {
         self.was_cut
+    }
+
+    /// The deadline, where it is enforced.
+    #[must_use]
+    pub fn enforced(&self) -> Option<CallLimit> {
+        self.enforced.as_ref().map(|deadline| CallLimit::of(deadline, true))
     }
 
     /// What is told of a call that was cut.
@@ -139,6 +139,6 @@ impl CallDeadline {
             true => (self.longest.max(now - self.progressed), now - self.began),
             false => (phases.beyond_edge(), phases.beyond_edge()),
         };
-        has_deadline(call).then_some(Wait { terms, enforced: self.enforced, end, waited, took })
+        has_answer(call).then_some(Wait { terms, enforced: self.enforced, end, waited, took, teaches: true })
     }
 }

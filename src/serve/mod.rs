@@ -6,6 +6,7 @@
 //! whose TLS ends there.
 
 mod call_deadline;
+mod call_guard;
 mod carry_events;
 mod event_stream;
 mod http1_request;
@@ -22,7 +23,7 @@ mod responder;
 mod rewriting;
 mod service;
 
-pub use call_deadline::CallDeadline;
+pub use call_guard::{CallGuard, GuardedCall, HeldBack};
 pub use http1_request::Http1Request;
 pub use http2::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,

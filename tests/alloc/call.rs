@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use adit::base::{DeadlineMode, Traffic};
+use adit::base::{GuardMode, Traffic};
 use adit::engine::ladder::DriverChoice;
 
 use crate::counting::count_in;
@@ -16,31 +16,34 @@ static ON_CORE: AtomicU64 = AtomicU64::new(0);
 /// Held while allocations are counted, as all cores count in one place.
 static COUNTING: Mutex<()> = Mutex::new(());
 const SESSION: &str = "Mcp-Session-Id: the-session\r\n";
+const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
 
 #[test]
 fn a_call_allocates_nothing_on_a_core() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        for (traffic, fields) in
-            Traffic::ALL.map(|traffic| (traffic, "")).into_iter().chain([(Traffic::Plain, SESSION)])
+        for (traffic, fields) in Traffic::ALL
+            .map(|traffic| (traffic, ""))
+            .into_iter()
+            .chain([(Traffic::Plain, SESSION), (Traffic::Plain, TRACE)])
         {
-            let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields, DeadlineMode::Observe);
+            let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields, GuardMode::Observe);
             assert_eq!(counted, 0, "{driver:?}, {traffic}, {fields:?}: allocations in {calls} calls");
         }
     }
 }
 
 #[test]
-fn a_call_whose_deadline_is_enforced_allocates_nothing_on_a_core() {
+fn a_call_whose_deadline_and_breaker_are_enforced_allocates_nothing_on_a_core() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        let (counted, calls) = allocations_of_warm_calls(driver, Traffic::Plain, "", DeadlineMode::Enforce);
+        let (counted, calls) = allocations_of_warm_calls(driver, Traffic::Plain, "", GuardMode::Enforce);
         assert_eq!(counted, 0, "{driver:?}: allocations in {calls} calls");
     }
 }
 
-fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic, fields: &str, mode: DeadlineMode) -> (u64, u32) {
+fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic, fields: &str, mode: GuardMode) -> (u64, u32) {
     let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let tunnel = crate::support::Tunnel::start(driver, traffic, 1, 0, || count_in(&ON_CORE));
-    tunnel.set_deadlines(mode);
+    tunnel.set_guards(mode);
     let mut agent = tunnel.agent();
     // As many as it takes to come to the first credit on a stream that carries them all.
     (0..2_000).for_each(|_| call_with(&mut agent, fields));

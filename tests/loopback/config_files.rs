@@ -473,6 +473,11 @@ fn a_reload_is_enough_for_tunnels_routes_admission_and_log_levels_only() {
             || [
                 "log.level",
                 "connect.allowed_upstreams",
+                "connect.breaker",
+                "connect.breaker_calls_min",
+                "connect.breaker_failed_percent",
+                "connect.breaker_open_ms",
+                "connect.breaker_slow_percent",
                 "connect.deadline",
                 "connect.deadline_floor_ms",
                 "connect.first_byte_timeout_ms",

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::support::Tunnel;
-use adit::base::{DeadlineMode, Traffic};
+use adit::base::{GuardMode, Traffic};
 use adit::edge::{CoreReport, EdgeCommand};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::mailbox;
@@ -47,10 +47,10 @@ fn each_core_of_the_edge_gets_a_link() {
 fn a_connection_is_handed_to_the_core_that_has_the_link() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         // Where deadlines are enforced, bodies are read before a link is chosen.
-        let cases = Traffic::ALL.map(|traffic| (traffic, DeadlineMode::Observe));
-        for (traffic, mode) in cases.into_iter().chain([(Traffic::Plain, DeadlineMode::Enforce)]) {
+        let cases = Traffic::ALL.map(|traffic| (traffic, GuardMode::Observe));
+        for (traffic, mode) in cases.into_iter().chain([(Traffic::Plain, GuardMode::Enforce)]) {
             let tunnel = Tunnel::start(driver, traffic, CORES, 1, || {});
-            tunnel.set_deadlines(mode);
+            tunnel.set_guards(mode);
             calls_on_new_connections(&tunnel);
             let handed_over = tunnel.edge.counters().handed_over.load(Ordering::Relaxed);
             assert!(handed_over > 0, "{driver:?} {traffic}: of {AGENTS} some landed on a core without a link");

@@ -8,8 +8,8 @@ use crate::fetched::{REQUIREMENTS, fetch_python, fetched, python_of};
 use crate::process::Adit;
 use adit::control::RoleKind;
 use adit::control::bodies::{
-    CreateTunnel, CreatedTunnel, ErrorBody, HealthBody, HealthStatus, HostText, LatencyBody, ListPart, ProcessState,
-    ReadyBody, ReadyStatus, StatusBody, TunnelInfo,
+    CallsBody, CreateTunnel, CreatedTunnel, ErrorBody, HealthBody, HealthStatus, HostText, LatencyBody, ListPart,
+    ProcessState, ReadyBody, ReadyStatus, StatusBody, TasksBody, TunnelInfo,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -102,6 +102,8 @@ async fn what_is_only_read_is_described_and_needs_no_token() {
         ("/readyz", "ReadyBody"),
         ("/v1/status", "StatusBody"),
         ("/v1/latency", "LatencyBody"),
+        ("/v1/calls", "CallsBody"),
+        ("/v1/tasks", "TasksBody"),
     ] {
         let operation = &document["paths"][path]["get"];
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
@@ -119,6 +121,16 @@ async fn what_is_only_read_is_described_and_needs_no_token() {
     let latency: LatencyBody = read(get("/v1/latency?route=a.test").await);
     assert_eq!((latency.measured_by, latency.total.calls), (Some(RoleKind::Edge), 0));
     assert_eq!(get("/v1/latency?rout=a.test").await.0, 400);
+    let calls: CallsBody = read(get("/v1/calls?host=a.test&failed=true&since_s=60&limit=1000").await);
+    assert_eq!(calls.calls, []);
+    let tasks: TasksBody = read(get("/v1/tasks?by=amplification&limit=5").await);
+    assert_eq!((tasks.counted, tasks.tasks.len(), tasks.total.calls), (true, 0, 0));
+    for bad in ["by=name", "limit=0", "limit=1001", "order=cost"] {
+        assert_eq!(get(&format!("/v1/tasks?{bad}")).await.0, 400, "{bad}");
+    }
+    for bad in ["limit=0", "limit=1001", "id=no-id", "since_s=-1", "hosts=a.test", "failed=maybe"] {
+        assert_eq!(get(&format!("/v1/calls?{bad}")).await.0, 400, "{bad}");
+    }
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use adit::base::{DeadlineMode, DeadlineOverrides, DeadlineTerms, Secret, SharedMap, Traffic, TunnelId};
+use adit::base::{
+    BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, GuardMode, Secret, SharedMap, Traffic, TunnelId,
+};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity, Sealing,
 };
@@ -141,12 +143,13 @@ impl Tunnel {
         Tunnel { edge, connector, others, agents, authority, cores, _listeners: listeners }
     }
 
-    /// What becomes of calls that miss their deadline.
-    pub(crate) fn set_deadlines(&self, mode: DeadlineMode) {
+    /// What becomes of calls that miss their deadline, or whose breaker is open.
+    pub(crate) fn set_guards(&self, mode: GuardMode) {
         let mut tables = EdgeTables::clone(&self.edge.tables());
         let routes = tables.routes.iter().map(|(host, route)| {
             let deadlines = DeadlineOverrides { mode: Some(mode), ..DeadlineOverrides::default() };
-            let own = RouteOverrides { deadlines, ..RouteOverrides::default() };
+            let breaker = BreakerOverrides { mode: Some(mode) };
+            let own = RouteOverrides { deadlines, breaker, ..RouteOverrides::default() };
             RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
         });
         tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
@@ -262,6 +265,7 @@ fn connector(
         resend: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
+        breaker: BreakerTerms::default(),
     };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let callers = CallerAuthorities::default();

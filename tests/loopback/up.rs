@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::process::{Adit, PATIENCE, command};
+use adit::control::RoleKind;
+use adit::control::bodies::{CallStage, CallsBody};
 use adit::private;
 use adit::tls::Authority;
 use axum::Router;
@@ -24,7 +26,8 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, broadcast};
 
 const UP: [&str; 6] = ["up", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-const ADMIN_PATHS: [&str; 5] = ["/healthz", "/metrics", "/readyz", "/v1/latency", "/v1/status"];
+const ADMIN_PATHS: [&str; 7] =
+    ["/healthz", "/metrics", "/readyz", "/v1/calls", "/v1/latency", "/v1/status", "/v1/tasks"];
 
 #[test]
 fn two_hundred_calls_go_through_and_their_time_is_taken_apart() {
@@ -138,6 +141,17 @@ async fn the_admin_api_of_up_answers_and_it_ends_when_told() {
     let label = json["labels"].as_array().unwrap().iter().find(|label| label["method"] == "initialize").unwrap();
     assert_eq!((&label["deadline"]["why"], &label["deadline"]["missed"]), (&"cold".into(), &0.into()));
     assert_eq!(command(&["latency", "--admin", "127.0.0.1:1"]).output().unwrap().status.code(), Some(1));
+
+    // Both roles keep the call, under one number.
+    let shown = command(&["calls", "--admin", &admin, "--host", "localhost", "--json"]).output().unwrap();
+    let listed: CallsBody = serde_json::from_slice(&shown.stdout).unwrap();
+    let called = listed.calls.iter().find(|call| call.method.as_deref() == Some("initialize")).unwrap();
+    let shown = command(&["explain", "--admin", &admin, called.id.as_ref().unwrap(), "--json"]).output().unwrap();
+    let of_both: CallsBody = serde_json::from_slice(&shown.stdout).unwrap();
+    let mut roles: Vec<_> = of_both.calls.iter().map(|call| (call.role, call.stopped_at, call.status)).collect();
+    roles.sort_by_key(|(role, ..)| *role);
+    assert_eq!(roles, [RoleKind::Edge, RoleKind::Connector].map(|role| (role, CallStage::Done, Some(200))));
+    assert!(of_both.calls.iter().all(|call| call.phases.contains_key("upstream") && call.route.is_some()));
 
     adit.signal("TERM");
     adit.event("ended");

@@ -14,6 +14,7 @@ use crate::roles::UPSTREAM_AT;
 /// behind it, and after that time the other half, and the half of a third. `POST /sum/LENGTH/SUM` is answered only if the body has
 /// that sum. `POST /slow/LENGTH/MILLISECONDS` answers after that time, and `POST /sse/LENGTH/MILLISECONDS/COUNT/METHOD` with an
 /// event stream of so many notifications, that time apart, and a result behind them; both notice when they are given up.
+/// `POST /status/LENGTH/STATUS` answers with that status, and `POST /drop/LENGTH` closes the connection instead.
 pub(crate) fn serve(core: &Core) {
     let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
     let core = core.clone();
@@ -67,6 +68,13 @@ async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
                 work(socket, pause).await?;
                 send(socket, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await?;
             }
+            continue;
+        }
+        if head.starts_with("POST /status/") || head.starts_with("POST /drop/") {
+            let numbers: Vec<u64> = words.skip(1).map_while(|word| word.parse().ok()).collect();
+            read(socket, &mut received, numbers[0] as usize, Duration::ZERO).await?;
+            let Some(status) = numbers.get(1) else { return Ok(()) };
+            send(socket, format!("HTTP/1.1 {status} Status\r\nContent-Length: 2\r\n\r\n{{}}").as_bytes()).await?;
             continue;
         }
         while head.starts_with("POST /hints ") {

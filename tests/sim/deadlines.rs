@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use adit::base::{DeadlineMode, DeadlineOverrides, Rng};
+use adit::base::{BreakerOverrides, DeadlineOverrides, GuardMode, Rng};
 use adit::engine::ByteStream;
 use adit::latency::{DeadlineReason, Outcome};
 use adit::route::{RouteOverrides, ToolOverrides};
@@ -20,16 +20,17 @@ const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"n
 /// What an agent reads, and when the last of it came, in milliseconds since the call.
 type Answer = Rc<RefCell<(String, u128)>>;
 
-fn bed(mode: DeadlineMode) -> Bed {
+fn bed(mode: GuardMode) -> Bed {
     let bed = Bed::start();
     bed.reload(own(mode, DeadlineOverrides::default()));
     bed
 }
 
 /// A route with this mode, and other settings for the tool that is called.
-fn own(mode: DeadlineMode, of_tool: DeadlineOverrides) -> RouteOverrides {
+fn own(mode: GuardMode, of_tool: DeadlineOverrides) -> RouteOverrides {
     let deadlines = DeadlineOverrides { mode: Some(mode), ..DeadlineOverrides::default() };
-    let tool = ToolOverrides { tool: "search".into(), deadlines: of_tool };
+    let tool =
+        ToolOverrides { tool: "search".into(), deadlines: of_tool, breaker: BreakerOverrides::default(), price: 0 };
     RouteOverrides { deadlines, tools: [tool].into(), ..RouteOverrides::default() }
 }
 
@@ -69,7 +70,7 @@ fn json_of(answer: &str) -> serde_json::Value {
 
 #[test]
 fn a_call_that_takes_much_longer_than_usual_is_cut_and_told_so() {
-    let mut bed = bed(DeadlineMode::Enforce);
+    let mut bed = bed(GuardMode::Enforce);
     teach(&mut bed, 2_000);
     let late = slow(&bed, 60_000);
     bed.pass(5 * SECOND);
@@ -107,7 +108,7 @@ fn by_default_such_a_call_is_counted_and_goes_on() {
 
 #[test]
 fn where_deadlines_are_off_nothing_is_learned_nor_counted() {
-    let mut bed = bed(DeadlineMode::Off);
+    let mut bed = bed(GuardMode::Off);
     teach(&mut bed, 2_000);
     let late = slow(&bed, 10_000);
     bed.pass(11 * SECOND);
@@ -122,7 +123,7 @@ fn a_tool_may_have_limits_of_its_own() {
     let mut bed = Bed::start();
     // A ceiling is enforced in each mode.
     bed.reload(own(
-        DeadlineMode::Observe,
+        GuardMode::Observe,
         DeadlineOverrides { ceiling: Some(10 * SECOND), ..DeadlineOverrides::default() },
     ));
     let late = slow(&bed, 60_000);
@@ -131,8 +132,8 @@ fn a_tool_may_have_limits_of_its_own() {
     assert!(answer.starts_with("HTTP/1.1 504 ") && (10_000..10_100).contains(&after_ms), "{answer} after {after_ms}");
     assert_eq!(json_of(&answer)["error"]["data"]["limit"], "first_byte_timeout_ms");
     // What the route enforces, a tool may be exempt from.
-    let exempt = DeadlineOverrides { mode: Some(DeadlineMode::Off), ..DeadlineOverrides::default() };
-    bed.reload(own(DeadlineMode::Enforce, exempt));
+    let exempt = DeadlineOverrides { mode: Some(GuardMode::Off), ..DeadlineOverrides::default() };
+    bed.reload(own(GuardMode::Enforce, exempt));
     teach(&mut bed, 100);
     let long = slow(&bed, 20_000);
     bed.pass(21 * SECOND);
@@ -141,7 +142,7 @@ fn a_tool_may_have_limits_of_its_own() {
 
 #[test]
 fn progress_extends_the_deadline_of_a_stream_up_to_a_limit_and_other_messages_do_not() {
-    let mut bed = bed(DeadlineMode::Enforce);
+    let mut bed = bed(GuardMode::Enforce);
     teach(&mut bed, 2_000);
     let path = |ms: u64, count: u64, method: &str| format!("sse/{}/{ms}/{count}/{method}", CALL.len());
     let (steady, silent) = (call(&bed, &path(2_500, 10, "progress")), call(&bed, &path(2_500, 10, "message")));
@@ -159,7 +160,7 @@ fn progress_extends_the_deadline_of_a_stream_up_to_a_limit_and_other_messages_do
     assert_eq!(bed.outcomes(), [(Outcome::Ok, 31), (Outcome::TimedOut, 1)]);
 
     let limited = DeadlineOverrides { progress_max: Some(8 * SECOND), ..DeadlineOverrides::default() };
-    bed.reload(own(DeadlineMode::Enforce, limited));
+    bed.reload(own(GuardMode::Enforce, limited));
     let endless = call(&bed, &path(1_000, 100, "progress"));
     bed.pass(20 * SECOND);
     let (answer, after_ms) = endless.borrow().clone();
@@ -170,7 +171,7 @@ fn progress_extends_the_deadline_of_a_stream_up_to_a_limit_and_other_messages_do
 
 #[test]
 fn a_stream_of_events_that_answers_no_call_has_no_deadline() {
-    let mut bed = bed(DeadlineMode::Enforce);
+    let mut bed = bed(GuardMode::Enforce);
     teach(&mut bed, 1_000);
     let (core, ended) = (bed.agents.clone(), Rc::<RefCell<Option<String>>>::default());
     let told = Rc::clone(&ended);
@@ -191,7 +192,7 @@ fn a_stream_of_events_that_answers_no_call_has_no_deadline() {
 fn a_step_of_the_servers_time_is_followed_within_a_minute_both_ways() {
     for seed in 0..5 {
         let mut rng = Rng::new(seed);
-        let mut bed = bed(DeadlineMode::Enforce);
+        let mut bed = bed(GuardMode::Enforce);
         let quick_ms = rng.between(500, 1_000);
         for (phase, ms) in [(0, quick_ms), (1, 10 * quick_ms), (2, quick_ms)] {
             let mut calls = Vec::new();

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use adit::base::{DeadlineMode, DeadlineOverrides, Rng};
+use adit::base::{DeadlineOverrides, GuardMode, Rng};
 use adit::engine::ByteStream;
 use adit::latency::Outcome;
 use adit::route::RouteOverrides;
@@ -36,7 +36,7 @@ const VERSIONS: [Version; 2] = [Version::Http1, Version::Http2];
 /// An edge with a rule that needs the label of each call.
 fn bed() -> Bed {
     let bed = Bed::start();
-    let deadlines = DeadlineOverrides { mode: Some(DeadlineMode::Enforce), ..DeadlineOverrides::default() };
+    let deadlines = DeadlineOverrides { mode: Some(GuardMode::Enforce), ..DeadlineOverrides::default() };
     bed.reload(RouteOverrides { deadlines, ..RouteOverrides::default() });
     bed
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod bodies;
+mod breakers;
 mod crowd;
 mod deadlines;
 mod drains;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use adit::base::{CoreId, DeadlineTerms, Secret, SharedMap, Traffic, TunnelId};
+use adit::base::{BreakerTerms, CoreId, DeadlineTerms, Secret, SharedMap, Traffic, TunnelId};
 use adit::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, RouteIdentity};
 use adit::edge::{EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::sim::{MemberId, Simulation};
@@ -83,6 +83,7 @@ pub(crate) fn connector_tables() -> ConnectorTables {
         resend: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
+        breaker: BreakerTerms::default(),
     };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }

@@ -16,7 +16,7 @@ use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{
     BUFFER_MEMORY_MIN, ByteStream, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox,
 };
-use adit::latency::{CoreFigures, Outcome};
+use adit::latency::{BreakerReading, CoreFigures, Outcome};
 use adit::route::RouteOverrides;
 use adit::wire::mux;
 
@@ -47,6 +47,7 @@ pub(crate) struct Bed {
     connector: Arc<Connector>,
     connector_core: (Core, MemberId),
     connector_events: MailReceiver<ConnectorEvent>,
+    upstream: MemberId,
     pub(crate) agents: Core,
     /// Whose buffers no agent that stands still has.
     probes: Core,
@@ -66,7 +67,7 @@ impl Bed {
         // What an agent does not read may not disappear in the buffers of systems.
         let faults = Faults { send_buffer_bytes: 30_000, receive_buffer_bytes: 30_000, ..Faults::none() };
         let mut sim = Simulation::new(SimNet::new(1, faults));
-        let (upstream, _) = add_core(&mut sim, UPSTREAM, 0, BUFFER_MEMORY_MIN);
+        let (upstream, upstream_member) = add_core(&mut sim, UPSTREAM, 0, BUFFER_MEMORY_MIN);
         let (agents, _) = add_core(&mut sim, AGENTS, 0, BUFFER_MEMORY_MIN);
         let (probes, _) = add_core(&mut sim, AGENTS, 1, BUFFER_MEMORY_MIN);
         let (edge_core, _) = add_core(&mut sim, EDGE, 0, 8 << 20);
@@ -84,8 +85,18 @@ impl Bed {
         let connector = Connector::new(settings, roles::connector_tables(), 1, 2, &told);
         let nobody = Resolver::Table(Rc::new(|_, _| Vec::new()));
         connector_core.0.spawn(Arc::clone(&connector).run(connector_core.0.clone(), nobody));
-        let mut bed =
-            Bed { sim, edge, edge_core, edge_events, connector, connector_core, connector_events, agents, probes };
+        let mut bed = Bed {
+            sim,
+            edge,
+            edge_core,
+            edge_events,
+            connector,
+            connector_core,
+            connector_events,
+            upstream: upstream_member,
+            agents,
+            probes,
+        };
         bed.pass(2 * SECOND);
         bed
     }
@@ -156,6 +167,24 @@ impl Bed {
         assert_eq!(self.edge_core.pool().usage().leased_bytes, 0, "buffers of the edge");
         assert_eq!(self.connector_core.0.pool().usage().leased_bytes, 0, "buffers of the connector");
         assert_eq!(self.sim.net().open_sockets(UPSTREAM), 0, "the upstream is still at work");
+    }
+
+    /// The upstream's process is killed: its connections are reset, and further ones are refused.
+    pub(crate) fn kill_upstream(&mut self) {
+        self.sim.net().kill(UPSTREAM, Death::Processes);
+        self.sim.remove(self.upstream);
+    }
+
+    /// It is started again.
+    pub(crate) fn start_upstream(&mut self) {
+        let (core, member) = add_core(&mut self.sim, UPSTREAM, 0, BUFFER_MEMORY_MIN);
+        self.upstream = member;
+        serve(&core);
+    }
+
+    /// The breakers of the edge that have seen calls.
+    pub(crate) fn breakers(&self) -> Vec<BreakerReading> {
+        self.edge.breakers().readings(self.sim.net().now())
     }
 
     /// The connector's process is killed.

@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
-use adit::base::{DeadlineMode, Rng};
+use adit::base::{GuardMode, Rng};
 use adit::engine::sim::{Death, Faults};
 use adit::latency::Phase;
 
@@ -178,7 +178,7 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn in_good_weather_every_call_is_whole() {
-    for (seed, deadlines) in (0..20).zip(DeadlineMode::ALL.into_iter().cycle()) {
+    for (seed, deadlines) in (0..20).zip(GuardMode::ALL.into_iter().cycle()) {
         let mut path = Path::new(Layout { deadlines, ..Layout::plain(seed) });
         path.pass(SECOND);
         path.start_agents(AGENTS, calls_of, SECOND);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use crate::base::{CoreId, DeadlineTerms, LinkId, Secret, Time, Traffic};
+use crate::base::{BreakerTerms, CoreId, DeadlineTerms, LinkId, Secret, Time, Traffic};
 use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorSettings, ConnectorTables,
     RouteIdentity,
@@ -326,6 +326,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             resend: None,
             first_byte_timeout: None,
             deadlines: DeadlineTerms::default(),
+            breaker: BreakerTerms::default(),
         },
     };
     routes.iter().map(entry).collect()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::bed::{Bed, EdgeSide, Talk, ms, script, settings, standard_tables};
-use crate::base::{Clock, DeadlineMode, DeadlineTerms, Traffic};
+use crate::base::{Clock, DeadlineTerms, GuardMode, Traffic};
 use crate::connector::{ConnectorCommand, ConnectorSettings, ConnectorTables, Sealing};
 use crate::engine::ByteStream;
 use crate::engine::sim::Faults;
@@ -276,7 +276,7 @@ fn what_is_no_plain_event_stream_gets_no_comments() {
 }
 
 fn enforced() -> DeadlineTerms {
-    DeadlineTerms { mode: DeadlineMode::Enforce, ..DeadlineTerms::default() }
+    DeadlineTerms { mode: GuardMode::Enforce, ..DeadlineTerms::default() }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! The OpenAPI document at `/v1/openapi.json` is made from the same lines as the routes.
 
 mod body;
+mod breakers;
 mod certificates;
 mod convert;
 mod error;
@@ -158,6 +159,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(keys::get))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::events))
+        .routes(routes!(breakers::force))
 }
 
 fn described(document: OpenApi) -> OpenApi {

@@ -1,7 +1,8 @@
-//! `/healthz`, `/readyz`, `/v1/status` and `/v1/latency`: the state of the process, and the times of calls. They only read, and
-//! need no token.
+//! `/healthz`, `/readyz`, `/v1/status`, `/v1/latency`, `/v1/calls` and `/v1/tasks`: the state of the process, the times of calls,
+//! the last calls, and the tasks that they belong to. They only read, and need no token.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State as Given;
@@ -13,8 +14,13 @@ use utoipa_axum::routes;
 
 use super::body::ValidQuery;
 use super::error::ApiError;
-use crate::control::bodies::{ErrorBody, HealthBody, HealthStatus, LatencyBody, ReadyBody, ReadyStatus, StatusBody};
+use crate::control::bodies::{
+    CallsBody, ErrorBody, HealthBody, HealthStatus, LIMIT_MAX, LatencyBody, ReadyBody, ReadyStatus, StatusBody,
+    TasksBody,
+};
 use crate::control::state::State;
+use crate::control::tasks::TaskOrder;
+use crate::latency::{CallFilter, CallIdError};
 
 /// The calls whose times are reported.
 #[derive(Deserialize, IntoParams)]
@@ -26,7 +32,13 @@ struct LatencyQuery {
 }
 
 pub(super) fn routes() -> OpenApiRouter<Arc<State>> {
-    OpenApiRouter::new().routes(routes!(health)).routes(routes!(ready)).routes(routes!(status)).routes(routes!(latency))
+    OpenApiRouter::new()
+        .routes(routes!(health))
+        .routes(routes!(ready))
+        .routes(routes!(status))
+        .routes(routes!(latency))
+        .routes(routes!(calls))
+        .routes(routes!(tasks))
 }
 
 /// Whether every core of the process answers: 200 if so, 503 if not.
@@ -72,6 +84,103 @@ async fn latency(
     ValidQuery(query): ValidQuery<LatencyQuery>,
 ) -> Result<Json<LatencyBody>, ApiError> {
     Ok(Json(state.report().await.latency_body(query.route.as_deref())))
+}
+
+/// The calls that are listed.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct CallsQuery {
+    /// Those with this id: a trace id, or the `id` of a call.
+    #[param(pattern = "^([0-9a-f]{1,16}|[0-9a-f]{32})$")]
+    id: Option<String>,
+    /// Those that named this host, or are of the route with this name.
+    host: Option<String>,
+    /// Those of this tool.
+    tool: Option<String>,
+    /// Only those that failed: they were not answered completely, or with a status of 400 or higher.
+    #[serde(default)]
+    #[param(default = false)]
+    failed: bool,
+    /// Only those that ended within so many seconds.
+    #[param(minimum = 0, maximum = 31536000)]
+    since_s: Option<u32>,
+    /// So many of the last ones at the most.
+    #[serde(default = "limit_preset")]
+    #[param(minimum = 1, maximum = 1000, default = 50)]
+    limit: u32,
+}
+
+/// How far back calls can be asked for, in seconds.
+const SINCE_MAX_S: u32 = 31_536_000;
+
+fn limit_preset() -> u32 {
+    50
+}
+
+impl CallsQuery {
+    fn filter(self) -> Result<CallFilter, ApiError> {
+        let CallsQuery { id, host, tool, failed, since_s, limit } = self;
+        check_limit(limit)?;
+        if since_s.is_some_and(|seconds| seconds > SINCE_MAX_S) {
+            return Err(ApiError::bad_query("since_s must be at most 31536000, which is a year"));
+        }
+        let id = id.map(|id| id.parse()).transpose();
+        Ok(CallFilter {
+            id: id.map_err(|error: CallIdError| ApiError::bad_query(&error.to_string()))?,
+            host: host.map(|host| host.to_ascii_lowercase()),
+            tool,
+            failed,
+            since: since_s.map(|seconds| Duration::from_secs(seconds.into())),
+            limit: limit as usize,
+        })
+    }
+}
+
+/// The last calls, one by one: how far each came, which rules decided about it, and how long each phase took. Connections that were
+/// turned away are among them.
+#[utoipa::path(
+    get, path = "/v1/calls", tag = "process", operation_id = "calls", security(()), params(CallsQuery),
+    responses((status = 200, body = CallsBody), (status = "default", body = ErrorBody))
+)]
+async fn calls(
+    Given(state): Given<Arc<State>>,
+    ValidQuery(query): ValidQuery<CallsQuery>,
+) -> Result<Json<CallsBody>, ApiError> {
+    Ok(Json(state.calls(query.filter()?).await))
+}
+
+/// The tasks that are listed.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct TasksQuery {
+    /// By what they are ordered.
+    #[serde(default)]
+    #[param(value_type = String, pattern = "^(cost|amplification|calls|last)$", default = "cost")]
+    by: TaskOrder,
+    /// So many of the first ones at the most.
+    #[serde(default = "limit_preset")]
+    #[param(minimum = 1, maximum = 1000, default = 50)]
+    limit: u32,
+}
+
+/// What the tool calls of each task of an agent come to: how many there were and how many repeat another, how many were given up,
+/// the size of their answers, where their time went, and what they cost.
+#[utoipa::path(
+    get, path = "/v1/tasks", tag = "process", operation_id = "tasks", security(()), params(TasksQuery),
+    responses((status = 200, body = TasksBody), (status = "default", body = ErrorBody))
+)]
+async fn tasks(
+    Given(state): Given<Arc<State>>,
+    ValidQuery(query): ValidQuery<TasksQuery>,
+) -> Result<Json<TasksBody>, ApiError> {
+    check_limit(query.limit)?;
+    Ok(Json(state.tasks(query.by, query.limit as usize)))
+}
+
+fn check_limit(limit: u32) -> Result<(), ApiError> {
+    if (1..=LIMIT_MAX).contains(&limit) { Ok(()) } else { Err(ApiError::bad_query("limit must be 1 to 1000")) }
 }
 
 const fn status_of(is_good: bool) -> StatusCode {

@@ -42,7 +42,7 @@ pub struct CallTimesOfLabel {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeadlineOfLabel {
     /// What becomes of a call that misses it.
-    pub mode: DeadlineModeName,
+    pub mode: GuardModeName,
     /// How long a call may take, in milliseconds; null for any time.
     pub limit_ms: Option<f64>,
     /// Why it may take so long.
@@ -60,7 +60,7 @@ pub struct DeadlineOfLabel {
 /// What becomes of calls that miss their deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum DeadlineModeName {
+pub enum GuardModeName {
     /// Nothing is learned, and nothing is cut.
     Off,
     /// They are counted.

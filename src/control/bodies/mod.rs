@@ -1,6 +1,8 @@
 //! The bodies of the admin API's requests and answers: one type for each, which the server, the command line and tests share,
 //! and from which the OpenAPI document is made.
 
+mod breakers;
+mod calls;
 mod certificates;
 mod error;
 mod health;
@@ -10,20 +12,24 @@ mod list;
 mod numbers;
 mod records;
 mod status;
+mod tasks;
 mod tunnels;
 
+pub use breakers::{BreakerInfo, BreakerKind, BreakerStateName, ForceBreaker, ForcedStateName};
+pub use calls::{AnsweredInfo, CallDecision, CallInfo, CallStage, CallsBody, DecisionKind};
 pub use certificates::{AddCertificate, CertificateInfo};
 pub use error::{ErrorBody, ErrorDetail};
 pub use health::{HealthBody, HealthStatus, ReadyBody, ReadyStatus, SilentRole};
 pub use keys::{CreateKey, CreatedKey, KeyInfo, NamedHostText};
 pub use latency::{
-    CallTimesOfLabel, CallTimesSummary, DeadlineModeName, DeadlineOfLabel, DeadlineWhy, LatencyBody, PhaseTimes,
+    CallTimesOfLabel, CallTimesSummary, DeadlineOfLabel, DeadlineWhy, GuardModeName, LatencyBody, PhaseTimes,
 };
 pub use list::{LIMIT_MAX, ListPart};
 pub use records::{EventInfo, UsageEntry, UsageReport};
 pub use status::{
     BuffersStatus, CoreStatus, DriverStatus, LinkStatus, OfRole, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
+pub use tasks::{TaskInfo, TaskNamedBy, TaskSummary, TasksBody};
 pub use tunnels::{
     ConnectionInfo, CreateTunnel, CreatedTunnel, CredentialInfo, HostText, IssuedToken, MemberText, NetworkText,
     Reason, Revocation, RevokeToken, RotateToken, TrafficKind, TunnelInfo, TunnelState, UpdateTunnel, UpdatedTunnel,

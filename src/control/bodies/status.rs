@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::control::bodies::BreakerInfo;
 use crate::control::reading::{CertificateReading, EdgeReading, HostReading, RoleKind, RouteLine, UpstreamReading};
 
 /// The state of the process.
@@ -40,6 +41,8 @@ pub struct StatusBody {
     pub edges: Vec<OfRole<EdgeReading>>,
     /// The upstreams that were called (on a connector).
     pub upstreams: Vec<UpstreamReading>,
+    /// The breakers that have seen calls.
+    pub breakers: Vec<OfRole<BreakerInfo>>,
     /// The routes that are served.
     pub routes: Vec<OfRole<RouteLine>>,
     /// The tunnels, and how many links each has.

@@ -7,7 +7,10 @@ use rustls_pki_types::UnixTime;
 
 use super::route_identity::route_identity;
 use super::{allowed_origins, own_origin, unless_zero};
-use crate::base::{AuthorityPin, DeadlineOverrides, DeadlineTerms, Secret, TunnelId, TunnelToken, pin_of};
+use crate::base::{
+    AuthorityPin, BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, Secret, TunnelId, TunnelToken,
+    pin_of,
+};
 use crate::config::{
     ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, Resend, RouteConfig, SecretText,
     UpstreamNetwork,
@@ -71,6 +74,7 @@ pub(crate) fn connector_settings(
             own_origin: own_origin(config.own_origin),
             cors: config.cors,
         }),
+        calls_kept: config.calls_kept as usize,
     })
 }
 
@@ -176,6 +180,7 @@ pub(crate) fn connector_tables(
                 first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
                 resend: (route.resend == Resend::McpSafe).then(Arc::default),
                 deadlines: deadlines_of(config, route),
+                breaker: breaker_of(config, route),
             },
         });
     }
@@ -200,6 +205,18 @@ fn deadlines_of(config: &ConnectConfig, route: &RouteConfig) -> DeadlineTerms {
         ceiling: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
         progress_max: route.progress_max_ms.map(Into::into),
     })
+}
+
+/// When agents' calls on a route are held back.
+fn breaker_of(config: &ConnectConfig, route: &RouteConfig) -> BreakerTerms {
+    let of_all = BreakerTerms {
+        mode: config.breaker,
+        failed_percent: config.breaker_failed_percent,
+        slow_percent: config.breaker_slow_percent,
+        calls_min: config.breaker_calls_min,
+        open_for: config.breaker_open_ms.into(),
+    };
+    of_all.with(&BreakerOverrides { mode: route.breaker })
 }
 
 /// The state directory, if there is to be one; created now if it does not exist.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 
 use super::{allowed_origins, own_origin, unless_zero};
-use crate::base::{DeadlineOverrides, DeadlineTerms, SharedMap};
+use crate::base::{BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, SharedMap};
 use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, HttpUrl, Origin, ToolConfig};
 use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
-use crate::latency::{LatencySettings, SlowCallSettings};
+use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
 use crate::policy::Admission;
 use crate::route::{
     HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable, ToolOverrides,
@@ -98,6 +98,13 @@ pub(crate) fn edge_settings(
             ceiling: unless_zero(config.first_byte_timeout_ms.into()),
             progress_max: config.progress_max_ms.into(),
         },
+        breaker: BreakerTerms {
+            mode: config.breaker,
+            failed_percent: config.breaker_failed_percent,
+            slow_percent: config.breaker_slow_percent,
+            calls_min: config.breaker_calls_min,
+            open_for: config.breaker_open_ms.into(),
+        },
         sse_keepalive: Some(config.sse_keepalive_ms.into()).filter(|silence: &Duration| !silence.is_zero()),
         offline_wait: config.offline_wait_ms.into(),
         restart_wait: config.restart_wait_ms.into(),
@@ -108,6 +115,12 @@ pub(crate) fn edge_settings(
         slow_calls: SlowCallSettings {
             slow_call_ms: Some(config.slow_call_ms.0).filter(|ms| *ms > 0),
             lines_per_second_max: SLOW_CALL_LINES_PER_S,
+        },
+        calls_kept: config.calls_kept as usize,
+        tasks: TaskSettings {
+            tasks_max: config.tasks_max as usize,
+            header: config.task_header.as_ref().map(|name| name.0.as_str().into()),
+            price_per_million_tokens: config.price_per_million_tokens.0,
         },
     })
 }
@@ -191,6 +204,7 @@ fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
                 ceiling: host.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
                 progress_max: host.progress_max_ms.map(Into::into),
             },
+            breaker: BreakerOverrides { mode: host.breaker },
             tools: tools_of(config, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
         };
@@ -224,6 +238,8 @@ fn tools_of(config: &EdgeConfig, host: &HostPattern) -> Arc<[ToolOverrides]> {
             ceiling: tool.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
             progress_max: tool.progress_max_ms.map(Into::into),
         },
+        breaker: BreakerOverrides { mode: tool.breaker },
+        price: tool.price_per_call.0,
     };
     config.tools.iter().filter(|tool| tool.host == *host).map(own).collect()
 }

@@ -82,7 +82,7 @@ mod tests {
     use rustls_pki_types::UnixTime;
 
     use super::*;
-    use crate::base::{DeadlineMode, DeadlineTerms};
+    use crate::base::{BreakerTerms, DeadlineTerms, GuardMode};
     use crate::config::{ConfigErrors, FileText, Purpose, Sources};
     use crate::edge::certifier;
     use crate::engine::BUFFER_MEMORY_MIN;
@@ -230,9 +230,9 @@ progress_max_ms = "1h"
         let own = |host: &str| tables.overrides(&host.parse().unwrap());
         let terms = |host: &str, tool| own(host).terms(&of_edge, tool);
         let seconds = Duration::from_secs;
-        let enforced = DeadlineTerms { mode: DeadlineMode::Enforce, floor: seconds(3), ..of_edge };
+        let enforced = DeadlineTerms { mode: GuardMode::Enforce, floor: seconds(3), ..of_edge };
         assert_eq!([terms("a.test", None), terms("a.test", Some("other"))], [enforced; 2]);
-        let report = DeadlineTerms { mode: DeadlineMode::Off, ceiling: seconds(900), ..enforced };
+        let report = DeadlineTerms { mode: GuardMode::Off, ceiling: seconds(900), ..enforced };
         assert_eq!(terms("a.test", Some("report")), report);
         // The host of a tool without a table of its own falls under the wildcard.
         let below = DeadlineTerms { ceiling: seconds(600), ..of_edge };
@@ -241,7 +241,10 @@ progress_max_ms = "1h"
         assert!(own("x.b.test").public.is_some());
         assert_eq!(terms("y.b.test", Some("search")), below);
         // Only what depends on the tool is read ahead of.
-        assert_eq!(["a.test", "x.b.test"].map(|host| own(host).needs_label(&of_edge)), [true, false]);
+        assert_eq!(
+            ["a.test", "x.b.test"].map(|host| own(host).needs_label(&of_edge, &BreakerTerms::default())),
+            [true, false]
+        );
         let twice = format!("{text}\n[[tool]]\nhost = \"a.test\"\ntool = \"report\"\n");
         let faults = load(Path::new(""), &twice).unwrap_err().to_string();
         assert!(faults.contains("tool[2].tool"), "{faults}");
@@ -264,7 +267,7 @@ progress_max_ms = "1h"
             let tables = connector_tables(&connect, 3, &mut trust, RouteName::of_host).unwrap();
             let route = tables.routes.lookup(&hostname(host)).unwrap();
             assert_eq!(route.upstream.connections_max, if host == "a.test" { 4 } else { 342 });
-            let mode = if host == "a.test" { DeadlineMode::Enforce } else { DeadlineMode::Off };
+            let mode = if host == "a.test" { GuardMode::Enforce } else { GuardMode::Off };
             let deadlines = DeadlineTerms { mode, floor: Duration::from_secs(2), ..DeadlineTerms::default() };
             assert_eq!(route.deadlines, deadlines);
             Arc::clone(route.upstream.tls.as_ref().unwrap())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use adit::base::{DeadlineTerms, Secret, SharedMap, Traffic};
+use adit::base::{BreakerTerms, DeadlineTerms, Secret, SharedMap, Traffic};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
 };
@@ -281,6 +281,7 @@ fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
         resend: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
+        breaker: BreakerTerms::default(),
     };
     let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };
     let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));

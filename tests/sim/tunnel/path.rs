@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::{DeadlineMode, DeadlineOverrides, Rng};
+use adit::base::{DeadlineOverrides, GuardMode, Rng};
 use adit::connector::{Connector, ConnectorCommand, ConnectorEvent, ConnectorReport};
 use adit::dial::Resolver;
 use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent};
@@ -41,7 +41,7 @@ pub(crate) struct Layout {
     /// Bytes of buffers of each core of edge and connector.
     pub(crate) buffer_memory: usize,
     /// What becomes of calls that miss their deadline. Where it is enforced, bodies are read before a call is opened.
-    pub(crate) deadlines: DeadlineMode,
+    pub(crate) deadlines: GuardMode,
 }
 
 impl Layout {
@@ -56,7 +56,7 @@ impl Layout {
             link: mux::Settings::default(),
             service: None,
             buffer_memory: 8 << 20,
-            deadlines: DeadlineMode::Observe,
+            deadlines: GuardMode::Observe,
         }
     }
 
@@ -76,7 +76,7 @@ impl Layout {
             },
             service: None,
             buffer_memory: [BUFFER_MEMORY_MIN, 8 << 20][rng.below(2) as usize],
-            deadlines: if seed.is_multiple_of(3) { DeadlineMode::Enforce } else { DeadlineMode::Observe },
+            deadlines: if seed.is_multiple_of(3) { GuardMode::Enforce } else { GuardMode::Observe },
         }
     }
 }

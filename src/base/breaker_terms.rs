@@ -1,0 +1,53 @@
+use std::time::Duration;
+
+use crate::base::GuardMode;
+
+/// When a breaker opens, for how long, and what becomes of calls meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerTerms {
+    /// What becomes of a call while it is open.
+    pub mode: GuardMode,
+    /// It opens when so many of 100 calls fail.
+    pub failed_percent: u32,
+    /// It opens when so many of 100 calls fail or miss their deadline.
+    pub slow_percent: u32,
+    /// It does not open before so many calls were seen.
+    pub calls_min: u32,
+    /// How long it is open before calls are tried, more or less a fifth.
+    pub open_for: Duration,
+}
+
+/// Terms of a route or a tool, where they differ from those above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BreakerOverrides {
+    /// In place of [`BreakerTerms::mode`].
+    pub mode: Option<GuardMode>,
+}
+
+impl BreakerTerms {
+    /// Whether calls are refused while a breaker is open.
+    #[must_use]
+    pub fn is_enforced(&self) -> bool {
+        self.mode == GuardMode::Enforce
+    }
+
+    /// The terms with these in their place.
+    #[must_use]
+    pub fn with(self, own: &BreakerOverrides) -> BreakerTerms {
+        BreakerTerms { mode: own.mode.unwrap_or(self.mode), ..self }
+    }
+}
+
+#[cfg(feature = "internals")]
+impl Default for BreakerTerms {
+    /// The defaults of the settings, for tests.
+    fn default() -> BreakerTerms {
+        BreakerTerms {
+            mode: GuardMode::Observe,
+            failed_percent: 50,
+            slow_percent: 80,
+            calls_min: 10,
+            open_for: Duration::from_secs(5),
+        }
+    }
+}

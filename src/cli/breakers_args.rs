@@ -1,0 +1,39 @@
+use clap::{Args, Subcommand};
+
+use crate::cli::tunnel_args::AdminArgs;
+
+/// The arguments of `adit breakers`.
+#[derive(Args)]
+pub struct BreakersArgs {
+    /// How to reach the admin API.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// The command to run; without one the breakers are shown.
+    #[command(subcommand)]
+    pub command: Option<BreakersCommand>,
+}
+
+/// The commands under `adit breakers`.
+#[derive(Subcommand)]
+pub enum BreakersCommand {
+    /// Make no call, until `close` or `auto`
+    Open(ForcedBreaker),
+    /// Make each call, whatever becomes of it, until `open` or `auto`
+    Close(ForcedBreaker),
+    /// Let the calls decide again
+    Auto(ForcedBreaker),
+}
+
+/// Which breaker is meant.
+#[derive(Args)]
+pub struct ForcedBreaker {
+    /// The name of the route
+    #[arg(value_name = "ROUTE")]
+    pub route: String,
+    /// The tool; without it, and without a method, the breaker is that of the upstream
+    #[arg(value_name = "TOOL")]
+    pub tool: Option<String>,
+    /// The MCP method, if it is not tools/call
+    #[arg(long, value_name = "METHOD", conflicts_with = "tool")]
+    pub method: Option<String>,
+}

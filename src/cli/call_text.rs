@@ -1,0 +1,37 @@
+//! How commands show what is known of calls.
+
+use crate::control::bodies::CallStage;
+
+/// Stands for a value that there is none of.
+pub(super) const NONE: &str = "-";
+
+/// A text as it is shown: agents choose hosts and the names of tools.
+pub(super) fn plain(text: &str) -> String {
+    text.escape_debug().to_string()
+}
+
+/// Milliseconds, with three digits that say something.
+pub(super) fn millis(ms: f64) -> String {
+    match ms {
+        ms if ms < 10.0 => format!("{ms:.2}"),
+        ms if ms < 100.0 => format!("{ms:.1}"),
+        ms => format!("{ms:.0}"),
+    }
+}
+
+/// How far a call came.
+pub(super) const fn stopped(stage: CallStage) -> &'static str {
+    match stage {
+        CallStage::Accept => "accept",
+        CallStage::Tls => "tls",
+        CallStage::Request => "request",
+        CallStage::Admission => "admission",
+        CallStage::Route => "route",
+        CallStage::Breaker => "breaker",
+        CallStage::Link => "link",
+        CallStage::Connector => "connector",
+        CallStage::Upstream => "server",
+        CallStage::Caller => "agent",
+        CallStage::Done => NONE,
+    }
+}

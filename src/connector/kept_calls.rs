@@ -1,0 +1,66 @@
+//! What is kept of the last calls of a connector.
+
+use crate::base::{CallFailure, Clock};
+use crate::connector::call::{CallContext, Caller};
+use crate::connector::connector_core::ConnectorCore;
+use crate::exchange::{Refusal, forwarded_peer, trace_of};
+use crate::latency::{CallFilter, CallLine, CallRecord, FoundCall, HostText, Outcome, OwnAnswer, Stage};
+use crate::wire::http1::RequestHead;
+
+/// How an agent's call is counted; none of `ended` says that the edge gave it up.
+pub(super) fn outcome_of(ended: Option<Result<(), CallFailure>>) -> Outcome {
+    match ended {
+        Some(Ok(())) => Outcome::Ok,
+        Some(Err(CallFailure::Cancelled)) | None => Outcome::AgentGone,
+        Some(Err(CallFailure::RequestBroken)) => Outcome::BadRequest,
+        Some(Err(failure)) => failure.outcome(),
+    }
+}
+
+impl CallContext<'_> {
+    /// What is kept of a call with this head that ends now.
+    pub(super) fn kept(&self, head: &RequestHead) -> CallRecord {
+        let text = match self.caller {
+            Caller::Edge => std::str::from_utf8(forwarded_peer(head)).unwrap_or_default(),
+            Caller::Agent(address) => address,
+        };
+        CallRecord {
+            number: self.stream.on_link().opening(|open| open.call).unwrap_or_default(),
+            trace: trace_of(head),
+            peer: text.parse().ok(),
+            host: HostText::of(head.host().unwrap_or_default()),
+            ..CallRecord::new(self.core.core.turn_time())
+        }
+    }
+
+    /// Keeps that a request is refused before it has become a call.
+    pub(super) fn keep_refused(&self, head: &RequestHead, refusal: Refusal) {
+        let (stage, outcome) = (refusal.stage(), Some(refusal.outcome()));
+        let record = CallRecord { stage, outcome, ..self.kept(head).with_own(Some(refusal.own_answer())) };
+        self.core.figures.keep(&record);
+    }
+
+    /// Keeps that a request cannot be read.
+    pub(super) fn keep_unreadable(&self, own: Option<OwnAnswer>) {
+        let peer = match self.caller {
+            Caller::Edge => None,
+            Caller::Agent(address) => address.parse().ok(),
+        };
+        let number = self.stream.on_link().opening(|open| open.call).unwrap_or_default();
+        let record = CallRecord { number, peer, stage: Stage::Request, ..CallRecord::new(self.core.core.turn_time()) };
+        self.core.figures.keep(&record.with_own(own));
+    }
+}
+
+impl ConnectorCore {
+    /// The last calls that are asked for.
+    pub(super) fn find_calls(&self, filter: &CallFilter) -> Vec<CallLine> {
+        let (calls, recorder) = (self.figures.calls.borrow(), self.figures.recorder.borrow());
+        let line = |FoundCall { record, age, label }: FoundCall<'_>| {
+            let host = record.host.as_str().parse().ok();
+            let route = host.and_then(|host| self.upstreams.route_of(&host, |route| route.name.to_string()));
+            CallLine { record: *record, age, label: label.cloned(), route, tunnel: None }
+        };
+        calls.find(filter, &recorder, self.core.now()).into_iter().map(line).collect()
+    }
+}

@@ -1,0 +1,54 @@
+//! `/v1/breakers`: what an operator decides about breakers.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::Api;
+use super::body::JsonObject;
+use super::error::ApiError;
+use crate::base::GuardMode;
+use crate::control::bodies::{BreakerInfo, ErrorBody, ForceBreaker, ForcedStateName};
+use crate::control::report::breaker_info;
+use crate::latency::{ForcedState, Label};
+
+/// The method by which tools are called.
+const TOOLS_CALL: &str = "tools/call";
+
+/// Opens or closes a breaker of the edge whatever becomes of calls, or leaves it to the calls again. It lasts until the edge ends.
+/// There is a breaker as soon as there was a call.
+#[utoipa::path(
+    post, path = "/v1/breakers", tag = "breakers", operation_id = "force_breaker", request_body = ForceBreaker,
+    responses((status = 200, body = BreakerInfo), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn force(
+    State(api): State<Api>,
+    JsonObject(wanted): JsonObject<ForceBreaker>,
+) -> Result<Json<BreakerInfo>, ApiError> {
+    // Only an edge has a token that opens this.
+    api.tunnels()?;
+    let ForceBreaker { route, method, tool, state } = wanted;
+    let method = method.or_else(|| tool.as_ref().map(|_| TOOLS_CALL.to_owned())).unwrap_or_default();
+    let label = Label {
+        route: route.into_boxed_str(),
+        method: method.into_boxed_str(),
+        tool: tool.unwrap_or_default().into_boxed_str(),
+    };
+    let forced = match state {
+        ForcedStateName::Open => Some(ForcedState::Open),
+        ForcedStateName::Closed => Some(ForcedState::Closed),
+        ForcedStateName::Auto => None,
+    };
+    let reading = api.state.breaker(&label).ok_or_else(|| {
+        let message = "there was no call of this route, method and tool yet: see `breakers` in /v1/status";
+        ApiError::new(StatusCode::NOT_FOUND, "breaker_not_found", message)
+    })?;
+    if forced == Some(ForcedState::Open) && reading.mode != GuardMode::Enforce {
+        let message = "the breaker is not enforced, so that it would hold nothing back: set breaker = \"enforce\" for the host first";
+        return Err(ApiError::new(StatusCode::CONFLICT, "breaker_not_enforced", message));
+    }
+    let reading = api.state.force_breaker(&label, forced).unwrap_or(reading);
+    let (route, method, tool) = (&*label.route, &*label.method, &*label.tool);
+    tracing::warn!(route, method, tool, state = ?state, "breaker forced by an operator");
+    Ok(Json(breaker_info(&reading)))
+}

@@ -1,0 +1,218 @@
+//! The last calls of the cores of a role, and how they are told: `GET /v1/calls`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::control::bodies::{AnsweredInfo, CallDecision, CallInfo, CallStage, DecisionKind};
+use crate::control::reading::{RoleKind, connector_name};
+use crate::control::report::{micros, millis, seconds};
+use crate::control::wall_time::WallTime;
+use crate::engine::{MailSender, mailbox};
+use crate::exchange::CallFailure;
+use crate::latency::{CallFilter, CallLimit, CallLine, DeadlineReason, Label, OTHER, OwnAnswer, Phase, Stage};
+
+/// Asks so many cores for their last calls by `ask`, for at most `wait`. What a late core would have told is left out.
+pub(super) async fn read(wait: Duration, cores: usize, ask: impl Fn(&MailSender<Vec<CallLine>>)) -> Vec<CallLine> {
+    let (reply, mut answers) = mailbox(cores);
+    ask(&reply);
+    drop(reply);
+    let mut lines = Vec::new();
+    let gathered = timeout(wait, async {
+        while let Some(of_core) = answers.recv().await {
+            lines.extend(of_core);
+        }
+    });
+    // Late or not: what has come is told.
+    let _ = gathered.await;
+    lines
+}
+
+/// The calls of all roles, the last ones first, as many as were asked for.
+pub(super) fn newest(filter: &Arc<CallFilter>, read: Vec<(RoleKind, Vec<CallLine>)>) -> Vec<CallInfo> {
+    let mut lines: Vec<(RoleKind, CallLine)> =
+        read.into_iter().flat_map(|(role, lines)| lines.into_iter().map(move |line| (role, line))).collect();
+    lines.sort_by_key(|(_, line)| line.age);
+    lines.truncate(filter.limit);
+    let now = WallTime::now();
+    lines.iter().map(|(role, line)| CallInfo::of(*role, line, now)).collect()
+}
+
+impl CallInfo {
+    fn of(role: RoleKind, line: &CallLine, now: WallTime) -> CallInfo {
+        let CallLine { record, age, label, route, tunnel } = line;
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty() && *text != OTHER);
+        let of_label = |part: fn(&Label) -> &str| label.as_ref().and_then(|label| some(part(label)));
+        let phases =
+            Phase::ALL.iter().filter_map(|phase| Some((phase.name().to_owned(), micros(record.time(*phase)?))));
+        CallInfo {
+            id: (record.number > 0).then(|| format!("{:x}", record.number)),
+            trace_id: record.trace.map(|trace| trace.to_string()),
+            role,
+            ended_at: now.before(*age).to_string(),
+            age_s: seconds(*age),
+            from: record.peer.map(|peer| peer.to_string()),
+            host: some(record.host.as_str()),
+            route: of_label(|label| &label.route).or_else(|| route.clone()),
+            tunnel: tunnel.clone(),
+            connector: record.connector.map(connector_name),
+            method: of_label(|label| &label.method),
+            tool: of_label(|label| &label.tool),
+            status: Some(record.status).filter(|status| *status > 0),
+            outcome: record.outcome.map(|outcome| outcome.name().to_owned()),
+            stopped_at: record.stage.into(),
+            answered: record.own.map(|own| AnsweredInfo {
+                code: own.code.to_owned(),
+                rpc_code: Some(own.rpc_code).filter(|code| *code != 0),
+                message: own.message.to_owned(),
+            }),
+            phases: phases.collect(),
+            decisions: decisions(line),
+        }
+    }
+}
+
+/// What was decided about a call, in the order in which it was.
+fn decisions(line: &CallLine) -> Vec<CallDecision> {
+    let CallLine { record, route, tunnel, .. } = line;
+    let mut found = Vec::new();
+    let mut add = |what, rule: String| found.push(CallDecision { what, rule });
+    if let Some(route) = route {
+        let to = tunnel.as_ref().map(|tunnel| format!(" of tunnel {tunnel}")).unwrap_or_default();
+        add(DecisionKind::Route, format!("the host has the route {route}{to}"));
+    }
+    if !record.waited().is_zero() {
+        add(DecisionKind::Wait, format!("it waited {} for a connector", text(record.waited())));
+    }
+    if let Some((failure, connector)) = record.moved {
+        add(DecisionKind::Move, moved(failure, &connector_name(connector)));
+    }
+    if let Some(limit) = &record.deadline {
+        add(DecisionKind::Deadline, of_limit(limit, record.missed));
+    }
+    if record.slow {
+        add(DecisionKind::Slow, "it took longer than slow_call_ms, and than calls of its tool usually do".to_owned());
+    }
+    if let Some(OwnAnswer { code, message, .. }) = record.own {
+        add(DecisionKind::Refuse, format!("{code}: {message}"));
+    }
+    found
+}
+
+fn moved(failure: CallFailure, connector: &str) -> String {
+    let code = failure.own_answer(None).code;
+    format!("connector {connector} did not pass it on ({code}): another connector was tried")
+}
+
+fn of_limit(limit: &CallLimit, missed: bool) -> String {
+    let length = limit.limit().map_or_else(|| "no limit".to_owned(), text);
+    let why = match (limit.reason, limit.p95()) {
+        (DeadlineReason::Learned, Some(p95)) => format!("1.5 times the {} that 95 % of the last calls took", text(p95)),
+        (DeadlineReason::Floor, Some(p95)) => format!("deadline_floor_ms; 95 % of the last calls took {}", text(p95)),
+        (DeadlineReason::Ceiling, Some(p95)) => {
+            format!("first_byte_timeout_ms; 95 % of the last calls took {}", text(p95))
+        }
+        _ => "first_byte_timeout_ms, as too few calls were seen".to_owned(),
+    };
+    let then = match (limit.is_enforced, missed) {
+        (true, true) => "enforced: it was cut",
+        (true, false) => "enforced",
+        (false, true) => "observed: it would have been cut",
+        (false, false) => "observed",
+    };
+    format!("{length} ({why}), {then}")
+}
+
+/// A duration as people read it.
+fn text(time: Duration) -> String {
+    match time {
+        time if time < Duration::from_secs(1) => format!("{} ms", millis(time)),
+        time => format!("{} s", seconds(time)),
+    }
+}
+
+impl From<Stage> for CallStage {
+    fn from(stage: Stage) -> CallStage {
+        match stage {
+            Stage::Accept => CallStage::Accept,
+            Stage::Tls => CallStage::Tls,
+            Stage::Request => CallStage::Request,
+            Stage::Admission => CallStage::Admission,
+            Stage::Route => CallStage::Route,
+            Stage::Breaker => CallStage::Breaker,
+            Stage::Link => CallStage::Link,
+            Stage::Connector => CallStage::Connector,
+            Stage::Upstream => CallStage::Upstream,
+            Stage::Caller => CallStage::Caller,
+            Stage::Done => CallStage::Done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::control::sample;
+
+    #[test]
+    fn the_story_of_a_call_is_told_with_its_rules() {
+        let filter = Arc::new(CallFilter { limit: 10, ..CallFilter::default() });
+        let calls = newest(&filter, vec![(RoleKind::Edge, sample::calls())]);
+        let sent = serde_json::to_value(&calls[0]).unwrap();
+        assert_eq!(serde_json::from_value::<CallInfo>(sent.clone()).unwrap(), calls[0]);
+        let mut story = sent.as_object().unwrap().clone();
+        assert!(story.remove("ended_at").is_some_and(|at| at.as_str().unwrap().ends_with('Z')));
+        let expected = json!({
+            "id": "1f3", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "role": "edge", "age_s": 2.0, "from": "192.0.2.7",
+            "host": "demo.test", "route": "demo", "tunnel": "tnl_demo", "connector": "000000000000002a",
+            "method": "tools/call", "tool": "search", "status": 504, "outcome": "timed_out", "stopped_at": "upstream",
+            "answered": {
+                "code": "timed_out", "rpc_code": -31018,
+                "message": CallFailure::Deadline.own_answer(None).message,
+            },
+            "phases": { "edge": 20.0, "total": 3_000_000.0, "tunnel": 2_999_980.0 },
+            "decisions": [
+                { "what": "route", "rule": "the host has the route demo of tunnel tnl_demo" },
+                { "what": "wait", "rule": "it waited 40 ms for a connector" },
+                {
+                    "what": "move",
+                    "rule": "connector 000000000000002b did not pass it on (upstream_refused): another connector was tried",
+                },
+                {
+                    "what": "deadline",
+                    "rule": "3 s (1.5 times the 2 s that 95 % of the last calls took), enforced: it was cut",
+                },
+                {
+                    "what": "slow",
+                    "rule": "it took longer than slow_call_ms, and than calls of its tool usually do",
+                },
+                {
+                    "what": "refuse",
+                    "rule": format!("timed_out: {}", CallFailure::Deadline.own_answer(None).message),
+                },
+            ],
+        });
+        assert_eq!(serde_json::Value::Object(story), expected);
+    }
+
+    #[test]
+    fn a_connection_that_was_turned_away_says_why() {
+        let filter = Arc::new(CallFilter { limit: 10, ..CallFilter::default() });
+        let calls = newest(&filter, vec![(RoleKind::Edge, sample::calls())]);
+        let turned_away = &calls[1];
+        assert_eq!((turned_away.stopped_at, &turned_away.id, &turned_away.outcome), (CallStage::Tls, &None, &None));
+        assert_eq!(turned_away.answered.as_ref().map(|answered| &*answered.code), Some("tls_failed"));
+        assert_eq!(turned_away.decisions.len(), 1);
+    }
+
+    #[test]
+    fn of_all_roles_the_last_calls_come_first() {
+        let filter = Arc::new(CallFilter { limit: 3, ..CallFilter::default() });
+        let calls = newest(&filter, vec![(RoleKind::Edge, sample::calls()), (RoleKind::Connector, sample::calls())]);
+        let seen: Vec<_> = calls.iter().map(|call| (call.role, call.age_s)).collect();
+        assert_eq!(seen, [(RoleKind::Edge, 2.0), (RoleKind::Connector, 2.0), (RoleKind::Edge, 5.0)]);
+    }
+}

@@ -1,0 +1,58 @@
+//! What is noted of a call while it is under way, for the list of the last calls.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::base::{CallFailure, Time};
+use crate::edge::task_calls::AnswerSize;
+use crate::exchange::trace_of;
+use crate::latency::{CallRecord, HostText};
+use crate::wire::http1::RequestHead;
+
+/// What is noted of a call while it is under way.
+#[derive(Default)]
+pub(super) struct CallNotes {
+    /// Its number, which its connector is told.
+    pub(super) number: u64,
+    /// The address of its agent.
+    peer: Option<IpAddr>,
+    /// When it began to look for a connector.
+    opens_at: Time,
+    /// How long it waited for one.
+    waited: Duration,
+    /// The first connector, which did not pass it on, and why.
+    moved: Option<(CallFailure, u64)>,
+    /// The status of the MCP server's answer; 0 if it has not answered.
+    pub(super) status: u16,
+    pub(super) answer: AnswerSize,
+}
+
+impl CallNotes {
+    /// A call that begins.
+    pub(super) fn begin(number: u64, peer: Option<IpAddr>) -> CallNotes {
+        CallNotes { number, peer, ..CallNotes::default() }
+    }
+
+    /// It looks for a connector.
+    pub(super) fn opens(&mut self, now: Time) {
+        self.opens_at = now;
+    }
+
+    /// It has found one, or does not wait any longer.
+    pub(super) fn on_opened(&mut self, now: Time) {
+        self.waited += now - self.opens_at;
+    }
+
+    /// The connector with this number did not pass it on, and another may.
+    pub(super) fn on_not_passed_on(&mut self, failure: CallFailure, connector: u64) {
+        self.moved.get_or_insert((failure, connector));
+    }
+
+    /// What is kept of a call with this head that has ended `now`.
+    pub(super) fn record(&self, head: &RequestHead, now: Time) -> CallRecord {
+        let CallNotes { number, peer, waited, moved, status, .. } = *self;
+        let host = HostText::of(head.host().unwrap_or_default());
+        let trace = trace_of(head);
+        CallRecord { number, trace, peer, host, moved, status, ..CallRecord::new(now) }.with_wait(waited)
+    }
+}

@@ -1,0 +1,78 @@
+//! The answers of a role itself, as the list of calls has them.
+
+use crate::exchange::call_report::CallReport;
+use crate::exchange::refusal::Refusal;
+use crate::exchange::{CallFailure, HeadReadError};
+use crate::latency::{OwnAnswer, Stage};
+use crate::wire::http1::{BodyError, HeadError};
+
+/// What is said of a head or body in the list of calls. The answer itself says what exactly is wrong with it.
+const BAD_HEAD: &str = "the head of the request is malformed: the answer to it says how";
+const BAD_BODY: &str = "the body of the request is malformed: the answer to it says how";
+/// What is said there of a deadline. The answer itself has the times.
+const LATE: &str =
+    "the server took longer than the deadline, which follows from the last calls: it may have acted on the request";
+
+impl CallFailure {
+    /// The answer to an agent whose call failed so, of which `report` tells more.
+    #[must_use]
+    pub fn own_answer(self, report: Option<&CallReport>) -> OwnAnswer {
+        let answer = self.answer(None);
+        let own =
+            OwnAnswer { status: answer.status, rpc_code: answer.rpc_code, code: answer.code, message: answer.message };
+        match report.and_then(CallReport::code) {
+            Some((rpc_code, code)) => OwnAnswer { rpc_code, code, message: LATE, ..own },
+            None => own,
+        }
+    }
+}
+
+impl Refusal {
+    /// The answer to the request.
+    #[must_use]
+    pub fn own_answer(self) -> OwnAnswer {
+        let answer = self.answer();
+        OwnAnswer { status: answer.status, rpc_code: 0, code: answer.code, message: answer.message }
+    }
+
+    /// How far a request came that is refused so.
+    #[must_use]
+    pub fn stage(self) -> Stage {
+        match self {
+            Refusal::BadHost | Refusal::UnknownHost | Refusal::Passthrough | Refusal::OtherHost => Stage::Route,
+            Refusal::Network
+            | Refusal::Origin
+            | Refusal::TooManyCalls
+            | Refusal::PlainHttp
+            | Refusal::CrowdedBodies => Stage::Admission,
+            Refusal::Upgrade | Refusal::LateBody | Refusal::LongBody => Stage::Request,
+        }
+    }
+}
+
+impl HeadReadError {
+    /// The answer to the request; none if its caller has left.
+    #[must_use]
+    pub fn own_answer(&self) -> Option<OwnAnswer> {
+        match self {
+            HeadReadError::Head(error) => Some(answer_to_head(error)),
+            HeadReadError::Timeout => {
+                let answer = HeadReadError::TIMEOUT_ANSWER;
+                Some(OwnAnswer { status: answer.status, rpc_code: 0, code: answer.code, message: answer.message })
+            }
+            HeadReadError::Stream(_) => None,
+        }
+    }
+}
+
+/// The answer to a request with this head.
+#[must_use]
+pub fn answer_to_head(error: &HeadError) -> OwnAnswer {
+    OwnAnswer { status: error.status(), rpc_code: 0, code: HeadError::CODE, message: BAD_HEAD }
+}
+
+/// The answer to a request with this body.
+#[must_use]
+pub fn answer_to_body(error: BodyError) -> OwnAnswer {
+    OwnAnswer { status: error.status(), rpc_code: 0, code: BodyError::CODE, message: BAD_BODY }
+}

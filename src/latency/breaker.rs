@@ -1,0 +1,366 @@
+//! A circuit breaker: whether calls of one kind may go on, given how the last ones ended.
+
+use std::time::Duration;
+
+use crate::base::{BreakerTerms, Rng, Time};
+
+/// How many parts the window has. One of them is being filled; the oldest is dropped when the next begins.
+const PARTS: usize = 10;
+/// How long a part is filled, if enough calls come meanwhile. All parts together are 10 s.
+const PART_TIME: Duration = Duration::from_secs(1);
+/// For how long a part counts after it began.
+const PART_AGE_MAX: Duration = Duration::from_secs(300);
+/// How many calls are let through to find out whether calls succeed again. All of them have to.
+const PROBES: u32 = 3;
+/// By how much the time for which a breaker is open varies, so that many do not try at the same moment.
+const JITTER_PERCENT: u64 = 20;
+/// After how long without a result another call is let through: those before may wait for a server that was gone when they began.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// How many calls are let through without results until none of them is waited for any more.
+const PROBES_MAX: u32 = u64::BITS;
+/// How long a caller should wait while others find out whether calls succeed again.
+const PROBING: Duration = Duration::from_secs(1);
+
+/// How a call ended, as far as it says whether others should be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallVerdict {
+    /// It was answered.
+    Good,
+    /// It was answered behind its deadline.
+    Slow,
+    /// It failed.
+    Failed,
+}
+
+/// What an operator has decided, whatever becomes of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ForcedState {
+    /// No call is made.
+    Open,
+    /// Each call is made.
+    Closed,
+}
+
+/// Leave for one call, to be given back when the call has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leave {
+    /// The state that gave it: what ends later says nothing of another.
+    epoch: u64,
+    /// The number of the probe.
+    probe: u32,
+    /// How often calls were tried in vain since the breaker opened, including this time.
+    pub(super) tries: u32,
+}
+
+impl Leave {
+    /// That of a closed breaker.
+    pub(super) const fn of_closed(epoch: u64) -> Leave {
+        Leave { epoch, probe: 0, tries: 0 }
+    }
+}
+
+/// Why no call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// After how long one may be made; none if an operator decides that.
+    pub retry_after: Option<Duration>,
+}
+
+/// The calls that a breaker judges by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallCounts {
+    /// How many ended.
+    pub calls: u32,
+    /// How many of them failed.
+    pub failed: u32,
+    /// How many of them were answered behind their deadline.
+    pub slow: u32,
+}
+
+/// What a breaker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Calls are made.
+    Closed,
+    /// No call is made, for so long from now on.
+    Open {
+        /// How long it will stay so; zero if the next call is a probe.
+        remaining: Duration,
+    },
+    /// A few calls are made to find out whether others succeed.
+    HalfOpen,
+    /// What an operator has decided.
+    Forced(ForcedState),
+}
+
+/// A breaker has changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerChange {
+    /// The state that it has now.
+    pub to: BreakerState,
+    /// The calls that it judged by.
+    pub counts: CallCounts,
+}
+
+/// The state of one breaker. It takes 336 bytes.
+pub(super) struct Breaker {
+    state: State,
+    /// Counts states, so that calls of an earlier one do not count.
+    epoch: u64,
+    /// How often calls were tried in vain since it opened.
+    tries: u32,
+    window: Window,
+    /// What it opened for.
+    opened_by: CallCounts,
+    rng: Rng,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed,
+    Open { until: Time },
+    HalfOpen(Probes),
+    Forced(ForcedState),
+}
+
+/// The calls that find out whether others succeed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Probes {
+    /// One bit for each whose result is waited for.
+    awaited: u64,
+    /// How many were made.
+    made: u32,
+    /// How many were good.
+    passed: u32,
+    /// When the last was made.
+    last: Time,
+}
+
+impl Probes {
+    const fn new(now: Time) -> Probes {
+        Probes { awaited: 0, made: 0, passed: 0, last: now }
+    }
+
+    fn has_room(&self, now: Time) -> bool {
+        self.awaited.count_ones() + self.passed < PROBES || now - self.last >= PROBE_EVERY
+    }
+
+    /// Makes another, and returns its number.
+    fn add(&mut self, now: Time) -> u32 {
+        if self.made == PROBES_MAX {
+            (self.awaited, self.made) = (0, 0);
+        }
+        let number = self.made;
+        self.awaited |= 1 << number;
+        (self.made, self.last) = (number + 1, now);
+        number
+    }
+
+    fn is_awaited(&self, number: u32) -> bool {
+        self.awaited >> number & 1 == 1
+    }
+
+    /// One was good. Those that began before it say nothing any more: the server may have been gone by then.
+    fn pass(&mut self, number: u32) {
+        self.passed += 1;
+        self.awaited &= (!1_u64).checked_shl(number).unwrap_or(0);
+    }
+
+    /// One says nothing.
+    fn release(&mut self, number: u32) {
+        self.awaited &= !(1 << number);
+    }
+}
+
+impl Breaker {
+    /// A closed breaker, whose times vary by this seed.
+    pub(super) fn new(seed: u64) -> Breaker {
+        Breaker {
+            state: State::Closed,
+            epoch: 0,
+            tries: 0,
+            window: Window::default(),
+            opened_by: CallCounts::default(),
+            rng: Rng::new(seed),
+        }
+    }
+
+    /// Asks to make a call `now`. The change is the beginning of probes, if it is one.
+    pub(super) fn admit(&mut self, now: Time) -> (Result<Leave, Refused>, Option<BreakerChange>) {
+        let mut change = None;
+        if let State::Open { until } = self.state
+            && now >= until
+        {
+            change = Some(self.enter(State::HalfOpen(Probes::new(now)), now));
+        }
+        let leave = Leave { epoch: self.epoch, probe: 0, tries: self.tries };
+        let admitted = match &mut self.state {
+            State::Closed | State::Forced(ForcedState::Closed) => Ok(leave),
+            State::HalfOpen(probes) if probes.has_room(now) => Ok(Leave { probe: probes.add(now), ..leave }),
+            State::HalfOpen(_) => Err(Refused { retry_after: Some(PROBING) }),
+            State::Open { until } => Err(Refused { retry_after: Some(*until - now) }),
+            State::Forced(ForcedState::Open) => Err(Refused { retry_after: None }),
+        };
+        (admitted, change)
+    }
+
+    /// A call that had leave has ended `now`, so; with none it says nothing.
+    pub(super) fn end(
+        &mut self,
+        leave: Leave,
+        verdict: Option<CallVerdict>,
+        terms: &BreakerTerms,
+        now: Time,
+    ) -> Option<BreakerChange> {
+        if leave.epoch != self.epoch {
+            return None;
+        }
+        match (&mut self.state, verdict) {
+            (State::Closed, Some(verdict)) => {
+                self.window.record(verdict, terms, now);
+                let counts = self.window.counts(now);
+                is_too_many(counts, terms).then(|| self.open(counts, terms, now))
+            }
+            (State::HalfOpen(probes), Some(CallVerdict::Good)) => {
+                probes.pass(leave.probe);
+                (probes.passed == PROBES).then(|| self.enter(State::Closed, now))
+            }
+            (State::HalfOpen(probes), Some(CallVerdict::Slow | CallVerdict::Failed)) => {
+                probes.is_awaited(leave.probe).then(|| self.open(self.opened_by, terms, now))
+            }
+            (_, None) => {
+                self.release(leave);
+                None
+            }
+            (State::Open { .. } | State::Forced(_), _) => None,
+        }
+    }
+
+    /// A call that had leave says nothing.
+    pub(super) fn release(&mut self, leave: Leave) {
+        if let State::HalfOpen(probes) = &mut self.state
+            && leave.epoch == self.epoch
+        {
+            probes.release(leave.probe);
+        }
+    }
+
+    /// An operator decides, or leaves it to the calls again.
+    pub(super) fn force(&mut self, forced: Option<ForcedState>, now: Time) -> Option<BreakerChange> {
+        let state = match (forced, self.state) {
+            (None, State::Forced(_)) => State::Closed,
+            (None, _) => return None,
+            (Some(forced), state) if state == State::Forced(forced) => return None,
+            (Some(forced), _) => State::Forced(forced),
+        };
+        self.tries = 0;
+        Some(self.enter(state, now))
+    }
+
+    /// Counts states.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether each call is made, so that nobody needs to ask.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// What it does `now`, and the calls that it judges by, or has opened for.
+    pub(super) fn reading(&self, now: Time) -> (BreakerState, CallCounts) {
+        let counts = match self.state {
+            State::Open { .. } | State::HalfOpen(_) => self.opened_by,
+            State::Closed | State::Forced(_) => self.window.counts(now),
+        };
+        (self.state.at(now), counts)
+    }
+
+    fn open(&mut self, counts: CallCounts, terms: &BreakerTerms, now: Time) -> BreakerChange {
+        let permille = self.rng.between(1_000 - 10 * JITTER_PERCENT, 1_000 + 10 * JITTER_PERCENT);
+        let until = now + terms.open_for.mul_f64(permille as f64 / 1e3);
+        self.tries = self.tries.saturating_add(1);
+        self.opened_by = counts;
+        self.enter(State::Open { until }, now)
+    }
+
+    /// Takes another state, of which nothing is known yet.
+    fn enter(&mut self, state: State, now: Time) -> BreakerChange {
+        self.state = state;
+        self.epoch += 1;
+        self.window = Window::default();
+        let counts = self.opened_by;
+        if state == State::Closed {
+            (self.tries, self.opened_by) = (0, CallCounts::default());
+        }
+        BreakerChange { to: state.at(now), counts }
+    }
+}
+
+impl State {
+    fn at(self, now: Time) -> BreakerState {
+        match self {
+            State::Closed => BreakerState::Closed,
+            State::Open { until } => BreakerState::Open { remaining: until - now },
+            State::HalfOpen(_) => BreakerState::HalfOpen,
+            State::Forced(forced) => BreakerState::Forced(forced),
+        }
+    }
+}
+
+/// Whether so many calls have failed, or were slow, that no more are made.
+fn is_too_many(counts: CallCounts, terms: &BreakerTerms) -> bool {
+    let CallCounts { calls, failed, slow } = counts;
+    let reaches = |part: u32, percent: u32| part > 0 && u64::from(part) * 100 >= u64::from(percent) * u64::from(calls);
+    let is_known = calls >= terms.calls_min;
+    is_known && (reaches(failed, terms.failed_percent) || reaches(failed.saturating_add(slow), terms.slow_percent))
+}
+
+/// How the calls of the last 10 s ended, or the last so many calls as a breaker needs at least, if those took longer. None is
+/// older than 5 minutes by much.
+#[derive(Clone, Copy, Default)]
+struct Window {
+    parts: [Part; PARTS],
+    /// The part that is being filled.
+    at: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Part {
+    began: Time,
+    counts: CallCounts,
+}
+
+impl Window {
+    fn record(&mut self, verdict: CallVerdict, terms: &BreakerTerms, now: Time) {
+        let calls_min = terms.calls_min.div_ceil(PARTS as u32);
+        let part = &self.parts[self.at];
+        let is_over = part.counts.calls >= calls_min && now - part.began >= PART_TIME;
+        if part.counts.calls == 0 || is_over || part.counts.calls == u32::MAX || part.is_old(now) {
+            self.at = (self.at + usize::from(part.counts.calls > 0)) % PARTS;
+            self.parts[self.at] = Part { began: now, counts: CallCounts::default() };
+        }
+        let counts = &mut self.parts[self.at].counts;
+        counts.calls += 1;
+        counts.failed += u32::from(verdict == CallVerdict::Failed);
+        counts.slow += u32::from(verdict == CallVerdict::Slow);
+    }
+
+    fn counts(&self, now: Time) -> CallCounts {
+        let young = self.parts.iter().filter(|part| !part.is_old(now));
+        young.fold(CallCounts::default(), |sum, Part { counts, .. }| CallCounts {
+            calls: sum.calls.saturating_add(counts.calls),
+            failed: sum.failed.saturating_add(counts.failed),
+            slow: sum.slow.saturating_add(counts.slow),
+        })
+    }
+}
+
+impl Part {
+    fn is_old(&self, now: Time) -> bool {
+        now - self.began >= PART_AGE_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests;

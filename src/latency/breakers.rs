@@ -1,0 +1,614 @@
+//! The breakers of an edge or a connector, shared by all its cores.
+//!
+//! They are shared, and not of each core, so that agents get the same answer on whichever core they are, from the moment on when a
+//! breaker opens; and so that as few calls as possible are needed to find out. While a breaker is closed, asking it reads an atomic;
+//! its lock is held for some tens of nanoseconds when a call ends.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::base::{BreakerTerms, GuardMode, Time};
+use crate::latency::breaker::{
+    Breaker, BreakerChange, BreakerState, CallCounts, CallVerdict, ForcedState, Leave, Refused,
+};
+use crate::latency::label::Label;
+
+/// The most probes in vain for which the next one is given more time: each triples it.
+const PATIENCE_TRIES_MAX: u32 = 8;
+
+/// How a call ended, as far as it says whether others should be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallResult {
+    /// The upstream answered in time.
+    Answered,
+    /// The upstream answered behind the call's deadline.
+    Late,
+    /// The upstream broke the call off, answered as a gateway does for a server that it does not reach (502, 503, 504), or did not
+    /// answer before the deadline. Only calls of other tools can tell whether the fault is the tool's.
+    Failed,
+    /// There was no connection to the upstream. That is no fault of the tool.
+    Unreached,
+}
+
+/// Which calls a breaker holds back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BreakerScope {
+    /// All calls of a route.
+    Upstream,
+    /// Those of one label.
+    Tool,
+}
+
+/// How one breaker is.
+#[derive(Clone, Debug)]
+pub struct BreakerReading {
+    /// Which calls it holds back. For an upstream, the label has a route alone.
+    pub scope: BreakerScope,
+    /// The label of the calls.
+    pub label: Label,
+    /// What becomes of calls while it is open, as of the last call.
+    pub mode: GuardMode,
+    /// What it does.
+    pub state: BreakerState,
+    /// The calls that it judges by, or has opened for.
+    pub counts: CallCounts,
+    /// How often it has opened.
+    pub opened: u64,
+    /// How many calls it has refused.
+    pub refused: u64,
+    /// How many calls it would have refused if it were enforced.
+    pub would_refuse: u64,
+}
+
+impl BreakerReading {
+    /// Whether it has ever opened, or an operator has decided.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.opened > 0 || matches!(self.state, BreakerState::Forced(_))
+    }
+
+    /// Whether each call is made.
+    #[must_use]
+    pub fn lets_through(&self) -> bool {
+        matches!(self.state, BreakerState::Closed | BreakerState::Forced(ForcedState::Closed))
+    }
+}
+
+/// The changes of the breakers that one call has to do with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BreakerChanges {
+    /// That of its route.
+    pub upstream: Option<BreakerChange>,
+    /// That of its label.
+    pub tool: Option<BreakerChange>,
+}
+
+/// A breaker that all cores share.
+struct SharedBreaker {
+    /// Whether it is closed, and the epoch.
+    gate: AtomicU64,
+    /// The mode of the last call that was judged, or another number before the first.
+    mode: AtomicU8,
+    opened: AtomicU64,
+    refused: AtomicU64,
+    would_refuse: AtomicU64,
+    breaker: Mutex<Breaker>,
+}
+
+/// The breaker of a route, and what tells the fault of a tool from one of the upstream.
+struct UpstreamBreaker {
+    shared: SharedBreaker,
+    suspicion: Mutex<Suspicion>,
+}
+
+/// The calls that failed since the upstream last answered one.
+#[derive(Default)]
+struct Suspicion {
+    /// When the upstream last answered.
+    answered: Time,
+    /// The number of the label whose call failed first since then.
+    first: Option<u32>,
+    /// Whether calls of other labels failed as well.
+    is_of_several: bool,
+}
+
+/// The breakers that a call of one label has to do with.
+pub struct LabelBreakers {
+    label: Label,
+    /// A number of the label.
+    number: u32,
+    upstream: Arc<UpstreamBreaker>,
+    tool: SharedBreaker,
+}
+
+/// Leave for one call. If it is dropped before the call's result is told, the call says nothing.
+pub struct Permit {
+    breakers: Arc<LabelBreakers>,
+    upstream: Option<Leave>,
+    tool: Option<Leave>,
+}
+
+/// The breakers of all labels. There are as many as the recorders of all cores have labels, and one for each route of those. Each
+/// takes 0.5 KiB.
+#[derive(Default)]
+pub struct BreakerTable(Mutex<TableEntries>);
+
+#[derive(Default)]
+struct TableEntries {
+    seed: u64,
+    labels: BTreeMap<Label, Arc<LabelBreakers>>,
+    upstreams: BTreeMap<Box<str>, Arc<UpstreamBreaker>>,
+}
+
+impl SharedBreaker {
+    fn new(seed: u64) -> SharedBreaker {
+        let breaker = Breaker::new(seed);
+        SharedBreaker {
+            gate: AtomicU64::new(gate_of(&breaker)),
+            mode: AtomicU8::new(u8::MAX),
+            opened: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            would_refuse: AtomicU64::new(0),
+            breaker: Mutex::new(breaker),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs what may change the state, and publishes that.
+    fn change<T>(&self, run: impl FnOnce(&mut Breaker) -> (T, Option<BreakerChange>)) -> (T, Option<BreakerChange>) {
+        let mut breaker = self.lock();
+        let (result, change) = run(&mut breaker);
+        if let Some(change) = &change {
+            self.gate.store(gate_of(&breaker), Ordering::Release);
+            let has_opened = matches!(change.to, BreakerState::Open { .. });
+            self.opened.fetch_add(u64::from(has_opened), Ordering::Relaxed);
+        }
+        (result, change)
+    }
+
+    fn admit(&self, now: Time) -> (Result<Leave, Refused>, Option<BreakerChange>) {
+        let gate = self.gate.load(Ordering::Acquire);
+        if gate & 1 == 1 {
+            return (Ok(Leave::of_closed(gate >> 1)), None);
+        }
+        self.change(|breaker| breaker.admit(now))
+    }
+
+    fn end(
+        &self,
+        leave: Leave,
+        verdict: Option<CallVerdict>,
+        terms: &BreakerTerms,
+        now: Time,
+    ) -> Option<BreakerChange> {
+        self.mode.store(terms.mode as u8, Ordering::Relaxed);
+        self.change(|breaker| ((), breaker.end(leave, verdict, terms, now))).1
+    }
+
+    /// Gives leave back for a call that says nothing.
+    fn release(&self, leave: Leave) {
+        self.lock().release(leave);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.gate.load(Ordering::Acquire) & 1 == 1
+    }
+
+    /// None before the first call.
+    fn reading(&self, scope: BreakerScope, label: Label, now: Time) -> Option<BreakerReading> {
+        let (state, counts) = self.lock().reading(now);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mode = self.mode.load(Ordering::Relaxed);
+        Some(BreakerReading {
+            scope,
+            label,
+            mode: GuardMode::ALL.into_iter().find(|known| *known as u8 == mode)?,
+            state,
+            counts,
+            opened: count(&self.opened),
+            refused: count(&self.refused),
+            would_refuse: count(&self.would_refuse),
+        })
+    }
+}
+
+fn gate_of(breaker: &Breaker) -> u64 {
+    breaker.epoch() << 1 | u64::from(breaker.is_closed())
+}
+
+impl Suspicion {
+    /// What a result of a call of this label, which began then, says of the upstream.
+    fn judge(&mut self, result: CallResult, label: u32, began: Time, now: Time) -> Option<CallVerdict> {
+        match result {
+            CallResult::Answered | CallResult::Late => {
+                *self = Suspicion { answered: now, first: None, is_of_several: false };
+                Some(CallVerdict::Good)
+            }
+            CallResult::Unreached => Some(CallVerdict::Failed),
+            // The upstream has answered others meanwhile.
+            CallResult::Failed if began < self.answered => None,
+            CallResult::Failed => {
+                self.is_of_several |= *self.first.get_or_insert(label) != label;
+                self.is_of_several.then_some(CallVerdict::Failed)
+            }
+        }
+    }
+}
+
+impl CallResult {
+    /// What it says of the call's label.
+    fn of_tool(self) -> Option<CallVerdict> {
+        match self {
+            CallResult::Answered => Some(CallVerdict::Good),
+            CallResult::Late => Some(CallVerdict::Slow),
+            CallResult::Failed => Some(CallVerdict::Failed),
+            CallResult::Unreached => None,
+        }
+    }
+}
+
+impl LabelBreakers {
+    /// Asks to make a call `now`, where that is enforced.
+    ///
+    /// # Errors
+    ///
+    /// If the call is not to be made, with the breaker that says so.
+    pub fn admit(self: &Arc<LabelBreakers>, now: Time) -> (Result<Permit, (BreakerScope, Refused)>, BreakerChanges) {
+        let (admitted, changes) = self.ask(now);
+        let admitted = admitted.inspect_err(|(scope, _)| {
+            self.of_scope(*scope).refused.fetch_add(1, Ordering::Relaxed);
+        });
+        (admitted, changes)
+    }
+
+    /// Counts a call that was made because nothing is enforced, and that began and ended then. It is judged as if it had asked when
+    /// it ended.
+    pub fn observe(
+        self: &Arc<LabelBreakers>,
+        result: Option<CallResult>,
+        terms: &BreakerTerms,
+        began: Time,
+        now: Time,
+    ) -> BreakerChanges {
+        let (admitted, asked) = self.ask(now);
+        let ended = match admitted {
+            Ok(permit) => permit.end(result, terms, began, now),
+            Err((scope, _)) => {
+                self.of_scope(scope).would_refuse.fetch_add(1, Ordering::Relaxed);
+                BreakerChanges::default()
+            }
+        };
+        BreakerChanges { upstream: ended.upstream.or(asked.upstream), tool: ended.tool.or(asked.tool) }
+    }
+
+    /// Whether calls of the label are made without asking.
+    #[must_use]
+    pub fn are_closed(&self) -> bool {
+        self.tool.is_closed() && self.upstream.shared.is_closed()
+    }
+
+    /// Its label.
+    #[must_use]
+    pub fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// The calls for which one of them has opened.
+    #[must_use]
+    pub fn opened_by(&self, scope: BreakerScope, now: Time) -> CallCounts {
+        self.of_scope(scope).lock().reading(now).1
+    }
+
+    fn of_scope(&self, scope: BreakerScope) -> &SharedBreaker {
+        match scope {
+            BreakerScope::Upstream => &self.upstream.shared,
+            BreakerScope::Tool => &self.tool,
+        }
+    }
+
+    fn ask(self: &Arc<LabelBreakers>, now: Time) -> (Result<Permit, (BreakerScope, Refused)>, BreakerChanges) {
+        let mut changes = BreakerChanges::default();
+        let (of_upstream, change) = self.upstream.shared.admit(now);
+        changes.upstream = change;
+        let upstream = match of_upstream {
+            Ok(leave) => leave,
+            Err(refused) => return (Err((BreakerScope::Upstream, refused)), changes),
+        };
+        let (of_tool, change) = self.tool.admit(now);
+        changes.tool = change;
+        match of_tool {
+            Ok(tool) => {
+                let permit = Permit { breakers: Arc::clone(self), upstream: Some(upstream), tool: Some(tool) };
+                (Ok(permit), changes)
+            }
+            Err(refused) => {
+                self.upstream.shared.release(upstream);
+                (Err((BreakerScope::Tool, refused)), changes)
+            }
+        }
+    }
+}
+
+impl Permit {
+    /// The call has ended `now`, so; with none it says nothing.
+    pub fn end(mut self, result: Option<CallResult>, terms: &BreakerTerms, began: Time, now: Time) -> BreakerChanges {
+        let LabelBreakers { upstream, tool, number, .. } = &*self.breakers;
+        let of_upstream = result.and_then(|result| {
+            let mut suspicion = upstream.suspicion.lock().unwrap_or_else(PoisonError::into_inner);
+            suspicion.judge(result, *number, began, now)
+        });
+        let of_tool = result.and_then(CallResult::of_tool);
+        let end = |breaker: &SharedBreaker, leave: Option<Leave>, verdict| breaker.end(leave?, verdict, terms, now);
+        let changes = BreakerChanges {
+            upstream: end(&upstream.shared, self.upstream, of_upstream),
+            tool: end(tool, self.tool, of_tool),
+        };
+        (self.upstream, self.tool) = (None, None);
+        changes
+    }
+
+    /// By what the deadline of the call is multiplied. While a breaker is open nothing is learned of times, so that its probes find
+    /// out whether the server has become slow.
+    #[must_use]
+    pub fn patience(&self) -> u32 {
+        let tries = [self.upstream, self.tool].into_iter().flatten().map(|leave| leave.tries).max().unwrap_or_default();
+        3_u32.pow(tries.min(PATIENCE_TRIES_MAX))
+    }
+
+    /// The breakers that it is of.
+    #[must_use]
+    pub fn breakers(&self) -> &Arc<LabelBreakers> {
+        &self.breakers
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(leave) = self.upstream {
+            self.breakers.upstream.shared.release(leave);
+        }
+        if let Some(leave) = self.tool {
+            self.breakers.tool.release(leave);
+        }
+    }
+}
+
+impl BreakerTable {
+    /// A table whose times vary by this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> BreakerTable {
+        BreakerTable(Mutex::new(TableEntries { seed, ..TableEntries::default() }))
+    }
+
+    pub(super) fn of(&self, label: &Label) -> Arc<LabelBreakers> {
+        let mut entries = self.lock();
+        if let Some(known) = entries.labels.get(label) {
+            return Arc::clone(known);
+        }
+        let number = entries.labels.len() as u32;
+        let seed = entries.seed.wrapping_add(2 * u64::from(number));
+        let new = || {
+            let (shared, suspicion) = (SharedBreaker::new(seed + 1), Mutex::default());
+            Arc::new(UpstreamBreaker { shared, suspicion })
+        };
+        let upstream = Arc::clone(entries.upstreams.entry(label.route.clone()).or_insert_with(new));
+        let breakers =
+            Arc::new(LabelBreakers { label: label.clone(), number, upstream, tool: SharedBreaker::new(seed) });
+        entries.labels.insert(label.clone(), Arc::clone(&breakers));
+        breakers
+    }
+
+    /// How the breakers are `now` that have seen calls, those of a route behind that of its upstream.
+    #[must_use]
+    pub fn readings(&self, now: Time) -> Vec<BreakerReading> {
+        let entries = self.lock();
+        let upstreams = entries.upstreams.iter().filter_map(|(route, breaker)| {
+            let label = Label { route: route.clone(), method: "".into(), tool: "".into() };
+            breaker.shared.reading(BreakerScope::Upstream, label, now)
+        });
+        let labels = entries.labels.iter();
+        let labels = labels.filter_map(|(label, of)| of.tool.reading(BreakerScope::Tool, label.clone(), now));
+        let mut readings: Vec<BreakerReading> = upstreams.chain(labels).collect();
+        readings.sort_by(|a, b| (&a.label, a.scope).cmp(&(&b.label, b.scope)));
+        readings
+    }
+
+    /// How the breaker of a label is `now`, or that of its route's upstream if it has no method; none before the first call.
+    #[must_use]
+    pub fn reading(&self, label: &Label, now: Time) -> Option<BreakerReading> {
+        self.lock().with(label, |breaker, scope| breaker.reading(scope, label.clone(), now))?
+    }
+
+    /// An operator decides about that breaker, or leaves it to the calls again. Returns how it is then; none before the first
+    /// call.
+    pub fn force(&self, label: &Label, forced: Option<ForcedState>, now: Time) -> Option<BreakerReading> {
+        self.lock().with(label, |breaker, scope| {
+            breaker.reading(scope, label.clone(), now)?;
+            breaker.change(|breaker| ((), breaker.force(forced, now)));
+            breaker.reading(scope, label.clone(), now)
+        })?
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TableEntries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TableEntries {
+    fn with<T>(&self, label: &Label, run: impl FnOnce(&SharedBreaker, BreakerScope) -> T) -> Option<T> {
+        match &*label.method {
+            "" => Some(run(&self.upstreams.get(&label.route)?.shared, BreakerScope::Upstream)),
+            _ => Some(run(&self.labels.get(label)?.tool, BreakerScope::Tool)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+    use crate::latency::{LatencySettings, Recorder};
+    use std::time::Duration;
+
+    const TERMS: BreakerTerms = BreakerTerms {
+        mode: GuardMode::Enforce,
+        failed_percent: 50,
+        slow_percent: 80,
+        calls_min: 10,
+        open_for: Duration::from_secs(5),
+    };
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn label(tool: &str) -> Label {
+        Label { route: "r".into(), method: "tools/call".into(), tool: tool.into() }
+    }
+
+    /// Makes so many calls that end so at once. Returns how many were refused, by which breaker.
+    fn calls(of: &Arc<LabelBreakers>, count: u32, result: CallResult, now: Time) -> Vec<BreakerScope> {
+        let mut refused = Vec::new();
+        for _ in 0..count {
+            match of.admit(now).0 {
+                Ok(permit) => {
+                    permit.end(Some(result), &TERMS, now, now);
+                }
+                Err((scope, _)) => refused.push(scope),
+            }
+        }
+        refused
+    }
+
+    #[test]
+    fn a_tool_that_fails_leaves_its_neighbours_alone() {
+        let table = BreakerTable::default();
+        let [bad, good] = ["bad", "good"].map(|tool| table.of(&label(tool)));
+        assert_eq!(calls(&good, 5, CallResult::Answered, at(1)), []);
+        assert_eq!(calls(&bad, 12, CallResult::Failed, at(2)), [BreakerScope::Tool; 2]);
+        assert_eq!(calls(&good, 5, CallResult::Answered, at(2)), []);
+        assert!(good.are_closed() && !bad.are_closed());
+        // Even if it alone is called, however often.
+        assert_eq!(calls(&bad, 1, CallResult::Failed, at(60)), []);
+        assert_eq!(table.readings(at(60))[0].state, BreakerState::Closed);
+    }
+
+    #[test]
+    fn an_upstream_that_cannot_be_reached_closes_all_its_tools() {
+        let table = BreakerTable::default();
+        let [one, other] = ["one", "other"].map(|tool| table.of(&label(tool)));
+        assert_eq!(calls(&one, 12, CallResult::Unreached, at(1)), [BreakerScope::Upstream; 2]);
+        assert_eq!(calls(&other, 1, CallResult::Answered, at(1)), [BreakerScope::Upstream]);
+        let readings = table.readings(at(1));
+        let states = readings.iter().map(|reading| (reading.scope, reading.state == BreakerState::Closed));
+        // Of the other tool no call was made yet.
+        assert_eq!(states.collect::<Vec<_>>(), [(BreakerScope::Upstream, false), (BreakerScope::Tool, true)]);
+        assert_eq!((readings[0].refused, readings[0].opened, readings[0].mode), (3, 1, GuardMode::Enforce));
+        // Three calls of whatever tool find out that it is back.
+        assert_eq!(calls(&other, 3, CallResult::Answered, at(10)), []);
+        assert!(one.are_closed());
+    }
+
+    #[test]
+    fn an_upstream_that_answers_no_call_of_several_tools_closes_all() {
+        let table = BreakerTable::default();
+        let [one, other, third] = ["one", "other", "third"].map(|tool| table.of(&label(tool)));
+        for nth in 0..20 {
+            let of = if nth % 2 == 0 { &one } else { &other };
+            calls(of, 1, CallResult::Failed, at(1));
+        }
+        assert_eq!(calls(&third, 1, CallResult::Answered, at(1)), [BreakerScope::Upstream]);
+        // One that answers meanwhile is there.
+        let table = BreakerTable::default();
+        let [one, other, third] = ["one", "other", "third"].map(|tool| table.of(&label(tool)));
+        for nth in 0..20 {
+            let of = if nth % 2 == 0 { &one } else { &other };
+            if let Ok(permit) = of.admit(at(nth)).0 {
+                calls(&third, 1, CallResult::Answered, at(nth + 1));
+                permit.end(Some(CallResult::Failed), &TERMS, at(nth), at(nth + 2));
+            }
+        }
+        assert!(third.are_closed() && !one.are_closed() && !other.are_closed());
+    }
+
+    #[test]
+    fn a_call_that_is_dropped_leaves_its_place_to_another() {
+        let table = BreakerTable::default();
+        let of = table.of(&label("a"));
+        calls(&of, 10, CallResult::Failed, at(1));
+        let probes: Vec<_> = (0..3).map(|_| of.admit(at(10)).0.ok().unwrap()).collect();
+        assert!(probes.iter().all(|probe| probe.patience() == 3));
+        assert_eq!(calls(&of, 1, CallResult::Answered, at(10)), [BreakerScope::Tool]);
+        drop(probes);
+        assert_eq!(calls(&of, 3, CallResult::Answered, at(10)), []);
+        assert!(of.are_closed());
+        assert_eq!(of.admit(at(10)).0.ok().unwrap().patience(), 1);
+    }
+
+    #[test]
+    fn where_nothing_is_enforced_calls_are_counted_that_would_be_refused() {
+        let table = BreakerTable::default();
+        let of = table.of(&label("a"));
+        let observe = |result, now| of.observe(Some(result), &TERMS, now, now);
+        let opened = (0..10).map(|_| observe(CallResult::Failed, at(1))).filter(|changes| changes.tool.is_some());
+        assert_eq!(opened.count(), 1);
+        (0..7).for_each(|_| assert_eq!(observe(CallResult::Answered, at(2)), BreakerChanges::default()));
+        let counts = |table: &BreakerTable| (table.readings(at(2))[1].refused, table.readings(at(2))[1].would_refuse);
+        assert_eq!(counts(&table), (0, 7));
+        (0..3).for_each(|_| _ = observe(CallResult::Answered, at(10)));
+        assert!(of.are_closed());
+    }
+
+    #[test]
+    fn an_operator_forces_one_breaker_of_those_that_there_are() {
+        let table = BreakerTable::default();
+        let [one, other] = ["one", "other"].map(|tool| table.of(&label(tool)));
+        let force = |label: &Label, forced| Some(table.force(label, forced, at(1))?.state);
+        let open = Some(ForcedState::Open);
+        assert_eq!(force(&label("none"), open), None);
+        assert_eq!(force(&label("one"), open), None, "it has seen no call");
+        calls(&one, 1, CallResult::Answered, at(1));
+        assert_eq!(force(&label("one"), open), Some(BreakerState::Forced(ForcedState::Open)));
+        assert!(!one.are_closed() && other.are_closed());
+        let upstream = Label { method: "".into(), tool: "".into(), ..label("") };
+        assert_eq!(force(&upstream, open), Some(BreakerState::Forced(ForcedState::Open)));
+        assert_eq!(calls(&other, 1, CallResult::Answered, at(1)), [BreakerScope::Upstream]);
+        assert_eq!(force(&upstream, None), Some(BreakerState::Closed));
+        assert_eq!(table.reading(&upstream, at(1)).map(|reading| reading.refused), Some(1));
+        assert!(other.are_closed());
+    }
+
+    #[test]
+    fn calls_without_a_label_of_their_own_have_no_breaker() {
+        let table = Arc::<BreakerTable>::default();
+        let settings = LatencySettings { labels_per_route_max: 1, ..LatencySettings::default() };
+        let mut recorder = Recorder::new(settings).with_breakers(&table);
+        for nth in 0..100 {
+            let id = recorder.label("r", "tools/call", &format!("tool{nth}"));
+            assert_eq!(recorder.breakers(id).is_some(), nth == 0);
+        }
+        let labels = table.lock().labels.len();
+        assert_eq!((labels, table.readings(at(1)).len()), (1, 0), "none has seen a call");
+    }
+
+    /// As many probes are made as there may be, whoever asks.
+    #[test]
+    fn cores_share_what_they_find_out() {
+        let table = Arc::new(BreakerTable::new(7));
+        let cores: Vec<_> = (0..4).map(|_| table.of(&label("a"))).collect();
+        calls(&cores[0], 10, CallResult::Failed, at(1));
+        let mut rng = Rng::new(1);
+        let mut admit = || cores[rng.below(4) as usize].admit(at(10)).0.ok();
+        let probes: Vec<Permit> = (0..1_000).filter_map(|_| admit()).collect();
+        assert_eq!(probes.len(), 3);
+        for probe in probes {
+            assert!(cores.iter().all(|core| !core.are_closed()));
+            probe.end(Some(CallResult::Answered), &TERMS, at(10), at(10));
+        }
+        assert!(cores.iter().all(|core| core.are_closed()));
+    }
+}

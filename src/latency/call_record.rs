@@ -1,0 +1,284 @@
+//! What is kept of one call that has ended.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::call_id::TraceId;
+use super::call_limit::CallLimit;
+use super::outcome::Outcome;
+use super::phases::{CallPhases, PHASES, Phase};
+use super::recorder::LabelId;
+use crate::base::{CallFailure, Time};
+
+/// Bytes of a host name that are kept; longer ones are cut.
+pub const HOST_LEN_KEPT: usize = 63;
+/// Stands for a phase that a call did not have.
+const NO_TIME: u32 = u32::MAX;
+
+/// What is kept of one call that has ended: where it came from, how far it came, which rules decided about it, and how long each
+/// phase took. Nothing of its body, of its query, or of fields that may hold a secret.
+///
+/// It is of one size, four cache lines at the most, and is written once.
+#[derive(Clone, Copy, Debug)]
+pub struct CallRecord {
+    /// When it ended.
+    pub ended: Time,
+    /// The number that the edge gave it; 0 for a connection that made no call.
+    pub number: u64,
+    /// The trace that its caller named.
+    pub trace: Option<TraceId>,
+    /// The address of its caller, as admission rules see it.
+    pub peer: Option<IpAddr>,
+    /// The host that it named.
+    pub host: HostText,
+    /// Route, method and tool; none where they did not become known.
+    pub label: Option<LabelId>,
+    /// The connector that it went to.
+    pub connector: Option<u64>,
+    /// The first connector that it went to and that did not pass it on, and why.
+    pub moved: Option<(CallFailure, u64)>,
+    /// How far it came.
+    pub stage: Stage,
+    /// How it is counted; none for a connection that made no call.
+    pub outcome: Option<Outcome>,
+    /// The HTTP status of the answer; 0 if there was none.
+    pub status: u16,
+    /// What was answered in place of the MCP server.
+    pub own: Option<OwnAnswer>,
+    /// How long it might take, if that was known.
+    pub deadline: Option<CallLimit>,
+    /// Whether it took longer than its deadline and was not cut.
+    pub missed: bool,
+    /// Whether it was slow.
+    pub slow: bool,
+    /// How long it took.
+    pub times: RecordedTimes,
+}
+
+/// How long a call took, to the microsecond; more than an hour is cut to that.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordedTimes {
+    /// How long it waited for a connector.
+    waited_us: u32,
+    by_phase_us: [u32; PHASES],
+}
+
+/// How far a call came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Its connection was refused for its address.
+    Accept,
+    /// Its connection got no TLS session.
+    Tls,
+    /// The request is malformed, or did not come in time.
+    Request,
+    /// A rule of the edge or of the tunnel refused it.
+    Admission,
+    /// No route has its host.
+    Route,
+    /// Its breaker held it back.
+    Breaker,
+    /// No link could take it, or its link was lost.
+    Link,
+    /// The connector did not pass it on.
+    Connector,
+    /// The MCP server could not be reached, or did not answer completely or in time.
+    Upstream,
+    /// The caller did not take the whole answer.
+    Caller,
+    /// The answer was passed on.
+    #[default]
+    Done,
+}
+
+/// What a role answered in place of the MCP server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnAnswer {
+    /// The HTTP status; 0 where a connection was closed without an answer.
+    pub status: u16,
+    /// The code of the JSON-RPC error; 0 if there is none.
+    pub rpc_code: i32,
+    /// A name for programs.
+    pub code: &'static str,
+    /// What was wrong and what to do.
+    pub message: &'static str,
+}
+
+/// A host name, or another short text, cut to [`HOST_LEN_KEPT`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HostText {
+    len: u8,
+    bytes: [u8; HOST_LEN_KEPT],
+}
+
+impl CallRecord {
+    /// A call that ended `now`, of which nothing else is known.
+    #[must_use]
+    pub const fn new(now: Time) -> CallRecord {
+        CallRecord {
+            ended: now,
+            number: 0,
+            trace: None,
+            peer: None,
+            host: HostText::EMPTY,
+            label: None,
+            connector: None,
+            moved: None,
+            stage: Stage::Done,
+            outcome: None,
+            status: 0,
+            own: None,
+            deadline: None,
+            missed: false,
+            slow: false,
+            times: RecordedTimes { waited_us: 0, by_phase_us: [NO_TIME; PHASES] },
+        }
+    }
+
+    /// The same, with the times of its phases.
+    #[must_use]
+    pub fn with_phases(mut self, phases: &CallPhases) -> CallRecord {
+        for (phase, time) in Phase::ALL.iter().zip(&mut self.times.by_phase_us) {
+            *time = phases.get(*phase).map_or(NO_TIME, micros);
+        }
+        self
+    }
+
+    /// The same of a call that waited for a connector.
+    #[must_use]
+    pub fn with_wait(mut self, waited: Duration) -> CallRecord {
+        self.times.waited_us = micros(waited);
+        self
+    }
+
+    /// The same, answered by the role itself.
+    #[must_use]
+    pub fn with_own(self, own: Option<OwnAnswer>) -> CallRecord {
+        let status = own.map_or(self.status, |own| own.status);
+        CallRecord { status, own, ..self }
+    }
+
+    /// How long a phase took; none if the call did not have it.
+    #[must_use]
+    pub fn time(&self, phase: Phase) -> Option<Duration> {
+        Some(self.times.by_phase_us[phase as usize])
+            .filter(|us| *us != NO_TIME)
+            .map(|us| Duration::from_micros(us.into()))
+    }
+
+    /// How long it waited for a connector.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        Duration::from_micros(self.times.waited_us.into())
+    }
+
+    /// Whether it failed: it was not answered completely, or with a status of 400 or higher.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.outcome != Some(Outcome::Ok) || self.status >= 400
+    }
+
+    /// Whether it ended before it had a route.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        matches!(self.stage, Stage::Accept | Stage::Tls | Stage::Request | Stage::Admission | Stage::Route)
+            && self.label.is_none()
+    }
+}
+
+impl Stage {
+    /// How far a call came that ended so.
+    #[must_use]
+    pub const fn of(outcome: Outcome) -> Stage {
+        match outcome {
+            Outcome::Ok => Stage::Done,
+            Outcome::AgentGone | Outcome::AgentStalled => Stage::Caller,
+            Outcome::BadRequest => Stage::Request,
+            Outcome::UnknownHost => Stage::Route,
+            Outcome::BreakerOpen => Stage::Breaker,
+            Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => Stage::Link,
+            Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => Stage::Connector,
+            Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => Stage::Upstream,
+        }
+    }
+}
+
+impl OwnAnswer {
+    /// A connection that was closed without an answer.
+    #[must_use]
+    pub const fn unanswered(code: &'static str, message: &'static str) -> OwnAnswer {
+        OwnAnswer { status: 0, rpc_code: 0, code, message }
+    }
+}
+
+impl HostText {
+    /// No host.
+    pub const EMPTY: HostText = HostText { len: 0, bytes: [0; HOST_LEN_KEPT] };
+
+    /// The start of this name.
+    #[must_use]
+    pub fn of(name: &str) -> HostText {
+        let mut len = name.len().min(HOST_LEN_KEPT);
+        while !name.is_char_boundary(len) {
+            len -= 1;
+        }
+        let mut text = HostText::EMPTY;
+        text.bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+        text.len = len as u8;
+        text
+    }
+
+    /// It as text; empty if there is none.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+/// Whole microseconds; more than an hour is cut.
+fn micros(time: Duration) -> u32 {
+    let us = time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into());
+    u32::try_from(us).unwrap_or(u32::MAX).min(NO_TIME - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::{ConnectorTimes, EdgeTimes};
+
+    /// Four cache lines.
+    const RECORD_LEN_MAX: usize = 256;
+
+    #[test]
+    fn a_record_is_small() {
+        let len = size_of::<CallRecord>();
+        assert!(len <= RECORD_LEN_MAX, "{len} bytes");
+    }
+
+    #[test]
+    fn times_are_kept_to_the_microsecond() {
+        let us = Duration::from_micros;
+        let edge =
+            EdgeTimes { edge: us(21), total: us(5_000_000), total_last: Some(Duration::MAX), ..EdgeTimes::default() };
+        let far = ConnectorTimes { connector: us(15), upstream: us(4_000_000), ..ConnectorTimes::default() };
+        let record = CallRecord::new(Time::ZERO).with_phases(&CallPhases::split(edge, Some(far))).with_wait(us(7));
+        assert_eq!(record.time(Phase::Edge), Some(us(21)));
+        assert_eq!(record.time(Phase::Upstream), Some(us(4_000_000)));
+        assert_eq!(record.time(Phase::UpstreamConnect), None);
+        assert_eq!(record.time(Phase::TotalLast), Some(us(u64::from(u32::MAX) - 1)));
+        assert_eq!(record.waited(), us(7));
+    }
+
+    #[test]
+    fn a_long_host_is_cut_between_characters() {
+        assert_eq!(HostText::of("demo.test").as_str(), "demo.test");
+        assert_eq!(HostText::of(&"a".repeat(300)).as_str(), "a".repeat(HOST_LEN_KEPT));
+        assert_eq!(HostText::of(&"é".repeat(300)).as_str(), "é".repeat(HOST_LEN_KEPT / 2));
+    }
+
+    #[test]
+    fn only_a_call_that_succeeded_is_done() {
+        let done = Outcome::ALL.iter().filter(|outcome| Stage::of(**outcome) == Stage::Done);
+        assert_eq!(done.collect::<Vec<_>>(), [&Outcome::Ok]);
+    }
+}

@@ -1,0 +1,172 @@
+//! What guards a call: its deadline, and the breakers that may hold it back.
+
+use crate::base::{BreakerTerms, DeadlineTerms, GuardMode, Time};
+use crate::exchange::{CallReport, HeldBackCall};
+use crate::latency::{
+    BreakerChange, BreakerScope, BreakerState, CallCounts, CallLimit, CallPhases, CallResult, ForcedState,
+    LabelBreakers, LabelId, Outcome, Permit, Recorder, Refused,
+};
+use crate::serve::call_deadline::{CallDeadline, has_answer};
+use crate::wire::mcp::Call;
+
+/// The guard of the call under way. Kept from one call to the next.
+#[derive(Default)]
+pub struct CallGuard {
+    /// How long the call may take.
+    pub deadline: CallDeadline,
+    /// The leave of its breakers, where they are enforced.
+    permit: Option<Permit>,
+}
+
+/// A call that is held back by a breaker.
+pub struct HeldBack {
+    scope: BreakerScope,
+    refused: Refused,
+    counts: CallCounts,
+}
+
+/// Which call, and where it goes.
+#[derive(Clone, Copy)]
+pub struct GuardedCall<'a> {
+    /// What the call is about.
+    pub call: &'a Call,
+    /// The name of its route.
+    pub route: &'a str,
+    /// How long it may take.
+    pub deadline: DeadlineTerms,
+    /// When it is held back.
+    pub breaker: BreakerTerms,
+}
+
+impl CallGuard {
+    /// Starts with a call of a route with these terms.
+    pub fn begin(&mut self, terms: &DeadlineTerms) {
+        self.deadline.begin(terms);
+        self.permit = None;
+    }
+
+    /// Starts with a call whose label is known.
+    ///
+    /// # Errors
+    ///
+    /// If the call is held back.
+    pub fn begin_labelled(
+        &mut self,
+        guarded: &GuardedCall<'_>,
+        recorder: &mut Recorder,
+        now: Time,
+    ) -> Result<(), HeldBack> {
+        let GuardedCall { call, route, deadline, breaker } = *guarded;
+        self.begin(&deadline);
+        if !has_answer(call) || !(deadline.is_enforced() || breaker.is_enforced()) {
+            return Ok(());
+        }
+        let label = recorder.label(route, call.method().unwrap_or_default(), call.tool().unwrap_or_default());
+        if breaker.is_enforced()
+            && let Some(breakers) = recorder.breakers(label)
+        {
+            let (admitted, changes) = breakers.admit(now);
+            log(breakers, breaker.mode, changes.upstream, changes.tool);
+            self.permit = Some(admitted.map_err(|(scope, refused)| {
+                let counts = breakers.opened_by(scope, now);
+                HeldBack { scope, refused, counts }
+            })?);
+        }
+        if deadline.is_enforced() {
+            let patience = self.permit.as_ref().map_or(1, Permit::patience);
+            self.deadline.enforce(recorder.deadline(label, &deadline, now), &deadline, patience);
+        }
+        Ok(())
+    }
+
+    /// The call has ended `now`: what is learned from it, and what it says of calls that are still to be made. Returns its deadline,
+    /// and whether it was missed; none if the call had none.
+    pub fn end(
+        &mut self,
+        guarded: &GuardedCall<'_>,
+        label: LabelId,
+        recorder: &mut Recorder,
+        ended: (&CallPhases, Outcome),
+        now: Time,
+    ) -> Option<(CallLimit, bool)> {
+        let GuardedCall { call, deadline, breaker, .. } = *guarded;
+        let (phases, outcome) = ended;
+        let permit = self.permit.take();
+        let is_held_back = permit.as_ref().is_some_and(|permit| !permit.breakers().are_closed());
+        let wait = self.deadline.ended(deadline, call, phases, outcome, now);
+        let judged = wait.and_then(|wait| recorder.learn(label, &wait.unless_unanswered(is_held_back), now));
+        if breaker.mode == GuardMode::Off || !has_answer(call) {
+            return judged;
+        }
+        let Some(breakers) = recorder.breakers(label) else { return judged };
+        let is_late = judged.is_some_and(|(_, is_missed)| is_missed);
+        let result = result(phases, outcome, is_late);
+        let began = self.deadline.began();
+        let changes = match permit {
+            Some(permit) => permit.end(result, &breaker, began, now),
+            // It had no leave because it was held back, or because the breaker was not enforced when it began.
+            None if outcome == Outcome::BreakerOpen => return judged,
+            None => breakers.observe(result, &breaker, began, now),
+        };
+        log(breakers, breaker.mode, changes.upstream, changes.tool);
+        judged
+    }
+}
+
+impl HeldBack {
+    /// What is told of a call that is held back.
+    #[must_use]
+    pub fn report(&self, call: &Call, tunnel: &str, route: &str) -> CallReport {
+        CallReport::held_back(&HeldBackCall {
+            tunnel,
+            route,
+            method: call.method().unwrap_or_default(),
+            tool: call.tool(),
+            scope: self.scope,
+            refused: self.refused,
+            counts: self.counts,
+        })
+    }
+}
+
+/// What the end of a call says of its upstream; none if nothing.
+fn result(phases: &CallPhases, outcome: Outcome, is_late: bool) -> Option<CallResult> {
+    match outcome {
+        Outcome::Ok if phases.is_of_gateway() => Some(CallResult::Failed),
+        Outcome::Ok if is_late => Some(CallResult::Late),
+        Outcome::Ok => Some(CallResult::Answered),
+        Outcome::UpstreamFailed | Outcome::TimedOut => Some(CallResult::Failed),
+        // The agent did not wait any longer, and it had waited long enough.
+        Outcome::AgentGone | Outcome::AgentStalled if is_late => Some(CallResult::Failed),
+        Outcome::UpstreamRefused => Some(CallResult::Unreached),
+        _ => None,
+    }
+}
+
+/// Logs the changes of breakers, each once.
+fn log(of: &LabelBreakers, mode: GuardMode, upstream: Option<BreakerChange>, tool: Option<BreakerChange>) {
+    let label = of.label();
+    for (change, method, name) in [(upstream, "", ""), (tool, &*label.method, &*label.tool)] {
+        let Some(BreakerChange { to, counts }) = change else { continue };
+        let (route, mode) = (&*label.route, mode.name());
+        match to {
+            BreakerState::Open { remaining } => tracing::warn!(
+                route,
+                method,
+                tool = name,
+                mode,
+                calls = counts.calls,
+                failed = counts.failed,
+                late = counts.slow,
+                open_ms = remaining.as_millis() as u64,
+                "breaker opened: calls fail, and are refused for a while where it is enforced"
+            ),
+            BreakerState::HalfOpen => tracing::info!(route, method, tool = name, mode, "breaker tries a few calls"),
+            BreakerState::Closed => {
+                tracing::info!(route, method, tool = name, mode, "breaker closed: calls succeed again")
+            }
+            // Logged where the operator asks for it.
+            BreakerState::Forced(ForcedState::Open | ForcedState::Closed) => {}
+        }
+    }
+}
