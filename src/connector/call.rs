@@ -466,6 +466,8 @@ fn upstream_fault(error: &RelayError) -> Option<String> {
     match error {
         RelayError::Protocol(violation) => Some(violation.to_string()),
         RelayError::Broken(Some(StreamError::Protocol(why))) => Some(why.to_string()),
+        // A call over HTTP/2 that was cut here.
+        RelayError::Broken(Some(StreamError::ResetWith { .. })) => None,
         RelayError::Broken(_) | RelayError::NotTaken => {
             Some("the upstream closed the connection before its answer was complete".to_owned())
         }
@@ -484,6 +486,7 @@ fn failed(error: &RelayError) -> ExchangeError {
         RelayError::BadBody(error) => return ExchangeError::Failed(CallError::BadBody(*error)),
         // The caller has gone: no other reason can be reported.
         RelayError::CallerLeft | RelayError::CallerStalled | RelayError::Respond(_) => CallFailure::Cancelled,
+        RelayError::Broken(Some(StreamError::ResetWith { failure })) => *failure,
         RelayError::Broken(_) | RelayError::NotTaken => CallFailure::UpstreamBroken,
         RelayError::Stalled => CallFailure::TimedOut,
         RelayError::Late => CallFailure::Deadline,
@@ -512,6 +515,7 @@ pub(super) fn count(core: &ConnectorCore, ended: Option<Result<(), CallFailure>>
         Some(Ok(())) => {}
         Some(Err(CallFailure::NoRoute)) => Counters::add(&counters.calls_unrouted),
         Some(Err(CallFailure::Overloaded)) => Counters::add(&counters.calls_overloaded),
+        Some(Err(CallFailure::SlowReader)) => Counters::add(&counters.calls_cut_unread),
         Some(Err(CallFailure::Cancelled)) | None => Counters::add(&counters.calls_cancelled),
         Some(Err(_)) => Counters::add(&counters.calls_failed),
     }

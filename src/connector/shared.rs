@@ -102,6 +102,7 @@ counters! {
     /// Events off the path of a good call, counted for all cores together.
     pub struct Counters {
         calls_cancelled, "Calls whose agent or link went away before the answer was complete";
+        calls_cut_unread, "Calls over HTTP/2 that were cut because their answers came in very small frames that were not read";
         calls_failed, "Calls that the upstream did not answer completely";
         calls_overloaded, "Calls refused because too many were in flight";
         calls_unrouted, "Calls for hosts without a route";

@@ -20,9 +20,10 @@ const KNOWN_FOR: Duration = Duration::from_secs(1);
 const KNOWN_MAX: usize = 8_192;
 
 /// Which connector a call should go to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Bond {
     /// Any: calls are spread over the links.
+    #[default]
     None,
     /// The same for the same number, among the connectors that are linked: a session whose connector is not known, or the
     /// address of an agent.

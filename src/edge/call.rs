@@ -86,6 +86,12 @@ struct CallWork {
 /// What is known of a call that may have to be opened again.
 #[derive(Default)]
 struct Again {
+    /// Which connector it is to go to.
+    bond: Bond,
+    /// How often the connection has gone to another core for it.
+    moves: Moves,
+    /// Why the connector before has not passed it on.
+    refused: Option<CallFailure>,
     retries: Retries,
     /// How long to wait before that.
     pause: Duration,
@@ -204,7 +210,7 @@ impl AgentCalls<'_> {
             label.digest_arguments();
         }
         self.work.stamps = EdgeStamps::new(request.began());
-        let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
+        let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
         if needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
@@ -222,14 +228,13 @@ impl AgentCalls<'_> {
             // In a box, so that other calls do not have its size.
             return Box::pin(fail_with(&core, request, route, None, &self.work, failed)).await;
         }
-        // Why the first connector has not passed the call on.
-        let mut refused = None;
-        self.work.again = Again::default();
+        self.work.again = Again { bond, moves, ..Again::default() };
         loop {
             if !self.work.again.pause.is_zero() {
                 // In a box, so that calls do not have its size.
                 Box::pin(core.core.sleep(std::mem::take(&mut self.work.again.pause))).await;
             }
+            let Again { bond, moves, .. } = self.work.again;
             let host = request.head().host().unwrap_or_default();
             let seal = match route.traffic {
                 Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
@@ -244,7 +249,7 @@ impl AgentCalls<'_> {
                 Err(NotOpened::Failed(failure)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
                     self.work.notes.on_opened(core.core.turn_time());
-                    let failure = refused.unwrap_or(failure);
+                    let failure = self.work.again.refused.unwrap_or(failure);
                     return fail(&core, request, route, None, &self.work, failure).await;
                 }
                 Err(not_opened) => {
@@ -253,22 +258,23 @@ impl AgentCalls<'_> {
                         _ => (CallFailure::ConnectorOffline, None),
                     };
                     let may = other.is_none_or(|connector| {
-                        failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector)
+                        failure.may_pass_elsewhere() && core.may_move(&route.tunnel, self.work.again.bond, connector)
                     });
                     self.work.notes.on_opened(core.core.turn_time());
                     if !may || !self.again(&core, request, route) {
-                        let failure = refused.unwrap_or(failure);
+                        let failure = self.work.again.refused.unwrap_or(failure);
                         return fail(&core, request, route, None, &self.work, failure).await;
                     }
                     if let Some(connector) = other {
                         self.work.notes.on_not_passed_on(failure, connector);
                     }
-                    (refused, bond) = (Some(failure), other.map_or(bond, Bond::Other));
+                    self.work.again.refused = Some(failure);
+                    self.work.again.bond = other.map_or(self.work.again.bond, Bond::Other);
                     continue;
                 }
             };
             self.work.notes.on_opened(core.core.turn_time());
-            let may_move = core.may_move(&route.tunnel, bond, opened.usage.connector());
+            let may_move = core.may_move(&route.tunnel, self.work.again.bond, opened.usage.connector());
             self.work.again.may_move = may_move;
             if self.work.again.retries.made() > 0 {
                 Counters::add(&core.edge.counters.calls_moved);
@@ -292,9 +298,10 @@ impl AgentCalls<'_> {
                         return fail(&core, request, route, usage, &self.work, failure).await;
                     }
                     // Once a part of the body was read, the connection cannot go to another core.
-                    (refused, moves, self.work.again.has_begun) = (Some(failure), Moves::spent(), true);
+                    self.work.again.moves = Moves::spent();
+                    (self.work.again.refused, self.work.again.has_begun) = (Some(failure), true);
                     if !opened.stream.on_link().is_withdrawn() {
-                        bond = Bond::Other(connector);
+                        self.work.again.bond = Bond::Other(connector);
                     }
                 }
             }
@@ -304,9 +311,10 @@ impl AgentCalls<'_> {
     /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
     fn again(&mut self, core: &EdgeCore, request: &impl Request, route: &Route) -> bool {
         // A GET waits for events, for as long as the agent does.
+        let began = request.began();
         let left = (request.head().method() != Method::Get).then(|| {
-            let now = core.core.turn_time();
-            self.work.guard.deadline.first_byte_timeout(now).saturating_sub(now - request.began())
+            let timeout = self.work.guard.deadline.first_byte_timeout(began);
+            timeout.saturating_sub(core.core.turn_time() - began)
         });
         let again = core.links.again(&route.tunnel, &mut self.work.again.retries, left);
         match again {
@@ -388,18 +396,18 @@ impl AgentCalls<'_> {
         if let Err(Ended::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
-            && (work.again.may_move || stream.on_link().is_withdrawn())
+            && (work.again.may_move || opened.stream.on_link().is_withdrawn())
             && replay.as_deref_mut().is_some_and(Replay::rewind)
         {
             return Exchanged::NotPassedOn(failure);
         }
         request.end_response();
-        let whole = stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
+        let whole = opened.stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
         let ended = match ended {
             Ok(()) => {
                 if work.guard.deadline.was_cut() {
-                    stream.on_link().reset(CallFailure::Deadline);
+                    opened.stream.on_link().reset(CallFailure::Deadline);
                 }
                 work.stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
@@ -420,7 +428,7 @@ impl AgentCalls<'_> {
             Err(ended) => ended,
         };
         if let Some(failure) = ended.reset() {
-            stream.on_link().reset(failure);
+            opened.stream.on_link().reset(failure);
         }
         match ended {
             Ended::Failed { failure, .. } if !has_begun => {

@@ -16,6 +16,11 @@ use crate::engine::{ByteStream, Class, Core, Lease, Pool, StreamError};
 pub trait Watch {
     /// Takes the next bytes, which were received at `now`.
     fn feed(&self, bytes: &[u8], now: Time);
+
+    /// Whether nothing more is to be received until something was done about what came. Whoever does it polls the connection again.
+    fn must_pause(&self) -> bool {
+        false
+    }
 }
 
 /// A connection as `h2` reads and writes it.
@@ -57,6 +62,9 @@ impl<S: ByteStream, W> Io<S, W> {
 impl<S: ByteStream, W: Watch> AsyncRead for Io<S, W> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.watch.must_pause() {
+            return Poll::Pending;
+        }
         if this.received.is_none() {
             let received = this.stream.poll_recv(cx);
             if received.is_pending() {

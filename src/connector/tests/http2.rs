@@ -13,10 +13,10 @@ use http::{HeaderMap, Request, Response};
 
 use super::bed::{Bed, CONNECTOR, EdgeSide, Peer, Script, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables_at};
 use super::failures::logged;
-use crate::base::Time;
+use crate::base::{CallFailure, Time};
 use crate::connector::ConnectorSettings;
 use crate::engine::sim::Faults;
-use crate::engine::{ByteStream, Core};
+use crate::engine::{ByteStream, Core, StreamError};
 use crate::http2::{Io, Watch};
 use crate::upstream::UpstreamSettings;
 use crate::wire::mux::Cause;
@@ -531,6 +531,51 @@ fn a_server_that_demands_http_1_1_is_called_so_for_a_while() {
     assert_eq!(bed.role.counters().requests_resent.load(Ordering::Relaxed), 2);
     assert_eq!(log.lines().filter(|line| line.contains("demands HTTP/1.1")).count(), 2, "{log}");
     assert!(!log.contains("cannot be passed on"), "{log}");
+    bed.assert_clean();
+}
+
+#[test]
+fn very_small_frames_that_are_not_read_cost_no_other_call() {
+    const FLOODS: u64 = 4;
+    let (play, seen) = server(Builder::new(), |mut asked| async move {
+        match &*asked.path() {
+            "/events" => {
+                let mut send = asked.respond.send_response(Response::new(()), false).unwrap();
+                for _ in 0..400_000 {
+                    if send.send_data(Bytes::from_static(b"x"), false).is_err() {
+                        return;
+                    }
+                }
+                poll_fn(|cx| send.poll_reset(cx)).await.unwrap();
+            }
+            "/slow" => {
+                asked.core.sleep(ms(3_000)).await;
+                asked.answer("ok");
+            }
+            _ => asked.answer("ok"),
+        }
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let mut slow = edge.call("GET /slow HTTP/1.1\r\nHost: mcp.test\r\n\r\n").await;
+        slow.stream.finish();
+        let mut streams = Vec::new();
+        for _ in 0..FLOODS {
+            let events = edge.call("GET /events HTTP/1.1\r\nHost: mcp.test\r\n\r\n").await;
+            events.stream.finish();
+            streams.push(events);
+        }
+        edge.core.sleep(ms(1_000)).await;
+        assert!(get(&edge, "/good").await.contains("ok"));
+        assert!(slow.whole().await.contains("ok"));
+        for mut events in streams {
+            let (_, ended) = events.rest().await;
+            assert_eq!(ended, Err(StreamError::ResetWith { failure: CallFailure::SlowReader }));
+        }
+        assert!(get(&edge, "/good").await.contains("ok"));
+    });
+    assert!(seen.borrow().iter().all(|(nth, _)| *nth == 0), "one connection serves all: {seen:?}");
+    assert_eq!(bed.role.counters().calls_cut_unread.load(Ordering::Relaxed), FLOODS);
     bed.assert_clean();
 }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::upstream::UpstreamError;
 use crate::upstream::dialler::{Line, PROBED_AFTER};
 use crate::upstream::fault_log::FaultLog;
 use crate::upstream::http1_demand::Http1Demand;
-use crate::upstream::http2::exchange::Http2Exchange;
+use crate::upstream::http2::exchange::{Halves, Http2Exchange};
 use crate::upstream::http2::silence::{Left, Moved, Silence, Verdict};
 use crate::wire::http1::HEAD_LEN_MAX;
-use crate::wire::http2::ServerFrames;
+use crate::wire::http2::{SMALL_FRAMES_TOTAL_MAX, ServerFrames};
 
 /// The most calls at once on one connection, if the server allows as many.
 const STREAMS_MAX: usize = 100;
@@ -42,8 +42,9 @@ const SEND_BUFFER_LEN: usize = 64 * 1024;
 /// How many streams that this side has reset are remembered, because the server may not know yet, and for how long.
 const RESETS_REMEMBERED: usize = STREAMS_MAX;
 const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(5);
-/// How many bytes of bookkeeping frames of bodies may need that carry little, such as short events that are not read.
-const SMALL_FRAMES_BUDGET: usize = 8 * 1024 * 1024;
+/// How many bytes of bookkeeping frames of bodies may need that carry little, before `h2` ends the connection. The streams that need
+/// most are reset before that ([`ServerFrames::flood`]); what is left is for what comes with one read.
+const SMALL_FRAMES_BUDGET: usize = SMALL_FRAMES_TOTAL_MAX + 2 * 1024 * 1024;
 
 /// How long a connection may take.
 #[derive(Clone, Copy)]
@@ -93,6 +94,8 @@ pub(in crate::upstream) struct Http2Connection {
     has_served: Cell<bool>,
     /// Since when there is no call.
     idle_since: Cell<Time>,
+    /// The exchanges whose requests were begun, by their streams.
+    exchanges: RefCell<Vec<(u32, Weak<Halves>)>>,
     /// Raised when the first call begins, when the last one has ended, and when it takes no more calls.
     changed: Signal,
     notes: Notes,
@@ -119,6 +122,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// A piece of it was read, as long as its frame was.
+    pub(super) fn on_read(&self, len: usize) {
+        self.watch.frames.borrow_mut().read(self.stream, len);
+    }
+
     /// Whether the server has sent its end.
     pub(super) fn is_whole(&self) -> bool {
         self.watch.frames.borrow().has_whole_answer(self.stream)
@@ -136,6 +144,10 @@ impl Watch for ServerWatch {
         self.received.set(self.received.get() + bytes.len() as u64);
         self.frames.borrow_mut().feed(bytes);
     }
+
+    fn must_pause(&self) -> bool {
+        self.frames.borrow().flood().is_some()
+    }
 }
 
 /// What a connection waits for.
@@ -145,6 +157,8 @@ enum Event {
     /// It takes no more calls.
     Drains,
     Look,
+    /// The small frames of one response need too much memory.
+    Flood(u32),
 }
 
 type H2 = Client<Io<Connection, ServerWatch>, SendPiece>;
@@ -186,6 +200,7 @@ impl Http2Connection {
                     calls: Cell::new(0),
                     has_served: Cell::new(false),
                     idle_since: Cell::new(core.turn_time()),
+                    exchanges: RefCell::default(),
                     changed: Signal::default(),
                     notes,
                     is_doubtful: Cell::new(false),
@@ -299,6 +314,23 @@ impl Http2Connection {
         Answer { watch: Rc::clone(&self.watch), stream }
     }
 
+    /// Notes the exchange on a stream, for as long as it lasts.
+    pub(super) fn note_exchange(&self, stream: u32, halves: &Rc<Halves>) {
+        let mut exchanges = self.exchanges.borrow_mut();
+        exchanges.retain(|(_, halves)| halves.strong_count() > 0);
+        exchanges.push((stream, Rc::downgrade(halves)));
+    }
+
+    /// Resets a stream whose response needs too much memory, so that the others go on.
+    fn cut(&self, stream: u32) {
+        let exchange =
+            self.exchanges.borrow().iter().find(|(of, _)| *of == stream).and_then(|(_, halves)| halves.upgrade());
+        if let Some(halves) = exchange {
+            halves.cut();
+        }
+        self.watch.frames.borrow_mut().forget_answer(stream);
+    }
+
     pub(super) fn log_fault(&self, why: &str) {
         self.notes.faults.log(&self.address, why);
     }
@@ -322,6 +354,9 @@ impl Http2Connection {
                 if let Poll::Ready(ended) = Pin::new(&mut h2).poll(cx) {
                     return Poll::Ready(Event::Ended(ended));
                 }
+                if let Some(stream) = self.watch.frames.borrow().flood() {
+                    return Poll::Ready(Event::Flood(stream));
+                }
                 if !drains && (self.is_retired() || self.watch.frames.borrow().is_ending()) {
                     return Poll::Ready(Event::Drains);
                 }
@@ -343,6 +378,7 @@ impl Http2Connection {
                     place.drain();
                 }
                 Event::Look => self.look(&mut silence, ping.as_mut()),
+                Event::Flood(stream) => self.cut(stream),
                 Event::Ended(Ok(())) => break,
                 Event::Ended(Err(error)) => {
                     tracing::debug!(address = %self.address, %error, "a connection of HTTP/2 to an upstream has failed");

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 use h2::Reason;
 use h2::client::SendRequest;
 
-use crate::base::Time;
+use crate::base::{CallFailure, Time};
 use crate::engine::{ByteStream, Core, Lease, StreamError};
 use crate::http2::{ConnectionQueue, SendPiece, StreamQueue};
 use crate::upstream::http2::connection::{OpenCall, demands_http1};
@@ -24,14 +24,35 @@ const QUEUED_MAX: usize = 64 * 1024;
 pub struct Http2Exchange {
     call: OpenCall,
     queue: Rc<StreamQueue>,
-    outgoing: RefCell<Outgoing>,
-    incoming: RefCell<Incoming>,
+    halves: Rc<Halves>,
     /// Who waits for a response to a request that was not sent yet.
     waiting: RefCell<Option<Waker>>,
     /// What had been sent on the connection before the exchange, in bytes.
     sent_before: u64,
     received_at: Cell<Time>,
     is_refused: Cell<bool>,
+}
+
+/// The request and the response of an exchange.
+pub(super) struct Halves {
+    outgoing: RefCell<Outgoing>,
+    incoming: RefCell<Incoming>,
+    /// Whether it was reset because its response was not read and needed too much memory.
+    is_cut: Cell<bool>,
+}
+
+impl Halves {
+    /// Resets it, and drops what was received.
+    pub(super) fn cut(&self) {
+        self.is_cut.set(true);
+        self.outgoing.borrow_mut().cancel(Reason::ENHANCE_YOUR_CALM);
+        self.incoming.borrow_mut().clear();
+    }
+
+    /// The error of one that was cut.
+    fn check(&self) -> Result<(), StreamError> {
+        if self.is_cut.get() { Err(StreamError::ResetWith { failure: CallFailure::SlowReader }) } else { Ok(()) }
+    }
 }
 
 impl Http2Exchange {
@@ -41,8 +62,11 @@ impl Http2Exchange {
             sent_before: connection.sent_bytes(),
             received_at: Cell::new(connection.received_at()),
             queue: StreamQueue::new(queue),
-            outgoing: RefCell::new(Outgoing::new(send)),
-            incoming: RefCell::default(),
+            halves: Rc::new(Halves {
+                outgoing: RefCell::new(Outgoing::new(send)),
+                incoming: RefCell::default(),
+                is_cut: Cell::new(false),
+            }),
             waiting: RefCell::default(),
             is_refused: Cell::new(false),
             call,
@@ -78,7 +102,7 @@ impl Http2Exchange {
     #[must_use]
     pub fn is_unprocessed(&self) -> bool {
         let connection = self.call.connection();
-        let stream = self.outgoing.borrow().stream_id();
+        let stream = self.halves.outgoing.borrow().stream_id();
         if self.is_refused.get() {
             // It has no room, whatever its settings say.
             connection.retire();
@@ -130,7 +154,7 @@ impl Http2Exchange {
     }
 
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        let reset = ready!(self.outgoing.borrow_mut().poll_reset(cx));
+        let reset = ready!(self.halves.outgoing.borrow_mut().poll_reset(cx));
         Poll::Ready(match reset {
             Ok(reason) => {
                 self.note_refusal(Some(reason));
@@ -143,9 +167,10 @@ impl Http2Exchange {
 
 impl ByteStream for Http2Exchange {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
-        let received = self.incoming.borrow_mut().poll_recv(self.core().pool(), cx);
+        self.halves.check()?;
+        let received = self.halves.incoming.borrow_mut().poll_recv(self.core().pool(), cx);
         if received.is_pending() {
-            if self.outgoing.borrow().stream_id().is_none() {
+            if self.halves.outgoing.borrow().stream_id().is_none() {
                 self.waiting.replace(Some(cx.waker().clone()));
             }
             return Poll::Pending;
@@ -155,13 +180,15 @@ impl ByteStream for Http2Exchange {
     }
 
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
+        self.halves.check()?;
         let is_tls = self.call.connection().connection().is_tls();
-        let sent = self.outgoing.borrow_mut().send(lease, is_tls, &self.queue);
+        let sent = self.halves.outgoing.borrow_mut().send(lease, is_tls, &self.queue);
         match sent {
             Ok(None) => Ok(()),
             Ok(Some(begun)) => {
                 let stream = begun.response.stream_id().as_u32();
-                self.incoming.borrow_mut().begin(begun, self.call.connection().expect_answer(stream));
+                self.call.connection().note_exchange(stream, &self.halves);
+                self.halves.incoming.borrow_mut().begin(begun, self.call.connection().expect_answer(stream));
                 self.waiting.take().into_iter().for_each(Waker::wake);
                 Ok(())
             }
@@ -171,6 +198,7 @@ impl ByteStream for Http2Exchange {
     }
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.halves.check()?;
         if let Poll::Ready(error) = self.poll_reset(cx) {
             return Poll::Ready(Err(error));
         }
@@ -188,7 +216,7 @@ impl ByteStream for Http2Exchange {
     fn finish(&self) {}
 
     fn abort(&self) {
-        self.outgoing.borrow_mut().cancel();
-        self.incoming.borrow_mut().clear();
+        self.halves.outgoing.borrow_mut().cancel(Reason::CANCEL);
+        self.halves.incoming.borrow_mut().clear();
     }
 }

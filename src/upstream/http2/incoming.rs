@@ -131,7 +131,10 @@ impl Incoming {
                     self.on_head(response);
                 }
                 Stage::Body(recv) => match ready!(recv.poll_data(cx)) {
-                    Some(Ok(data)) => self.held = data,
+                    Some(Ok(data)) => {
+                        self.answer.iter().for_each(|answer| answer.on_read(data.len()));
+                        self.held = data;
+                    }
                     Some(Err(error)) if self.is_end(&error) => self.end(None),
                     Some(Err(error)) => return Poll::Ready(Err(error)),
                     None => {

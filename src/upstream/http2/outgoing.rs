@@ -169,10 +169,10 @@ impl Outgoing {
         }
     }
 
-    /// Tells the server that the exchange is given up.
-    pub(super) fn cancel(&mut self) {
+    /// Tells the server that the exchange is given up, and why.
+    pub(super) fn cancel(&mut self, reason: Reason) {
         if let Stage::Body(stream) | Stage::Sent(stream) = &mut self.stage {
-            stream.send_reset(Reason::CANCEL);
+            stream.send_reset(reason);
         }
         self.stage = Stage::Failed;
     }

@@ -56,6 +56,11 @@ impl Frames {
         Some(Part::Header { kind, flags, stream: u32::from_be_bytes(stream) & STREAM_MASK })
     }
 
+    /// How much of the last header's payload is to come.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
     /// Whether the payload of the last header is whole.
     pub(super) fn is_whole(&self) -> bool {
         self.left == 0

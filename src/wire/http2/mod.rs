@@ -12,12 +12,13 @@ mod header_blocks;
 mod request_head;
 mod response_head;
 mod server_frames;
+mod small_frames;
 mod trailers;
 
 pub use header_blocks::HeaderBlocks;
 pub use request_head::{RequestError, request_of, write_request_head};
 pub use response_head::{response_of, split_answer, write_response_head};
-pub use server_frames::ServerFrames;
+pub use server_frames::{SMALL_FRAMES_TOTAL_MAX, ServerFrames};
 pub use trailers::{read_trailers, trailers_of};
 
 /// With what a client begins a connection (RFC 9113, section 3.4).

@@ -1,4 +1,5 @@
 use super::frames::{Frames, Part, STREAM_MASK};
+use super::small_frames::SmallFrames;
 
 /// The types of frames that are looked at (RFC 9113, sections 6.1 to 6.8).
 const DATA: u8 = 0;
@@ -8,6 +9,13 @@ const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 /// The flag of the last frame of a stream (RFC 9113, sections 6.1 and 6.2).
 const END_STREAM: u8 = 1;
+/// The flag of a DATA frame that begins with the length of a padding (RFC 9113, section 6.1).
+const PADDED: u8 = 8;
+/// What frames that carry little may cost on one stream, in bytes of bookkeeping, before that stream is to be reset. Only frames of
+/// less than 16 bytes on average can cost so much within a window of 64 KiB.
+const SMALL_FRAMES_STREAM_MAX: usize = 1024 * 1024;
+/// What they may cost on all streams together.
+pub const SMALL_FRAMES_TOTAL_MAX: usize = 6 * 1024 * 1024;
 
 /// How far the server has come with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +40,9 @@ pub struct ServerFrames {
     last_stream: Option<u32>,
     /// The streams on which a response is expected: never more than are open at once.
     answers: Vec<(u32, Answer)>,
+    small: SmallFrames,
+    /// The stream and the length of a padded DATA frame whose first byte is to come.
+    padded: Option<(u32, usize)>,
 }
 
 impl Default for ServerFrames {
@@ -45,6 +56,8 @@ impl Default for ServerFrames {
             has_settings: false,
             last_stream: None,
             answers: Vec::new(),
+            small: SmallFrames::new(SMALL_FRAMES_STREAM_MAX, SMALL_FRAMES_TOTAL_MAX),
+            padded: None,
         }
     }
 }
@@ -56,10 +69,15 @@ impl ServerFrames {
             match part {
                 Part::Header { kind, flags, stream } => {
                     (self.kind, self.number, self.number_len) = (Some(kind), 0, 0);
+                    self.note_data(kind, flags, stream);
                     self.note_end(kind, flags, stream);
                 }
                 Part::Payload(payload) if self.kind == Some(GOAWAY) => self.read_number(payload),
-                Part::Payload(_) => {}
+                Part::Payload(payload) => {
+                    if let Some((stream, len)) = self.padded.take_if(|_| !payload.is_empty()) {
+                        self.small.received(stream, len.saturating_sub(1 + usize::from(payload[0])));
+                    }
+                }
             }
             self.has_settings |= self.kind == Some(SETTINGS) && self.frames.is_whole();
         }
@@ -98,6 +116,31 @@ impl ServerFrames {
     /// Watches this stream no longer.
     pub fn forget_answer(&mut self, stream: u32) {
         self.answers.retain(|(expected, _)| *expected != stream);
+        self.small.forget(stream);
+    }
+
+    /// A piece of the response on this stream was read, as long as its frame was.
+    pub fn read(&mut self, stream: u32, len: usize) {
+        self.small.read(stream, len);
+    }
+
+    /// The stream that is to be reset because frames that carry little and are not read need too much memory.
+    #[must_use]
+    pub fn flood(&self) -> Option<u32> {
+        self.small.flood()
+    }
+
+    /// Counts what a frame of an expected response costs. The last one of a stream is none of many.
+    fn note_data(&mut self, kind: u8, flags: u8, stream: u32) {
+        self.padded = None;
+        if kind != DATA || flags & END_STREAM != 0 || !self.answers.iter().any(|(expected, _)| *expected == stream) {
+            return;
+        }
+        if flags & PADDED == 0 {
+            self.small.received(stream, self.frames.left());
+        } else {
+            self.padded = Some((stream, self.frames.left()));
+        }
     }
 
     fn note_end(&mut self, kind: u8, flags: u8, stream: u32) {
