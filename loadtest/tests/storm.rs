@@ -3,8 +3,13 @@
 
 mod common;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use common::{adit, json, output};
 use serde_json::Value;
+
+/// Only one storm at a time: each loads the machine, and all that it asks for has to come within a few seconds.
+static STORM: Mutex<()> = Mutex::new(());
 
 /// Agents of every kind, and nothing that depends on how fast the machine is.
 const FEW: [&str; 26] = [
@@ -36,13 +41,18 @@ const FEW: [&str; 26] = [
     "50ms",
 ];
 
+fn alone() -> MutexGuard<'static, ()> {
+    adit();
+    STORM.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn count(found: &Value, kind: &str, figure: &str) -> u64 {
     found["agents"][kind][figure].as_u64().unwrap_or_else(|| panic!("{kind} {figure}: {found}"))
 }
 
 #[test]
 fn all_that_is_owed_comes_whole_in_a_storm() {
-    adit();
+    let _alone = alone();
     // Each with processes of its own; over TLS one more kind can be.
     let storms: [&[&str]; 2] = [&["--driver", "epoll"], &["--tls", "--sealed-partial", "1"]];
     for more in storms {
@@ -67,7 +77,7 @@ fn all_that_is_owed_comes_whole_in_a_storm() {
 
 #[test]
 fn a_storm_fails_when_a_body_is_cut_and_says_so() {
-    adit();
+    let _alone = alone();
     // It cannot be whole in the time that there is.
     let flags = ["--no-pin", "--downloads", "1", "--bytes", "16GiB", "--for", "500ms", "--settle", "0s"];
     let out = output(&[&["storm", "--fail-on", "bodies"], &flags[..]].concat());
@@ -79,7 +89,7 @@ fn a_storm_fails_when_a_body_is_cut_and_says_so() {
 
 #[test]
 fn a_soak_goes_round_and_restarts_what_it_is_to() {
-    adit();
+    let _alone = alone();
     let flags = ["soak", "--for", "12s", "--round", "600ms", "--quiet", "0s", "--restart-every", "4"];
     // A debug build, a few rounds, no quiet: growth is looked for and not expected to be absent.
     let out = output(&[&flags, &FEW[..]].concat());
@@ -101,7 +111,7 @@ fn a_soak_goes_round_and_restarts_what_it_is_to() {
 
 #[test]
 fn a_soak_of_too_few_rounds_judges_nothing_and_fails() {
-    adit();
+    let _alone = alone();
     let flags = ["soak", "--for", "1ms", "--round", "300ms", "--quiet", "0s", "--no-pin", "--half-open", "1"];
     let out = output(&[&flags[..], &["--fail-on", "bodies"]].concat());
     let told = String::from_utf8_lossy(&out.stderr);

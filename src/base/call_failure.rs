@@ -52,6 +52,9 @@ pub enum CallFailure {
     UpstreamUnsent,
 
     // From here on the upstream may have received the request.
+    /// The upstream closed the connection before the first byte of its answer. See `UpstreamBroken` for one that had begun.
+    #[error("the upstream closed the connection before the first byte of its answer")]
+    UpstreamSilent,
     /// The upstream closed the connection before its answer was complete.
     #[error("the upstream closed the connection before its answer was complete")]
     UpstreamBroken,
@@ -87,7 +90,7 @@ pub enum CallFailure {
 impl CallFailure {
     /// Every failure, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [CallFailure; 25] = [
+    pub const ALL: [CallFailure; 26] = [
         CallFailure::ConnectorOffline,
         CallFailure::TunnelRevoked,
         CallFailure::Overloaded,
@@ -103,6 +106,7 @@ impl CallFailure {
         CallFailure::UpstreamRefused,
         CallFailure::UpstreamTls,
         CallFailure::UpstreamUnsent,
+        CallFailure::UpstreamSilent,
         CallFailure::UpstreamBroken,
         CallFailure::UpstreamProtocol,
         CallFailure::TimedOut,
@@ -124,6 +128,6 @@ impl CallFailure {
     /// Whether the upstream may have acted on the request: calling again may do it twice.
     #[must_use]
     pub const fn may_have_acted(self) -> bool {
-        self as u8 >= CallFailure::UpstreamBroken as u8
+        self as u8 >= CallFailure::UpstreamSilent as u8
     }
 }

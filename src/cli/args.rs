@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::tunnel_args::TunnelArgs;
@@ -47,15 +47,18 @@ pub enum Command {
     /// Show how long calls take, in the tunnel and in the server, and their deadlines, while the edge runs
     #[command(after_help = LATENCY_EXAMPLES)]
     Latency(LatencyArgs),
-    /// Show which tools and servers are not called because calls fail, or decide that, while the edge runs
-    #[command(after_help = BREAKERS_EXAMPLES)]
-    Breakers(BreakersArgs),
     /// List the last calls and how far each came, also connections that were turned away, while the edge or connector runs
     #[command(after_help = CALLS_EXAMPLES)]
     Calls(CallsArgs),
     /// Tell what became of one call: each phase with its time, and each decision with its rule
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Show which tools and servers are not called because calls fail, or decide that, while the edge runs
+    #[command(after_help = BREAKERS_EXAMPLES)]
+    Breakers(BreakersArgs),
+    /// Show what the tool calls of each task of an agent come to: repetitions, time-outs, tokens and cost, while the edge runs
+    #[command(after_help = TASKS_EXAMPLES)]
+    Tasks(TasksArgs),
     /// Show or check the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -117,14 +120,6 @@ It reads the admin API of a running process, and needs no token. Times are in mi
 (edge, link and connector) and of the server, since the process started. Exit code 1 means that the process cannot be reached,
 2 a wrong flag.";
 
-const BREAKERS_EXAMPLES: &str = "Examples:
-  adit breakers
-  adit breakers open orders.mcp.example.com refund --data-dir /var/lib/adit
-  adit breakers auto orders.mcp.example.com refund --data-dir /var/lib/adit
-
-To show them needs no token; to decide needs the admin token of the edge, and `breaker = \"enforce\"`. Exit code 1 means that the
-process cannot be reached, or refused, 2 a wrong flag.";
-
 const CALLS_EXAMPLES: &str = "Examples:
   adit calls
   adit calls --failed --since 10m
@@ -142,6 +137,24 @@ const EXPLAIN_EXAMPLES: &str = "Examples:
 
 The id is one that `adit calls` shows, or the trace id of the agent (traceparent). Exit code 1 means that no such call is kept, or
 that the process cannot be reached, 2 a wrong flag.";
+
+const BREAKERS_EXAMPLES: &str = "Examples:
+  adit breakers
+  adit breakers open orders.mcp.example.com refund --data-dir /var/lib/adit
+  adit breakers auto orders.mcp.example.com refund --data-dir /var/lib/adit
+
+To show them needs no token; to decide needs the admin token of the edge, and `breaker = \"enforce\"`. Exit code 1 means that the
+process cannot be reached, or refused, 2 a wrong flag.";
+
+const TASKS_EXAMPLES: &str = "Examples:
+  adit tasks
+  adit tasks --by amplification --limit 10
+  adit tasks --admin http://127.0.0.1:9443 --json
+
+It reads the admin API of a running edge, and needs no token. AMPLIFIED is the number of calls for each call that was not a
+repetition, with the same tool and arguments, of one within ten minutes before. TOKENS are estimated: a quarter of the bytes of
+answers that are text or JSON. TUNNEL and SERVER are in milliseconds. Exit code 1 means that the edge cannot be reached, 2 a wrong
+flag.";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   adit config check --config adit.toml
@@ -480,6 +493,48 @@ pub struct ExplainArgs {
     pub json: bool,
 }
 
+/// The arguments of `adit tasks`.
+#[derive(Args)]
+pub struct TasksArgs {
+    /// URL of the admin API; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// Which tasks come first: those with the highest cost, amplification or number of calls, or the last call
+    #[arg(long, value_name = "ORDER", value_enum, default_value_t = TaskOrderArg::Cost)]
+    pub by: TaskOrderArg,
+    /// The most tasks that are listed, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Print the answer of the admin API as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// By what tasks are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TaskOrderArg {
+    /// What they cost.
+    Cost,
+    /// Calls for each call that was not repeated.
+    Amplification,
+    /// How many calls they have.
+    Calls,
+    /// When their last call ended.
+    Last,
+}
+
+impl TaskOrderArg {
+    /// The name in the API.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            TaskOrderArg::Cost => "cost",
+            TaskOrderArg::Amplification => "amplification",
+            TaskOrderArg::Calls => "calls",
+            TaskOrderArg::Last => "last",
+        }
+    }
+}
+
 /// The arguments of `adit version`.
 #[derive(Args)]
 pub struct VersionArgs {
@@ -542,6 +597,7 @@ mod tests {
             DOCTOR_EXAMPLES,
             CALLS_EXAMPLES,
             EXPLAIN_EXAMPLES,
+            TASKS_EXAMPLES,
             CONFIG_EXAMPLES,
         ];
         let helps: Vec<String> = helps.iter().map(|help| format!("```sh\n{}```", help.replace("\n  ", "\n"))).collect();

@@ -27,6 +27,7 @@ pub(super) const fn stopped(stage: CallStage) -> &'static str {
         CallStage::Request => "request",
         CallStage::Admission => "admission",
         CallStage::Route => "route",
+        CallStage::Breaker => "breaker",
         CallStage::Link => "link",
         CallStage::Connector => "connector",
         CallStage::Upstream => "server",

@@ -23,6 +23,7 @@ mod latency;
 mod output;
 mod run;
 mod table;
+mod tasks;
 mod tunnel;
 mod tunnel_args;
 mod tunnel_text;
@@ -32,7 +33,7 @@ mod version;
 pub use announce::Announcer;
 pub use args::{
     CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
-    EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, UpArgs, VersionArgs,
+    EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
 };
 pub use breakers::run_breakers;
 pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
@@ -44,6 +45,7 @@ pub use edge::run_edge;
 pub use explain::run_explain;
 pub use latency::run_latency;
 pub use run::{EXIT_FAILURE, RunError};
+pub use tasks::run_tasks;
 pub use tunnel::run_tunnel;
 pub use tunnel_args::{AdminArgs, CertCommand, KeyCommand, TunnelArgs, TunnelCommand};
 pub use up::run_up;

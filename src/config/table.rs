@@ -10,8 +10,8 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, SecretText, ServerPreset, Spin,
-    ToolName,
+    Bytes, Driver, FieldNameText, FolderPath, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend,
+    SecretText, ServerPreset, Spin, ToolName,
 };
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
@@ -226,6 +226,15 @@ section! {
         /// How many of the last calls `adit calls` can show: so many for each core of those that were answered, as many that
         /// failed or were slow, and as many that were turned away before they had a route. Each takes 256 bytes; 0 keeps none.
         calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
+        /// Of how many tasks `adit tasks` tells what their tool calls come to; 0 switches it off. Each takes 1 KiB, and the one
+        /// that was idle for longest makes room for another. A task is what `task_header` names, else the trace of a call
+        /// (`traceparent`), else its MCP session.
+        tasks_max: u32 = "1000" in 0..=100_000, restart, like "10000";
+        /// The header field by which agents name the task of a call.
+        task_header: Option<FieldNameText> = unset, restart, like "X-Task-Id";
+        /// The price of a million tokens of answers, in the unit of your choice. Tokens are estimated: a quarter of the bytes of
+        /// answers that are text or JSON. The price of a call itself is `price_per_call` of a `[[tool]]`.
+        price_per_million_tokens: Price = "0", restart, like "3.00";
     } with {
         /// The tunnels that connectors may open: the tables `[[tunnel]]`.
         tunnels: TunnelConfig
@@ -318,6 +327,8 @@ section! {
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
         /// What becomes of its calls while others fail, if that differs from the host's.
         breaker: Option<GuardMode> = unset, live, like "off";
+        /// The price of one of its calls, in the unit of `edge.price_per_million_tokens`, for `adit tasks`.
+        price_per_call: Price = "0", live, like "0.005";
     }
 }
 
@@ -539,6 +550,12 @@ section! {
         /// It takes the place of `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit applies
         /// too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "30s";
+        /// Which requests are sent once more if a connection that others had used ended without one byte of an answer, as when
+        /// the upstream closes it just then. `idempotent`: GET, HEAD, DELETE and OPTIONS. `mcp-safe`: also `ping`,
+        /// `server/discover`, `*/list`, and `tools/call` of tools for which the upstream's own answers to `tools/list` say
+        /// `readOnlyHint` or `idempotentHint`. Use it only for a server whose word you trust. All retries of a route together
+        /// are at most a tenth of its calls.
+        resend: Resend = "idempotent", live, like "mcp-safe";
         /// What becomes of calls that miss their deadline, if that differs from `connect.deadline`. It applies to agents whose
         /// TLS ends in this connector.
         deadline: Option<GuardMode> = unset, live, like "enforce";

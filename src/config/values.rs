@@ -145,6 +145,16 @@ macro_rules! choice {
 }
 
 choice! {
+    /// Which requests are sent again if their connection ended without one byte of an answer.
+    Resend {
+        /// Those that HTTP calls idempotent: GET, HEAD, DELETE and OPTIONS.
+        Idempotent = "idempotent",
+        /// Also POST requests of MCP that only read, or that the server declares as read-only or idempotent.
+        McpSafe = "mcp-safe",
+    }
+}
+
+choice! {
     /// Which origin of web pages is a host's own.
     OwnOrigin {
         /// Scheme, host and port are those of the call.
@@ -246,6 +256,70 @@ impl SettingType for ToolName {
 
     fn to_json(&self) -> Value {
         Value::from(self.0.as_str())
+    }
+}
+
+/// The name of a header field (RFC 9110, section 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldNameText(pub String);
+
+/// The longest name of a header field, in bytes.
+const FIELD_NAME_LEN_MAX: usize = 64;
+
+impl SettingType for FieldNameText {
+    const KIND: &'static str = "header field";
+
+    fn parse(raw: &Raw, _dir: &Path) -> Result<FieldNameText, String> {
+        let name = raw.text("the name of a header field")?;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        match name {
+            name if !(1..=FIELD_NAME_LEN_MAX).contains(&name.len()) || !name.bytes().all(is_name) => {
+                Err(format!("{} is not the name of a header field, such as X-Task-Id", quoted(name)))
+            }
+            name if ["authorization", "cookie"].iter().any(|secret| name.eq_ignore_ascii_case(secret)) => {
+                Err(format!("{name} holds a secret, and what names a task is shown"))
+            }
+            name => Ok(FieldNameText(name.to_owned())),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        Value::from(self.0.as_str())
+    }
+}
+
+/// An amount of money, in millionths of a unit: a number with up to six decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Price(pub u64);
+
+/// The decimals of a price.
+const PRICE_DECIMALS: usize = 6;
+/// The most digits of a price before the point.
+const PRICE_DIGITS_MAX: usize = 9;
+
+impl SettingType for Price {
+    const KIND: &'static str = "price";
+
+    fn parse(raw: &Raw, _dir: &Path) -> Result<Price, String> {
+        const EXPECTED: &str = "a price as a text, such as \"3.00\" or \"0.005\"";
+        let text = match raw {
+            Raw::Integer(whole) => whole.to_string(),
+            raw => raw.text(EXPECTED)?.to_owned(),
+        };
+        let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+        let is_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+        let fits = (1..=PRICE_DIGITS_MAX).contains(&whole.len()) && part.len() <= PRICE_DECIMALS;
+        if !fits || !is_digits(whole) || !is_digits(part) || text.ends_with('.') {
+            return Err(format!("{} is not {EXPECTED}", quoted(&text)));
+        }
+        let millionths = format!("{whole}{part:0<PRICE_DECIMALS$}");
+        millionths.parse().map(Price).map_err(|_| format!("{} is not {EXPECTED}", quoted(&text)))
+    }
+
+    fn to_json(&self) -> Value {
+        let (whole, part) = (self.0 / 1_000_000, self.0 % 1_000_000);
+        let text = format!("{whole}.{part:06}");
+        Value::from(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
@@ -380,7 +454,7 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
     number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
 }
 
-optional_setting!(GuardMode, FolderPath, Millis, OriginRule, SecretText, ServerPreset, Traffic);
+optional_setting!(FieldNameText, FolderPath, GuardMode, Millis, OriginRule, SecretText, ServerPreset, Traffic);
 
 #[cfg(test)]
 mod tests {
@@ -426,6 +500,35 @@ mod tests {
         }
         for wrong in ["", "inof", "info,", "=debug", "adit link=debug", "adit=loud"] {
             assert!(parse::<LogLevels>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_price_is_exact_to_a_millionth() {
+        let parse = |text: &str| Price::parse(&Raw::Text(text.to_owned()), Path::new("")).ok().map(|price| price.0);
+        for (text, millionths) in [
+            ("3", 3_000_000),
+            ("3.00", 3_000_000),
+            ("0.005", 5_000),
+            ("0.000001", 1),
+            ("999999999.999999", 999_999_999_999_999),
+        ] {
+            assert_eq!(parse(text), Some(millionths), "{text}");
+        }
+        for bad in ["", ".5", "5.", "-1", "+1", "1e3", "1.0000001", "1000000000", "1,5", "1.-1"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+        assert_eq!(Price::parse(&Raw::Integer(2), Path::new("")), Ok(Price(2_000_000)));
+        assert!(Price::parse(&Raw::Integer(-2), Path::new("")).is_err());
+        assert_eq!([0, 5_000, 3_000_000].map(|price| Price(price).to_json()), ["0", "0.005", "3"].map(Value::from));
+    }
+
+    #[test]
+    fn a_header_field_has_a_name_and_is_no_secret() {
+        let parse = |text: &str| FieldNameText::parse(&Raw::Text(text.to_owned()), Path::new("")).is_ok();
+        assert!(parse("X-Task-Id") && parse("baggage"));
+        for bad in ["", "X Task", "X-Task:", "Authorization", "cookie", &"x".repeat(65)] {
+            assert!(!parse(bad), "{bad}");
         }
     }
 }

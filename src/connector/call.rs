@@ -9,19 +9,22 @@ use crate::base::{CallFailure, Clock, Time, Traffic};
 use crate::connector::call_request::CallRequest;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
+use crate::connector::listing::Listing;
 use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, Core, StreamError};
 use crate::exchange::{Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host};
-use crate::latency::{ConnectorStamps, connector_timing};
+use crate::latency::{ConnectorStamps, NoRetry, Reached, Retries, connector_timing};
 use crate::link::{CallStream, CarrierStream};
+use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
     CallGuard, CallLabel, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
+use crate::wire::jsonrpc::Peek;
 
 /// Whom the upstream is told that a call comes from.
 #[derive(Clone, Copy)]
@@ -51,10 +54,15 @@ pub(super) struct UpstreamWork {
     pub(super) agents: Box<AgentWork>,
 }
 
-/// What is kept of a call of an agent whose TLS ends here, while it lasts; used again for its memory.
+/// What is kept of a call while it lasts; used again for its memory.
 #[derive(Default)]
 pub(super) struct AgentWork {
+    retries: Retries,
+    /// The answer, if it may list tools.
+    listing: Listing,
+    /// For agents whose TLS ends here.
     timing: Vec<u8>,
+    /// For agents whose TLS ends here.
     pub(super) guard: CallGuard,
 }
 
@@ -89,12 +97,23 @@ enum ExchangeError {
 }
 
 impl ExchangeError {
-    /// Whether a request with this method may be sent once more. `was_used` says that others had used the connection.
-    fn may_resend(&self, method: Method, was_used: bool) -> bool {
+    /// How far the request came. `was_used` says that others had used the connection.
+    fn reached(&self, was_used: bool) -> Reached {
         match self {
-            ExchangeError::Unsent => true,
-            ExchangeError::Silent | ExchangeError::Vanished => was_used && method.is_idempotent(),
-            ExchangeError::Failed(_) => false,
+            ExchangeError::Unsent => Reached::Never,
+            ExchangeError::Silent | ExchangeError::Vanished => Reached::Silent { was_used },
+            ExchangeError::Failed(_) => Reached::Answered,
+        }
+    }
+}
+
+impl From<ExchangeError> for CallError {
+    fn from(error: ExchangeError) -> CallError {
+        match error {
+            ExchangeError::Unsent => CallError::Failed(CallFailure::UpstreamUnsent),
+            ExchangeError::Silent => CallError::Failed(CallFailure::UpstreamSilent),
+            ExchangeError::Vanished => CallError::Failed(CallFailure::TimedOut),
+            ExchangeError::Failed(error) => error,
         }
     }
 }
@@ -141,7 +160,9 @@ impl UpstreamWork {
         if served.traffic() != context.traffic {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }
-        let (mut may_resend, mut needs_fresh) = (true, false);
+        served.on_call();
+        self.agents.retries = Retries::default();
+        let mut needs_fresh = false;
         loop {
             let connecting = match needs_fresh {
                 false => served.upstream.checkout().await,
@@ -157,15 +178,16 @@ impl UpstreamWork {
             let mut held = Held(Some(connection));
             let exchanged = match held.get() {
                 UpstreamConnection::Http(connection) => {
-                    if may_resend {
+                    if self.agents.retries.made() == 0 {
+                        let learns = served.learns(request.head());
                         // Only a connection that was used before may have been closed by the upstream meanwhile.
-                        self.replay.start(was_used);
+                        self.replay.start(was_used || learns);
                     }
                     needs_fresh = true;
                     self.exchange(context, &served, request, connection, end).await
                 }
                 UpstreamConnection::Http2(stream) => {
-                    if may_resend {
+                    if self.agents.retries.made() == 0 {
                         // The upstream may refuse any request.
                         self.replay.start(true);
                     }
@@ -185,15 +207,66 @@ impl UpstreamWork {
                 }
                 // The upstream may have closed an idle connection while the request was on its way. A request that the
                 // upstream may have received is sent again only if that does no harm (RFC 9110, section 9.2.2).
-                Err(ref error) if error.may_resend(request.head().method(), was_used) && self.replay.rewind() => {
-                    Counters::add(&context.core.connector.counters.requests_resent);
-                    may_resend = false;
+                Err(error) => {
+                    let again = self.again(context, &served, request.head(), error.reached(was_used));
+                    let Some(pause) = again else { return Err(error.into()) };
+                    if !pause.is_zero() {
+                        // In a box, so that calls do not have its size.
+                        Box::pin(context.core.core.sleep(pause)).await;
+                    }
                 }
-                Err(ExchangeError::Unsent) => return Err(CallError::Failed(CallFailure::UpstreamUnsent)),
-                Err(ExchangeError::Silent) => return Err(CallError::Failed(CallFailure::UpstreamBroken)),
-                Err(ExchangeError::Vanished) => return Err(CallError::Failed(CallFailure::TimedOut)),
-                Err(ExchangeError::Failed(error)) => return Err(error),
             }
+        }
+    }
+
+    /// The pause after which a request that failed is sent again, if it is.
+    fn again(
+        &mut self,
+        context: &CallContext<'_>,
+        served: &Served,
+        head: &RequestHead,
+        reached: Reached,
+    ) -> Option<Duration> {
+        let counters = &context.core.connector.counters;
+        let is_silent = matches!(reached, Reached::Silent { was_used: true });
+        let is_safe = is_silent && !head.method().is_idempotent() && self.is_safe(served, head);
+        // What was not kept cannot be sent again.
+        self.replay.kept()?;
+        let random = context.core.retry.random_fraction();
+        match served.again(&mut self.agents.retries, reached, is_safe || head.method().is_idempotent(), random) {
+            Ok(pause) => {
+                self.replay.rewind();
+                Counters::add(&counters.requests_resent);
+                if is_safe {
+                    Counters::add(&counters.resends_safe);
+                }
+                if reached == Reached::Never {
+                    Counters::add(&counters.resends_unread);
+                }
+                return Some(pause);
+            }
+            Err(NoRetry::Budget) => Counters::add(&counters.resends_denied),
+            Err(NoRetry::Spent) => Counters::add(&counters.resends_spent),
+            Err(NoRetry::MayHaveRun | NoRetry::Deadline) => {}
+        }
+        None
+    }
+
+    /// Whether a POST request may run twice by what its route trusts. Its body is read only now: few calls fail.
+    fn is_safe(&self, served: &Served, head: &RequestHead) -> bool {
+        let (Some(safe), Some(body)) = (served.resend(), self.replay.kept()) else { return false };
+        let mut peek = Peek::default();
+        peek.feed(body);
+        head.method() == Method::Post && safe.may_run_twice(head, &peek)
+    }
+
+    /// Learns from a whole answer which tools may be called twice, if it lists them.
+    fn learn(&mut self, served: &Served) {
+        let (Some(safe), Some(body)) = (served.resend(), self.replay.kept()) else { return };
+        let mut peek = Peek::default();
+        peek.feed(body);
+        if SafeRequests::is_listing(&peek) {
+            self.agents.listing.read(|answer, is_events| safe.learn(answer, is_events));
         }
     }
 
@@ -216,9 +289,9 @@ impl UpstreamWork {
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
         let to = Asked::new(to, upstream.is_acknowledged());
-        let agents = context.is_agents().then_some(&mut *self.agents);
         let now = context.core.core.turn_time();
-        let of_agents = agents.as_ref().map(|agents| agents.guard.deadline.first_byte_timeout(now));
+        let of_agents = context.is_agents().then(|| self.agents.guard.deadline.first_byte_timeout(now));
+        self.agents.listing.expect(served.learns(request.head()));
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(context.stream);
@@ -229,7 +302,7 @@ impl UpstreamWork {
                 request: head,
                 upstream,
                 stamps: &mut end.stamps,
-                agents,
+                work: &mut self.agents,
             };
             let public = served.addresses.public();
             let (peer, called) = match context.caller {
@@ -279,6 +352,7 @@ impl UpstreamWork {
                 error => error,
             });
         }
+        self.learn(served);
         end.stamps.on_last_received(upstream.received_at());
         context.stream.on_link().send_times(&end.stamps.times(&context.core.core));
         context.stream.finish_message();
@@ -293,15 +367,21 @@ struct ConnectorHooks<'a, U> {
     request: &'a RequestHead,
     upstream: &'a U,
     stamps: &'a mut ConnectorStamps,
-    /// For agents whose TLS ends here.
-    agents: Option<&'a mut AgentWork>,
+    work: &'a mut AgentWork,
+}
+
+impl<U> ConnectorHooks<'_, U> {
+    /// What is kept of a call of an agent whose TLS ends here.
+    fn agents(&mut self) -> Option<&mut AgentWork> {
+        self.context.is_agents().then_some(&mut *self.work)
+    }
 }
 
 impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     fn on_request_head_queued(&mut self) {
         let now = self.context.core.core.now();
         self.stamps.on_sent(now);
-        if let Some(agents) = &mut self.agents {
+        if let Some(agents) = self.agents() {
             agents.guard.deadline.on_sent(now);
         }
     }
@@ -315,18 +395,25 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     }
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
-        if let Some(agents) = self.agents.as_mut().filter(|_| self.stamps.is_event_stream()) {
-            agents.guard.deadline.on_event_bytes(bytes, self.context.core.core.turn_time());
+        self.work.listing.keep(bytes);
+        let now = self.context.core.core.turn_time();
+        if self.stamps.is_event_stream()
+            && let Some(agents) = self.agents()
+        {
+            agents.guard.deadline.on_event_bytes(bytes, now);
         }
     }
 
     fn cuts_at(&self) -> Option<Time> {
-        self.agents.as_ref()?.guard.deadline.cuts_at()
+        self.context.is_agents().then(|| self.work.guard.deadline.cuts_at())?
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
-        let deadline = &mut self.agents.as_mut()?.guard.deadline;
         let core = self.context.core;
+        if !self.context.is_agents() {
+            return None;
+        }
+        let deadline = &mut self.work.guard.deadline;
         let (call, tunnel) = (label.call(), core.connector.settings.tunnel.as_str());
         deadline.on_cut(core.core.now());
         let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
@@ -337,12 +424,13 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
 
     fn sse_keepalive(&self) -> Option<Duration> {
         // What goes to the edge is kept alive there.
-        self.context.core.connector.settings.sse_keepalive.filter(|_| self.agents.is_some())
+        self.context.core.connector.settings.sse_keepalive.filter(|_| self.context.is_agents())
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
         self.stamps.on_received(received_at);
         self.stamps.on_status(head.status());
+        self.work.listing.begin(head);
         let CallContext { core, stream, .. } = *self.context;
         let now = core.core.now();
         self.stamps.on_handed_to_link(now);
@@ -354,7 +442,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
             .then(|| self.addresses.in_response(self.request, is_agents))
             .flatten();
         let extras = ResponseExtras { may_keep: true, server_timing: None, public, is_metadata };
-        match &mut self.agents {
+        match self.agents() {
             None => extras,
             Some(AgentWork { timing, .. }) => {
                 timing.clear();

@@ -7,6 +7,7 @@ use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
+use crate::policy::SafeRequests;
 use crate::route::{RouteName, RouteTable};
 use crate::tls::ServerConfig;
 use crate::upstream::UpstreamSettings;
@@ -127,6 +128,8 @@ pub struct ConnectorRoute {
     pub identity: RouteIdentity,
     /// How long the upstream may take to begin its answer to a call of an edge, whose own limit applies without it.
     pub first_byte_timeout: Option<Duration>,
+    /// Which POST requests may run twice, if the owner of the route trusts its server in this.
+    pub resend: Option<Arc<SafeRequests>>,
     /// The deadlines of calls of agents whose TLS ends here. Their ceiling is how long the upstream may take to begin an answer; a
     /// GET, which waits for events, is not bounded.
     pub deadlines: DeadlineTerms,

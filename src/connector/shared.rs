@@ -111,7 +111,11 @@ counters! {
         links_ended, "Links that ended, for any reason";
         links_made, "Links that were established";
         requests_refused, "Requests that were refused before they became calls";
-        requests_resent, "Requests sent again on a new connection, after an idle one was closed without an answer";
+        requests_resent, "Requests sent again, after a connection ended or refused them without an answer";
+        resends_denied, "Requests not sent again because the retries of their route had used up its budget";
+        resends_safe, "POST requests of MCP among those sent again, which may run twice by the `resend` of their route";
+        resends_spent, "Requests not sent again because they had been as often as is allowed";
+        resends_unread, "Requests among those sent again of which nothing had reached the upstream";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
     }

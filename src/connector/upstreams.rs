@@ -13,12 +13,12 @@ use crate::connector::settings::{ConnectorRoute, ConnectorTables};
 use crate::connector::shared::Connector;
 use crate::dial::Resolver;
 use crate::engine::Core;
-use crate::latency::StatusClass;
-use crate::policy::LeftOut;
+use crate::latency::{NoRetry, Reached, Retries, RetryBudget, StatusClass};
+use crate::policy::{LeftOut, SafeRequests};
 use crate::route::{Hostname, RouteName};
 use crate::tls::{HandshakeError, ServerConfig};
 use crate::upstream::{Upstream, UpstreamError, UpstreamSettings};
-use crate::wire::http1::RequestHead;
+use crate::wire::http1::{Method, RequestHead};
 
 /// The shortest time between two log lines about failed inner TLS handshakes.
 const SEAL_ERROR_EVERY: Duration = Duration::from_secs(10);
@@ -54,6 +54,8 @@ pub(super) struct Served {
     failing: RefCell<Option<Failing>>,
     /// The status of the last answer, if that was one of a gateway in front of the upstream.
     gateway: Cell<Option<u16>>,
+    /// What its retries may add to its calls.
+    retry_budget: RefCell<RetryBudget>,
 }
 
 /// Why connecting fails.
@@ -119,6 +121,7 @@ impl Upstreams {
                     route: route.clone(),
                     failing: RefCell::new(None),
                     gateway: Cell::new(None),
+                    retry_budget: RefCell::default(),
                 });
                 served.insert(route.name.clone(), Rc::clone(&fresh));
                 Some(fresh)
@@ -219,6 +222,33 @@ impl Served {
         self.route.first_byte_timeout
     }
 
+    /// Which POST requests may run twice, if any may.
+    pub(super) fn resend(&self) -> Option<&SafeRequests> {
+        self.route.resend.as_deref()
+    }
+
+    /// Whether an answer to this request may tell which tools may be called twice.
+    pub(super) fn learns(&self, head: &RequestHead) -> bool {
+        self.route.resend.is_some() && head.method() == Method::Post
+    }
+
+    /// A call came, which adds to what retries may use.
+    pub(super) fn on_call(&self) {
+        self.retry_budget.borrow_mut().on_call();
+    }
+
+    /// Whether a call that failed is sent again, and after which pause.
+    pub(super) fn again(
+        &self,
+        retries: &mut Retries,
+        reached: Reached,
+        may_run_twice: bool,
+        random: f64,
+    ) -> Result<Duration, NoRetry> {
+        // The edge has the limits of the call.
+        retries.again(reached, may_run_twice, &mut self.retry_budget.borrow_mut(), None, random)
+    }
+
     /// Whether it serves this route as it is now.
     fn is_of(&self, route: &ConnectorRoute) -> bool {
         self.route.traffic == route.traffic
@@ -226,6 +256,7 @@ impl Served {
             && self.route.first_byte_timeout == route.first_byte_timeout
             && self.route.deadlines == route.deadlines
             && self.route.breaker == route.breaker
+            && self.route.resend.is_some() == route.resend.is_some()
             && same(&self.route.upstream, &route.upstream)
     }
 

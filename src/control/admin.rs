@@ -17,7 +17,8 @@ use crate::control::metrics::{METRICS_TYPE, metrics};
 use crate::control::state::State;
 
 /// Every path that is only read.
-pub const ADMIN_PATHS: [&str; 6] = ["/healthz", "/metrics", "/readyz", "/v1/calls", "/v1/latency", "/v1/status"];
+pub const ADMIN_PATHS: [&str; 7] =
+    ["/healthz", "/metrics", "/readyz", "/v1/calls", "/v1/latency", "/v1/status", "/v1/tasks"];
 
 /// The API over what is known of the process, and over its tunnels.
 pub fn router(state: Arc<State>, access: Option<Access>) -> Router {

@@ -140,6 +140,7 @@ impl From<Stage> for CallStage {
             Stage::Request => CallStage::Request,
             Stage::Admission => CallStage::Admission,
             Stage::Route => CallStage::Route,
+            Stage::Breaker => CallStage::Breaker,
             Stage::Link => CallStage::Link,
             Stage::Connector => CallStage::Connector,
             Stage::Upstream => CallStage::Upstream,

@@ -86,18 +86,18 @@ impl Role for ConnectorRole {
         })
     }
 
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        Box::pin(calls::read(wait, self.cores, move |reply| {
+            self.connector.command(|| ConnectorCommand::Calls(Arc::clone(&filter), reply.clone()));
+        }))
+    }
+
     fn breaker(&self, _: &Label) -> Option<BreakerReading> {
         None
     }
 
     fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
         None
-    }
-
-    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
-        Box::pin(calls::read(wait, self.cores, move |reply| {
-            self.connector.command(|| ConnectorCommand::Calls(Arc::clone(&filter), reply.clone()));
-        }))
     }
 
     fn routes(&self) -> Vec<RouteLine> {

@@ -11,10 +11,11 @@ use crate::control::reading::{
     BoxFuture, CertificateReading, CoreReading, HostReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
     TunnelReading, connector_name,
 };
+use crate::control::tasks;
 use crate::control::thread::RoleEvent;
 use crate::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, HostService, LinkReport};
 use crate::engine::{MailSender, MonotonicClock, mailbox};
-use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot, TaskSnapshot};
 use crate::tls::CertInfo;
 
 /// An edge, as the control thread sees it.
@@ -73,6 +74,7 @@ impl Role for EdgeRole {
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
             reading.counts = self.edge.counters().counts();
             reading.breakers = self.edge.breakers().readings(MonotonicClock.now());
+            reading.counts.extend(self.tasks().iter().flat_map(tasks::counts));
             reading.tunnels = self.edge.service().into_iter().map(tunnel).collect();
             reading
         })
@@ -87,6 +89,12 @@ impl Role for EdgeRole {
         })
     }
 
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        Box::pin(calls::read(wait, self.cores, move |reply| {
+            self.edge.command(|| EdgeCommand::Calls(Arc::clone(&filter), reply.clone()));
+        }))
+    }
+
     fn breaker(&self, label: &Label) -> Option<BreakerReading> {
         self.edge.breakers().reading(label, MonotonicClock.now())
     }
@@ -95,10 +103,8 @@ impl Role for EdgeRole {
         self.edge.breakers().force(label, forced, MonotonicClock.now())
     }
 
-    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
-        Box::pin(calls::read(wait, self.cores, move |reply| {
-            self.edge.command(|| EdgeCommand::Calls(Arc::clone(&filter), reply.clone()));
-        }))
+    fn tasks(&self) -> Option<TaskSnapshot> {
+        Some(self.edge.tasks()?.snapshot(MonotonicClock.now()))
     }
 
     fn routes(&self) -> Vec<RouteLine> {

@@ -27,6 +27,7 @@ mod sample;
 mod state;
 mod state_dir;
 pub mod store;
+mod tasks;
 mod thread;
 pub mod tunnels;
 mod wall_time;

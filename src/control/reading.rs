@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
-use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, Snapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, Snapshot, TaskSnapshot};
 
 /// The role of a process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -270,6 +270,9 @@ pub trait Role: Send + Sync {
     /// of the last reading. None from a role that keeps none.
     fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Arc<Snapshot>>>;
 
+    /// Asks every core for the last calls that `filter` names, and waits at most `wait` for the answers.
+    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>>;
+
     /// The breaker of a label, if it has seen a call; that of the route's upstream, if the label has no method. None where it
     /// cannot be forced.
     fn breaker(&self, label: &Label) -> Option<BreakerReading>;
@@ -277,8 +280,10 @@ pub trait Role: Send + Sync {
     /// Forces it, or leaves it to the calls again. Returns how it is then.
     fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading>;
 
-    /// Asks every core for the last calls that `filter` names, and waits at most `wait` for the answers.
-    fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>>;
+    /// What the tool calls of each task come to; none from a role that does not count that.
+    fn tasks(&self) -> Option<TaskSnapshot> {
+        None
+    }
 
     /// What is served now.
     fn routes(&self) -> Vec<RouteLine>;

@@ -14,7 +14,8 @@ use crate::exchange::CallFailure;
 use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, CallCounts, CallFilter, CallLimit, CallLine, CallPhases, CallRecord,
     ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText, Label, LatencySettings, Outcome,
-    OwnAnswer, Recorder, Snapshot, Stage, StatusClass, TraceId, Usual, Wait, WaitEnd,
+    OwnAnswer, Recorder, Snapshot, Stage, StatusClass, TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, Usual,
+    Wait, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -55,6 +56,12 @@ impl Role for SampleRole {
         })
     }
 
+    fn calls(&self, filter: Arc<CallFilter>, _wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
+        let mut calls = calls();
+        calls.retain(|call| !filter.failed || call.record.is_failed());
+        Box::pin(async { calls })
+    }
+
     fn breaker(&self, _: &Label) -> Option<BreakerReading> {
         None
     }
@@ -63,10 +70,8 @@ impl Role for SampleRole {
         None
     }
 
-    fn calls(&self, filter: Arc<CallFilter>, _wait: Duration) -> BoxFuture<'_, Vec<CallLine>> {
-        let mut calls = calls();
-        calls.retain(|call| !filter.failed || call.record.is_failed());
-        Box::pin(async { calls })
+    fn tasks(&self) -> Option<TaskSnapshot> {
+        Some(tasks())
     }
 
     fn routes(&self) -> Vec<RouteLine> {
@@ -212,6 +217,34 @@ pub(super) fn calls() -> Vec<CallLine> {
     let own = OwnAnswer::unanswered("tls_failed", "the TLS handshake failed");
     let record = CallRecord { stage: Stage::Tls, ..CallRecord::new(Time::ZERO) }.with_own(Some(own));
     vec![call, CallLine { record, age: ms(5_000), label: None, route: None, tunnel: None }]
+}
+
+/// A task that a header names, one that repeats its calls, and one with many calls.
+pub(super) fn tasks() -> TaskSnapshot {
+    let line = |id, calls, repeated, cost, idle_s| TaskLine {
+        id,
+        figures: TaskFigures {
+            calls,
+            repeated,
+            cost,
+            given_up: 3,
+            timed_out: 1,
+            bytes: 4_000,
+            tokens: 1_000,
+            tunnel: Duration::from_micros(2_500),
+            upstream: Duration::from_secs(9),
+        },
+        tools: 2,
+        age: Duration::from_secs(60),
+        idle: Duration::from_secs(idle_s),
+    };
+    let trace = TraceId::of_digits(b"4bf92f3577b34da6a3ce929d0e0e4736").unwrap();
+    let lines = vec![
+        line(TaskId::Session(0x2a), 20, 2, 0, 30),
+        line(TaskId::Trace(trace), 8, 5, 3_000, 1),
+        line(TaskId::Named(HostText::of("dear")), 2, 0, 1_000_000, 2),
+    ];
+    TaskSnapshot { lines, total: TaskFigures { calls: 30, repeated: 7, ..TaskFigures::default() }, forgotten: 7 }
 }
 
 pub(super) fn facts() -> ProcessFacts {

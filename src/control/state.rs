@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
-use crate::control::bodies::{CallsBody, HealthBody, HealthStatus, ReadyBody, SilentRole};
+use crate::control::bodies::{CallsBody, HealthBody, HealthStatus, ReadyBody, SilentRole, TasksBody};
 use crate::control::calls;
 use crate::control::probe::Prober;
 use crate::control::reading::{Role, RoleKind, RoleReading};
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes};
+use crate::control::tasks::TaskOrder;
 use crate::engine::MonotonicClock;
 use crate::latency::{BreakerReading, CallFilter, ForcedState, Label, Readiness, ReadinessSettings};
 
@@ -137,6 +138,11 @@ impl State {
             read.push((role.kind(), role.calls(Arc::clone(&filter), CORE_ANSWER_MAX).await));
         }
         CallsBody { calls: calls::newest(&filter, read) }
+    }
+
+    /// The tasks of the first role that counts them.
+    pub(super) fn tasks(&self, order: TaskOrder, limit: usize) -> TasksBody {
+        TasksBody::of(self.roles.iter().find_map(|role| role.tasks()), order, limit)
     }
 
     pub(super) async fn read(&self) -> Vec<RoleReading> {

@@ -17,12 +17,13 @@ use crate::edge::recording::{Ending, count_refused, finish, guarded, keep_refuse
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::source_permits::ConnectionPermit;
+use crate::edge::task_calls::AnswerSize;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError};
 use crate::exchange::{
     CallFailure, CallReport, HeadReadError, Refusal, TimeoutStream, answer_to_body, forwarded, requested_host,
 };
-use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, SERVER_TIMING_LEN_MAX, Stage, server_timing};
+use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, Retries, SERVER_TIMING_LEN_MAX, Stage, server_timing};
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
@@ -78,6 +79,19 @@ struct CallWork {
     is_refused: bool,
     /// How often the connection has gone to another core for the request that is read next.
     moves: Moves,
+    again: Again,
+}
+
+/// What is known of a call that may have to be opened again.
+#[derive(Default)]
+struct Again {
+    retries: Retries,
+    /// How long to wait before that.
+    pause: Duration,
+    /// Whether a part of the body was read: it is sent again from its start.
+    has_begun: bool,
+    /// Whether another connector may take it.
+    may_move: bool,
 }
 
 /// What came of a stream that was opened for a call.
@@ -185,6 +199,9 @@ impl AgentCalls<'_> {
             let keep = request.answer_preflight(!core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
+        if let (Some(_), Some(label)) = (core.edge.tasks(), request.label()) {
+            label.digest_arguments();
+        }
         let mut stamps = EdgeStamps::new(request.began());
         let mut bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
@@ -206,9 +223,12 @@ impl AgentCalls<'_> {
         }
         // Why the first connector has not passed the call on.
         let mut refused = None;
-        // Whether the body is sent again from its start.
-        let mut is_moved = false;
+        self.work.again = Again::default();
         loop {
+            if !self.work.again.pause.is_zero() {
+                // In a box, so that calls do not have its size.
+                Box::pin(core.core.sleep(std::mem::take(&mut self.work.again.pause))).await;
+            }
             let host = request.head().host().unwrap_or_default();
             let seal = match route.traffic {
                 Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
@@ -220,39 +240,43 @@ impl AgentCalls<'_> {
             let opened = match core.open(target).await {
                 Ok(opened) => opened,
                 Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
-                Err(NotOpened::Withdrawn) if !is_moved => {
-                    self.work.notes.on_opened(core.core.turn_time());
-                    self.keep_body(false);
-                    is_moved = true;
-                    continue;
-                }
-                Err(NotOpened::Withdrawn) => {
-                    let failure = CallFailure::ConnectorOffline;
-                    return fail(&core, request, route, None, &stamps, &self.work, failure).await;
-                }
-                Err(NotOpened::NotPassedOn(failure, connector))
-                    if failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector) =>
-                {
-                    self.keep_body(false);
-                    self.work.notes.on_not_passed_on(failure, connector);
-                    (refused, bond, is_moved) = (Some(failure), Bond::Other(connector), true);
-                    continue;
-                }
-                Err(NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _)) => {
+                Err(NotOpened::Failed(failure)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
                     self.work.notes.on_opened(core.core.turn_time());
-                    return fail(&core, request, route, None, &stamps, &self.work, refused.unwrap_or(failure)).await;
+                    let failure = refused.unwrap_or(failure);
+                    return fail(&core, request, route, None, &stamps, &self.work, failure).await;
+                }
+                Err(not_opened) => {
+                    let (failure, other) = match not_opened {
+                        NotOpened::NotPassedOn(failure, connector) => (failure, Some(connector)),
+                        _ => (CallFailure::ConnectorOffline, None),
+                    };
+                    let may = other.is_none_or(|connector| {
+                        failure.may_pass_elsewhere() && core.may_move(&route.tunnel, bond, connector)
+                    });
+                    self.work.notes.on_opened(core.core.turn_time());
+                    if !may || !self.again(&core, request, route) {
+                        let failure = refused.unwrap_or(failure);
+                        return fail(&core, request, route, None, &stamps, &self.work, failure).await;
+                    }
+                    if let Some(connector) = other {
+                        self.work.notes.on_not_passed_on(failure, connector);
+                    }
+                    (refused, bond) = (Some(failure), other.map_or(bond, Bond::Other));
+                    continue;
                 }
             };
             self.work.notes.on_opened(core.core.turn_time());
             let may_move = core.may_move(&route.tunnel, bond, opened.usage.connector());
-            if is_moved {
+            self.work.again.may_move = may_move;
+            if self.work.again.retries.made() > 0 {
                 Counters::add(&core.edge.counters.calls_moved);
-            } else {
+            }
+            if !self.work.again.has_begun {
                 let may_withdraw = core.allow_withdrawal(&route.tunnel, &opened, request.head());
                 self.keep_body(may_move || may_withdraw);
             }
-            match self.exchange(request, route, &opened, &mut stamps, may_move).await {
+            match self.exchange(request, route, &opened, &mut stamps).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
                         core.keep_session(opened, request.head().host().unwrap_or_default());
@@ -262,14 +286,33 @@ impl AgentCalls<'_> {
                 Exchanged::NotPassedOn(failure) => {
                     let connector = opened.usage.connector();
                     self.work.notes.on_not_passed_on(failure, connector);
+                    if !self.again(&core, request, route) {
+                        let usage = Some(&*opened.usage);
+                        return fail(&core, request, route, usage, &stamps, &self.work, failure).await;
+                    }
                     // Once a part of the body was read, the connection cannot go to another core.
-                    (refused, is_moved, moves) = (Some(failure), true, Moves::spent());
+                    (refused, moves, self.work.again.has_begun) = (Some(failure), Moves::spent(), true);
                     if !opened.stream.on_link().is_withdrawn() {
                         bond = Bond::Other(connector);
                     }
                 }
             }
         }
+    }
+
+    /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
+    fn again(&mut self, core: &EdgeCore, request: &impl Request, route: &Route) -> bool {
+        // A GET waits for events, for as long as the agent does.
+        let left = (request.head().method() != Method::Get).then(|| {
+            let now = core.core.turn_time();
+            self.work.guard.deadline.first_byte_timeout(now).saturating_sub(now - request.began())
+        });
+        let again = core.links.again(&route.tunnel, &mut self.work.again.retries, left);
+        match again {
+            Ok(pause) => self.work.again.pause = pause,
+            Err(_) => Counters::add(&core.edge.counters.calls_move_denied),
+        }
+        again.is_ok()
     }
 
     /// Starts the guard of a call. Returns what is told of the call if it is held back.
@@ -307,14 +350,13 @@ impl AgentCalls<'_> {
         }
     }
 
-    /// Carries request and response over the stream. With `may_move` it can go to another connector if this one does not pass it on.
+    /// Carries request and response over the stream.
     async fn exchange<'r>(
         &mut self,
         request: &mut impl AgentRequest<'r>,
         route: &Route,
         opened: &Opened,
         stamps: &mut EdgeStamps,
-        may_move: bool,
     ) -> Exchanged {
         let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
         let stream = &opened.stream;
@@ -351,7 +393,7 @@ impl AgentCalls<'_> {
         if let Err(Ended::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
-            && (may_move || stream.on_link().is_withdrawn())
+            && (work.again.may_move || stream.on_link().is_withdrawn())
             && replay.as_deref_mut().is_some_and(Replay::rewind)
         {
             return Exchanged::NotPassedOn(failure);
@@ -486,6 +528,7 @@ impl RelayHooks for EdgeHooks<'_> {
         self.stamps.on_from_link(received_at);
         self.stamps.on_status(head.status());
         self.work.notes.status = head.status();
+        self.work.notes.answer = AnswerSize::of(head.get("content-type"));
         self.work.is_refused = Era::is_refusal(head.status());
         self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
         let phases = self.opened.stream.on_link().times();
@@ -523,6 +566,7 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
+        self.work.notes.answer.bytes += bytes.len() as u64;
         if self.stamps.is_event_stream() {
             self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
         }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::base::{CallFailure, Time};
+use crate::edge::task_calls::AnswerSize;
 use crate::exchange::trace_of;
 use crate::latency::{CallRecord, HostText};
 use crate::wire::http1::RequestHead;
@@ -23,6 +24,7 @@ pub(super) struct CallNotes {
     moved: Option<(CallFailure, u64)>,
     /// The status of the MCP server's answer; 0 if it has not answered.
     pub(super) status: u16,
+    pub(super) answer: AnswerSize,
 }
 
 impl CallNotes {

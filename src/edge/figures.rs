@@ -25,8 +25,9 @@ impl CallFigures {
         learned: &Arc<LearnedTable>,
         breakers: &Arc<BreakerTable>,
     ) -> CallFigures {
+        let recorder = Recorder::new(settings.latency).with_learned(learned).with_breakers(breakers);
         CallFigures {
-            recorder: RefCell::new(Recorder::new(settings.latency).with_learned(learned).with_breakers(breakers)),
+            recorder: RefCell::new(recorder),
             slow_calls: RefCell::new(SlowCalls::new(settings.slow_calls)),
             calls: Rc::new(RefCell::new(CallLog::new(settings.calls_kept))),
             last_good_call: Cell::new(None),

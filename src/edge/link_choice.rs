@@ -161,7 +161,7 @@ impl EdgeCore {
     /// Whether a call can go to another connector than this one, if it does not pass the call on. Only one connector knows a
     /// session.
     pub(super) fn may_move(&self, tunnel: &TunnelId, bond: Bond, connector: u64) -> bool {
-        bond == Bond::None && self.links.has_other_connector(tunnel, connector)
+        matches!(bond, Bond::None | Bond::Other(_)) && self.links.has_other_connector(tunnel, connector)
     }
 
     /// Has a call that was just opened be taken back if its link stalls before anything of it was sent, provided that another link may

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::{Clock, LinkId, Time, TunnelId};
+use crate::base::{Clock, LinkId, Rng, Time, TunnelId};
 use crate::edge::core_tables::CoreTables;
 use crate::edge::credential::{CredentialStatus, Proof};
 use crate::edge::message::{EdgeEvent, Reviewed};
@@ -20,7 +20,7 @@ use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Edge;
 use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
 use crate::engine::{Core, MailSender, Signal};
-use crate::latency::Recorder;
+use crate::latency::{NoRetry, Reached, Recorder, Retries, RetryBudget};
 use crate::link::{Carrier, CloseReason, Liveness};
 use crate::route::{LinkChoice, LinkLoad, Offline, STALLED_AFTER, choose_link};
 use crate::wire::mux::Hosts;
@@ -38,6 +38,8 @@ pub(super) struct LinkTable {
     ended_usage: RefCell<EndedUsage>,
     ids_given: Cell<u64>,
     calls_numbered: Cell<u64>,
+    /// For the pauses of retries.
+    rng: RefCell<Rng>,
 }
 
 /// Where a call goes, and over which link.
@@ -76,6 +78,8 @@ struct Links {
     last: LinkId,
     /// Whether their connectors serve all hosts of the tunnel.
     all_serve: AllServe,
+    /// What retries of calls that are free to take any link may add to them.
+    retry_budget: RetryBudget,
 }
 
 struct Entry {
@@ -100,6 +104,7 @@ impl LinkTable {
             ended_usage: RefCell::default(),
             ids_given: Cell::new(0),
             calls_numbered: Cell::new(0),
+            rng: RefCell::new(Rng::new(edge.instance ^ u64::from(core.id().0).rotate_left(48))),
         }
     }
 
@@ -223,7 +228,23 @@ impl LinkTable {
         carrier.on_call();
         if is_free && let Some(links) = self.by_tunnel.borrow_mut().get_mut(tunnel) {
             links.last = carrier.id();
+            links.retry_budget.on_call();
         }
+    }
+
+    /// Whether a call of which nothing reached an upstream is opened once more elsewhere, and after which pause. `left` is the time
+    /// that it still has, if that is limited.
+    pub(super) fn again(
+        &self,
+        tunnel: &TunnelId,
+        retries: &mut Retries,
+        left: Option<Duration>,
+    ) -> Result<Duration, NoRetry> {
+        let random = self.rng.borrow_mut().unit();
+        let mut by_tunnel = self.by_tunnel.borrow_mut();
+        // Without a link there is no other.
+        let links = by_tunnel.get_mut(tunnel).ok_or(NoRetry::Spent)?;
+        retries.again(Reached::Never, false, &mut links.retry_budget, left, random)
     }
 
     /// Adds a link of a connector's process that takes calls from now on.

@@ -40,6 +40,7 @@ mod sessions;
 mod settings;
 mod shared;
 mod source_permits;
+mod task_calls;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -4,6 +4,7 @@ use crate::edge::call_notes::CallNotes;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
 use crate::edge::shared::Counters;
+use crate::edge::task_calls::{EndedCall, add_to_task, task_of};
 use crate::edge::usage::LinkUsage;
 use crate::exchange::Refusal;
 use crate::latency::{
@@ -17,7 +18,7 @@ use crate::wire::mcp::{self, Call, Era};
 /// How a call has ended.
 pub(super) struct Ending<'a> {
     pub(super) notes: &'a CallNotes,
-    /// For what is learned of calls.
+    /// For what is learned of calls; none of a request that has not become a call.
     pub(super) guard: Option<&'a CallGuard>,
     /// What the edge has answered itself.
     pub(super) own: Option<OwnAnswer>,
@@ -53,7 +54,10 @@ pub(super) fn record(
     let Ending { notes, guard, own, outcome } = ending;
     let now = core.core.turn_time();
     let kept = core.figures.keeps_calls().then(|| notes.record(request.head(), now));
-    let Some(call) = request.label().map(|label| label.call()) else { return };
+    let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head()));
+    let Some(said) = request.label() else { return };
+    let arguments = said.arguments_digest();
+    let call = said.call();
     let method = call.method().unwrap_or(call.kind().name());
     let tool = call.tool().unwrap_or_default();
     let mut recorder = core.figures.recorder.borrow_mut();
@@ -61,6 +65,10 @@ pub(super) fn record(
     recorder.record(label, phases, outcome);
     if let Some(usage) = usage {
         usage.count(label, now);
+    }
+    if let Some(task) = task {
+        let ended = EndedCall { call, arguments, answer: notes.answer, phases, outcome };
+        add_to_task(core, route, task, &ended, now);
     }
     let judged = guard.and_then(|guard| {
         let ended = Ended { label, phases, outcome, is_opened: usage.is_some() };

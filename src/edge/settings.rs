@@ -8,7 +8,7 @@ use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
 use crate::exchange::OriginRules;
-use crate::latency::{LatencySettings, SlowCallSettings};
+use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
 use crate::policy::{Admission, Networks};
 use crate::route::{HostPattern, PublicUrl, Route, RouteOverrides, RouteTable};
 use crate::tls::{ServerConfig, WallClock};
@@ -86,6 +86,8 @@ pub struct EdgeSettings {
     pub slow_calls: SlowCallSettings,
     /// How many of the last calls of each kind are kept on each core, see [`CallLog`](crate::latency::CallLog).
     pub calls_kept: usize,
+    /// How the calls of one task are told, and what they cost.
+    pub tasks: TaskSettings,
 }
 
 impl EdgeSettings {
@@ -130,6 +132,7 @@ impl EdgeSettings {
             latency: LatencySettings::default(),
             slow_calls: SlowCallSettings::default(),
             calls_kept: 1_000,
+            tasks: TaskSettings { tasks_max: 1_000, ..TaskSettings::default() },
         }
     }
 }

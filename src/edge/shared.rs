@@ -13,7 +13,7 @@ use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::latency::{BreakerTable, LearnedTable};
+use crate::latency::{BreakerTable, LearnedTable, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::route::RouteName;
 use crate::tls::ServerConfig;
@@ -40,6 +40,8 @@ pub struct Edge {
     pub(super) learned: Arc<LearnedTable>,
     /// Which calls are held back, on all cores alike.
     pub(super) breakers: Arc<BreakerTable>,
+    /// What the calls of each task come to; none if that is switched off.
+    tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
     slots: Mutex<Vec<Option<CoreSlot>>>,
     handshakes: Mutex<SourceLimits>,
@@ -90,7 +92,8 @@ counters! {
         answers_cut_at_close, "Connections of agents that were reset before they had taken all of their last answer";
         caller_timeouts_malformed, "Requests whose X-Request-Timeout or grpc-timeout is malformed and was ignored";
         calls_limited, "Calls refused because their source has too many in flight";
-        calls_moved, "Calls that a connector did not pass on and that were sent to another connector";
+        calls_move_denied, "Calls that a connector did not pass on and that were not sent to another one, because they had been or the retries had used up their budget";
+        calls_moved, "Calls that a connector did not pass on and that were sent to another connector, or that left a link that stood still";
         certificates_refused, "Certificates of connectors that were refused: expired, of another authority or tunnel, or missing";
         connections_limited, "Connections refused because their source has too many open";
         connections_refused, "Connections of agents refused above the limit of the core";
@@ -140,6 +143,7 @@ impl Edge {
             .unzip();
         let agents = Arc::<SourcePermits>::default();
         agents.limit_calls(tables.admission.calls_per_source);
+        let tasks = TaskTable::new(settings.tasks.clone());
         Arc::new(Edge {
             connectors_tls: RwLock::new(settings.connectors_tls.clone()),
             affinity: Affinity::new(settings.session_idle_timeout),
@@ -150,6 +154,7 @@ impl Edge {
             presence: Arc::new(Presence::new(cores)),
             learned: Arc::default(),
             breakers: Arc::new(BreakerTable::new(instance)),
+            tasks,
             cores: senders,
             slots: Mutex::new(slots),
             handshakes: Mutex::new(SourceLimits::new(instance)),
@@ -161,6 +166,12 @@ impl Edge {
             usage_left: Mutex::default(),
             counters: Counters::default(),
         })
+    }
+
+    /// What the calls of each task come to; none if that is switched off.
+    #[must_use]
+    pub fn tasks(&self) -> Option<&TaskTable> {
+        self.tasks.as_ref()
     }
 
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.

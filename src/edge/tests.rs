@@ -12,7 +12,7 @@ use crate::base::{BreakerTerms, Clock, CoreId, DeadlineTerms, LinkId, Secret, Sh
 use crate::edge::{Edge, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, TunnelEntry};
 use crate::engine::sim::{Faults, SimNet};
 use crate::engine::{ByteStream, Class, Core, Lease, MailReceiver, MailSender, Pool, StreamError, mailbox};
-use crate::latency::{CallLog, LatencySettings, SlowCallSettings};
+use crate::latency::{CallLog, LatencySettings, SlowCallSettings, TaskSettings};
 use crate::link::Link;
 use crate::policy::{Admission, Networks};
 use crate::route::RouteTable;
@@ -143,5 +143,6 @@ fn settings() -> EdgeSettings {
         latency: LatencySettings::default(),
         slow_calls: SlowCallSettings::default(),
         calls_kept: 16,
+        tasks: TaskSettings::default(),
     }
 }

@@ -131,7 +131,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             retry_after_s: None,
             message: "the connector got no TLS session with the MCP server: its operator finds the reason in its log",
         },
-        CallFailure::UpstreamBroken | CallFailure::UpstreamProtocol => Meaning {
+        CallFailure::UpstreamSilent | CallFailure::UpstreamBroken | CallFailure::UpstreamProtocol => Meaning {
             status: 502,
             rpc_code: -31_003,
             code: "upstream_broken",

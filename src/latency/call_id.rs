@@ -12,7 +12,7 @@ pub struct TraceId([u8; 16]);
 pub enum CallId {
     /// All calls of a trace.
     Trace(TraceId),
-    /// The calls with this number. A connector and its edge use the same number for a call, unless it is one of several on an
+    /// The calls with this number; no call has the number 0. A connector and its edge use the same number for a call, unless it is one of several on an
     /// inner TLS session.
     Number(u64),
 }
@@ -80,8 +80,9 @@ impl FromStr for CallId {
         if let Some(trace) = TraceId::of_traceparent(bytes).or_else(|| TraceId::of_digits(bytes)) {
             return Ok(CallId::Trace(trace));
         }
-        // What a number's reading lets pass, such as a sign, no id has.
-        let is_plain = (1..=16).contains(&text.len()) && bytes.iter().all(|byte| digit(*byte).is_some());
+        // What a number's reading lets pass, such as a sign, no id has. Zeros alone are the id of no trace, and of no call.
+        let is_trace = bytes.len() == TRACE_ID_LEN && bytes.iter().all(|byte| *byte == b'0');
+        let is_plain = (is_trace || (1..=16).contains(&text.len())) && bytes.iter().all(|byte| digit(*byte).is_some());
         let number = u64::from_str_radix(text, 16).ok().filter(|_| is_plain);
         number.map(CallId::Number).ok_or(CallIdError)
     }
@@ -119,6 +120,7 @@ mod tests {
         assert_eq!(format!("00-{TRACE}-00f067aa0ba902b7-01").parse(), Ok(CallId::Trace(trace)));
         assert_eq!("1f3".parse(), Ok(CallId::Number(0x1f3)));
         assert_eq!("ffffffffffffffff".parse(), Ok(CallId::Number(u64::MAX)));
+        assert_eq!("0".repeat(32).parse(), Ok(CallId::Number(0)), "no call has it");
         for bad in ["", "+1", "1F", "x", "10000000000000000", "1 "] {
             assert_eq!(bad.parse::<CallId>(), Err(CallIdError), "{bad}");
         }

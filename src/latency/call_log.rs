@@ -118,7 +118,7 @@ impl CallFilter {
         let has_id = match self.id {
             None => true,
             Some(CallId::Trace(trace)) => record.trace == Some(trace),
-            Some(CallId::Number(number)) => record.number == number,
+            Some(CallId::Number(number)) => record.number == number && number > 0,
         };
         let is_of_route = || label.is_some_and(|label| Some(&*label.route) == self.host.as_deref());
         has_id

@@ -76,6 +76,8 @@ pub enum Stage {
     Admission,
     /// No route has its host.
     Route,
+    /// Its breaker held it back.
+    Breaker,
     /// No link could take it, or its link was lost.
     Link,
     /// The connector did not pass it on.
@@ -102,8 +104,8 @@ pub struct OwnAnswer {
     pub message: &'static str,
 }
 
-/// A host name, cut to [`HOST_LEN_KEPT`] bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A host name, or another short text, cut to [`HOST_LEN_KEPT`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HostText {
     len: u8,
     bytes: [u8; HOST_LEN_KEPT],
@@ -192,8 +194,8 @@ impl Stage {
             Outcome::Ok => Stage::Done,
             Outcome::AgentGone | Outcome::AgentStalled => Stage::Caller,
             Outcome::BadRequest => Stage::Request,
-            Outcome::BreakerOpen => Stage::Admission,
             Outcome::UnknownHost => Stage::Route,
+            Outcome::BreakerOpen => Stage::Breaker,
             Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => Stage::Link,
             Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => Stage::Connector,
             Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => Stage::Upstream,

@@ -4,7 +4,8 @@
 //! [`EdgeStamps`] and [`ConnectorStamps`] turn the times at which a call passed certain points into durations, [`CallPhases`]
 //! divides the total among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] adds up the figures
 //! of the cores for reading. A [`Deadline`] says how long a call may take, by what is [`Learned`] of the calls before it, and
-//! [`LabelBreakers`] whether it is made at all, by how those ended. A [`CallLog`] keeps what became of the last calls, one by one.
+//! [`LabelBreakers`] whether it is made at all, by how those ended. A [`CallLog`] keeps what became of the last calls, one by one,
+//! and a [`TaskTable`] what those of one task come to.
 
 mod breaker;
 mod breakers;
@@ -21,11 +22,13 @@ mod outcome;
 mod phases;
 mod readiness;
 mod recorder;
+mod retry;
 mod server_timing;
 mod slow;
 mod snapshot;
 mod stamps;
 mod status_class;
+mod tasks;
 mod window;
 
 pub use breaker::{BreakerChange, BreakerState, CallCounts, ForcedState, Refused};
@@ -43,9 +46,14 @@ pub use outcome::{OUTCOMES, Outcome};
 pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};
 pub use readiness::{NotReady, Readiness, ReadinessSettings};
 pub use recorder::{Deadlines, LABEL_LEN_MAX, LabelId, LabelSet, LatencySettings, OTHER, Recorder, Wait};
+pub use retry::{NoRetry, RETRIES_MAX, Reached, Retries, RetryBudget};
 pub use server_timing::{SERVER_TIMING, SERVER_TIMING_LEN_MAX, connector_timing, own_timing, server_timing};
 pub use slow::{SlowCallSettings, SlowCalls, SlowVerdict};
 pub use snapshot::{LabelFigures, Snapshot};
 pub use stamps::{ConnectorStamps, EdgeStamps};
 pub use status_class::{STATUS_CLASSES, StatusClass};
+pub use tasks::{
+    BYTES_PER_TOKEN, PRICE_UNIT, REPEATED_WITHIN, TASK_TOOLS_MAX, TaskCall, TaskFigures, TaskId, TaskLine,
+    TaskSettings, TaskSnapshot, TaskTable,
+};
 pub use window::Usual;

@@ -8,6 +8,7 @@ mod log_rate_limit;
 mod network;
 mod networks;
 mod rates;
+mod resend;
 mod sources;
 mod upstreams;
 
@@ -19,5 +20,6 @@ pub use log_rate_limit::LogRateLimit;
 pub use network::{Network, NetworkError};
 pub use networks::Networks;
 pub use rates::{Rate, SOURCES_MAX, SourceLimits};
+pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

@@ -49,9 +49,17 @@ pub struct ToolOverrides {
     pub deadlines: DeadlineOverrides,
     /// When its calls are held back.
     pub breaker: BreakerOverrides,
+    /// The price of a call of it, in millionths of a unit.
+    pub price: u64,
 }
 
 impl RouteOverrides {
+    /// The price of a call of this tool, in millionths of a unit.
+    #[must_use]
+    pub fn price(&self, tool: &str) -> u64 {
+        self.tools.iter().find(|own| *own.tool == *tool).map_or(0, |own| own.price)
+    }
+
     /// The terms of the deadlines of its calls, or of those of a tool. `of_edge` are those of all routes.
     #[must_use]
     pub fn terms(&self, of_edge: &DeadlineTerms, tool: Option<&str>) -> DeadlineTerms {

@@ -29,6 +29,17 @@ impl CallLabel {
         self.ahead.clear();
     }
 
+    /// Has the arguments of the call digested as they pass.
+    pub fn digest_arguments(&mut self) {
+        self.peek.digest_arguments();
+    }
+
+    /// The digest of the arguments, if they passed whole and that was asked for.
+    #[must_use]
+    pub fn arguments_digest(&self) -> Option<u64> {
+        self.peek.arguments_digest()
+    }
+
     /// Reads the next bytes of the body.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         self.peek.feed(bytes);

@@ -86,7 +86,7 @@ enum ReplayState {
     Off,
     /// What is received is kept.
     Keeping,
-    /// What was kept is sent first.
+    /// What was kept is sent first, and what is received behind it is kept too.
     Sending,
 }
 
@@ -107,11 +107,19 @@ impl Replay {
         self.state = if keep { ReplayState::Keeping } else { ReplayState::Off };
     }
 
-    /// Sends what was kept first, next time. False if the body was too long to be kept, or was not to be.
+    /// Sends what was kept first, next time, and keeps what follows. False if the body was too long to be kept, or was not to be.
     pub fn rewind(&mut self) -> bool {
-        let can = self.state == ReplayState::Keeping;
-        self.state = if can { ReplayState::Sending } else { ReplayState::Off };
+        let can = self.state != ReplayState::Off;
+        if can {
+            self.state = ReplayState::Sending;
+        }
         can
+    }
+
+    /// What was received of the body so far; none if it was too long to be kept, or was not to be.
+    #[must_use]
+    pub fn kept(&self) -> Option<&[u8]> {
+        (self.state != ReplayState::Off).then_some(&self.bytes)
     }
 
     /// The bytes to send first.
@@ -120,7 +128,7 @@ impl Replay {
     }
 
     pub(super) fn keep(&mut self, bytes: &[u8]) {
-        if self.state != ReplayState::Keeping {
+        if self.state == ReplayState::Off {
             return;
         }
         if self.bytes.len() + bytes.len() > REPLAY_LEN_MAX {
@@ -136,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_body_is_sent_again_once_and_a_long_one_never() {
+    fn a_short_body_can_be_sent_again_and_a_long_one_never() {
         let mut replay = Replay::default();
         replay.start(true);
         replay.keep(b"abc");
@@ -144,7 +152,10 @@ mod tests {
         assert!(replay.rewind());
         assert_eq!(replay.sent_first(), b"abcdef");
         replay.keep(b"ghi");
-        assert!(!replay.rewind(), "only once");
+        assert!(replay.rewind());
+        assert_eq!((replay.sent_first(), replay.kept()), (&b"abcdefghi"[..], Some(&b"abcdefghi"[..])));
+        replay.keep(&[0; REPLAY_LEN_MAX]);
+        assert!(!replay.rewind() && replay.kept().is_none(), "it has become too long");
         replay.start(true);
         assert!(replay.sent_first().is_empty());
         replay.keep(&[0; REPLAY_LEN_MAX]);

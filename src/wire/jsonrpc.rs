@@ -4,6 +4,8 @@
 //! it looks for, so it allocates nothing once warm and works with a body of any size. It reports when servers may read
 //! a message in different ways: a key that occurs twice, or in another case (which Go's decoder accepts).
 
+use std::hash::{DefaultHasher, Hasher};
+
 use memchr::memchr2;
 
 /// How much of a body is inspected, in bytes.
@@ -74,6 +76,9 @@ pub struct Peek {
     seen: u16,
     doubled: u16,
     is_batch: bool,
+    /// What was read of `params.arguments`, if that is digested.
+    arguments: Option<DefaultHasher>,
+    in_arguments: bool,
     texts: [Text; SLOTS],
 }
 
@@ -114,6 +119,7 @@ enum Key {
     Name,
     Uri,
     TaskId,
+    Arguments,
     Other,
 }
 
@@ -169,6 +175,8 @@ impl Peek {
             seen: 0,
             doubled: 0,
             is_batch: false,
+            arguments: None,
+            in_arguments: false,
             texts: [const { Text { bytes: Vec::new(), stage: Stage::Absent } }; SLOTS],
         }
     }
@@ -180,13 +188,27 @@ impl Peek {
         *self = Peek { texts, ..Peek::new() };
     }
 
+    /// Has the arguments of the next message digested, which is off after [`Peek::clear`].
+    pub fn digest_arguments(&mut self) {
+        self.arguments = Some(DefaultHasher::new());
+    }
+
+    /// The digest of `params.arguments` as JSON text without white space, if they were read to their end. Two calls with the same
+    /// digest have the same arguments, written in the same order.
+    #[must_use]
+    pub fn arguments_digest(&self) -> Option<u64> {
+        let is_whole = self.seen & Key::Arguments.bit() != 0 && !self.in_arguments && self.is_whole();
+        self.arguments.as_ref().filter(|_| is_whole).map(Hasher::finish)
+    }
+
     /// Inspects the next bytes of the body. Bytes beyond [`PEEK_LEN_MAX`] are ignored.
     pub fn feed(&mut self, bytes: &[u8]) {
         let looked = bytes.len().min(PEEK_LEN_MAX - self.len);
         self.len += looked;
         let mut rest = &bytes[..looked];
         while !rest.is_empty() && self.state != State::Broken {
-            let taken = match self.state {
+            let (before, was_inside) = (self.state, self.in_arguments);
+            let taken = match before {
                 State::Text { is_key } => self.read_text(rest, is_key),
                 State::Bare => self.read_bare(rest),
                 state => {
@@ -194,6 +216,9 @@ impl Peek {
                     1
                 }
             };
+            if was_inside || self.in_arguments {
+                self.digest(&rest[..taken], before);
+            }
             rest = &rest[taken..];
         }
     }
@@ -339,6 +364,15 @@ impl Peek {
         };
     }
 
+    /// Adds bytes of the arguments, apart from white space between values. `state` is that before them.
+    fn digest(&mut self, bytes: &[u8], state: State) {
+        let in_text = matches!(state, State::Text { .. } | State::Escape { .. } | State::Hex { .. });
+        let is_space = !in_text && matches!(bytes, [b' ' | b'\t' | b'\r' | b'\n']);
+        if let Some(arguments) = self.arguments.as_mut().filter(|_| !is_space) {
+            arguments.write(bytes);
+        }
+    }
+
     fn begin_key(&mut self) -> State {
         self.reading = if self.is_watched() { Slot::Key } else { Slot::Nowhere };
         self.open_text();
@@ -374,6 +408,7 @@ impl Peek {
             return State::Broken;
         }
         self.in_params |= self.depth == 1 && self.key == Key::Params && is_object;
+        self.in_arguments |= self.depth == 2 && self.in_params && self.key == Key::Arguments;
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(is_object);
         if is_object { State::KeyOrEnd } else { State::ItemOrEnd }
@@ -383,6 +418,7 @@ impl Peek {
         self.depth -= 1;
         self.objects >>= 1;
         self.in_params &= self.depth > 1;
+        self.in_arguments &= self.depth > 2;
         if self.depth == 0 { State::Over } else { State::AfterValue }
     }
 
@@ -567,7 +603,8 @@ impl Key {
             (b"result", Key::Result),
             (b"error", Key::Error),
         ];
-        const IN_PARAMS: &[(&[u8], Key)] = &[(b"name", Key::Name), (b"uri", Key::Uri), (b"taskId", Key::TaskId)];
+        const IN_PARAMS: &[(&[u8], Key)] =
+            &[(b"name", Key::Name), (b"uri", Key::Uri), (b"taskId", Key::TaskId), (b"arguments", Key::Arguments)];
         let keys = if depth == 1 { IN_MESSAGE } else { IN_PARAMS };
         let fits = keys.iter().find(|(wanted, _)| folds_to(name, wanted));
         fits.map_or((Key::Other, true), |(wanted, key)| (*key, *wanted == name))
@@ -580,7 +617,7 @@ impl Key {
             Key::Name => Slot::Name,
             Key::Uri => Slot::Uri,
             Key::TaskId => Slot::TaskId,
-            Key::Params | Key::Result | Key::Error | Key::Other => Slot::Nowhere,
+            Key::Params | Key::Result | Key::Error | Key::Arguments | Key::Other => Slot::Nowhere,
         }
     }
 }

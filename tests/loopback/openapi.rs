@@ -9,7 +9,7 @@ use crate::process::Adit;
 use adit::control::RoleKind;
 use adit::control::bodies::{
     CallsBody, CreateTunnel, CreatedTunnel, ErrorBody, HealthBody, HealthStatus, HostText, LatencyBody, ListPart,
-    ProcessState, ReadyBody, ReadyStatus, StatusBody, TunnelInfo,
+    ProcessState, ReadyBody, ReadyStatus, StatusBody, TasksBody, TunnelInfo,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -103,6 +103,7 @@ async fn what_is_only_read_is_described_and_needs_no_token() {
         ("/v1/status", "StatusBody"),
         ("/v1/latency", "LatencyBody"),
         ("/v1/calls", "CallsBody"),
+        ("/v1/tasks", "TasksBody"),
     ] {
         let operation = &document["paths"][path]["get"];
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
@@ -122,6 +123,11 @@ async fn what_is_only_read_is_described_and_needs_no_token() {
     assert_eq!(get("/v1/latency?rout=a.test").await.0, 400);
     let calls: CallsBody = read(get("/v1/calls?host=a.test&failed=true&since_s=60&limit=1000").await);
     assert_eq!(calls.calls, []);
+    let tasks: TasksBody = read(get("/v1/tasks?by=amplification&limit=5").await);
+    assert_eq!((tasks.counted, tasks.tasks.len(), tasks.total.calls), (true, 0, 0));
+    for bad in ["by=name", "limit=0", "limit=1001", "order=cost"] {
+        assert_eq!(get(&format!("/v1/tasks?{bad}")).await.0, 400, "{bad}");
+    }
     for bad in ["limit=0", "limit=1001", "id=no-id", "since_s=-1", "hosts=a.test", "failed=maybe"] {
         assert_eq!(get(&format!("/v1/calls?{bad}")).await.0, 400, "{bad}");
     }

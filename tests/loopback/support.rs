@@ -262,6 +262,7 @@ fn connector(
         upstream,
         traffic,
         identity: RouteIdentity::default(),
+        resend: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),

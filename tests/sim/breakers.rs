@@ -160,6 +160,7 @@ fn a_tool_may_be_exempt() {
         tool: "search".into(),
         deadlines: DeadlineOverrides::default(),
         breaker: BreakerOverrides { mode: Some(GuardMode::Off) },
+        price: 0,
     };
     bed.reload(RouteOverrides { tools: [exempt].into(), ..own(GuardMode::Enforce, GuardMode::Off) });
     calls(&mut bed, "search", "status/LENGTH/503", 20);

@@ -80,6 +80,7 @@ pub(crate) fn connector_tables() -> ConnectorTables {
         upstream,
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
+        resend: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),

@@ -151,6 +151,31 @@ fn a_call_that_one_connector_cannot_pass_on_goes_to_the_other() {
     }
 }
 
+#[test]
+fn a_call_that_no_connector_can_pass_on_is_opened_again_only_so_often() {
+    const CALLS: u64 = 60;
+    for (seed, place) in (0..3).flat_map(|seed| LAYOUTS[..2].iter().map(move |place| (seed, *place))) {
+        let mut bed = Bed::start(seed, place, &HOSTS[..1]);
+        bed.kill_server(0);
+        bed.kill_server(1);
+        let client = bed.client(|mut client: Client| async move {
+            let mut answers = Vec::new();
+            for _ in 0..CALLS {
+                answers.push(client.call("POST", HOSTS[0], None).await);
+            }
+            answers
+        });
+        bed.pass(120 * SECOND);
+        for answer in client.take().expect("the client has ended") {
+            assert_eq!((answer.status, &*answer.server), (503, ""), "seed {seed}, {place:?}");
+        }
+        // Each goes to the other connector once. Further ones come out of the budget of its core.
+        let moved = bed.calls_moved();
+        let budget = 10 * u64::from(place.cores) + CALLS * 3 / 10;
+        assert!((CALLS + 1..=CALLS + budget).contains(&moved), "seed {seed}, {place:?}: {moved}");
+    }
+}
+
 /// Begins a session, and returns it with the number of the connector that has it.
 fn begin(bed: &mut Bed) -> (String, usize) {
     let began = bed.client(|mut client: Client| async move { client.initialize(HOSTS[0]).await });

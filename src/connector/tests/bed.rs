@@ -291,6 +291,13 @@ pub(super) fn tables_limited(first_byte_timeout: Duration) -> ConnectorTables {
     ConnectorTables { routes: RouteTable::new(entries).unwrap(), sealing: None }
 }
 
+/// Tables whose owner believes what the upstream says of its tools.
+pub(super) fn tables_resending() -> ConnectorTables {
+    let mut entries = entries(&[("mcp.test", &format!("http://{UPSTREAM}:{UPSTREAM_PORT}"))], upstream_settings);
+    entries.iter_mut().for_each(|entry| entry.target.resend = Some(Arc::default()));
+    ConnectorTables { routes: RouteTable::new(entries).unwrap(), sealing: None }
+}
+
 /// Tables with another upstream, and other settings for it.
 pub(super) fn tables_at(url: &str, set: impl Fn(&mut UpstreamSettings)) -> ConnectorTables {
     let upstream = |url: &str| {
@@ -316,6 +323,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             upstream: upstream(url),
             traffic: Traffic::Plain,
             identity: RouteIdentity::default(),
+            resend: None,
             first_byte_timeout: None,
             deadlines: DeadlineTerms::default(),
             breaker: BreakerTerms::default(),

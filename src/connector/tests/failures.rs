@@ -38,7 +38,7 @@ fn cause_after(answer: &'static str) -> Cause {
 #[test]
 fn an_upstream_that_breaks_off_or_off_the_rules_is_named() {
     let cases = [
-        ("", Cause::UpstreamClosed),
+        ("", Cause::UpstreamSilent),
         ("HTTP/1.1 200 OK\r\nContent-Le", Cause::UpstreamClosed),
         ("HTTP/1.1 103 Early Hints\r\n\r\n", Cause::UpstreamClosed),
         ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", Cause::UpstreamClosed),
@@ -347,7 +347,7 @@ fn a_request_that_may_have_been_seen_is_never_sent_again() {
         assert!(edge.get().await.ends_with("ok"));
         let mut call = edge.call(POST).await;
         call.stream.finish();
-        assert_eq!(call.cause().await, Cause::UpstreamClosed);
+        assert_eq!(call.cause().await, Cause::UpstreamSilent);
     });
     assert_eq!(requests.get(), 1);
     assert_eq!(bed.role.counters().requests_resent.load(Ordering::Relaxed), 0);

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::bed::{Bed, CONNECTOR, Script, UPSTREAM, ms, script, settings, tables_set};
-use crate::engine::ByteStream;
+use super::bed::{Bed, CONNECTOR, Script, UPSTREAM, ms, script, settings, tables_resending, tables_set};
+use crate::base::CallFailure;
 use crate::engine::sim::Faults;
+use crate::engine::{ByteStream, StreamError};
 use crate::wire::mux::Cause;
 
 const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
@@ -101,9 +102,109 @@ fn a_post_is_not_sent_again_and_nothing_is_sent_a_third_time() {
             assert!(edge.get().await.ends_with("ok"));
             let mut call = edge.call(format!("{method} /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n")).await;
             call.stream.finish();
-            assert_eq!(call.cause().await, Cause::UpstreamClosed, "{method}");
+            assert_eq!(call.cause().await, Cause::UpstreamSilent, "{method}");
         });
         assert_eq!(seen.borrow().iter().filter(|(_, word)| word == method).count(), sent, "{seen:?}");
+        bed.assert_clean();
+    }
+}
+
+#[test]
+fn where_every_used_connection_ends_retries_stay_within_the_budget() {
+    const CALLS: u64 = 300;
+    let (play, seen) = upstream(OK, |_, request| request == 0);
+    let mut bed = Bed::new(play);
+    bed.run(|edge| async move {
+        for _ in 0..CALLS {
+            let mut call = edge.call(GET).await;
+            call.stream.finish();
+            let (text, ended) = call.rest().await;
+            let denied = Err(StreamError::ResetWith { failure: CallFailure::UpstreamSilent });
+            assert!(text.ends_with("ok") || ended == denied, "{text} {ended:?}");
+        }
+    });
+    let [resent, denied] = [&bed.role.counters().requests_resent, &bed.role.counters().resends_denied]
+        .map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(seen.borrow().len() as u64, CALLS + resent);
+    assert!((CALLS / 10..=CALLS / 10 + 10).contains(&resent), "{resent}");
+    assert!(denied > 0 && denied < CALLS, "{denied}");
+    bed.assert_clean();
+}
+
+/// A server that lists its tools, and closes each connection in place of the answer to a call of a tool that is not the first
+/// request on it. The calls that it got.
+fn tools(is_events: bool) -> (Script, Rc<RefCell<Vec<String>>>) {
+    const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[
+        {"name":"look","annotations":{"readOnlyHint":true}},{"name":"pay","annotations":{"readOnlyHint":false}}]}}"#;
+    let seen = Rc::<RefCell<Vec<String>>>::default();
+    let note = Rc::clone(&seen);
+    let play = script(move |mut peer| {
+        let note = Rc::clone(&note);
+        async move {
+            for nth_request in 0.. {
+                if peer.talk.next_head().await.is_none() {
+                    return;
+                }
+                let body = peer.talk.until("}}").await;
+                note.borrow_mut().push(body.split('"').nth(11).unwrap_or("list").to_owned());
+                let is_list = body.contains("tools/list");
+                if !is_list && nth_request > 0 {
+                    return;
+                }
+                let (kind, text) = match (is_list, is_events) {
+                    (false, _) => ("application/json", "{}".to_owned()),
+                    (true, false) => ("application/json", LIST.to_owned()),
+                    (true, true) => ("text/event-stream", format!("data: {}\n\n", LIST.replace('\n', ""))),
+                };
+                let length = text.len();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
+                peer.talk.say(head + &text).await;
+            }
+        }
+    });
+    (play, seen)
+}
+
+fn message(method: &str, tool: &str) -> String {
+    let body = format!(r#"{{"id":1,"method":"{method}","params":{{"name":"{tool}"}}}}"#);
+    format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn a_call_of_a_tool_that_its_server_declares_read_only_is_sent_once_more_where_the_owner_says_so_and_no_other() {
+    for (believes, is_events) in [(false, false), (true, false), (true, true)] {
+        let (play, seen) = tools(is_events);
+        let mut bed = Bed::new(play);
+        if believes {
+            bed.role.reload(tables_resending());
+        }
+        bed.run(move |edge| async move {
+            for (method, tool, is_answered) in [
+                ("tools/call", "look", true),
+                // On a connection that others have used, and nothing is known of the tool yet.
+                ("tools/call", "look", false),
+                ("tools/list", "", true),
+                ("tools/call", "look", believes),
+                // On a new connection where the call before was not sent again.
+                ("tools/call", "pay", !believes),
+                ("tools/list", "", true),
+                ("tools/call", "pay", false),
+            ] {
+                let mut call = edge.call(message(method, tool)).await;
+                call.stream.finish();
+                if is_answered {
+                    assert!(call.whole().await.starts_with("HTTP/1.1 200 "), "{method} {tool} {believes} {is_events}");
+                } else {
+                    assert_eq!(call.cause().await, Cause::UpstreamSilent, "{method} {tool} {believes} {is_events}");
+                }
+                edge.core.sleep(ms(10)).await;
+            }
+        });
+        let of = |tool: &str| seen.borrow().iter().filter(|seen| *seen == tool).count();
+        assert_eq!((of("look"), of("pay")), (3 + usize::from(believes), 2), "{seen:?}");
+        let counters = bed.role.counters();
+        let resent = [&counters.requests_resent, &counters.resends_safe].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(resent, [u64::from(believes); 2]);
         bed.assert_clean();
     }
 }

@@ -1,5 +1,5 @@
-//! `/healthz`, `/readyz`, `/v1/status`, `/v1/latency` and `/v1/calls`: the state of the process, the times of calls, and the last
-//! calls. They only read, and need no token.
+//! `/healthz`, `/readyz`, `/v1/status`, `/v1/latency`, `/v1/calls` and `/v1/tasks`: the state of the process, the times of calls,
+//! the last calls, and the tasks that they belong to. They only read, and need no token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,10 @@ use super::body::ValidQuery;
 use super::error::ApiError;
 use crate::control::bodies::{
     CallsBody, ErrorBody, HealthBody, HealthStatus, LIMIT_MAX, LatencyBody, ReadyBody, ReadyStatus, StatusBody,
+    TasksBody,
 };
 use crate::control::state::State;
+use crate::control::tasks::TaskOrder;
 use crate::latency::{CallFilter, CallIdError};
 
 /// The calls whose times are reported.
@@ -36,6 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(status))
         .routes(routes!(latency))
         .routes(routes!(calls))
+        .routes(routes!(tasks))
 }
 
 /// Whether every core of the process answers: 200 if so, 503 if not.
@@ -88,8 +91,8 @@ async fn latency(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct CallsQuery {
-    /// Those with this id: a trace id, a `traceparent`, or the `id` of a call.
-    #[param(min_length = 1)]
+    /// Those with this id: a trace id, or the `id` of a call.
+    #[param(pattern = "^([0-9a-f]{1,16}|[0-9a-f]{32})$")]
     id: Option<String>,
     /// Those that named this host, or are of the route with this name.
     host: Option<String>,
@@ -100,23 +103,27 @@ struct CallsQuery {
     #[param(default = false)]
     failed: bool,
     /// Only those that ended within so many seconds.
-    #[param(minimum = 0)]
+    #[param(minimum = 0, maximum = 31536000)]
     since_s: Option<u32>,
     /// So many of the last ones at the most.
-    #[serde(default = "calls_limit_preset")]
+    #[serde(default = "limit_preset")]
     #[param(minimum = 1, maximum = 1000, default = 50)]
     limit: u32,
 }
 
-fn calls_limit_preset() -> u32 {
+/// How far back calls can be asked for, in seconds.
+const SINCE_MAX_S: u32 = 31_536_000;
+
+fn limit_preset() -> u32 {
     50
 }
 
 impl CallsQuery {
     fn filter(self) -> Result<CallFilter, ApiError> {
         let CallsQuery { id, host, tool, failed, since_s, limit } = self;
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            return Err(ApiError::bad_query("limit must be 1 to 1000"));
+        check_limit(limit)?;
+        if since_s.is_some_and(|seconds| seconds > SINCE_MAX_S) {
+            return Err(ApiError::bad_query("since_s must be at most 31536000, which is a year"));
         }
         let id = id.map(|id| id.parse()).transpose();
         Ok(CallFilter {
@@ -141,6 +148,39 @@ async fn calls(
     ValidQuery(query): ValidQuery<CallsQuery>,
 ) -> Result<Json<CallsBody>, ApiError> {
     Ok(Json(state.calls(query.filter()?).await))
+}
+
+/// The tasks that are listed.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct TasksQuery {
+    /// By what they are ordered.
+    #[serde(default)]
+    #[param(value_type = String, pattern = "^(cost|amplification|calls|last)$", default = "cost")]
+    by: TaskOrder,
+    /// So many of the first ones at the most.
+    #[serde(default = "limit_preset")]
+    #[param(minimum = 1, maximum = 1000, default = 50)]
+    limit: u32,
+}
+
+/// What the tool calls of each task of an agent come to: how many there were and how many repeat another, how many were given up,
+/// the size of their answers, where their time went, and what they cost.
+#[utoipa::path(
+    get, path = "/v1/tasks", tag = "process", operation_id = "tasks", security(()), params(TasksQuery),
+    responses((status = 200, body = TasksBody), (status = "default", body = ErrorBody))
+)]
+async fn tasks(
+    Given(state): Given<Arc<State>>,
+    ValidQuery(query): ValidQuery<TasksQuery>,
+) -> Result<Json<TasksBody>, ApiError> {
+    check_limit(query.limit)?;
+    Ok(Json(state.tasks(query.by, query.limit as usize)))
+}
+
+fn check_limit(limit: u32) -> Result<(), ApiError> {
+    if (1..=LIMIT_MAX).contains(&limit) { Ok(()) } else { Err(ApiError::bad_query("limit must be 1 to 1000")) }
 }
 
 const fn status_of(is_good: bool) -> StatusCode {

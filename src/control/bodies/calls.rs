@@ -70,6 +70,8 @@ pub enum CallStage {
     Admission,
     /// No route has its host.
     Route,
+    /// Its breaker held it back.
+    Breaker,
     /// No link could take it, or its link was lost.
     Link,
     /// The connector did not pass it on.

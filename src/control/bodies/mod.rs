@@ -12,6 +12,7 @@ mod list;
 mod numbers;
 mod records;
 mod status;
+mod tasks;
 mod tunnels;
 
 pub use breakers::{BreakerInfo, BreakerKind, BreakerStateName, ForceBreaker, ForcedStateName};
@@ -28,6 +29,7 @@ pub use records::{EventInfo, UsageEntry, UsageReport};
 pub use status::{
     BuffersStatus, CoreStatus, DriverStatus, LinkStatus, OfRole, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
+pub use tasks::{TaskInfo, TaskNamedBy, TaskSummary, TasksBody};
 pub use tunnels::{
     ConnectionInfo, CreateTunnel, CreatedTunnel, CredentialInfo, HostText, IssuedToken, MemberText, NetworkText,
     Reason, Revocation, RevokeToken, RotateToken, TrafficKind, TunnelInfo, TunnelState, UpdateTunnel, UpdatedTunnel,

@@ -12,7 +12,7 @@ use crate::base::{
     pin_of,
 };
 use crate::config::{
-    ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, RouteConfig, SecretText,
+    ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, Resend, RouteConfig, SecretText,
     UpstreamNetwork,
 };
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
@@ -178,6 +178,7 @@ pub(crate) fn connector_tables(
                 traffic: config.traffic_of(route),
                 identity: route_identity(route),
                 first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+                resend: (route.resend == Resend::McpSafe).then(Arc::default),
                 deadlines: deadlines_of(config, route),
                 breaker: breaker_of(config, route),
             },

@@ -11,7 +11,7 @@ use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, HttpUrl, Origi
 use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
-use crate::latency::{LatencySettings, SlowCallSettings};
+use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
 use crate::policy::Admission;
 use crate::route::{
     HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable, ToolOverrides,
@@ -117,6 +117,11 @@ pub(crate) fn edge_settings(
             lines_per_second_max: SLOW_CALL_LINES_PER_S,
         },
         calls_kept: config.calls_kept as usize,
+        tasks: TaskSettings {
+            tasks_max: config.tasks_max as usize,
+            header: config.task_header.as_ref().map(|name| name.0.as_str().into()),
+            price_per_million_tokens: config.price_per_million_tokens.0,
+        },
     })
 }
 
@@ -235,6 +240,7 @@ fn tools_of(config: &EdgeConfig, host: &HostPattern) -> Arc<[ToolOverrides]> {
             progress_max: tool.progress_max_ms.map(Into::into),
         },
         breaker: BreakerOverrides { mode: tool.breaker },
+        price: tool.price_per_call.0,
     };
     config.tools.iter().filter(|tool| tool.host == *host).map(own).collect()
 }

@@ -238,3 +238,32 @@ fn mutated_bodies_never_mislead() {
     }
     assert!(still_json > 400, "{still_json}: the mutations are too strong");
 }
+
+#[test]
+fn arguments_have_a_digest_however_the_message_is_cut_and_spaced() {
+    let digest = |text: &str, piece: usize| {
+        let mut peek = Peek::new();
+        peek.digest_arguments();
+        text.as_bytes().chunks(piece).for_each(|piece| peek.feed(piece));
+        peek.arguments_digest()
+    };
+    let message = |id: u32, arguments: &str| {
+        format!(
+            r#"{{"id":{id},"params":{{"_meta":{{"progressToken":{id}}},"name":"a","arguments":{arguments}}},"method":"tools/call"}}"#
+        )
+    };
+    let one = message(1, r#"{"q":"a b \"\u00e9","n":[1,{"x":null}]}"#);
+    let whole = digest(&one, one.len()).unwrap();
+    for piece in 1..20 {
+        assert_eq!(digest(&one, piece), Some(whole), "in pieces of {piece}");
+    }
+    let spaced = message(27, "{ \"q\" :\n\"a b \\\"\\u00e9\", \"n\":[1, {\"x\":null} ] }");
+    assert_eq!(digest(&spaced, 7), Some(whole), "the id and white space do not count");
+    let other = message(1, r#"{"q":"ab \"\u00e9","n":[1,{"x":null}]}"#);
+    assert_ne!(digest(&other, 7), Some(whole), "white space within a text counts");
+    assert_eq!(digest(r#"{"id":1,"method":"tools/call","params":{"name":"a"}}"#, 7), None);
+    assert_eq!(digest(&one[..one.len() - 1], 7), None, "the message is not whole");
+    let mut peek = Peek::new();
+    peek.feed(one.as_bytes());
+    assert_eq!(peek.arguments_digest(), None, "it was not asked for");
+}

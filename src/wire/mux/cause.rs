@@ -33,6 +33,7 @@ codes! {
         LinkLost = 0x0208, "the link ended";
         Internal = 0x0209, "the side that reset the stream failed inside";
         Revoked = 0x020a, "the link was ended because its credential is no longer good";
+        UpstreamSilent = 0x020b, "the upstream closed the connection before the first byte of its answer";
     }
 }
 
@@ -63,6 +64,7 @@ impl From<Cause> for CallFailure {
             Cause::Cancelled => CallFailure::Cancelled,
             Cause::UpstreamTimeout => CallFailure::TimedOut,
             Cause::UpstreamProtocol => CallFailure::UpstreamProtocol,
+            Cause::UpstreamSilent => CallFailure::UpstreamSilent,
             Cause::UpstreamClosed => CallFailure::UpstreamBroken,
             Cause::RequestBroken => CallFailure::RequestBroken,
             Cause::SlowReader => CallFailure::SlowReader,
@@ -94,6 +96,7 @@ impl From<CallFailure> for Cause {
             CallFailure::UpstreamRefused => Cause::UpstreamRefused,
             CallFailure::UpstreamTls => Cause::UpstreamTls,
             CallFailure::UpstreamUnsent => Cause::UpstreamUnsent,
+            CallFailure::UpstreamSilent => Cause::UpstreamSilent,
             CallFailure::UpstreamBroken => Cause::UpstreamClosed,
             CallFailure::UpstreamProtocol => Cause::UpstreamProtocol,
             CallFailure::TimedOut => Cause::UpstreamTimeout,

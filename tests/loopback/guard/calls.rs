@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use adit::control::bodies::{CallInfo, CallStage, CallsBody};
+use adit::control::bodies::{CallInfo, CallStage, CallsBody, TaskNamedBy, TasksBody};
 
-use super::site::{LOCALHOST, Site, ask};
+use super::site::{LOCALHOST, Scale, Site, ask, serve};
 use crate::process::command;
 
 const DENIED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
@@ -24,12 +24,16 @@ fn call(host: &str, tool: &str, fields: &str) -> String {
 
 /// The calls that the edge lists.
 fn calls(site: &Site, query: &str) -> Vec<CallInfo> {
+    read::<CallsBody>(site, &format!("calls?{query}")).calls
+}
+
+fn read<T: serde::de::DeserializeOwned>(site: &Site, path: &str) -> T {
     let mut socket = std::net::TcpStream::connect(site.admin).unwrap();
-    let request = format!("GET /v1/calls?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request = format!("GET /v1/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let answer = ask(&mut socket, &request).unwrap();
     let body = answer.split_once("\r\n\r\n").unwrap().1;
     assert!(!answer.contains(SECRET), "{body}");
-    serde_json::from_str::<CallsBody>(body).unwrap_or_else(|error| panic!("{error}: {answer}")).calls
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
 }
 
 fn code(call: &CallInfo) -> Option<&str> {
@@ -94,4 +98,41 @@ fn every_call_and_every_connection_that_made_none_is_listed_with_where_it_stoppe
     assert!(status == Some(0) && story.contains("search") && story.contains("upstream"), "{story}");
     assert_eq!(run(&["explain", &"a".repeat(32)]), (Some(1), String::new()));
     assert_eq!(run(&["explain", "no-id"]).0, Some(1));
+}
+
+#[test]
+fn calls_of_one_task_are_counted_together_with_what_they_repeat_and_cost() {
+    let prices = "[[tool]]\nhost = \"one.test\"\ntool = \"search\"\nprice_per_call = \"0.25\"\n";
+    let scale =
+        Scale { edge: "task_header = \"X-Task\"\nprice_per_million_tokens = \"1000000\"\n", ..Scale::default() };
+    let mut site = Site::scaled(scale, [""; 2], prices);
+    let upstream =
+        serve(|_| "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{\"a\": 1}");
+    site.connect_to(0, &["one.test"], &format!("http://{upstream}"));
+    let mut agent = site.agent(LOCALHOST, "one.test", b"").unwrap();
+    let mut ask_for = |tool: &str, fields: &str| {
+        assert!(ask(&mut agent, &call("one.test", tool, fields)).unwrap().starts_with("HTTP/1.1 200 "));
+    };
+    let session = format!("Mcp-Session-Id: {SECRET}\r\n");
+    (0..3).for_each(|_| ask_for("search", &session));
+    ask_for("fetch", &session);
+    ask_for("fetch", &format!("X-Task: run-7\r\n{session}"));
+    ask_for("search", "");
+
+    let body: TasksBody = read(&site, "tasks?by=calls");
+    assert!(body.counted && body.tasks.len() == 2, "{body:#?}");
+    let of_session = &body.tasks[0];
+    let summary = &of_session.summary;
+    assert_eq!((of_session.named_by, of_session.tools), (TaskNamedBy::Session, 2));
+    assert_eq!((summary.calls, summary.repeated, summary.amplification), (4, 2, 2.0));
+    // Two tokens for each answer, at one each; and the price of three calls.
+    assert_eq!((summary.answer_bytes, summary.answer_tokens, summary.cost), (32, 8, 8.75));
+    assert_eq!((body.tasks[1].named_by, &*body.tasks[1].id), (TaskNamedBy::Header, "run-7"));
+    assert_eq!((body.total.calls, body.forgotten), (5, 0));
+    assert_eq!((site.count("task_calls"), site.count("task_calls_repeated")), (5, 2));
+
+    let output = command(&["tasks", "--by", "calls", "--admin", &site.admin.to_string()]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().nth(2).is_some_and(|row| row.starts_with("run-7")), "{text}");
+    assert!(!text.contains(SECRET), "{text}");
 }

@@ -170,7 +170,9 @@ fn no_secret_is_ever_said() {
     }
     for role in ["edge", "connect"] {
         let admin = runs.announced(role, "admin");
-        for path in ["/metrics", "/v1/status", "/v1/latency", "/v1/calls?limit=1000", "/healthz", "/readyz"] {
+        for path in
+            ["/metrics", "/v1/status", "/v1/latency", "/v1/calls?limit=1000", "/v1/tasks", "/healthz", "/readyz"]
+        {
             let mut socket = TcpStream::connect(admin.trim_start_matches("http://")).unwrap();
             let get = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             runs.said.push((format!("{path} of {role}"), ask(&mut socket, &get).unwrap()));

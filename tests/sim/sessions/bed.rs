@@ -278,6 +278,7 @@ fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
         upstream,
         traffic: Traffic::Plain,
         identity: adit::connector::RouteIdentity::default(),
+        resend: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),

@@ -1,0 +1,92 @@
+//! The body of an answer that may list tools.
+
+use memchr::memmem;
+
+use crate::wire::http1::ResponseHead;
+
+/// How many bytes of a list of tools are read. A longer one teaches nothing.
+const LISTING_LEN_MAX: usize = 256 * 1024;
+/// Within so many bytes an answer that lists tools names the member with them. Of others no more is kept.
+const TOOLS_WITHIN: usize = 512;
+const TOOLS: &[u8] = b"\"tools\"";
+/// The media type of event streams.
+const EVENTS: &[u8] = b"text/event-stream";
+
+/// The body of an answer while it passes; kept from one call to the next for its memory.
+#[derive(Default)]
+pub(super) struct Listing {
+    bytes: Vec<u8>,
+    /// Whether the answer is of interest at all.
+    is_expected: bool,
+    is_on: bool,
+    is_events: bool,
+}
+
+impl Listing {
+    /// Sets whether the next answer is of interest.
+    pub(super) fn expect(&mut self, is_expected: bool) {
+        (self.is_expected, self.is_on) = (is_expected, false);
+    }
+
+    /// An answer with this head has begun.
+    pub(super) fn begin(&mut self, head: &ResponseHead) {
+        if !self.is_expected {
+            return;
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(TOOLS_WITHIN);
+        // One of known length is an event stream too.
+        let kind = head.get("Content-Type").unwrap_or_default();
+        self.is_events = kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
+        self.is_on = head.status() == 200 && head.get("Content-Encoding").is_none();
+    }
+
+    /// The next bytes of its body.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        if !self.is_on {
+            return;
+        }
+        self.bytes.extend_from_slice(bytes);
+        let start = &self.bytes[..self.bytes.len().min(TOOLS_WITHIN)];
+        let is_other = self.bytes.len() >= TOOLS_WITHIN && memmem::find(start, TOOLS).is_none();
+        if is_other || self.bytes.len() > LISTING_LEN_MAX {
+            self.is_on = false;
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Passes the body to `learn`, and whether it is an event stream, if all of it was kept.
+    pub(super) fn read(&self, learn: impl FnOnce(&[u8], bool)) {
+        if self.is_on {
+            learn(&self.bytes, self.is_events);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::http1::{Method, ResponseHead};
+
+    fn read(fields: &str, pieces: &[&[u8]]) -> Option<usize> {
+        let mut head = ResponseHead::new();
+        head.feed(format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 9\r\n\r\n").as_bytes(), Method::Post).unwrap();
+        let mut listing = Listing::default();
+        listing.expect(true);
+        listing.begin(&head);
+        pieces.iter().for_each(|piece| listing.keep(piece));
+        let mut len = None;
+        listing.read(|bytes, _| len = Some(bytes.len()));
+        len
+    }
+
+    #[test]
+    fn an_answer_is_kept_if_it_may_list_tools_and_is_not_too_long() {
+        let long = vec![b' '; LISTING_LEN_MAX];
+        assert_eq!(read("", &[b"{\"result\":{\"to", b"ols\":[]}}", &long[..1_000]]), Some(1_023));
+        assert_eq!(read("", &[b"{}"]), Some(2));
+        assert_eq!(read("", &[&long[..TOOLS_WITHIN], TOOLS]), None);
+        assert_eq!(read("", &[TOOLS, &long]), None);
+        assert_eq!(read("Content-Encoding: gzip\r\n", &[TOOLS]), None);
+    }
+}

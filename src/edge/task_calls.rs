@@ -1,0 +1,111 @@
+//! Tool calls are added to the tasks that they belong to.
+
+use crate::base::Time;
+use crate::edge::edge_core::EdgeCore;
+use crate::exchange::trace_of;
+use crate::latency::{CallPhases, HostText, Outcome, Phase, TaskCall, TaskId, TaskTable};
+use crate::route::Route;
+use crate::wire::http1::RequestHead;
+use crate::wire::mcp::Call;
+
+/// The header field with the id of an MCP session, up to revision 2025-11-25.
+const SESSION: &str = "Mcp-Session-Id";
+/// The method by which an agent gives up a call whose connection it keeps.
+const CANCELLED: &str = "notifications/cancelled";
+
+/// What is known of an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AnswerSize {
+    /// Bytes of its body.
+    pub(super) bytes: u64,
+    /// Whether it is text, or JSON.
+    pub(super) is_text: bool,
+}
+
+impl AnswerSize {
+    /// An answer that has this type and begins.
+    pub(super) fn of(content_type: Option<&[u8]>) -> AnswerSize {
+        let starts = |prefix: &[u8]| {
+            content_type
+                .is_some_and(|kind| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
+        };
+        AnswerSize { bytes: 0, is_text: starts(b"text/") || starts(b"application/json") }
+    }
+}
+
+/// The task that a request belongs to, by the first of what names one.
+pub(super) fn task_of(tasks: &TaskTable, head: &RequestHead) -> Option<TaskId> {
+    let value = |name: &str| head.get(name).filter(|value| !value.is_empty());
+    let named = tasks.settings().header.as_deref().and_then(value).and_then(|name| std::str::from_utf8(name).ok());
+    if let Some(name) = named {
+        return Some(TaskId::Named(HostText::of(name)));
+    }
+    trace_of(head).map(TaskId::Trace).or_else(|| value(SESSION).map(|session| tasks.of_session(session)))
+}
+
+/// A call that has ended.
+pub(super) struct EndedCall<'a> {
+    pub(super) call: &'a Call,
+    /// The digest of its arguments, if it is known.
+    pub(super) arguments: Option<u64>,
+    pub(super) answer: AnswerSize,
+    pub(super) phases: &'a CallPhases,
+    pub(super) outcome: Outcome,
+}
+
+/// Adds a call to its task, if it calls a tool, or cancels such a call.
+pub(super) fn add_to_task(core: &EdgeCore, route: &Route, id: TaskId, ended: &EndedCall<'_>, now: Time) {
+    let EndedCall { call, arguments, answer, phases, outcome } = ended;
+    let Some(tasks) = core.edge.tasks() else { return };
+    let Some(tool) = call.tool() else {
+        if call.method() == Some(CANCELLED) {
+            tasks.record_cancelled(id, now);
+        }
+        return;
+    };
+    let upstream = phases.get(Phase::UpstreamLast).or_else(|| phases.get(Phase::Upstream)).unwrap_or_default();
+    let call = TaskCall {
+        tool,
+        arguments: *arguments,
+        is_given_up: *outcome == Outcome::AgentGone,
+        is_timed_out: *outcome == Outcome::TimedOut,
+        bytes: answer.bytes,
+        is_text: answer.is_text,
+        tunnel: phases.took().saturating_sub(upstream),
+        upstream,
+        price: route.own.price(tool),
+    };
+    tasks.record(id, &call, now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::TaskSettings;
+
+    fn head(fields: &str) -> RequestHead {
+        let mut head = RequestHead::new();
+        head.feed(format!("POST /mcp HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n").as_bytes()).unwrap();
+        head
+    }
+
+    #[test]
+    fn a_task_is_named_by_the_header_then_by_the_trace_then_by_the_session() {
+        let settings = TaskSettings { tasks_max: 8, header: Some("X-Task-Id".into()), ..TaskSettings::default() };
+        let tasks = TaskTable::new(settings).unwrap();
+        let trace = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+        let session = "Mcp-Session-Id: secret\r\n";
+        let of = |fields: &str| task_of(&tasks, &head(fields));
+        assert_eq!(of(&format!("x-task-id: t1\r\n{trace}{session}")), Some(TaskId::Named(HostText::of("t1"))));
+        assert!(matches!(of(&format!("{trace}{session}")), Some(TaskId::Trace(_))));
+        assert_eq!(of(session), Some(tasks.of_session(b"secret")));
+        assert_eq!(of("X-Task-Id:\r\n"), None);
+    }
+
+    #[test]
+    fn tokens_are_estimated_for_text_alone() {
+        let is_text = |kind: &str| AnswerSize::of(Some(kind.as_bytes())).is_text;
+        assert!(is_text("application/json; charset=utf-8") && is_text("Text/Event-Stream"));
+        assert!(!is_text("image/png") && !is_text("") && !AnswerSize::of(None).is_text);
+    }
+}

@@ -1,0 +1,213 @@
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use crate::wire::http1::RequestHead;
+use crate::wire::jsonrpc::Peek;
+use crate::wire::mcp::Said;
+
+/// The most tools of one route that are remembered as safe.
+const TOOLS_MAX: usize = 1_024;
+/// The longest name of a tool that is remembered, in bytes.
+const NAME_LEN_MAX: usize = 128;
+
+/// Which requests of MCP may run twice, by the word of a server that the owner of the route trusts: `ping`, `server/discover`, what
+/// only lists, and calls of tools that the server declares as read-only or idempotent.
+#[derive(Debug, Default)]
+pub struct SafeRequests {
+    tools: Mutex<HashSet<Box<str>>>,
+}
+
+/// What of an answer to `tools/list` matters (MCP 2025-11-25, section "Tools").
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    result: Option<Listed<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Listed<'a> {
+    #[serde(borrow, default)]
+    tools: Vec<Tool<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Tool<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(default)]
+    annotations: Option<Hints>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Hints {
+    #[serde(default)]
+    read_only_hint: Option<bool>,
+    #[serde(default)]
+    idempotent_hint: Option<bool>,
+}
+
+impl SafeRequests {
+    /// Whether a request whose body was read may run twice. Only a whole and unambiguous one may, whose head says nothing else.
+    #[must_use]
+    pub fn may_run_twice(&self, head: &RequestHead, request: &Peek) -> bool {
+        let agrees =
+            |field: &str, said: Option<&str>| head.get(field).is_none_or(|told| Some(told) == said.map(str::as_bytes));
+        if !request.is_whole()
+            || Said::by(request) != Said::Enough
+            || !agrees("Mcp-Method", request.method())
+            || !agrees("Mcp-Name", request.name().or(request.uri()))
+        {
+            return false;
+        }
+        match request.method() {
+            Some("ping" | "server/discover") => true,
+            Some("tools/call") => request.name().is_some_and(|tool| self.tools().contains(tool)),
+            Some(method) => method.ends_with("/list"),
+            None => false,
+        }
+    }
+
+    /// Whether the answer to a request is worth [learning](SafeRequests::learn).
+    #[must_use]
+    pub fn is_listing(request: &Peek) -> bool {
+        request.is_whole() && Said::by(request) == Said::Enough && request.method() == Some("tools/list")
+    }
+
+    /// Learns which tools are safe from the body of an answer to `tools/list`: a JSON-RPC message, or with `is_events` an event
+    /// stream of them. What cannot be read teaches nothing.
+    pub fn learn(&self, answer: &[u8], is_events: bool) {
+        if !is_events {
+            return self.learn_message(answer);
+        }
+        let mut data = Vec::new();
+        for line in answer.split(|&byte| byte == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if let Some(more) = line.strip_prefix(b"data:") {
+                data.extend_from_slice(more);
+            } else if line.is_empty() {
+                self.learn_message(&data);
+                data.clear();
+            }
+        }
+    }
+
+    fn learn_message(&self, message: &[u8]) {
+        let Ok(Answer { result: Some(Listed { tools: listed }) }) = serde_json::from_slice::<Answer<'_>>(message)
+        else {
+            return;
+        };
+        let mut tools = self.tools();
+        for Tool { name, annotations } in listed {
+            let hints = annotations.unwrap_or_default();
+            let is_safe = hints.read_only_hint == Some(true) || hints.idempotent_hint == Some(true);
+            if !is_safe {
+                tools.remove(&*name);
+            } else if tools.len() < TOOLS_MAX && name.len() <= NAME_LEN_MAX {
+                tools.insert(name.into());
+            }
+        }
+    }
+
+    fn tools(&self) -> std::sync::MutexGuard<'_, HashSet<Box<str>>> {
+        self.tools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peek(text: &str) -> Peek {
+        let mut peek = Peek::default();
+        peek.feed(text.as_bytes());
+        peek
+    }
+
+    /// A head with these fields.
+    fn head(fields: &str) -> RequestHead {
+        let mut head = RequestHead::new();
+        head.feed(format!("POST /mcp HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes()).unwrap();
+        head
+    }
+
+    fn request(method: &str, tool: &str) -> Peek {
+        peek(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"name":"{tool}"}}}}"#))
+    }
+
+    const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[
+        {"name":"look","inputSchema":{"type":"object"},"annotations":{"title":"Look","readOnlyHint":true}},
+        {"name":"set","annotations":{"readOnlyHint":false,"idempotentHint":true,"destructiveHint":true}},
+        {"name":"pay","annotations":{"readOnlyHint":false}},{"name":"bare"},{"name":"l\u0131ne","annotations":{"readOnlyHint":true}}]}}"#;
+
+    #[test]
+    fn what_only_lists_and_tools_that_the_server_declares_so_may_run_twice() {
+        let safe = SafeRequests::default();
+        for method in ["ping", "tools/list", "resources/templates/list", "server/discover"] {
+            assert!(safe.may_run_twice(&head(""), &request(method, "x")), "{method}");
+        }
+        for method in ["initialize", "tools/call", "prompts/get", "notifications/x", "list", "toString"] {
+            assert!(!safe.may_run_twice(&head(""), &request(method, "look")), "{method}");
+        }
+        safe.learn(LIST.as_bytes(), false);
+        for (tool, is_safe) in
+            [("look", true), ("set", true), ("pay", false), ("bare", false), ("l\u{131}ne", true), ("", false)]
+        {
+            assert_eq!(safe.may_run_twice(&head(""), &request("tools/call", tool)), is_safe, "{tool}");
+        }
+        let declares =
+            |hint: &str| format!(r#"{{"id":2,"result":{{"tools":[{{"name":"look","annotations":{{{hint}}}}}]}}}}"#);
+        safe.learn(declares("").as_bytes(), false);
+        assert!(!safe.may_run_twice(&head(""), &request("tools/call", "look")), "the last word counts");
+        let events = format!(": hi\n\nevent: message\r\ndata: {}\r\n\r\n", declares(r#""readOnlyHint":true"#));
+        safe.learn(events.as_bytes(), true);
+        assert!(safe.may_run_twice(&head(""), &request("tools/call", "look")));
+    }
+
+    #[test]
+    fn what_is_not_certain_may_not_run_twice() {
+        let safe = SafeRequests::default();
+        for text in [
+            "",
+            "[]",
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping""#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#,
+            r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+        ] {
+            assert!(!safe.may_run_twice(&head(""), &peek(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_says_something_else_is_not_certain() {
+        let safe = SafeRequests::default();
+        let ping = peek(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+        for (fields, is_safe) in [
+            ("Mcp-Method: ping\r\n", true),
+            ("Mcp-Method: tools/call\r\n", false),
+            ("Mcp-Method: ping\r\nMcp-Name: pay\r\n", false),
+        ] {
+            assert_eq!(safe.may_run_twice(&head(fields), &ping), is_safe, "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_is_learned_is_bounded_and_rubbish_teaches_nothing() {
+        let safe = SafeRequests::default();
+        let tool = |name: String| format!(r#"{{"name":"{name}","annotations":{{"readOnlyHint":true}}}}"#);
+        let many: Vec<String> = (0..2 * TOOLS_MAX).map(|nth| tool(nth.to_string())).collect();
+        safe.learn(format!(r#"{{"result":{{"tools":[{}]}}}}"#, many.join(",")).as_bytes(), false);
+        assert_eq!(safe.tools().len(), TOOLS_MAX);
+        let safe = SafeRequests::default();
+        safe.learn(format!(r#"{{"result":{{"tools":[{}]}}}}"#, tool("x".repeat(NAME_LEN_MAX + 1))).as_bytes(), false);
+        for text in ["{", "null", r#"{"result":{"tools":[{}]}}"#, r#"{"result":{"tools":"look"}}"#, r#"{"error":{}}"#] {
+            safe.learn(text.as_bytes(), false);
+            safe.learn(format!("data: {text}\n\n").as_bytes(), true);
+        }
+        assert!(safe.tools().is_empty());
+    }
+}
