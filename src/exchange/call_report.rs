@@ -112,17 +112,17 @@ impl CallReport {
     pub fn held_back(call: &HeldBackCall<'_>) -> CallReport {
         let HeldBackCall { tunnel, route, method, tool, scope, refused, counts } = *call;
         let called = tool.map_or_else(|| format!("'{method}'"), |tool| format!("The tool '{tool}'"));
-        let subject = if scope == BreakerScope::Tool { &*called } else { "The server" };
+        let (subject, it) = if scope == BreakerScope::Tool { (&*called, "It") } else { ("The server", &*called) };
         let message = match refused.retry_after {
             None => format!(
-                "{subject} is switched off by the operator. {called} has not run. Do not repeat it; use another way."
+                "{subject} is switched off by the operator. {it} has not run. Do not repeat it; use another way."
             ),
             Some(wait) => {
                 let CallCounts { calls, failed, slow } = counts;
                 let how = if slow > 0 { "failed or were late" } else { "failed" };
                 let wait = text(Duration::from_secs(seconds(wait).into()));
                 format!(
-                    "{subject} is not called at the moment: {} of its last {calls} calls {how}. {called} has not run. Try again in \
+                    "{subject} is not called at the moment: {} of its last {calls} calls {how}. {it} has not run. Try again in \
                      {wait}, or use another way.",
                     failed + slow
                 )
@@ -267,8 +267,8 @@ mod tests {
     #[test]
     fn a_call_that_a_breaker_holds_back_is_told_why_and_until_when() {
         let (error, retry_after_s) = held_back(&HELD_BACK);
-        let sentence = "The tool 'search' is not called at the moment: 12 of its last 20 calls failed. The tool 'search' has not \
-                        run. Try again in 5.0 s, or use another way.";
+        let sentence = "The tool 'search' is not called at the moment: 12 of its last 20 calls failed. It has not run. Try again \
+                        in 5.0 s, or use another way.";
         assert_eq!((&error["message"], retry_after_s), (&sentence.into(), Some(5)));
         let data = serde_json::json!({
             "reason": "breaker_open", "may_have_acted": false, "retry_after_ms": 5_000, "tunnel": "tnl_a", "route": "a.test",

@@ -100,6 +100,8 @@ pub struct BreakerChange {
     pub to: BreakerState,
     /// The calls that it judged by.
     pub counts: CallCounts,
+    /// Whether it had opened before and was not closed since.
+    pub is_again: bool,
 }
 
 /// The state of one breaker. It takes 336 bytes.
@@ -281,7 +283,7 @@ impl Breaker {
         let until = now + terms.open_for.mul_f64(permille as f64 / 1e3);
         self.tries = self.tries.saturating_add(1);
         self.opened_by = counts;
-        self.enter(State::Open { until }, now)
+        BreakerChange { is_again: self.tries > 1, ..self.enter(State::Open { until }, now) }
     }
 
     /// Takes another state, of which nothing is known yet.
@@ -293,7 +295,7 @@ impl Breaker {
         if state == State::Closed {
             (self.tries, self.opened_by) = (0, CallCounts::default());
         }
-        BreakerChange { to: state.at(now), counts }
+        BreakerChange { to: state.at(now), counts, is_again: false }
     }
 }
 

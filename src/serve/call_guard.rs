@@ -160,13 +160,17 @@ fn result(phases: &CallPhases, outcome: Outcome, is_late: bool) -> Option<CallRe
     }
 }
 
-/// Logs the changes of breakers, each once.
+/// Logs the changes of breakers, each once on whichever core it happened.
 fn log(of: &LabelBreakers, mode: GuardMode, upstream: Option<BreakerChange>, tool: Option<BreakerChange>) {
     let label = of.label();
     for (change, method, name) in [(upstream, "", ""), (tool, &*label.method, &*label.tool)] {
-        let Some(BreakerChange { to, counts }) = change else { continue };
+        let Some(BreakerChange { to, counts, is_again }) = change else { continue };
         let (route, mode) = (&*label.route, mode.name());
         match to {
+            // Once for an outage, however often it is found to last.
+            BreakerState::Open { .. } if is_again => {
+                tracing::debug!(route, method, tool = name, mode, "breaker opened again: the calls that it tried fail");
+            }
             BreakerState::Open { remaining } => tracing::warn!(
                 route,
                 method,
@@ -178,7 +182,7 @@ fn log(of: &LabelBreakers, mode: GuardMode, upstream: Option<BreakerChange>, too
                 open_ms = remaining.as_millis() as u64,
                 "breaker opened: calls fail, and are refused for a while where it is enforced"
             ),
-            BreakerState::HalfOpen => tracing::info!(route, method, tool = name, mode, "breaker tries a few calls"),
+            BreakerState::HalfOpen => tracing::debug!(route, method, tool = name, mode, "breaker tries a few calls"),
             BreakerState::Closed => {
                 tracing::info!(route, method, tool = name, mode, "breaker closed: calls succeed again")
             }

@@ -139,7 +139,9 @@ fn each_time_it_is_open_about_as_long() {
         let until = opens_until(&breaker, now);
         times.push(until - now);
         now = until;
-        assert!(call(&mut breaker, CallVerdict::Failed, now));
+        let leave = breaker.admit(now).0.unwrap();
+        let change = breaker.end(leave, Some(CallVerdict::Failed), &BreakerTerms::default(), now);
+        assert!(change.is_some_and(|change| change.is_again));
     }
     assert!(times.iter().all(|time| (4 * SECOND..=6 * SECOND).contains(time)), "{times:?}");
     times.sort_unstable();
