@@ -13,6 +13,8 @@ use crate::serve::WANTED_SERVICE;
 const ANSWER_LEN_MAX: usize = 1 << 20;
 /// How long the server may take to say how many calls it has had.
 const STATS_TIMEOUT: Duration = Duration::from_secs(10);
+/// The header field by which an agent says how long it waits, in seconds.
+const REQUEST_TIMEOUT: &str = "X-Request-Timeout";
 /// The tool that is called.
 const TOOL: &str = "search";
 
@@ -33,12 +35,16 @@ pub(super) enum CallEnd {
 pub(super) struct Agent {
     to: SocketAddr,
     timeout: Duration,
+    /// A field that says how long it waits, with its end of line; empty if it does not say so.
+    field: String,
     connection: Option<TcpStream>,
 }
 
 impl Agent {
-    pub(super) fn new(to: SocketAddr, timeout: Duration) -> Agent {
-        Agent { to, timeout, connection: None }
+    /// One that waits so long for an answer, and tells the tunnel so if `tells` is true.
+    pub(super) fn new(to: SocketAddr, timeout: Duration, tells: bool) -> Agent {
+        let field = format!("{REQUEST_TIMEOUT}: {:.3}\r\n", timeout.as_secs_f64());
+        Agent { to, timeout, field: if tells { field } else { String::new() }, connection: None }
     }
 
     /// Calls the tool with an argument, and asks the server to work so long. The connection is closed unless the answer came in
@@ -67,9 +73,10 @@ impl Agent {
         );
         let request = format!(
             "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\n\
-             MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: {TOOL}\r\n{WANTED_SERVICE}: {}\r\n\
+             MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: {TOOL}\r\n{WANTED_SERVICE}: {}\r\n{}\
              Content-Length: {}\r\n\r\n{body}",
             service.as_micros(),
+            self.field,
             body.len()
         );
         stream.set_write_timeout(Some(left(until)?))?;

@@ -90,9 +90,9 @@ impl Part {
 pub(crate) enum Way {
     /// No tunnel.
     Direct,
-    /// A tunnel without deadlines.
+    /// A tunnel without deadlines and breakers.
     Unguarded,
-    /// A tunnel that enforces deadlines.
+    /// A tunnel that enforces both, and whose agents say how long they wait.
     Guarded,
 }
 
@@ -108,7 +108,8 @@ impl Way {
         }
     }
 
-    const fn deadline(self) -> Option<&'static str> {
+    /// The mode of deadlines and breakers.
+    const fn guard(self) -> Option<&'static str> {
         match self {
             Way::Direct => None,
             Way::Unguarded => Some("off"),
@@ -205,7 +206,7 @@ pub(crate) fn run(
 ) -> Result<WayOutcome, GuardError> {
     let upstream = Server::start(ServeSettings::default())?;
     let credentials = Credentials::new()?;
-    let tunnel = way.deadline().map(|deadline| start(deadline, settings, bench, &upstream, &credentials, interrupt));
+    let tunnel = way.guard().map(|guard| start(guard, settings, bench, &upstream, &credentials, interrupt));
     let tunnel = tunnel.transpose()?;
     let to = tunnel.as_ref().and_then(|tunnel| tunnel.target().resolve_to).unwrap_or_else(|| upstream.address());
     agent::forget_calls(upstream.address()).map_err(GuardError::Stats)?;
@@ -215,7 +216,7 @@ pub(crate) fn run(
 }
 
 fn start(
-    deadline: &str,
+    guard: &str,
     settings: &GuardSettings,
     bench: &Bench,
     upstream: &Server,
@@ -224,7 +225,7 @@ fn start(
 ) -> Result<Tunnel, GuardError> {
     let values = [
         ("driver", "auto".to_owned()),
-        ("deadline", deadline.to_owned()),
+        ("guard", guard.to_owned()),
         ("floor", format!("{}ms", settings.floor.as_millis())),
     ];
     let peer = Peer {
@@ -281,7 +282,7 @@ fn let_run(
         }
         let (settings, ends, under_way) = (settings.clone(), Arc::clone(&ends), Arc::clone(&under_way));
         let task = move || {
-            let end = run_task(nth, &settings, to, began);
+            let end = run_task(nth, way, &settings, to, began);
             ends.lock().unwrap_or_else(PoisonError::into_inner).push(end);
             under_way.fetch_sub(1, Ordering::Relaxed);
         };
@@ -298,10 +299,10 @@ fn let_run(
 }
 
 /// One task: a call, and the calls that follow when it comes to nothing.
-fn run_task(nth: u64, settings: &GuardSettings, to: SocketAddr, run_began: Instant) -> TaskEnd {
+fn run_task(nth: u64, way: Way, settings: &GuardSettings, to: SocketAddr, run_began: Instant) -> TaskEnd {
     let began = run_began.elapsed();
     let mut rng = Rng::new(nth);
-    let mut agent = Agent::new(to, settings.timeout);
+    let mut agent = Agent::new(to, settings.timeout, way == Way::Guarded);
     let mut end = TaskEnd { began, took: Duration::ZERO, calls: 0, is_done: false, is_told: false, bytes: 0 };
     for attempt in 0..=settings.retries {
         let share = settings.part_at(run_began.elapsed()).map_or(0.0, Part::slow_share);
