@@ -482,6 +482,7 @@ fn upstream_fault(error: &RelayError) -> Option<String> {
 fn failed(error: &RelayError) -> ExchangeError {
     let failure = match error {
         RelayError::NoResponse(Some(StreamError::TimedOut)) => return ExchangeError::Vanished,
+        RelayError::NoResponse(Some(StreamError::ResetWith { failure })) => *failure,
         RelayError::NoResponse(_) => return ExchangeError::Silent,
         RelayError::BadBody(error) => return ExchangeError::Failed(CallError::BadBody(*error)),
         // The caller has gone: no other reason can be reported.

@@ -261,7 +261,7 @@ impl AgentCalls<'_> {
                         failure.may_pass_elsewhere() && core.may_move(&route.tunnel, self.work.again.bond, connector)
                     });
                     self.work.notes.on_opened(core.core.turn_time());
-                    if !may || !self.again(&core, request, route) {
+                    if !may || !self.again(&core, route) {
                         let failure = self.work.again.refused.unwrap_or(failure);
                         return fail(&core, request, route, None, &self.work, failure).await;
                     }
@@ -293,7 +293,7 @@ impl AgentCalls<'_> {
                 Exchanged::NotPassedOn(failure) => {
                     let connector = opened.usage.connector();
                     self.work.notes.on_not_passed_on(failure, connector);
-                    if !self.again(&core, request, route) {
+                    if !self.again(&core, route) {
                         let usage = Some(&*opened.usage);
                         return fail(&core, request, route, usage, &self.work, failure).await;
                     }
@@ -309,13 +309,8 @@ impl AgentCalls<'_> {
     }
 
     /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
-    fn again(&mut self, core: &EdgeCore, request: &impl Request, route: &Route) -> bool {
-        // A GET waits for events, for as long as the agent does.
-        let began = request.began();
-        let left = (request.head().method() != Method::Get).then(|| {
-            let timeout = self.work.guard.deadline.first_byte_timeout(began);
-            timeout.saturating_sub(core.core.turn_time() - began)
-        });
+    fn again(&mut self, core: &EdgeCore, route: &Route) -> bool {
+        let left = self.work.guard.deadline.caller_left(core.core.turn_time());
         let again = core.links.again(&route.tunnel, &mut self.work.again.retries, left);
         match again {
             Ok(pause) => self.work.again.pause = pause,

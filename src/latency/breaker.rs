@@ -134,13 +134,14 @@ struct Probes {
     made: u32,
     /// How many were good.
     passed: u32,
-    /// When the last was made.
+    /// When the last was made, and the one before it.
     last: Time,
+    before_last: Time,
 }
 
 impl Probes {
     const fn new(now: Time) -> Probes {
-        Probes { awaited: 0, made: 0, passed: 0, last: now }
+        Probes { awaited: 0, made: 0, passed: 0, last: now, before_last: now }
     }
 
     fn has_room(&self, now: Time) -> bool {
@@ -154,7 +155,7 @@ impl Probes {
         }
         let number = self.made;
         self.awaited |= 1 << number;
-        (self.made, self.last) = (number + 1, now);
+        (self.made, self.before_last, self.last) = (number + 1, self.last, now);
         number
     }
 
@@ -168,9 +169,12 @@ impl Probes {
         self.awaited &= (!1_u64).checked_shl(number).unwrap_or(0);
     }
 
-    /// One says nothing.
+    /// One says nothing. If it was the last, it is as if it had not been made.
     fn release(&mut self, number: u32) {
         self.awaited &= !(1 << number);
+        if number + 1 == self.made {
+            (self.made, self.last) = (number, self.before_last);
+        }
     }
 }
 

@@ -54,14 +54,34 @@ impl Default for CallDeadline {
 
 /// Whether calls of this label are guarded: those that expect an answer, and whose method says what they are.
 pub(super) fn has_answer(call: &Call) -> bool {
-    let is_known = call.method().is_some_and(|method| method != mcp::LISTEN && method != mcp::OTHER);
-    call.kind() == CallKind::Request && is_known
+    call.kind() == CallKind::Request && is_of_known_method(call)
+}
+
+/// The same of a call that begins: the id, which says that it expects an answer, may be at the end of its body.
+pub(super) fn may_have_answer(call: &Call) -> bool {
+    let is_notification = || call.method().is_some_and(|method| method.starts_with("notifications/"));
+    has_answer(call) || (call.kind() == CallKind::Unknown && is_of_known_method(call) && !is_notification())
+}
+
+fn is_of_known_method(call: &Call) -> bool {
+    call.method().is_some_and(|method| method != mcp::LISTEN && method != mcp::OTHER)
 }
 
 impl CallDeadline {
     /// Starts with a call of a route with these terms.
     pub fn begin(&mut self, terms: &DeadlineTerms) {
         *self = CallDeadline { first_byte_timeout: terms.ceiling, ..CallDeadline::default() };
+    }
+
+    /// Keeps to the ceiling of these terms, those of its tool.
+    pub(super) fn keep_to(&mut self, terms: &DeadlineTerms) {
+        self.first_byte_timeout = terms.ceiling;
+    }
+
+    /// How much of the time is left for which the caller waits; none if that is not known.
+    #[must_use]
+    pub fn caller_left(&self, now: Time) -> Option<Duration> {
+        self.caller.map(|(until, _)| until - now)
     }
 
     /// Enforces this deadline, so many times as long as the ceiling allows.

@@ -8,7 +8,7 @@ use crate::latency::{
     BreakerChange, BreakerScope, BreakerState, CallCounts, CallLimit, CallPhases, CallResult, ForcedState,
     LabelBreakers, LabelId, Outcome, Permit, Recorder, Refused,
 };
-use crate::serve::call_deadline::{CallDeadline, has_answer};
+use crate::serve::call_deadline::{CallDeadline, has_answer, may_have_answer};
 use crate::wire::mcp::Call;
 
 /// The guard of the call under way. Kept from one call to the next.
@@ -60,7 +60,7 @@ impl CallGuard {
         self.permit.set(None);
     }
 
-    /// Starts with a call whose label is known.
+    /// Goes on with a call that has [begun](CallGuard::begin), once its label is known.
     ///
     /// # Errors
     ///
@@ -72,8 +72,8 @@ impl CallGuard {
         now: Time,
     ) -> Result<(), HeldBack> {
         let GuardedCall { call, route, deadline, breaker } = *guarded;
-        self.begin(&deadline);
-        if !has_answer(call) || !(deadline.is_enforced() || breaker.is_enforced()) {
+        self.deadline.keep_to(&deadline);
+        if !may_have_answer(call) || !(deadline.is_enforced() || breaker.is_enforced()) {
             return Ok(());
         }
         let label = recorder.label(route, call.method().unwrap_or_default(), call.tool().unwrap_or_default());

@@ -222,12 +222,13 @@ fn a_step_of_the_servers_time_is_followed_within_a_minute_both_ways() {
 #[test]
 fn a_caller_that_says_how_long_it_waits_is_answered_before_that_is_over() {
     let path = |what: &str| format!("{what}/{}", CALL.len());
-    for (fields, within) in [
-        ("X-Request-Timeout: 5\r\n", 4_700..5_000),
-        ("X-Request-Timeout: 400ms\r\n", 300..400),
-        ("grpc-timeout: 60S\r\n", 58_900..60_000),
+    for (mode, fields, within) in [
+        (GuardMode::Off, "X-Request-Timeout: 5\r\n", 4_700..5_000),
+        (GuardMode::Observe, "X-Request-Timeout: 400ms\r\n", 300..400),
+        (GuardMode::Enforce, "X-Request-Timeout: 5\r\n", 4_700..5_000),
+        (GuardMode::Enforce, "grpc-timeout: 60S\r\n", 58_900..60_000),
     ] {
-        let mut bed = bed(GuardMode::Off);
+        let mut bed = bed(mode);
         let late = call_with(&bed, &format!("{}/100000", path("slow")), fields);
         bed.pass(61 * SECOND);
         let (answer, after_ms) = late.borrow().clone();

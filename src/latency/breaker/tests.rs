@@ -38,7 +38,7 @@ fn opens_until(breaker: &Breaker, now: Time) -> Time {
 
 #[test]
 fn it_takes_what_the_documentation_says() {
-    assert_eq!(size_of::<Breaker>(), 336);
+    assert_eq!(size_of::<Breaker>(), 344);
 }
 
 #[test]
@@ -111,6 +111,22 @@ fn after_its_time_three_calls_are_tried_and_close_it_if_all_are_good() {
     assert_eq!(changes[2].take().map(|change| change.to), Some(BreakerState::Closed));
     assert_eq!(changes, [None; 3]);
     assert!(call(&mut breaker, CallVerdict::Failed, until), "it has to open anew");
+}
+
+/// As of a call that the breaker of its tool refuses after that of its upstream has admitted it.
+#[test]
+fn a_probe_that_is_given_back_at_once_takes_the_place_of_no_other() {
+    let mut breaker = opened(at(1.0));
+    let stuck: Vec<Leave> = (0..3).map(|_| breaker.admit(at(10.0)).0.unwrap()).collect();
+    for nth in 0..200 {
+        let now = at(15.0 + f64::from(nth) / 1_000.0);
+        let unused = breaker.admit(now).0.unwrap_or_else(|_| panic!("after {nth} that were given back"));
+        breaker.release(unused);
+    }
+    assert!(call(&mut breaker, CallVerdict::Good, at(15.3)));
+    assert!(breaker.admit(at(15.4)).0.is_ok(), "two of three places are free");
+    assert_eq!(breaker.end(stuck[0], Some(CallVerdict::Failed), &BreakerTerms::default(), at(15.5)), None);
+    assert!(!is_open(&breaker, at(15.5)));
 }
 
 #[test]

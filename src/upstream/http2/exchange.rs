@@ -101,6 +101,10 @@ impl Http2Exchange {
     /// so (RFC 9113, section 8.7), or nothing of it was sent.
     #[must_use]
     pub fn is_unprocessed(&self) -> bool {
+        if self.halves.is_cut.get() {
+            // The server was answering.
+            return false;
+        }
         let connection = self.call.connection();
         let stream = self.halves.outgoing.borrow().stream_id();
         if self.is_refused.get() {
