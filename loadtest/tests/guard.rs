@@ -37,7 +37,7 @@ fn a_guard_has_the_server_run_fewer_calls_that_come_to_nothing() {
     adit();
     let found = json(0, &[&SHORT]);
     let rows = found["rows"].as_array().unwrap();
-    let names: Vec<&str> = rows.iter().map(|row| row["way"].as_str().unwrap()).collect();
+    let names: Vec<&str> = rows.iter().map(|row| row["path"].as_str().unwrap()).collect();
     assert_eq!(names, ["direct", "adit, no guard", "adit, guarded"]);
     let count = |row: usize, name: &str| rows[row][name].as_u64().unwrap_or_else(|| panic!("{name}: {}", rows[row]));
     for row in 0..3 {
@@ -47,10 +47,10 @@ fn a_guard_has_the_server_run_fewer_calls_that_come_to_nothing() {
     }
     // An agent that times out tries again; one that is told not to does not.
     for row in 0..2 {
-        assert_eq!(count(row, "tasks_told"), 0, "{found:#}");
+        assert_eq!(count(row, "tasks_terminal"), 0, "{found:#}");
         assert!(count(row, "calls_sent") > count(row, "tasks"), "{found:#}");
     }
-    assert!(count(2, "tasks_told") > 0, "{found:#}");
+    assert!(count(2, "tasks_terminal") > 0, "{found:#}");
     assert!(count(2, "calls_sent") < count(1, "calls_sent") && count(2, "tokens") < count(1, "tokens"), "{found:#}");
 }
 

@@ -143,18 +143,19 @@ const BREAKERS_EXAMPLES: &str = "Examples:
   adit breakers open orders.mcp.example.com refund --data-dir /var/lib/adit
   adit breakers auto orders.mcp.example.com refund --data-dir /var/lib/adit
 
-To show them needs no token; to decide needs the admin token of the edge, and `breaker = \"enforce\"`. Exit code 1 means that the
-process cannot be reached, or refused, 2 a wrong flag.";
+Showing breakers needs no token. `open`, `close` and `auto` need the admin token of the edge; `open` also needs
+`breaker = \"enforce\"`. A forced state lasts until `auto`, or until the edge ends. Exit code 1 means that the edge refused or
+cannot be reached, 2 a wrong flag.";
 
 const TASKS_EXAMPLES: &str = "Examples:
   adit tasks
   adit tasks --by amplification --limit 10
   adit tasks --admin http://127.0.0.1:9443 --json
 
-It reads the admin API of a running edge, and needs no token. AMPLIFIED is the number of calls for each call that was not a
-repetition, with the same tool and arguments, of one within ten minutes before. TOKENS are estimated: a quarter of the bytes of
-answers that are text or JSON. TUNNEL and SERVER are in milliseconds. Exit code 1 means that the edge cannot be reached, 2 a wrong
-flag.";
+It reads the admin API of a running edge, and needs no token. AMPLIFIED is calls divided by calls that were not repetitions. A
+repetition has the same tool and arguments as a call of the same task in the last ten minutes, among its last 32 different calls.
+TOKENS are estimated: a quarter of the bytes of answers that are text or JSON. TUNNEL and SERVER are in milliseconds. Exit code 1
+means that the edge cannot be reached, 2 a wrong flag.";
 
 const CONFIG_EXAMPLES: &str = "Examples:
   adit config check --config adit.toml

@@ -187,14 +187,16 @@ section! {
         /// calls that would have been refused are counted. `enforce`: they are answered 503 at once, but for a few that find out
         /// whether calls succeed again; bodies are then read as with `deadline = "enforce"`.
         breaker: GuardMode = "observe", restart, like "enforce";
-        /// A breaker opens when so many of 100 calls fail: the upstream cannot be reached, breaks off, answers 502, 503 or 504,
-        /// or misses the deadline. It looks at the calls of the last 10 s, or the last `breaker_calls_min`.
+        /// A breaker opens when at least this percentage of calls fails: the upstream cannot be reached, breaks the connection
+        /// off, answers 502, 503 or 504, or does not answer before the deadline. The calls of the last 10 s count, or the last
+        /// `breaker_calls_min` calls if those took longer.
         breaker_failed_percent: u32 = "50" in 1..=100, restart, like "30";
-        /// The same for calls that fail or are answered behind their deadline.
+        /// A breaker opens when at least this percentage of calls fails or is answered after its deadline.
         breaker_slow_percent: u32 = "80" in 1..=100, restart, like "100";
         /// A breaker does not open before it has seen so many calls within 5 minutes.
         breaker_calls_min: u32 = "10" in 1..=100_000, restart, like "20";
-        /// How long a breaker is open before a few calls are tried, more or less a fifth. If one of these fails, it opens again.
+        /// How long a breaker stays open, plus or minus 20 %. Then three calls are made as probes. If one of them fails or is
+        /// answered after its deadline, the breaker opens again.
         breaker_open_ms: Millis = "5s" in 100..=3_600_000, restart, like "15s";
         /// After how much silence the edge sends a comment on an event stream, which clients ignore; 0 sends none. Use it
         /// behind proxies that close connections on which nothing comes, with half of their limit. Comments are sent only
@@ -296,9 +298,10 @@ section! {
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
         /// How long a call may take that tells of its progress, if that differs from `edge.progress_max_ms`.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
-        /// How long its clients wait for an answer that do not say so (`X-Request-Timeout`, `grpc-timeout`): the time-out that
-        /// is usual among them, such as 5 s for the OpenAI Agents SDK and 60 s for the TypeScript SDK. A call is cut a twentieth
-        /// before that is over, at least 50 ms and at most 1 s, so that its caller gets an answer that it can act on.
+        /// How long clients of this host wait for the answer to a POST, if they do not send `X-Request-Timeout` or
+        /// `grpc-timeout`; for example 5 s with the OpenAI Agents SDK and 60 s with the TypeScript SDK. The call is answered
+        /// with 504 before this time is over: earlier by a twentieth of it, at least 50 ms and at most 1 s. Not applied to
+        /// `passthrough` traffic, whose calls the edge cannot read.
         client_timeout_ms: Option<Millis> = unset in 100..=86_400_000, live, like "60s";
         /// What becomes of calls while others fail, if that differs from `edge.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";
@@ -327,7 +330,8 @@ section! {
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
         /// What becomes of its calls while others fail, if that differs from the host's.
         breaker: Option<GuardMode> = unset, live, like "off";
-        /// The price of one of its calls, in the unit of `edge.price_per_million_tokens`, for `adit tasks`.
+        /// The price of one call of this tool, in the unit of `edge.price_per_million_tokens`, for `adit tasks`. It is added for
+        /// each call, also for one that failed or was refused.
         price_per_call: Price = "0", live, like "0.005";
     }
 }
@@ -498,14 +502,16 @@ section! {
         /// What becomes of calls of agents whose TLS ends in this connector while calls of their tool, or to their upstream,
         /// fail: `off`, `observe` or `enforce`, as with `edge.breaker`. For other calls the edge has the same setting.
         breaker: GuardMode = "observe", live, like "enforce";
-        /// A breaker opens when so many of 100 calls fail: the upstream cannot be reached, breaks off, answers 502, 503 or 504,
-        /// or misses the deadline. It looks at the calls of the last 10 s, or the last `breaker_calls_min`.
+        /// A breaker opens when at least this percentage of calls fails: the upstream cannot be reached, breaks the connection
+        /// off, answers 502, 503 or 504, or does not answer before the deadline. The calls of the last 10 s count, or the last
+        /// `breaker_calls_min` calls if those took longer.
         breaker_failed_percent: u32 = "50" in 1..=100, live, like "30";
-        /// The same for calls that fail or are answered behind their deadline.
+        /// A breaker opens when at least this percentage of calls fails or is answered after its deadline.
         breaker_slow_percent: u32 = "80" in 1..=100, live, like "100";
         /// A breaker does not open before it has seen so many calls within 5 minutes.
         breaker_calls_min: u32 = "10" in 1..=100_000, live, like "20";
-        /// How long a breaker is open before a few calls are tried, more or less a fifth. If one of these fails, it opens again.
+        /// How long a breaker stays open, plus or minus 20 %. Then three calls are made as probes. If one of them fails or is
+        /// answered after its deadline, the breaker opens again.
         breaker_open_ms: Millis = "5s" in 100..=3_600_000, live, like "15s";
         /// After how much silence the connector sends a comment on an event stream to an agent whose TLS ends in this
         /// connector; 0 sends none. For other calls the edge has the same setting.
@@ -553,8 +559,9 @@ section! {
         /// Which requests are sent once more if a connection that others had used ended without one byte of an answer, as when
         /// the upstream closes it just then. `idempotent`: GET, HEAD, DELETE and OPTIONS. `mcp-safe`: also `ping`,
         /// `server/discover`, `*/list`, and `tools/call` of tools for which the upstream's own answers to `tools/list` say
-        /// `readOnlyHint` or `idempotentHint`. Use it only for a server whose word you trust. All retries of a route together
-        /// are at most a tenth of its calls.
+        /// `readOnlyHint` or `idempotentHint`. Use it only for a server whose word you trust. Retries are limited to a
+        /// tenth of the calls of the route, plus a reserve of 10 on each core; the first retry of a request of which nothing
+        /// reached the upstream is not counted.
         resend: Resend = "idempotent", live, like "mcp-safe";
         /// What becomes of calls that miss their deadline, if that differs from `connect.deadline`. It applies to agents whose
         /// TLS ends in this connector.

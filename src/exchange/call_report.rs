@@ -11,6 +11,8 @@ use crate::wire::http1::Answer;
 const RPC_CODE_DEADLINE: i32 = -31_019;
 /// The code of the JSON-RPC error for a call whose caller would not have waited any longer.
 const RPC_CODE_CALLER_TIMEOUT: i32 = -31_021;
+/// The name of that code.
+pub(super) const CODE_CALLER_TIMEOUT: &str = "caller_timeout";
 
 /// What is told of one call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ impl CallReport {
         let (name, code) = match source {
             LimitSource::Learned => ("deadline", Some((RPC_CODE_DEADLINE, "deadline"))),
             LimitSource::Setting => ("first_byte_timeout_ms", None),
-            LimitSource::Caller => ("caller_timeout", Some((RPC_CODE_CALLER_TIMEOUT, "caller_timeout"))),
+            LimitSource::Caller => ("caller_timeout", Some((RPC_CODE_CALLER_TIMEOUT, CODE_CALLER_TIMEOUT))),
         };
         let message = format!(
             "{subject} within {} ({known}). It may have run. Do not repeat it; ask the user or use another way.",

@@ -1,6 +1,6 @@
 //! The answers of a role itself, as the list of calls has them.
 
-use crate::exchange::call_report::CallReport;
+use crate::exchange::call_report::{CODE_CALLER_TIMEOUT, CallReport};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::{CallFailure, HeadReadError};
 use crate::latency::{OwnAnswer, Stage};
@@ -12,6 +12,9 @@ const BAD_BODY: &str = "the body of the request is malformed: the answer to it s
 /// What is said there of a deadline. The answer itself has the times.
 const LATE: &str =
     "the server took longer than the deadline, which follows from the last calls: it may have acted on the request";
+/// The same of a call that was answered before its caller timed out.
+const CALLER: &str = "the time that the caller waits (X-Request-Timeout, grpc-timeout or client_timeout_ms) was nearly over: the \
+                      server may have acted on the request";
 
 impl CallFailure {
     /// The answer to an agent whose call failed so, of which `report` tells more.
@@ -21,7 +24,9 @@ impl CallFailure {
         let own =
             OwnAnswer { status: answer.status, rpc_code: answer.rpc_code, code: answer.code, message: answer.message };
         match report.and_then(CallReport::code) {
-            Some((rpc_code, code)) => OwnAnswer { rpc_code, code, message: LATE, ..own },
+            Some((rpc_code, code)) => {
+                OwnAnswer { rpc_code, code, message: if code == CODE_CALLER_TIMEOUT { CALLER } else { LATE }, ..own }
+            }
             None => own,
         }
     }
@@ -75,4 +80,33 @@ pub fn answer_to_head(error: &HeadError) -> OwnAnswer {
 #[must_use]
 pub fn answer_to_body(error: BodyError) -> OwnAnswer {
     OwnAnswer { status: error.status(), rpc_code: 0, code: BodyError::CODE, message: BAD_BODY }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::exchange::{LateCall, LimitSource};
+
+    #[test]
+    fn a_call_that_is_listed_as_late_says_whose_time_was_over() {
+        let listed = |source| {
+            let report = CallReport::late(&LateCall {
+                tunnel: "tnl_demo",
+                route: "demo.example.com",
+                method: "tools/call",
+                tool: Some("search"),
+                limit: Duration::from_secs(3),
+                source,
+                usual: None,
+            });
+            let own = CallFailure::TimedOut.own_answer(Some(&report));
+            (own.rpc_code, own.code, own.message)
+        };
+        assert_eq!(listed(LimitSource::Caller), (-31_021, "caller_timeout", CALLER));
+        assert_eq!(listed(LimitSource::Learned), (-31_019, "deadline", LATE));
+        let plain = CallFailure::TimedOut.own_answer(None);
+        assert_eq!(listed(LimitSource::Setting), (plain.rpc_code, plain.code, plain.message));
+    }
 }

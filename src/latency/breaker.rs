@@ -48,7 +48,7 @@ pub(super) struct Leave {
     epoch: u64,
     /// The number of the probe.
     probe: u32,
-    /// How often calls were tried in vain since the breaker opened, including this time.
+    /// How often the breaker has opened since it was last closed.
     pub(super) tries: u32,
 }
 
@@ -109,7 +109,7 @@ pub(super) struct Breaker {
     state: State,
     /// Counts states, so that calls of an earlier one do not count.
     epoch: u64,
-    /// How often calls were tried in vain since it opened.
+    /// How often the breaker has opened since it was last closed.
     tries: u32,
     window: Window,
     /// What it opened for.

@@ -14,7 +14,7 @@ use crate::latency::breaker::{
 };
 use crate::latency::label::Label;
 
-/// The most probes in vain for which the next one is given more time: each triples it.
+/// The most openings that multiply the deadline of a probe, by 3 each.
 const PATIENCE_TRIES_MAX: u32 = 8;
 
 /// How a call ended, as far as it says whether others should be made.

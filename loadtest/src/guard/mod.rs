@@ -148,8 +148,8 @@ pub(crate) struct TaskEnd {
     pub(crate) calls: u32,
     /// Whether one of them was answered well.
     pub(crate) is_done: bool,
-    /// Whether it was told not to try again.
-    pub(crate) is_told: bool,
+    /// Whether it ended because an answer said not to retry.
+    pub(crate) is_terminal: bool,
     /// Bytes of the bodies of answers.
     pub(crate) bytes: u64,
 }
@@ -303,7 +303,7 @@ fn run_task(nth: u64, way: Way, settings: &GuardSettings, to: SocketAddr, run_be
     let began = run_began.elapsed();
     let mut rng = Rng::new(nth);
     let mut agent = Agent::new(to, settings.timeout, way == Way::Guarded);
-    let mut end = TaskEnd { began, took: Duration::ZERO, calls: 0, is_done: false, is_told: false, bytes: 0 };
+    let mut end = TaskEnd { began, took: Duration::ZERO, calls: 0, is_done: false, is_terminal: false, bytes: 0 };
     for attempt in 0..=settings.retries {
         let share = settings.part_at(run_began.elapsed()).map_or(0.0, Part::slow_share);
         let service = if rng.chance(share) { settings.slow } else { settings.service };
@@ -317,7 +317,7 @@ fn run_task(nth: u64, way: Way, settings: &GuardSettings, to: SocketAddr, run_be
             CallEnd::Refused { bytes, is_terminal, retry_after } => {
                 end.bytes += bytes;
                 if is_terminal {
-                    end.is_told = true;
+                    end.is_terminal = true;
                     break;
                 }
                 retry_after.unwrap_or(PAUSE).min(PAUSE_MAX)

@@ -12,8 +12,19 @@ use crate::latencies::Latencies;
 const BYTES_PER_TOKEN: u64 = 4;
 
 /// The columns: what stands above each.
-const HEADS: [&str; 11] =
-    ["way", "calls", "run", "tokens", "tasks", "done", "told", "done/s", "p50 ms", "p99 ms", "normal after"];
+const HEADS: [&str; 11] = [
+    "path",
+    "calls",
+    "executed",
+    "tokens",
+    "tasks",
+    "succeeded",
+    "terminal",
+    "succeeded/s",
+    "p50 ms",
+    "p99 ms",
+    "recovered after",
+];
 
 /// What a way comes to.
 #[derive(Clone, Debug)]
@@ -22,7 +33,7 @@ struct Sum {
     tasks: u64,
     calls: u64,
     done: u64,
-    told: u64,
+    terminal: u64,
     tokens: u64,
     goodput: f64,
     /// Of tasks of the whole time that were done.
@@ -43,7 +54,7 @@ impl Sum {
             tasks: in_bad.len() as u64,
             calls,
             done,
-            told: sum(|task| task.is_told.into()),
+            terminal: sum(|task| task.is_terminal.into()),
             tokens: calls * settings.context_tokens + sum(|task| task.bytes) / BYTES_PER_TOKEN,
             goodput: done as f64 / (bad.end - bad.start).as_secs_f64(),
             took,
@@ -75,7 +86,7 @@ pub(crate) fn text(outcomes: &[WayOutcome], settings: &GuardSettings) -> String 
             sum.tokens.to_string(),
             sum.tasks.to_string(),
             sum.done.to_string(),
-            sum.told.to_string(),
+            sum.terminal.to_string(),
             format!("{:.1}", sum.goodput),
             ms(0.5),
             ms(0.99),
@@ -85,9 +96,10 @@ pub(crate) fn text(outcomes: &[WayOutcome], settings: &GuardSettings) -> String 
     let bad = settings.bad();
     format!(
         "{:.0} tasks a second; agents give up after {:?} and try again up to {} times; the server takes {:?}, then for {:?} a \
-         quarter of the calls and for {:?} all of them {:?}\n{}\ncalls to goodput are of the tasks that began in the {:?} when the \
-         server was slow; run: calls that the server began to work on then; told: tasks that were told not to try again; tokens: {} \
-         for each call, and a quarter of the bytes of answers; p50 and p99: all tasks that were done\n",
+         quarter of the calls and for {:?} all of them {:?}\n{}\ncalls to succeeded/s: of the tasks that began in the {:?} \
+         while the server was slow; executed: calls that the server started in that time; terminal: tasks that ended because an answer \
+         said not to retry; tokens: {} for each call, plus a quarter of the bytes of answers; p50 and p99: of all tasks that \
+         succeeded\n",
         settings.rate,
         settings.timeout,
         settings.retries,
@@ -106,10 +118,10 @@ pub(crate) fn to_json(outcomes: &[WayOutcome], settings: &GuardSettings) -> Valu
     let row = |outcome: &WayOutcome| {
         let sum = Sum::of(outcome, settings);
         json!({
-            "way": outcome.way.name(),
+            "path": outcome.way.name(),
             "tasks": sum.tasks,
             "tasks_done": sum.done,
-            "tasks_told": sum.told,
+            "tasks_terminal": sum.terminal,
             "tasks_left_out": outcome.left_out,
             "calls_sent": sum.calls,
             "calls_run": outcome.served_bad,
@@ -131,7 +143,7 @@ mod tests {
 
     fn task(began_s: u64, took_ms: u64, calls: u32, is_done: bool) -> TaskEnd {
         let (began, took) = (Duration::from_secs(began_s), Duration::from_millis(took_ms));
-        TaskEnd { began, took, calls, is_done, is_told: !is_done && calls == 1, bytes: 400 }
+        TaskEnd { began, took, calls, is_done, is_terminal: !is_done && calls == 1, bytes: 400 }
     }
 
     fn outcome(tasks: Vec<TaskEnd>) -> WayOutcome {
@@ -153,7 +165,7 @@ mod tests {
         let found = to_json(std::slice::from_ref(&outcome), &settings);
         let row = &found["rows"][0];
         let count = |name: &str| row[name].as_u64();
-        assert_eq!((count("tasks"), count("tasks_done"), count("tasks_told")), (Some(3), Some(1), Some(1)));
+        assert_eq!((count("tasks"), count("tasks_done"), count("tasks_terminal")), (Some(3), Some(1), Some(1)));
         assert_eq!((count("calls_sent"), count("calls_run"), count("tokens")), (Some(6), Some(7), Some(120_300)));
         assert_eq!((row["goodput_per_s"].as_f64(), row["normal_after_ms"].as_f64()), (Some(0.02), Some(4_000.0)));
         assert_eq!(row["took"]["count"], 5);
