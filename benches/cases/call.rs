@@ -19,6 +19,7 @@ use adit::edge::{Edge, EdgeSettings};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Faults, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, ByteStream, Core, MailReceiver, Socket, mailbox};
+use adit::latency::TaskSettings;
 use adit::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, ClientConfig, ClientSettings, Connection, ServerConfig, ServerName, Versions,
     WallClock, client_config,
@@ -81,6 +82,8 @@ impl Path {
         let settings = EdgeSettings {
             connectors_tls: Some(Arc::new(for_connectors)),
             agents_tls: Some(Arc::new(for_agents)),
+            // Off unless it is asked for.
+            tasks: TaskSettings::default(),
             ..roles::edge_settings(link)
         };
         let (sender, edge_events) = mailbox(64);

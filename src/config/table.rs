@@ -231,7 +231,7 @@ section! {
         /// Of how many tasks `adit tasks` tells what their tool calls come to; 0 switches it off. Each takes 1 KiB, and the one
         /// that was idle for longest makes room for another. A task is what `task_header` names, else the trace of a call
         /// (`traceparent`), else its MCP session.
-        tasks_max: u32 = "1000" in 0..=100_000, restart, like "10000";
+        tasks_max: u32 = "0" in 0..=100_000, restart, like "1000";
         /// The header field by which agents name the task of a call.
         task_header: Option<FieldNameText> = unset, restart, like "X-Task-Id";
         /// The price of a million tokens of answers, in the unit of your choice. Tokens are estimated: a quarter of the bytes of

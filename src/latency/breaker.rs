@@ -104,7 +104,7 @@ pub struct BreakerChange {
     pub is_again: bool,
 }
 
-/// The state of one breaker. It takes 336 bytes.
+/// The state of one breaker. It takes 344 bytes.
 pub(super) struct Breaker {
     state: State,
     /// Counts states, so that calls of an earlier one do not count.

@@ -78,6 +78,7 @@ pub struct Peek {
     is_batch: bool,
     /// What was read of `params.arguments`, if that is digested.
     arguments: Option<DefaultHasher>,
+    /// Whether the next byte is of those.
     in_arguments: bool,
     texts: [Text; SLOTS],
 }
@@ -408,7 +409,8 @@ impl Peek {
             return State::Broken;
         }
         self.in_params |= self.depth == 1 && self.key == Key::Params && is_object;
-        self.in_arguments |= self.depth == 2 && self.in_params && self.key == Key::Arguments;
+        self.in_arguments |=
+            self.arguments.is_some() && self.depth == 2 && self.in_params && self.key == Key::Arguments;
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(is_object);
         if is_object { State::KeyOrEnd } else { State::ItemOrEnd }

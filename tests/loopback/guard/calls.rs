@@ -103,8 +103,10 @@ fn every_call_and_every_connection_that_made_none_is_listed_with_where_it_stoppe
 #[test]
 fn calls_of_one_task_are_counted_together_with_what_they_repeat_and_cost() {
     let prices = "[[tool]]\nhost = \"one.test\"\ntool = \"search\"\nprice_per_call = \"0.25\"\n";
-    let scale =
-        Scale { edge: "task_header = \"X-Task\"\nprice_per_million_tokens = \"1000000\"\n", ..Scale::default() };
+    let scale = Scale {
+        edge: "tasks_max = 100\ntask_header = \"X-Task\"\nprice_per_million_tokens = \"1000000\"\n",
+        ..Scale::default()
+    };
     let mut site = Site::scaled(scale, [""; 2], prices);
     let upstream =
         serve(|_| "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{\"a\": 1}");
