@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use crate::base::GuardMode;
 
-/// When a breaker opens, for how long, and what becomes of calls meanwhile.
+/// When a breaker opens, for how long, and whether it refuses calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerTerms {
-    /// What becomes of a call while it is open.
+    /// Whether it counts or refuses calls while it is open.
     pub mode: GuardMode,
     /// It opens when so many of 100 calls fail.
     pub failed_percent: u32,

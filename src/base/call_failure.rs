@@ -15,7 +15,7 @@ pub enum CallFailure {
     #[error("a limit was reached before the request was passed on")]
     Overloaded,
     /// The breaker of the tool or of the upstream is open.
-    #[error("calls of the tool or to the upstream fail at present")]
+    #[error("the circuit breaker is open")]
     BreakerOpen,
     /// The connector has no route for the host.
     #[error("the connector has no route for the host")]

@@ -1,16 +1,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What becomes of a call that a guard finds at fault: one that takes much longer than calls of its tool usually do, or one that
-/// its breaker would refuse.
+/// The mode of deadlines and circuit breakers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum GuardMode {
     /// Nothing is learned, and nothing is cut or refused.
     Off,
-    /// It is counted.
+    /// Calls that would be cut or refused are counted.
     #[default]
     Observe,
-    /// It is cut or refused.
+    /// Calls are cut or refused.
     Enforce,
 }
 

@@ -47,16 +47,16 @@ pub enum Command {
     /// Show how long calls take, in the tunnel and in the server, and their deadlines, while the edge runs
     #[command(after_help = LATENCY_EXAMPLES)]
     Latency(LatencyArgs),
-    /// List the last calls and how far each came, also connections that were turned away, while the edge or connector runs
+    /// List recent calls and refused connections, and where each stopped, while the edge or connector runs
     #[command(after_help = CALLS_EXAMPLES)]
     Calls(CallsArgs),
-    /// Tell what became of one call: each phase with its time, and each decision with its rule
+    /// Show one call: the time of each phase, and the rule behind each decision
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
-    /// Show which tools and servers are not called because calls fail, or decide that, while the edge runs
+    /// Show circuit breakers, or force one open or closed, while the edge runs
     #[command(after_help = BREAKERS_EXAMPLES)]
     Breakers(BreakersArgs),
-    /// Show what the tool calls of each task of an agent come to: repetitions, time-outs, tokens and cost, while the edge runs
+    /// Show the tool calls of each agent task: repetitions, timeouts, tokens and cost, while the edge runs
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
     /// Show or check the configuration without starting anything

@@ -16,11 +16,11 @@ pub struct BreakersArgs {
 /// The commands under `adit breakers`.
 #[derive(Subcommand)]
 pub enum BreakersCommand {
-    /// Make no call, until `close` or `auto`
+    /// Force the breaker open: refuse all calls until `close` or `auto`
     Open(ForcedBreaker),
-    /// Make each call, whatever becomes of it, until `open` or `auto`
+    /// Force the breaker closed: let all calls pass until `open` or `auto`
     Close(ForcedBreaker),
-    /// Let the calls decide again
+    /// Remove the forced state: the results of calls decide again
     Auto(ForcedBreaker),
 }
 

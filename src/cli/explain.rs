@@ -27,7 +27,8 @@ pub fn run_explain(args: &ExplainArgs, env: &BTreeMap<String, String>) -> u8 {
             }
             Ok(None) => {
                 eprintln!(
-                    "no call with the id {} is kept: it may be older than what calls_kept keeps, or it did not come here",
+                    "no call with the id {} is recorded: it may have been replaced by newer calls (calls_kept), or it did not reach \
+                     this process",
                     plain(&args.id)
                 );
                 EXIT_FAILURE

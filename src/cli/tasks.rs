@@ -1,4 +1,4 @@
-//! `adit tasks`: what the tool calls of each task come to.
+//! `adit tasks`: the tool calls of each agent task.
 
 use std::collections::BTreeMap;
 
@@ -60,8 +60,8 @@ fn table(body: &TasksBody) -> String {
         table.row(row("all since the start", "-", "-", &body.total, "-"));
     }
     table.text(match body.counted {
-        true => "no tool calls of a task yet: agents name one by traceparent, by Mcp-Session-Id, or by task_header",
-        false => "no tasks are counted here: that is done by an edge whose tasks_max is not 0",
+        true => "no tool calls of a task yet: a task is identified by task_header, traceparent or Mcp-Session-Id",
+        false => "tasks are not counted: only an edge with tasks_max above 0 counts them",
     })
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_says_what_a_task_comes_to() {
+    fn a_row_has_the_totals_of_a_task() {
         let summary = TaskSummary {
             calls: 8,
             repeated: 5,

@@ -183,9 +183,9 @@ section! {
         /// How long a call may take that tells of its progress (`notifications/progress`). Each such message gives it
         /// another deadline.
         progress_max_ms: Millis = "10m" in 1..=86_400_000, restart, like "1h";
-        /// What becomes of calls while calls of their tool, or to their upstream, fail. `off`: nothing is counted. `observe`:
-        /// calls that would have been refused are counted. `enforce`: they are answered 503 at once, but for a few that find out
-        /// whether calls succeed again; bodies are then read as with `deadline = "enforce"`.
+        /// What the circuit breakers do. Each tool and each upstream has one, which opens when its calls fail. `off`: nothing is
+        /// counted. `observe`: calls that would be refused are counted. `enforce`: calls are answered with 503 while a breaker
+        /// is open, except probes, which find out whether calls succeed again; bodies are read as with `deadline = "enforce"`.
         breaker: GuardMode = "observe", restart, like "enforce";
         /// A breaker opens when at least this percentage of calls fails: the upstream cannot be reached, breaks the connection
         /// off, answers 502, 503 or 504, or does not answer before the deadline. The calls of the last 10 s count, or the last
@@ -193,7 +193,7 @@ section! {
         breaker_failed_percent: u32 = "50" in 1..=100, restart, like "30";
         /// A breaker opens when at least this percentage of calls fails or is answered after its deadline.
         breaker_slow_percent: u32 = "80" in 1..=100, restart, like "100";
-        /// A breaker does not open before it has seen so many calls within 5 minutes.
+        /// How many calls a breaker must have seen within 5 minutes before it can open.
         breaker_calls_min: u32 = "10" in 1..=100_000, restart, like "20";
         /// How long a breaker stays open, plus or minus 20 %. Then three calls are made as probes. If one of them fails or is
         /// answered after its deadline, the breaker opens again.
@@ -228,9 +228,9 @@ section! {
         /// How many of the last calls `adit calls` can show: so many for each core of those that were answered, as many that
         /// failed or were slow, and as many that were turned away before they had a route. Each takes 256 bytes; 0 keeps none.
         calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
-        /// Of how many tasks `adit tasks` tells what their tool calls come to; 0 switches it off. Each takes 1 KiB, and the one
-        /// that was idle for longest makes room for another. A task is what `task_header` names, else the trace of a call
-        /// (`traceparent`), else its MCP session.
+        /// How many tasks `adit tasks` keeps; 0 counts no tasks, which saves each call about 4 % of the instructions that it takes in an
+        /// edge. Each takes 1 KiB, and a new task replaces the one that was idle longest. A task is identified by `task_header`,
+        /// otherwise by the trace of the call (`traceparent`), otherwise by its MCP session.
         tasks_max: u32 = "0" in 0..=100_000, restart, like "1000";
         /// The header field by which agents name the task of a call.
         task_header: Option<FieldNameText> = unset, restart, like "X-Task-Id";
@@ -303,7 +303,7 @@ section! {
         /// with 504 before this time is over: earlier by a twentieth of it, at least 50 ms and at most 1 s. Not applied to
         /// `passthrough` traffic, whose calls the edge cannot read.
         client_timeout_ms: Option<Millis> = unset in 100..=86_400_000, live, like "60s";
-        /// What becomes of calls while others fail, if that differs from `edge.breaker`.
+        /// The mode of the circuit breakers for this host, in place of `edge.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
@@ -328,7 +328,7 @@ section! {
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "15m";
         /// How long a call may take that tells of its progress, if that differs from the host's.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
-        /// What becomes of its calls while others fail, if that differs from the host's.
+        /// The mode of the circuit breakers for this tool, in place of the host's.
         breaker: Option<GuardMode> = unset, live, like "off";
         /// The price of one call of this tool, in the unit of `edge.price_per_million_tokens`, for `adit tasks`. It is added for
         /// each call, also for one that failed or was refused.
@@ -499,8 +499,8 @@ section! {
         deadline_floor_ms: Millis = "1s" in 1..=86_400_000, live, like "5s";
         /// How long such a call may take that tells of its progress (`notifications/progress`).
         progress_max_ms: Millis = "10m" in 1..=86_400_000, live, like "1h";
-        /// What becomes of calls of agents whose TLS ends in this connector while calls of their tool, or to their upstream,
-        /// fail: `off`, `observe` or `enforce`, as with `edge.breaker`. For other calls the edge has the same setting.
+        /// What the circuit breakers do for calls of agents whose TLS ends in this connector: `off`, `observe` or `enforce`, as
+        /// with `edge.breaker`. For other calls the edge has the same setting.
         breaker: GuardMode = "observe", live, like "enforce";
         /// A breaker opens when at least this percentage of calls fails: the upstream cannot be reached, breaks the connection
         /// off, answers 502, 503 or 504, or does not answer before the deadline. The calls of the last 10 s count, or the last
@@ -508,7 +508,7 @@ section! {
         breaker_failed_percent: u32 = "50" in 1..=100, live, like "30";
         /// A breaker opens when at least this percentage of calls fails or is answered after its deadline.
         breaker_slow_percent: u32 = "80" in 1..=100, live, like "100";
-        /// A breaker does not open before it has seen so many calls within 5 minutes.
+        /// How many calls a breaker must have seen within 5 minutes before it can open.
         breaker_calls_min: u32 = "10" in 1..=100_000, live, like "20";
         /// How long a breaker stays open, plus or minus 20 %. Then three calls are made as probes. If one of them fails or is
         /// answered after its deadline, the breaker opens again.
@@ -570,7 +570,7 @@ section! {
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
         /// How long such a call may take that tells of its progress, if that differs from `connect.progress_max_ms`.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
-        /// What becomes of these calls while others fail, if that differs from `connect.breaker`.
+        /// The mode of the circuit breakers for this route, in place of `connect.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";
         /// The `Host` that is sent to the upstream, if it differs from the address in `upstream`. Servers that protect
         /// themselves against DNS rebinding accept certain hosts only, and answer others with 421 or 403.

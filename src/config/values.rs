@@ -277,7 +277,7 @@ impl SettingType for FieldNameText {
                 Err(format!("{} is not the name of a header field, such as X-Task-Id", quoted(name)))
             }
             name if ["authorization", "cookie"].iter().any(|secret| name.eq_ignore_ascii_case(secret)) => {
-                Err(format!("{name} holds a secret, and what names a task is shown"))
+                Err(format!("{name} carries a secret and cannot be used: `adit tasks` shows the value"))
             }
             name => Ok(FieldNameText(name.to_owned())),
         }

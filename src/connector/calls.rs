@@ -150,7 +150,7 @@ impl StreamCalls<'_> {
         self.answer(request, error, &times).await
     }
 
-    /// Answers an agent whose call is held back by a breaker.
+    /// Answers an agent whose call a breaker refused.
     async fn hold_back(&self, request: &mut impl Request, report: CallReport) -> Next<Leave> {
         let StreamCalls { context, host, .. } = self;
         let core = context.core;
@@ -210,7 +210,7 @@ fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) ->
     }
 }
 
-/// Starts the guard of an agent's call. Returns what is told of the call if it is held back.
+/// Starts the guard of an agent's call. Returns the report of the call if a breaker refuses it.
 fn begin_guard(
     context: CallContext<'_>,
     work: &mut UpstreamWork,

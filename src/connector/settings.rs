@@ -133,7 +133,7 @@ pub struct ConnectorRoute {
     /// The deadlines of calls of agents whose TLS ends here. Their ceiling is how long the upstream may take to begin an answer; a
     /// GET, which waits for events, is not bounded.
     pub deadlines: DeadlineTerms,
-    /// When calls of these agents are held back because others fail.
+    /// When calls of these agents are refused because others fail.
     pub breaker: BreakerTerms,
 }
 

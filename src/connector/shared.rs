@@ -29,7 +29,7 @@ pub struct Connector {
     pub(super) edges: Vec<EdgeState>,
     /// How long calls of each label take, of agents whose TLS ends here, as all cores learn it.
     pub(super) learned: Arc<LearnedTable>,
-    /// Which of these calls are held back, on all cores alike.
+    /// The circuit breakers of these calls, which all cores share.
     pub(super) breakers: Arc<BreakerTable>,
     cores: Vec<MailSender<CoreMessage>>,
     messages: Mutex<Vec<Option<MailReceiver<CoreMessage>>>>,
@@ -114,8 +114,8 @@ counters! {
         requests_refused, "Requests that were refused before they became calls";
         requests_resent, "Requests sent again, after a connection ended or refused them without an answer";
         resends_denied, "Requests not sent again because the retries of their route had used up its budget";
-        resends_safe, "POST requests of MCP among those sent again, which may run twice by the `resend` of their route";
-        resends_spent, "Requests not sent again because they had been as often as is allowed";
+        resends_safe, "POST requests of MCP that were sent again because `resend` is mcp-safe";
+        resends_spent, "Requests not sent again because they had reached the limit of retries";
         resends_unread, "Requests among those sent again of which nothing had reached the upstream";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
@@ -201,7 +201,7 @@ impl Connector {
         self.cores.iter().filter(|core| core.send(CoreMessage::Command(command())).is_ok()).count()
     }
 
-    /// Which calls of agents are held back whose TLS ends here.
+    /// The circuit breakers of calls of agents whose TLS ends here.
     #[must_use]
     pub fn breakers(&self) -> &BreakerTable {
         &self.breakers

@@ -26,7 +26,7 @@ const DRAIN_LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 /// What the list of calls says of a session whose handshake failed.
 const TLS_FAILED: OwnAnswer = OwnAnswer::unanswered(
     "tls_failed",
-    "the TLS handshake of an agent, or of the edge, with this connector failed: the log of the connector says why",
+    "the TLS handshake of an agent or of the edge with this connector failed: see the log of the connector",
 );
 
 /// What a worker needs for its calls; kept from one to the next for its memory.

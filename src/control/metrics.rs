@@ -227,7 +227,7 @@ impl Scrape {
             })
         };
         let open = rows(|reading| u64::from(!reading.lets_through())).map(|(labels, open)| (labels, open as f64));
-        let help = "Whether a breaker holds calls back, or would if it were enforced, but for a few that try";
+        let help = "Whether a circuit breaker is open or half open (1) or closed (0), enforced or only observed";
         families.gauges("adit_breaker_open", help, None, &open.collect::<Vec<_>>())?;
         let opened = rows(|reading| reading.opened).collect::<Vec<_>>();
         families.counters("adit_breaker_openings", "How often a breaker opened", &opened)?;

@@ -280,7 +280,7 @@ pub trait Role: Send + Sync {
     /// Forces it, or leaves it to the calls again. Returns how it is then.
     fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading>;
 
-    /// What the tool calls of each task come to; none from a role that does not count that.
+    /// Totals of the tool calls of each task; none from a role that does not count them.
     fn tasks(&self) -> Option<TaskSnapshot> {
         None
     }

@@ -1,4 +1,4 @@
-//! What the tool calls of each task come to, and how that is told: `GET /v1/tasks`.
+//! The tool calls of each agent task, for metrics and `GET /v1/tasks`.
 
 use serde::Deserialize;
 
@@ -30,7 +30,7 @@ pub(super) fn counts(tasks: &TaskSnapshot) -> [Count; 6] {
         count("task_calls", "Tool calls that belong to a task", calls),
         count("task_calls_repeated", "Tool calls that repeat one of their task, with the same arguments", repeated),
         count("task_calls_given_up", "Tool calls of tasks that the agent gave up or cancelled", given_up),
-        count("task_calls_timed_out", "Tool calls of tasks that were answered that a deadline had passed", timed_out),
+        count("task_calls_timed_out", "Tool calls of tasks that timed out", timed_out),
         count("task_answer_tokens", "Estimated tokens of answers to tool calls of tasks", tokens),
         count("tasks_forgotten", "Tasks that were forgotten because there were too many", tasks.forgotten),
     ]

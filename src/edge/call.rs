@@ -319,7 +319,7 @@ impl AgentCalls<'_> {
         again.is_ok()
     }
 
-    /// Starts the guard of a call. Returns what is told of the call if it is held back.
+    /// Starts the guard of a call. Returns the report of the call if a breaker refuses it.
     fn begin_guard(&mut self, request: &mut impl Request, route: &Route, is_labelled: bool) -> Option<CallReport> {
         let (core, guard) = (&self.caller.core, &mut self.work.guard);
         guard.begin(&route.own.terms(&core.edge.settings.deadlines, None));

@@ -108,12 +108,12 @@ impl AdmissionError {
             AdmissionError::Connection(HandshakeError::Timeout) => (
                 Stage::Tls,
                 "tls_timeout",
-                "the agent did not finish, or not begin, its TLS handshake or request in time",
+                "the agent did not complete its TLS handshake or the head of its request in time",
             ),
             AdmissionError::Connection(HandshakeError::Stream(_)) => (
                 Stage::Tls,
                 "tls_ended",
-                "the agent's connection ended within the TLS handshake: it may not trust the certificate, or something between cuts it",
+                "the agent's connection ended within the TLS handshake: it may not trust the certificate, or a device on the path closed it",
             ),
             AdmissionError::Connection(HandshakeError::Tls(error)) => (Stage::Tls, "tls_failed", tls_failure(error)),
         };

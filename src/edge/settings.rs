@@ -65,7 +65,7 @@ pub struct EdgeSettings {
     /// The deadlines of calls. Their ceiling is how long the upstream may take to begin an answer; a GET, which waits for events,
     /// is not bounded.
     pub deadlines: DeadlineTerms,
-    /// When calls are held back because others fail.
+    /// When calls are refused because others fail.
     pub breaker: BreakerTerms,
     /// After how much silence a comment is sent on an event stream; never, if none.
     pub sse_keepalive: Option<Duration>,

@@ -38,9 +38,9 @@ pub struct Edge {
     pub(super) affinity: Affinity,
     /// How long calls of each label take, as all cores learn it.
     pub(super) learned: Arc<LearnedTable>,
-    /// Which calls are held back, on all cores alike.
+    /// The circuit breakers, which all cores share.
     pub(super) breakers: Arc<BreakerTable>,
-    /// What the calls of each task come to; none if that is switched off.
+    /// The calls of each agent task; none if they are not counted.
     tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
     slots: Mutex<Vec<Option<CoreSlot>>>,
@@ -92,8 +92,8 @@ counters! {
         answers_cut_at_close, "Connections of agents that were reset before they had taken all of their last answer";
         caller_timeouts_malformed, "Requests whose X-Request-Timeout or grpc-timeout is malformed and was ignored";
         calls_limited, "Calls refused because their source has too many in flight";
-        calls_move_denied, "Calls that a connector did not pass on and that were not sent to another one, because they had been or the retries had used up their budget";
-        calls_moved, "Calls that a connector did not pass on and that were sent to another connector, or that left a link that stood still";
+        calls_move_denied, "Calls not passed on by a connector and not sent to another one: the limit of retries, the retry budget or the time of the call was reached";
+        calls_moved, "Calls sent to another connector or link, because a connector did not pass them on or its link stalled";
         certificates_refused, "Certificates of connectors that were refused: expired, of another authority or tunnel, or missing";
         connections_limited, "Connections refused because their source has too many open";
         connections_refused, "Connections of agents refused above the limit of the core";
@@ -168,7 +168,7 @@ impl Edge {
         })
     }
 
-    /// What the calls of each task come to; none if that is switched off.
+    /// The calls of each agent task; none if they are not counted.
     #[must_use]
     pub fn tasks(&self) -> Option<&TaskTable> {
         self.tasks.as_ref()
@@ -250,7 +250,7 @@ impl Edge {
         self.usage_left.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
     }
 
-    /// Which calls are held back.
+    /// The circuit breakers.
     #[must_use]
     pub fn breakers(&self) -> &BreakerTable {
         &self.breakers

@@ -57,7 +57,8 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "breaker_open",
             outcome: Outcome::BreakerOpen,
             retry_after_s: Some(RETRY_AFTER_S),
-            message: "calls of this tool, or to its server, fail at present, so that it was not called: try again after a pause",
+            message: "calls of this tool or to its server are failing, and the circuit breaker is open; the tool was not called: \
+                      try again after a pause",
         },
         CallFailure::NoRoute => Meaning {
             status: 502,

@@ -85,7 +85,7 @@ impl CallReport {
             None => format!("The server did not answer '{method}'"),
         };
         let known = match (source, usual) {
-            (LimitSource::Caller, _) => "the caller waits no longer".to_owned(),
+            (LimitSource::Caller, _) => "the time limit of the caller".to_owned(),
             (LimitSource::Learned, Some(usual)) => format!("usual: {}", text(usual.p50)),
             _ => "first_byte_timeout_ms".to_owned(),
         };

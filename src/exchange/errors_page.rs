@@ -39,7 +39,7 @@ const LATE: LateCall<'_> = LateCall {
     usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
 };
 
-/// What an example call is told that a breaker holds back.
+/// What an example call is told that a circuit breaker refused.
 const HELD_BACK: HeldBackCall<'_> = HeldBackCall {
     tunnel: "tnl_demo",
     route: "demo.example.com",
@@ -171,10 +171,10 @@ fn page() -> String {
     let example: serde_json::Value = serde_json::from_str(&example).unwrap();
     write!(
         page,
-        "\nA call that a breaker holds back is told why, and when to try again:\n\n```json\n{example:#}\n```\n\n\
-         `breaker` is `tool`, or `upstream` for one that holds back all calls of the route. Of the last `calls` before it opened,\n\
-         `failed` failed and `late` were answered behind their deadline. One that an operator has opened has `terminal` in place of\n\
-         these and of `retry_after_ms`.\n"
+        "\nThe error for a call that a circuit breaker refused says why, and when to retry:\n\n```json\n{example:#}\n```\n\n\
+         `breaker` is `tool`, or `upstream` if it refuses all calls of the route. `calls`, `failed` and `late` count the calls for\n\
+         which it opened: all of them, those that failed, and those that were answered after their deadline. If an operator opened\n\
+         the breaker, `terminal` replaces these counts and `retry_after_ms`.\n"
     )
     .unwrap();
     page.push_str(

@@ -26,7 +26,7 @@ const PROBING: Duration = Duration::from_secs(1);
 pub(super) enum CallVerdict {
     /// It was answered.
     Good,
-    /// It was answered behind its deadline.
+    /// It was answered after its deadline.
     Slow,
     /// It failed.
     Failed,
@@ -41,7 +41,7 @@ pub enum ForcedState {
     Closed,
 }
 
-/// Leave for one call, to be given back when the call has ended.
+/// Permission for one call, to be given back when the call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leave {
     /// The state that gave it: what ends later says nothing of another.
@@ -73,7 +73,7 @@ pub struct CallCounts {
     pub calls: u32,
     /// How many of them failed.
     pub failed: u32,
-    /// How many of them were answered behind their deadline.
+    /// How many of them were answered after their deadline.
     pub slow: u32,
 }
 
@@ -210,7 +210,7 @@ impl Breaker {
         (admitted, change)
     }
 
-    /// A call that had leave has ended `now`, so; with none it says nothing.
+    /// A permitted call has ended `now` with this verdict. Without one it does not count.
     pub(super) fn end(
         &mut self,
         leave: Leave,
@@ -242,7 +242,7 @@ impl Breaker {
         }
     }
 
-    /// A call that had leave says nothing.
+    /// A permitted call does not count.
     pub(super) fn release(&mut self, leave: Leave) {
         if let State::HalfOpen(probes) = &mut self.state
             && leave.epoch == self.epoch

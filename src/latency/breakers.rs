@@ -22,7 +22,7 @@ const PATIENCE_TRIES_MAX: u32 = 8;
 pub enum CallResult {
     /// The upstream answered in time.
     Answered,
-    /// The upstream answered behind the call's deadline.
+    /// The upstream answered after the call's deadline.
     Late,
     /// The upstream broke the call off, answered as a gateway does for a server that it does not reach (502, 503, 504), or did not
     /// answer before the deadline. Only calls of other tools can tell whether the fault is the tool's.
@@ -31,7 +31,7 @@ pub enum CallResult {
     Unreached,
 }
 
-/// Which calls a breaker holds back.
+/// Which calls a breaker refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BreakerScope {
     /// All calls of a route.
@@ -43,7 +43,7 @@ pub enum BreakerScope {
 /// How one breaker is.
 #[derive(Clone, Debug)]
 pub struct BreakerReading {
-    /// Which calls it holds back. For an upstream, the label has a route alone.
+    /// Which calls it refuses. For an upstream, the label has a route alone.
     pub scope: BreakerScope,
     /// The label of the calls.
     pub label: Label,
@@ -122,7 +122,7 @@ pub struct LabelBreakers {
     tool: SharedBreaker,
 }
 
-/// Leave for one call. If it is dropped before the call's result is told, the call says nothing.
+/// Permission for one call. Dropped without a result, the call does not count.
 pub struct Permit {
     breakers: Arc<LabelBreakers>,
     upstream: Option<Leave>,
@@ -189,7 +189,7 @@ impl SharedBreaker {
         self.change(|breaker| ((), breaker.end(leave, verdict, terms, now))).1
     }
 
-    /// Gives leave back for a call that says nothing.
+    /// Takes back the permission of a call that does not count.
     fn release(&self, leave: Leave) {
         self.lock().release(leave);
     }

@@ -76,7 +76,7 @@ pub enum Stage {
     Admission,
     /// No route has its host.
     Route,
-    /// Its breaker held it back.
+    /// Its breaker refused it.
     Breaker,
     /// No link could take it, or its link was lost.
     Link,

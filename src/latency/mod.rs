@@ -5,7 +5,7 @@
 //! divides the total among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] adds up the figures
 //! of the cores for reading. A [`Deadline`] says how long a call may take, by what is [`Learned`] of the calls before it, and
 //! [`LabelBreakers`] whether it is made at all, by how those ended. A [`CallLog`] keeps what became of the last calls, one by one,
-//! and a [`TaskTable`] what those of one task come to.
+//! and a [`TaskTable`] the totals of the calls of each agent task.
 
 mod breaker;
 mod breakers;

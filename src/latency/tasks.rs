@@ -67,7 +67,7 @@ pub struct TaskCall<'a> {
     pub price: u64,
 }
 
-/// What the tool calls of a task come to, or of all tasks.
+/// Totals of the tool calls of a task, or of all tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskFigures {
     /// How many there were.
@@ -95,7 +95,7 @@ pub struct TaskFigures {
 pub struct TaskLine {
     /// Which one.
     pub id: TaskId,
-    /// What its calls come to.
+    /// Totals of its calls.
     pub figures: TaskFigures,
     /// How many tools were called; [`TASK_TOOLS_MAX`] stands for as many or more.
     pub tools: usize,
@@ -110,7 +110,7 @@ pub struct TaskLine {
 pub struct TaskSnapshot {
     /// Those that are known, in no order.
     pub lines: Vec<TaskLine>,
-    /// What the calls of all tasks since the start come to.
+    /// Totals of the calls of all tasks since the start.
     pub total: TaskFigures,
     /// How many tasks were forgotten because there were too many.
     pub forgotten: u64,

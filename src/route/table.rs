@@ -30,7 +30,7 @@ pub struct Route {
 pub struct RouteOverrides {
     /// The deadlines of its calls. Their ceiling is how long the upstream may take to begin an answer.
     pub deadlines: DeadlineOverrides,
-    /// When its calls are held back.
+    /// When its calls are refused because others fail.
     pub breaker: BreakerOverrides,
     /// How long its agents wait for an answer that do not say so themselves.
     pub client_timeout: Option<Duration>,
@@ -47,7 +47,7 @@ pub struct ToolOverrides {
     pub tool: Box<str>,
     /// The deadlines of its calls.
     pub deadlines: DeadlineOverrides,
-    /// When its calls are held back.
+    /// When its calls are refused because others fail.
     pub breaker: BreakerOverrides,
     /// The price of a call of it, in millionths of a unit.
     pub price: u64,
@@ -67,7 +67,7 @@ impl RouteOverrides {
         self.of_tool(tool).map_or(terms, |own| terms.with(&own.deadlines))
     }
 
-    /// When its calls, or those of a tool, are held back. `of_edge` are the terms of all routes.
+    /// When its calls, or those of a tool, are refused because others fail. `of_edge` are the terms of all routes.
     #[must_use]
     pub fn breaker_terms(&self, of_edge: &BreakerTerms, tool: Option<&str>) -> BreakerTerms {
         let terms = of_edge.with(&self.breaker);

@@ -1,4 +1,4 @@
-//! What guards a call: its deadline, and the breakers that may hold it back.
+//! Deadline and circuit breakers of a call.
 
 use std::cell::Cell;
 
@@ -16,11 +16,11 @@ use crate::wire::mcp::Call;
 pub struct CallGuard {
     /// How long the call may take.
     pub deadline: CallDeadline,
-    /// The leave of its breakers, where they are enforced.
+    /// The permit of its breakers, where they are enforced.
     permit: Cell<Option<Permit>>,
 }
 
-/// A call that is held back by a breaker.
+/// A call that a breaker refused.
 pub struct HeldBack {
     scope: BreakerScope,
     refused: Refused,
@@ -49,7 +49,7 @@ pub struct GuardedCall<'a> {
     pub route: &'a str,
     /// How long it may take.
     pub deadline: DeadlineTerms,
-    /// When it is held back.
+    /// When its breakers open.
     pub breaker: BreakerTerms,
 }
 
@@ -64,7 +64,7 @@ impl CallGuard {
     ///
     /// # Errors
     ///
-    /// If the call is held back.
+    /// If a breaker refuses the call.
     pub fn begin_labelled(
         &mut self,
         guarded: &GuardedCall<'_>,
@@ -121,7 +121,7 @@ impl CallGuard {
         let began = self.deadline.began();
         let changes = match permit {
             Some(permit) => permit.end(result, &breaker, began, now),
-            // It had no leave because it was held back, or because the breaker was not enforced when it began.
+            // It had no permit because it was refused, or because the breaker was not enforced when it began.
             None if outcome == Outcome::BreakerOpen => return judged,
             None => breakers.observe(result, &breaker, began, now),
         };
@@ -131,7 +131,7 @@ impl CallGuard {
 }
 
 impl HeldBack {
-    /// What is told of a call that is held back.
+    /// The report of a refused call.
     #[must_use]
     pub fn report(&self, call: &Call, tunnel: &str, route: &str) -> CallReport {
         CallReport::held_back(&HeldBackCall {
@@ -169,7 +169,13 @@ fn log(of: &LabelBreakers, mode: GuardMode, upstream: Option<BreakerChange>, too
         match to {
             // Once for an outage, however often it is found to last.
             BreakerState::Open { .. } if is_again => {
-                tracing::debug!(route, method, tool = name, mode, "breaker opened again: the calls that it tried fail");
+                tracing::debug!(
+                    route,
+                    method,
+                    tool = name,
+                    mode,
+                    "circuit breaker opened again: a probe failed or was late"
+                );
             }
             BreakerState::Open { remaining } => tracing::warn!(
                 route,
@@ -180,11 +186,13 @@ fn log(of: &LabelBreakers, mode: GuardMode, upstream: Option<BreakerChange>, too
                 failed = counts.failed,
                 late = counts.slow,
                 open_ms = remaining.as_millis() as u64,
-                "breaker opened: calls fail, and are refused for a while where it is enforced"
+                "circuit breaker opened"
             ),
-            BreakerState::HalfOpen => tracing::debug!(route, method, tool = name, mode, "breaker tries a few calls"),
+            BreakerState::HalfOpen => {
+                tracing::debug!(route, method, tool = name, mode, "circuit breaker half open: probes are sent")
+            }
             BreakerState::Closed => {
-                tracing::info!(route, method, tool = name, mode, "breaker closed: calls succeed again")
+                tracing::info!(route, method, tool = name, mode, "circuit breaker closed")
             }
             // Logged where the operator asks for it.
             BreakerState::Forced(ForcedState::Open | ForcedState::Closed) => {}

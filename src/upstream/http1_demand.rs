@@ -1,3 +1,5 @@
+//! Servers that speak HTTP/2 but require HTTP/1.1 for a request. HTTP/2 is not used with them for some minutes.
+
 use std::cell::Cell;
 use std::fmt::Display;
 use std::time::Duration;
@@ -29,7 +31,8 @@ impl Http1Demand {
             let (upstream, address, seconds) = (&self.upstream, address.to_string(), HTTP1_FOR.as_secs());
             tracing::warn!(
                 %upstream, address, seconds,
-                "the upstream demands HTTP/1.1 and is called so for this time: set upstream_http2 = false for its route"
+                "the upstream requires HTTP/1.1 (HTTP_1_1_REQUIRED); HTTP/2 is not used for `seconds`: set upstream_http2 = false for its \
+                 route"
             );
         }
     }

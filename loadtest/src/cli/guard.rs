@@ -70,9 +70,9 @@ pub struct GuardArgs {
 /// Why the command line is refused.
 #[derive(Debug, thiserror::Error)]
 enum UsageError {
-    #[error("{0} tasks a second: give more than 0, and fewer than {TASKS_MAX} for the time that a task can take")]
+    #[error("rate {0}: must be above 0, and rate × timeout × (retries + 1) must be below {TASKS_MAX}")]
     Rate(f64),
-    #[error("a time of {0:?}: give 1ms to {SERVICE_MAX:?}")]
+    #[error("{0:?} is out of range: 1ms to {SERVICE_MAX:?}")]
     Time(Duration),
 }
 

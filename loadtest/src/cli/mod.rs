@@ -66,7 +66,7 @@ pub enum Command {
     Idle(Box<idle::IdleArgs>),
     /// Kill and restart a tunnel's processes under load: lost calls, repeated calls, time to recover
     Fault(Box<fault::FaultArgs>),
-    /// Let agents time out and try again before a server that turns slow, without the guard of a tunnel and with it
+    /// Measure agents that time out and retry while a server is slow, with and without enforced deadlines and breakers
     Guard(Box<guard::GuardArgs>),
     /// Run many large, slow, idle and dead agents at once, and measure how much slower small calls are
     Storm(Box<storm::StormArgs>),

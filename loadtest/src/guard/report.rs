@@ -1,4 +1,4 @@
-//! What came of the ways, as a table and for programs.
+//! The results of all paths, as a table and as JSON.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const HEADS: [&str; 11] = [
     "recovered after",
 ];
 
-/// What a way comes to.
+/// The totals of a path.
 #[derive(Clone, Debug)]
 struct Sum {
     /// Of the bad time.

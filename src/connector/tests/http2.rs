@@ -529,7 +529,7 @@ fn a_server_that_demands_http_1_1_is_called_so_for_a_while() {
     });
     assert_eq!(*seen.borrow(), [2, 1, 2, 1]);
     assert_eq!(bed.role.counters().requests_resent.load(Ordering::Relaxed), 2);
-    assert_eq!(log.lines().filter(|line| line.contains("demands HTTP/1.1")).count(), 2, "{log}");
+    assert_eq!(log.lines().filter(|line| line.contains("requires HTTP/1.1")).count(), 2, "{log}");
     assert!(!log.contains("cannot be passed on"), "{log}");
     bed.assert_clean();
 }

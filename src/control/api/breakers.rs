@@ -40,15 +40,15 @@ pub(super) async fn force(
         ForcedStateName::Auto => None,
     };
     let reading = api.state.breaker(&label).ok_or_else(|| {
-        let message = "there was no call of this route, method and tool yet: see `breakers` in /v1/status";
+        let message = "no call of this route, method and tool was seen yet: /v1/status lists the breakers";
         ApiError::new(StatusCode::NOT_FOUND, "breaker_not_found", message)
     })?;
     if forced == Some(ForcedState::Open) && reading.mode != GuardMode::Enforce {
-        let message = "the breaker is not enforced, so that it would hold nothing back: set breaker = \"enforce\" for the host first";
+        let message = "the breaker is not enforced, so opening it would have no effect: set breaker = \"enforce\" for the host first";
         return Err(ApiError::new(StatusCode::CONFLICT, "breaker_not_enforced", message));
     }
     let reading = api.state.force_breaker(&label, forced).unwrap_or(reading);
     let (route, method, tool) = (&*label.route, &*label.method, &*label.tool);
-    tracing::warn!(route, method, tool, state = ?state, "breaker forced by an operator");
+    tracing::warn!(route, method, tool, state = ?state, "circuit breaker state set by an operator");
     Ok(Json(breaker_info(&reading)))
 }

@@ -165,8 +165,8 @@ struct TasksQuery {
     limit: u32,
 }
 
-/// What the tool calls of each task of an agent come to: how many there were and how many repeat another, how many were given up,
-/// the size of their answers, where their time went, and what they cost.
+/// The tool calls of each agent task: how many there were and how many repeat another, how many were given up, the size of their
+/// answers, where their time went, and what they cost.
 #[utoipa::path(
     get, path = "/v1/tasks", tag = "process", operation_id = "tasks", security(()), params(TasksQuery),
     responses((status = 200, body = TasksBody), (status = "default", body = ErrorBody))

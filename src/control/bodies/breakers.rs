@@ -8,7 +8,7 @@ use crate::control::bodies::GuardModeName;
 /// One breaker: whether calls of a tool, or of a whole route, are made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BreakerInfo {
-    /// Which calls it holds back.
+    /// Which calls it refuses.
     pub breaker: BreakerKind,
     /// The name of the route.
     pub route: String,
@@ -26,7 +26,7 @@ pub struct BreakerInfo {
     pub calls: u64,
     /// How many of these failed.
     pub failed: u64,
-    /// How many of these were answered behind their deadline.
+    /// How many of these were answered after their deadline.
     pub late: u64,
     /// How often it has opened.
     pub opened: u64,
@@ -67,7 +67,7 @@ pub enum ForcedStateName {
     Auto,
 }
 
-/// Which calls a breaker holds back.
+/// Which calls a breaker refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerKind {

@@ -1,16 +1,16 @@
-//! `GET /v1/tasks`: what the tool calls of each task come to.
+//! `GET /v1/tasks`: the tool calls of each agent task.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The tasks that are known, and what all of them come to.
+/// The tasks that are known, and the totals of all of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TasksBody {
     /// Whether tasks are counted (on an edge, unless `tasks_max` is 0).
     pub counted: bool,
     /// The tasks, in the order that was asked for.
     pub tasks: Vec<TaskInfo>,
-    /// What the calls of all tasks since the start come to.
+    /// Totals of the calls of all tasks since the start.
     pub total: TaskSummary,
     /// How many tasks were forgotten because there were too many.
     pub forgotten: u64,
@@ -29,7 +29,7 @@ pub struct TaskInfo {
     pub age_s: f64,
     /// How many seconds ago its last call ended.
     pub idle_s: f64,
-    /// What its calls come to.
+    /// Totals of its calls.
     #[serde(flatten)]
     pub summary: TaskSummary,
 }
@@ -46,7 +46,7 @@ pub enum TaskNamedBy {
     Session,
 }
 
-/// What tool calls come to.
+/// Totals of tool calls.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskSummary {
     /// How many there were.
@@ -57,7 +57,7 @@ pub struct TaskSummary {
     pub amplification: f64,
     /// How many the agent gave up before the answer was complete, or cancelled.
     pub given_up: u64,
-    /// How many were answered that a deadline had passed.
+    /// How many timed out.
     pub timed_out: u64,
     /// Bytes of the answers.
     pub answer_bytes: u64,

@@ -198,13 +198,13 @@ struct Model {
     parts: Vec<(Time, Vec<CallVerdict>)>,
     /// Until when it is open.
     open: Option<Time>,
-    /// The probes that have leave, and how many were good; none while it is not half open.
+    /// The probes that are permitted, and how many were good; none while it is not half open.
     probes: Option<(Vec<u64>, u32)>,
-    /// All that had leave since then, whether they are waited for or not.
+    /// All that were permitted since then, whether they are waited for or not.
     all_probes: Vec<u64>,
     /// When the last probe was made.
     probed: Time,
-    /// The calls that had leave while it was closed.
+    /// The calls that were permitted while it was closed.
     under_way: Vec<u64>,
 }
 

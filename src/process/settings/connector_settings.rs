@@ -207,7 +207,7 @@ fn deadlines_of(config: &ConnectConfig, route: &RouteConfig) -> DeadlineTerms {
     })
 }
 
-/// When agents' calls on a route are held back.
+/// When agents' calls on a route are refused because others fail.
 fn breaker_of(config: &ConnectConfig, route: &RouteConfig) -> BreakerTerms {
     let of_all = BreakerTerms {
         mode: config.breaker,
