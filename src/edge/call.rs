@@ -78,6 +78,8 @@ struct CallWork {
     notes: CallNotes,
     /// Whether the answer may be that of a server to an agent of the other era.
     is_refused: bool,
+    /// Whether it has waited for a link in vain.
+    has_waited: bool,
     /// How often the connection has gone to another core for the request that is read next.
     moves: Moves,
     again: Again,
@@ -211,11 +213,25 @@ impl AgentCalls<'_> {
         }
         self.work.stamps = EdgeStamps::new(request.began());
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
+        self.work.has_waited = false;
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
         if needs_label {
             // Once a part of the body was read, the connection cannot go to another core.
             let host = request.head().host().unwrap_or_default();
-            if let Chosen::OtherCore(target) = core.choose_link(&route.tunnel, host, bond, moves) {
+            let elsewhere = match core.choose_link(&route.tunnel, host, bond, moves) {
+                Chosen::OtherCore(target) => Some(target),
+                Chosen::Wait(_) => {
+                    let call = self.work.notes.number;
+                    let target =
+                        CallTarget { route, host, seal: None, peer: None, bond, moves, call, has_waited: false };
+                    // In a box, so that other calls do not have its size.
+                    let found = Box::pin(core.wait_for_link(target)).await;
+                    self.work.has_waited = found.is_err();
+                    found.ok().filter(|found| *found != core.core.id())
+                }
+                Chosen::Link(_) | Chosen::Unproven(_) => None,
+            };
+            if let Some(target) = elsewhere {
                 return Next::Leave(Leave::HandOver(target, moves.and_one()));
             }
             if let Err(error) = request.read_label(core.read_ahead_limits()).await {
@@ -240,7 +256,8 @@ impl AgentCalls<'_> {
                 Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
                 Traffic::Plain | Traffic::Passthrough => None,
             };
-            let target = CallTarget { route, host, seal, peer: None, bond, moves, call: self.work.notes.number };
+            let (call, has_waited) = (self.work.notes.number, self.work.has_waited);
+            let target = CallTarget { route, host, seal, peer: None, bond, moves, call, has_waited };
             self.work.notes.opens(core.core.turn_time());
             // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
             let opened = match core.open(target).await {

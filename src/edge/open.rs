@@ -59,6 +59,8 @@ pub(super) struct CallTarget<'a> {
     pub(super) moves: Moves,
     /// The number of the call, for both sides.
     pub(super) call: u64,
+    /// Whether it has [waited for a link](EdgeCore::wait_for_link), and none came in time.
+    pub(super) has_waited: bool,
 }
 
 impl EdgeCore {
@@ -73,6 +75,29 @@ impl EdgeCore {
         }
         let (stream, usage) = self.open_on_link(target).await?;
         Ok(Opened { stream: CallStream::Plain(stream), usage, seal: None, whole: Cell::new(false) })
+    }
+
+    /// Waits for a link, as long as [`EdgeCore::open`] would, for a call whose connection cannot go to another core any more once it is
+    /// opened. Returns the core that has one.
+    ///
+    /// # Errors
+    ///
+    /// If none came in time.
+    pub(super) async fn wait_for_link(&self, target: CallTarget<'_>) -> Result<CoreId, Offline> {
+        let mut wait = OfflineWait::new(self);
+        loop {
+            let seen = self.links.changes();
+            let why = match self.choose_link(&target.route.tunnel, target.host, target.bond, target.moves) {
+                Chosen::OtherCore(core) => return Ok(core),
+                Chosen::Link(_) | Chosen::Unproven(_) => return Ok(self.core.id()),
+                Chosen::Wait(why) => why,
+            };
+            let left = wait.left(self, target);
+            if left.is_zero() || self.tables.get().is_revoked(&target.route.tunnel, self.core.now()) {
+                return Err(why);
+            }
+            let _ = self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen, false)).await;
+        }
     }
 
     /// Opens a stream as it is.
@@ -99,7 +124,7 @@ impl EdgeCore {
             if self.tables.get().is_revoked(&target.route.tunnel, self.core.now()) {
                 return Err(NotOpened::Failed(CallFailure::TunnelRevoked));
             }
-            let left = wait.left(self, target);
+            let left = if target.has_waited { Duration::ZERO } else { wait.left(self, target) };
             let is_bound = matches!(bond, Bond::Hashed(_) | Bond::Session(..));
             if !left.is_zero() && !matches!(bond, Bond::Other(_)) {
                 // Either way it is looked at again.

@@ -139,7 +139,7 @@ impl Passing {
         let (host, peer) = (self.host.as_str(), address.as_ref());
         let bond = Bond::of_address(peer_info.peer.map(|peer| peer.ip()));
         let call = core.links.next_call();
-        let target = CallTarget { route: &self.route, host, seal: None, peer, bond, moves, call };
+        let target = CallTarget { route: &self.route, host, seal: None, peer, bond, moves, call, has_waited: false };
         let (stream, usage) = match core.open_on_link(target).await {
             Ok(opened) => opened,
             Err(NotOpened::HandOver(target)) => {
