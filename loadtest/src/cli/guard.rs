@@ -15,7 +15,7 @@ use crate::units::time;
 /// Shown after the flags.
 const EXAMPLES: &str = "\
 Examples:
-  As in docs/BENCHMARKS.md, about four minutes:
+  With the default settings, about four minutes:
       adit-loadtest guard
   Agents that wait for 2 s, for programs to read:
       adit-loadtest guard --timeout 2s --rate 50 --json
