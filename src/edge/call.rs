@@ -225,7 +225,9 @@ impl AgentCalls<'_> {
                     let target =
                         CallTarget { route, host, seal: None, peer: None, bond, moves, call, has_waited: false };
                     // In a box, so that other calls do not have its size.
+                    self.work.notes.opens(core.core.turn_time());
                     let found = Box::pin(core.wait_for_link(target)).await;
+                    self.work.notes.on_opened(core.core.turn_time());
                     self.work.has_waited = found.is_err();
                     found.ok().filter(|found| *found != core.core.id())
                 }

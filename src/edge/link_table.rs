@@ -242,7 +242,7 @@ impl LinkTable {
     ) -> Result<Duration, NoRetry> {
         let random = self.rng.borrow_mut().unit();
         let mut by_tunnel = self.by_tunnel.borrow_mut();
-        // Without a link there is no other.
+        // A tunnel without links here has no other link to retry on.
         let links = by_tunnel.get_mut(tunnel).ok_or(NoRetry::Spent)?;
         retries.again(Reached::Never, false, &mut links.retry_budget, left, random)
     }

@@ -268,7 +268,7 @@ impl Breaker {
         self.epoch
     }
 
-    /// Whether each call is made, so that nobody needs to ask.
+    /// Whether it is closed, so that calls are admitted without taking the lock.
     pub(super) fn is_closed(&self) -> bool {
         self.state == State::Closed
     }

@@ -27,7 +27,7 @@ pub enum CallResult {
     /// The upstream broke the call off, answered as a gateway does for a server that it does not reach (502, 503, 504), or did not
     /// answer before the deadline. Only calls of other tools can tell whether the fault is the tool's.
     Failed,
-    /// There was no connection to the upstream. That is no fault of the tool.
+    /// There was no connection to the upstream. The tool is not the cause.
     Unreached,
 }
 
@@ -392,7 +392,7 @@ impl BreakerTable {
         let number = entries.labels.len() as u32;
         let seed = entries.seed.wrapping_add(2 * u64::from(number));
         let new = || {
-            let (shared, suspicion) = (SharedBreaker::new(seed + 1), Mutex::default());
+            let (shared, suspicion) = (SharedBreaker::new(seed.wrapping_add(1)), Mutex::default());
             Arc::new(UpstreamBreaker { shared, suspicion })
         };
         let upstream = Arc::clone(entries.upstreams.entry(label.route.clone()).or_insert_with(new));

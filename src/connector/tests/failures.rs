@@ -71,6 +71,9 @@ pub(super) fn logged(act: impl FnOnce()) -> String {
 
     let sink = Sink::default();
     let writer = sink.clone();
+    // While no subscriber of the process wants an event, its place in the code may be switched off for all threads, just when another
+    // test runs it. One that wants all of them, and writes nothing, keeps that from happening.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     tracing::subscriber::with_default(subscriber, act);
     let bytes = sink.0.lock().unwrap().clone();

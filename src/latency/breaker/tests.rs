@@ -110,7 +110,7 @@ fn after_its_time_three_calls_are_tried_and_close_it_if_all_are_good() {
         .map(|leave| breaker.end(leave, Some(CallVerdict::Good), &BreakerTerms::default(), until));
     assert_eq!(changes[2].take().map(|change| change.to), Some(BreakerState::Closed));
     assert_eq!(changes, [None; 3]);
-    assert!(call(&mut breaker, CallVerdict::Failed, until), "it has to open anew");
+    assert!(call(&mut breaker, CallVerdict::Failed, until), "a closed breaker admits calls");
 }
 
 /// As of a call that the breaker of its tool refuses after that of its upstream has admitted it.
