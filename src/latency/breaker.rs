@@ -15,8 +15,8 @@ const PROBES: u32 = 3;
 /// By how much the time for which a breaker is open varies, so that many do not try at the same moment.
 const JITTER_PERCENT: u64 = 20;
 /// After how long without a result another call is let through: those before may wait for a server that was gone when they began.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-/// How many calls are let through without results until none of them is waited for any more.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How many calls are let through without results until none of them is waited for any more, and probing begins again.
 const PROBES_MAX: u32 = u64::BITS;
 /// How long a caller should wait while others find out whether calls succeed again.
 const PROBING: Duration = Duration::from_secs(1);
@@ -148,11 +148,8 @@ impl Probes {
         self.awaited.count_ones() + self.passed < PROBES || now - self.last >= PROBE_EVERY
     }
 
-    /// Makes another, and returns its number.
+    /// Makes another, and returns its number. There are fewer than [`PROBES_MAX`].
     fn add(&mut self, now: Time) -> u32 {
-        if self.made == PROBES_MAX {
-            (self.awaited, self.made) = (0, 0);
-        }
         let number = self.made;
         self.awaited |= 1 << number;
         (self.made, self.before_last, self.last) = (number + 1, self.last, now);
@@ -198,6 +195,13 @@ impl Breaker {
             && now >= until
         {
             change = Some(self.enter(State::HalfOpen(Probes::new(now)), now));
+        }
+        if let State::HalfOpen(probes) = &self.state
+            && probes.made == PROBES_MAX
+            && probes.has_room(now)
+        {
+            // Not told as a change: calls are tried as before. Those before are of another state from now on.
+            self.enter(State::HalfOpen(Probes::new(now)), now);
         }
         let leave = Leave { epoch: self.epoch, probe: 0, tries: self.tries };
         let admitted = match &mut self.state {

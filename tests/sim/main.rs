@@ -16,5 +16,6 @@ mod roles;
 mod sessions;
 mod stalls;
 mod timers;
+mod tool_calls;
 mod trust;
 mod tunnel;

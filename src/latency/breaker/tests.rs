@@ -119,31 +119,44 @@ fn a_probe_that_is_given_back_at_once_takes_the_place_of_no_other() {
     let mut breaker = opened(at(1.0));
     let stuck: Vec<Leave> = (0..3).map(|_| breaker.admit(at(10.0)).0.unwrap()).collect();
     for nth in 0..200 {
-        let now = at(15.0 + f64::from(nth) / 1_000.0);
+        let now = at(11.0 + f64::from(nth) / 1_000.0);
         let unused = breaker.admit(now).0.unwrap_or_else(|_| panic!("after {nth} that were given back"));
         breaker.release(unused);
     }
-    assert!(call(&mut breaker, CallVerdict::Good, at(15.3)));
-    assert!(breaker.admit(at(15.4)).0.is_ok(), "two of three places are free");
-    assert_eq!(breaker.end(stuck[0], Some(CallVerdict::Failed), &BreakerTerms::default(), at(15.5)), None);
-    assert!(!is_open(&breaker, at(15.5)));
+    assert!(call(&mut breaker, CallVerdict::Good, at(11.3)));
+    assert!(breaker.admit(at(11.4)).0.is_ok(), "two of three places are free");
+    assert_eq!(breaker.end(stuck[0], Some(CallVerdict::Failed), &BreakerTerms::default(), at(11.5)), None);
+    assert!(!is_open(&breaker, at(11.5)));
 }
 
 #[test]
 fn probes_that_take_long_make_room_for_others_and_do_not_count_when_one_of_those_is_good() {
     let mut breaker = opened(at(1.0));
     let stuck: Vec<Leave> = (0..3).map(|_| breaker.admit(at(10.0)).0.unwrap()).collect();
-    assert!(breaker.admit(at(14.9)).0.is_err());
+    assert!(breaker.admit(at(10.9)).0.is_err());
     // The server is back.
-    assert!(call(&mut breaker, CallVerdict::Good, at(15.0)));
-    assert_eq!(breaker.end(stuck[0], Some(CallVerdict::Failed), &BreakerTerms::default(), at(15.1)), None);
-    (0..2).for_each(|_| assert!(call(&mut breaker, CallVerdict::Good, at(15.2))));
+    assert!(call(&mut breaker, CallVerdict::Good, at(11.0)));
+    assert_eq!(breaker.end(stuck[0], Some(CallVerdict::Failed), &BreakerTerms::default(), at(11.1)), None);
+    (0..2).for_each(|_| assert!(call(&mut breaker, CallVerdict::Good, at(11.2))));
     assert!(breaker.is_closed());
-    assert_eq!(breaker.end(stuck[1], Some(CallVerdict::Failed), &BreakerTerms::default(), at(16.0)), None);
-    // A server that is not back has all of them fail, and one that never answers gets one each five seconds.
+    assert_eq!(breaker.end(stuck[1], Some(CallVerdict::Failed), &BreakerTerms::default(), at(12.0)), None);
+    // A server that is not back has all of them fail, and one that never answers gets about one each second.
     let mut breaker = opened(at(1.0));
     let made = (0..10_000).filter(|nth| breaker.admit(at(10.0 + f64::from(*nth) / 10.0)).0.is_ok()).count();
-    assert!((200..=216).contains(&made), "{made}");
+    assert!((900..=1_060).contains(&made), "{made}");
+}
+
+/// Each probe of an outage may be waited for until the longest deadline, and their numbers are used again.
+#[test]
+fn a_probe_that_is_no_longer_waited_for_says_nothing_of_a_later_one() {
+    let mut breaker = opened(at(1.0));
+    let stuck: Vec<Leave> = (0..90).filter_map(|nth| breaker.admit(at(10.0 + f64::from(nth))).0.ok()).collect();
+    assert!(stuck.len() > PROBES_MAX as usize, "{}", stuck.len());
+    for old in &stuck[..PROBES_MAX as usize] {
+        assert_eq!(breaker.end(*old, Some(CallVerdict::Failed), &BreakerTerms::default(), at(101.0)), None);
+    }
+    (0..3).for_each(|_| assert!(call(&mut breaker, CallVerdict::Good, at(102.0))));
+    assert!(breaker.is_closed());
 }
 
 #[test]
@@ -221,7 +234,7 @@ impl Model {
                     (self.probes, self.probed) = (Some(Default::default()), now);
                 }
                 let (probes, good) = self.probes.as_mut().unwrap();
-                if probes.len() as u32 + *good >= 3 && now - self.probed < 5 * SECOND {
+                if probes.len() as u32 + *good >= 3 && now - self.probed < PROBE_EVERY {
                     return false;
                 }
                 probes.push(id);
