@@ -6,7 +6,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use memchr::memchr2;
+use crate::wire::scan::text_stop;
 
 /// How much of a body is inspected, in bytes.
 pub const PEEK_LEN_MAX: usize = 64 * 1024;
@@ -217,14 +217,7 @@ impl Peek {
         let mut rest = &bytes[..looked];
         while !rest.is_empty() && self.state != State::Broken {
             let (before, was_inside) = (self.state, self.in_arguments);
-            let taken = match before {
-                State::Text { is_key } => self.read_text(rest, is_key),
-                State::Bare => self.read_bare(rest),
-                state => {
-                    self.step(state, rest[0]);
-                    1
-                }
-            };
+            let taken = self.read(rest);
             if was_inside || self.in_arguments {
                 self.digest(&rest[..taken], before);
             }
@@ -360,6 +353,35 @@ impl Peek {
         self.doubled & key.bit() != 0
     }
 
+    /// Reads the first byte, or more where they belong together. Returns how many.
+    fn read(&mut self, bytes: &[u8]) -> usize {
+        match self.state {
+            State::Text { is_key } => return self.read_text(bytes, is_key),
+            State::Bare => return self.read_bare(bytes),
+            // Almost all keys, and texts that nothing is looked for in, stand whole in one piece.
+            State::Key | State::KeyOrEnd => {
+                if let Some(key) = whole_text(bytes) {
+                    if self.is_watched() {
+                        self.note_key(Some(key));
+                    }
+                    let taken = key.len() + 2;
+                    let has_colon = bytes.get(taken) == Some(&b':');
+                    self.state = if has_colon { State::Value } else { State::Colon };
+                    return taken + usize::from(has_colon);
+                }
+            }
+            State::Value | State::ItemOrEnd if self.depth > 0 && self.slot_of_value() == Slot::Nowhere => {
+                if let Some(text) = whole_text(bytes) {
+                    self.state = State::AfterValue;
+                    return text.len() + 2;
+                }
+            }
+            _ => {}
+        }
+        self.step(self.state, bytes[0]);
+        1
+    }
+
     fn step(&mut self, state: State, byte: u8) {
         self.state = match (state, byte) {
             (State::Escape { is_key }, _) => self.unescape(byte, is_key),
@@ -396,7 +418,7 @@ impl Peek {
     }
 
     fn begin_value(&mut self, state: State, byte: u8) -> State {
-        self.reading = if self.is_watched() { self.key.slot() } else { Slot::Nowhere };
+        self.reading = self.slot_of_value();
         self.open_text();
         let is_number = byte == b'-' || byte.is_ascii_digit();
         match byte {
@@ -450,14 +472,15 @@ impl Peek {
         self.depth == 1 || (self.depth == 2 && self.in_params) || (self.depth == 3 && self.in_meta)
     }
 
+    /// Where the value that follows is stored.
+    fn slot_of_value(&self) -> Slot {
+        if self.is_watched() { self.key.slot() } else { Slot::Nowhere }
+    }
+
     /// Reads text up to its end or an escape.
     fn read_text(&mut self, bytes: &[u8], is_key: bool) -> usize {
-        let stop = memchr2(b'"', b'\\', bytes);
+        let stop = text_stop(bytes);
         let plain = &bytes[..stop.unwrap_or(bytes.len())];
-        if plain.iter().fold(false, |bad, &byte| bad | (byte < 0x20)) {
-            self.state = State::Broken;
-            return bytes.len();
-        }
         if !plain.is_empty() {
             self.flush_surrogate();
             self.keep(plain);
@@ -470,10 +493,14 @@ impl Peek {
                 self.end_text(is_key);
                 plain.len() + 1
             }
-            Some(_) => {
+            Some(b'\\') => {
                 self.keep_raw(b"\\");
                 self.state = State::Escape { is_key };
                 plain.len() + 1
+            }
+            Some(_) => {
+                self.state = State::Broken;
+                bytes.len()
             }
         }
     }
@@ -482,16 +509,15 @@ impl Peek {
         self.close_text();
         self.state = if is_key { State::Colon } else { State::AfterValue };
         if is_key && self.is_watched() {
-            self.note_key();
+            self.note_key(None);
         }
     }
 
-    fn note_key(&mut self) {
-        let text = &self.texts[Slot::Key as usize];
-        let (key, is_exact) = match text.stage {
-            Stage::Whole => Key::of(&text.bytes, self.depth),
-            _ => (Key::Other, true),
-        };
+    /// Notes a key that is watched: this one, or the one that is stored.
+    fn note_key(&mut self, whole: Option<&[u8]>) {
+        let stored = &self.texts[Slot::Key as usize];
+        let name = whole.or((stored.stage == Stage::Whole).then_some(&stored.bytes));
+        let (key, is_exact) = name.map_or((Key::Other, true), |name| Key::of(name, self.depth));
         self.key = if is_exact { key } else { Key::Other };
         if key != Key::Other {
             if !is_exact || self.seen & key.bit() != 0 {
@@ -635,8 +661,11 @@ impl Key {
             2 => IN_PARAMS,
             _ => IN_META,
         };
-        let fits = keys.iter().find(|(wanted, _)| folds_to(name, wanted));
-        fits.map_or((Key::Other, true), |(wanted, key)| (*key, *wanted == name))
+        // None of them begins with a letter that is written in more ways than its two cases.
+        let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return (Key::Other, true) };
+        let fits = |wanted: &[u8]| wanted == name || folds_to(name, wanted);
+        let found = keys.iter().find(|(wanted, _)| wanted[0] == first && fits(wanted));
+        found.map_or((Key::Other, true), |(wanted, key)| (*key, *wanted == name))
     }
 
     const fn slot(self) -> Slot {
@@ -683,6 +712,13 @@ impl Text {
             self.stage = Stage::Whole;
         }
     }
+}
+
+/// The text at the start, if it is whole there and has no escape.
+fn whole_text(bytes: &[u8]) -> Option<&[u8]> {
+    let after = bytes.strip_prefix(b"\"")?;
+    let stop = text_stop(after)?;
+    (after[stop] == b'"').then_some(&after[..stop])
 }
 
 /// Whether two names are equal except for case, by the rules of Go's `encoding/json`, which also matches the long s
