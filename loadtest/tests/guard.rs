@@ -6,7 +6,7 @@ mod common;
 use common::{adit, json, output};
 
 /// A short run: the guard has learned when the server turns slow, and all tasks end soon after.
-const SHORT: [&str; 23] = [
+const SHORT: [&str; 25] = [
     "guard",
     "--json",
     "--no-pin",
@@ -30,28 +30,40 @@ const SHORT: [&str; 23] = [
     "2s",
     "--floor",
     "100ms",
+    "--open",
+    "1s",
 ];
 
 #[test]
 fn a_guard_has_the_server_run_fewer_calls_that_come_to_nothing() {
     adit();
-    let found = json(0, &[&SHORT]);
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("guard.svg");
+    let found = json(0, &[&SHORT, &["--svg", picture.to_str().unwrap()]]);
     let rows = found["rows"].as_array().unwrap();
     let names: Vec<&str> = rows.iter().map(|row| row["path"].as_str().unwrap()).collect();
     assert_eq!(names, ["direct", "adit, no guard", "adit, guarded"]);
-    let count = |row: usize, name: &str| rows[row][name].as_u64().unwrap_or_else(|| panic!("{name}: {}", rows[row]));
-    for row in 0..3 {
-        assert_eq!(count(row, "tasks_left_out"), 0);
-        assert!(count(row, "tasks") >= 150, "{found:#}");
-        assert!(count(row, "calls_run_all") >= count(row, "calls_run"), "{found:#}");
+    let number =
+        |value: &serde_json::Value, name: &str| value[name].as_u64().unwrap_or_else(|| panic!("{name}: {value}"));
+    let [direct, unguarded, guarded] = [0, 1, 2].map(|row| &rows[row]);
+    for row in [direct, unguarded, guarded] {
+        let bad = &row["bad"];
+        assert_eq!(number(row, "tasks_left_out"), 0);
+        assert!(number(bad, "tasks") >= 150, "{found:#}");
+        assert!(number(row, "calls_run_all") >= number(bad, "calls_run"), "{found:#}");
     }
     // An agent that times out tries again; one that is told not to does not.
-    for row in 0..2 {
-        assert_eq!(count(row, "tasks_terminal"), 0, "{found:#}");
-        assert!(count(row, "calls_sent") > count(row, "tasks"), "{found:#}");
+    for row in [direct, unguarded] {
+        let bad = &row["bad"];
+        assert_eq!(number(bad, "tasks_terminal"), 0, "{found:#}");
+        assert!(number(bad, "calls_sent") > number(bad, "tasks") && number(row, "calls_run_again") > 0, "{found:#}");
     }
-    assert!(count(2, "tasks_terminal") > 0, "{found:#}");
-    assert!(count(2, "calls_sent") < count(1, "calls_sent") && count(2, "tokens") < count(1, "tokens"), "{found:#}");
+    assert!(number(&guarded["bad"], "tasks_terminal") > 0, "{found:#}");
+    assert!(number(&guarded["all"], "calls_run") < number(&unguarded["all"], "calls_run"), "{found:#}");
+    // The tool is not marked as safe.
+    assert_eq!(number(guarded, "calls_run_again"), 0, "{found:#}");
+    let svg = std::fs::read_to_string(&picture).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.contains("adit, guarded"), "{svg}");
 }
 
 #[test]

@@ -103,7 +103,9 @@ impl FromStr for Hostname {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Hostname, HostError> {
-        let text = ascii(text.as_bytes())?;
+        if !text.is_ascii() {
+            return Err(HostError::NotAscii);
+        }
         let mut host = Hostname::new();
         if let Some(inside) = text.strip_prefix('[') {
             let address = inside.strip_suffix(']').and_then(|inside| inside.parse::<Ipv6Addr>().ok());

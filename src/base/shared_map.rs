@@ -2,8 +2,10 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
+
+use rustc_hash::FxBuildHasher;
 
 /// The number of buckets of a map. A copy increments one reference count for each; with ten thousand entries a change
 /// copies about forty entries.
@@ -12,9 +14,8 @@ const BUCKETS: usize = 256;
 /// A hash map that is cheap to copy and cheap to change in one copy, whatever its size: a copy shares all buckets, and
 /// a change replaces one bucket. It suits tables that many threads read while one thread makes the next version.
 ///
-/// Entries have no order.
+/// Entries have no order. The keys must come from operators: a stranger who chose them could have them fall into one bucket.
 pub struct SharedMap<K, V> {
-    hasher: RandomState,
     buckets: Box<[Bucket<K, V>; BUCKETS]>,
     len: usize,
 }
@@ -60,7 +61,10 @@ impl<K: Hash + Eq, V> SharedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let hash = self.hasher.hash_one(key);
+        if self.len == 0 {
+            return None;
+        }
+        let hash = FxBuildHasher.hash_one(key);
         let mut entries = self.buckets[bucket_of(hash)].as_ref()?.iter();
         entries.find(|entry| entry.hash == hash && entry.key.borrow() == key).map(|entry| &entry.value)
     }
@@ -78,7 +82,7 @@ impl<K: Hash + Eq, V> SharedMap<K, V> {
 impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
     /// Sets the value of a key, and returns the previous one.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let hash = self.hasher.hash_one(&key);
+        let hash = FxBuildHasher.hash_one(&key);
         let bucket = Arc::make_mut(self.buckets[bucket_of(hash)].get_or_insert_default());
         match bucket.iter_mut().find(|entry| entry.hash == hash && entry.key == key) {
             Some(entry) => Some(std::mem::replace(&mut entry.value, value)),
@@ -95,7 +99,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let hash = self.hasher.hash_one(key);
+        let hash = FxBuildHasher.hash_one(key);
         let bucket = Arc::make_mut(self.buckets[bucket_of(hash)].as_mut()?);
         let mut entries = bucket.iter_mut();
         entries.find(|entry| entry.hash == hash && entry.key.borrow() == key).map(|entry| &mut entry.value)
@@ -106,7 +110,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let hash = self.hasher.hash_one(key);
+        let hash = FxBuildHasher.hash_one(key);
         let bucket = self.buckets[bucket_of(hash)].as_mut()?;
         let at = bucket.iter().position(|entry| entry.hash == hash && entry.key.borrow() == key)?;
         self.len -= 1;
@@ -120,13 +124,13 @@ fn bucket_of(hash: u64) -> usize {
 
 impl<K, V> Clone for SharedMap<K, V> {
     fn clone(&self) -> SharedMap<K, V> {
-        SharedMap { hasher: self.hasher.clone(), buckets: self.buckets.clone(), len: self.len }
+        SharedMap { buckets: self.buckets.clone(), len: self.len }
     }
 }
 
 impl<K, V> Default for SharedMap<K, V> {
     fn default() -> SharedMap<K, V> {
-        SharedMap { hasher: RandomState::new(), buckets: Box::new([const { None }; BUCKETS]), len: 0 }
+        SharedMap { buckets: Box::new([const { None }; BUCKETS]), len: 0 }
     }
 }
 

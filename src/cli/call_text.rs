@@ -1,6 +1,6 @@
 //! How commands show what is known of calls.
 
-use crate::control::bodies::CallStage;
+use crate::control::bodies::{CallStage, GuardModeName};
 
 /// Stands for a value that there is none of.
 pub(super) const NONE: &str = "-";
@@ -16,6 +16,15 @@ pub(super) fn millis(ms: f64) -> String {
         ms if ms < 10.0 => format!("{ms:.2}"),
         ms if ms < 100.0 => format!("{ms:.1}"),
         ms => format!("{ms:.0}"),
+    }
+}
+
+/// The mode of deadlines and breakers.
+pub(super) const fn mode_name(mode: GuardModeName) -> &'static str {
+    match mode {
+        GuardModeName::Off => "off",
+        GuardModeName::Observe => "observe",
+        GuardModeName::Enforce => "enforce",
     }
 }
 

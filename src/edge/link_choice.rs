@@ -42,8 +42,14 @@ impl EdgeCore {
 
     /// The same where it matters which connector serves the host.
     fn choose_link_of(&self, tunnel: &TunnelId, host: &str, bond: Bond, moves: Moves) -> Chosen {
-        let host = host.parse::<Hostname>();
-        let host = host.as_ref().map_or("", Hostname::as_str);
+        // That of a head is in normal form but for an IPv6 address.
+        let address;
+        let host = if host.starts_with('[') {
+            address = host.parse::<Hostname>();
+            address.as_ref().map_or("", Hostname::as_str)
+        } else {
+            host
+        };
         let all_serve = self.links.all_serve(tunnel, &self.tables);
         let wanted = if all_serve && bond == Bond::None {
             Wanted::Any

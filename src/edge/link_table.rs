@@ -1,13 +1,13 @@
 //! The links of one core: which there are, which one takes a call, and which have to end.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
+use rustc_hash::FxHashMap;
 
 use crate::base::{Clock, LinkId, Rng, Time, TunnelId};
 use crate::edge::core_tables::CoreTables;
@@ -30,7 +30,7 @@ pub(super) struct LinkTable {
     core: Core,
     edge: Arc<Edge>,
     events: MailSender<EdgeEvent>,
-    by_tunnel: RefCell<HashMap<TunnelId, Links>>,
+    by_tunnel: RefCell<FxHashMap<TunnelId, Links>>,
     /// Raised when a link has come, gone, or begun to drain.
     changed: Signal,
     /// Raised when something came on a link on which calls had been begun.

@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use crate::base::{CoreId, HostSet, Time, TunnelId};
 use crate::edge::served_hosts::{HostService, Serves};
 use crate::link::Loss;
@@ -23,7 +25,7 @@ pub(super) struct Presence {
 
 #[derive(Default)]
 struct Known {
-    tunnels: HashMap<TunnelId, ConnectorsOfTunnel>,
+    tunnels: FxHashMap<TunnelId, ConnectorsOfTunnel>,
     /// Connectors whose last link was lost, the latest last.
     lost: VecDeque<(TunnelId, u64, Lost)>,
 }

@@ -1,8 +1,9 @@
 //! Which calls were made over the links of each credential, in case a credential leaks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use crate::base::{CredentialId, Time, TunnelId};
 use crate::latency::{Label, LabelId, Recorder};
@@ -41,7 +42,7 @@ pub(super) struct LinkUsage {
     tunnel: TunnelId,
     connector: u64,
     credential: CredentialId,
-    counts: RefCell<HashMap<LabelId, Count>>,
+    counts: RefCell<FxHashMap<LabelId, Count>>,
     /// When a call over the link last ended.
     last: Cell<Option<Time>>,
 }

@@ -15,8 +15,8 @@ const PROBES: u32 = 3;
 /// By how much the time for which a breaker is open varies, so that many do not try at the same moment.
 const JITTER_PERCENT: u64 = 20;
 /// After how long without a result another call is let through: those before may wait for a server that was gone when they began.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-/// How many calls are let through without results until none of them is waited for any more.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How many calls are let through without results until none of them is waited for any more, and probing begins again.
 const PROBES_MAX: u32 = u64::BITS;
 /// How long a caller should wait while others find out whether calls succeed again.
 const PROBING: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ pub enum ForcedState {
 
 /// Permission for one call, to be given back when the call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leave {
+pub(super) struct BreakerPermit {
     /// The state that gave it: what ends later says nothing of another.
     epoch: u64,
     /// The number of the probe.
@@ -52,10 +52,10 @@ pub(super) struct Leave {
     pub(super) tries: u32,
 }
 
-impl Leave {
+impl BreakerPermit {
     /// That of a closed breaker.
-    pub(super) const fn of_closed(epoch: u64) -> Leave {
-        Leave { epoch, probe: 0, tries: 0 }
+    pub(super) const fn of_closed(epoch: u64) -> BreakerPermit {
+        BreakerPermit { epoch, probe: 0, tries: 0 }
     }
 }
 
@@ -148,11 +148,8 @@ impl Probes {
         self.awaited.count_ones() + self.passed < PROBES || now - self.last >= PROBE_EVERY
     }
 
-    /// Makes another, and returns its number.
+    /// Makes another, and returns its number. There are fewer than [`PROBES_MAX`].
     fn add(&mut self, now: Time) -> u32 {
-        if self.made == PROBES_MAX {
-            (self.awaited, self.made) = (0, 0);
-        }
         let number = self.made;
         self.awaited |= 1 << number;
         (self.made, self.before_last, self.last) = (number + 1, self.last, now);
@@ -192,17 +189,24 @@ impl Breaker {
     }
 
     /// Asks to make a call `now`. The change is the beginning of probes, if it is one.
-    pub(super) fn admit(&mut self, now: Time) -> (Result<Leave, Refused>, Option<BreakerChange>) {
+    pub(super) fn admit(&mut self, now: Time) -> (Result<BreakerPermit, Refused>, Option<BreakerChange>) {
         let mut change = None;
         if let State::Open { until } = self.state
             && now >= until
         {
             change = Some(self.enter(State::HalfOpen(Probes::new(now)), now));
         }
-        let leave = Leave { epoch: self.epoch, probe: 0, tries: self.tries };
+        if let State::HalfOpen(probes) = &self.state
+            && probes.made == PROBES_MAX
+            && probes.has_room(now)
+        {
+            // Not told as a change: calls are tried as before. Those before are of another state from now on.
+            self.enter(State::HalfOpen(Probes::new(now)), now);
+        }
+        let permit = BreakerPermit { epoch: self.epoch, probe: 0, tries: self.tries };
         let admitted = match &mut self.state {
-            State::Closed | State::Forced(ForcedState::Closed) => Ok(leave),
-            State::HalfOpen(probes) if probes.has_room(now) => Ok(Leave { probe: probes.add(now), ..leave }),
+            State::Closed | State::Forced(ForcedState::Closed) => Ok(permit),
+            State::HalfOpen(probes) if probes.has_room(now) => Ok(BreakerPermit { probe: probes.add(now), ..permit }),
             State::HalfOpen(_) => Err(Refused { retry_after: Some(PROBING) }),
             State::Open { until } => Err(Refused { retry_after: Some(*until - now) }),
             State::Forced(ForcedState::Open) => Err(Refused { retry_after: None }),
@@ -213,12 +217,12 @@ impl Breaker {
     /// A permitted call has ended `now` with this verdict. Without one it does not count.
     pub(super) fn end(
         &mut self,
-        leave: Leave,
+        permit: BreakerPermit,
         verdict: Option<CallVerdict>,
         terms: &BreakerTerms,
         now: Time,
     ) -> Option<BreakerChange> {
-        if leave.epoch != self.epoch {
+        if permit.epoch != self.epoch {
             return None;
         }
         match (&mut self.state, verdict) {
@@ -228,14 +232,14 @@ impl Breaker {
                 is_too_many(counts, terms).then(|| self.open(counts, terms, now))
             }
             (State::HalfOpen(probes), Some(CallVerdict::Good)) => {
-                probes.pass(leave.probe);
+                probes.pass(permit.probe);
                 (probes.passed == PROBES).then(|| self.enter(State::Closed, now))
             }
             (State::HalfOpen(probes), Some(CallVerdict::Slow | CallVerdict::Failed)) => {
-                probes.is_awaited(leave.probe).then(|| self.open(self.opened_by, terms, now))
+                probes.is_awaited(permit.probe).then(|| self.open(self.opened_by, terms, now))
             }
             (_, None) => {
-                self.release(leave);
+                self.release(permit);
                 None
             }
             (State::Open { .. } | State::Forced(_), _) => None,
@@ -243,11 +247,11 @@ impl Breaker {
     }
 
     /// A permitted call does not count.
-    pub(super) fn release(&mut self, leave: Leave) {
+    pub(super) fn release(&mut self, permit: BreakerPermit) {
         if let State::HalfOpen(probes) = &mut self.state
-            && leave.epoch == self.epoch
+            && permit.epoch == self.epoch
         {
-            probes.release(leave.probe);
+            probes.release(permit.probe);
         }
     }
 

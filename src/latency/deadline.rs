@@ -69,6 +69,15 @@ impl Deadline {
         self.usual.map(|usual| longest_usual(usual.p95))
     }
 
+    /// Whether a call that was given up after `waited` had waited so long that this says something of its server: half as long again
+    /// as half of the calls take, and longer than the shortest deadline. Unlike the deadline, the time of half of the calls does not
+    /// grow while fewer than half of them are cut.
+    #[must_use]
+    pub fn is_long(&self, terms: &DeadlineTerms, waited: Duration) -> bool {
+        let shortest = terms.floor.min(terms.ceiling);
+        self.usual.is_some_and(|usual| waited > longest_usual(usual.p50).max(shortest))
+    }
+
     /// As how long a call counts that had this deadline, and ended so after `waited`; none if it says nothing.
     #[must_use]
     pub fn counts_as(&self, end: WaitEnd, waited: Duration) -> Option<Duration> {
@@ -81,9 +90,9 @@ impl Deadline {
     }
 }
 
-/// How long calls take at the most of which 95 % take `p95` at the most, as far as they are not slow.
-fn longest_usual(p95: Duration) -> Duration {
-    p95.saturating_mul(FACTOR_PERCENT) / 100
+/// The factor of deadlines, applied to a quantile.
+fn longest_usual(quantile: Duration) -> Duration {
+    quantile.saturating_mul(FACTOR_PERCENT) / 100
 }
 
 #[cfg(test)]
@@ -134,6 +143,16 @@ mod tests {
         let cold = Deadline::of(&enforced(), None);
         assert_eq!(cold.counts_as(WaitEnd::GivenUp, 60 * SECOND), None);
         assert_eq!(Deadline::of(&DeadlineTerms { ceiling: Duration::MAX, ..enforced() }, None).limit, Duration::MAX);
+    }
+
+    #[test]
+    fn a_call_that_was_given_up_says_something_if_it_waited_longer_than_most_calls_take() {
+        let deadline = Deadline::of(&enforced(), usual(20 * SECOND));
+        assert!(!deadline.is_long(&enforced(), 15 * SECOND), "half of the calls take 10 s");
+        assert!(deadline.is_long(&enforced(), 15 * SECOND + SECOND / 10));
+        let quick = Deadline::of(&enforced(), usual(SECOND / 10));
+        assert!(!quick.is_long(&enforced(), SECOND) && quick.is_long(&enforced(), SECOND + SECOND / 10));
+        assert!(!Deadline::of(&enforced(), None).is_long(&enforced(), 100 * SECOND), "nothing is known");
     }
 
     /// Calls at random moments to a server whose time is drawn by `serves`, which knows when a call begins in seconds.

@@ -91,12 +91,23 @@ pub struct Wait {
     pub teaches: bool,
 }
 
+/// What is said of a call that had a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Its deadline.
+    pub limit: CallLimit,
+    /// Whether it missed that.
+    pub is_missed: bool,
+    /// Whether it was waited for [long](Deadline::is_long), so that its server is at fault even if the caller gave it up.
+    pub is_long: bool,
+}
+
 impl Wait {
-    /// The same, which teaches nothing if it was not answered and `is_held_back`, as while a breaker is open: such calls say that
-    /// the server is gone, not that it is slow.
+    /// The same, with whether the breaker of its label is closed. While it is open, a call that was not answered teaches nothing: it
+    /// says that the server is gone, not that it is slow.
     #[must_use]
-    pub fn unless_unanswered(self, is_held_back: bool) -> Wait {
-        Wait { teaches: self.end == WaitEnd::Answered || !is_held_back, ..self }
+    pub fn with_breaker(self, is_closed: bool) -> Wait {
+        Wait { teaches: self.end == WaitEnd::Answered || is_closed, ..self }
     }
 }
 
@@ -246,9 +257,8 @@ impl Recorder {
         self.breakers.get(label.0 as usize)?.as_ref()
     }
 
-    /// Learns from a call that ended `now`, and counts it if it missed its deadline. Returns the deadline, and whether it was
-    /// missed; none if the call had none.
-    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) -> Option<(CallLimit, bool)> {
+    /// Learns from a call that ended `now`, and counts it if it missed its deadline. None if the call had none.
+    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) -> Option<Judged> {
         let at = label.0 as usize;
         let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return None };
         let deadlines = &mut set.deadlines;
@@ -268,7 +278,8 @@ impl Recorder {
         {
             learned.record(counted, now);
         }
-        Some((CallLimit::of(&deadline, wait.enforced.is_some()), is_missed))
+        let is_long = deadline.is_long(&wait.terms, wait.waited);
+        Some(Judged { limit: CallLimit::of(&deadline, wait.enforced.is_some()), is_missed, is_long })
     }
 
     /// The number of labels that have figures.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use crate::base::{BreakerTerms, DeadlineTerms, GuardMode, Time};
-use crate::exchange::{CallReport, HeldBackCall};
+use crate::exchange::{BreakerRefusal, CallReport, FailedCall};
 use crate::latency::{
     BreakerChange, BreakerScope, BreakerState, CallCounts, CallLimit, CallPhases, CallResult, ForcedState,
     LabelBreakers, LabelId, Outcome, Permit, Recorder, Refused,
@@ -21,7 +21,7 @@ pub struct CallGuard {
 }
 
 /// A call that a breaker refused.
-pub struct HeldBack {
+pub struct BreakerRefused {
     scope: BreakerScope,
     refused: Refused,
     counts: CallCounts,
@@ -70,7 +70,7 @@ impl CallGuard {
         guarded: &GuardedCall<'_>,
         recorder: &mut Recorder,
         now: Time,
-    ) -> Result<(), HeldBack> {
+    ) -> Result<(), BreakerRefused> {
         let GuardedCall { call, route, deadline, breaker } = *guarded;
         self.deadline.keep_to(&deadline);
         if !may_have_answer(call) || !(deadline.is_enforced() || breaker.is_enforced()) {
@@ -85,7 +85,7 @@ impl CallGuard {
             log(breakers, breaker.mode, changes.upstream, changes.tool);
             let permit = admitted.map_err(|(scope, refused)| {
                 let counts = breakers.opened_by(scope, now);
-                HeldBack { scope, refused, counts }
+                BreakerRefused { scope, refused, counts }
             })?;
             patience = permit.patience();
             self.permit.set(Some(permit));
@@ -108,53 +108,52 @@ impl CallGuard {
         let GuardedCall { call, deadline, breaker, .. } = *guarded;
         let Ended { label, phases, outcome, is_opened } = ended;
         let permit = self.permit.take();
-        let is_held_back = permit.as_ref().is_some_and(|permit| !permit.breakers().are_closed());
+        let is_closed = permit.as_ref().is_none_or(|permit| permit.breakers().are_closed());
         let wait = is_opened.then(|| self.deadline.ended(deadline, call, phases, outcome, now)).flatten();
-        let judged = wait.and_then(|wait| recorder.learn(label, &wait.unless_unanswered(is_held_back), now));
-        let is_late = judged.as_ref().is_some_and(|(_, is_late)| *is_late);
+        let judged = wait.and_then(|wait| recorder.learn(label, &wait.with_breaker(is_closed), now));
+        let is_late = judged.is_some_and(|judged| judged.is_missed);
+        // How long the rest of an answer takes says nothing, unless it is an event stream, which may begin before the call is made.
+        let is_unanswered = phases.status().is_none() || phases.is_event_stream();
+        let is_long = judged.is_some_and(|judged| judged.is_long) && is_unanswered;
+        let told = judged.map(|judged| (judged.limit, judged.is_missed));
         let Some(breakers) = recorder.breakers(label).filter(|_| breaker.mode != GuardMode::Off && has_answer(call))
         else {
-            return judged;
+            return told;
         };
         let is_of_caller = outcome == Outcome::TimedOut && self.deadline.is_of_caller();
-        let result = result(phases, outcome, is_late).filter(|_| is_late || !is_of_caller);
+        let result = result(phases, outcome, is_late, is_long).filter(|_| is_late || is_long || !is_of_caller);
         let began = self.deadline.began();
         let changes = match permit {
             Some(permit) => permit.end(result, &breaker, began, now),
             // It had no permit because it was refused, or because the breaker was not enforced when it began.
-            None if outcome == Outcome::BreakerOpen => return judged,
+            None if outcome == Outcome::BreakerOpen => return told,
             None => breakers.observe(result, &breaker, began, now),
         };
         log(breakers, breaker.mode, changes.upstream, changes.tool);
-        judged
+        told
     }
 }
 
-impl HeldBack {
-    /// The report of a refused call.
+impl BreakerRefused {
+    /// The report of the call.
     #[must_use]
-    pub fn report(&self, call: &Call, tunnel: &str, route: &str) -> CallReport {
-        CallReport::held_back(&HeldBackCall {
-            tunnel,
-            route,
-            method: call.method().unwrap_or_default(),
-            tool: call.tool(),
-            scope: self.scope,
-            refused: self.refused,
-            counts: self.counts,
-        })
+    pub fn report(&self, call: FailedCall<'_>) -> CallReport {
+        let BreakerRefused { scope, refused, counts } = *self;
+        CallReport::breaker_open(&BreakerRefusal { call, scope, refused, counts })
     }
 }
 
-/// What the end of a call says of its upstream; none if nothing.
-fn result(phases: &CallPhases, outcome: Outcome, is_late: bool) -> Option<CallResult> {
+/// What the end of a call says of its upstream; none if nothing. A deadline may be longer than callers wait, once calls of the label
+/// have become slow: then the calls that are given up say whether the server answers.
+fn result(phases: &CallPhases, outcome: Outcome, is_late: bool, is_long: bool) -> Option<CallResult> {
     match outcome {
         Outcome::Ok if phases.is_of_gateway() => Some(CallResult::Failed),
         Outcome::Ok if is_late => Some(CallResult::Late),
         Outcome::Ok => Some(CallResult::Answered),
         Outcome::UpstreamFailed | Outcome::TimedOut => Some(CallResult::Failed),
         // The agent did not wait any longer, and it had waited long enough.
-        Outcome::AgentGone | Outcome::AgentStalled if is_late => Some(CallResult::Failed),
+        Outcome::AgentGone if is_late || is_long => Some(CallResult::Failed),
+        Outcome::AgentStalled if is_late => Some(CallResult::Failed),
         Outcome::UpstreamRefused => Some(CallResult::Unreached),
         _ => None,
     }

@@ -65,6 +65,11 @@ pub trait Request {
         self.context_mut().label()
     }
 
+    /// Reads on, for a moment, to find the id of its message. The caller waits no longer than `left`, if that is known.
+    fn learn_id(&mut self, left: Option<Duration>) -> impl Future<Output = ()> {
+        self.read_id(left.map_or(READ_ID_WITHIN, |left| READ_ID_WITHIN.min(left)))
+    }
+
     /// Looks at its message as it passes, or does not, whatever is done for others on this connection.
     fn look_at_message(&mut self, looks: bool) {
         let context = self.context_mut();
@@ -125,7 +130,7 @@ pub trait Request {
         left: Option<Duration>,
     ) -> impl Future<Output = bool> {
         async move {
-            self.read_id(left.map_or(READ_ID_WITHIN, |left| READ_ID_WITHIN.min(left))).await;
+            self.learn_id(left).await;
             self.context_mut().drop_read_ahead();
             let keep = may_keep && self.can_be_followed();
             let context = self.context();

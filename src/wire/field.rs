@@ -1,3 +1,5 @@
+use crate::wire::scan::first_control;
+
 /// Why the fields of a message cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::wire) enum FieldError {
@@ -55,7 +57,11 @@ impl<'a> Fields<'a> {
     pub(in crate::wire) fn text(&mut self, min: usize, max: usize) -> Result<&'a str, FieldError> {
         let len = usize::from(self.u8()?);
         let text = std::str::from_utf8(self.sized(len, min, max)?).map_err(|_| FieldError::BadText)?;
-        if text.chars().any(char::is_control) { Err(FieldError::BadText) } else { Ok(text) }
+        let has_control = match text.is_ascii() {
+            true => first_control(text.as_bytes()).is_some(),
+            false => text.chars().any(char::is_control),
+        };
+        if has_control { Err(FieldError::BadText) } else { Ok(text) }
     }
 
     /// Bytes with a two-byte length in front, `min` to `max` of them.

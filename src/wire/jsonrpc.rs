@@ -6,7 +6,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use memchr::memchr2;
+use crate::wire::scan::text_stop;
 
 /// How much of a body is inspected, in bytes.
 pub const PEEK_LEN_MAX: usize = 64 * 1024;
@@ -16,6 +16,8 @@ pub const ID_LEN_MAX: usize = 64;
 pub const METHOD_LEN_MAX: usize = 128;
 /// The longest name of a tool, prompt or task, or URI of a resource, that is kept, in bytes.
 pub const NAME_LEN_MAX: usize = 256;
+/// The longest `traceparent` that is kept, in bytes. Version 00 has 55.
+const TRACEPARENT_LEN_MAX: usize = 64;
 /// The deepest nesting of a message; `serde_json` and most servers have the same limit.
 pub const DEPTH_MAX: u32 = 128;
 
@@ -68,6 +70,8 @@ pub struct Peek {
     /// Which open containers are objects, the innermost in the lowest bit.
     objects: u128,
     in_params: bool,
+    /// Whether the innermost members of `params` are those of `_meta`.
+    in_meta: bool,
     /// The member whose value is being read, if it is one that is looked for.
     key: Key,
     reading: Slot,
@@ -121,6 +125,8 @@ enum Key {
     Uri,
     TaskId,
     Arguments,
+    Meta,
+    Traceparent,
     Other,
 }
 
@@ -133,6 +139,7 @@ enum Slot {
     Name,
     Uri,
     TaskId,
+    Traceparent,
     Nowhere,
 }
 
@@ -170,6 +177,7 @@ impl Peek {
             depth: 0,
             objects: 0,
             in_params: false,
+            in_meta: false,
             key: Key::Other,
             reading: Slot::Nowhere,
             high_surrogate: None,
@@ -209,14 +217,7 @@ impl Peek {
         let mut rest = &bytes[..looked];
         while !rest.is_empty() && self.state != State::Broken {
             let (before, was_inside) = (self.state, self.in_arguments);
-            let taken = match before {
-                State::Text { is_key } => self.read_text(rest, is_key),
-                State::Bare => self.read_bare(rest),
-                state => {
-                    self.step(state, rest[0]);
-                    1
-                }
-            };
+            let taken = self.read(rest);
             if was_inside || self.in_arguments {
                 self.digest(&rest[..taken], before);
             }
@@ -323,6 +324,13 @@ impl Peek {
         self.text(Slot::TaskId, Key::TaskId).filter(|_| !self.is_doubled(Key::Params))
     }
 
+    /// `params._meta.traceparent`: the trace that the sender names in the message (W3C Trace Context), if it came already.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        let is_certain = !self.is_doubled(Key::Params) && !self.is_doubled(Key::Meta);
+        self.text(Slot::Traceparent, Key::Traceparent).filter(|_| is_certain)
+    }
+
     /// The kind of the message, as soon as it is certain.
     #[must_use]
     pub fn message(&self) -> Option<Message> {
@@ -343,6 +351,35 @@ impl Peek {
 
     fn is_doubled(&self, key: Key) -> bool {
         self.doubled & key.bit() != 0
+    }
+
+    /// Reads the first byte, or more where they belong together. Returns how many.
+    fn read(&mut self, bytes: &[u8]) -> usize {
+        match self.state {
+            State::Text { is_key } => return self.read_text(bytes, is_key),
+            State::Bare => return self.read_bare(bytes),
+            // Almost all keys, and texts that nothing is looked for in, stand whole in one piece.
+            State::Key | State::KeyOrEnd => {
+                if let Some(key) = whole_text(bytes) {
+                    if self.is_watched() {
+                        self.note_key(Some(key));
+                    }
+                    let taken = key.len() + 2;
+                    let has_colon = bytes.get(taken) == Some(&b':');
+                    self.state = if has_colon { State::Value } else { State::Colon };
+                    return taken + usize::from(has_colon);
+                }
+            }
+            State::Value | State::ItemOrEnd if self.depth > 0 && self.slot_of_value() == Slot::Nowhere => {
+                if let Some(text) = whole_text(bytes) {
+                    self.state = State::AfterValue;
+                    return text.len() + 2;
+                }
+            }
+            _ => {}
+        }
+        self.step(self.state, bytes[0]);
+        1
     }
 
     fn step(&mut self, state: State, byte: u8) {
@@ -381,7 +418,7 @@ impl Peek {
     }
 
     fn begin_value(&mut self, state: State, byte: u8) -> State {
-        self.reading = if self.is_watched() { self.key.slot() } else { Slot::Nowhere };
+        self.reading = self.slot_of_value();
         self.open_text();
         let is_number = byte == b'-' || byte.is_ascii_digit();
         match byte {
@@ -409,6 +446,7 @@ impl Peek {
             return State::Broken;
         }
         self.in_params |= self.depth == 1 && self.key == Key::Params && is_object;
+        self.in_meta |= self.depth == 2 && self.in_params && self.key == Key::Meta && is_object;
         self.in_arguments |=
             self.arguments.is_some() && self.depth == 2 && self.in_params && self.key == Key::Arguments;
         self.depth += 1;
@@ -420,6 +458,7 @@ impl Peek {
         self.depth -= 1;
         self.objects >>= 1;
         self.in_params &= self.depth > 1;
+        self.in_meta &= self.depth > 2;
         self.in_arguments &= self.depth > 2;
         if self.depth == 0 { State::Over } else { State::AfterValue }
     }
@@ -428,19 +467,20 @@ impl Peek {
         self.objects & 1 == 1
     }
 
-    /// Whether members are looked for at this place: in the message itself and in its `params`.
+    /// Whether members are looked for at this place: in the message itself, in its `params`, and in their `_meta`.
     fn is_watched(&self) -> bool {
-        self.depth == 1 || (self.depth == 2 && self.in_params)
+        self.depth == 1 || (self.depth == 2 && self.in_params) || (self.depth == 3 && self.in_meta)
+    }
+
+    /// Where the value that follows is stored.
+    fn slot_of_value(&self) -> Slot {
+        if self.is_watched() { self.key.slot() } else { Slot::Nowhere }
     }
 
     /// Reads text up to its end or an escape.
     fn read_text(&mut self, bytes: &[u8], is_key: bool) -> usize {
-        let stop = memchr2(b'"', b'\\', bytes);
+        let stop = text_stop(bytes);
         let plain = &bytes[..stop.unwrap_or(bytes.len())];
-        if plain.iter().fold(false, |bad, &byte| bad | (byte < 0x20)) {
-            self.state = State::Broken;
-            return bytes.len();
-        }
         if !plain.is_empty() {
             self.flush_surrogate();
             self.keep(plain);
@@ -453,10 +493,14 @@ impl Peek {
                 self.end_text(is_key);
                 plain.len() + 1
             }
-            Some(_) => {
+            Some(b'\\') => {
                 self.keep_raw(b"\\");
                 self.state = State::Escape { is_key };
                 plain.len() + 1
+            }
+            Some(_) => {
+                self.state = State::Broken;
+                bytes.len()
             }
         }
     }
@@ -465,16 +509,15 @@ impl Peek {
         self.close_text();
         self.state = if is_key { State::Colon } else { State::AfterValue };
         if is_key && self.is_watched() {
-            self.note_key();
+            self.note_key(None);
         }
     }
 
-    fn note_key(&mut self) {
-        let text = &self.texts[Slot::Key as usize];
-        let (key, is_exact) = match text.stage {
-            Stage::Whole => Key::of(&text.bytes, self.depth),
-            _ => (Key::Other, true),
-        };
+    /// Notes a key that is watched: this one, or the one that is stored.
+    fn note_key(&mut self, whole: Option<&[u8]>) {
+        let stored = &self.texts[Slot::Key as usize];
+        let name = whole.or((stored.stage == Stage::Whole).then_some(&stored.bytes));
+        let (key, is_exact) = name.map_or((Key::Other, true), |name| Key::of(name, self.depth));
         self.key = if is_exact { key } else { Key::Other };
         if key != Key::Other {
             if !is_exact || self.seen & key.bit() != 0 {
@@ -605,11 +648,24 @@ impl Key {
             (b"result", Key::Result),
             (b"error", Key::Error),
         ];
-        const IN_PARAMS: &[(&[u8], Key)] =
-            &[(b"name", Key::Name), (b"uri", Key::Uri), (b"taskId", Key::TaskId), (b"arguments", Key::Arguments)];
-        let keys = if depth == 1 { IN_MESSAGE } else { IN_PARAMS };
-        let fits = keys.iter().find(|(wanted, _)| folds_to(name, wanted));
-        fits.map_or((Key::Other, true), |(wanted, key)| (*key, *wanted == name))
+        const IN_PARAMS: &[(&[u8], Key)] = &[
+            (b"name", Key::Name),
+            (b"uri", Key::Uri),
+            (b"taskId", Key::TaskId),
+            (b"arguments", Key::Arguments),
+            (b"_meta", Key::Meta),
+        ];
+        const IN_META: &[(&[u8], Key)] = &[(b"traceparent", Key::Traceparent)];
+        let keys = match depth {
+            1 => IN_MESSAGE,
+            2 => IN_PARAMS,
+            _ => IN_META,
+        };
+        // None of them begins with a letter that is written in more ways than its two cases.
+        let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return (Key::Other, true) };
+        let fits = |wanted: &[u8]| wanted == name || folds_to(name, wanted);
+        let found = keys.iter().find(|(wanted, _)| wanted[0] == first && fits(wanted));
+        found.map_or((Key::Other, true), |(wanted, key)| (*key, *wanted == name))
     }
 
     const fn slot(self) -> Slot {
@@ -619,7 +675,8 @@ impl Key {
             Key::Name => Slot::Name,
             Key::Uri => Slot::Uri,
             Key::TaskId => Slot::TaskId,
-            Key::Params | Key::Result | Key::Error | Key::Arguments | Key::Other => Slot::Nowhere,
+            Key::Traceparent => Slot::Traceparent,
+            Key::Params | Key::Result | Key::Error | Key::Arguments | Key::Meta | Key::Other => Slot::Nowhere,
         }
     }
 }
@@ -631,6 +688,7 @@ impl Slot {
             Slot::Method => METHOD_LEN_MAX,
             Slot::Id => ID_LEN_MAX,
             Slot::Name | Slot::Uri | Slot::TaskId => NAME_LEN_MAX,
+            Slot::Traceparent => TRACEPARENT_LEN_MAX,
             Slot::Nowhere => 0,
         }
     }
@@ -654,6 +712,13 @@ impl Text {
             self.stage = Stage::Whole;
         }
     }
+}
+
+/// The text at the start, if it is whole there and has no escape.
+fn whole_text(bytes: &[u8]) -> Option<&[u8]> {
+    let after = bytes.strip_prefix(b"\"")?;
+    let stop = text_stop(after)?;
+    (after[stop] == b'"').then_some(&after[..stop])
 }
 
 /// Whether two names are equal except for case, by the rules of Go's `encoding/json`, which also matches the long s

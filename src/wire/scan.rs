@@ -1,6 +1,9 @@
-//! A search through text, eight bytes at a time.
+//! Searches through text, eight bytes at a time.
 //!
-//! The heads of every call are searched for bytes that they must not have. One byte at a time, that was most of a parser's work.
+//! The heads of every call are searched for bytes that they must not have, and its messages for the ends of texts. One byte at a
+//! time, that was most of a parser's work.
+
+use memchr::memchr2;
 
 /// The number of bytes that are looked at together.
 const WORD: usize = size_of::<u64>();
@@ -8,6 +11,22 @@ const WORD: usize = size_of::<u64>();
 const ONES: u64 = u64::MAX / 0xff;
 /// The highest bit of each byte of a word.
 const HIGHS: u64 = ONES * 0x80;
+
+/// The place of the first colon.
+pub(in crate::wire) fn first_colon(text: &[u8]) -> Option<usize> {
+    let (words, rest) = text.as_chunks::<WORD>();
+    for (nth, word) in words.iter().enumerate() {
+        let found = zeros(u64::from_le_bytes(*word) ^ (ONES * u64::from(b':')));
+        if found != 0 {
+            return Some(nth * WORD + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = rest.iter().position(|&byte| byte == b':')?;
+    Some(words.len() * WORD + at)
+}
+
+/// Most texts of a message end within so many bytes. In longer ones a search with wider registers pays.
+const SHORT: usize = 8 * WORD;
 
 /// The place of the first control character: a byte below 0x20, or 0x7f.
 pub(in crate::wire) fn first_control(text: &[u8]) -> Option<usize> {
@@ -22,6 +41,30 @@ pub(in crate::wire) fn first_control(text: &[u8]) -> Option<usize> {
     }
     let at = rest.iter().position(u8::is_ascii_control)?;
     Some(words.len() * WORD + at)
+}
+
+/// The place of the first byte that ends a text of JSON or is not plain in it: a quote, a backslash, or one below 0x20.
+pub(in crate::wire) fn text_stop(text: &[u8]) -> Option<usize> {
+    let is_stop = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
+    let (short, long) = text.split_at(text.len().min(SHORT));
+    let (words, rest) = short.as_chunks::<WORD>();
+    for (nth, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found =
+            below_space(word) | zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(nth * WORD + found.trailing_zeros() as usize / 8);
+        }
+    }
+    if let Some(at) = rest.iter().position(is_stop) {
+        return Some(words.len() * WORD + at);
+    }
+    let end = memchr2(b'"', b'\\', long);
+    let plain = &long[..end.unwrap_or(long.len())];
+    // One look at all of them is quicker than a search.
+    let has_control = plain.iter().fold(false, |found, &byte| found | (byte < 0x20));
+    let stop = if has_control { plain.iter().position(is_stop) } else { end };
+    stop.map(|at| SHORT + at)
 }
 
 /// Marks the first byte below 0x20 by its highest bit, and perhaps bytes behind it.
@@ -58,7 +101,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn texts_longer_than_short_ones_stop_where_a_look_at_each_byte_says() {
+        for len in [SHORT - 1, SHORT, SHORT + 1, 3 * SHORT] {
+            for at in 0..len {
+                for byte in [b'"', b'\\', 0, 0x1f, b' ', 0x7f, 0xff] {
+                    let mut text = vec![b'a'; len];
+                    text[at] = byte;
+                    check(&text);
+                    text[len - 1 - at / 2] = b'\n';
+                    check(&text);
+                }
+            }
+        }
+    }
+
     fn check(text: &[u8]) {
         assert_eq!(first_control(text), text.iter().position(u8::is_ascii_control), "{text:?}");
+        let stop = text.iter().position(|byte| *byte == b'"' || *byte == b'\\' || *byte < 0x20);
+        assert_eq!(text_stop(text), stop, "{text:?}");
+        assert_eq!(first_colon(text), text.iter().position(|byte| *byte == b':'), "{text:?}");
     }
 }

@@ -1,22 +1,15 @@
 //! Breakers, through the real edge and the real connector on virtual time.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use adit::base::{BreakerOverrides, DeadlineOverrides, GuardMode, Rng};
-use adit::engine::ByteStream;
 use adit::latency::{BreakerReading, BreakerScope, BreakerState, Outcome};
 use adit::route::{RouteOverrides, ToolOverrides};
 
-use crate::bodies::send;
-use crate::roles::HOST;
-use crate::stalls::{Bed, connect};
+use crate::stalls::Bed;
+use crate::tool_calls::{Answer, call_tool, json_of, status_of};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// What an agent reads, and when the last of it came, in milliseconds since the call.
-type Answer = Rc<RefCell<(String, u128)>>;
 
 fn bed(breaker: GuardMode, deadlines: GuardMode) -> Bed {
     let bed = Bed::start();
@@ -32,27 +25,9 @@ fn own(breaker: GuardMode, deadlines: GuardMode) -> RouteOverrides {
     }
 }
 
-fn body_of(tool: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
-}
-
-/// A call of a tool on a connection of its own, which asks the upstream for `what`: `status/LENGTH/200`.
+/// A call of a tool that asks the upstream for `what`: `status/LENGTH/200`.
 fn call(bed: &Bed, tool: &str, what: &str) -> Answer {
-    let (core, answer, body) = (bed.agents.clone(), Answer::default(), body_of(tool));
-    let (told, len) = (Rc::clone(&answer), body.len());
-    let path = what.replace("LENGTH", &len.to_string());
-    let head = format!("POST /{path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n\r\n{body}");
-    bed.agents.spawn(async move {
-        let socket = connect(&core).await;
-        let began = core.turn_time();
-        send(&socket, head.as_bytes()).await.expect("the edge is there");
-        while let Ok(Some(lease)) = socket.recv().await {
-            let mut told = told.borrow_mut();
-            told.0.push_str(&String::from_utf8_lossy(&lease));
-            told.1 = (core.turn_time() - began).as_millis();
-        }
-    });
-    answer
+    call_tool(bed, tool, what, "", None)
 }
 
 /// So many calls, one after the other. Returns the status of each.
@@ -64,17 +39,6 @@ fn calls(bed: &mut Bed, tool: &str, what: &str, count: usize) -> Vec<u32> {
             status_of(&answer)
         })
         .collect()
-}
-
-fn status_of(answer: &Answer) -> u32 {
-    let answer = answer.borrow();
-    answer.0.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
-}
-
-fn json_of(answer: &Answer) -> serde_json::Value {
-    let answer = answer.borrow();
-    let (_, body) = answer.0.split_once("\r\n\r\n").expect("a head");
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
 }
 
 /// The breaker of a tool, or that of the upstream if there is no name.
@@ -216,6 +180,61 @@ fn a_server_that_stays_slow_is_found_to_be_so() {
     bed.pass(20 * SECOND);
     let good = answers[6 * 60..].iter().filter(|answer| status_of(answer) == 200).count();
     assert_eq!(good, 2 * 60, "of the calls after three minutes");
+}
+
+/// Agents that wait for 5 s, and say so or simply leave, before a server that becomes slow for a quarter of the calls and then for
+/// all: the first part teaches a deadline that no agent waits for, and the second one opens the breaker all the same.
+#[test]
+fn calls_that_their_callers_give_up_open_the_breaker_of_a_server_that_answers_none() {
+    let leaves: (&str, Option<Duration>) = ("", Some(5 * SECOND));
+    for (fields, gives_up) in [("X-Request-Timeout: 5\r\n", None), leaves] {
+        let mut bed = bed(GuardMode::Enforce, GuardMode::Enforce);
+        let call = |bed: &Bed, ms: u64| call_tool(bed, "search", &format!("slow/LENGTH/{ms}"), fields, gives_up);
+        let run = |bed: &mut Bed, ms: &dyn Fn(usize) -> u64, seconds: usize| -> Vec<Answer> {
+            let mut answers = Vec::new();
+            for nth in 0..10 * seconds {
+                answers.push(call(bed, ms(nth)));
+                bed.pass(SECOND / 10);
+            }
+            answers
+        };
+        let refused = |answers: &[Answer]| answers.iter().filter(|answer| status_of(answer) == 503).count();
+        run(&mut bed, &|_| 50, 10);
+        let quarter = run(&mut bed, &|nth| if nth % 4 == 0 { 30_000 } else { 50 }, 20);
+        assert_eq!(refused(&quarter), 0, "{fields:?}: three of four calls are answered");
+        let limit = bed.figures(0).deadline.expect("it is learned").limit;
+        assert!(limit > 5 * SECOND, "{fields:?}: {limit:?}");
+        let all = run(&mut bed, &|_| 30_000, 60);
+        assert!(refused(&all) > 400, "{fields:?}: {} of 600 refused", refused(&all));
+        // It is back, and found to be so within seconds.
+        let back = run(&mut bed, &|_| 50, 20);
+        assert_eq!(refused(&back[80..]), 0, "{fields:?}");
+        bed.pass(130 * SECOND);
+        bed.assert_nothing_is_left();
+    }
+}
+
+/// Who waits for less than calls usually take, or less than the shortest deadline, does not keep others from calling.
+#[test]
+fn callers_that_do_not_wait_for_what_is_usual_open_no_breaker() {
+    for (usual_ms, waits) in [(8_000, "5"), (100, "300ms")] {
+        let mut bed = bed(GuardMode::Enforce, GuardMode::Enforce);
+        let slow =
+            |bed: &Bed, ms: u64, fields: &str| call_tool(bed, "search", &format!("slow/LENGTH/{ms}"), fields, None);
+        let taught: Vec<Answer> = (0..40).map(|_| slow(&bed, usual_ms, "")).collect();
+        bed.pass(10 * SECOND);
+        assert!(taught.iter().all(|answer| status_of(answer) == 200));
+        let fields = format!("X-Request-Timeout: {waits}\r\n");
+        let hasty: Vec<Answer> = (0..200)
+            .map(|_| {
+                bed.pass(SECOND / 20);
+                slow(&bed, 10_000, &fields)
+            })
+            .collect();
+        bed.pass(10 * SECOND);
+        assert!(hasty.iter().all(|answer| status_of(answer) == 504));
+        assert_eq!(breaker(&bed, "search").opened, 0, "{waits}");
+    }
 }
 
 /// Servers that are well, slow, dead or flapping, from seeds: whatever becomes of a call, it is answered; a dead server gets few

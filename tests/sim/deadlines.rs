@@ -13,14 +13,9 @@ use adit::route::{RouteOverrides, ToolOverrides};
 use crate::bodies::send;
 use crate::roles::HOST;
 use crate::stalls::{Bed, connect};
+use crate::tool_calls::{Answer, call_tool, json_of};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// A call of a tool.
-const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#;
-
-/// What an agent reads, and when the last of it came, in milliseconds since the call.
-type Answer = Rc<RefCell<(String, u128)>>;
-
 fn bed(mode: GuardMode) -> Bed {
     let bed = Bed::start();
     bed.reload(own(mode, DeadlineOverrides::default()));
@@ -35,31 +30,18 @@ fn own(mode: GuardMode, of_tool: DeadlineOverrides) -> RouteOverrides {
     RouteOverrides { deadlines, tools: [tool].into(), ..RouteOverrides::default() }
 }
 
-/// A call of the tool on a connection of its own, which is kept until the end.
-fn call(bed: &Bed, path: &str) -> Answer {
-    call_with(bed, path, "")
+/// A call of the tool that asks the upstream for `what`: `slow/LENGTH/2000`.
+fn call(bed: &Bed, what: &str) -> Answer {
+    call_with(bed, what, "")
 }
 
 /// The same with more fields in its head.
-fn call_with(bed: &Bed, path: &str, fields: &str) -> Answer {
-    let (core, answer) = (bed.agents.clone(), Answer::default());
-    let (told, len) = (Rc::clone(&answer), CALL.len());
-    let head = format!("POST /{} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n{fields}\r\n{CALL}", path);
-    bed.agents.spawn(async move {
-        let socket = connect(&core).await;
-        let began = core.turn_time();
-        send(&socket, head.as_bytes()).await.expect("the edge is there");
-        while let Ok(Some(lease)) = socket.recv().await {
-            let mut told = told.borrow_mut();
-            told.0.push_str(&String::from_utf8_lossy(&lease));
-            told.1 = (core.turn_time() - began).as_millis();
-        }
-    });
-    answer
+fn call_with(bed: &Bed, what: &str, fields: &str) -> Answer {
+    call_tool(bed, "search", what, fields, None)
 }
 
 fn slow(bed: &Bed, ms: u64) -> Answer {
-    call(bed, &format!("slow/{}/{ms}", CALL.len()))
+    call(bed, &format!("slow/LENGTH/{ms}"))
 }
 
 /// Lets the edge see as many calls as it takes to learn from them, each of which takes so long.
@@ -67,11 +49,6 @@ fn teach(bed: &mut Bed, ms: u64) {
     let calls: Vec<Answer> = (0..30).map(|_| slow(bed, ms)).collect();
     bed.pass(Duration::from_millis(ms) + SECOND);
     assert!(calls.iter().all(|answer| answer.borrow().0.starts_with("HTTP/1.1 200 ")), "{:?}", calls[0]);
-}
-
-fn json_of(answer: &str) -> serde_json::Value {
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
 }
 
 #[test]
@@ -82,7 +59,7 @@ fn a_call_that_takes_much_longer_than_usual_is_cut_and_told_so() {
     bed.pass(5 * SECOND);
     let (answer, after_ms) = late.borrow().clone();
     assert!(answer.starts_with("HTTP/1.1 504 ") && (3_000..3_300).contains(&after_ms), "{answer} after {after_ms} ms");
-    let error = json_of(&answer);
+    let error = json_of(&late);
     assert_eq!((&error["id"], &error["error"]["code"]), (&7.into(), &(-31_019).into()));
     let data = &error["error"]["data"];
     assert_eq!(
@@ -136,7 +113,7 @@ fn a_tool_may_have_limits_of_its_own() {
     bed.pass(11 * SECOND);
     let (answer, after_ms) = late.borrow().clone();
     assert!(answer.starts_with("HTTP/1.1 504 ") && (10_000..10_100).contains(&after_ms), "{answer} after {after_ms}");
-    assert_eq!(json_of(&answer)["error"]["data"]["limit"], "first_byte_timeout_ms");
+    assert_eq!(json_of(&late)["error"]["data"]["limit"], "first_byte_timeout_ms");
     // What the route enforces, a tool may be exempt from.
     let exempt = DeadlineOverrides { mode: Some(GuardMode::Off), ..DeadlineOverrides::default() };
     bed.reload(own(GuardMode::Enforce, exempt));
@@ -150,7 +127,7 @@ fn a_tool_may_have_limits_of_its_own() {
 fn progress_extends_the_deadline_of_a_stream_up_to_a_limit_and_other_messages_do_not() {
     let mut bed = bed(GuardMode::Enforce);
     teach(&mut bed, 2_000);
-    let path = |ms: u64, count: u64, method: &str| format!("sse/{}/{ms}/{count}/{method}", CALL.len());
+    let path = |ms: u64, count: u64, method: &str| format!("sse/LENGTH/{ms}/{count}/{method}");
     let (steady, silent) = (call(&bed, &path(2_500, 10, "progress")), call(&bed, &path(2_500, 10, "message")));
     bed.pass(30 * SECOND);
     let answer = steady.borrow().0.clone();
@@ -221,7 +198,6 @@ fn a_step_of_the_servers_time_is_followed_within_a_minute_both_ways() {
 /// Whatever the mode of deadlines is: the agent gets an error before it would give up, and the upstream is told to stop.
 #[test]
 fn a_caller_that_says_how_long_it_waits_is_answered_before_that_is_over() {
-    let path = |what: &str| format!("{what}/{}", CALL.len());
     for (mode, fields, within) in [
         (GuardMode::Off, "X-Request-Timeout: 5\r\n", 4_700..5_000),
         (GuardMode::Observe, "X-Request-Timeout: 400ms\r\n", 300..400),
@@ -229,7 +205,7 @@ fn a_caller_that_says_how_long_it_waits_is_answered_before_that_is_over() {
         (GuardMode::Enforce, "grpc-timeout: 60S\r\n", 58_900..60_000),
     ] {
         let mut bed = bed(mode);
-        let late = call_with(&bed, &format!("{}/100000", path("slow")), fields);
+        let late = call_with(&bed, "slow/LENGTH/100000", fields);
         // Its server is told to stop by a message as well, and does not answer that either.
         bed.pass(67 * SECOND);
         let (answer, after_ms) = late.borrow().clone();
@@ -237,14 +213,14 @@ fn a_caller_that_says_how_long_it_waits_is_answered_before_that_is_over() {
             answer.starts_with("HTTP/1.1 504 ") && within.contains(&after_ms),
             "{fields}: {answer} after {after_ms}"
         );
-        let error = json_of(&answer)["error"].clone();
+        let error = json_of(&late)["error"].clone();
         assert_eq!((&error["code"], &error["data"]["limit"]), (&(-31_021).into(), &"caller_timeout".into()));
         assert_eq!(bed.outcomes(), [(Outcome::TimedOut, 1)]);
         bed.assert_nothing_is_left();
     }
     // An event stream ends behind an event that says so, whatever progress it tells of.
     let mut bed = bed(GuardMode::Observe);
-    let late = call_with(&bed, &format!("{}/500/100/progress", path("sse")), "X-Request-Timeout: 5s\r\n");
+    let late = call_with(&bed, "sse/LENGTH/500/100/progress", "X-Request-Timeout: 5s\r\n");
     bed.pass(15 * SECOND);
     let (answer, after_ms) = late.borrow().clone();
     assert!(
@@ -259,9 +235,8 @@ fn a_caller_that_says_how_long_it_waits_is_answered_before_that_is_over() {
 fn what_a_client_usually_waits_is_a_setting_which_its_own_word_replaces_and_a_malformed_one_does_not() {
     let mut bed = Bed::start();
     bed.reload(RouteOverrides { client_timeout: Some(3 * SECOND), ..RouteOverrides::default() });
-    let path = format!("slow/{}/100000", CALL.len());
-    let calls =
-        ["", "X-Request-Timeout: 10\r\n", "X-Request-Timeout: soon\r\n"].map(|fields| call_with(&bed, &path, fields));
+    let calls = ["", "X-Request-Timeout: 10\r\n", "X-Request-Timeout: soon\r\n"]
+        .map(|fields| call_with(&bed, "slow/LENGTH/100000", fields));
     bed.pass(20 * SECOND);
     let [usual, own, malformed] = calls.map(|answer| answer.borrow().1);
     for after_ms in [usual, malformed] {

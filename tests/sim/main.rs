@@ -17,5 +17,6 @@ mod roles;
 mod sessions;
 mod stalls;
 mod timers;
+mod tool_calls;
 mod trust;
 mod tunnel;

@@ -1,5 +1,6 @@
 //! The command `adit-loadtest guard`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,7 +8,7 @@ use clap::Args;
 use super::bench_args::BenchArgs;
 use super::output::print;
 use super::{EXIT_USAGE, fail};
-use crate::guard::{GuardSettings, TASKS_MAX, Way, report, run};
+use crate::guard::{GuardSettings, TASKS_MAX, Way, picture, report, run};
 use crate::interrupt::Interrupt;
 use crate::serve::SERVICE_MAX;
 use crate::units::time;
@@ -15,13 +16,23 @@ use crate::units::time;
 /// Shown after the flags.
 const EXAMPLES: &str = "\
 Examples:
-  With the default settings, about four minutes:
+  With the default settings, about six minutes:
       adit-loadtest guard
   Agents that wait for 2 s, for programs to read:
       adit-loadtest guard --timeout 2s --rate 50 --json
 
-Each task is one tool call, which is repeated when the agent times out or is refused, unless the answer says that it is terminal.
-Tasks begin at a fixed rate, whatever becomes of those before them.";
+The server answers in a short time, then a quarter of the calls are slow, then all of them, then none. It works on a slow call to the
+end, even if the agent is gone. The tool is not marked as safe to repeat.
+
+Each task is one tool call, and begins at a fixed rate, whatever becomes of those before it. Its agent follows these rules:
+- It waits for --timeout, and then closes its connection. Behind the guard it says how long it waits, in X-Request-Timeout.
+- If nothing came, or the connection broke, it repeats the call after 100 ms.
+- If the answer is an error with `terminal`, it gives the task up.
+- If the error says after how long to retry (Retry-After), it repeats the call then, and not before.
+- After any other error it repeats the call after 100 ms.
+- It repeats a call at most --retries times.
+
+A task is done well if its call was answered and the tool ran once: not if the agent repeated a call that may have run.";
 
 /// The command-line flags of `guard`.
 #[derive(Args, Debug)]
@@ -49,7 +60,7 @@ pub struct GuardArgs {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "20s")]
     quarter: Duration,
     /// How long all calls are slow
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "20s")]
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     all: Duration,
     /// How long the run goes on when the server has recovered
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "15s")]
@@ -57,11 +68,17 @@ pub struct GuardArgs {
     /// The shortest deadline that the guard enforces
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
     floor: Duration,
+    /// For how long a breaker is open before calls are tried
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "2s")]
+    open: Duration,
     /// Tokens that an agent reads again for each call that it makes
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
     context_tokens: u64,
     #[command(flatten)]
     bench: BenchArgs,
+    /// Write a picture of the run to this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -96,6 +113,12 @@ pub(super) fn execute(args: &GuardArgs, interrupt: &Interrupt) -> u8 {
             Err(error) => return fail(&format_args!("{}: {error}", way.name())),
         }
     }
+    if let Some(path) = &args.svg {
+        let drawn = picture::draw(&outcomes, &settings).map_err(|error| error.to_string());
+        if let Err(error) = drawn.and_then(|svg| std::fs::write(path, svg).map_err(|error| error.to_string())) {
+            return fail(&format_args!("{}: {error}", path.display()));
+        }
+    }
     if args.json {
         print(&report::to_json(&outcomes, &settings));
     } else {
@@ -107,7 +130,7 @@ pub(super) fn execute(args: &GuardArgs, interrupt: &Interrupt) -> u8 {
 impl GuardArgs {
     fn settings(&self) -> Result<GuardSettings, UsageError> {
         let parts = [self.normal, self.quarter, self.all, self.after];
-        let times = [self.timeout, self.service, self.slow, self.floor].into_iter().chain(parts);
+        let times = [self.timeout, self.service, self.slow, self.floor, self.open].into_iter().chain(parts);
         let range = Duration::from_millis(1)..=SERVICE_MAX;
         if let Some(wrong) = times.into_iter().find(|time| !range.contains(time)) {
             return Err(UsageError::Time(wrong));
@@ -125,6 +148,7 @@ impl GuardArgs {
             parts,
             context_tokens: self.context_tokens,
             floor: self.floor,
+            open: self.open,
         })
     }
 }

@@ -16,19 +16,31 @@ const STATS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The header field by which an agent says how long it waits, in seconds.
 const REQUEST_TIMEOUT: &str = "X-Request-Timeout";
 /// The tool that is called.
-const TOOL: &str = "search";
+const TOOL: &str = "book";
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallEnd {
     /// It was answered well.
     Answered { bytes: u64 },
-    /// It was answered with an error, which may say that it is not to be repeated, or when it may be.
-    Refused { bytes: u64, is_terminal: bool, retry_after: Option<Duration> },
+    /// It was answered with an error.
+    Refused(RefusedCall),
     /// Nothing came in time.
     TimedOut,
     /// The connection failed.
     Broken,
+}
+
+/// What an error says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RefusedCall {
+    pub(super) bytes: u64,
+    /// It is not to be repeated.
+    pub(super) is_terminal: bool,
+    /// When it may be.
+    pub(super) retry_after: Option<Duration>,
+    /// Whether the tool may have run.
+    pub(super) may_have_run: bool,
 }
 
 /// An agent, and its connection while that is of use.
@@ -47,11 +59,11 @@ impl Agent {
         Agent { to, timeout, field: if tells { field } else { String::new() }, connection: None }
     }
 
-    /// Calls the tool with an argument, and asks the server to work so long. The connection is closed unless the answer came in
+    /// Calls the tool for the task with this number, and asks the server to work so long. The connection is closed unless the answer came in
     /// time, which is how agents give calls up.
-    pub(super) fn call(&mut self, id: u64, argument: u64, service: Duration) -> CallEnd {
+    pub(super) fn call(&mut self, task: u64, service: Duration) -> CallEnd {
         let until = Instant::now() + self.timeout;
-        match self.ask(id, argument, service, until) {
+        match self.ask(task, service, until) {
             Ok(answer) => answer.end(),
             Err(error) => {
                 self.connection = None;
@@ -63,13 +75,13 @@ impl Agent {
         }
     }
 
-    fn ask(&mut self, id: u64, argument: u64, service: Duration, until: Instant) -> io::Result<Answer> {
+    fn ask(&mut self, task: u64, service: Duration, until: Instant) -> io::Result<Answer> {
         let mut stream = match self.connection.take() {
             Some(stream) => stream,
             None => TcpStream::connect_timeout(&self.to, left(until)?)?,
         };
         let body = format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{TOOL}","arguments":{{"q":{argument}}}}}}}"#
+            r#"{{"jsonrpc":"2.0","id":{task},"method":"tools/call","params":{{"name":"{TOOL}","arguments":{{"q":{task}}}}}}}"#
         );
         let request = format!(
             "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\n\
@@ -142,16 +154,30 @@ impl Answer {
         if self.status == 200 && json.get("result").is_some() {
             return CallEnd::Answered { bytes };
         }
-        let is_terminal = json["error"]["data"]["terminal"] == Value::Bool(true);
-        CallEnd::Refused { bytes, is_terminal, retry_after: self.retry_after }
+        let data = &json["error"]["data"];
+        CallEnd::Refused(RefusedCall {
+            bytes,
+            is_terminal: data["terminal"] == Value::Bool(true),
+            retry_after: self.retry_after,
+            may_have_run: data["may_have_acted"] != Value::Bool(false),
+        })
     }
 }
 
+/// The calls that a server has begun to work on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ServerCalls {
+    pub(super) all: u64,
+    /// Those with an id that an earlier call had.
+    pub(super) repeated: u64,
+}
+
 /// How many tool calls the server has begun to work on.
-pub(super) fn count_calls(upstream: SocketAddr) -> io::Result<u64> {
+pub(super) fn count_calls(upstream: SocketAddr) -> io::Result<ServerCalls> {
     let answer = ask_server(upstream, "GET")?;
     let json: Value = serde_json::from_slice(&answer.body)?;
-    json["calls"].as_u64().ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let count = |name: &str| json[name].as_u64().ok_or(io::ErrorKind::InvalidData);
+    Ok(ServerCalls { all: count("calls")?, repeated: count("doubled")? })
 }
 
 /// Has the server count from zero.
@@ -192,10 +218,12 @@ mod tests {
         assert_eq!(end("HTTP/1.1 200 OK\r\n"), None);
         let body = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-31019,"message":"","data":{"terminal":true}}}"#;
         let refused =
-            |is_terminal, retry_after| Some(CallEnd::Refused { bytes: body.len() as u64, is_terminal, retry_after });
-        assert_eq!(end(&answer("504 Gateway Timeout", body)), refused(true, None));
-        let other = body.replace("true", "null");
-        assert_eq!(end(&answer("503 No\r\nRetry-After: 2", &other)), refused(false, Some(Duration::from_secs(2))));
+            RefusedCall { bytes: body.len() as u64, is_terminal: true, retry_after: None, may_have_run: true };
+        assert_eq!(end(&answer("504 Gateway Timeout", body)), Some(CallEnd::Refused(refused)));
+        let other = body.replace(r#""terminal":true"#, r#""may_have_acted":false"#);
+        let (bytes, retry_after) = (other.len() as u64, Some(Duration::from_secs(2)));
+        let refused = RefusedCall { bytes, is_terminal: false, retry_after, may_have_run: false };
+        assert_eq!(end(&answer("503 No\r\nRetry-After: 2", &other)), Some(CallEnd::Refused(refused)));
         assert!(Answer::of(b"HTTP/1.1 200 OK\r\n\r\n").is_err(), "its length is not known");
     }
 }

@@ -2,18 +2,19 @@
 //! tunnel.
 
 mod agent;
+pub(crate) mod picture;
 pub(crate) mod report;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use adit::base::Rng;
 
-use self::agent::{Agent, CallEnd};
+use self::agent::{Agent, CallEnd, RefusedCall, ServerCalls};
 use crate::compare::bench::Bench;
 use crate::compare::cpus::CpuList;
 use crate::compare::peer::Peer;
@@ -32,7 +33,9 @@ const STACK_LEN: usize = 128 * 1024;
 /// How long an agent waits before it tries again, unless it is told how long.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest that it waits if it is told.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How often the server is asked how many calls it has run.
+pub(crate) const SAMPLE: Duration = Duration::from_secs(1);
 /// A task is as in normal times if it takes no longer than so many times the service time, and [`NORMAL_SLACK`].
 const NORMAL_FACTOR: u32 = 3;
 /// Time that a task may take besides, on a busy machine.
@@ -57,6 +60,8 @@ pub(crate) struct GuardSettings {
     pub(crate) context_tokens: u64,
     /// The shortest deadline that the guard enforces.
     pub(crate) floor: Duration,
+    /// For how long a breaker is open before calls are tried.
+    pub(crate) open: Duration,
 }
 
 /// A part of the run.
@@ -148,6 +153,8 @@ pub(crate) struct TaskEnd {
     pub(crate) calls: u32,
     /// Whether one of them was answered well.
     pub(crate) is_done: bool,
+    /// Whether a call before the last one may have run, so that the tool may have run more than once.
+    pub(crate) may_have_run: bool,
     /// Whether it ended because an answer said not to retry.
     pub(crate) is_terminal: bool,
     /// Bytes of the bodies of answers.
@@ -161,10 +168,19 @@ pub(crate) struct WayOutcome {
     pub(crate) tasks: Vec<TaskEnd>,
     /// Tasks that never began, because too many were under way.
     pub(crate) left_out: u64,
-    /// Calls that the server began to work on while it was bad.
-    pub(crate) served_bad: u64,
-    /// The same, the whole time.
-    pub(crate) served: u64,
+    /// Calls that the server began to work on in each part of the run.
+    pub(crate) served: [u64; Part::ALL.len()],
+    /// Those of tasks for which it had begun to work before.
+    pub(crate) repeated: u64,
+    /// Calls that it began to work on in each [`SAMPLE`].
+    pub(crate) served_over_time: Vec<u64>,
+}
+
+impl TaskEnd {
+    /// Whether it was done, and the tool ran once.
+    pub(crate) fn is_done_once(&self) -> bool {
+        self.is_done && !self.may_have_run
+    }
 }
 
 impl GuardSettings {
@@ -177,10 +193,15 @@ impl GuardSettings {
         })
     }
 
+    /// When a part begins and ends.
+    pub(crate) fn time_of(&self, part: Part) -> Range<Duration> {
+        let begins: Duration = self.parts[..part as usize].iter().sum();
+        begins..begins + self.parts[part as usize]
+    }
+
     /// When the bad time begins and ends.
-    pub(crate) fn bad(&self) -> std::ops::Range<Duration> {
-        let [normal, quarter, all, _] = self.parts;
-        normal..normal + quarter + all
+    pub(crate) fn bad(&self) -> Range<Duration> {
+        self.time_of(Part::Quarter).start..self.time_of(Part::All).end
     }
 
     fn length(&self) -> Duration {
@@ -204,7 +225,7 @@ pub(crate) fn run(
     bench: &Bench,
     interrupt: &Interrupt,
 ) -> Result<WayOutcome, GuardError> {
-    let upstream = Server::start(ServeSettings::default())?;
+    let upstream = Server::start(ServeSettings { count_doubled: true, ..ServeSettings::default() })?;
     let credentials = Credentials::new()?;
     let tunnel = way.guard().map(|guard| start(guard, settings, bench, &upstream, &credentials, interrupt));
     let tunnel = tunnel.transpose()?;
@@ -227,6 +248,7 @@ fn start(
         ("driver", "auto".to_owned()),
         ("guard", guard.to_owned()),
         ("floor", format!("{}ms", settings.floor.as_millis())),
+        ("open", format!("{}ms", settings.open.as_millis())),
     ];
     let peer = Peer {
         name: "adit".to_owned(),
@@ -258,20 +280,16 @@ fn let_run(
 ) -> Result<WayOutcome, GuardError> {
     let ends: Arc<Mutex<Vec<TaskEnd>>> = Arc::default();
     let under_way = Arc::new(AtomicUsize::new(0));
-    let (began, bad) = (Instant::now(), settings.bad());
+    let began = Instant::now();
     let (mut left_out, mut threads) = (0, Vec::new());
-    let mut counts: BTreeMap<Duration, u64> = BTreeMap::new();
+    let mut counted = Counted::default();
     for nth in 0_u64.. {
         let planned = Duration::from_secs_f64(nth as f64 / settings.rate);
         std::thread::sleep(planned.saturating_sub(began.elapsed()));
         if interrupt.is_raised() {
             return Err(GuardError::Interrupted);
         }
-        for at in [bad.start, bad.end] {
-            if began.elapsed() >= at && !counts.contains_key(&at) {
-                counts.insert(at, agent::count_calls(upstream).map_err(GuardError::Stats)?);
-            }
-        }
+        counted.at(began.elapsed(), settings, upstream).map_err(GuardError::Stats)?;
         if planned >= settings.length() {
             break;
         }
@@ -291,38 +309,88 @@ fn let_run(
     }
     // Each ends within its time-outs.
     threads.into_iter().for_each(|thread| drop(thread.join()));
-    let served = agent::count_calls(upstream).map_err(GuardError::Stats)?;
-    let served_bad = counts.get(&bad.end).zip(counts.get(&bad.start)).map_or(0, |(end, start)| end - start);
+    let end = agent::count_calls(upstream).map_err(GuardError::Stats)?;
     let mut tasks = std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner));
     tasks.sort_by_key(|task| task.began);
-    Ok(WayOutcome { way, tasks, left_out, served_bad, served })
+    let (served, served_over_time) = (counted.of_parts(end.all), counted.over_time());
+    Ok(WayOutcome { way, tasks, left_out, served, repeated: end.repeated, served_over_time })
 }
 
-/// One task: a call, and the calls that follow when it comes to nothing.
+/// How many calls the server had begun to work on.
+#[derive(Default)]
+struct Counted {
+    /// At the end of each part.
+    parts: Vec<u64>,
+    /// At the end of each [`SAMPLE`].
+    samples: Vec<u64>,
+}
+
+impl Counted {
+    /// Asks, if it is time to.
+    fn at(&mut self, elapsed: Duration, settings: &GuardSettings, upstream: SocketAddr) -> io::Result<()> {
+        let part_ends: Duration = settings.parts.iter().take(self.parts.len() + 1).sum();
+        let is_part_over = self.parts.len() < settings.parts.len() && elapsed >= part_ends;
+        let is_sample_over = elapsed >= SAMPLE * (self.samples.len() as u32 + 1);
+        if !is_part_over && !is_sample_over {
+            return Ok(());
+        }
+        let ServerCalls { all, .. } = agent::count_calls(upstream)?;
+        self.parts.extend(is_part_over.then_some(all));
+        self.samples.extend(is_sample_over.then_some(all));
+        Ok(())
+    }
+
+    /// Calls in each part; those after the last belong to that.
+    fn of_parts(&self, end: u64) -> [u64; Part::ALL.len()] {
+        let last = Part::ALL.len() - 1;
+        let until = |part: usize| if part == last { end } else { self.parts.get(part).copied().unwrap_or(end) };
+        std::array::from_fn(|part| until(part) - part.checked_sub(1).map_or(0, until))
+    }
+
+    fn over_time(&self) -> Vec<u64> {
+        let before = std::iter::once(&0).chain(&self.samples);
+        self.samples.iter().zip(before).map(|(count, before)| count - before).collect()
+    }
+}
+
+/// One task: a call, and the calls that follow when it comes to nothing. The tool is not marked as safe to repeat. All calls of a
+/// task have one JSON-RPC id, so that the server can tell how often the tool ran for it.
 fn run_task(nth: u64, way: Way, settings: &GuardSettings, to: SocketAddr, run_began: Instant) -> TaskEnd {
     let began = run_began.elapsed();
     let mut rng = Rng::new(nth);
     let mut agent = Agent::new(to, settings.timeout, way == Way::Guarded);
-    let mut end = TaskEnd { began, took: Duration::ZERO, calls: 0, is_done: false, is_terminal: false, bytes: 0 };
+    let mut end = TaskEnd {
+        began,
+        took: Duration::ZERO,
+        calls: 0,
+        is_done: false,
+        may_have_run: false,
+        is_terminal: false,
+        bytes: 0,
+    };
     for attempt in 0..=settings.retries {
         let share = settings.part_at(run_began.elapsed()).map_or(0.0, Part::slow_share);
         let service = if rng.chance(share) { settings.slow } else { settings.service };
         end.calls += 1;
-        let pause = match agent.call(nth * 100 + u64::from(attempt), nth, service) {
+        let pause = match agent.call(nth, service) {
             CallEnd::Answered { bytes } => {
                 end.bytes += bytes;
                 end.is_done = true;
                 break;
             }
-            CallEnd::Refused { bytes, is_terminal, retry_after } => {
+            CallEnd::Refused(RefusedCall { bytes, is_terminal, retry_after, may_have_run }) => {
                 end.bytes += bytes;
+                end.may_have_run |= may_have_run;
                 if is_terminal {
                     end.is_terminal = true;
                     break;
                 }
                 retry_after.unwrap_or(PAUSE).min(PAUSE_MAX)
             }
-            CallEnd::TimedOut | CallEnd::Broken => PAUSE,
+            CallEnd::TimedOut | CallEnd::Broken => {
+                end.may_have_run = true;
+                PAUSE
+            }
         };
         if attempt < settings.retries {
             std::thread::sleep(pause);
@@ -347,6 +415,7 @@ mod tests {
             parts: [s(10), s(20), s(30), s(10)],
             context_tokens: 20_000,
             floor: s(1),
+            open: s(2),
         }
     }
 
@@ -359,5 +428,15 @@ mod tests {
         assert_eq!(seen, [normal, normal, quarter, quarter, all, all, recovered, recovered, None]);
         assert_eq!(settings.bad(), Duration::from_secs(10)..Duration::from_secs(60));
         assert_eq!(settings.length(), Duration::from_secs(70));
+        assert_eq!(settings.time_of(Part::All), Duration::from_secs(30)..Duration::from_secs(60));
+    }
+
+    #[test]
+    fn calls_are_counted_by_part_and_by_second() {
+        let counted = Counted { parts: vec![10, 30, 30], samples: vec![5, 10, 30] };
+        assert_eq!(counted.of_parts(42), [10, 20, 0, 12]);
+        assert_eq!(counted.over_time(), [5, 5, 20]);
+        // A run that was so slow that the last parts were never reached.
+        assert_eq!(Counted { parts: vec![10], samples: vec![] }.of_parts(42), [10, 32, 0, 0]);
     }
 }

@@ -147,6 +147,26 @@ struct Entry {
     known: Known,
 }
 
+/// A name that is looked for among those of a head.
+pub(super) struct Wanted<'a> {
+    name: &'a [u8],
+    words: Option<[u64; 2]>,
+}
+
+impl Wanted<'_> {
+    /// `name` has only letters, digits and hyphens.
+    pub(super) fn new(name: &[u8]) -> Wanted<'_> {
+        debug_assert!(name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-'));
+        Wanted { name, words: words(name) }
+    }
+
+    /// Whether this token of the same length is the name, in any case.
+    pub(super) fn is(&self, token: &[u8]) -> bool {
+        debug_assert_eq!(token.len(), self.name.len());
+        if self.words.is_some() { words(token) == self.words } else { token.eq_ignore_ascii_case(self.name) }
+    }
+}
+
 /// The longest names of [`OF_LENGTH`], in bytes.
 const SHORT_LEN_MAX: usize = 16;
 /// The most names of one length. Too small a number stops the build.
@@ -262,6 +282,22 @@ mod tests {
         }
         assert_eq!(Known::of(b"Transfer_Encoding"), Err(HeadError::DisguisedField));
         assert_eq!(Known::of(b"Content_Length"), Err(HeadError::DisguisedField));
+    }
+
+    /// Where it is looked for, too.
+    #[test]
+    fn no_other_name_is_taken_for_a_wanted_one() {
+        for (name, _) in NAMES {
+            let wanted = Wanted::new(name.as_bytes());
+            assert!(wanted.is(name.to_ascii_uppercase().as_bytes()));
+            for at in 0..name.len() {
+                for byte in (0..=u8::MAX).filter(|byte| is_token_byte(*byte)) {
+                    let mut token = name.as_bytes().to_vec();
+                    token[at] = byte;
+                    assert_eq!(wanted.is(&token), token.eq_ignore_ascii_case(name.as_bytes()), "{name}, {byte}");
+                }
+            }
+        }
     }
 
     /// A name that differs in one byte from a known one is another name, and is found to be one without a look at each byte.

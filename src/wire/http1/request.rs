@@ -221,6 +221,10 @@ impl RequestHead {
         loop {
             if self.stage == Stage::Fields {
                 len += self.section.take_plain_fields(&input[len..])?;
+                if let Some(end) = self.section.take_end(&input[len..]) {
+                    self.conclude()?;
+                    return Ok(Progress::Complete { len: len + end });
+                }
             }
             let kind = if self.stage == Stage::Fields { LineKind::Field } else { LineKind::Request };
             let (taken, line) = self.section.take_line(&input[len..], kind)?;

@@ -203,6 +203,10 @@ impl ResponseHead {
         loop {
             if self.stage == Stage::Fields {
                 len += self.section.take_plain_fields(&input[len..])?;
+                if let Some(end) = self.section.take_end(&input[len..]) {
+                    self.facts = Facts::gather(&self.section, self.version)?;
+                    return Ok(Progress::Complete { len: len + end });
+                }
             }
             let kind = if self.stage == Stage::Fields { LineKind::Field } else { LineKind::Status };
             let (taken, line) = self.section.take_line(&input[len..], kind)?;

@@ -1,8 +1,8 @@
 use memchr::memchr;
 
-use super::names::{Known, is_token_byte};
+use super::names::{Known, Wanted, is_token_byte};
 use super::{HeadError, METHOD_LEN_MAX};
-use crate::wire::scan::first_control;
+use crate::wire::scan::{first_colon, first_control};
 
 /// The end of a line.
 const LINE_END: &[u8] = b"\r\n";
@@ -35,6 +35,10 @@ impl Span {
     pub(super) fn is_empty(self) -> bool {
         self.start == self.end
     }
+
+    fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
 }
 
 /// A field: the positions of its name and value, and the meaning of its name.
@@ -49,7 +53,7 @@ impl Field {
     /// Reads the field of a line that begins at `start` in its section.
     fn read(line: &[u8], start: usize) -> Result<Field, HeadError> {
         // A name that is known needs no look at each of its bytes.
-        let colon = memchr(b':', line).and_then(|at| Some((at, Known::of_short(&line[..at])?)));
+        let colon = first_colon(line).and_then(|at| Some((at, Known::of_short(&line[..at])?)));
         let (name_len, known) = match colon {
             Some(found) => found,
             None => {
@@ -57,11 +61,24 @@ impl Field {
                 (name_len, Known::of_other(&line[..name_len])?)
             }
         };
-        let value = line[name_len + 1..].trim_ascii_start();
-        let value_start = start + line.len() - value.len();
-        let value_end = value_start + value.trim_ascii_end().len();
-        Ok(Field { name: Span::new(start, start + name_len), value: Span::new(value_start, value_end), known })
+        let after = &line[name_len + 1..];
+        let (value_start, value_len) = match after {
+            // As almost all are sent.
+            [b' ', inside @ ..] if !has_space_around(inside) => (name_len + 2, inside.len()),
+            _ => {
+                let value = after.trim_ascii_start();
+                (line.len() - value.len(), value.trim_ascii_end().len())
+            }
+        };
+        let value_start = start + value_start;
+        let value = Span::new(value_start, value_start + value_len);
+        Ok(Field { name: Span::new(start, start + name_len), value, known })
     }
+}
+
+/// Whether the first or the last byte is white space. It also is for an empty text.
+fn has_space_around(text: &[u8]) -> bool {
+    !matches!((text.first(), text.last()), (Some(b'!'..), Some(b'!'..)))
 }
 
 /// The length of the name before the colon.
@@ -130,10 +147,9 @@ impl Section {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
-        self.fields
-            .iter()
-            .find(|field| self.name(field).eq_ignore_ascii_case(name.as_bytes()))
-            .map(|field| self.value(field))
+        let wanted = Wanted::new(name.as_bytes());
+        let mut of_len = self.fields.iter().filter(|field| field.name.len() == name.len());
+        of_len.find(|field| wanted.is(self.name(field))).map(|field| self.value(field))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -164,6 +180,17 @@ impl Section {
         self.bytes.extend_from_slice(&input[..taken]);
         self.line_start = self.bytes.len();
         read.map(|()| taken)
+    }
+
+    /// Takes the empty line that ends the section, if it comes next and stands whole in the input. Returns its length.
+    pub(super) fn take_end(&mut self, input: &[u8]) -> Option<usize> {
+        let is_next = self.bytes.len() == self.line_start && input.starts_with(LINE_END);
+        if !is_next || self.bytes.len() + LINE_END.len() > self.len_max {
+            return None;
+        }
+        self.bytes.extend_from_slice(LINE_END);
+        self.line_start = self.bytes.len();
+        Some(LINE_END.len())
     }
 
     /// Reads the rest of the current line from the input, or all of the input. Returns how much was read and, once it
