@@ -17,6 +17,9 @@ pub enum CallFailure {
     /// The breaker of the tool or of the upstream is open.
     #[error("the circuit breaker is open")]
     BreakerOpen,
+    /// The route has as many calls in flight as its limit allows.
+    #[error("the concurrency limit of the route is reached")]
+    ConcurrencyLimit,
     /// The connector has no route for the host.
     #[error("the connector has no route for the host")]
     NoRoute,
@@ -90,11 +93,12 @@ pub enum CallFailure {
 impl CallFailure {
     /// Every failure, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [CallFailure; 26] = [
+    pub const ALL: [CallFailure; 27] = [
         CallFailure::ConnectorOffline,
         CallFailure::TunnelRevoked,
         CallFailure::Overloaded,
         CallFailure::BreakerOpen,
+        CallFailure::ConcurrencyLimit,
         CallFailure::NoRoute,
         CallFailure::RequestRefused,
         CallFailure::NotPassedOn,
@@ -122,7 +126,9 @@ impl CallFailure {
     /// Whether another connector of the tunnel may succeed with the same request, which none has passed on.
     #[must_use]
     pub const fn may_pass_elsewhere(self) -> bool {
-        !self.may_have_acted() && !matches!(self, CallFailure::TunnelRevoked | CallFailure::BreakerOpen)
+        let is_of_edge =
+            matches!(self, CallFailure::TunnelRevoked | CallFailure::BreakerOpen | CallFailure::ConcurrencyLimit);
+        !self.may_have_acted() && !is_of_edge
     }
 
     /// Whether the upstream may have acted on the request: calling again may do it twice.

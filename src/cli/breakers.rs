@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
+use crate::cli::call_text::guard_mode;
 use crate::cli::output::print;
 use crate::cli::run::{RunError, on_control_thread};
 use crate::cli::table::Table;
 use crate::cli::tunnel::report;
-use crate::control::bodies::{
-    BreakerInfo, BreakerStateName, ForceBreaker, ForcedStateName, GuardModeName, OfRole, StatusBody,
-};
+use crate::control::bodies::{BreakerInfo, BreakerStateName, ForceBreaker, ForcedStateName, OfRole, StatusBody};
 
 /// Stands for a value that there is none of.
 const NONE: &str = "-";
@@ -76,7 +75,7 @@ fn table<'a>(breakers: impl IntoIterator<Item = &'a BreakerInfo>) -> String {
             breaker.calls.to_string(),
             breaker.failed.to_string(),
             breaker.late.to_string(),
-            mode(breaker.mode).to_owned(),
+            guard_mode(breaker.mode).to_owned(),
             breaker.opened.to_string(),
             breaker.refused.to_string(),
             breaker.would_refuse.to_string(),
@@ -95,18 +94,10 @@ const fn state(state: BreakerStateName) -> &'static str {
     }
 }
 
-const fn mode(mode: GuardModeName) -> &'static str {
-    match mode {
-        GuardModeName::Off => "off",
-        GuardModeName::Observe => "observe",
-        GuardModeName::Enforce => "enforce",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::bodies::BreakerKind;
+    use crate::control::bodies::{BreakerKind, GuardModeName};
 
     #[test]
     fn a_row_says_what_a_breaker_does_and_why() {

@@ -1,6 +1,6 @@
 //! How commands show what is known of calls.
 
-use crate::control::bodies::CallStage;
+use crate::control::bodies::{CallStage, GuardModeName};
 
 /// Stands for a value that there is none of.
 pub(super) const NONE: &str = "-";
@@ -19,6 +19,15 @@ pub(super) fn millis(ms: f64) -> String {
     }
 }
 
+/// What a guard does.
+pub(super) const fn guard_mode(mode: GuardModeName) -> &'static str {
+    match mode {
+        GuardModeName::Off => "off",
+        GuardModeName::Observe => "observe",
+        GuardModeName::Enforce => "enforce",
+    }
+}
+
 /// How far a call came.
 pub(super) const fn stopped(stage: CallStage) -> &'static str {
     match stage {
@@ -28,6 +37,7 @@ pub(super) const fn stopped(stage: CallStage) -> &'static str {
         CallStage::Admission => "admission",
         CallStage::Route => "route",
         CallStage::Breaker => "breaker",
+        CallStage::Concurrency => "concurrency",
         CallStage::Link => "link",
         CallStage::Connector => "connector",
         CallStage::Upstream => "server",

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::args::LatencyArgs;
-use crate::cli::call_text::{NONE, millis, plain};
+use crate::cli::call_text::{NONE, guard_mode, millis, plain};
 use crate::cli::output::print;
 use crate::cli::run::{RunError, on_control_thread};
 use crate::cli::table::Table;
 use crate::cli::tunnel::report;
-use crate::control::bodies::{CallTimesOfLabel, DeadlineOfLabel, DeadlineWhy, GuardModeName, LatencyBody, PhaseTimes};
+use crate::control::bodies::{CallTimesOfLabel, DeadlineOfLabel, DeadlineWhy, LatencyBody, PhaseTimes};
 use crate::latency::Phase;
 
 /// Runs `adit latency` and returns the exit code.
@@ -61,7 +61,7 @@ fn table(body: &LatencyBody) -> String {
             quantiles(Phase::Upstream),
             of_deadline(|deadline| deadline.limit_ms.map_or_else(|| "none".to_owned(), millis)),
             of_deadline(|deadline| why(deadline).to_owned()),
-            of_deadline(|deadline| mode(deadline).to_owned()),
+            of_deadline(|deadline| guard_mode(deadline.mode).to_owned()),
             of_deadline(|deadline| deadline.missed.to_string()),
             of_deadline(|deadline| deadline.cut.to_string()),
         ]);
@@ -82,18 +82,10 @@ const fn why(deadline: &DeadlineOfLabel) -> &'static str {
     }
 }
 
-const fn mode(deadline: &DeadlineOfLabel) -> &'static str {
-    match deadline.mode {
-        GuardModeName::Off => "off",
-        GuardModeName::Observe => "observe",
-        GuardModeName::Enforce => "enforce",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::bodies::CallTimesSummary;
+    use crate::control::bodies::{CallTimesSummary, GuardModeName};
 
     #[test]
     fn a_row_says_what_the_tunnel_and_the_server_take_and_what_a_call_may() {

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use adit::base::{
-    BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, GuardMode, Secret, SharedMap, Traffic, TunnelId,
+    BreakerOverrides, BreakerTerms, ConcurrencyOverrides, DeadlineOverrides, DeadlineTerms, GuardMode, Secret,
+    SharedMap, Traffic, TunnelId,
 };
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity, Sealing,
@@ -143,13 +144,14 @@ impl Tunnel {
         Tunnel { edge, connector, others, agents, authority, cores, _listeners: listeners }
     }
 
-    /// What becomes of calls that miss their deadline, or whose breaker is open.
+    /// What becomes of calls that miss their deadline, whose breaker is open, or that are beyond the limit of their route.
     pub(crate) fn set_guards(&self, mode: GuardMode) {
         let mut tables = EdgeTables::clone(&self.edge.tables());
         let routes = tables.routes.iter().map(|(host, route)| {
             let deadlines = DeadlineOverrides { mode: Some(mode), ..DeadlineOverrides::default() };
             let breaker = BreakerOverrides { mode: Some(mode) };
-            let own = RouteOverrides { deadlines, breaker, ..RouteOverrides::default() };
+            let concurrency = ConcurrencyOverrides { mode: Some(mode), max: None };
+            let own = RouteOverrides { deadlines, breaker, concurrency, ..RouteOverrides::default() };
             RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
         });
         tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
