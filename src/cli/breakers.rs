@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
-use crate::cli::call_text::guard_mode;
-use crate::cli::output::print;
-use crate::cli::run::{RunError, on_control_thread};
+use crate::cli::call_text::mode_name;
 use crate::cli::table::Table;
-use crate::cli::tunnel::report;
+use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{BreakerInfo, BreakerStateName, ForceBreaker, ForcedStateName, OfRole, StatusBody};
 
 /// Stands for a value that there is none of.
@@ -17,15 +15,7 @@ const NONE: &str = "-";
 /// Runs `adit breakers` and returns the exit code.
 #[must_use]
 pub fn run_breakers(args: &BreakersArgs, env: &BTreeMap<String, String>) -> u8 {
-    on_control_thread(async {
-        Ok::<u8, RunError>(match run(args, env).await {
-            Ok(text) => {
-                print(&text);
-                0
-            }
-            Err(error) => report(&error),
-        })
-    })
+    print_answer(run(args, env))
 }
 
 async fn run(args: &BreakersArgs, env: &BTreeMap<String, String>) -> Result<String, AdminError> {
@@ -75,7 +65,7 @@ fn table<'a>(breakers: impl IntoIterator<Item = &'a BreakerInfo>) -> String {
             breaker.calls.to_string(),
             breaker.failed.to_string(),
             breaker.late.to_string(),
-            guard_mode(breaker.mode).to_owned(),
+            mode_name(breaker.mode).to_owned(),
             breaker.opened.to_string(),
             breaker.refused.to_string(),
             breaker.would_refuse.to_string(),

@@ -19,8 +19,8 @@ pub(super) fn millis(ms: f64) -> String {
     }
 }
 
-/// What a guard does.
-pub(super) const fn guard_mode(mode: GuardModeName) -> &'static str {
+/// The mode of deadlines, breakers and concurrency limits.
+pub(super) const fn mode_name(mode: GuardModeName) -> &'static str {
     match mode {
         GuardModeName::Off => "off",
         GuardModeName::Observe => "observe",

@@ -5,24 +5,14 @@ use std::collections::BTreeMap;
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::args::CallsArgs;
 use crate::cli::call_text::{NONE, millis, plain, stopped};
-use crate::cli::output::print;
-use crate::cli::run::{RunError, on_control_thread};
 use crate::cli::table::Table;
-use crate::cli::tunnel::report;
+use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{CallInfo, CallsBody};
 
 /// Runs `adit calls` and returns the exit code.
 #[must_use]
 pub fn run_calls(args: &CallsArgs, env: &BTreeMap<String, String>) -> u8 {
-    on_control_thread(async {
-        Ok::<u8, RunError>(match show(args, env).await {
-            Ok(text) => {
-                print(&text);
-                0
-            }
-            Err(error) => report(&error),
-        })
-    })
+    print_answer(show(args, env))
 }
 
 async fn show(args: &CallsArgs, env: &BTreeMap<String, String>) -> Result<String, AdminError> {

@@ -4,26 +4,16 @@ use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::args::LatencyArgs;
-use crate::cli::call_text::{NONE, guard_mode, millis, plain};
-use crate::cli::output::print;
-use crate::cli::run::{RunError, on_control_thread};
+use crate::cli::call_text::{NONE, millis, mode_name, plain};
 use crate::cli::table::Table;
-use crate::cli::tunnel::report;
+use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{CallTimesOfLabel, DeadlineOfLabel, DeadlineWhy, LatencyBody, PhaseTimes};
 use crate::latency::Phase;
 
 /// Runs `adit latency` and returns the exit code.
 #[must_use]
 pub fn run_latency(args: &LatencyArgs, env: &BTreeMap<String, String>) -> u8 {
-    on_control_thread(async {
-        Ok::<u8, RunError>(match show(args, env).await {
-            Ok(text) => {
-                print(&text);
-                0
-            }
-            Err(error) => report(&error),
-        })
-    })
+    print_answer(show(args, env))
 }
 
 async fn show(args: &LatencyArgs, env: &BTreeMap<String, String>) -> Result<String, AdminError> {
@@ -61,7 +51,7 @@ fn table(body: &LatencyBody) -> String {
             quantiles(Phase::Upstream),
             of_deadline(|deadline| deadline.limit_ms.map_or_else(|| "none".to_owned(), millis)),
             of_deadline(|deadline| why(deadline).to_owned()),
-            of_deadline(|deadline| guard_mode(deadline.mode).to_owned()),
+            of_deadline(|deadline| mode_name(deadline.mode).to_owned()),
             of_deadline(|deadline| deadline.missed.to_string()),
             of_deadline(|deadline| deadline.cut.to_string()),
         ]);

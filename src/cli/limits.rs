@@ -4,25 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::args::LimitsArgs;
-use crate::cli::call_text::{guard_mode, plain};
-use crate::cli::output::print;
-use crate::cli::run::{RunError, on_control_thread};
+use crate::cli::call_text::{mode_name, plain};
 use crate::cli::table::Table;
-use crate::cli::tunnel::report;
+use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{LimitInfo, OfRole, StatusBody};
 
 /// Runs `adit limits` and returns the exit code.
 #[must_use]
 pub fn run_limits(args: &LimitsArgs, env: &BTreeMap<String, String>) -> u8 {
-    on_control_thread(async {
-        Ok::<u8, RunError>(match show(args, env).await {
-            Ok(text) => {
-                print(&text);
-                0
-            }
-            Err(error) => report(&error),
-        })
-    })
+    print_answer(show(args, env))
 }
 
 async fn show(args: &LimitsArgs, env: &BTreeMap<String, String>) -> Result<String, AdminError> {
@@ -49,7 +39,7 @@ fn table(limits: &[LimitInfo]) -> String {
     for limit in limits {
         table.row([
             plain(&limit.route),
-            guard_mode(limit.mode).to_owned(),
+            mode_name(limit.mode).to_owned(),
             limit.limit.to_string(),
             limit.in_flight.to_string(),
             limit.waiting.to_string(),

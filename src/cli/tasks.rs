@@ -5,24 +5,14 @@ use std::collections::BTreeMap;
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::args::TasksArgs;
 use crate::cli::call_text::{millis, plain};
-use crate::cli::output::print;
-use crate::cli::run::{RunError, on_control_thread};
 use crate::cli::table::Table;
-use crate::cli::tunnel::report;
+use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{TaskInfo, TaskNamedBy, TaskSummary, TasksBody};
 
 /// Runs `adit tasks` and returns the exit code.
 #[must_use]
 pub fn run_tasks(args: &TasksArgs, env: &BTreeMap<String, String>) -> u8 {
-    on_control_thread(async {
-        Ok::<u8, RunError>(match show(args, env).await {
-            Ok(text) => {
-                print(&text);
-                0
-            }
-            Err(error) => report(&error),
-        })
-    })
+    print_answer(show(args, env))
 }
 
 async fn show(args: &TasksArgs, env: &BTreeMap<String, String>) -> Result<String, AdminError> {

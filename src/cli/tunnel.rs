@@ -33,11 +33,15 @@ pub fn run_tunnel(args: &TunnelArgs, env: &BTreeMap<String, String>) -> u8 {
         Err(error) => return report(&error),
     };
     let commands = Commands { client, admin: args.admin.clone() };
+    print_answer(commands.run(&args.command))
+}
+
+/// Runs a command that asks the admin API on the control thread, prints what it returns, and returns the exit code.
+pub(super) fn print_answer(command: impl Future<Output = Result<String, AdminError>>) -> u8 {
     on_control_thread(async {
-        let done = commands.run(&args.command).await;
-        Ok::<u8, RunError>(match done {
-            Ok(output) => {
-                print(&output);
+        Ok::<u8, RunError>(match command.await {
+            Ok(text) => {
+                print(&text);
                 0
             }
             Err(error) => report(&error),

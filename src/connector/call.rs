@@ -14,7 +14,9 @@ use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
 use crate::engine::{ByteStream, Core, StreamError};
-use crate::exchange::{Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host};
+use crate::exchange::{
+    Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host, trace_of,
+};
 use crate::latency::{ConnectorStamps, NoRetry, Reached, Retries, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
@@ -414,10 +416,11 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
             return None;
         }
         let deadline = &mut self.work.guard.deadline;
-        let (call, tunnel) = (label.call(), core.connector.settings.tunnel.as_str());
         deadline.on_cut(core.core.now());
+        let trace = trace_of(self.request).or_else(|| label.trace());
+        let call = label.call();
         let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
-            deadline.report(call, tunnel, route.name.as_str())
+            deadline.report(self.context.failed_call(route, trace, call))
         })?;
         Some(report.event(CallFailure::Deadline, label.rpc_id()?))
     }

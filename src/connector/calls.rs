@@ -10,7 +10,7 @@ use crate::connector::call_request::CallRequest;
 use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
-use crate::exchange::{CallFailure, CallReport, HeadReadError, Refusal, check_request};
+use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
 use crate::latency::{CallPhases, CallRecord, ConnectorTimes, Phase, Stage, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
@@ -117,7 +117,7 @@ impl StreamCalls<'_> {
             && let Some(report) = begin_guard(*context, work, request, host)
         {
             // In a box, so that other calls do not have its size.
-            return Box::pin(self.hold_back(request, report)).await;
+            return Box::pin(self.answer_refused(request, report)).await;
         }
         let began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
         let mut end = CallEnd::new(began);
@@ -151,7 +151,7 @@ impl StreamCalls<'_> {
     }
 
     /// Answers an agent whose call a breaker refused.
-    async fn hold_back(&self, request: &mut impl Request, report: CallReport) -> Next<Leave> {
+    async fn answer_refused(&self, request: &mut impl Request, report: CallReport) -> Next<Leave> {
         let StreamCalls { context, host, .. } = self;
         let core = context.core;
         let mut timing = Vec::new();
@@ -162,14 +162,17 @@ impl StreamCalls<'_> {
         if keep { Next::Keep } else { Next::Close }
     }
 
-    /// What is told of a call that was cut.
+    /// What is told of a call that failed.
     fn report(&self, request: &mut impl Request) -> Option<CallReport> {
         let StreamCalls { context, host, work, .. } = self;
-        let deadline = Some(&work.agents.guard.deadline).filter(|deadline| deadline.was_cut())?;
-        let call = request.label()?.call();
-        call.method()?;
-        let tunnel = context.core.connector.settings.tunnel.as_str();
-        context.core.upstreams.route_of((*host)?, |route| deadline.report(call, tunnel, route.name.as_str()))
+        let deadline = Some(&work.agents.guard.deadline).filter(|deadline| deadline.was_cut());
+        let tell = |route: &ConnectorRoute| {
+            told_of(*context, request, route, |call| match deadline {
+                Some(deadline) if !call.method.is_empty() => deadline.report(call),
+                _ => CallReport::of(&call),
+            })
+        };
+        context.core.upstreams.route_of((*host)?, tell)?
     }
 
     /// Answers an agent whose request does not say for certain what it calls, where that is needed.
@@ -189,6 +192,8 @@ impl StreamCalls<'_> {
             CallError::Failed(failure) => {
                 let mut timing = Vec::new();
                 connector_timing(times, &mut timing);
+                // What is told of the call is in its body.
+                request.read_id().await;
                 let report = self.report(request);
                 request.fail(failure, report.as_ref(), &timing, !self.context.core.is_draining()).await
             }
@@ -224,10 +229,24 @@ fn begin_guard(
         let call = request.label()?.call();
         let mut recorder = core.figures.recorder.borrow_mut();
         let begun = guard.begin_labelled(&guarded(route, call), &mut recorder, core.core.turn_time());
-        let tunnel = core.connector.settings.tunnel.as_str();
-        Some(begun.err()?.report(call, tunnel, route.name.as_str()))
+        drop(recorder);
+        let refused = begun.err()?;
+        told_of(context, request, route, |call| refused.report(call))
     });
     begun.flatten()
+}
+
+/// What is told of a call that failed, by its label as far as that is known.
+fn told_of(
+    context: CallContext<'_>,
+    request: &mut impl Request,
+    route: &ConnectorRoute,
+    report: impl FnOnce(FailedCall<'_>) -> CallReport,
+) -> Option<CallReport> {
+    let of_body = request.label()?.trace();
+    let trace = trace_of(request.head()).or(of_body);
+    let call = request.label()?.call();
+    Some(report(context.failed_call(route, trace, call)))
 }
 
 /// A call, and the terms of what guards it.
@@ -253,6 +272,7 @@ fn record(
     let phases = CallPhases::of_connector(stamps.times(&core.core), core.core.now() - stamps.began())
         .answered(stamps.status(), stamps.is_event_stream());
     let (outcome, now) = (outcome_of(ended), core.core.turn_time());
+    let of_body = request.label().and_then(|label| label.trace());
     let kept = keeps.then(|| context.kept(request.head()).with_phases(&phases));
     let counted = host.and_then(|host| {
         let call = request.label()?.call();
@@ -271,6 +291,7 @@ fn record(
     let failure = ended.and_then(Result::err).filter(|failure| *failure != CallFailure::Cancelled);
     let kept = CallRecord {
         label: counted.map(|(label, _)| label),
+        trace: kept.trace.or(of_body),
         stage: Stage::of(outcome),
         outcome: Some(outcome),
         deadline,

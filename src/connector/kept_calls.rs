@@ -3,9 +3,11 @@
 use crate::base::{CallFailure, Clock};
 use crate::connector::call::{CallContext, Caller};
 use crate::connector::connector_core::ConnectorCore;
-use crate::exchange::{Refusal, forwarded_peer, trace_of};
-use crate::latency::{CallFilter, CallLine, CallRecord, FoundCall, HostText, Outcome, OwnAnswer, Stage};
+use crate::connector::settings::ConnectorRoute;
+use crate::exchange::{FailedCall, Refusal, forwarded_peer, trace_of};
+use crate::latency::{CallFilter, CallLine, CallRecord, FoundCall, HostText, Outcome, OwnAnswer, Stage, TraceId};
 use crate::wire::http1::RequestHead;
+use crate::wire::mcp::Call;
 
 /// How an agent's call is counted; none of `ended` says that the edge gave it up.
 pub(super) fn outcome_of(ended: Option<Result<(), CallFailure>>) -> Outcome {
@@ -18,6 +20,28 @@ pub(super) fn outcome_of(ended: Option<Result<(), CallFailure>>) -> Outcome {
 }
 
 impl CallContext<'_> {
+    /// The number that the edge gave to the call, or to the session; 0 if it gave none.
+    pub(super) fn number(&self) -> u64 {
+        self.stream.on_link().opening(|open| open.call).unwrap_or_default()
+    }
+
+    /// Which call failed, as its agent is told.
+    pub(super) fn failed_call<'c>(
+        &'c self,
+        route: &'c ConnectorRoute,
+        trace: Option<TraceId>,
+        call: &'c Call,
+    ) -> FailedCall<'c> {
+        FailedCall {
+            tunnel: self.core.connector.settings.tunnel.as_str(),
+            route: route.name.as_str(),
+            method: call.method().unwrap_or_default(),
+            tool: call.tool(),
+            number: self.number(),
+            trace,
+        }
+    }
+
     /// What is kept of a call with this head that ends now.
     pub(super) fn kept(&self, head: &RequestHead) -> CallRecord {
         let text = match self.caller {
@@ -25,7 +49,7 @@ impl CallContext<'_> {
             Caller::Agent(address) => address,
         };
         CallRecord {
-            number: self.stream.on_link().opening(|open| open.call).unwrap_or_default(),
+            number: self.number(),
             trace: trace_of(head),
             peer: text.parse().ok(),
             host: HostText::of(head.host().unwrap_or_default()),
@@ -46,7 +70,7 @@ impl CallContext<'_> {
             Caller::Edge => None,
             Caller::Agent(address) => address.parse().ok(),
         };
-        let number = self.stream.on_link().opening(|open| open.call).unwrap_or_default();
+        let number = self.number();
         let record = CallRecord { number, peer, stage: Stage::Request, ..CallRecord::new(self.core.core.turn_time()) };
         self.core.figures.keep(&record.with_own(own));
     }

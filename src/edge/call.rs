@@ -15,7 +15,7 @@ use crate::edge::link_choice::Chosen;
 use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::overload::{self, Entry, Full};
-use crate::edge::recording::{Ending, count_refused, finish, guarded, keep_refused, note_era, record};
+use crate::edge::recording::{Ending, count_refused, failed_call, finish, guarded, keep_refused, note_era, record};
 use crate::edge::route_limits::{CallPlace, PlaceAsked};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
@@ -24,7 +24,8 @@ use crate::edge::task_calls::AnswerSize;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError};
 use crate::exchange::{
-    CallFailure, CallReport, HeadReadError, Refusal, TimeoutStream, answer_to_body, forwarded, requested_host,
+    CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
+    forwarded, requested_host, trace_of,
 };
 use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, Retries, SERVER_TIMING_LEN_MAX, Stage, server_timing};
 use crate::policy::Source;
@@ -248,7 +249,7 @@ impl AgentCalls<'_> {
             moves = Moves::spent();
         }
         if let Some(report) = self.begin_guard(request, route, needs_label) {
-            let failed = Box::new(Failed { failure: CallFailure::BreakerOpen, report: Some(report) });
+            let failed = Failed { failure: CallFailure::BreakerOpen, report: Some(report) };
             // In a box, so that other calls do not have its size.
             return Box::pin(fail_with(&core, request, route, None, &self.work, failed)).await;
         }
@@ -369,8 +370,10 @@ impl AgentCalls<'_> {
             },
         };
         request.read_id().await;
-        let report = Some(overload::report(request, route, overload));
-        let failed = Box::new(Failed { failure: CallFailure::ConcurrencyLimit, report });
+        let report = told_of(request, route, &self.work.notes, |call| {
+            CallReport::overloaded(&OverloadRefusal { call, overload })
+        });
+        let failed = Failed { failure: CallFailure::ConcurrencyLimit, report };
         Err(fail_with(&core, request, route, None, &self.work, failed).await)
     }
 
@@ -394,7 +397,8 @@ impl AgentCalls<'_> {
         let call = request.label().filter(|_| is_labelled)?.call();
         let mut recorder = core.figures.recorder.borrow_mut();
         let begun = guard.begin_labelled(&guarded(core, route, call), &mut recorder, core.core.turn_time());
-        Some(begun.err()?.report(call, route.tunnel.as_str(), route.name.as_str()))
+        let refused = begun.err()?;
+        told_of(request, route, &self.work.notes, |call| refused.report(call))
     }
 
     /// Notes how long the agent waits for its answer, if it or its route says so. A GET waits for events.
@@ -652,7 +656,9 @@ impl RelayHooks for EdgeHooks<'_> {
         let tables = self.core.tables.get();
         let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
         self.work.guard.deadline.on_cut(self.core.core.now());
-        let report = self.work.guard.deadline.report(label.call(), route.tunnel.as_str(), route.name.as_str());
+        let trace = trace_of(self.request).or_else(|| label.trace());
+        let call = failed_call(route, &self.work.notes, trace, label.call());
+        let report = self.work.guard.deadline.report(call);
         let id = label.rpc_id()?;
         Some(report.event(CallFailure::Deadline, id))
     }
@@ -691,28 +697,47 @@ async fn refuse_unlabelled(
     Next::Close
 }
 
-/// Why a call got no answer from its upstream, and what is told of it besides. In a box, as few calls need it.
+/// Why a call got no answer from its upstream, and what is told of it besides.
 struct Failed {
     failure: CallFailure,
     report: Option<CallReport>,
 }
 
 /// Answers a call that got no answer from its upstream.
-fn fail(
+async fn fail(
     core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
     usage: Option<&LinkUsage>,
     work: &CallWork,
     failure: CallFailure,
-) -> impl Future<Output = Next<Leave>> {
-    // Without a stream the deadline has not begun.
-    let cut = usage.map(|_| &work.guard.deadline).filter(|deadline| deadline.was_cut());
-    let report = cut.and_then(|cut| {
-        let call = request.label()?.call();
-        call.method().map(|_| cut.report(call, route.tunnel.as_str(), route.name.as_str()))
-    });
-    fail_with(core, request, route, usage, work, Box::new(Failed { failure, report }))
+) -> Next<Leave> {
+    // In a box, so that other calls do not have its size.
+    Box::pin(async {
+        // What is told of the call is in its body.
+        request.read_id().await;
+        // Without a stream the deadline has not begun.
+        let cut = usage.map(|_| &work.guard.deadline).filter(|deadline| deadline.was_cut());
+        let report = told_of(request, route, &work.notes, |call| match cut {
+            Some(cut) if !call.method.is_empty() => cut.report(call),
+            _ => CallReport::of(&call),
+        });
+        fail_with(core, request, route, usage, work, Failed { failure, report }).await
+    })
+    .await
+}
+
+/// What is told of a call that failed, by its label as far as that is known.
+fn told_of(
+    request: &mut impl Request,
+    route: &Route,
+    notes: &CallNotes,
+    report: impl FnOnce(FailedCall<'_>) -> CallReport,
+) -> Option<CallReport> {
+    let of_body = request.label()?.trace();
+    let trace = trace_of(request.head()).or(of_body);
+    let call = request.label()?.call();
+    Some(report(failed_call(route, notes, trace, call)))
 }
 
 /// The same, with what is told of the call.
@@ -722,7 +747,7 @@ async fn fail_with(
     route: &Route,
     usage: Option<&LinkUsage>,
     work: &CallWork,
-    failed: Box<Failed>,
+    failed: Failed,
 ) -> Next<Leave> {
     let phases = CallPhases::split(work.stamps.times(&core.core), None);
     let mut timing = Vec::new();

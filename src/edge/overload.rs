@@ -8,8 +8,7 @@ use crate::base::{GuardMode, Time};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::route_limits::{CallPlace, PlaceAsked, RouteLimit};
 use crate::edge::shared::Counters;
-use crate::exchange::{CallReport, OverloadedCall};
-use crate::latency::{AskingCall, CallPhases, LabelId, Outcome, Overload, Recorder, Served, StatusClass};
+use crate::latency::{AskingCall, CallPhases, LabelId, Outcome, Recorder, Served, StatusClass};
 use crate::policy::{Source, SourceKey};
 use crate::route::Route;
 use crate::serve::{Request, has_answer};
@@ -75,18 +74,6 @@ fn usual(core: &EdgeCore, request: &mut impl Request, route: &Route) -> Option<D
     let mut recorder = core.figures.recorder.borrow_mut();
     let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
     Some(recorder.learned(label)?.usual(core.core.turn_time())?.p50)
-}
-
-/// What is told of a call that got no place.
-pub(super) fn report(request: &mut impl Request, route: &Route, overload: Overload) -> CallReport {
-    let call = request.label().map(|label| label.call());
-    CallReport::overloaded(&OverloadedCall {
-        tunnel: route.tunnel.as_str(),
-        route: route.name.as_str(),
-        method: call.and_then(Call::method),
-        tool: call.and_then(Call::tool),
-        overload,
-    })
 }
 
 /// How a call has ended that had a place.

@@ -10,8 +10,10 @@ use crate::edge::route_limits::CallPlace;
 use crate::edge::shared::Counters;
 use crate::edge::task_calls::{EndedCall, add_to_task, task_of};
 use crate::edge::usage::LinkUsage;
-use crate::exchange::Refusal;
-use crate::latency::{CallPhases, CallRecord, EdgeTimes, OTHER, Outcome, OwnAnswer, SlowVerdict, Stage, server_timing};
+use crate::exchange::{FailedCall, Refusal};
+use crate::latency::{
+    CallPhases, CallRecord, EdgeTimes, OTHER, Outcome, OwnAnswer, SlowVerdict, Stage, TraceId, server_timing,
+};
 use crate::policy::LeftOut;
 use crate::route::Route;
 use crate::serve::{CallDeadline, CallGuard, Ended, GuardedCall, Request};
@@ -58,7 +60,8 @@ pub(super) fn record(
     let now = core.core.turn_time();
     let place = place.and_then(Cell::take);
     let kept = core.figures.keeps_calls().then(|| notes.record(request.head(), now));
-    let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head()));
+    let trace = request.label().and_then(|label| label.trace());
+    let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace));
     let Some(said) = request.label() else { return };
     let arguments = said.arguments_digest();
     let call = said.call();
@@ -76,7 +79,8 @@ pub(super) fn record(
         overload::leave(place, &ended, &recorder, now);
     }
     if let Some(task) = task {
-        let ended = EndedCall { call, arguments, answer: notes.answer, phases, outcome };
+        let (answer, is_opened) = (notes.answer, usage.is_some());
+        let ended = EndedCall { call, arguments, answer, phases, outcome, is_opened };
         add_to_task(core, route, task, &ended, now);
     }
     let judged = guard.and_then(|guard| {
@@ -100,6 +104,7 @@ pub(super) fn record(
         let (deadline, missed) = judged.or(in_force).unzip();
         let kept = CallRecord {
             label: Some(label),
+            trace: kept.trace.or(trace),
             connector: usage.map(LinkUsage::connector),
             stage: Stage::of(outcome),
             outcome: Some(outcome),
@@ -138,6 +143,23 @@ pub(super) fn guarded<'a>(core: &EdgeCore, route: &'a Route, call: &'a Call) -> 
         route: route.name.as_str(),
         deadline: route.own.terms(&settings.deadlines, call.tool()),
         breaker: route.own.breaker_terms(&settings.breaker, call.tool()),
+    }
+}
+
+/// Which call failed, as its agent is told.
+pub(super) fn failed_call<'a>(
+    route: &'a Route,
+    notes: &CallNotes,
+    trace: Option<TraceId>,
+    call: &'a Call,
+) -> FailedCall<'a> {
+    FailedCall {
+        tunnel: route.tunnel.as_str(),
+        route: route.name.as_str(),
+        method: call.method().unwrap_or_default(),
+        tool: call.tool(),
+        number: notes.number,
+        trace,
     }
 }
 

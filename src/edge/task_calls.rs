@@ -3,7 +3,7 @@
 use crate::base::Time;
 use crate::edge::edge_core::EdgeCore;
 use crate::exchange::trace_of;
-use crate::latency::{CallPhases, HostText, Outcome, Phase, TaskCall, TaskId, TaskTable};
+use crate::latency::{CallPhases, HostText, Outcome, Phase, TaskCall, TaskId, TaskTable, TraceId};
 use crate::route::Route;
 use crate::wire::http1::RequestHead;
 use crate::wire::mcp::Call;
@@ -33,14 +33,14 @@ impl AnswerSize {
     }
 }
 
-/// The task that a request belongs to, by the first of what names one.
-pub(super) fn task_of(tasks: &TaskTable, head: &RequestHead) -> Option<TaskId> {
+/// The task that a request belongs to, by the first of what names one. `trace` is that of its body.
+pub(super) fn task_of(tasks: &TaskTable, head: &RequestHead, trace: Option<TraceId>) -> Option<TaskId> {
     let value = |name: &str| head.get(name).filter(|value| !value.is_empty());
     let named = tasks.settings().header.as_deref().and_then(value).and_then(|name| std::str::from_utf8(name).ok());
     if let Some(name) = named {
         return Some(TaskId::Named(HostText::of(name)));
     }
-    trace_of(head).map(TaskId::Trace).or_else(|| value(SESSION).map(|session| tasks.of_session(session)))
+    trace_of(head).or(trace).map(TaskId::Trace).or_else(|| value(SESSION).map(|session| tasks.of_session(session)))
 }
 
 /// A call that has ended.
@@ -51,11 +51,13 @@ pub(super) struct EndedCall<'a> {
     pub(super) answer: AnswerSize,
     pub(super) phases: &'a CallPhases,
     pub(super) outcome: Outcome,
+    /// Whether it was handed to a connector.
+    pub(super) is_opened: bool,
 }
 
 /// Adds a call to its task, if it calls a tool, or cancels such a call.
 pub(super) fn add_to_task(core: &EdgeCore, route: &Route, id: TaskId, ended: &EndedCall<'_>, now: Time) {
-    let EndedCall { call, arguments, answer, phases, outcome } = ended;
+    let EndedCall { call, arguments, answer, phases, outcome, is_opened } = ended;
     let Some(tasks) = core.edge.tasks() else { return };
     let Some(tool) = call.tool() else {
         if call.method() == Some(CANCELLED) {
@@ -73,7 +75,8 @@ pub(super) fn add_to_task(core: &EdgeCore, route: &Route, id: TaskId, ended: &En
         is_text: answer.is_text,
         tunnel: phases.took().saturating_sub(upstream),
         upstream,
-        price: route.own.price(tool),
+        // What did not reach the tool is not charged.
+        price: if *is_opened && outcome.is_timed() { route.own.price(tool) } else { 0 },
     };
     tasks.record(id, &call, now);
 }
@@ -90,16 +93,21 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_named_by_the_header_then_by_the_trace_then_by_the_session() {
+    fn a_task_is_named_by_the_header_then_by_a_trace_then_by_the_session() {
         let settings = TaskSettings { tasks_max: 8, header: Some("X-Task-Id".into()), ..TaskSettings::default() };
         let tasks = TaskTable::new(settings).unwrap();
         let trace = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
         let session = "Mcp-Session-Id: secret\r\n";
-        let of = |fields: &str| task_of(&tasks, &head(fields));
+        let of = |fields: &str| task_of(&tasks, &head(fields), None);
         assert_eq!(of(&format!("x-task-id: t1\r\n{trace}{session}")), Some(TaskId::Named(HostText::of("t1"))));
         assert!(matches!(of(&format!("{trace}{session}")), Some(TaskId::Trace(_))));
         assert_eq!(of(session), Some(tasks.of_session(b"secret")));
         assert_eq!(of("X-Task-Id:\r\n"), None);
+        // The trace of the body counts where the head has none.
+        let of_body = TraceId::of_digits(b"0000000000000000000000000000000b");
+        let in_body = |fields: &str| task_of(&tasks, &head(fields), of_body);
+        assert_eq!(in_body(session), of_body.map(TaskId::Trace));
+        assert_eq!(in_body(trace), of(trace));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::exchange::CallFailure;
-use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Refused, Usual};
+use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Refused, TraceId, Usual};
 use crate::wire::http1::Answer;
 
 /// The code of the JSON-RPC error for a call that missed its deadline.
@@ -19,24 +19,36 @@ pub(super) const CODE_CALLER_TIMEOUT: &str = "caller_timeout";
 pub struct CallReport {
     /// In place of the failure's own codes, if it has others.
     code: Option<(i32, &'static str)>,
-    message: String,
+    /// In place of the failure's own sentence, if it has another.
+    message: Option<String>,
     /// Members of the data of the JSON-RPC error, each behind a comma.
     data: String,
     /// After how many seconds to repeat it, in place of what the failure says.
     retry_after_s: Option<Option<u32>>,
 }
 
-/// A call that was not made because a breaker was open.
+/// Which call failed.
 #[derive(Clone, Copy, Debug)]
-pub struct HeldBackCall<'a> {
+pub struct FailedCall<'a> {
     /// The id of its tunnel.
     pub tunnel: &'a str,
     /// The name of its route.
     pub route: &'a str,
-    /// Its MCP method.
+    /// Its MCP method; empty if that is not known.
     pub method: &'a str,
     /// Its tool, if it calls one.
     pub tool: Option<&'a str>,
+    /// Its number, by which an operator finds it; 0 if it has none.
+    pub number: u64,
+    /// The trace that it belongs to, if its agent has said so.
+    pub trace: Option<TraceId>,
+}
+
+/// A call that was not made because a breaker was open.
+#[derive(Clone, Copy, Debug)]
+pub struct BreakerRefusal<'a> {
+    /// The call.
+    pub call: FailedCall<'a>,
     /// Which breaker was open.
     pub scope: BreakerScope,
     /// Until when.
@@ -47,15 +59,9 @@ pub struct HeldBackCall<'a> {
 
 /// A call that was not made because its route had as many in flight as its limit allows.
 #[derive(Clone, Copy, Debug)]
-pub struct OverloadedCall<'a> {
-    /// The id of its tunnel.
-    pub tunnel: &'a str,
-    /// The name of its route.
-    pub route: &'a str,
-    /// Its MCP method, if it is known.
-    pub method: Option<&'a str>,
-    /// Its tool, if it is known to call one.
-    pub tool: Option<&'a str>,
+pub struct OverloadRefusal<'a> {
+    /// The call.
+    pub call: FailedCall<'a>,
     /// Why it got no place.
     pub overload: Overload,
 }
@@ -74,14 +80,8 @@ pub enum LimitSource {
 /// A call that was cut because a limit for its time had passed.
 #[derive(Clone, Copy, Debug)]
 pub struct LateCall<'a> {
-    /// The id of its tunnel.
-    pub tunnel: &'a str,
-    /// The name of its route.
-    pub route: &'a str,
-    /// Its MCP method.
-    pub method: &'a str,
-    /// Its tool, if it calls one.
-    pub tool: Option<&'a str>,
+    /// The call.
+    pub call: FailedCall<'a>,
     /// The limit that passed.
     pub limit: Duration,
     /// Where the limit comes from.
@@ -91,10 +91,16 @@ pub struct LateCall<'a> {
 }
 
 impl CallReport {
+    /// The report of a call of which nothing is known but which one it is.
+    #[must_use]
+    pub fn of(call: &FailedCall<'_>) -> CallReport {
+        CallReport { code: None, message: None, data: data_of(call), retry_after_s: None }
+    }
+
     /// The report of a call that was cut.
     #[must_use]
-    pub fn late(call: &LateCall<'_>) -> CallReport {
-        let LateCall { tunnel, route, method, tool, limit, source, usual } = *call;
+    pub fn late(late: &LateCall<'_>) -> CallReport {
+        let LateCall { call: FailedCall { method, tool, .. }, limit, source, usual } = *late;
         let subject = match tool {
             Some(tool) => format!("The tool '{tool}' did not answer"),
             None => format!("The server did not answer '{method}'"),
@@ -113,7 +119,7 @@ impl CallReport {
             "{subject} within {} ({known}). It may have run. Do not repeat it; ask the user or use another way.",
             text(limit)
         );
-        let mut data = data_of(tunnel, route, method, tool);
+        let mut data = data_of(&late.call);
         add(&mut data, "phase", &json("upstream"));
         add(&mut data, "limit", &json(name));
         add(&mut data, "limit_ms", &limit.as_millis());
@@ -121,13 +127,13 @@ impl CallReport {
             add(&mut data, "p50_ms", &usual.p50.as_millis());
             add(&mut data, "p95_ms", &usual.p95.as_millis());
         }
-        CallReport { code, message, data, retry_after_s: None }
+        CallReport { code, message: Some(message), data, retry_after_s: None }
     }
 
-    /// The report of a call that was not made.
+    /// The report of a call that was not made because a breaker was open.
     #[must_use]
-    pub fn held_back(call: &HeldBackCall<'_>) -> CallReport {
-        let HeldBackCall { tunnel, route, method, tool, scope, refused, counts } = *call;
+    pub fn breaker_open(refusal: &BreakerRefusal<'_>) -> CallReport {
+        let BreakerRefusal { call: FailedCall { method, tool, .. }, scope, refused, counts } = *refusal;
         let called = tool.map_or_else(|| format!("'{method}'"), |tool| format!("The tool '{tool}'"));
         let (subject, it) = if scope == BreakerScope::Tool { (&*called, "It") } else { ("The server", &*called) };
         let message = match refused.retry_after {
@@ -145,7 +151,7 @@ impl CallReport {
                 )
             }
         };
-        let mut data = data_of(tunnel, route, method, tool);
+        let mut data = data_of(&refusal.call);
         add(&mut data, "limit", &json("breaker"));
         add(&mut data, "breaker", &json(if scope == BreakerScope::Tool { "tool" } else { "upstream" }));
         if refused.retry_after.is_some() {
@@ -155,18 +161,18 @@ impl CallReport {
         } else {
             add(&mut data, "terminal", &true);
         }
-        CallReport { code: None, message, data, retry_after_s: Some(refused.retry_after.map(seconds)) }
+        CallReport { code: None, message: Some(message), data, retry_after_s: Some(refused.retry_after.map(seconds)) }
     }
 
     /// The report of a call that got no place among those in flight.
     #[must_use]
-    pub fn overloaded(call: &OverloadedCall<'_>) -> CallReport {
-        let OverloadedCall { tunnel, route, method, tool, overload } = *call;
+    pub fn overloaded(refusal: &OverloadRefusal<'_>) -> CallReport {
+        let OverloadRefusal { call: FailedCall { method, tool, .. }, overload } = *refusal;
         let Overload { cause, is_of_agent, limit, in_flight, retry_after } = overload;
         let called = match (tool, method) {
             (Some(tool), _) => format!("The tool '{tool}'"),
-            (None, Some(method)) => format!("'{method}'"),
-            (None, None) => "The call".to_owned(),
+            (None, "") => "The call".to_owned(),
+            (None, method) => format!("'{method}'"),
         };
         let why = if is_of_agent {
             "This client has its share of the calls that the server works on at one time".to_owned()
@@ -176,7 +182,7 @@ impl CallReport {
         let retry_after_s = seconds(retry_after);
         let wait = text(Duration::from_secs(retry_after_s.into()));
         let message = format!("{why}. {called} has not run. Try again in {wait}.");
-        let mut data = data_of(tunnel, route, method.unwrap_or_default(), tool);
+        let mut data = data_of(&refusal.call);
         add(&mut data, "limit", &json(if is_of_agent { "agent_share" } else { "concurrency" }));
         add(&mut data, "concurrency_limit", &limit);
         add(&mut data, "in_flight", &in_flight);
@@ -186,7 +192,7 @@ impl CallReport {
             OverloadCause::WaitedTooLong => "waited_too_long",
         };
         add(&mut data, "cause", &json(cause));
-        CallReport { code: None, message, data, retry_after_s: Some(Some(retry_after_s)) }
+        CallReport { code: None, message: Some(message), data, retry_after_s: Some(Some(retry_after_s)) }
     }
 
     /// The code of the JSON-RPC error and its name, if they differ from those of the failure.
@@ -199,12 +205,14 @@ impl CallReport {
     pub fn refine<'a>(&'a self, answer: Answer<'a>) -> Answer<'a> {
         let (rpc_code, code) = self.code.unwrap_or((answer.rpc_code, answer.code));
         let retry_after_s = self.retry_after_s.unwrap_or(answer.retry_after_s);
-        Answer { rpc_code, code, message: &self.message, data: &self.data, retry_after_s, ..answer }
+        let message = self.message.as_deref().unwrap_or(answer.message);
+        Answer { rpc_code, code, message, data: &self.data, retry_after_s, ..answer }
     }
 }
 
 /// The members that each report has.
-fn data_of(tunnel: &str, route: &str, method: &str, tool: Option<&str>) -> String {
+fn data_of(call: &FailedCall<'_>) -> String {
+    let FailedCall { tunnel, route, method, tool, number, trace } = *call;
     let mut data = String::new();
     add(&mut data, "tunnel", &json(tunnel));
     add(&mut data, "route", &json(route));
@@ -213,6 +221,12 @@ fn data_of(tunnel: &str, route: &str, method: &str, tool: Option<&str>) -> Strin
     }
     if let Some(tool) = tool {
         add(&mut data, "tool", &json(tool));
+    }
+    if number > 0 {
+        add(&mut data, "call", &json(&format!("{number:x}")));
+    }
+    if let Some(trace) = trace {
+        add(&mut data, "trace", &json(&trace.to_string()));
     }
     data
 }
@@ -252,11 +266,17 @@ fn text(time: Duration) -> String {
 mod tests {
     use super::*;
 
-    const LATE: LateCall<'_> = LateCall {
+    const CALL: FailedCall<'_> = FailedCall {
         tunnel: "tnl_a",
         route: "a.test",
         method: "tools/call",
-        tool: Some("sea\"rch"),
+        tool: Some("search"),
+        number: 0x2a,
+        trace: None,
+    };
+
+    const LATE: LateCall<'_> = LateCall {
+        call: FailedCall { tool: Some("sea\"rch"), ..CALL },
         limit: Duration::from_millis(3_260),
         source: LimitSource::Learned,
         usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_173) }),
@@ -279,7 +299,7 @@ mod tests {
         assert_eq!(error["message"], sentence);
         let data = serde_json::json!({
             "reason": "deadline", "may_have_acted": true, "terminal": true, "tunnel": "tnl_a", "route": "a.test",
-            "method": "tools/call", "tool": "sea\"rch", "phase": "upstream", "limit": "deadline", "limit_ms": 3260,
+            "method": "tools/call", "tool": "sea\"rch", "call": "2a", "phase": "upstream", "limit": "deadline", "limit_ms": 3260,
             "p50_ms": 1900, "p95_ms": 2173,
         });
         assert_eq!(error["data"], data);
@@ -293,40 +313,37 @@ mod tests {
         assert!(error["message"].as_str().unwrap().contains("within 120 s (first_byte_timeout_ms)"), "{error}");
         assert_eq!(error["data"]["limit"], "first_byte_timeout_ms");
         assert!(error["data"].get("p50_ms").is_none());
-        let other = error_of(&LateCall { tool: None, method: "prompts/get", ..LATE });
+        let other = error_of(&LateCall { call: FailedCall { tool: None, method: "prompts/get", ..CALL }, ..LATE });
         assert!(other["message"].as_str().unwrap().starts_with("The server did not answer 'prompts/get' within"));
     }
 
-    const HELD_BACK: HeldBackCall<'_> = HeldBackCall {
-        tunnel: "tnl_a",
-        route: "a.test",
-        method: "tools/call",
-        tool: Some("search"),
+    const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
+        call: CALL,
         scope: BreakerScope::Tool,
         refused: Refused { retry_after: Some(Duration::from_millis(4_100)) },
         counts: CallCounts { calls: 20, failed: 12, slow: 0 },
     };
 
-    fn held_back(call: &HeldBackCall<'_>) -> (serde_json::Value, Option<u32>) {
-        let report = CallReport::held_back(call);
+    fn refused(refusal: &BreakerRefusal<'_>) -> (serde_json::Value, Option<u32>) {
+        let report = CallReport::breaker_open(refusal);
         let answer = report.refine(CallFailure::BreakerOpen.answer(Some("7")));
         let json: serde_json::Value = serde_json::from_str(&answer.body()).unwrap();
         (json["error"].clone(), answer.retry_after_s)
     }
 
     #[test]
-    fn a_call_that_a_breaker_holds_back_is_told_why_and_until_when() {
-        let (error, retry_after_s) = held_back(&HELD_BACK);
+    fn a_call_that_a_breaker_refuses_is_told_why_and_until_when() {
+        let (error, retry_after_s) = refused(&REFUSAL);
         let sentence = "The tool 'search' is not called at the moment: 12 of its last 20 calls failed. It has not run. Try again \
                         in 5.0 s, or use another way.";
         assert_eq!((&error["message"], retry_after_s), (&sentence.into(), Some(5)));
         let data = serde_json::json!({
             "reason": "breaker_open", "may_have_acted": false, "retry_after_ms": 5_000, "tunnel": "tnl_a", "route": "a.test",
-            "method": "tools/call", "tool": "search", "limit": "breaker", "breaker": "tool", "calls": 20, "failed": 12, "late": 0,
+            "method": "tools/call", "tool": "search", "call": "2a", "limit": "breaker", "breaker": "tool", "calls": 20, "failed": 12, "late": 0,
         });
         assert_eq!(error["data"], data);
-        let counts = CallCounts { slow: 4, ..HELD_BACK.counts };
-        let (error, _) = held_back(&HeldBackCall { scope: BreakerScope::Upstream, counts, ..HELD_BACK });
+        let counts = CallCounts { slow: 4, ..REFUSAL.counts };
+        let (error, _) = refused(&BreakerRefusal { scope: BreakerScope::Upstream, counts, ..REFUSAL });
         let sentence = error["message"].as_str().unwrap();
         assert!(
             sentence
@@ -344,31 +361,25 @@ mod tests {
             in_flight: 12,
             retry_after: Duration::from_millis(1_200),
         };
-        let call = OverloadedCall {
-            tunnel: "tnl_a",
-            route: "a.test",
-            method: Some("tools/call"),
-            tool: Some("search"),
-            overload,
-        };
-        let told = |call: &OverloadedCall<'_>| {
-            let report = CallReport::overloaded(call);
+        let call = FailedCall { tool: Some("search"), ..CALL };
+        let told = |refusal: &OverloadRefusal<'_>| {
+            let report = CallReport::overloaded(refusal);
             let answer = report.refine(CallFailure::ConcurrencyLimit.answer(Some("7")));
             let json: serde_json::Value = serde_json::from_str(&answer.body()).unwrap();
             (json["error"].clone(), answer.retry_after_s)
         };
-        let (error, retry_after_s) = told(&call);
+        let (error, retry_after_s) = told(&OverloadRefusal { call, overload });
         let sentence = "The server works on 12 calls, as many as it can at one time. The tool 'search' has not run. Try again in \
                         2.0 s.";
         assert_eq!((&error["message"], retry_after_s), (&sentence.into(), Some(2)));
         let data = serde_json::json!({
             "reason": "concurrency_limit", "may_have_acted": false, "retry_after_ms": 2_000, "tunnel": "tnl_a",
-            "route": "a.test", "method": "tools/call", "tool": "search", "limit": "concurrency", "concurrency_limit": 12,
-            "in_flight": 12, "cause": "queue_full",
+            "route": "a.test", "method": "tools/call", "tool": "search", "call": "2a", "limit": "concurrency",
+            "concurrency_limit": 12, "in_flight": 12, "cause": "queue_full",
         });
         assert_eq!(error["data"], data);
         let overload = Overload { is_of_agent: true, cause: OverloadCause::WaitedTooLong, ..overload };
-        let (error, _) = told(&OverloadedCall { method: None, tool: None, overload, ..call });
+        let (error, _) = told(&OverloadRefusal { call: FailedCall { method: "", tool: None, ..call }, overload });
         assert_eq!(
             (&error["data"]["limit"], &error["data"]["cause"]),
             (&"agent_share".into(), &"waited_too_long".into())
@@ -379,14 +390,31 @@ mod tests {
 
     #[test]
     fn what_an_operator_has_switched_off_is_not_to_be_tried_again() {
-        let refused = Refused { retry_after: None };
+        let call = FailedCall { tool: None, method: "prompts/get", ..CALL };
         let (error, retry_after_s) =
-            held_back(&HeldBackCall { refused, tool: None, method: "prompts/get", ..HELD_BACK });
+            refused(&BreakerRefusal { call, refused: Refused { retry_after: None }, ..REFUSAL });
         assert_eq!((&error["data"]["terminal"], retry_after_s), (&true.into(), None));
         assert!(
             error["message"].as_str().unwrap().starts_with("'prompts/get' is switched off by the operator."),
             "{error}"
         );
+    }
+
+    #[test]
+    fn any_failure_names_the_call_and_its_trace_and_keeps_its_sentence() {
+        let trace = TraceId::of_digits(b"4bf92f3577b34da6a3ce929d0e0e4736");
+        let report = CallReport::of(&FailedCall { trace, method: "", tool: None, ..CALL });
+        let plain = CallFailure::ConnectorOffline.answer(Some("7"));
+        let json: serde_json::Value = serde_json::from_str(&report.refine(plain).body()).unwrap();
+        assert_eq!(
+            (&json["error"]["message"], &json["error"]["code"]),
+            (&plain.message.into(), &plain.rpc_code.into())
+        );
+        let data = serde_json::json!({
+            "reason": "connector_offline", "may_have_acted": false, "retry_after_ms": 1_000, "tunnel": "tnl_a",
+            "route": "a.test", "call": "2a", "trace": "4bf92f3577b34da6a3ce929d0e0e4736",
+        });
+        assert_eq!(json["error"]["data"], data);
     }
 
     #[test]

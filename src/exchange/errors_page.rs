@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::exchange::{
-    CallFailure, CallReport, HeadReadError, HeldBackCall, LateCall, LimitSource, OverloadedCall, Refusal,
+    BreakerRefusal, CallFailure, CallReport, FailedCall, HeadReadError, LateCall, LimitSource, OverloadRefusal, Refusal,
 };
 use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Refused, Usual};
 use crate::wire::http1::{Answer, BodyError, HeadError};
@@ -22,6 +22,8 @@ agents; all others are those of the MCP server.
   `{\"error\":{\"code\":…,\"message\":…}}`, where `code` is the name that `data.reason` has. Match on names and codes; sentences may
   change.
 - `data.may_have_acted` says whether the MCP server may have acted on the request. If not, the call can be repeated.
+- `data.call` is the number by which `adit explain` shows the call, and `data.trace` the trace that its agent has named. `tunnel`,
+  `route`, `method` and `tool` say what was called, as far as that is known.
 - `data.retry_after_ms`, which is the header `Retry-After` as well, says when to repeat it. `data.terminal` says that the client
   must not repeat it by itself.
 - Each answer has `Server-Timing`, which says where the time went, and `Cache-Control: no-store`. Answers to requests that were
@@ -30,34 +32,35 @@ agents; all others are those of the MCP server.
   stream that misses its deadline ends with the event `message`, which has the JSON-RPC error, instead.
 ";
 
-/// What an example call is told.
-const LATE: LateCall<'_> = LateCall {
+/// An example.
+const CALL: FailedCall<'_> = FailedCall {
     tunnel: "tnl_demo",
     route: "demo.example.com",
     method: "tools/call",
     tool: Some("search"),
+    number: 0x3d,
+    trace: None,
+};
+
+/// What it is told if it was cut.
+const LATE: LateCall<'_> = LateCall {
+    call: CALL,
     limit: Duration::from_millis(3_200),
     source: LimitSource::Learned,
     usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
 };
 
-/// What an example call is told that a circuit breaker refused.
-const HELD_BACK: HeldBackCall<'_> = HeldBackCall {
-    tunnel: "tnl_demo",
-    route: "demo.example.com",
-    method: "tools/call",
-    tool: Some("search"),
+/// What it is told if a circuit breaker refused it.
+const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
+    call: CALL,
     scope: BreakerScope::Tool,
     refused: Refused { retry_after: Some(Duration::from_secs(5)) },
     counts: CallCounts { calls: 20, failed: 12, slow: 0 },
 };
 
-/// What an example call is told for which there is no place.
-const OVERLOADED: OverloadedCall<'_> = OverloadedCall {
-    tunnel: "tnl_demo",
-    route: "demo.example.com",
-    method: Some("tools/call"),
-    tool: Some("search"),
+/// What it is told if there is no place for it.
+const OVERLOADED: OverloadRefusal<'_> = OverloadRefusal {
+    call: CALL,
     overload: Overload {
         cause: OverloadCause::WaitedTooLong,
         is_of_agent: false,
@@ -180,10 +183,11 @@ fn page() -> String {
         page,
         "\nWhere a limit for the time of a call was reached, and its method is known, `data` says more:\n\n```json\n{example:#}\n```\n\n\
          `limit` is `deadline` for one that was learned from earlier calls of the tool, of which half took `p50_ms` and 95 % took\n\
-         `p95_ms` at the most; `first_byte_timeout_ms`, the setting; or `caller_timeout`, which the caller or `client_timeout_ms` has said. `phase` is where the time went.\n"
+         `p95_ms` at the most; `first_byte_timeout_ms`, the setting; or `caller_timeout`, which the caller or `client_timeout_ms`\n\
+         has said. `phase` is where the time went.\n"
     )
     .unwrap();
-    let report = CallReport::held_back(&HELD_BACK);
+    let report = CallReport::breaker_open(&REFUSAL);
     let example = report.refine(CallFailure::BreakerOpen.answer(Some("7"))).body();
     let example: serde_json::Value = serde_json::from_str(&example).unwrap();
     write!(

@@ -87,20 +87,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::exchange::{LateCall, LimitSource};
+    use crate::exchange::{FailedCall, LateCall, LimitSource};
 
     #[test]
     fn a_call_that_is_listed_as_late_says_whose_time_was_over() {
         let listed = |source| {
-            let report = CallReport::late(&LateCall {
+            let call = FailedCall {
                 tunnel: "tnl_demo",
                 route: "demo.example.com",
                 method: "tools/call",
                 tool: Some("search"),
-                limit: Duration::from_secs(3),
-                source,
-                usual: None,
-            });
+                number: 1,
+                trace: None,
+            };
+            let report = CallReport::late(&LateCall { call, limit: Duration::from_secs(3), source, usual: None });
             let own = CallFailure::TimedOut.own_answer(Some(&report));
             (own.rpc_code, own.code, own.message)
         };

@@ -43,7 +43,7 @@ pub enum ForcedState {
 
 /// Permission for one call, to be given back when the call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leave {
+pub(super) struct BreakerPermit {
     /// The state that gave it: what ends later says nothing of another.
     epoch: u64,
     /// The number of the probe.
@@ -52,10 +52,10 @@ pub(super) struct Leave {
     pub(super) tries: u32,
 }
 
-impl Leave {
+impl BreakerPermit {
     /// That of a closed breaker.
-    pub(super) const fn of_closed(epoch: u64) -> Leave {
-        Leave { epoch, probe: 0, tries: 0 }
+    pub(super) const fn of_closed(epoch: u64) -> BreakerPermit {
+        BreakerPermit { epoch, probe: 0, tries: 0 }
     }
 }
 
@@ -189,7 +189,7 @@ impl Breaker {
     }
 
     /// Asks to make a call `now`. The change is the beginning of probes, if it is one.
-    pub(super) fn admit(&mut self, now: Time) -> (Result<Leave, Refused>, Option<BreakerChange>) {
+    pub(super) fn admit(&mut self, now: Time) -> (Result<BreakerPermit, Refused>, Option<BreakerChange>) {
         let mut change = None;
         if let State::Open { until } = self.state
             && now >= until
@@ -203,10 +203,10 @@ impl Breaker {
             // Not told as a change: calls are tried as before. Those before are of another state from now on.
             self.enter(State::HalfOpen(Probes::new(now)), now);
         }
-        let leave = Leave { epoch: self.epoch, probe: 0, tries: self.tries };
+        let permit = BreakerPermit { epoch: self.epoch, probe: 0, tries: self.tries };
         let admitted = match &mut self.state {
-            State::Closed | State::Forced(ForcedState::Closed) => Ok(leave),
-            State::HalfOpen(probes) if probes.has_room(now) => Ok(Leave { probe: probes.add(now), ..leave }),
+            State::Closed | State::Forced(ForcedState::Closed) => Ok(permit),
+            State::HalfOpen(probes) if probes.has_room(now) => Ok(BreakerPermit { probe: probes.add(now), ..permit }),
             State::HalfOpen(_) => Err(Refused { retry_after: Some(PROBING) }),
             State::Open { until } => Err(Refused { retry_after: Some(*until - now) }),
             State::Forced(ForcedState::Open) => Err(Refused { retry_after: None }),
@@ -217,12 +217,12 @@ impl Breaker {
     /// A permitted call has ended `now` with this verdict. Without one it does not count.
     pub(super) fn end(
         &mut self,
-        leave: Leave,
+        permit: BreakerPermit,
         verdict: Option<CallVerdict>,
         terms: &BreakerTerms,
         now: Time,
     ) -> Option<BreakerChange> {
-        if leave.epoch != self.epoch {
+        if permit.epoch != self.epoch {
             return None;
         }
         match (&mut self.state, verdict) {
@@ -232,14 +232,14 @@ impl Breaker {
                 is_too_many(counts, terms).then(|| self.open(counts, terms, now))
             }
             (State::HalfOpen(probes), Some(CallVerdict::Good)) => {
-                probes.pass(leave.probe);
+                probes.pass(permit.probe);
                 (probes.passed == PROBES).then(|| self.enter(State::Closed, now))
             }
             (State::HalfOpen(probes), Some(CallVerdict::Slow | CallVerdict::Failed)) => {
-                probes.is_awaited(leave.probe).then(|| self.open(self.opened_by, terms, now))
+                probes.is_awaited(permit.probe).then(|| self.open(self.opened_by, terms, now))
             }
             (_, None) => {
-                self.release(leave);
+                self.release(permit);
                 None
             }
             (State::Open { .. } | State::Forced(_), _) => None,
@@ -247,11 +247,11 @@ impl Breaker {
     }
 
     /// A permitted call does not count.
-    pub(super) fn release(&mut self, leave: Leave) {
+    pub(super) fn release(&mut self, permit: BreakerPermit) {
         if let State::HalfOpen(probes) = &mut self.state
-            && leave.epoch == self.epoch
+            && permit.epoch == self.epoch
         {
-            probes.release(leave.probe);
+            probes.release(permit.probe);
         }
     }
 

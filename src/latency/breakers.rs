@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::{BreakerTerms, GuardMode, Time};
 use crate::latency::breaker::{
-    Breaker, BreakerChange, BreakerState, CallCounts, CallVerdict, ForcedState, Leave, Refused,
+    Breaker, BreakerChange, BreakerPermit, BreakerState, CallCounts, CallVerdict, ForcedState, Refused,
 };
 use crate::latency::label::Label;
 
@@ -125,8 +125,8 @@ pub struct LabelBreakers {
 /// Permission for one call. Dropped without a result, the call does not count.
 pub struct Permit {
     breakers: Arc<LabelBreakers>,
-    upstream: Option<Leave>,
-    tool: Option<Leave>,
+    upstream: Option<BreakerPermit>,
+    tool: Option<BreakerPermit>,
 }
 
 /// The breakers of all labels. There are as many as the recorders of all cores have labels, and one for each route of those. Each
@@ -170,28 +170,28 @@ impl SharedBreaker {
         (result, change)
     }
 
-    fn admit(&self, now: Time) -> (Result<Leave, Refused>, Option<BreakerChange>) {
+    fn admit(&self, now: Time) -> (Result<BreakerPermit, Refused>, Option<BreakerChange>) {
         let gate = self.gate.load(Ordering::Acquire);
         if gate & 1 == 1 {
-            return (Ok(Leave::of_closed(gate >> 1)), None);
+            return (Ok(BreakerPermit::of_closed(gate >> 1)), None);
         }
         self.change(|breaker| breaker.admit(now))
     }
 
     fn end(
         &self,
-        leave: Leave,
+        permit: BreakerPermit,
         verdict: Option<CallVerdict>,
         terms: &BreakerTerms,
         now: Time,
     ) -> Option<BreakerChange> {
         self.mode.store(terms.mode as u8, Ordering::Relaxed);
-        self.change(|breaker| ((), breaker.end(leave, verdict, terms, now))).1
+        self.change(|breaker| ((), breaker.end(permit, verdict, terms, now))).1
     }
 
     /// Takes back the permission of a call that does not count.
-    fn release(&self, leave: Leave) {
-        self.lock().release(leave);
+    fn release(&self, permit: BreakerPermit) {
+        self.lock().release(permit);
     }
 
     fn is_closed(&self) -> bool {
@@ -315,7 +315,7 @@ impl LabelBreakers {
         let (of_upstream, change) = self.upstream.shared.admit(now);
         changes.upstream = change;
         let upstream = match of_upstream {
-            Ok(leave) => leave,
+            Ok(permit) => permit,
             Err(refused) => return (Err((BreakerScope::Upstream, refused)), changes),
         };
         let (of_tool, change) = self.tool.admit(now);
@@ -342,7 +342,8 @@ impl Permit {
             suspicion.judge(result, *number, began, now)
         });
         let of_tool = result.and_then(CallResult::of_tool);
-        let end = |breaker: &SharedBreaker, leave: Option<Leave>, verdict| breaker.end(leave?, verdict, terms, now);
+        let end =
+            |breaker: &SharedBreaker, permit: Option<BreakerPermit>, verdict| breaker.end(permit?, verdict, terms, now);
         let changes = BreakerChanges {
             upstream: end(&upstream.shared, self.upstream, of_upstream),
             tool: end(tool, self.tool, of_tool),
@@ -355,7 +356,8 @@ impl Permit {
     /// out whether the server has become slow.
     #[must_use]
     pub fn patience(&self) -> u32 {
-        let tries = [self.upstream, self.tool].into_iter().flatten().map(|leave| leave.tries).max().unwrap_or_default();
+        let tries =
+            [self.upstream, self.tool].into_iter().flatten().map(|permit| permit.tries).max().unwrap_or_default();
         3_u32.pow(tries.min(PATIENCE_TRIES_MAX))
     }
 
@@ -368,11 +370,11 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(leave) = self.upstream {
-            self.breakers.upstream.shared.release(leave);
+        if let Some(permit) = self.upstream {
+            self.breakers.upstream.shared.release(permit);
         }
-        if let Some(leave) = self.tool {
-            self.breakers.tool.release(leave);
+        if let Some(permit) = self.tool {
+            self.breakers.tool.release(permit);
         }
     }
 }

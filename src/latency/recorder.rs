@@ -103,11 +103,11 @@ pub struct Judged {
 }
 
 impl Wait {
-    /// The same, which teaches nothing if it was not answered and `is_held_back`, as while a breaker is open: such calls say that
-    /// the server is gone, not that it is slow.
+    /// The same, with whether the breaker of its label is closed. While it is open, a call that was not answered teaches nothing: it
+    /// says that the server is gone, not that it is slow.
     #[must_use]
-    pub fn unless_unanswered(self, is_held_back: bool) -> Wait {
-        Wait { teaches: self.end == WaitEnd::Answered || !is_held_back, ..self }
+    pub fn with_breaker(self, is_closed: bool) -> Wait {
+        Wait { teaches: self.end == WaitEnd::Answered || is_closed, ..self }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::{DeadlineTerms, Time};
-use crate::exchange::{CallReport, LateCall, LimitSource};
+use crate::exchange::{CallReport, FailedCall, LateCall, LimitSource};
 use crate::latency::{CallLimit, CallPhases, Deadline, DeadlineReason, Outcome, StatusClass, Wait, WaitEnd};
 use crate::wire::ProgressScan;
 use crate::wire::mcp::{self, Call, CallKind};
@@ -158,7 +158,7 @@ impl CallDeadline {
 
     /// What is told of a call that was cut.
     #[must_use]
-    pub fn report(&self, call: &Call, tunnel: &str, route: &str) -> CallReport {
+    pub fn report(&self, call: FailedCall<'_>) -> CallReport {
         let is_learned =
             |deadline: &Deadline| matches!(deadline.reason, DeadlineReason::Learned | DeadlineReason::Floor);
         let (limit, source) = match (self.caller.filter(|_| self.is_of_caller), self.enforced) {
@@ -168,15 +168,7 @@ impl CallDeadline {
                 (enforced.map_or(self.first_byte_timeout, |deadline| deadline.limit), LimitSource::Setting)
             }
         };
-        CallReport::late(&LateCall {
-            tunnel,
-            route,
-            method: call.method().unwrap_or_default(),
-            tool: call.tool(),
-            limit,
-            source,
-            usual: self.enforced.and_then(|deadline| deadline.usual),
-        })
+        CallReport::late(&LateCall { call, limit, source, usual: self.enforced.and_then(|deadline| deadline.usual) })
     }
 
     /// How long a call was waited for that ends `now`; none if it has no deadline or says nothing of others.

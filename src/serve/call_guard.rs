@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use crate::base::{BreakerTerms, DeadlineTerms, GuardMode, Time};
-use crate::exchange::{CallReport, HeldBackCall};
+use crate::exchange::{BreakerRefusal, CallReport, FailedCall};
 use crate::latency::{
     BreakerChange, BreakerScope, BreakerState, CallCounts, CallLimit, CallPhases, CallResult, ForcedState,
     LabelBreakers, LabelId, Outcome, Permit, Recorder, Refused,
@@ -21,7 +21,7 @@ pub struct CallGuard {
 }
 
 /// A call that a breaker refused.
-pub struct HeldBack {
+pub struct BreakerRefused {
     scope: BreakerScope,
     refused: Refused,
     counts: CallCounts,
@@ -70,7 +70,7 @@ impl CallGuard {
         guarded: &GuardedCall<'_>,
         recorder: &mut Recorder,
         now: Time,
-    ) -> Result<(), HeldBack> {
+    ) -> Result<(), BreakerRefused> {
         let GuardedCall { call, route, deadline, breaker } = *guarded;
         self.deadline.keep_to(&deadline);
         if !may_have_answer(call) || !(deadline.is_enforced() || breaker.is_enforced()) {
@@ -85,7 +85,7 @@ impl CallGuard {
             log(breakers, breaker.mode, changes.upstream, changes.tool);
             let permit = admitted.map_err(|(scope, refused)| {
                 let counts = breakers.opened_by(scope, now);
-                HeldBack { scope, refused, counts }
+                BreakerRefused { scope, refused, counts }
             })?;
             patience = permit.patience();
             self.permit.set(Some(permit));
@@ -108,9 +108,9 @@ impl CallGuard {
         let GuardedCall { call, deadline, breaker, .. } = *guarded;
         let Ended { label, phases, outcome, is_opened } = ended;
         let permit = self.permit.take();
-        let is_held_back = permit.as_ref().is_some_and(|permit| !permit.breakers().are_closed());
+        let is_closed = permit.as_ref().is_none_or(|permit| permit.breakers().are_closed());
         let wait = is_opened.then(|| self.deadline.ended(deadline, call, phases, outcome, now)).flatten();
-        let judged = wait.and_then(|wait| recorder.learn(label, &wait.unless_unanswered(is_held_back), now));
+        let judged = wait.and_then(|wait| recorder.learn(label, &wait.with_breaker(is_closed), now));
         let is_late = judged.is_some_and(|judged| judged.is_missed);
         // How long the rest of an answer takes says nothing, unless it is an event stream, which may begin before the call is made.
         let is_unanswered = phases.status().is_none() || phases.is_event_stream();
@@ -134,19 +134,12 @@ impl CallGuard {
     }
 }
 
-impl HeldBack {
-    /// The report of a refused call.
+impl BreakerRefused {
+    /// The report of the call.
     #[must_use]
-    pub fn report(&self, call: &Call, tunnel: &str, route: &str) -> CallReport {
-        CallReport::held_back(&HeldBackCall {
-            tunnel,
-            route,
-            method: call.method().unwrap_or_default(),
-            tool: call.tool(),
-            scope: self.scope,
-            refused: self.refused,
-            counts: self.counts,
-        })
+    pub fn report(&self, call: FailedCall<'_>) -> CallReport {
+        let BreakerRefused { scope, refused, counts } = *self;
+        CallReport::breaker_open(&BreakerRefusal { call, scope, refused, counts })
     }
 }
 

@@ -1,3 +1,4 @@
+use crate::latency::TraceId;
 use crate::serve::read_ahead::ReadAhead;
 use crate::wire::http1::{BodyError, RequestHead};
 use crate::wire::jsonrpc::Peek;
@@ -71,6 +72,12 @@ impl CallLabel {
     /// Whether no more of the body needs to be read.
     pub(super) fn is_done(&self) -> bool {
         self.peek.is_done()
+    }
+
+    /// The trace that the message names (`params._meta.traceparent`), if that has been read.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceId> {
+        self.peek.traceparent().and_then(|value| TraceId::of_traceparent(value.as_bytes()))
     }
 
     /// The id of the JSON-RPC message as JSON text, if it has been read.

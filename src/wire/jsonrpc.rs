@@ -16,6 +16,8 @@ pub const ID_LEN_MAX: usize = 64;
 pub const METHOD_LEN_MAX: usize = 128;
 /// The longest name of a tool, prompt or task, or URI of a resource, that is kept, in bytes.
 pub const NAME_LEN_MAX: usize = 256;
+/// The longest `traceparent` that is kept, in bytes. Version 00 has 55.
+const TRACEPARENT_LEN_MAX: usize = 64;
 /// The deepest nesting of a message; `serde_json` and most servers have the same limit.
 pub const DEPTH_MAX: u32 = 128;
 
@@ -68,6 +70,8 @@ pub struct Peek {
     /// Which open containers are objects, the innermost in the lowest bit.
     objects: u128,
     in_params: bool,
+    /// Whether the innermost members of `params` are those of `_meta`.
+    in_meta: bool,
     /// The member whose value is being read, if it is one that is looked for.
     key: Key,
     reading: Slot,
@@ -121,6 +125,8 @@ enum Key {
     Uri,
     TaskId,
     Arguments,
+    Meta,
+    Traceparent,
     Other,
 }
 
@@ -133,6 +139,7 @@ enum Slot {
     Name,
     Uri,
     TaskId,
+    Traceparent,
     Nowhere,
 }
 
@@ -170,6 +177,7 @@ impl Peek {
             depth: 0,
             objects: 0,
             in_params: false,
+            in_meta: false,
             key: Key::Other,
             reading: Slot::Nowhere,
             high_surrogate: None,
@@ -316,6 +324,13 @@ impl Peek {
         self.text(Slot::TaskId, Key::TaskId).filter(|_| !self.is_doubled(Key::Params))
     }
 
+    /// `params._meta.traceparent`: the trace that the sender names in the message (W3C Trace Context), if it came already.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        let is_certain = !self.is_doubled(Key::Params) && !self.is_doubled(Key::Meta);
+        self.text(Slot::Traceparent, Key::Traceparent).filter(|_| is_certain)
+    }
+
     /// The kind of the message, as soon as it is certain.
     #[must_use]
     pub fn message(&self) -> Option<Message> {
@@ -431,6 +446,7 @@ impl Peek {
             return State::Broken;
         }
         self.in_params |= self.depth == 1 && self.key == Key::Params && is_object;
+        self.in_meta |= self.depth == 2 && self.in_params && self.key == Key::Meta && is_object;
         self.in_arguments |=
             self.arguments.is_some() && self.depth == 2 && self.in_params && self.key == Key::Arguments;
         self.depth += 1;
@@ -442,6 +458,7 @@ impl Peek {
         self.depth -= 1;
         self.objects >>= 1;
         self.in_params &= self.depth > 1;
+        self.in_meta &= self.depth > 2;
         self.in_arguments &= self.depth > 2;
         if self.depth == 0 { State::Over } else { State::AfterValue }
     }
@@ -450,9 +467,9 @@ impl Peek {
         self.objects & 1 == 1
     }
 
-    /// Whether members are looked for at this place: in the message itself and in its `params`.
+    /// Whether members are looked for at this place: in the message itself, in its `params`, and in their `_meta`.
     fn is_watched(&self) -> bool {
-        self.depth == 1 || (self.depth == 2 && self.in_params)
+        self.depth == 1 || (self.depth == 2 && self.in_params) || (self.depth == 3 && self.in_meta)
     }
 
     /// Where the value that follows is stored.
@@ -631,9 +648,19 @@ impl Key {
             (b"result", Key::Result),
             (b"error", Key::Error),
         ];
-        const IN_PARAMS: &[(&[u8], Key)] =
-            &[(b"name", Key::Name), (b"uri", Key::Uri), (b"taskId", Key::TaskId), (b"arguments", Key::Arguments)];
-        let keys = if depth == 1 { IN_MESSAGE } else { IN_PARAMS };
+        const IN_PARAMS: &[(&[u8], Key)] = &[
+            (b"name", Key::Name),
+            (b"uri", Key::Uri),
+            (b"taskId", Key::TaskId),
+            (b"arguments", Key::Arguments),
+            (b"_meta", Key::Meta),
+        ];
+        const IN_META: &[(&[u8], Key)] = &[(b"traceparent", Key::Traceparent)];
+        let keys = match depth {
+            1 => IN_MESSAGE,
+            2 => IN_PARAMS,
+            _ => IN_META,
+        };
         // None of them begins with a letter that is written in more ways than its two cases.
         let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return (Key::Other, true) };
         let fits = |wanted: &[u8]| wanted == name || folds_to(name, wanted);
@@ -648,7 +675,8 @@ impl Key {
             Key::Name => Slot::Name,
             Key::Uri => Slot::Uri,
             Key::TaskId => Slot::TaskId,
-            Key::Params | Key::Result | Key::Error | Key::Arguments | Key::Other => Slot::Nowhere,
+            Key::Traceparent => Slot::Traceparent,
+            Key::Params | Key::Result | Key::Error | Key::Arguments | Key::Meta | Key::Other => Slot::Nowhere,
         }
     }
 }
@@ -660,6 +688,7 @@ impl Slot {
             Slot::Method => METHOD_LEN_MAX,
             Slot::Id => ID_LEN_MAX,
             Slot::Name | Slot::Uri | Slot::TaskId => NAME_LEN_MAX,
+            Slot::Traceparent => TRACEPARENT_LEN_MAX,
             Slot::Nowhere => 0,
         }
     }

@@ -10,8 +10,8 @@ fn at(seconds: f64) -> Time {
 /// Makes a call that ends so, if it may be made. Returns whether it was.
 fn call(breaker: &mut Breaker, verdict: CallVerdict, now: Time) -> bool {
     let (admitted, _) = breaker.admit(now);
-    if let Ok(leave) = admitted {
-        breaker.end(leave, Some(verdict), &BreakerTerms::default(), now);
+    if let Ok(permit) = admitted {
+        breaker.end(permit, Some(verdict), &BreakerTerms::default(), now);
     }
     admitted.is_ok()
 }
@@ -100,14 +100,14 @@ fn after_its_time_three_calls_are_tried_and_close_it_if_all_are_good() {
     assert!((at(5.0)..=at(7.0)).contains(&until), "{until:?}");
     let (refused, _) = breaker.admit(at(2.0));
     assert_eq!(refused, Err(Refused { retry_after: Some(until - at(2.0)) }));
-    let leaves: Vec<Leave> = (0..3).map(|_| breaker.admit(until).0.unwrap()).collect();
+    let permits: Vec<BreakerPermit> = (0..3).map(|_| breaker.admit(until).0.unwrap()).collect();
     assert_eq!(breaker.reading(until).0, BreakerState::HalfOpen);
     assert_eq!(breaker.admit(until).0, Err(Refused { retry_after: Some(PROBING) }));
     // One that says nothing leaves its place to another.
-    assert_eq!(breaker.end(leaves[0], None, &BreakerTerms::default(), until), None);
+    assert_eq!(breaker.end(permits[0], None, &BreakerTerms::default(), until), None);
     let fourth = breaker.admit(until).0.unwrap();
-    let mut changes = [leaves[1], leaves[2], fourth]
-        .map(|leave| breaker.end(leave, Some(CallVerdict::Good), &BreakerTerms::default(), until));
+    let mut changes = [permits[1], permits[2], fourth]
+        .map(|permit| breaker.end(permit, Some(CallVerdict::Good), &BreakerTerms::default(), until));
     assert_eq!(changes[2].take().map(|change| change.to), Some(BreakerState::Closed));
     assert_eq!(changes, [None; 3]);
     assert!(call(&mut breaker, CallVerdict::Failed, until), "a closed breaker admits calls");
@@ -117,7 +117,7 @@ fn after_its_time_three_calls_are_tried_and_close_it_if_all_are_good() {
 #[test]
 fn a_probe_that_is_given_back_at_once_takes_the_place_of_no_other() {
     let mut breaker = opened(at(1.0));
-    let stuck: Vec<Leave> = (0..3).map(|_| breaker.admit(at(10.0)).0.unwrap()).collect();
+    let stuck: Vec<BreakerPermit> = (0..3).map(|_| breaker.admit(at(10.0)).0.unwrap()).collect();
     for nth in 0..200 {
         let now = at(11.0 + f64::from(nth) / 1_000.0);
         let unused = breaker.admit(now).0.unwrap_or_else(|_| panic!("after {nth} that were given back"));
@@ -132,7 +132,7 @@ fn a_probe_that_is_given_back_at_once_takes_the_place_of_no_other() {
 #[test]
 fn probes_that_take_long_make_room_for_others_and_do_not_count_when_one_of_those_is_good() {
     let mut breaker = opened(at(1.0));
-    let stuck: Vec<Leave> = (0..3).map(|_| breaker.admit(at(10.0)).0.unwrap()).collect();
+    let stuck: Vec<BreakerPermit> = (0..3).map(|_| breaker.admit(at(10.0)).0.unwrap()).collect();
     assert!(breaker.admit(at(10.9)).0.is_err());
     // The server is back.
     assert!(call(&mut breaker, CallVerdict::Good, at(11.0)));
@@ -150,7 +150,7 @@ fn probes_that_take_long_make_room_for_others_and_do_not_count_when_one_of_those
 #[test]
 fn a_probe_that_is_no_longer_waited_for_says_nothing_of_a_later_one() {
     let mut breaker = opened(at(1.0));
-    let stuck: Vec<Leave> = (0..90).filter_map(|nth| breaker.admit(at(10.0 + f64::from(nth))).0.ok()).collect();
+    let stuck: Vec<BreakerPermit> = (0..90).filter_map(|nth| breaker.admit(at(10.0 + f64::from(nth))).0.ok()).collect();
     assert!(stuck.len() > PROBES_MAX as usize, "{}", stuck.len());
     for old in &stuck[..PROBES_MAX as usize] {
         assert_eq!(breaker.end(*old, Some(CallVerdict::Failed), &BreakerTerms::default(), at(101.0)), None);
@@ -168,8 +168,8 @@ fn each_time_it_is_open_about_as_long() {
         let until = opens_until(&breaker, now);
         times.push(until - now);
         now = until;
-        let leave = breaker.admit(now).0.unwrap();
-        let change = breaker.end(leave, Some(CallVerdict::Failed), &BreakerTerms::default(), now);
+        let permit = breaker.admit(now).0.unwrap();
+        let change = breaker.end(permit, Some(CallVerdict::Failed), &BreakerTerms::default(), now);
         assert!(change.is_some_and(|change| change.is_again));
     }
     assert!(times.iter().all(|time| (4 * SECOND..=6 * SECOND).contains(time)), "{times:?}");
@@ -306,7 +306,7 @@ fn whatever_comes_it_does_what_the_model_does() {
         let mut breaker = Breaker::new(seed);
         let (parts, under_way, all_probes, probed) = (vec![], vec![], vec![], Time::ZERO);
         let mut model = Model { terms, forced: None, parts, open: None, probes: None, all_probes, probed, under_way };
-        let (mut now, mut calls, mut opened) = (at(0.0), Vec::<(u64, Leave)>::new(), 0);
+        let (mut now, mut calls, mut opened) = (at(0.0), Vec::<(u64, BreakerPermit)>::new(), 0);
         let per_second = [0.05, 1.0, 100.0][rng.below(3) as usize];
         let (mut failing, mut slow) = (0.0, 0.0);
         for id in 0..3_000_u64 {
@@ -325,14 +325,14 @@ fn whatever_comes_it_does_what_the_model_does() {
             let (admitted, _) = breaker.admit(now);
             assert_eq!(admitted.is_ok(), model.may_call(id, now), "seed {seed}, call {id} at {now:?}");
             match admitted {
-                Ok(leave) => calls.push((id, leave)),
+                Ok(permit) => calls.push((id, permit)),
                 Err(Refused { retry_after }) => {
                     assert_eq!(retry_after.is_none(), model.forced.is_some());
                     assert!(retry_after.is_none_or(|wait| wait <= terms.open_for.max(SECOND) * 13 / 10));
                 }
             }
             while !calls.is_empty() && rng.chance(0.6) {
-                let (id, leave) = calls.swap_remove(rng.below(calls.len() as u64) as usize);
+                let (id, permit) = calls.swap_remove(rng.below(calls.len() as u64) as usize);
                 let verdict = match rng.unit() {
                     lot if lot < 0.02 => None,
                     _ if rng.chance(failing) => Some(CallVerdict::Failed),
@@ -340,7 +340,7 @@ fn whatever_comes_it_does_what_the_model_does() {
                     _ => Some(CallVerdict::Good),
                 };
                 let opens = model.ends(id, verdict, now);
-                let change = breaker.end(leave, verdict, &terms, now);
+                let change = breaker.end(permit, verdict, &terms, now);
                 let to = change.map(|change| change.to);
                 assert_eq!(matches!(to, Some(BreakerState::Open { .. })), opens, "seed {seed}, end of {id}: {to:?}");
                 if let Some(BreakerState::Open { remaining }) = to {

@@ -267,3 +267,35 @@ fn arguments_have_a_digest_however_the_message_is_cut_and_spaced() {
     peek.feed(one.as_bytes());
     assert_eq!(peek.arguments_digest(), None, "it was not asked for");
 }
+
+#[test]
+fn the_trace_in_meta_is_found_in_every_cut_and_nowhere_else() {
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let body = format!(
+        r#"{{"traceparent":"a","params":{{"traceparent":"b","arguments":{{"_meta":{{"traceparent":"c"}}}},"_meta":{{"x":{{"traceparent":"d"}},"y":["traceparent"],"traceparent":"{trace}","z":{{"traceparent":"e"}}}},"name":"n"}},"id":1,"method":"tools/call"}}"#
+    );
+    for at in 0..=body.len() {
+        let mut looks = Peek::new();
+        looks.feed(&body.as_bytes()[..at]);
+        looks.feed(&body.as_bytes()[at..]);
+        assert_eq!((looks.traceparent(), looks.name()), (Some(trace), Some("n")), "cut at {at}");
+    }
+    let of_params = |params: &str| {
+        let looks = peek(format!(r#"{{"id":1,"method":"tools/call","params":{params}}}"#).as_bytes());
+        looks.traceparent().map(str::to_owned)
+    };
+    assert_eq!(of_params(r#"{"_meta":{"traceparent":"t"}}"#).as_deref(), Some("t"));
+    for none in [
+        r#"{"_meta":["traceparent","t"]}"#,
+        r#"{"_meta":{"traceparent":7}}"#,
+        r#"{"_meta":{"traceparent":"t","traceparent":"u"}}"#,
+        r#"{"_meta":{"traceparent":"t"},"_meta":{}}"#,
+        r#"{"_meta":"traceparent"}"#,
+    ] {
+        assert_eq!(of_params(none), None, "{none}");
+    }
+    assert_eq!(of_params(&format!(r#"{{"_meta":{{"traceparent":"{}"}}}}"#, "t".repeat(TRACEPARENT_LEN_MAX + 1))), None);
+    // What agents say of the trace makes no call ambiguous.
+    let doubled = peek(br#"{"id":1,"method":"tools/call","params":{"name":"n","_meta":{},"_meta":{}}}"#);
+    assert_eq!((doubled.reading(Member::Name), doubled.name()), (Reading::Read, Some("n")));
+}

@@ -1,0 +1,174 @@
+//! What agents see of the errors of adit: clients of the SDKs with their default settings, before a real server of one of them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::conformance::setup::SetUp;
+use crate::raw::Peer;
+use crate::tunnel::Tunnel;
+
+const HOST: &str = "localhost";
+/// A call that takes long is cut after the shortest deadline once there were some quick ones, and its breaker opens at once and for
+/// long. The link carries few calls.
+const SETTINGS: &str = "streams_per_link_max = 4\ndeadline = 'enforce'\ndeadline_floor_ms = 2000\nbreaker = 'enforce'\nbreaker_calls_min = 20\n\
+                     breaker_failed_percent = 1\nbreaker_open_ms = '10m'";
+/// As many calls as teach a deadline.
+const TAUGHT: usize = 25;
+/// Longer than any deadline here.
+const LONG_MS: u32 = 20_000;
+const QUICK_MS: u32 = 1;
+/// As many calls as a link carries.
+const CALLS_MAX: usize = 4;
+/// How long a call waits for a connector, or for room on its link.
+const WAIT_MS: u32 = 300;
+/// How often a quick call is made until others are there, or have gone.
+const TRIES: usize = 200;
+
+/// A program that serves or calls, killed when dropped.
+struct Program {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Program {
+    fn start(command: &mut Command) -> Program {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        let (input, output) = (child.stdin.take().expect("it is piped"), child.stdout.take().expect("it is piped"));
+        Program { child, input, output: BufReader::new(output) }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("it can be read");
+        assert!(!line.is_empty(), "the program has ended");
+        line.trim_end().to_owned()
+    }
+
+    /// How a call of the tool `work` ends.
+    fn call(&mut self, ms: u32) -> Value {
+        writeln!(self.input, "{ms}").expect("it reads");
+        serde_json::from_str(&self.line()).expect("it is JSON")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn file(name: &str) -> String {
+    format!("{}/tests/loopback/clients/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The server, and where it listens.
+fn server() -> (Program, SocketAddr) {
+    let mut server = Program::start(Command::new(&SetUp::get().python).arg(file("server.py")));
+    let port = server.line().parse().expect("it prints its port");
+    (server, SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
+/// A client of that kind, connected through the tunnel.
+fn client(kind: &str, tunnel: &Tunnel) -> Program {
+    let (set_up, url) = (SetUp::get(), format!("http://{HOST}:{}/mcp", tunnel.agents.port()));
+    let mut client = match kind {
+        "typescript-sdk" => {
+            let mut command = Command::new(&set_up.node);
+            command.arg(file("client.mjs")).arg(&set_up.packages).arg(url);
+            Program::start(&mut command)
+        }
+        kind => Program::start(Command::new(&set_up.python).arg(file("client.py")).args([kind, &url])),
+    };
+    assert_eq!(client.line(), "connected");
+    client
+}
+
+/// An agent whose call lasts until it is dropped.
+fn holder(tunnel: &Tunnel) -> Peer {
+    let mut agent = Peer::connect(tunnel.agents);
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"hold","arguments":{}}}"#;
+    agent.send(format!(
+        "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nMCP-Protocol-Version: 2025-11-25\r\n\
+         Accept: application/json, text/event-stream\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    agent
+}
+
+/// A tunnel to the server, whose connector is linked.
+fn tunnel_to(server: SocketAddr) -> Tunnel {
+    let mut tunnel = Tunnel::without_connector("plain", HOST, WAIT_MS, SETTINGS);
+    tunnel.connect(HOST, server);
+    let is_linked = || {
+        let mut agent = Peer::connect(tunnel.agents);
+        agent.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+        agent.head().status() != 503
+    };
+    assert!((0..TRIES).any(|_| is_linked()), "no link");
+    tunnel
+}
+
+/// What a client tells of the errors for a deadline, for an open breaker, and for a tunnel that is full.
+fn errors_of(kind: &str, server: SocketAddr) -> [Value; 3] {
+    let tunnel = tunnel_to(server);
+    let mut client = client(kind, &tunnel);
+    for _ in 0..TAUGHT {
+        assert_eq!(client.call(QUICK_MS)["result"], "done", "{kind}");
+    }
+    let held: Vec<Peer> = (0..CALLS_MAX).map(|_| holder(&tunnel)).collect();
+    let mut quick = (0..TRIES).map(|_| client.call(QUICK_MS));
+    let overload = quick.find(|said| said.get("result").is_none()).unwrap_or_else(|| panic!("{kind}: it is not full"));
+    drop(held);
+    let mut quick = (0..TRIES).map(|_| client.call(QUICK_MS));
+    assert!(quick.any(|said| said["result"] == "done"), "{kind}: it stays full");
+    let deadline = client.call(LONG_MS);
+    let breaker = client.call(QUICK_MS);
+    [deadline, breaker, overload]
+}
+
+/// The code, and how the sentence begins, of each of the three errors.
+const ERRORS: [(i64, &str); 3] = [
+    (-31_019, "The tool 'work' did not answer within 2.0 s (usual: "),
+    (-31_020, "The tool 'work' is not called at the moment: 1 of its last "),
+    (-31_004, "the tunnel is at its limit: try again after a pause"),
+];
+
+#[test]
+fn clients_of_the_sdks_raise_their_own_errors_with_the_sentence_of_adit() {
+    let (_server, address) = server();
+    let kinds = ["python-sdk", "fastmcp", "openai-agents", "typescript-sdk"];
+    let told = std::thread::scope(|scope| {
+        kinds.map(|kind| scope.spawn(move || errors_of(kind, address))).map(|thread| thread.join().unwrap())
+    });
+    for (kind, told) in kinds.iter().zip(told) {
+        for ((code, sentence), said) in ERRORS.into_iter().zip(&told) {
+            let message = said["message"].as_str().unwrap_or_default();
+            let is_typescript = *kind == "typescript-sdk";
+            if is_typescript && code != -31_019 {
+                // Of an answer that is not 2xx it knows the status alone, and has the whole body in its message.
+                assert_eq!((&said["error"], &said["code"]), (&"StreamableHTTPError".into(), &503.into()), "{said}");
+                assert!(message.contains(&format!("\"code\":{code}")) && message.contains(sentence), "{said}");
+            } else if is_typescript {
+                // The server answers with an event stream, which has begun, so that the error is an event.
+                assert_eq!((&said["error"], &said["code"]), (&"McpError".into(), &code.into()), "{said}");
+                assert!(message.contains(sentence) && said["data"]["terminal"] == true, "{said}");
+            } else {
+                assert_eq!((&said["error"], &said["code"]), (&"MCPError".into(), &code.into()), "{kind}: {said}");
+                assert!(message.starts_with(sentence), "{kind}: {said}");
+                let data = &said["data"];
+                let is_terminal = data["terminal"] == true;
+                assert!(is_terminal != data["retry_after_ms"].is_u64() && data["reason"].is_string(), "{kind}: {said}");
+            }
+            if *kind == "openai-agents" {
+                // By default it tells the model nothing of the error, and to try again.
+                assert_eq!(said["model"], "An error occurred while running the tool. Please try again.");
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+// A client of the official TypeScript SDK with its default settings, as client.py.
+//
+// Usage: client.mjs PACKAGES URL
+//
+// PACKAGES is the directory of node_modules.
+
+import { createRequire } from 'node:module';
+import { createInterface } from 'node:readline';
+
+const [packages, url] = process.argv.slice(2);
+const sdk = (path) => createRequire(`${packages}/`)(`@modelcontextprotocol/sdk/${path}`);
+const { Client } = sdk('client/index.js');
+const { StreamableHTTPClientTransport } = sdk('client/streamableHttp.js');
+
+const client = new Client({ name: 'client', version: '1' });
+await client.connect(new StreamableHTTPClientTransport(new URL(url)));
+console.log('connected');
+for await (const line of createInterface({ input: process.stdin })) {
+  let said;
+  try {
+    const result = await client.callTool({ name: 'work', arguments: { ms: Number(line) } });
+    said = { result: result.content[0].text };
+  } catch (error) {
+    const { code, message, data } = error;
+    said = { error: error.constructor.name, code, message, data };
+  }
+  console.log(JSON.stringify(said));
+}
+process.exit(0);

@@ -1,0 +1,90 @@
+"""A client in Python with its default settings, which calls the tool `work` as often as it is told.
+
+Usage: client.py python-sdk|fastmcp|openai-agents URL
+
+It prints a line when it is connected. Each line that it reads is a number of milliseconds: it calls the tool with it, and prints
+how that ended as JSON: `result`, or the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
+`model`, what the library itself shows to a model, if it does.
+"""
+
+import json
+import logging
+import sys
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.to_thread
+
+logging.disable(logging.CRITICAL)
+
+
+@asynccontextmanager
+async def python_sdk(url):
+    from mcp import Client
+
+    async with Client(url) as client:
+
+        async def call(ms):
+            result = await client.call_tool("work", {"ms": ms})
+            return {"result": result.content[0].text}
+
+        yield call
+
+
+@asynccontextmanager
+async def fastmcp(url):
+    from fastmcp import Client
+
+    async with Client(url) as client:
+
+        async def call(ms):
+            result = await client.call_tool("work", {"ms": ms})
+            return {"result": result.content[0].text}
+
+        yield call
+
+
+@asynccontextmanager
+async def openai_agents(url):
+    from agents import Agent
+    from agents.mcp import MCPServerStreamableHttp
+    from agents.tool_context import ToolContext
+
+    async with MCPServerStreamableHttp({"url": url}) as server:
+        agent = Agent(name="agent", mcp_servers=[server])
+        context = ToolContext(context=None, tool_name="work", tool_call_id="1", tool_arguments="{}")
+        [tool] = [tool for tool in await agent.get_mcp_tools(context) if tool.name == "work"]
+
+        async def call(ms):
+            try:
+                result = await server.call_tool("work", {"ms": ms})
+                return {"result": result.content[0].text}
+            except Exception as error:
+                model = await tool.on_invoke_tool(context, json.dumps({"ms": ms}))
+                return {**told(error), "model": model}
+
+        yield call
+
+
+def told(error):
+    return {
+        "error": type(error).__name__,
+        "code": getattr(error, "code", None),
+        "message": getattr(error, "message", None) or str(error),
+        "data": getattr(error, "data", None),
+    }
+
+
+async def main(kind, url):
+    clients = {"python-sdk": python_sdk, "fastmcp": fastmcp, "openai-agents": openai_agents}
+    async with clients[kind](url) as call:
+        print("connected", flush=True)
+        while line := await anyio.to_thread.run_sync(sys.stdin.readline):
+            try:
+                said = await call(int(line))
+            except Exception as error:
+                said = told(error)
+            print(json.dumps(said, default=str), flush=True)
+
+
+anyio.run(main, *sys.argv[1:])
