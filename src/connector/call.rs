@@ -59,7 +59,7 @@ pub(super) struct UpstreamWork {
 /// What is kept of a call while it lasts; used again for its memory.
 #[derive(Default)]
 pub(super) struct AgentWork {
-    retries: Retries,
+    pub(super) retries: Retries,
     /// The answer, if it may list tools.
     listing: Listing,
     /// For agents whose TLS ends here.
@@ -235,7 +235,9 @@ impl UpstreamWork {
         // What was not kept cannot be sent again.
         self.replay.kept()?;
         let random = context.core.retry.random_fraction();
-        match served.again(&mut self.agents.retries, reached, is_safe || head.method().is_idempotent(), random) {
+        let may_run_twice = is_safe || head.method().is_idempotent();
+        let retries_max = context.core.connector.settings.retries_max;
+        match served.again(retries_max, &mut self.agents.retries, reached, may_run_twice, random) {
             Ok(pause) => {
                 self.replay.rewind();
                 Counters::add(&counters.requests_resent);

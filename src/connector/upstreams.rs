@@ -240,13 +240,14 @@ impl Served {
     /// Whether a call that failed is sent again, and after which pause.
     pub(super) fn again(
         &self,
+        retries_max: u32,
         retries: &mut Retries,
         reached: Reached,
         may_run_twice: bool,
         random: f64,
     ) -> Result<Duration, NoRetry> {
         // The edge has the limits of the call.
-        retries.again(reached, may_run_twice, &mut self.retry_budget.borrow_mut(), None, random)
+        retries.again(retries_max, reached, may_run_twice, &mut self.retry_budget.borrow_mut(), None, random)
     }
 
     /// Whether it serves this route as it is now.
