@@ -1,6 +1,6 @@
 //! How commands show what is known of calls.
 
-use crate::control::bodies::{CallStage, GuardModeName};
+use crate::control::bodies::{BreakerStateName, CallStage, GuardModeName};
 
 /// Stands for a value that there is none of.
 pub(super) const NONE: &str = "-";
@@ -25,6 +25,17 @@ pub(super) const fn mode_name(mode: GuardModeName) -> &'static str {
         GuardModeName::Off => "off",
         GuardModeName::Observe => "observe",
         GuardModeName::Enforce => "enforce",
+    }
+}
+
+/// The state of a breaker.
+pub(super) const fn breaker_state(state: BreakerStateName) -> &'static str {
+    match state {
+        BreakerStateName::Closed => "closed",
+        BreakerStateName::Open => "open",
+        BreakerStateName::HalfOpen => "half open",
+        BreakerStateName::ForcedOpen => "open (forced)",
+        BreakerStateName::ForcedClosed => "closed (forced)",
     }
 }
 

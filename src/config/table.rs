@@ -247,9 +247,12 @@ section! {
         /// How many of the last calls `adit calls` can show: so many for each core of those that were answered, as many that
         /// failed or were slow, and as many that were turned away before they had a route. Each takes 256 bytes; 0 keeps none.
         calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
+        /// How often a call that a connector did not pass on is opened again, on another connector of its tunnel; 0 for never. The
+        /// first time it is at once, then after a random pause. A retry budget of a tenth of the tunnel's calls applies as well.
+        retries_max: u32 = "2" in 0..=10, restart, like "1";
         /// How many tasks `adit tasks` keeps; 0 counts no tasks, which saves each call about 4 % of the instructions that it takes in an
         /// edge. Each takes 1 KiB, and a new task replaces the one that was idle longest. A task is identified by `task_header`,
-        /// otherwise by the trace of the call (`traceparent`), otherwise by its MCP session.
+        /// otherwise by the trace of the call (`traceparent`, in the head or in `_meta`), otherwise by its MCP session.
         tasks_max: u32 = "0" in 0..=100_000, restart, like "1000";
         /// The header field by which agents name the task of a call.
         task_header: Option<FieldNameText> = unset, restart, like "X-Task-Id";
@@ -477,6 +480,10 @@ section! {
         admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";
         /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read it.
         allow_admin_off_loopback: bool = "false", restart, like "true";
+        /// A file that holds a token, mode 0600, at least 16 bytes. Who shows it to the admin API may open and close the breakers of
+        /// routes with passthrough traffic (`adit breakers`). Without it nothing can be changed there. White space at its end is
+        /// ignored.
+        admin_token_file: Option<PathBuf> = unset, restart, like "admin.token";
         /// The networks in which upstreams may be, checked on every address that a name resolves to. `private` stands
         /// for all private networks and loopback. Link-local and metadata addresses are refused unless a network
         /// within them is listed. Unix sockets are always allowed.
@@ -542,6 +549,9 @@ section! {
         sse_keepalive_ms: Millis = "0" in 0..=3_600_000, restart, like "25s";
         /// How many of the last calls `adit calls` can show, as `edge.calls_kept` says it of an edge.
         calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
+        /// How often a request is sent again on another connection to its upstream, if that does no harm; 0 for never. The first time
+        /// it is at once, then after a random pause. A retry budget of a tenth of the route's calls applies as well.
+        retries_max: u32 = "2" in 0..=10, restart, like "1";
     } with {
         /// Where calls go: the tables `[[route]]`.
         routes: RouteConfig

@@ -420,9 +420,13 @@ impl AgentCalls<'_> {
     /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
     fn again(&mut self, core: &EdgeCore, route: &Route) -> bool {
         let left = self.work.guard.deadline.caller_left(core.core.turn_time());
-        let again = core.links.again(&route.tunnel, &mut self.work.again.retries, left);
+        let retries_max = core.edge.settings.retries_max;
+        let again = core.links.again(&route.tunnel, retries_max, &mut self.work.again.retries, left);
         match again {
-            Ok(pause) => self.work.again.pause = pause,
+            Ok(pause) => {
+                self.work.again.pause = pause;
+                self.work.notes.retries += 1;
+            }
             Err(_) => Counters::add(&core.edge.counters.calls_move_denied),
         }
         again.is_ok()

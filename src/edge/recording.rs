@@ -70,6 +70,9 @@ pub(super) fn record(
     let mut recorder = core.figures.recorder.borrow_mut();
     let label = recorder.label(route.name.as_str(), method, tool);
     recorder.record(label, phases, outcome);
+    if notes.retries > 0 {
+        recorder.count_retries(label, notes.retries);
+    }
     if let Some(usage) = usage {
         usage.count(label, now);
     }

@@ -88,6 +88,8 @@ pub struct EdgeSettings {
     pub slow_calls: SlowCallSettings,
     /// How many of the last calls of each kind are kept on each core, see [`CallLog`](crate::latency::CallLog).
     pub calls_kept: usize,
+    /// How often a call that a connector did not pass on is opened again, at the most.
+    pub retries_max: u32,
     /// How the calls of one task are told, and what they cost.
     pub tasks: TaskSettings,
 }
@@ -135,6 +137,7 @@ impl EdgeSettings {
             latency: LatencySettings::default(),
             slow_calls: SlowCallSettings::default(),
             calls_kept: 1_000,
+            retries_max: 2,
             tasks: TaskSettings { tasks_max: 1_000, ..TaskSettings::default() },
         }
     }

@@ -144,6 +144,7 @@ fn settings() -> EdgeSettings {
         latency: LatencySettings::default(),
         slow_calls: SlowCallSettings::default(),
         calls_kept: 16,
+        retries_max: 2,
         tasks: TaskSettings::default(),
     }
 }

@@ -51,7 +51,7 @@ pub use outcome::{OUTCOMES, Outcome};
 pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};
 pub use readiness::{NotReady, Readiness, ReadinessSettings};
 pub use recorder::{Deadlines, Judged, LABEL_LEN_MAX, LabelId, LabelSet, LatencySettings, OTHER, Recorder, Wait};
-pub use retry::{NoRetry, RETRIES_MAX, Reached, Retries, RetryBudget};
+pub use retry::{NoRetry, Reached, Retries, RetryBudget};
 pub use server_timing::{SERVER_TIMING, SERVER_TIMING_LEN_MAX, connector_timing, own_timing, server_timing};
 pub use slow::{SlowCallSettings, SlowCalls, SlowVerdict};
 pub use snapshot::{LabelFigures, Snapshot};

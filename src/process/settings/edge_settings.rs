@@ -127,6 +127,7 @@ pub(crate) fn edge_settings(
             lines_per_second_max: SLOW_CALL_LINES_PER_S,
         },
         calls_kept: config.calls_kept as usize,
+        retries_max: config.retries_max,
         tasks: TaskSettings {
             tasks_max: config.tasks_max as usize,
             header: config.task_header.as_ref().map(|name| name.0.as_str().into()),
