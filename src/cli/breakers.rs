@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
-use crate::cli::call_text::mode_name;
+use crate::cli::call_text::{NONE, breaker_state, mode_name};
 use crate::cli::table::Table;
 use crate::cli::tunnel::print_answer;
-use crate::control::bodies::{BreakerInfo, BreakerStateName, ForceBreaker, ForcedStateName, OfRole, StatusBody};
-
-/// Stands for a value that there is none of.
-const NONE: &str = "-";
+use crate::control::bodies::{BreakerInfo, ForceBreaker, ForcedStateName, OfRole, StatusBody};
 
 /// Runs `adit breakers` and returns the exit code.
 #[must_use]
@@ -60,7 +57,7 @@ fn table<'a>(breakers: impl IntoIterator<Item = &'a BreakerInfo>) -> String {
             name(&breaker.route),
             if breaker.method.is_empty() { "(upstream)".to_owned() } else { name(&breaker.method) },
             name(&breaker.tool),
-            state(breaker.state).to_owned(),
+            breaker_state(breaker.state).to_owned(),
             breaker.retry_after_s.map_or_else(|| NONE.to_owned(), |seconds| format!("{seconds} s")),
             breaker.calls.to_string(),
             breaker.failed.to_string(),
@@ -74,20 +71,10 @@ fn table<'a>(breakers: impl IntoIterator<Item = &'a BreakerInfo>) -> String {
     table.text("no calls yet")
 }
 
-const fn state(state: BreakerStateName) -> &'static str {
-    match state {
-        BreakerStateName::Closed => "closed",
-        BreakerStateName::Open => "open",
-        BreakerStateName::HalfOpen => "half open",
-        BreakerStateName::ForcedOpen => "open (forced)",
-        BreakerStateName::ForcedClosed => "closed (forced)",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::bodies::{BreakerKind, GuardModeName};
+    use crate::control::bodies::{BreakerKind, BreakerStateName, GuardModeName};
 
     #[test]
     fn a_row_says_what_a_breaker_does_and_why() {

@@ -1,6 +1,6 @@
 //! How commands show what is known of calls.
 
-use crate::control::bodies::{CallStage, GuardModeName};
+use crate::control::bodies::{BreakerStateName, CallStage, GuardModeName};
 
 /// Stands for a value that there is none of.
 pub(super) const NONE: &str = "-";
@@ -19,12 +19,23 @@ pub(super) fn millis(ms: f64) -> String {
     }
 }
 
-/// The mode of deadlines and breakers.
+/// The mode of deadlines, breakers and concurrency limits.
 pub(super) const fn mode_name(mode: GuardModeName) -> &'static str {
     match mode {
         GuardModeName::Off => "off",
         GuardModeName::Observe => "observe",
         GuardModeName::Enforce => "enforce",
+    }
+}
+
+/// The state of a breaker.
+pub(super) const fn breaker_state(state: BreakerStateName) -> &'static str {
+    match state {
+        BreakerStateName::Closed => "closed",
+        BreakerStateName::Open => "open",
+        BreakerStateName::HalfOpen => "half open",
+        BreakerStateName::ForcedOpen => "open (forced)",
+        BreakerStateName::ForcedClosed => "closed (forced)",
     }
 }
 
@@ -37,6 +48,7 @@ pub(super) const fn stopped(stage: CallStage) -> &'static str {
         CallStage::Admission => "admission",
         CallStage::Route => "route",
         CallStage::Breaker => "breaker",
+        CallStage::Concurrency => "concurrency",
         CallStage::Link => "link",
         CallStage::Connector => "connector",
         CallStage::Upstream => "server",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::args::LatencyArgs;
-use crate::cli::call_text::{NONE, millis, mode_name, plain};
+use crate::cli::call_text::{NONE, breaker_state, millis, mode_name, plain};
 use crate::cli::table::Table;
 use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{CallTimesOfLabel, DeadlineOfLabel, DeadlineWhy, LatencyBody, PhaseTimes};
@@ -36,9 +36,11 @@ fn table(body: &LatencyBody) -> String {
         "MODE",
         "MISSED",
         "CUT",
+        "BREAKER",
+        "RETRIES",
     ]);
     for label in &body.labels {
-        let CallTimesOfLabel { route, method, tool, times, deadline } = label;
+        let CallTimesOfLabel { route, method, tool, times, retries, breaker, deadline } = label;
         let quantiles = |phase: Phase| times.phases.get(phase.name()).map_or_else(|| NONE.to_owned(), quantiles);
         let of_deadline =
             |show: fn(&DeadlineOfLabel) -> String| deadline.as_ref().map_or_else(|| NONE.to_owned(), show);
@@ -54,6 +56,8 @@ fn table(body: &LatencyBody) -> String {
             of_deadline(|deadline| mode_name(deadline.mode).to_owned()),
             of_deadline(|deadline| deadline.missed.to_string()),
             of_deadline(|deadline| deadline.cut.to_string()),
+            breaker.map_or(NONE, breaker_state).to_owned(),
+            retries.to_string(),
         ]);
     }
     table.text("no calls yet")
@@ -75,7 +79,7 @@ const fn why(deadline: &DeadlineOfLabel) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::bodies::{CallTimesSummary, GuardModeName};
+    use crate::control::bodies::{BreakerStateName, CallTimesSummary, GuardModeName};
 
     #[test]
     fn a_row_says_what_the_tunnel_and_the_server_take_and_what_a_call_may() {
@@ -98,11 +102,13 @@ mod tests {
             missed: 4,
             cut: 5,
         };
-        let label = |tool: &str, deadline| CallTimesOfLabel {
+        let label = |tool: &str, deadline: Option<DeadlineOfLabel>| CallTimesOfLabel {
             route: "a.test".to_owned(),
             method: "tools/call".to_owned(),
             tool: tool.to_owned(),
             times: times.clone(),
+            retries: 3,
+            breaker: deadline.as_ref().map(|_| BreakerStateName::HalfOpen),
             deadline,
         };
         let body = LatencyBody {
@@ -130,11 +136,13 @@ mod tests {
                 "learned",
                 "enforce",
                 "4",
-                "5"
+                "5",
+                "half open",
+                "3"
             ]
         );
         assert_eq!(cells[2][2], NONE);
-        assert_eq!(cells[2][6..], [NONE; 5]);
+        assert_eq!(cells[2][6..12], [NONE; 6]);
         let nothing = LatencyBody { labels: Vec::new(), ..body };
         assert_eq!(table(&nothing), "no calls yet\n");
     }

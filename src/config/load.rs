@@ -151,6 +151,12 @@ impl ConnectConfig {
         secret_source(self.token.as_ref(), self.token_file.as_deref())
     }
 
+    /// Where the token of the admin API is, if there is one.
+    #[must_use]
+    pub fn admin_token_source(&self) -> Option<SecretSource> {
+        secret_source(None, self.admin_token_file.as_deref())
+    }
+
     /// How the calls of a route are carried.
     #[must_use]
     pub fn traffic_of(&self, route: &RouteConfig) -> Traffic {

@@ -198,6 +198,25 @@ section! {
         /// How long a breaker stays open, plus or minus 20 %. Then three calls are made as probes. If one of them fails or is
         /// answered after its deadline, the breaker opens again.
         breaker_open_ms: Millis = "5s" in 100..=3_600_000, restart, like "15s";
+        /// Whether the number of calls of a route that are in flight at one time is limited. The limit follows how long calls take:
+        /// it grows while they take about as long as they do when few are in flight, and falls when they take longer. `off`: nothing
+        /// is counted. `observe`: calls beyond the limit are counted. `enforce`: they wait for up to `concurrency_queue_ms`, and
+        /// then, or if too many wait, are answered with 503 and `Retry-After`. Only POST is limited.
+        concurrency_limit: GuardMode = "observe", restart, like "enforce";
+        /// The limit of a route is never lower.
+        concurrency_min: u32 = "4" in 1..=1_000_000, restart, like "2";
+        /// The limit of a route is never higher. Calls of one route in flight then leave room for those of others on the same
+        /// links (`streams_per_link_max`).
+        concurrency_max: u32 = "1000" in 1..=1_000_000, restart, like "64";
+        /// How many calls of a route may wait for a place. When as many wait, the newest call of the agent that has the most of
+        /// them is refused.
+        concurrency_queue_max: u32 = "64" in 0..=1_024, restart, like "16";
+        /// How long a call may wait for a place. A call that is likely to wait longer, or longer than its caller waits, is refused
+        /// at once.
+        concurrency_queue_ms: Millis = "1s" in 0..=60_000, restart, like "250ms";
+        /// How many percent of the limit one agent may take while other agents have calls of the same route; 100 for all of it.
+        /// Agents are told apart by their addresses (IPv6: the /64).
+        agent_share_percent: u32 = "50" in 1..=100, restart, like "25";
         /// After how much silence the edge sends a comment on an event stream, which clients ignore; 0 sends none. Use it
         /// behind proxies that close connections on which nothing comes, with half of their limit. Comments are sent only
         /// between two events, and only on streams that are not compressed.
@@ -228,9 +247,12 @@ section! {
         /// How many of the last calls `adit calls` can show: so many for each core of those that were answered, as many that
         /// failed or were slow, and as many that were turned away before they had a route. Each takes 256 bytes; 0 keeps none.
         calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
+        /// How often a call that a connector did not pass on is opened again, on another connector of its tunnel; 0 for never. The
+        /// first time it is at once, then after a random pause. A retry budget of a tenth of the tunnel's calls applies as well.
+        retries_max: u32 = "2" in 0..=10, restart, like "1";
         /// How many tasks `adit tasks` keeps; 0 counts no tasks, which saves each call about 4 % of the instructions that it takes in an
         /// edge. Each takes 1 KiB, and a new task replaces the one that was idle longest. A task is identified by `task_header`,
-        /// otherwise by the trace of the call (`traceparent`), otherwise by its MCP session.
+        /// otherwise by the trace of the call (`traceparent`, in the head or in `_meta`), otherwise by its MCP session.
         tasks_max: u32 = "0" in 0..=100_000, restart, like "1000";
         /// The header field by which agents name the task of a call.
         task_header: Option<FieldNameText> = unset, restart, like "X-Task-Id";
@@ -305,6 +327,11 @@ section! {
         client_timeout_ms: Option<Millis> = unset in 100..=86_400_000, live, like "60s";
         /// The mode of the circuit breakers for this host, in place of `edge.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";
+        /// Whether the number of calls of this host in flight is limited, in place of `edge.concurrency_limit`. Not applied to
+        /// `passthrough` traffic.
+        concurrency_limit: Option<GuardMode> = unset, live, like "enforce";
+        /// The highest limit for this host, in place of `edge.concurrency_max`.
+        concurrency_max: Option<u32> = unset in 1..=1_000_000, live, like "16";
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
@@ -453,6 +480,10 @@ section! {
         admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";
         /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read it.
         allow_admin_off_loopback: bool = "false", restart, like "true";
+        /// A file that holds a token, mode 0600, at least 16 bytes. Who shows it to the admin API may open and close the breakers of
+        /// routes with passthrough traffic (`adit breakers`). Without it nothing can be changed there. White space at its end is
+        /// ignored.
+        admin_token_file: Option<PathBuf> = unset, restart, like "admin.token";
         /// The networks in which upstreams may be, checked on every address that a name resolves to. `private` stands
         /// for all private networks and loopback. Link-local and metadata addresses are refused unless a network
         /// within them is listed. Unix sockets are always allowed.
@@ -518,6 +549,9 @@ section! {
         sse_keepalive_ms: Millis = "0" in 0..=3_600_000, restart, like "25s";
         /// How many of the last calls `adit calls` can show, as `edge.calls_kept` says it of an edge.
         calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
+        /// How often a request is sent again on another connection to its upstream, if that does no harm; 0 for never. The first time
+        /// it is at once, then after a random pause. A retry budget of a tenth of the route's calls applies as well.
+        retries_max: u32 = "2" in 0..=10, restart, like "1";
     } with {
         /// Where calls go: the tables `[[route]]`.
         routes: RouteConfig

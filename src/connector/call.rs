@@ -65,7 +65,7 @@ pub(super) struct UpstreamWork {
 /// What is kept of a call while it lasts; used again for its memory.
 #[derive(Default)]
 pub(super) struct AgentWork {
-    retries: Retries,
+    pub(super) retries: Retries,
     /// When the caller has to be answered; never if it is not known how long it waits.
     pub(super) until: Time,
     /// The timer for that, until the call is sent.
@@ -267,7 +267,8 @@ impl UpstreamWork {
         let random = context.core.retry.random_fraction();
         let may_run_twice = is_safe || head.method().is_idempotent();
         let left = self.agents.left(context.core.core.turn_time());
-        match served.again(&mut self.agents.retries, reached, may_run_twice, left, random) {
+        let retries_max = context.core.connector.settings.retries_max;
+        match served.again(retries_max, &mut self.agents.retries, reached, may_run_twice, left, random) {
             Ok(pause) => {
                 self.replay.rewind();
                 Counters::add(&counters.requests_resent);

@@ -12,7 +12,7 @@ use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
-use crate::latency::{CallPhases, CallRecord, ConnectorTimes, Phase, Stage, connector_timing};
+use crate::latency::{CallPhases, CallRecord, ConnectorTimes, Phase, Retries, Stage, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
 use crate::serve::{CallGuard, Ended, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
@@ -164,7 +164,7 @@ impl StreamCalls<'_> {
             }
             ended = Some(Err(if is_of_caller { CallFailure::CallerTimeout } else { CallFailure::Deadline }));
         }
-        record(*context, request, *host, &end, ended, &work.agents.guard);
+        record(*context, request, *host, &end, ended, (&work.agents.guard, work.agents.retries));
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
             Err(_) => return Next::Leave(Leave::GivenUp),
@@ -206,16 +206,10 @@ impl StreamCalls<'_> {
         let mut timing = Vec::new();
         let end = CallEnd::new(request.began());
         connector_timing(&end.stamps.times(&core.core), &mut timing);
-        let keep = request
-            .fail(
-                CallFailure::BreakerOpen,
-                Some(&report),
-                &timing,
-                !core.is_draining(),
-                work.agents.left(core.core.turn_time()),
-            )
-            .await;
-        record(*context, request, *host, &end, Some(Err(CallFailure::BreakerOpen)), &CallGuard::default());
+        request.learn_id(work.agents.left(core.core.turn_time())).await;
+        let keep = request.fail(CallFailure::BreakerOpen, Some(&report), &timing, !core.is_draining()).await;
+        let guard = (&CallGuard::default(), Retries::default());
+        record(*context, request, *host, &end, Some(Err(CallFailure::BreakerOpen)), guard);
         if keep { Next::Keep } else { Next::Close }
     }
 
@@ -251,11 +245,9 @@ impl StreamCalls<'_> {
                 let mut timing = Vec::new();
                 connector_timing(times, &mut timing);
                 let core = self.context.core;
-                let left = self.work.agents.left(core.core.turn_time());
-                // What is told of the call is in its body.
-                request.learn_id(left).await;
+                request.learn_id(self.work.agents.left(core.core.turn_time())).await;
                 let report = self.report(request, failure);
-                request.fail(failure, report.as_ref(), &timing, !core.is_draining(), left).await
+                request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await
             }
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;
@@ -326,7 +318,7 @@ fn record(
     host: Option<&Hostname>,
     end: &CallEnd,
     ended: Option<Result<(), CallFailure>>,
-    guard: &CallGuard,
+    (guard, retries): (&CallGuard, Retries),
 ) {
     let core = context.core;
     let keeps = core.figures.calls.borrow().is_on();
@@ -346,6 +338,7 @@ fn record(
             let method = call.method().unwrap_or(call.kind().name());
             let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
             recorder.record(label, &phases, outcome);
+            recorder.count_retries(label, retries.made());
             let ended = Ended { label, phases: &phases, outcome, is_opened: true };
             (label, guard.end(&guarded(route, call), ended, &mut recorder, now))
         })

@@ -81,6 +81,8 @@ pub struct ConnectorSettings {
     pub origins: Arc<OriginRules>,
     /// How many of the last calls of each kind are kept on each core, see [`CallLog`](crate::latency::CallLog).
     pub calls_kept: usize,
+    /// How often a request is sent again on another connection, at the most.
+    pub retries_max: u32,
 }
 
 #[cfg(feature = "internals")]
@@ -110,6 +112,7 @@ impl ConnectorSettings {
             sse_keepalive: None,
             origins: Arc::default(),
             calls_kept: 1_000,
+            retries_max: 2,
         }
     }
 }

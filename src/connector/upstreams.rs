@@ -246,13 +246,14 @@ impl Served {
     /// known.
     pub(super) fn again(
         &self,
+        retries_max: u32,
         retries: &mut Retries,
         reached: Reached,
         may_run_twice: bool,
         left: Option<Duration>,
         random: f64,
     ) -> Result<Duration, NoRetry> {
-        retries.again(reached, may_run_twice, &mut self.retry_budget.borrow_mut(), left, random)
+        retries.again(retries_max, reached, may_run_twice, &mut self.retry_budget.borrow_mut(), left, random)
     }
 
     /// Whether it serves this route as it is now.

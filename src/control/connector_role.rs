@@ -92,12 +92,12 @@ impl Role for ConnectorRole {
         }))
     }
 
-    fn breaker(&self, _: &Label) -> Option<BreakerReading> {
-        None
+    fn breaker(&self, label: &Label) -> Option<BreakerReading> {
+        self.connector.breakers().reading(label, MonotonicClock.now())
     }
 
-    fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
-        None
+    fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
+        self.connector.breakers().force(label, forced, MonotonicClock.now())
     }
 
     fn routes(&self) -> Vec<RouteLine> {

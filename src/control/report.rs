@@ -1,19 +1,19 @@
 //! The state of the process at one moment, and its JSON forms: `GET /v1/latency` and `GET /v1/status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::GuardMode;
 use crate::control::bodies::{
     BreakerInfo, BreakerKind, BreakerStateName, BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus,
-    DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LinkStatus, OfRole, PhaseTimes,
+    DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LimitInfo, LinkStatus, OfRole, PhaseTimes,
     ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
 use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine, TunnelReading};
 use crate::latency::{
-    BreakerReading, BreakerScope, BreakerState, DeadlineReason, Deadlines, Distribution, ForcedState, LabelFigures,
-    Outcome, Phase, Snapshot,
+    BreakerReading, BreakerScope, BreakerState, DeadlineReason, Deadlines, Distribution, ForcedState, Label,
+    LabelFigures, Outcome, Phase, QueueReading, Snapshot,
 };
 
 /// What does not change while the process runs.
@@ -92,15 +92,22 @@ impl Report {
         let nothing = Snapshot::new();
         let snapshot = self.latency.as_ref().map_or(&nothing, |latency| &*latency.snapshot);
         let labels = snapshot.labels().filter(|(label, _)| route.is_none_or(|route| *route == *label.route));
+        let measured_by = self.latency.as_ref().map(|latency| latency.measured_by);
+        let of_role = self.roles.iter().filter(|role| Some(role.kind) == measured_by);
+        let of_tools = of_role.flat_map(|role| &role.breakers).filter(|reading| reading.scope == BreakerScope::Tool);
+        let breakers: HashMap<&Label, BreakerStateName> =
+            of_tools.map(|reading| (&reading.label, state_name(reading.state))).collect();
         let labels = labels.map(|(label, figures)| CallTimesOfLabel {
             route: label.route.to_string(),
             method: label.method.to_string(),
             tool: label.tool.to_string(),
             times: CallTimesSummary::of(figures),
+            retries: figures.retries(),
+            breaker: breakers.get(label).copied(),
             deadline: DeadlineOfLabel::of(figures),
         });
         LatencyBody {
-            measured_by: self.latency.as_ref().map(|latency| latency.measured_by),
+            measured_by,
             route: route.map(str::to_owned),
             total: match route {
                 None => CallTimesSummary::of(snapshot.total()),
@@ -132,6 +139,7 @@ impl Report {
             edges: self.of_each(|role| role.edges.clone()),
             upstreams: self.roles.iter().flat_map(|role| role.upstreams.clone()).collect(),
             breakers: self.of_each(|role| role.breakers.iter().map(breaker_info).collect()),
+            limits: self.of_each(|role| role.limits.iter().map(limit_info).collect()),
             routes: served.iter().flat_map(routes_of).collect(),
             tunnels: served.iter().flat_map(|served| self.tunnel_links(served)).collect(),
             counts: self.roles.iter().map(counts_of).collect(),
@@ -251,6 +259,33 @@ fn of_role<T>(role: &RoleReading, of: T) -> OfRole<T> {
     OfRole { role: role.kind, of }
 }
 
+fn limit_info((route, reading): &(String, QueueReading)) -> LimitInfo {
+    let QueueReading { mode, limit, in_flight, waiting, agents, counts } = *reading;
+    LimitInfo {
+        route: route.clone(),
+        mode: mode_name(mode),
+        limit: limit.into(),
+        in_flight: in_flight.into(),
+        waiting: waiting.into(),
+        agents: agents.into(),
+        admitted: counts.admitted,
+        waited: counts.waited,
+        refused: counts.refused,
+        refused_for_share: counts.refused_for_share,
+        would_refuse: counts.would_refuse,
+    }
+}
+
+const fn state_name(state: BreakerState) -> BreakerStateName {
+    match state {
+        BreakerState::Closed => BreakerStateName::Closed,
+        BreakerState::Open { .. } => BreakerStateName::Open,
+        BreakerState::HalfOpen => BreakerStateName::HalfOpen,
+        BreakerState::Forced(ForcedState::Open) => BreakerStateName::ForcedOpen,
+        BreakerState::Forced(ForcedState::Closed) => BreakerStateName::ForcedClosed,
+    }
+}
+
 /// One breaker, as the API shows it.
 pub(super) fn breaker_info(reading: &BreakerReading) -> BreakerInfo {
     let BreakerReading { scope, label, mode, state, counts, opened, refused, would_refuse } = reading;
@@ -263,13 +298,7 @@ pub(super) fn breaker_info(reading: &BreakerReading) -> BreakerInfo {
         method: label.method.to_string(),
         tool: label.tool.to_string(),
         mode: mode_name(*mode),
-        state: match state {
-            BreakerState::Closed => BreakerStateName::Closed,
-            BreakerState::Open { .. } => BreakerStateName::Open,
-            BreakerState::HalfOpen => BreakerStateName::HalfOpen,
-            BreakerState::Forced(ForcedState::Open) => BreakerStateName::ForcedOpen,
-            BreakerState::Forced(ForcedState::Closed) => BreakerStateName::ForcedClosed,
-        },
+        state: state_name(*state),
         retry_after_s: match state {
             BreakerState::Open { remaining } => Some(seconds(*remaining)),
             _ => None,
@@ -371,7 +400,10 @@ mod tests {
         assert_eq!(keys(&json), "labels measured_by over_cap route total");
         assert_eq!(keys(&json["total"]), "calls clock_disagreements outcomes phases");
         assert_eq!(keys(&json["total"]["phases"]), "connector edge total total_last tunnel upstream");
-        assert_eq!(keys(&json["labels"][0]), "calls clock_disagreements deadline method outcomes phases route tool");
+        assert_eq!(
+            keys(&json["labels"][0]),
+            "breaker calls clock_disagreements deadline method outcomes phases retries route tool"
+        );
         let deadline = json!({
             "mode": "observe", "limit_ms": 3019.898, "why": "learned", "p50_ms": 2013.265, "p95_ms": 2013.265, "missed": 1,
             "cut": 0,
@@ -445,6 +477,10 @@ mod tests {
                 "role": "edge", "breaker": "tool", "route": "demo", "method": "tools/call", "tool": "search",
                 "mode": "enforce", "state": "open", "retry_after_s": 4.3, "calls": 20, "failed": 12, "late": 1, "opened": 2,
                 "refused": 31, "would_refuse": 4,
+            }],
+            "limits": [{
+                "role": "edge", "route": "demo", "mode": "enforce", "limit": 12, "in_flight": 11, "waiting": 3, "agents": 2,
+                "admitted": 400, "waited": 40, "refused": 7, "refused_for_share": 1, "would_refuse": 5,
             }],
             "routes": [{ "role": "edge", "host": "demo.test", "name": "demo", "tunnel": "tnl_demo" }],
             "tunnels": [

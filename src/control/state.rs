@@ -66,13 +66,13 @@ impl State {
         self.roles.iter().map(served).collect()
     }
 
-    /// The breaker of an edge.
+    /// The breaker of a label.
     #[must_use]
     pub fn breaker(&self, label: &Label) -> Option<BreakerReading> {
         self.roles.iter().find_map(|role| role.breaker(label))
     }
 
-    /// Forces a breaker of an edge, or leaves it to the calls again.
+    /// Forces a breaker, or leaves it to the calls again.
     #[must_use]
     pub fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
         self.roles.iter().find_map(|role| role.force_breaker(label, forced))

@@ -22,6 +22,8 @@ pub(super) struct CallNotes {
     waited: Duration,
     /// The first connector, which did not pass it on, and why.
     moved: Option<(CallFailure, u64)>,
+    /// How often it was opened again.
+    pub(super) retries: u32,
     /// The status of the MCP server's answer; 0 if it has not answered.
     pub(super) status: u16,
     pub(super) answer: AnswerSize,

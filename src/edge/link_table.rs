@@ -237,6 +237,7 @@ impl LinkTable {
     pub(super) fn again(
         &self,
         tunnel: &TunnelId,
+        retries_max: u32,
         retries: &mut Retries,
         left: Option<Duration>,
     ) -> Result<Duration, NoRetry> {
@@ -244,7 +245,7 @@ impl LinkTable {
         let mut by_tunnel = self.by_tunnel.borrow_mut();
         // A tunnel without links here has no other link to retry on.
         let links = by_tunnel.get_mut(tunnel).ok_or(NoRetry::Spent)?;
-        retries.again(Reached::Never, false, &mut links.retry_budget, left, random)
+        retries.again(retries_max, Reached::Never, false, &mut links.retry_budget, left, random)
     }
 
     /// Adds a link of a connector's process that takes calls from now on.

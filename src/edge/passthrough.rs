@@ -18,7 +18,8 @@ use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, NotOpened};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease, Pool, StreamError, leases_of, send_bytes};
-use crate::exchange::TimeoutStream;
+use crate::exchange::{Refusal, TimeoutStream};
+use crate::latency::{CallRecord, HostText, OwnAnswer, Stage};
 use crate::link::CarrierStream;
 use crate::route::{Hostname, Route};
 use crate::tls::{
@@ -129,16 +130,19 @@ impl Passing {
     /// Carries the connection to its end.
     pub(super) async fn serve(self, core: &Rc<EdgeCore>, peer_info: &PeerInfo, moves: Moves) {
         let verdict = core.tables.get().admission.judge_call(&peer_info.source, &self.route.tunnel);
+        let attempt = Attempt { core, peer: peer_info.peer, host: self.host, number: core.links.next_call() };
         if !core.gate.admits_call(&peer_info.source, verdict) {
+            attempt.keep_refused(Refusal::Network);
             return self.refuse(core, Alert::AccessDenied).await;
         }
         let Ok(_permit) = core.gate.begin_call(peer_info.permit.as_ref()) else {
+            attempt.keep_refused(Refusal::TooManyCalls);
             return self.refuse(core, Alert::InternalError).await;
         };
         let address = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string());
         let (host, peer) = (self.host.as_str(), address.as_ref());
         let bond = Bond::of_address(peer_info.peer.map(|peer| peer.ip()));
-        let call = core.links.next_call();
+        let call = attempt.number;
         let target = CallTarget {
             route: &self.route,
             host,
@@ -150,12 +154,17 @@ impl Passing {
             has_waited: false,
             until: Time::NEVER,
         };
-        let (stream, usage) = match core.open_on_link(target).await {
+        let (stream, mut usage) = match core.open_on_link(target).await {
             Ok(opened) => opened,
             Err(NotOpened::HandOver(target)) => {
                 return self.hand_over(core, target, peer_info.peer, moves.and_one()).await;
             }
-            Err(NotOpened::Failed(_) | NotOpened::NotPassedOn(..) | NotOpened::Withdrawn) => {
+            Err(not_opened) => {
+                let failure = match not_opened {
+                    NotOpened::Failed(failure) | NotOpened::NotPassedOn(failure, _) => failure,
+                    NotOpened::HandOver(_) | NotOpened::Withdrawn => CallFailure::ConnectorOffline,
+                };
+                attempt.keep_failed(&self.route, None, failure);
                 Counters::add(&core.edge.counters.requests_refused);
                 return self.refuse(core, Alert::InternalError).await;
             }
@@ -170,16 +179,19 @@ impl Passing {
         if carried.is_err() && stream.is_withdrawn() && !received.borrow().is_empty() {
             // The agent waits for the answer to its first message, of which nothing was sent. It cannot go to another core.
             let again = core.open_on_link(CallTarget { moves: Moves::spent(), ..target }).await;
-            if let Ok((other, usage)) = again {
+            if let Ok((other, of_other)) = again {
                 Counters::add(&core.edge.counters.calls_moved);
-                usage.count(label, core.core.turn_time());
-                stream = other;
+                of_other.count(label, core.core.turn_time());
+                (stream, usage) = (other, of_other);
                 carried = carry(core, &self.connection, &received, &stream).await;
             }
         }
         let Passing { connection, .. } = self;
         if matches!(carried, Err(Broken::AgentGone | Broken::AgentStalled)) {
             stream.reset(CallFailure::Cancelled);
+        }
+        if let Err(Broken::Link { begun: false, failure }) = carried {
+            attempt.keep_failed(&self.route, Some(usage.connector()), failure);
         }
         // The connector is not needed any more, and need not wait.
         drop(stream);
@@ -215,6 +227,39 @@ impl Passing {
             Err(error) => return tracing::debug!(%error, "cannot hand a connection over"),
         };
         core.hand_over(target, CoreMessage::Passing(Box::new(detached), peer, moves)).await;
+    }
+}
+
+/// A connection for the list of the last calls, which has it if it ends before its connector has answered.
+struct Attempt<'a> {
+    core: &'a EdgeCore,
+    peer: Option<SocketAddr>,
+    host: Hostname,
+    number: u64,
+}
+
+impl Attempt<'_> {
+    fn keep_refused(&self, refusal: Refusal) {
+        let record = CallRecord { stage: refusal.stage(), outcome: Some(refusal.outcome()), ..self.record() };
+        self.keep(record, refusal.own_answer());
+    }
+
+    fn keep_failed(&self, route: &Route, connector: Option<u64>, failure: CallFailure) {
+        let label = self.core.figures.recorder.borrow_mut().label(route.name.as_str(), LABEL, "");
+        let (stage, outcome) = (Stage::of(failure.outcome()), Some(failure.outcome()));
+        let record = CallRecord { label: Some(label), connector, stage, outcome, ..self.record() };
+        self.keep(record, failure.own_answer(None));
+    }
+
+    fn record(&self) -> CallRecord {
+        let (number, peer, host) = (self.number, self.peer.map(|peer| peer.ip()), HostText::of(self.host.as_str()));
+        CallRecord { number, peer, host, ..CallRecord::new(self.core.core.turn_time()) }
+    }
+
+    /// The agent gets an alert of TLS, and no status.
+    fn keep(&self, record: CallRecord, own: OwnAnswer) {
+        let record = CallRecord { status: 0, ..record.with_own(Some(own)) };
+        self.core.figures.calls.borrow_mut().record(&record);
     }
 }
 

@@ -61,6 +61,7 @@ pub struct LabelSet {
     statuses: [u64; STATUS_CLASSES],
     clock_disagreements: u64,
     deadlines: Deadlines,
+    retries: u64,
 }
 
 /// The deadlines of the calls of one label on one core.
@@ -119,6 +120,7 @@ impl LabelSet {
             statuses: [0; STATUS_CLASSES],
             clock_disagreements: 0,
             deadlines: Deadlines::default(),
+            retries: 0,
         }
     }
 
@@ -144,6 +146,12 @@ impl LabelSet {
     #[must_use]
     pub fn clock_disagreements(&self) -> u64 {
         self.clock_disagreements
+    }
+
+    /// How often its calls were sent again.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries
     }
 
     /// The deadlines of its calls.
@@ -244,11 +252,23 @@ impl Recorder {
         }
     }
 
+    /// A call with this label was sent again so often.
+    pub fn count_retries(&mut self, label: LabelId, retries: u32) {
+        if let Some((_, set)) = self.sets.get_mut(label.0 as usize) {
+            set.retries += u64::from(retries);
+        }
+    }
+
     /// The deadline of a call that begins `now`.
     #[must_use]
     pub fn deadline(&self, label: LabelId, terms: &DeadlineTerms, now: Time) -> Deadline {
-        let learned = self.learned.get(label.0 as usize).and_then(Option::as_ref);
-        Deadline::of(terms, learned.and_then(|learned| learned.usual(now)))
+        Deadline::of(terms, self.learned(label).and_then(|learned| learned.usual(now)))
+    }
+
+    /// What is learned of the calls of a label; none for [`OTHER`], which has calls of all kinds.
+    #[must_use]
+    pub fn learned(&self, label: LabelId) -> Option<&Arc<Learned>> {
+        self.learned.get(label.0 as usize)?.as_ref()
     }
 
     /// The breakers of calls of a label; none for [`OTHER`], which has calls of all kinds.

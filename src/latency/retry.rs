@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-/// How often one call is sent again at the most.
-pub const RETRIES_MAX: u32 = 2;
 /// The first retry is made at once. The pause before the second one is random, up to this long; before each further one it may be
 /// twice as long as before the one before it.
 const PAUSE_MAX_FIRST: Duration = Duration::from_millis(25);
@@ -79,8 +77,8 @@ impl Retries {
         self.made
     }
 
-    /// Whether the call is sent once more, and after which pause. `may_run_twice` says so of its request, `left` is the time that it
-    /// still has, if that is limited, and `random` a number from 0 to 1.
+    /// Whether the call is sent once more, `retries_max` times at the most, and after which pause. `may_run_twice` says so of its
+    /// request, `left` is the time that it still has, if that is limited, and `random` a number from 0 to 1.
     ///
     /// The first retry of a call of which nothing reached an upstream costs nothing: it takes the place of a send that did not happen.
     /// So the requests that reach upstreams are never more than the calls and the budget.
@@ -90,6 +88,7 @@ impl Retries {
     /// Why not.
     pub fn again(
         &mut self,
+        retries_max: u32,
         reached: Reached,
         may_run_twice: bool,
         budget: &mut RetryBudget,
@@ -101,7 +100,7 @@ impl Retries {
             Reached::Silent { was_used: true } if may_run_twice => {}
             Reached::Silent { .. } | Reached::Answered => return Err(NoRetry::MayHaveRun),
         }
-        if self.made >= RETRIES_MAX {
+        if self.made >= retries_max {
             return Err(NoRetry::Spent);
         }
         let pause_max = match self.made.checked_sub(1) {
@@ -127,6 +126,17 @@ mod tests {
     use crate::base::Rng;
 
     const NONE: Option<Duration> = None;
+    const RETRIES_MAX: u32 = 2;
+
+    #[test]
+    fn a_call_is_sent_again_as_often_as_is_set() {
+        for retries_max in [0, 1, 5] {
+            let (mut retries, mut budget) = (Retries::default(), RetryBudget::default());
+            let mut again = || retries.again(retries_max, Reached::Never, false, &mut budget, NONE, 0.5);
+            assert!((0..retries_max).all(|_| again().is_ok()));
+            assert_eq!(again(), Err(NoRetry::Spent));
+        }
+    }
 
     fn any_reached(rng: &mut Rng) -> Reached {
         match rng.below(4) {
@@ -146,7 +156,7 @@ mod tests {
             // However a call fails one time after another.
             for _ in 0..5 {
                 let reached = any_reached(&mut rng);
-                let again = retries.again(reached, may_run_twice, &mut budget, NONE, rng.unit());
+                let again = retries.again(RETRIES_MAX, reached, may_run_twice, &mut budget, NONE, rng.unit());
                 let is_safe = match reached {
                     Reached::Never => true,
                     Reached::Silent { was_used } => was_used && may_run_twice,
@@ -173,7 +183,7 @@ mod tests {
                 loop {
                     let reached = any_reached(&mut rng);
                     reaching += u32::from(reached != Reached::Never);
-                    if retries.again(reached, rng.chance(0.9), &mut budget, NONE, rng.unit()).is_err() {
+                    if retries.again(RETRIES_MAX, reached, rng.chance(0.9), &mut budget, NONE, rng.unit()).is_err() {
                         break;
                     }
                 }
@@ -188,7 +198,7 @@ mod tests {
         let silent = Reached::Silent { was_used: true };
         let made = (0..1_000).filter(|_| {
             budget.on_call();
-            Retries::default().again(silent, true, &mut budget, NONE, 0.5).is_ok()
+            Retries::default().again(RETRIES_MAX, silent, true, &mut budget, NONE, 0.5).is_ok()
         });
         let made = made.count();
         assert!((100..=110).contains(&made), "{made}");
@@ -198,8 +208,9 @@ mod tests {
     fn the_first_is_at_once_and_the_next_waits_for_a_random_time_within_its_deadline() {
         let second = |left, random| {
             let (mut retries, mut budget) = (Retries::default(), RetryBudget::default());
-            assert_eq!(retries.again(Reached::Never, false, &mut budget, left, random), Ok(Duration::ZERO));
-            retries.again(Reached::Never, false, &mut budget, left, random)
+            let mut again = || retries.again(RETRIES_MAX, Reached::Never, false, &mut budget, left, random);
+            assert_eq!(again(), Ok(Duration::ZERO));
+            again()
         };
         assert_eq!(
             [0.0, 0.5, 1.0].map(|random| second(NONE, random)),
@@ -208,7 +219,7 @@ mod tests {
         let ms = Duration::from_millis;
         assert_eq!(second(Some(ms(10)), 0.5), Err(NoRetry::Deadline));
         assert_eq!(
-            Retries::default().again(Reached::Never, false, &mut RetryBudget::default(), Some(ms(0)), 0.0),
+            Retries::default().again(RETRIES_MAX, Reached::Never, false, &mut RetryBudget::default(), Some(ms(0)), 0.0),
             Err(NoRetry::Deadline)
         );
     }

@@ -15,6 +15,7 @@ pub struct LabelFigures {
     outcomes: [u64; OUTCOMES],
     statuses: [u64; STATUS_CLASSES],
     clock_disagreements: u64,
+    retries: u64,
     deadlines: Deadlines,
     deadline: Option<Deadline>,
 }
@@ -28,6 +29,7 @@ impl LabelFigures {
             outcomes: [0; OUTCOMES],
             statuses: [0; STATUS_CLASSES],
             clock_disagreements: 0,
+            retries: 0,
             deadlines: Deadlines::default(),
             deadline: None,
         }
@@ -45,6 +47,7 @@ impl LabelFigures {
             self.statuses[class as usize] += set.answered(class);
         }
         self.clock_disagreements += set.clock_disagreements();
+        self.retries += set.retries();
         self.add_deadlines(&set.deadlines());
     }
 
@@ -60,6 +63,7 @@ impl LabelFigures {
             *mine += theirs;
         }
         self.clock_disagreements += other.clock_disagreements;
+        self.retries += other.retries;
         self.add_deadlines(&other.deadlines);
     }
 
@@ -104,6 +108,12 @@ impl LabelFigures {
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.outcomes.iter().sum()
+    }
+
+    /// How often calls were sent again.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries
     }
 
     /// How many calls had parts that were longer than the whole.

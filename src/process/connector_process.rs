@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::base::{Traffic, TunnelId, shell_word};
 use crate::config::{Config, ConnectConfig};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
+use crate::control::api::{Access, AdminToken};
 use crate::control::{
     ConnectorRole, Control, ControlParts, DRAIN_GRACE, Instance, Notice, ProcessFacts, ProcessRequest, ReloadFn,
     Reloaded, RoleKind, State, StateDir, forward_events_with, serve_resolves, signals,
@@ -25,8 +26,8 @@ use crate::process::provision::provision;
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
-    UpstreamTrust, connector_settings, connector_tables, credentials, edge_addresses, edge_roots, engine_settings,
-    open_state_dir, seal_ca, sealing,
+    UpstreamTrust, admin_token, connector_settings, connector_tables, credentials, edge_addresses, edge_roots,
+    engine_settings, open_state_dir, seal_ca, sealing,
 };
 use crate::process::source::{LoadedConfig, ReadConfig, connect_of};
 use crate::route::RouteName;
@@ -74,6 +75,7 @@ impl ConnectorProcess {
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
         let prepared = PreparedConnector::new(settings, tables.read(connect_config)?, core_count, number);
         let admin = listen_admin(connect_config.admin_listen)?;
+        let access = admin_token(connect_config)?.map(|token| Access { tunnels: None, token: AdminToken::new(&token) });
         let requests = signals(ProcessRequest::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
             .map_err(RunError::io("signals cannot be received"))?;
 
@@ -98,7 +100,7 @@ impl ConnectorProcess {
         let edges = connect_config.edge.iter().map(ToString::to_string).collect();
         let reload = tables.into_reload(config, connector, read, log);
         let control = Control::new(parts).with_notices(notify).with_reload(reload, files);
-        let admin = serve_admin_if(admin, state, None)?;
+        let admin = serve_admin_if(admin, state, access)?;
         Ok(ConnectorProcess { facts, edges, control, cores, admin, _instance: instance })
     }
 

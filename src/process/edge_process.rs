@@ -86,7 +86,8 @@ impl EdgeProcess {
         let state = State::new(facts.clone(), vec![Arc::new(role)], Some(prober));
         let mut tasks = vec![AbortOnDrop(tokio::spawn(Arc::clone(&serving).keep_reviewing()))];
         tasks.extend(identity.keep_seals_fresh());
-        let provisioning = access.as_ref().map(|access| Arc::clone(&access.tunnels) as Arc<dyn Provisioning>);
+        let tunnels = access.as_ref().and_then(|access| access.tunnels.clone());
+        let provisioning = tunnels.map(|tunnels| tunnels as Arc<dyn Provisioning>);
         serve_certifying(bound.certify_requests, edge_config, &identity, provisioning);
 
         // Wait until every core listens, then answer on the admin API.

@@ -97,7 +97,9 @@ impl EdgeReload {
             self.serving.edge().replace_connectors_tls(tls);
         }
         if let Some(access) = &self.access {
-            access.tunnels.set_pin(fresh.pin);
+            if let Some(tunnels) = &access.tunnels {
+                tunnels.set_pin(fresh.pin);
+            }
             if let Some(token) = &fresh.admin_token {
                 access.token.replace(token);
             }

@@ -37,6 +37,7 @@ pub(super) struct OpenDataDir {
 /// The tunnels of a running edge, and the background tasks for them.
 pub(super) struct EdgeStore {
     access: Access,
+    tunnels: Arc<Tunnels>,
     _tasks: Vec<AbortOnDrop>,
     _lock: DataDirLock,
 }
@@ -84,8 +85,8 @@ impl OpenDataDir {
         let tunnels = Tunnels::open(store, Arc::clone(serving), settings).await?;
         let tasks =
             [tokio::spawn(Arc::clone(tunnels.usage_record()).keep_gathering()), upkeep(dir, Arc::clone(&tunnels))];
-        let access = Access { tunnels, token };
-        Ok(EdgeStore { access, _tasks: tasks.map(AbortOnDrop).into(), _lock: lock })
+        let access = Access { tunnels: Some(Arc::clone(&tunnels)), token };
+        Ok(EdgeStore { access, tunnels, _tasks: tasks.map(AbortOnDrop).into(), _lock: lock })
     }
 }
 
@@ -97,7 +98,7 @@ impl EdgeStore {
 
     /// Records the last calls, after the cores have ended, and closes the store.
     pub(super) async fn close(self) {
-        match tokio::time::timeout(CLOSE_TIMEOUT, self.access.tunnels.close()).await {
+        match tokio::time::timeout(CLOSE_TIMEOUT, self.tunnels.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the store could not be closed cleanly"),
             Err(_) => tracing::error!("the store was not closed in time"),

@@ -65,11 +65,6 @@ pub trait Request {
         self.context_mut().label()
     }
 
-    /// Reads on, for a moment, to find the id of its message. The caller waits no longer than `left`, if that is known.
-    fn learn_id(&mut self, left: Option<Duration>) -> impl Future<Output = ()> {
-        self.read_id(left.map_or(READ_ID_WITHIN, |left| READ_ID_WITHIN.min(left)))
-    }
-
     /// Looks at its message as it passes, or does not, whatever is done for others on this connection.
     fn look_at_message(&mut self, looks: bool) {
         let context = self.context_mut();
@@ -118,19 +113,23 @@ pub trait Request {
         }
     }
 
-    /// Answers a call that failed before a response began, with the id of its message if that can be learnt, and with what is
-    /// told of the call. Returns whether the connection can carry another request, which `may_keep` allows. `timing` is the value
-    /// of `Server-Timing`. The caller waits no longer than `left`, if that is known.
+    /// Reads on for a short time what of the body is still to come, so that the answer to a call that failed can have the id of its
+    /// message. The caller waits no longer than `left`, if that is known.
+    fn learn_id(&mut self, left: Option<Duration>) -> impl Future<Output = ()> {
+        self.read_id(left.map_or(READ_ID_WITHIN, |left| READ_ID_WITHIN.min(left)))
+    }
+
+    /// Answers a call that failed before a response began, with the id of its message if that was [learnt](Request::learn_id), and
+    /// with what is told of the call. Returns whether the connection can carry another request, which `may_keep` allows. `timing` is
+    /// the value of `Server-Timing`.
     fn fail(
         &mut self,
         failure: CallFailure,
         report: Option<&CallReport>,
         timing: &[u8],
         may_keep: bool,
-        left: Option<Duration>,
     ) -> impl Future<Output = bool> {
         async move {
-            self.learn_id(left).await;
             self.context_mut().drop_read_ahead();
             let keep = may_keep && self.can_be_followed();
             let context = self.context();

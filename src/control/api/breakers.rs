@@ -15,8 +15,9 @@ use crate::latency::{ForcedState, Label};
 /// The method by which tools are called.
 const TOOLS_CALL: &str = "tools/call";
 
-/// Opens or closes a breaker of the edge whatever becomes of calls, or leaves it to the calls again. It lasts until the edge ends.
-/// There is a breaker as soon as there was a call.
+/// Opens or closes a breaker whatever becomes of calls, or leaves it to the calls again. It lasts until the process ends. There is a
+/// breaker as soon as there was a call. A connector has breakers of routes with passthrough traffic, and needs
+/// `connect.admin_token_file`.
 #[utoipa::path(
     post, path = "/v1/breakers", tag = "breakers", operation_id = "force_breaker", request_body = ForceBreaker,
     responses((status = 200, body = BreakerInfo), (status = "default", body = ErrorBody))
@@ -25,8 +26,6 @@ pub(super) async fn force(
     State(api): State<Api>,
     JsonObject(wanted): JsonObject<ForceBreaker>,
 ) -> Result<Json<BreakerInfo>, ApiError> {
-    // Only an edge has a token that opens this.
-    api.tunnels()?;
     let ForceBreaker { route, method, tool, state } = wanted;
     let method = method.or_else(|| tool.as_ref().map(|_| TOOLS_CALL.to_owned())).unwrap_or_default();
     let label = Label {
@@ -44,7 +43,7 @@ pub(super) async fn force(
         ApiError::new(StatusCode::NOT_FOUND, "breaker_not_found", message)
     })?;
     if forced == Some(ForcedState::Open) && reading.mode != GuardMode::Enforce {
-        let message = "the breaker is not enforced, so opening it would have no effect: set breaker = \"enforce\" for the host first";
+        let message = "the breaker is not enforced, so opening it would have no effect: set breaker = \"enforce\" for the host or the route first";
         return Err(ApiError::new(StatusCode::CONFLICT, "breaker_not_enforced", message));
     }
     let reading = api.state.force_breaker(&label, forced).unwrap_or(reading);

@@ -62,8 +62,8 @@ impl ApiError {
     }
 
     pub(super) fn no_store() -> ApiError {
-        let message =
-            "this edge has no data directory: create one with `adit edge init`, and start the edge with --data-dir";
+        let message = "this process has no admin token for that: an edge needs a data directory (`adit edge init`, --data-dir), a connector \
+             connect.admin_token_file, which opens its breakers alone";
         ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_store", message)
     }
 

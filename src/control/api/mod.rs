@@ -51,11 +51,11 @@ pub struct Api {
     access: Option<Access>,
 }
 
-/// The tunnels, and the token that opens them.
+/// What the admin token opens.
 #[derive(Clone)]
 pub struct Access {
-    /// The tunnels of the edge.
-    pub tunnels: Arc<Tunnels>,
+    /// The tunnels of an edge; a connector has none.
+    pub tunnels: Option<Arc<Tunnels>>,
     /// The token that requests must show.
     pub token: Arc<AdminToken>,
 }
@@ -82,7 +82,7 @@ impl AdminToken {
 }
 
 impl Api {
-    /// The API of a process; without `access` every path of it says that there is no store.
+    /// The API of a process; without `access` every path of it says that there is no token.
     #[must_use]
     pub fn new(state: Arc<State>, access: Option<Access>) -> Api {
         Api { state, access }
@@ -101,7 +101,7 @@ impl Api {
     }
 
     fn tunnels(&self) -> Result<&Arc<Tunnels>, ApiError> {
-        self.access.as_ref().map(|access| &access.tunnels).ok_or_else(ApiError::no_store)
+        self.access.as_ref().and_then(|access| access.tunnels.as_ref()).ok_or_else(ApiError::no_store)
     }
 
     /// The links that are up, of all tunnels.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::control::bodies::BreakerStateName;
 use crate::control::reading::RoleKind;
 
 /// The times of calls, of all or of one route.
@@ -34,6 +35,10 @@ pub struct CallTimesOfLabel {
     /// The times of the calls with this label.
     #[serde(flatten)]
     pub times: CallTimesSummary,
+    /// How often calls were sent again: on an edge to another connector, on a connector to its upstream.
+    pub retries: u64,
+    /// The state of their breaker; null if they have none, or none was called yet.
+    pub breaker: Option<BreakerStateName>,
     /// Their deadline; null for calls that have none, such as notifications and streams of events.
     pub deadline: Option<DeadlineOfLabel>,
 }

@@ -19,6 +19,7 @@ use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeA
 use crate::control::StateDir;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
+use crate::policy::SafeRequests;
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock,
@@ -75,6 +76,7 @@ pub(crate) fn connector_settings(
             cors: config.cors,
         }),
         calls_kept: config.calls_kept as usize,
+        retries_max: config.retries_max,
     })
 }
 
@@ -98,6 +100,16 @@ pub fn credentials(config: &ConnectConfig) -> Result<TunnelToken, ConfigErrors> 
     let secret = source.read().map_err(|error| ConfigErrors::of("connect.secret_file", error))?;
     let id = config.tunnel.clone().ok_or_else(|| ConfigErrors::of("connect.tunnel", "missing"))?;
     Ok(TunnelToken { id, secret })
+}
+
+/// The token that opens what an operator may change, if there is one. Its file is read now.
+///
+/// # Errors
+///
+/// When it cannot be read, or is no secret.
+pub(crate) fn admin_token(config: &ConnectConfig) -> Result<Option<Secret>, ConfigErrors> {
+    let token = config.admin_token_source().map(|source| source.read()).transpose();
+    token.map_err(|error| ConfigErrors::of("connect.admin_token_file", error))
 }
 
 /// The proxy through which an edge is reached.
@@ -146,7 +158,7 @@ pub(crate) fn connector_tables(
     trust: &mut UpstreamTrust,
     name: impl Fn(&HostPattern) -> RouteName,
 ) -> Result<ConnectorTables, ConfigErrors> {
-    let (mut faults, mut entries) = (Vec::new(), Vec::new());
+    let (mut faults, mut entries, mut safe) = (Vec::new(), Vec::new(), HashMap::new());
     let allowed = Arc::new(UpstreamNetwork::allowed(&config.allowed_upstreams));
     for (index, route) in config.routes.iter().enumerate() {
         let key = format!("route[{index}].upstream_ca_file");
@@ -169,6 +181,11 @@ pub(crate) fn connector_tables(
             queue_timeout: UPSTREAM_QUEUE_TIMEOUT,
             allowed: Arc::clone(&allowed),
         };
+        let resend = (route.resend == Resend::McpSafe).then(|| {
+            let key = (route.host.to_string(), route.upstream.to_string());
+            let known = trust.safe.get(&key).cloned().unwrap_or_default();
+            Arc::clone(safe.entry(key).or_insert(known))
+        });
         entries.push(RouteEntry {
             host: route.host.to_string(),
             place: format!("route[{index}].host"),
@@ -179,7 +196,7 @@ pub(crate) fn connector_tables(
                 identity: route_identity(route),
                 first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
                 sends_timeout: route.send_request_timeout,
-                resend: (route.resend == Resend::McpSafe).then(Arc::default),
+                resend,
                 deadlines: deadlines_of(config, route),
                 breaker: breaker_of(config, route),
             },
@@ -189,7 +206,11 @@ pub(crate) fn connector_tables(
         faults.extend(found.into_iter().map(|f| ConfigError::new(Origin::Default, f.place, f.kind.to_string())));
         RouteTable::default()
     });
-    if faults.is_empty() { Ok(ConnectorTables { routes, sealing: None }) } else { Err(ConfigErrors::new(faults)) }
+    if !faults.is_empty() {
+        return Err(ConfigErrors::new(faults));
+    }
+    trust.safe = safe;
+    Ok(ConnectorTables { routes, sealing: None })
 }
 
 /// The deadlines of agents' calls on a route.
@@ -255,11 +276,14 @@ fn with_kept_identities(
 /// The file of authorities, if there is one, and whether HTTP/2 is offered.
 type TrustKind = (Option<PathBuf>, bool);
 
-/// The TLS configurations for upstreams, by their file of authorities and whether they are offered HTTP/2. A reload that finds the same content returns the same
-/// configuration, so that connections to upstreams are kept.
+/// What a reload keeps of upstreams.
 #[derive(Default)]
 pub(crate) struct UpstreamTrust {
+    /// The TLS configurations, by their file of authorities and whether HTTP/2 is offered. Where the content is the same, the
+    /// configuration is too, so that connections are kept.
     known: HashMap<TrustKind, (Vec<u8>, Arc<ClientConfig>)>,
+    /// What upstreams have said of their tools, by the host of the route and the URL of the upstream.
+    safe: HashMap<(String, String), Arc<SafeRequests>>,
 }
 
 impl UpstreamTrust {

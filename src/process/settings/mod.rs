@@ -9,8 +9,8 @@ mod sealing;
 pub(super) use admission_reader::AdmissionReader;
 pub use connector_settings::credentials;
 pub(super) use connector_settings::{
-    UpstreamTrust, connector_settings, connector_tables, edge_addresses, edge_roots, fallback_port, open_state_dir,
-    proxy_for,
+    UpstreamTrust, admin_token, connector_settings, connector_tables, edge_addresses, edge_roots, fallback_port,
+    open_state_dir, proxy_for,
 };
 pub(super) use edge_settings::{
     Certifying, EdgeListeners, connectors_tls_config, edge_settings, edge_tables, sealed_edge_tables,
@@ -278,6 +278,26 @@ progress_max_ms = "1h"
         assert!(Arc::ptr_eq(&first, &tls_of("a.test")) && Arc::ptr_eq(&first, &tls_of("b.test")));
         authority(dir.path());
         assert!(!Arc::ptr_eq(&first, &tls_of("a.test")));
+    }
+
+    #[test]
+    fn what_a_server_said_of_its_tools_survives_a_reload_that_keeps_its_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut trust = UpstreamTrust::default();
+        let mut safe_of = |url: &str, resend: &str, more: &str| {
+            let route = format!("[[route]]\nhost = \"a.test\"\nupstream = \"{url}\"\nresend = \"{resend}\"\n{more}\n");
+            let text =
+                format!("[connect]\nedge = \"e:1\"\ntunnel = \"t\"\nsecret = \"an-example-secret-0123\"\n{route}");
+            let connect = config(dir.path(), &text).connect.unwrap();
+            let tables = connector_tables(&connect, 1, &mut trust, RouteName::of_host).unwrap();
+            tables.routes.lookup(&hostname("a.test")).unwrap().resend.clone()
+        };
+        let first = safe_of("http://10.0.0.1:1", "mcp-safe", "").unwrap();
+        let again = safe_of("http://10.0.0.1:1", "mcp-safe", "first_byte_timeout_ms = 1000").unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&first, &safe_of("http://10.0.0.2:1", "mcp-safe", "").unwrap()));
+        assert!(safe_of("http://10.0.0.1:1", "idempotent", "").is_none());
+        assert!(!Arc::ptr_eq(&first, &safe_of("http://10.0.0.1:1", "mcp-safe", "").unwrap()), "it was off meanwhile");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use adit::base::Traffic;
 
 use super::site::{Agent, HOST, OPEN_HOST, SEAL_CA, Site, ask, authority, call, get, try_call};
 use crate::drivers::drivers;
+use crate::process::command;
 
 /// An agent of a host for which the edge ends TLS. The edge's certificate is for another of its hosts: in these tests that
 /// is the only one it has.
@@ -103,6 +104,63 @@ fn the_connector_tells_how_long_calls_took_that_only_it_can_read() {
         assert!(of_tool["phases"]["upstream"]["p95_us"].as_f64().unwrap() > 0.0, "{of_tool:#}");
         // Nothing is made up about what it cannot see.
         assert!(of_tool["phases"].get("tunnel").is_none_or(|phase| phase["count"] == 0), "{of_tool:#}");
+    }
+}
+
+/// Only the connector can read such calls, so that their breakers are there.
+#[test]
+fn an_operator_opens_the_breaker_of_a_tool_at_the_connector() {
+    let (driver, site) = (drivers()[0], Site::start(drivers()[0], Traffic::Passthrough));
+    adit::private::write(&site.path("admin.token"), b"a-token-for-tests-only-0123456789").unwrap();
+    let settings = "breaker = 'enforce'\nadmin_token_file = 'admin.token'";
+    let (_connector, admin) = site.connect_with(driver, Traffic::Passthrough, site.upstream, settings);
+    let mut agent = site.agent(SEAL_CA, Some(HOST));
+    let mut status = |tool: &str| {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
+        call(&mut agent, HOST, &body).head[9..12].to_owned()
+    };
+    let (admin, token) = (admin.to_string(), site.path("admin.token"));
+    let run = |args: &[&str], token: &std::path::Path| {
+        let more = ["--admin", &admin, "--admin-token-file", token.to_str().unwrap()];
+        let output = command(&[&["breakers"], args, &more[..]].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
+    };
+    assert_eq!([status("look"), status("other")], ["200", "200"]);
+    let (code, table) = run(&["open", HOST, "look"], &token);
+    assert!(code == Some(0) && table.contains("open (forced)"), "{table}");
+    assert_eq!([status("look"), status("other")], ["503", "200"]);
+    let shown = command(&["latency", "--admin", &admin]).output().unwrap();
+    let table = String::from_utf8(shown.stdout).unwrap();
+    let row = table.lines().find(|line| line.contains(" look ")).unwrap_or_else(|| panic!("{table}"));
+    assert!(row.contains("open (forced)"), "{table}");
+    let (code, table) = run(&["auto", HOST, "look"], &token);
+    assert!(code == Some(0) && table.contains("closed"), "{table}");
+    assert_eq!(status("look"), "200");
+    // The token opens breakers and nothing else; another one opens nothing.
+    adit::private::write(&site.path("other.token"), b"another-token-for-tests-0123456789").unwrap();
+    assert_ne!(run(&["open", HOST, "look"], &site.path("other.token")).0, Some(0));
+    assert_eq!(status("look"), "200");
+    let output =
+        command(&["tunnel", "list", "--admin", &admin, "--admin-token-file", token.to_str().unwrap()]).output();
+    let output = output.unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("admin_token_file"), "{output:?}");
+}
+
+#[test]
+fn a_passthrough_connection_that_no_connector_takes_is_listed() {
+    for driver in drivers() {
+        let site = Site::start(driver, Traffic::Passthrough);
+        let mut agent = site.agent(SEAL_CA, Some(HOST));
+        assert!(ask(&mut agent, HOST, "x").is_err());
+        let listed = get(site.admin, "/v1/calls");
+        let found: serde_json::Value = serde_json::from_str(listed.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let [call] = &found["calls"].as_array().unwrap()[..] else { panic!("{found:#}") };
+        let seen = ["host", "method", "stopped_at", "from", "status"].map(|name| &call[name]);
+        assert_eq!(
+            seen,
+            [&HOST.into(), &"passthrough".into(), &"link".into(), &"127.0.0.1".into(), &serde_json::Value::Null]
+        );
+        assert!(call["id"].is_string() && call["answered"]["code"] == "connector_offline", "{call:#}");
     }
 }
 

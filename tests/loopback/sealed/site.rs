@@ -33,7 +33,7 @@ pub(crate) struct Site {
     pub(crate) agents: SocketAddr,
     pub(crate) admin: SocketAddr,
     connectors: SocketAddr,
-    upstream: SocketAddr,
+    pub(crate) upstream: SocketAddr,
 }
 
 /// An agent's connection.
