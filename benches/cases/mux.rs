@@ -28,7 +28,7 @@ pub(crate) fn calls(at_once: usize) -> Work {
 /// 64 KiB from the connector to the edge on a stream that stays open.
 pub(crate) fn bulk() -> Work {
     let mut link = Pair::new();
-    let open = Open { route: "mcp.example.com", call: 1, traffic: Traffic::Plain, peer: None };
+    let open = Open { route: "mcp.example.com", call: 1, traffic: Traffic::Plain, peer: None, until: None };
     let at_edge = link.edge.open(&open).expect("the link has room");
     link.carry();
     let stream = link.opened.expect("the stream arrived");
@@ -89,7 +89,13 @@ impl Pair {
     }
 
     fn call(&mut self) {
-        let open = Open { route: "mcp.example.com", call: 42, traffic: Traffic::Plain, peer: Some("192.0.2.7:4711") };
+        let open = Open {
+            route: "mcp.example.com",
+            call: 42,
+            traffic: Traffic::Plain,
+            peer: Some("192.0.2.7:4711"),
+            until: None,
+        };
         let stream = self.edge.open(&open).expect("the link has room");
         let request = self.lease(1024);
         assert!(self.edge.send(stream, request).is_ok(), "the window holds it");

@@ -50,6 +50,9 @@ pub enum CallFailure {
     /// The upstream refused the request without looking at it, or closed the connection before anything of it was sent.
     #[error("the upstream refused the request unread, or closed the connection before it was sent")]
     UpstreamUnsent,
+    /// The time that the caller waits was over before anything of the request was sent to the upstream.
+    #[error("the caller's time was over before the request was sent to the upstream")]
+    CallerTimeoutUnsent,
 
     // From here on the upstream may have received the request.
     /// The upstream closed the connection before the first byte of its answer. See `UpstreamBroken` for one that had begun.
@@ -67,6 +70,9 @@ pub enum CallFailure {
     /// The side that resets the stream waited too long for the other side.
     #[error("the time for the call is over")]
     Deadline,
+    /// The time that the caller waits was over.
+    #[error("the caller's time was over")]
+    CallerTimeout,
     /// The link ended during the call.
     #[error("the link ended during the call")]
     LinkLost,
@@ -90,7 +96,7 @@ pub enum CallFailure {
 impl CallFailure {
     /// Every failure, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [CallFailure; 26] = [
+    pub const ALL: [CallFailure; 28] = [
         CallFailure::ConnectorOffline,
         CallFailure::TunnelRevoked,
         CallFailure::Overloaded,
@@ -106,11 +112,13 @@ impl CallFailure {
         CallFailure::UpstreamRefused,
         CallFailure::UpstreamTls,
         CallFailure::UpstreamUnsent,
+        CallFailure::CallerTimeoutUnsent,
         CallFailure::UpstreamSilent,
         CallFailure::UpstreamBroken,
         CallFailure::UpstreamProtocol,
         CallFailure::TimedOut,
         CallFailure::Deadline,
+        CallFailure::CallerTimeout,
         CallFailure::LinkLost,
         CallFailure::Revoked,
         CallFailure::SlowReader,
@@ -122,7 +130,9 @@ impl CallFailure {
     /// Whether another connector of the tunnel may succeed with the same request, which none has passed on.
     #[must_use]
     pub const fn may_pass_elsewhere(self) -> bool {
-        !self.may_have_acted() && !matches!(self, CallFailure::TunnelRevoked | CallFailure::BreakerOpen)
+        let is_final =
+            matches!(self, CallFailure::TunnelRevoked | CallFailure::BreakerOpen | CallFailure::CallerTimeoutUnsent);
+        !self.may_have_acted() && !is_final
     }
 
     /// Whether the upstream may have acted on the request: calling again may do it twice.

@@ -30,6 +30,12 @@ impl Time {
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// The point so long before this one, or the origin.
+    #[must_use]
+    pub const fn back(self, duration: Duration) -> Time {
+        Time(self.0.saturating_sub(duration.as_nanos() as u64))
+    }
 }
 
 impl Add<Duration> for Time {
@@ -70,5 +76,7 @@ mod tests {
         assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
         assert_eq!(Time::ZERO - Time::from_nanos(5), Duration::ZERO);
         assert_eq!(Time::from_nanos(7) - Time::from_nanos(5), Duration::from_nanos(2));
+        assert_eq!(Time::from_nanos(7).back(Duration::from_nanos(5)), Time::from_nanos(2));
+        assert_eq!(Time::from_nanos(7).back(Duration::from_secs(5)), Time::ZERO);
     }
 }

@@ -566,6 +566,9 @@ section! {
         /// It takes the place of `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit applies
         /// too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "30s";
+        /// Whether the upstream is told how long the caller still waits, where that is known (`host.client_timeout_ms` of the
+        /// edge): `X-Request-Timeout: 4900ms`, in place of the `X-Request-Timeout` and `grpc-timeout` that the caller sent.
+        send_request_timeout: bool = "false", live, like "true";
         /// Which requests are sent once more if a connection that others had used ended without one byte of an answer, as when
         /// the upstream closes it just then. `idempotent`: GET, HEAD, DELETE and OPTIONS. `mcp-safe`: also `ping`,
         /// `server/discover`, `*/list`, and `tools/call` of tools for which the upstream's own answers to `tools/list` say

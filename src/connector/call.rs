@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use crate::base::{CallFailure, Clock, Time, Traffic};
 use crate::connector::call_request::CallRequest;
+use crate::connector::checkout::{Held, checkout};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
 use crate::connector::listing::Listing;
 use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
-use crate::engine::{ByteStream, Core, StreamError};
+use crate::engine::{Core, StreamError, Timer};
 use crate::exchange::{
     Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host, trace_of,
 };
@@ -22,11 +23,16 @@ use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    CallGuard, CallLabel, NextHop, NextHopWork, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
+    CallGuard, CallLabel, CallerLimits, NextHop, NextHopWork, ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay,
+    ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
 use crate::wire::jsonrpc::Peek;
+
+/// A response that has begun when the caller's time is over is ended by the edge, which can end a stream of events between two of
+/// them. It is cut here if the edge has not done so within this time.
+const EDGE_CUTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Whom the upstream is told that a call comes from.
 #[derive(Clone, Copy)]
@@ -60,6 +66,10 @@ pub(super) struct UpstreamWork {
 #[derive(Default)]
 pub(super) struct AgentWork {
     pub(super) retries: Retries,
+    /// When the caller has to be answered; never if it is not known how long it waits.
+    pub(super) until: Time,
+    /// The timer for that, until the call is sent.
+    timer: Option<Timer>,
     /// The answer, if it may list tools.
     listing: Listing,
     /// For agents whose TLS ends here.
@@ -143,6 +153,24 @@ impl CallContext<'_> {
     }
 }
 
+impl AgentWork {
+    /// Whether it is known how long the caller waits.
+    pub(super) fn is_limited(&self) -> bool {
+        self.until != Time::NEVER
+    }
+
+    /// How much of the caller's time is left; none if it is not known how long it waits.
+    pub(super) fn left(&self, now: Time) -> Option<Duration> {
+        self.is_limited().then(|| self.until - now)
+    }
+
+    /// What a body may use until it says what it calls.
+    pub(super) fn read_ahead_limits<'c>(&self, core: &'c ConnectorCore) -> ReadAheadLimits<'c> {
+        let limits = core.read_ahead_limits();
+        ReadAheadLimits { timeout: limits.timeout.min(self.until - core.core.turn_time()), ..limits }
+    }
+}
+
 impl UpstreamWork {
     /// Forgets all of what it carried.
     pub(super) fn clear(&mut self) {
@@ -164,20 +192,22 @@ impl UpstreamWork {
         }
         served.on_call();
         self.agents.retries = Retries::default();
+        self.agents.timer = self.agents.is_limited().then(|| context.core.core.sleep_until(self.agents.until));
         let mut needs_fresh = false;
         loop {
-            let connecting = match needs_fresh {
-                false => served.upstream.checkout().await,
-                true => served.upstream.connect().await,
-            };
-            let Checkout { connection, connect } = connecting
+            if self.agents.until <= context.core.core.turn_time() {
+                return Err(CallError::Failed(CallFailure::CallerTimeoutUnsent));
+            }
+            let Checkout { connection, connect } = checkout(&served.upstream, needs_fresh, &mut self.agents.timer)
+                .await
+                .ok_or(CallError::Failed(CallFailure::CallerTimeoutUnsent))?
                 .map_err(|error| CallError::Failed(served.on_failed(&error, context.core.core.turn_time())))?;
             if let Some(took) = connect {
                 served.on_connected();
                 end.stamps.on_connected(took);
             }
             let was_used = connect.is_none();
-            let mut held = Held(Some(connection));
+            let mut held = Held::new(connection);
             let exchanged = match held.get() {
                 UpstreamConnection::Http(connection) => {
                     if self.agents.retries.made() == 0 {
@@ -236,8 +266,9 @@ impl UpstreamWork {
         self.replay.kept()?;
         let random = context.core.retry.random_fraction();
         let may_run_twice = is_safe || head.method().is_idempotent();
+        let left = self.agents.left(context.core.core.turn_time());
         let retries_max = context.core.connector.settings.retries_max;
-        match served.again(retries_max, &mut self.agents.retries, reached, may_run_twice, random) {
+        match served.again(retries_max, &mut self.agents.retries, reached, may_run_twice, left, random) {
             Ok(pause) => {
                 self.replay.rewind();
                 Counters::add(&counters.requests_resent);
@@ -293,13 +324,17 @@ impl UpstreamWork {
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
         let to = Asked::new(to, upstream.is_acknowledged());
-        let now = context.core.core.turn_time();
-        let of_agents = context.is_agents().then(|| self.agents.guard.deadline.first_byte_timeout(now));
+        let of_agents = context.is_agents().then(|| self.agents.guard.deadline.first_byte_timeout());
+        let caller = match context.is_agents() {
+            true => self.agents.guard.deadline.caller_limits(),
+            false => CallerLimits::new(self.agents.until, self.agents.until + EDGE_CUTS_WITHIN),
+        };
         self.agents.listing.expect(served.learns(request.head()));
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(context.stream);
             let head = incoming.head;
+            let left = self.agents.left(context.core.core.turn_time());
             hooks = ConnectorHooks {
                 context,
                 addresses: &served.addresses,
@@ -308,27 +343,17 @@ impl UpstreamWork {
                 stamps: &mut end.stamps,
                 work: &mut self.agents,
             };
-            let public = served.addresses.public();
-            let (peer, called) = match context.caller {
-                Caller::Edge => (forwarded_peer(head), public),
-                Caller::Agent(address) => {
-                    (address.as_bytes(), public.or_else(|| Some(CalledAddress::of(Scheme::Https, head))))
-                }
-            };
-            // Without an address of our own to tell, what the edge has told stands.
-            let append = called.map(|called| forwarded(peer, called));
+            let mut append = None;
             let edits = RequestEdits {
-                host: Some(served.addresses.host()),
-                origin: served.addresses.origin(),
-                drop_forwarded: append.is_some(),
-                append: append.as_ref().map_or(&[], |fields| fields),
                 drop_expect: incoming.label.as_ref().is_some_and(|label| label.has_continued()),
-                ..RequestEdits::default()
+                timeout: left.filter(|_| served.sends_timeout()),
+                ..addressed(context, served, head, &mut append)
             };
             // A GET waits for events, for as long as the agent does. The edge has a limit of its own.
             let limit = of_agents.or(served.first_byte_timeout()).filter(|_| head.method() != Method::Get);
             let mut next_hop = NextHop::new(&to, &to, &mut self.next_hop, head, edits);
             next_hop.first_byte_timeout = limit;
+            next_hop.caller = caller;
             next_hop.flush = U::QUEUES_APART;
             next_hop.replay = Some(&mut self.replay);
             relay(incoming, next_hop, &context.core.core, &mut hooks)
@@ -343,7 +368,11 @@ impl UpstreamWork {
             if let Some(why) = upstream_fault(&error) {
                 upstream.log_fault(&why);
             }
-            let error = failed(&error);
+            let is_of_caller = error == RelayError::Late && self.agents.until <= context.core.core.turn_time();
+            let error = match is_of_caller {
+                true => ExchangeError::Failed(CallError::Failed(CallFailure::CallerTimeout)),
+                false => failed(&error),
+            };
             return Err(match error {
                 ExchangeError::Silent if upstream.has_sent_nothing(&context.core.core, to.sent_before()).await => {
                     ExchangeError::Unsent
@@ -361,6 +390,29 @@ impl UpstreamWork {
         context.stream.on_link().send_times(&end.stamps.times(&context.core.core));
         context.stream.finish_message();
         Ok(is_sent.then(|| !is_cut && self.next_hop.is_reusable()))
+    }
+}
+
+/// How a request is addressed to its upstream. `append` has the fields that are added.
+pub(super) fn addressed<'a>(
+    context: &CallContext<'a>,
+    served: &'a Served,
+    head: &'a RequestHead,
+    append: &'a mut Option<[(&'static str, &'a [u8]); 3]>,
+) -> RequestEdits<'a> {
+    let public = served.addresses.public();
+    let (peer, called) = match context.caller {
+        Caller::Edge => (forwarded_peer(head), public),
+        Caller::Agent(address) => (address.as_bytes(), public.or_else(|| Some(CalledAddress::of(Scheme::Https, head)))),
+    };
+    // Without an address of our own to tell, what the edge has told stands.
+    *append = called.map(|called| forwarded(peer, called));
+    RequestEdits {
+        host: Some(served.addresses.host()),
+        origin: served.addresses.origin(),
+        drop_forwarded: append.is_some(),
+        append: append.as_ref().map_or(&[], |fields| fields),
+        ..RequestEdits::default()
     }
 }
 
@@ -501,15 +553,15 @@ fn failed(error: &RelayError) -> ExchangeError {
     ExchangeError::Failed(CallError::Failed(failure))
 }
 
-/// Drives a call until it is done; none when the edge gave it up first, so that whatever the call has come to is dropped, and
-/// the upstream sees that at once. On a stream that it shares a call does not watch for that.
+/// Drives a call until it is done. An error says why the edge gave it up first, so that whatever the call has come to is dropped,
+/// and the upstream sees that at once. On a stream that it shares a call does not watch for that.
 pub(super) fn unless_broken<R: CallRequest, T>(
     stream: &CarrierStream,
     mut calling: Pin<&mut impl Future<Output = T>>,
-) -> impl Future<Output = Option<T>> {
+) -> impl Future<Output = Result<T, CallFailure>> {
     poll_fn(move |cx| match calling.as_mut().poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending if R::OWNS_STREAM => stream.poll_broken(cx).map(|_| None),
+        Poll::Ready(ended) => Poll::Ready(Ok(ended)),
+        Poll::Pending if R::OWNS_STREAM => stream.poll_broken(cx).map(Err),
         Poll::Pending => Poll::Pending,
     })
 }
@@ -522,35 +574,10 @@ pub(super) fn count(core: &ConnectorCore, ended: Option<Result<(), CallFailure>>
         Some(Err(CallFailure::NoRoute)) => Counters::add(&counters.calls_unrouted),
         Some(Err(CallFailure::Overloaded)) => Counters::add(&counters.calls_overloaded),
         Some(Err(CallFailure::SlowReader)) => Counters::add(&counters.calls_cut_unread),
+        Some(Err(CallFailure::CallerTimeout | CallFailure::CallerTimeoutUnsent)) => {
+            Counters::add(&counters.calls_out_of_time);
+        }
         Some(Err(CallFailure::Cancelled)) | None => Counters::add(&counters.calls_cancelled),
         Some(Err(_)) => Counters::add(&counters.calls_failed),
-    }
-}
-
-/// What carries an exchange. Dropped before the exchange is whole, it is reset.
-struct Held(Option<UpstreamConnection>);
-
-impl Held {
-    fn get(&self) -> &UpstreamConnection {
-        self.0.as_ref().expect("only `release` takes it")
-    }
-
-    /// The exchange is whole: a connection is kept for another, for as long as the upstream says, or closed.
-    fn release(&mut self, keep: bool, idle_timeout: Option<Duration>) {
-        match self.0.take() {
-            Some(UpstreamConnection::Http(connection)) if keep => connection.give_back(idle_timeout),
-            // A stream has ended, and its connection has room for another.
-            Some(UpstreamConnection::Http(_) | UpstreamConnection::Http2(_)) | None => {}
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        match self.0.take() {
-            Some(UpstreamConnection::Http(connection)) => connection.connection().abort(),
-            Some(UpstreamConnection::Http2(stream)) => stream.abort(),
-            None => {}
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Requests at the connector, by the version of HTTP in which they came.
 
 use std::task::Context;
+use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::Core;
@@ -77,8 +78,8 @@ impl<C> Request for PatientRequest<'_, '_, C> {
         self.request.read_label(limits)
     }
 
-    fn read_id(&mut self) -> impl Future<Output = ()> {
-        self.request.read_id()
+    fn read_id(&mut self, within: Duration) -> impl Future<Output = ()> {
+        self.request.read_id(within)
     }
 
     fn respond(&mut self, write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>)) -> impl Future<Output = ()> {

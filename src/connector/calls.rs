@@ -4,9 +4,10 @@ use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::base::Clock;
+use crate::base::{Clock, Time};
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
+use crate::connector::cancel::cancel;
 use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
@@ -15,6 +16,7 @@ use crate::latency::{CallPhases, CallRecord, ConnectorTimes, Phase, Retries, Sta
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
 use crate::serve::{CallGuard, Ended, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
+use crate::wire::http1::Method;
 use crate::wire::mcp::Call;
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
@@ -93,6 +95,7 @@ impl StreamCalls<'_> {
     /// Serves a request whose head was read.
     pub(super) async fn carry<R: CallRequest>(&mut self, request: &mut R) -> Next<Leave> {
         self.has_called = true;
+        self.work.agents.until = self.until(request).unwrap_or(Time::NEVER);
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
             Counters::add(&context.core.connector.counters.requests_refused);
@@ -109,7 +112,7 @@ impl StreamCalls<'_> {
             context.core.upstreams.route_of(host, is_enforced)
         };
         if host.and_then(is_enforced).unwrap_or_default()
-            && let Err(error) = request.read_label(context.core.read_ahead_limits()).await
+            && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
         {
             return self.refuse_unlabelled(request, error).await;
         }
@@ -127,21 +130,46 @@ impl StreamCalls<'_> {
         };
         request.end_response();
         work.clear();
-        let mut ended = done.map(|result| result.map_err(CallError::failure));
+        let done = match done {
+            // Within a TLS session the end of the stream may be seen first, and what the edge has said of it then.
+            Ok(Err(error)) if R::OWNS_STREAM && error.failure() == CallFailure::Cancelled => {
+                context.stream.on_link().broken_for().map_or(done, Err)
+            }
+            done => done,
+        };
+        let stopped = match done {
+            Ok(result) => result.err().map(CallError::failure),
+            Err(failure) => Some(failure),
+        };
+        if work.agents.is_limited() && stopped == Some(CallFailure::CallerTimeout) && end.stamps.is_sent() {
+            cancel(context, request);
+        }
+        let mut ended = match done {
+            Ok(result) => Some(result.map_err(CallError::failure)),
+            Err(CallFailure::CallerTimeout) => Some(Err(CallFailure::CallerTimeout)),
+            Err(_) => None,
+        };
         if end.stamps.is_standing() && matches!(ended, None | Some(Err(CallFailure::Cancelled))) {
             // It lasts as long as the agent wants.
             ended = Some(Ok(()));
         }
         count(context.core, ended);
+        if ended == Some(Err(CallFailure::CallerTimeoutUnsent)) {
+            work.agents.guard.deadline.on_cut_for_caller();
+        }
         if host.is_some() && ended == Some(Ok(())) && work.agents.guard.deadline.was_cut() {
-            ended = Some(Err(CallFailure::Deadline));
+            let is_of_caller = work.agents.guard.deadline.is_of_caller();
+            if is_of_caller {
+                cancel(context, request);
+            }
+            ended = Some(Err(if is_of_caller { CallFailure::CallerTimeout } else { CallFailure::Deadline }));
         }
         record(*context, request, *host, &end, ended, (&work.agents.guard, work.agents.retries));
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
-            None => return Next::Leave(Leave::GivenUp),
-            Some(Ok(())) => return if keeps { Next::Keep } else { Next::Close },
-            Some(Err(error)) => error,
+            Err(_) => return Next::Leave(Leave::GivenUp),
+            Ok(Ok(())) => return if keeps { Next::Keep } else { Next::Close },
+            Ok(Err(error)) => error,
         };
         if host.is_none() || end.has_begun || error.failure() == CallFailure::Cancelled {
             return Next::Leave(Leave::Reset(error.failure()));
@@ -150,13 +178,35 @@ impl StreamCalls<'_> {
         self.answer(request, error, &times).await
     }
 
+    /// When the caller of a request has to be answered, if it is known how long it waits.
+    fn until(&mut self, request: &mut impl Request) -> Option<Time> {
+        let StreamCalls { context, work, host, .. } = self;
+        let CallContext { core, stream, .. } = *context;
+        if let Some(host) = host {
+            let deadline = &mut work.agents.guard;
+            core.upstreams.route_of(host, |route| deadline.begin(&route.deadlines))?;
+            let waits = caller_timeout(request)?;
+            work.agents.guard.deadline.bound_by_caller(request.began(), waits);
+            return Some(work.agents.guard.deadline.answer_by());
+        }
+        // An inner session carries many calls, so that the edge says it in the head of each.
+        let until = match stream.is_sealed() {
+            true => caller_timeout(request).map(|waits| request.began() + waits),
+            false => stream.on_link().until(),
+        };
+        // The upstream may have to be told that it is over.
+        request.look_at_message(until.is_some());
+        until
+    }
+
     /// Answers an agent whose call a breaker refused.
     async fn answer_refused(&self, request: &mut impl Request, report: CallReport) -> Next<Leave> {
-        let StreamCalls { context, host, .. } = self;
+        let StreamCalls { context, host, work, .. } = self;
         let core = context.core;
         let mut timing = Vec::new();
         let end = CallEnd::new(request.began());
         connector_timing(&end.stamps.times(&core.core), &mut timing);
+        request.learn_id(work.agents.left(core.core.turn_time())).await;
         let keep = request.fail(CallFailure::BreakerOpen, Some(&report), &timing, !core.is_draining()).await;
         let guard = (&CallGuard::default(), Retries::default());
         record(*context, request, *host, &end, Some(Err(CallFailure::BreakerOpen)), guard);
@@ -164,9 +214,10 @@ impl StreamCalls<'_> {
     }
 
     /// What is told of a call that failed.
-    fn report(&self, request: &mut impl Request) -> Option<CallReport> {
+    fn report(&self, request: &mut impl Request, failure: CallFailure) -> Option<CallReport> {
         let StreamCalls { context, host, work, .. } = self;
-        let deadline = Some(&work.agents.guard.deadline).filter(|deadline| deadline.was_cut());
+        let may_have_run = failure != CallFailure::CallerTimeoutUnsent;
+        let deadline = Some(&work.agents.guard.deadline).filter(|deadline| deadline.was_cut() && may_have_run);
         let tell = |route: &ConnectorRoute| {
             told_of(*context, request, route, |call| match deadline {
                 Some(deadline) if !call.method.is_empty() => deadline.report(call),
@@ -193,10 +244,10 @@ impl StreamCalls<'_> {
             CallError::Failed(failure) => {
                 let mut timing = Vec::new();
                 connector_timing(times, &mut timing);
-                // What is told of the call is in its body.
-                request.read_id().await;
-                let report = self.report(request);
-                request.fail(failure, report.as_ref(), &timing, !self.context.core.is_draining()).await
+                let core = self.context.core;
+                request.learn_id(self.work.agents.left(core.core.turn_time())).await;
+                let report = self.report(request, failure);
+                request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await
             }
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;
@@ -205,6 +256,12 @@ impl StreamCalls<'_> {
         };
         if keep { Next::Keep } else { Next::Close }
     }
+}
+
+/// How long the caller of a request waits for its answer, if it says so. A GET waits for events.
+fn caller_timeout(request: &impl Request) -> Option<Duration> {
+    let head = request.head();
+    if head.method() == Method::Post { head.caller_timeout().ok().flatten() } else { None }
 }
 
 /// Why an agent's request on a session for `host` is not passed on.
@@ -226,7 +283,6 @@ fn begin_guard(
     let core = context.core;
     let guard = &mut work.agents.guard;
     let begun = core.upstreams.route_of(host, |route| {
-        guard.begin(&route.deadlines);
         let call = request.label()?.call();
         let mut recorder = core.figures.recorder.borrow_mut();
         let begun = guard.begin_labelled(&guarded(route, call), &mut recorder, core.core.turn_time());

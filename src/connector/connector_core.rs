@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::Budget;
+use crate::connector::cancel::Cancellations;
 use crate::connector::edge_signals::EdgeSignals;
 use crate::connector::figures::CallFigures;
 use crate::connector::link_table::LinkTable;
@@ -41,6 +42,7 @@ pub(super) struct ConnectorCore {
     read_ahead: Budget,
     /// Raised once, when the core is to end.
     pub(super) drain: Signal,
+    pub(super) cancellations: Cancellations,
 }
 
 impl ConnectorCore {
@@ -56,6 +58,7 @@ impl ConnectorCore {
             figures: CallFigures::new(&connector.learned, &connector.breakers, connector.settings.calls_kept),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
             drain: Signal::default(),
+            cancellations: Cancellations::default(),
             core,
             connector,
             resolver,

@@ -4,6 +4,8 @@ mod agents_http2;
 mod call;
 mod call_request;
 mod calls;
+mod cancel;
+mod checkout;
 mod connect_error;
 mod connector_core;
 mod dial;

@@ -104,8 +104,11 @@ counters! {
         calls_cancelled, "Calls whose agent or link went away before the answer was complete";
         calls_cut_unread, "Calls over HTTP/2 that were cut because their answers came in very small frames that were not read";
         calls_failed, "Calls that the upstream did not answer completely";
+        calls_out_of_time, "Calls stopped because their caller does not wait any longer";
         calls_overloaded, "Calls refused because too many were in flight";
         calls_unrouted, "Calls for hosts without a route";
+        cancellations_failed, "Upstreams that could not be told (notifications/cancelled) that a call is over because its caller does not wait";
+        cancellations_sent, "Upstreams that were told (notifications/cancelled) that a call is over because its caller does not wait";
         dials_failed, "Attempts to open a link that failed";
         enrolments, "Certificates that edges issued to connectors";
         enrolments_failed, "Attempts to get a certificate that failed";

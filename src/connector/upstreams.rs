@@ -222,6 +222,11 @@ impl Served {
         self.route.first_byte_timeout
     }
 
+    /// Whether the upstream is told how long the caller still waits.
+    pub(super) fn sends_timeout(&self) -> bool {
+        self.route.sends_timeout
+    }
+
     /// Which POST requests may run twice, if any may.
     pub(super) fn resend(&self) -> Option<&SafeRequests> {
         self.route.resend.as_deref()
@@ -237,17 +242,18 @@ impl Served {
         self.retry_budget.borrow_mut().on_call();
     }
 
-    /// Whether a call that failed is sent again, and after which pause.
+    /// Whether a call that failed is sent again, and after which pause. `left` is the time that its caller still waits, if that is
+    /// known.
     pub(super) fn again(
         &self,
         retries_max: u32,
         retries: &mut Retries,
         reached: Reached,
         may_run_twice: bool,
+        left: Option<Duration>,
         random: f64,
     ) -> Result<Duration, NoRetry> {
-        // The edge has the limits of the call.
-        retries.again(retries_max, reached, may_run_twice, &mut self.retry_budget.borrow_mut(), None, random)
+        retries.again(retries_max, reached, may_run_twice, &mut self.retry_budget.borrow_mut(), left, random)
     }
 
     /// Whether it serves this route as it is now.
@@ -255,6 +261,7 @@ impl Served {
         self.route.traffic == route.traffic
             && self.route.identity == route.identity
             && self.route.first_byte_timeout == route.first_byte_timeout
+            && self.route.sends_timeout == route.sends_timeout
             && self.route.deadlines == route.deadlines
             && self.route.breaker == route.breaker
             && self.route.resend.is_some() == route.resend.is_some()

@@ -15,7 +15,7 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
 use crate::edge::message::CoreMessage;
-use crate::edge::moves::Moves;
+use crate::edge::moves::{Moved, Moves};
 use crate::edge::passthrough::{self, Passing};
 use crate::edge::settings::PlainHttp;
 use crate::edge::shared::Counters;
@@ -47,7 +47,7 @@ struct Agent {
     requests: Requests,
     caller: Caller,
     /// How often it has gone to another core for its first request.
-    moves: Moves,
+    moved: Moved,
     /// Whether it speaks HTTP/2.
     is_http2: bool,
 }
@@ -80,7 +80,7 @@ pub(super) fn adopt(
     detached: DetachedConnection,
     peer: Option<SocketAddr>,
     front: Front,
-    moves: Moves,
+    moved: Moved,
 ) {
     let task_core = Rc::clone(core);
     core.core.spawn(async move {
@@ -91,7 +91,7 @@ pub(super) fn adopt(
                 let source = core.tables.get().admission.source(peer.map(|peer| peer.ip()));
                 let mut peer_info = core.gate.handed_over(peer, source, front);
                 let mut agent = Agent::new(&core, connection, first, &mut peer_info);
-                agent.moves = moves;
+                agent.moved = moved;
                 agent.serve(peer).await;
             }
             Err(error) => tracing::warn!(%error, "taking in a connection that was handed over"),
@@ -263,7 +263,7 @@ impl Agent {
         let is_tls = connection.is_tls();
         requests.answer_browsers(Some(&core.edge.settings.origins), Scheme::of_connection(is_tls));
         let caller = Caller::new(core, peer_info, is_tls);
-        Box::new(Agent { connection, requests, caller, moves: Moves::default(), is_http2 })
+        Box::new(Agent { connection, requests, caller, moved: Moved::default(), is_http2 })
     }
 
     /// Serves one request after another.
@@ -273,10 +273,10 @@ impl Agent {
             // In a box, so that other connections do not have its size.
             return Box::pin(agents_http2::serve(caller, peer, connection, requests.into_received())).await;
         }
-        let Agent { connection, requests, caller, moves, .. } = &mut *self;
+        let Agent { connection, requests, caller, moved, .. } = &mut *self;
         let core = caller.core.core.clone();
         // Its memory is given back before the time that the agent takes to read on.
-        let left = serve(&core, requests, connection, &mut AgentCalls::new(caller, *moves)).await;
+        let left = serve(&core, requests, connection, &mut AgentCalls::new(caller, *moved)).await;
         let Agent { connection, requests, caller, .. } = *self;
         match left {
             None => {
@@ -284,9 +284,9 @@ impl Agent {
                 close(&caller.core, connection).await;
             }
             Some(Leave::Abort) => connection.abort(),
-            Some(Leave::HandOver(target, moves)) => match connection.detach(requests.into_unanswered()).await {
+            Some(Leave::HandOver(target, moved)) => match connection.detach(requests.into_unanswered()).await {
                 Ok(detached) => {
-                    let message = CoreMessage::Agent(Box::new(detached), peer, caller.front, moves);
+                    let message = CoreMessage::Agent(Box::new(detached), peer, caller.front, moved);
                     caller.core.hand_over(target, message).await;
                 }
                 Err(error) => tracing::debug!(%error, "handing a connection over"),

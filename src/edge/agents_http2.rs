@@ -10,7 +10,7 @@ use crate::edge::agent_request::{AgentRequest, outcome_of};
 use crate::edge::agents;
 use crate::edge::call::{AgentCalls, Caller, Leave};
 use crate::edge::edge_core::{EdgeCore, HTTP2_WINDOW_MIN};
-use crate::edge::moves::Moves;
+use crate::edge::moves::Moved;
 use crate::edge::other_core;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease};
@@ -106,13 +106,13 @@ async fn serve_call(caller: Rc<Caller>, peer: Option<SocketAddr>, call: Http2Cal
         core.figures.on_turned_away(now, address, Stage::Request, answer_to_head(&error));
     };
     let serve = async |request: &mut Http2Request<'_>| {
-        let mut calls = AgentCalls::new(&caller, Moves::default());
+        let mut calls = AgentCalls::new(&caller, Moved::default());
         match calls.answer(request).await {
             Next::Keep | Next::Close => {}
             Next::Leave(Leave::Abort) => request.stream().abort(),
-            Next::Leave(Leave::HandOver(core, moves)) => {
+            Next::Leave(Leave::HandOver(core, moved)) => {
                 // In a box, as it is rare.
-                Box::pin(other_core::carry(&caller, peer, request, core, moves)).await;
+                Box::pin(other_core::carry(&caller, peer, request, core, moved)).await;
             }
         }
     };

@@ -11,7 +11,7 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::link_choice::Chosen;
-use crate::edge::moves::Moves;
+use crate::edge::moves::{Moved, Moves};
 use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::recording::{Ending, count_refused, failed_call, finish, guarded, keep_refused, note_era, record};
 use crate::edge::settings::EdgeTables;
@@ -28,8 +28,8 @@ use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, Retries, SERVER_TIM
 use crate::policy::Source;
 use crate::route::{Route, Scheme};
 use crate::serve::{
-    CallGuard, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, RelayError, RelayHooks, Relayed,
-    Replay, Request, RequestLimits, ResponseExtras, Service, relay,
+    CallDeadline, CallGuard, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, ReadAheadLimits,
+    RelayError, RelayHooks, Relayed, Replay, Request, RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
@@ -55,7 +55,7 @@ pub(super) enum Leave {
     /// It is reset, so that the agent sees that the response is not whole.
     Abort,
     /// It goes to another core, which serves the request, as often as it has by then.
-    HandOver(CoreId, Moves),
+    HandOver(CoreId, Moved),
 }
 
 /// The calls of an agent's connection.
@@ -81,8 +81,8 @@ struct CallWork {
     is_refused: bool,
     /// Whether it has waited for a link in vain.
     has_waited: bool,
-    /// How often the connection has gone to another core for the request that is read next.
-    moves: Moves,
+    /// Whether the connection has come from another core for the request that is read next, or under way.
+    moved: Moved,
     again: Again,
 }
 
@@ -134,9 +134,9 @@ impl Caller {
 }
 
 impl<'a> AgentCalls<'a> {
-    pub(super) fn new(caller: &'a Caller, moves: Moves) -> AgentCalls<'a> {
+    pub(super) fn new(caller: &'a Caller, moved: Moved) -> AgentCalls<'a> {
         let greeting = caller.core.greetings.share();
-        let work = Box::new(CallWork { moves, ..CallWork::default() });
+        let work = Box::new(CallWork { moved, ..CallWork::default() });
         AgentCalls { caller, greeting, next_hop: NextHopWork::default(), replay: None, work }
     }
 }
@@ -187,7 +187,8 @@ impl AgentCalls<'_> {
     /// Serves a request whose head was read.
     pub(super) async fn answer<'r>(&mut self, request: &mut impl AgentRequest<'r>) -> Next<Leave> {
         let core = Rc::clone(&self.caller.core);
-        let mut moves = std::mem::take(&mut self.work.moves);
+        let Moved { mut moves, began } = std::mem::take(&mut self.work.moved);
+        self.work.moved.began = began;
         self.work.notes = CallNotes::begin(core.links.next_call(), self.caller.source.address);
         let Ok(_permit) = core.gate.begin_call(self.caller.permit.as_ref()) else {
             Counters::add(&core.edge.counters.requests_refused);
@@ -213,6 +214,8 @@ impl AgentCalls<'_> {
             label.digest_arguments();
         }
         self.work.stamps = EdgeStamps::new(request.began());
+        self.work.guard.begin(&route.own.terms(&core.edge.settings.deadlines, None));
+        self.bound_by_caller(request, route);
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         self.work.has_waited = false;
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
@@ -223,8 +226,17 @@ impl AgentCalls<'_> {
                 Chosen::OtherCore(target) => Some(target),
                 Chosen::Wait(_) => {
                     let call = self.work.notes.number;
-                    let target =
-                        CallTarget { route, host, seal: None, peer: None, bond, moves, call, has_waited: false };
+                    let target = CallTarget {
+                        route,
+                        host,
+                        seal: None,
+                        peer: None,
+                        bond,
+                        moves,
+                        call,
+                        has_waited: false,
+                        until: self.work.guard.deadline.answer_by(),
+                    };
                     // In a box, so that other calls do not have its size.
                     self.work.notes.opens(core.core.turn_time());
                     let found = Box::pin(core.wait_for_link(target)).await;
@@ -235,17 +247,22 @@ impl AgentCalls<'_> {
                 Chosen::Link(_) | Chosen::Unproven(_) => None,
             };
             if let Some(target) = elsewhere {
-                return Next::Leave(Leave::HandOver(target, moves.and_one()));
+                return Next::Leave(Leave::HandOver(target, self.moved(request, moves)));
             }
-            if let Err(error) = request.read_label(core.read_ahead_limits()).await {
+            if let Err(error) = request.read_label(self.read_ahead_limits(&core)).await {
                 return refuse_unlabelled(&core, request, route, &self.work, error).await;
             }
             moves = Moves::spent();
         }
         if let Some(report) = self.begin_guard(request, route, needs_label) {
             let failed = Failed { failure: CallFailure::BreakerOpen, report: Some(report) };
+            let left = self.work.guard.deadline.caller_left(core.core.turn_time());
             // In a box, so that other calls do not have its size.
-            return Box::pin(fail_with(&core, request, route, None, &self.work, failed)).await;
+            return Box::pin(async {
+                request.learn_id(left).await;
+                fail_with(&core, request, route, None, &self.work, failed).await
+            })
+            .await;
         }
         self.work.again = Again { bond, moves, ..Again::default() };
         loop {
@@ -260,15 +277,21 @@ impl AgentCalls<'_> {
                 Traffic::Plain | Traffic::Passthrough => None,
             };
             let (call, has_waited) = (self.work.notes.number, self.work.has_waited);
-            let target = CallTarget { route, host, seal, peer: None, bond, moves, call, has_waited };
+            let until = self.work.guard.deadline.answer_by();
+            let target = CallTarget { route, host, seal, peer: None, bond, moves, call, has_waited, until };
             self.work.notes.opens(core.core.turn_time());
             // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
             let opened = match core.open(target).await {
                 Ok(opened) => opened,
-                Err(NotOpened::HandOver(target)) => return Next::Leave(Leave::HandOver(target, moves.and_one())),
+                Err(NotOpened::HandOver(target)) => {
+                    return Next::Leave(Leave::HandOver(target, self.moved(request, moves)));
+                }
                 Err(NotOpened::Failed(failure)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
                     self.work.notes.on_opened(core.core.turn_time());
+                    if failure == CallFailure::CallerTimeoutUnsent {
+                        self.work.guard.deadline.on_cut_for_caller();
+                    }
                     let failure = self.work.again.refused.unwrap_or(failure);
                     return fail(&core, request, route, None, &self.work, failure).await;
                 }
@@ -328,6 +351,23 @@ impl AgentCalls<'_> {
         }
     }
 
+    /// What a body may use until it says what it calls.
+    fn read_ahead_limits<'c>(&self, core: &'c EdgeCore) -> ReadAheadLimits<'c> {
+        let limits = core.read_ahead_limits();
+        let left = self.work.guard.deadline.answer_by() - core.core.turn_time();
+        ReadAheadLimits { timeout: limits.timeout.min(left), ..limits }
+    }
+
+    /// The request whose connection goes to another core once more.
+    fn moved(&self, request: &impl Request, moves: Moves) -> Moved {
+        Moved { moves: moves.and_one(), began: Some(self.began(request)) }
+    }
+
+    /// When the request began, on whichever core.
+    fn began(&self, request: &impl Request) -> Time {
+        self.work.moved.began.unwrap_or(request.began())
+    }
+
     /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
     fn again(&mut self, core: &EdgeCore, route: &Route) -> bool {
         let left = self.work.guard.deadline.caller_left(core.core.turn_time());
@@ -346,9 +386,6 @@ impl AgentCalls<'_> {
     /// Starts the guard of a call. Returns the report of the call if a breaker refuses it.
     fn begin_guard(&mut self, request: &mut impl Request, route: &Route, is_labelled: bool) -> Option<CallReport> {
         let (core, guard) = (&self.caller.core, &mut self.work.guard);
-        guard.begin(&route.own.terms(&core.edge.settings.deadlines, None));
-        self.bound_by_caller(request, route);
-        let (core, guard) = (&self.caller.core, &mut self.work.guard);
         let call = request.label().filter(|_| is_labelled)?.call();
         let mut recorder = core.figures.recorder.borrow_mut();
         let begun = guard.begin_labelled(&guarded(core, route, call), &mut recorder, core.core.turn_time());
@@ -366,7 +403,8 @@ impl AgentCalls<'_> {
             None
         });
         if let Some(waits) = said.or(route.own.client_timeout) {
-            self.work.guard.deadline.bound_by_caller(request.began(), waits);
+            let began = self.began(request);
+            self.work.guard.deadline.bound_by_caller(began, waits);
         }
     }
 
@@ -398,12 +436,17 @@ impl AgentCalls<'_> {
             // A GET waits for events, for as long as the agent does.
             let waits_for_events = incoming.head.method() == Method::Get;
             let drop_expect = incoming.label.as_ref().is_some_and(|label| label.has_continued());
-            let edits = RequestEdits { drop_forwarded: true, drop_expect, append: &append, ..RequestEdits::default() };
+            // The OPEN of a sealed session says nothing of the calls that it carries.
+            let timeout = hooks.work.guard.deadline.caller_left(core.core.turn_time()).filter(|_| stream.is_sealed());
+            let timeout =
+                timeout.map(|left| left.saturating_sub(stream.on_link().round_trip().unwrap_or_default() / 2));
+            let edits =
+                RequestEdits { drop_forwarded: true, drop_expect, timeout, append: &append, ..RequestEdits::default() };
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
             next_hop.replay = replay.as_deref_mut();
-            next_hop.first_byte_timeout =
-                (!waits_for_events).then(|| hooks.work.guard.deadline.first_byte_timeout(core.core.turn_time()));
+            next_hop.first_byte_timeout = (!waits_for_events).then(|| hooks.work.guard.deadline.first_byte_timeout());
+            next_hop.caller = hooks.work.guard.deadline.caller_limits();
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
@@ -412,7 +455,7 @@ impl AgentCalls<'_> {
         if result == Err(RelayError::Late) {
             work.guard.deadline.on_cut(core.core.now());
         }
-        let ended = result.map_err(Ended::of);
+        let ended = result.map_err(|error| Ended::of(error, &mut work.guard.deadline));
         if let Err(Ended::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
@@ -427,7 +470,7 @@ impl AgentCalls<'_> {
         let ended = match ended {
             Ok(()) => {
                 if work.guard.deadline.was_cut() {
-                    opened.stream.on_link().reset(CallFailure::Deadline);
+                    opened.stream.on_link().reset(cut_failure(&work.guard.deadline));
                 }
                 work.stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
@@ -477,6 +520,11 @@ impl AgentCalls<'_> {
     }
 }
 
+/// The failure of a call that was cut.
+fn cut_failure(deadline: &CallDeadline) -> CallFailure {
+    if deadline.is_of_caller() { CallFailure::CallerTimeout } else { CallFailure::Deadline }
+}
+
 /// How an exchange ended that did not succeed.
 enum Ended {
     /// The agent closed its connection before its answer was complete.
@@ -494,7 +542,15 @@ enum Ended {
 }
 
 impl Ended {
-    fn of(error: RelayError) -> Ended {
+    fn of(error: RelayError, deadline: &mut CallDeadline) -> Ended {
+        let ended = Ended::of_error(error, deadline);
+        if let Ended::Failed { failure: CallFailure::CallerTimeout | CallFailure::CallerTimeoutUnsent, .. } = ended {
+            deadline.on_cut_for_caller();
+        }
+        ended
+    }
+
+    fn of_error(error: RelayError, deadline: &CallDeadline) -> Ended {
         match error {
             RelayError::CallerLeft => Ended::AgentGone,
             RelayError::CallerStalled | RelayError::Respond(StreamError::TimedOut) => Ended::AgentStalled,
@@ -505,7 +561,7 @@ impl Ended {
             RelayError::NoResponse(error) | RelayError::Broken(error) => Ended::of_stream(error),
             RelayError::NotTaken | RelayError::Stalled => Ended::of_stream(None),
             RelayError::Protocol(_) => Ended::Failed { failure: CallFailure::UpstreamProtocol, reset: true },
-            RelayError::Late => Ended::Failed { failure: CallFailure::Deadline, reset: true },
+            RelayError::Late => Ended::Failed { failure: cut_failure(deadline), reset: true },
         }
     }
 
@@ -612,7 +668,7 @@ impl RelayHooks for EdgeHooks<'_> {
         let call = failed_call(route, &self.work.notes, trace, label.call());
         let report = self.work.guard.deadline.report(call);
         let id = label.rpc_id()?;
-        Some(report.event(CallFailure::Deadline, id))
+        Some(report.event(cut_failure(&self.work.guard.deadline), id))
     }
 }
 
@@ -666,10 +722,10 @@ async fn fail(
 ) -> Next<Leave> {
     // In a box, so that other calls do not have its size.
     Box::pin(async {
-        // What is told of the call is in its body.
-        request.read_id().await;
+        request.learn_id(work.guard.deadline.caller_left(core.core.turn_time())).await;
         // Without a stream the deadline has not begun.
-        let cut = usage.map(|_| &work.guard.deadline).filter(|deadline| deadline.was_cut());
+        let may_have_run = failure != CallFailure::CallerTimeoutUnsent;
+        let cut = usage.map(|_| &work.guard.deadline).filter(|deadline| deadline.was_cut() && may_have_run);
         let report = told_of(request, route, &work.notes, |call| match cut {
             Some(cut) if !call.method.is_empty() => cut.report(call),
             _ => CallReport::of(&call),

@@ -486,7 +486,9 @@ mod tests {
         let idle = |table: &LinkTable, now: Time| table.by_tunnel.borrow()[&tunnel()].entries[0].idle(now);
         let now = |s| fixture.core.now() + Duration::from_secs(s);
         assert_eq!(idle(&table, now(60)), Duration::from_secs(60), "since it is up");
-        let stream = carrier.open(&CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None }).unwrap();
+        let stream = carrier
+            .open(&CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None, until: None })
+            .unwrap();
         assert_eq!(idle(&table, now(60)), Duration::ZERO, "a call is under way");
         drop(stream);
         let label = Recorder::new(LatencySettings::default()).label("a", "b", "");
@@ -510,7 +512,7 @@ mod tests {
             let (choice, chosen) = table.choose(&tunnel(), Wanted::Any, Connectors::All).unwrap();
             let chosen = chosen.unwrap();
             assert_eq!(choice, LinkChoice::Link(chosen.carrier.id()));
-            let open = CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None };
+            let open = CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None, until: None };
             opened.push(chosen.carrier.open(&open).unwrap());
             chosen.carrier.id()
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use crate::base::{CoreId, LinkId, TunnelId};
 use crate::edge::credential::Proof;
 use crate::edge::front::Front;
-use crate::edge::moves::Moves;
+use crate::edge::moves::{Moved, Moves};
 use crate::edge::presence::Booking;
 use crate::edge::report::CoreReport;
 use crate::edge::usage::UsageLine;
@@ -82,7 +82,7 @@ pub(super) enum CoreMessage {
     /// A link that another core accepted and registered.
     Link(Box<RegisteredLink>),
     /// An agent's connection that another core accepted, with its first request unread.
-    Agent(Box<DetachedConnection>, Option<SocketAddr>, Front, Moves),
+    Agent(Box<DetachedConnection>, Option<SocketAddr>, Front, Moved),
     /// The same of an agent whose TLS ends in the connector, with its first message unread.
     Passing(Box<DetachedConnection>, Option<SocketAddr>, Moves),
 }

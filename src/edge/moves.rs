@@ -1,5 +1,7 @@
 //! How often a connection moves from core to core.
 
+use crate::base::Time;
+
 /// How often a connection goes to another core for one request. Links may come and go while it is on its way; after so many
 /// moves the request waits where it is.
 const MOVES_MAX: u8 = 4;
@@ -7,6 +9,15 @@ const MOVES_MAX: u8 = 4;
 /// How often a connection has gone to another core for the request that it carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moves(u8);
+
+/// A request whose connection may have moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// How often.
+    pub(super) moves: Moves,
+    /// When the request began on the first core that had it, if it is not this one.
+    pub(super) began: Option<Time>,
+}
 
 impl Moves {
     /// Whether the connection may go to another core for this request.

@@ -28,7 +28,7 @@ impl OfflineWait {
         !core.is_draining() && core.core.turn_time() < self.until
     }
 
-    /// How long it still is. As long as the only connectors that serve the host are about to end, and finish their calls first, the time
+    /// How long it still is, at most until the caller has to be answered. As long as the only connectors that serve the host are about to end, and finish their calls first, the time
     /// for those that take their place has not begun.
     pub(super) fn left(&mut self, core: &EdgeCore, target: CallTarget<'_>) -> Duration {
         let now = core.core.turn_time();
@@ -36,6 +36,7 @@ impl OfflineWait {
         if core.edge.presence.is_ending(&target.route.tunnel, host.as_ref().map_or("", Hostname::as_str)) {
             self.until = (now + core.edge.settings.offline_wait).min(self.latest);
         }
-        if self.is_on(core) { self.until - now } else { Duration::ZERO }
+        let left = if self.is_on(core) { self.until - now } else { Duration::ZERO };
+        left.min(target.until - now)
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Clock, CoreId, Traffic};
+use crate::base::{Clock, CoreId, Time, Traffic};
 use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_choice::Chosen;
@@ -61,6 +61,15 @@ pub(super) struct CallTarget<'a> {
     pub(super) call: u64,
     /// Whether it has [waited for a link](EdgeCore::wait_for_link), and none came in time.
     pub(super) has_waited: bool,
+    /// When the caller has to be answered; never if it is not known how long it waits.
+    pub(super) until: Time,
+}
+
+impl CallTarget<'_> {
+    /// Whether the caller has to be answered now.
+    pub(super) fn is_over(&self, now: Time) -> bool {
+        self.until <= now
+    }
 }
 
 impl EdgeCore {
@@ -115,6 +124,9 @@ impl EdgeCore {
             let why = match chosen {
                 Chosen::OtherCore(core) => return Err(NotOpened::HandOver(core)),
                 Chosen::Unproven(_) if may_wait => Offline::NoLink,
+                Chosen::Link(_) | Chosen::Unproven(_) if target.is_over(self.core.turn_time()) => {
+                    return Err(NotOpened::Failed(CallFailure::CallerTimeoutUnsent));
+                }
                 Chosen::Link(link) | Chosen::Unproven(link) => match self.open_on(&link, target) {
                     Ok(stream) => return Ok((stream, link.usage)),
                     Err(why) => why,
@@ -132,7 +144,7 @@ impl EdgeCore {
                     .core
                     .timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen, is_unproven))
                     .await;
-            } else if !is_bound || why == Offline::Full {
+            } else if !is_bound || why == Offline::Full || target.is_over(self.core.turn_time()) {
                 return Err(NotOpened::Failed(CallFailure::of_offline(why)));
             } else {
                 // The server of another connector will say that it does not have the session, so that the agent begins another.
@@ -142,8 +154,10 @@ impl EdgeCore {
     }
 
     fn open_on(&self, chosen: &ChosenLink, target: CallTarget<'_>) -> Result<CarrierStream, Offline> {
-        let CallTarget { route, host, peer, call, .. } = target;
-        let open = CallOpen { host, call, traffic: route.traffic, peer: peer.map(String::as_str) };
+        let CallTarget { route, host, peer, call, until, .. } = target;
+        // A sealed session carries many calls.
+        let until = Some(until).filter(|until| *until != Time::NEVER && route.traffic == Traffic::Plain);
+        let open = CallOpen { host, call, traffic: route.traffic, peer: peer.map(String::as_str), until };
         let opened = chosen.carrier.open(&open).map_err(|error| match error {
             CallOpenError::Full => Offline::Full,
             CallOpenError::Draining => Offline::Draining,

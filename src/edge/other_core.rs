@@ -11,7 +11,7 @@ use crate::edge::call::Caller;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::message::CoreMessage;
-use crate::edge::moves::Moves;
+use crate::edge::moves::Moved;
 use crate::engine::{Core, Detached};
 use crate::exchange::{ExchangeState, TimeoutStream};
 use crate::latency::Outcome;
@@ -25,7 +25,7 @@ pub(super) async fn carry(
     peer: Option<SocketAddr>,
     request: &mut Http2Request<'_>,
     target: CoreId,
-    moves: Moves,
+    moved: Moved,
 ) {
     let core = &*caller.core;
     // The other core sees a connection in the clear.
@@ -33,7 +33,7 @@ pub(super) async fn carry(
     let ends = Detached::pair();
     let adopted = match ends {
         Ok([near, far]) => {
-            let message = CoreMessage::Agent(Box::new(far.into()), peer, front, moves);
+            let message = CoreMessage::Agent(Box::new(far.into()), peer, front, moved);
             core.hand_over(target, message).await;
             core.core.adopt(near, core.edge.settings.agent_socket()).await
         }

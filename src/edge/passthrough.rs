@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::{CallFailure, CoreId, Traffic};
+use crate::base::{CallFailure, CoreId, Time, Traffic};
 use crate::edge::agents;
 use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
@@ -143,7 +143,17 @@ impl Passing {
         let (host, peer) = (self.host.as_str(), address.as_ref());
         let bond = Bond::of_address(peer_info.peer.map(|peer| peer.ip()));
         let call = attempt.number;
-        let target = CallTarget { route: &self.route, host, seal: None, peer, bond, moves, call, has_waited: false };
+        let target = CallTarget {
+            route: &self.route,
+            host,
+            seal: None,
+            peer,
+            bond,
+            moves,
+            call,
+            has_waited: false,
+            until: Time::NEVER,
+        };
         let (stream, mut usage) = match core.open_on_link(target).await {
             Ok(opened) => opened,
             Err(NotOpened::HandOver(target)) => {

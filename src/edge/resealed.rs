@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::Clock;
 use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_choice::Chosen;
@@ -46,10 +47,13 @@ impl EdgeCore {
             return Err(unsealed());
         };
         let (stream, usage) = self.open_on_link(target).await?;
-        let session = self.seal(stream, host.as_str(), Arc::clone(&config)).await;
+        let session = self.seal(stream, target, Arc::clone(&config)).await;
         let session = session.map_err(|(error, is_withdrawn)| {
             if is_withdrawn {
                 return NotOpened::Withdrawn;
+            }
+            if target.is_over(self.core.turn_time()) {
+                return NotOpened::Failed(CallFailure::CallerTimeoutUnsent);
             }
             Counters::add(&self.edge.counters.seals_failed);
             match error {
@@ -73,20 +77,21 @@ impl EdgeCore {
     async fn seal(
         &self,
         stream: CarrierStream,
-        host: &str,
+        target: CallTarget<'_>,
         config: Arc<ClientConfig>,
     ) -> Result<TlsStream<CarrierStream>, (HandshakeError, bool)> {
-        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+        let name = ServerName::try_from(target.host.trim_matches(['[', ']']).to_owned());
         let name =
             name.map_err(|_| crate::tls::TlsError::Config("the host is not a valid name for a certificate".to_owned()));
         let session = name.and_then(|name| Session::client(config, name)).map_err(|error| (error.into(), false))?;
         stream.allow_withdrawal();
-        let timeout = self.core.sleep(self.edge.settings.handshake_timeout);
+        let until = self.core.now() + self.edge.settings.handshake_timeout;
+        let timeout = self.core.sleep_until(target.until.min(until));
         let made = TlsStream::handshake(stream, session, self.core.pool().clone(), timeout).await;
         match made {
             Ok(session) => Ok(session),
             Err((error, stream)) => {
-                if matches!(error, HandshakeError::Tls(_)) {
+                if matches!(error, HandshakeError::Tls(_)) && !target.is_over(self.core.turn_time()) {
                     // The alert carries the reason; a reset at once would discard it.
                     let _ = self.core.timeout(ALERT_PATIENCE, stream.flushed()).await;
                 }

@@ -359,6 +359,12 @@ impl Timer {
         self.core.0.timers.borrow_mut().cancel(self.id);
     }
 
+    /// The deadline; [`Time::NEVER`] if it is not set.
+    #[must_use]
+    pub fn at(&self) -> Time {
+        self.at
+    }
+
     /// Ready once the deadline has passed.
     pub fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.at == Time::NEVER {

@@ -2,6 +2,7 @@
 
 pub use crate::base::CallFailure;
 use crate::engine::StreamError;
+use crate::exchange::call_report::{CODE_CALLER_TIMEOUT, RPC_CODE_CALLER_TIMEOUT};
 use crate::latency::Outcome;
 use crate::route::Offline;
 use crate::wire::http1::Answer;
@@ -116,6 +117,14 @@ const fn meaning(failure: CallFailure) -> Meaning {
             retry_after_s: Some(RETRY_AFTER_S),
             message: "the MCP server behind the tunnel refused the request unread, or closed its connection before the request was sent: nothing was done, try again soon",
         },
+        CallFailure::CallerTimeoutUnsent => Meaning {
+            status: 504,
+            rpc_code: -31_027,
+            code: "caller_timeout_unsent",
+            outcome: Outcome::TimedOut,
+            retry_after_s: None,
+            message: "the time that the caller waits (X-Request-Timeout, grpc-timeout or client_timeout_ms) was nearly over before the request was sent to the MCP server: nothing was done",
+        },
         CallFailure::UpstreamRefused => Meaning {
             status: 503,
             rpc_code: -31_002,
@@ -147,6 +156,14 @@ const fn meaning(failure: CallFailure) -> Meaning {
             outcome: Outcome::TimedOut,
             retry_after_s: None,
             message: "the MCP server did not begin its answer within first_byte_timeout_ms, which the operator of the edge or of the route has set: it may have acted on the request",
+        },
+        CallFailure::CallerTimeout => Meaning {
+            status: 504,
+            rpc_code: RPC_CODE_CALLER_TIMEOUT,
+            code: CODE_CALLER_TIMEOUT,
+            outcome: Outcome::TimedOut,
+            retry_after_s: None,
+            message: "the time that the caller waits (X-Request-Timeout, grpc-timeout or client_timeout_ms) was nearly over: the server may have acted on the request",
         },
         CallFailure::TimedOut => Meaning {
             status: 504,

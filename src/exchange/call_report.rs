@@ -10,7 +10,7 @@ use crate::wire::http1::Answer;
 /// The code of the JSON-RPC error for a call that missed its deadline.
 const RPC_CODE_DEADLINE: i32 = -31_019;
 /// The code of the JSON-RPC error for a call whose caller would not have waited any longer.
-const RPC_CODE_CALLER_TIMEOUT: i32 = -31_021;
+pub(super) const RPC_CODE_CALLER_TIMEOUT: i32 = -31_021;
 /// The name of that code.
 pub(super) const CODE_CALLER_TIMEOUT: &str = "caller_timeout";
 

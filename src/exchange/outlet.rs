@@ -38,6 +38,15 @@ impl Outlet {
         Ok(())
     }
 
+    /// Adds bytes by copying them if there is room. Returns whether there was.
+    fn put_now(&mut self, to: &impl ByteStream, bytes: &[u8]) -> bool {
+        let Some(lease) = self.gathered.as_mut().filter(|lease| lease.tailroom() >= bytes.len() + to.tailroom()) else {
+            return false;
+        };
+        lease.append(bytes);
+        true
+    }
+
     /// Adds a piece, which is taken, with its frame around it: copied when it is small, moved when it is large.
     ///
     /// # Errors
@@ -52,10 +61,14 @@ impl Outlet {
         after: &[u8],
     ) -> Result<(), StreamError> {
         if let Some(lease) = piece.as_ref().filter(|lease| lease.len() <= COPY_LEN_MAX) {
-            self.put(to, pool, before).await?;
-            self.put(to, pool, lease).await?;
+            // Most pieces are all of a short body, and go behind their head.
+            if !(before.is_empty() && after.is_empty() && self.put_now(to, lease)) {
+                self.put(to, pool, before).await?;
+                self.put(to, pool, lease).await?;
+                self.put(to, pool, after).await?;
+            }
             *piece = None;
-            return self.put(to, pool, after).await;
+            return Ok(());
         }
         let has_room = piece.as_ref().is_some_and(|lease| lease.headroom() >= before.len() + to.headroom());
         if !has_room {

@@ -176,6 +176,12 @@ impl ConnectorStamps {
         self.first_sent = Stamp(now);
     }
 
+    /// Whether anything was sent upstream.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.first_sent.get().is_some()
+    }
+
     /// A byte came from the upstream. Only the first time counts.
     pub fn on_received(&mut self, now: Time) {
         self.first_received.set_first(now);

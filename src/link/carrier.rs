@@ -4,7 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::base::{HostSet, LinkId, Traffic};
+use crate::base::{HostSet, LinkId, Time, Traffic};
 use crate::engine::Signal;
 use crate::link::{CarrierStream, Ended, Link, Liveness};
 use crate::wire::mux::{Fault, Hosts, Open, OpenError, Side};
@@ -28,6 +28,8 @@ pub struct CallOpen<'a> {
     pub traffic: Traffic,
     /// The agent's address, where the edge passes it on.
     pub peer: Option<&'a str>,
+    /// When the time for the call is over, on the clock of this side, if it is limited. The connector learns it unless it is older.
+    pub until: Option<Time>,
 }
 
 /// Why a call could not be opened on a carrier.
@@ -85,8 +87,8 @@ impl Carrier {
     pub fn open(&self, open: &CallOpen<'_>) -> Result<CarrierStream, CallOpenError> {
         match self {
             Carrier::Link(link) => {
-                let CallOpen { host, call, traffic, peer } = *open;
-                let opened = link.open(&Open { route: host, call, traffic, peer });
+                let CallOpen { host, call, traffic, peer, until } = *open;
+                let opened = link.open(&Open { route: host, call, traffic, peer, until });
                 Ok(CarrierStream::Link(opened?))
             }
         }

@@ -1,4 +1,5 @@
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::base::{CallFailure, LinkId, Time};
 use crate::engine::{ByteStream, Lease, StreamError};
@@ -20,9 +21,25 @@ impl CarrierStream {
     pub fn opening<T>(&self, look: impl FnOnce(CallOpen<'_>) -> T) -> Option<T> {
         match self {
             CarrierStream::Link(stream) => stream.opening(|open| {
-                let mux::Open { route, call, traffic, peer } = open;
-                look(CallOpen { host: route, call, traffic, peer })
+                let mux::Open { route, call, traffic, peer, until } = open;
+                look(CallOpen { host: route, call, traffic, peer, until })
             }),
+        }
+    }
+
+    /// When the time for the call is over, on the clock of this side, if it is limited and the other side knows it.
+    #[must_use]
+    pub fn until(&self) -> Option<Time> {
+        match self {
+            CarrierStream::Link(stream) => stream.until(),
+        }
+    }
+
+    /// The last round-trip time of its carrier that was measured.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        match self {
+            CarrierStream::Link(stream) => stream.link().round_trip(),
         }
     }
 
@@ -116,6 +133,14 @@ impl CarrierStream {
     pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<CallFailure> {
         match self {
             CarrierStream::Link(stream) => stream.poll_broken(cx).map(CallFailure::from),
+        }
+    }
+
+    /// Why the call was broken off, by either side or with the carrier, if it was.
+    #[must_use]
+    pub fn broken_for(&self) -> Option<CallFailure> {
+        match self {
+            CarrierStream::Link(stream) => stream.reset_cause().map(CallFailure::from),
         }
     }
 

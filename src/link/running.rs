@@ -212,7 +212,10 @@ impl Link {
     ///
     /// If the link cannot take another stream.
     pub fn open(&self, open: &Open<'_>) -> Result<LinkStream, OpenError> {
-        let id = self.0.mux.borrow_mut().open(open)?;
+        // The connector counts from when it hears of the call, which is half a round trip later.
+        let on_the_way = open.until.and_then(|_| self.round_trip()).unwrap_or_default() / 2;
+        let until = open.until.map(|until| until.back(on_the_way));
+        let id = self.0.mux.borrow_mut().open(&Open { until, ..*open })?;
         let place = self.0.streams.borrow_mut().add(id);
         self.wake_transmitter();
         Ok(LinkStream::new(self.clone(), id, place))

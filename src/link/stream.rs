@@ -31,6 +31,12 @@ impl LinkStream {
         self.link.mux().borrow().opening(self.id).map(look)
     }
 
+    /// When the time for the call is over, on the clock of this side, if it is limited and the peer knows it.
+    #[must_use]
+    pub fn until(&self) -> Option<Time> {
+        self.link.mux().borrow().until(self.id)
+    }
+
     /// The connector's last report of the call's times, sent ahead of the bytes that were received since.
     #[must_use]
     pub fn phases(&self) -> Option<Phases> {
@@ -86,6 +92,12 @@ impl LinkStream {
     /// Ready when the other side has reset the stream, or it ended with its link; also after the other side's last byte.
     pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<Cause> {
         self.link.streams().borrow_mut().at(self.place).poll_broken(cx)
+    }
+
+    /// Why the stream was reset, by either side or with its link, if it was.
+    #[must_use]
+    pub fn reset_cause(&self) -> Option<Cause> {
+        self.link.streams().borrow_mut().at(self.place).reset_cause()
     }
 
     /// The error of a stream that was reset so that the exchange cannot succeed any more: before its last byte came, or

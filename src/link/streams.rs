@@ -153,6 +153,11 @@ impl StreamState {
         Poll::Pending
     }
 
+    /// Why the stream was reset, if it was.
+    pub(super) fn reset_cause(&self) -> Option<Cause> {
+        self.reset
+    }
+
     /// Whether the other side has finished sending on the stream.
     pub(super) fn is_finished(&self) -> bool {
         self.finished

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::{DeadlineTerms, Time};
 use crate::exchange::{CallReport, FailedCall, LateCall, LimitSource};
 use crate::latency::{CallLimit, CallPhases, Deadline, DeadlineReason, Outcome, StatusClass, Wait, WaitEnd};
+use crate::serve::next_hop::CallerLimits;
 use crate::wire::ProgressScan;
 use crate::wire::mcp::{self, Call, CallKind};
 
@@ -14,12 +15,22 @@ const CALLER_MARGIN_PART: u32 = 20;
 const CALLER_MARGIN_MIN: Duration = Duration::from_millis(50);
 const CALLER_MARGIN_MAX: Duration = Duration::from_secs(1);
 
+/// How long a caller waits for its answer.
+#[derive(Clone, Copy)]
+struct CallerTime {
+    /// When it has to be answered.
+    answer_by: Time,
+    /// When it does not wait any longer.
+    ends_at: Time,
+    waits: Duration,
+}
+
 /// The deadline of the call under way, and how long that has been waited for. Kept from one call to the next.
 pub struct CallDeadline {
     /// How long the answer may take to begin.
     first_byte_timeout: Duration,
-    /// When the caller has to be answered, and how long it waits.
-    caller: Option<(Time, Duration)>,
+    /// How long the caller waits, if that is known.
+    caller: Option<CallerTime>,
     /// The deadline, where it is enforced.
     enforced: Option<Deadline>,
     progress_max: Duration,
@@ -81,7 +92,20 @@ impl CallDeadline {
     /// How much of the time is left for which the caller waits; none if that is not known.
     #[must_use]
     pub fn caller_left(&self, now: Time) -> Option<Duration> {
-        self.caller.map(|(until, _)| until - now)
+        self.caller.map(|caller| caller.answer_by - now)
+    }
+
+    /// When the caller has to be answered; never if it is not known how long it waits.
+    #[must_use]
+    pub fn answer_by(&self) -> Time {
+        self.caller.map_or(Time::NEVER, |caller| caller.answer_by)
+    }
+
+    /// The limits of an answer that follow from how long the caller waits.
+    #[must_use]
+    pub fn caller_limits(&self) -> CallerLimits {
+        let of_caller = |caller: CallerTime| CallerLimits::new(caller.answer_by, caller.ends_at);
+        self.caller.map_or(CallerLimits::NONE, of_caller)
     }
 
     /// Enforces this deadline, so many times as long as the ceiling allows.
@@ -95,13 +119,13 @@ impl CallDeadline {
     /// The caller began to wait at `since`, and waits so long. It is answered a little before, so that it gets the answer.
     pub fn bound_by_caller(&mut self, since: Time, waits: Duration) {
         let margin = (waits / CALLER_MARGIN_PART).clamp(CALLER_MARGIN_MIN, CALLER_MARGIN_MAX).min(waits / 2);
-        self.caller = Some((since + (waits - margin), waits));
+        self.caller = Some(CallerTime { answer_by: since + (waits - margin), ends_at: since + waits, waits });
     }
 
-    /// How long the answer may take to begin, of a request that is sent `now`.
+    /// How long the answer may take to begin once the request was sent, as far as its caller waits so long.
     #[must_use]
-    pub fn first_byte_timeout(&self, now: Time) -> Duration {
-        self.caller.map_or(self.first_byte_timeout, |(until, _)| self.first_byte_timeout.min(until - now))
+    pub fn first_byte_timeout(&self) -> Duration {
+        self.first_byte_timeout
     }
 
     /// When the request was handed to the next hop.
@@ -128,18 +152,24 @@ impl CallDeadline {
         let of_deadline = self
             .enforced
             .map(|Deadline { limit, .. }| (self.progressed + limit).min(self.began + self.progress_max.max(limit)));
-        let of_caller = self.caller.map(|(until, _)| until);
+        let of_caller = self.caller.map(|caller| caller.answer_by);
         of_deadline.into_iter().chain(of_caller).min()
     }
 
     /// The call is cut `now`, because a limit has passed.
     pub fn on_cut(&mut self, now: Time) {
         self.was_cut = true;
-        self.is_of_caller = self.caller.is_some_and(|(until, _)| now >= until);
+        self.is_of_caller = self.caller.is_some_and(|caller| now >= caller.answer_by);
+    }
+
+    /// The next hop has ended the call, because its caller would not have waited any longer.
+    pub fn on_cut_for_caller(&mut self) {
+        (self.was_cut, self.is_of_caller) = (true, self.caller.is_some());
     }
 
     /// Whether the call was cut because its caller would not have waited any longer, which says nothing of the server.
-    pub(super) fn is_of_caller(&self) -> bool {
+    #[must_use]
+    pub fn is_of_caller(&self) -> bool {
         self.is_of_caller
     }
 
@@ -161,7 +191,7 @@ impl CallDeadline {
         let is_learned =
             |deadline: &Deadline| matches!(deadline.reason, DeadlineReason::Learned | DeadlineReason::Floor);
         let (limit, source) = match (self.caller.filter(|_| self.is_of_caller), self.enforced) {
-            (Some((_, waits)), _) => (waits, LimitSource::Caller),
+            (Some(CallerTime { waits, .. }), _) => (waits, LimitSource::Caller),
             (None, Some(deadline)) if is_learned(&deadline) => (deadline.limit, LimitSource::Learned),
             (None, enforced) => {
                 (enforced.map_or(self.first_byte_timeout, |deadline| deadline.limit), LimitSource::Setting)

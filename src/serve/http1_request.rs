@@ -1,6 +1,7 @@
 //! Requests of HTTP/1.1, on their connection.
 
 use std::future::pending;
+use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError};
@@ -100,9 +101,9 @@ impl<S: ByteStream> Request for Http1Request<'_, S> {
         .await
     }
 
-    async fn read_id(&mut self) {
+    async fn read_id(&mut self, within: Duration) {
         let Requests { context, intake, decoder, .. } = &mut *self.requests;
-        context.read_id(self.core, &mut Http1Source::new(self.stream, intake, decoder)).await;
+        context.read_id(self.core, &mut Http1Source::new(self.stream, intake, decoder), within).await;
     }
 
     fn respond(&mut self, write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>)) -> impl Future<Output = ()> {

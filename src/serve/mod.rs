@@ -31,7 +31,7 @@ pub use http2::{
 };
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 pub use label::CallLabel;
-pub use next_hop::{NextHop, NextHopWork, Replay};
+pub use next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 pub use read_ahead::{LabelError, ReadAheadLimits};
 pub use relay::{RelayError, RelayHooks, Relayed, Violation, relay};
 pub use request::Request;

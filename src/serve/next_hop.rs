@@ -2,11 +2,38 @@
 
 use std::time::Duration;
 
+use crate::base::Time;
 use crate::exchange::{Intake, Outlet, clear_scratch};
 use crate::wire::http1::{BodyDecoder, Framing, RequestEdits, RequestHead, ResponseHead, Version, write_request};
 
 /// Up to how many bytes of a body are kept, so that a request of which nothing was sent can be sent again.
 const REPLAY_LEN_MAX: usize = 4096;
+
+/// The limits of an answer that follow from how long the caller waits, however far the request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerLimits {
+    /// When it has to have begun.
+    pub begins_by: Time,
+    /// How much later it has to have ended, in milliseconds.
+    pub ends_within_ms: u16,
+}
+
+impl CallerLimits {
+    /// The caller waits as long as it takes.
+    pub const NONE: CallerLimits = CallerLimits { begins_by: Time::NEVER, ends_within_ms: 0 };
+
+    /// An answer that has begun at `begins_by`, and ended at `ends_by`.
+    #[must_use]
+    pub fn new(begins_by: Time, ends_by: Time) -> CallerLimits {
+        let ends_within_ms = u16::try_from((ends_by - begins_by).as_millis()).unwrap_or(u16::MAX);
+        CallerLimits { begins_by, ends_within_ms }
+    }
+
+    /// When the answer has to have ended.
+    pub(super) fn ends_by(self) -> Time {
+        self.begins_by + Duration::from_millis(self.ends_within_ms.into())
+    }
+}
 
 /// Where a request is sent, and how.
 pub struct NextHop<'a, T, F> {
@@ -19,6 +46,8 @@ pub struct NextHop<'a, T, F> {
     pub flush: bool,
     /// How long the response may take to begin after the request was sent.
     pub first_byte_timeout: Option<Duration>,
+    /// How long the caller waits.
+    pub caller: CallerLimits,
     /// Keeps the start of the body, or sends what was kept first.
     pub replay: Option<&'a mut Replay>,
 }
@@ -36,7 +65,8 @@ impl<'a, T, F> NextHop<'a, T, F> {
         work.clear();
         let framing = head.framing().toward(Version::Http11);
         write_request(head, &RequestEdits { framing, ..edits }, &mut work.scratch);
-        NextHop { to, from, work, finish: false, flush: false, first_byte_timeout: None, replay: None }
+        let caller = CallerLimits::NONE;
+        NextHop { to, from, work, finish: false, flush: false, first_byte_timeout: None, caller, replay: None }
     }
 }
 

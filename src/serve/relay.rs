@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::base::Time;
@@ -13,7 +13,7 @@ use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
 use crate::serve::event_stream::EndingStream;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
-use crate::serve::next_hop::{NextHop, NextHopWork, Replay};
+use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 use crate::serve::rewriting::carry_rewritten;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
@@ -175,23 +175,32 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
     hooks: &'a mut impl RelayHooks,
 ) -> impl Future<Output = Relayed> {
     let Incoming { head, body, label, mut responder } = incoming;
-    let NextHop { to, from, work, finish, flush, first_byte_timeout, replay } = next_hop;
+    let NextHop { to, from, work, finish, flush, first_byte_timeout, caller, replay } = next_hop;
     let NextHopWork { head: response_head, intake, decoder, outlet, scratch } = work;
     let mut sink = Http1Sink::new(to, core.pool(), outlet, scratch);
     sink.begin(head.framing().toward(Version::Http11));
     let mut sending = Sending { body, to, sink, finish, flush, replay };
     let mut receiving = Receiving { request: head, from, head: response_head, intake, decoder };
     let progress = Progress::new(label);
-    let patience_ns = first_byte_timeout.map_or(u64::MAX, |timeout| (Time::ZERO + timeout).as_nanos());
+    let mut limits = Limits::new(first_byte_timeout, caller);
     async move {
-        let queued = sending.sink.send_head().await;
+        let queued = {
+            let mut queued = pin!(sending.sink.send_head());
+            poll_fn(|cx| match queued.as_mut().poll(cx) {
+                Poll::Ready(queued) => Poll::Ready(queued.map_err(|error| match error {
+                    StreamError::TimedOut => RelayError::Stalled,
+                    error => RelayError::NoResponse(Some(error)),
+                })),
+                Poll::Pending => limits.poll(core, &progress, cx).map(Err),
+            })
+            .await
+        };
         hooks.on_request_head_queued();
         let result = if let Err(error) = queued {
-            Err(if error == StreamError::TimedOut { RelayError::Stalled } else { RelayError::NoResponse(Some(error)) })
+            Err(error)
         } else {
             let mut sent = pin!(sending.run(core, &progress));
             let mut received = pin!(receiving.run(&mut responder, hooks, &progress));
-            let mut late: Option<Timer> = None;
             poll_fn(|cx| {
                 if let done @ Poll::Ready(_) = received.as_mut().poll(cx) {
                     return done;
@@ -199,17 +208,50 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
                 if let Poll::Ready(error) = sent.as_mut().poll(cx) {
                     return Poll::Ready(Err(error));
                 }
-                if patience_ns == u64::MAX || !progress.is_sent.get() || progress.has_begun.get() {
-                    return Poll::Pending;
-                }
-                let late =
-                    late.get_or_insert_with(|| core.sleep_until(core.turn_time() + Duration::from_nanos(patience_ns)));
-                late.poll_elapsed(cx).map(|()| Err(RelayError::Late))
+                limits.poll(core, &progress, cx).map(Err)
             })
             .await
         };
         let (has_begun, is_sent, is_cut) = (progress.has_begun.get(), progress.is_sent.get(), progress.is_cut.get());
         Relayed { result, has_begun, is_sent, keeps: responder.keeps(), is_cut }
+    }
+}
+
+/// The limits of a response, and how much of them is over.
+struct Limits {
+    caller: CallerLimits,
+    /// How long the response may take to begin once the request was sent; then, when that time is over.
+    first_byte_ns: u64,
+    is_timed: bool,
+    /// Made with the first limit.
+    timer: Option<Timer>,
+}
+
+impl Limits {
+    fn new(first_byte_timeout: Option<Duration>, caller: CallerLimits) -> Limits {
+        let first_byte_ns = first_byte_timeout.map_or(u64::MAX, |timeout| (Time::ZERO + timeout).as_nanos());
+        Limits { caller, first_byte_ns, is_timed: false, timer: None }
+    }
+
+    /// Ready once a limit of the response has passed.
+    fn poll(&mut self, core: &Core, progress: &Progress<'_>, cx: &mut Context<'_>) -> Poll<RelayError> {
+        let is_sent = progress.is_sent.get();
+        if is_sent && !std::mem::replace(&mut self.is_timed, true) {
+            self.first_byte_ns = (core.turn_time() + Duration::from_nanos(self.first_byte_ns)).as_nanos();
+        }
+        let at = match (progress.has_begun.get(), is_sent) {
+            (true, _) => self.caller.ends_by(),
+            (false, true) => self.caller.begins_by.min(Time::from_nanos(self.first_byte_ns)),
+            (false, false) => self.caller.begins_by,
+        };
+        if at == Time::NEVER {
+            return Poll::Pending;
+        }
+        let timer = self.timer.get_or_insert_with(|| core.timer());
+        if timer.at() != at {
+            timer.set(at);
+        }
+        timer.poll_elapsed(cx).map(|()| RelayError::Late)
     }
 }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::base::{Clock, Time};
 use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, Refusal};
@@ -7,6 +9,9 @@ use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::serve::request_context::RequestContext;
 use crate::wire::http1::{Answer, BodyError, Cors, Method, RequestHead};
+
+/// How long the body of a request that cannot be passed on is read, to learn the id that the response should have.
+const READ_ID_WITHIN: Duration = Duration::from_millis(500);
 
 /// A request whose head was read, whatever the version of HTTP. It is answered here, or passed on.
 pub trait Request {
@@ -39,8 +44,8 @@ pub trait Request {
     /// If that cannot become known within the limits. The request is then to be answered, and not to be passed on.
     fn read_label(&mut self, limits: ReadAheadLimits<'_>) -> impl Future<Output = Result<(), LabelError>>;
 
-    /// Reads on, for a moment, what of the body is still to come, to find the id of its message.
-    fn read_id(&mut self) -> impl Future<Output = ()>;
+    /// Reads on, for so long, what of the body is still to come, to find the id of its message.
+    fn read_id(&mut self, within: Duration) -> impl Future<Output = ()>;
 
     /// Sends a response that `write` appends to an empty buffer as HTTP/1.1, with what it is told about CORS.
     fn respond(&mut self, write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>)) -> impl Future<Output = ()>;
@@ -58,6 +63,13 @@ pub trait Request {
     /// What it is about, if that is read on this connection.
     fn label(&mut self) -> Option<&mut CallLabel> {
         self.context_mut().label()
+    }
+
+    /// Looks at its message as it passes, or does not, whatever is done for others on this connection.
+    fn look_at_message(&mut self, looks: bool) {
+        let context = self.context_mut();
+        context.read_labels(looks);
+        context.begin_label();
     }
 
     /// Answers a request that is not passed on. A connection of HTTP/1.1 has to be closed.
@@ -101,9 +113,15 @@ pub trait Request {
         }
     }
 
-    /// Answers a call that failed before a response began, with the id of its message if that can be learnt, and with what is
-    /// told of the call. Returns whether the connection can carry another request, which `may_keep` allows. `timing` is the value
-    /// of `Server-Timing`.
+    /// Reads on for a short time what of the body is still to come, so that the answer to a call that failed can have the id of its
+    /// message. The caller waits no longer than `left`, if that is known.
+    fn learn_id(&mut self, left: Option<Duration>) -> impl Future<Output = ()> {
+        self.read_id(left.map_or(READ_ID_WITHIN, |left| READ_ID_WITHIN.min(left)))
+    }
+
+    /// Answers a call that failed before a response began, with the id of its message if that was [learnt](Request::learn_id), and
+    /// with what is told of the call. Returns whether the connection can carry another request, which `may_keep` allows. `timing` is
+    /// the value of `Server-Timing`.
     fn fail(
         &mut self,
         failure: CallFailure,
@@ -112,7 +130,6 @@ pub trait Request {
         may_keep: bool,
     ) -> impl Future<Output = bool> {
         async move {
-            self.read_id().await;
             self.context_mut().drop_read_ahead();
             let keep = may_keep && self.can_be_followed();
             let context = self.context();

@@ -9,9 +9,6 @@ use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::wire::http1::{Cors, RequestHead};
 
-/// How long the body of a request that cannot be passed on is read, to learn the id that the response should have.
-const READ_ID_WITHIN: Duration = Duration::from_millis(500);
-
 /// What a request asks for and how it is answered, apart from the connection it came on. Kept from one request to the next for
 /// its memory.
 #[derive(Default)]
@@ -111,8 +108,8 @@ impl RequestContext {
         }
     }
 
-    /// Reads on, for a moment, what of the body is still to come, to find the message's id.
-    pub(super) async fn read_id(&mut self, core: &Core, body: &mut impl BodySource) {
+    /// Reads on, for so long, what of the body is still to come, to find the message's id.
+    pub(super) async fn read_id(&mut self, core: &Core, body: &mut impl BodySource, within: Duration) {
         // A caller that expects to be told to go on keeps its body back.
         let Some(label) = self.label.as_mut().filter(|_| self.reads_labels && !self.head.expects_continue()) else {
             return;
@@ -122,6 +119,6 @@ impl RequestContext {
             !label.is_done()
         });
         // Without the id the answer says less.
-        let _ = core.timeout(READ_ID_WITHIN, reading).await;
+        let _ = core.timeout(within, reading).await;
     }
 }

@@ -63,6 +63,9 @@ pub const METHODS: [&str; 36] = [
 /// The request for a stream of events that is no part of a call's answer, from revision 2026-07-28 on.
 pub const LISTEN: &str = "subscriptions/listen";
 
+/// The request that begins a session, in revisions before 2026-07-28.
+pub const INITIALIZE: &str = "initialize";
+
 /// The label for a method that no revision has.
 pub const OTHER: &str = "other";
 
@@ -239,7 +242,7 @@ impl Era {
     #[must_use]
     pub fn of_opening(method: &str) -> Option<Era> {
         match method {
-            "initialize" => Some(Era::Sessions),
+            INITIALIZE => Some(Era::Sessions),
             "server/discover" => Some(Era::Stateless),
             _ => None,
         }
@@ -316,6 +319,12 @@ impl Named {
 /// The method as one of [`METHODS`].
 fn label(method: &str) -> &'static str {
     METHODS[..METHODS.len() - 1].binary_search(&method).map_or(OTHER, |at| METHODS[at])
+}
+
+/// Whether a request is of a revision that has no sessions, from [`FIRST_STATELESS_REVISION`] on.
+#[must_use]
+pub fn is_stateless(head: &RequestHead) -> bool {
+    only(head, PROTOCOL_VERSION).is_some_and(says_method_in_head)
 }
 
 /// Whether the head says the method in this revision, which is a date.

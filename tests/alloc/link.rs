@@ -154,6 +154,7 @@ impl World {
                 call: call as u64,
                 traffic: Traffic::Plain,
                 peer: Some("192.0.2.7:4711"),
+                until: None,
             };
             let stream = self.edge.open(&open).expect("the link has room");
             let piece = self.pool.piece(&[b'q'; 1_000]);

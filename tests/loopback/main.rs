@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod browsers;
+mod budgets;
 mod clients;
 mod config_files;
 mod conformance;

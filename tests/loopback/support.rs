@@ -263,6 +263,7 @@ fn connector(
         traffic,
         identity: RouteIdentity::default(),
         resend: None,
+        sends_timeout: false,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),

@@ -124,8 +124,9 @@ impl Run {
         core.sleep(Duration::from_nanos(rng.below(3_000_000_000))).await;
         let stream = loop {
             let open = self.links.borrow().iter().rev().find(|link| link.is_open()).cloned();
-            let opened =
-                open.map(|link| link.open(&Open { route: "host", call: number, traffic: Traffic::Plain, peer: None }));
+            let opened = open.map(|link| {
+                link.open(&Open { route: "host", call: number, traffic: Traffic::Plain, peer: None, until: None })
+            });
             match opened {
                 Some(Ok(stream)) => break stream,
                 _ => core.sleep(SECOND / 20).await,

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod breakers;
+mod budgets;
 mod crowd;
 mod deadlines;
 mod drains;

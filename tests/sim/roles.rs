@@ -74,17 +74,24 @@ pub(crate) fn connector_settings(link: mux::Settings) -> ConnectorSettings {
 
 /// One route, one upstream.
 pub(crate) fn connector_tables() -> ConnectorTables {
+    connector_tables_with(|_| {})
+}
+
+/// The same, with a route that was changed.
+pub(crate) fn connector_tables_with(change: impl FnOnce(&mut ConnectorRoute)) -> ConnectorTables {
     let upstream = UpstreamSettings::for_tests(format!("http://{UPSTREAM_AT}").parse().expect("a URL"));
-    let target = ConnectorRoute {
+    let mut target = ConnectorRoute {
         name: "route".parse().expect("a name"),
         upstream,
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
         resend: None,
+        sends_timeout: false,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
     };
+    change(&mut target);
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }
 }

@@ -192,7 +192,8 @@ impl EdgeSide {
     }
 
     pub(super) async fn call_on(&self, link: &Link, request: impl AsRef<[u8]>) -> Talk<LinkStream> {
-        let stream = link.open(&Open { route: "mcp.test", call: 1, traffic: Traffic::Plain, peer: None }).unwrap();
+        let stream =
+            link.open(&Open { route: "mcp.test", call: 1, traffic: Traffic::Plain, peer: None, until: None }).unwrap();
         let talk = Talk::new(stream, &self.core);
         talk.say(request).await;
         talk
@@ -324,6 +325,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             traffic: Traffic::Plain,
             identity: RouteIdentity::default(),
             resend: None,
+            sends_timeout: false,
             first_byte_timeout: None,
             deadlines: DeadlineTerms::default(),
             breaker: BreakerTerms::default(),

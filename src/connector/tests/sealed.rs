@@ -58,7 +58,7 @@ pub(super) fn sealed_tables_for(traffic: Traffic, alpn: &[u8]) -> (ConnectorTabl
 
 async fn open(edge: &EdgeSide, traffic: Traffic) -> LinkStream {
     let peer = Some("192.0.2.7");
-    edge.link().await.open(&Open { route: "mcp.test", call: 1, traffic, peer }).unwrap()
+    edge.link().await.open(&Open { route: "mcp.test", call: 1, traffic, peer, until: None }).unwrap()
 }
 
 /// An agent's session, through an edge that passes it on.

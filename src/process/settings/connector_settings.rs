@@ -195,6 +195,7 @@ pub(crate) fn connector_tables(
                 traffic: config.traffic_of(route),
                 identity: route_identity(route),
                 first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
+                sends_timeout: route.send_request_timeout,
                 resend,
                 deadlines: deadlines_of(config, route),
                 breaker: breaker_of(config, route),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -136,11 +137,11 @@ impl Request for Http2Request<'_> {
         .await
     }
 
-    async fn read_id(&mut self) {
+    async fn read_id(&mut self, within: Duration) {
         let Http2Request { stream, context, receiving, .. } = self;
         let core = stream.core();
         let mut body = Http2RequestBody::<Unlimited>::new(stream, core.pool(), receiving, None);
-        context.read_id(core, &mut body).await;
+        context.read_id(core, &mut body, within).await;
     }
 
     async fn respond(&mut self, write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>)) {

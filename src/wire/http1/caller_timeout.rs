@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::RequestHead;
+use super::text::push_decimal;
 
 /// The field in seconds, or with the unit `ms` or `s`.
 const REQUEST_TIMEOUT: &[u8] = b"x-request-timeout";
@@ -33,6 +34,18 @@ impl RequestHead {
         }
         Ok(None)
     }
+}
+
+/// Whether a field of this name says how long its caller waits.
+pub(super) fn is_caller_timeout(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(REQUEST_TIMEOUT) || name.eq_ignore_ascii_case(GRPC_TIMEOUT)
+}
+
+/// Appends a field that says how long the answer is waited for, in whole milliseconds, at least one.
+pub(super) fn push_timeout(out: &mut Vec<u8>, timeout: Duration) {
+    out.extend_from_slice(b"X-Request-Timeout: ");
+    push_decimal(out, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
+    out.extend_from_slice(b"ms\r\n");
 }
 
 fn request_timeout(value: &[u8]) -> Option<Duration> {
@@ -102,6 +115,17 @@ mod tests {
         ] {
             assert_eq!(timeout_of(field), expected, "{field}");
         }
+    }
+
+    #[test]
+    fn what_is_told_is_understood() {
+        let told = |timeout| {
+            let mut field = Vec::new();
+            push_timeout(&mut field, timeout);
+            timeout_of(String::from_utf8(field).unwrap().trim_end())
+        };
+        assert_eq!(told(Duration::from_micros(4_900_999)), Ok(Some(Duration::from_millis(4_900))));
+        assert_eq!(told(Duration::ZERO), Ok(Some(Duration::from_millis(1))));
     }
 
     #[test]

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use super::caller_timeout::{is_caller_timeout, push_timeout};
 use super::cors::{Cors, is_cors, varies_by_origin};
 use super::facts::{Framing, options};
 use super::method::Version;
@@ -25,6 +28,8 @@ pub struct RequestEdits<'a> {
     pub drop_expect: bool,
     /// Tell the next hop that no other request follows on this connection.
     pub close: bool,
+    /// How long the answer is waited for, in place of what the request says of it.
+    pub timeout: Option<Duration>,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
@@ -77,8 +82,12 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         Known::Origin => edits.origin == OriginEdit::Keep,
         Known::Forwarded => !edits.drop_forwarded,
         Known::Expect => !edits.drop_expect,
+        Known::Other if edits.timeout.is_some() && is_caller_timeout(head.section().name(field)) => false,
         known => goes_on(known) && !named.contains(field),
     });
+    if let Some(timeout) = edits.timeout {
+        push_timeout(out, timeout);
+    }
     // The response comes back with its trailers unless the caller knows no chunks.
     let takes_trailers = head.facts().takes_trailers && head.version() == Version::Http11;
     if takes_trailers {

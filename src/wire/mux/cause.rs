@@ -21,6 +21,7 @@ codes! {
         UpstreamNotAllowed = 0x010b, "the upstream is where the connector sends no calls";
         SealMismatch = 0x010c, "the connector's route is sealed otherwise than the edge's";
         SealFailed = 0x010d, "no inner TLS session came about";
+        CallerTimeoutUnsent = 0x010e, "the caller's time was over before the request was passed on";
 
         Cancelled = 0x0200, "the agent went away";
         NotNeeded = 0x0201, "the rest is not needed: the exchange is complete";
@@ -34,6 +35,7 @@ codes! {
         Internal = 0x0209, "the side that reset the stream failed inside";
         Revoked = 0x020a, "the link was ended because its credential is no longer good";
         UpstreamSilent = 0x020b, "the upstream closed the connection before the first byte of its answer";
+        CallerTimeout = 0x020c, "the caller's time was over";
     }
 }
 
@@ -61,6 +63,7 @@ impl From<Cause> for CallFailure {
             Cause::UpstreamNotAllowed => CallFailure::UpstreamNotAllowed,
             Cause::SealMismatch => CallFailure::SealMismatch,
             Cause::SealFailed => CallFailure::SealRefused,
+            Cause::CallerTimeoutUnsent => CallFailure::CallerTimeoutUnsent,
             Cause::Cancelled => CallFailure::Cancelled,
             Cause::UpstreamTimeout => CallFailure::TimedOut,
             Cause::UpstreamProtocol => CallFailure::UpstreamProtocol,
@@ -69,6 +72,7 @@ impl From<Cause> for CallFailure {
             Cause::RequestBroken => CallFailure::RequestBroken,
             Cause::SlowReader => CallFailure::SlowReader,
             Cause::Deadline => CallFailure::Deadline,
+            Cause::CallerTimeout => CallFailure::CallerTimeout,
             Cause::LinkLost => CallFailure::LinkLost,
             Cause::Revoked => CallFailure::Revoked,
             Cause::Unrecognized(_) if cause.never_reached_upstream() => CallFailure::NotPassedOn,
@@ -96,11 +100,13 @@ impl From<CallFailure> for Cause {
             CallFailure::UpstreamRefused => Cause::UpstreamRefused,
             CallFailure::UpstreamTls => Cause::UpstreamTls,
             CallFailure::UpstreamUnsent => Cause::UpstreamUnsent,
+            CallFailure::CallerTimeoutUnsent => Cause::CallerTimeoutUnsent,
             CallFailure::UpstreamSilent => Cause::UpstreamSilent,
             CallFailure::UpstreamBroken => Cause::UpstreamClosed,
             CallFailure::UpstreamProtocol => Cause::UpstreamProtocol,
             CallFailure::TimedOut => Cause::UpstreamTimeout,
             CallFailure::Deadline => Cause::Deadline,
+            CallFailure::CallerTimeout => Cause::CallerTimeout,
             CallFailure::LinkLost => Cause::LinkLost,
             CallFailure::Revoked => Cause::Revoked,
             CallFailure::SlowReader => Cause::SlowReader,

@@ -5,7 +5,7 @@ use super::cause::Cause;
 use super::event::{Event, OpenError, SendError, Side, StreamCommandError, StreamId};
 use super::fault::Fault;
 use super::flow::{CREDIT_MAX, Credit, Window};
-use super::hello::{EdgeIdentity, VERSION, Welcome};
+use super::hello::{EdgeIdentity, VERSION_WITH_BUDGET, Welcome};
 use super::machine::{Greeting, LinkRole, LinkState, Mux};
 use super::open::Open;
 use super::phases::Phases;
@@ -39,7 +39,7 @@ impl<B: Chunk> Mux<B> {
             return;
         }
         self.greeting = Some(Greeting::Welcome(Welcome {
-            version: VERSION,
+            version: self.version,
             instance: edge.instance,
             core: edge.core,
             cores: edge.cores,
@@ -98,6 +98,7 @@ impl<B: Chunk> Mux<B> {
         let slot = self.streams.insert(id, self.settings.stream_window);
         let stream = self.streams.at(slot);
         open.encode(&mut stream.opening);
+        stream.until = open.until.filter(|_| self.version >= VERSION_WITH_BUDGET);
         stream.open_due = true;
         self.list(slot);
         if self.next_id.is_none() {
@@ -109,7 +110,16 @@ impl<B: Chunk> Mux<B> {
     /// What the edge said when it opened the stream; `None` if the stream is gone.
     #[must_use]
     pub fn opening(&self, stream: StreamId) -> Option<Open<'_>> {
-        Open::decode(&self.streams.get(stream)?.opening).ok()
+        let found = self.streams.get(stream)?;
+        // What is kept says nothing of the time that was left when it came.
+        let open = Open::decode(&found.opening, self.version, Time::ZERO).ok()?;
+        Some(Open { until: found.until, ..open })
+    }
+
+    /// When the time for the call of a stream is over, if it is limited and both sides know it.
+    #[must_use]
+    pub fn until(&self, stream: StreamId) -> Option<Time> {
+        self.streams.get(stream)?.until
     }
 
     /// How many more bytes may be queued on the stream; 0 if it is gone, finished or full. It is full at the backlog of

@@ -6,8 +6,12 @@ use crate::wire::field::{Fields, clip, put_text};
 
 use super::fault::Fault;
 
-/// The protocol version of this crate.
-pub const VERSION: u16 = 1;
+/// The latest version of the protocol that this crate speaks.
+pub const VERSION: u16 = 2;
+/// The earliest version that it speaks.
+pub(super) const VERSION_MIN: u16 = 1;
+/// The first version in which OPEN may say how much time a call has.
+pub(super) const VERSION_WITH_BUDGET: u16 = 2;
 /// The longest secret in HELLO, in bytes.
 pub const SECRET_LEN_MAX: usize = 256;
 /// The longest software text in HELLO, in bytes.
@@ -103,11 +107,12 @@ impl Hello {
         if (1..=SECRET_LEN_MAX).contains(&len) { Ok(()) } else { Err(HelloError::SecretLength) }
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// `version` is the latest one that is offered.
+    pub(super) fn encode(&self, version: u16, out: &mut Vec<u8>) {
         let secret = self.secret.expose();
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&VERSION.to_be_bytes());
-        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(&VERSION_MIN.to_be_bytes());
+        out.extend_from_slice(&version.to_be_bytes());
         put_text(out, self.tunnel.as_str());
         out.extend_from_slice(&(secret.len() as u16).to_be_bytes());
         out.extend_from_slice(secret);
@@ -116,8 +121,9 @@ impl Hello {
         out.extend_from_slice(&self.link_index.to_be_bytes());
     }
 
-    /// The version range is checked before the fields after it, so that a later version can change those.
-    pub(super) fn decode(payload: &[u8]) -> Result<Hello, Fault> {
+    /// Returns the version to speak as well: the latest that is offered, at most `latest`. The range is checked before the fields
+    /// after it, so that a later version can change those.
+    pub(super) fn decode(payload: &[u8], latest: u16) -> Result<(Hello, u16), Fault> {
         let mut fields = Fields::new(payload);
         if fields.bytes(MAGIC.len())? != MAGIC {
             return Err(Fault::BadMagic);
@@ -126,7 +132,8 @@ impl Hello {
         if min > max {
             return Err(Fault::FieldRange);
         }
-        if !(min..=max).contains(&VERSION) {
+        let version = max.min(latest);
+        if version < min.max(VERSION_MIN) {
             return Err(Fault::VersionUnsupported);
         }
         let tunnel = fields.text(1, 64)?.parse().map_err(|_| Fault::BadTunnelId)?;
@@ -136,7 +143,7 @@ impl Hello {
         let software = fields.text(0, SOFTWARE_LEN_MAX)?.to_owned();
         let link_index = fields.u16()?;
         fields.end()?;
-        Ok(Hello { tunnel, secret, instance, software, link_index })
+        Ok((Hello { tunnel, secret, instance, software, link_index }, version))
     }
 }
 
@@ -162,10 +169,11 @@ impl Welcome {
         }
     }
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Welcome, Fault> {
+    /// `latest` is the latest version that was offered.
+    pub(super) fn decode(payload: &[u8], latest: u16) -> Result<Welcome, Fault> {
         let mut fields = Fields::new(payload);
         let version = fields.u16()?;
-        if version != VERSION {
+        if !(VERSION_MIN..=latest).contains(&version) {
             return Err(Fault::VersionNotOffered);
         }
         let instance = fields.u64()?;
@@ -228,13 +236,14 @@ mod tests {
 
     fn encoded() -> Vec<u8> {
         let mut out = Vec::new();
-        hello().encode(&mut out);
+        hello().encode(VERSION, &mut out);
         out
     }
 
     #[test]
     fn hello_round_trips() {
-        let back = Hello::decode(&encoded()).unwrap();
+        let (back, version) = Hello::decode(&encoded(), VERSION).unwrap();
+        assert_eq!(version, VERSION);
         assert_eq!(format!("{back:?}"), format!("{:?}", hello()));
         assert_eq!(back.secret.expose(), b"s3cret");
         assert!(!format!("{back:?}").contains("s3cret"));
@@ -244,9 +253,9 @@ mod tests {
     fn every_cut_of_hello_is_truncated_and_every_extension_trails() {
         let whole = encoded();
         for len in 0..whole.len() {
-            assert_eq!(Hello::decode(&whole[..len]).unwrap_err(), Fault::Truncated, "{len}");
+            assert_eq!(Hello::decode(&whole[..len], VERSION).unwrap_err(), Fault::Truncated, "{len}");
         }
-        assert_eq!(Hello::decode(&[&whole[..], &[0]].concat()).unwrap_err(), Fault::TrailingBytes);
+        assert_eq!(Hello::decode(&[&whole[..], &[0]].concat(), VERSION).unwrap_err(), Fault::TrailingBytes);
     }
 
     #[test]
@@ -254,7 +263,7 @@ mod tests {
         let change = |at: usize, to: u8| {
             let mut bytes = encoded();
             bytes[at] = to;
-            Hello::decode(&bytes).unwrap_err()
+            Hello::decode(&bytes, VERSION).unwrap_err()
         };
         assert_eq!(change(0, b'x'), Fault::BadMagic);
         assert_eq!(change(5, 9), Fault::FieldRange);
@@ -264,9 +273,25 @@ mod tests {
         assert_eq!(change(8, 65), Fault::FieldRange);
         assert_eq!(change(14, 2), Fault::FieldRange);
         let mut later = encoded();
-        later[4..8].copy_from_slice(&[0, 2, 0, 3]);
+        later[4..8].copy_from_slice(&[0, 3, 0, 4]);
         later.truncate(8);
-        assert_eq!(Hello::decode(&later).unwrap_err(), Fault::VersionUnsupported);
+        assert_eq!(Hello::decode(&later, VERSION).unwrap_err(), Fault::VersionUnsupported);
+        later[4..8].copy_from_slice(&[0, 0, 0, 0]);
+        assert_eq!(Hello::decode(&later, VERSION).unwrap_err(), Fault::VersionUnsupported);
+    }
+
+    #[test]
+    fn the_latest_version_that_both_sides_speak_is_chosen() {
+        let chosen = |offered: [u8; 4], latest| {
+            let mut bytes = encoded();
+            bytes[4..8].copy_from_slice(&offered);
+            Hello::decode(&bytes, latest).map(|(_, version)| version)
+        };
+        assert_eq!(chosen([0, 1, 0, 1], 2), Ok(1));
+        assert_eq!(chosen([0, 1, 0, 2], 1), Ok(1));
+        assert_eq!(chosen([0, 1, 0, 9], 2), Ok(2));
+        assert_eq!(chosen([0, 2, 0, 2], 2), Ok(2));
+        assert_eq!(chosen([0, 2, 0, 2], 1), Err(Fault::VersionUnsupported));
     }
 
     #[test]
@@ -292,13 +317,14 @@ mod tests {
         let mut out = Vec::new();
         welcome.encode(&mut out);
         assert_eq!(out.len(), WELCOME_LEN);
-        assert_eq!(Welcome::decode(&out), Ok(welcome));
+        assert_eq!(Welcome::decode(&out, VERSION), Ok(welcome));
         let change = |at: usize, to: u8| {
             let mut bytes = out.clone();
             bytes[at] = to;
-            Welcome::decode(&bytes).unwrap_err()
+            Welcome::decode(&bytes, VERSION).unwrap_err()
         };
-        assert_eq!(change(1, 2), Fault::VersionNotOffered);
+        assert_eq!(change(1, 3), Fault::VersionNotOffered);
+        assert_eq!(change(1, 0), Fault::VersionNotOffered);
         assert_eq!(change(11, 2), Fault::FieldRange);
         for at in [14, 18, 22, 26] {
             assert_eq!(change(at, 0xff), Fault::FieldRange, "{at}");

@@ -8,7 +8,7 @@ use super::event::{Event, Side, StreamId};
 use super::fault::Fault;
 use super::flood::Flood;
 use super::flow::{Credit, Window};
-use super::hello::{Hello, HelloError, Refused, Welcome};
+use super::hello::{Hello, HelloError, Refused, VERSION, Welcome};
 use super::hosts::{HOSTS_BURST, HOSTS_PER_S, HostsToSend};
 use super::receive::Inbound;
 use super::schedule::Schedule;
@@ -71,6 +71,8 @@ pub struct Mux<B> {
     pub(super) role: LinkRole,
     pub(super) settings: Settings,
     pub(super) progress: LinkState,
+    /// The version of the protocol: until the greeting is over the latest that this side speaks, then the one that both do.
+    pub(super) version: u16,
     pub(super) inbound: Inbound,
     pub(super) events: VecDeque<Event<B>>,
     pub(super) streams: StreamTable<B>,
@@ -150,6 +152,7 @@ impl<B: Chunk> Mux<B> {
             role,
             settings,
             progress,
+            version: VERSION,
             inbound: Inbound::new(),
             events: VecDeque::new(),
             streams: StreamTable::new(),
@@ -317,5 +320,11 @@ impl<B: Chunk> Mux<B> {
     pub(super) fn skip_to(&mut self, id: u32) {
         self.next_id = Some(id);
         self.last_id = id - 2;
+    }
+
+    /// Speaks no later version than this, as a peer does that is older.
+    #[cfg(test)]
+    pub(super) fn speak_at_most(&mut self, version: u16) {
+        self.version = version;
     }
 }

@@ -69,7 +69,11 @@ impl<B: Chunk> Mux<B> {
         match self.read(now, chunk) {
             Ok(()) => self.watch(now),
             Err(Fault::VersionUnsupported) if self.role == LinkRole::Edge => {
-                self.turn_down(RegistrationRefusal::Version, "this edge speaks version 1", Fault::VersionUnsupported);
+                self.turn_down(
+                    RegistrationRefusal::Version,
+                    "this edge speaks versions 1 and 2",
+                    Fault::VersionUnsupported,
+                );
             }
             Err(fault) => self.end(fault, Side::Local, true, u32::MAX),
         }
@@ -178,14 +182,16 @@ impl<B: Chunk> Mux<B> {
     }
 
     fn on_hello(&mut self, payload: &[u8]) -> Result<(), Fault> {
-        let hello = Hello::decode(payload)?;
+        let (hello, version) = Hello::decode(payload, self.version)?;
+        self.version = version;
         self.progress = LinkState::AnswerAwaited;
         self.events.push_back(Event::Hello(Box::new(hello)));
         Ok(())
     }
 
     fn on_welcome(&mut self, now: Time, payload: &[u8]) -> Result<(), Fault> {
-        let welcome = Welcome::decode(payload)?;
+        let welcome = Welcome::decode(payload, self.version)?;
+        self.version = welcome.version;
         self.settings.streams_max = welcome.streams_max;
         self.settings.stream_window = welcome.stream_window;
         self.settings.link_window = welcome.link_window;
@@ -211,7 +217,7 @@ impl<B: Chunk> Mux<B> {
         if self.drain_received {
             return Err(Fault::OpenAfterDrain);
         }
-        Open::decode(payload)?;
+        let until = Open::decode(payload, self.version, now)?.until;
         self.last_id = id;
         let (live, max) = (self.streams.live(), self.settings.streams_max as usize);
         if live - self.lingering >= max {
@@ -221,7 +227,9 @@ impl<B: Chunk> Mux<B> {
             return self.turn_away(now, id);
         }
         let slot = self.streams.insert(id, self.settings.stream_window);
-        self.streams.at(slot).opening.extend_from_slice(payload);
+        let stream = self.streams.at(slot);
+        stream.opening.extend_from_slice(payload);
+        stream.until = until;
         self.events.push_back(Event::Opened { stream: StreamId { id, slot } });
         Ok(())
     }

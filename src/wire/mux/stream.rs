@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use crate::base::Chunk;
+use crate::base::{Chunk, Time};
 
 use super::cause::Cause;
 use super::event::StreamId;
@@ -45,8 +45,10 @@ pub(super) enum SendState {
 pub(super) struct Stream<B> {
     /// The stream id on the wire; 0 for an empty slot.
     pub(super) id: u32,
-    /// The payload of OPEN.
+    /// The payload of OPEN; at the edge without the time that is left.
     pub(super) opening: Vec<u8>,
+    /// When the time for the call is over, if it is limited and the peer knows it.
+    pub(super) until: Option<Time>,
     pub(super) queue: VecDeque<Item<B>>,
     /// Bytes of payload that wait in `queue`.
     pub(super) queued: usize,
@@ -89,6 +91,7 @@ impl<B: Chunk> Stream<B> {
         Stream {
             id: 0,
             opening: Vec::new(),
+            until: None,
             queue: VecDeque::new(),
             queued: 0,
             sending: SendState::Open,
@@ -116,6 +119,7 @@ impl<B: Chunk> Stream<B> {
     fn start(&mut self, id: u32, window: u32) {
         self.id = id;
         self.opening.clear();
+        self.until = None;
         self.sending = SendState::Open;
         self.credit = Credit::new(window);
         self.window = Window::new(window);

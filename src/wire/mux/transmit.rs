@@ -7,6 +7,7 @@ use super::event::{Event, StreamId};
 use super::fault::Fault;
 use super::frame::{CONTROL_LEN_MAX, FrameKind, HEADER_LEN, Header, PAYLOAD_LEN_MAX};
 use super::machine::{Greeting, LinkRole, LinkState, Mux};
+use super::open::put_budget;
 use super::phases::{PHASES_LEN, Phases};
 use super::stream::{Item, QUEUE_ITEMS_MAX, SendState};
 
@@ -148,7 +149,7 @@ impl<B: Chunk> Mux<B> {
         out.clear();
         match control {
             Control::Greeting => match &self.greeting {
-                Some(Greeting::Hello(hello)) => put(out, FrameKind::Hello, 0, |out| hello.encode(out)),
+                Some(Greeting::Hello(hello)) => put(out, FrameKind::Hello, 0, |out| hello.encode(self.version, out)),
                 Some(Greeting::Welcome(welcome)) => put(out, FrameKind::Welcome, 0, |out| welcome.encode(out)),
                 Some(Greeting::Refused(refused)) => put(out, FrameKind::Refused, 0, |out| refused.encode(out)),
                 None => {}
@@ -180,7 +181,13 @@ impl<B: Chunk> Mux<B> {
             Control::Reset(slot, cause) => put_reset(out, self.streams.at(slot).id, cause),
             Control::Open(slot) => {
                 let stream = self.streams.at(slot);
-                put(out, FrameKind::Open, stream.id, |out| out.extend_from_slice(&stream.opening));
+                put(out, FrameKind::Open, stream.id, |out| {
+                    out.extend_from_slice(&stream.opening);
+                    // What is left is known only now: the frame may have waited.
+                    if let Some(until) = stream.until {
+                        put_budget(out, until, now);
+                    }
+                });
             }
         }
         out.len()

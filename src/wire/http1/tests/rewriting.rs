@@ -79,6 +79,7 @@ fn host_is_replaced_and_strangers_claims_are_dropped() {
         drop_forwarded: true,
         drop_expect: true,
         close: true,
+        timeout: None,
         append: &[("X-Forwarded-Proto", b"https")],
     };
     let expected = "POST /x HTTP/1.1\r\nHost: 127.0.0.1:3000\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\
@@ -86,6 +87,15 @@ fn host_is_replaced_and_strangers_claims_are_dropped() {
     assert_eq!(forward(head, &edits), expected);
     let kept = forward(head, &RequestEdits { framing: Framing::Chunked, ..Default::default() });
     assert!(kept.contains("Host: pub\r\nForwarded: for=1\r\nX-Forwarded-For: 1\r\n") && kept.contains("Expect:"));
+}
+
+#[test]
+fn what_is_left_of_a_callers_time_takes_the_place_of_what_it_said() {
+    let head = b"POST / HTTP/1.1\r\nx-request-timeout: 5\r\nHost: a\r\nGrpc-Timeout: 5S\r\nX-Request-Id: 1\r\n\r\n";
+    let edits = RequestEdits { timeout: Some(std::time::Duration::from_millis(4_200)), ..Default::default() };
+    let expected = "POST / HTTP/1.1\r\nHost: a\r\nX-Request-Id: 1\r\nX-Request-Timeout: 4200ms\r\n\r\n";
+    assert_eq!(forward(head, &edits), expected);
+    assert_eq!(forward(head, &RequestEdits::default()).as_bytes(), head);
 }
 
 #[test]

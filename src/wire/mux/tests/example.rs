@@ -38,7 +38,7 @@ fn the_example_of_the_protocol_page_is_what_is_sent() {
     edge.receive(now, sent.bytes.clone());
     edge.welcome(now, EdgeIdentity { instance: 2, core: CoreId(0), cores: 1 });
     edge.set_hosts(now, &host_set(&["*.h"]));
-    let stream = edge.open(&Open { route: "h", call: 7, traffic: Traffic::Plain, peer: None }).unwrap();
+    let stream = edge.open(&Open { route: "h", call: 7, traffic: Traffic::Plain, peer: None, until: None }).unwrap();
     edge.send(stream, b"hi".to_vec()).unwrap();
     edge.finish(stream).unwrap();
     let mut answered = Sent::default();

@@ -62,7 +62,7 @@ fn hosts(text: &[u8]) -> Bytes {
 
 fn hello_with(change: impl Fn(&mut Bytes)) -> Bytes {
     let mut payload = Vec::new();
-    hello().encode(&mut payload);
+    hello().encode(VERSION, &mut payload);
     change(&mut payload);
     frame(FrameKind::Hello, 0, &payload)
 }
@@ -135,9 +135,9 @@ fn cases() -> Vec<(Fault, Mux<Bytes>, Vec<Bytes>)> {
         (
             Fault::VersionUnsupported,
             new_edge(),
-            vec![hello_with(|payload| payload[4..8].copy_from_slice(&[0, 2, 0, 3]))],
+            vec![hello_with(|payload| payload[4..8].copy_from_slice(&[0, 3, 0, 4]))],
         ),
-        (Fault::VersionNotOffered, new_connector(), vec![welcome_with(|payload| payload[1] = 2)]),
+        (Fault::VersionNotOffered, new_connector(), vec![welcome_with(|payload| payload[1] = 3)]),
         (Fault::PongUnexpected, edge(), vec![frame(FrameKind::Pong, 0, &[9; 8])]),
         (Fault::DrainRepeated, edge(), vec![frame(FrameKind::Drain, 0, &[]), frame(FrameKind::Drain, 0, &[])]),
         (Fault::StreamIdEven, connector(), vec![open_at(4)]),

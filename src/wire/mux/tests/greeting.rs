@@ -7,7 +7,7 @@ fn both_sides_learn_who_the_other_is() {
     let Event::Hello(said) = &pair.events[EDGE][0] else { panic!("{:?}", pair.events[EDGE]) };
     assert_eq!((said.instance, said.link_index, said.secret.expose()), (77, 1, &b"a secret"[..]));
     let Event::Welcomed(welcome) = &pair.events[CONNECTOR][0] else { panic!("{:?}", pair.events[CONNECTOR]) };
-    assert_eq!((welcome.version, welcome.instance, welcome.core, welcome.cores), (1, 99, CoreId(1), 2));
+    assert_eq!((welcome.version, welcome.instance, welcome.core, welcome.cores), (2, 99, CoreId(1), 2));
     assert_eq!((welcome.stream_window, welcome.ping_interval_ms), (2_048, 700));
 }
 
@@ -39,7 +39,7 @@ fn a_refusal_reaches_the_connector_with_its_reason() {
 #[test]
 fn a_connector_of_a_later_version_is_refused_not_cut_off() {
     let mut edge: Mux<Bytes> = Mux::edge(start(), Settings::default());
-    let mut payload = b"adit\0\x02\0\x07".to_vec();
+    let mut payload = b"adit\0\x03\0\x07".to_vec();
     payload.extend_from_slice(&[9; 500]);
     edge.receive(start(), frame(FrameKind::Hello, 0, &payload));
     let mut sent = Sent::default();

@@ -1,5 +1,6 @@
 //! Both sides of a link on a virtual clock, with a wire between them that has a delay and cuts bytes anywhere.
 
+mod budget;
 mod credit;
 mod drain;
 mod example;
@@ -83,7 +84,7 @@ pub(super) fn start() -> Time {
 }
 
 pub(super) fn open<'a>() -> Open<'a> {
-    Open { route: "mcp.example.com", call: 42, traffic: Traffic::Plain, peer: Some("192.0.2.1:5000") }
+    Open { route: "mcp.example.com", call: 42, traffic: Traffic::Plain, peer: Some("192.0.2.1:5000"), until: None }
 }
 
 impl Pair {

@@ -1,0 +1,61 @@
+//! A connection to an upstream for one exchange.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::engine::{ByteStream, Timer};
+use crate::upstream::{Checkout, Upstream, UpstreamConnection, UpstreamError};
+
+/// Takes an idle connection or makes a new one, or makes a new one in any case. None once the timer has elapsed, if there is one.
+pub(super) async fn checkout(
+    upstream: &Upstream,
+    needs_fresh: bool,
+    timer: &mut Option<Timer>,
+) -> Option<Result<Checkout, UpstreamError>> {
+    let mut connecting = pin!(async {
+        match needs_fresh {
+            false => upstream.checkout().await,
+            true => upstream.connect().await,
+        }
+    });
+    poll_fn(|cx| match (connecting.as_mut().poll(cx), timer.as_mut()) {
+        (Poll::Ready(connected), _) => Poll::Ready(Some(connected)),
+        (Poll::Pending, None) => Poll::Pending,
+        (Poll::Pending, Some(timer)) => timer.poll_elapsed(cx).map(|()| None),
+    })
+    .await
+}
+
+/// What carries an exchange. Dropped before the exchange is whole, it is reset.
+pub(super) struct Held(Option<UpstreamConnection>);
+
+impl Held {
+    pub(super) fn new(connection: UpstreamConnection) -> Held {
+        Held(Some(connection))
+    }
+
+    pub(super) fn get(&self) -> &UpstreamConnection {
+        self.0.as_ref().expect("only `release` takes it")
+    }
+
+    /// The exchange is whole: a connection is kept for another, for as long as the upstream says, or closed.
+    pub(super) fn release(&mut self, keep: bool, idle_timeout: Option<Duration>) {
+        match self.0.take() {
+            Some(UpstreamConnection::Http(connection)) if keep => connection.give_back(idle_timeout),
+            // A stream has ended, and its connection has room for another.
+            Some(UpstreamConnection::Http(_) | UpstreamConnection::Http2(_)) | None => {}
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        match self.0.take() {
+            Some(UpstreamConnection::Http(connection)) => connection.connection().abort(),
+            Some(UpstreamConnection::Http2(stream)) => stream.abort(),
+            None => {}
+        }
+    }
+}

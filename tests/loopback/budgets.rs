@@ -1,0 +1,93 @@
+//! The time that callers wait, on both drivers and for each kind of traffic: when it is over they have an answer, and the MCP server
+//! has been told to stop.
+
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use adit::base::Traffic;
+use adit::engine::ladder::DriverChoice;
+
+use crate::process::PATIENCE;
+use crate::support::{HOST, Tunnel, read_message};
+
+/// What a server sees that never answers a call.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// The id of a call, as it comes.
+    Called(u64),
+    /// The connection of a call was closed.
+    Closed,
+    /// A notification that the call with this id is cancelled.
+    Cancelled(u64),
+}
+
+fn serve() -> (SocketAddr, Receiver<Seen>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (told, seen) = channel();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let told: Sender<Seen> = told.clone();
+            thread::spawn(move || {
+                let request = read_message(&mut socket);
+                let Some((_, body)) = request.split_once("\r\n\r\n") else { return };
+                let message: serde_json::Value = serde_json::from_str(body).unwrap();
+                if message["method"] == "notifications/cancelled" {
+                    socket.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").unwrap();
+                    return told.send(Seen::Cancelled(message["params"]["requestId"].as_u64().unwrap())).unwrap();
+                }
+                told.send(Seen::Called(message["id"].as_u64().unwrap())).unwrap();
+                let ended = std::io::Read::read(&mut socket, &mut [0; 16]);
+                let is_closed = match ended {
+                    Ok(len) => len == 0,
+                    Err(error) => error.kind() == ErrorKind::ConnectionReset,
+                };
+                assert!(is_closed, "nothing more is sent on it");
+                told.send(Seen::Closed).unwrap();
+            });
+        }
+    });
+    (address, seen)
+}
+
+#[test]
+fn a_call_whose_callers_time_is_over_is_answered_and_its_server_told_to_stop() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in Traffic::ALL {
+            let (upstream, seen) = serve();
+            let tunnel = Tunnel::with_upstreams(driver, traffic, (2, 0), &[upstream]);
+            for (id, is_stateless) in [(1, false), (2, true)] {
+                let context = format!("{driver:?}, {traffic:?}, call {id}");
+                let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"echo"}}}}"#);
+                let fields = match is_stateless {
+                    true => "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n",
+                    false => "MCP-Protocol-Version: 2025-11-25\r\n",
+                };
+                let head = format!(
+                    "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nX-Request-Timeout: 700ms\r\n{fields}Content-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                let mut agent = tunnel.agent();
+                agent.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                let answer = read_message(&mut agent);
+                assert!(answer.starts_with("HTTP/1.1 504 "), "{context}: {answer}");
+                assert!(
+                    answer.contains(r#""code":-31021"#) && answer.contains(&format!(r#""id":{id}"#)),
+                    "{context}: {answer}"
+                );
+                let next = || seen.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert_eq!(next(), Seen::Called(id), "{context}");
+                let mut stopped = vec![next()];
+                if !is_stateless {
+                    stopped.push(next());
+                }
+                assert!(stopped.contains(&Seen::Closed), "{context}: {stopped:?}");
+                assert_eq!(stopped.contains(&Seen::Cancelled(id)), !is_stateless, "{context}: {stopped:?}");
+            }
+            tunnel.end();
+            assert!(seen.try_recv().is_err(), "{driver:?}, {traffic:?}: nothing more is sent");
+        }
+    }
+}
