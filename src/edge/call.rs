@@ -107,6 +107,8 @@ struct Again {
     has_begun: bool,
     /// Whether another connector may take it.
     may_move: bool,
+    /// Whether it was opened again already.
+    has_moved: bool,
 }
 
 /// What came of a stream that was opened for a call.
@@ -334,7 +336,9 @@ impl AgentCalls<'_> {
             let may_move = core.may_move(&route.tunnel, self.work.again.bond, opened.usage.connector());
             self.work.again.may_move = may_move;
             if self.work.again.retries.made() > 0 {
-                Counters::add(&core.edge.counters.calls_moved);
+                let counters = &core.edge.counters;
+                let has_moved = std::mem::replace(&mut self.work.again.has_moved, true);
+                Counters::add(if has_moved { &counters.calls_moved_again } else { &counters.calls_moved });
             }
             if !self.work.again.has_begun {
                 let may_withdraw = core.allow_withdrawal(&route.tunnel, &opened, request.head());

@@ -96,7 +96,8 @@ counters! {
         caller_timeouts_malformed, "Requests whose X-Request-Timeout or grpc-timeout is malformed and was ignored";
         calls_limited, "Calls refused because their source has too many in flight";
         calls_move_denied, "Calls not passed on by a connector and not sent to another one: the limit of retries, the retry budget or the time of the call was reached";
-        calls_moved, "Calls sent to another connector or link, because a connector did not pass them on or its link stalled";
+        calls_moved, "Calls sent to another connector or link, because a connector did not pass them on or its link stalled; each once";
+        calls_moved_again, "Further times that such calls were sent to another connector or link";
         calls_unlimited, "Calls without a concurrency limit, because too many routes have one";
         certificates_refused, "Certificates of connectors that were refused: expired, of another authority or tunnel, or missing";
         connections_limited, "Connections refused because their source has too many open";
