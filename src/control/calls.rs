@@ -82,6 +82,13 @@ fn decisions(line: &CallLine) -> Vec<CallDecision> {
         let to = tunnel.as_ref().map(|tunnel| format!(" of tunnel {tunnel}")).unwrap_or_default();
         add(DecisionKind::Route, format!("the host has the route {route}{to}"));
     }
+    if !record.queued().is_zero() {
+        let queued = text(record.queued());
+        add(
+            DecisionKind::Wait,
+            format!("it waited {queued} for a place among the calls of its route (concurrency_limit)"),
+        );
+    }
     if !record.waited().is_zero() {
         add(DecisionKind::Wait, format!("it waited {} for a connector", text(record.waited())));
     }
@@ -177,6 +184,7 @@ mod tests {
             "phases": { "edge": 20.0, "total": 3_000_000.0, "tunnel": 2_999_980.0 },
             "decisions": [
                 { "what": "route", "rule": "the host has the route demo of tunnel tnl_demo" },
+                { "what": "wait", "rule": "it waited 320 ms for a place among the calls of its route (concurrency_limit)" },
                 { "what": "wait", "rule": "it waited 40 ms for a connector" },
                 {
                     "what": "move",

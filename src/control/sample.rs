@@ -208,7 +208,7 @@ pub(super) fn calls() -> Vec<CallLine> {
         slow: true,
         ..CallRecord::new(Time::ZERO)
     };
-    let record = record.with_phases(&CallPhases::split(edge, None)).with_wait(ms(40));
+    let record = record.with_phases(&CallPhases::split(edge, None)).with_wait(ms(40)).with_queue_time(ms(320));
     let label = Label { route: "demo".into(), method: "tools/call".into(), tool: "search".into() };
     let call = CallLine {
         record: record.with_own(Some(CallFailure::Deadline.own_answer(None))),

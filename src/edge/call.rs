@@ -404,14 +404,19 @@ impl AgentCalls<'_> {
         if let Chosen::OtherCore(target) = core.choose_link(&route.tunnel, host, bond, moves) {
             return Err(Next::Leave(Leave::HandOver(target, self.moved(request, moves))));
         }
-        let left = self.work.guard.deadline.caller_left(core.core.turn_time());
+        let asked = core.core.turn_time();
+        let left = self.work.guard.deadline.caller_left(asked);
         let overload = match full.ask(&core, request, route, left) {
             PlaceAsked::Admitted(place) => return Ok(place),
             PlaceAsked::Refused(overload) => overload,
-            PlaceAsked::Waits(waiting) => match waiting.place().await {
-                Ok(place) => return Ok(place),
-                Err(overload) => overload,
-            },
+            PlaceAsked::Waits(waiting) => {
+                let decided = waiting.place().await;
+                self.work.notes.queued = core.core.turn_time() - asked;
+                match decided {
+                    Ok(place) => return Ok(place),
+                    Err(overload) => overload,
+                }
+            }
         };
         request.learn_id(self.work.guard.deadline.caller_left(core.core.turn_time())).await;
         let report = told_of(request, route, &self.work.notes, |call| {

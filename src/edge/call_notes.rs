@@ -20,6 +20,8 @@ pub(super) struct CallNotes {
     opens_at: Time,
     /// How long it waited for one.
     waited: Duration,
+    /// How long it waited for a place among the calls of its route.
+    pub(super) queued: Duration,
     /// The first connector, which did not pass it on, and why.
     moved: Option<(CallFailure, u64)>,
     /// How often it was opened again.
@@ -52,9 +54,10 @@ impl CallNotes {
 
     /// What is kept of a call with this head that has ended `now`.
     pub(super) fn record(&self, head: &RequestHead, now: Time) -> CallRecord {
-        let CallNotes { number, peer, waited, moved, status, .. } = *self;
+        let CallNotes { number, peer, waited, queued, moved, status, .. } = *self;
         let host = HostText::of(head.host().unwrap_or_default());
         let trace = trace_of(head);
-        CallRecord { number, trace, peer, host, moved, status, ..CallRecord::new(now) }.with_wait(waited)
+        let record = CallRecord { number, trace, peer, host, moved, status, ..CallRecord::new(now) };
+        record.with_wait(waited).with_queue_time(queued)
     }
 }

@@ -114,3 +114,56 @@ fn served(place: &CallPlace, ended: &PlacedCall<'_>, recorder: &Recorder, now: T
         _ => Served::default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ConcurrencyTerms;
+    use crate::edge::tests::Fixture;
+    use crate::latency::{EdgeTimes, LatencySettings};
+    use crate::policy::Admission;
+    use crate::wire::jsonrpc::Peek;
+
+    fn call(body: &str) -> Call {
+        let (mut call, mut peek) = (Call::default(), Peek::default());
+        peek.feed(body.as_bytes());
+        call.read_body(&peek);
+        call
+    }
+
+    #[test]
+    fn what_a_call_says_of_the_server_depends_on_how_it_ended() {
+        let Fixture { core, .. } = &Fixture::new(Admission::default());
+        let place = Arc::<RouteLimit>::default().admit(core, 1, &ConcurrencyTerms::default()).expect("it is not busy");
+        let mut recorder = Recorder::new(LatencySettings::default());
+        let label = recorder.label("r", "tools/call", "search");
+        let ms = Duration::from_millis;
+        let learned = Arc::clone(recorder.learned(label).expect("it is a label of its own"));
+        for _ in 0..100 {
+            learned.slowdown(ms(100), true);
+        }
+        let request = call(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#);
+        let said = |call: &Call, outcome, status: u16, took| {
+            let class = Some(StatusClass::of(status)).filter(|_| status > 0);
+            let edge = EdgeTimes { total: took, status: class, ..EdgeTimes::default() };
+            let phases = &CallPhases::split(edge, None);
+            let ended = PlacedCall { call, label, phases, outcome, status, is_opened: true };
+            let Served { took, slowdown } = served(&place, &ended, &recorder, Time::ZERO);
+            (took, slowdown.map(|slowdown| (slowdown.exp() * 10.0).round() / 10.0))
+        };
+        assert_eq!(said(&request, Outcome::Ok, 200, ms(100)), (Some(ms(100)), Some(1.0)));
+        assert_eq!(said(&request, Outcome::TimedOut, 0, ms(300)), (None, Some(3.0)), "it would have taken longer");
+        assert_eq!(said(&request, Outcome::AgentGone, 0, ms(50)), (None, None), "it might have been quick");
+        for status in OVERLOADED {
+            assert_eq!(said(&request, Outcome::Ok, status, ms(1)), (None, Some(2.0)), "{status}");
+        }
+        for status in [400, 404, 500, 502] {
+            assert_eq!(said(&request, Outcome::Ok, status, ms(1)), (None, None), "{status}");
+        }
+        for outcome in [Outcome::UpstreamFailed, Outcome::UpstreamRefused, Outcome::LinkLost, Outcome::Offline] {
+            assert_eq!(said(&request, outcome, 0, ms(500)), (None, None), "{outcome:?}");
+        }
+        let notification = call(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        assert_eq!(said(&notification, Outcome::Ok, 202, ms(1)), (None, None), "it expects no answer");
+    }
+}

@@ -228,3 +228,86 @@ impl Drop for WaitingCall {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::base::GuardMode;
+    use crate::edge::tests::Fixture;
+    use crate::policy::Admission;
+
+    /// Counts how often a task is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    type Waits = Pin<Box<dyn Future<Output = Result<CallPlace, Overload>>>>;
+
+    fn terms(max: u32) -> ConcurrencyTerms {
+        ConcurrencyTerms { mode: GuardMode::Enforce, min: max, max, ..ConcurrencyTerms::default() }
+    }
+
+    fn waits(limit: &Arc<RouteLimit>, core: &Core) -> WaitingCall {
+        match limit.ask(core, &AskingCall { agent: 1, ends: None, needs: None }, &terms(1)) {
+            PlaceAsked::Waits(waiting) => waiting,
+            PlaceAsked::Admitted(_) | PlaceAsked::Refused(_) => panic!("it waits"),
+        }
+    }
+
+    /// As when an agent resets the stream of its call over HTTP/2.
+    #[test]
+    fn a_call_that_is_dropped_while_it_waits_leaves_its_turn_to_the_next() {
+        let Fixture { core, .. } = &Fixture::new(Admission::default());
+        let limit = Arc::<RouteLimit>::default();
+        let held = limit.admit(core, 1, &terms(1)).expect("there is a place");
+        let woken = [(); 3].map(|()| Arc::<Woken>::default());
+        let mut calls: Vec<Waits> = (0..3).map(|_| Box::pin(waits(&limit, core).place()) as Waits).collect();
+        let poll = |call: &mut Waits, woken: &Arc<Woken>| {
+            call.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(woken))))
+        };
+        for (call, woken) in calls.iter_mut().zip(&woken) {
+            assert!(poll(call, woken).is_pending());
+        }
+        let times = || woken.each_ref().map(|woken| woken.0.load(Ordering::Relaxed));
+        // One that waits is dropped, and then one that has been given the place and does not know it yet.
+        drop(calls.remove(0));
+        assert_eq!(times(), [0, 0, 0]);
+        drop(held);
+        assert_eq!(times(), [0, 1, 0]);
+        drop(calls.remove(0));
+        assert_eq!(times(), [0, 1, 1]);
+        let Poll::Ready(Ok(place)) = poll(&mut calls[0], &woken[2]) else { panic!("it has a place") };
+        assert!(limit.admit(core, 2, &terms(1)).is_none(), "which is the only one");
+        drop(place);
+        let shared = limit.lock();
+        assert!(shared.queue.is_idle() && shared.wakers.is_empty());
+    }
+
+    #[test]
+    fn so_many_routes_have_a_limit_and_those_that_are_gone_make_room() {
+        let Fixture { core, .. } = &Fixture::new(Admission::default());
+        let (all, of_core) = (RouteLimits::default(), CoreLimits::new());
+        let name = |nth: usize| format!("route-{nth}").parse::<RouteName>().unwrap();
+        for nth in 0..ROUTES_MAX {
+            assert!(of_core.of(&all, &name(nth), 1).is_some());
+        }
+        assert!(of_core.of(&all, &name(ROUTES_MAX), 1).is_none(), "a core uses all of them");
+        let busy = of_core.of(&all, &name(7), 1).expect("it is known");
+        let held = busy.admit(core, 1, &terms(1)).expect("there is a place");
+        drop(busy);
+        // The tables have changed.
+        assert!(of_core.of(&all, &name(ROUTES_MAX), 2).is_some());
+        assert_eq!(all.lock().len(), 2, "the new one, and the one that has a call");
+        assert_eq!(all.readings().len(), 1, "the new one has had none");
+        drop(held);
+    }
+}

@@ -60,6 +60,8 @@ pub struct CallRecord {
 pub struct RecordedTimes {
     /// How long it waited for a connector.
     waited_us: u32,
+    /// How long it waited for a place among the calls of its route.
+    queued_us: u32,
     by_phase_us: [u32; PHASES],
 }
 
@@ -133,7 +135,7 @@ impl CallRecord {
             deadline: None,
             missed: false,
             slow: false,
-            times: RecordedTimes { waited_us: 0, by_phase_us: [NO_TIME; PHASES] },
+            times: RecordedTimes { waited_us: 0, queued_us: 0, by_phase_us: [NO_TIME; PHASES] },
         }
     }
 
@@ -150,6 +152,13 @@ impl CallRecord {
     #[must_use]
     pub fn with_wait(mut self, waited: Duration) -> CallRecord {
         self.times.waited_us = micros(waited);
+        self
+    }
+
+    /// The same of a call that waited for a place among the calls of its route.
+    #[must_use]
+    pub fn with_queue_time(mut self, queued: Duration) -> CallRecord {
+        self.times.queued_us = micros(queued);
         self
     }
 
@@ -172,6 +181,12 @@ impl CallRecord {
     #[must_use]
     pub fn waited(&self) -> Duration {
         Duration::from_micros(self.times.waited_us.into())
+    }
+
+    /// How long it waited for a place among the calls of its route.
+    #[must_use]
+    pub fn queued(&self) -> Duration {
+        Duration::from_micros(self.times.queued_us.into())
     }
 
     /// Whether it failed: it was not answered completely, or with a status of 400 or higher.
@@ -265,11 +280,12 @@ mod tests {
             EdgeTimes { edge: us(21), total: us(5_000_000), total_last: Some(Duration::MAX), ..EdgeTimes::default() };
         let far = ConnectorTimes { connector: us(15), upstream: us(4_000_000), ..ConnectorTimes::default() };
         let record = CallRecord::new(Time::ZERO).with_phases(&CallPhases::split(edge, Some(far))).with_wait(us(7));
+        let record = record.with_queue_time(us(9));
         assert_eq!(record.time(Phase::Edge), Some(us(21)));
         assert_eq!(record.time(Phase::Upstream), Some(us(4_000_000)));
         assert_eq!(record.time(Phase::UpstreamConnect), None);
         assert_eq!(record.time(Phase::TotalLast), Some(us(u64::from(u32::MAX) - 1)));
-        assert_eq!(record.waited(), us(7));
+        assert_eq!((record.waited(), record.queued()), (us(7), us(9)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use adit::base::{ConcurrencyOverrides, DeadlineOverrides, GuardMode, Rng};
 use adit::engine::{ByteStream, Core};
-use adit::latency::{Outcome, QueueReading};
+use adit::latency::{CallLine, Outcome, QueueReading, Stage};
 use adit::route::RouteOverrides;
 use adit::wire::mux;
 
@@ -249,4 +249,34 @@ fn places_of_calls_that_are_given_up_come_back() {
 
 fn limit_of_any(bed: &Bed) -> Option<QueueReading> {
     bed.limits().first().map(|(_, reading)| *reading)
+}
+
+/// `adit explain` tells which rule let a call wait, and how long.
+#[test]
+fn what_became_of_a_call_that_waited_or_was_refused_is_kept() {
+    let mut bed = bed(GuardMode::Enforce);
+    let max = Some(2);
+    let limited = RouteOverrides {
+        concurrency: ConcurrencyOverrides { mode: Some(GuardMode::Enforce), max },
+        ..own(GuardMode::Enforce)
+    };
+    bed.serve_tables(edge_tables_of([(HOST, "route", limited)]), &[HOST]);
+    bed.pass(SECOND);
+    // Two at a time, each for 400 ms: the third pair waits for 800 ms, and the fourth would for 1.2 s.
+    let answers: Vec<Answer> = (0..8).map(|_| call(&bed, 400 * MS)).collect();
+    bed.pass(3 * SECOND);
+    assert_eq!(good(&answers), 6);
+    let queued_ms = |calls: &[CallLine]| {
+        let mut queued: Vec<u128> = calls.iter().map(|call| call.record.queued().as_millis() / 100).collect();
+        queued.sort_unstable();
+        queued
+    };
+    let answered: Vec<CallLine> = bed.calls(false).into_iter().filter(|call| !call.record.is_failed()).collect();
+    assert_eq!(queued_ms(&answered), [0, 0, 4, 4, 8, 8]);
+    let refused = bed.calls(true);
+    assert_eq!(queued_ms(&refused), [10, 10]);
+    for CallLine { record, .. } in refused {
+        assert_eq!((record.stage, record.outcome), (Stage::Concurrency, Some(Outcome::ConcurrencyLimited)));
+        assert_eq!(record.own.map(|own| (own.status, own.code)), Some((503, "concurrency_limit")));
+    }
 }

@@ -17,7 +17,7 @@ use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{
     BUFFER_MEMORY_MIN, ByteStream, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox,
 };
-use adit::latency::{BreakerReading, CoreFigures, Outcome, QueueReading};
+use adit::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, Outcome, QueueReading};
 use adit::route::RouteOverrides;
 use adit::wire::mux;
 
@@ -196,6 +196,15 @@ impl Bed {
     /// The concurrency limits of the edge, by the names of their routes.
     pub(crate) fn limits(&self) -> Vec<(String, QueueReading)> {
         self.edge.limits()
+    }
+
+    /// The last calls that failed, or that did not.
+    pub(crate) fn calls(&mut self, failed: bool) -> Vec<CallLine> {
+        let (sender, mut calls) = mailbox(1);
+        let filter = Arc::new(CallFilter { failed, limit: 1_000, ..CallFilter::default() });
+        assert_eq!(self.edge.command(|| EdgeCommand::Calls(Arc::clone(&filter), MailSender::clone(&sender))), 1);
+        self.pass(Duration::from_millis(1));
+        try_recv(&mut calls).expect("the core answers")
     }
 
     /// Agents at another address.

@@ -112,7 +112,7 @@ pub struct CallDecision {
 pub enum DecisionKind {
     /// Which route it has.
     Route,
-    /// To wait for a connector.
+    /// To wait for a place among the calls of its route, or for a connector.
     Wait,
     /// To try another connector.
     Move,
