@@ -6,7 +6,7 @@ mod common;
 use common::{adit, json, output};
 
 /// A short run: the guard has learned when the server turns slow, and all tasks end soon after.
-const SHORT: [&str; 25] = [
+const SHORT: [&str; 26] = [
     "guard",
     "--json",
     "--no-pin",
@@ -32,6 +32,7 @@ const SHORT: [&str; 25] = [
     "100ms",
     "--open",
     "1s",
+    "--concurrency-limit",
 ];
 
 #[test]

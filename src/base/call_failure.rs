@@ -17,6 +17,9 @@ pub enum CallFailure {
     /// The breaker of the tool or of the upstream is open.
     #[error("the circuit breaker is open")]
     BreakerOpen,
+    /// The route has as many calls in flight as its limit allows.
+    #[error("the concurrency limit of the route is reached")]
+    ConcurrencyLimit,
     /// The connector has no route for the host.
     #[error("the connector has no route for the host")]
     NoRoute,
@@ -96,11 +99,12 @@ pub enum CallFailure {
 impl CallFailure {
     /// Every failure, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [CallFailure; 28] = [
+    pub const ALL: [CallFailure; 29] = [
         CallFailure::ConnectorOffline,
         CallFailure::TunnelRevoked,
         CallFailure::Overloaded,
         CallFailure::BreakerOpen,
+        CallFailure::ConcurrencyLimit,
         CallFailure::NoRoute,
         CallFailure::RequestRefused,
         CallFailure::NotPassedOn,
@@ -130,8 +134,13 @@ impl CallFailure {
     /// Whether another connector of the tunnel may succeed with the same request, which none has passed on.
     #[must_use]
     pub const fn may_pass_elsewhere(self) -> bool {
-        let is_final =
-            matches!(self, CallFailure::TunnelRevoked | CallFailure::BreakerOpen | CallFailure::CallerTimeoutUnsent);
+        let is_final = matches!(
+            self,
+            CallFailure::TunnelRevoked
+                | CallFailure::BreakerOpen
+                | CallFailure::ConcurrencyLimit
+                | CallFailure::CallerTimeoutUnsent
+        );
         !self.may_have_acted() && !is_final
     }
 

@@ -56,6 +56,9 @@ pub enum Command {
     /// Show circuit breakers, or force one open or closed, while the edge runs
     #[command(after_help = BREAKERS_EXAMPLES)]
     Breakers(BreakersArgs),
+    /// Show how many calls of each route are in flight, how many may be, and what became of the others, while the edge runs
+    #[command(after_help = LIMITS_EXAMPLES)]
+    Limits(LimitsArgs),
     /// Show the tool calls of each agent task: repetitions, timeouts, tokens and cost, while the edge runs
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
@@ -146,6 +149,14 @@ const BREAKERS_EXAMPLES: &str = "Examples:
 Showing breakers needs no token. `open`, `close` and `auto` need the admin token of the edge; `open` also needs
 `breaker = \"enforce\"`. A forced state lasts until `auto`, or until the edge ends. Exit code 1 means that the edge refused or
 cannot be reached, 2 a wrong flag.";
+
+const LIMITS_EXAMPLES: &str = "Examples:
+  adit limits
+  adit limits --admin http://127.0.0.1:9443 --json
+
+It reads the admin API of a running edge, and needs no token. FOR SHARE are the refused calls whose agent had its share of the
+limit. WOULD REFUSE are the calls beyond the limit while it was not enforced. Exit code 1 means that the edge cannot be reached,
+2 a wrong flag.";
 
 const TASKS_EXAMPLES: &str = "Examples:
   adit tasks
@@ -450,6 +461,17 @@ pub struct LatencyArgs {
     #[arg(long, value_name = "NAME")]
     pub route: Option<String>,
     /// Print the answer of the admin API as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `adit limits`.
+#[derive(Args)]
+pub struct LimitsArgs {
+    /// URL of the admin API; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// Print the answer as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -19,7 +19,7 @@ pub(super) fn millis(ms: f64) -> String {
     }
 }
 
-/// The mode of deadlines and breakers.
+/// The mode of deadlines, breakers and concurrency limits.
 pub(super) const fn mode_name(mode: GuardModeName) -> &'static str {
     match mode {
         GuardModeName::Off => "off",
@@ -48,6 +48,7 @@ pub(super) const fn stopped(stage: CallStage) -> &'static str {
         CallStage::Admission => "admission",
         CallStage::Route => "route",
         CallStage::Breaker => "breaker",
+        CallStage::Concurrency => "concurrency",
         CallStage::Link => "link",
         CallStage::Connector => "connector",
         CallStage::Upstream => "server",

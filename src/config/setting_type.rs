@@ -231,7 +231,7 @@ macro_rules! list_setting {
 
 pub(super) use {list_setting, optional_setting};
 
-optional_setting!(PathBuf, TunnelId);
+optional_setting!(PathBuf, TunnelId, u32);
 
 /// The most entries that one list may have.
 const LIST_LEN_MAX: usize = 1_024;

@@ -198,6 +198,25 @@ section! {
         /// How long a breaker stays open, plus or minus 20 %. Then three calls are made as probes. If one of them fails or is
         /// answered after its deadline, the breaker opens again.
         breaker_open_ms: Millis = "5s" in 100..=3_600_000, restart, like "15s";
+        /// Whether the number of calls of a route that are in flight at one time is limited. The limit follows how long calls take:
+        /// it grows while they take about as long as they do when few are in flight, and falls when they take longer. `off`: nothing
+        /// is counted. `observe`: calls beyond the limit are counted. `enforce`: they wait for up to `concurrency_queue_ms`, and
+        /// then, or if too many wait, are answered with 503 and `Retry-After`. Only POST is limited.
+        concurrency_limit: GuardMode = "observe", restart, like "enforce";
+        /// The limit of a route is never lower.
+        concurrency_min: u32 = "4" in 1..=1_000_000, restart, like "2";
+        /// The limit of a route is never higher. Calls of one route in flight then leave room for those of others on the same
+        /// links (`streams_per_link_max`).
+        concurrency_max: u32 = "1000" in 1..=1_000_000, restart, like "64";
+        /// How many calls of a route may wait for a place. When as many wait, the newest call of the agent that has the most of
+        /// them is refused.
+        concurrency_queue_max: u32 = "64" in 0..=1_024, restart, like "16";
+        /// How long a call may wait for a place. A call that is likely to wait longer, or longer than its caller waits, is refused
+        /// at once.
+        concurrency_queue_ms: Millis = "1s" in 0..=60_000, restart, like "250ms";
+        /// How many percent of the limit one agent may take while other agents have calls of the same route; 100 for all of it.
+        /// Agents are told apart by their addresses (IPv6: the /64).
+        agent_share_percent: u32 = "50" in 1..=100, restart, like "25";
         /// After how much silence the edge sends a comment on an event stream, which clients ignore; 0 sends none. Use it
         /// behind proxies that close connections on which nothing comes, with half of their limit. Comments are sent only
         /// between two events, and only on streams that are not compressed.
@@ -308,6 +327,11 @@ section! {
         client_timeout_ms: Option<Millis> = unset in 100..=86_400_000, live, like "60s";
         /// The mode of the circuit breakers for this host, in place of `edge.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";
+        /// Whether the number of calls of this host in flight is limited, in place of `edge.concurrency_limit`. Not applied to
+        /// `passthrough` traffic.
+        concurrency_limit: Option<GuardMode> = unset, live, like "enforce";
+        /// The highest limit for this host, in place of `edge.concurrency_max`.
+        concurrency_max: Option<u32> = unset in 1..=1_000_000, live, like "16";
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";

@@ -583,3 +583,20 @@ pub(super) fn count(core: &ConnectorCore, ended: Option<Result<(), CallFailure>>
         Some(Err(_)) => Counters::add(&counters.calls_failed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server whose answer was cut here has answered, whether or not any of that was passed on.
+    #[test]
+    fn a_call_that_was_cut_before_its_answer_was_passed_on_is_not_taken_for_one_that_was_not_sent() {
+        let cut = StreamError::ResetWith { failure: CallFailure::SlowReader };
+        for error in [RelayError::NoResponse(Some(cut.clone())), RelayError::Broken(Some(cut))] {
+            let failed = failed(&error);
+            assert_eq!(failed.reached(true), Reached::Answered, "{error:?}");
+            assert_eq!(CallError::from(failed), CallError::Failed(CallFailure::SlowReader), "{error:?}");
+        }
+        assert_eq!(failed(&RelayError::NoResponse(None)).reached(true), Reached::Silent { was_used: true });
+    }
+}

@@ -141,6 +141,7 @@ impl From<Stage> for CallStage {
             Stage::Admission => CallStage::Admission,
             Stage::Route => CallStage::Route,
             Stage::Breaker => CallStage::Breaker,
+            Stage::Concurrency => CallStage::Concurrency,
             Stage::Link => CallStage::Link,
             Stage::Connector => CallStage::Connector,
             Stage::Upstream => CallStage::Upstream,

@@ -74,6 +74,7 @@ impl Role for EdgeRole {
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
             reading.counts = self.edge.counters().counts();
             reading.breakers = self.edge.breakers().readings(MonotonicClock.now());
+            reading.limits = self.edge.limits();
             reading.counts.extend(self.tasks().iter().flat_map(tasks::counts));
             reading.tunnels = self.edge.service().into_iter().map(tunnel).collect();
             reading

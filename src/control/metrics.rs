@@ -13,7 +13,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::reading::{CoreReading, LinkReading, RoleReading, UpstreamReading};
 use crate::control::report::Report;
-use crate::latency::{BreakerReading, Deadlines, Distribution, Label, LabelFigures, Outcome, Phase, StatusClass};
+use crate::latency::{
+    BreakerReading, Deadlines, Distribution, Label, LabelFigures, Outcome, Phase, QueueReading, StatusClass,
+};
 
 /// The media type of the text.
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -54,6 +56,7 @@ impl Collector for Scrape {
         self.links(&mut families)?;
         self.upstreams(&mut families)?;
         self.breakers(&mut families)?;
+        self.limits(&mut families)?;
         self.certificates(&mut families)?;
         self.counts(&mut families)
     }
@@ -236,6 +239,39 @@ impl Scrape {
         let refused = rows(|reading| reading.would_refuse).collect::<Vec<_>>();
         let help = "Calls that a breaker would have refused if it were enforced";
         families.counters("adit_breaker_would_refuse", help, &refused)
+    }
+
+    /// Those of the routes that have had calls.
+    fn limits(&self, families: &mut Families<'_>) -> fmt::Result {
+        let known = self.0.roles.iter().flat_map(|role| role.limits.iter().map(move |limit| (role, limit)));
+        let labelled = known.map(|(role, (route, reading))| {
+            let mut labels = role_label(role);
+            labels.push(("route", route.clone()));
+            (labels, reading)
+        });
+        let labelled: Vec<(Labels, &QueueReading)> = labelled.collect();
+        let gauge = |of: fn(&QueueReading) -> u32| {
+            labelled.iter().map(|(labels, reading)| (labels.clone(), f64::from(of(reading)))).collect::<Vec<_>>()
+        };
+        let count = |of: fn(&QueueReading) -> u64| {
+            labelled.iter().map(|(labels, reading)| (labels.clone(), of(reading))).collect::<Vec<_>>()
+        };
+        let rows = gauge(|reading| reading.limit);
+        families.gauges("adit_concurrency_limit", "Calls of a route that may be in flight", None, &rows)?;
+        let rows = gauge(|reading| reading.in_flight);
+        families.gauges("adit_concurrency_in_flight", "Calls of a route that are in flight", None, &rows)?;
+        let rows = gauge(|reading| reading.waiting);
+        families.gauges("adit_concurrency_waiting", "Calls of a route that wait for a place", None, &rows)?;
+        let rows = count(|reading| reading.counts.waited);
+        families.counters("adit_concurrency_waited", "Calls that waited for a place", &rows)?;
+        let rows = count(|reading| reading.counts.refused);
+        families.counters("adit_concurrency_refused", "Calls that a concurrency limit refused", &rows)?;
+        let rows = count(|reading| reading.counts.refused_for_share);
+        let help = "Calls that a concurrency limit refused because their agent had its share";
+        families.counters("adit_concurrency_refused_for_share", help, &rows)?;
+        let rows = count(|reading| reading.counts.would_refuse);
+        let help = "Calls beyond a concurrency limit that was not enforced";
+        families.counters("adit_concurrency_would_refuse", help, &rows)
     }
 
     /// Those of an edge by what they are for, that of a connector by the edge that gave it.
@@ -495,6 +531,13 @@ mod tests {
                 "adit_calls_without_label_total ",
                 "adit_certificate_left_seconds of,role",
                 "adit_clock_disagreements_total ",
+                "adit_concurrency_in_flight role,route",
+                "adit_concurrency_limit role,route",
+                "adit_concurrency_refused_for_share_total role,route",
+                "adit_concurrency_refused_total role,route",
+                "adit_concurrency_waited_total role,route",
+                "adit_concurrency_waiting role,route",
+                "adit_concurrency_would_refuse_total role,route",
                 "adit_config_reloads_total result",
                 "adit_cores_silent role",
                 "adit_deadline_seconds method,route,tool",

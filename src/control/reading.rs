@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
-use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, Snapshot, TaskSnapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, QueueReading, Snapshot, TaskSnapshot};
 
 /// The role of a process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -202,6 +202,8 @@ pub struct RoleReading {
     pub edges: Vec<EdgeReading>,
     /// Its breakers that have seen calls.
     pub breakers: Vec<BreakerReading>,
+    /// The concurrency limits of its routes that have had calls, by the names of these.
+    pub limits: Vec<(String, QueueReading)>,
     /// Its counters, all cores together.
     pub counts: Vec<Count>,
 }
@@ -220,6 +222,7 @@ impl RoleReading {
             certificates: Vec::new(),
             edges: Vec::new(),
             breakers: Vec::new(),
+            limits: Vec::new(),
             counts: Vec::new(),
         }
     }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::base::GuardMode;
 use crate::control::bodies::{
     BreakerInfo, BreakerKind, BreakerStateName, BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus,
-    DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LinkStatus, OfRole, PhaseTimes,
+    DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LimitInfo, LinkStatus, OfRole, PhaseTimes,
     ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
 use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine, TunnelReading};
 use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, DeadlineReason, Deadlines, Distribution, ForcedState, Label,
-    LabelFigures, Outcome, Phase, Snapshot,
+    LabelFigures, Outcome, Phase, QueueReading, Snapshot,
 };
 
 /// What does not change while the process runs.
@@ -139,6 +139,7 @@ impl Report {
             edges: self.of_each(|role| role.edges.clone()),
             upstreams: self.roles.iter().flat_map(|role| role.upstreams.clone()).collect(),
             breakers: self.of_each(|role| role.breakers.iter().map(breaker_info).collect()),
+            limits: self.of_each(|role| role.limits.iter().map(limit_info).collect()),
             routes: served.iter().flat_map(routes_of).collect(),
             tunnels: served.iter().flat_map(|served| self.tunnel_links(served)).collect(),
             counts: self.roles.iter().map(counts_of).collect(),
@@ -256,6 +257,23 @@ fn tenths(value: f64) -> f64 {
 
 fn of_role<T>(role: &RoleReading, of: T) -> OfRole<T> {
     OfRole { role: role.kind, of }
+}
+
+fn limit_info((route, reading): &(String, QueueReading)) -> LimitInfo {
+    let QueueReading { mode, limit, in_flight, waiting, agents, counts } = *reading;
+    LimitInfo {
+        route: route.clone(),
+        mode: mode_name(mode),
+        limit: limit.into(),
+        in_flight: in_flight.into(),
+        waiting: waiting.into(),
+        agents: agents.into(),
+        admitted: counts.admitted,
+        waited: counts.waited,
+        refused: counts.refused,
+        refused_for_share: counts.refused_for_share,
+        would_refuse: counts.would_refuse,
+    }
 }
 
 const fn state_name(state: BreakerState) -> BreakerStateName {
@@ -459,6 +477,10 @@ mod tests {
                 "role": "edge", "breaker": "tool", "route": "demo", "method": "tools/call", "tool": "search",
                 "mode": "enforce", "state": "open", "retry_after_s": 4.3, "calls": 20, "failed": 12, "late": 1, "opened": 2,
                 "refused": 31, "would_refuse": 4,
+            }],
+            "limits": [{
+                "role": "edge", "route": "demo", "mode": "enforce", "limit": 12, "in_flight": 11, "waiting": 3, "agents": 2,
+                "admitted": 400, "waited": 40, "refused": 7, "refused_for_share": 1, "would_refuse": 5,
             }],
             "routes": [{ "role": "edge", "host": "demo.test", "name": "demo", "tunnel": "tnl_demo" }],
             "tunnels": [

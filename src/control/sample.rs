@@ -14,8 +14,8 @@ use crate::exchange::CallFailure;
 use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, CallCounts, CallFilter, CallLimit, CallLine, CallPhases, CallRecord,
     ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText, Label, LatencySettings, Outcome,
-    OwnAnswer, Recorder, Snapshot, Stage, StatusClass, TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, Usual,
-    Wait, WaitEnd,
+    OwnAnswer, QueueCounts, QueueReading, Recorder, Snapshot, Stage, StatusClass, TaskFigures, TaskId, TaskLine,
+    TaskSnapshot, TraceId, Usual, Wait, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -154,6 +154,9 @@ pub(super) fn edge_reading() -> RoleReading {
         refused: 31,
         would_refuse: 4,
     }];
+    let counts = QueueCounts { admitted: 400, waited: 40, refused: 7, refused_for_share: 1, would_refuse: 5 };
+    let limit = QueueReading { mode: GuardMode::Enforce, limit: 12, in_flight: 11, waiting: 3, agents: 2, counts };
+    reading.limits = vec![("demo".to_owned(), limit)];
     reading
 }
 

@@ -1,5 +1,6 @@
 //! One call: an agent's request, down a link, and what comes back.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use crate::edge::gate::PeerInfo;
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::{Moved, Moves};
 use crate::edge::open::{CallTarget, NotOpened, Opened};
+use crate::edge::overload::{self, Entry, Full};
 use crate::edge::recording::{Ending, count_refused, failed_call, finish, guarded, keep_refused, note_era, record};
+use crate::edge::route_limits::{CallPlace, PlaceAsked};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::edge::source_permits::ConnectionPermit;
@@ -21,8 +24,8 @@ use crate::edge::task_calls::AnswerSize;
 use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError};
 use crate::exchange::{
-    CallFailure, CallReport, FailedCall, HeadReadError, Refusal, TimeoutStream, answer_to_body, forwarded,
-    requested_host, trace_of,
+    CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
+    forwarded, requested_host, trace_of,
 };
 use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, Retries, SERVER_TIMING_LEN_MAX, Stage, server_timing};
 use crate::policy::Source;
@@ -76,6 +79,8 @@ struct CallWork {
     timing: Vec<u8>,
     stamps: EdgeStamps,
     guard: CallGuard,
+    /// Its place among the calls of its route in flight, where those are limited.
+    place: Cell<Option<CallPlace>>,
     notes: CallNotes,
     /// Whether the answer may be that of a server to an agent of the other era.
     is_refused: bool,
@@ -102,6 +107,8 @@ struct Again {
     has_begun: bool,
     /// Whether another connector may take it.
     may_move: bool,
+    /// Whether it was opened again already.
+    has_moved: bool,
 }
 
 /// What came of a stream that was opened for a call.
@@ -115,7 +122,7 @@ enum Exchanged {
 impl CallWork {
     /// How the call has ended.
     fn ending(&self, outcome: Outcome) -> Ending<'_> {
-        Ending { notes: &self.notes, guard: Some(&self.guard), own: None, outcome }
+        Ending { notes: &self.notes, guard: Some(&self.guard), place: Some(&self.place), own: None, outcome }
     }
 }
 
@@ -189,6 +196,7 @@ impl AgentCalls<'_> {
         let core = Rc::clone(&self.caller.core);
         let Moved { mut moves, began } = std::mem::take(&mut self.work.moved);
         self.work.moved.began = began;
+        self.work.place.set(None);
         self.work.notes = CallNotes::begin(core.links.next_call(), self.caller.source.address);
         let Ok(_permit) = core.gate.begin_call(self.caller.permit.as_ref()) else {
             Counters::add(&core.edge.counters.requests_refused);
@@ -264,6 +272,14 @@ impl AgentCalls<'_> {
             })
             .await;
         }
+        match overload::enter(&core, request.head(), route, &self.caller.source) {
+            Entry::Enters(place) => self.work.place.set(place),
+            // In a box, so that other calls do not have its size.
+            Entry::Full(full) => match Box::pin(self.wait_for_place(request, route, full, bond, moves)).await {
+                Ok(place) => self.work.place.set(Some(place)),
+                Err(next) => return next,
+            },
+        }
         self.work.again = Again { bond, moves, ..Again::default() };
         loop {
             if !self.work.again.pause.is_zero() {
@@ -320,7 +336,9 @@ impl AgentCalls<'_> {
             let may_move = core.may_move(&route.tunnel, self.work.again.bond, opened.usage.connector());
             self.work.again.may_move = may_move;
             if self.work.again.retries.made() > 0 {
-                Counters::add(&core.edge.counters.calls_moved);
+                let counters = &core.edge.counters;
+                let has_moved = std::mem::replace(&mut self.work.again.has_moved, true);
+                Counters::add(if has_moved { &counters.calls_moved_again } else { &counters.calls_moved });
             }
             if !self.work.again.has_begun {
                 let may_withdraw = core.allow_withdrawal(&route.tunnel, &opened, request.head());
@@ -366,6 +384,41 @@ impl AgentCalls<'_> {
     /// When the request began, on whichever core.
     fn began(&self, request: &impl Request) -> Time {
         self.work.moved.began.unwrap_or(request.began())
+    }
+
+    /// Waits for a place among the calls of the route in flight, on the core that has a link for the call.
+    ///
+    /// # Errors
+    ///
+    /// What becomes of the connection, if the call has been answered or goes to another core.
+    async fn wait_for_place(
+        &mut self,
+        request: &mut impl Request,
+        route: &Route,
+        full: Full,
+        bond: Bond,
+        moves: Moves,
+    ) -> Result<CallPlace, Next<Leave>> {
+        let core = Rc::clone(&self.caller.core);
+        let host = request.head().host().unwrap_or_default();
+        if let Chosen::OtherCore(target) = core.choose_link(&route.tunnel, host, bond, moves) {
+            return Err(Next::Leave(Leave::HandOver(target, self.moved(request, moves))));
+        }
+        let left = self.work.guard.deadline.caller_left(core.core.turn_time());
+        let overload = match full.ask(&core, request, route, left) {
+            PlaceAsked::Admitted(place) => return Ok(place),
+            PlaceAsked::Refused(overload) => overload,
+            PlaceAsked::Waits(waiting) => match waiting.place().await {
+                Ok(place) => return Ok(place),
+                Err(overload) => overload,
+            },
+        };
+        request.learn_id(self.work.guard.deadline.caller_left(core.core.turn_time())).await;
+        let report = told_of(request, route, &self.work.notes, |call| {
+            CallReport::overloaded(&OverloadRefusal { call, overload })
+        });
+        let failed = Failed { failure: CallFailure::ConcurrencyLimit, report };
+        Err(fail_with(&core, request, route, None, &self.work, failed).await)
     }
 
     /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
@@ -634,6 +687,9 @@ impl RelayHooks for EdgeHooks<'_> {
 
     fn on_event_stream(&mut self, is_standing: bool) {
         self.work.stamps.on_event_stream(is_standing);
+        if is_standing {
+            self.work.place.set(None);
+        }
     }
 
     /// Where the link is to end, the connector ends them, behind all that it has sent.
@@ -694,7 +750,7 @@ async fn refuse_unlabelled(
         LabelError::Body(error) => (Outcome::BadRequest, Some(answer_to_body(*error))),
         LabelError::CallerLeft => (Outcome::AgentGone, None),
     };
-    let ending = Ending { notes: &work.notes, guard: None, own, outcome };
+    let ending = Ending { notes: &work.notes, guard: None, place: None, own, outcome };
     record(core, request, route, None, &CallPhases::split(work.stamps.times(&core.core), None), ending);
     match error {
         LabelError::Refused(refusal) => request.refuse(refusal).await,

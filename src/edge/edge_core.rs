@@ -14,6 +14,7 @@ use crate::edge::figures::CallFigures;
 use crate::edge::gate::Gate;
 use crate::edge::link_table::LinkTable;
 use crate::edge::message::EdgeEvent;
+use crate::edge::route_limits::CoreLimits;
 use crate::edge::sessions::IdleSessions;
 use crate::edge::shared::Edge;
 use crate::engine::{Core, MailSender};
@@ -43,6 +44,7 @@ pub(super) struct EdgeCore {
     pub(super) edge: Arc<Edge>,
     pub(super) tables: CoreTables,
     pub(super) links: LinkTable,
+    pub(super) limits: CoreLimits,
     pub(super) bonds: Bonds,
     pub(super) figures: CallFigures,
     pub(super) gate: Gate,
@@ -64,6 +66,7 @@ impl EdgeCore {
         EdgeCore {
             tables: CoreTables::new(&edge),
             links: LinkTable::new(&core, &edge, events),
+            limits: CoreLimits::new(),
             bonds: Bonds::new(&edge),
             gate: Gate::new(&core, &edge, &figures.calls),
             figures,

@@ -1,8 +1,12 @@
 //! What is kept of a call that has ended: figures, usage, what is learned from it, and log lines.
 
+use std::cell::Cell;
+
 use crate::edge::call_notes::CallNotes;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
+use crate::edge::overload::{self, PlacedCall};
+use crate::edge::route_limits::CallPlace;
 use crate::edge::shared::Counters;
 use crate::edge::task_calls::{EndedCall, add_to_task, task_of};
 use crate::edge::usage::LinkUsage;
@@ -20,6 +24,8 @@ pub(super) struct Ending<'a> {
     pub(super) notes: &'a CallNotes,
     /// For what is learned of calls; none of a request that has not become a call.
     pub(super) guard: Option<&'a CallGuard>,
+    /// Its place among the calls in flight, if it has one.
+    pub(super) place: Option<&'a Cell<Option<CallPlace>>>,
     /// What the edge has answered itself.
     pub(super) own: Option<OwnAnswer>,
     pub(super) outcome: Outcome,
@@ -50,8 +56,9 @@ pub(super) fn record(
     phases: &CallPhases,
     ending: Ending<'_>,
 ) {
-    let Ending { notes, guard, own, outcome } = ending;
+    let Ending { notes, guard, place, own, outcome } = ending;
     let now = core.core.turn_time();
+    let place = place.and_then(Cell::take);
     let kept = core.figures.keeps_calls().then(|| notes.record(request.head(), now));
     let trace = request.label().and_then(|label| label.trace());
     let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace));
@@ -68,6 +75,11 @@ pub(super) fn record(
     }
     if let Some(usage) = usage {
         usage.count(label, now);
+    }
+    if let Some(place) = place {
+        let (status, is_opened) = (notes.status, usage.is_some());
+        let ended = PlacedCall { call, label, phases, outcome, status, is_opened };
+        overload::leave(place, &ended, &recorder, now);
     }
     if let Some(task) = task {
         let (answer, is_opened) = (notes.answer, usage.is_some());

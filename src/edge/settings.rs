@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{BreakerTerms, DeadlineTerms, HostSet, SharedMap, Traffic, TunnelId};
+use crate::base::{BreakerTerms, ConcurrencyTerms, DeadlineTerms, HostSet, SharedMap, Traffic, TunnelId};
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
@@ -67,6 +67,8 @@ pub struct EdgeSettings {
     pub deadlines: DeadlineTerms,
     /// When calls are refused because others fail.
     pub breaker: BreakerTerms,
+    /// How many calls of a route may be in flight at one time.
+    pub concurrency: ConcurrencyTerms,
     /// After how much silence a comment is sent on an event stream; never, if none.
     pub sse_keepalive: Option<Duration>,
     /// How long a call waits for a connector that is offline.
@@ -125,6 +127,7 @@ impl EdgeSettings {
             idle_timeout: Duration::from_secs(60),
             deadlines: DeadlineTerms::default(),
             breaker: BreakerTerms::default(),
+            concurrency: ConcurrencyTerms::default(),
             sse_keepalive: None,
             offline_wait: Duration::from_secs(2),
             restart_wait: Duration::from_secs(30),

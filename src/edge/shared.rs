@@ -8,12 +8,13 @@ use crate::base::{CoreId, Time, TunnelId, counters};
 use crate::edge::affinity::Affinity;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::presence::Presence;
+use crate::edge::route_limits::RouteLimits;
 use crate::edge::served_hosts::HostService;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
-use crate::latency::{BreakerTable, LearnedTable, TaskTable};
+use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::route::RouteName;
 use crate::tls::ServerConfig;
@@ -40,6 +41,8 @@ pub struct Edge {
     pub(super) learned: Arc<LearnedTable>,
     /// The circuit breakers, which all cores share.
     pub(super) breakers: Arc<BreakerTable>,
+    /// How many calls of each route are in flight, and which wait.
+    pub(super) limits: RouteLimits,
     /// The calls of each agent task; none if they are not counted.
     tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
@@ -93,7 +96,9 @@ counters! {
         caller_timeouts_malformed, "Requests whose X-Request-Timeout or grpc-timeout is malformed and was ignored";
         calls_limited, "Calls refused because their source has too many in flight";
         calls_move_denied, "Calls not passed on by a connector and not sent to another one: the limit of retries, the retry budget or the time of the call was reached";
-        calls_moved, "Calls sent to another connector or link, because a connector did not pass them on or its link stalled";
+        calls_moved, "Calls sent to another connector or link, because a connector did not pass them on or its link stalled; each once";
+        calls_moved_again, "Further times that such calls were sent to another connector or link";
+        calls_unlimited, "Calls without a concurrency limit, because too many routes have one";
         certificates_refused, "Certificates of connectors that were refused: expired, of another authority or tunnel, or missing";
         connections_limited, "Connections refused because their source has too many open";
         connections_refused, "Connections of agents refused above the limit of the core";
@@ -154,6 +159,7 @@ impl Edge {
             presence: Arc::new(Presence::new(cores)),
             learned: Arc::default(),
             breakers: Arc::new(BreakerTable::new(instance)),
+            limits: RouteLimits::default(),
             tasks,
             cores: senders,
             slots: Mutex::new(slots),
@@ -254,6 +260,12 @@ impl Edge {
     #[must_use]
     pub fn breakers(&self) -> &BreakerTable {
         &self.breakers
+    }
+
+    /// The concurrency limits of the routes that have had calls, by the names of these.
+    #[must_use]
+    pub fn limits(&self) -> Vec<(String, QueueReading)> {
+        self.limits.readings()
     }
 
     /// What happened, all cores together.

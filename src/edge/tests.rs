@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::base::{BreakerTerms, Clock, CoreId, DeadlineTerms, LinkId, Secret, SharedMap, TunnelId};
+use crate::base::{BreakerTerms, Clock, ConcurrencyTerms, CoreId, DeadlineTerms, LinkId, Secret, SharedMap, TunnelId};
 use crate::edge::{Edge, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, TunnelEntry};
 use crate::engine::sim::{Faults, SimNet};
 use crate::engine::{ByteStream, Class, Core, Lease, MailReceiver, MailSender, Pool, StreamError, mailbox};
@@ -134,6 +134,7 @@ fn settings() -> EdgeSettings {
         idle_timeout: second,
         deadlines: DeadlineTerms { ceiling: second, ..DeadlineTerms::default() },
         breaker: BreakerTerms::default(),
+        concurrency: ConcurrencyTerms::default(),
         sse_keepalive: None,
         offline_wait: second,
         restart_wait: second,

@@ -61,6 +61,14 @@ const fn meaning(failure: CallFailure) -> Meaning {
             message: "calls of this tool or to its server are failing, and the circuit breaker is open; the tool was not called: \
                       try again after a pause",
         },
+        CallFailure::ConcurrencyLimit => Meaning {
+            status: 503,
+            rpc_code: -31_030,
+            code: "concurrency_limit",
+            outcome: Outcome::ConcurrencyLimited,
+            retry_after_s: Some(RETRY_AFTER_S),
+            message: "the MCP server has as many calls in flight as it can work on, and the tool was not called: try again after a pause",
+        },
         CallFailure::NoRoute => Meaning {
             status: 502,
             rpc_code: -31_014,

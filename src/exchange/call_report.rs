@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::exchange::CallFailure;
-use crate::latency::{BreakerScope, CallCounts, Refused, TraceId, Usual};
+use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Refused, TraceId, Usual};
 use crate::wire::http1::Answer;
 
 /// The code of the JSON-RPC error for a call that missed its deadline.
@@ -55,6 +55,15 @@ pub struct BreakerRefusal<'a> {
     pub refused: Refused,
     /// The calls for which it had opened.
     pub counts: CallCounts,
+}
+
+/// A call that was not made because its route had as many in flight as its limit allows.
+#[derive(Clone, Copy, Debug)]
+pub struct OverloadRefusal<'a> {
+    /// The call.
+    pub call: FailedCall<'a>,
+    /// Why it got no place.
+    pub overload: Overload,
 }
 
 /// Where a limit for the time of a call comes from.
@@ -153,6 +162,37 @@ impl CallReport {
             add(&mut data, "terminal", &true);
         }
         CallReport { code: None, message: Some(message), data, retry_after_s: Some(refused.retry_after.map(seconds)) }
+    }
+
+    /// The report of a call that got no place among those in flight.
+    #[must_use]
+    pub fn overloaded(refusal: &OverloadRefusal<'_>) -> CallReport {
+        let OverloadRefusal { call: FailedCall { method, tool, .. }, overload } = *refusal;
+        let Overload { cause, is_of_agent, limit, in_flight, retry_after } = overload;
+        let called = match (tool, method) {
+            (Some(tool), _) => format!("The tool '{tool}'"),
+            (None, "") => "The call".to_owned(),
+            (None, method) => format!("'{method}'"),
+        };
+        let why = if is_of_agent {
+            "This client has its share of the calls that the server works on at one time".to_owned()
+        } else {
+            format!("The server works on {in_flight} calls, as many as it can at one time")
+        };
+        let retry_after_s = seconds(retry_after);
+        let wait = text(Duration::from_secs(retry_after_s.into()));
+        let message = format!("{why}. {called} has not run. Try again in {wait}.");
+        let mut data = data_of(&refusal.call);
+        add(&mut data, "limit", &json(if is_of_agent { "agent_share" } else { "concurrency" }));
+        add(&mut data, "concurrency_limit", &limit);
+        add(&mut data, "in_flight", &in_flight);
+        let cause = match cause {
+            OverloadCause::QueueFull => "queue_full",
+            OverloadCause::TooLate => "too_late",
+            OverloadCause::WaitedTooLong => "waited_too_long",
+        };
+        add(&mut data, "cause", &json(cause));
+        CallReport { code: None, message: Some(message), data, retry_after_s: Some(Some(retry_after_s)) }
     }
 
     /// The code of the JSON-RPC error and its name, if they differ from those of the failure.
@@ -310,6 +350,42 @@ mod tests {
                 .starts_with("The server is not called at the moment: 16 of its last 20 calls failed or were late.")
         );
         assert!(sentence.contains("The tool 'search' has not run."), "{sentence}");
+    }
+
+    #[test]
+    fn a_call_that_gets_no_place_is_told_when_to_come_back() {
+        let overload = Overload {
+            cause: OverloadCause::QueueFull,
+            is_of_agent: false,
+            limit: 12,
+            in_flight: 12,
+            retry_after: Duration::from_millis(1_200),
+        };
+        let call = FailedCall { tool: Some("search"), ..CALL };
+        let told = |refusal: &OverloadRefusal<'_>| {
+            let report = CallReport::overloaded(refusal);
+            let answer = report.refine(CallFailure::ConcurrencyLimit.answer(Some("7")));
+            let json: serde_json::Value = serde_json::from_str(&answer.body()).unwrap();
+            (json["error"].clone(), answer.retry_after_s)
+        };
+        let (error, retry_after_s) = told(&OverloadRefusal { call, overload });
+        let sentence = "The server works on 12 calls, as many as it can at one time. The tool 'search' has not run. Try again in \
+                        2.0 s.";
+        assert_eq!((&error["message"], retry_after_s), (&sentence.into(), Some(2)));
+        let data = serde_json::json!({
+            "reason": "concurrency_limit", "may_have_acted": false, "retry_after_ms": 2_000, "tunnel": "tnl_a",
+            "route": "a.test", "method": "tools/call", "tool": "search", "call": "2a", "limit": "concurrency",
+            "concurrency_limit": 12, "in_flight": 12, "cause": "queue_full",
+        });
+        assert_eq!(error["data"], data);
+        let overload = Overload { is_of_agent: true, cause: OverloadCause::WaitedTooLong, ..overload };
+        let (error, _) = told(&OverloadRefusal { call: FailedCall { method: "", tool: None, ..call }, overload });
+        assert_eq!(
+            (&error["data"]["limit"], &error["data"]["cause"]),
+            (&"agent_share".into(), &"waited_too_long".into())
+        );
+        assert!(error["data"].get("method").is_none(), "{error}");
+        assert!(error["message"].as_str().unwrap().starts_with("This client has its share"), "{error}");
     }
 
     #[test]

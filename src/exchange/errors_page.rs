@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::exchange::{
-    BreakerRefusal, CallFailure, CallReport, FailedCall, HeadReadError, LateCall, LimitSource, Refusal,
+    BreakerRefusal, CallFailure, CallReport, FailedCall, HeadReadError, LateCall, LimitSource, OverloadRefusal, Refusal,
 };
-use crate::latency::{BreakerScope, CallCounts, Refused, Usual};
+use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Refused, Usual};
 use crate::wire::http1::{Answer, BodyError, HeadError};
 
 const INTRO: &str = "# Errors
@@ -56,6 +56,18 @@ const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
     scope: BreakerScope::Tool,
     refused: Refused { retry_after: Some(Duration::from_secs(5)) },
     counts: CallCounts { calls: 20, failed: 12, slow: 0 },
+};
+
+/// What it is told if there is no place for it.
+const OVERLOADED: OverloadRefusal<'_> = OverloadRefusal {
+    call: CALL,
+    overload: Overload {
+        cause: OverloadCause::WaitedTooLong,
+        is_of_agent: false,
+        limit: 13,
+        in_flight: 13,
+        retry_after: Duration::from_secs(1),
+    },
 };
 
 /// Whether an error is one of a request; the others are those of servers' answers, which agents see as `upstream_broken`. A new
@@ -184,6 +196,17 @@ fn page() -> String {
          `breaker` is `tool`, or `upstream` if it refuses all calls of the route. `calls`, `failed` and `late` count the calls for\n\
          which it opened: all of them, those that failed, and those that were answered after their deadline. If an operator opened\n\
          the breaker, `terminal` replaces these counts and `retry_after_ms`.\n"
+    )
+    .unwrap();
+    let report = CallReport::overloaded(&OVERLOADED);
+    let example = report.refine(CallFailure::ConcurrencyLimit.answer(Some("7"))).body();
+    let example: serde_json::Value = serde_json::from_str(&example).unwrap();
+    write!(
+        page,
+        "\nThe error for a call beyond the concurrency limit of its route says how many calls are in flight:\n\n```json\n{example:#}\n```\n\n\
+         `limit` is `concurrency`, or `agent_share` if there were free places and the agent had its share of the limit. `cause` is\n\
+         `waited_too_long`, `too_late` for a call that would not have got a place in its time, or `queue_full`. `method` and `tool`\n\
+         are there if they are known.\n"
     )
     .unwrap();
     page.push_str(

@@ -19,7 +19,7 @@ mod timeout_stream;
 mod trace;
 
 pub use call_failure::CallFailure;
-pub use call_report::{BreakerRefusal, CallReport, FailedCall, LateCall, LimitSource};
+pub use call_report::{BreakerRefusal, CallReport, FailedCall, LateCall, LimitSource, OverloadRefusal};
 pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
 pub use forwarded::{CalledAddress, forwarded, forwarded_peer};
 pub use http1_body::{Http1Sink, Http1Source};

@@ -78,6 +78,8 @@ pub enum Stage {
     Route,
     /// Its breaker refused it.
     Breaker,
+    /// Its route had as many calls in flight as its limit allows.
+    Concurrency,
     /// No link could take it, or its link was lost.
     Link,
     /// The connector did not pass it on.
@@ -196,6 +198,7 @@ impl Stage {
             Outcome::BadRequest => Stage::Request,
             Outcome::UnknownHost => Stage::Route,
             Outcome::BreakerOpen => Stage::Breaker,
+            Outcome::ConcurrencyLimited => Stage::Concurrency,
             Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => Stage::Link,
             Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => Stage::Connector,
             Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => Stage::Upstream,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::Time;
+use crate::latency::concurrency_limit::Baseline;
 use crate::latency::label::Label;
 use crate::latency::window::{CALLS_MIN, Usual, Window};
 
@@ -23,6 +24,8 @@ pub struct Learned {
     /// When the last call ended, in nanoseconds.
     last: AtomicU64,
     window: Mutex<Computing>,
+    /// How long they take while few calls are in flight.
+    baseline: Mutex<Baseline>,
 }
 
 struct Computing {
@@ -35,7 +38,18 @@ struct Computing {
 impl Learned {
     pub(super) fn new() -> Learned {
         let window = Computing { window: Window::new(), computed: Time::ZERO, is_known: false };
-        Learned { usual: AtomicU64::new(UNKNOWN), last: AtomicU64::new(0), window: Mutex::new(window) }
+        Learned {
+            usual: AtomicU64::new(UNKNOWN),
+            last: AtomicU64::new(0),
+            window: Mutex::new(window),
+            baseline: Mutex::default(),
+        }
+    }
+
+    /// By how much longer a call took than calls do while few are in flight, as a natural logarithm; none if too few were seen. A call
+    /// that `teaches` is known from then on.
+    pub fn slowdown(&self, took: Duration, teaches: bool) -> Option<f64> {
+        self.baseline.lock().unwrap_or_else(PoisonError::into_inner).slowdown(took, teaches)
     }
 
     /// What the last calls have in common, if enough were seen.

@@ -4,7 +4,7 @@
 //! [`EdgeStamps`] and [`ConnectorStamps`] turn the times at which a call passed certain points into durations, [`CallPhases`]
 //! divides the total among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] adds up the figures
 //! of the cores for reading. A [`Deadline`] says how long a call may take, by what is [`Learned`] of the calls before it, and
-//! [`LabelBreakers`] whether it is made at all, by how those ended. A [`CallLog`] keeps what became of the last calls, one by one,
+//! [`LabelBreakers`] whether it is made at all, by how those ended. A [`CallQueue`] says how many calls of a route are made at one time. A [`CallLog`] keeps what became of the last calls, one by one,
 //! and a [`TaskTable`] the totals of the calls of each agent task.
 
 mod breaker;
@@ -12,7 +12,9 @@ mod breakers;
 mod call_id;
 mod call_limit;
 mod call_log;
+mod call_queue;
 mod call_record;
+mod concurrency_limit;
 mod deadline;
 mod figures;
 mod histogram;
@@ -36,6 +38,9 @@ pub use breakers::{BreakerChanges, BreakerReading, BreakerScope, BreakerTable, C
 pub use call_id::{CallId, CallIdError, TraceId};
 pub use call_limit::CallLimit;
 pub use call_log::{CallFilter, CallLine, CallLog, FoundCall};
+pub use call_queue::{
+    Asked, AskingCall, CallQueue, Overload, OverloadCause, Place, QueueCounts, QueueReading, Served, Ticket,
+};
 pub use call_record::{CallRecord, HOST_LEN_KEPT, HostText, OwnAnswer, RecordedTimes, Stage};
 pub use deadline::{Deadline, DeadlineReason, WaitEnd};
 pub use figures::CoreFigures;

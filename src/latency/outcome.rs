@@ -36,11 +36,13 @@ pub enum Outcome {
     TunnelFailed,
     /// The breaker of the tool or of the upstream was open (503).
     BreakerOpen,
+    /// Its route had as many calls in flight as its limit allows (503).
+    ConcurrencyLimited,
 }
 
 impl Outcome {
     /// Every outcome, in the order in which they are shown.
-    pub const ALL: [Outcome; 16] = [
+    pub const ALL: [Outcome; 17] = [
         Outcome::Ok,
         Outcome::AgentGone,
         Outcome::BadRequest,
@@ -57,6 +59,7 @@ impl Outcome {
         Outcome::NoRoute,
         Outcome::TunnelFailed,
         Outcome::BreakerOpen,
+        Outcome::ConcurrencyLimited,
     ];
 
     /// The name in metrics and JSON, which does not change.
@@ -79,6 +82,7 @@ impl Outcome {
             Outcome::NoRoute => "no_route",
             Outcome::TunnelFailed => "tunnel_failed",
             Outcome::BreakerOpen => "breaker_open",
+            Outcome::ConcurrencyLimited => "concurrency_limit",
         }
     }
 

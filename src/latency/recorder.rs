@@ -262,8 +262,13 @@ impl Recorder {
     /// The deadline of a call that begins `now`.
     #[must_use]
     pub fn deadline(&self, label: LabelId, terms: &DeadlineTerms, now: Time) -> Deadline {
-        let learned = self.learned.get(label.0 as usize).and_then(Option::as_ref);
-        Deadline::of(terms, learned.and_then(|learned| learned.usual(now)))
+        Deadline::of(terms, self.learned(label).and_then(|learned| learned.usual(now)))
+    }
+
+    /// What is learned of the calls of a label; none for [`OTHER`], which has calls of all kinds.
+    #[must_use]
+    pub fn learned(&self, label: LabelId) -> Option<&Arc<Learned>> {
+        self.learned.get(label.0 as usize)?.as_ref()
     }
 
     /// The breakers of calls of a label; none for [`OTHER`], which has calls of all kinds.

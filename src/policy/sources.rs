@@ -30,7 +30,9 @@ impl SourceKey {
         }
     }
 
-    pub(super) fn get(self) -> u64 {
+    /// The key as a number, which no other source has.
+    #[must_use]
+    pub fn get(self) -> u64 {
         self.0
     }
 }

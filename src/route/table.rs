@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::name::RouteName;
 use super::public_url::PublicUrl;
 use crate::base::{
-    BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, GuardMode, HostError, HostPattern, Hostname,
-    SharedMap, Traffic, TunnelId,
+    BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms,
+    GuardMode, HostError, HostPattern, Hostname, SharedMap, Traffic, TunnelId,
 };
 
 /// The most routes in one table.
@@ -32,6 +32,8 @@ pub struct RouteOverrides {
     pub deadlines: DeadlineOverrides,
     /// When its calls are refused because others fail.
     pub breaker: BreakerOverrides,
+    /// How many of its calls may be in flight at one time.
+    pub concurrency: ConcurrencyOverrides,
     /// How long its agents wait for an answer that do not say so themselves.
     pub client_timeout: Option<Duration>,
     /// Those of single tools, where they differ.
@@ -72,6 +74,12 @@ impl RouteOverrides {
     pub fn breaker_terms(&self, of_edge: &BreakerTerms, tool: Option<&str>) -> BreakerTerms {
         let terms = of_edge.with(&self.breaker);
         self.of_tool(tool).map_or(terms, |own| terms.with(&own.breaker))
+    }
+
+    /// How many of its calls may be in flight at one time. `of_edge` are the terms of all routes.
+    #[must_use]
+    pub fn concurrency_terms(&self, of_edge: &ConcurrencyTerms) -> ConcurrencyTerms {
+        of_edge.with(&self.concurrency)
     }
 
     fn of_tool(&self, tool: Option<&str>) -> Option<&ToolOverrides> {

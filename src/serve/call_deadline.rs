@@ -64,7 +64,8 @@ impl Default for CallDeadline {
 }
 
 /// Whether calls of this label are guarded: those that expect an answer, and whose method says what they are.
-pub(super) fn has_answer(call: &Call) -> bool {
+#[must_use]
+pub fn has_answer(call: &Call) -> bool {
     call.kind() == CallKind::Request && is_of_known_method(call)
 }
 

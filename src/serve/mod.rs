@@ -23,7 +23,7 @@ mod responder;
 mod rewriting;
 mod service;
 
-pub use call_deadline::CallDeadline;
+pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallGuard, Ended, GuardedCall};
 pub use http1_request::Http1Request;
 pub use http2::{

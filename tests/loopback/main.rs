@@ -18,6 +18,7 @@ mod http2;
 mod many_cores;
 mod no_ring;
 mod openapi;
+mod overload;
 mod plain_http;
 mod presets;
 mod process;

@@ -8,7 +8,7 @@ use adit::edge::{CoreReport, EdgeCommand};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::mailbox;
 
-const CORES: usize = 3;
+pub(crate) const CORES: usize = 3;
 /// So many that the system spreads them over all cores.
 const AGENTS: usize = 48;
 
@@ -16,6 +16,16 @@ fn reports(tunnel: &Tunnel) -> Vec<CoreReport> {
     let (sender, mut receiver) = mailbox(CORES);
     let asked = tunnel.edge.command(|| EdgeCommand::Report(sender.clone()));
     (0..asked).map(|_| futures_lite::future::block_on(receiver.recv()).unwrap()).collect()
+}
+
+/// How many links each core has, once all are there, wherever the system put them at first.
+pub(crate) fn links(tunnel: &Tunnel) -> Vec<usize> {
+    loop {
+        let links: Vec<usize> = reports(tunnel).iter().map(|report| report.links.len()).collect();
+        if links.iter().sum::<usize>() == CORES {
+            return links;
+        }
+    }
 }
 
 fn calls_on_new_connections(tunnel: &Tunnel) {
@@ -30,14 +40,7 @@ fn each_core_of_the_edge_gets_a_link() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         let tunnel = Tunnel::start(driver, Traffic::Plain, CORES, 0, || {});
         calls_on_new_connections(&tunnel);
-        // Wherever the system put the links at first.
-        let links: Vec<usize> = loop {
-            let links: Vec<usize> = reports(&tunnel).iter().map(|report| report.links.len()).collect();
-            if links.iter().sum::<usize>() == CORES {
-                break links;
-            }
-        };
-        assert_eq!(links, [1; CORES], "{driver:?}");
+        assert_eq!(links(&tunnel), [1; CORES], "{driver:?}");
         calls_on_new_connections(&tunnel);
         tunnel.end();
     }

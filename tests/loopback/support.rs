@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use adit::base::{
-    BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, GuardMode, Secret, SharedMap, Traffic, TunnelId,
+    BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms,
+    GuardMode, Secret, SharedMap, Traffic, TunnelId,
 };
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity, Sealing,
@@ -143,13 +144,26 @@ impl Tunnel {
         Tunnel { edge, connector, others, agents, authority, cores, _listeners: listeners }
     }
 
-    /// What becomes of calls that miss their deadline, or whose breaker is open.
+    /// What becomes of calls that miss their deadline, whose breaker is open, or that are beyond the limit of their route.
     pub(crate) fn set_guards(&self, mode: GuardMode) {
         let mut tables = EdgeTables::clone(&self.edge.tables());
         let routes = tables.routes.iter().map(|(host, route)| {
             let deadlines = DeadlineOverrides { mode: Some(mode), ..DeadlineOverrides::default() };
             let breaker = BreakerOverrides { mode: Some(mode) };
-            let own = RouteOverrides { deadlines, breaker, ..RouteOverrides::default() };
+            let concurrency = ConcurrencyOverrides { mode: Some(mode), max: None };
+            let own = RouteOverrides { deadlines, breaker, concurrency, ..RouteOverrides::default() };
+            RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
+        });
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        self.edge.reload(tables);
+    }
+
+    /// Enforces a limit of so many calls in flight.
+    pub(crate) fn limit_calls(&self, max: u32) {
+        let mut tables = EdgeTables::clone(&self.edge.tables());
+        let concurrency = ConcurrencyOverrides { mode: Some(GuardMode::Enforce), max: Some(max) };
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let own = RouteOverrides { concurrency, ..RouteOverrides::default() };
             RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
         });
         tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
@@ -222,6 +236,7 @@ fn edge(
         offline_wait: Duration::from_secs(30),
         write_timeout,
         drain_timeout: Duration::from_secs(5),
+        concurrency: ConcurrencyTerms { queue_time: PATIENCE, ..ConcurrencyTerms::default() },
         ..EdgeSettings::for_tests(agents_listen, connectors_listen)
     };
     let route = Route { name: "test".parse().unwrap(), tunnel: tunnel(), traffic, own: RouteOverrides::default() };
@@ -290,15 +305,20 @@ pub(crate) fn call(agent: &mut Agent) {
 
 /// The same with more fields in its head. With `the-session` in them, the upstream names that session in its answer.
 pub(crate) fn call_with(agent: &mut Agent, fields: &str) {
+    send_call(agent, fields);
+    let answer = read_message(agent);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("Server-Timing: "), "{answer}");
+    assert!(answer.ends_with("\"result\":{}}"), "{answer}");
+}
+
+/// Sends a tool call, and does not wait for its answer.
+pub(crate) fn send_call(agent: &mut Agent, fields: &str) {
     let head = format!(
         "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n{fields}Content-Length: {}\r\n\r\n",
         TOOL_CALL.len()
     );
     agent.write_all(format!("{head}{TOOL_CALL}").as_bytes()).unwrap();
-    let answer = read_message(agent);
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(answer.contains("Server-Timing: "), "{answer}");
-    assert!(answer.ends_with("\"result\":{}}"), "{answer}");
 }
 
 /// One message with a `Content-Length`, head and body.

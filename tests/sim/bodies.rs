@@ -1,7 +1,10 @@
 //! Bodies of any length, asked for by their path, and both ends of the connections that carry them.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
+use adit::base::{Clock, Time};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::{ByteStream, Class, Core, Socket, StreamError};
 use futures_lite::future;
@@ -14,23 +17,29 @@ use crate::roles::UPSTREAM_AT;
 /// behind it, and after that time the other half, and the half of a third. `POST /sum/LENGTH/SUM` is answered only if the body has
 /// that sum. `POST /slow/LENGTH/MILLISECONDS` answers after that time, and `POST /sse/LENGTH/MILLISECONDS/COUNT/METHOD` with an
 /// event stream of so many notifications, that time apart, and a result behind them; both notice when they are given up.
+/// `POST /busy/LENGTH/MILLISECONDS/WORKERS` works on so many calls at one time, each for so long whatever becomes of its caller, and
+/// lets further ones wait.
 /// `POST /status/LENGTH/STATUS` answers with that status, and `POST /drop/LENGTH` closes the connection instead.
 pub(crate) fn serve(core: &Core) {
     let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
-    let core = core.clone();
+    let (core, workers) = (core.clone(), Workers::default());
     core.clone().spawn(async move {
         loop {
             let Ok((detached, _)) = listener.accept().await else { continue };
             let Ok(socket) = core.adopt(detached, SocketOptions::default()).await else { continue };
+            let workers = Rc::clone(&workers);
             core.spawn(async move {
                 // Whatever goes wrong, its agent sees.
-                let _ = answer_all(&socket).await;
+                let _ = answer_all(&socket, &workers).await;
             });
         }
     });
 }
 
-async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
+/// When each worker of an upstream is free.
+type Workers = Rc<RefCell<Vec<Time>>>;
+
+async fn answer_all(socket: &Socket, workers: &Workers) -> Result<(), StreamError> {
     let mut received = Vec::new();
     loop {
         let head = read_head(socket, &mut received).await?;
@@ -70,6 +79,15 @@ async fn answer_all(socket: &Socket) -> Result<(), StreamError> {
             }
             continue;
         }
+        if head.starts_with("POST /busy/") {
+            let numbers: Vec<u64> = words.skip(1).map_while(|word| word.parse().ok()).collect();
+            read(socket, &mut received, numbers[0] as usize, Duration::ZERO).await?;
+            let until =
+                work_in_turn(workers, numbers[2] as usize, Duration::from_millis(numbers[1]), socket.core().now());
+            socket.core().sleep_until(until).await;
+            send(socket, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await?;
+            continue;
+        }
         if head.starts_with("POST /status/") || head.starts_with("POST /drop/") {
             let numbers: Vec<u64> = words.skip(1).map_while(|word| word.parse().ok()).collect();
             read(socket, &mut received, numbers[0] as usize, Duration::ZERO).await?;
@@ -102,6 +120,15 @@ async fn send_events(socket: &Socket, pause: Option<Duration>) -> Result<(), Str
     send(socket, chunk("id: 2\n").as_bytes()).await?;
     socket.core().sleep(pause).await;
     send(socket, chunk("data: {}\n\nid: 3\n").as_bytes()).await
+}
+
+/// When the first worker that is free has done so much work.
+fn work_in_turn(workers: &Workers, count: usize, work: Duration, now: Time) -> Time {
+    let mut free_at = workers.borrow_mut();
+    free_at.resize(count, now);
+    let free = free_at.iter_mut().min().expect("it has workers");
+    *free = (*free).max(now) + work;
+    *free
 }
 
 /// Passes so much time, unless the connection ends meanwhile.

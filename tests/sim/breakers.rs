@@ -7,7 +7,7 @@ use adit::latency::{BreakerReading, BreakerScope, BreakerState, Outcome};
 use adit::route::{RouteOverrides, ToolOverrides};
 
 use crate::stalls::Bed;
-use crate::tool_calls::{Answer, call_tool, json_of, status_of};
+use crate::tool_calls::{Answer, call_tool, call_with_body, json_of, status_of};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -83,6 +83,25 @@ fn a_tool_that_fails_is_not_called_for_a_while_and_its_neighbours_are() {
         bed.pass(130 * SECOND);
         bed.assert_nothing_is_left();
     }
+}
+
+/// Only the id says that a message expects an answer, and it may be the last that comes.
+#[test]
+fn a_call_whose_id_stands_at_the_end_of_a_long_body_passes_no_open_breaker() {
+    let mut bed = bed(GuardMode::Enforce, GuardMode::Off);
+    calls(&mut bed, "search", "status/LENGTH/200", 5);
+    calls(&mut bed, "search", "status/LENGTH/503", 5);
+    let long = |last: &str| {
+        let arguments = format!(r#"{{"text":"{}"}}"#, "x".repeat(200_000));
+        let params = format!(r#"{{"name":"search","arguments":{arguments}}}"#);
+        let body = format!(r#"{{"jsonrpc":"2.0","method":"tools/call","params":{params}{last}}}"#);
+        call_with_body(&bed, body, "status/LENGTH/200", "", None)
+    };
+    let refused = long(r#","id":7"#);
+    bed.pass(SECOND);
+    assert_eq!(status_of(&refused), 503, "{refused:?}");
+    assert!(refused.borrow().0.contains("breaker_open"), "{refused:?}");
+    assert_eq!(breaker(&bed, "search").refused, 1);
 }
 
 #[test]

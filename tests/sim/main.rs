@@ -13,6 +13,7 @@ mod hosts;
 mod http2;
 mod labels;
 mod link;
+mod overload;
 mod roles;
 mod sessions;
 mod stalls;

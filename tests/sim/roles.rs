@@ -56,10 +56,18 @@ pub(crate) fn edge_tables() -> EdgeTables {
 
 /// The same, with settings of the route's own.
 pub(crate) fn edge_tables_with(own: RouteOverrides) -> EdgeTables {
+    edge_tables_of([(HOST, "route", own)])
+}
+
+/// Routes of one tunnel, by their hosts and names.
+pub(crate) fn edge_tables_of<const N: usize>(routes: [(&str, &str, RouteOverrides); N]) -> EdgeTables {
     let tunnel: TunnelId = TUNNEL.parse().expect("an id");
-    let target = Route { name: "route".parse().expect("a name"), tunnel: tunnel.clone(), traffic: Traffic::Plain, own };
-    let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
-    let routes = RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route"));
+    let entries = routes.map(|(host, name, own)| {
+        let name = name.parse().expect("a name");
+        let target = Route { name, tunnel: tunnel.clone(), traffic: Traffic::Plain, own };
+        RouteEntry { host: host.to_owned(), place: "here".to_owned(), target }
+    });
+    let routes = RouteTable::new(entries).unwrap_or_else(|_| panic!("good routes"));
     let tunnels = SharedMap::from([(tunnel, TunnelEntry::of_secret(&Secret::from(SECRET)))]);
     let mut tables = EdgeTables { routes, hosts: RouteTable::default(), tunnels, admission: Admission::default() };
     tables.enter_hosts();
@@ -79,7 +87,19 @@ pub(crate) fn connector_tables() -> ConnectorTables {
 
 /// The same, with a route that was changed.
 pub(crate) fn connector_tables_with(change: impl FnOnce(&mut ConnectorRoute)) -> ConnectorTables {
-    let upstream = UpstreamSettings::for_tests(format!("http://{UPSTREAM_AT}").parse().expect("a URL"));
+    connector_tables_of(&[HOST], 64, change)
+}
+
+/// Routes of these hosts, one upstream, with so many connections to it for each, and changed so.
+pub(crate) fn connector_tables_of(
+    hosts: &[&str],
+    connections_max: usize,
+    change: impl FnOnce(&mut ConnectorRoute),
+) -> ConnectorTables {
+    let upstream = UpstreamSettings {
+        connections_max,
+        ..UpstreamSettings::for_tests(format!("http://{UPSTREAM_AT}").parse().expect("a URL"))
+    };
     let mut target = ConnectorRoute {
         name: "route".parse().expect("a name"),
         upstream,
@@ -92,6 +112,7 @@ pub(crate) fn connector_tables_with(change: impl FnOnce(&mut ConnectorRoute)) ->
         breaker: BreakerTerms::default(),
     };
     change(&mut target);
-    let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
-    ConnectorTables { routes: RouteTable::new([route]).unwrap_or_else(|_| panic!("one good route")), sealing: None }
+    let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };
+    let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));
+    ConnectorTables { routes, sealing: None }
 }

@@ -2,6 +2,7 @@
 //! when, and that nothing of it stays.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -10,13 +11,13 @@ use std::time::Duration;
 use adit::base::{DeadlineOverrides, Secret, TunnelId};
 use adit::connector::{Connector, ConnectorCommand, ConnectorEvent};
 use adit::dial::Resolver;
-use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, TunnelEntry};
+use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{
     BUFFER_MEMORY_MIN, ByteStream, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox,
 };
-use adit::latency::{BreakerReading, CoreFigures, Outcome};
+use adit::latency::{BreakerReading, CoreFigures, Outcome, QueueReading};
 use adit::route::RouteOverrides;
 use adit::wire::mux;
 
@@ -63,7 +64,7 @@ impl Bed {
     }
 
     /// The same, with these settings of the link.
-    fn start_with(link: mux::Settings) -> Bed {
+    pub(crate) fn start_with(link: mux::Settings) -> Bed {
         // What an agent does not read may not disappear in the buffers of systems.
         let faults = Faults { send_buffer_bytes: 30_000, receive_buffer_bytes: 30_000, ..Faults::none() };
         let mut sim = Simulation::new(SimNet::new(1, faults));
@@ -190,6 +191,22 @@ impl Bed {
     /// The breakers of the edge that have seen calls.
     pub(crate) fn breakers(&self) -> Vec<BreakerReading> {
         self.edge.breakers().readings(self.sim.net().now())
+    }
+
+    /// The concurrency limits of the edge, by the names of their routes.
+    pub(crate) fn limits(&self) -> Vec<(String, QueueReading)> {
+        self.edge.limits()
+    }
+
+    /// Agents at another address.
+    pub(crate) fn add_agents(&mut self, address: IpAddr) -> Core {
+        add_core(&mut self.sim, address, 0, BUFFER_MEMORY_MIN).0
+    }
+
+    /// The edge serves these tables, and the connector these hosts, with as many connections as a configured one has.
+    pub(crate) fn serve_tables(&self, tables: EdgeTables, hosts: &[&str]) {
+        self.connector.reload(roles::connector_tables_of(hosts, 1_024, |_| {}));
+        self.edge.reload(tables);
     }
 
     /// The connector's process is killed.

@@ -20,7 +20,18 @@ pub(crate) fn body_of(tool: &str) -> String {
 /// A call of a tool that asks the upstream for `what`, as `status/LENGTH/200`, with these fields in its head. The connection is
 /// kept until the edge closes it, or until the agent has waited for `gives_up_after`.
 pub(crate) fn call_tool(bed: &Bed, tool: &str, what: &str, fields: &str, gives_up_after: Option<Duration>) -> Answer {
-    let (core, answer, body) = (bed.agents.clone(), Answer::default(), body_of(tool));
+    call_with_body(bed, body_of(tool), what, fields, gives_up_after)
+}
+
+/// The same with this message.
+pub(crate) fn call_with_body(
+    bed: &Bed,
+    body: String,
+    what: &str,
+    fields: &str,
+    gives_up_after: Option<Duration>,
+) -> Answer {
+    let (core, answer) = (bed.agents.clone(), Answer::default());
     let (told, len) = (Rc::clone(&answer), body.len());
     let path = what.replace("LENGTH", &len.to_string());
     let head = format!("POST /{path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n{fields}\r\n{body}");

@@ -71,6 +71,9 @@ pub struct GuardArgs {
     /// For how long a breaker is open before calls are tried
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "2s")]
     open: Duration,
+    /// Have the guard limit the calls in flight as well, by how long they take
+    #[arg(long)]
+    concurrency_limit: bool,
     /// Tokens that an agent reads again for each call that it makes
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
     context_tokens: u64,
@@ -148,6 +151,7 @@ impl GuardArgs {
             parts,
             context_tokens: self.context_tokens,
             floor: self.floor,
+            limits_concurrency: self.concurrency_limit,
             open: self.open,
         })
     }

@@ -60,6 +60,8 @@ pub(crate) struct GuardSettings {
     pub(crate) context_tokens: u64,
     /// The shortest deadline that the guard enforces.
     pub(crate) floor: Duration,
+    /// Whether the guard limits the calls in flight as well.
+    pub(crate) limits_concurrency: bool,
     /// For how long a breaker is open before calls are tried.
     pub(crate) open: Duration,
 }
@@ -97,7 +99,7 @@ pub(crate) enum Way {
     Direct,
     /// A tunnel without deadlines and breakers.
     Unguarded,
-    /// A tunnel that enforces both, and whose agents say how long they wait.
+    /// A tunnel that enforces both, and concurrency limits if that is asked for, and whose agents say how long they wait.
     Guarded,
 }
 
@@ -248,6 +250,7 @@ fn start(
         ("driver", "auto".to_owned()),
         ("guard", guard.to_owned()),
         ("floor", format!("{}ms", settings.floor.as_millis())),
+        ("limit", if settings.limits_concurrency { guard } else { "off" }.to_owned()),
         ("open", format!("{}ms", settings.open.as_millis())),
     ];
     let peer = Peer {
@@ -415,6 +418,7 @@ mod tests {
             parts: [s(10), s(20), s(30), s(10)],
             context_tokens: 20_000,
             floor: s(1),
+            limits_concurrency: false,
             open: s(2),
         }
     }

@@ -13,12 +13,13 @@ use http::{HeaderMap, Request, Response};
 
 use super::bed::{Bed, CONNECTOR, EdgeSide, Peer, Script, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables_at};
 use super::failures::logged;
-use crate::base::{CallFailure, Time};
+use crate::base::{Budget, CallFailure, Time};
 use crate::connector::ConnectorSettings;
+use crate::dial::Resolver;
 use crate::engine::sim::Faults;
-use crate::engine::{ByteStream, Core, StreamError};
+use crate::engine::{ByteStream, Class, Core, StreamError};
 use crate::http2::{Io, Watch};
-use crate::upstream::UpstreamSettings;
+use crate::upstream::{HttpPool, UpstreamConnection, UpstreamSettings};
 use crate::wire::mux::Cause;
 
 const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
@@ -577,6 +578,39 @@ fn very_small_frames_that_are_not_read_cost_no_other_call() {
     assert!(seen.borrow().iter().all(|(nth, _)| *nth == 0), "one connection serves all: {seen:?}");
     assert_eq!(bed.role.counters().calls_cut_unread.load(Ordering::Relaxed), FLOODS);
     bed.assert_clean();
+}
+
+/// It was answering: whoever takes its request for unseen sends it again.
+#[test]
+fn a_server_whose_answer_is_cut_for_its_small_frames_has_seen_its_request() {
+    let (play, seen) = server(Builder::new(), |mut asked| async move {
+        let mut send = asked.respond.send_response(Response::new(()), false).unwrap();
+        for _ in 0..20_000 {
+            send.send_data(Bytes::from_static(b"x"), false).unwrap();
+        }
+        poll_fn(|cx| send.poll_reset(cx)).await.unwrap();
+    });
+    let mut bed = bed(play);
+    let settings =
+        UpstreamSettings::for_tests(format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}").parse().expect("a good URL"));
+    let nobody = Resolver::Table(Rc::new(|_, _| Vec::new()));
+    let (core, told) = (bed.core.clone(), Rc::<RefCell<Option<(StreamError, bool)>>>::default());
+    let (pool, tell) = (HttpPool::new(&core, settings, nobody, &Budget::new(1 << 20, 0)), Rc::clone(&told));
+    bed.core.spawn(async move {
+        let (connection, _) = pool.checkout().await.unwrap();
+        let UpstreamConnection::Http2(exchange) = connection else { panic!("it speaks HTTP/2") };
+        let mut head = core.pool().lease(Class::Small).await;
+        head.append(POST.as_bytes());
+        exchange.send(head).unwrap();
+        // Nothing of the answer is taken meanwhile.
+        core.sleep(ms(2_000)).await;
+        let ended = exchange.recv().await.map(|_| ()).unwrap_err();
+        tell.replace(Some((ended, exchange.is_unprocessed())));
+    });
+    bed.pass(ms(5_000));
+    let cut = StreamError::ResetWith { failure: CallFailure::SlowReader };
+    assert_eq!(told.borrow_mut().take(), Some((cut, false)));
+    assert_eq!(seen.borrow().len(), 1);
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub enum CallStage {
     Route,
     /// Its breaker held it back.
     Breaker,
+    /// Its route had as many calls in flight as its limit allows.
+    Concurrency,
     /// No link could take it, or its link was lost.
     Link,
     /// The connector did not pass it on.

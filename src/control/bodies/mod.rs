@@ -8,6 +8,7 @@ mod error;
 mod health;
 mod keys;
 mod latency;
+mod limits;
 mod list;
 mod numbers;
 mod records;
@@ -24,6 +25,7 @@ pub use keys::{CreateKey, CreatedKey, KeyInfo, NamedHostText};
 pub use latency::{
     CallTimesOfLabel, CallTimesSummary, DeadlineOfLabel, DeadlineWhy, GuardModeName, LatencyBody, PhaseTimes,
 };
+pub use limits::LimitInfo;
 pub use list::{LIMIT_MAX, ListPart};
 pub use records::{EventInfo, UsageEntry, UsageReport};
 pub use status::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::control::bodies::BreakerInfo;
+use crate::control::bodies::{BreakerInfo, LimitInfo};
 use crate::control::reading::{CertificateReading, EdgeReading, HostReading, RoleKind, RouteLine, UpstreamReading};
 
 /// The state of the process.
@@ -43,6 +43,8 @@ pub struct StatusBody {
     pub upstreams: Vec<UpstreamReading>,
     /// The breakers that have seen calls.
     pub breakers: Vec<OfRole<BreakerInfo>>,
+    /// The concurrency limits of the routes that have had calls (on an edge).
+    pub limits: Vec<OfRole<LimitInfo>>,
     /// The routes that are served.
     pub routes: Vec<OfRole<RouteLine>>,
     /// The tunnels, and how many links each has.

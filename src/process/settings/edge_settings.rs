@@ -6,7 +6,9 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 
 use super::{allowed_origins, own_origin, unless_zero};
-use crate::base::{BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, SharedMap};
+use crate::base::{
+    BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, SharedMap,
+};
 use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, HttpUrl, Origin, ToolConfig};
 use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
@@ -104,6 +106,14 @@ pub(crate) fn edge_settings(
             slow_percent: config.breaker_slow_percent,
             calls_min: config.breaker_calls_min,
             open_for: config.breaker_open_ms.into(),
+        },
+        concurrency: ConcurrencyTerms {
+            mode: config.concurrency_limit,
+            min: config.concurrency_min,
+            max: config.concurrency_max,
+            queue_max: config.concurrency_queue_max,
+            queue_time: config.concurrency_queue_ms.into(),
+            agent_share_percent: config.agent_share_percent,
         },
         sse_keepalive: Some(config.sse_keepalive_ms.into()).filter(|silence: &Duration| !silence.is_zero()),
         offline_wait: config.offline_wait_ms.into(),
@@ -206,6 +216,7 @@ fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
                 progress_max: host.progress_max_ms.map(Into::into),
             },
             breaker: BreakerOverrides { mode: host.breaker },
+            concurrency: ConcurrencyOverrides { mode: host.concurrency_limit, max: host.concurrency_max },
             client_timeout: host.client_timeout_ms.map(Into::into),
             tools: tools_of(config, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),

@@ -88,8 +88,8 @@ impl From<CallFailure> for Cause {
             CallFailure::ConnectorOffline | CallFailure::TunnelRevoked => Cause::Draining,
             // A code of this range that means no more than that.
             CallFailure::NotPassedOn => Cause::NotSent,
-            // A breaker answers where it is asked, so that no other side hears of it.
-            CallFailure::Overloaded | CallFailure::BreakerOpen => Cause::Overloaded,
+            // A breaker and a concurrency limit answer where they are asked, so that no other side hears of it.
+            CallFailure::Overloaded | CallFailure::BreakerOpen | CallFailure::ConcurrencyLimit => Cause::Overloaded,
             CallFailure::NoRoute => Cause::NoRoute,
             CallFailure::RequestRefused => Cause::RequestRefused,
             CallFailure::SealMismatch => Cause::SealMismatch,
@@ -155,7 +155,12 @@ mod tests {
 
     #[test]
     fn what_a_role_says_of_a_call_is_what_the_other_role_hears() {
-        let of_one_side = [CallFailure::TunnelRevoked, CallFailure::NotPassedOn, CallFailure::BreakerOpen];
+        let of_one_side = [
+            CallFailure::TunnelRevoked,
+            CallFailure::NotPassedOn,
+            CallFailure::BreakerOpen,
+            CallFailure::ConcurrencyLimit,
+        ];
         for failure in CallFailure::ALL.into_iter().filter(|failure| !of_one_side.contains(failure)) {
             assert_eq!(CallFailure::from(Cause::from(failure)), failure);
         }

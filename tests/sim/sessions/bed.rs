@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use adit::base::{BreakerTerms, DeadlineTerms, Secret, SharedMap, Traffic};
+use adit::base::{BreakerTerms, DeadlineOverrides, DeadlineTerms, Secret, SharedMap, Traffic};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
 };
@@ -18,7 +18,7 @@ use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, MailReceiver, Socket, StreamError, mailbox, send_bytes};
 use adit::policy::Admission;
-use adit::route::{Route, RouteEntry, RouteTable};
+use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
 use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
 
@@ -232,6 +232,23 @@ impl Bed {
         self.edge.counters().calls_moved.load(Ordering::Relaxed)
     }
 
+    /// How often such calls went on to yet another one.
+    pub(crate) fn calls_moved_again(&self) -> u64 {
+        self.edge.counters().calls_moved_again.load(Ordering::Relaxed)
+    }
+
+    /// An answer of the first host may take so long to begin.
+    pub(crate) fn limit_first_byte(&self, limit: Duration) {
+        let mut tables = edge_tables(&self.served.hosts);
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let deadlines = DeadlineOverrides { ceiling: Some(limit), ..DeadlineOverrides::default() };
+            let own = RouteOverrides { deadlines, ..RouteOverrides::default() };
+            RouteEntry { host: host.to_string(), place: "here".to_owned(), target: Route { own, ..route.clone() } }
+        });
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap_or_else(|_| panic!("good routes"));
+        self.edge.reload(tables);
+    }
+
     /// Links that ended so far.
     pub(crate) fn links_ended(&self) -> u64 {
         self.edge.counters().links_ended.load(Ordering::Relaxed)
@@ -260,7 +277,7 @@ fn tunnel_id(nth: usize) -> &'static str {
 fn edge_tables(hosts: &[(&str, usize)]) -> EdgeTables {
     let entry = |(host, nth): &(&str, usize)| {
         let (name, tunnel) = (SERVERS[*nth].parse().expect("a name"), tunnel_id(*nth).parse().expect("an id"));
-        let target = Route { name, tunnel, traffic: Traffic::Plain, own: adit::route::RouteOverrides::default() };
+        let target = Route { name, tunnel, traffic: Traffic::Plain, own: RouteOverrides::default() };
         RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target }
     };
     let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));

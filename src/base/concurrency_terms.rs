@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use crate::base::GuardMode;
+
+/// How many calls of one route may be in flight at one time, and what becomes of further ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConcurrencyTerms {
+    /// Whether further calls are counted, or wait and are refused.
+    pub mode: GuardMode,
+    /// The limit is never lower.
+    pub min: u32,
+    /// The limit is never higher.
+    pub max: u32,
+    /// How many calls may wait.
+    pub queue_max: u32,
+    /// How long a call may wait.
+    pub queue_time: Duration,
+    /// How many of 100 places one agent may take while other agents have calls; 100 for all of them.
+    pub agent_share_percent: u32,
+}
+
+/// Terms of a route, where they differ from those above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConcurrencyOverrides {
+    /// In place of [`ConcurrencyTerms::mode`].
+    pub mode: Option<GuardMode>,
+    /// In place of [`ConcurrencyTerms::max`].
+    pub max: Option<u32>,
+}
+
+impl ConcurrencyTerms {
+    /// Whether calls beyond the limit wait, or are refused.
+    #[must_use]
+    pub fn is_enforced(&self) -> bool {
+        self.mode == GuardMode::Enforce
+    }
+
+    /// The terms with these in their place.
+    #[must_use]
+    pub fn with(self, own: &ConcurrencyOverrides) -> ConcurrencyTerms {
+        ConcurrencyTerms { mode: own.mode.unwrap_or(self.mode), max: own.max.unwrap_or(self.max), ..self }
+    }
+}
+
+#[cfg(feature = "internals")]
+impl Default for ConcurrencyTerms {
+    /// The defaults of the settings, for tests.
+    fn default() -> ConcurrencyTerms {
+        ConcurrencyTerms {
+            mode: GuardMode::Observe,
+            min: 4,
+            max: 1_000,
+            queue_max: 64,
+            queue_time: Duration::from_secs(1),
+            agent_share_percent: 50,
+        }
+    }
+}

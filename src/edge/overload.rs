@@ -1,0 +1,116 @@
+//! How many calls of a route are in flight at one time: a call asks for a place before it is opened, and says at its end how long it
+//! took.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{GuardMode, Time};
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::route_limits::{CallPlace, PlaceAsked, RouteLimit};
+use crate::edge::shared::Counters;
+use crate::latency::{AskingCall, CallPhases, LabelId, Outcome, Recorder, Served, StatusClass};
+use crate::policy::{Source, SourceKey};
+use crate::route::Route;
+use crate::serve::{Request, has_answer};
+use crate::wire::http1::{Method, RequestHead};
+use crate::wire::mcp::{self, Call};
+
+/// What a server answers that has too many calls (RFC 6585, section 4; RFC 9110, section 15.6.4).
+const OVERLOADED: [u16; 2] = [429, 503];
+
+/// What becomes of a call.
+pub(super) enum Entry {
+    /// It goes on, with a place if it needs one.
+    Enters(Option<CallPlace>),
+    /// It has to wait for a place, or gets none.
+    Full(Full),
+}
+
+/// A route that had no place for a call at once.
+pub(super) struct Full {
+    of: Arc<RouteLimit>,
+    agent: u64,
+}
+
+/// A call gets a place, if there is one at once. Streams of events last as long as their agents want, and need none.
+pub(super) fn enter(core: &EdgeCore, request: &RequestHead, route: &Route, source: &Source) -> Entry {
+    let terms = route.own.concurrency_terms(&core.edge.settings.concurrency);
+    let lasts = || request.get("mcp-method") == Some(mcp::LISTEN.as_bytes());
+    if terms.mode == GuardMode::Off || request.method() != Method::Post || lasts() {
+        return Entry::Enters(None);
+    }
+    let Some(of) = core.limits.of(&core.edge.limits, &route.name, core.tables.version()) else {
+        Counters::add(&core.edge.counters.calls_unlimited);
+        return Entry::Enters(None);
+    };
+    let agent = source.address.map_or(0, |address| SourceKey::of(address).get());
+    match of.admit(&core.core, agent, &terms) {
+        Some(place) => Entry::Enters(Some(place)),
+        None => Entry::Full(Full { of, agent }),
+    }
+}
+
+impl Full {
+    /// Asks for a place, of which the call may have so much time to wait.
+    pub(super) fn ask(
+        &self,
+        core: &EdgeCore,
+        request: &mut impl Request,
+        route: &Route,
+        left: Option<Duration>,
+    ) -> PlaceAsked {
+        let terms = route.own.concurrency_terms(&core.edge.settings.concurrency);
+        let now = core.core.turn_time();
+        let call =
+            AskingCall { agent: self.agent, ends: left.map(|left| now + left), needs: usual(core, request, route) };
+        self.of.ask(&core.core, &call, &terms)
+    }
+}
+
+/// How long half of the calls of its label take at the most, if its label is known by now, and they are.
+fn usual(core: &EdgeCore, request: &mut impl Request, route: &Route) -> Option<Duration> {
+    let call = request.label()?.call();
+    let method = call.method()?;
+    let mut recorder = core.figures.recorder.borrow_mut();
+    let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
+    Some(recorder.learned(label)?.usual(core.core.turn_time())?.p50)
+}
+
+/// How a call has ended that had a place.
+#[derive(Clone, Copy)]
+pub(super) struct PlacedCall<'a> {
+    pub(super) call: &'a Call,
+    pub(super) label: LabelId,
+    pub(super) phases: &'a CallPhases,
+    pub(super) outcome: Outcome,
+    /// The status of the MCP server's answer; 0 if it has not answered.
+    pub(super) status: u16,
+    /// Whether it was handed to a link.
+    pub(super) is_opened: bool,
+}
+
+/// A call has ended `now` that had this place.
+pub(super) fn leave(place: CallPlace, ended: &PlacedCall<'_>, recorder: &Recorder, now: Time) {
+    let served = served(&place, ended, recorder, now);
+    place.end(served, now);
+}
+
+/// What a call says of the server. Of one that failed, only that it took long, if it did.
+fn served(place: &CallPlace, ended: &PlacedCall<'_>, recorder: &Recorder, now: Time) -> Served {
+    let PlacedCall { call, label, phases, outcome, status, is_opened } = *ended;
+    let Some(learned) = recorder.learned(label).filter(|_| is_opened && has_answer(call)) else {
+        return Served::default();
+    };
+    let took = if phases.is_event_stream() { now - place.began() } else { phases.beyond_edge() };
+    match outcome {
+        Outcome::Ok if OVERLOADED.contains(&status) => Served { took: None, slowdown: Some(Served::OVERLOADED) },
+        Outcome::Ok if phases.status() == Some(StatusClass::Success) => {
+            Served { took: Some(took), slowdown: learned.slowdown(took, place.is_unhurried()) }
+        }
+        // It would have taken longer.
+        Outcome::TimedOut | Outcome::AgentGone | Outcome::AgentStalled => {
+            Served { took: None, slowdown: learned.slowdown(took, false).filter(|slowdown| *slowdown > 0.0) }
+        }
+        _ => Served::default(),
+    }
+}

@@ -1,0 +1,230 @@
+//! The concurrency limits of the routes, which all cores share.
+//!
+//! They are shared, and not of each core, because a server that works on eight calls at one time does so whichever cores they came
+//! to. A call takes the lock of its route twice, for some tens of nanoseconds: when it begins and when it ends.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::base::{Clock, ConcurrencyTerms, Time};
+use crate::engine::Core;
+use crate::latency::{Asked, AskingCall, CallQueue, Overload, Place, QueueReading, Served, Ticket};
+use crate::route::RouteName;
+
+/// The most routes that have a limit. The calls of further ones have none, and are counted.
+const ROUTES_MAX: usize = 1_024;
+
+/// The limits of all routes.
+#[derive(Default)]
+pub(super) struct RouteLimits(Mutex<HashMap<RouteName, Arc<RouteLimit>>>);
+
+/// The limit of one route.
+#[derive(Default)]
+pub(super) struct RouteLimit(Mutex<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    queue: CallQueue,
+    /// The tasks of the calls that wait.
+    wakers: Vec<(Ticket, Waker)>,
+}
+
+/// The limits of routes that have had calls on one core, as long as the tables are the same.
+pub(super) struct CoreLimits {
+    version: Cell<u64>,
+    by_route: RefCell<HashMap<RouteName, Arc<RouteLimit>>>,
+}
+
+/// A call's place among those in flight. Dropped, it is free again, and the call teaches nothing.
+pub(super) struct CallPlace {
+    of: Arc<RouteLimit>,
+    core: Core,
+    place: Option<Place>,
+}
+
+/// A call that waits for a place. Dropped, it does not wait any more.
+pub(super) struct WaitingCall {
+    of: Arc<RouteLimit>,
+    core: Core,
+    ticket: Ticket,
+    until: Time,
+    is_over: bool,
+}
+
+/// What becomes of a call that asks for a place.
+pub(super) enum PlaceAsked {
+    Admitted(CallPlace),
+    Waits(WaitingCall),
+    Refused(Overload),
+}
+
+impl RouteLimits {
+    /// The limit of a route; none if too many routes have one.
+    fn of(&self, route: &RouteName) -> Option<Arc<RouteLimit>> {
+        let mut limits = self.lock();
+        if let Some(known) = limits.get(route) {
+            return Some(Arc::clone(known));
+        }
+        if limits.len() >= ROUTES_MAX {
+            // A core forgets those of routes that are gone when the tables change.
+            limits.retain(|_, limit| Arc::strong_count(limit) > 1 || !limit.lock().queue.is_idle());
+        }
+        if limits.len() >= ROUTES_MAX {
+            return None;
+        }
+        Some(Arc::clone(limits.entry(route.clone()).or_default()))
+    }
+
+    /// How those are that have had calls, by the names of their routes.
+    pub(super) fn readings(&self) -> Vec<(String, QueueReading)> {
+        let limits = self.lock();
+        let reading = |(route, limit): (&RouteName, &Arc<RouteLimit>)| {
+            Some((route.as_str().to_owned(), limit.lock().queue.reading()?))
+        };
+        let mut readings: Vec<(String, QueueReading)> = limits.iter().filter_map(reading).collect();
+        readings.sort_by(|(one, _), (other, _)| one.cmp(other));
+        readings
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RouteName, Arc<RouteLimit>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CoreLimits {
+    pub(super) fn new() -> CoreLimits {
+        CoreLimits { version: Cell::new(0), by_route: RefCell::default() }
+    }
+
+    /// The limit of a route of the tables with this version; none if too many routes have one.
+    pub(super) fn of(&self, all: &RouteLimits, route: &RouteName, version: u64) -> Option<Arc<RouteLimit>> {
+        let mut by_route = self.by_route.borrow_mut();
+        if self.version.replace(version) != version {
+            by_route.clear();
+        }
+        if let Some(known) = by_route.get(route) {
+            return Some(Arc::clone(known));
+        }
+        let limit = all.of(route)?;
+        by_route.insert(route.clone(), Arc::clone(&limit));
+        Some(limit)
+    }
+}
+
+impl RouteLimit {
+    /// Gives a call of this agent a place, if it gets one at once.
+    pub(super) fn admit(self: &Arc<Self>, core: &Core, agent: u64, terms: &ConcurrencyTerms) -> Option<CallPlace> {
+        let place = self.with(|queue| queue.admit(agent, terms, core.turn_time()))?;
+        Some(CallPlace { of: Arc::clone(self), core: core.clone(), place: Some(place) })
+    }
+
+    /// A call asks for a place, and may have to wait.
+    pub(super) fn ask(self: &Arc<Self>, core: &Core, call: &AskingCall, terms: &ConcurrencyTerms) -> PlaceAsked {
+        match self.with(|queue| queue.ask(call, terms, core.turn_time())) {
+            Asked::Admitted(place) => {
+                PlaceAsked::Admitted(CallPlace { of: Arc::clone(self), core: core.clone(), place: Some(place) })
+            }
+            Asked::Waits(ticket, until) => PlaceAsked::Waits(WaitingCall {
+                of: Arc::clone(self),
+                core: core.clone(),
+                ticket,
+                until,
+                is_over: false,
+            }),
+            Asked::Refused(overload) => PlaceAsked::Refused(overload),
+        }
+    }
+
+    /// Runs what may change the queue, and wakes the calls that need not wait any more.
+    fn with<T>(&self, run: impl FnOnce(&mut CallQueue) -> T) -> T {
+        let mut shared = self.lock();
+        let result = run(&mut shared.queue);
+        let Shared { queue, wakers } = &mut *shared;
+        for ticket in queue.take_decided() {
+            if let Some(at) = wakers.iter().position(|(of, _)| *of == ticket) {
+                wakers.swap_remove(at).1.wake();
+            }
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CallPlace {
+    /// When the call got it.
+    pub(super) fn began(&self) -> Time {
+        self.place.as_ref().map_or(Time::ZERO, Place::began)
+    }
+
+    /// Whether the time of the call is that of a call to a server that is not busy.
+    pub(super) fn is_unhurried(&self) -> bool {
+        self.place.as_ref().is_some_and(Place::is_unhurried)
+    }
+
+    /// The call has ended `now`.
+    pub(super) fn end(mut self, served: Served, now: Time) {
+        if let Some(place) = self.place.take() {
+            self.of.with(|queue| queue.release(place, served, now));
+        }
+    }
+}
+
+impl Drop for CallPlace {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            let now = self.core.now();
+            self.of.with(|queue| queue.release(place, Served::default(), now));
+        }
+    }
+}
+
+impl WaitingCall {
+    /// Waits for the place.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub(super) async fn place(mut self) -> Result<CallPlace, Overload> {
+        let core = self.core.clone();
+        let decided = core.timeout_at(self.until, poll_fn(|cx| self.poll(cx))).await;
+        self.is_over = true;
+        let decided = match decided {
+            Ok(decided) => decided,
+            Err(_) => {
+                let now = core.now();
+                self.of.lock().wakers.retain(|(ticket, _)| *ticket != self.ticket);
+                self.of.with(|queue| queue.time_out(self.ticket, now))
+            }
+        };
+        decided.map(|place| CallPlace { of: Arc::clone(&self.of), core, place: Some(place) })
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Place, Overload>> {
+        let mut shared = self.of.lock();
+        let decision = shared.queue.decision(self.ticket);
+        if let Some(decision) = decision {
+            return Poll::Ready(decision);
+        }
+        match shared.wakers.iter_mut().find(|(ticket, _)| *ticket == self.ticket) {
+            Some((_, waker)) => waker.clone_from(cx.waker()),
+            None => shared.wakers.push((self.ticket, cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for WaitingCall {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let now = self.core.now();
+            self.of.lock().wakers.retain(|(ticket, _)| *ticket != self.ticket);
+            self.of.with(|queue| queue.abandon(self.ticket, now));
+        }
+    }
+}

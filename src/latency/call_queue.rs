@@ -1,0 +1,458 @@
+//! The calls of one route: how many are in flight, and which of those that wait is next.
+//!
+//! A call takes a place if fewer calls are in flight than the limit allows, and if its agent has not taken its share. Otherwise it
+//! waits, but for no longer than `queue_time`, and only if it is likely to get a place before its caller's time is over. When the
+//! queue is full, the newest call of the agent that has the most of them there is refused.
+//!
+//! A free place goes to the agent that has the fewest calls in flight; among equals, to the one that was served least recently, and
+//! among the calls of one agent to the one whose time to wait ends first.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::concurrency_limit::{ConcurrencyLimit, Load};
+use crate::base::{ConcurrencyTerms, GuardMode, Time};
+
+/// The longest time after which a refused call is told to come back.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// The shortest.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+/// How many of the last calls the mean time of a call is made of, about.
+const TIMES: f64 = 32.0;
+
+/// The calls of one route.
+pub struct CallQueue {
+    terms: Option<ConcurrencyTerms>,
+    limit: ConcurrencyLimit,
+    in_flight: u32,
+    agents: HashMap<u64, AgentUse>,
+    waiting: Vec<Waiting>,
+    /// Counts calls that waited, and places that were given to them.
+    numbers: u64,
+    /// How long a call has its place, in nanoseconds.
+    time_ns: f64,
+    /// The tickets that were decided on and not [taken](CallQueue::take_decided).
+    decided: Vec<Ticket>,
+    counts: QueueCounts,
+}
+
+/// What happened to the calls of one route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Calls that got a place at once or later.
+    pub admitted: u64,
+    /// Calls that waited for a place.
+    pub waited: u64,
+    /// Calls that were refused.
+    pub refused: u64,
+    /// Those of them that were refused because their agent had its share, while there were free places.
+    pub refused_for_share: u64,
+    /// Calls that would have waited or been refused if the limit were enforced.
+    pub would_refuse: u64,
+}
+
+/// How the calls of one route are at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueReading {
+    /// What becomes of calls beyond the limit, as of the last call.
+    pub mode: GuardMode,
+    /// How many calls may be in flight.
+    pub limit: u32,
+    /// How many are.
+    pub in_flight: u32,
+    /// How many wait for a place.
+    pub waiting: u32,
+    /// How many agents have calls.
+    pub agents: u32,
+    /// What happened so far.
+    pub counts: QueueCounts,
+}
+
+/// A call that asks for a place.
+#[derive(Clone, Copy, Debug)]
+pub struct AskingCall {
+    /// A number of its agent.
+    pub agent: u64,
+    /// When its caller's time is over, if that is known.
+    pub ends: Option<Time>,
+    /// How long it will take, if that is known; otherwise the mean of the calls of the route is taken.
+    pub needs: Option<Duration>,
+}
+
+/// The number of a call that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(u64);
+
+/// A place among the calls in flight. It is to be [released](CallQueue::release).
+#[must_use]
+#[derive(Debug)]
+pub struct Place {
+    agent: u64,
+    began: Time,
+    load: Load,
+}
+
+/// What becomes of a call that asks.
+#[derive(Debug)]
+pub enum Asked {
+    /// It has a place.
+    Admitted(Place),
+    /// It waits for one, until then at the latest.
+    Waits(Ticket, Time),
+    /// It gets none.
+    Refused(Overload),
+}
+
+/// Why a call gets no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverloadCause {
+    /// As many calls waited as may, and this was the newest of the agent that had the most.
+    QueueFull,
+    /// It would not have got a place in its time.
+    TooLate,
+    /// It waited as long as it may.
+    WaitedTooLong,
+}
+
+/// A call got no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overload {
+    /// Why.
+    pub cause: OverloadCause,
+    /// Whether there were free places, of which its agent had its share.
+    pub is_of_agent: bool,
+    /// How many calls may be in flight.
+    pub limit: u32,
+    /// How many calls were.
+    pub in_flight: u32,
+    /// After how long there is likely to be a place.
+    pub retry_after: Duration,
+}
+
+/// How a call ended that had a place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Served {
+    /// How long it took, if it was answered.
+    pub took: Option<Duration>,
+    /// By how much longer it took than on a server that is not busy, as a natural logarithm, if that is known.
+    pub slowdown: Option<f64>,
+}
+
+impl Served {
+    /// The slowdown of a call that the server refused because it has too many: as if it had taken twice as long.
+    pub const OVERLOADED: f64 = std::f64::consts::LN_2;
+}
+
+#[derive(Default)]
+struct AgentUse {
+    in_flight: u32,
+    waiting: u32,
+    /// When it got a place last, as a number.
+    served: u64,
+}
+
+struct Waiting {
+    ticket: Ticket,
+    agent: u64,
+    /// Until when it waits.
+    until: Time,
+    decision: Option<Result<Place, Overload>>,
+}
+
+impl Place {
+    /// When the call began.
+    #[must_use]
+    pub fn began(&self) -> Time {
+        self.began
+    }
+
+    /// Whether the time of the call is that of a call to a server that is not busy.
+    #[must_use]
+    pub fn is_unhurried(&self) -> bool {
+        self.load.is_low
+    }
+}
+
+impl Default for CallQueue {
+    fn default() -> CallQueue {
+        CallQueue {
+            terms: None,
+            limit: ConcurrencyLimit::new(),
+            in_flight: 0,
+            agents: HashMap::new(),
+            waiting: Vec::new(),
+            numbers: 0,
+            time_ns: 0.0,
+            decided: Vec::new(),
+            counts: QueueCounts::default(),
+        }
+    }
+}
+
+impl CallQueue {
+    /// Gives a call of this agent a place, if it gets one at once. Where the limit is not enforced it does in any case.
+    pub fn admit(&mut self, agent: u64, terms: &ConcurrencyTerms, now: Time) -> Option<Place> {
+        if self.terms.replace(*terms).is_some_and(|before| before != *terms) {
+            self.admit_waiting(now);
+        }
+        let is_free = self.in_flight < self.limit.get(terms) && !self.is_over_share(agent, terms);
+        if !is_free && terms.is_enforced() {
+            return None;
+        }
+        self.counts.would_refuse += u64::from(!is_free);
+        Some(self.enter(agent, terms, now))
+    }
+
+    /// A call asks for a place `now`, and waits for one if there is none.
+    pub fn ask(&mut self, call: &AskingCall, terms: &ConcurrencyTerms, now: Time) -> Asked {
+        if let Some(place) = self.admit(call.agent, terms, now) {
+            return Asked::Admitted(place);
+        }
+        let is_free = self.in_flight < self.limit.get(terms);
+        let needs = call.needs.unwrap_or(Duration::from_nanos(self.time_ns as u64));
+        let until = (now + terms.queue_time).min(call.ends.map_or(Time::NEVER, |ends| before(ends, needs)));
+        if now + self.wait_of(call.agent, is_free, terms) > until {
+            return Asked::Refused(self.refuse(OverloadCause::TooLate, call.agent));
+        }
+        if !self.make_room(call.agent, terms) {
+            return Asked::Refused(self.refuse(OverloadCause::QueueFull, call.agent));
+        }
+        self.numbers += 1;
+        let ticket = Ticket(self.numbers);
+        self.waiting.push(Waiting { ticket, agent: call.agent, until, decision: None });
+        self.agents.entry(call.agent).or_default().waiting += 1;
+        self.counts.waited += 1;
+        Asked::Waits(ticket, until)
+    }
+
+    /// The calls that wait and were decided on since this was asked last.
+    pub fn take_decided(&mut self) -> impl Iterator<Item = Ticket> {
+        self.decided.drain(..)
+    }
+
+    /// What was decided of a call that waits; none if it is to wait on. It has left the queue then.
+    pub fn decision(&mut self, ticket: Ticket) -> Option<Result<Place, Overload>> {
+        let at = self.waiting.iter().position(|one| one.ticket == ticket && one.decision.is_some())?;
+        self.waiting.swap_remove(at).decision
+    }
+
+    /// A call has waited as long as it may.
+    pub fn time_out(&mut self, ticket: Ticket, now: Time) -> Result<Place, Overload> {
+        if let Some(decision) = self.decision(ticket) {
+            return decision;
+        }
+        match self.remove(ticket) {
+            Some(agent) => {
+                let overload = self.refuse(OverloadCause::WaitedTooLong, agent);
+                self.leave(agent);
+                self.admit_waiting(now);
+                Err(overload)
+            }
+            None => Err(self.overload(OverloadCause::WaitedTooLong, 0)),
+        }
+    }
+
+    /// A call that waits is given up by its caller.
+    pub fn abandon(&mut self, ticket: Ticket, now: Time) {
+        match self.decision(ticket) {
+            Some(Ok(place)) => self.release(place, Served::default(), now),
+            Some(Err(_)) => {}
+            None => {
+                if let Some(agent) = self.remove(ticket) {
+                    self.leave(agent);
+                    self.admit_waiting(now);
+                }
+            }
+        }
+    }
+
+    /// A call that had a place has ended `now`.
+    pub fn release(&mut self, place: Place, served: Served, now: Time) {
+        let Place { agent, began, load } = place;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(of_agent) = self.agents.get_mut(&agent) {
+            of_agent.in_flight = of_agent.in_flight.saturating_sub(1);
+        }
+        self.forget_idle(agent);
+        if let Some(took) = served.took {
+            let took = took.as_nanos() as f64;
+            self.time_ns = if self.time_ns == 0.0 { took } else { self.time_ns + (took - self.time_ns) / TIMES };
+        }
+        if let (Some(terms), Some(slowdown)) = (self.terms, served.slowdown)
+            && load.is_high
+        {
+            self.limit.record(began, slowdown, &terms, now);
+        }
+        self.admit_waiting(now);
+    }
+
+    /// Whether no call is in flight or waits.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.waiting.is_empty()
+    }
+
+    /// How it is; none before the first call.
+    #[must_use]
+    pub fn reading(&self) -> Option<QueueReading> {
+        let terms = self.terms?;
+        Some(QueueReading {
+            mode: terms.mode,
+            limit: self.limit.get(&terms),
+            in_flight: self.in_flight,
+            waiting: self.undecided(),
+            agents: self.agents.len() as u32,
+            counts: self.counts,
+        })
+    }
+
+    /// Gives free places to calls that wait.
+    fn admit_waiting(&mut self, now: Time) {
+        let Some(terms) = self.terms else { return };
+        if self.waiting.is_empty() {
+            return;
+        }
+        while !terms.is_enforced() || self.in_flight < self.limit.get(&terms) {
+            let order = |one: &Waiting| {
+                let of_agent = self.agents.get(&one.agent);
+                let (in_flight, served) = of_agent.map_or((0, 0), |of| (of.in_flight, of.served));
+                (in_flight, served, one.until, one.ticket.0)
+            };
+            let may = |one: &Waiting| {
+                one.decision.is_none()
+                    && one.until >= now
+                    && !(terms.is_enforced() && self.is_over_share(one.agent, &terms))
+            };
+            let next = self.waiting.iter().enumerate().filter(|(_, one)| may(one)).min_by_key(|(_, one)| order(one));
+            let Some((at, agent)) = next.map(|(at, one)| (at, one.agent)) else { return };
+            let place = self.enter(agent, &terms, now);
+            if let Some(of_agent) = self.agents.get_mut(&agent) {
+                of_agent.waiting = of_agent.waiting.saturating_sub(1);
+            }
+            self.decide(at, Ok(place));
+        }
+    }
+
+    fn decide(&mut self, at: usize, decision: Result<Place, Overload>) {
+        let one = &mut self.waiting[at];
+        one.decision = Some(decision);
+        self.decided.push(one.ticket);
+    }
+
+    fn enter(&mut self, agent: u64, terms: &ConcurrencyTerms, now: Time) -> Place {
+        self.in_flight += 1;
+        self.numbers += 1;
+        self.counts.admitted += 1;
+        let of_agent = self.agents.entry(agent).or_default();
+        of_agent.in_flight += 1;
+        of_agent.served = self.numbers;
+        Place { agent, began: now, load: self.limit.load(self.in_flight, terms) }
+    }
+
+    /// Whether an agent has as many places as it may have while others have calls.
+    fn is_over_share(&self, agent: u64, terms: &ConcurrencyTerms) -> bool {
+        if terms.agent_share_percent >= 100 {
+            return false;
+        }
+        let of_agent = self.agents.get(&agent);
+        let is_alone = self.agents.len() <= usize::from(of_agent.is_some());
+        !is_alone && of_agent.is_some_and(|of| of.in_flight >= share_of(self.limit.get(terms), terms))
+    }
+
+    /// How long a call of this agent is likely to wait for a place: until one is free for each call that is served before it, and
+    /// for itself. `is_free` says that there are free places, and that its agent has its share of them.
+    fn wait_of(&self, agent: u64, is_free: bool, terms: &ConcurrencyTerms) -> Duration {
+        let own = self.agents.get(&agent).map_or(0, |of| of.waiting) + 1;
+        let limit = self.limit.get(terms);
+        let (before, places) = if is_free {
+            (own, share_of(limit, terms))
+        } else {
+            let others = self.agents.iter().filter(|(other, _)| **other != agent);
+            (others.map(|(_, of)| of.waiting.min(own)).sum::<u32>() + own, limit)
+        };
+        Duration::from_nanos((self.time_ns * f64::from(before) / f64::from(places.max(1))) as u64)
+    }
+
+    /// Makes room for one more call of an agent that is to wait: if as many wait as may, the newest of the agent that has the most
+    /// of them is refused. Returns false if that would be this call itself.
+    fn make_room(&mut self, agent: u64, terms: &ConcurrencyTerms) -> bool {
+        if self.undecided() < terms.queue_max {
+            return true;
+        }
+        if terms.queue_max == 0 {
+            return false;
+        }
+        let own = self.agents.get(&agent).map_or(0, |of| of.waiting);
+        let most = self.agents.iter().map(|(other, of)| (of.waiting, *other)).max();
+        let Some((_, largest)) = most.filter(|(waiting, _)| *waiting > own + 1) else { return false };
+        let newest = self.waiting.iter().enumerate().filter(|(_, one)| one.agent == largest && one.decision.is_none());
+        let Some(at) = newest.max_by_key(|(_, one)| one.ticket.0).map(|(at, _)| at) else { return false };
+        let overload = self.refuse(OverloadCause::QueueFull, largest);
+        if let Some(of_agent) = self.agents.get_mut(&largest) {
+            of_agent.waiting = of_agent.waiting.saturating_sub(1);
+        }
+        self.decide(at, Err(overload));
+        true
+    }
+
+    /// How many calls wait that were not decided on.
+    fn undecided(&self) -> u32 {
+        self.agents.values().map(|of| of.waiting).sum()
+    }
+
+    /// Takes a call out of the queue that was not decided on. Returns its agent.
+    fn remove(&mut self, ticket: Ticket) -> Option<u64> {
+        let at = self.waiting.iter().position(|one| one.ticket == ticket)?;
+        Some(self.waiting.swap_remove(at).agent)
+    }
+
+    /// A call of an agent does not wait any more.
+    fn leave(&mut self, agent: u64) {
+        if let Some(of_agent) = self.agents.get_mut(&agent) {
+            of_agent.waiting = of_agent.waiting.saturating_sub(1);
+        }
+        self.forget_idle(agent);
+    }
+
+    fn forget_idle(&mut self, agent: u64) {
+        if self.agents.get(&agent).is_some_and(|of| of.in_flight == 0 && of.waiting == 0) {
+            self.agents.remove(&agent);
+        }
+    }
+
+    fn refuse(&mut self, cause: OverloadCause, agent: u64) -> Overload {
+        let overload = self.overload(cause, agent);
+        self.counts.refused += 1;
+        self.counts.refused_for_share += u64::from(overload.is_of_agent);
+        overload
+    }
+
+    fn overload(&self, cause: OverloadCause, agent: u64) -> Overload {
+        let limit = self.terms.map_or(u32::MAX, |terms| self.limit.get(&terms));
+        let is_of_agent = self.in_flight < limit && self.terms.is_some_and(|terms| self.is_over_share(agent, &terms));
+        // Until all that are in flight and wait have ended.
+        let calls = f64::from(self.in_flight) + f64::from(self.undecided());
+        let retry_after = Duration::from_nanos((self.time_ns * calls / f64::from(limit)) as u64);
+        Overload {
+            cause,
+            is_of_agent,
+            limit,
+            in_flight: self.in_flight,
+            retry_after: retry_after.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX),
+        }
+    }
+}
+
+/// How many of so many places one agent may take while others have calls.
+fn share_of(limit: u32, terms: &ConcurrencyTerms) -> u32 {
+    let share = u64::from(limit) * u64::from(terms.agent_share_percent) / 100;
+    u32::try_from(share).unwrap_or(u32::MAX).max(1)
+}
+
+/// So long before a point.
+fn before(time: Time, duration: Duration) -> Time {
+    Time::ZERO + (time - (Time::ZERO + duration))
+}
+
+#[cfg(test)]
+mod tests;

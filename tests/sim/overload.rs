@@ -1,0 +1,252 @@
+//! Concurrency limits, through the real edge and the real connector on virtual time.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use adit::base::{ConcurrencyOverrides, DeadlineOverrides, GuardMode, Rng};
+use adit::engine::{ByteStream, Core};
+use adit::latency::{Outcome, QueueReading};
+use adit::route::RouteOverrides;
+use adit::wire::mux;
+
+use crate::bodies::send;
+use crate::roles::{HOST, edge_tables_of};
+use crate::stalls::{Bed, connect};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+/// How long an agent waits for an answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Where agents are besides those of the bed.
+const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
+/// The server works on so many calls at one time.
+const WORKERS: usize = 8;
+
+fn own(mode: GuardMode) -> RouteOverrides {
+    RouteOverrides {
+        deadlines: DeadlineOverrides { mode: Some(GuardMode::Off), ..DeadlineOverrides::default() },
+        concurrency: ConcurrencyOverrides { mode: Some(mode), max: None },
+        ..RouteOverrides::default()
+    }
+}
+
+fn bed(mode: GuardMode) -> Bed {
+    let mut bed = Bed::start();
+    bed.serve_tables(edge_tables_of([(HOST, "route", own(mode))]), &[HOST]);
+    bed.pass(SECOND);
+    bed
+}
+
+/// What an agent got, and after how long.
+#[derive(Default)]
+struct Got {
+    text: String,
+    after: Option<Duration>,
+}
+
+type Answer = Rc<RefCell<Got>>;
+
+fn status_of(answer: &Answer) -> u32 {
+    let answer = answer.borrow();
+    answer.text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+}
+
+/// A call of agents on this core, on a connection of its own, which takes the server so long.
+fn call_on(core: &Core, host: &str, work: Duration, workers: usize) -> Answer {
+    let (answer, body) =
+        (Answer::default(), r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#);
+    let head = format!(
+        "POST /busy/{}/{}/{workers} HTTP/1.1\r\nHost: {host}\r\nX-Request-Timeout: {}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len(),
+        work.as_millis(),
+        TIMEOUT.as_secs(),
+        body.len()
+    );
+    let (told, of) = (Rc::clone(&answer), core.clone());
+    core.spawn(async move {
+        let socket = connect(&of).await;
+        let began = of.turn_time();
+        send(&socket, head.as_bytes()).await.expect("the edge is there");
+        while let Ok(Some(lease)) = socket.recv().await {
+            let mut told = told.borrow_mut();
+            told.text.push_str(&String::from_utf8_lossy(&lease));
+            told.after.get_or_insert(of.turn_time() - began);
+            if told.text.ends_with('}') {
+                return;
+            }
+        }
+    });
+    answer
+}
+
+fn call(bed: &Bed, work: Duration) -> Answer {
+    call_on(&bed.agents, HOST, work, WORKERS)
+}
+
+/// So many calls each second for so long, after a time with few of them.
+fn load(bed: &mut Bed, per_second: u32, time: Duration, work: Duration) -> Vec<Answer> {
+    let calls = (time.as_secs_f64() * f64::from(per_second)) as u32;
+    (0..calls)
+        .map(|_| {
+            let answer = call(bed, work);
+            bed.pass(SECOND / per_second);
+            answer
+        })
+        .collect()
+}
+
+fn good(answers: &[Answer]) -> usize {
+    answers.iter().filter(|answer| status_of(answer) == 200).count()
+}
+
+fn limit_of(bed: &Bed, route: &str) -> QueueReading {
+    let limits = bed.limits();
+    limits.iter().find(|(name, _)| name == route).map(|(_, reading)| *reading).expect("it has had calls")
+}
+
+/// The server works on 8 calls at one time, and gets twice as many as it can do. Without a limit it works on calls whose agents have
+/// given up, and none is answered in time.
+#[test]
+fn a_server_that_turns_slow_goes_on_to_answer_as_many_calls_as_it_can() {
+    let run = |mode: GuardMode| {
+        let mut bed = bed(mode);
+        let quick = load(&mut bed, 40, 10 * SECOND, 20 * MS);
+        assert_eq!(good(&quick), quick.len());
+        // 80 a second are possible, and 160 come.
+        let slow = load(&mut bed, 160, 20 * SECOND, 100 * MS);
+        bed.pass(3 * SECOND);
+        let after = load(&mut bed, 40, 10 * SECOND, 20 * MS);
+        bed.pass(3 * SECOND);
+        let longest = slow.iter().filter(|one| status_of(one) == 200).filter_map(|one| one.borrow().after).max();
+        let reading = limit_of(&bed, "route");
+        assert_eq!((reading.in_flight, reading.waiting, reading.agents), (0, 0, 0), "{mode}");
+        bed.pass(130 * SECOND);
+        bed.assert_nothing_is_left();
+        (slow, good(&after[after.len() / 2..]), longest, reading, bed.outcomes())
+    };
+    let (without, _, _, observed, _) = run(GuardMode::Observe);
+    let (with, recovered, longest, reading, outcomes) = run(GuardMode::Enforce);
+    let (without, with_limit) = (good(&without), good(&with));
+    assert!(with_limit >= without && with_limit >= 20 * 80 * 8 / 10, "{with_limit} with, {without} without");
+    assert!(with_limit >= 2 * without, "the limit is worth nothing: {with_limit} with, {without} without");
+    // It waits for a place for a second at the most, and in the server for some other calls.
+    assert!(longest.is_some_and(|longest| longest <= 1_600 * MS), "{longest:?}");
+    assert_eq!(recovered, 200, "the limit holds up a server that is well again");
+    assert!(reading.limit < 60 && reading.counts.refused > 0 && reading.counts.would_refuse == 0, "{reading:?}");
+    assert!(observed.counts.would_refuse > 0 && observed.counts.refused == 0, "{observed:?}");
+    let limited = outcomes.iter().find(|(outcome, _)| *outcome == Outcome::ConcurrencyLimited).map(|(_, calls)| *calls);
+    assert_eq!(limited, Some(reading.counts.refused));
+    let refused = with.iter().find(|one| status_of(one) == 503).expect("some were refused");
+    let text = refused.borrow().text.clone();
+    assert!(text.contains("\r\nRetry-After: ") && !text.contains("Connection: close"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let (error, data) = (&json["error"], &json["error"]["data"]);
+    assert_eq!((&error["code"], &data["reason"]), (&(-31_030).into(), &"concurrency_limit".into()));
+    assert_eq!(
+        (&data["may_have_acted"], &data["tool"], &data["limit"]),
+        (&false.into(), &"search".into(), &"concurrency".into())
+    );
+    assert!(data["retry_after_ms"].as_u64().is_some_and(|ms| ms >= 1_000), "{data}");
+}
+
+#[test]
+fn one_greedy_agent_does_not_take_the_place_of_the_others() {
+    let run = |mode: GuardMode| {
+        let mut bed = bed(mode);
+        let others = bed.add_agents(OTHERS);
+        let quick = load(&mut bed, 20, 10 * SECOND, 100 * MS);
+        bed.pass(SECOND);
+        assert_eq!(good(&quick), quick.len());
+        let (mut greedy, mut polite) = (Vec::new(), Vec::new());
+        for nth in 0..2_000 {
+            greedy.push(call(&bed, 100 * MS));
+            greedy.push(call(&bed, 100 * MS));
+            if nth % 20 == 0 {
+                polite.push(call_on(&others, HOST, 100 * MS, WORKERS));
+            }
+            bed.pass(10 * MS);
+        }
+        bed.pass(5 * SECOND);
+        let longest = polite.iter().filter_map(|one| one.borrow().after).max();
+        (good(&greedy), polite.len() - good(&polite), longest, limit_of(&bed, "route"))
+    };
+    let (_, failed, _, _) = run(GuardMode::Observe);
+    assert!(failed > 50, "without a limit {failed} of 100 calls of another agent come to nothing");
+    let (greedy, failed, longest, reading) = run(GuardMode::Enforce);
+    assert!(greedy >= 20 * 80 * 7 / 10, "{greedy}");
+    assert_eq!(failed, 0, "{reading:?}");
+    assert!(longest.is_some_and(|longest| longest <= 600 * MS), "{longest:?}");
+    assert!(reading.counts.refused > 0, "{reading:?}");
+}
+
+/// Both routes are of one tunnel, and share its link.
+#[test]
+fn a_route_whose_server_is_slow_leaves_room_for_another() {
+    let run = |mode: GuardMode| {
+        let mut bed = Bed::start_with(mux::Settings { streams_max: 64, ..mux::Settings::default() });
+        let limited =
+            |mode, max| RouteOverrides { concurrency: ConcurrencyOverrides { mode: Some(mode), max }, ..own(mode) };
+        let routes = [(HOST, "route", limited(mode, Some(32))), ("other.example", "other", own(mode))];
+        bed.serve_tables(edge_tables_of(routes), &[HOST, "other.example"]);
+        bed.pass(SECOND);
+        let (mut slow, mut other) = (Vec::new(), Vec::new());
+        for nth in 0..1_000 {
+            slow.push(call_on(&bed.agents, HOST, 1_500 * MS, 500));
+            if nth % 10 == 0 {
+                other.push(call_on(&bed.agents, "other.example", 20 * MS, 500));
+            }
+            bed.pass(10 * MS);
+        }
+        bed.pass(5 * SECOND);
+        let counted = bed.limits();
+        assert_eq!(counted.len(), 2, "{counted:?}");
+        (good(&slow), other.len() - good(&other))
+    };
+    let (_, failed) = run(GuardMode::Observe);
+    assert!(failed > 30, "without a limit {failed} of 100 calls of the other route come to nothing");
+    let (slow, failed) = run(GuardMode::Enforce);
+    assert_eq!(failed, 0);
+    assert!(slow > 150, "{slow}");
+}
+
+/// Agents that leave while their calls wait or are in flight, and streams that last: each place comes back.
+#[test]
+fn places_of_calls_that_are_given_up_come_back() {
+    for seed in 0..4 {
+        let mut rng = Rng::new(seed);
+        let mut bed = bed(GuardMode::Enforce);
+        let mut held = Vec::new();
+        for _ in 0..600 {
+            let core = bed.agents.clone();
+            let work = rng.between(10, 3_000);
+            let leaves_after = Duration::from_millis(rng.below(1_500));
+            let is_stream = rng.chance(0.1);
+            bed.agents.spawn(async move {
+                let socket = connect(&core).await;
+                let body = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#;
+                let len = body.len();
+                let head = if is_stream {
+                    format!("GET /events HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/event-stream\r\n\r\n")
+                } else {
+                    format!("POST /busy/{len}/{work}/4 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n\r\n{body}")
+                };
+                let _ = send(&socket, head.as_bytes()).await;
+                core.sleep(leaves_after).await;
+                socket.abort();
+            });
+            bed.pass(Duration::from_millis(rng.below(30)));
+            held.push(limit_of_any(&bed));
+        }
+        assert!(held.iter().flatten().any(|reading| reading.waiting > 0), "seed {seed}: none has waited");
+        bed.pass(10 * SECOND);
+        let reading = limit_of(&bed, "route");
+        assert_eq!((reading.in_flight, reading.waiting, reading.agents), (0, 0, 0), "seed {seed}: {reading:?}");
+        assert!(held.iter().flatten().all(|reading| reading.in_flight <= reading.limit.max(20)), "seed {seed}");
+    }
+}
+
+fn limit_of_any(bed: &Bed) -> Option<QueueReading> {
+    bed.limits().first().map(|(_, reading)| *reading)
+}
