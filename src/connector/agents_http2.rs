@@ -10,6 +10,7 @@ use crate::connector::call::{CallContext, Caller, UpstreamWork};
 use crate::connector::call_request::PatientRequest;
 use crate::connector::calls::StreamCalls;
 use crate::connector::connector_core::ConnectorCore;
+use crate::connector::kept_calls::number_of;
 use crate::connector::shared::Counters;
 use crate::exchange::{ExchangeState, TimeoutStream};
 use crate::latency::Phase;
@@ -99,7 +100,8 @@ async fn serve_call(session: Rc<Http2Session>, call: Http2Call) {
             false => ExchangeState::Running,
         };
         let patience = TimeoutStream::new(on_stream, &settings.write_timeout, state);
-        let context = CallContext { core, stream, caller: Caller::Agent(agent), traffic: Traffic::Passthrough };
+        let (caller, number) = (Caller::Agent(agent), number_of(stream.on_link()));
+        let context = CallContext { core, stream, caller, traffic: Traffic::Passthrough, number };
         let mut work = UpstreamWork::default();
         let mut calls = StreamCalls { context, host: Some(host), work: &mut work, has_called: false };
         match calls.carry(&mut PatientRequest { request, patience: &patience }).await {

@@ -51,6 +51,8 @@ pub(super) struct CallContext<'a> {
     pub(super) caller: Caller<'a>,
     /// How its route must be carried.
     pub(super) traffic: Traffic,
+    /// The number that the edge gave to the call, or to the session; 0 if it gave none. The stream forgets it when it is reset.
+    pub(super) number: u64,
 }
 
 /// What a worker needs towards upstreams; kept from one call to the next for its memory.

@@ -6,6 +6,7 @@ use crate::connector::connector_core::ConnectorCore;
 use crate::connector::settings::ConnectorRoute;
 use crate::exchange::{FailedCall, Refusal, forwarded_peer, trace_of};
 use crate::latency::{CallFilter, CallLine, CallRecord, FoundCall, HostText, Outcome, OwnAnswer, Stage, TraceId};
+use crate::link::CarrierStream;
 use crate::wire::http1::RequestHead;
 use crate::wire::mcp::Call;
 
@@ -20,11 +21,6 @@ pub(super) fn outcome_of(ended: Option<Result<(), CallFailure>>) -> Outcome {
 }
 
 impl CallContext<'_> {
-    /// The number that the edge gave to the call, or to the session; 0 if it gave none.
-    pub(super) fn number(&self) -> u64 {
-        self.stream.on_link().opening(|open| open.call).unwrap_or_default()
-    }
-
     /// Which call failed, as its agent is told.
     pub(super) fn failed_call<'c>(
         &'c self,
@@ -37,7 +33,7 @@ impl CallContext<'_> {
             route: route.name.as_str(),
             method: call.method().unwrap_or_default(),
             tool: call.tool(),
-            number: self.number(),
+            number: self.number,
             trace,
         }
     }
@@ -49,7 +45,7 @@ impl CallContext<'_> {
             Caller::Agent(address) => address,
         };
         CallRecord {
-            number: self.number(),
+            number: self.number,
             trace: trace_of(head),
             peer: text.parse().ok(),
             host: HostText::of(head.host().unwrap_or_default()),
@@ -70,10 +66,15 @@ impl CallContext<'_> {
             Caller::Edge => None,
             Caller::Agent(address) => address.parse().ok(),
         };
-        let number = self.number();
+        let number = self.number;
         let record = CallRecord { number, peer, stage: Stage::Request, ..CallRecord::new(self.core.core.turn_time()) };
         self.core.figures.keep(&record.with_own(own));
     }
+}
+
+/// The number that the edge gave to the call of a stream, or to its session; 0 if it gave none.
+pub(super) fn number_of(stream: &CarrierStream) -> u64 {
+    stream.opening(|open| open.call).unwrap_or_default()
 }
 
 impl ConnectorCore {

@@ -8,6 +8,7 @@ use crate::connector::agents_http2::{self, Http2Session};
 use crate::connector::call::{CallContext, Caller, UpstreamWork, count};
 use crate::connector::calls::{Leave, StreamCalls};
 use crate::connector::connector_core::ConnectorCore;
+use crate::connector::kept_calls::number_of;
 use crate::connector::shared::Counters;
 use crate::engine::ByteStream;
 use crate::latency::{CallRecord, HostText, OwnAnswer, Stage};
@@ -55,7 +56,8 @@ impl Work {
     pub(super) async fn serve_plain(&mut self, core: &ConnectorCore, stream: &CallStream) {
         self.requests.read_labels(false);
         self.requests.answer_browsers(None, Scheme::Http);
-        let context = CallContext { core, stream, caller: Caller::Edge, traffic: Traffic::Plain };
+        let number = number_of(stream.on_link());
+        let context = CallContext { core, stream, caller: Caller::Edge, traffic: Traffic::Plain, number };
         let mut calls = StreamCalls { context, host: None, work: &mut self.upstream, has_called: false };
         match serve(&core.core, &mut self.requests, stream, &mut calls).await {
             None if !calls.has_called => {
@@ -92,7 +94,8 @@ impl Work {
             true => Caller::Agent(terms.agent.as_deref().unwrap_or_default()),
             false => Caller::Edge,
         };
-        let context = CallContext { core, stream: &session, caller, traffic: terms.traffic };
+        let number = number_of(session.on_link());
+        let context = CallContext { core, stream: &session, caller, traffic: terms.traffic, number };
         let host = is_agents.then_some(&terms.host);
         let mut calls = StreamCalls { context, host, work: &mut self.upstream, has_called: false };
         match serve(&core.core, &mut self.requests, &session, &mut calls).await {

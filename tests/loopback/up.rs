@@ -163,6 +163,33 @@ async fn the_admin_api_of_up_answers_and_it_ends_when_told() {
     assert!(!ca.exists());
 }
 
+/// The connector sees such a call end as one that the edge has given up.
+#[tokio::test]
+async fn both_roles_list_a_call_that_was_cut_under_the_number_that_its_agent_is_told() {
+    // It takes connections and answers nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let adit = Adit::start(&[&UP[..], &["--upstream", &format!("http://{}", silent.local_addr().unwrap())]].concat());
+    let [listening, _] = adit.events(["listening", "linked"]);
+    let (admin, agents) = (listening["admin_url"].as_str().unwrap(), listening["agents"].as_str().unwrap());
+    let message =
+        serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "look" } });
+    let called = Client::new().post(format!("http://{agents}/mcp")).header("x-request-timeout", "300ms").json(&message);
+    let called = called.send().await.unwrap();
+    assert_eq!(called.status(), 504);
+    let error: Value = serde_json::from_str(&called.text().await.unwrap()).unwrap();
+    let id = error["error"]["data"]["call"].as_str().unwrap_or_else(|| panic!("{error}"));
+    let of_both = || {
+        let shown = command(&["explain", "--admin", admin, id, "--json"]).output().unwrap();
+        serde_json::from_slice::<CallsBody>(&shown.stdout).map(|body| body.calls).unwrap_or_default()
+    };
+    // The connector learns of it a moment later.
+    let roles =
+        (0..50).map(|_| of_both().iter().map(|call| call.role).collect::<Vec<_>>()).find(|roles| roles.len() > 1);
+    let mut roles = roles.unwrap_or_else(|| panic!("{:#?}", of_both()));
+    roles.sort();
+    assert_eq!(roles, [RoleKind::Edge, RoleKind::Connector]);
+}
+
 #[tokio::test]
 async fn a_proxy_in_front_of_a_dead_server_is_not_health() {
     let router = Router::new().fallback(|| async { (axum::http::StatusCode::BAD_GATEWAY, "no server behind") });

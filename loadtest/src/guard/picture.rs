@@ -70,7 +70,7 @@ fn draw_panel<'a>(panel: &Panel<'a>, caption: &str, curves: &[Curve], settings: 
     chart
         .configure_mesh()
         .axis_style(GRID)
-        .light_line_style(WHITE)
+        .max_light_lines(0)
         .bold_line_style(GRID)
         .label_style(letters())
         .x_label_formatter(&|second| format!("{second:.0} s"))
