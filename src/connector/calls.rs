@@ -17,7 +17,7 @@ use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
 use crate::serve::{CallGuard, Ended, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
 use crate::wire::http1::Method;
-use crate::wire::mcp::Call;
+use crate::wire::mcp::{self, Call};
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -258,10 +258,11 @@ impl StreamCalls<'_> {
     }
 }
 
-/// How long the caller of a request waits for its answer, if it says so. A GET waits for events.
+/// How long the caller of a request waits for its answer, if it says so. A stream of events lasts as long as the caller wants.
 fn caller_timeout(request: &impl Request) -> Option<Duration> {
     let head = request.head();
-    if head.method() == Method::Post { head.caller_timeout().ok().flatten() } else { None }
+    let has_answer = head.method() == Method::Post && !mcp::asks_for_stream(head);
+    head.caller_timeout().ok().flatten().filter(|_| has_answer)
 }
 
 /// Why an agent's request on a session for `host` is not passed on.

@@ -36,7 +36,7 @@ use crate::serve::{
 };
 use crate::tls::Connection;
 use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
-use crate::wire::mcp::Era;
+use crate::wire::mcp::{self, Era};
 
 /// Who calls on a connection, from where, and how it counts.
 pub(super) struct Caller {
@@ -86,8 +86,10 @@ struct CallWork {
     is_refused: bool,
     /// Whether it has waited for a link in vain.
     has_waited: bool,
-    /// Whether the connection has come from another core for the request that is read next, or under way.
+    /// Whether the connection has come from another core for the request that is read next.
     moved: Moved,
+    /// When the request began, on whichever core.
+    began: Time,
     again: Again,
 }
 
@@ -195,7 +197,7 @@ impl AgentCalls<'_> {
     pub(super) async fn answer<'r>(&mut self, request: &mut impl AgentRequest<'r>) -> Next<Leave> {
         let core = Rc::clone(&self.caller.core);
         let Moved { mut moves, began } = std::mem::take(&mut self.work.moved);
-        self.work.moved.began = began;
+        self.work.began = began.unwrap_or(request.began());
         self.work.place.set(None);
         self.work.notes = CallNotes::begin(core.links.next_call(), self.caller.source.address);
         let Ok(_permit) = core.gate.begin_call(self.caller.permit.as_ref()) else {
@@ -228,37 +230,8 @@ impl AgentCalls<'_> {
         self.work.has_waited = false;
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
         if needs_label {
-            // Once a part of the body was read, the connection cannot go to another core.
-            let host = request.head().host().unwrap_or_default();
-            let elsewhere = match core.choose_link(&route.tunnel, host, bond, moves) {
-                Chosen::OtherCore(target) => Some(target),
-                Chosen::Wait(_) => {
-                    let call = self.work.notes.number;
-                    let target = CallTarget {
-                        route,
-                        host,
-                        seal: None,
-                        peer: None,
-                        bond,
-                        moves,
-                        call,
-                        has_waited: false,
-                        until: self.work.guard.deadline.answer_by(),
-                    };
-                    // In a box, so that other calls do not have its size.
-                    self.work.notes.opens(core.core.turn_time());
-                    let found = Box::pin(core.wait_for_link(target)).await;
-                    self.work.notes.on_opened(core.core.turn_time());
-                    self.work.has_waited = found.is_err();
-                    found.ok().filter(|found| *found != core.core.id())
-                }
-                Chosen::Link(_) | Chosen::Unproven(_) => None,
-            };
-            if let Some(target) = elsewhere {
-                return Next::Leave(Leave::HandOver(target, self.moved(request, moves)));
-            }
-            if let Err(error) = request.read_label(self.read_ahead_limits(&core)).await {
-                return refuse_unlabelled(&core, request, route, &self.work, error).await;
+            if let Err(next) = self.read_label(request, route, bond, moves).await {
+                return next;
             }
             moves = Moves::spent();
         }
@@ -276,7 +249,10 @@ impl AgentCalls<'_> {
             Entry::Enters(place) => self.work.place.set(place),
             // In a box, so that other calls do not have its size.
             Entry::Full(full) => match Box::pin(self.wait_for_place(request, route, full, bond, moves)).await {
-                Ok(place) => self.work.place.set(Some(place)),
+                Ok(place) => {
+                    self.work.place.set(place);
+                    moves = Moves::spent();
+                }
                 Err(next) => return next,
             },
         }
@@ -300,7 +276,9 @@ impl AgentCalls<'_> {
             let opened = match core.open(target).await {
                 Ok(opened) => opened,
                 Err(NotOpened::HandOver(target)) => {
-                    return Next::Leave(Leave::HandOver(target, self.moved(request, moves)));
+                    // It asks for a place there as well.
+                    self.work.place.set(None);
+                    return Next::Leave(Leave::HandOver(target, self.moved(moves)));
                 }
                 Err(NotOpened::Failed(failure)) => {
                     // The failure that the first connector reported is more useful than the lack of another one.
@@ -369,6 +347,54 @@ impl AgentCalls<'_> {
         }
     }
 
+    /// Reads the body as far as it takes to know what the call is about, on the core that has a link for it.
+    ///
+    /// # Errors
+    ///
+    /// What becomes of the connection, if the call has been answered or goes to another core.
+    async fn read_label(
+        &mut self,
+        request: &mut impl Request,
+        route: &Route,
+        bond: Bond,
+        moves: Moves,
+    ) -> Result<(), Next<Leave>> {
+        let core = Rc::clone(&self.caller.core);
+        // Once a part of the body was read, the connection cannot go to another core.
+        let host = request.head().host().unwrap_or_default();
+        let elsewhere = match core.choose_link(&route.tunnel, host, bond, moves) {
+            Chosen::OtherCore(target) => Some(target),
+            Chosen::Wait(_) => {
+                let call = self.work.notes.number;
+                let target = CallTarget {
+                    route,
+                    host,
+                    seal: None,
+                    peer: None,
+                    bond,
+                    moves,
+                    call,
+                    has_waited: false,
+                    until: self.work.guard.deadline.answer_by(),
+                };
+                // In a box, so that other calls do not have its size.
+                self.work.notes.opens(core.core.turn_time());
+                let found = Box::pin(core.wait_for_link(target)).await;
+                self.work.notes.on_opened(core.core.turn_time());
+                self.work.has_waited = found.is_err();
+                found.ok().filter(|found| *found != core.core.id())
+            }
+            Chosen::Link(_) | Chosen::Unproven(_) => None,
+        };
+        if let Some(target) = elsewhere {
+            return Err(Next::Leave(Leave::HandOver(target, self.moved(moves))));
+        }
+        if let Err(error) = request.read_label(self.read_ahead_limits(&core)).await {
+            return Err(refuse_unlabelled(&core, request, route, &self.work, error).await);
+        }
+        Ok(())
+    }
+
     /// What a body may use until it says what it calls.
     fn read_ahead_limits<'c>(&self, core: &'c EdgeCore) -> ReadAheadLimits<'c> {
         let limits = core.read_ahead_limits();
@@ -377,16 +403,11 @@ impl AgentCalls<'_> {
     }
 
     /// The request whose connection goes to another core once more.
-    fn moved(&self, request: &impl Request, moves: Moves) -> Moved {
-        Moved { moves: moves.and_one(), began: Some(self.began(request)) }
+    fn moved(&self, moves: Moves) -> Moved {
+        Moved { moves: moves.and_one(), began: Some(self.work.began) }
     }
 
-    /// When the request began, on whichever core.
-    fn began(&self, request: &impl Request) -> Time {
-        self.work.moved.began.unwrap_or(request.began())
-    }
-
-    /// Waits for a place among the calls of the route in flight, on the core that has a link for the call.
+    /// Waits for a place among the calls of the route in flight, on the core that has a link for the call; none if it needs none.
     ///
     /// # Errors
     ///
@@ -398,22 +419,23 @@ impl AgentCalls<'_> {
         full: Full,
         bond: Bond,
         moves: Moves,
-    ) -> Result<CallPlace, Next<Leave>> {
+    ) -> Result<Option<CallPlace>, Next<Leave>> {
         let core = Rc::clone(&self.caller.core);
-        let host = request.head().host().unwrap_or_default();
-        if let Chosen::OtherCore(target) = core.choose_link(&route.tunnel, host, bond, moves) {
-            return Err(Next::Leave(Leave::HandOver(target, self.moved(request, moves))));
+        self.read_label(request, route, bond, moves).await?;
+        // Calls that have a place may wait for just this message.
+        if request.label().is_some_and(|label| !label.may_expect_answer()) {
+            return Ok(None);
         }
         let asked = core.core.turn_time();
         let left = self.work.guard.deadline.caller_left(asked);
         let overload = match full.ask(&core, request, route, left) {
-            PlaceAsked::Admitted(place) => return Ok(place),
+            PlaceAsked::Admitted(place) => return Ok(Some(place)),
             PlaceAsked::Refused(overload) => overload,
             PlaceAsked::Waits(waiting) => {
                 let decided = waiting.place().await;
                 self.work.notes.queued = core.core.turn_time() - asked;
                 match decided {
-                    Ok(place) => return Ok(place),
+                    Ok(place) => return Ok(Some(place)),
                     Err(overload) => overload,
                 }
             }
@@ -451,9 +473,9 @@ impl AgentCalls<'_> {
         told_of(request, route, &self.work.notes, |call| refused.report(call))
     }
 
-    /// Notes how long the agent waits for its answer, if it or its route says so. A GET waits for events.
+    /// Notes how long the agent waits for its answer, if it or its route says so. A stream of events lasts as long as it wants.
     fn bound_by_caller(&mut self, request: &impl Request, route: &Route) {
-        if request.head().method() != Method::Post {
+        if request.head().method() != Method::Post || mcp::asks_for_stream(request.head()) {
             return;
         }
         let said = request.head().caller_timeout().unwrap_or_else(|_| {
@@ -461,8 +483,7 @@ impl AgentCalls<'_> {
             None
         });
         if let Some(waits) = said.or(route.own.client_timeout) {
-            let began = self.began(request);
-            self.work.guard.deadline.bound_by_caller(began, waits);
+            self.work.guard.deadline.bound_by_caller(self.work.began, waits);
         }
     }
 
@@ -496,8 +517,7 @@ impl AgentCalls<'_> {
             let drop_expect = incoming.label.as_ref().is_some_and(|label| label.has_continued());
             // The OPEN of a sealed session says nothing of the calls that it carries.
             let timeout = hooks.work.guard.deadline.caller_left(core.core.turn_time()).filter(|_| stream.is_sealed());
-            let timeout =
-                timeout.map(|left| left.saturating_sub(stream.on_link().round_trip().unwrap_or_default() / 2));
+            let timeout = timeout.map(|left| left.saturating_sub(stream.on_link().way()));
             let edits =
                 RequestEdits { drop_forwarded: true, drop_expect, timeout, append: &append, ..RequestEdits::default() };
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);

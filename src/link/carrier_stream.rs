@@ -35,11 +35,11 @@ impl CarrierStream {
         }
     }
 
-    /// The last round-trip time of its carrier that was measured.
+    /// How long a message is on the way to the other side of its carrier.
     #[must_use]
-    pub fn round_trip(&self) -> Option<Duration> {
+    pub fn way(&self) -> Duration {
         match self {
-            CarrierStream::Link(stream) => stream.link().round_trip(),
+            CarrierStream::Link(stream) => stream.link().way(),
         }
     }
 

@@ -21,6 +21,9 @@ use crate::wire::mux::{
 
 /// How long a link may be silent before a call that waits for it asks for a sign of life.
 const PROBE_AFTER: Duration = Duration::from_millis(500);
+/// The most that is taken from a caller's time for the way to the connector. A link that stood still has one long round trip, which
+/// says nothing of the next.
+const WAY_MAX: Duration = Duration::from_millis(500);
 
 /// A link, as the tasks on its core see it. Clones refer to the same link.
 #[derive(Clone)]
@@ -212,9 +215,8 @@ impl Link {
     ///
     /// If the link cannot take another stream.
     pub fn open(&self, open: &Open<'_>) -> Result<LinkStream, OpenError> {
-        // The connector counts from when it hears of the call, which is half a round trip later.
-        let on_the_way = open.until.and_then(|_| self.round_trip()).unwrap_or_default() / 2;
-        let until = open.until.map(|until| until.back(on_the_way));
+        // The connector counts from when it hears of the call.
+        let until = open.until.map(|until| until.back(self.way()));
         let id = self.0.mux.borrow_mut().open(&Open { until, ..*open })?;
         let place = self.0.streams.borrow_mut().add(id);
         self.wake_transmitter();
@@ -306,6 +308,12 @@ impl Link {
     pub async fn peer_hosts_after(&self, seen: u64) -> u64 {
         self.0.peer_hosts_changed.after(seen).await;
         self.0.peer_hosts_changed.count()
+    }
+
+    /// How long a message is on the way to the other side: half the last round-trip time, at most [`WAY_MAX`].
+    #[must_use]
+    pub fn way(&self) -> Duration {
+        (self.round_trip().unwrap_or_default() / 2).min(WAY_MAX)
     }
 
     /// The last measured round-trip time.

@@ -86,6 +86,15 @@ impl CallLabel {
         self.peek.id()
     }
 
+    /// Whether the message may be a request, as far as it has been read: it is no notification, and no answer of the caller.
+    pub fn may_expect_answer(&mut self) -> bool {
+        let is_answer = self.peek.has_outcome() && self.peek.method().is_none();
+        let call = self.call();
+        let is_notification = call.kind() == CallKind::Notification
+            || call.method().is_some_and(|method| method.starts_with("notifications/"));
+        !is_answer && !is_notification && call.kind() != CallKind::Response
+    }
+
     /// The exchange, as far as it has been read.
     pub fn call(&mut self) -> &Call {
         // The method says it all for those that have no message.

@@ -67,6 +67,11 @@ pub(in crate::wire) fn text_stop(text: &[u8]) -> Option<usize> {
     stop.map(|at| SHORT + at)
 }
 
+/// Whether one of the bytes of a word is this one.
+pub(in crate::wire) const fn has_byte(word: u64, byte: u8) -> bool {
+    zeros(word ^ (ONES * byte as u64)) != 0
+}
+
 /// Marks the first byte below 0x20 by its highest bit, and perhaps bytes behind it.
 const fn below_space(word: u64) -> u64 {
     word.wrapping_sub(ONES * 0x20) & !word & HIGHS
