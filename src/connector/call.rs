@@ -27,7 +27,7 @@ use crate::serve::{
     ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
-use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead};
+use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
 use crate::wire::jsonrpc::Peek;
 
 /// A response that has begun when the caller's time is over is ended by the edge, which can end a stream of events between two of
@@ -413,6 +413,7 @@ pub(super) fn addressed<'a>(
         host: Some(served.addresses.host()),
         origin: served.addresses.origin(),
         drop_forwarded: append.is_some(),
+        time_left: if context.stream.is_sealed() { TimeLeftEdit::Drop } else { TimeLeftEdit::Keep },
         append: append.as_ref().map_or(&[], |fields| fields),
         ..RequestEdits::default()
     }

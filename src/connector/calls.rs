@@ -191,7 +191,7 @@ impl StreamCalls<'_> {
         }
         // An inner session carries many calls, so that the edge says it in the head of each.
         let until = match stream.is_sealed() {
-            true => caller_timeout(request).map(|waits| request.began() + waits),
+            true => request.head().time_left().map(|left| request.began() + left),
             false => stream.on_link().until(),
         };
         // The upstream may have to be told that it is over.

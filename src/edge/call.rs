@@ -35,7 +35,7 @@ use crate::serve::{
     RelayError, RelayHooks, Relayed, Replay, Request, RequestLimits, ResponseExtras, Service, relay,
 };
 use crate::tls::Connection;
-use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead};
+use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
 use crate::wire::mcp::{self, Era};
 
 /// Who calls on a connection, from where, and how it counts.
@@ -516,10 +516,19 @@ impl AgentCalls<'_> {
             let waits_for_events = incoming.head.method() == Method::Get;
             let drop_expect = incoming.label.as_ref().is_some_and(|label| label.has_continued());
             // The OPEN of a sealed session says nothing of the calls that it carries.
-            let timeout = hooks.work.guard.deadline.caller_left(core.core.turn_time()).filter(|_| stream.is_sealed());
-            let timeout = timeout.map(|left| left.saturating_sub(stream.on_link().way()));
-            let edits =
-                RequestEdits { drop_forwarded: true, drop_expect, timeout, append: &append, ..RequestEdits::default() };
+            let left = || hooks.work.guard.deadline.caller_left(core.core.turn_time());
+            let time_left = match (stream.is_sealed(), left()) {
+                (false, _) => TimeLeftEdit::Keep,
+                (true, None) => TimeLeftEdit::Drop,
+                (true, Some(left)) => TimeLeftEdit::Replace(left.saturating_sub(stream.on_link().way())),
+            };
+            let edits = RequestEdits {
+                drop_forwarded: true,
+                drop_expect,
+                time_left,
+                append: &append,
+                ..RequestEdits::default()
+            };
             let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
             next_hop.finish = !stream.is_sealed();
             next_hop.replay = replay.as_deref_mut();

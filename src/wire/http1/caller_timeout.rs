@@ -9,6 +9,9 @@ use super::text::push_decimal;
 const REQUEST_TIMEOUT: &[u8] = b"x-request-timeout";
 /// The field of gRPC: up to eight digits and a unit.
 const GRPC_TIMEOUT: &[u8] = b"grpc-timeout";
+/// The field in which an edge tells a connector what is left of that time, in the head of a request of a sealed session. It has a
+/// name of its own, so that what the caller says goes on to the server as it is.
+const TIME_LEFT: &str = "Adit-Time-Left";
 /// The most digits of a number.
 const DIGITS_MAX: usize = 8;
 
@@ -36,6 +39,19 @@ impl RequestHead {
     }
 }
 
+impl RequestHead {
+    /// What is left of the time that the caller waits, as the edge says in the head of a request of a sealed session.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        request_timeout(self.get(TIME_LEFT)?)
+    }
+}
+
+/// Whether a field of this name is [`TIME_LEFT`].
+pub(super) fn is_time_left(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(TIME_LEFT.as_bytes())
+}
+
 /// Whether a field of this name says how long its caller waits.
 pub(super) fn is_caller_timeout(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(REQUEST_TIMEOUT) || name.eq_ignore_ascii_case(GRPC_TIMEOUT)
@@ -43,7 +59,17 @@ pub(super) fn is_caller_timeout(name: &[u8]) -> bool {
 
 /// Appends a field that says how long the answer is waited for, in whole milliseconds, at least one.
 pub(super) fn push_timeout(out: &mut Vec<u8>, timeout: Duration) {
-    out.extend_from_slice(b"X-Request-Timeout: ");
+    push_millis(out, "X-Request-Timeout", timeout);
+}
+
+/// Appends [`TIME_LEFT`], in whole milliseconds, at least one.
+pub(super) fn push_time_left(out: &mut Vec<u8>, left: Duration) {
+    push_millis(out, TIME_LEFT, left);
+}
+
+fn push_millis(out: &mut Vec<u8>, name: &str, timeout: Duration) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
     push_decimal(out, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
     out.extend_from_slice(b"ms\r\n");
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::caller_timeout::{is_caller_timeout, push_timeout};
+use super::caller_timeout::{is_caller_timeout, is_time_left, push_time_left, push_timeout};
 use super::cors::{Cors, is_cors, varies_by_origin};
 use super::facts::{Framing, options};
 use super::method::Version;
@@ -30,8 +30,22 @@ pub struct RequestEdits<'a> {
     pub close: bool,
     /// How long the answer is waited for, in place of what the request says of it.
     pub timeout: Option<Duration>,
+    /// What becomes of the field in which an edge tells a connector how long the answer is waited for.
+    pub time_left: TimeLeftEdit,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
+}
+
+/// What becomes of [the field in which an edge tells a connector](RequestHead::time_left) how long the answer is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeLeftEdit {
+    /// The field stays as it is, like any other: it means nothing on this hop.
+    #[default]
+    Keep,
+    /// The field is removed from the request.
+    Drop,
+    /// This takes its place.
+    Replace(Duration),
 }
 
 /// What becomes of the `Origin` of a request when it is forwarded.
@@ -83,8 +97,12 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         Known::Forwarded => !edits.drop_forwarded,
         Known::Expect => !edits.drop_expect,
         Known::Other if edits.timeout.is_some() && is_caller_timeout(head.section().name(field)) => false,
+        Known::Other if edits.time_left != TimeLeftEdit::Keep && is_time_left(head.section().name(field)) => false,
         known => goes_on(known) && !named.contains(field),
     });
+    if let TimeLeftEdit::Replace(left) = edits.time_left {
+        push_time_left(out, left);
+    }
     if let Some(timeout) = edits.timeout {
         push_timeout(out, timeout);
     }

@@ -80,6 +80,7 @@ fn host_is_replaced_and_strangers_claims_are_dropped() {
         drop_expect: true,
         close: true,
         timeout: None,
+        time_left: TimeLeftEdit::Keep,
         append: &[("X-Forwarded-Proto", b"https")],
     };
     let expected = "POST /x HTTP/1.1\r\nHost: 127.0.0.1:3000\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\
@@ -96,6 +97,25 @@ fn what_is_left_of_a_callers_time_takes_the_place_of_what_it_said() {
     let expected = "POST / HTTP/1.1\r\nHost: a\r\nX-Request-Id: 1\r\nX-Request-Timeout: 4200ms\r\n\r\n";
     assert_eq!(forward(head, &edits), expected);
     assert_eq!(forward(head, &RequestEdits::default()).as_bytes(), head);
+}
+
+/// It has a field of its own between edge and connector. What the caller said goes on.
+#[test]
+fn what_an_edge_tells_a_connector_of_a_callers_time_goes_no_further() {
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 5\r\nadit-time-left: 9000s\r\n\r\n";
+    let with = |time_left| forward(head, &RequestEdits { time_left, ..Default::default() });
+    let told = with(TimeLeftEdit::Replace(std::time::Duration::from_millis(4_200)));
+    assert_eq!(told, "POST / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 5\r\nAdit-Time-Left: 4200ms\r\n\r\n");
+    let mut at_connector = RequestHead::new();
+    at_connector.feed(told.as_bytes()).unwrap();
+    assert_eq!(at_connector.time_left(), Some(std::time::Duration::from_millis(4_200)));
+    let dropped = "POST / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 5\r\n\r\n";
+    assert_eq!(
+        forward(told.as_bytes(), &RequestEdits { time_left: TimeLeftEdit::Drop, ..Default::default() }),
+        dropped
+    );
+    assert_eq!(with(TimeLeftEdit::Drop), dropped);
+    assert_eq!(with(TimeLeftEdit::Keep).as_bytes(), head);
 }
 
 #[test]
