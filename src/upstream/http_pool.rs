@@ -139,7 +139,12 @@ impl HttpPool {
                 Ok(Found::Ready(connection)) => return Ok((connection, None)),
                 Ok(Found::Place(place)) => place,
                 Ok(Found::Attempt(attempt)) => {
-                    attempt.over(&self.0.freed).await?;
+                    let was_demanded = self.0.http1_demand.is_on();
+                    match attempt.over(&self.0.freed).await {
+                        // The server demands HTTP/1.1: the next attempt is one of that.
+                        Err(_) if !was_demanded && self.0.http1_demand.is_on() => {}
+                        over => over?,
+                    }
                     continue;
                 }
                 Err(_) => return Err(UpstreamError::Busy(connections_max)),
@@ -186,10 +191,13 @@ impl HttpPool {
     async fn fill(&self, place: Place) -> Result<UpstreamConnection, UpstreamError> {
         let Shared { core, dialler, http2, http2_figures, freed, faults, http1_demand, .. } = &*self.0;
         let attempt = http2.begin(freed);
-        let line = dialler.dial_until_taken().await.map_err(|error| attempt.fail(error))?;
-        let speaks_http2 =
-            dialler.settings.url.is_http2() || line.connection.with_alpn(|protocol| protocol == Some(ALPN_HTTP2));
-        let is_http2 = speaks_http2 && !http1_demand.is_on();
+        let chose_http2 = |line: &Line| line.connection.with_alpn(|protocol| protocol == Some(ALPN_HTTP2));
+        let mut line = dialler.dial_until_taken().await.map_err(|error| attempt.fail(error))?;
+        if chose_http2(&line) && http1_demand.is_on() {
+            // HTTP/1.1 was demanded meanwhile, and is not what is spoken on this connection.
+            line = dialler.dial_until_taken().await.map_err(|error| attempt.fail(error))?;
+        }
+        let is_http2 = chose_http2(&line) || (dialler.settings.url.is_http2() && !http1_demand.is_on());
         http2.set_spoken(is_http2);
         if !is_http2 {
             return Ok(UpstreamConnection::Http(HttpConnection { line: Some(line), place }));

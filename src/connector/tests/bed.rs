@@ -339,7 +339,12 @@ pub(super) fn standard_tables() -> ConnectorTables {
 }
 
 pub(super) fn add_core(sim: &mut Simulation, host: IpAddr) -> (Core, MemberId) {
-    let pool = Pool::new(0);
+    add_core_with(sim, host, 0)
+}
+
+/// The same with so many bytes for buffers, if that is more than the least.
+fn add_core_with(sim: &mut Simulation, host: IpAddr, buffer_memory: usize) -> (Core, MemberId) {
+    let pool = Pool::new(buffer_memory);
     let driver = sim.net().driver(host, pool.clone());
     let id = driver.id();
     let core = Core::new(CoreId(0), Box::new(driver), pool, Duration::ZERO);
@@ -366,11 +371,26 @@ impl Bed {
         Bed::with(settings(), 1, Faults::none(), Some(play))
     }
 
+    /// The same, whose connector has so much memory that it takes what comes at once.
+    pub(super) fn roomy(play: Script) -> Bed {
+        Bed::with_memory(settings(), 1, Faults::none(), Some(play), 64 << 20)
+    }
+
     pub(super) fn with(settings: ConnectorSettings, seed: u64, faults: Faults, play: Option<Script>) -> Bed {
+        Bed::with_memory(settings, seed, faults, play, 0)
+    }
+
+    fn with_memory(
+        settings: ConnectorSettings,
+        seed: u64,
+        faults: Faults,
+        play: Option<Script>,
+        buffer_memory: usize,
+    ) -> Bed {
         let net = SimNet::new(seed, faults);
         let mut sim = Simulation::new(net.clone());
         let (edge_core, edge_member) = add_core(&mut sim, EDGE);
-        let (core, _) = add_core(&mut sim, CONNECTOR);
+        let (core, _) = add_core_with(&mut sim, CONNECTOR, buffer_memory);
         let (upstream, _) = add_core(&mut sim, UPSTREAM);
         let edge = EdgeSide {
             core: edge_core,

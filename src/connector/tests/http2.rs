@@ -580,6 +580,85 @@ fn very_small_frames_that_are_not_read_cost_no_other_call() {
     bed.assert_clean();
 }
 
+/// Calls that wait for one attempt to connect are made over HTTP/1.1 as the one that made it.
+#[test]
+fn all_that_wait_for_a_connection_on_which_http_1_1_is_demanded_are_called_so() {
+    const CALLS: usize = 4;
+    let seen = Rc::<RefCell<Vec<u8>>>::default();
+    let note = Rc::clone(&seen);
+    let play = script(move |peer: Peer| {
+        let note = Rc::clone(&note);
+        async move {
+            let mut raw = Raw { peer, received: Vec::new() };
+            let Some(mut first) = raw.take(4).await else { return };
+            if first == b"PRI " {
+                note.borrow_mut().push(2);
+                raw.take(20).await.expect("the rest of the preface");
+                raw.peer.core.sleep(ms(100)).await;
+                return raw.goaway(0, Reason::HTTP_1_1_REQUIRED.into()).await;
+            }
+            note.borrow_mut().push(1);
+            loop {
+                while !first.ends_with(b"\r\n\r\n") {
+                    let Some(byte) = raw.take(1).await else { return };
+                    first.extend(byte);
+                }
+                first.clear();
+                raw.peer.talk.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        }
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let mut calls = Vec::new();
+        for _ in 0..CALLS {
+            let call = edge.call(GET).await;
+            call.stream.finish();
+            calls.push(call);
+        }
+        for mut call in calls {
+            assert!(call.whole().await.ends_with("ok"));
+        }
+    });
+    let seen = seen.borrow();
+    assert_eq!((seen[0], seen.iter().filter(|version| **version == 2).count()), (2, 1), "{seen:?}");
+    drop(seen);
+    bed.assert_clean();
+}
+
+/// More of them than may wait come at once, before anything could be read.
+#[test]
+fn very_small_frames_that_come_at_once_and_are_read_are_an_answer_as_any_other() {
+    const FRAMES: usize = 9_000;
+    let play = script(move |peer: Peer| async move {
+        let mut raw = Raw::begin(peer).await;
+        let stream = raw.request().await.expect("a request");
+        let [_, a, b, c] = (1_u32).to_be_bytes();
+        let frame = [&[a, b, c, DATA, 0][..], &stream.to_be_bytes(), b"x"].concat();
+        let head = [&[0, 0, 1, HEADERS, END_HEADERS][..], &stream.to_be_bytes(), STATUS_200].concat();
+        let end = [&[0, 0, 0, DATA, END_STREAM][..], &stream.to_be_bytes()].concat();
+        raw.peer.core.sleep(ms(50)).await;
+        raw.peer.talk.say([head, frame.repeat(FRAMES), end].concat()).await;
+        raw.take(1_000_000).await;
+    });
+    let mut bed = Bed::roomy(play);
+    bed.role.reload(tables_at(&format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}"), |_| {}));
+    bed.run(|edge| async move {
+        let mut call = edge.call(GET).await;
+        call.stream.finish();
+        edge.core.sleep(ms(20)).await;
+        // All that is sent meanwhile comes when the path is back.
+        edge.net.partition(UPSTREAM, CONNECTOR);
+        edge.core.sleep(ms(200)).await;
+        edge.net.heal(UPSTREAM, CONNECTOR);
+        let answer = call.whole().await;
+        assert_eq!(answer.matches('x').count(), FRAMES, "{}", &answer[..answer.len().min(200)]);
+        assert!(answer.ends_with("\r\n0\r\n\r\n"));
+    });
+    assert_eq!(bed.role.counters().calls_cut_unread.load(Ordering::Relaxed), 0);
+    bed.assert_clean();
+}
+
 /// It was answering: whoever takes its request for unseen sends it again.
 #[test]
 fn a_server_whose_answer_is_cut_for_its_small_frames_has_seen_its_request() {

@@ -5,6 +5,7 @@ mod calls;
 mod dialling;
 mod failures;
 mod guard;
+mod http1_demanded;
 mod http2;
 mod identity;
 mod keep_alive;

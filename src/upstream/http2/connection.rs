@@ -321,6 +321,15 @@ impl Http2Connection {
         exchanges.push((stream, Rc::downgrade(halves)));
     }
 
+    /// Whether the reader of a response takes any of it within a turn. What came with one read may be too much before it was told.
+    /// Nothing is received meanwhile, so that this is asked only so often.
+    async fn is_being_read(&self, stream: u32) -> bool {
+        let cost = || self.watch.frames.borrow().small_cost(stream);
+        let before = cost();
+        self.core.turn_end().await;
+        cost() < before
+    }
+
     /// Resets a stream whose response needs too much memory, so that the others go on.
     fn cut(&self, stream: u32) {
         let exchange =
@@ -378,7 +387,11 @@ impl Http2Connection {
                     place.drain();
                 }
                 Event::Look => self.look(&mut silence, ping.as_mut()),
-                Event::Flood(stream) => self.cut(stream),
+                Event::Flood(stream) => {
+                    if !self.is_being_read(stream).await {
+                        self.cut(stream);
+                    }
+                }
                 Event::Ended(Ok(())) => break,
                 Event::Ended(Err(error)) => {
                     tracing::debug!(address = %self.address, %error, "a connection of HTTP/2 to an upstream has failed");

@@ -130,6 +130,12 @@ impl ServerFrames {
         self.small.flood()
     }
 
+    /// What the frames of a stream cost that carry little and are not read, in bytes of bookkeeping.
+    #[must_use]
+    pub fn small_cost(&self, stream: u32) -> usize {
+        self.small.cost(stream)
+    }
+
     /// Counts what a frame of an expected response costs. The last one of a stream is none of many.
     fn note_data(&mut self, kind: u8, flags: u8, stream: u32) {
         self.padded = None;

@@ -50,6 +50,11 @@ impl SmallFrames {
         }
     }
 
+    /// What the frames of a stream cost that are not read.
+    pub(super) fn cost(&self, stream: u32) -> usize {
+        self.streams.iter().find(|(of, _)| *of == stream).map_or(0, |(_, cost)| *cost)
+    }
+
     /// A stream that costs too much: the one that costs most, if it alone or all together do.
     pub(super) fn flood(&self) -> Option<u32> {
         let (stream, cost) = *self.streams.iter().max_by_key(|(_, cost)| *cost)?;
