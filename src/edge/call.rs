@@ -390,6 +390,11 @@ impl AgentCalls<'_> {
             return Err(Next::Leave(Leave::HandOver(target, self.moved(moves))));
         }
         if let Err(error) = request.read_label(self.read_ahead_limits(&core)).await {
+            let is_over = self.work.guard.deadline.answer_by() <= core.core.turn_time();
+            if is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {
+                self.work.guard.deadline.on_cut_for_caller();
+                return Err(fail(&core, request, route, None, &self.work, CallFailure::CallerTimeoutUnsent).await);
+            }
             return Err(refuse_unlabelled(&core, request, route, &self.work, error).await);
         }
         Ok(())

@@ -195,7 +195,10 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
             })
             .await
         };
-        hooks.on_request_head_queued();
+        // When the time of the caller is over before, nothing has been sent.
+        if !matches!(queued, Err(RelayError::Late)) {
+            hooks.on_request_head_queued();
+        }
         let result = if let Err(error) = queued {
             Err(error)
         } else {
