@@ -13,7 +13,7 @@ use crate::tunnel::Tunnel;
 const HOST: &str = "localhost";
 /// A call that takes long is cut after the shortest deadline once there were some quick ones, and its breaker opens at once and for
 /// long. The link carries few calls.
-const SETTINGS: &str = "streams_per_link_max = 4\ndeadline = 'enforce'\ndeadline_floor_ms = 2000\nbreaker = 'enforce'\nbreaker_calls_min = 20\n\
+const SETTINGS: &str = "streams_per_link_max = 4\ndeadline = 'enforce'\ndeadline_floor_ms = 4000\nbreaker = 'enforce'\nbreaker_calls_min = 20\n\
                      breaker_failed_percent = 1\nbreaker_open_ms = '10m'";
 /// As many calls as teach a deadline.
 const TAUGHT: usize = 25;
@@ -115,13 +115,11 @@ fn tunnel_to(server: SocketAddr) -> Tunnel {
 }
 
 /// What a client tells of the errors for a deadline, for an open breaker, and for a tunnel that is full.
-fn errors_of(kind: &str, server: SocketAddr) -> [Value; 3] {
-    let tunnel = tunnel_to(server);
-    let mut client = client(kind, &tunnel);
+fn errors_of(kind: &str, tunnel: &Tunnel, mut client: Program) -> [Value; 3] {
     for _ in 0..TAUGHT {
         assert_eq!(client.call(QUICK_MS)["result"], "done", "{kind}");
     }
-    let held: Vec<Peer> = (0..CALLS_MAX).map(|_| holder(&tunnel)).collect();
+    let held: Vec<Peer> = (0..CALLS_MAX).map(|_| holder(tunnel)).collect();
     let mut quick = (0..TRIES).map(|_| client.call(QUICK_MS));
     let overload = quick.find(|said| said.get("result").is_none()).unwrap_or_else(|| panic!("{kind}: it is not full"));
     drop(held);
@@ -132,9 +130,14 @@ fn errors_of(kind: &str, server: SocketAddr) -> [Value; 3] {
     [deadline, breaker, overload]
 }
 
+/// Runs all of them at the same time.
+fn at_once<T: Send, const N: usize>(tasks: [impl FnOnce() -> T + Send; N]) -> [T; N] {
+    std::thread::scope(|scope| tasks.map(|task| scope.spawn(task)).map(|thread| thread.join().unwrap()))
+}
+
 /// The code, and how the sentence begins, of each of the three errors.
 const ERRORS: [(i64, &str); 3] = [
-    (-31_019, "The tool 'work' did not answer within 2.0 s (usual: "),
+    (-31_019, "The tool 'work' did not answer within 4.0 s (usual: "),
     (-31_020, "The tool 'work' is not called at the moment: 1 of its last "),
     (-31_004, "the tunnel is at its limit: try again after a pause"),
 ];
@@ -143,9 +146,15 @@ const ERRORS: [(i64, &str); 3] = [
 fn clients_of_the_sdks_raise_their_own_errors_with_the_sentence_of_adit() {
     let (_server, address) = server();
     let kinds = ["python-sdk", "fastmcp", "openai-agents", "typescript-sdk"];
-    let told = std::thread::scope(|scope| {
-        kinds.map(|kind| scope.spawn(move || errors_of(kind, address))).map(|thread| thread.join().unwrap())
-    });
+    // No call waits for a program that starts.
+    let connected = at_once(kinds.map(|kind| {
+        move || {
+            let tunnel = tunnel_to(address);
+            let client = client(kind, &tunnel);
+            (kind, tunnel, client)
+        }
+    }));
+    let told = at_once(connected.map(|(kind, tunnel, client)| move || errors_of(kind, &tunnel, client)));
     for (kind, told) in kinds.iter().zip(told) {
         for ((code, sentence), said) in ERRORS.into_iter().zip(&told) {
             let message = said["message"].as_str().unwrap_or_default();
