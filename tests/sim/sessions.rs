@@ -55,6 +55,32 @@ fn a_kept_connection_is_served_whichever_core_has_the_link_of_its_next_request()
 }
 
 #[test]
+fn each_request_of_a_connection_that_has_moved_has_a_time_of_its_own() {
+    let mut crossed = 0;
+    for seed in 0..8 {
+        let mut bed = Bed::start(seed, Place { cores: 2, links: 1 }, &HOSTS);
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                bed.client(|mut client: Client| async move {
+                    let first = client.call("POST", HOSTS[0], None).await;
+                    client.pause(40 * SECOND).await;
+                    [first, client.call_within(HOSTS[0], 30).await]
+                })
+            })
+            .collect();
+        bed.pass(45 * SECOND);
+        for client in clients {
+            let answers = client.take().expect("the client has ended");
+            for (nth, answer) in answers.iter().enumerate() {
+                assert_eq!((answer.status, answer.connection), (200, 0), "seed {seed}, request {nth}: {answer:?}");
+            }
+        }
+        crossed += bed.handed_over();
+    }
+    assert!(crossed > 0, "some connections have moved");
+}
+
+#[test]
 fn a_connection_goes_to_another_core_with_more_than_one_buffer_of_its_request() {
     for seed in 0..8 {
         let mut bed = Bed::start(seed, Place { cores: 2, links: 1 }, &HOSTS);

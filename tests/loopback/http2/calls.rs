@@ -241,3 +241,26 @@ fn a_call_that_another_core_has_the_link_for_is_served_there() {
         }
     }
 }
+
+/// It asks for a place there, and keeps none on the core that it came to.
+#[test]
+fn a_call_that_goes_to_another_core_has_one_place() {
+    const CORES: usize = 3;
+    const AGENTS: usize = 24;
+    for driver in DRIVERS {
+        let site = Site::start(driver, Traffic::Plain, (CORES, 1));
+        site.tunnel.limit_calls(1);
+        for _ in 0..AGENTS {
+            with_client(site.agents(), async |client| {
+                let answer = client.call(Method::POST, "/mcp", CALL).await.unwrap();
+                assert_eq!(answer.head.status(), 200, "{driver:?}: {answer:?}");
+            });
+        }
+        let handed_over = site.tunnel.edge.counters().handed_over.load(Ordering::Relaxed);
+        assert!(handed_over > 0, "{driver:?}: of {AGENTS} some landed on a core without a link");
+        let limits = site.tunnel.edge.limits();
+        let [(_, reading)] = &limits[..] else { panic!("one route has had calls: {limits:?}") };
+        assert_eq!((reading.limit, reading.counts.refused), (1, 0), "{driver:?}: {reading:?}");
+        site.tunnel.end();
+    }
+}

@@ -424,6 +424,20 @@ impl Client {
         self.exchange(method, host, session, body).await
     }
 
+    /// Makes one request, and waits so many seconds for its answer.
+    pub(crate) async fn call_within(&mut self, host: &str, timeout_s: u64) -> Answer {
+        let request = format!(
+            "POST /mcp HTTP/1.1\r\nHost: {host}\r\nX-Request-Timeout: {timeout_s}\r\nContent-Length: {}\r\n\r\n{BODY}",
+            BODY.len()
+        );
+        self.answer(&[request.as_bytes()]).await.unwrap_or_default()
+    }
+
+    /// Does nothing for so long.
+    pub(crate) async fn pause(&self, time: Duration) {
+        self.core.sleep(time).await;
+    }
+
     async fn exchange(&mut self, method: &str, host: &str, session: Option<&str>, body: &str) -> Answer {
         let session = session.map(|id| format!("Mcp-Session-Id: {id}\r\n")).unwrap_or_default();
         let request =
