@@ -47,7 +47,7 @@ impl Default for ConcurrencyTerms {
     /// The defaults of the settings, for tests.
     fn default() -> ConcurrencyTerms {
         ConcurrencyTerms {
-            mode: GuardMode::Observe,
+            mode: GuardMode::Off,
             min: 4,
             max: 1_000,
             queue_max: 64,

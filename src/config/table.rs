@@ -202,7 +202,7 @@ section! {
         /// it grows while they take about as long as they do when few are in flight, and falls when they take longer. `off`: nothing
         /// is counted. `observe`: calls beyond the limit are counted. `enforce`: they wait for up to `concurrency_queue_ms`, and
         /// then, or if too many wait, are answered with 503 and `Retry-After`. Only POST is limited.
-        concurrency_limit: GuardMode = "observe", restart, like "enforce";
+        concurrency_limit: GuardMode = "off", restart, like "enforce";
         /// The limit of a route is never lower.
         concurrency_min: u32 = "4" in 1..=1_000_000, restart, like "2";
         /// The limit of a route is never higher. Calls of one route in flight then leave room for those of others on the same

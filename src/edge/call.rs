@@ -480,14 +480,16 @@ impl AgentCalls<'_> {
 
     /// Notes how long the agent waits for its answer, if it or its route says so. A stream of events lasts as long as it wants.
     fn bound_by_caller(&mut self, request: &impl Request, route: &Route) {
-        if request.head().method() != Method::Post || mcp::asks_for_stream(request.head()) {
+        if request.head().method() != Method::Post {
             return;
         }
         let said = request.head().caller_timeout().unwrap_or_else(|_| {
             Counters::add(&self.caller.core.edge.counters.caller_timeouts_malformed);
             None
         });
-        if let Some(waits) = said.or(route.own.client_timeout) {
+        if let Some(waits) = said.or(route.own.client_timeout)
+            && !mcp::asks_for_stream(request.head())
+        {
             self.work.guard.deadline.bound_by_caller(self.work.began, waits);
         }
     }

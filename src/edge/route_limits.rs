@@ -9,6 +9,8 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use rustc_hash::FxHashMap;
+
 use crate::base::{Clock, ConcurrencyTerms, Time};
 use crate::engine::Core;
 use crate::latency::{Asked, AskingCall, CallQueue, Overload, Place, QueueReading, Served, Ticket};
@@ -35,7 +37,7 @@ struct Shared {
 /// The limits of routes that have had calls on one core, as long as the tables are the same.
 pub(super) struct CoreLimits {
     version: Cell<u64>,
-    by_route: RefCell<HashMap<RouteName, Arc<RouteLimit>>>,
+    by_route: RefCell<FxHashMap<RouteName, Arc<RouteLimit>>>,
 }
 
 /// A call's place among those in flight. Dropped, it is free again, and the call teaches nothing.
