@@ -41,6 +41,8 @@ pub(super) struct Facts {
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
+    /// There is an `Expect` field.
+    pub(super) expects: bool,
     /// The sender takes trailers (RFC 9110 section 10.1.4).
     pub(super) takes_trailers: bool,
     /// The number of options in all `Connection` fields.
@@ -56,6 +58,7 @@ impl Facts {
         close: false,
         keep_alive: false,
         upgrade: false,
+        expects: false,
         takes_trailers: false,
         connection_options: 0,
         connection_elements: 0,
@@ -81,22 +84,24 @@ impl Facts {
     }
 
     fn note(&mut self, section: &Section, field: &Field) -> Result<(), HeadError> {
-        let value = section.value(field);
+        // Most fields say nothing here, and their values are not looked at.
+        let value = || section.value(field);
         match field.known {
-            Known::ContentLength if self.content_length.is_some() || value.contains(&b',') => {
+            Known::ContentLength if self.content_length.is_some() || value().contains(&b',') => {
                 Err(HeadError::RepeatedContentLength)
             }
             Known::ContentLength => {
-                self.content_length = Some(parse_length(value).ok_or(HeadError::BadContentLength)?);
+                self.content_length = Some(parse_length(value()).ok_or(HeadError::BadContentLength)?);
                 Ok(())
             }
             Known::TransferEncoding if self.chunked => Err(HeadError::RepeatedTransferEncoding),
-            Known::TransferEncoding if value.eq_ignore_ascii_case(b"chunked") => {
+            Known::TransferEncoding if value().eq_ignore_ascii_case(b"chunked") => {
                 self.chunked = true;
                 Ok(())
             }
             Known::TransferEncoding => Err(HeadError::UnsupportedTransferEncoding),
             Known::Connection => {
+                let value = value();
                 self.connection_elements += value.split(|&byte| byte == b',').take(CONNECTION_ELEMENTS_MAX + 1).count();
                 if self.connection_elements > CONNECTION_ELEMENTS_MAX {
                     return Err(HeadError::TooManyConnectionOptions);
@@ -107,8 +112,12 @@ impl Facts {
                 self.upgrade = true;
                 Ok(())
             }
+            Known::Expect => {
+                self.expects = true;
+                Ok(())
+            }
             Known::Te => {
-                let mut members = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+                let mut members = value().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
                 self.takes_trailers |= members.any(|member| member.eq_ignore_ascii_case(b"trailers"));
                 Ok(())
             }

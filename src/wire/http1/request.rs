@@ -275,14 +275,21 @@ impl RequestHead {
     fn conclude(&mut self) -> Result<(), HeadError> {
         self.facts = Facts::gather(&self.section, self.version)?;
         self.read_host()?;
-        for field in self.fields_known_as(Known::Expect) {
-            if !self.section.value(field).eq_ignore_ascii_case(b"100-continue") {
-                return Err(HeadError::UnsupportedExpectation);
-            }
+        if self.facts.expects {
+            self.read_expectations()?;
+        }
+        Ok(())
+    }
+
+    fn read_expectations(&mut self) -> Result<(), HeadError> {
+        if !self
+            .fields_known_as(Known::Expect)
+            .all(|field| self.section.value(field).eq_ignore_ascii_case(b"100-continue"))
+        {
+            return Err(HeadError::UnsupportedExpectation);
         }
         // HTTP/1.0 has no interim responses, so the expectation is ignored there (RFC 9110 section 10.1.1).
-        let expects = self.fields_known_as(Known::Expect).next().is_some();
-        self.expects_continue = expects && self.version == Version::Http11;
+        self.expects_continue = self.version == Version::Http11;
         Ok(())
     }
 
