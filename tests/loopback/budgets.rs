@@ -1,10 +1,11 @@
 //! The time that callers wait, on both drivers and for each kind of traffic: when it is over they have an answer, and the MCP server
 //! has been told to stop.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use adit::base::Traffic;
 use adit::engine::ladder::DriverChoice;
@@ -39,7 +40,7 @@ fn serve() -> (SocketAddr, Receiver<Seen>) {
                     return told.send(Seen::Cancelled(message["params"]["requestId"].as_u64().unwrap())).unwrap();
                 }
                 told.send(Seen::Called(message["id"].as_u64().unwrap())).unwrap();
-                let ended = std::io::Read::read(&mut socket, &mut [0; 16]);
+                let ended = socket.read(&mut [0; 16]);
                 let is_closed = match ended {
                     Ok(len) => len == 0,
                     Err(error) => error.kind() == ErrorKind::ConnectionReset,
@@ -88,6 +89,53 @@ fn a_call_whose_callers_time_is_over_is_answered_and_its_server_told_to_stop() {
             }
             tunnel.end();
             assert!(seen.try_recv().is_err(), "{driver:?}, {traffic:?}: nothing more is sent");
+        }
+    }
+}
+
+/// A server that sends two events, this time apart.
+fn serve_events(apart: Duration) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            thread::spawn(move || {
+                read_message(&mut socket);
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+                let event = "a\r\ndata: {}\n\n\r\n";
+                // A connection that was cut shows in the answer.
+                let _ = socket.write_all(format!("{head}{event}").as_bytes());
+                thread::sleep(apart);
+                let _ = socket.write_all(format!("{event}0\r\n\r\n").as_bytes());
+            });
+        }
+    });
+    address
+}
+
+/// In a sealed session and in one that is passed through, the connector knows of the time by the head of the request.
+#[test]
+fn a_stream_of_events_that_an_agent_listens_to_outlives_the_time_for_answers() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in Traffic::ALL {
+            let tunnel = Tunnel::with_upstreams(driver, traffic, (2, 0), &[serve_events(Duration::from_secs(1))]);
+            let body = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}"#;
+            let head = format!(
+                "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nX-Request-Timeout: 500ms\r\nMCP-Protocol-Version: 2026-07-28\r\n\
+                 Mcp-Method: subscriptions/listen\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            let mut agent = tunnel.agent();
+            agent.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            let (mut answer, mut piece) = (String::new(), [0; 4096]);
+            while !answer.ends_with("0\r\n\r\n") {
+                match agent.read(&mut piece).unwrap_or(0) {
+                    0 => break,
+                    len => answer.push_str(std::str::from_utf8(&piece[..len]).unwrap()),
+                }
+            }
+            assert_eq!(answer.matches("data: {}").count(), 2, "{driver:?}, {traffic:?}: {answer}");
+            tunnel.end();
         }
     }
 }

@@ -13,6 +13,7 @@ use adit::edge::{Edge, EdgeSettings};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_MIN, ByteStream, Core, Socket, StreamError, mailbox};
+use adit::route::RouteOverrides;
 use adit::wire::mux;
 use futures_lite::future;
 
@@ -29,6 +30,8 @@ const WAY: Duration = Duration::from_millis(20);
 const SLACK: Duration = Duration::from_millis(10);
 /// What an agent of the era without sessions sends.
 const STATELESS: &str = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: search\r\n";
+/// What an agent of that era sends that waits for events for as long as it wants.
+const LISTENS: &str = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: subscriptions/listen\r\n";
 
 /// What an upstream has seen of a call.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +54,7 @@ struct Upstream {
 /// Edge, connector and upstream, with one core each.
 struct Bed {
     sim: Simulation,
+    edge: Arc<Edge>,
     edge_core: Core,
     connector: Arc<Connector>,
     connector_member: MemberId,
@@ -78,11 +82,11 @@ impl Bed {
         let (told, _) = mailbox(64);
         let settings = edge(roles::edge_settings(mux::Settings::default()));
         let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &told);
-        edge_core.spawn(edge.run(edge_core.clone()));
+        edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
         let upstream = Rc::<Upstream>::default();
         let (connector, connector_member) = start_connector(&mut sim, sends_timeout);
         let upstream_member = start_upstream(&mut sim, &upstream);
-        let mut bed = Bed { sim, edge_core, connector, connector_member, upstream_member, upstream, agents };
+        let mut bed = Bed { sim, edge, edge_core, connector, connector_member, upstream_member, upstream, agents };
         bed.pass(2 * SECOND);
         bed
     }
@@ -122,16 +126,17 @@ impl Bed {
         is_stateless: bool,
         pause: Duration,
     ) -> Rc<RefCell<Called>> {
-        let (core, began) = (self.agents.clone(), self.sim.net().now());
-        let called = Rc::new(RefCell::new(Called { id, began, budget, ended: None }));
-        let told = Rc::clone(&called);
         let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"search"}}}}"#);
         let fields = if is_stateless { STATELESS } else { "" };
-        let head = format!(
-            "POST /{what} HTTP/1.1\r\nHost: {HOST}\r\nX-Request-Timeout: {}ms\r\n{fields}Content-Length: {}\r\n\r\n",
-            budget.as_millis(),
-            body.len()
-        );
+        let fields = format!("X-Request-Timeout: {}ms\r\n{fields}", budget.as_millis());
+        self.post(Called { id, began: self.sim.net().now(), budget, ended: None }, what, &fields, body, pause)
+    }
+
+    /// A POST with these fields, whose body is sent in two parts with a `pause` between them.
+    fn post(&self, called: Called, what: &str, fields: &str, body: String, pause: Duration) -> Rc<RefCell<Called>> {
+        let (core, called) = (self.agents.clone(), Rc::new(RefCell::new(called)));
+        let told = Rc::clone(&called);
+        let head = format!("POST /{what} HTTP/1.1\r\nHost: {HOST}\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
         self.agents.spawn(async move {
             let mut answer = String::new();
             let result = async {
@@ -417,4 +422,29 @@ fn a_body_that_is_sent_slowly_is_not_waited_for_longer_than_its_caller_waits() {
     assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
     let seen = bed.upstream.seen.borrow().clone();
     assert!(seen.iter().all(|seen| seen.ended.is_some()), "the upstream waits for the rest: {seen:?}");
+}
+
+/// Neither what it says of its time nor what its route says is how long it wants to hear of events.
+#[test]
+fn a_stream_of_events_that_an_agent_listens_to_outlives_the_time_for_answers() {
+    let mut bed = Bed::start(false, |settings| settings);
+    let own = RouteOverrides { client_timeout: Some(2 * SECOND), ..RouteOverrides::default() };
+    bed.edge.reload(roles::edge_tables_with(own));
+    bed.pass(SECOND);
+    let listens = |id, more: &str| {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"subscriptions/listen","params":{{}}}}"#);
+        let called = Called { id, began: bed.sim.net().now(), budget: 2 * SECOND, ended: None };
+        bed.post(called, "events/1000", &format!("{more}{LISTENS}"), body, Duration::ZERO)
+    };
+    let streams = [listens(1, ""), listens(2, "X-Request-Timeout: 2\r\n")];
+    // Any other answer ends in time.
+    let call = bed.call(3, "events/1000", 2 * SECOND, true);
+    bed.pass(25 * SECOND);
+    bed.assert_in_time(std::slice::from_ref(&call), "no stream that an agent listens to");
+    for stream in streams {
+        let Called { id, began, ended, .. } = stream.borrow().clone();
+        let (ended, answer) = ended.expect("the server has ended it");
+        assert_eq!(answer.matches("notifications/message").count(), 20, "stream {id}: {answer}");
+        assert!(ended - began >= 20 * SECOND && !answer.contains("caller_timeout"), "stream {id}: {answer}");
+    }
 }

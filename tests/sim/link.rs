@@ -49,6 +49,19 @@ fn add_core(sim: &mut Simulation, host: IpAddr) -> (Core, MemberId) {
 }
 
 impl Run {
+    fn new(seed: u64, settings: Settings) -> Rc<Run> {
+        Rc::new(Run {
+            seed,
+            settings,
+            links: RefCell::default(),
+            dialled: RefCell::default(),
+            made: Cell::new(0),
+            whole: Cell::new(0),
+            broken: Cell::new(0),
+            ended: Cell::new(0),
+        })
+    }
+
     fn next_link(&self) -> LinkId {
         self.made.set(self.made.get() + 1);
         LinkId(self.made.get())
@@ -203,16 +216,7 @@ fn run(seed: u64) -> (u64, usize, usize) {
         ping_interval_ms: rng.between(200, 5_000) as u32,
         ..Settings::default()
     };
-    let shared = Rc::new(Run {
-        seed,
-        settings,
-        links: RefCell::default(),
-        dialled: RefCell::default(),
-        made: Cell::new(0),
-        whole: Cell::new(0),
-        broken: Cell::new(0),
-        ended: Cell::new(0),
-    });
+    let shared = Run::new(seed, settings);
     shared.serve(&edge);
     shared.dial(&connector);
     for number in 0..CALLERS {
@@ -272,4 +276,24 @@ fn streams_end_with_their_link_or_before_it_and_never_wrong() {
         broken += of_broken;
     }
     assert!(whole > 200 && broken > 20, "the mixture tries both: {whole} whole, {broken} broken");
+}
+
+/// It is taken from the time of calls, and a link that stood still has one long round trip.
+#[test]
+fn the_way_to_the_other_side_counts_as_half_a_second_at_the_most() {
+    for (delay, way) in [(SECOND / 50, SECOND / 50), (2 * SECOND, SECOND / 2)] {
+        let delay_ns = delay.as_nanos() as u64;
+        let net = SimNet::new(1, Faults { delay_ns_min: delay_ns, delay_ns_max: delay_ns, ..Faults::none() });
+        let mut sim = Simulation::new(net.clone());
+        let [(edge, _), (connector, _)] = [EDGE, CONNECTOR].map(|host| add_core(&mut sim, host));
+        let shared = Run::new(1, Settings::default());
+        shared.serve(&edge);
+        shared.dial(&connector);
+        sim.run_until(net.now() + 60 * SECOND).expect("no core fails");
+        for links in [&shared.links, &shared.dialled] {
+            let links = links.borrow();
+            let link = links.last().filter(|link| link.is_open()).expect("a link");
+            assert_eq!((link.round_trip(), link.way()), (Some(2 * delay), way));
+        }
+    }
 }

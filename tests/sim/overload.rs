@@ -21,6 +21,8 @@ const MS: Duration = Duration::from_millis(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Where agents are besides those of the bed.
 const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
+/// What an agent sends that calls a tool.
+const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#;
 /// The server works on so many calls at one time.
 const WORKERS: usize = 8;
 
@@ -30,6 +32,12 @@ fn own(mode: GuardMode) -> RouteOverrides {
         concurrency: ConcurrencyOverrides { mode: Some(mode), max: None },
         ..RouteOverrides::default()
     }
+}
+
+/// A limit of so many calls.
+fn at_most(max: u32) -> RouteOverrides {
+    let mode = GuardMode::Enforce;
+    RouteOverrides { concurrency: ConcurrencyOverrides { mode: Some(mode), max: Some(max) }, ..own(mode) }
 }
 
 fn bed(mode: GuardMode) -> Bed {
@@ -55,8 +63,7 @@ fn status_of(answer: &Answer) -> u32 {
 
 /// A call of agents on this core, on a connection of its own, which takes the server so long.
 fn call_on(core: &Core, host: &str, work: Duration, workers: usize) -> Answer {
-    let (answer, body) =
-        (Answer::default(), r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#);
+    let body = CALL;
     let head = format!(
         "POST /busy/{}/{}/{workers} HTTP/1.1\r\nHost: {host}\r\nX-Request-Timeout: {}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len(),
@@ -64,11 +71,17 @@ fn call_on(core: &Core, host: &str, work: Duration, workers: usize) -> Answer {
         TIMEOUT.as_secs(),
         body.len()
     );
+    send_on(core, head)
+}
+
+/// Sends a request on a connection of its own, and reads the answer.
+fn send_on(core: &Core, request: String) -> Answer {
+    let answer = Answer::default();
     let (told, of) = (Rc::clone(&answer), core.clone());
     core.spawn(async move {
         let socket = connect(&of).await;
         let began = of.turn_time();
-        send(&socket, head.as_bytes()).await.expect("the edge is there");
+        send(&socket, request.as_bytes()).await.expect("the edge is there");
         while let Ok(Some(lease)) = socket.recv().await {
             let mut told = told.borrow_mut();
             told.text.push_str(&String::from_utf8_lossy(&lease));
@@ -79,6 +92,13 @@ fn call_on(core: &Core, host: &str, work: Duration, workers: usize) -> Answer {
         }
     });
     answer
+}
+
+/// A message that the server accepts at once, on a connection of its own.
+fn message(bed: &Bed, body: &'static str) -> Answer {
+    let len = body.len();
+    let head = format!("POST /status/{len}/202 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n\r\n{body}");
+    send_on(&bed.agents, head)
 }
 
 fn call(bed: &Bed, work: Duration) -> Answer {
@@ -225,8 +245,7 @@ fn places_of_calls_that_are_given_up_come_back() {
             let is_stream = rng.chance(0.1);
             bed.agents.spawn(async move {
                 let socket = connect(&core).await;
-                let body = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#;
-                let len = body.len();
+                let (body, len) = (CALL, CALL.len());
                 let head = if is_stream {
                     format!("GET /events HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/event-stream\r\n\r\n")
                 } else {
@@ -255,12 +274,7 @@ fn limit_of_any(bed: &Bed) -> Option<QueueReading> {
 #[test]
 fn what_became_of_a_call_that_waited_or_was_refused_is_kept() {
     let mut bed = bed(GuardMode::Enforce);
-    let max = Some(2);
-    let limited = RouteOverrides {
-        concurrency: ConcurrencyOverrides { mode: Some(GuardMode::Enforce), max },
-        ..own(GuardMode::Enforce)
-    };
-    bed.serve_tables(edge_tables_of([(HOST, "route", limited)]), &[HOST]);
+    bed.serve_tables(edge_tables_of([(HOST, "route", at_most(2))]), &[HOST]);
     bed.pass(SECOND);
     // Two at a time, each for 400 ms: the third pair waits for 800 ms, and the fourth would for 1.2 s.
     let answers: Vec<Answer> = (0..8).map(|_| call(&bed, 400 * MS)).collect();
@@ -279,4 +293,27 @@ fn what_became_of_a_call_that_waited_or_was_refused_is_kept() {
         assert_eq!((record.stage, record.outcome), (Stage::Concurrency, Some(Outcome::ConcurrencyLimited)));
         assert_eq!(record.own.map(|own| (own.status, own.code)), Some((503, "concurrency_limit")));
     }
+}
+
+/// A tool may ask its caller something, and wait for the answer.
+#[test]
+fn messages_that_a_call_in_flight_may_wait_for_need_no_place() {
+    let mut bed = bed(GuardMode::Enforce);
+    bed.serve_tables(edge_tables_of([(HOST, "route", at_most(1))]), &[HOST]);
+    bed.pass(SECOND);
+    let held = call(&bed, 1_500 * MS);
+    bed.pass(50 * MS);
+    let messages = [
+        r#"{"jsonrpc":"2.0","id":1,"result":{"action":"accept"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"no"}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#,
+    ];
+    let answers = messages.map(|body| message(&bed, body));
+    let another = call(&bed, MS);
+    bed.pass(50 * MS);
+    assert_eq!((answers.each_ref().map(status_of), status_of(&held), status_of(&another)), ([202; 3], 0, 0));
+    let reading = limit_of(&bed, "route");
+    assert_eq!((reading.in_flight, reading.waiting, reading.counts.waited), (1, 1, 1), "{reading:?}");
+    bed.pass(3 * SECOND);
+    assert_eq!((status_of(&held), status_of(&another)), (200, 503));
 }
