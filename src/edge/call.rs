@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::future;
+
 use crate::base::{Clock, CoreId, Share, Time, Traffic};
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::bonds::Bond;
@@ -417,9 +419,9 @@ impl AgentCalls<'_> {
     /// # Errors
     ///
     /// What becomes of the connection, if the call has been answered or goes to another core.
-    async fn wait_for_place(
+    async fn wait_for_place<'r>(
         &mut self,
-        request: &mut impl Request,
+        request: &mut impl AgentRequest<'r>,
         route: &Route,
         full: Full,
         bond: Bond,
@@ -437,11 +439,17 @@ impl AgentCalls<'_> {
             PlaceAsked::Admitted(place) => return Ok(Some(place)),
             PlaceAsked::Refused(overload) => overload,
             PlaceAsked::Waits(waiting) => {
-                let decided = waiting.place().await;
+                // A call that nobody waits for leaves its turn to the next.
+                let left = async {
+                    request.caller_left().await;
+                    None
+                };
+                let decided = future::or(async { Some(waiting.place().await) }, left).await;
                 self.work.notes.queued = core.core.turn_time() - asked;
                 match decided {
-                    Ok(place) => return Ok(Some(place)),
-                    Err(overload) => overload,
+                    Some(Ok(place)) => return Ok(Some(place)),
+                    Some(Err(overload)) => overload,
+                    None => return Err(leave_unsent(&core, request, route, &self.work)),
                 }
             }
         };
@@ -800,6 +808,13 @@ async fn refuse_unlabelled(
     }
     Counters::add(&core.edge.counters.requests_refused);
     Next::Close
+}
+
+/// Ends a call whose agent has left before it was opened.
+fn leave_unsent(core: &EdgeCore, request: &mut impl Request, route: &Route, work: &CallWork) -> Next<Leave> {
+    let phases = CallPhases::split(work.stamps.times(&core.core), None);
+    record(core, request, route, None, &phases, work.ending(Outcome::AgentGone));
+    Next::Leave(Leave::Abort)
 }
 
 /// Why a call got no answer from its upstream, and what is told of it besides.

@@ -40,6 +40,11 @@ impl<'a, S: ByteStream> Http1Request<'a, S> {
         self.stream
     }
 
+    /// Waits until the caller finishes or its connection fails, even behind bytes that it has sent ahead, none of which is lost.
+    pub fn caller_left(&mut self) -> impl Future<Output = ()> {
+        self.requests.intake.ended(self.stream)
+    }
+
     /// The request apart from its connection. Body and response use `over`, which is the connection with limits on its waits.
     /// The connection is watched for its end, which means that the caller has left, if `is_watched` is true.
     pub fn incoming_over<'b, P: ByteStream>(

@@ -24,7 +24,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
@@ -75,7 +75,12 @@ pub(crate) fn agent_with_pauses(bed: &Bed, window: u32, pieces: Vec<Vec<u8>>) ->
 }
 
 /// The same, with this pause after each piece.
-fn agent_that_pauses(bed: &Bed, window: u32, pieces: Vec<Vec<u8>>, pause: Duration) -> Rc<RefCell<Vec<Came>>> {
+pub(crate) fn agent_that_pauses(
+    bed: &Bed,
+    window: u32,
+    pieces: Vec<Vec<u8>>,
+    pause: Duration,
+) -> Rc<RefCell<Vec<Came>>> {
     let settings = [&4_u16.to_be_bytes()[..], &window.to_be_bytes()].concat();
     let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &settings)].concat();
     let (core, came) = (bed.agents.clone(), Rc::<RefCell<Vec<Came>>>::default());

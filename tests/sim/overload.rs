@@ -10,8 +10,10 @@ use adit::engine::{ByteStream, Core};
 use adit::latency::{CallLine, Outcome, QueueReading, Stage};
 use adit::route::RouteOverrides;
 use adit::wire::mux;
+use futures_lite::future;
 
-use crate::bodies::send;
+use crate::bodies::{body, send, sum};
+use crate::http2::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, agent_that_pauses, block, frame};
 use crate::roles::{HOST, edge_tables_of};
 use crate::stalls::{Bed, connect};
 
@@ -316,4 +318,95 @@ fn messages_that_a_call_in_flight_may_wait_for_need_no_place() {
     assert_eq!((reading.in_flight, reading.waiting, reading.counts.waited), (1, 1, 1), "{reading:?}");
     bed.pass(3 * SECOND);
     assert_eq!((status_of(&held), status_of(&another)), (200, 503));
+}
+
+/// Its turn is that of the next call, and the server hears nothing of it.
+#[test]
+fn a_call_whose_agent_leaves_while_it_waits_for_a_place_waits_no_longer() {
+    // Whole, and with a body whose rest does not come.
+    for missing in [0, 5] {
+        let mut bed = bed(GuardMode::Enforce);
+        bed.serve_tables(edge_tables_of([(HOST, "route", at_most(1))]), &[HOST]);
+        bed.pass(SECOND);
+        let held = call(&bed, 500 * MS);
+        bed.pass(50 * MS);
+        let core = bed.agents.clone();
+        bed.agents.spawn(async move {
+            let socket = connect(&core).await;
+            let len = CALL.len() + missing;
+            let request =
+                format!("POST /busy/{len}/10/1 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n\r\n{CALL}");
+            send(&socket, request.as_bytes()).await.expect("the edge is there");
+            core.sleep(100 * MS).await;
+            socket.finish();
+        });
+        bed.pass(80 * MS);
+        assert_eq!(limit_of(&bed, "route").waiting, 1, "{missing} bytes are missing");
+        bed.pass(50 * MS);
+        let reading = limit_of(&bed, "route");
+        assert_eq!((reading.in_flight, reading.waiting), (1, 0), "{missing} bytes are missing");
+        assert_eq!(bed.outcomes(), [(Outcome::AgentGone, 1)], "{missing} bytes are missing");
+        bed.pass(2 * SECOND);
+        assert_eq!(status_of(&held), 200);
+        assert_eq!(limit_of(&bed, "route").counts.admitted, 1, "{missing} bytes are missing");
+        assert_eq!(bed.outcomes().len(), 2);
+    }
+}
+
+#[test]
+fn a_call_over_http2_that_is_given_up_while_it_waits_for_a_place_waits_no_longer() {
+    let mut bed = bed(GuardMode::Enforce);
+    bed.serve_tables(edge_tables_of([(HOST, "route", at_most(1))]), &[HOST]);
+    bed.pass(SECOND);
+    let held = call(&bed, 500 * MS);
+    bed.pass(50 * MS);
+    let len = CALL.len().to_string();
+    let head = block("POST", &format!("/busy/{len}/10/1"), &[("content-length", &len)]);
+    let post = [frame(HEADERS, END_HEADERS, 1, &head), frame(DATA, END_STREAM, 1, CALL.as_bytes())].concat();
+    let reset = frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+    let _agent = agent_that_pauses(&bed, 65_535, vec![post, reset], 100 * MS);
+    bed.pass(80 * MS);
+    assert_eq!(limit_of(&bed, "route").waiting, 1);
+    bed.pass(50 * MS);
+    let reading = limit_of(&bed, "route");
+    assert_eq!((reading.in_flight, reading.waiting), (1, 0));
+    assert_eq!(bed.outcomes(), [(Outcome::AgentGone, 1)]);
+    bed.pass(2 * SECOND);
+    assert_eq!((status_of(&held), limit_of(&bed, "route").counts.admitted), (200, 1));
+}
+
+/// The rest of its body, and the next request.
+#[test]
+fn what_an_agent_sends_while_its_call_waits_for_a_place_is_not_lost() {
+    let mut bed = bed(GuardMode::Enforce);
+    bed.serve_tables(edge_tables_of([(HOST, "route", at_most(1))]), &[HOST]);
+    bed.pass(SECOND);
+    let held = call(&bed, 500 * MS);
+    bed.pass(50 * MS);
+    let (core, told) = (bed.agents.clone(), Rc::<RefCell<String>>::default());
+    let answers = Rc::clone(&told);
+    bed.agents.spawn(async move {
+        let socket = connect(&core).await;
+        // More than one buffer holds.
+        let whole = [CALL.as_bytes(), &body(100_000)].concat();
+        let (len, sum) = (whole.len(), sum(&whole));
+        let head = format!("POST /sum/{len}/{sum} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n\r\n");
+        let next = format!("GET /5 HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+        send(&socket, &[head.as_bytes(), CALL.as_bytes()].concat()).await.expect("the edge is there");
+        core.sleep(100 * MS).await;
+        let sending = async {
+            send(&socket, &[&whole[CALL.len()..], next.as_bytes()].concat()).await.expect("the edge is there");
+            std::future::pending::<()>().await;
+        };
+        let receiving = async {
+            while let Ok(Some(lease)) = socket.recv().await {
+                told.borrow_mut().push_str(&String::from_utf8_lossy(&lease));
+            }
+        };
+        future::or(receiving, sending).await;
+    });
+    bed.pass(300 * MS);
+    assert_eq!((limit_of(&bed, "route").waiting, &**answers.borrow()), (1, ""));
+    bed.pass(SECOND);
+    assert_eq!((status_of(&held), answers.borrow().matches("HTTP/1.1 200 OK").count()), (200, 2), "{answers:?}");
 }

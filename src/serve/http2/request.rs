@@ -1,5 +1,6 @@
 //! Requests of HTTP/2, each on its stream.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
@@ -69,6 +70,11 @@ impl<'a> Http2Request<'a> {
     #[must_use]
     pub fn stream(&self) -> &'a Http2Stream {
         self.stream
+    }
+
+    /// Waits until the caller has reset the stream, or its connection has failed.
+    pub async fn caller_left(&mut self) {
+        poll_fn(|cx| self.stream.poll_given_up(cx)).await;
     }
 
     /// The request apart from its stream. Waits for the caller have the limits of `patient`.
