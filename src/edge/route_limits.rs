@@ -1,7 +1,9 @@
 //! The concurrency limits of the routes, which all cores share.
 //!
 //! They are shared, and not of each core, because a server that works on eight calls at one time does so whichever cores they came
-//! to. A call takes the lock of its route twice, for some tens of nanoseconds: when it begins and when it ends.
+//! to. A call takes the lock of its route twice, for some tens of nanoseconds: when it begins and when it ends. Before the second time it
+//! takes that of what is known of its label, as long, if it says how busy the server is: each call that was answered with 2xx does. The
+//! same holds with `observe`, which counts what `enforce` would do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

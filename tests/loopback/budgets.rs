@@ -4,14 +4,17 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use adit::base::Traffic;
 use adit::engine::ladder::DriverChoice;
 
 use crate::process::PATIENCE;
 use crate::support::{HOST, Tunnel, read_message};
+
+/// The method by which an agent asks for events.
+const LISTEN: &str = "subscriptions/listen";
 
 /// What a server sees that never answers a call.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,24 +96,31 @@ fn a_call_whose_callers_time_is_over_is_answered_and_its_server_told_to_stop() {
     }
 }
 
-/// A server that sends two events, this time apart.
-fn serve_events(apart: Duration) -> SocketAddr {
+/// A server that sends an agent that listens one event, and another one when it is told to. It answers no call.
+fn serve_events() -> (SocketAddr, Sender<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
+    let (tell, told) = channel();
+    let told = Arc::new(Mutex::new(told));
     thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
+            let told = Arc::clone(&told);
             thread::spawn(move || {
-                read_message(&mut socket);
+                if !read_message(&mut socket).contains(LISTEN) {
+                    // Until it is given up.
+                    let _ = socket.read(&mut [0; 16]);
+                    return;
+                }
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
                 let event = "a\r\ndata: {}\n\n\r\n";
                 // A connection that was cut shows in the answer.
                 let _ = socket.write_all(format!("{head}{event}").as_bytes());
-                thread::sleep(apart);
+                told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
                 let _ = socket.write_all(format!("{event}0\r\n\r\n").as_bytes());
             });
         }
     });
-    address
+    (address, tell)
 }
 
 /// In a sealed session and in one that is passed through, the connector knows of the time by the head of the request.
@@ -118,24 +128,41 @@ fn serve_events(apart: Duration) -> SocketAddr {
 fn a_stream_of_events_that_an_agent_listens_to_outlives_the_time_for_answers() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in Traffic::ALL {
-            let tunnel = Tunnel::with_upstreams(driver, traffic, (2, 0), &[serve_events(Duration::from_secs(1))]);
-            let body = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}"#;
-            let head = format!(
-                "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nX-Request-Timeout: 500ms\r\nMCP-Protocol-Version: 2026-07-28\r\n\
-                 Mcp-Method: subscriptions/listen\r\nContent-Length: {}\r\n\r\n",
-                body.len()
-            );
-            let mut agent = tunnel.agent();
-            agent.write_all(format!("{head}{body}").as_bytes()).unwrap();
-            let (mut answer, mut piece) = (String::new(), [0; 4096]);
-            while !answer.ends_with("0\r\n\r\n") {
-                match agent.read(&mut piece).unwrap_or(0) {
-                    0 => break,
-                    len => answer.push_str(std::str::from_utf8(&piece[..len]).unwrap()),
-                }
-            }
+            let (upstream, tell) = serve_events();
+            let tunnel = Tunnel::with_upstreams(driver, traffic, (2, 0), &[upstream]);
+            let post = |method: &str, timeout_ms: u32| {
+                let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"name":"echo"}}}}"#);
+                let head = format!(
+                    "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nX-Request-Timeout: {timeout_ms}ms\r\nMCP-Protocol-Version: 2026-07-28\r\n\
+                     Mcp-Method: {method}\r\nMcp-Name: echo\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                let mut agent = tunnel.agent();
+                agent.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                agent
+            };
+            let mut listens = post(LISTEN, 500);
+            let mut answer = read_events(&mut listens, 1);
+            // Its time is over when that of a call is that came after it and has more.
+            let of_call = read_message(&mut post("tools/call", 700));
+            assert!(of_call.starts_with("HTTP/1.1 504 "), "{driver:?}, {traffic:?}: {of_call}");
+            tell.send(()).unwrap();
+            answer += &read_events(&mut listens, 1);
             assert_eq!(answer.matches("data: {}").count(), 2, "{driver:?}, {traffic:?}: {answer}");
+            drop(listens);
             tunnel.end();
         }
     }
+}
+
+/// Reads until so many events have come, or the connection ends.
+fn read_events(from: &mut impl Read, events: usize) -> String {
+    let (mut answer, mut piece) = (String::new(), [0; 4096]);
+    while answer.matches("data: {}").count() < events {
+        match from.read(&mut piece).unwrap_or(0) {
+            0 => break,
+            len => answer.push_str(std::str::from_utf8(&piece[..len]).unwrap()),
+        }
+    }
+    answer
 }

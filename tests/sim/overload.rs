@@ -264,7 +264,18 @@ fn places_of_calls_that_are_given_up_come_back() {
         bed.pass(10 * SECOND);
         let reading = limit_of(&bed, "route");
         assert_eq!((reading.in_flight, reading.waiting, reading.agents), (0, 0, 0), "seed {seed}: {reading:?}");
-        assert!(held.iter().flatten().all(|reading| reading.in_flight <= reading.limit.max(20)), "seed {seed}");
+        let readings: Vec<QueueReading> = held.into_iter().flatten().collect();
+        for step in readings.windows(2) {
+            let [before, after] = step else { unreachable!("windows of two") };
+            // The limit changes at most once between them, and ends no call that is in flight.
+            let allowed = match after.counts.admitted > before.counts.admitted {
+                true => before.limit.max(after.limit),
+                false => before.in_flight,
+            };
+            assert!(after.in_flight <= allowed, "seed {seed}: {before:?}, {after:?}");
+        }
+        let is_full = |reading: &QueueReading| reading.in_flight == reading.limit;
+        assert!(readings.iter().any(is_full), "seed {seed}: the limit was not reached");
     }
 }
 
