@@ -35,8 +35,7 @@ pub(super) struct Full {
 /// A call gets a place, if there is one at once. Streams of events last as long as their agents want, and need none.
 pub(super) fn enter(core: &EdgeCore, request: &RequestHead, route: &Route, source: &Source) -> Entry {
     let terms = route.own.concurrency_terms(&core.edge.settings.concurrency);
-    let lasts = || request.get("mcp-method") == Some(mcp::LISTEN.as_bytes());
-    if terms.mode == GuardMode::Off || request.method() != Method::Post || lasts() {
+    if terms.mode == GuardMode::Off || request.method() != Method::Post || mcp::asks_for_stream(request) {
         return Entry::Enters(None);
     }
     let Some(of) = core.limits.of(&core.edge.limits, &route.name, core.tables.version()) else {

@@ -421,3 +421,22 @@ fn what_an_agent_sends_while_its_call_waits_for_a_place_is_not_lost() {
     bed.pass(SECOND);
     assert_eq!((status_of(&held), answers.borrow().matches("HTTP/1.1 200 OK").count()), (200, 2), "{answers:?}");
 }
+
+/// In a revision in which the head says nothing of the message, it may be any.
+#[test]
+fn a_call_that_is_said_to_be_a_stream_of_events_needs_a_place_where_the_head_does_not_count() {
+    let mut bed = bed(GuardMode::Enforce);
+    bed.serve_tables(edge_tables_of([(HOST, "route", at_most(1))]), &[HOST]);
+    bed.pass(SECOND);
+    let held = call(&bed, 500 * MS);
+    bed.pass(50 * MS);
+    let len = CALL.len();
+    let said = ["", "MCP-Protocol-Version: 2025-11-25\r\n"].map(|version| {
+        let fields = format!("Host: {HOST}\r\n{version}Mcp-Method: subscriptions/listen\r\nContent-Length: {len}");
+        send_on(&bed.agents, format!("POST /status/{len}/200 HTTP/1.1\r\n{fields}\r\n\r\n{CALL}"))
+    });
+    bed.pass(50 * MS);
+    assert_eq!((said.each_ref().map(status_of), limit_of(&bed, "route").waiting), ([0; 2], 2));
+    bed.pass(2 * SECOND);
+    assert_eq!((said.each_ref().map(status_of), status_of(&held)), ([200; 2], 200));
+}
