@@ -74,7 +74,7 @@ impl CallContext<'_> {
 
 /// The number that the edge gave to the call of a stream, or to its session; 0 if it gave none.
 pub(super) fn number_of(stream: &CarrierStream) -> u64 {
-    stream.opening(|open| open.call).unwrap_or_default()
+    stream.call().map_or(0, |(number, _)| number)
 }
 
 impl ConnectorCore {

@@ -45,7 +45,7 @@ async fn work(core: Rc<ConnectorCore>, first: CallStream) {
 
 /// Whether the edge opened a stream for an inner TLS session.
 fn is_sealed(stream: &CarrierStream) -> bool {
-    stream.opening(|open| open.traffic.is_sealed()).unwrap_or_default()
+    stream.call().is_some_and(|(_, traffic)| traffic.is_sealed())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::base::{CallFailure, LinkId, Time};
+use crate::base::{CallFailure, LinkId, Time, Traffic};
 use crate::engine::{ByteStream, Lease, StreamError};
 use crate::latency::ConnectorTimes;
 use crate::link::times::{report_of, times_of};
@@ -24,6 +24,14 @@ impl CarrierStream {
                 let mux::Open { route, call, traffic, peer, until } = open;
                 look(CallOpen { host: route, call, traffic, peer, until })
             }),
+        }
+    }
+
+    /// At the connector: the number and the traffic of the call, as [`CarrierStream::opening`] has them, for less.
+    #[must_use]
+    pub fn call(&self) -> Option<(u64, Traffic)> {
+        match self {
+            CarrierStream::Link(stream) => stream.call(),
         }
     }
 

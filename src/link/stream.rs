@@ -1,7 +1,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use crate::base::Time;
+use crate::base::{Time, Traffic};
 use crate::engine::{ByteStream, Lease, StreamError};
 use crate::link::Link;
 use crate::wire::mux::{self, Cause, HEADER_LEN, Phases, StreamId};
@@ -29,6 +29,12 @@ impl LinkStream {
     #[must_use]
     pub fn opening<T>(&self, look: impl FnOnce(mux::Open<'_>) -> T) -> Option<T> {
         self.link.mux().borrow().opening(self.id).map(look)
+    }
+
+    /// The number and the traffic of the call, as [`LinkStream::opening`] has them, without a look at its texts.
+    #[must_use]
+    pub fn call(&self) -> Option<(u64, Traffic)> {
+        self.link.mux().borrow().call(self.id)
     }
 
     /// When the time for the call is over, on the clock of this side, if it is limited and the peer knows it.

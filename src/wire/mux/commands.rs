@@ -1,5 +1,6 @@
-use crate::base::{Chunk, HostSet, Time};
+use crate::base::{Chunk, HostSet, Time, Traffic};
 use crate::wire::RegistrationRefusal;
+use crate::wire::field::Fields;
 
 use super::cause::Cause;
 use super::event::{Event, OpenError, SendError, Side, StreamCommandError, StreamId};
@@ -7,7 +8,7 @@ use super::fault::Fault;
 use super::flow::{CREDIT_MAX, Credit, Window};
 use super::hello::{EdgeIdentity, VERSION_WITH_BUDGET, Welcome};
 use super::machine::{Greeting, LinkRole, LinkState, Mux};
-use super::open::Open;
+use super::open::{Open, decode_call};
 use super::phases::Phases;
 use super::settings::Settings;
 use super::stream::{Item, QUEUE_ITEMS_MAX, SendState};
@@ -114,6 +115,12 @@ impl<B: Chunk> Mux<B> {
         // What is kept says nothing of the time that was left when it came.
         let open = Open::decode(&found.opening, self.version, Time::ZERO).ok()?;
         Some(Open { until: found.until, ..open })
+    }
+
+    /// The number and the traffic of the call of a stream; `None` if the stream is gone.
+    #[must_use]
+    pub fn call(&self, stream: StreamId) -> Option<(u64, Traffic)> {
+        decode_call(&mut Fields::new(&self.streams.get(stream)?.opening)).ok()
     }
 
     /// When the time for the call of a stream is over, if it is limited and both sides know it.

@@ -52,9 +52,7 @@ impl<'a> Open<'a> {
     /// The payload of a frame of this version of the protocol that came at `now`.
     pub(super) fn decode(payload: &'a [u8], version: u16, now: Time) -> Result<Open<'a>, Fault> {
         let mut fields = Fields::new(payload);
-        let call = fields.u64()?;
-        let traffic = fields.u8()?;
-        let traffic = Traffic::ALL.into_iter().find(|known| code(*known) == traffic).ok_or(Fault::FieldRange)?;
+        let (call, traffic) = decode_call(&mut fields)?;
         let route = fields.text(1, ROUTE_LEN_MAX)?;
         let peer = fields.text(0, PEER_LEN_MAX)?;
         let until = if version < VERSION_WITH_BUDGET || fields.is_at_end() {
@@ -66,6 +64,14 @@ impl<'a> Open<'a> {
         fields.end()?;
         Ok(Open { route, call, traffic, peer: Some(peer).filter(|text| !text.is_empty()), until })
     }
+}
+
+/// The number and the traffic of a call, with which the payload begins. Its texts are not looked at.
+pub(super) fn decode_call(fields: &mut Fields<'_>) -> Result<(u64, Traffic), Fault> {
+    let call = fields.u64()?;
+    let traffic = fields.u8()?;
+    let traffic = Traffic::ALL.into_iter().find(|known| code(*known) == traffic).ok_or(Fault::FieldRange)?;
+    Ok((call, traffic))
 }
 
 /// Appends what is left `now` of the time until `until`, in milliseconds. A call whose time is just over is given the least there

@@ -9,6 +9,7 @@ fn a_call_goes_there_and_back() {
     let mut pair = Pair::ready(Settings::default());
     let [edge, connector] = pair.open();
     assert_eq!(pair.sides[CONNECTOR].opening(connector), Some(open()));
+    assert_eq!(pair.sides[CONNECTOR].call(connector), Some((open().call, open().traffic)));
     assert_eq!(pair.sides[EDGE].opening(edge), Some(open()));
     pair.sides[EDGE].send(edge, b"request".to_vec()).unwrap();
     pair.sides[EDGE].finish(edge).unwrap();
