@@ -310,7 +310,7 @@ impl Link {
         self.0.peer_hosts_changed.count()
     }
 
-    /// How long a message is on the way to the other side: half the last round-trip time, at most [`WAY_MAX`].
+    /// How long a message is on the way to the other side: half the last round-trip time, at most 500 ms.
     #[must_use]
     pub fn way(&self) -> Duration {
         (self.round_trip().unwrap_or_default() / 2).min(WAY_MAX)
