@@ -89,16 +89,25 @@ fn client(kind: &str, tunnel: &Tunnel) -> Program {
     client
 }
 
-/// An agent whose call lasts until it is dropped.
-fn holder(tunnel: &Tunnel) -> Peer {
-    let mut agent = Peer::connect(tunnel.agents);
+/// Agents whose calls last until they are dropped, as many as it takes for the link to be full. Streams of the client that is tried
+/// have the other places.
+fn fill(tunnel: &Tunnel) -> Vec<Peer> {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"hold","arguments":{}}}"#;
-    agent.send(format!(
-        "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nMCP-Protocol-Version: 2025-11-25\r\n\
-         Accept: application/json, text/event-stream\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    ));
-    agent
+    let mut held = Vec::new();
+    loop {
+        let mut agent = Peer::connect(tunnel.agents);
+        agent.send(format!(
+            "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nMCP-Protocol-Version: 2025-11-25\r\n\
+             Accept: application/json, text/event-stream\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        // The head of an answer says that the call has its place, which no other takes from it.
+        match agent.head().status() {
+            200 if held.len() < CALLS_MAX => held.push(agent),
+            503 => return held,
+            status => panic!("status {status} with {} calls in flight", held.len()),
+        }
+    }
 }
 
 /// A tunnel to the server, whose connector is linked.
@@ -119,7 +128,7 @@ fn errors_of(kind: &str, tunnel: &Tunnel, mut client: Program) -> [Value; 3] {
     for _ in 0..TAUGHT {
         assert_eq!(client.call(QUICK_MS)["result"], "done", "{kind}");
     }
-    let held: Vec<Peer> = (0..CALLS_MAX).map(|_| holder(tunnel)).collect();
+    let held = fill(tunnel);
     let mut quick = (0..TRIES).map(|_| client.call(QUICK_MS));
     let overload = quick.find(|said| said.get("result").is_none()).unwrap_or_else(|| panic!("{kind}: it is not full"));
     drop(held);
