@@ -58,7 +58,7 @@ const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
     counts: CallCounts { calls: 20, failed: 12, slow: 0 },
 };
 
-/// What it is told if there is no place for it.
+/// The same call, refused by the concurrency limit of its route.
 const OVERLOADED: OverloadRefusal<'_> = OverloadRefusal {
     call: CALL,
     overload: Overload {

@@ -86,7 +86,8 @@ impl CallLabel {
         self.peek.id()
     }
 
-    /// Whether the message may be a request, as far as it has been read: it is no notification, and no answer of the caller.
+    /// Whether the message may be a request, as far as it has been read. False for a notification, and for the caller's response to a
+    /// request of the server.
     pub fn may_expect_answer(&mut self) -> bool {
         let is_answer = self.peek.has_outcome() && self.peek.method().is_none();
         let call = self.call();

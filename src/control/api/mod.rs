@@ -82,7 +82,7 @@ impl AdminToken {
 }
 
 impl Api {
-    /// The API of a process; without `access` every path of it says that there is no token.
+    /// The admin API of a process. Without `access` each of its routes answers that no admin token is configured.
     #[must_use]
     pub fn new(state: Arc<State>, access: Option<Access>) -> Api {
         Api { state, access }

@@ -106,7 +106,7 @@ pub fn credentials(config: &ConnectConfig) -> Result<TunnelToken, ConfigErrors> 
 ///
 /// # Errors
 ///
-/// When it cannot be read, or is no secret.
+/// If the file cannot be read, or does not hold a valid secret.
 pub(crate) fn admin_token(config: &ConnectConfig) -> Result<Option<Secret>, ConfigErrors> {
     let token = config.admin_token_source().map(|source| source.read()).transpose();
     token.map_err(|error| ConfigErrors::of("connect.admin_token_file", error))
