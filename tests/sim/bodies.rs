@@ -132,7 +132,7 @@ fn work_in_turn(workers: &Workers, count: usize, work: Duration, now: Time) -> T
 }
 
 /// Passes so much time, unless the connection ends meanwhile.
-async fn work(socket: &Socket, time: Duration) -> Result<(), StreamError> {
+pub(crate) async fn work(socket: &Socket, time: Duration) -> Result<(), StreamError> {
     let worked = async {
         socket.core().sleep(time).await;
         Ok(())

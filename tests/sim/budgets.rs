@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit::base::{Rng, Time};
-use adit::connector::{Connector, ConnectorSettings};
+use adit::connector::Connector;
 use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeSettings};
 use adit::engine::driver::{Address, SocketOptions};
@@ -17,7 +17,7 @@ use adit::route::RouteOverrides;
 use adit::wire::mux;
 use futures_lite::future;
 
-use crate::bodies::{read, read_head, send};
+use crate::bodies::{read, read_head, send, work};
 use crate::roles::{
     self, AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core, connector_tables_with,
 };
@@ -202,11 +202,11 @@ fn is_whole(answer: &str) -> bool {
 fn start_connector(sim: &mut Simulation, sends_timeout: bool) -> (Arc<Connector>, MemberId) {
     let (core, member) = add_core(sim, CONNECTOR, 0, 64 << 20);
     let (told, _) = mailbox(4096);
-    let settings = ConnectorSettings { ..roles::connector_settings(mux::Settings::default()) };
+    let settings = roles::connector_settings(mux::Settings::default());
     let tables = connector_tables_with(|route| route.sends_timeout = sends_timeout);
     let connector = Connector::new(settings, tables, 1, 2, &told);
-    let nobody = Resolver::Table(Rc::new(|_, _| Vec::new()));
-    core.spawn(Arc::clone(&connector).run(core.clone(), nobody));
+    let resolver = Resolver::Table(Rc::new(|_, _| Vec::new()));
+    core.spawn(Arc::clone(&connector).run(core.clone(), resolver));
     (connector, member)
 }
 
@@ -295,19 +295,6 @@ impl Upstream {
             self.seen.borrow_mut()[slot].ended.get_or_insert(core.turn_time());
         }
     }
-}
-
-/// Passes so much time, unless the connection ends meanwhile.
-async fn work(socket: &Socket, time: Duration) -> Result<(), StreamError> {
-    let worked = async {
-        socket.core().sleep(time).await;
-        Ok(())
-    };
-    let given_up = async {
-        while socket.recv().await?.is_some() {}
-        Err(StreamError::Truncated)
-    };
-    future::or(worked, given_up).await
 }
 
 fn count(counter: &std::sync::atomic::AtomicU64) -> u64 {

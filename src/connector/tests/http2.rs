@@ -659,7 +659,7 @@ fn very_small_frames_that_come_at_once_and_are_read_are_an_answer_as_any_other()
     bed.assert_clean();
 }
 
-/// It was answering: whoever takes its request for unseen sends it again.
+/// A request that the server has seen is not sent again, although no byte of its answer was passed on.
 #[test]
 fn a_server_whose_answer_is_cut_for_its_small_frames_has_seen_its_request() {
     let (play, seen) = server(Builder::new(), |mut asked| async move {
@@ -672,9 +672,9 @@ fn a_server_whose_answer_is_cut_for_its_small_frames_has_seen_its_request() {
     let mut bed = bed(play);
     let settings =
         UpstreamSettings::for_tests(format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}").parse().expect("a good URL"));
-    let nobody = Resolver::Table(Rc::new(|_, _| Vec::new()));
+    let resolver = Resolver::Table(Rc::new(|_, _| Vec::new()));
     let (core, told) = (bed.core.clone(), Rc::<RefCell<Option<(StreamError, bool)>>>::default());
-    let (pool, tell) = (HttpPool::new(&core, settings, nobody, &Budget::new(1 << 20, 0)), Rc::clone(&told));
+    let (pool, tell) = (HttpPool::new(&core, settings, resolver, &Budget::new(1 << 20, 0)), Rc::clone(&told));
     bed.core.spawn(async move {
         let (connection, _) = pool.checkout().await.unwrap();
         let UpstreamConnection::Http2(exchange) = connection else { panic!("it speaks HTTP/2") };

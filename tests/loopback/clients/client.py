@@ -7,6 +7,7 @@ how that ended as JSON: `result`, or the `error` that was raised with its `code`
 `model`, what the library itself shows to a model, if it does.
 """
 
+import importlib
 import json
 import logging
 import sys
@@ -19,23 +20,8 @@ logging.disable(logging.CRITICAL)
 
 
 @asynccontextmanager
-async def python_sdk(url):
-    from mcp import Client
-
-    async with Client(url) as client:
-
-        async def call(ms):
-            result = await client.call_tool("work", {"ms": ms})
-            return {"result": result.content[0].text}
-
-        yield call
-
-
-@asynccontextmanager
-async def fastmcp(url):
-    from fastmcp import Client
-
-    async with Client(url) as client:
+async def client_of(package, url):
+    async with importlib.import_module(package).Client(url) as client:
 
         async def call(ms):
             result = await client.call_tool("work", {"ms": ms})
@@ -76,8 +62,9 @@ def told(error):
 
 
 async def main(kind, url):
-    clients = {"python-sdk": python_sdk, "fastmcp": fastmcp, "openai-agents": openai_agents}
-    async with clients[kind](url) as call:
+    packages = {"python-sdk": "mcp", "fastmcp": "fastmcp"}
+    client = client_of(packages[kind], url) if kind in packages else openai_agents(url)
+    async with client as call:
         print("connected", flush=True)
         while line := await anyio.to_thread.run_sync(sys.stdin.readline):
             try:
