@@ -9,7 +9,9 @@ use futures_lite::future;
 
 use crate::base::Clock;
 use crate::edge::agents_http2;
-use crate::edge::call::{AgentCalls, Caller, Leave};
+use crate::edge::call::AgentCalls;
+use crate::edge::call_work::Leave;
+use crate::edge::caller::Caller;
 use crate::edge::connectors;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;

@@ -1,67 +1,39 @@
 //! One call: an agent's request, down a link, and what comes back.
 
-use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::{Clock, CoreId, Share, Time, Traffic};
+use crate::base::{Clock, Share, Traffic};
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::bonds::Bond;
+use crate::edge::call_answers::{fail, fail_with, leave_unsent, refuse, refuse_unlabelled};
+use crate::edge::call_end::{Ended, cut_failure};
+use crate::edge::call_hooks::EdgeHooks;
 use crate::edge::call_notes::CallNotes;
+use crate::edge::call_work::{Again, CallWork, Leave};
+use crate::edge::caller::Caller;
 use crate::edge::edge_core::EdgeCore;
-use crate::edge::front::Front;
-use crate::edge::gate::PeerInfo;
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::{Moved, Moves};
 use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::overload::{self, Entry, Full};
-use crate::edge::recording::{Ending, count_refused, failed_call, finish, guarded, keep_refused, note_era, record};
+use crate::edge::recording::{Ending, finish, guarded, keep_refused, note_era};
 use crate::edge::route_limits::{CallPlace, PlaceAsked};
-use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
-use crate::edge::source_permits::ConnectionPermit;
-use crate::edge::task_calls::AnswerSize;
-use crate::edge::usage::LinkUsage;
-use crate::engine::{Core, StreamError};
 use crate::exchange::{
     CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
-    forwarded, requested_host, trace_of,
+    forwarded, requested_host,
 };
-use crate::latency::{CallPhases, EdgeStamps, Outcome, Phase, Retries, SERVER_TIMING_LEN_MAX, Stage, server_timing};
-use crate::policy::Source;
-use crate::route::{Route, Scheme};
+use crate::latency::{EdgeStamps, Outcome, Phase, Stage};
+use crate::route::Route;
 use crate::serve::{
-    CallDeadline, CallGuard, CallLabel, Http1Request, LabelError, Next, NextHop, NextHopWork, ReadAheadLimits,
-    RelayError, RelayHooks, Relayed, Replay, Request, RequestLimits, ResponseExtras, Service, relay,
+    BreakerRefused, Http1Request, LabelError, Next, NextHop, NextHopWork, ReadAheadLimits, RelayError, Relayed, Replay,
+    Request, RequestLimits, Service, relay,
 };
 use crate::tls::Connection;
-use crate::wire::http1::{BodyError, HeadError, Method, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
-use crate::wire::mcp::{self, Era};
-
-/// Who calls on a connection, from where, and how it counts.
-pub(super) struct Caller {
-    pub(super) core: Rc<EdgeCore>,
-    /// The agent's address, as text.
-    peer: String,
-    /// The same, as admission rules see it.
-    pub(super) source: Source,
-    /// What stands in front of the edge.
-    pub(super) front: Front,
-    /// Its permit among the connections of its source, if those are counted.
-    permit: Option<ConnectionPermit>,
-    /// Whether its connection is TLS.
-    pub(super) is_tls: bool,
-}
-
-/// Why an agent's connection is left in another way than by closing it.
-pub(super) enum Leave {
-    /// It is reset, so that the agent sees that the response is not whole.
-    Abort,
-    /// It goes to another core, which serves the request, as often as it has by then.
-    HandOver(CoreId, Moved),
-}
+use crate::wire::http1::{HeadError, Method, RequestEdits, TimeLeftEdit};
+use crate::wire::mcp;
 
 /// The calls of an agent's connection.
 pub(super) struct AgentCalls<'a> {
@@ -75,73 +47,12 @@ pub(super) struct AgentCalls<'a> {
     work: Box<CallWork>,
 }
 
-/// What is kept of a call while it lasts; used again for its memory.
-#[derive(Default)]
-struct CallWork {
-    timing: Vec<u8>,
-    stamps: EdgeStamps,
-    guard: CallGuard,
-    /// Its place among the calls of its route in flight, where those are limited.
-    place: Cell<Option<CallPlace>>,
-    notes: CallNotes,
-    /// Whether the answer may be that of a server to an agent of the other era.
-    is_refused: bool,
-    /// Whether it has waited for a link in vain.
-    has_waited: bool,
-    /// Whether the connection has come from another core for the request that is read next.
-    moved: Moved,
-    /// When the request began, on whichever core.
-    began: Time,
-    again: Again,
-}
-
-/// What is known of a call that may have to be opened again.
-#[derive(Default)]
-struct Again {
-    /// Which connector it is to go to.
-    bond: Bond,
-    /// How often the connection has gone to another core for it.
-    moves: Moves,
-    /// Why the connector before has not passed it on.
-    refused: Option<CallFailure>,
-    retries: Retries,
-    /// How long to wait before that.
-    pause: Duration,
-    /// Whether a part of the body was read: it is sent again from its start.
-    has_begun: bool,
-    /// Whether another connector may take it.
-    may_move: bool,
-    /// Whether it was opened again already.
-    has_moved: bool,
-}
-
 /// What came of a stream that was opened for a call.
 enum Exchanged {
     /// The call has ended.
     Done(Next<Leave>),
     /// The connector did not pass it on, and another may.
     NotPassedOn(CallFailure),
-}
-
-impl CallWork {
-    /// How the call has ended.
-    fn ending(&self, outcome: Outcome) -> Ending<'_> {
-        Ending { notes: &self.notes, guard: Some(&self.guard), place: Some(&self.place), own: None, outcome }
-    }
-}
-
-impl Caller {
-    pub(super) fn new(core: &Rc<EdgeCore>, peer_info: &mut PeerInfo, is_tls: bool) -> Caller {
-        let peer = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
-        Caller {
-            core: Rc::clone(core),
-            peer,
-            source: peer_info.source,
-            front: peer_info.front,
-            permit: peer_info.permit.take(),
-            is_tls,
-        }
-    }
 }
 
 impl<'a> AgentCalls<'a> {
@@ -237,26 +148,22 @@ impl AgentCalls<'_> {
             }
             moves = Moves::spent();
         }
-        if let Some(report) = self.begin_guard(request, route, needs_label) {
-            let failed = Failed { failure: CallFailure::BreakerOpen, report: Some(report) };
-            let left = self.work.guard.deadline.caller_left(core.core.turn_time());
-            // In a box, so that other calls do not have its size.
-            return Box::pin(async {
-                request.learn_id(left).await;
-                fail_with(&core, request, route, None, &self.work, failed).await
-            })
-            .await;
+        if let Some(refused) = self.begin_guard(request, route, needs_label) {
+            let (work, failure) = (&self.work, CallFailure::BreakerOpen);
+            return fail_with(&core, request, route, None, work, failure, |call| refused.report(call)).await;
         }
         match overload::enter(&core, request.head(), route, &self.caller.source) {
             Entry::Enters(place) => self.work.place.set(place),
             // In a box, so that other calls do not have its size.
-            Entry::Full(full) => match Box::pin(self.wait_for_place(request, route, full, bond, moves)).await {
-                Ok(place) => {
-                    self.work.place.set(place);
-                    moves = Moves::spent();
+            Entry::Full(full) => {
+                match Box::pin(self.wait_for_place(request, route, full, bond, (!needs_label).then_some(moves))).await {
+                    Ok(place) => {
+                        self.work.place.set(place);
+                        moves = Moves::spent();
+                    }
+                    Err(next) => return next,
                 }
-                Err(next) => return next,
-            },
+            }
         }
         self.work.again = Again { bond, moves, ..Again::default() };
         loop {
@@ -415,6 +322,7 @@ impl AgentCalls<'_> {
     }
 
     /// Waits for a place among the calls of the route in flight, on the core that has a link for the call; none if it needs none.
+    /// If its label was not read, `unread` says how often its connection has moved.
     ///
     /// # Errors
     ///
@@ -425,10 +333,12 @@ impl AgentCalls<'_> {
         route: &Route,
         full: Full,
         bond: Bond,
-        moves: Moves,
+        unread: Option<Moves>,
     ) -> Result<Option<CallPlace>, Next<Leave>> {
         let core = Rc::clone(&self.caller.core);
-        self.read_label(request, route, bond, moves).await?;
+        if let Some(moves) = unread {
+            self.read_label(request, route, bond, moves).await?;
+        }
         // Calls that have a place may wait for just this message.
         if request.label().is_some_and(|label| !label.may_expect_answer()) {
             return Ok(None);
@@ -439,7 +349,7 @@ impl AgentCalls<'_> {
             PlaceAsked::Admitted(place) => return Ok(Some(place)),
             PlaceAsked::Refused(overload) => overload,
             PlaceAsked::Waits(waiting) => {
-                // A call that nobody waits for leaves its turn to the next.
+                // If the agent leaves, the call gives up its turn.
                 let left = async {
                     request.caller_left().await;
                     None
@@ -453,12 +363,8 @@ impl AgentCalls<'_> {
                 }
             }
         };
-        request.learn_id(self.work.guard.deadline.caller_left(core.core.turn_time())).await;
-        let report = told_of(request, route, &self.work.notes, |call| {
-            CallReport::overloaded(&OverloadRefusal { call, overload })
-        });
-        let failed = Failed { failure: CallFailure::ConcurrencyLimit, report };
-        Err(fail_with(&core, request, route, None, &self.work, failed).await)
+        let report = |call: FailedCall<'_>| CallReport::overloaded(&OverloadRefusal { call, overload });
+        Err(fail_with(&core, request, route, None, &self.work, CallFailure::ConcurrencyLimit, report).await)
     }
 
     /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
@@ -476,14 +382,12 @@ impl AgentCalls<'_> {
         again.is_ok()
     }
 
-    /// Starts the guard of a call. Returns the report of the call if a breaker refuses it.
-    fn begin_guard(&mut self, request: &mut impl Request, route: &Route, is_labelled: bool) -> Option<CallReport> {
+    /// Starts the guard of a call. Returns why a breaker refuses it, if one does.
+    fn begin_guard(&mut self, request: &mut impl Request, route: &Route, is_labelled: bool) -> Option<BreakerRefused> {
         let (core, guard) = (&self.caller.core, &mut self.work.guard);
         let call = request.label().filter(|_| is_labelled)?.call();
         let mut recorder = core.figures.recorder.borrow_mut();
-        let begun = guard.begin_labelled(&guarded(core, route, call), &mut recorder, core.core.turn_time());
-        let refused = begun.err()?;
-        told_of(request, route, &self.work.notes, |call| refused.report(call))
+        guard.begin_labelled(&guarded(core, route, call), &mut recorder, core.core.turn_time()).err()
     }
 
     /// Notes how long the agent waits for its answer, if it or its route says so. A stream of events lasts as long as it wants.
@@ -531,11 +435,13 @@ impl AgentCalls<'_> {
             let waits_for_events = incoming.head.method() == Method::Get;
             let drop_expect = incoming.label.as_ref().is_some_and(|label| label.has_continued());
             // The OPEN of a sealed session says nothing of the calls that it carries.
-            let left = || hooks.work.guard.deadline.caller_left(core.core.turn_time());
-            let time_left = match (stream.is_sealed(), left()) {
-                (false, _) => TimeLeftEdit::Keep,
-                (true, None) => TimeLeftEdit::Drop,
-                (true, Some(left)) => TimeLeftEdit::Replace(left.saturating_sub(stream.on_link().way())),
+            let time_left = if stream.is_sealed() {
+                let left = hooks.work.guard.deadline.caller_left(core.core.turn_time());
+                left.map_or(TimeLeftEdit::Drop, |left| {
+                    TimeLeftEdit::Replace(left.saturating_sub(stream.on_link().way()))
+                })
+            } else {
+                TimeLeftEdit::Keep
             };
             let edits = RequestEdits {
                 drop_forwarded: true,
@@ -619,288 +525,5 @@ impl AgentCalls<'_> {
             }
         }
         Exchanged::Done(Next::Leave(Leave::Abort))
-    }
-}
-
-/// The failure of a call that was cut.
-fn cut_failure(deadline: &CallDeadline) -> CallFailure {
-    if deadline.is_of_caller() { CallFailure::CallerTimeout } else { CallFailure::Deadline }
-}
-
-/// How an exchange ended that did not succeed.
-enum Ended {
-    /// The agent closed its connection before its answer was complete.
-    AgentGone,
-    /// The agent neither read nor sent what it should for too long.
-    AgentStalled,
-    /// The agent's body is malformed.
-    BadBody(BodyError),
-    /// No response came, or not all of it.
-    Failed {
-        failure: CallFailure,
-        /// Whether the stream is still to be reset.
-        reset: bool,
-    },
-}
-
-impl Ended {
-    fn of(error: RelayError, deadline: &mut CallDeadline) -> Ended {
-        let ended = Ended::of_error(error, deadline);
-        if let Ended::Failed { failure: CallFailure::CallerTimeout | CallFailure::CallerTimeoutUnsent, .. } = ended {
-            deadline.on_cut_for_caller();
-        }
-        ended
-    }
-
-    fn of_error(error: RelayError, deadline: &CallDeadline) -> Ended {
-        match error {
-            RelayError::CallerLeft => Ended::AgentGone,
-            RelayError::CallerStalled | RelayError::Respond(StreamError::TimedOut) => Ended::AgentStalled,
-            RelayError::BadBody(error) => Ended::BadBody(error),
-            // The agent or a buffer was waited for, and the stream came to an end meanwhile.
-            RelayError::Respond(error @ StreamError::ResetWith { .. }) => Ended::of_stream(Some(error)),
-            RelayError::Respond(_) => Ended::AgentGone,
-            RelayError::NoResponse(error) | RelayError::Broken(error) => Ended::of_stream(error),
-            RelayError::NotTaken | RelayError::Stalled => Ended::of_stream(None),
-            RelayError::Protocol(_) => Ended::Failed { failure: CallFailure::UpstreamProtocol, reset: true },
-            RelayError::Late => Ended::Failed { failure: cut_failure(deadline), reset: true },
-        }
-    }
-
-    fn of_stream(error: Option<StreamError>) -> Ended {
-        let failure = error.map_or(CallFailure::UpstreamBroken, |error| CallFailure::of_stream(&error));
-        Ended::Failed { failure, reset: false }
-    }
-
-    /// The failure with which the stream is reset, if it is not yet.
-    fn reset(&self) -> Option<CallFailure> {
-        match self {
-            Ended::AgentGone | Ended::AgentStalled => Some(CallFailure::Cancelled),
-            Ended::BadBody(_) => Some(CallFailure::RequestBroken),
-            Ended::Failed { failure, reset } => reset.then_some(*failure),
-        }
-    }
-
-    fn outcome(&self) -> Outcome {
-        match self {
-            Ended::AgentGone => Outcome::AgentGone,
-            Ended::AgentStalled => Outcome::AgentStalled,
-            Ended::BadBody(_) => Outcome::BadRequest,
-            Ended::Failed { failure, .. } => failure.outcome(),
-        }
-    }
-}
-
-/// Takes the times of an exchange at the edge.
-struct EdgeHooks<'a> {
-    core: &'a EdgeCore,
-    opened: &'a Opened,
-    request: &'a RequestHead,
-    work: &'a mut CallWork,
-}
-
-impl RelayHooks for EdgeHooks<'_> {
-    fn on_request_head_queued(&mut self) {
-        let now = self.core.core.now();
-        self.work.stamps.on_handed_to_link(now);
-        self.work.guard.deadline.on_sent(now);
-    }
-
-    fn received_at(&self) -> Time {
-        self.opened.stream.on_link().received_at()
-    }
-
-    fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
-        self.work.stamps.on_from_link(received_at);
-        self.work.stamps.on_status(head.status());
-        self.work.notes.status = head.status();
-        self.work.notes.answer = AnswerSize::of(head.get("content-type"));
-        self.work.is_refused = Era::is_refusal(head.status());
-        self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
-        let phases = self.opened.stream.on_link().times();
-        let timing = &mut self.work.timing;
-        timing.clear();
-        timing.reserve(SERVER_TIMING_LEN_MAX);
-        server_timing(&CallPhases::split(self.work.stamps.times(&self.core.core), phases), timing);
-        ResponseExtras {
-            may_keep: !self.core.is_draining(),
-            server_timing: Some(timing),
-            public: None,
-            is_metadata: false,
-        }
-    }
-
-    fn on_response_head_queued(&mut self) {
-        self.work.stamps.on_to_agent(self.core.core.now());
-    }
-
-    fn on_event_stream(&mut self, is_standing: bool) {
-        self.work.stamps.on_event_stream(is_standing);
-        if is_standing {
-            self.work.place.set(None);
-        }
-    }
-
-    /// Where the link is to end, the connector ends them, behind all that it has sent.
-    fn streams_end(&self) -> impl Future<Output = ()> {
-        self.core.drain.begun()
-    }
-
-    fn sse_keepalive(&self) -> Option<Duration> {
-        self.core.edge.settings.sse_keepalive
-    }
-
-    fn core(&self) -> &Core {
-        &self.core.core
-    }
-
-    fn on_body_bytes(&mut self, bytes: &[u8]) {
-        self.work.notes.answer.bytes += bytes.len() as u64;
-        if self.work.stamps.is_event_stream() {
-            self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
-        }
-    }
-
-    fn cuts_at(&self) -> Option<Time> {
-        self.work.guard.deadline.cuts_at()
-    }
-
-    fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
-        let tables = self.core.tables.get();
-        let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
-        self.work.guard.deadline.on_cut(self.core.core.now());
-        let trace = trace_of(self.request).or_else(|| label.trace());
-        let call = failed_call(route, &self.work.notes, trace, label.call());
-        let report = self.work.guard.deadline.report(call);
-        let id = label.rpc_id()?;
-        Some(report.event(cut_failure(&self.work.guard.deadline), id))
-    }
-}
-
-/// Answers a request that is none of our calls.
-async fn refuse(core: &EdgeCore, request: &mut impl Request, notes: &CallNotes, refusal: Refusal) -> Next<Leave> {
-    Counters::add(&core.edge.counters.requests_refused);
-    count_refused(core, refusal);
-    keep_refused(core, request, notes, refusal);
-    request.refuse(refusal).await;
-    Next::Close
-}
-
-/// Answers a request whose label is needed and cannot become known.
-async fn refuse_unlabelled(
-    core: &EdgeCore,
-    request: &mut impl Request,
-    route: &Route,
-    work: &CallWork,
-    error: LabelError,
-) -> Next<Leave> {
-    let (outcome, own) = match &error {
-        LabelError::Refused(refusal) => (refusal.outcome(), Some(refusal.own_answer())),
-        LabelError::Body(error) => (Outcome::BadRequest, Some(answer_to_body(*error))),
-        LabelError::CallerLeft => (Outcome::AgentGone, None),
-    };
-    let ending = Ending { notes: &work.notes, guard: None, place: None, own, outcome };
-    record(core, request, route, None, &CallPhases::split(work.stamps.times(&core.core), None), ending);
-    match error {
-        LabelError::Refused(refusal) => request.refuse(refusal).await,
-        LabelError::Body(error) => request.refuse_body(error).await,
-        LabelError::CallerLeft => return Next::Leave(Leave::Abort),
-    }
-    Counters::add(&core.edge.counters.requests_refused);
-    Next::Close
-}
-
-/// Ends a call whose agent has left before it was opened.
-fn leave_unsent(core: &EdgeCore, request: &mut impl Request, route: &Route, work: &CallWork) -> Next<Leave> {
-    let phases = CallPhases::split(work.stamps.times(&core.core), None);
-    record(core, request, route, None, &phases, work.ending(Outcome::AgentGone));
-    Next::Leave(Leave::Abort)
-}
-
-/// Why a call got no answer from its upstream, and what is told of it besides.
-struct Failed {
-    failure: CallFailure,
-    report: Option<CallReport>,
-}
-
-/// Answers a call that got no answer from its upstream.
-async fn fail(
-    core: &EdgeCore,
-    request: &mut impl Request,
-    route: &Route,
-    usage: Option<&LinkUsage>,
-    work: &CallWork,
-    failure: CallFailure,
-) -> Next<Leave> {
-    // In a box, so that other calls do not have its size.
-    Box::pin(async {
-        request.learn_id(work.guard.deadline.caller_left(core.core.turn_time())).await;
-        // Without a stream the deadline has not begun.
-        let may_have_run = failure != CallFailure::CallerTimeoutUnsent;
-        let cut = usage.map(|_| &work.guard.deadline).filter(|deadline| deadline.was_cut() && may_have_run);
-        let report = told_of(request, route, &work.notes, |call| match cut {
-            Some(cut) if !call.method.is_empty() => cut.report(call),
-            _ => CallReport::of(&call),
-        });
-        fail_with(core, request, route, usage, work, Failed { failure, report }).await
-    })
-    .await
-}
-
-/// What is told of a call that failed, by its label as far as that is known.
-fn told_of(
-    request: &mut impl Request,
-    route: &Route,
-    notes: &CallNotes,
-    report: impl FnOnce(FailedCall<'_>) -> CallReport,
-) -> Option<CallReport> {
-    let of_body = request.label()?.trace();
-    let trace = trace_of(request.head()).or(of_body);
-    let call = request.label()?.call();
-    Some(report(failed_call(route, notes, trace, call)))
-}
-
-/// The same, with what is told of the call.
-async fn fail_with(
-    core: &EdgeCore,
-    request: &mut impl Request,
-    route: &Route,
-    usage: Option<&LinkUsage>,
-    work: &CallWork,
-    failed: Failed,
-) -> Next<Leave> {
-    let phases = CallPhases::split(work.stamps.times(&core.core), None);
-    let mut timing = Vec::new();
-    server_timing(&phases, &mut timing);
-    let keep = request.fail(failed.failure, failed.report.as_ref(), &timing, !core.is_draining()).await;
-    let own = Some(failed.failure.own_answer(failed.report.as_ref()));
-    record(core, request, route, usage, &phases, Ending { own, ..work.ending(failed.failure.outcome()) });
-    if keep { Next::Keep } else { Next::Close }
-}
-
-impl Caller {
-    /// The scheme by which the agent called; `route` is that of the host, if there is one.
-    pub(super) fn scheme(&self, request: &impl Request, route: Option<&Route>) -> Scheme {
-        let own = route.and_then(|route| route.own.public.as_ref());
-        let public = own.or(self.core.edge.settings.public.as_ref());
-        self.front.scheme(public, self.is_tls, request.head())
-    }
-
-    /// The route of a request, if the request may be passed on.
-    fn admit<'t>(
-        &self,
-        request: &impl Request,
-        tables: &EdgeTables,
-        route: Option<&'t Route>,
-    ) -> Result<&'t Route, Refusal> {
-        if !self.core.edge.settings.origins.allow(request.head(), self.scheme(request, route)) {
-            return Err(Refusal::Origin);
-        }
-        let route = route.ok_or(Refusal::UnknownHost)?;
-        let verdict = tables.admission.judge_call(&self.source, &route.tunnel);
-        if !self.core.gate.admits_call(&self.source, verdict) {
-            return Err(Refusal::Network);
-        }
-        if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::base::{CoreId, Time};
 use crate::edge::agent_request::AgentRequest;
-use crate::edge::call::Caller;
+use crate::edge::caller::Caller;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::message::CoreMessage;

@@ -1,0 +1,103 @@
+//! What the edge does in the course of an exchange.
+
+use std::time::Duration;
+
+use crate::base::{Clock, Time};
+use crate::edge::call_end::cut_failure;
+use crate::edge::call_work::CallWork;
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::open::Opened;
+use crate::edge::recording::failed_call;
+use crate::edge::task_calls::AnswerSize;
+use crate::engine::Core;
+use crate::exchange::{requested_host, trace_of};
+use crate::latency::{CallPhases, SERVER_TIMING_LEN_MAX, server_timing};
+use crate::serve::{CallLabel, RelayHooks, ResponseExtras};
+use crate::wire::http1::{RequestHead, ResponseHead};
+use crate::wire::mcp::Era;
+
+/// Takes the times of an exchange at the edge.
+pub(super) struct EdgeHooks<'a> {
+    pub(super) core: &'a EdgeCore,
+    pub(super) opened: &'a Opened,
+    pub(super) request: &'a RequestHead,
+    pub(super) work: &'a mut CallWork,
+}
+
+impl RelayHooks for EdgeHooks<'_> {
+    fn on_request_head_queued(&mut self) {
+        let now = self.core.core.now();
+        self.work.stamps.on_handed_to_link(now);
+        self.work.guard.deadline.on_sent(now);
+    }
+
+    fn received_at(&self) -> Time {
+        self.opened.stream.on_link().received_at()
+    }
+
+    fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
+        self.work.stamps.on_from_link(received_at);
+        self.work.stamps.on_status(head.status());
+        self.work.notes.status = head.status();
+        self.work.notes.answer = AnswerSize::of(head.get("content-type"));
+        self.work.is_refused = Era::is_refusal(head.status());
+        self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
+        let phases = self.opened.stream.on_link().times();
+        let timing = &mut self.work.timing;
+        timing.clear();
+        timing.reserve(SERVER_TIMING_LEN_MAX);
+        server_timing(&CallPhases::split(self.work.stamps.times(&self.core.core), phases), timing);
+        ResponseExtras {
+            may_keep: !self.core.is_draining(),
+            server_timing: Some(timing),
+            public: None,
+            is_metadata: false,
+        }
+    }
+
+    fn on_response_head_queued(&mut self) {
+        self.work.stamps.on_to_agent(self.core.core.now());
+    }
+
+    fn on_event_stream(&mut self, is_standing: bool) {
+        self.work.stamps.on_event_stream(is_standing);
+        if is_standing {
+            self.work.place.set(None);
+        }
+    }
+
+    /// Where the link is to end, the connector ends them, behind all that it has sent.
+    fn streams_end(&self) -> impl Future<Output = ()> {
+        self.core.drain.begun()
+    }
+
+    fn sse_keepalive(&self) -> Option<Duration> {
+        self.core.edge.settings.sse_keepalive
+    }
+
+    fn core(&self) -> &Core {
+        &self.core.core
+    }
+
+    fn on_body_bytes(&mut self, bytes: &[u8]) {
+        self.work.notes.answer.bytes += bytes.len() as u64;
+        if self.work.stamps.is_event_stream() {
+            self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
+        }
+    }
+
+    fn cuts_at(&self) -> Option<Time> {
+        self.work.guard.deadline.cuts_at()
+    }
+
+    fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
+        let tables = self.core.tables.get();
+        let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
+        self.work.guard.deadline.on_cut(self.core.core.now());
+        let trace = trace_of(self.request).or_else(|| label.trace());
+        let call = failed_call(route, &self.work.notes, trace, label.call());
+        let report = self.work.guard.deadline.report(call);
+        let id = label.rpc_id()?;
+        Some(report.event(cut_failure(&self.work.guard.deadline), id))
+    }
+}

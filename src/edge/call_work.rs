@@ -1,0 +1,69 @@
+//! What is kept of a call while it lasts.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::base::{CoreId, Time};
+use crate::edge::bonds::Bond;
+use crate::edge::call_notes::CallNotes;
+use crate::edge::moves::{Moved, Moves};
+use crate::edge::recording::Ending;
+use crate::edge::route_limits::CallPlace;
+use crate::exchange::CallFailure;
+use crate::latency::{EdgeStamps, Outcome, Retries};
+use crate::serve::CallGuard;
+
+/// Why an agent's connection is left in another way than by closing it.
+pub(super) enum Leave {
+    /// It is reset, so that the agent sees that the response is not whole.
+    Abort,
+    /// It goes to another core, which serves the request, as often as it has by then.
+    HandOver(CoreId, Moved),
+}
+
+/// What is kept of a call while it lasts; used again for its memory.
+#[derive(Default)]
+pub(super) struct CallWork {
+    pub(super) timing: Vec<u8>,
+    pub(super) stamps: EdgeStamps,
+    pub(super) guard: CallGuard,
+    /// Its place among the calls of its route in flight, where those are limited.
+    pub(super) place: Cell<Option<CallPlace>>,
+    pub(super) notes: CallNotes,
+    /// Whether the answer may be that of a server to an agent of the other era.
+    pub(super) is_refused: bool,
+    /// Whether it has waited for a link in vain.
+    pub(super) has_waited: bool,
+    /// Whether the connection has come from another core for the request that is read next.
+    pub(super) moved: Moved,
+    /// When the request began, on whichever core.
+    pub(super) began: Time,
+    pub(super) again: Again,
+}
+
+/// What is known of a call that may have to be opened again.
+#[derive(Default)]
+pub(super) struct Again {
+    /// Which connector it is to go to.
+    pub(super) bond: Bond,
+    /// How often the connection has gone to another core for it.
+    pub(super) moves: Moves,
+    /// Why the connector before has not passed it on.
+    pub(super) refused: Option<CallFailure>,
+    pub(super) retries: Retries,
+    /// How long to wait before that.
+    pub(super) pause: Duration,
+    /// Whether a part of the body was read: it is sent again from its start.
+    pub(super) has_begun: bool,
+    /// Whether another connector may take it.
+    pub(super) may_move: bool,
+    /// Whether it was opened again already.
+    pub(super) has_moved: bool,
+}
+
+impl CallWork {
+    /// How the call has ended.
+    pub(super) fn ending(&self, outcome: Outcome) -> Ending<'_> {
+        Ending { notes: &self.notes, guard: Some(&self.guard), place: Some(&self.place), own: None, outcome }
+    }
+}
