@@ -22,6 +22,7 @@ use adit::tls::{
 use adit::wire::mux;
 use rustls::pki_types::{ServerName, UnixTime};
 
+use crate::bodies::body;
 use crate::figures;
 use crate::roles::{self, AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core};
 
@@ -196,10 +197,6 @@ async fn answer_all(socket: &Connection, abandoned: &Cell<usize>, asked: &Cell<u
         send(socket, format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n").as_bytes()).await?;
         send(socket, &body(len)).await?;
     }
-}
-
-fn body(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 / 7) as u8).collect()
 }
 
 async fn read_head(from: &Connection, received: &mut Vec<u8>) -> Result<String, StreamError> {
