@@ -54,7 +54,7 @@ impl Tunnels {
         Ok((self.store.with(move |store| store.add_key(&new, &note)).await?, secret))
     }
 
-    /// One provisioning key.
+    /// Reads one provisioning key.
     ///
     /// # Errors
     ///
