@@ -5,6 +5,8 @@
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/docs.rs"]
+mod docs;
 #[path = "tidy/names.rs"]
 mod names;
 #[path = "tidy/outsiders.rs"]
@@ -155,6 +157,7 @@ const RULES: &[Rule] = &[
     only_the_commands_print,
     no_test_is_skipped,
     nothing_sleeps,
+    docs::short_docs,
 ];
 
 #[test]

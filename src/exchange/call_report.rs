@@ -27,7 +27,7 @@ pub struct CallReport {
     retry_after_s: Option<Option<u32>>,
 }
 
-/// Which call failed.
+/// The call that an error report is about.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedCall<'a> {
     /// The id of its tunnel.
@@ -47,11 +47,11 @@ pub struct FailedCall<'a> {
 /// A call that was not made because a breaker was open.
 #[derive(Clone, Copy, Debug)]
 pub struct BreakerRefusal<'a> {
-    /// The call.
+    /// The call that was not made.
     pub call: FailedCall<'a>,
     /// Which breaker was open.
     pub scope: BreakerScope,
-    /// Until when.
+    /// When calls are tried again.
     pub refused: BreakerOpen,
     /// The calls for which it had opened.
     pub counts: CallCounts,
@@ -60,7 +60,7 @@ pub struct BreakerRefusal<'a> {
 /// A call that was not made because its route had as many in flight as its limit allows.
 #[derive(Clone, Copy, Debug)]
 pub struct OverloadRefusal<'a> {
-    /// The call.
+    /// The call that got no place.
     pub call: FailedCall<'a>,
     /// Why it got no place.
     pub overload: Overload,
@@ -80,7 +80,7 @@ pub enum LimitSource {
 /// A call that was cut because a limit for its time had passed.
 #[derive(Clone, Copy, Debug)]
 pub struct LateCall<'a> {
-    /// The call.
+    /// The call that was cut.
     pub call: FailedCall<'a>,
     /// The limit that passed.
     pub limit: Duration,

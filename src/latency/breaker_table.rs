@@ -49,7 +49,7 @@ pub struct BreakerReading {
     pub label: Label,
     /// What becomes of calls while it is open, as of the last call.
     pub mode: GuardMode,
-    /// What it does.
+    /// Whether it lets calls through.
     pub state: BreakerState,
     /// The calls that it judges by, or has opened for.
     pub counts: CallCounts,
@@ -294,7 +294,7 @@ impl LabelBreakers {
         self.tool.is_closed() && self.upstream.shared.is_closed()
     }
 
-    /// Its label.
+    /// The label of the calls that it judges.
     #[must_use]
     pub fn label(&self) -> &Label {
         &self.label

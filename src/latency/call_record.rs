@@ -21,7 +21,7 @@ const NO_TIME: u32 = u32::MAX;
 /// It is of one size, four cache lines at the most, and is written once.
 #[derive(Clone, Copy, Debug)]
 pub struct CallRecord {
-    /// When it ended.
+    /// When the call ended.
     pub ended: Time,
     /// The number that the edge gave it; 0 for a connection that made no call.
     pub number: u64,
@@ -232,7 +232,7 @@ impl OwnAnswer {
 }
 
 impl HostText {
-    /// No host.
+    /// The text for a call whose host is not known.
     pub const EMPTY: HostText = HostText { len: 0, bytes: [0; HOST_LEN_KEPT] };
 
     /// The start of this name.

@@ -82,7 +82,7 @@ pub struct CallWait {
     pub terms: DeadlineTerms,
     /// The deadline that was enforced; none if none was.
     pub enforced: Option<Deadline>,
-    /// How it ended.
+    /// How the wait for its answer ended.
     pub end: WaitEnd,
     /// How long it was waited for: to the answer, or the longest time without a sign of progress before it.
     pub waited: Duration,
@@ -95,7 +95,7 @@ pub struct CallWait {
 /// What is said of a call that had a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Its deadline.
+    /// The deadline that it had.
     pub limit: CallLimit,
     /// Whether it missed that.
     pub is_missed: bool,

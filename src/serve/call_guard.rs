@@ -34,7 +34,7 @@ pub struct CallEnded<'a> {
     pub label: LabelId,
     /// Where its time went.
     pub phases: &'a CallPhases,
-    /// How it ended.
+    /// The outcome that is recorded for it.
     pub outcome: Outcome,
     /// Whether it was handed to the next hop, so that its deadline had begun.
     pub is_opened: bool,

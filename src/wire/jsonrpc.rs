@@ -38,13 +38,13 @@ pub enum Message {
 /// A member that says what a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageMember {
-    /// `method`.
+    /// The JSON-RPC method, `method`.
     Method,
-    /// `params.name`.
+    /// The name of a tool or prompt, `params.name`.
     Name,
-    /// `params.uri`.
+    /// The URI of a resource, `params.uri`.
     Uri,
-    /// `params.taskId`.
+    /// The id of a task, `params.taskId`.
     TaskId,
 }
 
