@@ -5,6 +5,8 @@
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/names.rs"]
+mod names;
 #[path = "tidy/outsiders.rs"]
 mod outsiders;
 #[path = "tidy/source.rs"]
@@ -162,6 +164,13 @@ fn the_house_rules_are_kept() {
     let faults: Vec<String> =
         sources.iter().flat_map(|source| RULES.iter().flat_map(|rule| rule(source))).map(|f| f.to_string()).collect();
     assert!(faults.is_empty(), "{} breaches of the house rules:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn no_public_name_stands_for_two_types() {
+    let sources = sources_of(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let faults: Vec<String> = names::repeated(&sources).iter().map(ToString::to_string).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
 use crate::engine::{Core, StreamError, Timer};
 use crate::exchange::{
-    Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host, trace_of,
+    AnsweringStream, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host, trace_of,
 };
 use crate::latency::{ConnectorStamps, NoRetry, Reached, Retries, connector_timing};
 use crate::link::{CallStream, CarrierStream};
@@ -325,7 +325,7 @@ impl UpstreamWork {
             }
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
-        let to = Asked::new(to, upstream.is_acknowledged());
+        let to = AnsweringStream::new(to, upstream.is_acknowledged());
         let of_agents = context.is_agents().then(|| self.agents.guard.deadline.first_byte_timeout());
         let caller = match context.is_agents() {
             true => self.agents.guard.deadline.caller_limits(),

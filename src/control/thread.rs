@@ -50,7 +50,7 @@ pub enum RoleEvent {
         peer: String,
     },
     /// No link could be established; the role tries again.
-    NoLink {
+    LinkFailed {
         /// The edge that the connector tried to reach.
         peer: String,
         /// The reason, as a sentence.
@@ -286,7 +286,7 @@ impl Control {
             RoleEvent::Running(_)
             | RoleEvent::Linked { .. }
             | RoleEvent::Unlinked { .. }
-            | RoleEvent::NoLink { .. }
+            | RoleEvent::LinkFailed { .. }
             | RoleEvent::Certified { .. } => {}
         }
     }

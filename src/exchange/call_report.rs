@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::exchange::CallFailure;
-use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Refused, TraceId, Usual};
+use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, TraceId, UsualLatency};
 use crate::wire::http1::Answer;
 
 /// The code of the JSON-RPC error for a call that missed its deadline.
@@ -52,7 +52,7 @@ pub struct BreakerRefusal<'a> {
     /// Which breaker was open.
     pub scope: BreakerScope,
     /// Until when.
-    pub refused: Refused,
+    pub refused: BreakerOpen,
     /// The calls for which it had opened.
     pub counts: CallCounts,
 }
@@ -87,7 +87,7 @@ pub struct LateCall<'a> {
     /// Where the limit comes from.
     pub source: LimitSource,
     /// How long earlier calls took, if that is known.
-    pub usual: Option<Usual>,
+    pub usual: Option<UsualLatency>,
 }
 
 impl CallReport {
@@ -279,7 +279,7 @@ mod tests {
         call: FailedCall { tool: Some("sea\"rch"), ..CALL },
         limit: Duration::from_millis(3_260),
         source: LimitSource::Learned,
-        usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_173) }),
+        usual: Some(UsualLatency { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_173) }),
     };
 
     fn error_of(late: &LateCall<'_>) -> serde_json::Value {
@@ -320,7 +320,7 @@ mod tests {
     const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
         call: CALL,
         scope: BreakerScope::Tool,
-        refused: Refused { retry_after: Some(Duration::from_millis(4_100)) },
+        refused: BreakerOpen { retry_after: Some(Duration::from_millis(4_100)) },
         counts: CallCounts { calls: 20, failed: 12, slow: 0 },
     };
 
@@ -392,7 +392,7 @@ mod tests {
     fn what_an_operator_has_switched_off_is_not_to_be_tried_again() {
         let call = FailedCall { tool: None, method: "prompts/get", ..CALL };
         let (error, retry_after_s) =
-            refused(&BreakerRefusal { call, refused: Refused { retry_after: None }, ..REFUSAL });
+            refused(&BreakerRefusal { call, refused: BreakerOpen { retry_after: None }, ..REFUSAL });
         assert_eq!((&error["data"]["terminal"], retry_after_s), (&true.into(), None));
         assert!(
             error["message"].as_str().unwrap().starts_with("'prompts/get' is switched off by the operator."),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::exchange::{
     BreakerRefusal, CallFailure, CallReport, FailedCall, HeadReadError, LateCall, LimitSource, OverloadRefusal, Refusal,
 };
-use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Refused, Usual};
+use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, UsualLatency};
 use crate::wire::http1::{Answer, BodyError, HeadError};
 
 const INTRO: &str = "# Errors
@@ -47,14 +47,14 @@ const LATE: LateCall<'_> = LateCall {
     call: CALL,
     limit: Duration::from_millis(3_200),
     source: LimitSource::Learned,
-    usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
+    usual: Some(UsualLatency { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
 };
 
 /// What it is told if a circuit breaker refused it.
 const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
     call: CALL,
     scope: BreakerScope::Tool,
-    refused: Refused { retry_after: Some(Duration::from_secs(5)) },
+    refused: BreakerOpen { retry_after: Some(Duration::from_secs(5)) },
     counts: CallCounts { calls: 20, failed: 12, slow: 0 },
 };
 

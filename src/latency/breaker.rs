@@ -61,7 +61,7 @@ impl BreakerPermit {
 
 /// Why no call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct BreakerOpen {
     /// After how long one may be made; none if an operator decides that.
     pub retry_after: Option<Duration>,
 }
@@ -189,7 +189,7 @@ impl Breaker {
     }
 
     /// Asks to make a call `now`. The change is the beginning of probes, if it is one.
-    pub(super) fn admit(&mut self, now: Time) -> (Result<BreakerPermit, Refused>, Option<BreakerChange>) {
+    pub(super) fn admit(&mut self, now: Time) -> (Result<BreakerPermit, BreakerOpen>, Option<BreakerChange>) {
         let mut change = None;
         if let State::Open { until } = self.state
             && now >= until
@@ -207,9 +207,9 @@ impl Breaker {
         let admitted = match &mut self.state {
             State::Closed | State::Forced(ForcedState::Closed) => Ok(permit),
             State::HalfOpen(probes) if probes.has_room(now) => Ok(BreakerPermit { probe: probes.add(now), ..permit }),
-            State::HalfOpen(_) => Err(Refused { retry_after: Some(PROBING) }),
-            State::Open { until } => Err(Refused { retry_after: Some(*until - now) }),
-            State::Forced(ForcedState::Open) => Err(Refused { retry_after: None }),
+            State::HalfOpen(_) => Err(BreakerOpen { retry_after: Some(PROBING) }),
+            State::Open { until } => Err(BreakerOpen { retry_after: Some(*until - now) }),
+            State::Forced(ForcedState::Open) => Err(BreakerOpen { retry_after: None }),
         };
         (admitted, change)
     }

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::breakers::{BreakerTable, LabelBreakers};
+use super::breaker_table::{BreakerTable, LabelBreakers};
 use super::call_limit::CallLimit;
 use super::deadline::{Deadline, WaitEnd};
 use super::histogram::Histogram;
@@ -77,7 +77,7 @@ pub struct Deadlines {
 
 /// How long a call with a deadline was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
+pub struct CallWait {
     /// The terms of its deadline.
     pub terms: DeadlineTerms,
     /// The deadline that was enforced; none if none was.
@@ -103,12 +103,12 @@ pub struct Judged {
     pub is_long: bool,
 }
 
-impl Wait {
+impl CallWait {
     /// The same, with whether the breaker of its label is closed. While it is open, a call that was not answered teaches nothing: it
     /// says that the server is gone, not that it is slow.
     #[must_use]
-    pub fn with_breaker(self, is_closed: bool) -> Wait {
-        Wait { teaches: self.end == WaitEnd::Answered || is_closed, ..self }
+    pub fn with_breaker(self, is_closed: bool) -> CallWait {
+        CallWait { teaches: self.end == WaitEnd::Answered || is_closed, ..self }
     }
 }
 
@@ -278,7 +278,7 @@ impl Recorder {
     }
 
     /// Learns from a call that ended `now`, and counts it if it missed its deadline. None if the call had none.
-    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) -> Option<Judged> {
+    pub fn learn(&mut self, label: LabelId, wait: &CallWait, now: Time) -> Option<Judged> {
         let at = label.0 as usize;
         let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return None };
         let deadlines = &mut set.deadlines;

@@ -37,7 +37,7 @@ pub enum Message {
 
 /// A member that says what a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Member {
+pub enum MessageMember {
     /// `method`.
     Method,
     /// `params.name`.
@@ -245,14 +245,14 @@ impl Peek {
 
     /// How far a member was read.
     #[must_use]
-    pub fn reading(&self, member: Member) -> Reading {
+    pub fn reading(&self, member: MessageMember) -> Reading {
         let (key, slot) = match member {
-            Member::Method => (Key::Method, Slot::Method),
-            Member::Name => (Key::Name, Slot::Name),
-            Member::Uri => (Key::Uri, Slot::Uri),
-            Member::TaskId => (Key::TaskId, Slot::TaskId),
+            MessageMember::Method => (Key::Method, Slot::Method),
+            MessageMember::Name => (Key::Name, Slot::Name),
+            MessageMember::Uri => (Key::Uri, Slot::Uri),
+            MessageMember::TaskId => (Key::TaskId, Slot::TaskId),
         };
-        let is_of_params = member != Member::Method;
+        let is_of_params = member != MessageMember::Method;
         if self.is_doubled(key) || (is_of_params && self.is_doubled(Key::Params)) {
             return Reading::Doubled;
         }

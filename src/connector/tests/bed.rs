@@ -71,7 +71,7 @@ impl<S: ByteStream> Talk<S> {
     }
 
     /// Sends; that nobody takes it any more is no matter.
-    pub(super) async fn say(&self, text: impl AsRef<[u8]>) {
+    pub(super) async fn write(&self, text: impl AsRef<[u8]>) {
         for piece in text.as_ref().chunks(8192) {
             if self.stream.ready().await.is_err() {
                 return;
@@ -195,7 +195,7 @@ impl EdgeSide {
         let stream =
             link.open(&Open { route: "mcp.test", call: 1, traffic: Traffic::Plain, peer: None, until: None }).unwrap();
         let talk = Talk::new(stream, &self.core);
-        talk.say(request).await;
+        talk.write(request).await;
         talk
     }
 

@@ -60,7 +60,7 @@ fn a_connection_that_was_being_made_when_http_1_1_was_demanded_is_not_spoken_to_
             if protocol == ALPN_HTTP1 {
                 let mut talk = Talk::new(connection, &core);
                 while talk.next_head().await.is_some() {
-                    talk.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                    talk.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
                 }
                 return;
             }
