@@ -250,7 +250,7 @@ fn frames_that_carry_nothing_cost_no_call() {
     bed.pass(SECOND);
     assert_eq!(*came.borrow(), [Came::Head(1), Came::Head(3)]);
     assert_eq!(bed.outcomes(), [(Outcome::Ok, 2)]);
-    bed.pass(IDLE_TIMEOUT + FAREWELL);
+    bed.pass(IDLE_TIMEOUT + CLOSE_TIMEOUT);
     bed.assert_nothing_is_left();
 }
 

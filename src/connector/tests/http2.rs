@@ -893,13 +893,13 @@ fn frames_that_carry_nothing_cost_no_call() {
     let play = script(|peer| async move {
         let mut raw = Raw::begin(peer).await;
         while let Some(stream) = raw.request().await {
-            raw.say(HEADERS, END_HEADERS, stream, STATUS_200).await;
+            raw.write(HEADERS, END_HEADERS, stream, STATUS_200).await;
             for part in [&b"one "[..], b"two"] {
                 let nothing = [&[0, 0, 0, DATA, 0][..], &stream.to_be_bytes()].concat();
-                raw.peer.talk.say(nothing.repeat(EACH)).await;
-                raw.say(DATA, 0, stream, part).await;
+                raw.peer.talk.write(nothing.repeat(EACH)).await;
+                raw.write(DATA, 0, stream, part).await;
             }
-            raw.say(DATA, END_STREAM, stream, &[]).await;
+            raw.write(DATA, END_STREAM, stream, &[]).await;
         }
     });
     let mut bed = bed(play);
@@ -922,9 +922,9 @@ fn a_flood_of_frames_that_carry_nothing_ends_the_connection() {
         async move {
             let mut raw = Raw::begin(peer).await;
             let Some(stream) = raw.request().await else { return };
-            raw.say(HEADERS, END_HEADERS, stream, STATUS_200).await;
+            raw.write(HEADERS, END_HEADERS, stream, STATUS_200).await;
             let nothing = [&[0, 0, 0, DATA, 0][..], &stream.to_be_bytes()].concat();
-            raw.peer.talk.say(nothing.repeat(5_000)).await;
+            raw.peer.talk.write(nothing.repeat(5_000)).await;
             told.set(1);
             while raw.take(1).await.is_some() {}
             read.set(1);
