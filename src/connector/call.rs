@@ -17,7 +17,8 @@ use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
 use crate::engine::{Core, StreamError, Timer};
 use crate::exchange::{
-    Asked, CallReport, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host, trace_of,
+    AnsweringStream, CallReport, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer,
+    requested_host, trace_of,
 };
 use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, Retries, connector_timing};
 use crate::link::{CallStream, CarrierStream};
@@ -334,7 +335,7 @@ impl UpstreamWork {
             }
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
-        let to = Asked::new(to, upstream.is_acknowledged());
+        let to = AnsweringStream::new(to, upstream.is_acknowledged());
         let of_agents = context.is_agents().then(|| self.agents.guard.deadline.first_byte_timeout());
         let caller = match context.is_agents() {
             true => self.agents.guard.deadline.caller_limits(),

@@ -6,7 +6,7 @@ use crate::connector::connector_core::ConnectorCore;
 use crate::connector::settings::ConnectorRoute;
 use crate::exchange::{FailedCall, Refusal, forwarded_peer, trace_of};
 use crate::latency::{
-    CallFilter, CallLine, CallRecord, FoundCall, HostText, Outcome, OwnAnswer, Phase, Stage, TraceId,
+    CallFilter, CallLine, CallRecord, CallStage, FoundCall, HostText, Outcome, OwnAnswer, Phase, TraceId,
 };
 use crate::link::CarrierStream;
 use crate::wire::http1::RequestHead;
@@ -75,7 +75,8 @@ impl CallContext<'_> {
             Caller::Agent(address) => address.parse().ok(),
         };
         let number = self.number;
-        let record = CallRecord { number, peer, stage: Stage::Request, ..CallRecord::new(self.core.core.turn_time()) };
+        let record =
+            CallRecord { number, peer, stage: CallStage::Request, ..CallRecord::new(self.core.core.turn_time()) };
         self.core.figures.keep(&record.with_own(own));
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::control::bodies::{AnsweredInfo, CallDecision, CallInfo, CallStage, DecisionKind};
+use crate::control::bodies::{AnsweredInfo, CallDecision, CallInfo, CallStageName, DecisionKind};
 use crate::control::reading::{RoleKind, connector_name};
 use crate::control::report::{micros, millis, seconds};
 use crate::control::wall_time::WallTime;
 use crate::engine::{MailSender, mailbox};
 use crate::exchange::CallFailure;
-use crate::latency::{CallFilter, CallLimit, CallLine, DeadlineReason, Label, OTHER, OwnAnswer, Phase, Stage};
+use crate::latency::{CallFilter, CallLimit, CallLine, CallStage, DeadlineReason, Label, OTHER, OwnAnswer, Phase};
 
 /// Asks so many cores for their last calls by `ask`, for at most `wait`. What a late core would have told is left out.
 pub(super) async fn read(wait: Duration, cores: usize, ask: impl Fn(&MailSender<Vec<CallLine>>)) -> Vec<CallLine> {
@@ -139,21 +139,21 @@ fn text(time: Duration) -> String {
     }
 }
 
-impl From<Stage> for CallStage {
-    fn from(stage: Stage) -> CallStage {
+impl From<CallStage> for CallStageName {
+    fn from(stage: CallStage) -> CallStageName {
         match stage {
-            Stage::Accept => CallStage::Accept,
-            Stage::Tls => CallStage::Tls,
-            Stage::Request => CallStage::Request,
-            Stage::Admission => CallStage::Admission,
-            Stage::Route => CallStage::Route,
-            Stage::Breaker => CallStage::Breaker,
-            Stage::Concurrency => CallStage::Concurrency,
-            Stage::Link => CallStage::Link,
-            Stage::Connector => CallStage::Connector,
-            Stage::Upstream => CallStage::Upstream,
-            Stage::Caller => CallStage::Caller,
-            Stage::Done => CallStage::Done,
+            CallStage::Accept => CallStageName::Accept,
+            CallStage::Tls => CallStageName::Tls,
+            CallStage::Request => CallStageName::Request,
+            CallStage::Admission => CallStageName::Admission,
+            CallStage::Route => CallStageName::Route,
+            CallStage::Breaker => CallStageName::Breaker,
+            CallStage::Concurrency => CallStageName::Concurrency,
+            CallStage::Link => CallStageName::Link,
+            CallStage::Connector => CallStageName::Connector,
+            CallStage::Upstream => CallStageName::Upstream,
+            CallStage::Caller => CallStageName::Caller,
+            CallStage::Done => CallStageName::Done,
         }
     }
 }
@@ -212,7 +212,7 @@ mod tests {
         let filter = Arc::new(CallFilter { limit: 10, ..CallFilter::default() });
         let calls = newest(&filter, vec![(RoleKind::Edge, sample::calls())]);
         let turned_away = &calls[1];
-        assert_eq!((turned_away.stopped_at, &turned_away.id, &turned_away.outcome), (CallStage::Tls, &None, &None));
+        assert_eq!((turned_away.stopped_at, &turned_away.id, &turned_away.outcome), (CallStageName::Tls, &None, &None));
         assert_eq!(turned_away.answered.as_ref().map(|answered| &*answered.code), Some("tls_failed"));
         assert_eq!(turned_away.decisions.len(), 1);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
-use crate::edge::call_end::{Ended, cut_failure};
+use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_work::CallWork;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
@@ -96,7 +96,8 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_broken(&mut self, error: &RelayError, label: &mut CallLabel) -> Option<Vec<u8>> {
-        let Ended::Failed { failure, .. } = Ended::of(error.clone(), &mut self.work.guard.deadline) else {
+        let CallEndReason::Failed { failure, .. } = CallEndReason::of(error.clone(), &mut self.work.guard.deadline)
+        else {
             return None;
         };
         let event = self.last_event(failure, label)?;

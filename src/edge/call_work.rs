@@ -39,7 +39,7 @@ pub(super) struct CallWork {
     pub(super) moved: Moved,
     /// When the request began, on whichever core.
     pub(super) began: Time,
-    pub(super) again: Again,
+    pub(super) retry: RetryState,
     /// How it failed, if its agent was told so at the end of an event stream.
     pub(super) told: Option<CallFailure>,
     /// For which phase it waited when its exchange failed.
@@ -48,7 +48,7 @@ pub(super) struct CallWork {
 
 /// What is known of a call that may have to be opened again.
 #[derive(Default)]
-pub(super) struct Again {
+pub(super) struct RetryState {
     /// Which connector it is to go to.
     pub(super) bond: Bond,
     /// How often the connection has gone to another core for it.

@@ -8,7 +8,7 @@ use crate::base::{GuardMode, Time};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::route_limits::{CallPlace, PlaceAsked, RouteLimit};
 use crate::edge::shared::Counters;
-use crate::latency::{AskingCall, CallPhases, LabelId, Outcome, Recorder, Served, StatusClass, Usual};
+use crate::latency::{AskingCall, CallPhases, LabelId, Outcome, Recorder, Served, StatusClass, UsualLatency};
 use crate::policy::{Source, SourceKey};
 use crate::route::Route;
 use crate::serve::{Request, has_answer};
@@ -67,7 +67,7 @@ impl Full {
 }
 
 /// How long calls of its label take, if its label is known by now, and they are.
-fn usual(core: &EdgeCore, request: &mut impl Request, route: &Route) -> Option<Usual> {
+fn usual(core: &EdgeCore, request: &mut impl Request, route: &Route) -> Option<UsualLatency> {
     let call = request.label()?.call();
     let (method, tool) = (call.method()?, call.tool().unwrap_or_default());
     core.figures.recorder.borrow_mut().usual(route.name.as_str(), method, tool, core.core.turn_time())

@@ -12,11 +12,11 @@ use crate::edge::task_calls::{EndedCall, add_to_task, task_of};
 use crate::edge::usage::LinkUsage;
 use crate::exchange::{FailedCall, Refusal};
 use crate::latency::{
-    CallPhases, CallRecord, EdgeTimes, OTHER, Outcome, OwnAnswer, Phase, SlowVerdict, Stage, TraceId, server_timing,
+    CallPhases, CallRecord, CallStage, EdgeTimes, OTHER, Outcome, OwnAnswer, Phase, SlowVerdict, TraceId, server_timing,
 };
 use crate::policy::LeftOut;
 use crate::route::Route;
-use crate::serve::{CallDeadline, CallGuard, Ended, GuardedCall, Request};
+use crate::serve::{CallDeadline, CallEnded, CallGuard, GuardedCall, Request};
 use crate::wire::mcp::{self, Call, Era};
 
 /// How a call has ended.
@@ -87,7 +87,7 @@ pub(super) fn record(
         add_to_task(core, route, task, &ended, now);
     }
     let judged = guard.and_then(|guard| {
-        let ended = Ended { label, phases, outcome, is_opened: usage.is_some() };
+        let ended = CallEnded { label, phases, outcome, is_opened: usage.is_some() };
         guard.end(&guarded(core, route, call), ended, &mut recorder, now)
     });
     // A stream of events is meant to last: how long it did says nothing.
@@ -109,7 +109,7 @@ pub(super) fn record(
             label: Some(label),
             trace: kept.trace.or(trace),
             connector: usage.map(LinkUsage::connector),
-            stage: Stage::of(outcome),
+            stage: CallStage::of(outcome),
             outcome: Some(outcome),
             deadline,
             missed: missed.unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::exchange::CallFailure;
-use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Phase, Refused, TraceId, Usual};
+use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, Phase, TraceId, UsualLatency};
 use crate::wire::http1::Answer;
 
 /// The code of the JSON-RPC error for a call that missed its deadline.
@@ -27,7 +27,7 @@ pub struct CallReport {
     retry_after_s: Option<Option<u32>>,
 }
 
-/// Which call failed.
+/// The call that an error report is about.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedCall<'a> {
     /// The id of its tunnel.
@@ -45,18 +45,18 @@ pub struct FailedCall<'a> {
     /// The phase in which it was when it failed.
     pub phase: Phase,
     /// How long earlier calls took, if that is known.
-    pub usual: Option<Usual>,
+    pub usual: Option<UsualLatency>,
 }
 
 /// A call that was not made because a breaker was open.
 #[derive(Clone, Copy, Debug)]
 pub struct BreakerRefusal<'a> {
-    /// The call.
+    /// The call that was not made.
     pub call: FailedCall<'a>,
     /// Which breaker was open.
     pub scope: BreakerScope,
-    /// Until when.
-    pub refused: Refused,
+    /// When calls are tried again.
+    pub refused: BreakerOpen,
     /// The calls for which it had opened.
     pub counts: CallCounts,
 }
@@ -64,7 +64,7 @@ pub struct BreakerRefusal<'a> {
 /// A call that was not made because its route had as many in flight as its limit allows.
 #[derive(Clone, Copy, Debug)]
 pub struct OverloadRefusal<'a> {
-    /// The call.
+    /// The call that got no place.
     pub call: FailedCall<'a>,
     /// Why it got no place.
     pub overload: Overload,
@@ -84,7 +84,7 @@ pub enum LimitSource {
 /// A call that was cut because a limit for its time had passed.
 #[derive(Clone, Copy, Debug)]
 pub struct LateCall<'a> {
-    /// The call.
+    /// The call that was cut.
     pub call: FailedCall<'a>,
     /// The limit that passed.
     pub limit: Duration,
@@ -226,7 +226,7 @@ fn data_of(call: &FailedCall<'_>) -> String {
         add(&mut data, "trace", &json(&trace.to_string()));
     }
     add(&mut data, "phase", &json(phase.name()));
-    if let Some(Usual { p50, p95 }) = usual {
+    if let Some(UsualLatency { p50, p95 }) = usual {
         add(&mut data, "p50_ms", &p50.as_millis());
         add(&mut data, "p95_ms", &p95.as_millis());
     }
@@ -279,7 +279,8 @@ mod tests {
         usual: None,
     };
 
-    const USUAL: Option<Usual> = Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_173) });
+    const USUAL: Option<UsualLatency> =
+        Some(UsualLatency { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_173) });
 
     const LATE: LateCall<'_> = LateCall {
         call: FailedCall { tool: Some("sea\"rch"), phase: Phase::Upstream, usual: USUAL, ..CALL },
@@ -327,7 +328,7 @@ mod tests {
     const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
         call: CALL,
         scope: BreakerScope::Tool,
-        refused: Refused { retry_after: Some(Duration::from_millis(4_100)) },
+        refused: BreakerOpen { retry_after: Some(Duration::from_millis(4_100)) },
         counts: CallCounts { calls: 20, failed: 12, slow: 0 },
     };
 
@@ -401,7 +402,7 @@ mod tests {
     fn what_an_operator_has_switched_off_is_not_to_be_tried_again() {
         let call = FailedCall { tool: None, method: "prompts/get", ..CALL };
         let (error, retry_after_s) =
-            refused(&BreakerRefusal { call, refused: Refused { retry_after: None }, ..REFUSAL });
+            refused(&BreakerRefusal { call, refused: BreakerOpen { retry_after: None }, ..REFUSAL });
         assert_eq!((&error["data"]["terminal"], retry_after_s), (&true.into(), None));
         assert!(
             error["message"].as_str().unwrap().starts_with("'prompts/get' is switched off by the operator."),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::exchange::{
     BreakerRefusal, CallFailure, CallReport, FailedCall, HeadReadError, LateCall, LimitSource, OverloadRefusal, Refusal,
 };
-use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Phase, Refused, Usual};
+use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, Phase, UsualLatency};
 use crate::wire::http1::{Answer, BodyError, HeadError};
 
 const INTRO: &str = "# Errors
@@ -46,7 +46,7 @@ const CALL: FailedCall<'_> = FailedCall {
     number: 0x3d,
     trace: None,
     phase: Phase::Edge,
-    usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
+    usual: Some(UsualLatency { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
 };
 
 /// What it is told if it was cut.
@@ -60,7 +60,7 @@ const LATE: LateCall<'_> = LateCall {
 const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
     call: CALL,
     scope: BreakerScope::Tool,
-    refused: Refused { retry_after: Some(Duration::from_secs(5)) },
+    refused: BreakerOpen { retry_after: Some(Duration::from_secs(5)) },
     counts: CallCounts { calls: 20, failed: 12, slow: 0 },
 };
 

@@ -3,7 +3,7 @@
 use crate::exchange::call_report::{CODE_CALLER_TIMEOUT, CallReport};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::{CallFailure, HeadReadError};
-use crate::latency::{OwnAnswer, Stage};
+use crate::latency::{CallStage, OwnAnswer};
 use crate::wire::http1::{BodyError, HeadError};
 
 /// What is said of a head or body in the list of calls. The answer itself says what exactly is wrong with it.
@@ -42,15 +42,15 @@ impl Refusal {
 
     /// How far a request came that is refused so.
     #[must_use]
-    pub fn stage(self) -> Stage {
+    pub fn stage(self) -> CallStage {
         match self {
-            Refusal::BadHost | Refusal::UnknownHost | Refusal::Passthrough | Refusal::OtherHost => Stage::Route,
+            Refusal::BadHost | Refusal::UnknownHost | Refusal::Passthrough | Refusal::OtherHost => CallStage::Route,
             Refusal::Network
             | Refusal::Origin
             | Refusal::TooManyCalls
             | Refusal::PlainHttp
-            | Refusal::CrowdedBodies => Stage::Admission,
-            Refusal::Upgrade | Refusal::LateBody | Refusal::LongBody => Stage::Request,
+            | Refusal::CrowdedBodies => CallStage::Admission,
+            Refusal::Upgrade | Refusal::LateBody | Refusal::LongBody => CallStage::Request,
         }
     }
 }

@@ -21,7 +21,7 @@ const NO_TIME: u32 = u32::MAX;
 /// It is of one size, four cache lines at the most, and is written once.
 #[derive(Clone, Copy, Debug)]
 pub struct CallRecord {
-    /// When it ended.
+    /// When the call ended.
     pub ended: Time,
     /// The number that the edge gave it; 0 for a connection that made no call.
     pub number: u64,
@@ -38,7 +38,7 @@ pub struct CallRecord {
     /// The first connector that it went to and that did not pass it on, and why.
     pub moved: Option<(CallFailure, u64)>,
     /// How far it came.
-    pub stage: Stage,
+    pub stage: CallStage,
     /// How it is counted; none for a connection that made no call.
     pub outcome: Option<Outcome>,
     /// The HTTP status of the answer; 0 if there was none.
@@ -114,7 +114,7 @@ impl RecordedTimes {
 
 /// How far a call came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stage {
+pub enum CallStage {
     /// Its connection was refused for its address.
     Accept,
     /// Its connection got no TLS session.
@@ -175,7 +175,7 @@ impl CallRecord {
             label: None,
             connector: None,
             moved: None,
-            stage: Stage::Done,
+            stage: CallStage::Done,
             outcome: None,
             status: 0,
             own: None,
@@ -243,25 +243,27 @@ impl CallRecord {
     /// Whether it ended before it had a route.
     #[must_use]
     pub fn is_turned_away(&self) -> bool {
-        matches!(self.stage, Stage::Accept | Stage::Tls | Stage::Request | Stage::Admission | Stage::Route)
-            && self.label.is_none()
+        matches!(
+            self.stage,
+            CallStage::Accept | CallStage::Tls | CallStage::Request | CallStage::Admission | CallStage::Route
+        ) && self.label.is_none()
     }
 }
 
-impl Stage {
+impl CallStage {
     /// How far a call came that ended so.
     #[must_use]
-    pub const fn of(outcome: Outcome) -> Stage {
+    pub const fn of(outcome: Outcome) -> CallStage {
         match outcome {
-            Outcome::Ok => Stage::Done,
-            Outcome::AgentGone | Outcome::AgentStalled => Stage::Caller,
-            Outcome::BadRequest => Stage::Request,
-            Outcome::UnknownHost => Stage::Route,
-            Outcome::BreakerOpen => Stage::Breaker,
-            Outcome::ConcurrencyLimited => Stage::Concurrency,
-            Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => Stage::Link,
-            Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => Stage::Connector,
-            Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => Stage::Upstream,
+            Outcome::Ok => CallStage::Done,
+            Outcome::AgentGone | Outcome::AgentStalled => CallStage::Caller,
+            Outcome::BadRequest => CallStage::Request,
+            Outcome::UnknownHost => CallStage::Route,
+            Outcome::BreakerOpen => CallStage::Breaker,
+            Outcome::ConcurrencyLimited => CallStage::Concurrency,
+            Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => CallStage::Link,
+            Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => CallStage::Connector,
+            Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => CallStage::Upstream,
         }
     }
 }
@@ -275,7 +277,7 @@ impl OwnAnswer {
 }
 
 impl HostText {
-    /// No host.
+    /// The text for a call whose host is not known.
     pub const EMPTY: HostText = HostText { len: 0, bytes: [0; HOST_LEN_KEPT] };
 
     /// The start of this name.
@@ -369,7 +371,7 @@ mod tests {
 
     #[test]
     fn only_a_call_that_succeeded_is_done() {
-        let done = Outcome::ALL.iter().filter(|outcome| Stage::of(**outcome) == Stage::Done);
+        let done = Outcome::ALL.iter().filter(|outcome| CallStage::of(**outcome) == CallStage::Done);
         assert_eq!(done.collect::<Vec<_>>(), [&Outcome::Ok]);
     }
 }

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::breakers::{BreakerTable, LabelBreakers};
+use super::breaker_table::{BreakerTable, LabelBreakers};
 use super::call_limit::CallLimit;
 use super::deadline::{Deadline, WaitEnd};
 use super::histogram::Histogram;
@@ -12,7 +12,7 @@ use super::learned::{Learned, LearnedTable};
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{CallPhases, PHASES, Phase};
 use super::status_class::{STATUS_CLASSES, StatusClass};
-use super::window::Usual;
+use super::window::UsualLatency;
 use crate::base::{DeadlineTerms, GuardMode, Time};
 
 /// The name that collects calls without a label of their own.
@@ -78,12 +78,12 @@ pub struct Deadlines {
 
 /// How long a call with a deadline was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
+pub struct CallWait {
     /// The terms of its deadline.
     pub terms: DeadlineTerms,
     /// The deadline that was enforced; none if none was.
     pub enforced: Option<Deadline>,
-    /// How it ended.
+    /// How the wait for its answer ended.
     pub end: WaitEnd,
     /// How long it was waited for: to the answer, or the longest time without a sign of progress before it.
     pub waited: Duration,
@@ -96,7 +96,7 @@ pub struct Wait {
 /// What is said of a call that had a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Its deadline.
+    /// The deadline that it had.
     pub limit: CallLimit,
     /// Whether it missed that.
     pub is_missed: bool,
@@ -104,12 +104,12 @@ pub struct Judged {
     pub is_long: bool,
 }
 
-impl Wait {
+impl CallWait {
     /// The same, with whether the breaker of its label is closed. While it is open, a call that was not answered teaches nothing: it
     /// says that the server is gone, not that it is slow.
     #[must_use]
-    pub fn with_breaker(self, is_closed: bool) -> Wait {
-        Wait { teaches: self.end == WaitEnd::Answered || is_closed, ..self }
+    pub fn with_breaker(self, is_closed: bool) -> CallWait {
+        CallWait { teaches: self.end == WaitEnd::Answered || is_closed, ..self }
     }
 }
 
@@ -267,7 +267,7 @@ impl Recorder {
     }
 
     /// How long the last calls of a label took, if that is known `now`.
-    pub fn usual(&mut self, route: &str, method: &str, tool: &str, now: Time) -> Option<Usual> {
+    pub fn usual(&mut self, route: &str, method: &str, tool: &str, now: Time) -> Option<UsualLatency> {
         let label = self.label(route, method, tool);
         self.learned(label)?.usual(now)
     }
@@ -285,7 +285,7 @@ impl Recorder {
     }
 
     /// Learns from a call that ended `now`, and counts it if it missed its deadline. None if the call had none.
-    pub fn learn(&mut self, label: LabelId, wait: &Wait, now: Time) -> Option<Judged> {
+    pub fn learn(&mut self, label: LabelId, wait: &CallWait, now: Time) -> Option<Judged> {
         let at = label.0 as usize;
         let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return None };
         let deadlines = &mut set.deadlines;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::{DeadlineTerms, Time};
 use crate::exchange::{CallReport, FailedCall, LateCall, LimitSource};
-use crate::latency::{CallLimit, CallPhases, Deadline, DeadlineReason, Outcome, StatusClass, Wait, WaitEnd};
+use crate::latency::{CallLimit, CallPhases, CallWait, Deadline, DeadlineReason, Outcome, StatusClass, WaitEnd};
 use crate::serve::next_hop::CallerLimits;
 use crate::wire::ProgressScan;
 use crate::wire::mcp::{self, Call, CallKind};
@@ -212,7 +212,7 @@ impl CallDeadline {
         phases: &CallPhases,
         outcome: Outcome,
         now: Time,
-    ) -> Option<Wait> {
+    ) -> Option<CallWait> {
         let end = match outcome {
             Outcome::Ok if phases.status() == Some(StatusClass::Success) => WaitEnd::Answered,
             Outcome::TimedOut if self.was_cut && !self.is_of_caller => WaitEnd::Cut,
@@ -223,6 +223,6 @@ impl CallDeadline {
             true => (self.longest.max(now - self.progressed), now - self.began),
             false => (phases.beyond_edge(), phases.beyond_edge()),
         };
-        has_answer(call).then_some(Wait { terms, enforced: self.enforced, end, waited, took, teaches: true })
+        has_answer(call).then_some(CallWait { terms, enforced: self.enforced, end, waited, took, teaches: true })
     }
 }

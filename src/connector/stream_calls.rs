@@ -12,10 +12,12 @@ use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
-use crate::latency::{CallPhases, CallRecord, ConnectorStamps, Phase, Retries, Stage, connector_timing};
+use crate::latency::{CallPhases, CallRecord, CallStage, ConnectorStamps, Phase, Retries, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{CallGuard, Ended, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
+use crate::serve::{
+    CallEnded, CallGuard, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service,
+};
 use crate::wire::http1::Method;
 use crate::wire::mcp::{self, Call};
 
@@ -343,7 +345,7 @@ fn record(
             let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
             recorder.record(label, &phases, outcome);
             recorder.count_retries(label, retries.made());
-            let ended = Ended { label, phases: &phases, outcome, is_opened: true };
+            let ended = CallEnded { label, phases: &phases, outcome, is_opened: true };
             (label, guard.end(&guarded(route, call), ended, &mut recorder, now))
         })
     });
@@ -354,7 +356,7 @@ fn record(
     let kept = CallRecord {
         label: counted.map(|(label, _)| label),
         trace: kept.trace.or(of_body),
-        stage: Stage::of(outcome),
+        stage: CallStage::of(outcome),
         outcome: Some(outcome),
         deadline,
         missed: missed.unwrap_or_default(),
