@@ -413,9 +413,10 @@ impl AgentCalls<'_> {
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
     fn keep_body(&mut self, keep: bool) {
         if keep {
-            self.replay.get_or_insert_default().start(true);
+            let memory = self.caller.core.read_ahead_limits().memory;
+            self.replay.get_or_insert_default().start(Some(memory));
         } else if let Some(replay) = &mut self.replay {
-            replay.start(false);
+            replay.clear();
         }
     }
 
@@ -430,7 +431,7 @@ impl AgentCalls<'_> {
         let relayed = {
             let incoming = request.incoming(&to_agent);
             let request = incoming.head;
-            work.is_refused = false;
+            (work.is_refused, work.told) = (false, None);
             hooks = EdgeHooks { core, opened, request, work };
             let public = route.own.public.as_ref().or(core.edge.settings.public.as_ref());
             let called = front.called(public, *is_tls, incoming.head);
@@ -482,6 +483,7 @@ impl AgentCalls<'_> {
         request.end_response();
         let whole = opened.stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
+        replay.as_deref_mut().map(Replay::clear);
         let ended = match ended {
             Ok(()) => {
                 if work.guard.deadline.was_cut() {
@@ -493,8 +495,11 @@ impl AgentCalls<'_> {
                     note_era(core, request, route);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let is_late = delivered == Outcome::Ok && work.guard.deadline.was_cut();
-                let outcome = if is_late { Outcome::TimedOut } else { delivered };
+                let outcome = match (delivered, work.told) {
+                    (Outcome::Ok, Some(failure)) => failure.outcome(),
+                    (Outcome::Ok, None) if work.guard.deadline.was_cut() => Outcome::TimedOut,
+                    (delivered, _) => delivered,
+                };
                 let times = work.stamps.times(&core.core);
                 finish(core, request, route, opened, times, work.ending(outcome));
                 return Exchanged::Done(match delivered {

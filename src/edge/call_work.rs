@@ -43,6 +43,8 @@ pub(super) struct CallWork {
     /// When the request began, on whichever core.
     pub(super) began: Time,
     pub(super) retry: RetryState,
+    /// How it failed, if its agent was told so at the end of an event stream.
+    pub(super) told: Option<CallFailure>,
     /// For which phase it waited when its exchange failed.
     pub(super) waits_for: Phase,
 }
