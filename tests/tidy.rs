@@ -35,7 +35,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("private", &["base"]),
     ("tls", &["base", "engine", "private"]),
     ("dial", &["base", "wire", "engine"]),
-    ("http2", &["base", "engine"]),
+    ("http2", &["base", "wire", "engine"]),
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),

@@ -18,7 +18,7 @@ use crate::engine::{Core, StreamError, Timer};
 use crate::exchange::{
     AnsweringStream, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host, trace_of,
 };
-use crate::latency::{ConnectorStamps, NoRetry, Reached, Retries, connector_timing};
+use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, Retries, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
@@ -477,7 +477,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         let trace = trace_of(self.request).or_else(|| label.trace());
         let call = label.call();
         let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
-            deadline.report(self.context.failed_call(route, trace, call))
+            deadline.report(self.context.failed_call(route, trace, Phase::Upstream, call))
         })?;
         Some(report.event(CallFailure::Deadline, label.rpc_id()?))
     }

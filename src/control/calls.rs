@@ -181,7 +181,7 @@ mod tests {
                 "code": "timed_out", "rpc_code": -31018,
                 "message": CallFailure::Deadline.own_answer(None).message,
             },
-            "phases": { "edge": 20.0, "total": 3_000_000.0, "tunnel": 2_999_980.0 },
+            "phases": { "edge": 20.0, "total": 3_000_000.0, "beyond_edge": 2_999_980.0 },
             "decisions": [
                 { "what": "route", "rule": "the host has the route demo of tunnel tnl_demo" },
                 { "what": "wait", "rule": "it waited 320 ms for a place among the calls of its route (concurrency_limit)" },

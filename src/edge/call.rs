@@ -462,8 +462,11 @@ impl AgentCalls<'_> {
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
-        let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
+        let Relayed { result, has_begun, keeps, is_cut, is_sent } = relayed;
         let is_refused = work.is_refused;
+        if result.is_err() {
+            work.on_exchange_failed(stream.on_link(), is_sent, &core.core);
+        }
         if result == Err(RelayError::Late) {
             work.guard.deadline.on_cut(core.core.now());
         }

@@ -198,7 +198,9 @@ impl CallDeadline {
                 (enforced.map_or(self.first_byte_timeout, |deadline| deadline.limit), LimitSource::Setting)
             }
         };
-        CallReport::late(&LateCall { call, limit, source, usual: self.enforced.and_then(|deadline| deadline.usual) })
+        // A deadline that was enforced is explained by the times from which it was computed.
+        let usual = self.enforced.and_then(|deadline| deadline.usual).or(call.usual);
+        CallReport::late(&LateCall { call: FailedCall { usual, ..call }, limit, source })
     }
 
     /// How long a call was waited for that ends `now`; none if it has no deadline or says nothing of others.

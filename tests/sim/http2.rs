@@ -234,6 +234,26 @@ fn a_request_may_end_after_its_response() {
     }
 }
 
+/// Clients that flush send frames of a body that carry nothing.
+#[test]
+fn frames_that_carry_nothing_cost_no_call() {
+    let mut bed = Bed::start();
+    let mut frames = Vec::new();
+    for stream in [1, 3] {
+        frames.push(frame(HEADERS, END_HEADERS, stream, &block("POST", "/4", &[("content-length", "4")])));
+        for _ in 0..400 {
+            frames.push(frame(DATA, 0, stream, &[]));
+        }
+        frames.extend([frame(DATA, 0, stream, b"body"), frame(DATA, END_STREAM, stream, &[])]);
+    }
+    let came = agent(&bed, 65_535, &frames);
+    bed.pass(SECOND);
+    assert_eq!(*came.borrow(), [Came::Head(1), Came::Head(3)]);
+    assert_eq!(bed.outcomes(), [(Outcome::Ok, 2)]);
+    bed.pass(IDLE_TIMEOUT + CLOSE_TIMEOUT);
+    bed.assert_nothing_is_left();
+}
+
 #[test]
 fn a_request_that_does_not_end_after_its_response_is_reset_in_time() {
     let mut bed = Bed::start();

@@ -64,7 +64,7 @@ fn a_connection_that_was_being_made_when_http_1_1_was_demanded_is_not_spoken_to_
                 }
                 return;
             }
-            let io = Io::new(&core, Rc::new(connection), None, Rc::new(Unwatched));
+            let io = Io::of_client(&core, Rc::new(connection), None, Rc::new(Unwatched));
             let mut builder = Builder::new();
             builder.max_concurrent_streams(1);
             let Ok(mut connection) = builder.handshake::<_, Bytes>(io).await else { return };

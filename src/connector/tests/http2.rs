@@ -72,7 +72,7 @@ fn server<F: Future<Output = ()> + 'static>(builder: Builder, serve: impl Fn(Ask
         let (builder, serve, note) = (builder.clone(), Rc::clone(&serve), Rc::clone(&note));
         async move {
             let Peer { talk, nth, core } = peer;
-            let io = Io::new(&core, Rc::new(talk.stream), None, Rc::new(Unwatched));
+            let io = Io::of_client(&core, Rc::new(talk.stream), None, Rc::new(Unwatched));
             let Ok(mut connection) = builder.handshake::<_, Bytes>(io).await else { return };
             while let Some(Ok((request, respond))) = connection.accept().await {
                 note.borrow_mut().push((nth, request.uri().path().to_owned()));
@@ -350,7 +350,6 @@ fn events_pass_at_once_and_a_call_that_is_given_up_is_cancelled() {
     bed.run(|edge| async move {
         let mut call = edge.call(POST).await;
         call.stream.finish();
-        call.head().await;
         let began = edge.now();
         for nth in 0..3_u64 {
             call.until(&format!("data: {nth}\n\n\r\n")).await;
@@ -884,6 +883,60 @@ fn a_connection_that_drains_holds_up_no_other_call() {
         assert!(events.whole().await.contains("the end"));
     });
     assert_eq!(connections_open(&mut bed), 1, "the one that drained has ended");
+    bed.assert_clean();
+}
+
+/// Servers that flush send frames of a body that carry nothing.
+#[test]
+fn frames_that_carry_nothing_cost_no_call() {
+    const EACH: usize = 225;
+    let play = script(|peer| async move {
+        let mut raw = Raw::begin(peer).await;
+        while let Some(stream) = raw.request().await {
+            raw.write(HEADERS, END_HEADERS, stream, STATUS_200).await;
+            for part in [&b"one "[..], b"two"] {
+                let nothing = [&[0, 0, 0, DATA, 0][..], &stream.to_be_bytes()].concat();
+                raw.peer.talk.write(nothing.repeat(EACH)).await;
+                raw.write(DATA, 0, stream, part).await;
+            }
+            raw.write(DATA, END_STREAM, stream, &[]).await;
+        }
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        for _ in 0..2 {
+            let answer = get(&edge, "/mcp").await;
+            assert!(answer.contains("one ") && answer.ends_with("two\r\n0\r\n\r\n"), "{answer}");
+        }
+    });
+    assert_eq!(bed.report().upstreams[0].http2_connections_open, 1, "it carries the next call");
+    bed.assert_clean();
+}
+
+#[test]
+fn a_flood_of_frames_that_carry_nothing_ends_the_connection() {
+    let (seen, note) = (Rc::<Cell<usize>>::default(), Rc::<Cell<usize>>::default());
+    let (told, read) = (Rc::clone(&seen), Rc::clone(&note));
+    let play = script(move |peer| {
+        let (told, read) = (Rc::clone(&told), Rc::clone(&read));
+        async move {
+            let mut raw = Raw::begin(peer).await;
+            let Some(stream) = raw.request().await else { return };
+            raw.write(HEADERS, END_HEADERS, stream, STATUS_200).await;
+            let nothing = [&[0, 0, 0, DATA, 0][..], &stream.to_be_bytes()].concat();
+            raw.peer.talk.write(nothing.repeat(5_000)).await;
+            told.set(1);
+            while raw.take(1).await.is_some() {}
+            read.set(1);
+        }
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let mut call = edge.call(GET).await;
+        call.stream.finish();
+        assert_eq!(call.cause().await, Cause::UpstreamClosed);
+    });
+    assert_eq!((seen.get(), note.get()), (1, 1), "the connection is closed");
     bed.assert_clean();
 }
 

@@ -49,7 +49,7 @@ struct Answer {
 impl Agent {
     async fn new(edge: &EdgeSide, config: &Arc<ClientConfig>) -> Agent {
         let session = Rc::new(agent(edge, config).await.stream);
-        let io = Io::new(&edge.core, session, None, Rc::new(Unwatched));
+        let io = Io::of_server(&edge.core, session, Rc::new(Unwatched));
         let (send, connection) = Builder::new().handshake(io).await.unwrap();
         let ended = Rc::<RefCell<Option<_>>>::default();
         let set = Rc::clone(&ended);

@@ -138,7 +138,7 @@ pub async fn serve_http2<S: ByteStream>(
     let limits = service.limits();
     let shared = Rc::<Shared>::default();
     let reading = Rc::<Reading>::default();
-    let io = Io::new(core, Rc::clone(stream), first, Rc::clone(&reading));
+    let io = Io::of_client(core, Rc::clone(stream), first, Rc::clone(&reading));
     let handshake = core.timeout(limits.first_timeout, builder(limits.window).handshake::<_, SendPiece>(io));
     let to_end = async {
         service.ends().await;

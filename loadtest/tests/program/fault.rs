@@ -1,13 +1,10 @@
 //! `adit-loadtest fault` with real processes, as a user runs it. No time is asserted, except that there is one.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use common::{Process, adit, json, output, program};
+use crate::common::{Process, adit, json, output, program};
 use serde_json::Value;
 
 /// A light load, with time enough to recover on a busy machine.
