@@ -12,6 +12,7 @@ use adit::private;
 use adit::tls::{ALPN_HTTP1, Authority, ClientSettings, Roots, client_config};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{ClientConnection, StreamOwned};
+use serde::de::DeserializeOwned;
 
 use crate::process::{Adit, PATIENCE};
 
@@ -160,6 +161,13 @@ pub(crate) fn get(admin: SocketAddr, path: &str) -> String {
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
     text
+}
+
+/// The same, whose body is JSON of this type.
+pub(crate) fn get_json<T: DeserializeOwned>(admin: SocketAddr, path: &str) -> T {
+    let answer = get(admin, path);
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
 }
 
 fn write_edge(dir: &Path, driver: &str, traffic: Traffic, ca: &str, more: &str) {
