@@ -138,7 +138,8 @@ impl AgentCalls<'_> {
         self.bound_by_caller(request, route);
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         self.work.has_waited = false;
-        let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
+        let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker)
+            || core.edge.breakers().is_forced_open(route.name.as_str());
         if needs_label {
             if let Err(next) = self.read_label(request, route, bond, moves).await {
                 return next;

@@ -13,6 +13,7 @@ use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, requested_host, trace_of};
 use crate::latency::{CallPhases, SERVER_TIMING_LEN_MAX, server_timing};
 use crate::serve::{CallLabel, RelayError, RelayHooks, ResponseExtras};
+use crate::wire::AnswerStream;
 use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::mcp::Era;
 
@@ -61,6 +62,7 @@ impl RelayHooks for EdgeHooks<'_> {
 
     fn on_event_stream(&mut self, is_standing: bool) {
         self.work.stamps.on_event_stream(is_standing);
+        self.work.answer = AnswerStream::default();
         if is_standing {
             self.work.place.set(None);
         }
@@ -82,6 +84,7 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.notes.answer.bytes += bytes.len() as u64;
         if self.work.stamps.is_event_stream() {
+            self.work.answer.feed(bytes);
             self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
         }
     }
@@ -96,6 +99,9 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_broken(&mut self, error: &RelayError, label: &mut CallLabel) -> Option<Vec<u8>> {
+        if !self.work.answer.takes_error() {
+            return None;
+        }
         let CallEndReason::Failed { failure, .. } = CallEndReason::of(error.clone(), &mut self.work.guard.deadline)
         else {
             return None;
