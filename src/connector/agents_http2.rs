@@ -31,7 +31,7 @@ pub(super) struct Http2Session {
     pub(super) stream: Rc<CallStream>,
     /// The host for which alone the agent may call.
     pub(super) host: Hostname,
-    /// The agent's address.
+    /// The agent's address, as the edge has sent it.
     pub(super) agent: String,
 }
 

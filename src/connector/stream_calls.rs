@@ -8,11 +8,12 @@ use crate::base::{Clock, Time};
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
+use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
-use crate::latency::{CallPhases, CallRecord, CallStage, ConnectorTimes, Phase, Retries, connector_timing};
+use crate::latency::{CallPhases, CallRecord, CallStage, ConnectorStamps, Phase, Retries, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
 use crate::serve::{
@@ -110,7 +111,12 @@ impl StreamCalls<'_> {
             return if keep { Next::Keep } else { Next::Close };
         }
         let is_enforced = |host: &Hostname| {
-            let is_enforced = |route: &ConnectorRoute| route.deadlines.is_enforced() || route.breaker.is_enforced();
+            let breakers = context.core.connector.breakers();
+            let is_enforced = |route: &ConnectorRoute| {
+                route.deadlines.is_enforced()
+                    || route.breaker.is_enforced()
+                    || breakers.is_forced_open(route.name.as_str())
+            };
             context.core.upstreams.route_of(host, is_enforced)
         };
         if host.and_then(is_enforced).unwrap_or_default()
@@ -131,7 +137,6 @@ impl StreamCalls<'_> {
             unless_broken::<R, _>(context.stream.on_link(), calling.as_mut()).await
         };
         request.end_response();
-        work.clear();
         let done = match done {
             // Within a TLS session the end of the stream may be seen first, and what the edge has said of it then.
             Ok(Err(error)) if R::OWNS_STREAM && error.failure() == CallFailure::Cancelled => {
@@ -143,9 +148,13 @@ impl StreamCalls<'_> {
             Ok(result) => result.err().map(CallError::failure),
             Err(failure) => Some(failure),
         };
-        if work.agents.is_limited() && stopped == Some(CallFailure::CallerTimeout) && end.stamps.is_sent() {
-            cancel(context, request);
+        // An agent's event stream that was cut has ended as it should.
+        let was_cut = matches!(stopped, Some(CallFailure::CallerTimeout | CallFailure::Deadline))
+            || (stopped.is_none() && host.is_some() && work.agents.guard.deadline.was_cut());
+        if was_cut && end.stamps.is_sent() {
+            cancel(context, request, work.kept_body());
         }
+        work.clear();
         let mut ended = match done {
             Ok(result) => Some(result.map_err(CallError::failure)),
             Err(CallFailure::CallerTimeout) => Some(Err(CallFailure::CallerTimeout)),
@@ -155,15 +164,15 @@ impl StreamCalls<'_> {
             // It lasts as long as the agent wants.
             ended = Some(Ok(()));
         }
+        if let (Some(Ok(())), Some(failure)) = (ended, work.agents.told) {
+            ended = Some(Err(failure));
+        }
         count(context.core, ended);
         if ended == Some(Err(CallFailure::CallerTimeoutUnsent)) {
             work.agents.guard.deadline.on_cut_for_caller();
         }
         if host.is_some() && ended == Some(Ok(())) && work.agents.guard.deadline.was_cut() {
             let is_of_caller = work.agents.guard.deadline.is_of_caller();
-            if is_of_caller {
-                cancel(context, request);
-            }
             ended = Some(Err(if is_of_caller { CallFailure::CallerTimeout } else { CallFailure::Deadline }));
         }
         record(*context, request, *host, &end, ended, (&work.agents.guard, work.agents.retries));
@@ -176,8 +185,7 @@ impl StreamCalls<'_> {
         if host.is_none() || end.has_begun || error.failure() == CallFailure::Cancelled {
             return Next::Leave(Leave::Reset(error.failure()));
         }
-        let times = end.stamps.times(&context.core.core);
-        self.answer(request, error, &times).await
+        self.answer(request, error, &end.stamps).await
     }
 
     /// When the caller of a request has to be answered, if it is known how long it waits.
@@ -185,9 +193,12 @@ impl StreamCalls<'_> {
         let StreamCalls { context, work, host, .. } = self;
         let CallContext { core, stream, .. } = *context;
         if let Some(host) = host {
-            let deadline = &mut work.agents.guard;
-            core.upstreams.route_of(host, |route| deadline.begin(&route.deadlines))?;
-            let waits = caller_timeout(request)?;
+            let guard = &mut work.agents.guard;
+            let usual = core.upstreams.route_of(host, |route| {
+                guard.begin(&route.deadlines);
+                route.client_timeout
+            })?;
+            let waits = caller_timeout(core, request, usual)?;
             work.agents.guard.deadline.bound_by_caller(request.began(), waits);
             return Some(work.agents.guard.deadline.answer_by());
         }
@@ -216,12 +227,13 @@ impl StreamCalls<'_> {
     }
 
     /// What is told of a call that failed.
-    fn report(&self, request: &mut impl Request, failure: CallFailure) -> Option<CallReport> {
+    fn report(&self, request: &mut impl Request, failure: CallFailure, is_sent: bool) -> Option<CallReport> {
         let StreamCalls { context, host, work, .. } = self;
         let may_have_run = failure != CallFailure::CallerTimeoutUnsent;
         let deadline = Some(&work.agents.guard.deadline).filter(|deadline| deadline.was_cut() && may_have_run);
         let tell = |route: &ConnectorRoute| {
-            told_of(*context, request, route, |call| match deadline {
+            let phase = failure.phase(if is_sent { Phase::Upstream } else { Phase::Connector });
+            told_of(*context, request, route, phase, |call| match deadline {
                 Some(deadline) if !call.method.is_empty() => deadline.report(call),
                 _ => CallReport::of(&call),
             })
@@ -241,14 +253,13 @@ impl StreamCalls<'_> {
     }
 
     /// Answers an agent whose call failed before a response began.
-    async fn answer(&self, request: &mut impl Request, error: CallError, times: &ConnectorTimes) -> Next<Leave> {
+    async fn answer(&self, request: &mut impl Request, error: CallError, stamps: &ConnectorStamps) -> Next<Leave> {
         let keep = match error {
             CallError::Failed(failure) => {
-                let mut timing = Vec::new();
-                connector_timing(times, &mut timing);
-                let core = self.context.core;
+                let (mut timing, core) = (Vec::new(), self.context.core);
+                connector_timing(&stamps.times(&core.core), &mut timing);
                 request.learn_id(self.work.agents.left(core.core.turn_time())).await;
-                let report = self.report(request, failure);
+                let report = self.report(request, failure, stamps.is_sent());
                 request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await
             }
             CallError::BadBody(error) => {
@@ -260,11 +271,18 @@ impl StreamCalls<'_> {
     }
 }
 
-/// How long the caller of a request waits for its answer, if it says so. A stream of events lasts as long as the caller wants.
-fn caller_timeout(request: &impl Request) -> Option<Duration> {
+/// How long the caller of a request waits for its answer, if it says so, or if callers `usual`ly wait so long. A stream of events
+/// lasts as long as the caller wants.
+fn caller_timeout(core: &ConnectorCore, request: &impl Request, usual: Option<Duration>) -> Option<Duration> {
     let head = request.head();
-    let has_answer = head.method() == Method::Post && !mcp::asks_for_stream(head);
-    head.caller_timeout().ok().flatten().filter(|_| has_answer)
+    if head.method() != Method::Post || mcp::asks_for_stream(head) {
+        return None;
+    }
+    let said = head.caller_timeout().unwrap_or_else(|_| {
+        Counters::add(&core.connector.counters.caller_timeouts_malformed);
+        None
+    });
+    said.or(usual)
 }
 
 /// Why an agent's request on a session for `host` is not passed on.
@@ -291,7 +309,7 @@ fn begin_guard(
         let begun = guard.begin_labelled(&guarded(route, call), &mut recorder, core.core.turn_time());
         drop(recorder);
         let refused = begun.err()?;
-        told_of(context, request, route, |call| refused.report(call))
+        told_of(context, request, route, Phase::Connector, |call| refused.report(call))
     });
     begun.flatten()
 }
@@ -301,12 +319,13 @@ fn told_of(
     context: CallContext<'_>,
     request: &mut impl Request,
     route: &ConnectorRoute,
+    phase: Phase,
     report: impl FnOnce(FailedCall<'_>) -> CallReport,
 ) -> Option<CallReport> {
     let of_body = request.label()?.trace();
     let trace = trace_of(request.head()).or(of_body);
     let call = request.label()?.call();
-    Some(report(context.failed_call(route, trace, call)))
+    Some(report(context.failed_call(route, trace, phase, call)))
 }
 
 /// A call, and the terms of what guards it.
@@ -366,5 +385,5 @@ fn record(
         status: stamps.status().unwrap_or_default(),
         ..kept
     };
-    core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(None))));
+    core.figures.keep(&kept.with_retries(retries.made()).with_own(failure.map(|failure| failure.own_answer(None))));
 }

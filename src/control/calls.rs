@@ -68,13 +68,13 @@ impl CallInfo {
                 message: own.message.to_owned(),
             }),
             phases: phases.collect(),
-            decisions: decisions(line),
+            decisions: decisions(role, line),
         }
     }
 }
 
 /// What was decided about a call, in the order in which it was.
-fn decisions(line: &CallLine) -> Vec<CallDecision> {
+fn decisions(role: RoleKind, line: &CallLine) -> Vec<CallDecision> {
     let CallLine { record, route, tunnel, .. } = line;
     let mut found = Vec::new();
     let mut add = |what, rule: String| found.push(CallDecision { what, rule });
@@ -93,7 +93,14 @@ fn decisions(line: &CallLine) -> Vec<CallDecision> {
         add(DecisionKind::Wait, format!("it waited {} for a connector", text(record.waited())));
     }
     if let Some((failure, connector)) = record.moved {
-        add(DecisionKind::Move, moved(failure, &connector_name(connector)));
+        add(DecisionKind::Move, moved(failure, &connector_name(connector), record.retries()));
+    }
+    if role == RoleKind::Connector && record.retries() > 0 {
+        let how_often = times(record.retries());
+        add(
+            DecisionKind::Move,
+            format!("it was sent again on another connection {how_often}, as that did no harm (resend)"),
+        );
     }
     if let Some(limit) = &record.deadline {
         add(DecisionKind::Deadline, of_limit(limit, record.missed));
@@ -107,9 +114,14 @@ fn decisions(line: &CallLine) -> Vec<CallDecision> {
     found
 }
 
-fn moved(failure: CallFailure, connector: &str) -> String {
+fn moved(failure: CallFailure, connector: &str, retries: u8) -> String {
     let code = failure.own_answer(None).code;
-    format!("connector {connector} did not pass it on ({code}): another connector was tried")
+    let how_often = if retries > 1 { format!(", {} in all (retries_max)", times(retries)) } else { String::new() };
+    format!("connector {connector} did not pass it on ({code}): another connector was tried{how_often}")
+}
+
+fn times(count: u8) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 fn of_limit(limit: &CallLimit, missed: bool) -> String {
@@ -181,7 +193,7 @@ mod tests {
                 "code": "timed_out", "rpc_code": -31018,
                 "message": CallFailure::Deadline.own_answer(None).message,
             },
-            "phases": { "edge": 20.0, "total": 3_000_000.0, "tunnel": 2_999_980.0 },
+            "phases": { "edge": 20.0, "total": 3_000_000.0, "beyond_edge": 2_999_980.0 },
             "decisions": [
                 { "what": "route", "rule": "the host has the route demo of tunnel tnl_demo" },
                 { "what": "wait", "rule": "it waited 320 ms for a place among the calls of its route (concurrency_limit)" },
@@ -205,6 +217,21 @@ mod tests {
             ],
         });
         assert_eq!(serde_json::Value::Object(story), expected);
+    }
+
+    #[test]
+    fn each_further_try_of_a_call_is_told() {
+        let rules = |role: RoleKind, retries: u8| {
+            let mut line = sample::calls().remove(0);
+            line.record = line.record.with_retries(retries.into());
+            let moves = decisions(role, &line).into_iter().filter(|decision| decision.what == DecisionKind::Move);
+            moves.map(|decision| decision.rule).collect::<Vec<_>>()
+        };
+        assert!(rules(RoleKind::Edge, 1)[0].ends_with("another connector was tried"));
+        assert!(rules(RoleKind::Edge, 2)[0].ends_with("another connector was tried, 2 times in all (retries_max)"));
+        let of_connector = rules(RoleKind::Connector, 1);
+        let sent_again = "it was sent again on another connection once, as that did no harm (resend)";
+        assert_eq!(of_connector.last().map(String::as_str), Some(sent_again));
     }
 
     #[test]

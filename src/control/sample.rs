@@ -62,10 +62,6 @@ impl Role for SampleRole {
         Box::pin(async { calls })
     }
 
-    fn breaker(&self, _: &Label) -> Option<BreakerReading> {
-        None
-    }
-
     fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
         None
     }
@@ -166,6 +162,7 @@ fn snapshot() -> Snapshot {
     for total_us in [160, 1_160] {
         let edge = EdgeTimes {
             edge: Duration::from_micros(20),
+            is_handed_over: true,
             total: Duration::from_micros(total_us),
             total_last: Some(Duration::from_micros(total_us)),
             status: Some(if total_us < 1_000 { StatusClass::Success } else { StatusClass::Gateway }),
@@ -191,7 +188,8 @@ fn snapshot() -> Snapshot {
 /// A call that was cut at its deadline, after another connector had not passed it on; and a connection that was turned away.
 pub(super) fn calls() -> Vec<CallLine> {
     let ms = Duration::from_millis;
-    let edge = EdgeTimes { edge: Duration::from_micros(20), total: ms(3_000), ..EdgeTimes::default() };
+    let edge =
+        EdgeTimes { edge: Duration::from_micros(20), is_handed_over: true, total: ms(3_000), ..EdgeTimes::default() };
     let usual = Some(UsualLatency { p50: ms(1_500), p95: ms(2_000) });
     let deadline = Deadline { limit: ms(3_000), reason: DeadlineReason::Learned, usual };
     let record = CallRecord {

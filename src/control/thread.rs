@@ -318,10 +318,7 @@ impl Control {
             self.start_drain();
         } else {
             let delay_ms = delay.as_millis();
-            tracing::info!(
-                delay_ms,
-                "a stop was requested: /readyz answers 503, and all is served as before for this long"
-            );
+            tracing::info!(delay_ms, "stop requested: /readyz answers 503; traffic is served for another delay_ms");
         }
     }
 

@@ -70,7 +70,7 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
             }
             Err(error) => {
                 Counters::add(&core.edge.counters.accepts_failed);
-                tracing::warn!(%error, "accepting agents");
+                tracing::warn!(%error, "cannot accept an agent's connection");
             }
         }
     }
@@ -96,7 +96,7 @@ pub(super) fn adopt(
                 agent.moved = moved;
                 agent.serve(peer).await;
             }
-            Err(error) => tracing::warn!(%error, "taking in a connection that was handed over"),
+            Err(error) => tracing::warn!(%error, "cannot adopt a connection handed over by another core"),
         }
     });
 }

@@ -12,7 +12,7 @@ use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_hooks::EdgeHooks;
 use crate::edge::call_notes::CallNotes;
 use crate::edge::call_work::{CallWork, Leave, RetryState};
-use crate::edge::caller::Caller;
+use crate::edge::caller::{Admitted, Caller};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::{Moved, Moves};
@@ -20,10 +20,11 @@ use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::overload::{self, Entry, Full};
 use crate::edge::recording::{Ending, finish, guarded, keep_refused, note_era};
 use crate::edge::route_limits::{CallPlace, PlaceAsked};
+use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::exchange::{
     CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
-    forwarded, requested_host,
+    forwarded,
 };
 use crate::latency::{CallStage, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
@@ -121,11 +122,7 @@ impl AgentCalls<'_> {
         };
         let _counted = core.drain.count_call();
         let tables = core.tables.get();
-        let host = requested_host(request.head());
-        let route = host.ok().and_then(|host| tables.routes.lookup(&host));
-        request.set_scheme(self.caller.scheme(request, route));
-        let admitted = host.and_then(|_| self.caller.admit(request, &tables, route));
-        let route = match admitted {
+        let route = match self.admit(request, &tables) {
             Ok(route) => route,
             Err(refusal) => return refuse(&core, request, &self.work.notes, refusal).await,
         };
@@ -141,7 +138,8 @@ impl AgentCalls<'_> {
         self.bound_by_caller(request, route);
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         self.work.has_waited = false;
-        let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
+        let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker)
+            || core.edge.breakers().is_forced_open(route.name.as_str());
         if needs_label {
             if let Err(next) = self.read_label(request, route, bond, moves).await {
                 return next;
@@ -172,7 +170,7 @@ impl AgentCalls<'_> {
                 Box::pin(core.core.sleep(std::mem::take(&mut self.work.retry.pause))).await;
             }
             let RetryState { bond, moves, .. } = self.work.retry;
-            let host = request.head().host().unwrap_or_default();
+            let host = &self.work.host;
             let seal = match route.traffic {
                 Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
                 Traffic::Plain | Traffic::Passthrough => None,
@@ -234,7 +232,7 @@ impl AgentCalls<'_> {
             match self.exchange(request, route, &opened).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
-                        core.keep_session(opened, request.head().host().unwrap_or_default());
+                        core.keep_session(opened, &self.work.host);
                     }
                     return next;
                 }
@@ -256,6 +254,13 @@ impl AgentCalls<'_> {
         }
     }
 
+    /// The route of a request that may be passed on.
+    fn admit<'t>(&mut self, request: &mut impl Request, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
+        let Admitted { host, route } = self.caller.admit(request, tables)?;
+        self.work.host = host;
+        Ok(route)
+    }
+
     /// Reads the body as far as it takes to know what the call is about, on the core that has a link for it.
     ///
     /// # Errors
@@ -270,7 +275,7 @@ impl AgentCalls<'_> {
     ) -> Result<(), Next<Leave>> {
         let core = Rc::clone(&self.caller.core);
         // Once a part of the body was read, the connection cannot go to another core.
-        let host = request.head().host().unwrap_or_default();
+        let host = &self.work.host;
         let elsewhere = match core.choose_link(&route.tunnel, host, bond, moves) {
             Chosen::OtherCore(target) => Some(target),
             Chosen::Wait(_) => {
@@ -409,9 +414,10 @@ impl AgentCalls<'_> {
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
     fn keep_body(&mut self, keep: bool) {
         if keep {
-            self.replay.get_or_insert_default().start(true);
+            let memory = self.caller.core.read_ahead_limits().memory;
+            self.replay.get_or_insert_default().start(Some(memory));
         } else if let Some(replay) = &mut self.replay {
-            replay.start(false);
+            replay.clear();
         }
     }
 
@@ -426,7 +432,7 @@ impl AgentCalls<'_> {
         let relayed = {
             let incoming = request.incoming(&to_agent);
             let request = incoming.head;
-            work.is_refused = false;
+            (work.is_refused, work.told) = (false, None);
             hooks = EdgeHooks { core, opened, request, work };
             let public = route.own.public.as_ref().or(core.edge.settings.public.as_ref());
             let called = front.called(public, *is_tls, incoming.head);
@@ -458,8 +464,11 @@ impl AgentCalls<'_> {
             relay(incoming, next_hop, &core.core, &mut hooks)
         }
         .await;
-        let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
+        let Relayed { result, has_begun, keeps, is_cut, is_sent } = relayed;
         let is_refused = work.is_refused;
+        if result.is_err() {
+            work.on_exchange_failed(stream.on_link(), is_sent, &core.core);
+        }
         if result == Err(RelayError::Late) {
             work.guard.deadline.on_cut(core.core.now());
         }
@@ -475,6 +484,7 @@ impl AgentCalls<'_> {
         request.end_response();
         let whole = opened.stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
+        replay.as_deref_mut().map(Replay::clear);
         let ended = match ended {
             Ok(()) => {
                 if work.guard.deadline.was_cut() {
@@ -486,8 +496,11 @@ impl AgentCalls<'_> {
                     note_era(core, request, route, work.notes.status);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let is_late = delivered == Outcome::Ok && work.guard.deadline.was_cut();
-                let outcome = if is_late { Outcome::TimedOut } else { delivered };
+                let outcome = match (delivered, work.told) {
+                    (Outcome::Ok, Some(failure)) => failure.outcome(),
+                    (Outcome::Ok, None) if work.guard.deadline.was_cut() => Outcome::TimedOut,
+                    (delivered, _) => delivered,
+                };
                 let times = work.stamps.times(&core.core);
                 finish(core, request, route, opened, times, work.ending(outcome));
                 return Exchanged::Done(match delivered {

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
-use crate::edge::call_end::cut_failure;
+use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_work::CallWork;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
 use crate::edge::recording::failed_call;
 use crate::edge::task_calls::AnswerSize;
 use crate::engine::Core;
-use crate::exchange::{requested_host, trace_of};
+use crate::exchange::{CallFailure, CallReport, requested_host, trace_of};
 use crate::latency::{CallPhases, SERVER_TIMING_LEN_MAX, server_timing};
-use crate::serve::{CallLabel, RelayHooks, ResponseExtras};
+use crate::serve::{CallLabel, RelayError, RelayHooks, ResponseExtras};
+use crate::wire::AnswerStream;
 use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::mcp::Era;
 
@@ -61,6 +62,7 @@ impl RelayHooks for EdgeHooks<'_> {
 
     fn on_event_stream(&mut self, is_standing: bool) {
         self.work.stamps.on_event_stream(is_standing);
+        self.work.answer = AnswerStream::default();
         if is_standing {
             self.work.place.set(None);
         }
@@ -82,6 +84,7 @@ impl RelayHooks for EdgeHooks<'_> {
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.notes.answer.bytes += bytes.len() as u64;
         if self.work.stamps.is_event_stream() {
+            self.work.answer.feed(bytes);
             self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
         }
     }
@@ -91,13 +94,37 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
-        let tables = self.core.tables.get();
-        let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
         self.work.guard.deadline.on_cut(self.core.core.now());
-        let trace = trace_of(self.request).or_else(|| label.trace());
-        let call = failed_call(route, &self.work.notes, trace, label.call());
-        let report = self.work.guard.deadline.report(call);
-        let id = label.rpc_id()?;
-        Some(report.event(cut_failure(&self.work.guard.deadline), id))
+        self.last_event(cut_failure(&self.work.guard.deadline), label)
+    }
+
+    fn on_broken(&mut self, error: &RelayError, label: &mut CallLabel) -> Option<Vec<u8>> {
+        if !self.work.answer.takes_error() {
+            return None;
+        }
+        let CallEndReason::Failed { failure, .. } = CallEndReason::of(error.clone(), &mut self.work.guard.deadline)
+        else {
+            return None;
+        };
+        let event = self.last_event(failure, label)?;
+        self.work.told = Some(failure);
+        Some(event)
+    }
+}
+
+impl EdgeHooks<'_> {
+    /// What an agent is told at the end of an event stream whose call failed so; none if its id is not known.
+    fn last_event(&mut self, failure: CallFailure, label: &mut CallLabel) -> Option<Vec<u8>> {
+        let EdgeHooks { core, opened, request, work } = self;
+        let tables = core.tables.get();
+        let route = tables.routes.lookup(&requested_host(request).ok()?)?;
+        let trace = trace_of(request).or_else(|| label.trace());
+        work.on_exchange_failed(opened.stream.on_link(), true, &core.core);
+        let call = failed_call(core, route, &work.notes, trace, work.phase_of(failure), label.call());
+        let report = match &work.guard.deadline {
+            deadline if deadline.was_cut() => deadline.report(call),
+            _ => CallReport::of(&call),
+        };
+        Some(report.event(failure, label.rpc_id()?))
     }
 }

@@ -58,6 +58,6 @@ impl CallNotes {
         let host = HostText::of(head.host().unwrap_or_default());
         let trace = trace_of(head);
         let record = CallRecord { number, trace, peer, host, moved, status, ..CallRecord::new(now) };
-        record.with_wait(waited).with_queue_time(queued)
+        record.with_wait(waited).with_queue_time(queued).with_retries(self.retries)
     }
 }

@@ -3,15 +3,18 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::base::{CoreId, Time};
+use crate::base::{Clock, CoreId, Time};
 use crate::edge::bonds::Bond;
 use crate::edge::call_notes::CallNotes;
 use crate::edge::moves::{Moved, Moves};
 use crate::edge::recording::Ending;
 use crate::edge::route_limits::CallPlace;
 use crate::exchange::CallFailure;
-use crate::latency::{EdgeStamps, Outcome, Retries};
+use crate::latency::{EdgeStamps, EdgeTimes, Outcome, Phase, Retries};
+use crate::link::CarrierStream;
+use crate::route::Hostname;
 use crate::serve::CallGuard;
+use crate::wire::AnswerStream;
 
 /// Why an agent's connection is left in another way than by closing it.
 pub(super) enum Leave {
@@ -24,6 +27,8 @@ pub(super) enum Leave {
 /// What is kept of a call while it lasts; used again for its memory.
 #[derive(Default)]
 pub(super) struct CallWork {
+    /// The host that it is for. It is kept here, and not in the task, for its size.
+    pub(super) host: Hostname,
     pub(super) timing: Vec<u8>,
     pub(super) stamps: EdgeStamps,
     pub(super) guard: CallGuard,
@@ -39,6 +44,12 @@ pub(super) struct CallWork {
     /// When the request began, on whichever core.
     pub(super) began: Time,
     pub(super) retry: RetryState,
+    /// What has passed of an answer that is an event stream.
+    pub(super) answer: AnswerStream,
+    /// How it failed, if its agent was told so at the end of an event stream.
+    pub(super) told: Option<CallFailure>,
+    /// For which phase it waited when its exchange failed.
+    pub(super) waits_for: Phase,
 }
 
 /// What is known of a call that may have to be opened again.
@@ -62,6 +73,23 @@ pub(super) struct RetryState {
 }
 
 impl CallWork {
+    /// Notes for what a call waits whose exchange fails now. Its request `is_sent` whole, or not.
+    pub(super) fn on_exchange_failed(&mut self, stream: &CarrierStream, is_sent: bool, clock: &impl Clock) {
+        let EdgeTimes { edge, total, .. } = self.stamps.times(clock);
+        // A connector that has not answered a PING for most of that time is not heard any more.
+        let is_cut_off = stream.liveness().owing * 2 > total.saturating_sub(edge);
+        self.waits_for = match is_sent {
+            false => Phase::Edge,
+            true if is_cut_off => Phase::Tunnel,
+            true => Phase::Upstream,
+        };
+    }
+
+    /// The phase in which a call was that failed so.
+    pub(super) fn phase_of(&self, failure: CallFailure) -> Phase {
+        failure.phase(if self.stamps.is_handed_over() { self.waits_for } else { Phase::Edge })
+    }
+
     /// How the call has ended.
     pub(super) fn ending(&self, outcome: Outcome) -> Ending<'_> {
         Ending { notes: &self.notes, guard: Some(&self.guard), place: Some(&self.place), own: None, outcome }

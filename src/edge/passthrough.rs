@@ -143,7 +143,7 @@ impl Passing {
             return self.refuse(core, Alert::InternalError).await;
         };
         let address = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string());
-        let (host, peer) = (self.host.as_str(), address.as_ref());
+        let (host, peer) = (&self.host, address.as_ref());
         let bond = Bond::of_address(peer_info.peer.map(|peer| peer.ip()));
         let call = attempt.number;
         let target = CallTarget {

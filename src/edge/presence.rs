@@ -66,7 +66,7 @@ pub(super) enum Reach {
     Served(Serves),
     /// By none that takes calls, but one is ending, or has ended lately, and may be replaced.
     Awaited,
-    /// By none.
+    /// By no connector of the tunnel.
     Unserved,
 }
 

@@ -12,7 +12,7 @@ use crate::edge::task_calls::{EndedCall, add_to_task, task_of};
 use crate::edge::usage::LinkUsage;
 use crate::exchange::{FailedCall, Refusal};
 use crate::latency::{
-    CallPhases, CallRecord, CallStage, EdgeTimes, OTHER, Outcome, OwnAnswer, SlowVerdict, TraceId, server_timing,
+    CallPhases, CallRecord, CallStage, EdgeTimes, OTHER, Outcome, OwnAnswer, Phase, SlowVerdict, TraceId, server_timing,
 };
 use crate::route::Route;
 use crate::serve::{CallDeadline, CallEnded, CallGuard, GuardedCall, Request};
@@ -148,20 +148,27 @@ pub(super) fn guarded<'a>(core: &EdgeCore, route: &'a Route, call: &'a Call) -> 
     }
 }
 
-/// Which call failed, as its agent is told.
+/// Which call failed, in which phase, as its agent is told.
 pub(super) fn failed_call<'a>(
+    core: &EdgeCore,
     route: &'a Route,
     notes: &CallNotes,
     trace: Option<TraceId>,
+    phase: Phase,
     call: &'a Call,
 ) -> FailedCall<'a> {
+    let (method, tool) = (call.method().unwrap_or_default(), call.tool());
+    let mut recorder = core.figures.recorder.borrow_mut();
+    let usual = recorder.usual(route.name.as_str(), method, tool.unwrap_or_default(), core.core.turn_time());
     FailedCall {
         tunnel: route.tunnel.as_str(),
         route: route.name.as_str(),
-        method: call.method().unwrap_or_default(),
-        tool: call.tool(),
+        method,
+        tool,
         number: notes.number,
         trace,
+        phase,
+        usual,
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) enum Serves {
 pub(super) enum Wanted<'a> {
     /// Any, provided that each connector with a link on this core serves all hosts of the tunnel by the tables of this version.
     AllServe(u64),
-    /// Any.
+    /// Any, whatever hosts it serves.
     Any,
     /// Those that serve this host, at least so certainly.
     Of(&'a str, Serves),

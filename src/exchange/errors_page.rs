@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::exchange::{
     BreakerRefusal, CallFailure, CallReport, FailedCall, HeadReadError, LateCall, LimitSource, OverloadRefusal, Refusal,
 };
-use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, UsualLatency};
+use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, Phase, UsualLatency};
 use crate::wire::http1::{Answer, BodyError, HeadError};
 
 const INTRO: &str = "# Errors
@@ -24,12 +24,17 @@ agents; all others are those of the MCP server.
 - `data.may_have_acted` says whether the MCP server may have acted on the request. If not, the call can be repeated.
 - `data.call` is the number by which `adit explain` shows the call, and `data.trace` the trace that its agent has named. `tunnel`,
   `route`, `method` and `tool` say what was called, as far as that is known.
+- `data.phase` is where the call was when it failed: `edge` (it was not handed to a connector, or its body was not all sent),
+  `tunnel`, `connector`, `upstream_connect` or `upstream`. Half of the last calls like it took `p50_ms` at the most and 95 % took
+  `p95_ms`; both are there once enough calls were seen.
 - `data.retry_after_ms`, which is the header `Retry-After` as well, says when to repeat it. `data.terminal` says that the client
   must not repeat it by itself.
 - Each answer has `Server-Timing`, which says where the time went, and `Cache-Control: no-store`. Answers to requests that were
   refused, and to malformed ones, close a connection of HTTP/1.1.
-- A call that fails after its answer has begun has no such answer: the connection, or the stream of HTTP/2, is reset. An event
-  stream that misses its deadline ends with the event `message`, which has the JSON-RPC error, instead.
+- A call that fails after its answer has begun has no such answer: the connection, or the stream of HTTP/2, is reset. If the answer
+  is an event stream, it ends with the event `message`, which has the JSON-RPC error, and is closed as it should be; unless it broke
+  off within an event, behind the JSON-RPC response, or after an event with an `id`, since its client can then resume it
+  (`Last-Event-ID`).
 ";
 
 /// An example.
@@ -40,14 +45,15 @@ const CALL: FailedCall<'_> = FailedCall {
     tool: Some("search"),
     number: 0x3d,
     trace: None,
+    phase: Phase::Edge,
+    usual: Some(UsualLatency { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
 };
 
 /// What it is told if it was cut.
 const LATE: LateCall<'_> = LateCall {
-    call: CALL,
+    call: FailedCall { phase: Phase::Upstream, ..CALL },
     limit: Duration::from_millis(3_200),
     source: LimitSource::Learned,
-    usual: Some(UsualLatency { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
 };
 
 /// What it is told if a circuit breaker refused it.
@@ -182,9 +188,8 @@ fn page() -> String {
     write!(
         page,
         "\nWhere a limit for the time of a call was reached, and its method is known, `data` says more:\n\n```json\n{example:#}\n```\n\n\
-         `limit` is `deadline` for one that was learned from earlier calls of the tool, of which half took `p50_ms` and 95 % took\n\
-         `p95_ms` at the most; `first_byte_timeout_ms`, the setting; or `caller_timeout`, which the caller or `client_timeout_ms`\n\
-         has said. `phase` is where the time went.\n"
+         `limit` is `deadline` for one that was learned from earlier calls of the tool; `first_byte_timeout_ms`, the setting; or\n\
+         `caller_timeout`, which the caller or `client_timeout_ms` has said.\n"
     )
     .unwrap();
     let report = CallReport::breaker_open(&REFUSAL);

@@ -88,6 +88,7 @@ mod tests {
 
     use super::*;
     use crate::exchange::{FailedCall, LateCall, LimitSource};
+    use crate::latency::Phase;
 
     #[test]
     fn a_call_that_is_listed_as_late_says_whose_time_was_over() {
@@ -99,8 +100,10 @@ mod tests {
                 tool: Some("search"),
                 number: 1,
                 trace: None,
+                phase: Phase::Upstream,
+                usual: None,
             };
-            let report = CallReport::late(&LateCall { call, limit: Duration::from_secs(3), source, usual: None });
+            let report = CallReport::late(&LateCall { call, limit: Duration::from_secs(3), source });
             let own = CallFailure::TimedOut.own_answer(Some(&report));
             (own.rpc_code, own.code, own.message)
         };

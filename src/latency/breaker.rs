@@ -24,11 +24,11 @@ const PROBING: Duration = Duration::from_secs(1);
 /// How a call ended, as far as it says whether others should be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallVerdict {
-    /// It was answered.
+    /// It was answered in time.
     Good,
     /// It was answered after its deadline.
     Slow,
-    /// It failed.
+    /// It failed, or was not answered.
     Failed,
 }
 
@@ -69,7 +69,7 @@ pub struct BreakerOpen {
 /// The calls that a breaker judges by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallCounts {
-    /// How many ended.
+    /// How many calls have ended.
     pub calls: u32,
     /// How many of them failed.
     pub failed: u32,
@@ -80,7 +80,7 @@ pub struct CallCounts {
 /// What a breaker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Calls are made.
+    /// Calls are made, as in normal operation.
     Closed,
     /// No call is made, for so long from now on.
     Open {
@@ -267,7 +267,12 @@ impl Breaker {
         Some(self.enter(state, now))
     }
 
-    /// Counts states.
+    /// Whether an operator has opened it.
+    pub(super) fn is_forced_open(&self) -> bool {
+        self.state == State::Forced(ForcedState::Open)
+    }
+
+    /// Counts how often the state has changed.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }

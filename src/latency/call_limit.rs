@@ -7,7 +7,7 @@ use super::deadline::{Deadline, DeadlineReason};
 /// How long a call might take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallLimit {
-    /// Why.
+    /// Why the limit is what it is.
     pub reason: DeadlineReason,
     /// Whether the call was to be cut.
     pub is_enforced: bool,

@@ -58,7 +58,7 @@ pub struct QueueReading {
     pub mode: GuardMode,
     /// How many calls may be in flight.
     pub limit: u32,
-    /// How many are.
+    /// How many calls are in flight.
     pub in_flight: u32,
     /// How many wait for a place.
     pub waiting: u32,
@@ -99,7 +99,7 @@ pub enum QueueDecision {
     Admitted(Place),
     /// It waits for one, until then at the latest.
     Waits(Ticket, Time),
-    /// It gets none.
+    /// It gets no place, and does not wait.
     Refused(Overload),
 }
 
@@ -117,7 +117,7 @@ pub enum OverloadCause {
 /// A call got no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overload {
-    /// Why.
+    /// Why it got no place.
     pub cause: OverloadCause,
     /// Whether there were free places, of which its agent had its share.
     pub is_of_agent: bool,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::call_id::TraceId;
 use super::call_limit::CallLimit;
 use super::outcome::Outcome;
-use super::phases::{CallPhases, PHASES, Phase};
+use super::phases::{CallPhases, Phase};
 use super::recorder::LabelId;
 use crate::base::{CallFailure, Time};
 
@@ -21,7 +21,7 @@ const NO_TIME: u32 = u32::MAX;
 /// It is of one size, four cache lines at the most, and is written once.
 #[derive(Clone, Copy, Debug)]
 pub struct CallRecord {
-    /// When it ended.
+    /// When the call ended.
     pub ended: Time,
     /// The number that the edge gave it; 0 for a connection that made no call.
     pub number: u64,
@@ -62,7 +62,57 @@ pub struct RecordedTimes {
     waited_us: u32,
     /// How long it waited for a place among the calls of its route.
     queued_us: u32,
-    by_phase_us: [u32; PHASES],
+    by_place_us: [u32; PLACES],
+    /// Whether the second of two phases is in its place.
+    is_beyond_edge: bool,
+    is_stream: bool,
+    /// Here, as it would take a word of its own elsewhere.
+    retries: u8,
+}
+
+/// Of two phases that share a place a call has one at the most.
+const PLACES: usize = 8;
+
+const fn place_of(phase: Phase) -> usize {
+    match phase {
+        Phase::Edge => 0,
+        Phase::Tunnel | Phase::BeyondEdge => 1,
+        Phase::Connector => 2,
+        Phase::UpstreamConnect => 3,
+        Phase::Upstream => 4,
+        Phase::UpstreamLast => 5,
+        Phase::Total => 6,
+        Phase::TotalLast | Phase::Stream => 7,
+    }
+}
+
+impl RecordedTimes {
+    const NONE: RecordedTimes = RecordedTimes {
+        waited_us: 0,
+        queued_us: 0,
+        by_place_us: [NO_TIME; PLACES],
+        is_beyond_edge: false,
+        is_stream: false,
+        retries: 0,
+    };
+
+    fn set(&mut self, phase: Phase, time: Duration) {
+        self.by_place_us[place_of(phase)] = micros(time);
+        self.is_beyond_edge |= phase == Phase::BeyondEdge;
+        self.is_stream |= phase == Phase::Stream;
+    }
+
+    fn get(&self, phase: Phase) -> Option<Duration> {
+        let has_place = match phase {
+            Phase::Tunnel => !self.is_beyond_edge,
+            Phase::BeyondEdge => self.is_beyond_edge,
+            Phase::TotalLast => !self.is_stream,
+            Phase::Stream => self.is_stream,
+            _ => true,
+        };
+        let us = Some(self.by_place_us[place_of(phase)]).filter(|us| has_place && *us != NO_TIME);
+        us.map(|us| Duration::from_micros(us.into()))
+    }
 }
 
 /// How far a call came.
@@ -135,15 +185,15 @@ impl CallRecord {
             deadline: None,
             missed: false,
             slow: false,
-            times: RecordedTimes { waited_us: 0, queued_us: 0, by_phase_us: [NO_TIME; PHASES] },
+            times: RecordedTimes::NONE,
         }
     }
 
     /// The same, with the times of its phases.
     #[must_use]
     pub fn with_phases(mut self, phases: &CallPhases) -> CallRecord {
-        for (phase, time) in Phase::ALL.iter().zip(&mut self.times.by_phase_us) {
-            *time = phases.get(*phase).map_or(NO_TIME, micros);
+        for (phase, time) in Phase::ALL.iter().filter_map(|phase| Some((*phase, phases.get(*phase)?))) {
+            self.times.set(phase, time);
         }
         self
     }
@@ -162,6 +212,13 @@ impl CallRecord {
         self
     }
 
+    /// The same of a call that was tried again so often: opened again by an edge, or sent again by a connector.
+    #[must_use]
+    pub fn with_retries(mut self, retries: u32) -> CallRecord {
+        self.times.retries = u8::try_from(retries).unwrap_or(u8::MAX);
+        self
+    }
+
     /// The same, answered by the role itself.
     #[must_use]
     pub fn with_own(self, own: Option<OwnAnswer>) -> CallRecord {
@@ -172,9 +229,7 @@ impl CallRecord {
     /// How long a phase took; none if the call did not have it.
     #[must_use]
     pub fn time(&self, phase: Phase) -> Option<Duration> {
-        Some(self.times.by_phase_us[phase as usize])
-            .filter(|us| *us != NO_TIME)
-            .map(|us| Duration::from_micros(us.into()))
+        self.times.get(phase)
     }
 
     /// How long it waited for a connector.
@@ -187,6 +242,12 @@ impl CallRecord {
     #[must_use]
     pub fn queued(&self) -> Duration {
         Duration::from_micros(self.times.queued_us.into())
+    }
+
+    /// How often it was tried again.
+    #[must_use]
+    pub fn retries(&self) -> u8 {
+        self.times.retries
     }
 
     /// Whether it failed: it was not answered completely, or with a status of 400 or higher.
@@ -232,7 +293,7 @@ impl OwnAnswer {
 }
 
 impl HostText {
-    /// No host.
+    /// The text for a call whose host is not known.
     pub const EMPTY: HostText = HostText { len: 0, bytes: [0; HOST_LEN_KEPT] };
 
     /// The start of this name.
@@ -288,6 +349,33 @@ mod tests {
         assert_eq!(record.time(Phase::UpstreamConnect), None);
         assert_eq!(record.time(Phase::TotalLast), Some(us(u64::from(u32::MAX) - 1)));
         assert_eq!((record.waited(), record.queued()), (us(7), us(9)));
+    }
+
+    #[test]
+    fn each_phase_that_a_call_had_is_kept_and_no_other() {
+        let us = Duration::from_micros;
+        let edge = EdgeTimes {
+            edge: us(1),
+            is_handed_over: true,
+            total: us(90),
+            total_last: Some(us(200)),
+            ..EdgeTimes::default()
+        };
+        let far = ConnectorTimes {
+            connector: us(2),
+            upstream_connect: Some(us(3)),
+            upstream: us(4),
+            upstream_last: Some(us(5)),
+        };
+        for is_event_stream in [false, true] {
+            for connector in [None, Some(far)] {
+                let phases = CallPhases::split(EdgeTimes { is_event_stream, ..edge }, connector);
+                let record = CallRecord::new(Time::ZERO).with_phases(&phases);
+                for phase in Phase::ALL {
+                    assert_eq!(record.time(phase), phases.get(phase), "{}", phase.name());
+                }
+            }
+        }
     }
 
     #[test]

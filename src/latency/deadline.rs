@@ -17,7 +17,7 @@ const CUT_COUNTS_AS: u32 = 2;
 pub struct Deadline {
     /// How long it may take.
     pub limit: Duration,
-    /// Why.
+    /// Why the limit is what it is.
     pub reason: DeadlineReason,
     /// What it was computed from; none if too few calls were seen.
     pub usual: Option<UsualLatency>,
@@ -39,7 +39,7 @@ pub enum DeadlineReason {
 /// How a call ended, as far as it says how long calls of its kind take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitEnd {
-    /// It was answered.
+    /// It was answered with success.
     Answered,
     /// It was cut when its deadline passed.
     Cut,

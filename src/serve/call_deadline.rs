@@ -6,7 +6,7 @@ use crate::base::{DeadlineTerms, Time};
 use crate::exchange::{CallReport, FailedCall, LateCall, LimitSource};
 use crate::latency::{CallLimit, CallPhases, CallWait, Deadline, DeadlineReason, Outcome, StatusClass, WaitEnd};
 use crate::serve::next_hop::CallerLimits;
-use crate::wire::ProgressScan;
+use crate::wire::MethodScan;
 use crate::wire::mcp::{self, Call, CallKind};
 
 /// A caller is answered this part of its time before that is over, in any case between these limits, but not before half of it:
@@ -40,7 +40,7 @@ pub struct CallDeadline {
     progressed: Time,
     /// The longest time without one before that.
     longest: Duration,
-    scan: ProgressScan,
+    scan: MethodScan,
     was_cut: bool,
     /// Whether the call was cut because its caller would not have waited any longer.
     is_of_caller: bool,
@@ -56,7 +56,7 @@ impl Default for CallDeadline {
             began: Time::ZERO,
             progressed: Time::ZERO,
             longest: Duration::ZERO,
-            scan: ProgressScan::default(),
+            scan: MethodScan::progress(),
             was_cut: false,
             is_of_caller: false,
         }
@@ -198,7 +198,9 @@ impl CallDeadline {
                 (enforced.map_or(self.first_byte_timeout, |deadline| deadline.limit), LimitSource::Setting)
             }
         };
-        CallReport::late(&LateCall { call, limit, source, usual: self.enforced.and_then(|deadline| deadline.usual) })
+        // A deadline that was enforced is explained by the times from which it was computed.
+        let usual = self.enforced.and_then(|deadline| deadline.usual).or(call.usual);
+        CallReport::late(&LateCall { call: FailedCall { usual, ..call }, limit, source })
     }
 
     /// How long a call was waited for that ends `now`; none if it has no deadline or says nothing of others.

@@ -38,13 +38,13 @@ pub enum Message {
 /// A member that says what a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageMember {
-    /// `method`.
+    /// The JSON-RPC method, `method`.
     Method,
-    /// `params.name`.
+    /// The name of a tool or prompt, `params.name`.
     Name,
-    /// `params.uri`.
+    /// The URI of a resource, `params.uri`.
     Uri,
-    /// `params.taskId`.
+    /// The id of a task, `params.taskId`.
     TaskId,
 }
 
@@ -285,13 +285,6 @@ impl Peek {
     #[cfg(feature = "internals")]
     pub const fn has_error(&self) -> bool {
         self.seen & Key::Error.bit() != 0
-    }
-
-    /// Whether servers may read a member in different ways, because a key occurs twice.
-    #[must_use]
-    #[cfg(test)]
-    pub const fn is_ambiguous(&self) -> bool {
-        self.doubled != 0
     }
 
     /// `method`, with escapes decoded.

@@ -17,7 +17,7 @@ use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{
     BUFFER_MEMORY_MIN, ByteStream, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox,
 };
-use adit::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, Outcome, QueueReading};
+use adit::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Outcome, QueueReading};
 use adit::route::RouteOverrides;
 use adit::wire::mux;
 
@@ -193,6 +193,12 @@ impl Bed {
         self.edge.breakers().readings(self.sim.net().now())
     }
 
+    /// An operator decides about the breaker of a tool.
+    pub(crate) fn force_breaker(&self, tool: &str, forced: Option<ForcedState>) {
+        let label = Label { route: "route".into(), method: "tools/call".into(), tool: tool.into() };
+        self.edge.breakers().force(&label, forced, self.sim.net().now());
+    }
+
     /// The concurrency limits of the edge, by the names of their routes.
     pub(crate) fn limits(&self) -> Vec<(String, QueueReading)> {
         self.edge.limits()
@@ -222,6 +228,11 @@ impl Bed {
     pub(crate) fn kill_connector(&mut self) {
         self.sim.net().kill(CONNECTOR, Death::Processes);
         self.sim.remove(self.connector_core.1);
+    }
+
+    /// Nothing passes between the edge and the connector any more, and neither is told so.
+    pub(crate) fn cut_connector_off(&self) {
+        self.sim.net().partition(EDGE, CONNECTOR);
     }
 
     /// The tunnel's credential is withdrawn.

@@ -182,7 +182,7 @@ impl Serving<'_> {
 
     async fn answer_mcp(&mut self) -> Result<(), End> {
         let Some(message) = self.peek.message() else {
-            return self.refuse(400, "the body is no JSON-RPC message").await;
+            return self.refuse(400, "the body is not a JSON-RPC message").await;
         };
         if message != Message::Request {
             return self.answer_empty(202).await;

@@ -187,7 +187,7 @@ fn the_page_is_made_again_from_what_was_written() {
     assert_eq!(fs::read_to_string(compare.folder.path().join("again.html")).expect("it was written"), page);
     for (code, args, told) in [
         (1, ["--from", "none.json", "--html", "x.html"], "none.json cannot be read"),
-        (1, ["--from", "out.html", "--html", "x.html"], "out.html is no comparison"),
+        (1, ["--from", "out.html", "--html", "x.html"], "out.html is not a comparison"),
         (1, ["--from", "out.json", "--html", "/nowhere/x.html"], "/nowhere/x.html cannot be written"),
         (2, ["--from", "out.json", "--peers", "direct"], "cannot be used with"),
     ] {
@@ -219,7 +219,8 @@ fn a_peer_that_is_missing_is_listed_and_the_others_go_on() {
     assert_eq!(json["not_found"], serde_json::json!(["rathole"]));
     assert_eq!(json["no_far_side"], serde_json::json!(["cloudflared"]));
     assert!(row(&json, "direct")["rps"].as_f64() > Some(0.0));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Lines are wrapped, wherever that falls.
+    let text = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("rathole: not found: /nowhere/rathole"), "{text}");
     assert!(text.contains("cargo install rathole"), "{text}");
     assert!(text.contains("cloudflared: no far side"), "{text}");
@@ -291,9 +292,9 @@ fn what_cannot_be_followed_is_refused_before_any_work() {
         (["--rate", "0"], "a rate of 0"),
         (["--connections", "0"], "0 connections"),
         (["--duration", "0s"], "measuring for 0ns"),
-        (["--payload", "x"], "'x' is no size"),
+        (["--payload", "x"], "'x' is not a valid size"),
         (["--peer-bin", "adit"], "'adit' names no program"),
-        (["--sut-cpus", "a"], "'a' is no list of CPUs"),
+        (["--sut-cpus", "a"], "'a' is not a valid list of CPUs"),
         (["--load-cpus", "4000"], "CPUs 4000 cannot be taken"),
         (["--json", "/nowhere/x.json"], "/nowhere/x.json cannot be written"),
     ] {

@@ -218,7 +218,7 @@ fn what_cannot_be_done_is_told_with_its_remedy() {
         (2, &["--before", "0s", "--after", "0s"], &["measuring for 0ns"]),
         (2, &["--kill", "agent"], &["edge, connector, upstream"]),
         (2, &["--peers", "nosuch"], &["no peer is called 'nosuch'"]),
-        (2, &["--sut-cpus", "x"], &["'x' is no list of CPUs"]),
+        (2, &["--sut-cpus", "x"], &["'x' is not a valid list of CPUs"]),
         (1, &["--peers", "direct", "--kill", "edge"], &["none has such a part"]),
         (1, &["--peer-bin", "adit=/nowhere"], &["none of the peers can be run here"]),
     ];

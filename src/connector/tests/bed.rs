@@ -98,7 +98,7 @@ impl<S: ByteStream> Talk<S> {
         }
     }
 
-    /// A head.
+    /// Waits for the head of a message.
     pub(super) async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await
     }
@@ -241,7 +241,7 @@ impl EdgeSide {
     }
 }
 
-/// The three hosts.
+/// The three hosts of a test: the edge, the connector and the upstream.
 pub(super) struct Bed {
     pub(super) net: SimNet,
     pub(super) sim: Simulation,
@@ -326,6 +326,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             identity: RouteIdentity::default(),
             resend: None,
             sends_timeout: false,
+            client_timeout: None,
             first_byte_timeout: None,
             deadlines: DeadlineTerms::default(),
             breaker: BreakerTerms::default(),
@@ -352,7 +353,7 @@ fn add_core_with(sim: &mut Simulation, host: IpAddr, buffer_memory: usize) -> (C
     (core, member)
 }
 
-/// Plays the upstream.
+/// Serves each connection to the upstream by `play`.
 pub(super) fn start_upstream(core: &Core, play: Script) {
     let listener = core.listen(&Address::Tcp(SocketAddr::new(UPSTREAM, UPSTREAM_PORT))).unwrap();
     let task_core = core.clone();
@@ -436,7 +437,7 @@ impl Bed {
         self.sim.run(self.net.now() + LONGEST, || done.get()).expect("the script comes to its end");
     }
 
-    /// Lets time pass.
+    /// Runs all hosts until so much time has passed.
     pub(super) fn pass(&mut self, time: Duration) {
         self.sim.run_until(self.net.now() + time).unwrap();
     }

@@ -100,7 +100,7 @@ pub struct AnsweredInfo {
 /// One decision about a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CallDecision {
-    /// What was decided.
+    /// Which kind of decision it is.
     pub what: DecisionKind,
     /// By which rule, and with which outcome.
     pub rule: String,

@@ -30,7 +30,7 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
-    /// Starts the thread.
+    /// Starts the thread on which the store works.
     ///
     /// # Errors
     ///

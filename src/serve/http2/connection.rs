@@ -80,7 +80,7 @@ pub enum Http2End {
     Crowded,
     /// The caller broke the protocol.
     Protocol,
-    /// The connection failed.
+    /// The connection failed, or its peer closed it.
     Failed,
 }
 

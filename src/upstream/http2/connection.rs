@@ -232,7 +232,7 @@ impl Http2Connection {
         &self.core
     }
 
-    /// What carries it.
+    /// The connection that carries its bytes.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }

@@ -148,7 +148,7 @@ fn checked(backup: &Path) -> Result<Connection, StoreError> {
         Err(error) => return Err(damaged(error.to_string())),
     }
     match schema::version(&from).map_err(|error| damaged(error.to_string()))? {
-        0 => Err(damaged("it is no store of an edge".to_owned())),
+        0 => Err(damaged("it is not the store of an edge".to_owned())),
         1..=SCHEMA_VERSION => Ok(from),
         found => Err(StoreError::Newer { path: backup.to_path_buf(), found, known: SCHEMA_VERSION }),
     }
