@@ -12,7 +12,7 @@ use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_hooks::EdgeHooks;
 use crate::edge::call_notes::CallNotes;
 use crate::edge::call_work::{CallWork, Leave, RetryState};
-use crate::edge::caller::Caller;
+use crate::edge::caller::{Admitted, Caller};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::{Moved, Moves};
@@ -20,10 +20,11 @@ use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::overload::{self, Entry, Full};
 use crate::edge::recording::{Ending, finish, guarded, keep_refused, note_era};
 use crate::edge::route_limits::{CallPlace, PlaceAsked};
+use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::exchange::{
     CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
-    forwarded, requested_host,
+    forwarded,
 };
 use crate::latency::{CallStage, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
@@ -121,11 +122,7 @@ impl AgentCalls<'_> {
         };
         let _counted = core.drain.count_call();
         let tables = core.tables.get();
-        let host = requested_host(request.head());
-        let route = host.ok().and_then(|host| tables.routes.lookup(&host));
-        request.set_scheme(self.caller.scheme(request, route));
-        let admitted = host.and_then(|_| self.caller.admit(request, &tables, route));
-        let route = match admitted {
+        let route = match self.admit(request, &tables) {
             Ok(route) => route,
             Err(refusal) => return refuse(&core, request, &self.work.notes, refusal).await,
         };
@@ -173,7 +170,7 @@ impl AgentCalls<'_> {
                 Box::pin(core.core.sleep(std::mem::take(&mut self.work.retry.pause))).await;
             }
             let RetryState { bond, moves, .. } = self.work.retry;
-            let host = request.head().host().unwrap_or_default();
+            let host = &self.work.host;
             let seal = match route.traffic {
                 Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
                 Traffic::Plain | Traffic::Passthrough => None,
@@ -235,7 +232,7 @@ impl AgentCalls<'_> {
             match self.exchange(request, route, &opened).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
-                        core.keep_session(opened, request.head().host().unwrap_or_default());
+                        core.keep_session(opened, &self.work.host);
                     }
                     return next;
                 }
@@ -257,6 +254,13 @@ impl AgentCalls<'_> {
         }
     }
 
+    /// The route of a request that may be passed on.
+    fn admit<'t>(&mut self, request: &mut impl Request, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
+        let Admitted { host, route } = self.caller.admit(request, tables)?;
+        self.work.host = host;
+        Ok(route)
+    }
+
     /// Reads the body as far as it takes to know what the call is about, on the core that has a link for it.
     ///
     /// # Errors
@@ -271,7 +275,7 @@ impl AgentCalls<'_> {
     ) -> Result<(), Next<Leave>> {
         let core = Rc::clone(&self.caller.core);
         // Once a part of the body was read, the connection cannot go to another core.
-        let host = request.head().host().unwrap_or_default();
+        let host = &self.work.host;
         let elsewhere = match core.choose_link(&route.tunnel, host, bond, moves) {
             Chosen::OtherCore(target) => Some(target),
             Chosen::Wait(_) => {
@@ -489,7 +493,7 @@ impl AgentCalls<'_> {
                 work.stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
                 if is_refused {
-                    note_era(core, request, route);
+                    note_era(core, request, route, work.notes.status);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
                 let outcome = match (delivered, work.told) {

@@ -12,6 +12,7 @@ use crate::edge::route_limits::CallPlace;
 use crate::exchange::CallFailure;
 use crate::latency::{EdgeStamps, EdgeTimes, Outcome, Phase, Retries};
 use crate::link::CarrierStream;
+use crate::route::Hostname;
 use crate::serve::CallGuard;
 use crate::wire::AnswerStream;
 
@@ -26,6 +27,8 @@ pub(super) enum Leave {
 /// What is kept of a call while it lasts; used again for its memory.
 #[derive(Default)]
 pub(super) struct CallWork {
+    /// The host that it is for. It is kept here, and not in the task, for its size.
+    pub(super) host: Hostname,
     pub(super) timing: Vec<u8>,
     pub(super) stamps: EdgeStamps,
     pub(super) guard: CallGuard,
