@@ -14,8 +14,8 @@ use crate::exchange::CallFailure;
 use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, CallCounts, CallFilter, CallLimit, CallLine, CallPhases, CallRecord,
     ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText, Label, LatencySettings, Outcome,
-    OwnAnswer, QueueCounts, QueueReading, Recorder, Snapshot, Stage, StatusClass, TaskFigures, TaskId, TaskLine,
-    TaskSnapshot, TraceId, Usual, Wait, WaitEnd,
+    OwnAnswer, QueueCounts, QueueReading, Recorder, SentAgain, Snapshot, Stage, StatusClass, TaskFigures, TaskId,
+    TaskLine, TaskSnapshot, TraceId, Usual, Wait, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -200,7 +200,7 @@ pub(super) fn calls() -> Vec<CallLine> {
         peer: Some([192, 0, 2, 7].into()),
         host: HostText::of("demo.test"),
         connector: Some(0x2a),
-        moved: Some((CallFailure::UpstreamRefused, 0x2b)),
+        again: Some(SentAgain::NotPassedOn { failure: CallFailure::UpstreamRefused, connector: 0x2b }),
         stage: Stage::of(Outcome::TimedOut),
         outcome: Some(Outcome::TimedOut),
         deadline: Some(CallLimit::of(&deadline, true)),

@@ -11,7 +11,7 @@ use crate::edge::recording::Ending;
 use crate::edge::route_limits::CallPlace;
 use crate::exchange::CallFailure;
 use crate::latency::{EdgeStamps, Outcome, Retries};
-use crate::serve::CallGuard;
+use crate::serve::{CallGuard, Listing};
 
 /// Why an agent's connection is left in another way than by closing it.
 pub(super) enum Leave {
@@ -39,6 +39,10 @@ pub(super) struct CallWork {
     /// When the request began, on whichever core.
     pub(super) began: Time,
     pub(super) again: Again,
+    /// The answer, if it may list tools and that is of interest.
+    pub(super) listing: Listing,
+    /// Memory for the copy of a request that may be sent twice.
+    pub(super) copy: Vec<u8>,
 }
 
 /// What is known of a call that may have to be opened again.
