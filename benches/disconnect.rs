@@ -2,14 +2,14 @@
 //!
 //! `cargo bench --bench disconnect` prints both; the aim is that the tunnel adds less than 10 ms.
 
-#[path = "../tests/loopback/tunnel.rs"]
-mod tunnel;
+#[path = "../tests/loopback/tunnel_processes.rs"]
+mod tunnel_processes;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use tunnel::Tunnel;
+use tunnel_processes::Tunnel;
 
 const HOST: &str = "mcp.test";
 const ROUNDS: usize = 300;

@@ -5,6 +5,10 @@
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/docs.rs"]
+mod docs;
+#[path = "tidy/names.rs"]
+mod names;
 #[path = "tidy/outsiders.rs"]
 mod outsiders;
 #[path = "tidy/source.rs"]
@@ -31,7 +35,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("private", &["base"]),
     ("tls", &["base", "engine", "private"]),
     ("dial", &["base", "wire", "engine"]),
-    ("http2", &["base", "engine"]),
+    ("http2", &["base", "wire", "engine"]),
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
@@ -153,6 +157,7 @@ const RULES: &[Rule] = &[
     only_the_commands_print,
     no_test_is_skipped,
     nothing_sleeps,
+    docs::short_docs,
 ];
 
 #[test]
@@ -162,6 +167,13 @@ fn the_house_rules_are_kept() {
     let faults: Vec<String> =
         sources.iter().flat_map(|source| RULES.iter().flat_map(|rule| rule(source))).map(|f| f.to_string()).collect();
     assert!(faults.is_empty(), "{} breaches of the house rules:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn no_public_name_stands_for_two_types() {
+    let sources = sources_of(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let faults: Vec<String> = names::repeated(&sources).iter().map(ToString::to_string).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]

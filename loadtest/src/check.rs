@@ -79,7 +79,7 @@ impl Check {
                 return Err("the event stream ended without the answer, or with another's id");
             }
         } else if self.is_rpc && !is_answer(&self.peek, self.len, &self.id) {
-            return Err("the answer is no JSON-RPC response with the id of the request");
+            return Err("the answer is not a JSON-RPC response with the id of the request");
         }
         if self.is_rpc && self.tool_error.found {
             return Err("the tool reported an error (isError)");

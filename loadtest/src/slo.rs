@@ -36,7 +36,7 @@ const QUANTILES: [(&str, Quantile, f64); 6] = [
 /// Why a text is no objective.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{text}' is no objective: {why}; write one as p95<5ms, with p50, p90, p95, p99, p999 or max, < or <=, us, ms or s"
+    "'{text}' is not a valid objective: {why}; write one as p95<5ms, with p50, p90, p95, p99, p999 or max, < or <=, us, ms or s"
 )]
 pub struct SloError {
     text: String,
@@ -74,7 +74,7 @@ impl FromStr for Slo {
         };
         let name = name.trim().to_ascii_lowercase();
         let row = QUANTILES.iter().find(|row| row.0 == name).ok_or_else(|| fault("it names no such quantile"))?;
-        let bound = parse_bound(bound.trim()).ok_or_else(|| fault("its bound is no positive time with a unit"))?;
+        let bound = parse_bound(bound.trim()).ok_or_else(|| fault("its bound is not a positive time with a unit"))?;
         Ok(Slo { quantile: row.1, bound, inclusive })
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 ///
 /// What is wrong with it, for clap.
 pub fn time(text: &str) -> Result<Duration, String> {
-    let remedy = || format!("'{text}' is no time; write one as 250us, 5ms, 1.5s, 2m or 1h");
+    let remedy = || format!("'{text}' is not a valid time; write one as 250us, 5ms, 1.5s, 2m or 1h");
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(remedy)?;
     let (number, unit) = text.split_at(split);
     let seconds_per_unit = match unit {
@@ -30,7 +30,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
 ///
 /// What is wrong with it, for clap.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let remedy = || format!("'{text}' is no size; write one as 1024, 64KiB, 1MiB or 2GiB");
+    let remedy = || format!("'{text}' is not a valid size; write one as 1024, 64KiB, 1MiB or 2GiB");
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let bytes_per_unit: u64 = match unit {

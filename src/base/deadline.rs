@@ -7,12 +7,12 @@ use crate::base::GuardMode;
 pub struct DeadlineTerms {
     /// What becomes of a call that misses its deadline.
     pub mode: GuardMode,
-    /// The shortest deadline.
+    /// The shortest deadline that calls may get.
     pub floor: Duration,
     /// The longest deadline, which is also that of calls of which too few were seen. It is enforced in each mode, up to the head
     /// of the answer.
     pub ceiling: Duration,
-    /// How long a call may take that tells of its progress, which extends its deadline.
+    /// The time limit of a call that reports progress, which extends its deadline.
     pub progress_max: Duration,
 }
 

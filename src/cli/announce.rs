@@ -33,7 +33,7 @@ impl Announcer {
             Notice::Role(role, RoleEvent::Unlinked { core, link, peer }) => {
                 self.event("unlinked", json!({ "role": role, "core": core.0, "link": link, "peer": peer }));
             }
-            Notice::Role(role, RoleEvent::NoLink { peer, why }) => {
+            Notice::Role(role, RoleEvent::LinkFailed { peer, why }) => {
                 self.event("no_link", json!({ "role": role, "peer": peer, "why": why }));
             }
             Notice::Role(role, RoleEvent::Certified { peer, lifetime_s }) => {

@@ -68,7 +68,7 @@ pub enum Command {
     /// Check everything that a role depends on, and say what is wrong and what to do
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
-    /// Print the version
+    /// Print the version of the program
     Version(VersionArgs),
 }
 
@@ -536,7 +536,7 @@ pub struct TasksArgs {
 /// By what tasks are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TaskOrderArg {
-    /// What they cost.
+    /// What their calls cost by the prices that are set.
     Cost,
     /// Calls for each call that was not repeated.
     Amplification,

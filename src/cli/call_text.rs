@@ -1,6 +1,6 @@
 //! How commands show what is known of calls.
 
-use crate::control::bodies::{BreakerStateName, CallStage, GuardModeName};
+use crate::control::bodies::{BreakerStateName, CallStageName, GuardModeName};
 
 /// Stands for a value that there is none of.
 pub(super) const NONE: &str = "-";
@@ -40,19 +40,19 @@ pub(super) const fn breaker_state(state: BreakerStateName) -> &'static str {
 }
 
 /// How far a call came.
-pub(super) const fn stopped(stage: CallStage) -> &'static str {
+pub(super) const fn stopped(stage: CallStageName) -> &'static str {
     match stage {
-        CallStage::Accept => "accept",
-        CallStage::Tls => "tls",
-        CallStage::Request => "request",
-        CallStage::Admission => "admission",
-        CallStage::Route => "route",
-        CallStage::Breaker => "breaker",
-        CallStage::Concurrency => "concurrency",
-        CallStage::Link => "link",
-        CallStage::Connector => "connector",
-        CallStage::Upstream => "server",
-        CallStage::Caller => "agent",
-        CallStage::Done => NONE,
+        CallStageName::Accept => "accept",
+        CallStageName::Tls => "tls",
+        CallStageName::Request => "request",
+        CallStageName::Admission => "admission",
+        CallStageName::Route => "route",
+        CallStageName::Breaker => "breaker",
+        CallStageName::Concurrency => "concurrency",
+        CallStageName::Link => "link",
+        CallStageName::Connector => "connector",
+        CallStageName::Upstream => "server",
+        CallStageName::Caller => "agent",
+        CallStageName::Done => NONE,
     }
 }

@@ -70,7 +70,7 @@ fn ago(seconds: f64) -> String {
 mod tests {
     use super::*;
     use crate::cli::explain::tests::call;
-    use crate::control::bodies::CallStage;
+    use crate::control::bodies::CallStageName;
 
     fn rows(text: &str) -> Vec<Vec<String>> {
         let cells =
@@ -87,7 +87,7 @@ mod tests {
             tool: None,
             status: None,
             outcome: None,
-            stopped_at: CallStage::Tls,
+            stopped_at: CallStageName::Tls,
             phases: BTreeMap::new(),
             age_s: 754.0,
             ..call()

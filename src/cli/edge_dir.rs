@@ -13,7 +13,7 @@ use crate::cli::output::print;
 use crate::cli::run::refuse;
 use crate::cli::table::Table;
 use crate::control::DataDir;
-use crate::control::store::{Restored, Revived, RevivedKind};
+use crate::control::store::{Reinstated, ReinstatedKind, Restored};
 use crate::process::{self, RestoredFrom, RunError};
 
 /// The variable that names the data directory: that of the setting.
@@ -74,23 +74,23 @@ fn backup(dir: &DataDir, to: Option<PathBuf>) -> Result<(), RunError> {
 
 /// `given`: the data directory of the command line, which commands that are printed must repeat.
 fn put_back(dir: &DataDir, given: Option<&Path>, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<(), RunError> {
-    let RestoredFrom { backup, restored: Restored { aside, revived } } =
+    let RestoredFrom { backup, restored: Restored { aside, reinstated } } =
         process::restore_store(dir, from, keep_withdrawn)?;
     let mut told = format!("the store was restored from {}\n", backup.display());
     if let Some(aside) = aside {
         told += &format!("the former store is kept as {}\n", aside.display());
     }
-    told += &match revived {
+    told += &match reinstated {
         None => "\nThe former store cannot be read: whatever was revoked, archived or rotated after the back-up was made is \
                  valid again, and is not known here. Look through `adit tunnel list`, and rotate or revoke what should not be.\n"
             .to_owned(),
-        Some(revived) if revived.is_empty() => String::new(),
-        Some(revived) if keep_withdrawn => format!("\nwithdrawn as before:\n\n{}", revived_table(&revived)),
-        Some(revived) => format!(
+        Some(reinstated) if reinstated.is_empty() => String::new(),
+        Some(reinstated) if keep_withdrawn => format!("\nwithdrawn as before:\n\n{}", reinstated_table(&reinstated)),
+        Some(reinstated) => format!(
             "\nValid again, though withdrawn after the back-up was made:\n\n{}\nWithdraw them as soon as the edge runs:\n\n{}\n\
              or restore once more before it does:\n\n  {}\n",
-            revived_table(&revived),
-            withdrawals(&revived, given),
+            reinstated_table(&reinstated),
+            withdrawals(&reinstated, given),
             CommandLine::new("adit edge restore")
                 .data_dir(given)
                 .flag("--from", &backup.to_string_lossy())
@@ -101,14 +101,14 @@ fn put_back(dir: &DataDir, given: Option<&Path>, from: Option<PathBuf>, keep_wit
     Ok(())
 }
 
-fn revived_table(revived: &[Revived]) -> String {
+fn reinstated_table(reinstated: &[Reinstated]) -> String {
     let mut table = Table::new(["WHAT", "TUNNEL", "ID", "GOOD UNTIL"]);
-    for Revived { kind, tunnel, id, ended_at } in revived {
+    for Reinstated { kind, tunnel, id, ended_at } in reinstated {
         let what = match kind {
-            RevivedKind::Tunnel => "tunnel",
-            RevivedKind::Credential => "credential",
-            RevivedKind::Certificate => "certificate",
-            RevivedKind::ProvisioningKey => "provisioning key",
+            ReinstatedKind::Tunnel => "tunnel",
+            ReinstatedKind::Credential => "credential",
+            ReinstatedKind::Certificate => "certificate",
+            ReinstatedKind::ProvisioningKey => "provisioning key",
         };
         let tunnel = tunnel.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
         table.row([what.to_owned(), tunnel, id.clone(), ended_at.to_string()]);
@@ -117,22 +117,22 @@ fn revived_table(revived: &[Revived]) -> String {
 }
 
 /// The commands that withdraw what came back; a tunnel takes along what is its own.
-fn withdrawals(revived: &[Revived], given: Option<&Path>) -> String {
+fn withdrawals(reinstated: &[Reinstated], given: Option<&Path>) -> String {
     let archived = |tunnel: &Option<TunnelId>| {
-        revived.iter().any(|other| other.kind == RevivedKind::Tunnel && other.tunnel == *tunnel)
+        reinstated.iter().any(|other| other.kind == ReinstatedKind::Tunnel && other.tunnel == *tunnel)
     };
-    let command = |one: &Revived| {
+    let command = |one: &Reinstated| {
         let tunnel = one.tunnel.as_ref().map_or("", TunnelId::as_str);
         let id = &one.id;
         let of = |words: &str| CommandLine::new(words).data_dir(given);
         let command = match one.kind {
-            RevivedKind::Tunnel => of("adit tunnel archive").word(id),
-            RevivedKind::ProvisioningKey => of("adit tunnel key revoke").word(id),
+            ReinstatedKind::Tunnel => of("adit tunnel archive").word(id),
+            ReinstatedKind::ProvisioningKey => of("adit tunnel key revoke").word(id),
             _ if archived(&one.tunnel) => return None,
-            RevivedKind::Credential => of("adit tunnel revoke").word(tunnel).flag("--credential", id),
-            RevivedKind::Certificate => of("adit tunnel cert archive").word(tunnel).word(id),
+            ReinstatedKind::Credential => of("adit tunnel revoke").word(tunnel).flag("--credential", id),
+            ReinstatedKind::Certificate => of("adit tunnel cert archive").word(tunnel).word(id),
         };
         Some(format!("  {command}\n"))
     };
-    revived.iter().filter_map(command).collect()
+    reinstated.iter().filter_map(command).collect()
 }

@@ -10,7 +10,7 @@ use crate::cli::call_text::{millis, plain, stopped};
 use crate::cli::output::print;
 use crate::cli::run::{RunError, on_control_thread};
 use crate::cli::tunnel::report;
-use crate::control::bodies::{AnsweredInfo, CallDecision, CallInfo, CallStage, CallsBody, DecisionKind};
+use crate::control::bodies::{AnsweredInfo, CallDecision, CallInfo, CallStageName, CallsBody, DecisionKind};
 use crate::latency::Phase;
 
 /// The most calls that are explained, of those that have one id.
@@ -105,7 +105,7 @@ fn ended(call: &CallInfo) -> String {
             let rpc = rpc_code.map(|code| format!(", JSON-RPC code {code}")).unwrap_or_default();
             format!("stopped at: {}{status} ({code}{rpc})", stopped(stage))
         }
-        (None, CallStage::Done) => format!("answered{status}"),
+        (None, CallStageName::Done) => format!("answered{status}"),
         (None, stage) => {
             let outcome = call.outcome.as_ref().map(|outcome| format!(" ({outcome})")).unwrap_or_default();
             format!("stopped at: {}{status}{outcome}", stopped(stage))
@@ -148,7 +148,7 @@ pub(super) mod tests {
             tool: text("sea\u{1b}[2Jrch"),
             status: Some(504),
             outcome: text("timed_out"),
-            stopped_at: CallStage::Upstream,
+            stopped_at: CallStageName::Upstream,
             answered: Some(AnsweredInfo {
                 code: "deadline".to_owned(),
                 rpc_code: Some(-31_019),
@@ -188,9 +188,9 @@ call 1f3: tools/call sea\\u{1b}[2Jrch
 
     #[test]
     fn the_end_of_a_call_says_who_ended_it() {
-        let answered = CallInfo { answered: None, stopped_at: CallStage::Done, status: Some(200), ..call() };
+        let answered = CallInfo { answered: None, stopped_at: CallStageName::Done, status: Some(200), ..call() };
         assert_eq!(ended(&answered), "answered with status 200");
-        let gone = CallInfo { outcome: Some("agent_gone".to_owned()), stopped_at: CallStage::Caller, ..answered };
+        let gone = CallInfo { outcome: Some("agent_gone".to_owned()), stopped_at: CallStageName::Caller, ..answered };
         assert_eq!(ended(&gone), "stopped at: agent with status 200 (agent_gone)");
         assert_eq!(title(&CallInfo { id: None, ..call() }), "a connection that made no call");
     }

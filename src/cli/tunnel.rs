@@ -17,8 +17,8 @@ use crate::config::Millis;
 use crate::control::WallTime;
 use crate::control::bodies::{
     AddCertificate, CertificateInfo, ConnectionInfo, CreateKey, CreateTunnel, CreatedKey, CreatedTunnel, EventInfo,
-    HostText, IssuedToken, KeyInfo, ListPart, MemberText, NamedHostText, NetworkText, Reason, Revocation, RevokeToken,
-    RotateToken, TunnelInfo, UpdateTunnel, UpdatedTunnel, UsageReport,
+    HostPatternText, IssuedToken, KeyInfo, ListPart, MemberText, NamedHostText, NetworkText, Reason, Revocation,
+    RevokeToken, RotateToken, TunnelInfo, UpdateTunnel, UpdatedTunnel, UsageReport,
 };
 use crate::tls::CA_PEM_LEN_MAX;
 
@@ -81,7 +81,7 @@ impl Commands {
             TunnelCommand::Create { name, host, traffic, lists } => {
                 let body = CreateTunnel {
                     display_name: name.clone(),
-                    hosts: host.iter().cloned().map(HostText).collect(),
+                    hosts: host.iter().cloned().map(HostPatternText).collect(),
                     traffic: traffic.map(Into::into),
                     connectors_from: list("--connectors-from", &lists.connectors_from, NetworkText)?,
                     allow_from: list("--allow", &lists.allow, MemberText)?,
@@ -226,7 +226,7 @@ fn update(
 ) -> Result<UpdateTunnel, AdminError> {
     let body = UpdateTunnel {
         display_name: name.clone(),
-        hosts: (!host.is_empty()).then(|| host.iter().cloned().map(HostText).collect()),
+        hosts: (!host.is_empty()).then(|| host.iter().cloned().map(HostPatternText).collect()),
         traffic: traffic.map(Into::into),
         connectors_from: list("--connectors-from", &lists.connectors_from, NetworkText)?,
         allow_from: list("--allow", &lists.allow, MemberText)?,

@@ -180,7 +180,7 @@ section! {
         deadline: GuardMode = "observe", restart, like "enforce";
         /// The shortest deadline, however quick the last calls were.
         deadline_floor_ms: Millis = "1s" in 1..=86_400_000, restart, like "5s";
-        /// How long a call may take that tells of its progress (`notifications/progress`). Each such message gives it
+        /// Time limit of a call that reports progress (`notifications/progress`). Each such message gives it
         /// another deadline.
         progress_max_ms: Millis = "10m" in 1..=86_400_000, restart, like "1h";
         /// What the circuit breakers do. Each tool and each upstream has one, which opens when its calls fail. `off`: nothing is
@@ -318,7 +318,7 @@ section! {
         deadline: Option<GuardMode> = unset, live, like "enforce";
         /// The shortest deadline, if that differs from `edge.deadline_floor_ms`.
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
-        /// How long a call may take that tells of its progress, if that differs from `edge.progress_max_ms`.
+        /// Time limit of a call that reports progress, if that differs from `edge.progress_max_ms`.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
         /// How long clients of this host wait for the answer to a POST, if they do not send `X-Request-Timeout` or
         /// `grpc-timeout`; for example 5 s with the OpenAI Agents SDK and 60 s with the TypeScript SDK. The call is answered
@@ -360,7 +360,7 @@ section! {
         /// How long the MCP server may take until the first byte of its answer, if that differs from the host's; 0 for no
         /// limit. Bodies of calls to the host are then read as with `deadline = "enforce"`.
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "15m";
-        /// How long a call may take that tells of its progress, if that differs from the host's.
+        /// Time limit of a call that reports progress, if that differs from the host's.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
         /// The mode of the circuit breakers for this tool, in place of the host's.
         breaker: Option<GuardMode> = unset, live, like "off";
@@ -538,7 +538,7 @@ section! {
         deadline: GuardMode = "observe", live, like "enforce";
         /// The shortest deadline of these calls, however quick the last ones were.
         deadline_floor_ms: Millis = "1s" in 1..=86_400_000, live, like "5s";
-        /// How long such a call may take that tells of its progress (`notifications/progress`).
+        /// Time limit of a call that reports progress (`notifications/progress`).
         progress_max_ms: Millis = "10m" in 1..=86_400_000, live, like "1h";
         /// What the circuit breakers do for calls of agents whose TLS ends in this connector: `off`, `observe` or `enforce`, as
         /// with `edge.breaker`. For other calls the edge has the same setting.
@@ -615,7 +615,7 @@ section! {
         deadline: Option<GuardMode> = unset, live, like "enforce";
         /// The shortest deadline of these calls, if that differs from `connect.deadline_floor_ms`.
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
-        /// How long such a call may take that tells of its progress, if that differs from `connect.progress_max_ms`.
+        /// Time limit of a call that reports progress, if that differs from `connect.progress_max_ms`.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
         /// The mode of the circuit breakers for this route, in place of `connect.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";

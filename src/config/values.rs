@@ -157,7 +157,7 @@ choice! {
 choice! {
     /// Which slow calls are tried a second time.
     Hedge {
-        /// None.
+        /// No call is tried a second time.
         Off = "off",
         /// Those of tools that the server declares as read-only.
         ReadOnly = "read-only",

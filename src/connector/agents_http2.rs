@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::base::Traffic;
 use crate::connector::call::{CallContext, Caller, UpstreamWork};
 use crate::connector::call_request::PatientRequest;
-use crate::connector::calls::StreamCalls;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::number_of;
 use crate::connector::shared::Counters;
+use crate::connector::stream_calls::StreamCalls;
 use crate::exchange::{ExchangeState, TimeoutStream};
 use crate::latency::Phase;
 use crate::link::CallStream;
@@ -23,7 +23,7 @@ const WINDOW: u32 = 512 * 1024;
 /// The least that a session can be given (RFC 9113, section 6.9.2), in bytes.
 const WINDOW_MIN: u32 = 64 * 1024 - 1;
 /// How long an agent that has everything may take to end its side.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A session that an agent speaks HTTP/2 on.
 pub(super) struct Http2Session {
@@ -31,7 +31,7 @@ pub(super) struct Http2Session {
     pub(super) stream: Rc<CallStream>,
     /// The host for which alone the agent may call.
     pub(super) host: Hostname,
-    /// The agent's address.
+    /// The agent's address, as the edge has sent it.
     pub(super) agent: String,
 }
 
@@ -63,7 +63,7 @@ impl Http2Service for Calls {
             first_timeout: settings.idle_timeout,
             idle_timeout: settings.idle_timeout,
             header_timeout: settings.header_timeout,
-            farewell: FAREWELL,
+            close_timeout: CLOSE_TIMEOUT,
             window: self.window,
         }
     }

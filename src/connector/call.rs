@@ -15,9 +15,9 @@ use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
 use crate::engine::{Core, StreamError, Timer};
 use crate::exchange::{
-    Asked, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host, trace_of,
+    AnsweringStream, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host, trace_of,
 };
-use crate::latency::{ConnectorStamps, NoRetry, Reached, Retries, connector_timing};
+use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, Retries, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
@@ -324,7 +324,7 @@ impl UpstreamWork {
             }
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
-        let to = Asked::new(to, upstream.is_acknowledged());
+        let to = AnsweringStream::new(to, upstream.is_acknowledged());
         let of_agents = context.is_agents().then(|| self.agents.guard.deadline.first_byte_timeout());
         let caller = match context.is_agents() {
             true => self.agents.guard.deadline.caller_limits(),
@@ -476,7 +476,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         let trace = trace_of(self.request).or_else(|| label.trace());
         let call = label.call();
         let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
-            deadline.report(self.context.failed_call(route, trace, call))
+            deadline.report(self.context.failed_call(route, trace, Phase::Upstream, call))
         })?;
         Some(report.event(CallFailure::Deadline, label.rpc_id()?))
     }

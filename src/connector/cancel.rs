@@ -91,13 +91,13 @@ fn head(context: &CallContext<'_>, served: &Served, request: &RequestHead, len: 
 
 impl Cancellation {
     async fn run(self) {
-        let told = self.core.timeout(WITHIN, self.tell()).await;
+        let sent = self.core.timeout(WITHIN, self.send()).await;
         let counters = &self.connector.counters;
-        let is_told = told.is_ok_and(|told| told.is_some());
-        Counters::add(if is_told { &counters.cancellations_sent } else { &counters.cancellations_failed });
+        let is_sent = sent.is_ok_and(|sent| sent.is_some());
+        Counters::add(if is_sent { &counters.cancellations_sent } else { &counters.cancellations_failed });
     }
 
-    async fn tell(&self) -> Option<()> {
+    async fn send(&self) -> Option<()> {
         let Checkout { connection, .. } = self.served.upstream.checkout().await.ok()?;
         let mut held = Held::new(connection);
         let answer = match held.get() {

@@ -73,7 +73,7 @@ impl Dialer<'_> {
         match self.dial_port(second, self.limit / 2, config).await {
             Ok(connection) => {
                 is_preferred.store(!was_preferred, Ordering::Relaxed);
-                tracing::info!(edge = %self.edge, port = second, error = %at_first, "the edge is reached at its other port");
+                tracing::info!(edge = %self.edge, port = second, error = %at_first, "edge reached on its other port");
                 Ok(connection)
             }
             // The edge's own port is the one that should answer.

@@ -5,7 +5,9 @@ use crate::connector::call::{CallContext, Caller};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::settings::ConnectorRoute;
 use crate::exchange::{FailedCall, Refusal, forwarded_peer, trace_of};
-use crate::latency::{CallFilter, CallLine, CallRecord, FoundCall, HostText, Outcome, OwnAnswer, Stage, TraceId};
+use crate::latency::{
+    CallFilter, CallLine, CallRecord, CallStage, FoundCall, HostText, Outcome, OwnAnswer, Phase, TraceId,
+};
 use crate::link::CarrierStream;
 use crate::wire::http1::RequestHead;
 use crate::wire::mcp::Call;
@@ -21,20 +23,26 @@ pub(super) fn outcome_of(ended: Option<Result<(), CallFailure>>) -> Outcome {
 }
 
 impl CallContext<'_> {
-    /// Which call failed, as its agent is told.
+    /// Which call failed, in which phase, as its agent is told.
     pub(super) fn failed_call<'c>(
         &'c self,
         route: &'c ConnectorRoute,
         trace: Option<TraceId>,
+        phase: Phase,
         call: &'c Call,
     ) -> FailedCall<'c> {
+        let (method, tool) = (call.method().unwrap_or_default(), call.tool());
+        let mut recorder = self.core.figures.recorder.borrow_mut();
+        let now = self.core.core.turn_time();
         FailedCall {
             tunnel: self.core.connector.settings.tunnel.as_str(),
             route: route.name.as_str(),
-            method: call.method().unwrap_or_default(),
-            tool: call.tool(),
+            method,
+            tool,
             number: self.number,
             trace,
+            phase,
+            usual: recorder.usual(route.name.as_str(), method, tool.unwrap_or_default(), now),
         }
     }
 
@@ -67,7 +75,8 @@ impl CallContext<'_> {
             Caller::Agent(address) => address.parse().ok(),
         };
         let number = self.number;
-        let record = CallRecord { number, peer, stage: Stage::Request, ..CallRecord::new(self.core.core.turn_time()) };
+        let record =
+            CallRecord { number, peer, stage: CallStage::Request, ..CallRecord::new(self.core.core.turn_time()) };
         self.core.figures.keep(&record.with_own(own));
     }
 }

@@ -16,7 +16,7 @@ use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
 use crate::connector::workers;
 use crate::engine::Task;
-use crate::link::{Backoff, Carrier, CarrierEnded, CloseReason, Ended, Link};
+use crate::link::{Backoff, Carrier, CarrierEnded, CloseReason, Link, LinkEnded};
 use crate::wire::mux::Hello;
 
 /// A link that was up for so long was stable: the backoff is reset after it.
@@ -25,7 +25,7 @@ const STABLE_AFTER: Duration = Duration::from_secs(5);
 /// A carrier that is up, and the task that runs it.
 struct Up {
     carrier: Carrier,
-    run: Task<Ended>,
+    run: Task<LinkEnded>,
     /// How many cores the edge has.
     edge_cores: u16,
 }
@@ -102,7 +102,7 @@ impl LinkSlot {
     }
 
     /// Accepts calls from a carrier until it has ended.
-    async fn serve(&self, carrier: Carrier, run: Task<Ended>) {
+    async fn serve(&self, carrier: Carrier, run: Task<LinkEnded>) {
         let core = &self.core;
         let taking = async {
             while let Some(stream) = carrier.accept().await {

@@ -3,7 +3,6 @@
 mod agents_http2;
 mod call;
 mod call_request;
-mod calls;
 mod cancel;
 mod checkout;
 mod connect_error;
@@ -26,6 +25,7 @@ mod retry;
 mod run;
 mod settings;
 mod shared;
+mod stream_calls;
 mod streams;
 #[cfg(test)]
 mod tests;

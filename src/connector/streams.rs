@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::base::{CallFailure, Traffic};
 use crate::connector::agents_http2::{self, Http2Session};
 use crate::connector::call::{CallContext, Caller, UpstreamWork, count};
-use crate::connector::calls::{Leave, StreamCalls};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::number_of;
 use crate::connector::shared::Counters;
+use crate::connector::stream_calls::{Leave, StreamCalls};
 use crate::engine::ByteStream;
-use crate::latency::{CallRecord, HostText, OwnAnswer, Stage};
+use crate::latency::{CallRecord, CallStage, HostText, OwnAnswer};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::{Hostname, Scheme};
 use crate::serve::{Http2End, Requests, serve};
@@ -177,7 +177,7 @@ fn keep_unsealed(core: &ConnectorCore, stream: &CarrierStream, terms: &SessionTe
         number: stream.opening(|open| open.call).unwrap_or_default(),
         peer: terms.agent.as_ref().and_then(|agent| agent.parse().ok()),
         host: HostText::of(terms.host.as_str()),
-        stage: Stage::Tls,
+        stage: CallStage::Tls,
         ..CallRecord::new(core.core.turn_time())
     };
     core.figures.keep(&record.with_own(Some(own)));

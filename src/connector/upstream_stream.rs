@@ -9,7 +9,7 @@ use crate::tls::Connection;
 use crate::upstream::{Http2Exchange, HttpConnection};
 
 /// How long it may take to become certain whether a failed connection has taken anything.
-const CERTAIN_WITHIN: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What carries one exchange with an upstream.
 pub(super) trait UpstreamStream {
@@ -55,7 +55,7 @@ impl UpstreamStream for HttpConnection {
 
     async fn has_sent_nothing(&self, core: &Core, sent_before: u64) -> bool {
         let flushed: Result<Result<(), StreamError>, _> =
-            core.timeout(CERTAIN_WITHIN, self.connection().flushed()).await;
+            core.timeout(FLUSH_TIMEOUT, self.connection().flushed()).await;
         flushed.is_ok() && self.connection().sent_bytes() == sent_before
     }
 

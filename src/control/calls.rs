@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::control::bodies::{AnsweredInfo, CallDecision, CallInfo, CallStage, DecisionKind};
+use crate::control::bodies::{AnsweredInfo, CallDecision, CallInfo, CallStageName, DecisionKind};
 use crate::control::reading::{RoleKind, connector_name};
 use crate::control::report::{micros, millis, seconds};
 use crate::control::wall_time::WallTime;
 use crate::engine::{MailSender, mailbox};
 use crate::exchange::CallFailure;
 use crate::latency::{
-    CallFilter, CallLimit, CallLine, DeadlineReason, Label, OTHER, OwnAnswer, Phase, SentAgain, Stage,
+    CallFilter, CallLimit, CallLine, CallStage, DeadlineReason, Label, OTHER, OwnAnswer, Phase, SentAgain,
 };
 
 /// Asks so many cores for their last calls by `ask`, for at most `wait`. What a late core would have told is left out.
@@ -154,21 +154,21 @@ fn text(time: Duration) -> String {
     }
 }
 
-impl From<Stage> for CallStage {
-    fn from(stage: Stage) -> CallStage {
+impl From<CallStage> for CallStageName {
+    fn from(stage: CallStage) -> CallStageName {
         match stage {
-            Stage::Accept => CallStage::Accept,
-            Stage::Tls => CallStage::Tls,
-            Stage::Request => CallStage::Request,
-            Stage::Admission => CallStage::Admission,
-            Stage::Route => CallStage::Route,
-            Stage::Breaker => CallStage::Breaker,
-            Stage::Concurrency => CallStage::Concurrency,
-            Stage::Link => CallStage::Link,
-            Stage::Connector => CallStage::Connector,
-            Stage::Upstream => CallStage::Upstream,
-            Stage::Caller => CallStage::Caller,
-            Stage::Done => CallStage::Done,
+            CallStage::Accept => CallStageName::Accept,
+            CallStage::Tls => CallStageName::Tls,
+            CallStage::Request => CallStageName::Request,
+            CallStage::Admission => CallStageName::Admission,
+            CallStage::Route => CallStageName::Route,
+            CallStage::Breaker => CallStageName::Breaker,
+            CallStage::Concurrency => CallStageName::Concurrency,
+            CallStage::Link => CallStageName::Link,
+            CallStage::Connector => CallStageName::Connector,
+            CallStage::Upstream => CallStageName::Upstream,
+            CallStage::Caller => CallStageName::Caller,
+            CallStage::Done => CallStageName::Done,
         }
     }
 }
@@ -197,7 +197,7 @@ mod tests {
                 "code": "timed_out", "rpc_code": -31018,
                 "message": CallFailure::Deadline.own_answer(None).message,
             },
-            "phases": { "edge": 20.0, "total": 3_000_000.0, "tunnel": 2_999_980.0 },
+            "phases": { "edge": 20.0, "total": 3_000_000.0, "beyond_edge": 2_999_980.0 },
             "decisions": [
                 { "what": "route", "rule": "the host has the route demo of tunnel tnl_demo" },
                 { "what": "wait", "rule": "it waited 320 ms for a place among the calls of its route (concurrency_limit)" },
@@ -243,7 +243,7 @@ mod tests {
         let filter = Arc::new(CallFilter { limit: 10, ..CallFilter::default() });
         let calls = newest(&filter, vec![(RoleKind::Edge, sample::calls())]);
         let turned_away = &calls[1];
-        assert_eq!((turned_away.stopped_at, &turned_away.id, &turned_away.outcome), (CallStage::Tls, &None, &None));
+        assert_eq!((turned_away.stopped_at, &turned_away.id, &turned_away.outcome), (CallStageName::Tls, &None, &None));
         assert_eq!(turned_away.answered.as_ref().map(|answered| &*answered.code), Some("tls_failed"));
         assert_eq!(turned_away.decisions.len(), 1);
     }

@@ -126,7 +126,7 @@ impl From<ConnectorEvent> for RoleEvent {
                 RoleEvent::Unlinked { core, link: link_index.into(), peer: edge.to_string() }
             }
             ConnectorEvent::Refused { edge, why, .. } | ConnectorEvent::Failed { edge, why } => {
-                RoleEvent::NoLink { peer: edge.to_string(), why }
+                RoleEvent::LinkFailed { peer: edge.to_string(), why }
             }
             ConnectorEvent::Certified { edge, lifetime, .. } => {
                 RoleEvent::Certified { peer: edge.to_string(), lifetime_s: lifetime.as_secs() }

@@ -164,7 +164,7 @@ impl DataDir {
         Ok(Initialised { made, names, authority: Fingerprint::of(authority.cert_der()) })
     }
 
-    /// The edge's authority.
+    /// Reads the authority that signs certificates for this edge.
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ impl DataDir {
         Ok(CertificateDer::pem_slice_iter(&chain).flatten().any(|cert| Fingerprint::of(&cert) == wanted))
     }
 
-    /// The admin token.
+    /// Reads the token of the admin API.
     ///
     /// # Errors
     ///

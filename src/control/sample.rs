@@ -13,9 +13,9 @@ use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
 use crate::exchange::CallFailure;
 use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, CallCounts, CallFilter, CallLimit, CallLine, CallPhases, CallRecord,
-    ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText, Label, LatencySettings, Outcome,
-    OwnAnswer, QueueCounts, QueueReading, Recorder, SentAgain, Snapshot, Stage, StatusClass, TaskFigures, TaskId,
-    TaskLine, TaskSnapshot, TraceId, Usual, Wait, WaitEnd,
+    CallStage, CallWait, ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText, Label,
+    LatencySettings, Outcome, OwnAnswer, QueueCounts, QueueReading, Recorder, SentAgain, Snapshot, StatusClass,
+    TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, UsualLatency, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -166,6 +166,7 @@ fn snapshot() -> Snapshot {
     for total_us in [160, 1_160] {
         let edge = EdgeTimes {
             edge: Duration::from_micros(20),
+            is_handed_over: true,
             total: Duration::from_micros(total_us),
             total_last: Some(Duration::from_micros(total_us)),
             status: Some(if total_us < 1_000 { StatusClass::Success } else { StatusClass::Gateway }),
@@ -182,7 +183,7 @@ fn snapshot() -> Snapshot {
     for waited_ms in [2_000].into_iter().cycle().take(30).chain([10_000]) {
         let waited = Duration::from_millis(waited_ms);
         let terms = DeadlineTerms::default();
-        let wait = Wait { terms, enforced: None, end: WaitEnd::Answered, waited, took: waited, teaches: true };
+        let wait = CallWait { terms, enforced: None, end: WaitEnd::Answered, waited, took: waited, teaches: true };
         recorder.learn(label, &wait, Time::ZERO);
     }
     recorder.snapshot()
@@ -191,8 +192,9 @@ fn snapshot() -> Snapshot {
 /// A call that was cut at its deadline, after another connector had not passed it on; and a connection that was turned away.
 pub(super) fn calls() -> Vec<CallLine> {
     let ms = Duration::from_millis;
-    let edge = EdgeTimes { edge: Duration::from_micros(20), total: ms(3_000), ..EdgeTimes::default() };
-    let usual = Some(Usual { p50: ms(1_500), p95: ms(2_000) });
+    let edge =
+        EdgeTimes { edge: Duration::from_micros(20), is_handed_over: true, total: ms(3_000), ..EdgeTimes::default() };
+    let usual = Some(UsualLatency { p50: ms(1_500), p95: ms(2_000) });
     let deadline = Deadline { limit: ms(3_000), reason: DeadlineReason::Learned, usual };
     let record = CallRecord {
         number: 0x1f3,
@@ -201,7 +203,7 @@ pub(super) fn calls() -> Vec<CallLine> {
         host: HostText::of("demo.test"),
         connector: Some(0x2a),
         again: Some(SentAgain::NotPassedOn { failure: CallFailure::UpstreamRefused, connector: 0x2b }),
-        stage: Stage::of(Outcome::TimedOut),
+        stage: CallStage::of(Outcome::TimedOut),
         outcome: Some(Outcome::TimedOut),
         deadline: Some(CallLimit::of(&deadline, true)),
         missed: true,
@@ -218,7 +220,7 @@ pub(super) fn calls() -> Vec<CallLine> {
         tunnel: Some("tnl_demo".to_owned()),
     };
     let own = OwnAnswer::unanswered("tls_failed", "the TLS handshake failed");
-    let record = CallRecord { stage: Stage::Tls, ..CallRecord::new(Time::ZERO) }.with_own(Some(own));
+    let record = CallRecord { stage: CallStage::Tls, ..CallRecord::new(Time::ZERO) }.with_own(Some(own));
     vec![call, CallLine { record, age: ms(5_000), label: None, route: None, tunnel: None }]
 }
 

@@ -155,7 +155,7 @@ impl StateDir {
         token.map(Some).map_err(|why| StateDirError::NoToken { path, why })
     }
 
-    /// Keeps a token.
+    /// Writes a token to the directory.
     ///
     /// # Errors
     ///

@@ -50,7 +50,7 @@ pub enum RoleEvent {
         peer: String,
     },
     /// No link could be established; the role tries again.
-    NoLink {
+    LinkFailed {
         /// The edge that the connector tried to reach.
         peer: String,
         /// The reason, as a sentence.
@@ -286,7 +286,7 @@ impl Control {
             RoleEvent::Running(_)
             | RoleEvent::Linked { .. }
             | RoleEvent::Unlinked { .. }
-            | RoleEvent::NoLink { .. }
+            | RoleEvent::LinkFailed { .. }
             | RoleEvent::Certified { .. } => {}
         }
     }
@@ -318,10 +318,7 @@ impl Control {
             self.start_drain();
         } else {
             let delay_ms = delay.as_millis();
-            tracing::info!(
-                delay_ms,
-                "a stop was requested: /readyz answers 503, and all is served as before for this long"
-            );
+            tracing::info!(delay_ms, "stop requested: /readyz answers 503; traffic is served for another delay_ms");
         }
     }
 

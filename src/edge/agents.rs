@@ -23,7 +23,7 @@ use crate::edge::settings::PlainHttp;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
 use crate::exchange::{Outlet, Refusal};
-use crate::latency::{OwnAnswer, Phase, SERVER_TIMING, Stage, own_timing};
+use crate::latency::{CallStage, OwnAnswer, Phase, SERVER_TIMING, own_timing};
 use crate::route::Scheme;
 use crate::serve::{Requests, serve};
 use crate::tls::{ALPN_HTTP2, Connection, DetachedConnection, HandshakeError, TlsError};
@@ -31,9 +31,9 @@ use crate::wire::http1::Answer;
 use crate::wire::http2::PREFACE;
 
 /// How long an agent that was refused may take to read why, and one that has everything to end its side.
-pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same while the edge is to end.
-const DRAIN_FAREWELL: Duration = Duration::from_millis(500);
+const DRAIN_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The first byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
@@ -61,7 +61,7 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
             Ok((_, peer)) if core.drain.agents_open() >= core.edge.settings.connections_max => {
                 Counters::add(&core.edge.counters.connections_refused);
                 let address = peer.map(|peer| peer.ip().to_canonical());
-                core.figures.on_turned_away(core.core.turn_time(), address, Stage::Accept, FULL);
+                core.figures.on_turned_away(core.core.turn_time(), address, CallStage::Accept, FULL);
             }
             Ok((detached, peer)) => {
                 if let Some(connection) = core.gate.pre_accept(Port::Agents, peer) {
@@ -70,7 +70,7 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
             }
             Err(error) => {
                 Counters::add(&core.edge.counters.accepts_failed);
-                tracing::warn!(%error, "accepting agents");
+                tracing::warn!(%error, "cannot accept an agent's connection");
             }
         }
     }
@@ -96,7 +96,7 @@ pub(super) fn adopt(
                 agent.moved = moved;
                 agent.serve(peer).await;
             }
-            Err(error) => tracing::warn!(%error, "taking in a connection that was handed over"),
+            Err(error) => tracing::warn!(%error, "cannot adopt a connection handed over by another core"),
         }
     });
 }
@@ -233,7 +233,7 @@ async fn greet_plain(
     if outlet.put(&connection, core.core.pool(), &answer).await.is_ok() {
         let _ = outlet.flush(&connection);
     }
-    connection.close_gracefully(FAREWELL).await;
+    connection.close_gracefully(CLOSE_TIMEOUT).await;
     None
 }
 
@@ -299,7 +299,7 @@ impl Agent {
 
 /// Closes a connection once the agent has all that was sent.
 pub(super) async fn close(core: &EdgeCore, connection: Connection) {
-    let patience = if core.is_draining() { DRAIN_FAREWELL } else { FAREWELL };
+    let patience = if core.is_draining() { DRAIN_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
     let closed = connection.close_when_taken(|| core.write_timeout(), patience).await;
     if closed == Err(StreamError::TimedOut) {
         Counters::add(&core.edge.counters.answers_cut_at_close);

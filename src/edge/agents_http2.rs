@@ -17,7 +17,7 @@ use crate::edge::other_core;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease};
 use crate::exchange::{ExchangeState, TimeoutStream, answer_to_head};
-use crate::latency::{Outcome, Phase, Stage};
+use crate::latency::{CallStage, Outcome, Phase};
 use crate::route::Scheme;
 use crate::serve::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, Incoming, Next, RequestBody,
@@ -76,7 +76,7 @@ impl Http2Service for Calls {
             first_timeout: settings.header_timeout,
             idle_timeout: settings.idle_timeout,
             header_timeout: settings.header_timeout,
-            farewell: agents::FAREWELL,
+            close_timeout: agents::CLOSE_TIMEOUT,
             window: self.window,
         }
     }
@@ -105,7 +105,7 @@ async fn serve_call(caller: Rc<Caller>, peer: Option<SocketAddr>, call: Http2Cal
     let on_refused = |error: HeadError| {
         Counters::add(&core.edge.counters.requests_refused);
         let (now, address) = (core.core.turn_time(), caller.source.address);
-        core.figures.on_turned_away(now, address, Stage::Request, answer_to_head(&error));
+        core.figures.on_turned_away(now, address, CallStage::Request, answer_to_head(&error));
     };
     let serve = async |request: &mut Http2Request<'_>| {
         let mut calls = AgentCalls::new(&caller, Moved::default());

@@ -15,9 +15,9 @@ use crate::wire::http1::{Method, RequestHead, ResponseHead};
 const SESSION_ID: &str = "Mcp-Session-Id";
 /// How long a core relies on what it knows of a session before it asks the shared table again, which also keeps the session
 /// from expiring there.
-const KNOWN_FOR: Duration = Duration::from_secs(1);
+const CACHED_FOR_MAX: Duration = Duration::from_secs(1);
 /// The most sessions of which a core remembers the connector. Beyond it, it begins anew.
-const KNOWN_MAX: usize = 8_192;
+const CACHED_SESSIONS_MAX: usize = 8_192;
 
 /// Which connector a call should go to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,10 +39,10 @@ pub(super) enum Bond {
 /// The sessions that went through one core, and the connectors that have them. A call of such a session takes no lock.
 pub(super) struct Bonds {
     edge: Arc<Edge>,
-    known: RefCell<SessionMap<Known>>,
+    known: RefCell<SessionMap<CachedConnector>>,
 }
 
-struct Known {
+struct CachedConnector {
     connector: u64,
     asked_at: Time,
 }
@@ -100,7 +100,7 @@ impl Bonds {
     }
 
     fn connector_of(&self, key: SessionKey, now: Time) -> Option<u64> {
-        if let Some(known) = self.known.borrow().get(&key).filter(|known| now - known.asked_at < KNOWN_FOR) {
+        if let Some(known) = self.known.borrow().get(&key).filter(|known| now - known.asked_at < CACHED_FOR_MAX) {
             return Some(known.connector);
         }
         let connector = self.edge.affinity.connector_of(key, now);
@@ -118,10 +118,10 @@ impl Bonds {
 
     fn remember(&self, key: SessionKey, connector: u64, now: Time) {
         let mut known = self.known.borrow_mut();
-        if known.len() >= KNOWN_MAX && !known.contains_key(&key) {
+        if known.len() >= CACHED_SESSIONS_MAX && !known.contains_key(&key) {
             known.clear();
         }
-        known.insert(key, Known { connector, asked_at: now });
+        known.insert(key, CachedConnector { connector, asked_at: now });
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
         bed.0[0].release(bed.0[0].edge.affinity.key(&tunnel(), b"s"));
         assert!(matches!(bed.bond(1, "s", 0), Bond::Session(_, 7)), "it has heard nothing yet");
         assert!(matches!(bed.bond(1, "s", 1), Bond::Hashed(_)));
-        for nth in 0..=KNOWN_MAX as u64 {
+        for nth in 0..=CACHED_SESSIONS_MAX as u64 {
             bed.0[0].remember(SessionKey(nth), 7, Time::ZERO);
         }
         assert_eq!(bed.0[0].known.borrow().len(), 1);

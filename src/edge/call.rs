@@ -9,9 +9,9 @@ use crate::base::{Clock, Share, Traffic};
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::bonds::Bond;
 use crate::edge::call_answers::{fail, fail_with, leave_unsent, refuse, refuse_unlabelled};
-use crate::edge::call_end::{Ended, cut_failure};
+use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_notes::CallNotes;
-use crate::edge::call_work::{Again, CallWork, Leave};
+use crate::edge::call_work::{CallWork, Leave, RetryState};
 use crate::edge::caller::Caller;
 use crate::edge::carry_call::{Carried, carry};
 use crate::edge::edge_core::EdgeCore;
@@ -27,7 +27,7 @@ use crate::exchange::{
     CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
     requested_host,
 };
-use crate::latency::{EdgeStamps, Outcome, Phase, Stage};
+use crate::latency::{CallStage, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
 use crate::serve::{
     BreakerRefused, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed, Replay, Request,
@@ -97,7 +97,7 @@ impl Service for AgentCalls<'_> {
         if let Some(own) = error.own_answer() {
             Counters::add(&counters.requests_refused);
             let now = self.caller.core.core.turn_time();
-            self.caller.core.figures.on_turned_away(now, self.caller.source.address, Stage::Request, own);
+            self.caller.core.figures.on_turned_away(now, self.caller.source.address, CallStage::Request, own);
         }
         None
     }
@@ -167,13 +167,13 @@ impl AgentCalls<'_> {
                 }
             }
         }
-        self.work.again = Again { bond, moves, ..Again::default() };
+        self.work.retry = RetryState { bond, moves, ..RetryState::default() };
         loop {
-            if !self.work.again.pause.is_zero() {
+            if !self.work.retry.pause.is_zero() {
                 // In a box, so that calls do not have its size.
-                Box::pin(core.core.sleep(std::mem::take(&mut self.work.again.pause))).await;
+                Box::pin(core.core.sleep(std::mem::take(&mut self.work.retry.pause))).await;
             }
-            let Again { bond, moves, .. } = self.work.again;
+            let RetryState { bond, moves, .. } = self.work.retry;
             let host = request.head().host().unwrap_or_default();
             let seal = match route.traffic {
                 Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
@@ -197,7 +197,7 @@ impl AgentCalls<'_> {
                     if failure == CallFailure::CallerTimeoutUnsent {
                         self.work.guard.deadline.on_cut_for_caller();
                     }
-                    let failure = self.work.again.refused.unwrap_or(failure);
+                    let failure = self.work.retry.refused.unwrap_or(failure);
                     return fail(&core, request, route, None, &self.work, failure).await;
                 }
                 Err(not_opened) => {
@@ -206,30 +206,30 @@ impl AgentCalls<'_> {
                         _ => (CallFailure::ConnectorOffline, None),
                     };
                     let may = other.is_none_or(|connector| {
-                        failure.may_pass_elsewhere() && core.may_move(&route.tunnel, self.work.again.bond, connector)
+                        failure.may_pass_elsewhere() && core.may_move(&route.tunnel, self.work.retry.bond, connector)
                     });
                     self.work.notes.on_opened(core.core.turn_time());
                     if !may || !self.again(&core, route) {
-                        let failure = self.work.again.refused.unwrap_or(failure);
+                        let failure = self.work.retry.refused.unwrap_or(failure);
                         return fail(&core, request, route, None, &self.work, failure).await;
                     }
                     if let Some(connector) = other {
                         self.work.notes.on_not_passed_on(failure, connector);
                     }
-                    self.work.again.refused = Some(failure);
-                    self.work.again.bond = other.map_or(self.work.again.bond, Bond::Other);
+                    self.work.retry.refused = Some(failure);
+                    self.work.retry.bond = other.map_or(self.work.retry.bond, Bond::Other);
                     continue;
                 }
             };
             self.work.notes.on_opened(core.core.turn_time());
-            let may_move = core.may_move(&route.tunnel, self.work.again.bond, opened.usage.connector());
-            self.work.again.may_move = may_move;
-            if self.work.again.retries.made() > 0 {
+            let may_move = core.may_move(&route.tunnel, self.work.retry.bond, opened.usage.connector());
+            self.work.retry.may_move = may_move;
+            if self.work.retry.retries.made() > 0 {
                 let counters = &core.edge.counters;
-                let has_moved = std::mem::replace(&mut self.work.again.has_moved, true);
+                let has_moved = std::mem::replace(&mut self.work.retry.has_moved, true);
                 Counters::add(if has_moved { &counters.calls_moved_again } else { &counters.calls_moved });
             }
-            if !self.work.again.has_begun {
+            if !self.work.retry.has_begun {
                 let may_withdraw = core.allow_withdrawal(&route.tunnel, &opened, request.head());
                 self.keep_body(may_move || may_withdraw);
             }
@@ -248,10 +248,10 @@ impl AgentCalls<'_> {
                         return fail(&core, request, route, usage, &self.work, failure).await;
                     }
                     // Once a part of the body was read, the connection cannot go to another core.
-                    self.work.again.moves = Moves::spent();
-                    (self.work.again.refused, self.work.again.has_begun) = (Some(failure), true);
+                    self.work.retry.moves = Moves::spent();
+                    (self.work.retry.refused, self.work.retry.has_begun) = (Some(failure), true);
                     if !opened.stream.on_link().is_withdrawn() {
-                        self.work.again.bond = Bond::Other(connector);
+                        self.work.retry.bond = Bond::Other(connector);
                     }
                 }
             }
@@ -295,7 +295,7 @@ impl AgentCalls<'_> {
                 self.work.has_waited = found.is_err();
                 found.ok().filter(|found| *found != core.core.id())
             }
-            Chosen::Link(_) | Chosen::Unproven(_) => None,
+            Chosen::Link(_) | Chosen::Silent(_) => None,
         };
         if let Some(target) = elsewhere {
             return Err(Next::Leave(Leave::HandOver(target, self.moved(moves))));
@@ -373,10 +373,10 @@ impl AgentCalls<'_> {
     fn again(&mut self, core: &EdgeCore, route: &Route) -> bool {
         let left = self.work.guard.deadline.caller_left(core.core.turn_time());
         let retries_max = core.edge.settings.retries_max;
-        let again = core.links.again(&route.tunnel, retries_max, &mut self.work.again.retries, left);
+        let again = core.links.again(&route.tunnel, retries_max, &mut self.work.retry.retries, left);
         match again {
             Ok(pause) => {
-                self.work.again.pause = pause;
+                self.work.retry.pause = pause;
                 self.work.notes.retries += 1;
             }
             Err(_) => Counters::add(&core.edge.counters.calls_move_denied),
@@ -434,25 +434,26 @@ impl AgentCalls<'_> {
             Some(hedged) => Box::pin(carry(carried, hedged, request, &to_agent, &mut hooks)).await,
         };
         let core = tries.core;
-        let Relayed { result, has_begun, keeps, is_cut, .. } = relayed;
+        let Relayed { result, has_begun, keeps, is_cut, is_sent } = relayed;
         let is_refused = work.is_refused;
+        if result.is_err() {
+            work.on_exchange_failed(tries.answering().stream.on_link(), is_sent, &core.core);
+        }
         if result == Err(RelayError::Late) {
             work.guard.deadline.on_cut(core.core.now());
         }
-        let ended = result.map_err(|error| Ended::of(error, &mut work.guard.deadline));
-        if let Err(Ended::Failed { failure, .. }) = ended
+        let ended = result.map_err(|error| CallEndReason::of(error, &mut work.guard.deadline));
+        if let Err(CallEndReason::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
             && !tries.are_two()
-            && (work.again.may_move || tries.first.stream.on_link().is_withdrawn())
+            && (work.retry.may_move || tries.first.stream.on_link().is_withdrawn())
             && replay.as_deref_mut().is_some_and(Replay::rewind)
         {
             return Exchanged::NotPassedOn(failure);
         }
         request.end_response();
-        if let Some(end) = tries.hedged.as_ref().and_then(|hedged| hedged.end()) {
-            work.notes.on_sent_twice(tries.first, &end);
-        }
+        work.notes.hedged = tries.hedged.as_ref().and_then(|hedged| hedged.end());
         let opened = tries.answering();
         let whole = opened.stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
@@ -491,11 +492,11 @@ impl AgentCalls<'_> {
             opened.stream.on_link().reset(failure);
         }
         match ended {
-            Ended::Failed { failure, .. } if !has_begun => {
+            CallEndReason::Failed { failure, .. } if !has_begun => {
                 let failed = fail(core, request, route, Some(&opened.usage), work, failure).await;
                 return Exchanged::Done(failed);
             }
-            Ended::BadBody(error) if !has_begun => {
+            CallEndReason::BadBody(error) if !has_begun => {
                 let times = work.stamps.times(&core.core);
                 let ending = Ending { own: Some(answer_to_body(error)), ..work.ending(Outcome::BadRequest) };
                 finish(core, request, route, opened, times, ending);
@@ -503,7 +504,7 @@ impl AgentCalls<'_> {
                 return Exchanged::Done(Next::Close);
             }
             // It lasts as long as the agent wants.
-            Ended::AgentGone if has_begun && work.stamps.is_standing() => {
+            CallEndReason::AgentGone if has_begun && work.stamps.is_standing() => {
                 work.stamps.on_last_to_agent(core.core.now());
                 let times = work.stamps.times(&core.core);
                 finish(core, request, route, opened, times, work.ending(Outcome::Ok));

@@ -88,7 +88,7 @@ pub(super) async fn fail_with(
     // In a box, so that other calls do not have its size.
     Box::pin(async {
         request.learn_id(work.guard.deadline.caller_left(core.core.turn_time())).await;
-        let report = report_of(request, route, &work.notes, report);
+        let report = report_of(core, request, route, work, failure, report);
         let phases = CallPhases::split(work.stamps.times(&core.core), None);
         let mut timing = Vec::new();
         server_timing(&phases, &mut timing);
@@ -102,13 +102,15 @@ pub(super) async fn fail_with(
 
 /// The report of a call that failed, by its label as far as that is known.
 fn report_of(
+    core: &EdgeCore,
     request: &mut impl Request,
     route: &Route,
-    notes: &CallNotes,
+    work: &CallWork,
+    failure: CallFailure,
     report: impl FnOnce(FailedCall<'_>) -> CallReport,
 ) -> Option<CallReport> {
     let of_body = request.label()?.trace();
     let trace = trace_of(request.head()).or(of_body);
     let call = request.label()?.call();
-    Some(report(failed_call(route, notes, trace, call)))
+    Some(report(failed_call(core, route, &work.notes, trace, work.phase_of(failure), call)))
 }

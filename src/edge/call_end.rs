@@ -12,7 +12,7 @@ pub(super) fn cut_failure(deadline: &CallDeadline) -> CallFailure {
 }
 
 /// How an exchange ended that did not succeed.
-pub(super) enum Ended {
+pub(super) enum CallEndReason {
     /// The agent closed its connection before its answer was complete.
     AgentGone,
     /// The agent neither read nor sent what it should for too long.
@@ -27,50 +27,53 @@ pub(super) enum Ended {
     },
 }
 
-impl Ended {
-    pub(super) fn of(error: RelayError, deadline: &mut CallDeadline) -> Ended {
-        let ended = Ended::of_error(error, deadline);
-        if let Ended::Failed { failure: CallFailure::CallerTimeout | CallFailure::CallerTimeoutUnsent, .. } = ended {
+impl CallEndReason {
+    pub(super) fn of(error: RelayError, deadline: &mut CallDeadline) -> CallEndReason {
+        let ended = CallEndReason::of_error(error, deadline);
+        if let CallEndReason::Failed {
+            failure: CallFailure::CallerTimeout | CallFailure::CallerTimeoutUnsent, ..
+        } = ended
+        {
             deadline.on_cut_for_caller();
         }
         ended
     }
 
-    fn of_error(error: RelayError, deadline: &CallDeadline) -> Ended {
+    fn of_error(error: RelayError, deadline: &CallDeadline) -> CallEndReason {
         match error {
-            RelayError::CallerLeft => Ended::AgentGone,
-            RelayError::CallerStalled | RelayError::Respond(StreamError::TimedOut) => Ended::AgentStalled,
-            RelayError::BadBody(error) => Ended::BadBody(error),
+            RelayError::CallerLeft => CallEndReason::AgentGone,
+            RelayError::CallerStalled | RelayError::Respond(StreamError::TimedOut) => CallEndReason::AgentStalled,
+            RelayError::BadBody(error) => CallEndReason::BadBody(error),
             // The agent or a buffer was waited for, and the stream came to an end meanwhile.
-            RelayError::Respond(error @ StreamError::ResetWith { .. }) => Ended::of_stream(Some(error)),
-            RelayError::Respond(_) => Ended::AgentGone,
-            RelayError::NoResponse(error) | RelayError::Broken(error) => Ended::of_stream(error),
-            RelayError::NotTaken | RelayError::Stalled => Ended::of_stream(None),
-            RelayError::Protocol(_) => Ended::Failed { failure: CallFailure::UpstreamProtocol, reset: true },
-            RelayError::Late => Ended::Failed { failure: cut_failure(deadline), reset: true },
+            RelayError::Respond(error @ StreamError::ResetWith { .. }) => CallEndReason::of_stream(Some(error)),
+            RelayError::Respond(_) => CallEndReason::AgentGone,
+            RelayError::NoResponse(error) | RelayError::Broken(error) => CallEndReason::of_stream(error),
+            RelayError::NotTaken | RelayError::Stalled => CallEndReason::of_stream(None),
+            RelayError::Protocol(_) => CallEndReason::Failed { failure: CallFailure::UpstreamProtocol, reset: true },
+            RelayError::Late => CallEndReason::Failed { failure: cut_failure(deadline), reset: true },
         }
     }
 
-    fn of_stream(error: Option<StreamError>) -> Ended {
+    fn of_stream(error: Option<StreamError>) -> CallEndReason {
         let failure = error.map_or(CallFailure::UpstreamBroken, |error| CallFailure::of_stream(&error));
-        Ended::Failed { failure, reset: false }
+        CallEndReason::Failed { failure, reset: false }
     }
 
     /// The failure with which the stream is reset, if it is not yet.
     pub(super) fn reset(&self) -> Option<CallFailure> {
         match self {
-            Ended::AgentGone | Ended::AgentStalled => Some(CallFailure::Cancelled),
-            Ended::BadBody(_) => Some(CallFailure::RequestBroken),
-            Ended::Failed { failure, reset } => reset.then_some(*failure),
+            CallEndReason::AgentGone | CallEndReason::AgentStalled => Some(CallFailure::Cancelled),
+            CallEndReason::BadBody(_) => Some(CallFailure::RequestBroken),
+            CallEndReason::Failed { failure, reset } => reset.then_some(*failure),
         }
     }
 
     pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Ended::AgentGone => Outcome::AgentGone,
-            Ended::AgentStalled => Outcome::AgentStalled,
-            Ended::BadBody(_) => Outcome::BadRequest,
-            Ended::Failed { failure, .. } => failure.outcome(),
+            CallEndReason::AgentGone => Outcome::AgentGone,
+            CallEndReason::AgentStalled => Outcome::AgentStalled,
+            CallEndReason::BadBody(_) => Outcome::BadRequest,
+            CallEndReason::Failed { failure, .. } => failure.outcome(),
         }
     }
 }

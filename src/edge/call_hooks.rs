@@ -100,9 +100,11 @@ impl RelayHooks for EdgeHooks<'_, '_> {
         let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
         self.work.guard.deadline.on_cut(self.tries.core.core.now());
         let trace = trace_of(self.request).or_else(|| label.trace());
-        let call = failed_call(route, &self.work.notes, trace, label.call());
+        self.work.on_exchange_failed(self.tries.answering().stream.on_link(), true, &self.tries.core.core);
+        let failure = cut_failure(&self.work.guard.deadline);
+        let phase = self.work.phase_of(failure);
+        let call = failed_call(self.tries.core, route, &self.work.notes, trace, phase, label.call());
         let report = self.work.guard.deadline.report(call);
-        let id = label.rpc_id()?;
-        Some(report.event(cut_failure(&self.work.guard.deadline), id))
+        Some(report.event(failure, label.rpc_id()?))
     }
 }

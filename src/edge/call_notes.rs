@@ -5,8 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{CallFailure, Time};
-use crate::edge::hedged::HedgeEnd;
-use crate::edge::open::Opened;
 use crate::edge::task_calls::AnswerSize;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::trace_of;
@@ -68,13 +66,6 @@ impl CallNotes {
     /// The connector with this number did not pass it on, and another may.
     pub(super) fn on_not_passed_on(&mut self, failure: CallFailure, connector: u64) {
         self.moved.get_or_insert((failure, connector));
-    }
-
-    /// Its first try was over this stream, and it was tried twice.
-    pub(super) fn on_sent_twice(&mut self, first: &Opened, end: &HedgeEnd<'_>) {
-        let HedgeEnd { second, after, won } = *end;
-        let loser = Rc::clone(if won { &first.usage } else { &second.usage });
-        self.hedged = Some(HedgeNote { connector: second.usage.connector(), after, won, loser });
     }
 
     /// What is kept of a call with this head that has ended `now`.

@@ -3,14 +3,15 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::base::{CoreId, Time};
+use crate::base::{Clock, CoreId, Time};
 use crate::edge::bonds::Bond;
 use crate::edge::call_notes::CallNotes;
 use crate::edge::moves::{Moved, Moves};
 use crate::edge::recording::Ending;
 use crate::edge::route_limits::CallPlace;
 use crate::exchange::CallFailure;
-use crate::latency::{EdgeStamps, Outcome, Retries};
+use crate::latency::{EdgeStamps, EdgeTimes, Outcome, Phase, Retries};
+use crate::link::CarrierStream;
 use crate::serve::{CallGuard, Listing};
 
 /// Why an agent's connection is left in another way than by closing it.
@@ -38,7 +39,9 @@ pub(super) struct CallWork {
     pub(super) moved: Moved,
     /// When the request began, on whichever core.
     pub(super) began: Time,
-    pub(super) again: Again,
+    pub(super) retry: RetryState,
+    /// For which phase it waited when its exchange failed.
+    pub(super) waits_for: Phase,
     /// The answer, if it may list tools and that is of interest.
     pub(super) listing: Listing,
     /// Memory for the copy of a request that may be sent twice.
@@ -47,7 +50,7 @@ pub(super) struct CallWork {
 
 /// What is known of a call that may have to be opened again.
 #[derive(Default)]
-pub(super) struct Again {
+pub(super) struct RetryState {
     /// Which connector it is to go to.
     pub(super) bond: Bond,
     /// How often the connection has gone to another core for it.
@@ -66,6 +69,23 @@ pub(super) struct Again {
 }
 
 impl CallWork {
+    /// Notes for what a call waits whose exchange fails now. Its request `is_sent` whole, or not.
+    pub(super) fn on_exchange_failed(&mut self, stream: &CarrierStream, is_sent: bool, clock: &impl Clock) {
+        let EdgeTimes { edge, total, .. } = self.stamps.times(clock);
+        // A connector that has not answered a PING for most of that time is not heard any more.
+        let is_cut_off = stream.liveness().owing * 2 > total.saturating_sub(edge);
+        self.waits_for = match is_sent {
+            false => Phase::Edge,
+            true if is_cut_off => Phase::Tunnel,
+            true => Phase::Upstream,
+        };
+    }
+
+    /// The phase in which a call was that failed so.
+    pub(super) fn phase_of(&self, failure: CallFailure) -> Phase {
+        failure.phase(if self.stamps.is_handed_over() { self.waits_for } else { Phase::Edge })
+    }
+
     /// How the call has ended.
     pub(super) fn ending(&self, outcome: Outcome) -> Ending<'_> {
         Ending { notes: &self.notes, guard: Some(&self.guard), place: Some(&self.place), own: None, outcome }

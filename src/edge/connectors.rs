@@ -13,7 +13,7 @@ use crate::edge::gate::{AdmissionError, PeerInfo, Port};
 use crate::edge::link_setup_error::LinkSetupError;
 use crate::edge::message::{CoreMessage, RegisteredLink};
 use crate::edge::presence::Booking;
-use crate::edge::registration::{self, Claim, ClientCertificate, Denied};
+use crate::edge::registration::{self, Claim, ClientCertificate, Denied, Registered};
 use crate::edge::shared::{Counters, StrangerTrouble};
 use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Lease, Listener, Socket, leases_of};
@@ -260,7 +260,9 @@ async fn serve(
     let cores = u16::try_from(core.edge.core_count()).unwrap_or(u16::MAX);
     link.welcome(EdgeIdentity { instance: core.edge.instance, core: core.core.id(), cores });
     let ended = async { CarrierEnded::Link(run.await) };
-    serve_carrier(core, &Carrier::Link(link), hello, proof, ended).await;
+    let Hello { tunnel, instance, software, .. } = hello;
+    let registered = Registered { tunnel, instance: *instance, software, proof };
+    serve_carrier(core, &Carrier::Link(link), &registered, ended).await;
     drop(booking);
     Ok(())
 }
@@ -269,12 +271,11 @@ async fn serve(
 async fn serve_carrier(
     core: &EdgeCore,
     carrier: &Carrier,
-    hello: &Hello,
-    proof: &Proof,
+    registered: &Registered<'_>,
     ended: impl Future<Output = CarrierEnded>,
 ) {
-    let Hello { tunnel, instance, software, .. } = hello;
-    core.links.add(tunnel, *instance, carrier, software, proof);
+    let Registered { tunnel, instance, software, proof } = *registered;
+    core.links.add(tunnel, instance, carrier, software, proof);
     carrier.set_hosts(&core.edge.tables().hosts_of(tunnel));
     tracing::info!(%tunnel, link = %carrier.id(), core = %core.core.id(), "link up");
     if core.is_draining() {
@@ -287,14 +288,14 @@ async fn serve_carrier(
         let mut heard = 0;
         loop {
             heard = carrier.peer_hosts_after(heard).await;
-            core.links.on_hosts(tunnel, *instance, carrier);
+            core.links.on_hosts(tunnel, instance, carrier);
             core.review_hosts_soon(tunnel);
         }
     };
     let relieving = core.links.relieve_stalls(tunnel, carrier);
     future::or(future::or(carrier.draining(), hearing), relieving).await;
     core.idle_sessions.close_on(carrier.id());
-    core.links.on_draining(tunnel, *instance, carrier);
+    core.links.on_draining(tunnel, instance, carrier);
     let ended = future::or(ended, core.links.relieve_stalls(tunnel, carrier)).await;
     core.links.remove(tunnel, carrier, &core.figures.recorder.borrow());
     core.review_hosts_soon(tunnel);

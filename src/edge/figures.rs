@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::edge::settings::EdgeSettings;
-use crate::latency::{BreakerTable, CallLog, LearnedTable, OwnAnswer, Recorder, SlowCalls, Stage};
+use crate::latency::{BreakerTable, CallLog, CallStage, LearnedTable, OwnAnswer, Recorder, SlowCalls};
 
 /// How long calls took, which of them were slow, and when the last one succeeded.
 pub(super) struct CallFigures {
@@ -40,7 +40,7 @@ impl CallFigures {
     }
 
     /// Keeps that a connection was turned away, or a request that cannot be read.
-    pub(super) fn on_turned_away(&self, now: Time, peer: Option<IpAddr>, stage: Stage, own: OwnAnswer) {
+    pub(super) fn on_turned_away(&self, now: Time, peer: Option<IpAddr>, stage: CallStage, own: OwnAnswer) {
         self.calls.borrow_mut().record_turned_away(now, peer, stage, own);
     }
 

@@ -10,7 +10,7 @@ use crate::edge::front::Front;
 use crate::edge::shared::{Counters, Edge};
 use crate::edge::source_permits::{CallPermit, ConnectionPermit};
 use crate::engine::{ByteStream, Core, Lease, Socket};
-use crate::latency::{CallLog, OwnAnswer, Stage};
+use crate::latency::{CallLog, CallStage, OwnAnswer};
 use crate::policy::{Admission, AdmissionVerdict, LogRateLimit, Networks, Rules, Source, SourceKey, Why};
 use crate::tls::{HandshakeError, TlsError};
 use crate::wire::proxy::{ProxyHeader, ProxyHeaderError};
@@ -60,7 +60,7 @@ pub(super) struct PeerInfo {
 }
 
 /// How a connection came to the edge.
-struct Through {
+struct ConnectionPath {
     /// The other end of the TCP connection.
     direct: Option<SocketAddr>,
     /// Whether the agent's own connection is TLS, if a PROXY header says so.
@@ -97,25 +97,27 @@ pub(super) enum AdmissionError {
 
 impl AdmissionError {
     /// What the list of calls says of it: how far the connection came, and why no further.
-    pub(super) fn as_answer(&self) -> (Stage, OwnAnswer) {
+    pub(super) fn as_answer(&self) -> (CallStage, OwnAnswer) {
         let (stage, code, message) = match self {
             AdmissionError::Header(_) | AdmissionError::Cut => (
-                Stage::Accept,
+                CallStage::Accept,
                 "proxy_header",
                 "a proxy of admission.agents_proxies sent no valid PROXY header: check its settings",
             ),
-            AdmissionError::Refused => return (Stage::Accept, DENIED),
+            AdmissionError::Refused => return (CallStage::Accept, DENIED),
             AdmissionError::Connection(HandshakeError::Timeout) => (
-                Stage::Tls,
+                CallStage::Tls,
                 "tls_timeout",
                 "the agent did not complete its TLS handshake or the head of its request in time",
             ),
             AdmissionError::Connection(HandshakeError::Stream(_)) => (
-                Stage::Tls,
+                CallStage::Tls,
                 "tls_ended",
                 "the agent's connection ended within the TLS handshake: it may not trust the certificate, or a device on the path closed it",
             ),
-            AdmissionError::Connection(HandshakeError::Tls(error)) => (Stage::Tls, "tls_failed", tls_failure(error)),
+            AdmissionError::Connection(HandshakeError::Tls(error)) => {
+                (CallStage::Tls, "tls_failed", tls_failure(error))
+            }
         };
         (stage, OwnAnswer::unanswered(code, message))
     }
@@ -191,7 +193,7 @@ impl Gate {
         if is_proxy {
             return Some(PreAccept::Proxy(peer));
         }
-        self.admit(port, admission, peer, Through { direct: peer, is_tls: None }).map(PreAccept::Admitted)
+        self.admit(port, admission, peer, ConnectionPath { direct: peer, is_tls: None }).map(PreAccept::Admitted)
     }
 
     /// Reads the PROXY header, if there has to be one, and judges the peer that it names. Returns also the bytes that were
@@ -213,8 +215,8 @@ impl Gate {
         let ProxyHeader { source, is_tls, .. } = header;
         let peer = match source {
             Some(peer) => {
-                let through = Through { direct, is_tls };
-                self.admit(port, &tables.admission, Some(peer), through).ok_or(AdmissionError::Refused)?
+                let path = ConnectionPath { direct, is_tls };
+                self.admit(port, &tables.admission, Some(peer), path).ok_or(AdmissionError::Refused)?
             }
             // A health check by the proxy itself. Calls of the proxy, if any, are judged by its own address.
             None => {
@@ -239,7 +241,7 @@ impl Gate {
     /// counts as one of the connectors' port from now on.
     pub(super) fn admit_connector(&self, info: PeerInfo) -> Option<PeerInfo> {
         let PeerInfo { peer, direct, .. } = info;
-        self.admit(Port::Connectors, &self.edge.tables().admission, peer, Through { direct, is_tls: None })
+        self.admit(Port::Connectors, &self.edge.tables().admission, peer, ConnectionPath { direct, is_tls: None })
     }
 
     /// Whether a call may enter its tunnel.
@@ -286,7 +288,7 @@ impl Gate {
         port: Port,
         admission: &Admission,
         peer: Option<SocketAddr>,
-        Through { direct, is_tls }: Through,
+        ConnectionPath { direct, is_tls }: ConnectionPath,
     ) -> Option<PeerInfo> {
         let counters = &self.edge.counters;
         let source = admission.source(peer.map(|peer| peer.ip()));
@@ -349,7 +351,7 @@ impl Gate {
     fn keep_refused(&self, port: Port, source: &Source, why: OwnAnswer) {
         if port == Port::Agents {
             let now = self.core.turn_time();
-            self.calls.borrow_mut().record_turned_away(now, source.address, Stage::Accept, why);
+            self.calls.borrow_mut().record_turned_away(now, source.address, CallStage::Accept, why);
         }
     }
 

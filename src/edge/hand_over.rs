@@ -19,7 +19,7 @@ impl EdgeCore {
         let mut message = connection;
         while let Err(returned) = self.edge.send_to(target, message) {
             if self.core.now() >= deadline {
-                return tracing::warn!(core = %target, "connection dropped: the core that has its link takes no more");
+                return tracing::warn!(core = %target, "connection dropped: the mailbox of the core with its link is full");
             }
             message = returned;
             self.core.sleep(TRY_AGAIN_EVERY).await;

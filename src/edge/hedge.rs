@@ -98,7 +98,7 @@ impl EdgeCore {
         }
         let of = self.hedged_routes.of(&self.edge.tool_hints, route)?;
         // One that was opened before was counted, and has had its second try.
-        if work.again.retries.made() > 0 {
+        if work.retry.retries.made() > 0 {
             return None;
         }
         of.budget.borrow_mut().on_call();
@@ -106,7 +106,7 @@ impl EdgeCore {
             return None;
         }
         // Only one connector knows a session, and its server has seen the id of the call.
-        if work.again.bond != Bond::None {
+        if work.retry.bond != Bond::None {
             return None;
         }
         let call = request.label()?.call();

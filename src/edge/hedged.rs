@@ -3,10 +3,12 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::base::{CallFailure, Clock, Time};
+use crate::edge::call_notes::HedgeNote;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::hedge::{HedgePlan, REQUEST_LEN_MAX, SecondTry};
 use crate::edge::open::Opened;
@@ -44,16 +46,6 @@ pub(super) struct Hedged<'a> {
     /// Whether all of the request was sent.
     is_whole: Cell<bool>,
     race: RefCell<Race<'a>>,
-}
-
-/// How a call was tried twice.
-pub(super) struct HedgeEnd<'a> {
-    /// The stream of the second try.
-    pub(super) second: &'a Opened,
-    /// How long after the first one it began.
-    pub(super) after: Duration,
-    /// Whether it answered the call.
-    pub(super) won: bool,
 }
 
 /// The two answers until one of them is chosen.
@@ -176,14 +168,16 @@ impl<'a> Hedged<'a> {
     }
 
     /// The exchange has ended: the other try is given up, if it was not. How the call was tried twice, if it was.
-    pub(super) fn end(&self) -> Option<HedgeEnd<'_>> {
+    pub(super) fn end(&self) -> Option<HedgeNote> {
         let mut race = self.race.borrow_mut();
         race.stage = Stage::None;
         race.place = None;
         let second = self.second.get()?;
         let won = self.winner.get() == Some(Try::Second);
-        give_up(if won { self.first } else { second });
-        Some(HedgeEnd { second, after: self.second_began.get().1, won })
+        let loser = if won { self.first } else { second };
+        give_up(loser);
+        let (_, after) = self.second_began.get();
+        Some(HedgeNote { connector: second.usage.connector(), after, won, loser: Rc::clone(&loser.usage) })
     }
 
     /// The stream of the second try, and the memory for the next request.

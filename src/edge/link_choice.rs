@@ -8,7 +8,7 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::link_table::{ChosenLink, Connectors};
 use crate::edge::moves::Moves;
 use crate::edge::open::Opened;
-use crate::edge::presence::{Lost, Reach};
+use crate::edge::presence::{ConnectorLoss, Reach};
 use crate::edge::served_hosts::{Serves, Wanted};
 use crate::link::Loss;
 use crate::route::{Hostname, LinkChoice, Offline, STALLED_AFTER};
@@ -25,7 +25,7 @@ pub(super) enum Chosen {
     /// The call goes over this link of the core.
     Link(ChosenLink),
     /// On this link, unless a better one shows within the time that a call may wait.
-    Unproven(ChosenLink),
+    Silent(ChosenLink),
     /// To another core, which has the right link.
     OtherCore(CoreId),
     /// Nowhere yet: it waits until something changes, and fails so if that takes too long.
@@ -59,12 +59,12 @@ impl EdgeCore {
             let (now, patience) = (self.core.turn_time(), self.edge.settings.offline_wait);
             match self.edge.presence.reach(tunnel, host, now, patience) {
                 Reach::Served(serves) => Wanted::Of(host, serves),
-                Reach::Awaited => return Chosen::Wait(Offline::NoLink),
+                Reach::Awaited => return Chosen::Wait(Offline::ConnectorOffline),
                 // The connector says that it has no route.
                 Reach::Unserved => Wanted::Any,
             }
         };
-        self.choose_wanted(tunnel, host, bond, moves, wanted).unwrap_or(Chosen::Wait(Offline::NoLink))
+        self.choose_wanted(tunnel, host, bond, moves, wanted).unwrap_or(Chosen::Wait(Offline::ConnectorOffline))
     }
 
     /// Chooses among the connectors that are wanted. None if that takes a look at the hosts that each of them serves.
@@ -100,9 +100,9 @@ impl EdgeCore {
         let others = || self.core_with(tunnel, &|of, hosts| wanted.takes(hosts) && !self.links.has(tunnel, of));
         Some(match self.links.choose(tunnel, wanted, Connectors::All)? {
             (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
-            (LinkChoice::Unproven(id), Some(link)) => {
+            (LinkChoice::Silent(id), Some(link)) => {
                 let is_only = !self.links.has_other(tunnel, id, wanted) && others().is_none();
-                if is_only { Chosen::Link(link) } else { Chosen::Unproven(link) }
+                if is_only { Chosen::Link(link) } else { Chosen::Silent(link) }
             }
             (LinkChoice::Stalled(_), Some(link)) => match others().filter(|_| moves.may_move()) {
                 Some(core) => Chosen::OtherCore(core),
@@ -112,7 +112,7 @@ impl EdgeCore {
                 Some(core) if moves.may_move() => Chosen::OtherCore(core),
                 _ => Chosen::Wait(why),
             },
-            _ => Chosen::Wait(Offline::NoLink),
+            _ => Chosen::Wait(Offline::ConnectorOffline),
         })
     }
 
@@ -126,15 +126,17 @@ impl EdgeCore {
             wanted => wanted,
         };
         let why = match self.links.choose(tunnel, wanted, Connectors::Only(connector))? {
-            (LinkChoice::Link(_) | LinkChoice::Unproven(_), Some(link)) => return Some(Some(Chosen::Link(link))),
+            (LinkChoice::Link(_) | LinkChoice::Silent(_), Some(link)) => return Some(Some(Chosen::Link(link))),
             (LinkChoice::Stalled(_), Some(link)) => {
                 let waits = link.carrier.liveness().owing < STALLED_AFTER + patience;
-                return Some(waits.then_some(Chosen::Wait(Offline::NoLink)));
+                return Some(waits.then_some(Chosen::Wait(Offline::ConnectorOffline)));
             }
             // The connector may be on another core, and serve other hosts than those that are here.
-            (LinkChoice::Offline(Offline::NoLink), _) if matches!(wanted, Wanted::AllServe(_)) => return None,
+            (LinkChoice::Offline(Offline::ConnectorOffline), _) if matches!(wanted, Wanted::AllServe(_)) => {
+                return None;
+            }
             (LinkChoice::Offline(why), _) => why,
-            _ => Offline::NoLink,
+            _ => Offline::ConnectorOffline,
         };
         if let Some(core) = self.core_with(tunnel, &|of, hosts| of == connector && wanted.takes(hosts)) {
             return Some(Some(if moves.may_move() { Chosen::OtherCore(core) } else { Chosen::Wait(why) }));
@@ -142,7 +144,7 @@ impl EdgeCore {
         let is_back_soon = match why {
             Offline::Full => true,
             Offline::Draining => false,
-            Offline::NoLink => self.was_lost_within(tunnel, connector, patience),
+            Offline::ConnectorOffline => self.was_lost_within(tunnel, connector, patience),
         };
         Some(is_back_soon.then_some(Chosen::Wait(why)))
     }
@@ -163,7 +165,7 @@ impl EdgeCore {
         let Some(connector) = self.edge.presence.connector_for(tunnel, host, number) else { return Some(None) };
         Some(match self.links.choose(tunnel, wanted, Connectors::Only(connector))? {
             (LinkChoice::Link(_), Some(link)) => Some(Chosen::Link(link)),
-            (LinkChoice::Offline(Offline::NoLink), _) if moves.may_move() => {
+            (LinkChoice::Offline(Offline::ConnectorOffline), _) if moves.may_move() => {
                 self.core_with(tunnel, &|of, _| of == connector).map(Chosen::OtherCore)
             }
             _ => None,
@@ -191,7 +193,7 @@ impl EdgeCore {
     fn link_elsewhere(&self, tunnel: &TunnelId, connectors: Connectors, wanted: Wanted<'_>) -> Option<Chosen> {
         Some(match self.links.choose(tunnel, wanted, connectors)? {
             (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
-            _ => Chosen::Wait(Offline::NoLink),
+            _ => Chosen::Wait(Offline::ConnectorOffline),
         })
     }
 
@@ -201,7 +203,7 @@ impl EdgeCore {
     }
 
     fn was_lost_within(&self, tunnel: &TunnelId, connector: u64, patience: Duration) -> bool {
-        let Some(Lost { at, loss }) = self.edge.presence.lost(tunnel, connector) else { return false };
+        let Some(ConnectorLoss { at, loss }) = self.edge.presence.lost(tunnel, connector) else { return false };
         let patience = match loss {
             Loss::Closed => patience.min(CLOSED_WAIT_MAX),
             Loss::CutOff => patience,

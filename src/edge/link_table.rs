@@ -13,7 +13,7 @@ use crate::base::{Clock, LinkId, Rng, Time, TunnelId};
 use crate::edge::core_tables::CoreTables;
 use crate::edge::credential::{CredentialStatus, Proof};
 use crate::edge::message::{EdgeEvent, Reviewed};
-use crate::edge::presence::Lost;
+use crate::edge::presence::ConnectorLoss;
 use crate::edge::report::LinkReport;
 use crate::edge::served_hosts::{AllServe, Wanted};
 use crate::edge::settings::EdgeTables;
@@ -170,7 +170,8 @@ impl LinkTable {
     pub(super) fn choose(&self, tunnel: &TunnelId, wanted: Wanted<'_>, connectors: Connectors) -> Option<Choice> {
         let by_tunnel = self.by_tunnel.borrow();
         let Some(links) = by_tunnel.get(tunnel) else {
-            return (!matches!(wanted, Wanted::AllServe(_))).then_some((LinkChoice::Offline(Offline::NoLink), None));
+            return (!matches!(wanted, Wanted::AllServe(_)))
+                .then_some((LinkChoice::Offline(Offline::ConnectorOffline), None));
         };
         if matches!(wanted, Wanted::AllServe(version) if !links.all_serve.is_known(version)) {
             return None;
@@ -180,7 +181,7 @@ impl LinkTable {
         let loads = links.entries.iter().filter(is_wanted).map(|entry| entry.load(streams_max));
         let choice = choose_link(loads, links.last);
         let chosen = match choice {
-            LinkChoice::Link(id) | LinkChoice::Unproven(id) | LinkChoice::Stalled(id) => {
+            LinkChoice::Link(id) | LinkChoice::Silent(id) | LinkChoice::Stalled(id) => {
                 links.entries.iter().find(|entry| entry.carrier.id() == id)
             }
             _ => None,
@@ -288,7 +289,7 @@ impl LinkTable {
 
     /// Notes that a link takes no new calls: it drains, or has ended.
     pub(super) fn on_draining(&self, tunnel: &TunnelId, connector: u64, carrier: &Carrier) {
-        let lost = carrier.loss().map(|loss| Lost { at: self.core.now(), loss });
+        let lost = carrier.loss().map(|loss| ConnectorLoss { at: self.core.now(), loss });
         self.edge.presence.on_unusable(tunnel, connector, self.core.id(), lost);
         self.changed.raise();
     }
@@ -543,7 +544,7 @@ mod tests {
         assert!(table.has(&tunnel(), CONNECTOR) && !table.has(&tunnel(), 8));
         assert_eq!(
             table.choose(&tunnel(), Wanted::Any, Connectors::Only(8)).unwrap().0,
-            LinkChoice::Offline(Offline::NoLink)
+            LinkChoice::Offline(Offline::ConnectorOffline)
         );
     }
 
@@ -572,7 +573,10 @@ mod tests {
         assert!(!table.all_serve(&tunnel(), &core_tables), "the connectors have said nothing yet");
         assert_eq!(unasked(), None);
         let choose = |least| table.choose(&tunnel(), Wanted::Of("a.test", least), Connectors::All).unwrap().0;
-        assert_eq!((choose(Serves::Unknown), choose(Serves::Yes)), (link, LinkChoice::Offline(Offline::NoLink)));
+        assert_eq!(
+            (choose(Serves::Unknown), choose(Serves::Yes)),
+            (link, LinkChoice::Offline(Offline::ConnectorOffline))
+        );
     }
 
     #[test]

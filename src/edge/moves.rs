@@ -13,7 +13,7 @@ pub(super) struct Moves(u8);
 /// A request whose connection may have moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moved {
-    /// How often.
+    /// How often it has moved.
     pub(super) moves: Moves,
     /// When the request began on the first core that had it, if it is not this one.
     pub(super) began: Option<Time>,

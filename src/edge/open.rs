@@ -98,7 +98,7 @@ impl EdgeCore {
             let seen = self.links.changes();
             let why = match self.choose_link(&target.route.tunnel, target.host, target.bond, target.moves) {
                 Chosen::OtherCore(core) => return Ok(core),
-                Chosen::Link(_) | Chosen::Unproven(_) => return Ok(self.core.id()),
+                Chosen::Link(_) | Chosen::Silent(_) => return Ok(self.core.id()),
                 Chosen::Wait(why) => why,
             };
             let left = wait.left(self, target);
@@ -120,14 +120,14 @@ impl EdgeCore {
             let seen = self.links.changes();
             let chosen = self.choose_link(&target.route.tunnel, target.host, bond, target.moves);
             let may_wait = wait.is_on(self);
-            let is_unproven = matches!(chosen, Chosen::Unproven(_));
+            let is_silent = matches!(chosen, Chosen::Silent(_));
             let why = match chosen {
                 Chosen::OtherCore(core) => return Err(NotOpened::HandOver(core)),
-                Chosen::Unproven(_) if may_wait => Offline::NoLink,
-                Chosen::Link(_) | Chosen::Unproven(_) if target.is_over(self.core.turn_time()) => {
+                Chosen::Silent(_) if may_wait => Offline::ConnectorOffline,
+                Chosen::Link(_) | Chosen::Silent(_) if target.is_over(self.core.turn_time()) => {
                     return Err(NotOpened::Failed(CallFailure::CallerTimeoutUnsent));
                 }
-                Chosen::Link(link) | Chosen::Unproven(link) => match self.open_on(&link, target) {
+                Chosen::Link(link) | Chosen::Silent(link) => match self.open_on(&link, target) {
                     Ok(stream) => return Ok((stream, link.usage)),
                     Err(why) => why,
                 },
@@ -140,10 +140,8 @@ impl EdgeCore {
             let is_bound = matches!(bond, Bond::Hashed(_) | Bond::Session(..));
             if !left.is_zero() && !matches!(bond, Bond::Other(_) | Bond::Beside(..)) {
                 // Either way it is looked at again.
-                let _ = self
-                    .core
-                    .timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen, is_unproven))
-                    .await;
+                let _ =
+                    self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen, is_silent)).await;
             } else if !is_bound || why == Offline::Full || target.is_over(self.core.turn_time()) {
                 return Err(NotOpened::Failed(CallFailure::of_offline(why)));
             } else {
@@ -161,7 +159,7 @@ impl EdgeCore {
         let opened = chosen.carrier.open(&open).map_err(|error| match error {
             CallOpenError::Full => Offline::Full,
             CallOpenError::Draining => Offline::Draining,
-            CallOpenError::Unusable => Offline::NoLink,
+            CallOpenError::Unusable => Offline::ConnectorOffline,
         })?;
         self.links.on_call(&route.tunnel, &chosen.carrier, target.bond == Bond::None);
         Ok(opened)

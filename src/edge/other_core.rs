@@ -42,7 +42,7 @@ pub(super) async fn carry(
     let socket = match adopted {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::warn!(%error, "a call for another core cannot go there");
+            tracing::warn!(%error, "cannot pass the call to the core that has its link");
             return request.stream().refuse();
         }
     };

@@ -8,7 +8,7 @@ use crate::base::{GuardMode, Time};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::route_limits::{CallPlace, PlaceAsked, RouteLimit};
 use crate::edge::shared::Counters;
-use crate::latency::{AskingCall, CallPhases, LabelId, Outcome, Recorder, Served, StatusClass};
+use crate::latency::{AskingCall, CallPhases, LabelId, Outcome, Recorder, Served, StatusClass, UsualLatency};
 use crate::policy::{Source, SourceKey};
 use crate::route::Route;
 use crate::serve::{Request, has_answer};
@@ -60,19 +60,17 @@ impl Full {
     ) -> PlaceAsked {
         let terms = route.own.concurrency_terms(&core.edge.settings.concurrency);
         let now = core.core.turn_time();
-        let call =
-            AskingCall { agent: self.agent, ends: left.map(|left| now + left), needs: usual(core, request, route) };
+        let needs = usual(core, request, route).map(|usual| usual.p50);
+        let call = AskingCall { agent: self.agent, ends: left.map(|left| now + left), needs };
         self.of.ask(&core.core, &call, &terms)
     }
 }
 
-/// How long half of the calls of its label take at the most, if its label is known by now, and they are.
-fn usual(core: &EdgeCore, request: &mut impl Request, route: &Route) -> Option<Duration> {
+/// How long calls of its label take, if its label is known by now, and they are.
+fn usual(core: &EdgeCore, request: &mut impl Request, route: &Route) -> Option<UsualLatency> {
     let call = request.label()?.call();
-    let method = call.method()?;
-    let mut recorder = core.figures.recorder.borrow_mut();
-    let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
-    Some(recorder.learned(label)?.usual(core.core.turn_time())?.p50)
+    let (method, tool) = (call.method()?, call.tool().unwrap_or_default());
+    core.figures.recorder.borrow_mut().usual(route.name.as_str(), method, tool, core.core.turn_time())
 }
 
 /// How a call has ended that had a place.

@@ -19,7 +19,7 @@ use crate::edge::open::{CallTarget, NotOpened};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Lease, Pool, StreamError, leases_of, send_bytes};
 use crate::exchange::{Refusal, TimeoutStream};
-use crate::latency::{CallRecord, HostText, OwnAnswer, Stage};
+use crate::latency::{CallRecord, CallStage, HostText, OwnAnswer};
 use crate::link::CarrierStream;
 use crate::route::{Hostname, Route};
 use crate::tls::{
@@ -27,7 +27,7 @@ use crate::tls::{
 };
 
 /// How long an agent may take to read the alert with which it was refused.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The method under which such connections are counted: what they carry cannot be read here.
 const LABEL: &str = "passthrough";
 
@@ -204,12 +204,12 @@ impl Passing {
             }
             // The connector's alert has been passed on.
             Err(Broken::Link { begun: true, failure: CallFailure::SealRefused }) => {
-                connection.close_gracefully(FAREWELL).await
+                connection.close_gracefully(CLOSE_TIMEOUT).await
             }
             Err(Broken::Link { begun: false, .. }) => {
                 // Nothing was sent to the agent yet, so an alert can still be sent in the clear.
                 send_alert(core, &connection, Alert::InternalError).await;
-                connection.close_gracefully(FAREWELL).await;
+                connection.close_gracefully(CLOSE_TIMEOUT).await;
             }
             Err(Broken::Link { begun: true, .. }) => connection.abort(),
         }
@@ -217,7 +217,7 @@ impl Passing {
 
     async fn refuse(self, core: &EdgeCore, alert: Alert) {
         send_alert(core, &self.connection, alert).await;
-        self.connection.close_gracefully(FAREWELL).await;
+        self.connection.close_gracefully(CLOSE_TIMEOUT).await;
     }
 
     /// Gives the connection to a core that has a link for it, with all that was read of it.
@@ -246,7 +246,7 @@ impl Attempt<'_> {
 
     fn keep_failed(&self, route: &Route, connector: Option<u64>, failure: CallFailure) {
         let label = self.core.figures.recorder.borrow_mut().label(route.name.as_str(), LABEL, "");
-        let (stage, outcome) = (Stage::of(failure.outcome()), Some(failure.outcome()));
+        let (stage, outcome) = (CallStage::of(failure.outcome()), Some(failure.outcome()));
         let record = CallRecord { label: Some(label), connector, stage, outcome, ..self.record() };
         self.keep(record, failure.own_answer(None));
     }
@@ -334,9 +334,9 @@ mod tests {
     use crate::engine::Class;
 
     /// An agent whose bytes come one by one, each in a buffer of its own.
-    struct Drip(Pool, RefCell<VecDeque<u8>>);
+    struct ByteByByte(Pool, RefCell<VecDeque<u8>>);
 
-    impl Drip {
+    impl ByteByByte {
         fn next(&self) -> Option<Lease> {
             let byte = self.1.borrow_mut().pop_front()?;
             let mut lease = self.0.take(Class::Small)?;
@@ -345,7 +345,7 @@ mod tests {
         }
     }
 
-    impl ByteStream for Drip {
+    impl ByteStream for ByteByByte {
         fn poll_recv(&self, _: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
             Poll::Ready(Ok(self.next()))
         }
@@ -372,9 +372,9 @@ mod tests {
         let pool = Pool::new(0);
         // A first message that never ends, in a record that says it is as long as one can be.
         let record = [&[22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc][..], &[0; 4_000]].concat();
-        let drip = Drip(pool.clone(), RefCell::new(record.iter().copied().collect()));
-        let first = drip.next().unwrap();
-        let peek = futures_lite::future::block_on(read_name(&drip, first, |_| true)).unwrap();
+        let agent = ByteByByte(pool.clone(), RefCell::new(record.iter().copied().collect()));
+        let first = agent.next().unwrap();
+        let peek = futures_lite::future::block_on(read_name(&agent, first, |_| true)).unwrap();
         assert_eq!((peek.host, peek.received.len()), (None, record.len()));
         assert_eq!(pool.usage().leased_bytes, 0);
     }

@@ -20,19 +20,19 @@ const LOST_MAX: usize = 1_024;
 /// ordinary call.
 pub(super) struct Presence {
     cores: usize,
-    known: Mutex<Known>,
+    known: Mutex<PresenceState>,
 }
 
 #[derive(Default)]
-struct Known {
+struct PresenceState {
     tunnels: FxHashMap<TunnelId, ConnectorsOfTunnel>,
     /// Connectors whose last link was lost, the latest last.
-    lost: VecDeque<(TunnelId, u64, Lost)>,
+    lost: VecDeque<(TunnelId, u64, ConnectorLoss)>,
 }
 
 /// When the last link of a connector was lost, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lost {
+pub(super) struct ConnectorLoss {
     pub(super) at: Time,
     pub(super) loss: Loss,
 }
@@ -66,7 +66,7 @@ pub(super) enum Reach {
     Served(Serves),
     /// By none that takes calls, but one is ending, or has ended lately, and may be replaced.
     Awaited,
-    /// By none.
+    /// By no connector of the tunnel.
     Unserved,
 }
 
@@ -167,7 +167,7 @@ impl Presence {
     }
 
     /// Notes that a link on `core` takes no new calls: it drains, or was `lost`.
-    pub(super) fn on_unusable(&self, tunnel: &TunnelId, connector: u64, core: CoreId, lost: Option<Lost>) {
+    pub(super) fn on_unusable(&self, tunnel: &TunnelId, connector: u64, core: CoreId, lost: Option<ConnectorLoss>) {
         let mut known = self.lock();
         let links = known.links(tunnel, connector, self.cores);
         if let Some(count) = links.usable.get_mut(usize::from(core.0)) {
@@ -283,7 +283,7 @@ impl Presence {
     }
 
     /// How and when the last link of a connector was lost; none if it has links, has said goodbye, or was lost long ago.
-    pub(super) fn lost(&self, tunnel: &TunnelId, connector: u64) -> Option<Lost> {
+    pub(super) fn lost(&self, tunnel: &TunnelId, connector: u64) -> Option<ConnectorLoss> {
         let known = self.lock();
         let found = known.lost.iter().rev().find(|(of, id, _)| (*id, of) == (connector, tunnel));
         found.map(|(_, _, lost)| *lost)
@@ -298,12 +298,12 @@ impl Presence {
         known.tidy(tunnel, connector);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, PresenceState> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl PresenceState {
     fn links(&mut self, tunnel: &TunnelId, connector: u64, cores: usize) -> &mut ConnectorLinks {
         let of_tunnel = self.tunnels.entry(tunnel.clone()).or_default();
         of_tunnel.by_connector.entry(connector).or_insert_with(|| ConnectorLinks::new(cores))
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn a_connector_is_lost_with_its_last_link_until_it_is_back() {
         let (presence, tunnel) = presence(2);
-        let at = |s| Lost { at: Time::ZERO + std::time::Duration::from_secs(s), loss: Loss::Closed };
+        let at = |s| ConnectorLoss { at: Time::ZERO + std::time::Duration::from_secs(s), loss: Loss::Closed };
         let lost = || presence.lost(&tunnel, 7);
         presence.on_usable(&tunnel, 7, CoreId(0));
         presence.on_usable(&tunnel, 7, CoreId(1));
@@ -429,7 +429,7 @@ mod tests {
         assert!(after.iter().all(|of| matches!(of, Some(11 | 13))));
     }
 
-    fn told(hosts: &[&str]) -> Hosts {
+    fn hosts_of(hosts: &[&str]) -> Hosts {
         Hosts { listed: set(hosts), left_out: 0 }
     }
 
@@ -445,11 +445,11 @@ mod tests {
         assert_eq!(reach("a.test", 0), Reach::Unserved);
         let bookings = [7, 8].map(|connector| presence.book(&tunnel, connector, CoreId(0), None));
         presence.on_usable(&tunnel, 7, CoreId(0));
-        presence.on_hosts(&tunnel, 7, told(&["a.test"]));
+        presence.on_hosts(&tunnel, 7, hosts_of(&["a.test"]));
         assert_eq!((reach("a.test", 0), reach("b.test", 0)), (Reach::Served(Serves::Yes), Reach::Awaited));
         presence.on_usable(&tunnel, 8, CoreId(0));
         assert_eq!(reach("b.test", 0), Reach::Served(Serves::Unknown));
-        presence.on_hosts(&tunnel, 8, told(&["*.test"]));
+        presence.on_hosts(&tunnel, 8, hosts_of(&["*.test"]));
         assert_eq!([reach("a.test", 0), reach("b.test", 0)], [Reach::Served(Serves::Yes); 2]);
         assert_eq!(reach("x.y.test", 0), Reach::Unserved);
         let for_all = |host| (0..100).map(|number| presence.connector_for(&tunnel, host, number)).collect::<Vec<_>>();
@@ -483,11 +483,11 @@ mod tests {
         };
         assert_eq!(unserved(), [""; 0]);
         assert!(presence.begin_review(&tunnel));
-        presence.on_hosts(&tunnel, 7, told(&["a.test", "x.c.test"]));
+        presence.on_hosts(&tunnel, 7, hosts_of(&["a.test", "x.c.test"]));
         assert_eq!(presence.review(&tunnel, &hosts), Some(set(&["b.test"])));
         assert_eq!((presence.review(&tunnel, &hosts), unserved()), (None, vec!["b.test".to_owned()]));
         presence.on_usable(&tunnel, 8, CoreId(0));
-        presence.on_hosts(&tunnel, 8, told(&["b.test", "a.test"]));
+        presence.on_hosts(&tunnel, 8, hosts_of(&["b.test", "a.test"]));
         assert_eq!(presence.review(&tunnel, &hosts), Some(HostSet::default()));
         let service = presence.service(&tunnel, &hosts).unwrap();
         let service: Vec<(&str, &[u64])> = service.iter().map(|of| (&*of.host, &*of.connectors)).collect();

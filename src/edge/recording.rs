@@ -12,11 +12,11 @@ use crate::edge::task_calls::{EndedCall, add_to_task, task_of};
 use crate::edge::usage::LinkUsage;
 use crate::exchange::{FailedCall, Refusal};
 use crate::latency::{
-    CallPhases, CallRecord, EdgeTimes, OTHER, Outcome, OwnAnswer, SlowVerdict, Stage, TraceId, server_timing,
+    CallPhases, CallRecord, CallStage, EdgeTimes, OTHER, Outcome, OwnAnswer, Phase, SlowVerdict, TraceId, server_timing,
 };
 use crate::policy::LeftOut;
 use crate::route::Route;
-use crate::serve::{CallDeadline, CallGuard, Ended, GuardedCall, Request};
+use crate::serve::{CallDeadline, CallEnded, CallGuard, GuardedCall, Request};
 use crate::wire::mcp::{self, Call, Era};
 
 /// How a call has ended.
@@ -95,7 +95,7 @@ pub(super) fn record(
         add_to_task(core, route, task, &ended, now);
     }
     let judged = guard.and_then(|guard| {
-        let ended = Ended { label, phases, outcome, is_opened: usage.is_some() };
+        let ended = CallEnded { label, phases, outcome, is_opened: usage.is_some() };
         guard.end(&guarded(core, route, call), ended, &mut recorder, now)
     });
     // A stream of events is meant to last: how long it did says nothing.
@@ -117,7 +117,7 @@ pub(super) fn record(
             label: Some(label),
             trace: kept.trace.or(trace),
             connector: usage.map(LinkUsage::connector),
-            stage: Stage::of(outcome),
+            stage: CallStage::of(outcome),
             outcome: Some(outcome),
             deadline,
             missed: missed.unwrap_or_default(),
@@ -157,20 +157,27 @@ pub(super) fn guarded<'a>(core: &EdgeCore, route: &'a Route, call: &'a Call) -> 
     }
 }
 
-/// Which call failed, as its agent is told.
+/// Which call failed, in which phase, as its agent is told.
 pub(super) fn failed_call<'a>(
+    core: &EdgeCore,
     route: &'a Route,
     notes: &CallNotes,
     trace: Option<TraceId>,
+    phase: Phase,
     call: &'a Call,
 ) -> FailedCall<'a> {
+    let (method, tool) = (call.method().unwrap_or_default(), call.tool());
+    let mut recorder = core.figures.recorder.borrow_mut();
+    let usual = recorder.usual(route.name.as_str(), method, tool.unwrap_or_default(), core.core.turn_time());
     FailedCall {
         tunnel: route.tunnel.as_str(),
         route: route.name.as_str(),
-        method: call.method().unwrap_or_default(),
-        tool: call.tool(),
+        method,
+        tool,
         number: notes.number,
         trace,
+        phase,
+        usual,
     }
 }
 

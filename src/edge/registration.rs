@@ -23,6 +23,18 @@ pub(super) struct Claim<'a> {
     pub(super) from: Option<IpAddr>,
 }
 
+/// A connector whose registration was accepted.
+pub(super) struct Registered<'a> {
+    /// The tunnel that it serves.
+    pub(super) tunnel: &'a TunnelId,
+    /// The number of the connector.
+    pub(super) instance: u64,
+    /// The name and version of its program, as it says.
+    pub(super) software: &'a str,
+    /// What it has shown, for later reviews.
+    pub(super) proof: &'a Proof,
+}
+
 /// The certificate of a connector, as far as this edge requires one.
 pub(super) enum ClientCertificate<'a> {
     /// This edge has no authority: the secret is enough.

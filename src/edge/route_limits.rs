@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 
 use crate::base::{Clock, ConcurrencyTerms, Time};
 use crate::engine::Core;
-use crate::latency::{Asked, AskingCall, CallQueue, Overload, Place, QueueReading, Served, Ticket};
+use crate::latency::{AskingCall, CallQueue, Overload, Place, QueueDecision, QueueReading, Served, Ticket};
 use crate::route::RouteName;
 
 /// The most routes that have a limit. The calls of further ones have none, and are counted.
@@ -128,17 +128,17 @@ impl RouteLimit {
     /// A call asks for a place, and may have to wait.
     pub(super) fn ask(self: &Arc<Self>, core: &Core, call: &AskingCall, terms: &ConcurrencyTerms) -> PlaceAsked {
         match self.with(|queue| queue.ask(call, terms, core.turn_time())) {
-            Asked::Admitted(place) => {
+            QueueDecision::Admitted(place) => {
                 PlaceAsked::Admitted(CallPlace { of: Arc::clone(self), core: core.clone(), place: Some(place) })
             }
-            Asked::Waits(ticket, until) => PlaceAsked::Waits(WaitingCall {
+            QueueDecision::Waits(ticket, until) => PlaceAsked::Waits(WaitingCall {
                 of: Arc::clone(self),
                 core: core.clone(),
                 ticket,
                 until,
                 is_over: false,
             }),
-            Asked::Refused(overload) => PlaceAsked::Refused(overload),
+            QueueDecision::Refused(overload) => PlaceAsked::Refused(overload),
         }
     }
 

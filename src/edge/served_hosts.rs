@@ -19,7 +19,7 @@ pub(super) enum Serves {
 pub(super) enum Wanted<'a> {
     /// Any, provided that each connector with a link on this core serves all hosts of the tunnel by the tables of this version.
     AllServe(u64),
-    /// Any.
+    /// Any, whatever hosts it serves.
     Any,
     /// Those that serve this host, at least so certainly.
     Of(&'a str, Serves),
@@ -102,13 +102,13 @@ mod tests {
         hosts.iter().map(|host| host.parse::<HostPattern>().unwrap()).collect()
     }
 
-    fn told(hosts: &[&str], left_out: u32) -> Hosts {
+    fn hosts_of(hosts: &[&str], left_out: u32) -> Hosts {
         Hosts { listed: set(hosts), left_out }
     }
 
     #[test]
     fn what_was_not_said_is_not_known() {
-        let (whole, cut) = (told(&["a.test", "*.b.test"], 0), told(&["a.test"], 1));
+        let (whole, cut) = (hosts_of(&["a.test", "*.b.test"], 0), hosts_of(&["a.test"], 1));
         for (hosts, host, serves) in [
             (Some(&whole), "a.test", Serves::Yes),
             (Some(&whole), "x.b.test", Serves::Yes),
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn it_is_looked_up_again_when_the_hosts_change() {
-        let (both, one) = (told(&["a.test", "b.test"], 0), told(&["a.test"], 0));
+        let (both, one) = (hosts_of(&["a.test", "b.test"], 0), hosts_of(&["a.test"], 0));
         let mut all = AllServe::default();
         assert!(!all.is_known(0));
         assert!(all.look(0, &set(&["a.test"]), [Some(&both), Some(&one)].into_iter()));
@@ -135,6 +135,6 @@ mod tests {
         assert!(all.look(2, &set(&["a.test"]), [Some(&both)].into_iter()) && all.is_known(2));
         assert!(!AllServe::default().look(0, &set(&["a.test"]), [Some(&both), None].into_iter()));
         // A connector that serves some hosts of a wildcard does not serve all of them.
-        assert!(!AllServe::default().look(0, &set(&["*.c.test"]), [Some(&told(&["x.c.test"], 0))].into_iter()));
+        assert!(!AllServe::default().look(0, &set(&["*.c.test"]), [Some(&hosts_of(&["x.c.test"], 0))].into_iter()));
     }
 }

@@ -263,7 +263,7 @@ impl Edge {
         self.usage_left.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
     }
 
-    /// The circuit breakers.
+    /// The circuit breakers of all routes.
     #[must_use]
     pub fn breakers(&self) -> &BreakerTable {
         &self.breakers

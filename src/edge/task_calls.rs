@@ -65,7 +65,9 @@ pub(super) fn add_to_task(core: &EdgeCore, route: &Route, id: TaskId, ended: &En
         }
         return;
     };
-    let upstream = phases.get(Phase::UpstreamLast).or_else(|| phases.get(Phase::Upstream)).unwrap_or_default();
+    // Nearly all time beyond the edge of a call that was cut is its server's.
+    let of_server = [Phase::UpstreamLast, Phase::Upstream, Phase::BeyondEdge];
+    let upstream = of_server.into_iter().find_map(|phase| phases.get(phase)).unwrap_or_default();
     let call = TaskCall {
         tool,
         arguments: *arguments,

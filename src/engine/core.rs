@@ -395,5 +395,5 @@ impl Drop for Timer {
 
 /// The error of [`Core::timeout`]: the time limit has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the time that was given is over")]
+#[error("timed out")]
 pub struct Elapsed;

@@ -57,7 +57,7 @@ impl<T> Drop for SenderGuard<T> {
 }
 
 impl<T> MailSender<T> {
-    /// Sends a message.
+    /// Sends a message to the receiver's core.
     ///
     /// # Errors
     ///

@@ -19,7 +19,7 @@ pub const LINGER_MAX: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Core {
-    /// Listens at `address`.
+    /// Listens for connections at `address`.
     ///
     /// # Errors
     ///

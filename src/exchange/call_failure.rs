@@ -3,7 +3,7 @@
 pub use crate::base::CallFailure;
 use crate::engine::StreamError;
 use crate::exchange::call_report::{CODE_CALLER_TIMEOUT, RPC_CODE_CALLER_TIMEOUT};
-use crate::latency::Outcome;
+use crate::latency::{Outcome, Phase};
 use crate::route::Offline;
 use crate::wire::http1::Answer;
 
@@ -221,7 +221,7 @@ impl CallFailure {
     #[must_use]
     pub fn of_offline(why: Offline) -> CallFailure {
         match why {
-            Offline::NoLink | Offline::Draining => CallFailure::ConnectorOffline,
+            Offline::ConnectorOffline | Offline::Draining => CallFailure::ConnectorOffline,
             Offline::Full => CallFailure::Overloaded,
         }
     }
@@ -234,6 +234,43 @@ impl CallFailure {
             // Only on an inner session: the connector does not accept this edge's certificate.
             StreamError::Protocol(_) => CallFailure::SealRefused,
             _ => CallFailure::UpstreamBroken,
+        }
+    }
+
+    /// The phase in which a call was that failed so. It `waits_for` that phase as far as the role knows that answers it; most failures
+    /// say more.
+    #[must_use]
+    pub fn phase(self, waits_for: Phase) -> Phase {
+        match self {
+            CallFailure::NoRoute | CallFailure::RequestRefused | CallFailure::NotPassedOn => Phase::Connector,
+            CallFailure::UpstreamNotAllowed
+            | CallFailure::UpstreamUnreachable
+            | CallFailure::UpstreamConnectTimeout
+            | CallFailure::UpstreamRefused
+            | CallFailure::UpstreamTls => Phase::UpstreamConnect,
+            CallFailure::UpstreamUnsent
+            | CallFailure::UpstreamSilent
+            | CallFailure::UpstreamBroken
+            | CallFailure::UpstreamProtocol => Phase::Upstream,
+            CallFailure::SealMismatch
+            | CallFailure::SealRefused
+            | CallFailure::LinkLost
+            | CallFailure::Revoked
+            | CallFailure::Cancelled
+            | CallFailure::RequestBroken
+            | CallFailure::Internal => Phase::Tunnel,
+            // Its connector did not get as far as to send anything.
+            CallFailure::CallerTimeoutUnsent if waits_for == Phase::Upstream => Phase::UpstreamConnect,
+            CallFailure::ConnectorOffline
+            | CallFailure::TunnelRevoked
+            | CallFailure::Overloaded
+            | CallFailure::BreakerOpen
+            | CallFailure::ConcurrencyLimit
+            | CallFailure::CallerTimeoutUnsent
+            | CallFailure::Deadline
+            | CallFailure::CallerTimeout
+            | CallFailure::TimedOut
+            | CallFailure::SlowReader => waits_for,
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::exchange::CallFailure;
-use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Refused, TraceId, Usual};
+use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, Phase, TraceId, UsualLatency};
 use crate::wire::http1::Answer;
 
 /// The code of the JSON-RPC error for a call that missed its deadline.
@@ -27,7 +27,7 @@ pub struct CallReport {
     retry_after_s: Option<Option<u32>>,
 }
 
-/// Which call failed.
+/// The call that an error report is about.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedCall<'a> {
     /// The id of its tunnel.
@@ -42,17 +42,21 @@ pub struct FailedCall<'a> {
     pub number: u64,
     /// The trace that it belongs to, if its agent has said so.
     pub trace: Option<TraceId>,
+    /// The phase in which it was when it failed.
+    pub phase: Phase,
+    /// How long earlier calls took, if that is known.
+    pub usual: Option<UsualLatency>,
 }
 
 /// A call that was not made because a breaker was open.
 #[derive(Clone, Copy, Debug)]
 pub struct BreakerRefusal<'a> {
-    /// The call.
+    /// The call that was not made.
     pub call: FailedCall<'a>,
     /// Which breaker was open.
     pub scope: BreakerScope,
-    /// Until when.
-    pub refused: Refused,
+    /// When calls are tried again.
+    pub refused: BreakerOpen,
     /// The calls for which it had opened.
     pub counts: CallCounts,
 }
@@ -60,7 +64,7 @@ pub struct BreakerRefusal<'a> {
 /// A call that was not made because its route had as many in flight as its limit allows.
 #[derive(Clone, Copy, Debug)]
 pub struct OverloadRefusal<'a> {
-    /// The call.
+    /// The call that got no place.
     pub call: FailedCall<'a>,
     /// Why it got no place.
     pub overload: Overload,
@@ -80,14 +84,12 @@ pub enum LimitSource {
 /// A call that was cut because a limit for its time had passed.
 #[derive(Clone, Copy, Debug)]
 pub struct LateCall<'a> {
-    /// The call.
+    /// The call that was cut.
     pub call: FailedCall<'a>,
     /// The limit that passed.
     pub limit: Duration,
     /// Where the limit comes from.
     pub source: LimitSource,
-    /// How long earlier calls took, if that is known.
-    pub usual: Option<Usual>,
 }
 
 impl CallReport {
@@ -100,7 +102,7 @@ impl CallReport {
     /// The report of a call that was cut.
     #[must_use]
     pub fn late(late: &LateCall<'_>) -> CallReport {
-        let LateCall { call: FailedCall { method, tool, .. }, limit, source, usual } = *late;
+        let LateCall { call: FailedCall { method, tool, usual, .. }, limit, source } = *late;
         let subject = match tool {
             Some(tool) => format!("The tool '{tool}' did not answer"),
             None => format!("The server did not answer '{method}'"),
@@ -120,13 +122,8 @@ impl CallReport {
             text(limit)
         );
         let mut data = data_of(&late.call);
-        add(&mut data, "phase", &json("upstream"));
         add(&mut data, "limit", &json(name));
         add(&mut data, "limit_ms", &limit.as_millis());
-        if let Some(usual) = usual {
-            add(&mut data, "p50_ms", &usual.p50.as_millis());
-            add(&mut data, "p95_ms", &usual.p95.as_millis());
-        }
         CallReport { code, message: Some(message), data, retry_after_s: None }
     }
 
@@ -212,7 +209,7 @@ impl CallReport {
 
 /// The members that each report has.
 fn data_of(call: &FailedCall<'_>) -> String {
-    let FailedCall { tunnel, route, method, tool, number, trace } = *call;
+    let FailedCall { tunnel, route, method, tool, number, trace, phase, usual } = *call;
     let mut data = String::new();
     add(&mut data, "tunnel", &json(tunnel));
     add(&mut data, "route", &json(route));
@@ -227,6 +224,11 @@ fn data_of(call: &FailedCall<'_>) -> String {
     }
     if let Some(trace) = trace {
         add(&mut data, "trace", &json(&trace.to_string()));
+    }
+    add(&mut data, "phase", &json(phase.name()));
+    if let Some(UsualLatency { p50, p95 }) = usual {
+        add(&mut data, "p50_ms", &p50.as_millis());
+        add(&mut data, "p95_ms", &p95.as_millis());
     }
     data
 }
@@ -273,13 +275,17 @@ mod tests {
         tool: Some("search"),
         number: 0x2a,
         trace: None,
+        phase: Phase::Edge,
+        usual: None,
     };
 
+    const USUAL: Option<UsualLatency> =
+        Some(UsualLatency { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_173) });
+
     const LATE: LateCall<'_> = LateCall {
-        call: FailedCall { tool: Some("sea\"rch"), ..CALL },
+        call: FailedCall { tool: Some("sea\"rch"), phase: Phase::Upstream, usual: USUAL, ..CALL },
         limit: Duration::from_millis(3_260),
         source: LimitSource::Learned,
-        usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_173) }),
     };
 
     fn error_of(late: &LateCall<'_>) -> serde_json::Value {
@@ -307,20 +313,22 @@ mod tests {
 
     #[test]
     fn a_call_that_misses_a_setting_is_told_which() {
-        let error =
-            error_of(&LateCall { source: LimitSource::Setting, usual: None, limit: Duration::from_secs(120), ..LATE });
+        let error = error_of(&LateCall { call: CALL, source: LimitSource::Setting, limit: Duration::from_secs(120) });
         assert_eq!(error["code"], CallFailure::Deadline.answer(None).rpc_code);
         assert!(error["message"].as_str().unwrap().contains("within 120 s (first_byte_timeout_ms)"), "{error}");
         assert_eq!(error["data"]["limit"], "first_byte_timeout_ms");
         assert!(error["data"].get("p50_ms").is_none());
-        let other = error_of(&LateCall { call: FailedCall { tool: None, method: "prompts/get", ..CALL }, ..LATE });
+        let other = error_of(&LateCall {
+            call: FailedCall { tool: None, method: "prompts/get", usual: USUAL, ..CALL },
+            ..LATE
+        });
         assert!(other["message"].as_str().unwrap().starts_with("The server did not answer 'prompts/get' within"));
     }
 
     const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
         call: CALL,
         scope: BreakerScope::Tool,
-        refused: Refused { retry_after: Some(Duration::from_millis(4_100)) },
+        refused: BreakerOpen { retry_after: Some(Duration::from_millis(4_100)) },
         counts: CallCounts { calls: 20, failed: 12, slow: 0 },
     };
 
@@ -339,7 +347,8 @@ mod tests {
         assert_eq!((&error["message"], retry_after_s), (&sentence.into(), Some(5)));
         let data = serde_json::json!({
             "reason": "breaker_open", "may_have_acted": false, "retry_after_ms": 5_000, "tunnel": "tnl_a", "route": "a.test",
-            "method": "tools/call", "tool": "search", "call": "2a", "limit": "breaker", "breaker": "tool", "calls": 20, "failed": 12, "late": 0,
+            "method": "tools/call", "tool": "search", "call": "2a", "phase": "edge", "limit": "breaker", "breaker": "tool",
+            "calls": 20, "failed": 12, "late": 0,
         });
         assert_eq!(error["data"], data);
         let counts = CallCounts { slow: 4, ..REFUSAL.counts };
@@ -361,7 +370,7 @@ mod tests {
             in_flight: 12,
             retry_after: Duration::from_millis(1_200),
         };
-        let call = FailedCall { tool: Some("search"), ..CALL };
+        let call = FailedCall { tool: Some("search"), usual: USUAL, ..CALL };
         let told = |refusal: &OverloadRefusal<'_>| {
             let report = CallReport::overloaded(refusal);
             let answer = report.refine(CallFailure::ConcurrencyLimit.answer(Some("7")));
@@ -374,7 +383,8 @@ mod tests {
         assert_eq!((&error["message"], retry_after_s), (&sentence.into(), Some(2)));
         let data = serde_json::json!({
             "reason": "concurrency_limit", "may_have_acted": false, "retry_after_ms": 2_000, "tunnel": "tnl_a",
-            "route": "a.test", "method": "tools/call", "tool": "search", "call": "2a", "limit": "concurrency",
+            "route": "a.test", "method": "tools/call", "tool": "search", "call": "2a", "phase": "edge", "p50_ms": 1900,
+            "p95_ms": 2173, "limit": "concurrency",
             "concurrency_limit": 12, "in_flight": 12, "cause": "queue_full",
         });
         assert_eq!(error["data"], data);
@@ -392,7 +402,7 @@ mod tests {
     fn what_an_operator_has_switched_off_is_not_to_be_tried_again() {
         let call = FailedCall { tool: None, method: "prompts/get", ..CALL };
         let (error, retry_after_s) =
-            refused(&BreakerRefusal { call, refused: Refused { retry_after: None }, ..REFUSAL });
+            refused(&BreakerRefusal { call, refused: BreakerOpen { retry_after: None }, ..REFUSAL });
         assert_eq!((&error["data"]["terminal"], retry_after_s), (&true.into(), None));
         assert!(
             error["message"].as_str().unwrap().starts_with("'prompts/get' is switched off by the operator."),
@@ -412,7 +422,7 @@ mod tests {
         );
         let data = serde_json::json!({
             "reason": "connector_offline", "may_have_acted": false, "retry_after_ms": 1_000, "tunnel": "tnl_a",
-            "route": "a.test", "call": "2a", "trace": "4bf92f3577b34da6a3ce929d0e0e4736",
+            "route": "a.test", "call": "2a", "trace": "4bf92f3577b34da6a3ce929d0e0e4736", "phase": "edge",
         });
         assert_eq!(json["error"]["data"], data);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::exchange::{
     BreakerRefusal, CallFailure, CallReport, FailedCall, HeadReadError, LateCall, LimitSource, OverloadRefusal, Refusal,
 };
-use crate::latency::{BreakerScope, CallCounts, Overload, OverloadCause, Refused, Usual};
+use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, Phase, UsualLatency};
 use crate::wire::http1::{Answer, BodyError, HeadError};
 
 const INTRO: &str = "# Errors
@@ -24,6 +24,9 @@ agents; all others are those of the MCP server.
 - `data.may_have_acted` says whether the MCP server may have acted on the request. If not, the call can be repeated.
 - `data.call` is the number by which `adit explain` shows the call, and `data.trace` the trace that its agent has named. `tunnel`,
   `route`, `method` and `tool` say what was called, as far as that is known.
+- `data.phase` is where the call was when it failed: `edge` (it was not handed to a connector, or its body was not all sent),
+  `tunnel`, `connector`, `upstream_connect` or `upstream`. Half of the last calls like it took `p50_ms` at the most and 95 % took
+  `p95_ms`; both are there once enough calls were seen.
 - `data.retry_after_ms`, which is the header `Retry-After` as well, says when to repeat it. `data.terminal` says that the client
   must not repeat it by itself.
 - Each answer has `Server-Timing`, which says where the time went, and `Cache-Control: no-store`. Answers to requests that were
@@ -40,21 +43,22 @@ const CALL: FailedCall<'_> = FailedCall {
     tool: Some("search"),
     number: 0x3d,
     trace: None,
+    phase: Phase::Edge,
+    usual: Some(UsualLatency { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
 };
 
 /// What it is told if it was cut.
 const LATE: LateCall<'_> = LateCall {
-    call: CALL,
+    call: FailedCall { phase: Phase::Upstream, ..CALL },
     limit: Duration::from_millis(3_200),
     source: LimitSource::Learned,
-    usual: Some(Usual { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
 };
 
 /// What it is told if a circuit breaker refused it.
 const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
     call: CALL,
     scope: BreakerScope::Tool,
-    refused: Refused { retry_after: Some(Duration::from_secs(5)) },
+    refused: BreakerOpen { retry_after: Some(Duration::from_secs(5)) },
     counts: CallCounts { calls: 20, failed: 12, slow: 0 },
 };
 
@@ -182,9 +186,8 @@ fn page() -> String {
     write!(
         page,
         "\nWhere a limit for the time of a call was reached, and its method is known, `data` says more:\n\n```json\n{example:#}\n```\n\n\
-         `limit` is `deadline` for one that was learned from earlier calls of the tool, of which half took `p50_ms` and 95 % took\n\
-         `p95_ms` at the most; `first_byte_timeout_ms`, the setting; or `caller_timeout`, which the caller or `client_timeout_ms`\n\
-         has said. `phase` is where the time went.\n"
+         `limit` is `deadline` for one that was learned from earlier calls of the tool; `first_byte_timeout_ms`, the setting; or\n\
+         `caller_timeout`, which the caller or `client_timeout_ms` has said.\n"
     )
     .unwrap();
     let report = CallReport::breaker_open(&REFUSAL);

@@ -28,7 +28,7 @@ pub use origins::{OriginRules, OwnOrigin};
 pub use outlet::Outlet;
 pub use own_answer::{answer_to_body, answer_to_head};
 pub use refusal::{Refusal, check_request, requested_host};
-pub use timeout_stream::{Asked, DRAIN_STALL_MAX, ExchangeState, PeerProgress, TimeoutStream, WaitsFor};
+pub use timeout_stream::{AnsweringStream, DRAIN_STALL_MAX, ExchangeState, PeerProgress, TimeoutStream, WaitsFor};
 pub use trace::trace_of;
 
 /// How much memory for heads that are to be sent is kept from one call to the next, in bytes.

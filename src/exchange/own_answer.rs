@@ -3,7 +3,7 @@
 use crate::exchange::call_report::{CODE_CALLER_TIMEOUT, CallReport};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::{CallFailure, HeadReadError};
-use crate::latency::{OwnAnswer, Stage};
+use crate::latency::{CallStage, OwnAnswer};
 use crate::wire::http1::{BodyError, HeadError};
 
 /// What is said of a head or body in the list of calls. The answer itself says what exactly is wrong with it.
@@ -42,15 +42,15 @@ impl Refusal {
 
     /// How far a request came that is refused so.
     #[must_use]
-    pub fn stage(self) -> Stage {
+    pub fn stage(self) -> CallStage {
         match self {
-            Refusal::BadHost | Refusal::UnknownHost | Refusal::Passthrough | Refusal::OtherHost => Stage::Route,
+            Refusal::BadHost | Refusal::UnknownHost | Refusal::Passthrough | Refusal::OtherHost => CallStage::Route,
             Refusal::Network
             | Refusal::Origin
             | Refusal::TooManyCalls
             | Refusal::PlainHttp
-            | Refusal::CrowdedBodies => Stage::Admission,
-            Refusal::Upgrade | Refusal::LateBody | Refusal::LongBody => Stage::Request,
+            | Refusal::CrowdedBodies => CallStage::Admission,
+            Refusal::Upgrade | Refusal::LateBody | Refusal::LongBody => CallStage::Request,
         }
     }
 }
@@ -88,6 +88,7 @@ mod tests {
 
     use super::*;
     use crate::exchange::{FailedCall, LateCall, LimitSource};
+    use crate::latency::Phase;
 
     #[test]
     fn a_call_that_is_listed_as_late_says_whose_time_was_over() {
@@ -99,8 +100,10 @@ mod tests {
                 tool: Some("search"),
                 number: 1,
                 trace: None,
+                phase: Phase::Upstream,
+                usual: None,
             };
-            let report = CallReport::late(&LateCall { call, limit: Duration::from_secs(3), source, usual: None });
+            let report = CallReport::late(&LateCall { call, limit: Duration::from_secs(3), source });
             let own = CallFailure::TimedOut.own_answer(Some(&report));
             (own.rpc_code, own.code, own.message)
         };

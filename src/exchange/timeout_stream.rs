@@ -223,16 +223,16 @@ impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState
 
 /// A connection to a peer that is asked, and answers. What waits to be sent is limited as by [`TimeoutStream`]; for an answer it may
 /// take any time, as long as its system is there.
-pub struct Asked<'a, S, C>(TimeoutStream<'a, S, C>);
+pub struct AnsweringStream<'a, S, C>(TimeoutStream<'a, S, C>);
 
-impl<'a, S, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Asked<'a, S, C> {
+impl<'a, S, C: Fn(u64, &mut Context<'_>) -> ExchangeState> AnsweringStream<'a, S, C> {
     /// The peer behind `patient`. Without `acknowledges` its system is not waited for: on a Unix socket, nobody but the peer
     /// itself takes what is sent, and a connection that others share is looked after as a whole.
-    pub fn new(patient: TimeoutStream<'a, S, C>, acknowledges: bool) -> Asked<'a, S, C> {
+    pub fn new(patient: TimeoutStream<'a, S, C>, acknowledges: bool) -> AnsweringStream<'a, S, C> {
         if !acknowledges {
             patient.watch.replace(Watch::Acknowledged);
         }
-        Asked(patient)
+        AnsweringStream(patient)
     }
 
     /// How many bytes the system had taken before the exchange.
@@ -241,7 +241,9 @@ impl<'a, S, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Asked<'a, S, C> {
     }
 }
 
-impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> ByteStream for Asked<'_, S, C> {
+impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> ByteStream
+    for AnsweringStream<'_, S, C>
+{
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         self.0.poll_answer(cx)
     }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Class, Core, Lease, Pool, StreamError};
+use crate::wire::http2::EmptyData;
 
 /// Sees what is received on a connection, before `h2` has all of a frame.
 pub trait Watch {
@@ -28,17 +29,25 @@ pub struct Io<S, W> {
     stream: Rc<S>,
     core: Core,
     received: Option<Lease>,
+    /// Takes out what `h2` is not to see.
+    filter: EmptyData,
     /// What is written before the next flush, so that frames share a record and a send.
     gathered: Option<Lease>,
     watch: Rc<W>,
 }
 
 impl<S: ByteStream, W> Io<S, W> {
-    /// The connection, of which `first` was received already.
+    /// A connection to a client, of which `first` was received already.
     #[must_use]
-    pub fn new(core: &Core, stream: Rc<S>, first: Option<Lease>, watch: Rc<W>) -> Io<S, W> {
+    pub fn of_client(core: &Core, stream: Rc<S>, first: Option<Lease>, watch: Rc<W>) -> Io<S, W> {
         let received = first.filter(|lease| !lease.is_empty());
-        Io { stream, core: core.clone(), received, gathered: None, watch }
+        Io { stream, core: core.clone(), received, filter: EmptyData::of_client(), gathered: None, watch }
+    }
+
+    /// A connection to a server.
+    #[must_use]
+    pub fn of_server(core: &Core, stream: Rc<S>, watch: Rc<W>) -> Io<S, W> {
+        Io { stream, core: core.clone(), received: None, filter: EmptyData::of_server(), gathered: None, watch }
     }
 
     /// A buffer to gather in, as soon as the queue of the connection has room.
@@ -65,20 +74,30 @@ impl<S: ByteStream, W: Watch> AsyncRead for Io<S, W> {
         if this.watch.must_pause() {
             return Poll::Pending;
         }
-        if this.received.is_none() {
-            let received = this.stream.poll_recv(cx);
-            if received.is_pending() {
-                this.stream.expect_more();
+        let (now, had) = (this.core.turn_time(), buf.filled().len());
+        // There may not have been room for the rest of a header.
+        this.filter.pass(&mut &[][..], buf.remaining(), now, |part| buf.put_slice(part));
+        // What is received may be taken out as a whole.
+        while buf.filled().len() == had && buf.remaining() > 0 {
+            if this.received.is_none() {
+                let received = this.stream.poll_recv(cx);
+                if received.is_pending() {
+                    this.stream.expect_more();
+                }
+                this.received = ready!(received).map_err(of_stream)?;
             }
-            this.received = ready!(received).map_err(of_stream)?;
-        }
-        let Some(lease) = &mut this.received else { return Poll::Ready(Ok(())) };
-        let n = lease.len().min(buf.remaining());
-        buf.put_slice(&lease[..n]);
-        this.watch.feed(&lease[..n], this.core.turn_time());
-        lease.advance(n);
-        if lease.is_empty() {
-            this.received = None;
+            let Some(lease) = &mut this.received else {
+                let is_cut = this.filter.has_held();
+                return Poll::Ready(if is_cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) });
+            };
+            let mut rest = &lease[..];
+            this.filter.pass(&mut rest, buf.remaining(), now, |part| buf.put_slice(part));
+            let n = lease.len() - rest.len();
+            this.watch.feed(&lease[..n], now);
+            lease.advance(n);
+            if lease.is_empty() {
+                this.received = None;
+            }
         }
         Poll::Ready(Ok(()))
     }

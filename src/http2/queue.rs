@@ -121,7 +121,7 @@ impl StreamQueue {
         Poll::Pending
     }
 
-    /// Whether bytes wait.
+    /// Whether bytes wait to be sent.
     #[must_use]
     pub fn has_queued(&self) -> bool {
         self.bytes.get() > 0

@@ -24,11 +24,11 @@ const PROBING: Duration = Duration::from_secs(1);
 /// How a call ended, as far as it says whether others should be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallVerdict {
-    /// It was answered.
+    /// It was answered in time.
     Good,
     /// It was answered after its deadline.
     Slow,
-    /// It failed.
+    /// It failed, or was not answered.
     Failed,
 }
 
@@ -61,7 +61,7 @@ impl BreakerPermit {
 
 /// Why no call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct BreakerOpen {
     /// After how long one may be made; none if an operator decides that.
     pub retry_after: Option<Duration>,
 }
@@ -69,7 +69,7 @@ pub struct Refused {
 /// The calls that a breaker judges by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallCounts {
-    /// How many ended.
+    /// How many calls have ended.
     pub calls: u32,
     /// How many of them failed.
     pub failed: u32,
@@ -80,7 +80,7 @@ pub struct CallCounts {
 /// What a breaker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Calls are made.
+    /// Calls are made, as in normal operation.
     Closed,
     /// No call is made, for so long from now on.
     Open {
@@ -189,7 +189,7 @@ impl Breaker {
     }
 
     /// Asks to make a call `now`. The change is the beginning of probes, if it is one.
-    pub(super) fn admit(&mut self, now: Time) -> (Result<BreakerPermit, Refused>, Option<BreakerChange>) {
+    pub(super) fn admit(&mut self, now: Time) -> (Result<BreakerPermit, BreakerOpen>, Option<BreakerChange>) {
         let mut change = None;
         if let State::Open { until } = self.state
             && now >= until
@@ -207,9 +207,9 @@ impl Breaker {
         let admitted = match &mut self.state {
             State::Closed | State::Forced(ForcedState::Closed) => Ok(permit),
             State::HalfOpen(probes) if probes.has_room(now) => Ok(BreakerPermit { probe: probes.add(now), ..permit }),
-            State::HalfOpen(_) => Err(Refused { retry_after: Some(PROBING) }),
-            State::Open { until } => Err(Refused { retry_after: Some(*until - now) }),
-            State::Forced(ForcedState::Open) => Err(Refused { retry_after: None }),
+            State::HalfOpen(_) => Err(BreakerOpen { retry_after: Some(PROBING) }),
+            State::Open { until } => Err(BreakerOpen { retry_after: Some(*until - now) }),
+            State::Forced(ForcedState::Open) => Err(BreakerOpen { retry_after: None }),
         };
         (admitted, change)
     }
@@ -267,7 +267,7 @@ impl Breaker {
         Some(self.enter(state, now))
     }
 
-    /// Counts states.
+    /// Counts how often the state has changed.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }

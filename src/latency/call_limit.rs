@@ -7,7 +7,7 @@ use super::deadline::{Deadline, DeadlineReason};
 /// How long a call might take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallLimit {
-    /// Why.
+    /// Why the limit is what it is.
     pub reason: DeadlineReason,
     /// Whether the call was to be cut.
     pub is_enforced: bool,
@@ -48,11 +48,11 @@ fn millis(time: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::latency::Usual;
+    use crate::latency::UsualLatency;
 
     #[test]
     fn a_limit_that_was_switched_off_is_none() {
-        let usual = Some(Usual { p50: Duration::from_millis(2), p95: Duration::from_millis(4) });
+        let usual = Some(UsualLatency { p50: Duration::from_millis(2), p95: Duration::from_millis(4) });
         let deadline = Deadline { limit: Duration::MAX, reason: DeadlineReason::Cold, usual: None };
         assert_eq!((CallLimit::of(&deadline, false).limit(), CallLimit::of(&deadline, false).p95()), (None, None));
         let learned = Deadline { limit: Duration::from_millis(6), reason: DeadlineReason::Learned, usual };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::call_id::CallId;
-use super::call_record::{CallRecord, HostText, OwnAnswer, Stage};
+use super::call_record::{CallRecord, CallStage, HostText, OwnAnswer};
 use super::label::Label;
 use super::recorder::Recorder;
 use crate::base::Time;
@@ -80,7 +80,7 @@ impl CallLog {
     }
 
     /// Keeps that a connection was turned away, or a request that cannot be read.
-    pub fn record_turned_away(&mut self, now: Time, peer: Option<IpAddr>, stage: Stage, own: OwnAnswer) {
+    pub fn record_turned_away(&mut self, now: Time, peer: Option<IpAddr>, stage: CallStage, own: OwnAnswer) {
         self.record(&CallRecord { peer, stage, ..CallRecord::new(now) }.with_own(Some(own)));
     }
 
@@ -162,7 +162,7 @@ mod tests {
 
     fn call(recorder: &mut Recorder, ms: u64, tool: &str, outcome: Outcome) -> CallRecord {
         let label = Some(recorder.label("a.test", "tools/call", tool));
-        let stage = Stage::of(outcome);
+        let stage = CallStage::of(outcome);
         let host = HostText::of("a.test");
         CallRecord { label, outcome: Some(outcome), stage, number: ms, host, ..CallRecord::new(at(ms)) }
     }
@@ -181,7 +181,7 @@ mod tests {
         for ms in 2..=9 {
             log.record(&call(&mut recorder, ms, "a", Outcome::Ok));
         }
-        let turned_away = |ms| CallRecord { stage: Stage::Tls, number: ms, ..CallRecord::new(at(ms)) };
+        let turned_away = |ms| CallRecord { stage: CallStage::Tls, number: ms, ..CallRecord::new(at(ms)) };
         (10..=14).for_each(|ms| log.record(&turned_away(ms)));
         assert_eq!(numbers(&log, &recorder, &filter), [14, 13, 12, 9, 8, 7, 1]);
         let slow = CallRecord { slow: true, ..call(&mut recorder, 15, "a", Outcome::Ok) };
@@ -206,7 +206,7 @@ mod tests {
         log.record(&CallRecord { status: 404, ..call(&mut recorder, 200, "b", Outcome::Ok) });
         log.record(&call(&mut recorder, 300, "b", Outcome::AgentGone));
         let refused = CallRecord {
-            stage: Stage::Route,
+            stage: CallStage::Route,
             outcome: Some(Outcome::UnknownHost),
             number: 900,
             host: HostText::of("b.test"),

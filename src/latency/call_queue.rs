@@ -58,7 +58,7 @@ pub struct QueueReading {
     pub mode: GuardMode,
     /// How many calls may be in flight.
     pub limit: u32,
-    /// How many are.
+    /// How many calls are in flight.
     pub in_flight: u32,
     /// How many wait for a place.
     pub waiting: u32,
@@ -94,12 +94,12 @@ pub struct Place {
 
 /// What becomes of a call that asks.
 #[derive(Debug)]
-pub enum Asked {
+pub enum QueueDecision {
     /// It has a place.
     Admitted(Place),
     /// It waits for one, until then at the latest.
     Waits(Ticket, Time),
-    /// It gets none.
+    /// It gets no place, and does not wait.
     Refused(Overload),
 }
 
@@ -117,7 +117,7 @@ pub enum OverloadCause {
 /// A call got no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overload {
-    /// Why.
+    /// Why it got no place.
     pub cause: OverloadCause,
     /// Whether there were free places, of which its agent had its share.
     pub is_of_agent: bool,
@@ -204,25 +204,25 @@ impl CallQueue {
     }
 
     /// A call asks for a place `now`, and waits for one if there is none.
-    pub fn ask(&mut self, call: &AskingCall, terms: &ConcurrencyTerms, now: Time) -> Asked {
+    pub fn ask(&mut self, call: &AskingCall, terms: &ConcurrencyTerms, now: Time) -> QueueDecision {
         if let Some(place) = self.admit(call.agent, terms, now) {
-            return Asked::Admitted(place);
+            return QueueDecision::Admitted(place);
         }
         let is_free = self.in_flight < self.limit.get(terms);
         let needs = call.needs.unwrap_or(Duration::from_nanos(self.time_ns as u64));
         let until = (now + terms.queue_time).min(call.ends.map_or(Time::NEVER, |ends| before(ends, needs)));
         if now + self.wait_of(call.agent, is_free, terms) > until {
-            return Asked::Refused(self.refuse(OverloadCause::TooLate, call.agent));
+            return QueueDecision::Refused(self.refuse(OverloadCause::TooLate, call.agent));
         }
         if !self.make_room(call.agent, terms) {
-            return Asked::Refused(self.refuse(OverloadCause::QueueFull, call.agent));
+            return QueueDecision::Refused(self.refuse(OverloadCause::QueueFull, call.agent));
         }
         self.numbers += 1;
         let ticket = Ticket(self.numbers);
         self.waiting.push(Waiting { ticket, agent: call.agent, until, decision: None });
         self.agents.entry(call.agent).or_default().waiting += 1;
         self.counts.waited += 1;
-        Asked::Waits(ticket, until)
+        QueueDecision::Waits(ticket, until)
     }
 
     /// The calls that wait and were decided on since this was asked last.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::call_id::TraceId;
 use super::call_limit::CallLimit;
 use super::outcome::Outcome;
-use super::phases::{CallPhases, PHASES, Phase};
+use super::phases::{CallPhases, Phase};
 use super::recorder::LabelId;
 use crate::base::{CallFailure, Time};
 
@@ -21,7 +21,7 @@ const NO_TIME: u32 = u32::MAX;
 /// It is of one size, four cache lines at the most, and is written once.
 #[derive(Clone, Copy, Debug)]
 pub struct CallRecord {
-    /// When it ended.
+    /// When the call ended.
     pub ended: Time,
     /// The number that the edge gave it; 0 for a connection that made no call.
     pub number: u64,
@@ -38,7 +38,7 @@ pub struct CallRecord {
     /// Why it was sent a second time, if it was.
     pub again: Option<SentAgain>,
     /// How far it came.
-    pub stage: Stage,
+    pub stage: CallStage,
     /// How it is counted; none for a connection that made no call.
     pub outcome: Option<Outcome>,
     /// The HTTP status of the answer; 0 if there was none.
@@ -87,12 +87,59 @@ pub struct RecordedTimes {
     waited_us: u32,
     /// How long it waited for a place among the calls of its route.
     queued_us: u32,
-    by_phase_us: [u32; PHASES],
+    by_place_us: [u32; PLACES],
+    /// Whether the second of two phases is in its place.
+    is_beyond_edge: bool,
+    is_stream: bool,
+}
+
+/// Of two phases that share a place a call has one at the most.
+const PLACES: usize = 8;
+
+const fn place_of(phase: Phase) -> usize {
+    match phase {
+        Phase::Edge => 0,
+        Phase::Tunnel | Phase::BeyondEdge => 1,
+        Phase::Connector => 2,
+        Phase::UpstreamConnect => 3,
+        Phase::Upstream => 4,
+        Phase::UpstreamLast => 5,
+        Phase::Total => 6,
+        Phase::TotalLast | Phase::Stream => 7,
+    }
+}
+
+impl RecordedTimes {
+    const NONE: RecordedTimes = RecordedTimes {
+        waited_us: 0,
+        queued_us: 0,
+        by_place_us: [NO_TIME; PLACES],
+        is_beyond_edge: false,
+        is_stream: false,
+    };
+
+    fn set(&mut self, phase: Phase, time: Duration) {
+        self.by_place_us[place_of(phase)] = micros(time);
+        self.is_beyond_edge |= phase == Phase::BeyondEdge;
+        self.is_stream |= phase == Phase::Stream;
+    }
+
+    fn get(&self, phase: Phase) -> Option<Duration> {
+        let has_place = match phase {
+            Phase::Tunnel => !self.is_beyond_edge,
+            Phase::BeyondEdge => self.is_beyond_edge,
+            Phase::TotalLast => !self.is_stream,
+            Phase::Stream => self.is_stream,
+            _ => true,
+        };
+        let us = Some(self.by_place_us[place_of(phase)]).filter(|us| has_place && *us != NO_TIME);
+        us.map(|us| Duration::from_micros(us.into()))
+    }
 }
 
 /// How far a call came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stage {
+pub enum CallStage {
     /// Its connection was refused for its address.
     Accept,
     /// Its connection got no TLS session.
@@ -141,7 +188,7 @@ pub struct HostText {
 }
 
 impl RecordedTime {
-    /// So long.
+    /// The time that is kept of this one.
     #[must_use]
     pub fn of(time: Duration) -> RecordedTime {
         RecordedTime(micros(time))
@@ -167,22 +214,22 @@ impl CallRecord {
             label: None,
             connector: None,
             again: None,
-            stage: Stage::Done,
+            stage: CallStage::Done,
             outcome: None,
             status: 0,
             own: None,
             deadline: None,
             missed: false,
             slow: false,
-            times: RecordedTimes { waited_us: 0, queued_us: 0, by_phase_us: [NO_TIME; PHASES] },
+            times: RecordedTimes::NONE,
         }
     }
 
     /// The same, with the times of its phases.
     #[must_use]
     pub fn with_phases(mut self, phases: &CallPhases) -> CallRecord {
-        for (phase, time) in Phase::ALL.iter().zip(&mut self.times.by_phase_us) {
-            *time = phases.get(*phase).map_or(NO_TIME, micros);
+        for (phase, time) in Phase::ALL.iter().filter_map(|phase| Some((*phase, phases.get(*phase)?))) {
+            self.times.set(phase, time);
         }
         self
     }
@@ -211,9 +258,7 @@ impl CallRecord {
     /// How long a phase took; none if the call did not have it.
     #[must_use]
     pub fn time(&self, phase: Phase) -> Option<Duration> {
-        Some(self.times.by_phase_us[phase as usize])
-            .filter(|us| *us != NO_TIME)
-            .map(|us| Duration::from_micros(us.into()))
+        self.times.get(phase)
     }
 
     /// How long it waited for a connector.
@@ -237,25 +282,27 @@ impl CallRecord {
     /// Whether it ended before it had a route.
     #[must_use]
     pub fn is_turned_away(&self) -> bool {
-        matches!(self.stage, Stage::Accept | Stage::Tls | Stage::Request | Stage::Admission | Stage::Route)
-            && self.label.is_none()
+        matches!(
+            self.stage,
+            CallStage::Accept | CallStage::Tls | CallStage::Request | CallStage::Admission | CallStage::Route
+        ) && self.label.is_none()
     }
 }
 
-impl Stage {
+impl CallStage {
     /// How far a call came that ended so.
     #[must_use]
-    pub const fn of(outcome: Outcome) -> Stage {
+    pub const fn of(outcome: Outcome) -> CallStage {
         match outcome {
-            Outcome::Ok => Stage::Done,
-            Outcome::AgentGone | Outcome::AgentStalled => Stage::Caller,
-            Outcome::BadRequest => Stage::Request,
-            Outcome::UnknownHost => Stage::Route,
-            Outcome::BreakerOpen => Stage::Breaker,
-            Outcome::ConcurrencyLimited => Stage::Concurrency,
-            Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => Stage::Link,
-            Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => Stage::Connector,
-            Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => Stage::Upstream,
+            Outcome::Ok => CallStage::Done,
+            Outcome::AgentGone | Outcome::AgentStalled => CallStage::Caller,
+            Outcome::BadRequest => CallStage::Request,
+            Outcome::UnknownHost => CallStage::Route,
+            Outcome::BreakerOpen => CallStage::Breaker,
+            Outcome::ConcurrencyLimited => CallStage::Concurrency,
+            Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => CallStage::Link,
+            Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => CallStage::Connector,
+            Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => CallStage::Upstream,
         }
     }
 }
@@ -269,7 +316,7 @@ impl OwnAnswer {
 }
 
 impl HostText {
-    /// No host.
+    /// The text for a call whose host is not known.
     pub const EMPTY: HostText = HostText { len: 0, bytes: [0; HOST_LEN_KEPT] };
 
     /// The start of this name.
@@ -328,6 +375,33 @@ mod tests {
     }
 
     #[test]
+    fn each_phase_that_a_call_had_is_kept_and_no_other() {
+        let us = Duration::from_micros;
+        let edge = EdgeTimes {
+            edge: us(1),
+            is_handed_over: true,
+            total: us(90),
+            total_last: Some(us(200)),
+            ..EdgeTimes::default()
+        };
+        let far = ConnectorTimes {
+            connector: us(2),
+            upstream_connect: Some(us(3)),
+            upstream: us(4),
+            upstream_last: Some(us(5)),
+        };
+        for is_event_stream in [false, true] {
+            for connector in [None, Some(far)] {
+                let phases = CallPhases::split(EdgeTimes { is_event_stream, ..edge }, connector);
+                let record = CallRecord::new(Time::ZERO).with_phases(&phases);
+                for phase in Phase::ALL {
+                    assert_eq!(record.time(phase), phases.get(phase), "{}", phase.name());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_long_host_is_cut_between_characters() {
         assert_eq!(HostText::of("demo.test").as_str(), "demo.test");
         assert_eq!(HostText::of(&"a".repeat(300)).as_str(), "a".repeat(HOST_LEN_KEPT));
@@ -336,7 +410,7 @@ mod tests {
 
     #[test]
     fn only_a_call_that_succeeded_is_done() {
-        let done = Outcome::ALL.iter().filter(|outcome| Stage::of(**outcome) == Stage::Done);
+        let done = Outcome::ALL.iter().filter(|outcome| CallStage::of(**outcome) == CallStage::Done);
         assert_eq!(done.collect::<Vec<_>>(), [&Outcome::Ok]);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::DeadlineTerms;
-use crate::latency::window::Usual;
+use crate::latency::window::UsualLatency;
 
 /// A deadline is so many hundredths of the time that 95 % of the last calls took at the most.
 const FACTOR_PERCENT: u32 = 150;
@@ -17,10 +17,10 @@ const CUT_COUNTS_AS: u32 = 2;
 pub struct Deadline {
     /// How long it may take.
     pub limit: Duration,
-    /// Why.
+    /// Why the limit is what it is.
     pub reason: DeadlineReason,
     /// What it was computed from; none if too few calls were seen.
-    pub usual: Option<Usual>,
+    pub usual: Option<UsualLatency>,
 }
 
 /// Why a deadline is what it is.
@@ -39,7 +39,7 @@ pub enum DeadlineReason {
 /// How a call ended, as far as it says how long calls of its kind take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitEnd {
-    /// It was answered.
+    /// It was answered with success.
     Answered,
     /// It was cut when its deadline passed.
     Cut,
@@ -50,8 +50,8 @@ pub enum WaitEnd {
 impl Deadline {
     /// The deadline of a call whose kind usually takes so long.
     #[must_use]
-    pub fn of(terms: &DeadlineTerms, usual: Option<Usual>) -> Deadline {
-        let Some(Usual { p95, .. }) = usual else {
+    pub fn of(terms: &DeadlineTerms, usual: Option<UsualLatency>) -> Deadline {
+        let Some(UsualLatency { p95, .. }) = usual else {
             return Deadline { limit: terms.ceiling, reason: DeadlineReason::Cold, usual };
         };
         let learned = longest_usual(p95);
@@ -111,8 +111,8 @@ mod tests {
         DeadlineTerms { mode: GuardMode::Enforce, ..DeadlineTerms::default() }
     }
 
-    fn usual(p95: Duration) -> Option<Usual> {
-        Some(Usual { p50: p95 / 2, p95 })
+    fn usual(p95: Duration) -> Option<UsualLatency> {
+        Some(UsualLatency { p50: p95 / 2, p95 })
     }
 
     #[test]

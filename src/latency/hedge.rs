@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::latency::window::Usual;
+use crate::latency::window::UsualLatency;
 
 /// The shortest time after which a call is tried again: what is quicker is not worth a second call.
 const AFTER_MIN: Duration = Duration::from_millis(5);
@@ -15,7 +15,7 @@ const SAVED_MAX: u32 = 5;
 /// known, or if no time would be left: `left` is what its caller still waits, if that is known, and `limit` how long the answer may
 /// take to begin.
 #[must_use]
-pub fn hedge_after(usual: Option<Usual>, left: Option<Duration>, limit: Duration) -> Option<Duration> {
+pub fn hedge_after(usual: Option<UsualLatency>, left: Option<Duration>, limit: Duration) -> Option<Duration> {
     let after = usual?.p95.max(AFTER_MIN);
     (after < limit && left.is_none_or(|left| after < left)).then_some(after)
 }
@@ -37,7 +37,7 @@ pub struct HedgeBudget {
 }
 
 impl HedgeBudget {
-    /// A call came.
+    /// Counts a call of the route.
     pub fn on_call(&mut self) {
         self.saved = (self.saved + 1).min(SAVED_MAX * CALLS_PER_HEDGE);
     }
@@ -53,13 +53,13 @@ impl HedgeBudget {
 /// What has come of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryState {
-    /// No answer yet.
+    /// Nothing that says what the answer is.
     Waits,
     /// The head of an event stream has come, which says nothing of the answer: servers send it at once.
     Begun,
     /// An answer that is no success: it serves if the other try fails.
     Refused,
-    /// An answer.
+    /// An answer that can be passed on.
     Answered,
     /// No answer will come.
     Failed,
@@ -103,8 +103,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn usual(p95: Duration) -> Option<Usual> {
-        Some(Usual { p50: p95 / 2, p95 })
+    fn usual(p95: Duration) -> Option<UsualLatency> {
+        Some(UsualLatency { p50: p95 / 2, p95 })
     }
 
     #[test]

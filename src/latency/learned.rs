@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::latency::concurrency_limit::Baseline;
 use crate::latency::label::Label;
-use crate::latency::window::{CALLS_MIN, Usual, Window};
+use crate::latency::window::{CALLS_MIN, UsualLatency, Window};
 
 /// How often the quantiles are computed at the most, which takes some microseconds.
 const COMPUTE_EVERY: Duration = Duration::from_millis(200);
@@ -54,14 +54,14 @@ impl Learned {
 
     /// What the last calls have in common, if enough were seen.
     #[must_use]
-    pub fn usual(&self, now: Time) -> Option<Usual> {
+    pub fn usual(&self, now: Time) -> Option<UsualLatency> {
         let packed = self.usual.load(Ordering::Relaxed);
         let is_old = now - Time::from_nanos(self.last.load(Ordering::Relaxed)) >= FORGOTTEN_AFTER;
         if packed == UNKNOWN || is_old {
             return None;
         }
         let [p50, p95] = [packed >> 32, packed & u64::from(u32::MAX)].map(Duration::from_micros);
-        Some(Usual { p50, p95 })
+        Some(UsualLatency { p50, p95 })
     }
 
     /// Adds a call that counts as so long and ended `now`.
@@ -75,7 +75,7 @@ impl Learned {
             let usual = state.window.usual(now);
             state.is_known = usual.is_some();
             let us = |time: Duration| u64::from(u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
-            let packed = usual.map_or(UNKNOWN, |Usual { p50, p95 }| us(p50) << 32 | us(p95));
+            let packed = usual.map_or(UNKNOWN, |UsualLatency { p50, p95 }| us(p50) << 32 | us(p95));
             self.usual.store(packed, Ordering::Relaxed);
         }
     }

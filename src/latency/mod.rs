@@ -8,7 +8,7 @@
 //! and a [`TaskTable`] the totals of the calls of each agent task.
 
 mod breaker;
-mod breakers;
+mod breaker_table;
 mod call_id;
 mod call_limit;
 mod call_log;
@@ -34,15 +34,19 @@ mod status_class;
 mod tasks;
 mod window;
 
-pub use breaker::{BreakerChange, BreakerState, CallCounts, ForcedState, Refused};
-pub use breakers::{BreakerChanges, BreakerReading, BreakerScope, BreakerTable, CallResult, LabelBreakers, Permit};
+pub use breaker::{BreakerChange, BreakerOpen, BreakerState, CallCounts, ForcedState};
+pub use breaker_table::{
+    BreakerChanges, BreakerReading, BreakerScope, BreakerTable, CallResult, LabelBreakers, Permit,
+};
 pub use call_id::{CallId, CallIdError, TraceId};
 pub use call_limit::CallLimit;
 pub use call_log::{CallFilter, CallLine, CallLog, FoundCall};
 pub use call_queue::{
-    Asked, AskingCall, CallQueue, Overload, OverloadCause, Place, QueueCounts, QueueReading, Served, Ticket,
+    AskingCall, CallQueue, Overload, OverloadCause, Place, QueueCounts, QueueDecision, QueueReading, Served, Ticket,
 };
-pub use call_record::{CallRecord, HOST_LEN_KEPT, HostText, OwnAnswer, RecordedTime, RecordedTimes, SentAgain, Stage};
+pub use call_record::{
+    CallRecord, CallStage, HOST_LEN_KEPT, HostText, OwnAnswer, RecordedTime, RecordedTimes, SentAgain,
+};
 pub use deadline::{Deadline, DeadlineReason, WaitEnd};
 pub use figures::CoreFigures;
 pub use hedge::{HedgeBudget, Try, TryState, decide, hedge_after, hold_for};
@@ -53,7 +57,7 @@ pub use outcome::{OUTCOMES, Outcome};
 pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};
 pub use readiness::{NotReady, Readiness, ReadinessSettings};
 pub use recorder::{
-    Deadlines, Hedges, Judged, LABEL_LEN_MAX, LabelId, LabelSet, LatencySettings, OTHER, Recorder, Wait,
+    CallWait, Deadlines, Hedges, Judged, LABEL_LEN_MAX, LabelId, LabelSet, LatencySettings, OTHER, Recorder,
 };
 pub use retry::{NoRetry, Reached, Retries, RetryBudget};
 pub use server_timing::{SERVER_TIMING, SERVER_TIMING_LEN_MAX, connector_timing, own_timing, server_timing};
@@ -65,4 +69,4 @@ pub use tasks::{
     BYTES_PER_TOKEN, PRICE_UNIT, REPEATED_WITHIN, TASK_TOOLS_MAX, TaskCall, TaskFigures, TaskId, TaskLine,
     TaskSettings, TaskSnapshot, TaskTable,
 };
-pub use window::Usual;
+pub use window::UsualLatency;

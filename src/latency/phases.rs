@@ -13,6 +13,9 @@ pub enum Phase {
     Edge,
     /// The link and its queues: all time that belongs to neither edge, connector nor upstream.
     Tunnel,
+    /// All time beyond the edge, of a call whose connector told no times, because it was cut or broke off: nobody knows how much of
+    /// that was the link, the connector or the upstream.
+    BeyondEdge,
     /// In the connector: request routable → first byte sent upstream, and first byte back → handed to the link.
     Connector,
     /// Connecting to the upstream; only in calls for which the pool had no connection.
@@ -32,9 +35,10 @@ pub enum Phase {
 
 impl Phase {
     /// All phases, in the order in which they are shown.
-    pub const ALL: [Phase; 9] = [
+    pub const ALL: [Phase; 10] = [
         Phase::Edge,
         Phase::Tunnel,
+        Phase::BeyondEdge,
         Phase::Connector,
         Phase::UpstreamConnect,
         Phase::Upstream,
@@ -50,6 +54,7 @@ impl Phase {
         match self {
             Phase::Edge => "edge",
             Phase::Tunnel => "tunnel",
+            Phase::BeyondEdge => "beyond_edge",
             Phase::Connector => "connector",
             Phase::UpstreamConnect => "upstream_connect",
             Phase::Upstream => "upstream",
@@ -66,6 +71,8 @@ impl Phase {
 pub struct EdgeTimes {
     /// The duration of [`Phase::Edge`].
     pub edge: Duration,
+    /// Whether the head of the request was given to the link.
+    pub is_handed_over: bool,
     /// The duration of [`Phase::Total`].
     pub total: Duration,
     /// First byte of the request → last byte of the response written to the agent; `None` until then.
@@ -91,12 +98,14 @@ pub struct ConnectorTimes {
 
 /// The time of one call, divided into phases.
 ///
-/// `edge + tunnel + connector + upstream_connect + upstream = total`, unless the clocks disagreed.
+/// `edge + tunnel + connector + upstream_connect + upstream = total`, unless the clocks disagreed. Where the connector told nothing,
+/// `edge + beyond_edge = total`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallPhases {
     edge: EdgeTimes,
     connector: Option<ConnectorTimes>,
-    tunnel: Duration,
+    /// What the two sides do not account for.
+    rest: Duration,
     clocks_disagreed: bool,
     /// Edge and tunnel are not known, because only the connector measured.
     far_side_only: bool,
@@ -105,9 +114,8 @@ pub struct CallPhases {
 impl CallPhases {
     /// Divides the time of a call. The time that neither side accounts for is the tunnel's.
     ///
-    /// Without the connector's times (it never answered), all time beyond the edge counts as the tunnel's. If the two
-    /// sides together claim more than the total, the tunnel is zero and
-    /// [`clocks_disagreed`](CallPhases::clocks_disagreed) is true.
+    /// Without the connector's times (it never answered) that is not known: all time beyond the edge is one phase. If the two sides
+    /// together claim more than the total, the tunnel is zero and [`clocks_disagreed`](CallPhases::clocks_disagreed) is true.
     #[must_use]
     pub fn split(edge: EdgeTimes, connector: Option<ConnectorTimes>) -> CallPhases {
         let far = connector.map_or(Duration::ZERO, |c| {
@@ -117,7 +125,7 @@ impl CallPhases {
         CallPhases {
             edge,
             connector,
-            tunnel: rest.unwrap_or_default(),
+            rest: rest.unwrap_or_default(),
             clocks_disagreed: rest.is_none(),
             ..CallPhases::default()
         }
@@ -158,7 +166,8 @@ impl CallPhases {
         match phase {
             Phase::Edge | Phase::Tunnel if self.far_side_only => None,
             Phase::Edge => Some(self.edge.edge),
-            Phase::Tunnel => Some(self.tunnel),
+            Phase::Tunnel => self.connector.map(|_| self.rest),
+            Phase::BeyondEdge => self.edge.is_handed_over.then_some(self.rest).filter(|_| self.connector.is_none()),
             Phase::Connector => self.connector.map(|c| c.connector),
             Phase::UpstreamConnect => self.connector.and_then(|c| c.upstream_connect),
             Phase::Upstream => self.connector.map(|c| c.upstream),
@@ -263,12 +272,15 @@ mod tests {
     }
 
     #[test]
-    fn without_the_connector_the_rest_is_the_tunnels() {
-        let phases =
-            CallPhases::split(EdgeTimes { edge: us(5), total: us(50), total_last: None, ..EdgeTimes::default() }, None);
-        assert_eq!(phases.get(Phase::Tunnel), Some(us(45)));
-        assert_eq!(phases.get(Phase::Connector), None);
-        assert_eq!(phases.get(Phase::Upstream), None);
+    fn without_the_connector_nobody_knows_whose_the_rest_is() {
+        let times = EdgeTimes { edge: us(5), total: us(50), is_handed_over: true, ..EdgeTimes::default() };
+        let beyond = [Phase::BeyondEdge, Phase::Tunnel, Phase::Connector, Phase::Upstream];
+        let of = |phases: CallPhases| beyond.map(|phase| phases.get(phase));
+        assert_eq!(of(CallPhases::split(times, None)), [Some(us(45)), None, None, None]);
+        let unsent = EdgeTimes { is_handed_over: false, ..times };
+        assert_eq!(of(CallPhases::split(unsent, None)), [None; 4]);
+        let told = CallPhases::split(times, Some(ConnectorTimes::default()));
+        assert_eq!(of(told)[..2], [None, Some(us(45))]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// A call came.
+    /// Books a new call, which pays for a part of a retry.
     pub fn on_call(&mut self) {
         self.saved = (self.saved + 1).min(SAVED_MAX * CALLS_PER_RETRY);
     }

@@ -11,7 +11,8 @@ pub const SERVER_TIMING_LEN_MAX: usize = 5 * (", ".len() + "upstream_connect".le
 /// Digits of the whole milliseconds of 2^64 ns, the point and three decimals.
 const MS_LEN_MAX: usize = 14 + 1 + 3;
 /// The phases that the agent is told: those that are known when the head is written.
-const SHOWN: [Phase; 5] = [Phase::Edge, Phase::Tunnel, Phase::Connector, Phase::UpstreamConnect, Phase::Upstream];
+const SHOWN: [Phase; 6] =
+    [Phase::Edge, Phase::Tunnel, Phase::BeyondEdge, Phase::Connector, Phase::UpstreamConnect, Phase::Upstream];
 
 /// Appends the value of a `Server-Timing` header (W3C Server Timing, `name;dur=milliseconds`), such as `edge;dur=0.021,
 /// tunnel;dur=0.040, connector;dur=0.015, upstream;dur=20.113`.
@@ -99,7 +100,8 @@ mod tests {
         );
         far.upstream_connect = None;
         assert!(!value_of(&CallPhases::split(edge, Some(far))).contains("upstream_connect"));
-        assert_eq!(value_of(&CallPhases::split(edge, None)), "edge;dur=0.021, tunnel;dur=24.979");
+        let unknown = EdgeTimes { is_handed_over: true, ..edge };
+        assert_eq!(value_of(&CallPhases::split(unknown, None)), "edge;dur=0.021, beyond_edge;dur=24.979");
     }
 
     #[test]

@@ -74,6 +74,12 @@ impl EdgeStamps {
         self.handed_to_link.set_first(now);
     }
 
+    /// Whether the head of the request was given to the link.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_to_link.get().is_some()
+    }
+
     /// The answer will be that of a second try, which was given to a link at `began`. The time before that is the edge's own.
     pub fn on_sent_again(&mut self, began: Time) {
         self.handed_to_link = Stamp(began);
@@ -127,6 +133,7 @@ impl EdgeStamps {
         let back = self.first_from_link.get().map_or(Duration::ZERO, |at| first_to_agent - at);
         EdgeTimes {
             edge: out + back,
+            is_handed_over: self.is_handed_over(),
             total: first_to_agent - self.request_first,
             total_last: self.last_to_agent.get().map(|at| at - self.request_first),
             status: self.status,
@@ -306,12 +313,12 @@ mod tests {
         edge.on_handed_to_link(at(7));
         assert_eq!(
             edge.times(&StoppedAt(at(50))),
-            EdgeTimes { edge: us(7), total: us(50), total_last: None, ..EdgeTimes::default() }
+            EdgeTimes { edge: us(7), is_handed_over: true, total: us(50), ..EdgeTimes::default() }
         );
         edge.on_from_link(at(60));
         assert_eq!(
             edge.times(&StoppedAt(at(64))),
-            EdgeTimes { edge: us(11), total: us(64), total_last: None, ..EdgeTimes::default() }
+            EdgeTimes { edge: us(11), is_handed_over: true, total: us(64), ..EdgeTimes::default() }
         );
     }
 

@@ -47,7 +47,7 @@ pub enum TaskId {
 /// A tool call of a task that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskCall<'a> {
-    /// The tool.
+    /// The tool that was called.
     pub tool: &'a str,
     /// The digest of its arguments, if it is known.
     pub arguments: Option<u64>,
@@ -93,7 +93,7 @@ pub struct TaskFigures {
 /// A task that is known.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskLine {
-    /// Which one.
+    /// Which task it is.
     pub id: TaskId,
     /// Totals of its calls.
     pub figures: TaskFigures,
@@ -235,7 +235,7 @@ impl TaskTable {
         part.total.given_up += 1;
     }
 
-    /// All tasks, `now`.
+    /// All tasks as they stand `now`.
     #[must_use]
     pub fn snapshot(&self, now: Time) -> TaskSnapshot {
         let mut snapshot = TaskSnapshot { lines: Vec::new(), total: TaskFigures::default(), forgotten: 0 };

@@ -28,7 +28,7 @@ const BUCKETS: usize = 1 + STEPS * DOUBLINGS as usize;
 
 /// What the last calls of a label have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usual {
+pub struct UsualLatency {
     /// How long half of them took at the most.
     pub p50: Duration,
     /// How long 95 % of them took at the most.
@@ -78,7 +78,7 @@ impl Window {
     }
 
     /// What the calls have in common; none if they are too few to say so. A quantile is at most 1/16 longer than the true one.
-    pub(super) fn usual(&self, now: Time) -> Option<Usual> {
+    pub(super) fn usual(&self, now: Time) -> Option<UsualLatency> {
         let calls = self.calls(now);
         if calls < CALLS_MIN {
             return None;
@@ -96,7 +96,7 @@ impl Window {
             });
             bucket_end(reached.unwrap_or(BUCKETS - 1))
         };
-        Some(Usual { p50: quantile(50), p95: quantile(95) })
+        Some(UsualLatency { p50: quantile(50), p95: quantile(95) })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::{HostSet, LinkId, Time, Traffic};
 use crate::engine::Signal;
-use crate::link::{CarrierStream, Ended, Link, Liveness};
+use crate::link::{CarrierStream, Link, LinkEnded, Liveness};
 use crate::wire::mux::{Fault, Hosts, Open, OpenError, Side};
 
 /// A connection between a connector and an edge that carries calls, by its protocol. Cheap to clone; the clones are one
@@ -67,7 +67,7 @@ pub enum Loss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CarrierEnded {
     /// The end of a link, with a code of its protocol.
-    Link(Ended),
+    Link(LinkEnded),
 }
 
 impl Carrier {
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn an_end_is_told_in_the_words_of_its_protocol() {
-        let ended = CarrierEnded::Link(Ended { fault: Fault::Revoked, by: Side::Peer });
+        let ended = CarrierEnded::Link(LinkEnded { fault: Fault::Revoked, by: Side::Peer });
         assert_eq!((ended.to_string(), ended.by()), (Fault::Revoked.to_string(), Side::Peer));
     }
 }

@@ -5,7 +5,7 @@ use crate::base::{CallFailure, LinkId, Time, Traffic};
 use crate::engine::{ByteStream, Lease, StreamError};
 use crate::latency::ConnectorTimes;
 use crate::link::times::{report_of, times_of};
-use crate::link::{CallOpen, LinkStream};
+use crate::link::{CallOpen, LinkStream, Liveness};
 use crate::wire::mux;
 
 /// The bytes of one call, or of one inner TLS session, on a [`Carrier`](crate::link::Carrier). Dropped before both sides have
@@ -48,6 +48,14 @@ impl CarrierStream {
     pub fn way(&self) -> Duration {
         match self {
             CarrierStream::Link(stream) => stream.link().way(),
+        }
+    }
+
+    /// Whether the other side of its carrier has shown lately that it is alive.
+    #[must_use]
+    pub fn liveness(&self) -> Liveness {
+        match self {
+            CarrierStream::Link(stream) => stream.link().liveness(),
         }
     }
 

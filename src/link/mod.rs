@@ -21,6 +21,6 @@ pub use backoff::Backoff;
 pub use call_stream::CallStream;
 pub use carrier::{CallOpen, CallOpenError, Carrier, CarrierEnded, CloseReason, Loss};
 pub use carrier_stream::CarrierStream;
-pub use running::{Ended, Link, LinkError};
+pub use running::{Link, LinkEnded, LinkError};
 pub use stream::LinkStream;
 pub use unproven::Liveness;

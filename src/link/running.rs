@@ -56,7 +56,7 @@ struct Shared {
     window_max: u32,
     /// The peer's system has closed or reset the connection.
     closed_by_peer: Cell<bool>,
-    ended: RefCell<Option<Ended>>,
+    ended: RefCell<Option<LinkEnded>>,
     /// The bytes that the transport adds before and after each payload.
     around: Cell<(usize, usize)>,
     transmit_waker: RefCell<Option<Waker>>,
@@ -74,7 +74,7 @@ struct Greeting {
 
 /// How a link ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct LinkEnded {
     /// The reason, as a code of the protocol.
     pub fault: Fault,
     /// The side that ended it.
@@ -149,7 +149,7 @@ impl Link {
 
     /// Carries the link over `transport` until it ends, and returns how it ended. Run it as a task of its own. `first`
     /// are bytes that were already received.
-    pub async fn run(&self, transport: &impl ByteStream, first: impl IntoIterator<Item = Lease>) -> Ended {
+    pub async fn run(&self, transport: &impl ByteStream, first: impl IntoIterator<Item = Lease>) -> LinkEnded {
         self.0.around.set((transport.headroom(), transport.tailroom()));
         transport.serve_link();
         for lease in first {
@@ -375,7 +375,7 @@ impl Link {
 
     /// How the link ended; `None` while it runs.
     #[must_use]
-    pub fn ended(&self) -> Option<Ended> {
+    pub fn ended(&self) -> Option<LinkEnded> {
         *self.0.ended.borrow()
     }
 
@@ -424,7 +424,7 @@ impl Link {
         }
     }
 
-    async fn run_receive(&self, transport: &impl ByteStream) -> Ended {
+    async fn run_receive(&self, transport: &impl ByteStream) -> LinkEnded {
         loop {
             match transport.recv().await {
                 Ok(Some(lease)) => self.receive(lease),
@@ -437,7 +437,7 @@ impl Link {
         }
     }
 
-    async fn run_transmit(&self, transport: &impl ByteStream) -> Ended {
+    async fn run_transmit(&self, transport: &impl ByteStream) -> LinkEnded {
         loop {
             poll_fn(|cx| {
                 if self.0.mux.borrow().wants_transmit() || self.ended().is_some() {
@@ -476,7 +476,7 @@ impl Link {
         self.process_events();
     }
 
-    async fn run_time(&self) -> Ended {
+    async fn run_time(&self) -> LinkEnded {
         let mut timer = self.0.core.timer();
         loop {
             if let Some(ended) = self.ended() {
@@ -569,7 +569,7 @@ impl Link {
             }
             Event::Draining => shared.drain_begun.raise(),
             Event::RoundTrip(round_trip) => shared.round_trip.set(Some(round_trip)),
-            Event::Closed { fault, by } => self.on_closed(Ended { fault, by }),
+            Event::Closed { fault, by } => self.on_closed(LinkEnded { fault, by }),
         }
         true
     }
@@ -582,7 +582,7 @@ impl Link {
         false
     }
 
-    fn on_closed(&self, ended: Ended) {
+    fn on_closed(&self, ended: LinkEnded) {
         let shared = &self.0;
         shared.ended.borrow_mut().get_or_insert(ended);
         shared.drain_begun.raise();

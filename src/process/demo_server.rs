@@ -59,7 +59,7 @@ mod build {
     pub enum DemoServer {}
 
     impl DemoServer {
-        /// Fails.
+        /// Fails, because this build has no demo server.
         ///
         /// # Errors
         ///

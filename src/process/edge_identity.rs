@@ -43,7 +43,7 @@ impl EdgeTlsIdentity {
         let authority = load_authority(config)?;
         if authority.is_none() {
             tracing::warn!(
-                "connectors are let in by their secret alone: set connectors_ca_file and connectors_ca_key_file to give them \
+                "connectors authenticate by secret only: set connectors_ca_file and connectors_ca_key_file to give them \
                  certificates"
             );
         }

@@ -43,7 +43,7 @@ impl Log {
     /// Replaces the levels of the log while it is in use.
     pub fn set_levels(&self, levels: &LogLevels) {
         if let Err(error) = self.filter.reload(filter(levels)) {
-            tracing::warn!(%error, "the log keeps its levels");
+            tracing::warn!(%error, "log levels not changed");
         }
     }
 }

@@ -92,7 +92,7 @@ pub enum LinkChoice {
     Stalled(LinkId),
     /// Use this link of this core if there is no other: every link here was silent and has calls as it is. Otherwise wait until
     /// something comes on one of them, which takes no longer than it takes a link to become [`LinkChoice::Stalled`].
-    Unproven(LinkId),
+    Silent(LinkId),
     /// No link can take the stream; the reason says why.
     Offline(Offline),
 }
@@ -102,7 +102,7 @@ pub enum LinkChoice {
 enum Trust {
     Answers,
     Suspect,
-    Unproven,
+    Silent,
     Stalled,
 }
 
@@ -111,7 +111,7 @@ impl LinkLoad {
         if self.owing >= STALLED_AFTER {
             Trust::Stalled
         } else if self.silent >= SILENT_AFTER && self.unproven >= UNPROVEN_MAX {
-            Trust::Unproven
+            Trust::Silent
         } else if self.owing >= SUSPECT_AFTER {
             Trust::Suspect
         } else {
@@ -131,7 +131,7 @@ pub enum Offline {
     Full,
     /// The tunnel has no link.
     #[error("the route's connector is not linked; start `adit connect` for this tunnel or wait for it to return")]
-    NoLink,
+    ConnectorOffline,
 }
 
 /// Chooses where a new stream goes: of the links of this core that can be trusted most to answer, the one with the fewest
@@ -139,7 +139,7 @@ pub enum Offline {
 #[must_use]
 pub fn choose_link(links: impl IntoIterator<Item = LinkLoad>, last: LinkId) -> LinkChoice {
     let mut best = None;
-    let mut why = Offline::NoLink;
+    let mut why = Offline::ConnectorOffline;
     for link in links {
         if link.draining {
             why = if why == Offline::Full { Offline::Full } else { Offline::Draining };
@@ -155,7 +155,7 @@ pub fn choose_link(links: impl IntoIterator<Item = LinkLoad>, last: LinkId) -> L
     match best {
         None => LinkChoice::Offline(why),
         Some((Trust::Stalled, _, _, id)) => LinkChoice::Stalled(id),
-        Some((Trust::Unproven, _, _, id)) => LinkChoice::Unproven(id),
+        Some((Trust::Silent, _, _, id)) => LinkChoice::Silent(id),
         Some((_, _, _, id)) => LinkChoice::Link(id),
     }
 }
@@ -214,8 +214,8 @@ mod tests {
     #[test]
     fn silent_links_take_a_few_calls_until_one_is_heard() {
         assert_eq!(choose(&[silent(1, 1), silent(2, 2)]), LinkChoice::Link(LinkId(1)));
-        assert_eq!(choose(&[silent(1, 2), silent(2, 2)]), LinkChoice::Unproven(LinkId(1)));
-        assert_eq!(choose(&[silent(1, 2), owing(2, 1_000)]), LinkChoice::Unproven(LinkId(1)));
+        assert_eq!(choose(&[silent(1, 2), silent(2, 2)]), LinkChoice::Silent(LinkId(1)));
+        assert_eq!(choose(&[silent(1, 2), owing(2, 1_000)]), LinkChoice::Silent(LinkId(1)));
         assert_eq!(choose(&[silent(1, 2), owing(2, 500)]), LinkChoice::Link(LinkId(2)));
         let lately = LinkLoad { silent: SILENT_AFTER - MS, unproven: 9, ..link(3, 9) };
         assert_eq!(choose(&[silent(1, 2), lately]), LinkChoice::Link(LinkId(3)), "it was heard lately");
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn offline_says_why() {
-        assert_eq!(choose(&[]), LinkChoice::Offline(Offline::NoLink));
+        assert_eq!(choose(&[]), LinkChoice::Offline(Offline::ConnectorOffline));
         assert_eq!(choose(&[draining(1)]), LinkChoice::Offline(Offline::Draining));
         assert_eq!(choose(&[link(1, 10), draining(2)]), LinkChoice::Offline(Offline::Full));
         assert_eq!(choose(&[draining(2), link(1, 11)]), LinkChoice::Offline(Offline::Full));

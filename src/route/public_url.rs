@@ -1,10 +1,10 @@
 /// The scheme of a URL by which agents call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
-    /// Plain HTTP, `http`.
+    /// Plain HTTP, as in `http://a.test`.
     #[default]
     Http,
-    /// HTTP over TLS, `https`.
+    /// HTTP over TLS, as in `https://a.test`.
     Https,
 }
 

@@ -174,7 +174,7 @@ pub struct RouteTable<T> {
 }
 
 impl<T> RouteTable<T> {
-    /// Builds a table.
+    /// Builds a table of these routes.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::{DeadlineTerms, Time};
 use crate::exchange::{CallReport, FailedCall, LateCall, LimitSource};
-use crate::latency::{CallLimit, CallPhases, Deadline, DeadlineReason, Outcome, StatusClass, Wait, WaitEnd};
+use crate::latency::{CallLimit, CallPhases, CallWait, Deadline, DeadlineReason, Outcome, StatusClass, WaitEnd};
 use crate::serve::next_hop::CallerLimits;
 use crate::wire::ProgressScan;
 use crate::wire::mcp::{self, Call, CallKind};
@@ -206,7 +206,9 @@ impl CallDeadline {
                 (enforced.map_or(self.first_byte_timeout, |deadline| deadline.limit), LimitSource::Setting)
             }
         };
-        CallReport::late(&LateCall { call, limit, source, usual: self.enforced.and_then(|deadline| deadline.usual) })
+        // A deadline that was enforced is explained by the times from which it was computed.
+        let usual = self.enforced.and_then(|deadline| deadline.usual).or(call.usual);
+        CallReport::late(&LateCall { call: FailedCall { usual, ..call }, limit, source })
     }
 
     /// How long a call was waited for that ends `now`; none if it has no deadline or says nothing of others.
@@ -218,7 +220,7 @@ impl CallDeadline {
         phases: &CallPhases,
         outcome: Outcome,
         now: Time,
-    ) -> Option<Wait> {
+    ) -> Option<CallWait> {
         let end = match outcome {
             Outcome::Ok if phases.status() == Some(StatusClass::Success) => WaitEnd::Answered,
             Outcome::TimedOut if self.was_cut && !self.is_of_caller => WaitEnd::Cut,
@@ -229,6 +231,6 @@ impl CallDeadline {
             true => (self.longest.max(now - self.progressed), now - self.began),
             false => (phases.beyond_edge() + self.sent_again, phases.beyond_edge() + self.sent_again),
         };
-        has_answer(call).then_some(Wait { terms, enforced: self.enforced, end, waited, took, teaches: true })
+        has_answer(call).then_some(CallWait { terms, enforced: self.enforced, end, waited, took, teaches: true })
     }
 }

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use crate::base::{BreakerTerms, DeadlineTerms, GuardMode, Time};
 use crate::exchange::{BreakerRefusal, CallReport, FailedCall};
 use crate::latency::{
-    BreakerChange, BreakerScope, BreakerState, CallCounts, CallLimit, CallPhases, CallResult, ForcedState,
-    LabelBreakers, LabelId, Outcome, Permit, Recorder, Refused,
+    BreakerChange, BreakerOpen, BreakerScope, BreakerState, CallCounts, CallLimit, CallPhases, CallResult, ForcedState,
+    LabelBreakers, LabelId, Outcome, Permit, Recorder,
 };
 use crate::serve::call_deadline::{CallDeadline, has_answer, may_have_answer};
 use crate::wire::mcp::Call;
@@ -23,18 +23,18 @@ pub struct CallGuard {
 /// A call that a breaker refused.
 pub struct BreakerRefused {
     scope: BreakerScope,
-    refused: Refused,
+    refused: BreakerOpen,
     counts: CallCounts,
 }
 
 /// How a call has ended.
 #[derive(Clone, Copy)]
-pub struct Ended<'a> {
+pub struct CallEnded<'a> {
     /// The label under which it is counted.
     pub label: LabelId,
     /// Where its time went.
     pub phases: &'a CallPhases,
-    /// How it ended.
+    /// The outcome that is recorded for it.
     pub outcome: Outcome,
     /// Whether it was handed to the next hop, so that its deadline had begun.
     pub is_opened: bool,
@@ -101,12 +101,12 @@ impl CallGuard {
     pub fn end(
         &self,
         guarded: &GuardedCall<'_>,
-        ended: Ended<'_>,
+        ended: CallEnded<'_>,
         recorder: &mut Recorder,
         now: Time,
     ) -> Option<(CallLimit, bool)> {
         let GuardedCall { call, deadline, breaker, .. } = *guarded;
-        let Ended { label, phases, outcome, is_opened } = ended;
+        let CallEnded { label, phases, outcome, is_opened } = ended;
         let permit = self.permit.take();
         let is_closed = permit.as_ref().is_none_or(|permit| permit.breakers().are_closed());
         let wait = is_opened.then(|| self.deadline.ended(deadline, call, phases, outcome, now)).flatten();

@@ -25,7 +25,7 @@ mod rewriting;
 mod service;
 
 pub use call_deadline::{CallDeadline, has_answer};
-pub use call_guard::{BreakerRefused, CallGuard, Ended, GuardedCall};
+pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
 pub use http1_request::Http1Request;
 pub use http2::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,

@@ -147,7 +147,7 @@ impl Roots {
         if any { Ok(()) } else { Err(CertError::NoCertificate { file: file.to_owned() }) }
     }
 
-    /// Adds one certificate.
+    /// Adds one certificate to those that are trusted.
     ///
     /// # Errors
     ///

@@ -43,7 +43,7 @@ impl KeyRequest {
     /// If it is not a valid key.
     pub fn from_pem(file: &str, pem: &[u8]) -> Result<KeyRequest, CertError> {
         // The cause is not repeated, because it can quote a line of the key.
-        let bad = || CertError::BadKey { file: file.to_owned(), cause: "it is no key that adit made".to_owned() };
+        let bad = || CertError::BadKey { file: file.to_owned(), cause: "it is not a key that adit made".to_owned() };
         let text = std::str::from_utf8(pem_text(file, pem)?).map_err(|_| bad())?;
         KeyRequest::of(KeyPair::from_pem(text).map_err(|_| bad())?)
     }

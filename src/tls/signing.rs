@@ -40,7 +40,8 @@ impl Authority {
         // The cause is not repeated, because it can quote a line of the key.
         let text = std::str::from_utf8(pem_text(key_file, key_pem)?)
             .map_err(|_| bad_key("it is not well-formed PEM".to_owned()))?;
-        let key = KeyPair::from_pem(text).map_err(|_| bad_key("it is no private key in PEM (PKCS #8)".to_owned()))?;
+        let key =
+            KeyPair::from_pem(text).map_err(|_| bad_key("it is not a private key in PEM (PKCS #8)".to_owned()))?;
         check_pair((cert_file, &cert), (key_file, key.serialize_der()))?;
         let issuer = Issuer::from_ca_cert_der(&cert, key)
             .map_err(|error| CertError::BadCertificate { file: cert_file.to_owned(), cause: error.to_string() })?;

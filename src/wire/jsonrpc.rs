@@ -37,14 +37,14 @@ pub enum Message {
 
 /// A member that says what a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Member {
-    /// `method`.
+pub enum MessageMember {
+    /// The JSON-RPC method, `method`.
     Method,
-    /// `params.name`.
+    /// The name of a tool or prompt, `params.name`.
     Name,
-    /// `params.uri`.
+    /// The URI of a resource, `params.uri`.
     Uri,
-    /// `params.taskId`.
+    /// The id of a task, `params.taskId`.
     TaskId,
 }
 
@@ -245,14 +245,14 @@ impl Peek {
 
     /// How far a member was read.
     #[must_use]
-    pub fn reading(&self, member: Member) -> Reading {
+    pub fn reading(&self, member: MessageMember) -> Reading {
         let (key, slot) = match member {
-            Member::Method => (Key::Method, Slot::Method),
-            Member::Name => (Key::Name, Slot::Name),
-            Member::Uri => (Key::Uri, Slot::Uri),
-            Member::TaskId => (Key::TaskId, Slot::TaskId),
+            MessageMember::Method => (Key::Method, Slot::Method),
+            MessageMember::Name => (Key::Name, Slot::Name),
+            MessageMember::Uri => (Key::Uri, Slot::Uri),
+            MessageMember::TaskId => (Key::TaskId, Slot::TaskId),
         };
-        let is_of_params = member != Member::Method;
+        let is_of_params = member != MessageMember::Method;
         if self.is_doubled(key) || (is_of_params && self.is_doubled(Key::Params)) {
             return Reading::Doubled;
         }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::http1::{Method, RequestHead};
-use super::jsonrpc::{Member, Message, NAME_LEN_MAX, Peek, Reading};
+use super::jsonrpc::{Message, MessageMember, NAME_LEN_MAX, Peek, Reading};
 
 /// The header field with the revision that a client uses.
 pub const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
@@ -122,7 +122,7 @@ impl Said {
     /// What the body says as far as it was seen.
     #[must_use]
     pub fn by(peek: &Peek) -> Said {
-        let method = peek.reading(Member::Method);
+        let method = peek.reading(MessageMember::Method);
         let target = peek.method().and_then(|method| Named::by(method).member()).map(|member| peek.reading(member));
         let is_both = method != Reading::Absent && peek.has_outcome();
         if peek.is_batch() || method == Reading::Doubled || target == Some(Reading::Doubled) || is_both {
@@ -306,11 +306,11 @@ impl Named {
         }
     }
 
-    const fn member(&self) -> Option<Member> {
+    const fn member(&self) -> Option<MessageMember> {
         match self {
-            Named::Name => Some(Member::Name),
-            Named::Uri => Some(Member::Uri),
-            Named::TaskId => Some(Member::TaskId),
+            Named::Name => Some(MessageMember::Name),
+            Named::Uri => Some(MessageMember::Uri),
+            Named::TaskId => Some(MessageMember::TaskId),
             Named::Nothing => None,
         }
     }

@@ -4,6 +4,7 @@ mod codes;
 pub mod enrol;
 pub mod event_stream;
 mod field;
+mod flood;
 pub mod forward_proxy;
 pub mod http1;
 pub mod http2;

@@ -36,7 +36,7 @@ pub enum ProxyHeaderError {
     #[error("a PROXY header of a version or command that is not known ({0:#04x})")]
     Version(u8),
     /// Datagrams, or an unknown family.
-    #[error("a PROXY header for what is no TCP connection ({0:#04x})")]
+    #[error("a PROXY header for a connection that is not TCP ({0:#04x})")]
     Family(u8),
     /// The header is longer than [`PROXY_HEADER_LEN_MAX`].
     #[error("a PROXY header of {0} bytes, the most is {PROXY_HEADER_LEN_MAX}")]

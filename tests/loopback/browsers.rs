@@ -7,7 +7,7 @@ use adit::base::Traffic;
 
 use crate::raw::{Head, Peer, Upstream, latin1};
 use crate::sealed::site::{HOST, SEAL_CA, Site};
-use crate::tunnel::Tunnel;
+use crate::tunnel_processes::Tunnel;
 
 const APP: &str = "https://app.example.com";
 const RULES: &str = "allowed_origins = ['https://app.example.com']\ncors = true";

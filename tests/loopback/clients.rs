@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::conformance::setup::SetUp;
 use crate::raw::Peer;
-use crate::tunnel::Tunnel;
+use crate::tunnel_processes::Tunnel;
 
 const HOST: &str = "localhost";
 /// A call that takes long is cut after the shortest deadline once there were some quick ones, and its breaker opens at once and for

@@ -11,7 +11,7 @@ mod suite;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::tunnel::Tunnel;
+use crate::tunnel_processes::Tunnel;
 use fixture::Fixture;
 use meddler::Fault;
 use setup::SetUp;

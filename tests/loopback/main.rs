@@ -27,6 +27,6 @@ mod sealed;
 mod sessions;
 mod support;
 mod transparency;
-mod tunnel;
+mod tunnel_processes;
 mod tunnels;
 mod up;

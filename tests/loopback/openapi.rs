@@ -8,8 +8,8 @@ use crate::fetched::{REQUIREMENTS, fetch_python, fetched, python_of};
 use crate::process::Adit;
 use adit::control::RoleKind;
 use adit::control::bodies::{
-    CallsBody, CreateTunnel, CreatedTunnel, ErrorBody, HealthBody, HealthStatus, HostText, LatencyBody, ListPart,
-    ProcessState, ReadyBody, ReadyStatus, StatusBody, TasksBody, TunnelInfo,
+    CallsBody, CreateTunnel, CreatedTunnel, ErrorBody, HealthBody, HealthStatus, HostPatternText, LatencyBody,
+    ListPart, ProcessState, ReadyBody, ReadyStatus, StatusBody, TasksBody, TunnelInfo,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ impl Edge {
 
     /// A new tunnel with one host.
     async fn create(&self, host: &str) -> TunnelInfo {
-        let body = CreateTunnel { hosts: vec![HostText(host.to_owned())], ..CreateTunnel::default() };
+        let body = CreateTunnel { hosts: vec![HostPatternText(host.to_owned())], ..CreateTunnel::default() };
         let created: CreatedTunnel =
             read(self.ask("POST", "/v1/tunnels", Some(serde_json::to_value(body).unwrap())).await);
         assert_eq!((created.token.tunnel_id, created.warnings.len()), (created.tunnel.id.clone(), 0));

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use crate::conformance::setup::SetUp;
 use crate::guard::doctor::examine;
 use crate::raw::{Peer, latin1};
-use crate::tunnel::Tunnel;
+use crate::tunnel_processes::Tunnel;
 
 /// The hosts of the tunnel: one for each route.
 const HOSTS: &str = "*.mcp.test";

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::raw::{Head, Peer, Upstream};
-use crate::tunnel::Tunnel;
+use crate::tunnel_processes::Tunnel;
 
 /// The host name of the tunnel under test.
 const HOST: &str = "mcp.test";

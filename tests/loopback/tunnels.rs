@@ -77,7 +77,7 @@ fn a_tunnel_is_served_as_soon_as_it_is_made_and_revoked_under_its_calls() {
         let events = site.tunnel(&["events", id]);
         let last = &events["data"][0];
         assert_eq!((&last["what"], &last["reason"]), (&json!("credential.revoked"), &json!("it leaked")));
-        site.upstream.let_go();
+        site.upstream.release();
     }
 }
 
@@ -125,7 +125,7 @@ fn during_a_rotation_both_secrets_are_good_and_then_the_old_one_is_cut() {
     site.upstream.until_called();
     let newest = site.tunnel(&["rotate", id, "--overlap", "1s"]);
     site.until_linked_by(id, &[]);
-    site.upstream.let_go();
+    site.upstream.release();
     assert_eq!(slow.answer().0, 200);
     // Whoever comes with the old one is told what happened to it.
     let told = site.start_connector("a.test", &token, &[]).event("no_link")["why"].to_string();
@@ -428,7 +428,7 @@ fn another_authority_acts_without_a_restart_and_no_call_is_lost() {
     let after = site.tunnel(&["create", "--host", "b.test"]);
     let new = site.connect("b.test", &after["token"]);
     assert_eq!((site.call("a.test", "echo").0, site.call("b.test", "echo").0), (200, 200));
-    site.upstream.let_go();
+    site.upstream.release();
     assert_eq!(slow.answer().0, 200);
     new.signal("TERM");
     // What came in before goes on until it has to link again; then its secret names an authority that is gone.

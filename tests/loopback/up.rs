@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::process::{Adit, PATIENCE, command};
 use adit::control::RoleKind;
-use adit::control::bodies::{CallStage, CallsBody};
+use adit::control::bodies::{CallStageName, CallsBody};
 use adit::private;
 use adit::tls::Authority;
 use axum::Router;
@@ -154,7 +154,7 @@ async fn the_admin_api_of_up_answers_and_it_ends_when_told() {
     let of_both: CallsBody = serde_json::from_slice(&shown.stdout).unwrap();
     let mut roles: Vec<_> = of_both.calls.iter().map(|call| (call.role, call.stopped_at, call.status)).collect();
     roles.sort_by_key(|(role, ..)| *role);
-    assert_eq!(roles, [RoleKind::Edge, RoleKind::Connector].map(|role| (role, CallStage::Done, Some(200))));
+    assert_eq!(roles, [RoleKind::Edge, RoleKind::Connector].map(|role| (role, CallStageName::Done, Some(200))));
     assert!(of_both.calls.iter().all(|call| call.phases.contains_key("upstream") && call.route.is_some()));
 
     adit.signal("TERM");

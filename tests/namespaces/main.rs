@@ -1,7 +1,8 @@
 //! Tests in namespaces of their own: networks and mounts that are nobody else's.
 //!
 //! They bring their own harness, as the standard one knows no test that finds out only when it runs that it cannot run here: such a
-//! test is reported as ignored, by its name and with the reason. Each runs in a process of its own, inside its namespaces.
+//! test is reported as ignored, by its name and with the reason. Each runs in a process of its own, inside its namespaces, and all at
+//! the same time: they share nothing, and wait for far longer than they compute.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod disk_full;
@@ -25,6 +26,7 @@ mod support;
 mod walk;
 
 use std::process::ExitCode;
+use std::thread;
 
 use space::Ended;
 
@@ -67,8 +69,9 @@ fn main() -> ExitCode {
     }
     println!("\nrunning {} tests", wanted.len());
     let (mut passed, mut failed, mut ignored) = (0, 0, 0);
-    for name in &wanted {
-        match space::run(name) {
+    let running: Vec<_> = wanted.iter().map(|&name| (name, thread::spawn(move || space::run(name)))).collect();
+    for (name, run) in running {
+        match run.join().expect("a test that panics does so in its own process") {
             Ended::Well => {
                 passed += 1;
                 println!("test {name} ... ok");

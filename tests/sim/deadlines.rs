@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use adit::base::{BreakerOverrides, DeadlineOverrides, GuardMode, Rng};
 use adit::engine::ByteStream;
-use adit::latency::{DeadlineReason, Outcome};
+use adit::latency::{DeadlineReason, LabelFigures, Outcome, Phase};
 use adit::route::{RouteOverrides, ToolOverrides};
 
 use crate::bodies::send;
 use crate::roles::HOST;
 use crate::stalls::{Bed, connect};
-use crate::tool_calls::{Answer, call_tool, json_of};
+use crate::tool_calls::{Answer, body_of, call_tool, json_of};
 
 const SECOND: Duration = Duration::from_secs(1);
 fn bed(mode: GuardMode) -> Bed {
@@ -73,9 +73,16 @@ fn a_call_that_takes_much_longer_than_usual_is_cut_and_told_so() {
     );
     assert!(data["limit_ms"].as_u64().is_some_and(|ms| (3_000..3_300).contains(&ms)), "{data}");
     assert!(data["p95_ms"].as_u64().is_some_and(|ms| (2_000..2_200).contains(&ms)), "{data}");
+    assert_eq!(data["phase"], "upstream");
     assert_eq!(bed.outcomes(), [(Outcome::Ok, 30), (Outcome::TimedOut, 1)]);
-    let deadlines = bed.figures(0).set.expect("one label").1.deadlines();
-    assert_eq!((deadlines.cut, deadlines.missed), (1, 0));
+    let set = bed.figures(0).set.expect("one label").1;
+    assert_eq!((set.deadlines().cut, set.deadlines().missed), (1, 0));
+    // Its connector told no times: the wait is nobody's, and not the tunnel's.
+    let mut figures = LabelFigures::new();
+    figures.add(&set);
+    let counts = [Phase::Tunnel, Phase::BeyondEdge].map(|phase| figures.phase(phase).count());
+    assert_eq!(counts, [30, 1]);
+    assert!(answer.contains(", beyond_edge;dur=") && !answer.contains("tunnel;dur="), "{answer}");
     bed.pass(30 * SECOND);
     bed.assert_nothing_is_left();
 }
@@ -220,6 +227,7 @@ fn a_caller_that_says_how_long_it_waits_is_answered_before_that_is_over() {
         );
         let error = json_of(&late)["error"].clone();
         assert_eq!((&error["code"], &error["data"]["limit"]), (&(-31_021).into(), &"caller_timeout".into()));
+        assert_eq!(error["data"]["phase"], "upstream");
         assert_eq!(bed.outcomes(), [(Outcome::TimedOut, 1)]);
         bed.assert_nothing_is_left();
     }
@@ -234,6 +242,63 @@ fn a_caller_that_says_how_long_it_waits_is_answered_before_that_is_over() {
     );
     bed.pass(SECOND);
     bed.assert_nothing_is_left();
+}
+
+/// Whatever refuses or cuts a call, and whether or not deadlines are enforced.
+#[test]
+fn errors_say_how_long_such_calls_usually_take_and_in_which_phase_the_call_was() {
+    let mut bed = Bed::start();
+    teach(&mut bed, 200);
+    let of = |error: &serde_json::Value| {
+        let data = &error["error"]["data"];
+        let ms = |name: &str| data[name].as_u64().unwrap_or_default();
+        assert!((200..220).contains(&ms("p50_ms")) && ms("p95_ms") >= ms("p50_ms"), "{error}");
+        (error["error"]["code"].as_i64(), data["phase"].as_str().map(str::to_owned))
+    };
+    let cut = call_with(&bed, "slow/LENGTH/60000", "X-Request-Timeout: 2\r\n");
+    let broken = call(&bed, "drop/LENGTH");
+    bed.pass(3 * SECOND);
+    assert_eq!(of(&json_of(&cut)), (Some(-31_021), Some("upstream".to_owned())));
+    assert_eq!(of(&json_of(&broken)), (Some(-31_003), Some("upstream".to_owned())));
+    // The rest of its body does not come.
+    let (core, body) = (bed.agents.clone(), body_of("search"));
+    let answer = Answer::default();
+    let told = Rc::clone(&answer);
+    bed.agents.spawn(async move {
+        let socket = connect(&core).await;
+        let head = format!(
+            "POST /slow/90/1 HTTP/1.1\r\nHost: {HOST}\r\nX-Request-Timeout: 2\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len() + 1
+        );
+        send(&socket, head.as_bytes()).await.unwrap();
+        while let Ok(Some(lease)) = socket.recv().await {
+            told.borrow_mut().0.push_str(&String::from_utf8_lossy(&lease));
+        }
+    });
+    bed.pass(3 * SECOND);
+    assert_eq!(of(&json_of(&answer)), (Some(-31_021), Some("edge".to_owned())));
+    bed.kill_upstream();
+    let refused = call(&bed, "slow/LENGTH/1");
+    bed.pass(5 * SECOND);
+    assert_eq!(of(&json_of(&refused)), (Some(-31_002), Some("upstream_connect".to_owned())));
+    bed.kill_connector();
+    bed.pass(SECOND);
+    let offline = call(&bed, "slow/LENGTH/1");
+    bed.pass(20 * SECOND);
+    assert_eq!(of(&json_of(&offline)), (Some(-31_001), Some("edge".to_owned())));
+}
+
+/// The connector's host vanishes while a call is under way: its link has not ended yet, and does not answer.
+#[test]
+fn a_call_that_is_cut_while_its_connector_is_not_heard_says_that_it_was_in_the_tunnel() {
+    let mut bed = Bed::start();
+    bed.pass(20 * SECOND);
+    let call = call_with(&bed, "slow/LENGTH/60000", "X-Request-Timeout: 12\r\n");
+    bed.pass(SECOND / 2);
+    bed.cut_connector_off();
+    bed.pass(13 * SECOND);
+    let error = json_of(&call);
+    assert_eq!(error["error"]["data"]["phase"], "tunnel", "{error}");
 }
 
 #[test]

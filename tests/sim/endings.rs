@@ -22,6 +22,7 @@ use adit::tls::{
 use adit::wire::mux;
 use rustls::pki_types::{ServerName, UnixTime};
 
+use crate::bodies::body;
 use crate::figures;
 use crate::roles::{self, AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core};
 
@@ -67,12 +68,12 @@ impl Bed {
         roots.add_der(authority.cert_der().clone()).unwrap();
         let tls = client_config(ClientSettings { roots, ..ClientSettings::default() }).unwrap();
         let link = mux::Settings::default();
-        let (told, _) = mailbox(64);
+        let (received, _) = mailbox(64);
         let settings = EdgeSettings { agents_tls, ..roles::edge_settings(link) };
-        let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &told);
+        let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &received);
         edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
-        let (told, _) = mailbox(4096);
-        let connector = Connector::new(roles::connector_settings(link), roles::connector_tables(), 1, 2, &told);
+        let (received, _) = mailbox(4096);
+        let connector = Connector::new(roles::connector_settings(link), roles::connector_tables(), 1, 2, &received);
         connector_core
             .spawn(Arc::clone(&connector).run(connector_core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
         sim.run_until(sim.net().now() + 2 * SECOND).unwrap();
@@ -87,7 +88,7 @@ impl Bed {
     ) -> Rc<RefCell<Option<T>>> {
         let (core, tls) = (self.agents.clone(), Arc::clone(&self.tls));
         let result = Rc::new(RefCell::new(None));
-        let told = Rc::clone(&result);
+        let received = Rc::clone(&result);
         self.agents.spawn(async move {
             let socket = core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.unwrap();
             let connection = if over_tls {
@@ -99,7 +100,7 @@ impl Bed {
                 Connection::plain(socket)
             };
             let worked = work(connection).await;
-            *told.borrow_mut() = Some(worked);
+            *received.borrow_mut() = Some(worked);
         });
         result
     }
@@ -130,7 +131,7 @@ impl Bed {
         let sets = figures::sets(|index| {
             let (sender, figures) = mailbox(4);
             self.edge.command(|| EdgeCommand::Figures(index, sender.clone()));
-            self.told(figures)
+            self.receive(figures)
         });
         sets.iter().map(|set| set.outcome(outcome)).sum()
     }
@@ -138,19 +139,19 @@ impl Bed {
     fn report(&mut self) -> CoreReport {
         let (sender, reports) = mailbox(4);
         self.edge.command(|| EdgeCommand::Report(sender.clone()));
-        self.told(reports)
+        self.receive(reports)
     }
 
-    fn told<T>(&mut self, mut from: MailReceiver<T>) -> T {
-        let mut told = None;
+    fn receive<T>(&mut self, mut from: MailReceiver<T>) -> T {
+        let mut received = None;
         self.until(SECOND, || match from.poll_recv(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(it)) => {
-                told = Some(it);
+                received = Some(it);
                 true
             }
             _ => false,
         });
-        told.unwrap()
+        received.unwrap()
     }
 
     fn cut_at_close(&self) -> u64 {
@@ -196,10 +197,6 @@ async fn answer_all(socket: &Connection, abandoned: &Cell<usize>, asked: &Cell<u
         send(socket, format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n").as_bytes()).await?;
         send(socket, &body(len)).await?;
     }
-}
-
-fn body(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 / 7) as u8).collect()
 }
 
 async fn read_head(from: &Connection, received: &mut Vec<u8>) -> Result<String, StreamError> {
@@ -338,11 +335,11 @@ fn an_agent_that_sent_bytes_ahead_and_left_is_noticed() {
     for over_tls in [false, true] {
         for (ahead, resets) in [(1, false), (1, true), (60_000, false), (60_000, true)] {
             let go = Rc::new(Cell::new(false));
-            let told = Rc::clone(&go);
+            let received = Rc::clone(&go);
             let agent = bed.start(over_tls, async move |agent| {
                 send(&agent, format!("GET /never HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
                 send(&agent, &body(ahead)).await.unwrap();
-                while !told.get() {
+                while !received.get() {
                     agent.core().sleep(SECOND / 10).await;
                 }
                 if resets {

@@ -20,7 +20,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the rest of a request may take after its response.
 const REST_TIMEOUT: Duration = SECOND;
 /// How long an agent that is told of the end may take to end its side.
-const FAREWELL: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -126,7 +126,7 @@ fn a_connection_without_a_request_is_closed_in_time() {
     let came = agent(&bed, 65_535, &[]);
     bed.pass(HEADER_TIMEOUT - SECOND);
     assert_eq!(*came.borrow(), []);
-    bed.pass(SECOND + FAREWELL);
+    bed.pass(SECOND + CLOSE_TIMEOUT);
     assert_eq!(came.borrow().last(), Some(&Came::Closed));
     assert!(came.borrow().contains(&Came::Goaway(NO_ERROR)), "{came:?}");
     bed.assert_nothing_is_left();
@@ -141,7 +141,7 @@ fn a_head_that_does_not_come_to_its_end_closes_the_connection_in_time() {
     let came = agent(&bed, 65_535, &[whole, frame(HEADERS, END_STREAM, 3, &head)]);
     bed.pass(HEADER_TIMEOUT - SECOND);
     assert_eq!(*came.borrow(), [Came::Head(1)]);
-    bed.pass(SECOND + FAREWELL);
+    bed.pass(SECOND + CLOSE_TIMEOUT);
     assert_eq!(*came.borrow(), [Came::Head(1), Came::Goaway(ENHANCE_YOUR_CALM), Came::Closed]);
     bed.assert_nothing_is_left();
 }
@@ -166,9 +166,9 @@ fn a_late_head_closes_the_connection_of_an_agent_that_reads_nothing() {
     bed.pass(HEADER_TIMEOUT - SECOND);
     assert_eq!(bed.outcomes(), []);
     assert!(bed.edge_core.pool().usage().leased_bytes > 100_000, "more waits than the agent's system takes");
-    bed.pass(SECOND + FAREWELL);
+    bed.pass(SECOND + CLOSE_TIMEOUT);
     assert_eq!(bed.outcomes(), [(Outcome::AgentGone, 1)]);
-    bed.pass(WRITE_TIMEOUT + FAREWELL);
+    bed.pass(WRITE_TIMEOUT + CLOSE_TIMEOUT);
     bed.assert_nothing_is_left();
 }
 
@@ -178,7 +178,7 @@ fn an_idle_connection_is_closed_in_time_though_its_agent_answers_nothing() {
     let came = agent(&bed, 65_535, &[frame(HEADERS, END_HEADERS | END_STREAM, 1, &block("GET", "/5", &[]))]);
     bed.pass(IDLE_TIMEOUT - SECOND);
     assert_eq!(*came.borrow(), [Came::Head(1)]);
-    bed.pass(SECOND + FAREWELL);
+    bed.pass(SECOND + CLOSE_TIMEOUT);
     assert_eq!(came.borrow().last(), Some(&Came::Closed));
     assert_eq!(came.borrow()[1], Came::Goaway(NO_ERROR));
     assert_eq!(bed.outcomes(), [(Outcome::Ok, 1)]);
@@ -228,10 +228,30 @@ fn a_request_may_end_after_its_response() {
         bed.pass(5 * SECOND);
         assert_eq!(*came.borrow(), [Came::Head(1), Came::Head(3)]);
         assert_eq!(bed.outcomes(), [(Outcome::Ok, 2)]);
-        bed.pass(IDLE_TIMEOUT + FAREWELL);
+        bed.pass(IDLE_TIMEOUT + CLOSE_TIMEOUT);
         assert_eq!(came.borrow()[2..], [Came::Goaway(NO_ERROR), Came::Closed]);
         bed.assert_nothing_is_left();
     }
+}
+
+/// Clients that flush send frames of a body that carry nothing.
+#[test]
+fn frames_that_carry_nothing_cost_no_call() {
+    let mut bed = Bed::start();
+    let mut frames = Vec::new();
+    for stream in [1, 3] {
+        frames.push(frame(HEADERS, END_HEADERS, stream, &block("POST", "/4", &[("content-length", "4")])));
+        for _ in 0..400 {
+            frames.push(frame(DATA, 0, stream, &[]));
+        }
+        frames.extend([frame(DATA, 0, stream, b"body"), frame(DATA, END_STREAM, stream, &[])]);
+    }
+    let came = agent(&bed, 65_535, &frames);
+    bed.pass(SECOND);
+    assert_eq!(*came.borrow(), [Came::Head(1), Came::Head(3)]);
+    assert_eq!(bed.outcomes(), [(Outcome::Ok, 2)]);
+    bed.pass(IDLE_TIMEOUT + CLOSE_TIMEOUT);
+    bed.assert_nothing_is_left();
 }
 
 #[test]
@@ -252,7 +272,7 @@ fn a_request_that_does_not_end_after_its_response_is_reset_in_time() {
     let many = agent_with_pauses(&bed, 65_535, posts);
     bed.pass(5 * SECOND);
     assert_eq!(many.borrow().iter().filter(|came| matches!(came, Came::Reset(_, NO_ERROR))).count(), 48);
-    bed.pass(IDLE_TIMEOUT + FAREWELL);
+    bed.pass(IDLE_TIMEOUT + CLOSE_TIMEOUT);
     assert_eq!(many.borrow().last(), Some(&Came::Closed));
     assert_eq!(bed.outcomes(), [(Outcome::Ok, 49)]);
     assert_eq!(bed.edge_core.open_tasks(), tasks);

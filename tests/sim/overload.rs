@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use adit::base::{ConcurrencyOverrides, DeadlineOverrides, GuardMode, Rng};
 use adit::engine::{ByteStream, Core};
-use adit::latency::{CallLine, Outcome, QueueReading, Stage};
+use adit::latency::{CallLine, CallStage, Outcome, QueueReading};
 use adit::route::RouteOverrides;
 use adit::wire::mux;
 use futures_lite::future;
@@ -303,7 +303,7 @@ fn what_became_of_a_call_that_waited_or_was_refused_is_kept() {
     let refused = bed.calls(true);
     assert_eq!(queued_ms(&refused), [10, 10]);
     for CallLine { record, .. } in refused {
-        assert_eq!((record.stage, record.outcome), (Stage::Concurrency, Some(Outcome::ConcurrencyLimited)));
+        assert_eq!((record.stage, record.outcome), (CallStage::Concurrency, Some(Outcome::ConcurrencyLimited)));
         assert_eq!(record.own.map(|own| (own.status, own.code)), Some((503, "concurrency_limit")));
     }
 }

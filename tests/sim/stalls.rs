@@ -224,6 +224,11 @@ impl Bed {
         self.sim.remove(self.connector_core.1);
     }
 
+    /// Nothing passes between the edge and the connector any more, and neither is told so.
+    pub(crate) fn cut_connector_off(&self) {
+        self.sim.net().partition(EDGE, CONNECTOR);
+    }
+
     /// The tunnel's credential is withdrawn.
     fn revoke(&mut self) {
         let mut tables = roles::edge_tables();

@@ -142,7 +142,7 @@ fn an_edge_that_lost_its_authority_gives_new_certificates() {
     until_linked(&mut bed, &connector, 5 * SECOND);
     assert_eq!(enrolments(&connector), 2);
     assert_eq!(bed.edge_count(|counters| &counters.certificates_refused), 1);
-    told(&mut connector, &["does not trust the authority of this connector's certificate"]);
+    assert_reported(&mut connector, &["does not trust the authority of this connector's certificate"]);
     bed.call();
 }
 
@@ -171,7 +171,10 @@ fn a_certificate_of_another_tunnel_is_refused_and_replaced() {
     until_linked(&mut bed, &connector, 5 * SECOND);
     assert_eq!(enrolments(&connector), 1);
     assert_eq!(bed.edge_count(|counters| &counters.certificates_refused), 1);
-    told(&mut connector, &["the certificate is one of another tunnel", "it is of tnl_b, and the link is for tnl_a"]);
+    assert_reported(
+        &mut connector,
+        &["the certificate is one of another tunnel", "it is of tnl_b, and the link is for tnl_a"],
+    );
 }
 
 #[test]
@@ -186,7 +189,10 @@ fn an_expired_certificate_of_a_connector_is_refused_and_replaced() {
     let mut connector = bed.connect(&plan, Some(kept));
     until_linked(&mut bed, &connector, 5 * SECOND);
     assert_eq!(bed.edge_count(|counters| &counters.certificates_refused), 1);
-    told(&mut connector, &["finds this connector's certificate expired or not yet valid", "check both clocks"]);
+    assert_reported(
+        &mut connector,
+        &["finds this connector's certificate expired or not yet valid", "check both clocks"],
+    );
     let view = &connector.handle.edges()[0];
     let skew = view.clock_skew.unwrap();
     assert!(!skew.ahead && skew.by >= 2 * DAY - SECOND, "{view:?}");
@@ -203,13 +209,13 @@ fn in_vain(bed: &mut Bed, plan: &ConnectorPlan, words: &[&str]) -> ConnectorSide
     assert_eq!((links_up(&connector), enrolments(&connector)), (0, 0));
     let trouble = connector.handle.edges()[0].last_error.clone().expect("there is trouble");
     assert!(words.iter().all(|word| trouble.contains(word)), "{trouble}");
-    told(&mut connector, words);
+    assert_reported(&mut connector, words);
     connector
 }
 
 /// Asserts that the connector told people this, once.
 #[track_caller]
-fn told(connector: &mut ConnectorSide, words: &[&str]) {
+fn assert_reported(connector: &mut ConnectorSide, words: &[&str]) {
     let events = connector.events();
     let tells = |event: &&ConnectorEvent| match event {
         ConnectorEvent::Refused { why, .. } | ConnectorEvent::Failed { why, .. } => {
@@ -288,7 +294,7 @@ fn a_secret_that_was_changed_does_not_come_back_with_an_old_certificate() {
     let mut connector = bed.connect(&plan, Some(kept));
     bed.pass(20 * SECOND);
     assert_eq!(links_up(&connector), 0);
-    told(&mut connector, &["the edge refused the link", "the tunnel id or its secret is not known here"]);
+    assert_reported(&mut connector, &["the edge refused the link", "the tunnel id or its secret is not known here"]);
     assert!(!bed.edge_events().iter().any(|event| matches!(event, EdgeEvent::Linked { .. })));
     let answered = Rc::clone(&bed.answered);
     assert_eq!(answered.get(), 0);

@@ -9,7 +9,7 @@ pub(crate) struct CpuList(Vec<usize>);
 
 /// A list of CPUs that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no list of CPUs: write numbers and ranges, such as 1 or 0,2-3")]
+#[error("'{0}' is not a valid list of CPUs: write numbers and ranges, such as 1 or 0,2-3")]
 pub(crate) struct CpuListError(String);
 
 /// Who runs where. What is measured must not share a CPU with what measures it.

@@ -123,7 +123,7 @@ impl PeerNote {
 pub(crate) enum ReportError {
     #[error("{} cannot be read: {source}; check the path", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} is no comparison that `compare --json` wrote: {source}", path.display())]
+    #[error("{} is not a comparison that `compare --json` wrote: {source}", path.display())]
     Parse { path: PathBuf, source: serde_json::Error },
 }
 
@@ -189,7 +189,7 @@ mod tests {
     fn what_is_no_report_is_told_by_its_name() {
         for text in ["", "{}", "[1]", r#"{"rows":[{"peer":1}]}"#] {
             let error = read_back(text).expect_err("it is none").to_string();
-            assert!(error.contains("x.json is no comparison"), "{error}");
+            assert!(error.contains("x.json is not a comparison"), "{error}");
         }
         let error = Report::read(Path::new("/nowhere/x.json")).expect_err("it is not there").to_string();
         assert!(error.contains("/nowhere/x.json cannot be read"), "{error}");

@@ -94,7 +94,7 @@ pub enum IdleError {
     Target(#[from] TargetError),
     /// The upstream does not hold calls.
     #[error(
-        "{url} is no `adit-loadtest serve` of this version: it does not say how many calls it keeps ({why}); name one by \
+        "{url} is not an `adit-loadtest serve` of this version: it does not say how many calls it keeps ({why}); name one by \
          --upstream"
     )]
     Upstream {

@@ -29,7 +29,7 @@ enum End {
     /// The client has finished, or has gone.
     Quiet,
     /// The last answer announced the end.
-    Told,
+    Answered,
 }
 
 impl From<StreamError> for End {
@@ -98,7 +98,7 @@ impl ServerState {
         };
         drop(serving);
         self.stats.borrow_mut().connections -= 1;
-        if let End::Told = end {
+        if let End::Answered = end {
             connection.close_gracefully(CLOSE_PATIENCE).await;
         }
     }
@@ -141,7 +141,7 @@ impl Serving<'_> {
             (Method::Post, Wanted::Upload) => self.answer_body(0).await?,
             _ => self.refuse(404, "nothing is here for this method").await?,
         }
-        if self.head.keep_alive() { Ok(()) } else { Err(End::Told) }
+        if self.head.keep_alive() { Ok(()) } else { Err(End::Answered) }
     }
 
     /// Reads the body, and inspects it if it is an MCP message or the pattern.
@@ -182,7 +182,7 @@ impl Serving<'_> {
 
     async fn answer_mcp(&mut self) -> Result<(), End> {
         let Some(message) = self.peek.message() else {
-            return self.refuse(400, "the body is no JSON-RPC message").await;
+            return self.refuse(400, "the body is not a JSON-RPC message").await;
         };
         if message != Message::Request {
             return self.answer_empty(202).await;
@@ -330,7 +330,7 @@ impl Serving<'_> {
         self.out.clear();
         write(&mut self.out);
         self.send(&[Part::Text(&self.out)]).await?;
-        Err(End::Told)
+        Err(End::Answered)
     }
 
     /// Waits for the service time of this call, counted from its first byte.

@@ -50,7 +50,7 @@ impl ServiceTime {
 /// Why a text is no distribution.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no service time of at most 60 s; write one as 20ms, exp:20ms or bimodal:1ms,200ms,0.05 (fast, slow, share of slow)"
+    "'{0}' is not a valid service time of at most 60 s; write one as 20ms, exp:20ms or bimodal:1ms,200ms,0.05 (fast, slow, share of slow)"
 )]
 pub struct ServiceTimeError(String);
 

@@ -71,7 +71,7 @@ impl<S: ByteStream> Talk<S> {
     }
 
     /// Sends; that nobody takes it any more is no matter.
-    pub(super) async fn say(&self, text: impl AsRef<[u8]>) {
+    pub(super) async fn write(&self, text: impl AsRef<[u8]>) {
         for piece in text.as_ref().chunks(8192) {
             if self.stream.ready().await.is_err() {
                 return;
@@ -98,7 +98,7 @@ impl<S: ByteStream> Talk<S> {
         }
     }
 
-    /// A head.
+    /// Waits for the head of a message.
     pub(super) async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await
     }
@@ -195,7 +195,7 @@ impl EdgeSide {
         let stream =
             link.open(&Open { route: "mcp.test", call: 1, traffic: Traffic::Plain, peer: None, until: None }).unwrap();
         let talk = Talk::new(stream, &self.core);
-        talk.say(request).await;
+        talk.write(request).await;
         talk
     }
 
@@ -241,7 +241,7 @@ impl EdgeSide {
     }
 }
 
-/// The three hosts.
+/// The three hosts of a test: the edge, the connector and the upstream.
 pub(super) struct Bed {
     pub(super) net: SimNet,
     pub(super) sim: Simulation,
@@ -352,7 +352,7 @@ fn add_core_with(sim: &mut Simulation, host: IpAddr, buffer_memory: usize) -> (C
     (core, member)
 }
 
-/// Plays the upstream.
+/// Serves each connection to the upstream by `play`.
 pub(super) fn start_upstream(core: &Core, play: Script) {
     let listener = core.listen(&Address::Tcp(SocketAddr::new(UPSTREAM, UPSTREAM_PORT))).unwrap();
     let task_core = core.clone();
@@ -436,7 +436,7 @@ impl Bed {
         self.sim.run(self.net.now() + LONGEST, || done.get()).expect("the script comes to its end");
     }
 
-    /// Lets time pass.
+    /// Runs all hosts until so much time has passed.
     pub(super) fn pass(&mut self, time: Duration) {
         self.sim.run_until(self.net.now() + time).unwrap();
     }

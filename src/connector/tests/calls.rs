@@ -19,7 +19,7 @@ fn a_call_goes_on_under_the_upstreams_own_name_and_its_answer_comes_back() {
         assert_eq!(request, want);
         let answer = "HTTP/1.1 200 Fine\r\nContent-Type: application/json\r\nMcp-Session-Id: s\r\nContent-Length: 9\r\n\
                       Keep-Alive: timeout=5\r\n\r\n{\"ok\":\"é\"";
-        peer.talk.say(&answer.as_bytes()[..answer.len() - 1]).await;
+        peer.talk.write(&answer.as_bytes()[..answer.len() - 1]).await;
         peer.talk.rest().await.1.unwrap();
     }));
     bed.run(|edge| async move {
@@ -45,13 +45,15 @@ fn a_call_goes_on_under_the_upstreams_own_name_and_its_answer_comes_back() {
 fn events_pass_as_they_come() {
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.head().await;
-        peer.talk.say("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        peer.talk
+            .write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
         for n in 0..3 {
             peer.core.sleep(ms(50)).await;
-            peer.talk.say(format!("9;ext=1\r\ndata: {n}\n\n\r\n")).await;
+            peer.talk.write(format!("9;ext=1\r\ndata: {n}\n\n\r\n")).await;
         }
         peer.core.sleep(ms(50)).await;
-        peer.talk.say("0\r\n\r\n").await;
+        peer.talk.write("0\r\n\r\n").await;
         peer.talk.rest().await.1.unwrap();
     }));
     bed.run(|edge| async move {
@@ -75,17 +77,17 @@ fn a_chunked_upload_passes_while_the_answer_comes_with_its_trailers() {
         let head = peer.talk.head().await;
         assert!(head.contains("\r\nTransfer-Encoding: chunked\r\n"), "{head}");
         assert_eq!(peer.talk.until("\r\none\r\n").await, "3\r\none\r\n");
-        peer.talk.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;
+        peer.talk.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;
         assert_eq!(peer.talk.until("\r\n\r\n").await, "3\r\ntwo\r\n0\r\nX-Sum: 6\r\n\r\n");
-        peer.talk.say("1\r\nb\r\n0\r\nX-Sum: 2\r\n\r\n").await;
+        peer.talk.write("1\r\nb\r\n0\r\nX-Sum: 2\r\n\r\n").await;
         peer.talk.rest().await.1.unwrap();
     }));
     bed.run(|edge| async move {
         let mut call = edge.call("POST / HTTP/1.1\r\nHost: mcp.test\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-        call.say("3\r\none\r\n").await;
+        call.write("3\r\none\r\n").await;
         call.head().await;
         assert_eq!(call.until("a\r\n").await, "1\r\na\r\n");
-        call.say("3\r\ntwo\r\n0\r\nX-Sum: 6\r\n\r\n").await;
+        call.write("3\r\ntwo\r\n0\r\nX-Sum: 6\r\n\r\n").await;
         call.stream.finish();
         assert_eq!(call.whole().await, "1\r\nb\r\n0\r\nX-Sum: 2\r\n\r\n");
     });
@@ -98,7 +100,7 @@ fn large_bodies_pass_both_ways_whole() {
     let mut bed = Bed::new(script(move |mut peer| async move {
         let request = peer.talk.until("zzz").await;
         assert!(request.ends_with(&format!("\r\n\r\n{}zzz", body(5))));
-        peer.talk.say(format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{}", body(7))).await;
+        peer.talk.write(format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{}", body(7))).await;
         peer.talk.rest().await.1.unwrap();
     }));
     bed.run(move |edge| async move {
@@ -121,7 +123,7 @@ fn one_connection_serves_one_call_after_another() {
         async move {
             for _ in 0..3 {
                 peer.talk.head().await;
-                peer.talk.say(OK).await;
+                peer.talk.write(OK).await;
             }
             peer.talk.rest().await.1.unwrap();
         }
@@ -151,7 +153,7 @@ fn a_connection_that_an_upstream_ends_or_overfills_is_not_used_again() {
         seen.borrow_mut().push(peer.nth);
         async move {
             peer.talk.head().await;
-            peer.talk.say(answers[peer.nth]).await;
+            peer.talk.write(answers[peer.nth]).await;
             let _ = peer.talk.rest().await;
         }
     }));
@@ -168,7 +170,7 @@ fn a_connection_that_an_upstream_ends_or_overfills_is_not_used_again() {
 fn a_body_that_ends_with_the_connection_becomes_chunked() {
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.head().await;
-        peer.talk.say("HTTP/1.1 200 OK\r\n\r\nall of it").await;
+        peer.talk.write("HTTP/1.1 200 OK\r\n\r\nall of it").await;
     }));
     bed.run(|edge| async move {
         let answer = edge.get().await;
@@ -182,11 +184,11 @@ fn head_and_bodiless_statuses_have_no_body_and_keep_the_connection() {
     let mut bed = Bed::new(script(|mut peer| async move {
         assert_eq!(peer.nth, 0);
         assert!(peer.talk.head().await.starts_with("HEAD "));
-        peer.talk.say("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n").await;
+        peer.talk.write("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n").await;
         peer.talk.until("{}").await;
-        peer.talk.say("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await;
+        peer.talk.write("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await;
         peer.talk.head().await;
-        peer.talk.say("HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\n\r\n").await;
+        peer.talk.write("HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\n\r\n").await;
         peer.talk.rest().await.1.unwrap();
     }));
     bed.run(|edge| async move {
@@ -211,18 +213,18 @@ fn an_upstream_is_asked_whether_it_wants_the_body_and_its_other_hints_pass() {
     let mut bed = Bed::new(script(|mut peer| async move {
         let head = peer.talk.head().await;
         assert!(head.contains("\r\nExpect: 100-continue\r\n"), "{head}");
-        peer.talk.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+        peer.talk.write("HTTP/1.1 100 Continue\r\n\r\n").await;
         peer.talk.until("body").await;
-        peer.talk.say("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n").await;
+        peer.talk.write("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n").await;
         peer.core.sleep(ms(10)).await;
-        peer.talk.say(OK).await;
+        peer.talk.write(OK).await;
         peer.talk.rest().await.1.unwrap();
     }));
     bed.run(|edge| async move {
         let mut call =
             edge.call("POST / HTTP/1.1\r\nHost: mcp.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n").await;
         assert_eq!(call.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
-        call.say("body").await;
+        call.write("body").await;
         call.stream.finish();
         assert_eq!(call.head().await, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
         assert!(call.whole().await.ends_with("\r\n\r\nok"));
@@ -240,9 +242,9 @@ fn the_time_is_split_to_the_nanosecond_and_told_in_its_place() {
         for _ in 0..2 {
             peer.talk.head().await;
             peer.core.sleep(ms(20)).await;
-            peer.talk.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab").await;
+            peer.talk.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab").await;
             peer.core.sleep(ms(5)).await;
-            peer.talk.say("cd").await;
+            peer.talk.write("cd").await;
         }
         peer.talk.rest().await.1.unwrap();
     }));
@@ -272,11 +274,11 @@ fn an_early_answer_ends_the_call_though_the_request_goes_on() {
     let mut bed = Bed::new(script(|mut peer| async move {
         if peer.nth == 0 {
             peer.talk.head().await;
-            peer.talk.say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").await;
+            peer.talk.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").await;
             assert!(peer.talk.rest().await.1.is_err(), "the connection is of no more use");
         } else {
             peer.talk.head().await;
-            peer.talk.say(OK).await;
+            peer.talk.write(OK).await;
         }
     }));
     bed.run(|edge| async move {
@@ -299,7 +301,7 @@ fn many_calls_at_once_share_a_bounded_number_of_connections() {
         async move {
             while peer.talk.next_head().await.is_some() {
                 peer.core.sleep(ms(10)).await;
-                peer.talk.say(OK).await;
+                peer.talk.write(OK).await;
             }
         }
     }));
@@ -336,7 +338,7 @@ fn a_burst_of_events_waits_for_a_link_that_is_full() {
             let event = event(n);
             burst.push_str(&format!("{:x}\r\n{event}\r\n", event.len()));
         }
-        peer.talk.say(burst + "0\r\n\r\n").await;
+        peer.talk.write(burst + "0\r\n\r\n").await;
         peer.talk.rest().await.1.unwrap();
     }));
     bed.run(move |edge| async move {

@@ -23,7 +23,7 @@ const BARE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 8));
 fn answering() -> Script {
     script(|mut peer| async move {
         peer.talk.head().await;
-        peer.talk.say(OK).await;
+        peer.talk.write(OK).await;
         let _ = peer.talk.rest().await;
     })
 }

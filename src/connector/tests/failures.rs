@@ -20,7 +20,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 fn cause_after(answer: &'static str) -> Cause {
     let mut bed = Bed::new(script(move |mut peer| async move {
         peer.talk.head().await;
-        peer.talk.say(answer).await;
+        peer.talk.write(answer).await;
         let _ = peer.talk.stream.flushed().await;
     }));
     let cause = Rc::new(Cell::new(None));
@@ -94,7 +94,7 @@ fn an_answer_that_is_not_http_is_logged_with_address_and_reason_and_not_for_ever
     for (answer, reason) in cases {
         let mut bed = Bed::new(script(move |mut peer| async move {
             peer.talk.head().await;
-            peer.talk.say(answer).await;
+            peer.talk.write(answer).await;
             let _ = peer.talk.stream.flushed().await;
         }));
         let mut calls = |n: usize, wait_ms: u64| {
@@ -122,7 +122,7 @@ fn an_upstream_that_does_not_stop_hinting_is_stopped() {
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.head().await;
         for _ in 0..1_000 {
-            peer.talk.say("HTTP/1.1 102 Processing\r\n\r\n").await;
+            peer.talk.write("HTTP/1.1 102 Processing\r\n\r\n").await;
         }
         let _ = peer.talk.rest().await;
     }));
@@ -206,7 +206,7 @@ fn an_agent_that_goes_away_is_seen_by_the_upstream_at_once() {
         async move {
             peer.talk.head().await;
             if peer.nth > 0 {
-                peer.talk.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;
+                peer.talk.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;
             }
             let _ = peer.talk.rest().await;
             set.set(peer.core.turn_time());
@@ -264,7 +264,7 @@ fn a_request_that_breaks_off_does_not_look_whole_to_the_upstream() {
             let request = "POST / HTTP/1.1\r\nHost: mcp.test\r\nTransfer-Encoding: chunked\r\n\r\n";
             let mut call = edge.call(request).await;
             edge.core.sleep(ms(1)).await;
-            call.say(broken).await;
+            call.write(broken).await;
             call.stream.finish();
             assert_eq!(call.cause().await, Cause::RequestBroken);
         }
@@ -279,7 +279,7 @@ fn a_request_that_breaks_off_does_not_look_whole_to_the_upstream() {
 fn a_pooled_connection_that_was_closed_meanwhile_is_not_used() {
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.head().await;
-        peer.talk.say(OK).await;
+        peer.talk.write(OK).await;
         // Closed as soon as it is idle.
     }));
     bed.run(|edge| async move {
@@ -303,7 +303,7 @@ fn a_request_is_sent_once_more_only_when_nothing_of_it_was_sent() {
             async move {
                 peer.talk.until(if peer.nth == 0 { "\r\n\r\n" } else { "body" }).await;
                 count.set(count.get() + 1);
-                peer.talk.say(OK).await;
+                peer.talk.write(OK).await;
                 if peer.nth > 0 {
                     let _ = peer.talk.rest().await;
                     return;
@@ -340,7 +340,7 @@ fn a_request_that_may_have_been_seen_is_never_sent_again() {
         let count = Rc::clone(&count);
         async move {
             peer.talk.head().await;
-            peer.talk.say(OK).await;
+            peer.talk.write(OK).await;
             peer.talk.until("body").await;
             count.set(count.get() + 1);
             peer.talk.stream.abort();
@@ -387,7 +387,7 @@ fn a_route_may_change_under_way_and_only_its_own_connections_go() {
         async move {
             loop {
                 let head = peer.talk.head().await;
-                peer.talk.say(OK).await;
+                peer.talk.write(OK).await;
                 if head.starts_with("DELETE") {
                     break;
                 }
@@ -418,7 +418,7 @@ fn a_freed_connection_goes_to_a_call_that_still_waits() {
         loop {
             peer.talk.head().await;
             peer.core.sleep(ms(500)).await;
-            peer.talk.say(OK).await;
+            peer.talk.write(OK).await;
         }
     }));
     bed.role.reload(tables_with(1, &[("mcp.test", &format!("http://{UPSTREAM}:{UPSTREAM_PORT}"))]));
@@ -457,7 +457,7 @@ fn an_upstream_that_takes_nothing_more_ends_the_call_in_its_time_and_one_that_go
                 peer.core.sleep(ms(100)).await;
             }
             if goes_on {
-                peer.talk.say(OK).await;
+                peer.talk.write(OK).await;
             }
             std::future::pending::<()>().await;
         });
@@ -469,7 +469,7 @@ fn an_upstream_that_takes_nothing_more_ends_the_call_in_its_time_and_one_that_go
             let mut call = edge.call(request).await;
             let body = vec![b'x'; 50_000];
             for _ in 0..len / body.len() {
-                call.say(&body).await;
+                call.write(&body).await;
             }
             if goes_on {
                 assert!(call.whole().await.ends_with("ok"));
@@ -490,7 +490,7 @@ fn a_route_may_limit_the_time_to_the_first_byte_of_an_answer_but_not_to_that_of_
                 peer.talk.until("body").await;
             }
             peer.core.sleep(ms(5_000)).await;
-            peer.talk.say(OK).await;
+            peer.talk.write(OK).await;
         }
     }));
     bed.role.reload(tables_limited(ms(3_000)));

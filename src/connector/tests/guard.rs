@@ -44,7 +44,7 @@ fn a_name_that_means_another_address_the_next_time_is_checked_again() {
     let mut bed = Bed::new(script(|mut peer| async move {
         assert_eq!(peer.nth, 0);
         peer.talk.head().await;
-        peer.talk.say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
+        peer.talk.write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
     }));
     bed.meanings.borrow_mut().extend([vec![UPSTREAM], vec![METADATA]]);
     bed.role.reload(tables(&[("mcp.test", &by_name())]));
@@ -61,7 +61,7 @@ fn a_name_that_means_another_address_the_next_time_is_checked_again() {
 fn of_several_addresses_only_those_that_are_allowed_are_tried() {
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.head().await;
-        peer.talk.say(OK).await;
+        peer.talk.write(OK).await;
         let _ = peer.talk.rest().await;
     }));
     bed.meanings.borrow_mut().push(vec![METADATA, UPSTREAM]);
@@ -75,7 +75,7 @@ fn an_upstream_that_is_allowed_no_longer_loses_its_kept_connections() {
     let mut bed = Bed::new(script(|mut peer| async move {
         assert_eq!(peer.nth, 0);
         peer.talk.head().await;
-        peer.talk.say(OK).await;
+        peer.talk.write(OK).await;
         assert_eq!(peer.talk.rest().await.0, "");
     }));
     bed.run(|edge| async move { assert!(edge.get().await.ends_with("ok")) });
@@ -96,7 +96,7 @@ fn a_redirect_is_the_agents_to_follow() {
                 assert!(asked.starts_with("GET /mcp "), "{asked}");
                 count.set(count.get() + 1);
                 let to = if code.starts_with("307") { "/within" } else { "http://169.254.169.254/latest/meta-data/" };
-                peer.talk.say(format!("HTTP/1.1 {code}\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")).await;
+                peer.talk.write(format!("HTTP/1.1 {code}\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")).await;
             }
             assert_eq!(peer.talk.rest().await.0, "");
         }

@@ -60,11 +60,11 @@ fn a_connection_that_was_being_made_when_http_1_1_was_demanded_is_not_spoken_to_
             if protocol == ALPN_HTTP1 {
                 let mut talk = Talk::new(connection, &core);
                 while talk.next_head().await.is_some() {
-                    talk.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                    talk.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
                 }
                 return;
             }
-            let io = Io::new(&core, Rc::new(connection), None, Rc::new(Unwatched));
+            let io = Io::of_client(&core, Rc::new(connection), None, Rc::new(Unwatched));
             let mut builder = Builder::new();
             builder.max_concurrent_streams(1);
             let Ok(mut connection) = builder.handshake::<_, Bytes>(io).await else { return };

@@ -72,7 +72,7 @@ fn server<F: Future<Output = ()> + 'static>(builder: Builder, serve: impl Fn(Ask
         let (builder, serve, note) = (builder.clone(), Rc::clone(&serve), Rc::clone(&note));
         async move {
             let Peer { talk, nth, core } = peer;
-            let io = Io::new(&core, Rc::new(talk.stream), None, Rc::new(Unwatched));
+            let io = Io::of_client(&core, Rc::new(talk.stream), None, Rc::new(Unwatched));
             let Ok(mut connection) = builder.handshake::<_, Bytes>(io).await else { return };
             while let Some(Ok((request, respond))) = connection.accept().await {
                 note.borrow_mut().push((nth, request.uri().path().to_owned()));
@@ -200,7 +200,7 @@ fn a_server_gets_no_more_calls_at_once_on_a_connection_than_it_allows() {
 fn all_that_waits_for_one_attempt_to_connect_learns_why_it_failed() {
     let play = script(|mut peer: Peer| async move {
         peer.talk.head().await;
-        peer.talk.say("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+        peer.talk.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
         let _ = peer.talk.stream.recv().await;
     });
     let mut bed = bed(play);
@@ -234,8 +234,8 @@ fn bodies_trailers_and_interim_responses_pass() {
     bed.run(|edge| async move {
         let head = "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
         let mut call = edge.call(head).await;
-        call.say("6\r\nhello \r\n5\r\nworld\r\n").await;
-        call.say("0\r\nX-Sum: 11\r\n\r\n").await;
+        call.write("6\r\nhello \r\n5\r\nworld\r\n").await;
+        call.write("0\r\nX-Sum: 11\r\n\r\n").await;
         call.stream.finish();
         let answer = call.whole().await;
         let (hints, answer) = answer.split_once("\r\n\r\n").unwrap();
@@ -318,7 +318,7 @@ fn large_bodies_pass_in_both_directions_beside_one_that_is_not_read() {
         for _ in 0..3 {
             let head = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {LEN}\r\n\r\n");
             let mut call = edge.call(head).await;
-            call.say("y".repeat(LEN)).await;
+            call.write("y".repeat(LEN)).await;
             call.stream.finish();
             let answer = call.whole().await;
             assert!(answer.contains(&format!("x-received: {LEN}\r\n")), "{}", &answer[..200]);
@@ -350,7 +350,6 @@ fn events_pass_at_once_and_a_call_that_is_given_up_is_cancelled() {
     bed.run(|edge| async move {
         let mut call = edge.call(POST).await;
         call.stream.finish();
-        call.head().await;
         let began = edge.now();
         for nth in 0..3_u64 {
             call.until(&format!("data: {nth}\n\n\r\n")).await;
@@ -491,9 +490,9 @@ fn picky(reason: Reason) -> (Script, Rc<RefCell<Vec<u8>>>) {
             if first == b"PRI " {
                 note.borrow_mut().push(2);
                 raw.take(20).await.expect("the rest of the preface");
-                raw.say(SETTINGS, 0, 0, &[]).await;
+                raw.write(SETTINGS, 0, 0, &[]).await;
                 while let Some(stream) = raw.request().await {
-                    raw.say(RST_STREAM, 0, stream, &u32::from(reason).to_be_bytes()).await;
+                    raw.write(RST_STREAM, 0, stream, &u32::from(reason).to_be_bytes()).await;
                 }
                 return;
             }
@@ -504,7 +503,7 @@ fn picky(reason: Reason) -> (Script, Rc<RefCell<Vec<u8>>>) {
                     first.extend(byte);
                 }
                 first.clear();
-                raw.peer.talk.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                raw.peer.talk.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
             }
         }
     });
@@ -604,7 +603,7 @@ fn all_that_wait_for_a_connection_on_which_http_1_1_is_demanded_are_called_so() 
                     first.extend(byte);
                 }
                 first.clear();
-                raw.peer.talk.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                raw.peer.talk.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
             }
         }
     });
@@ -638,7 +637,7 @@ fn very_small_frames_that_come_at_once_and_are_read_are_an_answer_as_any_other()
         let head = [&[0, 0, 1, HEADERS, END_HEADERS][..], &stream.to_be_bytes(), STATUS_200].concat();
         let end = [&[0, 0, 0, DATA, END_STREAM][..], &stream.to_be_bytes()].concat();
         raw.peer.core.sleep(ms(50)).await;
-        raw.peer.talk.say([head, frame.repeat(FRAMES), end].concat()).await;
+        raw.peer.talk.write([head, frame.repeat(FRAMES), end].concat()).await;
         raw.take(1_000_000).await;
     });
     let mut bed = Bed::roomy(play);
@@ -697,7 +696,7 @@ fn another_reason_for_which_there_is_no_connection_is_logged_but_not_at_once() {
     let play = script(|peer: Peer| async move {
         // It closes at once, or answers in another way.
         if peer.nth % 2 == 1 {
-            peer.talk.say("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+            peer.talk.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
             peer.core.sleep(ms(100)).await;
         }
     });
@@ -745,7 +744,7 @@ fn a_connection_that_the_server_closes_is_closed_at_once() {
     let play = script(|peer| async move {
         let mut raw = Raw::begin(peer).await;
         let stream = raw.request().await.unwrap();
-        raw.say(HEADERS, WHOLE, stream, STATUS_200).await;
+        raw.write(HEADERS, WHOLE, stream, STATUS_200).await;
         raw.peer.core.sleep(ms(1_000)).await;
     });
     let mut bed = bed(play);
@@ -785,7 +784,7 @@ impl Raw {
     async fn begin(peer: Peer) -> Raw {
         let mut raw = Raw { peer, received: Vec::new() };
         raw.take(24).await.expect("the preface");
-        raw.say(SETTINGS, 0, 0, &[]).await;
+        raw.write(SETTINGS, 0, 0, &[]).await;
         raw
     }
 
@@ -808,13 +807,13 @@ impl Raw {
         }
     }
 
-    async fn say(&self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    async fn write(&self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        self.peer.talk.say([&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()).await;
+        self.peer.talk.write([&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()).await;
     }
 
     async fn goaway(&self, last_stream: u32, code: u32) {
-        self.say(GOAWAY, 0, 0, &[last_stream.to_be_bytes(), code.to_be_bytes()].concat()).await;
+        self.write(GOAWAY, 0, 0, &[last_stream.to_be_bytes(), code.to_be_bytes()].concat()).await;
     }
 }
 
@@ -835,10 +834,10 @@ fn of_two_calls_that_cross_a_goaway_the_one_that_it_leaves_out_is_sent_again_and
                     match (nth, requests) {
                         (0, 1) => {}
                         (0, _) => {
-                            raw.say(HEADERS, WHOLE, 1, STATUS_200).await;
+                            raw.write(HEADERS, WHOLE, 1, STATUS_200).await;
                             raw.goaway(1, code).await;
                         }
-                        _ => raw.say(HEADERS, WHOLE, stream, STATUS_200).await,
+                        _ => raw.write(HEADERS, WHOLE, stream, STATUS_200).await,
                     }
                 }
             }
@@ -865,13 +864,13 @@ fn a_connection_that_drains_holds_up_no_other_call() {
         let mut raw = Raw::begin(peer).await;
         while let Some(stream) = raw.request().await {
             if nth > 0 {
-                raw.say(HEADERS, WHOLE, stream, STATUS_200).await;
+                raw.write(HEADERS, WHOLE, stream, STATUS_200).await;
                 continue;
             }
-            raw.say(HEADERS, END_HEADERS, stream, STATUS_200).await;
+            raw.write(HEADERS, END_HEADERS, stream, STATUS_200).await;
             raw.goaway(stream, 0).await;
             raw.peer.core.sleep(ms(30_000)).await;
-            raw.say(DATA, END_STREAM, stream, b"the end").await;
+            raw.write(DATA, END_STREAM, stream, b"the end").await;
         }
     });
     let mut bed = bed_with(play, |settings| settings.connections_max = 1);
@@ -884,6 +883,60 @@ fn a_connection_that_drains_holds_up_no_other_call() {
         assert!(events.whole().await.contains("the end"));
     });
     assert_eq!(connections_open(&mut bed), 1, "the one that drained has ended");
+    bed.assert_clean();
+}
+
+/// Servers that flush send frames of a body that carry nothing.
+#[test]
+fn frames_that_carry_nothing_cost_no_call() {
+    const EACH: usize = 225;
+    let play = script(|peer| async move {
+        let mut raw = Raw::begin(peer).await;
+        while let Some(stream) = raw.request().await {
+            raw.write(HEADERS, END_HEADERS, stream, STATUS_200).await;
+            for part in [&b"one "[..], b"two"] {
+                let nothing = [&[0, 0, 0, DATA, 0][..], &stream.to_be_bytes()].concat();
+                raw.peer.talk.write(nothing.repeat(EACH)).await;
+                raw.write(DATA, 0, stream, part).await;
+            }
+            raw.write(DATA, END_STREAM, stream, &[]).await;
+        }
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        for _ in 0..2 {
+            let answer = get(&edge, "/mcp").await;
+            assert!(answer.contains("one ") && answer.ends_with("two\r\n0\r\n\r\n"), "{answer}");
+        }
+    });
+    assert_eq!(bed.report().upstreams[0].http2_connections_open, 1, "it carries the next call");
+    bed.assert_clean();
+}
+
+#[test]
+fn a_flood_of_frames_that_carry_nothing_ends_the_connection() {
+    let (seen, note) = (Rc::<Cell<usize>>::default(), Rc::<Cell<usize>>::default());
+    let (told, read) = (Rc::clone(&seen), Rc::clone(&note));
+    let play = script(move |peer| {
+        let (told, read) = (Rc::clone(&told), Rc::clone(&read));
+        async move {
+            let mut raw = Raw::begin(peer).await;
+            let Some(stream) = raw.request().await else { return };
+            raw.write(HEADERS, END_HEADERS, stream, STATUS_200).await;
+            let nothing = [&[0, 0, 0, DATA, 0][..], &stream.to_be_bytes()].concat();
+            raw.peer.talk.write(nothing.repeat(5_000)).await;
+            told.set(1);
+            while raw.take(1).await.is_some() {}
+            read.set(1);
+        }
+    });
+    let mut bed = bed(play);
+    bed.run(|edge| async move {
+        let mut call = edge.call(GET).await;
+        call.stream.finish();
+        assert_eq!(call.cause().await, Cause::UpstreamClosed);
+    });
+    assert_eq!((seen.get(), note.get()), (1, 1), "the connection is closed");
     bed.assert_clean();
 }
 
@@ -913,11 +966,11 @@ fn a_response_that_is_reset_without_an_error_passes_only_if_it_is_whole() {
         let play = script(move |peer| async move {
             let mut raw = Raw::begin(peer).await;
             while let Some(stream) = raw.request().await {
-                raw.say(HEADERS, END_HEADERS, stream, STATUS_200).await;
+                raw.write(HEADERS, END_HEADERS, stream, STATUS_200).await;
                 if let Some(body) = body {
-                    raw.say(DATA, flags, stream, body.as_bytes()).await;
+                    raw.write(DATA, flags, stream, body.as_bytes()).await;
                 }
-                raw.say(RST_STREAM, 0, stream, &[0; 4]).await;
+                raw.write(RST_STREAM, 0, stream, &[0; 4]).await;
             }
         });
         let mut bed = bed(play);
@@ -987,12 +1040,12 @@ fn a_server_that_stops_reading_for_a_while_keeps_its_calls() {
     let play = script(|peer| async move {
         let mut raw = Raw::begin(peer).await;
         // Only the system's buffers hold up the upload: no window of HTTP/2 does.
-        raw.say(SETTINGS, 0, 0, &[&[0, 4][..], &0x7fff_ffff_u32.to_be_bytes()].concat()).await;
-        raw.say(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
+        raw.write(SETTINGS, 0, 0, &[&[0, 4][..], &0x7fff_ffff_u32.to_be_bytes()].concat()).await;
+        raw.write(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
         let (first, second) = (raw.request().await.unwrap(), raw.request().await.unwrap());
         raw.peer.core.sleep(ms(20_000)).await;
         for stream in [first, second] {
-            raw.say(HEADERS, WHOLE, stream, STATUS_200).await;
+            raw.write(HEADERS, WHOLE, stream, STATUS_200).await;
         }
         while raw.request().await.is_some() {}
     });
@@ -1005,7 +1058,7 @@ fn a_server_that_stops_reading_for_a_while_keeps_its_calls() {
             edge.call(format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {LEN}\r\n\r\n")).await;
         let sending = async {
             // It is cut short by the answer.
-            let _ = edge.core.timeout(ms(25_000), upload.say("y".repeat(LEN))).await;
+            let _ = edge.core.timeout(ms(25_000), upload.write("y".repeat(LEN))).await;
         };
         sending.await;
         let answer = waits.whole().await;
@@ -1021,7 +1074,7 @@ fn a_server_that_answers_no_ping_is_waited_for_as_long_as_its_host_is_there() {
         let mut raw = Raw::begin(peer).await;
         let stream = raw.request().await.unwrap();
         raw.peer.core.sleep(ms(60_000)).await;
-        raw.say(HEADERS, WHOLE, stream, STATUS_200).await;
+        raw.write(HEADERS, WHOLE, stream, STATUS_200).await;
         raw.request().await;
     });
     let mut bed = bed(play);

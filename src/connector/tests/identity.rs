@@ -27,7 +27,7 @@ fn echoing(fields: &'static str) -> Script {
         while let Some(head) = peer.talk.next_head().await {
             let len = head.len();
             peer.talk
-                .say(format!("HTTP/1.1 307 Temporary Redirect\r\n{fields}Content-Length: {len}\r\n\r\n{head}"))
+                .write(format!("HTTP/1.1 307 Temporary Redirect\r\n{fields}Content-Length: {len}\r\n\r\n{head}"))
                 .await;
         }
     })
@@ -111,7 +111,7 @@ fn the_metadata_itself_is_rewritten_on_request_and_only_there() {
                     let start = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n");
                     let half = body.len() / 2;
                     peer.talk
-                        .say(match head.contains("/chunked") {
+                        .write(match head.contains("/chunked") {
                             true => format!(
                                 "{start}Transfer-Encoding: chunked\r\n\r\n{half:x}\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n",
                                 &body[..half],
@@ -198,7 +198,7 @@ fn where_the_agents_tls_ends_here_its_own_request_tells_the_address() {
         bed.role.reload(with(tables, &identity));
         bed.run(move |edge| async move {
             let mut agent = agent(&edge, &config).await;
-            agent.say("GET /mcp HTTP/1.1\r\nHost: mcp.test:8443\r\nX-Forwarded-Host: evil.test\r\n\r\n").await;
+            agent.write("GET /mcp HTTP/1.1\r\nHost: mcp.test:8443\r\nX-Forwarded-Host: evil.test\r\n\r\n").await;
             let answer = agent.head().await;
             assert!(answer.contains(&format!("\r\nLocation: https://{wanted}/mcp/\r\n")), "{answer}");
             let request = agent.head().await;

@@ -33,7 +33,7 @@ fn upstream(answer: &'static str, lives: impl Fn(usize, usize) -> bool + 'static
                 if !lives(peer.nth, nth_request) {
                     return;
                 }
-                peer.talk.say(answer).await;
+                peer.talk.write(answer).await;
             }
         }
     });
@@ -158,7 +158,7 @@ fn tools(is_events: bool) -> (Script, Rc<RefCell<Vec<String>>>) {
                 };
                 let length = text.len();
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
-                peer.talk.say(head + &text).await;
+                peer.talk.write(head + &text).await;
             }
         }
     });
@@ -214,7 +214,7 @@ fn an_idle_connection_that_the_upstream_has_closed_is_not_used_though_its_end_wa
     for seed in 0..20 {
         let play = script(|mut peer| async move {
             peer.talk.until("body").await;
-            peer.talk.say(OK).await;
+            peer.talk.write(OK).await;
             peer.core.sleep(ms(1)).await;
         });
         let mut bed = Bed::with(settings(), seed, Faults::none(), Some(play));
@@ -278,7 +278,7 @@ fn an_upstream_that_takes_long_to_answer_is_waited_for_as_long_as_its_host_is_th
         for _ in 0..2 {
             peer.talk.until("body").await;
             peer.core.sleep(ms(60_000)).await;
-            peer.talk.say(OK).await;
+            peer.talk.write(OK).await;
         }
     });
     let mut bed = Bed::new(play);

@@ -13,7 +13,7 @@ fn answering() -> super::bed::Script {
     script(|mut peer| async move {
         loop {
             peer.talk.head().await;
-            peer.talk.say(OK).await;
+            peer.talk.write(OK).await;
         }
     })
 }
@@ -23,7 +23,7 @@ fn slow(after_ms: u64) -> super::bed::Script {
     script(move |mut peer| async move {
         peer.talk.head().await;
         peer.core.sleep(ms(after_ms)).await;
-        peer.talk.say(OK).await;
+        peer.talk.write(OK).await;
         let _ = peer.talk.rest().await;
     })
 }

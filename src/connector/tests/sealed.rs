@@ -76,7 +76,7 @@ fn an_agents_session_carries_one_call_after_the_other_and_ends_when_it_lies_unus
         for _ in 0..3 {
             let head = peer.talk.until("four\"}").await;
             assert!(head.contains("X-Forwarded-For: 192.0.2.7\r\n"), "{head}");
-            peer.talk.say(OK).await;
+            peer.talk.write(OK).await;
         }
         let _ = peer.talk.rest().await;
     }));
@@ -85,7 +85,7 @@ fn an_agents_session_carries_one_call_after_the_other_and_ends_when_it_lies_unus
     bed.run(|edge| async move {
         let mut agent = agent(&edge, &config).await;
         for _ in 0..3 {
-            agent.say(POST).await;
+            agent.write(POST).await;
             assert!(agent.until("ok").await.contains("Server-Timing: connector;dur="));
         }
         let began = edge.core.now();
@@ -108,7 +108,7 @@ fn an_agent_whose_upstream_never_answers_is_told_so_with_the_id_of_its_call() {
     bed.run(|edge| async move {
         let mut agent = agent(&edge, &config).await;
         let began = edge.core.now();
-        agent.say(POST).await;
+        agent.write(POST).await;
         let answer = agent.until("}}}").await;
         assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("\"id\":\"four\""), "{answer}");
         let waited = edge.core.now() - began;
@@ -131,7 +131,7 @@ fn a_stream_that_is_sealed_otherwise_than_its_route_reaches_no_upstream() {
         bed.role.reload(sealed_tables(of_route).0);
         bed.run(move |edge| async move {
             let mut stream = Talk::new(open(&edge, of_stream).await, &edge.core);
-            stream.say(POST).await;
+            stream.write(POST).await;
             assert_eq!(stream.cause().await, Cause::SealMismatch, "{of_route} {of_stream}");
         });
         bed.assert_clean();
@@ -164,7 +164,7 @@ fn bytes_that_are_no_handshake_end_the_stream_and_nothing_else() {
     bed.run(|edge| async move {
         for bytes in ["GET / HTTP/1.1\r\nHost: mcp.test\r\n\r\n", "\u{16}\u{3}\u{1}\u{0}\u{4}none"] {
             let mut stream = Talk::new(open(&edge, Traffic::Passthrough).await, &edge.core);
-            stream.say(bytes).await;
+            stream.write(bytes).await;
             let (_, ended) = stream.rest().await;
             assert!(ended.is_err());
         }
@@ -181,7 +181,7 @@ fn a_connector_that_is_to_end_closes_idle_sessions_and_finishes_the_call_of_othe
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.until("four\"}").await;
         peer.core.sleep(ms(3_000)).await;
-        peer.talk.say(OK).await;
+        peer.talk.write(OK).await;
         let _ = peer.talk.rest().await;
     }));
     let (tables, config) = sealed_tables(Traffic::Passthrough);
@@ -189,7 +189,7 @@ fn a_connector_that_is_to_end_closes_idle_sessions_and_finishes_the_call_of_othe
     let (role, set) = (Arc::clone(&bed.role), Rc::clone(&answered));
     bed.run(|edge| async move {
         let (mut busy, mut idle) = (agent(&edge, &config).await, agent(&edge, &config).await);
-        busy.say(POST).await;
+        busy.write(POST).await;
         edge.core.sleep(ms(1_000)).await;
         role.command(|| ConnectorCommand::Drain);
         let began = edge.core.now();
@@ -209,12 +209,12 @@ fn a_connector_that_is_to_end_closes_idle_sessions_and_finishes_the_call_of_othe
 fn kept_alive(fields: &'static str, pieces: &'static [(u64, &'static str)]) -> String {
     let play = script(move |mut peer| async move {
         peer.talk.until("four\"}").await;
-        peer.talk.say(format!("HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\n\r\n")).await;
+        peer.talk.write(format!("HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\n\r\n")).await;
         for (after_s, piece) in pieces {
             peer.core.sleep(ms(after_s * 1_000)).await;
-            peer.talk.say(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
+            peer.talk.write(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
         }
-        peer.talk.say("0\r\n\r\n").await;
+        peer.talk.write("0\r\n\r\n").await;
         let _ = peer.talk.rest().await;
     });
     let settings = ConnectorSettings { sse_keepalive: Some(ms(10_000)), ..settings() };
@@ -225,7 +225,7 @@ fn kept_alive(fields: &'static str, pieces: &'static [(u64, &'static str)]) -> S
     let told = Rc::clone(&body);
     bed.run(|edge| async move {
         let mut agent = agent(&edge, &config).await;
-        agent.say(POST.replacen("\r\n", "\r\nConnection: close\r\n", 1)).await;
+        agent.write(POST.replacen("\r\n", "\r\nConnection: close\r\n", 1)).await;
         agent.head().await;
         loop {
             let size = usize::from_str_radix(agent.until("\r\n").await.trim(), 16).unwrap();
@@ -285,7 +285,7 @@ fn an_agents_call_whose_label_is_needed_is_read_ahead_or_refused() {
     const TWICE: &str = r#"{"id":1,"method":"tools/list","method":"tools/call"}    "#;
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.until(SEARCH).await;
-        peer.talk.say(OK).await;
+        peer.talk.write(OK).await;
         let _ = peer.talk.rest().await;
     }));
     let (mut tables, config) = sealed_tables(Traffic::Passthrough);
@@ -298,14 +298,14 @@ fn an_agents_call_whose_label_is_needed_is_read_ahead_or_refused() {
     bed.run(|edge| async move {
         let mut agent = agent(&edge, &config).await;
         let head = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n", SEARCH.len());
-        agent.say(&head).await;
+        agent.write(&head).await;
         for piece in [&SEARCH[..9], &SEARCH[9..30], &SEARCH[30..]] {
             edge.core.sleep(ms(5)).await;
-            agent.say(piece).await;
+            agent.write(piece).await;
         }
         assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
         let head = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n", TWICE.len());
-        agent.say(head + TWICE).await;
+        agent.write(head + TWICE).await;
         let (answer, _) = agent.rest().await;
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("bad_request_body"), "{answer}");
     });
@@ -321,7 +321,7 @@ fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_
         for _ in 0..USUAL {
             peer.talk.until(SEARCH).await;
             peer.core.sleep(ms(2_000)).await;
-            peer.talk.say(OK).await;
+            peer.talk.write(OK).await;
         }
         peer.talk.until(SEARCH).await;
         let _ = peer.talk.rest().await;
@@ -337,11 +337,11 @@ fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_
         let mut agent = agent(&edge, &config).await;
         let call = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n{SEARCH}", SEARCH.len());
         for _ in 0..USUAL {
-            agent.say(&call).await;
+            agent.write(&call).await;
             assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
         }
         let began = edge.core.now();
-        agent.say(&call).await;
+        agent.write(&call).await;
         let answer = agent.until("}}}").await;
         let waited = edge.core.now() - began;
         assert!((ms(3_000)..ms(3_300)).contains(&waited), "{waited:?}: {answer}");
@@ -351,7 +351,7 @@ fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_
             assert!(answer.contains(part), "{part} in {answer}");
         }
         // On another connection to the upstream.
-        agent.say(&call).await;
+        agent.write(&call).await;
         assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
     });
     bed.assert_clean();
@@ -365,10 +365,10 @@ fn an_agents_calls_of_a_tool_that_fails_are_answered_at_once_and_its_session_goe
     let mut bed = Bed::new(script(|mut peer| async move {
         for _ in 0..10 {
             peer.talk.until(SEARCH).await;
-            peer.talk.say(BAD).await;
+            peer.talk.write(BAD).await;
         }
         peer.talk.until(OTHER).await;
-        peer.talk.say(OK).await;
+        peer.talk.write(OK).await;
         let _ = peer.talk.rest().await;
     }));
     let (mut tables, config) = sealed_tables(Traffic::Passthrough);
@@ -385,15 +385,15 @@ fn an_agents_calls_of_a_tool_that_fails_are_answered_at_once_and_its_session_goe
             format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n{body}", body.len())
         };
         for _ in 0..10 {
-            agent.say(call(SEARCH)).await;
+            agent.write(call(SEARCH)).await;
             assert!(agent.until("bad").await.starts_with("HTTP/1.1 503 "));
         }
-        agent.say(call(SEARCH)).await;
+        agent.write(call(SEARCH)).await;
         let answer = agent.until("}}}").await;
         for part in ["HTTP/1.1 503 ", "Retry-After: ", r#""reason":"breaker_open""#, r#""tool":"search""#, "tnl_t"] {
             assert!(answer.contains(part), "{part} in {answer}");
         }
-        agent.say(call(OTHER)).await;
+        agent.write(call(OTHER)).await;
         assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
     });
     let readings = bed.role.breakers().readings(bed.net.now());

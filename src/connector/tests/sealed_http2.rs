@@ -49,7 +49,7 @@ struct Answer {
 impl Agent {
     async fn new(edge: &EdgeSide, config: &Arc<ClientConfig>) -> Agent {
         let session = Rc::new(agent(edge, config).await.stream);
-        let io = Io::new(&edge.core, session, None, Rc::new(Unwatched));
+        let io = Io::of_server(&edge.core, session, Rc::new(Unwatched));
         let (send, connection) = Builder::new().handshake(io).await.unwrap();
         let ended = Rc::<RefCell<Option<_>>>::default();
         let set = Rc::clone(&ended);
@@ -105,7 +105,7 @@ fn calls_on_one_session_run_beside_each_other_and_are_measured() {
                 peer.talk.until("0\r\n\r\n").await;
                 seen.borrow_mut().push(request);
                 peer.core.sleep(ms(1_000)).await;
-                peer.talk.say(OK).await;
+                peer.talk.write(OK).await;
             }
         }
     }));
@@ -168,7 +168,7 @@ fn a_call_that_its_agent_gives_up_ends_at_the_upstream_and_others_go_on() {
             peer.talk.until("four\"}").await;
             if peer.nth == 1 {
                 peer.core.sleep(ms(500)).await;
-                return peer.talk.say(OK).await;
+                return peer.talk.write(OK).await;
             }
             let _ = peer.talk.rest().await;
             ends.set(ends.get() + 1);
@@ -207,7 +207,7 @@ fn a_connector_that_ends_lets_calls_finish_and_takes_no_new_ones_on_the_session(
     let play = script(|mut peer: Peer| async move {
         peer.talk.until("four\"}").await;
         peer.core.sleep(ms(2_000)).await;
-        peer.talk.say(OK).await;
+        peer.talk.write(OK).await;
     });
     let mut bed = Bed::with(settings(), 1, Faults::none(), Some(play));
     let (tables, config) = sealed_tables_for(Traffic::Passthrough, ALPN_HTTP2);

@@ -18,7 +18,7 @@ pub struct BreakerInfo {
     pub tool: String,
     /// What becomes of calls while it is open.
     pub mode: GuardModeName,
-    /// What it does.
+    /// Whether it lets calls through.
     pub state: BreakerStateName,
     /// In how many seconds calls are tried; null if it is not open.
     pub retry_after_s: Option<f64>,
@@ -63,7 +63,7 @@ pub enum ForcedStateName {
     Open,
     /// Each call is made.
     Closed,
-    /// The calls decide.
+    /// The results of calls decide, as in normal operation.
     Auto,
 }
 
@@ -81,7 +81,7 @@ pub enum BreakerKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerStateName {
-    /// Calls are made.
+    /// Calls are made, as in normal operation.
     Closed,
     /// No call is made.
     Open,

@@ -47,7 +47,7 @@ pub struct CallInfo {
     /// How it is counted in `adit_calls_total`; null for a connection that made no call.
     pub outcome: Option<String>,
     /// How far it came.
-    pub stopped_at: CallStage,
+    pub stopped_at: CallStageName,
     /// What was answered in place of the MCP server; null if that answered.
     pub answered: Option<AnsweredInfo>,
     /// How long each phase took, in microseconds.
@@ -59,7 +59,7 @@ pub struct CallInfo {
 /// How far a call came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum CallStage {
+pub enum CallStageName {
     /// Its connection was refused for its address.
     Accept,
     /// Its connection got no TLS session.
@@ -100,7 +100,7 @@ pub struct AnsweredInfo {
 /// One decision about a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CallDecision {
-    /// What was decided.
+    /// Which kind of decision it is.
     pub what: DecisionKind,
     /// By which rule, and with which outcome.
     pub rule: String,

@@ -72,9 +72,9 @@ pub struct DeadlineOfLabel {
 pub enum GuardModeName {
     /// Nothing is learned, and nothing is cut.
     Off,
-    /// They are counted.
+    /// They are counted, and run on.
     Observe,
-    /// They are cut.
+    /// They are cut, and get an error.
     Enforce,
 }
 

@@ -17,7 +17,7 @@ mod tasks;
 mod tunnels;
 
 pub use breakers::{BreakerInfo, BreakerKind, BreakerStateName, ForceBreaker, ForcedStateName};
-pub use calls::{AnsweredInfo, CallDecision, CallInfo, CallStage, CallsBody, DecisionKind};
+pub use calls::{AnsweredInfo, CallDecision, CallInfo, CallStageName, CallsBody, DecisionKind};
 pub use certificates::{AddCertificate, CertificateInfo};
 pub use error::{ErrorBody, ErrorDetail};
 pub use health::{HealthBody, HealthStatus, ReadyBody, ReadyStatus, SilentRole};
@@ -33,6 +33,6 @@ pub use status::{
 };
 pub use tasks::{TaskInfo, TaskNamedBy, TaskSummary, TasksBody};
 pub use tunnels::{
-    ConnectionInfo, CreateTunnel, CreatedTunnel, CredentialInfo, HostText, IssuedToken, MemberText, NetworkText,
+    ConnectionInfo, CreateTunnel, CreatedTunnel, CredentialInfo, HostPatternText, IssuedToken, MemberText, NetworkText,
     Reason, Revocation, RevokeToken, RotateToken, TrafficKind, TunnelInfo, TunnelState, UpdateTunnel, UpdatedTunnel,
 };

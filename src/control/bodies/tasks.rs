@@ -16,7 +16,7 @@ pub struct TasksBody {
     pub forgotten: u64,
 }
 
-/// A task.
+/// The calls that an agent made for one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskInfo {
     /// What names it: the value of `task_header`, the trace id, or a hash of the id of its MCP session.
@@ -40,9 +40,9 @@ pub struct TaskInfo {
 pub enum TaskNamedBy {
     /// The header field that `task_header` names.
     Header,
-    /// The trace (`traceparent`).
+    /// The trace id of the header field `traceparent`.
     Trace,
-    /// The MCP session.
+    /// The id of the MCP session.
     Session,
 }
 

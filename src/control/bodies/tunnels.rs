@@ -16,7 +16,7 @@ pub struct CreateTunnel {
     /// Its hosts, each a name, or `*.` and a name. Without any the edge chooses one below its `tunnel_domain`.
     #[serde(default)]
     #[schema(max_items = 64)]
-    pub hosts: Vec<HostText>,
+    pub hosts: Vec<HostPatternText>,
     /// How its calls are carried; plain by default.
     pub traffic: Option<TrafficKind>,
     /// Networks or addresses from which its connectors may connect; by default all.
@@ -41,7 +41,7 @@ pub struct UpdateTunnel {
     pub display_name: Option<String>,
     /// All of its hosts.
     #[schema(min_items = 1, max_items = 64)]
-    pub hosts: Option<Vec<HostText>>,
+    pub hosts: Option<Vec<HostPatternText>>,
     /// How its calls are carried. The routes of its connectors must have the same setting.
     pub traffic: Option<TrafficKind>,
     /// Networks or addresses from which its connectors may connect; all if it is empty. Links from elsewhere end.
@@ -66,7 +66,7 @@ pub struct UpdateTunnel {
     max_length = 200,
     pattern = "^(\\*\\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?\\.){0,5}[A-Za-z]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?$"
 )]
-pub struct HostText(pub String);
+pub struct HostPatternText(pub String);
 
 /// How a tunnel's calls are carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]

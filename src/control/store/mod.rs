@@ -15,7 +15,7 @@ pub use rows::{
     Page, ProvisioningKey, Requester, Tunnel, TunnelChange, Usage,
 };
 pub use sqlite::{
-    BACKUPS_MAX, Restored, Revived, RevivedKind, SCHEMA_VERSION, SqliteStore, finish_restore, is_half_restored,
+    BACKUPS_MAX, Reinstated, ReinstatedKind, Restored, SCHEMA_VERSION, SqliteStore, finish_restore, is_half_restored,
     newest_backup, restore,
 };
 pub use thread::{STORE_QUEUE_MAX, StoreHandle};

@@ -30,7 +30,7 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
-    /// Starts the thread.
+    /// Starts the thread on which the store works.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ mod tests {
     async fn so_much_waits_and_no_more_and_a_closed_store_is_told_so() {
         let dir = tempfile::tempdir().unwrap();
         let handle = StoreHandle::start(store(dir.path())).unwrap();
-        let (let_go, gate) = channel::<()>();
+        let (release, gate) = channel::<()>();
         let (begun, beginning) = channel();
         let mut holding = pin!(handle.with(move |_| {
             begun.send(()).unwrap();
@@ -133,7 +133,7 @@ mod tests {
             assert!(poll_once(waiting.as_mut()).await.is_none());
         }
         assert_eq!(handle.with(|_| Ok(())).await, Err(StoreError::Busy));
-        let_go.send(()).unwrap();
+        release.send(()).unwrap();
         holding.await.unwrap();
         for waiting in waiting {
             waiting.await.unwrap();

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use super::{Tunnels, TunnelsError};
-use crate::control::bodies::{CreateTunnel, HostText, MemberText, NetworkText, UpdateTunnel};
+use crate::control::bodies::{CreateTunnel, HostPatternText, MemberText, NetworkText, UpdateTunnel};
 use crate::control::store::{TUNNEL_LIST_LEN_MAX, TunnelChange};
 use crate::policy::{Member, Network, TunnelLists};
 use crate::route::HostPattern;
@@ -68,7 +68,7 @@ fn text(what: &str, text: Option<String>, len_max: usize) -> Result<Option<Strin
     Ok(text)
 }
 
-fn hosts(tunnels: &Tunnels, texts: &[HostText]) -> Result<Vec<HostPattern>, TunnelsError> {
+fn hosts(tunnels: &Tunnels, texts: &[HostPatternText]) -> Result<Vec<HostPattern>, TunnelsError> {
     tunnels.checked_hosts(texts.iter().map(|text| text.0.as_str()))
 }
 

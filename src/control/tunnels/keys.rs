@@ -54,7 +54,7 @@ impl Tunnels {
         Ok((self.store.with(move |store| store.add_key(&new, &note)).await?, secret))
     }
 
-    /// One provisioning key.
+    /// Reads one provisioning key.
     ///
     /// # Errors
     ///
@@ -205,13 +205,13 @@ fn not_certified(error: TunnelsError) -> NotCertified {
     match error {
         TunnelsError::Store(StoreError::Refused(RuleViolation::KeyNotGood)) => NotCertified::ProvisioningKey,
         TunnelsError::Store(StoreError::Refused(RuleViolation::HostOverlaps(overlap))) => {
-            tracing::warn!(why = %RuleViolation::HostOverlaps(overlap.clone()), "a provisioning key was not traded");
+            tracing::warn!(why = %RuleViolation::HostOverlaps(overlap.clone()), "provisioning key refused");
             // Whose the other one is stays among operators.
             NotCertified::HostNotFree { host: overlap.host.to_string() }
         }
         TunnelsError::Store(StoreError::Busy) => NotCertified::Busy,
         TunnelsError::Invalid(why) => {
-            tracing::warn!(%why, "a provisioning key was not traded");
+            tracing::warn!(%why, "provisioning key refused");
             NotCertified::ProvisioningKey
         }
         other => NotCertified::Failed(other.to_string()),

@@ -172,7 +172,7 @@ impl Tunnels {
         Ok((tunnel, overlaps))
     }
 
-    /// One tunnel.
+    /// Reads one tunnel by its id.
     ///
     /// # Errors
     ///

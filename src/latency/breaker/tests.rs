@@ -99,10 +99,10 @@ fn after_its_time_three_calls_are_tried_and_close_it_if_all_are_good() {
     let until = opens_until(&breaker, at(1.0));
     assert!((at(5.0)..=at(7.0)).contains(&until), "{until:?}");
     let (refused, _) = breaker.admit(at(2.0));
-    assert_eq!(refused, Err(Refused { retry_after: Some(until - at(2.0)) }));
+    assert_eq!(refused, Err(BreakerOpen { retry_after: Some(until - at(2.0)) }));
     let permits: Vec<BreakerPermit> = (0..3).map(|_| breaker.admit(until).0.unwrap()).collect();
     assert_eq!(breaker.reading(until).0, BreakerState::HalfOpen);
-    assert_eq!(breaker.admit(until).0, Err(Refused { retry_after: Some(PROBING) }));
+    assert_eq!(breaker.admit(until).0, Err(BreakerOpen { retry_after: Some(PROBING) }));
     // One that says nothing leaves its place to another.
     assert_eq!(breaker.end(permits[0], None, &BreakerTerms::default(), until), None);
     let fourth = breaker.admit(until).0.unwrap();
@@ -194,7 +194,7 @@ fn an_operators_word_holds_until_it_is_taken_back() {
     let mut breaker = Breaker::new(1);
     assert!(breaker.force(Some(ForcedState::Open), at(0.0)).is_some());
     assert_eq!(breaker.force(Some(ForcedState::Open), at(0.0)), None, "it is so already");
-    assert_eq!(breaker.admit(at(1e6)).0, Err(Refused { retry_after: None }));
+    assert_eq!(breaker.admit(at(1e6)).0, Err(BreakerOpen { retry_after: None }));
     assert!(breaker.force(Some(ForcedState::Closed), at(0.0)).is_some());
     (0..100).for_each(|_| assert!(call(&mut breaker, CallVerdict::Failed, at(1.0))));
     assert!(breaker.force(None, at(1.0)).is_some());
@@ -326,7 +326,7 @@ fn whatever_comes_it_does_what_the_model_does() {
             assert_eq!(admitted.is_ok(), model.may_call(id, now), "seed {seed}, call {id} at {now:?}");
             match admitted {
                 Ok(permit) => calls.push((id, permit)),
-                Err(Refused { retry_after }) => {
+                Err(BreakerOpen { retry_after }) => {
                     assert_eq!(retry_after.is_none(), model.forced.is_some());
                     assert!(retry_after.is_none_or(|wait| wait <= terms.open_for.max(SECOND) * 13 / 10));
                 }

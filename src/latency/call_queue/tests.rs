@@ -19,16 +19,16 @@ fn call(agent: u64) -> AskingCall {
     AskingCall { agent, ends: None, needs: None }
 }
 
-fn waits(asked: Asked) -> Ticket {
+fn waits(asked: QueueDecision) -> Ticket {
     match asked {
-        Asked::Waits(ticket, _) => ticket,
+        QueueDecision::Waits(ticket, _) => ticket,
         other => panic!("{other:?}"),
     }
 }
 
-fn refused(asked: Asked) -> Overload {
+fn refused(asked: QueueDecision) -> Overload {
     match asked {
-        Asked::Refused(overload) => overload,
+        QueueDecision::Refused(overload) => overload,
         other => panic!("{other:?}"),
     }
 }
@@ -71,7 +71,7 @@ fn a_call_beyond_the_limit_waits_and_gets_the_next_place() {
 fn a_call_waits_no_longer_than_it_may() {
     let (mut queue, terms) = (CallQueue::default(), terms(1));
     let place = admit(&mut queue, 1, &terms);
-    let Asked::Waits(ticket, until) = queue.ask(&call(2), &terms, at(0)) else { panic!("it waits") };
+    let QueueDecision::Waits(ticket, until) = queue.ask(&call(2), &terms, at(0)) else { panic!("it waits") };
     assert_eq!(until, at(1_000));
     let overload = queue.time_out(ticket, until).unwrap_err();
     assert_eq!((overload.cause, overload.in_flight, overload.limit), (OverloadCause::WaitedTooLong, 1, 1));
@@ -95,12 +95,12 @@ fn a_call_that_will_not_get_a_place_in_its_time_is_refused_at_once() {
     let asks = |ms| AskingCall { agent: 3, ends: Some(at(ms)), needs: Some(100 * MS) };
     assert_eq!(refused(queue.ask(&asks(550), &terms, at(0))).cause, OverloadCause::TooLate);
     assert_eq!(refused(queue.ask(&asks(0), &terms, at(10))).cause, OverloadCause::TooLate, "its time is over");
-    let Asked::Waits(_, until) = queue.ask(&asks(700), &terms, at(0)) else { panic!("it waits") };
+    let QueueDecision::Waits(_, until) = queue.ask(&asks(700), &terms, at(0)) else { panic!("it waits") };
     assert_eq!(until, at(600), "then it has to begin");
     let unknown = AskingCall { needs: None, ..asks(1_400) };
     assert_eq!(refused(queue.ask(&unknown, &terms, at(0))).cause, OverloadCause::TooLate, "calls take a second");
     // It is the second that waits, and as long as it may.
-    let Asked::Waits(..) = queue.ask(&call(4), &terms, at(0)) else { panic!("it waits") };
+    let QueueDecision::Waits(..) = queue.ask(&call(4), &terms, at(0)) else { panic!("it waits") };
     let overload = refused(queue.ask(&call(4), &terms, at(0)));
     assert_eq!((overload.cause, overload.retry_after), (OverloadCause::TooLate, 2 * SECOND));
 }
@@ -219,12 +219,12 @@ fn under_any_sequence_places_are_given_out_once_and_come_back() {
                     let ends = rng.chance(0.3).then(|| now + Duration::from_millis(rng.below(500)));
                     let agent = rng.below(4);
                     match queue.ask(&AskingCall { agent, ends, needs: Some(10 * MS) }, &terms, now) {
-                        Asked::Admitted(place) => held.push(place),
-                        Asked::Waits(ticket, until) => {
+                        QueueDecision::Admitted(place) => held.push(place),
+                        QueueDecision::Waits(ticket, until) => {
                             assert!(until >= now && until <= now + terms.queue_time, "seed {seed}");
                             assert!(waiting.insert(ticket, (agent, until)).is_none(), "seed {seed}");
                         }
-                        Asked::Refused(_) => turned_away += 1,
+                        QueueDecision::Refused(_) => turned_away += 1,
                     }
                 }
                 5 if !waiting.is_empty() => {
@@ -300,16 +300,16 @@ fn a_greedy_agent_takes_nothing_from_the_others() {
             now += MS;
             for _ in 0..10 {
                 match queue.ask(&call(0), &terms, now) {
-                    Asked::Admitted(place) => held.push(place),
-                    Asked::Waits(..) | Asked::Refused(_) => {}
+                    QueueDecision::Admitted(place) => held.push(place),
+                    QueueDecision::Waits(..) | QueueDecision::Refused(_) => {}
                 }
             }
             let agent = rng.between(1, 3);
             if rng.chance(0.2) && polite.is_empty() && held.iter().all(|place| place.agent != agent) {
                 match queue.ask(&call(agent), &terms, now) {
-                    Asked::Admitted(place) => held.push(place),
-                    Asked::Waits(ticket, _) => drop(polite.insert(ticket, 0)),
-                    Asked::Refused(overload) => panic!("seed {seed}: {overload:?}"),
+                    QueueDecision::Admitted(place) => held.push(place),
+                    QueueDecision::Waits(ticket, _) => drop(polite.insert(ticket, 0)),
+                    QueueDecision::Refused(overload) => panic!("seed {seed}: {overload:?}"),
                 }
             }
             if !held.is_empty() && rng.chance(0.5) {

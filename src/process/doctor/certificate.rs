@@ -18,7 +18,7 @@ const SMALL_SEGMENT: u32 = 536;
 /// What a completed TLS handshake showed of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServerHandshake {
-    /// The server's certificate.
+    /// The certificate that the server showed.
     pub(super) cert: CertInfo,
     /// The version of TLS.
     pub(super) version: &'static str,

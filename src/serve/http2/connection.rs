@@ -47,7 +47,7 @@ pub struct Http2Limits {
     /// How long a head may take from its first byte.
     pub header_timeout: Duration,
     /// How long a caller may take to end a connection that is to end.
-    pub farewell: Duration,
+    pub close_timeout: Duration,
     /// How much of the bodies of all its requests is received ahead of their next hops, in bytes.
     pub window: u32,
 }
@@ -80,7 +80,7 @@ pub enum Http2End {
     Crowded,
     /// The caller broke the protocol.
     Protocol,
-    /// The connection failed.
+    /// The connection failed, or its peer closed it.
     Failed,
 }
 
@@ -138,7 +138,7 @@ pub async fn serve_http2<S: ByteStream>(
     let limits = service.limits();
     let shared = Rc::<Shared>::default();
     let reading = Rc::<Reading>::default();
-    let io = Io::new(core, Rc::clone(stream), first, Rc::clone(&reading));
+    let io = Io::of_client(core, Rc::clone(stream), first, Rc::clone(&reading));
     let handshake = core.timeout(limits.first_timeout, builder(limits.window).handshake::<_, SendPiece>(io));
     let to_end = async {
         service.ends().await;
@@ -250,7 +250,7 @@ impl<S: ByteStream> Serving<'_, S> {
             }
             if self.why.is_some() && self.ends_by == Time::NEVER {
                 self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                self.ends_by = self.core.turn_time() + self.limits.farewell;
+                self.ends_by = self.core.turn_time() + self.limits.close_timeout;
             }
         }
     }
@@ -303,7 +303,7 @@ impl<S: ByteStream> Serving<'_, S> {
         // A request may come until the caller knows that the connection ends.
         self.ends_by = match self.ends_by {
             _ if !self.is_ending || !is_idle => Time::NEVER,
-            Time::NEVER => self.core.turn_time() + self.limits.farewell,
+            Time::NEVER => self.core.turn_time() + self.limits.close_timeout,
             set => set,
         };
         let idle_until = if is_idle && !self.is_ending { idle_until } else { Time::NEVER };

@@ -176,7 +176,7 @@ impl Http2Connection {
     ) -> Result<Rc<Http2Connection>, UpstreamError> {
         let (connection, watch) = (Rc::new(line.connection), Rc::<ServerWatch>::default());
         let (share, window) = take_window(windows);
-        let io = Io::new(core, Rc::clone(&connection), None, Rc::clone(&watch));
+        let io = Io::of_server(core, Rc::clone(&connection), Rc::clone(&watch));
         let beginning = async {
             let (send, mut h2) = builder(window).handshake::<_, SendPiece>(io).await?;
             poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {
@@ -232,7 +232,7 @@ impl Http2Connection {
         &self.core
     }
 
-    /// What carries it.
+    /// The connection that carries its bytes.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }

@@ -38,7 +38,7 @@ pub(super) struct Incoming {
 }
 
 enum Stage {
-    /// Before the request.
+    /// The request is not sent yet.
     Idle,
     Head(ResponseFuture),
     Body(RecvStream),

@@ -25,7 +25,7 @@ pub(super) struct Outgoing {
 }
 
 enum Stage {
-    /// Before the head.
+    /// The head is to be sent next.
     Head(SendRequest<SendPiece>),
     Body(SendStream<SendPiece>),
     /// The request was sent.

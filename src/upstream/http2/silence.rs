@@ -43,7 +43,7 @@ pub(super) enum Left {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing.
+    /// The connection is sound, and nothing is to be done.
     Sound,
     /// A PING is to be sent.
     Ping,

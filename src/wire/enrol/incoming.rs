@@ -32,7 +32,7 @@ pub enum EnrolFault {
     #[error("a text is not UTF-8 or has control characters")]
     BadText,
     /// A tunnel id that is not valid.
-    #[error("a tunnel id that is none")]
+    #[error("an invalid tunnel id")]
     BadTunnelId,
     /// A length or number outside its range.
     #[error("a length or number outside its range")]

@@ -26,7 +26,7 @@ pub(super) fn push_field((name, value): (&[u8], &[u8]), headers: &mut HeaderMap)
     }
 }
 
-/// Appends these pieces.
+/// Appends these pieces in their order.
 pub(super) fn push(out: &mut Vec<u8>, pieces: &[&[u8]]) {
     pieces.iter().for_each(|piece| out.extend_from_slice(piece));
 }

@@ -66,6 +66,11 @@ impl Frames {
         self.left == 0
     }
 
+    /// The last header.
+    pub(super) fn header(&self) -> [u8; FRAME_HEADER_LEN] {
+        self.header
+    }
+
     /// How many bytes of a header came whose rest did not.
     pub(super) fn header_len(&self) -> usize {
         self.header_len

@@ -6,6 +6,7 @@
 //!
 //! [`wire::http1`]: crate::wire::http1
 
+mod empty_data;
 mod fields;
 mod frames;
 mod header_blocks;
@@ -15,6 +16,7 @@ mod server_frames;
 mod small_frames;
 mod trailers;
 
+pub use empty_data::EmptyData;
 pub use header_blocks::HeaderBlocks;
 pub use request_head::{RequestError, request_of, write_request_head};
 pub use response_head::{response_of, split_answer, write_response_head};

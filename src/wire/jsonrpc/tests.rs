@@ -297,5 +297,5 @@ fn the_trace_in_meta_is_found_in_every_cut_and_nowhere_else() {
     assert_eq!(of_params(&format!(r#"{{"_meta":{{"traceparent":"{}"}}}}"#, "t".repeat(TRACEPARENT_LEN_MAX + 1))), None);
     // What agents say of the trace makes no call ambiguous.
     let doubled = peek(br#"{"id":1,"method":"tools/call","params":{"name":"n","_meta":{},"_meta":{}}}"#);
-    assert_eq!((doubled.reading(Member::Name), doubled.name()), (Reading::Read, Some("n")));
+    assert_eq!((doubled.reading(MessageMember::Name), doubled.name()), (Reading::Read, Some("n")));
 }

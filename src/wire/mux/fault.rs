@@ -25,9 +25,9 @@ codes! {
         TrailingBytes = 0x0106, "bytes after the last field of a frame";
         BadText = 0x0107, "a text that is not UTF-8 or has control characters";
         BadMagic = 0x0108, "a greeting that is not of this protocol";
-        BadTunnelId = 0x0109, "a tunnel id that is none";
+        BadTunnelId = 0x0109, "an invalid tunnel id";
         FieldRange = 0x010a, "a field outside the range that it may have";
-        BadHost = 0x010b, "a list of hosts with something that is no host, or out of order";
+        BadHost = 0x010b, "a list of hosts that has an invalid host or is out of order";
 
         HelloExpected = 0x0200, "another frame where HELLO must come first";
         WelcomeExpected = 0x0201, "another frame where WELCOME or REFUSED must come";

@@ -2,11 +2,11 @@ use std::collections::VecDeque;
 
 use crate::base::{Chunk, Time};
 use crate::wire::RegistrationRefusal;
+use crate::wire::flood::Flood;
 
 use super::cause::Cause;
 use super::event::{Event, Side, StreamId};
 use super::fault::Fault;
-use super::flood::Flood;
 use super::flow::{Credit, Window};
 use super::hello::{Hello, HelloError, Refused, VERSION, Welcome};
 use super::hosts::{HOSTS_BURST, HOSTS_PER_S, HostsToSend};

@@ -11,7 +11,6 @@ mod clock;
 mod commands;
 mod event;
 mod fault;
-mod flood;
 mod flow;
 mod frame;
 mod hello;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use adit::control::bodies::{CallInfo, CallStage, CallsBody, TaskNamedBy, TasksBody};
+use adit::control::bodies::{CallInfo, CallStageName, CallsBody, TaskNamedBy, TasksBody};
 
 use super::site::{LOCALHOST, Scale, Site, ask, serve};
 use crate::process::command;
@@ -72,13 +72,13 @@ fn every_call_and_every_connection_that_made_none_is_listed_with_where_it_stoppe
     let seen = |stage, code_of: Option<&str>| {
         all.iter().filter(|call| (call.stopped_at, code(call)) == (stage, code_of)).collect::<Vec<_>>()
     };
-    let [answered] = seen(CallStage::Done, None)[..] else { panic!("{all:#?}") };
+    let [answered] = seen(CallStageName::Done, None)[..] else { panic!("{all:#?}") };
     assert_eq!((answered.status, answered.outcome.as_deref()), (Some(200), Some("ok")));
     assert_eq!((answered.method.as_deref(), answered.tool.as_deref()), (Some("tools/call"), Some("search")));
     assert_eq!((answered.host.as_deref(), answered.tunnel.as_deref()), (Some("one.test"), Some("tnl_0")));
     assert_eq!((answered.trace_id.as_deref(), answered.from.as_deref()), (Some(TRACE), Some("127.0.0.1")));
     assert!(answered.connector.is_some() && answered.phases.contains_key("upstream"), "{answered:#?}");
-    let [offline] = seen(CallStage::Link, Some("connector_offline"))[..] else { panic!("{all:#?}") };
+    let [offline] = seen(CallStageName::Link, Some("connector_offline"))[..] else { panic!("{all:#?}") };
     assert_eq!((offline.status, offline.host.as_deref()), (Some(503), Some("two.test")));
     assert!(offline.decisions.iter().any(|decision| decision.rule.contains("waited")), "{offline:#?}");
     // The agent is told by which ids its operator finds the call.
@@ -89,12 +89,12 @@ fn every_call_and_every_connection_that_made_none_is_listed_with_where_it_stoppe
         (&data["tool"], &data["tunnel"], offline.trace_id.as_deref()),
         (&"other".into(), &"tnl_1".into(), Some(OTHER_TRACE))
     );
-    let [unknown] = seen(CallStage::Route, Some("unknown_host"))[..] else { panic!("{all:#?}") };
+    let [unknown] = seen(CallStageName::Route, Some("unknown_host"))[..] else { panic!("{all:#?}") };
     assert_eq!((unknown.status, unknown.host.as_deref()), (Some(421), Some("three.test")));
-    assert_eq!(seen(CallStage::Tls, Some("tls_failed")).len(), 1, "{all:#?}");
-    let [denied] = seen(CallStage::Accept, Some("address_denied"))[..] else { panic!("{all:#?}") };
+    assert_eq!(seen(CallStageName::Tls, Some("tls_failed")).len(), 1, "{all:#?}");
+    let [denied] = seen(CallStageName::Accept, Some("address_denied"))[..] else { panic!("{all:#?}") };
     assert_eq!((denied.from.as_deref(), &denied.id), (Some("127.0.0.9"), &None));
-    assert_eq!(seen(CallStage::Request, Some("bad_request_head")).len(), 1, "{all:#?}");
+    assert_eq!(seen(CallStageName::Request, Some("bad_request_head")).len(), 1, "{all:#?}");
 
     let only = |found: Vec<CallInfo>, call: &CallInfo| {
         let ids: Vec<_> = found.iter().map(|found| &found.id).collect();

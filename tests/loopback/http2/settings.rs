@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::raw::{Peer, latin1};
 use crate::support::HOST;
-use crate::tunnel::Tunnel;
+use crate::tunnel_processes::Tunnel;
 
 const RULES: &str = "allowed_origins = ['https://app.example.com']\ncors = true";
 

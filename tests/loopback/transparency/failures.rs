@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{CALL, HOST, Way, get, http2, post};
 use crate::raw::{Head, Peer, Upstream, latin1};
-use crate::tunnel::Tunnel;
+use crate::tunnel_processes::Tunnel;
 
 /// Ids of calls, as JSON texts.
 const IDS: [&str; 4] = ["7", "\"7\"", "\"a \\\"b\\\" \u{17c}\"", "-1"];

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::{CALL, HOST, Way, get, post};
 use crate::raw::{Peer, latin1};
-use crate::tunnel::Process;
+use crate::tunnel_processes::Process;
 
 /// Makes one whole call.
 fn serve_one(way: &mut Way) {

@@ -2,7 +2,7 @@
 
 use super::{CALL, HOST, Way, each_way, get, post};
 use crate::raw::{Upstream, latin1};
-use crate::tunnel::Tunnel;
+use crate::tunnel_processes::Tunnel;
 
 #[test]
 fn the_head_of_a_stream_arrives_before_any_event_and_each_piece_before_the_next() {

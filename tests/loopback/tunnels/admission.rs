@@ -109,7 +109,7 @@ fn connectors_that_may_no_longer_come_from_where_they_are_are_ended() {
     assert_eq!(slow.answer().0, 503);
     connector.event("unlinked");
     assert_eq!(site.call("a.test", "echo").0, 503);
-    site.upstream.let_go();
+    site.upstream.release();
     site.tunnel(&["update", id_of(&made), "--connectors-from", "none"]);
     connector.event("linked");
     assert_eq!(site.call("a.test", "echo").0, 200);

@@ -241,7 +241,7 @@ impl Call {
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     arrived: Receiver<()>,
-    let_go: Sender<()>,
+    release: Sender<()>,
 }
 
 impl Upstream {
@@ -249,7 +249,7 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (arriving, arrived) = channel();
-        let (let_go, gate) = channel();
+        let (release, gate) = channel();
         let gate = Arc::new(Mutex::new(gate));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -257,7 +257,7 @@ impl Upstream {
                 std::thread::spawn(move || serve(stream, &arriving, &gate));
             }
         });
-        Upstream { address, arrived, let_go }
+        Upstream { address, arrived, release }
     }
 
     /// Waits until a call of `slow` has come.
@@ -266,8 +266,8 @@ impl Upstream {
     }
 
     /// Lets one call of `slow` have its answer.
-    pub(crate) fn let_go(&self) {
-        self.let_go.send(()).unwrap();
+    pub(crate) fn release(&self) {
+        self.release.send(()).unwrap();
     }
 }
 

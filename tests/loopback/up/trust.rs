@@ -207,7 +207,7 @@ fn a_secret_that_names_another_authority_does_not_meet_this_edge() {
 }
 
 /// Runs a command to its end, and gives the JSON object that it prints.
-fn told(args: &[&str]) -> Value {
+fn json_of(args: &[&str]) -> Value {
     let out = command(args).output().unwrap();
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
     serde_json::from_slice(&out.stdout).unwrap()
@@ -218,7 +218,7 @@ fn a_new_host_trades_a_provisioning_key_for_a_tunnel_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     let data = path("data");
-    told(&["edge", "init", "--json", "--data-dir", &data, "--name", "localhost"]);
+    json_of(&["edge", "init", "--json", "--data-dir", &data, "--name", "localhost"]);
     let listen = ["--listen", "127.0.0.1:0", "--connectors-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     let edge = Adit::start(&[&["edge", "--json", "--data-dir", &data], &listen[..]].concat());
     let listening = edge.event("listening");
@@ -227,7 +227,7 @@ fn a_new_host_trades_a_provisioning_key_for_a_tunnel_of_its_own() {
     let agents: SocketAddr = at("agents").parse().unwrap();
     let hosts = "{name}.test";
     let create = ["key", "create", "--json", "--uses", "1", "--host", hosts, "--admin", &admin, "--data-dir", &data];
-    let created = told(&[&["tunnel"], &create[..]].concat());
+    let created = json_of(&[&["tunnel"], &create[..]].concat());
     let secret = created["secret"].as_str().unwrap_or_else(|| panic!("no secret in {created:#}"));
     private::write(Path::new(&path("key")), secret.as_bytes()).unwrap();
 

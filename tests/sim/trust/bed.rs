@@ -286,7 +286,7 @@ impl Bed {
             self.agents.spawn(async move {
                 let agent = core.connect(&AGENTS_AT.into(), SocketOptions::default()).await.unwrap();
                 for _ in 0..calls {
-                    say(&core, &agent, &format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+                    write(&core, &agent, &format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
                     let answer = hear(&agent, "ok").await;
                     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
                     answered.set(answered.get() + 1);
@@ -310,7 +310,7 @@ impl Bed {
         let (core, told) = (self.agents.clone(), Rc::clone(&heard));
         self.agents.spawn(async move {
             let agent = core.connect(&AGENTS_AT.into(), SocketOptions::default()).await.unwrap();
-            say(&core, &agent, &format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+            write(&core, &agent, &format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
             let answer = hear(&agent, "}}").await;
             told.replace(Some(answer));
         });
@@ -340,7 +340,7 @@ fn add_core(sim: &mut Simulation, host: IpAddr) -> (Core, MemberId) {
     (core, member)
 }
 
-async fn say(core: &Core, socket: &Socket, text: &str) {
+async fn write(core: &Core, socket: &Socket, text: &str) {
     let mut lease = core.pool().lease_for(text.len()).await;
     lease.append(text.as_bytes());
     socket.send(lease).unwrap();
@@ -366,7 +366,7 @@ fn serve_upstream(core: &Core) {
             let (core, socket) = (here.clone(), here.adopt(detached, SocketOptions::default()).await.unwrap());
             here.spawn(async move {
                 while !hear(&socket, "\r\n\r\n").await.is_empty() {
-                    say(&core, &socket, ANSWER).await;
+                    write(&core, &socket, ANSWER).await;
                 }
             });
         }

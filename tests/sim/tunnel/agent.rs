@@ -233,7 +233,7 @@ impl Agent {
             self.ledger.fault(format!("call {id}: a 503 that does not say when to come again"));
         }
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
-            self.ledger.fault(format!("call {id}: an error that is no JSON: {}", String::from_utf8_lossy(body)));
+            self.ledger.fault(format!("call {id}: an error that is not JSON: {}", String::from_utf8_lossy(body)));
             return;
         };
         let named = json.get("id").and_then(serde_json::Value::as_u64);

@@ -11,7 +11,7 @@ mod tests;
 mod tunnels;
 
 pub use backup::{BACKUPS_MAX, newest_backup};
-pub use restore::{Restored, Revived, RevivedKind, finish_restore, is_half_restored, restore};
+pub use restore::{Reinstated, ReinstatedKind, Restored, finish_restore, is_half_restored, restore};
 pub use schema::SCHEMA_VERSION;
 
 use std::path::{Path, PathBuf};

@@ -33,14 +33,14 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
     /// What was withdrawn after the copy was made, and is good again unless it was to be kept withdrawn. None where the
     /// former store cannot be read.
-    pub revived: Option<Vec<Revived>>,
+    pub reinstated: Option<Vec<Reinstated>>,
 }
 
 /// Something that the former store says is good no more, and the copy that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revived {
+pub struct Reinstated {
     /// The kind of thing that came back.
-    pub kind: RevivedKind,
+    pub kind: ReinstatedKind,
     /// Whose it is, or the tunnel itself; a provisioning key is nobody's.
     pub tunnel: Option<TunnelId>,
     /// The id of what came back.
@@ -51,7 +51,7 @@ pub struct Revived {
 
 /// The kind of thing that a restore brings back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RevivedKind {
+pub enum ReinstatedKind {
     /// A tunnel that was archived.
     Tunnel,
     /// A credential that was revoked, or that another took the place of.
@@ -71,8 +71,8 @@ pub enum RevivedKind {
 /// was; or, where only the last moves failed, it is not opened before [`finish_restore`] made them.
 pub fn restore(backup: &Path, store: &Path, keep_withdrawn: bool, now: WallTime) -> Result<Restored, StoreError> {
     finish_restore(store)?;
-    let revived = stage(backup, store, keep_withdrawn, now)?;
-    Ok(Restored { aside: finish_restore(store)?, revived })
+    let reinstated = stage(backup, store, keep_withdrawn, now)?;
+    Ok(Restored { aside: finish_restore(store)?, reinstated })
 }
 
 /// Finishes a restore that was cut off, if one was. Whoever calls it keeps edges and other restores out. Returns where the
@@ -107,7 +107,12 @@ fn pending(store: &Path) -> Result<Option<PathBuf>, StoreError> {
 }
 
 /// Makes the copy whole and safe on the disk, and then, in one step, that which is to be the store.
-fn stage(backup: &Path, store: &Path, keep_withdrawn: bool, now: WallTime) -> Result<Option<Vec<Revived>>, StoreError> {
+fn stage(
+    backup: &Path,
+    store: &Path,
+    keep_withdrawn: bool,
+    now: WallTime,
+) -> Result<Option<Vec<Reinstated>>, StoreError> {
     let draft = store.with_extension("restoring");
     // What a restore before this one left, which goes with no other file.
     for left in std::iter::once(draft.clone()).chain(SIBLINGS.map(|tail| beside(&draft, tail))) {
@@ -121,15 +126,15 @@ fn stage(backup: &Path, store: &Path, keep_withdrawn: bool, now: WallTime) -> Re
         CopyFailure::Sql(error) => unusable(&draft, &error),
         CopyFailure::File(cause) => unusable(&draft, &cause),
     })?;
-    let revived = revived(store, &draft, now);
-    if keep_withdrawn && let Some(revived) = &revived {
-        withdraw(&draft, revived, now).map_err(|error| unusable(&draft, &error))?;
+    let reinstated = reinstated(store, &draft, now);
+    if keep_withdrawn && let Some(reinstated) = &reinstated {
+        withdraw(&draft, reinstated, now).map_err(|error| unusable(&draft, &error))?;
     }
     let synced = File::open(&draft).and_then(|file| file.sync_all());
     synced.map_err(|error| unusable(&draft, &error))?;
     let pending = beside(store, &format!("{PENDING}{}", free(store, now)));
     moved(&draft, &pending)?;
-    Ok(revived)
+    Ok(reinstated)
 }
 
 /// A copy, open and found to be a store that this version reads.
@@ -143,7 +148,7 @@ fn checked(backup: &Path) -> Result<Connection, StoreError> {
         Err(error) => return Err(damaged(error.to_string())),
     }
     match schema::version(&from).map_err(|error| damaged(error.to_string()))? {
-        0 => Err(damaged("it is no store of an edge".to_owned())),
+        0 => Err(damaged("it is not the store of an edge".to_owned())),
         1..=SCHEMA_VERSION => Ok(from),
         found => Err(StoreError::Newer { path: backup.to_path_buf(), found, known: SCHEMA_VERSION }),
     }
@@ -187,7 +192,7 @@ fn free(store: &Path, now: WallTime) -> String {
 }
 
 /// What a store says is good no more, though a copy of it says that it is; none where the store cannot be read.
-fn revived(store: &Path, copy: &Path, now: WallTime) -> Option<Vec<Revived>> {
+fn reinstated(store: &Path, copy: &Path, now: WallTime) -> Option<Vec<Reinstated>> {
     let [former, copy] = [store, copy].map(|path| {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
         // It is only looked at: what its log holds stays there.
@@ -196,31 +201,32 @@ fn revived(store: &Path, copy: &Path, now: WallTime) -> Option<Vec<Revived>> {
     });
     let (former, copy) = (former?, copy?);
     let in_copy: HashMap<_, _> = copy.into_iter().map(|(what, end)| ((what.kind, what.id), end)).collect();
-    let revived = former.into_iter().filter_map(|(what, end)| {
+    let reinstated = former.into_iter().filter_map(|(what, end)| {
         let later = *in_copy.get(&(what.kind, what.id.clone()))?;
         let is_good = later.is_none_or(|later| later > now);
-        end.filter(|end| is_good && later.is_none_or(|later| later > *end)).map(|ended_at| Revived { ended_at, ..what })
+        end.filter(|end| is_good && later.is_none_or(|later| later > *end))
+            .map(|ended_at| Reinstated { ended_at, ..what })
     });
-    Some(revived.collect())
+    Some(reinstated.collect())
 }
 
 /// Everything that can be withdrawn, and when it was or was to end. The tables are those of the first schema.
-fn ends(connection: &Connection) -> rusqlite::Result<Vec<(Revived, Option<WallTime>)>> {
+fn ends(connection: &Connection) -> rusqlite::Result<Vec<(Reinstated, Option<WallTime>)>> {
     let mut all = Vec::new();
     for (kind, sql) in [
-        (RevivedKind::Tunnel, "SELECT id, id, archived_at FROM tunnel ORDER BY seq"),
+        (ReinstatedKind::Tunnel, "SELECT id, id, archived_at FROM tunnel ORDER BY seq"),
         (
-            RevivedKind::Credential,
+            ReinstatedKind::Credential,
             // The lesser, as min() of a null is null.
             "SELECT tunnel, id, min(coalesce(revoked_at, until), coalesce(until, revoked_at)) FROM credential ORDER BY seq",
         ),
-        (RevivedKind::Certificate, "SELECT tunnel, id, archived_at FROM certificate ORDER BY seq"),
-        (RevivedKind::ProvisioningKey, "SELECT NULL, id, revoked_at FROM provisioning_key ORDER BY seq"),
+        (ReinstatedKind::Certificate, "SELECT tunnel, id, archived_at FROM certificate ORDER BY seq"),
+        (ReinstatedKind::ProvisioningKey, "SELECT NULL, id, revoked_at FROM provisioning_key ORDER BY seq"),
     ] {
         let mut rows = connection.prepare(sql)?;
         let rows = rows.query_map([], |row| {
-            let tunnel = if kind == RevivedKind::ProvisioningKey { None } else { Some(parsed(row, 0)?) };
-            let what = Revived { kind, tunnel, id: row.get(1)?, ended_at: WallTime::default() };
+            let tunnel = if kind == ReinstatedKind::ProvisioningKey { None } else { Some(parsed(row, 0)?) };
+            let what = Reinstated { kind, tunnel, id: row.get(1)?, ended_at: WallTime::default() };
             Ok((what, time_if(row, 2)?))
         })?;
         for row in rows {
@@ -231,37 +237,42 @@ fn ends(connection: &Connection) -> rusqlite::Result<Vec<(Revived, Option<WallTi
 }
 
 /// Withdraws again, in a copy, what would come back with it, and puts that down.
-fn withdraw(copy: &Path, revived: &[Revived], now: WallTime) -> rusqlite::Result<()> {
+fn withdraw(copy: &Path, reinstated: &[Reinstated], now: WallTime) -> rusqlite::Result<()> {
     let mut copy = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let change = copy.transaction()?;
-    for Revived { kind, tunnel, id, ended_at } in revived {
+    for Reinstated { kind, tunnel, id, ended_at } in reinstated {
         let set = |sql| change.execute(sql, params![ended_at.0, id]);
         let what = match kind {
-            RevivedKind::Tunnel => {
+            ReinstatedKind::Tunnel => {
                 set("UPDATE tunnel SET archived_at = ?1 WHERE id = ?2")?;
                 change.execute("UPDATE host SET retired = 1 WHERE tunnel = ? AND retired = 0", [id])?;
                 "tunnel.archived"
             }
-            RevivedKind::Credential if *ended_at > now => {
+            ReinstatedKind::Credential if *ended_at > now => {
                 set("UPDATE credential SET until = ?1 WHERE id = ?2")?;
                 "credential.rotated"
             }
-            RevivedKind::Credential => {
+            ReinstatedKind::Credential => {
                 set("UPDATE credential SET revoked_at = ?1 WHERE id = ?2")?;
                 "credential.revoked"
             }
-            RevivedKind::Certificate => {
+            ReinstatedKind::Certificate => {
                 set("UPDATE certificate SET archived_at = ?1 WHERE id = ?2")?;
                 "certificate.archived"
             }
-            RevivedKind::ProvisioningKey => {
+            ReinstatedKind::ProvisioningKey => {
                 set("UPDATE provisioning_key SET revoked_at = ?1 WHERE id = ?2")?;
                 "provisioning_key.revoked"
             }
         };
         change.execute(
             "INSERT INTO event (at, kind, tunnel, subject, reason) VALUES (?, ?, ?, ?, 'it was so before a restore')",
-            params![now.0, what, tunnel.as_ref().map(TunnelId::as_str), (*kind != RevivedKind::Tunnel).then_some(id)],
+            params![
+                now.0,
+                what,
+                tunnel.as_ref().map(TunnelId::as_str),
+                (*kind != ReinstatedKind::Tunnel).then_some(id)
+            ],
         )?;
     }
     change.commit()?;
@@ -381,7 +392,7 @@ mod tests {
         fs::create_dir(dir.path().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
         let restored = restore(&backup, &path, false, NOW).unwrap();
         assert_eq!(restored.aside, Some(dir.path().join("store.sqlite.replaced-20270115T080000Z-1")));
-        assert_eq!((served(dir.path()), restored.revived), (vec!["tnl_a".to_owned()], Some(Vec::new())));
+        assert_eq!((served(dir.path()), restored.reinstated), (vec!["tnl_a".to_owned()], Some(Vec::new())));
     }
 
     #[test]
@@ -418,20 +429,20 @@ mod tests {
             store.revoke_key("pkey_a", &note(at)).unwrap();
             drop(store);
 
-            let told = restore(&backup, &path, keep, at).unwrap().revived.unwrap();
-            let of = |kind, tunnel: &str, id: &str| Revived {
+            let told = restore(&backup, &path, keep, at).unwrap().reinstated.unwrap();
+            let of = |kind, tunnel: &str, id: &str| Reinstated {
                 kind,
                 tunnel: tunnel.parse().ok(),
                 id: id.to_owned(),
                 ended_at: at,
             };
             let want = [
-                of(RevivedKind::Tunnel, "tnl_b", "tnl_b"),
-                of(RevivedKind::Credential, "tnl_a", "crd_a"),
-                of(RevivedKind::Credential, "tnl_b", "crd_b"),
-                of(RevivedKind::Credential, "tnl_c", "crd_c"),
-                Revived { ended_at: at.after(MINUTE), ..of(RevivedKind::Credential, "tnl_f", "crd_f") },
-                of(RevivedKind::ProvisioningKey, "", "pkey_a"),
+                of(ReinstatedKind::Tunnel, "tnl_b", "tnl_b"),
+                of(ReinstatedKind::Credential, "tnl_a", "crd_a"),
+                of(ReinstatedKind::Credential, "tnl_b", "crd_b"),
+                of(ReinstatedKind::Credential, "tnl_c", "crd_c"),
+                Reinstated { ended_at: at.after(MINUTE), ..of(ReinstatedKind::Credential, "tnl_f", "crd_f") },
+                of(ReinstatedKind::ProvisioningKey, "", "pkey_a"),
             ];
             assert_eq!(told, want);
             let mut store = open(dir.path()).unwrap();
@@ -455,7 +466,7 @@ mod tests {
             drop(store);
             // A store that cannot be read tells nothing.
             fs::write(&path, "no store").unwrap();
-            assert_eq!(restore(&first, &path, keep, at).unwrap().revived, None);
+            assert_eq!(restore(&first, &path, keep, at).unwrap().reinstated, None);
         }
     }
 }

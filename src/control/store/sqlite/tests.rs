@@ -533,7 +533,7 @@ fn a_damaged_store_is_left_as_it_is_and_its_back_up_takes_its_place() {
     assert!(told.to_string().contains(" --from "), "{told}");
     assert_eq!(fs::read(&path).unwrap(), damaged, "it was not touched");
     let restored = restore(&backup, &path, false, NOW).unwrap();
-    assert_eq!(restored.revived, None, "it cannot be told");
+    assert_eq!(restored.reinstated, None, "it cannot be told");
     assert_eq!(fs::read(restored.aside.unwrap()).unwrap(), damaged, "it is kept");
     assert_eq!(open(dir.path()).unwrap().active_tunnels().unwrap().len(), 1);
 }

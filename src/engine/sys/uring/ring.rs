@@ -92,7 +92,7 @@ impl Ring {
         self.in_kernel
     }
 
-    /// Queues an operation.
+    /// Queues an operation for the kernel.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 use super::*;
 
-/// The hosts that a side was told of, in order.
-fn told(pair: &Pair, side: usize) -> Vec<Hosts> {
+/// The hosts that a side was received of, in order.
+fn hosts_received(pair: &Pair, side: usize) -> Vec<Hosts> {
     let hosts = pair.events[side].iter().filter_map(|event| match event {
         Event::Hosts(hosts) => Some(hosts.clone()),
         _ => None,
@@ -21,8 +21,8 @@ fn each_side_sends_its_hosts_right_after_the_greeting() {
     pair.run_until_idle();
     assert_eq!(pair.kinds(EDGE)[..2], [FrameKind::Welcome, FrameKind::Hosts]);
     assert_eq!(pair.kinds(CONNECTOR)[..2], [FrameKind::Hello, FrameKind::Hosts]);
-    assert_eq!(told(&pair, CONNECTOR), [hosts(&["a.test", "*.b.test"])]);
-    assert_eq!(told(&pair, EDGE), [hosts(&[])]);
+    assert_eq!(hosts_received(&pair, CONNECTOR), [hosts(&["a.test", "*.b.test"])]);
+    assert_eq!(hosts_received(&pair, EDGE), [hosts(&[])]);
 }
 
 #[test]
@@ -39,9 +39,9 @@ fn of_changes_that_follow_each_other_closely_the_last_one_is_sent_and_no_peer_ta
         pair.sides[CONNECTOR].handle_timeout(pair.now);
     }
     pair.run_until_idle();
-    let told = told(&pair, EDGE);
-    assert_eq!(told.last(), Some(&hosts(&["h999.test"])));
-    assert!((20..60).contains(&told.len()), "{} frames in 5 s", told.len());
+    let received = hosts_received(&pair, EDGE);
+    assert_eq!(received.last(), Some(&hosts(&["h999.test"])));
+    assert!((20..60).contains(&received.len()), "{} frames in 5 s", received.len());
     assert_eq!(pair.closed(EDGE), None);
 }
 
@@ -53,7 +53,7 @@ fn hosts_that_stay_as_they_were_are_not_sent_again() {
         pair.run_until_idle();
         pair.now += Duration::from_secs(1);
     }
-    assert_eq!(told(&pair, CONNECTOR), [hosts(&["a.test"]), hosts(&["b.test"])]);
+    assert_eq!(hosts_received(&pair, CONNECTOR), [hosts(&["a.test"]), hosts(&["b.test"])]);
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn a_list_that_fills_its_frame_is_sent_whatever_the_budget_and_keeps_no_memory()
     while pair.transmit(EDGE, 100) > 0 {}
     pair.run_until_idle();
     assert_eq!(pair.kinds(EDGE)[..2], [FrameKind::Hosts, FrameKind::Data]);
-    let told = told(&pair, CONNECTOR);
-    assert_eq!(told[0].listed.len() + told[0].left_out as usize, 2_000);
-    assert!(told[0].left_out > 0 && pair.sides[EDGE].scratch.capacity() < 2_000);
+    let received = hosts_received(&pair, CONNECTOR);
+    assert_eq!(received[0].listed.len() + received[0].left_out as usize, 2_000);
+    assert!(received[0].left_out > 0 && pair.sides[EDGE].scratch.capacity() < 2_000);
 }
 
 #[test]

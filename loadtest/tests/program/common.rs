@@ -1,7 +1,4 @@
 //! What the tests of the program share: the program, its upstream, and adit.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-#![allow(dead_code, reason = "each test uses some of it")]
-#![allow(missing_docs, unreachable_pub, reason = "it is for the tests beside it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,19 +11,19 @@ use serde_json::Value;
 /// The longest that anything may take that does happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub fn program(args: &[&str]) -> Command {
+pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit-loadtest"));
     command.args(args).stdin(Stdio::null());
     command
 }
 
-pub fn output(args: &[&str]) -> Output {
+pub(crate) fn output(args: &[&str]) -> Output {
     program(args).output().expect("the program starts")
 }
 
 /// Runs a verb, which must end with this code, and reads its JSON.
 #[track_caller]
-pub fn json(code: i32, parts: &[&[&str]]) -> Value {
+pub(crate) fn json(code: i32, parts: &[&[&str]]) -> Value {
     let args: Vec<&str> = parts.concat();
     let out = output(&args);
     let told = String::from_utf8_lossy(&out.stderr);
@@ -35,19 +32,19 @@ pub fn json(code: i32, parts: &[&[&str]]) -> Value {
 }
 
 /// A child that is killed when dropped, and what it says.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
 }
 
 impl Process {
-    pub fn start(command: &mut Command) -> Process {
+    pub(crate) fn start(command: &mut Command) -> Process {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         Process { child, lines }
     }
 
-    pub fn event(&mut self, name: &str) -> Value {
+    pub(crate) fn event(&mut self, name: &str) -> Value {
         loop {
             let line = self.lines.next().unwrap_or_else(|| panic!("it ended before {name}")).unwrap();
             let event: Value = serde_json::from_str(&line).unwrap();
@@ -58,17 +55,17 @@ impl Process {
     }
 
     /// Its id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.expect("there is a kill command").success());
     }
 
     /// Waits for its end: the code, and all that it still said.
-    pub fn ended(mut self) -> (Option<i32>, String) {
+    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
         let said: Vec<String> = self.lines.by_ref().map_while(Result::ok).collect();
         (self.child.wait().unwrap().code(), said.join("\n"))
     }
@@ -83,7 +80,7 @@ impl Drop for Process {
 }
 
 /// An upstream in a process of its own.
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// The process.
     pub process: Process,
     /// A folder of its own.
@@ -95,7 +92,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub fn start(flags: &[&str]) -> Upstream {
+    pub(crate) fn start(flags: &[&str]) -> Upstream {
         let dir = tempfile::tempdir().unwrap();
         let ca = dir.path().join("ca.pem").display().to_string();
         let listen = ["serve", "--json", "--listen", "127.0.0.1:0", "--https-listen", "127.0.0.1:0", "--ca-out", &ca];
@@ -105,20 +102,20 @@ impl Upstream {
         Upstream { process, dir, url: text("url"), https_url: text("https_url") }
     }
 
-    pub fn ca(&self) -> String {
+    pub(crate) fn ca(&self) -> String {
         self.dir.path().join("ca.pem").display().to_string()
     }
 
-    pub fn at(&self, path: &str) -> String {
+    pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url.strip_suffix("/mcp").unwrap())
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.at("").strip_prefix("http://").unwrap().parse().unwrap()
     }
 
     /// One of its counts.
-    pub fn count(&self, name: &str) -> u64 {
+    pub(crate) fn count(&self, name: &str) -> u64 {
         let mut socket = TcpStream::connect(self.address()).unwrap();
         socket.write_all(b"GET /stats HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
@@ -128,12 +125,12 @@ impl Upstream {
     }
 
     /// Waits until one of its counts is so high. Calls that prove connections are counted too.
-    pub fn until(&self, name: &str, count: u64) {
+    pub(crate) fn until(&self, name: &str, count: u64) {
         self.until_it(name, |now| now >= count);
     }
 
     /// Waits until one of its counts is so.
-    pub fn until_it(&self, name: &str, is: impl Fn(u64) -> bool) {
+    pub(crate) fn until_it(&self, name: &str, is: impl Fn(u64) -> bool) {
         let began = Instant::now();
         loop {
             let now = self.count(name);
@@ -147,7 +144,7 @@ impl Upstream {
 }
 
 /// `adit`, built if it is not.
-pub fn adit() -> PathBuf {
+pub(crate) fn adit() -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_adit-loadtest")).with_file_name("adit");
     if beside.exists() {
         // Tests of the whole workspace have just built it.

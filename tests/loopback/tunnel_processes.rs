@@ -114,7 +114,7 @@ impl Tunnel {
 impl Drop for Tunnel {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.edge.iter().chain(&self.connector).for_each(Process::tell);
+            self.edge.iter().chain(&self.connector).for_each(Process::print_log);
         }
     }
 }
@@ -144,7 +144,7 @@ impl Process {
         let started = Instant::now();
         while TcpStream::connect(address).is_err() {
             if started.elapsed() > START_PATIENCE {
-                self.tell();
+                self.print_log();
                 panic!("nothing listens on {address}");
             }
             std::thread::yield_now();
@@ -152,7 +152,7 @@ impl Process {
     }
 
     /// Shows what the process said.
-    fn tell(&self) {
+    fn print_log(&self) {
         let said = std::fs::read_to_string(&self.log).unwrap_or_default();
         eprintln!("--- {} ---\n{said}", self.log.display());
     }

@@ -1,13 +1,10 @@
 //! `adit-loadtest fault` with real processes, as a user runs it. No time is asserted, except that there is one.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use common::{Process, adit, json, output, program};
+use crate::common::{Process, adit, json, output, program};
 use serde_json::Value;
 
 /// A light load, with time enough to recover on a busy machine.
@@ -221,7 +218,7 @@ fn what_cannot_be_done_is_told_with_its_remedy() {
         (2, &["--before", "0s", "--after", "0s"], &["measuring for 0ns"]),
         (2, &["--kill", "agent"], &["edge, connector, upstream"]),
         (2, &["--peers", "nosuch"], &["no peer is called 'nosuch'"]),
-        (2, &["--sut-cpus", "x"], &["'x' is no list of CPUs"]),
+        (2, &["--sut-cpus", "x"], &["'x' is not a valid list of CPUs"]),
         (1, &["--peers", "direct", "--kill", "edge"], &["none has such a part"]),
         (1, &["--peer-bin", "adit=/nowhere"], &["none of the peers can be run here"]),
     ];

@@ -187,7 +187,7 @@ fn the_page_is_made_again_from_what_was_written() {
     assert_eq!(fs::read_to_string(compare.folder.path().join("again.html")).expect("it was written"), page);
     for (code, args, told) in [
         (1, ["--from", "none.json", "--html", "x.html"], "none.json cannot be read"),
-        (1, ["--from", "out.html", "--html", "x.html"], "out.html is no comparison"),
+        (1, ["--from", "out.html", "--html", "x.html"], "out.html is not a comparison"),
         (1, ["--from", "out.json", "--html", "/nowhere/x.html"], "/nowhere/x.html cannot be written"),
         (2, ["--from", "out.json", "--peers", "direct"], "cannot be used with"),
     ] {
@@ -291,9 +291,9 @@ fn what_cannot_be_followed_is_refused_before_any_work() {
         (["--rate", "0"], "a rate of 0"),
         (["--connections", "0"], "0 connections"),
         (["--duration", "0s"], "measuring for 0ns"),
-        (["--payload", "x"], "'x' is no size"),
+        (["--payload", "x"], "'x' is not a valid size"),
         (["--peer-bin", "adit"], "'adit' names no program"),
-        (["--sut-cpus", "a"], "'a' is no list of CPUs"),
+        (["--sut-cpus", "a"], "'a' is not a valid list of CPUs"),
         (["--load-cpus", "4000"], "CPUs 4000 cannot be taken"),
         (["--json", "/nowhere/x.json"], "/nowhere/x.json cannot be written"),
     ] {

@@ -4,7 +4,7 @@ use crate::base::Time;
 
 /// A rate limit: `burst` events at once, and `per_s` events per second after that.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Flood {
+pub(in crate::wire) struct Flood {
     /// When the allowance would be full again, so that no timer has to refill it (the generic cell rate algorithm).
     full_at: Time,
     each: Duration,
@@ -12,13 +12,13 @@ pub(super) struct Flood {
 }
 
 impl Flood {
-    pub(super) fn new(burst: u32, per_s: u32) -> Flood {
+    pub(in crate::wire) fn new(burst: u32, per_s: u32) -> Flood {
         let each = Duration::from_secs(1) / per_s.max(1);
         Flood { full_at: Time::ZERO, each, depth: each.saturating_mul(burst.max(1)) }
     }
 
     /// Counts one event; returns false if it exceeds the limit.
-    pub(super) fn admit(&mut self, now: Time) -> bool {
+    pub(in crate::wire) fn admit(&mut self, now: Time) -> bool {
         let next = self.full_at.max(now) + self.each;
         let fits = next.since(now) <= self.depth;
         if fits {

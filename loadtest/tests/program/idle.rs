@@ -1,12 +1,9 @@
 //! `adit-loadtest idle` with real processes, as a user runs it. No amount of memory is asserted.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod common;
 
 use std::net::TcpListener;
 use std::process::Command;
 
-use common::{Process, Upstream, adit, json, output, program};
+use crate::common::{Process, Upstream, adit, json, output, program};
 use serde_json::Value;
 
 fn row(idle: &Value) -> &Value {

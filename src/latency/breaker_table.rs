@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::{BreakerTerms, GuardMode, Time};
 use crate::latency::breaker::{
-    Breaker, BreakerChange, BreakerPermit, BreakerState, CallCounts, CallVerdict, ForcedState, Refused,
+    Breaker, BreakerChange, BreakerOpen, BreakerPermit, BreakerState, CallCounts, CallVerdict, ForcedState,
 };
 use crate::latency::label::Label;
 
@@ -49,7 +49,7 @@ pub struct BreakerReading {
     pub label: Label,
     /// What becomes of calls while it is open, as of the last call.
     pub mode: GuardMode,
-    /// What it does.
+    /// Whether it lets calls through.
     pub state: BreakerState,
     /// The calls that it judges by, or has opened for.
     pub counts: CallCounts,
@@ -99,12 +99,12 @@ struct SharedBreaker {
 /// The breaker of a route, and what tells the fault of a tool from one of the upstream.
 struct UpstreamBreaker {
     shared: SharedBreaker,
-    suspicion: Mutex<Suspicion>,
+    evidence: Mutex<FailureEvidence>,
 }
 
 /// The calls that failed since the upstream last answered one.
 #[derive(Default)]
-struct Suspicion {
+struct FailureEvidence {
     /// When the upstream last answered.
     answered: Time,
     /// The number of the label whose call failed first since then.
@@ -170,7 +170,7 @@ impl SharedBreaker {
         (result, change)
     }
 
-    fn admit(&self, now: Time) -> (Result<BreakerPermit, Refused>, Option<BreakerChange>) {
+    fn admit(&self, now: Time) -> (Result<BreakerPermit, BreakerOpen>, Option<BreakerChange>) {
         let gate = self.gate.load(Ordering::Acquire);
         if gate & 1 == 1 {
             return (Ok(BreakerPermit::of_closed(gate >> 1)), None);
@@ -220,12 +220,12 @@ fn gate_of(breaker: &Breaker) -> u64 {
     breaker.epoch() << 1 | u64::from(breaker.is_closed())
 }
 
-impl Suspicion {
+impl FailureEvidence {
     /// What a result of a call of this label, which began then, says of the upstream.
     fn judge(&mut self, result: CallResult, label: u32, began: Time, now: Time) -> Option<CallVerdict> {
         match result {
             CallResult::Answered | CallResult::Late => {
-                *self = Suspicion { answered: now, first: None, is_of_several: false };
+                *self = FailureEvidence { answered: now, first: None, is_of_several: false };
                 Some(CallVerdict::Good)
             }
             CallResult::Unreached => Some(CallVerdict::Failed),
@@ -257,7 +257,10 @@ impl LabelBreakers {
     /// # Errors
     ///
     /// If the call is not to be made, with the breaker that says so.
-    pub fn admit(self: &Arc<LabelBreakers>, now: Time) -> (Result<Permit, (BreakerScope, Refused)>, BreakerChanges) {
+    pub fn admit(
+        self: &Arc<LabelBreakers>,
+        now: Time,
+    ) -> (Result<Permit, (BreakerScope, BreakerOpen)>, BreakerChanges) {
         let (admitted, changes) = self.ask(now);
         let admitted = admitted.inspect_err(|(scope, _)| {
             self.of_scope(*scope).refused.fetch_add(1, Ordering::Relaxed);
@@ -291,7 +294,7 @@ impl LabelBreakers {
         self.tool.is_closed() && self.upstream.shared.is_closed()
     }
 
-    /// Its label.
+    /// The label of the calls that it judges.
     #[must_use]
     pub fn label(&self) -> &Label {
         &self.label
@@ -310,7 +313,7 @@ impl LabelBreakers {
         }
     }
 
-    fn ask(self: &Arc<LabelBreakers>, now: Time) -> (Result<Permit, (BreakerScope, Refused)>, BreakerChanges) {
+    fn ask(self: &Arc<LabelBreakers>, now: Time) -> (Result<Permit, (BreakerScope, BreakerOpen)>, BreakerChanges) {
         let mut changes = BreakerChanges::default();
         let (of_upstream, change) = self.upstream.shared.admit(now);
         changes.upstream = change;
@@ -338,8 +341,8 @@ impl Permit {
     pub fn end(mut self, result: Option<CallResult>, terms: &BreakerTerms, began: Time, now: Time) -> BreakerChanges {
         let LabelBreakers { upstream, tool, number, .. } = &*self.breakers;
         let of_upstream = result.and_then(|result| {
-            let mut suspicion = upstream.suspicion.lock().unwrap_or_else(PoisonError::into_inner);
-            suspicion.judge(result, *number, began, now)
+            let mut evidence = upstream.evidence.lock().unwrap_or_else(PoisonError::into_inner);
+            evidence.judge(result, *number, began, now)
         });
         let of_tool = result.and_then(CallResult::of_tool);
         let end =
@@ -394,8 +397,8 @@ impl BreakerTable {
         let number = entries.labels.len() as u32;
         let seed = entries.seed.wrapping_add(2 * u64::from(number));
         let new = || {
-            let (shared, suspicion) = (SharedBreaker::new(seed.wrapping_add(1)), Mutex::default());
-            Arc::new(UpstreamBreaker { shared, suspicion })
+            let (shared, evidence) = (SharedBreaker::new(seed.wrapping_add(1)), Mutex::default());
+            Arc::new(UpstreamBreaker { shared, evidence })
         };
         let upstream = Arc::clone(entries.upstreams.entry(label.route.clone()).or_insert_with(new));
         let breakers =

@@ -12,10 +12,12 @@ use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
-use crate::latency::{CallPhases, CallRecord, ConnectorTimes, Phase, Retries, Stage, connector_timing};
+use crate::latency::{CallPhases, CallRecord, CallStage, ConnectorStamps, Phase, Retries, connector_timing};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{CallGuard, Ended, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
+use crate::serve::{
+    CallEnded, CallGuard, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service,
+};
 use crate::wire::http1::Method;
 use crate::wire::mcp::{self, Call};
 
@@ -174,8 +176,7 @@ impl StreamCalls<'_> {
         if host.is_none() || end.has_begun || error.failure() == CallFailure::Cancelled {
             return Next::Leave(Leave::Reset(error.failure()));
         }
-        let times = end.stamps.times(&context.core.core);
-        self.answer(request, error, &times).await
+        self.answer(request, error, &end.stamps).await
     }
 
     /// When the caller of a request has to be answered, if it is known how long it waits.
@@ -214,12 +215,13 @@ impl StreamCalls<'_> {
     }
 
     /// What is told of a call that failed.
-    fn report(&self, request: &mut impl Request, failure: CallFailure) -> Option<CallReport> {
+    fn report(&self, request: &mut impl Request, failure: CallFailure, is_sent: bool) -> Option<CallReport> {
         let StreamCalls { context, host, work, .. } = self;
         let may_have_run = failure != CallFailure::CallerTimeoutUnsent;
         let deadline = Some(&work.agents.guard.deadline).filter(|deadline| deadline.was_cut() && may_have_run);
         let tell = |route: &ConnectorRoute| {
-            told_of(*context, request, route, |call| match deadline {
+            let phase = failure.phase(if is_sent { Phase::Upstream } else { Phase::Connector });
+            told_of(*context, request, route, phase, |call| match deadline {
                 Some(deadline) if !call.method.is_empty() => deadline.report(call),
                 _ => CallReport::of(&call),
             })
@@ -239,14 +241,13 @@ impl StreamCalls<'_> {
     }
 
     /// Answers an agent whose call failed before a response began.
-    async fn answer(&self, request: &mut impl Request, error: CallError, times: &ConnectorTimes) -> Next<Leave> {
+    async fn answer(&self, request: &mut impl Request, error: CallError, stamps: &ConnectorStamps) -> Next<Leave> {
         let keep = match error {
             CallError::Failed(failure) => {
-                let mut timing = Vec::new();
-                connector_timing(times, &mut timing);
-                let core = self.context.core;
+                let (mut timing, core) = (Vec::new(), self.context.core);
+                connector_timing(&stamps.times(&core.core), &mut timing);
                 request.learn_id(self.work.agents.left(core.core.turn_time())).await;
-                let report = self.report(request, failure);
+                let report = self.report(request, failure, stamps.is_sent());
                 request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await
             }
             CallError::BadBody(error) => {
@@ -289,7 +290,7 @@ fn begin_guard(
         let begun = guard.begin_labelled(&guarded(route, call), &mut recorder, core.core.turn_time());
         drop(recorder);
         let refused = begun.err()?;
-        told_of(context, request, route, |call| refused.report(call))
+        told_of(context, request, route, Phase::Connector, |call| refused.report(call))
     });
     begun.flatten()
 }
@@ -299,12 +300,13 @@ fn told_of(
     context: CallContext<'_>,
     request: &mut impl Request,
     route: &ConnectorRoute,
+    phase: Phase,
     report: impl FnOnce(FailedCall<'_>) -> CallReport,
 ) -> Option<CallReport> {
     let of_body = request.label()?.trace();
     let trace = trace_of(request.head()).or(of_body);
     let call = request.label()?.call();
-    Some(report(context.failed_call(route, trace, call)))
+    Some(report(context.failed_call(route, trace, phase, call)))
 }
 
 /// A call, and the terms of what guards it.
@@ -340,7 +342,7 @@ fn record(
             let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
             recorder.record(label, &phases, outcome);
             recorder.count_retries(label, retries.made());
-            let ended = Ended { label, phases: &phases, outcome, is_opened: true };
+            let ended = CallEnded { label, phases: &phases, outcome, is_opened: true };
             (label, guard.end(&guarded(route, call), ended, &mut recorder, now))
         })
     });
@@ -351,7 +353,7 @@ fn record(
     let kept = CallRecord {
         label: counted.map(|(label, _)| label),
         trace: kept.trace.or(of_body),
-        stage: Stage::of(outcome),
+        stage: CallStage::of(outcome),
         outcome: Some(outcome),
         deadline,
         missed: missed.unwrap_or_default(),

@@ -1,11 +1,8 @@
 //! `adit-loadtest storm` and `soak` with real processes, as a user runs them, with few agents.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod common;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::{adit, json, output};
+use crate::common::{adit, json, output};
 use serde_json::Value;
 
 /// Only one storm at a time: each loads the machine, and all that it asks for has to come within a few seconds.

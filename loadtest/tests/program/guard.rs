@@ -1,9 +1,6 @@
 //! `adit-loadtest guard` with real processes, as a user runs it. No time is asserted.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-mod common;
-
-use common::{adit, json, output};
+use crate::common::{adit, json, output};
 
 /// A short run: the guard has learned when the server turns slow, and all tasks end soon after.
 const SHORT: [&str; 26] = [

@@ -1,13 +1,10 @@
 //! The program as people run it: against its own upstream on loopback, and through `adit up`. No figure is asserted, only
 //! what must be so on any machine.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod common;
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use common::{Process, Upstream, adit, json, output, program};
+use crate::common::{Process, Upstream, adit, json, output, program};
 use serde_json::Value;
 
 /// Flags under which no busy machine makes a run void.

@@ -1,0 +1,218 @@
+use std::collections::VecDeque;
+
+use super::frames::{FRAME_HEADER_LEN, Frames, Part};
+use crate::base::Time;
+use crate::wire::flood::Flood;
+
+/// The types of frames that are looked at (RFC 9113, sections 6.1 to 6.10).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const PUSH_PROMISE: u8 = 5;
+const CONTINUATION: u8 = 9;
+/// The flags that end a stream and a header block.
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// How many streams are known to be open. The one that has been open for longest is forgotten when there are more.
+const STREAMS_MAX: usize = 256;
+/// How many frames are taken out at once, and how many per second after that.
+const BURST: u32 = 1_000;
+const PER_S: u32 = 1_000;
+
+/// Takes the DATA frames that carry nothing out of what one side of a connection sends.
+///
+/// Clients and servers that flush send such frames. They mean nothing unless they end their stream, and `h2` ends a
+/// connection on which it has received a hundred of them, however long it lives. Those that come too fast, that have
+/// padding, which flow control counts, or that stand where none may stand are left for `h2` to judge.
+#[derive(Debug)]
+pub struct EmptyData {
+    frames: Frames,
+    /// The header that came last, and from where on it is still to be given out.
+    header: [u8; FRAME_HEADER_LEN],
+    header_at: usize,
+    /// Whether nothing but the rest of a header block may come.
+    is_in_block: bool,
+    /// The streams on which DATA may come.
+    open: VecDeque<u32>,
+    flood: Flood,
+}
+
+impl EmptyData {
+    /// Of what a client sends, its preface first.
+    #[must_use]
+    pub fn of_client() -> EmptyData {
+        EmptyData::of(Frames::of_client())
+    }
+
+    /// Of what a server sends.
+    #[must_use]
+    pub fn of_server() -> EmptyData {
+        EmptyData::of(Frames::of_server())
+    }
+
+    fn of(frames: Frames) -> EmptyData {
+        let header = [0; FRAME_HEADER_LEN];
+        let (open, flood) = (VecDeque::new(), Flood::new(BURST, PER_S));
+        EmptyData { frames, header, header_at: FRAME_HEADER_LEN, is_in_block: false, open, flood }
+    }
+
+    /// Takes bytes that were received at `now`, and gives what is to be read of them to `out`, until that was `room` bytes. A
+    /// header is held back until it is whole.
+    pub fn pass(&mut self, bytes: &mut &[u8], mut room: usize, now: Time, mut out: impl FnMut(&[u8])) {
+        while room > 0 {
+            if self.header_at < FRAME_HEADER_LEN {
+                let end = FRAME_HEADER_LEN.min(self.header_at + room);
+                out(&self.header[self.header_at..end]);
+                room -= end - self.header_at;
+                self.header_at = end;
+                continue;
+            }
+            let payload_max = if self.frames.left() > 0 { room } else { usize::MAX };
+            let mut some = &bytes[..payload_max.min(bytes.len())];
+            let before = some.len();
+            let part = self.frames.next(&mut some);
+            *bytes = &bytes[before - some.len()..];
+            match part {
+                None => return,
+                Some(Part::Payload(payload)) => {
+                    out(payload);
+                    room -= payload.len();
+                }
+                Some(Part::Header { kind, flags, stream }) => {
+                    if !self.is_left_out(kind, flags, stream, now) {
+                        (self.header, self.header_at) = (self.frames.header(), 0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a part of a header is held back whose rest did not come.
+    #[must_use]
+    pub fn has_held(&self) -> bool {
+        self.frames.header_len() > 0
+    }
+
+    fn is_left_out(&mut self, kind: u8, flags: u8, stream: u32, now: Time) -> bool {
+        let ends = flags & END_STREAM != 0;
+        let at = self.open.iter().position(|&open| open == stream);
+        let is_empty = kind == DATA && flags == 0 && self.frames.left() == 0;
+        if is_empty && at.is_some() && !self.is_in_block {
+            return self.flood.admit(now);
+        }
+        match kind {
+            HEADERS | PUSH_PROMISE | CONTINUATION => self.is_in_block = flags & END_HEADERS == 0,
+            _ => {}
+        }
+        match (kind, at) {
+            (HEADERS, None) if !ends => {
+                if self.open.len() == STREAMS_MAX {
+                    self.open.pop_front();
+                }
+                self.open.push_back(stream);
+            }
+            (DATA | HEADERS, Some(at)) if ends => {
+                self.open.remove(at);
+            }
+            (RST_STREAM, Some(at)) => {
+                self.open.remove(at);
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::http2::PREFACE;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let [.., a, b, c] = payload.len().to_be_bytes();
+        [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// What is left of `bytes` when they come in pieces of `cut` bytes and are read in pieces of `room`.
+    fn left(filter: &mut EmptyData, bytes: &[u8], cut: usize, room: usize, now: Time) -> Vec<u8> {
+        let mut out = Vec::new();
+        for mut piece in bytes.chunks(cut) {
+            loop {
+                let before = out.len();
+                filter.pass(&mut piece, room, now, |part| out.extend_from_slice(part));
+                assert!(out.len() - before <= room);
+                if out.len() == before {
+                    break;
+                }
+            }
+            assert!(piece.is_empty());
+        }
+        out
+    }
+
+    #[test]
+    fn frames_that_carry_nothing_are_taken_out_in_every_cut() {
+        let nothing = frame(DATA, 0, 1, b"");
+        let kept = [
+            PREFACE,
+            &frame(4, 0, 0, &[0; 12]),
+            // Before its stream is open, and within a header block.
+            &nothing,
+            &frame(HEADERS, 0, 1, b"block"),
+            &nothing,
+            &frame(CONTINUATION, END_HEADERS, 1, b"rest"),
+        ]
+        .concat();
+        let data = frame(DATA, 0, 1, b"body");
+        let kept_too = [
+            // Padding, another flag, another stream, the end, and what comes behind it.
+            &frame(DATA, 8, 1, &[3, 0, 0, 0])[..],
+            &frame(DATA, 2, 1, b""),
+            &frame(DATA, 0, 3, b""),
+            &frame(DATA, END_STREAM, 1, b""),
+            &nothing,
+        ]
+        .concat();
+        let bytes = [&kept[..], &nothing, &data, &nothing, &nothing, &kept_too].concat();
+        let expected = [kept, data, kept_too].concat();
+        for cut in 1..=bytes.len() {
+            for room in [1, 2, 8, 9, 10, 1_000] {
+                let out = left(&mut EmptyData::of_client(), &bytes, cut, room, Time::ZERO);
+                assert_eq!(out, expected, "pieces of {cut} bytes, read in pieces of {room}");
+            }
+        }
+    }
+
+    #[test]
+    fn those_that_come_too_fast_are_kept() {
+        let mut filter = EmptyData::of_server();
+        let now = Time::from_nanos(1);
+        left(&mut filter, &frame(HEADERS, END_HEADERS, 5, b""), 9, 9, now);
+        let flood = frame(DATA, 0, 5, b"").repeat(BURST as usize + 70);
+        assert_eq!(left(&mut filter, &flood, 4_096, 4_096, now).len(), 70 * FRAME_HEADER_LEN);
+        let later = now + std::time::Duration::from_secs(10);
+        assert_eq!(left(&mut filter, &flood, 4_096, 4_096, later).len(), 70 * FRAME_HEADER_LEN);
+    }
+
+    #[test]
+    fn a_stream_that_was_reset_or_forgotten_is_not_open() {
+        let mut filter = EmptyData::of_server();
+        let mut sees = |bytes: &[u8]| left(&mut filter, bytes, 4_096, 4_096, Time::ZERO).len();
+        assert_eq!(sees(&[frame(HEADERS, END_HEADERS, 1, b""), frame(DATA, 0, 1, b"")].concat()), 9);
+        assert_eq!(sees(&[frame(RST_STREAM, 0, 1, &[0; 4]), frame(DATA, 0, 1, b"")].concat()), 22);
+        for stream in 1..=u32::try_from(STREAMS_MAX).unwrap() + 1 {
+            assert_eq!(sees(&frame(HEADERS, END_HEADERS, 2 * stream, b"")), 9);
+        }
+        assert_eq!((sees(&frame(DATA, 0, 2, b"")), sees(&frame(DATA, 0, 4, b""))), (9, 0));
+        assert!(filter.open.len() <= STREAMS_MAX);
+    }
+
+    #[test]
+    fn an_end_within_a_header_is_seen() {
+        let mut filter = EmptyData::of_server();
+        assert_eq!(left(&mut filter, &frame(4, 0, 0, b"")[..5], 2, 9, Time::ZERO), b"");
+        assert!(filter.has_held());
+        assert_eq!(left(&mut filter, &frame(4, 0, 0, b"")[5..], 2, 9, Time::ZERO).len(), 9);
+        assert!(!filter.has_held());
+    }
+}
