@@ -374,7 +374,13 @@ fn nothing_sleeps(source: &Source) -> Vec<Fault> {
     if !source.path.starts_with("tests/") && source.module().is_none() {
         return Vec::new();
     }
-    each(source, &["thread::sleep"], quoted, "wait for what you wait for: an event, a channel, the virtual clock")
+    let remedy = "wait for what you wait for: an event, a channel, the virtual clock";
+    let mut faults = each(source, &["thread::sleep"], quoted, remedy);
+    // The server of the conformance suite takes its time between two messages, as the suite asks of it.
+    if source.path.starts_with("tests/") && source.path != "tests/loopback/conformance/fixture.rs" {
+        faults.extend(each(source, &["time::sleep"], quoted, remedy));
+    }
+    faults
 }
 
 fn each(source: &Source, phrases: &[&str], what: impl Fn(&str) -> String, remedy: &'static str) -> Vec<Fault> {
@@ -531,6 +537,9 @@ mod samples {
         good(no_test_is_skipped, "src/base/x.rs", "let ignore = 1;");
         bad(nothing_sleeps, "tests/x.rs", "\nstd::thread::sleep(d);");
         bad(nothing_sleeps, "src/link/dial.rs", "\nuse std::thread::sleep;");
+        bad(nothing_sleeps, "tests/loopback/x.rs", "\ntokio::time::sleep(d).await;");
+        good(nothing_sleeps, "tests/loopback/conformance/fixture.rs", "tokio::time::sleep(d).await;");
+        good(nothing_sleeps, "src/process/x.rs", "tokio::time::sleep(d).await;");
         good(nothing_sleeps, "loadtest/src/main.rs", "std::thread::sleep(d);");
     }
 

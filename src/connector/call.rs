@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::{CallFailure, Clock, Time, Traffic};
 use crate::connector::call_request::CallRequest;
+use crate::connector::cancel::may_be_cancelled;
 use crate::connector::checkout::{Held, checkout};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
@@ -15,7 +16,8 @@ use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
 use crate::engine::{Core, StreamError, Timer};
 use crate::exchange::{
-    AnsweringStream, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host, trace_of,
+    AnsweringStream, CallReport, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer,
+    requested_host, trace_of,
 };
 use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, Retries, connector_timing};
 use crate::link::{CallStream, CarrierStream};
@@ -77,6 +79,8 @@ pub(super) struct AgentWork {
     timing: Vec<u8>,
     /// For agents whose TLS ends here.
     pub(super) guard: CallGuard,
+    /// How the call failed, if its agent was told so at the end of an event stream.
+    pub(super) told: Option<CallFailure>,
 }
 
 /// How far a call came.
@@ -176,7 +180,7 @@ impl UpstreamWork {
     /// Forgets all of what it carried.
     pub(super) fn clear(&mut self) {
         self.next_hop.clear();
-        self.replay.start(false);
+        self.replay.clear();
     }
 
     /// Carries a call to its end.
@@ -192,9 +196,9 @@ impl UpstreamWork {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }
         served.on_call();
-        self.agents.retries = Retries::default();
+        (self.agents.retries, self.agents.told) = (Retries::default(), None);
         self.agents.timer = self.agents.is_limited().then(|| context.core.core.sleep_until(self.agents.until));
-        let mut needs_fresh = false;
+        let (mut needs_fresh, memory) = (false, context.core.read_ahead_limits().memory);
         loop {
             if self.agents.until <= context.core.core.turn_time() {
                 return Err(CallError::Failed(CallFailure::CallerTimeoutUnsent));
@@ -214,7 +218,8 @@ impl UpstreamWork {
                     if self.agents.retries.made() == 0 {
                         let learns = served.learns(request.head());
                         // Only a connection that was used before may have been closed by the upstream meanwhile.
-                        self.replay.start(was_used || learns);
+                        let keeps = was_used || learns || may_be_cancelled(context, request.head());
+                        self.replay.start(keeps.then_some(memory));
                     }
                     needs_fresh = true;
                     self.exchange(context, &served, request, connection, end).await
@@ -222,7 +227,7 @@ impl UpstreamWork {
                 UpstreamConnection::Http2(stream) => {
                     if self.agents.retries.made() == 0 {
                         // The upstream may refuse any request.
-                        self.replay.start(true);
+                        self.replay.start(Some(memory));
                     }
                     // A connection that is of no more use takes no more calls.
                     needs_fresh = false;
@@ -294,6 +299,11 @@ impl UpstreamWork {
         let mut peek = Peek::default();
         peek.feed(body);
         head.method() == Method::Post && safe.may_run_twice(head, &peek)
+    }
+
+    /// What was received of the request's body, if it was kept whole so far.
+    pub(super) fn kept_body(&self) -> Option<&[u8]> {
+        self.replay.kept()
     }
 
     /// Learns from a whole answer which tools may be called twice, if it lists them.
@@ -386,7 +396,9 @@ impl UpstreamWork {
                 error => error,
             });
         }
-        self.learn(served);
+        if !is_cut {
+            self.learn(served);
+        }
         end.stamps.on_last_received(upstream.received_at());
         context.stream.on_link().send_times(&end.stamps.times(&context.core.core));
         context.stream.finish_message();
@@ -429,6 +441,18 @@ struct ConnectorHooks<'a, U> {
 }
 
 impl<U> ConnectorHooks<'_, U> {
+    /// What an agent is told at the end of an event stream whose call failed so; none if its id is not known.
+    fn last_event(&self, failure: CallFailure, label: &mut CallLabel) -> Option<Vec<u8>> {
+        let deadline = &self.work.guard.deadline;
+        let trace = trace_of(self.request).or_else(|| label.trace());
+        let call = label.call();
+        let report = self.context.core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
+            let call = self.context.failed_call(route, trace, failure.phase(Phase::Upstream), call);
+            if deadline.was_cut() { deadline.report(call) } else { CallReport::of(&call) }
+        })?;
+        Some(report.event(failure, label.rpc_id()?))
+    }
+
     /// What is kept of a call of an agent whose TLS ends here.
     fn agents(&mut self) -> Option<&mut AgentWork> {
         self.context.is_agents().then_some(&mut *self.work)
@@ -467,18 +491,20 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
-        let core = self.context.core;
-        if !self.context.is_agents() {
-            return None;
+        let now = self.context.core.core.now();
+        self.agents()?.guard.deadline.on_cut(now);
+        self.last_event(CallFailure::Deadline, label)
+    }
+
+    fn on_broken(&mut self, error: &RelayError, label: &mut CallLabel) -> Option<Vec<u8>> {
+        self.agents()?;
+        if let Some(why) = upstream_fault(error) {
+            self.upstream.log_fault(&why);
         }
-        let deadline = &mut self.work.guard.deadline;
-        deadline.on_cut(core.core.now());
-        let trace = trace_of(self.request).or_else(|| label.trace());
-        let call = label.call();
-        let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
-            deadline.report(self.context.failed_call(route, trace, Phase::Upstream, call))
-        })?;
-        Some(report.event(CallFailure::Deadline, label.rpc_id()?))
+        let failure = CallError::from(failed(error)).failure();
+        let event = self.last_event(failure, label)?;
+        self.work.told = Some(failure);
+        Some(event)
     }
 
     fn sse_keepalive(&self) -> Option<Duration> {

@@ -131,7 +131,6 @@ impl StreamCalls<'_> {
             unless_broken::<R, _>(context.stream.on_link(), calling.as_mut()).await
         };
         request.end_response();
-        work.clear();
         let done = match done {
             // Within a TLS session the end of the stream may be seen first, and what the edge has said of it then.
             Ok(Err(error)) if R::OWNS_STREAM && error.failure() == CallFailure::Cancelled => {
@@ -143,9 +142,13 @@ impl StreamCalls<'_> {
             Ok(result) => result.err().map(CallError::failure),
             Err(failure) => Some(failure),
         };
-        if work.agents.is_limited() && stopped == Some(CallFailure::CallerTimeout) && end.stamps.is_sent() {
-            cancel(context, request);
+        // An agent's event stream that was cut has ended as it should.
+        let was_cut = matches!(stopped, Some(CallFailure::CallerTimeout | CallFailure::Deadline))
+            || (stopped.is_none() && host.is_some() && work.agents.guard.deadline.was_cut());
+        if was_cut && end.stamps.is_sent() {
+            cancel(context, request, work.kept_body());
         }
+        work.clear();
         let mut ended = match done {
             Ok(result) => Some(result.map_err(CallError::failure)),
             Err(CallFailure::CallerTimeout) => Some(Err(CallFailure::CallerTimeout)),
@@ -155,15 +158,15 @@ impl StreamCalls<'_> {
             // It lasts as long as the agent wants.
             ended = Some(Ok(()));
         }
+        if let (Some(Ok(())), Some(failure)) = (ended, work.agents.told) {
+            ended = Some(Err(failure));
+        }
         count(context.core, ended);
         if ended == Some(Err(CallFailure::CallerTimeoutUnsent)) {
             work.agents.guard.deadline.on_cut_for_caller();
         }
         if host.is_some() && ended == Some(Ok(())) && work.agents.guard.deadline.was_cut() {
             let is_of_caller = work.agents.guard.deadline.is_of_caller();
-            if is_of_caller {
-                cancel(context, request);
-            }
             ended = Some(Err(if is_of_caller { CallFailure::CallerTimeout } else { CallFailure::Deadline }));
         }
         record(*context, request, *host, &end, ended, (&work.agents.guard, work.agents.retries));

@@ -12,7 +12,7 @@ use crate::edge::call_answers::{fail, fail_with, leave_unsent, refuse, refuse_un
 use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_notes::CallNotes;
 use crate::edge::call_work::{CallWork, Leave, RetryState};
-use crate::edge::caller::Caller;
+use crate::edge::caller::{Admitted, Caller};
 use crate::edge::carry_call::{Carried, carry};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::hedged::{Hedged, Tries};
@@ -22,10 +22,10 @@ use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::overload::{self, Entry, Full};
 use crate::edge::recording::{Ending, finish, guarded, keep_refused, note_era};
 use crate::edge::route_limits::{CallPlace, PlaceAsked};
+use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::exchange::{
     CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
-    requested_host,
 };
 use crate::latency::{CallStage, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
@@ -123,11 +123,7 @@ impl AgentCalls<'_> {
         };
         let _counted = core.drain.count_call();
         let tables = core.tables.get();
-        let host = requested_host(request.head());
-        let route = host.ok().and_then(|host| tables.routes.lookup(&host));
-        request.set_scheme(self.caller.scheme(request, route));
-        let admitted = host.and_then(|_| self.caller.admit(request, &tables, route));
-        let route = match admitted {
+        let route = match self.admit(request, &tables) {
             Ok(route) => route,
             Err(refusal) => return refuse(&core, request, &self.work.notes, refusal).await,
         };
@@ -174,7 +170,7 @@ impl AgentCalls<'_> {
                 Box::pin(core.core.sleep(std::mem::take(&mut self.work.retry.pause))).await;
             }
             let RetryState { bond, moves, .. } = self.work.retry;
-            let host = request.head().host().unwrap_or_default();
+            let host = &self.work.host;
             let seal = match route.traffic {
                 Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
                 Traffic::Plain | Traffic::Passthrough => None,
@@ -236,7 +232,7 @@ impl AgentCalls<'_> {
             match self.exchange(request, route, &opened).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
-                        core.keep_session(opened, request.head().host().unwrap_or_default());
+                        core.keep_session(opened, &self.work.host);
                     }
                     return next;
                 }
@@ -258,6 +254,13 @@ impl AgentCalls<'_> {
         }
     }
 
+    /// The route of a request that may be passed on.
+    fn admit<'t>(&mut self, request: &mut impl Request, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
+        let Admitted { host, route } = self.caller.admit(request, tables)?;
+        self.work.host = host;
+        Ok(route)
+    }
+
     /// Reads the body as far as it takes to know what the call is about, on the core that has a link for it.
     ///
     /// # Errors
@@ -272,7 +275,7 @@ impl AgentCalls<'_> {
     ) -> Result<(), Next<Leave>> {
         let core = Rc::clone(&self.caller.core);
         // Once a part of the body was read, the connection cannot go to another core.
-        let host = request.head().host().unwrap_or_default();
+        let host = &self.work.host;
         let elsewhere = match core.choose_link(&route.tunnel, host, bond, moves) {
             Chosen::OtherCore(target) => Some(target),
             Chosen::Wait(_) => {
@@ -411,9 +414,10 @@ impl AgentCalls<'_> {
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
     fn keep_body(&mut self, keep: bool) {
         if keep {
-            self.replay.get_or_insert_default().start(true);
+            let memory = self.caller.core.read_ahead_limits().memory;
+            self.replay.get_or_insert_default().start(Some(memory));
         } else if let Some(replay) = &mut self.replay {
-            replay.start(false);
+            replay.clear();
         }
     }
 
@@ -457,6 +461,7 @@ impl AgentCalls<'_> {
         let opened = tries.answering();
         let whole = opened.stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
+        replay.as_deref_mut().map(Replay::clear);
         let ended = match ended {
             Ok(()) => {
                 if work.guard.deadline.was_cut() {
@@ -469,15 +474,18 @@ impl AgentCalls<'_> {
                 }
                 core.learn_tools(request, route, work);
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let is_late = delivered == Outcome::Ok && work.guard.deadline.was_cut();
-                let outcome = if is_late { Outcome::TimedOut } else { delivered };
+                let outcome = match (delivered, work.told) {
+                    (Outcome::Ok, Some(failure)) => failure.outcome(),
+                    (Outcome::Ok, None) if work.guard.deadline.was_cut() => Outcome::TimedOut,
+                    (delivered, _) => delivered,
+                };
                 let times = work.stamps.times(&core.core);
                 finish(core, request, route, opened, times, work.ending(outcome));
                 if let Some(hedged) = tries.hedged {
                     let (second, memory) = hedged.into_parts();
                     work.copy = memory;
                     if let Some(second) = second.filter(|second| second.whole.get()) {
-                        core.keep_session(*second, request.head().host().unwrap_or_default());
+                        core.keep_session(*second, &work.host);
                     }
                 }
                 return Exchanged::Done(match delivered {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
-use crate::edge::call_end::cut_failure;
+use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_work::CallWork;
 use crate::edge::hedged::Tries;
 use crate::edge::recording::failed_call;
 use crate::edge::task_calls::AnswerSize;
 use crate::engine::Core;
-use crate::exchange::{requested_host, trace_of};
+use crate::exchange::{CallFailure, CallReport, requested_host, trace_of};
 use crate::latency::{CallPhases, SERVER_TIMING_LEN_MAX, server_timing};
-use crate::serve::{CallLabel, RelayHooks, ResponseExtras};
+use crate::serve::{CallLabel, RelayError, RelayHooks, ResponseExtras};
 use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::mcp::Era;
 
@@ -96,15 +96,35 @@ impl RelayHooks for EdgeHooks<'_, '_> {
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
-        let tables = self.tries.core.tables.get();
-        let route = tables.routes.lookup(&requested_host(self.request).ok()?)?;
         self.work.guard.deadline.on_cut(self.tries.core.core.now());
-        let trace = trace_of(self.request).or_else(|| label.trace());
-        self.work.on_exchange_failed(self.tries.answering().stream.on_link(), true, &self.tries.core.core);
-        let failure = cut_failure(&self.work.guard.deadline);
-        let phase = self.work.phase_of(failure);
-        let call = failed_call(self.tries.core, route, &self.work.notes, trace, phase, label.call());
-        let report = self.work.guard.deadline.report(call);
+        self.last_event(cut_failure(&self.work.guard.deadline), label)
+    }
+
+    fn on_broken(&mut self, error: &RelayError, label: &mut CallLabel) -> Option<Vec<u8>> {
+        let CallEndReason::Failed { failure, .. } = CallEndReason::of(error.clone(), &mut self.work.guard.deadline)
+        else {
+            return None;
+        };
+        let event = self.last_event(failure, label)?;
+        self.work.told = Some(failure);
+        Some(event)
+    }
+}
+
+impl EdgeHooks<'_, '_> {
+    /// What an agent is told at the end of an event stream whose call failed so; none if its id is not known.
+    fn last_event(&mut self, failure: CallFailure, label: &mut CallLabel) -> Option<Vec<u8>> {
+        let EdgeHooks { tries, request, work } = self;
+        let (core, stream) = (tries.core, tries.answering().stream.on_link());
+        let tables = core.tables.get();
+        let route = tables.routes.lookup(&requested_host(request).ok()?)?;
+        let trace = trace_of(request).or_else(|| label.trace());
+        work.on_exchange_failed(stream, true, &core.core);
+        let call = failed_call(core, route, &work.notes, trace, work.phase_of(failure), label.call());
+        let report = match &work.guard.deadline {
+            deadline if deadline.was_cut() => deadline.report(call),
+            _ => CallReport::of(&call),
+        };
         Some(report.event(failure, label.rpc_id()?))
     }
 }

@@ -12,6 +12,7 @@ use crate::edge::route_limits::CallPlace;
 use crate::exchange::CallFailure;
 use crate::latency::{EdgeStamps, EdgeTimes, Outcome, Phase, Retries};
 use crate::link::CarrierStream;
+use crate::route::Hostname;
 use crate::serve::{CallGuard, Listing};
 
 /// Why an agent's connection is left in another way than by closing it.
@@ -25,6 +26,8 @@ pub(super) enum Leave {
 /// What is kept of a call while it lasts; used again for its memory.
 #[derive(Default)]
 pub(super) struct CallWork {
+    /// The host that it is for. It is kept here, and not in the task, for its size.
+    pub(super) host: Hostname,
     pub(super) timing: Vec<u8>,
     pub(super) stamps: EdgeStamps,
     pub(super) guard: CallGuard,
@@ -40,6 +43,8 @@ pub(super) struct CallWork {
     /// When the request began, on whichever core.
     pub(super) began: Time,
     pub(super) retry: RetryState,
+    /// How it failed, if its agent was told so at the end of an event stream.
+    pub(super) told: Option<CallFailure>,
     /// For which phase it waited when its exchange failed.
     pub(super) waits_for: Phase,
     /// The answer, if it may list tools and that is of interest.

@@ -15,6 +15,7 @@ use crate::edge::route_limits::CallPlace;
 use crate::edge::served_hosts::Wanted;
 use crate::edge::shared::Counters;
 use crate::engine::{Core, StreamError, send_bytes};
+use crate::exchange::requested_host;
 use crate::latency::{hedge_after, hold_for};
 use crate::policy::Source;
 use crate::route::Route;
@@ -168,6 +169,7 @@ impl<'a> HedgePlan<'a> {
         let HedgePlan { core, route, bond, number, until, .. } = *self;
         let Firing { head, request, head_len, .. } = firing;
         async move {
+            let host = requested_host(&head).ok()?;
             let tables = core.tables.get();
             let seal = match route.traffic {
                 Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
@@ -175,7 +177,7 @@ impl<'a> HedgePlan<'a> {
             };
             let target = CallTarget {
                 route,
-                host: head.host().unwrap_or_default(),
+                host: &host,
                 seal,
                 peer: None,
                 bond,

@@ -19,6 +19,8 @@ use crate::latency::{Try, TryState, decide};
 use crate::wire::http1::{BodyDecoder, Decoded, Method, Progress, ResponseHead};
 use crate::wire::sse::FirstData;
 
+/// So much memory for the copy of a request is kept from one call to the next, in bytes.
+const COPY_LEN_FREE: usize = 1024;
 /// Up to how many bytes of an answer are held back that says nothing yet.
 const HELD_LEN_MAX: usize = 16 * 1024;
 /// In how many buffers.
@@ -184,6 +186,7 @@ impl<'a> Hedged<'a> {
     pub(super) fn into_parts(self) -> (Option<Box<Opened>>, Vec<u8>) {
         let mut memory = self.sent.into_inner();
         memory.clear();
+        memory.shrink_to(COPY_LEN_FREE);
         (self.second.into_inner(), memory)
     }
 

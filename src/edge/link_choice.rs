@@ -34,22 +34,15 @@ pub(super) enum Chosen {
 
 impl EdgeCore {
     /// Chooses a link for a call of a host of `tunnel` that is bound so, and whose connection has moved so often for it.
-    pub(super) fn choose_link(&self, tunnel: &TunnelId, host: &str, bond: Bond, moves: Moves) -> Chosen {
+    pub(super) fn choose_link(&self, tunnel: &TunnelId, host: &Hostname, bond: Bond, moves: Moves) -> Chosen {
         // In almost every tunnel all connectors serve all hosts.
-        let any = self.choose_wanted(tunnel, host, bond, moves, Wanted::AllServe(self.tables.version()));
+        let any = self.choose_wanted(tunnel, host.as_str(), bond, moves, Wanted::AllServe(self.tables.version()));
         any.unwrap_or_else(|| self.choose_link_of(tunnel, host, bond, moves))
     }
 
     /// The same where it matters which connector serves the host.
-    fn choose_link_of(&self, tunnel: &TunnelId, host: &str, bond: Bond, moves: Moves) -> Chosen {
-        // That of a head is in normal form but for an IPv6 address.
-        let address;
-        let host = if host.starts_with('[') {
-            address = host.parse::<Hostname>();
-            address.as_ref().map_or("", Hostname::as_str)
-        } else {
-            host
-        };
+    fn choose_link_of(&self, tunnel: &TunnelId, host: &Hostname, bond: Bond, moves: Moves) -> Chosen {
+        let host = host.as_str();
         let all_serve = self.links.all_serve(tunnel, &self.tables);
         let wanted = if all_serve && bond == Bond::None {
             Wanted::Any

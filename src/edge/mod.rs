@@ -2,6 +2,7 @@
 
 mod affinity;
 mod agent_request;
+mod agent_routes;
 mod agents;
 mod agents_http2;
 mod bonds;
@@ -56,6 +57,7 @@ mod task_calls;
 mod tests;
 mod usage;
 
+pub use agent_routes::AgentRoutes;
 #[cfg(feature = "sim")]
 pub use certify::CertifyFn;
 pub use certify::{CERTIFY_REQUESTS_MAX, CertSubject, Certified, Certifier, CertifyRequest, NotCertified, certifier};

@@ -85,7 +85,7 @@ struct Published {
 
 impl Published {
     fn new(tables: &EdgeTables) -> Published {
-        Published { tables_version: AtomicU64::new(0), passes_through: AtomicBool::new(tables.pass_through()) }
+        Published { tables_version: AtomicU64::new(0), passes_through: AtomicBool::new(tables.routes.pass_through()) }
     }
 }
 
@@ -206,7 +206,7 @@ impl Edge {
     }
 
     fn replace_tables(&self, tables: EdgeTables) {
-        self.published.passes_through.store(tables.pass_through(), Ordering::Relaxed);
+        self.published.passes_through.store(tables.routes.pass_through(), Ordering::Relaxed);
         self.agents.limit_calls(tables.admission.calls_per_source);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
         self.published.tables_version.fetch_add(1, Ordering::Release);

@@ -15,6 +15,7 @@ use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 use crate::serve::rewriting::carry_rewritten;
+use crate::wire::AnswerStream;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
 
@@ -62,18 +63,28 @@ pub trait RelayHooks {
     fn on_cut(&mut self, _label: &mut CallLabel) -> Option<Vec<u8>> {
         None
     }
+
+    /// An event stream that answers a call has broken off between two events, before the answer. Returns the event that is sent at its
+    /// end, if its caller can be told.
+    fn on_broken(&mut self, _error: &RelayError, _label: &mut CallLabel) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// Has a role watch an event stream.
-struct Watched<'a, H>(&'a mut H);
+struct Watched<'a, H> {
+    hooks: &'a mut H,
+    answer: &'a mut AnswerStream,
+}
 
 impl<H: RelayHooks> EventWatch for Watched<'_, H> {
     fn on_bytes(&mut self, bytes: &[u8]) {
-        self.0.on_body_bytes(bytes);
+        self.answer.feed(bytes);
+        self.hooks.on_body_bytes(bytes);
     }
 
     fn cuts_at(&self) -> Option<Time> {
-        self.0.cuts_at()
+        self.hooks.cuts_at()
     }
 }
 
@@ -361,6 +372,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
         let keepalive = hooks.sse_keepalive().filter(|_| is_stream);
         let may_cut = is_stream && !is_standing && hooks.cuts_at().is_some();
+        let mut answer = AnswerStream::default();
         // In boxes, so that calls do not have their size.
         let carried = match keepalive {
             _ if is_standing => {
@@ -380,30 +392,44 @@ impl<F: ByteStream> Receiving<'_, F> {
             _ if may_cut || keepalive.is_some() => {
                 let carrying = async {
                     let core = hooks.core().clone();
-                    let carried = carry_events(&mut body, responder, &core, keepalive, &mut Watched(hooks)).await;
-                    let can_tell = match carried.map_err(of_body)? {
-                        EventsEnd::Whole => return Ok(()),
+                    let mut watch = Watched { hooks, answer: &mut answer };
+                    let carried = carry_events(&mut body, responder, &core, keepalive, &mut watch).await;
+                    let can_tell = match carried? {
+                        EventsEnd::Whole => return Ok(Ok(())),
                         EventsEnd::Cut => true,
                         EventsEnd::Broken => false,
                     };
-                    // The caller is told behind the last event, and the stream ends.
                     let told = progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell);
-                    let event = told.ok_or(RelayError::Late)?;
-                    progress.is_cut.set(true);
-                    responder.copy(&event).await.map_err(of_body)?;
-                    responder.end(std::iter::empty()).await.map_err(of_body)
+                    Ok(match told {
+                        Some(event) => tell(&event, responder, progress).await,
+                        None => Err(RelayError::Late),
+                    })
                 };
-                return Box::pin(carrying).await;
+                match Box::pin(carrying).await {
+                    Ok(ended) => return ended,
+                    Err(error) => Err(error),
+                }
             }
             _ => {
                 let seen = |bytes: &[u8]| {
+                    if is_stream {
+                        answer.feed(bytes);
+                    }
                     hooks.on_body_bytes(bytes);
                     Ok(())
                 };
                 carry_body(&mut body, responder, seen).await
             }
         };
-        carried.map_err(of_body)
+        let ended = carried.map_err(of_body);
+        let Err(error @ RelayError::Broken(_)) = &ended else { return ended };
+        if !is_stream || is_standing || !answer.takes_error() {
+            return ended;
+        }
+        let told = progress.with_label(|label| hooks.on_broken(error, label)).flatten();
+        let Some(event) = told else { return ended };
+        // In a box, so that other calls do not have its size.
+        Box::pin(tell(&event, responder, progress)).await
     }
 
     /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
@@ -435,6 +461,13 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
         Err(Violation::Interim.into())
     }
+}
+
+/// Tells the caller behind the last event of its stream why there is no answer, and ends the stream.
+async fn tell(event: &[u8], responder: &mut impl Responder, progress: &Progress<'_>) -> Result<(), RelayError> {
+    progress.is_cut.set(true);
+    responder.copy(event).await.map_err(of_body)?;
+    responder.end(std::iter::empty()).await.map_err(of_body)
 }
 
 /// Why the body of a response did not come to its end.

@@ -1,5 +1,6 @@
 //! Floor 1: the wire formats, without input or output. Bytes and times go in; bytes and events come out.
 
+mod answer_stream;
 mod codes;
 pub mod enrol;
 pub mod event_stream;
@@ -18,5 +19,6 @@ mod refusal;
 mod scan;
 pub mod sse;
 
+pub use answer_stream::AnswerStream;
 pub use progress_scan::ProgressScan;
 pub use refusal::RegistrationRefusal;

@@ -154,7 +154,7 @@ impl Tunnel {
             let own = RouteOverrides { deadlines, breaker, concurrency, ..RouteOverrides::default() };
             RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
         });
-        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
         self.edge.reload(tables);
     }
 
@@ -166,7 +166,7 @@ impl Tunnel {
             let own = RouteOverrides { concurrency, ..RouteOverrides::default() };
             RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
         });
-        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
         self.edge.reload(tables);
     }
 
@@ -247,7 +247,7 @@ fn edge(
     let served = TunnelEntry { seal, ..TunnelEntry::of_secret(&Secret::from("0123456789abcdef")) };
     let mut tables = EdgeTables {
         hosts: RouteTable::default(),
-        routes: RouteTable::new([entry]).unwrap(),
+        routes: RouteTable::new([entry]).unwrap().into(),
         tunnels: SharedMap::from([(tunnel(), served)]),
         admission: Admission::default(),
     };

@@ -218,7 +218,7 @@ fn a_caller_that_says_how_long_it_waits_is_answered_before_that_is_over() {
     ] {
         let mut bed = bed(mode);
         let late = call_with(&bed, "slow/LENGTH/100000", fields);
-        // Its server is told to stop by a message as well, and does not answer that either.
+        // Its server is told to stop by a message as well.
         bed.pass(67 * SECOND);
         let (answer, after_ms) = late.borrow().clone();
         assert!(

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod breakers;
+mod broken_streams;
 mod budgets;
 mod crowd;
 mod deadlines;

@@ -10,7 +10,7 @@ use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, SharedMap,
 };
 use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, Hedge, HttpUrl, Origin, ToolConfig};
-use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
+use crate::edge::{AgentRoutes, Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
@@ -163,7 +163,7 @@ pub(crate) fn edge_tables(
         faults.extend(route_faults(found));
         RouteTable::default()
     });
-    let mut tables = EdgeTables { routes: RouteTable::default(), hosts, tunnels: SharedMap::default(), admission };
+    let mut tables = EdgeTables { routes: AgentRoutes::default(), hosts, tunnels: SharedMap::default(), admission };
     let mut entries = Vec::new();
     for (index, tunnel) in config.tunnels.iter().enumerate() {
         match tunnel.secret_source().map(|source| source.read()) {
@@ -192,10 +192,10 @@ pub(crate) fn edge_tables(
             },
         }));
     }
-    tables.routes = RouteTable::new(entries).unwrap_or_else(|found| {
-        faults.extend(route_faults(found));
-        RouteTable::default()
-    });
+    match RouteTable::new(entries) {
+        Ok(routes) => tables.routes = routes.into(),
+        Err(found) => faults.extend(route_faults(found)),
+    }
     tables.enter_hosts();
     if faults.is_empty() { Ok(tables) } else { Err(ConfigErrors::new(faults)) }
 }

@@ -256,7 +256,7 @@ impl Bed {
             let target = Route { own: own.clone(), ..route.clone() };
             RouteEntry { host: host.to_string(), place: "here".to_owned(), target }
         });
-        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap_or_else(|_| panic!("good routes"));
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap_or_else(|_| panic!("good routes")).into();
         self.edge.reload(tables);
     }
 
@@ -345,7 +345,8 @@ fn edge_tables(hosts: &[(&str, usize)]) -> EdgeTables {
     let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));
     let tunnel = |nth| (tunnel_id(nth).parse().expect("an id"), TunnelEntry::of_secret(&Secret::from(SECRET)));
     let tunnels = SharedMap::from([tunnel(0), tunnel(1)]);
-    let mut tables = EdgeTables { routes, hosts: RouteTable::default(), tunnels, admission: Admission::default() };
+    let mut tables =
+        EdgeTables { routes: routes.into(), hosts: RouteTable::default(), tunnels, admission: Admission::default() };
     tables.enter_hosts();
     tables
 }

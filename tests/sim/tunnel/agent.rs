@@ -180,8 +180,10 @@ impl Agent {
         let expected = plan.whole_answer();
         let mut body = Vec::new();
         let ended = reader.body(length, |bytes| body.extend_from_slice(bytes)).await;
-        if ended.is_ok() && was_cut(plan, &body, &expected) {
-            return Ok((Outcome::Refused(504), keep, reader.rest));
+        if ended.is_ok()
+            && let Some(outcome) = told_by_event(plan, &body, &expected)
+        {
+            return Ok((outcome, keep, reader.rest));
         }
         if head.status() == 200 && !expected.starts_with(&body) {
             self.ledger.fault(format!("call {} was answered with another body", plan.id));
@@ -243,10 +245,17 @@ impl Agent {
     }
 }
 
-/// Whether an event stream missed its deadline: it ends between two events, behind one that says so with the call's id.
-fn was_cut(plan: &Plan, body: &[u8], expected: &[u8]) -> bool {
+/// How a call failed whose event stream ends as it should, between two events, behind one that says so with the call's id.
+fn told_by_event(plan: &Plan, body: &[u8], expected: &[u8]) -> Option<Outcome> {
     let last = format!("event: message\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{},\"error\":", plan.id);
-    let Some(at) = body.windows(last.len()).position(|window| window == last.as_bytes()) else { return false };
-    let says_so = String::from_utf8_lossy(&body[at..]).contains("\"reason\":\"deadline\"");
-    says_so && plan.kind == Kind::Sse && expected.starts_with(&body[..at]) && (at == 0 || body[..at].ends_with(b"\n\n"))
+    let at = body.windows(last.len()).position(|window| window == last.as_bytes())?;
+    let is_behind = expected.starts_with(&body[..at]) && (at == 0 || body[..at].ends_with(b"\n\n"));
+    let said = String::from_utf8_lossy(&body[at..]);
+    let says = |reason: &str| said.contains(&format!("\"reason\":\"{reason}\""));
+    let outcome = match () {
+        () if says("deadline") => Outcome::Refused(504),
+        () if ["upstream_broken", "link_lost", "slow_reader", "tunnel_failed"].into_iter().any(says) => Outcome::Broken,
+        () => return None,
+    };
+    (plan.kind == Kind::Sse && is_behind).then_some(outcome)
 }
