@@ -8,6 +8,7 @@ use crate::connector::hosts::{EdgeHosts, MissingHosts};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable};
 use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
@@ -37,6 +38,8 @@ pub struct Connector {
     pub(super) counters: Counters,
     /// Log lines about hosts that are called and have no route, which agents can cause.
     unrouted_log_limit: Mutex<KeyedLogLimit<Hostname>>,
+    /// Log lines about agents and servers of different eras of MCP.
+    pub(super) eras: EraNotes,
 }
 
 /// The state of one edge that all cores share.
@@ -112,6 +115,7 @@ counters! {
         dials_failed, "Attempts to open a link that failed";
         enrolments, "Certificates that edges issued to connectors";
         enrolments_failed, "Attempts to get a certificate that failed";
+        eras_differed, "Openings (initialize, server/discover) answered 400, 404 or 405, as by a server of the other era of MCP";
         links_ended, "Links that ended, for any reason";
         links_made, "Links that were established";
         requests_refused, "Requests that were refused before they became calls";
@@ -157,6 +161,7 @@ impl Connector {
             events: events.clone(),
             counters: Counters::default(),
             unrouted_log_limit: Mutex::default(),
+            eras: EraNotes::default(),
         })
     }
 

@@ -341,6 +341,12 @@ fn record(
         let call = request.label()?.call();
         let mut recorder = core.figures.recorder.borrow_mut();
         core.upstreams.route_of(host, |route| {
+            let (counters, eras) = (&core.connector.counters, &core.connector.eras);
+            if let Some((method, status)) = call.method().zip(stamps.status())
+                && eras.note(&route.name, method, status, now)
+            {
+                Counters::add(&counters.eras_differed);
+            }
             let method = call.method().unwrap_or(call.kind().name());
             let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
             recorder.record(label, &phases, outcome);

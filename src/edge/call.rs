@@ -470,7 +470,7 @@ impl AgentCalls<'_> {
                 work.stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
                 if is_refused {
-                    note_era(core, request, route);
+                    note_era(core, request, route, work.notes.status);
                 }
                 core.learn_tools(request, route, work);
                 let delivered = request.delivered(&to_agent, keeps, core).await;

@@ -15,12 +15,11 @@ use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
-use crate::route::RouteName;
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
-use crate::wire::mcp::Era;
 
 /// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
 const CORE_MESSAGES_MAX: usize = 1024;
@@ -55,7 +54,7 @@ pub struct Edge {
     /// Log lines that strangers at the connectors' port can cause.
     stranger_log_limit: Mutex<KeyedLogLimit<(Option<SourceKey>, StrangerTrouble)>>,
     /// Log lines about agents and servers of different eras of MCP.
-    era_log_limit: Mutex<KeyedLogLimit<(RouteName, Era)>>,
+    pub(super) eras: EraNotes,
     /// Connections that each source has open at the agents' port.
     pub(super) agents: Arc<SourcePermits>,
     /// Connections that each source has open at the connectors' port and that are not registered yet.
@@ -173,7 +172,7 @@ impl Edge {
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
             stranger_log_limit: Mutex::default(),
-            era_log_limit: Mutex::default(),
+            eras: EraNotes::default(),
             agents,
             unregistered: Arc::default(),
             usage_left: Mutex::default(),
@@ -310,11 +309,5 @@ impl Edge {
     pub(super) fn stranger_line(&self, peer: Option<IpAddr>, trouble: StrangerTrouble, now: Time) -> Option<LeftOut> {
         let mut lines = self.stranger_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
         lines.allow((peer.map(SourceKey::of), trouble), now)
-    }
-
-    /// Asks to write a log line about an agent of this era that the server of a route refused.
-    pub(super) fn log_era(&self, route: &RouteName, era: Era, now: Time) -> Option<LeftOut> {
-        let mut lines = self.era_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.allow((route.clone(), era), now)
     }
 }
