@@ -426,3 +426,47 @@ fn in_storms_with_second_tries_each_agent_gets_one_answer_and_nothing_is_left() 
     }
     assert!(made > 20 && won > 5 && won < made, "{won} of {made}");
 }
+
+/// The times of calls to two servers that are slow at times, in milliseconds, and how many calls were sent twice.
+fn times_of(own: RouteOverrides, slow_of_thousand: u64) -> (Vec<u64>, u64) {
+    let mut bed = bed(7, PLACE, own, 1);
+    bed.servers.iter().for_each(|server| server.tools.answers.set(Answers::SlowAtTimes(slow_of_thousand)));
+    let agents: Vec<_> = (0..8)
+        .map(|_| {
+            bed.client(|mut client: Client| async move {
+                let mut times = Vec::new();
+                for _ in 0..300 {
+                    let began = client.now();
+                    assert_eq!(client.tool(HOST, "look", None, 0).await.status, 200);
+                    times.push((client.now() - began).as_millis() as u64);
+                }
+                times
+            })
+        })
+        .collect();
+    bed.pass(120 * SECOND);
+    let mut times: Vec<u64> = agents.into_iter().flat_map(|agent| agent.take().expect("all are answered")).collect();
+    times.sort_unstable();
+    (times, bed.hedges().0)
+}
+
+/// The table of `docs/BENCHMARKS.md`: `cargo test --test sim hedges::where_few -- --nocapture`.
+#[test]
+fn where_few_calls_are_slow_most_of_them_are_not_any_more() {
+    println!("| slow calls | second tries | sent twice | p50 ms | p95 ms | p98 ms | p99 ms | longer than 500 ms |");
+    for (slow, fewer) in [(10, 3), (20, 2)] {
+        let mut long = [0; 2];
+        for (nth, (name, own)) in [("off", RouteOverrides::default()), ("on", hedging())].into_iter().enumerate() {
+            let (times, sent_twice) = times_of(own, slow);
+            let [p50, p95, p98, p99] = [50, 95, 98, 99].map(|percent| times[times.len() * percent / 100]);
+            long[nth] = times.iter().filter(|time| **time > 500).count();
+            let share = 100.0 * sent_twice as f64 / times.len() as f64;
+            println!(
+                "| {} % | {name} | {share:.1} % | {p50} | {p95} | {p98} | {p99} | {} |",
+                slow as f64 / 10.0,
+                long[nth]
+            );
+        }
+        assert!(long[1] * fewer <= long[0], "{slow} of a thousand: {long:?}");
+    }
+}

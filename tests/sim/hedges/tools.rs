@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use adit::base::{Clock, Time};
+use adit::base::{Clock, Rng, Time};
 use adit::engine::{ByteStream, Core, Socket, StreamError};
 use futures_lite::future;
 
@@ -26,6 +26,8 @@ pub(crate) enum Answers {
     Progress(Duration),
     /// Not at all: the connection is closed after so long.
     Closes(Duration),
+    /// With 200, after 20 ms to 40 ms; so many of a thousand calls after a second.
+    SlowAtTimes(u64),
 }
 
 /// A call of a tool that has come.
@@ -42,11 +44,13 @@ pub(crate) struct Seen {
 pub(crate) struct Tools {
     pub(crate) answers: Cell<Answers>,
     seen: RefCell<Vec<Seen>>,
+    rng: RefCell<Rng>,
 }
 
 impl Tools {
-    pub(crate) fn new() -> Tools {
-        Tools { answers: Cell::new(Answers::With(200, Duration::from_millis(5))), seen: RefCell::default() }
+    pub(crate) fn new(nth: usize) -> Tools {
+        let answers = Cell::new(Answers::With(200, Duration::from_millis(5)));
+        Tools { answers, seen: RefCell::default(), rng: RefCell::new(Rng::new(nth as u64)) }
     }
 
     /// The calls that have come.
@@ -72,11 +76,13 @@ impl Tools {
         };
         let begin = head("Content-Type: text/event-stream\r\nTransfer-Encoding: chunked");
         match self.answers.get() {
-            Answers::With(status, after) => {
-                wait(core, socket, after).await?;
-                let head =
-                    head(&format!("Content-Length: {}", RESULT.len())).replace("200 OK", &format!("{status} Told"));
-                send(socket, format!("{head}{RESULT}").as_bytes()).await
+            Answers::With(status, after) => result(name, core, socket, (status, after)).await,
+            Answers::SlowAtTimes(of_thousand) => {
+                let time_us = {
+                    let mut rng = self.rng.borrow_mut();
+                    if rng.below(1_000) < of_thousand { 1_000_000 } else { 20_000 + rng.below(20_000) }
+                };
+                result(name, core, socket, (200, Duration::from_micros(time_us))).await
             }
             Answers::Events(after) => {
                 send(socket, begin.as_bytes()).await?;
@@ -97,6 +103,14 @@ impl Tools {
             }
         }
     }
+}
+
+/// Answers with this status after so long.
+async fn result(name: &str, core: &Core, socket: &Socket, (status, after): (u16, Duration)) -> Result<(), StreamError> {
+    wait(core, socket, after).await?;
+    let len = RESULT.len();
+    let head = format!("HTTP/1.1 {status} Told\r\nX-Server: {name}\r\nContent-Length: {len}\r\n\r\n");
+    send(socket, format!("{head}{RESULT}").as_bytes()).await
 }
 
 /// Works for so long, unless the caller gives the call up.

@@ -381,7 +381,7 @@ pub(crate) struct Server {
 impl Server {
     fn start(nth: usize, core: &Core) -> Rc<Server> {
         let (sessions, begun) = (RefCell::default(), Cell::new(0));
-        let server = Rc::new(Server { nth, core: core.clone(), sessions, begun, tools: Tools::new() });
+        let server = Rc::new(Server { nth, core: core.clone(), sessions, begun, tools: Tools::new(nth) });
         let listener = core.listen(&Address::Tcp(server_at(nth))).expect("a free address");
         let task = Rc::clone(&server);
         core.spawn(async move {
