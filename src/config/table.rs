@@ -368,7 +368,7 @@ section! {
         /// declares it so.
         hedge: Option<Hedge> = unset, live, like "off";
         /// The price of one call of this tool, in the unit of `edge.price_per_million_tokens`, for `adit tasks`. It is added for
-        /// each call, also for one that failed or was refused.
+        /// each call that was handed to a connector, also for one that failed or timed out there; not for one that was refused.
         price_per_call: Price = "0", live, like "0.005";
     }
 }
@@ -603,6 +603,9 @@ section! {
         /// Whether the upstream is told how long the caller still waits, where that is known (`host.client_timeout_ms` of the
         /// edge): `X-Request-Timeout: 4900ms`, in place of the `X-Request-Timeout` and `grpc-timeout` that the caller sent.
         send_request_timeout: bool = "false", live, like "true";
+        /// How long agents whose TLS ends in this connector wait for the answer to a POST, unless they send `X-Request-Timeout` or
+        /// `grpc-timeout`. They are answered before that is over. For other agents the edge has `host.client_timeout_ms`.
+        client_timeout_ms: Option<Millis> = unset in 100..=86_400_000, live, like "60s";
         /// Which requests are sent once more if a connection that others had used ended without one byte of an answer, as when
         /// the upstream closes it just then. `idempotent`: GET, HEAD, DELETE and OPTIONS. `mcp-safe`: also `ping`,
         /// `server/discover`, `*/list`, and `tools/call` of tools for which the upstream's own answers to `tools/list` say

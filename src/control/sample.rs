@@ -62,10 +62,6 @@ impl Role for SampleRole {
         Box::pin(async { calls })
     }
 
-    fn breaker(&self, _: &Label) -> Option<BreakerReading> {
-        None
-    }
-
     fn force_breaker(&self, _: &Label, _: Option<ForcedState>) -> Option<BreakerReading> {
         None
     }

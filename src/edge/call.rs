@@ -34,6 +34,7 @@ use crate::serve::{
     RequestLimits, Service,
 };
 use crate::tls::Connection;
+use crate::wire::MethodScan;
 use crate::wire::http1::{HeadError, Method};
 use crate::wire::mcp;
 
@@ -139,7 +140,8 @@ impl AgentCalls<'_> {
         self.bound_by_caller(request, route);
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         self.work.has_waited = false;
-        let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
+        let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker)
+            || core.edge.breakers().is_forced_open(route.name.as_str());
         if needs_label {
             if let Err(next) = self.read_label(request, route, bond, moves).await {
                 return next;
@@ -426,6 +428,7 @@ impl AgentCalls<'_> {
         let AgentCalls { caller, next_hop, replay, work, .. } = self;
         let core = &caller.core;
         work.listing.expect(core.learns_tools(request, route));
+        work.changed.set(route.own.may_hedge().then(MethodScan::tools_changed));
         let plan = core.plan_hedge(request, route, &caller.source, work, first);
         let hedged = plan.map(|plan| Box::new(Hedged::new(plan, first, std::mem::take(&mut work.copy))));
         let tries = Tries { core, first, hedged };
@@ -461,6 +464,9 @@ impl AgentCalls<'_> {
         let opened = tries.answering();
         let whole = opened.stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
+        if ended.is_ok() {
+            core.learn_tools(request, route, work, replay.as_deref().and_then(Replay::kept));
+        }
         replay.as_deref_mut().map(Replay::clear);
         let ended = match ended {
             Ok(()) => {
@@ -472,7 +478,6 @@ impl AgentCalls<'_> {
                 if is_refused {
                     note_era(core, request, route, work.notes.status);
                 }
-                core.learn_tools(request, route, work);
                 let delivered = request.delivered(&to_agent, keeps, core).await;
                 let outcome = match (delivered, work.told) {
                     (Outcome::Ok, Some(failure)) => failure.outcome(),

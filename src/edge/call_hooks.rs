@@ -12,6 +12,7 @@ use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, requested_host, trace_of};
 use crate::latency::{CallPhases, SERVER_TIMING_LEN_MAX, server_timing};
 use crate::serve::{CallLabel, RelayError, RelayHooks, ResponseExtras};
+use crate::wire::AnswerStream;
 use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::mcp::Era;
 
@@ -65,6 +66,7 @@ impl RelayHooks for EdgeHooks<'_, '_> {
 
     fn on_event_stream(&mut self, is_standing: bool) {
         self.work.stamps.on_event_stream(is_standing);
+        self.work.answer = AnswerStream::default();
         if is_standing {
             self.work.place.set(None);
         }
@@ -87,8 +89,18 @@ impl RelayHooks for EdgeHooks<'_, '_> {
         self.work.notes.answer.bytes += bytes.len() as u64;
         self.work.listing.keep(bytes);
         if self.work.stamps.is_event_stream() {
+            self.on_standing_bytes(bytes);
+            self.work.answer.feed(bytes);
             self.work.guard.deadline.on_event_bytes(bytes, self.tries.core.core.turn_time());
         }
+    }
+
+    fn on_standing_bytes(&self, bytes: &[u8]) {
+        let Some(mut changed) = self.work.changed.get() else { return };
+        if changed.feed(bytes) {
+            self.tries.core.forget_tools(&self.work.host);
+        }
+        self.work.changed.set(Some(changed));
     }
 
     fn cuts_at(&self) -> Option<Time> {
@@ -101,6 +113,9 @@ impl RelayHooks for EdgeHooks<'_, '_> {
     }
 
     fn on_broken(&mut self, error: &RelayError, label: &mut CallLabel) -> Option<Vec<u8>> {
+        if !self.work.answer.takes_error() {
+            return None;
+        }
         let CallEndReason::Failed { failure, .. } = CallEndReason::of(error.clone(), &mut self.work.guard.deadline)
         else {
             return None;

@@ -81,6 +81,6 @@ impl CallNotes {
         // A call that was moved is not tried twice.
         let again = moved.or(hedged);
         let record = CallRecord { number, trace, peer, host, again, status, ..CallRecord::new(now) };
-        record.with_wait(waited).with_queue_time(queued)
+        record.with_wait(waited).with_queue_time(queued).with_retries(self.retries)
     }
 }

@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use memchr::memmem;
+
 use crate::base::{Clock, Time, Traffic};
 use crate::edge::bonds::Bond;
 use crate::edge::call_work::CallWork;
@@ -18,7 +20,7 @@ use crate::engine::{Core, StreamError, send_bytes};
 use crate::exchange::requested_host;
 use crate::latency::{hedge_after, hold_for};
 use crate::policy::Source;
-use crate::route::Route;
+use crate::route::{Hostname, Route};
 use crate::serve::Request;
 use crate::wire::http1::{
     BodyDecoder, Decoded, Method, Progress, RequestEdits, RequestHead, TimeLeftEdit, write_request,
@@ -31,6 +33,8 @@ pub(super) const REQUEST_LEN_MAX: usize = 8 * 1024;
 
 /// The method whose answer says which tools only read.
 const LISTING: &str = "tools/list";
+/// The member of a request that asks for a further page of the list.
+const CURSOR: &[u8] = b"\"cursor\"";
 /// The method whose calls are tried twice.
 const TOOL_CALL: &str = "tools/call";
 
@@ -77,11 +81,23 @@ impl EdgeCore {
     }
 
     /// Learns which tools only read from an answer that was passed on whole.
-    pub(super) fn learn_tools(&self, request: &mut impl Request, route: &Route, work: &CallWork) {
+    /// `body` is that of the request, if it was kept.
+    pub(super) fn learn_tools(&self, request: &mut impl Request, route: &Route, work: &CallWork, body: Option<&[u8]>) {
         if request.label().is_some_and(|label| label.is_surely(LISTING))
             && let Some(of) = self.hedged_routes.of(&self.edge.tool_hints, route)
         {
-            work.listing.read(|answer, is_events| of.hints.learn(answer, is_events));
+            // Whatever else has that name: then the list counts as a part of it.
+            let from_start = body.is_some_and(|body| memmem::find(body, CURSOR).is_none());
+            work.listing.read(|answer, is_events| of.hints.learn(answer, is_events, from_start));
+        }
+    }
+
+    /// The server of a host has said that its tools have changed, so that what it said of them does not hold any more.
+    pub(super) fn forget_tools(&self, host: &Hostname) {
+        if let Some(route) = self.tables.get().routes.lookup(host)
+            && let Some(of) = self.hedged_routes.of(&self.edge.tool_hints, route)
+        {
+            of.hints.forget();
         }
     }
 

@@ -92,7 +92,7 @@ mod tests {
         let knows = |core: usize, tunnel: &str| {
             cores[core].of(&all, &route(1, tunnel)).is_some_and(|of| of.hints.is_read_only("look"))
         };
-        cores[0].of(&all, &route(1, "tnl_a")).unwrap().hints.learn(LIST, false);
+        cores[0].of(&all, &route(1, "tnl_a")).unwrap().hints.learn(LIST, false, true);
         assert!(knows(0, "tnl_a") && knows(1, "tnl_a"));
         assert!(!knows(0, "tnl_b") && !knows(1, "tnl_b"), "it is another server");
         assert!(!knows(1, "tnl_a"), "which was forgotten");

@@ -91,6 +91,8 @@ pub struct RecordedTimes {
     /// Whether the second of two phases is in its place.
     is_beyond_edge: bool,
     is_stream: bool,
+    /// Here, as it would take a word of its own elsewhere.
+    retries: u8,
 }
 
 /// Of two phases that share a place a call has one at the most.
@@ -116,6 +118,7 @@ impl RecordedTimes {
         by_place_us: [NO_TIME; PLACES],
         is_beyond_edge: false,
         is_stream: false,
+        retries: 0,
     };
 
     fn set(&mut self, phase: Phase, time: Duration) {
@@ -248,6 +251,13 @@ impl CallRecord {
         self
     }
 
+    /// The same of a call that was tried again so often: opened again by an edge, or sent again by a connector.
+    #[must_use]
+    pub fn with_retries(mut self, retries: u32) -> CallRecord {
+        self.times.retries = u8::try_from(retries).unwrap_or(u8::MAX);
+        self
+    }
+
     /// The same, answered by the role itself.
     #[must_use]
     pub fn with_own(self, own: Option<OwnAnswer>) -> CallRecord {
@@ -271,6 +281,12 @@ impl CallRecord {
     #[must_use]
     pub fn queued(&self) -> Duration {
         Duration::from_micros(self.times.queued_us.into())
+    }
+
+    /// How often it was tried again.
+    #[must_use]
+    pub fn retries(&self) -> u8 {
+        self.times.retries
     }
 
     /// Whether it failed: it was not answered completely, or with a status of 400 or higher.

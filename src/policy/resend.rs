@@ -29,9 +29,13 @@ struct Answer<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Listed<'a> {
     #[serde(borrow, default)]
-    tools: Vec<Tool<'a>>,
+    tools: Option<Vec<Tool<'a>>>,
+    /// Where the list goes on, if this is not all of it.
+    #[serde(borrow, default)]
+    next_cursor: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +81,11 @@ impl SafeRequests {
         self.tools().get(tool) == Some(&true)
     }
 
+    /// Forgets all tools: the server has said that they have changed, so that what it said of them does not hold any more.
+    pub fn forget(&self) {
+        self.tools().clear();
+    }
+
     /// Whether the answer to a request is worth [learning](SafeRequests::learn).
     #[must_use]
     pub fn is_listing(request: &Peek) -> bool {
@@ -85,9 +94,10 @@ impl SafeRequests {
 
     /// Learns which tools are safe from the body of an answer to `tools/list`: a JSON-RPC message, or with `is_events` an event
     /// stream of them. What cannot be read teaches nothing.
-    pub fn learn(&self, answer: &[u8], is_events: bool) {
+    /// A list that is `whole`, as its request asked for its start and it names no further page, has all tools: others are forgotten.
+    pub fn learn(&self, answer: &[u8], is_events: bool, from_start: bool) {
         if !is_events {
-            return self.learn_message(answer);
+            return self.learn_message(answer, from_start);
         }
         let mut data = Vec::new();
         for line in answer.split(|&byte| byte == b'\n') {
@@ -95,18 +105,22 @@ impl SafeRequests {
             if let Some(more) = line.strip_prefix(b"data:") {
                 data.extend_from_slice(more);
             } else if line.is_empty() {
-                self.learn_message(&data);
+                self.learn_message(&data, from_start);
                 data.clear();
             }
         }
     }
 
-    fn learn_message(&self, message: &[u8]) {
-        let Ok(Answer { result: Some(Listed { tools: listed }) }) = serde_json::from_slice::<Answer<'_>>(message)
+    fn learn_message(&self, message: &[u8], from_start: bool) {
+        let Ok(Answer { result: Some(Listed { tools: Some(listed), next_cursor }) }) =
+            serde_json::from_slice::<Answer<'_>>(message)
         else {
             return;
         };
         let mut tools = self.tools();
+        if from_start && next_cursor.is_none() {
+            tools.clear();
+        }
         for Tool { name, annotations } in listed {
             let hints = annotations.unwrap_or_default();
             let is_read_only = hints.read_only_hint == Some(true);
@@ -170,7 +184,7 @@ mod tests {
         for method in ["initialize", "tools/call", "prompts/get", "notifications/x", "list", "toString"] {
             assert!(!safe.may_run_twice(&head(""), &request(method, "look")), "{method}");
         }
-        safe.learn(LIST.as_bytes(), false);
+        safe.learn(LIST.as_bytes(), false, true);
         for (tool, is_safe) in
             [("look", true), ("set", true), ("pay", false), ("bare", false), ("l\u{131}ne", true), ("", false)]
         {
@@ -178,10 +192,10 @@ mod tests {
         }
         let declares =
             |hint: &str| format!(r#"{{"id":2,"result":{{"tools":[{{"name":"look","annotations":{{{hint}}}}}]}}}}"#);
-        safe.learn(declares("").as_bytes(), false);
+        safe.learn(declares("").as_bytes(), false, false);
         assert!(!safe.may_run_twice(&head(""), &request("tools/call", "look")), "the last word counts");
         let events = format!(": hi\n\nevent: message\r\ndata: {}\r\n\r\n", declares(r#""readOnlyHint":true"#));
-        safe.learn(events.as_bytes(), true);
+        safe.learn(events.as_bytes(), true, false);
         assert!(safe.may_run_twice(&head(""), &request("tools/call", "look")));
     }
 
@@ -189,7 +203,7 @@ mod tests {
     fn only_a_tool_that_is_declared_read_only_reads_and_the_last_word_counts() {
         let safe = SafeRequests::default();
         assert!(!safe.only_reads(&head(""), &request("tools/call", "look")), "nothing is known of it");
-        safe.learn(LIST.as_bytes(), false);
+        safe.learn(LIST.as_bytes(), false, false);
         for (tool, reads) in [("look", true), ("set", false), ("pay", false), ("bare", false), ("l\u{131}ne", true)] {
             assert_eq!(safe.only_reads(&head(""), &request("tools/call", tool)), reads, "{tool}");
         }
@@ -204,11 +218,33 @@ mod tests {
         assert!(!safe.only_reads(&head(""), &peek(cut)));
         let declares =
             |hint: &str| format!(r#"{{"id":2,"result":{{"tools":[{{"name":"look","annotations":{{{hint}}}}}]}}}}"#);
-        safe.learn(declares(r#""idempotentHint":true"#).as_bytes(), false);
+        safe.learn(declares(r#""idempotentHint":true"#).as_bytes(), false, false);
         assert!(!safe.is_read_only("look"));
         assert!(safe.may_run_twice(&head(""), &request("tools/call", "look")));
-        safe.learn(declares(r#""readOnlyHint":true"#).as_bytes(), false);
+        safe.learn(declares(r#""readOnlyHint":true"#).as_bytes(), false, false);
         assert!(safe.is_read_only("look"));
+    }
+
+    #[test]
+    fn what_the_server_does_not_say_any_more_is_forgotten() {
+        let safe = SafeRequests::default();
+        let knows = |tool: &str| safe.may_run_twice(&head(""), &request("tools/call", tool));
+        let list = |tool: &str, more: &str| {
+            format!(
+                r#"{{"id":2,"result":{{"tools":[{{"name":"{tool}","annotations":{{"readOnlyHint":true}}}}]{more}}}}}"#
+            )
+        };
+        safe.learn(list("one", "").as_bytes(), false, true);
+        // Pages of a list, of which none is all of it.
+        safe.learn(list("two", r#","nextCursor":"2""#).as_bytes(), false, true);
+        safe.learn(list("three", "").as_bytes(), false, false);
+        assert!(knows("one") && knows("two") && knows("three"));
+        safe.learn(br#"{"id":2,"result":{}}"#, false, true);
+        assert!(knows("one"), "that lists nothing");
+        safe.learn(list("two", "").as_bytes(), false, true);
+        assert!(!knows("one") && knows("two") && !knows("three"), "that is the whole list");
+        safe.forget();
+        assert!(!knows("two"));
     }
 
     #[test]
@@ -244,13 +280,17 @@ mod tests {
         let safe = SafeRequests::default();
         let tool = |name: String| format!(r#"{{"name":"{name}","annotations":{{"readOnlyHint":true}}}}"#);
         let many: Vec<String> = (0..2 * TOOLS_MAX).map(|nth| tool(nth.to_string())).collect();
-        safe.learn(format!(r#"{{"result":{{"tools":[{}]}}}}"#, many.join(",")).as_bytes(), false);
+        safe.learn(format!(r#"{{"result":{{"tools":[{}]}}}}"#, many.join(",")).as_bytes(), false, false);
         assert_eq!(safe.tools().len(), TOOLS_MAX);
         let safe = SafeRequests::default();
-        safe.learn(format!(r#"{{"result":{{"tools":[{}]}}}}"#, tool("x".repeat(NAME_LEN_MAX + 1))).as_bytes(), false);
+        safe.learn(
+            format!(r#"{{"result":{{"tools":[{}]}}}}"#, tool("x".repeat(NAME_LEN_MAX + 1))).as_bytes(),
+            false,
+            false,
+        );
         for text in ["{", "null", r#"{"result":{"tools":[{}]}}"#, r#"{"result":{"tools":"look"}}"#, r#"{"error":{}}"#] {
-            safe.learn(text.as_bytes(), false);
-            safe.learn(format!("data: {text}\n\n").as_bytes(), true);
+            safe.learn(text.as_bytes(), false, false);
+            safe.learn(format!("data: {text}\n\n").as_bytes(), true, false);
         }
         assert!(safe.tools().is_empty());
     }

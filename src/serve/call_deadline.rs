@@ -6,7 +6,7 @@ use crate::base::{DeadlineTerms, Time};
 use crate::exchange::{CallReport, FailedCall, LateCall, LimitSource};
 use crate::latency::{CallLimit, CallPhases, CallWait, Deadline, DeadlineReason, Outcome, StatusClass, WaitEnd};
 use crate::serve::next_hop::CallerLimits;
-use crate::wire::ProgressScan;
+use crate::wire::MethodScan;
 use crate::wire::mcp::{self, Call, CallKind};
 
 /// A caller is answered this part of its time before that is over, in any case between these limits, but not before half of it:
@@ -42,7 +42,7 @@ pub struct CallDeadline {
     progressed: Time,
     /// The longest time without one before that.
     longest: Duration,
-    scan: ProgressScan,
+    scan: MethodScan,
     was_cut: bool,
     /// Whether the call was cut because its caller would not have waited any longer.
     is_of_caller: bool,
@@ -59,7 +59,7 @@ impl Default for CallDeadline {
             sent_again: Duration::ZERO,
             progressed: Time::ZERO,
             longest: Duration::ZERO,
-            scan: ProgressScan::default(),
+            scan: MethodScan::progress(),
             was_cut: false,
             is_of_caller: false,
         }

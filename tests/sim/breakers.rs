@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use adit::base::{BreakerOverrides, DeadlineOverrides, GuardMode, Rng};
-use adit::latency::{BreakerReading, BreakerScope, BreakerState, Outcome};
+use adit::latency::{BreakerReading, BreakerScope, BreakerState, ForcedState, Outcome};
 use adit::route::{RouteOverrides, ToolOverrides};
 
 use crate::stalls::Bed;
@@ -134,6 +134,23 @@ fn by_default_what_would_be_refused_is_counted_and_goes_on() {
     bed.pass(7 * SECOND);
     assert_eq!(calls(&mut bed, "search", "status/LENGTH/200", 3), [200; 3]);
     assert_eq!(breaker(&bed, "search").state, BreakerState::Closed);
+}
+
+#[test]
+fn an_operator_opens_a_breaker_in_each_mode_and_before_the_first_call() {
+    for mode in [GuardMode::Off, GuardMode::Observe, GuardMode::Enforce] {
+        let mut bed = bed(mode, GuardMode::Off);
+        bed.force_breaker("search", Some(ForcedState::Open));
+        assert_eq!(calls(&mut bed, "search", "status/LENGTH/200", 3), [503; 3], "{mode}");
+        assert_eq!(calls(&mut bed, "other", "status/LENGTH/200", 3), [200; 3], "{mode}");
+        assert_eq!(breaker(&bed, "search").refused, 3, "{mode}");
+        let refused = call(&bed, "search", "status/LENGTH/200");
+        bed.pass(SECOND);
+        let error = json_of(&refused)["error"].clone();
+        assert_eq!((&error["code"], &error["data"]["terminal"]), (&(-31_020).into(), &true.into()), "{mode}");
+        bed.force_breaker("search", None);
+        assert_eq!(calls(&mut bed, "search", "status/LENGTH/200", 3), [200; 3], "{mode}");
+    }
 }
 
 #[test]

@@ -231,7 +231,7 @@ fn however_slow_all_are_one_call_in_fifty_is_sent_twice_at_the_most() {
 fn an_event_stream_that_begins_at_once_says_nothing_and_its_first_event_does() {
     for (slow, quick) in [
         (Answers::Events(20 * SECOND), Answers::Events(5 * MS)),
-        (Answers::Progress(20 * SECOND), Answers::Progress(5 * MS)),
+        (Answers::Notifies("progress", 20 * SECOND), Answers::Notifies("progress", 5 * MS)),
         (Answers::Events(20 * SECOND), QUICK),
         (SLOW, Answers::Events(5 * MS)),
     ] {
@@ -252,6 +252,28 @@ fn an_event_stream_that_begins_at_once_says_nothing_and_its_first_event_does() {
         let [given_up, _] = seen_since(&bed, since);
         assert!(given_up.len() == 1 && given_up[0].ended.is_some() && !given_up[0].is_answered, "{given_up:?}");
     }
+}
+
+#[test]
+fn what_a_server_said_of_its_tools_does_not_hold_once_it_says_that_they_have_changed() {
+    let mut bed = bed(5, PLACE, hedging(), 2);
+    bed.servers.iter().for_each(|server| server.tools.answers.set(Answers::Notifies("tools/list_changed", MS)));
+    let told = events(&bed);
+    bed.pass(SECOND);
+    assert!(told.take().is_some_and(|(text, _)| text.contains(RESULT)));
+    let mut hedges_of_slow = || {
+        let before = bed.hedges().0;
+        bed.servers.iter().for_each(|server| server.tools.answers.set(Answers::With(200, SECOND)));
+        let slow = call(&bed, "look");
+        bed.pass(5 * SECOND);
+        assert!(slow.take().is_some_and(|(answer, _)| answer.status == 200));
+        bed.servers.iter().for_each(|server| server.tools.answers.set(QUICK));
+        let listed = bed.client(|mut client: Client| async move { client.call("POST", HOST, None).await });
+        bed.pass(SECOND);
+        assert!(listed.take().is_some_and(|answer| answer.status == 200));
+        bed.hedges().0 - before
+    };
+    assert_eq!([hedges_of_slow(), hedges_of_slow()], [0, 1], "until they are listed again");
 }
 
 /// Where both are slow to say anything, the stream that began first is passed on after a while, and ends as it would have.
@@ -362,7 +384,7 @@ fn any_answers(rng: &mut Rng) -> Answers {
         0..3 => Answers::With(200, time),
         3 => Answers::With([503, 404, 500][rng.below(3) as usize], time),
         4 => Answers::Events(time),
-        5 => Answers::Progress(time),
+        5 => Answers::Notifies("progress", time),
         6 => Answers::Closes(time),
         _ => Answers::With(200, 5 * SECOND),
     }

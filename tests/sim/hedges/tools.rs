@@ -22,8 +22,8 @@ pub(crate) enum Answers {
     With(u16, Duration),
     /// With an event stream that begins at once, and an event with the result after so long.
     Events(Duration),
-    /// The same with an empty event at its beginning, and a notification before the result, each after so long.
-    Progress(Duration),
+    /// The same with an empty event at its beginning, and a notification of this method before the result, each after so long.
+    Notifies(&'static str, Duration),
     /// Not at all: the connection is closed after so long.
     Closes(Duration),
     /// With 200, after 20 ms to 40 ms; so many of a thousand calls after a second.
@@ -89,9 +89,10 @@ impl Tools {
                 wait(core, socket, after).await?;
                 send(socket, format!("{}0\r\n\r\n", event(RESULT)).as_bytes()).await
             }
-            Answers::Progress(after) => {
+            Answers::Notifies(method, after) => {
                 send(socket, format!("{begin}{}", event("")).as_bytes()).await?;
-                for data in [r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#, RESULT] {
+                let notification = format!(r#"{{"jsonrpc":"2.0","method":"notifications/{method}","params":{{}}}}"#);
+                for data in [&*notification, RESULT] {
                     wait(core, socket, after).await?;
                     send(socket, event(data).as_bytes()).await?;
                 }

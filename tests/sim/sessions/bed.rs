@@ -360,6 +360,7 @@ fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
         identity: adit::connector::RouteIdentity::default(),
         resend: None,
         sends_timeout: false,
+        client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
