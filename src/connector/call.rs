@@ -14,7 +14,6 @@ use crate::connector::cancel::may_be_cancelled;
 use crate::connector::checkout::{Held, checkout};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
-use crate::connector::listing::Listing;
 use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
@@ -28,8 +27,8 @@ use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    CallGuard, CallLabel, CallerLimits, NextHop, NextHopWork, ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay,
-    ResponseExtras, relay,
+    CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork, ReadAheadLimits, RelayError, RelayHooks,
+    Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
