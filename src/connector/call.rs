@@ -1,9 +1,12 @@
 //! One call at the connector: the request is sent to an upstream, and the response back to the edge.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use memchr::memmem;
 
 use crate::base::{CallFailure, Clock, Time, Traffic};
 use crate::connector::call_request::CallRequest;
@@ -11,7 +14,6 @@ use crate::connector::cancel::may_be_cancelled;
 use crate::connector::checkout::{Held, checkout};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
-use crate::connector::listing::Listing;
 use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
@@ -25,16 +27,22 @@ use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    CallGuard, CallLabel, CallerLimits, NextHop, NextHopWork, ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay,
-    ResponseExtras, relay,
+    CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork, ReadAheadLimits, RelayError, RelayHooks,
+    Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
 use crate::wire::jsonrpc::Peek;
+use crate::wire::{AnswerStream, MethodScan};
 
 /// A response that has begun when the caller's time is over is ended by the edge, which can end a stream of events between two of
 /// them. It is cut here if the edge has not done so within this time.
 const EDGE_CUTS_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a request has whose method is `tools/list`, however its slash is written.
+const LIST: &[u8] = b"list\"";
+/// What a request has that asks for a further page of a list.
+const CURSOR: &[u8] = b"\"cursor\"";
 
 /// Whom the upstream is told that a call comes from.
 #[derive(Clone, Copy)]
@@ -61,7 +69,7 @@ pub(super) struct CallContext<'a> {
 #[derive(Default)]
 pub(super) struct UpstreamWork {
     next_hop: NextHopWork,
-    replay: Replay,
+    replay: Box<Replay>,
     /// In a box, so that the task does not have its size.
     pub(super) agents: Box<AgentWork>,
 }
@@ -76,10 +84,14 @@ pub(super) struct AgentWork {
     timer: Option<Timer>,
     /// The answer, if it may list tools.
     listing: Listing,
+    /// Looks for the message by which the server takes back what it has said of its tools, if that is of interest.
+    changed: Cell<Option<MethodScan>>,
     /// For agents whose TLS ends here.
     timing: Vec<u8>,
     /// For agents whose TLS ends here.
     pub(super) guard: CallGuard,
+    /// What has passed of an answer that is an event stream, for agents whose TLS ends here.
+    answer: AnswerStream,
     /// How the call failed, if its agent was told so at the end of an event stream.
     pub(super) told: Option<CallFailure>,
 }
@@ -199,7 +211,7 @@ impl UpstreamWork {
         served.on_call();
         (self.agents.retries, self.agents.told) = (Retries::default(), None);
         self.agents.timer = self.agents.is_limited().then(|| context.core.core.sleep_until(self.agents.until));
-        let (mut needs_fresh, memory) = (false, context.core.read_ahead_limits().memory);
+        let mut needs_fresh = false;
         loop {
             if self.agents.until <= context.core.core.turn_time() {
                 return Err(CallError::Failed(CallFailure::CallerTimeoutUnsent));
@@ -220,7 +232,7 @@ impl UpstreamWork {
                         let learns = served.learns(request.head());
                         // Only a connection that was used before may have been closed by the upstream meanwhile.
                         let keeps = was_used || learns || may_be_cancelled(context, request.head());
-                        self.replay.start(keeps.then_some(memory));
+                        self.replay.start(keeps.then(|| context.core.read_ahead_limits().memory));
                     }
                     needs_fresh = true;
                     self.exchange(context, &served, request, connection, end).await
@@ -228,7 +240,7 @@ impl UpstreamWork {
                 UpstreamConnection::Http2(stream) => {
                     if self.agents.retries.made() == 0 {
                         // The upstream may refuse any request.
-                        self.replay.start(Some(memory));
+                        self.replay.start(Some(context.core.read_ahead_limits().memory));
                     }
                     // A connection that is of no more use takes no more calls.
                     needs_fresh = false;
@@ -310,10 +322,16 @@ impl UpstreamWork {
     /// Learns from a whole answer which tools may be called twice, if it lists them.
     fn learn(&mut self, served: &Served) {
         let (Some(safe), Some(body)) = (served.resend(), self.replay.kept()) else { return };
+        // Reading a message takes memory, which most calls do without.
+        if memmem::find(body, LIST).is_none() {
+            return;
+        }
         let mut peek = Peek::default();
         peek.feed(body);
         if SafeRequests::is_listing(&peek) {
-            self.agents.listing.read(|answer, is_events| safe.learn(answer, is_events));
+            // Whatever else has that name: then the list counts as a part of it.
+            let from_start = memmem::find(body, CURSOR).is_none();
+            self.agents.listing.read(|answer, is_events| safe.learn(answer, is_events, from_start));
         }
     }
 
@@ -342,6 +360,7 @@ impl UpstreamWork {
             false => CallerLimits::new(self.agents.until, self.agents.until + EDGE_CUTS_WITHIN),
         };
         self.agents.listing.expect(served.learns(request.head()));
+        self.agents.changed.set(served.resend().map(|_| MethodScan::tools_changed()));
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(context.stream);
@@ -479,12 +498,27 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.listing.keep(bytes);
+        if self.stamps.is_event_stream() {
+            self.on_standing_bytes(bytes);
+        }
         let now = self.context.core.core.turn_time();
         if self.stamps.is_event_stream()
             && let Some(agents) = self.agents()
         {
+            agents.answer.feed(bytes);
             agents.guard.deadline.on_event_bytes(bytes, now);
         }
+    }
+
+    fn on_standing_bytes(&self, bytes: &[u8]) {
+        let Some(mut changed) = self.work.changed.get() else { return };
+        if changed.feed(bytes)
+            && let Some(served) = self.context.core.upstreams.for_request(self.request)
+            && let Some(safe) = served.resend()
+        {
+            safe.forget();
+        }
+        self.work.changed.set(Some(changed));
     }
 
     fn cuts_at(&self) -> Option<Time> {
@@ -498,7 +532,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     }
 
     fn on_broken(&mut self, error: &RelayError, label: &mut CallLabel) -> Option<Vec<u8>> {
-        self.agents()?;
+        self.agents().filter(|agents| agents.answer.takes_error())?;
         if let Some(why) = upstream_fault(error) {
             self.upstream.log_fault(&why);
         }
@@ -540,6 +574,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
 
     fn on_event_stream(&mut self, is_standing: bool) {
         self.stamps.on_event_stream(is_standing);
+        self.work.answer = AnswerStream::default();
     }
 
     fn streams_end(&self) -> impl Future<Output = ()> {

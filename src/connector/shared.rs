@@ -107,6 +107,7 @@ counters! {
         calls_cancelled, "Calls whose agent or link went away before the answer was complete";
         calls_cut_unread, "Calls over HTTP/2 that were cut because their answers came in very small frames that were not read";
         calls_failed, "Calls that the upstream did not answer completely";
+        caller_timeouts_malformed, "Requests whose X-Request-Timeout or grpc-timeout is malformed and was ignored";
         calls_out_of_time, "Calls stopped because their caller does not wait any longer";
         calls_overloaded, "Calls refused because too many were in flight";
         calls_unrouted, "Calls for hosts without a route";

@@ -8,6 +8,7 @@ use crate::base::{Clock, Time};
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
+use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
@@ -110,7 +111,12 @@ impl StreamCalls<'_> {
             return if keep { Next::Keep } else { Next::Close };
         }
         let is_enforced = |host: &Hostname| {
-            let is_enforced = |route: &ConnectorRoute| route.deadlines.is_enforced() || route.breaker.is_enforced();
+            let breakers = context.core.connector.breakers();
+            let is_enforced = |route: &ConnectorRoute| {
+                route.deadlines.is_enforced()
+                    || route.breaker.is_enforced()
+                    || breakers.is_forced_open(route.name.as_str())
+            };
             context.core.upstreams.route_of(host, is_enforced)
         };
         if host.and_then(is_enforced).unwrap_or_default()
@@ -187,9 +193,12 @@ impl StreamCalls<'_> {
         let StreamCalls { context, work, host, .. } = self;
         let CallContext { core, stream, .. } = *context;
         if let Some(host) = host {
-            let deadline = &mut work.agents.guard;
-            core.upstreams.route_of(host, |route| deadline.begin(&route.deadlines))?;
-            let waits = caller_timeout(request)?;
+            let guard = &mut work.agents.guard;
+            let usual = core.upstreams.route_of(host, |route| {
+                guard.begin(&route.deadlines);
+                route.client_timeout
+            })?;
+            let waits = caller_timeout(core, request, usual)?;
             work.agents.guard.deadline.bound_by_caller(request.began(), waits);
             return Some(work.agents.guard.deadline.answer_by());
         }
@@ -262,11 +271,18 @@ impl StreamCalls<'_> {
     }
 }
 
-/// How long the caller of a request waits for its answer, if it says so. A stream of events lasts as long as the caller wants.
-fn caller_timeout(request: &impl Request) -> Option<Duration> {
+/// How long the caller of a request waits for its answer, if it says so, or if callers `usual`ly wait so long. A stream of events
+/// lasts as long as the caller wants.
+fn caller_timeout(core: &ConnectorCore, request: &impl Request, usual: Option<Duration>) -> Option<Duration> {
     let head = request.head();
-    let has_answer = head.method() == Method::Post && !mcp::asks_for_stream(head);
-    head.caller_timeout().ok().flatten().filter(|_| has_answer)
+    if head.method() != Method::Post || mcp::asks_for_stream(head) {
+        return None;
+    }
+    let said = head.caller_timeout().unwrap_or_else(|_| {
+        Counters::add(&core.connector.counters.caller_timeouts_malformed);
+        None
+    });
+    said.or(usual)
 }
 
 /// Why an agent's request on a session for `host` is not passed on.
@@ -369,5 +385,5 @@ fn record(
         status: stamps.status().unwrap_or_default(),
         ..kept
     };
-    core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(None))));
+    core.figures.keep(&kept.with_retries(retries.made()).with_own(failure.map(|failure| failure.own_answer(None))));
 }

@@ -99,6 +99,12 @@ pub trait ByteStream {
         false
     }
 
+    /// How many bytes the peer's system has acknowledged, if others are on the way to it; not of a stream that cannot tell. Costs
+    /// system calls.
+    fn acked_before_others(&self) -> Option<u64> {
+        None
+    }
+
     /// Says that the peer is expected to send more before it is sent anything. A peer that holds bytes back until it
     /// gets an acknowledgement then gets one.
     fn expect_more(&self) {}

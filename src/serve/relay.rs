@@ -15,7 +15,6 @@ use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 use crate::serve::rewriting::carry_rewritten;
-use crate::wire::AnswerStream;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
 
@@ -54,6 +53,9 @@ pub trait RelayHooks {
     /// Bytes of a response's body are about to be sent.
     fn on_body_bytes(&mut self, _bytes: &[u8]) {}
 
+    /// Bytes of an event stream that is no part of a call's answer are about to be sent.
+    fn on_standing_bytes(&self, _bytes: &[u8]) {}
+
     /// When an event stream that answers a call is cut, if it is to be. Later with each sign of progress.
     fn cuts_at(&self) -> Option<Time> {
         None
@@ -64,27 +66,32 @@ pub trait RelayHooks {
         None
     }
 
-    /// An event stream that answers a call has broken off between two events, before the answer. Returns the event that is sent at its
-    /// end, if its caller can be told.
+    /// An event stream that answers a call has broken off. Returns the event that is sent at its end, if its caller can be told
+    /// ([`AnswerStream`](crate::wire::AnswerStream)).
     fn on_broken(&mut self, _error: &RelayError, _label: &mut CallLabel) -> Option<Vec<u8>> {
         None
     }
 }
 
-/// Has a role watch an event stream.
-struct Watched<'a, H> {
-    hooks: &'a mut H,
-    answer: &'a mut AnswerStream,
+/// Has a role watch an event stream that is no part of a call's answer.
+struct WatchedStanding<'a, H>(&'a H);
+
+impl<H: RelayHooks> EventWatch for WatchedStanding<'_, H> {
+    fn on_bytes(&mut self, bytes: &[u8]) {
+        self.0.on_standing_bytes(bytes);
+    }
 }
+
+/// Has a role watch an event stream.
+struct Watched<'a, H>(&'a mut H);
 
 impl<H: RelayHooks> EventWatch for Watched<'_, H> {
     fn on_bytes(&mut self, bytes: &[u8]) {
-        self.answer.feed(bytes);
-        self.hooks.on_body_bytes(bytes);
+        self.0.on_body_bytes(bytes);
     }
 
     fn cuts_at(&self) -> Option<Time> {
-        self.hooks.cuts_at()
+        self.0.cuts_at()
     }
 }
 
@@ -372,7 +379,6 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
         let keepalive = hooks.sse_keepalive().filter(|_| is_stream);
         let may_cut = is_stream && !is_standing && hooks.cuts_at().is_some();
-        let mut answer = AnswerStream::default();
         // In boxes, so that calls do not have their size.
         let carried = match keepalive {
             _ if is_standing => {
@@ -381,8 +387,17 @@ impl<F: ByteStream> Receiving<'_, F> {
                     let ends = pin!(hooks.streams_end());
                     let mut body = EndingStream::new(body, ends);
                     let carried = match keepalive {
-                        Some(_) => carry_events(&mut body, responder, &core, keepalive, &mut ()).await.map(|_| ()),
-                        None => carry_body(&mut body, responder, |_| Ok(())).await,
+                        Some(_) => {
+                            let mut watch = WatchedStanding(&*hooks);
+                            carry_events(&mut body, responder, &core, keepalive, &mut watch).await.map(|_| ())
+                        }
+                        None => {
+                            let seen = |bytes: &[u8]| {
+                                hooks.on_standing_bytes(bytes);
+                                Ok(())
+                            };
+                            carry_body(&mut body, responder, seen).await
+                        }
                     };
                     progress.is_cut.set(body.has_ended_early());
                     carried
@@ -392,7 +407,7 @@ impl<F: ByteStream> Receiving<'_, F> {
             _ if may_cut || keepalive.is_some() => {
                 let carrying = async {
                     let core = hooks.core().clone();
-                    let mut watch = Watched { hooks, answer: &mut answer };
+                    let mut watch = Watched(hooks);
                     let carried = carry_events(&mut body, responder, &core, keepalive, &mut watch).await;
                     let can_tell = match carried? {
                         EventsEnd::Whole => return Ok(Ok(())),
@@ -401,7 +416,7 @@ impl<F: ByteStream> Receiving<'_, F> {
                     };
                     let told = progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell);
                     Ok(match told {
-                        Some(event) => tell(&event, responder, progress).await,
+                        Some(event) => tell(event, responder, progress).await,
                         None => Err(RelayError::Late),
                     })
                 };
@@ -412,24 +427,19 @@ impl<F: ByteStream> Receiving<'_, F> {
             }
             _ => {
                 let seen = |bytes: &[u8]| {
-                    if is_stream {
-                        answer.feed(bytes);
-                    }
                     hooks.on_body_bytes(bytes);
                     Ok(())
                 };
                 carry_body(&mut body, responder, seen).await
             }
         };
-        let ended = carried.map_err(of_body);
-        let Err(error @ RelayError::Broken(_)) = &ended else { return ended };
-        if !is_stream || is_standing || !answer.takes_error() {
-            return ended;
+        match carried.map_err(of_body) {
+            Err(error @ RelayError::Broken(_)) if is_stream && !is_standing => {
+                // In a box, so that other calls do not have its size.
+                Box::pin(tell_broken(error, responder, hooks, progress)).await
+            }
+            ended => ended,
         }
-        let told = progress.with_label(|label| hooks.on_broken(error, label)).flatten();
-        let Some(event) = told else { return ended };
-        // In a box, so that other calls do not have its size.
-        Box::pin(tell(&event, responder, progress)).await
     }
 
     /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
@@ -463,10 +473,23 @@ impl<F: ByteStream> Receiving<'_, F> {
     }
 }
 
+/// Tells the caller of an answer that has broken off, if it can be told.
+async fn tell_broken(
+    error: RelayError,
+    responder: &mut impl Responder,
+    hooks: &mut impl RelayHooks,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    match progress.with_label(|label| hooks.on_broken(&error, label)).flatten() {
+        Some(event) => tell(event, responder, progress).await,
+        None => Err(error),
+    }
+}
+
 /// Tells the caller behind the last event of its stream why there is no answer, and ends the stream.
-async fn tell(event: &[u8], responder: &mut impl Responder, progress: &Progress<'_>) -> Result<(), RelayError> {
+async fn tell(event: Vec<u8>, responder: &mut impl Responder, progress: &Progress<'_>) -> Result<(), RelayError> {
     progress.is_cut.set(true);
-    responder.copy(event).await.map_err(of_body)?;
+    responder.copy(&event).await.map_err(of_body)?;
     responder.end(std::iter::empty()).await.map_err(of_body)
 }
 

@@ -11,14 +11,14 @@ pub mod http1;
 pub mod http2;
 pub mod jsonrpc;
 pub mod mcp;
+mod method_scan;
 pub mod mux;
 pub mod oauth;
-mod progress_scan;
 pub mod proxy;
 mod refusal;
 mod scan;
 pub mod sse;
 
 pub use answer_stream::AnswerStream;
-pub use progress_scan::ProgressScan;
+pub use method_scan::MethodScan;
 pub use refusal::RegistrationRefusal;

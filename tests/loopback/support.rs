@@ -156,6 +156,19 @@ impl Tunnel {
         });
         tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
         self.edge.reload(tables);
+        // Those of agents whose TLS ends in the connector, and what their owner lets run twice.
+        let tables = self.connector.tables();
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let target = ConnectorRoute {
+                deadlines: DeadlineTerms { mode, ..route.deadlines },
+                breaker: BreakerTerms { mode, ..route.breaker },
+                resend: (mode == GuardMode::Enforce).then(Arc::default),
+                ..route.clone()
+            };
+            RouteEntry { host: host.to_string(), place: String::new(), target }
+        });
+        let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
     }
 
     /// Enforces a limit of so many calls in flight.
@@ -164,6 +177,17 @@ impl Tunnel {
         let concurrency = ConcurrencyOverrides { mode: Some(GuardMode::Enforce), max: Some(max) };
         let routes = tables.routes.iter().map(|(host, route)| {
             let own = RouteOverrides { concurrency, ..RouteOverrides::default() };
+            RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
+        });
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
+        self.edge.reload(tables);
+    }
+
+    /// Tries slow calls of tools that only read a second time.
+    pub(crate) fn hedge(&self) {
+        let mut tables = EdgeTables::clone(&self.edge.tables());
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let own = RouteOverrides { hedge: true, ..RouteOverrides::default() };
             RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
         });
         tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
@@ -279,6 +303,7 @@ fn connector(
         identity: RouteIdentity::default(),
         resend: None,
         sends_timeout: false,
+        client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),

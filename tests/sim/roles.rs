@@ -108,6 +108,7 @@ pub(crate) fn connector_tables_of(
         identity: RouteIdentity::default(),
         resend: None,
         sends_timeout: false,
+        client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),

@@ -326,6 +326,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             identity: RouteIdentity::default(),
             resend: None,
             sends_timeout: false,
+            client_timeout: None,
             first_byte_timeout: None,
             deadlines: DeadlineTerms::default(),
             breaker: BreakerTerms::default(),

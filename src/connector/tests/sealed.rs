@@ -358,11 +358,13 @@ fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_
     const USUAL: usize = 25;
     let mut bed = Bed::new(script(|mut peer| async move {
         for _ in 0..USUAL {
-            peer.talk.until(SEARCH).await;
+            if peer.talk.until("}}").await.contains("notifications/cancelled") {
+                peer.talk.write("HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+                break;
+            }
             peer.core.sleep(ms(2_000)).await;
             peer.talk.write(OK).await;
         }
-        peer.talk.until(SEARCH).await;
         let _ = peer.talk.rest().await;
     }));
     let (mut tables, config) = sealed_tables(Traffic::Passthrough);
@@ -393,6 +395,8 @@ fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_
         agent.write(&call).await;
         assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
     });
+    let told = bed.role.counters().cancellations_sent.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(told, 1, "the server is told by the id of the call");
     bed.assert_clean();
 }
 

@@ -196,6 +196,7 @@ pub(crate) fn connector_tables(
                 identity: route_identity(route),
                 first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
                 sends_timeout: route.send_request_timeout,
+                client_timeout: route.client_timeout_ms.map(Into::into),
                 resend,
                 deadlines: deadlines_of(config, route),
                 breaker: breaker_of(config, route),

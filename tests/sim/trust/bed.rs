@@ -421,6 +421,7 @@ fn connector_tables() -> ConnectorTables {
         identity: RouteIdentity::default(),
         resend: None,
         sends_timeout: false,
+        client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
