@@ -255,6 +255,21 @@ fn an_event_stream_that_begins_at_once_says_nothing_and_its_first_event_does() {
 }
 
 #[test]
+fn the_server_of_a_try_that_lost_is_told_when_that_is_decided_and_not_when_the_answer_has_ended() {
+    let mut bed = bed(6, PLACE, hedging(), 1);
+    let slow = next_goes_to(&mut bed);
+    bed.servers[slow].tools.answers.set(SLOW);
+    bed.servers[1 - slow].tools.answers.set(Answers::Notifies("progress", 300 * MS));
+    let since = bed.now();
+    let call = events(&bed);
+    bed.pass(2 * SECOND);
+    assert!(call.take().is_some_and(|(text, _)| text.contains(RESULT)));
+    let seen = seen_since(&bed, since);
+    let [given_up, answered] = [slow, 1 - slow].map(|nth| seen[nth][0].ended.expect("it has ended"));
+    assert!(given_up + 300 * MS < answered, "{given_up:?} {answered:?}");
+}
+
+#[test]
 fn what_a_server_said_of_its_tools_does_not_hold_once_it_says_that_they_have_changed() {
     let mut bed = bed(5, PLACE, hedging(), 2);
     bed.servers.iter().for_each(|server| server.tools.answers.set(Answers::Notifies("tools/list_changed", MS)));
