@@ -93,7 +93,7 @@ pub(super) struct AgentWork {
     /// What has passed of an answer that is an event stream, for agents whose TLS ends here.
     answer: AnswerStream,
     /// How the call failed, if its agent was told so at the end of an event stream.
-    pub(super) told: Option<CallFailure>,
+    pub(super) told_failure: Option<CallFailure>,
 }
 
 /// How far a call came.
@@ -209,7 +209,7 @@ impl UpstreamWork {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }
         served.on_call();
-        (self.agents.retries, self.agents.told) = (Retries::default(), None);
+        (self.agents.retries, self.agents.told_failure) = (Retries::default(), None);
         self.agents.timer = self.agents.is_limited().then(|| context.core.core.sleep_until(self.agents.until));
         let mut needs_fresh = false;
         loop {
@@ -538,7 +538,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         }
         let failure = CallError::from(failed(error)).failure();
         let event = self.last_event(failure, label)?;
-        self.work.told = Some(failure);
+        self.work.told_failure = Some(failure);
         Some(event)
     }
 

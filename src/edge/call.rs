@@ -479,7 +479,7 @@ impl AgentCalls<'_> {
                     note_era(core, request, route, work.notes.status);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let outcome = match (delivered, work.told) {
+                let outcome = match (delivered, work.told_failure) {
                     (Outcome::Ok, Some(failure)) => failure.outcome(),
                     (Outcome::Ok, None) if work.guard.deadline.was_cut() => Outcome::TimedOut,
                     (delivered, _) => delivered,
