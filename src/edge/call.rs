@@ -103,8 +103,11 @@ impl Service for AgentCalls<'_> {
         None
     }
 
-    fn call(&mut self, request: &mut Http1Request<'_, Connection>) -> impl Future<Output = Next<Leave>> {
-        self.answer(request)
+    async fn call(&mut self, request: &mut Http1Request<'_, Connection>) -> Next<Leave> {
+        let next = self.answer(request).await;
+        // However the call has ended, its connection keeps nothing of it.
+        self.keep_body(false);
+        next
     }
 }
 
@@ -467,7 +470,9 @@ impl AgentCalls<'_> {
         if ended.is_ok() {
             core.learn_tools(request, route, work, replay.as_deref().and_then(Replay::kept));
         }
-        replay.as_deref_mut().map(Replay::clear);
+        if let Some(replay) = replay {
+            replay.clear();
+        }
         let ended = match ended {
             Ok(()) => {
                 if work.guard.deadline.was_cut() {
