@@ -232,7 +232,7 @@ impl UpstreamWork {
                         let learns = served.learns(request.head());
                         // Only a connection that was used before may have been closed by the upstream meanwhile.
                         let keeps = was_used || learns || may_be_cancelled(context, request.head());
-                        self.replay.start(keeps.then(|| context.core.read_ahead_limits().memory));
+                        self.replay.start(keeps.then_some(&context.core.kept_bodies));
                     }
                     needs_fresh = true;
                     self.exchange(context, &served, request, connection, end).await
@@ -240,7 +240,7 @@ impl UpstreamWork {
                 UpstreamConnection::Http2(stream) => {
                     if self.agents.retries.made() == 0 {
                         // The upstream may refuse any request.
-                        self.replay.start(Some(context.core.read_ahead_limits().memory));
+                        self.replay.start(Some(&context.core.kept_bodies));
                     }
                     // A connection that is of no more use takes no more calls.
                     needs_fresh = false;

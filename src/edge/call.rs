@@ -419,8 +419,7 @@ impl AgentCalls<'_> {
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
     fn keep_body(&mut self, keep: bool) {
         if keep {
-            let memory = self.caller.core.read_ahead_limits().memory;
-            self.replay.get_or_insert_default().start(Some(memory));
+            self.replay.get_or_insert_default().start(Some(&self.caller.core.kept_bodies));
         } else if let Some(replay) = &mut self.replay {
             replay.clear();
         }

@@ -31,7 +31,10 @@ const GREETING_LEN_FREE: usize = 4 * 1024;
 /// One part in this many of the memory for buffers that may hold the starts of bodies which do not say yet what they call, where
 /// a rule depends on it.
 const READ_AHEAD_SHARE: usize = 8;
-/// Bytes that each of them may hold in any case.
+/// One part in this many of the memory for buffers that may hold copies of bodies, in case their requests have to be sent again.
+/// Calls keep them for as long as they last. They must not take what has to be read ahead, without which a call is refused.
+const KEPT_BODIES_SHARE: usize = 16;
+/// Bytes that each of either may hold in any case.
 const READ_AHEAD_LEN_FREE: usize = 4 * 1024;
 /// One part in this many of the memory for buffers that HTTP/2 connections may be given windows for, besides the least that each
 /// has.
@@ -56,6 +59,8 @@ pub(super) struct EdgeCore {
     pub(super) http2_windows: Budget,
     /// Memory for bodies of which more is waited for before their calls are opened.
     read_ahead: Budget,
+    /// Memory for bodies that may have to be sent again.
+    pub(super) kept_bodies: Budget,
     pub(super) idle_sessions: Rc<IdleSessions>,
     pub(super) drain: Drain,
     /// Connections of connectors that are not registered yet.
@@ -75,6 +80,7 @@ impl EdgeCore {
             figures,
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
             http2_windows: Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, HTTP2_WINDOW_MIN as usize),
+            kept_bodies: Budget::new(core.pool().usage().bytes_max / KEPT_BODIES_SHARE, READ_AHEAD_LEN_FREE),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
             idle_sessions: Rc::default(),
             drain: Drain::default(),
