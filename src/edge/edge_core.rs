@@ -117,3 +117,28 @@ impl EdgeCore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::tests::Fixture;
+    use crate::policy::Admission;
+
+    /// A call whose body cannot be read is refused. Copies are only kept in case.
+    #[test]
+    fn kept_bodies_take_no_memory_from_those_that_have_to_be_read() {
+        const LEN: usize = 60_000;
+        let fixture = Fixture::new(Admission::default());
+        let core = EdgeCore::new(fixture.core.clone(), Arc::clone(&fixture.edge), fixture.events.clone());
+        let mut kept = Vec::new();
+        loop {
+            let mut share = core.kept_bodies.share();
+            if !share.set(LEN) {
+                break;
+            }
+            kept.push(share);
+        }
+        assert!(!kept.is_empty(), "some are kept");
+        assert!(core.read_ahead_limits().memory.share().set(LEN));
+    }
+}
