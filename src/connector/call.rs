@@ -27,7 +27,7 @@ use crate::serve::{
     ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
-use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
+use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
 use crate::wire::jsonrpc::Peek;
 
 /// A response that has begun when the caller's time is over is ended by the edge, which can end a stream of events between two of
@@ -348,6 +348,7 @@ impl UpstreamWork {
             let mut append = None;
             let edits = RequestEdits {
                 drop_expect: incoming.label.as_ref().is_some_and(|label| label.has_continued()),
+                policy: incoming.label.as_ref().map_or(PolicyEdit::NONE, |label| label.policy_edit()),
                 timeout: left.filter(|_| served.sends_timeout()),
                 ..addressed(context, served, head, &mut append)
             };

@@ -32,7 +32,7 @@ use crate::serve::{
     Request, RequestLimits, Service, relay,
 };
 use crate::tls::Connection;
-use crate::wire::http1::{HeadError, Method, RequestEdits, TimeLeftEdit};
+use crate::wire::http1::{HeadError, Method, PolicyEdit, RequestEdits, TimeLeftEdit};
 use crate::wire::mcp;
 
 /// The calls of an agent's connection.
@@ -298,6 +298,9 @@ impl AgentCalls<'_> {
         if let Some(target) = elsewhere {
             return Err(Next::Leave(Leave::HandOver(target, self.moved(moves))));
         }
+        if let Some(policy) = &route.own.policy {
+            request.govern(policy, self.caller.source.address);
+        }
         if let Err(error) = request.read_label(self.read_ahead_limits(&core)).await {
             let is_over = self.work.guard.deadline.answer_by() <= core.core.turn_time();
             if is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {
@@ -446,6 +449,7 @@ impl AgentCalls<'_> {
             let edits = RequestEdits {
                 drop_forwarded: true,
                 drop_expect,
+                policy: incoming.label.as_ref().map_or(PolicyEdit::NONE, |label| label.policy_edit()),
                 time_left,
                 append: &append,
                 ..RequestEdits::default()

@@ -43,7 +43,7 @@ pub use call_log::{CallFilter, CallLine, CallLog, FoundCall};
 pub use call_queue::{
     AskingCall, CallQueue, Overload, OverloadCause, Place, QueueCounts, QueueDecision, QueueReading, Served, Ticket,
 };
-pub use call_record::{CallRecord, CallStage, HOST_LEN_KEPT, HostText, OwnAnswer, RecordedTimes};
+pub use call_record::{CallRecord, CallStage, HOST_LEN_KEPT, HostText, OwnAnswer, PolicyMark, RecordedTimes};
 pub use deadline::{Deadline, DeadlineReason, WaitEnd};
 pub use figures::CoreFigures;
 pub use histogram::{Distribution, Histogram, RANGE_MAX};

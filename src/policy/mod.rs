@@ -27,7 +27,8 @@ pub use rates::{Rate, SOURCES_MAX, SourceLimits};
 pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
 pub use tools::{
-    Asked, CaseOutcome, Denial, MethodDefault, POLICY_FILE_LEN_MAX, PolicyDigest, PolicyFault, RoleSet, RuleId, Target,
-    ToolDecision, ToolHints, ToolPolicy,
+    Asked, BodyKind, CaseOutcome, Denial, LIST_LEN_MAX, ListFilter, MethodDefault, POLICY_FILE_LEN_MAX, PolicyDigest,
+    PolicyFault, Reads, RoleSet, RuleId, Target, ToolDecision, ToolHints, ToolPolicy, UnreadableList, check_message,
+    read_request,
 };
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
-use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
+use crate::exchange::{
+    BodySink, BodySource, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body,
+};
 use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
 use crate::serve::event_stream::EndingStream;
+use crate::serve::filtered_answer::{check_coding, is_carried_whole, read_filtered, send_filtered};
+use crate::serve::filtered_events::FilteredEvents;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
@@ -350,6 +354,27 @@ impl<F: ByteStream> Receiving<'_, F> {
             let body = Http1Source::new(*from, intake, decoder);
             return carry_rewritten(body, head, extras, responder, &progress.has_begun).await.map_err(of_body);
         }
+        if let Some(filter) = progress.with_label(|label| label.filter(request, head)).flatten() {
+            check_coding(head).map_err(of_body)?;
+            let body = Http1Source::new(*from, intake, decoder);
+            // In a box, so that other calls do not have its size.
+            if is_carried_whole(head) {
+                let whole = Box::pin(read_filtered(body, head, &filter)).await.map_err(of_body)?;
+                progress.has_begun.set(true);
+                return Box::pin(send_filtered(&whole, head, extras, responder)).await.map_err(of_body);
+            }
+            progress.has_begun.set(true);
+            responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
+            hooks.on_response_head_queued();
+            let is_standing = asks_for_stream(request);
+            hooks.on_event_stream(is_standing);
+            let core = hooks.core().clone();
+            let body = FilteredEvents::new(body, core.pool(), filter);
+            return match is_standing {
+                true => Box::pin(carry_standing(body, responder, hooks, progress)).await,
+                false => Box::pin(carry_watched(body, responder, hooks, progress)).await,
+            };
+        }
         progress.has_begun.set(true);
         responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
@@ -362,48 +387,17 @@ impl<F: ByteStream> Receiving<'_, F> {
         let keepalive = hooks.sse_keepalive().filter(|_| is_stream);
         let may_cut = is_stream && !is_standing && hooks.cuts_at().is_some();
         // In boxes, so that calls do not have their size.
-        let carried = match keepalive {
-            _ if is_standing => {
-                let carrying = async {
-                    let core = hooks.core().clone();
-                    let ends = pin!(hooks.streams_end());
-                    let mut body = EndingStream::new(body, ends);
-                    let carried = match keepalive {
-                        Some(_) => carry_events(&mut body, responder, &core, keepalive, &mut ()).await.map(|_| ()),
-                        None => carry_body(&mut body, responder, |_| Ok(())).await,
-                    };
-                    progress.is_cut.set(body.has_ended_early());
-                    carried
-                };
-                Box::pin(carrying).await
-            }
-            _ if may_cut || keepalive.is_some() => {
-                let carrying = async {
-                    let core = hooks.core().clone();
-                    let carried = carry_events(&mut body, responder, &core, keepalive, &mut Watched(hooks)).await;
-                    let can_tell = match carried.map_err(of_body)? {
-                        EventsEnd::Whole => return Ok(()),
-                        EventsEnd::Cut => true,
-                        EventsEnd::Broken => false,
-                    };
-                    // The caller is told behind the last event, and the stream ends.
-                    let told = progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell);
-                    let event = told.ok_or(RelayError::Late)?;
-                    progress.is_cut.set(true);
-                    responder.copy(&event).await.map_err(of_body)?;
-                    responder.end(std::iter::empty()).await.map_err(of_body)
-                };
-                return Box::pin(carrying).await;
-            }
-            _ => {
-                let seen = |bytes: &[u8]| {
-                    hooks.on_body_bytes(bytes);
-                    Ok(())
-                };
-                carry_body(&mut body, responder, seen).await
-            }
+        if is_standing {
+            return Box::pin(carry_standing(body, responder, hooks, progress)).await;
+        }
+        if may_cut || keepalive.is_some() {
+            return Box::pin(carry_watched(body, responder, hooks, progress)).await;
+        }
+        let seen = |bytes: &[u8]| {
+            hooks.on_body_bytes(bytes);
+            Ok(())
         };
-        carried.map_err(of_body)
+        carry_body(&mut body, responder, seen).await.map_err(of_body)
     }
 
     /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
@@ -435,6 +429,48 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
         Err(Violation::Interim.into())
     }
+}
+
+/// Carries an event stream that is no part of a call's answer.
+async fn carry_standing(
+    body: impl BodySource,
+    responder: &mut impl Responder,
+    hooks: &mut impl RelayHooks,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    let core = hooks.core().clone();
+    let keepalive = hooks.sse_keepalive();
+    let ends = pin!(hooks.streams_end());
+    let mut body = EndingStream::new(body, ends);
+    let carried = match keepalive {
+        Some(_) => carry_events(&mut body, responder, &core, keepalive, &mut ()).await.map(|_| ()),
+        None => carry_body(&mut body, responder, |_| Ok(())).await,
+    };
+    progress.is_cut.set(body.has_ended_early());
+    carried.map_err(of_body)
+}
+
+/// Carries an event stream that answers a call, and is cut when its time is over.
+async fn carry_watched(
+    mut body: impl BodySource,
+    responder: &mut impl Responder,
+    hooks: &mut impl RelayHooks,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    let core = hooks.core().clone();
+    let keepalive = hooks.sse_keepalive();
+    let carried = carry_events(&mut body, responder, &core, keepalive, &mut Watched(hooks)).await;
+    let can_tell = match carried.map_err(of_body)? {
+        EventsEnd::Whole => return Ok(()),
+        EventsEnd::Cut => true,
+        EventsEnd::Broken => false,
+    };
+    // The caller is told behind the last event, and the stream ends.
+    let told = progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell);
+    let event = told.ok_or(RelayError::Late)?;
+    progress.is_cut.set(true);
+    responder.copy(&event).await.map_err(of_body)?;
+    responder.end(std::iter::empty()).await.map_err(of_body)
 }
 
 /// Why the body of a response did not come to its end.

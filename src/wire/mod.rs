@@ -17,6 +17,8 @@ pub mod proxy;
 mod refusal;
 mod scan;
 pub mod sse;
+mod utf8;
 
 pub use progress_scan::ProgressScan;
 pub use refusal::RegistrationRefusal;
+pub use utf8::Utf8Check;

@@ -106,6 +106,7 @@ pub(crate) fn connector_tables_of(
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
         resend: None,
+        policy: None,
         sends_timeout: false,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),

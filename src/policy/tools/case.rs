@@ -54,7 +54,7 @@ impl ToolPolicy {
 
 impl Case {
     fn run(&self, policy: &ToolPolicy) -> CaseOutcome {
-        let roles = self.roles.with(policy.roles_of(self.address, self.identity.as_ref()));
+        let roles = self.roles.and(policy.roles_of(self.address, self.identity.as_ref()));
         let target = match &self.target {
             OwnedTarget::Nothing => Target::Nothing,
             OwnedTarget::Tool(name) => Target::Tool(name),

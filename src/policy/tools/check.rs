@@ -10,7 +10,7 @@ impl ToolPolicy {
     #[must_use]
     pub fn useless(&self) -> Vec<PolicyFault> {
         let mut faults: Vec<PolicyFault> = self.rules.iter().filter_map(|rule| self.useless_rule(rule)).collect();
-        let used = self.rules.iter().fold(RoleSet::default(), |all, rule| all.with(rule.roles));
+        let used = self.rules.iter().fold(RoleSet::default(), |all, rule| all.and(rule.roles));
         for (_, role) in self.roles.iter().enumerate().filter(|(at, _)| !used.contains(*at)) {
             faults.push(PolicyFault { line: role.line, message: format!("no rule names the role {}", role.name) });
         }

@@ -74,6 +74,15 @@ impl PolicyDigest {
     }
 }
 
+impl PolicyDigest {
+    /// Its first four bytes.
+    #[must_use]
+    pub const fn mark(&self) -> u32 {
+        let [first, second, third, fourth, ..] = self.0;
+        u32::from_be_bytes([first, second, third, fourth])
+    }
+}
+
 /// The first 16 hexadecimal digits.
 impl fmt::Display for PolicyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

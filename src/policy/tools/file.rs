@@ -286,7 +286,7 @@ impl<'a> Parts<'_, 'a> {
         let mut set = RoleSet::default();
         for (name, line) in self.reader.texts(section, "roles").unwrap_or_default() {
             match roles.iter().position(|role| *role.name == *name) {
-                Some(at) => set = set.with(RoleSet::one(at)),
+                Some(at) => set = set.and(RoleSet::one(at)),
                 None => self.reader.fault(line, format!("no [[role]] has the name {name:?}")),
             }
         }

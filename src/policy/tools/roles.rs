@@ -26,7 +26,9 @@ impl RoleSet {
         RoleSet(1 << index)
     }
 
-    pub(super) const fn with(self, other: RoleSet) -> RoleSet {
+    /// These roles and others.
+    #[must_use]
+    pub const fn and(self, other: RoleSet) -> RoleSet {
         RoleSet(self.0 | other.0)
     }
 

@@ -71,17 +71,35 @@ impl MethodDefault {
 }
 
 impl ToolPolicy {
+    /// Takes over what another policy of the same route knows of the tools.
+    pub fn learn_from(&mut self, before: &ToolPolicy) {
+        self.hints = before.hints.clone();
+    }
+
+    /// Whether a rule depends on the annotations of tools.
+    #[must_use]
+    pub fn uses_annotations(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.hints.is_empty())
+    }
+
     /// The digest of its file.
     #[must_use]
     pub fn digest(&self) -> PolicyDigest {
         self.digest
     }
 
+    /// The name of the rule at this place of the file, if `mark` is [that](PolicyDigest::mark) of its digest.
+    #[must_use]
+    pub fn rule_name(&self, mark: u32, index: u16) -> Option<&str> {
+        let rule = self.rules.get(usize::from(index)).filter(|_| self.digest.mark() == mark);
+        rule.map(|rule| &*rule.id.name)
+    }
+
     /// The roles of a caller, by its address and by who it has proven to be.
     #[must_use]
     pub fn roles_of(&self, address: Option<IpAddr>, identity: Option<&Identity>) -> RoleSet {
         let roles = self.roles.iter().enumerate().filter(|(_, role)| role.is_of(address, identity));
-        roles.fold(RoleSet::default(), |all, (at, _)| all.with(RoleSet::one(at)))
+        roles.fold(RoleSet::default(), |all, (at, _)| all.and(RoleSet::one(at)))
     }
 
     /// The roles with these names.
@@ -92,7 +110,7 @@ impl ToolPolicy {
     pub fn roles_named<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<RoleSet, &'a str> {
         names.into_iter().try_fold(RoleSet::default(), |all, name| {
             let at = self.roles.iter().position(|role| *role.name == *name).ok_or(name)?;
-            Ok(all.with(RoleSet::one(at)))
+            Ok(all.and(RoleSet::one(at)))
         })
     }
 
@@ -129,7 +147,7 @@ impl ToolPolicy {
     /// The same of a tool of which the server has just said this. It is remembered.
     #[must_use]
     pub fn decide_listed(&self, roles: RoleSet, tool: &str, said: ToolHints) -> ToolDecision {
-        if self.rules.iter().any(|rule| !rule.hints.is_empty()) {
+        if self.uses_annotations() {
             self.hints.learn(tool, said);
         }
         self.decide_with(roles, &Asked::tool(tool), |_| said)
