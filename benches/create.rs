@@ -1,8 +1,14 @@
 //! What it costs to create a tunnel beside thousands of others: at most 5 ms is asked.
 //!
 //! ```sh
-//! cargo bench --bench create -- [--tunnels 9800] [--creates 100]
+//! cargo bench --bench create -- [--tunnels 9800] [--creates 100] [--fail-over-ms 5]
 //! ```
+//!
+//! With `--fail-over-ms` it fails if the p95 of a kind of create is longer. A ratio to another figure would say nothing here: what
+//! is asked is a time, and it holds for one machine.
+//!
+//! An edge has at most 10,000 tunnels and 10,000 routes. The 9,800 of the store and the 200 hosts of the 150 creates fill the table,
+//! so that the last create is measured in the largest one that there is.
 //!
 //! The admin API of an edge, a process of its own, is called over loopback, one create after the other; each is on the disk
 //! and served when it is answered. The store is filled before the edge starts.
@@ -10,6 +16,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use adit::base::{Secret, SecretHash, Traffic};
@@ -21,11 +28,8 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().collect();
-    let value = |name: &str, default: usize| {
-        let at = args.iter().position(|arg| arg == name);
-        at.and_then(|at| args.get(at + 1)).and_then(|text| text.parse().ok()).unwrap_or(default)
-    };
-    let (tunnels, creates) = (value("--tunnels", 9_800), value("--creates", 100));
+    let (tunnels, creates) = (value(&args, "--tunnels")?.unwrap_or(9_800), value(&args, "--creates")?.unwrap_or(100));
+    let limit: Option<f64> = value(&args, "--fail-over-ms")?;
     let dir = tempfile::tempdir()?;
     let data = dir.path().join("data");
     let init = Command::new(env!("CARGO_BIN_EXE_adit")).args(["edge", "init", "--data-dir"]).arg(&data).output()?;
@@ -34,7 +38,20 @@ fn main() -> Result<(), Failure> {
     let edge = EdgeProcess::start(&data)?;
     let token = std::fs::read_to_string(data.join("admin.token"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(measure(&edge, token.trim(), tunnels, creates))
+    let p95 = runtime.block_on(measure(&edge, token.trim(), tunnels, creates))?;
+    match limit {
+        Some(limit) if p95 > limit => {
+            Err(format!("the p95 of a create is {p95:.2} ms, which is over {limit} ms").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The value of a flag, if it is given.
+fn value<T: FromStr>(args: &[String], name: &str) -> Result<Option<T>, Failure> {
+    let Some(at) = args.iter().position(|arg| arg == name) else { return Ok(None) };
+    let text = args.get(at + 1).map_or("", String::as_str);
+    text.parse().map(Some).map_err(|_| format!("'{text}' is not a valid value of {name}").into())
 }
 
 /// Puts so many tunnels with one host each into the store.
@@ -59,13 +76,15 @@ fn fill(data: &Path, tunnels: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn measure(edge: &EdgeProcess, token: &str, tunnels: usize, creates: usize) -> Result<(), Failure> {
+/// Creates tunnels of each kind; the longest p95 of them, in ms.
+async fn measure(edge: &EdgeProcess, token: &str, tunnels: usize, creates: usize) -> Result<f64, Failure> {
     let client = reqwest::Client::new();
     let url = format!("http://{}/v1/tunnels", edge.admin);
     // At its start the edge makes a back-up, behind which the first request of the store waits.
     let ready = client.get(&url).bearer_auth(token).send().await?;
     assert!(ready.status().is_success(), "{}", ready.status());
-    println!("{tunnels} tunnels in the store, {creates} creates one after the other, ms for each");
+    println!("{tunnels} tunnels in the store, {creates} hosts created one after the other, ms for each create");
+    let mut longest = 0.0_f64;
     for (what, hosts) in
         [("one host", vec!["n{n}.example.test"]), ("a host and its wildcard", vec!["w{n}.test", "*.w{n}.test"])]
     {
@@ -84,9 +103,10 @@ async fn measure(edge: &EdgeProcess, token: &str, tunnels: usize, creates: usize
         times.sort_unstable();
         let at = |percent: usize| ms(times[(times.len() - 1) * percent / 100]);
         let each = ms(cpu) / times.len() as f64;
+        longest = longest.max(at(95));
         println!("  {what:<24} p50 {:7.2}  p95 {:7.2}  max {:7.2}  edge's CPU {each:7.2}", at(50), at(95), at(100));
     }
-    Ok(())
+    Ok(longest)
 }
 
 fn ms(duration: Duration) -> f64 {

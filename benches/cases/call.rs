@@ -13,13 +13,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::connector::{Connector, ConnectorSettings, EdgeTls};
+use adit::base::{BreakerOverrides, ConcurrencyOverrides, DeadlineOverrides, GuardMode};
+use adit::connector::{Connector, ConnectorSettings, ConnectorTables, EdgeTls};
 use adit::dial::Resolver;
-use adit::edge::{Edge, EdgeSettings};
+use adit::edge::{Edge, EdgeSettings, EdgeTables};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Faults, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, ByteStream, Core, MailReceiver, Socket, mailbox};
 use adit::latency::TaskSettings;
+use adit::route::RouteOverrides;
 use adit::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, ClientConfig, ClientSettings, Connection, ServerConfig, ServerName, Versions,
     WallClock, client_config,
@@ -47,6 +49,14 @@ pub(crate) fn calls(at_once: usize) -> Work {
     Box::new(move || path.call(&agents))
 }
 
+/// The same with all guards: deadlines, breakers and concurrency limits are enforced, agents say how long they wait, their calls are
+/// added to tasks, and requests that are safe may be sent again.
+pub(crate) fn guarded_calls(at_once: usize) -> Work {
+    let mut path = Path::start_with(Guards::All);
+    let agents = path.connect(at_once);
+    Box::new(move || path.call(&agents))
+}
+
 /// So many calls at once over HTTP/2, on one connection that is open before.
 pub(crate) fn calls_over_http2(at_once: usize) -> Work {
     let mut path = Path::start();
@@ -54,9 +64,51 @@ pub(crate) fn calls_over_http2(at_once: usize) -> Work {
     Box::new(move || path.call_over_http2(&agent, at_once))
 }
 
+/// Which guards are on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guards {
+    /// As without any setting.
+    Default,
+    /// All of them, enforced.
+    All,
+}
+
+impl Guards {
+    fn edge_tables(self) -> EdgeTables {
+        let mode = match self {
+            Guards::Default => return roles::edge_tables(),
+            Guards::All => Some(GuardMode::Enforce),
+        };
+        roles::edge_tables_with(RouteOverrides {
+            deadlines: DeadlineOverrides { mode, ..DeadlineOverrides::default() },
+            breaker: BreakerOverrides { mode },
+            concurrency: ConcurrencyOverrides { mode, max: None },
+            ..RouteOverrides::default()
+        })
+    }
+
+    fn connector_tables(self) -> ConnectorTables {
+        match self {
+            Guards::Default => roles::connector_tables(),
+            Guards::All => roles::connector_tables_with(|route| route.resend = Some(Arc::default())),
+        }
+    }
+
+    fn tasks(self) -> TaskSettings {
+        let tasks_max = if self == Guards::All { 1_000 } else { TaskSettings::default().tasks_max };
+        TaskSettings { tasks_max, ..TaskSettings::default() }
+    }
+
+    /// What agents add to their requests.
+    fn fields(self) -> &'static str {
+        if self == Guards::All { "X-Request-Timeout: 60\r\n" } else { "" }
+    }
+}
+
 struct Path {
     sim: Simulation,
     agents: Core,
+    guards: Guards,
     client: Arc<ClientConfig>,
     /// Kept so that the roles have somebody to speak to.
     _events: Box<dyn std::any::Any>,
@@ -66,6 +118,10 @@ struct Path {
 impl Path {
     /// Everything runs, and the link is up.
     fn start() -> Path {
+        Path::start_with(Guards::Default)
+    }
+
+    fn start_with(guards: Guards) -> Path {
         let mut sim = Simulation::new(SimNet::new(SEED, Faults::none()));
         let mut core = |host| roles::add_core(&mut sim, host, 0, BUFFER_MEMORY_DEFAULT).0;
         let (agents, edge, connector, upstream) = (core(AGENTS), core(EDGE), core(CONNECTOR), core(UPSTREAM));
@@ -83,11 +139,11 @@ impl Path {
             connectors_tls: Some(Arc::new(for_connectors)),
             agents_tls: Some(Arc::new(for_agents)),
             // Off unless it is asked for.
-            tasks: TaskSettings::default(),
+            tasks: guards.tasks(),
             ..roles::edge_settings(link)
         };
         let (sender, edge_events) = mailbox(64);
-        let role = Edge::new(settings, roles::edge_tables(), 1, SEED, &sender);
+        let role = Edge::new(settings, guards.edge_tables(), 1, SEED, &sender);
         edge.spawn(role.run(edge.clone()));
         let settings = ConnectorSettings {
             edge_tls: Some(Arc::new(edge_tls)),
@@ -95,10 +151,10 @@ impl Path {
             ..roles::connector_settings(link)
         };
         let (sender, connector_events) = mailbox(64);
-        let role = Connector::new(settings, roles::connector_tables(), 1, SEED, &sender);
+        let role = Connector::new(settings, guards.connector_tables(), 1, SEED, &sender);
         connector.spawn(role.run(connector.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
         let events: (MailReceiver<_>, MailReceiver<_>) = (edge_events, connector_events);
-        let mut path = Path { sim, agents, client, _events: Box::new(events), done: Rc::default() };
+        let mut path = Path { sim, agents, guards, client, _events: Box::new(events), done: Rc::default() };
         path.pass(Duration::from_secs(1));
         path
     }
@@ -112,8 +168,9 @@ impl Path {
         let connected: Rc<RefCell<Vec<Rc<Agent>>>> = Rc::default();
         for _ in 0..agents {
             let (connected, core, client) = (Rc::clone(&connected), self.agents.clone(), Arc::clone(&self.client));
+            let fields = self.guards.fields();
             self.agents.spawn(async move {
-                let agent = Agent::connect(&core, &client).await;
+                let agent = Agent::connect(&core, &client, fields).await;
                 connected.borrow_mut().push(Rc::new(agent));
             });
         }
@@ -170,7 +227,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn connect(core: &Core, config: &Arc<ClientConfig>) -> Agent {
+    async fn connect(core: &Core, config: &Arc<ClientConfig>, fields: &str) -> Agent {
         let socket = core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.expect("the edge listens");
         let name = ServerName::try_from(NAME).expect("a name");
         let connection = Connection::client(socket, config, name, pending()).await.expect("the edge speaks TLS");
@@ -178,7 +235,7 @@ impl Agent {
             "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n\
              Accept: application/json, text/event-stream\r\nMcp-Protocol-Version: 2025-11-25\r\n\
              Mcp-Session-Id: 0123456789abcdef0123456789abcdef\r\nUser-Agent: agent/1.0\r\n\
-             Content-Length: {BODY_LEN}\r\n\r\n"
+             {fields}Content-Length: {BODY_LEN}\r\n\r\n"
         );
         Agent { core: core.clone(), connection, request: [head, tools_call(BODY_LEN)].concat().into_bytes() }
     }

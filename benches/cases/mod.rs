@@ -30,6 +30,8 @@ const fn case(name: &'static str, set_up: fn() -> Work) -> Case {
 pub(crate) const CASES: &[Case] = &[
     case("call/one", || call::calls(1)),
     case("call/64_at_once", || call::calls(64)),
+    case("call/one_guarded", || call::guarded_calls(1)),
+    case("call/64_at_once_guarded", || call::guarded_calls(64)),
     case("call/one_over_http2", || call::calls_over_http2(1)),
     case("call/64_at_once_over_http2", || call::calls_over_http2(64)),
     case("mux/one_call", || mux::calls(1)),

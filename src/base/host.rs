@@ -81,8 +81,11 @@ impl Hostname {
     pub fn parent(&self) -> Option<&str> {
         self.as_str().split_once('.').map(|(_, parent)| parent)
     }
+}
 
-    fn new() -> Hostname {
+impl Default for Hostname {
+    /// No host yet: an empty text, which no route has.
+    fn default() -> Hostname {
         Hostname { bytes: [0; HOST_LEN_MAX], len: 0 }
     }
 }
@@ -106,7 +109,7 @@ impl FromStr for Hostname {
         if !text.is_ascii() {
             return Err(HostError::NotAscii);
         }
-        let mut host = Hostname::new();
+        let mut host = Hostname::default();
         if let Some(inside) = text.strip_prefix('[') {
             let address = inside.strip_suffix(']').and_then(|inside| inside.parse::<Ipv6Addr>().ok());
             let address = address.ok_or(HostError::BadAddress)?;

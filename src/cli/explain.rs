@@ -119,6 +119,7 @@ const fn decision(what: DecisionKind) -> &'static str {
         DecisionKind::Policy => "policy",
         DecisionKind::Wait => "wait",
         DecisionKind::Move => "move",
+        DecisionKind::Hedge => "hedge",
         DecisionKind::Deadline => "deadline",
         DecisionKind::Slow => "slow",
         DecisionKind::Refuse => "answer",

@@ -1,7 +1,6 @@
 //! `adit policy`: what a policy says, before it is in force.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use crate::cli::call_text::plain;
 use crate::cli::output::print;
@@ -13,12 +12,12 @@ use crate::policy::{Asked, Denial, MethodDefault, Target, ToolDecision, ToolPoli
 /// Runs `adit policy …` and returns the exit code.
 #[must_use]
 pub fn run_policy(args: &PolicyArgs) -> u8 {
-    let (file, run): (&Path, &dyn Fn(&ToolPolicy) -> Result<(String, u8), String>) = match &args.command {
-        PolicyCommand::Check { file } => (file, &|policy| Ok((checked(policy), 0))),
-        PolicyCommand::Test { file } => (file, &|policy| Ok(tested(policy))),
-        PolicyCommand::Explain(args) => (&args.file, &|policy| explained(policy, args)),
+    let run = match &args.command {
+        PolicyCommand::Check { file } => read_policy(file).map(|policy| (checked(&policy), 0)),
+        PolicyCommand::Test { file } => read_policy(file).map(|policy| tested(&policy)),
+        PolicyCommand::Explain(args) => read_policy(&args.file).and_then(|policy| explained(&policy, args)),
     };
-    match read_policy(file).and_then(|policy| run(&policy)) {
+    match run {
         Ok((text, code)) => {
             print(&text);
             code

@@ -41,6 +41,6 @@ pub use table::{
     FILE_ENV, HostConfig, LogConfig, NetworkSetConfig, PARTS, RouteConfig, ToolConfig, TunnelConfig, settings,
 };
 pub use values::{
-    Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX,
-    SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin,
+    Bytes, Driver, FolderPath, Hedge, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend,
+    SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin,
 };

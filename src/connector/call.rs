@@ -1,38 +1,48 @@
 //! One call at the connector: the request is sent to an upstream, and the response back to the edge.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use memchr::memmem;
+
 use crate::base::{CallFailure, Clock, Time, Traffic};
 use crate::connector::call_request::CallRequest;
+use crate::connector::cancel::may_be_cancelled;
 use crate::connector::checkout::{Held, checkout};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
-use crate::connector::listing::Listing;
 use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
 use crate::engine::{Core, StreamError, Timer};
 use crate::exchange::{
-    AnsweringStream, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer, requested_host, trace_of,
+    AnsweringStream, CallReport, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer,
+    requested_host, trace_of,
 };
 use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, Retries, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    CallGuard, CallLabel, CallerLimits, NextHop, NextHopWork, ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay,
-    ResponseExtras, relay,
+    CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork, ReadAheadLimits, RelayError, RelayHooks,
+    Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
 use crate::wire::jsonrpc::Peek;
+use crate::wire::{AnswerStream, MethodScan};
 
 /// A response that has begun when the caller's time is over is ended by the edge, which can end a stream of events between two of
 /// them. It is cut here if the edge has not done so within this time.
 const EDGE_CUTS_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a request has whose method is `tools/list`, however its slash is written.
+const LIST: &[u8] = b"list\"";
+/// What a request has that asks for a further page of a list.
+const CURSOR: &[u8] = b"\"cursor\"";
 
 /// Whom the upstream is told that a call comes from.
 #[derive(Clone, Copy)]
@@ -59,7 +69,7 @@ pub(super) struct CallContext<'a> {
 #[derive(Default)]
 pub(super) struct UpstreamWork {
     next_hop: NextHopWork,
-    replay: Replay,
+    replay: Box<Replay>,
     /// In a box, so that the task does not have its size.
     pub(super) agents: Box<AgentWork>,
 }
@@ -74,10 +84,16 @@ pub(super) struct AgentWork {
     timer: Option<Timer>,
     /// The answer, if it may list tools.
     listing: Listing,
+    /// Looks for the message by which the server takes back what it has said of its tools, if that is of interest.
+    changed: Cell<Option<MethodScan>>,
     /// For agents whose TLS ends here.
     timing: Vec<u8>,
     /// For agents whose TLS ends here.
     pub(super) guard: CallGuard,
+    /// What has passed of an answer that is an event stream, for agents whose TLS ends here.
+    answer: AnswerStream,
+    /// How the call failed, if its agent was told so at the end of an event stream.
+    pub(super) told: Option<CallFailure>,
 }
 
 /// How far a call came.
@@ -177,7 +193,7 @@ impl UpstreamWork {
     /// Forgets all of what it carried.
     pub(super) fn clear(&mut self) {
         self.next_hop.clear();
-        self.replay.start(false);
+        self.replay.clear();
     }
 
     /// Carries a call to its end.
@@ -193,7 +209,7 @@ impl UpstreamWork {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }
         served.on_call();
-        self.agents.retries = Retries::default();
+        (self.agents.retries, self.agents.told) = (Retries::default(), None);
         self.agents.timer = self.agents.is_limited().then(|| context.core.core.sleep_until(self.agents.until));
         let mut needs_fresh = false;
         loop {
@@ -215,7 +231,8 @@ impl UpstreamWork {
                     if self.agents.retries.made() == 0 {
                         let learns = served.learns(request.head());
                         // Only a connection that was used before may have been closed by the upstream meanwhile.
-                        self.replay.start(was_used || learns);
+                        let keeps = was_used || learns || may_be_cancelled(context, request.head());
+                        self.replay.start(keeps.then(|| context.core.read_ahead_limits().memory));
                     }
                     needs_fresh = true;
                     self.exchange(context, &served, request, connection, end).await
@@ -223,7 +240,7 @@ impl UpstreamWork {
                 UpstreamConnection::Http2(stream) => {
                     if self.agents.retries.made() == 0 {
                         // The upstream may refuse any request.
-                        self.replay.start(true);
+                        self.replay.start(Some(context.core.read_ahead_limits().memory));
                     }
                     // A connection that is of no more use takes no more calls.
                     needs_fresh = false;
@@ -297,13 +314,24 @@ impl UpstreamWork {
         head.method() == Method::Post && safe.may_run_twice(head, &peek)
     }
 
+    /// What was received of the request's body, if it was kept whole so far.
+    pub(super) fn kept_body(&self) -> Option<&[u8]> {
+        self.replay.kept()
+    }
+
     /// Learns from a whole answer which tools may be called twice, if it lists them.
     fn learn(&mut self, served: &Served) {
         let (Some(safe), Some(body)) = (served.resend(), self.replay.kept()) else { return };
+        // Reading a message takes memory, which most calls do without.
+        if memmem::find(body, LIST).is_none() {
+            return;
+        }
         let mut peek = Peek::default();
         peek.feed(body);
         if SafeRequests::is_listing(&peek) {
-            self.agents.listing.read(|answer, is_events| safe.learn(answer, is_events));
+            // Whatever else has that name: then the list counts as a part of it.
+            let from_start = memmem::find(body, CURSOR).is_none();
+            self.agents.listing.read(|answer, is_events| safe.learn(answer, is_events, from_start));
         }
     }
 
@@ -332,6 +360,7 @@ impl UpstreamWork {
             false => CallerLimits::new(self.agents.until, self.agents.until + EDGE_CUTS_WITHIN),
         };
         self.agents.listing.expect(served.learns(request.head()));
+        self.agents.changed.set(served.resend().map(|_| MethodScan::tools_changed()));
         let mut hooks;
         let relayed = {
             let incoming = request.incoming(context.stream);
@@ -388,7 +417,9 @@ impl UpstreamWork {
                 error => error,
             });
         }
-        self.learn(served);
+        if !is_cut {
+            self.learn(served);
+        }
         end.stamps.on_last_received(upstream.received_at());
         context.stream.on_link().send_times(&end.stamps.times(&context.core.core));
         context.stream.finish_message();
@@ -431,6 +462,18 @@ struct ConnectorHooks<'a, U> {
 }
 
 impl<U> ConnectorHooks<'_, U> {
+    /// What an agent is told at the end of an event stream whose call failed so; none if its id is not known.
+    fn last_event(&self, failure: CallFailure, label: &mut CallLabel) -> Option<Vec<u8>> {
+        let deadline = &self.work.guard.deadline;
+        let trace = trace_of(self.request).or_else(|| label.trace());
+        let call = label.call();
+        let report = self.context.core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
+            let call = self.context.failed_call(route, trace, failure.phase(Phase::Upstream), call);
+            if deadline.was_cut() { deadline.report(call) } else { CallReport::of(&call) }
+        })?;
+        Some(report.event(failure, label.rpc_id()?))
+    }
+
     /// What is kept of a call of an agent whose TLS ends here.
     fn agents(&mut self) -> Option<&mut AgentWork> {
         self.context.is_agents().then_some(&mut *self.work)
@@ -456,12 +499,27 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.listing.keep(bytes);
+        if self.stamps.is_event_stream() {
+            self.on_standing_bytes(bytes);
+        }
         let now = self.context.core.core.turn_time();
         if self.stamps.is_event_stream()
             && let Some(agents) = self.agents()
         {
+            agents.answer.feed(bytes);
             agents.guard.deadline.on_event_bytes(bytes, now);
         }
+    }
+
+    fn on_standing_bytes(&self, bytes: &[u8]) {
+        let Some(mut changed) = self.work.changed.get() else { return };
+        if changed.feed(bytes)
+            && let Some(served) = self.context.core.upstreams.for_request(self.request)
+            && let Some(safe) = served.resend()
+        {
+            safe.forget();
+        }
+        self.work.changed.set(Some(changed));
     }
 
     fn cuts_at(&self) -> Option<Time> {
@@ -469,18 +527,20 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
-        let core = self.context.core;
-        if !self.context.is_agents() {
-            return None;
+        let now = self.context.core.core.now();
+        self.agents()?.guard.deadline.on_cut(now);
+        self.last_event(CallFailure::Deadline, label)
+    }
+
+    fn on_broken(&mut self, error: &RelayError, label: &mut CallLabel) -> Option<Vec<u8>> {
+        self.agents().filter(|agents| agents.answer.takes_error())?;
+        if let Some(why) = upstream_fault(error) {
+            self.upstream.log_fault(&why);
         }
-        let deadline = &mut self.work.guard.deadline;
-        deadline.on_cut(core.core.now());
-        let trace = trace_of(self.request).or_else(|| label.trace());
-        let call = label.call();
-        let report = core.upstreams.route_of(&requested_host(self.request).ok()?, |route| {
-            deadline.report(self.context.failed_call(route, trace, Phase::Upstream, call))
-        })?;
-        Some(report.event(CallFailure::Deadline, label.rpc_id()?))
+        let failure = CallError::from(failed(error)).failure();
+        let event = self.last_event(failure, label)?;
+        self.work.told = Some(failure);
+        Some(event)
     }
 
     fn sse_keepalive(&self) -> Option<Duration> {
@@ -515,6 +575,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
 
     fn on_event_stream(&mut self, is_standing: bool) {
         self.stamps.on_event_stream(is_standing);
+        self.work.answer = AnswerStream::default();
     }
 
     fn streams_end(&self) -> impl Future<Output = ()> {

@@ -17,10 +17,11 @@ use crate::exchange::{BodySink, Http1Sink, Intake, Outlet};
 use crate::serve::Request;
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{Framing, Method, RequestEdits, RequestHead, ResponseHead, write_request};
-use crate::wire::mcp::{CallKind, INITIALIZE, is_stateless};
+use crate::wire::jsonrpc::Peek;
+use crate::wire::mcp::{Call, CallKind, INITIALIZE, is_stateless};
 
-/// How many such messages may be under way on one core.
-const UNDER_WAY_MAX: u32 = 64;
+/// How many such messages may be under way on one core: a server that answers nothing any more must keep its connections for calls.
+const UNDER_WAY_MAX: u32 = 16;
 /// How long one may take until the upstream has answered it.
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -38,10 +39,16 @@ struct Cancellation {
     under_way: Rc<Cell<u32>>,
 }
 
-/// Tells the upstream of a call that it is cancelled, if its revision of MCP needs that. It has stopped on this side.
-pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request) {
+/// Whether the upstream of a call may have to be told that it is cancelled, by the id in its body, which nobody else reads.
+pub(super) fn may_be_cancelled(context: &CallContext<'_>, head: &RequestHead) -> bool {
+    !context.is_agents() && head.method() == Method::Post && !is_stateless(head)
+}
+
+/// Tells the upstream of a call that it is cancelled, if its revision of MCP needs that. It has stopped on this side. `kept` is what
+/// is known of its body.
+pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, kept: Option<&[u8]>) {
     let CallContext { core, .. } = *context;
-    let Some(body) = message(request) else { return };
+    let Some(body) = message(request, kept) else { return };
     let Some(served) = core.upstreams.for_request(request.head()) else { return };
     let under_way = &core.cancellations.0;
     if under_way.get() >= UNDER_WAY_MAX {
@@ -61,22 +68,33 @@ pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request) {
 }
 
 /// The message for a request; none if it is not to be sent.
-fn message(request: &mut impl Request) -> Option<Vec<u8>> {
+fn message(request: &mut impl Request, kept: Option<&[u8]>) -> Option<Vec<u8>> {
     if request.head().method() != Method::Post || is_stateless(request.head()) {
         return None;
     }
-    let label = request.label()?;
-    let call = label.call();
-    // A client must not cancel `initialize`.
-    if call.kind() != CallKind::Request || call.method().is_none_or(|method| method == INITIALIZE) {
-        return None;
-    }
-    let id = label.rpc_id()?;
+    let id = match request.label() {
+        Some(label) => {
+            let may = is_cancelled_by_id(label.call());
+            label.rpc_id().filter(|_| may)?.to_owned()
+        }
+        // Read only now: few calls are cut.
+        None => {
+            let (mut call, mut peek) = (Call::default(), Peek::default());
+            peek.feed(kept?);
+            call.read_body(&peek);
+            peek.id().filter(|_| is_cancelled_by_id(&call))?.to_owned()
+        }
+    };
     let reason = "the caller does not wait any longer";
     let message = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"{reason}"}}}}"#
     );
     Some(message.into_bytes())
+}
+
+/// A client must not cancel `initialize`.
+fn is_cancelled_by_id(call: &Call) -> bool {
+    call.kind() == CallKind::Request && call.method().is_some_and(|method| method != INITIALIZE)
 }
 
 /// The head of the message, with the fields of the request.

@@ -133,6 +133,8 @@ pub struct ConnectorRoute {
     pub first_byte_timeout: Option<Duration>,
     /// Whether the upstream is told how long the caller still waits, where that is known.
     pub sends_timeout: bool,
+    /// How long agents whose TLS ends here wait for an answer that do not say so themselves.
+    pub client_timeout: Option<Duration>,
     /// Which POST requests may run twice, if the owner of the route trusts its server in this.
     pub resend: Option<Arc<SafeRequests>>,
     /// Which caller may call which of its tools.

@@ -8,6 +8,7 @@ use crate::connector::hosts::{EdgeHosts, MissingHosts};
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable};
 use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
@@ -37,6 +38,8 @@ pub struct Connector {
     pub(super) counters: Counters,
     /// Log lines about hosts that are called and have no route, which agents can cause.
     unrouted_log_limit: Mutex<KeyedLogLimit<Hostname>>,
+    /// Log lines about agents and servers of different eras of MCP.
+    pub(super) eras: EraNotes,
 }
 
 /// The state of one edge that all cores share.
@@ -104,6 +107,7 @@ counters! {
         calls_cancelled, "Calls whose agent or link went away before the answer was complete";
         calls_cut_unread, "Calls over HTTP/2 that were cut because their answers came in very small frames that were not read";
         calls_failed, "Calls that the upstream did not answer completely";
+        caller_timeouts_malformed, "Requests whose X-Request-Timeout or grpc-timeout is malformed and was ignored";
         calls_out_of_time, "Calls stopped because their caller does not wait any longer";
         calls_overloaded, "Calls refused because too many were in flight";
         calls_unrouted, "Calls for hosts without a route";
@@ -112,6 +116,7 @@ counters! {
         dials_failed, "Attempts to open a link that failed";
         enrolments, "Certificates that edges issued to connectors";
         enrolments_failed, "Attempts to get a certificate that failed";
+        eras_differed, "Openings (initialize, server/discover) answered 400, 404 or 405, as by a server of the other era of MCP";
         links_ended, "Links that ended, for any reason";
         links_made, "Links that were established";
         requests_refused, "Requests that were refused before they became calls";
@@ -158,6 +163,7 @@ impl Connector {
             events: events.clone(),
             counters: Counters::default(),
             unrouted_log_limit: Mutex::default(),
+            eras: EraNotes::default(),
         })
     }
 

@@ -8,6 +8,7 @@ use crate::base::{Clock, Time};
 use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
+use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
@@ -110,7 +111,12 @@ impl StreamCalls<'_> {
             return if keep { Next::Keep } else { Next::Close };
         }
         let is_enforced = |host: &Hostname| {
-            let is_enforced = |route: &ConnectorRoute| route.deadlines.is_enforced() || route.breaker.is_enforced();
+            let breakers = context.core.connector.breakers();
+            let is_enforced = |route: &ConnectorRoute| {
+                route.deadlines.is_enforced()
+                    || route.breaker.is_enforced()
+                    || breakers.is_forced_open(route.name.as_str())
+            };
             context.core.upstreams.route_of(host, is_enforced)
         };
         let policy = context.core.upstreams.policy_of(request.head());
@@ -136,7 +142,6 @@ impl StreamCalls<'_> {
             unless_broken::<R, _>(context.stream.on_link(), calling.as_mut()).await
         };
         request.end_response();
-        work.clear();
         let done = match done {
             // Within a TLS session the end of the stream may be seen first, and what the edge has said of it then.
             Ok(Err(error)) if R::OWNS_STREAM && error.failure() == CallFailure::Cancelled => {
@@ -148,9 +153,13 @@ impl StreamCalls<'_> {
             Ok(result) => result.err().map(CallError::failure),
             Err(failure) => Some(failure),
         };
-        if work.agents.is_limited() && stopped == Some(CallFailure::CallerTimeout) && end.stamps.is_sent() {
-            cancel(context, request);
+        // An agent's event stream that was cut has ended as it should.
+        let was_cut = matches!(stopped, Some(CallFailure::CallerTimeout | CallFailure::Deadline))
+            || (stopped.is_none() && host.is_some() && work.agents.guard.deadline.was_cut());
+        if was_cut && end.stamps.is_sent() {
+            cancel(context, request, work.kept_body());
         }
+        work.clear();
         let mut ended = match done {
             Ok(result) => Some(result.map_err(CallError::failure)),
             Err(CallFailure::CallerTimeout) => Some(Err(CallFailure::CallerTimeout)),
@@ -160,15 +169,15 @@ impl StreamCalls<'_> {
             // It lasts as long as the agent wants.
             ended = Some(Ok(()));
         }
+        if let (Some(Ok(())), Some(failure)) = (ended, work.agents.told) {
+            ended = Some(Err(failure));
+        }
         count(context.core, ended);
         if ended == Some(Err(CallFailure::CallerTimeoutUnsent)) {
             work.agents.guard.deadline.on_cut_for_caller();
         }
         if host.is_some() && ended == Some(Ok(())) && work.agents.guard.deadline.was_cut() {
             let is_of_caller = work.agents.guard.deadline.is_of_caller();
-            if is_of_caller {
-                cancel(context, request);
-            }
             ended = Some(Err(if is_of_caller { CallFailure::CallerTimeout } else { CallFailure::Deadline }));
         }
         record(*context, request, *host, &end, ended, (&work.agents.guard, work.agents.retries));
@@ -189,9 +198,12 @@ impl StreamCalls<'_> {
         let StreamCalls { context, work, host, .. } = self;
         let CallContext { core, stream, .. } = *context;
         if let Some(host) = host {
-            let deadline = &mut work.agents.guard;
-            core.upstreams.route_of(host, |route| deadline.begin(&route.deadlines))?;
-            let waits = caller_timeout(request)?;
+            let guard = &mut work.agents.guard;
+            let usual = core.upstreams.route_of(host, |route| {
+                guard.begin(&route.deadlines);
+                route.client_timeout
+            })?;
+            let waits = caller_timeout(core, request, usual)?;
             work.agents.guard.deadline.bound_by_caller(request.began(), waits);
             return Some(work.agents.guard.deadline.answer_by());
         }
@@ -276,11 +288,18 @@ impl StreamCalls<'_> {
     }
 }
 
-/// How long the caller of a request waits for its answer, if it says so. A stream of events lasts as long as the caller wants.
-fn caller_timeout(request: &impl Request) -> Option<Duration> {
+/// How long the caller of a request waits for its answer, if it says so, or if callers `usual`ly wait so long. A stream of events
+/// lasts as long as the caller wants.
+fn caller_timeout(core: &ConnectorCore, request: &impl Request, usual: Option<Duration>) -> Option<Duration> {
     let head = request.head();
-    let has_answer = head.method() == Method::Post && !mcp::asks_for_stream(head);
-    head.caller_timeout().ok().flatten().filter(|_| has_answer)
+    if head.method() != Method::Post || mcp::asks_for_stream(head) {
+        return None;
+    }
+    let said = head.caller_timeout().unwrap_or_else(|_| {
+        Counters::add(&core.connector.counters.caller_timeouts_malformed);
+        None
+    });
+    said.or(usual)
 }
 
 /// Why an agent's request on a session for `host` is not passed on.
@@ -355,6 +374,12 @@ fn record(
         let call = request.label()?.call();
         let mut recorder = core.figures.recorder.borrow_mut();
         core.upstreams.route_of(host, |route| {
+            let (counters, eras) = (&core.connector.counters, &core.connector.eras);
+            if let Some((method, status)) = call.method().zip(stamps.status())
+                && eras.note(&route.name, method, status, now)
+            {
+                Counters::add(&counters.eras_differed);
+            }
             let method = call.method().unwrap_or(call.kind().name());
             let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
             recorder.record(label, &phases, outcome);
@@ -377,5 +402,5 @@ fn record(
         status: stamps.status().unwrap_or_default(),
         ..kept
     };
-    core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(None))));
+    core.figures.keep(&kept.with_retries(retries.made()).with_own(failure.map(|failure| failure.own_answer(None))));
 }

@@ -13,6 +13,7 @@ use crate::engine::{MailSender, mailbox};
 use crate::exchange::CallFailure;
 use crate::latency::{
     CallFilter, CallLimit, CallLine, CallStage, DeadlineReason, Label, OTHER, Outcome, OwnAnswer, Phase, PolicyMark,
+    SentAgain,
 };
 
 /// Asks so many cores for their last calls by `ask`, for at most `wait`. What a late core would have told is left out.
@@ -70,13 +71,13 @@ impl CallInfo {
                 message: own.message.to_owned(),
             }),
             phases: phases.collect(),
-            decisions: decisions(line),
+            decisions: decisions(role, line),
         }
     }
 }
 
 /// What was decided about a call, in the order in which it was.
-fn decisions(line: &CallLine) -> Vec<CallDecision> {
+fn decisions(role: RoleKind, line: &CallLine) -> Vec<CallDecision> {
     let CallLine { record, route, tunnel, rule, .. } = line;
     let mut found = Vec::new();
     let mut add = |what, rule: String| found.push(CallDecision { what, rule });
@@ -97,8 +98,21 @@ fn decisions(line: &CallLine) -> Vec<CallDecision> {
     if !record.waited().is_zero() {
         add(DecisionKind::Wait, format!("it waited {} for a connector", text(record.waited())));
     }
-    if let Some((failure, connector)) = record.moved {
-        add(DecisionKind::Move, moved(failure, &connector_name(connector)));
+    match record.again {
+        Some(SentAgain::NotPassedOn { failure, connector }) => {
+            add(DecisionKind::Move, moved(failure, &connector_name(connector), record.retries()));
+        }
+        Some(SentAgain::Slow { connector, after, won }) => {
+            add(DecisionKind::Hedge, tried_again(&connector_name(connector), after.get(), won));
+        }
+        None => {}
+    }
+    if role == RoleKind::Connector && record.retries() > 0 {
+        let how_often = times(record.retries());
+        add(
+            DecisionKind::Move,
+            format!("it was sent again on another connection {how_often}, as that did no harm (resend)"),
+        );
     }
     if let Some(limit) = &record.deadline {
         add(DecisionKind::Deadline, of_limit(limit, record.missed));
@@ -123,9 +137,21 @@ fn of_policy(mark: PolicyMark, rule: Option<&str>, is_denied: bool) -> String {
     format!("{what} {by} (policy {:08x})", mark.policy)
 }
 
-fn moved(failure: CallFailure, connector: &str) -> String {
+fn moved(failure: CallFailure, connector: &str, retries: u8) -> String {
     let code = failure.own_answer(None).code;
-    format!("connector {connector} did not pass it on ({code}): another connector was tried")
+    let how_often = if retries > 1 { format!(", {} in all (retries_max)", times(retries)) } else { String::new() };
+    format!("connector {connector} did not pass it on ({code}): another connector was tried{how_often}")
+}
+
+fn times(count: u8) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
+fn tried_again(connector: &str, after: Duration, won: bool) -> String {
+    let (after, then) = (text(after), if won { "which answered first" } else { "which did not answer first" });
+    format!(
+        "no answer within {after}, longer than 95 % of the last calls took: a second try went to connector {connector}, {then}"
+    )
 }
 
 fn of_limit(limit: &CallLimit, missed: bool) -> String {
@@ -181,6 +207,7 @@ mod tests {
 
     use super::*;
     use crate::control::sample;
+    use crate::latency::RecordedTime;
 
     #[test]
     fn the_story_of_a_call_is_told_with_its_rules() {
@@ -223,6 +250,36 @@ mod tests {
             ],
         });
         assert_eq!(serde_json::Value::Object(story), expected);
+    }
+
+    #[test]
+    fn a_second_try_is_told_with_its_time_and_whether_it_answered() {
+        let of = |won| {
+            let mut line = sample::calls().remove(0);
+            let after = RecordedTime::of(Duration::from_millis(412));
+            line.record.again = Some(SentAgain::Slow { connector: 0x2b, after, won });
+            let told = decisions(RoleKind::Edge, &line).into_iter().find(|told| told.what == DecisionKind::Hedge);
+            told.expect("it is told").rule
+        };
+        let told = "no answer within 412 ms, longer than 95 % of the last calls took: a second try went to connector \
+                    000000000000002b, which";
+        assert_eq!(of(true), format!("{told} answered first"));
+        assert_eq!(of(false), format!("{told} did not answer first"));
+    }
+
+    #[test]
+    fn each_further_try_of_a_call_is_told() {
+        let rules = |role: RoleKind, retries: u8| {
+            let mut line = sample::calls().remove(0);
+            line.record = line.record.with_retries(retries.into());
+            let moves = decisions(role, &line).into_iter().filter(|decision| decision.what == DecisionKind::Move);
+            moves.map(|decision| decision.rule).collect::<Vec<_>>()
+        };
+        assert!(rules(RoleKind::Edge, 1)[0].ends_with("another connector was tried"));
+        assert!(rules(RoleKind::Edge, 2)[0].ends_with("another connector was tried, 2 times in all (retries_max)"));
+        let of_connector = rules(RoleKind::Connector, 1);
+        let sent_again = "it was sent again on another connection once, as that did no harm (resend)";
+        assert_eq!(of_connector.last().map(String::as_str), Some(sent_again));
     }
 
     #[test]

@@ -92,10 +92,6 @@ impl Role for ConnectorRole {
         }))
     }
 
-    fn breaker(&self, label: &Label) -> Option<BreakerReading> {
-        self.connector.breakers().reading(label, MonotonicClock.now())
-    }
-
     fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
         self.connector.breakers().force(label, forced, MonotonicClock.now())
     }

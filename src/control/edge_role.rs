@@ -96,10 +96,6 @@ impl Role for EdgeRole {
         }))
     }
 
-    fn breaker(&self, label: &Label) -> Option<BreakerReading> {
-        self.edge.breakers().reading(label, MonotonicClock.now())
-    }
-
     fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
         self.edge.breakers().force(label, forced, MonotonicClock.now())
     }

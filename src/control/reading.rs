@@ -276,10 +276,6 @@ pub trait Role: Send + Sync {
     /// Asks every core for the last calls that `filter` names, and waits at most `wait` for the answers.
     fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>>;
 
-    /// The breaker of a label, if it has seen a call; that of the route's upstream, if the label has no method. None where it
-    /// cannot be forced.
-    fn breaker(&self, label: &Label) -> Option<BreakerReading>;
-
     /// Forces it, or leaves it to the calls again. Returns how it is then.
     fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading>;
 

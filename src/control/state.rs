@@ -66,16 +66,13 @@ impl State {
         self.roles.iter().map(served).collect()
     }
 
-    /// The breaker of a label.
-    #[must_use]
-    pub fn breaker(&self, label: &Label) -> Option<BreakerReading> {
-        self.roles.iter().find_map(|role| role.breaker(label))
-    }
-
-    /// Forces a breaker, or leaves it to the calls again.
+    /// Forces a breaker of each role that has its route, or leaves it to the calls again. None if no role has the route, or no call
+    /// was seen that it is left to.
     #[must_use]
     pub fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
-        self.roles.iter().find_map(|role| role.force_breaker(label, forced))
+        let has_route = |role: &&Arc<dyn Role>| role.routes().iter().any(|line| *line.name == *label.route);
+        let forced = self.roles.iter().filter(has_route).map(|role| role.force_breaker(label, forced));
+        forced.fold(None, Option::or)
     }
 
     /// How reloads of the configuration went so far.

@@ -1,6 +1,7 @@
 //! One call: an agent's request, down a link, and what comes back.
 
 use std::rc::Rc;
+use std::task::Context;
 
 use futures_lite::future;
 
@@ -9,30 +10,32 @@ use crate::edge::agent_request::AgentRequest;
 use crate::edge::bonds::Bond;
 use crate::edge::call_answers::{fail, fail_with, leave_unsent, refuse, refuse_unlabelled};
 use crate::edge::call_end::{CallEndReason, cut_failure};
-use crate::edge::call_hooks::EdgeHooks;
 use crate::edge::call_notes::CallNotes;
 use crate::edge::call_work::{CallWork, Leave, RetryState};
-use crate::edge::caller::Caller;
+use crate::edge::caller::{Admitted, Caller};
+use crate::edge::carry_call::{Carried, carry};
 use crate::edge::edge_core::EdgeCore;
+use crate::edge::hedged::{Hedged, Tries};
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::{Moved, Moves};
 use crate::edge::open::{CallTarget, NotOpened, Opened};
 use crate::edge::overload::{self, Entry, Full};
 use crate::edge::recording::{Ending, finish, guarded, keep_refused, note_era};
 use crate::edge::route_limits::{CallPlace, PlaceAsked};
+use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::exchange::{
     CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
-    forwarded, requested_host,
 };
 use crate::latency::{CallStage, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
 use crate::serve::{
-    BreakerRefused, Http1Request, LabelError, Next, NextHop, NextHopWork, ReadAheadLimits, RelayError, Relayed, Replay,
-    Request, RequestLimits, Service, relay,
+    BreakerRefused, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed, Replay, Request,
+    RequestLimits, Service,
 };
 use crate::tls::Connection;
-use crate::wire::http1::{HeadError, Method, PolicyEdit, RequestEdits, TimeLeftEdit};
+use crate::wire::MethodScan;
+use crate::wire::http1::{HeadError, Method};
 use crate::wire::mcp;
 
 /// The calls of an agent's connection.
@@ -121,11 +124,7 @@ impl AgentCalls<'_> {
         };
         let _counted = core.drain.count_call();
         let tables = core.tables.get();
-        let host = requested_host(request.head());
-        let route = host.ok().and_then(|host| tables.routes.lookup(&host));
-        request.set_scheme(self.caller.scheme(request, route));
-        let admitted = host.and_then(|_| self.caller.admit(request, &tables, route));
-        let route = match admitted {
+        let route = match self.admit(request, &tables) {
             Ok(route) => route,
             Err(refusal) => return refuse(&core, request, &self.work.notes, refusal).await,
         };
@@ -141,7 +140,8 @@ impl AgentCalls<'_> {
         self.bound_by_caller(request, route);
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         self.work.has_waited = false;
-        let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker);
+        let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker)
+            || core.edge.breakers().is_forced_open(route.name.as_str());
         if needs_label {
             if let Err(next) = self.read_label(request, route, bond, moves).await {
                 return next;
@@ -172,7 +172,7 @@ impl AgentCalls<'_> {
                 Box::pin(core.core.sleep(std::mem::take(&mut self.work.retry.pause))).await;
             }
             let RetryState { bond, moves, .. } = self.work.retry;
-            let host = request.head().host().unwrap_or_default();
+            let host = &self.work.host;
             let seal = match route.traffic {
                 Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
                 Traffic::Plain | Traffic::Passthrough => None,
@@ -234,7 +234,7 @@ impl AgentCalls<'_> {
             match self.exchange(request, route, &opened).await {
                 Exchanged::Done(next) => {
                     if opened.whole.get() {
-                        core.keep_session(opened, request.head().host().unwrap_or_default());
+                        core.keep_session(opened, &self.work.host);
                     }
                     return next;
                 }
@@ -256,6 +256,13 @@ impl AgentCalls<'_> {
         }
     }
 
+    /// The route of a request that may be passed on.
+    fn admit<'t>(&mut self, request: &mut impl Request, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
+        let Admitted { host, route } = self.caller.admit(request, tables)?;
+        self.work.host = host;
+        Ok(route)
+    }
+
     /// Reads the body as far as it takes to know what the call is about, on the core that has a link for it.
     ///
     /// # Errors
@@ -270,7 +277,7 @@ impl AgentCalls<'_> {
     ) -> Result<(), Next<Leave>> {
         let core = Rc::clone(&self.caller.core);
         // Once a part of the body was read, the connection cannot go to another core.
-        let host = request.head().host().unwrap_or_default();
+        let host = &self.work.host;
         let elsewhere = match core.choose_link(&route.tunnel, host, bond, moves) {
             Chosen::OtherCore(target) => Some(target),
             Chosen::Wait(_) => {
@@ -412,60 +419,35 @@ impl AgentCalls<'_> {
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
     fn keep_body(&mut self, keep: bool) {
         if keep {
-            self.replay.get_or_insert_default().start(true);
+            let memory = self.caller.core.read_ahead_limits().memory;
+            self.replay.get_or_insert_default().start(Some(memory));
         } else if let Some(replay) = &mut self.replay {
-            replay.start(false);
+            replay.clear();
         }
     }
 
-    /// Carries request and response over the stream.
-    async fn exchange<'r>(&mut self, request: &mut impl AgentRequest<'r>, route: &Route, opened: &Opened) -> Exchanged {
-        let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
-        let stream = &opened.stream;
-        let to_agent = TimeoutStream::new(request.carrier(), &core.edge.settings.write_timeout, |taken, cx| {
-            core.exchange_state(stream.on_link(), taken, cx)
-        });
-        let mut hooks;
-        let relayed = {
-            let incoming = request.incoming(&to_agent);
-            let request = incoming.head;
-            work.is_refused = false;
-            hooks = EdgeHooks { core, opened, request, work };
-            let public = route.own.public.as_ref().or(core.edge.settings.public.as_ref());
-            let called = front.called(public, *is_tls, incoming.head);
-            let append = forwarded(peer.as_bytes(), called);
-            // A GET waits for events, for as long as the agent does.
-            let waits_for_events = incoming.head.method() == Method::Get;
-            let drop_expect = incoming.label.as_ref().is_some_and(|label| label.has_continued());
-            // The OPEN of a sealed session says nothing of the calls that it carries.
-            let time_left = if stream.is_sealed() {
-                let left = hooks.work.guard.deadline.caller_left(core.core.turn_time());
-                left.map_or(TimeLeftEdit::Drop, |left| {
-                    TimeLeftEdit::Replace(left.saturating_sub(stream.on_link().way()))
-                })
-            } else {
-                TimeLeftEdit::Keep
-            };
-            let edits = RequestEdits {
-                drop_forwarded: true,
-                drop_expect,
-                policy: incoming.label.as_ref().map_or(PolicyEdit::NONE, |label| label.policy_edit()),
-                time_left,
-                append: &append,
-                ..RequestEdits::default()
-            };
-            let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
-            next_hop.finish = !stream.is_sealed();
-            next_hop.replay = replay.as_deref_mut();
-            next_hop.first_byte_timeout = (!waits_for_events).then(|| hooks.work.guard.deadline.first_byte_timeout());
-            next_hop.caller = hooks.work.guard.deadline.caller_limits();
-            relay(incoming, next_hop, &core.core, &mut hooks)
-        }
-        .await;
+    /// Carries request and response over the stream, or over that of a second try.
+    async fn exchange<'r>(&mut self, request: &mut impl AgentRequest<'r>, route: &Route, first: &Opened) -> Exchanged {
+        let AgentCalls { caller, next_hop, replay, work, .. } = self;
+        let core = &caller.core;
+        work.listing.expect(core.learns_tools(request, route));
+        work.changed.set(route.own.may_hedge().then(MethodScan::tools_changed));
+        let plan = core.plan_hedge(request, route, &caller.source, work, first);
+        let hedged = plan.map(|plan| Box::new(Hedged::new(plan, first, std::mem::take(&mut work.copy))));
+        let tries = Tries { core, first, hedged };
+        let state = |taken, cx: &mut Context<'_>| tries.exchange_state(taken, cx);
+        let to_agent = TimeoutStream::new(request.carrier(), &core.edge.settings.write_timeout, state);
+        let mut hooks = None;
+        let carried = Carried { caller, route, tries: &tries, next_hop, replay: replay.as_deref_mut(), work };
+        let relayed = match tries.hedged.as_deref() {
+            None => carry(carried, &tries.first.stream, request, &to_agent, &mut hooks).await,
+            Some(hedged) => Box::pin(carry(carried, hedged, request, &to_agent, &mut hooks)).await,
+        };
+        let core = tries.core;
         let Relayed { result, has_begun, keeps, is_cut, is_sent } = relayed;
         let is_refused = work.is_refused;
         if result.is_err() {
-            work.on_exchange_failed(stream.on_link(), is_sent, &core.core);
+            work.on_exchange_failed(tries.answering().stream.on_link(), is_sent, &core.core);
         }
         if result == Err(RelayError::Late) {
             work.guard.deadline.on_cut(core.core.now());
@@ -474,14 +456,21 @@ impl AgentCalls<'_> {
         if let Err(CallEndReason::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
-            && (work.retry.may_move || opened.stream.on_link().is_withdrawn())
+            && !tries.are_two()
+            && (work.retry.may_move || tries.first.stream.on_link().is_withdrawn())
             && replay.as_deref_mut().is_some_and(Replay::rewind)
         {
             return Exchanged::NotPassedOn(failure);
         }
         request.end_response();
+        work.notes.hedged = tries.hedged.as_ref().and_then(|hedged| hedged.end());
+        let opened = tries.answering();
         let whole = opened.stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
+        if ended.is_ok() {
+            core.learn_tools(request, route, work, replay.as_deref().and_then(Replay::kept));
+        }
+        replay.as_deref_mut().map(Replay::clear);
         let ended = match ended {
             Ok(()) => {
                 if work.guard.deadline.was_cut() {
@@ -490,13 +479,23 @@ impl AgentCalls<'_> {
                 work.stamps.on_last_to_agent(core.core.now());
                 opened.whole.set(whole);
                 if is_refused {
-                    note_era(core, request, route);
+                    note_era(core, request, route, work.notes.status);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let is_late = delivered == Outcome::Ok && work.guard.deadline.was_cut();
-                let outcome = if is_late { Outcome::TimedOut } else { delivered };
+                let outcome = match (delivered, work.told) {
+                    (Outcome::Ok, Some(failure)) => failure.outcome(),
+                    (Outcome::Ok, None) if work.guard.deadline.was_cut() => Outcome::TimedOut,
+                    (delivered, _) => delivered,
+                };
                 let times = work.stamps.times(&core.core);
                 finish(core, request, route, opened, times, work.ending(outcome));
+                if let Some(hedged) = tries.hedged {
+                    let (second, memory) = hedged.into_parts();
+                    work.copy = memory;
+                    if let Some(second) = second.filter(|second| second.whole.get()) {
+                        core.keep_session(*second, &work.host);
+                    }
+                }
                 return Exchanged::Done(match delivered {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,

@@ -12,7 +12,9 @@ use crate::edge::route_limits::CallPlace;
 use crate::exchange::CallFailure;
 use crate::latency::{EdgeStamps, EdgeTimes, Outcome, Phase, Retries};
 use crate::link::CarrierStream;
-use crate::serve::CallGuard;
+use crate::route::Hostname;
+use crate::serve::{CallGuard, Listing};
+use crate::wire::{AnswerStream, MethodScan};
 
 /// Why an agent's connection is left in another way than by closing it.
 pub(super) enum Leave {
@@ -25,6 +27,8 @@ pub(super) enum Leave {
 /// What is kept of a call while it lasts; used again for its memory.
 #[derive(Default)]
 pub(super) struct CallWork {
+    /// The host that it is for. It is kept here, and not in the task, for its size.
+    pub(super) host: Hostname,
     pub(super) timing: Vec<u8>,
     pub(super) stamps: EdgeStamps,
     pub(super) guard: CallGuard,
@@ -40,8 +44,18 @@ pub(super) struct CallWork {
     /// When the request began, on whichever core.
     pub(super) began: Time,
     pub(super) retry: RetryState,
+    /// What has passed of an answer that is an event stream.
+    pub(super) answer: AnswerStream,
+    /// How it failed, if its agent was told so at the end of an event stream.
+    pub(super) told: Option<CallFailure>,
     /// For which phase it waited when its exchange failed.
     pub(super) waits_for: Phase,
+    /// The answer, if it may list tools and that is of interest.
+    pub(super) listing: Listing,
+    /// Finds on event streams that the server's tools have changed, if that is of interest.
+    pub(super) changed: Cell<Option<MethodScan>>,
+    /// Memory for the copy of a request that may be sent twice.
+    pub(super) copy: Vec<u8>,
 }
 
 /// What is known of a call that may have to be opened again.

@@ -8,9 +8,9 @@ use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
 use crate::edge::settings::EdgeTables;
 use crate::edge::source_permits::ConnectionPermit;
-use crate::exchange::Refusal;
+use crate::exchange::{Refusal, requested_host};
 use crate::policy::Source;
-use crate::route::{Route, Scheme};
+use crate::route::{Hostname, Route, Scheme};
 use crate::serve::Request;
 
 /// Who calls on a connection, from where, and how it counts.
@@ -26,6 +26,13 @@ pub(super) struct Caller {
     pub(super) permit: Option<ConnectionPermit>,
     /// Whether its connection is TLS.
     pub(super) is_tls: bool,
+}
+
+/// A request that may be passed on.
+pub(super) struct Admitted<'t> {
+    /// The host that it is for, which is read once for the whole call.
+    pub(super) host: Hostname,
+    pub(super) route: &'t Route,
 }
 
 impl Caller {
@@ -48,14 +55,22 @@ impl Caller {
         self.front.scheme(public, self.is_tls, request.head())
     }
 
-    /// The route of a request, if the request may be passed on.
+    /// The host and the route of a request, if the request may be passed on. Either way the request learns by which scheme it came.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not be passed on.
     pub(super) fn admit<'t>(
         &self,
-        request: &impl Request,
-        tables: &EdgeTables,
-        route: Option<&'t Route>,
-    ) -> Result<&'t Route, Refusal> {
-        if !self.core.edge.settings.origins.allow(request.head(), self.scheme(request, route)) {
+        request: &mut impl Request,
+        tables: &'t EdgeTables,
+    ) -> Result<Admitted<'t>, Refusal> {
+        let host = requested_host(request.head());
+        let route = host.ok().and_then(|host| tables.routes.lookup(&host));
+        let scheme = self.scheme(request, route);
+        request.set_scheme(scheme);
+        let host = host?;
+        if !self.core.edge.settings.origins.allow(request.head(), scheme) {
             return Err(Refusal::Origin);
         }
         let route = route.ok_or(Refusal::UnknownHost)?;
@@ -63,6 +78,6 @@ impl Caller {
         if !self.core.gate.admits_call(&self.source, verdict) {
             return Err(Refusal::Network);
         }
-        if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(route) }
+        if route.traffic == Traffic::Passthrough { Err(Refusal::Passthrough) } else { Ok(Admitted { host, route }) }
     }
 }

@@ -136,6 +136,7 @@ mod tests {
 
     use super::*;
     use crate::base::SharedMap;
+    use crate::edge::agent_routes::AgentRoutes;
     use crate::policy::Admission;
     use crate::route::RouteTable;
 
@@ -148,7 +149,7 @@ mod tests {
         let entry = TunnelEntry { credentials: credentials.collect(), ..TunnelEntry::default() };
         EdgeTables {
             hosts: RouteTable::default(),
-            routes: RouteTable::default(),
+            routes: AgentRoutes::default(),
             tunnels: SharedMap::from([("tnl_a".parse().unwrap(), entry)]),
             admission: Admission::default(),
         }

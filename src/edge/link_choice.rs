@@ -34,22 +34,15 @@ pub(super) enum Chosen {
 
 impl EdgeCore {
     /// Chooses a link for a call of a host of `tunnel` that is bound so, and whose connection has moved so often for it.
-    pub(super) fn choose_link(&self, tunnel: &TunnelId, host: &str, bond: Bond, moves: Moves) -> Chosen {
+    pub(super) fn choose_link(&self, tunnel: &TunnelId, host: &Hostname, bond: Bond, moves: Moves) -> Chosen {
         // In almost every tunnel all connectors serve all hosts.
-        let any = self.choose_wanted(tunnel, host, bond, moves, Wanted::AllServe(self.tables.version()));
+        let any = self.choose_wanted(tunnel, host.as_str(), bond, moves, Wanted::AllServe(self.tables.version()));
         any.unwrap_or_else(|| self.choose_link_of(tunnel, host, bond, moves))
     }
 
     /// The same where it matters which connector serves the host.
-    fn choose_link_of(&self, tunnel: &TunnelId, host: &str, bond: Bond, moves: Moves) -> Chosen {
-        // That of a head is in normal form but for an IPv6 address.
-        let address;
-        let host = if host.starts_with('[') {
-            address = host.parse::<Hostname>();
-            address.as_ref().map_or("", Hostname::as_str)
-        } else {
-            host
-        };
+    fn choose_link_of(&self, tunnel: &TunnelId, host: &Hostname, bond: Bond, moves: Moves) -> Chosen {
+        let host = host.as_str();
         let all_serve = self.links.all_serve(tunnel, &self.tables);
         let wanted = if all_serve && bond == Bond::None {
             Wanted::Any
@@ -80,7 +73,13 @@ impl EdgeCore {
             Bond::None => None,
             Bond::Hashed(number) => self.link_for(tunnel, host, number, moves, wanted)?,
             Bond::Session(_, connector) => self.link_of(tunnel, connector, moves, wanted)?,
-            Bond::Other(connector) => Some(self.link_elsewhere(tunnel, connector, wanted)?),
+            Bond::Other(connector) => Some(self.link_elsewhere(tunnel, Connectors::Not(connector), wanted)?),
+            Bond::Beside(connector, link) => {
+                Some(match self.link_elsewhere(tunnel, Connectors::Not(connector), wanted)? {
+                    Chosen::Link(link) => Chosen::Link(link),
+                    _ => self.link_elsewhere(tunnel, Connectors::NotOver(link), wanted)?,
+                })
+            }
         };
         match bound {
             Some(chosen) => Some(chosen),
@@ -183,9 +182,9 @@ impl EdgeCore {
         may
     }
 
-    /// A link of another connector than this one.
-    fn link_elsewhere(&self, tunnel: &TunnelId, connector: u64, wanted: Wanted<'_>) -> Option<Chosen> {
-        Some(match self.links.choose(tunnel, wanted, Connectors::Not(connector))? {
+    /// A link of one of these connectors, if it answers.
+    fn link_elsewhere(&self, tunnel: &TunnelId, connectors: Connectors, wanted: Wanted<'_>) -> Option<Chosen> {
+        Some(match self.links.choose(tunnel, wanted, connectors)? {
             (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
             _ => Chosen::Wait(Offline::ConnectorOffline),
         })

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod agent_request;
+mod agent_routes;
 mod agents;
 mod agents_http2;
 mod bonds;
@@ -12,6 +13,7 @@ mod call_hooks;
 mod call_notes;
 mod call_work;
 mod caller;
+mod carry_call;
 mod certify;
 mod connectors;
 mod core_tables;
@@ -23,6 +25,9 @@ mod figures;
 mod front;
 mod gate;
 mod hand_over;
+mod hedge;
+mod hedged;
+mod hedged_routes;
 mod host_review;
 mod link_choice;
 mod link_setup_error;
@@ -52,6 +57,7 @@ mod task_calls;
 mod tests;
 mod usage;
 
+pub use agent_routes::AgentRoutes;
 #[cfg(feature = "sim")]
 pub use certify::CertifyFn;
 pub use certify::{CERTIFY_REQUESTS_MAX, CertSubject, Certified, Certifier, CertifyRequest, NotCertified, certifier};

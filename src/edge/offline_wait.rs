@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::CallTarget;
-use crate::route::Hostname;
 
 /// Until when a call waits for a link.
 pub(super) struct OfflineWait {
@@ -28,12 +27,11 @@ impl OfflineWait {
         !core.is_draining() && core.core.turn_time() < self.until
     }
 
-    /// How long it still is, at most until the caller has to be answered. As long as the only connectors that serve the host are about to end, and finish their calls first, the time
-    /// for those that take their place has not begun.
+    /// How long it still is, at most until the caller has to be answered. As long as the only connectors that serve the host are
+    /// about to end, and finish their calls first, the time for those that take their place has not begun.
     pub(super) fn left(&mut self, core: &EdgeCore, target: CallTarget<'_>) -> Duration {
         let now = core.core.turn_time();
-        let host = target.host.parse::<Hostname>();
-        if core.edge.presence.is_ending(&target.route.tunnel, host.as_ref().map_or("", Hostname::as_str)) {
+        if core.edge.presence.is_ending(&target.route.tunnel, target.host.as_str()) {
             self.until = (now + core.edge.settings.offline_wait).min(self.latest);
         }
         let left = if self.is_on(core) { self.until - now } else { Duration::ZERO };

@@ -16,7 +16,7 @@ use crate::edge::sessions::Seal;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::CallFailure;
 use crate::link::{CallOpen, CallOpenError, CallStream, CarrierStream};
-use crate::route::{Offline, Route};
+use crate::route::{Hostname, Offline, Route};
 use crate::tls::ClientConfig;
 
 /// How often a call that waits for a link looks whether another core has one.
@@ -48,7 +48,8 @@ pub(super) enum NotOpened {
 #[derive(Clone, Copy)]
 pub(super) struct CallTarget<'a> {
     pub(super) route: &'a Route,
-    pub(super) host: &'a str,
+    /// The host that the agent called.
+    pub(super) host: &'a Hostname,
     /// With what its connector is spoken to where calls are sealed again.
     pub(super) seal: Option<&'a Arc<ClientConfig>>,
     /// The agent's address, where it is told.
@@ -138,7 +139,7 @@ impl EdgeCore {
             }
             let left = if target.has_waited { Duration::ZERO } else { wait.left(self, target) };
             let is_bound = matches!(bond, Bond::Hashed(_) | Bond::Session(..));
-            if !left.is_zero() && !matches!(bond, Bond::Other(_)) {
+            if !left.is_zero() && !matches!(bond, Bond::Other(_) | Bond::Beside(..)) {
                 // Either way it is looked at again.
                 let _ =
                     self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen, is_silent)).await;
@@ -155,7 +156,8 @@ impl EdgeCore {
         let CallTarget { route, host, peer, call, until, .. } = target;
         // A sealed session carries many calls.
         let until = Some(until).filter(|until| *until != Time::NEVER && route.traffic == Traffic::Plain);
-        let open = CallOpen { host, call, traffic: route.traffic, peer: peer.map(String::as_str), until };
+        let open =
+            CallOpen { host: host.as_str(), call, traffic: route.traffic, peer: peer.map(String::as_str), until };
         let opened = chosen.carrier.open(&open).map_err(|error| match error {
             CallOpenError::Full => Offline::Full,
             CallOpenError::Draining => Offline::Draining,

@@ -1,6 +1,7 @@
 //! Connections of agents whose TLS ends in the connector: routed by the server name in their first message, carried unread.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ use crate::tls::{
 
 /// How long an agent may take to read the alert with which it was refused.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the link may take none of the bytes of an agent that has finished.
+const LEFT_BEHIND_MAX: Duration = Duration::from_secs(10);
 /// The method under which such connections are counted: what they carry cannot be read here.
 const LABEL: &str = "passthrough";
 
@@ -140,7 +143,7 @@ impl Passing {
             return self.refuse(core, Alert::InternalError).await;
         };
         let address = peer_info.peer.map(|peer| peer.ip().to_canonical().to_string());
-        let (host, peer) = (self.host.as_str(), address.as_ref());
+        let (host, peer) = (&self.host, address.as_ref());
         let bond = Bond::of_address(peer_info.peer.map(|peer| peer.ip()));
         let call = attempt.number;
         let target = CallTarget {
@@ -298,7 +301,7 @@ async fn carry(
         received.replace(first);
         while let Some(lease) = connection.recv().await? {
             received.take();
-            stream.ready().await?;
+            room(core, connection, stream).await?;
             stream.send(lease)?;
         }
         stream.finish();
@@ -317,6 +320,18 @@ async fn carry(
         Ok(())
     };
     future::or(back, there).await.map_err(broken)
+}
+
+/// Waits until the link takes more of the agent's bytes.
+///
+/// The agent may leave meanwhile. Behind bytes that nobody takes, the connector would not hear of it.
+async fn room(core: &EdgeCore, connection: &Connection, stream: &CarrierStream) -> Result<(), StreamError> {
+    let left = async {
+        poll_fn(|cx| connection.poll_ended(cx)).await;
+        let failed = poll_fn(|cx| connection.poll_send_failed(cx));
+        Err(core.core.timeout(LEFT_BEHIND_MAX, failed).await.unwrap_or(StreamError::Reset))
+    };
+    future::or(stream.ready(), left).await
 }
 
 async fn send_alert(core: &EdgeCore, connection: &Connection, alert: Alert) {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::edge::call_notes::CallNotes;
+use crate::edge::call_notes::{CallNotes, HedgeNote};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
 use crate::edge::overload::{self, PlacedCall};
@@ -14,10 +14,9 @@ use crate::exchange::{FailedCall, Refusal};
 use crate::latency::{
     CallPhases, CallRecord, CallStage, EdgeTimes, OTHER, Outcome, OwnAnswer, Phase, SlowVerdict, TraceId, server_timing,
 };
-use crate::policy::LeftOut;
 use crate::route::Route;
 use crate::serve::{CallDeadline, CallEnded, CallGuard, GuardedCall, Request};
-use crate::wire::mcp::{self, Call, Era};
+use crate::wire::mcp::{self, Call};
 
 /// How a call has ended.
 pub(super) struct Ending<'a> {
@@ -75,6 +74,14 @@ pub(super) fn record(
     }
     if let Some(usage) = usage {
         usage.count(label, now);
+    }
+    if let Some(HedgeNote { won, loser, .. }) = &notes.hedged {
+        loser.count(label, now);
+        recorder.count_hedge(label, *won);
+        Counters::add(&core.edge.counters.hedges);
+        if *won {
+            Counters::add(&core.edge.counters.hedges_won);
+        }
     }
     if let Some(place) = place {
         let (status, is_opened) = (notes.status, usage.is_some());
@@ -175,20 +182,10 @@ pub(super) fn failed_call<'a>(
 }
 
 /// Notes that a server has refused a request as one of the other era of MCP does, if the request opens a conversation.
-pub(super) fn note_era(core: &EdgeCore, request: &mut impl Request, route: &Route) {
-    let opened = request.label().and_then(|label| Era::of_opening(label.call().method()?));
-    let Some(era) = opened else { return };
-    Counters::add(&core.edge.counters.eras_differed);
-    if let Some(LeftOut { same, others }) = core.edge.log_era(&route.name, era, core.core.turn_time()) {
-        tracing::info!(
-            route = route.name.as_str(),
-            same,
-            others,
-            "an agent of MCP {} was refused, as by a server of {}: agents that speak both try the other way by themselves; for the \
-             rest, update the server or the agent, and check the path",
-            era.revisions(),
-            era.other().revisions()
-        );
+pub(super) fn note_era(core: &EdgeCore, request: &mut impl Request, route: &Route, status: u16) {
+    let Some(method) = request.label().and_then(|label| label.call().method()) else { return };
+    if core.edge.eras.note(&route.name, method, status, core.core.turn_time()) {
+        Counters::add(&core.edge.counters.eras_differed);
     }
 }
 

@@ -169,6 +169,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::edge::agent_routes::AgentRoutes;
     use crate::edge::credential::TunnelEntry;
     use crate::policy::Admission;
     use crate::route::RouteTable;
@@ -186,7 +187,7 @@ mod tests {
         let pinned = TunnelEntry { connectors_from, ..entry.clone() };
         EdgeTables {
             hosts: RouteTable::default(),
-            routes: RouteTable::default(),
+            routes: AgentRoutes::default(),
             tunnels: SharedMap::from([(id("tnl_a"), entry), (id("tnl_b"), pinned)]),
             admission: Admission::default(),
         }

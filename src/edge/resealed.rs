@@ -25,9 +25,8 @@ const ALERT_PATIENCE: Duration = Duration::from_secs(1);
 impl EdgeCore {
     /// Takes an idle session on the link that the call goes to, if there is one.
     pub(super) fn kept_session(&self, target: CallTarget<'_>) -> Option<Opened> {
-        let host = target.host.parse::<Hostname>().ok()?;
-        let tunnel = &target.route.tunnel;
-        let Chosen::Link(link) = self.choose_link(tunnel, host.as_str(), target.bond, target.moves) else {
+        let (host, tunnel) = (target.host, &target.route.tunnel);
+        let Chosen::Link(link) = self.choose_link(tunnel, host, target.bond, target.moves) else {
             return None;
         };
         let idle = self.idle_sessions.take(host.as_str(), link.carrier.id(), tunnel, target.seal?)?;
@@ -40,8 +39,6 @@ impl EdgeCore {
     pub(super) async fn open_resealed(&self, target: CallTarget<'_>) -> Result<Opened, NotOpened> {
         let tunnel = target.route.tunnel.clone();
         let unsealed = || NotOpened::Failed(CallFailure::SealRefused);
-        let host = target.host.parse::<Hostname>().map_err(|_| unsealed())?;
-        let target = CallTarget { host: host.as_str(), ..target };
         let Some(config) = target.seal.cloned() else {
             self.log_unsealed(target, &"the tunnel has no registered authority: add one with `adit tunnel cert add`");
             return Err(unsealed());
@@ -80,7 +77,7 @@ impl EdgeCore {
         target: CallTarget<'_>,
         config: Arc<ClientConfig>,
     ) -> Result<TlsStream<CarrierStream>, (HandshakeError, bool)> {
-        let name = ServerName::try_from(target.host.trim_matches(['[', ']']).to_owned());
+        let name = ServerName::try_from(target.host.as_str().trim_matches(['[', ']']).to_owned());
         let name =
             name.map_err(|_| crate::tls::TlsError::Config("the host is not a valid name for a certificate".to_owned()));
         let session = name.and_then(|name| Session::client(config, name)).map_err(|error| (error.into(), false))?;
@@ -101,19 +98,21 @@ impl EdgeCore {
     }
 
     /// Keeps a session for another call, if both messages of this one were whole, and its link takes more.
-    pub(super) fn keep_session(&self, opened: Opened, host: &str) {
+    pub(super) fn keep_session(&self, opened: Opened, host: &Hostname) {
         let Opened { stream: CallStream::Sealed(session), seal: Some(seal), whole, .. } = opened else { return };
         // On a link that drains it would be used no more, and hold the end of the link up.
         let is_useful = !self.is_draining() && session.inner().is_carrier_open();
         let room = whole.get() && is_useful && self.idle_sessions.has_room();
-        let (Ok(host), true) = (host.parse::<Hostname>(), room) else { return };
+        if !room {
+            return;
+        }
         let idle = IdleSession { session, seal, since: self.core.turn_time() };
         self.idle_sessions.put(&self.core, host.as_str(), idle);
     }
 
     fn log_unsealed(&self, target: CallTarget<'_>, why: &dyn std::fmt::Display) {
         self.gate.log_limited(|left_out| {
-            tracing::warn!(host = target.host, tunnel = %target.route.tunnel, %why, left_out, "no inner TLS session with the connector");
+            tracing::warn!(host = %target.host, tunnel = %target.route.tunnel, %why, left_out, "no inner TLS session with the connector");
         });
     }
 }

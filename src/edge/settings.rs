@@ -3,14 +3,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{BreakerTerms, ConcurrencyTerms, DeadlineTerms, HostSet, SharedMap, Traffic, TunnelId};
+use crate::base::{BreakerTerms, ConcurrencyTerms, DeadlineTerms, HostSet, SharedMap, TunnelId};
+use crate::edge::agent_routes::AgentRoutes;
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
 use crate::policy::{Admission, Networks};
-use crate::route::{HostPattern, PublicUrl, Route, RouteOverrides, RouteTable};
+use crate::route::{HostPattern, PublicUrl, RouteOverrides, RouteTable};
 use crate::tls::{ServerConfig, WallClock};
 use crate::wire::mux;
 
@@ -147,7 +148,7 @@ impl EdgeSettings {
 #[derive(Clone)]
 pub struct EdgeTables {
     /// Which tunnel serves which host.
-    pub routes: RouteTable<Route>,
+    pub routes: AgentRoutes,
     /// Settings of hosts that differ from those of the edge, for whatever routes they get.
     pub hosts: RouteTable<RouteOverrides>,
     /// The tunnels by their ids, and how connectors may register for them.
@@ -183,10 +184,5 @@ impl EdgeTables {
     /// The hosts of a tunnel.
     pub(super) fn hosts_of(&self, tunnel: &TunnelId) -> HostSet {
         self.tunnels.get(tunnel).map(|entry| entry.hosts.clone()).unwrap_or_default()
-    }
-
-    /// Whether the TLS of some route ends in its connector.
-    pub(super) fn pass_through(&self) -> bool {
-        self.routes.targets().any(|route| route.traffic == Traffic::Passthrough)
     }
 }

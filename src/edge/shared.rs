@@ -6,6 +6,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::base::{CoreId, Time, TunnelId, counters};
 use crate::edge::affinity::Affinity;
+use crate::edge::hedged_routes::ToolHints;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::presence::Presence;
 use crate::edge::route_limits::RouteLimits;
@@ -14,12 +15,11 @@ use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
 use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
-use crate::route::RouteName;
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
-use crate::wire::mcp::Era;
 
 /// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
 const CORE_MESSAGES_MAX: usize = 1024;
@@ -43,6 +43,8 @@ pub struct Edge {
     pub(super) breakers: Arc<BreakerTable>,
     /// How many calls of each route are in flight, and which wait.
     pub(super) limits: RouteLimits,
+    /// What the servers of routes whose slow calls are tried twice have said of their tools.
+    pub(super) tool_hints: ToolHints,
     /// The calls of each agent task; none if they are not counted.
     tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
@@ -52,7 +54,7 @@ pub struct Edge {
     /// Log lines that strangers at the connectors' port can cause.
     stranger_log_limit: Mutex<KeyedLogLimit<(Option<SourceKey>, StrangerTrouble)>>,
     /// Log lines about agents and servers of different eras of MCP.
-    era_log_limit: Mutex<KeyedLogLimit<(RouteName, Era)>>,
+    pub(super) eras: EraNotes,
     /// Connections that each source has open at the agents' port.
     pub(super) agents: Arc<SourcePermits>,
     /// Connections that each source has open at the connectors' port and that are not registered yet.
@@ -82,7 +84,7 @@ struct Published {
 
 impl Published {
     fn new(tables: &EdgeTables) -> Published {
-        Published { tables_version: AtomicU64::new(0), passes_through: AtomicBool::new(tables.pass_through()) }
+        Published { tables_version: AtomicU64::new(0), passes_through: AtomicBool::new(tables.routes.pass_through()) }
     }
 }
 
@@ -108,6 +110,9 @@ counters! {
         handed_over, "Connections handed over to another core";
         handshakes_failed, "TLS handshakes that failed, with agents and connectors";
         handshakes_limited, "Connections refused because their source opens too many per second";
+        hedges, "Calls that were sent a second time because they took longer than 95 % of the last ones";
+        hedges_denied, "Calls that were not sent a second time: 2 % of the calls of the route were already, or the route had no place for another call in flight";
+        hedges_won, "Calls that were answered by their second try";
         http2_connections, "Connections of agents that speak HTTP/2";
         http2_floods, "HTTP/2 connections ended because of too many resets, small frames or faulty requests";
         links_ended, "Links that ended, for any reason";
@@ -161,13 +166,14 @@ impl Edge {
             learned: Arc::default(),
             breakers: Arc::new(BreakerTable::new(instance)),
             limits: RouteLimits::default(),
+            tool_hints: ToolHints::default(),
             tasks,
             cores: senders,
             slots: Mutex::new(slots),
             handshakes: Mutex::new(SourceLimits::new(instance)),
             failed_registrations: Mutex::new(SourceLimits::new(instance.rotate_left(32))),
             stranger_log_limit: Mutex::default(),
-            era_log_limit: Mutex::default(),
+            eras: EraNotes::default(),
             agents,
             unregistered: Arc::default(),
             usage_left: Mutex::default(),
@@ -200,7 +206,7 @@ impl Edge {
     }
 
     fn replace_tables(&self, tables: EdgeTables) {
-        self.published.passes_through.store(tables.pass_through(), Ordering::Relaxed);
+        self.published.passes_through.store(tables.routes.pass_through(), Ordering::Relaxed);
         self.agents.limit_calls(tables.admission.calls_per_source);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
         self.published.tables_version.fetch_add(1, Ordering::Release);
@@ -304,11 +310,5 @@ impl Edge {
     pub(super) fn stranger_line(&self, peer: Option<IpAddr>, trouble: StrangerTrouble, now: Time) -> Option<LeftOut> {
         let mut lines = self.stranger_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
         lines.allow((peer.map(SourceKey::of), trouble), now)
-    }
-
-    /// Asks to write a log line about an agent of this era that the server of a route refused.
-    pub(super) fn log_era(&self, route: &RouteName, era: Era, now: Time) -> Option<LeftOut> {
-        let mut lines = self.era_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.allow((route.clone(), era), now)
     }
 }

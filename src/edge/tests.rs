@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::base::{BreakerTerms, Clock, ConcurrencyTerms, CoreId, DeadlineTerms, LinkId, Secret, SharedMap, TunnelId};
-use crate::edge::{Edge, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, TunnelEntry};
+use crate::edge::{AgentRoutes, Edge, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, TunnelEntry};
 use crate::engine::sim::{Faults, SimNet};
 use crate::engine::{ByteStream, Class, Core, Lease, MailReceiver, MailSender, Pool, StreamError, mailbox};
 use crate::latency::{CallLog, LatencySettings, SlowCallSettings, TaskSettings};
@@ -37,7 +37,7 @@ pub(super) fn tunnel() -> TunnelId {
 /// Tables with the tunnel, which has this secret.
 pub(super) fn tables(secret: &str, admission: Admission) -> EdgeTables {
     let tunnels = SharedMap::from([(tunnel(), TunnelEntry::of_secret(&Secret::from(secret)))]);
-    EdgeTables { routes: RouteTable::default(), hosts: RouteTable::default(), tunnels, admission }
+    EdgeTables { routes: AgentRoutes::default(), hosts: RouteTable::default(), tunnels, admission }
 }
 
 impl Fixture {

@@ -57,8 +57,8 @@ pub trait ByteStream {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>>;
 
     /// Ready when it is known that nothing will follow the bytes that are unread: the peer has finished, or the
-    /// connection has failed. Never ready on a stream that cannot tell. A stream that has received its whole allowance
-    /// reads no further and does not see the end. Wait on this instead of [`ByteStream::poll_recv`], not beside it.
+    /// connection has failed. Never ready on a stream that cannot tell, nor on one of a link that has received its whole
+    /// allowance: it reads no further and does not see the end. Wait on this instead of [`ByteStream::poll_recv`], not beside it.
     fn poll_ended(&self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
@@ -97,6 +97,12 @@ pub trait ByteStream {
     /// yet.
     fn has_partial(&self) -> bool {
         false
+    }
+
+    /// How many bytes the peer's system has acknowledged, if others are on the way to it; not of a stream that cannot tell. Costs
+    /// system calls.
+    fn acked_before_others(&self) -> Option<u64> {
+        None
     }
 
     /// Says that the peer is expected to send more before it is sent anything. A peer that holds bytes back until it

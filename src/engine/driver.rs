@@ -164,6 +164,14 @@ pub enum DriverEvent {
         /// `Ok` when the peer finished sending; otherwise the error of the connection.
         result: io::Result<()>,
     },
+    /// The peer has finished or the connection has failed while receiving is paused: nothing will follow the bytes that the
+    /// system holds. [`DriverEvent::ReceiveEnded`] comes behind those.
+    PeerEnded {
+        /// The socket.
+        socket: Token,
+        /// Whether the connection has failed, so that nothing can be sent any more. May be reported after the peer has finished.
+        has_failed: bool,
+    },
     /// Queued bytes were given to the kernel.
     Sent {
         /// The socket whose bytes went out.

@@ -167,7 +167,7 @@ impl Proof {
             }
             DriverEvent::SendFailed { error, .. } | DriverEvent::AcceptFailed { error, .. } => return Err(error),
             DriverEvent::Closed { .. } => self.gone += 1,
-            DriverEvent::Sent { .. } | DriverEvent::Detached { .. } => {}
+            DriverEvent::PeerEnded { .. } | DriverEvent::Sent { .. } | DriverEvent::Detached { .. } => {}
         }
         Ok(())
     }

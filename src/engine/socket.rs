@@ -288,6 +288,10 @@ impl ByteStream for Socket {
         self.with(|state| state.poll_send_failed(cx))
     }
 
+    fn acked_before_others(&self) -> Option<u64> {
+        (self.in_flight_bytes() > 0).then(|| self.acked_bytes())
+    }
+
     fn expect_more(&self) {
         if self.with(SocketState::take_ack_due) {
             self.core.shared().driver.borrow_mut().acknowledge(self.token);

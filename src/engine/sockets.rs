@@ -58,6 +58,8 @@ pub(super) struct SocketState {
     received_at: Time,
     receive_end: Option<Result<(), StreamError>>,
     receive_paused: bool,
+    /// The peer has finished, or the connection has failed, behind bytes that the system may still hold.
+    peer_ended: bool,
     /// Bytes were received since anything was sent or acknowledged.
     ack_due: bool,
     receive_waker: Option<Waker>,
@@ -152,6 +154,15 @@ impl Sockets {
             DriverEvent::ReceiveEnded { socket, result } => {
                 if let Some(state) = self.find_socket(socket) {
                     state.end_receive(result.map_err(|error| StreamError::from(&error)));
+                }
+            }
+            DriverEvent::PeerEnded { socket, has_failed } => {
+                if let Some(state) = self.find_socket(socket) {
+                    state.peer_ended = true;
+                    wake(&mut state.receive_waker);
+                    if has_failed {
+                        state.fail_send(StreamError::Reset);
+                    }
                 }
             }
             DriverEvent::Sent { socket, bytes } => {
@@ -290,7 +301,7 @@ impl SocketState {
     }
 
     pub(super) fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if self.receive_end.is_some() {
+        if self.peer_ended || self.receive_end.is_some() {
             return Poll::Ready(());
         }
         keep(&mut self.receive_waker, cx);

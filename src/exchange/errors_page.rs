@@ -31,8 +31,10 @@ agents; all others are those of the MCP server.
   must not repeat it by itself.
 - Each answer has `Server-Timing`, which says where the time went, and `Cache-Control: no-store`. Answers to requests that were
   refused, and to malformed ones, close a connection of HTTP/1.1.
-- A call that fails after its answer has begun has no such answer: the connection, or the stream of HTTP/2, is reset. An event
-  stream that misses its deadline ends with the event `message`, which has the JSON-RPC error, instead.
+- A call that fails after its answer has begun has no such answer: the connection, or the stream of HTTP/2, is reset. If the answer
+  is an event stream, it ends with the event `message`, which has the JSON-RPC error, and is closed as it should be; unless it broke
+  off within an event, behind the JSON-RPC response, or after an event with an `id`, since its client can then resume it
+  (`Last-Event-ID`).
 ";
 
 /// An example.

@@ -6,6 +6,7 @@
 mod call_failure;
 mod call_report;
 mod carry;
+mod era_notes;
 #[cfg(test)]
 mod errors_page;
 mod forwarded;
@@ -22,6 +23,7 @@ mod trace;
 pub use call_failure::CallFailure;
 pub use call_report::{BreakerRefusal, CallReport, FailedCall, LateCall, LimitSource, OverloadRefusal};
 pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
+pub use era_notes::EraNotes;
 pub use forwarded::{CalledAddress, forwarded, forwarded_peer};
 pub use http1_body::{Http1Sink, Http1Source};
 pub use intake::{HeadReadError, INTERIM_MAX, Intake};

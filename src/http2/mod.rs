@@ -6,4 +6,4 @@ mod io;
 mod queue;
 
 pub use io::{Io, Watch, poll_buffer};
-pub use queue::{ConnectionQueue, Content, SendPiece, StreamQueue};
+pub use queue::{ConnectionQueue, Content, SMALL_LEN_MAX, SendPiece, StreamQueue};

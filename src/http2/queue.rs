@@ -17,6 +17,12 @@ const PIECE_COST: usize = 256;
 /// longer one here would only delay small answers.
 const QUEUED_MAX: usize = 64 * 1024;
 
+/// A piece up to this length need not wait in line behind those of large bodies, if none of its own stream waits.
+pub const SMALL_LEN_MAX: usize = 2048;
+
+/// How many bytes may wait before small pieces have to wait in line too.
+const QUEUED_WITH_SMALL_MAX: usize = QUEUED_MAX + 32 * 1024;
+
 /// What waits on a connection.
 #[derive(Default)]
 pub struct ConnectionQueue {
@@ -31,6 +37,8 @@ pub struct StreamQueue {
     bytes: Cell<usize>,
     pieces: Cell<usize>,
     sent: Cell<u64>,
+    /// Whether the last piece was a large one.
+    is_bulk: Cell<bool>,
     /// Who waits until nothing waits any more.
     flushing: RefCell<Option<Waker>>,
     /// Who waits for room on this stream.
@@ -93,13 +101,19 @@ impl StreamQueue {
             bytes: Cell::new(0),
             pieces: Cell::new(0),
             sent: Cell::new(0),
+            is_bulk: Cell::new(false),
             flushing: RefCell::default(),
             waiting: RefCell::default(),
         })
     }
 
-    /// Ready when the connection has room for another piece.
-    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Ready when the connection has room for another piece of so many bytes. If they are not known, the piece is taken to be as
+    /// large as the one before it.
+    pub fn poll_room(&self, len: Option<usize>, cx: &Context<'_>) -> Poll<()> {
+        let is_small = len.map_or(!self.is_bulk.get(), |len| len <= SMALL_LEN_MAX);
+        if is_small && !self.has_queued() && self.connection.bytes.get() < QUEUED_WITH_SMALL_MAX {
+            return Poll::Ready(());
+        }
         self.connection.poll_room(cx)
     }
 
@@ -151,6 +165,7 @@ impl SendPiece {
         let piece = SendPiece { content, queue: Rc::clone(queue) };
         let len = piece.remaining();
         queue.pieces.set(queue.pieces.get() + 1);
+        queue.is_bulk.set(len > SMALL_LEN_MAX);
         queue.bytes.set(queue.bytes.get() + len);
         queue.connection.bytes.set(queue.connection.bytes.get() + len);
         piece
@@ -206,6 +221,8 @@ mod tests {
     use super::*;
     use crate::engine::{Class, Pool};
 
+    const LARGE: Option<usize> = Some(SMALL_LEN_MAX + 1);
+
     #[derive(Default)]
     struct Woken(AtomicUsize);
 
@@ -235,19 +252,47 @@ mod tests {
         let (first, second) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
         let (waker_1, waker_2) = (Waker::from(Arc::clone(&first)), Waker::from(Arc::clone(&second)));
         let (cx_1, cx_2) = (Context::from_waker(&waker_1), Context::from_waker(&waker_2));
-        assert!(b.poll_room(&Context::from_waker(Waker::noop())).is_pending(), "it only looks");
+        assert!(b.poll_room(LARGE, &Context::from_waker(Waker::noop())).is_pending(), "it only looks");
         for _ in 0..3 {
-            assert!(a.poll_room(&cx_1).is_pending() && b.poll_room(&cx_2).is_pending());
+            assert!(a.poll_room(LARGE, &cx_1).is_pending() && b.poll_room(LARGE, &cx_2).is_pending());
         }
         full.advance(1);
         assert_eq!((first.count(), second.count()), (1, 0), "the first in line");
-        assert!(a.poll_room(&cx_1).is_ready());
+        assert!(a.poll_room(LARGE, &cx_1).is_ready());
         let more = piece(&pool, 1, &a);
-        assert!(a.poll_room(&cx_1).is_pending(), "it is behind the second now");
+        assert!(a.poll_room(LARGE, &cx_1).is_pending(), "it is behind the second now");
         full.advance(1);
         assert_eq!((first.count(), second.count()), (1, 1));
         drop((full, more));
         assert_eq!((first.count(), connection.bytes.get(), a.sent_bytes()), (2, 0, QUEUED_MAX as u64 + 1));
+    }
+
+    #[test]
+    fn a_small_piece_does_not_wait_behind_large_ones() {
+        let (pool, connection) = (Pool::new(0), Rc::new(ConnectionQueue::default()));
+        let (bulk, small) = (StreamQueue::new(&connection), StreamQueue::new(&connection));
+        let cx = Context::from_waker(Waker::noop());
+        let full = piece(&pool, QUEUED_MAX, &bulk);
+        for (queue, len, is_ready) in [
+            (&small, Some(SMALL_LEN_MAX), true),
+            (&small, None, true),
+            (&small, LARGE, false),
+            // Behind large pieces of its own it keeps its place.
+            (&bulk, Some(1), false),
+            (&bulk, None, false),
+        ] {
+            assert_eq!(queue.poll_room(len, &cx).is_ready(), is_ready, "{len:?}");
+        }
+        // One at a time of each stream, and no more than there is room for of all.
+        let streams: Vec<_> = (0..100).map(|_| StreamQueue::new(&connection)).collect();
+        let mut waiting = Vec::new();
+        while let Some(queue) = streams.get(waiting.len()).filter(|queue| queue.poll_room(Some(1), &cx).is_ready()) {
+            waiting.push(piece(&pool, SMALL_LEN_MAX, queue));
+            assert!(queue.poll_room(Some(1), &cx).is_pending());
+        }
+        assert_eq!(waiting.len(), (QUEUED_WITH_SMALL_MAX - QUEUED_MAX) / SMALL_LEN_MAX);
+        drop((full, waiting));
+        assert!(bulk.poll_room(None, &cx).is_ready());
     }
 
     #[test]

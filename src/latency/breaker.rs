@@ -267,6 +267,11 @@ impl Breaker {
         Some(self.enter(state, now))
     }
 
+    /// Whether an operator has opened it.
+    pub(super) fn is_forced_open(&self) -> bool {
+        self.state == State::Forced(ForcedState::Open)
+    }
+
     /// Counts how often the state has changed.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch

@@ -5,7 +5,7 @@
 //! its lock is held for some tens of nanoseconds when a call ends.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::{BreakerTerms, GuardMode, Time};
@@ -132,11 +132,20 @@ pub struct Permit {
 /// The breakers of all labels. There are as many as the recorders of all cores have labels, and one for each route of those. Each
 /// takes 0.5 KiB.
 #[derive(Default)]
-pub struct BreakerTable(Mutex<TableEntries>);
+pub struct BreakerTable {
+    entries: Mutex<TableEntries>,
+    /// How many of them an operator has opened.
+    forced_open: AtomicUsize,
+}
+
+/// How many breakers of which no call was seen operators may decide about.
+const FORCED_UNSEEN_MAX: usize = 256;
 
 #[derive(Default)]
 struct TableEntries {
     seed: u64,
+    /// How many an operator has decided about of which no call was seen then.
+    forced_unseen: usize,
     labels: BTreeMap<Label, Arc<LabelBreakers>>,
     upstreams: BTreeMap<Box<str>, Arc<UpstreamBreaker>>,
 }
@@ -198,15 +207,23 @@ impl SharedBreaker {
         self.gate.load(Ordering::Acquire) & 1 == 1
     }
 
+    /// Whether an operator has opened it.
+    fn is_forced_open(&self) -> bool {
+        !self.is_closed() && self.lock().is_forced_open()
+    }
+
     /// None before the first call.
     fn reading(&self, scope: BreakerScope, label: Label, now: Time) -> Option<BreakerReading> {
         let (state, counts) = self.lock().reading(now);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mode = self.mode.load(Ordering::Relaxed);
+        let known = GuardMode::ALL.into_iter().find(|known| *known as u8 == mode);
+        // What an operator decides holds in each mode.
+        let mode = if matches!(state, BreakerState::Forced(_)) { Some(GuardMode::Enforce) } else { known };
         Some(BreakerReading {
             scope,
             label,
-            mode: GuardMode::ALL.into_iter().find(|known| *known as u8 == mode)?,
+            mode: mode?,
             state,
             counts,
             opened: count(&self.opened),
@@ -292,6 +309,12 @@ impl LabelBreakers {
     #[must_use]
     pub fn are_closed(&self) -> bool {
         self.tool.is_closed() && self.upstream.shared.is_closed()
+    }
+
+    /// Whether an operator has opened one of them, so that calls of the label are refused in each mode.
+    #[must_use]
+    pub fn is_forced_open(&self) -> bool {
+        self.tool.is_forced_open() || self.upstream.shared.is_forced_open()
     }
 
     /// The label of the calls that it judges.
@@ -386,25 +409,18 @@ impl BreakerTable {
     /// A table whose times vary by this seed.
     #[must_use]
     pub fn new(seed: u64) -> BreakerTable {
-        BreakerTable(Mutex::new(TableEntries { seed, ..TableEntries::default() }))
+        let entries = Mutex::new(TableEntries { seed, ..TableEntries::default() });
+        BreakerTable { entries, forced_open: AtomicUsize::new(0) }
     }
 
     pub(super) fn of(&self, label: &Label) -> Arc<LabelBreakers> {
-        let mut entries = self.lock();
-        if let Some(known) = entries.labels.get(label) {
-            return Arc::clone(known);
-        }
-        let number = entries.labels.len() as u32;
-        let seed = entries.seed.wrapping_add(2 * u64::from(number));
-        let new = || {
-            let (shared, evidence) = (SharedBreaker::new(seed.wrapping_add(1)), Mutex::default());
-            Arc::new(UpstreamBreaker { shared, evidence })
-        };
-        let upstream = Arc::clone(entries.upstreams.entry(label.route.clone()).or_insert_with(new));
-        let breakers =
-            Arc::new(LabelBreakers { label: label.clone(), number, upstream, tool: SharedBreaker::new(seed) });
-        entries.labels.insert(label.clone(), Arc::clone(&breakers));
-        breakers
+        self.lock().of(label)
+    }
+
+    /// Whether an operator has opened a breaker of this route, so that it has to be known what its calls call.
+    #[must_use]
+    pub fn is_forced_open(&self, route: &str) -> bool {
+        self.forced_open.load(Ordering::Acquire) > 0 && self.lock().is_forced_open(route)
     }
 
     /// How the breakers are `now` that have seen calls, those of a route behind that of its upstream.
@@ -422,28 +438,69 @@ impl BreakerTable {
         readings
     }
 
-    /// How the breaker of a label is `now`, or that of its route's upstream if it has no method; none before the first call.
-    #[must_use]
-    pub fn reading(&self, label: &Label, now: Time) -> Option<BreakerReading> {
-        self.lock().with(label, |breaker, scope| breaker.reading(scope, label.clone(), now))?
-    }
-
-    /// An operator decides about that breaker, or leaves it to the calls again. Returns how it is then; none before the first
-    /// call.
+    /// An operator decides about the breaker of a label, or about that of its route's upstream if it has no method, or leaves it to the
+    /// calls again. It need not have seen a call. Returns how it is then; none if it has seen none and is left to them, or if too many
+    /// were decided about before their first call.
     pub fn force(&self, label: &Label, forced: Option<ForcedState>, now: Time) -> Option<BreakerReading> {
-        self.lock().with(label, |breaker, scope| {
-            breaker.reading(scope, label.clone(), now)?;
+        let mut entries = self.lock();
+        if forced.is_some() && entries.with(label, |_, _| ()).is_none() {
+            if entries.forced_unseen >= FORCED_UNSEEN_MAX {
+                return None;
+            }
+            entries.forced_unseen += 1;
+            match &*label.method {
+                "" => drop(entries.upstream_of(&label.route)),
+                _ => drop(entries.of(label)),
+            }
+        }
+        entries.with(label, |breaker, scope| {
+            let was_open = breaker.is_forced_open();
             breaker.change(|breaker| ((), breaker.force(forced, now)));
+            match (was_open, breaker.is_forced_open()) {
+                (false, true) => _ = self.forced_open.fetch_add(1, Ordering::AcqRel),
+                (true, false) => _ = self.forced_open.fetch_sub(1, Ordering::AcqRel),
+                (true, true) | (false, false) => {}
+            }
             breaker.reading(scope, label.clone(), now)
         })?
     }
 
     fn lock(&self) -> MutexGuard<'_, TableEntries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TableEntries {
+    fn of(&mut self, label: &Label) -> Arc<LabelBreakers> {
+        if let Some(known) = self.labels.get(label) {
+            return Arc::clone(known);
+        }
+        let (number, seed) = (self.labels.len() as u32, self.next_seed());
+        let upstream = self.upstream_of(&label.route);
+        let breakers =
+            Arc::new(LabelBreakers { label: label.clone(), number, upstream, tool: SharedBreaker::new(seed) });
+        self.labels.insert(label.clone(), Arc::clone(&breakers));
+        breakers
+    }
+
+    fn upstream_of(&mut self, route: &str) -> Arc<UpstreamBreaker> {
+        let seed = self.next_seed().wrapping_add(1);
+        let new = || {
+            let (shared, evidence) = (SharedBreaker::new(seed), Mutex::default());
+            Arc::new(UpstreamBreaker { shared, evidence })
+        };
+        Arc::clone(self.upstreams.entry(route.into()).or_insert_with(new))
+    }
+
+    fn next_seed(&self) -> u64 {
+        self.seed.wrapping_add(2 * self.labels.len() as u64)
+    }
+
+    fn is_forced_open(&self, route: &str) -> bool {
+        let of_route = self.upstreams.get(route).is_some_and(|upstream| upstream.shared.is_forced_open());
+        of_route || self.labels.values().any(|of| &*of.label.route == route && of.tool.is_forced_open())
+    }
+
     fn with<T>(&self, label: &Label, run: impl FnOnce(&SharedBreaker, BreakerScope) -> T) -> Option<T> {
         match &*label.method {
             "" => Some(run(&self.upstreams.get(&label.route)?.shared, BreakerScope::Upstream)),
@@ -569,22 +626,27 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_forces_one_breaker_of_those_that_there_are() {
+    fn an_operator_forces_a_breaker_whether_or_not_calls_were_seen() {
         let table = BreakerTable::default();
         let [one, other] = ["one", "other"].map(|tool| table.of(&label(tool)));
         let force = |label: &Label, forced| Some(table.force(label, forced, at(1))?.state);
-        let open = Some(ForcedState::Open);
-        assert_eq!(force(&label("none"), open), None);
-        assert_eq!(force(&label("one"), open), None, "it has seen no call");
-        calls(&one, 1, CallResult::Answered, at(1));
-        assert_eq!(force(&label("one"), open), Some(BreakerState::Forced(ForcedState::Open)));
-        assert!(!one.are_closed() && other.are_closed());
+        let (open, is_open) = (Some(ForcedState::Open), Some(BreakerState::Forced(ForcedState::Open)));
+        assert_eq!(force(&label("none"), None), None, "it has seen no call");
+        assert!(!table.is_forced_open("r") && !one.is_forced_open());
+        assert_eq!(force(&label("one"), open), is_open);
+        assert!(table.is_forced_open("r") && !table.is_forced_open("other route"));
+        assert!(one.is_forced_open() && !other.is_forced_open() && other.are_closed());
+        assert_eq!(calls(&other, 1, CallResult::Answered, at(1)), []);
         let upstream = Label { method: "".into(), tool: "".into(), ..label("") };
-        assert_eq!(force(&upstream, open), Some(BreakerState::Forced(ForcedState::Open)));
+        assert_eq!((force(&upstream, open), force(&upstream, open)), (is_open, is_open));
         assert_eq!(calls(&other, 1, CallResult::Answered, at(1)), [BreakerScope::Upstream]);
         assert_eq!(force(&upstream, None), Some(BreakerState::Closed));
-        assert_eq!(table.reading(&upstream, at(1)).map(|reading| reading.refused), Some(1));
-        assert!(other.are_closed());
+        assert_eq!(table.readings(at(1))[0].refused, 1);
+        assert!(other.are_closed() && table.is_forced_open("r"));
+        force(&label("one"), None);
+        assert!(!table.is_forced_open("r"));
+        let forced = (0..2 * FORCED_UNSEEN_MAX).filter(|nth| force(&label(&nth.to_string()), open).is_some()).count();
+        assert_eq!(forced, FORCED_UNSEEN_MAX, "of tools that nobody has called there are so many");
     }
 
     #[test]

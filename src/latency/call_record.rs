@@ -35,8 +35,8 @@ pub struct CallRecord {
     pub label: Option<LabelId>,
     /// The connector that it went to.
     pub connector: Option<u64>,
-    /// The first connector that it went to and that did not pass it on, and why.
-    pub moved: Option<(CallFailure, u64)>,
+    /// Why it was sent a second time, if it was.
+    pub again: Option<SentAgain>,
     /// How far it came.
     pub stage: CallStage,
     /// How it is counted; none for a connection that made no call.
@@ -66,6 +66,31 @@ pub struct PolicyMark {
     pub rule: Option<u16>,
 }
 
+/// Why a call was sent a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentAgain {
+    /// The first connector that it went to did not pass it on.
+    NotPassedOn {
+        /// Why.
+        failure: CallFailure,
+        /// The number of that connector.
+        connector: u64,
+    },
+    /// The first try was slow.
+    Slow {
+        /// The connector of the second try.
+        connector: u64,
+        /// How long after the first try the second began.
+        after: RecordedTime,
+        /// Whether the second try answered it.
+        won: bool,
+    },
+}
+
+/// A time to the microsecond; more than an hour is cut to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedTime(u32);
+
 /// How long a call took, to the microsecond; more than an hour is cut to that.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordedTimes {
@@ -77,6 +102,8 @@ pub struct RecordedTimes {
     /// Whether the second of two phases is in its place.
     is_beyond_edge: bool,
     is_stream: bool,
+    /// Here, as it would take a word of its own elsewhere.
+    retries: u8,
 }
 
 /// Of two phases that share a place a call has one at the most.
@@ -102,6 +129,7 @@ impl RecordedTimes {
         by_place_us: [NO_TIME; PLACES],
         is_beyond_edge: false,
         is_stream: false,
+        retries: 0,
     };
 
     fn set(&mut self, phase: Phase, time: Duration) {
@@ -175,6 +203,20 @@ pub struct HostText {
     bytes: [u8; HOST_LEN_KEPT],
 }
 
+impl RecordedTime {
+    /// The time that is kept of this one.
+    #[must_use]
+    pub fn of(time: Duration) -> RecordedTime {
+        RecordedTime(micros(time))
+    }
+
+    /// How long it is.
+    #[must_use]
+    pub fn get(self) -> Duration {
+        Duration::from_micros(self.0.into())
+    }
+}
+
 impl CallRecord {
     /// A call that ended `now`, of which nothing else is known.
     #[must_use]
@@ -187,7 +229,7 @@ impl CallRecord {
             host: HostText::EMPTY,
             label: None,
             connector: None,
-            moved: None,
+            again: None,
             stage: CallStage::Done,
             outcome: None,
             status: 0,
@@ -223,6 +265,13 @@ impl CallRecord {
         self
     }
 
+    /// The same of a call that was tried again so often: opened again by an edge, or sent again by a connector.
+    #[must_use]
+    pub fn with_retries(mut self, retries: u32) -> CallRecord {
+        self.times.retries = u8::try_from(retries).unwrap_or(u8::MAX);
+        self
+    }
+
     /// The same, answered by the role itself.
     #[must_use]
     pub fn with_own(self, own: Option<OwnAnswer>) -> CallRecord {
@@ -246,6 +295,12 @@ impl CallRecord {
     #[must_use]
     pub fn queued(&self) -> Duration {
         Duration::from_micros(self.times.queued_us.into())
+    }
+
+    /// How often it was tried again.
+    #[must_use]
+    pub fn retries(&self) -> u8 {
+        self.times.retries
     }
 
     /// Whether it failed: it was not answered completely, or with a status of 400 or higher.

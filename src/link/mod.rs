@@ -10,6 +10,7 @@ mod call_stream;
 mod carrier;
 mod carrier_stream;
 mod packer;
+mod progress;
 mod running;
 mod stalls;
 mod stream;

@@ -10,6 +10,7 @@ use futures_lite::future;
 use crate::base::{Clock, HostSet, LinkId, Time};
 use crate::engine::{ByteStream, Core, Lease, Pool, Signal, StreamError, WindowGrant};
 use crate::link::packer::transmit;
+use crate::link::progress::Progress;
 use crate::link::stalls::Stalls;
 use crate::link::stream::LinkStream;
 use crate::link::streams::{LinkStreams, StreamState, keep, wake};
@@ -21,6 +22,8 @@ use crate::wire::mux::{
 
 /// How long a link may be silent before a call that waits for it asks for a sign of life.
 const PROBE_AFTER: Duration = Duration::from_millis(500);
+/// How long the answer to a PING is waited for before another one is sent.
+const PING_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// The most that is taken from a caller's time for the way to the connector. A link that stood still has one long round trip, which
 /// says nothing of the next.
 const WAY_MAX: Duration = Duration::from_millis(500);
@@ -49,6 +52,9 @@ struct Shared {
     round_trip: Cell<Option<Duration>>,
     unproven: Unproven,
     stalls: Stalls,
+    progress: Progress,
+    /// When the last PING behind one that is not answered was sent.
+    pinged_again_at: Cell<Time>,
     /// When the timer of the link runs out.
     timer_at: Cell<Time>,
     /// Our receive window and its largest size; set once the greeting is over.
@@ -129,6 +135,8 @@ impl Link {
             round_trip: Cell::new(None),
             unproven: Unproven::default(),
             stalls: Stalls::default(),
+            progress: Progress::default(),
+            pinged_again_at: Cell::new(Time::ZERO),
             timer_at: Cell::new(Time::NEVER),
             window: OnceCell::new(),
             window_max,
@@ -155,8 +163,13 @@ impl Link {
         for lease in first {
             self.receive(lease);
         }
-        let ended = future::or(self.run_receive(transport), self.run_time());
+        let ended = future::or(self.run_receive(transport), self.run_time(transport));
         let ended = future::or(ended, self.run_transmit(transport)).await;
+        if ended.fault == Fault::Stuck && ended.by == Side::Local {
+            // What is sent behind that does not arrive, but a reset does.
+            transport.abort();
+            return ended;
+        }
         // If this side ended the link, the last frame carries the reason. The peer may have stopped reading.
         let _ = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.now()).await;
         transport.finish();
@@ -454,6 +467,9 @@ impl Link {
             self.0.core.turn_end().await;
             self.size_window();
             let sent = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.turn_time()).await;
+            if self.0.progress.on_sent(self.0.core.turn_time()) {
+                self.wake_waiting();
+            }
             let ready = match sent {
                 Ok(()) => transport.ready().await,
                 failed => failed,
@@ -476,7 +492,7 @@ impl Link {
         self.process_events();
     }
 
-    async fn run_time(&self) -> LinkEnded {
+    async fn run_time(&self, transport: &impl ByteStream) -> LinkEnded {
         let mut timer = self.0.core.timer();
         loop {
             if let Some(ended) = self.ended() {
@@ -493,6 +509,16 @@ impl Link {
             mux.handle_timeout(now);
             if self.probe_at(&mux) <= now {
                 mux.ping(now);
+            }
+            if self.0.progress.due_at() <= now {
+                let (heard_at, round_trip) = (mux.heard_at(), self.round_trip().unwrap_or_default());
+                if self.0.progress.look(now, transport.acked_before_others(), heard_at, round_trip) {
+                    mux.close(Fault::Stuck);
+                }
+            }
+            if self.ping_again_at(&mux) <= now {
+                self.0.pinged_again_at.set(now);
+                mux.ping_again();
             }
             let owing_since = mux.owing_since();
             drop(mux);
@@ -605,13 +631,24 @@ impl Link {
     fn deadline(&self) -> Time {
         let mux = self.0.mux.borrow();
         let stalls_at = self.0.stalls.due_at(mux.owing_since());
-        mux.poll_timeout().unwrap_or(Time::NEVER).min(stalls_at).min(self.probe_at(&mux))
+        let mux_at = mux.poll_timeout().unwrap_or(Time::NEVER);
+        let pings_at = self.probe_at(&mux).min(self.ping_again_at(&mux));
+        mux_at.min(stalls_at).min(pings_at).min(self.0.progress.due_at())
     }
 
     /// When the other side is asked for a sign of life, because calls wait for it.
     fn probe_at(&self, mux: &Mux<Lease>) -> Time {
         let waits = self.0.stalls.is_watched() && self.0.unproven.calls() > 0 && mux.owing_since().is_none();
         if waits { mux.heard_at() + PROBE_AFTER } else { Time::NEVER }
+    }
+
+    /// When the other side is to hear again that it owes an answer, because streams wait for it. It may have sent one in vain, and
+    /// finds that out only if it hears this side meanwhile.
+    fn ping_again_at(&self, mux: &Mux<Lease>) -> Time {
+        match mux.owing_since().filter(|_| mux.streams_live() > 0) {
+            Some(since) => since.max(self.0.pinged_again_at.get()) + PING_AGAIN_AFTER,
+            None => Time::NEVER,
+        }
     }
 
     fn wake_waiting(&self) {

@@ -1,5 +1,5 @@
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
@@ -17,7 +17,8 @@ const NAME_LEN_MAX: usize = 128;
 /// only lists, and calls of tools that the server declares as read-only or idempotent.
 #[derive(Debug, Default)]
 pub struct SafeRequests {
-    tools: Mutex<HashSet<Box<str>>>,
+    /// The tools that may run twice, and whether they are declared as read-only.
+    tools: Mutex<HashMap<Box<str>, bool>>,
 }
 
 /// What of an answer to `tools/list` matters (MCP 2025-11-25, section "Tools").
@@ -28,9 +29,13 @@ struct Answer<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Listed<'a> {
     #[serde(borrow, default)]
-    tools: Vec<Tool<'a>>,
+    tools: Option<Vec<Tool<'a>>>,
+    /// Where the list goes on, if this is not all of it.
+    #[serde(borrow, default)]
+    next_cursor: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -54,21 +59,31 @@ impl SafeRequests {
     /// Whether a request whose body was read may run twice. Only a whole and unambiguous one may, whose head says nothing else.
     #[must_use]
     pub fn may_run_twice(&self, head: &RequestHead, request: &Peek) -> bool {
-        let agrees =
-            |field: &str, said: Option<&str>| head.get(field).is_none_or(|told| Some(told) == said.map(str::as_bytes));
-        if !request.is_whole()
-            || Said::by(request) != Said::Enough
-            || !agrees("Mcp-Method", request.method())
-            || !agrees("Mcp-Name", request.name().or(request.uri()))
-        {
-            return false;
-        }
-        match request.method() {
+        match request.method().filter(|_| is_certain(head, request)) {
             Some("ping" | "server/discover") => true,
-            Some("tools/call") => request.name().is_some_and(|tool| self.tools().contains(tool)),
+            Some("tools/call") => request.name().is_some_and(|tool| self.tools().contains_key(tool)),
             Some(method) => method.ends_with("/list"),
             None => false,
         }
+    }
+
+    /// Whether a request whose body was read calls a tool that only reads, so that it may run twice at the same time. An idempotent
+    /// tool may not: its calls change something. Only a whole and unambiguous request may, whose head says nothing else.
+    #[must_use]
+    pub fn only_reads(&self, head: &RequestHead, request: &Peek) -> bool {
+        let is_call = request.method() == Some("tools/call") && is_certain(head, request);
+        is_call && request.name().is_some_and(|tool| self.is_read_only(tool))
+    }
+
+    /// Whether the server declares this tool as read-only.
+    #[must_use]
+    pub fn is_read_only(&self, tool: &str) -> bool {
+        self.tools().get(tool) == Some(&true)
+    }
+
+    /// Forgets all tools: the server has said that they have changed, so that what it said of them does not hold any more.
+    pub fn forget(&self) {
+        self.tools().clear();
     }
 
     /// Whether the answer to a request is worth [learning](SafeRequests::learn).
@@ -79,9 +94,10 @@ impl SafeRequests {
 
     /// Learns which tools are safe from the body of an answer to `tools/list`: a JSON-RPC message, or with `is_events` an event
     /// stream of them. What cannot be read teaches nothing.
-    pub fn learn(&self, answer: &[u8], is_events: bool) {
+    /// A list that is `whole`, as its request asked for its start and it names no further page, has all tools: others are forgotten.
+    pub fn learn(&self, answer: &[u8], is_events: bool, from_start: bool) {
         if !is_events {
-            return self.learn_message(answer);
+            return self.learn_message(answer, from_start);
         }
         let mut data = Vec::new();
         for line in answer.split(|&byte| byte == b'\n') {
@@ -89,32 +105,48 @@ impl SafeRequests {
             if let Some(more) = line.strip_prefix(b"data:") {
                 data.extend_from_slice(more);
             } else if line.is_empty() {
-                self.learn_message(&data);
+                self.learn_message(&data, from_start);
                 data.clear();
             }
         }
     }
 
-    fn learn_message(&self, message: &[u8]) {
-        let Ok(Answer { result: Some(Listed { tools: listed }) }) = serde_json::from_slice::<Answer<'_>>(message)
+    fn learn_message(&self, message: &[u8], from_start: bool) {
+        let Ok(Answer { result: Some(Listed { tools: Some(listed), next_cursor }) }) =
+            serde_json::from_slice::<Answer<'_>>(message)
         else {
             return;
         };
         let mut tools = self.tools();
+        if from_start && next_cursor.is_none() {
+            tools.clear();
+        }
         for Tool { name, annotations } in listed {
             let hints = annotations.unwrap_or_default();
-            let is_safe = hints.read_only_hint == Some(true) || hints.idempotent_hint == Some(true);
-            if !is_safe {
+            let is_read_only = hints.read_only_hint == Some(true);
+            if !is_read_only && hints.idempotent_hint != Some(true) {
                 tools.remove(&*name);
+            } else if let Some(known) = tools.get_mut(&*name) {
+                *known = is_read_only;
             } else if tools.len() < TOOLS_MAX && name.len() <= NAME_LEN_MAX {
-                tools.insert(name.into());
+                tools.insert(name.into(), is_read_only);
             }
         }
     }
 
-    fn tools(&self) -> std::sync::MutexGuard<'_, HashSet<Box<str>>> {
+    fn tools(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, bool>> {
         self.tools.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a request is whole and unambiguous, and its head says nothing else than its body.
+fn is_certain(head: &RequestHead, request: &Peek) -> bool {
+    let agrees =
+        |field: &str, said: Option<&str>| head.get(field).is_none_or(|told| Some(told) == said.map(str::as_bytes));
+    request.is_whole()
+        && Said::by(request) == Said::Enough
+        && agrees("Mcp-Method", request.method())
+        && agrees("Mcp-Name", request.name().or(request.uri()))
 }
 
 #[cfg(test)]
@@ -152,7 +184,7 @@ mod tests {
         for method in ["initialize", "tools/call", "prompts/get", "notifications/x", "list", "toString"] {
             assert!(!safe.may_run_twice(&head(""), &request(method, "look")), "{method}");
         }
-        safe.learn(LIST.as_bytes(), false);
+        safe.learn(LIST.as_bytes(), false, true);
         for (tool, is_safe) in
             [("look", true), ("set", true), ("pay", false), ("bare", false), ("l\u{131}ne", true), ("", false)]
         {
@@ -160,11 +192,59 @@ mod tests {
         }
         let declares =
             |hint: &str| format!(r#"{{"id":2,"result":{{"tools":[{{"name":"look","annotations":{{{hint}}}}}]}}}}"#);
-        safe.learn(declares("").as_bytes(), false);
+        safe.learn(declares("").as_bytes(), false, false);
         assert!(!safe.may_run_twice(&head(""), &request("tools/call", "look")), "the last word counts");
         let events = format!(": hi\n\nevent: message\r\ndata: {}\r\n\r\n", declares(r#""readOnlyHint":true"#));
-        safe.learn(events.as_bytes(), true);
+        safe.learn(events.as_bytes(), true, false);
         assert!(safe.may_run_twice(&head(""), &request("tools/call", "look")));
+    }
+
+    #[test]
+    fn only_a_tool_that_is_declared_read_only_reads_and_the_last_word_counts() {
+        let safe = SafeRequests::default();
+        assert!(!safe.only_reads(&head(""), &request("tools/call", "look")), "nothing is known of it");
+        safe.learn(LIST.as_bytes(), false, false);
+        for (tool, reads) in [("look", true), ("set", false), ("pay", false), ("bare", false), ("l\u{131}ne", true)] {
+            assert_eq!(safe.only_reads(&head(""), &request("tools/call", tool)), reads, "{tool}");
+        }
+        for method in ["tools/list", "ping", "prompts/get"] {
+            assert!(!safe.only_reads(&head(""), &request(method, "look")), "{method}");
+        }
+        assert!(
+            !safe.only_reads(&head("Mcp-Name: pay\r\n"), &request("tools/call", "look")),
+            "the head says otherwise"
+        );
+        let cut = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"look""#;
+        assert!(!safe.only_reads(&head(""), &peek(cut)));
+        let declares =
+            |hint: &str| format!(r#"{{"id":2,"result":{{"tools":[{{"name":"look","annotations":{{{hint}}}}}]}}}}"#);
+        safe.learn(declares(r#""idempotentHint":true"#).as_bytes(), false, false);
+        assert!(!safe.is_read_only("look"));
+        assert!(safe.may_run_twice(&head(""), &request("tools/call", "look")));
+        safe.learn(declares(r#""readOnlyHint":true"#).as_bytes(), false, false);
+        assert!(safe.is_read_only("look"));
+    }
+
+    #[test]
+    fn what_the_server_does_not_say_any_more_is_forgotten() {
+        let safe = SafeRequests::default();
+        let knows = |tool: &str| safe.may_run_twice(&head(""), &request("tools/call", tool));
+        let list = |tool: &str, more: &str| {
+            format!(
+                r#"{{"id":2,"result":{{"tools":[{{"name":"{tool}","annotations":{{"readOnlyHint":true}}}}]{more}}}}}"#
+            )
+        };
+        safe.learn(list("one", "").as_bytes(), false, true);
+        // Pages of a list, of which none is all of it.
+        safe.learn(list("two", r#","nextCursor":"2""#).as_bytes(), false, true);
+        safe.learn(list("three", "").as_bytes(), false, false);
+        assert!(knows("one") && knows("two") && knows("three"));
+        safe.learn(br#"{"id":2,"result":{}}"#, false, true);
+        assert!(knows("one"), "that lists nothing");
+        safe.learn(list("two", "").as_bytes(), false, true);
+        assert!(!knows("one") && knows("two") && !knows("three"), "that is the whole list");
+        safe.forget();
+        assert!(!knows("two"));
     }
 
     #[test]
@@ -200,13 +280,17 @@ mod tests {
         let safe = SafeRequests::default();
         let tool = |name: String| format!(r#"{{"name":"{name}","annotations":{{"readOnlyHint":true}}}}"#);
         let many: Vec<String> = (0..2 * TOOLS_MAX).map(|nth| tool(nth.to_string())).collect();
-        safe.learn(format!(r#"{{"result":{{"tools":[{}]}}}}"#, many.join(",")).as_bytes(), false);
+        safe.learn(format!(r#"{{"result":{{"tools":[{}]}}}}"#, many.join(",")).as_bytes(), false, false);
         assert_eq!(safe.tools().len(), TOOLS_MAX);
         let safe = SafeRequests::default();
-        safe.learn(format!(r#"{{"result":{{"tools":[{}]}}}}"#, tool("x".repeat(NAME_LEN_MAX + 1))).as_bytes(), false);
+        safe.learn(
+            format!(r#"{{"result":{{"tools":[{}]}}}}"#, tool("x".repeat(NAME_LEN_MAX + 1))).as_bytes(),
+            false,
+            false,
+        );
         for text in ["{", "null", r#"{"result":{"tools":[{}]}}"#, r#"{"result":{"tools":"look"}}"#, r#"{"error":{}}"#] {
-            safe.learn(text.as_bytes(), false);
-            safe.learn(format!("data: {text}\n\n").as_bytes(), true);
+            safe.learn(text.as_bytes(), false, false);
+            safe.learn(format!("data: {text}\n\n").as_bytes(), true, false);
         }
         assert!(safe.tools().is_empty());
     }

@@ -6,7 +6,7 @@ use crate::base::{DeadlineTerms, Time};
 use crate::exchange::{CallReport, FailedCall, LateCall, LimitSource};
 use crate::latency::{CallLimit, CallPhases, CallWait, Deadline, DeadlineReason, Outcome, StatusClass, WaitEnd};
 use crate::serve::next_hop::CallerLimits;
-use crate::wire::ProgressScan;
+use crate::wire::MethodScan;
 use crate::wire::mcp::{self, Call, CallKind};
 
 /// A caller is answered this part of its time before that is over, in any case between these limits, but not before half of it:
@@ -36,11 +36,13 @@ pub struct CallDeadline {
     progress_max: Duration,
     /// When the request was handed to the next hop.
     began: Time,
+    /// How long after that it was sent again, if the second try answers.
+    sent_again: Duration,
     /// When the call last gave a sign of progress.
     progressed: Time,
     /// The longest time without one before that.
     longest: Duration,
-    scan: ProgressScan,
+    scan: MethodScan,
     was_cut: bool,
     /// Whether the call was cut because its caller would not have waited any longer.
     is_of_caller: bool,
@@ -54,9 +56,10 @@ impl Default for CallDeadline {
             enforced: None,
             progress_max: Duration::ZERO,
             began: Time::ZERO,
+            sent_again: Duration::ZERO,
             progressed: Time::ZERO,
             longest: Duration::ZERO,
-            scan: ProgressScan::default(),
+            scan: MethodScan::progress(),
             was_cut: false,
             is_of_caller: false,
         }
@@ -137,6 +140,11 @@ impl CallDeadline {
     /// The request was handed to the next hop.
     pub fn on_sent(&mut self, now: Time) {
         (self.began, self.progressed) = (now, now);
+    }
+
+    /// The answer is that of a second try, which began so long after the first. The first would have taken longer.
+    pub fn on_sent_again(&mut self, after: Duration) {
+        self.sent_again = after;
     }
 
     /// Bytes of an event stream that answers the call have come.
@@ -221,7 +229,7 @@ impl CallDeadline {
         };
         let (waited, took) = match phases.is_event_stream() {
             true => (self.longest.max(now - self.progressed), now - self.began),
-            false => (phases.beyond_edge(), phases.beyond_edge()),
+            false => (phases.beyond_edge() + self.sent_again, phases.beyond_edge() + self.sent_again),
         };
         has_answer(call).then_some(CallWait { terms, enforced: self.enforced, end, waited, took, teaches: true })
     }

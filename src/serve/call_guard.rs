@@ -73,13 +73,13 @@ impl CallGuard {
     ) -> Result<(), BreakerRefused> {
         let GuardedCall { call, route, deadline, breaker } = *guarded;
         self.deadline.keep_to(&deadline);
-        if !may_have_answer(call) || !(deadline.is_enforced() || breaker.is_enforced()) {
+        if !may_have_answer(call) {
             return Ok(());
         }
         let label = recorder.label(route, call.method().unwrap_or_default(), call.tool().unwrap_or_default());
         let mut patience = 1;
-        if breaker.is_enforced()
-            && let Some(breakers) = recorder.breakers(label)
+        if let Some(breakers) = recorder.breakers(label)
+            && (breaker.is_enforced() || breakers.is_forced_open())
         {
             let (admitted, changes) = breakers.admit(now);
             log(breakers, breaker.mode, changes.upstream, changes.tool);

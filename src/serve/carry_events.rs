@@ -19,16 +19,13 @@ const EVENT_ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// Who watches an event stream that passes.
 pub(super) trait EventWatch {
     /// Bytes of the stream are about to be sent.
-    fn on_bytes(&mut self, _bytes: &[u8]) {}
+    fn on_bytes(&mut self, bytes: &[u8]);
 
     /// When the stream is cut, if it is to be. Later with each sign of progress.
     fn cuts_at(&self) -> Option<Time> {
         None
     }
 }
-
-/// Nobody watches, and nothing is cut.
-impl EventWatch for () {}
 
 /// How an event stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

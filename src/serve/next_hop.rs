@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use crate::base::Time;
+use crate::base::{Budget, Share, Time};
 use crate::exchange::{Intake, Outlet, clear_scratch};
 use crate::wire::http1::{BodyDecoder, Framing, RequestEdits, RequestHead, ResponseHead, Version, write_request};
 
-/// Up to how many bytes of a body are kept, so that a request of which nothing was sent can be sent again.
-const REPLAY_LEN_MAX: usize = 4096;
+/// Up to how many bytes of a body are kept while there is memory for them, so that a request of which nothing was sent can be sent
+/// again.
+const REPLAY_LEN_MAX: usize = 64 << 10;
+/// Up to how many bytes are kept in any case, and how much memory stays with an exchange that is over.
+const REPLAY_LEN_FREE: usize = 4096;
 
 /// The limits of an answer that follow from how long the caller waits, however far the request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +110,8 @@ impl NextHopWork {
 pub struct Replay {
     bytes: Vec<u8>,
     state: ReplayState,
+    /// What it takes of the memory for the bodies of a core; none if nothing is kept.
+    share: Option<Share>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -121,20 +126,29 @@ enum ReplayState {
 }
 
 impl Replay {
-    /// Whether a body with this framing is short enough to be kept whole.
+    /// Whether a body with this framing is short enough to be kept whole in any case.
     #[must_use]
     pub fn holds(framing: Framing) -> bool {
         match framing {
             Framing::None => true,
-            Framing::Length(len) => len <= REPLAY_LEN_MAX as u64,
+            Framing::Length(len) => len <= REPLAY_LEN_FREE as u64,
             Framing::Chunked | Framing::UntilClose => false,
         }
     }
 
-    /// Starts with a request whose body is not received yet. Keeps its start if `keep` is true.
-    pub fn start(&mut self, keep: bool) {
+    /// Starts with a request whose body is not received yet. Keeps its start if it is given memory for that.
+    pub fn start(&mut self, memory: Option<&Budget>) {
+        self.clear();
+        self.share = memory.map(Budget::share);
+        self.state = if memory.is_some() { ReplayState::Keeping } else { ReplayState::Off };
+    }
+
+    /// Keeps nothing any more.
+    pub fn clear(&mut self) {
+        self.state = ReplayState::Off;
+        self.share = None;
         self.bytes.clear();
-        self.state = if keep { ReplayState::Keeping } else { ReplayState::Off };
+        self.bytes.shrink_to(REPLAY_LEN_FREE);
     }
 
     /// Sends what was kept first, next time, and keeps what follows. False if the body was too long to be kept, or was not to be.
@@ -161,10 +175,11 @@ impl Replay {
         if self.state == ReplayState::Off {
             return;
         }
-        if self.bytes.len() + bytes.len() > REPLAY_LEN_MAX {
-            self.state = ReplayState::Off;
-        } else {
+        let len = self.bytes.len() + bytes.len();
+        if len <= REPLAY_LEN_MAX && self.share.as_mut().is_some_and(|share| share.set(len)) {
             self.bytes.extend_from_slice(bytes);
+        } else {
+            self.clear();
         }
     }
 }
@@ -175,8 +190,8 @@ mod tests {
 
     #[test]
     fn a_short_body_can_be_sent_again_and_a_long_one_never() {
-        let mut replay = Replay::default();
-        replay.start(true);
+        let (mut replay, memory) = (Replay::default(), Budget::new(REPLAY_LEN_MAX, REPLAY_LEN_FREE));
+        replay.start(Some(&memory));
         replay.keep(b"abc");
         replay.keep(b"def");
         assert!(replay.rewind());
@@ -186,13 +201,28 @@ mod tests {
         assert_eq!((replay.sent_first(), replay.kept()), (&b"abcdefghi"[..], Some(&b"abcdefghi"[..])));
         replay.keep(&[0; REPLAY_LEN_MAX]);
         assert!(!replay.rewind() && replay.kept().is_none(), "it has become too long");
-        replay.start(true);
+        replay.start(Some(&memory));
         assert!(replay.sent_first().is_empty());
         replay.keep(&[0; REPLAY_LEN_MAX]);
         replay.keep(b"a");
         assert!(!replay.rewind());
-        replay.start(false);
+        replay.start(None);
         replay.keep(b"abc");
         assert!(!replay.rewind() && replay.sent_first().is_empty());
+    }
+
+    #[test]
+    fn many_long_bodies_share_the_memory_for_them_and_give_it_back() {
+        let memory = Budget::new(REPLAY_LEN_MAX, REPLAY_LEN_FREE);
+        let mut kept: Vec<Replay> = (0..20).map(|_| Replay::default()).collect();
+        for replay in &mut kept {
+            replay.start(Some(&memory));
+            (0..8).for_each(|_| replay.keep(&[0; 4096]));
+        }
+        let whole = kept.iter().filter(|replay| replay.kept().is_some()).count();
+        assert_eq!(whole, REPLAY_LEN_MAX / (8 * 4096 - REPLAY_LEN_FREE), "as many as there is memory for");
+        kept.iter_mut().for_each(Replay::clear);
+        assert_eq!(memory.used(), 0);
+        assert!(kept.iter().all(|replay| replay.bytes.capacity() <= REPLAY_LEN_FREE));
     }
 }

@@ -57,6 +57,9 @@ pub trait RelayHooks {
     /// Bytes of a response's body are about to be sent.
     fn on_body_bytes(&mut self, _bytes: &[u8]) {}
 
+    /// Bytes of an event stream that is no part of a call's answer are about to be sent.
+    fn on_standing_bytes(&self, _bytes: &[u8]) {}
+
     /// When an event stream that answers a call is cut, if it is to be. Later with each sign of progress.
     fn cuts_at(&self) -> Option<Time> {
         None
@@ -65,6 +68,21 @@ pub trait RelayHooks {
     /// An event stream that answers a call is cut. Returns the event that is sent at its end, if its caller can be told.
     fn on_cut(&mut self, _label: &mut CallLabel) -> Option<Vec<u8>> {
         None
+    }
+
+    /// An event stream that answers a call has broken off. Returns the event that is sent at its end, if its caller can be told
+    /// ([`AnswerStream`](crate::wire::AnswerStream)).
+    fn on_broken(&mut self, _error: &RelayError, _label: &mut CallLabel) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// Has a role watch an event stream that is no part of a call's answer.
+struct WatchedStanding<'a, H>(&'a H);
+
+impl<H: RelayHooks> EventWatch for WatchedStanding<'_, H> {
+    fn on_bytes(&mut self, bytes: &[u8]) {
+        self.0.on_standing_bytes(bytes);
     }
 }
 
@@ -370,9 +388,12 @@ impl<F: ByteStream> Receiving<'_, F> {
             hooks.on_event_stream(is_standing);
             let core = hooks.core().clone();
             let body = FilteredEvents::new(body, core.pool(), filter);
-            return match is_standing {
-                true => Box::pin(carry_standing(body, responder, hooks, progress)).await,
-                false => Box::pin(carry_watched(body, responder, hooks, progress)).await,
+            if is_standing {
+                return Box::pin(carry_standing(body, responder, hooks, progress)).await;
+            }
+            return match Box::pin(carry_watched(body, responder, hooks, progress)).await {
+                Err(error @ RelayError::Broken(_)) => Box::pin(tell_broken(error, responder, hooks, progress)).await,
+                ended => ended,
             };
         }
         progress.has_begun.set(true);
@@ -390,14 +411,22 @@ impl<F: ByteStream> Receiving<'_, F> {
         if is_standing {
             return Box::pin(carry_standing(body, responder, hooks, progress)).await;
         }
-        if may_cut || keepalive.is_some() {
-            return Box::pin(carry_watched(body, responder, hooks, progress)).await;
-        }
-        let seen = |bytes: &[u8]| {
-            hooks.on_body_bytes(bytes);
-            Ok(())
+        let carried = if may_cut || keepalive.is_some() {
+            Box::pin(carry_watched(body, responder, hooks, progress)).await
+        } else {
+            let seen = |bytes: &[u8]| {
+                hooks.on_body_bytes(bytes);
+                Ok(())
+            };
+            carry_body(&mut body, responder, seen).await.map_err(of_body)
         };
-        carry_body(&mut body, responder, seen).await.map_err(of_body)
+        match carried {
+            Err(error @ RelayError::Broken(_)) if is_stream => {
+                // In a box, so that other calls do not have its size.
+                Box::pin(tell_broken(error, responder, hooks, progress)).await
+            }
+            ended => ended,
+        }
     }
 
     /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
@@ -443,8 +472,17 @@ async fn carry_standing(
     let ends = pin!(hooks.streams_end());
     let mut body = EndingStream::new(body, ends);
     let carried = match keepalive {
-        Some(_) => carry_events(&mut body, responder, &core, keepalive, &mut ()).await.map(|_| ()),
-        None => carry_body(&mut body, responder, |_| Ok(())).await,
+        Some(_) => {
+            let mut watch = WatchedStanding(&*hooks);
+            carry_events(&mut body, responder, &core, keepalive, &mut watch).await.map(|_| ())
+        }
+        None => {
+            let seen = |bytes: &[u8]| {
+                hooks.on_standing_bytes(bytes);
+                Ok(())
+            };
+            carry_body(&mut body, responder, seen).await
+        }
     };
     progress.is_cut.set(body.has_ended_early());
     carried.map_err(of_body)
@@ -465,9 +503,27 @@ async fn carry_watched(
         EventsEnd::Cut => true,
         EventsEnd::Broken => false,
     };
-    // The caller is told behind the last event, and the stream ends.
-    let told = progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell);
-    let event = told.ok_or(RelayError::Late)?;
+    match progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell) {
+        Some(event) => tell(event, responder, progress).await,
+        None => Err(RelayError::Late),
+    }
+}
+
+/// Tells the caller of an answer that has broken off, if it can be told.
+async fn tell_broken(
+    error: RelayError,
+    responder: &mut impl Responder,
+    hooks: &mut impl RelayHooks,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    match progress.with_label(|label| hooks.on_broken(&error, label)).flatten() {
+        Some(event) => tell(event, responder, progress).await,
+        None => Err(error),
+    }
+}
+
+/// Tells the caller behind the last event of its stream why there is no answer, and ends the stream.
+async fn tell(event: Vec<u8>, responder: &mut impl Responder, progress: &Progress<'_>) -> Result<(), RelayError> {
     progress.is_cut.set(true);
     responder.copy(&event).await.map_err(of_body)?;
     responder.end(std::iter::empty()).await.map_err(of_body)

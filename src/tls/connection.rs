@@ -331,6 +331,10 @@ impl ByteStream for Connection {
         }
     }
 
+    fn acked_before_others(&self) -> Option<u64> {
+        self.socket().acked_before_others()
+    }
+
     fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.socket().poll_send_failed(cx)
     }

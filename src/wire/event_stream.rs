@@ -13,7 +13,14 @@ pub struct EventBounds {
     has_field: bool,
     /// The last line ended with a carriage return, and a line feed may still belong to it.
     after_return: bool,
+    /// How much of [`ID`] the line under way begins with; [`OTHER_FIELD`] if it begins otherwise.
+    id_matched: u8,
+    has_id: bool,
 }
+
+/// The field by which the stream can be resumed after the event that has it.
+const ID: &[u8] = b"id:";
+const OTHER_FIELD: u8 = u8::MAX;
 
 /// What was received of the line under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +50,21 @@ impl EventBounds {
         self.line == Line::Nothing && !self.has_field
     }
 
+    /// Whether an event had an id, so that a client can resume the stream behind it.
+    #[must_use]
+    pub fn has_id(&self) -> bool {
+        self.has_id
+    }
+
+    /// Looks for the field `id` at the start of a line.
+    fn match_id(&mut self, line: &[u8]) {
+        for byte in line {
+            let Some(wanted) = ID.get(usize::from(self.id_matched)) else { return };
+            self.id_matched = if byte == wanted { self.id_matched + 1 } else { OTHER_FIELD };
+            self.has_id |= usize::from(self.id_matched) == ID.len();
+        }
+    }
+
     /// Returns how many bytes were processed: all, unless it stops at a bound.
     fn run(&mut self, bytes: &[u8], stops: bool) -> usize {
         let mut at = 0;
@@ -56,7 +78,11 @@ impl EventBounds {
             }
             let end = memchr2(b'\n', b'\r', &bytes[at..]);
             if end != Some(0) && self.line == Line::Nothing {
+                self.id_matched = 0;
                 self.line = if *first == b':' { Line::Comment } else { Line::Field };
+            }
+            if usize::from(self.id_matched) < ID.len() {
+                self.match_id(&bytes[at..end.map_or(bytes.len(), |end| at + end)]);
             }
             let Some(end) = end else { return bytes.len() };
             at += end + 1;
@@ -102,6 +128,26 @@ mod tests {
         "|retry: 5\n\n|\n|event",
         "|data: a\r\r|data\n\n|",
     ];
+
+    #[test]
+    fn an_id_is_found_in_every_cut_and_nothing_else_is_taken_for_one() {
+        let cases = [
+            ("id: 1\ndata: a\n\n", true),
+            ("data: a\r\nid:\r\n\r\n", true),
+            (": comment\n\nid:x", true),
+            ("data: id: 1\n\nidea: 1\n\n:id: 1\ni\nd:\n", false),
+            ("data: a\n id: 1\n", false),
+        ];
+        for (stream, has_id) in cases {
+            for at in 0..=stream.len() {
+                let mut bounds = EventBounds::default();
+                let (before, after) = stream.as_bytes().split_at(at);
+                bounds.feed(before);
+                bounds.feed(after);
+                assert_eq!(bounds.has_id(), has_id, "{stream:?} cut at {at}");
+            }
+        }
+    }
 
     #[test]
     fn the_places_between_events_are_found_in_every_cut() {

@@ -345,13 +345,6 @@ impl Peek {
         self.seen & Key::Error.bit() != 0
     }
 
-    /// Whether servers may read a member in different ways, because a key occurs twice.
-    #[must_use]
-    #[cfg(test)]
-    pub const fn is_ambiguous(&self) -> bool {
-        self.doubled != 0
-    }
-
     /// `method`, with escapes decoded.
     #[must_use]
     pub fn method(&self) -> Option<&str> {

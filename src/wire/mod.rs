@@ -1,5 +1,6 @@
 //! Floor 1: the wire formats, without input or output. Bytes and times go in; bytes and events come out.
 
+mod answer_stream;
 mod codes;
 pub mod enrol;
 pub mod event_stream;
@@ -10,15 +11,16 @@ pub mod http1;
 pub mod http2;
 pub mod jsonrpc;
 pub mod mcp;
+mod method_scan;
 pub mod mux;
 pub mod oauth;
-mod progress_scan;
 pub mod proxy;
 mod refusal;
 mod scan;
 pub mod sse;
 mod utf8;
 
-pub use progress_scan::ProgressScan;
+pub use answer_stream::AnswerStream;
+pub use method_scan::MethodScan;
 pub use refusal::RegistrationRefusal;
 pub use utf8::Utf8Check;

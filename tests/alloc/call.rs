@@ -16,6 +16,7 @@ static ON_CORE: AtomicU64 = AtomicU64::new(0);
 /// Held while allocations are counted, as all cores count in one place.
 static COUNTING: Mutex<()> = Mutex::new(());
 const SESSION: &str = "Mcp-Session-Id: the-session\r\n";
+const TIMEOUT: &str = "X-Request-Timeout: 60\r\n";
 const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
 
 #[test]
@@ -33,10 +34,16 @@ fn a_call_allocates_nothing_on_a_core() {
 }
 
 #[test]
-fn a_call_whose_deadline_and_breaker_are_enforced_allocates_nothing_on_a_core() {
+fn a_call_whose_guards_are_all_enforced_allocates_nothing_on_a_core() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        let (counted, calls) = allocations_of_warm_calls(driver, Traffic::Plain, "", GuardMode::Enforce);
-        assert_eq!(counted, 0, "{driver:?}: allocations in {calls} calls");
+        for (traffic, fields) in Traffic::ALL.map(|traffic| (traffic, TIMEOUT)).into_iter().chain([
+            (Traffic::Plain, ""),
+            (Traffic::Plain, SESSION),
+            (Traffic::Plain, TRACE),
+        ]) {
+            let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields, GuardMode::Enforce);
+            assert_eq!(counted, 0, "{driver:?}, {traffic}, {fields:?}: allocations in {calls} calls");
+        }
     }
 }
 

@@ -15,6 +15,10 @@ const HOST: &str = "localhost";
 /// long. The link carries few calls.
 const SETTINGS: &str = "streams_per_link_max = 4\ndeadline = 'enforce'\ndeadline_floor_ms = 4000\nbreaker = 'enforce'\nbreaker_calls_min = 20\n\
                      breaker_failed_percent = 1\nbreaker_open_ms = '10m'";
+/// Few calls may be in flight, and the client's time is known: five seconds are what the OpenAI Agents SDK waits.
+const LIMITS: &str =
+    "concurrency_limit = 'enforce'\nconcurrency_min = 1\nconcurrency_max = 1\nconcurrency_queue_ms = 300";
+const CLIENT_TIMEOUT: &str = "[[host]]\nhost = 'localhost'\nclient_timeout_ms = '5s'\n";
 /// As many calls as teach a deadline.
 const TAUGHT: usize = 25;
 /// Longer than any deadline here.
@@ -92,15 +96,9 @@ fn client(kind: &str, tunnel: &Tunnel) -> Program {
 /// Agents whose calls last until they are dropped, as many as it takes for the link to be full. Streams of the client that is tried
 /// have the other places.
 fn fill(tunnel: &Tunnel) -> Vec<Peer> {
-    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"hold","arguments":{}}}"#;
     let mut held = Vec::new();
     loop {
-        let mut agent = Peer::connect(tunnel.agents);
-        agent.send(format!(
-            "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nMCP-Protocol-Version: 2025-11-25\r\n\
-             Accept: application/json, text/event-stream\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ));
+        let mut agent = calling_hold(tunnel);
         // The head of an answer says that the call has its place, which no other takes from it.
         match agent.head().status() {
             200 if held.len() < CALLS_MAX => held.push(agent),
@@ -110,9 +108,28 @@ fn fill(tunnel: &Tunnel) -> Vec<Peer> {
     }
 }
 
+/// An agent whose call lasts until it is dropped, and has its place.
+fn hold(tunnel: &Tunnel) -> Peer {
+    let mut agent = calling_hold(tunnel);
+    assert_eq!(agent.head().status(), 200);
+    agent
+}
+
+/// An agent that has called the tool `hold`.
+fn calling_hold(tunnel: &Tunnel) -> Peer {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"hold","arguments":{}}}"#;
+    let mut agent = Peer::connect(tunnel.agents);
+    agent.send(format!(
+        "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nMCP-Protocol-Version: 2025-11-25\r\n\
+         Accept: application/json, text/event-stream\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    agent
+}
+
 /// A tunnel to the server, whose connector is linked.
-fn tunnel_to(server: SocketAddr) -> Tunnel {
-    let mut tunnel = Tunnel::without_connector("plain", HOST, WAIT_MS, SETTINGS);
+fn tunnel_to(server: SocketAddr, settings: &str, tables: &str) -> Tunnel {
+    let mut tunnel = Tunnel::with_tables("plain", HOST, WAIT_MS, settings, tables);
     tunnel.connect(HOST, server);
     let is_linked = || {
         let mut agent = Peer::connect(tunnel.agents);
@@ -139,36 +156,55 @@ fn errors_of(kind: &str, tunnel: &Tunnel, mut client: Program) -> [Value; 3] {
     [deadline, breaker, overload]
 }
 
+/// What a client tells of the errors for its own time, and for a server that works on as many calls as it can.
+fn limits_of(kind: &str, tunnel: &Tunnel, mut client: Program) -> [Value; 2] {
+    assert_eq!(client.call(QUICK_MS)["result"], "done", "{kind}");
+    let held = hold(tunnel);
+    let overload = client.call(QUICK_MS);
+    drop(held);
+    let mut quick = (0..TRIES).map(|_| client.call(QUICK_MS));
+    assert!(quick.any(|said| said["result"] == "done"), "{kind}: it stays full");
+    [client.call(LONG_MS), overload]
+}
+
 /// Runs all of them at the same time.
 fn at_once<T: Send, const N: usize>(tasks: [impl FnOnce() -> T + Send; N]) -> [T; N] {
     std::thread::scope(|scope| tasks.map(|task| scope.spawn(task)).map(|thread| thread.join().unwrap()))
 }
 
-/// The code, and how the sentence begins, of each of the three errors.
-const ERRORS: [(i64, &str); 3] = [
+/// The code, and how the sentence begins, of each of the errors.
+const ERRORS: [(i64, &str); 5] = [
     (-31_019, "The tool 'work' did not answer within 4.0 s (usual: "),
     (-31_020, "The tool 'work' is not called at the moment: 1 of its last "),
     (-31_004, "the tunnel is at its limit: try again after a pause"),
+    (-31_021, "The tool 'work' did not answer within 5.0 s (the time limit of the caller). It may have run."),
+    (-31_030, "The server works on 1 calls, as many as it can at one time. The tool 'work' has not run."),
 ];
+/// Those that come while the server's answer, which is an event stream, has begun.
+const EVENTS: [i64; 2] = [-31_019, -31_021];
 
 #[test]
 fn clients_of_the_sdks_raise_their_own_errors_with_the_sentence_of_adit() {
     let (_server, address) = server();
     let kinds = ["python-sdk", "fastmcp", "openai-agents", "typescript-sdk"];
     // No call waits for a program that starts.
-    let connected = at_once(kinds.map(|kind| {
-        move || {
-            let tunnel = tunnel_to(address);
-            let client = client(kind, &tunnel);
-            (kind, tunnel, client)
-        }
-    }));
-    let told = at_once(connected.map(|(kind, tunnel, client)| move || errors_of(kind, &tunnel, client)));
-    for (kind, told) in kinds.iter().zip(told) {
-        for ((code, sentence), said) in ERRORS.into_iter().zip(&told) {
+    let connected = |settings: &'static str, tables: &'static str| {
+        at_once(kinds.map(|kind| {
+            move || {
+                let tunnel = tunnel_to(address, settings, tables);
+                let client = client(kind, &tunnel);
+                (kind, tunnel, client)
+            }
+        }))
+    };
+    let told = at_once(connected(SETTINGS, "").map(|(kind, tunnel, client)| move || errors_of(kind, &tunnel, client)));
+    let limits = connected(LIMITS, CLIENT_TIMEOUT);
+    let limited = at_once(limits.map(|(kind, tunnel, client)| move || limits_of(kind, &tunnel, client)));
+    for ((kind, told), limited) in kinds.iter().zip(told).zip(limited) {
+        for ((code, sentence), said) in ERRORS.into_iter().zip(told.iter().chain(&limited)) {
             let message = said["message"].as_str().unwrap_or_default();
             let is_typescript = *kind == "typescript-sdk";
-            if is_typescript && code != -31_019 {
+            if is_typescript && !EVENTS.contains(&code) {
                 // Of an answer that is not 2xx it knows the status alone, and has the whole body in its message.
                 assert_eq!((&said["error"], &said["code"]), (&"StreamableHTTPError".into(), &503.into()), "{said}");
                 assert!(message.contains(&format!("\"code\":{code}")) && message.contains(sentence), "{said}");

@@ -1,16 +1,19 @@
-//! The last answer on a connection of an agent that stops reading before its end, on both real drivers.
+//! How connections of agents end, on both real drivers: the last answer of one that stops reading before its end, and the call of
+//! one that leaves.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use crate::support::{self, HOST, Tunnel};
+use adit::base::Traffic;
 use adit::edge::EdgeCommand;
 use adit::engine::ladder::DriverChoice;
 use adit::engine::mailbox;
 use adit::latency::Outcome;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 const LEN: usize = 4_000_000;
 /// What the agent's system keeps that was not read, in bytes, as far as it does as it is told.
@@ -168,4 +171,51 @@ fn who_stops_reading_is_reset_and_its_answer_is_not_counted_as_whole() {
         assert_eq!(ended(&tunnel, Outcome::Ok), 0);
         tunnel.end();
     });
+}
+
+/// An upstream that answers nothing. Tells when it has a request, and when the connection of that has ended.
+fn silent_upstream() -> (SocketAddr, Receiver<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (told, news) = channel();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let _ = socket.read(&mut [0; 4096]);
+            let _ = told.send(());
+            // A reset ends it as well.
+            let _ = socket.read_to_end(&mut Vec::new());
+            let _ = told.send(());
+        }
+    });
+    (address, news)
+}
+
+/// What the agent sent ahead is more than the edge takes, and its end is behind that.
+#[test]
+fn who_leaves_bytes_behind_that_nobody_reads_is_seen_to_be_gone() {
+    const AHEAD: usize = 300_000;
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
+            let (upstream, news) = silent_upstream();
+            let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[upstream]);
+            for resets in [true, false] {
+                // A link does not carry an end past bytes that it has no room for. The edge waits for it for some seconds.
+                if traffic == Traffic::Passthrough && !resets {
+                    continue;
+                }
+                let mut agent = tunnel.agent();
+                let head = format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+                agent.write_all(head.as_bytes()).unwrap();
+                news.recv().unwrap();
+                agent.write_all(&vec![b'x'; AHEAD]).unwrap();
+                agent.flush().unwrap();
+                if resets {
+                    SockRef::from(agent.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+                }
+                drop(agent);
+                news.recv().unwrap();
+            }
+            tunnel.end();
+        }
+    }
 }

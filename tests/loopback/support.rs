@@ -154,8 +154,21 @@ impl Tunnel {
             let own = RouteOverrides { deadlines, breaker, concurrency, ..RouteOverrides::default() };
             RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
         });
-        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
         self.edge.reload(tables);
+        // Those of agents whose TLS ends in the connector, and what their owner lets run twice.
+        let tables = self.connector.tables();
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let target = ConnectorRoute {
+                deadlines: DeadlineTerms { mode, ..route.deadlines },
+                breaker: BreakerTerms { mode, ..route.breaker },
+                resend: (mode == GuardMode::Enforce).then(Arc::default),
+                ..route.clone()
+            };
+            RouteEntry { host: host.to_string(), place: String::new(), target }
+        });
+        let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
     }
 
     /// Enforces a limit of so many calls in flight.
@@ -166,7 +179,18 @@ impl Tunnel {
             let own = RouteOverrides { concurrency, ..RouteOverrides::default() };
             RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
         });
-        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
+        self.edge.reload(tables);
+    }
+
+    /// Tries slow calls of tools that only read a second time.
+    pub(crate) fn hedge(&self) {
+        let mut tables = EdgeTables::clone(&self.edge.tables());
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let own = RouteOverrides { hedge: true, ..RouteOverrides::default() };
+            RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
+        });
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
         self.edge.reload(tables);
     }
 
@@ -267,7 +291,7 @@ fn edge(
     let served = TunnelEntry { seal, ..TunnelEntry::of_secret(&Secret::from("0123456789abcdef")) };
     let mut tables = EdgeTables {
         hosts: RouteTable::default(),
-        routes: RouteTable::new([entry]).unwrap(),
+        routes: RouteTable::new([entry]).unwrap().into(),
         tunnels: SharedMap::from([(tunnel(), served)]),
         admission: Admission::default(),
     };
@@ -300,6 +324,7 @@ fn connector(
         resend: None,
         policy: None,
         sends_timeout: false,
+        client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),

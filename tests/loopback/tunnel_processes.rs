@@ -49,6 +49,17 @@ impl Tunnel {
 
     /// An edge alone, which lets a call wait so long for a connector, with more lines in its settings.
     pub(crate) fn without_connector(traffic: &'static str, host: &str, offline_wait_ms: u32, more: &str) -> Self {
+        Self::with_tables(traffic, host, offline_wait_ms, more, "")
+    }
+
+    /// The same with further tables.
+    pub(crate) fn with_tables(
+        traffic: &'static str,
+        host: &str,
+        offline_wait_ms: u32,
+        more: &str,
+        tables: &str,
+    ) -> Self {
         let files = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| files.path().join(name).display().to_string();
         let (agents, connectors) = (free_address(), free_address());
@@ -67,7 +78,7 @@ impl Tunnel {
              connectors_cert_file = '{}'\nconnectors_key_file = '{}'\noffline_wait_ms = {offline_wait_ms}\n{more}\n\
              connectors_ca_file = 'ca.pem'\nconnectors_ca_key_file = 'ca.key'\n\
              [[tunnel]]\nid = 'tnl_test'\nsecret_file = '{}'\nhosts = ['{host}']\n\
-             traffic = '{traffic}'\nseal_ca_file = 'state/seal-ca.pem'\n",
+             traffic = '{traffic}'\nseal_ca_file = 'state/seal-ca.pem'\n{tables}",
             path("edge.crt"),
             path("edge.key"),
             path("secret"),

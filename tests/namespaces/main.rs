@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod disk_full;
+mod lossy_link;
 mod lossy_path;
 #[path = "../loopback/http2/node.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
@@ -33,8 +34,16 @@ use space::Ended;
 /// A test: it panics when it fails, and says why when this machine cannot run it.
 type Test = fn() -> Result<(), String>;
 
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 8] = [
     ("disk_full::a_change_is_refused_and_nothing_is_lost", disk_full::a_change_is_refused_and_nothing_is_lost),
+    (
+        "lossy_link::a_link_on_which_large_packets_are_lost_is_given_up",
+        lossy_link::a_link_on_which_large_packets_are_lost_is_given_up,
+    ),
+    (
+        "silent_upstream::an_upstream_of_http_1_that_answers_nothing_is_given_up",
+        silent_upstream::an_upstream_of_http_1_that_answers_nothing_is_given_up,
+    ),
     (
         "lossy_path::the_doctor_tells_a_path_that_loses_large_packets",
         lossy_path::the_doctor_tells_a_path_that_loses_large_packets,

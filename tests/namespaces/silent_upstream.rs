@@ -1,5 +1,9 @@
-//! An upstream of HTTP/2 whose host answers nothing any more, behind a tunnel on each real driver.
+//! An upstream whose host answers nothing any more, behind a tunnel on each real driver.
 
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::Duration;
 
 use adit::base::Traffic;
@@ -7,7 +11,7 @@ use adit::engine::ladder::DriverChoice;
 
 use crate::node::Node;
 use crate::space;
-use crate::support::{Tunnel, read_message};
+use crate::support::{HOST, Tunnel, read_message};
 
 /// Far less than the system takes to notice it by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,6 +49,69 @@ pub(crate) fn an_upstream_of_http_2_that_answers_nothing_is_given_up() -> Result
             nft("flush chain inet silence input");
             assert_eq!(status("/bytes/3"), "200", "{driver:?}: the first one after it");
         }
+        tunnel.end();
+    }
+    Ok(())
+}
+
+/// How many connections the pool keeps.
+const CALLS: usize = 4;
+
+/// An upstream of HTTP/1.1 that answers requests for `/together` once there are so many of them.
+fn upstream() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (address, together) = (listener.local_addr().unwrap(), Arc::new(Barrier::new(CALLS)));
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let together = Arc::clone(&together);
+            thread::spawn(move || {
+                loop {
+                    let request = read_message(&mut socket);
+                    if request.is_empty() {
+                        return;
+                    }
+                    if request.contains(" /together ") {
+                        together.wait();
+                    }
+                    if socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+pub(crate) fn an_upstream_of_http_1_that_answers_nothing_is_given_up() -> Result<(), String> {
+    space::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
+    let nft = |rule: &str| space::done(&["nft", rule], "install nftables");
+    nft("add table inet silence");
+    nft("add chain inet silence input { type filter hook input priority 0; }");
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        let upstream = upstream();
+        let tunnel = Tunnel::with_upstreams(driver, Traffic::Plain, (1, 1), &[upstream]);
+        let status = |path: &str| {
+            let mut agent = tunnel.agent();
+            agent.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+            let head = format!("POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n");
+            agent.write_all(head.as_bytes()).unwrap();
+            read_message(&mut agent).split(' ').nth(1).unwrap_or_default().to_owned()
+        };
+        let together = |path: &'static str| -> Vec<String> {
+            thread::scope(|scope| {
+                let calls: Vec<_> = (0..CALLS).map(|_| scope.spawn(|| status(path))).collect();
+                calls.into_iter().map(|call| call.join().unwrap()).collect()
+            })
+        };
+        assert_eq!(together("/together"), ["200"; CALLS], "the pool has a connection for each");
+        nft(&format!("add rule inet silence input tcp sport {} drop", upstream.port()));
+        // Whoever was sent may have been acted on; whoever finds no connection was not sent.
+        let statuses = together("/mcp");
+        assert!(statuses.iter().all(|status| ["502", "503", "504"].contains(&status.as_str())), "{statuses:?}");
+        assert!(statuses.iter().any(|status| status == "504"), "{statuses:?}");
+        nft("flush chain inet silence input");
+        assert_eq!(status("/mcp"), "200", "{driver:?}: the first one after it");
         tunnel.end();
     }
     Ok(())

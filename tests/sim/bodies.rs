@@ -16,7 +16,8 @@ use crate::roles::UPSTREAM_AT;
 /// and never a final one. `GET /events` is an event stream with one event; `GET /events/MILLISECONDS` has half of another one
 /// behind it, and after that time the other half, and the half of a third. `POST /sum/LENGTH/SUM` is answered only if the body has
 /// that sum. `POST /slow/LENGTH/MILLISECONDS` answers after that time, and `POST /sse/LENGTH/MILLISECONDS/COUNT/METHOD` with an
-/// event stream of so many notifications, that time apart, and a result behind them; both notice when they are given up.
+/// event stream of so many notifications, that time apart, and a result behind them; both notice when they are given up. The events
+/// of `resumable` notifications have ids.
 /// `POST /busy/LENGTH/MILLISECONDS/WORKERS` works on so many calls at one time, each for so long whatever becomes of its caller, and
 /// lets further ones wait.
 /// `POST /status/LENGTH/STATUS` answers with that status, and `POST /drop/LENGTH` closes the connection instead.
@@ -35,6 +36,9 @@ pub(crate) fn serve(core: &Core) {
         }
     });
 }
+
+/// What is sent of a call that was cut, to the address of the call. It is accepted at once.
+const CANCELLED: &[u8] = b"notifications/cancelled";
 
 /// When each worker of an upstream is free.
 type Workers = Rc<RefCell<Vec<Time>>>;
@@ -67,8 +71,13 @@ async fn answer_all(socket: &Socket, workers: &Workers) -> Result<(), StreamErro
         if head.starts_with("POST /slow/") || head.starts_with("POST /sse/") {
             let is_stream = words.next() == Some("sse");
             let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).expect("a number");
-            let (len, pause) = (number() as usize, Duration::from_millis(number()));
-            read(socket, &mut received, len, Duration::ZERO).await?;
+            let (_, pause) = (number(), Duration::from_millis(number()));
+            let len = head.split_once("Content-Length: ").and_then(|(_, rest)| rest.split("\r\n").next()?.parse().ok());
+            let message = read(socket, &mut received, len.expect("a length"), Duration::ZERO).await?;
+            if message.windows(CANCELLED.len()).any(|at| at == CANCELLED) {
+                send(socket, b"HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await?;
+                return Ok(());
+            }
             if is_stream {
                 let count = number();
                 let method = words.next().expect("a method");
@@ -149,7 +158,8 @@ async fn send_notifications(socket: &Socket, pause: Duration, count: u64, method
     send(socket, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
     for _ in 0..count {
         work(socket, pause).await?;
-        let event = format!("data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{method}\"}}\n\n");
+        let id = if method == "resumable" { "id: 1\n" } else { "" };
+        let event = format!("{id}data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{method}\"}}\n\n");
         send(socket, chunk(event).as_bytes()).await?;
     }
     work(socket, pause).await?;

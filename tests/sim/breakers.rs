@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use adit::base::{BreakerOverrides, DeadlineOverrides, GuardMode, Rng};
-use adit::latency::{BreakerReading, BreakerScope, BreakerState, Outcome};
+use adit::latency::{BreakerReading, BreakerScope, BreakerState, ForcedState, Outcome};
 use adit::route::{RouteOverrides, ToolOverrides};
 
 use crate::stalls::Bed;
@@ -137,6 +137,23 @@ fn by_default_what_would_be_refused_is_counted_and_goes_on() {
 }
 
 #[test]
+fn an_operator_opens_a_breaker_in_each_mode_and_before_the_first_call() {
+    for mode in [GuardMode::Off, GuardMode::Observe, GuardMode::Enforce] {
+        let mut bed = bed(mode, GuardMode::Off);
+        bed.force_breaker("search", Some(ForcedState::Open));
+        assert_eq!(calls(&mut bed, "search", "status/LENGTH/200", 3), [503; 3], "{mode}");
+        assert_eq!(calls(&mut bed, "other", "status/LENGTH/200", 3), [200; 3], "{mode}");
+        assert_eq!(breaker(&bed, "search").refused, 3, "{mode}");
+        let refused = call(&bed, "search", "status/LENGTH/200");
+        bed.pass(SECOND);
+        let error = json_of(&refused)["error"].clone();
+        assert_eq!((&error["code"], &error["data"]["terminal"]), (&(-31_020).into(), &true.into()), "{mode}");
+        bed.force_breaker("search", None);
+        assert_eq!(calls(&mut bed, "search", "status/LENGTH/200", 3), [200; 3], "{mode}");
+    }
+}
+
+#[test]
 fn a_tool_may_be_exempt() {
     let mut bed = Bed::start();
     let exempt = ToolOverrides {
@@ -144,6 +161,7 @@ fn a_tool_may_be_exempt() {
         deadlines: DeadlineOverrides::default(),
         breaker: BreakerOverrides { mode: Some(GuardMode::Off) },
         price: 0,
+        hedge: None,
     };
     bed.reload(RouteOverrides { tools: [exempt].into(), ..own(GuardMode::Enforce, GuardMode::Off) });
     calls(&mut bed, "search", "status/LENGTH/503", 20);

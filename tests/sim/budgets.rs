@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::base::{Rng, Time};
+use adit::base::{DeadlineOverrides, GuardMode, Rng, Time};
 use adit::connector::Connector;
 use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeSettings};
@@ -361,6 +361,46 @@ fn an_upstream_is_told_to_stop_in_the_way_of_its_era() {
     for answer in [&answers[1], &answers[4]] {
         assert!(answer.contains(r#""reason":"caller_timeout""#) && answer.ends_with("0\r\n\r\n"), "{answer}");
     }
+}
+
+/// A deadline that was learned is told to the upstream as one that its caller has set.
+#[test]
+fn an_upstream_is_told_to_stop_within_10_ms_when_a_learned_deadline_has_passed() {
+    let mut bed = Bed::start(false, |settings| settings);
+    let deadlines = DeadlineOverrides { mode: Some(GuardMode::Enforce), ..DeadlineOverrides::default() };
+    bed.edge.reload(roles::edge_tables_with(RouteOverrides { deadlines, ..RouteOverrides::default() }));
+    bed.pass(SECOND);
+    let call = |bed: &Bed, id: u64, what: &str, fields: &str, pad: usize| {
+        let pad = "x".repeat(pad);
+        let body = format!(
+            r#"{{"method":"tools/call","params":{{"name":"search","arguments":{{"a":"{pad}"}}}},"jsonrpc":"2.0","id":{id}}}"#
+        );
+        let called = Called { id, began: bed.sim.net().now(), budget: Duration::MAX, ended: None };
+        bed.post(called, what, fields, body, Duration::ZERO)
+    };
+    for id in 100..130 {
+        call(&bed, id, "answer/100", "", 0);
+    }
+    bed.pass(5 * SECOND);
+    // A fresh connection, one that was used, a long body, an event stream; and a server for which its closed connection says it.
+    let cut = [
+        call(&bed, 1, "answer/60000", "", 0),
+        call(&bed, 2, "answer/60000", "", 40_000),
+        call(&bed, 3, "events/60000", "", 0),
+        call(&bed, 4, "answer/60000", STATELESS, 0),
+    ];
+    bed.pass(5 * SECOND);
+    for call in &cut {
+        let Called { id, ended, .. } = call.borrow().clone();
+        let (ended, answer) = ended.expect("it was cut");
+        assert!(answer.contains(r#""reason":"deadline""#), "call {id}: {answer}");
+        let seen = bed.upstream.seen.borrow().iter().find(|seen| seen.id == id).cloned().expect("it was sent");
+        let stopped = seen.ended.expect("the upstream still works for it");
+        assert!(stopped <= ended + WAY + SLACK, "call {id} went on for {:?}", stopped - ended);
+    }
+    let mut cancelled = bed.upstream.cancelled.borrow().clone();
+    cancelled.sort_unstable();
+    assert_eq!(cancelled, [1, 2, 3], "a server with sessions goes on unless it is told");
 }
 
 #[test]

@@ -25,8 +25,13 @@ fn bed(mode: GuardMode) -> Bed {
 /// A route with this mode, and other settings for the tool that is called.
 fn own(mode: GuardMode, of_tool: DeadlineOverrides) -> RouteOverrides {
     let deadlines = DeadlineOverrides { mode: Some(mode), ..DeadlineOverrides::default() };
-    let tool =
-        ToolOverrides { tool: "search".into(), deadlines: of_tool, breaker: BreakerOverrides::default(), price: 0 };
+    let tool = ToolOverrides {
+        tool: "search".into(),
+        deadlines: of_tool,
+        breaker: BreakerOverrides::default(),
+        price: 0,
+        hedge: None,
+    };
     RouteOverrides { deadlines, tools: [tool].into(), ..RouteOverrides::default() }
 }
 
@@ -213,7 +218,7 @@ fn a_caller_that_says_how_long_it_waits_is_answered_before_that_is_over() {
     ] {
         let mut bed = bed(mode);
         let late = call_with(&bed, "slow/LENGTH/100000", fields);
-        // Its server is told to stop by a message as well, and does not answer that either.
+        // Its server is told to stop by a message as well.
         bed.pass(67 * SECOND);
         let (answer, after_ms) = late.borrow().clone();
         assert!(

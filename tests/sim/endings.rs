@@ -333,7 +333,9 @@ fn an_agent_that_sent_bytes_ahead_and_left_is_noticed() {
     let mut bed = Bed::new();
     let mut left = 0;
     for over_tls in [false, true] {
-        for (ahead, resets) in [(1, false), (1, true), (60_000, false), (60_000, true)] {
+        // The longer ones are more than the edge takes: some wait with its system, or with the agent's.
+        let ahead = [(1, false), (1, true), (60_000, false), (60_000, true), (300_000, false), (300_000, true)];
+        for (ahead, resets) in ahead.into_iter().chain([(600_000, true)]) {
             let go = Rc::new(Cell::new(false));
             let received = Rc::clone(&go);
             let agent = bed.start(over_tls, async move |agent| {

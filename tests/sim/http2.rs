@@ -317,3 +317,53 @@ fn calls_that_are_given_up_while_they_wait_for_a_connector_do_not_pile_up() {
     bed.pass(10 * SECOND);
     assert_eq!(came.borrow().last(), Some(&Came::Closed));
 }
+
+/// Answers that are read all the time, as large as they come, hold up no small one.
+#[test]
+fn a_small_answer_does_not_wait_for_its_turn_behind_large_ones() {
+    const BULK: u32 = 40;
+    const SMALL: u32 = 2 * BULK + 1;
+    let mut bed = Bed::start();
+    let get = |stream, path: &str| frame(HEADERS, END_HEADERS | END_STREAM, stream, &block("GET", path, &[]));
+    let mut begin = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(SETTINGS, 0, 0, &[&4_u16.to_be_bytes()[..], &(1_u32 << 30).to_be_bytes()].concat()),
+        frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes()),
+    ]
+    .concat();
+    (0..BULK).for_each(|nth| begin.extend(get(2 * nth + 1, "/1000000")));
+    let (core, came) = (bed.agents.clone(), Rc::<RefCell<Option<usize>>>::default());
+    let told = Rc::clone(&came);
+    bed.agents.spawn(async move {
+        let socket = Rc::new(connect(&core).await);
+        send(&socket, &begin).await.unwrap();
+        let (mut received, mut of_others, mut asked_at) = (Vec::new(), 0, None);
+        while let Ok(Some(lease)) = socket.recv().await {
+            received.extend_from_slice(&lease);
+            // It reads more slowly than the link brings them.
+            core.sleep(Duration::from_millis(5)).await;
+            while received.len() >= 9 {
+                let word = |at: usize| u32::from_be_bytes(received[at..at + 4].try_into().unwrap());
+                let (len, kind, stream) = (word(0) as usize >> 8, received[3], word(5));
+                if received.len() < 9 + len {
+                    break;
+                }
+                received.drain(..9 + len);
+                if kind == DATA && stream == SMALL {
+                    told.borrow_mut().get_or_insert(of_others - asked_at.unwrap());
+                }
+                of_others += len;
+            }
+            // All of the others are under way.
+            if asked_at.is_none() && of_others > 4_000_000 {
+                asked_at = Some(of_others);
+                send(&socket, &get(SMALL, "/5")).await.unwrap();
+            }
+        }
+    });
+    bed.pass(600 * SECOND);
+    let of_others = came.borrow().unwrap();
+    // What the connection's own queue holds, and the systems on the way.
+    assert!(of_others < 400_000, "{of_others} bytes of others came first");
+    assert_eq!(bed.outcomes(), [(Outcome::Ok, u64::from(BULK) + 1)]);
+}

@@ -3,12 +3,14 @@
 
 mod bodies;
 mod breakers;
+mod broken_streams;
 mod budgets;
 mod crowd;
 mod deadlines;
 mod drains;
 mod endings;
 mod figures;
+mod hedges;
 mod hosts;
 mod http2;
 mod labels;

@@ -69,7 +69,8 @@ pub(crate) fn edge_tables_of<const N: usize>(routes: [(&str, &str, RouteOverride
     });
     let routes = RouteTable::new(entries).unwrap_or_else(|_| panic!("good routes"));
     let tunnels = SharedMap::from([(tunnel, TunnelEntry::of_secret(&Secret::from(SECRET)))]);
-    let mut tables = EdgeTables { routes, hosts: RouteTable::default(), tunnels, admission: Admission::default() };
+    let mut tables =
+        EdgeTables { routes: routes.into(), hosts: RouteTable::default(), tunnels, admission: Admission::default() };
     tables.enter_hosts();
     tables
 }
@@ -108,6 +109,7 @@ pub(crate) fn connector_tables_of(
         resend: None,
         policy: None,
         sends_timeout: false,
+        client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),

@@ -17,7 +17,7 @@ use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
 use adit::engine::{
     BUFFER_MEMORY_MIN, ByteStream, Class, Core, Lease, MailReceiver, MailSender, Socket, StreamError, mailbox,
 };
-use adit::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, Outcome, QueueReading};
+use adit::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Outcome, QueueReading};
 use adit::route::RouteOverrides;
 use adit::wire::mux;
 
@@ -191,6 +191,12 @@ impl Bed {
     /// The breakers of the edge that have seen calls.
     pub(crate) fn breakers(&self) -> Vec<BreakerReading> {
         self.edge.breakers().readings(self.sim.net().now())
+    }
+
+    /// An operator decides about the breaker of a tool.
+    pub(crate) fn force_breaker(&self, tool: &str, forced: Option<ForcedState>) {
+        let label = Label { route: "route".into(), method: "tools/call".into(), tool: tool.into() };
+        self.edge.breakers().force(&label, forced, self.sim.net().now());
     }
 
     /// The concurrency limits of the edge, by the names of their routes.

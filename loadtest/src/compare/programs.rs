@@ -68,7 +68,7 @@ fn search(program: impl AsRef<std::ffi::OsStr>, folders: OsString) -> Option<Pat
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.given {
-            Some(path) => write!(f, "{} is neither a program nor a folder with {} in it", path.display(), self.program),
+            Some(path) => write!(f, "{} is not a program or a folder with {}", path.display(), self.program),
             None => write!(f, "{} is not on the PATH", self.program),
         }
     }

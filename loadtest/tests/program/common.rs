@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -34,19 +35,22 @@ pub(crate) fn json(code: i32, parts: &[&[&str]]) -> Value {
 /// A child that is killed when dropped, and what it says.
 pub(crate) struct Process {
     child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    /// The lines that it prints, read by a thread, so that none is waited for without a limit.
+    lines: Receiver<String>,
 }
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Process {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let printed = BufReader::new(child.stdout.take().expect("it is piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || printed.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Process { child, lines }
     }
 
     pub(crate) fn event(&mut self, name: &str) -> Value {
         loop {
-            let line = self.lines.next().unwrap_or_else(|| panic!("it ended before {name}")).unwrap();
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no {name}: {error}"));
             let event: Value = serde_json::from_str(&line).unwrap();
             if event["event"] == name {
                 return event;
@@ -66,8 +70,22 @@ impl Process {
 
     /// Waits for its end: the code, and all that it still said.
     pub(crate) fn ended(mut self) -> (Option<i32>, String) {
-        let said: Vec<String> = self.lines.by_ref().map_while(Result::ok).collect();
-        (self.child.wait().unwrap().code(), said.join("\n"))
+        let (began, mut said) = (Instant::now(), Vec::new());
+        let left = || PATIENCE.checked_sub(began.elapsed()).expect("it ends in time");
+        loop {
+            match self.lines.recv_timeout(left()) {
+                Ok(line) => said.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it still runs: {}", said.join("\n")),
+            }
+        }
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status.code(), said.join("\n"));
+            }
+            left();
+            std::thread::yield_now();
+        }
     }
 }
 

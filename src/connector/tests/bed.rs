@@ -327,6 +327,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             resend: None,
             policy: None,
             sends_timeout: false,
+            client_timeout: None,
             first_byte_timeout: None,
             deadlines: DeadlineTerms::default(),
             breaker: BreakerTerms::default(),

@@ -1,9 +1,13 @@
+use std::collections::HashSet;
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::bed::{Bed, EDGE, ms, script, settings, tables};
-use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorSettings, LinkState};
-use crate::engine::ByteStream;
-use crate::engine::sim::{Death, Faults};
+use super::bed::{Bed, CONNECTOR, EDGE, ms, script, settings, standard_tables, tables};
+use crate::base::{CoreId, LinkId};
+use crate::connector::link_table::LinkTable;
+use crate::connector::{Connector, ConnectorCommand, ConnectorEvent, ConnectorSettings, LinkState};
+use crate::engine::sim::{Death, Faults, SimNet};
+use crate::engine::{ByteStream, Core, Pool, mailbox};
 use crate::wire::mux::{Cause, Fault, RegistrationRefusal};
 
 const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
@@ -220,4 +224,19 @@ fn a_connector_that_never_had_a_link_drains_at_once() {
     bed.pass(ms(1_000));
     bed.role.command(|| ConnectorCommand::Drain);
     assert!(bed.run_to_end() < ms(1));
+}
+
+#[test]
+fn no_two_cores_give_two_links_the_same_id() {
+    const CORES: u16 = 3;
+    let (net, (events, _)) = (SimNet::new(1, Faults::none()), mailbox(16));
+    let connector = Connector::new(settings(), standard_tables(), CORES.into(), 1, &events);
+    let ids_of = |core: u16| {
+        let pool = Pool::new(0);
+        let driver = Box::new(net.driver(CONNECTOR, pool.clone()));
+        let table = LinkTable::new(&Core::new(CoreId(core), driver, pool, Duration::ZERO), &connector);
+        (0..100).map(|_| table.next_id()).collect::<Vec<_>>()
+    };
+    let ids: Vec<LinkId> = (0..CORES).flat_map(ids_of).collect();
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
 }

@@ -97,6 +97,45 @@ fn an_agents_session_carries_one_call_after_the_other_and_ends_when_it_lies_unus
     bed.assert_clean();
 }
 
+/// Only the connector can read what agents say whose TLS ends there; what comes through the edge is counted by the edge.
+#[test]
+fn an_agent_that_meets_a_server_of_the_other_era_is_counted_where_its_tls_ends() {
+    const OPENING: &str = r#"{"jsonrpc":"2.0","id":"four","method":"initialize"}"#;
+    let post = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n{OPENING}", OPENING.len());
+    for (is_agents, counted) in [(true, 1), (false, 0)] {
+        let mut bed = Bed::new(script(|mut peer| async move {
+            for status in ["200 OK", "404 Not Found", "401 Unauthorized"] {
+                peer.talk.until("initialize\"}").await;
+                peer.talk.write(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok")).await;
+            }
+            let _ = peer.talk.rest().await;
+        }));
+        let (mut tables, config) = sealed_tables(Traffic::Passthrough);
+        if !is_agents {
+            tables = standard_tables();
+        }
+        bed.role.reload(tables);
+        let post = post.clone();
+        bed.run(move |edge| async move {
+            if is_agents {
+                let mut agent = agent(&edge, &config).await;
+                for _ in 0..3 {
+                    agent.write(&post).await;
+                    agent.until("ok").await;
+                }
+            } else {
+                for _ in 0..3 {
+                    let mut call = edge.call(&post).await;
+                    call.stream.finish();
+                    assert!(call.whole().await.ends_with("ok"));
+                }
+            }
+        });
+        assert_eq!(bed.role.counters().eras_differed.load(Ordering::Relaxed), counted);
+        bed.assert_clean();
+    }
+}
+
 #[test]
 fn an_agent_whose_upstream_never_answers_is_told_so_with_the_id_of_its_call() {
     let mut bed = Bed::new(script(|mut peer| async move {
@@ -319,11 +358,13 @@ fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_
     const USUAL: usize = 25;
     let mut bed = Bed::new(script(|mut peer| async move {
         for _ in 0..USUAL {
-            peer.talk.until(SEARCH).await;
+            if peer.talk.until("}}").await.contains("notifications/cancelled") {
+                peer.talk.write("HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+                break;
+            }
             peer.core.sleep(ms(2_000)).await;
             peer.talk.write(OK).await;
         }
-        peer.talk.until(SEARCH).await;
         let _ = peer.talk.rest().await;
     }));
     let (mut tables, config) = sealed_tables(Traffic::Passthrough);
@@ -354,6 +395,8 @@ fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_
         agent.write(&call).await;
         assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
     });
+    let told = bed.role.counters().cancellations_sent.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(told, 1, "the server is told by the id of the call");
     bed.assert_clean();
 }
 

@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use super::Api;
 use super::body::JsonObject;
 use super::error::ApiError;
-use crate::base::GuardMode;
 use crate::control::bodies::{BreakerInfo, ErrorBody, ForceBreaker, ForcedStateName};
 use crate::control::report::breaker_info;
 use crate::latency::{ForcedState, Label};
@@ -15,8 +14,8 @@ use crate::latency::{ForcedState, Label};
 /// The method by which tools are called.
 const TOOLS_CALL: &str = "tools/call";
 
-/// Opens or closes a breaker whatever becomes of calls, or leaves it to the calls again. It lasts until the process ends. There is a
-/// breaker as soon as there was a call. A connector has breakers of routes with passthrough traffic, and needs
+/// Opens or closes a breaker whatever becomes of calls, or leaves it to the calls again. It lasts until the process ends, whatever
+/// the mode of breakers is, and needs no call before. A connector has breakers of routes with passthrough traffic, and needs
 /// `connect.admin_token_file`.
 #[utoipa::path(
     post, path = "/v1/breakers", tag = "breakers", operation_id = "force_breaker", request_body = ForceBreaker,
@@ -38,15 +37,10 @@ pub(super) async fn force(
         ForcedStateName::Closed => Some(ForcedState::Closed),
         ForcedStateName::Auto => None,
     };
-    let reading = api.state.breaker(&label).ok_or_else(|| {
-        let message = "no call of this route, method and tool was seen yet: /v1/status lists the breakers";
+    let reading = api.state.force_breaker(&label, forced).ok_or_else(|| {
+        let message = "there is no route of this name, or no breaker to leave to its calls: /v1/status lists breakers, /v1/tunnels hosts";
         ApiError::new(StatusCode::NOT_FOUND, "breaker_not_found", message)
     })?;
-    if forced == Some(ForcedState::Open) && reading.mode != GuardMode::Enforce {
-        let message = "the breaker is not enforced, so opening it would have no effect: set breaker = \"enforce\" for the host or the route first";
-        return Err(ApiError::new(StatusCode::CONFLICT, "breaker_not_enforced", message));
-    }
-    let reading = api.state.force_breaker(&label, forced).unwrap_or(reading);
     let (route, method, tool) = (&*label.route, &*label.method, &*label.tool);
     tracing::warn!(route, method, tool, state = ?state, "circuit breaker state set by an operator");
     Ok(Json(breaker_info(&reading)))

@@ -370,6 +370,7 @@ fn unmet(lists: &TunnelLists, admission: &Admission) -> Option<Unmet> {
 mod tests {
     use super::*;
     use crate::base::{DeadlineOverrides, SharedMap};
+    use crate::edge::AgentRoutes;
     use crate::route::{RouteEntry, RouteOverrides, RouteTable};
 
     fn tunnel(id: &str, hosts: &[&str]) -> Tunnel {
@@ -401,7 +402,7 @@ mod tests {
         let stored = [tunnel("tnl_below", &["a.example.com"]), tunnel("tnl_beside", &["a.example.org"])];
         let parts = Parts {
             configured: EdgeTables {
-                routes,
+                routes: routes.into(),
                 hosts: RouteTable::default(),
                 tunnels: SharedMap::default(),
                 admission: Admission::default(),
@@ -433,7 +434,7 @@ mod tests {
         };
         let hosts = RouteTable::new([("*.t.test", 1), ("a.t.test", 2)].map(entry));
         let configured = EdgeTables {
-            routes: RouteTable::default(),
+            routes: AgentRoutes::default(),
             hosts: hosts.unwrap_or_else(|_| panic!("good hosts")),
             tunnels: SharedMap::default(),
             admission: Admission::default(),

@@ -57,6 +57,8 @@ struct Stream {
     finish: bool,
     send_failed: bool,
     receive_ended: bool,
+    /// That the peer has ended, and whether with a failure, was reported before all was received.
+    told_end: Option<bool>,
     detaching: bool,
     /// It carries a link.
     serves_link: bool,
@@ -71,6 +73,7 @@ impl Stream {
             finish: false,
             send_failed: false,
             receive_ended: false,
+            told_end: None,
             detaching: false,
             serves_link: false,
         }
@@ -374,6 +377,9 @@ impl Turn<'_> {
             if armed && closing.is_none() && !stream.receive_ended {
                 self.receive(socket, stream);
             }
+            if !armed && closing.is_none() && !stream.receive_ended {
+                self.tell_end(socket, stream);
+            }
         }
         let nothing_to_send = stream.queue.is_empty();
         if closing == Some(Close::Flush) && nothing_to_send {
@@ -469,6 +475,16 @@ impl Turn<'_> {
         self.world.notify(stream.end);
     }
 
+    /// Reports the end of a peer from which nothing is received at the moment.
+    fn tell_end(&mut self, socket: Token, stream: &mut Stream) {
+        let has_failed = self.world.failure(stream.end).is_some() && !stream.finish;
+        let is_news = stream.told_end.is_none_or(|failed| has_failed && !failed);
+        if is_news && (has_failed || self.world.is_ended(stream.end)) {
+            stream.told_end = Some(has_failed);
+            self.events.push(DriverEvent::PeerEnded { socket, has_failed });
+        }
+    }
+
     fn fill(&mut self, socket: Token, end: EndId, mut lease: Lease) -> usize {
         let mut n = lease.tailroom();
         let chance = self.world.faults.short_read_chance;
@@ -522,6 +538,7 @@ fn name(event: &DriverEvent) -> (&'static str, u64) {
         DriverEvent::Connected { result, .. } => ("connect-ended", u64::from(result.is_ok())),
         DriverEvent::Received { lease, .. } => ("received", lease.len() as u64),
         DriverEvent::ReceiveEnded { result, .. } => ("receive-ended", u64::from(result.is_ok())),
+        DriverEvent::PeerEnded { has_failed, .. } => ("peer-ended", u64::from(*has_failed)),
         DriverEvent::Sent { bytes, .. } => ("sent", *bytes as u64),
         DriverEvent::SendFailed { .. } => ("send-failed", 0),
         DriverEvent::Closed { .. } => ("closed", 0),

@@ -233,6 +233,13 @@ impl World {
         }
     }
 
+    /// Whether nothing will arrive any more.
+    pub(super) fn is_ended(&self, end: EndId) -> bool {
+        self.connections.get(&end.connection).is_none_or(|connection| {
+            connection.out(end.side.other()).fin_arrived || connection.end(end.side).error.is_some()
+        })
+    }
+
     /// Reads bytes that have arrived into `into`; returns how many.
     pub(super) fn read(&mut self, end: EndId, into: &mut [u8]) -> usize {
         let Some(connection) = self.connections.get_mut(&end.connection) else { return 0 };

@@ -165,6 +165,52 @@ pub(super) fn what_was_not_received_is_told<N: Network>(seed: u64) -> Option<()>
     Some(())
 }
 
+/// The end and a reset are told though nothing is received, behind bytes that nobody has read, and those can be read afterwards.
+pub(super) fn an_end_is_told_though_nothing_is_received<N: Network>(seed: u64) -> Option<()> {
+    let mut world = World::<N>::new(seed)?;
+    let unread = payload(seed, 10_000);
+    for (how, is_late) in [(Close::Flush, false), (Close::Flush, true), (Close::Abort, false)] {
+        let (near, far) = world.pair();
+        world.nodes[NEAR].driver.receive(near, is_late);
+        world.nodes[FAR].send(far, &unread);
+        world.until("it is sent", |world| world.nodes[FAR].log(far).sent == unread.len());
+        world.a_while();
+        assert_eq!(world.nodes[NEAR].log(near).peer_ended, None);
+        if is_late {
+            // Some of it was received before, and the end is there when receiving pauses.
+            world.nodes[NEAR].driver.receive(near, false);
+            world.a_while();
+            world.nodes[FAR].send(far, b"more");
+        }
+        world.nodes[FAR].driver.close(far, how);
+        world.until("it is told", |world| world.nodes[NEAR].log(near).peer_ended.is_some());
+        assert!(world.nodes[NEAR].log(near).ended.is_none());
+        world.a_while();
+        assert_eq!(world.nodes[NEAR].log(near).peer_ended, Some(how == Close::Abort));
+        world.nodes[NEAR].driver.receive(near, true);
+        world.until("the end arrives", |world| world.nodes[NEAR].log(near).ended.is_some());
+        let more = if is_late { &b"more"[..] } else { b"" };
+        let log = world.nodes[NEAR].log(near);
+        assert!(how == Close::Abort || log.received == [&unread[..], more].concat(), "{} bytes", log.received.len());
+        world.nodes[NEAR].close(near);
+    }
+    // A peer that has finished may fail later.
+    let (near, far) = world.pair();
+    world.nodes[NEAR].driver.receive(near, false);
+    world.nodes[FAR].driver.shutdown(far);
+    world.until("the end is told", |world| world.nodes[NEAR].log(near).peer_ended == Some(false));
+    world.nodes[FAR].driver.close(far, Close::Abort);
+    world.until("the failure is told", |world| world.nodes[NEAR].log(near).peer_ended == Some(true));
+    // It leaves while it is watched.
+    let (near, _) = world.pair();
+    world.nodes[NEAR].driver.receive(near, false);
+    world.a_while();
+    world.nodes[NEAR].driver.close(near, Close::Flush);
+    world.until("it is gone", |world| world.nodes[NEAR].log(near).closed);
+    world.finish();
+    Some(())
+}
+
 /// A peer that has finished and then resets the connection is seen to be gone, though nobody receives any more.
 pub(super) fn a_reset_behind_the_end_is_seen<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::with_buffers(seed, 64 * 1024 * 1024)?;

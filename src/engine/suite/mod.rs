@@ -163,6 +163,7 @@ macro_rules! conformance {
             closing::a_stuck_flushing_close_can_be_aborted,
             closing::what_was_not_acknowledged_is_told,
             closing::what_was_not_received_is_told,
+            closing::an_end_is_told_though_nothing_is_received,
             closing::a_reset_behind_the_end_is_seen,
             closing::an_unconnected_socket_closes,
             closing::a_socket_moves_between_drivers,

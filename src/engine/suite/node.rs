@@ -15,6 +15,8 @@ pub(super) struct SocketLog {
     pub(super) connected: Option<io::Result<()>>,
     pub(super) received: Vec<u8>,
     pub(super) ended: Option<io::Result<()>>,
+    /// Whether it failed, when the end was told while receiving was paused.
+    pub(super) peer_ended: Option<bool>,
     pub(super) sent: usize,
     pub(super) send_failed: Option<io::Error>,
     pub(super) accept_failed: Option<io::Error>,
@@ -184,6 +186,12 @@ impl Node {
             DriverEvent::ReceiveEnded { socket, result } => {
                 let before = self.living(socket).ended.replace(result);
                 assert!(before.is_none(), "ended twice");
+            }
+            DriverEvent::PeerEnded { socket, has_failed } => {
+                let log = self.living(socket);
+                assert!(log.ended.is_none(), "the end behind the end");
+                assert!(log.peer_ended.is_none_or(|failed| has_failed && !failed), "the same told twice");
+                log.peer_ended = Some(has_failed);
             }
             DriverEvent::Sent { socket, bytes } => self.living(socket).sent += bytes,
             DriverEvent::SendFailed { socket, error } => {

@@ -85,6 +85,11 @@ impl Outgoing {
         due
     }
 
+    /// Whether the end was requested, or nothing can be sent any more.
+    pub(in crate::engine) fn is_ending(&self) -> bool {
+        self.end != End::Open
+    }
+
     /// Drops the queue and everything that is queued later.
     pub(in crate::engine) fn give_up(&mut self) {
         self.queue.clear();

@@ -38,6 +38,11 @@ impl SocketReadiness {
         self.has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR)
     }
 
+    /// The connection failed, or both sides have finished.
+    pub(in crate::engine) fn hung_up(self) -> bool {
+        self.has(libc::EPOLLHUP)
+    }
+
     fn has(self, any_of: i32) -> bool {
         self.0 & any_of as u32 != 0
     }

@@ -96,7 +96,7 @@ impl Role {
 
 impl IdentityRule {
     fn fits(&self, identity: &Identity) -> bool {
-        let has_claim = |(name, wanted): (&Box<str>, &Value)| match identity.claims.get(&**name) {
+        let has_claim = |name: &str, wanted: &Value| match identity.claims.get(name) {
             Some(Value::Array(values)) => values.contains(wanted),
             Some(value) => value == wanted,
             None => false,
@@ -106,7 +106,7 @@ impl IdentityRule {
             && (self.subjects.is_empty() || self.subjects.matches(&identity.subject))
             && (self.clients.is_empty() || identity.client.as_ref().is_some_and(|client| self.clients.matches(client)))
             && self.scopes.iter().all(|scope| identity.scopes.contains(scope))
-            && self.claims.iter().all(has_claim)
+            && self.claims.iter().all(|(name, wanted)| has_claim(name, wanted))
     }
 }
 

@@ -200,6 +200,7 @@ pub(crate) fn connector_tables(
                 identity: route_identity(route),
                 first_byte_timeout: route.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
                 sends_timeout: route.send_request_timeout,
+                client_timeout: route.client_timeout_ms.map(Into::into),
                 resend,
                 policy,
                 deadlines: deadlines_of(config, route),

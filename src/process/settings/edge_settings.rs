@@ -9,8 +9,8 @@ use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, SharedMap,
 };
-use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, HostConfig, HttpUrl, Origin, ToolConfig};
-use crate::edge::{Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
+use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, Hedge, HostConfig, HttpUrl, Origin, ToolConfig};
+use crate::edge::{AgentRoutes, Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
@@ -165,7 +165,7 @@ pub(crate) fn edge_tables(
         faults.extend(route_faults(found));
         RouteTable::default()
     });
-    let mut tables = EdgeTables { routes: RouteTable::default(), hosts, tunnels: SharedMap::default(), admission };
+    let mut tables = EdgeTables { routes: AgentRoutes::default(), hosts, tunnels: SharedMap::default(), admission };
     let mut entries = Vec::new();
     for (index, tunnel) in config.tunnels.iter().enumerate() {
         match tunnel.secret_source().map(|source| source.read()) {
@@ -194,10 +194,10 @@ pub(crate) fn edge_tables(
             },
         }));
     }
-    tables.routes = RouteTable::new(entries).unwrap_or_else(|found| {
-        faults.extend(route_faults(found));
-        RouteTable::default()
-    });
+    match RouteTable::new(entries) {
+        Ok(routes) => tables.routes = routes.into(),
+        Err(found) => faults.extend(route_faults(found)),
+    }
     tables.enter_hosts();
     if faults.is_empty() { Ok(tables) } else { Err(ConfigErrors::new(faults)) }
 }
@@ -227,6 +227,7 @@ fn host_settings(
             tools: tools_of(config, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
             policy: policy_of(host, index, policies, faults),
+            hedge: host.hedge == Hedge::ReadOnly,
         };
         entries.push((&host.host, format!("host[{index}].host"), own));
     }
@@ -276,6 +277,7 @@ fn tools_of(config: &EdgeConfig, host: &HostPattern) -> Arc<[ToolOverrides]> {
         },
         breaker: BreakerOverrides { mode: tool.breaker },
         price: tool.price_per_call.0,
+        hedge: tool.hedge.map(|hedge| hedge == Hedge::ReadOnly),
     };
     config.tools.iter().filter(|tool| tool.host == *host).map(own).collect()
 }

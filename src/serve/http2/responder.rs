@@ -5,15 +5,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::engine::{Class, Lease, Pool, StreamError};
 use crate::exchange::{BodySink, CarryError, ExchangeState, TimeoutStream, WaitsFor};
-use crate::http2::Content;
+use crate::http2::{Content, SMALL_LEN_MAX};
 use crate::latency::SERVER_TIMING;
 use crate::serve::http2::stream::Http2Stream;
 use crate::serve::incoming::{Responder, ResponseExtras};
 use crate::wire::http1::{BodyEncoder, Cors, Framing, ResponseEdits, ResponseHead, Version, write_response};
 use crate::wire::http2::{response_of, trailers_of};
-
-/// Up to this length pieces are copied together, so that they share a frame.
-const COPY_LEN_MAX: usize = 2048;
 
 /// Responds to one request on its stream.
 pub struct Http2Responder<'a, C> {
@@ -70,7 +67,7 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Http2Responder<'a, C> {
             if let Poll::Ready(error) = self.stream.poll_given_up(cx) {
                 return Poll::Ready(Err(error));
             }
-            ready!(self.stream.poll_room(cx));
+            ready!(self.stream.poll_room(Some(lease.len()), cx));
             let n = ready!(self.stream.poll_capacity(lease.len(), cx))?;
             if n < lease.len() {
                 let front = lease.split_to(n);
@@ -159,7 +156,7 @@ impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> BodySink for Http2Responder<
             let ready = match self.stream.poll_given_up(cx) {
                 Poll::Ready(error) => Poll::Ready(Err(error)),
                 Poll::Pending if self.is_flushing => self.poll_send(false, cx),
-                Poll::Pending => self.stream.poll_room(cx).map(Ok),
+                Poll::Pending => self.stream.poll_room(None, cx).map(Ok),
             };
             self.patient.or_give_up(ready, cx)
         })
@@ -170,7 +167,7 @@ impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> BodySink for Http2Responder<
 
     async fn data(&mut self, data: Lease) -> Result<(), CarryError> {
         self.encoder.data(data.len())?;
-        if data.len() <= COPY_LEN_MAX {
+        if data.len() <= SMALL_LEN_MAX {
             return self.gather(&data).await;
         }
         self.piece = Some(data);

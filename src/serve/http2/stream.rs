@@ -147,9 +147,9 @@ impl Http2Stream {
         Ok(())
     }
 
-    /// Ready when the connection has room for another piece.
-    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        self.queue.poll_room(cx)
+    /// Ready when the connection has room for another piece, of so many bytes if that is known.
+    pub(super) fn poll_room(&self, len: Option<usize>, cx: &Context<'_>) -> Poll<()> {
+        self.queue.poll_room(len, cx)
     }
 
     /// Ready when all of the response was given to the connection, or cannot be.

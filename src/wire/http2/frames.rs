@@ -66,7 +66,7 @@ impl Frames {
         self.left == 0
     }
 
-    /// The last header.
+    /// The frame header that was read last.
     pub(super) fn header(&self) -> [u8; FRAME_HEADER_LEN] {
         self.header
     }

@@ -7,15 +7,24 @@ use super::schedule::Schedule;
 
 /// A busy link measures its round-trip time again after this many ping intervals.
 const ROUND_TRIP_INTERVALS: u32 = 4;
+/// The most PINGs that are not answered: fewer than a peer takes at once.
+const PINGS_OUT_MAX: usize = 32;
 
 /// Timers: pings, the end of a link whose peer is silent, and what may not be sent at once.
 impl<B: Chunk> Mux<B> {
     /// Measures the round-trip time now, unless a PING is under way.
     pub fn ping(&mut self, now: Time) {
-        if self.progress == LinkState::Ready && self.ping_out.is_none() && !self.ping_due {
+        if self.progress == LinkState::Ready && !self.is_pinging() {
             self.ping_due = true;
             self.pinged_at = now;
         }
+    }
+
+    /// Sends another PING behind one that is not answered, so that the peer hears this side, which may hear nothing of it. A link
+    /// whose peer stands still sends only so many.
+    pub fn ping_again(&mut self) {
+        let may = self.progress == LinkState::Ready && !self.ping_due;
+        self.ping_due |= may && (1..PINGS_OUT_MAX).contains(&self.pings_out.len());
     }
 
     /// When [`handle_timeout`](Mux::handle_timeout) must be called next. Any other call may change it.
@@ -81,7 +90,7 @@ impl<B: Chunk> Mux<B> {
 
     /// Whether a PING is under way or about to be.
     fn is_pinging(&self) -> bool {
-        self.ping_due || self.ping_out.is_some()
+        self.ping_due || !self.pings_out.is_empty()
     }
 
     fn ping_at(&self) -> Time {

@@ -15,6 +15,7 @@ codes! {
         DrainTimeout = 0x0005, "the time for finishing calls ran out";
         Internal = 0x0006, "the side that closed the link failed inside";
         Revoked = 0x0007, "the credential of the link is no longer good";
+        Stuck = 0x0008, "what was sent was not acknowledged though the other side was heard; the path may lose large packets: lower the MTU or MSS";
 
         UnknownType = 0x0100, "a frame of an unknown type";
         UnknownFlag = 0x0101, "a frame with a flag that its type does not have";

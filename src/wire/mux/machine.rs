@@ -89,8 +89,8 @@ pub struct Mux<B> {
     pub(super) turned_away: VecDeque<(u32, Cause)>,
     pub(super) pongs: VecDeque<u64>,
     pub(super) ping_due: bool,
-    /// The timestamp of the PING that is not answered yet.
-    pub(super) ping_out: Option<u64>,
+    /// The timestamps of the PINGs that are not answered yet.
+    pub(super) pings_out: VecDeque<u64>,
     pub(super) link_credit_due: bool,
     pub(super) drain_due: bool,
     pub(super) drain_sent: bool,
@@ -164,7 +164,7 @@ impl<B: Chunk> Mux<B> {
             turned_away: VecDeque::new(),
             pongs: VecDeque::new(),
             ping_due: false,
-            ping_out: None,
+            pings_out: VecDeque::new(),
             link_credit_due: false,
             drain_due: false,
             drain_sent: false,

@@ -422,7 +422,7 @@ impl<B: Chunk> Mux<B> {
 
     fn on_pong(&mut self, now: Time, payload: &[u8]) -> Result<(), Fault> {
         let stamp = Fields::new(payload).u64()?;
-        if self.ping_out.take() != Some(stamp) {
+        if self.pings_out.pop_front() != Some(stamp) {
             return Err(Fault::PongUnexpected);
         }
         self.events.push_back(Event::RoundTrip(now.since(Time::from_nanos(stamp))));

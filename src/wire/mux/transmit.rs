@@ -208,7 +208,7 @@ impl<B: Chunk> Mux<B> {
             Control::Pong(_) => drop(self.pongs.pop_front()),
             Control::Ping => {
                 self.ping_due = false;
-                self.ping_out = Some(now.as_nanos());
+                self.pings_out.push_back(now.as_nanos());
             }
             Control::LinkCredit => {
                 self.link_credit_due = false;

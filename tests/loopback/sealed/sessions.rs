@@ -282,7 +282,7 @@ fn answers_of_adit_itself_say_how_long_they_took() {
             names.map(str::to_owned).collect::<Vec<_>>()
         };
         // No connector, a host of nobody, and a host that is none.
-        assert_eq!(timing(&mut at_the_edge(&site), OPEN_HOST, "503"), ["edge", "tunnel"]);
+        assert_eq!(timing(&mut at_the_edge(&site), OPEN_HOST, "503"), ["edge"]);
         assert_eq!(timing(&mut at_the_edge(&site), "nobody.test", "421"), ["edge"]);
         assert_eq!(timing(&mut at_the_edge(&site), "a b", "400"), ["edge"]);
         let mut agent = site.agent(SEAL_CA, Some(HOST));

@@ -121,16 +121,24 @@ impl Site {
 
     /// An agent that believes `ca` and asks for `name`; none asks for no name.
     pub(crate) fn agent(&self, ca: &str, name: Option<&str>) -> Agent {
+        self.agents(ca, name)()
+    }
+
+    /// Makes such agents, on any thread.
+    pub(crate) fn agents(&self, ca: &str, name: Option<&str>) -> impl Fn() -> Agent + Sync + use<> {
         let mut roots = Roots::new();
         roots.add_pem(ca, &std::fs::read(self.path(ca)).unwrap()).unwrap();
         let settings = ClientSettings { roots, alpn: vec![ALPN_HTTP1.to_vec()], ..ClientSettings::default() };
         let mut config = (*client_config(settings).unwrap()).clone();
         config.enable_sni = name.is_some();
         let name = ServerName::try_from(name.unwrap_or(OPEN_HOST).to_owned()).unwrap();
-        let session = ClientConnection::new(Arc::new(config), name).unwrap();
-        let socket = TcpStream::connect(self.agents).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        StreamOwned::new(session, socket)
+        let (config, edge) = (Arc::new(config), self.agents);
+        move || {
+            let session = ClientConnection::new(Arc::clone(&config), name.clone()).unwrap();
+            let socket = TcpStream::connect(edge).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            StreamOwned::new(session, socket)
+        }
     }
 
     /// Waits until a metric has a value.

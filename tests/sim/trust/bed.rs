@@ -389,7 +389,7 @@ fn edge_tables() -> EdgeTables {
     let entry = TunnelEntry::of_secret(&Secret::from(SECRET));
     let mut tables = EdgeTables {
         hosts: RouteTable::default(),
-        routes: RouteTable::new([route]).unwrap(),
+        routes: RouteTable::new([route]).unwrap().into(),
         tunnels: SharedMap::from([(tunnel(), entry)]),
         admission: Admission::default(),
     };
@@ -422,6 +422,7 @@ fn connector_tables() -> ConnectorTables {
         resend: None,
         policy: None,
         sends_timeout: false,
+        client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use adit::base::Clock;
+use adit::base::{Clock, Rng};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::{Core, Socket, StreamError};
 use futures_lite::future;
@@ -27,6 +27,8 @@ pub(crate) struct Agent {
     pub(crate) ledger: Ledger,
     pub(crate) seed: u64,
     pub(crate) weather: Weather,
+    /// Whether it says of some calls how long it waits.
+    pub(crate) waits: bool,
     pub(crate) target: SocketAddr,
     pub(crate) host: &'static str,
 }
@@ -112,6 +114,12 @@ impl Agent {
         }
     }
 
+    /// How long it waits for an answer to this call, if it says so. It waits for the last call of a run as long as it takes.
+    fn waits_ms(&self, plan: &Plan) -> Option<u64> {
+        let mut rng = Rng::new(self.seed.rotate_left(17) ^ plan.id);
+        (self.waits && plan.id < 10_000 && rng.chance(0.5)).then(|| rng.between(50, 5_000))
+    }
+
     async fn send_request(
         &self,
         socket: &Socket,
@@ -127,6 +135,9 @@ impl Agent {
             } else {
                 head.push_str(&format!("content-length: {}\r\n", plan.request.len()));
             }
+        }
+        if let Some(ms) = self.waits_ms(plan) {
+            head.push_str(&format!("x-request-timeout: {ms}ms\r\n"));
         }
         if plan.expects_continue {
             head.push_str("expect: 100-continue\r\n");
@@ -180,8 +191,10 @@ impl Agent {
         let expected = plan.whole_answer();
         let mut body = Vec::new();
         let ended = reader.body(length, |bytes| body.extend_from_slice(bytes)).await;
-        if ended.is_ok() && was_cut(plan, &body, &expected) {
-            return Ok((Outcome::Refused(504), keep, reader.rest));
+        if ended.is_ok()
+            && let Some(outcome) = told_by_event(plan, &body, &expected)
+        {
+            return Ok((outcome, keep, reader.rest));
         }
         if head.status() == 200 && !expected.starts_with(&body) {
             self.ledger.fault(format!("call {} was answered with another body", plan.id));
@@ -243,10 +256,17 @@ impl Agent {
     }
 }
 
-/// Whether an event stream missed its deadline: it ends between two events, behind one that says so with the call's id.
-fn was_cut(plan: &Plan, body: &[u8], expected: &[u8]) -> bool {
+/// How a call failed whose event stream ends as it should, between two events, behind one that says so with the call's id.
+fn told_by_event(plan: &Plan, body: &[u8], expected: &[u8]) -> Option<Outcome> {
     let last = format!("event: message\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{},\"error\":", plan.id);
-    let Some(at) = body.windows(last.len()).position(|window| window == last.as_bytes()) else { return false };
-    let says_so = String::from_utf8_lossy(&body[at..]).contains("\"reason\":\"deadline\"");
-    says_so && plan.kind == Kind::Sse && expected.starts_with(&body[..at]) && (at == 0 || body[..at].ends_with(b"\n\n"))
+    let at = body.windows(last.len()).position(|window| window == last.as_bytes())?;
+    let is_behind = expected.starts_with(&body[..at]) && (at == 0 || body[..at].ends_with(b"\n\n"));
+    let said = String::from_utf8_lossy(&body[at..]);
+    let says = |reason: &str| said.contains(&format!("\"reason\":\"{reason}\""));
+    let outcome = match () {
+        () if says("deadline") || says("caller_timeout") => Outcome::Refused(504),
+        () if ["upstream_broken", "link_lost", "slow_reader", "tunnel_failed"].into_iter().any(says) => Outcome::Broken,
+        () => return None,
+    };
+    (plan.kind == Kind::Sse && is_behind).then_some(outcome)
 }

@@ -28,8 +28,9 @@ pub(crate) enum Outcome {
 pub(crate) struct Arrival {
     /// How often its head came.
     pub(crate) heads: u32,
-    /// Whether it may come twice: a GET or DELETE that met the end of an idle connection is sent once more.
-    pub(crate) is_idempotent: bool,
+    /// Whether it may come twice: a GET or DELETE that met the end of an idle connection is sent once more, and so is any call where
+    /// the owner of the upstream lets it run twice.
+    pub(crate) may_come_twice: bool,
     /// Its whole body came.
     pub(crate) whole: bool,
     /// When its client was seen to be gone before the answer was out.
@@ -109,7 +110,7 @@ impl Ledger {
     /// Everything that must not have happened, and did.
     pub(crate) fn faults(&self) -> Vec<String> {
         let book = self.0.borrow();
-        let too_often = |arrival: &Arrival| arrival.heads > if arrival.is_idempotent { 2 } else { 1 };
+        let too_often = |arrival: &Arrival| arrival.heads > if arrival.may_come_twice { 2 } else { 1 };
         let twice = book.arrivals.iter().filter(|(_, arrival)| too_often(arrival));
         let twice = twice.map(|(id, arrival)| format!("call {id} reached the upstream {} times", arrival.heads));
         let whole = book.outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Whole);

@@ -2,16 +2,18 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::{DeadlineOverrides, GuardMode, Rng};
+use adit::base::{BreakerOverrides, ConcurrencyOverrides, DeadlineOverrides, GuardMode, Rng};
 use adit::connector::{Connector, ConnectorCommand, ConnectorEvent, ConnectorReport};
 use adit::dial::Resolver;
 use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, SimStop, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, BUFFER_MEMORY_MIN, Core, MailReceiver, MailSender, mailbox};
 use adit::latency::LabelFigures;
+use adit::policy::SafeRequests;
 use adit::route::RouteOverrides;
 use adit::wire::mux;
 
@@ -21,9 +23,11 @@ use super::plan::Weather;
 use super::upstream::Upstream;
 use crate::roles::{
     AGENTS, AGENTS_AT, CONNECTOR, DRAIN_TIMEOUT, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core, connector_settings,
-    connector_tables, edge_settings, edge_tables_with,
+    connector_tables_with, edge_settings, edge_tables_with,
 };
 
+/// What the upstream has said of its tool.
+const READ_ONLY: &[u8] = br#"{"id":0,"result":{"tools":[{"name":"echo","annotations":{"readOnlyHint":true}}]}}"#;
 /// What a drain may take beyond its time-out: goodbyes, and agents that read why they were refused.
 const DRAIN_SLACK: Duration = Duration::from_secs(5);
 
@@ -42,6 +46,9 @@ pub(crate) struct Layout {
     pub(crate) buffer_memory: usize,
     /// What becomes of calls that miss their deadline. Where it is enforced, bodies are read before a call is opened.
     pub(crate) deadlines: GuardMode,
+    /// Whether breakers and concurrency limits are enforced as well, some agents say how long they wait, and the upstream's owner lets
+    /// all calls of its tool run twice.
+    pub(crate) is_guarded: bool,
 }
 
 impl Layout {
@@ -57,6 +64,7 @@ impl Layout {
             service: None,
             buffer_memory: 8 << 20,
             deadlines: GuardMode::Observe,
+            is_guarded: false,
         }
     }
 
@@ -77,6 +85,7 @@ impl Layout {
             service: None,
             buffer_memory: [BUFFER_MEMORY_MIN, 8 << 20][rng.below(2) as usize],
             deadlines: if seed.is_multiple_of(3) { GuardMode::Enforce } else { GuardMode::Observe },
+            is_guarded: seed % 4 == 1,
         }
     }
 }
@@ -112,7 +121,8 @@ impl Path {
         let (server, _) = add_core(&mut sim, UPSTREAM, 0, BUFFER_MEMORY_DEFAULT);
         let ledger = Ledger::default();
         let (weather, service) = (layout.weather, layout.service);
-        Upstream { core: server, ledger: ledger.clone(), seed, weather, service }.start(UPSTREAM_AT);
+        let may_repeat = layout.is_guarded;
+        Upstream { core: server, ledger: ledger.clone(), seed, weather, service, may_repeat }.start(UPSTREAM_AT);
         let rng = Rng::new(seed ^ 0x7061_7468);
         let mut path = Path { net, sim, ledger, layout, rng, agents, edge: None, connector: None, calls: 0 };
         path.start_edge();
@@ -126,7 +136,13 @@ impl Path {
         let count = self.layout.edge_cores;
         let settings = edge_settings(self.layout.link);
         let deadlines = DeadlineOverrides { mode: Some(self.layout.deadlines), ..DeadlineOverrides::default() };
-        let tables = edge_tables_with(RouteOverrides { deadlines, ..RouteOverrides::default() });
+        let mode = Some(GuardMode::Enforce).filter(|_| self.layout.is_guarded);
+        let tables = edge_tables_with(RouteOverrides {
+            deadlines,
+            breaker: BreakerOverrides { mode },
+            concurrency: ConcurrencyOverrides { mode, max: None },
+            ..RouteOverrides::default()
+        });
         let edge = Edge::new(settings, tables, usize::from(count), self.rng.next_u64(), &sender);
         let cores = (0..count).map(|id| add_core(&mut self.sim, EDGE, id, self.layout.buffer_memory)).collect();
         let role = Role { handle: edge, cores, events, ended: 0 };
@@ -141,7 +157,14 @@ impl Path {
         let (sender, events) = mailbox(4096);
         let count = self.layout.connector_cores;
         let settings = connector_settings(self.layout.link);
-        let connector = Connector::new(settings, connector_tables(), usize::from(count), self.rng.next_u64(), &sender);
+        let tables = connector_tables_with(|route| {
+            route.resend = self.layout.is_guarded.then(|| {
+                let safe = SafeRequests::default();
+                safe.learn(READ_ONLY, false, true);
+                Arc::new(safe)
+            });
+        });
+        let connector = Connector::new(settings, tables, usize::from(count), self.rng.next_u64(), &sender);
         let cores = (0..count).map(|id| add_core(&mut self.sim, CONNECTOR, id, self.layout.buffer_memory)).collect();
         let role = Role { handle: connector, cores, events, ended: 0 };
         for (core, _) in &role.cores {
@@ -163,6 +186,7 @@ impl Path {
                 ledger: self.ledger.clone(),
                 seed: self.layout.seed,
                 weather: self.layout.weather,
+                waits: self.layout.is_guarded,
                 target: AGENTS_AT,
                 host: HOST,
             };
@@ -203,6 +227,7 @@ impl Path {
     pub(crate) fn kill_connector(&mut self, how: Death) {
         self.net.kill(CONNECTOR, how);
         if let Some(connector) = self.connector.take() {
+            self.assert_resends_are_in_budget(&connector);
             connector.remove(&mut self.sim);
         }
     }
@@ -226,7 +251,17 @@ impl Path {
             connector.read_events(|event| matches!(event, ConnectorEvent::Ended(_)));
             connector.ended == connector.cores.len()
         });
+        self.assert_resends_are_in_budget(&connector);
         connector.remove(&mut self.sim);
+    }
+
+    /// A tenth of the calls, and ten on each core. Requests of which nothing had reached the upstream are not limited by it.
+    fn assert_resends_are_in_budget(&self, connector: &Role<Connector, ConnectorEvent>) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = connector.handle.counters();
+        let resent = count(&counters.requests_resent) - count(&counters.resends_unread);
+        let most = self.calls as u64 / 10 + 10 * connector.cores.len() as u64;
+        assert!(resent <= most, "{resent} requests were sent again of {} calls", self.calls);
     }
 
     /// What the cores of the edge report.

@@ -21,6 +21,8 @@ pub(crate) struct Upstream {
     pub(crate) weather: Weather,
     /// How long it works on each call, instead of as long as the plan says.
     pub(crate) service: Option<Duration>,
+    /// Whether its owner lets its calls run twice.
+    pub(crate) may_repeat: bool,
 }
 
 impl Upstream {
@@ -62,9 +64,14 @@ impl Upstream {
             return Err(Break::Nonsense(format!("a request {:?}", head.start)));
         };
         let plan = Plan::of(self.seed, id, self.weather);
+        let length = head.length()?;
+        let has_other_length = matches!(length, Some(Length::Bytes(len)) if len != plan.request.len());
+        if plan.method() == "POST" && (has_other_length || (plan.request_chunked && length != Some(Length::Chunked))) {
+            return self.cancelled(socket, &mut reader, length, rest).await;
+        }
         self.ledger.arrival(id, |arrival| {
             arrival.heads += 1;
-            arrival.is_idempotent = plan.method() != "POST";
+            arrival.may_come_twice = self.may_repeat || plan.method() != "POST";
         });
         if !head.start.starts_with(plan.method()) {
             self.ledger.fault(format!("call {id} came as {:?}", head.start));
@@ -72,7 +79,7 @@ impl Upstream {
         if head.field("expect").is_some() {
             send(socket, b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(Break::Failed)?;
         }
-        let read = self.read_request(&mut reader, &plan, head.length()?.unwrap_or(Length::Bytes(0))).await;
+        let read = self.read_request(&mut reader, &plan, length.unwrap_or(Length::Bytes(0))).await;
         if read.is_err() {
             self.ledger.arrival(id, |arrival| arrival.gone_at = Some(self.core.now()));
         }
@@ -93,6 +100,24 @@ impl Upstream {
         }
         self.ledger.arrival(id, |arrival| arrival.answered_at = Some(self.core.now()));
         Ok(!plan.closes && plan.framing != Framing::Close && plan.fate == Fate::Answers)
+    }
+
+    /// A message at the address of a call that is not the call: that it is cancelled.
+    async fn cancelled(
+        &self,
+        socket: &Socket,
+        reader: &mut Reader<'_>,
+        length: Option<Length>,
+        rest: &mut Vec<u8>,
+    ) -> Result<bool, Break> {
+        let mut message = Vec::new();
+        reader.body(length.unwrap_or(Length::Bytes(0)), |bytes| message.extend_from_slice(bytes)).await?;
+        if !String::from_utf8_lossy(&message).contains(r#""method":"notifications/cancelled""#) {
+            self.ledger.fault(format!("the upstream was sent {}", String::from_utf8_lossy(&message)));
+        }
+        *rest = std::mem::take(&mut reader.rest);
+        send(socket, b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.map_err(Break::Failed)?;
+        Ok(true)
     }
 
     /// Reads the body, and compares it with what the agent meant to send.

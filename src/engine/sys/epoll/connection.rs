@@ -52,6 +52,11 @@ pub(super) struct Connection {
     writable: bool,
     /// The peer finished or the connection failed, so a short read does not mean that nothing is left to read.
     ended: bool,
+    /// The connection failed, or both sides have finished.
+    hung_up: bool,
+    /// That it has ended or failed was reported before all was received.
+    told_end: bool,
+    told_failure: bool,
     /// Sending or receiving has failed.
     failed: bool,
     armed: bool,
@@ -84,6 +89,9 @@ impl Connection {
             // Assumed until the poller says otherwise: a new socket has room.
             writable: true,
             ended: false,
+            hung_up: false,
+            told_end: false,
+            told_failure: false,
             failed: false,
             armed: false,
             received_all: false,
@@ -101,6 +109,22 @@ impl Connection {
         self.readable |= readiness.readable();
         self.writable |= readiness.writable();
         self.ended |= readiness.ended();
+        self.hung_up |= readiness.hung_up();
+    }
+
+    /// Reports the end of a peer from which nothing is received at the moment.
+    pub(super) fn tell_end(&mut self, token: Token, events: &mut Vec<DriverEvent>) {
+        let is_waiting = self.phase == Phase::Open && !self.armed && !self.received_all && self.leaving.is_none();
+        if !is_waiting || !self.ended {
+            return;
+        }
+        let has_failed = self.hung_up && !self.outgoing.is_ending();
+        let is_news = !self.told_end || has_failed && !self.told_failure;
+        self.told_end = true;
+        self.told_failure |= has_failed;
+        if is_news {
+            events.push(DriverEvent::PeerEnded { socket: token, has_failed });
+        }
     }
 
     /// Ends connecting if the poller's report says so.

@@ -163,6 +163,7 @@ impl EpollDriver {
                 connection.note(readiness);
                 connection.note_connected(token, events);
                 connection.flush(token, events);
+                connection.tell_end(token, events);
                 self.leave_when_out(token, events);
             }
             Some(Endpoint::Listener(listener)) => listener.readable |= readiness.readable(),
@@ -303,8 +304,9 @@ impl Driver for EpollDriver {
     }
 
     fn receive(&mut self, socket: Token, armed: bool) {
-        if let Some(connection) = self.connection(socket) {
+        if let Some(Endpoint::Connection(connection)) = self.places.get_mut(socket) {
             connection.arm(armed);
+            connection.tell_end(socket, &mut self.happened);
             self.list_ready(socket);
         }
     }

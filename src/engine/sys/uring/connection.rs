@@ -61,6 +61,12 @@ pub(super) struct Connection {
     connect: InKernel,
     receive: InKernel,
     armed: bool,
+    /// Looks for the end of a peer from which nothing is received.
+    watch: InKernel,
+    was_paused: bool,
+    /// That it has ended or failed was reported before all was received.
+    told_end: bool,
+    told_failure: bool,
     /// The end of receiving was reported.
     received_all: bool,
     /// Sending or receiving has failed.
@@ -98,6 +104,10 @@ impl Connection {
             connect: InKernel::default(),
             receive: InKernel::default(),
             armed: false,
+            watch: InKernel::default(),
+            was_paused: false,
+            told_end: false,
+            told_failure: false,
             received_all: false,
             failed: false,
             class: ReceiveClass::new(),
@@ -115,6 +125,7 @@ impl Connection {
 
     pub(super) fn arm(&mut self, armed: bool) {
         self.armed = armed;
+        self.was_paused |= !armed;
     }
 
     /// From now on it receives into buffers reserved for links.
@@ -158,7 +169,9 @@ impl Connection {
         self.advance_connect(token, gives_up, shared)?;
         self.advance_send(token, gives_up, shared)?;
         let starves = self.advance_receive(token, shared)?;
-        let in_kernel = self.connect.is_there || self.receive.is_there || self.sending.is_in_kernel();
+        self.advance_watch(token, shared)?;
+        let receives = self.receive.is_there || self.watch.is_there;
+        let in_kernel = self.connect.is_there || receives || self.sending.is_in_kernel();
         let out = gives_up || (self.sending.outgoing.is_empty() && !matches!(self.phase, Phase::Connecting(_)));
         if self.leaving.is_some() && !in_kernel && out {
             return Ok(Advance::Goes);
@@ -210,8 +223,7 @@ impl Connection {
 
     /// Returns true if it must receive and there is no buffer.
     fn advance_receive(&mut self, token: Token, shared: &mut DriverShared) -> io::Result<bool> {
-        let open = matches!(self.phase, Phase::Open) && !self.received_all && self.leaving.is_none();
-        let wanted = self.armed && open;
+        let wanted = self.armed && self.may_receive();
         if self.receive.is_there {
             if (!wanted || self.is_misplaced) && self.receive.take_cancel() {
                 shared.ring.cancel(Verb::Receive, token)?;
@@ -239,6 +251,54 @@ impl Connection {
         self.receives_once = once;
         self.is_misplaced = false;
         Ok(false)
+    }
+
+    /// Whether anything may still be received.
+    fn may_receive(&self) -> bool {
+        matches!(self.phase, Phase::Open) && !self.received_all && self.leaving.is_none()
+    }
+
+    /// A receive that is in the kernel would see the end; without one it is asked for. A watch may stay when receiving goes on.
+    fn advance_watch(&mut self, token: Token, shared: &mut DriverShared) -> io::Result<()> {
+        if self.watch.is_there {
+            if !self.may_receive() && self.watch.take_cancel() {
+                shared.ring.cancel(Verb::Watch, token)?;
+            }
+            return Ok(());
+        }
+        if self.armed || !self.was_paused || self.told_failure || !self.may_receive() {
+            return Ok(());
+        }
+        // A failure is reported whatever is asked for.
+        let asked = if self.told_end { 0 } else { libc::POLLRDHUP as u32 };
+        let entry = opcode::PollAdd::new(Fd(self.fd.as_raw_fd()), asked).build();
+        // SAFETY: the operation points to nothing; the descriptor is kept until `advance` says that the connection goes, when no
+        // operation is left.
+        unsafe { shared.ring.push(&entry.user_data(name(Verb::Watch, token))) }?;
+        self.watch.started();
+        Ok(())
+    }
+
+    /// Handles the end of a watch.
+    pub(super) fn watched(&mut self, token: Token, completion: Completion, events: &mut Vec<DriverEvent>) {
+        self.watch.ended();
+        let seen = match outcome(completion.result) {
+            Ok(seen) => seen as i16,
+            Err(error) if is_passing(&error) => return,
+            // It is not asked for again.
+            Err(_) => libc::POLLERR,
+        };
+        // If it receives, that tells the end.
+        if self.armed || !self.may_receive() {
+            return;
+        }
+        let has_failed = seen & libc::POLLHUP != 0 && !self.sending.outgoing.is_ending();
+        let is_news = !self.told_end || has_failed;
+        self.told_end = true;
+        self.told_failure |= seen & (libc::POLLHUP | libc::POLLERR) != 0;
+        if is_news {
+            events.push(DriverEvent::PeerEnded { socket: token, has_failed });
+        }
     }
 
     /// Handles the end of connecting.

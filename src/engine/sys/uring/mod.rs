@@ -245,6 +245,7 @@ impl UringDriver {
             (Verb::Receive, Some(Endpoint::Connection(connection))) => {
                 connection.received(token, completion, &mut self.shared, events);
             }
+            (Verb::Watch, Some(Endpoint::Connection(connection))) => connection.watched(token, completion, events),
             (Verb::Accept, Some(Endpoint::Listener(listener))) => listener.accepted(token, completion, events),
             _ => return None,
         }

@@ -12,9 +12,11 @@ pub(super) enum Verb {
     Receive,
     Send,
     Wake,
+    Watch,
 }
 
-const VERBS: [Verb; 6] = [Verb::Accept, Verb::Cancel, Verb::Connect, Verb::Receive, Verb::Send, Verb::Wake];
+const VERBS: [Verb; 7] =
+    [Verb::Accept, Verb::Cancel, Verb::Connect, Verb::Receive, Verb::Send, Verb::Wake, Verb::Watch];
 
 /// The lowest bits of a name hold the token's index, and the bits above them the generation and the kind.
 const INDEX_BITS: u32 = 24;

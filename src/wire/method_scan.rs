@@ -1,21 +1,46 @@
 use memchr::memchr;
 
 /// What a message that tells of progress has as its method, as it stands in JSON.
-const NAME: &[u8] = br#""notifications/progress""#;
+const PROGRESS: &[u8] = br#""notifications/progress""#;
+/// The same of one that says that the tools of a server have changed.
+const TOOLS_CHANGED: &[u8] = br#""notifications/tools/list_changed""#;
 
-/// Finds messages that tell of progress (`notifications/progress`) in an event stream that passes in pieces of any size.
+/// Finds messages of one method in an event stream that passes in pieces of any size.
 ///
 /// It looks for the method's name as a JSON string of its own, which may be written with `\/`. Within other strings of JSON quotes
 /// are escaped, so that a text that contains the name is not mistaken for it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProgressScan {
+#[derive(Clone, Copy, Debug)]
+pub struct MethodScan {
+    method: Method,
     /// How much of the name was matched.
     matched: u8,
 }
 
-impl ProgressScan {
+#[derive(Clone, Copy, Debug)]
+enum Method {
+    Progress,
+    ToolsChanged,
+}
+
+impl MethodScan {
+    /// Finds messages that tell of progress (`notifications/progress`).
+    #[must_use]
+    pub const fn progress() -> MethodScan {
+        MethodScan { method: Method::Progress, matched: 0 }
+    }
+
+    /// Finds messages that say that tools have changed (`notifications/tools/list_changed`).
+    #[must_use]
+    pub const fn tools_changed() -> MethodScan {
+        MethodScan { method: Method::ToolsChanged, matched: 0 }
+    }
+
     /// Processes the next bytes; returns whether a message ends its name in them.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
+        let name = match self.method {
+            Method::Progress => PROGRESS,
+            Method::ToolsChanged => TOOLS_CHANGED,
+        };
         let (mut rest, mut found) = (bytes, false);
         while !rest.is_empty() {
             if self.matched == 0 {
@@ -24,7 +49,7 @@ impl ProgressScan {
                 self.matched = 1;
                 continue;
             }
-            let (byte, wanted) = (rest[0], NAME[usize::from(self.matched)]);
+            let (byte, wanted) = (rest[0], name[usize::from(self.matched)]);
             rest = &rest[1..];
             self.matched = match byte {
                 byte if byte == wanted => self.matched + 1,
@@ -32,7 +57,7 @@ impl ProgressScan {
                 b'"' => 1,
                 _ => 0,
             };
-            if usize::from(self.matched) == NAME.len() {
+            if usize::from(self.matched) == name.len() {
                 (self.matched, found) = (0, true);
             }
         }
@@ -43,6 +68,12 @@ impl ProgressScan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_scan_finds_its_own_method() {
+        let text = br#"data: {"jsonrpc":"2.0","method":"notifications\/tools/list_changed"}"#;
+        assert!(MethodScan::tools_changed().feed(text) && !MethodScan::progress().feed(text));
+    }
 
     #[test]
     fn progress_is_found_in_every_cut_and_nothing_else_is() {
@@ -58,11 +89,11 @@ mod tests {
         ];
         for (text, count) in cases {
             for at in 0..=text.len() {
-                let mut scan = ProgressScan::default();
+                let mut scan = MethodScan::progress();
                 let found = [&text[..at], &text[at..]].iter().filter(|piece| scan.feed(piece.as_bytes())).count();
                 assert!(found == count || (count == 2 && found == 1), "{text} cut at {at}: {found}");
             }
-            let mut scan = ProgressScan::default();
+            let mut scan = MethodScan::progress();
             assert_eq!(text.bytes().filter(|byte| scan.feed(&[*byte])).count(), count, "{text} byte by byte");
         }
     }

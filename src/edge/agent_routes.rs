@@ -1,0 +1,83 @@
+//! The routes of agents' calls.
+
+use std::ops::Deref;
+
+use crate::base::Traffic;
+use crate::route::{HostPattern, Route, RouteTable};
+
+/// Which tunnel serves which host, and how many of the routes are passthrough. That is asked at each change of the tables, whose cost
+/// must not depend on their size.
+#[derive(Clone, Default)]
+pub struct AgentRoutes {
+    table: RouteTable<Route>,
+    passthrough: usize,
+}
+
+impl AgentRoutes {
+    /// Adds a route, as [`RouteTable::insert`] does.
+    pub fn insert(&mut self, pattern: HostPattern, place: &str, route: Route) -> bool {
+        let is_passthrough = is_passthrough(&route);
+        let is_new = self.table.insert(pattern, place, route);
+        self.passthrough += usize::from(is_new && is_passthrough);
+        is_new
+    }
+
+    /// Removes the route of a pattern, if there is one.
+    pub fn remove(&mut self, pattern: &HostPattern) {
+        self.passthrough -= usize::from(self.table.get(pattern).is_some_and(is_passthrough));
+        self.table.remove(pattern);
+    }
+
+    /// Whether the TLS of some route ends in its connector.
+    pub(super) fn pass_through(&self) -> bool {
+        self.passthrough > 0
+    }
+}
+
+impl From<RouteTable<Route>> for AgentRoutes {
+    fn from(table: RouteTable<Route>) -> AgentRoutes {
+        let passthrough = table.targets().filter(|route| is_passthrough(route)).count();
+        AgentRoutes { table, passthrough }
+    }
+}
+
+impl Deref for AgentRoutes {
+    type Target = RouteTable<Route>;
+
+    fn deref(&self) -> &RouteTable<Route> {
+        &self.table
+    }
+}
+
+fn is_passthrough(route: &Route) -> bool {
+    route.traffic == Traffic::Passthrough
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+    use crate::route::{RouteName, RouteOverrides};
+
+    #[test]
+    fn what_was_counted_is_what_the_table_has() {
+        let mut rng = Rng::new(7);
+        let mut routes = AgentRoutes::default();
+        let mut seen = [0, 0];
+        for _ in 0..2_000 {
+            let pattern: HostPattern = format!("h{}.test", rng.below(8)).parse().unwrap();
+            if rng.chance(0.5) {
+                let traffic = if rng.chance(0.2) { Traffic::Passthrough } else { Traffic::Plain };
+                let (name, tunnel) = (RouteName::of_host(&pattern), "tnl_a".parse().unwrap());
+                routes.insert(pattern, "here", Route { name, tunnel, traffic, own: RouteOverrides::default() });
+            } else {
+                routes.remove(&pattern);
+            }
+            let fresh = AgentRoutes::from(routes.table.clone());
+            assert_eq!(routes.passthrough, fresh.passthrough);
+            assert_eq!(routes.pass_through(), routes.targets().any(is_passthrough));
+            seen[usize::from(routes.pass_through())] += 1;
+        }
+        assert!(seen.iter().all(|times| *times > 100), "{seen:?}");
+    }
+}

@@ -1,0 +1,123 @@
+//! An event stream that answers a call, as it passes: whether an error may still take the place of the answer.
+
+use memchr::memchr;
+
+use crate::wire::event_stream::EventBounds;
+
+/// The members of a JSON-RPC message that make it a response.
+const MEMBERS: [&[u8]; 2] = [b"result\"", b"error\""];
+
+/// Follows an event stream that answers a call, and passes in pieces of any size.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnswerStream {
+    bounds: EventBounds,
+    key: Key,
+    is_answered: bool,
+}
+
+/// How far the name of a member was read. Quotes within strings are taken for their ends: then a failure is not told where it might
+/// be.
+#[derive(Clone, Copy, Debug, Default)]
+enum Key {
+    /// None is under way.
+    #[default]
+    Nothing,
+    /// A string has begun.
+    Begun,
+    /// It begins as one of [`MEMBERS`], with so many bytes.
+    Matched { member: u8, len: u8 },
+    /// It is one of them, and is the name of a member if a colon follows.
+    Whole,
+}
+
+impl AnswerStream {
+    /// Processes the next bytes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if self.is_answered {
+            return;
+        }
+        self.bounds.feed(bytes);
+        self.look_for_answer(bytes);
+    }
+
+    /// Whether the call can be told of a failure behind what has passed: no event is under way, its answer has not begun, and the stream
+    /// cannot be resumed.
+    #[must_use]
+    pub fn takes_error(&self) -> bool {
+        !self.is_answered && self.bounds.is_between() && !self.bounds.has_id()
+    }
+
+    fn look_for_answer(&mut self, bytes: &[u8]) {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            self.key = match self.key {
+                Key::Nothing => {
+                    let Some(quote) = memchr(b'"', &bytes[at..]) else { return };
+                    at += quote;
+                    Key::Begun
+                }
+                Key::Begun => match MEMBERS.iter().position(|member| member[0] == *byte) {
+                    Some(member) => Key::Matched { member: member as u8, len: 1 },
+                    None => Key::after(*byte),
+                },
+                Key::Matched { member, len } => {
+                    let name = MEMBERS[usize::from(member)];
+                    match usize::from(len) {
+                        at if name[at] != *byte => Key::after(*byte),
+                        at if at + 1 == name.len() => Key::Whole,
+                        _ => Key::Matched { member, len: len + 1 },
+                    }
+                }
+                Key::Whole => match byte {
+                    b' ' | b'\t' | b'\r' | b'\n' => Key::Whole,
+                    b':' => {
+                        self.is_answered = true;
+                        return;
+                    }
+                    _ => Key::after(*byte),
+                },
+            };
+            at += 1;
+        }
+    }
+}
+
+impl Key {
+    /// What begins with a byte that continues nothing.
+    fn after(byte: u8) -> Key {
+        if byte == b'"' { Key::Begun } else { Key::Nothing }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_taken_between_events_before_the_answer_in_every_cut() {
+        let notification =
+            r#"data: {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":"result"}}"#;
+        let cases = [
+            ("", true),
+            (": comment\n\n", true),
+            (&format!("{notification}\n\n"), true),
+            (&format!("{notification}\n"), false),
+            (&format!("id: 7\n{notification}\n\n"), false),
+            ("data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n", false),
+            ("data: {\"id\":1,\"error\" : {\"code\":-1}}\n\n", false),
+            ("data: {\"results\":1,\"rerror\":3,\"e\":\"errors\"}\n\n", true),
+        ];
+        for (stream, takes) in cases {
+            for at in 0..=stream.len() {
+                let mut answer = AnswerStream::default();
+                let (before, after) = stream.as_bytes().split_at(at);
+                answer.feed(before);
+                answer.feed(after);
+                assert_eq!(answer.takes_error(), takes, "{stream:?} cut at {at}");
+            }
+            let mut answer = AnswerStream::default();
+            stream.bytes().for_each(|byte| answer.feed(&[byte]));
+            assert_eq!(answer.takes_error(), takes, "{stream:?} byte by byte");
+        }
+    }
+}
