@@ -1,0 +1,226 @@
+//! The policy of a route: which caller may call what.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::policy::identity::Identity;
+use crate::policy::tools::case::Case;
+use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
+use crate::policy::tools::hints::{KnownHints, ToolHints};
+use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
+use crate::policy::tools::rule::{Effect, Rule};
+use crate::policy::tools::uri::normal;
+
+/// The rules of a route, as its file has them, and what is known of the tools of its server.
+///
+/// A rule that denies goes before all that allow. Where any rule allows, what none allows is denied.
+pub struct ToolPolicy {
+    pub(super) digest: PolicyDigest,
+    pub(super) roles: Vec<Role>,
+    pub(super) keys: Vec<Key>,
+    /// Whether a key goes on to the server.
+    pub(super) passes_keys: bool,
+    /// Whether a server may tell in the list of its tools, or its instructions, what the caller may not use.
+    pub(super) passes_instructions: bool,
+    pub(super) rules: Vec<Rule>,
+    pub(super) cases: Vec<Case>,
+    pub(super) hints: KnownHints,
+}
+
+/// How a method is treated that no rule names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodDefault {
+    /// It is allowed: it is part of the protocol, or what it lists is filtered.
+    Allowed,
+    /// It is decided by what it names.
+    ByTarget,
+    /// It is denied where any rule allows something.
+    Unknown,
+}
+
+impl MethodDefault {
+    /// How this method is treated.
+    #[must_use]
+    pub fn of(method: &str) -> MethodDefault {
+        match method {
+            "tools/call"
+            | "prompts/get"
+            | "resources/read"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+            | "completion/complete" => MethodDefault::ByTarget,
+            "initialize"
+            | "server/discover"
+            | "ping"
+            | "logging/setLevel"
+            | "subscriptions/listen"
+            | "tools/list"
+            | "prompts/list"
+            | "resources/list"
+            | "resources/templates/list"
+            | "tasks/get"
+            | "tasks/result"
+            | "tasks/list"
+            | "tasks/cancel"
+            | "tasks/update" => MethodDefault::Allowed,
+            method if method.starts_with("notifications/") => MethodDefault::Allowed,
+            _ => MethodDefault::Unknown,
+        }
+    }
+}
+
+impl ToolPolicy {
+    /// Takes over what another policy of the same route knows of the tools.
+    pub fn learn_from(&mut self, before: &ToolPolicy) {
+        self.hints = before.hints.clone();
+    }
+
+    /// Whether a rule depends on the annotations of tools.
+    #[must_use]
+    pub fn uses_annotations(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.hints.is_empty())
+    }
+
+    /// The digest of its file.
+    #[must_use]
+    pub fn digest(&self) -> PolicyDigest {
+        self.digest
+    }
+
+    /// The name of the rule at this place of the file, if `mark` is [that](PolicyDigest::mark) of its digest.
+    #[must_use]
+    pub fn rule_name(&self, mark: u32, index: u16) -> Option<&str> {
+        let rule = self.rules.get(usize::from(index)).filter(|_| self.digest.mark() == mark);
+        rule.map(|rule| &*rule.id.name)
+    }
+
+    /// The roles of a caller, by its address and by who it has proven to be.
+    #[must_use]
+    pub fn roles_of(&self, address: Option<IpAddr>, identity: Option<&Identity>) -> RoleSet {
+        let roles = self.roles.iter().enumerate().filter(|(_, role)| role.is_of(address, identity));
+        roles.fold(RoleSet::default(), |all, (at, _)| all.and(RoleSet::one(at)))
+    }
+
+    /// The roles with these names.
+    ///
+    /// # Errors
+    ///
+    /// The first name that no role has.
+    pub fn roles_named<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<RoleSet, &'a str> {
+        names.into_iter().try_fold(RoleSet::default(), |all, name| {
+            let at = self.roles.iter().position(|role| *role.name == *name).ok_or(name)?;
+            Ok(all.and(RoleSet::one(at)))
+        })
+    }
+
+    /// The names of these roles, in the order of the file.
+    pub fn names_of(&self, roles: RoleSet) -> impl Iterator<Item = &str> {
+        let has = move |(at, _): &(usize, &Role)| roles.contains(*at);
+        self.roles.iter().enumerate().filter(has).map(|(_, role)| &*role.name)
+    }
+
+    /// Whose static key this is.
+    #[must_use]
+    pub fn key_of(&self, bearer: &[u8]) -> Option<&Identity> {
+        owner(&self.keys, bearer)
+    }
+
+    /// Whether a key goes on to the server.
+    #[must_use]
+    pub fn passes_keys(&self) -> bool {
+        self.passes_keys
+    }
+
+    /// Whether the instructions of the server go on to the caller.
+    #[must_use]
+    pub fn passes_instructions(&self) -> bool {
+        self.passes_instructions
+    }
+
+    /// What becomes of a request of a caller with these roles.
+    #[must_use]
+    pub fn decide(&self, roles: RoleSet, asked: &Asked<'_>) -> ToolDecision {
+        self.decide_with(roles, asked, |tool| self.hints.of(tool))
+    }
+
+    /// The same of a tool of which the server has just said this. It is remembered.
+    #[must_use]
+    pub fn decide_listed(&self, roles: RoleSet, tool: &str, said: ToolHints) -> ToolDecision {
+        if self.uses_annotations() {
+            self.hints.learn(tool, said);
+        }
+        self.decide_with(roles, &Asked::tool(tool), |_| said)
+    }
+
+    fn decide_with(&self, roles: RoleSet, asked: &Asked<'_>, hints: impl Fn(&str) -> ToolHints) -> ToolDecision {
+        match asked.target {
+            // A server resolves a URI before it looks for the resource.
+            Target::Resource(uri) => match normal(uri) {
+                Cow::Borrowed(_) => self.decide_one(roles, asked, &hints),
+                Cow::Owned(resolved) => {
+                    let resolved = Asked { target: Target::Resource(&resolved), ..*asked };
+                    match self.decide_one(roles, &resolved, &hints) {
+                        ToolDecision::Allowed(_) => self.decide_one(roles, asked, &hints),
+                        denied => denied,
+                    }
+                }
+            },
+            Target::Template(template) => {
+                let pattern = pattern_of(template);
+                self.decide_one(roles, &Asked { target: Target::Template(&pattern), ..*asked }, &hints)
+            }
+            Target::Nothing | Target::Tool(_) | Target::Prompt(_) => self.decide_one(roles, asked, &hints),
+        }
+    }
+
+    fn decide_one(&self, roles: RoleSet, asked: &Asked<'_>, hints: &impl Fn(&str) -> ToolHints) -> ToolDecision {
+        let default = MethodDefault::of(asked.method);
+        let mut allowed = None;
+        let mut allows_any = false;
+        for rule in &self.rules {
+            allows_any |= rule.is_allow();
+            // What the protocol itself needs is only denied by a rule that names it.
+            let is_about = default != MethodDefault::Allowed || !rule.methods.is_empty();
+            if !is_about || (rule.is_allow() && allowed.is_some()) || !rule.matches(roles, asked, hints) {
+                continue;
+            }
+            match &rule.effect {
+                Effect::Allow => allowed = Some(&rule.id),
+                Effect::Deny(how) => return ToolDecision::Denied { rule: Some(rule.id.clone()), how: how.clone() },
+            }
+        }
+        if allowed.is_some() || !allows_any || default == MethodDefault::Allowed {
+            return ToolDecision::Allowed(allowed.cloned());
+        }
+        ToolDecision::Denied { rule: None, how: Denial::Hidden }
+    }
+}
+
+/// The pattern of all URIs that a template can become.
+fn pattern_of(template: &str) -> String {
+    let mut pattern = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, behind)) = rest.split_once('{') {
+        pattern.push_str(before);
+        pattern.push('*');
+        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    pattern.push_str(rest);
+    pattern
+}
+
+/// Two policies are equal if their files are.
+impl PartialEq for ToolPolicy {
+    fn eq(&self, other: &ToolPolicy) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for ToolPolicy {}
+
+impl fmt::Debug for ToolPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolPolicy").field("digest", &self.digest).field("rules", &self.rules.len()).finish()
+    }
+}
