@@ -185,7 +185,11 @@ impl<'a> Parts<'_, 'a> {
         let mut is_said = false;
         for (text, line) in self.reader.texts(section, "proofs").unwrap_or_default() {
             is_said = true;
-            rule.proofs.extend(self.proof(text, line));
+            let proof = self.proof(text, line);
+            if proof == Some(Proof::Key) {
+                self.reader.fault(line, "who shows a key has no role by its proof: name it in keys = [\"...\"]");
+            }
+            rule.proofs.extend(proof);
         }
         if let Some(issuer) = self.reader.text(section, "issuer") {
             is_said = true;
@@ -204,6 +208,13 @@ impl<'a> Parts<'_, 'a> {
         if let Some(claims) = self.reader.inner(section, "claims") {
             is_said = true;
             rule.claims = claims.json().map(|(name, value)| (name.into(), value)).collect();
+        }
+        // Two issuers may have the same names for different callers.
+        if is_said && rule.proofs.is_empty() && rule.issuer.is_none() {
+            self.reader.fault(
+                section.line,
+                "subjects, clients, scopes and claims are those of an issuer: say which in issuer, or how they are proven in proofs",
+            );
         }
         is_said.then_some(rule)
     }

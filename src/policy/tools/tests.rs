@@ -182,6 +182,20 @@ fn roles_come_from_networks_keys_and_identities() {
 }
 
 #[test]
+fn a_role_says_who_vouches_for_its_callers() {
+    let role = |said: &str| format!("[[role]]\nname = 'r'\n{said}\n");
+    for said in ["subjects = ['alice']", "clients = ['app']", "scopes = ['a']", "claims = { groups = 'a' }"] {
+        let told = faults(&role(said));
+        assert!(told.len() == 1 && told[0].starts_with("line 1: ") && told[0].contains("issuer"), "{said}: {told:?}");
+        for vouches in ["issuer = 'https://login.example'", "proofs = ['certificate']"] {
+            policy(&role(&format!("{vouches}\n{said}")));
+        }
+    }
+    let told = faults(&role("proofs = ['jwt', 'key']"));
+    assert!(told.len() == 1 && told[0].starts_with("line 3: ") && told[0].contains("keys = "), "{told:?}");
+}
+
+#[test]
 fn a_key_is_known_by_its_hash_alone() {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"correct-horse-battery");
     let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
