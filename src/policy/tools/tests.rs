@@ -126,7 +126,7 @@ fn what_denies_goes_first_and_what_no_rule_allows_is_denied() {
 fn what_the_protocol_needs_is_denied_only_by_its_name() {
     let policy = policy(FILE);
     let ask = |method| Asked { method, target: Target::Nothing };
-    for method in ["initialize", "ping", "tools/list", "notifications/cancelled", "tasks/get", "server/discover"] {
+    for method in ["initialize", "ping", "tools/list", "notifications/cancelled", "server/discover"] {
         assert_eq!(verdict(&policy, &[], ask(method)), "+", "{method}");
     }
     assert_eq!(verdict(&policy, &["support"], ask("vendor/run")), "-", "no revision has it, and no rule allows it");
@@ -140,6 +140,28 @@ fn what_the_protocol_needs_is_denied_only_by_its_name() {
     let none = super::tests::policy("");
     assert_eq!(verdict(&none, &[], ask("other/run")), "+");
     assert_eq!(verdict(&none, &[], Asked::tool("x")), "+");
+}
+
+#[test]
+fn what_reaches_things_without_their_names_is_denied_to_those_whom_a_rule_is_about() {
+    let ask = |method| Asked { method, target: Target::Nothing };
+    let roles = "[[role]]\nname = 'r'\nnetworks = ['::1']\n[[role]]\nname = 's'\nnetworks = ['::1']\n";
+    let deny = format!("{roles}[[rule]]\nname = 'no'\neffect = 'deny'\nroles = ['r']\ntools = ['x']\n");
+    let allow = format!("{roles}[[rule]]\nname = 'x'\neffect = 'allow'\nroles = ['r']\ntools = ['x']\n");
+    let named = format!("{allow}[[rule]]\nname = 'tasks'\neffect = 'allow'\nmethods = ['tasks/*']\n");
+    let all = format!("{deny}[[rule]]\nname = 'all'\neffect = 'allow'\n");
+    let [deny, allow, named, all, none] = [&*deny, &allow, &named, &all, ""].map(policy);
+    let tasks = ["tasks/get", "tasks/result", "tasks/list", "tasks/cancel", "tasks/update"];
+    for method in tasks.into_iter().chain(["subscriptions/listen", "completion/complete", "resources/read"]) {
+        assert_eq!(verdict(&none, &[], ask(method)), "+", "{method}");
+        assert_eq!(verdict(&deny, &["r"], ask(method)), "-", "{method}");
+        assert_eq!(verdict(&deny, &["s"], ask(method)), "+", "no rule is about them: {method}");
+        assert_eq!(verdict(&allow, &["r"], ask(method)), "-", "{method}");
+        assert_eq!(verdict(&allow, &["s"], ask(method)), "-", "{method}");
+        assert_eq!(verdict(&all, &["r"], ask(method)), "+all", "{method}");
+        let want = if method.starts_with("tasks/") { "+tasks" } else { "-" };
+        assert_eq!(verdict(&named, &["r"], ask(method)), want, "{method}");
+    }
 }
 
 #[test]

@@ -33,8 +33,11 @@ pub struct ToolPolicy {
 pub enum MethodDefault {
     /// It is allowed: it is part of the protocol, or what it lists is filtered.
     Allowed,
-    /// It is decided by what it names.
+    /// It is decided by what it names. One that names nothing is [indirect](MethodDefault::Indirect).
     ByTarget,
+    /// It reaches what rules are about without their names: the result of a call that another may have made, resources in a list.
+    /// It is denied where any rule is about the caller, or allows something, unless a rule allows it.
+    Indirect,
     /// It is denied where any rule allows something.
     Unknown,
 }
@@ -54,16 +57,12 @@ impl MethodDefault {
             | "server/discover"
             | "ping"
             | "logging/setLevel"
-            | "subscriptions/listen"
             | "tools/list"
             | "prompts/list"
             | "resources/list"
-            | "resources/templates/list"
-            | "tasks/get"
-            | "tasks/result"
-            | "tasks/list"
-            | "tasks/cancel"
-            | "tasks/update" => MethodDefault::Allowed,
+            | "resources/templates/list" => MethodDefault::Allowed,
+            "subscriptions/listen" => MethodDefault::Indirect,
+            method if method.starts_with("tasks/") => MethodDefault::Indirect,
             method if method.starts_with("notifications/") => MethodDefault::Allowed,
             _ => MethodDefault::Unknown,
         }
@@ -157,11 +156,14 @@ impl ToolPolicy {
     }
 
     fn decide_one(&self, roles: RoleSet, asked: &Asked<'_>, hints: &impl Fn(&str) -> ToolHints) -> ToolDecision {
-        let default = MethodDefault::of(asked.method);
+        let default = match MethodDefault::of(asked.method) {
+            MethodDefault::ByTarget if asked.target == Target::Nothing => MethodDefault::Indirect,
+            default => default,
+        };
         let mut allowed = None;
-        let mut allows_any = false;
+        let mut needs_allow = false;
         for rule in &self.rules {
-            allows_any |= rule.is_allow();
+            needs_allow |= rule.is_allow() || (default == MethodDefault::Indirect && rule.is_for(roles));
             // What the protocol itself needs is only denied by a rule that names it.
             let is_about = default != MethodDefault::Allowed || !rule.methods.is_empty();
             if !is_about || (rule.is_allow() && allowed.is_some()) || !rule.matches(roles, asked, hints) {
@@ -172,7 +174,7 @@ impl ToolPolicy {
                 Effect::Deny(how) => return ToolDecision::Denied { rule: Some(rule.id.clone()), how: how.clone() },
             }
         }
-        if allowed.is_some() || !allows_any || default == MethodDefault::Allowed {
+        if allowed.is_some() || !needs_allow || default == MethodDefault::Allowed {
             return ToolDecision::Allowed(allowed.cloned());
         }
         ToolDecision::Denied { rule: None, how: Denial::Hidden }
