@@ -18,6 +18,7 @@ use crate::policy::tools::pattern::{PATTERN_LEN_MAX, Patterns};
 use crate::policy::tools::roles::{IdentityRule, Key, ROLES_MAX, Role, RoleSet};
 use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::tool_policy::ToolPolicy;
+use crate::policy::tools::uri::normal_pattern;
 
 /// The longest file of a policy, in bytes.
 pub const POLICY_FILE_LEN_MAX: u64 = 1 << 20;
@@ -254,14 +255,17 @@ impl<'a> Parts<'_, 'a> {
             resources: Patterns::default(),
             hints: WantedHints::default(),
         };
-        for (key, patterns) in [
-            ("methods", &mut rule.methods),
-            ("tools", &mut rule.tools),
-            ("prompts", &mut rule.prompts),
-            ("resources", &mut rule.resources),
-        ] {
+        for (key, patterns) in
+            [("methods", &mut rule.methods), ("tools", &mut rule.tools), ("prompts", &mut rule.prompts)]
+        {
             for (text, line) in self.reader.texts(section, key).unwrap_or_default() {
                 self.pattern(text, line, patterns);
+            }
+        }
+        for (text, line) in self.reader.texts(section, "resources").unwrap_or_default() {
+            match normal_pattern(text) {
+                Ok(pattern) => self.pattern(&pattern, line, &mut rule.resources),
+                Err(why) => self.reader.fault(line, format!("no resource that can be allowed has such a URI: {why}")),
             }
         }
         if let Some(hints) = self.reader.inner(section, "annotations") {

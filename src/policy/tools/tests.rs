@@ -165,6 +165,150 @@ fn what_reaches_things_without_their_names_is_denied_to_those_whom_a_rule_is_abo
 }
 
 #[test]
+fn a_resource_that_can_be_read_in_two_ways_is_refused_where_rules_name_resources() {
+    const REFUSED: &[&str] = &[
+        "file:///key#x",
+        "file:///key#",
+        "file:///key?",
+        "file:/key",
+        "file:key",
+        "file://localhost/key",
+        "file://h/key",
+        " file:///key",
+        "file:///key ",
+        "fi\tle:///key",
+        "file:///k\ney",
+        "file:///key%0a",
+        "file:///key%00",
+        "file:///docs/../key",
+        "file:///docs/%2e%2e/key",
+        "file:///docs/.%2E/key",
+        "file:///docs/..;a/key",
+        "file:///docs/%252e%252e/key",
+        "file:///docs/..%2fkey",
+        "file:///docs%2fkey",
+        "file:///docs\\..\\key",
+        "file:///docs/..%5ckey",
+        "file:////key",
+        "file:///./key",
+        "file:///%256bey",
+        "file:///key%23x",
+        "file:///key%3f",
+        "/key",
+        "key",
+        "",
+        "notes://a/../secret",
+        "notes://../secret",
+        "notes://a/x?/../../secret",
+        "note:a/../b",
+        "notes:/a",
+        "https:example.com",
+        "https:///example.com/",
+        "https://example.com:443/",
+        "https://example.com:/",
+        "https://example.com:0443/",
+        "https://u@example.com/",
+        "https://example.com./",
+        "https://\u{ff45}xample.com/",
+        "file:///a%zz",
+        "file:///a%",
+        "file:///%ff",
+        "1a://b",
+        "a b://c",
+    ];
+    let deny = policy("[[rule]]\nname = 'key'\neffect = 'deny'\nresources = ['file:///key']\n");
+    let allow = policy("[[rule]]\nname = 'all'\neffect = 'allow'\nresources = ['*']\n");
+    for uri in REFUSED {
+        assert_eq!(verdict(&deny, &[], Asked::resource(uri)), "-", "{uri:?}");
+        assert_eq!(verdict(&allow, &[], Asked::resource(uri)), "-", "{uri:?}");
+        assert!(allow.why_refused(&Asked::resource(uri)).is_some(), "{uri:?}");
+    }
+    for policy in [policy(""), policy("[[rule]]\neffect = 'deny'\ntools = ['x']\n")] {
+        for uri in REFUSED {
+            assert_eq!(verdict(&policy, &[], Asked::resource(uri)), "+", "no rule names resources: {uri:?}");
+        }
+    }
+    for uri in
+        ["file:///docs/a.md", "file:///a%20b", "note:a", "db://t/a?limit=5&q=x", "https://example.com:8443/a", "x://a/"]
+    {
+        assert_eq!(verdict(&deny, &[], Asked::resource(uri)), "+", "{uri}");
+        assert_eq!(verdict(&allow, &[], Asked::resource(uri)), "+all", "{uri}");
+    }
+    for uri in [
+        "file:///key",
+        "FILE:///key",
+        "file:///%6bey",
+        "file:///key?a=1",
+        "file:///key/",
+        "file:///key/?a=1",
+        "file:///key;v=1",
+        "file:///key/;v?a",
+    ] {
+        assert_eq!(verdict(&deny, &[], Asked::resource(uri)), "-key", "{uri}");
+    }
+}
+
+#[test]
+fn a_resource_can_be_named_in_every_spelling_that_is_its_own() {
+    for (pattern, uris) in [
+        ("file:///my%20docs/*", &["file:///my%20docs/a", "FILE:///my%20docs/a", "file:///%6dy%20docs/a"][..]),
+        ("FILE:///docs/*", &["file:///docs/a", "File:///docs/a"]),
+        ("https://Example.com/A%7e*", &["https://example.com/A~b", "https://EXAMPLE.com/A%7Eb"]),
+        ("https://EXAMPLE.com/100%25", &["https://example.com/100%25"]),
+        ("file:///caf%C3%A9", &["file:///caf%c3%a9", "file:///caf\u{e9}"]),
+        ("*/my%20docs/*", &["file:///my%20docs/a"]),
+        ("H*://example.com/*", &["https://EXAMPLE.com/a"]),
+    ] {
+        for effect in ["allow", "deny"] {
+            let policy = policy(&format!("[[rule]]\nname = 'it'\neffect = '{effect}'\nresources = ['{pattern}']\n"));
+            let want = if effect == "allow" { "+it" } else { "-it" };
+            for uri in uris {
+                assert_eq!(verdict(&policy, &[], Asked::resource(uri)), want, "{pattern} {uri}");
+                assert_eq!(verdict(&policy, &[], Asked::template(uri)), want, "{pattern} {uri}");
+            }
+        }
+    }
+    let policy = policy("[[rule]]\neffect = 'allow'\nresources = ['FILE:///my%20docs/*', 'https://a/*']\n");
+    for (template, want) in [
+        ("file:///my%20docs/{name}", "+#1"),
+        ("file:///{+path}", "+#1"),
+        ("{+uri}", "+#1"),
+        ("https://A/x{?q}", "+#1"),
+        ("https://b/{x}", "-"),
+        ("file:///my%20docs/../{name}", "-"),
+    ] {
+        assert_eq!(verdict(&policy, &[], Asked::template(template)), want, "{template}");
+    }
+}
+
+#[test]
+fn a_pattern_that_no_resource_can_have_is_a_fault() {
+    for (pattern, why) in [
+        ("file:///docs/../*", "'..'"),
+        ("file:/docs/*", "'/'"),
+        ("file://localhost/*", "host"),
+        ("file:///my docs/*", "space"),
+        ("file:///a%2a", "%2a"),
+        ("file:///a%2*", "'%'"),
+        ("/docs/*", "scheme"),
+        ("https://*.Example.com/*", "lower case"),
+    ] {
+        let told = faults(&format!("[[rule]]\neffect = 'deny'\nresources = ['{pattern}']\n"));
+        assert!(told[0].starts_with("line 3: ") && told[0].contains(why), "{pattern}: {told:?}");
+    }
+}
+
+#[test]
+fn the_uri_of_a_hostile_list_takes_no_long_time() {
+    let deny = policy("[[rule]]\neffect = 'deny'\nresources = ['file:///key', '*a*b*c']\n");
+    let uri = format!("file:///%{}41", "25".repeat(500_000));
+    for asked in [Asked::resource(&uri), Asked::template(&uri)] {
+        assert_eq!(verdict(&deny, &[], asked), "-");
+        assert!(deny.why_refused(&asked).is_some_and(|why| why.contains("long")));
+    }
+}
+
+#[test]
 fn a_caller_who_lacks_a_scope_is_told_which() {
     let policy = policy(FILE);
     let roles = policy.roles_named(["office"]).unwrap();
@@ -326,7 +470,9 @@ fn any_file(rng: &mut Rng) -> String {
         text += &format!("[[rule]]\neffect = '{}'\n", if rng.chance(0.5) { "allow" } else { "deny" });
         for kind in ["tools", "prompts", "resources"] {
             if rng.chance(0.6) {
-                text += &format!("{kind} = ['{}']\n", NAMES[rng.below(7) as usize]);
+                let name = NAMES[rng.below(7) as usize];
+                let scheme = if kind == "resources" && !name.starts_with('*') { "x:" } else { "" };
+                text += &format!("{kind} = ['{scheme}{name}']\n");
             }
         }
         if rng.chance(0.4) {
@@ -346,9 +492,9 @@ fn a_rule_without_effect_can_be_left_out_and_a_deny_only_takes_away() {
     for _ in 0..3_000 {
         let text = any_file(&mut rng);
         let whole = policy(&text);
-        let asked: Vec<Asked<'_>> = ["a", "b", "ab", "ba", "c", "d"]
+        let asked: Vec<Asked<'_>> = ["x:a", "x:b", "x:ab", "x:ba", "x:c", "x:d"]
             .into_iter()
-            .flat_map(|name| [Asked::tool(name), Asked::prompt(name), Asked::resource(name)])
+            .flat_map(|uri| [Asked::tool(&uri[2..]), Asked::prompt(&uri[2..]), Asked::resource(uri)])
             .collect();
         let verdicts = |policy: &ToolPolicy| -> Vec<bool> {
             let roles = [&[][..], &["r"], &["s"], &["r", "s"]];

@@ -10,7 +10,7 @@ use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDe
 use crate::policy::tools::hints::{KnownHints, ToolHints};
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
-use crate::policy::tools::uri::normal;
+use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, normal, normal_pattern, shorter};
 
 /// The rules of a route, as its file has them, and what is known of the tools of its server.
 ///
@@ -134,24 +134,36 @@ impl ToolPolicy {
         self.decide_with(roles, &Asked::tool(tool), |_| said)
     }
 
-    fn decide_with(&self, roles: RoleSet, asked: &Asked<'_>, hints: impl Fn(&str) -> ToolHints) -> ToolDecision {
+    /// Why no rule is asked about this request, which is denied: servers may read the URI that it names in different ways.
+    #[must_use]
+    pub fn why_refused(&self, asked: &Asked<'_>) -> Option<&'static str> {
         match asked.target {
-            // A server resolves a URI before it looks for the resource.
-            Target::Resource(uri) => match normal(uri) {
-                Cow::Borrowed(_) => self.decide_one(roles, asked, &hints),
-                Cow::Owned(resolved) => {
-                    let resolved = Asked { target: Target::Resource(&resolved), ..*asked };
-                    match self.decide_one(roles, &resolved, &hints) {
-                        ToolDecision::Allowed(_) => self.decide_one(roles, asked, &hints),
-                        denied => denied,
-                    }
-                }
-            },
-            Target::Template(template) => {
-                let pattern = pattern_of(template);
+            Target::Resource(uri) if self.names_resources() => normal(uri).err(),
+            Target::Template(template) if self.names_resources() => pattern_of(template).err(),
+            _ => None,
+        }
+    }
+
+    /// Whether a rule names resources. Where none does, their URIs are not looked at.
+    fn names_resources(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.resources.is_empty())
+    }
+
+    fn decide_with(&self, roles: RoleSet, asked: &Asked<'_>, hints: impl Fn(&str) -> ToolHints) -> ToolDecision {
+        const REFUSED: ToolDecision = ToolDecision::Denied { rule: None, how: Denial::Hidden };
+        match asked.target {
+            Target::Resource(uri) if self.names_resources() => {
+                let Ok(uri) = normal(uri) else { return REFUSED };
+                let ask = |uri| self.decide_one(roles, &Asked { target: Target::Resource(uri), ..*asked }, &hints);
+                // A server may read it as a shorter one: what denies that denies it too.
+                let denies = |decision: &ToolDecision| !decision.is_allowed() && decision.rule().is_some();
+                shorter(&uri).map(ask).find(denies).unwrap_or_else(|| ask(&uri))
+            }
+            Target::Template(template) if self.names_resources() => {
+                let Ok(pattern) = pattern_of(template) else { return REFUSED };
                 self.decide_one(roles, &Asked { target: Target::Template(&pattern), ..*asked }, &hints)
             }
-            Target::Nothing | Target::Tool(_) | Target::Prompt(_) => self.decide_one(roles, asked, &hints),
+            _ => self.decide_one(roles, asked, &hints),
         }
     }
 
@@ -181,8 +193,11 @@ impl ToolPolicy {
     }
 }
 
-/// The pattern of all URIs that a template can become.
-fn pattern_of(template: &str) -> String {
+/// The pattern of all URIs that a template can become, in its normal form.
+fn pattern_of(template: &str) -> Result<String, Ambiguity> {
+    if template.len() > URI_LEN_MAX {
+        return Err(TOO_LONG);
+    }
     let mut pattern = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, behind)) = rest.split_once('{') {
@@ -191,7 +206,7 @@ fn pattern_of(template: &str) -> String {
         rest = behind.split_once('}').map_or("", |(_, rest)| rest);
     }
     pattern.push_str(rest);
-    pattern
+    normal_pattern(&pattern).map(Cow::into_owned)
 }
 
 /// Two policies are equal if their files are.
