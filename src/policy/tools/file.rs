@@ -18,7 +18,7 @@ use crate::policy::tools::pattern::{PATTERN_LEN_MAX, Patterns};
 use crate::policy::tools::roles::{IdentityRule, Key, ROLES_MAX, Role, RoleSet};
 use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::tool_policy::ToolPolicy;
-use crate::policy::tools::uri::normal_pattern;
+use crate::policy::tools::uri::{lower, normal_pattern};
 
 /// The longest file of a policy, in bytes.
 pub const POLICY_FILE_LEN_MAX: u64 = 1 << 20;
@@ -264,7 +264,8 @@ impl<'a> Parts<'_, 'a> {
         }
         for (text, line) in self.reader.texts(section, "resources").unwrap_or_default() {
             match normal_pattern(text) {
-                Ok(pattern) => self.pattern(&pattern, line, &mut rule.resources),
+                Ok(pattern) if rule.is_allow() => self.pattern(&pattern, line, &mut rule.resources),
+                Ok(pattern) => self.pattern(&lower(&pattern), line, &mut rule.resources),
                 Err(why) => self.reader.fault(line, format!("no resource that can be allowed has such a URI: {why}")),
             }
         }

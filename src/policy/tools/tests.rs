@@ -282,6 +282,23 @@ fn a_resource_can_be_named_in_every_spelling_that_is_its_own() {
 }
 
 #[test]
+fn what_is_denied_is_denied_in_capitals_too() {
+    for (pattern, uri) in [
+        ("file:///key", "file:///KEY"),
+        ("*/SECRET", "notes://Secret"),
+        ("https*Example.com/a", "https://EXAMPLE.com/a"),
+        ("x://\u{c9}t\u{c9}", "x://\u{e9}t%C3%A9"),
+    ] {
+        let deny = policy(&format!("[[rule]]\nname = 'no'\neffect = 'deny'\nresources = ['{pattern}']\n"));
+        assert_eq!(verdict(&deny, &[], Asked::resource(uri)), "-no", "{pattern} {uri}");
+        assert_eq!(verdict(&deny, &[], Asked::template(uri)), "-no", "{pattern} {uri}");
+    }
+    let allow = policy("[[rule]]\nname = 'it'\neffect = 'allow'\nresources = ['file:///Docs/*']\n");
+    assert_eq!(verdict(&allow, &[], Asked::resource("file:///Docs/A")), "+it");
+    assert_eq!(verdict(&allow, &[], Asked::resource("file:///docs/A")), "-");
+}
+
+#[test]
 fn a_pattern_that_no_resource_can_have_is_a_fault() {
     for (pattern, why) in [
         ("file:///docs/../*", "'..'"),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::iter;
 use std::net::IpAddr;
 
 use crate::policy::identity::Identity;
@@ -10,7 +11,7 @@ use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDe
 use crate::policy::tools::hints::{KnownHints, ToolHints};
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
-use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, normal, normal_pattern, shorter};
+use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
 
 /// The rules of a route, as its file has them, and what is known of the tools of its server.
 ///
@@ -151,17 +152,20 @@ impl ToolPolicy {
 
     fn decide_with(&self, roles: RoleSet, asked: &Asked<'_>, hints: impl Fn(&str) -> ToolHints) -> ToolDecision {
         const REFUSED: ToolDecision = ToolDecision::Denied { rule: None, how: Denial::Hidden };
+        let is_explicit = |decision: &ToolDecision| !decision.is_allowed() && decision.rule().is_some();
         match asked.target {
             Target::Resource(uri) if self.names_resources() => {
                 let Ok(uri) = normal(uri) else { return REFUSED };
                 let ask = |uri| self.decide_one(roles, &Asked { target: Target::Resource(uri), ..*asked }, &hints);
                 // A server may read it as a shorter one: what denies that denies it too.
-                let denies = |decision: &ToolDecision| !decision.is_allowed() && decision.rule().is_some();
-                shorter(&uri).map(ask).find(denies).unwrap_or_else(|| ask(&uri))
+                let lower = lower(&uri);
+                let mut read = iter::once(&*lower).chain(shorter(&lower)).map(ask);
+                read.find(is_explicit).unwrap_or_else(|| ask(&uri))
             }
             Target::Template(template) if self.names_resources() => {
                 let Ok(pattern) = pattern_of(template) else { return REFUSED };
-                self.decide_one(roles, &Asked { target: Target::Template(&pattern), ..*asked }, &hints)
+                let ask = |uri| self.decide_one(roles, &Asked { target: Target::Template(uri), ..*asked }, &hints);
+                Some(ask(&lower(&pattern))).filter(is_explicit).unwrap_or_else(|| ask(&pattern))
             }
             _ => self.decide_one(roles, asked, &hints),
         }

@@ -55,6 +55,11 @@ pub(super) fn shorter(normal: &str) -> impl Iterator<Item = &str> {
     parts.into_iter().filter(|part| part.len() < normal.len())
 }
 
+/// The same in lower case, for rules that deny: a `*` may stand for the start of a host, and file systems may know no case.
+pub(super) fn lower(normal: &str) -> String {
+    normal.chars().flat_map(char::to_lowercase).collect()
+}
+
 fn one_form(text: &str, is_pattern: bool) -> Result<Cow<'_, str>, Ambiguity> {
     if text.len() > URI_LEN_MAX {
         return Err(TOO_LONG);
@@ -207,6 +212,7 @@ fn decode(text: &str, is_pattern: bool) -> Result<Cow<'_, str>, Ambiguity> {
 mod tests {
     use super::*;
     use crate::base::Rng;
+    use crate::policy::tools::pattern::Patterns;
 
     #[test]
     fn every_spelling_of_a_uri_has_one_form() {
@@ -305,6 +311,34 @@ mod tests {
         ] {
             assert_eq!(normal_pattern(pattern).as_deref().map_err(|why| *why), want, "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_pattern_matches_the_form_of_what_it_was_cut_from() {
+        const PARTS: [&str; 24] = [
+            "file", "HTTPS", "x", "K", ":", ":", "//", "/", "/", "a", "B", "%41", "%20", "%25", "%c3%a9", "\u{e9}",
+            ".", "..", "?", ";", "@", "*", "[::1]", ":80",
+        ];
+        let mut rng = Rng::new(10);
+        let mut matched = 0;
+        for _ in 0..100_000 {
+            let count = 2 + rng.below(8) as usize;
+            let mut parts: Vec<&str> = (0..count).map(|_| PARTS[rng.below(PARTS.len() as u64) as usize]).collect();
+            if rng.chance(0.8) {
+                parts.splice(0..0, [["file", ":", "//", "/"], ["Https", ":", "//", "aH"]][rng.below(2) as usize]);
+            }
+            let uri = parts.concat();
+            let begin = rng.below(parts.len() as u64) as usize;
+            let end = begin + rng.below((parts.len() - begin) as u64 + 1) as usize;
+            parts.splice(begin..end, ["*"]);
+            let pattern = parts.concat();
+            let (Ok(form), Ok(wanted)) = (normal(&uri), normal_pattern(&pattern)) else { continue };
+            let mut patterns = Patterns::default();
+            patterns.add(&lower(&wanted));
+            matched += 1;
+            assert!(patterns.matches(&lower(&form)), "{pattern} {uri}");
+        }
+        assert!(matched > 5_000, "{matched}");
     }
 
     #[test]
