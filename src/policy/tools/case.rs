@@ -61,8 +61,13 @@ impl Case {
             OwnedTarget::Prompt(name) => Target::Prompt(name),
             OwnedTarget::Resource(uri) => Target::Resource(uri),
         };
-        let decision = policy.decide(roles, &Asked { method: &self.method, target });
-        let by = decision.rule().map_or_else(|| "no rule".to_owned(), |rule| format!("the rule {rule}"));
+        let asked = Asked { method: &self.method, target };
+        let decision = policy.decide(roles, &asked);
+        let by = match (decision.rule(), policy.why_refused(&asked)) {
+            (Some(rule), _) => format!("the rule {rule}"),
+            (None, Some(why)) => format!("no rule ({why})"),
+            (None, None) => "no rule".to_owned(),
+        };
         let what = |is_allowed| if is_allowed { "allowed" } else { "denied" };
         let wrong = if decision.is_allowed() != self.is_allowed {
             Some(format!("it is {} by {by}, not {}", what(decision.is_allowed()), what(self.is_allowed)))

@@ -18,6 +18,7 @@ use crate::policy::tools::pattern::{PATTERN_LEN_MAX, Patterns};
 use crate::policy::tools::roles::{IdentityRule, Key, ROLES_MAX, Role, RoleSet};
 use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::tool_policy::ToolPolicy;
+use crate::policy::tools::uri::{lower, normal_pattern};
 
 /// The longest file of a policy, in bytes.
 pub const POLICY_FILE_LEN_MAX: u64 = 1 << 20;
@@ -185,7 +186,11 @@ impl<'a> Parts<'_, 'a> {
         let mut is_said = false;
         for (text, line) in self.reader.texts(section, "proofs").unwrap_or_default() {
             is_said = true;
-            rule.proofs.extend(self.proof(text, line));
+            let proof = self.proof(text, line);
+            if proof == Some(Proof::Key) {
+                self.reader.fault(line, "who shows a key has no role by its proof: name it in keys = [\"...\"]");
+            }
+            rule.proofs.extend(proof);
         }
         if let Some(issuer) = self.reader.text(section, "issuer") {
             is_said = true;
@@ -204,6 +209,13 @@ impl<'a> Parts<'_, 'a> {
         if let Some(claims) = self.reader.inner(section, "claims") {
             is_said = true;
             rule.claims = claims.json().map(|(name, value)| (name.into(), value)).collect();
+        }
+        // Two issuers may have the same names for different callers.
+        if is_said && rule.proofs.is_empty() && rule.issuer.is_none() {
+            self.reader.fault(
+                section.line,
+                "subjects, clients, scopes and claims are those of an issuer: say which in issuer, or how they are proven in proofs",
+            );
         }
         is_said.then_some(rule)
     }
@@ -243,14 +255,18 @@ impl<'a> Parts<'_, 'a> {
             resources: Patterns::default(),
             hints: WantedHints::default(),
         };
-        for (key, patterns) in [
-            ("methods", &mut rule.methods),
-            ("tools", &mut rule.tools),
-            ("prompts", &mut rule.prompts),
-            ("resources", &mut rule.resources),
-        ] {
+        for (key, patterns) in
+            [("methods", &mut rule.methods), ("tools", &mut rule.tools), ("prompts", &mut rule.prompts)]
+        {
             for (text, line) in self.reader.texts(section, key).unwrap_or_default() {
                 self.pattern(text, line, patterns);
+            }
+        }
+        for (text, line) in self.reader.texts(section, "resources").unwrap_or_default() {
+            match normal_pattern(text) {
+                Ok(pattern) if rule.is_allow() => self.pattern(&pattern, line, &mut rule.resources),
+                Ok(pattern) => self.pattern(&lower(&pattern), line, &mut rule.resources),
+                Err(why) => self.reader.fault(line, format!("no resource that can be allowed has such a URI: {why}")),
             }
         }
         if let Some(hints) = self.reader.inner(section, "annotations") {

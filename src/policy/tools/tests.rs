@@ -126,7 +126,7 @@ fn what_denies_goes_first_and_what_no_rule_allows_is_denied() {
 fn what_the_protocol_needs_is_denied_only_by_its_name() {
     let policy = policy(FILE);
     let ask = |method| Asked { method, target: Target::Nothing };
-    for method in ["initialize", "ping", "tools/list", "notifications/cancelled", "tasks/get", "server/discover"] {
+    for method in ["initialize", "ping", "tools/list", "notifications/cancelled", "server/discover"] {
         assert_eq!(verdict(&policy, &[], ask(method)), "+", "{method}");
     }
     assert_eq!(verdict(&policy, &["support"], ask("vendor/run")), "-", "no revision has it, and no rule allows it");
@@ -140,6 +140,189 @@ fn what_the_protocol_needs_is_denied_only_by_its_name() {
     let none = super::tests::policy("");
     assert_eq!(verdict(&none, &[], ask("other/run")), "+");
     assert_eq!(verdict(&none, &[], Asked::tool("x")), "+");
+}
+
+#[test]
+fn what_reaches_things_without_their_names_is_denied_to_those_whom_a_rule_is_about() {
+    let ask = |method| Asked { method, target: Target::Nothing };
+    let roles = "[[role]]\nname = 'r'\nnetworks = ['::1']\n[[role]]\nname = 's'\nnetworks = ['::1']\n";
+    let deny = format!("{roles}[[rule]]\nname = 'no'\neffect = 'deny'\nroles = ['r']\ntools = ['x']\n");
+    let allow = format!("{roles}[[rule]]\nname = 'x'\neffect = 'allow'\nroles = ['r']\ntools = ['x']\n");
+    let named = format!("{allow}[[rule]]\nname = 'tasks'\neffect = 'allow'\nmethods = ['tasks/*']\n");
+    let all = format!("{deny}[[rule]]\nname = 'all'\neffect = 'allow'\n");
+    let [deny, allow, named, all, none] = [&*deny, &allow, &named, &all, ""].map(policy);
+    let tasks = ["tasks/get", "tasks/result", "tasks/list", "tasks/cancel", "tasks/update"];
+    for method in tasks.into_iter().chain(["subscriptions/listen", "completion/complete", "resources/read"]) {
+        assert_eq!(verdict(&none, &[], ask(method)), "+", "{method}");
+        assert_eq!(verdict(&deny, &["r"], ask(method)), "-", "{method}");
+        assert_eq!(verdict(&deny, &["s"], ask(method)), "+", "no rule is about them: {method}");
+        assert_eq!(verdict(&allow, &["r"], ask(method)), "-", "{method}");
+        assert_eq!(verdict(&allow, &["s"], ask(method)), "-", "{method}");
+        assert_eq!(verdict(&all, &["r"], ask(method)), "+all", "{method}");
+        let want = if method.starts_with("tasks/") { "+tasks" } else { "-" };
+        assert_eq!(verdict(&named, &["r"], ask(method)), want, "{method}");
+    }
+}
+
+#[test]
+fn a_resource_that_can_be_read_in_two_ways_is_refused_where_rules_name_resources() {
+    const REFUSED: &[&str] = &[
+        "file:///key#x",
+        "file:///key#",
+        "file:///key?",
+        "file:/key",
+        "file:key",
+        "file://localhost/key",
+        "file://h/key",
+        " file:///key",
+        "file:///key ",
+        "fi\tle:///key",
+        "file:///k\ney",
+        "file:///key%0a",
+        "file:///key%00",
+        "file:///docs/../key",
+        "file:///docs/%2e%2e/key",
+        "file:///docs/.%2E/key",
+        "file:///docs/..;a/key",
+        "file:///docs/%252e%252e/key",
+        "file:///docs/..%2fkey",
+        "file:///docs%2fkey",
+        "file:///docs\\..\\key",
+        "file:///docs/..%5ckey",
+        "file:////key",
+        "file:///./key",
+        "file:///%256bey",
+        "file:///key%23x",
+        "file:///key%3f",
+        "/key",
+        "key",
+        "",
+        "notes://a/../secret",
+        "notes://../secret",
+        "notes://a/x?/../../secret",
+        "note:a/../b",
+        "notes:/a",
+        "https:example.com",
+        "https:///example.com/",
+        "https://example.com:443/",
+        "https://example.com:/",
+        "https://example.com:0443/",
+        "https://u@example.com/",
+        "https://example.com./",
+        "https://\u{ff45}xample.com/",
+        "file:///a%zz",
+        "file:///a%",
+        "file:///%ff",
+        "1a://b",
+        "a b://c",
+    ];
+    let deny = policy("[[rule]]\nname = 'key'\neffect = 'deny'\nresources = ['file:///key']\n");
+    let allow = policy("[[rule]]\nname = 'all'\neffect = 'allow'\nresources = ['*']\n");
+    for uri in REFUSED {
+        assert_eq!(verdict(&deny, &[], Asked::resource(uri)), "-", "{uri:?}");
+        assert_eq!(verdict(&allow, &[], Asked::resource(uri)), "-", "{uri:?}");
+        assert!(allow.why_refused(&Asked::resource(uri)).is_some(), "{uri:?}");
+    }
+    for policy in [policy(""), policy("[[rule]]\neffect = 'deny'\ntools = ['x']\n")] {
+        for uri in REFUSED {
+            assert_eq!(verdict(&policy, &[], Asked::resource(uri)), "+", "no rule names resources: {uri:?}");
+        }
+    }
+    for uri in
+        ["file:///docs/a.md", "file:///a%20b", "note:a", "db://t/a?limit=5&q=x", "https://example.com:8443/a", "x://a/"]
+    {
+        assert_eq!(verdict(&deny, &[], Asked::resource(uri)), "+", "{uri}");
+        assert_eq!(verdict(&allow, &[], Asked::resource(uri)), "+all", "{uri}");
+    }
+    for uri in [
+        "file:///key",
+        "FILE:///key",
+        "file:///%6bey",
+        "file:///key?a=1",
+        "file:///key/",
+        "file:///key/?a=1",
+        "file:///key;v=1",
+        "file:///key/;v?a",
+    ] {
+        assert_eq!(verdict(&deny, &[], Asked::resource(uri)), "-key", "{uri}");
+    }
+}
+
+#[test]
+fn a_resource_can_be_named_in_every_spelling_that_is_its_own() {
+    for (pattern, uris) in [
+        ("file:///my%20docs/*", &["file:///my%20docs/a", "FILE:///my%20docs/a", "file:///%6dy%20docs/a"][..]),
+        ("FILE:///docs/*", &["file:///docs/a", "File:///docs/a"]),
+        ("https://Example.com/A%7e*", &["https://example.com/A~b", "https://EXAMPLE.com/A%7Eb"]),
+        ("https://EXAMPLE.com/100%25", &["https://example.com/100%25"]),
+        ("file:///caf%C3%A9", &["file:///caf%c3%a9", "file:///caf\u{e9}"]),
+        ("*/my%20docs/*", &["file:///my%20docs/a"]),
+        ("H*://example.com/*", &["https://EXAMPLE.com/a"]),
+    ] {
+        for effect in ["allow", "deny"] {
+            let policy = policy(&format!("[[rule]]\nname = 'it'\neffect = '{effect}'\nresources = ['{pattern}']\n"));
+            let want = if effect == "allow" { "+it" } else { "-it" };
+            for uri in uris {
+                assert_eq!(verdict(&policy, &[], Asked::resource(uri)), want, "{pattern} {uri}");
+                assert_eq!(verdict(&policy, &[], Asked::template(uri)), want, "{pattern} {uri}");
+            }
+        }
+    }
+    let policy = policy("[[rule]]\neffect = 'allow'\nresources = ['FILE:///my%20docs/*', 'https://a/*']\n");
+    for (template, want) in [
+        ("file:///my%20docs/{name}", "+#1"),
+        ("file:///{+path}", "+#1"),
+        ("{+uri}", "+#1"),
+        ("https://A/x{?q}", "+#1"),
+        ("https://b/{x}", "-"),
+        ("file:///my%20docs/../{name}", "-"),
+    ] {
+        assert_eq!(verdict(&policy, &[], Asked::template(template)), want, "{template}");
+    }
+}
+
+#[test]
+fn what_is_denied_is_denied_in_capitals_too() {
+    for (pattern, uri) in [
+        ("file:///key", "file:///KEY"),
+        ("*/SECRET", "notes://Secret"),
+        ("https*Example.com/a", "https://EXAMPLE.com/a"),
+        ("x://\u{c9}t\u{c9}", "x://\u{e9}t%C3%A9"),
+    ] {
+        let deny = policy(&format!("[[rule]]\nname = 'no'\neffect = 'deny'\nresources = ['{pattern}']\n"));
+        assert_eq!(verdict(&deny, &[], Asked::resource(uri)), "-no", "{pattern} {uri}");
+        assert_eq!(verdict(&deny, &[], Asked::template(uri)), "-no", "{pattern} {uri}");
+    }
+    let allow = policy("[[rule]]\nname = 'it'\neffect = 'allow'\nresources = ['file:///Docs/*']\n");
+    assert_eq!(verdict(&allow, &[], Asked::resource("file:///Docs/A")), "+it");
+    assert_eq!(verdict(&allow, &[], Asked::resource("file:///docs/A")), "-");
+}
+
+#[test]
+fn a_pattern_that_no_resource_can_have_is_a_fault() {
+    for (pattern, why) in [
+        ("file:///docs/../*", "'..'"),
+        ("file:/docs/*", "'/'"),
+        ("file://localhost/*", "host"),
+        ("file:///my docs/*", "space"),
+        ("file:///a%2a", "%2a"),
+        ("file:///a%2*", "'%'"),
+        ("/docs/*", "scheme"),
+        ("https://*.Example.com/*", "lower case"),
+    ] {
+        let told = faults(&format!("[[rule]]\neffect = 'deny'\nresources = ['{pattern}']\n"));
+        assert!(told[0].starts_with("line 3: ") && told[0].contains(why), "{pattern}: {told:?}");
+    }
+}
+
+#[test]
+fn the_uri_of_a_hostile_list_takes_no_long_time() {
+    let deny = policy("[[rule]]\neffect = 'deny'\nresources = ['file:///key', '*a*b*c']\n");
+    let uri = format!("file:///%{}41", "25".repeat(500_000));
+    for asked in [Asked::resource(&uri), Asked::template(&uri)] {
+        assert_eq!(verdict(&deny, &[], asked), "-");
+        assert!(deny.why_refused(&asked).is_some_and(|why| why.contains("long")));
+    }
 }
 
 #[test]
@@ -179,6 +362,20 @@ fn roles_come_from_networks_keys_and_identities() {
     assert_eq!(names(None, Some(&token)), ["support"], "the name of a key in a token is no key");
     let key = identity(Proof::Key, "nightly");
     assert_eq!(names(Some(near), Some(&key)), ["office", "batch"], "a key has no groups");
+}
+
+#[test]
+fn a_role_says_who_vouches_for_its_callers() {
+    let role = |said: &str| format!("[[role]]\nname = 'r'\n{said}\n");
+    for said in ["subjects = ['alice']", "clients = ['app']", "scopes = ['a']", "claims = { groups = 'a' }"] {
+        let told = faults(&role(said));
+        assert!(told.len() == 1 && told[0].starts_with("line 1: ") && told[0].contains("issuer"), "{said}: {told:?}");
+        for vouches in ["issuer = 'https://login.example'", "proofs = ['certificate']"] {
+            policy(&role(&format!("{vouches}\n{said}")));
+        }
+    }
+    let told = faults(&role("proofs = ['jwt', 'key']"));
+    assert!(told.len() == 1 && told[0].starts_with("line 3: ") && told[0].contains("keys = "), "{told:?}");
 }
 
 #[test]
@@ -290,7 +487,9 @@ fn any_file(rng: &mut Rng) -> String {
         text += &format!("[[rule]]\neffect = '{}'\n", if rng.chance(0.5) { "allow" } else { "deny" });
         for kind in ["tools", "prompts", "resources"] {
             if rng.chance(0.6) {
-                text += &format!("{kind} = ['{}']\n", NAMES[rng.below(7) as usize]);
+                let name = NAMES[rng.below(7) as usize];
+                let scheme = if kind == "resources" && !name.starts_with('*') { "x:" } else { "" };
+                text += &format!("{kind} = ['{scheme}{name}']\n");
             }
         }
         if rng.chance(0.4) {
@@ -310,9 +509,9 @@ fn a_rule_without_effect_can_be_left_out_and_a_deny_only_takes_away() {
     for _ in 0..3_000 {
         let text = any_file(&mut rng);
         let whole = policy(&text);
-        let asked: Vec<Asked<'_>> = ["a", "b", "ab", "ba", "c", "d"]
+        let asked: Vec<Asked<'_>> = ["x:a", "x:b", "x:ab", "x:ba", "x:c", "x:d"]
             .into_iter()
-            .flat_map(|name| [Asked::tool(name), Asked::prompt(name), Asked::resource(name)])
+            .flat_map(|uri| [Asked::tool(&uri[2..]), Asked::prompt(&uri[2..]), Asked::resource(uri)])
             .collect();
         let verdicts = |policy: &ToolPolicy| -> Vec<bool> {
             let roles = [&[][..], &["r"], &["s"], &["r", "s"]];

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::iter;
 use std::net::IpAddr;
 
 use crate::policy::identity::Identity;
@@ -10,7 +11,7 @@ use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDe
 use crate::policy::tools::hints::{KnownHints, ToolHints};
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
-use crate::policy::tools::uri::normal;
+use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
 
 /// The rules of a route, as its file has them, and what is known of the tools of its server.
 ///
@@ -33,8 +34,11 @@ pub struct ToolPolicy {
 pub enum MethodDefault {
     /// It is allowed: it is part of the protocol, or what it lists is filtered.
     Allowed,
-    /// It is decided by what it names.
+    /// It is decided by what it names. One that names nothing is [indirect](MethodDefault::Indirect).
     ByTarget,
+    /// It reaches what rules are about without their names: the result of a call that another may have made, resources in a list.
+    /// It is denied where any rule is about the caller, or allows something, unless a rule allows it.
+    Indirect,
     /// It is denied where any rule allows something.
     Unknown,
 }
@@ -54,16 +58,12 @@ impl MethodDefault {
             | "server/discover"
             | "ping"
             | "logging/setLevel"
-            | "subscriptions/listen"
             | "tools/list"
             | "prompts/list"
             | "resources/list"
-            | "resources/templates/list"
-            | "tasks/get"
-            | "tasks/result"
-            | "tasks/list"
-            | "tasks/cancel"
-            | "tasks/update" => MethodDefault::Allowed,
+            | "resources/templates/list" => MethodDefault::Allowed,
+            "subscriptions/listen" => MethodDefault::Indirect,
+            method if method.starts_with("tasks/") => MethodDefault::Indirect,
             method if method.starts_with("notifications/") => MethodDefault::Allowed,
             _ => MethodDefault::Unknown,
         }
@@ -153,33 +153,51 @@ impl ToolPolicy {
         self.decide_with(roles, &Asked::tool(tool), |_| said)
     }
 
-    fn decide_with(&self, roles: RoleSet, asked: &Asked<'_>, hints: impl Fn(&str) -> ToolHints) -> ToolDecision {
+    /// Why no rule is asked about this request, which is denied: servers may read the URI that it names in different ways.
+    #[must_use]
+    pub fn why_refused(&self, asked: &Asked<'_>) -> Option<&'static str> {
         match asked.target {
-            // A server resolves a URI before it looks for the resource.
-            Target::Resource(uri) => match normal(uri) {
-                Cow::Borrowed(_) => self.decide_one(roles, asked, &hints),
-                Cow::Owned(resolved) => {
-                    let resolved = Asked { target: Target::Resource(&resolved), ..*asked };
-                    match self.decide_one(roles, &resolved, &hints) {
-                        ToolDecision::Allowed(_) => self.decide_one(roles, asked, &hints),
-                        denied => denied,
-                    }
-                }
-            },
-            Target::Template(template) => {
-                let pattern = pattern_of(template);
-                self.decide_one(roles, &Asked { target: Target::Template(&pattern), ..*asked }, &hints)
+            Target::Resource(uri) if self.names_resources() => normal(uri).err(),
+            Target::Template(template) if self.names_resources() => pattern_of(template).err(),
+            _ => None,
+        }
+    }
+
+    /// Whether a rule names resources. Where none does, their URIs are not looked at.
+    fn names_resources(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.resources.is_empty())
+    }
+
+    fn decide_with(&self, roles: RoleSet, asked: &Asked<'_>, hints: impl Fn(&str) -> ToolHints) -> ToolDecision {
+        const REFUSED: ToolDecision = ToolDecision::Denied { rule: None, how: Denial::Hidden };
+        let is_explicit = |decision: &ToolDecision| !decision.is_allowed() && decision.rule().is_some();
+        match asked.target {
+            Target::Resource(uri) if self.names_resources() => {
+                let Ok(uri) = normal(uri) else { return REFUSED };
+                let ask = |uri| self.decide_one(roles, &Asked { target: Target::Resource(uri), ..*asked }, &hints);
+                // A server may read it as a shorter one: what denies that denies it too.
+                let lower = lower(&uri);
+                let mut read = iter::once(&*lower).chain(shorter(&lower)).map(ask);
+                read.find(is_explicit).unwrap_or_else(|| ask(&uri))
             }
-            Target::Nothing | Target::Tool(_) | Target::Prompt(_) => self.decide_one(roles, asked, &hints),
+            Target::Template(template) if self.names_resources() => {
+                let Ok(pattern) = pattern_of(template) else { return REFUSED };
+                let ask = |uri| self.decide_one(roles, &Asked { target: Target::Template(uri), ..*asked }, &hints);
+                Some(ask(&lower(&pattern))).filter(is_explicit).unwrap_or_else(|| ask(&pattern))
+            }
+            _ => self.decide_one(roles, asked, &hints),
         }
     }
 
     fn decide_one(&self, roles: RoleSet, asked: &Asked<'_>, hints: &impl Fn(&str) -> ToolHints) -> ToolDecision {
-        let default = MethodDefault::of(asked.method);
+        let default = match MethodDefault::of(asked.method) {
+            MethodDefault::ByTarget if asked.target == Target::Nothing => MethodDefault::Indirect,
+            default => default,
+        };
         let mut allowed = None;
-        let mut allows_any = false;
+        let mut needs_allow = false;
         for rule in &self.rules {
-            allows_any |= rule.is_allow();
+            needs_allow |= rule.is_allow() || (default == MethodDefault::Indirect && rule.is_for(roles));
             // What the protocol itself needs is only denied by a rule that names it.
             let is_about = default != MethodDefault::Allowed || !rule.methods.is_empty();
             if !is_about || (rule.is_allow() && allowed.is_some()) || !rule.matches(roles, asked, hints) {
@@ -190,15 +208,18 @@ impl ToolPolicy {
                 Effect::Deny(how) => return ToolDecision::Denied { rule: Some(rule.id.clone()), how: how.clone() },
             }
         }
-        if allowed.is_some() || !allows_any || default == MethodDefault::Allowed {
+        if allowed.is_some() || !needs_allow || default == MethodDefault::Allowed {
             return ToolDecision::Allowed(allowed.cloned());
         }
         ToolDecision::Denied { rule: None, how: Denial::Hidden }
     }
 }
 
-/// The pattern of all URIs that a template can become.
-fn pattern_of(template: &str) -> String {
+/// The pattern of all URIs that a template can become, in its normal form.
+fn pattern_of(template: &str) -> Result<String, Ambiguity> {
+    if template.len() > URI_LEN_MAX {
+        return Err(TOO_LONG);
+    }
     let mut pattern = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, behind)) = rest.split_once('{') {
@@ -207,7 +228,7 @@ fn pattern_of(template: &str) -> String {
         rest = behind.split_once('}').map_or("", |(_, rest)| rest);
     }
     pattern.push_str(rest);
-    pattern
+    normal_pattern(&pattern).map(Cow::into_owned)
 }
 
 /// Two policies are equal if their files are.
