@@ -66,15 +66,22 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
     let names: Vec<&str> = policy.names_of(roles).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let decision = policy.decide(roles, &asked);
+    let refused = policy.why_refused(&asked);
     let what = match &decision {
         ToolDecision::Allowed(_) => "allowed",
         ToolDecision::Denied { how: Denial::Hidden, .. } => "denied, and hidden",
         ToolDecision::Denied { how: Denial::Scope(_), .. } => "denied, and told which scope is missing",
     };
     let why = match (decision.rule(), decision.is_allowed(), MethodDefault::of(asked.method)) {
+        _ if refused.is_some() => {
+            format!("servers may read this URI in different ways: {}", refused.unwrap_or_default())
+        }
         (Some(rule), ..) => format!("the rule {rule} (number {} of the file) decides", rule.index + 1),
         (None, true, MethodDefault::Allowed) => "the protocol needs it, and no rule denies it".to_owned(),
         (None, true, _) => "no rule denies it, and no rule allows anything".to_owned(),
+        (None, false, MethodDefault::Indirect) => {
+            "it reaches things without naming them, and no rule allows it: name the method in `methods`".to_owned()
+        }
         (None, false, _) => "no rule allows it".to_owned(),
     };
     let name = asked.target.name().map(|name| format!(" {}", plain(name))).unwrap_or_default();
@@ -129,6 +136,7 @@ mod tests {
         assert_eq!(code, EXIT_FAILURE);
         assert!(told(&args(&[], Some("set_a"), None)).0.contains("which scope is missing"));
         assert!(told(&args(&[], None, Some("ping"))).0.contains("the protocol needs it"));
+        assert!(told(&args(&[], None, Some("tasks/get"))).0.contains("name the method in `methods`"));
         let near = PolicyExplainArgs { from: Some([10, 0, 0, 1].into()), ..args(&[], Some("get_a"), None) };
         assert!(told(&near).0.contains("roles   office"));
         assert_eq!(

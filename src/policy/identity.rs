@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 ///
 /// A copy shares its texts with the original, and allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct CallerIdentity {
     /// The name of the caller, unique with its issuer.
     pub subject: Arc<str>,
     /// Who vouches for the subject, such as the issuer of a token.
@@ -14,7 +14,7 @@ pub struct Identity {
     /// The program by which the subject calls, such as the client of a token.
     pub client: Option<Arc<str>>,
     /// How it was proven.
-    pub proof: Proof,
+    pub proof: IdentityProof,
     /// What the caller was granted (OAuth 2.0, RFC 6749 section 3.3).
     pub scopes: Arc<[Box<str>]>,
     /// What else its issuer says of it.
@@ -23,7 +23,7 @@ pub struct Identity {
 
 /// How an identity was proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Proof {
+pub enum IdentityProof {
     /// By the network that it calls from.
     Network,
     /// By a static key.
@@ -40,29 +40,29 @@ pub enum Proof {
     Forwarded,
 }
 
-impl Proof {
+impl IdentityProof {
     /// Every proof, in the order of the declaration.
-    pub const ALL: [Proof; 7] = [
-        Proof::Network,
-        Proof::Key,
-        Proof::Certificate,
-        Proof::Jwt,
-        Proof::Introspection,
-        Proof::Edge,
-        Proof::Forwarded,
+    pub const ALL: [IdentityProof; 7] = [
+        IdentityProof::Network,
+        IdentityProof::Key,
+        IdentityProof::Certificate,
+        IdentityProof::Jwt,
+        IdentityProof::Introspection,
+        IdentityProof::Edge,
+        IdentityProof::Forwarded,
     ];
 
     /// The name in files and records, which does not change.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Proof::Network => "network",
-            Proof::Key => "key",
-            Proof::Certificate => "certificate",
-            Proof::Jwt => "jwt",
-            Proof::Introspection => "introspection",
-            Proof::Edge => "edge",
-            Proof::Forwarded => "forwarded",
+            IdentityProof::Network => "network",
+            IdentityProof::Key => "key",
+            IdentityProof::Certificate => "certificate",
+            IdentityProof::Jwt => "jwt",
+            IdentityProof::Introspection => "introspection",
+            IdentityProof::Edge => "edge",
+            IdentityProof::Forwarded => "forwarded",
         }
     }
 }

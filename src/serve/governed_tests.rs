@@ -18,7 +18,7 @@ const SECRET: &str = "delete_all";
 
 fn policy() -> Arc<ToolPolicy> {
     let text = "[[rule]]\nname = 'some'\neffect = 'allow'\ntools = ['search', 'get_*', 'é*']\nprompts = ['p']\n\
-                resources = ['file:///docs/*']\n[[rule]]\nname = 'none'\neffect = 'deny'\ntools = ['get_secret']\n";
+                resources = ['file:///docs/*']\n[[rule]]\neffect = 'allow'\nmethods = ['tasks/*']\n[[rule]]\nname = 'none'\neffect = 'deny'\ntools = ['get_secret']\n";
     Arc::new(ToolPolicy::parse(text).unwrap())
 }
 

@@ -202,7 +202,7 @@ impl Tunnel {
                 let own = RouteOverrides { policy: Some(Arc::clone(policy)), ..RouteOverrides::default() };
                 RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
             });
-            tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+            tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
             return self.edge.reload(tables);
         }
         let tables = self.connector.tables();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::policy::identity::Identity;
+use crate::policy::identity::CallerIdentity;
 use crate::policy::tools::decision::{Asked, Target, ToolDecision};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
@@ -15,7 +15,7 @@ pub(super) struct Case {
     /// Roles that the caller has, besides those of its address and identity.
     pub(super) roles: RoleSet,
     pub(super) address: Option<IpAddr>,
-    pub(super) identity: Option<Identity>,
+    pub(super) identity: Option<CallerIdentity>,
     pub(super) method: String,
     pub(super) target: OwnedTarget,
     pub(super) is_allowed: bool,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 use crate::base::SecretHash;
-use crate::policy::identity::{Identity, Proof};
+use crate::policy::identity::{CallerIdentity, IdentityProof};
 use crate::policy::network::Network;
 use crate::policy::networks::Networks;
 use crate::policy::tools::case::{Case, OwnedTarget};
@@ -187,7 +187,7 @@ impl<'a> Parts<'_, 'a> {
         for (text, line) in self.reader.texts(section, "proofs").unwrap_or_default() {
             is_said = true;
             let proof = self.proof(text, line);
-            if proof == Some(Proof::Key) {
+            if proof == Some(IdentityProof::Key) {
                 self.reader.fault(line, "who shows a key has no role by its proof: name it in keys = [\"...\"]");
             }
             rule.proofs.extend(proof);
@@ -357,7 +357,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// Who calls in a test.
-    fn case_identity(&mut self, section: &Section<'a>, policy: &ToolPolicy) -> Option<Identity> {
+    fn case_identity(&mut self, section: &Section<'a>, policy: &ToolPolicy) -> Option<CallerIdentity> {
         if let Some(name) = self.reader.text(section, "key") {
             let key = policy.keys.iter().find(|key| *key.identity.subject == *name);
             if key.is_none() {
@@ -368,12 +368,12 @@ impl<'a> Parts<'_, 'a> {
         let identity = self.reader.inner(section, "identity")?;
         self.reader.only(&identity, &["subject", "issuer", "client", "proof", "scopes", "claims"]);
         let proof = match self.reader.text(&identity, "proof") {
-            Some(text) => self.proof(text, identity.line).unwrap_or(Proof::Jwt),
-            None => Proof::Jwt,
+            Some(text) => self.proof(text, identity.line).unwrap_or(IdentityProof::Jwt),
+            None => IdentityProof::Jwt,
         };
         let scopes = self.reader.texts(&identity, "scopes").unwrap_or_default();
         let claims = self.reader.inner(&identity, "claims");
-        Some(Identity {
+        Some(CallerIdentity {
             subject: self.reader.text(&identity, "subject").unwrap_or_default().into(),
             issuer: self.reader.text(&identity, "issuer").map(Into::into),
             client: self.reader.text(&identity, "client").map(Into::into),
@@ -387,10 +387,10 @@ impl<'a> Parts<'_, 'a> {
         })
     }
 
-    fn proof(&mut self, text: &str, line: usize) -> Option<Proof> {
-        let proof = Proof::ALL.into_iter().find(|proof| proof.name() == text);
+    fn proof(&mut self, text: &str, line: usize) -> Option<IdentityProof> {
+        let proof = IdentityProof::ALL.into_iter().find(|proof| proof.name() == text);
         if proof.is_none() {
-            let names = Proof::ALL.map(Proof::name).join(", ");
+            let names = IdentityProof::ALL.map(IdentityProof::name).join(", ");
             self.reader.fault(line, format!("{text:?} is no proof of an identity: those are {names}"));
         }
         proof

@@ -16,7 +16,7 @@ fn filter(text: &str) -> ListFilter {
 fn some() -> ListFilter {
     filter(
         "[policy]\npass_instructions = false\n[[rule]]\neffect = 'allow'\ntools = ['a*']\nprompts = ['a*']\n\
-         resources = ['x:/a*']\n[[rule]]\neffect = 'deny'\ntools = ['asked']\nscope = 's'\n",
+         resources = ['x://a*']\n[[rule]]\neffect = 'deny'\ntools = ['asked']\nscope = 's'\n",
     )
 }
 
@@ -46,12 +46,12 @@ fn hidden_elements_are_taken_out_and_every_other_byte_stays() {
         ),
         (r#"{"result":{"prompts":[{"name":"b"},{"name":"ab"}]}}"#, r#"{"result":{"prompts":[{"name":"ab"}]}}"#),
         (
-            r#"{"result":{"resources":[{"uri":"x:/a"},{"uri":"x:/b"},{"uri":"x:/a/../b"}]}}"#,
-            r#"{"result":{"resources":[{"uri":"x:/a"}]}}"#,
+            r#"{"result":{"resources":[{"uri":"x://a"},{"uri":"x://b"},{"uri":"x://a/../b"}]}}"#,
+            r#"{"result":{"resources":[{"uri":"x://a"}]}}"#,
         ),
         (
-            r#"{"result":{"resourceTemplates":[{"uriTemplate":"y:/{p}"},{"uriTemplate":"x:/{p}"}]}}"#,
-            r#"{"result":{"resourceTemplates":[{"uriTemplate":"x:/{p}"}]}}"#,
+            r#"{"result":{"resourceTemplates":[{"uriTemplate":"y://{p}"},{"uriTemplate":"x://{p}"}]}}"#,
+            r#"{"result":{"resourceTemplates":[{"uriTemplate":"x://{p}"}]}}"#,
         ),
         (r#"{"result":{"serverInfo":{},"instructions":"use b"}}"#, r#"{"result":{"serverInfo":{},"instructions":""}}"#),
         (r#"[{"id":1,"result":{"tools":[{"name":"b"}]}},{"id":2}]"#, r#"[{"id":1,"result":{"tools":[]}},{"id":2}]"#),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::base::SecretHash;
-use crate::policy::identity::{Identity, Proof};
+use crate::policy::identity::{CallerIdentity, IdentityProof};
 use crate::policy::networks::Networks;
 use crate::policy::tools::pattern::Patterns;
 
@@ -64,7 +64,7 @@ pub(super) struct Role {
 /// Which identities have a role. What is not said fits all.
 #[derive(Clone, Debug, Default)]
 pub(super) struct IdentityRule {
-    pub(super) proofs: Vec<Proof>,
+    pub(super) proofs: Vec<IdentityProof>,
     pub(super) issuer: Option<Box<str>>,
     pub(super) subjects: Patterns,
     pub(super) clients: Patterns,
@@ -75,7 +75,7 @@ pub(super) struct IdentityRule {
 }
 
 impl Role {
-    pub(super) fn is_of(&self, address: Option<IpAddr>, identity: Option<&Identity>) -> bool {
+    pub(super) fn is_of(&self, address: Option<IpAddr>, identity: Option<&CallerIdentity>) -> bool {
         let is_near = |networks: &Networks| address.is_some_and(|address| networks.contains(address));
         if !self.networks.as_ref().is_none_or(is_near) {
             return false;
@@ -83,7 +83,7 @@ impl Role {
         let asks_for_none = self.keys.is_empty() && self.identity.is_none();
         asks_for_none
             || identity.is_some_and(|identity| match identity.proof {
-                Proof::Key => self.keys.matches(&identity.subject),
+                IdentityProof::Key => self.keys.matches(&identity.subject),
                 _ => self.identity.as_ref().is_some_and(|rule| rule.fits(identity)),
             })
     }
@@ -95,7 +95,7 @@ impl Role {
 }
 
 impl IdentityRule {
-    fn fits(&self, identity: &Identity) -> bool {
+    fn fits(&self, identity: &CallerIdentity) -> bool {
         let has_claim = |name: &str, wanted: &Value| match identity.claims.get(name) {
             Some(Value::Array(values)) => values.contains(wanted),
             Some(value) => value == wanted,
@@ -115,16 +115,16 @@ impl IdentityRule {
 pub(super) struct Key {
     pub(super) line: usize,
     pub(super) hash: SecretHash,
-    pub(super) identity: Identity,
+    pub(super) identity: CallerIdentity,
 }
 
 impl Key {
     pub(super) fn new(name: &str, line: usize, hash: SecretHash) -> Key {
-        let identity = Identity {
+        let identity = CallerIdentity {
             subject: name.into(),
             issuer: None,
             client: None,
-            proof: Proof::Key,
+            proof: IdentityProof::Key,
             scopes: Arc::new([]),
             claims: Arc::default(),
         };
@@ -133,7 +133,7 @@ impl Key {
 }
 
 /// Whose key this is. Every key is compared, in constant time.
-pub(super) fn owner<'a>(keys: &'a [Key], bearer: &[u8]) -> Option<&'a Identity> {
+pub(super) fn owner<'a>(keys: &'a [Key], bearer: &[u8]) -> Option<&'a CallerIdentity> {
     if keys.is_empty() || bearer.is_empty() || bearer.len() > KEY_LEN_MAX {
         return None;
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::base::Rng;
-use crate::policy::{Identity, Proof};
+use crate::policy::{CallerIdentity, IdentityProof};
 
 fn policy(text: &str) -> ToolPolicy {
     ToolPolicy::parse(text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"))
@@ -25,8 +25,8 @@ fn verdict(policy: &ToolPolicy, roles: &[&str], asked: Asked<'_>) -> String {
     format!("{sign}{}", decision.rule().map(|rule| &*rule.name).unwrap_or_default())
 }
 
-fn identity(proof: Proof, subject: &str) -> Identity {
-    Identity {
+fn identity(proof: IdentityProof, subject: &str) -> CallerIdentity {
+    CallerIdentity {
         subject: subject.into(),
         issuer: Some("https://login.example".into()),
         client: None,
@@ -350,17 +350,17 @@ fn roles_come_from_networks_keys_and_identities() {
     let policy = policy(FILE);
     let near: IpAddr = "10.1.2.3".parse().unwrap();
     let far: IpAddr = "192.0.2.1".parse().unwrap();
-    let names = |address, identity: Option<&Identity>| -> Vec<String> {
+    let names = |address, identity: Option<&CallerIdentity>| -> Vec<String> {
         policy.names_of(policy.roles_of(address, identity)).map(str::to_owned).collect()
     };
     assert_eq!(names(Some(near), None), ["office"]);
     assert!(names(Some(far), None).is_empty() && names(None, None).is_empty());
-    assert_eq!(names(None, Some(&identity(Proof::Jwt, "a"))), ["support"]);
-    let other = Identity { issuer: Some("https://else.example".into()), ..identity(Proof::Jwt, "a") };
+    assert_eq!(names(None, Some(&identity(IdentityProof::Jwt, "a"))), ["support"]);
+    let other = CallerIdentity { issuer: Some("https://else.example".into()), ..identity(IdentityProof::Jwt, "a") };
     assert!(names(None, Some(&other)).is_empty());
-    let token = identity(Proof::Jwt, "nightly");
+    let token = identity(IdentityProof::Jwt, "nightly");
     assert_eq!(names(None, Some(&token)), ["support"], "the name of a key in a token is no key");
-    let key = identity(Proof::Key, "nightly");
+    let key = identity(IdentityProof::Key, "nightly");
     assert_eq!(names(Some(near), Some(&key)), ["office", "batch"], "a key has no groups");
 }
 
@@ -384,7 +384,10 @@ fn a_key_is_known_by_its_hash_alone() {
     let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let text = format!("[[key]]\nname = 'a'\nsha256 = '{}'\n[[key]]\nname = 'b'\nsha256 = '{hex}'\n", "0".repeat(64));
     let policy = policy(&text);
-    assert_eq!(policy.key_of(b"correct-horse-battery").map(|key| (&*key.subject, key.proof)), Some(("b", Proof::Key)));
+    assert_eq!(
+        policy.key_of(b"correct-horse-battery").map(|key| (&*key.subject, key.proof)),
+        Some(("b", IdentityProof::Key))
+    );
     for wrong in [&b""[..], b"correct-horse-batterx", b"correct-horse-battery ", hex.as_bytes()] {
         assert!(policy.key_of(wrong).is_none());
     }
