@@ -11,7 +11,7 @@ use super::recorder::LabelId;
 use crate::base::{CallFailure, Time};
 
 /// Bytes of a host name that are kept; longer ones are cut.
-pub const HOST_LEN_KEPT: usize = 63;
+pub const HOST_LEN_KEPT: usize = 59;
 /// Stands for a phase that a call did not have.
 const NO_TIME: u32 = u32::MAX;
 
