@@ -282,7 +282,8 @@ impl<'a> Hedged<'a> {
     }
 }
 
-/// Gives up a try, so that its server is told.
+/// Gives up a try: its connector closes the connection to its server. The server is sent no notification, as the two tries have one
+/// id, and may have reached the same server.
 fn give_up(opened: &Opened) {
     opened.stream.on_link().reset(CallFailure::Cancelled);
 }

@@ -74,8 +74,9 @@ pub enum Try {
     Second,
 }
 
-/// Which try answers the call, if that is decided. The second one only ever answers with a success, unless the first has failed, so
-/// that no answer is worse than without it. `is_over` says that what has begun is held back no longer.
+/// Which try answers the call, if that is decided. The second one only ever answers with a success of HTTP, unless the first has
+/// failed. Its body is not read: an error of JSON-RPC with status 200 is an answer too. `is_over` says that what has begun is held back
+/// no longer.
 #[must_use]
 pub fn decide(first: TryState, second: TryState, is_over: bool) -> Option<Try> {
     match (first, second) {
