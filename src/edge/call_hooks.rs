@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
+use crate::edge::audit;
 use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_work::CallWork;
 use crate::edge::edge_core::EdgeCore;
@@ -12,7 +13,7 @@ use crate::edge::task_calls::AnswerSize;
 use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, requested_host, trace_of};
 use crate::latency::{CallPhases, SERVER_TIMING_LEN_MAX, server_timing};
-use crate::serve::{CallLabel, RelayError, RelayHooks, ResponseExtras};
+use crate::serve::{Answered, AuditReceipt, CallLabel, RelayError, RelayHooks, ResponseExtras};
 use crate::wire::AnswerStream;
 use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::mcp::Era;
@@ -83,10 +84,20 @@ impl RelayHooks for EdgeHooks<'_> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.notes.answer.bytes += bytes.len() as u64;
+        self.work.notes.audit.on_body_bytes(bytes);
         if self.work.stamps.is_event_stream() {
             self.work.answer.feed(bytes);
             self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
         }
+    }
+
+    fn must_record(&self) -> bool {
+        self.work.notes.audit.is_required()
+    }
+
+    fn record_answer(&mut self, answered: &Answered<'_>, label: Option<&mut CallLabel>) -> Option<AuditReceipt> {
+        let EdgeHooks { core, opened, request, work } = self;
+        audit::on_answer((core, opened, request), &work.notes, &mut work.stamps, answered, label)
     }
 
     fn cuts_at(&self) -> Option<Time> {

@@ -41,6 +41,17 @@ impl CallLabel {
         self.peek.arguments_digest()
     }
 
+    /// Has the arguments of the call kept as they pass.
+    pub fn keep_arguments(&mut self) {
+        self.peek.keep_arguments();
+    }
+
+    /// The arguments as JSON text without white space, if they passed whole and are kept.
+    #[must_use]
+    pub fn arguments(&self) -> Option<&[u8]> {
+        self.peek.arguments()
+    }
+
     /// Reads the next bytes of the body.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         self.peek.feed(bytes);

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
+use crate::serve::audit_log::AuditReceipt;
 use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
 use crate::serve::event_stream::EndingStream;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
+use crate::serve::recorded::{Answered, carry_recorded, holds_answer, record};
 use crate::serve::rewriting::carry_rewritten;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
@@ -58,6 +61,16 @@ pub trait RelayHooks {
 
     /// When an event stream that answers a call is cut, if it is to be. Later with each sign of progress.
     fn cuts_at(&self) -> Option<Time> {
+        None
+    }
+
+    /// Whether the answer may leave only once the call is written to the audit log.
+    fn must_record(&self) -> bool {
+        false
+    }
+
+    /// Writes the call to the audit log.
+    fn record_answer(&mut self, _answered: &Answered<'_>, _label: Option<&mut CallLabel>) -> Option<AuditReceipt> {
         None
     }
 
@@ -133,6 +146,8 @@ pub enum RelayError {
     Protocol(Box<Violation>),
     /// The response did not begin in time.
     Late,
+    /// The call could not be written to the audit log, so that the response, or its rest, is withheld.
+    Unrecorded,
 }
 
 /// What a response does that HTTP does not allow.
@@ -360,7 +375,17 @@ impl<F: ByteStream> Receiving<'_, F> {
         hooks: &mut impl RelayHooks,
         progress: &Progress<'_>,
     ) -> Result<(), RelayError> {
-        let received_at = self.head(responder, hooks).await?;
+        let received_at = {
+            let received_at = self.head(responder, hooks).await?;
+            match hooks.must_record() {
+                false => received_at,
+                // In a box, so that other calls do not have its size.
+                true => match Box::pin(self.recorded(received_at, responder, hooks, progress)).await {
+                    ControlFlow::Continue(received_at) => received_at,
+                    ControlFlow::Break(ended) => return ended,
+                },
+            }
+        };
         let Receiving { request, from, head, intake, decoder } = self;
         decoder.restart(head.framing());
         let extras = hooks.on_response_head(head, received_at);
@@ -442,6 +467,28 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
     }
 
+    /// Has the call written to the audit log. Carries the response as well where its end is waited for, and returns how that ended;
+    /// otherwise when the response was received, which is still to be carried.
+    async fn recorded(
+        &mut self,
+        received_at: Time,
+        responder: &mut impl Responder,
+        hooks: &mut impl RelayHooks,
+        progress: &Progress<'_>,
+    ) -> ControlFlow<Result<(), RelayError>, Time> {
+        let Receiving { request, from, head, intake, decoder } = self;
+        let (label, has_begun) = (&progress.label, &progress.has_begun);
+        if !holds_answer(request, head) {
+            return match record(&Answered::begun(head, received_at), hooks, label).await {
+                Ok(()) => ControlFlow::Continue(received_at),
+                Err(error) => ControlFlow::Break(Err(error)),
+            };
+        }
+        decoder.restart(head.framing());
+        let body = Http1Source::new(*from, intake, decoder);
+        ControlFlow::Break(carry_recorded(body, head, received_at, responder, hooks, label, has_begun).await)
+    }
+
     /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
     /// received.
     async fn head(&mut self, responder: &mut impl Responder, hooks: &impl RelayHooks) -> Result<Time, RelayError> {
@@ -494,7 +541,7 @@ async fn tell(event: Vec<u8>, responder: &mut impl Responder, progress: &Progres
 }
 
 /// Why the body of a response did not come to its end.
-fn of_body(error: CarryError) -> RelayError {
+pub(super) fn of_body(error: CarryError) -> RelayError {
     match error {
         CarryError::To(error) => RelayError::Respond(error),
         CarryError::From(error) => RelayError::Broken(Some(error)),

@@ -82,6 +82,8 @@ pub struct Peek {
     is_batch: bool,
     /// What was read of `params.arguments`, if that is digested.
     arguments: Option<DefaultHasher>,
+    /// The same bytes, if they are kept.
+    arguments_kept: Option<Vec<u8>>,
     /// Whether the next byte is of those.
     in_arguments: bool,
     texts: [Text; SLOTS],
@@ -185,6 +187,7 @@ impl Peek {
             doubled: 0,
             is_batch: false,
             arguments: None,
+            arguments_kept: None,
             in_arguments: false,
             texts: [const { Text { bytes: Vec::new(), stage: Stage::Absent } }; SLOTS],
         }
@@ -208,6 +211,18 @@ impl Peek {
     pub fn arguments_digest(&self) -> Option<u64> {
         let is_whole = self.seen & Key::Arguments.bit() != 0 && !self.in_arguments && self.is_whole();
         self.arguments.as_ref().filter(|_| is_whole).map(Hasher::finish)
+    }
+
+    /// Has the arguments of the next message kept, which is off after [`Peek::clear`]. They take no more than [`PEEK_LEN_MAX`].
+    pub fn keep_arguments(&mut self) {
+        self.arguments.get_or_insert_default();
+        self.arguments_kept.get_or_insert_default();
+    }
+
+    /// `params.arguments` as JSON text without white space, if they were read to their end.
+    #[must_use]
+    pub fn arguments(&self) -> Option<&[u8]> {
+        self.arguments_digest().and(self.arguments_kept.as_deref())
     }
 
     /// Inspects the next bytes of the body. Bytes beyond [`PEEK_LEN_MAX`] are ignored.
@@ -401,6 +416,9 @@ impl Peek {
         let is_space = !in_text && matches!(bytes, [b' ' | b'\t' | b'\r' | b'\n']);
         if let Some(arguments) = self.arguments.as_mut().filter(|_| !is_space) {
             arguments.write(bytes);
+            if let Some(kept) = &mut self.arguments_kept {
+                kept.extend_from_slice(bytes);
+            }
         }
     }
 

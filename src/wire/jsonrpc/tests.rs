@@ -271,6 +271,12 @@ fn arguments_have_a_digest_however_the_message_is_cut_and_spaced() {
     let mut peek = Peek::new();
     peek.feed(one.as_bytes());
     assert_eq!(peek.arguments_digest(), None, "it was not asked for");
+    assert_eq!(peek.arguments(), None, "it was not asked for");
+    peek.clear();
+    peek.keep_arguments();
+    spaced.as_bytes().chunks(3).for_each(|piece| peek.feed(piece));
+    let kept = std::str::from_utf8(peek.arguments().unwrap()).unwrap();
+    assert!(one.contains(kept) && kept.starts_with('{') && kept.ends_with('}'), "{kept}");
 }
 
 #[test]
