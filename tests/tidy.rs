@@ -190,23 +190,55 @@ fn no_circle_of_imports_is_large() {
     }
 }
 
-/// The faults of `docs/NETWORKS.md` are shown by tests. The last column of each table names one.
+/// The faults of `docs/NETWORKS.md` are shown by tests, and the settings that it names are there. The last column of each table
+/// names the tests, and the one before it the settings.
 #[test]
-fn each_fault_of_networks_has_its_test() {
+fn each_fault_of_networks_has_its_test_and_its_settings() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = sources_of(root);
-    let page = fs::read_to_string(root.join("docs/NETWORKS.md")).expect("the page is there");
-    let named: Vec<&str> = page.lines().filter_map(test_of_row).collect();
-    assert!(named.len() > 15, "the tables were not found: {named:?}");
+    let read = |name: &str| fs::read_to_string(root.join(name)).expect("the page is there");
+    let (page, config) = (read("docs/NETWORKS.md"), read("docs/CONFIG.md"));
+    let rows: Vec<Vec<&str>> = page.lines().filter(|line| line.starts_with("| ")).map(cells_of).collect();
+    let is_row = |row: &&Vec<&str>| !["test", "---"].contains(row.last().unwrap_or(&""));
+    let rows: Vec<&Vec<&str>> = rows.iter().filter(is_row).collect();
+    assert!(rows.len() > 40, "the tables were not found: {rows:?}");
     let is_there = |name: &str| sources.iter().any(|source| source.code.contains(&format!("fn {name}(")));
-    let missing: Vec<&&str> = named.iter().filter(|name| !is_there(name)).collect();
-    assert!(missing.is_empty(), "tests that do not exist: {missing:#?}");
+    for row in rows {
+        let [.., settings, tests] = row[..] else { panic!("a row without columns: {row:?}") };
+        assert_ne!(quoted_in(tests).count(), 0, "{row:?} names no test");
+        let missing: Vec<&str> = quoted_in(tests).filter(|name| !is_there(name)).collect();
+        assert!(missing.is_empty(), "tests that do not exist: {missing:#?}");
+        let missing: Vec<&str> = quoted_in(settings).filter(|name| !is_setting(name, &config)).collect();
+        assert!(missing.is_empty(), "settings that do not exist: {missing:#?}");
+    }
     assert!(!is_there("a_test_that_does_not_exist"));
+    assert!(is_setting("edge.write_timeout_ms", &config) && !is_setting("edge.write_timeout_s", &config));
+    assert!(!is_setting("route.write_timeout_ms", &config), "it is one of other tables");
 }
 
-/// The test that a row of a table names in its last column.
-fn test_of_row(row: &str) -> Option<&str> {
-    row.strip_suffix("` |")?.rsplit('`').next()
+/// The cells of a row of a table.
+fn cells_of(row: &str) -> Vec<&str> {
+    row.trim_matches('|').split(" | ").map(|cell| cell.trim().trim_matches('|').trim()).collect()
+}
+
+/// What stands between backticks.
+fn quoted_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Whether a name is that of a setting with its table, of a setting alone, or of a field of requests.
+fn is_setting(name: &str, config: &str) -> bool {
+    let Some((table, key)) = name.split_once('.') else {
+        let is_field = name.contains('-') || name.starts_with("X-");
+        return is_field || config.contains(&format!("`{name}`"));
+    };
+    let mut is_in_table = false;
+    config.lines().any(|line| {
+        if let Some(heading) = line.strip_prefix("## ") {
+            is_in_table = heading.trim_matches(['`', '[', ']']) == table;
+        }
+        is_in_table && line == format!("### `{key}`")
+    })
 }
 
 #[test]

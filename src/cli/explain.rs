@@ -118,6 +118,7 @@ const fn decision(what: DecisionKind) -> &'static str {
         DecisionKind::Route => "route",
         DecisionKind::Wait => "wait",
         DecisionKind::Move => "move",
+        DecisionKind::Hedge => "hedge",
         DecisionKind::Deadline => "deadline",
         DecisionKind::Slow => "slow",
         DecisionKind::Refuse => "answer",

@@ -38,9 +38,10 @@ fn table(body: &LatencyBody) -> String {
         "CUT",
         "BREAKER",
         "RETRIES",
+        "HEDGES",
     ]);
     for label in &body.labels {
-        let CallTimesOfLabel { route, method, tool, times, retries, breaker, deadline } = label;
+        let CallTimesOfLabel { route, method, tool, times, retries, hedges, hedges_won, breaker, deadline } = label;
         let quantiles = |phase: Phase| times.phases.get(phase.name()).map_or_else(|| NONE.to_owned(), quantiles);
         let of_deadline =
             |show: fn(&DeadlineOfLabel) -> String| deadline.as_ref().map_or_else(|| NONE.to_owned(), show);
@@ -58,6 +59,7 @@ fn table(body: &LatencyBody) -> String {
             of_deadline(|deadline| deadline.cut.to_string()),
             breaker.map_or(NONE, breaker_state).to_owned(),
             retries.to_string(),
+            if *hedges == 0 { "0".to_owned() } else { format!("{hedges}/{hedges_won}") },
         ]);
     }
     table.text("no calls yet")
@@ -108,6 +110,8 @@ mod tests {
             tool: tool.to_owned(),
             times: times.clone(),
             retries: 3,
+            hedges: 12,
+            hedges_won: 5,
             breaker: deadline.as_ref().map(|_| BreakerStateName::HalfOpen),
             deadline,
         };
@@ -138,7 +142,8 @@ mod tests {
                 "4",
                 "5",
                 "half open",
-                "3"
+                "3",
+                "12/5"
             ]
         );
         assert_eq!(cells[2][2], NONE);

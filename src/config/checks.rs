@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::base::Traffic;
+use crate::base::{GuardMode, Traffic};
 use crate::config::entries::Entries;
 use crate::config::error::{ConfigError, nearest};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, TunnelConfig};
-use crate::config::values::SecretText;
+use crate::config::values::{Hedge, SecretText};
 use crate::policy::Member;
 
 /// The most `[[tool]]` tables of one host.
@@ -59,6 +59,7 @@ impl<'a> Checker<'a> {
         self.listeners(edge);
         self.tunnels(edge);
         self.tools(edge);
+        self.hedges(edge);
     }
 
     /// `ports`: whether the port of the edge must be known. Only in `adit up` the system chooses it.
@@ -218,6 +219,22 @@ impl<'a> Checker<'a> {
             *count += 1;
             if *count == TOOLS_PER_HOST_MAX + 1 {
                 self.fault(&key, &[], &format!("a host has at most {TOOLS_PER_HOST_MAX} tables for its tools"));
+            }
+        }
+    }
+
+    /// What is known of the last calls is what deadlines follow from.
+    fn hedges(&mut self, edge: &EdgeConfig) {
+        for (index, host) in edge.hosts.iter().enumerate() {
+            let mode = host.deadline.unwrap_or(edge.deadline);
+            if host.hedge == Hedge::ReadOnly && mode == GuardMode::Off {
+                let message = "a second try begins when a call takes longer than 95 % of the last ones, of which nothing is known \
+                               with deadline = \"off\": set deadline to observe or enforce";
+                self.fault(
+                    &format!("host[{index}].hedge"),
+                    &[&format!("host[{index}].deadline"), "edge.deadline"],
+                    message,
+                );
             }
         }
     }

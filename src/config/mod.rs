@@ -42,6 +42,6 @@ pub use table::{
     settings,
 };
 pub use values::{
-    AuditMode, Bytes, Driver, FolderPath, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend,
+    AuditMode, Bytes, Driver, FolderPath, Hedge, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend,
     SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin,
 };

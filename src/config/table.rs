@@ -10,8 +10,8 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    AuditMode, Bytes, Driver, FieldNameText, FolderPath, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price,
-    Resend, SecretText, ServerPreset, Spin, ToolName,
+    AuditMode, Bytes, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin,
+    Price, Resend, SecretText, ServerPreset, Spin, ToolName,
 };
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
@@ -333,6 +333,13 @@ section! {
         concurrency_limit: Option<GuardMode> = unset, live, like "enforce";
         /// The highest limit for this host, in place of `edge.concurrency_max`.
         concurrency_max: Option<u32> = unset in 1..=1_000_000, live, like "16";
+        /// Which slow calls of this host are tried a second time. `read-only`: calls of tools that the server's `tools/list`
+        /// declares with `readOnlyHint`, once they take longer than 95 % of the last calls of the tool. The second try goes to
+        /// another connector or over another link of the same core, the first answer wins, and the other try is cancelled; 2 % of
+        /// the calls of the host at the most. All connectors must lead to servers that answer alike. Set it only where the
+        /// server is trusted to say which tools only read. It requires `deadline` to be `observe` or `enforce`; bodies of calls
+        /// are then read as with `deadline = "enforce"`. Not applied to calls of an MCP session, nor to `passthrough` traffic.
+        hedge: Hedge = "off", live, like "read-only";
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
@@ -358,6 +365,9 @@ section! {
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
         /// The mode of the circuit breakers for this tool, in place of the host's.
         breaker: Option<GuardMode> = unset, live, like "off";
+        /// Whether its slow calls are tried a second time, in place of `hedge` of the host. `read-only`: if the server
+        /// declares it so.
+        hedge: Option<Hedge> = unset, live, like "off";
         /// The price of one call of this tool, in the unit of `edge.price_per_million_tokens`, for `adit tasks`. It is added for
         /// each call that was handed to a connector, also for one that failed or timed out there; not for one that was refused.
         price_per_call: Price = "0", live, like "0.005";

@@ -167,6 +167,16 @@ choice! {
 }
 
 choice! {
+    /// Which slow calls are tried a second time.
+    Hedge {
+        /// No call is tried a second time.
+        Off = "off",
+        /// Those of tools that the server declares as read-only.
+        ReadOnly = "read-only",
+    }
+}
+
+choice! {
     /// Which origin of web pages is a host's own.
     OwnOrigin {
         /// Scheme, host and port are those of the call.
@@ -466,7 +476,7 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
     number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
 }
 
-optional_setting!(FieldNameText, FolderPath, GuardMode, Millis, OriginRule, SecretText, ServerPreset, Traffic);
+optional_setting!(FieldNameText, FolderPath, GuardMode, Hedge, Millis, OriginRule, SecretText, ServerPreset, Traffic);
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,6 @@ use crate::connector::cancel::may_be_cancelled;
 use crate::connector::checkout::{Held, checkout};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
-use crate::connector::listing::Listing;
 use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
@@ -28,8 +27,8 @@ use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    Answered, AuditReceipt, CallAudit, CallGuard, CallLabel, CallerLimits, NextHop, NextHopWork, ReadAheadLimits,
-    RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
+    Answered, AuditReceipt, CallAudit, CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork,
+    ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
@@ -40,6 +39,8 @@ use crate::wire::{AnswerStream, MethodScan};
 /// them. It is cut here if the edge has not done so within this time.
 const EDGE_CUTS_WITHIN: Duration = Duration::from_secs(1);
 
+/// What a request has whose method is `tools/list`, however its slash is written.
+const LIST: &[u8] = b"list\"";
 /// What a request has that asks for a further page of a list.
 const CURSOR: &[u8] = b"\"cursor\"";
 
@@ -322,6 +323,10 @@ impl UpstreamWork {
     /// Learns from a whole answer which tools may be called twice, if it lists them.
     fn learn(&mut self, served: &Served) {
         let (Some(safe), Some(body)) = (served.resend(), self.replay.kept()) else { return };
+        // Reading a message takes memory, which most calls do without.
+        if memmem::find(body, LIST).is_none() {
+            return;
+        }
         let mut peek = Peek::default();
         peek.feed(body);
         if SafeRequests::is_listing(&peek) {

@@ -20,7 +20,6 @@ mod identity;
 mod kept_calls;
 mod link_table;
 mod links;
-mod listing;
 mod message;
 mod report;
 mod retry;

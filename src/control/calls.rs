@@ -11,7 +11,9 @@ use crate::control::report::{micros, millis, seconds};
 use crate::control::wall_time::WallTime;
 use crate::engine::{MailSender, mailbox};
 use crate::exchange::CallFailure;
-use crate::latency::{CallFilter, CallLimit, CallLine, CallStage, DeadlineReason, Label, OTHER, OwnAnswer, Phase};
+use crate::latency::{
+    CallFilter, CallLimit, CallLine, CallStage, DeadlineReason, Label, OTHER, OwnAnswer, Phase, SentAgain,
+};
 
 /// Asks so many cores for their last calls by `ask`, for at most `wait`. What a late core would have told is left out.
 pub(super) async fn read(wait: Duration, cores: usize, ask: impl Fn(&MailSender<Vec<CallLine>>)) -> Vec<CallLine> {
@@ -92,8 +94,14 @@ fn decisions(role: RoleKind, line: &CallLine) -> Vec<CallDecision> {
     if !record.waited().is_zero() {
         add(DecisionKind::Wait, format!("it waited {} for a connector", text(record.waited())));
     }
-    if let Some((failure, connector)) = record.moved {
-        add(DecisionKind::Move, moved(failure, &connector_name(connector), record.retries()));
+    match record.again {
+        Some(SentAgain::NotPassedOn { failure, connector }) => {
+            add(DecisionKind::Move, moved(failure, &connector_name(connector), record.retries()));
+        }
+        Some(SentAgain::Slow { connector, after, won }) => {
+            add(DecisionKind::Hedge, tried_again(&connector_name(connector), after.get(), won));
+        }
+        None => {}
     }
     if role == RoleKind::Connector && record.retries() > 0 {
         let how_often = times(record.retries());
@@ -122,6 +130,13 @@ fn moved(failure: CallFailure, connector: &str, retries: u8) -> String {
 
 fn times(count: u8) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
+fn tried_again(connector: &str, after: Duration, won: bool) -> String {
+    let (after, then) = (text(after), if won { "which answered first" } else { "which did not answer first" });
+    format!(
+        "no answer within {after}, longer than 95 % of the last calls took: a second try went to connector {connector}, {then}"
+    )
 }
 
 fn of_limit(limit: &CallLimit, missed: bool) -> String {
@@ -176,6 +191,7 @@ mod tests {
 
     use super::*;
     use crate::control::sample;
+    use crate::latency::RecordedTime;
 
     #[test]
     fn the_story_of_a_call_is_told_with_its_rules() {
@@ -217,6 +233,21 @@ mod tests {
             ],
         });
         assert_eq!(serde_json::Value::Object(story), expected);
+    }
+
+    #[test]
+    fn a_second_try_is_told_with_its_time_and_whether_it_answered() {
+        let of = |won| {
+            let mut line = sample::calls().remove(0);
+            let after = RecordedTime::of(Duration::from_millis(412));
+            line.record.again = Some(SentAgain::Slow { connector: 0x2b, after, won });
+            let told = decisions(RoleKind::Edge, &line).into_iter().find(|told| told.what == DecisionKind::Hedge);
+            told.expect("it is told").rule
+        };
+        let told = "no answer within 412 ms, longer than 95 % of the last calls took: a second try went to connector \
+                    000000000000002b, which";
+        assert_eq!(of(true), format!("{told} answered first"));
+        assert_eq!(of(false), format!("{told} did not answer first"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::control::reading::{CoreReading, LinkReading, RoleReading, UpstreamReading};
 use crate::control::report::Report;
 use crate::latency::{
-    BreakerReading, Deadlines, Distribution, Label, LabelFigures, Outcome, Phase, QueueReading, StatusClass,
+    BreakerReading, Deadlines, Distribution, Hedges, Label, LabelFigures, Outcome, Phase, QueueReading, StatusClass,
 };
 
 /// The media type of the text.
@@ -120,6 +120,14 @@ impl Scrape {
         families.counters("adit_deadlines_missed", help, &count(|deadlines| deadlines.missed))?;
         let help = "Calls that were cut because their deadline had passed";
         families.counters("adit_deadlines_cut", help, &count(|deadlines| deadlines.cut))?;
+        let count = |of: fn(&Hedges) -> u64| {
+            let counts = latency.labels().map(|(label, figures)| (call_labels(label), of(&figures.hedges())));
+            counts.filter(|(_, count)| *count > 0).collect::<Vec<_>>()
+        };
+        let help = "Calls that were sent a second time because the first try was slow";
+        families.counters("adit_calls_hedged", help, &count(|hedges| hedges.made))?;
+        let help = "Calls that were sent a second time, and answered by that";
+        families.counters("adit_calls_hedged_won", help, &count(|hedges| hedges.won))?;
         let rows = [(Labels::new(), latency.over_cap())];
         families.counters("adit_calls_without_label", "Calls gathered under (other), as no label was left", &rows)?;
         let rows = [(Labels::new(), latency.total().clock_disagreements())];

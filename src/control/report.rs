@@ -103,6 +103,8 @@ impl Report {
             tool: label.tool.to_string(),
             times: CallTimesSummary::of(figures),
             retries: figures.retries(),
+            hedges: figures.hedges().made,
+            hedges_won: figures.hedges().won,
             breaker: breakers.get(label).copied(),
             deadline: DeadlineOfLabel::of(figures),
         });
@@ -402,7 +404,7 @@ mod tests {
         assert_eq!(keys(&json["total"]["phases"]), "connector edge total total_last tunnel upstream");
         assert_eq!(
             keys(&json["labels"][0]),
-            "breaker calls clock_disagreements deadline method outcomes phases retries route tool"
+            "breaker calls clock_disagreements deadline hedges hedges_won method outcomes phases retries route tool"
         );
         let deadline = json!({
             "mode": "observe", "limit_ms": 3019.898, "why": "learned", "p50_ms": 2013.265, "p95_ms": 2013.265, "missed": 1,

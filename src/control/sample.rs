@@ -14,8 +14,8 @@ use crate::exchange::CallFailure;
 use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, CallCounts, CallFilter, CallLimit, CallLine, CallPhases, CallRecord,
     CallStage, CallWait, ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText, Label,
-    LatencySettings, Outcome, OwnAnswer, QueueCounts, QueueReading, Recorder, Snapshot, StatusClass, TaskFigures,
-    TaskId, TaskLine, TaskSnapshot, TraceId, UsualLatency, WaitEnd,
+    LatencySettings, Outcome, OwnAnswer, QueueCounts, QueueReading, Recorder, SentAgain, Snapshot, StatusClass,
+    TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, UsualLatency, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -198,7 +198,7 @@ pub(super) fn calls() -> Vec<CallLine> {
         peer: Some([192, 0, 2, 7].into()),
         host: HostText::of("demo.test"),
         connector: Some(0x2a),
-        moved: Some((CallFailure::UpstreamRefused, 0x2b)),
+        again: Some(SentAgain::NotPassedOn { failure: CallFailure::UpstreamRefused, connector: 0x2b }),
         stage: CallStage::of(Outcome::TimedOut),
         outcome: Some(Outcome::TimedOut),
         deadline: Some(CallLimit::of(&deadline, true)),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Time, TunnelId};
+use crate::base::{LinkId, Time, TunnelId};
 use crate::edge::affinity::{SessionKey, SessionMap};
 use crate::edge::shared::Edge;
 use crate::edge::usage::LinkUsage;
@@ -32,6 +32,8 @@ pub(super) enum Bond {
     Session(SessionKey, u64),
     /// Any but this connector, which has not passed the call on.
     Other(u64),
+    /// Any link but this one, on which the call is under way: one of another connector than this, if there is one.
+    Beside(u64, LinkId),
 }
 
 /// The sessions that went through one core, and the connectors that have them. A call of such a session takes no lock.

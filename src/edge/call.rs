@@ -1,6 +1,7 @@
 //! One call: an agent's request, down a link, and what comes back.
 
 use std::rc::Rc;
+use std::task::Context;
 
 use futures_lite::future;
 
@@ -9,11 +10,12 @@ use crate::edge::agent_request::AgentRequest;
 use crate::edge::bonds::Bond;
 use crate::edge::call_answers::{fail, fail_with, leave_unsent, refuse, refuse_unlabelled};
 use crate::edge::call_end::{CallEndReason, cut_failure};
-use crate::edge::call_hooks::EdgeHooks;
 use crate::edge::call_notes::CallNotes;
 use crate::edge::call_work::{CallWork, Leave, RetryState};
 use crate::edge::caller::{Admitted, Caller};
+use crate::edge::carry_call::{Carried, carry};
 use crate::edge::edge_core::EdgeCore;
+use crate::edge::hedged::{Hedged, Tries};
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::{Moved, Moves};
 use crate::edge::open::{CallTarget, NotOpened, Opened};
@@ -24,16 +26,16 @@ use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::exchange::{
     CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
-    forwarded,
 };
 use crate::latency::{CallStage, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
 use crate::serve::{
-    BreakerRefused, CallAudit, Http1Request, LabelError, Next, NextHop, NextHopWork, ReadAheadLimits, RelayError,
-    Relayed, Replay, Request, RequestLimits, Service, relay,
+    BreakerRefused, CallAudit, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed,
+    Replay, Request, RequestLimits, Service,
 };
 use crate::tls::Connection;
-use crate::wire::http1::{HeadError, Method, RequestEdits, TimeLeftEdit};
+use crate::wire::MethodScan;
+use crate::wire::http1::{HeadError, Method};
 use crate::wire::mcp;
 
 /// The calls of an agent's connection.
@@ -425,53 +427,28 @@ impl AgentCalls<'_> {
         }
     }
 
-    /// Carries request and response over the stream.
-    async fn exchange<'r>(&mut self, request: &mut impl AgentRequest<'r>, route: &Route, opened: &Opened) -> Exchanged {
-        let AgentCalls { caller: Caller { core, peer, front, is_tls, .. }, next_hop, replay, work, .. } = self;
-        let stream = &opened.stream;
-        let to_agent = TimeoutStream::new(request.carrier(), &core.edge.settings.write_timeout, |taken, cx| {
-            core.exchange_state(stream.on_link(), taken, cx)
-        });
-        let mut hooks;
-        let relayed = {
-            let incoming = request.incoming(&to_agent);
-            let request = incoming.head;
-            (work.is_refused, work.told) = (false, None);
-            hooks = EdgeHooks { core, opened, request, work };
-            let public = route.own.public.as_ref().or(core.edge.settings.public.as_ref());
-            let called = front.called(public, *is_tls, incoming.head);
-            let append = forwarded(peer.as_bytes(), called);
-            // A GET waits for events, for as long as the agent does.
-            let waits_for_events = incoming.head.method() == Method::Get;
-            let drop_expect = incoming.label.as_ref().is_some_and(|label| label.has_continued());
-            // The OPEN of a sealed session says nothing of the calls that it carries.
-            let time_left = if stream.is_sealed() {
-                let left = hooks.work.guard.deadline.caller_left(core.core.turn_time());
-                left.map_or(TimeLeftEdit::Drop, |left| {
-                    TimeLeftEdit::Replace(left.saturating_sub(stream.on_link().way()))
-                })
-            } else {
-                TimeLeftEdit::Keep
-            };
-            let edits = RequestEdits {
-                drop_forwarded: true,
-                drop_expect,
-                time_left,
-                append: &append,
-                ..RequestEdits::default()
-            };
-            let mut next_hop = NextHop::new(stream, stream, next_hop, incoming.head, edits);
-            next_hop.finish = !stream.is_sealed();
-            next_hop.replay = replay.as_deref_mut();
-            next_hop.first_byte_timeout = (!waits_for_events).then(|| hooks.work.guard.deadline.first_byte_timeout());
-            next_hop.caller = hooks.work.guard.deadline.caller_limits();
-            relay(incoming, next_hop, &core.core, &mut hooks)
-        }
-        .await;
+    /// Carries request and response over the stream, or over that of a second try.
+    async fn exchange<'r>(&mut self, request: &mut impl AgentRequest<'r>, route: &Route, first: &Opened) -> Exchanged {
+        let AgentCalls { caller, next_hop, replay, work, .. } = self;
+        let core = &caller.core;
+        work.listing.expect(core.learns_tools(request, route));
+        work.changed.set(route.own.may_hedge().then(MethodScan::tools_changed));
+        let plan = core.plan_hedge(request, route, &caller.source, work, first);
+        let hedged = plan.map(|plan| Box::new(Hedged::new(plan, first, std::mem::take(&mut work.copy))));
+        let tries = Tries { core, first, hedged };
+        let state = |taken, cx: &mut Context<'_>| tries.exchange_state(taken, cx);
+        let to_agent = TimeoutStream::new(request.carrier(), &core.edge.settings.write_timeout, state);
+        let mut hooks = None;
+        let carried = Carried { caller, route, tries: &tries, next_hop, replay: replay.as_deref_mut(), work };
+        let relayed = match tries.hedged.as_deref() {
+            None => carry(carried, &tries.first.stream, request, &to_agent, &mut hooks).await,
+            Some(hedged) => Box::pin(carry(carried, hedged, request, &to_agent, &mut hooks)).await,
+        };
+        let core = tries.core;
         let Relayed { result, has_begun, keeps, is_cut, is_sent } = relayed;
         let is_refused = work.is_refused;
         if result.is_err() {
-            work.on_exchange_failed(stream.on_link(), is_sent, &core.core);
+            work.on_exchange_failed(tries.answering().stream.on_link(), is_sent, &core.core);
         }
         if result == Err(RelayError::Late) {
             work.guard.deadline.on_cut(core.core.now());
@@ -480,14 +457,20 @@ impl AgentCalls<'_> {
         if let Err(CallEndReason::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
-            && (work.retry.may_move || opened.stream.on_link().is_withdrawn())
+            && !tries.are_two()
+            && (work.retry.may_move || tries.first.stream.on_link().is_withdrawn())
             && replay.as_deref_mut().is_some_and(Replay::rewind)
         {
             return Exchanged::NotPassedOn(failure);
         }
         request.end_response();
+        work.notes.hedged = tries.hedged.as_ref().and_then(|hedged| hedged.end());
+        let opened = tries.answering();
         let whole = opened.stream.is_sealed() && request.is_received() && !is_cut && next_hop.is_reusable();
         next_hop.clear();
+        if ended.is_ok() {
+            core.learn_tools(request, route, work, replay.as_deref().and_then(Replay::kept));
+        }
         replay.as_deref_mut().map(Replay::clear);
         let ended = match ended {
             Ok(()) => {
@@ -507,6 +490,13 @@ impl AgentCalls<'_> {
                 };
                 let times = work.stamps.times(&core.core);
                 finish(core, request, route, opened, times, work.ending(outcome));
+                if let Some(hedged) = tries.hedged {
+                    let (second, memory) = hedged.into_parts();
+                    work.copy = memory;
+                    if let Some(second) = second.filter(|second| second.whole.get()) {
+                        core.keep_session(*second, &work.host);
+                    }
+                }
                 return Exchanged::Done(match delivered {
                     Outcome::Ok if keeps && request.is_received() => Next::Keep,
                     Outcome::Ok => Next::Close,

@@ -6,8 +6,7 @@ use crate::base::{Clock, Time};
 use crate::edge::audit;
 use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_work::CallWork;
-use crate::edge::edge_core::EdgeCore;
-use crate::edge::open::Opened;
+use crate::edge::hedged::Tries;
 use crate::edge::recording::failed_call;
 use crate::edge::task_calls::AnswerSize;
 use crate::engine::Core;
@@ -19,38 +18,43 @@ use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::mcp::Era;
 
 /// Takes the times of an exchange at the edge.
-pub(super) struct EdgeHooks<'a> {
-    pub(super) core: &'a EdgeCore,
-    pub(super) opened: &'a Opened,
+pub(super) struct EdgeHooks<'a, 'h> {
+    pub(super) tries: &'a Tries<'h>,
     pub(super) request: &'a RequestHead,
     pub(super) work: &'a mut CallWork,
 }
 
-impl RelayHooks for EdgeHooks<'_> {
+impl RelayHooks for EdgeHooks<'_, '_> {
     fn on_request_head_queued(&mut self) {
-        let now = self.core.core.now();
+        let now = self.tries.core.core.now();
         self.work.stamps.on_handed_to_link(now);
         self.work.guard.deadline.on_sent(now);
     }
 
     fn received_at(&self) -> Time {
-        self.opened.stream.on_link().received_at()
+        self.tries.answering().stream.on_link().received_at()
     }
 
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_> {
+        if let Some((began, after)) = self.tries.won_by_second() {
+            self.work.stamps.on_sent_again(began);
+            self.work.guard.deadline.on_sent_again(after);
+        }
         self.work.stamps.on_from_link(received_at);
         self.work.stamps.on_status(head.status());
         self.work.notes.status = head.status();
         self.work.notes.answer = AnswerSize::of(head.get("content-type"));
         self.work.is_refused = Era::is_refusal(head.status());
-        self.core.bonds.on_answer(&self.opened.usage, self.request, head, self.core.core.turn_time());
-        let phases = self.opened.stream.on_link().times();
+        self.work.listing.begin(head);
+        let answering = self.tries.answering();
+        self.tries.core.bonds.on_answer(&answering.usage, self.request, head, self.tries.core.core.turn_time());
+        let phases = answering.stream.on_link().times();
         let timing = &mut self.work.timing;
         timing.clear();
         timing.reserve(SERVER_TIMING_LEN_MAX);
-        server_timing(&CallPhases::split(self.work.stamps.times(&self.core.core), phases), timing);
+        server_timing(&CallPhases::split(self.work.stamps.times(&self.tries.core.core), phases), timing);
         ResponseExtras {
-            may_keep: !self.core.is_draining(),
+            may_keep: !self.tries.core.is_draining(),
             server_timing: Some(timing),
             public: None,
             is_metadata: false,
@@ -58,7 +62,7 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_response_head_queued(&mut self) {
-        self.work.stamps.on_to_agent(self.core.core.now());
+        self.work.stamps.on_to_agent(self.tries.core.core.now());
     }
 
     fn on_event_stream(&mut self, is_standing: bool) {
@@ -71,23 +75,25 @@ impl RelayHooks for EdgeHooks<'_> {
 
     /// Where the link is to end, the connector ends them, behind all that it has sent.
     fn streams_end(&self) -> impl Future<Output = ()> {
-        self.core.drain.begun()
+        self.tries.core.drain.begun()
     }
 
     fn sse_keepalive(&self) -> Option<Duration> {
-        self.core.edge.settings.sse_keepalive
+        self.tries.core.edge.settings.sse_keepalive
     }
 
     fn core(&self) -> &Core {
-        &self.core.core
+        &self.tries.core.core
     }
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.notes.answer.bytes += bytes.len() as u64;
         self.work.notes.audit.on_body_bytes(bytes);
+        self.work.listing.keep(bytes);
         if self.work.stamps.is_event_stream() {
+            self.on_standing_bytes(bytes);
             self.work.answer.feed(bytes);
-            self.work.guard.deadline.on_event_bytes(bytes, self.core.core.turn_time());
+            self.work.guard.deadline.on_event_bytes(bytes, self.tries.core.core.turn_time());
         }
     }
 
@@ -96,8 +102,16 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn record_answer(&mut self, answered: &Answered<'_>, label: Option<&mut CallLabel>) -> Option<AuditReceipt> {
-        let EdgeHooks { core, opened, request, work } = self;
-        audit::on_answer((core, opened, request), &work.notes, &mut work.stamps, answered, label)
+        let EdgeHooks { tries, request, work } = self;
+        audit::on_answer((tries.core, tries.answering(), request), &work.notes, &mut work.stamps, answered, label)
+    }
+
+    fn on_standing_bytes(&self, bytes: &[u8]) {
+        let Some(mut changed) = self.work.changed.get() else { return };
+        if changed.feed(bytes) {
+            self.tries.core.forget_tools(&self.work.host);
+        }
+        self.work.changed.set(Some(changed));
     }
 
     fn cuts_at(&self) -> Option<Time> {
@@ -105,7 +119,7 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 
     fn on_cut(&mut self, label: &mut CallLabel) -> Option<Vec<u8>> {
-        self.work.guard.deadline.on_cut(self.core.core.now());
+        self.work.guard.deadline.on_cut(self.tries.core.core.now());
         self.last_event(cut_failure(&self.work.guard.deadline), label)
     }
 
@@ -123,14 +137,15 @@ impl RelayHooks for EdgeHooks<'_> {
     }
 }
 
-impl EdgeHooks<'_> {
+impl EdgeHooks<'_, '_> {
     /// What an agent is told at the end of an event stream whose call failed so; none if its id is not known.
     fn last_event(&mut self, failure: CallFailure, label: &mut CallLabel) -> Option<Vec<u8>> {
-        let EdgeHooks { core, opened, request, work } = self;
+        let EdgeHooks { tries, request, work } = self;
+        let (core, stream) = (tries.core, tries.answering().stream.on_link());
         let tables = core.tables.get();
         let route = tables.routes.lookup(&requested_host(request).ok()?)?;
         let trace = trace_of(request).or_else(|| label.trace());
-        work.on_exchange_failed(opened.stream.on_link(), true, &core.core);
+        work.on_exchange_failed(stream, true, &core.core);
         let call = failed_call(core, route, &work.notes, trace, work.phase_of(failure), label.call());
         let report = match &work.guard.deadline {
             deadline if deadline.was_cut() => deadline.report(call),

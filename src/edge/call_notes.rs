@@ -1,12 +1,14 @@
 //! What is noted of a call while it is under way, for the list of the last calls.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{CallFailure, Time};
 use crate::edge::task_calls::AnswerSize;
+use crate::edge::usage::LinkUsage;
 use crate::exchange::trace_of;
-use crate::latency::{CallRecord, HostText};
+use crate::latency::{CallRecord, HostText, RecordedTime, SentAgain};
 use crate::serve::CallAudit;
 use crate::wire::http1::RequestHead;
 
@@ -31,6 +33,20 @@ pub(super) struct CallNotes {
     pub(super) status: u16,
     pub(super) answer: AnswerSize,
     pub(super) audit: CallAudit,
+    /// How it was tried twice, if it was.
+    pub(super) hedged: Option<HedgeNote>,
+}
+
+/// How a call was tried twice.
+pub(super) struct HedgeNote {
+    /// The connector of the second try.
+    pub(super) connector: u64,
+    /// How long after the first it began.
+    pub(super) after: Duration,
+    /// Whether it answered the call.
+    pub(super) won: bool,
+    /// Where the try is counted that did not.
+    pub(super) loser: Rc<LinkUsage>,
 }
 
 impl CallNotes {
@@ -64,7 +80,14 @@ impl CallNotes {
         let CallNotes { number, peer, waited, queued, moved, status, .. } = *self;
         let host = HostText::of(head.host().unwrap_or_default());
         let trace = trace_of(head);
-        let record = CallRecord { number, trace, peer, host, moved, status, ..CallRecord::new(now) };
+        let moved = moved.map(|(failure, connector)| SentAgain::NotPassedOn { failure, connector });
+        let hedged = self.hedged.as_ref().map(|hedge| {
+            let HedgeNote { connector, after, won, .. } = *hedge;
+            SentAgain::Slow { connector, after: RecordedTime::of(after), won }
+        });
+        // A call that was moved is not tried twice.
+        let again = moved.or(hedged);
+        let record = CallRecord { number, trace, peer, host, again, status, ..CallRecord::new(now) };
         record.with_wait(waited).with_queue_time(queued).with_retries(self.retries)
     }
 }

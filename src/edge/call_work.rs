@@ -13,8 +13,8 @@ use crate::exchange::CallFailure;
 use crate::latency::{EdgeStamps, EdgeTimes, Outcome, Phase, Retries};
 use crate::link::CarrierStream;
 use crate::route::Hostname;
-use crate::serve::CallGuard;
-use crate::wire::AnswerStream;
+use crate::serve::{CallGuard, Listing};
+use crate::wire::{AnswerStream, MethodScan};
 
 /// Why an agent's connection is left in another way than by closing it.
 pub(super) enum Leave {
@@ -50,6 +50,12 @@ pub(super) struct CallWork {
     pub(super) told: Option<CallFailure>,
     /// For which phase it waited when its exchange failed.
     pub(super) waits_for: Phase,
+    /// The answer, if it may list tools and that is of interest.
+    pub(super) listing: Listing,
+    /// Finds on event streams that the server's tools have changed, if that is of interest.
+    pub(super) changed: Cell<Option<MethodScan>>,
+    /// Memory for the copy of a request that may be sent twice.
+    pub(super) copy: Vec<u8>,
 }
 
 /// What is known of a call that may have to be opened again.

@@ -12,6 +12,7 @@ use crate::edge::core_tables::CoreTables;
 use crate::edge::drain::Drain;
 use crate::edge::figures::CallFigures;
 use crate::edge::gate::Gate;
+use crate::edge::hedged_routes::HedgedRoutes;
 use crate::edge::link_table::LinkTable;
 use crate::edge::message::EdgeEvent;
 use crate::edge::route_limits::CoreLimits;
@@ -45,6 +46,7 @@ pub(super) struct EdgeCore {
     pub(super) tables: CoreTables,
     pub(super) links: LinkTable,
     pub(super) limits: CoreLimits,
+    pub(super) hedged_routes: HedgedRoutes,
     pub(super) bonds: Bonds,
     pub(super) figures: CallFigures,
     pub(super) gate: Gate,
@@ -67,6 +69,7 @@ impl EdgeCore {
             tables: CoreTables::new(&edge),
             links: LinkTable::new(&core, &edge, events),
             limits: CoreLimits::new(),
+            hedged_routes: HedgedRoutes::default(),
             bonds: Bonds::new(&edge),
             gate: Gate::new(&core, &edge, &figures.calls),
             figures,

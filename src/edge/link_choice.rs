@@ -73,7 +73,13 @@ impl EdgeCore {
             Bond::None => None,
             Bond::Hashed(number) => self.link_for(tunnel, host, number, moves, wanted)?,
             Bond::Session(_, connector) => self.link_of(tunnel, connector, moves, wanted)?,
-            Bond::Other(connector) => Some(self.link_elsewhere(tunnel, connector, wanted)?),
+            Bond::Other(connector) => Some(self.link_elsewhere(tunnel, Connectors::Not(connector), wanted)?),
+            Bond::Beside(connector, link) => {
+                Some(match self.link_elsewhere(tunnel, Connectors::Not(connector), wanted)? {
+                    Chosen::Link(link) => Chosen::Link(link),
+                    _ => self.link_elsewhere(tunnel, Connectors::NotOver(link), wanted)?,
+                })
+            }
         };
         match bound {
             Some(chosen) => Some(chosen),
@@ -176,9 +182,9 @@ impl EdgeCore {
         may
     }
 
-    /// A link of another connector than this one.
-    fn link_elsewhere(&self, tunnel: &TunnelId, connector: u64, wanted: Wanted<'_>) -> Option<Chosen> {
-        Some(match self.links.choose(tunnel, wanted, Connectors::Not(connector))? {
+    /// A link of one of these connectors, if it answers.
+    fn link_elsewhere(&self, tunnel: &TunnelId, connectors: Connectors, wanted: Wanted<'_>) -> Option<Chosen> {
+        Some(match self.links.choose(tunnel, wanted, connectors)? {
             (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
             _ => Chosen::Wait(Offline::ConnectorOffline),
         })

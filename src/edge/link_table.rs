@@ -58,14 +58,18 @@ pub(super) enum Connectors {
     All,
     Only(u64),
     Not(u64),
+    /// All, over another link than this one.
+    NotOver(LinkId),
 }
 
 impl Connectors {
-    fn have(self, connector: u64) -> bool {
+    /// Whether this link leads to one of them.
+    fn have(self, entry: &Entry) -> bool {
         match self {
             Connectors::All => true,
-            Connectors::Only(one) => connector == one,
-            Connectors::Not(one) => connector != one,
+            Connectors::Only(one) => entry.usage.connector() == one,
+            Connectors::Not(one) => entry.usage.connector() != one,
+            Connectors::NotOver(link) => entry.carrier.id() != link,
         }
     }
 }
@@ -173,7 +177,7 @@ impl LinkTable {
             return None;
         }
         let streams_max = self.edge.settings.link.streams_max;
-        let is_wanted = |entry: &&Entry| connectors.have(entry.usage.connector()) && wanted.takes(entry.hosts.as_ref());
+        let is_wanted = |entry: &&Entry| connectors.have(entry) && wanted.takes(entry.hosts.as_ref());
         let loads = links.entries.iter().filter(is_wanted).map(|entry| entry.load(streams_max));
         let choice = choose_link(loads, links.last);
         let chosen = match choice {

@@ -139,7 +139,7 @@ impl EdgeCore {
             }
             let left = if target.has_waited { Duration::ZERO } else { wait.left(self, target) };
             let is_bound = matches!(bond, Bond::Hashed(_) | Bond::Session(..));
-            if !left.is_zero() && !matches!(bond, Bond::Other(_)) {
+            if !left.is_zero() && !matches!(bond, Bond::Other(_) | Bond::Beside(..)) {
                 // Either way it is looked at again.
                 let _ =
                     self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen, is_silent)).await;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use crate::edge::audit;
-use crate::edge::call_notes::CallNotes;
+use crate::edge::call_notes::{CallNotes, HedgeNote};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
 use crate::edge::overload::{self, PlacedCall};
@@ -76,6 +76,14 @@ pub(super) fn record(
     }
     if let Some(usage) = usage {
         usage.count(label, now);
+    }
+    if let Some(HedgeNote { won, loser, .. }) = &notes.hedged {
+        loser.count(label, now);
+        recorder.count_hedge(label, *won);
+        Counters::add(&core.edge.counters.hedges);
+        if *won {
+            Counters::add(&core.edge.counters.hedges_won);
+        }
     }
     if let Some(place) = place {
         let (status, is_opened) = (notes.status, usage.is_some());

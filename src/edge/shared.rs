@@ -6,6 +6,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::base::{CoreId, Time, TunnelId, counters};
 use crate::edge::affinity::Affinity;
+use crate::edge::hedged_routes::ToolHints;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::presence::Presence;
 use crate::edge::route_limits::RouteLimits;
@@ -43,6 +44,8 @@ pub struct Edge {
     pub(super) breakers: Arc<BreakerTable>,
     /// How many calls of each route are in flight, and which wait.
     pub(super) limits: RouteLimits,
+    /// What the servers of routes whose slow calls are tried twice have said of their tools.
+    pub(super) tool_hints: ToolHints,
     /// The calls of each agent task; none if they are not counted.
     tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
@@ -108,6 +111,9 @@ counters! {
         handed_over, "Connections handed over to another core";
         handshakes_failed, "TLS handshakes that failed, with agents and connectors";
         handshakes_limited, "Connections refused because their source opens too many per second";
+        hedges, "Calls that were sent a second time because they took longer than 95 % of the last ones";
+        hedges_denied, "Calls that were not sent a second time: 2 % of the calls of the route were already, or the route had no place for another call in flight";
+        hedges_won, "Calls that were answered by their second try";
         http2_connections, "Connections of agents that speak HTTP/2";
         http2_floods, "HTTP/2 connections ended because of too many resets, small frames or faulty requests";
         links_ended, "Links that ended, for any reason";
@@ -160,6 +166,7 @@ impl Edge {
             learned: Arc::default(),
             breakers: Arc::new(BreakerTable::new(instance)),
             limits: RouteLimits::default(),
+            tool_hints: ToolHints::default(),
             tasks,
             cores: senders,
             slots: Mutex::new(slots),

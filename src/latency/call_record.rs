@@ -35,8 +35,8 @@ pub struct CallRecord {
     pub label: Option<LabelId>,
     /// The connector that it went to.
     pub connector: Option<u64>,
-    /// The first connector that it went to and that did not pass it on, and why.
-    pub moved: Option<(CallFailure, u64)>,
+    /// Why it was sent a second time, if it was.
+    pub again: Option<SentAgain>,
     /// How far it came.
     pub stage: CallStage,
     /// How it is counted; none for a connection that made no call.
@@ -54,6 +54,31 @@ pub struct CallRecord {
     /// How long it took.
     pub times: RecordedTimes,
 }
+
+/// Why a call was sent a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentAgain {
+    /// The first connector that it went to did not pass it on.
+    NotPassedOn {
+        /// Why.
+        failure: CallFailure,
+        /// The number of that connector.
+        connector: u64,
+    },
+    /// The first try was slow.
+    Slow {
+        /// The connector of the second try.
+        connector: u64,
+        /// How long after the first try the second began.
+        after: RecordedTime,
+        /// Whether the second try answered it.
+        won: bool,
+    },
+}
+
+/// A time to the microsecond; more than an hour is cut to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedTime(u32);
 
 /// How long a call took, to the microsecond; more than an hour is cut to that.
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +190,20 @@ pub struct HostText {
     bytes: [u8; HOST_LEN_KEPT],
 }
 
+impl RecordedTime {
+    /// The time that is kept of this one.
+    #[must_use]
+    pub fn of(time: Duration) -> RecordedTime {
+        RecordedTime(micros(time))
+    }
+
+    /// How long it is.
+    #[must_use]
+    pub fn get(self) -> Duration {
+        Duration::from_micros(self.0.into())
+    }
+}
+
 impl CallRecord {
     /// A call that ended `now`, of which nothing else is known.
     #[must_use]
@@ -177,7 +216,7 @@ impl CallRecord {
             host: HostText::EMPTY,
             label: None,
             connector: None,
-            moved: None,
+            again: None,
             stage: CallStage::Done,
             outcome: None,
             status: 0,

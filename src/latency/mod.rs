@@ -17,6 +17,7 @@ mod call_record;
 mod concurrency_limit;
 mod deadline;
 mod figures;
+mod hedge;
 mod histogram;
 mod label;
 mod learned;
@@ -43,16 +44,21 @@ pub use call_log::{CallFilter, CallLine, CallLog, FoundCall};
 pub use call_queue::{
     AskingCall, CallQueue, Overload, OverloadCause, Place, QueueCounts, QueueDecision, QueueReading, Served, Ticket,
 };
-pub use call_record::{CallRecord, CallStage, HOST_LEN_KEPT, HostText, OwnAnswer, RecordedTimes};
+pub use call_record::{
+    CallRecord, CallStage, HOST_LEN_KEPT, HostText, OwnAnswer, RecordedTime, RecordedTimes, SentAgain,
+};
 pub use deadline::{Deadline, DeadlineReason, WaitEnd};
 pub use figures::CoreFigures;
+pub use hedge::{HedgeBudget, Try, TryState, decide, hedge_after, hold_for};
 pub use histogram::{Distribution, Histogram, RANGE_MAX};
 pub use label::Label;
 pub use learned::{Learned, LearnedTable};
 pub use outcome::{OUTCOMES, Outcome};
 pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};
 pub use readiness::{NotReady, Readiness, ReadinessSettings};
-pub use recorder::{CallWait, Deadlines, Judged, LABEL_LEN_MAX, LabelId, LabelSet, LatencySettings, OTHER, Recorder};
+pub use recorder::{
+    CallWait, Deadlines, Hedges, Judged, LABEL_LEN_MAX, LabelId, LabelSet, LatencySettings, OTHER, Recorder,
+};
 pub use retry::{NoRetry, Reached, Retries, RetryBudget};
 pub use server_timing::{SERVER_TIMING, SERVER_TIMING_LEN_MAX, connector_timing, own_timing, server_timing};
 pub use slow::{SlowCallSettings, SlowCalls, SlowVerdict};

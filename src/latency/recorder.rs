@@ -63,6 +63,16 @@ pub struct LabelSet {
     clock_disagreements: u64,
     deadlines: Deadlines,
     retries: u64,
+    hedges: Hedges,
+}
+
+/// How many calls of one label were tried twice because the first try was slow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hedges {
+    /// How many were tried twice.
+    pub made: u64,
+    /// How many of these were answered by the second try.
+    pub won: u64,
 }
 
 /// The deadlines of the calls of one label on one core.
@@ -122,6 +132,7 @@ impl LabelSet {
             clock_disagreements: 0,
             deadlines: Deadlines::default(),
             retries: 0,
+            hedges: Hedges::default(),
         }
     }
 
@@ -153,6 +164,12 @@ impl LabelSet {
     #[must_use]
     pub fn retries(&self) -> u64 {
         self.retries
+    }
+
+    /// How many of its calls were tried twice.
+    #[must_use]
+    pub fn hedges(&self) -> Hedges {
+        self.hedges
     }
 
     /// The deadlines of its calls.
@@ -257,6 +274,14 @@ impl Recorder {
     pub fn count_retries(&mut self, label: LabelId, retries: u32) {
         if let Some((_, set)) = self.sets.get_mut(label.0 as usize) {
             set.retries += u64::from(retries);
+        }
+    }
+
+    /// A call with this label was tried twice; with `won` the second try answered it.
+    pub fn count_hedge(&mut self, label: LabelId, won: bool) {
+        if let Some((_, set)) = self.sets.get_mut(label.0 as usize) {
+            set.hedges.made += 1;
+            set.hedges.won += u64::from(won);
         }
     }
 

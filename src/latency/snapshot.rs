@@ -5,7 +5,7 @@ use super::histogram::Distribution;
 use super::label::Label;
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{PHASES, Phase};
-use super::recorder::{Deadlines, LabelSet};
+use super::recorder::{Deadlines, Hedges, LabelSet};
 use super::status_class::{STATUS_CLASSES, StatusClass};
 
 /// The figures of one label, of one or more cores.
@@ -16,6 +16,7 @@ pub struct LabelFigures {
     statuses: [u64; STATUS_CLASSES],
     clock_disagreements: u64,
     retries: u64,
+    hedges: Hedges,
     deadlines: Deadlines,
     deadline: Option<Deadline>,
 }
@@ -30,6 +31,7 @@ impl LabelFigures {
             statuses: [0; STATUS_CLASSES],
             clock_disagreements: 0,
             retries: 0,
+            hedges: Hedges::default(),
             deadlines: Deadlines::default(),
             deadline: None,
         }
@@ -48,6 +50,7 @@ impl LabelFigures {
         }
         self.clock_disagreements += set.clock_disagreements();
         self.retries += set.retries();
+        self.add_hedges(set.hedges());
         self.add_deadlines(&set.deadlines());
     }
 
@@ -64,7 +67,13 @@ impl LabelFigures {
         }
         self.clock_disagreements += other.clock_disagreements;
         self.retries += other.retries;
+        self.add_hedges(other.hedges);
         self.add_deadlines(&other.deadlines);
+    }
+
+    fn add_hedges(&mut self, other: Hedges) {
+        self.hedges.made += other.made;
+        self.hedges.won += other.won;
     }
 
     fn add_deadlines(&mut self, other: &Deadlines) {
@@ -114,6 +123,12 @@ impl LabelFigures {
     #[must_use]
     pub fn retries(&self) -> u64 {
         self.retries
+    }
+
+    /// How many calls were tried twice.
+    #[must_use]
+    pub fn hedges(&self) -> Hedges {
+        self.hedges
     }
 
     /// How many calls had parts that were longer than the whole.

@@ -80,6 +80,11 @@ impl EdgeStamps {
         self.handed_to_link.get().is_some()
     }
 
+    /// The answer will be that of a second try, which was given to a link at `began`. The time before that is the edge's own.
+    pub fn on_sent_again(&mut self, began: Time) {
+        self.handed_to_link = Stamp(began);
+    }
+
     /// A byte of the response came from the link. Only the first time counts.
     pub fn on_from_link(&mut self, now: Time) {
         self.first_from_link.set_first(now);

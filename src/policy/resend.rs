@@ -1,5 +1,5 @@
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
@@ -17,7 +17,8 @@ const NAME_LEN_MAX: usize = 128;
 /// only lists, and calls of tools that the server declares as read-only or idempotent.
 #[derive(Debug, Default)]
 pub struct SafeRequests {
-    tools: Mutex<HashSet<Box<str>>>,
+    /// The tools that may run twice, and whether they are declared as read-only.
+    tools: Mutex<HashMap<Box<str>, bool>>,
 }
 
 /// What of an answer to `tools/list` matters (MCP 2025-11-25, section "Tools").
@@ -58,21 +59,26 @@ impl SafeRequests {
     /// Whether a request whose body was read may run twice. Only a whole and unambiguous one may, whose head says nothing else.
     #[must_use]
     pub fn may_run_twice(&self, head: &RequestHead, request: &Peek) -> bool {
-        let agrees =
-            |field: &str, said: Option<&str>| head.get(field).is_none_or(|told| Some(told) == said.map(str::as_bytes));
-        if !request.is_whole()
-            || Said::by(request) != Said::Enough
-            || !agrees("Mcp-Method", request.method())
-            || !agrees("Mcp-Name", request.name().or(request.uri()))
-        {
-            return false;
-        }
-        match request.method() {
+        match request.method().filter(|_| is_certain(head, request)) {
             Some("ping" | "server/discover") => true,
-            Some("tools/call") => request.name().is_some_and(|tool| self.tools().contains(tool)),
+            Some("tools/call") => request.name().is_some_and(|tool| self.tools().contains_key(tool)),
             Some(method) => method.ends_with("/list"),
             None => false,
         }
+    }
+
+    /// Whether a request whose body was read calls a tool that only reads, so that it may run twice at the same time. An idempotent
+    /// tool may not: its calls change something. Only a whole and unambiguous request may, whose head says nothing else.
+    #[must_use]
+    pub fn only_reads(&self, head: &RequestHead, request: &Peek) -> bool {
+        let is_call = request.method() == Some("tools/call") && is_certain(head, request);
+        is_call && request.name().is_some_and(|tool| self.is_read_only(tool))
+    }
+
+    /// Whether the server declares this tool as read-only.
+    #[must_use]
+    pub fn is_read_only(&self, tool: &str) -> bool {
+        self.tools().get(tool) == Some(&true)
     }
 
     /// Forgets all tools: the server has said that they have changed, so that what it said of them does not hold any more.
@@ -117,18 +123,30 @@ impl SafeRequests {
         }
         for Tool { name, annotations } in listed {
             let hints = annotations.unwrap_or_default();
-            let is_safe = hints.read_only_hint == Some(true) || hints.idempotent_hint == Some(true);
-            if !is_safe {
+            let is_read_only = hints.read_only_hint == Some(true);
+            if !is_read_only && hints.idempotent_hint != Some(true) {
                 tools.remove(&*name);
+            } else if let Some(known) = tools.get_mut(&*name) {
+                *known = is_read_only;
             } else if tools.len() < TOOLS_MAX && name.len() <= NAME_LEN_MAX {
-                tools.insert(name.into());
+                tools.insert(name.into(), is_read_only);
             }
         }
     }
 
-    fn tools(&self) -> std::sync::MutexGuard<'_, HashSet<Box<str>>> {
+    fn tools(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, bool>> {
         self.tools.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a request is whole and unambiguous, and its head says nothing else than its body.
+fn is_certain(head: &RequestHead, request: &Peek) -> bool {
+    let agrees =
+        |field: &str, said: Option<&str>| head.get(field).is_none_or(|told| Some(told) == said.map(str::as_bytes));
+    request.is_whole()
+        && Said::by(request) == Said::Enough
+        && agrees("Mcp-Method", request.method())
+        && agrees("Mcp-Name", request.name().or(request.uri()))
 }
 
 #[cfg(test)]
@@ -179,6 +197,32 @@ mod tests {
         let events = format!(": hi\n\nevent: message\r\ndata: {}\r\n\r\n", declares(r#""readOnlyHint":true"#));
         safe.learn(events.as_bytes(), true, false);
         assert!(safe.may_run_twice(&head(""), &request("tools/call", "look")));
+    }
+
+    #[test]
+    fn only_a_tool_that_is_declared_read_only_reads_and_the_last_word_counts() {
+        let safe = SafeRequests::default();
+        assert!(!safe.only_reads(&head(""), &request("tools/call", "look")), "nothing is known of it");
+        safe.learn(LIST.as_bytes(), false, false);
+        for (tool, reads) in [("look", true), ("set", false), ("pay", false), ("bare", false), ("l\u{131}ne", true)] {
+            assert_eq!(safe.only_reads(&head(""), &request("tools/call", tool)), reads, "{tool}");
+        }
+        for method in ["tools/list", "ping", "prompts/get"] {
+            assert!(!safe.only_reads(&head(""), &request(method, "look")), "{method}");
+        }
+        assert!(
+            !safe.only_reads(&head("Mcp-Name: pay\r\n"), &request("tools/call", "look")),
+            "the head says otherwise"
+        );
+        let cut = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"look""#;
+        assert!(!safe.only_reads(&head(""), &peek(cut)));
+        let declares =
+            |hint: &str| format!(r#"{{"id":2,"result":{{"tools":[{{"name":"look","annotations":{{{hint}}}}}]}}}}"#);
+        safe.learn(declares(r#""idempotentHint":true"#).as_bytes(), false, false);
+        assert!(!safe.is_read_only("look"));
+        assert!(safe.may_run_twice(&head(""), &request("tools/call", "look")));
+        safe.learn(declares(r#""readOnlyHint":true"#).as_bytes(), false, false);
+        assert!(safe.is_read_only("look"));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct RouteOverrides {
     pub tools: Arc<[ToolOverrides]>,
     /// The URL by which agents call it.
     pub public: Option<PublicUrl>,
+    /// Whether its slow calls of tools that only read are tried a second time.
+    pub hedge: bool,
 }
 
 /// What a tool has in place of the settings of its route.
@@ -53,6 +55,8 @@ pub struct ToolOverrides {
     pub breaker: BreakerOverrides,
     /// The price of a call of it, in millionths of a unit.
     pub price: u64,
+    /// Whether its slow calls are tried a second time, if it only reads.
+    pub hedge: Option<bool>,
 }
 
 impl RouteOverrides {
@@ -82,6 +86,18 @@ impl RouteOverrides {
         of_edge.with(&self.concurrency)
     }
 
+    /// Whether slow calls of this tool are tried a second time, if it only reads.
+    #[must_use]
+    pub fn hedges(&self, tool: &str) -> bool {
+        self.of_tool(Some(tool)).and_then(|own| own.hedge).unwrap_or(self.hedge)
+    }
+
+    /// Whether those of any tool are.
+    #[must_use]
+    pub fn may_hedge(&self) -> bool {
+        self.hedge || self.tools.iter().any(|own| own.hedge == Some(true))
+    }
+
     fn of_tool(&self, tool: Option<&str>) -> Option<&ToolOverrides> {
         tool.and_then(|tool| self.tools.iter().find(|own| *own.tool == *tool))
     }
@@ -96,6 +112,7 @@ impl RouteOverrides {
         };
         of_edge.with(&self.deadlines).is_enforced()
             || breaker.with(&self.breaker).is_enforced()
+            || self.may_hedge()
             || self.tools.iter().any(of_tool)
     }
 }

@@ -36,6 +36,8 @@ pub struct CallDeadline {
     progress_max: Duration,
     /// When the request was handed to the next hop.
     began: Time,
+    /// How long after that it was sent again, if the second try answers.
+    sent_again: Duration,
     /// When the call last gave a sign of progress.
     progressed: Time,
     /// The longest time without one before that.
@@ -54,6 +56,7 @@ impl Default for CallDeadline {
             enforced: None,
             progress_max: Duration::ZERO,
             began: Time::ZERO,
+            sent_again: Duration::ZERO,
             progressed: Time::ZERO,
             longest: Duration::ZERO,
             scan: MethodScan::progress(),
@@ -139,6 +142,11 @@ impl CallDeadline {
         (self.began, self.progressed) = (now, now);
     }
 
+    /// The answer is that of a second try, which began so long after the first. The first would have taken longer.
+    pub fn on_sent_again(&mut self, after: Duration) {
+        self.sent_again = after;
+    }
+
     /// Bytes of an event stream that answers the call have come.
     pub fn on_event_bytes(&mut self, bytes: &[u8], now: Time) {
         if self.scan.feed(bytes) {
@@ -221,7 +229,7 @@ impl CallDeadline {
         };
         let (waited, took) = match phases.is_event_stream() {
             true => (self.longest.max(now - self.progressed), now - self.began),
-            false => (phases.beyond_edge(), phases.beyond_edge()),
+            false => (phases.beyond_edge() + self.sent_again, phases.beyond_edge() + self.sent_again),
         };
         has_answer(call).then_some(CallWait { terms, enforced: self.enforced, end, waited, took, teaches: true })
     }

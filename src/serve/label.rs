@@ -74,6 +74,12 @@ impl CallLabel {
         if self.is_in_head { Said::Enough } else { Said::by(&self.peek) }
     }
 
+    /// Whether its body was read whole, and is a message of this method for certain.
+    #[must_use]
+    pub fn is_surely(&self, method: &str) -> bool {
+        self.peek.is_whole() && Said::by(&self.peek) == Said::Enough && self.peek.method() == Some(method)
+    }
+
     /// Whether the caller was told to send the body, so that the next hop need not tell it.
     #[must_use]
     pub fn has_continued(&self) -> bool {

@@ -15,6 +15,7 @@ mod http1_request;
 mod http2;
 mod incoming;
 mod label;
+mod listing;
 mod next_hop;
 mod read_ahead;
 mod recorded;
@@ -36,6 +37,7 @@ pub use http2::{
 };
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 pub use label::CallLabel;
+pub use listing::Listing;
 pub use next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 pub use read_ahead::{LabelError, ReadAheadLimits};
 pub use recorded::Answered;

@@ -83,6 +83,39 @@ impl Splitter {
     }
 }
 
+/// Finds whether an event stream that passes in pieces of any size has said something: whether a `data` field has come that is not
+/// empty. Servers that can resume a stream begin it with an event without data (MCP 2025-11-25, section "Sending Messages to the
+/// Server").
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FirstData {
+    /// How much of [`FirstData::FIELD`] the line has so far; none if it is another field.
+    matched: Option<usize>,
+    is_in_line: bool,
+}
+
+impl FirstData {
+    const FIELD: &[u8] = b"data:";
+
+    /// Processes the next bytes; whether data that is not empty has begun in them.
+    pub fn feed(&mut self, bytes: &[u8]) -> bool {
+        for &byte in bytes {
+            if matches!(byte, b'\n' | b'\r') {
+                *self = FirstData::default();
+                continue;
+            }
+            let matched = if self.is_in_line { self.matched } else { Some(0) };
+            self.is_in_line = true;
+            self.matched = match matched {
+                Some(n) if n == FirstData::FIELD.len() && byte == b' ' => Some(n),
+                Some(n) if n == FirstData::FIELD.len() => return true,
+                Some(n) if FirstData::FIELD[n] == byte => Some(n + 1),
+                _ => None,
+            };
+        }
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +151,24 @@ mod tests {
         (b"event: message\ndata: {\"a\":\"\\n\\n\"}\n\nda", 1),
         (b"data: a\n\n:", 1),
     ];
+
+    #[test]
+    fn data_that_is_not_empty_is_found_in_every_cut() {
+        for (stream, says) in [
+            (&b": ping\n\nevent: message\nid: 7\ndata: \n\nretry: 1\n"[..], false),
+            (b"data\ndata:\r\ndata:  \r", false),
+            (b"database: x\nxdata: y\nda ta: z", false),
+            (b"id: 7\ndata: \n\ndata: {", true),
+            (b": hi\r\rdata:{}", true),
+            (b"event: message\ndata: x", true),
+        ] {
+            for at in 0..=stream.len() {
+                let mut first = FirstData::default();
+                let seen = first.feed(&stream[..at]) || first.feed(&stream[at..]);
+                assert_eq!(seen, says, "{} cut at {at}", stream.escape_ascii());
+            }
+        }
+    }
 
     fn watch(pieces: &[&[u8]]) -> u64 {
         let mut splitter = Splitter::new();

@@ -14,6 +14,7 @@ mod endings;
 mod engine;
 mod fetched;
 mod guard;
+mod hedges;
 mod http2;
 mod many_cores;
 mod no_ring;

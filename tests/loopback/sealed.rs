@@ -5,3 +5,4 @@ mod drains;
 mod link;
 mod sessions;
 pub(crate) mod site;
+mod stalls;

@@ -183,6 +183,17 @@ impl Tunnel {
         self.edge.reload(tables);
     }
 
+    /// Tries slow calls of tools that only read a second time.
+    pub(crate) fn hedge(&self) {
+        let mut tables = EdgeTables::clone(&self.edge.tables());
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let own = RouteOverrides { hedge: true, ..RouteOverrides::default() };
+            RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
+        });
+        tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
+        self.edge.reload(tables);
+    }
+
     /// A new agent's connection.
     pub(crate) fn agent(&self) -> Agent {
         self.agent_on(TcpStream::connect(self.agents).unwrap())

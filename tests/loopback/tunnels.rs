@@ -17,6 +17,11 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use adit::control::CertificateState;
+use adit::control::bodies::{
+    CertificateInfo, EventInfo, IssuedToken, KeyInfo, ListPart, Revocation, StatusBody, TrafficKind, TunnelInfo,
+    TunnelState, UsageReport,
+};
 use adit::tls::KeyRequest;
 use adit::wire::enrol::EnrolAnswer;
 use serde_json::{Value, json};
@@ -25,14 +30,9 @@ use site::{Site, text_of};
 
 use crate::process::{Adit, command};
 
-fn id_of(value: &Value) -> &str {
-    value["id"].as_str().unwrap()
-}
-
-fn called(usage: &Value) -> Vec<(String, String, u64)> {
-    let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
-    let lines = usage["data"].as_array().unwrap().iter();
-    lines.map(|line| (text(line, "credential_id"), text(line, "tool"), line["calls"].as_u64().unwrap())).collect()
+/// How often each tool was called, by credential.
+fn called(usage: UsageReport) -> Vec<(String, String, u64)> {
+    usage.data.into_iter().map(|line| (line.credential_id, line.tool.unwrap_or_default(), line.calls)).collect()
 }
 
 #[test]
@@ -40,20 +40,20 @@ fn a_tunnel_is_served_as_soon_as_it_is_made_and_revoked_under_its_calls() {
     for driver in ["epoll", "uring"] {
         let site = Site::new(driver);
         assert_eq!(site.call("a.test", "echo").0, 421);
-        let made = site.tunnel(&["create", "--host", "a.test", "--name", "the first"]);
-        let (id, credential) = (id_of(&made), id_of(&made["token"]));
-        assert_eq!((&made["state"], &made["domain"]), (&json!("offline"), &json!("a.test")));
+        let made = site.create(&["--host", "a.test", "--name", "the first"]);
+        let (id, credential) = (&made.tunnel.id, &made.token.id);
+        assert_eq!((made.tunnel.state, &*made.tunnel.domain), (TunnelState::Offline, "a.test"));
         assert_eq!(site.call("a.test", "echo").0, 503, "{driver}: it is known, and nobody is linked");
 
-        let connector = site.connect("a.test", &made["token"]);
+        let connector = site.connect("a.test", &made.token.tunnel_token);
         assert_eq!(site.call("a.test", "echo"), (200, json!({ "jsonrpc": "2.0", "id": 7, "result": {} })));
         site.until_linked_by(id, &[credential]);
-        assert_eq!(site.tunnel(&["show", id])["state"], "online");
+        assert_eq!(site.show(id).state, TunnelState::Online);
 
         let slow = site.begin_call("a.test", "slow");
         site.upstream.until_called();
-        let revoked = site.tunnel(&["revoke", id, "--reason", "it leaked", "--leak-report", "1h"]);
-        assert!(revoked["links_ended"].as_u64().unwrap() >= 1 && revoked["cores_silent"] == 0, "{driver}: {revoked}");
+        let revoked: Revocation = site.tunnel(&["revoke", id, "--reason", "it leaked", "--leak-report", "1h"]);
+        assert!(revoked.links_ended >= 1 && revoked.cores_silent == 0, "{driver}: {revoked:?}");
         let (status, answer) = slow.answer();
         assert_eq!((status, &answer["id"], &answer["error"]["data"]["reason"]), (503, &json!(7), &json!("revoked")));
         assert_eq!(connector.event("unlinked")["event"], "unlinked");
@@ -64,20 +64,20 @@ fn a_tunnel_is_served_as_soon_as_it_is_made_and_revoked_under_its_calls() {
             (503, &json!("revoked"), &json!(false)),
             "{answer}"
         );
-        assert_eq!(site.tunnel(&["show", id])["state"], "revoked");
+        assert_eq!(site.show(id).state, TunnelState::Revoked);
 
         // What came after the report too, once it is counted.
         let usage = loop {
-            let usage = called(&site.tunnel(&["usage", id, "--since", "1h", "--credential", credential]));
+            let usage = called(site.tunnel(&["usage", id, "--since", "1h", "--credential", credential]));
             if usage.len() == 2 {
                 break usage;
             }
         };
         let of = |tool: &str, calls| (credential.to_owned(), tool.to_owned(), calls);
         assert_eq!(usage, [of("slow", 1), of("echo", 1)], "{driver}");
-        let events = site.tunnel(&["events", id]);
-        let last = &events["data"][0];
-        assert_eq!((&last["what"], &last["reason"]), (&json!("credential.revoked"), &json!("it leaked")));
+        let events: ListPart<EventInfo> = site.tunnel(&["events", id]);
+        let last = &events.data[0];
+        assert_eq!((&*last.what, last.reason.as_deref()), ("credential.revoked", Some("it leaked")));
         site.upstream.release();
     }
 }
@@ -85,9 +85,9 @@ fn a_tunnel_is_served_as_soon_as_it_is_made_and_revoked_under_its_calls() {
 #[test]
 fn a_revocation_goes_on_when_whoever_asked_hangs_up() {
     let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let id = id_of(&made);
-    let connector = site.connect("a.test", &made["token"]);
+    let made = site.create(&["--host", "a.test"]);
+    let id = &made.tunnel.id;
+    let connector = site.connect("a.test", &made.token.tunnel_token);
     let token = fs::read_to_string(site.data_dir().join("admin.token")).unwrap();
     let head = format!("POST /v1/tunnels/{id}/revoke_token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n");
     // Whoever hangs up before the request was read has asked nothing, and asks again.
@@ -95,7 +95,7 @@ fn a_revocation_goes_on_when_whoever_asked_hangs_up() {
         let mut socket = std::net::TcpStream::connect(&site.admin).unwrap();
         socket.write_all(format!("{head}Authorization: Bearer {}\r\n\r\n", token.trim()).as_bytes()).unwrap();
         drop(socket);
-        site.tunnel(&["show", id])["state"] == "revoked"
+        site.show(id).state == TunnelState::Revoked
     });
     assert!(asked, "the revocation was never begun");
     connector.event("unlinked");
@@ -104,19 +104,19 @@ fn a_revocation_goes_on_when_whoever_asked_hangs_up() {
 #[test]
 fn during_a_rotation_both_secrets_are_good_and_then_the_old_one_is_cut() {
     let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let (id, old) = (id_of(&made), id_of(&made["token"]));
-    let before = site.connect("a.test", &made["token"]);
-    let token = site.tunnel(&["rotate", id, "--overlap", "1h"]);
-    let new = id_of(&token);
-    assert!(token["previous_until"].is_string() && token["secret"] != made["token"]["secret"], "{token}");
-    let _after = site.connect("a.test", &token);
+    let made = site.create(&["--host", "a.test"]);
+    let (id, old) = (&made.tunnel.id, &made.token.id);
+    let before = site.connect("a.test", &made.token.tunnel_token);
+    let token: IssuedToken = site.tunnel(&["rotate", id, "--overlap", "1h"]);
+    let new = &token.id;
+    assert!(token.previous_until.is_some() && token.secret != made.token.secret);
+    let _after = site.connect("a.test", &token.tunnel_token);
     site.until_linked_by(id, &[old, new]);
     let told = site.refused(&["rotate", id]);
     assert!(told.contains("rotation_under_way"), "{told}");
 
     // One of the two is withdrawn: what came in with it ends, and the other goes on.
-    site.tunnel(&["revoke", id, "--credential", old]);
+    site.run_tunnel(&["revoke", id, "--credential", old]);
     before.event("unlinked");
     site.until_linked_by(id, &[new]);
     assert_eq!(site.call("a.test", "echo").0, 200);
@@ -124,41 +124,41 @@ fn during_a_rotation_both_secrets_are_good_and_then_the_old_one_is_cut() {
     // The old secret's foreseen end lets what is under way finish.
     let slow = site.begin_call("a.test", "slow");
     site.upstream.until_called();
-    let newest = site.tunnel(&["rotate", id, "--overlap", "1s"]);
+    let newest: IssuedToken = site.tunnel(&["rotate", id, "--overlap", "1s"]);
     site.until_linked_by(id, &[]);
     site.upstream.release();
     assert_eq!(slow.answer().0, 200);
     // Whoever comes with the old one is told what happened to it.
-    let told = site.start_connector("a.test", &token, &[]).event("no_link")["why"].to_string();
+    let told = site.start_connector("a.test", &token.tunnel_token, &[]).event("no_link")["why"].to_string();
     assert!(told.contains("this secret was rotated"), "{told}");
-    let _last = site.connect("a.test", &newest);
+    let _last = site.connect("a.test", &newest.tunnel_token);
     assert_eq!(site.call("a.test", "echo").0, 200);
 }
 
 #[test]
 fn a_restart_keeps_all_and_what_is_archived_stays_so() {
     let mut site = Site::new("auto");
-    let kept = site.tunnel(&["create"]);
-    let host = kept["domain"].as_str().unwrap();
+    let kept = site.create(&[]);
+    let host = &*kept.tunnel.domain;
     assert!(host.ends_with(".t.test"), "{host}");
-    let archived = site.tunnel(&["create", "--host", "b.test"]);
-    site.tunnel(&["archive", id_of(&archived)]);
+    let archived = site.create(&["--host", "b.test"]);
+    site.run_tunnel(&["archive", &archived.tunnel.id]);
     assert_eq!(site.call("b.test", "echo").0, 421);
-    let connector = site.connect(host, &kept["token"]);
+    let connector = site.connect(host, &kept.token.tunnel_token);
     assert_eq!(site.call(host, "echo").0, 200);
     site.end_edge();
     connector.event("unlinked");
     site.run_edge("auto");
     connector.event("linked");
     assert_eq!(site.call(host, "echo").0, 200);
-    let ids = |all: &Value| all["data"].as_array().unwrap().iter().map(|t| id_of(t).to_owned()).collect::<Vec<_>>();
-    assert_eq!(ids(&site.tunnel(&["list"])), [id_of(&kept)]);
-    assert_eq!(ids(&site.tunnel(&["list", "--all"])), [id_of(&archived), id_of(&kept)]);
+    let ids = |all: Vec<TunnelInfo>| all.into_iter().map(|tunnel| tunnel.id).collect::<Vec<_>>();
+    assert_eq!(ids(site.list(&[])), [&*kept.tunnel.id]);
+    assert_eq!(ids(site.list(&["--all"])), [&*archived.tunnel.id, &*kept.tunnel.id]);
     // What was called before the end was put down.
-    let before = called(&site.tunnel(&["usage", id_of(&kept)]));
+    let before = called(site.tunnel(&["usage", &kept.tunnel.id]));
     assert_eq!(before.iter().map(|(_, tool, _)| tool.as_str()).collect::<Vec<_>>(), ["echo"]);
     let table = String::from_utf8(site.run(&["tunnel", "list"]).stdout).unwrap();
-    assert!(table.starts_with("ID ") && table.contains(id_of(&kept)) && table.contains("online"), "{table}");
+    assert!(table.starts_with("ID ") && table.contains(&kept.tunnel.id) && table.contains("online"), "{table}");
 }
 
 #[test]
@@ -168,13 +168,13 @@ fn configured_tunnels_go_on_beside_those_of_the_store() {
     let configure = |site: &Site, secret: &str| {
         site.configure(&format!("[[tunnel]]\nid = 'tnl_file'\nsecret = '{secret}'\nhosts = ['f.test']\n"));
     };
-    let token = |secret: &str| json!({ "id": "file", "tunnel_token": format!("tnl_file:{secret}") });
+    let token = |secret: &str| format!("tnl_file:{secret}");
     configure(&site, "the-first-secret-0123");
     site.run_edge("auto");
     let told = site.refused(&["create", "--host", "f.test"]);
     assert!(told.contains("host_taken") && told.contains("tnl_file"), "{told}");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let _stored = site.connect("a.test", &made["token"]);
+    let made = site.create(&["--host", "a.test"]);
+    let _stored = site.connect("a.test", &made.token.tunnel_token);
     let ca = site.data_dir().join("ca.pem");
     let configured = site.connect_with("f.test", &token("the-first-secret-0123"), &["--edge-ca-file", text_of(&ca)]);
     assert_eq!((site.call("a.test", "echo").0, site.call("f.test", "echo").0), (200, 200));
@@ -193,17 +193,18 @@ fn configured_tunnels_go_on_beside_those_of_the_store() {
 #[test]
 fn a_tunnel_gets_other_hosts_while_its_connector_is_linked() {
     let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let id = id_of(&made);
-    let _connector = site.connect("*.t.test", &made["token"]);
+    let made = site.create(&["--host", "a.test"]);
+    let id = &made.tunnel.id;
+    let _connector = site.connect("*.t.test", &made.token.tunnel_token);
     assert_eq!(site.call("x.t.test", "echo").0, 421);
-    let told = site.tunnel(&["update", id, "--host", "x.t.test", "--name", "another"]);
-    assert_eq!((&told["hosts"], &told["display_name"]), (&json!(["x.t.test"]), &json!("another")));
+    let told = site.update(id, &["--host", "x.t.test", "--name", "another"]);
+    let tunnel = &told.tunnel;
+    assert_eq!((&tunnel.hosts[..], tunnel.display_name.as_deref()), (&["x.t.test".to_owned()][..], Some("another")));
     assert_eq!((site.call("x.t.test", "echo").0, site.call("a.test", "echo").0), (200, 421));
     // What it gave up another may have; what it has nobody.
-    let other = site.tunnel(&["create", "--host", "a.test"]);
+    let other = site.create(&["--host", "a.test"]);
     assert_eq!(site.call("a.test", "echo").0, 503);
-    let told = site.refused(&["update", id_of(&other), "--host", "a.test", "--host", "x.t.test"]);
+    let told = site.refused(&["update", &other.tunnel.id, "--host", "a.test", "--host", "x.t.test"]);
     assert!(told.contains("host_taken") && told.contains(id), "{told}");
     assert_eq!(site.call("x.t.test", "echo").0, 200);
 }
@@ -212,28 +213,28 @@ fn a_tunnel_gets_other_hosts_while_its_connector_is_linked() {
 fn a_tunnel_is_sealed_by_the_authority_that_is_registered_with_it() {
     for driver in ["auto", "epoll"] {
         let site = Site::new(driver);
-        let made = site.tunnel(&["create", "--host", "a.test", "--traffic", "resealed"]);
-        let (id, state) = (id_of(&made), site.data_dir().with_file_name("state"));
-        assert_eq!(made["traffic"], "resealed");
+        let made = site.create(&["--host", "a.test", "--traffic", "resealed"]);
+        let (id, state) = (&made.tunnel.id, site.data_dir().with_file_name("state"));
+        assert_eq!(made.tunnel.traffic, TrafficKind::Resealed);
         let how = ["--traffic", "resealed", "--state-dir", state.to_str().unwrap()];
-        let connector = site.connect_with("a.test", &made["token"], &how);
+        let connector = site.connect_with("a.test", &made.token.tunnel_token, &how);
         let refused = |(status, body): (u16, Value)| {
             assert_eq!((status, &body["error"]["data"]["reason"]), (502, &json!("seal_refused")), "{body}");
         };
         refused(site.call("a.test", "echo"));
         let ca = state.join("seal-ca.pem");
-        let certificate = site.tunnel(&["cert", "add", id, ca.to_str().unwrap()]);
+        let certificate: CertificateInfo = site.tunnel(&["cert", "add", id, ca.to_str().unwrap()]);
         assert_eq!(site.call("a.test", "echo").0, 200);
-        assert_eq!(site.tunnel(&["show", id])["certificates_active"], 1);
+        assert_eq!(site.show(id).certificates_active, 1);
         // Whoever is told otherwise on one side is told so.
-        site.tunnel(&["update", id, "--traffic", "plain"]);
+        site.update(id, &["--traffic", "plain"]);
         refused(site.call("a.test", "echo"));
-        site.tunnel(&["update", id, "--traffic", "passthrough"]);
+        site.update(id, &["--traffic", "passthrough"]);
         let (status, body) = site.call("a.test", "echo");
         assert_eq!((status, &body["error"]["code"]), (421, &json!("passthrough")), "{body}");
-        site.tunnel(&["update", id, "--traffic", "resealed"]);
+        site.update(id, &["--traffic", "resealed"]);
         assert_eq!(site.call("a.test", "echo").0, 200);
-        site.tunnel(&["cert", "archive", id, certificate["id"].as_str().unwrap()]);
+        site.run_tunnel(&["cert", "archive", id, &certificate.id]);
         refused(site.call("a.test", "echo"));
         drop(connector);
     }
@@ -242,39 +243,33 @@ fn a_tunnel_is_sealed_by_the_authority_that_is_registered_with_it() {
 #[tokio::test]
 async fn the_status_of_both_sides_tells_of_certificates_clocks_and_trouble() {
     let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let made = site.create(&["--host", "a.test"]);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let admin = free.to_string();
-    let connector = site.connect_with("a.test", &made["token"], &["--admin", &admin]);
-    let status = async |admin: &str| -> Value {
+    let connector = site.connect_with("a.test", &made.token.tunnel_token, &["--admin", &admin]);
+    let status = async |admin: &str| -> StatusBody {
         reqwest::get(format!("http://{admin}/v1/status")).await.unwrap().json().await.unwrap()
     };
     let edge = status(&site.admin).await;
-    let certificate = &edge["certificates"][0];
-    assert_eq!(
-        (&certificate["of"], &certificate["names"], &certificate["renewal_due"]),
-        (&json!("connectors"), &json!(["localhost", "127.0.0.1"]), &json!(false)),
-        "{edge:#}"
-    );
-    assert!(certificate["expires_in_s"].as_i64().unwrap() > 0 && edge["edges"] == json!([]), "{edge:#}");
-    let told = status(&admin).await["edges"][0].clone();
-    let (left, renewal) = (told["expires_in_s"].as_u64().unwrap(), told["renews_in_s"].as_u64().unwrap());
-    assert!((0..left).contains(&renewal) && left <= 86_400, "{told:#}");
-    assert_eq!(
-        (&told["standing"], &told["edge"], &told["trouble"]),
-        (&json!("certified"), &json!(site.connectors), &Value::Null)
-    );
-    assert!(told["clock_ahead_s"].as_i64().is_some_and(|ahead| ahead.abs() <= 2), "{told:#}");
-    site.tunnel(&["revoke", id_of(&made)]);
+    let certificate = &edge.certificates[0].of;
+    assert_eq!((&*certificate.of, certificate.renewal_due), ("connectors", false), "{edge:#?}");
+    assert_eq!(certificate.names, ["localhost", "127.0.0.1"]);
+    assert!(certificate.expires_in_s > 0 && edge.edges.is_empty(), "{edge:#?}");
+    let told = status(&admin).await.edges.remove(0).of;
+    let (left, renewal) = (told.expires_in_s.unwrap(), told.renews_in_s.unwrap());
+    assert!((0..left).contains(&renewal) && left <= 86_400, "{told:#?}");
+    assert_eq!((told.standing, &told.edge, &told.trouble), (CertificateState::Certified, &site.connectors, &None));
+    assert!(told.clock_ahead_s.is_some_and(|ahead| ahead.abs() <= 2), "{told:#?}");
+    site.run_tunnel(&["revoke", &made.tunnel.id]);
     connector.event("no_link");
-    let told = status(&admin).await["edges"][0].clone();
-    assert!(told["trouble"].as_str().unwrap().contains("secret is not known"), "{told:#}");
+    let told = status(&admin).await.edges.remove(0).of;
+    assert!(told.trouble.as_ref().unwrap().contains("secret is not known"), "{told:#?}");
 }
 
 #[test]
 fn the_doctor_enrols_as_the_connector_does_and_tells_how_that_went() {
     let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let made = site.create(&["--host", "a.test"]);
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         private_write(&dir.path().join(name), text);
@@ -297,14 +292,14 @@ fn the_doctor_enrols_as_the_connector_does_and_tells_how_that_went() {
         };
         ["edge.certificate", "edge.enrolment", "edge.link", "edge.clock"].map(told)
     };
-    let token = made["token"]["tunnel_token"].as_str().unwrap();
+    let token = &made.token.tunnel_token;
     let findings = examined(token);
     for (told, words) in
         findings.iter().zip(["days left", "issues certificates", "accepts this connector", "the clock of"])
     {
         assert!(matches!(&told[..], [(verdict, found)] if verdict == "ok" && found.contains(words)), "{findings:?}");
     }
-    site.tunnel(&["revoke", id_of(&made)]);
+    site.run_tunnel(&["revoke", &made.tunnel.id]);
     let [certificate, enrolment, link, clock] = examined(token);
     assert_eq!((&certificate[0].0, enrolment.len(), &clock[0].0), (&json!("ok"), 0, &json!("ok")));
     assert!(link[0].0 == "fail" && link[0].1.contains("refuses this connector as"), "{link:?}");
@@ -349,10 +344,10 @@ fn a_host_of_the_tunnel_without_a_route_is_told_to_agents_and_to_the_connectors_
     use std::io::{BufRead, BufReader};
 
     let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "orders.test"]);
+    let made = site.create(&["--host", "orders.test"]);
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
-    private_write(&token, made["token"]["tunnel_token"].as_str().unwrap());
+    private_write(&token, &made.token.tunnel_token);
     let route = format!("order.test=http://{}", site.upstream.address);
     let args = ["connect", "--json", "--edge", &site.connectors, "--token-file", text_of(&token), "--route", &route];
     let mut connector = command(&args);
@@ -367,7 +362,7 @@ fn a_host_of_the_tunnel_without_a_route_is_told_to_agents_and_to_the_connectors_
     connector.signal("TERM");
     let lines: Vec<String> = log.lines().map_while(Result::ok).filter(|line| line.contains("no route")).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    for part in ["WARN", "orders.test", "order.test", id_of(&made)] {
+    for part in ["WARN", "orders.test", "order.test", &made.tunnel.id] {
         assert!(lines[0].contains(part), "{part} in {lines:?}");
     }
     assert_eq!(connector.ended(), Some(0));
@@ -391,18 +386,18 @@ fn another_admin_token_acts_without_a_restart() {
     let site = Site::new("auto");
     let (token, old) = (site.data_dir().join("admin.token"), site.data_dir().join("old.token"));
     fs::copy(&token, &old).unwrap();
-    site.tunnel(&["list", "--admin-token-file", text_of(&old)]);
+    site.run_tunnel(&["list", "--admin-token-file", text_of(&old)]);
     // A file that holds none changes nothing.
     private_write(&token, "\n");
     let edge = site.edge.as_ref().unwrap();
     edge.signal("HUP");
     let refused = edge.event("reload_refused")["faults"].to_string();
     assert!(refused.contains("holds no admin token"), "{refused}");
-    site.tunnel(&["list", "--admin-token-file", text_of(&old)]);
+    site.run_tunnel(&["list", "--admin-token-file", text_of(&old)]);
     private_write(&token, "adat_another-token-of-the-operator");
     edge.signal("HUP");
     edge.event("reloaded");
-    site.tunnel(&["list"]);
+    site.list(&[]);
     let told = site.refused(&["list", "--admin-token-file", text_of(&old)]);
     assert!(told.contains("unauthorized"), "{told}");
 }
@@ -410,8 +405,8 @@ fn another_admin_token_acts_without_a_restart() {
 #[test]
 fn another_authority_acts_without_a_restart_and_no_call_is_lost() {
     let site = Site::new("auto");
-    let before = site.tunnel(&["create", "--host", "a.test"]);
-    let _old = site.connect("a.test", &before["token"]);
+    let before = site.create(&["--host", "a.test"]);
+    let _old = site.connect("a.test", &before.token.tunnel_token);
     let slow = site.begin_call("a.test", "slow");
     site.upstream.until_called();
     let (pem, key) = (site.data_dir().join("ca.pem"), site.data_dir().join("ca.key"));
@@ -419,15 +414,14 @@ fn another_authority_acts_without_a_restart_and_no_call_is_lost() {
     for file in [&pem, &key] {
         fs::rename(file, file.with_extension("before")).unwrap();
     }
-    let made = site.adit(&["edge", "init", "--json"]);
-    assert_eq!(made["made"].as_array().unwrap().len(), 4, "{made}");
+    assert_eq!(site.init(&[]).made.len(), 4);
     assert!(fs::read(&pem).unwrap() != first);
     let edge = site.edge.as_ref().unwrap();
     edge.signal("HUP");
     edge.event("reloaded");
     // Its secret names the new authority, which vouches for the edge's new certificate and for the connector's.
-    let after = site.tunnel(&["create", "--host", "b.test"]);
-    let new = site.connect("b.test", &after["token"]);
+    let after = site.create(&["--host", "b.test"]);
+    let new = site.connect("b.test", &after.token.tunnel_token);
     assert_eq!((site.call("a.test", "echo").0, site.call("b.test", "echo").0), (200, 200));
     site.upstream.release();
     assert_eq!(slow.answer().0, 200);
@@ -439,8 +433,8 @@ fn another_authority_acts_without_a_restart_and_no_call_is_lost() {
 #[test]
 fn certificates_and_provisioning_keys_are_managed_from_the_command_line() {
     let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let id = id_of(&made);
+    let made = site.create(&["--host", "a.test"]);
+    let id = &made.tunnel.id;
     let dir = tempfile::tempdir().unwrap();
     let certificate = |n: u32| {
         let file = dir.path().join(format!("{n}.pem"));
@@ -448,42 +442,34 @@ fn certificates_and_provisioning_keys_are_managed_from_the_command_line() {
         fs::write(&file, made.cert_pem).unwrap();
         file
     };
-    let first = site.tunnel(&["cert", "add", id, text_of(&certificate(1))]);
-    assert_eq!(first["fingerprint"].as_str().unwrap().len(), 64);
-    site.tunnel(&["cert", "add", id, text_of(&certificate(2))]);
+    let first: CertificateInfo = site.tunnel(&["cert", "add", id, text_of(&certificate(1))]);
+    assert_eq!(first.fingerprint.len(), 64);
+    site.run_tunnel(&["cert", "add", id, text_of(&certificate(2))]);
     let third = certificate(3);
     let told = site.refused(&["cert", "add", id, text_of(&third)]);
     assert!(told.contains("certificate_slots_taken"), "{told}");
-    site.tunnel(&["cert", "archive", id, id_of(&first)]);
-    site.tunnel(&["cert", "add", id, text_of(&third)]);
-    assert_eq!(site.tunnel(&["cert", "list", id])["data"].as_array().unwrap().len(), 2);
-    assert_eq!(site.tunnel(&["cert", "list", id, "--all"])["data"].as_array().unwrap().len(), 3);
+    site.run_tunnel(&["cert", "archive", id, &first.id]);
+    site.run_tunnel(&["cert", "add", id, text_of(&third)]);
+    let certificates =
+        |more: &[&str]| -> ListPart<CertificateInfo> { site.tunnel(&[&["cert", "list", id], more].concat()) };
+    assert_eq!((certificates(&[]).data.len(), certificates(&["--all"]).data.len()), (2, 3));
 
-    let key = site.tunnel(&[
-        "key",
-        "create",
-        "--uses",
-        "2",
-        "--template",
-        "web-*",
-        "--host",
-        "{name}.f.test",
-        "--life",
-        "1h",
-    ]);
-    assert!(key["secret"].as_str().unwrap().starts_with("adpk_"), "{key}");
+    let created = site.create_key(&["--uses", "2", "--template", "web-*", "--host", "{name}.f.test", "--life", "1h"]);
+    let id = &created.key.id;
+    assert!(created.secret.starts_with("adpk_"));
     let told = site.refused(&["key", "create", "--uses", "2", "--host", "same.test"]);
     assert!(told.contains("{name}"), "{told}");
-    let revoked = site.tunnel(&["key", "revoke", id_of(&key)]);
+    // By key: the type has no secret, and what is printed must have none either.
+    let revoked: Value = site.tunnel(&["key", "revoke", id]);
     assert_eq!((&revoked["good"], revoked["secret"].is_null()), (&json!(false), true));
-    assert_eq!(id_of(&site.tunnel(&["key", "list"])["data"][0]), id_of(&key));
+    assert_eq!(&site.keys()[0].id, id);
 }
 
 #[test]
 fn a_trade_whose_answer_was_lost_is_made_again_for_the_same_tunnel() {
     let site = Site::new("auto");
-    let created = site.tunnel(&["key", "create", "--uses", "1", "--host", "{name}.f.test"]);
-    let secret = created["secret"].as_str().unwrap();
+    let created = site.create_key(&["--uses", "1", "--host", "{name}.f.test"]);
+    let secret = &*created.secret;
     let ca = site.data_dir().join("ca.pem");
     let ask = |key: &KeyRequest| trade::trade(&site.connectors, &ca, secret, key);
     let own = KeyRequest::new().unwrap();
@@ -505,51 +491,49 @@ fn a_trade_whose_answer_was_lost_is_made_again_for_the_same_tunnel() {
     assert_eq!(connector.next_of(&["certified", "linked"])["event"], "linked");
     assert_eq!(site.call("web-1.f.test", "echo").0, 200);
     assert!(!state.join("trade.key").exists(), "it is needed no more");
-    let tunnels = site.tunnel(&["list"]);
-    let tunnels = tunnels["data"].as_array().unwrap();
-    assert_eq!((tunnels.len(), id_of(&tunnels[0])), (1, lost.tunnel.as_str()), "no orphan is left");
-    assert_eq!(site.tunnel(&["key", "list"])["data"][0]["uses"], 1);
+    let tunnels = site.list(&[]);
+    assert_eq!((tunnels.len(), &*tunnels[0].id), (1, lost.tunnel.as_str()), "no orphan is left");
+    assert_eq!(site.keys()[0].uses, 1);
     // What was lost on the way is good for nothing.
-    let lost = json!({ "id": "lost", "tunnel_token": format!("{}:{}", lost.tunnel, String::from_utf8_lossy(lost.secret.unwrap().expose())) });
+    let lost = format!("{}:{}", lost.tunnel, String::from_utf8_lossy(lost.secret.unwrap().expose()));
     assert!(site.is_refused("web-1.f.test", &lost));
     // A tunnel that was revoked does not come back so.
-    site.tunnel(&["revoke", id_of(&tunnels[0])]);
+    site.run_tunnel(&["revoke", &tunnels[0].id]);
     assert!(matches!(ask(&own), EnrolAnswer::Refused(_)));
 }
 
 #[test]
 fn a_host_below_anothers_wildcard_is_warned_of_and_no_provisioning_key_gets_one() {
     let mut site = Site::new("auto");
-    let wide = site.tunnel(&["create", "--host", "*.f.test"]);
-    assert_eq!(wide["warnings"], json!([]));
+    let wide = site.create(&["--host", "*.f.test"]);
+    assert!(wide.warnings.is_empty());
     // Whoever has the admin token may mean it.
-    let below = site.tunnel(&["create", "--host", "a.f.test"]);
-    let told = below["warnings"][0].as_str().unwrap();
-    assert!(told.contains("a.f.test") && told.contains("*.f.test") && told.contains(id_of(&wide)), "{told}");
+    let below = site.create(&["--host", "a.f.test"]);
+    let told = &below.warnings[0];
+    assert!(told.contains("a.f.test") && told.contains("*.f.test") && told.contains(&wide.tunnel.id), "{told}");
     let shown = site.run(&["tunnel", "create", "--host", "b.f.test"]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("warning      calls for b.f.test"), "{shown}");
     // Nor does a wildcard come silently over what is there.
-    let other = site.tunnel(&["create", "--host", "c.g.test"]);
-    let over = site.tunnel(&["update", id_of(&below), "--host", "*.g.test"]);
-    let told = over["warnings"][0].as_str().unwrap();
-    assert!(told.contains("c.g.test") && told.contains("*.g.test") && told.contains(id_of(&other)), "{told}");
-    assert_eq!(site.tunnel(&["update", id_of(&below), "--name", "x"])["warnings"], json!([]));
+    let other = site.create(&["--host", "c.g.test"]);
+    let over = site.update(&below.tunnel.id, &["--host", "*.g.test"]);
+    let told = &over.warnings[0];
+    assert!(told.contains("c.g.test") && told.contains("*.g.test") && told.contains(&other.tunnel.id), "{told}");
+    assert!(site.update(&below.tunnel.id, &["--name", "x"]).warnings.is_empty());
 
     // A host with a provisioning key did not come by anybody's leave: it takes no calls that are another's.
     let ca = site.data_dir().join("ca.pem");
     let ask = |site: &Site, secret: &str| trade::trade(&site.connectors, &ca, secret, &KeyRequest::new().unwrap());
     let refused = |site: &Site, host: &str| {
-        let key = site.tunnel(&["key", "create", "--uses", "1", "--host", host]);
-        let EnrolAnswer::Refused(refused) = ask(site, key["secret"].as_str().unwrap()) else {
-            panic!("{host} is taken")
-        };
+        let created = site.create_key(&["--uses", "1", "--host", host]);
+        let EnrolAnswer::Refused(refused) = ask(site, &created.secret) else { panic!("{host} is taken") };
         assert_eq!(refused.refusal, adit::wire::RegistrationRefusal::ProvisioningKey);
         assert!(refused.reason.contains("wildcard"), "{}", refused.reason);
-        assert_eq!(site.tunnel(&["key", "show", id_of(&key)])["uses"], 0, "it is not used up");
+        let key: KeyInfo = site.tunnel(&["key", "show", &created.key.id]);
+        assert_eq!(key.uses, 0, "it is not used up");
     };
     refused(&site, "{name}.f.test");
-    site.tunnel(&["create", "--host", "z.web-1.h.test"]);
+    site.create(&["--host", "z.web-1.h.test"]);
     refused(&site, "*.{name}.h.test");
 
     // The same where the wildcard stands in the configuration.
@@ -560,8 +544,8 @@ fn a_host_below_anothers_wildcard_is_warned_of_and_no_provisioning_key_gets_one(
     site.configure(&format!("[[tunnel]]\nid = 'tnl_c'\nsecret_file = '{file}'\nhosts = ['*.i.test']\n"));
     site.run_edge("auto");
     refused(&site, "{name}.i.test");
-    let told = site.tunnel(&["create", "--host", "a.i.test"]);
-    assert!(told["warnings"][0].as_str().unwrap().contains("tnl_c"), "{told}");
+    let told = site.create(&["--host", "a.i.test"]);
+    assert!(told.warnings[0].contains("tnl_c"), "{:?}", told.warnings);
 }
 
 /// What `adit edge` says when it cannot start over a directory.

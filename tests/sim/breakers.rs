@@ -161,6 +161,7 @@ fn a_tool_may_be_exempt() {
         deadlines: DeadlineOverrides::default(),
         breaker: BreakerOverrides { mode: Some(GuardMode::Off) },
         price: 0,
+        hedge: None,
     };
     bed.reload(RouteOverrides { tools: [exempt].into(), ..own(GuardMode::Enforce, GuardMode::Off) });
     calls(&mut bed, "search", "status/LENGTH/503", 20);

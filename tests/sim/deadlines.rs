@@ -25,8 +25,13 @@ fn bed(mode: GuardMode) -> Bed {
 /// A route with this mode, and other settings for the tool that is called.
 fn own(mode: GuardMode, of_tool: DeadlineOverrides) -> RouteOverrides {
     let deadlines = DeadlineOverrides { mode: Some(mode), ..DeadlineOverrides::default() };
-    let tool =
-        ToolOverrides { tool: "search".into(), deadlines: of_tool, breaker: BreakerOverrides::default(), price: 0 };
+    let tool = ToolOverrides {
+        tool: "search".into(),
+        deadlines: of_tool,
+        breaker: BreakerOverrides::default(),
+        price: 0,
+        hedge: None,
+    };
     RouteOverrides { deadlines, tools: [tool].into(), ..RouteOverrides::default() }
 }
 

@@ -10,6 +10,7 @@ mod deadlines;
 mod drains;
 mod endings;
 mod figures;
+mod hedges;
 mod hosts;
 mod http2;
 mod labels;

@@ -159,10 +159,8 @@ fn storms_leave_every_call_with_one_outcome_and_nothing_behind() {
         println!("seed {seed}: {:?}", run_seed(seed));
         return;
     }
-    if let Some(count) = number("ADIT_SIM_FRESH") {
-        let first = RandomState::new().hash_one(count) >> 16;
-        println!("{count} seeds from {first} on");
-        run_seeds((first..first + count).collect());
+    if let Some(seeds) = seeds_asked_for() {
+        run_seeds(seeds);
         return;
     }
     let tallies = run_seeds((0..SEEDS_FIXED).chain(SEEDS_MENDED).collect());
@@ -170,6 +168,17 @@ fn storms_leave_every_call_with_one_outcome_and_nothing_behind() {
     let (whole, refused, broken) = (sum(|t| t.whole), sum(|t| t.refused), sum(|t| t.broken));
     println!("{whole} whole, {refused} refused, {broken} broken");
     assert!(whole > 2000 && refused > 100 && broken > 100, "{whole} whole, {refused} refused, {broken} broken");
+}
+
+/// The seeds that the environment asks for in place of the fixed ones.
+pub(crate) fn seeds_asked_for() -> Option<Vec<u64>> {
+    if let Some(seed) = number("ADIT_SIM_SEED") {
+        return Some(vec![seed]);
+    }
+    let count = number("ADIT_SIM_FRESH")?;
+    let first = RandomState::new().hash_one(count) >> 16;
+    println!("{count} seeds from {first} on");
+    Some((first..first + count).collect())
 }
 
 fn number(name: &str) -> Option<u64> {

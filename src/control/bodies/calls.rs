@@ -116,6 +116,8 @@ pub enum DecisionKind {
     Wait,
     /// To try another connector.
     Move,
+    /// To try it a second time, because the first try was slow.
+    Hedge,
     /// How long it may take.
     Deadline,
     /// That it was slow.

@@ -37,6 +37,10 @@ pub struct CallTimesOfLabel {
     pub times: CallTimesSummary,
     /// How often calls were sent again: on an edge to another connector, on a connector to its upstream.
     pub retries: u64,
+    /// How many of its calls were sent a second time because the first try was slow.
+    pub hedges: u64,
+    /// How many of those the second try answered.
+    pub hedges_won: u64,
     /// The state of their breaker; null if they have none, or none was called yet.
     pub breaker: Option<BreakerStateName>,
     /// Their deadline; null for calls that have none, such as notifications and streams of events.

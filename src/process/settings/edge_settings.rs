@@ -9,7 +9,7 @@ use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, SharedMap,
 };
-use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, HttpUrl, Origin, ToolConfig};
+use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, Hedge, HttpUrl, Origin, ToolConfig};
 use crate::edge::{AgentRoutes, Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
@@ -221,6 +221,7 @@ fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
             client_timeout: host.client_timeout_ms.map(Into::into),
             tools: tools_of(config, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+            hedge: host.hedge == Hedge::ReadOnly,
         };
         entries.push((&host.host, format!("host[{index}].host"), own));
     }
@@ -254,6 +255,7 @@ fn tools_of(config: &EdgeConfig, host: &HostPattern) -> Arc<[ToolOverrides]> {
         },
         breaker: BreakerOverrides { mode: tool.breaker },
         price: tool.price_per_call.0,
+        hedge: tool.hedge.map(|hedge| hedge == Hedge::ReadOnly),
     };
     config.tools.iter().filter(|tool| tool.host == *host).map(own).collect()
 }

@@ -24,7 +24,7 @@ fn who_may_not_come_is_dropped_before_tls() {
     site.reload([""; 2], "[admission]\nallow_from = \"127.0.0.3\"\n");
     assert!(site.get(LOCALHOST, "one.test").is_err());
     assert!(is_upstreams(&site.get(THIRD, "one.test").unwrap()));
-    assert_eq!(site.status()["links"].as_array().unwrap().len(), 2);
+    assert_eq!(site.status().links.len(), 2);
 }
 
 #[test]

@@ -40,12 +40,9 @@ fn calls(site: &Site, query: &str) -> Vec<CallInfo> {
 }
 
 fn read<T: serde::de::DeserializeOwned>(site: &Site, path: &str) -> T {
-    let mut socket = std::net::TcpStream::connect(site.admin).unwrap();
-    let request = format!("GET /v1/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let answer = ask(&mut socket, &request).unwrap();
-    let body = answer.split_once("\r\n\r\n").unwrap().1;
-    assert!(!answer.contains(SECRET), "{body}");
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    let body = site.body(path);
+    assert!(!body.contains(SECRET), "{body}");
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
 }
 
 fn code(call: &CallInfo) -> Option<&str> {

@@ -62,7 +62,7 @@ fn a_tunnel_has_so_many_links() {
     let second = site.start_connector(0, SECRETS[0], &["one.test"], site.connectors);
     second.event("no_link");
     assert!(site.count("links_limited") > 0);
-    assert_eq!(site.status()["links"].as_array().unwrap().len(), 1);
+    assert_eq!(site.status().links.len(), 1);
     site.connect(1, &["two.test"]);
     assert!(site.get(LOCALHOST, "one.test").unwrap().starts_with("HTTP/1.1 200 "));
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use adit::control::bodies::StatusBody;
 use adit::private;
 use adit::tls::{ALPN_HTTP1, Authority, ClientSettings, Roots, client_config};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{ClientConnection, StreamOwned};
-use serde_json::Value;
 
 use crate::process::{Adit, PATIENCE};
 
@@ -190,11 +190,16 @@ impl Site {
     }
 
     /// The status of the edge.
-    pub(crate) fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> StatusBody {
+        serde_json::from_str(&self.body("status")).expect("JSON")
+    }
+
+    /// What the admin API answers to a GET.
+    pub(crate) fn body(&self, path: &str) -> String {
         let mut socket = TcpStream::connect(self.admin).expect("the admin API listens");
-        let status = ask(&mut socket, "GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .expect("status");
-        serde_json::from_str(status.split_once("\r\n\r\n").expect("a body").1).expect("JSON")
+        let request = format!("GET /v1/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = ask(&mut socket, &request).expect("an answer");
+        answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
     }
 }
 

@@ -3,8 +3,9 @@
 use std::io::{ErrorKind, Read, Write};
 
 use adit::base::Traffic;
+use adit::control::bodies::{CallStageName, CallsBody, LatencyBody};
 
-use super::site::{Agent, HOST, OPEN_HOST, SEAL_CA, Site, ask, authority, call, get, try_call};
+use super::site::{Agent, HOST, OPEN_HOST, SEAL_CA, Site, ask, authority, call, get_json, try_call};
 use crate::drivers::drivers;
 use crate::process::command;
 
@@ -96,14 +97,13 @@ fn the_connector_tells_how_long_calls_took_that_only_it_can_read() {
         let mut agent = site.agent(SEAL_CA, Some(HOST));
         let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"look"}}"#;
         (0..3).for_each(|_| drop(call(&mut agent, HOST, body)));
-        let latency = get(admin, "/v1/latency");
-        let found: serde_json::Value = serde_json::from_str(latency.split_once("\r\n\r\n").unwrap().1).unwrap();
-        let of_tool = found["labels"].as_array().unwrap().iter().find(|label| label["tool"] == "look");
-        let of_tool = of_tool.unwrap_or_else(|| panic!("{found:#}"));
-        assert_eq!(of_tool["outcomes"]["ok"], 3, "{of_tool:#}");
-        assert!(of_tool["phases"]["upstream"]["p95_us"].as_f64().unwrap() > 0.0, "{of_tool:#}");
+        let found: LatencyBody = get_json(admin, "/v1/latency");
+        let of_tool = found.labels.iter().find(|label| label.tool == "look");
+        let times = &of_tool.unwrap_or_else(|| panic!("{found:#?}")).times;
+        assert_eq!(times.outcomes["ok"], 3, "{times:#?}");
+        assert!(times.phases["upstream"].p95_us > 0.0, "{times:#?}");
         // Nothing is made up about what it cannot see.
-        assert!(of_tool["phases"].get("tunnel").is_none_or(|phase| phase["count"] == 0), "{of_tool:#}");
+        assert!(times.phases.get("tunnel").is_none_or(|phase| phase.count == 0), "{times:#?}");
     }
 }
 
@@ -152,15 +152,13 @@ fn a_passthrough_connection_that_no_connector_takes_is_listed() {
         let site = Site::start(driver, Traffic::Passthrough);
         let mut agent = site.agent(SEAL_CA, Some(HOST));
         assert!(ask(&mut agent, HOST, "x").is_err());
-        let listed = get(site.admin, "/v1/calls");
-        let found: serde_json::Value = serde_json::from_str(listed.split_once("\r\n\r\n").unwrap().1).unwrap();
-        let [call] = &found["calls"].as_array().unwrap()[..] else { panic!("{found:#}") };
-        let seen = ["host", "method", "stopped_at", "from", "status"].map(|name| &call[name]);
-        assert_eq!(
-            seen,
-            [&HOST.into(), &"passthrough".into(), &"link".into(), &"127.0.0.1".into(), &serde_json::Value::Null]
-        );
-        assert!(call["id"].is_string() && call["answered"]["code"] == "connector_offline", "{call:#}");
+        let found: CallsBody = get_json(site.admin, "/v1/calls");
+        let [call] = &found.calls[..] else { panic!("{found:#?}") };
+        let seen = [&call.host, &call.method, &call.from].map(|text| text.as_deref().unwrap_or_default());
+        assert_eq!(seen, [HOST, "passthrough", "127.0.0.1"], "{call:#?}");
+        assert_eq!((call.stopped_at, call.status), (CallStageName::Link, None), "{call:#?}");
+        let code = call.answered.as_ref().map(|answered| answered.code.as_str());
+        assert!(call.id.is_some() && code == Some("connector_offline"), "{call:#?}");
     }
 }
 

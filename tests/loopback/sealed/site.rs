@@ -12,6 +12,7 @@ use adit::private;
 use adit::tls::{ALPN_HTTP1, Authority, ClientSettings, Roots, client_config};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{ClientConnection, StreamOwned};
+use serde::de::DeserializeOwned;
 
 use crate::process::{Adit, PATIENCE};
 
@@ -121,16 +122,24 @@ impl Site {
 
     /// An agent that believes `ca` and asks for `name`; none asks for no name.
     pub(crate) fn agent(&self, ca: &str, name: Option<&str>) -> Agent {
+        self.agents(ca, name)()
+    }
+
+    /// Makes such agents, on any thread.
+    pub(crate) fn agents(&self, ca: &str, name: Option<&str>) -> impl Fn() -> Agent + Sync + use<> {
         let mut roots = Roots::new();
         roots.add_pem(ca, &std::fs::read(self.path(ca)).unwrap()).unwrap();
         let settings = ClientSettings { roots, alpn: vec![ALPN_HTTP1.to_vec()], ..ClientSettings::default() };
         let mut config = (*client_config(settings).unwrap()).clone();
         config.enable_sni = name.is_some();
         let name = ServerName::try_from(name.unwrap_or(OPEN_HOST).to_owned()).unwrap();
-        let session = ClientConnection::new(Arc::new(config), name).unwrap();
-        let socket = TcpStream::connect(self.agents).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        StreamOwned::new(session, socket)
+        let (config, edge) = (Arc::new(config), self.agents);
+        move || {
+            let session = ClientConnection::new(Arc::clone(&config), name.clone()).unwrap();
+            let socket = TcpStream::connect(edge).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            StreamOwned::new(session, socket)
+        }
     }
 
     /// Waits until a metric has a value.
@@ -160,6 +169,13 @@ pub(crate) fn get(admin: SocketAddr, path: &str) -> String {
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
     text
+}
+
+/// The same, whose body is JSON of this type.
+pub(crate) fn get_json<T: DeserializeOwned>(admin: SocketAddr, path: &str) -> T {
+    let answer = get(admin, path);
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
 }
 
 fn write_edge(dir: &Path, driver: &str, traffic: Traffic, ca: &str, more: &str) {

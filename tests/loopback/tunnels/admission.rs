@@ -5,21 +5,22 @@ use super::*;
 #[test]
 fn who_may_call_a_tunnel_is_said_while_the_edge_runs_and_survives_other_changes() {
     let mut site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test", "--allow", "192.0.2.0/24"]);
-    let id = id_of(&made);
-    let _connector = site.connect("a.test", &made["token"]);
+    let made = site.create(&["--host", "a.test", "--allow", "192.0.2.0/24"]);
+    let id = &made.tunnel.id;
+    let _connector = site.connect("a.test", &made.token.tunnel_token);
     assert_eq!(site.call("a.test", "echo").0, 403, "as soon as it is made");
     // Another tunnel is made, and the configuration read again: neither opens it.
-    site.tunnel(&["create", "--host", "b.test"]);
+    site.create(&["--host", "b.test"]);
     site.edge.as_ref().unwrap().signal("HUP");
     site.edge.as_ref().unwrap().event("reloaded");
     assert_eq!(site.call("a.test", "echo").0, 403);
-    let told = site.tunnel(&["update", id, "--dry-run", "--reason", "trying"]);
-    assert_eq!((&told["allow_from"], &told["admission_dry_run"]), (&json!(["192.0.2.0/24"]), &json!(true)));
+    let told = site.update(id, &["--dry-run", "--reason", "trying"]);
+    assert_eq!(told.tunnel.allow_from, ["192.0.2.0/24"]);
+    assert!(told.tunnel.admission_dry_run);
     assert_eq!(site.call("a.test", "echo").0, 200);
-    site.tunnel(&["update", id, "--dry-run=false", "--allow", "127.0.0.0/8", "--allow", "::1"]);
+    site.update(id, &["--dry-run=false", "--allow", "127.0.0.0/8", "--allow", "::1"]);
     assert_eq!(site.call("a.test", "echo").0, 200);
-    site.tunnel(&["update", id, "--deny", "127.0.0.1"]);
+    site.update(id, &["--deny", "127.0.0.1"]);
     assert_eq!(site.call("a.test", "echo").0, 403);
     // It is kept over a restart.
     site.end_edge();
@@ -30,8 +31,8 @@ fn who_may_call_a_tunnel_is_said_while_the_edge_runs_and_survives_other_changes(
         shown.contains("allowed from 127.0.0.0/8, ::1/128") && shown.contains("denied from  127.0.0.1/32"),
         "{shown}"
     );
-    let opened = site.tunnel(&["update", id, "--deny", "none", "--allow", "none"]);
-    assert_eq!((&opened["allow_from"], &opened["deny_from"]), (&json!([]), &json!([])));
+    let opened = site.update(id, &["--deny", "none", "--allow", "none"]);
+    assert!(opened.tunnel.allow_from.is_empty() && opened.tunnel.deny_from.is_empty(), "{opened:?}");
     for (args, code) in [
         (["update", id, "--allow", "set:vendor"], "network_set"),
         (["update", id, "--allow", "AS64500"], "asn_file"),
@@ -55,14 +56,14 @@ fn who_may_call_a_configured_tunnel_survives_changes_of_the_store() {
     configure(&site, "192.0.2.0/24");
     site.run_edge("auto");
     assert_eq!(site.call("f.test", "echo").0, 403);
-    let made = site.tunnel(&["create", "--host", "a.test", "--deny", "127.0.0.1"]);
+    let made = site.create(&["--host", "a.test", "--deny", "127.0.0.1"]);
     assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (403, 403));
     configure(&site, "127.0.0.1");
     let edge = site.edge.as_ref().unwrap();
     edge.signal("HUP");
     edge.event("reloaded");
     assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (503, 403));
-    site.tunnel(&["archive", id_of(&made)]);
+    site.run_tunnel(&["archive", &made.tunnel.id]);
     assert_eq!((site.call("f.test", "echo").0, site.call("a.test", "echo").0), (503, 421));
 }
 
@@ -75,8 +76,8 @@ fn a_set_that_a_tunnel_names_is_read_again_and_cannot_be_taken_from_under_it() {
     let set = format!("[[network_set]]\nname = 'vendor'\nfile = '{}'\n", vendor.display());
     site.configure(&set);
     site.run_edge("auto");
-    let made = site.tunnel(&["create", "--host", "a.test", "--allow", "set:vendor"]);
-    let _connector = site.connect("a.test", &made["token"]);
+    let made = site.create(&["--host", "a.test", "--allow", "set:vendor"]);
+    let _connector = site.connect("a.test", &made.token.tunnel_token);
     assert_eq!(site.call("a.test", "echo").0, 200);
     fs::write(&vendor, "192.0.2.1\n").unwrap();
     let edge = site.edge.as_ref().unwrap();
@@ -92,25 +93,25 @@ fn a_set_that_a_tunnel_names_is_read_again_and_cannot_be_taken_from_under_it() {
     site.end_edge();
     site.run_edge("auto");
     assert_eq!(site.call("a.test", "echo").0, 403);
-    site.tunnel(&["update", id_of(&made), "--allow", "127.0.0.1"]);
+    site.update(&made.tunnel.id, &["--allow", "127.0.0.1"]);
     assert_ne!(site.call("a.test", "echo").0, 403);
 }
 
 #[test]
 fn connectors_that_may_no_longer_come_from_where_they_are_are_ended() {
     let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test", "--connectors-from", "127.0.0.0/8"]);
-    let connector = site.connect("a.test", &made["token"]);
+    let made = site.create(&["--host", "a.test", "--connectors-from", "127.0.0.0/8"]);
+    let connector = site.connect("a.test", &made.token.tunnel_token);
     assert_eq!(site.call("a.test", "echo").0, 200);
     let slow = site.begin_call("a.test", "slow");
     site.upstream.until_called();
-    let told = site.tunnel(&["update", id_of(&made), "--connectors-from", "192.0.2.7"]);
-    assert_eq!(told["connectors_from"], json!(["192.0.2.7/32"]));
+    let told = site.update(&made.tunnel.id, &["--connectors-from", "192.0.2.7"]);
+    assert_eq!(told.tunnel.connectors_from, ["192.0.2.7/32"]);
     assert_eq!(slow.answer().0, 503);
     connector.event("unlinked");
     assert_eq!(site.call("a.test", "echo").0, 503);
     site.upstream.release();
-    site.tunnel(&["update", id_of(&made), "--connectors-from", "none"]);
+    site.update(&made.tunnel.id, &["--connectors-from", "none"]);
     connector.event("linked");
     assert_eq!(site.call("a.test", "echo").0, 200);
 }

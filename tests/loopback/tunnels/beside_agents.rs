@@ -10,7 +10,7 @@ const HOST: &str = "a.test";
 fn a_connector_whose_port_does_not_answer_comes_in_beside_the_agents() {
     for driver in ["epoll", "uring"] {
         let mut site = Site::new(driver);
-        let made = site.tunnel(&["create", "--host", HOST]);
+        let made = site.create(&["--host", HOST]);
         let state = site.data_dir().with_file_name("state");
         // A port that stays closed, where connectors would be let in.
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -19,7 +19,7 @@ fn a_connector_whose_port_does_not_answer_comes_in_beside_the_agents() {
             ["--edge", &closed, "--set", &fallback(site), "--state-dir", text_of(&state)].map(str::to_owned)
         };
         let start = |site: &Site| {
-            let mut args = site.connector_args(HOST, &made["token"]);
+            let mut args = site.connector_args(HOST, &made.token.tunnel_token);
             let at = args.iter().position(|arg| arg == "--edge").unwrap();
             args.drain(at..at + 2);
             args.extend(how(site));
@@ -36,7 +36,7 @@ fn a_connector_whose_port_does_not_answer_comes_in_beside_the_agents() {
             assert_eq!(site.call(HOST, "echo").0, 200);
         }
         // Those that find their port come in there as before.
-        let _other = site.connect(HOST, &made["token"]);
+        let _other = site.connect(HOST, &made.token.tunnel_token);
         connector.signal("TERM");
         assert_eq!(connector.ended(), Some(0));
         assert_eq!(site.call(HOST, "echo").0, 200);

@@ -4,10 +4,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 
-use serde_json::{Value, json};
+use adit::control::HostReading;
+use adit::control::bodies::StatusBody;
+use serde_json::Value;
 
+use super::private_write;
 use super::site::{Site, text_of};
-use super::{id_of, private_write};
 use crate::process::{Adit, PATIENCE, command};
 
 /// The lines of a log, as they come.
@@ -62,9 +64,9 @@ async fn what_one_side_lacks_is_told_on_both_before_there_is_a_call() {
             edge.stderr(Stdio::piped());
         });
         let edge_log = Log::of(site.edge.as_mut().unwrap().take_log());
-        let made = site.tunnel(&["create", "--host", "orders.test", "--host", "spare.test"]);
-        let id = id_of(&made);
-        assert_eq!(made["hosts_unserved"], json!([]), "nobody is linked");
+        let made = site.create(&["--host", "orders.test", "--host", "spare.test"]);
+        let id = &made.tunnel.id;
+        assert!(made.tunnel.hosts_unserved.is_empty(), "nobody is linked");
 
         // A typing error in one of two routes.
         let dir = tempfile::tempdir().unwrap();
@@ -73,7 +75,7 @@ async fn what_one_side_lacks_is_told_on_both_before_there_is_a_call() {
             private_write(&config, text);
             config
         };
-        private_write(&dir.path().join("token"), made["token"]["tunnel_token"].as_str().unwrap());
+        private_write(&dir.path().join("token"), &made.token.tunnel_token);
         let route = |host: &str| format!("[[route]]\nhost = '{host}'\nupstream = 'http://{}'\n", site.upstream.address);
         let head = format!("[connect]\nedge = '{}'\ntoken_file = 'token'\n", site.connectors);
         let config = write(&format!("{head}{}{}", route("order.test"), route("spare.test")));
@@ -101,32 +103,28 @@ async fn what_one_side_lacks_is_told_on_both_before_there_is_a_call() {
         assert_eq!(remedy, format!("adit tunnel update {id} --host orders.test --host spare.test --host order.test"));
         edge_log.line(&["WARN", UNSERVED, id, "orders.test"]);
 
-        assert_eq!(site.tunnel(&["show", id])["hosts_unserved"], json!(["orders.test"]));
+        assert_eq!(site.show(id).hosts_unserved, ["orders.test"]);
         let shown = String::from_utf8(site.run(&["tunnel", "show", id]).stdout).unwrap();
         assert!(shown.contains("unserved     orders.test (no connector has a route)\n"), "{shown}");
-        let links = site.tunnel(&["connections", id])["data"].clone();
-        let name = links[0]["connector"].as_str().unwrap().to_owned();
-        assert_eq!(links[0]["hosts"], json!(["order.test", "spare.test"]), "{links}");
+        let links = site.connections(id);
+        let name = links[0].connector.clone().unwrap();
+        assert_eq!(links[0].hosts.as_ref().unwrap(), &["order.test", "spare.test"], "{links:?}");
         let shown = String::from_utf8(site.run(&["tunnel", "connections", id]).stdout).unwrap();
         assert!(shown.contains(&name) && shown.contains("order.test, spare.test"), "{shown}");
         let get = async |admin: &str, path: &str| {
             reqwest::get(format!("http://{admin}{path}")).await.unwrap().text().await.unwrap()
         };
-        let status: Value = serde_json::from_str(&get(&admin, "/v1/status").await).unwrap();
-        assert_eq!(status["edges"][0]["hosts_missing"], json!(["order.test"]), "{status:#}");
-        let status: Value = serde_json::from_str(&get(&site.admin, "/v1/status").await).unwrap();
-        let tunnel = status["tunnels"].as_array().unwrap().iter().find(|tunnel| tunnel["id"] == id).unwrap();
-        assert_eq!(
-            tunnel["hosts"],
-            json!([
-                { "host": "orders.test", "connectors": [], "unserved": true },
-                { "host": "spare.test", "connectors": [name], "unserved": false },
-            ])
-        );
-        assert!(
-            status["links"].as_array().unwrap().iter().all(|link| link["connector"] == name.as_str()),
-            "{status:#}"
-        );
+        let status: StatusBody = serde_json::from_str(&get(&admin, "/v1/status").await).unwrap();
+        assert_eq!(status.edges[0].of.hosts_missing, ["order.test"], "{status:#?}");
+        let status: StatusBody = serde_json::from_str(&get(&site.admin, "/v1/status").await).unwrap();
+        let tunnel = status.tunnels.iter().find(|tunnel| tunnel.of.id == *id).unwrap();
+        let host = |host: &str, connectors: Vec<String>| HostReading {
+            unserved: connectors.is_empty(),
+            host: host.to_owned(),
+            connectors,
+        };
+        assert_eq!(tunnel.of.hosts, [host("orders.test", vec![]), host("spare.test", vec![name.clone()])]);
+        assert!(status.links.iter().all(|link| link.of.connector.as_ref() == Some(&name)), "{status:#?}");
         let metrics = get(&site.admin, "/metrics").await;
         assert!(metrics.contains(&format!("adit_tunnel_hosts_unserved{{tunnel=\"{id}\"}} 1.0\n")), "{metrics}");
 
@@ -142,8 +140,8 @@ async fn what_one_side_lacks_is_told_on_both_before_there_is_a_call() {
         connector.event("reloaded");
         edge_log.line(&["WARN", UNSERVED, id, "order.test"]);
         assert_eq!(site.call("orders.test", "echo").0, 200);
-        assert_eq!(site.tunnel(&["show", id])["hosts_unserved"], json!(["order.test"]));
-        site.tunnel(&["update", id, "--host", "orders.test", "--host", "spare.test"]);
+        assert_eq!(site.show(id).hosts_unserved, ["order.test"]);
+        site.update(id, &["--host", "orders.test", "--host", "spare.test"]);
         edge_log.line(&["connectors have routes for all hosts of the tunnel now"]);
         connector.signal("TERM");
         assert_eq!(connector.ended(), Some(0));

@@ -6,9 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::{Value, json};
+use adit::control::bodies::TunnelState;
 
-use super::id_of;
 use super::site::{Site, text_of};
 use crate::process::{Adit, command};
 
@@ -115,9 +114,9 @@ fn a_new_tunnel_and_a_rotation() {
         assert_eq!(lines.len(), 2, "{told}");
         connector.run(&lines[0], value_of(&told, "token"));
         let _running = connector.start(&upstream_of(&site, &lines[1]));
-        let shown = site.tunnel(&["show", &id]);
-        let current = shown["credentials"].as_array().unwrap().iter().find(|credential| credential["until"].is_null());
-        site.until_linked_by(&id, &[id_of(current.unwrap())]);
+        let shown = site.show(&id);
+        let current = shown.credentials.iter().find(|credential| credential.until.is_none());
+        site.until_linked_by(&id, &[&current.unwrap().id]);
     }
 }
 
@@ -131,9 +130,8 @@ fn a_provisioning_key() {
     host.run(&lines[0], value_of(&told, "secret"));
     let _running = host.start(&upstream_of(&site, &lines[1]));
     let id = loop {
-        let tunnels: Value = site.tunnel(&["list"]);
-        if let Some(tunnel) = tunnels["data"].as_array().unwrap().first() {
-            break id_of(tunnel).to_owned();
+        if let Some(tunnel) = site.list(&[]).pop() {
+            break tunnel.id;
         }
     };
     site.until_linked(&id);
@@ -171,16 +169,16 @@ fn a_restore_and_a_damaged_store() {
     let (_parent, mut site, _) = site();
     let operator = Shell::new();
     let data_dir = format!("--data-dir \"{}\"", text_of(&site.data_dir()));
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let (id, backup) = (id_of(&made).to_owned(), operator.run(&format!("adit edge backup {data_dir}"), ""));
-    site.tunnel(&["revoke", &id]);
+    let made = site.create(&["--host", "a.test"]);
+    let (id, backup) = (made.tunnel.id, operator.run(&format!("adit edge backup {data_dir}"), ""));
+    site.run_tunnel(&["revoke", &id]);
     site.end_edge();
     let told = operator.run(&format!("adit edge restore {data_dir} --from \"{}\"", backup.trim()), "");
     let [withdraw, again] = commands(&told).try_into().unwrap_or_else(|lines| panic!("{lines:?} in {told}"));
     site.run_edge("auto");
     // The admin listener has any free port here.
     operator.run(&format!("ADIT_ADMIN_URL={} {withdraw}", site.admin), "");
-    assert_eq!(site.tunnel(&["show", &id])["state"], "revoked");
+    assert_eq!(site.show(&id).state, TunnelState::Revoked);
     site.end_edge();
     assert!(operator.run(&again, "").contains("withdrawn as before"));
 
@@ -193,5 +191,5 @@ fn a_restore_and_a_damaged_store() {
     let command = told.split('`').nth(1).unwrap_or_else(|| panic!("no command in {told}"));
     operator.run(command, "");
     site.run_edge("auto");
-    assert_eq!(site.tunnel(&["show", &id])["id"], json!(id));
+    assert_eq!(site.show(&id).id, id);
 }

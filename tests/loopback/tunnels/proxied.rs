@@ -17,9 +17,10 @@ fn site() -> (Site, String) {
 fn certificates_and_links_come_through_the_proxy_by_either_protocol() {
     for scheme in ["http", "socks5"] {
         let ((site, edge), proxy) = (site(), ForwardProxy::start());
-        let made = site.tunnel(&["create", "--host", "a.test"]);
+        let made = site.create(&["--host", "a.test"]);
         let setting = format!("connect.proxy={scheme}://me:hunter2@{}", proxy.address);
-        let _connector = site.connect_with("a.test", &made["token"], &["--edge-name", "localhost", "--set", &setting]);
+        let _connector =
+            site.connect_with("a.test", &made.token.tunnel_token, &["--edge-name", "localhost", "--set", &setting]);
         assert_eq!(site.call("a.test", "echo").0, 200, "{scheme}");
         let asked = proxy.asked();
         assert!(asked.len() >= 2 && asked.iter().all(|target| *target == edge), "{scheme}: {asked:?}");
@@ -29,10 +30,10 @@ fn certificates_and_links_come_through_the_proxy_by_either_protocol() {
 #[test]
 fn the_environment_names_the_proxy_unless_a_setting_does() {
     let ((site, edge), proxy) = (site(), ForwardProxy::start());
-    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let made = site.create(&["--host", "a.test"]);
     let url = format!("http://me:hunter2@{}", proxy.address);
     let start = |more: &[&str], variables: &[(&str, &str)]| {
-        let args = site.connector_args("a.test", &made["token"]);
+        let args = site.connector_args("a.test", &made.token.tunnel_token);
         let args: Vec<&str> =
             args.iter().map(String::as_str).chain(["--edge-name", "localhost"]).chain(more.iter().copied()).collect();
         let mut command = command(&args);
@@ -57,10 +58,10 @@ fn the_environment_names_the_proxy_unless_a_setting_does() {
 #[test]
 fn a_provisioning_key_is_traded_through_the_proxy() {
     let ((site, edge), proxy) = (site(), ForwardProxy::start());
-    let created = site.tunnel(&["key", "create", "--uses", "1", "--host", "{name}.f.test"]);
+    let created = site.create_key(&["--uses", "1", "--host", "{name}.f.test"]);
     let dir = tempfile::tempdir().unwrap();
     let (key, state) = (dir.path().join("key"), dir.path().join("state"));
-    adit::private::write(&key, created["secret"].as_str().unwrap().as_bytes()).unwrap();
+    adit::private::write(&key, created.secret.as_bytes()).unwrap();
     let (route, setting) = (
         format!("*.f.test=http://{}", site.upstream.address),
         format!("connect.proxy=http://me:hunter2@{}", proxy.address),
@@ -84,20 +85,18 @@ fn a_provisioning_key_is_traded_through_the_proxy() {
         &setting,
     ]);
     connector.event("linked");
-    let tunnels = site.tunnel(&["list"]);
-    let host = tunnels["data"][0]["domain"].as_str().unwrap();
-    assert_eq!(site.call(host, "echo").0, 200);
+    assert_eq!(site.call(&site.list(&[])[0].domain, "echo").0, 200);
     assert!(proxy.asked().len() >= 2, "the trade and a link: {:?}", proxy.asked());
 }
 
 #[test]
 fn a_proxy_that_refuses_is_named_without_its_password() {
     let ((site, _), proxy) = (site(), ForwardProxy::start());
-    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let made = site.create(&["--host", "a.test"]);
     for (login, said) in [("me:wrong@", "does not accept the user and password"), ("", "requires a login")] {
         for scheme in ["http", "socks5"] {
             let setting = format!("connect.proxy={scheme}://{login}{}", proxy.address);
-            let args = site.connector_args("a.test", &made["token"]);
+            let args = site.connector_args("a.test", &made.token.tunnel_token);
             let args: Vec<&str> = args.iter().map(String::as_str).chain(["--set", &setting]).collect();
             let told = Adit::start(&args).event("no_link");
             let why = told["why"].as_str().unwrap();

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use super::id_of;
 use super::site::{Site, text_of};
 use crate::process::Adit;
 use crate::sessions::serve;
@@ -31,11 +30,11 @@ fn call(site: &Site, session: Option<&str>) -> (String, String, Option<String>) 
 #[test]
 fn a_restarted_connector_has_the_sessions_that_it_had_before() {
     let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", HOST]);
+    let made = site.create(&["--host", HOST]);
     let servers = ["alpha", "beta"].map(|name| (name, serve(name)));
     let start = |nth: usize| {
         let (name, server) = servers[nth];
-        let mut args = site.connector_args(HOST, &made["token"]);
+        let mut args = site.connector_args(HOST, &made.token.tunnel_token);
         let at = args.iter().position(|arg| arg == "--route").unwrap();
         args[at + 1] = format!("{HOST}=http://{server}");
         let state = site.data_dir().with_file_name(name);
@@ -44,7 +43,7 @@ fn a_restarted_connector_has_the_sessions_that_it_had_before() {
         connector.event("linked");
         connector
     };
-    let links = || site.tunnel(&["connections", id_of(&made)])["data"].as_array().unwrap().len();
+    let links = || site.connections(&made.tunnel.id).len();
     let (first, _second) = (start(0), start(1));
     let mut sessions = Vec::new();
     while sessions.len() < SESSIONS {

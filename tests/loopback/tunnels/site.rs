@@ -7,7 +7,10 @@ use std::process::{Command, Output};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use adit::control::bodies::{ConnectionInfo, CreatedKey, CreatedTunnel, KeyInfo, ListPart, TunnelInfo, UpdatedTunnel};
 use adit::private;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::process::{Adit, command};
@@ -43,8 +46,7 @@ impl Site {
             admin: String::new(),
             upstream: Upstream::start(),
         };
-        let made = site.adit(&["edge", "init", "--name", "localhost", "--name", "127.0.0.1", "--json"]);
-        assert_eq!(made["made"].as_array().unwrap().len(), 6, "{made}");
+        assert_eq!(site.init(&["--name", "localhost", "--name", "127.0.0.1"]).made.len(), 6);
         site.run_edge(driver);
         site
     }
@@ -116,16 +118,59 @@ impl Site {
         command.output().unwrap()
     }
 
-    /// The same, which must go well and print JSON.
-    pub(crate) fn adit(&self, args: &[&str]) -> Value {
+    /// The same, which must go well and print JSON of this type.
+    pub(crate) fn adit<T: DeserializeOwned>(&self, args: &[&str]) -> T {
         let done = self.run(args);
         assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
         serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}"))
     }
 
-    /// `adit tunnel …`, as JSON.
-    pub(crate) fn tunnel(&self, args: &[&str]) -> Value {
+    /// `adit edge init …`
+    pub(crate) fn init(&self, args: &[&str]) -> InitOutput {
+        self.adit(&[&["edge", "init", "--json"], args].concat())
+    }
+
+    /// `adit tunnel …`, as JSON of this type.
+    pub(crate) fn tunnel<T: DeserializeOwned>(&self, args: &[&str]) -> T {
         self.adit(&[&["tunnel", "--json"], args].concat())
+    }
+
+    /// `adit tunnel …`, which must go well. What it prints is of no interest.
+    pub(crate) fn run_tunnel(&self, args: &[&str]) {
+        let done = self.run(&[&["tunnel"], args].concat());
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    pub(crate) fn create(&self, args: &[&str]) -> CreatedTunnel {
+        self.tunnel(&[&["create"], args].concat())
+    }
+
+    pub(crate) fn update(&self, id: &str, args: &[&str]) -> UpdatedTunnel {
+        self.tunnel(&[&["update", id], args].concat())
+    }
+
+    pub(crate) fn show(&self, id: &str) -> TunnelInfo {
+        self.tunnel(&["show", id])
+    }
+
+    /// The tunnels: all on one page, as there are few.
+    pub(crate) fn list(&self, args: &[&str]) -> Vec<TunnelInfo> {
+        self.tunnel::<ListPart<_>>(&[&["list"], args].concat()).data
+    }
+
+    /// The links of a tunnel.
+    pub(crate) fn connections(&self, id: &str) -> Vec<ConnectionInfo> {
+        self.tunnel::<ListPart<_>>(&["connections", id]).data
+    }
+
+    /// Makes a provisioning key.
+    pub(crate) fn create_key(&self, args: &[&str]) -> CreatedKey {
+        self.tunnel(&[&["key", "create"], args].concat())
+    }
+
+    /// The provisioning keys.
+    pub(crate) fn keys(&self) -> Vec<KeyInfo> {
+        self.tunnel::<ListPart<_>>(&["key", "list"]).data
     }
 
     /// What `adit tunnel …` says when it is refused.
@@ -135,33 +180,33 @@ impl Site {
         String::from_utf8(done.stderr).unwrap()
     }
 
-    /// Whether the edge does not let a connector in with the token of an answer.
-    pub(crate) fn is_refused(&self, host: &str, token: &Value) -> bool {
+    /// Whether the edge does not let a connector in with this token.
+    pub(crate) fn is_refused(&self, host: &str, token: &str) -> bool {
         self.start_connector(host, token, &[]).next_of(&["linked", "no_link"])["event"] == "no_link"
     }
 
-    /// A connector for a host, with the token of an answer.
-    pub(crate) fn connect(&self, host: &str, token: &Value) -> Adit {
+    /// A connector for a host, with this token.
+    pub(crate) fn connect(&self, host: &str, token: &str) -> Adit {
         self.connect_with(host, token, &[])
     }
 
     /// The same, with more flags.
-    pub(crate) fn connect_with(&self, host: &str, token: &Value, more: &[&str]) -> Adit {
+    pub(crate) fn connect_with(&self, host: &str, token: &str, more: &[&str]) -> Adit {
         let connector = self.start_connector(host, token, more);
         connector.event("linked");
         connector
     }
 
-    pub(crate) fn start_connector(&self, host: &str, token: &Value, more: &[&str]) -> Adit {
+    pub(crate) fn start_connector(&self, host: &str, token: &str, more: &[&str]) -> Adit {
         let args = self.connector_args(host, token);
         let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
         Adit::start(&args)
     }
 
-    /// The arguments of a connector for a host, with the token of an answer, which is put into a file.
-    pub(crate) fn connector_args(&self, host: &str, token: &Value) -> Vec<String> {
-        let file = self.dir.path().join(format!("{}.token", token["id"].as_str().unwrap()));
-        private::write(&file, token["tunnel_token"].as_str().unwrap().as_bytes()).unwrap();
+    /// The arguments of a connector for a host, with this token, which is put into a file.
+    pub(crate) fn connector_args(&self, host: &str, token: &str) -> Vec<String> {
+        let (_, file) = tempfile::NamedTempFile::with_suffix_in(".token", self.dir.path()).unwrap().keep().unwrap();
+        private::write(&file, token.as_bytes()).unwrap();
         let route = format!("{host}=http://{}", self.upstream.address);
         let args = [
             "connect",
@@ -185,10 +230,9 @@ impl Site {
     /// The credentials of the links that are up, as soon as they are those that are wanted.
     pub(crate) fn until_linked_by(&self, id: &str, wanted: &[&str]) {
         loop {
-            let links = self.tunnel(&["connections", id]);
-            let links = links["data"].as_array().unwrap();
-            let up = links.iter().filter(|link| link["draining"] == false);
-            let mut by: Vec<&str> = up.filter_map(|link| link["credential_id"].as_str()).collect();
+            let links = self.connections(id);
+            let up = links.iter().filter(|link| !link.draining);
+            let mut by: Vec<&str> = up.filter_map(|link| link.credential_id.as_deref()).collect();
             by.sort_unstable();
             by.dedup();
             let mut wanted = wanted.to_vec();
@@ -201,7 +245,7 @@ impl Site {
 
     /// Waits until a link of this tunnel is up.
     pub(crate) fn until_linked(&self, id: &str) {
-        while self.tunnel(&["connections", id])["data"].as_array().unwrap().is_empty() {}
+        while self.connections(id).is_empty() {}
     }
 
     /// One tool call: the status and what was answered.
@@ -222,6 +266,12 @@ impl Site {
         .unwrap();
         Call(stream)
     }
+}
+
+/// What `adit edge init --json` prints of the files that it made.
+#[derive(Deserialize)]
+pub(crate) struct InitOutput {
+    pub(crate) made: Vec<PathBuf>,
 }
 
 /// A call that is under way.

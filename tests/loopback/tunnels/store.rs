@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
     let mut site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let made = site.create(&["--host", "a.test"]);
     let backup = site.data_dir().join("mine.sqlite");
     // While the edge runs.
     let done = site.run(&["edge", "backup", "--to", text_of(&backup)]);
@@ -25,17 +25,17 @@ fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
     let done = site.run(&["edge", "restore", "--from", text_of(&backup)]);
     assert!(String::from_utf8_lossy(&done.stdout).contains("is kept as"), "{}", String::from_utf8_lossy(&done.stderr));
     site.run_edge("auto");
-    assert_eq!(id_of(&site.tunnel(&["show", id_of(&made)])), id_of(&made));
+    assert_eq!(site.show(&made.tunnel.id).id, made.tunnel.id);
 }
 
 #[test]
 fn a_restore_names_what_it_brings_back_with_the_command_that_withdraws_it() {
     let mut site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let (id, credential) = (id_of(&made).to_owned(), id_of(&made["token"]).to_owned());
+    let made = site.create(&["--host", "a.test"]);
+    let (id, credential) = (made.tunnel.id, made.token.id);
     let backup = site.data_dir().join("mine.sqlite");
     assert!(site.run(&["edge", "backup", "--to", text_of(&backup)]).status.success());
-    site.tunnel(&["revoke", &id]);
+    site.run_tunnel(&["revoke", &id]);
     site.end_edge();
     let restore = |site: &Site, more: &[&str]| {
         let done = site.run(&[&["edge", "restore", "--from", text_of(&backup)], more].concat());
@@ -46,23 +46,23 @@ fn a_restore_names_what_it_brings_back_with_the_command_that_withdraws_it() {
     let command = format!("\n  adit tunnel revoke {id} --credential {credential}\n");
     assert!(first.contains(&command), "{first}");
     site.run_edge("auto");
-    assert_eq!(site.tunnel(&["show", &id])["state"], "offline");
-    site.tunnel(&["revoke", &id, "--credential", &credential]);
+    assert_eq!(site.show(&id).state, TunnelState::Offline);
+    site.run_tunnel(&["revoke", &id, "--credential", &credential]);
     site.end_edge();
     let told = restore(&site, &["--keep-withdrawn"]);
     assert!(told.contains(&credential) && !told.contains(&command), "{told}");
     site.run_edge("auto");
-    assert_eq!(site.tunnel(&["show", &id])["state"], "revoked");
+    assert_eq!(site.show(&id).state, TunnelState::Revoked);
 }
 
 #[test]
 fn an_edge_finishes_a_restore_that_was_cut_off() {
     let mut site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let made = site.create(&["--host", "a.test"]);
     let store = site.data_dir().join("store.sqlite");
     let pending = site.data_dir().join("store.sqlite.restored-20270115T080000Z");
     assert!(site.run(&["edge", "backup", "--to", text_of(&pending)]).status.success());
-    site.tunnel(&["create", "--host", "b.test"]);
+    site.create(&["--host", "b.test"]);
     site.end_edge();
     // Just before the last move, where no store is left.
     fs::rename(&store, site.data_dir().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
@@ -72,23 +72,22 @@ fn an_edge_finishes_a_restore_that_was_cut_off() {
     }
     assert!(!store.exists(), "no empty one took its place");
     site.run_edge("auto");
-    let tunnels = site.tunnel(&["list"]);
-    let ids: Vec<&str> = tunnels["data"].as_array().unwrap().iter().map(id_of).collect();
-    assert_eq!(ids, [id_of(&made)]);
+    let ids: Vec<String> = site.list(&[]).into_iter().map(|tunnel| tunnel.id).collect();
+    assert_eq!(ids, [made.tunnel.id]);
 }
 
 #[test]
 fn a_store_that_somebody_holds_stops_no_call_and_loses_nothing() {
     let site = Site::new("auto");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let _connector = site.connect("a.test", &made["token"]);
+    let made = site.create(&["--host", "a.test"]);
+    let _connector = site.connect("a.test", &made.token.tunnel_token);
     let holder = rusqlite::Connection::open(site.data_dir().join("store.sqlite")).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let told = site.refused(&["create", "--host", "b.test"]);
     assert!(told.contains("store_locked") && told.contains("fuser"), "{told}");
     assert_eq!(site.call("a.test", "echo").0, 200);
     holder.execute_batch("ROLLBACK").unwrap();
-    site.tunnel(&["create", "--host", "b.test"]);
+    site.create(&["--host", "b.test"]);
     assert_eq!(site.call("b.test", "echo").0, 503);
 }
 

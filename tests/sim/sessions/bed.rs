@@ -6,23 +6,28 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::{BreakerTerms, DeadlineOverrides, DeadlineTerms, Secret, SharedMap, Traffic};
+use adit::base::{BreakerTerms, Clock, DeadlineOverrides, DeadlineTerms, Secret, SharedMap, Time, Traffic};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
 };
 use adit::dial::Resolver;
-use adit::edge::{Edge, EdgeEvent, EdgeTables, HostService, TunnelEntry};
+use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, EdgeTables, HostService, TunnelEntry, UsageLine};
 use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
-use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, MailReceiver, Socket, StreamError, mailbox, send_bytes};
+use adit::engine::{
+    BUFFER_MEMORY_DEFAULT, ByteStream, Core, MailReceiver, MailSender, Socket, StreamError, mailbox, send_bytes,
+};
+use adit::latency::{CallFilter, CallLine};
 use adit::policy::Admission;
 use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
 use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
 
 use crate::bodies::{read, read_head, send};
+use crate::hedges::tools::{LIST, Tools};
 use crate::roles::{AGENTS, AGENTS_AT, EDGE, add_core, connector_settings, edge_settings};
 
 /// The servers by the connectors in front of them.
@@ -36,6 +41,7 @@ const NARROW: usize = 16 * 1024;
 /// Between the pieces of a request.
 const PAUSE: Duration = Duration::from_millis(50);
 const BODY: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+const TOOL_CALL: &str = r#""method":"tools/call""#;
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#;
 
 /// How many cores the edge has, and how many links each connector opens (0: one for each core).
@@ -239,14 +245,70 @@ impl Bed {
 
     /// An answer of the first host may take so long to begin.
     pub(crate) fn limit_first_byte(&self, limit: Duration) {
+        let deadlines = DeadlineOverrides { ceiling: Some(limit), ..DeadlineOverrides::default() };
+        self.reload(RouteOverrides { deadlines, ..RouteOverrides::default() });
+    }
+
+    /// The routes get other settings while the edge runs.
+    pub(crate) fn reload(&self, own: RouteOverrides) {
         let mut tables = edge_tables(&self.served.hosts);
         let routes = tables.routes.iter().map(|(host, route)| {
-            let deadlines = DeadlineOverrides { ceiling: Some(limit), ..DeadlineOverrides::default() };
-            let own = RouteOverrides { deadlines, ..RouteOverrides::default() };
-            RouteEntry { host: host.to_string(), place: "here".to_owned(), target: Route { own, ..route.clone() } }
+            let target = Route { own: own.clone(), ..route.clone() };
+            RouteEntry { host: host.to_string(), place: "here".to_owned(), target }
         });
         tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap_or_else(|_| panic!("good routes")).into();
         self.edge.reload(tables);
+    }
+
+    /// Calls that were tried twice, those of them that the second try answered, and those that were not tried twice for lack of a
+    /// place or of budget.
+    pub(crate) fn hedges(&self) -> (u64, u64, u64) {
+        let counters = self.edge.counters();
+        let [made, won, denied] = [&counters.hedges, &counters.hedges_won, &counters.hedges_denied]
+            .map(|counter| counter.load(Ordering::Relaxed));
+        (made, won, denied)
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.sim.net().now()
+    }
+
+    /// The streams that are open on links of the edge.
+    pub(crate) fn streams_open(&mut self) -> usize {
+        self.reports().iter().flat_map(|report| &report.links).map(|link| link.streams).sum()
+    }
+
+    /// What the buffers of the edge hold.
+    pub(crate) fn leased_bytes(&mut self) -> usize {
+        self.reports().iter().map(|report| report.pool.leased_bytes).sum()
+    }
+
+    fn reports(&mut self) -> Vec<CoreReport> {
+        self.ask(EdgeCommand::Report)
+    }
+
+    /// The calls of a method that have ended, as the edge tells them.
+    pub(crate) fn calls(&mut self, method: &str) -> Vec<CallLine> {
+        let filter = Arc::new(CallFilter { limit: 100, ..CallFilter::default() });
+        let lines = self.ask(|sender| EdgeCommand::Calls(Arc::clone(&filter), sender)).into_iter().flatten();
+        lines.filter(|line: &CallLine| line.label.as_ref().is_some_and(|label| *label.method == *method)).collect()
+    }
+
+    /// Calls by the connector over whose link they went.
+    pub(crate) fn usage(&mut self) -> u64 {
+        self.ask(EdgeCommand::Usage).iter().flatten().map(|line: &UsageLine| line.calls).sum()
+    }
+
+    /// What each core of the edge says.
+    fn ask<T: 'static>(&mut self, command: impl Fn(MailSender<T>) -> EdgeCommand) -> Vec<T> {
+        let (sender, mut said) = mailbox(usize::from(self.place.cores));
+        self.edge.command(|| command(MailSender::clone(&sender)));
+        self.pass(Duration::from_millis(1));
+        let mut next = || match said.poll_recv(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(it)) => Some(it),
+            _ => None,
+        };
+        std::iter::from_fn(&mut next).collect()
     }
 
     /// Links that ended so far.
@@ -314,12 +376,13 @@ pub(crate) struct Server {
     core: Core,
     sessions: RefCell<BTreeSet<String>>,
     begun: Cell<usize>,
+    pub(crate) tools: Tools,
 }
 
 impl Server {
     fn start(nth: usize, core: &Core) -> Rc<Server> {
         let (sessions, begun) = (RefCell::default(), Cell::new(0));
-        let server = Rc::new(Server { nth, core: core.clone(), sessions, begun });
+        let server = Rc::new(Server { nth, core: core.clone(), sessions, begun, tools: Tools::new(nth) });
         let listener = core.listen(&Address::Tcp(server_at(nth))).expect("a free address");
         let task = Rc::clone(&server);
         core.spawn(async move {
@@ -352,13 +415,20 @@ impl Server {
             let head = read_head(socket, &mut received).await?;
             let length = field(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
             let body = read(socket, &mut received, length, Duration::ZERO).await?;
+            if body.windows(TOOL_CALL.len()).any(|part| part == TOOL_CALL.as_bytes()) {
+                self.tools.answer(SERVERS[self.nth], &self.core, socket).await?;
+                continue;
+            }
             // So long that calls overlap.
             self.core.sleep(Duration::from_millis(5)).await;
             let (status, session) = self.handle(&head, &String::from_utf8_lossy(&body));
+            let told = if body == BODY.as_bytes() { LIST } else { "{}" };
             let session = session.map(|id| format!("Mcp-Session-Id: {id}\r\n")).unwrap_or_default();
             let name = SERVERS[self.nth];
-            let answer =
-                format!("HTTP/1.1 {status} Told\r\nX-Server: {name}\r\n{session}Content-Length: 2\r\n\r\n{{}}");
+            let answer = format!(
+                "HTTP/1.1 {status} Told\r\nX-Server: {name}\r\n{session}Content-Length: {}\r\n\r\n{told}",
+                told.len()
+            );
             send(socket, answer.as_bytes()).await?;
         }
     }
@@ -380,6 +450,12 @@ impl Server {
             Some(_) => (200, None),
         }
     }
+}
+
+/// The message that calls a tool, with so many bytes of arguments.
+pub(crate) fn tool_call(tool: &str, len: usize) -> String {
+    let text = "x".repeat(len);
+    format!(r#"{{"jsonrpc":"2.0","id":1,{TOOL_CALL},"params":{{"name":"{tool}","arguments":{{"text":"{text}"}}}}}}"#)
 }
 
 fn field(head: &str, name: &str) -> Option<String> {
@@ -426,13 +502,54 @@ impl Client {
         self.exchange(method, host, session, body).await
     }
 
+    /// Calls a tool, in a session or without one, with so many bytes of arguments.
+    pub(crate) async fn tool(&mut self, host: &str, tool: &str, session: Option<&str>, len: usize) -> Answer {
+        self.exchange("POST", host, session, &tool_call(tool, len)).await
+    }
+
     /// Makes one request, and waits so many seconds for its answer.
     pub(crate) async fn call_within(&mut self, host: &str, timeout_s: u64) -> Answer {
+        self.post_within(host, BODY, timeout_s).await
+    }
+
+    /// Calls a tool, and waits so many seconds for its answer.
+    pub(crate) async fn tool_within(&mut self, host: &str, tool: &str, timeout_s: u64) -> Answer {
+        self.post_within(host, &tool_call(tool, 0), timeout_s).await
+    }
+
+    async fn post_within(&mut self, host: &str, body: &str, timeout_s: u64) -> Answer {
         let request = format!(
-            "POST /mcp HTTP/1.1\r\nHost: {host}\r\nX-Request-Timeout: {timeout_s}\r\nContent-Length: {}\r\n\r\n{BODY}",
-            BODY.len()
+            "POST /mcp HTTP/1.1\r\nHost: {host}\r\nX-Request-Timeout: {timeout_s}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
         );
         self.answer(&[request.as_bytes()]).await.unwrap_or_default()
+    }
+
+    /// Calls a tool, and leaves after so long.
+    pub(crate) async fn leave(&mut self, host: &str, tool: &str, after: Duration) {
+        let core = self.core.clone();
+        let _ = core.timeout(after, self.tool_text(host, tool)).await;
+    }
+
+    /// Calls a tool on a connection that ends with the answer, and returns all that comes.
+    pub(crate) async fn tool_text(&mut self, host: &str, tool: &str) -> String {
+        let body = tool_call(tool, 0);
+        let request = format!(
+            "POST /mcp HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let to = Address::Tcp(AGENTS_AT);
+        let socket = self.core.connect(&to, SocketOptions::default()).await.expect("the edge listens");
+        send(&socket, request.as_bytes()).await.expect("the edge reads");
+        let mut text = String::new();
+        while let Ok(Some(lease)) = socket.recv().await {
+            text.push_str(&String::from_utf8_lossy(&lease));
+        }
+        text
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.core.now()
     }
 
     /// Does nothing for so long.

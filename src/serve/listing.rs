@@ -14,7 +14,7 @@ const EVENTS: &[u8] = b"text/event-stream";
 
 /// The body of an answer while it passes; kept from one call to the next for its memory.
 #[derive(Default)]
-pub(super) struct Listing {
+pub struct Listing {
     bytes: Vec<u8>,
     /// Whether the answer is of interest at all.
     is_expected: bool,
@@ -24,12 +24,12 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Sets whether the next answer is of interest.
-    pub(super) fn expect(&mut self, is_expected: bool) {
+    pub fn expect(&mut self, is_expected: bool) {
         (self.is_expected, self.is_on) = (is_expected, false);
     }
 
     /// An answer with this head has begun.
-    pub(super) fn begin(&mut self, head: &ResponseHead) {
+    pub fn begin(&mut self, head: &ResponseHead) {
         if !self.is_expected {
             return;
         }
@@ -42,7 +42,7 @@ impl Listing {
     }
 
     /// The next bytes of its body.
-    pub(super) fn keep(&mut self, bytes: &[u8]) {
+    pub fn keep(&mut self, bytes: &[u8]) {
         if !self.is_on {
             return;
         }
@@ -56,7 +56,7 @@ impl Listing {
     }
 
     /// Passes the body to `learn`, and whether it is an event stream, if all of it was kept.
-    pub(super) fn read(&self, learn: impl FnOnce(&[u8], bool)) {
+    pub fn read(&self, learn: impl FnOnce(&[u8], bool)) {
         if self.is_on {
             learn(&self.bytes, self.is_events);
         }

@@ -1,0 +1,246 @@
+//! Which calls may be tried a second time, and how that is done.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use memchr::memmem;
+
+use crate::base::{Clock, Time, Traffic};
+use crate::edge::bonds::Bond;
+use crate::edge::call_work::CallWork;
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::hedged_routes::HedgedRoute;
+use crate::edge::moves::Moves;
+use crate::edge::open::{CallTarget, Opened};
+use crate::edge::overload::{self, Entry};
+use crate::edge::route_limits::CallPlace;
+use crate::edge::served_hosts::Wanted;
+use crate::edge::shared::Counters;
+use crate::engine::{Core, StreamError, send_bytes};
+use crate::exchange::requested_host;
+use crate::latency::{hedge_after, hold_for};
+use crate::policy::Source;
+use crate::route::{Hostname, Route};
+use crate::serve::Request;
+use crate::wire::http1::{
+    BodyDecoder, Decoded, Method, Progress, RequestEdits, RequestHead, TimeLeftEdit, write_request,
+};
+use crate::wire::jsonrpc::Peek;
+use crate::wire::mcp;
+
+/// The longest request, head and body, that is tried twice, in bytes.
+pub(super) const REQUEST_LEN_MAX: usize = 8 * 1024;
+
+/// The method whose answer says which tools only read.
+const LISTING: &str = "tools/list";
+/// The member of a request that asks for a further page of the list.
+const CURSOR: &[u8] = b"\"cursor\"";
+/// The method whose calls are tried twice.
+const TOOL_CALL: &str = "tools/call";
+
+/// A call that is tried a second time if it takes too long.
+pub(super) struct HedgePlan<'a> {
+    pub(super) core: &'a EdgeCore,
+    route: &'a Route,
+    source: &'a Source,
+    of: Rc<HedgedRoute>,
+    /// How long it is waited for before.
+    pub(super) after: Duration,
+    /// For how long after that the start of an answer is held back.
+    pub(super) hold: Duration,
+    /// The first try: where it went, and the number that both have.
+    bond: Bond,
+    number: u64,
+    /// When the caller has to be answered.
+    until: Time,
+}
+
+/// A second try that was sent.
+pub(super) struct SecondTry {
+    pub(super) opened: Opened,
+    /// When it was opened.
+    pub(super) began: Time,
+}
+
+/// A second try that is to be sent.
+pub(super) struct Firing {
+    /// Its place among the calls of its route in flight, where those are limited.
+    pub(super) place: Option<CallPlace>,
+    head: RequestHead,
+    /// Head and body, as they were sent first.
+    request: Vec<u8>,
+    head_len: usize,
+}
+
+impl EdgeCore {
+    /// Whether the answer to a request that is about to be opened may say which tools of its route only read, and that is of interest.
+    pub(super) fn learns_tools(&self, request: &mut impl Request, route: &Route) -> bool {
+        route.own.may_hedge()
+            && request.head().method() == Method::Post
+            && request.label().is_some_and(|label| label.call().method() == Some(LISTING))
+    }
+
+    /// Learns which tools only read from an answer that was passed on whole.
+    /// `body` is that of the request, if it was kept.
+    pub(super) fn learn_tools(&self, request: &mut impl Request, route: &Route, work: &CallWork, body: Option<&[u8]>) {
+        if request.label().is_some_and(|label| label.is_surely(LISTING))
+            && let Some(of) = self.hedged_routes.of(&self.edge.tool_hints, route)
+        {
+            // Whatever else has that name: then the list counts as a part of it.
+            let from_start = body.is_some_and(|body| memmem::find(body, CURSOR).is_none());
+            work.listing.read(|answer, is_events| of.hints.learn(answer, is_events, from_start));
+        }
+    }
+
+    /// The server of a host has said that its tools have changed, so that what it said of them does not hold any more.
+    pub(super) fn forget_tools(&self, host: &Hostname) {
+        if let Some(route) = self.tables.get().routes.lookup(host)
+            && let Some(of) = self.hedged_routes.of(&self.edge.tool_hints, route)
+        {
+            of.hints.forget();
+        }
+    }
+
+    /// How a call that was just opened is tried a second time, should it take too long; none if it is not to be.
+    pub(super) fn plan_hedge<'a>(
+        &'a self,
+        request: &mut impl Request,
+        route: &'a Route,
+        source: &'a Source,
+        work: &CallWork,
+        opened: &Opened,
+    ) -> Option<HedgePlan<'a>> {
+        if !route.own.may_hedge() {
+            return None;
+        }
+        let of = self.hedged_routes.of(&self.edge.tool_hints, route)?;
+        // One that was opened before was counted, and has had its second try.
+        if work.retry.retries.made() > 0 {
+            return None;
+        }
+        of.budget.borrow_mut().on_call();
+        if request.head().method() != Method::Post || mcp::asks_for_stream(request.head()) {
+            return None;
+        }
+        // Only one connector knows a session, and its server has seen the id of the call.
+        if work.retry.bond != Bond::None {
+            return None;
+        }
+        let call = request.label()?.call();
+        let tool = call.tool().filter(|_| call.method() == Some(TOOL_CALL))?;
+        if !route.own.hedges(tool) || !of.hints.is_read_only(tool) {
+            return None;
+        }
+        let (connector, link) = (opened.usage.connector(), opened.stream.on_link().carrier_id());
+        if self.is_draining() || !self.links.has_other(&route.tunnel, link, Wanted::Any) {
+            return None;
+        }
+        let now = self.core.turn_time();
+        let mut recorder = self.figures.recorder.borrow_mut();
+        let label = recorder.label(route.name.as_str(), TOOL_CALL, tool);
+        // A call that a breaker lets through to see whether the server is back says so alone.
+        if !recorder.breakers(label)?.are_closed() {
+            return None;
+        }
+        let deadline = &work.guard.deadline;
+        let (left, limit) = (deadline.caller_left(now), deadline.first_byte_timeout());
+        let after = hedge_after(recorder.learned(label)?.usual(now), left, limit)?;
+        let (number, until) = (work.notes.number, deadline.answer_by());
+        let (bond, hold) = (Bond::Beside(connector, link), hold_for(after, left, limit));
+        Some(HedgePlan { core: self, route, source, of, after, hold, bond, number, until })
+    }
+}
+
+impl<'a> HedgePlan<'a> {
+    pub(super) fn core(&self) -> &'a Core {
+        &self.core.core
+    }
+
+    /// Whether a call that was sent so, and has not been answered in time, is tried again now. None if it is not.
+    pub(super) fn fire(&self, request: Vec<u8>) -> Option<Firing> {
+        let mut head = RequestHead::new();
+        let Ok(Progress::Complete { len }) = head.feed(&request) else { return None };
+        let mut peek = Peek::default();
+        read_body(&head, &request[len..], &mut peek)?;
+        let Bond::Beside(_, link) = self.bond else { return None };
+        if !self.of.hints.only_reads(&head, &peek) || !self.core.links.has_other(&self.route.tunnel, link, Wanted::Any)
+        {
+            return None;
+        }
+        let counters = &self.core.edge.counters;
+        // It does not wait for a place, nor does it take one that another call waits for.
+        let Entry::Enters(place) = overload::enter(self.core, &head, self.route, self.source) else {
+            Counters::add(&counters.hedges_denied);
+            return None;
+        };
+        if !self.of.budget.borrow_mut().take() {
+            Counters::add(&counters.hedges_denied);
+            return None;
+        }
+        Some(Firing { place, head, request, head_len: len })
+    }
+
+    /// Sends the second try. None if it cannot be sent.
+    pub(super) fn send(&self, firing: Firing) -> impl Future<Output = Option<SecondTry>> + use<'a> {
+        let HedgePlan { core, route, bond, number, until, .. } = *self;
+        let Firing { head, request, head_len, .. } = firing;
+        async move {
+            let host = requested_host(&head).ok()?;
+            let tables = core.tables.get();
+            let seal = match route.traffic {
+                Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
+                Traffic::Plain | Traffic::Passthrough => None,
+            };
+            let target = CallTarget {
+                route,
+                host: &host,
+                seal,
+                peer: None,
+                bond,
+                moves: Moves::spent(),
+                call: number,
+                has_waited: true,
+                until,
+            };
+            let began = core.core.now();
+            let opened = core.open(target).await.ok()?;
+            let request = match opened.stream.is_sealed() {
+                true => again(&head, &request[head_len..], time_left(core, &opened, until)),
+                false => request,
+            };
+            let sent: Result<(), StreamError> = send_bytes(&opened.stream, core.core.pool(), &request).await;
+            sent.ok()?;
+            opened.stream.finish_message();
+            Some(SecondTry { opened, began })
+        }
+    }
+}
+
+/// How much of the caller's time the connector is told on a sealed session, whose opening says nothing of its calls.
+pub(super) fn time_left(core: &EdgeCore, opened: &Opened, until: Time) -> TimeLeftEdit {
+    if until == Time::NEVER {
+        return TimeLeftEdit::Drop;
+    }
+    TimeLeftEdit::Replace((until - core.core.turn_time()).saturating_sub(opened.stream.on_link().way()))
+}
+
+/// The request with this head and body, with another time.
+fn again(head: &RequestHead, body: &[u8], time_left: TimeLeftEdit) -> Vec<u8> {
+    let mut request = Vec::with_capacity(REQUEST_LEN_MAX);
+    let edits = RequestEdits { framing: head.framing(), time_left, ..RequestEdits::default() };
+    write_request(head, &edits, &mut request);
+    request.extend_from_slice(body);
+    request
+}
+
+/// Reads a body, of which only its end may be missing. None if it is malformed.
+fn read_body(head: &RequestHead, body: &[u8], peek: &mut Peek) -> Option<()> {
+    let (mut decoder, mut rest) = (BodyDecoder::new(head.framing()), body.to_vec());
+    loop {
+        match decoder.next(&mut rest).ok()? {
+            Decoded::Data(data) => peek.feed(&data),
+            Decoded::More => return None,
+            Decoded::End => return Some(()),
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The two tries of a call, as one stream: the request goes to the first, and the answer comes from that which answers.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::base::{CallFailure, Clock, Time};
+use crate::edge::call_notes::HedgeNote;
+use crate::edge::edge_core::EdgeCore;
+use crate::edge::hedge::{HedgePlan, REQUEST_LEN_MAX, SecondTry};
+use crate::edge::open::Opened;
+use crate::edge::route_limits::CallPlace;
+use crate::engine::{ByteStream, Lease, StreamError, Timer};
+use crate::exchange::ExchangeState;
+use crate::latency::{Try, TryState, decide};
+use crate::wire::http1::{BodyDecoder, Decoded, Method, Progress, ResponseHead};
+use crate::wire::sse::FirstData;
+
+/// So much memory for the copy of a request is kept from one call to the next, in bytes.
+const COPY_LEN_FREE: usize = 1024;
+/// Up to how many bytes of an answer are held back that says nothing yet.
+const HELD_LEN_MAX: usize = 16 * 1024;
+/// In how many buffers.
+const HELD_LEASES_MAX: usize = 16;
+
+/// The tries of a call: one, or two if the first is slow and a second is allowed.
+pub(super) struct Tries<'a> {
+    pub(super) core: &'a EdgeCore,
+    pub(super) first: &'a Opened,
+    /// Both, if there may be a second one. In a box, as that is rare.
+    pub(super) hedged: Option<Box<Hedged<'a>>>,
+}
+
+/// The two tries of a call. Until one of them answers, what comes of the answers is held back, unless only the first was made.
+pub(super) struct Hedged<'a> {
+    plan: HedgePlan<'a>,
+    first: &'a Opened,
+    second: OnceCell<Box<Opened>>,
+    /// When the second was opened, and how long after the first.
+    second_began: Cell<(Time, Duration)>,
+    /// The one that answers, once that is decided.
+    winner: Cell<Option<Try>>,
+    /// What was sent, as long as it may be sent again.
+    sent: RefCell<Vec<u8>>,
+    /// Whether all of the request was sent.
+    is_whole: Cell<bool>,
+    race: RefCell<Race<'a>>,
+}
+
+/// The two answers until one of them is chosen.
+struct Race<'a> {
+    stage: Stage<'a>,
+    /// Since when the first is waited for.
+    began: Time,
+    /// When the second try is due; then, until when what has begun is held back.
+    timer: Option<Timer>,
+    /// Whether that is over.
+    is_over: bool,
+    first: Answer,
+    second: Answer,
+    /// The place of the second try.
+    place: Option<CallPlace>,
+}
+
+/// How far the second try has come.
+enum Stage<'a> {
+    /// It may become due.
+    Planned,
+    /// It is being sent.
+    Sending(Pin<Box<dyn Future<Output = Option<SecondTry>> + 'a>>),
+    /// Its answer is waited for.
+    Sent,
+    /// There is none, or none any more.
+    None,
+}
+
+/// What has come of an answer.
+struct Answer {
+    of: Try,
+    state: TryState,
+    head: ResponseHead,
+    /// For the body of an event stream.
+    decoder: BodyDecoder,
+    data: FirstData,
+    held: VecDeque<Lease>,
+    held_len: usize,
+    /// What ended it, behind what is held.
+    end: Option<Result<(), StreamError>>,
+}
+
+impl Tries<'_> {
+    /// The one that answers.
+    pub(super) fn answering(&self) -> &Opened {
+        self.hedged.as_deref().map_or(self.first, Hedged::winner)
+    }
+
+    /// The state of the exchange over the one that answers.
+    pub(super) fn exchange_state(&self, taken: u64, cx: &mut Context<'_>) -> ExchangeState {
+        match &self.hedged {
+            None => self.core.exchange_state(self.first.stream.on_link(), taken, cx),
+            Some(hedged) => hedged.exchange_state(taken, cx),
+        }
+    }
+
+    /// When the second try was opened, if that is the one that answers, and how long after the first.
+    pub(super) fn won_by_second(&self) -> Option<(Time, Duration)> {
+        self.hedged.as_ref()?.won()
+    }
+
+    /// Whether a second try was sent.
+    pub(super) fn are_two(&self) -> bool {
+        self.hedged.as_ref().is_some_and(|hedged| hedged.is_sent_twice())
+    }
+}
+
+impl<'a> Hedged<'a> {
+    /// A call whose first try was just opened. `memory` is empty, and used for a copy of the request.
+    pub(super) fn new(plan: HedgePlan<'a>, first: &'a Opened, memory: Vec<u8>) -> Hedged<'a> {
+        let race = Race {
+            stage: Stage::Planned,
+            began: Time::ZERO,
+            timer: None,
+            is_over: false,
+            first: Answer::new(Try::First),
+            second: Answer::new(Try::Second),
+            place: None,
+        };
+        Hedged {
+            plan,
+            first,
+            second: OnceCell::new(),
+            second_began: Cell::new((Time::NEVER, Duration::ZERO)),
+            winner: Cell::new(None),
+            sent: RefCell::new(memory),
+            is_whole: Cell::new(false),
+            race: RefCell::new(race),
+        }
+    }
+
+    /// The try that answers; the first one as long as that is not decided.
+    fn winner(&self) -> &Opened {
+        match (self.winner.get(), self.second.get()) {
+            (Some(Try::Second), Some(second)) => second,
+            _ => self.first,
+        }
+    }
+
+    /// When the second try was opened, if that is the one that answers, and how long after the first.
+    fn won(&self) -> Option<(Time, Duration)> {
+        (self.winner.get() == Some(Try::Second)).then(|| self.second_began.get())
+    }
+
+    /// Whether a second try was sent.
+    fn is_sent_twice(&self) -> bool {
+        self.second.get().is_some()
+    }
+
+    /// The state of the exchange over the try that answers. While that is not decided, neither of them ends it.
+    fn exchange_state(&self, taken: u64, cx: &mut Context<'_>) -> ExchangeState {
+        let core = self.plan.core;
+        let is_decided = self.winner.get().is_some() || !self.is_sent_twice();
+        match is_decided {
+            true => core.exchange_state(self.winner().stream.on_link(), taken, cx),
+            false if core.is_draining() => ExchangeState::Draining,
+            false => ExchangeState::Running,
+        }
+    }
+
+    /// The exchange has ended: the other try is given up, if it was not. How the call was tried twice, if it was.
+    pub(super) fn end(&self) -> Option<HedgeNote> {
+        let mut race = self.race.borrow_mut();
+        race.stage = Stage::None;
+        race.place = None;
+        let second = self.second.get()?;
+        let won = self.winner.get() == Some(Try::Second);
+        let loser = if won { self.first } else { second };
+        give_up(loser);
+        let (_, after) = self.second_began.get();
+        Some(HedgeNote { connector: second.usage.connector(), after, won, loser: Rc::clone(&loser.usage) })
+    }
+
+    /// The stream of the second try, and the memory for the next request.
+    pub(super) fn into_parts(self) -> (Option<Box<Opened>>, Vec<u8>) {
+        let mut memory = self.sent.into_inner();
+        memory.clear();
+        memory.shrink_to(COPY_LEN_FREE);
+        (self.second.into_inner(), memory)
+    }
+
+    fn copy(&self, bytes: &[u8]) {
+        let mut sent = self.sent.borrow_mut();
+        if self.is_copied() && sent.len() + bytes.len() <= REQUEST_LEN_MAX {
+            sent.extend_from_slice(bytes);
+        } else {
+            // It is not tried again.
+            sent.clear();
+            self.race.borrow_mut().stage = Stage::None;
+        }
+    }
+
+    fn is_copied(&self) -> bool {
+        matches!(self.race.borrow().stage, Stage::Planned)
+    }
+
+    /// Waits until it is decided which try answers.
+    fn poll_winner(&self, cx: &mut Context<'_>) -> Poll<Try> {
+        let mut race = self.race.borrow_mut();
+        let first = race.first.poll(&self.first.stream, cx);
+        let second =
+            if first == TryState::Answered { TryState::Failed } else { self.poll_second(&mut race, first, cx) };
+        let Some(winner) = decide(first, second, race.is_over) else { return Poll::Pending };
+        self.winner.set(Some(winner));
+        (race.stage, race.place) = (Stage::None, None);
+        match (winner, self.second.get()) {
+            (Try::First, Some(second)) => give_up(second),
+            (Try::First, None) => {}
+            (Try::Second, _) => give_up(self.first),
+        }
+        Poll::Ready(winner)
+    }
+
+    /// What has come of the second try, which is made when it is due. One that is not made counts as one that failed.
+    fn poll_second(&self, race: &mut Race<'a>, first: TryState, cx: &mut Context<'_>) -> TryState {
+        let core = self.plan.core();
+        if let Stage::Planned = race.stage {
+            // Without a second try the failure of the first is that of the call, and may lead to another connector.
+            if first == TryState::Failed {
+                return TryState::Failed;
+            }
+            let timer = race.timer.get_or_insert_with(|| {
+                race.began = core.now();
+                core.sleep_until(race.began + self.plan.after)
+            });
+            if timer.poll_elapsed(cx).is_pending() {
+                return TryState::Waits;
+            }
+            if !self.is_whole.get() {
+                // A body that takes longer than most calls is looked at again.
+                timer.set(core.now() + self.plan.after);
+                let _ = timer.poll_elapsed(cx);
+                return TryState::Waits;
+            }
+            timer.set(core.now() + self.plan.hold);
+            race.stage = match self.plan.fire(std::mem::take(&mut *self.sent.borrow_mut())) {
+                Some(mut firing) => {
+                    race.place = firing.place.take();
+                    Stage::Sending(Box::pin(self.plan.send(firing)))
+                }
+                None => Stage::None,
+            };
+        }
+        if let Some(timer) = race.timer.as_mut().filter(|_| !race.is_over) {
+            race.is_over = timer.poll_elapsed(cx).is_ready();
+        }
+        if let Stage::Sending(sending) = &mut race.stage {
+            let Poll::Ready(sent) = sending.as_mut().poll(cx) else { return TryState::Waits };
+            race.stage = match sent {
+                Some(SecondTry { opened, began }) => {
+                    self.second_began.set((began, began - race.began));
+                    let _ = self.second.set(Box::new(opened));
+                    Stage::Sent
+                }
+                None => Stage::None,
+            };
+        }
+        match (&race.stage, self.second.get()) {
+            (Stage::Sent, Some(second)) => race.second.poll(&second.stream, cx),
+            _ => TryState::Failed,
+        }
+    }
+
+    /// Why the call failed, if the first try did with `error`. What the second one may have done counts too.
+    fn failure(&self, error: StreamError) -> StreamError {
+        let acted = |error: &StreamError| CallFailure::of_stream(error).may_have_acted();
+        match &self.race.borrow().second.end {
+            Some(Err(second)) if self.is_sent_twice() && !acted(&error) && acted(second) => second.clone(),
+            _ => error,
+        }
+    }
+}
+
+/// Gives up a try, so that its server is told.
+fn give_up(opened: &Opened) {
+    opened.stream.on_link().reset(CallFailure::Cancelled);
+}
+
+impl Answer {
+    fn new(of: Try) -> Answer {
+        Answer {
+            of,
+            state: TryState::Waits,
+            head: ResponseHead::new(),
+            decoder: BodyDecoder::default(),
+            data: FirstData::default(),
+            held: VecDeque::new(),
+            held_len: 0,
+            end: None,
+        }
+    }
+
+    /// Receives until it is known what the answer is.
+    fn poll(&mut self, stream: &impl ByteStream, cx: &mut Context<'_>) -> TryState {
+        while matches!(self.state, TryState::Waits | TryState::Begun) {
+            match stream.poll_recv(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(Some(lease))) => {
+                    self.state = self.judge(&lease);
+                    self.held_len += lease.len();
+                    self.held.push_back(lease);
+                    let is_full = self.held_len > HELD_LEN_MAX || self.held.len() >= HELD_LEASES_MAX;
+                    if is_full && self.state == TryState::Begun {
+                        self.state = TryState::Answered;
+                    } else if is_full && self.state == TryState::Waits {
+                        self.state = self.unusual();
+                    }
+                }
+                Poll::Ready(Ok(None)) => {
+                    let is_whole = self.state == TryState::Begun && self.decoder.finish().is_ok();
+                    self.state = if is_whole { TryState::Answered } else { TryState::Failed };
+                    self.end = Some(Ok(()));
+                }
+                Poll::Ready(Err(error)) => {
+                    self.state = TryState::Failed;
+                    self.end = Some(Err(error));
+                }
+            }
+        }
+        if self.state == TryState::Failed {
+            // Nothing of it was passed on, so that the caller can be told in its place.
+            self.held.clear();
+        }
+        self.state
+    }
+
+    /// What the next bytes say.
+    fn judge(&mut self, mut bytes: &[u8]) -> TryState {
+        while self.state == TryState::Waits {
+            match self.head.feed(bytes, Method::Post) {
+                Ok(Progress::Partial) => return TryState::Waits,
+                Ok(Progress::Complete { len }) => bytes = &bytes[len..],
+                Err(_) => return self.unusual(),
+            }
+            if self.head.is_interim() {
+                continue;
+            }
+            if !self.head.is_event_stream() {
+                let serves = self.of == Try::First || (200..300).contains(&self.head.status());
+                return if serves { TryState::Answered } else { TryState::Refused };
+            }
+            self.decoder.restart(self.head.framing());
+            break;
+        }
+        let mut rest = bytes.to_vec();
+        loop {
+            match self.decoder.next(&mut rest) {
+                Ok(Decoded::Data(data)) if self.data.feed(&data) => return TryState::Answered,
+                Ok(Decoded::Data(_)) => {}
+                Ok(Decoded::More) => return TryState::Begun,
+                Ok(Decoded::End) => return TryState::Answered,
+                Err(_) => return self.unusual(),
+            }
+        }
+    }
+
+    /// An answer that is not HTTP as it should be: of the first try it is the answer.
+    fn unusual(&self) -> TryState {
+        match self.of {
+            Try::First => TryState::Answered,
+            Try::Second => TryState::Failed,
+        }
+    }
+}
+
+impl ByteStream for Hedged<'_> {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        let winner = match self.winner.get() {
+            Some(winner) => winner,
+            None => ready!(self.poll_winner(cx)),
+        };
+        let mut race = self.race.borrow_mut();
+        let answer = if winner == Try::First { &mut race.first } else { &mut race.second };
+        if let Some(lease) = answer.held.pop_front() {
+            return Poll::Ready(Ok(Some(lease)));
+        }
+        match answer.end.clone() {
+            None => self.winner().stream.poll_recv(cx),
+            Some(Ok(())) => Poll::Ready(Ok(None)),
+            Some(Err(error)) => {
+                drop(race);
+                Poll::Ready(Err(self.failure(error)))
+            }
+        }
+    }
+
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.winner.get().is_some() { self.winner().stream.poll_ended(cx) } else { Poll::Pending }
+    }
+
+    fn send(&self, lease: Lease) -> Result<(), StreamError> {
+        self.copy(&lease);
+        self.first.stream.send(lease)
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.first.stream.poll_ready(cx)
+    }
+
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.first.stream.poll_flushed(cx)
+    }
+
+    fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.first.stream.poll_send_failed(cx)
+    }
+
+    /// All of the request was sent.
+    fn finish(&self) {
+        self.is_whole.set(true);
+        self.first.stream.finish_message();
+    }
+
+    fn abort(&self) {
+        self.winner().stream.abort();
+    }
+
+    fn has_partial(&self) -> bool {
+        self.winner().stream.has_partial()
+    }
+
+    fn headroom(&self) -> usize {
+        self.first.stream.headroom()
+    }
+
+    fn tailroom(&self) -> usize {
+        self.first.stream.tailroom()
+    }
+}

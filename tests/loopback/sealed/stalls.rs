@@ -1,0 +1,71 @@
+//! A connector that is stopped beside another one of its tunnel, on each driver.
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use adit::base::Traffic;
+use adit::private;
+
+use super::site::{HOST, OPEN_HOST, Site, try_call};
+use crate::drivers::drivers;
+use crate::process::Adit;
+
+const CLIENTS: usize = 8;
+/// How many calls each makes, one after the other.
+const CALLS: usize = 60;
+/// Less than a link may be silent: who is stuck there has no answer by then.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// One more connector of the same tunnel, with a folder of its own.
+fn another(site: &Site) -> Adit {
+    private::folder(&site.path("other")).unwrap();
+    for name in ["seal-ca.pem", "seal-ca.key"] {
+        let kept = fs::read(site.path("state").join(name)).unwrap();
+        private::write(&site.path("other").join(name), &kept).unwrap();
+    }
+    let config = fs::read_to_string(site.path("connect.toml")).unwrap();
+    let config = config.replace("state_dir = 'state'", "state_dir = 'other'");
+    private::write(&site.path("other.toml"), config.as_bytes()).unwrap();
+    let connector = Adit::start(&["connect", "--json", "--config", site.path("other.toml").to_str().unwrap()]);
+    connector.event("linked");
+    connector
+}
+
+/// What was on its way to it is lost, and nothing that comes later. Where TLS ends in the connector, an agent's calls go where
+/// its address leads, so that there is no such choice.
+#[test]
+fn a_connector_that_is_stopped_costs_few_calls_beside_another_one() {
+    for driver in drivers() {
+        for traffic in [Traffic::Plain, Traffic::Resealed] {
+            let (site, stopped) = Site::linked(driver, traffic, traffic);
+            let _other = another(&site);
+            let lost = AtomicUsize::new(0);
+            let agents = site.agents("ca.pem", Some(OPEN_HOST));
+            let agent = || {
+                let agent = agents();
+                agent.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+                agent
+            };
+            stopped.signal("STOP");
+            thread::scope(|scope| {
+                for _ in 0..CLIENTS {
+                    scope.spawn(|| {
+                        let mut client = agent();
+                        for _ in 0..CALLS {
+                            let answer = try_call(&mut client, HOST, "a call");
+                            if !answer.is_ok_and(|answer| answer.head.starts_with("HTTP/1.1 200 ")) {
+                                lost.fetch_add(1, Ordering::Relaxed);
+                                client = agent();
+                            }
+                        }
+                    });
+                }
+            });
+            let lost = lost.into_inner();
+            assert!((1..=CLIENTS).contains(&lost), "{driver} {traffic}: {lost} of {} calls", CLIENTS * CALLS);
+            stopped.signal("CONT");
+        }
+    }
+}
