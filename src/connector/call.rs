@@ -94,7 +94,7 @@ pub(super) struct AgentWork {
     /// What has passed of an answer that is an event stream, for agents whose TLS ends here.
     answer: AnswerStream,
     /// How the call failed, if its agent was told so at the end of an event stream.
-    pub(super) told: Option<CallFailure>,
+    pub(super) told_failure: Option<CallFailure>,
 }
 
 /// How far a call came.
@@ -210,7 +210,7 @@ impl UpstreamWork {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }
         served.on_call();
-        (self.agents.retries, self.agents.told) = (Retries::default(), None);
+        (self.agents.retries, self.agents.told_failure) = (Retries::default(), None);
         self.agents.timer = self.agents.is_limited().then(|| context.core.core.sleep_until(self.agents.until));
         let mut needs_fresh = false;
         loop {
@@ -233,7 +233,7 @@ impl UpstreamWork {
                         let learns = served.learns(request.head());
                         // Only a connection that was used before may have been closed by the upstream meanwhile.
                         let keeps = was_used || learns || may_be_cancelled(context, request.head());
-                        self.replay.start(keeps.then(|| context.core.read_ahead_limits().memory));
+                        self.replay.start(keeps.then_some(&context.core.kept_bodies));
                     }
                     needs_fresh = true;
                     self.exchange(context, &served, request, connection, end).await
@@ -241,7 +241,7 @@ impl UpstreamWork {
                 UpstreamConnection::Http2(stream) => {
                     if self.agents.retries.made() == 0 {
                         // The upstream may refuse any request.
-                        self.replay.start(Some(context.core.read_ahead_limits().memory));
+                        self.replay.start(Some(&context.core.kept_bodies));
                     }
                     // A connection that is of no more use takes no more calls.
                     needs_fresh = false;
@@ -549,7 +549,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         }
         let failure = CallError::from(failed(error)).failure();
         let event = self.last_event(failure, label)?;
-        self.work.told = Some(failure);
+        self.work.told_failure = Some(failure);
         Some(event)
     }
 

@@ -72,24 +72,25 @@ fn message(request: &mut impl Request, kept: Option<&[u8]>) -> Option<Vec<u8>> {
     if request.head().method() != Method::Post || is_stateless(request.head()) {
         return None;
     }
-    let id = match request.label() {
-        Some(label) => {
-            let may = is_cancelled_by_id(label.call());
-            label.rpc_id().filter(|_| may)?.to_owned()
-        }
-        // Read only now: few calls are cut.
-        None => {
-            let (mut call, mut peek) = (Call::default(), Peek::default());
-            peek.feed(kept?);
-            call.read_body(&peek);
-            peek.id().filter(|_| is_cancelled_by_id(&call))?.to_owned()
-        }
-    };
+    let read = request.label().and_then(|label| {
+        let may = is_cancelled_by_id(label.call());
+        label.rpc_id().filter(|_| may).map(str::to_owned)
+    });
+    // A label may not have been fed.
+    let id = read.or_else(|| kept.and_then(kept_id))?;
     let reason = "the caller does not wait any longer";
     let message = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"{reason}"}}}}"#
     );
     Some(message.into_bytes())
+}
+
+/// The id in a body. It is read only now: few calls are cut.
+fn kept_id(body: &[u8]) -> Option<String> {
+    let (mut call, mut peek) = (Call::default(), Peek::default());
+    peek.feed(body);
+    call.read_body(&peek);
+    peek.id().filter(|_| is_cancelled_by_id(&call)).map(str::to_owned)
 }
 
 /// A client must not cancel `initialize`.

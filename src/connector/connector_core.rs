@@ -18,7 +18,10 @@ use crate::serve::ReadAheadLimits;
 /// One part in this many of the memory for buffers that may hold the starts of bodies which do not say yet what they call, where
 /// a rule depends on it.
 const READ_AHEAD_SHARE: usize = 8;
-/// Bytes that each of them may hold in any case.
+/// One part in this many of the memory for buffers that may hold copies of bodies, in case their requests have to be sent again.
+/// Calls keep them for as long as they last. They must not take what has to be read ahead, without which a call is refused.
+const KEPT_BODIES_SHARE: usize = 16;
+/// Bytes that each of either may hold in any case.
 const READ_AHEAD_LEN_FREE: usize = 4 * 1024;
 
 /// One part in this many of the memory for buffers that connections of HTTP/2 may be given windows for, besides the least that
@@ -40,6 +43,8 @@ pub(super) struct ConnectorCore {
     pub(super) http2_windows: Budget,
     /// Memory for bodies of which more is waited for before their calls are passed on.
     read_ahead: Budget,
+    /// Memory for bodies that may have to be sent again.
+    pub(super) kept_bodies: Budget,
     /// Raised once, when the core is to end.
     pub(super) drain: Signal,
     pub(super) cancellations: Cancellations,
@@ -56,6 +61,7 @@ impl ConnectorCore {
             http2_windows,
             workers: WorkerSlots::default(),
             figures: CallFigures::new(&connector.learned, &connector.breakers, connector.settings.calls_kept),
+            kept_bodies: Budget::new(core.pool().usage().bytes_max / KEPT_BODIES_SHARE, READ_AHEAD_LEN_FREE),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
             drain: Signal::default(),
             cancellations: Cancellations::default(),

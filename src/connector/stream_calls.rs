@@ -169,7 +169,7 @@ impl StreamCalls<'_> {
             // It lasts as long as the agent wants.
             ended = Some(Ok(()));
         }
-        if let (Some(Ok(())), Some(failure)) = (ended, work.agents.told) {
+        if let (Some(Ok(())), Some(failure)) = (ended, work.agents.told_failure) {
             ended = Some(Err(failure));
         }
         count(context.core, ended);

@@ -103,8 +103,11 @@ impl Service for AgentCalls<'_> {
         None
     }
 
-    fn call(&mut self, request: &mut Http1Request<'_, Connection>) -> impl Future<Output = Next<Leave>> {
-        self.answer(request)
+    async fn call(&mut self, request: &mut Http1Request<'_, Connection>) -> Next<Leave> {
+        let next = self.answer(request).await;
+        // However the call has ended, its connection keeps nothing of it.
+        self.keep_body(false);
+        next
     }
 }
 
@@ -420,8 +423,7 @@ impl AgentCalls<'_> {
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
     fn keep_body(&mut self, keep: bool) {
         if keep {
-            let memory = self.caller.core.read_ahead_limits().memory;
-            self.replay.get_or_insert_default().start(Some(memory));
+            self.replay.get_or_insert_default().start(Some(&self.caller.core.kept_bodies));
         } else if let Some(replay) = &mut self.replay {
             replay.clear();
         }
@@ -471,7 +473,9 @@ impl AgentCalls<'_> {
         if ended.is_ok() {
             core.learn_tools(request, route, work, replay.as_deref().and_then(Replay::kept));
         }
-        replay.as_deref_mut().map(Replay::clear);
+        if let Some(replay) = replay {
+            replay.clear();
+        }
         let ended = match ended {
             Ok(()) => {
                 if work.guard.deadline.was_cut() {
@@ -483,7 +487,7 @@ impl AgentCalls<'_> {
                     note_era(core, request, route, work.notes.status);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let outcome = match (delivered, work.told) {
+                let outcome = match (delivered, work.told_failure) {
                     (Outcome::Ok, Some(failure)) => failure.outcome(),
                     (Outcome::Ok, None) if work.guard.deadline.was_cut() => Outcome::TimedOut,
                     (delivered, _) => delivered,

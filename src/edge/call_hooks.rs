@@ -132,7 +132,7 @@ impl RelayHooks for EdgeHooks<'_, '_> {
             return None;
         };
         let event = self.last_event(failure, label)?;
-        self.work.told = Some(failure);
+        self.work.told_failure = Some(failure);
         Some(event)
     }
 }

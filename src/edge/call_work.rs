@@ -47,7 +47,7 @@ pub(super) struct CallWork {
     /// What has passed of an answer that is an event stream.
     pub(super) answer: AnswerStream,
     /// How it failed, if its agent was told so at the end of an event stream.
-    pub(super) told: Option<CallFailure>,
+    pub(super) told_failure: Option<CallFailure>,
     /// For which phase it waited when its exchange failed.
     pub(super) waits_for: Phase,
     /// The answer, if it may list tools and that is of interest.

@@ -31,7 +31,10 @@ const GREETING_LEN_FREE: usize = 4 * 1024;
 /// One part in this many of the memory for buffers that may hold the starts of bodies which do not say yet what they call, where
 /// a rule depends on it.
 const READ_AHEAD_SHARE: usize = 8;
-/// Bytes that each of them may hold in any case.
+/// One part in this many of the memory for buffers that may hold copies of bodies, in case their requests have to be sent again.
+/// Calls keep them for as long as they last. They must not take what has to be read ahead, without which a call is refused.
+const KEPT_BODIES_SHARE: usize = 16;
+/// Bytes that each of either may hold in any case.
 const READ_AHEAD_LEN_FREE: usize = 4 * 1024;
 /// One part in this many of the memory for buffers that HTTP/2 connections may be given windows for, besides the least that each
 /// has.
@@ -56,6 +59,8 @@ pub(super) struct EdgeCore {
     pub(super) http2_windows: Budget,
     /// Memory for bodies of which more is waited for before their calls are opened.
     read_ahead: Budget,
+    /// Memory for bodies that may have to be sent again.
+    pub(super) kept_bodies: Budget,
     pub(super) idle_sessions: Rc<IdleSessions>,
     pub(super) drain: Drain,
     /// Connections of connectors that are not registered yet.
@@ -75,6 +80,7 @@ impl EdgeCore {
             figures,
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
             http2_windows: Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, HTTP2_WINDOW_MIN as usize),
+            kept_bodies: Budget::new(core.pool().usage().bytes_max / KEPT_BODIES_SHARE, READ_AHEAD_LEN_FREE),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
             idle_sessions: Rc::default(),
             drain: Drain::default(),
@@ -109,5 +115,30 @@ impl EdgeCore {
             None if self.is_draining() || stream.holds_up_drain() => ExchangeState::Draining,
             None => ExchangeState::Running,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::tests::Fixture;
+    use crate::policy::Admission;
+
+    /// A call whose body cannot be read is refused. Copies are only kept in case.
+    #[test]
+    fn kept_bodies_take_no_memory_from_those_that_have_to_be_read() {
+        const LEN: usize = 60_000;
+        let fixture = Fixture::new(Admission::default());
+        let core = EdgeCore::new(fixture.core.clone(), Arc::clone(&fixture.edge), fixture.events.clone());
+        let mut kept = Vec::new();
+        loop {
+            let mut share = core.kept_bodies.share();
+            if !share.set(LEN) {
+                break;
+            }
+            kept.push(share);
+        }
+        assert!(!kept.is_empty(), "some are kept");
+        assert!(core.read_ahead_limits().memory.share().set(LEN));
     }
 }

@@ -29,8 +29,6 @@ use crate::tls::{
 
 /// How long an agent may take to read the alert with which it was refused.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the link may take none of the bytes of an agent that has finished.
-const LEFT_BEHIND_MAX: Duration = Duration::from_secs(10);
 /// The method under which such connections are counted: what they carry cannot be read here.
 const LABEL: &str = "passthrough";
 
@@ -324,12 +322,13 @@ async fn carry(
 
 /// Waits until the link takes more of the agent's bytes.
 ///
-/// The agent may leave meanwhile. Behind bytes that nobody takes, the connector would not hear of it.
+/// The agent may leave meanwhile. Behind bytes that nobody takes, the connector would not hear of it. An agent that has only finished
+/// sending may still wait for its answer: it has as long as one that reads nothing.
 async fn room(core: &EdgeCore, connection: &Connection, stream: &CarrierStream) -> Result<(), StreamError> {
     let left = async {
         poll_fn(|cx| connection.poll_ended(cx)).await;
         let failed = poll_fn(|cx| connection.poll_send_failed(cx));
-        Err(core.core.timeout(LEFT_BEHIND_MAX, failed).await.unwrap_or(StreamError::Reset))
+        Err(core.core.timeout(core.write_timeout(), failed).await.unwrap_or(StreamError::Reset))
     };
     future::or(stream.ready(), left).await
 }

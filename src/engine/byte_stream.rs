@@ -57,8 +57,9 @@ pub trait ByteStream {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>>;
 
     /// Ready when it is known that nothing will follow the bytes that are unread: the peer has finished, or the
-    /// connection has failed. Never ready on a stream that cannot tell, nor on one of a link that has received its whole
-    /// allowance: it reads no further and does not see the end. Wait on this instead of [`ByteStream::poll_recv`], not beside it.
+    /// connection has failed. Never ready on a stream that cannot tell, nor on a stream of a link that has received its whole
+    /// allowance: it reads no further and does not see the end. Wait on this instead of [`ByteStream::poll_recv`], not beside
+    /// it.
     fn poll_ended(&self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }

@@ -98,6 +98,10 @@ impl<S: ByteStream, W: Watch> AsyncRead for Io<S, W> {
             if lease.is_empty() {
                 this.received = None;
             }
+            // Of what is left out there may be enough for a pause too.
+            if buf.filled().len() == had && this.watch.must_pause() {
+                return Poll::Pending;
+            }
         }
         Poll::Ready(Ok(()))
     }

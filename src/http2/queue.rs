@@ -23,10 +23,15 @@ pub const SMALL_LEN_MAX: usize = 2048;
 /// How many bytes may wait before small pieces have to wait in line too.
 const QUEUED_WITH_SMALL_MAX: usize = QUEUED_MAX + 32 * 1024;
 
+/// How many bytes of small pieces may pass those that wait in line, until one of these has had its turn.
+const PASSING_MAX: usize = 256 * 1024;
+
 /// What waits on a connection.
 #[derive(Default)]
 pub struct ConnectionQueue {
     bytes: Cell<usize>,
+    /// How many bytes of small pieces have passed the line since somebody in it had a turn.
+    passed: Cell<usize>,
     /// Who waits for room, in order.
     waiting: RefCell<VecDeque<Waker>>,
 }
@@ -84,10 +89,26 @@ impl ConnectionQueue {
             1..QUEUED_MAX => 1,
             _ => 0,
         };
+        if wakes > 0 {
+            self.passed.set(0);
+        }
         for _ in 0..wakes {
             let Some(waker) = self.waiting.borrow_mut().pop_front() else { return };
             waker.wake();
         }
+    }
+
+    /// Whether a small piece may pass those who wait in line.
+    fn may_pass(&self) -> bool {
+        self.bytes.get() < QUEUED_WITH_SMALL_MAX && self.passed.get() < PASSING_MAX
+    }
+
+    fn add(&self, len: usize) {
+        let is_passing = self.bytes.get() >= QUEUED_MAX && !self.waiting.borrow().is_empty();
+        if is_passing {
+            self.passed.set(self.passed.get() + len);
+        }
+        self.bytes.set(self.bytes.get() + len);
     }
 }
 
@@ -107,14 +128,24 @@ impl StreamQueue {
         })
     }
 
-    /// Ready when the connection has room for another piece of so many bytes. If they are not known, the piece is taken to be as
-    /// large as the one before it.
+    /// Ready when the connection has room for another piece of `len` bytes; if that is not known, it is taken to be as large as
+    /// the one before it.
     pub fn poll_room(&self, len: Option<usize>, cx: &Context<'_>) -> Poll<()> {
         let is_small = len.map_or(!self.is_bulk.get(), |len| len <= SMALL_LEN_MAX);
-        if is_small && !self.has_queued() && self.connection.bytes.get() < QUEUED_WITH_SMALL_MAX {
+        if is_small && !self.has_queued() && self.connection.may_pass() {
             return Poll::Ready(());
         }
-        self.connection.poll_room(cx)
+        let room = self.connection.poll_room(cx);
+        // It need not wait in line any more once the piece before it was written. A poll without a waker only looks.
+        if room.is_pending() && is_small && self.has_queued() && !cx.waker().will_wake(Waker::noop()) {
+            self.waiting.replace(Some(cx.waker().clone()));
+        }
+        room
+    }
+
+    /// The next piece is expected to be large, though none came before it.
+    pub fn expect_bulk(&self) {
+        self.is_bulk.set(true);
     }
 
     /// Ready when less than `bytes_max` wait on this stream alone, what each piece costs included.
@@ -167,7 +198,7 @@ impl SendPiece {
         queue.pieces.set(queue.pieces.get() + 1);
         queue.is_bulk.set(len > SMALL_LEN_MAX);
         queue.bytes.set(queue.bytes.get() + len);
-        queue.connection.bytes.set(queue.connection.bytes.get() + len);
+        queue.connection.add(len);
         piece
     }
 }
@@ -293,6 +324,67 @@ mod tests {
         assert_eq!(waiting.len(), (QUEUED_WITH_SMALL_MAX - QUEUED_MAX) / SMALL_LEN_MAX);
         drop((full, waiting));
         assert!(bulk.poll_room(None, &cx).is_ready());
+    }
+
+    #[test]
+    fn a_new_stream_whose_first_piece_will_be_large_waits_in_line() {
+        let (pool, connection) = (Pool::new(0), Rc::new(ConnectionQueue::default()));
+        let (bulk, fresh) = (StreamQueue::new(&connection), StreamQueue::new(&connection));
+        let cx = Context::from_waker(Waker::noop());
+        let full = piece(&pool, QUEUED_MAX, &bulk);
+        assert!(fresh.poll_room(None, &cx).is_ready());
+        fresh.expect_bulk();
+        assert!(fresh.poll_room(None, &cx).is_pending());
+        let small = piece(&pool, 10, &fresh);
+        drop(small);
+        assert!(fresh.poll_room(None, &cx).is_ready(), "its pieces are small after all");
+        drop(full);
+    }
+
+    #[test]
+    fn a_second_small_piece_goes_when_the_first_is_written() {
+        let (pool, connection) = (Pool::new(0), Rc::new(ConnectionQueue::default()));
+        let (bulk, small) = (StreamQueue::new(&connection), StreamQueue::new(&connection));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        let full = piece(&pool, QUEUED_MAX, &bulk);
+        let mut first = piece(&pool, 100, &small);
+        assert!(small.poll_room(Some(100), &cx).is_pending());
+        first.advance(100);
+        assert_eq!(woken.count(), 1, "the connection is still full of bulk");
+        assert!(small.poll_room(Some(100), &cx).is_ready());
+        drop((first, full));
+    }
+
+    #[test]
+    fn small_pieces_do_not_keep_large_ones_waiting_for_ever() {
+        let (pool, connection) = (Pool::new(0), Rc::new(ConnectionQueue::default()));
+        let bulk = StreamQueue::new(&connection);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        let streams: Vec<_> = (0..40).map(|_| StreamQueue::new(&connection)).collect();
+        let mut waiting = VecDeque::from([piece(&pool, QUEUED_MAX, &StreamQueue::new(&connection))]);
+        assert!(bulk.poll_room(LARGE, &cx).is_pending());
+        let idle = Context::from_waker(Waker::noop());
+        // As many bytes of small pieces come as are written.
+        for nth in 0..100_000 {
+            let queue = &streams[nth % streams.len()];
+            if queue.poll_room(Some(SMALL_LEN_MAX), &idle).is_ready() {
+                waiting.push_back(piece(&pool, SMALL_LEN_MAX, queue));
+            }
+            let Some(front) = waiting.front_mut() else { break };
+            front.advance(SMALL_LEN_MAX);
+            if front.remaining() == 0 {
+                waiting.pop_front();
+            }
+            if woken.count() > 0 {
+                break;
+            }
+        }
+        assert_eq!(woken.count(), 1);
+        assert!(bulk.poll_room(LARGE, &cx).is_ready());
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum DeadlineReason {
 /// How a call ended, as far as it says how long calls of its kind take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitEnd {
-    /// It was answered with success.
+    /// It was answered successfully.
     Answered,
     /// It was cut when its deadline passed.
     Cut,

@@ -252,15 +252,14 @@ impl Recorder {
     ///
     /// `tool` is empty if the method names none.
     pub fn label(&mut self, route: &str, method: &str, tool: &str) -> LabelId {
-        let fits = [route, method, tool].iter().all(|name| name.len() <= LABEL_LEN_MAX);
-        if !fits {
-            return self.other(route);
+        if let Some(id) = self.find(route, method, tool) {
+            return id;
         }
-        write_key(&mut self.key, route, method, tool);
-        if let Some(id) = self.ids.get(self.key.as_slice()) {
-            return *id;
+        if fits(route, method, tool) && self.has_room(route) {
+            self.add_named(route, method, tool)
+        } else {
+            self.other(route)
         }
-        if self.has_room(route) { self.add_named(route, method, tool) } else { self.other(route) }
     }
 
     /// Records a call that has ended. The durations of a call that was refused are not kept, see [`Outcome::is_timed`].
@@ -293,7 +292,7 @@ impl Recorder {
 
     /// How long the last calls of a label took, if that is known `now`.
     pub fn usual(&mut self, route: &str, method: &str, tool: &str, now: Time) -> Option<UsualLatency> {
-        let label = self.label(route, method, tool);
+        let label = self.find(route, method, tool)?;
         self.learned(label)?.usual(now)
     }
 
@@ -370,6 +369,15 @@ impl Recorder {
         snapshot
     }
 
+    /// The label of a call, if it has figures of its own by now. Leaves its key behind for [`add_named`](Recorder::add_named).
+    fn find(&mut self, route: &str, method: &str, tool: &str) -> Option<LabelId> {
+        if !fits(route, method, tool) {
+            return None;
+        }
+        write_key(&mut self.key, route, method, tool);
+        self.ids.get(self.key.as_slice()).copied()
+    }
+
     fn has_room(&self, route: &str) -> bool {
         let taken = match self.routes.get(route) {
             Some(labels) => labels.named,
@@ -417,6 +425,11 @@ impl Recorder {
 struct RouteLabels {
     named: usize,
     other: Option<LabelId>,
+}
+
+/// Whether the names are short enough for a label.
+fn fits(route: &str, method: &str, tool: &str) -> bool {
+    [route, method, tool].iter().all(|name| name.len() <= LABEL_LEN_MAX)
 }
 
 fn write_key(key: &mut Vec<u8>, route: &str, method: &str, tool: &str) {
@@ -520,6 +533,19 @@ mod tests {
         let too_long = "x".repeat(LABEL_LEN_MAX + 1);
         let id = recorder.label(&too_long, "tools/call", "");
         assert_eq!(label_of(&recorder, id), "(other) (other) ");
+    }
+
+    #[test]
+    fn a_question_makes_no_label_and_counts_nothing() {
+        let mut recorder = Recorder::new(LatencySettings { labels_max: 1, ..LatencySettings::default() });
+        assert_eq!(recorder.usual("r", "", "", Time::ZERO), None);
+        assert_eq!((recorder.sets(), recorder.over_cap()), (0, 0));
+        let label = recorder.label("r", "tools/call", "t");
+        assert_eq!(recorder.usual("r", "tools/call", "another", Time::ZERO), None, "there is no room for it");
+        assert_eq!((recorder.sets(), recorder.over_cap()), (1, 0));
+        let learned = Arc::clone(recorder.learned(label).unwrap());
+        (0..1_000).for_each(|_| learned.record(Duration::from_millis(5), Time::ZERO));
+        assert!(recorder.usual("r", "tools/call", "t", Time::ZERO).is_some(), "it is known");
     }
 
     #[test]

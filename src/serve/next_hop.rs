@@ -110,7 +110,7 @@ impl NextHopWork {
 pub struct Replay {
     bytes: Vec<u8>,
     state: ReplayState,
-    /// What it takes of the memory for the bodies of a core; none if nothing is kept.
+    /// What it takes of the memory for the kept bodies of a core; none if nothing is kept.
     share: Option<Share>,
 }
 

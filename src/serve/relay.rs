@@ -359,6 +359,14 @@ impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
     }
 }
 
+/// What came of an event stream that may be cut.
+enum Carried {
+    /// It has ended, and its caller was told what there was to tell.
+    Ended(Result<(), RelayError>),
+    /// It failed, which its caller may still be told.
+    Failed(CarryError),
+}
+
 /// The direction of the response.
 struct Receiving<'a, F> {
     request: &'a RequestHead,
@@ -434,20 +442,21 @@ impl<F: ByteStream> Receiving<'_, F> {
                     let core = hooks.core().clone();
                     let mut watch = Watched(hooks);
                     let carried = carry_events(&mut body, responder, &core, keepalive, &mut watch).await;
-                    let can_tell = match carried? {
-                        EventsEnd::Whole => return Ok(Ok(())),
-                        EventsEnd::Cut => true,
-                        EventsEnd::Broken => false,
+                    let can_tell = match carried {
+                        Ok(EventsEnd::Whole) => return Carried::Ended(Ok(())),
+                        Ok(EventsEnd::Cut) => true,
+                        Ok(EventsEnd::Broken) => false,
+                        Err(error) => return Carried::Failed(error),
                     };
                     let told = progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell);
-                    Ok(match told {
+                    Carried::Ended(match told {
                         Some(event) => tell(event, responder, progress).await,
                         None => Err(RelayError::Late),
                     })
                 };
                 match Box::pin(carrying).await {
-                    Ok(ended) => return ended,
-                    Err(error) => Err(error),
+                    Carried::Ended(ended) => return ended,
+                    Carried::Failed(error) => Err(error),
                 }
             }
             _ => {

@@ -15,8 +15,8 @@ pub struct AnswerStream {
     is_answered: bool,
 }
 
-/// How far the name of a member was read. Quotes within strings are taken for their ends: then a failure is not told where it might
-/// be.
+/// How far the name of a member was read. Quotes within strings are taken for their ends, and a name with an escape for one of them:
+/// then a failure is not told where it might be.
 #[derive(Clone, Copy, Debug, Default)]
 enum Key {
     /// None is under way.
@@ -26,6 +26,8 @@ enum Key {
     Begun,
     /// It begins as one of [`MEMBERS`], with so many bytes.
     Matched { member: u8, len: u8 },
+    /// It has an escape, and may spell one of them. `is_next` says that the next byte belongs to the escape.
+    Escaped { is_next: bool },
     /// It is one of them, and is the name of a member if a colon follows.
     Whole,
 }
@@ -56,6 +58,12 @@ impl AnswerStream {
                     at += quote;
                     Key::Begun
                 }
+                Key::Begun | Key::Matched { .. } if *byte == b'\\' => Key::Escaped { is_next: true },
+                Key::Escaped { is_next } => match byte {
+                    b'"' if !is_next => Key::Whole,
+                    b'\\' => Key::Escaped { is_next: !is_next },
+                    _ => Key::Escaped { is_next: false },
+                },
                 Key::Begun => match MEMBERS.iter().position(|member| member[0] == *byte) {
                     Some(member) => Key::Matched { member: member as u8, len: 1 },
                     None => Key::after(*byte),
@@ -69,8 +77,9 @@ impl AnswerStream {
                     }
                 }
                 Key::Whole => match byte {
-                    b' ' | b'\t' | b'\r' | b'\n' => Key::Whole,
-                    b':' => {
+                    b' ' | b'\t' => Key::Whole,
+                    // On the next line of the same event a colon may follow.
+                    b':' | b'\r' | b'\n' => {
                         self.is_answered = true;
                         return;
                     }
@@ -105,6 +114,10 @@ mod tests {
             (&format!("id: 7\n{notification}\n\n"), false),
             ("data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n", false),
             ("data: {\"id\":1,\"error\" : {\"code\":-1}}\n\n", false),
+            ("data: {\"id\":1,\"\\u0072esult\":{}}\n\n", false),
+            ("data: {\"id\":1,\"erro\\u0072\" :{}}\n\n", false),
+            ("data: {\"id\":1,\"result\"\ndata: :{}}\n\n", false),
+            ("data: {\"a\":\"\\u0072esult\",\"b\":\"\\\"\"}\n\n", true),
             ("data: {\"results\":1,\"rerror\":3,\"e\":\"errors\"}\n\n", true),
         ];
         for (stream, takes) in cases {

@@ -16,11 +16,14 @@ pub struct EventBounds {
     /// How much of [`ID`] the line under way begins with; [`OTHER_FIELD`] if it begins otherwise.
     id_matched: u8,
     has_id: bool,
+    /// How much of [`BOM`] the stream begins with; [`NO_BOM`] behind that.
+    bom_matched: u8,
 }
 
 /// The field by which the stream can be resumed after the event that has it.
 const ID: &[u8] = b"id:";
 const OTHER_FIELD: u8 = u8::MAX;
+const NO_BOM: u8 = u8::MAX;
 
 /// What was received of the line under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +62,16 @@ impl EventBounds {
     /// Looks for the field `id` at the start of a line.
     fn match_id(&mut self, line: &[u8]) {
         for byte in line {
+            if let Some(wanted) = BOM.get(usize::from(self.bom_matched)) {
+                if byte == wanted {
+                    self.bom_matched += 1;
+                    continue;
+                }
+                if self.bom_matched > 0 {
+                    self.id_matched = OTHER_FIELD;
+                }
+                self.bom_matched = NO_BOM;
+            }
             let Some(wanted) = ID.get(usize::from(self.id_matched)) else { return };
             self.id_matched = if byte == wanted { self.id_matched + 1 } else { OTHER_FIELD };
             self.has_id |= usize::from(self.id_matched) == ID.len();
@@ -86,6 +99,7 @@ impl EventBounds {
             }
             let Some(end) = end else { return bytes.len() };
             at += end + 1;
+            self.bom_matched = NO_BOM;
             self.after_return = bytes[at - 1] == b'\r';
             match std::mem::take(&mut self.line) {
                 Line::Nothing => self.has_field = false,
@@ -135,6 +149,9 @@ mod tests {
             ("id: 1\ndata: a\n\n", true),
             ("data: a\r\nid:\r\n\r\n", true),
             (": comment\n\nid:x", true),
+            ("\u{feff}id: 1\ndata: a\n\n", true),
+            ("\n\u{feff}id: 1\ndata: a\n\n", false),
+            ("i\u{feff}d: 1\ndata: a\n\n", false),
             ("data: id: 1\n\nidea: 1\n\n:id: 1\ni\nd:\n", false),
             ("data: a\n id: 1\n", false),
         ];

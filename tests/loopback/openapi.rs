@@ -191,7 +191,15 @@ async fn what_is_refused_has_one_shape_and_a_code() {
         (
             "POST",
             "/v1/breakers".to_owned(),
-            Some(json!({ "route": "a.test", "tool": "search", "state": "open" })),
+            Some(json!({ "route": "b.test", "tool": "search", "state": "open" })),
+            404,
+            "breaker_not_found",
+            "not_found_error",
+        ),
+        (
+            "POST",
+            "/v1/breakers".to_owned(),
+            Some(json!({ "route": "a.test", "tool": "search", "state": "auto" })),
             404,
             "breaker_not_found",
             "not_found_error",

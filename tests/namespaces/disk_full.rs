@@ -18,8 +18,8 @@ pub(crate) fn a_change_is_refused_and_nothing_is_lost() -> Result<(), String> {
     let at = disk.path().to_str().unwrap();
     space::done(&["mount", "-t", "tmpfs", "-o", DISK, "none", at], "mount is part of every distribution");
     let mut site = Site::within(disk.path(), "epoll");
-    let first = site.tunnel(&["create", "--host", "first.test"]);
-    let _connector = site.connect("first.test", &first["token"]);
+    let first = site.create(&["--host", "first.test"]);
+    let _connector = site.connect("first.test", &first.token.tunnel_token);
     let ballast = disk.path().join("ballast");
     fill(&ballast);
     // What was written before may leave room for some more.
@@ -36,17 +36,17 @@ pub(crate) fn a_change_is_refused_and_nothing_is_lost() -> Result<(), String> {
     assert!(told.contains("store_full") && told.contains("free some space"), "{told}");
     assert_eq!(site.call("first.test", "echo").0, 200, "calls need no disk");
     // What has to be done in a hurry is refused as clearly, and not half done.
-    let told = site.run(&["tunnel", "revoke", first["id"].as_str().unwrap()]);
+    let told = site.run(&["tunnel", "revoke", &first.tunnel.id]);
     if !told.status.success() {
         assert!(space::text(&told).contains("store_full"), "{}", space::text(&told));
         assert_eq!(site.call("first.test", "echo").0, 200);
     }
-    let count = |site: &Site| site.tunnel(&["list"])["data"].as_array().unwrap().len();
+    let count = |site: &Site| site.list(&[]).len();
     assert_eq!(count(&site), made);
     // There is room again: nobody has to restart anything.
     fs::remove_file(&ballast).unwrap();
-    let after: Value = site.tunnel(&["create", "--host", "after.test"]);
-    assert_eq!(after["hosts"], json!(["after.test"]));
+    let after = site.create(&["--host", "after.test"]);
+    assert_eq!(after.tunnel.hosts, ["after.test"]);
     site.end_edge();
     site.run_edge("epoll");
     assert_eq!(count(&site), made + 1);
@@ -64,8 +64,8 @@ pub(crate) fn calls_are_refused_while_their_log_has_no_room() -> Result<(), Stri
     let log = disk.path().join("log");
     site.configure(&format!("[audit]\nmode = 'required'\ndir = '{}'\n", log.display()));
     site.run_edge("epoll");
-    let made = site.tunnel(&["create", "--host", "first.test"]);
-    let _connector = site.connect("first.test", &made["token"]);
+    let made = site.create(&["--host", "first.test"]);
+    let _connector = site.connect("first.test", &made.token.tunnel_token);
     assert_eq!(site.call("first.test", "before").0, 200);
     let ballast = disk.path().join("ballast");
     fill(&ballast);
@@ -92,7 +92,7 @@ pub(crate) fn calls_are_refused_while_their_log_has_no_room() -> Result<(), Stri
     while site.call("first.test", "after").0 != 200 {}
     answered.push("after".to_owned());
     site.end_edge();
-    let verified = site.adit(&["audit", "verify", "--json", log.to_str().unwrap()]);
+    let verified: Value = site.adit(&["audit", "verify", "--json", log.to_str().unwrap()]);
     assert_eq!(verified["ok"], true, "{verified}");
     assert!(verified["notes"].to_string().contains("could not be written"), "{verified}");
     let lines = site.run(&["audit", "query", "--json", "--limit", "100000", log.to_str().unwrap()]);

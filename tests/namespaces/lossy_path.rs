@@ -16,9 +16,9 @@ pub(crate) fn the_doctor_tells_a_path_that_loses_large_packets() -> Result<(), S
     space::done(&["ip", "link", "set", "lo", "up", "gso_max_segs", "1"], "install iproute2");
     let dir = tempfile::tempdir().unwrap();
     let site = Site::within(dir.path(), "epoll");
-    let made = site.tunnel(&["create", "--host", HOST]);
+    let made = site.create(&["--host", HOST]);
     let token = dir.path().join("doctor.token");
-    private::write(&token, made["token"]["tunnel_token"].as_str().unwrap().as_bytes()).unwrap();
+    private::write(&token, made.token.tunnel_token.as_bytes()).unwrap();
     let config = dir.path().join("doctor.toml");
     let (edge, upstream) = (&site.connectors, site.upstream.address);
     let text = format!(

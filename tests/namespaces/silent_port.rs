@@ -14,13 +14,14 @@ pub(crate) fn connectors_whose_packets_vanish_at_the_edges_port_come_in_at_the_p
     nft("add chain inet silence input { type filter hook input priority 0; }");
     let dir = tempfile::tempdir().unwrap();
     let mut site = Site::within(dir.path(), "epoll");
-    let made = site.tunnel(&["create", "--host", HOST]);
+    let made = site.create(&["--host", HOST]);
     site.end_edge();
     // 443 is what connectors try without a setting.
     (site.listen, site.connectors) = ("127.0.0.1:443".to_owned(), "127.0.0.1:7844".to_owned());
     site.configure("[edge]\nconnectors_on_agents_listen = true\n");
     site.run_edge("epoll");
-    let start = || ["epoll", "uring"].map(|driver| site.start_connector(HOST, &made["token"], &["--driver", driver]));
+    let start =
+        || ["epoll", "uring"].map(|driver| site.start_connector(HOST, &made.token.tunnel_token, &["--driver", driver]));
     let is_tried = || !space::done(&["nft", "list", "table", "inet", "silence"], NFT).contains("counter packets 0");
 
     nft("add rule inet silence input tcp dport 7844 counter drop");

@@ -137,6 +137,15 @@ impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> Responder for Http2Responder
         let edits = ResponseEdits { framing, close: false, cors: self.cors, public: extras.public, append };
         self.encoder = BodyEncoder::new(framing);
         self.has_ended = matches!(framing, Framing::None | Framing::Length(0));
+        // A stream that takes a large piece before it may send it would keep the buffer for as long as its caller reads nothing.
+        let is_bulk = match framing {
+            Framing::None => false,
+            Framing::Length(len) => len > SMALL_LEN_MAX as u64,
+            Framing::Chunked | Framing::UntilClose => !head.is_event_stream(),
+        };
+        if is_bulk {
+            self.stream.expect_bulk();
+        }
         self.put_head(head, &edits, self.has_ended)
     }
 

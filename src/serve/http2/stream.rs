@@ -152,6 +152,11 @@ impl Http2Stream {
         self.queue.poll_room(len, cx)
     }
 
+    /// The body of the response will come in large pieces.
+    pub(super) fn expect_bulk(&self) {
+        self.queue.expect_bulk();
+    }
+
     /// Ready when all of the response was given to the connection, or cannot be.
     pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         if self.queue.poll_flushed(cx).is_ready() {

@@ -13,7 +13,8 @@ const CONTINUATION: u8 = 9;
 /// The flags that end a stream and a header block.
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// How many streams are known to be open. The one that has been open for longest is forgotten when there are more.
+/// How many streams are known to be open. The one that has sent nothing for longest is forgotten when there are more: those that
+/// the other side has reset, which is not seen here, send nothing any more.
 const STREAMS_MAX: usize = 256;
 /// How many frames are taken out at once, and how many per second after that.
 const BURST: u32 = 1_000;
@@ -32,7 +33,7 @@ pub struct EmptyData {
     header_at: usize,
     /// Whether nothing but the rest of a header block may come.
     is_in_block: bool,
-    /// The streams on which DATA may come.
+    /// The streams on which DATA may come, the one that sent last at the end.
     open: VecDeque<u32>,
     flood: Flood,
 }
@@ -96,6 +97,11 @@ impl EmptyData {
     fn is_left_out(&mut self, kind: u8, flags: u8, stream: u32, now: Time) -> bool {
         let ends = flags & END_STREAM != 0;
         let at = self.open.iter().position(|&open| open == stream);
+        if let Some(at) = at.filter(|at| at + 1 < self.open.len()) {
+            self.open.remove(at);
+            self.open.push_back(stream);
+        }
+        let at = at.map(|_| self.open.len() - 1);
         let is_empty = kind == DATA && flags == 0 && self.frames.left() == 0;
         if is_empty && at.is_some() && !self.is_in_block {
             return self.flood.admit(now);
@@ -204,6 +210,18 @@ mod tests {
             assert_eq!(sees(&frame(HEADERS, END_HEADERS, 2 * stream, b"")), 9);
         }
         assert_eq!((sees(&frame(DATA, 0, 2, b"")), sees(&frame(DATA, 0, 4, b""))), (9, 0));
+        assert!(filter.open.len() <= STREAMS_MAX);
+    }
+
+    #[test]
+    fn a_stream_that_still_sends_is_not_forgotten_for_those_that_this_side_has_reset() {
+        let mut filter = EmptyData::of_client();
+        let mut sees = |bytes: &[u8]| left(&mut filter, bytes, 4_096, 4_096, Time::ZERO).len();
+        sees(&[PREFACE, &frame(HEADERS, END_HEADERS, 1, b"")].concat());
+        for stream in 1..=2 * u32::try_from(STREAMS_MAX).unwrap() {
+            assert_eq!(sees(&frame(HEADERS, END_HEADERS, 2 * stream + 1, b"")), 9);
+            assert_eq!(sees(&frame(DATA, 0, 1, b"")), 0, "behind {stream} others");
+        }
         assert!(filter.open.len() <= STREAMS_MAX);
     }
 

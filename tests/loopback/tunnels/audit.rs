@@ -44,12 +44,13 @@ fn of_kind(log: &Path, kind: &str) -> Vec<Value> {
 fn a_call_is_in_the_log_before_its_answer_leaves_and_so_is_an_action() {
     for driver in ["epoll", "uring"] {
         let (mut site, log) = site(driver, "required");
-        let made = site.tunnel(&["create", "--host", "a.test"]);
+        let made = site.create(&["--host", "a.test"]);
         let action = of_kind(&log, "action").pop().unwrap();
-        assert_eq!((&action["action"], &action["tunnel"]), (&json!("tunnel.created"), &made["id"]));
+        assert_eq!((&action["action"], &action["tunnel"]), (&json!("tunnel.created"), &json!(made.tunnel.id)));
         let of_connector = log.with_file_name("connector-log");
         let dir = format!("audit.dir={}", of_connector.display());
-        let connector = site.connect_with("a.test", &made["token"], &["--set", "audit.mode=required", "--set", &dir]);
+        let connector =
+            site.connect_with("a.test", &made.token.tunnel_token, &["--set", "audit.mode=required", "--set", &dir]);
         for nth in 1..=3 {
             let tool = format!("tool{nth}");
             assert_eq!(site.call("a.test", &tool).0, 200);
@@ -70,7 +71,7 @@ fn a_call_is_in_the_log_before_its_answer_leaves_and_so_is_an_action() {
         assert_eq!((&failed["name"], &failed["outcome"]), (&json!("tool4"), &json!("offline")), "{failed}");
         site.end_edge();
         for log in [&log, &of_connector] {
-            let verified = site.adit(&["audit", "verify", "--json", text_of(log)]);
+            let verified: Value = site.adit(&["audit", "verify", "--json", text_of(log)]);
             assert_eq!((&verified["ok"], &verified["last"]), (&json!(true), &verified["signed"]), "{verified}");
         }
     }
@@ -79,10 +80,10 @@ fn a_call_is_in_the_log_before_its_answer_leaves_and_so_is_an_action() {
 #[test]
 fn arguments_are_told_by_their_hash_and_never_themselves_and_a_stream_has_a_line_before_it_begins() {
     let (mut site, log) = site("epoll", "required");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
+    let made = site.create(&["--host", "a.test"]);
     let server = events_server();
     let route = format!("a.test=http://{server}");
-    let mut args = site.connector_args("a.test", &made["token"]);
+    let mut args = site.connector_args("a.test", &made.token.tunnel_token);
     let at = args.iter().position(|arg| arg == "--route").unwrap();
     args[at + 1] = route;
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -140,11 +141,11 @@ fn no_answered_call_is_missing_however_often_the_edge_is_killed() {
     for driver in ["epoll", "uring"] {
         let (mut site, log) = site(driver, "required");
         site.listen = site.agents.to_string();
-        let made = site.tunnel(&["create", "--host", "a.test"]);
-        let _connector = site.connect("a.test", &made["token"]);
+        let made = site.create(&["--host", "a.test"]);
+        let _connector = site.connect("a.test", &made.token.tunnel_token);
         let mut answered = BTreeSet::new();
         for round in 0..kills {
-            site.until_linked(made["id"].as_str().unwrap());
+            site.until_linked(&made.tunnel.id);
             let agents = site.agents;
             let (told, answers) = std::sync::mpsc::channel();
             let calling: Vec<_> = (0..AGENTS)
@@ -173,7 +174,7 @@ fn no_answered_call_is_missing_however_often_the_edge_is_killed() {
         }
         site.end_edge();
         assert!(answered.len() >= kills * AGENTS * CALLS);
-        let verified = site.adit(&["audit", "verify", "--json", text_of(&log)]);
+        let verified: Value = site.adit(&["audit", "verify", "--json", text_of(&log)]);
         assert_eq!(verified["ok"], true, "{verified}");
         let written: BTreeSet<String> = of_kind(&log, "call")
             .iter()
@@ -188,20 +189,21 @@ fn no_answered_call_is_missing_however_often_the_edge_is_killed() {
 #[test]
 fn without_a_log_nothing_is_written_and_with_best_effort_calls_are_too() {
     let (mut site, log) = site("epoll", "off");
-    let made = site.tunnel(&["create", "--host", "a.test"]);
-    let connector = site.connect("a.test", &made["token"]);
+    let made = site.create(&["--host", "a.test"]);
+    let connector = site.connect("a.test", &made.token.tunnel_token);
     assert_eq!(site.call("a.test", "one").0, 200);
     assert!(!log.exists());
     site.end_edge();
     site.configure("[audit]\nmode = 'best_effort'\n");
     site.run_edge("epoll");
     drop(connector);
-    let _connector = site.connect("a.test", &made["token"]);
+    let _connector = site.connect("a.test", &made.token.tunnel_token);
     assert_eq!(site.call("a.test", "two").0, 200);
     site.end_edge();
     let calls = of_kind(&log, "call");
     assert_eq!(calls.iter().map(|call| &call["name"]).collect::<Vec<_>>(), [&json!("two")]);
-    assert_eq!(site.adit(&["audit", "verify", "--json", text_of(&log)])["ok"], true);
+    let verified: Value = site.adit(&["audit", "verify", "--json", text_of(&log)]);
+    assert_eq!(verified["ok"], true);
 }
 
 /// The status of the answer to a call; none if there was no whole one.

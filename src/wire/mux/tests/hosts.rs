@@ -1,6 +1,6 @@
 use super::*;
 
-/// The hosts that a side was received of, in order.
+/// The hosts that a side received, in order.
 fn hosts_received(pair: &Pair, side: usize) -> Vec<Hosts> {
     let hosts = pair.events[side].iter().filter_map(|event| match event {
         Event::Hosts(hosts) => Some(hosts.clone()),
