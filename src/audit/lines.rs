@@ -43,7 +43,8 @@ pub struct AuditCallLine<'a> {
     pub session: Option<&'a [u8]>,
     /// The id of its trace.
     pub trace: Option<String>,
-    /// The number of bytes of its arguments, as JSON text without white space, and their hash.
+    /// The number of bytes of its arguments, as JSON text without white space, and their hash. It has no key: of small arguments it can
+    /// be guessed.
     pub arguments: Option<(u64, LineHash)>,
     /// The status of the answer; 0 if there was none.
     pub status: u16,

@@ -27,7 +27,7 @@ use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    Answered, AuditReceipt, CallAudit, CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork,
+    Answered, AuditLog, AuditReceipt, CallAudit, CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork,
     ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
@@ -512,8 +512,8 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         }
     }
 
-    fn must_record(&self) -> bool {
-        self.work.audit.is_required()
+    fn records_in(&self) -> Option<&AuditLog> {
+        self.work.audit.required()
     }
 
     fn record_answer(&mut self, answered: &Answered<'_>, label: Option<&mut CallLabel>) -> Option<AuditReceipt> {

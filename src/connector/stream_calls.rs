@@ -239,7 +239,7 @@ impl StreamCalls<'_> {
         let ended = Some(Err(CallFailure::BreakerOpen));
         record(*context, request, *host, &end, ended, (&CallGuard::default(), Retries::default()));
         context.record_end(&work.agents.audit, request, &end, ended, Retries::default());
-        let told = work.agents.audit.told(CallFailure::BreakerOpen).await;
+        let told = work.agents.audit.told(CallFailure::BreakerOpen, &core.core).await;
         let report = Some(report).filter(|_| told == CallFailure::BreakerOpen);
         let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }
@@ -278,11 +278,11 @@ impl StreamCalls<'_> {
                 let (mut timing, core) = (Vec::new(), self.context.core);
                 connector_timing(&stamps.times(&core.core), &mut timing);
                 request.learn_id(self.work.agents.left(core.core.turn_time())).await;
-                let told = self.work.agents.audit.told(failure).await;
+                let told = self.work.agents.audit.told(failure, &core.core).await;
                 let report = self.report(request, failure, stamps.is_sent()).filter(|_| told == failure);
                 request.fail(told, report.as_ref(), &timing, !core.is_draining()).await
             }
-            CallError::BadBody(_) if !self.work.agents.audit.is_settled().await => false,
+            CallError::BadBody(_) if !self.work.agents.audit.is_settled(&self.context.core.core).await => false,
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;
                 false

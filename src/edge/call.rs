@@ -521,7 +521,7 @@ impl AgentCalls<'_> {
                 let times = work.stamps.times(&core.core);
                 let ending = Ending { own: Some(answer_to_body(error)), ..work.ending(Outcome::BadRequest) };
                 finish(core, request, route, opened, times, ending);
-                if !work.notes.audit.is_settled().await {
+                if !work.notes.audit.is_settled(&core.core).await {
                     return Exchanged::Done(Next::Leave(Leave::Abort));
                 }
                 request.refuse_body(error).await;

@@ -40,7 +40,7 @@ pub(super) async fn refuse_unlabelled(
     };
     let ending = Ending { notes: &work.notes, guard: None, place: None, own, outcome };
     record(core, request, route, None, &CallPhases::split(work.stamps.times(&core.core), None), ending);
-    if !work.notes.audit.is_settled().await {
+    if !work.notes.audit.is_settled(&core.core).await {
         return Next::Leave(Leave::Abort);
     }
     match error {
@@ -97,7 +97,7 @@ pub(super) async fn fail_with(
         server_timing(&phases, &mut timing);
         let own = Some(failure.own_answer(report.as_ref()));
         record(core, request, route, usage, &phases, Ending { own, ..work.ending(failure.outcome()) });
-        let told = work.notes.audit.told(failure).await;
+        let told = work.notes.audit.told(failure, &core.core).await;
         let report = report.filter(|_| told == failure);
         let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }

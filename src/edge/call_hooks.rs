@@ -12,7 +12,7 @@ use crate::edge::task_calls::AnswerSize;
 use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, requested_host, trace_of};
 use crate::latency::{CallPhases, SERVER_TIMING_LEN_MAX, server_timing};
-use crate::serve::{Answered, AuditReceipt, CallLabel, RelayError, RelayHooks, ResponseExtras};
+use crate::serve::{Answered, AuditLog, AuditReceipt, CallLabel, RelayError, RelayHooks, ResponseExtras};
 use crate::wire::AnswerStream;
 use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::mcp::Era;
@@ -97,8 +97,8 @@ impl RelayHooks for EdgeHooks<'_, '_> {
         }
     }
 
-    fn must_record(&self) -> bool {
-        self.work.notes.audit.is_required()
+    fn records_in(&self) -> Option<&AuditLog> {
+        self.work.notes.audit.required()
     }
 
     fn record_answer(&mut self, answered: &Answered<'_>, label: Option<&mut CallLabel>) -> Option<AuditReceipt> {

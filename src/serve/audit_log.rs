@@ -1,14 +1,23 @@
 //! The end of the audit log that the roles hold: lines go to the thread that writes them, and calls wait for that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use futures_lite::future::or;
 
 use crate::base::counters;
-use crate::engine::{MailReceiver, MailSender, mailbox};
+use crate::engine::{Core, MailReceiver, MailSender, mailbox};
 
 /// The most lines that wait to be written, all cores together. Beyond it calls are refused, or their lines are lost.
 pub const AUDIT_QUEUE_MAX: usize = 16 * 1024;
+
+/// How long a call waits for its line. The log then counts as broken until lines are written again: a disk that hangs fails nothing.
+pub const AUDIT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The most bytes of answers that are held until their calls are written, all cores together.
+const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 counters! {
     /// What became of lines of the audit log.
@@ -41,11 +50,19 @@ struct Shared {
     is_required: bool,
     /// Whether the thread cannot write at present.
     is_broken: AtomicBool,
+    /// How many bytes of answers are held.
+    held: AtomicUsize,
     counters: AuditCounters,
 }
 
 /// Whether a line is on the disk, in time.
-pub struct AuditReceipt(Option<MailReceiver<()>>);
+pub struct AuditReceipt(Option<(AuditLog, MailReceiver<()>)>);
+
+/// What an answer that is held takes of the memory for all of them. It is given back when the share is dropped.
+pub(super) struct HeldShare {
+    log: AuditLog,
+    bytes: usize,
+}
 
 impl AuditLog {
     /// A log, and the end from which its thread takes the lines. `is_required`: calls wait for their lines, and are refused while
@@ -54,7 +71,8 @@ impl AuditLog {
     pub fn new(is_required: bool) -> (AuditLog, Receiver<AuditEntry>) {
         let (queue, entries) = sync_channel(AUDIT_QUEUE_MAX);
         let counters = AuditCounters::default();
-        (AuditLog(Arc::new(Shared { queue, is_required, is_broken: AtomicBool::new(false), counters })), entries)
+        let (is_broken, held) = (AtomicBool::new(false), AtomicUsize::new(0));
+        (AuditLog(Arc::new(Shared { queue, is_required, is_broken, held, counters })), entries)
     }
 
     /// Whether an answer may leave only once its line is written.
@@ -78,6 +96,19 @@ impl AuditLog {
     /// Says whether lines can be written.
     pub fn set_broken(&self, is_broken: bool) {
         self.0.is_broken.store(is_broken, Ordering::Relaxed);
+    }
+
+    /// Says that a line was waited for too long.
+    pub fn on_late(&self) {
+        if !self.0.is_broken.swap(true, Ordering::Relaxed) {
+            let waited_s = AUDIT_WAIT_MAX.as_secs();
+            tracing::error!(waited_s, "the audit log is not written in time: its disk hangs or is far too slow");
+        }
+    }
+
+    /// A share of the memory for answers that are held, of zero bytes.
+    pub(super) fn held_share(&self) -> HeldShare {
+        HeldShare { log: self.clone(), bytes: 0 }
     }
 
     /// What became of lines.
@@ -122,12 +153,23 @@ impl AuditLog {
         AuditReceipt(None)
     }
 
+    /// The same, but nobody waits while lines cannot be written: the receipt then says at once that this one was not.
+    #[must_use]
+    pub(super) fn submit_if_sound(&self, body: Vec<u8>) -> AuditReceipt {
+        if !self.refuses() {
+            return self.submit(body);
+        }
+        self.write(body);
+        let (_, receipt) = mailbox(1);
+        AuditReceipt(Some((self.clone(), receipt)))
+    }
+
     /// Writes a line. The receipt waits for it.
     #[must_use]
     pub fn submit_and_wait(&self, body: Vec<u8>) -> AuditReceipt {
         let (written, receipt) = mailbox(1);
         self.send(body, Some(written));
-        AuditReceipt(Some(receipt))
+        AuditReceipt(Some((self.clone(), receipt)))
     }
 
     /// Closes the log behind what was written before. What is written afterwards is lost.
@@ -148,9 +190,37 @@ impl AuditReceipt {
     /// Waits until the line is on the disk; true at once where nobody has to wait. False if it could not be written.
     pub async fn is_written(self) -> bool {
         match self.0 {
-            Some(mut receipt) => receipt.recv().await.is_some(),
+            Some((_, mut receipt)) => receipt.recv().await.is_some(),
             None => true,
         }
+    }
+
+    /// The same. A line that is not written within [`AUDIT_WAIT_MAX`] counts as one that could not be; it may still be written.
+    pub async fn is_written_in_time(self, core: &Core) -> bool {
+        let Some(log) = self.0.as_ref().map(|(log, _)| log.clone()) else { return true };
+        let late = async {
+            core.sleep(AUDIT_WAIT_MAX).await;
+            log.on_late();
+            false
+        };
+        or(self.is_written(), late).await
+    }
+}
+
+impl HeldShare {
+    /// Makes the share so large. Returns false and changes nothing if there is no memory for that.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let add = |held: usize| held.checked_add(more).filter(|held| *held <= HELD_BYTES_MAX);
+        let is_taken = self.log.0.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok();
+        self.bytes += if is_taken { more } else { 0 };
+        is_taken
+    }
+}
+
+impl Drop for HeldShare {
+    fn drop(&mut self) {
+        self.log.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -172,6 +242,18 @@ mod tests {
         assert!(block_on(one));
         drop(entries.recv().unwrap());
         assert!(!block_on(two.is_written()));
+    }
+
+    #[test]
+    fn held_answers_share_one_memory() {
+        let (log, _entries) = AuditLog::new(true);
+        let (mut one, mut two) = (log.held_share(), log.held_share());
+        assert!(one.grow(1) && one.grow(HELD_BYTES_MAX - 10));
+        assert!(two.grow(10) && !two.grow(11) && two.grow(10));
+        drop(one);
+        assert!(two.grow(HELD_BYTES_MAX) && !log.held_share().grow(1));
+        drop(two);
+        assert!(log.held_share().grow(HELD_BYTES_MAX));
     }
 
     #[test]

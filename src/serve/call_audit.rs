@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use crate::audit::{AnswerScan, AuditCallLine, CallEndLine, LineHash, RpcAnswer};
+use crate::engine::Core;
 use crate::exchange::{CallFailure, trace_of};
 use crate::latency::{CallPhases, Outcome, Phase};
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
@@ -80,12 +81,12 @@ pub struct AuditedEnd<'a> {
 }
 
 impl CallAudit {
-    /// Begins a call. Its arguments are kept as they pass.
+    /// Begins a call. Its arguments are hashed as they pass.
     #[must_use]
     pub fn begin(log: Option<&AuditLog>, label: Option<&mut CallLabel>) -> CallAudit {
         let Some(log) = log else { return CallAudit(None) };
         if let Some(label) = label {
-            label.keep_arguments();
+            label.hash_arguments();
         }
         let (scan, written, receipt) = Default::default();
         CallAudit(Some(Box::new(Kept { log: log.clone(), scan, bytes: 0, written, receipt })))
@@ -97,10 +98,10 @@ impl CallAudit {
         self.0.is_some()
     }
 
-    /// Whether an answer may leave only once the call is written.
+    /// The log to which the call is written before its answer may leave, if that is so.
     #[must_use]
-    pub fn is_required(&self) -> bool {
-        self.0.as_ref().is_some_and(|kept| kept.log.is_required())
+    pub fn required(&self) -> Option<&AuditLog> {
+        self.0.as_ref().map(|kept| &kept.log).filter(|log| log.is_required())
     }
 
     /// Whether the call is refused, because it could not be written.
@@ -175,12 +176,12 @@ impl CallAudit {
             // It is refused for just that, and did nothing.
             return;
         }
-        kept.receipt.set(Some(kept.log.submit(body)));
+        kept.receipt.set(Some(kept.log.submit_if_sound(body)));
     }
 
     /// What an agent is told whose call failed: that, or that it cannot be written.
-    pub async fn told(&self, failure: CallFailure) -> CallFailure {
-        match self.is_settled().await {
+    pub async fn told(&self, failure: CallFailure, core: &Core) -> CallFailure {
+        match self.is_settled(core).await {
             true => failure,
             false if failure.may_have_acted() => CallFailure::Unrecorded,
             false => CallFailure::AuditUnavailable,
@@ -188,11 +189,11 @@ impl CallAudit {
     }
 
     /// Waits until a call is written that the role answers itself. False if it could not be.
-    pub async fn is_settled(&self) -> bool {
+    pub async fn is_settled(&self, core: &Core) -> bool {
         let Some(kept) = &self.0 else { return true };
         match kept.receipt.take() {
             // In a box, so that other calls do not have its size.
-            Some(receipt) => Box::pin(receipt.is_written()).await,
+            Some(receipt) => Box::pin(receipt.is_written_in_time(core)).await,
             None => !kept.log.refuses(),
         }
     }
@@ -228,7 +229,7 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
     let (kind, method) = (label.call().kind(), label.call().method());
     let name = label.call().target().map(str::to_owned);
     let trace = line.trace.clone().or_else(|| label.trace().map(|trace| trace.to_string()));
-    let arguments = label.arguments().map(|arguments| (arguments.len() as u64, LineHash::of(arguments)));
+    let arguments = label.arguments_hash().map(|(len, hash)| (len, LineHash(hash)));
     let (method, id) = (method.unwrap_or(kind.name()), label.rpc_id());
     AuditCallLine { method, name: name.as_deref(), id, trace, arguments, ..line }.body()
 }

@@ -41,15 +41,15 @@ impl CallLabel {
         self.peek.arguments_digest()
     }
 
-    /// Has the arguments of the call kept as they pass.
-    pub fn keep_arguments(&mut self) {
-        self.peek.keep_arguments();
+    /// Has the SHA-256 of the call's arguments computed as they pass.
+    pub fn hash_arguments(&mut self) {
+        self.peek.hash_arguments();
     }
 
-    /// The arguments as JSON text without white space, if they passed whole and are kept.
+    /// The length and SHA-256 of the arguments as JSON text without white space, if they passed whole and that was asked for.
     #[must_use]
-    pub fn arguments(&self) -> Option<&[u8]> {
-        self.peek.arguments()
+    pub fn arguments_hash(&self) -> Option<(u64, [u8; 32])> {
+        self.peek.arguments_hash()
     }
 
     /// Reads the next bytes of the body.

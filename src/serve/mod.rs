@@ -27,7 +27,7 @@ mod responder;
 mod rewriting;
 mod service;
 
-pub use audit_log::{AUDIT_QUEUE_MAX, AuditCounters, AuditEntry, AuditLog, AuditReceipt};
+pub use audit_log::{AUDIT_QUEUE_MAX, AUDIT_WAIT_MAX, AuditCounters, AuditEntry, AuditLog, AuditReceipt};
 pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};

@@ -3,13 +3,15 @@
 use std::cell::Cell;
 
 use crate::base::Time;
-use crate::exchange::{BodySource, CarryError, Piece};
+use crate::engine::Lease;
+use crate::exchange::{BodySource, CarryError, Piece, carry_body};
+use crate::serve::audit_log::{AuditLog, HeldShare};
 use crate::serve::incoming::Responder;
 use crate::serve::label::CallLabel;
 use crate::serve::relay::{RelayError, RelayHooks, of_body};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
 
-/// How much of an answer is held until it is whole, in bytes. Of a longer one the head and all but the last piece leave before.
+/// How much of an answer is held until it is whole, in bytes. The line of a longer one is written before it begins.
 const HELD_LEN_MAX: usize = 64 * 1024;
 
 /// An answer that was received, or has begun to be.
@@ -52,10 +54,11 @@ pub(super) async fn record(
     let receipt = hooks.record_answer(answered, taken.as_deref_mut());
     label.set(taken);
     let Some(receipt) = receipt else { return Ok(()) };
-    if receipt.is_written().await { Ok(()) } else { Err(RelayError::Unrecorded) }
+    if receipt.is_written_in_time(hooks.core()).await { Ok(()) } else { Err(RelayError::Unrecorded) }
 }
 
-/// Carries an answer of which nothing leaves until it is whole and its call recorded; of a long one its last piece is held.
+/// Carries an answer that leaves once it is whole and its call recorded. One that is longer than what is held, or for which there is
+/// no memory, is recorded when that shows, before it begins.
 ///
 /// # Errors
 ///
@@ -69,60 +72,66 @@ pub(super) async fn carry_recorded(
     label: &Cell<Option<&mut CallLabel>>,
     has_begun: &Cell<bool>,
 ) -> Result<(), RelayError> {
-    let mut held = Vec::new();
-    let is_whole = hold(&mut from, &mut held).await.map_err(of_body)?;
-    if is_whole {
-        record(&Answered { head, received_at, rest: &held, is_whole }, hooks, label).await?;
-    }
+    let mut held = HeldAnswer::new(hooks.records_in());
+    let beyond = held.fill(&mut from).await.map_err(of_body)?;
+    let answered = match beyond {
+        None => Answered { head, received_at, rest: &held.bytes, is_whole: true },
+        Some(_) => Answered::begun(head, received_at),
+    };
+    record(&answered, hooks, label).await?;
     has_begun.set(true);
     let extras = hooks.on_response_head(head, received_at);
     responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
     hooks.on_response_head_queued();
-    hooks.on_body_bytes(&held);
-    responder.copy(&held).await.map_err(of_body)?;
+    hooks.on_body_bytes(&held.bytes);
+    responder.copy(&held.bytes).await.map_err(of_body)?;
     drop(held);
-    if is_whole {
-        return responder.end(from.trailers()).await.map_err(of_body);
-    }
-    let mut last = None;
-    loop {
-        match from.next().map_err(|error| of_body(error.into()))? {
-            Piece::Data(data) => {
-                if let Some(before) = last.replace(data) {
-                    hooks.on_body_bytes(&before);
-                    responder.data(before).await.map_err(of_body)?;
-                }
-            }
-            Piece::Wait => {
-                responder.flush().map_err(RelayError::Respond)?;
-                responder.ready().await.map_err(RelayError::Respond)?;
-                from.more().await.map_err(|error| of_body(CarryError::From(error)))?;
-            }
-            Piece::End => break,
-        }
-    }
-    let rest = last.as_deref().unwrap_or_default();
-    record(&Answered { head, received_at, rest, is_whole: true }, hooks, label).await?;
-    if let Some(last) = last {
-        hooks.on_body_bytes(&last);
-        responder.data(last).await.map_err(of_body)?;
-    }
-    responder.end(from.trailers()).await.map_err(of_body)
+    let Some(beyond) = beyond else { return responder.end(from.trailers()).await.map_err(of_body) };
+    hooks.on_body_bytes(&beyond);
+    responder.data(beyond).await.map_err(of_body)?;
+    let seen = |bytes: &[u8]| {
+        hooks.on_body_bytes(bytes);
+        Ok(())
+    };
+    carry_body(&mut from, responder, seen).await.map_err(of_body)
 }
 
-/// Receives as much of a body as is held. True if it is whole. It is copied: a body that comes in small pieces would hold a buffer
-/// for each.
-async fn hold(from: &mut impl BodySource, held: &mut Vec<u8>) -> Result<bool, CarryError> {
-    loop {
-        match from.next()? {
-            Piece::Data(data) => {
-                held.extend_from_slice(&data);
-                if held.len() >= HELD_LEN_MAX {
-                    return Ok(false);
-                }
+/// What is held of an answer. It is copied: a body that comes in small pieces would hold a buffer for each.
+struct HeldAnswer {
+    bytes: Vec<u8>,
+    share: Option<HeldShare>,
+}
+
+impl HeldAnswer {
+    fn new(log: Option<&AuditLog>) -> HeldAnswer {
+        HeldAnswer { bytes: Vec::new(), share: log.map(AuditLog::held_share) }
+    }
+
+    /// Receives a body. None once it is held whole; otherwise the piece that could not be held, behind which there may be more.
+    async fn fill(&mut self, from: &mut impl BodySource) -> Result<Option<Lease>, CarryError> {
+        loop {
+            match from.next()? {
+                Piece::Data(data) if self.has_room(data.len()) => self.bytes.extend_from_slice(&data),
+                Piece::Data(data) => return Ok(Some(data)),
+                Piece::Wait => from.more().await.map_err(CarryError::From)?,
+                Piece::End => return Ok(None),
             }
-            Piece::Wait => from.more().await.map_err(CarryError::From)?,
-            Piece::End => return Ok(true),
         }
+    }
+
+    /// Makes room for a piece, if it may have that.
+    fn has_room(&mut self, len: usize) -> bool {
+        let len = self.bytes.len() + len;
+        if len > HELD_LEN_MAX {
+            return false;
+        }
+        if len > self.bytes.capacity() {
+            let capacity = len.next_power_of_two();
+            if self.share.as_mut().is_some_and(|share| !share.grow(capacity)) {
+                return false;
+            }
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        true
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
-use crate::serve::audit_log::AuditReceipt;
+use crate::serve::audit_log::{AuditLog, AuditReceipt};
 use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
 use crate::serve::event_stream::EndingStream;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
@@ -64,9 +64,9 @@ pub trait RelayHooks {
         None
     }
 
-    /// Whether the answer may leave only once the call is written to the audit log.
-    fn must_record(&self) -> bool {
-        false
+    /// The audit log to which the call is written before its answer may leave, if that is so.
+    fn records_in(&self) -> Option<&AuditLog> {
+        None
     }
 
     /// Writes the call to the audit log.
@@ -385,10 +385,10 @@ impl<F: ByteStream> Receiving<'_, F> {
     ) -> Result<(), RelayError> {
         let received_at = {
             let received_at = self.head(responder, hooks).await?;
-            match hooks.must_record() {
-                false => received_at,
+            match hooks.records_in() {
+                None => received_at,
                 // In a box, so that other calls do not have its size.
-                true => match Box::pin(self.recorded(received_at, responder, hooks, progress)).await {
+                Some(_) => match Box::pin(self.recorded(received_at, responder, hooks, progress)).await {
                     ControlFlow::Continue(received_at) => received_at,
                     ControlFlow::Break(ended) => return ended,
                 },

@@ -10,9 +10,11 @@ mod dir;
 mod error;
 mod key;
 mod reading;
+mod waiting;
 mod writer;
 
 pub use checking::verify;
 pub use error::AuditError;
 pub use reading::{AuditFile, AuditLines};
+pub(in crate::control) use waiting::is_written_in_time;
 pub use writer::{AuditWriter, AuditWriterSettings};

@@ -171,7 +171,8 @@ impl Writing {
             Ok(()) => {
                 self.lost_noted = lost;
                 self.log.on_written(lines as u64);
-                if was_broken {
+                // Asked again: who waited for this very write may have found that it hangs.
+                if self.log.is_broken() {
                     self.log.set_broken(false);
                     tracing::info!("the audit log can be written again");
                 }

@@ -56,6 +56,19 @@ fn lines_are_on_the_disk_when_their_receipts_say_so_and_the_log_goes_on_after_a_
 }
 
 #[test]
+fn a_log_that_was_waited_for_too_long_is_sound_again_once_a_line_is_written() {
+    let home = tempfile::tempdir().unwrap();
+    let writer = start(&settings(home.path()));
+    let log = writer.log();
+    log.on_late();
+    assert!(log.refuses());
+    assert!(block_on(log.submit(call(1)).is_written()));
+    assert!(!log.refuses());
+    writer.close();
+    assert_eq!(verify(&settings(home.path())).faults, []);
+}
+
+#[test]
 fn files_are_closed_at_their_length_compressed_and_removed_in_the_end() {
     let home = tempfile::tempdir().unwrap();
     let settings = AuditWriterSettings { file_len_max: 20_000, ..settings(home.path()) };
