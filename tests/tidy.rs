@@ -28,7 +28,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Floor 1: what decides.
     ("audit", &["base"]),
     ("wire", &["base"]),
-    ("route", &["base"]),
+    ("route", &["base", "policy"]),
     ("latency", &["base"]),
     ("policy", &["base", "wire"]),
     // Floor 2: what acts.
@@ -40,7 +40,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
-    ("serve", &["base", "audit", "wire", "route", "latency", "engine", "http2", "exchange"]),
+    ("serve", &["base", "audit", "wire", "route", "latency", "policy", "engine", "http2", "exchange"]),
     ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2"]),
     // Floor 4: the roles, and the control thread that speaks to them.
     (

@@ -46,6 +46,9 @@ pub struct AuditCallLine<'a> {
     /// The number of bytes of its arguments, as JSON text without white space, and their hash. It has no key: of small arguments it can
     /// be guessed.
     pub arguments: Option<(u64, LineHash)>,
+    /// The start of the digest of the policy that has decided about it, and the place of the rule in it, counted
+    /// from 1, if one of its rules did.
+    pub policy: Option<(u32, Option<u32>)>,
     /// The status of the answer; 0 if there was none.
     pub status: u16,
     /// How it ended. `begun`: the line was written before the answer, whose end has a [`CallEndLine`].
@@ -125,6 +128,12 @@ impl AuditCallLine<'_> {
         if let Some((bytes, hash)) = self.arguments {
             line.number("argument_bytes", bytes);
             line.hash("argument_sha256", &hash.0);
+        }
+        if let Some((policy, rule)) = self.policy {
+            line.shown("policy", &format_args!("{policy:08x}"));
+            if let Some(rule) = rule {
+                line.number("rule", rule);
+            }
         }
         if self.status > 0 {
             line.number("status", self.status);
@@ -291,6 +300,7 @@ mod tests {
             session: Some(b"secret"),
             trace: Some("4bf9".into()),
             arguments: Some((2, LineHash::of(b"{}"))),
+            policy: Some((0xabc, Some(3))),
             status: 200,
             outcome: "ok",
             answer: RpcAnswer { code: Some(-1), is_error: Some(true) },
@@ -306,6 +316,7 @@ mod tests {
         assert_eq!((&line["rpc_code"], &line["is_error"]), (&json!(-1), &json!(true)));
         let sha = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
         assert_eq!((&line["argument_bytes"], &line["argument_sha256"]), (&json!(2), &json!(sha)));
+        assert_eq!((&line["policy"], &line["rule"]), (&json!("00000abc"), &json!(3)));
         assert!(!line.to_string().contains("secret"), "{line}");
         let least = parsed(&AuditCallLine { role: "edge", outcome: "offline", ..AuditCallLine::default() }.body());
         assert_eq!(least["outcome"], "offline");

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
+use crate::cli::policy_args::PolicyArgs;
 use crate::cli::tunnel_args::TunnelArgs;
 use crate::config::{Millis, Profile};
 
@@ -69,6 +70,9 @@ pub enum Command {
     /// Show or check the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
+    /// Check a policy of tools, run its tests, or explain what it decides
+    #[command(after_help = POLICY_EXAMPLES)]
+    Policy(PolicyArgs),
     /// Check everything that a role depends on, and say what is wrong and what to do
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -83,6 +87,11 @@ const AUDIT_EXAMPLES: &str = "Examples:
 
 They read the files of the log (audit.dir), whether or not a process writes it. Exit code 1 means that `verify` found a fault, or
 that the log cannot be read, 2 a wrong flag.";
+
+const POLICY_EXAMPLES: &str = "Examples:
+  adit policy check policy.toml
+  adit policy test policy.toml
+  adit policy explain policy.toml --as support --call delete_ticket";
 
 const EDGE_EXAMPLES: &str = "Examples:
   adit edge --config adit.toml

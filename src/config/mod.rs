@@ -28,7 +28,7 @@ mod values;
 pub use addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
-pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
+pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy};
 pub use load::Config;
 pub use networks::UpstreamNetwork;
 pub use profile::{Profile, UnknownProfile};

@@ -343,6 +343,10 @@ section! {
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
+        /// The policy of the host: a file with the rules of which caller may call which tool, prompt and resource
+        /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
+        /// force. For `passthrough` traffic, which the edge cannot read, set it at the connector.
+        policy_file: Option<PathBuf> = unset, live, like "policy.toml";
     }
 }
 
@@ -583,6 +587,10 @@ section! {
         /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
+        /// The policy of the route: a file with the rules of which caller may call which tool, prompt and resource
+        /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
+        /// force. It holds for all traffic: plain, `resealed` and `passthrough`.
+        policy_file: Option<PathBuf> = unset, live, like "policy.toml";
         /// Whether an `https` upstream is offered HTTP/2 besides HTTP/1.1 (ALPN `h2`). One that takes it gets many calls on
         /// one connection.
         upstream_http2: bool = "true", live, like "false";

@@ -4,7 +4,7 @@ use crate::base::{CallFailure, Clock};
 use crate::connector::call::{CallContext, CallEnd, Caller};
 use crate::connector::kept_calls::outcome_of;
 use crate::exchange::{forwarded_peer, requested_host};
-use crate::latency::{CallPhases, ConnectorStamps, Retries};
+use crate::latency::{CallPhases, ConnectorStamps, Outcome, OwnAnswer, Retries};
 use crate::serve::{Answered, AuditReceipt, AuditedCall, AuditedEnd, CallAudit, CallLabel, Request};
 use crate::wire::http1::RequestHead;
 
@@ -52,6 +52,19 @@ impl CallContext<'_> {
         let end = AuditedEnd { outcome, status, own_code, phases: &phases, is_opened };
         let (head, label) = request.context_mut().head_and_label();
         audit.on_end(&self.audited(&route, head, retries), head, &end, label);
+    }
+
+    /// Writes a call that the policy of its route denied.
+    pub(super) fn record_denied(&self, audit: &CallAudit, request: &mut impl Request, own: OwnAnswer) {
+        if !audit.is_on() {
+            return;
+        }
+        let phases = self.audited_phases(&CallEnd::new(request.began()).stamps);
+        let route = self.audited_route(request.head());
+        let (outcome, own_code) = (Outcome::Denied, Some(own.rpc_code).filter(|code| *code != 0));
+        let end = AuditedEnd { outcome, status: own.status, own_code, phases: &phases, is_opened: false };
+        let (head, label) = request.context_mut().head_and_label();
+        audit.on_end(&self.audited(&route, head, Retries::default()), head, &end, label);
     }
 
     fn audited_phases(&self, stamps: &ConnectorStamps) -> CallPhases {

@@ -31,7 +31,7 @@ use crate::serve::{
     ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
-use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
+use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
 use crate::wire::jsonrpc::Peek;
 use crate::wire::{AnswerStream, MethodScan};
 
@@ -378,6 +378,7 @@ impl UpstreamWork {
             let mut append = None;
             let edits = RequestEdits {
                 drop_expect: incoming.label.as_ref().is_some_and(|label| label.has_continued()),
+                policy: incoming.label.as_ref().map_or(PolicyEdit::NONE, |label| label.policy_edit()),
                 timeout: left.filter(|_| served.sends_timeout()),
                 ..addressed(context, served, head, &mut append)
             };

@@ -7,7 +7,7 @@ use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
-use crate::policy::SafeRequests;
+use crate::policy::{SafeRequests, ToolPolicy};
 use crate::route::{RouteName, RouteTable};
 use crate::serve::AuditLog;
 use crate::tls::ServerConfig;
@@ -141,6 +141,8 @@ pub struct ConnectorRoute {
     pub client_timeout: Option<Duration>,
     /// Which POST requests may run twice, if the owner of the route trusts its server in this.
     pub resend: Option<Arc<SafeRequests>>,
+    /// Which caller may call which of its tools.
+    pub policy: Option<Arc<ToolPolicy>>,
     /// The deadlines of calls of agents whose TLS ends here. Their ceiling is how long the upstream may take to begin an answer; a
     /// GET, which waits for events, is not bounded.
     pub deadlines: DeadlineTerms,

@@ -121,6 +121,7 @@ counters! {
         links_ended, "Links that ended, for any reason";
         links_made, "Links that were established";
         requests_refused, "Requests that were refused before they became calls";
+        calls_denied, "Calls that the policies of their routes denied";
         requests_resent, "Requests sent again, after a connection ended or refused them without an answer";
         resends_denied, "Requests not sent again because the retries of their route had used up its budget";
         resends_safe, "POST requests of MCP that were sent again because `resend` is mcp-safe";

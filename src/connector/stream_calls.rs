@@ -124,10 +124,15 @@ impl StreamCalls<'_> {
             };
             context.core.upstreams.route_of(host, is_enforced)
         };
-        if host.and_then(is_enforced).unwrap_or_default()
+        let policy = context.core.upstreams.policy_of(request.head());
+        if let Some(policy) = &policy {
+            request.govern(policy, context.agent_address(request.head()));
+        }
+        if (policy.is_some() || host.and_then(is_enforced).unwrap_or_default())
             && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
         {
-            return self.refuse_unlabelled(request, error).await;
+            // In a box, so that other calls do not have its size.
+            return Box::pin(self.refuse_unlabelled(request, error)).await;
         }
         if let Some(host) = *host
             && let Some(report) = begin_guard(*context, work, request, host)
@@ -265,8 +270,24 @@ impl StreamCalls<'_> {
         match error {
             LabelError::Refused(refusal) => request.refuse(refusal).await,
             LabelError::Body(error) => request.refuse_body(error).await,
+            LabelError::Denied(denied) => {
+                let core = self.context.core;
+                Counters::add(&core.connector.counters.calls_denied);
+                let own = denied.own_answer();
+                let policy = request.label().and_then(|label| label.policy_mark());
+                self.context.keep_denied(request.head(), own, policy);
+                self.context.record_denied(&self.work.agents.audit, request, own);
+                if !self.work.agents.audit.is_settled(&core.core).await {
+                    return self.refuse_unrecorded(request).await;
+                }
+                let may_keep = self.context.stream.is_sealed() && !core.is_draining();
+                let keep = request.deny(&denied, self.work.agents.left(core.core.turn_time()), may_keep).await;
+                self.context.stream.finish_message();
+                return if keep { Next::Keep } else { Next::Close };
+            }
             LabelError::CallerLeft => return Next::Leave(Leave::GivenUp),
         }
+        self.context.stream.finish_message();
         Counters::add(&self.context.core.connector.counters.requests_refused);
         Next::Close
     }

@@ -12,7 +12,8 @@ use crate::control::wall_time::WallTime;
 use crate::engine::{MailSender, mailbox};
 use crate::exchange::CallFailure;
 use crate::latency::{
-    CallFilter, CallLimit, CallLine, CallStage, DeadlineReason, Label, OTHER, OwnAnswer, Phase, SentAgain,
+    CallFilter, CallLimit, CallLine, CallStage, DeadlineReason, Label, OTHER, Outcome, OwnAnswer, Phase, PolicyMark,
+    SentAgain,
 };
 
 /// Asks so many cores for their last calls by `ask`, for at most `wait`. What a late core would have told is left out.
@@ -43,7 +44,7 @@ pub(super) fn newest(filter: &Arc<CallFilter>, read: Vec<(RoleKind, Vec<CallLine
 
 impl CallInfo {
     fn of(role: RoleKind, line: &CallLine, now: WallTime) -> CallInfo {
-        let CallLine { record, age, label, route, tunnel } = line;
+        let CallLine { record, age, label, route, tunnel, .. } = line;
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty() && *text != OTHER);
         let of_label = |part: fn(&Label) -> &str| label.as_ref().and_then(|label| some(part(label)));
         let phases =
@@ -77,12 +78,15 @@ impl CallInfo {
 
 /// What was decided about a call, in the order in which it was.
 fn decisions(role: RoleKind, line: &CallLine) -> Vec<CallDecision> {
-    let CallLine { record, route, tunnel, .. } = line;
+    let CallLine { record, route, tunnel, rule, .. } = line;
     let mut found = Vec::new();
     let mut add = |what, rule: String| found.push(CallDecision { what, rule });
     if let Some(route) = route {
         let to = tunnel.as_ref().map(|tunnel| format!(" of tunnel {tunnel}")).unwrap_or_default();
         add(DecisionKind::Route, format!("the host has the route {route}{to}"));
+    }
+    if let Some(mark) = record.policy {
+        add(DecisionKind::Policy, of_policy(mark, rule.as_deref(), record.outcome == Some(Outcome::Denied)));
     }
     if !record.queued().is_zero() {
         let queued = text(record.queued());
@@ -120,6 +124,17 @@ fn decisions(role: RoleKind, line: &CallLine) -> Vec<CallDecision> {
         add(DecisionKind::Refuse, format!("{code}: {message}"));
     }
     found
+}
+
+fn of_policy(mark: PolicyMark, rule: Option<&str>, is_denied: bool) -> String {
+    let what = if is_denied { "denied" } else { "allowed" };
+    let by = match (mark.rule, rule) {
+        (None, _) if is_denied => "as no rule allows it".to_owned(),
+        (None, _) => "as no rule denies it".to_owned(),
+        (Some(_), Some(name)) => format!("by the rule {name}"),
+        (Some(index), None) => format!("by rule {} of its file", index + 1),
+    };
+    format!("{what} {by} (policy {:08x})", mark.policy)
 }
 
 fn moved(failure: CallFailure, connector: &str, retries: u8) -> String {
@@ -176,6 +191,7 @@ impl From<CallStage> for CallStageName {
             CallStage::Route => CallStageName::Route,
             CallStage::Breaker => CallStageName::Breaker,
             CallStage::Concurrency => CallStageName::Concurrency,
+            CallStage::Policy => CallStageName::Policy,
             CallStage::Link => CallStageName::Link,
             CallStage::Connector => CallStageName::Connector,
             CallStage::Upstream => CallStageName::Upstream,
@@ -212,6 +228,7 @@ mod tests {
             "phases": { "edge": 20.0, "total": 3_000_000.0, "beyond_edge": 2_999_980.0 },
             "decisions": [
                 { "what": "route", "rule": "the host has the route demo of tunnel tnl_demo" },
+                { "what": "policy", "rule": "allowed by the rule all-search (policy 12ab34cd)" },
                 { "what": "wait", "rule": "it waited 320 ms for a place among the calls of its route (concurrency_limit)" },
                 { "what": "wait", "rule": "it waited 40 ms for a connector" },
                 {

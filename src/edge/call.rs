@@ -312,6 +312,9 @@ impl AgentCalls<'_> {
         if let Some(target) = elsewhere {
             return Err(Next::Leave(Leave::HandOver(target, self.moved(moves))));
         }
+        if let Some(policy) = &route.own.policy {
+            request.govern(policy, self.caller.source.address);
+        }
         if let Err(error) = request.read_label(self.read_ahead_limits(&core)).await {
             let is_over = self.work.guard.deadline.answer_by() <= core.core.turn_time();
             if is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {

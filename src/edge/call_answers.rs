@@ -36,6 +36,7 @@ pub(super) async fn refuse_unlabelled(
     let (outcome, own) = match &error {
         LabelError::Refused(refusal) => (refusal.outcome(), Some(refusal.own_answer())),
         LabelError::Body(error) => (Outcome::BadRequest, Some(answer_to_body(*error))),
+        LabelError::Denied(denied) => (Outcome::Denied, Some(denied.own_answer())),
         LabelError::CallerLeft => (Outcome::AgentGone, None),
     };
     let ending = Ending { notes: &work.notes, guard: None, place: None, own, outcome };
@@ -46,6 +47,13 @@ pub(super) async fn refuse_unlabelled(
     match error {
         LabelError::Refused(refusal) => request.refuse(refusal).await,
         LabelError::Body(error) => request.refuse_body(error).await,
+        LabelError::Denied(denied) => {
+            Counters::add(&core.edge.counters.calls_denied);
+            let left = work.guard.deadline.caller_left(core.core.turn_time());
+            // In a box, so that other calls do not have its size.
+            let keep = Box::pin(request.deny(&denied, left, !core.is_draining())).await;
+            return if keep { Next::Keep } else { Next::Close };
+        }
         LabelError::CallerLeft => return Next::Leave(Leave::Abort),
     }
     Counters::add(&core.edge.counters.requests_refused);

@@ -52,12 +52,12 @@ impl EdgeCore {
             let (now, patience) = (self.core.turn_time(), self.edge.settings.offline_wait);
             match self.edge.presence.reach(tunnel, host, now, patience) {
                 Reach::Served(serves) => Wanted::Of(host, serves),
-                Reach::Awaited => return Chosen::Wait(Offline::ConnectorOffline),
+                Reach::Awaited => return Chosen::Wait(Offline::NoConnector),
                 // The connector says that it has no route.
                 Reach::Unserved => Wanted::Any,
             }
         };
-        self.choose_wanted(tunnel, host, bond, moves, wanted).unwrap_or(Chosen::Wait(Offline::ConnectorOffline))
+        self.choose_wanted(tunnel, host, bond, moves, wanted).unwrap_or(Chosen::Wait(Offline::NoConnector))
     }
 
     /// Chooses among the connectors that are wanted. None if that takes a look at the hosts that each of them serves.
@@ -105,7 +105,7 @@ impl EdgeCore {
                 Some(core) if moves.may_move() => Chosen::OtherCore(core),
                 _ => Chosen::Wait(why),
             },
-            _ => Chosen::Wait(Offline::ConnectorOffline),
+            _ => Chosen::Wait(Offline::NoConnector),
         })
     }
 
@@ -122,14 +122,14 @@ impl EdgeCore {
             (LinkChoice::Link(_) | LinkChoice::Silent(_), Some(link)) => return Some(Some(Chosen::Link(link))),
             (LinkChoice::Stalled(_), Some(link)) => {
                 let waits = link.carrier.liveness().owing < STALLED_AFTER + patience;
-                return Some(waits.then_some(Chosen::Wait(Offline::ConnectorOffline)));
+                return Some(waits.then_some(Chosen::Wait(Offline::NoConnector)));
             }
             // The connector may be on another core, and serve other hosts than those that are here.
-            (LinkChoice::Offline(Offline::ConnectorOffline), _) if matches!(wanted, Wanted::AllServe(_)) => {
+            (LinkChoice::Offline(Offline::NoConnector), _) if matches!(wanted, Wanted::AllServe(_)) => {
                 return None;
             }
             (LinkChoice::Offline(why), _) => why,
-            _ => Offline::ConnectorOffline,
+            _ => Offline::NoConnector,
         };
         if let Some(core) = self.core_with(tunnel, &|of, hosts| of == connector && wanted.takes(hosts)) {
             return Some(Some(if moves.may_move() { Chosen::OtherCore(core) } else { Chosen::Wait(why) }));
@@ -137,7 +137,7 @@ impl EdgeCore {
         let is_back_soon = match why {
             Offline::Full => true,
             Offline::Draining => false,
-            Offline::ConnectorOffline => self.was_lost_within(tunnel, connector, patience),
+            Offline::NoConnector => self.was_lost_within(tunnel, connector, patience),
         };
         Some(is_back_soon.then_some(Chosen::Wait(why)))
     }
@@ -158,7 +158,7 @@ impl EdgeCore {
         let Some(connector) = self.edge.presence.connector_for(tunnel, host, number) else { return Some(None) };
         Some(match self.links.choose(tunnel, wanted, Connectors::Only(connector))? {
             (LinkChoice::Link(_), Some(link)) => Some(Chosen::Link(link)),
-            (LinkChoice::Offline(Offline::ConnectorOffline), _) if moves.may_move() => {
+            (LinkChoice::Offline(Offline::NoConnector), _) if moves.may_move() => {
                 self.core_with(tunnel, &|of, _| of == connector).map(Chosen::OtherCore)
             }
             _ => None,
@@ -186,7 +186,7 @@ impl EdgeCore {
     fn link_elsewhere(&self, tunnel: &TunnelId, connectors: Connectors, wanted: Wanted<'_>) -> Option<Chosen> {
         Some(match self.links.choose(tunnel, wanted, connectors)? {
             (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
-            _ => Chosen::Wait(Offline::ConnectorOffline),
+            _ => Chosen::Wait(Offline::NoConnector),
         })
     }
 

@@ -171,7 +171,7 @@ impl LinkTable {
         let by_tunnel = self.by_tunnel.borrow();
         let Some(links) = by_tunnel.get(tunnel) else {
             return (!matches!(wanted, Wanted::AllServe(_)))
-                .then_some((LinkChoice::Offline(Offline::ConnectorOffline), None));
+                .then_some((LinkChoice::Offline(Offline::NoConnector), None));
         };
         if matches!(wanted, Wanted::AllServe(version) if !links.all_serve.is_known(version)) {
             return None;
@@ -544,7 +544,7 @@ mod tests {
         assert!(table.has(&tunnel(), CONNECTOR) && !table.has(&tunnel(), 8));
         assert_eq!(
             table.choose(&tunnel(), Wanted::Any, Connectors::Only(8)).unwrap().0,
-            LinkChoice::Offline(Offline::ConnectorOffline)
+            LinkChoice::Offline(Offline::NoConnector)
         );
     }
 
@@ -573,10 +573,7 @@ mod tests {
         assert!(!table.all_serve(&tunnel(), &core_tables), "the connectors have said nothing yet");
         assert_eq!(unasked(), None);
         let choose = |least| table.choose(&tunnel(), Wanted::Of("a.test", least), Connectors::All).unwrap().0;
-        assert_eq!(
-            (choose(Serves::Unknown), choose(Serves::Yes)),
-            (link, LinkChoice::Offline(Offline::ConnectorOffline))
-        );
+        assert_eq!((choose(Serves::Unknown), choose(Serves::Yes)), (link, LinkChoice::Offline(Offline::NoConnector)));
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl EdgeCore {
             let is_silent = matches!(chosen, Chosen::Silent(_));
             let why = match chosen {
                 Chosen::OtherCore(core) => return Err(NotOpened::HandOver(core)),
-                Chosen::Silent(_) if may_wait => Offline::ConnectorOffline,
+                Chosen::Silent(_) if may_wait => Offline::NoConnector,
                 Chosen::Link(_) | Chosen::Silent(_) if target.is_over(self.core.turn_time()) => {
                     return Err(NotOpened::Failed(CallFailure::CallerTimeoutUnsent));
                 }
@@ -161,7 +161,7 @@ impl EdgeCore {
         let opened = chosen.carrier.open(&open).map_err(|error| match error {
             CallOpenError::Full => Offline::Full,
             CallOpenError::Draining => Offline::Draining,
-            CallOpenError::Unusable => Offline::ConnectorOffline,
+            CallOpenError::Unusable => Offline::NoConnector,
         })?;
         self.links.on_call(&route.tunnel, &chosen.carrier, target.bond == Bond::None);
         Ok(opened)

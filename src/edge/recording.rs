@@ -64,7 +64,7 @@ pub(super) fn record(
     let trace = request.label().and_then(|label| label.trace());
     let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace));
     let Some(said) = request.label() else { return };
-    let arguments = said.arguments_digest();
+    let (arguments, policy) = (said.arguments_digest(), said.policy_mark());
     let call = said.call();
     let method = call.method().unwrap_or(call.kind().name());
     let tool = call.tool().unwrap_or_default();
@@ -123,6 +123,7 @@ pub(super) fn record(
             deadline,
             missed: missed.unwrap_or_default(),
             slow: verdict != SlowVerdict::Quick,
+            policy,
             ..kept.with_own(own).with_phases(phases)
         };
         core.figures.calls.borrow_mut().record(&kept);

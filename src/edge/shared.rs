@@ -125,6 +125,7 @@ counters! {
         registrations_failed, "Links and enrolments of connectors that were refused, for any reason";
         registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
         requests_refused, "Requests that were refused before they became calls";
+        calls_denied, "Calls that the policies of their routes denied";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
     }

@@ -237,7 +237,7 @@ impl CallFailure {
     #[must_use]
     pub fn of_offline(why: Offline) -> CallFailure {
         match why {
-            Offline::ConnectorOffline | Offline::Draining => CallFailure::ConnectorOffline,
+            Offline::NoConnector | Offline::Draining => CallFailure::ConnectorOffline,
             Offline::Full => CallFailure::Overloaded,
         }
     }

@@ -51,8 +51,19 @@ pub struct CallRecord {
     pub missed: bool,
     /// Whether it was slow.
     pub slow: bool,
+    /// What the policy of its route has decided, if there is one.
+    pub policy: Option<PolicyMark>,
     /// How long it took.
     pub times: RecordedTimes,
+}
+
+/// What a policy has decided about a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyMark {
+    /// The start of the digest of the policy.
+    pub policy: u32,
+    /// The place of the rule in the policy; none if no rule decided.
+    pub rule: Option<u16>,
 }
 
 /// Why a call was sent a second time.
@@ -157,6 +168,8 @@ pub enum CallStage {
     Breaker,
     /// Its route had as many calls in flight as its limit allows.
     Concurrency,
+    /// The policy of its route denied it.
+    Policy,
     /// No link could take it, or its link was lost.
     Link,
     /// The connector did not pass it on.
@@ -224,6 +237,7 @@ impl CallRecord {
             deadline: None,
             missed: false,
             slow: false,
+            policy: None,
             times: RecordedTimes::NONE,
         }
     }
@@ -316,6 +330,7 @@ impl CallStage {
             Outcome::UnknownHost => CallStage::Route,
             Outcome::BreakerOpen => CallStage::Breaker,
             Outcome::ConcurrencyLimited => CallStage::Concurrency,
+            Outcome::Denied => CallStage::Policy,
             Outcome::AuditUnavailable
             | Outcome::Offline
             | Outcome::Overloaded

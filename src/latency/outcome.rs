@@ -40,11 +40,13 @@ pub enum Outcome {
     ConcurrencyLimited,
     /// It could not be written to the audit log, which is required (503).
     AuditUnavailable,
+    /// The policy of its route denied it.
+    Denied,
 }
 
 impl Outcome {
     /// Every outcome, in the order in which they are shown.
-    pub const ALL: [Outcome; 18] = [
+    pub const ALL: [Outcome; 19] = [
         Outcome::Ok,
         Outcome::AgentGone,
         Outcome::BadRequest,
@@ -63,6 +65,7 @@ impl Outcome {
         Outcome::BreakerOpen,
         Outcome::ConcurrencyLimited,
         Outcome::AuditUnavailable,
+        Outcome::Denied,
     ];
 
     /// The name in metrics and JSON, which does not change.
@@ -87,6 +90,7 @@ impl Outcome {
             Outcome::BreakerOpen => "breaker_open",
             Outcome::ConcurrencyLimited => "concurrency_limit",
             Outcome::AuditUnavailable => "audit_unavailable",
+            Outcome::Denied => "denied",
         }
     }
 

@@ -27,7 +27,7 @@ use crate::process::log::Log;
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
-    AdmissionReader, Certifying, EdgeListeners, edge_settings, engine_settings, sealed_edge_tables,
+    AdmissionReader, Certifying, EdgeListeners, PolicyReader, edge_settings, engine_settings, sealed_edge_tables,
 };
 use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
 use crate::serve::AuditLog;
@@ -68,7 +68,8 @@ impl EdgeProcess {
         let data_dir = OpenDataDir::open(edge_config).await?;
         let identity = EdgeTlsIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
-        let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &identity.seals)?;
+        let mut policies = PolicyReader::default();
+        let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &mut policies, &identity.seals)?;
 
         // Take what only one process can have: the listeners and the store.
         let audit = start_audit(&config)?;
@@ -106,7 +107,7 @@ impl EdgeProcess {
         let drain_delay = edge_config.drain_delay_ms.into();
         let drain_max = Duration::from(edge_config.drain_timeout_ms) + DRAIN_GRACE;
         let parts = ControlParts { state: Arc::clone(&state), roles, events, requests, drain_max };
-        let reload = EdgeReload { started: config, serving, identity, access: access.clone(), admission };
+        let reload = EdgeReload { started: config, serving, identity, access: access.clone(), admission, policies };
         let mut control = Control::new(parts).with_notices(notify).with_reload(reload.into_reload(read, log), files);
         control = control.with_drain_delay(drain_delay);
         control.started().await?;

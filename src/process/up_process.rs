@@ -31,7 +31,8 @@ use crate::process::listen::{admin_url, listen_admin, serve_admin_if};
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
-    AdmissionReader, UpstreamTrust, connector_settings, connector_tables, credentials, edge_tables, engine_settings,
+    AdmissionReader, PolicyReader, UpstreamTrust, connector_settings, connector_tables, credentials, edge_tables,
+    engine_settings,
 };
 use crate::process::source::{connect_of, edge_of};
 use crate::route::{HostPattern, RouteName};
@@ -106,7 +107,10 @@ impl UpProcess {
         let (authority, certs) = temporary_certificates(edge_config)?;
         let authority = Arc::new(authority);
         let identity = EdgeTlsIdentity::temporary(certs, Arc::clone(&authority));
-        let tables = edge_tables(edge_config, AdmissionReader::default().read(config)?, |_| name.clone())?;
+        let tables =
+            edge_tables(edge_config, AdmissionReader::default().read(config)?, &mut PolicyReader::default(), |_| {
+                name.clone()
+            })?;
         let audit = start_audit(config)?;
         let log = || log_of(audit.as_ref());
         let bound = BoundEdge::bind(edge_config, core_count, &identity, tables, log()).await?;

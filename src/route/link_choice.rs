@@ -131,7 +131,7 @@ pub enum Offline {
     Full,
     /// The tunnel has no link.
     #[error("the route's connector is not linked; start `adit connect` for this tunnel or wait for it to return")]
-    ConnectorOffline,
+    NoConnector,
 }
 
 /// Chooses where a new stream goes: of the links of this core that can be trusted most to answer, the one with the fewest
@@ -139,7 +139,7 @@ pub enum Offline {
 #[must_use]
 pub fn choose_link(links: impl IntoIterator<Item = LinkLoad>, last: LinkId) -> LinkChoice {
     let mut best = None;
-    let mut why = Offline::ConnectorOffline;
+    let mut why = Offline::NoConnector;
     for link in links {
         if link.draining {
             why = if why == Offline::Full { Offline::Full } else { Offline::Draining };
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn offline_says_why() {
-        assert_eq!(choose(&[]), LinkChoice::Offline(Offline::ConnectorOffline));
+        assert_eq!(choose(&[]), LinkChoice::Offline(Offline::NoConnector));
         assert_eq!(choose(&[draining(1)]), LinkChoice::Offline(Offline::Draining));
         assert_eq!(choose(&[link(1, 10), draining(2)]), LinkChoice::Offline(Offline::Full));
         assert_eq!(choose(&[draining(2), link(1, 11)]), LinkChoice::Offline(Offline::Full));

@@ -8,6 +8,7 @@ use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms,
     GuardMode, HostError, HostPattern, Hostname, SharedMap, Traffic, TunnelId,
 };
+use crate::policy::ToolPolicy;
 
 /// The most routes in one table.
 pub const ROUTES_MAX: usize = 10_000;
@@ -40,6 +41,8 @@ pub struct RouteOverrides {
     pub tools: Arc<[ToolOverrides]>,
     /// The URL by which agents call it.
     pub public: Option<PublicUrl>,
+    /// Which caller may call which of its tools.
+    pub policy: Option<Arc<ToolPolicy>>,
     /// Whether its slow calls of tools that only read are tried a second time.
     pub hedge: bool,
 }
@@ -110,7 +113,8 @@ impl RouteOverrides {
             own.deadlines.ceiling.is_some()
                 || [own.deadlines.mode, own.breaker.mode].contains(&Some(GuardMode::Enforce))
         };
-        of_edge.with(&self.deadlines).is_enforced()
+        self.policy.is_some()
+            || of_edge.with(&self.deadlines).is_enforced()
             || breaker.with(&self.breaker).is_enforced()
             || self.may_hedge()
             || self.tools.iter().any(of_tool)

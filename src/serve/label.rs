@@ -1,6 +1,11 @@
-use crate::latency::TraceId;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::latency::{PolicyMark, TraceId};
+use crate::policy::{ListFilter, ToolPolicy};
+use crate::serve::governed::Governed;
 use crate::serve::read_ahead::ReadAhead;
-use crate::wire::http1::{BodyError, RequestHead};
+use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestHead, ResponseHead};
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp::{Call, CallKind, Said};
 
@@ -9,7 +14,7 @@ use crate::wire::mcp::{Call, CallKind, Said};
 #[derive(Default)]
 pub struct CallLabel {
     call: Call,
-    peek: Peek,
+    pub(super) peek: Peek,
     /// Whether the head says it all.
     is_in_head: bool,
     /// Whether a rule depends on it, so that a body that contradicts it is refused.
@@ -18,6 +23,8 @@ pub struct CallLabel {
     pub(super) has_continued: bool,
     /// What was read of the body before the call was opened.
     pub(super) ahead: ReadAhead,
+    /// What the policy of the route has to do with it; none without a policy.
+    pub(super) governed: Option<Governed>,
 }
 
 impl CallLabel {
@@ -28,6 +35,34 @@ impl CallLabel {
         self.has_continued = false;
         self.peek.clear();
         self.ahead.clear();
+        self.governed = None;
+    }
+
+    /// Has the request, with this head, decided by a policy before it is passed on. Its caller is at this address.
+    pub(super) fn govern(&mut self, policy: &Arc<ToolPolicy>, head: &RequestHead, address: Option<IpAddr>) {
+        self.peek.be_strict();
+        self.governed = Some(Governed::new(policy, head, address));
+    }
+
+    /// What the policy of the route has decided, if there is one.
+    #[must_use]
+    pub fn policy_mark(&self) -> Option<PolicyMark> {
+        self.governed.as_ref()?.mark()
+    }
+
+    /// What the policy of the route changes of the request.
+    #[must_use]
+    pub fn policy_edit(&self) -> PolicyEdit {
+        self.governed.as_ref().map_or(PolicyEdit::NONE, Governed::edit)
+    }
+
+    /// What of this answer to a request the caller may see, if that is not all.
+    pub(super) fn filter(&mut self, head: &RequestHead, answer: &ResponseHead) -> Option<ListFilter> {
+        self.governed.as_ref()?;
+        self.call();
+        // A file that is fetched is no answer to a message.
+        let may_answer = head.method() != Method::Get || answer.is_event_stream();
+        self.governed.as_ref().filter(|_| may_answer)?.filter(head, &self.call)
     }
 
     /// Has the arguments of the call digested as they pass.
@@ -63,6 +98,9 @@ impl CallLabel {
     ///
     /// If a rule depends on the label, and the body contradicts what it said first.
     pub(super) fn read_passing(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        if let Some(governed) = &mut self.governed {
+            return governed.read(&mut self.peek, bytes);
+        }
         self.read(bytes);
         let contradicts = self.is_required && self.said() == Said::Ambiguous;
         if contradicts { Err(BodyError::AmbiguousMessage) } else { Ok(()) }

@@ -11,6 +11,11 @@ mod call_deadline;
 mod call_guard;
 mod carry_events;
 mod event_stream;
+mod filtered_answer;
+mod filtered_events;
+mod governed;
+#[cfg(test)]
+mod governed_tests;
 mod http1_request;
 mod http2;
 mod incoming;

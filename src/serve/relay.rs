@@ -9,10 +9,14 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
-use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
+use crate::exchange::{
+    BodySink, BodySource, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body,
+};
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
 use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
 use crate::serve::event_stream::EndingStream;
+use crate::serve::filtered_answer::{check_coding, is_carried_whole, read_filtered, send_filtered};
+use crate::serve::filtered_events::FilteredEvents;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
@@ -359,14 +363,6 @@ impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
     }
 }
 
-/// What came of an event stream that may be cut.
-enum Carried {
-    /// It has ended, and its caller was told what there was to tell.
-    Ended(Result<(), RelayError>),
-    /// It failed, which its caller may still be told.
-    Failed(CarryError),
-}
-
 /// The direction of the response.
 struct Receiving<'a, F> {
     request: &'a RequestHead,
@@ -401,6 +397,30 @@ impl<F: ByteStream> Receiving<'_, F> {
             let body = Http1Source::new(*from, intake, decoder);
             return carry_rewritten(body, head, extras, responder, &progress.has_begun).await.map_err(of_body);
         }
+        if let Some(filter) = progress.with_label(|label| label.filter(request, head)).flatten() {
+            check_coding(head).map_err(of_body)?;
+            let body = Http1Source::new(*from, intake, decoder);
+            // In a box, so that other calls do not have its size.
+            if is_carried_whole(head) {
+                let whole = Box::pin(read_filtered(body, head, &filter)).await.map_err(of_body)?;
+                progress.has_begun.set(true);
+                return Box::pin(send_filtered(&whole, head, extras, responder)).await.map_err(of_body);
+            }
+            progress.has_begun.set(true);
+            responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
+            hooks.on_response_head_queued();
+            let is_standing = asks_for_stream(request);
+            hooks.on_event_stream(is_standing);
+            let core = hooks.core().clone();
+            let body = FilteredEvents::new(body, core.pool(), filter);
+            if is_standing {
+                return Box::pin(carry_standing(body, responder, hooks, progress)).await;
+            }
+            return match Box::pin(carry_watched(body, responder, hooks, progress)).await {
+                Err(error @ RelayError::Broken(_)) => Box::pin(tell_broken(error, responder, hooks, progress)).await,
+                ended => ended,
+            };
+        }
         progress.has_begun.set(true);
         responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
@@ -413,62 +433,20 @@ impl<F: ByteStream> Receiving<'_, F> {
         let keepalive = hooks.sse_keepalive().filter(|_| is_stream);
         let may_cut = is_stream && !is_standing && hooks.cuts_at().is_some();
         // In boxes, so that calls do not have their size.
-        let carried = match keepalive {
-            _ if is_standing => {
-                let carrying = async {
-                    let core = hooks.core().clone();
-                    let ends = pin!(hooks.streams_end());
-                    let mut body = EndingStream::new(body, ends);
-                    let carried = match keepalive {
-                        Some(_) => {
-                            let mut watch = WatchedStanding(&*hooks);
-                            carry_events(&mut body, responder, &core, keepalive, &mut watch).await.map(|_| ())
-                        }
-                        None => {
-                            let seen = |bytes: &[u8]| {
-                                hooks.on_standing_bytes(bytes);
-                                Ok(())
-                            };
-                            carry_body(&mut body, responder, seen).await
-                        }
-                    };
-                    progress.is_cut.set(body.has_ended_early());
-                    carried
-                };
-                Box::pin(carrying).await
-            }
-            _ if may_cut || keepalive.is_some() => {
-                let carrying = async {
-                    let core = hooks.core().clone();
-                    let mut watch = Watched(hooks);
-                    let carried = carry_events(&mut body, responder, &core, keepalive, &mut watch).await;
-                    let can_tell = match carried {
-                        Ok(EventsEnd::Whole) => return Carried::Ended(Ok(())),
-                        Ok(EventsEnd::Cut) => true,
-                        Ok(EventsEnd::Broken) => false,
-                        Err(error) => return Carried::Failed(error),
-                    };
-                    let told = progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell);
-                    Carried::Ended(match told {
-                        Some(event) => tell(event, responder, progress).await,
-                        None => Err(RelayError::Late),
-                    })
-                };
-                match Box::pin(carrying).await {
-                    Carried::Ended(ended) => return ended,
-                    Carried::Failed(error) => Err(error),
-                }
-            }
-            _ => {
-                let seen = |bytes: &[u8]| {
-                    hooks.on_body_bytes(bytes);
-                    Ok(())
-                };
-                carry_body(&mut body, responder, seen).await
-            }
+        if is_standing {
+            return Box::pin(carry_standing(body, responder, hooks, progress)).await;
+        }
+        let carried = if may_cut || keepalive.is_some() {
+            Box::pin(carry_watched(body, responder, hooks, progress)).await
+        } else {
+            let seen = |bytes: &[u8]| {
+                hooks.on_body_bytes(bytes);
+                Ok(())
+            };
+            carry_body(&mut body, responder, seen).await.map_err(of_body)
         };
-        match carried.map_err(of_body) {
-            Err(error @ RelayError::Broken(_)) if is_stream && !is_standing => {
+        match carried {
+            Err(error @ RelayError::Broken(_)) if is_stream => {
                 // In a box, so that other calls do not have its size.
                 Box::pin(tell_broken(error, responder, hooks, progress)).await
             }
@@ -487,7 +465,9 @@ impl<F: ByteStream> Receiving<'_, F> {
     ) -> ControlFlow<Result<(), RelayError>, Time> {
         let Receiving { request, from, head, intake, decoder } = self;
         let (label, has_begun) = (&progress.label, &progress.has_begun);
-        if !holds_answer(request, head) {
+        // What its caller may not see is taken out of a list on another way.
+        let is_filtered = progress.with_label(|label| label.filter(request, head)).flatten().is_some();
+        if is_filtered || !holds_answer(request, head) {
             return match record(&Answered::begun(head, received_at), hooks, label).await {
                 Ok(()) => ControlFlow::Continue(received_at),
                 Err(error) => ControlFlow::Break(Err(error)),
@@ -526,6 +506,55 @@ impl<F: ByteStream> Receiving<'_, F> {
             responder.interim(head).await.map_err(RelayError::Respond)?;
         }
         Err(Violation::Interim.into())
+    }
+}
+
+/// Carries an event stream that is no part of a call's answer.
+async fn carry_standing(
+    body: impl BodySource,
+    responder: &mut impl Responder,
+    hooks: &mut impl RelayHooks,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    let core = hooks.core().clone();
+    let keepalive = hooks.sse_keepalive();
+    let ends = pin!(hooks.streams_end());
+    let mut body = EndingStream::new(body, ends);
+    let carried = match keepalive {
+        Some(_) => {
+            let mut watch = WatchedStanding(&*hooks);
+            carry_events(&mut body, responder, &core, keepalive, &mut watch).await.map(|_| ())
+        }
+        None => {
+            let seen = |bytes: &[u8]| {
+                hooks.on_standing_bytes(bytes);
+                Ok(())
+            };
+            carry_body(&mut body, responder, seen).await
+        }
+    };
+    progress.is_cut.set(body.has_ended_early());
+    carried.map_err(of_body)
+}
+
+/// Carries an event stream that answers a call, and is cut when its time is over.
+async fn carry_watched(
+    mut body: impl BodySource,
+    responder: &mut impl Responder,
+    hooks: &mut impl RelayHooks,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    let core = hooks.core().clone();
+    let keepalive = hooks.sse_keepalive();
+    let carried = carry_events(&mut body, responder, &core, keepalive, &mut Watched(hooks)).await;
+    let can_tell = match carried.map_err(of_body)? {
+        EventsEnd::Whole => return Ok(()),
+        EventsEnd::Cut => true,
+        EventsEnd::Broken => false,
+    };
+    match progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell) {
+        Some(event) => tell(event, responder, progress).await,
+        None => Err(RelayError::Late),
     }
 }
 

@@ -19,6 +19,8 @@ pub const ID_LEN_MAX: usize = 64;
 pub const METHOD_LEN_MAX: usize = 128;
 /// The longest name of a tool, prompt or task, or URI of a resource, that is kept, in bytes.
 pub const NAME_LEN_MAX: usize = 256;
+/// The same of a URI where a rule depends on it.
+const STRICT_URI_LEN_MAX: usize = 2_048;
 /// The longest `traceparent` that is kept, in bytes. Version 00 has 55.
 const TRACEPARENT_LEN_MAX: usize = 64;
 /// The deepest nesting of a message; `serde_json` and most servers have the same limit.
@@ -73,8 +75,12 @@ pub struct Peek {
     /// Which open containers are objects, the innermost in the lowest bit.
     objects: u128,
     in_params: bool,
-    /// Whether the innermost members of `params` are those of `_meta`.
-    in_meta: bool,
+    /// Which object within `params` the innermost members are of.
+    inner: Inner,
+    /// Whether everything is inspected that a rule depends on.
+    is_strict: bool,
+    /// Whether a text that is looked for has half of a surrogate pair, which servers read in different ways.
+    is_torn: bool,
     /// The member whose value is being read, if it is one that is looked for.
     key: Key,
     reading: Slot,
@@ -124,6 +130,15 @@ enum State {
     Broken,
 }
 
+/// An object within `params` whose members are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inner {
+    Nothing,
+    Meta,
+    /// What a completion is about. Its members count as those of `params`.
+    Ref,
+}
+
 /// A member that is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
@@ -137,6 +152,7 @@ enum Key {
     TaskId,
     Arguments,
     Meta,
+    Ref,
     Traceparent,
     Other,
 }
@@ -172,6 +188,17 @@ enum Stage {
     Unusable,
 }
 
+impl MessageMember {
+    const fn place(self) -> (Key, Slot) {
+        match self {
+            MessageMember::Method => (Key::Method, Slot::Method),
+            MessageMember::Name => (Key::Name, Slot::Name),
+            MessageMember::Uri => (Key::Uri, Slot::Uri),
+            MessageMember::TaskId => (Key::TaskId, Slot::TaskId),
+        }
+    }
+}
+
 impl Default for Peek {
     fn default() -> Peek {
         Peek::new()
@@ -188,7 +215,9 @@ impl Peek {
             depth: 0,
             objects: 0,
             in_params: false,
-            in_meta: false,
+            inner: Inner::Nothing,
+            is_strict: false,
+            is_torn: false,
             key: Key::Other,
             reading: Slot::Nowhere,
             high_surrogate: None,
@@ -234,9 +263,15 @@ impl Peek {
         self.arguments_digest().and(self.arguments_hash.as_deref()).map(ArgumentsHash::finish)
     }
 
-    /// Inspects the next bytes of the body. Bytes beyond [`PEEK_LEN_MAX`] are ignored.
+    /// Has all of the next message inspected, however long it is, and what a completion is about taken for its name or URI. Off
+    /// after [`Peek::clear`].
+    pub fn be_strict(&mut self) {
+        self.is_strict = true;
+    }
+
+    /// Inspects the next bytes of the body. Bytes beyond [`PEEK_LEN_MAX`] are ignored, unless it is [strict](Peek::be_strict).
     pub fn feed(&mut self, bytes: &[u8]) {
-        let looked = bytes.len().min(PEEK_LEN_MAX - self.len);
+        let looked = if self.is_strict { bytes.len() } else { bytes.len().min(PEEK_LEN_MAX - self.len) };
         self.len += looked;
         let mut rest = &bytes[..looked];
         while !rest.is_empty() && self.state != State::Broken {
@@ -252,7 +287,35 @@ impl Peek {
     /// Whether nothing more can be learnt: the message is complete, is not a message, or is longer than the limit.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Over | State::Broken) || self.len == PEEK_LEN_MAX
+        matches!(self.state, State::Over | State::Broken) || self.is_at_limit()
+    }
+
+    /// Whether it is no message: not JSON, nested too deeply, or followed by something else.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
+    /// Whether a text that is looked for has half of a surrogate pair, which servers read in different ways.
+    #[must_use]
+    pub const fn is_torn(&self) -> bool {
+        self.is_torn
+    }
+
+    /// Whether a member is there that is no text, or too long to be kept, so that it is not known.
+    #[must_use]
+    pub fn is_unknown(&self, member: MessageMember) -> bool {
+        self.texts[member.place().1 as usize].stage == Stage::Unusable
+    }
+
+    /// Whether there is an `id` that is neither a text nor a number, or too long to be kept.
+    #[must_use]
+    pub fn has_unknown_id(&self) -> bool {
+        self.texts[Slot::Id as usize].stage == Stage::Unusable || self.is_doubled(Key::Id)
+    }
+
+    fn is_at_limit(&self) -> bool {
+        !self.is_strict && self.len == PEEK_LEN_MAX
     }
 
     /// Whether nothing was seen yet.
@@ -264,18 +327,13 @@ impl Peek {
     /// Whether the message is longer than what is inspected of it, so that its rest is not known.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
-        self.len == PEEK_LEN_MAX && !matches!(self.state, State::Over | State::Broken)
+        self.is_at_limit() && !matches!(self.state, State::Over | State::Broken)
     }
 
     /// How far a member was read.
     #[must_use]
     pub fn reading(&self, member: MessageMember) -> Reading {
-        let (key, slot) = match member {
-            MessageMember::Method => (Key::Method, Slot::Method),
-            MessageMember::Name => (Key::Name, Slot::Name),
-            MessageMember::Uri => (Key::Uri, Slot::Uri),
-            MessageMember::TaskId => (Key::TaskId, Slot::TaskId),
-        };
+        let (key, slot) = member.place();
         let is_of_params = member != MessageMember::Method;
         if self.is_doubled(key) || (is_of_params && self.is_doubled(Key::Params)) {
             return Reading::Doubled;
@@ -466,7 +524,13 @@ impl Peek {
             return State::Broken;
         }
         self.in_params |= self.depth == 1 && self.key == Key::Params && is_object;
-        self.in_meta |= self.depth == 2 && self.in_params && self.key == Key::Meta && is_object;
+        if self.depth == 2 && self.in_params && is_object {
+            match self.key {
+                Key::Meta => self.inner = Inner::Meta,
+                Key::Ref if self.is_strict => self.inner = Inner::Ref,
+                _ => {}
+            }
+        }
         self.in_arguments |=
             self.arguments.is_some() && self.depth == 2 && self.in_params && self.key == Key::Arguments;
         self.depth += 1;
@@ -478,7 +542,9 @@ impl Peek {
         self.depth -= 1;
         self.objects >>= 1;
         self.in_params &= self.depth > 1;
-        self.in_meta &= self.depth > 2;
+        if self.depth <= 2 {
+            self.inner = Inner::Nothing;
+        }
         self.in_arguments &= self.depth > 2;
         if self.depth == 0 { State::Over } else { State::AfterValue }
     }
@@ -487,9 +553,9 @@ impl Peek {
         self.objects & 1 == 1
     }
 
-    /// Whether members are looked for at this place: in the message itself, in its `params`, and in their `_meta`.
+    /// Whether members are looked for at this place: in the message itself, in its `params`, and in their `_meta` and `ref`.
     fn is_watched(&self) -> bool {
-        self.depth == 1 || (self.depth == 2 && self.in_params) || (self.depth == 3 && self.in_meta)
+        self.depth == 1 || (self.depth == 2 && self.in_params) || (self.depth == 3 && self.inner != Inner::Nothing)
     }
 
     /// Where the value that follows is stored.
@@ -537,7 +603,7 @@ impl Peek {
     fn note_key(&mut self, whole: Option<&[u8]>) {
         let stored = &self.texts[Slot::Key as usize];
         let name = whole.or((stored.stage == Stage::Whole).then_some(&stored.bytes));
-        let (key, is_exact) = name.map_or((Key::Other, true), |name| Key::of(name, self.depth));
+        let (key, is_exact) = name.map_or((Key::Other, true), |name| Key::of(name, self.depth, self.inner));
         self.key = if is_exact { key } else { Key::Other };
         if key != Key::Other {
             if !is_exact || self.seen & key.bit() != 0 {
@@ -593,7 +659,10 @@ impl Peek {
     }
 
     fn keep_char(&mut self, code: u32) {
-        let char = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+        let char = char::from_u32(code).unwrap_or_else(|| {
+            self.is_torn |= self.reading != Slot::Nowhere;
+            char::REPLACEMENT_CHARACTER
+        });
         self.keep_decoded(char.encode_utf8(&mut [0; 4]).as_bytes());
     }
 
@@ -635,7 +704,8 @@ impl Peek {
     /// Stores bytes that are not escaped.
     fn keep(&mut self, bytes: &[u8]) {
         if let Some(text) = self.texts.get_mut(self.reading as usize) {
-            text.push(bytes, self.reading.len_max());
+            let is_long = self.is_strict && self.reading == Slot::Uri;
+            text.push(bytes, if is_long { STRICT_URI_LEN_MAX } else { self.reading.len_max() });
         }
     }
 
@@ -684,8 +754,8 @@ impl Key {
         1 << self as u16
     }
 
-    /// The member with this name at this depth, and whether the name is exact or only folds to it.
-    fn of(name: &[u8], depth: u32) -> (Key, bool) {
+    /// The member with this name at this place, and whether the name is exact or only folds to it.
+    fn of(name: &[u8], depth: u32, inner: Inner) -> (Key, bool) {
         const IN_MESSAGE: &[(&[u8], Key)] = &[
             (b"method", Key::Method),
             (b"id", Key::Id),
@@ -699,11 +769,14 @@ impl Key {
             (b"taskId", Key::TaskId),
             (b"arguments", Key::Arguments),
             (b"_meta", Key::Meta),
+            (b"ref", Key::Ref),
         ];
         const IN_META: &[(&[u8], Key)] = &[(b"traceparent", Key::Traceparent)];
-        let keys = match depth {
-            1 => IN_MESSAGE,
-            2 => IN_PARAMS,
+        const IN_REF: &[(&[u8], Key)] = &[(b"name", Key::Name), (b"uri", Key::Uri)];
+        let keys = match (depth, inner) {
+            (1, _) => IN_MESSAGE,
+            (2, _) => IN_PARAMS,
+            (_, Inner::Ref) => IN_REF,
             _ => IN_META,
         };
         // None of them begins with a letter that is written in more ways than its two cases.
@@ -721,7 +794,9 @@ impl Key {
             Key::Uri => Slot::Uri,
             Key::TaskId => Slot::TaskId,
             Key::Traceparent => Slot::Traceparent,
-            Key::Params | Key::Result | Key::Error | Key::Arguments | Key::Meta | Key::Other => Slot::Nowhere,
+            Key::Params | Key::Result | Key::Error | Key::Arguments | Key::Meta | Key::Ref | Key::Other => {
+                Slot::Nowhere
+            }
         }
     }
 }

@@ -18,7 +18,9 @@ pub mod proxy;
 mod refusal;
 mod scan;
 pub mod sse;
+mod utf8;
 
 pub use answer_stream::AnswerStream;
 pub use method_scan::MethodScan;
 pub use refusal::RegistrationRefusal;
+pub use utf8::Utf8Check;

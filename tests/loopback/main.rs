@@ -21,6 +21,7 @@ mod no_ring;
 mod openapi;
 mod overload;
 mod plain_http;
+mod policy;
 mod presets;
 mod process;
 mod raw;

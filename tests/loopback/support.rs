@@ -18,7 +18,7 @@ use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, Reservation, mailbox};
-use adit::policy::Admission;
+use adit::policy::{Admission, ToolPolicy};
 use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
 use adit::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients,
@@ -194,6 +194,26 @@ impl Tunnel {
         self.edge.reload(tables);
     }
 
+    /// Puts a policy into force, at the edge or at the connector.
+    pub(crate) fn govern(&self, at_edge: bool, policy: &Arc<ToolPolicy>) {
+        if at_edge {
+            let mut tables = EdgeTables::clone(&self.edge.tables());
+            let routes = tables.routes.iter().map(|(host, route)| {
+                let own = RouteOverrides { policy: Some(Arc::clone(policy)), ..RouteOverrides::default() };
+                RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
+            });
+            tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
+            return self.edge.reload(tables);
+        }
+        let tables = self.connector.tables();
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let target = ConnectorRoute { policy: Some(Arc::clone(policy)), ..route.clone() };
+            RouteEntry { host: host.to_string(), place: String::new(), target }
+        });
+        let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
+    }
+
     /// A new agent's connection.
     pub(crate) fn agent(&self) -> Agent {
         self.agent_on(TcpStream::connect(self.agents).unwrap())
@@ -302,6 +322,7 @@ fn connector(
         traffic,
         identity: RouteIdentity::default(),
         resend: None,
+        policy: None,
         sends_timeout: false,
         client_timeout: None,
         first_byte_timeout: None,

@@ -9,12 +9,13 @@ use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, SharedMap,
 };
-use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, Hedge, HttpUrl, Origin, ToolConfig};
+use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, Hedge, HostConfig, HttpUrl, Origin, ToolConfig};
 use crate::edge::{AgentRoutes, Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
-use crate::policy::Admission;
+use crate::policy::{Admission, ToolPolicy};
+use crate::process::settings::PolicyReader;
 use crate::route::{
     HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable, ToolOverrides,
 };
@@ -157,10 +158,11 @@ fn plain_http(config: &EdgeConfig) -> PlainHttp {
 pub(crate) fn edge_tables(
     config: &EdgeConfig,
     admission: Admission,
+    policies: &mut PolicyReader,
     name: impl Fn(&HostPattern) -> RouteName,
 ) -> Result<EdgeTables, ConfigErrors> {
     let mut faults = Vec::new();
-    let hosts = RouteTable::new(host_settings(config)).unwrap_or_else(|found| {
+    let hosts = RouteTable::new(host_settings(config, policies, &mut faults)).unwrap_or_else(|found| {
         faults.extend(route_faults(found));
         RouteTable::default()
     });
@@ -206,7 +208,11 @@ fn route_faults(found: Vec<RouteFault>) -> impl Iterator<Item = ConfigError> {
 }
 
 /// What the configuration says of single hosts and of their tools.
-fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
+fn host_settings(
+    config: &EdgeConfig,
+    policies: &mut PolicyReader,
+    faults: &mut Vec<ConfigError>,
+) -> Vec<RouteEntry<RouteOverrides>> {
     let mut entries: Vec<(&HostPattern, String, RouteOverrides)> = Vec::new();
     for (index, host) in config.hosts.iter().enumerate() {
         let own = RouteOverrides {
@@ -221,6 +227,7 @@ fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
             client_timeout: host.client_timeout_ms.map(Into::into),
             tools: tools_of(config, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+            policy: policy_of(host, index, policies, faults),
             hedge: host.hedge == Hedge::ReadOnly,
         };
         entries.push((&host.host, format!("host[{index}].host"), own));
@@ -241,6 +248,22 @@ fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
         RouteEntry { host, place, target }
     };
     entries.into_iter().map(entry).collect()
+}
+
+/// The policy of a host, if it has one.
+fn policy_of(
+    host: &HostConfig,
+    index: usize,
+    policies: &mut PolicyReader,
+    faults: &mut Vec<ConfigError>,
+) -> Option<Arc<ToolPolicy>> {
+    let key = format!("host[{index}].policy_file");
+    let policy = policies.read(&host.host, key.clone(), host.policy_file.as_deref()?, faults)?;
+    if policy.uses_annotations() && matches!(host.host, HostPattern::Wildcard(_)) {
+        let why = "its rules depend on annotations of tools, which differ from server to server: write a [[host]] for each host";
+        faults.push(ConfigError::new(Origin::Default, key, why));
+    }
+    Some(policy)
 }
 
 /// What the configuration says of the tools of a host.
@@ -291,9 +314,10 @@ pub(crate) fn connectors_tls_config(
 pub(crate) fn sealed_edge_tables(
     config: &EdgeConfig,
     admission: Admission,
+    policies: &mut PolicyReader,
     seals: &Seals,
 ) -> Result<EdgeTables, ConfigErrors> {
-    let mut tables = edge_tables(config, admission, RouteName::of_host)?;
+    let mut tables = edge_tables(config, admission, policies, RouteName::of_host)?;
     let mut faults = Vec::new();
     for (index, tunnel) in config.tunnels.iter().enumerate() {
         let Some(file) = tunnel.seal_ca_file.as_deref() else { continue };

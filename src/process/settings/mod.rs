@@ -3,6 +3,7 @@
 mod admission_reader;
 mod connector_settings;
 mod edge_settings;
+mod policies;
 mod route_identity;
 mod sealing;
 
@@ -15,6 +16,7 @@ pub(super) use connector_settings::{
 pub(super) use edge_settings::{
     Certifying, EdgeListeners, connectors_tls_config, edge_settings, edge_tables, sealed_edge_tables,
 };
+pub(super) use policies::PolicyReader;
 pub(super) use route_identity::route_addresses;
 pub(super) use sealing::{seal_ca, sealing};
 
@@ -194,11 +196,13 @@ upstream_http2 = false
         assert_eq!((settings.connections_max, settings.link.streams_max), (34, 7));
         assert_eq!((settings.deadlines.ceiling, settings.slow_calls.slow_call_ms), (Duration::MAX, None));
         assert_eq!(settings.origins.allowed_origins, ["https://app.example.com"]);
-        let tables = edge_tables(&edge, Admission::default(), RouteName::of_host).unwrap();
+        let tables =
+            edge_tables(&edge, Admission::default(), &mut PolicyReader::default(), RouteName::of_host).unwrap();
         assert_eq!(tables.routes.lookup(&hostname("x.b.test")).unwrap().name.as_str(), "*.b.test");
         assert_eq!(tables.routes.lookup(&hostname("[::1]")).unwrap().name.as_str(), "___1_");
         assert_eq!(tables.tunnels.len(), 1);
-        let named = edge_tables(&edge, Admission::default(), |_| "one".parse().unwrap()).unwrap();
+        let named =
+            edge_tables(&edge, Admission::default(), &mut PolicyReader::default(), |_| "one".parse().unwrap()).unwrap();
         assert!(named.routes.iter().all(|(_, route)| route.name.as_str() == "one"));
     }
 
@@ -225,7 +229,8 @@ progress_max_ms = "1h"
 "#;
         let text = format!("{TEXT}{TABLES}").replace("first_byte_timeout_ms = 0", "first_byte_timeout_ms = \"1m\"");
         let edge = config(Path::new(""), &text).edge.unwrap();
-        let tables = edge_tables(&edge, Admission::default(), RouteName::of_host).unwrap();
+        let tables =
+            edge_tables(&edge, Admission::default(), &mut PolicyReader::default(), RouteName::of_host).unwrap();
         let of_edge = DeadlineTerms { ceiling: Duration::from_secs(60), ..DeadlineTerms::default() };
         let own = |host: &str| tables.overrides(&host.parse().unwrap());
         let terms = |host: &str, tool| own(host).terms(&of_edge, tool);

@@ -359,6 +359,7 @@ fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
         traffic: Traffic::Plain,
         identity: adit::connector::RouteIdentity::default(),
         resend: None,
+        policy: None,
         sends_timeout: false,
         client_timeout: None,
         first_byte_timeout: None,
