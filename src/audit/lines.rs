@@ -48,7 +48,7 @@ pub struct AuditCallLine<'a> {
     pub arguments: Option<(u64, LineHash)>,
     /// The start of the digest of the policy that has decided about it, and the place of the rule in it, counted
     /// from 1, if one of its rules did.
-    pub policy: Option<(u32, Option<u32>)>,
+    pub policy: Option<(u16, Option<u32>)>,
     /// The status of the answer; 0 if there was none.
     pub status: u16,
     /// How it ended. `begun`: the line was written before the answer, whose end has a [`CallEndLine`].
@@ -130,7 +130,7 @@ impl AuditCallLine<'_> {
             line.hash("argument_sha256", &hash.0);
         }
         if let Some((policy, rule)) = self.policy {
-            line.shown("policy", &format_args!("{policy:08x}"));
+            line.shown("policy", &format_args!("{policy:04x}"));
             if let Some(rule) = rule {
                 line.number("rule", rule);
             }
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!((&line["rpc_code"], &line["is_error"]), (&json!(-1), &json!(true)));
         let sha = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
         assert_eq!((&line["argument_bytes"], &line["argument_sha256"]), (&json!(2), &json!(sha)));
-        assert_eq!((&line["policy"], &line["rule"]), (&json!("00000abc"), &json!(3)));
+        assert_eq!((&line["policy"], &line["rule"]), (&json!("0abc"), &json!(3)));
         assert!(!line.to_string().contains("secret"), "{line}");
         let least = parsed(&AuditCallLine { role: "edge", outcome: "offline", ..AuditCallLine::default() }.body());
         assert_eq!(least["outcome"], "offline");

@@ -109,7 +109,7 @@ impl ConnectorCore {
                 self.upstreams.route_of(&host, |route| {
                     let rule = record
                         .policy
-                        .and_then(|mark| Some(route.policy.as_ref()?.rule_name(mark.policy, mark.rule?)?.to_owned()));
+                        .and_then(|mark| Some(route.policy.as_ref()?.rule_name(mark.policy, mark.rule()?)?.to_owned()));
                     (route.name.to_string(), rule)
                 })
             });

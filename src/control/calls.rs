@@ -128,13 +128,13 @@ fn decisions(role: RoleKind, line: &CallLine) -> Vec<CallDecision> {
 
 fn of_policy(mark: PolicyMark, rule: Option<&str>, is_denied: bool) -> String {
     let what = if is_denied { "denied" } else { "allowed" };
-    let by = match (mark.rule, rule) {
+    let by = match (mark.rule(), rule) {
         (None, _) if is_denied => "as no rule allows it".to_owned(),
         (None, _) => "as no rule denies it".to_owned(),
         (Some(_), Some(name)) => format!("by the rule {name}"),
         (Some(index), None) => format!("by rule {} of its file", index + 1),
     };
-    format!("{what} {by} (policy {:08x})", mark.policy)
+    format!("{what} {by} (policy {:04x}…)", mark.policy)
 }
 
 fn moved(failure: CallFailure, connector: &str, retries: u8) -> String {
@@ -228,7 +228,7 @@ mod tests {
             "phases": { "edge": 20.0, "total": 3_000_000.0, "beyond_edge": 2_999_980.0 },
             "decisions": [
                 { "what": "route", "rule": "the host has the route demo of tunnel tnl_demo" },
-                { "what": "policy", "rule": "allowed by the rule all-search (policy 12ab34cd)" },
+                { "what": "policy", "rule": "allowed by the rule all-search (policy 12ab…)" },
                 { "what": "wait", "rule": "it waited 320 ms for a place among the calls of its route (concurrency_limit)" },
                 { "what": "wait", "rule": "it waited 40 ms for a connector" },
                 {

@@ -204,7 +204,7 @@ pub(super) fn calls() -> Vec<CallLine> {
         deadline: Some(CallLimit::of(&deadline, true)),
         missed: true,
         slow: true,
-        policy: Some(PolicyMark { policy: 0x12ab_34cd, rule: Some(1) }),
+        policy: Some(PolicyMark::new(0x12ab, Some(1))),
         ..CallRecord::new(Time::ZERO)
     };
     let record = record.with_phases(&CallPhases::split(edge, None)).with_wait(ms(40)).with_queue_time(ms(320));

@@ -61,9 +61,25 @@ pub struct CallRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyMark {
     /// The start of the digest of the policy.
-    pub policy: u32,
+    pub policy: u16,
+    /// The place of the rule in the policy, or `NO_RULE`: an `Option` would take more memory.
+    rule: u16,
+}
+
+impl PolicyMark {
+    const NO_RULE: u16 = u16::MAX;
+
+    /// What the policy with this start of its digest has decided by the rule at this place; none if no rule decided.
+    #[must_use]
+    pub fn new(policy: u16, rule: Option<u16>) -> PolicyMark {
+        PolicyMark { policy, rule: rule.unwrap_or(PolicyMark::NO_RULE) }
+    }
+
     /// The place of the rule in the policy; none if no rule decided.
-    pub rule: Option<u16>,
+    #[must_use]
+    pub fn rule(self) -> Option<u16> {
+        Some(self.rule).filter(|rule| *rule != PolicyMark::NO_RULE)
+    }
 }
 
 /// Why a call was sent a second time.

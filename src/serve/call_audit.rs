@@ -231,6 +231,6 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
     let trace = line.trace.clone().or_else(|| label.trace().map(|trace| trace.to_string()));
     let arguments = label.arguments_hash().map(|(len, hash)| (len, LineHash(hash)));
     let (method, id) = (method.unwrap_or(kind.name()), label.rpc_id());
-    let policy = label.policy_mark().map(|mark| (mark.policy, mark.rule.map(|rule| u32::from(rule) + 1)));
+    let policy = label.policy_mark().map(|mark| (mark.policy, mark.rule().map(|rule| u32::from(rule) + 1)));
     AuditCallLine { method, name: name.as_deref(), id, trace, arguments, policy, ..line }.body()
 }

@@ -104,7 +104,7 @@ impl Governed {
     /// What was decided, once it was.
     pub(super) fn mark(&self) -> Option<PolicyMark> {
         let rule = self.decision.as_ref()?.rule().map(|rule| rule.index);
-        Some(PolicyMark { policy: self.policy.digest().mark(), rule })
+        Some(PolicyMark::new(self.policy.digest().mark(), rule))
     }
 
     /// What of the answer its caller may see, if the request asks for a list.

@@ -24,7 +24,7 @@ pub struct CallLabel {
     /// What was read of the body before the call was opened.
     pub(super) ahead: ReadAhead,
     /// What the policy of the route has to do with it; none without a policy.
-    pub(super) governed: Option<Governed>,
+    pub(super) governed: Option<Box<Governed>>,
 }
 
 impl CallLabel {
@@ -41,7 +41,7 @@ impl CallLabel {
     /// Has the request, with this head, decided by a policy before it is passed on. Its caller is at this address.
     pub(super) fn govern(&mut self, policy: &Arc<ToolPolicy>, head: &RequestHead, address: Option<IpAddr>) {
         self.peek.be_strict();
-        self.governed = Some(Governed::new(policy, head, address));
+        self.governed = Some(Box::new(Governed::new(policy, head, address)));
     }
 
     /// What the policy of the route has decided, if there is one.
@@ -53,7 +53,7 @@ impl CallLabel {
     /// What the policy of the route changes of the request.
     #[must_use]
     pub fn policy_edit(&self) -> PolicyEdit {
-        self.governed.as_ref().map_or(PolicyEdit::NONE, Governed::edit)
+        self.governed.as_ref().map_or(PolicyEdit::NONE, |governed| governed.edit())
     }
 
     /// What of this answer to a request the caller may see, if that is not all.

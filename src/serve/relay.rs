@@ -12,6 +12,7 @@ use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{
     BodySink, BodySource, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body,
 };
+use crate::policy::ListFilter;
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
 use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
 use crate::serve::event_stream::EndingStream;
@@ -397,38 +398,26 @@ impl<F: ByteStream> Receiving<'_, F> {
             let body = Http1Source::new(*from, intake, decoder);
             return carry_rewritten(body, head, extras, responder, &progress.has_begun).await.map_err(of_body);
         }
+        let is_stream = head.is_event_stream();
         if let Some(filter) = progress.with_label(|label| label.filter(request, head)).flatten() {
             check_coding(head).map_err(of_body)?;
-            let body = Http1Source::new(*from, intake, decoder);
-            // In a box, so that other calls do not have its size.
             if is_carried_whole(head) {
-                let whole = Box::pin(read_filtered(body, head, &filter)).await.map_err(of_body)?;
-                progress.has_begun.set(true);
-                return Box::pin(send_filtered(&whole, head, extras, responder)).await.map_err(of_body);
+                let body = Http1Source::new(*from, intake, decoder);
+                // In a box, so that other calls do not have its size.
+                return Box::pin(carry_whole_filtered(filter, head, body, extras, responder, progress)).await;
             }
-            progress.has_begun.set(true);
-            responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
-            hooks.on_response_head_queued();
-            let is_standing = asks_for_stream(request);
-            hooks.on_event_stream(is_standing);
-            let core = hooks.core().clone();
-            let body = FilteredEvents::new(body, core.pool(), filter);
-            if is_standing {
-                return Box::pin(carry_standing(body, responder, hooks, progress)).await;
-            }
-            return match Box::pin(carry_watched(body, responder, hooks, progress)).await {
-                Err(error @ RelayError::Broken(_)) => Box::pin(tell_broken(error, responder, hooks, progress)).await,
-                ended => ended,
-            };
         }
         progress.has_begun.set(true);
         responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
         let mut body = Http1Source::new(*from, intake, decoder);
-        let is_stream = head.is_event_stream();
         let is_standing = is_stream && asks_for_stream(request);
         if is_stream {
             hooks.on_event_stream(is_standing);
+            // It was not kept while the head was sent, so that other calls do not have its size.
+            if let Some(filter) = progress.with_label(|label| label.filter(request, head)).flatten() {
+                return Box::pin(carry_filtered(filter, is_standing, body, responder, hooks, progress)).await;
+            }
         }
         let keepalive = hooks.sse_keepalive().filter(|_| is_stream);
         let may_cut = is_stream && !is_standing && hooks.cuts_at().is_some();
@@ -506,6 +495,40 @@ impl<F: ByteStream> Receiving<'_, F> {
             responder.interim(head).await.map_err(RelayError::Respond)?;
         }
         Err(Violation::Interim.into())
+    }
+}
+
+/// Carries an answer that is no event stream, of which the caller may not see all.
+async fn carry_whole_filtered(
+    filter: ListFilter,
+    head: &ResponseHead,
+    body: impl BodySource,
+    extras: ResponseExtras<'_>,
+    responder: &mut impl Responder,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    let whole = read_filtered(body, head, &filter).await.map_err(of_body)?;
+    progress.has_begun.set(true);
+    send_filtered(&whole, head, extras, responder).await.map_err(of_body)
+}
+
+/// Carries an event stream, of which the caller may not see all.
+async fn carry_filtered(
+    filter: ListFilter,
+    is_standing: bool,
+    body: impl BodySource,
+    responder: &mut impl Responder,
+    hooks: &mut impl RelayHooks,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    let core = hooks.core().clone();
+    let body = FilteredEvents::new(body, core.pool(), filter);
+    if is_standing {
+        return carry_standing(body, responder, hooks, progress).await;
+    }
+    match carry_watched(body, responder, hooks, progress).await {
+        Err(error @ RelayError::Broken(_)) => tell_broken(error, responder, hooks, progress).await,
+        ended => ended,
     }
 }
 

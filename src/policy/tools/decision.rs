@@ -75,11 +75,11 @@ impl PolicyDigest {
 }
 
 impl PolicyDigest {
-    /// Its first four bytes.
+    /// Its first two bytes.
     #[must_use]
-    pub const fn mark(&self) -> u32 {
-        let [first, second, third, fourth, ..] = self.0;
-        u32::from_be_bytes([first, second, third, fourth])
+    pub const fn mark(&self) -> u16 {
+        let [first, second, ..] = self.0;
+        u16::from_be_bytes([first, second])
     }
 }
 

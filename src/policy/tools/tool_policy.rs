@@ -90,7 +90,7 @@ impl ToolPolicy {
 
     /// The name of the rule at this place of the file, if `mark` is [that](PolicyDigest::mark) of its digest.
     #[must_use]
-    pub fn rule_name(&self, mark: u32, index: u16) -> Option<&str> {
+    pub fn rule_name(&self, mark: u16, index: u16) -> Option<&str> {
         let rule = self.rules.get(usize::from(index)).filter(|_| self.digest.mark() == mark);
         rule.map(|rule| &*rule.id.name)
     }
