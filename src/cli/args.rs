@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::policy_args::PolicyArgs;
 use crate::cli::tunnel_args::TunnelArgs;
@@ -63,6 +64,9 @@ pub enum Command {
     /// Show the tool calls of each agent task: repetitions, timeouts, tokens and cost, while the edge runs
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
+    /// Check, search or export the audit log
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit(AuditArgs),
     /// Show or check the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -75,6 +79,14 @@ pub enum Command {
     /// Print the version of the program
     Version(VersionArgs),
 }
+
+const AUDIT_EXAMPLES: &str = "Examples:
+  adit audit verify /var/lib/adit/audit
+  adit audit query /var/lib/adit/audit --tool delete_user --since 24h
+  adit audit export /var/lib/adit/audit --format csv --since 2026-07-01T00:00:00Z > july.csv
+
+They read the files of the log (audit.dir), whether or not a process writes it. Exit code 1 means that `verify` found a fault, or
+that the log cannot be read, 2 a wrong flag.";
 
 const POLICY_EXAMPLES: &str = "Examples:
   adit policy check policy.toml
@@ -638,6 +650,7 @@ mod tests {
             ("README.md", include_str!("../../README.md")),
             ("SECURITY.md", include_str!("../../SECURITY.md")),
             ("OPERATING.md", include_str!("../../docs/OPERATING.md")),
+            ("AUDIT.md", include_str!("../../docs/AUDIT.md")),
             ("THREAT-MODEL.md", include_str!("../../docs/THREAT-MODEL.md")),
         ];
         let mut seen = 0;

@@ -6,6 +6,9 @@
 mod admin_client;
 mod announce;
 mod args;
+mod audit;
+mod audit_args;
+mod audit_export;
 mod breakers;
 mod breakers_args;
 mod call_text;
@@ -37,6 +40,10 @@ pub use announce::Announcer;
 pub use args::{
     CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
     EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
+};
+pub use audit::run_audit;
+pub use audit_args::{
+    AuditArgs, AuditCommand, AuditExportArgs, AuditFilterArgs, AuditFormat, AuditQueryArgs, AuditVerifyArgs,
 };
 pub use breakers::run_breakers;
 pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};

@@ -10,14 +10,14 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    Bytes, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price,
-    Resend, SecretText, ServerPreset, Spin, ToolName,
+    AuditMode, Bytes, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin,
+    Price, Resend, SecretText, ServerPreset, Spin, ToolName,
 };
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 10] = [
+pub const PARTS: [Part; 11] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -27,6 +27,7 @@ pub const PARTS: [Part; 10] = [
     Part::of::<NetworkSetConfig>(),
     Part::of::<ConnectConfig>(),
     Part::of::<RouteConfig>(),
+    Part::of::<AuditConfig>(),
     Part::of::<LogConfig>(),
 ];
 
@@ -651,6 +652,27 @@ section! {
         /// `/.well-known/oauth-protected-resource`, up to 64 KiB of plain JSON. Set it for a server that cannot be told
         /// its public URL.
         rewrite_oauth_metadata: bool = "false", live, like "true";
+    }
+}
+
+section! {
+    /// The audit log: one line for every call and every action of management, chained and signed. Both roles write it.
+    section "audit" => AuditConfig {
+        /// `off`: nothing is written. `best_effort`: lines are written without holding up calls, and those that cannot be
+        /// written are counted. `required`: an answer leaves only once its call is on the disk, and calls are refused while
+        /// nothing can be written.
+        mode: AuditMode = "off", restart, like "required";
+        /// The directory of the log. By default `audit` in `edge.data_dir`, or in `connect.state_dir`; one of the three is
+        /// needed unless `mode` is `off`. The key that signs the log is in the directory above it, or in it if neither is set.
+        dir: Option<FolderPath> = unset, restart, like "/var/log/adit";
+        /// The length at which a file is closed and the next one begun, as it is each day (UTC).
+        file_max_bytes: Bytes = "64MiB" in 65_536..=17_179_869_184, restart, like "16MiB";
+        /// Whether closed files are compressed with zstd.
+        compress: bool = "true", restart, like "false";
+        /// For how many days closed files are kept.
+        keep_days: u32 = "90" in 1..=36_500, restart, like "400";
+        /// The most bytes that closed files take together. The oldest are removed first.
+        keep_max_bytes: Bytes = "10GiB" in 65_536..=1_125_899_906_842_624, restart, like "100GiB";
     }
 }
 

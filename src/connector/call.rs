@@ -27,8 +27,8 @@ use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork, ReadAheadLimits, RelayError, RelayHooks,
-    Relayed, Replay, ResponseExtras, relay,
+    Answered, AuditLog, AuditReceipt, CallAudit, CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork,
+    ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
@@ -90,6 +90,7 @@ pub(super) struct AgentWork {
     timing: Vec<u8>,
     /// For agents whose TLS ends here.
     pub(super) guard: CallGuard,
+    pub(super) audit: CallAudit,
     /// What has passed of an answer that is an event stream, for agents whose TLS ends here.
     answer: AnswerStream,
     /// How the call failed, if its agent was told so at the end of an event stream.
@@ -499,6 +500,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.listing.keep(bytes);
+        self.work.audit.on_body_bytes(bytes);
         if self.stamps.is_event_stream() {
             self.on_standing_bytes(bytes);
         }
@@ -509,6 +511,15 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
             agents.answer.feed(bytes);
             agents.guard.deadline.on_event_bytes(bytes, now);
         }
+    }
+
+    fn records_in(&self) -> Option<&AuditLog> {
+        self.work.audit.required()
+    }
+
+    fn record_answer(&mut self, answered: &Answered<'_>, label: Option<&mut CallLabel>) -> Option<AuditReceipt> {
+        let progress = (&mut *self.stamps, self.work.retries);
+        self.context.record_answer(&self.work.audit, self.request, progress, answered, label)
     }
 
     fn on_standing_bytes(&self, bytes: &[u8]) {
@@ -613,6 +624,7 @@ fn failed(error: &RelayError) -> ExchangeError {
         RelayError::Broken(_) | RelayError::NotTaken => CallFailure::UpstreamBroken,
         RelayError::Stalled => CallFailure::TimedOut,
         RelayError::Late => CallFailure::Deadline,
+        RelayError::Unrecorded => CallFailure::Unrecorded,
         RelayError::Protocol(_) => CallFailure::UpstreamProtocol,
     };
     ExchangeError::Failed(CallError::Failed(failure))

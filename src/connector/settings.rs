@@ -9,6 +9,7 @@ use crate::dial::Proxy;
 use crate::exchange::OriginRules;
 use crate::policy::{SafeRequests, ToolPolicy};
 use crate::route::{RouteName, RouteTable};
+use crate::serve::AuditLog;
 use crate::tls::ServerConfig;
 use crate::upstream::UpstreamSettings;
 use crate::wire::mux;
@@ -83,6 +84,8 @@ pub struct ConnectorSettings {
     pub calls_kept: usize,
     /// How often a request is sent again on another connection, at the most.
     pub retries_max: u32,
+    /// Where calls are written, if they are.
+    pub audit: Option<AuditLog>,
 }
 
 #[cfg(feature = "internals")]
@@ -113,6 +116,7 @@ impl ConnectorSettings {
             origins: Arc::default(),
             calls_kept: 1_000,
             retries_max: 2,
+            audit: None,
         }
     }
 }

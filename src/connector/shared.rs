@@ -12,6 +12,7 @@ use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable};
 use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
+use crate::serve::AuditLog;
 use crate::wire::mux::Hosts;
 
 /// Messages that may wait for one core.
@@ -215,6 +216,12 @@ impl Connector {
     #[must_use]
     pub fn breakers(&self) -> &BreakerTable {
         &self.breakers
+    }
+
+    /// Where its calls are written, if they are.
+    #[must_use]
+    pub fn audit(&self) -> Option<&AuditLog> {
+        self.settings.audit.as_ref()
     }
 
     /// What happened, all cores together.

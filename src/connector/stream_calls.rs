@@ -99,6 +99,7 @@ impl StreamCalls<'_> {
     pub(super) async fn carry<R: CallRequest>(&mut self, request: &mut R) -> Next<Leave> {
         self.has_called = true;
         self.work.agents.until = self.until(request).unwrap_or(Time::NEVER);
+        self.work.agents.audit = self.context.begin_audit(request);
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
             Counters::add(&context.core.connector.counters.requests_refused);
@@ -109,6 +110,10 @@ impl StreamCalls<'_> {
         if host.is_some() && request.is_preflight() {
             let keep = request.answer_preflight(!context.core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
+        }
+        if work.agents.audit.refuses() {
+            // In a box, so that other calls do not have its size.
+            return Box::pin(self.refuse_unrecorded(request)).await;
         }
         let is_enforced = |host: &Hostname| {
             let breakers = context.core.connector.breakers();
@@ -181,6 +186,7 @@ impl StreamCalls<'_> {
             ended = Some(Err(if is_of_caller { CallFailure::CallerTimeout } else { CallFailure::Deadline }));
         }
         record(*context, request, *host, &end, ended, (&work.agents.guard, work.agents.retries));
+        context.record_end(&work.agents.audit, request, &end, ended, work.agents.retries);
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
             Err(_) => return Next::Leave(Leave::GivenUp),
@@ -213,8 +219,18 @@ impl StreamCalls<'_> {
             false => stream.on_link().until(),
         };
         // The upstream may have to be told that it is over.
-        request.look_at_message(until.is_some());
+        request.look_at_message(until.is_some() || core.connector.settings.audit.is_some());
         until
+    }
+
+    /// Answers a call that cannot be written to the audit log.
+    async fn refuse_unrecorded(&self, request: &mut impl Request) -> Next<Leave> {
+        let failure = CallFailure::AuditUnavailable;
+        count(self.context.core, Some(Err(failure)));
+        if self.host.is_none() {
+            return Next::Leave(Leave::Reset(failure));
+        }
+        self.answer(request, CallError::Failed(failure), &CallEnd::new(request.began()).stamps).await
     }
 
     /// Answers an agent whose call a breaker refused.
@@ -225,9 +241,12 @@ impl StreamCalls<'_> {
         let end = CallEnd::new(request.began());
         connector_timing(&end.stamps.times(&core.core), &mut timing);
         request.learn_id(work.agents.left(core.core.turn_time())).await;
-        let keep = request.fail(CallFailure::BreakerOpen, Some(&report), &timing, !core.is_draining()).await;
-        let guard = (&CallGuard::default(), Retries::default());
-        record(*context, request, *host, &end, Some(Err(CallFailure::BreakerOpen)), guard);
+        let ended = Some(Err(CallFailure::BreakerOpen));
+        record(*context, request, *host, &end, ended, (&CallGuard::default(), Retries::default()));
+        context.record_end(&work.agents.audit, request, &end, ended, Retries::default());
+        let told = work.agents.audit.told(CallFailure::BreakerOpen, &core.core).await;
+        let report = Some(report).filter(|_| told == CallFailure::BreakerOpen);
+        let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }
     }
 
@@ -257,6 +276,10 @@ impl StreamCalls<'_> {
                 let own = denied.own_answer();
                 let policy = request.label().and_then(|label| label.policy_mark());
                 self.context.keep_denied(request.head(), own, policy);
+                self.context.record_denied(&self.work.agents.audit, request, own);
+                if !self.work.agents.audit.is_settled(&core.core).await {
+                    return self.refuse_unrecorded(request).await;
+                }
                 let may_keep = self.context.stream.is_sealed() && !core.is_draining();
                 let keep = request.deny(&denied, self.work.agents.left(core.core.turn_time()), may_keep).await;
                 self.context.stream.finish_message();
@@ -276,9 +299,11 @@ impl StreamCalls<'_> {
                 let (mut timing, core) = (Vec::new(), self.context.core);
                 connector_timing(&stamps.times(&core.core), &mut timing);
                 request.learn_id(self.work.agents.left(core.core.turn_time())).await;
-                let report = self.report(request, failure, stamps.is_sent());
-                request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await
+                let told = self.work.agents.audit.told(failure, &core.core).await;
+                let report = self.report(request, failure, stamps.is_sent()).filter(|_| told == failure);
+                request.fail(told, report.as_ref(), &timing, !core.is_draining()).await
             }
+            CallError::BadBody(_) if !self.work.agents.audit.is_settled(&self.context.core.core).await => false,
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;
                 false

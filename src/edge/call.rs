@@ -30,8 +30,8 @@ use crate::exchange::{
 use crate::latency::{CallStage, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
 use crate::serve::{
-    BreakerRefused, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed, Replay, Request,
-    RequestLimits, Service,
+    BreakerRefused, CallAudit, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed,
+    Replay, Request, RequestLimits, Service,
 };
 use crate::tls::Connection;
 use crate::wire::MethodScan;
@@ -138,9 +138,13 @@ impl AgentCalls<'_> {
         if let (Some(_), Some(label)) = (core.edge.tasks(), request.label()) {
             label.digest_arguments();
         }
+        self.work.notes.audit = CallAudit::begin(core.edge.settings.audit.as_ref(), request.label());
         self.work.stamps = EdgeStamps::new(request.began());
         self.work.guard.begin(&route.own.terms(&core.edge.settings.deadlines, None));
         self.bound_by_caller(request, route);
+        if self.work.notes.audit.refuses() {
+            return fail(&core, request, route, None, &self.work, CallFailure::AuditUnavailable).await;
+        }
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         self.work.has_waited = false;
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker)
@@ -520,6 +524,9 @@ impl AgentCalls<'_> {
                 let times = work.stamps.times(&core.core);
                 let ending = Ending { own: Some(answer_to_body(error)), ..work.ending(Outcome::BadRequest) };
                 finish(core, request, route, opened, times, ending);
+                if !work.notes.audit.is_settled(&core.core).await {
+                    return Exchanged::Done(Next::Leave(Leave::Abort));
+                }
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }

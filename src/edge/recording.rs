@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use crate::edge::audit;
 use crate::edge::call_notes::{CallNotes, HedgeNote};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
@@ -56,6 +57,7 @@ pub(super) fn record(
     ending: Ending<'_>,
 ) {
     let Ending { notes, guard, place, own, outcome } = ending;
+    audit::on_end(core, request, route, usage, phases, (notes, own, outcome));
     let now = core.core.turn_time();
     let place = place.and_then(Cell::take);
     let kept = core.figures.keeps_calls().then(|| notes.record(request.head(), now));

@@ -18,6 +18,7 @@ use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
+use crate::serve::AuditLog;
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
 
@@ -185,6 +186,12 @@ impl Edge {
     #[must_use]
     pub fn tasks(&self) -> Option<&TaskTable> {
         self.tasks.as_ref()
+    }
+
+    /// Where its calls are written, if they are.
+    #[must_use]
+    pub fn audit(&self) -> Option<&AuditLog> {
+        self.settings.audit.as_ref()
     }
 
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.

@@ -146,5 +146,6 @@ fn settings() -> EdgeSettings {
         calls_kept: 16,
         retries_max: 2,
         tasks: TaskSettings::default(),
+        audit: None,
     }
 }

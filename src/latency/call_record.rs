@@ -347,7 +347,11 @@ impl CallStage {
             Outcome::BreakerOpen => CallStage::Breaker,
             Outcome::ConcurrencyLimited => CallStage::Concurrency,
             Outcome::Denied => CallStage::Policy,
-            Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => CallStage::Link,
+            Outcome::AuditUnavailable
+            | Outcome::Offline
+            | Outcome::Overloaded
+            | Outcome::LinkLost
+            | Outcome::Revoked => CallStage::Link,
             Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => CallStage::Connector,
             Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => CallStage::Upstream,
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::EdgeConfig;
+use crate::control::audit::AuditWriter;
 use crate::control::tunnels::Serving;
 use crate::control::{
     Control, ControlParts, DRAIN_GRACE, EdgeRole, Notice, Prober, ProcessFacts, ProcessRequest, Provisioning, RoleKind,
@@ -14,6 +15,7 @@ use crate::control::{
 };
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
+use crate::process::audit::{log_of, start_audit};
 use crate::process::edge_identity::EdgeTlsIdentity;
 use crate::process::edge_reload::EdgeReload;
 use crate::process::edge_store::{EdgeStore, OpenDataDir};
@@ -28,6 +30,7 @@ use crate::process::settings::{
     AdmissionReader, Certifying, EdgeListeners, PolicyReader, edge_settings, engine_settings, sealed_edge_tables,
 };
 use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
+use crate::serve::AuditLog;
 use crate::tls::WallClock;
 
 /// The most events of cores that wait for the control thread.
@@ -41,6 +44,7 @@ pub struct EdgeProcess {
     listeners: [Reservation; 2],
     admin: Option<AbortOnDrop>,
     store: Option<EdgeStore>,
+    audit: Option<AuditWriter>,
     _tasks: Vec<AbortOnDrop>,
 }
 
@@ -68,10 +72,15 @@ impl EdgeProcess {
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &mut policies, &identity.seals)?;
 
         // Take what only one process can have: the listeners and the store.
-        let bound = BoundEdge::bind(edge_config, engine.core_count(), &identity, tables).await?;
+        let audit = start_audit(&config)?;
+        let bound =
+            BoundEdge::bind(edge_config, engine.core_count(), &identity, tables, log_of(audit.as_ref())).await?;
         let serving = Serving::new(Arc::clone(&bound.edge), engine.core_count(), Arc::clone(&identity.seals));
         let store = match data_dir {
-            Some(dir) => Some(dir.serve(edge_config, &serving, &identity, bound.connectors.address().port()).await?),
+            Some(dir) => {
+                let port = bound.connectors.address().port();
+                Some(dir.serve(edge_config, &serving, &identity, port, log_of(audit.as_ref())).await?)
+            }
             None => None,
         };
         let access = store.as_ref().map(EdgeStore::access);
@@ -111,6 +120,7 @@ impl EdgeProcess {
             listeners: [bound.agents, bound.connectors],
             admin,
             store,
+            audit,
             _tasks: tasks,
         })
     }
@@ -145,6 +155,9 @@ impl EdgeProcess {
         if let Some(store) = self.store {
             store.close().await;
         }
+        if let Some(audit) = self.audit {
+            audit.close();
+        }
         tracing::info!("ended");
         Ok(())
     }
@@ -167,6 +180,7 @@ impl BoundEdge {
         cores: usize,
         identity: &EdgeTlsIdentity,
         tables: EdgeTables,
+        audit: Option<AuditLog>,
     ) -> Result<BoundEdge, RunError> {
         let agents = reserve("agents", config.agents_listen, "--listen").await?;
         let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen").await?;
@@ -182,6 +196,7 @@ impl BoundEdge {
                 .map(|authority| Certifying { authority: authority.current(), requests }),
         };
         let mut settings = edge_settings(config, &listeners, cores)?;
+        settings.audit = audit;
         let connections = u64::from(config.connections_max);
         let allowed = connections_within_file_limit(connections);
         if allowed < connections {

@@ -76,6 +76,17 @@ impl CallLabel {
         self.peek.arguments_digest()
     }
 
+    /// Has the SHA-256 of the call's arguments computed as they pass.
+    pub fn hash_arguments(&mut self) {
+        self.peek.hash_arguments();
+    }
+
+    /// The length and SHA-256 of the arguments as JSON text without white space, if they passed whole and that was asked for.
+    #[must_use]
+    pub fn arguments_hash(&self) -> Option<(u64, [u8; 32])> {
+        self.peek.arguments_hash()
+    }
+
     /// Reads the next bytes of the body.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         self.peek.feed(bytes);

@@ -5,6 +5,8 @@
 //! the exchange between those and the next hop. The edge serves agents with it; the connector serves the edge, and agents
 //! whose TLS ends there.
 
+mod audit_log;
+mod call_audit;
 mod call_deadline;
 mod call_guard;
 mod carry_events;
@@ -21,6 +23,7 @@ mod label;
 mod listing;
 mod next_hop;
 mod read_ahead;
+mod recorded;
 mod relay;
 mod request;
 mod request_context;
@@ -29,6 +32,8 @@ mod responder;
 mod rewriting;
 mod service;
 
+pub use audit_log::{AUDIT_QUEUE_MAX, AUDIT_WAIT_MAX, AuditCounters, AuditEntry, AuditLog, AuditReceipt};
+pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
 pub use http1_request::Http1Request;
@@ -40,6 +45,7 @@ pub use label::CallLabel;
 pub use listing::Listing;
 pub use next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 pub use read_ahead::{LabelError, ReadAheadLimits};
+pub use recorded::Answered;
 pub use relay::{RelayError, RelayHooks, Relayed, Violation, relay};
 pub use request::Request;
 pub use request_context::RequestContext;

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::exchange::{
     BodySink, BodySource, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body,
 };
 use crate::policy::ListFilter;
+use crate::serve::audit_log::{AuditLog, AuditReceipt};
 use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
 use crate::serve::event_stream::EndingStream;
 use crate::serve::filtered_answer::{check_coding, is_carried_whole, read_filtered, send_filtered};
@@ -19,6 +21,7 @@ use crate::serve::filtered_events::FilteredEvents;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
+use crate::serve::recorded::{Answered, carry_recorded, holds_answer, record};
 use crate::serve::rewriting::carry_rewritten;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
@@ -63,6 +66,16 @@ pub trait RelayHooks {
 
     /// When an event stream that answers a call is cut, if it is to be. Later with each sign of progress.
     fn cuts_at(&self) -> Option<Time> {
+        None
+    }
+
+    /// The audit log to which the call is written before its answer may leave, if that is so.
+    fn records_in(&self) -> Option<&AuditLog> {
+        None
+    }
+
+    /// Writes the call to the audit log.
+    fn record_answer(&mut self, _answered: &Answered<'_>, _label: Option<&mut CallLabel>) -> Option<AuditReceipt> {
         None
     }
 
@@ -138,6 +151,8 @@ pub enum RelayError {
     Protocol(Box<Violation>),
     /// The response did not begin in time.
     Late,
+    /// The call could not be written to the audit log, so that the response, or its rest, is withheld.
+    Unrecorded,
 }
 
 /// What a response does that HTTP does not allow.
@@ -365,7 +380,17 @@ impl<F: ByteStream> Receiving<'_, F> {
         hooks: &mut impl RelayHooks,
         progress: &Progress<'_>,
     ) -> Result<(), RelayError> {
-        let received_at = self.head(responder, hooks).await?;
+        let received_at = {
+            let received_at = self.head(responder, hooks).await?;
+            match hooks.records_in() {
+                None => received_at,
+                // In a box, so that other calls do not have its size.
+                Some(_) => match Box::pin(self.recorded(received_at, responder, hooks, progress)).await {
+                    ControlFlow::Continue(received_at) => received_at,
+                    ControlFlow::Break(ended) => return ended,
+                },
+            }
+        };
         let Receiving { request, from, head, intake, decoder } = self;
         decoder.restart(head.framing());
         let extras = hooks.on_response_head(head, received_at);
@@ -416,6 +441,30 @@ impl<F: ByteStream> Receiving<'_, F> {
             }
             ended => ended,
         }
+    }
+
+    /// Has the call written to the audit log. Carries the response as well where its end is waited for, and returns how that ended;
+    /// otherwise when the response was received, which is still to be carried.
+    async fn recorded(
+        &mut self,
+        received_at: Time,
+        responder: &mut impl Responder,
+        hooks: &mut impl RelayHooks,
+        progress: &Progress<'_>,
+    ) -> ControlFlow<Result<(), RelayError>, Time> {
+        let Receiving { request, from, head, intake, decoder } = self;
+        let (label, has_begun) = (&progress.label, &progress.has_begun);
+        // What its caller may not see is taken out of a list on another way.
+        let is_filtered = progress.with_label(|label| label.filter(request, head)).flatten().is_some();
+        if is_filtered || !holds_answer(request, head) {
+            return match record(&Answered::begun(head, received_at), hooks, label).await {
+                Ok(()) => ControlFlow::Continue(received_at),
+                Err(error) => ControlFlow::Break(Err(error)),
+            };
+        }
+        decoder.restart(head.framing());
+        let body = Http1Source::new(*from, intake, decoder);
+        ControlFlow::Break(carry_recorded(body, head, received_at, responder, hooks, label, has_begun).await)
     }
 
     /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
@@ -553,7 +602,7 @@ async fn tell(event: Vec<u8>, responder: &mut impl Responder, progress: &Progres
 }
 
 /// Why the body of a response did not come to its end.
-fn of_body(error: CarryError) -> RelayError {
+pub(super) fn of_body(error: CarryError) -> RelayError {
     match error {
         CarryError::To(error) => RelayError::Respond(error),
         CarryError::From(error) => RelayError::Broken(Some(error)),

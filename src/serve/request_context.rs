@@ -71,6 +71,12 @@ impl RequestContext {
         self.browsers.as_ref().and_then(|rules| rules.cors(&self.head, self.scheme))
     }
 
+    /// The head, and what the request is about, if that is read on this connection.
+    pub fn head_and_label(&mut self) -> (&RequestHead, Option<&mut CallLabel>) {
+        let (head, label, _) = self.parts();
+        (head, label)
+    }
+
     /// The head, beside the label that is read from the body.
     pub(super) fn parts(&mut self) -> (&RequestHead, Option<&mut CallLabel>, Option<Cors<'_>>) {
         let RequestContext { head, label, reads_labels, browsers, scheme, .. } = self;

@@ -4,7 +4,10 @@
 //! it looks for, so it allocates nothing once warm and works with a body of any size. It reports when servers may read
 //! a message in different ways: a key that occurs twice, or in another case (which Go's decoder accepts).
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
+
+use aws_lc_rs::digest;
 
 use crate::wire::scan::text_stop;
 
@@ -88,9 +91,17 @@ pub struct Peek {
     is_batch: bool,
     /// What was read of `params.arguments`, if that is digested.
     arguments: Option<DefaultHasher>,
+    /// The SHA-256 of the same bytes, if that is wanted.
+    arguments_hash: Option<Box<ArgumentsHash>>,
     /// Whether the next byte is of those.
     in_arguments: bool,
     texts: [Text; SLOTS],
+}
+
+/// The length and SHA-256 of the arguments so far.
+struct ArgumentsHash {
+    len: u64,
+    state: digest::Context,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +225,7 @@ impl Peek {
             doubled: 0,
             is_batch: false,
             arguments: None,
+            arguments_hash: None,
             in_arguments: false,
             texts: [const { Text { bytes: Vec::new(), stage: Stage::Absent } }; SLOTS],
         }
@@ -237,6 +249,18 @@ impl Peek {
     pub fn arguments_digest(&self) -> Option<u64> {
         let is_whole = self.seen & Key::Arguments.bit() != 0 && !self.in_arguments && self.is_whole();
         self.arguments.as_ref().filter(|_| is_whole).map(Hasher::finish)
+    }
+
+    /// Has the SHA-256 of the next message's arguments computed, which is off after [`Peek::clear`]. The arguments are not kept.
+    pub fn hash_arguments(&mut self) {
+        self.arguments.get_or_insert_default();
+        self.arguments_hash.get_or_insert_default();
+    }
+
+    /// The length and SHA-256 of `params.arguments` as JSON text without white space, if they were read to their end.
+    #[must_use]
+    pub fn arguments_hash(&self) -> Option<(u64, [u8; 32])> {
+        self.arguments_digest().and(self.arguments_hash.as_deref()).map(ArgumentsHash::finish)
     }
 
     /// Has all of the next message inspected, however long it is, and what a completion is about taken for its name or URI. Off
@@ -459,6 +483,9 @@ impl Peek {
         let is_space = !in_text && matches!(bytes, [b' ' | b'\t' | b'\r' | b'\n']);
         if let Some(arguments) = self.arguments.as_mut().filter(|_| !is_space) {
             arguments.write(bytes);
+            if let Some(hash) = &mut self.arguments_hash {
+                hash.feed(bytes);
+            }
         }
     }
 
@@ -694,6 +721,31 @@ impl Peek {
         if self.reading == Slot::Id {
             self.keep(bytes);
         }
+    }
+}
+
+impl ArgumentsHash {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        self.state.update(bytes);
+    }
+
+    fn finish(&self) -> (u64, [u8; 32]) {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.state.clone().finish().as_ref());
+        (self.len, hash)
+    }
+}
+
+impl Default for ArgumentsHash {
+    fn default() -> ArgumentsHash {
+        ArgumentsHash { len: 0, state: digest::Context::new(&digest::SHA256) }
+    }
+}
+
+impl fmt::Debug for ArgumentsHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArgumentsHash").field("len", &self.len).finish_non_exhaustive()
     }
 }
 

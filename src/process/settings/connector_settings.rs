@@ -78,6 +78,7 @@ pub(crate) fn connector_settings(
         }),
         calls_kept: config.calls_kept as usize,
         retries_max: config.retries_max,
+        audit: None,
     })
 }
 

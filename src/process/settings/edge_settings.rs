@@ -134,6 +134,7 @@ pub(crate) fn edge_settings(
             header: config.task_header.as_ref().map(|name| name.0.as_str().into()),
             price_per_million_tokens: config.price_per_million_tokens.0,
         },
+        audit: None,
     })
 }
 
