@@ -41,8 +41,6 @@ const EDGE_CUTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a request has whose method is `tools/list`, however its slash is written.
 const LIST: &[u8] = b"list\"";
-/// What a request has that asks for a further page of a list.
-const CURSOR: &[u8] = b"\"cursor\"";
 
 /// Whom the upstream is told that a call comes from.
 #[derive(Clone, Copy)]
@@ -330,8 +328,7 @@ impl UpstreamWork {
         let mut peek = Peek::default();
         peek.feed(body);
         if SafeRequests::is_listing(&peek) {
-            // Whatever else has that name: then the list counts as a part of it.
-            let from_start = memmem::find(body, CURSOR).is_none();
+            let from_start = SafeRequests::is_first_page(body);
             self.agents.listing.read(|answer, is_events| safe.learn(answer, is_events, from_start));
         }
     }

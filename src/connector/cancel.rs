@@ -39,7 +39,7 @@ struct Cancellation {
     under_way: Rc<Cell<u32>>,
 }
 
-/// Whether the upstream of a call may have to be told that it is cancelled, by the id in its body, which nobody else reads.
+/// Whether the body of a request is kept, because its id is needed if the call is cancelled and nothing else reads the body.
 pub(super) fn may_be_cancelled(context: &CallContext<'_>, head: &RequestHead) -> bool {
     !context.is_agents() && head.method() == Method::Post && !is_stateless(head)
 }

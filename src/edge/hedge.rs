@@ -3,8 +3,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use memchr::memmem;
-
 use crate::base::{Clock, Time, Traffic};
 use crate::edge::bonds::Bond;
 use crate::edge::call_work::CallWork;
@@ -19,7 +17,7 @@ use crate::edge::shared::Counters;
 use crate::engine::{Core, StreamError, send_bytes};
 use crate::exchange::requested_host;
 use crate::latency::{hedge_after, hold_for};
-use crate::policy::Source;
+use crate::policy::{SafeRequests, Source};
 use crate::route::{Hostname, Route};
 use crate::serve::Request;
 use crate::wire::http1::{
@@ -33,8 +31,6 @@ pub(super) const REQUEST_LEN_MAX: usize = 8 * 1024;
 
 /// The method whose answer says which tools only read.
 const LISTING: &str = "tools/list";
-/// The member of a request that asks for a further page of the list.
-const CURSOR: &[u8] = b"\"cursor\"";
 /// The method whose calls are tried twice.
 const TOOL_CALL: &str = "tools/call";
 
@@ -86,8 +82,7 @@ impl EdgeCore {
         if request.label().is_some_and(|label| label.is_surely(LISTING))
             && let Some(of) = self.hedged_routes.of(&self.edge.tool_hints, route)
         {
-            // Whatever else has that name: then the list counts as a part of it.
-            let from_start = body.is_some_and(|body| memmem::find(body, CURSOR).is_none());
+            let from_start = body.is_some_and(SafeRequests::is_first_page);
             work.listing.read(|answer, is_events| of.hints.learn(answer, is_events, from_start));
         }
     }

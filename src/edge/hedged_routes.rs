@@ -107,7 +107,7 @@ mod tests {
         let other = HedgedRoutes::default();
         assert!(other.of(&all, &route(ROUTES_MAX, "tnl_a")).is_none(), "a core uses all of them");
         let held = core.of(&all, &route(7, "tnl_a"));
-        assert!(core.of(&all, &route(ROUTES_MAX, "tnl_a")).is_some(), "the core begins anew");
+        assert!(core.of(&all, &route(ROUTES_MAX, "tnl_a")).is_some(), "the core discards its table and starts again");
         assert!(held.is_some() && all.0.lock().unwrap().len() == 2, "the new one, and the one that is in use");
     }
 }

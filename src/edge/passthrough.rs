@@ -322,8 +322,8 @@ async fn carry(
 
 /// Waits until the link takes more of the agent's bytes.
 ///
-/// The agent may leave meanwhile. Behind bytes that nobody takes, the connector would not hear of it. An agent that has only finished
-/// sending may still wait for its answer: it has as long as one that reads nothing.
+/// The agent may leave meanwhile, and the connector would not see that while the agent's bytes wait here. An agent that has only
+/// finished sending may still wait for its answer. It has the same time as an agent that does not read.
 async fn room(core: &EdgeCore, connection: &Connection, stream: &CarrierStream) -> Result<(), StreamError> {
     let left = async {
         poll_fn(|cx| connection.poll_ended(cx)).await;

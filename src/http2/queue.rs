@@ -30,7 +30,7 @@ const PASSING_MAX: usize = 256 * 1024;
 #[derive(Default)]
 pub struct ConnectionQueue {
     bytes: Cell<usize>,
-    /// How many bytes of small pieces have passed the line since somebody in it had a turn.
+    /// Bytes of small pieces that were sent since a stream of the waiting line was last woken.
     passed: Cell<usize>,
     /// Who waits for room, in order.
     waiting: RefCell<VecDeque<Waker>>,

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use memchr::memmem;
 use serde::Deserialize;
 
 use crate::wire::http1::RequestHead;
@@ -92,9 +93,16 @@ impl SafeRequests {
         request.is_whole() && Said::by(request) == Said::Enough && request.method() == Some("tools/list")
     }
 
+    /// Whether the request for a list, with this body, asks for the first page. If anything else has the name of a cursor, the page
+    /// counts as a further one.
+    #[must_use]
+    pub fn is_first_page(request: &[u8]) -> bool {
+        memmem::find(request, b"\"cursor\"").is_none()
+    }
+
     /// Learns which tools are safe from the body of an answer to `tools/list`: a JSON-RPC message, or with `is_events` an event
     /// stream of them. What cannot be read teaches nothing.
-    /// A list that is `whole`, as its request asked for its start and it names no further page, has all tools: others are forgotten.
+    /// A list `from_start`, of which there is no further page, has all tools: others are forgotten.
     pub fn learn(&self, answer: &[u8], is_events: bool, from_start: bool) {
         if !is_events {
             return self.learn_message(answer, from_start);

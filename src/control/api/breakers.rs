@@ -38,7 +38,7 @@ pub(super) async fn force(
         ForcedStateName::Auto => None,
     };
     let reading = api.state.force_breaker(&label, forced).ok_or_else(|| {
-        let message = "there is no route of this name, or no breaker to leave to its calls: /v1/status lists breakers, /v1/tunnels hosts";
+        let message = "no such route, or no breaker to set to auto: /v1/status lists breakers, /v1/tunnels lists hosts";
         ApiError::new(StatusCode::NOT_FOUND, "breaker_not_found", message)
     })?;
     let (route, method, tool) = (&*label.route, &*label.method, &*label.tool);

@@ -165,7 +165,7 @@ pub(super) fn what_was_not_received_is_told<N: Network>(seed: u64) -> Option<()>
     Some(())
 }
 
-/// The end and a reset are told though nothing is received, behind bytes that nobody has read, and those can be read afterwards.
+/// A peer's end and reset are reported while receiving is paused. The bytes that came before can still be read.
 pub(super) fn an_end_is_told_though_nothing_is_received<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let unread = payload(seed, 10_000);
