@@ -5,6 +5,8 @@
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/commands.rs"]
+mod commands;
 #[path = "tidy/docs.rs"]
 mod docs;
 #[path = "tidy/names.rs"]
@@ -160,6 +162,7 @@ const RULES: &[Rule] = &[
     no_test_is_skipped,
     nothing_sleeps,
     docs::short_docs,
+    commands::unknown_commands,
 ];
 
 #[test]

@@ -234,7 +234,7 @@ fn log_start(facts: &ProcessFacts, config: &ConnectConfig, tunnel: &TunnelId) {
         if config.routes.iter().any(|route| config.traffic_of(route) == Traffic::Resealed) {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let name = shell_word(&name);
-            tracing::info!("copy it to the edge's host and register it there: adit tunnel cert add {tunnel} {name}");
+            tracing::info!("copy it to the edge's host and register it there: `adit tunnel cert add {tunnel} {name}`");
         }
     }
     match &facts.admin_url {

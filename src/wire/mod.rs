@@ -1,5 +1,6 @@
 //! Floor 1: the wire formats, without input or output. Bytes and times go in; bytes and events come out.
 
+mod answer_scan;
 mod answer_stream;
 mod codes;
 pub mod enrol;
@@ -20,6 +21,7 @@ mod scan;
 pub mod sse;
 mod utf8;
 
+pub use answer_scan::{AnswerSays, AnswerScan};
 pub use answer_stream::AnswerStream;
 pub use method_scan::MethodScan;
 pub use refusal::RegistrationRefusal;

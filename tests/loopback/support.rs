@@ -226,6 +226,11 @@ impl Tunnel {
         rustls::StreamOwned::new(session, socket)
     }
 
+    /// What an agent believes that chooses this protocol.
+    pub(crate) fn tls_client(&self, alpn: &[u8]) -> Arc<ClientConfig> {
+        tls_client(&self.authority, alpn)
+    }
+
     /// Ends both, after what is in flight.
     pub(crate) fn end(self) {
         self.edge.command(|| EdgeCommand::Drain);

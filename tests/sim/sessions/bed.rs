@@ -67,6 +67,7 @@ pub(crate) struct Bed {
     edge: Arc<Edge>,
     agents: Core,
     place: Place,
+    link: mux::Settings,
     served: Served,
     connectors: [Option<Process>; 2],
     _events: MailReceiver<EdgeEvent>,
@@ -99,6 +100,12 @@ pub(crate) fn connector_host(nth: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 1, nth as u8 + 1))
 }
 
+/// Nothing goes wrong, and each way takes 1 ms.
+fn steady() -> Faults {
+    let delay = Duration::from_millis(1).as_nanos() as u64;
+    Faults { delay_ns_min: delay, delay_ns_max: delay, ..Faults::none() }
+}
+
 fn server_at(nth: usize) -> SocketAddr {
     (Ipv4Addr::new(10, 0, 2, nth as u8 + 1), 8000).into()
 }
@@ -120,32 +127,42 @@ impl Bed {
 
     /// The same on hosts whose systems take so little of what is sent that links are soon full.
     pub(crate) fn start_narrow(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
-        let narrow = Faults { send_buffer_bytes: NARROW, receive_buffer_bytes: NARROW, ..Faults::none() };
-        Bed::serving_with(seed, place, Served::all(hosts), narrow)
+        let narrow = Faults { send_buffer_bytes: NARROW, receive_buffer_bytes: NARROW, ..steady() };
+        Bed::start_in(seed, place, hosts, (narrow, mux::Settings::default()))
+    }
+
+    /// The same on such a network, over links with such settings.
+    pub(crate) fn start_in(seed: u64, place: Place, hosts: &[&'static str], net: (Faults, mux::Settings)) -> Bed {
+        Bed::serving_in(seed, place, Served::all(hosts), net)
+    }
+
+    /// The same with so small a window for each stream that a call of some kilobytes needs an answer of the other side to be sent.
+    pub(crate) fn start_windowed(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
+        let link = mux::Settings { stream_window: 2_000, ..mux::Settings::default() };
+        Bed::start_in(seed, place, hosts, (steady(), link))
     }
 
     /// Starts all with such hosts and routes, and waits for the links.
     pub(crate) fn serving(seed: u64, place: Place, served: Served) -> Bed {
-        Bed::serving_with(seed, place, served, Faults::none())
+        Bed::serving_in(seed, place, served, (steady(), mux::Settings::default()))
     }
 
-    fn serving_with(seed: u64, place: Place, served: Served, faults: Faults) -> Bed {
-        let delay = Duration::from_millis(1).as_nanos() as u64;
-        let faults = Faults { delay_ns_min: delay, delay_ns_max: delay, ..faults };
+    fn serving_in(seed: u64, place: Place, served: Served, (faults, link): (Faults, mux::Settings)) -> Bed {
         let mut sim = Simulation::new(SimNet::new(seed, faults));
         let (agents, _) = add_core(&mut sim, AGENTS, 0, BUFFER_MEMORY_DEFAULT);
         let cores = [0, 1].map(|nth| add_core(&mut sim, server_at(nth).ip(), 0, BUFFER_MEMORY_DEFAULT));
         let servers = [0, 1].map(|nth| Server::start(nth, &cores[nth].0));
         let server_members = cores.map(|(_, member)| member);
         let (told, events) = mailbox(64);
-        let (settings, tables) = (edge_settings(mux::Settings::default()), edge_tables(&served.hosts));
+        let (settings, tables) = (edge_settings(link), edge_tables(&served.hosts));
         let edge = Edge::new(settings, tables, usize::from(place.cores), 1, &told);
         for id in 0..place.cores {
             let (core, _) = add_core(&mut sim, EDGE, id, MEMORY);
             core.spawn(Arc::clone(&edge).run(core.clone()));
         }
         let connectors = [None, None];
-        let mut bed = Bed { sim, servers, server_members, edge, agents, place, served, connectors, _events: events };
+        let mut bed =
+            Bed { sim, servers, server_members, edge, agents, place, link, served, connectors, _events: events };
         bed.start_connector(0);
         bed.start_connector(1);
         bed.pass(Duration::from_secs(2));
@@ -159,7 +176,7 @@ impl Bed {
         let settings = ConnectorSettings {
             tunnel: tunnel_id(tunnel).parse().expect("an id"),
             links: self.place.links,
-            ..connector_settings(mux::Settings::default())
+            ..connector_settings(self.link)
         };
         let (told, events) = mailbox(4096);
         let tables = connector_tables(&routes, server_at(nth));
