@@ -1,6 +1,7 @@
 //! What is kept of one call that has ended.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::call_id::TraceId;
@@ -11,7 +12,7 @@ use super::recorder::LabelId;
 use crate::base::{CallFailure, Time};
 
 /// Bytes of a host name that are kept; longer ones are cut.
-pub const HOST_LEN_KEPT: usize = 59;
+pub const HOST_LEN_KEPT: usize = 63;
 /// Stands for a phase that a call did not have.
 const NO_TIME: u32 = u32::MAX;
 
@@ -62,23 +63,24 @@ pub struct CallRecord {
 pub struct PolicyMark {
     /// The start of the digest of the policy.
     pub policy: u16,
-    /// The place of the rule in the policy, or `NO_RULE`: an `Option` would take more memory.
-    rule: u16,
+    /// The place of the rule in the policy, from 1 on, or `NO_RULE`: an `Option` would take more memory, also around this mark.
+    rule: NonZeroU16,
 }
 
 impl PolicyMark {
-    const NO_RULE: u16 = u16::MAX;
+    const NO_RULE: NonZeroU16 = NonZeroU16::MAX;
 
     /// What the policy with this start of its digest has decided by the rule at this place; none if no rule decided.
     #[must_use]
     pub fn new(policy: u16, rule: Option<u16>) -> PolicyMark {
-        PolicyMark { policy, rule: rule.unwrap_or(PolicyMark::NO_RULE) }
+        let from_one = rule.and_then(|rule| NonZeroU16::MIN.checked_add(rule));
+        PolicyMark { policy, rule: from_one.unwrap_or(PolicyMark::NO_RULE) }
     }
 
     /// The place of the rule in the policy; none if no rule decided.
     #[must_use]
     pub fn rule(self) -> Option<u16> {
-        Some(self.rule).filter(|rule| *rule != PolicyMark::NO_RULE)
+        Some(self.rule).filter(|rule| *rule != PolicyMark::NO_RULE).map(|rule| rule.get() - 1)
     }
 }
 
