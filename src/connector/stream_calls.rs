@@ -124,11 +124,7 @@ impl StreamCalls<'_> {
             };
             context.core.upstreams.route_of(host, is_enforced)
         };
-        let policy = context.core.upstreams.policy_of(request.head());
-        if let Some(policy) = &policy {
-            request.govern(policy, context.agent_address(request.head()));
-        }
-        if (policy.is_some() || host.and_then(is_enforced).unwrap_or_default())
+        if (govern(*context, request) || host.and_then(is_enforced).unwrap_or_default())
             && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
         {
             // In a box, so that other calls do not have its size.
@@ -334,6 +330,15 @@ fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) ->
         Ok(_) => Some(Refusal::OtherHost),
         Err(refusal) => Some(refusal),
     }
+}
+
+/// Has a request decided by the policy of its route before it is passed on. Returns whether there is one.
+fn govern(context: CallContext<'_>, request: &mut impl Request) -> bool {
+    let policy = context.core.upstreams.policy_of(request.head());
+    if let Some(policy) = &policy {
+        request.govern(policy, context.agent_address(request.head()));
+    }
+    policy.is_some()
 }
 
 /// Starts the guard of an agent's call. Returns the report of the call if a breaker refuses it.

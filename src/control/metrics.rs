@@ -534,7 +534,6 @@ mod tests {
                 "adit_call_phase_duration_seconds_bucket le,method,phase,route,tool",
                 "adit_call_phase_duration_seconds_count method,phase,route,tool",
                 "adit_call_phase_duration_seconds_sum method,phase,route,tool",
-                "adit_calls_denied_total role",
                 "adit_calls_open core,role",
                 "adit_calls_total method,outcome,route,tool",
                 "adit_calls_without_label_total ",

@@ -321,7 +321,8 @@ impl AgentCalls<'_> {
                 self.work.guard.deadline.on_cut_for_caller();
                 return Err(fail(&core, request, route, None, &self.work, CallFailure::CallerTimeoutUnsent).await);
             }
-            return Err(refuse_unlabelled(&core, request, route, &self.work, error).await);
+            // In a box, so that other calls do not have its size.
+            return Err(Box::pin(refuse_unlabelled(&core, request, route, &self.work, error)).await);
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ pub struct CallLabel {
     pub(super) ahead: ReadAhead,
     /// What the policy of the route has to do with it; none without a policy.
     pub(super) governed: Option<Box<Governed>>,
+    /// The memory of that, for the next request.
+    spare: Option<Box<Governed>>,
 }
 
 impl CallLabel {
@@ -35,13 +37,20 @@ impl CallLabel {
         self.has_continued = false;
         self.peek.clear();
         self.ahead.clear();
-        self.governed = None;
+        self.spare = self.governed.take().or(self.spare.take());
     }
 
     /// Has the request, with this head, decided by a policy before it is passed on. Its caller is at this address.
     pub(super) fn govern(&mut self, policy: &Arc<ToolPolicy>, head: &RequestHead, address: Option<IpAddr>) {
         self.peek.be_strict();
-        self.governed = Some(Box::new(Governed::new(policy, head, address)));
+        let governed = Governed::new(policy, head, address);
+        self.governed = Some(match self.spare.take() {
+            Some(mut spare) => {
+                *spare = governed;
+                spare
+            }
+            None => Box::new(governed),
+        });
     }
 
     /// What the policy of the route has decided, if there is one.

@@ -25,6 +25,7 @@ mod next_hop;
 mod read_ahead;
 mod recorded;
 mod relay;
+mod relayed_events;
 mod request;
 mod request_context;
 mod requests;

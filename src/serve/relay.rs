@@ -9,19 +9,16 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
-use crate::exchange::{
-    BodySink, BodySource, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body,
-};
+use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
 use crate::policy::ListFilter;
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
-use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
-use crate::serve::event_stream::EndingStream;
 use crate::serve::filtered_answer::{check_coding, is_carried_whole, read_filtered, send_filtered};
 use crate::serve::filtered_events::FilteredEvents;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 use crate::serve::recorded::{Answered, carry_recorded, holds_answer, record};
+use crate::serve::relayed_events::{carry_standing, carry_watched, tell_broken};
 use crate::serve::rewriting::carry_rewritten;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
@@ -91,28 +88,6 @@ pub trait RelayHooks {
     }
 }
 
-/// Has a role watch an event stream that is no part of a call's answer.
-struct WatchedStanding<'a, H>(&'a H);
-
-impl<H: RelayHooks> EventWatch for WatchedStanding<'_, H> {
-    fn on_bytes(&mut self, bytes: &[u8]) {
-        self.0.on_standing_bytes(bytes);
-    }
-}
-
-/// Has a role watch an event stream.
-struct Watched<'a, H>(&'a mut H);
-
-impl<H: RelayHooks> EventWatch for Watched<'_, H> {
-    fn on_bytes(&mut self, bytes: &[u8]) {
-        self.0.on_body_bytes(bytes);
-    }
-
-    fn cuts_at(&self) -> Option<Time> {
-        self.0.cuts_at()
-    }
-}
-
 /// How an exchange ended.
 #[derive(Debug)]
 pub struct Relayed {
@@ -179,12 +154,12 @@ impl From<Violation> for RelayError {
 }
 
 /// What both directions of an exchange know of each other.
-struct Progress<'a> {
+pub(super) struct Progress<'a> {
     /// Taken out while it is used.
     label: Cell<Option<&'a mut CallLabel>>,
     is_sent: Cell<bool>,
     has_begun: Cell<bool>,
-    is_cut: Cell<bool>,
+    pub(super) is_cut: Cell<bool>,
 }
 
 impl<'a> Progress<'a> {
@@ -194,7 +169,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Passes the label to `look`, if there is one.
-    fn with_label<T>(&self, look: impl FnOnce(&mut CallLabel) -> T) -> Option<T> {
+    pub(super) fn with_label<T>(&self, look: impl FnOnce(&mut CallLabel) -> T) -> Option<T> {
         let label = self.label.take()?;
         let seen = look(label);
         self.label.set(Some(label));
@@ -382,13 +357,14 @@ impl<F: ByteStream> Receiving<'_, F> {
     ) -> Result<(), RelayError> {
         let received_at = {
             let received_at = self.head(responder, hooks).await?;
-            match hooks.records_in() {
-                None => received_at,
+            if hooks.records_in().is_none() && self.filter(progress).is_none() {
+                received_at
+            } else {
                 // In a box, so that other calls do not have its size.
-                Some(_) => match Box::pin(self.recorded(received_at, responder, hooks, progress)).await {
+                match Box::pin(self.governed(received_at, responder, hooks, progress)).await {
                     ControlFlow::Continue(received_at) => received_at,
                     ControlFlow::Break(ended) => return ended,
-                },
+                }
             }
         };
         let Receiving { request, from, head, intake, decoder } = self;
@@ -399,14 +375,6 @@ impl<F: ByteStream> Receiving<'_, F> {
             return carry_rewritten(body, head, extras, responder, &progress.has_begun).await.map_err(of_body);
         }
         let is_stream = head.is_event_stream();
-        if let Some(filter) = progress.with_label(|label| label.filter(request, head)).flatten() {
-            check_coding(head).map_err(of_body)?;
-            if is_carried_whole(head) {
-                let body = Http1Source::new(*from, intake, decoder);
-                // In a box, so that other calls do not have its size.
-                return Box::pin(carry_whole_filtered(filter, head, body, extras, responder, progress)).await;
-            }
-        }
         progress.has_begun.set(true);
         responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
@@ -414,10 +382,6 @@ impl<F: ByteStream> Receiving<'_, F> {
         let is_standing = is_stream && asks_for_stream(request);
         if is_stream {
             hooks.on_event_stream(is_standing);
-            // It was not kept while the head was sent, so that other calls do not have its size.
-            if let Some(filter) = progress.with_label(|label| label.filter(request, head)).flatten() {
-                return Box::pin(carry_filtered(filter, is_standing, body, responder, hooks, progress)).await;
-            }
         }
         let keepalive = hooks.sse_keepalive().filter(|_| is_stream);
         let may_cut = is_stream && !is_standing && hooks.cuts_at().is_some();
@@ -443,28 +407,76 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
     }
 
-    /// Has the call written to the audit log. Carries the response as well where its end is waited for, and returns how that ended;
-    /// otherwise when the response was received, which is still to be carried.
-    async fn recorded(
+    /// What of the response its caller may see, if that is not all.
+    fn filter(&self, progress: &Progress<'_>) -> Option<ListFilter> {
+        progress.with_label(|label| label.filter(self.request, self.head)).flatten()
+    }
+
+    /// Has the call written to the audit log, and takes out of its response what its caller may not see. Carries the response as well
+    /// where it is filtered, or its end is waited for, and returns how that ended; otherwise when the response was received, which is
+    /// still to be carried.
+    async fn governed(
         &mut self,
         received_at: Time,
         responder: &mut impl Responder,
         hooks: &mut impl RelayHooks,
         progress: &Progress<'_>,
     ) -> ControlFlow<Result<(), RelayError>, Time> {
+        let filter = self.filter(progress);
         let Receiving { request, from, head, intake, decoder } = self;
-        let (label, has_begun) = (&progress.label, &progress.has_begun);
-        // What its caller may not see is taken out of a list on another way.
-        let is_filtered = progress.with_label(|label| label.filter(request, head)).flatten().is_some();
-        if is_filtered || !holds_answer(request, head) {
-            return match record(&Answered::begun(head, received_at), hooks, label).await {
-                Ok(()) => ControlFlow::Continue(received_at),
-                Err(error) => ControlFlow::Break(Err(error)),
-            };
+        if hooks.records_in().is_some() {
+            let (label, has_begun) = (&progress.label, &progress.has_begun);
+            if filter.is_none() && holds_answer(request, head) {
+                decoder.restart(head.framing());
+                let body = Http1Source::new(*from, intake, decoder);
+                return ControlFlow::Break(
+                    carry_recorded(body, head, received_at, responder, hooks, label, has_begun).await,
+                );
+            }
+            if let Err(error) = record(&Answered::begun(head, received_at), hooks, label).await {
+                return ControlFlow::Break(Err(error));
+            }
         }
+        match filter {
+            None => ControlFlow::Continue(received_at),
+            Some(filter) => ControlFlow::Break(self.filtered(filter, received_at, responder, hooks, progress).await),
+        }
+    }
+
+    /// Carries a response of which its caller may not see all.
+    async fn filtered(
+        &mut self,
+        filter: ListFilter,
+        received_at: Time,
+        responder: &mut impl Responder,
+        hooks: &mut impl RelayHooks,
+        progress: &Progress<'_>,
+    ) -> Result<(), RelayError> {
+        let Receiving { request, from, head, intake, decoder } = self;
+        check_coding(head).map_err(of_body)?;
         decoder.restart(head.framing());
         let body = Http1Source::new(*from, intake, decoder);
-        ControlFlow::Break(carry_recorded(body, head, received_at, responder, hooks, label, has_begun).await)
+        if is_carried_whole(head) {
+            let whole = read_filtered(body, head, &filter).await.map_err(of_body)?;
+            progress.has_begun.set(true);
+            let extras = hooks.on_response_head(head, received_at);
+            return send_filtered(&whole, head, extras, responder).await.map_err(of_body);
+        }
+        let extras = hooks.on_response_head(head, received_at);
+        progress.has_begun.set(true);
+        responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
+        hooks.on_response_head_queued();
+        let is_standing = asks_for_stream(request);
+        hooks.on_event_stream(is_standing);
+        let core = hooks.core().clone();
+        let body = FilteredEvents::new(body, core.pool(), filter);
+        if is_standing {
+            return carry_standing(body, responder, hooks, progress).await;
+        }
+        match carry_watched(body, responder, hooks, progress).await {
+            Err(error @ RelayError::Broken(_)) => tell_broken(error, responder, hooks, progress).await,
+            ended => ended,
+        }
     }
 
     /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
@@ -496,109 +508,6 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
         Err(Violation::Interim.into())
     }
-}
-
-/// Carries an answer that is no event stream, of which the caller may not see all.
-async fn carry_whole_filtered(
-    filter: ListFilter,
-    head: &ResponseHead,
-    body: impl BodySource,
-    extras: ResponseExtras<'_>,
-    responder: &mut impl Responder,
-    progress: &Progress<'_>,
-) -> Result<(), RelayError> {
-    let whole = read_filtered(body, head, &filter).await.map_err(of_body)?;
-    progress.has_begun.set(true);
-    send_filtered(&whole, head, extras, responder).await.map_err(of_body)
-}
-
-/// Carries an event stream, of which the caller may not see all.
-async fn carry_filtered(
-    filter: ListFilter,
-    is_standing: bool,
-    body: impl BodySource,
-    responder: &mut impl Responder,
-    hooks: &mut impl RelayHooks,
-    progress: &Progress<'_>,
-) -> Result<(), RelayError> {
-    let core = hooks.core().clone();
-    let body = FilteredEvents::new(body, core.pool(), filter);
-    if is_standing {
-        return carry_standing(body, responder, hooks, progress).await;
-    }
-    match carry_watched(body, responder, hooks, progress).await {
-        Err(error @ RelayError::Broken(_)) => tell_broken(error, responder, hooks, progress).await,
-        ended => ended,
-    }
-}
-
-/// Carries an event stream that is no part of a call's answer.
-async fn carry_standing(
-    body: impl BodySource,
-    responder: &mut impl Responder,
-    hooks: &mut impl RelayHooks,
-    progress: &Progress<'_>,
-) -> Result<(), RelayError> {
-    let core = hooks.core().clone();
-    let keepalive = hooks.sse_keepalive();
-    let ends = pin!(hooks.streams_end());
-    let mut body = EndingStream::new(body, ends);
-    let carried = match keepalive {
-        Some(_) => {
-            let mut watch = WatchedStanding(&*hooks);
-            carry_events(&mut body, responder, &core, keepalive, &mut watch).await.map(|_| ())
-        }
-        None => {
-            let seen = |bytes: &[u8]| {
-                hooks.on_standing_bytes(bytes);
-                Ok(())
-            };
-            carry_body(&mut body, responder, seen).await
-        }
-    };
-    progress.is_cut.set(body.has_ended_early());
-    carried.map_err(of_body)
-}
-
-/// Carries an event stream that answers a call, and is cut when its time is over.
-async fn carry_watched(
-    mut body: impl BodySource,
-    responder: &mut impl Responder,
-    hooks: &mut impl RelayHooks,
-    progress: &Progress<'_>,
-) -> Result<(), RelayError> {
-    let core = hooks.core().clone();
-    let keepalive = hooks.sse_keepalive();
-    let carried = carry_events(&mut body, responder, &core, keepalive, &mut Watched(hooks)).await;
-    let can_tell = match carried.map_err(of_body)? {
-        EventsEnd::Whole => return Ok(()),
-        EventsEnd::Cut => true,
-        EventsEnd::Broken => false,
-    };
-    match progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell) {
-        Some(event) => tell(event, responder, progress).await,
-        None => Err(RelayError::Late),
-    }
-}
-
-/// Tells the caller of an answer that has broken off, if it can be told.
-async fn tell_broken(
-    error: RelayError,
-    responder: &mut impl Responder,
-    hooks: &mut impl RelayHooks,
-    progress: &Progress<'_>,
-) -> Result<(), RelayError> {
-    match progress.with_label(|label| hooks.on_broken(&error, label)).flatten() {
-        Some(event) => tell(event, responder, progress).await,
-        None => Err(error),
-    }
-}
-
-/// Tells the caller behind the last event of its stream why there is no answer, and ends the stream.
-async fn tell(event: Vec<u8>, responder: &mut impl Responder, progress: &Progress<'_>) -> Result<(), RelayError> {
-    progress.is_cut.set(true);
-    responder.copy(&event).await.map_err(of_body)?;
-    responder.end(std::iter::empty()).await.map_err(of_body)
 }
 
 /// Why the body of a response did not come to its end.
