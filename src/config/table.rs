@@ -345,7 +345,7 @@ section! {
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
         /// The policy of the host: a file with the rules of which caller may call which tool, prompt and resource
         /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
-        /// force. For `passthrough` traffic, which the edge cannot read, set it at the connector.
+        /// force. It is refused for a host whose traffic is `passthrough`, which the edge cannot read: set it at the connector.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
     }
 }

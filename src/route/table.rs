@@ -26,6 +26,14 @@ pub struct Route {
     pub own: RouteOverrides,
 }
 
+impl Route {
+    /// Whether it has a policy that cannot be asked, because the edge cannot read its calls.
+    #[must_use]
+    pub fn is_beyond_policy(&self) -> bool {
+        self.traffic == Traffic::Passthrough && self.own.policy.is_some()
+    }
+}
+
 /// What a route has in place of the settings of the edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteOverrides {

@@ -184,16 +184,15 @@ pub(crate) fn edge_tables(
             }
             None => faults.push(ConfigError::new(Origin::Default, format!("tunnel[{index}].secret"), "missing")),
         }
-        entries.extend(tunnel.hosts.iter().map(|host| RouteEntry {
-            host: host.to_string(),
-            place: format!("tunnel[{index}].hosts"),
-            target: Route {
-                name: name(host),
-                tunnel: tunnel.id.clone(),
-                traffic: tunnel.traffic,
-                own: tables.overrides(host),
-            },
-        }));
+        let place = format!("tunnel[{index}].hosts");
+        for host in &tunnel.hosts {
+            let (tunnel, traffic, own) = (tunnel.id.clone(), tunnel.traffic, tables.overrides(host));
+            let target = Route { name: name(host), tunnel, traffic, own };
+            if target.is_beyond_policy() {
+                faults.push(ConfigError::new(Origin::Default, place.clone(), format!("{host} {BEYOND_POLICY}")));
+            }
+            entries.push(RouteEntry { host: host.to_string(), place: place.clone(), target });
+        }
     }
     match RouteTable::new(entries) {
         Ok(routes) => tables.routes = routes.into(),
@@ -206,6 +205,10 @@ pub(crate) fn edge_tables(
 fn route_faults(found: Vec<RouteFault>) -> impl Iterator<Item = ConfigError> {
     found.into_iter().map(|fault| ConfigError::new(Origin::Default, fault.place, fault.kind.to_string()))
 }
+
+/// What is wrong with a host whose policy cannot be asked.
+const BEYOND_POLICY: &str = "has a policy at the edge, which cannot read passthrough traffic: set policy_file in the [[route]] of its \
+                             connector, and not in the [[host]] of the edge that it falls under";
 
 /// What the configuration says of single hosts and of their tools.
 fn host_settings(

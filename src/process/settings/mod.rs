@@ -322,6 +322,24 @@ progress_max_ms = "1h"
     }
 
     #[test]
+    fn a_policy_at_an_edge_that_cannot_read_the_calls_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("p.toml"), "[[rule]]\neffect = 'deny'\ntools = ['drop']\n").unwrap();
+        let tables = |traffic: &str, more: &str| {
+            let text = format!(
+                "[edge]\nconnectors_cert_file = 'e.crt'\nconnectors_key_file = 'e.key'\n[[host]]\nhost = '*.t.test'\npolicy_file = 'p.toml'\n{more}\
+                 [[tunnel]]\nid = 'tnl_a'\nsecret = 'an-example-secret-0123'\nhosts = ['a.t.test']\ntraffic = '{traffic}'\n"
+            );
+            let edge = config(dir.path(), &text).edge.unwrap();
+            edge_tables(&edge, Admission::default(), &mut PolicyReader::default(), RouteName::of_host)
+        };
+        assert!(tables("plain", "").is_ok());
+        let faults = tables("passthrough", "").err().unwrap().to_string();
+        assert!(faults.starts_with("tunnel[0].hosts: a.t.test has a policy at the edge"), "{faults}");
+        assert!(tables("passthrough", "[[host]]\nhost = 'a.t.test'\n").is_ok(), "a table of its own has no policy");
+    }
+
+    #[test]
     fn the_files_that_are_watched_are_those_that_settings_name() {
         let files: Vec<PathBuf> = watched_files(&config(Path::new("/etc/adit"), TEXT)).into_iter().collect();
         assert_eq!(files, ["/etc/adit/ca.pem", "/etc/adit/edge.crt", "/etc/adit/edge.key"].map(PathBuf::from));
