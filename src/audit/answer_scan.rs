@@ -13,7 +13,7 @@ const KEPT_LEN: usize = 24;
 /// Looks for `error.code` and `result.isError` in answers while they pass: JSON, or the data of an event stream. It keeps a few bytes
 /// and never fails. Of several answers in one stream the last counts.
 #[derive(Clone, Debug, Default)]
-pub struct AnswerScan {
+pub struct RpcAnswerScan {
     depth: u32,
     in_text: bool,
     is_escaped: bool,
@@ -43,7 +43,7 @@ enum Reads {
     IsError,
 }
 
-impl AnswerScan {
+impl RpcAnswerScan {
     /// Looks at the next bytes of the answer.
     pub fn feed(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.read(*byte));
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn scanned(answer: &str, piece: usize) -> (Option<i64>, Option<bool>) {
-        let mut scan = AnswerScan::default();
+        let mut scan = RpcAnswerScan::default();
         answer.as_bytes().chunks(piece).for_each(|piece| scan.feed(piece));
         (scan.found().code, scan.found().is_error)
     }
@@ -180,7 +180,7 @@ mod tests {
     fn no_bytes_make_it_fail() {
         let mut rng = crate::base::Rng::new(5);
         let alphabet = b"{}[]\":,\\ \nresultisErrorcode-1true\xff";
-        let mut scan = AnswerScan::default();
+        let mut scan = RpcAnswerScan::default();
         for _ in 0..200_000 {
             scan.feed(&[alphabet[rng.below(alphabet.len() as u64) as usize]]);
         }

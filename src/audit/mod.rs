@@ -3,7 +3,7 @@
 //!
 //! A [`Chain`] puts a number, the hash of the line before and the time in front of each line. A [`CheckpointKey`] signs where the
 //! chain has come to. A [`Resumer`] continues the log of a process that was killed. A [`Verifier`] reads the lines again and says what was removed, changed, moved or cut off. [`AuditCallLine`],
-//! [`CallEndLine`] and [`ActionLine`] say what lines contain, and an [`AnswerScan`] looks into answers for what they are to say.
+//! [`CallEndLine`] and [`ActionLine`] say what lines contain, and an [`RpcAnswerScan`] looks into answers for what they are to say.
 
 mod answer_scan;
 mod chain;
@@ -14,7 +14,7 @@ mod notes;
 mod resume;
 mod verifier;
 
-pub use answer_scan::{AnswerScan, RpcAnswer};
+pub use answer_scan::{RpcAnswer, RpcAnswerScan};
 pub use chain::{Chain, ChainedLine, cut_of};
 pub use checkpoint::{CHECKPOINT_LINES, CheckpointKey, Ed25519PublicKey};
 pub use hash::{LineHash, hex, unhex};

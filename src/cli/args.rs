@@ -83,7 +83,7 @@ pub enum Command {
 const AUDIT_EXAMPLES: &str = "Examples:
   adit audit verify /var/lib/adit/audit
   adit audit query /var/lib/adit/audit --tool delete_user --since 24h
-  adit audit export /var/lib/adit/audit --format csv --since 2026-07-01T00:00:00Z > july.csv
+  adit audit export /var/lib/adit/audit --format csv --since 2026-07-01T00:00:00Z
 
 They read the files of the log (audit.dir), whether or not a process writes it. Exit code 1 means that `verify` found a fault, or
 that the log cannot be read, 2 a wrong flag.";

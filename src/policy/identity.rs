@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 ///
 /// A copy shares its texts with the original, and allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallerIdentity {
+pub struct AgentIdentity {
     /// The name of the caller, unique with its issuer.
     pub subject: Arc<str>,
     /// Who vouches for the subject, such as the issuer of a token.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use crate::audit::{AnswerScan, AuditCallLine, CallEndLine, LineHash, RpcAnswer};
+use crate::audit::{AuditCallLine, CallEndLine, LineHash, RpcAnswer, RpcAnswerScan};
 use crate::engine::Core;
 use crate::exchange::{CallFailure, trace_of};
 use crate::latency::{CallPhases, Outcome, Phase};
@@ -26,7 +26,7 @@ pub struct CallAudit(Option<Box<Kept>>);
 
 struct Kept {
     log: AuditLog,
-    scan: AnswerScan,
+    scan: RpcAnswerScan,
     bytes: u64,
     written: Cell<Written>,
     /// For the answers that a role gives itself.

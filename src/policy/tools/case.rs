@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::policy::identity::CallerIdentity;
+use crate::policy::identity::AgentIdentity;
 use crate::policy::tools::decision::{Asked, Target, ToolDecision};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
@@ -15,7 +15,7 @@ pub(super) struct Case {
     /// Roles that the caller has, besides those of its address and identity.
     pub(super) roles: RoleSet,
     pub(super) address: Option<IpAddr>,
-    pub(super) identity: Option<CallerIdentity>,
+    pub(super) identity: Option<AgentIdentity>,
     pub(super) method: String,
     pub(super) target: OwnedTarget,
     pub(super) is_allowed: bool,
@@ -39,7 +39,7 @@ pub struct CaseOutcome {
     pub name: String,
     /// Its line in the file.
     pub line: usize,
-    /// What was decided.
+    /// What the policy decides about it.
     pub decision: ToolDecision,
     /// What is wrong with that, if it is not what was expected.
     pub wrong: Option<String>,

@@ -11,7 +11,7 @@ const DIGEST_SHOWN: usize = 8;
 pub enum ToolDecision {
     /// It may be passed on.
     Allowed(Option<RuleId>),
-    /// It may not.
+    /// It is answered here.
     Denied {
         /// The rule that denies it; none if no rule allows it where one has to.
         rule: Option<RuleId>,
@@ -99,7 +99,7 @@ impl fmt::Debug for PolicyDigest {
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked<'a> {
-    /// The JSON-RPC method.
+    /// The method of the JSON-RPC message.
     pub method: &'a str,
     /// What the method is about.
     pub target: Target<'a>,

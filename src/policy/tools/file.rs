@@ -7,7 +7,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 use crate::base::SecretHash;
-use crate::policy::identity::{CallerIdentity, IdentityProof};
+use crate::policy::identity::{AgentIdentity, IdentityProof};
 use crate::policy::network::Network;
 use crate::policy::networks::Networks;
 use crate::policy::tools::case::{Case, OwnedTarget};
@@ -357,7 +357,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// Who calls in a test.
-    fn case_identity(&mut self, section: &Section<'a>, policy: &ToolPolicy) -> Option<CallerIdentity> {
+    fn case_identity(&mut self, section: &Section<'a>, policy: &ToolPolicy) -> Option<AgentIdentity> {
         if let Some(name) = self.reader.text(section, "key") {
             let key = policy.keys.iter().find(|key| *key.identity.subject == *name);
             if key.is_none() {
@@ -373,7 +373,7 @@ impl<'a> Parts<'_, 'a> {
         };
         let scopes = self.reader.texts(&identity, "scopes").unwrap_or_default();
         let claims = self.reader.inner(&identity, "claims");
-        Some(CallerIdentity {
+        Some(AgentIdentity {
             subject: self.reader.text(&identity, "subject").unwrap_or_default().into(),
             issuer: self.reader.text(&identity, "issuer").map(Into::into),
             client: self.reader.text(&identity, "client").map(Into::into),

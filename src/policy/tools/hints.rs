@@ -14,7 +14,7 @@ const NAME_LEN_MAX: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ToolHints {
-    /// It changes nothing.
+    /// It changes nothing where it runs.
     pub read_only_hint: bool,
     /// It may destroy something.
     pub destructive_hint: bool,

@@ -14,7 +14,7 @@ const WRAPPED_LEN_MAX: usize = 2_048;
 /// What has been read of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads<'a> {
-    /// Not enough yet.
+    /// Not enough yet to decide.
     Unknown,
     /// A message with a method.
     Asks(Asked<'a>),

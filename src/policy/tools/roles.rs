@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::base::SecretHash;
-use crate::policy::identity::{CallerIdentity, IdentityProof};
+use crate::policy::identity::{AgentIdentity, IdentityProof};
 use crate::policy::networks::Networks;
 use crate::policy::tools::pattern::Patterns;
 
@@ -75,7 +75,7 @@ pub(super) struct IdentityRule {
 }
 
 impl Role {
-    pub(super) fn is_of(&self, address: Option<IpAddr>, identity: Option<&CallerIdentity>) -> bool {
+    pub(super) fn is_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> bool {
         let is_near = |networks: &Networks| address.is_some_and(|address| networks.contains(address));
         if !self.networks.as_ref().is_none_or(is_near) {
             return false;
@@ -95,7 +95,7 @@ impl Role {
 }
 
 impl IdentityRule {
-    fn fits(&self, identity: &CallerIdentity) -> bool {
+    fn fits(&self, identity: &AgentIdentity) -> bool {
         let has_claim = |name: &str, wanted: &Value| match identity.claims.get(name) {
             Some(Value::Array(values)) => values.contains(wanted),
             Some(value) => value == wanted,
@@ -115,12 +115,12 @@ impl IdentityRule {
 pub(super) struct Key {
     pub(super) line: usize,
     pub(super) hash: SecretHash,
-    pub(super) identity: CallerIdentity,
+    pub(super) identity: AgentIdentity,
 }
 
 impl Key {
     pub(super) fn new(name: &str, line: usize, hash: SecretHash) -> Key {
-        let identity = CallerIdentity {
+        let identity = AgentIdentity {
             subject: name.into(),
             issuer: None,
             client: None,
@@ -133,7 +133,7 @@ impl Key {
 }
 
 /// Whose key this is. Every key is compared, in constant time.
-pub(super) fn owner<'a>(keys: &'a [Key], bearer: &[u8]) -> Option<&'a CallerIdentity> {
+pub(super) fn owner<'a>(keys: &'a [Key], bearer: &[u8]) -> Option<&'a AgentIdentity> {
     if keys.is_empty() || bearer.is_empty() || bearer.len() > KEY_LEN_MAX {
         return None;
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::base::Rng;
-use crate::policy::{CallerIdentity, IdentityProof};
+use crate::policy::{AgentIdentity, IdentityProof};
 
 fn policy(text: &str) -> ToolPolicy {
     ToolPolicy::parse(text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"))
@@ -25,8 +25,8 @@ fn verdict(policy: &ToolPolicy, roles: &[&str], asked: Asked<'_>) -> String {
     format!("{sign}{}", decision.rule().map(|rule| &*rule.name).unwrap_or_default())
 }
 
-fn identity(proof: IdentityProof, subject: &str) -> CallerIdentity {
-    CallerIdentity {
+fn identity(proof: IdentityProof, subject: &str) -> AgentIdentity {
+    AgentIdentity {
         subject: subject.into(),
         issuer: Some("https://login.example".into()),
         client: None,
@@ -350,13 +350,13 @@ fn roles_come_from_networks_keys_and_identities() {
     let policy = policy(FILE);
     let near: IpAddr = "10.1.2.3".parse().unwrap();
     let far: IpAddr = "192.0.2.1".parse().unwrap();
-    let names = |address, identity: Option<&CallerIdentity>| -> Vec<String> {
+    let names = |address, identity: Option<&AgentIdentity>| -> Vec<String> {
         policy.names_of(policy.roles_of(address, identity)).map(str::to_owned).collect()
     };
     assert_eq!(names(Some(near), None), ["office"]);
     assert!(names(Some(far), None).is_empty() && names(None, None).is_empty());
     assert_eq!(names(None, Some(&identity(IdentityProof::Jwt, "a"))), ["support"]);
-    let other = CallerIdentity { issuer: Some("https://else.example".into()), ..identity(IdentityProof::Jwt, "a") };
+    let other = AgentIdentity { issuer: Some("https://else.example".into()), ..identity(IdentityProof::Jwt, "a") };
     assert!(names(None, Some(&other)).is_empty());
     let token = identity(IdentityProof::Jwt, "nightly");
     assert_eq!(names(None, Some(&token)), ["support"], "the name of a key in a token is no key");

@@ -5,7 +5,7 @@ use std::fmt;
 use std::iter;
 use std::net::IpAddr;
 
-use crate::policy::identity::CallerIdentity;
+use crate::policy::identity::AgentIdentity;
 use crate::policy::tools::case::Case;
 use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
 use crate::policy::tools::hints::{KnownHints, ToolHints};
@@ -97,7 +97,7 @@ impl ToolPolicy {
 
     /// The roles of a caller, by its address and by who it has proven to be.
     #[must_use]
-    pub fn roles_of(&self, address: Option<IpAddr>, identity: Option<&CallerIdentity>) -> RoleSet {
+    pub fn roles_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> RoleSet {
         let roles = self.roles.iter().enumerate().filter(|(_, role)| role.is_of(address, identity));
         roles.fold(RoleSet::default(), |all, (at, _)| all.and(RoleSet::one(at)))
     }
@@ -122,7 +122,7 @@ impl ToolPolicy {
 
     /// Whose static key this is.
     #[must_use]
-    pub fn key_of(&self, bearer: &[u8]) -> Option<&CallerIdentity> {
+    pub fn key_of(&self, bearer: &[u8]) -> Option<&AgentIdentity> {
         owner(&self.keys, bearer)
     }
 

@@ -48,7 +48,7 @@ pub struct PolicyEdit {
 }
 
 impl PolicyEdit {
-    /// Nothing is changed.
+    /// That of a route without a policy.
     pub const NONE: PolicyEdit = PolicyEdit { drop_authorization: false, identity_only: false };
 
     fn drops(self, name: &[u8]) -> bool {
