@@ -116,12 +116,6 @@ impl<'a> ChainedLine<'a> {
     }
 }
 
-/// How many bytes at the end of a file are no whole line: a write was cut off there.
-#[must_use]
-pub fn cut_of(file: &[u8]) -> usize {
-    file.len() - file.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,13 +148,6 @@ mod tests {
         }
         for len in 0..good.len() {
             assert!(ChainedLine::parse(&good.as_bytes()[..len]).is_none(), "{len} bytes");
-        }
-    }
-
-    #[test]
-    fn what_is_behind_the_last_line_feed_was_cut_off() {
-        for (file, cut) in [(&b""[..], 0), (b"a\n", 0), (b"a\nbc", 2), (b"abc", 3), (b"\n\n", 0)] {
-            assert_eq!(cut_of(file), cut, "{}", file.escape_ascii());
         }
     }
 }

@@ -15,7 +15,7 @@ mod resume;
 mod verifier;
 
 pub use answer_scan::{RpcAnswer, RpcAnswerScan};
-pub use chain::{Chain, ChainedLine, cut_of};
+pub use chain::{Chain, ChainedLine};
 pub use checkpoint::{CHECKPOINT_LINES, CheckpointKey, Ed25519PublicKey};
 pub use hash::{LineHash, hex, unhex};
 pub use lines::{ActionLine, AuditCallLine, CallEndLine};

@@ -2,7 +2,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
 
 use super::*;
-use crate::audit::{AuditCallLine, ChainNote, CheckpointKey, Resumer, cut_of};
+use crate::audit::{AuditCallLine, ChainNote, CheckpointKey, Resumer};
 use crate::base::Rng;
 
 const TIME: &str = "2026-11-29T19:00:00.5Z";
@@ -10,6 +10,11 @@ const TIME: &str = "2026-11-29T19:00:00.5Z";
 fn key() -> CheckpointKey {
     let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
     CheckpointKey::of_pkcs8(document.as_ref()).unwrap()
+}
+
+/// How many bytes at the end of a file are no whole line: a write was cut off there.
+fn cut_of(file: &[u8]) -> usize {
+    file.len() - file.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
 }
 
 /// A log: its lines, with their line feeds, and the last checkpoint.

@@ -127,6 +127,11 @@ impl StreamCalls<'_> {
         if (govern(*context, request) || host.and_then(is_enforced).unwrap_or_default())
             && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
         {
+            let is_over = work.agents.until <= context.core.core.turn_time();
+            if is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {
+                // In a box, so that other calls do not have its size.
+                return Box::pin(self.answer_late(request)).await;
+            }
             // In a box, so that other calls do not have its size.
             return Box::pin(self.refuse_unlabelled(request, error)).await;
         }
@@ -134,7 +139,7 @@ impl StreamCalls<'_> {
             && let Some(report) = begin_guard(*context, work, request, host)
         {
             // In a box, so that other calls do not have its size.
-            return Box::pin(self.answer_refused(request, report)).await;
+            return Box::pin(self.answer_uncalled(request, CallFailure::BreakerOpen, Some(report))).await;
         }
         let began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
         let mut end = CallEnd::new(began);
@@ -229,19 +234,35 @@ impl StreamCalls<'_> {
         self.answer(request, CallError::Failed(failure), &CallEnd::new(request.began()).stamps).await
     }
 
-    /// Answers an agent whose call a breaker refused.
-    async fn answer_refused(&self, request: &mut impl Request, report: CallReport) -> Next<Leave> {
+    /// Answers an agent that has not said in its time what it calls.
+    async fn answer_late(&self, request: &mut impl Request) -> Next<Leave> {
+        let late = CallFailure::CallerTimeoutUnsent;
+        count(self.context.core, Some(Err(late)));
+        if self.host.is_none() {
+            return Next::Leave(Leave::Reset(late));
+        }
+        let report = self.report(request, late, false);
+        self.answer_uncalled(request, late, report).await
+    }
+
+    /// Answers an agent whose call was not begun, and failed so.
+    async fn answer_uncalled(
+        &self,
+        request: &mut impl Request,
+        failure: CallFailure,
+        report: Option<CallReport>,
+    ) -> Next<Leave> {
         let StreamCalls { context, host, work, .. } = self;
         let core = context.core;
         let mut timing = Vec::new();
         let end = CallEnd::new(request.began());
         connector_timing(&end.stamps.times(&core.core), &mut timing);
         request.learn_id(work.agents.left(core.core.turn_time())).await;
-        let ended = Some(Err(CallFailure::BreakerOpen));
+        let ended = Some(Err(failure));
         record(*context, request, *host, &end, ended, (&CallGuard::default(), Retries::default()));
         context.record_end(&work.agents.audit, request, &end, ended, Retries::default());
-        let told = work.agents.audit.told(CallFailure::BreakerOpen, &core.core).await;
-        let report = Some(report).filter(|_| told == CallFailure::BreakerOpen);
+        let told = work.agents.audit.told(failure, &core.core).await;
+        let report = report.filter(|_| told == failure);
         let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }
     }

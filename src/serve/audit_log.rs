@@ -188,7 +188,7 @@ impl AuditLog {
 
 impl AuditReceipt {
     /// Waits until the line is on the disk; true at once where nobody has to wait. False if it could not be written.
-    pub async fn is_written(self) -> bool {
+    pub async fn written(self) -> bool {
         match self.0 {
             Some((_, mut receipt)) => receipt.recv().await.is_some(),
             None => true,
@@ -196,14 +196,14 @@ impl AuditReceipt {
     }
 
     /// The same. A line that is not written within [`AUDIT_WAIT_MAX`] counts as one that could not be; it may still be written.
-    pub async fn is_written_in_time(self, core: &Core) -> bool {
+    pub async fn written_in_time(self, core: &Core) -> bool {
         let Some(log) = self.0.as_ref().map(|(log, _)| log.clone()) else { return true };
         let late = async {
             core.sleep(AUDIT_WAIT_MAX).await;
             log.on_late();
             false
         };
-        or(self.is_written(), late).await
+        or(self.written(), late).await
     }
 }
 
@@ -234,14 +234,14 @@ mod tests {
     fn a_receipt_says_whether_the_line_was_written() {
         let (log, entries) = AuditLog::new(true);
         let (one, two) = (log.submit(b"a".to_vec()), log.submit(b"b".to_vec()));
-        let mut one = Box::pin(one.is_written());
+        let mut one = Box::pin(one.written());
         assert_eq!(block_on(poll_once(one.as_mut())), None);
         let AuditEntry::Line { body, written } = entries.recv().unwrap() else { panic!("it is not closed") };
         assert_eq!(body, b"a");
         written.unwrap().send(()).unwrap();
         assert!(block_on(one));
         drop(entries.recv().unwrap());
-        assert!(!block_on(two.is_written()));
+        assert!(!block_on(two.written()));
     }
 
     #[test]
@@ -260,13 +260,13 @@ mod tests {
     fn lines_beyond_the_queue_or_without_a_thread_are_lost_and_counted() {
         let (log, entries) = AuditLog::new(true);
         (0..AUDIT_QUEUE_MAX).for_each(|_| log.write(Vec::new()));
-        assert!(!block_on(log.submit(Vec::new()).is_written()));
+        assert!(!block_on(log.submit(Vec::new()).written()));
         drop(entries);
-        assert!(!block_on(log.submit(Vec::new()).is_written()));
+        assert!(!block_on(log.submit(Vec::new()).written()));
         assert_eq!(log.lost(), 2);
         let (log, entries) = AuditLog::new(false);
         drop(entries);
-        assert!(block_on(log.submit(Vec::new()).is_written()), "nobody waits");
+        assert!(block_on(log.submit(Vec::new()).written()), "nobody waits");
         assert_eq!(log.lost(), 1);
     }
 }

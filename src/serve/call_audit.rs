@@ -193,7 +193,7 @@ impl CallAudit {
         let Some(kept) = &self.0 else { return true };
         match kept.receipt.take() {
             // In a box, so that other calls do not have its size.
-            Some(receipt) => Box::pin(receipt.is_written_in_time(core)).await,
+            Some(receipt) => Box::pin(receipt.written_in_time(core)).await,
             None => !kept.log.refuses(),
         }
     }

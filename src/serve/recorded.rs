@@ -54,7 +54,7 @@ pub(super) async fn record(
     let receipt = hooks.record_answer(answered, taken.as_deref_mut());
     label.set(taken);
     let Some(receipt) = receipt else { return Ok(()) };
-    if receipt.is_written_in_time(hooks.core()).await { Ok(()) } else { Err(RelayError::Unrecorded) }
+    if receipt.written_in_time(hooks.core()).await { Ok(()) } else { Err(RelayError::Unrecorded) }
 }
 
 /// Carries an answer that leaves once it is whole and its call recorded. One that is longer than what is held, or for which there is

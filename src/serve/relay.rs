@@ -519,3 +519,6 @@ pub(super) fn of_body(error: CarryError) -> RelayError {
         error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

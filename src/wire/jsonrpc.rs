@@ -302,12 +302,6 @@ impl Peek {
         self.is_torn
     }
 
-    /// Whether a member is there that is no text, or too long to be kept, so that it is not known.
-    #[must_use]
-    pub fn is_unknown(&self, member: MessageMember) -> bool {
-        self.texts[member.place().1 as usize].stage == Stage::Unusable
-    }
-
     /// Whether there is an `id` that is neither a text nor a number, or too long to be kept.
     #[must_use]
     pub fn has_unknown_id(&self) -> bool {

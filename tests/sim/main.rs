@@ -24,3 +24,4 @@ mod timers;
 mod tool_calls;
 mod trust;
 mod tunnel;
+mod unsent;

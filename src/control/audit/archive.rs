@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::audit::ChainNote;
 use crate::control::audit::reading::AuditFile;
-use crate::control::audit::waiting::is_written_in_time;
+use crate::control::audit::waiting::written_in_time;
 use crate::serve::AuditLog;
 
 /// How hard zstd tries: its own default.
@@ -58,7 +58,7 @@ impl Keeping {
         let (Some(first), Some(next)) = (closed.first().filter(|_| gone > 0), next) else { return Ok(()) };
         // It is noted first: removed files of which nothing says so are a fault.
         let note = ChainNote::Removed { first: first.first, last: next.first - 1 }.body();
-        if !is_written_in_time(log, log.submit_and_wait(note)) {
+        if !written_in_time(log, log.submit_and_wait(note)) {
             return Err(io::Error::other("that files are removed could not be noted, so they were kept"));
         }
         for file in &closed[..gone] {

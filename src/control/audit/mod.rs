@@ -16,5 +16,5 @@ mod writer;
 pub use checking::verify;
 pub use error::AuditError;
 pub use reading::{AuditFile, AuditLines};
-pub(in crate::control) use waiting::is_written_in_time;
+pub(in crate::control) use waiting::written_in_time;
 pub use writer::{AuditWriter, AuditWriterSettings};

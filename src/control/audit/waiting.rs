@@ -16,14 +16,14 @@ impl Wake for Unpark {
 }
 
 /// Has this thread wait until a line is written, as long as calls do.
-pub(in crate::control) fn is_written_in_time(log: &AuditLog, receipt: AuditReceipt) -> bool {
+pub(in crate::control) fn written_in_time(log: &AuditLog, receipt: AuditReceipt) -> bool {
     let until = Instant::now() + AUDIT_WAIT_MAX;
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);
-    let mut written = pin!(receipt.is_written());
+    let mut written = pin!(receipt.written());
     loop {
-        if let Poll::Ready(is_written) = written.as_mut().poll(&mut cx) {
-            return is_written;
+        if let Poll::Ready(written) = written.as_mut().poll(&mut cx) {
+            return written;
         }
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -44,7 +44,7 @@ fn lines_are_on_the_disk_when_their_receipts_say_so_and_the_log_goes_on_after_a_
     for round in 0..3 {
         let writer = start(&settings);
         for nth in 0..10 {
-            assert!(block_on(writer.log().submit(call(nth)).is_written()));
+            assert!(block_on(writer.log().submit(call(nth)).written()));
         }
         let text = fs::read_to_string(&files(&settings)[0].path).unwrap();
         assert_eq!(text.matches("\"kind\":\"call\"").count(), 10 * (round + 1));
@@ -62,7 +62,7 @@ fn a_log_that_was_waited_for_too_long_is_sound_again_once_a_line_is_written() {
     let log = writer.log();
     log.on_late();
     assert!(log.refuses());
-    assert!(block_on(log.submit(call(1)).is_written()));
+    assert!(block_on(log.submit(call(1)).written()));
     assert!(!log.refuses());
     writer.close();
     assert_eq!(verify(&settings(home.path())).faults, []);
@@ -74,7 +74,7 @@ fn files_are_closed_at_their_length_compressed_and_removed_in_the_end() {
     let settings = AuditWriterSettings { file_len_max: 20_000, ..settings(home.path()) };
     let writer = start(&settings);
     for nth in 0..1_000 {
-        assert!(block_on(writer.log().submit(call(nth)).is_written()));
+        assert!(block_on(writer.log().submit(call(nth)).written()));
     }
     writer.close();
     let written = files(&settings);
@@ -111,7 +111,7 @@ fn a_line_that_was_cut_off_is_removed_and_noted_even_if_it_is_the_first_of_its_f
     let home = tempfile::tempdir().unwrap();
     let settings = settings(home.path());
     let writer = start(&settings);
-    assert!(block_on(writer.log().submit(call(1)).is_written()));
+    assert!(block_on(writer.log().submit(call(1)).written()));
     writer.close();
     let whole = verify(&settings).lines;
     let path = files(&settings)[0].path.clone();
@@ -158,7 +158,7 @@ fn lines_of_which_a_process_was_robbed_are_found_after_its_restart() {
     let settings = settings(home.path());
     let writer = start(&settings);
     for nth in 0..5 {
-        assert!(block_on(writer.log().submit(call(nth)).is_written()));
+        assert!(block_on(writer.log().submit(call(nth)).written()));
     }
     writer.close();
     let path = files(&settings)[0].path.clone();

@@ -32,12 +32,12 @@ impl ListFilter {
         let Some(filtered) = self.apply(&data)? else { return Ok(None) };
         let mut out = Vec::with_capacity(event.len() + 16);
         out.extend_from_slice(mark);
-        let mut is_written = false;
+        let mut written = false;
         for (line, end) in Lines(lines) {
             if data_of(line).is_none() {
                 out.extend_from_slice(line);
                 out.extend_from_slice(end);
-            } else if !std::mem::replace(&mut is_written, true) {
+            } else if !std::mem::replace(&mut written, true) {
                 for part in filtered.split(|byte| *byte == b'\n') {
                     out.extend_from_slice(b"data: ");
                     out.extend_from_slice(part);

@@ -5,7 +5,7 @@ use rusqlite::{Row, Transaction, params};
 use super::{Failure, SqlResult, listed, parsed, time, window};
 use crate::audit::ActionLine;
 use crate::base::{CredentialId, TunnelId};
-use crate::control::audit::is_written_in_time;
+use crate::control::audit::written_in_time;
 use crate::control::store::{AuditEvent, EVENTS_MAX, Listed, Note, Page, USAGE_ROWS_MAX, Usage};
 use crate::control::wall_time::WallTime;
 use crate::serve::AuditLog;
@@ -50,7 +50,7 @@ pub(super) fn tell(change: &Transaction<'_>, since: i64, audit: &AuditLog) -> Sq
         Ok(line.body())
     };
     for body in rows.query_map([since], body)? {
-        if !is_written_in_time(audit, audit.submit(body?)) {
+        if !written_in_time(audit, audit.submit(body?)) {
             return Err(Failure::Unrecorded);
         }
     }
