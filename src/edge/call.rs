@@ -135,8 +135,8 @@ impl AgentCalls<'_> {
             let keep = request.answer_preflight(!core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
-        if let (Some(_), Some(label)) = (core.edge.tasks(), request.label()) {
-            label.digest_arguments();
+        if let (Some(tasks), Some(label)) = (core.edge.tasks(), request.label()) {
+            label.digest_arguments(tasks.seed());
         }
         self.work.stamps = EdgeStamps::new(request.began());
         self.work.guard.begin(&route.own.terms(&core.edge.settings.deadlines, None));
