@@ -419,7 +419,7 @@ impl AgentCalls<'_> {
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
     fn keep_body(&mut self, keep: bool) {
         if keep {
-            self.replay.get_or_insert_default().start(Some(&self.caller.core.kept_bodies));
+            self.replay.get_or_insert_default().start(Some(&self.caller.core.kept_bodies), false);
         } else if let Some(replay) = &mut self.replay {
             replay.clear();
         }
