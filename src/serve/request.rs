@@ -65,13 +65,6 @@ pub trait Request {
         self.context_mut().label()
     }
 
-    /// Looks at its message as it passes, or does not, whatever is done for others on this connection.
-    fn look_at_message(&mut self, looks: bool) {
-        let context = self.context_mut();
-        context.read_labels(looks);
-        context.begin_label();
-    }
-
     /// Answers a request that is not passed on. A connection of HTTP/1.1 has to be closed.
     fn refuse(&mut self, refusal: Refusal) -> impl Future<Output = ()> {
         async move {

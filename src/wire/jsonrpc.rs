@@ -4,8 +4,9 @@
 //! it looks for, so it allocates nothing once warm and works with a body of any size. It reports when servers may read
 //! a message in different ways: a key that occurs twice, or in another case (which Go's decoder accepts).
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::Hasher;
 
+use crate::base::Digest;
 use crate::wire::scan::text_stop;
 
 /// How much of a body is inspected, in bytes.
@@ -81,7 +82,7 @@ pub struct Peek {
     doubled: u16,
     is_batch: bool,
     /// What was read of `params.arguments`, if that is digested.
-    arguments: Option<DefaultHasher>,
+    arguments: Option<Digest>,
     /// Whether the next byte is of those.
     in_arguments: bool,
     texts: [Text; SLOTS],
@@ -197,13 +198,13 @@ impl Peek {
         *self = Peek { texts, ..Peek::new() };
     }
 
-    /// Has the arguments of the next message digested, which is off after [`Peek::clear`].
-    pub fn digest_arguments(&mut self) {
-        self.arguments = Some(DefaultHasher::new());
+    /// Has the arguments of the next message digested with this seed, which is off after [`Peek::clear`].
+    pub fn digest_arguments(&mut self, seed: u64) {
+        self.arguments = Some(Digest::new(seed));
     }
 
     /// The digest of `params.arguments` as JSON text without white space, if they were read to their end. Two calls with the same
-    /// digest have the same arguments, written in the same order.
+    /// digest and seed have the same arguments, written in the same order.
     #[must_use]
     pub fn arguments_digest(&self) -> Option<u64> {
         let is_whole = self.seen & Key::Arguments.bit() != 0 && !self.in_arguments && self.is_whole();
@@ -231,10 +232,10 @@ impl Peek {
         matches!(self.state, State::Over | State::Broken) || self.len == PEEK_LEN_MAX
     }
 
-    /// Whether nothing was seen yet.
+    /// How many bytes were inspected.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
+    pub const fn inspected(&self) -> usize {
+        self.len
     }
 
     /// Whether the message is longer than what is inspected of it, so that its rest is not known.
