@@ -377,7 +377,7 @@ impl UpstreamWork {
             }
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
-        let to = AnsweringStream::new(to, upstream.is_acknowledged());
+        let to = AnsweringStream::new(to, upstream.acknowledged_within());
         let of_agents = context.is_agents().then(|| self.agents.guard.deadline.first_byte_timeout());
         let caller = match context.is_agents() {
             true => self.agents.guard.deadline.caller_limits(),
