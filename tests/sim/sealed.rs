@@ -11,7 +11,7 @@ use adit::engine::driver::{Address, SocketOptions};
 use adit::route::{Route, RouteEntry, RouteTable};
 use adit::tls::{
     ALPN_HTTP1, ALPN_HTTP2, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients, Connection,
-    ReloadingCerts, Roots, ServerConfig, ServerSettings, client_config, server_config,
+    HandshakeError, ReloadingCerts, Roots, ServerConfig, ServerSettings, client_config, server_config,
 };
 use rustls::pki_types::{ServerName, UnixTime};
 
@@ -25,13 +25,16 @@ pub(crate) struct Sealed {
     pub(crate) traffic: Traffic,
     hosts: Vec<String>,
     authority: Authority,
+    seals: Seals,
 }
 
 impl Sealed {
     /// Certificates are issued for these hosts.
     pub(crate) fn new(traffic: Traffic, hosts: &[&str]) -> Sealed {
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
-        Sealed { traffic, hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), authority }
+        let seals = Seals::default();
+        seals.identity().renew(&authority, UnixTime::now()).unwrap();
+        Sealed { traffic, hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), authority, seals }
     }
 
     /// The edge serves TLS of agents.
@@ -47,9 +50,7 @@ impl Sealed {
             RouteEntry { host: host.to_string(), place: "here".to_owned(), target }
         });
         tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
-        let seals = Seals::default();
-        seals.identity().renew(&self.authority, UnixTime::now()).unwrap();
-        let seal = seals.for_tunnel(vec![self.authority.cert_der().clone()]).unwrap();
+        let seal = self.seals.for_tunnel(vec![self.authority.cert_der().clone()]).unwrap();
         let sealed = |entry: &TunnelEntry| TunnelEntry { seal: Some(Arc::clone(&seal)), ..entry.clone() };
         tables.tunnels = tables.tunnels.iter().map(|(id, entry)| (id.clone(), sealed(entry))).collect();
         tables.enter_hosts();
@@ -95,12 +96,12 @@ impl Sealed {
 pub(crate) struct Door(Option<(Arc<ClientConfig>, ServerName<'static>)>);
 
 impl Door {
-    pub(crate) async fn connect(&self, core: &Core) -> Connection {
+    /// Fails if the handshake does, which is the connector's.
+    pub(crate) async fn connect(&self, core: &Core) -> Result<Connection, HandshakeError> {
         let socket = core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.expect("the edge listens");
-        let Some((config, name)) = &self.0 else { return Connection::plain(socket) };
-        match Connection::client(socket, config, name.clone(), pending()).await {
-            Ok(connection) => connection,
-            Err(error) => panic!("{error}"),
+        match &self.0 {
+            Some((config, name)) => Connection::client(socket, config, name.clone(), pending()).await,
+            None => Ok(Connection::plain(socket)),
         }
     }
 }

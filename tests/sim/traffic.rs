@@ -100,7 +100,7 @@ fn an_agent_that_closes_behind_bytes_sent_ahead_is_given_up_in_time() {
             let mut bed = Bed::start(traffic);
             let (core, door) = (bed.agents.clone(), bed.sealed.door(ALPN_HTTP1));
             bed.agents.spawn(async move {
-                let agent = door.connect(&core).await;
+                let agent = door.connect(&core).await.expect("a connector is linked");
                 write(&agent, format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await;
                 core.sleep(SECOND).await;
                 write(&agent, &vec![b'x'; ahead]).await;

@@ -23,12 +23,14 @@ use adit::engine::{
 use adit::latency::{CallFilter, CallLine};
 use adit::policy::Admission;
 use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
+use adit::tls::{ALPN_HTTP1, Connection};
 use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
 
 use crate::bodies::{read, read_head, send};
 use crate::hedges::tools::{LIST, Tools};
 use crate::roles::{AGENTS, AGENTS_AT, EDGE, add_core, connector_settings, edge_settings};
+use crate::sealed::{Door, Sealed};
 
 /// The servers by the connectors in front of them.
 pub(crate) const SERVERS: [&str; 2] = ["alpha", "beta"];
@@ -68,6 +70,8 @@ pub(crate) struct Bed {
     agents: Core,
     place: Place,
     served: Served,
+    /// Unless calls are plain.
+    sealed: Option<Sealed>,
     connectors: [Option<Process>; 2],
     _events: MailReceiver<EdgeEvent>,
 }
@@ -121,15 +125,21 @@ impl Bed {
     /// The same on hosts whose systems take so little of what is sent that links are soon full.
     pub(crate) fn start_narrow(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
         let narrow = Faults { send_buffer_bytes: NARROW, receive_buffer_bytes: NARROW, ..Faults::none() };
-        Bed::serving_with(seed, place, Served::all(hosts), narrow)
+        Bed::serving_with(seed, place, Served::all(hosts), None, narrow)
     }
 
     /// Starts all with such hosts and routes, and waits for the links.
     pub(crate) fn serving(seed: u64, place: Place, served: Served) -> Bed {
-        Bed::serving_with(seed, place, served, Faults::none())
+        Bed::serving_with(seed, place, served, None, Faults::none())
     }
 
-    fn serving_with(seed: u64, place: Place, served: Served, faults: Faults) -> Bed {
+    /// The same as [`Bed::start`], with calls that are carried so.
+    pub(crate) fn carrying(traffic: Traffic, seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
+        let sealed = (traffic != Traffic::Plain).then(|| Sealed::new(traffic, hosts));
+        Bed::serving_with(seed, place, Served::all(hosts), sealed, Faults::none())
+    }
+
+    fn serving_with(seed: u64, place: Place, served: Served, sealed: Option<Sealed>, faults: Faults) -> Bed {
         let delay = Duration::from_millis(1).as_nanos() as u64;
         let faults = Faults { delay_ns_min: delay, delay_ns_max: delay, ..faults };
         let mut sim = Simulation::new(SimNet::new(seed, faults));
@@ -138,14 +148,18 @@ impl Bed {
         let servers = [0, 1].map(|nth| Server::start(nth, &cores[nth].0));
         let server_members = cores.map(|(_, member)| member);
         let (told, events) = mailbox(64);
-        let (settings, tables) = (edge_settings(mux::Settings::default()), edge_tables(&served.hosts));
+        let (mut settings, mut tables) = (edge_settings(mux::Settings::default()), edge_tables(&served.hosts));
+        if let Some(sealed) = &sealed {
+            (settings, tables) = (sealed.edge_settings(settings), sealed.edge_tables(tables));
+        }
         let edge = Edge::new(settings, tables, usize::from(place.cores), 1, &told);
         for id in 0..place.cores {
             let (core, _) = add_core(&mut sim, EDGE, id, MEMORY);
             core.spawn(Arc::clone(&edge).run(core.clone()));
         }
         let connectors = [None, None];
-        let mut bed = Bed { sim, servers, server_members, edge, agents, place, served, connectors, _events: events };
+        let mut bed =
+            Bed { sim, servers, server_members, edge, agents, place, served, sealed, connectors, _events: events };
         bed.start_connector(0);
         bed.start_connector(1);
         bed.pass(Duration::from_secs(2));
@@ -162,7 +176,10 @@ impl Bed {
             ..connector_settings(mux::Settings::default())
         };
         let (told, events) = mailbox(4096);
-        let tables = connector_tables(&routes, server_at(nth));
+        let mut tables = connector_tables(&routes, server_at(nth));
+        if let Some(sealed) = &self.sealed {
+            tables = sealed.connector_tables(&tables);
+        }
         let connector = Connector::new(settings, tables, 1, nth as u64 + 2, &told);
         core.spawn(Arc::clone(&connector).run(core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
         self.connectors[nth] = Some(Process { member, connector, _events: events });
@@ -323,8 +340,9 @@ impl Bed {
     ) -> Running<T> {
         let told = Rc::new(RefCell::new(None));
         let (core, result) = (self.agents.clone(), Rc::clone(&told));
+        let door = self.sealed.as_ref().map(|sealed| sealed.door(ALPN_HTTP1)).unwrap_or_default();
         self.agents.spawn(async move {
-            let client = Client { core, wire: None, connections: 0 };
+            let client = Client { core, door, wire: None, connections: 0 };
             let ended = script(client).await;
             result.replace(Some(ended));
         });
@@ -466,7 +484,8 @@ fn field(head: &str, name: &str) -> Option<String> {
 /// A client, with a connection that it keeps for as long as it can.
 pub(crate) struct Client {
     core: Core,
-    wire: Option<(Socket, Vec<u8>)>,
+    door: Door,
+    wire: Option<(Connection, Vec<u8>)>,
     connections: usize,
 }
 
@@ -579,8 +598,8 @@ impl Client {
             Some(wire) => wire,
             None => {
                 self.connections += 1;
-                let to = Address::Tcp(AGENTS_AT);
-                (self.core.connect(&to, SocketOptions::default()).await.expect("the edge listens"), Vec::new())
+                let connected = self.door.connect(&self.core).await;
+                (connected.map_err(|_| StreamError::Closed)?, Vec::new())
             }
         };
         for (nth, piece) in request.iter().enumerate() {
@@ -591,7 +610,11 @@ impl Client {
         }
         let head = read_head(&socket, &mut received).await?;
         let length = field(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        let body = read(&socket, &mut received, length, Duration::ZERO).await?;
+        while received.len() < length {
+            received.extend_from_slice(&socket.recv().await?.ok_or(StreamError::Truncated)?);
+        }
+        let rest = received.split_off(length);
+        let body = std::mem::replace(&mut received, rest);
         if field(&head, "connection").is_none_or(|value| value != "close") {
             self.wire = Some((socket, received));
         }

@@ -124,7 +124,7 @@ impl Bed {
         let (core, heard) = (self.agents.clone(), Rc::<RefCell<Heard>>::default());
         let (door, told) = (self.sealed.door(ALPN_HTTP2), Rc::clone(&heard));
         self.agents.spawn(async move {
-            let connection = Rc::new(door.connect(&core).await);
+            let connection = Rc::new(door.connect(&core).await.expect("a connector is linked"));
             let (sending, sent) = (Rc::clone(&connection), Rc::clone(&told));
             core.spawn(async move {
                 write(&sending, &begin(65_535)).await;
