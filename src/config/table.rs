@@ -334,10 +334,11 @@ section! {
         concurrency_max: Option<u32> = unset in 1..=1_000_000, live, like "16";
         /// Which slow calls of this host are tried a second time. `read-only`: calls of tools that the server's `tools/list`
         /// declares with `readOnlyHint`, once they take longer than 95 % of the last calls of the tool. The second try goes to
-        /// another connector or over another link of the same core, the first answer wins, and the other try is cancelled; 2 % of
-        /// the calls of the host at the most. All connectors must lead to servers that answer alike. Set it only where the
-        /// server is trusted to say which tools only read. It requires `deadline` to be `observe` or `enforce`; bodies of calls
-        /// are then read as with `deadline = "enforce"`. Not applied to calls of an MCP session, nor to `passthrough` traffic.
+        /// another connector, or over another link of the same connector, if the core has one. The first answer wins, of the
+        /// second try only one that is a result, and the connection of the other try is closed; its server is sent no
+        /// `notifications/cancelled`. It is done for 2 % of the calls of the host at the most. All connectors must lead to servers
+        /// that answer alike. Set it only where the server is trusted to say which tools only read. It requires `deadline` to be
+        /// `observe` or `enforce`. Not applied to calls of an MCP session, nor to `passthrough` traffic.
         hedge: Hedge = "off", live, like "read-only";
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.

@@ -38,6 +38,9 @@ use crate::wire::{AnswerStream, MethodScan};
 /// A response that has begun when the caller's time is over is ended by the edge, which can end a stream of events between two of
 /// them. It is cut here if the edge has not done so within this time.
 const EDGE_CUTS_WITHIN: Duration = Duration::from_secs(1);
+/// A call that was not sent is reported so long before the edge answers in place of the connector, besides the way there: the edge
+/// does not know that nothing was sent.
+const UNSENT_REPORT_MARGIN: Duration = Duration::from_millis(10);
 
 /// What a request has whose method is `tools/list`, however its slash is written.
 const LIST: &[u8] = b"list\"";
@@ -175,6 +178,14 @@ impl AgentWork {
         self.until != Time::NEVER
     }
 
+    /// When a call has to be sent: later, its answer would not come in time, and the edge would answer for it.
+    fn send_by(&self, context: &CallContext<'_>) -> Time {
+        match self.is_limited() && !context.is_agents() {
+            true => self.until.back(context.stream.on_link().way() + UNSENT_REPORT_MARGIN),
+            false => self.until,
+        }
+    }
+
     /// How much of the caller's time is left; none if it is not known how long it waits.
     pub(super) fn left(&self, now: Time) -> Option<Duration> {
         self.is_limited().then(|| self.until - now)
@@ -208,16 +219,26 @@ impl UpstreamWork {
         }
         served.on_call();
         (self.agents.retries, self.agents.told_failure) = (Retries::default(), None);
-        self.agents.timer = self.agents.is_limited().then(|| context.core.core.sleep_until(self.agents.until));
+        let send_by = self.agents.send_by(context);
+        self.agents.timer = self.agents.is_limited().then(|| context.core.core.sleep_until(send_by));
         let mut needs_fresh = false;
+        // Why the call failed before, if it may have run.
+        let mut before = None;
+        let late = |before: Option<CallError>| {
+            let sent = before.map(|_| CallError::Failed(CallFailure::CallerTimeout));
+            sent.unwrap_or(CallError::Failed(CallFailure::CallerTimeoutUnsent))
+        };
         loop {
-            if self.agents.until <= context.core.core.turn_time() {
-                return Err(CallError::Failed(CallFailure::CallerTimeoutUnsent));
+            if send_by <= context.core.core.turn_time() {
+                return Err(late(before));
             }
             let Checkout { connection, connect } = checkout(&served.upstream, needs_fresh, &mut self.agents.timer)
                 .await
-                .ok_or(CallError::Failed(CallFailure::CallerTimeoutUnsent))?
-                .map_err(|error| CallError::Failed(served.on_failed(&error, context.core.core.turn_time())))?;
+                .ok_or_else(|| late(before))?
+                .map_err(|error| {
+                    let failure = served.on_failed(&error, context.core.core.turn_time());
+                    before.unwrap_or(CallError::Failed(failure))
+                })?;
             if let Some(took) = connect {
                 served.on_connected();
                 end.stamps.on_connected(took);
@@ -257,8 +278,11 @@ impl UpstreamWork {
                 // The upstream may have closed an idle connection while the request was on its way. A request that the
                 // upstream may have received is sent again only if that does no harm (RFC 9110, section 9.2.2).
                 Err(error) => {
-                    let again = self.again(context, &served, request.head(), error.reached(was_used));
-                    let Some(pause) = again else { return Err(error.into()) };
+                    let (reached, is_silent) = (error.reached(was_used), matches!(error, ExchangeError::Silent));
+                    let again = self.again(context, &served, request.head(), reached);
+                    let failed = CallError::from(error);
+                    let Some(pause) = again else { return Err(failed) };
+                    before = before.or(Some(failed).filter(|_| is_silent));
                     if !pause.is_zero() {
                         // In a box, so that calls do not have its size.
                         Box::pin(context.core.core.sleep(pause)).await;
@@ -397,9 +421,10 @@ impl UpstreamWork {
                 upstream.log_fault(&why);
             }
             let is_of_caller = error == RelayError::Late && self.agents.until <= context.core.core.turn_time();
-            let error = match is_of_caller {
-                true => ExchangeError::Failed(CallError::Failed(CallFailure::CallerTimeout)),
-                false => failed(&error),
+            let error = match (is_of_caller, end.stamps.is_sent()) {
+                (true, true) => ExchangeError::Failed(CallError::Failed(CallFailure::CallerTimeout)),
+                (true, false) => ExchangeError::Failed(CallError::Failed(CallFailure::CallerTimeoutUnsent)),
+                (false, _) => failed(&error),
             };
             return Err(match error {
                 ExchangeError::Silent if upstream.has_sent_nothing(&context.core.core, to.sent_before()).await => {

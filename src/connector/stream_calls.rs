@@ -122,13 +122,18 @@ impl StreamCalls<'_> {
         if host.and_then(is_enforced).unwrap_or_default()
             && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
         {
+            let is_over = work.agents.until <= context.core.core.turn_time();
+            if is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {
+                // In a box, so that other calls do not have its size.
+                return Box::pin(self.answer_late(request)).await;
+            }
             return self.refuse_unlabelled(request, error).await;
         }
         if let Some(host) = *host
             && let Some(report) = begin_guard(*context, work, request, host)
         {
             // In a box, so that other calls do not have its size.
-            return Box::pin(self.answer_refused(request, report)).await;
+            return Box::pin(self.answer_uncalled(request, CallFailure::BreakerOpen, Some(report))).await;
         }
         let began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
         let mut end = CallEnd::new(began);
@@ -212,17 +217,30 @@ impl StreamCalls<'_> {
         until
     }
 
-    /// Answers an agent whose call a breaker refused.
-    async fn answer_refused(&self, request: &mut impl Request, report: CallReport) -> Next<Leave> {
+    /// Answers an agent that has not said in its time what it calls.
+    async fn answer_late(&self, request: &mut impl Request) -> Next<Leave> {
+        let late = CallFailure::CallerTimeoutUnsent;
+        let report = self.report(request, late, false);
+        count(self.context.core, Some(Err(late)));
+        self.answer_uncalled(request, late, report).await
+    }
+
+    /// Answers an agent whose call was not begun, and failed so.
+    async fn answer_uncalled(
+        &self,
+        request: &mut impl Request,
+        failure: CallFailure,
+        report: Option<CallReport>,
+    ) -> Next<Leave> {
         let StreamCalls { context, host, work, .. } = self;
         let core = context.core;
         let mut timing = Vec::new();
         let end = CallEnd::new(request.began());
         connector_timing(&end.stamps.times(&core.core), &mut timing);
         request.learn_id(work.agents.left(core.core.turn_time())).await;
-        let keep = request.fail(CallFailure::BreakerOpen, Some(&report), &timing, !core.is_draining()).await;
+        let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
         let guard = (&CallGuard::default(), Retries::default());
-        record(*context, request, *host, &end, Some(Err(CallFailure::BreakerOpen)), guard);
+        record(*context, request, *host, &end, Some(Err(failure)), guard);
         if keep { Next::Keep } else { Next::Close }
     }
 

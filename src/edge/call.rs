@@ -451,7 +451,8 @@ impl AgentCalls<'_> {
         if result == Err(RelayError::Late) {
             work.guard.deadline.on_cut(core.core.now());
         }
-        let ended = result.map_err(|error| CallEndReason::of(error, &mut work.guard.deadline));
+        let ended =
+            result.map_err(|error| CallEndReason::of(error, &mut work.guard.deadline, work.stamps.is_handed_over()));
         if let Err(CallEndReason::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()

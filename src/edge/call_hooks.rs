@@ -116,7 +116,8 @@ impl RelayHooks for EdgeHooks<'_, '_> {
         if !self.work.answer.takes_error() {
             return None;
         }
-        let CallEndReason::Failed { failure, .. } = CallEndReason::of(error.clone(), &mut self.work.guard.deadline)
+        let CallEndReason::Failed { failure, .. } =
+            CallEndReason::of(error.clone(), &mut self.work.guard.deadline, true)
         else {
             return None;
         };

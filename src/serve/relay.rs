@@ -511,3 +511,6 @@ fn of_body(error: CarryError) -> RelayError {
         error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,3 +23,4 @@ mod timers;
 mod tool_calls;
 mod trust;
 mod tunnel;
+mod unsent;
