@@ -157,7 +157,13 @@ impl Bed {
         Bed::serving_in(seed, place, Served::all(hosts), sealed, (steady(), mux::Settings::default()))
     }
 
-    fn serving_in(seed: u64, place: Place, served: Served, sealed: Option<Sealed>, net: (Faults, mux::Settings)) -> Bed {
+    fn serving_in(
+        seed: u64,
+        place: Place,
+        served: Served,
+        sealed: Option<Sealed>,
+        net: (Faults, mux::Settings),
+    ) -> Bed {
         let (faults, link) = net;
         let mut sim = Simulation::new(SimNet::new(seed, faults));
         let (agents, _) = add_core(&mut sim, AGENTS, 0, BUFFER_MEMORY_DEFAULT);
@@ -175,8 +181,19 @@ impl Bed {
             core.spawn(Arc::clone(&edge).run(core.clone()));
         }
         let connectors = [None, None];
-        let mut bed =
-            Bed { sim, servers, server_members, edge, agents, place, link, served, sealed, connectors, _events: events };
+        let mut bed = Bed {
+            sim,
+            servers,
+            server_members,
+            edge,
+            agents,
+            place,
+            link,
+            served,
+            sealed,
+            connectors,
+            _events: events,
+        };
         bed.start_connector(0);
         bed.start_connector(1);
         bed.pass(Duration::from_secs(2));
