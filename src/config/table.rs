@@ -606,6 +606,14 @@ section! {
         /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
         /// obeyed: its connections are not used in the last second before it.
         idle_timeout_ms: Millis = "4s" in 0..=86_400_000, live, like "10s";
+        /// How long the host of the upstream may answer nothing at all, neither data nor keep-alive probes, before the
+        /// connections to it fail, and with them the event streams that they carry.
+        silence_timeout_ms: Millis = "75s" in 2_000..=3_600_000, live, like "30s";
+        /// How long the host of the upstream may acknowledge nothing of what it was sent while a call waits. Then the call is
+        /// sent on a new connection if that does no harm, otherwise it is answered 504, and idle connections are closed. The
+        /// server itself may take longer: its host acknowledges for it. Over HTTP/2, where a connection is probed after 3 s of
+        /// silence, it takes up to 4 s more.
+        acknowledge_timeout_ms: Millis = "5s" in 1_000..=600_000, live, like "10s";
         /// How long the upstream may take until the first byte of its answer, after the request was sent to it; 0 for no limit.
         /// It takes the place of `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit applies
         /// too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.

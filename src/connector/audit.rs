@@ -11,7 +11,11 @@ use crate::wire::http1::RequestHead;
 impl CallContext<'_> {
     /// Begins a call, if calls are written.
     pub(super) fn begin_audit(&self, request: &mut impl Request) -> CallAudit {
-        CallAudit::begin(self.core.connector.settings.audit.as_ref(), request.label())
+        let log = self.core.connector.settings.audit.as_ref();
+        if log.is_some() {
+            request.look_at_message();
+        }
+        CallAudit::begin(log, request.label())
     }
 
     /// Writes a call whose answer was received.

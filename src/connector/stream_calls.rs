@@ -163,7 +163,7 @@ impl StreamCalls<'_> {
         let was_cut = matches!(stopped, Some(CallFailure::CallerTimeout | CallFailure::Deadline))
             || (stopped.is_none() && host.is_some() && work.agents.guard.deadline.was_cut());
         if was_cut && end.stamps.is_sent() {
-            cancel(context, request, work.kept_body());
+            cancel(context, request, work);
         }
         work.clear();
         let mut ended = match done {
@@ -215,13 +215,10 @@ impl StreamCalls<'_> {
             return Some(work.agents.guard.deadline.answer_by());
         }
         // An inner session carries many calls, so that the edge says it in the head of each.
-        let until = match stream.is_sealed() {
+        match stream.is_sealed() {
             true => request.head().time_left().map(|left| request.began() + left),
             false => stream.on_link().until(),
-        };
-        // The upstream may have to be told that it is over.
-        request.look_at_message(until.is_some() || core.connector.settings.audit.is_some());
-        until
+        }
     }
 
     /// Answers a call that cannot be written to the audit log.

@@ -350,9 +350,18 @@ fn same(a: &UpstreamSettings, b: &UpstreamSettings) -> bool {
         _ => false,
     };
     let figures = |settings: &UpstreamSettings| {
-        let UpstreamSettings { connections_max, connect_timeout, refused_wait, idle_timeout, queue_timeout, .. } =
-            *settings;
-        (connections_max, connect_timeout, refused_wait, idle_timeout, queue_timeout)
+        let UpstreamSettings {
+            connections_max,
+            connect_timeout,
+            refused_wait,
+            idle_timeout,
+            silence_max,
+            acknowledged_within,
+            queue_timeout,
+            ..
+        } = *settings;
+        let limits = [connect_timeout, refused_wait, idle_timeout, silence_max, acknowledged_within, queue_timeout];
+        (connections_max, limits)
     };
     same_tls && a.allowed == b.allowed && a.url == b.url && figures(a) == figures(b)
 }

@@ -135,8 +135,8 @@ impl AgentCalls<'_> {
             let keep = request.answer_preflight(!core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
-        if let (Some(_), Some(label)) = (core.edge.tasks(), request.label()) {
-            label.digest_arguments();
+        if let (Some(tasks), Some(label)) = (core.edge.tasks(), request.label()) {
+            label.digest_arguments(tasks.seed());
         }
         self.work.notes.audit = CallAudit::begin(core.edge.settings.audit.as_ref(), request.label());
         self.work.stamps = EdgeStamps::new(request.began());
@@ -427,7 +427,7 @@ impl AgentCalls<'_> {
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
     fn keep_body(&mut self, keep: bool) {
         if keep {
-            self.replay.get_or_insert_default().start(Some(&self.caller.core.kept_bodies));
+            self.replay.get_or_insert_default().start(Some(&self.caller.core.kept_bodies), false);
         } else if let Some(replay) = &mut self.replay {
             replay.clear();
         }

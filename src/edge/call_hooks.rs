@@ -43,7 +43,9 @@ impl RelayHooks for EdgeHooks<'_, '_> {
         self.work.stamps.on_from_link(received_at);
         self.work.stamps.on_status(head.status());
         self.work.notes.status = head.status();
-        self.work.notes.answer = AnswerSize::of(head.get("content-type"));
+        if self.tries.core.edge.tasks().is_some() {
+            self.work.notes.answer = AnswerSize::of(head.get("content-type"));
+        }
         self.work.is_refused = Era::is_refusal(head.status());
         self.work.listing.begin(head);
         let answering = self.tries.answering();

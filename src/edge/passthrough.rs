@@ -303,6 +303,9 @@ async fn carry(
             stream.send(lease)?;
         }
         stream.finish();
+        // The connector sees the end only behind the agent's bytes, for which the link may have no room.
+        let flushed = core.core.timeout(core.write_timeout(), stream.flushed()).await;
+        flushed.map_err(|_| StreamError::TimedOut)??;
         future::pending::<Result<(), StreamError>>().await
     };
     let back = async {

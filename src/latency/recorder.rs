@@ -1,7 +1,8 @@
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use super::breaker_table::{BreakerTable, LabelBreakers};
 use super::call_limit::CallLimit;
@@ -214,8 +215,9 @@ pub struct Recorder {
     /// The breakers of each label that has a set; of [`OTHER`] none.
     breakers: Vec<Option<Arc<LabelBreakers>>>,
     breaker_table: Arc<BreakerTable>,
-    ids: HashMap<Box<[u8]>, LabelId>,
-    routes: HashMap<Box<str>, RouteLabels>,
+    /// There are too few for names to be chosen that slow it down.
+    ids: FxHashMap<Box<[u8]>, LabelId>,
+    routes: FxHashMap<Box<str>, RouteLabels>,
     named: usize,
     over_cap: u64,
     key: Vec<u8>,
@@ -232,8 +234,8 @@ impl Recorder {
             table: Arc::default(),
             breakers: Vec::new(),
             breaker_table: Arc::default(),
-            ids: HashMap::new(),
-            routes: HashMap::new(),
+            ids: FxHashMap::default(),
+            routes: FxHashMap::default(),
             named: 0,
             over_cap: 0,
             key: Vec::with_capacity(3 * (LABEL_LEN_MAX + 1)),

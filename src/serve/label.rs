@@ -15,6 +15,8 @@ use crate::wire::mcp::{Call, CallKind, Said};
 pub struct CallLabel {
     call: Call,
     pub(super) peek: Peek,
+    /// How much of the body `call` was read from.
+    call_read: usize,
     /// Whether the head says it all.
     is_in_head: bool,
     /// Whether a rule depends on it, so that a body that contradicts it is refused.
@@ -35,6 +37,7 @@ impl CallLabel {
         self.is_in_head = self.call.read_head(head);
         self.is_required = false;
         self.has_continued = false;
+        self.call_read = 0;
         self.peek.clear();
         self.ahead.clear();
         self.spare = self.governed.take().or(self.spare.take());
@@ -74,9 +77,9 @@ impl CallLabel {
         self.governed.as_ref().filter(|_| may_answer)?.filter(head, &self.call)
     }
 
-    /// Has the arguments of the call digested as they pass.
-    pub fn digest_arguments(&mut self) {
-        self.peek.digest_arguments();
+    /// Has the arguments of the call digested with this seed as they pass.
+    pub fn digest_arguments(&mut self, seed: u64) {
+        self.peek.digest_arguments(seed);
     }
 
     /// The digest of the arguments, if they passed whole and that was asked for.
@@ -163,8 +166,9 @@ impl CallLabel {
     /// The exchange, as far as it has been read.
     pub fn call(&mut self) -> &Call {
         // The method says it all for those that have no message.
-        let is_of_head = self.is_in_head && self.peek.is_empty();
-        if !is_of_head && !matches!(self.call.kind(), CallKind::Stream | CallKind::EndSession) {
+        let has_message = !matches!(self.call.kind(), CallKind::Stream | CallKind::EndSession);
+        if has_message && self.peek.inspected() > self.call_read {
+            self.call_read = self.peek.inspected();
             self.call.read_body(&self.peek);
         }
         &self.call

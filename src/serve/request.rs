@@ -68,18 +68,18 @@ pub trait Request {
         self.context_mut().label()
     }
 
-    /// Looks at its message as it passes, or does not, whatever is done for others on this connection.
-    fn look_at_message(&mut self, looks: bool) {
-        let context = self.context_mut();
-        context.read_labels(looks);
-        context.begin_label();
+    /// Looks at its message as it passes, and at those of the requests behind it on this connection.
+    fn look_at_message(&mut self) {
+        if self.label().is_none() {
+            let context = self.context_mut();
+            context.read_labels(true);
+            context.begin_label();
+        }
     }
 
     /// Has it decided by a policy before it is passed on, by [`Request::read_label`]. Its caller is at this address.
     fn govern(&mut self, policy: &Arc<ToolPolicy>, address: Option<IpAddr>) {
-        if self.label().is_none() {
-            self.look_at_message(true);
-        }
+        self.look_at_message();
         self.context_mut().govern(policy, address);
     }
 

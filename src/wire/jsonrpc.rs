@@ -5,10 +5,11 @@
 //! a message in different ways: a key that occurs twice, or in another case (which Go's decoder accepts).
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::Hasher;
 
 use aws_lc_rs::digest;
 
+use crate::base::Digest;
 use crate::wire::scan::text_stop;
 
 /// How much of a body is inspected, in bytes.
@@ -90,7 +91,7 @@ pub struct Peek {
     doubled: u16,
     is_batch: bool,
     /// What was read of `params.arguments`, if that is digested.
-    arguments: Option<DefaultHasher>,
+    arguments: Option<Digest>,
     /// The SHA-256 of the same bytes, if that is wanted.
     arguments_hash: Option<Box<ArgumentsHash>>,
     /// Whether the next byte is of those.
@@ -238,29 +239,31 @@ impl Peek {
         *self = Peek { texts, ..Peek::new() };
     }
 
-    /// Has the arguments of the next message digested, which is off after [`Peek::clear`].
-    pub fn digest_arguments(&mut self) {
-        self.arguments = Some(DefaultHasher::new());
+    /// Has the arguments of the next message digested with this seed, which is off after [`Peek::clear`].
+    pub fn digest_arguments(&mut self, seed: u64) {
+        self.arguments = Some(Digest::new(seed));
     }
 
     /// The digest of `params.arguments` as JSON text without white space, if they were read to their end. Two calls with the same
-    /// digest have the same arguments, written in the same order.
+    /// digest and seed have the same arguments, written in the same order.
     #[must_use]
     pub fn arguments_digest(&self) -> Option<u64> {
-        let is_whole = self.seen & Key::Arguments.bit() != 0 && !self.in_arguments && self.is_whole();
-        self.arguments.as_ref().filter(|_| is_whole).map(Hasher::finish)
+        self.arguments.as_ref().filter(|_| self.has_whole_arguments()).map(Hasher::finish)
+    }
+
+    fn has_whole_arguments(&self) -> bool {
+        self.seen & Key::Arguments.bit() != 0 && !self.in_arguments && self.is_whole()
     }
 
     /// Has the SHA-256 of the next message's arguments computed, which is off after [`Peek::clear`]. The arguments are not kept.
     pub fn hash_arguments(&mut self) {
-        self.arguments.get_or_insert_default();
         self.arguments_hash.get_or_insert_default();
     }
 
     /// The length and SHA-256 of `params.arguments` as JSON text without white space, if they were read to their end.
     #[must_use]
     pub fn arguments_hash(&self) -> Option<(u64, [u8; 32])> {
-        self.arguments_digest().and(self.arguments_hash.as_deref()).map(ArgumentsHash::finish)
+        self.arguments_hash.as_deref().filter(|_| self.has_whole_arguments()).map(ArgumentsHash::finish)
     }
 
     /// Has all of the next message inspected, however long it is, and what a completion is about taken for its name or URI. Off
@@ -312,10 +315,10 @@ impl Peek {
         !self.is_strict && self.len == PEEK_LEN_MAX
     }
 
-    /// Whether nothing was seen yet.
+    /// How many bytes were inspected.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
+    pub const fn inspected(&self) -> usize {
+        self.len
     }
 
     /// Whether the message is longer than what is inspected of it, so that its rest is not known.
@@ -475,11 +478,14 @@ impl Peek {
     fn digest(&mut self, bytes: &[u8], state: State) {
         let in_text = matches!(state, State::Text { .. } | State::Escape { .. } | State::Hex { .. });
         let is_space = !in_text && matches!(bytes, [b' ' | b'\t' | b'\r' | b'\n']);
-        if let Some(arguments) = self.arguments.as_mut().filter(|_| !is_space) {
+        if is_space {
+            return;
+        }
+        if let Some(arguments) = &mut self.arguments {
             arguments.write(bytes);
-            if let Some(hash) = &mut self.arguments_hash {
-                hash.feed(bytes);
-            }
+        }
+        if let Some(hash) = &mut self.arguments_hash {
+            hash.feed(bytes);
         }
     }
 
@@ -525,8 +531,8 @@ impl Peek {
                 _ => {}
             }
         }
-        self.in_arguments |=
-            self.arguments.is_some() && self.depth == 2 && self.in_params && self.key == Key::Arguments;
+        let is_looked_at = self.arguments.is_some() || self.arguments_hash.is_some();
+        self.in_arguments |= is_looked_at && self.depth == 2 && self.in_params && self.key == Key::Arguments;
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(is_object);
         if is_object { State::KeyOrEnd } else { State::ItemOrEnd }

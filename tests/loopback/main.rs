@@ -13,6 +13,7 @@ mod drivers;
 mod endings;
 mod engine;
 mod fetched;
+mod front;
 mod guard;
 mod hedges;
 mod http2;

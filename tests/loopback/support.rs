@@ -77,14 +77,17 @@ impl Tunnel {
 
     /// Starts both on one core, with so much patience for agents that take nothing.
     pub(crate) fn with_write_timeout(driver: DriverChoice, write_timeout: Duration) -> Tunnel {
-        Tunnel::start_with(
-            driver,
-            Traffic::Plain,
-            (1, 1),
-            || {},
-            (write_timeout, &[upstream_at(serve_upstream())]),
-            None,
-        )
+        Tunnel::impatient(driver, Traffic::Plain, write_timeout, serve_upstream())
+    }
+
+    /// The same, with calls that are carried so to this upstream.
+    pub(crate) fn impatient(
+        driver: DriverChoice,
+        traffic: Traffic,
+        write_timeout: Duration,
+        upstream: SocketAddr,
+    ) -> Tunnel {
+        Tunnel::start_with(driver, traffic, (1, 1), || {}, (write_timeout, &[upstream_at(upstream)]), None)
     }
 
     fn start_with(
@@ -226,9 +229,9 @@ impl Tunnel {
         rustls::StreamOwned::new(session, socket)
     }
 
-    /// What an agent believes that chooses this protocol.
-    pub(crate) fn tls_client(&self, alpn: &[u8]) -> Arc<ClientConfig> {
-        tls_client(&self.authority, alpn)
+    /// What an agent believes that chooses this protocol, and the name that it asks for.
+    pub(crate) fn tls(&self, alpn: &[u8]) -> (Arc<ClientConfig>, &'static str) {
+        (tls_client(&self.authority, alpn), HOST)
     }
 
     /// Ends both, after what is in flight.

@@ -5,8 +5,6 @@
 //! agents that speak HTTP/1.1 and HTTP/2.
 
 mod failures;
-mod front;
-mod http2;
 mod lives;
 mod messages;
 mod refusals;
@@ -22,11 +20,11 @@ use adit::edge::EdgeCommand;
 use adit::engine::ladder::DriverChoice;
 use adit::tls::{ALPN_HTTP1, ALPN_HTTP2};
 
+use crate::front::Front;
 use crate::http2::site::DRIVERS;
 use crate::raw::{Head, Peer, Upstream};
 use crate::support;
 use crate::tunnel_processes::Tunnel;
-use front::Front;
 
 /// The host name of the tunnel under test.
 const HOST: &str = support::HOST;
@@ -82,8 +80,8 @@ impl Way {
         let tunnel = support::Tunnel::with_upstreams(driver, traffic, (1, 1), &[upstream.address]);
         let is_clear = traffic == Traffic::Plain;
         let alpn = if is_http2 { ALPN_HTTP2 } else { ALPN_HTTP1 };
-        let tls = (!is_clear).then(|| tunnel.tls_client(alpn));
-        let front = Front::start(tunnel.agents, is_http2, tls);
+        let tls = (!is_clear).then(|| tunnel.tls(alpn));
+        let front = if is_http2 { Front::of_requests } else { Front::of_connections }(tunnel.agents, tls);
         let scheme = if is_clear { "http" } else { "https" };
         let (address, roles) = (front.address, Roles { tunnel, _front: front });
         Self { upstream, front: address, processes: None, roles: Some(roles), scheme, is_http2 }

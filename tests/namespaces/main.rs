@@ -58,6 +58,10 @@ const TESTS: [(&str, Test); 9] = [
         silent_upstream::an_upstream_of_http_2_that_answers_nothing_is_given_up,
     ),
     (
+        "silent_upstream::the_silent_event_streams_of_upstreams_that_vanish_end_in_time",
+        silent_upstream::the_silent_event_streams_of_upstreams_that_vanish_end_in_time,
+    ),
+    (
         "silent_port::connectors_whose_packets_vanish_at_the_edges_port_come_in_at_the_port_of_https",
         silent_port::connectors_whose_packets_vanish_at_the_edges_port_come_in_at_the_port_of_https,
     ),

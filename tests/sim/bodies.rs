@@ -193,7 +193,7 @@ pub(crate) fn body(len: usize) -> Vec<u8> {
     body
 }
 
-pub(crate) async fn read_head(socket: &Socket, received: &mut Vec<u8>) -> Result<String, StreamError> {
+pub(crate) async fn read_head(socket: &impl ByteStream, received: &mut Vec<u8>) -> Result<String, StreamError> {
     loop {
         if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
             let rest = received.split_off(end + 4);

@@ -87,7 +87,7 @@ impl BodyKind {
 pub fn read_request<'a>(head: &RequestHead, peek: &'a Peek, has_ended: bool) -> Result<Reads<'a>, BodyError> {
     check_message(peek)?;
     if peek.reading(MessageMember::Method) == Reading::Absent {
-        if peek.has_outcome() || peek.is_whole() || (has_ended && peek.is_empty()) {
+        if peek.has_outcome() || peek.is_whole() || (has_ended && peek.inspected() == 0) {
             return Ok(Reads::NoMethod);
         }
         return if has_ended { Err(BodyError::MalformedMessage) } else { Ok(Reads::Unknown) };

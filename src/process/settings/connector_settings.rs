@@ -180,6 +180,8 @@ pub(crate) fn connector_tables(
             connect_timeout: route.connect_timeout_ms.into(),
             refused_wait: route.upstream_wait_ms.into(),
             idle_timeout: route.idle_timeout_ms.into(),
+            silence_max: route.silence_timeout_ms.into(),
+            acknowledged_within: route.acknowledge_timeout_ms.into(),
             queue_timeout: UPSTREAM_QUEUE_TIMEOUT,
             allowed: Arc::clone(&allowed),
         };

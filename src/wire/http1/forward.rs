@@ -107,6 +107,7 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         push_field(out, b"Host", host.as_bytes());
     }
     let named = Named::of(head.section(), head.facts().connection_options);
+    let is_named = |field: &Field| named.as_ref().is_some_and(|named| named.contains(field));
     if let OriginEdit::Replace(origin) = edits.origin
         && head.section().fields().iter().any(|field| field.known == Known::Origin)
     {
@@ -121,7 +122,7 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         Known::Other if edits.time_left != TimeLeftEdit::Keep && is_time_left(head.section().name(field)) => false,
         known => {
             goes_on(known)
-                && !named.contains(field)
+                && !is_named(field)
                 && (edits.policy == PolicyEdit::NONE || !edits.policy.drops(head.section().name(field)))
         }
     });
@@ -159,14 +160,15 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     // It says which protocol the server demands (RFC 9110 section 15.5.22), and needs to be named (section 7.8).
     let keeps_upgrade = head.status() == UPGRADE_REQUIRED && head.facts().upgrade;
     let named = Named::of(section, head.facts().connection_options);
+    let is_named = |field: &Field| named.as_ref().is_some_and(|named| named.contains(field));
     let own_part = |field: &Field| edits.public.as_ref()?.own_part(field.known, section.value(field));
     copy_fields(section, out, |field| match field.known {
         Known::Upgrade => keeps_upgrade,
         Known::ContentLength => keeps_length,
         Known::Reference | Known::Challenge => own_part(field).is_none(),
-        Known::Host | Known::Forwarded | Known::Expect => !named.contains(field),
+        Known::Host | Known::Forwarded | Known::Expect => !is_named(field),
         Known::Other if edits.cors.is_some() && is_cors(section.name(field)) => false,
-        known => goes_on(known) && !named.contains(field),
+        known => goes_on(known) && !is_named(field),
     });
     if let Some(public) = &edits.public {
         for field in section.fields() {
@@ -227,21 +229,23 @@ struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    fn of(section: &'a Section, connection_options: usize) -> Named<'a> {
-        let mut named = Named { section, options: [&[]; CONNECTION_OPTIONS_MAX], len: 0 };
-        if connection_options > 0 {
-            let connections = section.fields().iter().filter(|field| field.known == Known::Connection);
-            let found = connections.flat_map(|field| options(section.value(field)));
-            for (to, option) in named.options.iter_mut().zip(found) {
-                *to = option;
-                named.len += 1;
-            }
+    /// None if there are no such fields, as in most heads.
+    fn of(section: &'a Section, connection_options: usize) -> Option<Named<'a>> {
+        if connection_options == 0 {
+            return None;
         }
-        named
+        let mut named = Named { section, options: [&[]; CONNECTION_OPTIONS_MAX], len: 0 };
+        let connections = section.fields().iter().filter(|field| field.known == Known::Connection);
+        let found = connections.flat_map(|field| options(section.value(field)));
+        for (to, option) in named.options.iter_mut().zip(found) {
+            *to = option;
+            named.len += 1;
+        }
+        Some(named)
     }
 
     fn contains(&self, field: &Field) -> bool {
-        if self.len == 0 || field.known.is_end_to_end() {
+        if field.known.is_end_to_end() {
             return false;
         }
         let name = self.section.name(field);

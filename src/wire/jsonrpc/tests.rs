@@ -248,7 +248,7 @@ fn mutated_bodies_never_mislead() {
 fn arguments_have_a_digest_however_the_message_is_cut_and_spaced() {
     let digest = |text: &str, piece: usize| {
         let mut peek = Peek::new();
-        peek.digest_arguments();
+        peek.digest_arguments(7);
         text.as_bytes().chunks(piece).for_each(|piece| peek.feed(piece));
         peek.arguments_digest()
     };

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::front::Front;
 use super::{CALL, HOST, Way, get, post};
+use crate::front::Front;
 use crate::raw::{Head, Peer, Upstream, latin1};
 use crate::tunnel_processes::Tunnel;
 
@@ -30,7 +30,7 @@ fn assert_rpc_error(body: &serde_json::Value, id: &str) {
 /// Calls are answered 503, over either version of HTTP.
 fn assert_unavailable(tunnel: &Tunnel) {
     // One id is enough to show that the second version has the same answers.
-    let over_http2 = Front::start(tunnel.agents, true, None);
+    let over_http2 = Front::of_requests(tunnel.agents, None);
     for (front, ids) in [(tunnel.agents, &IDS[..]), (over_http2.address, &IDS[2..3])] {
         for id in ids {
             let (answer, body) = refused(front, id);

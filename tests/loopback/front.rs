@@ -1,5 +1,7 @@
-//! What stands in front of an edge for tests whose agents speak HTTP/1.1 in the clear: it calls the edge over TLS, or over HTTP/2,
-//! or both.
+//! What stands in front of an edge for tests whose agents speak in the clear: it carries their connections over TLS, or their
+//! requests of HTTP/1.1 over HTTP/2, or both.
+
+mod http2;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,21 +14,32 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 
-use super::{HOST, http2};
-
 /// A connection to the edge.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
+/// What is believed over TLS, and the name that is asked for.
+pub(crate) type Tls = (Arc<ClientConfig>, &'static str);
+
 /// A thread that carries what agents send. It ends when this is dropped.
-pub(super) struct Front {
+pub(crate) struct Front {
     /// Where agents connect.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     _end: oneshot::Sender<()>,
 }
 
 impl Front {
-    pub(super) fn start(edge: SocketAddr, is_http2: bool, tls: Option<Arc<ClientConfig>>) -> Self {
+    /// Carries connections as they are.
+    pub(crate) fn of_connections(edge: SocketAddr, tls: Option<Tls>) -> Self {
+        Self::start(edge, false, tls)
+    }
+
+    /// Carries requests of HTTP/1.1 over HTTP/2.
+    pub(crate) fn of_requests(edge: SocketAddr, tls: Option<Tls>) -> Self {
+        Self::start(edge, true, tls)
+    }
+
+    fn start(edge: SocketAddr, is_http2: bool, tls: Option<Tls>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
         listener.set_nonblocking(true).expect("a listener can be non-blocking");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -46,7 +59,7 @@ impl Front {
 }
 
 /// Carries each connection of agents, over HTTP/2 all on one connection to the edge.
-async fn carry_all(listener: TcpListener, edge: SocketAddr, is_http2: bool, tls: Option<Arc<ClientConfig>>) {
+async fn carry_all(listener: TcpListener, edge: SocketAddr, is_http2: bool, tls: Option<Tls>) {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let shared = if is_http2 {
         let socket = dial(edge, tls.clone()).await;
@@ -67,16 +80,16 @@ async fn carry_all(listener: TcpListener, edge: SocketAddr, is_http2: bool, tls:
 }
 
 /// A connection to the edge, with TLS or without.
-async fn dial(edge: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Box<dyn Socket> {
+async fn dial(edge: SocketAddr, tls: Option<Tls>) -> Box<dyn Socket> {
     let socket = TcpStream::connect(edge).await.expect("the edge listens");
     socket.set_nodelay(true).expect("TCP_NODELAY");
-    let Some(tls) = tls else { return Box::new(socket) };
-    let name = ServerName::try_from(HOST).expect("a name");
-    Box::new(TlsConnector::from(tls).connect(name, socket).await.expect("a TLS handshake"))
+    let Some((config, name)) = tls else { return Box::new(socket) };
+    let name = ServerName::try_from(name).expect("a name");
+    Box::new(TlsConnector::from(config).connect(name, socket).await.expect("a TLS handshake"))
 }
 
 /// Carries one connection as it is, until either side has ended it.
-async fn carry(mut agent: TcpStream, edge: SocketAddr, tls: Option<Arc<ClientConfig>>) {
+async fn carry(mut agent: TcpStream, edge: SocketAddr, tls: Option<Tls>) {
     let edge = dial(edge, tls).await;
     let (mut from_edge, mut to_edge) = tokio::io::split(edge);
     let (mut from_agent, mut to_agent) = agent.split();
