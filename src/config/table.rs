@@ -240,6 +240,10 @@ section! {
         /// How long a call waits while the only connector of its tunnel finishes its calls and ends, as when it is restarted.
         /// `offline_wait_ms` begins when the connector is gone.
         restart_wait_ms: Millis = "30s" in 0..=3_600_000, restart, like "1m";
+        /// How long a connector may owe any sign of life before connections of agents whose TLS ends in it are closed, if they wait
+        /// for it and another connector of the tunnel answers. Agents then connect anew, and reach the other one. Calls that the
+        /// edge can read choose another connector by themselves.
+        stalled_connector_timeout_ms: Millis = "5s" in 1_000..=60_000, restart, like "2s";
         /// How long an MCP session (`Mcp-Session-Id`) may be idle until the edge forgets which connector has it. Later calls
         /// of the session go to any connector of the tunnel. This matters only for tunnels with several connectors.
         session_idle_timeout_ms: Millis = "24h" in 1_000..=2_592_000_000, restart, like "8h";

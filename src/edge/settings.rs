@@ -77,6 +77,9 @@ pub struct EdgeSettings {
     pub offline_wait: Duration,
     /// How long it waits, before that, for the end of one that is ending.
     pub restart_wait: Duration,
+    /// How long a connector may owe a sign of life before the connections that are passed through to it and wait are ended, if
+    /// another connector answers.
+    pub stalled_connector_timeout: Duration,
     /// How long an MCP session may be idle until the edge forgets which connector has it.
     pub session_idle_timeout: Duration,
     /// How long calls in flight may take after the edge was told to end.
@@ -135,6 +138,7 @@ impl EdgeSettings {
             sse_keepalive: None,
             offline_wait: Duration::from_secs(2),
             restart_wait: Duration::from_secs(30),
+            stalled_connector_timeout: Duration::from_secs(5),
             session_idle_timeout: Duration::from_secs(3_600),
             drain_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),

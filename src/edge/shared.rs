@@ -120,6 +120,7 @@ counters! {
         links_limited, "Links refused because their tunnel has as many as it may have";
         links_refused, "Links of connectors that were refused";
         passed_through, "Connections of agents passed through to the connector still encrypted";
+        passed_through_given_up, "Passed-through connections that were ended, or moved, because their connector stood still beside another one";
         passed_through_stalled, "Passed-through connections that ended because their agent took nothing for too long";
         proxy_headers_refused, "Connections of proxies without a valid PROXY header";
         registrations_failed, "Links and enrolments of connectors that were refused, for any reason";

@@ -429,6 +429,32 @@ fn a_connector_that_stands_still_costs_few_calls_beside_one_that_answers() {
 }
 
 #[test]
+fn calls_at_a_connector_whose_host_vanishes_end_in_time_and_later_ones_do_not_go_there() {
+    for (seed, place) in (0..6).flat_map(|seed| LAYOUTS.map(|place| (seed, place))) {
+        let mut bed = Bed::start(seed, place, &HOSTS[..1]);
+        let one = |bed: &Bed| bed.client(|mut client: Client| async move { client.call("POST", HOSTS[0], None).await });
+        let crowd: Vec<_> = (0..40).map(|_| one(&bed)).collect();
+        // They are with the servers, which take 5 ms.
+        bed.pass(SECOND / 125);
+        bed.vanish_connector(0);
+        bed.pass(SECOND * 2);
+        let stuck = crowd.iter().filter(|call| !call.has_ended()).count();
+        assert!((1..40).contains(&stuck), "seed {seed}, {place:?}: {stuck} calls were under way there");
+        let later: Vec<_> = (0..40).map(|_| one(&bed)).collect();
+        bed.pass(SECOND / 2);
+        for call in later {
+            let answer =
+                call.take().unwrap_or_else(|| panic!("seed {seed}, {place:?}: stuck with a host that is gone"));
+            assert_eq!((answer.status, &*answer.server), (200, SERVERS[1]), "seed {seed}, {place:?}");
+        }
+        bed.pass(SECOND * 18);
+        let lost: Vec<_> = crowd.into_iter().filter_map(Running::take).filter(|answer| answer.status != 200).collect();
+        assert_eq!(lost.len(), stuck, "seed {seed}, {place:?}: all have ended");
+        assert!(lost.iter().all(|answer| answer.status == 502 && answer.body.contains("link_lost")), "{lost:?}");
+    }
+}
+
+#[test]
 fn calls_that_wait_behind_a_connector_that_stands_still_go_to_another_link() {
     for (seed, place) in (0..6).flat_map(|seed| LAYOUTS[..2].iter().map(move |place| (seed, *place))) {
         let mut bed = Bed::start_narrow(seed, place, &HOSTS[..1]);

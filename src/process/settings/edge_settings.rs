@@ -119,6 +119,7 @@ pub(crate) fn edge_settings(
         sse_keepalive: Some(config.sse_keepalive_ms.into()).filter(|silence: &Duration| !silence.is_zero()),
         offline_wait: config.offline_wait_ms.into(),
         restart_wait: config.restart_wait_ms.into(),
+        stalled_connector_timeout: config.stalled_connector_timeout_ms.into(),
         session_idle_timeout: config.session_idle_timeout_ms.into(),
         drain_timeout: config.drain_timeout_ms.into(),
         write_timeout: config.write_timeout_ms.into(),

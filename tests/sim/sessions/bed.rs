@@ -253,6 +253,14 @@ impl Bed {
         }
     }
 
+    /// The host of a connector loses its power: it says nothing more.
+    pub(crate) fn vanish_connector(&mut self, nth: usize) {
+        self.sim.net().kill(connector_host(nth), Death::Power);
+        if let Some(process) = self.connectors[nth].take() {
+            self.sim.remove(process.member);
+        }
+    }
+
     /// The process of the server behind a connector is killed: connections to it are refused.
     pub(crate) fn kill_server(&mut self, nth: usize) {
         self.sim.net().kill(server_at(nth).ip(), Death::Processes);
