@@ -44,7 +44,6 @@ impl Asked {
         self.request.uri().path().to_owned()
     }
 
-    /// Answers at once.
     pub(super) fn answer(mut self, body: &'static str) {
         let mut send = self.respond.send_response(Response::new(()), false).unwrap();
         send.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();

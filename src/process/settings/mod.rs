@@ -5,6 +5,7 @@ mod connector_settings;
 mod edge_settings;
 mod route_identity;
 mod sealing;
+mod tool_settings;
 
 pub(super) use admission_reader::AdmissionReader;
 pub use connector_settings::credentials;
