@@ -343,7 +343,8 @@ section! {
         /// second try only one that is a result, and the connection of the other try is closed; its server is sent no
         /// `notifications/cancelled`. It is done for 2 % of the calls of the host at the most. All connectors must lead to servers
         /// that answer alike. Set it only where the server is trusted to say which tools only read. It requires `deadline` to be
-        /// `observe` or `enforce`. Not applied to calls of an MCP session, nor to `passthrough` traffic.
+        /// `observe` or `enforce`; bodies of calls are then read as with `deadline = "enforce"`. Not applied to calls of an MCP
+        /// session, nor to `passthrough` traffic.
         hedge: Hedge = "off", live, like "read-only";
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
@@ -356,10 +357,11 @@ section! {
 }
 
 section! {
-    /// Settings of a tool that differ from those of its host: one `[[tool]]` each, up to 64 for one host. Read by `adit edge`.
+    /// Settings of a tool that differ from those of its host: one `[[tool]]` each, up to 64 for one host. Read by `adit edge`, and by
+    /// `adit connect` for agents whose TLS ends in the connector.
     record "tool" => ToolConfig {
-        /// The host as it stands in `[[host]]`, or in the tunnel. A host without a table of its own keeps the settings of the
-        /// `*.` table that it falls under.
+        /// The host as it stands in `[[host]]`, or in the tunnel; for a connector as it stands in `[[route]]`. At the edge a host
+        /// without a table of its own keeps the settings of the `*.` table that it falls under.
         host: HostPattern = required, live, like "demo.example.com";
         /// The name of the tool, as `tools/list` has it.
         tool: ToolName = required, live, like "search";
@@ -375,10 +377,11 @@ section! {
         /// The mode of the circuit breakers for this tool, in place of the host's.
         breaker: Option<GuardMode> = unset, live, like "off";
         /// Whether its slow calls are tried a second time, in place of `hedge` of the host. `read-only`: if the server
-        /// declares it so.
+        /// declares it so. Read by `adit edge` only.
         hedge: Option<Hedge> = unset, live, like "off";
         /// The price of one call of this tool, in the unit of `edge.price_per_million_tokens`, for `adit tasks`. It is added for
         /// each call that was handed to a connector, also for one that failed or timed out there; not for one that was refused.
+        /// Read by `adit edge` only.
         price_per_call: Price = "0", live, like "0.005";
     }
 }
@@ -575,6 +578,9 @@ section! {
     } with {
         /// Where calls go: the tables `[[route]]`.
         routes: RouteConfig
+    } with {
+        /// Settings of single tools: the tables `[[tool]]`.
+        tools: ToolConfig
     }
 }
 
@@ -636,7 +642,7 @@ section! {
         /// reached the upstream is not counted.
         resend: Resend = "idempotent", live, like "mcp-safe";
         /// What becomes of calls that miss their deadline, if that differs from `connect.deadline`. It applies to agents whose
-        /// TLS ends in this connector.
+        /// TLS ends in this connector, and to tools for which `[[tool]]` does not say otherwise.
         deadline: Option<GuardMode> = unset, live, like "enforce";
         /// The shortest deadline of these calls, if that differs from `connect.deadline_floor_ms`.
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";

@@ -22,7 +22,7 @@ use crate::exchange::{
     AnsweringStream, CallReport, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer,
     requested_host, trace_of,
 };
-use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, Retries, connector_timing};
+use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, RecordedTime, Retries, SentAgain, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
@@ -79,6 +79,8 @@ pub(super) struct UpstreamWork {
 #[derive(Default)]
 pub(super) struct AgentWork {
     pub(super) retries: Retries,
+    /// How it was sent again, if it was.
+    pub(super) again: Option<SentAgain>,
     /// When the caller has to be answered; never if it is not known how long it waits.
     pub(super) until: Time,
     /// The timer for that, while a connection is waited for.
@@ -219,7 +221,7 @@ impl UpstreamWork {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }
         served.on_call();
-        (self.agents.retries, self.agents.told_failure) = (Retries::default(), None);
+        (self.agents.retries, self.agents.again, self.agents.told_failure) = (Retries::default(), None, None);
         let send_by = self.agents.send_by(context);
         let mut needs_fresh = false;
         // Why the call failed before, if it may have run.
@@ -320,6 +322,12 @@ impl UpstreamWork {
                 if reached == Reached::Never {
                     Counters::add(&counters.resends_unread);
                 }
+                let (was_unread, before) = match self.agents.again {
+                    Some(SentAgain::Resent { is_unread, paused }) => (is_unread, paused.get()),
+                    _ => (true, Duration::ZERO),
+                };
+                let (is_unread, paused) = (was_unread && reached == Reached::Never, RecordedTime::of(before + pause));
+                self.agents.again = Some(SentAgain::Resent { is_unread, paused });
                 return Some(pause);
             }
             Err(NoRetry::Budget) => Counters::add(&counters.resends_denied),

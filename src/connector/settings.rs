@@ -8,7 +8,7 @@ use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
 use crate::policy::{SafeRequests, ToolPolicy};
-use crate::route::{RouteName, RouteTable};
+use crate::route::{RouteName, RouteTable, ToolOverrides};
 use crate::serve::AuditLog;
 use crate::tls::ServerConfig;
 use crate::upstream::UpstreamSettings;
@@ -148,6 +148,30 @@ pub struct ConnectorRoute {
     pub deadlines: DeadlineTerms,
     /// When calls of these agents are refused because others fail.
     pub breaker: BreakerTerms,
+    /// What single tools have in place of these terms.
+    pub tools: Arc<[ToolOverrides]>,
+}
+
+impl ConnectorRoute {
+    /// The deadlines of the calls of agents whose TLS ends here, or of those of a tool.
+    pub(super) fn deadlines_of(&self, tool: Option<&str>) -> DeadlineTerms {
+        self.own(tool).map_or(self.deadlines, |own| self.deadlines.with(&own.deadlines))
+    }
+
+    /// When these are refused because others fail.
+    pub(super) fn breaker_of(&self, tool: Option<&str>) -> BreakerTerms {
+        self.own(tool).map_or(self.breaker, |own| self.breaker.with(&own.breaker))
+    }
+
+    /// Whether it has to be known what these calls call before they are passed on.
+    pub(super) fn needs_label(&self) -> bool {
+        let is_enforced = self.deadlines.is_enforced() || self.breaker.is_enforced();
+        is_enforced || self.tools.iter().any(ToolOverrides::needs_label)
+    }
+
+    fn own(&self, tool: Option<&str>) -> Option<&ToolOverrides> {
+        tool.and_then(|tool| self.tools.iter().find(|own| *own.tool == *tool))
+    }
 }
 
 /// The TLS configurations for inner sessions.

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
-use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
+use crate::connector::call::{AgentWork, CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
 use crate::connector::connector_core::ConnectorCore;
@@ -13,12 +13,12 @@ use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
-use crate::latency::{CallPhases, CallRecord, CallStage, ConnectorStamps, Phase, Retries, connector_timing};
+use crate::latency::{
+    CallPhases, CallRecord, CallStage, CallerTimeSource, ConnectorStamps, Phase, Retries, connector_timing,
+};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{
-    CallEnded, CallGuard, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service,
-};
+use crate::serve::{CallEnded, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
 use crate::wire::http1::Method;
 use crate::wire::mcp::{self, Call};
 
@@ -117,11 +117,8 @@ impl StreamCalls<'_> {
         }
         let is_enforced = |host: &Hostname| {
             let breakers = context.core.connector.breakers();
-            let is_enforced = |route: &ConnectorRoute| {
-                route.deadlines.is_enforced()
-                    || route.breaker.is_enforced()
-                    || breakers.is_forced_open(route.name.as_str())
-            };
+            let is_enforced =
+                |route: &ConnectorRoute| route.needs_label() || breakers.is_forced_open(route.name.as_str());
             context.core.upstreams.route_of(host, is_enforced)
         };
         if (govern(*context, request) || host.and_then(is_enforced).unwrap_or_default())
@@ -162,9 +159,7 @@ impl StreamCalls<'_> {
         // An agent's event stream that was cut has ended as it should.
         let was_cut = matches!(stopped, Some(CallFailure::CallerTimeout | CallFailure::Deadline))
             || (stopped.is_none() && host.is_some() && work.agents.guard.deadline.was_cut());
-        if was_cut && end.stamps.is_sent() {
-            cancel(context, request, work);
-        }
+        let is_cancelled = was_cut && end.stamps.is_sent() && cancel(context, request, work);
         work.clear();
         let mut ended = match done {
             Ok(result) => Some(result.map_err(CallError::failure)),
@@ -186,7 +181,8 @@ impl StreamCalls<'_> {
             let is_of_caller = work.agents.guard.deadline.is_of_caller();
             ended = Some(Err(if is_of_caller { CallFailure::CallerTimeout } else { CallFailure::Deadline }));
         }
-        record(*context, request, *host, &end, ended, (&work.agents.guard, work.agents.retries));
+        let noted = Noted { work: &work.agents, is_cancelled };
+        record(*context, request, *host, &end, ended, noted);
         context.record_end(&work.agents.audit, request, &end, ended, work.agents.retries);
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
@@ -210,8 +206,8 @@ impl StreamCalls<'_> {
                 guard.begin(&route.deadlines);
                 route.client_timeout
             })?;
-            let waits = caller_timeout(core, request, usual)?;
-            work.agents.guard.deadline.bound_by_caller(request.began(), waits);
+            let (waits, source) = caller_timeout(core, request, usual)?;
+            work.agents.guard.deadline.bound_by_caller(request.began(), waits, source);
             return Some(work.agents.guard.deadline.answer_by());
         }
         // An inner session carries many calls, so that the edge says it in the head of each.
@@ -256,7 +252,8 @@ impl StreamCalls<'_> {
         connector_timing(&end.stamps.times(&core.core), &mut timing);
         request.learn_id(work.agents.left(core.core.turn_time())).await;
         let ended = Some(Err(failure));
-        record(*context, request, *host, &end, ended, (&CallGuard::default(), Retries::default()));
+        let noted = Noted { work: &AgentWork::default(), is_cancelled: false };
+        record(*context, request, *host, &end, ended, noted);
         context.record_end(&work.agents.audit, request, &end, ended, Retries::default());
         let told = work.agents.audit.told(failure, &core.core).await;
         let report = report.filter(|_| told == failure);
@@ -327,9 +324,13 @@ impl StreamCalls<'_> {
     }
 }
 
-/// How long the caller of a request waits for its answer, if it says so, or if callers `usual`ly wait so long. A stream of events
-/// lasts as long as the caller wants.
-fn caller_timeout(core: &ConnectorCore, request: &impl Request, usual: Option<Duration>) -> Option<Duration> {
+/// How long the caller of a request waits for its answer, and who says so: the caller, or the route, where callers `usual`ly wait so
+/// long. A stream of events lasts as long as the caller wants.
+fn caller_timeout(
+    core: &ConnectorCore,
+    request: &impl Request,
+    usual: Option<Duration>,
+) -> Option<(Duration, CallerTimeSource)> {
     let head = request.head();
     if head.method() != Method::Post || mcp::asks_for_stream(head) {
         return None;
@@ -338,7 +339,8 @@ fn caller_timeout(core: &ConnectorCore, request: &impl Request, usual: Option<Du
         Counters::add(&core.connector.counters.caller_timeouts_malformed);
         None
     });
-    said.or(usual)
+    let said = said.map(|waits| (waits, CallerTimeSource::Field));
+    said.or_else(|| Some((usual?, CallerTimeSource::Setting)))
 }
 
 /// Why an agent's request on a session for `host` is not passed on.
@@ -395,7 +397,15 @@ fn told_of(
 
 /// A call, and the terms of what guards it.
 fn guarded<'a>(route: &'a ConnectorRoute, call: &'a Call) -> GuardedCall<'a> {
-    GuardedCall { call, route: route.name.as_str(), deadline: route.deadlines, breaker: route.breaker }
+    let (deadline, breaker) = (route.deadlines_of(call.tool()), route.breaker_of(call.tool()));
+    GuardedCall { call, route: route.name.as_str(), deadline, breaker }
+}
+
+/// What is known of a call that has ended.
+struct Noted<'a> {
+    work: &'a AgentWork,
+    /// Whether its server was sent a message that it is cancelled.
+    is_cancelled: bool,
 }
 
 /// Keeps a call that has ended. One of an agent, which is for `host`, is counted, and how long it took recorded.
@@ -405,8 +415,9 @@ fn record(
     host: Option<&Hostname>,
     end: &CallEnd,
     ended: Option<Result<(), CallFailure>>,
-    (guard, retries): (&CallGuard, Retries),
+    noted: Noted<'_>,
 ) {
+    let AgentWork { guard, retries, again, until, .. } = noted.work;
     let core = context.core;
     let keeps = core.figures.calls.borrow().is_on();
     if host.is_none() && !keeps {
@@ -448,7 +459,14 @@ fn record(
         deadline,
         missed: missed.unwrap_or_default(),
         status: stamps.status().unwrap_or_default(),
+        again: *again,
         ..kept
     };
-    core.figures.keep(&kept.with_retries(retries.made()).with_own(failure.map(|failure| failure.own_answer(None))));
+    let of_edge = || {
+        let left = *until - stamps.began();
+        Some((left, CallerTimeSource::Edge)).filter(|_| host.is_none() && *until != Time::NEVER)
+    };
+    let kept = kept.with_retries(retries.made()).with_caller(guard.deadline.caller().or_else(of_edge));
+    let kept = kept.with_probe(guard.is_probe).with_cancellation(noted.is_cancelled);
+    core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(None))));
 }

@@ -279,6 +279,7 @@ impl Served {
             && self.route.client_timeout == route.client_timeout
             && self.route.deadlines == route.deadlines
             && self.route.breaker == route.breaker
+            && self.route.tools == route.tools
             && self.route.resend.is_some() == route.resend.is_some()
             && same(&self.route.upstream, &route.upstream)
     }

@@ -27,7 +27,7 @@ use crate::edge::shared::Counters;
 use crate::exchange::{
     CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
 };
-use crate::latency::{CallStage, EdgeStamps, Outcome, Phase};
+use crate::latency::{CallStage, CallerTimeSource, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
 use crate::serve::{
     BreakerRefused, CallAudit, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed,
@@ -381,6 +381,7 @@ impl AgentCalls<'_> {
                 }
             }
         };
+        self.work.notes.overload = Some(overload);
         let report = |call: FailedCall<'_>| CallReport::overloaded(&OverloadRefusal { call, overload });
         Err(fail_with(&core, request, route, None, &self.work, CallFailure::ConcurrencyLimit, report).await)
     }
@@ -393,7 +394,7 @@ impl AgentCalls<'_> {
         match again {
             Ok(pause) => {
                 self.work.retry.pause = pause;
-                self.work.notes.retries += 1;
+                self.work.notes.on_again(pause);
             }
             Err(_) => Counters::add(&core.edge.counters.calls_move_denied),
         }
@@ -413,14 +414,16 @@ impl AgentCalls<'_> {
         if request.head().method() != Method::Post {
             return;
         }
-        let said = request.head().caller_timeout().unwrap_or_else(|_| {
-            Counters::add(&self.caller.core.edge.counters.caller_timeouts_malformed);
-            None
-        });
-        if let Some(waits) = said.or(route.own.client_timeout)
+        let said =
+            request.head().caller_timeout().map(|said| Some((said?, CallerTimeSource::Field))).unwrap_or_else(|_| {
+                Counters::add(&self.caller.core.edge.counters.caller_timeouts_malformed);
+                None
+            });
+        let set = || Some((route.own.client_timeout?, CallerTimeSource::Setting));
+        if let Some((waits, source)) = said.or_else(set)
             && !mcp::asks_for_stream(request.head())
         {
-            self.work.guard.deadline.bound_by_caller(self.work.began, waits);
+            self.work.guard.deadline.bound_by_caller(self.work.began, waits, source);
         }
     }
 

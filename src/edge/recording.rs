@@ -1,6 +1,7 @@
 //! What is kept of a call that has ended: figures, usage, what is learned from it, and log lines.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 
 use crate::edge::audit;
 use crate::edge::call_notes::{CallNotes, HedgeNote};
@@ -60,7 +61,14 @@ pub(super) fn record(
     audit::on_end(core, request, route, usage, phases, (notes, own, outcome));
     let now = core.core.turn_time();
     let place = place.and_then(Cell::take);
-    let kept = core.figures.keeps_calls().then(|| notes.record(request.head(), now));
+    let kept = core.figures.keeps_calls().then(|| {
+        let kept = notes.record(request.head(), now).with_caller(guard.and_then(|guard| guard.deadline.caller()));
+        let kept = kept.with_probe(guard.is_some_and(|guard| guard.is_probe));
+        match place.as_ref().and_then(CallPlace::taken) {
+            Some((in_flight, limit)) => kept.with_place(in_flight, limit, false),
+            None => kept,
+        }
+    });
     let trace = request.label().and_then(|label| label.trace());
     let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace));
     let Some(said) = request.label() else { return };
@@ -117,7 +125,7 @@ pub(super) fn record(
         let kept = CallRecord {
             label: Some(label),
             trace: kept.trace.or(trace),
-            connector: usage.map(LinkUsage::connector),
+            connector: usage.and_then(|usage| NonZeroU64::new(usage.connector())),
             stage: CallStage::of(outcome),
             outcome: Some(outcome),
             deadline,

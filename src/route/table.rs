@@ -117,15 +117,19 @@ impl RouteOverrides {
     /// first, and refused if it does not say so for certain.
     #[must_use]
     pub fn needs_label(&self, of_edge: &DeadlineTerms, breaker: &BreakerTerms) -> bool {
-        let of_tool = |own: &ToolOverrides| {
-            own.deadlines.ceiling.is_some()
-                || [own.deadlines.mode, own.breaker.mode].contains(&Some(GuardMode::Enforce))
-        };
         self.policy.is_some()
             || of_edge.with(&self.deadlines).is_enforced()
             || breaker.with(&self.breaker).is_enforced()
             || self.may_hedge()
-            || self.tools.iter().any(of_tool)
+            || self.tools.iter().any(ToolOverrides::needs_label)
+    }
+}
+
+impl ToolOverrides {
+    /// Whether its calls have to be told from others before they are passed on.
+    #[must_use]
+    pub fn needs_label(&self) -> bool {
+        self.deadlines.ceiling.is_some() || [self.deadlines.mode, self.breaker.mode].contains(&Some(GuardMode::Enforce))
     }
 }
 

@@ -336,6 +336,7 @@ fn connector(
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        tools: Arc::default(),
     };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let callers = CallerAuthorities::default();

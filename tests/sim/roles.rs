@@ -1,6 +1,7 @@
 //! The two roles as the simulations start them, and where everybody is.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use adit::base::{BreakerTerms, CoreId, DeadlineTerms, Secret, SharedMap, Traffic, TunnelId};
@@ -113,6 +114,7 @@ pub(crate) fn connector_tables_of(
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        tools: Arc::default(),
     };
     change(&mut target);
     let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };

@@ -331,6 +331,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             first_byte_timeout: None,
             deadlines: DeadlineTerms::default(),
             breaker: BreakerTerms::default(),
+            tools: Arc::default(),
         },
     };
     routes.iter().map(entry).collect()

@@ -10,12 +10,12 @@ use h2::server::Builder;
 use super::bed::{Bed, CONNECTOR, EdgeSide, Talk, UPSTREAM, ms, script};
 use super::http2::{bed as http2_bed, server};
 use super::sealed::{agent, enforced, sealed_tables};
-use crate::base::{Clock, Time, Traffic};
+use crate::base::{BreakerOverrides, Clock, DeadlineOverrides, Time, Traffic};
 use crate::connector::{ConnectorRoute, ConnectorTables};
 use crate::engine::ByteStream;
 use crate::engine::sim::Death;
 use crate::link::LinkStream;
-use crate::route::{RouteEntry, RouteTable};
+use crate::route::{RouteEntry, RouteTable, ToolOverrides};
 use crate::wire::mux::{Cause, Open};
 
 const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
@@ -104,15 +104,12 @@ fn a_server_of_http_2_is_told_to_stop_in_the_way_of_its_era() {
     }
 }
 
-/// Tables of a route whose agents' TLS ends here, with deadlines that are enforced or not.
-fn of_agents(tables: &ConnectorTables, is_enforced: bool) -> RouteTable<ConnectorRoute> {
+/// The routes of these tables, changed so.
+fn changed(tables: &ConnectorTables, change: impl Fn(&mut ConnectorRoute)) -> RouteTable<ConnectorRoute> {
     let routes = tables.routes.iter().map(|(host, route)| {
-        let deadlines = if is_enforced { enforced() } else { route.deadlines };
-        RouteEntry {
-            host: host.to_string(),
-            place: String::new(),
-            target: ConnectorRoute { deadlines, ..route.clone() },
-        }
+        let mut target = route.clone();
+        change(&mut target);
+        RouteEntry { host: host.to_string(), place: String::new(), target }
     });
     RouteTable::new(routes.collect::<Vec<_>>()).unwrap()
 }
@@ -124,7 +121,11 @@ fn an_agents_call_that_comes_after_its_time_is_answered_as_unsent() {
     for (is_enforced, first_len) in [(false, 30), (true, request.len() - CALL.len() + 30)] {
         let mut bed = Bed::new(script(|_| async { panic!("nobody is called") }));
         let (mut tables, config) = sealed_tables(Traffic::Passthrough);
-        tables.routes = of_agents(&tables, is_enforced);
+        tables.routes = changed(&tables, |route| {
+            if is_enforced {
+                route.deadlines = enforced();
+            }
+        });
         bed.role.reload(tables);
         let (first, rest) = request.split_at(first_len);
         let (first, rest) = (first.to_owned(), rest.to_owned());
@@ -145,4 +146,37 @@ fn an_agents_call_that_comes_after_its_time_is_answered_as_unsent() {
         assert_eq!(counters.cancellations_sent.load(std::sync::atomic::Ordering::Relaxed), 0, "{is_enforced}");
         bed.assert_clean();
     }
+}
+
+#[test]
+fn a_tool_has_limits_of_its_own_where_an_agents_tls_ends_here() {
+    let mut bed = Bed::new(script(|mut peer| async move {
+        if peer.talk.until("}}").await.contains("notifications/cancelled") {
+            peer.talk.write("HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+            return;
+        }
+        peer.core.sleep(ms(2_000)).await;
+        peer.talk.write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
+    }));
+    let (mut tables, config) = sealed_tables(Traffic::Passthrough);
+    tables.routes = changed(&tables, |route| {
+        let own = ToolOverrides {
+            tool: "search".into(),
+            deadlines: DeadlineOverrides { ceiling: Some(ms(500)), ..DeadlineOverrides::default() },
+            breaker: BreakerOverrides::default(),
+            price: 0,
+            hedge: None,
+        };
+        route.tools = [own].into();
+    });
+    bed.role.reload(tables);
+    bed.run(|edge| async move {
+        let mut agent = agent(&edge, &config).await;
+        agent.write(post("")).await;
+        let answer = agent.until("}}}").await;
+        assert!(answer.contains(r#""code":-31018"#) && answer.contains(r#""limit_ms":500"#), "{answer}");
+        agent.write(post("").replace("search", "report")).await;
+        assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "), "another tool has the limit of the route");
+    });
+    bed.assert_clean();
 }

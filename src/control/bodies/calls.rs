@@ -118,12 +118,20 @@ pub enum DecisionKind {
     Policy,
     /// To wait for a place among the calls of its route, or for a connector.
     Wait,
-    /// To try another connector.
+    /// Until when its caller has to be answered.
+    Caller,
+    /// To let it through as a probe of a breaker.
+    Breaker,
+    /// Which place it has among the calls of its route.
+    Place,
+    /// To try another connector, or to send it to the MCP server again.
     Move,
     /// To try it a second time, because the first try was slow.
     Hedge,
     /// How long it may take.
     Deadline,
+    /// To tell the MCP server that it is cancelled.
+    Cancel,
     /// That it was slow.
     Slow,
     /// To refuse it, or to answer in place of the MCP server.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustls_pki_types::UnixTime;
 
 use super::route_identity::route_identity;
+use super::tool_settings::tools_of;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
     AuthorityPin, BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, Secret, TunnelId, TunnelToken,
@@ -208,6 +209,7 @@ pub(crate) fn connector_tables(
                 policy,
                 deadlines: deadlines_of(config, route),
                 breaker: breaker_of(config, route),
+                tools: tools_of(&config.tools, &route.host),
             },
         });
     }

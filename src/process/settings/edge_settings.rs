@@ -5,20 +5,19 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 
+use super::tool_settings::tools_of;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, SharedMap,
 };
-use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, Hedge, HostConfig, HttpUrl, Origin, ToolConfig};
+use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, Hedge, HostConfig, HttpUrl, Origin};
 use crate::edge::{AgentRoutes, Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
 use crate::policy::{Admission, ToolPolicy};
 use crate::process::settings::PolicyReader;
-use crate::route::{
-    HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable, ToolOverrides,
-};
+use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable};
 use crate::tls::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig,
     ServerSettings, Versions, WallClock, read_chain, server_config,
@@ -229,7 +228,7 @@ fn host_settings(
             breaker: BreakerOverrides { mode: host.breaker },
             concurrency: ConcurrencyOverrides { mode: host.concurrency_limit, max: host.concurrency_max },
             client_timeout: host.client_timeout_ms.map(Into::into),
-            tools: tools_of(config, &host.host),
+            tools: tools_of(&config.tools, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
             policy: policy_of(host, index, policies, faults),
             hedge: host.hedge == Hedge::ReadOnly,
@@ -244,7 +243,7 @@ fn host_settings(
         let covers = |host: &HostPattern| matches!(host, HostPattern::Wildcard(_)) && host.overlaps(&tool.host);
         let above = config.hosts.iter().position(|host| covers(&host.host));
         let above = above.map(|above| entries[above].2.clone()).unwrap_or_default();
-        let own = RouteOverrides { tools: tools_of(config, &tool.host), ..above };
+        let own = RouteOverrides { tools: tools_of(&config.tools, &tool.host), ..above };
         entries.push((&tool.host, format!("tool[{index}].host"), own));
     }
     let entry = |(host, place, target): (&HostPattern, String, RouteOverrides)| {
@@ -268,23 +267,6 @@ fn policy_of(
         faults.push(ConfigError::new(Origin::Default, key, why));
     }
     Some(policy)
-}
-
-/// What the configuration says of the tools of a host.
-fn tools_of(config: &EdgeConfig, host: &HostPattern) -> Arc<[ToolOverrides]> {
-    let own = |tool: &ToolConfig| ToolOverrides {
-        tool: tool.tool.0.as_str().into(),
-        deadlines: DeadlineOverrides {
-            mode: tool.deadline,
-            floor: tool.deadline_floor_ms.map(Into::into),
-            ceiling: tool.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
-            progress_max: tool.progress_max_ms.map(Into::into),
-        },
-        breaker: BreakerOverrides { mode: tool.breaker },
-        price: tool.price_per_call.0,
-        hedge: tool.hedge.map(|hedge| hedge == Hedge::ReadOnly),
-    };
-    config.tools.iter().filter(|tool| tool.host == *host).map(own).collect()
 }
 
 /// The TLS configuration for connectors: the edge's certificate, and the authority that signs theirs, if there is one.

@@ -6,6 +6,7 @@ mod edge_settings;
 mod policies;
 mod route_identity;
 mod sealing;
+mod tool_settings;
 
 pub(super) use admission_reader::AdmissionReader;
 pub use connector_settings::credentials;

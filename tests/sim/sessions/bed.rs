@@ -425,6 +425,7 @@ fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        tools: Arc::default(),
     };
     let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };
     let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));

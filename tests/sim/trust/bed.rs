@@ -426,6 +426,7 @@ fn connector_tables() -> ConnectorTables {
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        tools: Arc::default(),
     };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap(), sealing: None }
