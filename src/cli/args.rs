@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
+use crate::cli::policy_args::PolicyArgs;
 use crate::cli::tunnel_args::TunnelArgs;
 use crate::config::{Millis, Profile};
 
@@ -62,15 +64,34 @@ pub enum Command {
     /// Show the tool calls of each agent task: repetitions, timeouts, tokens and cost, while the edge runs
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
+    /// Check, search or export the audit log
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit(AuditArgs),
     /// Show or check the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
+    /// Check a policy of tools, run its tests, or explain what it decides
+    #[command(after_help = POLICY_EXAMPLES)]
+    Policy(PolicyArgs),
     /// Check everything that a role depends on, and say what is wrong and what to do
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
     /// Print the version of the program
     Version(VersionArgs),
 }
+
+const AUDIT_EXAMPLES: &str = "Examples:
+  adit audit verify /var/lib/adit/audit
+  adit audit query /var/lib/adit/audit --tool delete_user --since 24h
+  adit audit export /var/lib/adit/audit --format csv --since 2026-07-01T00:00:00Z
+
+They read the files of the log (audit.dir), whether or not a process writes it. Exit code 1 means that `verify` found a fault, or
+that the log cannot be read, 2 a wrong flag.";
+
+const POLICY_EXAMPLES: &str = "Examples:
+  adit policy check policy.toml
+  adit policy test policy.toml
+  adit policy explain policy.toml --as support --call delete_ticket";
 
 const EDGE_EXAMPLES: &str = "Examples:
   adit edge --config adit.toml

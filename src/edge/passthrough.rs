@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -257,6 +258,7 @@ impl Attempt<'_> {
     fn keep_failed(&self, route: &Route, connector: Option<u64>, failure: CallFailure) {
         let label = self.core.figures.recorder.borrow_mut().label(route.name.as_str(), LABEL, "");
         let (stage, outcome) = (CallStage::of(failure.outcome()), Some(failure.outcome()));
+        let connector = connector.and_then(NonZeroU64::new);
         let record = CallRecord { label: Some(label), connector, stage, outcome, ..self.record() };
         self.keep(record, failure.own_answer(None));
     }
@@ -328,6 +330,9 @@ async fn carry(
             stream.send(lease)?;
         }
         stream.finish();
+        // The connector sees the end only behind the agent's bytes, for which the link may have no room.
+        let flushed = core.core.timeout(core.write_timeout(), stream.flushed()).await;
+        flushed.map_err(|_| StreamError::TimedOut)??;
         future::pending::<Result<(), StreamError>>().await
     };
     let back = async {

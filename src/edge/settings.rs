@@ -12,6 +12,7 @@ use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
 use crate::policy::{Admission, Networks};
 use crate::route::{HostPattern, PublicUrl, RouteOverrides, RouteTable};
+use crate::serve::AuditLog;
 use crate::tls::{ServerConfig, WallClock};
 use crate::wire::mux;
 
@@ -96,6 +97,8 @@ pub struct EdgeSettings {
     pub retries_max: u32,
     /// How the calls of one task are told, and what they cost.
     pub tasks: TaskSettings,
+    /// Where calls are written, if they are.
+    pub audit: Option<AuditLog>,
 }
 
 impl EdgeSettings {
@@ -144,6 +147,7 @@ impl EdgeSettings {
             calls_kept: 1_000,
             retries_max: 2,
             tasks: TaskSettings { tasks_max: 1_000, ..TaskSettings::default() },
+            audit: None,
         }
     }
 }

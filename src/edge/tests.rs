@@ -147,5 +147,6 @@ fn settings() -> EdgeSettings {
         calls_kept: 16,
         retries_max: 2,
         tasks: TaskSettings::default(),
+        audit: None,
     }
 }

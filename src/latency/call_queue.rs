@@ -7,8 +7,9 @@
 //! A free place goes to the agent that has the fewest calls in flight; among equals, to the one that was served least recently, and
 //! among the calls of one agent to the one whose time to wait ends first.
 
-use std::collections::HashMap;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use super::concurrency_limit::{ConcurrencyLimit, Load};
 use crate::base::{ConcurrencyTerms, GuardMode, Time};
@@ -25,7 +26,8 @@ pub struct CallQueue {
     terms: Option<ConcurrencyTerms>,
     limit: ConcurrencyLimit,
     in_flight: u32,
-    agents: HashMap<u64, AgentUse>,
+    /// Those that have calls in flight or waiting, of which there are few.
+    agents: FxHashMap<u64, AgentUse>,
     waiting: Vec<Waiting>,
     /// Counts calls that waited, and places that were given to them.
     numbers: u64,
@@ -90,6 +92,9 @@ pub struct Place {
     agent: u64,
     began: Time,
     load: Load,
+    /// How many calls were in flight with it, and how many might be.
+    in_flight: u32,
+    limit: u32,
 }
 
 /// What becomes of a call that asks.
@@ -166,6 +171,12 @@ impl Place {
         self.began
     }
 
+    /// How many calls were in flight when it was taken, with this one, and how many might be.
+    #[must_use]
+    pub fn taken(&self) -> (u32, u32) {
+        (self.in_flight, self.limit)
+    }
+
     /// Whether the time of the call is that of a call to a server that is not busy.
     #[must_use]
     pub fn is_unhurried(&self) -> bool {
@@ -179,7 +190,7 @@ impl Default for CallQueue {
             terms: None,
             limit: ConcurrencyLimit::new(),
             in_flight: 0,
-            agents: HashMap::new(),
+            agents: FxHashMap::default(),
             waiting: Vec::new(),
             numbers: 0,
             time_ns: 0.0,
@@ -268,7 +279,7 @@ impl CallQueue {
 
     /// A call that had a place has ended `now`.
     pub fn release(&mut self, place: Place, served: Served, now: Time) {
-        let Place { agent, began, load } = place;
+        let Place { agent, began, load, .. } = place;
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(of_agent) = self.agents.get_mut(&agent) {
             of_agent.in_flight = of_agent.in_flight.saturating_sub(1);
@@ -346,7 +357,8 @@ impl CallQueue {
         let of_agent = self.agents.entry(agent).or_default();
         of_agent.in_flight += 1;
         of_agent.served = self.numbers;
-        Place { agent, began: now, load: self.limit.load(self.in_flight, terms) }
+        let (in_flight, limit) = (self.in_flight, self.limit.get(terms));
+        Place { agent, began: now, load: self.limit.load(in_flight, terms), in_flight, limit }
     }
 
     /// Whether an agent has as many places as it may have while others have calls.

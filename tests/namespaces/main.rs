@@ -34,8 +34,12 @@ use space::Ended;
 /// A test: it panics when it fails, and says why when this machine cannot run it.
 type Test = fn() -> Result<(), String>;
 
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 10] = [
     ("disk_full::a_change_is_refused_and_nothing_is_lost", disk_full::a_change_is_refused_and_nothing_is_lost),
+    (
+        "disk_full::calls_are_refused_while_their_log_has_no_room",
+        disk_full::calls_are_refused_while_their_log_has_no_room,
+    ),
     (
         "lossy_link::a_link_on_which_large_packets_are_lost_is_given_up",
         lossy_link::a_link_on_which_large_packets_are_lost_is_given_up,

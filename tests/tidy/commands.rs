@@ -113,6 +113,8 @@ fn every_command_that_the_documentation_shows_is_understood() {
         ("SECURITY.md", include_str!("../../SECURITY.md")),
         ("OPERATING.md", include_str!("../../docs/OPERATING.md")),
         ("NETWORKS.md", include_str!("../../docs/NETWORKS.md")),
+        ("GOVERNANCE.md", include_str!("../../docs/GOVERNANCE.md")),
+        ("AUDIT.md", include_str!("../../docs/AUDIT.md")),
         ("THREAT-MODEL.md", include_str!("../../docs/THREAT-MODEL.md")),
     ];
     let mut seen = 0;

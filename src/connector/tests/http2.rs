@@ -33,10 +33,10 @@ impl Watch for Unwatched {
 }
 
 /// A request at the upstream.
-struct Asked {
+pub(super) struct Asked {
     request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    core: Core,
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) core: Core,
 }
 
 impl Asked {
@@ -44,14 +44,14 @@ impl Asked {
         self.request.uri().path().to_owned()
     }
 
-    /// Answers at once.
-    fn answer(mut self, body: &'static str) {
+    /// Answers at once and whole.
+    pub(super) fn answer(mut self, body: &'static str) {
         let mut send = self.respond.send_response(Response::new(()), false).unwrap();
         send.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
     }
 
     /// The body of the request, and its trailers.
-    async fn body(&mut self) -> Result<(Vec<u8>, HeaderMap), h2::Error> {
+    pub(super) async fn body(&mut self) -> Result<(Vec<u8>, HeaderMap), h2::Error> {
         let (recv, mut body) = (self.request.body_mut(), Vec::new());
         while let Some(data) = recv.data().await.transpose()? {
             recv.flow_control().release_capacity(data.len()).unwrap();
@@ -62,10 +62,13 @@ impl Asked {
 }
 
 /// The connections on which requests came, with their paths.
-type Seen = Rc<RefCell<Vec<(usize, String)>>>;
+pub(super) type Seen = Rc<RefCell<Vec<(usize, String)>>>;
 
 /// A server that gives each request to `serve`, in a task of its own.
-fn server<F: Future<Output = ()> + 'static>(builder: Builder, serve: impl Fn(Asked) -> F + 'static) -> (Script, Seen) {
+pub(super) fn server<F: Future<Output = ()> + 'static>(
+    builder: Builder,
+    serve: impl Fn(Asked) -> F + 'static,
+) -> (Script, Seen) {
     let (seen, serve) = (Seen::default(), Rc::new(serve));
     let note = Rc::clone(&seen);
     let play = script(move |peer: Peer| {
@@ -90,7 +93,7 @@ fn bed_with(play: Script, set: impl Fn(&mut UpstreamSettings)) -> Bed {
     bed
 }
 
-fn bed(play: Script) -> Bed {
+pub(super) fn bed(play: Script) -> Bed {
     bed_with(play, |_| {})
 }
 
