@@ -116,6 +116,7 @@ fn ended(call: &CallInfo) -> String {
 const fn decision(what: DecisionKind) -> &'static str {
     match what {
         DecisionKind::Route => "route",
+        DecisionKind::Policy => "policy",
         DecisionKind::Wait => "wait",
         DecisionKind::Caller => "caller",
         DecisionKind::Breaker => "breaker",

@@ -10,14 +10,14 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    Bytes, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price,
-    Resend, SecretText, ServerPreset, Spin, ToolName,
+    AuditMode, Bytes, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin,
+    Price, Resend, SecretText, ServerPreset, Spin, ToolName,
 };
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 10] = [
+pub const PARTS: [Part; 11] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -27,6 +27,7 @@ pub const PARTS: [Part; 10] = [
     Part::of::<NetworkSetConfig>(),
     Part::of::<ConnectConfig>(),
     Part::of::<RouteConfig>(),
+    Part::of::<AuditConfig>(),
     Part::of::<LogConfig>(),
 ];
 
@@ -239,6 +240,10 @@ section! {
         /// How long a call waits while the only connector of its tunnel finishes its calls and ends, as when it is restarted.
         /// `offline_wait_ms` begins when the connector is gone.
         restart_wait_ms: Millis = "30s" in 0..=3_600_000, restart, like "1m";
+        /// How long a connector may owe any sign of life before connections of agents whose TLS ends in it are closed, if they wait
+        /// for it and another connector of the tunnel answers. Agents then connect anew, and reach the other one. Calls that the
+        /// edge can read choose another connector by themselves.
+        stalled_connector_timeout_ms: Millis = "5s" in 1_000..=60_000, restart, like "2s";
         /// How long an MCP session (`Mcp-Session-Id`) may be idle until the edge forgets which connector has it. Later calls
         /// of the session go to any connector of the tunnel. This matters only for tunnels with several connectors.
         session_idle_timeout_ms: Millis = "24h" in 1_000..=2_592_000_000, restart, like "8h";
@@ -344,6 +349,10 @@ section! {
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
+        /// The policy of the host: a file with the rules of which caller may call which tool, prompt and resource
+        /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
+        /// force. It is refused for a host whose traffic is `passthrough`, which the edge cannot read: set it at the connector.
+        policy_file: Option<PathBuf> = unset, live, like "policy.toml";
     }
 }
 
@@ -589,6 +598,10 @@ section! {
         /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
+        /// The policy of the route: a file with the rules of which caller may call which tool, prompt and resource
+        /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
+        /// force. It holds for all traffic: plain, `resealed` and `passthrough`.
+        policy_file: Option<PathBuf> = unset, live, like "policy.toml";
         /// Whether an `https` upstream is offered HTTP/2 besides HTTP/1.1 (ALPN `h2`). One that takes it gets many calls on
         /// one connection.
         upstream_http2: bool = "true", live, like "false";
@@ -603,6 +616,14 @@ section! {
         /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
         /// obeyed: its connections are not used in the last second before it.
         idle_timeout_ms: Millis = "4s" in 0..=86_400_000, live, like "10s";
+        /// How long the host of the upstream may answer nothing at all, neither data nor keep-alive probes, before the
+        /// connections to it fail, and with them the event streams that they carry.
+        silence_timeout_ms: Millis = "75s" in 2_000..=3_600_000, live, like "30s";
+        /// How long the host of the upstream may acknowledge nothing of what it was sent while a call waits. Then the call is
+        /// sent on a new connection if that does no harm, otherwise it is answered 504, and idle connections are closed. The
+        /// server itself may take longer: its host acknowledges for it. Over HTTP/2, where a connection is probed after 3 s of
+        /// silence, it takes up to 4 s more.
+        acknowledge_timeout_ms: Millis = "5s" in 1_000..=600_000, live, like "10s";
         /// How long the upstream may take until the first byte of its answer, after the request was sent to it; 0 for no limit.
         /// It takes the place of `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit applies
         /// too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.
@@ -650,6 +671,27 @@ section! {
         /// `/.well-known/oauth-protected-resource`, up to 64 KiB of plain JSON. Set it for a server that cannot be told
         /// its public URL.
         rewrite_oauth_metadata: bool = "false", live, like "true";
+    }
+}
+
+section! {
+    /// The audit log: one line for every call and every action of management, chained and signed. Both roles write it.
+    section "audit" => AuditConfig {
+        /// `off`: nothing is written. `best_effort`: lines are written without holding up calls, and those that cannot be
+        /// written are counted. `required`: an answer leaves only once its call is on the disk, and calls are refused while
+        /// nothing can be written.
+        mode: AuditMode = "off", restart, like "required";
+        /// The directory of the log. By default `audit` in `edge.data_dir`, or in `connect.state_dir`; one of the three is
+        /// needed unless `mode` is `off`. The key that signs the log is in the directory above it, or in it if neither is set.
+        dir: Option<FolderPath> = unset, restart, like "/var/log/adit";
+        /// The length at which a file is closed and the next one begun, as it is each day (UTC).
+        file_max_bytes: Bytes = "64MiB" in 65_536..=17_179_869_184, restart, like "16MiB";
+        /// Whether closed files are compressed with zstd.
+        compress: bool = "true", restart, like "false";
+        /// For how many days closed files are kept.
+        keep_days: u32 = "90" in 1..=36_500, restart, like "400";
+        /// The most bytes that closed files take together. The oldest are removed first.
+        keep_max_bytes: Bytes = "10GiB" in 65_536..=1_125_899_906_842_624, restart, like "100GiB";
     }
 }
 

@@ -27,11 +27,11 @@ use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork, ReadAheadLimits, RelayError, RelayHooks,
-    Relayed, Replay, ResponseExtras, relay,
+    Answered, AuditLog, AuditReceipt, CallAudit, CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork,
+    ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
-use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
+use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
 use crate::wire::jsonrpc::Peek;
 use crate::wire::{AnswerStream, MethodScan};
 
@@ -83,7 +83,7 @@ pub(super) struct AgentWork {
     pub(super) again: Option<SentAgain>,
     /// When the caller has to be answered; never if it is not known how long it waits.
     pub(super) until: Time,
-    /// The timer for that, until the call is sent.
+    /// The timer for that, while a connection is waited for.
     timer: Option<Timer>,
     /// The answer, if it may list tools.
     listing: Listing,
@@ -93,6 +93,7 @@ pub(super) struct AgentWork {
     timing: Vec<u8>,
     /// For agents whose TLS ends here.
     pub(super) guard: CallGuard,
+    pub(super) audit: CallAudit,
     /// What has passed of an answer that is an event stream, for agents whose TLS ends here.
     answer: AnswerStream,
     /// How the call failed, if its agent was told so at the end of an event stream.
@@ -222,7 +223,6 @@ impl UpstreamWork {
         served.on_call();
         (self.agents.retries, self.agents.again, self.agents.told_failure) = (Retries::default(), None, None);
         let send_by = self.agents.send_by(context);
-        self.agents.timer = self.agents.is_limited().then(|| context.core.core.sleep_until(send_by));
         let mut needs_fresh = false;
         // Why the call failed before, if it may have run.
         let mut before = None;
@@ -234,13 +234,13 @@ impl UpstreamWork {
             if send_by <= context.core.core.turn_time() {
                 return Err(late(before));
             }
-            let Checkout { connection, connect } = checkout(&served.upstream, needs_fresh, &mut self.agents.timer)
-                .await
-                .ok_or_else(|| late(before))?
-                .map_err(|error| {
-                    let failure = served.on_failed(&error, context.core.core.turn_time());
-                    before.unwrap_or(CallError::Failed(failure))
-                })?;
+            let timer = &mut self.agents.timer;
+            let taken = checkout(&context.core.core, &served.upstream, needs_fresh, send_by, timer).await;
+            self.agents.timer = None;
+            let Checkout { connection, connect } = taken.ok_or_else(|| late(before))?.map_err(|error| {
+                let failure = served.on_failed(&error, context.core.core.turn_time());
+                before.unwrap_or(CallError::Failed(failure))
+            })?;
             if let Some(took) = connect {
                 served.on_connected();
                 end.stamps.on_connected(took);
@@ -250,10 +250,10 @@ impl UpstreamWork {
             let exchanged = match held.get() {
                 UpstreamConnection::Http(connection) => {
                     if self.agents.retries.made() == 0 {
-                        let learns = served.learns(request.head());
                         // Only a connection that was used before may have been closed by the upstream meanwhile.
-                        let keeps = was_used || learns || may_be_cancelled(context, request.head());
-                        self.replay.start(keeps.then_some(&context.core.kept_bodies));
+                        let keeps = was_used || served.learns(request.head());
+                        let may_cancel = may_be_cancelled(context, request.head(), keeps);
+                        self.replay.start(keeps.then_some(&context.core.kept_bodies), may_cancel);
                     }
                     needs_fresh = true;
                     self.exchange(context, &served, request, connection, end).await
@@ -261,7 +261,8 @@ impl UpstreamWork {
                 UpstreamConnection::Http2(stream) => {
                     if self.agents.retries.made() == 0 {
                         // The upstream may refuse any request.
-                        self.replay.start(Some(&context.core.kept_bodies));
+                        let may_cancel = may_be_cancelled(context, request.head(), true);
+                        self.replay.start(Some(&context.core.kept_bodies), may_cancel);
                     }
                     // A connection that is of no more use takes no more calls.
                     needs_fresh = false;
@@ -344,14 +345,17 @@ impl UpstreamWork {
         head.method() == Method::Post && safe.may_run_twice(head, &peek)
     }
 
-    /// What was received of the request's body, if it was kept whole so far.
-    pub(super) fn kept_body(&self) -> Option<&[u8]> {
-        self.replay.kept()
+    /// Passes what is known of the request's message to `read`, if it was of interest.
+    pub(super) fn read_message<T>(&mut self, read: impl FnOnce(&Peek) -> T) -> Option<T> {
+        self.replay.read_message(read)
     }
 
     /// Learns from a whole answer which tools may be called twice, if it lists them.
     fn learn(&mut self, served: &Served) {
         let (Some(safe), Some(body)) = (served.resend(), self.replay.kept()) else { return };
+        if !self.agents.listing.is_kept() {
+            return;
+        }
         // Reading a message takes memory, which most calls do without.
         if memmem::find(body, LIST).is_none() {
             return;
@@ -382,7 +386,7 @@ impl UpstreamWork {
             }
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
-        let to = AnsweringStream::new(to, upstream.is_acknowledged());
+        let to = AnsweringStream::new(to, upstream.acknowledged_within());
         let of_agents = context.is_agents().then(|| self.agents.guard.deadline.first_byte_timeout());
         let caller = match context.is_agents() {
             true => self.agents.guard.deadline.caller_limits(),
@@ -406,6 +410,7 @@ impl UpstreamWork {
             let mut append = None;
             let edits = RequestEdits {
                 drop_expect: incoming.label.as_ref().is_some_and(|label| label.has_continued()),
+                policy: incoming.label.as_ref().map_or(PolicyEdit::NONE, |label| label.policy_edit()),
                 timeout: left.filter(|_| served.sends_timeout()),
                 ..addressed(context, served, head, &mut append)
             };
@@ -528,6 +533,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.listing.keep(bytes);
+        self.work.audit.on_body_bytes(bytes);
         if self.stamps.is_event_stream() {
             self.on_standing_bytes(bytes);
         }
@@ -538,6 +544,15 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
             agents.answer.feed(bytes);
             agents.guard.deadline.on_event_bytes(bytes, now);
         }
+    }
+
+    fn records_in(&self) -> Option<&AuditLog> {
+        self.work.audit.required()
+    }
+
+    fn record_answer(&mut self, answered: &Answered<'_>, label: Option<&mut CallLabel>) -> Option<AuditReceipt> {
+        let progress = (&mut *self.stamps, self.work.retries);
+        self.context.record_answer(&self.work.audit, self.request, progress, answered, label)
     }
 
     fn on_standing_bytes(&self, bytes: &[u8]) {
@@ -642,6 +657,7 @@ fn failed(error: &RelayError) -> ExchangeError {
         RelayError::Broken(_) | RelayError::NotTaken => CallFailure::UpstreamBroken,
         RelayError::Stalled => CallFailure::TimedOut,
         RelayError::Late => CallFailure::Deadline,
+        RelayError::Unrecorded => CallFailure::Unrecorded,
         RelayError::Protocol(_) => CallFailure::UpstreamProtocol,
     };
     ExchangeError::Failed(CallError::Failed(failure))

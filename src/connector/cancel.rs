@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::connector::call::{CallContext, addressed};
+use crate::connector::call::{CallContext, UpstreamWork, addressed};
 use crate::connector::checkout::Held;
 use crate::connector::shared::{Connector, Counters};
 use crate::connector::upstreams::Served;
@@ -39,16 +39,17 @@ struct Cancellation {
     under_way: Rc<Cell<u32>>,
 }
 
-/// Whether the body of a request is kept, because its id is needed if the call is cancelled and nothing else reads the body.
-pub(super) fn may_be_cancelled(context: &CallContext<'_>, head: &RequestHead) -> bool {
-    !context.is_agents() && head.method() == Method::Post && !is_stateless(head)
+/// Whether the id in the body of a request is needed if the call is cancelled, and nothing else reads it. If the body `is_kept`, it is read
+/// only then, so that it need not be known for certain.
+pub(super) fn may_be_cancelled(context: &CallContext<'_>, head: &RequestHead, is_kept: bool) -> bool {
+    !context.is_agents() && head.method() == Method::Post && (is_kept || !is_stateless(head))
 }
 
 /// Tells the upstream of a call that it is cancelled, if its revision of MCP needs that, and returns whether it does. It has stopped on
-/// this side. `kept` is what is known of its body.
-pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, kept: Option<&[u8]>) -> bool {
+/// this side. `work` knows its message if no label does.
+pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work: &mut UpstreamWork) -> bool {
     let CallContext { core, .. } = *context;
-    let Some(body) = message(request, kept) else { return false };
+    let Some(body) = message(request, work) else { return false };
     let Some(served) = core.upstreams.for_request(request.head()) else { return false };
     let under_way = &core.cancellations.0;
     if under_way.get() >= UNDER_WAY_MAX {
@@ -70,7 +71,7 @@ pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, kept
 }
 
 /// The message for a request; none if it is not to be sent.
-fn message(request: &mut impl Request, kept: Option<&[u8]>) -> Option<Vec<u8>> {
+fn message(request: &mut impl Request, work: &mut UpstreamWork) -> Option<Vec<u8>> {
     if request.head().method() != Method::Post || is_stateless(request.head()) {
         return None;
     }
@@ -79,7 +80,7 @@ fn message(request: &mut impl Request, kept: Option<&[u8]>) -> Option<Vec<u8>> {
         label.rpc_id().filter(|_| may).map(str::to_owned)
     });
     // A label may not have been fed.
-    let id = read.or_else(|| kept.and_then(kept_id))?;
+    let id = read.or_else(|| work.read_message(id_of).flatten())?;
     let reason = "the caller does not wait any longer";
     let message = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"{reason}"}}}}"#
@@ -87,11 +88,10 @@ fn message(request: &mut impl Request, kept: Option<&[u8]>) -> Option<Vec<u8>> {
     Some(message.into_bytes())
 }
 
-/// The id in a body. It is read only now: few calls are cut.
-fn kept_id(body: &[u8]) -> Option<String> {
-    let (mut call, mut peek) = (Call::default(), Peek::default());
-    peek.feed(body);
-    call.read_body(&peek);
+/// The id of a message by which it is cancelled.
+fn id_of(peek: &Peek) -> Option<String> {
+    let mut call = Call::default();
+    call.read_body(peek);
     peek.id().filter(|_| is_cancelled_by_id(&call)).map(str::to_owned)
 }
 

@@ -5,13 +5,17 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::engine::{ByteStream, Timer};
+use crate::base::Time;
+use crate::engine::{ByteStream, Core, Timer};
 use crate::upstream::{Checkout, Upstream, UpstreamConnection, UpstreamError};
 
-/// Takes an idle connection or makes a new one, or makes a new one in any case. None once the timer has elapsed, if there is one.
+/// Takes an idle connection or makes a new one, or makes a new one in any case. None if that takes until then. `timer` is used if there
+/// is something to wait for.
 pub(super) async fn checkout(
+    core: &Core,
     upstream: &Upstream,
     needs_fresh: bool,
+    until: Time,
     timer: &mut Option<Timer>,
 ) -> Option<Result<Checkout, UpstreamError>> {
     let mut connecting = pin!(async {
@@ -20,10 +24,10 @@ pub(super) async fn checkout(
             true => upstream.connect().await,
         }
     });
-    poll_fn(|cx| match (connecting.as_mut().poll(cx), timer.as_mut()) {
-        (Poll::Ready(connected), _) => Poll::Ready(Some(connected)),
-        (Poll::Pending, None) => Poll::Pending,
-        (Poll::Pending, Some(timer)) => timer.poll_elapsed(cx).map(|()| None),
+    poll_fn(|cx| match connecting.as_mut().poll(cx) {
+        Poll::Ready(connected) => Poll::Ready(Some(connected)),
+        Poll::Pending if until == Time::NEVER => Poll::Pending,
+        Poll::Pending => timer.get_or_insert_with(|| core.sleep_until(until)).poll_elapsed(cx).map(|()| None),
     })
     .await
 }

@@ -7,8 +7,9 @@ use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
-use crate::policy::SafeRequests;
+use crate::policy::{SafeRequests, ToolPolicy};
 use crate::route::{RouteName, RouteTable, ToolOverrides};
+use crate::serve::AuditLog;
 use crate::tls::ServerConfig;
 use crate::upstream::UpstreamSettings;
 use crate::wire::mux;
@@ -83,6 +84,8 @@ pub struct ConnectorSettings {
     pub calls_kept: usize,
     /// How often a request is sent again on another connection, at the most.
     pub retries_max: u32,
+    /// Where calls are written, if they are.
+    pub audit: Option<AuditLog>,
 }
 
 #[cfg(feature = "internals")]
@@ -113,6 +116,7 @@ impl ConnectorSettings {
             origins: Arc::default(),
             calls_kept: 1_000,
             retries_max: 2,
+            audit: None,
         }
     }
 }
@@ -137,6 +141,8 @@ pub struct ConnectorRoute {
     pub client_timeout: Option<Duration>,
     /// Which POST requests may run twice, if the owner of the route trusts its server in this.
     pub resend: Option<Arc<SafeRequests>>,
+    /// Which caller may call which of its tools.
+    pub policy: Option<Arc<ToolPolicy>>,
     /// The deadlines of calls of agents whose TLS ends here. Their ceiling is how long the upstream may take to begin an answer; a
     /// GET, which waits for events, is not bounded.
     pub deadlines: DeadlineTerms,

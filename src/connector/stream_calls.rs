@@ -13,7 +13,9 @@ use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
-use crate::latency::{CallPhases, CallRecord, CallStage, CallerTimeSource, ConnectorStamps, Phase, connector_timing};
+use crate::latency::{
+    CallPhases, CallRecord, CallStage, CallerTimeSource, ConnectorStamps, Phase, Retries, connector_timing,
+};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
 use crate::serve::{CallEnded, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
@@ -97,6 +99,7 @@ impl StreamCalls<'_> {
     pub(super) async fn carry<R: CallRequest>(&mut self, request: &mut R) -> Next<Leave> {
         self.has_called = true;
         self.work.agents.until = self.until(request).unwrap_or(Time::NEVER);
+        self.work.agents.audit = self.context.begin_audit(request);
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
             Counters::add(&context.core.connector.counters.requests_refused);
@@ -108,13 +111,17 @@ impl StreamCalls<'_> {
             let keep = request.answer_preflight(!context.core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
+        if work.agents.audit.refuses() {
+            // In a box, so that other calls do not have its size.
+            return Box::pin(self.refuse_unrecorded(request)).await;
+        }
         let is_enforced = |host: &Hostname| {
             let breakers = context.core.connector.breakers();
             let is_enforced =
                 |route: &ConnectorRoute| route.needs_label() || breakers.is_forced_open(route.name.as_str());
             context.core.upstreams.route_of(host, is_enforced)
         };
-        if host.and_then(is_enforced).unwrap_or_default()
+        if (govern(*context, request) || host.and_then(is_enforced).unwrap_or_default())
             && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
         {
             let is_over = work.agents.until <= context.core.core.turn_time();
@@ -122,7 +129,8 @@ impl StreamCalls<'_> {
                 // In a box, so that other calls do not have its size.
                 return Box::pin(self.answer_late(request)).await;
             }
-            return self.refuse_unlabelled(request, error).await;
+            // In a box, so that other calls do not have its size.
+            return Box::pin(self.refuse_unlabelled(request, error)).await;
         }
         if let Some(host) = *host
             && let Some(report) = begin_guard(*context, work, request, host)
@@ -151,7 +159,7 @@ impl StreamCalls<'_> {
         // An agent's event stream that was cut has ended as it should.
         let was_cut = matches!(stopped, Some(CallFailure::CallerTimeout | CallFailure::Deadline))
             || (stopped.is_none() && host.is_some() && work.agents.guard.deadline.was_cut());
-        let is_cancelled = was_cut && end.stamps.is_sent() && cancel(context, request, work.kept_body());
+        let is_cancelled = was_cut && end.stamps.is_sent() && cancel(context, request, work);
         work.clear();
         let mut ended = match done {
             Ok(result) => Some(result.map_err(CallError::failure)),
@@ -177,6 +185,7 @@ impl StreamCalls<'_> {
         let recorded = if is_cut_by_edge { Some(Err(CallFailure::Deadline)) } else { ended };
         let noted = Noted { work: &work.agents, is_cut_by_edge, is_cancelled };
         record(*context, request, *host, &end, recorded, noted);
+        context.record_end(&work.agents.audit, request, &end, ended, work.agents.retries);
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
             Err(_) => return Next::Leave(Leave::GivenUp),
@@ -204,20 +213,30 @@ impl StreamCalls<'_> {
             return Some(work.agents.guard.deadline.answer_by());
         }
         // An inner session carries many calls, so that the edge says it in the head of each.
-        let until = match stream.is_sealed() {
+        match stream.is_sealed() {
             true => request.head().time_left().map(|left| request.began() + left),
             false => stream.on_link().until(),
-        };
-        // The upstream may have to be told that it is over.
-        request.look_at_message(until.is_some());
-        until
+        }
+    }
+
+    /// Answers a call that cannot be written to the audit log.
+    async fn refuse_unrecorded(&self, request: &mut impl Request) -> Next<Leave> {
+        let failure = CallFailure::AuditUnavailable;
+        count(self.context.core, Some(Err(failure)));
+        if self.host.is_none() {
+            return Next::Leave(Leave::Reset(failure));
+        }
+        self.answer(request, CallError::Failed(failure), &CallEnd::new(request.began()).stamps).await
     }
 
     /// Answers an agent that has not said in its time what it calls.
     async fn answer_late(&self, request: &mut impl Request) -> Next<Leave> {
         let late = CallFailure::CallerTimeoutUnsent;
-        let report = self.report(request, late, false);
         count(self.context.core, Some(Err(late)));
+        if self.host.is_none() {
+            return Next::Leave(Leave::Reset(late));
+        }
+        let report = self.report(request, late, false);
         self.answer_uncalled(request, late, report).await
     }
 
@@ -234,9 +253,13 @@ impl StreamCalls<'_> {
         let end = CallEnd::new(request.began());
         connector_timing(&end.stamps.times(&core.core), &mut timing);
         request.learn_id(work.agents.left(core.core.turn_time())).await;
-        let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
+        let ended = Some(Err(failure));
         let noted = Noted { work: &AgentWork::default(), is_cut_by_edge: false, is_cancelled: false };
-        record(*context, request, *host, &end, Some(Err(failure)), noted);
+        record(*context, request, *host, &end, ended, noted);
+        context.record_end(&work.agents.audit, request, &end, ended, Retries::default());
+        let told = work.agents.audit.told(failure, &core.core).await;
+        let report = report.filter(|_| told == failure);
+        let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }
     }
 
@@ -260,8 +283,24 @@ impl StreamCalls<'_> {
         match error {
             LabelError::Refused(refusal) => request.refuse(refusal).await,
             LabelError::Body(error) => request.refuse_body(error).await,
+            LabelError::Denied(denied) => {
+                let core = self.context.core;
+                Counters::add(&core.connector.counters.calls_denied);
+                let own = denied.own_answer();
+                let policy = request.label().and_then(|label| label.policy_mark());
+                self.context.keep_denied(request.head(), own, policy);
+                self.context.record_denied(&self.work.agents.audit, request, own);
+                if !self.work.agents.audit.is_settled(&core.core).await {
+                    return self.refuse_unrecorded(request).await;
+                }
+                let may_keep = self.context.stream.is_sealed() && !core.is_draining();
+                let keep = request.deny(&denied, self.work.agents.left(core.core.turn_time()), may_keep).await;
+                self.context.stream.finish_message();
+                return if keep { Next::Keep } else { Next::Close };
+            }
             LabelError::CallerLeft => return Next::Leave(Leave::GivenUp),
         }
+        self.context.stream.finish_message();
         Counters::add(&self.context.core.connector.counters.requests_refused);
         Next::Close
     }
@@ -273,9 +312,11 @@ impl StreamCalls<'_> {
                 let (mut timing, core) = (Vec::new(), self.context.core);
                 connector_timing(&stamps.times(&core.core), &mut timing);
                 request.learn_id(self.work.agents.left(core.core.turn_time())).await;
-                let report = self.report(request, failure, stamps.is_sent());
-                request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await
+                let told = self.work.agents.audit.told(failure, &core.core).await;
+                let report = self.report(request, failure, stamps.is_sent()).filter(|_| told == failure);
+                request.fail(told, report.as_ref(), &timing, !core.is_draining()).await
             }
+            CallError::BadBody(_) if !self.work.agents.audit.is_settled(&self.context.core.core).await => false,
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;
                 false
@@ -311,6 +352,15 @@ fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) ->
         Ok(_) => Some(Refusal::OtherHost),
         Err(refusal) => Some(refusal),
     }
+}
+
+/// Has a request decided by the policy of its route before it is passed on. Returns whether there is one.
+fn govern(context: CallContext<'_>, request: &mut impl Request) -> bool {
+    let policy = context.core.upstreams.policy_of(request.head());
+    if let Some(policy) = &policy {
+        request.govern(policy, context.agent_address(request.head()));
+    }
+    policy.is_some()
 }
 
 /// Starts the guard of an agent's call. Returns the report of the call if a breaker refuses it.

@@ -13,7 +13,7 @@ use crate::engine::{MailSender, mailbox};
 use crate::exchange::CallFailure;
 use crate::latency::{
     CallFilter, CallLimit, CallLine, CallStage, CallerTimeSource, DeadlineReason, Label, OTHER, Outcome, OwnAnswer,
-    Phase, SentAgain, answer_within,
+    Phase, PolicyMark, SentAgain, answer_within,
 };
 
 /// Asks so many cores for their last calls by `ask`, for at most `wait`. What a late core would have told is left out.
@@ -44,7 +44,7 @@ pub(super) fn newest(filter: &Arc<CallFilter>, read: Vec<(RoleKind, Vec<CallLine
 
 impl CallInfo {
     fn of(role: RoleKind, line: &CallLine, now: WallTime) -> CallInfo {
-        let CallLine { record, age, label, route, tunnel } = line;
+        let CallLine { record, age, label, route, tunnel, .. } = line;
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty() && *text != OTHER);
         let of_label = |part: fn(&Label) -> &str| label.as_ref().and_then(|label| some(part(label)));
         let phases =
@@ -78,7 +78,7 @@ impl CallInfo {
 
 /// What was decided about a call, in the order in which it was.
 fn decisions(line: &CallLine) -> Vec<CallDecision> {
-    let CallLine { record, route, tunnel, .. } = line;
+    let CallLine { record, route, tunnel, rule, .. } = line;
     let mut found = Vec::new();
     let mut add = |what, rule: String| found.push(CallDecision { what, rule });
     if let Some(route) = route {
@@ -87,6 +87,9 @@ fn decisions(line: &CallLine) -> Vec<CallDecision> {
     }
     if let Some((waits, source)) = record.caller() {
         add(DecisionKind::Caller, of_caller(waits, source));
+    }
+    if let Some(mark) = record.policy {
+        add(DecisionKind::Policy, of_policy(mark, rule.as_deref(), record.outcome == Some(Outcome::Denied)));
     }
     if record.is_probe() {
         add(DecisionKind::Breaker, "a breaker that was open let it through as a probe (breaker_open_ms)".to_owned());
@@ -139,6 +142,17 @@ fn decisions(line: &CallLine) -> Vec<CallDecision> {
         add(DecisionKind::Refuse, format!("{code}: {message}"));
     }
     found
+}
+
+fn of_policy(mark: PolicyMark, rule: Option<&str>, is_denied: bool) -> String {
+    let what = if is_denied { "denied" } else { "allowed" };
+    let by = match (mark.rule(), rule) {
+        (None, _) if is_denied => "as no rule allows it".to_owned(),
+        (None, _) => "as no rule denies it".to_owned(),
+        (Some(_), Some(name)) => format!("by the rule {name}"),
+        (Some(index), None) => format!("by rule {} of its file", index + 1),
+    };
+    format!("{what} {by} (policy {:04x}…)", mark.policy)
 }
 
 /// How it was opened again: why the first and the last connector did not pass it on, and how long it waited before that.
@@ -237,6 +251,7 @@ impl From<CallStage> for CallStageName {
             CallStage::Route => CallStageName::Route,
             CallStage::Breaker => CallStageName::Breaker,
             CallStage::Concurrency => CallStageName::Concurrency,
+            CallStage::Policy => CallStageName::Policy,
             CallStage::Link => CallStageName::Link,
             CallStage::Connector => CallStageName::Connector,
             CallStage::Upstream => CallStageName::Upstream,
@@ -277,6 +292,7 @@ mod tests {
                     "what": "caller",
                     "rule": "its caller waits 5 s (X-Request-Timeout or grpc-timeout): it is answered within 4750 ms",
                 },
+                { "what": "policy", "rule": "allowed by the rule all-search (policy 12ab…)" },
                 { "what": "breaker", "rule": "a breaker that was open let it through as a probe (breaker_open_ms)" },
                 { "what": "wait", "rule": "it waited 320 ms for a place among the calls of its route (concurrency_limit)" },
                 {

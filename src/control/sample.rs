@@ -15,8 +15,8 @@ use crate::exchange::CallFailure;
 use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, CallCounts, CallFilter, CallLimit, CallLine, CallPhases, CallRecord,
     CallStage, CallWait, CallerTimeSource, ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText,
-    Label, LatencySettings, Outcome, OwnAnswer, QueueCounts, QueueReading, RecordedTime, Recorder, SentAgain, Snapshot,
-    StatusClass, TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, UsualLatency, WaitEnd,
+    Label, LatencySettings, Outcome, OwnAnswer, PolicyMark, QueueCounts, QueueReading, RecordedTime, Recorder,
+    SentAgain, Snapshot, StatusClass, TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, UsualLatency, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -210,6 +210,7 @@ pub(super) fn calls() -> Vec<CallLine> {
         deadline: Some(CallLimit::of(&deadline, true)),
         missed: true,
         slow: true,
+        policy: Some(PolicyMark::new(0x12ab, Some(1))),
         ..CallRecord::new(Time::ZERO)
     };
     let record = record.with_phases(&CallPhases::split(edge, None)).with_wait(ms(40)).with_queue_time(ms(320));
@@ -222,10 +223,11 @@ pub(super) fn calls() -> Vec<CallLine> {
         label: Some(label),
         route: Some("demo".to_owned()),
         tunnel: Some("tnl_demo".to_owned()),
+        rule: Some("all-search".to_owned()),
     };
     let own = OwnAnswer::unanswered("tls_failed", "the TLS handshake failed");
     let record = CallRecord { stage: CallStage::Tls, ..CallRecord::new(Time::ZERO) }.with_own(Some(own));
-    vec![call, CallLine { record, age: ms(5_000), label: None, route: None, tunnel: None }]
+    vec![call, CallLine { record, age: ms(5_000), label: None, route: None, tunnel: None, rule: None }]
 }
 
 /// A task that a header names, one that repeats its calls, and one with many calls.

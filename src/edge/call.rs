@@ -30,8 +30,8 @@ use crate::exchange::{
 use crate::latency::{CallStage, CallerTimeSource, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
 use crate::serve::{
-    BreakerRefused, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed, Replay, Request,
-    RequestLimits, Service,
+    BreakerRefused, CallAudit, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed,
+    Replay, Request, RequestLimits, Service,
 };
 use crate::tls::Connection;
 use crate::wire::MethodScan;
@@ -135,12 +135,16 @@ impl AgentCalls<'_> {
             let keep = request.answer_preflight(!core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
-        if let (Some(_), Some(label)) = (core.edge.tasks(), request.label()) {
-            label.digest_arguments();
+        if let (Some(tasks), Some(label)) = (core.edge.tasks(), request.label()) {
+            label.digest_arguments(tasks.seed());
         }
+        self.work.notes.audit = CallAudit::begin(core.edge.settings.audit.as_ref(), request.label());
         self.work.stamps = EdgeStamps::new(request.began());
         self.work.guard.begin(&route.own.terms(&core.edge.settings.deadlines, None));
         self.bound_by_caller(request, route);
+        if self.work.notes.audit.refuses() {
+            return fail(&core, request, route, None, &self.work, CallFailure::AuditUnavailable).await;
+        }
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         self.work.has_waited = false;
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker)
@@ -308,13 +312,17 @@ impl AgentCalls<'_> {
         if let Some(target) = elsewhere {
             return Err(Next::Leave(Leave::HandOver(target, self.moved(moves))));
         }
+        if let Some(policy) = &route.own.policy {
+            request.govern(policy, self.caller.source.address);
+        }
         if let Err(error) = request.read_label(self.read_ahead_limits(&core)).await {
             let is_over = self.work.guard.deadline.answer_by() <= core.core.turn_time();
             if is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {
                 self.work.guard.deadline.on_cut_for_caller();
                 return Err(fail(&core, request, route, None, &self.work, CallFailure::CallerTimeoutUnsent).await);
             }
-            return Err(refuse_unlabelled(&core, request, route, &self.work, error).await);
+            // In a box, so that other calls do not have its size.
+            return Err(Box::pin(refuse_unlabelled(&core, request, route, &self.work, error)).await);
         }
         Ok(())
     }
@@ -422,7 +430,7 @@ impl AgentCalls<'_> {
     /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
     fn keep_body(&mut self, keep: bool) {
         if keep {
-            self.replay.get_or_insert_default().start(Some(&self.caller.core.kept_bodies));
+            self.replay.get_or_insert_default().start(Some(&self.caller.core.kept_bodies), false);
         } else if let Some(replay) = &mut self.replay {
             replay.clear();
         }
@@ -521,6 +529,9 @@ impl AgentCalls<'_> {
                 let times = work.stamps.times(&core.core);
                 let ending = Ending { own: Some(answer_to_body(error)), ..work.ending(Outcome::BadRequest) };
                 finish(core, request, route, opened, times, ending);
+                if !work.notes.audit.is_settled(&core.core).await {
+                    return Exchanged::Done(Next::Leave(Leave::Abort));
+                }
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }

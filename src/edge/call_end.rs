@@ -57,6 +57,7 @@ impl CallEndReason {
             RelayError::NoResponse(error) | RelayError::Broken(error) => CallEndReason::of_stream(error),
             RelayError::NotTaken | RelayError::Stalled => CallEndReason::of_stream(None),
             RelayError::Protocol(_) => CallEndReason::Failed { failure: CallFailure::UpstreamProtocol, reset: true },
+            RelayError::Unrecorded => CallEndReason::Failed { failure: CallFailure::Unrecorded, reset: true },
             RelayError::Late => CallEndReason::Failed { failure: cut_failure(deadline), reset: true },
         }
     }

@@ -9,6 +9,7 @@ use crate::edge::task_calls::AnswerSize;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::trace_of;
 use crate::latency::{CallRecord, HostText, Overload, RecordedTime, SentAgain};
+use crate::serve::CallAudit;
 use crate::wire::http1::RequestHead;
 
 /// What is noted of a call while it is under way.
@@ -35,6 +36,7 @@ pub(super) struct CallNotes {
     /// The status of the MCP server's answer; 0 if it has not answered.
     pub(super) status: u16,
     pub(super) answer: AnswerSize,
+    pub(super) audit: CallAudit,
     /// How it was tried twice, if it was.
     pub(super) hedged: Option<HedgeNote>,
 }
@@ -55,6 +57,11 @@ impl CallNotes {
     /// A call that begins.
     pub(super) fn begin(number: u64, peer: Option<IpAddr>) -> CallNotes {
         CallNotes { number, peer, ..CallNotes::default() }
+    }
+
+    /// The address of its agent.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     /// It looks for a connector.

@@ -82,7 +82,8 @@ impl EdgeCore {
     /// Learns which tools only read from an answer that was passed on whole.
     /// `body` is that of the request, if it was kept.
     pub(super) fn learn_tools(&self, request: &mut impl Request, route: &Route, work: &CallWork, body: Option<&[u8]>) {
-        if request.label().is_some_and(|label| label.is_surely(LISTING))
+        if route.own.may_hedge()
+            && request.label().is_some_and(|label| label.is_surely(LISTING))
             && let Some(of) = self.hedged_routes.of(&self.edge.tool_hints, route)
         {
             let from_start = body.is_some_and(SafeRequests::is_first_page);

@@ -36,22 +36,22 @@ impl EdgeCore {
     /// Chooses a link for a call of a host of `tunnel` that is bound so, and whose connection has moved so often for it.
     pub(super) fn choose_link(&self, tunnel: &TunnelId, host: &Hostname, bond: Bond, moves: Moves) -> Chosen {
         // In almost every tunnel all connectors serve all hosts.
-        let any = self.choose_wanted(tunnel, host.as_str(), bond, moves, Wanted::AllServe(self.tables.version()));
+        let any = self.choose_wanted(tunnel, host, bond, moves, Wanted::AllServe(self.tables.version()));
         any.unwrap_or_else(|| self.choose_link_of(tunnel, host, bond, moves))
     }
 
     /// The same where it matters which connector serves the host.
     fn choose_link_of(&self, tunnel: &TunnelId, host: &Hostname, bond: Bond, moves: Moves) -> Chosen {
-        let host = host.as_str();
+        let name = host.as_str();
         let all_serve = self.links.all_serve(tunnel, &self.tables);
         let wanted = if all_serve && bond == Bond::None {
             Wanted::Any
-        } else if self.links.has_open(tunnel, Wanted::Of(host, Serves::Yes)) {
-            Wanted::Of(host, Serves::Yes)
+        } else if self.links.has_open(tunnel, Wanted::Of(name, Serves::Yes)) {
+            Wanted::Of(name, Serves::Yes)
         } else {
             let (now, patience) = (self.core.turn_time(), self.edge.settings.offline_wait);
-            match self.edge.presence.reach(tunnel, host, now, patience) {
-                Reach::Served(serves) => Wanted::Of(host, serves),
+            match self.edge.presence.reach(tunnel, name, now, patience) {
+                Reach::Served(serves) => Wanted::Of(name, serves),
                 Reach::Awaited => return Chosen::Wait(Offline::NoConnector),
                 // The connector says that it has no route.
                 Reach::Unserved => Wanted::Any,
@@ -64,7 +64,7 @@ impl EdgeCore {
     fn choose_wanted(
         &self,
         tunnel: &TunnelId,
-        host: &str,
+        host: &Hostname,
         bond: Bond,
         moves: Moves,
         wanted: Wanted<'_>,
@@ -146,7 +146,7 @@ impl EdgeCore {
     fn link_for(
         &self,
         tunnel: &TunnelId,
-        host: &str,
+        host: &Hostname,
         number: u64,
         moves: Moves,
         wanted: Wanted<'_>,
@@ -155,7 +155,9 @@ impl EdgeCore {
         if matches!(wanted, Wanted::AllServe(_)) {
             return None;
         }
-        let Some(connector) = self.edge.presence.connector_for(tunnel, host, number) else { return Some(None) };
+        let Some(connector) = self.edge.presence.connector_for(tunnel, host.as_str(), number) else {
+            return Some(None);
+        };
         Some(match self.links.choose(tunnel, wanted, Connectors::Only(connector))? {
             (LinkChoice::Link(_), Some(link)) => Some(Chosen::Link(link)),
             (LinkChoice::Offline(Offline::NoConnector), _) if moves.may_move() => {

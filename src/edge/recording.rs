@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::num::NonZeroU64;
 
+use crate::edge::audit;
 use crate::edge::call_notes::{CallNotes, HedgeNote};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
@@ -57,6 +58,7 @@ pub(super) fn record(
     ending: Ending<'_>,
 ) {
     let Ending { notes, guard, place, own, outcome } = ending;
+    audit::on_end(core, request, route, usage, phases, (notes, own, outcome));
     let now = core.core.turn_time();
     let place = place.and_then(Cell::take);
     let kept = core.figures.keeps_calls().then(|| {
@@ -70,7 +72,7 @@ pub(super) fn record(
     let trace = request.label().and_then(|label| label.trace());
     let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace));
     let Some(said) = request.label() else { return };
-    let arguments = said.arguments_digest();
+    let (arguments, policy) = (said.arguments_digest(), said.policy_mark());
     let call = said.call();
     let method = call.method().unwrap_or(call.kind().name());
     let tool = call.tool().unwrap_or_default();
@@ -129,6 +131,7 @@ pub(super) fn record(
             deadline,
             missed: missed.unwrap_or_default(),
             slow: verdict != SlowVerdict::Quick,
+            policy,
             ..kept.with_own(own).with_phases(phases)
         };
         core.figures.calls.borrow_mut().record(&kept);

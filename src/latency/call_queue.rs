@@ -7,8 +7,9 @@
 //! A free place goes to the agent that has the fewest calls in flight; among equals, to the one that was served least recently, and
 //! among the calls of one agent to the one whose time to wait ends first.
 
-use std::collections::HashMap;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use super::concurrency_limit::{ConcurrencyLimit, Load};
 use crate::base::{ConcurrencyTerms, GuardMode, Time};
@@ -25,7 +26,8 @@ pub struct CallQueue {
     terms: Option<ConcurrencyTerms>,
     limit: ConcurrencyLimit,
     in_flight: u32,
-    agents: HashMap<u64, AgentUse>,
+    /// Those that have calls in flight or waiting, of which there are few.
+    agents: FxHashMap<u64, AgentUse>,
     waiting: Vec<Waiting>,
     /// Counts calls that waited, and places that were given to them.
     numbers: u64,
@@ -188,7 +190,7 @@ impl Default for CallQueue {
             terms: None,
             limit: ConcurrencyLimit::new(),
             in_flight: 0,
-            agents: HashMap::new(),
+            agents: FxHashMap::default(),
             waiting: Vec::new(),
             numbers: 0,
             time_ns: 0.0,

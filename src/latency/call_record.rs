@@ -1,7 +1,7 @@
 //! What is kept of one call that has ended.
 
 use std::net::IpAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::time::Duration;
 
 use super::call_id::TraceId;
@@ -52,8 +52,36 @@ pub struct CallRecord {
     pub missed: bool,
     /// Whether it was slow.
     pub slow: bool,
+    /// What the policy of its route has decided, if there is one.
+    pub policy: Option<PolicyMark>,
     /// How long it took.
     pub times: RecordedTimes,
+}
+
+/// What a policy has decided about a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyMark {
+    /// The start of the digest of the policy.
+    pub policy: u16,
+    /// The place of the rule in the policy, from 1 on, or `NO_RULE`: an `Option` would take more memory, also around this mark.
+    rule: NonZeroU16,
+}
+
+impl PolicyMark {
+    const NO_RULE: NonZeroU16 = NonZeroU16::MAX;
+
+    /// What the policy with this start of its digest has decided by the rule at this place; none if no rule decided.
+    #[must_use]
+    pub fn new(policy: u16, rule: Option<u16>) -> PolicyMark {
+        let from_one = rule.and_then(|rule| NonZeroU16::MIN.checked_add(rule));
+        PolicyMark { policy, rule: from_one.unwrap_or(PolicyMark::NO_RULE) }
+    }
+
+    /// The place of the rule in the policy; none if no rule decided.
+    #[must_use]
+    pub fn rule(self) -> Option<u16> {
+        Some(self.rule).filter(|rule| *rule != PolicyMark::NO_RULE).map(|rule| rule.get() - 1)
+    }
 }
 
 /// Why a call was sent a second time.
@@ -162,12 +190,6 @@ impl RecordedTimes {
         self.marks & mark != 0
     }
 
-    fn set(&mut self, phase: Phase, time: Duration) {
-        self.by_place_us[place_of(phase)] = micros(time);
-        self.is_beyond_edge |= phase == Phase::BeyondEdge;
-        self.is_stream |= phase == Phase::Stream;
-    }
-
     fn get(&self, phase: Phase) -> Option<Duration> {
         let has_place = match phase {
             Phase::Tunnel => !self.is_beyond_edge,
@@ -198,6 +220,8 @@ pub enum CallStage {
     Breaker,
     /// Its route had as many calls in flight as its limit allows.
     Concurrency,
+    /// The policy of its route denied it.
+    Policy,
     /// No link could take it, or its link was lost.
     Link,
     /// The connector did not pass it on.
@@ -265,6 +289,7 @@ impl CallRecord {
             deadline: None,
             missed: false,
             slow: false,
+            policy: None,
             times: RecordedTimes::NONE,
         }
     }
@@ -272,9 +297,22 @@ impl CallRecord {
     /// The same, with the times of its phases.
     #[must_use]
     pub fn with_phases(mut self, phases: &CallPhases) -> CallRecord {
-        for (phase, time) in Phase::ALL.iter().filter_map(|phase| Some((*phase, phases.get(*phase)?))) {
-            self.times.set(phase, time);
-        }
+        let of = |phase| phases.get(phase);
+        let (beyond_edge, stream) = (of(Phase::BeyondEdge), of(Phase::Stream));
+        self.times.is_beyond_edge = beyond_edge.is_some();
+        self.times.is_stream = stream.is_some();
+        // In the order of `place_of`. One after the other is quicker than a loop that asks for each which it is.
+        self.times.by_place_us = [
+            of(Phase::Edge),
+            of(Phase::Tunnel).or(beyond_edge),
+            of(Phase::Connector),
+            of(Phase::UpstreamConnect),
+            of(Phase::Upstream),
+            of(Phase::UpstreamLast),
+            of(Phase::Total),
+            of(Phase::TotalLast).or(stream),
+        ]
+        .map(|time| time.map_or(NO_TIME, micros));
         self
     }
 
@@ -428,7 +466,12 @@ impl CallStage {
             Outcome::UnknownHost => CallStage::Route,
             Outcome::BreakerOpen => CallStage::Breaker,
             Outcome::ConcurrencyLimited => CallStage::Concurrency,
-            Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => CallStage::Link,
+            Outcome::Denied => CallStage::Policy,
+            Outcome::AuditUnavailable
+            | Outcome::Offline
+            | Outcome::Overloaded
+            | Outcome::LinkLost
+            | Outcome::Revoked => CallStage::Link,
             Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => CallStage::Connector,
             Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => CallStage::Upstream,
         }

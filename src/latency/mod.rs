@@ -45,7 +45,7 @@ pub use call_queue::{
     AskingCall, CallQueue, Overload, OverloadCause, Place, QueueCounts, QueueDecision, QueueReading, Served, Ticket,
 };
 pub use call_record::{
-    CallRecord, CallStage, HOST_LEN_KEPT, HostText, OwnAnswer, RecordedTime, RecordedTimes, SentAgain,
+    CallRecord, CallStage, HOST_LEN_KEPT, HostText, OwnAnswer, PolicyMark, RecordedTime, RecordedTimes, SentAgain,
 };
 pub use deadline::{Deadline, DeadlineReason, WaitEnd};
 pub use figures::CoreFigures;

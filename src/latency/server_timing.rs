@@ -53,17 +53,18 @@ fn append(parts: impl IntoIterator<Item = (Phase, Option<Duration>)>, out: &mut 
 fn append_ms(duration: Duration, out: &mut Vec<u8>) {
     let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let us = ns / 1_000 + u64::from(ns % 1_000 >= 500);
-    let mut digits = [b'0'; MS_LEN_MAX];
-    let mut at = digits.len();
-    let mut rest = us;
-    while rest > 0 || at > digits.len() - "0.000".len() {
+    let (mut whole, fraction) = (us / 1_000, (us % 1_000) as u32);
+    let digit = |number: u32| b'0' + (number % 10) as u8;
+    let mut digits = [b'.'; MS_LEN_MAX];
+    let mut at = digits.len() - ".000".len();
+    digits[at + 1..].copy_from_slice(&[digit(fraction / 100), digit(fraction / 10), digit(fraction)]);
+    loop {
         at -= 1;
-        if at == digits.len() - ".000".len() {
-            digits[at] = b'.';
-            continue;
+        digits[at] = b'0' + (whole % 10) as u8;
+        whole /= 10;
+        if whole == 0 {
+            break;
         }
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
     }
     out.extend_from_slice(&digits[at..]);
 }

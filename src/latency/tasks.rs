@@ -1,13 +1,13 @@
 //! What the tool calls of one task of an agent cost, together.
 
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::call_id::TraceId;
 use super::call_record::HostText;
-use crate::base::Time;
+use crate::base::{Digest, Time};
 
 /// Tasks of one part of the table, which has a lock of its own.
 const PART_LEN: usize = 32;
@@ -122,7 +122,10 @@ pub struct TaskSnapshot {
 pub struct TaskTable {
     settings: TaskSettings,
     parts: Vec<Mutex<Part>>,
+    /// For ids of sessions, which are secrets.
     hasher: RandomState,
+    /// For all else.
+    seed: u64,
 }
 
 struct Part {
@@ -178,9 +181,16 @@ impl TaskTable {
             total: TaskFigures::default(),
             forgotten: 0,
         };
-        let table =
-            TaskTable { settings, parts: (0..parts).map(|_| Mutex::new(part())).collect(), hasher: RandomState::new() };
-        (parts > 0).then_some(table)
+        let (parts, hasher) = ((0..parts).map(|_| Mutex::new(part())).collect::<Vec<_>>(), RandomState::new());
+        let seed = hasher.hash_one(0);
+        (!parts.is_empty()).then_some(TaskTable { settings, parts, hasher, seed })
+    }
+
+    /// The seed of the digests by which calls are told apart. It is another in each process, so that no agent knows which arguments
+    /// have the same digest.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// How tasks are told apart and what they cost.
@@ -195,10 +205,15 @@ impl TaskTable {
         TaskId::Session(self.hasher.hash_one(session))
     }
 
+    fn hash(&self, value: impl Hash) -> u64 {
+        let mut digest = Digest::new(self.seed);
+        value.hash(&mut digest);
+        digest.finish()
+    }
+
     /// Adds a call that ended `now`.
     pub fn record(&self, id: TaskId, call: &TaskCall<'_>, now: Time) {
-        let hash = self.hasher.hash_one(id);
-        let tool = self.hasher.hash_one(call.tool);
+        let (hash, tool) = (self.hash(id), self.hash(call.tool));
         let Some(part) = self.parts.get(hash as usize % self.parts.len().max(1)) else { return };
         let tokens = if call.is_text { call.bytes / BYTES_PER_TOKEN } else { 0 };
         let of_tokens =
@@ -226,7 +241,7 @@ impl TaskTable {
 
     /// Adds that the agent of a task has cancelled a call, whose own end says nothing of it.
     pub fn record_cancelled(&self, id: TaskId, now: Time) {
-        let hash = self.hasher.hash_one(id);
+        let hash = self.hash(id);
         let Some(part) = self.parts.get(hash as usize % self.parts.len().max(1)) else { return };
         let mut part = locked(part);
         let at = part.place(id, hash, now);

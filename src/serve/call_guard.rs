@@ -130,7 +130,13 @@ impl CallGuard {
         let changes = match permit {
             Some(permit) => permit.end(result, &breaker, began, now),
             // It had no permit because it was refused, or because the breaker was not enforced when it began.
-            None if matches!(outcome, Outcome::BreakerOpen | Outcome::ConcurrencyLimited) => return told,
+            None if matches!(
+                outcome,
+                Outcome::BreakerOpen | Outcome::ConcurrencyLimited | Outcome::AuditUnavailable
+            ) =>
+            {
+                return told;
+            }
             None => breakers.observe(result, &breaker, began, now),
         };
         log(breakers, breaker.mode, changes.upstream, changes.tool);

@@ -55,6 +55,12 @@ impl Listing {
         }
     }
 
+    /// Whether the answer is kept so far, because it may list tools.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.is_on
+    }
+
     /// Passes the body to `learn`, and whether it is an event stream, if all of it was kept.
     pub fn read(&self, learn: impl FnOnce(&[u8], bool)) {
         if self.is_on {

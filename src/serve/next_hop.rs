@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::{Budget, Share, Time};
 use crate::exchange::{Intake, Outlet, clear_scratch};
 use crate::wire::http1::{BodyDecoder, Framing, RequestEdits, RequestHead, ResponseHead, Version, write_request};
+use crate::wire::jsonrpc::Peek;
 
 /// Up to how many bytes of a body are kept while there is memory for them, so that a request of which nothing was sent can be sent
 /// again.
@@ -105,11 +106,16 @@ impl NextHopWork {
     }
 }
 
-/// The start of a request's body, kept in case the request has to be sent again on another connection.
+/// The start of a request's body, kept in case the request has to be sent again on another connection; and what its message says, in
+/// case it has to be cancelled.
 #[derive(Default)]
 pub struct Replay {
     bytes: Vec<u8>,
     state: ReplayState,
+    /// Whether the message is to be known. As long as the body is kept, it is read only when it is asked for.
+    needs_message: bool,
+    /// What was seen of the message; none before the first that was read. In a box, as most are not.
+    message: Option<Box<Peek>>,
     /// What it takes of the memory for the kept bodies of a core; none if nothing is kept.
     share: Option<Share>,
 }
@@ -136,19 +142,40 @@ impl Replay {
         }
     }
 
-    /// Starts with a request whose body is not received yet. Keeps its start if it is given memory for that.
-    pub fn start(&mut self, memory: Option<&Budget>) {
+    /// Starts with a request whose body is not received yet. Keeps its start if it is given memory for that. What its message says
+    /// will be known in any case if `needs_message` is true.
+    pub fn start(&mut self, memory: Option<&Budget>, needs_message: bool) {
         self.clear();
+        self.needs_message = needs_message;
         self.share = memory.map(Budget::share);
         self.state = if memory.is_some() { ReplayState::Keeping } else { ReplayState::Off };
     }
 
     /// Keeps nothing any more.
     pub fn clear(&mut self) {
+        self.needs_message = false;
+        if let Some(message) = self.message.as_mut().filter(|message| message.inspected() > 0) {
+            message.clear();
+        }
+        self.forget_bytes();
+    }
+
+    fn forget_bytes(&mut self) {
         self.state = ReplayState::Off;
         self.share = None;
         self.bytes.clear();
         self.bytes.shrink_to(REPLAY_LEN_FREE);
+    }
+
+    /// Passes what is known of the message to `read`; none if it was not to be known, and was not kept.
+    pub fn read_message<T>(&mut self, read: impl FnOnce(&Peek) -> T) -> Option<T> {
+        if self.state != ReplayState::Off {
+            let message = self.message.get_or_insert_default();
+            message.clear();
+            message.feed(&self.bytes);
+        }
+        let is_known = self.state != ReplayState::Off || self.needs_message;
+        self.message.as_deref().filter(|_| is_known).map(read)
     }
 
     /// Sends what was kept first, next time, and keeps what follows. False if the body was too long to be kept, or was not to be.
@@ -173,14 +200,23 @@ impl Replay {
 
     pub(super) fn keep(&mut self, bytes: &[u8]) {
         if self.state == ReplayState::Off {
+            if self.needs_message {
+                self.message.get_or_insert_default().feed(bytes);
+            }
             return;
         }
         let len = self.bytes.len() + bytes.len();
         if len <= REPLAY_LEN_MAX && self.share.as_mut().is_some_and(|share| share.set(len)) {
             self.bytes.extend_from_slice(bytes);
-        } else {
-            self.clear();
+            return;
         }
+        if self.needs_message {
+            let message = self.message.get_or_insert_default();
+            message.clear();
+            message.feed(&self.bytes);
+            message.feed(bytes);
+        }
+        self.forget_bytes();
     }
 }
 
@@ -191,7 +227,7 @@ mod tests {
     #[test]
     fn a_short_body_can_be_sent_again_and_a_long_one_never() {
         let (mut replay, memory) = (Replay::default(), Budget::new(REPLAY_LEN_MAX, REPLAY_LEN_FREE));
-        replay.start(Some(&memory));
+        replay.start(Some(&memory), false);
         replay.keep(b"abc");
         replay.keep(b"def");
         assert!(replay.rewind());
@@ -201,14 +237,43 @@ mod tests {
         assert_eq!((replay.sent_first(), replay.kept()), (&b"abcdefghi"[..], Some(&b"abcdefghi"[..])));
         replay.keep(&[0; REPLAY_LEN_MAX]);
         assert!(!replay.rewind() && replay.kept().is_none(), "it has become too long");
-        replay.start(Some(&memory));
+        replay.start(Some(&memory), false);
         assert!(replay.sent_first().is_empty());
         replay.keep(&[0; REPLAY_LEN_MAX]);
         replay.keep(b"a");
         assert!(!replay.rewind());
-        replay.start(None);
+        replay.start(None, false);
         replay.keep(b"abc");
         assert!(!replay.rewind() && replay.sent_first().is_empty());
+    }
+
+    #[test]
+    fn a_message_is_known_whether_or_not_its_body_is_kept() {
+        let memory = Budget::new(REPLAY_LEN_MAX, REPLAY_LEN_FREE);
+        let id = |replay: &mut Replay| replay.read_message(|message| message.id().map(str::to_owned)).flatten();
+        // As some SDKs write it, the id is at the end.
+        let long =
+            format!(r#"{{"method":"tools/call","params":{{"a":"{}"}},"id":7}}"#, "x".repeat(REPLAY_LEN_MAX - 50));
+        let mut replay = Replay::default();
+        for (is_kept, body) in [(true, r#"{"method":"ping","id":7}"#), (true, &long), (false, &long)] {
+            for len in [7, 1_000, body.len()] {
+                replay.start(is_kept.then_some(&memory), true);
+                body.as_bytes().chunks(len).for_each(|piece| replay.keep(piece));
+                assert_eq!((replay.kept().is_some(), id(&mut replay)), (is_kept, Some("7".to_owned())));
+            }
+        }
+        let other = Budget::new(REPLAY_LEN_MAX, REPLAY_LEN_FREE);
+        let mut shares: Vec<_> = (0..20).map(|_| other.share()).collect();
+        shares.iter_mut().for_each(|share| _ = share.set(REPLAY_LEN_MAX / 8));
+        replay.start(Some(&other), true);
+        long.as_bytes().chunks(1_000).for_each(|piece| replay.keep(piece));
+        assert!(replay.kept().is_none(), "there is no memory for the body");
+        assert_eq!(id(&mut replay), Some("7".to_owned()));
+        replay.start(None, true);
+        assert_eq!(id(&mut replay), None, "what the one before said is forgotten");
+        replay.start(None, false);
+        replay.keep(long.as_bytes());
+        assert_eq!(id(&mut replay), None, "it is not to be known");
     }
 
     #[test]
@@ -216,7 +281,7 @@ mod tests {
         let memory = Budget::new(REPLAY_LEN_MAX, REPLAY_LEN_FREE);
         let mut kept: Vec<Replay> = (0..20).map(|_| Replay::default()).collect();
         for replay in &mut kept {
-            replay.start(Some(&memory));
+            replay.start(Some(&memory), false);
             (0..8).for_each(|_| replay.keep(&[0; 4096]));
         }
         let whole = kept.iter().filter(|replay| replay.kept().is_some()).count();

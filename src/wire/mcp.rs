@@ -213,15 +213,17 @@ impl Call {
     }
 
     fn read_fields(&mut self, head: &RequestHead) -> bool {
-        if !only(head, PROTOCOL_VERSION).is_some_and(says_method_in_head) {
+        if !head.get_only(PROTOCOL_VERSION).is_some_and(says_method_in_head) {
             return false;
         }
-        let Some(method) = only(head, METHOD).and_then(|method| std::str::from_utf8(method).ok()) else { return false };
+        let Some(method) = head.get_only(METHOD).and_then(|method| std::str::from_utf8(method).ok()) else {
+            return false;
+        };
         let method = label(method);
         self.kind = if method.starts_with("notifications/") { CallKind::Notification } else { CallKind::Request };
         self.method = Some(method);
         let names_something = !matches!(Named::by(method), Named::Nothing);
-        match only(head, NAME).filter(|_| names_something) {
+        match head.get_only(NAME).filter(|_| names_something) {
             Some(name) => read_value(name, &mut self.target),
             None => true,
         }
@@ -281,8 +283,8 @@ pub fn asks_for_stream(head: &RequestHead) -> bool {
     match head.method() {
         Method::Get => true,
         Method::Post => {
-            only(head, METHOD) == Some(LISTEN.as_bytes())
-                && only(head, PROTOCOL_VERSION).is_some_and(says_method_in_head)
+            head.get_only(METHOD) == Some(LISTEN.as_bytes())
+                && head.get_only(PROTOCOL_VERSION).is_some_and(says_method_in_head)
         }
         _ => false,
     }
@@ -324,7 +326,7 @@ fn label(method: &str) -> &'static str {
 /// Whether a request is of a revision that has no sessions, from [`FIRST_STATELESS_REVISION`] on.
 #[must_use]
 pub fn is_stateless(head: &RequestHead) -> bool {
-    only(head, PROTOCOL_VERSION).is_some_and(says_method_in_head)
+    head.get_only(PROTOCOL_VERSION).is_some_and(says_method_in_head)
 }
 
 /// Whether the head says the method in this revision, which is a date.
@@ -335,13 +337,6 @@ fn says_method_in_head(revision: &[u8]) -> bool {
             _ => byte.is_ascii_digit(),
         });
     is_date && revision >= FIRST_STATELESS_REVISION.as_bytes()
-}
-
-/// The value of a field that occurs exactly once; servers may read a repeated one in different ways.
-fn only<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
-    let mut values = head.headers().filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
-    let (_, value) = values.next()?;
-    values.next().is_none().then_some(value)
 }
 
 /// Decodes a field value that may be wrapped as `=?base64?…?=` (revision 2026-07-28, "Header value encoding"). Returns

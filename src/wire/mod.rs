@@ -19,8 +19,10 @@ pub mod proxy;
 mod refusal;
 mod scan;
 pub mod sse;
+mod utf8;
 
 pub use answer_scan::{AnswerSays, AnswerScan};
 pub use answer_stream::AnswerStream;
 pub use method_scan::MethodScan;
 pub use refusal::RegistrationRefusal;
+pub use utf8::Utf8Check;

@@ -12,7 +12,7 @@ use futures_lite::future;
 
 use crate::bodies::send;
 use crate::budgets::{Bed, MS, SECOND, WAY, is_whole};
-use crate::http2::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, block, frame};
+use crate::http2::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, block, frame};
 use crate::roles::{self, AGENTS_AT, CONNECTOR, HOST, UPSTREAM};
 
 const UNSENT: &str = r#""code":-31027"#;

@@ -44,6 +44,7 @@ impl Asked {
         self.request.uri().path().to_owned()
     }
 
+    /// Answers at once and whole.
     pub(super) fn answer(mut self, body: &'static str) {
         let mut send = self.respond.send_response(Response::new(()), false).unwrap();
         send.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
@@ -1034,6 +1035,39 @@ fn a_connection_to_a_host_that_vanished_is_given_up_and_the_first_call_after_its
     assert!(seen.borrow().last().unwrap().0 >= 2, "on new connections: {seen:?}");
     bed.net.calm();
     bed.assert_clean();
+}
+
+#[test]
+fn a_silent_event_stream_of_a_host_that_vanished_ends_in_time() {
+    for acknowledged_within in [1_000, 5_000, 20_000] {
+        let (play, _) = server(Builder::new(), |mut asked| async move {
+            let head = Response::builder().header("content-type", "text/event-stream").body(()).unwrap();
+            let mut send = asked.respond.send_response(head, false).unwrap();
+            send.send_data(Bytes::from_static(b"data: 1\n\n"), false).unwrap();
+            asked.core.sleep(ms(600_000)).await;
+        });
+        // No connection fails by itself meanwhile.
+        let faults = Faults { stall_timeout_ns: 600_000_000_000, ..Faults::none() };
+        let mut bed = Bed::with(settings(), 1, faults, Some(play));
+        bed.role.reload(tables_at(&format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}"), |settings| {
+            settings.acknowledged_within = ms(acknowledged_within);
+        }));
+        bed.run(move |edge| async move {
+            let mut events = edge.call(GET).await;
+            events.stream.finish();
+            events.until("data: 1\n\n").await;
+            edge.core.sleep(ms(300_000)).await;
+            edge.net.partition(CONNECTOR, UPSTREAM);
+            let began = edge.now();
+            let (rest, ended) = events.rest().await;
+            assert!(ended.is_err(), "{rest}");
+            // It is probed after 3 s of silence.
+            let took = edge.now() - began;
+            assert!(took >= ms(acknowledged_within) && took <= ms(acknowledged_within + 5_000), "{took:?}");
+        });
+        bed.net.calm();
+        bed.assert_clean();
+    }
 }
 
 #[test]

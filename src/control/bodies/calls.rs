@@ -74,6 +74,8 @@ pub enum CallStageName {
     Breaker,
     /// Its route had as many calls in flight as its limit allows.
     Concurrency,
+    /// The policy of its route denied it.
+    Policy,
     /// No link could take it, or its link was lost.
     Link,
     /// The connector did not pass it on.
@@ -112,6 +114,8 @@ pub struct CallDecision {
 pub enum DecisionKind {
     /// Which route it has.
     Route,
+    /// Whether its caller may call this, by the policy of the route.
+    Policy,
     /// To wait for a place among the calls of its route, or for a connector.
     Wait,
     /// Until when its caller has to be answered.

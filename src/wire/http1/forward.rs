@@ -26,6 +26,8 @@ pub struct RequestEdits<'a> {
     pub drop_forwarded: bool,
     /// Drop `Expect`, because it was already answered.
     pub drop_expect: bool,
+    /// What the policy of its route has changed.
+    pub policy: PolicyEdit,
     /// Tell the next hop that no other request follows on this connection.
     pub close: bool,
     /// How long the answer is waited for, in place of what the request says of it.
@@ -34,6 +36,25 @@ pub struct RequestEdits<'a> {
     pub time_left: TimeLeftEdit,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
+}
+
+/// What is changed of a request whose route has a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyEdit {
+    /// Drop `Authorization`: it is a key of the policy, which means nothing to the server.
+    pub drop_authorization: bool,
+    /// Ask for an answer that is not compressed, so that it can be read.
+    pub identity_only: bool,
+}
+
+impl PolicyEdit {
+    /// That of a route without a policy.
+    pub const NONE: PolicyEdit = PolicyEdit { drop_authorization: false, identity_only: false };
+
+    fn drops(self, name: &[u8]) -> bool {
+        (self.drop_authorization && name.eq_ignore_ascii_case(b"authorization"))
+            || (self.identity_only && name.eq_ignore_ascii_case(b"accept-encoding"))
+    }
 }
 
 /// What becomes of [the field in which an edge tells a connector](RequestHead::time_left) how long the answer is waited for.
@@ -86,6 +107,7 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         push_field(out, b"Host", host.as_bytes());
     }
     let named = Named::of(head.section(), head.facts().connection_options);
+    let is_named = |field: &Field| named.as_ref().is_some_and(|named| named.contains(field));
     if let OriginEdit::Replace(origin) = edits.origin
         && head.section().fields().iter().any(|field| field.known == Known::Origin)
     {
@@ -98,13 +120,20 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         Known::Expect => !edits.drop_expect,
         Known::Other if edits.timeout.is_some() && is_caller_timeout(head.section().name(field)) => false,
         Known::Other if edits.time_left != TimeLeftEdit::Keep && is_time_left(head.section().name(field)) => false,
-        known => goes_on(known) && !named.contains(field),
+        known => {
+            goes_on(known)
+                && !is_named(field)
+                && (edits.policy == PolicyEdit::NONE || !edits.policy.drops(head.section().name(field)))
+        }
     });
     if let TimeLeftEdit::Replace(left) = edits.time_left {
         push_time_left(out, left);
     }
     if let Some(timeout) = edits.timeout {
         push_timeout(out, timeout);
+    }
+    if edits.policy.identity_only {
+        push_field(out, b"Accept-Encoding", b"identity");
     }
     // The response comes back with its trailers unless the caller knows no chunks.
     let takes_trailers = head.facts().takes_trailers && head.version() == Version::Http11;
@@ -131,14 +160,15 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     // It says which protocol the server demands (RFC 9110 section 15.5.22), and needs to be named (section 7.8).
     let keeps_upgrade = head.status() == UPGRADE_REQUIRED && head.facts().upgrade;
     let named = Named::of(section, head.facts().connection_options);
+    let is_named = |field: &Field| named.as_ref().is_some_and(|named| named.contains(field));
     let own_part = |field: &Field| edits.public.as_ref()?.own_part(field.known, section.value(field));
     copy_fields(section, out, |field| match field.known {
         Known::Upgrade => keeps_upgrade,
         Known::ContentLength => keeps_length,
         Known::Reference | Known::Challenge => own_part(field).is_none(),
-        Known::Host | Known::Forwarded | Known::Expect => !named.contains(field),
+        Known::Host | Known::Forwarded | Known::Expect => !is_named(field),
         Known::Other if edits.cors.is_some() && is_cors(section.name(field)) => false,
-        known => goes_on(known) && !named.contains(field),
+        known => goes_on(known) && !is_named(field),
     });
     if let Some(public) = &edits.public {
         for field in section.fields() {
@@ -199,21 +229,23 @@ struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    fn of(section: &'a Section, connection_options: usize) -> Named<'a> {
-        let mut named = Named { section, options: [&[]; CONNECTION_OPTIONS_MAX], len: 0 };
-        if connection_options > 0 {
-            let connections = section.fields().iter().filter(|field| field.known == Known::Connection);
-            let found = connections.flat_map(|field| options(section.value(field)));
-            for (to, option) in named.options.iter_mut().zip(found) {
-                *to = option;
-                named.len += 1;
-            }
+    /// None if there are no such fields, as in most heads.
+    fn of(section: &'a Section, connection_options: usize) -> Option<Named<'a>> {
+        if connection_options == 0 {
+            return None;
         }
-        named
+        let mut named = Named { section, options: [&[]; CONNECTION_OPTIONS_MAX], len: 0 };
+        let connections = section.fields().iter().filter(|field| field.known == Known::Connection);
+        let found = connections.flat_map(|field| options(section.value(field)));
+        for (to, option) in named.options.iter_mut().zip(found) {
+            *to = option;
+            named.len += 1;
+        }
+        Some(named)
     }
 
     fn contains(&self, field: &Field) -> bool {
-        if self.len == 0 || field.known.is_end_to_end() {
+        if field.known.is_end_to_end() {
             return false;
         }
         let name = self.section.name(field);

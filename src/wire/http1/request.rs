@@ -197,6 +197,12 @@ impl RequestHead {
         self.section.get(name)
     }
 
+    /// The value of a field that occurs exactly once: servers may read a repeated one in different ways. Case is ignored.
+    #[must_use]
+    pub fn get_only(&self, name: &str) -> Option<&[u8]> {
+        self.section.get_only(name)
+    }
+
     /// The bytes of the head, to be parsed again elsewhere.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -152,14 +152,17 @@ impl ResponseHead {
     /// Whether the body is an event stream (WHATWG HTML, section 9.2) as it is written, neither encoded nor of a given length.
     #[must_use]
     pub fn is_event_stream(&self) -> bool {
+        // Most answers have a length, and their fields need not be looked at.
+        if self.status != 200 || !matches!(self.framing(), Framing::Chunked | Framing::UntilClose) {
+            return false;
+        }
         let is_named = |name: &str, field: &[u8]| field.eq_ignore_ascii_case(name.as_bytes());
-        let is_open = matches!(self.framing(), Framing::Chunked | Framing::UntilClose);
         let is_plain = |(name, value): (&[u8], &[u8])| {
             !is_named("Content-Encoding", name) || value.eq_ignore_ascii_case(b"identity")
         };
         let media_type = self.get("Content-Type").unwrap_or_default().split(|&byte| byte == b';').next();
         let is_events = media_type.is_some_and(|name| is_named("text/event-stream", name.trim_ascii()));
-        self.status == 200 && is_open && is_events && self.section.iter().all(is_plain)
+        is_events && self.section.iter().all(is_plain)
     }
 
     /// The values of `Proxy-Authenticate` (RFC 9110 section 11.7.1), which a proxy has for its client.

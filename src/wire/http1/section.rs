@@ -147,9 +147,21 @@ impl Section {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
-        let wanted = Wanted::new(name.as_bytes());
-        let mut of_len = self.fields.iter().filter(|field| field.name.len() == name.len());
-        of_len.find(|field| wanted.is(self.name(field))).map(|field| self.value(field))
+        self.named(name).next()
+    }
+
+    /// The value of a field that occurs exactly once.
+    pub(super) fn get_only(&self, name: &str) -> Option<&[u8]> {
+        let mut values = self.named(name);
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
+    /// The values of the fields with this name, in any case.
+    fn named(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let (wanted, len) = (Wanted::new(name.as_bytes()), name.len());
+        let of_len = self.fields.iter().filter(move |field| field.name.len() == len);
+        of_len.filter(move |field| wanted.is(self.name(field))).map(|field| self.value(field))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
