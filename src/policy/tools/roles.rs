@@ -70,7 +70,7 @@ pub(super) struct IdentityRule {
     pub(super) clients: Patterns,
     /// All of them were granted.
     pub(super) scopes: Vec<Box<str>>,
-    /// Each has this value, or a list that contains it.
+    /// Each has this value, or a list that contains it. A name may lead into others, with dots between them.
     pub(super) claims: BTreeMap<Box<str>, Value>,
 }
 
@@ -96,7 +96,7 @@ impl Role {
 
 impl IdentityRule {
     fn fits(&self, identity: &AgentIdentity) -> bool {
-        let has_claim = |name: &str, wanted: &Value| match identity.claims.get(name) {
+        let has_claim = |name: &str, wanted: &Value| match claim(identity, name) {
             Some(Value::Array(values)) => values.contains(wanted),
             Some(value) => value == wanted,
             None => false,
@@ -108,6 +108,15 @@ impl IdentityRule {
             && self.scopes.iter().all(|scope| identity.scopes.contains(scope))
             && self.claims.iter().all(|(name, wanted)| has_claim(name, wanted))
     }
+}
+
+/// The claim with this name; where none has it, one within others, with the names on the way to it between dots.
+fn claim<'a>(identity: &'a AgentIdentity, name: &str) -> Option<&'a Value> {
+    identity.claims.get(name).or_else(|| {
+        let mut names = name.split('.');
+        let first = identity.claims.get(names.next()?)?;
+        names.try_fold(first, |claim, name| claim.get(name))
+    })
 }
 
 /// A static key, of which only the hash is known.

@@ -365,6 +365,27 @@ fn roles_come_from_networks_keys_and_identities() {
 }
 
 #[test]
+fn a_claim_is_found_by_its_own_name_or_within_others() {
+    let claims =
+        json!({"realm_access": {"roles": ["a", "b"]}, "https://x.example/groups": ["c"], "a.b": 1, "a": {"b": 2}});
+    let claims = Arc::new(claims.as_object().unwrap().clone());
+    let caller = AgentIdentity { claims, ..identity(IdentityProof::Jwt, "a") };
+    for (name, value, fits) in [
+        ("realm_access.roles", "'b'", true),
+        ("realm_access.roles", "'c'", false),
+        ("realm_access", "'b'", false),
+        ("realm_access.roles.b", "'b'", false),
+        ("https://x.example/groups", "'c'", true),
+        ("a.b", "1", true),
+        ("a.b", "2", false),
+        ("", "1", false),
+    ] {
+        let text = format!("[[role]]\nname = 'r'\nproofs = ['jwt']\nclaims = {{ '{name}' = {value} }}\n");
+        assert_eq!(policy(&text).roles_of(None, Some(&caller)) != RoleSet::default(), fits, "{text}");
+    }
+}
+
+#[test]
 fn a_role_says_who_vouches_for_its_callers() {
     let role = |said: &str| format!("[[role]]\nname = 'r'\n{said}\n");
     for said in ["subjects = ['alice']", "clients = ['app']", "scopes = ['a']", "claims = { groups = 'a' }"] {
