@@ -187,8 +187,8 @@ fn every_setting_is_read() {
             all.flags.push(Flag::new("connect.state_dir", "state"));
         }
         let config = Config::load(&all).unwrap_or_else(|faults| panic!("{env:?}: {faults}"));
-        let Config { engine, edge, admission, connect, log, .. } = config;
-        format!("{engine:?} {edge:?} {admission:?} {connect:?} {log:?}")
+        let Config { engine, edge, admission, connect, audit, log, .. } = config;
+        format!("{engine:?} {edge:?} {admission:?} {connect:?} {audit:?} {log:?}")
     };
     let plain = load(&[]);
     let mut tried = 0;
