@@ -433,6 +433,7 @@ fn calls_at_a_connector_whose_host_vanishes_end_in_time_and_later_ones_do_not_go
     for (seed, place) in (0..6).flat_map(|seed| LAYOUTS.map(|place| (seed, place))) {
         let mut bed = Bed::start(seed, place, &HOSTS[..1]);
         let one = |bed: &Bed| bed.client(|mut client: Client| async move { client.call("POST", HOSTS[0], None).await });
+        bed.have_patient_systems();
         let crowd: Vec<_> = (0..40).map(|_| one(&bed)).collect();
         // They are with the servers, which take 5 ms.
         bed.pass(SECOND / 125);

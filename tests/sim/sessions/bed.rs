@@ -253,6 +253,11 @@ impl Bed {
         }
     }
 
+    /// No system gives up a connection by itself any more.
+    pub(crate) fn have_patient_systems(&self) {
+        self.sim.net().set_faults(Faults { stall_timeout_ns: u64::MAX / 4, ..steady() });
+    }
+
     /// The host of a connector loses its power: it says nothing more.
     pub(crate) fn vanish_connector(&mut self, nth: usize) {
         self.sim.net().kill(connector_host(nth), Death::Power);
