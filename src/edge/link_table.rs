@@ -148,7 +148,7 @@ impl LinkTable {
             while carrier.liveness().owing >= STALLED_AFTER {
                 let seen = self.changes();
                 if self.has_answering(tunnel, carrier.id()) {
-                    carrier.withdraw_unsent();
+                    carrier.withdraw();
                 }
                 let again = async { stalls = carrier.stalled_after(stalls).await };
                 future::or(self.changed_since(seen, false), again).await;

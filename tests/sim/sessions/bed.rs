@@ -122,10 +122,11 @@ impl Bed {
         Bed::serving(seed, place, Served::all(hosts))
     }
 
-    /// The same on hosts whose systems take so little of what is sent that links are soon full.
-    pub(crate) fn start_narrow(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
+    /// The same as [`Bed::carrying`] on hosts whose systems take so little of what is sent that links are soon full.
+    pub(crate) fn narrow(traffic: Traffic, seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
         let narrow = Faults { send_buffer_bytes: NARROW, receive_buffer_bytes: NARROW, ..Faults::none() };
-        Bed::serving_with(seed, place, Served::all(hosts), None, narrow)
+        let sealed = (traffic != Traffic::Plain).then(|| Sealed::new(traffic, hosts));
+        Bed::serving_with(seed, place, Served::all(hosts), sealed, narrow)
     }
 
     /// Starts all with such hosts and routes, and waits for the links.
