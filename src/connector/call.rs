@@ -469,12 +469,14 @@ pub(super) fn addressed<'a>(
     append: &'a mut Option<[(&'static str, &'a [u8]); 3]>,
 ) -> RequestEdits<'a> {
     let public = served.addresses.public();
-    let (peer, called) = match context.caller {
-        Caller::Edge => (forwarded_peer(head), public),
-        Caller::Agent(address) => (address.as_bytes(), public.or_else(|| Some(CalledAddress::of(Scheme::Https, head)))),
+    *append = match context.caller {
+        // Without an address of our own to tell, what the edge has told stands.
+        Caller::Edge => public.map(|called| forwarded(forwarded_peer(head), called)),
+        Caller::Agent(address) => {
+            let called = public.unwrap_or_else(|| CalledAddress::of(Scheme::Https, head));
+            Some(forwarded(address.as_bytes(), called))
+        }
     };
-    // Without an address of our own to tell, what the edge has told stands.
-    *append = called.map(|called| forwarded(peer, called));
     RequestEdits {
         host: Some(served.addresses.host()),
         origin: served.addresses.origin(),

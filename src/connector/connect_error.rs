@@ -47,6 +47,11 @@ pub(super) enum ConnectError {
          default), not the one for agents"
     )]
     OtherPort,
+    #[error(
+        "what listens there speaks plain HTTP, as an edge behind a proxy does to agents: dial the edge's port for connectors \
+         (connectors_listen, 7844 by default)"
+    )]
+    PlainHttp,
     #[error(transparent)]
     Hello(#[from] HelloError),
     #[error(transparent)]
@@ -194,6 +199,7 @@ impl From<HandshakeError> for ConnectError {
             TlsError::UnknownIssuer => EdgeCertificate::UnknownAuthority { issuer: None }.into(),
             TlsError::UntrustedIssuer { issuer } => EdgeCertificate::UnknownAuthority { issuer: Some(issuer) }.into(),
             TlsError::NoApplicationProtocol => ConnectError::OtherPort,
+            TlsError::PlainHttp => ConnectError::PlainHttp,
             TlsError::CertificateRefused(cause) => EdgeCertificate::Unfit(cause).into(),
             other => OwnCertificate::of(&other).map_or(ConnectError::Tls(error), ConnectError::from),
         }
@@ -245,12 +251,14 @@ mod tests {
             TlsError::AlertReceived(AlertDescription::CertificateExpired),
             TlsError::AlertReceived(AlertDescription::CertificateRequired),
             TlsError::NoApplicationProtocol,
+            TlsError::PlainHttp,
         ];
         let found: Vec<ConnectError> = errors.iter().map(|error| HandshakeError::from(error.clone()).into()).collect();
         let texts: HashSet<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), errors.len());
         assert_eq!(found.iter().filter(|error| error.needs_certificate()).count(), 3);
         assert_eq!(found.iter().filter(|error| error.is_not_offered()).count(), 1);
+        assert!(texts.iter().filter(|text| text.contains("connectors_listen")).count() == 2, "{texts:#?}");
         let inspected = texts.iter().find(|text| text.contains("signed by 'CN=Example Inspection'")).unwrap();
         assert!(inspected.contains("exempted from inspection"), "{inspected}");
     }

@@ -195,8 +195,10 @@ impl StreamCalls<'_> {
             let is_of_caller = work.agents.guard.deadline.is_of_caller();
             ended = Some(Err(if is_of_caller { CallFailure::CallerTimeout } else { CallFailure::Deadline }));
         }
-        let noted = Noted { work: &work.agents, is_cancelled };
-        record(*context, request, *host, &end, ended, noted);
+        let is_cut_by_edge = done == Err(CallFailure::Deadline);
+        let recorded = if is_cut_by_edge { Some(Err(CallFailure::Deadline)) } else { ended };
+        let noted = Noted { work: &work.agents, is_cut_by_edge, is_cancelled };
+        record(*context, request, *host, &end, recorded, noted);
         context.record_end(&work.agents.audit, request, &end, ended, work.agents.retries);
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
@@ -280,7 +282,7 @@ impl StreamCalls<'_> {
         connector_timing(&end.stamps.times(&core.core), &mut timing);
         request.learn_id(work.agents.left(core.core.turn_time())).await;
         let ended = Some(Err(failure));
-        let noted = Noted { work: &AgentWork::default(), is_cancelled: false };
+        let noted = Noted { work: &AgentWork::default(), is_cut_by_edge: false, is_cancelled: false };
         record(*context, request, *host, &end, ended, noted);
         context.record_end(&work.agents.audit, request, &end, ended, Retries::default());
         let told = work.agents.audit.told(failure, &core.core).await;
@@ -432,6 +434,8 @@ fn guarded<'a>(route: &'a ConnectorRoute, call: &'a Call) -> GuardedCall<'a> {
 /// What is known of a call that has ended.
 struct Noted<'a> {
     work: &'a AgentWork,
+    /// Whether the edge cut it, and answered.
+    is_cut_by_edge: bool,
     /// Whether its server was sent a message that it is cancelled.
     is_cancelled: bool,
 }
@@ -478,7 +482,8 @@ fn record(
     let Some(kept) = kept else { return };
     let in_force = guard.deadline.enforced().filter(|_| host.is_some()).map(|deadline| (deadline, false));
     let (deadline, missed) = counted.and_then(|(_, judged)| judged).or(in_force).unzip();
-    let failure = ended.and_then(Result::err).filter(|failure| *failure != CallFailure::Cancelled);
+    let is_told = |failure: &CallFailure| *failure != CallFailure::Cancelled && !noted.is_cut_by_edge;
+    let failure = ended.and_then(Result::err).filter(is_told);
     let kept = CallRecord {
         label: counted.map(|(label, _)| label),
         trace: kept.trace.or(of_body),

@@ -14,7 +14,7 @@ use crate::link::Loss;
 use crate::route::{Hostname, LinkChoice, Offline, STALLED_AFTER};
 use crate::serve::Replay;
 use crate::wire::http1::RequestHead;
-use crate::wire::mux::Hosts;
+use crate::wire::mux::{Hosts, Withdrawal};
 
 /// The longest time for which calls of a session wait for a connector whose system has closed its connections. Its process has
 /// most likely ended; one that is restarted, or whose connections something on the way has reset, dials again within that time.
@@ -179,7 +179,7 @@ impl EdgeCore {
         let stream = opened.stream.on_link();
         let may = Replay::holds(head.framing()) && self.links.has_other(tunnel, stream.carrier_id(), Wanted::Any);
         if may {
-            stream.allow_withdrawal();
+            stream.set_withdrawal(Withdrawal::UntilSent);
         }
         may
     }

@@ -153,7 +153,7 @@ impl LinkTable {
             while carrier.liveness().owing >= STALLED_AFTER {
                 let seen = self.changes();
                 if self.has_answering(tunnel, carrier.id()) {
-                    carrier.withdraw_unsent();
+                    carrier.withdraw();
                 }
                 let left = give_up_after.saturating_sub(carrier.liveness().owing);
                 let given_up_at = if left.is_zero() { Time::NEVER } else { self.core.now() + left };

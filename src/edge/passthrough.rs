@@ -27,6 +27,7 @@ use crate::route::{Hostname, Route};
 use crate::tls::{
     ALPN_ENROL, ALPN_LINK, Alert, Connection, DetachedConnection, HandshakeError, Peeked, ServerNamePeek, TlsError,
 };
+use crate::wire::mux::Withdrawal;
 
 /// How long an agent may take to read the alert with which it was refused.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -175,7 +176,7 @@ impl Passing {
         let label = core.figures.recorder.borrow_mut().label(self.route.name.as_str(), LABEL, "");
         usage.count(label, core.core.turn_time());
         let received = RefCell::new(self.received);
-        stream.allow_withdrawal();
+        stream.set_withdrawal(Withdrawal::UntilSent);
         let tunnel = &self.route.tunnel;
         let mut carried = carry(core, &self.connection, &received, (&stream, tunnel, host.as_str())).await;
         let mut stream = stream;

@@ -18,6 +18,7 @@ use crate::exchange::CallFailure;
 use crate::link::{CallStream, CarrierStream};
 use crate::route::Hostname;
 use crate::tls::{ClientConfig, HandshakeError, ServerName, Session, TlsStream};
+use crate::wire::mux::Withdrawal;
 
 /// How long sending a TLS alert may take.
 const ALERT_PATIENCE: Duration = Duration::from_secs(1);
@@ -81,12 +82,16 @@ impl EdgeCore {
         let name =
             name.map_err(|_| crate::tls::TlsError::Config("the host is not a valid name for a certificate".to_owned()));
         let session = name.and_then(|name| Session::client(config, name)).map_err(|error| (error.into(), false))?;
-        stream.allow_withdrawal();
+        // Nothing of the call is sent before the handshake has ended.
+        stream.set_withdrawal(Withdrawal::Allowed);
         let until = self.core.now() + self.edge.settings.handshake_timeout;
         let timeout = self.core.sleep_until(target.until.min(until));
         let made = TlsStream::handshake(stream, session, self.core.pool().clone(), timeout).await;
         match made {
-            Ok(session) => Ok(session),
+            Ok(session) => {
+                session.inner().set_withdrawal(Withdrawal::Forbidden);
+                Ok(session)
+            }
             Err((error, stream)) => {
                 if matches!(error, HandshakeError::Tls(_)) && !target.is_over(self.core.turn_time()) {
                     // The alert carries the reason; a reset at once would discard it.

@@ -10,6 +10,8 @@ const PARTS: usize = 10;
 const PART_TIME: Duration = Duration::from_secs(1);
 /// For how long a part counts after it began.
 const PART_AGE_MAX: Duration = Duration::from_secs(300);
+/// For how long good calls may be counted apart at the most.
+const CALM_MAX: Duration = Duration::from_millis(100);
 /// How many calls are let through to find out whether calls succeed again. All of them have to.
 const PROBES: u32 = 3;
 /// By how much the time for which a breaker is open varies, so that many do not try at the same moment.
@@ -61,6 +63,11 @@ impl BreakerPermit {
     /// That of a closed breaker.
     pub(super) const fn of_closed(epoch: u64) -> BreakerPermit {
         BreakerPermit { epoch, probe: 0, tries: 0 }
+    }
+
+    /// The state that gave it.
+    pub(super) const fn epoch(self) -> u64 {
+        self.epoch
     }
 }
 
@@ -287,6 +294,23 @@ impl Breaker {
         self.state == State::Closed
     }
 
+    /// Until when calls that end well may be counted apart, and [added](Breaker::add_good) before anything else is asked or told: while
+    /// it is closed and none of its calls was bad, they change nothing but the count of one part of the window.
+    pub(super) fn calm_until(&self, now: Time) -> Time {
+        match self.state {
+            State::Closed if self.window.is_calm() => self.window.part_ends().min(now + CALM_MAX),
+            _ => Time::ZERO,
+        }
+    }
+
+    /// Adds calls that were permitted in the state with this epoch, of which the low half is known, and ended well while it was calm.
+    pub(super) fn add_good(&mut self, epoch: u32, calls: u32) {
+        if self.state == State::Closed && epoch == self.epoch as u32 {
+            let part = &mut self.window.parts[self.window.at].counts;
+            part.calls = part.calls.saturating_add(calls);
+        }
+    }
+
     /// What it does `now`, and the calls that it judges by, or has opened for.
     pub(super) fn reading(&self, now: Time) -> (BreakerState, CallCounts) {
         let counts = match self.state {
@@ -364,6 +388,17 @@ impl Window {
         counts.calls += 1;
         counts.failed += u32::from(verdict == CallVerdict::Failed);
         counts.slow += u32::from(verdict == CallVerdict::Slow);
+    }
+
+    /// Whether none of its calls was bad.
+    fn is_calm(&self) -> bool {
+        self.parts.iter().all(|part| part.counts.failed == 0 && part.counts.slow == 0)
+    }
+
+    /// Until when calls are added to the part that is being filled, however many there are.
+    fn part_ends(&self) -> Time {
+        let part = &self.parts[self.at];
+        if part.counts.calls == 0 { Time::ZERO } else { part.began + PART_TIME }
     }
 
     fn counts(&self, now: Time) -> CallCounts {

@@ -363,12 +363,12 @@ impl CallQueue {
 
     /// Whether an agent has as many places as it may have while others have calls.
     fn is_over_share(&self, agent: u64, terms: &ConcurrencyTerms) -> bool {
-        if terms.agent_share_percent >= 100 {
+        // One that has no calls is over no share, and neither is one that is alone.
+        if terms.agent_share_percent >= 100 || self.agents.len() <= 1 {
             return false;
         }
         let of_agent = self.agents.get(&agent);
-        let is_alone = self.agents.len() <= usize::from(of_agent.is_some());
-        !is_alone && of_agent.is_some_and(|of| of.in_flight >= share_of(self.limit.get(terms), terms))
+        of_agent.is_some_and(|of| of.in_flight >= share_of(self.limit.get(terms), terms))
     }
 
     /// How long a call of this agent is likely to wait for a place: until one is free for each call that is served before it, and

@@ -1,6 +1,7 @@
 //! What is learned of the calls of each label, by all cores together.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,12 +9,16 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::latency::concurrency_limit::Baseline;
 use crate::latency::label::Label;
-use crate::latency::window::{CALLS_MIN, UsualLatency, Window};
+use crate::latency::window::{CALLS_MIN, UsualLatency, Window, bucket_of};
 
 /// How often the quantiles are computed at the most, which takes some microseconds.
 const COMPUTE_EVERY: Duration = Duration::from_millis(200);
 /// After how long without a call nothing is said of a label.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(900);
+/// For how long a core gathers calls of a label before it adds them at the most, if more come.
+const GATHER_FOR: Duration = Duration::from_millis(100);
+/// How many it gathers at the most.
+const GATHERED_MAX: usize = 32;
 /// Stands for quantiles that are not known.
 const UNKNOWN: u64 = 0;
 
@@ -26,6 +31,16 @@ pub struct Learned {
     window: Mutex<Computing>,
     /// How long they take while few calls are in flight.
     baseline: Mutex<Baseline>,
+}
+
+/// The same on one core. It takes the lock to add a call as long as little is known, and then to add those that it has gathered.
+pub struct CoreLearned {
+    of: Arc<Learned>,
+    /// The buckets of the calls that are to be added.
+    gathered: [u16; GATHERED_MAX],
+    gathered_len: usize,
+    /// When calls were added last.
+    added: Time,
 }
 
 struct Computing {
@@ -65,9 +80,19 @@ impl Learned {
     }
 
     /// Adds a call that counts as so long and ended `now`.
+    #[cfg(test)]
     pub fn record(&self, took: Duration, now: Time) {
+        self.add(std::iter::once(bucket_of(took)), now);
+    }
+
+    fn is_known(&self) -> bool {
+        self.usual.load(Ordering::Relaxed) != UNKNOWN
+    }
+
+    /// Adds calls that ended `now` and count as so long as their buckets say.
+    fn add(&self, buckets: impl Iterator<Item = usize>, now: Time) {
         let mut state = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        state.window.record(took, now);
+        buckets.for_each(|bucket| state.window.add(bucket, now));
         self.last.store(now.as_nanos(), Ordering::Relaxed);
         let is_due = now - state.computed >= COMPUTE_EVERY;
         if is_due || (!state.is_known && state.window.calls(now) >= CALLS_MIN) {
@@ -78,6 +103,33 @@ impl Learned {
             let packed = usual.map_or(UNKNOWN, |UsualLatency { p50, p95 }| us(p50) << 32 | us(p95));
             self.usual.store(packed, Ordering::Relaxed);
         }
+    }
+}
+
+impl CoreLearned {
+    pub(super) fn new(of: Arc<Learned>) -> CoreLearned {
+        CoreLearned { of, gathered: [0; GATHERED_MAX], gathered_len: 0, added: Time::ZERO }
+    }
+
+    /// Adds a call that counts as so long and ended `now`, at once or with the next ones.
+    pub(super) fn record(&mut self, took: Duration, now: Time) {
+        let bucket = bucket_of(took);
+        if self.of.is_known() && self.gathered_len < GATHERED_MAX && now - self.added < GATHER_FOR {
+            self.gathered[self.gathered_len] = bucket as u16;
+            self.gathered_len += 1;
+            return;
+        }
+        let gathered = &self.gathered[..self.gathered_len];
+        self.of.add(gathered.iter().map(|bucket| usize::from(*bucket)).chain([bucket]), now);
+        (self.gathered_len, self.added) = (0, now);
+    }
+}
+
+impl Deref for CoreLearned {
+    type Target = Arc<Learned>;
+
+    fn deref(&self) -> &Arc<Learned> {
+        &self.of
     }
 }
 
@@ -126,6 +178,27 @@ mod tests {
         let (one, other) = (table.of(&label("a")), table.of(&label("b")));
         (0..CALLS_MIN).for_each(|_| table.of(&label("a")).record(SECOND, Time::ZERO));
         assert!(one.usual(Time::ZERO).is_some() && other.usual(Time::ZERO).is_none());
+    }
+
+    #[test]
+    fn a_core_gathers_calls_once_they_are_known_and_loses_none() {
+        let of = Arc::new(Learned::new());
+        let mut cores = [(); 2].map(|()| CoreLearned::new(Arc::clone(&of)));
+        let calls = |now| of.window.lock().unwrap().window.calls(now);
+        let at = |ms: u64| Time::ZERO + Duration::from_millis(ms);
+        (0..CALLS_MIN).for_each(|_| cores[0].record(SECOND, at(1)));
+        assert_eq!((calls(at(1)), of.is_known()), (CALLS_MIN, true), "the first are added at once");
+        (0..5).for_each(|_| cores[0].record(SECOND, at(50)));
+        assert_eq!(calls(at(50)), CALLS_MIN);
+        cores[1].record(SECOND, at(150));
+        assert_eq!(calls(at(150)), CALLS_MIN + 1, "this core has not added any for long");
+        cores[0].record(SECOND, at(150));
+        assert_eq!(calls(at(150)), CALLS_MIN + 7);
+        (0..200).for_each(|_| cores[0].record(3 * SECOND, at(200)));
+        assert!(calls(at(200)) > CALLS_MIN + 7 + 200 - GATHERED_MAX as u32 - 1, "no more than fit are gathered");
+        cores[0].record(3 * SECOND, at(400));
+        assert_eq!(calls(at(400)), CALLS_MIN + 7 + 201);
+        assert!(of.usual(at(400)).unwrap().p50 > 2 * SECOND);
     }
 
     #[test]

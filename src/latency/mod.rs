@@ -27,6 +27,7 @@ mod readiness;
 mod recorder;
 mod retry;
 mod server_timing;
+mod shared_breaker;
 mod slow;
 mod snapshot;
 mod stamps;
@@ -36,7 +37,7 @@ mod window;
 
 pub use breaker::{BreakerChange, BreakerOpen, BreakerState, CallCounts, ForcedState};
 pub use breaker_table::{
-    BreakerChanges, BreakerReading, BreakerScope, BreakerTable, CallResult, LabelBreakers, Permit,
+    BreakerChanges, BreakerReading, BreakerScope, BreakerTable, CallResult, CoreBreakers, LabelBreakers, Permit,
 };
 pub use call_id::{CallId, CallIdError, TraceId};
 pub use call_limit::{CallLimit, CallerTimeSource, answer_within};
@@ -52,7 +53,7 @@ pub use figures::CoreFigures;
 pub use hedge::{HedgeBudget, Try, TryState, decide, hedge_after, hold_for};
 pub use histogram::{Distribution, Histogram, RANGE_MAX};
 pub use label::Label;
-pub use learned::{Learned, LearnedTable};
+pub use learned::{CoreLearned, Learned, LearnedTable};
 pub use outcome::{OUTCOMES, Outcome};
 pub use phases::{CallPhases, ConnectorTimes, EdgeTimes, PHASES, Phase};
 pub use readiness::{NotReady, Readiness, ReadinessSettings};

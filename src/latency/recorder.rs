@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::breaker_table::{BreakerTable, LabelBreakers};
+use super::breaker_table::{BreakerTable, CoreBreakers};
 use super::call_limit::CallLimit;
 use super::deadline::{Deadline, WaitEnd};
 use super::histogram::Histogram;
 use super::label::Label;
-use super::learned::{Learned, LearnedTable};
+use super::learned::{CoreLearned, LearnedTable};
 use super::outcome::{OUTCOMES, Outcome};
 use super::phases::{CallPhases, PHASES, Phase};
 use super::status_class::{STATUS_CLASSES, StatusClass};
@@ -210,10 +210,10 @@ pub struct Recorder {
     settings: LatencySettings,
     sets: Vec<(Label, LabelSet)>,
     /// What is learned of each label that has a set; of [`OTHER`] nothing, as it has calls of all kinds.
-    learned: Vec<Option<Arc<Learned>>>,
+    learned: Vec<Option<CoreLearned>>,
     table: Arc<LearnedTable>,
     /// The breakers of each label that has a set; of [`OTHER`] none.
-    breakers: Vec<Option<Arc<LabelBreakers>>>,
+    breakers: Vec<Option<CoreBreakers>>,
     breaker_table: Arc<BreakerTable>,
     /// There are too few for names to be chosen that slow it down.
     ids: FxHashMap<Box<[u8]>, LabelId>,
@@ -305,20 +305,22 @@ impl Recorder {
 
     /// What is learned of the calls of a label; none for [`OTHER`], which has calls of all kinds.
     #[must_use]
-    pub fn learned(&self, label: LabelId) -> Option<&Arc<Learned>> {
+    pub fn learned(&self, label: LabelId) -> Option<&CoreLearned> {
         self.learned.get(label.index())?.as_ref()
     }
 
     /// The breakers of calls of a label; none for [`OTHER`], which has calls of all kinds.
     #[must_use]
-    pub fn breakers(&self, label: LabelId) -> Option<&Arc<LabelBreakers>> {
+    pub fn breakers(&self, label: LabelId) -> Option<&CoreBreakers> {
         self.breakers.get(label.index())?.as_ref()
     }
 
     /// Learns from a call that ended `now`, and counts it if it missed its deadline. None if the call had none.
     pub fn learn(&mut self, label: LabelId, wait: &CallWait, now: Time) -> Option<Judged> {
         let at = label.index();
-        let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get(at)) else { return None };
+        let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get_mut(at)) else {
+            return None;
+        };
         let deadlines = &mut set.deadlines;
         deadlines.terms = Some(wait.terms);
         let deadline = wait.enforced.unwrap_or_else(|| Deadline::of(&wait.terms, learned.usual(now)));
@@ -420,8 +422,10 @@ impl Recorder {
     fn add_set(&mut self, label: Label) -> LabelId {
         let id = LabelId::at(self.sets.len()).expect("the caps keep the number of sets far below 2^32");
         let is_one_kind = &*label.method != OTHER;
-        self.learned.push(is_one_kind.then(|| self.table.of(&label)));
-        self.breakers.push(is_one_kind.then(|| self.breaker_table.of(&label)));
+        self.learned.push(is_one_kind.then(|| CoreLearned::new(self.table.of(&label))));
+        let of_route = self.breakers.iter().flatten().find(|of| of.label().route == label.route);
+        let breakers = is_one_kind.then(|| self.breaker_table.of_core(&label, of_route));
+        self.breakers.push(breakers);
         self.sets.push((label, LabelSet::new()));
         id
     }

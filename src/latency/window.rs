@@ -57,7 +57,13 @@ impl Window {
     }
 
     /// Adds a call that took so long and ended `now`.
-    pub(super) fn record(&mut self, took: Duration, now: Time) {
+    #[cfg(test)]
+    fn record(&mut self, took: Duration, now: Time) {
+        self.add(bucket_of(took), now);
+    }
+
+    /// Adds a call that ended `now` and whose time is in this bucket.
+    pub(super) fn add(&mut self, bucket: usize, now: Time) {
         let part = &self.parts[self.at];
         let is_over = part.calls >= PART_CALLS_MIN && now - part.began >= PART_TIME;
         if part.calls == 0 || is_over || part.calls == PART_CALLS_MAX || is_old(part, now) {
@@ -69,7 +75,7 @@ impl Window {
         let part = &mut self.parts[self.at];
         part.calls += 1;
         // A part ends before one of its counters could overflow.
-        part.counts[bucket_of(took)] += 1;
+        part.counts[bucket] += 1;
     }
 
     /// How many calls count `now`.
@@ -105,7 +111,7 @@ fn is_old(part: &Part, now: Time) -> bool {
 }
 
 /// The bucket of a time: the first has all up to a millisecond, and each later one begins behind the end of the one before.
-fn bucket_of(took: Duration) -> usize {
+pub(super) fn bucket_of(took: Duration) -> usize {
     let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).saturating_sub(1);
     let doubling = ns.checked_ilog2().unwrap_or(0);
     if doubling < SHORTEST_LOG2 {

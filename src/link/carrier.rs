@@ -183,11 +183,11 @@ impl Carrier {
         }
     }
 
-    /// At the edge: takes back the calls that [allow it](CarrierStream::allow_withdrawal) and of which nothing was sent. They end
-    /// as calls that the connector did not pass on.
-    pub fn withdraw_unsent(&self) {
+    /// At the edge: takes back the calls that [allow it](CarrierStream::set_withdrawal). They end as calls that the connector did
+    /// not pass on.
+    pub fn withdraw(&self) {
         match self {
-            Carrier::Link(link) => link.withdraw_unsent(),
+            Carrier::Link(link) => link.withdraw(),
         }
     }
 

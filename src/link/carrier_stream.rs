@@ -6,7 +6,7 @@ use crate::engine::{ByteStream, Lease, StreamError};
 use crate::latency::ConnectorTimes;
 use crate::link::times::{report_of, times_of};
 use crate::link::{CallOpen, LinkStream, Liveness};
-use crate::wire::mux;
+use crate::wire::mux::{self, Withdrawal};
 
 /// The bytes of one call, or of one inner TLS session, on a [`Carrier`](crate::link::Carrier). Dropped before both sides have
 /// finished, it is broken off.
@@ -136,11 +136,10 @@ impl CarrierStream {
         }
     }
 
-    /// At the edge: the call may be taken back ([`Carrier::withdraw_unsent`](crate::link::Carrier::withdraw_unsent)) until something
-    /// of what is sent from now on has left for the connector.
-    pub fn allow_withdrawal(&self) {
+    /// At the edge: whether the call may be taken back ([`Carrier::withdraw`](crate::link::Carrier::withdraw)).
+    pub fn set_withdrawal(&self, withdrawal: Withdrawal) {
         match self {
-            CarrierStream::Link(stream) => stream.allow_withdrawal(),
+            CarrierStream::Link(stream) => stream.set_withdrawal(withdrawal),
         }
     }
 

@@ -372,9 +372,9 @@ impl Link {
         self.0.stalls.after(seen).await
     }
 
-    /// At the edge: takes back the streams that [allow it](LinkStream::allow_withdrawal) and of which nothing was sent.
-    pub fn withdraw_unsent(&self) {
-        let withdrawn = self.0.mux.borrow_mut().withdraw_unsent();
+    /// At the edge: takes back the streams that [allow it](LinkStream::set_withdrawal).
+    pub fn withdraw(&self) {
+        let withdrawn = self.0.mux.borrow_mut().withdraw();
         for stream in withdrawn {
             self.notify(stream, StreamState::withdraw);
         }

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use crate::base::{Time, Traffic};
 use crate::engine::{ByteStream, Lease, StreamError};
 use crate::link::Link;
-use crate::wire::mux::{self, Cause, HEADER_LEN, Phases, StreamId};
+use crate::wire::mux::{self, Cause, HEADER_LEN, Phases, StreamId, Withdrawal};
 
 /// A stream on a link. If it is dropped before both sides have finished, it is reset; after that, queued bytes are
 /// still sent.
@@ -78,12 +78,12 @@ impl LinkStream {
         self.link.wake_transmitter();
     }
 
-    /// At the edge: the stream may be [taken back](Link::withdraw_unsent) until something that is queued from now on was sent.
-    pub fn allow_withdrawal(&self) {
-        self.link.mux().borrow_mut().allow_withdrawal(self.id);
+    /// At the edge: whether the stream may be [taken back](Link::withdraw).
+    pub fn set_withdrawal(&self, withdrawal: Withdrawal) {
+        self.link.mux().borrow_mut().set_withdrawal(self.id, withdrawal);
     }
 
-    /// Whether the stream was taken back, and nothing that was queued since that was allowed was sent.
+    /// Whether the stream was taken back.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
         self.link.streams().borrow_mut().at(self.place).is_withdrawn()

@@ -128,7 +128,7 @@ impl CallGuard {
         let result = result(phases, outcome, is_late, is_long).filter(|_| is_late || is_long || !is_of_caller);
         let began = self.deadline.began();
         let changes = match permit {
-            Some(permit) => permit.end(result, &breaker, began, now),
+            Some(permit) => breakers.end(permit, result, &breaker, began, now),
             // It had no permit because it was refused, or because the breaker was not enforced when it began.
             None if matches!(
                 outcome,

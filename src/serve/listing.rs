@@ -1,6 +1,6 @@
 //! The body of an answer that may list tools.
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use crate::wire::http1::ResponseHead;
 
@@ -13,13 +13,21 @@ const TOOLS: &[u8] = b"\"tools\"";
 const EVENTS: &[u8] = b"text/event-stream";
 
 /// The body of an answer while it passes; kept from one call to the next for its memory.
-#[derive(Default)]
 pub struct Listing {
     bytes: Vec<u8>,
+    /// Looks for the member. To make it takes longer than a search.
+    finder: Finder<'static>,
     /// Whether the answer is of interest at all.
     is_expected: bool,
     is_on: bool,
     is_events: bool,
+}
+
+impl Default for Listing {
+    fn default() -> Listing {
+        let (bytes, finder) = (Vec::new(), Finder::new(TOOLS));
+        Listing { bytes, finder, is_expected: false, is_on: false, is_events: false }
+    }
 }
 
 impl Listing {
@@ -48,7 +56,7 @@ impl Listing {
         }
         self.bytes.extend_from_slice(bytes);
         let start = &self.bytes[..self.bytes.len().min(TOOLS_WITHIN)];
-        let is_other = self.bytes.len() >= TOOLS_WITHIN && memmem::find(start, TOOLS).is_none();
+        let is_other = self.bytes.len() >= TOOLS_WITHIN && self.finder.find(start).is_none();
         if is_other || self.bytes.len() > LISTING_LEN_MAX {
             self.is_on = false;
             self.bytes = Vec::new();

@@ -433,6 +433,7 @@ fn calls_at_a_connector_whose_host_vanishes_end_in_time_and_later_ones_do_not_go
     for (seed, place) in (0..6).flat_map(|seed| LAYOUTS.map(|place| (seed, place))) {
         let mut bed = Bed::start(seed, place, &HOSTS[..1]);
         let one = |bed: &Bed| bed.client(|mut client: Client| async move { client.call("POST", HOSTS[0], None).await });
+        bed.have_patient_systems();
         let crowd: Vec<_> = (0..40).map(|_| one(&bed)).collect();
         // They are with the servers, which take 5 ms.
         bed.pass(SECOND / 125);
@@ -456,8 +457,10 @@ fn calls_at_a_connector_whose_host_vanishes_end_in_time_and_later_ones_do_not_go
 
 #[test]
 fn calls_that_wait_behind_a_connector_that_stands_still_go_to_another_link() {
-    for (seed, place) in (0..6).flat_map(|seed| LAYOUTS[..2].iter().map(move |place| (seed, *place))) {
-        let mut bed = Bed::start_narrow(seed, place, &HOSTS[..1]);
+    let plain = (0..6).flat_map(|seed| LAYOUTS[..2].iter().map(move |place| (Traffic::Plain, seed, *place)));
+    let resealed = (0..2).map(|seed| (Traffic::Resealed, seed, LAYOUTS[0]));
+    for (traffic, seed, place) in plain.chain(resealed) {
+        let mut bed = Bed::narrow(traffic, seed, place, &HOSTS[..1]);
         let (session, owner) = begin(&mut bed);
         let one = |bed: &Bed| bed.client(|mut client: Client| async move { client.call("POST", HOSTS[0], None).await });
         // All links were heard a moment ago.
@@ -471,25 +474,34 @@ fn calls_that_wait_behind_a_connector_that_stands_still_go_to_another_link() {
         let crowd: Vec<_> = (0..40).map(|_| one(&bed)).collect();
         let bound = call(&bed, &session);
         bed.pass(SECOND / 2);
-        assert!(crowd.iter().any(|call| !call.has_ended()), "seed {seed}, {place:?}: some wait behind the uploads");
+        assert!(
+            crowd.iter().any(|call| !call.has_ended()),
+            "{traffic}, seed {seed}, {place:?}: some wait behind the uploads"
+        );
         bed.pass(SECOND * 3 / 2);
         for (nth, call) in crowd.into_iter().enumerate() {
             // On two cores one of the links may not have been full: what was sent stays.
             if place.cores > 1 && !call.has_ended() {
                 continue;
             }
-            let answer = call.take().unwrap_or_else(|| panic!("seed {seed}, {place:?}: call {nth} still waits"));
-            assert_eq!((answer.status, &*answer.server), (200, SERVERS[1]), "seed {seed}, {place:?}, call {nth}");
+            let answer =
+                call.take().unwrap_or_else(|| panic!("{traffic}, seed {seed}, {place:?}: call {nth} still waits"));
+            assert_eq!(
+                (answer.status, &*answer.server),
+                (200, SERVERS[1]),
+                "{traffic}, seed {seed}, {place:?}, call {nth}"
+            );
         }
-        assert!(bed.calls_moved() > 0, "seed {seed}, {place:?}");
+        assert!(bed.calls_moved() > 0, "{traffic}, seed {seed}, {place:?}");
         if place.cores > 1 {
             continue;
         }
         // A call of a session waits for the connector that has it, and then learns that the session is over.
         bed.pass(OFFLINE_WAIT + SECOND);
-        let answer = bound.take().unwrap_or_else(|| panic!("seed {seed}, {place:?}: the session's call still waits"));
+        let answer =
+            bound.take().unwrap_or_else(|| panic!("{traffic}, seed {seed}, {place:?}: the session's call still waits"));
         let expected = if owner == 0 { 404 } else { 200 };
-        assert_eq!((answer.status, &*answer.server), (expected, SERVERS[1]), "seed {seed}, {place:?}");
+        assert_eq!((answer.status, &*answer.server), (expected, SERVERS[1]), "{traffic}, seed {seed}, {place:?}");
     }
 }
 

@@ -23,7 +23,7 @@ use adit::latency::Phase;
 use crate::roles::{DRAIN_TIMEOUT, EDGE_IDLE_TIMEOUT};
 use ledger::Outcome;
 use path::{Layout, Path};
-use plan::{Fate, Framing, Kind, Leaving, Plan, Weather};
+use plan::{Fate, Framing, Kind, LISTS, Leaving, Plan, Weather};
 
 /// Seeds that every run of the test tries.
 const SEEDS_FIXED: u64 = 200;
@@ -34,6 +34,8 @@ const REPLAY_EVERY: u64 = 10;
 
 const AGENTS: usize = 5;
 const CALLS_EACH: usize = 5;
+/// How many short calls each agent makes first, where slow calls are tried twice.
+const QUICK_CALLS: usize = 25;
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,6 +46,8 @@ struct Tally {
     whole: usize,
     refused: usize,
     broken: usize,
+    /// Calls that were tried twice because they were slow.
+    hedges: u64,
 }
 
 /// The ids of the calls of one agent.
@@ -55,10 +59,17 @@ fn calls_of(agent: usize) -> Vec<u64> {
 fn storm(seed: u64) -> Tally {
     let mut rng = Rng::new(seed);
     let layout = Layout::draw(seed, &mut rng);
-    let may_be_silent = layout.faults.cut_every_ns > 0;
+    let (may_be_silent, is_hedged) = (layout.faults.cut_every_ns > 0, layout.is_hedged);
     let mut path = Path::new(layout);
     if std::env::var_os("ADIT_SIM_TRACE").is_some() {
         path.net.show_trace_to(|line| println!("{line}"));
+    }
+    if is_hedged {
+        // The edge learns what the tools are and how long they take, and earns second tries.
+        path.start_agents(1, |_| vec![LISTS], Duration::ZERO);
+        path.run_calls(240 * MINUTE);
+        path.start_agents(AGENTS, |agent| quick_calls(seed, agent), Duration::ZERO);
+        path.run_calls(240 * MINUTE);
     }
     path.start_agents(AGENTS, calls_of, SECOND);
     let mut powerless = false;
@@ -102,6 +113,7 @@ fn storm(seed: u64) -> Tally {
     path.drain_connector();
     path.drain_edge();
     path.pass(MINUTE);
+    let hedges = path.hedges();
     path.assert_everything_is_gone(!may_be_silent && !powerless);
     assert_eq!(path.ledger.faults(), Vec::<String>::new());
     Tally {
@@ -109,7 +121,19 @@ fn storm(seed: u64) -> Tally {
         whole: path.ledger.count(|outcome| *outcome == Outcome::Whole),
         refused: path.ledger.count(|outcome| matches!(outcome, Outcome::Refused(_))),
         broken: path.ledger.count(|outcome| matches!(outcome, Outcome::Broken | Outcome::Unreached)),
+        hedges,
     }
+}
+
+/// The ids of short calls of one agent, which suffer nothing.
+fn quick_calls(seed: u64, agent: usize) -> Vec<u64> {
+    let mut next = 1_000 * (agent as u64 + 1);
+    let mut quick = || {
+        let (id, _) = quick_call(seed, next);
+        next = id + 1;
+        id
+    };
+    (0..QUICK_CALLS).map(|_| quick()).collect()
 }
 
 /// The first call from `from` on that is short and suffers nothing, and its plan.
@@ -166,7 +190,9 @@ fn storms_leave_every_call_with_one_outcome_and_nothing_behind() {
     let tallies = run_seeds((0..SEEDS_FIXED).chain(SEEDS_MENDED).collect());
     let sum = |of: fn(&Tally) -> usize| tallies.iter().map(of).sum::<usize>();
     let (whole, refused, broken) = (sum(|t| t.whole), sum(|t| t.refused), sum(|t| t.broken));
-    println!("{whole} whole, {refused} refused, {broken} broken");
+    let hedges: u64 = tallies.iter().map(|tally| tally.hedges).sum();
+    println!("{whole} whole, {refused} refused, {broken} broken, {hedges} tried twice");
+    assert!(hedges > 5, "{hedges} were tried twice");
     assert!(whole > 2000 && refused > 100 && broken > 100, "{whole} whole, {refused} refused, {broken} broken");
 }
 

@@ -1,8 +1,11 @@
 //! Commands of adit that people are told to run are understood by its command line: those of the documentation, of the help
 //! texts, and of the messages in the sources.
 
+use std::fs;
+use std::path::Path;
+
 use adit::cli::Cli;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::source::Source;
@@ -21,8 +24,10 @@ fn fault_of(command: &str, has_open_values: bool) -> Option<String> {
             | ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
     );
+    // A flag that is named as it is, without its value.
+    let lacks_value = error.get(ContextKind::InvalidValue) == Some(&ContextValue::String(String::new()));
     let is_open = has_open_values && matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue);
-    (!is_named_only && !is_open).then(|| error.to_string())
+    (!is_named_only && !lacks_value && !is_open).then(|| error.to_string())
 }
 
 /// As a shell would split it, as far as the pages go: quotes around whole words, and comments.
@@ -106,19 +111,15 @@ fn every_command_that_the_documentation_shows_is_understood() {
     let all = Cli::command();
     let helps = all.get_subcommands().filter_map(|command| command.get_after_help()).map(|help| {
         let help = help.to_string();
-        ("a help text", format!("```sh\n{}```", help.replace("\n  ", "\n")))
+        ("a help text".to_owned(), format!("```sh\n{}```", help.replace("\n  ", "\n")))
     });
-    let pages = [
-        ("README.md", include_str!("../../README.md")),
-        ("SECURITY.md", include_str!("../../SECURITY.md")),
-        ("OPERATING.md", include_str!("../../docs/OPERATING.md")),
-        ("NETWORKS.md", include_str!("../../docs/NETWORKS.md")),
-        ("GOVERNANCE.md", include_str!("../../docs/GOVERNANCE.md")),
-        ("AUDIT.md", include_str!("../../docs/AUDIT.md")),
-        ("THREAT-MODEL.md", include_str!("../../docs/THREAT-MODEL.md")),
-    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["", "docs"].iter().flat_map(|folder| fs::read_dir(root.join(folder)).expect("a folder can be listed"));
+    let pages = files.map(|file| file.expect("a file is there").path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let pages = pages.map(|path| (path.display().to_string(), fs::read_to_string(&path).expect("a page is text")));
     let mut seen = 0;
-    for (name, page) in pages.into_iter().map(|(name, page)| (name, page.to_owned())).chain(helps) {
+    for (name, page) in pages.chain(helps) {
         for command in shown_commands(&page) {
             seen += 1;
             if let Some(why) = fault_of(&command, false) {

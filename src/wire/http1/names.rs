@@ -101,16 +101,15 @@ impl Known {
     /// [`HeadError::DisguisedField`] for a name that imitates a framing field with underscores.
     pub(super) fn of_other(name: &[u8]) -> Result<Known, HeadError> {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-        if DISGUISED.into_iter().any(is) {
-            return Err(HeadError::DisguisedField);
+        match name.first().map(u8::to_ascii_lowercase) {
+            Some(b'c' | b't') if DISGUISED.into_iter().any(is) => return Err(HeadError::DisguisedField),
+            Some(b'f' | b'x') if is_forwarded(name) => return Ok(Known::Forwarded),
+            Some(b'm') if name.len() >= MCP.len() && name[..MCP.len()].eq_ignore_ascii_case(MCP) => {
+                return Ok(Known::EndToEnd);
+            }
+            _ => {}
         }
-        if is_forwarded(name) {
-            return Ok(Known::Forwarded);
-        }
-        if name.len() >= MCP.len() && name[..MCP.len()].eq_ignore_ascii_case(MCP) {
-            return Ok(Known::EndToEnd);
-        }
-        let found = NAMES.iter().find(|(known, _)| is(known.as_bytes()));
+        let found = NOT_SHORT.iter().find(|(known, _)| is(known.as_bytes()));
         Ok(found.map_or(Known::Other, |(_, known)| *known))
     }
 
@@ -192,6 +191,30 @@ static OF_LENGTH: [[Entry; SAME_LENGTH_MAX]; SHORT_LEN_MAX + 1] = {
     table
 };
 
+/// How many of [`NAMES`] have another length.
+const NOT_SHORT_LEN: usize = {
+    let (mut count, mut at) = (0, 0);
+    while at < NAMES.len() {
+        count += words(NAMES[at].0.as_bytes()).is_none() as usize;
+        at += 1;
+    }
+    count
+};
+
+/// These.
+static NOT_SHORT: [(&str, Known); NOT_SHORT_LEN] = {
+    let mut names = [NAMES[0]; NOT_SHORT_LEN];
+    let (mut count, mut at) = (0, 0);
+    while at < NAMES.len() {
+        if words(NAMES[at].0.as_bytes()).is_none() {
+            names[count] = NAMES[at];
+            count += 1;
+        }
+        at += 1;
+    }
+    names
+};
+
 /// The bytes of a name of 4 to 16 bytes in lower case, as its first and its last word, which may overlap.
 ///
 /// Bit 0x20 makes capitals small. It also makes ``@[\]^_`` into other marks, none of which is in a name of [`NAMES`], and
@@ -209,7 +232,7 @@ const fn words(name: &[u8]) -> Option<[u64; 2]> {
     Some([first | LOWER, last | LOWER])
 }
 
-/// `Forwarded`, `X-Forwarded-…` and the others of [`FORWARDED`], also when written with underscores.
+/// `Forwarded`, `X-Forwarded-…` and the others of [`FORWARDED`], also when written with underscores. `name` is a token.
 fn is_forwarded(name: &[u8]) -> bool {
     let alike = |name: &[u8], with: &[u8]| {
         name.iter().zip(with).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
@@ -219,8 +242,18 @@ fn is_forwarded(name: &[u8]) -> bool {
     }
     let [b'x' | b'X', b'-' | b'_', ..] = name else { return false };
     let prefix = b"x-forwarded-";
+    // As almost all are written.
+    if name.get(..prefix.len()).is_some_and(|start| words(start) == words(prefix)) {
+        return true;
+    }
     (name.len() >= prefix.len() && alike(name, prefix))
         || FORWARDED.iter().any(|known| known.len() == name.len() && alike(name, known.as_bytes()))
+}
+
+/// Whether a text is a token (RFC 9110 section 5.6.2).
+pub(super) fn is_token(text: &[u8]) -> bool {
+    // All bytes are looked at, which is quicker than to stop at the first.
+    text.iter().fold(!text.is_empty(), |is_token, &byte| is_token & is_token_byte(byte))
 }
 
 /// Whether a byte is allowed in a token (RFC 9110 section 5.6.2).

@@ -1,6 +1,6 @@
 use memchr::memchr;
 
-use super::names::{Known, Wanted, is_token_byte};
+use super::names::{Known, Wanted, is_token, is_token_byte};
 use super::{HeadError, METHOD_LEN_MAX};
 use crate::wire::scan::{first_colon, first_control};
 
@@ -53,11 +53,14 @@ impl Field {
     /// Reads the field of a line that begins at `start` in its section.
     fn read(line: &[u8], start: usize) -> Result<Field, HeadError> {
         // A name that is known needs no look at each of its bytes.
-        let colon = first_colon(line).and_then(|at| Some((at, Known::of_short(&line[..at])?)));
-        let (name_len, known) = match colon {
+        let colon = first_colon(line);
+        let (name_len, known) = match colon.and_then(|at| Some((at, Known::of_short(&line[..at])?))) {
             Some(found) => found,
             None => {
-                let name_len = name_len(line)?;
+                let name_len = match colon {
+                    Some(at) if is_token(&line[..at]) => at,
+                    _ => name_len(line)?,
+                };
                 (name_len, Known::of_other(&line[..name_len])?)
             }
         };

@@ -1,15 +1,13 @@
 //! Heads as text: fields and numbers.
 
-use super::names::is_token_byte;
+use super::names::is_token;
 use super::section::is_control;
 use crate::wire::scan::first_control;
 
 /// Appends one field. A name that is not a token is not written, and control bytes in the value become spaces, so that
 /// no input can start another field.
 pub(super) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    // All are looked at, which is quicker than to stop at the first.
-    let is_token = name.iter().fold(!name.is_empty(), |is_token, &byte| is_token & is_token_byte(byte));
-    if !is_token {
+    if !is_token(name) {
         return;
     }
     out.extend_from_slice(name);

@@ -11,7 +11,7 @@ use super::machine::{Greeting, LinkRole, LinkState, Mux};
 use super::open::{Open, decode_call};
 use super::phases::Phases;
 use super::settings::Settings;
-use super::stream::{Item, QUEUE_ITEMS_MAX, SendState};
+use super::stream::{Item, QUEUE_ITEMS_MAX, SendState, Withdrawal};
 
 /// How far an application may exceed the backlog of a stream if it checks for room and then sends several chunks: the
 /// size of two of the largest buffers, with their framing.
@@ -219,7 +219,7 @@ impl<B: Chunk> Mux<B> {
             self.release(slot);
             return;
         }
-        found.may_withdraw = false;
+        found.withdrawal = Withdrawal::Forbidden;
         found.reset_due = Some(cause);
         let held = found.window.held();
         found.window.consume(held);
@@ -241,21 +241,19 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// At the edge: the stream may be taken back by [`withdraw_unsent`](Mux::withdraw_unsent) until data of it is handed out. What
-    /// was handed out before does not count.
-    pub fn allow_withdrawal(&mut self, stream: StreamId) {
+    /// At the edge: whether [`withdraw`](Mux::withdraw) takes the stream back.
+    pub fn set_withdrawal(&mut self, stream: StreamId, withdrawal: Withdrawal) {
         if let Ok(slot) = self.slot_of(stream) {
-            self.streams.at(slot).may_withdraw = true;
+            self.streams.at(slot).withdrawal = withdrawal;
         }
     }
 
-    /// At the edge: resets the streams of which no data was handed out since their withdrawal was allowed. The connector cannot have
-    /// acted on them. Returns them.
-    pub fn withdraw_unsent(&mut self) -> Vec<StreamId> {
+    /// At the edge: resets the streams that may be taken back. The connector cannot have acted on them. Returns them.
+    pub fn withdraw(&mut self) -> Vec<StreamId> {
         let slots: Vec<u32> = self.streams.slots_by_id().collect();
         let unsent = slots.into_iter().filter_map(|slot| {
             let stream = self.streams.at(slot);
-            stream.may_withdraw.then_some(StreamId { id: stream.id, slot })
+            (stream.withdrawal != Withdrawal::Forbidden).then_some(StreamId { id: stream.id, slot })
         });
         let unsent: Vec<StreamId> = unsent.collect();
         unsent.iter().for_each(|stream| self.reset(*stream, Cause::NotNeeded));

@@ -13,7 +13,7 @@ use super::hosts::{HOSTS_BURST, HOSTS_PER_S, HostsToSend};
 use super::receive::Inbound;
 use super::schedule::Schedule;
 use super::settings::Settings;
-use super::stream::{SendState, Stream, StreamTable};
+use super::stream::{SendState, Stream, StreamTable, Withdrawal};
 
 /// How many frames without data a peer may have in flight for each stream that has ended.
 pub(super) const STALE_FRAMES_EACH: u32 = 16;
@@ -218,9 +218,10 @@ impl<B: Chunk> Mux<B> {
         let cause_of_begun = if fault == Fault::Revoked { Cause::Revoked } else { Cause::LinkLost };
         let slots: Vec<u32> = self.streams.slots_by_id().collect();
         for slot in slots {
-            let Stream { id, open_due, may_withdraw, reset_due, .. } = *self.streams.at(slot);
+            let Stream { id, open_due, withdrawal, reset_due, .. } = *self.streams.at(slot);
             if reset_due.is_none() {
-                let cause = if open_due || may_withdraw || id > last_taken { Cause::NotSent } else { cause_of_begun };
+                let is_unsent = open_due || withdrawal != Withdrawal::Forbidden || id > last_taken;
+                let cause = if is_unsent { Cause::NotSent } else { cause_of_begun };
                 self.events.push_back(Event::Reset { stream: StreamId { id, slot }, cause });
             }
             self.release(slot);

@@ -46,4 +46,5 @@ pub use open::{OPEN_LEN_MAX, Open, PEER_LEN_MAX, ROUTE_LEN_MAX};
 pub use phases::{Phases, Stage};
 pub use schedule::QUANTUM;
 pub use settings::Settings;
+pub use stream::Withdrawal;
 pub use transmit::{FrameSink, TRANSMIT_BUDGET_MIN};

@@ -23,6 +23,17 @@ const INDEX_SLACK: usize = 32;
 /// How many reports each DATA allows: one for each stage.
 const STAGES: u32 = 2;
 
+/// Whether the application lets a stream be taken back, to open it elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// It stays where it is, whatever becomes of the link.
+    Forbidden,
+    /// Until something that is queued from now on was handed out.
+    UntilSent,
+    /// Whatever was handed out: it is nothing that the other side can act upon.
+    Allowed,
+}
+
 /// What waits in the queue of a stream.
 #[derive(Debug)]
 pub(super) enum Item<B> {
@@ -68,8 +79,8 @@ pub(super) struct Stream<B> {
     pub(super) open_due: bool,
     pub(super) credit_due: bool,
     pub(super) reset_due: Option<Cause>,
-    /// Nothing that was queued since the application allowed it was handed out, and it may be taken back.
-    pub(super) may_withdraw: bool,
+    /// Whether it may be taken back.
+    pub(super) withdrawal: Withdrawal,
     /// Whether the slot is in the queue of control frames.
     pub(super) listed: bool,
     /// Whether the stream is counted among those that can send now.
@@ -105,7 +116,7 @@ impl<B: Chunk> Stream<B> {
             open_due: false,
             credit_due: false,
             reset_due: None,
-            may_withdraw: false,
+            withdrawal: Withdrawal::Forbidden,
             listed: false,
             ready: false,
             wants_room: false,
@@ -127,7 +138,7 @@ impl<B: Chunk> Stream<B> {
         self.under_way = 0;
         self.capped = false;
         self.lingers = false;
-        self.may_withdraw = false;
+        self.withdrawal = Withdrawal::Forbidden;
         self.read_bytes = 0;
         self.stages = 0;
         self.phases_left = STAGES;

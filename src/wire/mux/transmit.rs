@@ -9,7 +9,7 @@ use super::frame::{CONTROL_LEN_MAX, FrameKind, HEADER_LEN, Header, PAYLOAD_LEN_M
 use super::machine::{Greeting, LinkRole, LinkState, Mux};
 use super::open::put_budget;
 use super::phases::{PHASES_LEN, Phases};
-use super::stream::{Item, QUEUE_ITEMS_MAX, SendState};
+use super::stream::{Item, QUEUE_ITEMS_MAX, SendState, Withdrawal};
 
 /// The smallest budget of [`Mux::poll_transmit`], in bytes: any control frame but HOSTS fits. A smaller one counts as this.
 pub const TRANSMIT_BUDGET_MIN: usize = HEADER_LEN + CONTROL_LEN_MAX;
@@ -308,7 +308,9 @@ impl<B: Chunk> Mux<B> {
     /// Removes what is sent next from the queue of a stream; FIN goes with the last data.
     fn take_piece(&mut self, slot: u32, n: usize) -> Piece<B> {
         let stream = self.streams.at(slot);
-        stream.may_withdraw = false;
+        if stream.withdrawal == Withdrawal::UntilSent {
+            stream.withdrawal = Withdrawal::Forbidden;
+        }
         let payload = match stream.queue.pop_front() {
             Some(Item::Phases(phases)) => return Piece::Phases(phases),
             Some(Item::Bytes(mut chunk)) => {

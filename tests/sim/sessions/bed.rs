@@ -129,13 +129,14 @@ impl Bed {
         Bed::serving(seed, place, Served::all(hosts))
     }
 
-    /// The same on hosts whose systems take so little of what is sent that links are soon full.
-    pub(crate) fn start_narrow(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
+    /// The same as [`Bed::carrying`] on hosts whose systems take so little of what is sent that links are soon full.
+    pub(crate) fn narrow(traffic: Traffic, seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
         let narrow = Faults { send_buffer_bytes: NARROW, receive_buffer_bytes: NARROW, ..steady() };
-        Bed::start_in(seed, place, hosts, (narrow, mux::Settings::default()))
+        let sealed = (traffic != Traffic::Plain).then(|| Sealed::new(traffic, hosts));
+        Bed::serving_in(seed, place, Served::all(hosts), sealed, (narrow, mux::Settings::default()))
     }
 
-    /// The same on such a network, over links with such settings.
+    /// The same as [`Bed::start`] on such a network, over links with such settings.
     pub(crate) fn start_in(seed: u64, place: Place, hosts: &[&'static str], net: (Faults, mux::Settings)) -> Bed {
         Bed::serving_in(seed, place, Served::all(hosts), None, net)
     }
@@ -251,6 +252,11 @@ impl Bed {
         if let Some(process) = self.connectors[nth].take() {
             self.sim.remove(process.member);
         }
+    }
+
+    /// No system gives up a connection by itself any more.
+    pub(crate) fn have_patient_systems(&self) {
+        self.sim.net().set_faults(Faults { stall_timeout_ns: u64::MAX / 4, ..steady() });
     }
 
     /// The host of a connector loses its power: it says nothing more.

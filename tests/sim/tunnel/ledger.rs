@@ -28,8 +28,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Arrival {
     /// How often its head came.
     pub(crate) heads: u32,
-    /// Whether it may come twice: a GET or DELETE that met the end of an idle connection is sent once more, and so is any call where
-    /// the owner of the upstream lets it run twice.
+    /// Whether it may come twice: a GET or DELETE that met the end of an idle connection is sent once more, and so is a call of the
+    /// tool that only reads, where the owner of the upstream lets it run twice.
     pub(crate) may_come_twice: bool,
     /// Its whole body came.
     pub(crate) whole: bool,

@@ -47,8 +47,10 @@ pub(crate) struct Layout {
     /// What becomes of calls that miss their deadline. Where it is enforced, bodies are read before a call is opened.
     pub(crate) deadlines: GuardMode,
     /// Whether breakers and concurrency limits are enforced as well, some agents say how long they wait, and the upstream's owner lets
-    /// all calls of its tool run twice.
+    /// calls of the tool that only reads run twice.
     pub(crate) is_guarded: bool,
+    /// Whether slow calls of the tool that only reads are tried a second time.
+    pub(crate) is_hedged: bool,
 }
 
 impl Layout {
@@ -65,11 +67,21 @@ impl Layout {
             buffer_memory: 8 << 20,
             deadlines: GuardMode::Observe,
             is_guarded: false,
+            is_hedged: false,
         }
     }
 
     /// Everything drawn from the seed.
     pub(crate) fn draw(seed: u64, rng: &mut Rng) -> Layout {
+        let drawn = Layout::draw_any(seed, rng);
+        // Two links on one core of the edge.
+        match drawn.is_hedged {
+            true => Layout { edge_cores: 1, connector_cores: 2, ..drawn },
+            false => drawn,
+        }
+    }
+
+    fn draw_any(seed: u64, rng: &mut Rng) -> Layout {
         Layout {
             seed,
             faults: Faults::draw(rng),
@@ -86,6 +98,7 @@ impl Layout {
             buffer_memory: [BUFFER_MEMORY_MIN, 8 << 20][rng.below(2) as usize],
             deadlines: if seed.is_multiple_of(3) { GuardMode::Enforce } else { GuardMode::Observe },
             is_guarded: seed % 4 == 1,
+            is_hedged: seed % 16 == 2,
         }
     }
 }
@@ -109,6 +122,8 @@ pub(crate) struct Path {
     edge: Option<Role<Edge, EdgeEvent>>,
     connector: Option<Role<Connector, ConnectorEvent>>,
     calls: usize,
+    /// The second tries of edges that have ended.
+    hedges: u64,
 }
 
 impl Path {
@@ -121,10 +136,10 @@ impl Path {
         let (server, _) = add_core(&mut sim, UPSTREAM, 0, BUFFER_MEMORY_DEFAULT);
         let ledger = Ledger::default();
         let (weather, service) = (layout.weather, layout.service);
-        let may_repeat = layout.is_guarded;
+        let may_repeat = layout.is_guarded || layout.is_hedged;
         Upstream { core: server, ledger: ledger.clone(), seed, weather, service, may_repeat }.start(UPSTREAM_AT);
         let rng = Rng::new(seed ^ 0x7061_7468);
-        let mut path = Path { net, sim, ledger, layout, rng, agents, edge: None, connector: None, calls: 0 };
+        let mut path = Path { net, sim, ledger, layout, rng, agents, edge: None, connector: None, calls: 0, hedges: 0 };
         path.start_edge();
         path.start_connector();
         path
@@ -141,6 +156,7 @@ impl Path {
             deadlines,
             breaker: BreakerOverrides { mode },
             concurrency: ConcurrencyOverrides { mode, max: None },
+            hedge: self.layout.is_hedged,
             ..RouteOverrides::default()
         });
         let edge = Edge::new(settings, tables, usize::from(count), self.rng.next_u64(), &sender);
@@ -218,6 +234,7 @@ impl Path {
     /// The edge dies.
     pub(crate) fn kill_edge(&mut self, how: Death) {
         self.net.kill(EDGE, how);
+        self.hedges = self.hedges();
         if let Some(edge) = self.edge.take() {
             edge.remove(&mut self.sim);
         }
@@ -234,12 +251,14 @@ impl Path {
 
     /// The edge is told to end, and does within its bound.
     pub(crate) fn drain_edge(&mut self) {
+        let before = self.hedges;
         let Some(mut edge) = self.edge.take() else { return };
         assert_eq!(edge.handle.command(|| EdgeCommand::Drain), edge.cores.len());
         self.run("the edge drains", DRAIN_TIMEOUT + DRAIN_SLACK, || {
             edge.read_events(|event| matches!(event, EdgeEvent::Ended(_)));
             edge.ended == edge.cores.len()
         });
+        self.hedges = before + edge.handle.counters().hedges.load(Ordering::Relaxed);
         edge.remove(&mut self.sim);
     }
 
@@ -253,6 +272,13 @@ impl Path {
         });
         self.assert_resends_are_in_budget(&connector);
         connector.remove(&mut self.sim);
+    }
+
+    /// How many second tries there were: one for fifty calls at the most.
+    pub(crate) fn hedges(&self) -> u64 {
+        let now = self.edge.as_ref().map_or(0, |edge| edge.handle.counters().hedges.load(Ordering::Relaxed));
+        assert!(now * 50 <= self.calls as u64, "{now} second tries of {} calls", self.calls);
+        self.hedges + now
     }
 
     /// A tenth of the calls, and ten on each core. Requests of which nothing had reached the upstream are not limited by it.

@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use adit::base::Rng;
 
+/// From this number on calls ask for the list of the tools.
+pub(crate) const LISTS: u64 = 50_000;
+
+/// The tool that only reads.
+const ONLY_READS: &str = "echo";
+
 /// What sort of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -17,6 +23,8 @@ pub(crate) enum Kind {
     Watch,
     /// DELETE, answered with no body.
     Delete,
+    /// POST that asks for the list of the tools. It suffers nothing.
+    List,
 }
 
 /// How the answer's body is delimited.
@@ -86,6 +94,7 @@ impl Plan {
     pub(crate) fn of(seed: u64, id: u64, weather: Weather) -> Plan {
         let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(id));
         let kind = match rng.below(10) {
+            _ if id >= LISTS => Kind::List,
             0..=4 => Kind::Json,
             5 | 6 => Kind::Sse,
             7 => Kind::Upload,
@@ -94,7 +103,7 @@ impl Plan {
         };
         let request_chunked = kind == Kind::Upload || (kind == Kind::Json && rng.chance(0.2));
         let answer = answer(&mut rng, id, kind);
-        let foul = weather == Weather::Foul;
+        let foul = weather == Weather::Foul && kind != Kind::List;
         Plan {
             id,
             kind,
@@ -120,10 +129,15 @@ impl Plan {
     /// The method on the request line.
     pub(crate) fn method(&self) -> &'static str {
         match self.kind {
-            Kind::Json | Kind::Sse | Kind::Upload => "POST",
+            Kind::Json | Kind::Sse | Kind::Upload | Kind::List => "POST",
             Kind::Watch => "GET",
             Kind::Delete => "DELETE",
         }
+    }
+
+    /// Whether it calls the tool of which the upstream says that it only reads.
+    pub(crate) fn only_reads(&self) -> bool {
+        tool_of(self.id) == ONLY_READS && matches!(self.kind, Kind::Json | Kind::Sse | Kind::Upload)
     }
 
     /// What the answer's `Content-Type` is.
@@ -154,11 +168,18 @@ fn request(rng: &mut Rng, id: u64, kind: Kind) -> Vec<u8> {
         Kind::Json | Kind::Sse => small(rng),
         Kind::Upload => rng.below(80_000),
         Kind::Watch | Kind::Delete => return Vec::new(),
+        Kind::List => return format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#).into_bytes(),
     };
     let pad = letters(rng, pad);
+    let tool = tool_of(id);
     let call =
-        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"echo","pad":"{pad}"}}}}"#);
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","pad":"{pad}"}}}}"#);
     call.into_bytes()
+}
+
+/// The tool of call `id`.
+fn tool_of(id: u64) -> &'static str {
+    if id.is_multiple_of(3) { "save" } else { ONLY_READS }
 }
 
 fn answer(rng: &mut Rng, id: u64, kind: Kind) -> Vec<Vec<u8>> {
@@ -178,13 +199,18 @@ fn answer(rng: &mut Rng, id: u64, kind: Kind) -> Vec<Vec<u8>> {
             })
             .collect(),
         Kind::Delete => Vec::new(),
+        Kind::List => {
+            let tools =
+                format!(r#"[{{"name":"{ONLY_READS}","annotations":{{"readOnlyHint":true}}}},{{"name":"save"}}]"#);
+            vec![format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tools":{tools}}}}}"#).into_bytes()]
+        }
     }
 }
 
 fn framing(rng: &mut Rng, kind: Kind) -> Framing {
     match kind {
         Kind::Sse | Kind::Watch => Framing::Chunked,
-        Kind::Delete => Framing::Length,
+        Kind::Delete | Kind::List => Framing::Length,
         _ => [Framing::Length, Framing::Length, Framing::Chunked, Framing::Close][rng.below(4) as usize],
     }
 }

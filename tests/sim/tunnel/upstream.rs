@@ -21,7 +21,7 @@ pub(crate) struct Upstream {
     pub(crate) weather: Weather,
     /// How long it works on each call, instead of as long as the plan says.
     pub(crate) service: Option<Duration>,
-    /// Whether its owner lets its calls run twice.
+    /// Whether its owner lets calls of the tool that only reads run twice.
     pub(crate) may_repeat: bool,
 }
 
@@ -71,7 +71,7 @@ impl Upstream {
         }
         self.ledger.arrival(id, |arrival| {
             arrival.heads += 1;
-            arrival.may_come_twice = self.may_repeat || plan.method() != "POST";
+            arrival.may_come_twice = (self.may_repeat && plan.only_reads()) || plan.method() != "POST";
         });
         if !head.start.starts_with(plan.method()) {
             self.ledger.fault(format!("call {id} came as {:?}", head.start));

@@ -42,7 +42,7 @@ fn streams_of_which_nothing_was_sent_can_be_taken_back_and_others_cannot() {
     let opened = |pair: &mut Pair, allowed: bool| {
         let stream = pair.sides[EDGE].open(&open()).unwrap();
         if allowed {
-            pair.sides[EDGE].allow_withdrawal(stream);
+            pair.sides[EDGE].set_withdrawal(stream, Withdrawal::UntilSent);
         }
         stream
     };
@@ -56,15 +56,26 @@ fn streams_of_which_nothing_was_sent_can_be_taken_back_and_others_cannot() {
     for stream in [only_opened, queued, kept] {
         pair.sides[EDGE].send(stream, vec![1; 10]).unwrap();
     }
-    assert_eq!(pair.sides[EDGE].withdraw_unsent(), [only_opened, queued]);
-    assert!(pair.sides[EDGE].withdraw_unsent().is_empty());
+    assert_eq!(pair.sides[EDGE].withdraw(), [only_opened, queued]);
+    assert!(pair.sides[EDGE].withdraw().is_empty());
     pair.run_until_idle();
     let frames: Vec<_> = pair.sent[EDGE].iter().map(|(header, _)| (header.kind, header.stream)).collect();
     let (open, data) = ((FrameKind::Open, kept.wire()), (FrameKind::Data, kept.wire()));
     assert_eq!(frames, [open, (FrameKind::Reset, only_opened.wire()), data]);
     // What was sent before it was allowed does not count.
-    pair.sides[EDGE].allow_withdrawal(sent);
-    assert_eq!(pair.sides[EDGE].withdraw_unsent(), [sent]);
+    pair.sides[EDGE].set_withdrawal(sent, Withdrawal::UntilSent);
+    assert_eq!(pair.sides[EDGE].withdraw(), [sent]);
+    // What does not matter is taken back though it was sent, until it is said that it matters.
+    let [greeted, begun] = [Withdrawal::Allowed, Withdrawal::Forbidden].map(|after| {
+        let stream = opened(&mut pair, false);
+        pair.sides[EDGE].set_withdrawal(stream, Withdrawal::Allowed);
+        pair.sides[EDGE].send(stream, vec![1; 10]).unwrap();
+        pair.run_until_idle();
+        pair.sides[EDGE].set_withdrawal(stream, after);
+        stream
+    });
+    assert_eq!(pair.sides[EDGE].withdraw(), [greeted]);
+    assert_ne!(greeted, begun);
 }
 
 #[test]
