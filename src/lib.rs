@@ -58,6 +58,10 @@ mod http2;
 #[cfg(feature = "internals")]
 pub mod http2;
 #[cfg(not(feature = "internals"))]
+mod identity;
+#[cfg(feature = "internals")]
+pub mod identity;
+#[cfg(not(feature = "internals"))]
 mod latency;
 #[cfg(feature = "internals")]
 pub mod latency;

@@ -30,9 +30,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Floor 1: what decides.
     ("audit", &["base"]),
     ("wire", &["base"]),
-    ("route", &["base", "policy"]),
+    ("route", &["base", "policy", "identity"]),
     ("latency", &["base"]),
     ("policy", &["base", "wire"]),
+    ("identity", &["base", "policy"]),
     // Floor 2: what acts.
     ("engine", &["base"]),
     ("private", &["base"]),
@@ -42,21 +43,21 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
-    ("serve", &["base", "audit", "wire", "route", "latency", "policy", "engine", "http2", "exchange"]),
+    ("serve", &["base", "audit", "wire", "route", "latency", "policy", "identity", "engine", "http2", "exchange"]),
     ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2"]),
     // Floor 4: the roles, and the control thread that speaks to them.
     (
         "connector",
         &[
-            "base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2", "exchange",
-            "link", "serve", "upstream",
+            "base", "wire", "route", "latency", "policy", "identity", "engine", "private", "tls", "dial", "http2",
+            "exchange", "link", "serve", "upstream",
         ],
     ),
     (
         "edge",
         &[
-            "base", "wire", "route", "latency", "policy", "engine", "private", "tls", "exchange", "link", "serve",
-            "upstream",
+            "base", "wire", "route", "latency", "policy", "identity", "engine", "private", "tls", "exchange", "link",
+            "serve", "upstream",
         ],
     ),
     (
@@ -68,6 +69,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "route",
             "latency",
             "policy",
+            "identity",
             "engine",
             "private",
             "tls",
@@ -81,7 +83,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     // Floor 5: the configuration, which is a leaf, and the process that puts it to work.
-    ("config", &["base", "route", "policy", "private"]),
+    ("config", &["base", "route", "policy", "identity", "private"]),
     (
         "process",
         &[
@@ -90,6 +92,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "route",
             "latency",
             "policy",
+            "identity",
             "engine",
             "private",
             "tls",
@@ -113,7 +116,7 @@ const TOP: &[&str] = &["cli", "lib", "main"];
 const CIRCLE_FILES_MAX: usize = 3;
 
 /// Modules that decide: bytes and durations in, events out.
-const DECIDING: &[&str] = &["base", "audit", "wire", "route", "latency", "policy"];
+const DECIDING: &[&str] = &["base", "audit", "wire", "route", "latency", "policy", "identity"];
 
 /// What acts, and has no business where things are decided.
 const ACTING: &[&str] = &[

@@ -46,6 +46,8 @@ pub struct AuditCallLine<'a> {
     /// The number of bytes of its arguments, as JSON text without white space, and their hash. It has no key: of small arguments it can
     /// be guessed.
     pub arguments: Option<(u64, LineHash)>,
+    /// Who calls, as far as that was proven.
+    pub caller: Option<AuditedCaller<'a>>,
     /// The start of the digest of the policy that has decided about it, and the place of the rule in it, counted
     /// from 1, if one of its rules did.
     pub policy: Option<(u16, Option<u32>)>,
@@ -63,6 +65,19 @@ pub struct AuditCallLine<'a> {
     pub phases: Vec<(&'static str, Duration)>,
     /// How often it was sent again.
     pub retries: u32,
+}
+
+/// Who calls, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditedCaller<'a> {
+    /// The name of the caller, unique with its issuer.
+    pub subject: &'a str,
+    /// Who vouches for it.
+    pub issuer: Option<&'a str>,
+    /// The program by which it calls.
+    pub client: Option<&'a str>,
+    /// How it was proven.
+    pub proof: &'a str,
 }
 
 /// What is written when a call has ended whose [`AuditCallLine`] was written before its answer.
@@ -128,6 +143,12 @@ impl AuditCallLine<'_> {
         if let Some((bytes, hash)) = self.arguments {
             line.number("argument_bytes", bytes);
             line.hash("argument_sha256", &hash.0);
+        }
+        if let Some(caller) = &self.caller {
+            line.text("caller", caller.subject);
+            line.text_if("issuer", caller.issuer.unwrap_or_default());
+            line.text_if("client", caller.client.unwrap_or_default());
+            line.text("proof", caller.proof);
         }
         if let Some((policy, rule)) = self.policy {
             line.shown("policy", &format_args!("{policy:04x}"));
@@ -300,6 +321,12 @@ mod tests {
             session: Some(b"secret"),
             trace: Some("4bf9".into()),
             arguments: Some((2, LineHash::of(b"{}"))),
+            caller: Some(AuditedCaller {
+                subject: "alice\n",
+                issuer: Some("https://login.example"),
+                client: None,
+                proof: "jwt",
+            }),
             policy: Some((0xabc, Some(3))),
             status: 200,
             outcome: "ok",
@@ -317,6 +344,8 @@ mod tests {
         let sha = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
         assert_eq!((&line["argument_bytes"], &line["argument_sha256"]), (&json!(2), &json!(sha)));
         assert_eq!((&line["policy"], &line["rule"]), (&json!("0abc"), &json!(3)));
+        assert_eq!((&line["caller"], &line["proof"]), (&json!("alice\n"), &json!("jwt")));
+        assert_eq!((&line["issuer"], line.get("client")), (&json!("https://login.example"), None));
         assert!(!line.to_string().contains("secret"), "{line}");
         let least = parsed(&AuditCallLine { role: "edge", outcome: "offline", ..AuditCallLine::default() }.body());
         assert_eq!(least["outcome"], "offline");

@@ -188,19 +188,19 @@ fn shown(value: &Value) -> String {
 struct Filter {
     since: Option<WallTime>,
     until: Option<WallTime>,
-    /// Members, and what they have to be.
-    members: Vec<(&'static str, String)>,
+    /// Members, and what one of each group has to be.
+    members: Vec<(&'static [&'static str], String)>,
 }
 
 impl Filter {
     fn of(args: &AuditFilterArgs) -> Result<Filter, Failure> {
-        let texts = [
-            ("peer", &args.identity),
-            ("name", &args.tool),
-            ("method", &args.method),
-            ("route", &args.route),
-            ("tunnel", &args.tunnel),
-            ("outcome", &args.decision),
+        let texts: [(&[&str], _); 6] = [
+            (&["peer", "caller", "client"], &args.identity),
+            (&["name"], &args.tool),
+            (&["method"], &args.method),
+            (&["route"], &args.route),
+            (&["tunnel"], &args.tunnel),
+            (&["outcome"], &args.decision),
         ];
         let members = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
         Ok(Filter { since: time(args.since.as_deref())?, until: time(args.until.as_deref())?, members })
@@ -214,7 +214,7 @@ impl Filter {
         let is_in_time = |time: WallTime| {
             self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
         };
-        let has = |(name, text): &(&str, String)| line[*name].as_str() == Some(text);
+        let has = |(names, text): &(&[&str], String)| names.iter().any(|name| line[*name].as_str() == Some(text));
         time.is_none_or(is_in_time) && self.members.iter().all(has)
     }
 }
@@ -252,6 +252,8 @@ mod tests {
         assert!(!all.wants(&json!({"kind": "checkpoint", "time": "2026-11-29T12:00:00Z"})));
         let of_tool = filter(AuditFilterArgs { tool: text("a"), identity: text("192.0.2.1"), ..Default::default() });
         assert!(of_tool.wants(&line("a")) && !of_tool.wants(&line("b")));
+        let of_alice = filter(AuditFilterArgs { identity: text("alice"), ..Default::default() });
+        assert!(of_alice.wants(&json!({"kind": "call", "caller": "alice"})) && !of_alice.wants(&line("alice")));
         let since = filter(AuditFilterArgs { since: text("2026-11-29T12:00:00Z"), ..Default::default() });
         assert!(since.wants(&line("a")));
         let until = filter(AuditFilterArgs { until: text("2026-11-29T11:59:59Z"), ..Default::default() });

@@ -45,8 +45,8 @@ pub struct AuditFilterArgs {
     /// Only those until then
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// Only calls by this agent: its address
-    #[arg(long, value_name = "ADDRESS")]
+    /// Only calls by this agent: its address, or the subject or client of its token
+    #[arg(long, value_name = "ADDRESS|NAME")]
     pub identity: Option<String>,
     /// Only calls of this tool, prompt, resource or task
     #[arg(long, value_name = "NAME")]

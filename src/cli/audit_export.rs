@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::control::WallTime;
 
 /// The columns of the table.
-const COLUMNS: [&str; 29] = [
+const COLUMNS: [&str; 33] = [
     "seq",
     "time",
     "kind",
@@ -26,6 +26,10 @@ const COLUMNS: [&str; 29] = [
     "trace",
     "argument_bytes",
     "argument_sha256",
+    "caller",
+    "issuer",
+    "client",
+    "proof",
     "status",
     "outcome",
     "rpc_code",
@@ -100,6 +104,15 @@ pub(super) fn ocsf_event(line: &Value) -> Value {
     if let Some(session) = text("session") {
         event["actor"]["session"] = json!({"uid": session});
     }
+    if let Some(caller) = text("caller") {
+        event["actor"]["user"] = json!({"uid": caller});
+    }
+    if let Some(issuer) = text("issuer") {
+        event["actor"]["idp"] = json!({"uid": issuer});
+    }
+    if let Some(client) = text("client") {
+        event["actor"]["app_uid"] = client.into();
+    }
     if let Some(name) = text("name") {
         event["resources"] = json!([{"name": name, "type": operation}]);
     }
@@ -153,5 +166,9 @@ mod tests {
             (&json!(1_000), &json!(2), &json!("Failure"))
         );
         assert_eq!(event["type_uid"], json!(6_003 * 100 + 99));
+        let event = ocsf_event(&json!({"caller": "alice", "issuer": "https://login.example", "client": "agent-7"}));
+        let actor = json!({"app_name": "adit", "app_uid": "agent-7", "user": {"uid": "alice"},
+            "idp": {"uid": "https://login.example"}});
+        assert_eq!(event["actor"], actor);
     }
 }

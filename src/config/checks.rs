@@ -303,7 +303,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks that a name is used only once.
-    fn unique(&mut self, seen: &mut BTreeMap<String, String>, key: &str, name: &str) {
+    pub(super) fn unique(&mut self, seen: &mut BTreeMap<String, String>, key: &str, name: &str) {
         if self.wrong.contains(key) {
             return;
         }
@@ -317,14 +317,14 @@ impl<'a> Checker<'a> {
     }
 
     /// Adds a fault for a missing setting, unless the file could not be read at all.
-    fn missing(&mut self, key: &str, message: &str) {
+    pub(super) fn missing(&mut self, key: &str, message: &str) {
         if !self.entries.unreadable {
             self.fault(key, &[], message);
         }
     }
 
     /// Adds a fault of `key` that involves `others`, unless one of them is invalid by itself.
-    fn fault(&mut self, key: &str, others: &[&str], message: &str) {
+    pub(super) fn fault(&mut self, key: &str, others: &[&str], message: &str) {
         if !others.iter().copied().chain([key]).any(|key| self.wrong.contains(key)) {
             self.faults.push(ConfigError::new(self.entries.place(key), key, message));
         }

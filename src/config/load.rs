@@ -9,7 +9,8 @@ use crate::config::section::{Reload, Setting, TableSection};
 use crate::config::service_variables;
 use crate::config::sources::{Purpose, Sources};
 use crate::config::table::{
-    self, AdmissionConfig, AuditConfig, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, RouteConfig, TunnelConfig,
+    self, AdmissionConfig, AuditConfig, ConnectConfig, EdgeConfig, EngineConfig, IdentityConfig, LogConfig,
+    RouteConfig, TunnelConfig,
 };
 use crate::config::values::{SecretSource, SecretText};
 use crate::policy::Member;
@@ -25,6 +26,8 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// The private side, if this process is one.
     pub connect: Option<ConnectConfig>,
+    /// Who issues the tokens of callers.
+    pub identity: IdentityConfig,
     /// How calls are written to the audit log.
     pub audit: AuditConfig,
     /// What is logged, and in which format.
@@ -62,6 +65,7 @@ impl Config {
         let edge = reader.section::<EdgeConfig>(wants_edge);
         let admission = reader.section::<AdmissionConfig>(wants_edge);
         let connect = reader.section::<ConnectConfig>(wants_connect);
+        let identity = reader.section::<IdentityConfig>(true);
         let audit = reader.section::<AuditConfig>(true);
         let log = reader.section::<LogConfig>(true);
         let Reader { faults: found, values, files, .. } = reader;
@@ -75,14 +79,17 @@ impl Config {
             checker.admission(admission, &edge.tunnels);
         }
         connect.iter().for_each(|connect| checker.connect(connect, sources.purpose != Purpose::Up));
+        if let Some(identity) = &identity {
+            checker.identity(identity, edge.as_ref(), connect.as_ref());
+        }
         faults.extend(checker.into_faults());
 
-        match (engine, admission, audit, log) {
-            (Some(engine), Some(admission), Some(audit), Some(log)) if faults.is_empty() => {
+        match (engine, admission, identity, audit, log) {
+            (Some(engine), Some(admission), Some(identity), Some(audit), Some(log)) if faults.is_empty() => {
                 let mut warnings = warnings(&values);
                 warnings.extend(service_variables::warning(&entries.service_variables));
                 let files = files_of_roles(files, wants_edge, wants_connect);
-                Ok(Config { engine, edge, admission, connect, audit, log, values, warnings, files })
+                Ok(Config { engine, edge, admission, connect, identity, audit, log, values, warnings, files })
             }
             _ => Err(ConfigErrors::new(faults)),
         }
@@ -183,7 +190,8 @@ fn files_of_roles(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<Named
     let of_edge = |key: &str| {
         ["edge.", "tunnel[", "host[", "admission.", "network_set["].iter().any(|part| key.starts_with(part))
     };
-    files.into_iter().filter(|file| if of_edge(&file.key) { edge } else { connect }).collect()
+    let of_both = |key: &str| key.starts_with("identity_provider[");
+    files.into_iter().filter(|file| of_both(&file.key) || if of_edge(&file.key) { edge } else { connect }).collect()
 }
 
 fn warnings(values: &[EffectiveValue]) -> Vec<String> {

@@ -12,6 +12,7 @@ mod docs;
 mod entries;
 mod error;
 mod files;
+mod identity_checks;
 mod load;
 mod networks;
 mod profile;
@@ -38,10 +39,11 @@ pub use section::{Part, Preset, Reload, Setting};
 pub use sources::{CREDENTIALS, CREDENTIALS_ENV, FileText, Flag, Purpose, Sources};
 pub use table::{
     ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, AuditConfig, ConnectConfig, EdgeConfig,
-    EngineConfig, FILE_ENV, HostConfig, LogConfig, NetworkSetConfig, PARTS, RouteConfig, ToolConfig, TunnelConfig,
-    settings,
+    EngineConfig, FILE_ENV, HostConfig, IdentityConfig, IdentityProviderConfig, LogConfig, NetworkSetConfig, PARTS,
+    RouteConfig, ToolConfig, TunnelConfig, settings,
 };
 pub use values::{
-    AuditMode, Bytes, Driver, FolderPath, Hedge, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend,
-    SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin,
+    AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FolderPath, Hedge, LogFormat, LogLevels, MASK, Millis,
+    OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin,
+    TokenText,
 };

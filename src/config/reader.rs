@@ -48,7 +48,7 @@ impl Holds {
             key if key.ends_with("secret_file") || key.ends_with("token_file") || key == "provisioning_key_file" => {
                 Holds::Secret
             }
-            key if key.ends_with("key_file") => Holds::Key,
+            key if key.ends_with("key_file") || key.ends_with("authorization_file") => Holds::Key,
             "policy_file" => Holds::Policy,
             _ => Holds::Public,
         }

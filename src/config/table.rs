@@ -10,14 +10,14 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    AuditMode, Bytes, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin,
-    Price, Resend, SecretText, ServerPreset, Spin, ToolName,
+    AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels,
+    Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset, Spin, TokenText, ToolName,
 };
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 11] = [
+pub const PARTS: [Part; 13] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -27,6 +27,8 @@ pub const PARTS: [Part; 11] = [
     Part::of::<NetworkSetConfig>(),
     Part::of::<ConnectConfig>(),
     Part::of::<RouteConfig>(),
+    Part::of::<IdentityConfig>(),
+    Part::of::<IdentityProviderConfig>(),
     Part::of::<AuditConfig>(),
     Part::of::<LogConfig>(),
 ];
@@ -349,6 +351,22 @@ section! {
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
+        /// What is asked of callers. `passthrough`: nothing, tokens are the server's affair. `verify`: an access token (JWT) of one of
+        /// the `[[identity_provider]]`s, which also goes on to the server. `terminate`: the same, and the token stays here
+        /// ([GOVERNANCE.md](GOVERNANCE.md#identity)). The tunnel then answers for the metadata of the resource (RFC 9728) and with
+        /// the challenges (401, 403) by which clients get a token. It is
+        /// refused for a host whose traffic is `passthrough`, which the edge cannot read: set it at the connector.
+        auth: CallerAuth = "passthrough", live, like "verify";
+        /// The names of the `[[identity_provider]]`s whose tokens are accepted; without any, all.
+        identity_providers: Vec<TokenText> = unset, live, like "corporate";
+        /// The resource that tokens are for: the URL by which agents call the MCP server, with its path. It is compared byte for
+        /// byte with the audience of a token, unless the provider has `audiences`. By default `public_url`.
+        auth_resource: Option<TokenText> = unset, live, like "https://demo.example.com/mcp";
+        /// The scopes that every caller must have been granted.
+        scopes_required: Vec<TokenText> = unset, live, like "mcp:tools";
+        /// A file, mode 0600, with the value of `Authorization` that goes on in place of the token, such as `Bearer` and a
+        /// key of the server. Only with `auth = "terminate"`. Read again when it changes.
+        upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
         /// The policy of the host: a file with the rules of which caller may call which tool, prompt and resource
         /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
         /// force. It is refused for a host whose traffic is `passthrough`, which the edge cannot read: set it at the connector.
@@ -598,6 +616,22 @@ section! {
         /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
+        /// What is asked of callers. `passthrough`: nothing, tokens are the server's affair. `verify`: an access token (JWT) of one of
+        /// the `[[identity_provider]]`s, which also goes on to the server. `terminate`: the same, and the token stays here
+        /// ([GOVERNANCE.md](GOVERNANCE.md#identity)). The tunnel then answers for the metadata of the resource (RFC 9728) and with
+        /// the challenges (401, 403) by which clients get a token. It holds for all
+        /// traffic.
+        auth: CallerAuth = "passthrough", live, like "verify";
+        /// The names of the `[[identity_provider]]`s whose tokens are accepted; without any, all.
+        identity_providers: Vec<TokenText> = unset, live, like "corporate";
+        /// The resource that tokens are for: the URL by which agents call the MCP server, with its path. It is compared byte for
+        /// byte with the audience of a token, unless the provider has `audiences`. By default `public_url`.
+        auth_resource: Option<TokenText> = unset, live, like "https://demo.example.com/mcp";
+        /// The scopes that every caller must have been granted.
+        scopes_required: Vec<TokenText> = unset, live, like "mcp:tools";
+        /// A file, mode 0600, with the value of `Authorization` that the upstream gets in place of the token, such as `Bearer` and a
+        /// key of the server. Only with `auth = "terminate"`. Read again when it changes.
+        upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
         /// The policy of the route: a file with the rules of which caller may call which tool, prompt and resource
         /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
         /// force. It holds for all traffic: plain, `resealed` and `passthrough`.
@@ -671,6 +705,53 @@ section! {
         /// `/.well-known/oauth-protected-resource`, up to 64 KiB of plain JSON. Set it for a server that cannot be told
         /// its public URL.
         rewrite_oauth_metadata: bool = "false", live, like "true";
+    }
+}
+
+section! {
+    /// The keys of the issuers of access tokens, which hosts and routes with `auth` accept. Both roles read it.
+    section "identity" => IdentityConfig {
+        /// How often the keys of each provider are fetched again.
+        refresh_ms: Millis = "10m" in 1_000..=86_400_000, live, like "1h";
+        /// How long keys are used that cannot be fetched again. After that, calls are answered 503.
+        offline_grace_ms: Millis = "4h" in 1_000..=604_800_000, live, like "1h";
+        /// How long after a fetch a token by a key that is not known causes the next one, as it does when keys are rotated. Such
+        /// tokens are refused until then.
+        unknown_key_ms: Millis = "15s" in 1_000..=3_600_000, live, like "1m";
+    } with {
+        /// Who issues access tokens: the tables `[[identity_provider]]`.
+        providers: IdentityProviderConfig
+    }
+}
+
+section! {
+    /// An issuer of access tokens: one `[[identity_provider]]` each. Its keys are fetched from where its metadata says (OpenID
+    /// Connect Discovery, RFC 8414), unless one of `jwks_url`, `jwks_file` and `shared_key_file` is set. Both roles read it.
+    record "identity_provider" => IdentityProviderConfig {
+        /// The name by which hosts and routes name it.
+        name: TokenText = required, live, like "corporate";
+        /// The issuer, byte for byte as it stands in the claim `iss` of its tokens.
+        issuer: TokenText = required, live, like "https://login.example.com/realms/demo";
+        /// The URL of its keys (JWKS): `https`, or `http` on this machine. Redirects are not followed.
+        jwks_url: Option<TokenText> = unset, live, like "https://login.example.com/realms/demo/protocol/openid-connect/certs";
+        /// A file with its keys (JWKS), in place of a URL. Read again when it changes.
+        jwks_file: Option<PathBuf> = unset, live, like "jwks.json";
+        /// A file, mode 0600, with the key that it shares with this process: at least 32 bytes, taken as they are but for a line
+        /// end. Whoever can read it can make tokens. Only for HS256, HS384 and HS512, which nothing else allows.
+        shared_key_file: Option<PathBuf> = unset, live, like "shared.key";
+        /// The certificates (PEM) of the authorities that sign the certificate of its server, instead of the public ones.
+        ca_file: Option<PathBuf> = unset, live, like "login-ca.pem";
+        /// What the audience of a token may be, one of these, in place of the URL of the resource. A token for one of the hosts and
+        /// routes that accept the provider is then good for all of them.
+        audiences: Vec<TokenText> = unset, live, like "api://demo";
+        /// The algorithms by which its tokens may be signed. By default those with public keys (RS256, RS384, RS512, PS256, PS384,
+        /// PS512, ES256, ES384, EdDSA), or with `shared_key_file` HS256.
+        algorithms: Vec<AlgorithmName> = unset, live, like "RS256";
+        /// The types of tokens (`typ`) that are accepted, without `application/`. A token without a type counts as `jwt`. `at+jwt`
+        /// alone keeps out identity tokens, where the provider types its access tokens (RFC 9068).
+        token_types: Vec<TokenText> = "at+jwt,jwt", live, like "at+jwt";
+        /// How far the clocks of the provider and of this process may be apart.
+        leeway_ms: Millis = "30s" in 0..=600_000, live, like "1m";
     }
 }
 

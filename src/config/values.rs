@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::base::{GuardMode, Secret, Traffic, TunnelToken, TunnelTokenError};
 use crate::config::error::quoted;
-use crate::config::setting_type::{Raw, SettingType, optional_setting};
+use crate::config::setting_type::{Raw, SettingType, list_setting, optional_setting};
+use crate::identity::{TokenAlgorithm, TokenAlgorithmError};
 
 /// What stands in the place of a secret wherever values are shown.
 pub const MASK: &str = "********";
@@ -155,6 +156,18 @@ choice! {
 }
 
 choice! {
+    /// What is asked of callers.
+    CallerAuth {
+        /// Nothing: tokens are the server's affair.
+        Passthrough = "passthrough",
+        /// An access token, which also goes on to the server.
+        Verify = "verify",
+        /// An access token, which does not.
+        Terminate = "terminate",
+    }
+}
+
+choice! {
     /// How calls are written to the audit log.
     AuditMode {
         /// They are not written at all.
@@ -278,6 +291,50 @@ impl SettingType for ToolName {
 
     fn to_json(&self) -> Value {
         Value::from(self.0.as_str())
+    }
+}
+
+/// A text as it stands in tokens and their challenges: visible ASCII without quotes and backslashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenText(pub String);
+
+/// The longest of them, in bytes.
+const TOKEN_TEXT_LEN_MAX: usize = 1_024;
+
+impl SettingType for TokenText {
+    const KIND: &'static str = "text";
+
+    fn parse(raw: &Raw, _dir: &Path) -> Result<TokenText, String> {
+        let text = raw.text("a text")?;
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"\\".contains(&byte);
+        if (1..=TOKEN_TEXT_LEN_MAX).contains(&text.len()) && text.bytes().all(is_plain) {
+            return Ok(TokenText(text.to_owned()));
+        }
+        Err(format!(
+            "{} is not a text of visible ASCII characters without spaces, quotes and backslashes",
+            quoted(text)
+        ))
+    }
+
+    fn to_json(&self) -> Value {
+        Value::from(self.0.as_str())
+    }
+}
+
+/// The algorithm of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlgorithmName(pub TokenAlgorithm);
+
+impl SettingType for AlgorithmName {
+    const KIND: &'static str = "word";
+
+    fn parse(raw: &Raw, _dir: &Path) -> Result<AlgorithmName, String> {
+        let name = raw.text("an algorithm")?;
+        name.parse().map(AlgorithmName).map_err(|error: TokenAlgorithmError| error.to_string())
+    }
+
+    fn to_json(&self) -> Value {
+        Value::from(self.0.name())
     }
 }
 
@@ -476,7 +533,19 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
     number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
 }
 
-optional_setting!(FieldNameText, FolderPath, GuardMode, Hedge, Millis, OriginRule, SecretText, ServerPreset, Traffic);
+optional_setting!(
+    FieldNameText,
+    FolderPath,
+    GuardMode,
+    Hedge,
+    Millis,
+    OriginRule,
+    SecretText,
+    ServerPreset,
+    Traffic,
+    TokenText
+);
+list_setting!(TokenText = "list of texts", AlgorithmName = "list of words");
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 mod agents_http2;
 mod audit;
+mod authorize;
 mod call;
 mod call_request;
 mod cancel;

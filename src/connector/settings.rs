@@ -7,10 +7,11 @@ use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
+use crate::identity::RouteAuth;
 use crate::policy::{SafeRequests, ToolPolicy};
 use crate::route::{RouteName, RouteTable, ToolOverrides};
 use crate::serve::AuditLog;
-use crate::tls::ServerConfig;
+use crate::tls::{ServerConfig, WallClock};
 use crate::upstream::UpstreamSettings;
 use crate::wire::mux;
 
@@ -86,6 +87,8 @@ pub struct ConnectorSettings {
     pub retries_max: u32,
     /// Where calls are written, if they are.
     pub audit: Option<AuditLog>,
+    /// The clock by which tokens are checked.
+    pub clock: WallClock,
 }
 
 #[cfg(feature = "internals")]
@@ -117,6 +120,7 @@ impl ConnectorSettings {
             calls_kept: 1_000,
             retries_max: 2,
             audit: None,
+            clock: WallClock::default(),
         }
     }
 }
@@ -141,6 +145,8 @@ pub struct ConnectorRoute {
     pub client_timeout: Option<Duration>,
     /// Which POST requests may run twice, if the owner of the route trusts its server in this.
     pub resend: Option<Arc<SafeRequests>>,
+    /// What it asks of its callers; none if that is the server's affair.
+    pub auth: Option<Arc<RouteAuth>>,
     /// Which caller may call which of its tools.
     pub policy: Option<Arc<ToolPolicy>>,
     /// The deadlines of calls of agents whose TLS ends here. Their ceiling is how long the upstream may take to begin an answer; a

@@ -2,9 +2,11 @@
 
 use std::future::pending;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
+use crate::connector::authorize::{self, Settled};
 use crate::connector::call::{AgentWork, CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
@@ -13,12 +15,15 @@ use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
+use crate::identity::RouteAuth;
 use crate::latency::{
     CallPhases, CallRecord, CallStage, CallerTimeSource, ConnectorStamps, Phase, Retries, connector_timing,
 };
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{CallEnded, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
+use crate::serve::{
+    CallEnded, CallerStop, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service,
+};
 use crate::wire::http1::Method;
 use crate::wire::mcp::{self, Call};
 
@@ -115,6 +120,15 @@ impl StreamCalls<'_> {
             // In a box, so that other calls do not have its size.
             return Box::pin(self.refuse_unrecorded(request)).await;
         }
+        if let Some(auth) = context.core.upstreams.auth_of(request.head())
+            && let Err(stop) = authorize::identify(*context, request, &auth)
+        {
+            // In a box, so that other calls do not have its size.
+            if let Some(next) = Box::pin(self.settle_caller(request, auth, stop)).await {
+                return next;
+            }
+        }
+        let StreamCalls { context, work, host, .. } = self;
         let is_enforced = |host: &Hostname| {
             let breakers = context.core.connector.breakers();
             let is_enforced =
@@ -196,6 +210,20 @@ impl StreamCalls<'_> {
             return Next::Leave(Leave::Reset(error.failure()));
         }
         self.answer(request, error, &end.stamps).await
+    }
+
+    /// Goes on with a request whose caller is not known yet. Returns what follows it, if it was answered.
+    async fn settle_caller(
+        &self,
+        request: &mut impl Request,
+        auth: Arc<RouteAuth>,
+        stop: CallerStop,
+    ) -> Option<Next<Leave>> {
+        match authorize::settle(self.context, request, auth, stop).await {
+            Settled::Known => None,
+            Settled::Answered(keep) => Some(if keep { Next::Keep } else { Next::Close }),
+            Settled::Denied(error) => Some(self.refuse_unlabelled(request, error).await),
+        }
     }
 
     /// When the caller of a request has to be answered, if it is known how long it waits.

@@ -13,6 +13,7 @@ use crate::connector::settings::{ConnectorRoute, ConnectorTables};
 use crate::connector::shared::Connector;
 use crate::dial::Resolver;
 use crate::engine::Core;
+use crate::identity::RouteAuth;
 use crate::latency::{NoRetry, Reached, Retries, RetryBudget, StatusClass};
 use crate::policy::{LeftOut, SafeRequests, ToolPolicy};
 use crate::route::{Hostname, RouteName};
@@ -42,6 +43,8 @@ pub(super) struct Upstreams {
     version: Cell<u64>,
     /// Whether any route has a policy.
     has_policies: Cell<bool>,
+    /// Whether any route asks its callers for tokens.
+    has_auth: Cell<bool>,
     served: RefCell<BTreeMap<RouteName, Rc<Served>>>,
     /// When a failed inner TLS handshake was last logged.
     seal_error_logged: Cell<Option<Time>>,
@@ -78,6 +81,7 @@ impl Upstreams {
             windows: windows.clone(),
             version: Cell::new(version),
             has_policies: Cell::new(has_policies(&connector.tables())),
+            has_auth: Cell::new(has_auth(&connector.tables())),
             tables: RefCell::new(connector.tables()),
             served: RefCell::default(),
             seal_error_logged: Cell::default(),
@@ -177,6 +181,16 @@ impl Upstreams {
         self.tables.borrow().routes.lookup(host).map(look)
     }
 
+    /// What the route of a request asks of its callers, if it asks for anything.
+    pub(super) fn auth_of(&self, head: &RequestHead) -> Option<Arc<RouteAuth>> {
+        self.refresh_tables();
+        if !self.has_auth.get() {
+            return None;
+        }
+        let host: Hostname = head.host()?.parse().ok()?;
+        self.tables.borrow().routes.lookup(&host)?.auth.clone()
+    }
+
     /// The policy of the route of a request, if it has one.
     pub(super) fn policy_of(&self, head: &RequestHead) -> Option<Arc<ToolPolicy>> {
         self.refresh_tables();
@@ -221,6 +235,7 @@ impl Upstreams {
         self.served.borrow_mut().retain(|name, served| kept.get(name).is_some_and(|route| served.is_of(route)));
         drop(kept);
         self.has_policies.set(has_policies(&tables));
+        self.has_auth.set(has_auth(&tables));
         self.tables.replace(tables);
     }
 }
@@ -328,6 +343,10 @@ impl Served {
 
 fn has_policies(tables: &ConnectorTables) -> bool {
     tables.routes.targets().any(|route| route.policy.is_some())
+}
+
+fn has_auth(tables: &ConnectorTables) -> bool {
+    tables.routes.targets().any(|route| route.auth.is_some())
 }
 
 fn failure_of(error: &UpstreamError) -> CallFailure {

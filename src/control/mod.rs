@@ -30,6 +30,7 @@ mod state_dir;
 pub mod store;
 mod tasks;
 mod thread;
+mod token_keys;
 pub mod tunnels;
 mod wall_time;
 mod watch;
@@ -55,5 +56,6 @@ pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, ProcessRequest, ReloadFn, Reloaded, RoleEvent,
     WATCH_INTERVAL,
 };
+pub use token_keys::{KeySource, keep_keys, key_client};
 pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

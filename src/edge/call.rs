@@ -7,6 +7,7 @@ use futures_lite::future;
 
 use crate::base::{Clock, Share, Traffic};
 use crate::edge::agent_request::AgentRequest;
+use crate::edge::authorize;
 use crate::edge::bonds::Bond;
 use crate::edge::call_answers::{fail, fail_with, leave_unsent, refuse, refuse_unlabelled};
 use crate::edge::call_end::{CallEndReason, cut_failure};
@@ -144,6 +145,13 @@ impl AgentCalls<'_> {
         self.bound_by_caller(request, route);
         if self.work.notes.audit.refuses() {
             return fail(&core, request, route, None, &self.work, CallFailure::AuditUnavailable).await;
+        }
+        if let Some(auth) = &route.own.auth
+            && let Err(stop) = authorize::identify(&core, request, route, auth)
+            // In a box, so that other calls do not have its size.
+            && let Err(next) = Box::pin(authorize::settle(&core, request, route, auth, &self.work, stop)).await
+        {
+            return next;
         }
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         self.work.has_waited = false;

@@ -21,7 +21,7 @@ use crate::edge::shared::Edge;
 use crate::engine::{Core, MailSender};
 use crate::exchange::{DRAIN_STALL_MAX, ExchangeState};
 use crate::link::CarrierStream;
-use crate::serve::ReadAheadLimits;
+use crate::serve::{CallerTokens, ReadAheadLimits};
 
 /// Bytes of incomplete request heads and TLS handshakes that one core keeps. Beyond it those that need more are refused.
 const GREETING_MEMORY_MAX: usize = 16 * 1024 * 1024;
@@ -53,6 +53,7 @@ pub(super) struct EdgeCore {
     pub(super) bonds: Bonds,
     pub(super) figures: CallFigures,
     pub(super) gate: Gate,
+    pub(super) tokens: CallerTokens,
     /// Memory for incomplete request heads and TLS handshakes.
     pub(super) greetings: Budget,
     /// Memory for bodies that agents send over HTTP/2 ahead of the links.
@@ -78,6 +79,7 @@ impl EdgeCore {
             bonds: Bonds::new(&edge),
             gate: Gate::new(&core, &edge, &figures.calls),
             figures,
+            tokens: CallerTokens::default(),
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
             http2_windows: Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, HTTP2_WINDOW_MIN as usize),
             kept_bodies: Budget::new(core.pool().usage().bytes_max / KEPT_BODIES_SHARE, READ_AHEAD_LEN_FREE),

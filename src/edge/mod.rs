@@ -6,6 +6,7 @@ mod agent_routes;
 mod agents;
 mod agents_http2;
 mod audit;
+mod authorize;
 mod bonds;
 mod call;
 mod call_answers;

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::exchange::{
-    BreakerRefusal, CallFailure, CallReport, FailedCall, HeadReadError, LateCall, LimitSource, OverloadRefusal, Refusal,
+    BreakerRefusal, CallFailure, CallReport, CallerRefused, FailedCall, HeadReadError, LateCall, LimitSource,
+    OverloadRefusal, Refusal,
 };
 use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, Phase, UsualLatency};
 use crate::wire::http1::{Answer, BodyError, HeadError};
@@ -236,6 +237,14 @@ fn page() -> String {
         let Answer { status, code, message, .. } = answer;
         writeln!(page, "| {status} | `{code}` | {} | {message} |", again(&answer)).unwrap();
     }
+    page.push_str(
+        "\n## Callers that are refused\n\nWhere `auth` of a host or route asks callers for a token:\n\n| status | code | reason | again | sentence |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for refused in CallerRefused::ALL {
+        let answer = refused.answer();
+        let Answer { status, rpc_code, code, message, .. } = answer;
+        writeln!(page, "| {status} | {rpc_code} | `{code}` | {} | {message} |", again(&answer)).unwrap();
+    }
     page.push_str("\n## Heads that are refused\n\n| status | reason | sentence |\n| --- | --- | --- |\n");
     row(&mut page, &HeadReadError::TIMEOUT_ANSWER);
     for error in HeadError::ALL.into_iter().filter(|error| is_of_request(*error)) {
@@ -268,6 +277,7 @@ fn each_name_has_one_status_and_each_sentence_one_name() {
     };
     CallFailure::ALL.iter().for_each(|failure| add(&failure.answer(None)));
     Refusal::ALL.iter().for_each(|refusal| add(&refusal.answer()));
+    CallerRefused::ALL.iter().for_each(|refused| add(&refused.answer()));
     for (nth, (status, code, message)) in told.iter().enumerate() {
         for (other_status, other_code, other_message) in &told[..nth] {
             assert!(code != other_code || status == other_status, "{code} has two statuses");

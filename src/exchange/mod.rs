@@ -5,6 +5,7 @@
 
 mod call_failure;
 mod call_report;
+mod caller_refused;
 mod carry;
 mod era_notes;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod trace;
 
 pub use call_failure::CallFailure;
 pub use call_report::{BreakerRefusal, CallReport, FailedCall, LateCall, LimitSource, OverloadRefusal};
+pub use caller_refused::CallerRefused;
 pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
 pub use era_notes::EraNotes;
 pub use forwarded::{CalledAddress, forwarded, forwarded_peer};

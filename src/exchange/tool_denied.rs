@@ -1,7 +1,6 @@
 //! The answer to a request that the policy of its route denies.
 
-use std::sync::Arc;
-
+use crate::exchange::caller_refused::CallerRefused;
 use crate::latency::OwnAnswer;
 use crate::policy::{Asked, Denial, Target};
 use crate::wire::http1::{Answer, Cors};
@@ -12,11 +11,8 @@ const INVALID_PARAMS: i32 = -32_602;
 const UNKNOWN_METHOD: i32 = -32_601;
 /// What servers before revision 2026-07-28 answer where a resource is unknown.
 const UNKNOWN_RESOURCE: i32 = -32_002;
-/// The code of an error that says which scope is missing.
-const RPC_CODE_SCOPE: i32 = -31_031;
 /// The code of a notification that is denied, which has no id to be answered with.
 const CODE_DENIED: &str = "denied_by_policy";
-const CODE_SCOPE: &str = "insufficient_scope";
 
 /// What is said of it in the list of calls.
 const LISTED: &str = "the policy of the route denies it: `adit policy explain` says by which rule";
@@ -28,7 +24,11 @@ pub struct ToolDenied {
     rpc_code: i32,
     code: &'static str,
     message: String,
-    scope: Option<Arc<str>>,
+    /// What is asked of the caller, as `WWW-Authenticate` says it.
+    challenge: Option<String>,
+    retry_after_s: Option<u32>,
+    /// What is said of it in the list of calls.
+    listed: &'static str,
     is_notification: bool,
 }
 
@@ -39,8 +39,9 @@ impl ToolDenied {
         let is_notification = asked.method.starts_with("notifications/");
         if let Denial::Scope(scope) = how {
             let message = format!("this needs the scope {scope}: authorize again with it");
-            let (rpc_code, scope) = (RPC_CODE_SCOPE, Some(Arc::clone(scope)));
-            return ToolDenied { status: 403, rpc_code, code: CODE_SCOPE, message, scope, is_notification };
+            let challenge = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
+            let denied = ToolDenied::of_caller(CallerRefused::Scope, challenge);
+            return ToolDenied { message, listed: LISTED, is_notification, ..denied };
         }
         let (status, rpc_code, message) = match asked.target {
             _ if is_notification => (403, UNKNOWN_METHOD, format!("the policy of this route denies {}", asked.method)),
@@ -52,7 +53,33 @@ impl ToolDenied {
             }
             Target::Nothing => (if is_stateless { 404 } else { 200 }, UNKNOWN_METHOD, "Method not found".to_owned()),
         };
-        ToolDenied { status, rpc_code, code: CODE_DENIED, message, scope: None, is_notification }
+        let (code, challenge, retry_after_s, listed) = (CODE_DENIED, None, None, LISTED);
+        ToolDenied { status, rpc_code, code, message, challenge, retry_after_s, listed, is_notification }
+    }
+
+    /// The answer to a caller of whom the route does not know enough.
+    #[must_use]
+    pub fn of_caller(refused: CallerRefused, challenge: String) -> ToolDenied {
+        let Answer { status, rpc_code, code, message, retry_after_s, .. } = refused.answer();
+        ToolDenied {
+            status,
+            rpc_code,
+            code: refused.code(),
+            message: message.to_owned(),
+            challenge: Some(challenge).filter(|_| code != CallerRefused::KeysUnavailable.code()),
+            retry_after_s,
+            listed: refused.listed(),
+            is_notification: false,
+        }
+    }
+
+    /// Says as well where its caller finds who issues tokens, if it is asked for another one.
+    #[must_use]
+    pub fn with_metadata(mut self, url: &str) -> ToolDenied {
+        if let Some(challenge) = &mut self.challenge {
+            challenge.push_str(&format!(r#", resource_metadata="{url}""#));
+        }
+        self
     }
 
     /// Whether it has no id, so that none is waited for.
@@ -64,31 +91,30 @@ impl ToolDenied {
     /// The answer, as the list of calls has it.
     #[must_use]
     pub fn own_answer(&self) -> OwnAnswer {
-        let code = if self.scope.is_some() { CODE_SCOPE } else { CODE_DENIED };
-        OwnAnswer { status: self.status, rpc_code: self.rpc_code, code, message: LISTED }
+        OwnAnswer { status: self.status, rpc_code: self.rpc_code, code: self.code, message: self.listed }
     }
 
     /// Appends the answer. One that hides what is denied is like that of the server itself.
     pub fn write(
         &self,
         rpc_id: Option<&str>,
-        close: bool,
+        (close, to_head): (bool, bool),
         cors: Option<Cors<'_>>,
         append: &[(&str, &[u8])],
         out: &mut Vec<u8>,
     ) {
-        let challenge =
-            self.scope.as_ref().map(|scope| format!(r#"Bearer error="insufficient_scope", scope="{scope}""#));
         let mut fields = append.to_vec();
-        if let Some(challenge) = &challenge {
+        if let Some(challenge) = &self.challenge {
             fields.push(("WWW-Authenticate", challenge.as_bytes()));
         }
-        let is_hidden = self.scope.is_none() && !self.is_notification;
+        let is_hidden = self.code == CODE_DENIED && !self.is_notification;
         let rpc_id = if is_hidden { rpc_id.or(Some("null")) } else { rpc_id };
         let answer = Answer {
             rpc_code: self.rpc_code,
             rpc_id,
             close,
+            to_head,
+            retry_after_s: self.retry_after_s,
             cors,
             append: &fields,
             is_bare: is_hidden,
@@ -104,7 +130,7 @@ mod tests {
 
     fn answer(asked: &Asked<'_>, how: &Denial, is_stateless: bool, id: Option<&str>) -> (String, serde_json::Value) {
         let mut out = Vec::new();
-        ToolDenied::new(asked, how, is_stateless).write(id, false, None, &[], &mut out);
+        ToolDenied::new(asked, how, is_stateless).write(id, (false, false), None, &[], &mut out);
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), serde_json::from_str(body).unwrap())

@@ -78,13 +78,14 @@ impl ConnectorProcess {
         let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default() };
         let instance = instance(state_dir.as_ref())?;
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
-        let prepared = PreparedConnector::new(settings, tables.read(connect_config)?, core_count, number);
+        let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
         let admin = listen_admin(connect_config.admin_listen)?;
         let access = admin_token(connect_config)?.map(|token| Access { tunnels: None, token: AdminToken::new(&token) });
         let requests = signals(ProcessRequest::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
             .map_err(RunError::io("signals cannot be received"))?;
 
         let cores = Cores::start(&engine, prepared.on_core())?;
+        tables.trust.policies.callers.fetch_keys();
         let PreparedConnector { connector, events: connector_events, resolves, .. } = prepared;
         let facts = ProcessFacts { admin_url: admin_url(admin.as_ref()), ..facts(&cores) };
         let role = ConnectorRole::new(Arc::clone(&connector), core_count, connector.tunnel().to_string());
@@ -181,7 +182,9 @@ struct ConnectorReload {
 }
 
 impl ConnectorReload {
-    fn read(&mut self, config: &ConnectConfig) -> Result<ConnectorTables, RunError> {
+    fn read(&mut self, config: &Config) -> Result<ConnectorTables, RunError> {
+        self.trust.policies.callers.read_issuers(&config.identity)?;
+        let config = connect_of(config)?;
         let sealing = sealing(config, &self.callers)?;
         let tables = connector_tables(config, self.core_count, &mut self.trust, RouteName::of_host)?;
         Ok(ConnectorTables { sealing, ..tables })
@@ -191,8 +194,9 @@ impl ConnectorReload {
     fn into_reload(mut self, started: Config, connector: Arc<Connector>, mut read: ReadConfig, log: Log) -> ReloadFn {
         Box::new(move || {
             let LoadedConfig { config, files } = read().map_err(|faults| faults.to_string())?;
-            let tables = connect_of(&config).and_then(|config| self.read(config));
-            connector.reload(tables.map_err(|error| error.to_string())?);
+            let tables = self.read(&config).map_err(|error| error.to_string())?;
+            self.trust.policies.callers.fetch_keys();
+            connector.reload(tables);
             log.set_levels(&config.log.level);
             let restart_needed = Config::restart_needed(&started, &config);
             Ok(Reloaded { restart_needed, files: files.into_iter().collect() })

@@ -31,8 +31,8 @@ use crate::process::listen::{admin_url, listen_admin, serve_admin_if};
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
-    AdmissionReader, PolicyReader, UpstreamTrust, connector_settings, connector_tables, credentials, edge_tables,
-    engine_settings,
+    AdmissionReader, CallerReader, PolicyReader, UpstreamTrust, connector_settings, connector_tables, credentials,
+    edge_tables, engine_settings,
 };
 use crate::process::source::{connect_of, edge_of};
 use crate::route::{HostPattern, RouteName};
@@ -60,6 +60,8 @@ pub struct UpProcess {
     audit: Option<AuditWriter>,
     _listeners: [Reservation; 2],
     _demo: Option<AbortOnDrop>,
+    /// Held as long as the process runs: they fetch the keys of identity providers.
+    _callers: [CallerReader; 2],
 }
 
 /// What a session beside the running roles works with.
@@ -107,15 +109,24 @@ impl UpProcess {
         let (authority, certs) = temporary_certificates(edge_config)?;
         let authority = Arc::new(authority);
         let identity = EdgeTlsIdentity::temporary(certs, Arc::clone(&authority));
-        let tables =
-            edge_tables(edge_config, AdmissionReader::default().read(config)?, &mut PolicyReader::default(), |_| {
-                name.clone()
-            })?;
+        let (mut policies, mut trust) = (PolicyReader::default(), UpstreamTrust::default());
+        policies.callers.read_issuers(&config.identity)?;
+        trust.policies.callers.read_issuers(&config.identity)?;
+        let admission = AdmissionReader::default().read(config)?;
+        let tables = edge_tables(edge_config, admission, &mut policies, |_| name.clone())?;
         let audit = start_audit(config)?;
         let log = || log_of(audit.as_ref());
         let bound = BoundEdge::bind(edge_config, core_count, &identity, tables, log()).await?;
-        let prepared =
-            prepare_connector(log(), connect_config, core_count, &name, &authority, bound.connectors.address())?;
+        let prepared = prepare_connector(
+            log(),
+            connect_config,
+            (core_count, &mut trust),
+            &name,
+            &authority,
+            bound.connectors.address(),
+        )?;
+        policies.callers.fetch_keys();
+        trust.policies.callers.fetch_keys();
         let admin = listen_admin(edge_config.admin_listen)?;
 
         let (on_edge, on_connector) = (Arc::clone(&bound.edge), prepared.on_core());
@@ -164,7 +175,8 @@ impl UpProcess {
         tracing::info!("driver: {}", facts.driver_why);
         let handle = UpHandle { facts, agents, state, linked, authority };
         let listeners = [bound.agents, bound.connectors];
-        Ok(UpProcess { handle, control, cores, admin, audit, _listeners: listeners, _demo: demo })
+        let callers = [policies.callers, trust.policies.callers];
+        Ok(UpProcess { handle, control, cores, admin, audit, _listeners: listeners, _demo: demo, _callers: callers })
     }
 
     /// What a session works with.
@@ -269,7 +281,7 @@ impl UpHandle {
 fn prepare_connector(
     audit: Option<AuditLog>,
     config: &ConnectConfig,
-    core_count: usize,
+    (core_count, trust): (usize, &mut UpstreamTrust),
     name: &RouteName,
     authority: &Authority,
     edge: SocketAddr,
@@ -279,7 +291,7 @@ fn prepare_connector(
     let edge = EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() };
     let mut settings = connector_settings(config, vec![edge], roots, credentials(config)?)?;
     settings.audit = audit;
-    let tables = connector_tables(config, core_count, &mut UpstreamTrust::default(), |_| name.clone())?;
+    let tables = connector_tables(config, core_count, trust, |_| name.clone())?;
     Ok(PreparedConnector::new(settings, tables, core_count, random_number()?))
 }
 

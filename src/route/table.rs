@@ -8,6 +8,7 @@ use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms,
     GuardMode, HostError, HostPattern, Hostname, SharedMap, Traffic, TunnelId,
 };
+use crate::identity::RouteAuth;
 use crate::policy::ToolPolicy;
 
 /// The most routes in one table.
@@ -27,10 +28,10 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether it has a policy that cannot be asked, because the edge cannot read its calls.
+    /// Whether it has a policy that cannot be asked, or asks for tokens that cannot be seen, because the edge cannot read its calls.
     #[must_use]
     pub fn is_beyond_policy(&self) -> bool {
-        self.traffic == Traffic::Passthrough && self.own.policy.is_some()
+        self.traffic == Traffic::Passthrough && (self.own.policy.is_some() || self.own.auth.is_some())
     }
 }
 
@@ -49,6 +50,8 @@ pub struct RouteOverrides {
     pub tools: Arc<[ToolOverrides]>,
     /// The URL by which agents call it.
     pub public: Option<PublicUrl>,
+    /// What it asks of its callers; none if that is the server's affair.
+    pub auth: Option<Arc<RouteAuth>>,
     /// Which caller may call which of its tools.
     pub policy: Option<Arc<ToolPolicy>>,
     /// Whether its slow calls of tools that only read are tried a second time.

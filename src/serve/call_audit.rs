@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use crate::audit::{AuditCallLine, CallEndLine, LineHash, RpcAnswer, RpcAnswerScan};
+use crate::audit::{AuditCallLine, AuditedCaller, CallEndLine, LineHash, RpcAnswer, RpcAnswerScan};
 use crate::engine::Core;
 use crate::exchange::{CallFailure, trace_of};
 use crate::latency::{CallPhases, Outcome, Phase};
@@ -232,5 +232,11 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
     let arguments = label.arguments_hash().map(|(len, hash)| (len, LineHash(hash)));
     let (method, id) = (method.unwrap_or(kind.name()), label.rpc_id());
     let policy = label.policy_mark().map(|mark| (mark.policy, mark.rule().map(|rule| u32::from(rule) + 1)));
-    AuditCallLine { method, name: name.as_deref(), id, trace, arguments, policy, ..line }.body()
+    let caller = label.identity().map(|identity| AuditedCaller {
+        subject: &identity.subject,
+        issuer: identity.issuer.as_deref(),
+        client: identity.client.as_deref(),
+        proof: identity.proof.name(),
+    });
+    AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, policy, ..line }.body()
 }

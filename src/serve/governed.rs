@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::exchange::ToolDenied;
+use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
-    Asked, BodyKind, ListFilter, Reads, RoleSet, ToolDecision, ToolPolicy, check_message, read_request,
+    AgentIdentity, Asked, BodyKind, ListFilter, Reads, RoleSet, ToolDecision, ToolPolicy, check_message, read_request,
 };
+use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::wire::Utf8Check;
 use crate::wire::http1::{BodyError, PolicyEdit, RequestHead};
 use crate::wire::jsonrpc::Peek;
@@ -17,8 +19,10 @@ use crate::wire::mcp::{self, Call};
 pub(super) struct Governed {
     policy: Arc<ToolPolicy>,
     roles: RoleSet,
-    /// Whether the caller has shown a static key of the policy, which is not the server's affair.
-    has_key: bool,
+    /// Whose static key of the policy the caller has shown, which is not the server's affair.
+    key: Option<AgentIdentity>,
+    /// Where the caller finds who issues tokens.
+    auth: Option<Arc<RouteAuth>>,
     /// Whether the request is of a revision without sessions.
     is_stateless: bool,
     kind: Result<BodyKind, BodyError>,
@@ -37,13 +41,20 @@ pub(super) enum Judged {
 }
 
 impl Governed {
-    /// A request with this head, of a caller at this address.
-    pub(super) fn new(policy: &Arc<ToolPolicy>, head: &RequestHead, address: Option<IpAddr>) -> Governed {
-        let key = bearer(head).and_then(|bearer| policy.key_of(bearer));
+    /// A request with this head, of a caller at this address of whom so much was proven.
+    pub(super) fn new(
+        policy: &Arc<ToolPolicy>,
+        head: &RequestHead,
+        address: Option<IpAddr>,
+        caller: Option<&ProvenCaller>,
+    ) -> Governed {
+        let key = bearer(head).and_then(|bearer| policy.key_of(bearer)).cloned();
+        let identity = caller.and_then(|caller| caller.identity.as_deref());
         Governed {
             policy: Arc::clone(policy),
-            roles: policy.roles_of(address, key),
-            has_key: key.is_some(),
+            roles: policy.roles_of(address, key.as_ref().or(identity)),
+            key,
+            auth: caller.map(|caller| Arc::clone(&caller.auth)),
             is_stateless: mcp::is_stateless(head),
             kind: BodyKind::of(head),
             utf8: Utf8Check::default(),
@@ -94,7 +105,12 @@ impl Governed {
             ToolDecision::Allowed(_) => Judged::Allowed,
             ToolDecision::Denied { how, .. } => {
                 self.log(&asked, &decision);
-                Judged::Denied(Box::new(ToolDenied::new(&asked, how, self.is_stateless)))
+                let denied = ToolDenied::new(&asked, how, self.is_stateless);
+                let auth = self.auth.as_ref();
+                Judged::Denied(Box::new(match auth {
+                    Some(auth) => denied.with_metadata(auth.metadata_url()),
+                    None => denied,
+                }))
             }
         };
         self.decision = Some(decision);
@@ -114,8 +130,14 @@ impl Governed {
     }
 
     /// What is changed of the request.
-    pub(super) fn edit(&self) -> PolicyEdit {
-        PolicyEdit { drop_authorization: self.has_key && !self.policy.passes_keys(), identity_only: true }
+    pub(super) fn edit(&self) -> PolicyEdit<'static> {
+        let drop_authorization = self.key.is_some() && !self.policy.passes_keys();
+        PolicyEdit { drop_authorization, identity_only: true, authorization: None }
+    }
+
+    /// Whose static key the caller has shown, if it has.
+    pub(super) fn key_owner(&self) -> Option<&AgentIdentity> {
+        self.key.as_ref()
     }
 
     fn log(&self, asked: &Asked<'_>, decision: &ToolDecision) {
@@ -127,12 +149,4 @@ impl Governed {
             "a call was denied by the policy of its route"
         );
     }
-}
-
-/// The token of `Authorization: Bearer` (RFC 6750 section 2.1), if there is one field of that name.
-fn bearer(head: &RequestHead) -> Option<&[u8]> {
-    let mut values = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"authorization"));
-    let (_, value) = values.next()?;
-    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
-    (values.next().is_none() && scheme.eq_ignore_ascii_case(b"bearer ")).then(|| token.trim_ascii())
 }

@@ -2,7 +2,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::latency::{PolicyMark, TraceId};
-use crate::policy::{ListFilter, ToolPolicy};
+use crate::policy::{AgentIdentity, ListFilter, ToolPolicy};
+use crate::serve::caller_tokens::ProvenCaller;
 use crate::serve::governed::Governed;
 use crate::serve::read_ahead::ReadAhead;
 use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestHead, ResponseHead};
@@ -25,6 +26,8 @@ pub struct CallLabel {
     pub(super) has_continued: bool,
     /// What was read of the body before the call was opened.
     pub(super) ahead: ReadAhead,
+    /// Who calls, where its route asks for that.
+    caller: Option<ProvenCaller>,
     /// What the policy of the route has to do with it; none without a policy.
     pub(super) governed: Option<Box<Governed>>,
     /// The memory of that, for the next request.
@@ -41,12 +44,25 @@ impl CallLabel {
         self.peek.clear();
         self.ahead.clear();
         self.spare = self.governed.take().or(self.spare.take());
+        self.caller = None;
+    }
+
+    /// Notes who calls, which a policy then goes by.
+    pub(super) fn set_caller(&mut self, caller: ProvenCaller) {
+        self.caller = Some(caller);
+    }
+
+    /// Who calls, as far as that was proven.
+    #[must_use]
+    pub fn identity(&self) -> Option<&AgentIdentity> {
+        let of_token = self.caller.as_ref().and_then(|caller| caller.identity.as_deref());
+        of_token.or_else(|| self.governed.as_ref()?.key_owner())
     }
 
     /// Has the request, with this head, decided by a policy before it is passed on. Its caller is at this address.
     pub(super) fn govern(&mut self, policy: &Arc<ToolPolicy>, head: &RequestHead, address: Option<IpAddr>) {
         self.peek.be_strict();
-        let governed = Governed::new(policy, head, address);
+        let governed = Governed::new(policy, head, address, self.caller.as_ref());
         self.governed = Some(match self.spare.take() {
             Some(mut spare) => {
                 *spare = governed;
@@ -62,10 +78,18 @@ impl CallLabel {
         self.governed.as_ref()?.mark()
     }
 
-    /// What the policy of the route changes of the request.
+    /// What the policy of the route, and what it asks of its callers, change of the request.
     #[must_use]
-    pub fn policy_edit(&self) -> PolicyEdit {
-        self.governed.as_ref().map_or(PolicyEdit::NONE, |governed| governed.edit())
+    pub fn policy_edit(&self) -> PolicyEdit<'_> {
+        let edit = self.governed.as_ref().map_or(PolicyEdit::NONE, |governed| governed.edit());
+        match &self.caller {
+            Some(caller) if caller.auth.terms().is_terminated => PolicyEdit {
+                drop_authorization: true,
+                authorization: caller.auth.terms().authorization.as_ref().map(|secret| secret.expose()),
+                ..edit
+            },
+            _ => edit,
+        }
     }
 
     /// What of this answer to a request the caller may see, if that is not all.

@@ -9,6 +9,7 @@ mod audit_log;
 mod call_audit;
 mod call_deadline;
 mod call_guard;
+mod caller_tokens;
 mod carry_events;
 mod event_stream;
 mod filtered_answer;
@@ -37,6 +38,7 @@ pub use audit_log::{AUDIT_QUEUE_MAX, AUDIT_WAIT_MAX, AuditCounters, AuditEntry, 
 pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
+pub use caller_tokens::{CallerStop, CallerTokens, ProvenCaller, caller_denied, keys_checked};
 pub use http1_request::Http1Request;
 pub use http2::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,

@@ -5,13 +5,15 @@ use std::time::Duration;
 use crate::base::{Clock, Time};
 use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, Refusal, ToolDenied};
+use crate::identity::RouteAuth;
 use crate::latency::{SERVER_TIMING, own_timing};
 use crate::policy::ToolPolicy;
 use crate::route::Scheme;
+use crate::serve::caller_tokens::{CallerStop, CallerTokens};
 use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::serve::request_context::RequestContext;
-use crate::wire::http1::{Answer, BodyError, Cors, Method, RequestHead};
+use crate::wire::http1::{Answer, BodyError, Cors, Method, RequestHead, write_metadata};
 
 /// How long the body of a request that cannot be passed on is read, to learn the id that the response should have.
 const READ_ID_WITHIN: Duration = Duration::from_millis(500);
@@ -77,6 +79,41 @@ pub trait Request {
         }
     }
 
+    /// Notes who makes it, by the token that its route asks for. `now` is the time since 1970.
+    ///
+    /// # Errors
+    ///
+    /// If it is not passed on, or not yet.
+    fn identify(
+        &mut self,
+        tokens: &CallerTokens,
+        auth: &Arc<RouteAuth>,
+        policy: Option<&ToolPolicy>,
+        now: Duration,
+    ) -> Result<(), CallerStop> {
+        // A refusal has the id of the message as well.
+        self.look_at_message();
+        let caller = tokens.identify(self.head(), auth, policy, now)?;
+        if let Some(label) = self.label() {
+            label.set_caller(caller);
+        }
+        Ok(())
+    }
+
+    /// Answers with the metadata of the resource that the route is (RFC 9728). Returns whether the connection can carry another request,
+    /// which `may_keep` allows.
+    fn answer_metadata(&mut self, auth: &RouteAuth, may_keep: bool) -> impl Future<Output = bool> {
+        async move {
+            let keep = may_keep && self.can_be_followed();
+            let to_head = self.head().method() == Method::Head;
+            let timing = own_timing_of(self);
+            let mut bytes = Vec::new();
+            write_metadata(auth.metadata(), (!keep, to_head), self.context().cors(), &timing, &mut bytes);
+            self.respond(|_, out| out.extend_from_slice(&bytes)).await;
+            keep
+        }
+    }
+
     /// Has it decided by a policy before it is passed on, by [`Request::read_label`]. Its caller is at this address.
     fn govern(&mut self, policy: &Arc<ToolPolicy>, address: Option<IpAddr>) {
         self.look_at_message();
@@ -94,8 +131,9 @@ pub trait Request {
             let keep = may_keep && self.can_be_followed();
             let timing = own_timing_of(self);
             let context = self.context();
+            let closes = (!keep, context.head.method() == Method::Head);
             let mut bytes = Vec::new();
-            denied.write(context.rpc_id(), !keep, context.cors(), &[(SERVER_TIMING, &timing)], &mut bytes);
+            denied.write(context.rpc_id(), closes, context.cors(), &[(SERVER_TIMING, &timing)], &mut bytes);
             self.respond(|_, out| out.extend_from_slice(&bytes)).await;
             keep
         }

@@ -32,7 +32,7 @@ const WAIT_MS: u32 = 300;
 const TRIES: usize = 200;
 
 /// A program that serves or calls, killed when dropped.
-struct Program {
+pub(crate) struct Program {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -72,7 +72,7 @@ fn file(name: &str) -> String {
 }
 
 /// The server, and where it listens.
-fn server() -> (Program, SocketAddr) {
+pub(crate) fn server() -> (Program, SocketAddr) {
     let mut server = Program::start(Command::new(&SetUp::get().python).arg(file("server.py")));
     let port = server.line().parse().expect("it prints its port");
     (server, SocketAddr::from(([127, 0, 0, 1], port)))

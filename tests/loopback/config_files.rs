@@ -187,8 +187,8 @@ fn every_setting_is_read() {
             all.flags.push(Flag::new("connect.state_dir", "state"));
         }
         let config = Config::load(&all).unwrap_or_else(|faults| panic!("{env:?}: {faults}"));
-        let Config { engine, edge, admission, connect, audit, log, .. } = config;
-        format!("{engine:?} {edge:?} {admission:?} {connect:?} {audit:?} {log:?}")
+        let Config { engine, edge, admission, connect, identity, audit, log, .. } = config;
+        format!("{engine:?} {edge:?} {admission:?} {connect:?} {identity:?} {audit:?} {log:?}")
     };
     let plain = load(&[]);
     let mut tried = 0;
@@ -456,6 +456,10 @@ fn paths_count_from_the_folder_of_the_file_or_from_where_one_stands() {
     assert_eq!(connect(&[("connect.secret_file", "s")]).secret_file, Some(PathBuf::from("s")));
 }
 
+/// The tables all of whose settings a reload changes.
+const LIVE: [&str; 8] =
+    ["tunnel", "host", "tool", "route", "admission", "network_set", "identity", "identity_provider"];
+
 #[test]
 fn a_reload_is_enough_for_tunnels_routes_admission_and_log_levels_only() {
     let (_, edge) = fixtures("valid").into_iter().find(|(path, _)| path.ends_with("edge.toml")).unwrap();
@@ -469,7 +473,7 @@ fn a_reload_is_enough_for_tunnels_routes_admission_and_log_levels_only() {
     assert_eq!(Config::restart_needed(&old, &more), ["engine.cores", "log.format", "edge.slow_call_ms"]);
     assert_eq!(Config::restart_needed(&old, &check("", &[], &[]).unwrap()).last().unwrap(), "edge");
     for setting in config::settings() {
-        let live = ["tunnel", "host", "tool", "route", "admission", "network_set"].contains(&setting.section)
+        let live = LIVE.contains(&setting.section)
             || [
                 "log.level",
                 "connect.allowed_upstreams",

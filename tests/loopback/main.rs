@@ -17,6 +17,7 @@ mod front;
 mod guard;
 mod hedges;
 mod http2;
+mod identity;
 mod many_cores;
 mod no_ring;
 mod openapi;

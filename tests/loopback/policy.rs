@@ -27,10 +27,10 @@ fn policy() -> Arc<ToolPolicy> {
 }
 
 /// What the server has got.
-type Got = Arc<Mutex<Vec<String>>>;
+pub(crate) type Got = Arc<Mutex<Vec<String>>>;
 
 /// A server with four tools that answers with JSON, or with events where the path is `/events`.
-fn serve(got: &Got) -> SocketAddr {
+pub(crate) fn serve(got: &Got) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let got = Arc::clone(got);
@@ -83,7 +83,7 @@ fn serve(got: &Got) -> SocketAddr {
 }
 
 /// Sends a message with these fields, and returns the head of the answer and its JSON.
-fn ask(agent: &mut Agent, path: &str, fields: &str, body: &str) -> (String, Value) {
+pub(crate) fn ask(agent: &mut Agent, path: &str, fields: &str, body: &str) -> (String, Value) {
     let method = if body.is_empty() { "GET" } else { "POST" };
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\
@@ -135,11 +135,11 @@ fn unchunked(mut body: &str) -> String {
     out
 }
 
-fn call(tool: &str) -> String {
+pub(crate) fn call(tool: &str) -> String {
     json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool, "arguments": {}}}).to_string()
 }
 
-fn names(list: &Value) -> Vec<&str> {
+pub(crate) fn names(list: &Value) -> Vec<&str> {
     list["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect()
 }
 

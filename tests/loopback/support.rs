@@ -18,6 +18,7 @@ use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, Reservation, mailbox};
+use adit::identity::RouteAuth;
 use adit::policy::{Admission, ToolPolicy};
 use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
 use adit::tls::{
@@ -217,6 +218,26 @@ impl Tunnel {
         self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
     }
 
+    /// Asks callers for tokens, at the edge or at the connector; beside the policy that is in force there.
+    pub(crate) fn authorize(&self, at_edge: bool, auth: &Arc<RouteAuth>) {
+        if at_edge {
+            let mut tables = EdgeTables::clone(&self.edge.tables());
+            let routes = tables.routes.iter().map(|(host, route)| {
+                let own = RouteOverrides { auth: Some(Arc::clone(auth)), ..route.own.clone() };
+                RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
+            });
+            tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
+            return self.edge.reload(tables);
+        }
+        let tables = self.connector.tables();
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let target = ConnectorRoute { auth: Some(Arc::clone(auth)), ..route.clone() };
+            RouteEntry { host: host.to_string(), place: String::new(), target }
+        });
+        let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
+    }
+
     /// A new agent's connection.
     pub(crate) fn agent(&self) -> Agent {
         self.agent_on(TcpStream::connect(self.agents).unwrap())
@@ -330,6 +351,7 @@ fn connector(
         traffic,
         identity: RouteIdentity::default(),
         resend: None,
+        auth: None,
         policy: None,
         sends_timeout: false,
         client_timeout: None,

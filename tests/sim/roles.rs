@@ -108,6 +108,7 @@ pub(crate) fn connector_tables_of(
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
         resend: None,
+        auth: None,
         policy: None,
         sends_timeout: false,
         client_timeout: None,

@@ -325,6 +325,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             traffic: Traffic::Plain,
             identity: RouteIdentity::default(),
             resend: None,
+            auth: None,
             policy: None,
             sends_timeout: false,
             client_timeout: None,

@@ -8,7 +8,7 @@ use rustls_pki_types::UnixTime;
 use tokio::time::{sleep, timeout};
 
 use crate::base::{Clock, Secret, TunnelId, TunnelToken};
-use crate::config::{ConnectConfig, EngineConfig, HostPort, RouteConfig, UpstreamNetwork};
+use crate::config::{Config, ConnectConfig, HostPort, RouteConfig, UpstreamNetwork};
 use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorTables, EdgeView};
 use crate::control::{micros, serve_resolves};
 use crate::engine::{Cores, EngineSettings, MonotonicClock};
@@ -49,13 +49,13 @@ pub(super) struct RouteUpstream {
 pub(super) async fn check_connector(
     findings: &mut Findings,
     connect: &ConnectConfig,
-    engine: &EngineConfig,
+    config: &Config,
     mcp_path: &str,
 ) -> Vec<RouteUpstream> {
     let connections = connect.routes.iter().map(|route| u64::from(route.upstream_connections_max)).sum();
     file_limit(findings, connections);
     match credentials(connect) {
-        Ok(credentials) => edges(findings, connect, engine, credentials).await,
+        Ok(credentials) => edges(findings, connect, config, credentials).await,
         Err(faults) => findings.add_faults("edge.link", &faults),
     }
     seal(findings, connect);
@@ -93,13 +93,13 @@ fn seal(findings: &mut Findings, connect: &ConnectConfig) {
 }
 
 /// Whether the edges can be reached, and accept this connector.
-async fn edges(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, credentials: TunnelToken) {
+async fn edges(findings: &mut Findings, connect: &ConnectConfig, config: &Config, credentials: TunnelToken) {
     let mut reachable = false;
     for edge in &connect.edge {
         reachable |= reach(findings, connect, edge, &credentials.secret).await;
     }
     if reachable {
-        link(findings, connect, engine, credentials).await;
+        link(findings, connect, config, credentials).await;
     }
 }
 
@@ -146,12 +146,17 @@ async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort
 }
 
 /// Opens one link to each edge, as the connector does, to see whether it is accepted. Calls that arrive meanwhile are served.
-async fn link(findings: &mut Findings, connect: &ConnectConfig, engine: &EngineConfig, credentials: TunnelToken) {
-    let ready = match ready(connect, credentials) {
+async fn link(findings: &mut Findings, connect: &ConnectConfig, config: &Config, credentials: TunnelToken) {
+    let mut trust = UpstreamTrust::default();
+    if let Err(faults) = trust.policies.callers.read_issuers(&config.identity) {
+        return findings.add_faults("identity", &faults);
+    }
+    let ready = match ready(connect, &mut trust, credentials) {
         Ok(ready) => ready,
         Err(error) => return findings.add_error("edge.link", &error),
     };
-    let one = EngineSettings { cores: 1, pin: false, ..engine_settings(engine) };
+    let one = EngineSettings { cores: 1, pin: false, ..engine_settings(&config.engine) };
+    trust.policies.callers.fetch_keys();
     let cores = match Cores::start(&one, ready.on_core()) {
         Ok(cores) => cores,
         Err(error) => return findings.fail_without_remedy("edge.link", error.to_string()),
@@ -226,7 +231,11 @@ fn hosts(findings: &mut Findings, connect: &ConnectConfig, tunnel: &TunnelId, vi
 
 /// A connector of one core with one link to each edge. It asks for a certificate of its own, so that enrolment is tried too,
 /// and leaves those alone that the real one keeps.
-fn ready(connect: &ConnectConfig, credentials: TunnelToken) -> Result<PreparedConnector, RunError> {
+fn ready(
+    connect: &ConnectConfig,
+    trust: &mut UpstreamTrust,
+    credentials: TunnelToken,
+) -> Result<PreparedConnector, RunError> {
     let sealed = connect;
     let connect = ConnectConfig { state_dir: None, ..connect.clone() };
     let roots = edge_roots(&connect, &credentials.secret)?;
@@ -236,10 +245,7 @@ fn ready(connect: &ConnectConfig, credentials: TunnelToken) -> Result<PreparedCo
     let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
     // While the trial link is up calls may come down it.
     let sealing = sealing(sealed, &callers)?;
-    let tables = ConnectorTables {
-        sealing,
-        ..connector_tables(&connect, 1, &mut UpstreamTrust::default(), RouteName::of_host)?
-    };
+    let tables = ConnectorTables { sealing, ..connector_tables(&connect, 1, trust, RouteName::of_host)? };
     Ok(PreparedConnector::new(settings, tables, 1, random_number()?))
 }
 

@@ -66,7 +66,7 @@ pub async fn examine(sources: Result<Sources, ConfigErrors>, options: &DoctorOpt
     }
     let mut upstreams = Vec::new();
     if let Some(connect) = &config.connect {
-        upstreams = connector_checks::check_connector(&mut findings, connect, &config.engine, &options.mcp_path).await;
+        upstreams = connector_checks::check_connector(&mut findings, connect, &config, &options.mcp_path).await;
     }
     public(&mut findings, options, &config, &upstreams).await;
     findings

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
 
+use super::callers::Asked;
 use super::route_identity::route_identity;
 use super::tool_settings::tools_of;
 use super::{allowed_origins, own_origin, unless_zero};
@@ -80,6 +81,7 @@ pub(crate) fn connector_settings(
         calls_kept: config.calls_kept as usize,
         retries_max: config.retries_max,
         audit: None,
+        clock: WallClock::default(),
     })
 }
 
@@ -191,6 +193,7 @@ pub(crate) fn connector_tables(
             let known = trust.safe.get(&key).cloned().unwrap_or_default();
             Arc::clone(safe.entry(key).or_insert(known))
         });
+        let auth = trust.policies.callers.read(&Asked::by_route(route, index), &mut faults);
         let policy = route.policy_file.as_deref().and_then(|file| {
             trust.policies.read(&route.host, format!("route[{index}].policy_file"), file, &mut faults)
         });
@@ -206,6 +209,7 @@ pub(crate) fn connector_tables(
                 sends_timeout: route.send_request_timeout,
                 client_timeout: route.client_timeout_ms.map(Into::into),
                 resend,
+                auth,
                 policy,
                 deadlines: deadlines_of(config, route),
                 breaker: breaker_of(config, route),
@@ -295,7 +299,7 @@ pub(crate) struct UpstreamTrust {
     known: HashMap<TrustKind, (Vec<u8>, Arc<ClientConfig>)>,
     /// What upstreams have said of their tools, by the host of the route and the URL of the upstream.
     safe: HashMap<(String, String), Arc<SafeRequests>>,
-    policies: PolicyReader,
+    pub(crate) policies: PolicyReader,
 }
 
 impl UpstreamTrust {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 
+use super::callers::Asked;
 use super::tool_settings::tools_of;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
@@ -206,9 +207,9 @@ fn route_faults(found: Vec<RouteFault>) -> impl Iterator<Item = ConfigError> {
     found.into_iter().map(|fault| ConfigError::new(Origin::Default, fault.place, fault.kind.to_string()))
 }
 
-/// What is wrong with a host whose policy cannot be asked.
-const BEYOND_POLICY: &str = "has a policy at the edge, which cannot read passthrough traffic: set policy_file in the [[route]] of its \
-                             connector, and not in the [[host]] of the edge that it falls under";
+/// What is wrong with a host whose policy cannot be asked, or whose callers cannot.
+const BEYOND_POLICY: &str = "has a policy or auth at the edge, which cannot read passthrough traffic: set policy_file and auth in the \
+                             [[route]] of its connector, and not in the [[host]] of the edge that it falls under";
 
 /// What the configuration says of single hosts and of their tools.
 fn host_settings(
@@ -230,6 +231,7 @@ fn host_settings(
             client_timeout: host.client_timeout_ms.map(Into::into),
             tools: tools_of(&config.tools, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+            auth: policies.callers.read(&Asked::by_host(host, index), faults),
             policy: policy_of(host, index, policies, faults),
             hedge: host.hedge == Hedge::ReadOnly,
         };

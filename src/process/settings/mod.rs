@@ -1,6 +1,7 @@
 //! The settings and tables of each module of the lower floors, made from the checked configuration.
 
 mod admission_reader;
+mod callers;
 mod connector_settings;
 mod edge_settings;
 mod policies;
@@ -9,6 +10,7 @@ mod sealing;
 mod tool_settings;
 
 pub(super) use admission_reader::AdmissionReader;
+pub(super) use callers::CallerReader;
 pub use connector_settings::credentials;
 pub(super) use connector_settings::{
     UpstreamTrust, admin_token, connector_settings, connector_tables, edge_addresses, edge_roots, fallback_port,
@@ -336,8 +338,11 @@ progress_max_ms = "1h"
         };
         assert!(tables("plain", "").is_ok());
         let faults = tables("passthrough", "").err().unwrap().to_string();
-        assert!(faults.starts_with("tunnel[0].hosts: a.t.test has a policy at the edge"), "{faults}");
+        assert!(faults.starts_with("tunnel[0].hosts: a.t.test has a policy or auth at the edge"), "{faults}");
         assert!(tables("passthrough", "[[host]]\nhost = 'a.t.test'\n").is_ok(), "a table of its own has no policy");
+        let asks = "[[host]]\nhost = 'a.t.test'\nauth = 'verify'\nauth_resource = 'https://a.t.test/mcp'\n\
+                    [[identity_provider]]\nname = 'a'\nissuer = 'https://a.example'\n";
+        assert!(tables("plain", asks).is_ok() && tables("passthrough", asks).is_err(), "nor could a token be seen");
     }
 
     #[test]

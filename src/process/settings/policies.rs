@@ -5,10 +5,13 @@ use std::sync::Arc;
 use crate::base::HostPattern;
 use crate::config::{ConfigError, Origin, read_policy};
 use crate::policy::ToolPolicy;
+use crate::process::settings::CallerReader;
 
-/// Reads the policies of hosts. What a policy knows of the tools of its server is kept when it is read again.
+/// Reads the policies of hosts, and what they ask of their callers. What a policy knows of the tools of its server is kept when it is
+/// read again.
 #[derive(Default)]
 pub(crate) struct PolicyReader {
+    pub(crate) callers: CallerReader,
     known: HashMap<(String, PathBuf), Arc<ToolPolicy>>,
 }
 

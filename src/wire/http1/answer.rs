@@ -117,6 +117,27 @@ impl<'a> Answer<'a> {
     }
 }
 
+/// Appends the answer with the metadata of a protected resource (RFC 9728 section 3.2). Any web page may read it, where nothing else is
+/// decided about that: it is public.
+pub fn write_metadata(
+    metadata: &str,
+    (close, to_head): (bool, bool),
+    cors: Option<Cors<'_>>,
+    timing: &[u8],
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-cache\r\n");
+    match cors {
+        Some(cors) => cors.push(false, out),
+        None => push_field(out, b"Access-Control-Allow-Origin", b"*"),
+    }
+    push_field(out, b"Server-Timing", timing);
+    push_end(out, Framing::Length(metadata.len() as u64), Connection { close, te: false }, &[]);
+    if !to_head {
+        out.extend_from_slice(metadata.as_bytes());
+    }
+}
+
 impl HeadError {
     /// Appends the answer to a request whose head is refused so, with these fields added.
     pub fn write_answer(self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {

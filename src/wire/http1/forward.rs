@@ -1,3 +1,4 @@
+use std::fmt;
 use std::time::Duration;
 
 use super::caller_timeout::{is_caller_timeout, is_time_left, push_time_left, push_timeout};
@@ -27,7 +28,7 @@ pub struct RequestEdits<'a> {
     /// Drop `Expect`, because it was already answered.
     pub drop_expect: bool,
     /// What the policy of its route has changed.
-    pub policy: PolicyEdit,
+    pub policy: PolicyEdit<'a>,
     /// Tell the next hop that no other request follows on this connection.
     pub close: bool,
     /// How long the answer is waited for, in place of what the request says of it.
@@ -38,18 +39,29 @@ pub struct RequestEdits<'a> {
     pub append: &'a [(&'a str, &'a [u8])],
 }
 
-/// What is changed of a request whose route has a policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PolicyEdit {
-    /// Drop `Authorization`: it is a key of the policy, which means nothing to the server.
+/// What is changed of a request whose route has a policy, or asks its callers for tokens.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct PolicyEdit<'a> {
+    /// Drop `Authorization`: it is a key of the policy, or a token for the tunnel, which means nothing to the server.
     pub drop_authorization: bool,
+    /// What takes the place of `Authorization` that is dropped.
+    pub authorization: Option<&'a [u8]>,
     /// Ask for an answer that is not compressed, so that it can be read.
     pub identity_only: bool,
 }
 
-impl PolicyEdit {
-    /// That of a route without a policy.
-    pub const NONE: PolicyEdit = PolicyEdit { drop_authorization: false, identity_only: false };
+/// Without the secret.
+impl fmt::Debug for PolicyEdit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PolicyEdit { drop_authorization, identity_only, .. } = self;
+        f.debug_tuple("PolicyEdit").field(drop_authorization).field(identity_only).finish()
+    }
+}
+
+impl PolicyEdit<'_> {
+    /// The request stays as it is.
+    pub const NONE: PolicyEdit<'static> =
+        PolicyEdit { drop_authorization: false, authorization: None, identity_only: false };
 
     fn drops(self, name: &[u8]) -> bool {
         (self.drop_authorization && name.eq_ignore_ascii_case(b"authorization"))
@@ -131,6 +143,9 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
     }
     if let Some(timeout) = edits.timeout {
         push_timeout(out, timeout);
+    }
+    if let Some(authorization) = edits.policy.authorization {
+        push_field(out, b"Authorization", authorization);
     }
     if edits.policy.identity_only {
         push_field(out, b"Accept-Encoding", b"identity");

@@ -24,7 +24,7 @@ mod response;
 mod section;
 mod text;
 
-pub use answer::{Answer, CONTINUE};
+pub use answer::{Answer, CONTINUE, write_metadata};
 pub use authority::AuthorityError;
 pub use body_decoder::{BodyDecoder, Decoded};
 pub use body_encoder::{BodyEncoder, CHUNK_HEAD_LEN_MAX, ChunkHead, EncodeError, Wrap};

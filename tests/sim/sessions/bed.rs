@@ -425,6 +425,7 @@ fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
         traffic: Traffic::Plain,
         identity: adit::connector::RouteIdentity::default(),
         resend: None,
+        auth: None,
         policy: None,
         sends_timeout: false,
         client_timeout: None,

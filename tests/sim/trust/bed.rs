@@ -420,6 +420,7 @@ fn connector_tables() -> ConnectorTables {
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
         resend: None,
+        auth: None,
         policy: None,
         sends_timeout: false,
         client_timeout: None,

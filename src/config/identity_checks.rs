@@ -1,0 +1,205 @@
+//! Checks of what hosts and routes ask of their callers.
+
+use std::collections::BTreeMap;
+
+use crate::base::HostPattern;
+use crate::config::addresses::HttpUrl;
+use crate::config::checks::Checker;
+use crate::config::error::nearest;
+use crate::config::table::{ConnectConfig, EdgeConfig, IdentityConfig, IdentityProviderConfig};
+use crate::config::values::{CallerAuth, TokenText};
+
+/// What a table says of the callers of its host.
+struct Asks<'a> {
+    table: String,
+    host: &'a HostPattern,
+    auth: CallerAuth,
+    providers: &'a [TokenText],
+    resource: Option<&'a TokenText>,
+    public_url: Option<&'a HttpUrl>,
+    has_scopes: bool,
+    has_authorization: bool,
+}
+
+impl Checker<'_> {
+    /// Providers have names, issuers and keys of their own, and whoever names one means one that there is.
+    pub(super) fn identity(
+        &mut self,
+        identity: &IdentityConfig,
+        edge: Option<&EdgeConfig>,
+        connect: Option<&ConnectConfig>,
+    ) {
+        let (mut names, mut issuers) = (BTreeMap::new(), BTreeMap::new());
+        for (index, provider) in identity.providers.iter().enumerate() {
+            let table = format!("identity_provider[{index}]");
+            self.unique(&mut names, &format!("{table}.name"), &provider.name.0);
+            self.unique(&mut issuers, &format!("{table}.issuer"), &provider.issuer.0);
+            self.provider(&table, provider);
+        }
+        for (index, host) in edge.iter().flat_map(|edge| edge.hosts.iter().enumerate()) {
+            let asks = Asks {
+                table: format!("host[{index}]"),
+                host: &host.host,
+                auth: host.auth,
+                providers: &host.identity_providers,
+                resource: host.auth_resource.as_ref(),
+                public_url: host.public_url.as_ref(),
+                has_scopes: !host.scopes_required.is_empty(),
+                has_authorization: host.upstream_authorization_file.is_some(),
+            };
+            self.asks(&asks, &names);
+        }
+        for (index, route) in connect.iter().flat_map(|connect| connect.routes.iter().enumerate()) {
+            let asks = Asks {
+                table: format!("route[{index}]"),
+                host: &route.host,
+                auth: route.auth,
+                providers: &route.identity_providers,
+                resource: route.auth_resource.as_ref(),
+                public_url: route.public_url.as_ref(),
+                has_scopes: !route.scopes_required.is_empty(),
+                has_authorization: route.upstream_authorization_file.is_some(),
+            };
+            self.asks(&asks, &names);
+        }
+    }
+
+    fn provider(&mut self, table: &str, provider: &IdentityProviderConfig) {
+        let key = |name: &str| format!("{table}.{name}");
+        let sources = [
+            ("jwks_url", provider.jwks_url.is_some()),
+            ("jwks_file", provider.jwks_file.is_some()),
+            ("shared_key_file", provider.shared_key_file.is_some()),
+        ];
+        let set: Vec<&str> = sources.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
+        if let [one, other, ..] = set[..] {
+            self.fault(&key(one), &[&key(other)], &format!("{one} and {other} are both set; remove one"));
+        }
+        let is_fetched = provider.jwks_file.is_none() && provider.shared_key_file.is_none();
+        let url = provider.jwks_url.as_ref().map_or(("issuer", &provider.issuer), |url| ("jwks_url", url));
+        if is_fetched && !is_safe_url(&url.1.0) {
+            let why = "its keys would be fetched from here, which needs an https URL, or an http URL on this machine; jwks_file and \
+                       shared_key_file need none";
+            self.fault(&key(url.0), &[], why);
+        }
+        if provider.ca_file.is_some() && !is_fetched {
+            self.fault(
+                &key("ca_file"),
+                &[],
+                "nothing is fetched from this provider, so that no certificate is checked",
+            );
+        }
+        let is_shared = provider.shared_key_file.is_some();
+        if let Some(other) = provider.algorithms.iter().find(|algorithm| algorithm.0.is_shared() != is_shared) {
+            let why = match is_shared {
+                true => format!("{} needs a public key, and shared_key_file is set", other.0),
+                false => format!("{} needs a key that both sides know: set shared_key_file", other.0),
+            };
+            self.fault(&key("algorithms"), &[&key("shared_key_file")], &why);
+        }
+        if provider.token_types.is_empty() {
+            self.fault(&key("token_types"), &[], "the list is empty");
+        }
+    }
+
+    fn asks(&mut self, asks: &Asks<'_>, names: &BTreeMap<String, String>) {
+        let key = |name: &str| format!("{}.{name}", asks.table);
+        if asks.auth == CallerAuth::Passthrough {
+            let settings = [
+                ("identity_providers", !asks.providers.is_empty()),
+                ("auth_resource", asks.resource.is_some()),
+                ("scopes_required", asks.has_scopes),
+                ("upstream_authorization_file", asks.has_authorization),
+            ];
+            for (name, _) in settings.into_iter().filter(|(_, is_set)| *is_set) {
+                self.fault(&key(name), &[&key("auth")], "it has no effect: set auth to verify or terminate");
+            }
+            return;
+        }
+        if names.is_empty() {
+            self.fault(
+                &key("auth"),
+                &[],
+                "there is nobody whose tokens could be accepted: add an [[identity_provider]]",
+            );
+        }
+        for provider in asks.providers.iter().filter(|provider| !names.contains_key(&provider.0)) {
+            let meant = nearest(&provider.0, names.keys().map(String::as_str));
+            let meant = meant.map(|meant| format!(", did you mean {meant}?")).unwrap_or_default();
+            let message = format!("no [[identity_provider]] has the name {}{meant}", provider.0);
+            self.fault(&key("identity_providers"), &[], &message);
+        }
+        if matches!(asks.host, HostPattern::Wildcard(_)) {
+            let why = "a token is for one resource, and this is a table for many hosts: write a table for each host";
+            self.fault(&key("auth"), &[], why);
+        }
+        match (asks.resource, asks.public_url) {
+            (None, None) => {
+                let why = "missing; set it to the URL by which agents call the MCP server, or set public_url";
+                self.missing(&key("auth_resource"), why);
+            }
+            (Some(resource), _) if !is_resource(&resource.0) => {
+                let why = "this is not the URL of a resource: scheme and host in lower case, no query and no fragment, such as \
+                           https://demo.example.com/mcp";
+                self.fault(&key("auth_resource"), &[], why);
+            }
+            _ => {}
+        }
+        if asks.has_authorization && asks.auth != CallerAuth::Terminate {
+            let why = "with auth = \"verify\" the token of the caller goes on: set auth to terminate";
+            self.fault(&key("upstream_authorization_file"), &[&key("auth")], why);
+        }
+    }
+}
+
+/// Whether what is fetched from a URL comes from whom it names.
+fn is_safe_url(url: &str) -> bool {
+    let authority = |rest: &str| rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned();
+    if let Some(rest) = url.strip_prefix("https://") {
+        return !authority(rest).is_empty() && !authority(rest).contains('@');
+    }
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let authority = authority(rest);
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+/// Whether this is a URL as clients write that of a resource (RFC 8707 section 2).
+fn is_resource(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split('/').next().unwrap_or_default();
+    ["http", "https"].contains(&scheme)
+        && !authority.is_empty()
+        && !authority.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'@')
+        && !url.contains(['?', '#'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_from_whom_they_are_said_to_come_from() {
+        for url in
+            ["https://a.example/jwks?x=1", "http://localhost:8080/jwks", "http://127.0.0.1:1/", "http://[::1]:1/x"]
+        {
+            assert!(is_safe_url(url), "{url}");
+        }
+        for url in
+            ["http://a.example", "http://localhost.evil.example", "http://127.0.0.1@evil.example/", "https://", "x"]
+        {
+            assert!(!is_safe_url(url), "{url}");
+        }
+        for url in ["https://a.example", "https://a.example/mcp", "http://localhost:1/mcp/"] {
+            assert!(is_resource(url), "{url}");
+        }
+        for url in
+            ["a.example", "https://A.example", "HTTPS://a.example", "https://a/mcp?x", "https://a#x", "https:///"]
+        {
+            assert!(!is_resource(url), "{url}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The keys of the issuers of tokens: they are fetched here, and passed to the cores.
+
+use std::future::poll_fn;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, StatusCode, header};
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::control::once::chain;
+use crate::control::wall_time::WallTime;
+use crate::identity::{KEY_SET_LEN_MAX, KeySet, TokenIssuer};
+use crate::tls::read_chain;
+
+/// How long one fetch may take, its connection and the metadata of the issuer included.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long after a fetch that failed the next one comes, unless a call asks for it before.
+const RETRY_AFTER: Duration = Duration::from_secs(20);
+/// Where an issuer says where its keys are (OpenID Connect Discovery 1.0 section 4, RFC 8414 section 3).
+const OPENID_METADATA: &str = "/.well-known/openid-configuration";
+const OAUTH_METADATA: &str = "/.well-known/oauth-authorization-server";
+
+/// Where keys are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// From this URL, which is fetched as it stands.
+    Url(Box<str>),
+    /// From where the metadata of the issuer says.
+    Discovery,
+}
+
+/// An HTTP client that fetches keys. It follows no redirects, uses the proxies of the environment, and trusts the authorities of this
+/// file, or the public ones.
+///
+/// # Errors
+///
+/// A sentence, if the file cannot be used.
+pub fn key_client(ca_file: Option<&Path>) -> Result<Client, String> {
+    let mut builder = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(FETCH_TIMEOUT);
+    if let Some(file) = ca_file {
+        let name = file.display().to_string();
+        let pem = std::fs::read(file).map_err(|error| format!("cannot read {name}: {error}"))?;
+        let certs = read_chain(&name, &pem).map_err(|error| error.to_string())?;
+        if certs.is_empty() {
+            return Err(format!("{name} holds no certificate"));
+        }
+        let certs: Result<Vec<Certificate>, _> = certs.iter().map(|der| Certificate::from_der(der)).collect();
+        builder = builder.tls_certs_only(certs.map_err(|error| format!("{name}: {error}"))?);
+    }
+    builder.build().map_err(|error| format!("no HTTP client: {error}"))
+}
+
+/// Keeps the keys of an issuer fresh, for as long as it is polled.
+pub async fn keep_keys(issuer: Arc<TokenIssuer>, source: KeySource, client: Client) {
+    let mut confirmed = None;
+    loop {
+        let fetched = timeout(FETCH_TIMEOUT, fetch(&issuer.rules.issuer, &source, &client)).await;
+        let fetched = fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())));
+        let now = unix_time();
+        let next = match fetched {
+            Ok(keys) => {
+                let count = keys.key_count();
+                if issuer.keys.publish(keys, now) {
+                    tracing::info!(provider = %issuer.name, keys = count, "the keys of an identity provider were read");
+                }
+                confirmed = Some(Instant::now());
+                issuer.refresh
+            }
+            Err(why) => {
+                issuer.keys.on_failed(now);
+                let known = issuer.keys.keys().0.is_some();
+                tracing::warn!(
+                    provider = %issuer.name, why, known,
+                    "the keys of an identity provider cannot be fetched; tokens by known ones are accepted for offline_grace_ms"
+                );
+                RETRY_AFTER.min(issuer.refresh)
+            }
+        };
+        wait_for_next(&issuer, confirmed, Instant::now() + next).await;
+    }
+}
+
+/// Waits until the next fetch is due or asked for. Keys that nobody has confirmed for too long are given up meanwhile.
+async fn wait_for_next(issuer: &TokenIssuer, confirmed: Option<Instant>, next: Instant) {
+    loop {
+        let given_up = confirmed.map(|confirmed| confirmed + issuer.grace);
+        let given_up = given_up.filter(|_| issuer.keys.keys().0.is_some());
+        tokio::select! {
+            () = sleep_until(next) => return,
+            () = poll_fn(|cx| issuer.keys.poll_asked(cx)) => return,
+            () = sleep_until(given_up.unwrap_or(next)), if given_up.is_some() => {
+                if issuer.keys.lose() {
+                    tracing::error!(
+                        provider = %issuer.name,
+                        "the keys of an identity provider could not be fetched for offline_grace_ms: calls with its tokens are \
+                         answered 503"
+                    );
+                }
+            }
+        }
+    }
+}
+
+async fn fetch(issuer: &str, source: &KeySource, client: &Client) -> Result<KeySet, String> {
+    let discovered;
+    let url = match source {
+        KeySource::Url(url) => url,
+        KeySource::Discovery => {
+            discovered = discover(issuer, client).await?;
+            &*discovered
+        }
+    };
+    let content = read(url, client).await?;
+    KeySet::parse(&content).map_err(|error| format!("{url}: {error}"))
+}
+
+/// Where the keys of an issuer are, by its own metadata.
+async fn discover(issuer: &str, client: &Client) -> Result<Box<str>, String> {
+    let base = issuer.trim_end_matches('/');
+    let origin = base.find("://").map_or(0, |at| at + 3);
+    let origin = base[origin..].find('/').map_or(base.len(), |at| origin + at);
+    let (origin, path) = base.split_at(origin);
+    let content = match read(&format!("{base}{OPENID_METADATA}"), client).await {
+        Ok(content) => content,
+        Err(first) => {
+            let other = read(&format!("{origin}{OAUTH_METADATA}{path}"), client).await;
+            other.map_err(|second| format!("{first}; {second}"))?
+        }
+    };
+    let metadata: Value =
+        serde_json::from_slice(&content).map_err(|_| format!("the metadata of {issuer} is not JSON"))?;
+    // RFC 8414 section 3.3: another issuer's metadata are not to be used.
+    if metadata["issuer"] != *issuer {
+        return Err(format!("the metadata name the issuer {}, not {issuer}", metadata["issuer"]));
+    }
+    let url = metadata["jwks_uri"].as_str().ok_or_else(|| format!("the metadata of {issuer} name no jwks_uri"))?;
+    let is_safe = url.starts_with("https://") || (url.starts_with("http://") && url.starts_with(&format!("{origin}/")));
+    if is_safe { Ok(url.into()) } else { Err(format!("the metadata of {issuer} name keys that are not behind https")) }
+}
+
+async fn read(url: &str, client: &Client) -> Result<Vec<u8>, String> {
+    let failed = |error: reqwest::Error| format!("{url}: {}", chain(&error));
+    let mut answer = client.get(url).header(header::ACCEPT, "application/json").send().await.map_err(failed)?;
+    if answer.status() != StatusCode::OK {
+        return Err(format!("{url} answers {}", answer.status()));
+    }
+    let mut content = Vec::new();
+    while let Some(piece) = answer.chunk().await.map_err(failed)? {
+        if content.len() + piece.len() > KEY_SET_LEN_MAX {
+            return Err(format!("{url} answers more than {KEY_SET_LEN_MAX} bytes"));
+        }
+        content.extend_from_slice(&piece);
+    }
+    Ok(content)
+}
+
+/// The time since 1970.
+fn unix_time() -> Duration {
+    Duration::from_secs(WallTime::now().as_unix().as_secs())
+}

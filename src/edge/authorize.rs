@@ -1,0 +1,60 @@
+//! Who calls, where a route asks for that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::edge::call_answers::refuse_unlabelled;
+use crate::edge::call_work::{CallWork, Leave};
+use crate::edge::edge_core::EdgeCore;
+use crate::identity::{RouteAuth, TokenRefusal};
+use crate::route::Route;
+use crate::serve::{CallerStop, LabelError, Next, Request, caller_denied, keys_checked};
+
+/// Notes who makes a request.
+///
+/// # Errors
+///
+/// If that has to be [settled] first.
+///
+/// [settled]: settle
+pub(super) fn identify(
+    core: &EdgeCore,
+    request: &mut impl Request,
+    route: &Route,
+    auth: &Arc<RouteAuth>,
+) -> Result<(), CallerStop> {
+    let now = Duration::from_secs(core.edge.settings.clock.now().as_secs());
+    request.identify(&core.tokens, auth, route.own.policy.as_deref(), now)
+}
+
+/// Waits for the keys of an issuer if that is why a request has stopped, and else answers it.
+///
+/// # Errors
+///
+/// What becomes of the connection, if the request was answered.
+pub(super) async fn settle(
+    core: &EdgeCore,
+    request: &mut impl Request,
+    route: &Route,
+    auth: &Arc<RouteAuth>,
+    work: &CallWork,
+    mut stop: CallerStop,
+) -> Result<(), Next<Leave>> {
+    if let CallerStop::Refused(TokenRefusal::AwaitsKeys { issuer, check }) = stop {
+        keys_checked(&core.core, auth, issuer, check).await;
+        match identify(core, request, route, auth) {
+            Ok(()) => return Ok(()),
+            Err(still) => stop = still,
+        }
+    }
+    Err(match stop {
+        CallerStop::Metadata => {
+            let keep = request.answer_metadata(auth, !core.is_draining()).await;
+            if keep { Next::Keep } else { Next::Close }
+        }
+        CallerStop::Refused(refusal) => {
+            let denied = LabelError::Denied(Box::new(caller_denied(auth, refusal)));
+            refuse_unlabelled(core, request, route, work, denied).await
+        }
+    })
+}

@@ -1,0 +1,73 @@
+//! What a caller is told of whom a route does not know enough.
+
+use crate::wire::http1::Answer;
+
+/// After how many seconds a call is to be tried again whose token could not be checked.
+const RETRY_AFTER_S: u32 = 5;
+
+/// Why a caller is refused before its message is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerRefused {
+    /// It shows no access token.
+    NoToken,
+    /// Its token proves nobody.
+    InvalidToken,
+    /// It was granted too little.
+    Scope,
+    /// The keys by which its token would be checked are not known.
+    KeysUnavailable,
+}
+
+impl CallerRefused {
+    /// Every reason, in the order of the declaration.
+    #[cfg(test)]
+    pub const ALL: [CallerRefused; 4] =
+        [CallerRefused::NoToken, CallerRefused::InvalidToken, CallerRefused::Scope, CallerRefused::KeysUnavailable];
+
+    /// The name for programs.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            CallerRefused::NoToken => "token_missing",
+            CallerRefused::InvalidToken => "invalid_token",
+            CallerRefused::Scope => "insufficient_scope",
+            CallerRefused::KeysUnavailable => "keys_unavailable",
+        }
+    }
+
+    /// The answer, which leaves the connection open.
+    #[must_use]
+    pub fn answer(self) -> Answer<'static> {
+        let (status, rpc_code, message) = match self {
+            CallerRefused::NoToken => {
+                (401, -31_050, "this server needs an access token: `WWW-Authenticate` says where to get one")
+            }
+            CallerRefused::InvalidToken => {
+                (401, -31_051, "the access token is not accepted: `WWW-Authenticate` says why and where to get another")
+            }
+            CallerRefused::Scope => {
+                (403, -31_031, "the access token lacks a scope: authorize again with the scopes of `WWW-Authenticate`")
+            }
+            CallerRefused::KeysUnavailable => (
+                503,
+                -31_052,
+                "the access token cannot be checked, because the keys of its issuer cannot be fetched: try again after a \
+                 pause; the operator finds the reason in the log of the edge or connector",
+            ),
+        };
+        let retry_after_s = Some(RETRY_AFTER_S).filter(|_| self == CallerRefused::KeysUnavailable);
+        let may_have_acted = Some(false);
+        Answer { rpc_code, retry_after_s, may_have_acted, close: false, ..Answer::new(status, self.code(), message) }
+    }
+
+    /// What is said of it in the list of calls.
+    #[must_use]
+    pub const fn listed(self) -> &'static str {
+        match self {
+            CallerRefused::NoToken => "its caller shows no access token",
+            CallerRefused::InvalidToken => "the access token of its caller is not accepted",
+            CallerRefused::Scope => "the access token of its caller lacks a scope",
+            CallerRefused::KeysUnavailable => "the keys of the issuer of its access token are not known",
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The keys of an issuer, as they are passed from whoever fetches them to the cores.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::identity::key_set::KeySet;
+
+/// The most calls that wait for keys at one time, all cores together. Others are refused.
+const WAITING_MAX: usize = 1_024;
+
+/// The keys of an issuer: those that are known, and whether they are to be fetched. A core holds its lock for as long as it takes to
+/// copy a pointer.
+pub struct KeyStore {
+    shared: Mutex<Shared>,
+    /// Counts how often the keys became others, so that a core can tell without the lock.
+    version: AtomicU64,
+    /// How long after a fetch a key that is not known causes the next one.
+    check_gap: Duration,
+}
+
+struct Shared {
+    keys: Option<Arc<KeySet>>,
+    /// Whether somebody fetches keys when they are asked for.
+    is_fetched: bool,
+    is_asked: bool,
+    /// How many fetches have ended, and when the last one did.
+    checks: u64,
+    checked_at: Option<Duration>,
+    waiting: Vec<Waker>,
+    fetcher: Option<Waker>,
+}
+
+/// A fetch that has not ended yet, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeysChecked(u64);
+
+impl KeyStore {
+    /// Keys that are fetched, and are asked for from the start.
+    #[must_use]
+    pub fn fetched(check_gap: Duration) -> KeyStore {
+        KeyStore::new(None, true, check_gap)
+    }
+
+    /// Keys that are not fetched: those of a file.
+    #[must_use]
+    pub fn fixed(keys: KeySet) -> KeyStore {
+        KeyStore::new(Some(Arc::new(keys)), false, Duration::ZERO)
+    }
+
+    fn new(keys: Option<Arc<KeySet>>, is_fetched: bool, check_gap: Duration) -> KeyStore {
+        let (is_asked, checks, checked_at) = (is_fetched, 0, None);
+        let shared = Shared { keys, is_fetched, is_asked, checks, checked_at, waiting: Vec::new(), fetcher: None };
+        KeyStore { shared: Mutex::new(shared), version: AtomicU64::new(0), check_gap }
+    }
+
+    /// The keys, if some are known, and the version that they are.
+    pub fn keys(&self) -> (Option<Arc<KeySet>>, u64) {
+        let shared = self.lock();
+        (shared.keys.clone(), self.version())
+    }
+
+    /// Counts how often the keys became others.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Has the keys fetched, because those that are known do not do. Returns which fetch to wait for; none if the last one was just
+    /// now, or nobody fetches.
+    pub fn ask(&self, now: Duration) -> Option<KeysChecked> {
+        let mut shared = self.lock();
+        // A wall clock may be set back.
+        let was_lately =
+            shared.checked_at.is_some_and(|checked| now >= checked && now < checked.saturating_add(self.check_gap));
+        if !shared.is_fetched || (was_lately && !shared.is_asked) {
+            return None;
+        }
+        shared.is_asked = true;
+        if let Some(fetcher) = shared.fetcher.take() {
+            fetcher.wake();
+        }
+        Some(KeysChecked(shared.checks + 1))
+    }
+
+    /// Waits until a fetch has ended, or as many wait as may.
+    pub fn poll_checked(&self, check: KeysChecked, cx: &Context<'_>) -> Poll<()> {
+        let mut shared = self.lock();
+        if shared.checks >= check.0 || shared.waiting.len() >= WAITING_MAX {
+            return Poll::Ready(());
+        }
+        if !shared.waiting.iter().any(|waiting| waiting.will_wake(cx.waker())) {
+            shared.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// For whoever fetches: waits until somebody asks.
+    pub fn poll_asked(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut shared = self.lock();
+        if shared.is_asked {
+            return Poll::Ready(());
+        }
+        shared.fetcher = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// These are the keys now. True if they are others than before.
+    pub fn publish(&self, keys: KeySet, now: Duration) -> bool {
+        let mut shared = self.lock();
+        let is_new = shared.keys.as_deref() != Some(&keys);
+        if is_new {
+            shared.keys = Some(Arc::new(keys));
+            self.version.fetch_add(1, Ordering::Release);
+        }
+        shared.end_check(now);
+        is_new
+    }
+
+    /// The keys could not be fetched. Those that are known stay.
+    pub fn on_failed(&self, now: Duration) {
+        self.lock().end_check(now);
+    }
+
+    /// The keys were not confirmed for too long: none are known any more. True if some were.
+    pub fn lose(&self) -> bool {
+        let was_known = self.lock().keys.take().is_some();
+        self.version.fetch_add(u64::from(was_known), Ordering::Release);
+        was_known
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn end_check(&mut self, now: Duration) {
+        self.is_asked = false;
+        self.checks += 1;
+        self.checked_at = Some(now);
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+    use crate::base::Secret;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn at(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    fn keys(byte: u8) -> KeySet {
+        KeySet::shared(&Secret::new(vec![byte; 32])).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_causes_a_fetch_but_not_one_after_the_other() {
+        let store = KeyStore::fetched(at(15));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        // Whoever comes before the first fetch has ended waits for that one.
+        let first = store.ask(at(100)).unwrap();
+        assert!(store.poll_asked(&cx).is_ready());
+        assert!(store.poll_checked(first, &cx).is_pending() && store.poll_checked(first, &cx).is_pending());
+        assert!(store.publish(keys(1), at(101)));
+        assert!(store.poll_checked(first, &cx).is_ready());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "each waits once");
+        assert!(store.poll_asked(&cx).is_pending());
+        assert_eq!(store.ask(at(115)), None);
+        let second = store.ask(at(116)).unwrap();
+        assert_eq!(store.ask(at(116)), Some(second), "one fetch for all");
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2, "the fetcher is woken");
+        store.on_failed(at(117));
+        assert!(store.poll_checked(second, &cx).is_ready() && store.keys().0.is_some());
+        assert_eq!(store.ask(at(118)), None);
+        assert!(store.ask(at(50)).is_some(), "the clock was set back");
+    }
+
+    #[test]
+    fn the_version_changes_with_the_keys_and_only_with_them() {
+        let store = KeyStore::fetched(at(15));
+        let versions = [
+            store.version(),
+            (store.publish(keys(1), at(1)), store.version()).1,
+            (store.publish(keys(1), at(2)), store.version()).1,
+            (store.publish(keys(2), at(3)), store.version()).1,
+            (store.lose(), store.version()).1,
+            (store.lose(), store.version()).1,
+        ];
+        assert_eq!(versions, [0, 1, 1, 2, 3, 3]);
+        assert!(store.keys().0.is_none());
+    }
+
+    #[test]
+    fn those_who_wait_have_an_end_and_keys_of_a_file_are_not_waited_for() {
+        assert_eq!(KeyStore::fixed(keys(1)).ask(at(1)), None);
+        let store = KeyStore::fetched(at(15));
+        let first = store.ask(at(1)).unwrap();
+        let wakers: Vec<Waker> = (0..=WAITING_MAX).map(|_| Waker::from(Arc::new(Woken::default()))).collect();
+        let waiting = wakers.iter().filter(|waker| store.poll_checked(first, &Context::from_waker(waker)).is_pending());
+        assert_eq!(waiting.count(), WAITING_MAX);
+    }
+}

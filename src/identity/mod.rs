@@ -1,0 +1,28 @@
+//! Floor 1: which tokens prove which caller. It checks signatures and claims against keys and a time that are passed in; other
+//! modules fetch the keys and ask.
+
+mod algorithm;
+mod key_set;
+mod key_store;
+mod route_auth;
+mod strict_object;
+mod token;
+mod token_error;
+mod token_issuer;
+mod token_rules;
+mod verified_tokens;
+
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod signer;
+
+pub use algorithm::{TokenAlgorithm, TokenAlgorithmError};
+pub use key_set::{KEY_SET_LEN_MAX, KeySet, KeySetError};
+pub use key_store::{KeyStore, KeysChecked};
+pub use route_auth::{AuthTerms, RouteAuth, TokenRefusal};
+pub use token::TOKEN_LEN_MAX;
+pub use token_error::TokenError;
+pub use token_issuer::TokenIssuer;
+pub use token_rules::TokenRules;
+pub use verified_tokens::VerifiedTokens;

@@ -1,0 +1,203 @@
+//! What a route asks of its callers.
+
+use std::fmt::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::base::Secret;
+use crate::identity::key_store::KeysChecked;
+use crate::identity::token::ReadToken;
+use crate::identity::token_error::TokenError;
+use crate::identity::token_issuer::TokenIssuer;
+use crate::policy::AgentIdentity;
+
+/// Where the metadata of a protected resource is found (RFC 9728 section 3).
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// What the configuration of a route says of its callers.
+#[derive(Clone)]
+pub struct AuthTerms {
+    /// The resource that tokens are for: the URL by which agents call the route.
+    pub resource: Box<str>,
+    /// What every caller must have been granted.
+    pub scopes: Box<[Box<str>]>,
+    /// Whether the token stays here and does not go on to the server.
+    pub is_terminated: bool,
+    /// What the server gets as `Authorization` in its place.
+    pub authorization: Option<Secret>,
+}
+
+/// What a route asks of its callers: a token of one of its issuers.
+pub struct RouteAuth {
+    terms: AuthTerms,
+    issuers: Box<[Arc<TokenIssuer>]>,
+    metadata_url: Box<str>,
+    metadata: Box<str>,
+}
+
+/// Why a caller is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenRefusal {
+    /// It shows no token.
+    NoToken,
+    /// Its token proves nobody.
+    Invalid(TokenError),
+    /// Its token may be good once the keys of its issuer were fetched, which is under way.
+    AwaitsKeys {
+        /// The issuer, by its place.
+        issuer: usize,
+        /// The fetch.
+        check: KeysChecked,
+    },
+    /// The keys of its issuer are not known.
+    NoKeys,
+    /// It was granted too little.
+    Scope,
+}
+
+/// What a token has proven.
+#[derive(Clone)]
+pub(super) struct Verified {
+    pub(super) identity: Arc<AgentIdentity>,
+    /// Until when it holds.
+    pub(super) until: Duration,
+    /// Its issuer, and the version of the keys by which it was verified.
+    pub(super) issuer: usize,
+    pub(super) version: u64,
+}
+
+impl RouteAuth {
+    /// A route with these terms that accepts tokens of these issuers.
+    #[must_use]
+    pub fn new(terms: AuthTerms, issuers: Vec<Arc<TokenIssuer>>) -> RouteAuth {
+        let servers: Vec<&str> = issuers.iter().map(|issuer| &*issuer.rules.issuer).collect();
+        // What is no URL is no authorization server that a client could find.
+        let servers: Vec<&str> = servers.into_iter().filter(|issuer| issuer.starts_with("http")).collect();
+        let mut metadata = json!({
+            "resource": terms.resource,
+            "authorization_servers": servers,
+            "bearer_methods_supported": ["header"],
+        });
+        if !terms.scopes.is_empty() {
+            metadata["scopes_supported"] = terms.scopes.iter().map(|scope| json!(scope)).collect();
+        }
+        let origin_len = origin_len(&terms.resource);
+        let (origin, path) = terms.resource.split_at(origin_len);
+        let metadata_url = format!("{origin}{WELL_KNOWN}{}", path.trim_end_matches('/'));
+        let issuers = issuers.into();
+        RouteAuth { terms, issuers, metadata_url: metadata_url.into(), metadata: metadata.to_string().into() }
+    }
+
+    /// What the configuration says.
+    #[must_use]
+    pub fn terms(&self) -> &AuthTerms {
+        &self.terms
+    }
+
+    /// The issuers whose tokens it accepts.
+    #[must_use]
+    pub fn issuers(&self) -> &[Arc<TokenIssuer>] {
+        &self.issuers
+    }
+
+    /// The metadata of the resource (RFC 9728 section 2), as JSON.
+    #[must_use]
+    pub fn metadata(&self) -> &str {
+        &self.metadata
+    }
+
+    /// Where that metadata is found.
+    #[must_use]
+    pub fn metadata_url(&self) -> &str {
+        &self.metadata_url
+    }
+
+    /// The value of `WWW-Authenticate` for a caller that is refused (RFC 6750 section 3, RFC 9728 section 5.1).
+    #[must_use]
+    pub fn challenge(&self, refusal: TokenRefusal) -> String {
+        let mut text = format!(r#"Bearer resource_metadata="{}""#, self.metadata_url);
+        let error = match refusal {
+            TokenRefusal::NoToken | TokenRefusal::NoKeys | TokenRefusal::AwaitsKeys { .. } => None,
+            TokenRefusal::Invalid(error) => Some(("invalid_token", error.to_string())),
+            TokenRefusal::Scope => Some(("insufficient_scope", "the token lacks a scope".to_owned())),
+        };
+        if let Some((error, description)) = error {
+            // A text cannot be written to without room.
+            let _ = write!(text, r#", error="{error}", error_description="{description}""#);
+        }
+        if !self.terms.scopes.is_empty() {
+            let _ = write!(text, r#", scope="{}""#, self.terms.scopes.join(" "));
+        }
+        text
+    }
+
+    /// The same refusal, once the keys that it awaits were fetched, or could not be.
+    #[must_use]
+    pub fn settled(&self, refusal: TokenRefusal) -> TokenRefusal {
+        let TokenRefusal::AwaitsKeys { issuer, .. } = refusal else { return refusal };
+        let is_known = self.issuers.get(issuer).is_some_and(|issuer| issuer.keys.keys().0.is_some());
+        if is_known { TokenRefusal::Invalid(TokenError::UnknownKey) } else { TokenRefusal::NoKeys }
+    }
+
+    /// Who shows this token.
+    ///
+    /// # Errors
+    ///
+    /// Why it proves nobody who may call.
+    pub(super) fn verify(&self, token: &[u8], now: Duration) -> Result<Verified, TokenRefusal> {
+        let token = ReadToken::parse(token).map_err(TokenRefusal::Invalid)?;
+        let named = token.claims.get("iss").and_then(|issuer| issuer.as_str());
+        let found = self.issuers.iter().enumerate().find(|(_, issuer)| named == Some(&*issuer.rules.issuer));
+        let (index, issuer) = found.ok_or(TokenRefusal::Invalid(TokenError::Issuer))?;
+        issuer.rules.check_header(&token).map_err(TokenRefusal::Invalid)?;
+        let (keys, version) = issuer.keys.keys();
+        let awaits = || issuer.keys.ask(now).map(|check| TokenRefusal::AwaitsKeys { issuer: index, check });
+        let Some(keys) = keys else { return Err(awaits().unwrap_or(TokenRefusal::NoKeys)) };
+        match keys.verify(&token) {
+            Ok(()) => {}
+            Err(TokenError::UnknownKey) => {
+                return Err(awaits().unwrap_or(TokenRefusal::Invalid(TokenError::UnknownKey)));
+            }
+            Err(error) => return Err(TokenRefusal::Invalid(error)),
+        }
+        let checked = issuer.rules.check_claims(token.claims, &self.terms.resource, now);
+        let (identity, until) = checked.map_err(TokenRefusal::Invalid)?;
+        Ok(Verified { identity: Arc::new(identity), until, issuer: index, version })
+    }
+
+    /// Whether a caller was granted what every caller needs.
+    pub(super) fn check_scopes(&self, identity: &AgentIdentity) -> Result<(), TokenRefusal> {
+        let has_all = self.terms.scopes.iter().all(|scope| identity.scopes.contains(scope));
+        if has_all { Ok(()) } else { Err(TokenRefusal::Scope) }
+    }
+}
+
+/// Routes are the same if their terms are and their issuers are the same objects.
+impl PartialEq for RouteAuth {
+    fn eq(&self, other: &RouteAuth) -> bool {
+        let (own, others) = (&self.terms, &other.terms);
+        let authorization = |terms: &AuthTerms| terms.authorization.as_ref().map(|secret| secret.expose().to_vec());
+        own.resource == others.resource
+            && own.scopes == others.scopes
+            && own.is_terminated == others.is_terminated
+            && authorization(own) == authorization(others)
+            && self.issuers.len() == other.issuers.len()
+            && self.issuers.iter().zip(&other.issuers).all(|(own, other)| Arc::ptr_eq(own, other))
+    }
+}
+
+impl Eq for RouteAuth {}
+
+impl fmt::Debug for RouteAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteAuth").field("resource", &self.terms.resource).finish_non_exhaustive()
+    }
+}
+
+/// How long scheme and authority of a URL are together.
+fn origin_len(url: &str) -> usize {
+    let authority = url.find("://").map_or(0, |at| at + "://".len());
+    url[authority..].find('/').map_or(url.len(), |at| authority + at)
+}

@@ -1,0 +1,112 @@
+//! What a token of an issuer must say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::identity::algorithm::TokenAlgorithm;
+use crate::identity::token::ReadToken;
+use crate::identity::token_error::TokenError;
+use crate::policy::{AgentIdentity, IdentityProof};
+
+/// The most audiences, and the most scopes, that are read of one token.
+const LISTED_MAX: usize = 256;
+/// The longest subject that is accepted, in bytes.
+const SUBJECT_LEN_MAX: usize = 1_024;
+/// The claims that may name the client, the first that is there counts: OpenID Connect, RFC 9068, Okta, and Entra ID before version 2.
+const CLIENT_CLAIMS: [&str; 4] = ["azp", "client_id", "cid", "appid"];
+
+/// What the tokens of one issuer must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRules {
+    /// The issuer, as it stands in `iss`.
+    pub issuer: Box<str>,
+    /// What `aud` must name one of; without any the resource of the route.
+    pub audiences: Box<[Box<str>]>,
+    /// By which of them a token may be signed.
+    pub algorithms: Box<[TokenAlgorithm]>,
+    /// What `typ` may be, in lower case and without `application/`. A token without a type counts as `jwt`.
+    pub types: Box<[Box<str>]>,
+    /// How far the clocks of issuer and tunnel may be apart.
+    pub leeway: Duration,
+}
+
+impl TokenRules {
+    /// Checks what the header says.
+    pub(super) fn check_header(&self, token: &ReadToken<'_>) -> Result<(), TokenError> {
+        if !self.algorithms.contains(&token.algorithm) {
+            return Err(TokenError::Algorithm);
+        }
+        let kind = token.kind.as_deref().unwrap_or("jwt");
+        if self.types.iter().any(|accepted| **accepted == *kind) { Ok(()) } else { Err(TokenError::Type) }
+    }
+
+    /// Checks what is claimed, once the signature is known to be that of the issuer. Returns who calls, and until when that holds.
+    pub(super) fn check_claims(
+        &self,
+        claims: Map<String, Value>,
+        resource: &str,
+        now: Duration,
+    ) -> Result<(AgentIdentity, Duration), TokenError> {
+        let is_accepted = |audience: &str| match self.audiences.is_empty() {
+            true => audience == resource,
+            false => self.audiences.iter().any(|accepted| **accepted == *audience),
+        };
+        if !listed(claims.get("aud")).ok_or(TokenError::Audience)?.into_iter().any(is_accepted) {
+            return Err(TokenError::Audience);
+        }
+        let until = match claims.get("exp") {
+            None => return Err(TokenError::NoExpiry),
+            Some(expiry) => moment(expiry)?.saturating_add(self.leeway),
+        };
+        if now >= until {
+            return Err(TokenError::Expired);
+        }
+        if let Some(begins) = claims.get("nbf")
+            && moment(begins)? > now.saturating_add(self.leeway)
+        {
+            return Err(TokenError::NotYet);
+        }
+        Ok((self.identity(claims)?, until))
+    }
+
+    fn identity(&self, claims: Map<String, Value>) -> Result<AgentIdentity, TokenError> {
+        let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let client: Option<Arc<str>> = CLIENT_CLAIMS.iter().find_map(|name| text(name)).map(Into::into);
+        // A program that calls for itself is its own subject.
+        let subject: Arc<str> = match claims.get("sub") {
+            Some(_) => text("sub").ok_or(TokenError::Subject)?.into(),
+            None => client.clone().ok_or(TokenError::Subject)?,
+        };
+        if subject.len() > SUBJECT_LEN_MAX {
+            return Err(TokenError::Subject);
+        }
+        let scopes = ["scope", "scp"].iter().filter_map(|name| listed(claims.get(*name))).flatten();
+        let scopes = scopes.flat_map(|text| text.split(' ')).filter(|scope| !scope.is_empty());
+        let scopes: Arc<[Box<str>]> = scopes.take(LISTED_MAX).map(Into::into).collect();
+        Ok(AgentIdentity {
+            subject,
+            issuer: Some((&*self.issuer).into()),
+            client,
+            proof: IdentityProof::Jwt,
+            scopes,
+            claims: Arc::new(claims),
+        })
+    }
+}
+
+/// The texts of a claim that is one text or a list of them; none if it is anything else, or too long.
+fn listed(claim: Option<&Value>) -> Option<Vec<&str>> {
+    match claim? {
+        Value::String(text) => Some(vec![text]),
+        Value::Array(list) if list.len() <= LISTED_MAX => list.iter().map(Value::as_str).collect(),
+        _ => None,
+    }
+}
+
+/// A time in seconds since 1970, which may have a fraction (RFC 7519 section 2).
+fn moment(claim: &Value) -> Result<Duration, TokenError> {
+    let seconds = claim.as_f64().ok_or(TokenError::Malformed)?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| TokenError::Malformed)
+}

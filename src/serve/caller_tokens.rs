@@ -1,0 +1,95 @@
+//! Who calls, by the token of a request, where its route asks for one.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::Core;
+use crate::exchange::{CallerRefused, ToolDenied};
+use crate::identity::{KeysChecked, RouteAuth, TokenRefusal, VerifiedTokens};
+use crate::policy::{AgentIdentity, ToolPolicy};
+use crate::wire::http1::{Method, RequestHead};
+use crate::wire::oauth::is_metadata_path;
+
+/// How long a call waits for the keys of an issuer. A fetch has its own limit, which is shorter.
+const KEYS_WAIT_MAX: Duration = Duration::from_secs(8);
+
+/// The tokens that a core has verified.
+#[derive(Default)]
+pub struct CallerTokens(RefCell<VerifiedTokens>);
+
+/// What is known of the caller of a request whose route asks for a token.
+#[derive(Clone)]
+pub struct ProvenCaller {
+    /// Who it is; none if it has shown a key of the route's policy.
+    pub(super) identity: Option<Arc<AgentIdentity>>,
+    /// What its route asks for.
+    pub(super) auth: Arc<RouteAuth>,
+}
+
+/// Why a request is not passed on, or not yet.
+pub enum CallerStop {
+    /// It asks for the metadata of the resource, which the tunnel answers.
+    Metadata,
+    /// Its caller is refused.
+    Refused(TokenRefusal),
+}
+
+impl CallerTokens {
+    /// Who makes a request with this head. `now` is the time since 1970.
+    ///
+    /// # Errors
+    ///
+    /// If the request is not passed on, or not yet.
+    pub fn identify(
+        &self,
+        head: &RequestHead,
+        auth: &Arc<RouteAuth>,
+        policy: Option<&ToolPolicy>,
+        now: Duration,
+    ) -> Result<ProvenCaller, CallerStop> {
+        let is_read = matches!(head.method(), Method::Get | Method::Head);
+        if is_read && is_metadata_path(head.path()) {
+            return Err(CallerStop::Metadata);
+        }
+        let auth = Arc::clone(auth);
+        let Some(token) = bearer(head) else { return Err(CallerStop::Refused(TokenRefusal::NoToken)) };
+        if policy.is_some_and(|policy| policy.key_of(token).is_some()) {
+            return Ok(ProvenCaller { identity: None, auth });
+        }
+        match self.0.borrow_mut().identify(&auth, token, now) {
+            Ok(identity) => Ok(ProvenCaller { identity: Some(identity), auth }),
+            Err(refusal) => Err(CallerStop::Refused(refusal)),
+        }
+    }
+}
+
+/// Waits until the keys of an issuer were fetched, or cannot be.
+pub async fn keys_checked(core: &Core, auth: &RouteAuth, issuer: usize, check: KeysChecked) {
+    let Some(issuer) = auth.issuers().get(issuer) else { return };
+    // Whether they were is asked again in any case.
+    let _ = core.timeout(KEYS_WAIT_MAX, poll_fn(|cx| issuer.keys.poll_checked(check, cx))).await;
+}
+
+/// What a caller is told who is refused, and for whom nobody waits any longer.
+#[must_use]
+pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
+    let refusal = auth.settled(refusal);
+    let refused = match refusal {
+        TokenRefusal::NoToken => CallerRefused::NoToken,
+        TokenRefusal::Invalid(_) => CallerRefused::InvalidToken,
+        TokenRefusal::Scope => CallerRefused::Scope,
+        TokenRefusal::AwaitsKeys { .. } | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
+    };
+    ToolDenied::of_caller(refused, auth.challenge(refusal))
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 section 2.1), if there is one field of that name. Tokens in a target or in a form are
+/// not looked for: they end up in logs.
+pub(super) fn bearer(head: &RequestHead) -> Option<&[u8]> {
+    let mut values = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"authorization"));
+    let (_, value) = values.next()?;
+    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
+    (values.next().is_none() && scheme.eq_ignore_ascii_case(b"bearer ")).then(|| token.trim_ascii())
+}
