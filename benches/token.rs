@@ -18,13 +18,15 @@ const ISSUER: &str = "https://login.example/realms/demo";
 const RESOURCE: &str = "https://demo.example.com/mcp";
 const NOW: Duration = Duration::from_secs(1_900_000_000);
 const ROUNDS: u32 = 3_000;
+/// What a key of RSA with 2,048 bits has in front of it in PKCS #8; the library takes the key itself (PKCS #1).
+const PKCS8_HEAD_LEN: usize = 26;
 
 fn main() {
     let ec = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).expect("a key");
     let rsa = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key").as_der().expect("its encoding");
     let all = [
         (Algorithm::ES256, EncodingKey::from_ec_der(ec.as_ref())),
-        (Algorithm::RS256, EncodingKey::from_rsa_der(rsa.as_ref())),
+        (Algorithm::RS256, EncodingKey::from_rsa_der(&rsa.as_ref()[PKCS8_HEAD_LEN..])),
     ];
     for (algorithm, key) in &all {
         let mut jwk = Jwk::from_encoding_key(key, *algorithm).expect("a public key");
