@@ -235,7 +235,7 @@ impl LabelBreakers {
 }
 
 impl CoreBreakers {
-    /// As [`LabelBreakers::observe`].
+    /// Observes a call as [`LabelBreakers::observe`] does; a good one is at first counted on this core only.
     pub fn observe(&self, result: Option<CallResult>, terms: &BreakerTerms, began: Time, now: Time) -> BreakerChanges {
         match result {
             Some(CallResult::Answered) if self.count_apart(None, terms, now) => BreakerChanges::default(),
@@ -243,7 +243,7 @@ impl CoreBreakers {
         }
     }
 
-    /// As [`Permit::end`].
+    /// Ends a call as [`Permit::end`] does; a good one is at first counted on this core only.
     pub fn end(
         &self,
         mut permit: Permit,
