@@ -18,6 +18,10 @@ compile_error!("the tests need the features `demo` and `sim`, which are on by de
 pub mod cli;
 
 #[cfg(not(feature = "internals"))]
+mod audit;
+#[cfg(feature = "internals")]
+pub mod audit;
+#[cfg(not(feature = "internals"))]
 mod base;
 #[cfg(feature = "internals")]
 pub mod base;

@@ -35,6 +35,8 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Calls(args) => Ok(cli::run_calls(&args, &env)),
         Command::Explain(args) => Ok(cli::run_explain(&args, &env)),
         Command::Tasks(args) => Ok(cli::run_tasks(&args, &env)),
+        Command::Audit(args) => Ok(cli::run_audit(&args)),
+        Command::Policy(args) => Ok(cli::run_policy(&args)),
         Command::Doctor(args) => Ok(cli::run_doctor(args, &env)),
         Command::Up(args) => Ok(cli::run_up(args, &env)),
     }

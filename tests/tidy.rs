@@ -5,6 +5,8 @@
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/commands.rs"]
+mod commands;
 #[path = "tidy/docs.rs"]
 mod docs;
 #[path = "tidy/names.rs"]
@@ -26,8 +28,9 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Floor 0.
     ("base", &[]),
     // Floor 1: what decides.
+    ("audit", &["base"]),
     ("wire", &["base"]),
-    ("route", &["base"]),
+    ("route", &["base", "policy"]),
     ("latency", &["base"]),
     ("policy", &["base", "wire"]),
     // Floor 2: what acts.
@@ -39,7 +42,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
-    ("serve", &["base", "wire", "route", "latency", "engine", "http2", "exchange"]),
+    ("serve", &["base", "audit", "wire", "route", "latency", "policy", "engine", "http2", "exchange"]),
     ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2"]),
     // Floor 4: the roles, and the control thread that speaks to them.
     (
@@ -60,6 +63,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "control",
         &[
             "base",
+            "audit",
             "wire",
             "route",
             "latency",
@@ -109,7 +113,7 @@ const TOP: &[&str] = &["cli", "lib", "main"];
 const CIRCLE_FILES_MAX: usize = 3;
 
 /// Modules that decide: bytes and durations in, events out.
-const DECIDING: &[&str] = &["base", "wire", "route", "latency", "policy"];
+const DECIDING: &[&str] = &["base", "audit", "wire", "route", "latency", "policy"];
 
 /// What acts, and has no business where things are decided.
 const ACTING: &[&str] = &[
@@ -158,6 +162,7 @@ const RULES: &[Rule] = &[
     no_test_is_skipped,
     nothing_sleeps,
     docs::short_docs,
+    commands::unknown_commands,
 ];
 
 #[test]

@@ -56,6 +56,9 @@ pub enum CallFailure {
     /// The time that the caller waits was over before anything of the request was sent to the upstream.
     #[error("the caller's time was over before the request was sent to the upstream")]
     CallerTimeoutUnsent,
+    /// The audit log cannot be written, and is required.
+    #[error("the audit log cannot be written")]
+    AuditUnavailable,
 
     // From here on the upstream may have received the request.
     /// The upstream closed the connection before the first byte of its answer. See `UpstreamBroken` for one that had begun.
@@ -91,6 +94,9 @@ pub enum CallFailure {
     /// The body of the request is malformed or incomplete.
     #[error("the body of the request is malformed or incomplete")]
     RequestBroken,
+    /// The call could not be written to the audit log, which is required, so that its answer may not leave.
+    #[error("the call could not be written to the audit log")]
+    Unrecorded,
     /// Edge or connector failed inside, or broke the call off for a reason that this version does not know.
     #[error("the call failed between edge and connector")]
     Internal,
@@ -99,7 +105,7 @@ pub enum CallFailure {
 impl CallFailure {
     /// Every failure, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [CallFailure; 29] = [
+    pub const ALL: [CallFailure; 31] = [
         CallFailure::ConnectorOffline,
         CallFailure::TunnelRevoked,
         CallFailure::Overloaded,
@@ -117,6 +123,7 @@ impl CallFailure {
         CallFailure::UpstreamTls,
         CallFailure::UpstreamUnsent,
         CallFailure::CallerTimeoutUnsent,
+        CallFailure::AuditUnavailable,
         CallFailure::UpstreamSilent,
         CallFailure::UpstreamBroken,
         CallFailure::UpstreamProtocol,
@@ -128,6 +135,7 @@ impl CallFailure {
         CallFailure::SlowReader,
         CallFailure::Cancelled,
         CallFailure::RequestBroken,
+        CallFailure::Unrecorded,
         CallFailure::Internal,
     ];
 
@@ -140,6 +148,7 @@ impl CallFailure {
                 | CallFailure::BreakerOpen
                 | CallFailure::ConcurrencyLimit
                 | CallFailure::CallerTimeoutUnsent
+                | CallFailure::AuditUnavailable
         );
         !self.may_have_acted() && !is_final
     }

@@ -16,7 +16,13 @@ impl SecretHash {
     /// The hash of a secret.
     #[must_use]
     pub fn of(secret: &Secret) -> SecretHash {
-        let digest = digest::digest(&digest::SHA256, secret.expose());
+        SecretHash::of_bytes(secret.expose())
+    }
+
+    /// The hash of a secret that somebody shows.
+    #[must_use]
+    pub fn of_bytes(secret: &[u8]) -> SecretHash {
+        let digest = digest::digest(&digest::SHA256, secret);
         let mut bytes = [0; SECRET_HASH_LEN];
         bytes.copy_from_slice(digest.as_ref());
         SecretHash(bytes)

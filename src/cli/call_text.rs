@@ -49,6 +49,7 @@ pub(super) const fn stopped(stage: CallStageName) -> &'static str {
         CallStageName::Route => "route",
         CallStageName::Breaker => "breaker",
         CallStageName::Concurrency => "concurrency",
+        CallStageName::Policy => "policy",
         CallStageName::Link => "link",
         CallStageName::Connector => "connector",
         CallStageName::Upstream => "server",

@@ -116,10 +116,15 @@ fn ended(call: &CallInfo) -> String {
 const fn decision(what: DecisionKind) -> &'static str {
     match what {
         DecisionKind::Route => "route",
+        DecisionKind::Policy => "policy",
         DecisionKind::Wait => "wait",
+        DecisionKind::Caller => "caller",
+        DecisionKind::Breaker => "breaker",
+        DecisionKind::Place => "place",
         DecisionKind::Move => "move",
         DecisionKind::Hedge => "hedge",
         DecisionKind::Deadline => "deadline",
+        DecisionKind::Cancel => "cancel",
         DecisionKind::Slow => "slow",
         DecisionKind::Refuse => "answer",
     }

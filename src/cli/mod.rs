@@ -6,6 +6,9 @@
 mod admin_client;
 mod announce;
 mod args;
+mod audit;
+mod audit_args;
+mod audit_export;
 mod breakers;
 mod breakers_args;
 mod call_text;
@@ -22,6 +25,8 @@ mod flag_sources;
 mod latency;
 mod limits;
 mod output;
+mod policy;
+mod policy_args;
 mod run;
 mod table;
 mod tasks;
@@ -36,6 +41,10 @@ pub use args::{
     CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
     EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
 };
+pub use audit::run_audit;
+pub use audit_args::{
+    AuditArgs, AuditCommand, AuditExportArgs, AuditFilterArgs, AuditFormat, AuditQueryArgs, AuditVerifyArgs,
+};
 pub use breakers::run_breakers;
 pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
 pub use calls::run_calls;
@@ -46,6 +55,8 @@ pub use edge::run_edge;
 pub use explain::run_explain;
 pub use latency::run_latency;
 pub use limits::run_limits;
+pub use policy::run_policy;
+pub use policy_args::{PolicyArgs, PolicyCommand, PolicyExplainArgs};
 pub use run::{EXIT_FAILURE, RunError};
 pub use tasks::run_tasks;
 pub use tunnel::run_tunnel;

@@ -7,7 +7,7 @@ use crate::base::{GuardMode, Traffic};
 use crate::config::entries::Entries;
 use crate::config::error::{ConfigError, nearest};
 use crate::config::networks::UpstreamNetwork;
-use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, TunnelConfig};
+use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, ToolConfig, TunnelConfig};
 use crate::config::values::{Hedge, SecretText};
 use crate::policy::Member;
 
@@ -58,13 +58,14 @@ impl<'a> Checker<'a> {
         self.admin("edge", edge.admin_listen, edge.allow_admin_off_loopback);
         self.listeners(edge);
         self.tunnels(edge);
-        self.tools(edge);
+        self.tools(&edge.tools);
         self.hedges(edge);
     }
 
     /// `ports`: whether the port of the edge must be known. Only in `adit up` the system chooses it.
     pub(super) fn connect(&mut self, connect: &ConnectConfig, ports: bool) {
         self.credentials(connect);
+        self.tools(&connect.tools);
         if connect.backoff_min_ms > connect.backoff_max_ms {
             self.fault(
                 "connect.backoff_min_ms",
@@ -210,9 +211,9 @@ impl<'a> Checker<'a> {
     }
 
     /// A host has one table for each of its tools, and not too many, as they are searched for each call.
-    fn tools(&mut self, edge: &EdgeConfig) {
+    fn tools(&mut self, all: &[ToolConfig]) {
         let (mut tools, mut of_host) = (BTreeMap::new(), BTreeMap::<String, usize>::new());
-        for (index, tool) in edge.tools.iter().enumerate() {
+        for (index, tool) in all.iter().enumerate() {
             let key = format!("tool[{index}].tool");
             self.unique(&mut tools, &key, &format!("{} of {}", tool.tool.0, tool.host));
             let count = of_host.entry(tool.host.to_string()).or_default();

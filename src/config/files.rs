@@ -10,6 +10,7 @@ use crate::config::load::Config;
 use crate::config::reader::{Holds, NamedFile, secret_advice};
 use crate::config::sources::FileText;
 use crate::config::values::{SECRET_LEN_MAX, SecretSource, SecretText};
+use crate::policy::{POLICY_FILE_LEN_MAX, ToolPolicy};
 use crate::private::{self, PrivateError};
 
 /// The longest configuration file that is read, in bytes.
@@ -94,12 +95,27 @@ fn wrong_with(file: &NamedFile) -> Option<String> {
             SecretFault::Unfit { .. } => format!("{error}; {}", secret_advice(&file.key)),
             SecretFault::File(_) => error.to_string(),
         }),
+        Holds::Policy => read_policy(path).err(),
         Holds::Key => private::check(path).err().map(|error| error.to_string()),
         Holds::SettingsWithSecret => {
             let error = private::check(path).err()?;
             Some(format!("this file holds a secret, and {error}, or move the secret to a file of its own"))
         }
     }
+}
+
+/// Reads the file of a policy.
+///
+/// # Errors
+///
+/// That it cannot be read, or everything that is wrong with it.
+pub fn read_policy(path: &Path) -> Result<ToolPolicy, String> {
+    let told = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let text = read_text(path, POLICY_FILE_LEN_MAX).map_err(told)?;
+    ToolPolicy::parse(&text).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        format!("{} is no valid policy: {}", path.display(), faults.join("; "))
+    })
 }
 
 fn open(path: &Path) -> io::Result<File> {

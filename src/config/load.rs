@@ -9,7 +9,7 @@ use crate::config::section::{Reload, Setting, TableSection};
 use crate::config::service_variables;
 use crate::config::sources::{Purpose, Sources};
 use crate::config::table::{
-    self, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, RouteConfig, TunnelConfig,
+    self, AdmissionConfig, AuditConfig, ConnectConfig, EdgeConfig, EngineConfig, LogConfig, RouteConfig, TunnelConfig,
 };
 use crate::config::values::{SecretSource, SecretText};
 use crate::policy::Member;
@@ -25,6 +25,8 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// The private side, if this process is one.
     pub connect: Option<ConnectConfig>,
+    /// How calls are written to the audit log.
+    pub audit: AuditConfig,
     /// What is logged, and in which format.
     pub log: LogConfig,
     /// Every value with its origin, in the order of the table of settings.
@@ -60,6 +62,7 @@ impl Config {
         let edge = reader.section::<EdgeConfig>(wants_edge);
         let admission = reader.section::<AdmissionConfig>(wants_edge);
         let connect = reader.section::<ConnectConfig>(wants_connect);
+        let audit = reader.section::<AuditConfig>(true);
         let log = reader.section::<LogConfig>(true);
         let Reader { faults: found, values, files, .. } = reader;
         faults.extend(found);
@@ -74,12 +77,12 @@ impl Config {
         connect.iter().for_each(|connect| checker.connect(connect, sources.purpose != Purpose::Up));
         faults.extend(checker.into_faults());
 
-        match (engine, admission, log) {
-            (Some(engine), Some(admission), Some(log)) if faults.is_empty() => {
+        match (engine, admission, audit, log) {
+            (Some(engine), Some(admission), Some(audit), Some(log)) if faults.is_empty() => {
                 let mut warnings = warnings(&values);
                 warnings.extend(service_variables::warning(&entries.service_variables));
                 let files = files_of_roles(files, wants_edge, wants_connect);
-                Ok(Config { engine, edge, admission, connect, log, values, warnings, files })
+                Ok(Config { engine, edge, admission, connect, audit, log, values, warnings, files })
             }
             _ => Err(ConfigErrors::new(faults)),
         }
@@ -96,6 +99,7 @@ impl Config {
     #[must_use]
     pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         let mut changed = old.engine.changed(&new.engine);
+        changed.extend(old.audit.changed(&new.audit));
         changed.extend(old.log.changed(&new.log));
         let mut roles = Vec::new();
         match (&old.edge, &new.edge) {

@@ -28,7 +28,7 @@ mod values;
 pub use addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
-pub use files::{CONFIG_FILE_LEN_MAX, SecretFault};
+pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy};
 pub use load::Config;
 pub use networks::UpstreamNetwork;
 pub use profile::{Profile, UnknownProfile};
@@ -37,10 +37,11 @@ pub use reader::EffectiveValue;
 pub use section::{Part, Preset, Reload, Setting};
 pub use sources::{CREDENTIALS, CREDENTIALS_ENV, FileText, Flag, Purpose, Sources};
 pub use table::{
-    ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ConnectConfig, EdgeConfig, EngineConfig,
-    FILE_ENV, HostConfig, LogConfig, NetworkSetConfig, PARTS, RouteConfig, ToolConfig, TunnelConfig, settings,
+    ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, AuditConfig, ConnectConfig, EdgeConfig,
+    EngineConfig, FILE_ENV, HostConfig, LogConfig, NetworkSetConfig, PARTS, RouteConfig, ToolConfig, TunnelConfig,
+    settings,
 };
 pub use values::{
-    Bytes, Driver, FolderPath, Hedge, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend,
+    AuditMode, Bytes, Driver, FolderPath, Hedge, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend,
     SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin,
 };

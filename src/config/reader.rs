@@ -30,6 +30,8 @@ pub(super) struct NamedFile {
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
+    /// The rules of which caller may call which tool.
+    Policy,
     /// Something that anybody may read.
     Public,
     /// The secret of a tunnel, or its token.
@@ -47,6 +49,7 @@ impl Holds {
                 Holds::Secret
             }
             key if key.ends_with("key_file") => Holds::Key,
+            "policy_file" => Holds::Policy,
             _ => Holds::Public,
         }
     }

@@ -10,14 +10,14 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    Bytes, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price,
-    Resend, SecretText, ServerPreset, Spin, ToolName,
+    AuditMode, Bytes, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin,
+    Price, Resend, SecretText, ServerPreset, Spin, ToolName,
 };
 use crate::policy::{Member, Network, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 10] = [
+pub const PARTS: [Part; 11] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -27,6 +27,7 @@ pub const PARTS: [Part; 10] = [
     Part::of::<NetworkSetConfig>(),
     Part::of::<ConnectConfig>(),
     Part::of::<RouteConfig>(),
+    Part::of::<AuditConfig>(),
     Part::of::<LogConfig>(),
 ];
 
@@ -239,6 +240,10 @@ section! {
         /// How long a call waits while the only connector of its tunnel finishes its calls and ends, as when it is restarted.
         /// `offline_wait_ms` begins when the connector is gone.
         restart_wait_ms: Millis = "30s" in 0..=3_600_000, restart, like "1m";
+        /// How long a connector may owe any sign of life before connections of agents whose TLS ends in it are closed, if they wait
+        /// for it and another connector of the tunnel answers. Agents then connect anew, and reach the other one. Calls that the
+        /// edge can read choose another connector by themselves.
+        stalled_connector_timeout_ms: Millis = "5s" in 1_000..=60_000, restart, like "2s";
         /// How long an MCP session (`Mcp-Session-Id`) may be idle until the edge forgets which connector has it. Later calls
         /// of the session go to any connector of the tunnel. This matters only for tunnels with several connectors.
         session_idle_timeout_ms: Millis = "24h" in 1_000..=2_592_000_000, restart, like "8h";
@@ -334,22 +339,29 @@ section! {
         concurrency_max: Option<u32> = unset in 1..=1_000_000, live, like "16";
         /// Which slow calls of this host are tried a second time. `read-only`: calls of tools that the server's `tools/list`
         /// declares with `readOnlyHint`, once they take longer than 95 % of the last calls of the tool. The second try goes to
-        /// another connector or over another link of the same core, the first answer wins, and the other try is cancelled; 2 % of
-        /// the calls of the host at the most. All connectors must lead to servers that answer alike. Set it only where the
-        /// server is trusted to say which tools only read. It requires `deadline` to be `observe` or `enforce`; bodies of calls
-        /// are then read as with `deadline = "enforce"`. Not applied to calls of an MCP session, nor to `passthrough` traffic.
+        /// another connector, or over another link of the same connector, if the core has one. The first answer wins, of the
+        /// second try only one that is a result, and the connection of the other try is closed; its server is sent no
+        /// `notifications/cancelled`. It is done for 2 % of the calls of the host at the most. All connectors must lead to servers
+        /// that answer alike. Set it only where the server is trusted to say which tools only read. It requires `deadline` to be
+        /// `observe` or `enforce`; bodies of calls are then read as with `deadline = "enforce"`. Not applied to calls of an MCP
+        /// session, nor to `passthrough` traffic.
         hedge: Hedge = "off", live, like "read-only";
         /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
         /// one that is called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
+        /// The policy of the host: a file with the rules of which caller may call which tool, prompt and resource
+        /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
+        /// force. It is refused for a host whose traffic is `passthrough`, which the edge cannot read: set it at the connector.
+        policy_file: Option<PathBuf> = unset, live, like "policy.toml";
     }
 }
 
 section! {
-    /// Settings of a tool that differ from those of its host: one `[[tool]]` each, up to 64 for one host. Read by `adit edge`.
+    /// Settings of a tool that differ from those of its host: one `[[tool]]` each, up to 64 for one host. Read by `adit edge`, and by
+    /// `adit connect` for agents whose TLS ends in the connector.
     record "tool" => ToolConfig {
-        /// The host as it stands in `[[host]]`, or in the tunnel. A host without a table of its own keeps the settings of the
-        /// `*.` table that it falls under.
+        /// The host as it stands in `[[host]]`, or in the tunnel; for a connector as it stands in `[[route]]`. At the edge a host
+        /// without a table of its own keeps the settings of the `*.` table that it falls under.
         host: HostPattern = required, live, like "demo.example.com";
         /// The name of the tool, as `tools/list` has it.
         tool: ToolName = required, live, like "search";
@@ -365,10 +377,11 @@ section! {
         /// The mode of the circuit breakers for this tool, in place of the host's.
         breaker: Option<GuardMode> = unset, live, like "off";
         /// Whether its slow calls are tried a second time, in place of `hedge` of the host. `read-only`: if the server
-        /// declares it so.
+        /// declares it so. Read by `adit edge` only.
         hedge: Option<Hedge> = unset, live, like "off";
         /// The price of one call of this tool, in the unit of `edge.price_per_million_tokens`, for `adit tasks`. It is added for
         /// each call that was handed to a connector, also for one that failed or timed out there; not for one that was refused.
+        /// Read by `adit edge` only.
         price_per_call: Price = "0", live, like "0.005";
     }
 }
@@ -565,6 +578,9 @@ section! {
     } with {
         /// Where calls go: the tables `[[route]]`.
         routes: RouteConfig
+    } with {
+        /// Settings of single tools: the tables `[[tool]]`.
+        tools: ToolConfig
     }
 }
 
@@ -582,6 +598,10 @@ section! {
         /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
+        /// The policy of the route: a file with the rules of which caller may call which tool, prompt and resource
+        /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
+        /// force. It holds for all traffic: plain, `resealed` and `passthrough`.
+        policy_file: Option<PathBuf> = unset, live, like "policy.toml";
         /// Whether an `https` upstream is offered HTTP/2 besides HTTP/1.1 (ALPN `h2`). One that takes it gets many calls on
         /// one connection.
         upstream_http2: bool = "true", live, like "false";
@@ -596,6 +616,14 @@ section! {
         /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
         /// obeyed: its connections are not used in the last second before it.
         idle_timeout_ms: Millis = "4s" in 0..=86_400_000, live, like "10s";
+        /// How long the host of the upstream may answer nothing at all, neither data nor keep-alive probes, before the
+        /// connections to it fail, and with them the event streams that they carry.
+        silence_timeout_ms: Millis = "75s" in 2_000..=3_600_000, live, like "30s";
+        /// How long the host of the upstream may acknowledge nothing of what it was sent while a call waits. Then the call is
+        /// sent on a new connection if that does no harm, otherwise it is answered 504, and idle connections are closed. The
+        /// server itself may take longer: its host acknowledges for it. Over HTTP/2, where a connection is probed after 3 s of
+        /// silence, it takes up to 4 s more.
+        acknowledge_timeout_ms: Millis = "5s" in 1_000..=600_000, live, like "10s";
         /// How long the upstream may take until the first byte of its answer, after the request was sent to it; 0 for no limit.
         /// It takes the place of `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit applies
         /// too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.
@@ -614,7 +642,7 @@ section! {
         /// reached the upstream is not counted.
         resend: Resend = "idempotent", live, like "mcp-safe";
         /// What becomes of calls that miss their deadline, if that differs from `connect.deadline`. It applies to agents whose
-        /// TLS ends in this connector.
+        /// TLS ends in this connector, and to tools for which `[[tool]]` does not say otherwise.
         deadline: Option<GuardMode> = unset, live, like "enforce";
         /// The shortest deadline of these calls, if that differs from `connect.deadline_floor_ms`.
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
@@ -643,6 +671,27 @@ section! {
         /// `/.well-known/oauth-protected-resource`, up to 64 KiB of plain JSON. Set it for a server that cannot be told
         /// its public URL.
         rewrite_oauth_metadata: bool = "false", live, like "true";
+    }
+}
+
+section! {
+    /// The audit log: one line for every call and every action of management, chained and signed. Both roles write it.
+    section "audit" => AuditConfig {
+        /// `off`: nothing is written. `best_effort`: lines are written without holding up calls, and those that cannot be
+        /// written are counted. `required`: an answer leaves only once its call is on the disk, and calls are refused while
+        /// nothing can be written.
+        mode: AuditMode = "off", restart, like "required";
+        /// The directory of the log. By default `audit` in `edge.data_dir`, or in `connect.state_dir`; one of the three is
+        /// needed unless `mode` is `off`. The key that signs the log is in the directory above it, or in it if neither is set.
+        dir: Option<FolderPath> = unset, restart, like "/var/log/adit";
+        /// The length at which a file is closed and the next one begun, as it is each day (UTC).
+        file_max_bytes: Bytes = "64MiB" in 65_536..=17_179_869_184, restart, like "16MiB";
+        /// Whether closed files are compressed with zstd.
+        compress: bool = "true", restart, like "false";
+        /// For how many days closed files are kept.
+        keep_days: u32 = "90" in 1..=36_500, restart, like "400";
+        /// The most bytes that closed files take together. The oldest are removed first.
+        keep_max_bytes: Bytes = "10GiB" in 65_536..=1_125_899_906_842_624, restart, like "100GiB";
     }
 }
 

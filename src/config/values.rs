@@ -155,6 +155,18 @@ choice! {
 }
 
 choice! {
+    /// How calls are written to the audit log.
+    AuditMode {
+        /// They are not written at all.
+        Off = "off",
+        /// They are not held up, and lines that cannot be written are lost.
+        BestEffort = "best_effort",
+        /// No answer leaves before its call is written.
+        Required = "required",
+    }
+}
+
+choice! {
     /// Which slow calls are tried a second time.
     Hedge {
         /// No call is tried a second time.

@@ -22,22 +22,25 @@ use crate::exchange::{
     AnsweringStream, CallReport, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer,
     requested_host, trace_of,
 };
-use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, Retries, connector_timing};
+use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, RecordedTime, Retries, SentAgain, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork, ReadAheadLimits, RelayError, RelayHooks,
-    Relayed, Replay, ResponseExtras, relay,
+    Answered, AuditLog, AuditReceipt, CallAudit, CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork,
+    ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
-use crate::wire::http1::{BodyError, Method, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
+use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
 use crate::wire::jsonrpc::Peek;
 use crate::wire::{AnswerStream, MethodScan};
 
 /// A response that has begun when the caller's time is over is ended by the edge, which can end a stream of events between two of
 /// them. It is cut here if the edge has not done so within this time.
 const EDGE_CUTS_WITHIN: Duration = Duration::from_secs(1);
+/// A call that was not sent is reported so long before the edge answers in place of the connector, besides the way there: the edge
+/// does not know that nothing was sent.
+const UNSENT_REPORT_MARGIN: Duration = Duration::from_millis(10);
 
 /// What a request has whose method is `tools/list`, however its slash is written.
 const LIST: &[u8] = b"list\"";
@@ -76,6 +79,8 @@ pub(super) struct UpstreamWork {
 #[derive(Default)]
 pub(super) struct AgentWork {
     pub(super) retries: Retries,
+    /// How it was sent again, if it was.
+    pub(super) again: Option<SentAgain>,
     /// When the caller has to be answered; never if it is not known how long it waits.
     pub(super) until: Time,
     /// The timer for that, while a connection is waited for.
@@ -88,6 +93,7 @@ pub(super) struct AgentWork {
     timing: Vec<u8>,
     /// For agents whose TLS ends here.
     pub(super) guard: CallGuard,
+    pub(super) audit: CallAudit,
     /// What has passed of an answer that is an event stream, for agents whose TLS ends here.
     answer: AnswerStream,
     /// How the call failed, if its agent was told so at the end of an event stream.
@@ -175,6 +181,14 @@ impl AgentWork {
         self.until != Time::NEVER
     }
 
+    /// When a call has to be sent: later, its answer would not come in time, and the edge would answer for it.
+    fn send_by(&self, context: &CallContext<'_>) -> Time {
+        match self.is_limited() && !context.is_agents() {
+            true => self.until.back(context.stream.on_link().way() + UNSENT_REPORT_MARGIN),
+            false => self.until,
+        }
+    }
+
     /// How much of the caller's time is left; none if it is not known how long it waits.
     pub(super) fn left(&self, now: Time) -> Option<Duration> {
         self.is_limited().then(|| self.until - now)
@@ -207,18 +221,26 @@ impl UpstreamWork {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }
         served.on_call();
-        (self.agents.retries, self.agents.told_failure) = (Retries::default(), None);
+        (self.agents.retries, self.agents.again, self.agents.told_failure) = (Retries::default(), None, None);
+        let send_by = self.agents.send_by(context);
         let mut needs_fresh = false;
+        // Why the call failed before, if it may have run.
+        let mut before = None;
+        let late = |before: Option<CallError>| {
+            let sent = before.map(|_| CallError::Failed(CallFailure::CallerTimeout));
+            sent.unwrap_or(CallError::Failed(CallFailure::CallerTimeoutUnsent))
+        };
         loop {
-            if self.agents.until <= context.core.core.turn_time() {
-                return Err(CallError::Failed(CallFailure::CallerTimeoutUnsent));
+            if send_by <= context.core.core.turn_time() {
+                return Err(late(before));
             }
-            let AgentWork { until, timer, .. } = &mut *self.agents;
-            let taken = checkout(&context.core.core, &served.upstream, needs_fresh, *until, timer).await;
-            *timer = None;
-            let Checkout { connection, connect } = taken
-                .ok_or(CallError::Failed(CallFailure::CallerTimeoutUnsent))?
-                .map_err(|error| CallError::Failed(served.on_failed(&error, context.core.core.turn_time())))?;
+            let timer = &mut self.agents.timer;
+            let taken = checkout(&context.core.core, &served.upstream, needs_fresh, send_by, timer).await;
+            self.agents.timer = None;
+            let Checkout { connection, connect } = taken.ok_or_else(|| late(before))?.map_err(|error| {
+                let failure = served.on_failed(&error, context.core.core.turn_time());
+                before.unwrap_or(CallError::Failed(failure))
+            })?;
             if let Some(took) = connect {
                 served.on_connected();
                 end.stamps.on_connected(took);
@@ -259,8 +281,11 @@ impl UpstreamWork {
                 // The upstream may have closed an idle connection while the request was on its way. A request that the
                 // upstream may have received is sent again only if that does no harm (RFC 9110, section 9.2.2).
                 Err(error) => {
-                    let again = self.again(context, &served, request.head(), error.reached(was_used));
-                    let Some(pause) = again else { return Err(error.into()) };
+                    let (reached, is_silent) = (error.reached(was_used), matches!(error, ExchangeError::Silent));
+                    let again = self.again(context, &served, request.head(), reached);
+                    let failed = CallError::from(error);
+                    let Some(pause) = again else { return Err(failed) };
+                    before = before.or(Some(failed).filter(|_| is_silent));
                     if !pause.is_zero() {
                         // In a box, so that calls do not have its size.
                         Box::pin(context.core.core.sleep(pause)).await;
@@ -297,6 +322,12 @@ impl UpstreamWork {
                 if reached == Reached::Never {
                     Counters::add(&counters.resends_unread);
                 }
+                let (was_unread, before) = match self.agents.again {
+                    Some(SentAgain::Resent { is_unread, paused }) => (is_unread, paused.get()),
+                    _ => (true, Duration::ZERO),
+                };
+                let (is_unread, paused) = (was_unread && reached == Reached::Never, RecordedTime::of(before + pause));
+                self.agents.again = Some(SentAgain::Resent { is_unread, paused });
                 return Some(pause);
             }
             Err(NoRetry::Budget) => Counters::add(&counters.resends_denied),
@@ -355,7 +386,7 @@ impl UpstreamWork {
             }
         };
         let to = TimeoutStream::new(upstream.stream(), &context.core.connector.settings.write_timeout, state);
-        let to = AnsweringStream::new(to, upstream.is_acknowledged());
+        let to = AnsweringStream::new(to, upstream.acknowledged_within());
         let of_agents = context.is_agents().then(|| self.agents.guard.deadline.first_byte_timeout());
         let caller = match context.is_agents() {
             true => self.agents.guard.deadline.caller_limits(),
@@ -379,6 +410,7 @@ impl UpstreamWork {
             let mut append = None;
             let edits = RequestEdits {
                 drop_expect: incoming.label.as_ref().is_some_and(|label| label.has_continued()),
+                policy: incoming.label.as_ref().map_or(PolicyEdit::NONE, |label| label.policy_edit()),
                 timeout: left.filter(|_| served.sends_timeout()),
                 ..addressed(context, served, head, &mut append)
             };
@@ -402,9 +434,10 @@ impl UpstreamWork {
                 upstream.log_fault(&why);
             }
             let is_of_caller = error == RelayError::Late && self.agents.until <= context.core.core.turn_time();
-            let error = match is_of_caller {
-                true => ExchangeError::Failed(CallError::Failed(CallFailure::CallerTimeout)),
-                false => failed(&error),
+            let error = match (is_of_caller, end.stamps.is_sent()) {
+                (true, true) => ExchangeError::Failed(CallError::Failed(CallFailure::CallerTimeout)),
+                (true, false) => ExchangeError::Failed(CallError::Failed(CallFailure::CallerTimeoutUnsent)),
+                (false, _) => failed(&error),
             };
             return Err(match error {
                 ExchangeError::Silent if upstream.has_sent_nothing(&context.core.core, to.sent_before()).await => {
@@ -502,6 +535,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.listing.keep(bytes);
+        self.work.audit.on_body_bytes(bytes);
         if self.stamps.is_event_stream() {
             self.on_standing_bytes(bytes);
         }
@@ -512,6 +546,15 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
             agents.answer.feed(bytes);
             agents.guard.deadline.on_event_bytes(bytes, now);
         }
+    }
+
+    fn records_in(&self) -> Option<&AuditLog> {
+        self.work.audit.required()
+    }
+
+    fn record_answer(&mut self, answered: &Answered<'_>, label: Option<&mut CallLabel>) -> Option<AuditReceipt> {
+        let progress = (&mut *self.stamps, self.work.retries);
+        self.context.record_answer(&self.work.audit, self.request, progress, answered, label)
     }
 
     fn on_standing_bytes(&self, bytes: &[u8]) {
@@ -616,6 +659,7 @@ fn failed(error: &RelayError) -> ExchangeError {
         RelayError::Broken(_) | RelayError::NotTaken => CallFailure::UpstreamBroken,
         RelayError::Stalled => CallFailure::TimedOut,
         RelayError::Late => CallFailure::Deadline,
+        RelayError::Unrecorded => CallFailure::Unrecorded,
         RelayError::Protocol(_) => CallFailure::UpstreamProtocol,
     };
     ExchangeError::Failed(CallError::Failed(failure))

@@ -45,15 +45,16 @@ pub(super) fn may_be_cancelled(context: &CallContext<'_>, head: &RequestHead, is
     !context.is_agents() && head.method() == Method::Post && (is_kept || !is_stateless(head))
 }
 
-/// Tells the upstream of a call that it is cancelled, if its revision of MCP needs that. It has stopped on this side. `work` knows its
-/// message if no label does.
-pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work: &mut UpstreamWork) {
+/// Tells the upstream of a call that it is cancelled, if its revision of MCP needs that, and returns whether it does. It has stopped on
+/// this side. `work` knows its message if no label does.
+pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work: &mut UpstreamWork) -> bool {
     let CallContext { core, .. } = *context;
-    let Some(body) = message(request, work) else { return };
-    let Some(served) = core.upstreams.for_request(request.head()) else { return };
+    let Some(body) = message(request, work) else { return false };
+    let Some(served) = core.upstreams.for_request(request.head()) else { return false };
     let under_way = &core.cancellations.0;
     if under_way.get() >= UNDER_WAY_MAX {
-        return Counters::add(&core.connector.counters.cancellations_failed);
+        Counters::add(&core.connector.counters.cancellations_failed);
+        return false;
     }
     under_way.set(under_way.get() + 1);
     let head = head(context, &served, request.head(), body.len());
@@ -66,6 +67,7 @@ pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work
         under_way: Rc::clone(under_way),
     };
     core.core.spawn(cancellation.run());
+    true
 }
 
 /// The message for a request; none if it is not to be sent.

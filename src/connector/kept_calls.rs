@@ -1,12 +1,14 @@
 //! What is kept of the last calls of a connector.
 
+use std::net::IpAddr;
+
 use crate::base::{CallFailure, Clock};
 use crate::connector::call::{CallContext, Caller};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::settings::ConnectorRoute;
 use crate::exchange::{FailedCall, Refusal, forwarded_peer, trace_of};
 use crate::latency::{
-    CallFilter, CallLine, CallRecord, CallStage, FoundCall, HostText, Outcome, OwnAnswer, Phase, TraceId,
+    CallFilter, CallLine, CallRecord, CallStage, FoundCall, HostText, Outcome, OwnAnswer, Phase, PolicyMark, TraceId,
 };
 use crate::link::CarrierStream;
 use crate::wire::http1::RequestHead;
@@ -48,14 +50,10 @@ impl CallContext<'_> {
 
     /// What is kept of a call with this head that ends now.
     pub(super) fn kept(&self, head: &RequestHead) -> CallRecord {
-        let text = match self.caller {
-            Caller::Edge => std::str::from_utf8(forwarded_peer(head)).unwrap_or_default(),
-            Caller::Agent(address) => address,
-        };
         CallRecord {
             number: self.number,
             trace: trace_of(head),
-            peer: text.parse().ok(),
+            peer: self.agent_address(head),
             host: HostText::of(head.host().unwrap_or_default()),
             ..CallRecord::new(self.core.core.turn_time())
         }
@@ -66,6 +64,21 @@ impl CallContext<'_> {
         let (stage, outcome) = (refusal.stage(), Some(refusal.outcome()));
         let record = CallRecord { stage, outcome, ..self.kept(head).with_own(Some(refusal.own_answer())) };
         self.core.figures.keep(&record);
+    }
+
+    /// The address of the agent whose call it is, if that is known.
+    pub(super) fn agent_address(&self, head: &RequestHead) -> Option<IpAddr> {
+        let text = match self.caller {
+            Caller::Edge => std::str::from_utf8(forwarded_peer(head)).unwrap_or_default(),
+            Caller::Agent(address) => address,
+        };
+        text.parse().ok()
+    }
+
+    /// Keeps that the policy of its route has denied a call.
+    pub(super) fn keep_denied(&self, head: &RequestHead, own: OwnAnswer, policy: Option<PolicyMark>) {
+        let (stage, outcome) = (CallStage::Policy, Some(Outcome::Denied));
+        self.core.figures.keep(&CallRecord { stage, outcome, policy, ..self.kept(head).with_own(Some(own)) });
     }
 
     /// Keeps that a request cannot be read.
@@ -92,8 +105,16 @@ impl ConnectorCore {
         let (calls, recorder) = (self.figures.calls.borrow(), self.figures.recorder.borrow());
         let line = |FoundCall { record, age, label }: FoundCall<'_>| {
             let host = record.host.as_str().parse().ok();
-            let route = host.and_then(|host| self.upstreams.route_of(&host, |route| route.name.to_string()));
-            CallLine { record: *record, age, label: label.cloned(), route, tunnel: None }
+            let told = host.and_then(|host| {
+                self.upstreams.route_of(&host, |route| {
+                    let rule = record
+                        .policy
+                        .and_then(|mark| Some(route.policy.as_ref()?.rule_name(mark.policy, mark.rule()?)?.to_owned()));
+                    (route.name.to_string(), rule)
+                })
+            });
+            let (route, rule) = told.unzip();
+            CallLine { record: *record, age, label: label.cloned(), route, tunnel: None, rule: rule.flatten() }
         };
         calls.find(filter, &recorder, self.core.now()).into_iter().map(line).collect()
     }

@@ -1,6 +1,7 @@
 //! Floor 4: the connector. It dials links to edges, and carries the calls that arrive on them to upstreams.
 
 mod agents_http2;
+mod audit;
 mod call;
 mod call_request;
 mod cancel;

@@ -7,8 +7,9 @@ use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
-use crate::policy::SafeRequests;
-use crate::route::{RouteName, RouteTable};
+use crate::policy::{SafeRequests, ToolPolicy};
+use crate::route::{RouteName, RouteTable, ToolOverrides};
+use crate::serve::AuditLog;
 use crate::tls::ServerConfig;
 use crate::upstream::UpstreamSettings;
 use crate::wire::mux;
@@ -83,6 +84,8 @@ pub struct ConnectorSettings {
     pub calls_kept: usize,
     /// How often a request is sent again on another connection, at the most.
     pub retries_max: u32,
+    /// Where calls are written, if they are.
+    pub audit: Option<AuditLog>,
 }
 
 #[cfg(feature = "internals")]
@@ -113,6 +116,7 @@ impl ConnectorSettings {
             origins: Arc::default(),
             calls_kept: 1_000,
             retries_max: 2,
+            audit: None,
         }
     }
 }
@@ -137,11 +141,37 @@ pub struct ConnectorRoute {
     pub client_timeout: Option<Duration>,
     /// Which POST requests may run twice, if the owner of the route trusts its server in this.
     pub resend: Option<Arc<SafeRequests>>,
+    /// Which caller may call which of its tools.
+    pub policy: Option<Arc<ToolPolicy>>,
     /// The deadlines of calls of agents whose TLS ends here. Their ceiling is how long the upstream may take to begin an answer; a
     /// GET, which waits for events, is not bounded.
     pub deadlines: DeadlineTerms,
     /// When calls of these agents are refused because others fail.
     pub breaker: BreakerTerms,
+    /// What single tools have in place of these terms.
+    pub tools: Arc<[ToolOverrides]>,
+}
+
+impl ConnectorRoute {
+    /// The deadlines of the calls of agents whose TLS ends here, or of those of a tool.
+    pub(super) fn deadlines_of(&self, tool: Option<&str>) -> DeadlineTerms {
+        self.own(tool).map_or(self.deadlines, |own| self.deadlines.with(&own.deadlines))
+    }
+
+    /// When these are refused because others fail.
+    pub(super) fn breaker_of(&self, tool: Option<&str>) -> BreakerTerms {
+        self.own(tool).map_or(self.breaker, |own| self.breaker.with(&own.breaker))
+    }
+
+    /// Whether it has to be known what these calls call before they are passed on.
+    pub(super) fn needs_label(&self) -> bool {
+        let is_enforced = self.deadlines.is_enforced() || self.breaker.is_enforced();
+        is_enforced || self.tools.iter().any(ToolOverrides::needs_label)
+    }
+
+    fn own(&self, tool: Option<&str>) -> Option<&ToolOverrides> {
+        tool.and_then(|tool| self.tools.iter().find(|own| *own.tool == *tool))
+    }
 }
 
 /// The TLS configurations for inner sessions.

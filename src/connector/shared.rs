@@ -12,6 +12,7 @@ use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable};
 use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
+use crate::serve::AuditLog;
 use crate::wire::mux::Hosts;
 
 /// Messages that may wait for one core.
@@ -120,6 +121,7 @@ counters! {
         links_ended, "Links that ended, for any reason";
         links_made, "Links that were established";
         requests_refused, "Requests that were refused before they became calls";
+        calls_denied, "Calls that the policies of their routes denied";
         requests_resent, "Requests sent again, after a connection ended or refused them without an answer";
         resends_denied, "Requests not sent again because the retries of their route had used up its budget";
         resends_safe, "POST requests of MCP that were sent again because `resend` is mcp-safe";
@@ -214,6 +216,12 @@ impl Connector {
     #[must_use]
     pub fn breakers(&self) -> &BreakerTable {
         &self.breakers
+    }
+
+    /// Where its calls are written, if they are.
+    #[must_use]
+    pub fn audit(&self) -> Option<&AuditLog> {
+        self.settings.audit.as_ref()
     }
 
     /// What happened, all cores together.

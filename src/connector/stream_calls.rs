@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
-use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
+use crate::connector::call::{AgentWork, CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
 use crate::connector::connector_core::ConnectorCore;
@@ -13,12 +13,12 @@ use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
-use crate::latency::{CallPhases, CallRecord, CallStage, ConnectorStamps, Phase, Retries, connector_timing};
+use crate::latency::{
+    CallPhases, CallRecord, CallStage, CallerTimeSource, ConnectorStamps, Phase, Retries, connector_timing,
+};
 use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{
-    CallEnded, CallGuard, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service,
-};
+use crate::serve::{CallEnded, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
 use crate::wire::http1::Method;
 use crate::wire::mcp::{self, Call};
 
@@ -99,6 +99,7 @@ impl StreamCalls<'_> {
     pub(super) async fn carry<R: CallRequest>(&mut self, request: &mut R) -> Next<Leave> {
         self.has_called = true;
         self.work.agents.until = self.until(request).unwrap_or(Time::NEVER);
+        self.work.agents.audit = self.context.begin_audit(request);
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
             Counters::add(&context.core.connector.counters.requests_refused);
@@ -110,25 +111,32 @@ impl StreamCalls<'_> {
             let keep = request.answer_preflight(!context.core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
+        if work.agents.audit.refuses() {
+            // In a box, so that other calls do not have its size.
+            return Box::pin(self.refuse_unrecorded(request)).await;
+        }
         let is_enforced = |host: &Hostname| {
             let breakers = context.core.connector.breakers();
-            let is_enforced = |route: &ConnectorRoute| {
-                route.deadlines.is_enforced()
-                    || route.breaker.is_enforced()
-                    || breakers.is_forced_open(route.name.as_str())
-            };
+            let is_enforced =
+                |route: &ConnectorRoute| route.needs_label() || breakers.is_forced_open(route.name.as_str());
             context.core.upstreams.route_of(host, is_enforced)
         };
-        if host.and_then(is_enforced).unwrap_or_default()
+        if (govern(*context, request) || host.and_then(is_enforced).unwrap_or_default())
             && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
         {
-            return self.refuse_unlabelled(request, error).await;
+            let is_over = work.agents.until <= context.core.core.turn_time();
+            if is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {
+                // In a box, so that other calls do not have its size.
+                return Box::pin(self.answer_late(request)).await;
+            }
+            // In a box, so that other calls do not have its size.
+            return Box::pin(self.refuse_unlabelled(request, error)).await;
         }
         if let Some(host) = *host
             && let Some(report) = begin_guard(*context, work, request, host)
         {
             // In a box, so that other calls do not have its size.
-            return Box::pin(self.answer_refused(request, report)).await;
+            return Box::pin(self.answer_uncalled(request, CallFailure::BreakerOpen, Some(report))).await;
         }
         let began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
         let mut end = CallEnd::new(began);
@@ -151,9 +159,7 @@ impl StreamCalls<'_> {
         // An agent's event stream that was cut has ended as it should.
         let was_cut = matches!(stopped, Some(CallFailure::CallerTimeout | CallFailure::Deadline))
             || (stopped.is_none() && host.is_some() && work.agents.guard.deadline.was_cut());
-        if was_cut && end.stamps.is_sent() {
-            cancel(context, request, work);
-        }
+        let is_cancelled = was_cut && end.stamps.is_sent() && cancel(context, request, work);
         work.clear();
         let mut ended = match done {
             Ok(result) => Some(result.map_err(CallError::failure)),
@@ -175,7 +181,9 @@ impl StreamCalls<'_> {
             let is_of_caller = work.agents.guard.deadline.is_of_caller();
             ended = Some(Err(if is_of_caller { CallFailure::CallerTimeout } else { CallFailure::Deadline }));
         }
-        record(*context, request, *host, &end, ended, (&work.agents.guard, work.agents.retries));
+        let noted = Noted { work: &work.agents, is_cancelled };
+        record(*context, request, *host, &end, ended, noted);
+        context.record_end(&work.agents.audit, request, &end, ended, work.agents.retries);
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
             Err(_) => return Next::Leave(Leave::GivenUp),
@@ -198,8 +206,8 @@ impl StreamCalls<'_> {
                 guard.begin(&route.deadlines);
                 route.client_timeout
             })?;
-            let waits = caller_timeout(core, request, usual)?;
-            work.agents.guard.deadline.bound_by_caller(request.began(), waits);
+            let (waits, source) = caller_timeout(core, request, usual)?;
+            work.agents.guard.deadline.bound_by_caller(request.began(), waits, source);
             return Some(work.agents.guard.deadline.answer_by());
         }
         // An inner session carries many calls, so that the edge says it in the head of each.
@@ -209,17 +217,47 @@ impl StreamCalls<'_> {
         }
     }
 
-    /// Answers an agent whose call a breaker refused.
-    async fn answer_refused(&self, request: &mut impl Request, report: CallReport) -> Next<Leave> {
+    /// Answers a call that cannot be written to the audit log.
+    async fn refuse_unrecorded(&self, request: &mut impl Request) -> Next<Leave> {
+        let failure = CallFailure::AuditUnavailable;
+        count(self.context.core, Some(Err(failure)));
+        if self.host.is_none() {
+            return Next::Leave(Leave::Reset(failure));
+        }
+        self.answer(request, CallError::Failed(failure), &CallEnd::new(request.began()).stamps).await
+    }
+
+    /// Answers an agent that has not said in its time what it calls.
+    async fn answer_late(&self, request: &mut impl Request) -> Next<Leave> {
+        let late = CallFailure::CallerTimeoutUnsent;
+        count(self.context.core, Some(Err(late)));
+        if self.host.is_none() {
+            return Next::Leave(Leave::Reset(late));
+        }
+        let report = self.report(request, late, false);
+        self.answer_uncalled(request, late, report).await
+    }
+
+    /// Answers an agent whose call was not begun, and failed so.
+    async fn answer_uncalled(
+        &self,
+        request: &mut impl Request,
+        failure: CallFailure,
+        report: Option<CallReport>,
+    ) -> Next<Leave> {
         let StreamCalls { context, host, work, .. } = self;
         let core = context.core;
         let mut timing = Vec::new();
         let end = CallEnd::new(request.began());
         connector_timing(&end.stamps.times(&core.core), &mut timing);
         request.learn_id(work.agents.left(core.core.turn_time())).await;
-        let keep = request.fail(CallFailure::BreakerOpen, Some(&report), &timing, !core.is_draining()).await;
-        let guard = (&CallGuard::default(), Retries::default());
-        record(*context, request, *host, &end, Some(Err(CallFailure::BreakerOpen)), guard);
+        let ended = Some(Err(failure));
+        let noted = Noted { work: &AgentWork::default(), is_cancelled: false };
+        record(*context, request, *host, &end, ended, noted);
+        context.record_end(&work.agents.audit, request, &end, ended, Retries::default());
+        let told = work.agents.audit.told(failure, &core.core).await;
+        let report = report.filter(|_| told == failure);
+        let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }
     }
 
@@ -243,8 +281,24 @@ impl StreamCalls<'_> {
         match error {
             LabelError::Refused(refusal) => request.refuse(refusal).await,
             LabelError::Body(error) => request.refuse_body(error).await,
+            LabelError::Denied(denied) => {
+                let core = self.context.core;
+                Counters::add(&core.connector.counters.calls_denied);
+                let own = denied.own_answer();
+                let policy = request.label().and_then(|label| label.policy_mark());
+                self.context.keep_denied(request.head(), own, policy);
+                self.context.record_denied(&self.work.agents.audit, request, own);
+                if !self.work.agents.audit.is_settled(&core.core).await {
+                    return self.refuse_unrecorded(request).await;
+                }
+                let may_keep = self.context.stream.is_sealed() && !core.is_draining();
+                let keep = request.deny(&denied, self.work.agents.left(core.core.turn_time()), may_keep).await;
+                self.context.stream.finish_message();
+                return if keep { Next::Keep } else { Next::Close };
+            }
             LabelError::CallerLeft => return Next::Leave(Leave::GivenUp),
         }
+        self.context.stream.finish_message();
         Counters::add(&self.context.core.connector.counters.requests_refused);
         Next::Close
     }
@@ -256,9 +310,11 @@ impl StreamCalls<'_> {
                 let (mut timing, core) = (Vec::new(), self.context.core);
                 connector_timing(&stamps.times(&core.core), &mut timing);
                 request.learn_id(self.work.agents.left(core.core.turn_time())).await;
-                let report = self.report(request, failure, stamps.is_sent());
-                request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await
+                let told = self.work.agents.audit.told(failure, &core.core).await;
+                let report = self.report(request, failure, stamps.is_sent()).filter(|_| told == failure);
+                request.fail(told, report.as_ref(), &timing, !core.is_draining()).await
             }
+            CallError::BadBody(_) if !self.work.agents.audit.is_settled(&self.context.core.core).await => false,
             CallError::BadBody(error) => {
                 request.refuse_body(error).await;
                 false
@@ -268,9 +324,13 @@ impl StreamCalls<'_> {
     }
 }
 
-/// How long the caller of a request waits for its answer, if it says so, or if callers `usual`ly wait so long. A stream of events
-/// lasts as long as the caller wants.
-fn caller_timeout(core: &ConnectorCore, request: &impl Request, usual: Option<Duration>) -> Option<Duration> {
+/// How long the caller of a request waits for its answer, and who says so: the caller, or the route, where callers `usual`ly wait so
+/// long. A stream of events lasts as long as the caller wants.
+fn caller_timeout(
+    core: &ConnectorCore,
+    request: &impl Request,
+    usual: Option<Duration>,
+) -> Option<(Duration, CallerTimeSource)> {
     let head = request.head();
     if head.method() != Method::Post || mcp::asks_for_stream(head) {
         return None;
@@ -279,7 +339,8 @@ fn caller_timeout(core: &ConnectorCore, request: &impl Request, usual: Option<Du
         Counters::add(&core.connector.counters.caller_timeouts_malformed);
         None
     });
-    said.or(usual)
+    let said = said.map(|waits| (waits, CallerTimeSource::Field));
+    said.or_else(|| Some((usual?, CallerTimeSource::Setting)))
 }
 
 /// Why an agent's request on a session for `host` is not passed on.
@@ -289,6 +350,15 @@ fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) ->
         Ok(_) => Some(Refusal::OtherHost),
         Err(refusal) => Some(refusal),
     }
+}
+
+/// Has a request decided by the policy of its route before it is passed on. Returns whether there is one.
+fn govern(context: CallContext<'_>, request: &mut impl Request) -> bool {
+    let policy = context.core.upstreams.policy_of(request.head());
+    if let Some(policy) = &policy {
+        request.govern(policy, context.agent_address(request.head()));
+    }
+    policy.is_some()
 }
 
 /// Starts the guard of an agent's call. Returns the report of the call if a breaker refuses it.
@@ -327,7 +397,15 @@ fn told_of(
 
 /// A call, and the terms of what guards it.
 fn guarded<'a>(route: &'a ConnectorRoute, call: &'a Call) -> GuardedCall<'a> {
-    GuardedCall { call, route: route.name.as_str(), deadline: route.deadlines, breaker: route.breaker }
+    let (deadline, breaker) = (route.deadlines_of(call.tool()), route.breaker_of(call.tool()));
+    GuardedCall { call, route: route.name.as_str(), deadline, breaker }
+}
+
+/// What is known of a call that has ended.
+struct Noted<'a> {
+    work: &'a AgentWork,
+    /// Whether its server was sent a message that it is cancelled.
+    is_cancelled: bool,
 }
 
 /// Keeps a call that has ended. One of an agent, which is for `host`, is counted, and how long it took recorded.
@@ -337,8 +415,9 @@ fn record(
     host: Option<&Hostname>,
     end: &CallEnd,
     ended: Option<Result<(), CallFailure>>,
-    (guard, retries): (&CallGuard, Retries),
+    noted: Noted<'_>,
 ) {
+    let AgentWork { guard, retries, again, until, .. } = noted.work;
     let core = context.core;
     let keeps = core.figures.calls.borrow().is_on();
     if host.is_none() && !keeps {
@@ -380,7 +459,14 @@ fn record(
         deadline,
         missed: missed.unwrap_or_default(),
         status: stamps.status().unwrap_or_default(),
+        again: *again,
         ..kept
     };
-    core.figures.keep(&kept.with_retries(retries.made()).with_own(failure.map(|failure| failure.own_answer(None))));
+    let of_edge = || {
+        let left = *until - stamps.began();
+        Some((left, CallerTimeSource::Edge)).filter(|_| host.is_none() && *until != Time::NEVER)
+    };
+    let kept = kept.with_retries(retries.made()).with_caller(guard.deadline.caller().or_else(of_edge));
+    let kept = kept.with_probe(guard.is_probe).with_cancellation(noted.is_cancelled);
+    core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(None))));
 }

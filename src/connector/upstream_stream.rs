@@ -24,8 +24,9 @@ pub(super) trait UpstreamStream {
     /// When the last bytes were received.
     fn received_at(&self) -> Time;
 
-    /// Whether the upstream's host acknowledges what this exchange sends, and is to be found gone if it does not.
-    fn is_acknowledged(&self) -> bool;
+    /// Within what time the upstream's host acknowledges what this exchange sends, or is found gone; none if the exchange is
+    /// not to look.
+    fn acknowledged_within(&self) -> Option<Duration>;
 
     /// Whether an exchange that failed before any response is certain not to have reached the upstream. The system had taken
     /// `sent_before` bytes before it.
@@ -49,8 +50,8 @@ impl UpstreamStream for HttpConnection {
         self.connection().received_at()
     }
 
-    fn is_acknowledged(&self) -> bool {
-        self.is_tcp()
+    fn acknowledged_within(&self) -> Option<Duration> {
+        self.acknowledged_within()
     }
 
     async fn has_sent_nothing(&self, core: &Core, sent_before: u64) -> bool {
@@ -98,8 +99,8 @@ impl UpstreamStream for Http2Exchange {
     }
 
     /// The connection is looked after by its own task.
-    fn is_acknowledged(&self) -> bool {
-        false
+    fn acknowledged_within(&self) -> Option<Duration> {
+        None
     }
 
     async fn has_sent_nothing(&self, _: &Core, _: u64) -> bool {

@@ -14,7 +14,7 @@ use crate::connector::shared::Connector;
 use crate::dial::Resolver;
 use crate::engine::Core;
 use crate::latency::{NoRetry, Reached, Retries, RetryBudget, StatusClass};
-use crate::policy::{LeftOut, SafeRequests};
+use crate::policy::{LeftOut, SafeRequests, ToolPolicy};
 use crate::route::{Hostname, RouteName};
 use crate::tls::{HandshakeError, ServerConfig};
 use crate::upstream::{Upstream, UpstreamError, UpstreamSettings};
@@ -40,6 +40,8 @@ pub(super) struct Upstreams {
     windows: Budget,
     tables: RefCell<Arc<ConnectorTables>>,
     version: Cell<u64>,
+    /// Whether any route has a policy.
+    has_policies: Cell<bool>,
     served: RefCell<BTreeMap<RouteName, Rc<Served>>>,
     /// When a failed inner TLS handshake was last logged.
     seal_error_logged: Cell<Option<Time>>,
@@ -75,6 +77,7 @@ impl Upstreams {
             resolver,
             windows: windows.clone(),
             version: Cell::new(version),
+            has_policies: Cell::new(has_policies(&connector.tables())),
             tables: RefCell::new(connector.tables()),
             served: RefCell::default(),
             seal_error_logged: Cell::default(),
@@ -174,6 +177,16 @@ impl Upstreams {
         self.tables.borrow().routes.lookup(host).map(look)
     }
 
+    /// The policy of the route of a request, if it has one.
+    pub(super) fn policy_of(&self, head: &RequestHead) -> Option<Arc<ToolPolicy>> {
+        self.refresh_tables();
+        if !self.has_policies.get() {
+            return None;
+        }
+        let host: Hostname = head.host()?.parse().ok()?;
+        self.tables.borrow().routes.lookup(&host)?.policy.clone()
+    }
+
     /// Logs a failed inner TLS handshake, at most every [`SEAL_ERROR_EVERY`], and then asks the edges for their authorities
     /// again.
     pub(super) fn on_seal_failed(&self, host: &Hostname, traffic: Traffic, error: &HandshakeError) {
@@ -207,6 +220,7 @@ impl Upstreams {
             tables.routes.iter().map(|(_, route)| (&route.name, route)).collect();
         self.served.borrow_mut().retain(|name, served| kept.get(name).is_some_and(|route| served.is_of(route)));
         drop(kept);
+        self.has_policies.set(has_policies(&tables));
         self.tables.replace(tables);
     }
 }
@@ -265,6 +279,7 @@ impl Served {
             && self.route.client_timeout == route.client_timeout
             && self.route.deadlines == route.deadlines
             && self.route.breaker == route.breaker
+            && self.route.tools == route.tools
             && self.route.resend.is_some() == route.resend.is_some()
             && same(&self.route.upstream, &route.upstream)
     }
@@ -311,6 +326,10 @@ impl Served {
     }
 }
 
+fn has_policies(tables: &ConnectorTables) -> bool {
+    tables.routes.targets().any(|route| route.policy.is_some())
+}
+
 fn failure_of(error: &UpstreamError) -> CallFailure {
     match error {
         UpstreamError::NotAllowed { .. } => CallFailure::UpstreamNotAllowed,
@@ -332,9 +351,18 @@ fn same(a: &UpstreamSettings, b: &UpstreamSettings) -> bool {
         _ => false,
     };
     let figures = |settings: &UpstreamSettings| {
-        let UpstreamSettings { connections_max, connect_timeout, refused_wait, idle_timeout, queue_timeout, .. } =
-            *settings;
-        (connections_max, connect_timeout, refused_wait, idle_timeout, queue_timeout)
+        let UpstreamSettings {
+            connections_max,
+            connect_timeout,
+            refused_wait,
+            idle_timeout,
+            silence_max,
+            acknowledged_within,
+            queue_timeout,
+            ..
+        } = *settings;
+        let limits = [connect_timeout, refused_wait, idle_timeout, silence_max, acknowledged_within, queue_timeout];
+        (connections_max, limits)
     };
     same_tls && a.allowed == b.allowed && a.url == b.url && figures(a) == figures(b)
 }

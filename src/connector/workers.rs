@@ -20,25 +20,29 @@ pub(super) fn carry(core: &Rc<ConnectorCore>, stream: CarrierStream) {
     }
 }
 
-async fn work(core: Rc<ConnectorCore>, first: CallStream) {
+/// What a worker does, beginning with a first call. It captures what it needs: the parameters of an async function take their place
+/// twice.
+fn work(core: Rc<ConnectorCore>, first: CallStream) -> impl Future<Output = ()> {
     let slot = Rc::new(WorkerSlot::default());
-    let mut work = Work::default();
     let mut next = Some(first);
-    while let Some(stream) = &next {
-        if is_sealed(stream.on_link()) {
-            // Boxed, so that the tasks of other calls do not have its size.
-            Box::pin(work.serve_sealed(&core, &mut next)).await;
-        } else {
-            work.serve_plain(&core, stream).await;
-        }
-        next = None;
-        work.clear();
-        if core.workers.release(&slot) {
-            if core.workers.begin_trim() {
-                let trimmed = Rc::clone(&core);
-                core.core.spawn(async move { trimmed.workers.trim(&trimmed.core).await });
+    async move {
+        let mut work = Work::default();
+        while let Some(stream) = &next {
+            if is_sealed(stream.on_link()) {
+                // Boxed, so that the tasks of other calls do not have its size.
+                Box::pin(work.serve_sealed(&core, &mut next)).await;
+            } else {
+                work.serve_plain(&core, stream).await;
             }
-            next = slot.next().await;
+            next = None;
+            work.clear();
+            if core.workers.release(&slot) {
+                if core.workers.begin_trim() {
+                    let trimmed = Rc::clone(&core);
+                    core.core.spawn(async move { trimmed.workers.trim(&trimmed.core).await });
+                }
+                next = slot.next().await;
+            }
         }
     }
 }

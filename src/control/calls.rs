@@ -12,7 +12,8 @@ use crate::control::wall_time::WallTime;
 use crate::engine::{MailSender, mailbox};
 use crate::exchange::CallFailure;
 use crate::latency::{
-    CallFilter, CallLimit, CallLine, CallStage, DeadlineReason, Label, OTHER, OwnAnswer, Phase, SentAgain,
+    CallFilter, CallLimit, CallLine, CallStage, CallerTimeSource, DeadlineReason, Label, OTHER, Outcome, OwnAnswer,
+    Phase, PolicyMark, SentAgain, answer_within,
 };
 
 /// Asks so many cores for their last calls by `ask`, for at most `wait`. What a late core would have told is left out.
@@ -43,7 +44,7 @@ pub(super) fn newest(filter: &Arc<CallFilter>, read: Vec<(RoleKind, Vec<CallLine
 
 impl CallInfo {
     fn of(role: RoleKind, line: &CallLine, now: WallTime) -> CallInfo {
-        let CallLine { record, age, label, route, tunnel } = line;
+        let CallLine { record, age, label, route, tunnel, .. } = line;
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty() && *text != OTHER);
         let of_label = |part: fn(&Label) -> &str| label.as_ref().and_then(|label| some(part(label)));
         let phases =
@@ -58,7 +59,7 @@ impl CallInfo {
             host: some(record.host.as_str()),
             route: of_label(|label| &label.route).or_else(|| route.clone()),
             tunnel: tunnel.clone(),
-            connector: record.connector.map(connector_name),
+            connector: record.connector.map(|number| connector_name(number.get())),
             method: of_label(|label| &label.method),
             tool: of_label(|label| &label.tool),
             status: Some(record.status).filter(|status| *status > 0),
@@ -70,19 +71,28 @@ impl CallInfo {
                 message: own.message.to_owned(),
             }),
             phases: phases.collect(),
-            decisions: decisions(role, line),
+            decisions: decisions(line),
         }
     }
 }
 
 /// What was decided about a call, in the order in which it was.
-fn decisions(role: RoleKind, line: &CallLine) -> Vec<CallDecision> {
-    let CallLine { record, route, tunnel, .. } = line;
+fn decisions(line: &CallLine) -> Vec<CallDecision> {
+    let CallLine { record, route, tunnel, rule, .. } = line;
     let mut found = Vec::new();
     let mut add = |what, rule: String| found.push(CallDecision { what, rule });
     if let Some(route) = route {
         let to = tunnel.as_ref().map(|tunnel| format!(" of tunnel {tunnel}")).unwrap_or_default();
         add(DecisionKind::Route, format!("the host has the route {route}{to}"));
+    }
+    if let Some((waits, source)) = record.caller() {
+        add(DecisionKind::Caller, of_caller(waits, source));
+    }
+    if let Some(mark) = record.policy {
+        add(DecisionKind::Policy, of_policy(mark, rule.as_deref(), record.outcome == Some(Outcome::Denied)));
+    }
+    if record.is_probe() {
+        add(DecisionKind::Breaker, "a breaker that was open let it through as a probe (breaker_open_ms)".to_owned());
     }
     if !record.queued().is_zero() {
         let queued = text(record.queued());
@@ -91,27 +101,39 @@ fn decisions(role: RoleKind, line: &CallLine) -> Vec<CallDecision> {
             format!("it waited {queued} for a place among the calls of its route (concurrency_limit)"),
         );
     }
+    if let Some((in_flight, limit)) = record.place() {
+        add(DecisionKind::Place, of_place(record.outcome, in_flight, limit, record.is_over_share()));
+    }
     if !record.waited().is_zero() {
         add(DecisionKind::Wait, format!("it waited {} for a connector", text(record.waited())));
     }
     match record.again {
-        Some(SentAgain::NotPassedOn { failure, connector }) => {
-            add(DecisionKind::Move, moved(failure, &connector_name(connector), record.retries()));
+        Some(SentAgain::NotPassedOn { failure, connector, last, paused }) => {
+            let text = moved([failure, last], &connector_name(connector), record.retries(), paused.get());
+            add(DecisionKind::Move, text);
+        }
+        Some(SentAgain::Resent { is_unread, paused }) => {
+            add(DecisionKind::Move, resent(is_unread, record.retries(), paused.get()));
         }
         Some(SentAgain::Slow { connector, after, won }) => {
             add(DecisionKind::Hedge, tried_again(&connector_name(connector), after.get(), won));
         }
+        None if record.retries() > 0 => {
+            let how_often = times(record.retries());
+            add(
+                DecisionKind::Move,
+                format!(
+                    "its link stood still before any of it was sent: it was opened again {how_often} (retries_max)"
+                ),
+            );
+        }
         None => {}
-    }
-    if role == RoleKind::Connector && record.retries() > 0 {
-        let how_often = times(record.retries());
-        add(
-            DecisionKind::Move,
-            format!("it was sent again on another connection {how_often}, as that did no harm (resend)"),
-        );
     }
     if let Some(limit) = &record.deadline {
         add(DecisionKind::Deadline, of_limit(limit, record.missed));
+    }
+    if record.was_cancelled() {
+        add(DecisionKind::Cancel, "the server was sent notifications/cancelled, as it was cut".to_owned());
     }
     if record.slow {
         add(DecisionKind::Slow, "it took longer than slow_call_ms, and than calls of its tool usually do".to_owned());
@@ -122,10 +144,63 @@ fn decisions(role: RoleKind, line: &CallLine) -> Vec<CallDecision> {
     found
 }
 
-fn moved(failure: CallFailure, connector: &str, retries: u8) -> String {
-    let code = failure.own_answer(None).code;
-    let how_often = if retries > 1 { format!(", {} in all (retries_max)", times(retries)) } else { String::new() };
-    format!("connector {connector} did not pass it on ({code}): another connector was tried{how_often}")
+fn of_policy(mark: PolicyMark, rule: Option<&str>, is_denied: bool) -> String {
+    let what = if is_denied { "denied" } else { "allowed" };
+    let by = match (mark.rule(), rule) {
+        (None, _) if is_denied => "as no rule allows it".to_owned(),
+        (None, _) => "as no rule denies it".to_owned(),
+        (Some(_), Some(name)) => format!("by the rule {name}"),
+        (Some(index), None) => format!("by rule {} of its file", index + 1),
+    };
+    format!("{what} {by} (policy {:04x}…)", mark.policy)
+}
+
+/// How it was opened again: why the first and the last connector did not pass it on, and how long it waited before that.
+fn moved([first, last]: [CallFailure; 2], connector: &str, retries: u8, paused: Duration) -> String {
+    let code = |failure: CallFailure| failure.own_answer(None).code;
+    let mut text = format!("connector {connector} did not pass it on ({}): another connector was tried", code(first));
+    if retries > 1 {
+        text.push_str(&format!(", {} in all (retries_max){}", times(retries), after_pauses(paused)));
+    }
+    if last != first {
+        text.push_str(&format!("; the last one that did not pass it on: {}", code(last)));
+    }
+    text
+}
+
+fn resent(is_unread: bool, retries: u8, paused: Duration) -> String {
+    let why = match is_unread {
+        true => "nothing of it had reached the server",
+        false => "the server closed an idle connection unanswered, and it may run twice (its method, or resend)",
+    };
+    format!("{why}: it was sent again {}{} (retries_max)", times(retries), after_pauses(paused))
+}
+
+fn after_pauses(paused: Duration) -> String {
+    if paused.is_zero() { String::new() } else { format!(", after pauses of {}", text(paused)) }
+}
+
+fn of_caller(waits: Duration, source: CallerTimeSource) -> String {
+    let said = match source {
+        CallerTimeSource::Field => "X-Request-Timeout or grpc-timeout",
+        CallerTimeSource::Setting => "client_timeout_ms",
+        CallerTimeSource::Edge => {
+            return format!("the edge has to answer its caller within {}, of which it told the connector", text(waits));
+        }
+    };
+    format!("its caller waits {} ({said}): it is answered within {} ms", text(waits), millis(answer_within(waits)))
+}
+
+fn of_place(outcome: Option<Outcome>, in_flight: u16, limit: u16, is_over_share: bool) -> String {
+    match outcome {
+        Some(Outcome::ConcurrencyLimited) if is_over_share => {
+            format!("none: its agent had its share of the {limit} calls that may be in flight (agent_share_percent)")
+        }
+        Some(Outcome::ConcurrencyLimited) => {
+            format!("none: {in_flight} calls were in flight, and {limit} may be (concurrency_limit)")
+        }
+        _ => format!("{in_flight} calls of its route were in flight with it, and {limit} may be (concurrency_limit)"),
+    }
 }
 
 fn times(count: u8) -> String {
@@ -176,6 +251,7 @@ impl From<CallStage> for CallStageName {
             CallStage::Route => CallStageName::Route,
             CallStage::Breaker => CallStageName::Breaker,
             CallStage::Concurrency => CallStageName::Concurrency,
+            CallStage::Policy => CallStageName::Policy,
             CallStage::Link => CallStageName::Link,
             CallStage::Connector => CallStageName::Connector,
             CallStage::Upstream => CallStageName::Upstream,
@@ -191,7 +267,7 @@ mod tests {
 
     use super::*;
     use crate::control::sample;
-    use crate::latency::RecordedTime;
+    use crate::latency::{CallRecord, RecordedTime};
 
     #[test]
     fn the_story_of_a_call_is_told_with_its_rules() {
@@ -212,7 +288,17 @@ mod tests {
             "phases": { "edge": 20.0, "total": 3_000_000.0, "beyond_edge": 2_999_980.0 },
             "decisions": [
                 { "what": "route", "rule": "the host has the route demo of tunnel tnl_demo" },
+                {
+                    "what": "caller",
+                    "rule": "its caller waits 5 s (X-Request-Timeout or grpc-timeout): it is answered within 4750 ms",
+                },
+                { "what": "policy", "rule": "allowed by the rule all-search (policy 12ab…)" },
+                { "what": "breaker", "rule": "a breaker that was open let it through as a probe (breaker_open_ms)" },
                 { "what": "wait", "rule": "it waited 320 ms for a place among the calls of its route (concurrency_limit)" },
+                {
+                    "what": "place",
+                    "rule": "3 calls of its route were in flight with it, and 8 may be (concurrency_limit)",
+                },
                 { "what": "wait", "rule": "it waited 40 ms for a connector" },
                 {
                     "what": "move",
@@ -241,7 +327,7 @@ mod tests {
             let mut line = sample::calls().remove(0);
             let after = RecordedTime::of(Duration::from_millis(412));
             line.record.again = Some(SentAgain::Slow { connector: 0x2b, after, won });
-            let told = decisions(RoleKind::Edge, &line).into_iter().find(|told| told.what == DecisionKind::Hedge);
+            let told = decisions(&line).into_iter().find(|told| told.what == DecisionKind::Hedge);
             told.expect("it is told").rule
         };
         let told = "no answer within 412 ms, longer than 95 % of the last calls took: a second try went to connector \
@@ -252,17 +338,52 @@ mod tests {
 
     #[test]
     fn each_further_try_of_a_call_is_told() {
-        let rules = |role: RoleKind, retries: u8| {
+        let paused = RecordedTime::of(Duration::from_millis(12));
+        let moved = |last| SentAgain::NotPassedOn { failure: CallFailure::Overloaded, connector: 0x2b, last, paused };
+        let resent = |is_unread| SentAgain::Resent { is_unread, paused };
+        let first = "connector 000000000000002b did not pass it on (overloaded): another connector was tried";
+        for (again, retries, told) in [
+            (Some(moved(CallFailure::Overloaded)), 1, first.to_owned()),
+            (
+                Some(moved(CallFailure::UpstreamRefused)),
+                2,
+                format!(
+                    "{first}, 2 times in all (retries_max), after pauses of 12 ms; the last one that did not pass it on: upstream_refused"
+                ),
+            ),
+            (None, 1, "its link stood still before any of it was sent: it was opened again once (retries_max)".to_owned()),
+            (
+                Some(resent(true)),
+                2,
+                "nothing of it had reached the server: it was sent again 2 times, after pauses of 12 ms (retries_max)"
+                    .to_owned(),
+            ),
+            (
+                Some(resent(false)),
+                1,
+                "the server closed an idle connection unanswered, and it may run twice (its method, or resend): it was sent \
+                 again once, after pauses of 12 ms (retries_max)"
+                    .to_owned(),
+            ),
+        ] {
             let mut line = sample::calls().remove(0);
-            line.record = line.record.with_retries(retries.into());
-            let moves = decisions(role, &line).into_iter().filter(|decision| decision.what == DecisionKind::Move);
-            moves.map(|decision| decision.rule).collect::<Vec<_>>()
+            line.record = CallRecord { again, ..line.record.with_retries(retries) };
+            let moves = decisions(&line).into_iter().filter(|decision| decision.what == DecisionKind::Move);
+            assert_eq!(moves.map(|decision| decision.rule).collect::<Vec<_>>(), [told]);
+        }
+    }
+
+    #[test]
+    fn a_call_without_a_place_says_why() {
+        let rule = |is_over_share| {
+            let mut line = sample::calls().remove(0);
+            line.record.outcome = Some(Outcome::ConcurrencyLimited);
+            line.record = line.record.with_place(8, 8, is_over_share);
+            let told = decisions(&line).into_iter().find(|decision| decision.what == DecisionKind::Place);
+            told.expect("it is told").rule
         };
-        assert!(rules(RoleKind::Edge, 1)[0].ends_with("another connector was tried"));
-        assert!(rules(RoleKind::Edge, 2)[0].ends_with("another connector was tried, 2 times in all (retries_max)"));
-        let of_connector = rules(RoleKind::Connector, 1);
-        let sent_again = "it was sent again on another connection once, as that did no harm (resend)";
-        assert_eq!(of_connector.last().map(String::as_str), Some(sent_again));
+        assert_eq!(rule(false), "none: 8 calls were in flight, and 8 may be (concurrency_limit)");
+        assert!(rule(true).contains("its agent had its share"));
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Role for ConnectorRole {
             reading.edges = self.connector.edges().into_iter().map(|view| edge(view, now)).collect();
             reading.breakers = self.connector.breakers().readings(now);
             reading.counts = self.connector.counters().counts();
+            reading.counts.extend(self.connector.audit().into_iter().flat_map(|audit| audit.counters().counts()));
             reading
         })
     }

@@ -29,13 +29,13 @@ pub enum DataDirError {
     #[error(transparent)]
     Private(#[from] PrivateError),
     /// There is no data directory at the path.
-    #[error("{} is not a data directory of an edge: make it with `adit edge init --data-dir {}`", path.display(), shell_word(&path.to_string_lossy()))]
+    #[error("{} is not a data directory of an edge: make it with `{}`", path.display(), init_again(path))]
     NotMade {
         /// The path that was given.
         path: PathBuf,
     },
     /// Only one of two files that belong together exists.
-    #[error("{} exists, but {} is missing: restore it from a back-up, or move the first file away and run `adit edge init` again", there.display(), missing.display())]
+    #[error("{} exists, but {} is missing: restore it from a back-up, or move the first file away and run `{}` again", there.display(), missing.display(), init_again(there.parent().unwrap_or(there)))]
     Half {
         /// The file that exists.
         there: PathBuf,
@@ -46,7 +46,7 @@ pub enum DataDirError {
     #[error(transparent)]
     Cert(#[from] CertError),
     /// The token's file holds no token.
-    #[error("{} holds no admin token: remove it and run `adit edge init` again", path.display())]
+    #[error("{} holds no admin token: remove it and run `{}` again", path.display(), init_again(path.parent().unwrap_or(path)))]
     NoToken {
         /// The file that should hold the token.
         path: PathBuf,
@@ -286,6 +286,11 @@ pub(super) fn mint_random(kind: SecretKind) -> Result<Secret, DataDirError> {
 fn is_due(info: &CertInfo, now: UnixTime) -> bool {
     let soon = now.as_secs().saturating_add(EDGE_CERT_RENEWED_BEFORE.as_secs());
     info.not_after_unix_s < i64::try_from(soon).unwrap_or(i64::MAX)
+}
+
+/// The command that makes what is missing in the data directory at this path.
+fn init_again(path: &Path) -> String {
+    format!("adit edge init --data-dir {}", shell_word(&path.to_string_lossy()))
 }
 
 fn both_or_none(one: &Path, other: &Path) -> Result<bool, DataDirError> {

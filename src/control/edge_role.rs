@@ -73,6 +73,7 @@ impl Role for EdgeRole {
             let now = UnixTime::now();
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();
             reading.counts = self.edge.counters().counts();
+            reading.counts.extend(self.edge.audit().into_iter().flat_map(|audit| audit.counters().counts()));
             reading.breakers = self.edge.breakers().readings(MonotonicClock.now());
             reading.limits = self.edge.limits();
             reading.counts.extend(self.tasks().iter().flat_map(tasks::counts));

@@ -6,6 +6,7 @@
 pub mod admin;
 mod admin_listener;
 pub mod api;
+pub mod audit;
 pub mod bodies;
 mod calls;
 mod certify;

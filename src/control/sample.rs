@@ -1,5 +1,6 @@
 //! A role with fixed readings, for the tests of reports.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,9 +14,9 @@ use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
 use crate::exchange::CallFailure;
 use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, CallCounts, CallFilter, CallLimit, CallLine, CallPhases, CallRecord,
-    CallStage, CallWait, ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText, Label,
-    LatencySettings, Outcome, OwnAnswer, QueueCounts, QueueReading, Recorder, SentAgain, Snapshot, StatusClass,
-    TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, UsualLatency, WaitEnd,
+    CallStage, CallWait, CallerTimeSource, ConnectorTimes, Deadline, DeadlineReason, EdgeTimes, ForcedState, HostText,
+    Label, LatencySettings, Outcome, OwnAnswer, PolicyMark, QueueCounts, QueueReading, RecordedTime, Recorder,
+    SentAgain, Snapshot, StatusClass, TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, UsualLatency, WaitEnd,
 };
 
 pub(super) struct SampleRole {
@@ -197,16 +198,24 @@ pub(super) fn calls() -> Vec<CallLine> {
         trace: TraceId::of_digits(b"4bf92f3577b34da6a3ce929d0e0e4736"),
         peer: Some([192, 0, 2, 7].into()),
         host: HostText::of("demo.test"),
-        connector: Some(0x2a),
-        again: Some(SentAgain::NotPassedOn { failure: CallFailure::UpstreamRefused, connector: 0x2b }),
+        connector: NonZeroU64::new(0x2a),
+        again: Some(SentAgain::NotPassedOn {
+            failure: CallFailure::UpstreamRefused,
+            connector: 0x2b,
+            last: CallFailure::UpstreamRefused,
+            paused: RecordedTime::of(Duration::ZERO),
+        }),
         stage: CallStage::of(Outcome::TimedOut),
         outcome: Some(Outcome::TimedOut),
         deadline: Some(CallLimit::of(&deadline, true)),
         missed: true,
         slow: true,
+        policy: Some(PolicyMark::new(0x12ab, Some(1))),
         ..CallRecord::new(Time::ZERO)
     };
     let record = record.with_phases(&CallPhases::split(edge, None)).with_wait(ms(40)).with_queue_time(ms(320));
+    let record =
+        record.with_caller(Some((ms(5_000), CallerTimeSource::Field))).with_place(3, 8, false).with_probe(true);
     let label = Label { route: "demo".into(), method: "tools/call".into(), tool: "search".into() };
     let call = CallLine {
         record: record.with_own(Some(CallFailure::Deadline.own_answer(None))),
@@ -214,10 +223,11 @@ pub(super) fn calls() -> Vec<CallLine> {
         label: Some(label),
         route: Some("demo".to_owned()),
         tunnel: Some("tnl_demo".to_owned()),
+        rule: Some("all-search".to_owned()),
     };
     let own = OwnAnswer::unanswered("tls_failed", "the TLS handshake failed");
     let record = CallRecord { stage: CallStage::Tls, ..CallRecord::new(Time::ZERO) }.with_own(Some(own));
-    vec![call, CallLine { record, age: ms(5_000), label: None, route: None, tunnel: None }]
+    vec![call, CallLine { record, age: ms(5_000), label: None, route: None, tunnel: None, rule: None }]
 }
 
 /// A task that a header names, one that repeats its calls, and one with many calls.

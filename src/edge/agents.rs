@@ -48,6 +48,8 @@ struct Agent {
     connection: Connection,
     requests: Requests,
     caller: Caller,
+    /// Its address, as it is handed over with its connection.
+    peer: Option<SocketAddr>,
     /// How often it has gone to another core for its first request.
     moved: Moved,
     /// Whether it speaks HTTP/2.
@@ -94,7 +96,7 @@ pub(super) fn adopt(
                 let mut peer_info = core.gate.handed_over(peer, source, front);
                 let mut agent = Agent::new(&core, connection, first, &mut peer_info);
                 agent.moved = moved;
-                agent.serve(peer).await;
+                agent.serve().await;
             }
             Err(error) => tracing::warn!(%error, "cannot adopt a connection handed over by another core"),
         }
@@ -105,7 +107,7 @@ async fn serve_new(core: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept
     let _counted = core.drain.count_agent();
     let (pre_accept, address) = pre_accept.and_address();
     // Taken out of the match: within it, the agent would take its place twice for as long as it is served.
-    let (agent, peer) = match greet(&core, detached, pre_accept).await {
+    let agent = match greet(&core, detached, pre_accept).await {
         Ok(Some(greeted)) => greeted,
         Ok(None) | Err(AdmissionError::Refused) => return,
         Err(error) => {
@@ -119,18 +121,15 @@ async fn serve_new(core: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept
             return;
         }
     };
-    agent.serve(peer).await;
+    agent.serve().await;
 }
-
-/// An agent, and where it comes from.
-type Greeted = (Box<Agent>, Option<SocketAddr>);
 
 /// Finds out whether the agent speaks TLS, by its first byte, and makes the handshake if it does.
 async fn greet(
     core: &Rc<EdgeCore>,
     detached: Detached,
     pre_accept: PreAccept,
-) -> Result<Option<Greeted>, AdmissionError> {
+) -> Result<Option<Box<Agent>>, AdmissionError> {
     let settings = &core.edge.settings;
     let io_error = |error: io::Error| HandshakeError::Stream((&error).into());
     let socket = core.core.adopt(detached, core.edge.settings.agent_socket()).await.map_err(io_error)?;
@@ -154,13 +153,12 @@ async fn greet(
         return Err(AdmissionError::Refused);
     }
     let Some(config) = settings.agents_tls.as_ref().filter(|_| speaks_tls) else {
-        let agent = greet_plain(core, Connection::plain(socket), first, &mut peer_info).await;
-        return Ok(agent.map(|agent| (agent, peer_info.peer)));
+        return Ok(greet_plain(core, Connection::plain(socket), first, &mut peer_info).await);
     };
     let timeout = core.core.sleep(settings.handshake_timeout);
     let greeting = Some(core.greetings.share());
     let connection = Connection::server(socket, config, Some(first), greeting, timeout).await?;
-    Ok(Some((Agent::new(core, connection, None, &mut peer_info), peer_info.peer)))
+    Ok(Some(Agent::new(core, connection, None, &mut peer_info)))
 }
 
 /// Reads the first message first: the TLS of some agents ends elsewhere, and their connection is then carried to its end; and it
@@ -170,7 +168,7 @@ async fn greet_named(
     socket: Socket,
     first: Lease,
     mut peer_info: PeerInfo,
-) -> Result<Option<Greeted>, AdmissionError> {
+) -> Result<Option<Box<Agent>>, AdmissionError> {
     let settings = &core.edge.settings;
     let peek = passthrough::peek(core, &socket, first).await?;
     if settings.connectors_on_agents_listen {
@@ -192,14 +190,13 @@ async fn greet_named(
     let Some(config) = settings.agents_tls.as_ref() else {
         // It is refused by its first byte.
         let Some(first) = peek.into_leases(core.core.pool()).await.into_iter().next() else { return Ok(None) };
-        let agent = greet_plain(core, Connection::plain(socket), first, &mut peer_info).await;
-        return Ok(agent.map(|agent| (agent, peer_info.peer)));
+        return Ok(greet_plain(core, Connection::plain(socket), first, &mut peer_info).await);
     };
     let timeout = core.core.sleep(settings.handshake_timeout);
     let greeting = Some(core.greetings.share());
     let first = peek.into_leases(core.core.pool()).await;
     let connection = Connection::server(socket, config, first, greeting, timeout).await?;
-    Ok(Some((Agent::new(core, connection, None, &mut peer_info), peer_info.peer)))
+    Ok(Some(Agent::new(core, connection, None, &mut peer_info)))
 }
 
 async fn greet_plain(
@@ -265,13 +262,14 @@ impl Agent {
         let is_tls = connection.is_tls();
         requests.answer_browsers(Some(&core.edge.settings.origins), Scheme::of_connection(is_tls));
         let caller = Caller::new(core, peer_info, is_tls);
-        Box::new(Agent { connection, requests, caller, moved: Moved::default(), is_http2 })
+        let (peer, moved) = (peer_info.peer, Moved::default());
+        Box::new(Agent { connection, requests, caller, peer, moved, is_http2 })
     }
 
     /// Serves one request after another.
-    async fn serve(mut self: Box<Self>, peer: Option<SocketAddr>) {
+    async fn serve(mut self: Box<Self>) {
         if self.is_http2 {
-            let Agent { connection, requests, caller, .. } = *self;
+            let Agent { connection, requests, caller, peer, .. } = *self;
             // In a box, so that other connections do not have its size.
             return Box::pin(agents_http2::serve(caller, peer, connection, requests.into_received())).await;
         }
@@ -279,7 +277,7 @@ impl Agent {
         let core = caller.core.core.clone();
         // Its memory is given back before the time that the agent takes to read on.
         let left = serve(&core, requests, connection, &mut AgentCalls::new(caller, *moved)).await;
-        let Agent { connection, requests, caller, .. } = *self;
+        let Agent { connection, requests, caller, peer, .. } = *self;
         match left {
             None => {
                 drop(requests);

@@ -27,11 +27,11 @@ use crate::edge::shared::Counters;
 use crate::exchange::{
     CallFailure, CallReport, FailedCall, HeadReadError, OverloadRefusal, Refusal, TimeoutStream, answer_to_body,
 };
-use crate::latency::{CallStage, EdgeStamps, Outcome, Phase};
+use crate::latency::{CallStage, CallerTimeSource, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
 use crate::serve::{
-    BreakerRefused, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed, Replay, Request,
-    RequestLimits, Service,
+    BreakerRefused, CallAudit, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed,
+    Replay, Request, RequestLimits, Service,
 };
 use crate::tls::Connection;
 use crate::wire::MethodScan;
@@ -138,9 +138,13 @@ impl AgentCalls<'_> {
         if let (Some(tasks), Some(label)) = (core.edge.tasks(), request.label()) {
             label.digest_arguments(tasks.seed());
         }
+        self.work.notes.audit = CallAudit::begin(core.edge.settings.audit.as_ref(), request.label());
         self.work.stamps = EdgeStamps::new(request.began());
         self.work.guard.begin(&route.own.terms(&core.edge.settings.deadlines, None));
         self.bound_by_caller(request, route);
+        if self.work.notes.audit.refuses() {
+            return fail(&core, request, route, None, &self.work, CallFailure::AuditUnavailable).await;
+        }
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
         self.work.has_waited = false;
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker)
@@ -308,13 +312,17 @@ impl AgentCalls<'_> {
         if let Some(target) = elsewhere {
             return Err(Next::Leave(Leave::HandOver(target, self.moved(moves))));
         }
+        if let Some(policy) = &route.own.policy {
+            request.govern(policy, self.caller.source.address);
+        }
         if let Err(error) = request.read_label(self.read_ahead_limits(&core)).await {
             let is_over = self.work.guard.deadline.answer_by() <= core.core.turn_time();
             if is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {
                 self.work.guard.deadline.on_cut_for_caller();
                 return Err(fail(&core, request, route, None, &self.work, CallFailure::CallerTimeoutUnsent).await);
             }
-            return Err(refuse_unlabelled(&core, request, route, &self.work, error).await);
+            // In a box, so that other calls do not have its size.
+            return Err(Box::pin(refuse_unlabelled(&core, request, route, &self.work, error)).await);
         }
         Ok(())
     }
@@ -373,6 +381,7 @@ impl AgentCalls<'_> {
                 }
             }
         };
+        self.work.notes.overload = Some(overload);
         let report = |call: FailedCall<'_>| CallReport::overloaded(&OverloadRefusal { call, overload });
         Err(fail_with(&core, request, route, None, &self.work, CallFailure::ConcurrencyLimit, report).await)
     }
@@ -385,7 +394,7 @@ impl AgentCalls<'_> {
         match again {
             Ok(pause) => {
                 self.work.retry.pause = pause;
-                self.work.notes.retries += 1;
+                self.work.notes.on_again(pause);
             }
             Err(_) => Counters::add(&core.edge.counters.calls_move_denied),
         }
@@ -405,14 +414,16 @@ impl AgentCalls<'_> {
         if request.head().method() != Method::Post {
             return;
         }
-        let said = request.head().caller_timeout().unwrap_or_else(|_| {
-            Counters::add(&self.caller.core.edge.counters.caller_timeouts_malformed);
-            None
-        });
-        if let Some(waits) = said.or(route.own.client_timeout)
+        let said =
+            request.head().caller_timeout().map(|said| Some((said?, CallerTimeSource::Field))).unwrap_or_else(|_| {
+                Counters::add(&self.caller.core.edge.counters.caller_timeouts_malformed);
+                None
+            });
+        let set = || Some((route.own.client_timeout?, CallerTimeSource::Setting));
+        if let Some((waits, source)) = said.or_else(set)
             && !mcp::asks_for_stream(request.head())
         {
-            self.work.guard.deadline.bound_by_caller(self.work.began, waits);
+            self.work.guard.deadline.bound_by_caller(self.work.began, waits, source);
         }
     }
 
@@ -451,7 +462,8 @@ impl AgentCalls<'_> {
         if result == Err(RelayError::Late) {
             work.guard.deadline.on_cut(core.core.now());
         }
-        let ended = result.map_err(|error| CallEndReason::of(error, &mut work.guard.deadline));
+        let ended =
+            result.map_err(|error| CallEndReason::of(error, &mut work.guard.deadline, work.stamps.is_handed_over()));
         if let Err(CallEndReason::Failed { failure, .. }) = ended
             && !has_begun
             && failure.may_pass_elsewhere()
@@ -517,6 +529,9 @@ impl AgentCalls<'_> {
                 let times = work.stamps.times(&core.core);
                 let ending = Ending { own: Some(answer_to_body(error)), ..work.ending(Outcome::BadRequest) };
                 finish(core, request, route, opened, times, ending);
+                if !work.notes.audit.is_settled(&core.core).await {
+                    return Exchanged::Done(Next::Leave(Leave::Abort));
+                }
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }

@@ -36,13 +36,24 @@ pub(super) async fn refuse_unlabelled(
     let (outcome, own) = match &error {
         LabelError::Refused(refusal) => (refusal.outcome(), Some(refusal.own_answer())),
         LabelError::Body(error) => (Outcome::BadRequest, Some(answer_to_body(*error))),
+        LabelError::Denied(denied) => (Outcome::Denied, Some(denied.own_answer())),
         LabelError::CallerLeft => (Outcome::AgentGone, None),
     };
     let ending = Ending { notes: &work.notes, guard: None, place: None, own, outcome };
     record(core, request, route, None, &CallPhases::split(work.stamps.times(&core.core), None), ending);
+    if !work.notes.audit.is_settled(&core.core).await {
+        return Next::Leave(Leave::Abort);
+    }
     match error {
         LabelError::Refused(refusal) => request.refuse(refusal).await,
         LabelError::Body(error) => request.refuse_body(error).await,
+        LabelError::Denied(denied) => {
+            Counters::add(&core.edge.counters.calls_denied);
+            let left = work.guard.deadline.caller_left(core.core.turn_time());
+            // In a box, so that other calls do not have its size.
+            let keep = Box::pin(request.deny(&denied, left, !core.is_draining())).await;
+            return if keep { Next::Keep } else { Next::Close };
+        }
         LabelError::CallerLeft => return Next::Leave(Leave::Abort),
     }
     Counters::add(&core.edge.counters.requests_refused);
@@ -92,9 +103,11 @@ pub(super) async fn fail_with(
         let phases = CallPhases::split(work.stamps.times(&core.core), None);
         let mut timing = Vec::new();
         server_timing(&phases, &mut timing);
-        let keep = request.fail(failure, report.as_ref(), &timing, !core.is_draining()).await;
         let own = Some(failure.own_answer(report.as_ref()));
         record(core, request, route, usage, &phases, Ending { own, ..work.ending(failure.outcome()) });
+        let told = work.notes.audit.told(failure, &core.core).await;
+        let report = report.filter(|_| told == failure);
+        let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }
     })
     .await

@@ -28,8 +28,15 @@ pub(super) enum CallEndReason {
 }
 
 impl CallEndReason {
-    pub(super) fn of(error: RelayError, deadline: &mut CallDeadline) -> CallEndReason {
-        let ended = CallEndReason::of_error(error, deadline);
+    /// `is_handed` says that the call was handed to a link.
+    pub(super) fn of(error: RelayError, deadline: &mut CallDeadline, is_handed: bool) -> CallEndReason {
+        let ended = match error {
+            // The link took nothing until the time of the caller was over, which is the only one that had begun.
+            RelayError::Late if !is_handed => {
+                CallEndReason::Failed { failure: CallFailure::CallerTimeoutUnsent, reset: true }
+            }
+            error => CallEndReason::of_error(error, deadline),
+        };
         if let CallEndReason::Failed {
             failure: CallFailure::CallerTimeout | CallFailure::CallerTimeoutUnsent, ..
         } = ended
@@ -50,6 +57,7 @@ impl CallEndReason {
             RelayError::NoResponse(error) | RelayError::Broken(error) => CallEndReason::of_stream(error),
             RelayError::NotTaken | RelayError::Stalled => CallEndReason::of_stream(None),
             RelayError::Protocol(_) => CallEndReason::Failed { failure: CallFailure::UpstreamProtocol, reset: true },
+            RelayError::Unrecorded => CallEndReason::Failed { failure: CallFailure::Unrecorded, reset: true },
             RelayError::Late => CallEndReason::Failed { failure: cut_failure(deadline), reset: true },
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
+use crate::edge::audit;
 use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_work::CallWork;
 use crate::edge::hedged::Tries;
@@ -11,7 +12,7 @@ use crate::edge::task_calls::AnswerSize;
 use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, requested_host, trace_of};
 use crate::latency::{CallPhases, SERVER_TIMING_LEN_MAX, server_timing};
-use crate::serve::{CallLabel, RelayError, RelayHooks, ResponseExtras};
+use crate::serve::{Answered, AuditLog, AuditReceipt, CallLabel, RelayError, RelayHooks, ResponseExtras};
 use crate::wire::AnswerStream;
 use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::mcp::Era;
@@ -89,12 +90,22 @@ impl RelayHooks for EdgeHooks<'_, '_> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.notes.answer.bytes += bytes.len() as u64;
+        self.work.notes.audit.on_body_bytes(bytes);
         self.work.listing.keep(bytes);
         if self.work.stamps.is_event_stream() {
             self.on_standing_bytes(bytes);
             self.work.answer.feed(bytes);
             self.work.guard.deadline.on_event_bytes(bytes, self.tries.core.core.turn_time());
         }
+    }
+
+    fn records_in(&self) -> Option<&AuditLog> {
+        self.work.notes.audit.required()
+    }
+
+    fn record_answer(&mut self, answered: &Answered<'_>, label: Option<&mut CallLabel>) -> Option<AuditReceipt> {
+        let EdgeHooks { tries, request, work } = self;
+        audit::on_answer((tries.core, tries.answering(), request), &work.notes, &mut work.stamps, answered, label)
     }
 
     fn on_standing_bytes(&self, bytes: &[u8]) {
@@ -118,7 +129,8 @@ impl RelayHooks for EdgeHooks<'_, '_> {
         if !self.work.answer.takes_error() {
             return None;
         }
-        let CallEndReason::Failed { failure, .. } = CallEndReason::of(error.clone(), &mut self.work.guard.deadline)
+        let CallEndReason::Failed { failure, .. } =
+            CallEndReason::of(error.clone(), &mut self.work.guard.deadline, true)
         else {
             return None;
         };

@@ -12,7 +12,7 @@ use crate::engine::ByteStream;
 use crate::exchange::{ExchangeState, TimeoutStream, forwarded};
 use crate::route::Route;
 use crate::serve::{NextHop, NextHopWork, Relayed, Replay, relay};
-use crate::wire::http1::{Method, RequestEdits, TimeLeftEdit};
+use crate::wire::http1::{Method, PolicyEdit, RequestEdits, TimeLeftEdit};
 
 /// A call that is carried.
 pub(super) struct Carried<'e, 'h> {
@@ -55,8 +55,15 @@ where
         true => time_left(core, tries.first, deadline.answer_by()),
         false => TimeLeftEdit::Keep,
     };
-    let edits =
-        RequestEdits { drop_forwarded: true, drop_expect, time_left, append: &append, ..RequestEdits::default() };
+    let policy = incoming.label.as_ref().map_or(PolicyEdit::NONE, |label| label.policy_edit());
+    let edits = RequestEdits {
+        drop_forwarded: true,
+        drop_expect,
+        time_left,
+        policy,
+        append: &append,
+        ..RequestEdits::default()
+    };
     let mut next_hop = NextHop::new(to, to, next_hop, head, edits);
     // A second try has to know when the request is whole.
     next_hop.finish = !is_sealed || tries.hedged.is_some();

@@ -1,5 +1,6 @@
 //! Which calls may be tried a second time, and how that is done.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::edge::overload::{self, Entry};
 use crate::edge::route_limits::CallPlace;
 use crate::edge::served_hosts::Wanted;
 use crate::edge::shared::Counters;
+use crate::edge::usage::LinkUsage;
 use crate::engine::{Core, StreamError, send_bytes};
 use crate::exchange::requested_host;
 use crate::latency::{hedge_after, hold_for};
@@ -51,9 +53,10 @@ pub(super) struct HedgePlan<'a> {
     until: Time,
 }
 
-/// A second try that was sent.
-pub(super) struct SecondTry {
-    pub(super) opened: Opened,
+/// A second try, once a stream was opened for it: from then on its server may see it.
+pub(super) struct HandedOver {
+    /// Where it is counted.
+    pub(super) usage: Rc<LinkUsage>,
     /// When it was opened.
     pub(super) began: Time,
 }
@@ -163,25 +166,31 @@ impl<'a> HedgePlan<'a> {
         {
             return None;
         }
-        let counters = &self.core.edge.counters;
         // It does not wait for a place, nor does it take one that another call waits for.
-        let Entry::Enters(place) = overload::enter(self.core, &head, self.route, self.source) else {
-            Counters::add(&counters.hedges_denied);
+        let has_budget = self.of.budget.borrow().has_one();
+        let entry = has_budget.then(|| overload::enter(self.core, &head, self.route, self.source));
+        let Some(Entry::Enters(place)) = entry else {
+            Counters::add(&self.core.edge.counters.hedges_denied);
             return None;
         };
-        if !self.of.budget.borrow_mut().take() {
-            Counters::add(&counters.hedges_denied);
-            return None;
-        }
+        self.of.budget.borrow_mut().take();
         Some(Firing { place, head, request, head_len: len })
     }
 
-    /// Sends the second try. None if it cannot be sent.
-    pub(super) fn send(&self, firing: Firing) -> impl Future<Output = Option<SecondTry>> + use<'a> {
+    /// Sends the second try. `handed` is set once a part of it may have been sent.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be sent; none if nothing of it was.
+    pub(super) fn send(
+        &self,
+        firing: Firing,
+        handed: Rc<OnceCell<HandedOver>>,
+    ) -> impl Future<Output = Result<Opened, Option<StreamError>>> + use<'a> {
         let HedgePlan { core, route, bond, number, until, .. } = *self;
         let Firing { head, request, head_len, .. } = firing;
         async move {
-            let host = requested_host(&head).ok()?;
+            let host = requested_host(&head).map_err(|_| None)?;
             let tables = core.tables.get();
             let seal = match route.traffic {
                 Traffic::Resealed => tables.tunnels.get(&route.tunnel).and_then(|entry| entry.seal.as_ref()),
@@ -199,15 +208,15 @@ impl<'a> HedgePlan<'a> {
                 until,
             };
             let began = core.core.now();
-            let opened = core.open(target).await.ok()?;
+            let opened = core.open(target).await.map_err(|_| None)?;
+            let _ = handed.set(HandedOver { usage: Rc::clone(&opened.usage), began });
             let request = match opened.stream.is_sealed() {
                 true => again(&head, &request[head_len..], time_left(core, &opened, until)),
                 false => request,
             };
-            let sent: Result<(), StreamError> = send_bytes(&opened.stream, core.core.pool(), &request).await;
-            sent.ok()?;
+            send_bytes(&opened.stream, core.core.pool(), &request).await.map_err(Some)?;
             opened.stream.finish_message();
-            Some(SecondTry { opened, began })
+            Ok(opened)
         }
     }
 }

@@ -10,14 +10,15 @@ use std::time::Duration;
 use crate::base::{CallFailure, Clock, Time};
 use crate::edge::call_notes::HedgeNote;
 use crate::edge::edge_core::EdgeCore;
-use crate::edge::hedge::{HedgePlan, REQUEST_LEN_MAX, SecondTry};
+use crate::edge::hedge::{HandedOver, HedgePlan, REQUEST_LEN_MAX};
 use crate::edge::open::Opened;
 use crate::edge::route_limits::CallPlace;
 use crate::engine::{ByteStream, Lease, StreamError, Timer};
 use crate::exchange::ExchangeState;
 use crate::latency::{Try, TryState, decide};
 use crate::wire::http1::{BodyDecoder, Decoded, Method, Progress, ResponseHead};
-use crate::wire::sse::FirstData;
+use crate::wire::sse::EventData;
+use crate::wire::{AnswerSays, AnswerScan};
 
 /// So much memory for the copy of a request is kept from one call to the next, in bytes.
 const COPY_LEN_FREE: usize = 1024;
@@ -38,9 +39,10 @@ pub(super) struct Tries<'a> {
 pub(super) struct Hedged<'a> {
     plan: HedgePlan<'a>,
     first: &'a Opened,
+    /// The second, once all of the request was sent to it.
     second: OnceCell<Box<Opened>>,
-    /// When the second was opened, and how long after the first.
-    second_began: Cell<(Time, Duration)>,
+    /// How the second was begun, once it is being sent.
+    handed: OnceCell<Rc<OnceCell<HandedOver>>>,
     /// The one that answers, once that is decided.
     winner: Cell<Option<Try>>,
     /// What was sent, as long as it may be sent again.
@@ -70,7 +72,7 @@ enum Stage<'a> {
     /// It may become due.
     Planned,
     /// It is being sent.
-    Sending(Pin<Box<dyn Future<Output = Option<SecondTry>> + 'a>>),
+    Sending(Pin<Box<dyn Future<Output = Result<Opened, Option<StreamError>>> + 'a>>),
     /// Its answer is waited for.
     Sent,
     /// There is none, or none any more.
@@ -82,9 +84,10 @@ struct Answer {
     of: Try,
     state: TryState,
     head: ResponseHead,
-    /// For the body of an event stream.
+    /// For a body that is read.
     decoder: BodyDecoder,
-    data: FirstData,
+    events: EventData,
+    message: AnswerScan,
     held: VecDeque<Lease>,
     held_len: usize,
     /// What ended it, behind what is held.
@@ -132,7 +135,7 @@ impl<'a> Hedged<'a> {
             plan,
             first,
             second: OnceCell::new(),
-            second_began: Cell::new((Time::NEVER, Duration::ZERO)),
+            handed: OnceCell::new(),
             winner: Cell::new(None),
             sent: RefCell::new(memory),
             is_whole: Cell::new(false),
@@ -150,18 +153,24 @@ impl<'a> Hedged<'a> {
 
     /// When the second try was opened, if that is the one that answers, and how long after the first.
     fn won(&self) -> Option<(Time, Duration)> {
-        (self.winner.get() == Some(Try::Second)).then(|| self.second_began.get())
+        let handed = self.handed().filter(|_| self.winner.get() == Some(Try::Second))?;
+        Some((handed.began, handed.began - self.race.borrow().began))
     }
 
-    /// Whether a second try was sent.
+    /// The second try, if any of it may have been sent.
+    fn handed(&self) -> Option<&HandedOver> {
+        self.handed.get()?.get()
+    }
+
+    /// Whether a second try was sent, or a part of it.
     fn is_sent_twice(&self) -> bool {
-        self.second.get().is_some()
+        self.handed().is_some()
     }
 
     /// The state of the exchange over the try that answers. While that is not decided, neither of them ends it.
     fn exchange_state(&self, taken: u64, cx: &mut Context<'_>) -> ExchangeState {
         let core = self.plan.core;
-        let is_decided = self.winner.get().is_some() || !self.is_sent_twice();
+        let is_decided = self.winner.get().is_some() || self.second.get().is_none();
         match is_decided {
             true => core.exchange_state(self.winner().stream.on_link(), taken, cx),
             false if core.is_draining() => ExchangeState::Draining,
@@ -174,12 +183,16 @@ impl<'a> Hedged<'a> {
         let mut race = self.race.borrow_mut();
         race.stage = Stage::None;
         race.place = None;
-        let second = self.second.get()?;
+        let second = self.handed()?;
         let won = self.winner.get() == Some(Try::Second);
-        let loser = if won { self.first } else { second };
-        give_up(loser);
-        let (_, after) = self.second_began.get();
-        Some(HedgeNote { connector: second.usage.connector(), after, won, loser: Rc::clone(&loser.usage) })
+        let (loser, stream) = if won {
+            (&self.first.usage, Some(self.first))
+        } else {
+            (&second.usage, self.second.get().map(|it| &**it))
+        };
+        stream.map(give_up);
+        let (connector, after) = (second.usage.connector(), second.began - race.began);
+        Some(HedgeNote { connector, after, won, loser: Rc::clone(loser) })
     }
 
     /// The stream of the second try, and the memory for the next request.
@@ -247,7 +260,8 @@ impl<'a> Hedged<'a> {
             race.stage = match self.plan.fire(std::mem::take(&mut *self.sent.borrow_mut())) {
                 Some(mut firing) => {
                     race.place = firing.place.take();
-                    Stage::Sending(Box::pin(self.plan.send(firing)))
+                    let handed = Rc::clone(self.handed.get_or_init(Rc::default));
+                    Stage::Sending(Box::pin(self.plan.send(firing, handed)))
                 }
                 None => Stage::None,
             };
@@ -258,12 +272,14 @@ impl<'a> Hedged<'a> {
         if let Stage::Sending(sending) = &mut race.stage {
             let Poll::Ready(sent) = sending.as_mut().poll(cx) else { return TryState::Waits };
             race.stage = match sent {
-                Some(SecondTry { opened, began }) => {
-                    self.second_began.set((began, began - race.began));
+                Ok(opened) => {
                     let _ = self.second.set(Box::new(opened));
                     Stage::Sent
                 }
-                None => Stage::None,
+                Err(error) => {
+                    race.second.end = error.map(Err);
+                    Stage::None
+                }
             };
         }
         match (&race.stage, self.second.get()) {
@@ -295,7 +311,8 @@ impl Answer {
             state: TryState::Waits,
             head: ResponseHead::new(),
             decoder: BodyDecoder::default(),
-            data: FirstData::default(),
+            events: EventData::default(),
+            message: AnswerScan::default(),
             held: VecDeque::new(),
             held_len: 0,
             end: None,
@@ -320,7 +337,7 @@ impl Answer {
                 }
                 Poll::Ready(Ok(None)) => {
                     let is_whole = self.state == TryState::Begun && self.decoder.finish().is_ok();
-                    self.state = if is_whole { TryState::Answered } else { TryState::Failed };
+                    self.state = if is_whole { self.whole() } else { TryState::Failed };
                     self.end = Some(Ok(()));
                 }
                 Poll::Ready(Err(error)) => {
@@ -347,9 +364,11 @@ impl Answer {
             if self.head.is_interim() {
                 continue;
             }
-            if !self.head.is_event_stream() {
-                let serves = self.of == Try::First || (200..300).contains(&self.head.status());
-                return if serves { TryState::Answered } else { TryState::Refused };
+            match self.of {
+                Try::First if !self.head.is_event_stream() => return TryState::Answered,
+                Try::Second if !(200..300).contains(&self.head.status()) => return TryState::Refused,
+                Try::Second if !self.head.is_event_stream() && !self.is_readable() => return TryState::Answered,
+                Try::First | Try::Second => {}
             }
             self.decoder.restart(self.head.framing());
             break;
@@ -357,13 +376,44 @@ impl Answer {
         let mut rest = bytes.to_vec();
         loop {
             match self.decoder.next(&mut rest) {
-                Ok(Decoded::Data(data)) if self.data.feed(&data) => return TryState::Answered,
-                Ok(Decoded::Data(_)) => {}
+                Ok(Decoded::Data(data)) => match self.read(&data) {
+                    TryState::Begun => {}
+                    decided => return decided,
+                },
                 Ok(Decoded::More) => return TryState::Begun,
-                Ok(Decoded::End) => return TryState::Answered,
+                Ok(Decoded::End) => return self.whole(),
                 Err(_) => return self.unusual(),
             }
         }
+    }
+
+    /// What the next bytes of the body say: of the first try, that there is something to pass on.
+    fn read(&mut self, data: &[u8]) -> TryState {
+        for byte in data {
+            match self.of {
+                Try::First if self.events.has(*byte) => return TryState::Answered,
+                Try::First => continue,
+                Try::Second if self.head.is_event_stream() && !self.events.has(*byte) => continue,
+                Try::Second => self.message.feed(&[*byte]),
+            }
+            match self.message.says() {
+                AnswerSays::Nothing => {}
+                AnswerSays::Result => return TryState::Answered,
+                AnswerSays::Error => return TryState::Refused,
+            }
+        }
+        TryState::Begun
+    }
+
+    /// What a body says that has ended without an answer that could be read.
+    fn whole(&self) -> TryState {
+        let may_be_one = self.of == Try::First || !self.is_readable();
+        if may_be_one { TryState::Answered } else { TryState::Refused }
+    }
+
+    /// Whether the body is as the server wrote it.
+    fn is_readable(&self) -> bool {
+        self.head.get("content-encoding").is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"))
     }
 
     /// An answer that is not HTTP as it should be: of the first try it is the answer.

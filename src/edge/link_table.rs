@@ -15,13 +15,13 @@ use crate::edge::credential::{CredentialStatus, Proof};
 use crate::edge::message::{EdgeEvent, Reviewed};
 use crate::edge::presence::ConnectorLoss;
 use crate::edge::report::LinkReport;
-use crate::edge::served_hosts::{AllServe, Wanted};
+use crate::edge::served_hosts::{AllServe, Serves, Wanted};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Edge;
 use crate::edge::usage::{EndedUsage, LinkUsage, UsageLine};
 use crate::engine::{Core, MailSender, Signal};
 use crate::latency::{NoRetry, Reached, Recorder, Retries, RetryBudget};
-use crate::link::{Carrier, CloseReason, Liveness};
+use crate::link::{Carrier, CarrierStream, CloseReason, Liveness};
 use crate::route::{LinkChoice, LinkLoad, Offline, STALLED_AFTER, choose_link};
 use crate::wire::mux::Hosts;
 
@@ -35,6 +35,9 @@ pub(super) struct LinkTable {
     changed: Signal,
     /// Raised when something came on a link on which calls had been begun.
     heard: Rc<Signal>,
+    /// Raised when the connector of a link has stood still for so long that connections that wait for it are given up, and when
+    /// another link has come meanwhile.
+    stood_still: Signal,
     ended_usage: RefCell<EndedUsage>,
     ids_given: Cell<u64>,
     calls_numbered: Cell<u64>,
@@ -105,6 +108,7 @@ impl LinkTable {
             by_tunnel: RefCell::default(),
             changed: Signal::default(),
             heard: Rc::default(),
+            stood_still: Signal::default(),
             ended_usage: RefCell::default(),
             ids_given: Cell::new(0),
             calls_numbered: Cell::new(0),
@@ -139,9 +143,10 @@ impl LinkTable {
     }
 
     /// Takes calls of which nothing was sent back from a link whose connector stands still, while another link of the tunnel answers.
-    /// Never ends.
+    /// Later it tells those who wait for the connector and cannot be taken back. Never ends.
     pub(super) async fn relieve_stalls<T>(&self, tunnel: &TunnelId, carrier: &Carrier) -> T {
         carrier.watch_stalls(STALLED_AFTER);
+        let give_up_after = self.edge.settings.stalled_connector_timeout;
         let mut stalls = 0;
         loop {
             stalls = carrier.stalled_after(stalls).await;
@@ -150,10 +155,44 @@ impl LinkTable {
                 if self.has_answering(tunnel, carrier.id()) {
                     carrier.withdraw_unsent();
                 }
+                let left = give_up_after.saturating_sub(carrier.liveness().owing);
+                let given_up_at = if left.is_zero() { Time::NEVER } else { self.core.now() + left };
+                if left.is_zero() {
+                    self.stood_still.raise();
+                }
                 let again = async { stalls = carrier.stalled_after(stalls).await };
-                future::or(self.changed_since(seen, false), again).await;
+                let changes = future::or(self.changed_since(seen, false), again);
+                future::or(changes, self.core.sleep_until(given_up_at)).await;
             }
         }
+    }
+
+    /// Whether the connector of a stream has stood still for so long that it is not waited for, because another connector that
+    /// serves the host answers here.
+    pub(super) fn is_given_up(&self, tunnel: &TunnelId, host: &str, stream: &CarrierStream) -> bool {
+        if stream.liveness().owing < self.edge.settings.stalled_connector_timeout {
+            return false;
+        }
+        let by_tunnel = self.by_tunnel.borrow();
+        let Some(links) = by_tunnel.get(tunnel) else { return false };
+        let connector_of = |entry: &Entry| entry.usage.connector();
+        let stalled = links.entries.iter().find(|entry| entry.carrier.id() == stream.carrier_id()).map(connector_of);
+        let wanted = Wanted::Of(host, Serves::Yes);
+        links.entries.iter().any(|entry| {
+            let answers = entry.carrier.is_open() && entry.carrier.liveness().owing < STALLED_AFTER;
+            answers && Some(connector_of(entry)) != stalled && wanted.takes(entry.hosts.as_ref())
+        })
+    }
+
+    /// How often the connector of some link has stood still for that long.
+    pub(super) fn times_stood_still(&self) -> u64 {
+        self.stood_still.count()
+    }
+
+    /// Waits until the connector of some link has stood still for that long more than `seen` times. Returns how often that was.
+    pub(super) async fn stood_still_after(&self, seen: u64) -> u64 {
+        self.stood_still.after(seen).await;
+        self.stood_still.count()
     }
 
     /// Whether another link than this one takes calls of the tunnel here, and its connector answers.

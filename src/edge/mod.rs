@@ -5,6 +5,7 @@ mod agent_request;
 mod agent_routes;
 mod agents;
 mod agents_http2;
+mod audit;
 mod bonds;
 mod call;
 mod call_answers;

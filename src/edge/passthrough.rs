@@ -1,14 +1,15 @@
 //! Connections of agents whose TLS ends in the connector: routed by the server name in their first message, carried unread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::{CallFailure, CoreId, Time, Traffic};
+use crate::base::{CallFailure, CoreId, Time, Traffic, TunnelId};
 use crate::edge::agents;
 use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
@@ -175,16 +176,23 @@ impl Passing {
         usage.count(label, core.core.turn_time());
         let received = RefCell::new(self.received);
         stream.allow_withdrawal();
-        let mut carried = carry(core, &self.connection, &received, &stream).await;
+        let tunnel = &self.route.tunnel;
+        let mut carried = carry(core, &self.connection, &received, (&stream, tunnel, host.as_str())).await;
         let mut stream = stream;
-        if carried.is_err() && stream.is_withdrawn() && !received.borrow().is_empty() {
-            // The agent waits for the answer to its first message, of which nothing was sent. It cannot go to another core.
+        let is_given_up = matches!(carried, Err(Broken::ConnectorStalled { .. }));
+        if is_given_up {
+            Counters::add(&core.edge.counters.passed_through_given_up);
+            stream.reset(CallFailure::Cancelled);
+        }
+        if carried.is_err() && (stream.is_withdrawn() || is_given_up) && !received.borrow().is_empty() {
+            // The agent waits for the answer to its first message, of which nothing was sent, or only what does no harm twice: it
+            // begins a TLS session. It cannot go to another core.
             let again = core.open_on_link(CallTarget { moves: Moves::spent(), ..target }).await;
             if let Ok((other, of_other)) = again {
                 Counters::add(&core.edge.counters.calls_moved);
                 of_other.count(label, core.core.turn_time());
                 (stream, usage) = (other, of_other);
-                carried = carry(core, &self.connection, &received, &stream).await;
+                carried = carry(core, &self.connection, &received, (&stream, tunnel, host.as_str())).await;
             }
         }
         let Passing { connection, .. } = self;
@@ -193,6 +201,8 @@ impl Passing {
         }
         if let Err(Broken::Link { begun: false, failure }) = carried {
             attempt.keep_failed(&self.route, Some(usage.connector()), failure);
+        } else if let Err(Broken::ConnectorStalled { begun: false }) = carried {
+            attempt.keep_failed(&self.route, Some(usage.connector()), CallFailure::LinkLost);
         }
         // The connector is not needed any more, and need not wait.
         drop(stream);
@@ -207,12 +217,12 @@ impl Passing {
             Err(Broken::Link { begun: true, failure: CallFailure::SealRefused }) => {
                 connection.close_gracefully(CLOSE_TIMEOUT).await
             }
-            Err(Broken::Link { begun: false, .. }) => {
+            Err(Broken::Link { begun: false, .. } | Broken::ConnectorStalled { begun: false }) => {
                 // Nothing was sent to the agent yet, so an alert can still be sent in the clear.
                 send_alert(core, &connection, Alert::InternalError).await;
                 connection.close_gracefully(CLOSE_TIMEOUT).await;
             }
-            Err(Broken::Link { begun: true, .. }) => connection.abort(),
+            Err(Broken::Link { begun: true, .. } | Broken::ConnectorStalled { begun: true }) => connection.abort(),
         }
     }
 
@@ -248,6 +258,7 @@ impl Attempt<'_> {
     fn keep_failed(&self, route: &Route, connector: Option<u64>, failure: CallFailure) {
         let label = self.core.figures.recorder.borrow_mut().label(route.name.as_str(), LABEL, "");
         let (stage, outcome) = (CallStage::of(failure.outcome()), Some(failure.outcome()));
+        let connector = connector.and_then(NonZeroU64::new);
         let record = CallRecord { label: Some(label), connector, stage, outcome, ..self.record() };
         self.keep(record, failure.own_answer(None));
     }
@@ -274,6 +285,10 @@ enum Broken {
         /// Whether the agent had been sent anything.
         begun: bool,
     },
+    /// The agent waited for a connector that stands still, while another one answers.
+    ConnectorStalled {
+        begun: bool,
+    },
 }
 
 /// Carries bytes both ways until the connector has sent its last.
@@ -283,11 +298,16 @@ async fn carry(
     core: &EdgeCore,
     connection: &Connection,
     received: &RefCell<Vec<u8>>,
-    stream: &CarrierStream,
+    (stream, tunnel, host): (&CarrierStream, &TunnelId, &str),
 ) -> Result<(), Broken> {
     let pool = core.core.pool();
-    let begun = std::cell::Cell::new(false);
+    let begun = Cell::new(false);
+    // Whether the agent has sent something since it was last sent anything.
+    let waits = Cell::new(true);
+    let is_given_up = || core.links.is_given_up(tunnel, host, stream);
+    let gave_up = Cell::new(false);
     let broken = |error: StreamError| match error {
+        _ if gave_up.get() => Broken::ConnectorStalled { begun: begun.get() },
         // The agent's half failed; the other direction finds the reason.
         StreamError::ResetWith { failure } => Broken::Link { failure, begun: begun.get() },
         StreamError::TimedOut => Broken::AgentStalled,
@@ -299,10 +319,20 @@ async fn carry(
         received.replace(first);
         while let Some(lease) = connection.recv().await? {
             received.take();
+            if !waits.replace(true) {
+                stream.on_call();
+                if is_given_up() {
+                    gave_up.set(true);
+                    return Err(StreamError::Closed);
+                }
+            }
             room(core, connection, stream).await?;
             stream.send(lease)?;
         }
         stream.finish();
+        // The connector sees the end only behind the agent's bytes, for which the link may have no room.
+        let flushed = core.core.timeout(core.write_timeout(), stream.flushed()).await;
+        flushed.map_err(|_| StreamError::TimedOut)??;
         future::pending::<Result<(), StreamError>>().await
     };
     let back = async {
@@ -311,13 +341,22 @@ async fn carry(
         });
         while let Some(lease) = stream.recv().await? {
             begun.set(true);
+            waits.set(false);
             received.take();
             to.ready().await?;
             to.send(lease)?;
         }
         Ok(())
     };
-    future::or(back, there).await.map_err(broken)
+    let stalled = async {
+        let mut seen = core.links.times_stood_still();
+        while !waits.get() || !is_given_up() {
+            seen = core.links.stood_still_after(seen).await;
+        }
+        gave_up.set(true);
+        Err(StreamError::Closed)
+    };
+    future::or(future::or(back, there), stalled).await.map_err(broken)
 }
 
 /// Waits until the link takes more of the agent's bytes.

@@ -1,7 +1,9 @@
 //! What is kept of a call that has ended: figures, usage, what is learned from it, and log lines.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 
+use crate::edge::audit;
 use crate::edge::call_notes::{CallNotes, HedgeNote};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
@@ -56,13 +58,21 @@ pub(super) fn record(
     ending: Ending<'_>,
 ) {
     let Ending { notes, guard, place, own, outcome } = ending;
+    audit::on_end(core, request, route, usage, phases, (notes, own, outcome));
     let now = core.core.turn_time();
     let place = place.and_then(Cell::take);
-    let kept = core.figures.keeps_calls().then(|| notes.record(request.head(), now));
+    let kept = core.figures.keeps_calls().then(|| {
+        let kept = notes.record(request.head(), now).with_caller(guard.and_then(|guard| guard.deadline.caller()));
+        let kept = kept.with_probe(guard.is_some_and(|guard| guard.is_probe));
+        match place.as_ref().and_then(CallPlace::taken) {
+            Some((in_flight, limit)) => kept.with_place(in_flight, limit, false),
+            None => kept,
+        }
+    });
     let trace = request.label().and_then(|label| label.trace());
     let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace));
     let Some(said) = request.label() else { return };
-    let arguments = said.arguments_digest();
+    let (arguments, policy) = (said.arguments_digest(), said.policy_mark());
     let call = said.call();
     let method = call.method().unwrap_or(call.kind().name());
     let tool = call.tool().unwrap_or_default();
@@ -115,12 +125,13 @@ pub(super) fn record(
         let kept = CallRecord {
             label: Some(label),
             trace: kept.trace.or(trace),
-            connector: usage.map(LinkUsage::connector),
+            connector: usage.and_then(|usage| NonZeroU64::new(usage.connector())),
             stage: CallStage::of(outcome),
             outcome: Some(outcome),
             deadline,
             missed: missed.unwrap_or_default(),
             slow: verdict != SlowVerdict::Quick,
+            policy,
             ..kept.with_own(own).with_phases(phases)
         };
         core.figures.calls.borrow_mut().record(&kept);

@@ -166,6 +166,11 @@ impl CallPlace {
         self.place.as_ref().map_or(Time::ZERO, Place::began)
     }
 
+    /// How many calls were in flight when the call got it, with this one, and how many might be.
+    pub(super) fn taken(&self) -> Option<(u32, u32)> {
+        self.place.as_ref().map(Place::taken)
+    }
+
     /// Whether the time of the call is that of a call to a server that is not busy.
     pub(super) fn is_unhurried(&self) -> bool {
         self.place.as_ref().is_some_and(Place::is_unhurried)

@@ -129,6 +129,10 @@ impl EdgeCore {
                 label: label.cloned(),
                 route: route.map(|route| route.name.to_string()),
                 tunnel: route.map(|route| route.tunnel.to_string()),
+                rule: route.zip(record.policy).and_then(|(route, mark)| {
+                    let name = route.own.policy.as_ref()?.rule_name(mark.policy, mark.rule()?)?;
+                    Some(name.to_owned())
+                }),
             }
         };
         calls.find(filter, &recorder, self.core.now()).into_iter().map(line).collect()

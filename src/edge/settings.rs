@@ -12,6 +12,7 @@ use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
 use crate::policy::{Admission, Networks};
 use crate::route::{HostPattern, PublicUrl, RouteOverrides, RouteTable};
+use crate::serve::AuditLog;
 use crate::tls::{ServerConfig, WallClock};
 use crate::wire::mux;
 
@@ -76,6 +77,9 @@ pub struct EdgeSettings {
     pub offline_wait: Duration,
     /// How long it waits, before that, for the end of one that is ending.
     pub restart_wait: Duration,
+    /// How long a connector may owe a sign of life before the connections that are passed through to it and wait are ended, if
+    /// another connector answers.
+    pub stalled_connector_timeout: Duration,
     /// How long an MCP session may be idle until the edge forgets which connector has it.
     pub session_idle_timeout: Duration,
     /// How long calls in flight may take after the edge was told to end.
@@ -93,6 +97,8 @@ pub struct EdgeSettings {
     pub retries_max: u32,
     /// How the calls of one task are told, and what they cost.
     pub tasks: TaskSettings,
+    /// Where calls are written, if they are.
+    pub audit: Option<AuditLog>,
 }
 
 impl EdgeSettings {
@@ -132,6 +138,7 @@ impl EdgeSettings {
             sse_keepalive: None,
             offline_wait: Duration::from_secs(2),
             restart_wait: Duration::from_secs(30),
+            stalled_connector_timeout: Duration::from_secs(5),
             session_idle_timeout: Duration::from_secs(3_600),
             drain_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
@@ -140,6 +147,7 @@ impl EdgeSettings {
             calls_kept: 1_000,
             retries_max: 2,
             tasks: TaskSettings { tasks_max: 1_000, ..TaskSettings::default() },
+            audit: None,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
+use crate::serve::AuditLog;
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
 
@@ -119,11 +120,13 @@ counters! {
         links_limited, "Links refused because their tunnel has as many as it may have";
         links_refused, "Links of connectors that were refused";
         passed_through, "Connections of agents passed through to the connector still encrypted";
+        passed_through_given_up, "Passed-through connections that were ended, or moved, because their connector stood still beside another one";
         passed_through_stalled, "Passed-through connections that ended because their agent took nothing for too long";
         proxy_headers_refused, "Connections of proxies without a valid PROXY header";
         registrations_failed, "Links and enrolments of connectors that were refused, for any reason";
         registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
         requests_refused, "Requests that were refused before they became calls";
+        calls_denied, "Calls that the policies of their routes denied";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
     }
@@ -184,6 +187,12 @@ impl Edge {
     #[must_use]
     pub fn tasks(&self) -> Option<&TaskTable> {
         self.tasks.as_ref()
+    }
+
+    /// Where its calls are written, if they are.
+    #[must_use]
+    pub fn audit(&self) -> Option<&AuditLog> {
+        self.settings.audit.as_ref()
     }
 
     /// Replaces what is served. Connections and links live on; the next call sees the new tables.

@@ -138,6 +138,7 @@ fn settings() -> EdgeSettings {
         sse_keepalive: None,
         offline_wait: second,
         restart_wait: second,
+        stalled_connector_timeout: Duration::from_secs(5),
         session_idle_timeout: second * 60,
         drain_timeout: second,
         write_timeout: second,
@@ -146,5 +147,6 @@ fn settings() -> EdgeSettings {
         calls_kept: 16,
         retries_max: 2,
         tasks: TaskSettings::default(),
+        audit: None,
     }
 }

@@ -205,6 +205,22 @@ const fn meaning(failure: CallFailure) -> Meaning {
             retry_after_s: None,
             message: "the call was ended to free memory, because its reader was slow: the server may have acted on the request",
         },
+        CallFailure::AuditUnavailable => Meaning {
+            status: 503,
+            rpc_code: -31_040,
+            code: "audit_unavailable",
+            outcome: Outcome::AuditUnavailable,
+            retry_after_s: Some(RETRY_AFTER_S),
+            message: "calls must be written to the audit log, which cannot be written at present, and the tool was not called: the operator finds the reason in the log of the edge or connector",
+        },
+        CallFailure::Unrecorded => Meaning {
+            status: 503,
+            rpc_code: -31_041,
+            code: "unrecorded",
+            outcome: Outcome::AuditUnavailable,
+            retry_after_s: None,
+            message: "the call could not be written to the audit log, so that its answer is withheld: the server may have acted on the request",
+        },
         CallFailure::Cancelled | CallFailure::RequestBroken | CallFailure::Internal => Meaning {
             status: 502,
             rpc_code: -31_017,
@@ -258,6 +274,7 @@ impl CallFailure {
             | CallFailure::Revoked
             | CallFailure::Cancelled
             | CallFailure::RequestBroken
+            | CallFailure::Unrecorded
             | CallFailure::Internal => Phase::Tunnel,
             // Its connector did not get as far as to send anything.
             CallFailure::CallerTimeoutUnsent if waits_for == Phase::Upstream => Phase::UpstreamConnect,
@@ -266,6 +283,7 @@ impl CallFailure {
             | CallFailure::Overloaded
             | CallFailure::BreakerOpen
             | CallFailure::ConcurrencyLimit
+            | CallFailure::AuditUnavailable
             | CallFailure::CallerTimeoutUnsent
             | CallFailure::Deadline
             | CallFailure::CallerTimeout

@@ -126,6 +126,12 @@ fn body_errors() -> Vec<BodyError> {
         BodyError::BadTrailers(HeadError::NoColon),
         BodyError::ForbiddenTrailer,
         BodyError::AmbiguousMessage,
+        BodyError::MalformedMessage,
+        BodyError::UncertainName,
+        BodyError::HeadContradicts,
+        BodyError::AmbiguousHead,
+        BodyError::ContentCoding,
+        BodyError::Charset,
     ];
     for error in all {
         match error {
@@ -137,7 +143,15 @@ fn body_errors() -> Vec<BodyError> {
             | BodyError::ExtensionTooLong
             | BodyError::BadTrailers(_)
             | BodyError::ForbiddenTrailer
-            | BodyError::AmbiguousMessage => {}
+            | BodyError::AmbiguousMessage
+            | BodyError::MalformedMessage
+            | BodyError::UncertainName
+            | BodyError::HeadContradicts
+            | BodyError::AmbiguousHead
+            | BodyError::ContentCoding
+            | BodyError::Charset
+            // That of an answer.
+            | BodyError::UnreadableList => {}
         }
     }
     all.to_vec()

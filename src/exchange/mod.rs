@@ -17,6 +17,7 @@ mod outlet;
 mod own_answer;
 mod refusal;
 mod timeout_stream;
+mod tool_denied;
 mod trace;
 
 pub use call_failure::CallFailure;
@@ -31,6 +32,7 @@ pub use outlet::Outlet;
 pub use own_answer::{answer_to_body, answer_to_head};
 pub use refusal::{Refusal, check_request, requested_host};
 pub use timeout_stream::{AnsweringStream, DRAIN_STALL_MAX, ExchangeState, PeerProgress, TimeoutStream, WaitsFor};
+pub use tool_denied::ToolDenied;
 pub use trace::trace_of;
 
 /// How much memory for heads that are to be sent is kept from one call to the next, in bytes.

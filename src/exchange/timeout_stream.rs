@@ -57,10 +57,6 @@ impl PeerProgress for Connection {
     }
 }
 
-/// How long a peer's system may take to acknowledge any of what it is sent, before a wait for the peer's answer ends. One that
-/// is up does so within its round-trip time, however long the peer takes; this leaves room for lost packets, each of which is
-/// sent again after a longer pause.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 /// Stands for a number of acknowledged bytes that is not known.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -195,8 +191,8 @@ impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Timeout
 
 impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'_, S, C> {
     /// The next bytes of the peer's answer, for which it may take any time. [`StreamError::TimedOut`] if its system has
-    /// acknowledged nothing of what was sent, so that it is most likely gone.
-    fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+    /// acknowledged nothing of what was sent within this time, so that it is most likely gone.
+    fn poll_answer(&self, within: Duration, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         let received = self.connection.poll_recv(cx);
         if received.is_ready() {
             return received;
@@ -205,7 +201,7 @@ impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState
         if matches!(*watch, Watch::Nothing) {
             let core = self.connection.core();
             // Every call comes here: the time of the turn saves a look at the clock.
-            *watch = Watch::Acknowledgement(core.sleep_until(core.turn_time() + ACKNOWLEDGED_WITHIN));
+            *watch = Watch::Acknowledgement(core.sleep_until(core.turn_time() + within));
         }
         // A peer that is waited for in sending is looked at there.
         let Watch::Acknowledgement(timer) = &mut *watch else { return Poll::Pending };
@@ -223,21 +219,26 @@ impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState
 
 /// A connection to a peer that is asked, and answers. What waits to be sent is limited as by [`TimeoutStream`]; for an answer it may
 /// take any time, as long as its system is there.
-pub struct AnsweringStream<'a, S, C>(TimeoutStream<'a, S, C>);
+pub struct AnsweringStream<'a, S, C> {
+    patient: TimeoutStream<'a, S, C>,
+    acknowledged_within: Duration,
+}
 
 impl<'a, S, C: Fn(u64, &mut Context<'_>) -> ExchangeState> AnsweringStream<'a, S, C> {
-    /// The peer behind `patient`. Without `acknowledges` its system is not waited for: on a Unix socket, nobody but the peer
-    /// itself takes what is sent, and a connection that others share is looked after as a whole.
-    pub fn new(patient: TimeoutStream<'a, S, C>, acknowledges: bool) -> AnsweringStream<'a, S, C> {
-        if !acknowledges {
+    /// The peer behind `patient`, whose system is to acknowledge some of what it is sent within a time, before a wait for the
+    /// peer's answer ends. One that is up does so within its round-trip time, however long the peer takes. With no time its
+    /// system is not waited for: on a Unix socket, nobody but the peer itself takes what is sent, and a connection that others
+    /// share is looked after as a whole.
+    pub fn new(patient: TimeoutStream<'a, S, C>, acknowledged_within: Option<Duration>) -> AnsweringStream<'a, S, C> {
+        if acknowledged_within.is_none() {
             patient.watch.replace(Watch::Acknowledged);
         }
-        AnsweringStream(patient)
+        AnsweringStream { patient, acknowledged_within: acknowledged_within.unwrap_or_default() }
     }
 
     /// How many bytes the system had taken before the exchange.
     pub fn sent_before(&self) -> u64 {
-        self.0.sent_before
+        self.patient.sent_before
     }
 }
 
@@ -245,51 +246,51 @@ impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState
     for AnsweringStream<'_, S, C>
 {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
-        self.0.poll_answer(cx)
+        self.patient.poll_answer(self.acknowledged_within, cx)
     }
 
     fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_ended(cx)
+        self.patient.poll_ended(cx)
     }
 
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
-        self.0.send(lease)
+        self.patient.send(lease)
     }
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        self.0.poll_ready(cx)
+        self.patient.poll_ready(cx)
     }
 
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        self.0.poll_flushed(cx)
+        self.patient.poll_flushed(cx)
     }
 
     fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        self.0.poll_send_failed(cx)
+        self.patient.poll_send_failed(cx)
     }
 
     fn finish(&self) {
-        self.0.finish();
+        self.patient.finish();
     }
 
     fn abort(&self) {
-        self.0.abort();
+        self.patient.abort();
     }
 
     fn has_partial(&self) -> bool {
-        self.0.connection.has_partial()
+        self.patient.connection.has_partial()
     }
 
     fn expect_more(&self) {
-        self.0.expect_more();
+        self.patient.expect_more();
     }
 
     fn headroom(&self) -> usize {
-        self.0.headroom()
+        self.patient.headroom()
     }
 
     fn tailroom(&self) -> usize {
-        self.0.tailroom()
+        self.patient.tailroom()
     }
 }
 

@@ -160,3 +160,81 @@ fn of_stream(error: StreamError) -> io::Error {
     };
     io::Error::new(kind, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::CoreId;
+    use crate::engine::sim::{Faults, SimNet};
+
+    /// Pieces that were received, and no more.
+    struct Received(RefCell<VecDeque<Lease>>);
+
+    impl ByteStream for Received {
+        fn poll_recv(&self, _: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+            self.0.borrow_mut().pop_front().map_or(Poll::Pending, |lease| Poll::Ready(Ok(Some(lease))))
+        }
+
+        fn send(&self, _: Lease) -> Result<(), StreamError> {
+            Err(StreamError::Closed)
+        }
+
+        fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+            Poll::Ready(Err(StreamError::Closed))
+        }
+
+        fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+            self.poll_ready(cx)
+        }
+
+        fn finish(&self) {}
+
+        fn abort(&self) {}
+    }
+
+    /// Has enough after so many bytes.
+    struct Enough {
+        fed: Cell<usize>,
+        max: usize,
+    }
+
+    impl Watch for Enough {
+        fn feed(&self, bytes: &[u8], _: Time) {
+            self.fed.set(self.fed.get() + bytes.len());
+        }
+
+        fn must_pause(&self) -> bool {
+            self.fed.get() > self.max
+        }
+    }
+
+    #[test]
+    fn frames_that_are_left_out_are_received_no_further_than_others() {
+        let (pool, net) = (Pool::new(0), SimNet::new(1, Faults::none()));
+        let driver = Box::new(net.driver(Ipv4Addr::LOCALHOST.into(), pool.clone()));
+        let core = Core::new(CoreId(0), driver, pool.clone(), Duration::ZERO);
+        let lease = |bytes: &[u8]| {
+            let mut lease = pool.take(Class::for_len(bytes.len())).unwrap();
+            lease.append(bytes);
+            lease
+        };
+        // A stream is opened (HEADERS), and then there is nothing in its body.
+        let (opening, nothing) = ([0, 0, 0, 1, 4, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 0, 1].repeat(50));
+        let pieces = [lease(&opening), lease(&nothing), lease(&nothing), lease(&nothing)];
+        let received = Rc::new(Received(RefCell::new(pieces.into())));
+        let watch = Rc::new(Enough { fed: Cell::new(0), max: nothing.len() + opening.len() });
+        let mut io = Io::of_server(&core, Rc::clone(&received), watch);
+        let mut room = [0; 100];
+        let mut buf = ReadBuf::new(&mut room);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut io).poll_read(&mut cx, &mut buf).is_ready());
+        assert_eq!(buf.filled(), opening);
+        assert!(Pin::new(&mut io).poll_read(&mut cx, &mut buf).is_pending());
+        assert_eq!((buf.filled(), received.0.borrow().len()), (&opening[..], 1), "the last piece stays where it is");
+    }
+}

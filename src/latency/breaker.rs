@@ -55,6 +55,11 @@ pub(super) struct BreakerPermit {
 }
 
 impl BreakerPermit {
+    /// Whether it is that of a probe, which says whether a breaker that was open closes.
+    pub(super) fn is_probe(&self) -> bool {
+        self.tries > 0
+    }
+
     /// That of a closed breaker.
     pub(super) const fn of_closed(epoch: u64) -> BreakerPermit {
         BreakerPermit { epoch, probe: 0, tries: 0 }

@@ -307,6 +307,12 @@ impl Permit {
         3_u32.pow(tries.min(PATIENCE_TRIES_MAX))
     }
 
+    /// Whether the call is a probe of one of its breakers.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        [self.upstream, self.tool].into_iter().flatten().any(|permit| permit.is_probe())
+    }
+
     /// The breakers that it is of.
     #[must_use]
     pub fn breakers(&self) -> &Arc<LabelBreakers> {

@@ -1,8 +1,32 @@
-//! A deadline as the record of a call keeps it.
+//! The limits of a call's time: a deadline as the record of a call keeps it, and what a caller's time means for the answer.
 
 use std::time::Duration;
 
 use super::deadline::{Deadline, DeadlineReason};
+
+/// A caller is answered this part of its time before that is over, in any case between these limits, but not before half of it:
+/// the answer has still to reach it.
+const CALLER_MARGIN_PART: u32 = 20;
+const CALLER_MARGIN_MIN: Duration = Duration::from_millis(50);
+const CALLER_MARGIN_MAX: Duration = Duration::from_secs(1);
+
+/// Within how long a caller is answered that waits so long.
+#[must_use]
+pub fn answer_within(waits: Duration) -> Duration {
+    let margin = (waits / CALLER_MARGIN_PART).clamp(CALLER_MARGIN_MIN, CALLER_MARGIN_MAX).min(waits / 2);
+    waits - margin
+}
+
+/// Who said how long a caller waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerTimeSource {
+    /// A field of its request.
+    Field,
+    /// A setting of the route.
+    Setting,
+    /// The edge, which knows it from one of these.
+    Edge,
+}
 
 /// How long a call might take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,6 +51,8 @@ pub struct CallLine {
     pub route: Option<String>,
     /// The tunnel of that route (on an edge).
     pub tunnel: Option<String>,
+    /// The name of the rule that decided, if the route still has its policy.
+    pub rule: Option<String>,
 }
 
 impl CallLog {

@@ -92,6 +92,9 @@ pub struct Place {
     agent: u64,
     began: Time,
     load: Load,
+    /// How many calls were in flight with it, and how many might be.
+    in_flight: u32,
+    limit: u32,
 }
 
 /// What becomes of a call that asks.
@@ -166,6 +169,12 @@ impl Place {
     #[must_use]
     pub fn began(&self) -> Time {
         self.began
+    }
+
+    /// How many calls were in flight when it was taken, with this one, and how many might be.
+    #[must_use]
+    pub fn taken(&self) -> (u32, u32) {
+        (self.in_flight, self.limit)
     }
 
     /// Whether the time of the call is that of a call to a server that is not busy.
@@ -270,7 +279,7 @@ impl CallQueue {
 
     /// A call that had a place has ended `now`.
     pub fn release(&mut self, place: Place, served: Served, now: Time) {
-        let Place { agent, began, load } = place;
+        let Place { agent, began, load, .. } = place;
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(of_agent) = self.agents.get_mut(&agent) {
             of_agent.in_flight = of_agent.in_flight.saturating_sub(1);
@@ -348,7 +357,8 @@ impl CallQueue {
         let of_agent = self.agents.entry(agent).or_default();
         of_agent.in_flight += 1;
         of_agent.served = self.numbers;
-        Place { agent, began: now, load: self.limit.load(self.in_flight, terms) }
+        let (in_flight, limit) = (self.in_flight, self.limit.get(terms));
+        Place { agent, began: now, load: self.limit.load(in_flight, terms), in_flight, limit }
     }
 
     /// Whether an agent has as many places as it may have while others have calls.

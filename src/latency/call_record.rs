@@ -1,10 +1,11 @@
 //! What is kept of one call that has ended.
 
 use std::net::IpAddr;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::time::Duration;
 
 use super::call_id::TraceId;
-use super::call_limit::CallLimit;
+use super::call_limit::{CallLimit, CallerTimeSource};
 use super::outcome::Outcome;
 use super::phases::{CallPhases, Phase};
 use super::recorder::LabelId;
@@ -33,8 +34,8 @@ pub struct CallRecord {
     pub host: HostText,
     /// Route, method and tool; none where they did not become known.
     pub label: Option<LabelId>,
-    /// The connector that it went to.
-    pub connector: Option<u64>,
+    /// The number of the connector that it went to.
+    pub connector: Option<NonZeroU64>,
     /// Why it was sent a second time, if it was.
     pub again: Option<SentAgain>,
     /// How far it came.
@@ -51,8 +52,36 @@ pub struct CallRecord {
     pub missed: bool,
     /// Whether it was slow.
     pub slow: bool,
+    /// What the policy of its route has decided, if there is one.
+    pub policy: Option<PolicyMark>,
     /// How long it took.
     pub times: RecordedTimes,
+}
+
+/// What a policy has decided about a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyMark {
+    /// The start of the digest of the policy.
+    pub policy: u16,
+    /// The place of the rule in the policy, from 1 on, or `NO_RULE`: an `Option` would take more memory, also around this mark.
+    rule: NonZeroU16,
+}
+
+impl PolicyMark {
+    const NO_RULE: NonZeroU16 = NonZeroU16::MAX;
+
+    /// What the policy with this start of its digest has decided by the rule at this place; none if no rule decided.
+    #[must_use]
+    pub fn new(policy: u16, rule: Option<u16>) -> PolicyMark {
+        let from_one = rule.and_then(|rule| NonZeroU16::MIN.checked_add(rule));
+        PolicyMark { policy, rule: from_one.unwrap_or(PolicyMark::NO_RULE) }
+    }
+
+    /// The place of the rule in the policy; none if no rule decided.
+    #[must_use]
+    pub fn rule(self) -> Option<u16> {
+        Some(self.rule).filter(|rule| *rule != PolicyMark::NO_RULE).map(|rule| rule.get() - 1)
+    }
 }
 
 /// Why a call was sent a second time.
@@ -64,6 +93,17 @@ pub enum SentAgain {
         failure: CallFailure,
         /// The number of that connector.
         connector: u64,
+        /// Why the last one did not that it went to and that did not pass it on either; the same as `failure` if there was one.
+        last: CallFailure,
+        /// How long it waited before it was tried again, in all.
+        paused: RecordedTime,
+    },
+    /// The connector sent it again on another connection.
+    Resent {
+        /// Whether nothing of it had reached the MCP server each time.
+        is_unread: bool,
+        /// How long it waited before that, in all.
+        paused: RecordedTime,
     },
     /// The first try was slow.
     Slow {
@@ -91,9 +131,26 @@ pub struct RecordedTimes {
     /// Whether the second of two phases is in its place.
     is_beyond_edge: bool,
     is_stream: bool,
-    /// Here, as it would take a word of its own elsewhere.
+    /// Here, as these would take a word of their own elsewhere.
     retries: u8,
+    /// Of the marks below.
+    marks: u8,
+    /// How long its caller waits, in milliseconds; 0 if that is not known.
+    caller_ms: u32,
+    /// As which of how many calls in flight it got a place among the calls of its route; 0 if those are not limited.
+    place: u16,
+    places: u16,
 }
+
+/// It was a probe of a breaker.
+const PROBE: u8 = 1;
+/// The MCP server was sent a message that it is cancelled.
+const CANCELLED: u8 = 2;
+/// It got no place because its agent had its share of them.
+const OVER_SHARE: u8 = 4;
+/// Who said how long its caller waits, if not a field of its request.
+const CALLER_BY_SETTING: u8 = 8;
+const CALLER_BY_EDGE: u8 = 16;
 
 /// Of two phases that share a place a call has one at the most.
 const PLACES: usize = 8;
@@ -119,7 +176,19 @@ impl RecordedTimes {
         is_beyond_edge: false,
         is_stream: false,
         retries: 0,
+        marks: 0,
+        caller_ms: 0,
+        place: 0,
+        places: 0,
     };
+
+    fn mark(&mut self, mark: u8, is_so: bool) {
+        self.marks |= if is_so { mark } else { 0 };
+    }
+
+    fn has(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
 
     fn get(&self, phase: Phase) -> Option<Duration> {
         let has_place = match phase {
@@ -151,6 +220,8 @@ pub enum CallStage {
     Breaker,
     /// Its route had as many calls in flight as its limit allows.
     Concurrency,
+    /// The policy of its route denied it.
+    Policy,
     /// No link could take it, or its link was lost.
     Link,
     /// The connector did not pass it on.
@@ -218,6 +289,7 @@ impl CallRecord {
             deadline: None,
             missed: false,
             slow: false,
+            policy: None,
             times: RecordedTimes::NONE,
         }
     }
@@ -265,6 +337,41 @@ impl CallRecord {
         self
     }
 
+    /// The same of a call whose caller waits so long, as far as that is known.
+    #[must_use]
+    pub fn with_caller(mut self, caller: Option<(Duration, CallerTimeSource)>) -> CallRecord {
+        if let Some((waits, source)) = caller {
+            self.times.caller_ms = u32::try_from(waits.as_millis()).unwrap_or(u32::MAX);
+            self.times.mark(CALLER_BY_SETTING, source == CallerTimeSource::Setting);
+            self.times.mark(CALLER_BY_EDGE, source == CallerTimeSource::Edge);
+        }
+        self
+    }
+
+    /// The same of a call that had a place, or asked for one, when so many calls of so many were in flight. `is_over_share` says that
+    /// it got none because its agent had its share.
+    #[must_use]
+    pub fn with_place(mut self, in_flight: u32, limit: u32, is_over_share: bool) -> CallRecord {
+        let kept = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+        (self.times.place, self.times.places) = (kept(in_flight), kept(limit));
+        self.times.mark(OVER_SHARE, is_over_share);
+        self
+    }
+
+    /// The same of a call that was a probe of a breaker, or not.
+    #[must_use]
+    pub fn with_probe(mut self, is_probe: bool) -> CallRecord {
+        self.times.mark(PROBE, is_probe);
+        self
+    }
+
+    /// The same of a call of which the MCP server was told that it is cancelled, or not.
+    #[must_use]
+    pub fn with_cancellation(mut self, was_sent: bool) -> CallRecord {
+        self.times.mark(CANCELLED, was_sent);
+        self
+    }
+
     /// The same, answered by the role itself.
     #[must_use]
     pub fn with_own(self, own: Option<OwnAnswer>) -> CallRecord {
@@ -296,6 +403,42 @@ impl CallRecord {
         self.times.retries
     }
 
+    /// How long its caller waits, and who said so, if that is known.
+    #[must_use]
+    pub fn caller(&self) -> Option<(Duration, CallerTimeSource)> {
+        let waits = Some(self.times.caller_ms).filter(|ms| *ms > 0)?;
+        let source = match () {
+            () if self.times.has(CALLER_BY_SETTING) => CallerTimeSource::Setting,
+            () if self.times.has(CALLER_BY_EDGE) => CallerTimeSource::Edge,
+            () => CallerTimeSource::Field,
+        };
+        Some((Duration::from_millis(waits.into()), source))
+    }
+
+    /// How many calls of its route were in flight with it, and how many might be, if that is limited.
+    #[must_use]
+    pub fn place(&self) -> Option<(u16, u16)> {
+        Some((self.times.place, self.times.places)).filter(|(_, limit)| *limit > 0)
+    }
+
+    /// Whether it got no place because its agent had its share of them.
+    #[must_use]
+    pub fn is_over_share(&self) -> bool {
+        self.times.has(OVER_SHARE)
+    }
+
+    /// Whether it was a probe of a breaker.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.times.has(PROBE)
+    }
+
+    /// Whether the MCP server was sent a message that it is cancelled.
+    #[must_use]
+    pub fn was_cancelled(&self) -> bool {
+        self.times.has(CANCELLED)
+    }
+
     /// Whether it failed: it was not answered completely, or with a status of 400 or higher.
     #[must_use]
     pub fn is_failed(&self) -> bool {
@@ -323,7 +466,12 @@ impl CallStage {
             Outcome::UnknownHost => CallStage::Route,
             Outcome::BreakerOpen => CallStage::Breaker,
             Outcome::ConcurrencyLimited => CallStage::Concurrency,
-            Outcome::Offline | Outcome::Overloaded | Outcome::LinkLost | Outcome::Revoked => CallStage::Link,
+            Outcome::Denied => CallStage::Policy,
+            Outcome::AuditUnavailable
+            | Outcome::Offline
+            | Outcome::Overloaded
+            | Outcome::LinkLost
+            | Outcome::Revoked => CallStage::Link,
             Outcome::SealRefused | Outcome::NoRoute | Outcome::TunnelFailed => CallStage::Connector,
             Outcome::UpstreamRefused | Outcome::UpstreamFailed | Outcome::TimedOut => CallStage::Upstream,
         }
@@ -395,6 +543,21 @@ mod tests {
         assert_eq!(record.time(Phase::UpstreamConnect), None);
         assert_eq!(record.time(Phase::TotalLast), Some(us(u64::from(u32::MAX) - 1)));
         assert_eq!((record.waited(), record.queued()), (us(7), us(9)));
+    }
+
+    #[test]
+    fn what_was_decided_is_kept() {
+        let new = CallRecord::new(Time::ZERO);
+        assert_eq!((new.caller(), new.place(), new.is_probe(), new.was_cancelled()), (None, None, false, false));
+        for source in [CallerTimeSource::Field, CallerTimeSource::Setting, CallerTimeSource::Edge] {
+            let caller = Some((Duration::from_secs(5), source));
+            let record = new.with_caller(caller).with_place(3, 8, false);
+            assert_eq!((record.caller(), record.place(), record.is_over_share()), (caller, Some((3, 8)), false));
+            assert!(!record.is_probe() && !record.was_cancelled());
+        }
+        let record = new.with_probe(true).with_cancellation(true).with_place(70_000, 80_000, true);
+        assert!(record.is_probe() && record.was_cancelled() && record.is_over_share());
+        assert_eq!(record.place(), Some((u16::MAX, u16::MAX)));
     }
 
     #[test]

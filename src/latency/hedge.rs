@@ -42,6 +42,12 @@ impl HedgeBudget {
         self.saved = (self.saved + 1).min(SAVED_MAX * CALLS_PER_HEDGE);
     }
 
+    /// Whether what a second try costs is there.
+    #[must_use]
+    pub fn has_one(&self) -> bool {
+        self.saved >= CALLS_PER_HEDGE
+    }
+
     /// Takes what a second try costs; false if it is not there.
     pub fn take(&mut self) -> bool {
         let left = self.saved.checked_sub(CALLS_PER_HEDGE);
@@ -55,9 +61,10 @@ impl HedgeBudget {
 pub enum TryState {
     /// Nothing that says what the answer is.
     Waits,
-    /// The head of an event stream has come, which says nothing of the answer: servers send it at once.
+    /// It has begun, and does not say yet what it is. The head of an event stream is sent at once by servers, and of the second try a
+    /// success says what it is with its last byte.
     Begun,
-    /// An answer that is no success: it serves if the other try fails.
+    /// An answer of the second try that is no success: it serves if the first fails.
     Refused,
     /// An answer that can be passed on.
     Answered,
@@ -74,9 +81,8 @@ pub enum Try {
     Second,
 }
 
-/// Which try answers the call, if that is decided. The second one only ever answers with a success of HTTP, unless the first has
-/// failed. Its body is not read: an error of JSON-RPC with status 200 is an answer too. `is_over` says that what has begun is held back
-/// no longer.
+/// Which try answers the call, if that is decided. The second one only ever answers with a success, unless the first has failed or what
+/// it began was held back for long: `is_over` says that what has begun is held back no longer.
 #[must_use]
 pub fn decide(first: TryState, second: TryState, is_over: bool) -> Option<Try> {
     match (first, second) {
@@ -146,7 +152,9 @@ mod tests {
                 calls += 1;
                 budget.on_call();
                 while rng.chance(eager) {
-                    taken += u32::from(budget.take());
+                    let has_one = budget.has_one();
+                    assert_eq!(budget.take(), has_one);
+                    taken += u32::from(has_one);
                     assert!(taken * CALLS_PER_HEDGE <= calls, "seed {seed}: {taken} of {calls}");
                 }
             }

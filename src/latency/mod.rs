@@ -40,13 +40,13 @@ pub use breaker_table::{
     BreakerChanges, BreakerReading, BreakerScope, BreakerTable, CallResult, CoreBreakers, LabelBreakers, Permit,
 };
 pub use call_id::{CallId, CallIdError, TraceId};
-pub use call_limit::CallLimit;
+pub use call_limit::{CallLimit, CallerTimeSource, answer_within};
 pub use call_log::{CallFilter, CallLine, CallLog, FoundCall};
 pub use call_queue::{
     AskingCall, CallQueue, Overload, OverloadCause, Place, QueueCounts, QueueDecision, QueueReading, Served, Ticket,
 };
 pub use call_record::{
-    CallRecord, CallStage, HOST_LEN_KEPT, HostText, OwnAnswer, RecordedTime, RecordedTimes, SentAgain,
+    CallRecord, CallStage, HOST_LEN_KEPT, HostText, OwnAnswer, PolicyMark, RecordedTime, RecordedTimes, SentAgain,
 };
 pub use deadline::{Deadline, DeadlineReason, WaitEnd};
 pub use figures::CoreFigures;

@@ -38,11 +38,15 @@ pub enum Outcome {
     BreakerOpen,
     /// Its route had as many calls in flight as its limit allows (503).
     ConcurrencyLimited,
+    /// It could not be written to the audit log, which is required (503).
+    AuditUnavailable,
+    /// The policy of its route denied it.
+    Denied,
 }
 
 impl Outcome {
     /// Every outcome, in the order in which they are shown.
-    pub const ALL: [Outcome; 17] = [
+    pub const ALL: [Outcome; 19] = [
         Outcome::Ok,
         Outcome::AgentGone,
         Outcome::BadRequest,
@@ -60,6 +64,8 @@ impl Outcome {
         Outcome::TunnelFailed,
         Outcome::BreakerOpen,
         Outcome::ConcurrencyLimited,
+        Outcome::AuditUnavailable,
+        Outcome::Denied,
     ];
 
     /// The name in metrics and JSON, which does not change.
@@ -83,6 +89,8 @@ impl Outcome {
             Outcome::TunnelFailed => "tunnel_failed",
             Outcome::BreakerOpen => "breaker_open",
             Outcome::ConcurrencyLimited => "concurrency_limit",
+            Outcome::AuditUnavailable => "audit_unavailable",
+            Outcome::Denied => "denied",
         }
     }
 

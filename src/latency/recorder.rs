@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,14 +44,19 @@ impl Default for LatencySettings {
     }
 }
 
-/// The index of a label in its [`Recorder`]; not valid in another recorder.
+/// The place of a label in its [`Recorder`], from one on, so that an `Option` takes no more memory; not valid in another recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LabelId(u32);
+pub struct LabelId(NonZeroU32);
 
 impl LabelId {
     /// The label of the set with this index.
     pub(super) fn at(index: usize) -> Option<LabelId> {
-        u32::try_from(index).ok().map(LabelId)
+        let place = u32::try_from(index).ok()?.checked_add(1)?;
+        NonZeroU32::new(place).map(LabelId)
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
     }
 }
 
@@ -265,21 +271,21 @@ impl Recorder {
 
     /// Records a call that has ended. The durations of a call that was refused are not kept, see [`Outcome::is_timed`].
     pub fn record(&mut self, label: LabelId, phases: &CallPhases, outcome: Outcome) {
-        if let Some((_, set)) = self.sets.get_mut(label.0 as usize) {
+        if let Some((_, set)) = self.sets.get_mut(label.index()) {
             set.record(phases, outcome);
         }
     }
 
     /// A call with this label was sent again so often.
     pub fn count_retries(&mut self, label: LabelId, retries: u32) {
-        if let Some((_, set)) = self.sets.get_mut(label.0 as usize) {
+        if let Some((_, set)) = self.sets.get_mut(label.index()) {
             set.retries += u64::from(retries);
         }
     }
 
     /// A call with this label was tried twice; with `won` the second try answered it.
     pub fn count_hedge(&mut self, label: LabelId, won: bool) {
-        if let Some((_, set)) = self.sets.get_mut(label.0 as usize) {
+        if let Some((_, set)) = self.sets.get_mut(label.index()) {
             set.hedges.made += 1;
             set.hedges.won += u64::from(won);
         }
@@ -300,18 +306,18 @@ impl Recorder {
     /// What is learned of the calls of a label; none for [`OTHER`], which has calls of all kinds.
     #[must_use]
     pub fn learned(&self, label: LabelId) -> Option<&CoreLearned> {
-        self.learned.get(label.0 as usize)?.as_ref()
+        self.learned.get(label.index())?.as_ref()
     }
 
     /// The breakers of calls of a label; none for [`OTHER`], which has calls of all kinds.
     #[must_use]
     pub fn breakers(&self, label: LabelId) -> Option<&CoreBreakers> {
-        self.breakers.get(label.0 as usize)?.as_ref()
+        self.breakers.get(label.index())?.as_ref()
     }
 
     /// Learns from a call that ended `now`, and counts it if it missed its deadline. None if the call had none.
     pub fn learn(&mut self, label: LabelId, wait: &CallWait, now: Time) -> Option<Judged> {
-        let at = label.0 as usize;
+        let at = label.index();
         let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get_mut(at)) else {
             return None;
         };
@@ -351,7 +357,7 @@ impl Recorder {
     /// The label with this id.
     #[must_use]
     pub fn name(&self, id: LabelId) -> Option<&Label> {
-        self.sets.get(id.0 as usize).map(|(label, _)| label)
+        self.sets.get(id.index()).map(|(label, _)| label)
     }
 
     /// The number of calls that got no label of their own.
@@ -414,7 +420,7 @@ impl Recorder {
     }
 
     fn add_set(&mut self, label: Label) -> LabelId {
-        let id = LabelId(u32::try_from(self.sets.len()).expect("the caps keep the number of sets far below 2^32"));
+        let id = LabelId::at(self.sets.len()).expect("the caps keep the number of sets far below 2^32");
         let is_one_kind = &*label.method != OTHER;
         self.learned.push(is_one_kind.then(|| CoreLearned::new(self.table.of(&label))));
         let of_route = self.breakers.iter().flatten().find(|of| of.label().route == label.route);
@@ -469,7 +475,7 @@ mod tests {
     }
 
     fn label_of(recorder: &Recorder, id: LabelId) -> String {
-        recorder.set(id.0 as usize).unwrap().0.to_string()
+        recorder.set(id.index()).unwrap().0.to_string()
     }
 
     #[test]

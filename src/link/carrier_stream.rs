@@ -59,6 +59,13 @@ impl CarrierStream {
         }
     }
 
+    /// At the edge: notes that a call is begun on the stream, which asks for a sign of life if the connector has been silent.
+    pub fn on_call(&self) {
+        match self {
+            CarrierStream::Link(stream) => stream.link().on_call(),
+        }
+    }
+
     /// The number of its carrier.
     #[must_use]
     pub fn carrier_id(&self) -> LinkId {

@@ -1,7 +1,9 @@
-//! Floor 1: who is admitted, and where calls may go. It decides by addresses and times; other modules act.
+//! Floor 1: who is admitted, what callers may call, and where calls may go. It decides by addresses, identities and times; other
+//! modules act.
 
 mod admission;
 mod asns;
+mod identity;
 mod keyed_log_limit;
 mod lists;
 mod log_rate_limit;
@@ -10,10 +12,12 @@ mod networks;
 mod rates;
 mod resend;
 mod sources;
+mod tools;
 mod upstreams;
 
 pub use admission::{Admission, AdmissionVerdict, Members, Rules, Why};
 pub use asns::{AsnTable, AsnTableError};
+pub use identity::{AgentIdentity, IdentityProof};
 pub use keyed_log_limit::{KeyedLogLimit, LeftOut};
 pub use lists::{Member, MemberError, SetName, Sets, TunnelLists, Unmet};
 pub use log_rate_limit::LogRateLimit;
@@ -22,4 +26,9 @@ pub use networks::Networks;
 pub use rates::{Rate, SOURCES_MAX, SourceLimits};
 pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
+pub use tools::{
+    Asked, BodyKind, CaseOutcome, Denial, LIST_LEN_MAX, ListFilter, MethodDefault, POLICY_FILE_LEN_MAX, PolicyDigest,
+    PolicyFault, Reads, RoleSet, RuleId, Target, ToolDecision, ToolHints, ToolPolicy, UnreadableList, check_message,
+    read_request,
+};
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

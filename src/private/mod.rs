@@ -172,6 +172,12 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    /// Runs the command that a message advises, as a person would.
+    fn follow(message: &str) {
+        let command = message.split('`').nth(1).unwrap();
+        assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+    }
+
     #[test]
     fn what_was_written_is_private_from_the_start_and_read_again() {
         let dir = tempfile::tempdir().unwrap();
@@ -195,9 +201,7 @@ mod tests {
             let refused = read(&path, 100).unwrap_err();
             assert!(matches!(refused, PrivateError::FileOpenToOthers { .. }), "{mode:o}: {refused}");
             assert!(check(&path).is_err() && ensure(&path).is_err());
-            let message = refused.to_string();
-            let command = message.split('`').nth(1).unwrap();
-            assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+            follow(&refused.to_string());
             assert_eq!((mode_of(&path), read(&path, 100).unwrap().as_slice()), (0o600, &b"secret"[..]));
         }
         chmod(&path, 0o400);
@@ -205,9 +209,20 @@ mod tests {
     }
 
     #[test]
+    fn the_command_for_a_file_of_somebody_else_names_the_reader_and_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("-it's a key");
+        write(&path, b"secret").unwrap();
+        // To give away a file takes root; to be given one's own does not.
+        let user = rustix::process::geteuid().as_raw();
+        follow(&PrivateError::ForeignOwner { path: path.clone(), owner: user + 1, user }.to_string());
+        assert_eq!(read(&path, 100).unwrap().as_slice(), b"secret");
+    }
+
+    #[test]
     fn a_folder_where_others_may_change_files_is_refused_unless_theirs_stay_theirs() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("keys");
+        let folder = dir.path().join("it's for keys");
         fs::create_dir(&folder).unwrap();
         let path = folder.join("key");
         write(&path, b"secret").unwrap();
@@ -217,26 +232,28 @@ mod tests {
             assert_eq!(write(&path, b"secret").is_ok(), private, "{mode:o}");
         }
         chmod(&folder, 0o777);
-        let message = read(&path, 10).unwrap_err().to_string();
-        assert!(message.contains(&format!("`chmod go-w {}`", folder.display())), "{message}");
         // A link does not hide where the file really is.
         let link = dir.path().join("link");
         symlink(&path, &link).unwrap();
-        assert!(matches!(read(&link, 10), Err(PrivateError::ParentOpenToOthers { .. })));
-        chmod(&folder, 0o700);
-        assert!(read(&link, 10).is_ok());
+        let refused = read(&link, 10).unwrap_err();
+        assert!(matches!(refused, PrivateError::ParentOpenToOthers { .. }), "{refused}");
+        assert_eq!(read(&path, 10).unwrap_err().to_string().split('`').nth(1), refused.to_string().split('`').nth(1));
+        follow(&refused.to_string());
+        assert_eq!((mode_of(&folder), read(&link, 10).is_ok()), (0o755, true));
     }
 
     #[test]
     fn a_folder_of_our_own_is_ours_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b");
+        let path = dir.path().join("a/it's b");
         folder(&path).unwrap();
         assert_eq!((mode_of(&path), mode_of(&dir.path().join("a"))), (0o700, 0o700));
         for mode in [0o750, 0o705, 0o755, 0o1777] {
             chmod(&path, mode);
-            let message = folder(&path).unwrap_err().to_string();
-            assert!(message.contains(&format!("`chmod 700 {}`", path.display())), "{message}");
+            let refused = folder(&path).unwrap_err();
+            assert!(matches!(refused, PrivateError::FolderOpenToOthers { .. }), "{mode:o}: {refused}");
+            follow(&refused.to_string());
+            assert_eq!((mode_of(&path), folder(&path).is_ok()), (0o700, true));
         }
         chmod(&path, 0o500);
         assert!(folder(&path).is_ok());

@@ -11,12 +11,14 @@ use crate::base::{Traffic, TunnelId, shell_word};
 use crate::config::{Config, ConnectConfig};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
 use crate::control::api::{Access, AdminToken};
+use crate::control::audit::AuditWriter;
 use crate::control::{
     ConnectorRole, Control, ControlParts, DRAIN_GRACE, Instance, Notice, ProcessFacts, ProcessRequest, ReloadFn,
     Reloaded, RoleKind, State, StateDir, forward_events_with, serve_resolves, signals,
 };
 use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
+use crate::process::audit::{log_of, start_audit};
 use crate::process::edge_process::EVENTS_MAX;
 use crate::process::error::RunError;
 use crate::process::facts::facts;
@@ -43,6 +45,7 @@ pub struct ConnectorProcess {
     control: Control,
     cores: Cores,
     admin: Option<AbortOnDrop>,
+    audit: Option<AuditWriter>,
     /// Held as long as the process runs.
     _instance: Option<Instance>,
 }
@@ -65,8 +68,10 @@ impl ConnectorProcess {
         provision(connect_config, &engine).await?;
         let credentials = credentials(connect_config)?;
         let roots = edge_roots(connect_config, &credentials.secret)?;
-        let settings = connector_settings(connect_config, edge_addresses(connect_config), roots, credentials)?;
+        let mut settings = connector_settings(connect_config, edge_addresses(connect_config), roots, credentials)?;
         let state_dir = open_state_dir(connect_config)?;
+        let audit = start_audit(&config)?;
+        settings.audit = log_of(audit.as_ref());
 
         let core_count = engine.core_count();
         let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
@@ -101,7 +106,7 @@ impl ConnectorProcess {
         let reload = tables.into_reload(config, connector, read, log);
         let control = Control::new(parts).with_notices(notify).with_reload(reload, files);
         let admin = serve_admin_if(admin, state, access)?;
-        Ok(ConnectorProcess { facts, edges, control, cores, admin, _instance: instance })
+        Ok(ConnectorProcess { facts, edges, control, cores, admin, audit, _instance: instance })
     }
 
     /// The facts of the process: where its admin API listens, and its driver.
@@ -125,6 +130,9 @@ impl ConnectorProcess {
         self.control.run(std::future::pending()).await?;
         drop(self.admin);
         self.cores.join().map_err(RunError::io("a core failed"))?;
+        if let Some(audit) = self.audit {
+            audit.close();
+        }
         tracing::info!("ended");
         Ok(())
     }
@@ -226,7 +234,7 @@ fn log_start(facts: &ProcessFacts, config: &ConnectConfig, tunnel: &TunnelId) {
         if config.routes.iter().any(|route| config.traffic_of(route) == Traffic::Resealed) {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let name = shell_word(&name);
-            tracing::info!("copy it to the edge's host and register it there: adit tunnel cert add {tunnel} {name}");
+            tracing::info!("copy it to the edge's host and register it there: `adit tunnel cert add {tunnel} {name}`");
         }
     }
     match &facts.admin_url {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::EdgeConfig;
+use crate::control::audit::AuditWriter;
 use crate::control::tunnels::Serving;
 use crate::control::{
     Control, ControlParts, DRAIN_GRACE, EdgeRole, Notice, Prober, ProcessFacts, ProcessRequest, Provisioning, RoleKind,
@@ -14,6 +15,7 @@ use crate::control::{
 };
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
+use crate::process::audit::{log_of, start_audit};
 use crate::process::edge_identity::EdgeTlsIdentity;
 use crate::process::edge_reload::EdgeReload;
 use crate::process::edge_store::{EdgeStore, OpenDataDir};
@@ -25,9 +27,10 @@ use crate::process::log::Log;
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
-    AdmissionReader, Certifying, EdgeListeners, edge_settings, engine_settings, sealed_edge_tables,
+    AdmissionReader, Certifying, EdgeListeners, PolicyReader, edge_settings, engine_settings, sealed_edge_tables,
 };
 use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
+use crate::serve::AuditLog;
 use crate::tls::WallClock;
 
 /// The most events of cores that wait for the control thread.
@@ -41,6 +44,7 @@ pub struct EdgeProcess {
     listeners: [Reservation; 2],
     admin: Option<AbortOnDrop>,
     store: Option<EdgeStore>,
+    audit: Option<AuditWriter>,
     _tasks: Vec<AbortOnDrop>,
 }
 
@@ -64,13 +68,19 @@ impl EdgeProcess {
         let data_dir = OpenDataDir::open(edge_config).await?;
         let identity = EdgeTlsIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
-        let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &identity.seals)?;
+        let mut policies = PolicyReader::default();
+        let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &mut policies, &identity.seals)?;
 
         // Take what only one process can have: the listeners and the store.
-        let bound = BoundEdge::bind(edge_config, engine.core_count(), &identity, tables).await?;
+        let audit = start_audit(&config)?;
+        let bound =
+            BoundEdge::bind(edge_config, engine.core_count(), &identity, tables, log_of(audit.as_ref())).await?;
         let serving = Serving::new(Arc::clone(&bound.edge), engine.core_count(), Arc::clone(&identity.seals));
         let store = match data_dir {
-            Some(dir) => Some(dir.serve(edge_config, &serving, &identity, bound.connectors.address().port()).await?),
+            Some(dir) => {
+                let port = bound.connectors.address().port();
+                Some(dir.serve(edge_config, &serving, &identity, port, log_of(audit.as_ref())).await?)
+            }
             None => None,
         };
         let access = store.as_ref().map(EdgeStore::access);
@@ -97,7 +107,7 @@ impl EdgeProcess {
         let drain_delay = edge_config.drain_delay_ms.into();
         let drain_max = Duration::from(edge_config.drain_timeout_ms) + DRAIN_GRACE;
         let parts = ControlParts { state: Arc::clone(&state), roles, events, requests, drain_max };
-        let reload = EdgeReload { started: config, serving, identity, access: access.clone(), admission };
+        let reload = EdgeReload { started: config, serving, identity, access: access.clone(), admission, policies };
         let mut control = Control::new(parts).with_notices(notify).with_reload(reload.into_reload(read, log), files);
         control = control.with_drain_delay(drain_delay);
         control.started().await?;
@@ -110,6 +120,7 @@ impl EdgeProcess {
             listeners: [bound.agents, bound.connectors],
             admin,
             store,
+            audit,
             _tasks: tasks,
         })
     }
@@ -144,6 +155,9 @@ impl EdgeProcess {
         if let Some(store) = self.store {
             store.close().await;
         }
+        if let Some(audit) = self.audit {
+            audit.close();
+        }
         tracing::info!("ended");
         Ok(())
     }
@@ -166,6 +180,7 @@ impl BoundEdge {
         cores: usize,
         identity: &EdgeTlsIdentity,
         tables: EdgeTables,
+        audit: Option<AuditLog>,
     ) -> Result<BoundEdge, RunError> {
         let agents = reserve("agents", config.agents_listen, "--listen").await?;
         let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen").await?;
@@ -181,6 +196,7 @@ impl BoundEdge {
                 .map(|authority| Certifying { authority: authority.current(), requests }),
         };
         let mut settings = edge_settings(config, &listeners, cores)?;
+        settings.audit = audit;
         let connections = u64::from(config.connections_max);
         let allowed = connections_within_file_limit(connections);
         if allowed < connections {

@@ -11,7 +11,7 @@ use crate::edge::EdgeTables;
 use crate::process::edge_identity::{EdgeCerts, EdgeTlsIdentity, authority_pin, load_authority, renew_seal_identity};
 use crate::process::error::RunError;
 use crate::process::log::Log;
-use crate::process::settings::{AdmissionReader, connectors_tls_config, sealed_edge_tables};
+use crate::process::settings::{AdmissionReader, PolicyReader, connectors_tls_config, sealed_edge_tables};
 use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
 use crate::process::tls_files::data_dir;
 use crate::tls::{Authority, Fingerprint, ServerConfig};
@@ -24,6 +24,7 @@ pub(super) struct EdgeReload {
     pub(super) identity: EdgeTlsIdentity,
     pub(super) access: Option<Access>,
     pub(super) admission: AdmissionReader,
+    pub(super) policies: PolicyReader,
 }
 
 /// What a reload has read, all of it valid.
@@ -61,7 +62,8 @@ impl EdgeReload {
     }
 
     fn read(&mut self, config: &Config) -> Result<Fresh, RunError> {
-        let tables = sealed_edge_tables(edge_of(config)?, self.admission.read(config)?, &self.identity.seals)?;
+        let admission = self.admission.read(config)?;
+        let tables = sealed_edge_tables(edge_of(config)?, admission, &mut self.policies, &self.identity.seals)?;
         // Files under other names come with the next start, new content under the same names at once.
         let started = edge_of(&self.started)?;
         let certs = EdgeCerts::load(started)?;

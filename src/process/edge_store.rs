@@ -17,6 +17,7 @@ use crate::process::error::RunError;
 use crate::process::listen::{IN_USE_POLL, IN_USE_POLLS_MAX};
 use crate::process::runtime::AbortOnDrop;
 use crate::process::tls_files::{TlsFiles, data_dir};
+use crate::serve::AuditLog;
 use crate::tls::CertInfo;
 
 /// How often the edge's certificate and the age of the last back-up are checked.
@@ -74,8 +75,10 @@ impl OpenDataDir {
         serving: &Arc<Serving>,
         identity: &EdgeTlsIdentity,
         connectors_port: u16,
+        audit: Option<AuditLog>,
     ) -> Result<EdgeStore, RunError> {
-        let OpenDataDir { dir, store, token, lock } = self;
+        let OpenDataDir { dir, mut store, token, lock } = self;
+        store.record_in(audit);
         let store = StoreHandle::start(store).map_err(RunError::io("the store's thread could not start"))?;
         let settings = TunnelsSettings {
             domain: config.tunnel_domain,

@@ -2,6 +2,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config::ConfigErrors;
+use crate::control::audit::AuditError;
 use crate::control::store::StoreError;
 use crate::control::{ControlError, DataDirError};
 use crate::engine::StartError;
@@ -40,6 +41,9 @@ pub enum RunError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The audit log cannot be used.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The system refused something else.
     #[error("{what}: {error}")]
     Io {

@@ -54,18 +54,19 @@ pub fn set_live_line(live: bool) {
 }
 
 /// The levels as directives of the log library. A level without a module applies to adit: libraries log warnings only, unless
-/// they are named.
+/// they are named. Of HTTP/2 they are about what a peer sends, which could fill the log with them.
 fn filter(levels: &LogLevels) -> EnvFilter {
     EnvFilter::new(directives(levels.as_str()))
 }
 
 fn directives(levels: &str) -> String {
-    let each = levels.split(',').map(|directive| match directive {
-        "off" | "error" => directive.to_owned(),
-        module if module.contains('=') => module.to_owned(),
-        level => format!("warn,adit={level}"),
+    // Of two directives for one module the last counts, which is to be the one that names it.
+    let (named, general): (Vec<_>, Vec<_>) = levels.split(',').partition(|directive| directive.contains('='));
+    let general = general.into_iter().map(|level| match level {
+        "off" | "error" => level.to_owned(),
+        level => format!("warn,h2=error,adit={level}"),
     });
-    each.collect::<Vec<_>>().join(",")
+    general.chain(named.into_iter().map(str::to_owned)).collect::<Vec<_>>().join(",")
 }
 
 struct LogWriter;
@@ -89,9 +90,24 @@ mod tests {
 
     #[test]
     fn a_level_is_adits_own_and_libraries_are_named() {
-        assert_eq!(directives("info"), "warn,adit=info");
+        assert_eq!(directives("info"), "warn,h2=error,adit=info");
         assert_eq!(directives("off"), "off");
-        assert_eq!(directives("debug,hyper=trace"), "warn,adit=debug,hyper=trace");
+        assert_eq!(directives("debug,hyper=trace"), "warn,h2=error,adit=debug,hyper=trace");
         assert_eq!(directives("adit::link=debug"), "adit::link=debug");
+    }
+
+    #[test]
+    fn what_a_peer_sends_over_http_2_writes_no_lines_unless_that_is_asked_for() {
+        let logs = |levels: &str| {
+            let filter = EnvFilter::new(directives(levels));
+            tracing::subscriber::with_default(
+                tracing_subscriber::registry().with(filter),
+                || tracing::enabled!(target: "h2::proto::ping_pong", tracing::Level::WARN),
+            )
+        };
+        assert!(!logs("info"));
+        assert!(!logs("debug"));
+        assert!(logs("info,h2=warn"));
+        assert!(logs("h2=debug,info"));
     }
 }

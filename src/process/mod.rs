@@ -4,6 +4,7 @@
 //! listeners, starts the cores, renews certificates, makes back-ups, reloads, and ends the roles in their order. It takes no
 //! command line and prints nothing: [`crate::cli`] does both.
 
+mod audit;
 mod ca_file;
 mod connector_process;
 mod demo_server;

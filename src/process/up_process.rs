@@ -13,11 +13,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Config, ConnectConfig, EdgeConfig};
 use crate::connector::EdgeAddress;
+use crate::control::audit::AuditWriter;
 use crate::control::{
     ConnectorRole, Control, ControlParts, DRAIN_GRACE, EdgeRole, Notice, OnceClient, OnceReport, ProcessFacts,
     ProcessRequest, Report, Role, RoleEvent, RoleKind, State, forward_events, reachable, serve_resolves, signals,
 };
 use crate::engine::{Cores, EngineSettings, Reservation};
+use crate::process::audit::{log_of, start_audit};
 use crate::process::ca_file::CaFile;
 use crate::process::connector_process::PreparedConnector;
 use crate::process::demo_server::DemoServer;
@@ -29,10 +31,12 @@ use crate::process::listen::{admin_url, listen_admin, serve_admin_if};
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
-    AdmissionReader, UpstreamTrust, connector_settings, connector_tables, credentials, edge_tables, engine_settings,
+    AdmissionReader, PolicyReader, UpstreamTrust, connector_settings, connector_tables, credentials, edge_tables,
+    engine_settings,
 };
 use crate::process::source::{connect_of, edge_of};
 use crate::route::{HostPattern, RouteName};
+use crate::serve::AuditLog;
 use crate::tls::{Authority, CertSet, ReloadingCerts, Roots};
 
 /// How long a measurement waits for the link.
@@ -53,6 +57,7 @@ pub struct UpProcess {
     control: Control,
     cores: Cores,
     admin: Option<AbortOnDrop>,
+    audit: Option<AuditWriter>,
     _listeners: [Reservation; 2],
     _demo: Option<AbortOnDrop>,
 }
@@ -102,9 +107,15 @@ impl UpProcess {
         let (authority, certs) = temporary_certificates(edge_config)?;
         let authority = Arc::new(authority);
         let identity = EdgeTlsIdentity::temporary(certs, Arc::clone(&authority));
-        let tables = edge_tables(edge_config, AdmissionReader::default().read(config)?, |_| name.clone())?;
-        let bound = BoundEdge::bind(edge_config, core_count, &identity, tables).await?;
-        let prepared = prepare_connector(connect_config, core_count, &name, &authority, bound.connectors.address())?;
+        let tables =
+            edge_tables(edge_config, AdmissionReader::default().read(config)?, &mut PolicyReader::default(), |_| {
+                name.clone()
+            })?;
+        let audit = start_audit(config)?;
+        let log = || log_of(audit.as_ref());
+        let bound = BoundEdge::bind(edge_config, core_count, &identity, tables, log()).await?;
+        let prepared =
+            prepare_connector(log(), connect_config, core_count, &name, &authority, bound.connectors.address())?;
         let admin = listen_admin(edge_config.admin_listen)?;
 
         let (on_edge, on_connector) = (Arc::clone(&bound.edge), prepared.on_core());
@@ -153,7 +164,7 @@ impl UpProcess {
         tracing::info!("driver: {}", facts.driver_why);
         let handle = UpHandle { facts, agents, state, linked, authority };
         let listeners = [bound.agents, bound.connectors];
-        Ok(UpProcess { handle, control, cores, admin, _listeners: listeners, _demo: demo })
+        Ok(UpProcess { handle, control, cores, admin, audit, _listeners: listeners, _demo: demo })
     }
 
     /// What a session works with.
@@ -175,6 +186,9 @@ impl UpProcess {
         let result = run_beside(&mut self.control, session).await?;
         drop(self.admin);
         self.cores.join().map_err(RunError::io("a core failed"))?;
+        if let Some(audit) = self.audit {
+            audit.close();
+        }
         Ok(result)
     }
 }
@@ -253,6 +267,7 @@ impl UpHandle {
 
 /// A connector that trusts this authority alone, and dials this edge.
 fn prepare_connector(
+    audit: Option<AuditLog>,
     config: &ConnectConfig,
     core_count: usize,
     name: &RouteName,
@@ -262,7 +277,8 @@ fn prepare_connector(
     let mut roots = Roots::new();
     roots.add_der(authority.cert_der().clone())?;
     let edge = EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() };
-    let settings = connector_settings(config, vec![edge], roots, credentials(config)?)?;
+    let mut settings = connector_settings(config, vec![edge], roots, credentials(config)?)?;
+    settings.audit = audit;
     let tables = connector_tables(config, core_count, &mut UpstreamTrust::default(), |_| name.clone())?;
     Ok(PreparedConnector::new(settings, tables, core_count, random_number()?))
 }

@@ -8,6 +8,7 @@ use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms,
     GuardMode, HostError, HostPattern, Hostname, SharedMap, Traffic, TunnelId,
 };
+use crate::policy::ToolPolicy;
 
 /// The most routes in one table.
 pub const ROUTES_MAX: usize = 10_000;
@@ -25,6 +26,14 @@ pub struct Route {
     pub own: RouteOverrides,
 }
 
+impl Route {
+    /// Whether it has a policy that cannot be asked, because the edge cannot read its calls.
+    #[must_use]
+    pub fn is_beyond_policy(&self) -> bool {
+        self.traffic == Traffic::Passthrough && self.own.policy.is_some()
+    }
+}
+
 /// What a route has in place of the settings of the edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteOverrides {
@@ -40,6 +49,8 @@ pub struct RouteOverrides {
     pub tools: Arc<[ToolOverrides]>,
     /// The URL by which agents call it.
     pub public: Option<PublicUrl>,
+    /// Which caller may call which of its tools.
+    pub policy: Option<Arc<ToolPolicy>>,
     /// Whether its slow calls of tools that only read are tried a second time.
     pub hedge: bool,
 }
@@ -106,14 +117,19 @@ impl RouteOverrides {
     /// first, and refused if it does not say so for certain.
     #[must_use]
     pub fn needs_label(&self, of_edge: &DeadlineTerms, breaker: &BreakerTerms) -> bool {
-        let of_tool = |own: &ToolOverrides| {
-            own.deadlines.ceiling.is_some()
-                || [own.deadlines.mode, own.breaker.mode].contains(&Some(GuardMode::Enforce))
-        };
-        of_edge.with(&self.deadlines).is_enforced()
+        self.policy.is_some()
+            || of_edge.with(&self.deadlines).is_enforced()
             || breaker.with(&self.breaker).is_enforced()
             || self.may_hedge()
-            || self.tools.iter().any(of_tool)
+            || self.tools.iter().any(ToolOverrides::needs_label)
+    }
+}
+
+impl ToolOverrides {
+    /// Whether its calls have to be told from others before they are passed on.
+    #[must_use]
+    pub fn needs_label(&self) -> bool {
+        self.deadlines.ceiling.is_some() || [self.deadlines.mode, self.breaker.mode].contains(&Some(GuardMode::Enforce))
     }
 }
 

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use crate::base::{DeadlineTerms, Time};
 use crate::exchange::{CallReport, FailedCall, LateCall, LimitSource};
-use crate::latency::{CallLimit, CallPhases, CallWait, Deadline, DeadlineReason, Outcome, StatusClass, WaitEnd};
+use crate::latency::{
+    CallLimit, CallPhases, CallWait, CallerTimeSource, Deadline, DeadlineReason, Outcome, StatusClass, WaitEnd,
+    answer_within,
+};
 use crate::serve::next_hop::CallerLimits;
 use crate::wire::MethodScan;
 use crate::wire::mcp::{self, Call, CallKind};
-
-/// A caller is answered this part of its time before that is over, in any case between these limits, but not before half of it:
-/// the answer has still to reach it.
-const CALLER_MARGIN_PART: u32 = 20;
-const CALLER_MARGIN_MIN: Duration = Duration::from_millis(50);
-const CALLER_MARGIN_MAX: Duration = Duration::from_secs(1);
 
 /// How long a caller waits for its answer.
 #[derive(Clone, Copy)]
@@ -23,6 +20,7 @@ struct CallerTime {
     /// When it does not wait any longer.
     ends_at: Time,
     waits: Duration,
+    source: CallerTimeSource,
 }
 
 /// The deadline of the call under way, and how long that has been waited for. Kept from one call to the next.
@@ -121,9 +119,15 @@ impl CallDeadline {
     }
 
     /// The caller began to wait at `since`, and waits so long. It is answered a little before, so that it gets the answer.
-    pub fn bound_by_caller(&mut self, since: Time, waits: Duration) {
-        let margin = (waits / CALLER_MARGIN_PART).clamp(CALLER_MARGIN_MIN, CALLER_MARGIN_MAX).min(waits / 2);
-        self.caller = Some(CallerTime { answer_by: since + (waits - margin), ends_at: since + waits, waits });
+    pub fn bound_by_caller(&mut self, since: Time, waits: Duration, source: CallerTimeSource) {
+        let answer_by = since + answer_within(waits);
+        self.caller = Some(CallerTime { answer_by, ends_at: since + waits, waits, source });
+    }
+
+    /// How long the caller waits, and who said so, if that is known.
+    #[must_use]
+    pub fn caller(&self) -> Option<(Duration, CallerTimeSource)> {
+        self.caller.map(|caller| (caller.waits, caller.source))
     }
 
     /// How long the answer may take to begin once the request was sent, as far as its caller waits so long.

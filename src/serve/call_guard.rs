@@ -18,6 +18,8 @@ pub struct CallGuard {
     pub deadline: CallDeadline,
     /// The permit of its breakers, where they are enforced.
     permit: Cell<Option<Permit>>,
+    /// Whether the call is a probe of one of them.
+    pub is_probe: bool,
 }
 
 /// A call that a breaker refused.
@@ -58,6 +60,7 @@ impl CallGuard {
     pub fn begin(&mut self, terms: &DeadlineTerms) {
         self.deadline.begin(terms);
         self.permit.set(None);
+        self.is_probe = false;
     }
 
     /// Goes on with a call that has [begun](CallGuard::begin), once its label is known.
@@ -88,6 +91,7 @@ impl CallGuard {
                 BreakerRefused { scope, refused, counts }
             })?;
             patience = permit.patience();
+            self.is_probe = permit.is_probe();
             self.permit.set(Some(permit));
         }
         if deadline.is_enforced() {
@@ -126,7 +130,13 @@ impl CallGuard {
         let changes = match permit {
             Some(permit) => breakers.end(permit, result, &breaker, began, now),
             // It had no permit because it was refused, or because the breaker was not enforced when it began.
-            None if matches!(outcome, Outcome::BreakerOpen | Outcome::ConcurrencyLimited) => return told,
+            None if matches!(
+                outcome,
+                Outcome::BreakerOpen | Outcome::ConcurrencyLimited | Outcome::AuditUnavailable
+            ) =>
+            {
+                return told;
+            }
             None => breakers.observe(result, &breaker, began, now),
         };
         log(breakers, breaker.mode, changes.upstream, changes.tool);

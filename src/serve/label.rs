@@ -1,6 +1,11 @@
-use crate::latency::TraceId;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::latency::{PolicyMark, TraceId};
+use crate::policy::{ListFilter, ToolPolicy};
+use crate::serve::governed::Governed;
 use crate::serve::read_ahead::ReadAhead;
-use crate::wire::http1::{BodyError, RequestHead};
+use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestHead, ResponseHead};
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp::{Call, CallKind, Said};
 
@@ -9,7 +14,7 @@ use crate::wire::mcp::{Call, CallKind, Said};
 #[derive(Default)]
 pub struct CallLabel {
     call: Call,
-    peek: Peek,
+    pub(super) peek: Peek,
     /// How much of the body `call` was read from.
     call_read: usize,
     /// Whether the head says it all.
@@ -20,6 +25,10 @@ pub struct CallLabel {
     pub(super) has_continued: bool,
     /// What was read of the body before the call was opened.
     pub(super) ahead: ReadAhead,
+    /// What the policy of the route has to do with it; none without a policy.
+    pub(super) governed: Option<Box<Governed>>,
+    /// The memory of that, for the next request.
+    spare: Option<Box<Governed>>,
 }
 
 impl CallLabel {
@@ -31,6 +40,41 @@ impl CallLabel {
         self.call_read = 0;
         self.peek.clear();
         self.ahead.clear();
+        self.spare = self.governed.take().or(self.spare.take());
+    }
+
+    /// Has the request, with this head, decided by a policy before it is passed on. Its caller is at this address.
+    pub(super) fn govern(&mut self, policy: &Arc<ToolPolicy>, head: &RequestHead, address: Option<IpAddr>) {
+        self.peek.be_strict();
+        let governed = Governed::new(policy, head, address);
+        self.governed = Some(match self.spare.take() {
+            Some(mut spare) => {
+                *spare = governed;
+                spare
+            }
+            None => Box::new(governed),
+        });
+    }
+
+    /// What the policy of the route has decided, if there is one.
+    #[must_use]
+    pub fn policy_mark(&self) -> Option<PolicyMark> {
+        self.governed.as_ref()?.mark()
+    }
+
+    /// What the policy of the route changes of the request.
+    #[must_use]
+    pub fn policy_edit(&self) -> PolicyEdit {
+        self.governed.as_ref().map_or(PolicyEdit::NONE, |governed| governed.edit())
+    }
+
+    /// What of this answer to a request the caller may see, if that is not all.
+    pub(super) fn filter(&mut self, head: &RequestHead, answer: &ResponseHead) -> Option<ListFilter> {
+        self.governed.as_ref()?;
+        self.call();
+        // A file that is fetched is no answer to a message.
+        let may_answer = head.method() != Method::Get || answer.is_event_stream();
+        self.governed.as_ref().filter(|_| may_answer)?.filter(head, &self.call)
     }
 
     /// Has the arguments of the call digested with this seed as they pass.
@@ -44,6 +88,17 @@ impl CallLabel {
         self.peek.arguments_digest()
     }
 
+    /// Has the SHA-256 of the call's arguments computed as they pass.
+    pub fn hash_arguments(&mut self) {
+        self.peek.hash_arguments();
+    }
+
+    /// The length and SHA-256 of the arguments as JSON text without white space, if they passed whole and that was asked for.
+    #[must_use]
+    pub fn arguments_hash(&self) -> Option<(u64, [u8; 32])> {
+        self.peek.arguments_hash()
+    }
+
     /// Reads the next bytes of the body.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         self.peek.feed(bytes);
@@ -55,6 +110,9 @@ impl CallLabel {
     ///
     /// If a rule depends on the label, and the body contradicts what it said first.
     pub(super) fn read_passing(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        if let Some(governed) = &mut self.governed {
+            return governed.read(&mut self.peek, bytes);
+        }
         self.read(bytes);
         let contradicts = self.is_required && self.said() == Said::Ambiguous;
         if contradicts { Err(BodyError::AmbiguousMessage) } else { Ok(()) }

@@ -5,10 +5,17 @@
 //! the exchange between those and the next hop. The edge serves agents with it; the connector serves the edge, and agents
 //! whose TLS ends there.
 
+mod audit_log;
+mod call_audit;
 mod call_deadline;
 mod call_guard;
 mod carry_events;
 mod event_stream;
+mod filtered_answer;
+mod filtered_events;
+mod governed;
+#[cfg(test)]
+mod governed_tests;
 mod http1_request;
 mod http2;
 mod incoming;
@@ -16,7 +23,9 @@ mod label;
 mod listing;
 mod next_hop;
 mod read_ahead;
+mod recorded;
 mod relay;
+mod relayed_events;
 mod request;
 mod request_context;
 mod requests;
@@ -24,6 +33,8 @@ mod responder;
 mod rewriting;
 mod service;
 
+pub use audit_log::{AUDIT_QUEUE_MAX, AUDIT_WAIT_MAX, AuditCounters, AuditEntry, AuditLog, AuditReceipt};
+pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
 pub use http1_request::Http1Request;
@@ -35,6 +46,7 @@ pub use label::CallLabel;
 pub use listing::Listing;
 pub use next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 pub use read_ahead::{LabelError, ReadAheadLimits};
+pub use recorded::Answered;
 pub use relay::{RelayError, RelayHooks, Relayed, Violation, relay};
 pub use request::Request;
 pub use request_context::RequestContext;

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::base::{Budget, Share};
 use crate::engine::{Lease, SMALL_LEN, StreamError, push_packed};
-use crate::exchange::{BodySource, Piece, Refusal};
+use crate::exchange::{BodySource, Piece, Refusal, ToolDenied};
+use crate::serve::governed::Judged;
 use crate::serve::label::CallLabel;
-use crate::wire::http1::BodyError;
+use crate::wire::http1::{BodyError, RequestHead};
+use crate::wire::jsonrpc::PEEK_LEN_MAX;
 use crate::wire::mcp::Said;
 
 /// What was read of a body and is still to be sent, in its order. Small pieces share buffers as in every queue.
@@ -35,6 +37,8 @@ pub enum LabelError {
     Refused(Refusal),
     /// The body is malformed, or can be read in different ways.
     Body(BodyError),
+    /// The policy of its route denies it.
+    Denied(Box<ToolDenied>),
     /// The caller has left, or its connection failed.
     CallerLeft,
 }
@@ -91,8 +95,11 @@ impl CallLabel {
     /// # Errors
     ///
     /// If that cannot become known.
-    pub(super) fn read_received(&mut self, body: &mut impl BodySource) -> Result<bool, LabelError> {
+    pub(super) fn read_received(&mut self, head: &RequestHead, body: &mut impl BodySource) -> Result<bool, LabelError> {
         self.is_required = true;
+        if self.governed.is_some() {
+            return self.judge_received(head, body);
+        }
         loop {
             match self.said() {
                 Said::Enough => return Ok(true),
@@ -111,13 +118,42 @@ impl CallLabel {
         }
     }
 
+    /// The same where the route has a policy, which is asked as soon as that is known.
+    fn judge_received(&mut self, head: &RequestHead, body: &mut impl BodySource) -> Result<bool, LabelError> {
+        let mut has_ended = false;
+        loop {
+            let Some(governed) = &mut self.governed else { return Ok(true) };
+            match governed.judge(head, &self.peek, has_ended)? {
+                Judged::Allowed => return Ok(true),
+                Judged::Denied(denied) => return Err(LabelError::Denied(denied)),
+                Judged::Unknown if self.ahead.len > PEEK_LEN_MAX => {
+                    return Err(LabelError::Refused(Refusal::LongBody));
+                }
+                Judged::Unknown => {}
+            }
+            match body.next()? {
+                Piece::Data(piece) => {
+                    governed.read(&mut self.peek, &piece)?;
+                    self.ahead.push(piece);
+                }
+                Piece::Wait => return Ok(false),
+                Piece::End => has_ended = true,
+            }
+        }
+    }
+
     /// Receives the body as far as it takes to know what the message calls.
     ///
     /// # Errors
     ///
     /// If that cannot become known, or there is no memory to wait for it.
-    pub(super) async fn read_on(&mut self, body: &mut impl BodySource, memory: &Budget) -> Result<(), LabelError> {
-        while !self.read_received(body)? {
+    pub(super) async fn read_on(
+        &mut self,
+        head: &RequestHead,
+        body: &mut impl BodySource,
+        memory: &Budget,
+    ) -> Result<(), LabelError> {
+        while !self.read_received(head, body)? {
             if !self.ahead.has_room(memory) {
                 return Err(LabelError::Refused(Refusal::CrowdedBodies));
             }
@@ -135,8 +171,6 @@ mod tests {
     use super::*;
     use crate::base::Rng;
     use crate::engine::{Class, Pool};
-    use crate::wire::http1::RequestHead;
-    use crate::wire::jsonrpc::PEEK_LEN_MAX;
 
     /// A body that is received in pieces of random lengths, some of them after a wait.
     struct Pieces<'a> {
@@ -173,11 +207,15 @@ mod tests {
         }
     }
 
-    fn label() -> CallLabel {
+    fn head() -> RequestHead {
         let mut head = RequestHead::new();
         head.feed(b"POST /mcp HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n").unwrap();
+        head
+    }
+
+    fn label() -> CallLabel {
         let mut label = CallLabel::default();
-        label.begin(&head);
+        label.begin(&head());
         label
     }
 
@@ -201,7 +239,7 @@ mod tests {
         let memory = Budget::new(1 << 20, 0);
         let (mut label, mut sent) = (label(), Vec::new());
         let mut source = Pieces { pool, left: body, len_max, rng: Rng::new(seed), is_received: false };
-        let read = done(label.read_on(&mut source, &memory));
+        let read = done(label.read_on(&head(), &mut source, &memory));
         if let Err(error) = read {
             return (Err(error), sent);
         }
@@ -317,14 +355,14 @@ mod tests {
             lease.append(b"{");
             label.read(&lease);
             label.ahead.push(lease);
-            assert_eq!(done(label.read_on(&mut Stalled, &memory)), Err(LabelError::CallerLeft));
+            assert_eq!(done(label.read_on(&head(), &mut Stalled, &memory)), Err(LabelError::CallerLeft));
         }
         let mut late = label();
         late.ahead.push(pool.take(Class::Small).map(|mut lease| (lease.append(b"{"), lease).1).unwrap());
         let crowded = Err(LabelError::Refused(Refusal::CrowdedBodies));
-        assert_eq!(done(late.read_on(&mut Stalled, &memory)), crowded);
+        assert_eq!(done(late.read_on(&head(), &mut Stalled, &memory)), crowded);
         while labels[0].ahead.pop().is_some() {}
-        assert_eq!(done(late.read_on(&mut Stalled, &memory)), Err(LabelError::CallerLeft));
+        assert_eq!(done(late.read_on(&head(), &mut Stalled, &memory)), Err(LabelError::CallerLeft));
         labels.iter_mut().chain([&mut late]).for_each(|label| label.ahead.clear());
         assert_eq!((pool.usage().leased_bytes, memory.used()), (0, 0));
     }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,11 +10,15 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
-use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
-use crate::serve::event_stream::EndingStream;
+use crate::policy::ListFilter;
+use crate::serve::audit_log::{AuditLog, AuditReceipt};
+use crate::serve::filtered_answer::{check_coding, is_carried_whole, read_filtered, send_filtered};
+use crate::serve::filtered_events::FilteredEvents;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
+use crate::serve::recorded::{Answered, carry_recorded, holds_answer, record};
+use crate::serve::relayed_events::{carry_standing, carry_watched, tell_broken};
 use crate::serve::rewriting::carry_rewritten;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
@@ -61,6 +66,16 @@ pub trait RelayHooks {
         None
     }
 
+    /// The audit log to which the call is written before its answer may leave, if that is so.
+    fn records_in(&self) -> Option<&AuditLog> {
+        None
+    }
+
+    /// Writes the call to the audit log.
+    fn record_answer(&mut self, _answered: &Answered<'_>, _label: Option<&mut CallLabel>) -> Option<AuditReceipt> {
+        None
+    }
+
     /// An event stream that answers a call is cut. Returns the event that is sent at its end, if its caller can be told.
     fn on_cut(&mut self, _label: &mut CallLabel) -> Option<Vec<u8>> {
         None
@@ -70,28 +85,6 @@ pub trait RelayHooks {
     /// ([`AnswerStream`](crate::wire::AnswerStream)).
     fn on_broken(&mut self, _error: &RelayError, _label: &mut CallLabel) -> Option<Vec<u8>> {
         None
-    }
-}
-
-/// Has a role watch an event stream that is no part of a call's answer.
-struct WatchedStanding<'a, H>(&'a H);
-
-impl<H: RelayHooks> EventWatch for WatchedStanding<'_, H> {
-    fn on_bytes(&mut self, bytes: &[u8]) {
-        self.0.on_standing_bytes(bytes);
-    }
-}
-
-/// Has a role watch an event stream.
-struct Watched<'a, H>(&'a mut H);
-
-impl<H: RelayHooks> EventWatch for Watched<'_, H> {
-    fn on_bytes(&mut self, bytes: &[u8]) {
-        self.0.on_body_bytes(bytes);
-    }
-
-    fn cuts_at(&self) -> Option<Time> {
-        self.0.cuts_at()
     }
 }
 
@@ -133,6 +126,8 @@ pub enum RelayError {
     Protocol(Box<Violation>),
     /// The response did not begin in time.
     Late,
+    /// The call could not be written to the audit log, so that the response, or its rest, is withheld.
+    Unrecorded,
 }
 
 /// What a response does that HTTP does not allow.
@@ -159,12 +154,12 @@ impl From<Violation> for RelayError {
 }
 
 /// What both directions of an exchange know of each other.
-struct Progress<'a> {
+pub(super) struct Progress<'a> {
     /// Taken out while it is used.
     label: Cell<Option<&'a mut CallLabel>>,
     is_sent: Cell<bool>,
     has_begun: Cell<bool>,
-    is_cut: Cell<bool>,
+    pub(super) is_cut: Cell<bool>,
 }
 
 impl<'a> Progress<'a> {
@@ -174,7 +169,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Passes the label to `look`, if there is one.
-    fn with_label<T>(&self, look: impl FnOnce(&mut CallLabel) -> T) -> Option<T> {
+    pub(super) fn with_label<T>(&self, look: impl FnOnce(&mut CallLabel) -> T) -> Option<T> {
         let label = self.label.take()?;
         let seen = look(label);
         self.label.set(Some(label));
@@ -344,14 +339,6 @@ impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
     }
 }
 
-/// What came of an event stream that may be cut.
-enum Carried {
-    /// It has ended, and its caller was told what there was to tell.
-    Ended(Result<(), RelayError>),
-    /// It failed, which its caller may still be told.
-    Failed(CarryError),
-}
-
 /// The direction of the response.
 struct Receiving<'a, F> {
     request: &'a RequestHead,
@@ -368,7 +355,18 @@ impl<F: ByteStream> Receiving<'_, F> {
         hooks: &mut impl RelayHooks,
         progress: &Progress<'_>,
     ) -> Result<(), RelayError> {
-        let received_at = self.head(responder, hooks).await?;
+        let received_at = {
+            let received_at = self.head(responder, hooks).await?;
+            if hooks.records_in().is_none() && self.filter(progress).is_none() {
+                received_at
+            } else {
+                // In a box, so that other calls do not have its size.
+                match Box::pin(self.governed(received_at, responder, hooks, progress)).await {
+                    ControlFlow::Continue(received_at) => received_at,
+                    ControlFlow::Break(ended) => return ended,
+                }
+            }
+        };
         let Receiving { request, from, head, intake, decoder } = self;
         decoder.restart(head.framing());
         let extras = hooks.on_response_head(head, received_at);
@@ -376,11 +374,11 @@ impl<F: ByteStream> Receiving<'_, F> {
             let body = Http1Source::new(*from, intake, decoder);
             return carry_rewritten(body, head, extras, responder, &progress.has_begun).await.map_err(of_body);
         }
+        let is_stream = head.is_event_stream();
         progress.has_begun.set(true);
         responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
         let mut body = Http1Source::new(*from, intake, decoder);
-        let is_stream = head.is_event_stream();
         let is_standing = is_stream && asks_for_stream(request);
         if is_stream {
             hooks.on_event_stream(is_standing);
@@ -388,65 +386,95 @@ impl<F: ByteStream> Receiving<'_, F> {
         let keepalive = hooks.sse_keepalive().filter(|_| is_stream);
         let may_cut = is_stream && !is_standing && hooks.cuts_at().is_some();
         // In boxes, so that calls do not have their size.
-        let carried = match keepalive {
-            _ if is_standing => {
-                let carrying = async {
-                    let core = hooks.core().clone();
-                    let ends = pin!(hooks.streams_end());
-                    let mut body = EndingStream::new(body, ends);
-                    let carried = match keepalive {
-                        Some(_) => {
-                            let mut watch = WatchedStanding(&*hooks);
-                            carry_events(&mut body, responder, &core, keepalive, &mut watch).await.map(|_| ())
-                        }
-                        None => {
-                            let seen = |bytes: &[u8]| {
-                                hooks.on_standing_bytes(bytes);
-                                Ok(())
-                            };
-                            carry_body(&mut body, responder, seen).await
-                        }
-                    };
-                    progress.is_cut.set(body.has_ended_early());
-                    carried
-                };
-                Box::pin(carrying).await
-            }
-            _ if may_cut || keepalive.is_some() => {
-                let carrying = async {
-                    let core = hooks.core().clone();
-                    let mut watch = Watched(hooks);
-                    let carried = carry_events(&mut body, responder, &core, keepalive, &mut watch).await;
-                    let can_tell = match carried {
-                        Ok(EventsEnd::Whole) => return Carried::Ended(Ok(())),
-                        Ok(EventsEnd::Cut) => true,
-                        Ok(EventsEnd::Broken) => false,
-                        Err(error) => return Carried::Failed(error),
-                    };
-                    let told = progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell);
-                    Carried::Ended(match told {
-                        Some(event) => tell(event, responder, progress).await,
-                        None => Err(RelayError::Late),
-                    })
-                };
-                match Box::pin(carrying).await {
-                    Carried::Ended(ended) => return ended,
-                    Carried::Failed(error) => Err(error),
-                }
-            }
-            _ => {
-                let seen = |bytes: &[u8]| {
-                    hooks.on_body_bytes(bytes);
-                    Ok(())
-                };
-                carry_body(&mut body, responder, seen).await
-            }
+        if is_standing {
+            return Box::pin(carry_standing(body, responder, hooks, progress)).await;
+        }
+        let carried = if may_cut || keepalive.is_some() {
+            Box::pin(carry_watched(body, responder, hooks, progress)).await
+        } else {
+            let seen = |bytes: &[u8]| {
+                hooks.on_body_bytes(bytes);
+                Ok(())
+            };
+            carry_body(&mut body, responder, seen).await.map_err(of_body)
         };
-        match carried.map_err(of_body) {
-            Err(error @ RelayError::Broken(_)) if is_stream && !is_standing => {
+        match carried {
+            Err(error @ RelayError::Broken(_)) if is_stream => {
                 // In a box, so that other calls do not have its size.
                 Box::pin(tell_broken(error, responder, hooks, progress)).await
             }
+            ended => ended,
+        }
+    }
+
+    /// What of the response its caller may see, if that is not all.
+    fn filter(&self, progress: &Progress<'_>) -> Option<ListFilter> {
+        progress.with_label(|label| label.filter(self.request, self.head)).flatten()
+    }
+
+    /// Has the call written to the audit log, and takes out of its response what its caller may not see. Carries the response as well
+    /// where it is filtered, or its end is waited for, and returns how that ended; otherwise when the response was received, which is
+    /// still to be carried.
+    async fn governed(
+        &mut self,
+        received_at: Time,
+        responder: &mut impl Responder,
+        hooks: &mut impl RelayHooks,
+        progress: &Progress<'_>,
+    ) -> ControlFlow<Result<(), RelayError>, Time> {
+        let filter = self.filter(progress);
+        let Receiving { request, from, head, intake, decoder } = self;
+        if hooks.records_in().is_some() {
+            let (label, has_begun) = (&progress.label, &progress.has_begun);
+            if filter.is_none() && holds_answer(request, head) {
+                decoder.restart(head.framing());
+                let body = Http1Source::new(*from, intake, decoder);
+                return ControlFlow::Break(
+                    carry_recorded(body, head, received_at, responder, hooks, label, has_begun).await,
+                );
+            }
+            if let Err(error) = record(&Answered::begun(head, received_at), hooks, label).await {
+                return ControlFlow::Break(Err(error));
+            }
+        }
+        match filter {
+            None => ControlFlow::Continue(received_at),
+            Some(filter) => ControlFlow::Break(self.filtered(filter, received_at, responder, hooks, progress).await),
+        }
+    }
+
+    /// Carries a response of which its caller may not see all.
+    async fn filtered(
+        &mut self,
+        filter: ListFilter,
+        received_at: Time,
+        responder: &mut impl Responder,
+        hooks: &mut impl RelayHooks,
+        progress: &Progress<'_>,
+    ) -> Result<(), RelayError> {
+        let Receiving { request, from, head, intake, decoder } = self;
+        check_coding(head).map_err(of_body)?;
+        decoder.restart(head.framing());
+        let body = Http1Source::new(*from, intake, decoder);
+        if is_carried_whole(head) {
+            let whole = read_filtered(body, head, &filter).await.map_err(of_body)?;
+            progress.has_begun.set(true);
+            let extras = hooks.on_response_head(head, received_at);
+            return send_filtered(&whole, head, extras, responder).await.map_err(of_body);
+        }
+        let extras = hooks.on_response_head(head, received_at);
+        progress.has_begun.set(true);
+        responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
+        hooks.on_response_head_queued();
+        let is_standing = asks_for_stream(request);
+        hooks.on_event_stream(is_standing);
+        let core = hooks.core().clone();
+        let body = FilteredEvents::new(body, core.pool(), filter);
+        if is_standing {
+            return carry_standing(body, responder, hooks, progress).await;
+        }
+        match carry_watched(body, responder, hooks, progress).await {
+            Err(error @ RelayError::Broken(_)) => tell_broken(error, responder, hooks, progress).await,
             ended => ended,
         }
     }
@@ -482,28 +510,8 @@ impl<F: ByteStream> Receiving<'_, F> {
     }
 }
 
-/// Tells the caller of an answer that has broken off, if it can be told.
-async fn tell_broken(
-    error: RelayError,
-    responder: &mut impl Responder,
-    hooks: &mut impl RelayHooks,
-    progress: &Progress<'_>,
-) -> Result<(), RelayError> {
-    match progress.with_label(|label| hooks.on_broken(&error, label)).flatten() {
-        Some(event) => tell(event, responder, progress).await,
-        None => Err(error),
-    }
-}
-
-/// Tells the caller behind the last event of its stream why there is no answer, and ends the stream.
-async fn tell(event: Vec<u8>, responder: &mut impl Responder, progress: &Progress<'_>) -> Result<(), RelayError> {
-    progress.is_cut.set(true);
-    responder.copy(&event).await.map_err(of_body)?;
-    responder.end(std::iter::empty()).await.map_err(of_body)
-}
-
 /// Why the body of a response did not come to its end.
-fn of_body(error: CarryError) -> RelayError {
+pub(super) fn of_body(error: CarryError) -> RelayError {
     match error {
         CarryError::To(error) => RelayError::Respond(error),
         CarryError::From(error) => RelayError::Broken(Some(error)),
@@ -511,3 +519,6 @@ fn of_body(error: CarryError) -> RelayError {
         error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,12 @@
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
 use crate::engine::Core;
-use crate::exchange::{CallFailure, CallReport, Refusal};
+use crate::exchange::{CallFailure, CallReport, Refusal, ToolDenied};
 use crate::latency::{SERVER_TIMING, own_timing};
+use crate::policy::ToolPolicy;
 use crate::route::Scheme;
 use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
@@ -63,6 +66,39 @@ pub trait Request {
     /// What it is about, if that is read on this connection.
     fn label(&mut self) -> Option<&mut CallLabel> {
         self.context_mut().label()
+    }
+
+    /// Looks at its message as it passes, and at those of the requests behind it on this connection.
+    fn look_at_message(&mut self) {
+        if self.label().is_none() {
+            let context = self.context_mut();
+            context.read_labels(true);
+            context.begin_label();
+        }
+    }
+
+    /// Has it decided by a policy before it is passed on, by [`Request::read_label`]. Its caller is at this address.
+    fn govern(&mut self, policy: &Arc<ToolPolicy>, address: Option<IpAddr>) {
+        self.look_at_message();
+        self.context_mut().govern(policy, address);
+    }
+
+    /// Answers a request that the policy of its route denies. Returns whether the connection can carry another request, which
+    /// `may_keep` allows.
+    fn deny(&mut self, denied: &ToolDenied, left: Option<Duration>, may_keep: bool) -> impl Future<Output = bool> {
+        async move {
+            if !denied.is_notification() {
+                self.learn_id(left).await;
+            }
+            self.context_mut().drop_read_ahead();
+            let keep = may_keep && self.can_be_followed();
+            let timing = own_timing_of(self);
+            let context = self.context();
+            let mut bytes = Vec::new();
+            denied.write(context.rpc_id(), !keep, context.cors(), &[(SERVER_TIMING, &timing)], &mut bytes);
+            self.respond(|_, out| out.extend_from_slice(&bytes)).await;
+            keep
+        }
     }
 
     /// Answers a request that is not passed on. A connection of HTTP/1.1 has to be closed.

@@ -1,9 +1,11 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Core;
 use crate::exchange::{BodySource, OriginRules, Refusal, read_on};
 use crate::latency::Phase;
+use crate::policy::ToolPolicy;
 use crate::route::Scheme;
 use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
@@ -52,6 +54,13 @@ impl RequestContext {
         self.label.as_deref_mut().filter(|_| self.reads_labels)
     }
 
+    /// Has the request decided by a policy before it is passed on. Its caller is at this address.
+    pub(super) fn govern(&mut self, policy: &Arc<ToolPolicy>, address: Option<IpAddr>) {
+        if let Some(label) = self.label.as_deref_mut().filter(|_| self.reads_labels) {
+            label.govern(policy, &self.head, address);
+        }
+    }
+
     /// The id of the JSON-RPC message as JSON text, if it has been read.
     pub(super) fn rpc_id(&self) -> Option<&str> {
         self.label.as_ref().filter(|_| self.reads_labels).and_then(|label| label.rpc_id())
@@ -60,6 +69,12 @@ impl RequestContext {
     /// What a browser is told with each answer to the request.
     pub(super) fn cors(&self) -> Option<Cors<'_>> {
         self.browsers.as_ref().and_then(|rules| rules.cors(&self.head, self.scheme))
+    }
+
+    /// The head, and what the request is about, if that is read on this connection.
+    pub fn head_and_label(&mut self) -> (&RequestHead, Option<&mut CallLabel>) {
+        let (head, label, _) = self.parts();
+        (head, label)
     }
 
     /// The head, beside the label that is read from the body.
@@ -76,7 +91,9 @@ impl RequestContext {
     ///
     /// If that cannot become known.
     pub(super) fn read_label_received(&mut self, body: &mut impl BodySource) -> Result<bool, LabelError> {
-        self.label().map_or(Ok(true), |label| label.read_received(body))
+        let RequestContext { head, label, reads_labels, .. } = self;
+        let label = label.as_deref_mut().filter(|_| *reads_labels);
+        label.map_or(Ok(true), |label| label.read_received(head, body))
     }
 
     /// Whether the caller is to be told now to send the body, for which it waits to be told.
@@ -96,8 +113,9 @@ impl RequestContext {
         body: &mut impl BodySource,
         limits: ReadAheadLimits<'_>,
     ) -> Result<(), LabelError> {
-        let Some(label) = self.label() else { return Ok(()) };
-        let read = core.timeout(limits.timeout, label.read_on(body, limits.memory)).await;
+        let RequestContext { head, label, reads_labels, .. } = self;
+        let Some(label) = label.as_deref_mut().filter(|_| *reads_labels) else { return Ok(()) };
+        let read = core.timeout(limits.timeout, label.read_on(head, body, limits.memory)).await;
         read.unwrap_or(Err(LabelError::Refused(Refusal::LateBody)))
     }
 

@@ -15,10 +15,6 @@ use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName, without_h
 use crate::upstream::http1_demand::Http1Demand;
 use crate::upstream::{UpstreamError, UpstreamSettings};
 
-/// How long the host of an upstream may be silent, sending neither data nor answers to keep-alive probes, before a
-/// connection to it fails.
-const SILENCE_MAX: Duration = Duration::from_secs(75);
-const OPTIONS: SocketOptions = SocketOptions { quick_ack: true, silence_max: Some(SILENCE_MAX) };
 /// The first pause before a server that refused is tried again; each further one is twice as long.
 const REFUSED_PAUSE_MIN: Duration = Duration::from_millis(25);
 /// The longest pause of that kind.
@@ -83,15 +79,16 @@ impl Dialler {
     async fn dial(&self, deadline: Time) -> Result<Line, UpstreamError> {
         let (core, url) = (&self.core, &self.settings.url);
         let limit = self.settings.connect_timeout;
+        let options = SocketOptions { quick_ack: true, silence_max: Some(self.settings.silence_max) };
         let (socket, address) = match url.addr() {
             UpstreamAddr::Unix { path } => {
                 let address = Address::Unix(path.as_ref().into());
-                let socket = connect_one(core, &address, OPTIONS, deadline).await;
+                let socket = connect_one(core, &address, options, deadline).await;
                 (socket.map_err(|error| self.failed(&error))?, address)
             }
             UpstreamAddr::Tcp { host, port } => {
                 let addresses = self.addresses(host, *port, deadline).await?;
-                let connected = connect_first(core, &addresses, OPTIONS, deadline).await;
+                let connected = connect_first(core, &addresses, options, deadline).await;
                 let (socket, address) = connected.map_err(|error| self.failed(&error))?;
                 self.last_good.set(Some(address));
                 (socket, address.into())

@@ -203,7 +203,11 @@ impl HttpPool {
             return Ok(UpstreamConnection::Http(HttpConnection { line: Some(line), place }));
         }
         let settings = &dialler.settings;
-        let terms = Http2Terms { idle_timeout: settings.idle_timeout, begin_timeout: settings.connect_timeout };
+        let terms = Http2Terms {
+            idle_timeout: settings.idle_timeout,
+            acknowledged_within: settings.acknowledged_within,
+            begin_timeout: settings.connect_timeout,
+        };
         let place = Http2Place { pool: self.clone(), place: Some(place) };
         let connection = {
             let notes = Notes {
@@ -353,11 +357,12 @@ impl HttpConnection {
         &self.line.as_ref().expect("only giving it back takes it away").connection
     }
 
-    /// Whether the server is reached over TCP, so that its host acknowledges what it is sent. On a Unix socket nobody but the
-    /// server itself takes it.
+    /// Within what time the server's host acknowledges what it is sent, if it is reached over TCP. On a Unix socket nobody but
+    /// the server itself takes it.
     #[must_use]
-    pub fn is_tcp(&self) -> bool {
-        self.line.as_ref().is_some_and(|line| matches!(*line.address, Address::Tcp(_)))
+    pub fn acknowledged_within(&self) -> Option<Duration> {
+        let is_tcp = self.line.as_ref().is_some_and(|line| matches!(*line.address, Address::Tcp(_)));
+        is_tcp.then_some(self.place.0.0.dialler.settings.acknowledged_within)
     }
 
     /// Logs what was wrong with an answer.

@@ -20,6 +20,10 @@ pub struct UpstreamSettings {
     pub refused_wait: Duration,
     /// How long a connection may be idle.
     pub idle_timeout: Duration,
+    /// How long its host may be silent, sending neither data nor answers to keep-alive probes, before a connection to it fails.
+    pub silence_max: Duration,
+    /// How long its host may acknowledge nothing of a request before it is given up.
+    pub acknowledged_within: Duration,
     /// How long a call may wait for a connection when all are in use.
     pub queue_timeout: Duration,
     /// The addresses at which it may be. Checked for every address before it is dialled, as a name may resolve to another
@@ -39,6 +43,8 @@ impl UpstreamSettings {
             connect_timeout: Duration::from_secs(5),
             refused_wait: Duration::ZERO,
             idle_timeout: Duration::from_secs(30),
+            silence_max: Duration::from_secs(75),
+            acknowledged_within: Duration::from_secs(5),
             queue_timeout: Duration::from_secs(5),
             allowed: Arc::new(AllowedUpstreams::private()),
         }

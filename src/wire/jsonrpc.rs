@@ -4,7 +4,10 @@
 //! it looks for, so it allocates nothing once warm and works with a body of any size. It reports when servers may read
 //! a message in different ways: a key that occurs twice, or in another case (which Go's decoder accepts).
 
+use std::fmt;
 use std::hash::Hasher;
+
+use aws_lc_rs::digest;
 
 use crate::base::Digest;
 use crate::wire::scan::text_stop;
@@ -17,6 +20,8 @@ pub const ID_LEN_MAX: usize = 64;
 pub const METHOD_LEN_MAX: usize = 128;
 /// The longest name of a tool, prompt or task, or URI of a resource, that is kept, in bytes.
 pub const NAME_LEN_MAX: usize = 256;
+/// The same of a URI where a rule depends on it.
+const STRICT_URI_LEN_MAX: usize = 2_048;
 /// The longest `traceparent` that is kept, in bytes. Version 00 has 55.
 const TRACEPARENT_LEN_MAX: usize = 64;
 /// The deepest nesting of a message; `serde_json` and most servers have the same limit.
@@ -71,8 +76,12 @@ pub struct Peek {
     /// Which open containers are objects, the innermost in the lowest bit.
     objects: u128,
     in_params: bool,
-    /// Whether the innermost members of `params` are those of `_meta`.
-    in_meta: bool,
+    /// Which object within `params` the innermost members are of.
+    inner: Inner,
+    /// Whether everything is inspected that a rule depends on.
+    is_strict: bool,
+    /// Whether a text that is looked for has half of a surrogate pair, which servers read in different ways.
+    is_torn: bool,
     /// The member whose value is being read, if it is one that is looked for.
     key: Key,
     reading: Slot,
@@ -83,9 +92,17 @@ pub struct Peek {
     is_batch: bool,
     /// What was read of `params.arguments`, if that is digested.
     arguments: Option<Digest>,
+    /// The SHA-256 of the same bytes, if that is wanted.
+    arguments_hash: Option<Box<ArgumentsHash>>,
     /// Whether the next byte is of those.
     in_arguments: bool,
     texts: [Text; SLOTS],
+}
+
+/// The length and SHA-256 of the arguments so far.
+struct ArgumentsHash {
+    len: u64,
+    state: digest::Context,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +131,15 @@ enum State {
     Broken,
 }
 
+/// An object within `params` whose members are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inner {
+    Nothing,
+    Meta,
+    /// What a completion is about. Its members count as those of `params`.
+    Ref,
+}
+
 /// A member that is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
@@ -127,6 +153,7 @@ enum Key {
     TaskId,
     Arguments,
     Meta,
+    Ref,
     Traceparent,
     Other,
 }
@@ -162,6 +189,17 @@ enum Stage {
     Unusable,
 }
 
+impl MessageMember {
+    const fn place(self) -> (Key, Slot) {
+        match self {
+            MessageMember::Method => (Key::Method, Slot::Method),
+            MessageMember::Name => (Key::Name, Slot::Name),
+            MessageMember::Uri => (Key::Uri, Slot::Uri),
+            MessageMember::TaskId => (Key::TaskId, Slot::TaskId),
+        }
+    }
+}
+
 impl Default for Peek {
     fn default() -> Peek {
         Peek::new()
@@ -178,7 +216,9 @@ impl Peek {
             depth: 0,
             objects: 0,
             in_params: false,
-            in_meta: false,
+            inner: Inner::Nothing,
+            is_strict: false,
+            is_torn: false,
             key: Key::Other,
             reading: Slot::Nowhere,
             high_surrogate: None,
@@ -186,6 +226,7 @@ impl Peek {
             doubled: 0,
             is_batch: false,
             arguments: None,
+            arguments_hash: None,
             in_arguments: false,
             texts: [const { Text { bytes: Vec::new(), stage: Stage::Absent } }; SLOTS],
         }
@@ -207,13 +248,33 @@ impl Peek {
     /// digest and seed have the same arguments, written in the same order.
     #[must_use]
     pub fn arguments_digest(&self) -> Option<u64> {
-        let is_whole = self.seen & Key::Arguments.bit() != 0 && !self.in_arguments && self.is_whole();
-        self.arguments.as_ref().filter(|_| is_whole).map(Hasher::finish)
+        self.arguments.as_ref().filter(|_| self.has_whole_arguments()).map(Hasher::finish)
     }
 
-    /// Inspects the next bytes of the body. Bytes beyond [`PEEK_LEN_MAX`] are ignored.
+    fn has_whole_arguments(&self) -> bool {
+        self.seen & Key::Arguments.bit() != 0 && !self.in_arguments && self.is_whole()
+    }
+
+    /// Has the SHA-256 of the next message's arguments computed, which is off after [`Peek::clear`]. The arguments are not kept.
+    pub fn hash_arguments(&mut self) {
+        self.arguments_hash.get_or_insert_default();
+    }
+
+    /// The length and SHA-256 of `params.arguments` as JSON text without white space, if they were read to their end.
+    #[must_use]
+    pub fn arguments_hash(&self) -> Option<(u64, [u8; 32])> {
+        self.arguments_hash.as_deref().filter(|_| self.has_whole_arguments()).map(ArgumentsHash::finish)
+    }
+
+    /// Has all of the next message inspected, however long it is, and what a completion is about taken for its name or URI. Off
+    /// after [`Peek::clear`].
+    pub fn be_strict(&mut self) {
+        self.is_strict = true;
+    }
+
+    /// Inspects the next bytes of the body. Bytes beyond [`PEEK_LEN_MAX`] are ignored, unless it is [strict](Peek::be_strict).
     pub fn feed(&mut self, bytes: &[u8]) {
-        let looked = bytes.len().min(PEEK_LEN_MAX - self.len);
+        let looked = if self.is_strict { bytes.len() } else { bytes.len().min(PEEK_LEN_MAX - self.len) };
         self.len += looked;
         let mut rest = &bytes[..looked];
         while !rest.is_empty() && self.state != State::Broken {
@@ -229,7 +290,29 @@ impl Peek {
     /// Whether nothing more can be learnt: the message is complete, is not a message, or is longer than the limit.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Over | State::Broken) || self.len == PEEK_LEN_MAX
+        matches!(self.state, State::Over | State::Broken) || self.is_at_limit()
+    }
+
+    /// Whether it is no message: not JSON, nested too deeply, or followed by something else.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
+    /// Whether a text that is looked for has half of a surrogate pair, which servers read in different ways.
+    #[must_use]
+    pub const fn is_torn(&self) -> bool {
+        self.is_torn
+    }
+
+    /// Whether there is an `id` that is neither a text nor a number, or too long to be kept.
+    #[must_use]
+    pub fn has_unknown_id(&self) -> bool {
+        self.texts[Slot::Id as usize].stage == Stage::Unusable || self.is_doubled(Key::Id)
+    }
+
+    fn is_at_limit(&self) -> bool {
+        !self.is_strict && self.len == PEEK_LEN_MAX
     }
 
     /// How many bytes were inspected.
@@ -241,18 +324,13 @@ impl Peek {
     /// Whether the message is longer than what is inspected of it, so that its rest is not known.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
-        self.len == PEEK_LEN_MAX && !matches!(self.state, State::Over | State::Broken)
+        self.is_at_limit() && !matches!(self.state, State::Over | State::Broken)
     }
 
     /// How far a member was read.
     #[must_use]
     pub fn reading(&self, member: MessageMember) -> Reading {
-        let (key, slot) = match member {
-            MessageMember::Method => (Key::Method, Slot::Method),
-            MessageMember::Name => (Key::Name, Slot::Name),
-            MessageMember::Uri => (Key::Uri, Slot::Uri),
-            MessageMember::TaskId => (Key::TaskId, Slot::TaskId),
-        };
+        let (key, slot) = member.place();
         let is_of_params = member != MessageMember::Method;
         if self.is_doubled(key) || (is_of_params && self.is_doubled(Key::Params)) {
             return Reading::Doubled;
@@ -400,8 +478,14 @@ impl Peek {
     fn digest(&mut self, bytes: &[u8], state: State) {
         let in_text = matches!(state, State::Text { .. } | State::Escape { .. } | State::Hex { .. });
         let is_space = !in_text && matches!(bytes, [b' ' | b'\t' | b'\r' | b'\n']);
-        if let Some(arguments) = self.arguments.as_mut().filter(|_| !is_space) {
+        if is_space {
+            return;
+        }
+        if let Some(arguments) = &mut self.arguments {
             arguments.write(bytes);
+        }
+        if let Some(hash) = &mut self.arguments_hash {
+            hash.feed(bytes);
         }
     }
 
@@ -440,9 +524,15 @@ impl Peek {
             return State::Broken;
         }
         self.in_params |= self.depth == 1 && self.key == Key::Params && is_object;
-        self.in_meta |= self.depth == 2 && self.in_params && self.key == Key::Meta && is_object;
-        self.in_arguments |=
-            self.arguments.is_some() && self.depth == 2 && self.in_params && self.key == Key::Arguments;
+        if self.depth == 2 && self.in_params && is_object {
+            match self.key {
+                Key::Meta => self.inner = Inner::Meta,
+                Key::Ref if self.is_strict => self.inner = Inner::Ref,
+                _ => {}
+            }
+        }
+        let is_looked_at = self.arguments.is_some() || self.arguments_hash.is_some();
+        self.in_arguments |= is_looked_at && self.depth == 2 && self.in_params && self.key == Key::Arguments;
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(is_object);
         if is_object { State::KeyOrEnd } else { State::ItemOrEnd }
@@ -452,7 +542,9 @@ impl Peek {
         self.depth -= 1;
         self.objects >>= 1;
         self.in_params &= self.depth > 1;
-        self.in_meta &= self.depth > 2;
+        if self.depth <= 2 {
+            self.inner = Inner::Nothing;
+        }
         self.in_arguments &= self.depth > 2;
         if self.depth == 0 { State::Over } else { State::AfterValue }
     }
@@ -461,9 +553,9 @@ impl Peek {
         self.objects & 1 == 1
     }
 
-    /// Whether members are looked for at this place: in the message itself, in its `params`, and in their `_meta`.
+    /// Whether members are looked for at this place: in the message itself, in its `params`, and in their `_meta` and `ref`.
     fn is_watched(&self) -> bool {
-        self.depth == 1 || (self.depth == 2 && self.in_params) || (self.depth == 3 && self.in_meta)
+        self.depth == 1 || (self.depth == 2 && self.in_params) || (self.depth == 3 && self.inner != Inner::Nothing)
     }
 
     /// Where the value that follows is stored.
@@ -511,7 +603,7 @@ impl Peek {
     fn note_key(&mut self, whole: Option<&[u8]>) {
         let stored = &self.texts[Slot::Key as usize];
         let name = whole.or((stored.stage == Stage::Whole).then_some(&stored.bytes));
-        let (key, is_exact) = name.map_or((Key::Other, true), |name| Key::of(name, self.depth));
+        let (key, is_exact) = name.map_or((Key::Other, true), |name| Key::of(name, self.depth, self.inner));
         self.key = if is_exact { key } else { Key::Other };
         if key != Key::Other {
             if !is_exact || self.seen & key.bit() != 0 {
@@ -567,7 +659,10 @@ impl Peek {
     }
 
     fn keep_char(&mut self, code: u32) {
-        let char = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+        let char = char::from_u32(code).unwrap_or_else(|| {
+            self.is_torn |= self.reading != Slot::Nowhere;
+            char::REPLACEMENT_CHARACTER
+        });
         self.keep_decoded(char.encode_utf8(&mut [0; 4]).as_bytes());
     }
 
@@ -609,7 +704,8 @@ impl Peek {
     /// Stores bytes that are not escaped.
     fn keep(&mut self, bytes: &[u8]) {
         if let Some(text) = self.texts.get_mut(self.reading as usize) {
-            text.push(bytes, self.reading.len_max());
+            let is_long = self.is_strict && self.reading == Slot::Uri;
+            text.push(bytes, if is_long { STRICT_URI_LEN_MAX } else { self.reading.len_max() });
         }
     }
 
@@ -628,13 +724,38 @@ impl Peek {
     }
 }
 
+impl ArgumentsHash {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        self.state.update(bytes);
+    }
+
+    fn finish(&self) -> (u64, [u8; 32]) {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.state.clone().finish().as_ref());
+        (self.len, hash)
+    }
+}
+
+impl Default for ArgumentsHash {
+    fn default() -> ArgumentsHash {
+        ArgumentsHash { len: 0, state: digest::Context::new(&digest::SHA256) }
+    }
+}
+
+impl fmt::Debug for ArgumentsHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArgumentsHash").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
 impl Key {
     const fn bit(self) -> u16 {
         1 << self as u16
     }
 
-    /// The member with this name at this depth, and whether the name is exact or only folds to it.
-    fn of(name: &[u8], depth: u32) -> (Key, bool) {
+    /// The member with this name at this place, and whether the name is exact or only folds to it.
+    fn of(name: &[u8], depth: u32, inner: Inner) -> (Key, bool) {
         const IN_MESSAGE: &[(&[u8], Key)] = &[
             (b"method", Key::Method),
             (b"id", Key::Id),
@@ -648,11 +769,14 @@ impl Key {
             (b"taskId", Key::TaskId),
             (b"arguments", Key::Arguments),
             (b"_meta", Key::Meta),
+            (b"ref", Key::Ref),
         ];
         const IN_META: &[(&[u8], Key)] = &[(b"traceparent", Key::Traceparent)];
-        let keys = match depth {
-            1 => IN_MESSAGE,
-            2 => IN_PARAMS,
+        const IN_REF: &[(&[u8], Key)] = &[(b"name", Key::Name), (b"uri", Key::Uri)];
+        let keys = match (depth, inner) {
+            (1, _) => IN_MESSAGE,
+            (2, _) => IN_PARAMS,
+            (_, Inner::Ref) => IN_REF,
             _ => IN_META,
         };
         // None of them begins with a letter that is written in more ways than its two cases.
@@ -670,7 +794,9 @@ impl Key {
             Key::Uri => Slot::Uri,
             Key::TaskId => Slot::TaskId,
             Key::Traceparent => Slot::Traceparent,
-            Key::Params | Key::Result | Key::Error | Key::Arguments | Key::Meta | Key::Other => Slot::Nowhere,
+            Key::Params | Key::Result | Key::Error | Key::Arguments | Key::Meta | Key::Ref | Key::Other => {
+                Slot::Nowhere
+            }
         }
     }
 }

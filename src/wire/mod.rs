@@ -1,5 +1,6 @@
 //! Floor 1: the wire formats, without input or output. Bytes and times go in; bytes and events come out.
 
+mod answer_scan;
 mod answer_stream;
 mod codes;
 pub mod enrol;
@@ -18,7 +19,10 @@ pub mod proxy;
 mod refusal;
 mod scan;
 pub mod sse;
+mod utf8;
 
+pub use answer_scan::{AnswerSays, AnswerScan};
 pub use answer_stream::AnswerStream;
 pub use method_scan::MethodScan;
 pub use refusal::RegistrationRefusal;
+pub use utf8::Utf8Check;

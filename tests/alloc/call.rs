@@ -4,13 +4,14 @@
 //! Counted on the core's thread; agent and upstream are on other threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use adit::base::{GuardMode, Traffic};
 use adit::engine::ladder::DriverChoice;
+use adit::policy::ToolPolicy;
 
 use crate::counting::count_in;
-use crate::support::call_with;
+use crate::support::{Tunnel, call_with};
 
 static ON_CORE: AtomicU64 = AtomicU64::new(0);
 /// Held while allocations are counted, as all cores count in one place.
@@ -47,10 +48,36 @@ fn a_call_whose_guards_are_all_enforced_allocates_nothing_on_a_core() {
     }
 }
 
+#[test]
+fn a_call_that_rules_of_lists_allow_allocates_nothing_on_a_core() {
+    let rules = "[[role]]\nname = 'near'\nnetworks = ['127.0.0.0/8']\n\
+                 [[rule]]\neffect = 'deny'\ntools = ['drop_*', 'delete']\n\
+                 [[rule]]\neffect = 'allow'\ntools = ['*']\nroles = ['near']\n";
+    let policy = Arc::new(ToolPolicy::parse(rules).unwrap());
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for (traffic, at_edge) in
+            Traffic::ALL.map(|traffic| (traffic, false)).into_iter().chain([(Traffic::Plain, true)])
+        {
+            let govern = |tunnel: &Tunnel| tunnel.govern(at_edge, &policy);
+            let (counted, calls) = allocations_of_calls_through(driver, traffic, "", govern);
+            assert_eq!(counted, 0, "{driver:?}, {traffic}, at_edge={at_edge}: allocations in {calls} calls");
+        }
+    }
+}
+
 fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic, fields: &str, mode: GuardMode) -> (u64, u32) {
+    allocations_of_calls_through(driver, traffic, fields, |tunnel| tunnel.set_guards(mode))
+}
+
+fn allocations_of_calls_through(
+    driver: DriverChoice,
+    traffic: Traffic,
+    fields: &str,
+    set_up: impl Fn(&Tunnel),
+) -> (u64, u32) {
     let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let tunnel = crate::support::Tunnel::start(driver, traffic, 1, 0, || count_in(&ON_CORE));
-    tunnel.set_guards(mode);
+    let tunnel = Tunnel::start(driver, traffic, 1, 0, || count_in(&ON_CORE));
+    set_up(&tunnel);
     let mut agent = tunnel.agent();
     // As many as it takes to come to the first credit on a stream that carries them all.
     (0..2_000).for_each(|_| call_with(&mut agent, fields));

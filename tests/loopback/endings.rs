@@ -2,7 +2,7 @@
 //! one that leaves.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -173,16 +173,22 @@ fn who_stops_reading_is_reset_and_its_answer_is_not_counted_as_whole() {
     });
 }
 
-/// An upstream that answers nothing. Tells when it has a request, and when the connection of that has ended.
-fn silent_upstream() -> (SocketAddr, Receiver<()>) {
+/// An upstream that answers nothing, or `/flood` without end. Tells when it has a request, and when the connection of that has
+/// ended.
+fn deaf_upstream() -> (SocketAddr, Receiver<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let (told, news) = channel();
     thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
-            let _ = socket.read(&mut [0; 4096]);
+            let mut request = [0; 4096];
+            let _ = socket.read(&mut request);
             let _ = told.send(());
             // A reset ends it as well.
+            if request.starts_with(b"GET /flood ") {
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+                while socket.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+            }
             let _ = socket.read_to_end(&mut Vec::new());
             let _ = told.send(());
         }
@@ -196,24 +202,26 @@ fn who_leaves_bytes_behind_that_nobody_reads_is_seen_to_be_gone() {
     const AHEAD: usize = 300_000;
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
-            let (upstream, news) = silent_upstream();
-            let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[upstream]);
-            for resets in [true, false] {
-                // A link does not carry an end past bytes that it has no room for. The edge waits for it for some seconds.
-                if traffic == Traffic::Passthrough && !resets {
-                    continue;
-                }
+            let (upstream, news) = deaf_upstream();
+            // A link does not carry an end past bytes that it has no room for. The edge waits for that as for one that does not read.
+            let tunnel = Tunnel::impatient(driver, traffic, Duration::from_millis(200), upstream);
+            for (path, resets) in [("/mcp", true), ("/mcp", false), ("/flood", true), ("/flood", false)] {
                 let mut agent = tunnel.agent();
-                let head = format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+                let head = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
                 agent.write_all(head.as_bytes()).unwrap();
                 news.recv().unwrap();
                 agent.write_all(&vec![b'x'; AHEAD]).unwrap();
                 agent.flush().unwrap();
+                // Nothing of a flood is read. Who closes before it has read all resets; a half is closed without that.
+                let socket = SockRef::from(agent.get_ref()).try_clone().unwrap();
                 if resets {
-                    SockRef::from(agent.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+                    socket.set_linger(Some(Duration::ZERO)).unwrap();
+                    drop((agent, socket));
+                    news.recv().unwrap();
+                } else {
+                    socket.shutdown(Shutdown::Write).unwrap();
+                    news.recv().unwrap();
                 }
-                drop(agent);
-                news.recv().unwrap();
             }
             tunnel.end();
         }

@@ -7,6 +7,6 @@ pub(crate) mod frames;
 mod hostile;
 pub(crate) mod node;
 mod settings;
-mod site;
+pub(crate) mod site;
 mod streams;
 mod upstreams;

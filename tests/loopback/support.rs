@@ -18,7 +18,7 @@ use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use adit::engine::ladder::DriverChoice;
 use adit::engine::{Cores, EngineSettings, MailSender, Reservation, mailbox};
-use adit::policy::Admission;
+use adit::policy::{Admission, ToolPolicy};
 use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
 use adit::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, CallerAuthorities, CertSet, ClientConfig, ClientSettings, Clients,
@@ -77,14 +77,17 @@ impl Tunnel {
 
     /// Starts both on one core, with so much patience for agents that take nothing.
     pub(crate) fn with_write_timeout(driver: DriverChoice, write_timeout: Duration) -> Tunnel {
-        Tunnel::start_with(
-            driver,
-            Traffic::Plain,
-            (1, 1),
-            || {},
-            (write_timeout, &[upstream_at(serve_upstream())]),
-            None,
-        )
+        Tunnel::impatient(driver, Traffic::Plain, write_timeout, serve_upstream())
+    }
+
+    /// The same, with calls that are carried so to this upstream.
+    pub(crate) fn impatient(
+        driver: DriverChoice,
+        traffic: Traffic,
+        write_timeout: Duration,
+        upstream: SocketAddr,
+    ) -> Tunnel {
+        Tunnel::start_with(driver, traffic, (1, 1), || {}, (write_timeout, &[upstream_at(upstream)]), None)
     }
 
     fn start_with(
@@ -194,6 +197,26 @@ impl Tunnel {
         self.edge.reload(tables);
     }
 
+    /// Puts a policy into force, at the edge or at the connector.
+    pub(crate) fn govern(&self, at_edge: bool, policy: &Arc<ToolPolicy>) {
+        if at_edge {
+            let mut tables = EdgeTables::clone(&self.edge.tables());
+            let routes = tables.routes.iter().map(|(host, route)| {
+                let own = RouteOverrides { policy: Some(Arc::clone(policy)), ..RouteOverrides::default() };
+                RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
+            });
+            tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
+            return self.edge.reload(tables);
+        }
+        let tables = self.connector.tables();
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let target = ConnectorRoute { policy: Some(Arc::clone(policy)), ..route.clone() };
+            RouteEntry { host: host.to_string(), place: String::new(), target }
+        });
+        let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
+    }
+
     /// A new agent's connection.
     pub(crate) fn agent(&self) -> Agent {
         self.agent_on(TcpStream::connect(self.agents).unwrap())
@@ -204,6 +227,11 @@ impl Tunnel {
         let config = tls_client(&self.authority, ALPN_HTTP1);
         let session = rustls::ClientConnection::new(config, ServerName::try_from(HOST).unwrap()).unwrap();
         rustls::StreamOwned::new(session, socket)
+    }
+
+    /// What an agent believes that chooses this protocol, and the name that it asks for.
+    pub(crate) fn tls(&self, alpn: &[u8]) -> (Arc<ClientConfig>, &'static str) {
+        (tls_client(&self.authority, alpn), HOST)
     }
 
     /// Ends both, after what is in flight.
@@ -302,11 +330,13 @@ fn connector(
         traffic,
         identity: RouteIdentity::default(),
         resend: None,
+        policy: None,
         sends_timeout: false,
         client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        tools: Arc::default(),
     };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let callers = CallerAuthorities::default();

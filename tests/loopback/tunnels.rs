@@ -1,12 +1,15 @@
 //! Tunnels that are made, rotated, revoked and given up while the edge runs, as an operator does it: with the program alone.
 
 mod admission;
+mod audit;
 mod beside_agents;
 mod forward_proxy;
 mod hosts;
 mod printed;
 mod proxied;
+mod remedies;
 mod restarted;
+mod shell;
 mod site;
 mod store;
 mod trade;

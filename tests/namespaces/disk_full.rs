@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use crate::site::Site;
 use crate::space;
 
@@ -49,6 +51,55 @@ pub(crate) fn a_change_is_refused_and_nothing_is_lost() -> Result<(), String> {
     site.run_edge("epoll");
     assert_eq!(count(&site), made + 1);
     assert_eq!(site.call("after.test", "echo").0, 503, "it is served again");
+    Ok(())
+}
+
+pub(crate) fn calls_are_refused_while_their_log_has_no_room() -> Result<(), String> {
+    space::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
+    let disk = tempfile::tempdir().unwrap();
+    let at = disk.path().to_str().unwrap();
+    space::done(&["mount", "-t", "tmpfs", "-o", DISK, "none", at], "mount is part of every distribution");
+    let mut site = Site::new("epoll");
+    site.end_edge();
+    let log = disk.path().join("log");
+    site.configure(&format!("[audit]\nmode = 'required'\ndir = '{}'\n", log.display()));
+    site.run_edge("epoll");
+    let made = site.create(&["--host", "first.test"]);
+    let _connector = site.connect("first.test", &made.token.tunnel_token);
+    assert_eq!(site.call("first.test", "before").0, 200);
+    let ballast = disk.path().join("ballast");
+    fill(&ballast);
+    // The file of the log may have a page that is not full yet.
+    let mut answered = vec!["before".to_owned()];
+    let refused = loop {
+        let tool = format!("t{}", answered.len());
+        let (status, told) = site.call("first.test", &tool);
+        if status != 200 {
+            assert_eq!(status, 503, "{told}");
+            break told;
+        }
+        answered.push(tool);
+        assert!(answered.len() < 100_000, "the disk does not fill up");
+    };
+    // The tool has run, and its answer is withheld.
+    assert_eq!(refused["error"]["data"]["reason"], "unrecorded", "{refused}");
+    let (status, told) = site.call("first.test", "later");
+    assert_eq!((status, &told["error"]["data"]["reason"]), (503, &json!("audit_unavailable")), "{told}");
+    let told = site.refused(&["create", "--host", "second.test"]);
+    assert!(told.contains("audit_unavailable"), "{told}");
+    // There is room again: nobody has to restart anything.
+    fs::remove_file(&ballast).unwrap();
+    while site.call("first.test", "after").0 != 200 {}
+    answered.push("after".to_owned());
+    site.end_edge();
+    let verified: Value = site.adit(&["audit", "verify", "--json", log.to_str().unwrap()]);
+    assert_eq!(verified["ok"], true, "{verified}");
+    assert!(verified["notes"].to_string().contains("could not be written"), "{verified}");
+    let lines = site.run(&["audit", "query", "--json", "--limit", "100000", log.to_str().unwrap()]);
+    let text = String::from_utf8(lines.stdout).unwrap();
+    for tool in answered {
+        assert!(text.contains(&format!("\"name\":\"{tool}\"")), "{tool} is not in the log");
+    }
     Ok(())
 }
 

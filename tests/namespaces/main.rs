@@ -34,8 +34,12 @@ use space::Ended;
 /// A test: it panics when it fails, and says why when this machine cannot run it.
 type Test = fn() -> Result<(), String>;
 
-const TESTS: [(&str, Test); 8] = [
+const TESTS: [(&str, Test); 10] = [
     ("disk_full::a_change_is_refused_and_nothing_is_lost", disk_full::a_change_is_refused_and_nothing_is_lost),
+    (
+        "disk_full::calls_are_refused_while_their_log_has_no_room",
+        disk_full::calls_are_refused_while_their_log_has_no_room,
+    ),
     (
         "lossy_link::a_link_on_which_large_packets_are_lost_is_given_up",
         lossy_link::a_link_on_which_large_packets_are_lost_is_given_up,
@@ -52,6 +56,10 @@ const TESTS: [(&str, Test); 8] = [
     (
         "silent_upstream::an_upstream_of_http_2_that_answers_nothing_is_given_up",
         silent_upstream::an_upstream_of_http_2_that_answers_nothing_is_given_up,
+    ),
+    (
+        "silent_upstream::the_silent_event_streams_of_upstreams_that_vanish_end_in_time",
+        silent_upstream::the_silent_event_streams_of_upstreams_that_vanish_end_in_time,
     ),
     (
         "silent_port::connectors_whose_packets_vanish_at_the_edges_port_come_in_at_the_port_of_https",

@@ -1,6 +1,6 @@
 //! An upstream whose host answers nothing any more, behind a tunnel on each real driver.
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use adit::base::Traffic;
 use adit::engine::ladder::DriverChoice;
+use adit::upstream::UpstreamSettings;
 
 use crate::node::Node;
 use crate::space;
@@ -57,7 +58,7 @@ pub(crate) fn an_upstream_of_http_2_that_answers_nothing_is_given_up() -> Result
 /// How many connections the pool keeps.
 const CALLS: usize = 4;
 
-/// An upstream of HTTP/1.1 that answers requests for `/together` once there are so many of them.
+/// An upstream of HTTP/1.1 that answers requests for `/together` once there are so many of them, and for `/events` with one event.
 fn upstream() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let (address, together) = (listener.local_addr().unwrap(), Arc::new(Barrier::new(CALLS)));
@@ -73,7 +74,11 @@ fn upstream() -> SocketAddr {
                     if request.contains(" /together ") {
                         together.wait();
                     }
-                    if socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_err() {
+                    let answer: &[u8] = match request.contains(" /events ") {
+                        true => b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 0\n\n",
+                        false => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+                    };
+                    if socket.write_all(answer).is_err() {
                         return;
                     }
                 }
@@ -113,6 +118,53 @@ pub(crate) fn an_upstream_of_http_1_that_answers_nothing_is_given_up() -> Result
         nft("flush chain inet silence input");
         assert_eq!(status("/mcp"), "200", "{driver:?}: the first one after it");
         tunnel.end();
+    }
+    Ok(())
+}
+
+pub(crate) fn the_silent_event_streams_of_upstreams_that_vanish_end_in_time() -> Result<(), String> {
+    space::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
+    let nft = |rule: &str| space::done(&["nft", rule], "install nftables");
+    nft("add table inet silence");
+    nft("add chain inet silence input { type filter hook input priority 0; }");
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        let node = Node::start("clear");
+        let http1 = upstream();
+        // Over HTTP/1.1 the system probes, over HTTP/2 it is a PING that is to be acknowledged.
+        let short = |settings, silence, acknowledged| UpstreamSettings {
+            silence_max: Duration::from_secs(silence),
+            acknowledged_within: Duration::from_secs(acknowledged),
+            ..settings
+        };
+        let http1_settings = UpstreamSettings::for_tests(format!("http://{http1}").parse().unwrap());
+        for (port, settings) in
+            [(http1.port(), short(http1_settings, 2, 600)), (node.port, short(node.in_the_clear(), 600, 1))]
+        {
+            let tunnel = Tunnel::with_upstream(driver, Traffic::Plain, settings);
+            let mut agent = tunnel.agent();
+            agent.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+            let head = format!("GET /events HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/event-stream\r\n\r\n");
+            agent.write_all(head.as_bytes()).unwrap();
+            let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
+            while !String::from_utf8_lossy(&seen).contains("data: 0") {
+                let len = agent.read(&mut piece).unwrap();
+                assert_ne!(len, 0, "{}", String::from_utf8_lossy(&seen));
+                seen.extend_from_slice(&piece[..len]);
+            }
+            nft(&format!("add rule inet silence input tcp sport {port} drop"));
+            // To its end, in whatever way that is told.
+            let end = loop {
+                match agent.read(&mut piece) {
+                    Ok(0) => break None,
+                    Ok(_) => {}
+                    Err(error) => break Some(error.kind()),
+                }
+            };
+            assert_ne!(end, Some(ErrorKind::WouldBlock), "{driver:?}: the stream goes on");
+            nft("flush chain inet silence input");
+            drop(agent);
+            tunnel.end();
+        }
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::roles::UPSTREAM_AT;
 /// of `resumable` notifications have ids.
 /// `POST /busy/LENGTH/MILLISECONDS/WORKERS` works on so many calls at one time, each for so long whatever becomes of its caller, and
 /// lets further ones wait.
+/// `POST /answer/LENGTH/ANSWER` answers at once with as many bytes as `ANSWER` says.
 /// `POST /status/LENGTH/STATUS` answers with that status, and `POST /drop/LENGTH` closes the connection instead.
 pub(crate) fn serve(core: &Core) {
     let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
@@ -95,6 +96,13 @@ async fn answer_all(socket: &Socket, workers: &Workers) -> Result<(), StreamErro
                 work_in_turn(workers, numbers[2] as usize, Duration::from_millis(numbers[1]), socket.core().now());
             socket.core().sleep_until(until).await;
             send(socket, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await?;
+            continue;
+        }
+        if head.starts_with("POST /answer/") {
+            let numbers: Vec<usize> = words.skip(1).map_while(|word| word.parse().ok()).collect();
+            read(socket, &mut received, numbers[0], Duration::ZERO).await?;
+            send(socket, format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", numbers[1]).as_bytes()).await?;
+            send(socket, &body(numbers[1])).await?;
             continue;
         }
         if head.starts_with("POST /status/") || head.starts_with("POST /drop/") {
@@ -185,7 +193,7 @@ pub(crate) fn body(len: usize) -> Vec<u8> {
     body
 }
 
-pub(crate) async fn read_head(socket: &Socket, received: &mut Vec<u8>) -> Result<String, StreamError> {
+pub(crate) async fn read_head(socket: &impl ByteStream, received: &mut Vec<u8>) -> Result<String, StreamError> {
     loop {
         if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
             let rest = received.split_off(end + 4);

@@ -22,10 +22,10 @@ use crate::roles::{
     self, AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT, add_core, connector_tables_with,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MS: Duration = Duration::from_millis(1);
 /// The way in one direction between any two hosts.
-const WAY: Duration = Duration::from_millis(20);
+pub(crate) const WAY: Duration = Duration::from_millis(20);
 /// By how much a call may outlive its budget, besides one round trip.
 const SLACK: Duration = Duration::from_millis(10);
 /// What an agent of the era without sessions sends.
@@ -35,32 +35,32 @@ const LISTENS: &str = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: subscript
 
 /// What an upstream has seen of a call.
 #[derive(Clone, Debug, Default)]
-struct Seen {
+pub(crate) struct Seen {
     /// The number of the call.
-    id: u64,
+    pub(crate) id: u64,
     /// What it was told of the time.
     timeout: Option<String>,
     /// When it had nothing more to do for it.
-    ended: Option<Time>,
+    pub(crate) ended: Option<Time>,
 }
 
 #[derive(Default)]
-struct Upstream {
-    seen: RefCell<Vec<Seen>>,
+pub(crate) struct Upstream {
+    pub(crate) seen: RefCell<Vec<Seen>>,
     /// The ids of calls that were cancelled by a notification.
-    cancelled: RefCell<Vec<u64>>,
+    pub(crate) cancelled: RefCell<Vec<u64>>,
 }
 
 /// Edge, connector and upstream, with one core each.
-struct Bed {
-    sim: Simulation,
-    edge: Arc<Edge>,
+pub(crate) struct Bed {
+    pub(crate) sim: Simulation,
+    pub(crate) edge: Arc<Edge>,
     edge_core: Core,
     connector: Arc<Connector>,
     connector_member: MemberId,
     upstream_member: MemberId,
-    upstream: Rc<Upstream>,
-    agents: Core,
+    pub(crate) upstream: Rc<Upstream>,
+    pub(crate) agents: Core,
 }
 
 /// An agent's call: when it began, and when and how it ended.
@@ -73,7 +73,7 @@ struct Called {
 }
 
 impl Bed {
-    fn start(sends_timeout: bool, edge: impl FnOnce(EdgeSettings) -> EdgeSettings) -> Bed {
+    pub(crate) fn start(sends_timeout: bool, edge: impl FnOnce(EdgeSettings) -> EdgeSettings) -> Bed {
         let way_ns = WAY.as_nanos() as u64;
         let faults = Faults { delay_ns_min: way_ns, delay_ns_max: way_ns, ..Faults::none() };
         let mut sim = Simulation::new(SimNet::new(1, faults));
@@ -91,7 +91,7 @@ impl Bed {
         bed
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         self.sim.run_until(self.sim.net().now() + time).expect("no core fails");
     }
 
@@ -193,7 +193,7 @@ impl Bed {
 }
 
 /// Whether an answer has come to its end.
-fn is_whole(answer: &str) -> bool {
+pub(crate) fn is_whole(answer: &str) -> bool {
     let Some((head, body)) = answer.split_once("\r\n\r\n") else { return false };
     let len = head.split_once("Content-Length: ").map(|(_, rest)| rest.split("\r\n").next().unwrap().parse::<usize>());
     len.map_or(body.ends_with("0\r\n\r\n"), |len| body.len() >= len.unwrap())
@@ -237,8 +237,9 @@ impl Upstream {
         loop {
             let head = read_head(socket, &mut received).await?;
             let field = |name: &str| {
-                let line = head.lines().find_map(|line| line.strip_prefix(name))?;
-                Some(line.trim().to_owned())
+                let of_name =
+                    |line: &&str| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+                Some(head.lines().find(of_name)?[name.len()..].trim().to_owned())
             };
             let len = field("Content-Length:").map_or(0, |len| len.parse().unwrap());
             let timeout = field("X-Request-Timeout:");

@@ -5,8 +5,10 @@ pub(crate) mod tools;
 use std::time::Duration;
 
 use adit::base::{BreakerOverrides, ConcurrencyOverrides, DeadlineOverrides, GuardMode, Rng, Time};
+use adit::engine::sim::Faults;
 use adit::latency::SentAgain;
 use adit::route::{RouteOverrides, ToolOverrides};
+use adit::wire::mux;
 
 use crate::sessions::bed::{Answer, Bed, Client, Place, Running, SERVERS};
 use tools::{Answers, RESULT, Seen};
@@ -317,6 +319,62 @@ fn events(bed: &Bed) -> Running<(String, Duration)> {
     })
 }
 
+/// Answers of a server that cannot do what it is asked, as JSON-RPC has them: with success of HTTP.
+const ERROR: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"the index is being built"}}"#;
+const TOOL_ERROR: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":true}}"#;
+
+/// The first try is answered well, and later.
+#[test]
+fn an_error_of_the_second_try_that_comes_with_status_200_does_not_win() {
+    let later = 100 * MS;
+    let failing = [
+        Answers::Says(ERROR, MS),
+        Answers::Says(TOOL_ERROR, MS),
+        Answers::Says("", MS),
+        Answers::Says("<html>", MS),
+        Answers::Tells(ERROR, MS),
+        Answers::Tells(TOOL_ERROR, MS),
+        Answers::Tells("", MS),
+    ];
+    for second in failing {
+        // Where the first fails, any answer is better.
+        for (first, expected) in [(Answers::With(200, later), RESULT), (Answers::Closes(later), "")] {
+            let mut bed = bed(4, PLACE, hedging(), 1);
+            let slow = next_goes_to(&mut bed);
+            bed.servers[slow].tools.answers.set(first);
+            bed.servers[1 - slow].tools.answers.set(second);
+            let asked = call(&bed, "look");
+            bed.pass(SECOND);
+            let (answer, _) = asked.take().expect("it is answered");
+            let case = format!("{first:?} {second:?}: {answer:?}");
+            let server = if expected.is_empty() { SERVERS[1 - slow] } else { SERVERS[slow] };
+            assert_eq!((&*answer.server, bed.hedges()), (server, (1, u64::from(expected.is_empty()), 0)), "{case}");
+            assert!(answer.body.contains(expected), "{case}");
+            assert_eq!(bed.streams_open(), 0, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_second_try_that_was_not_sent_whole_is_counted_too() {
+    let mut bed = Bed::start_windowed(8, PLACE, &[HOST]);
+    bed.reload(hedging());
+    teach(&mut bed, 50);
+    let slow = next_goes_to(&mut bed);
+    bed.servers[slow].tools.answers.set(Answers::With(200, 200 * MS));
+    let since = bed.now();
+    bed.usage();
+    let asked = bed.client(|mut client: Client| async move { client.tool(HOST, "look", None, 6_000).await });
+    bed.pass(6 * MS);
+    bed.cut_off(1 - slow);
+    bed.pass(SECOND);
+    assert_eq!(asked.take().expect("it is answered").server, SERVERS[slow]);
+    let seen = seen_since(&bed, since).map(|seen| seen.len());
+    assert_eq!((seen[slow], seen[1 - slow]), (1, 0), "the second waits for the connector to read");
+    assert_eq!((bed.hedges(), bed.usage()), ((1, 0, 0), 2));
+    assert_eq!(bed.streams_open(), 0);
+}
+
 /// How both servers answer, and what the agent of a call that was tried twice is answered.
 #[test]
 fn a_second_try_never_makes_an_answer_worse() {
@@ -382,7 +440,8 @@ fn any_agent(bed: &Bed, rng: &mut Rng) -> Running<Result<(), String>> {
             }
             _ => {
                 let answer = client.tool_within(HOST, tool, 1 + kind).await;
-                let is_whole = answer.server.is_empty() || answer.body == RESULT || answer.body.is_empty();
+                let bodies = [RESULT, ERROR, TOOL_ERROR, ""];
+                let is_whole = answer.server.is_empty() || bodies.contains(&&*answer.body);
                 if answer.status > 0 && is_whole {
                     Ok(())
                 } else {
@@ -395,7 +454,9 @@ fn any_agent(bed: &Bed, rng: &mut Rng) -> Running<Result<(), String>> {
 
 fn any_answers(rng: &mut Rng) -> Answers {
     let time = MS * rng.below(120) as u32;
-    match rng.below(8) {
+    match rng.below(10) {
+        8 => Answers::Says([ERROR, TOOL_ERROR, ""][rng.below(3) as usize], time),
+        9 => Answers::Tells([ERROR, TOOL_ERROR, ""][rng.below(3) as usize], time),
         0..3 => Answers::With(200, time),
         3 => Answers::With([503, 404, 500][rng.below(3) as usize], time),
         4 => Answers::Events(time),
@@ -405,13 +466,35 @@ fn any_answers(rng: &mut Rng) -> Answers {
     }
 }
 
+/// A network that is as slow and as ragged as it likes, and delivers all.
+fn unsteady(rng: &mut Rng) -> Faults {
+    let drawn = Faults::draw(rng);
+    Faults {
+        delay_ns_max: drawn.delay_ns_max.min(10_000_000),
+        jitter_ns_max: drawn.jitter_ns_max.min(10_000_000),
+        segment_bytes_max: drawn.segment_bytes_max,
+        send_buffer_bytes: drawn.send_buffer_bytes,
+        receive_buffer_bytes: drawn.receive_buffer_bytes,
+        short_read_chance: drawn.short_read_chance,
+        short_write_chance: drawn.short_write_chance,
+        shuffle: drawn.shuffle,
+        ..Faults::none()
+    }
+}
+
 /// Servers of all tempers, agents that leave, connectors that are killed or fall silent, limits that pass while both tries run.
 fn storm(seed: u64) -> (u64, u64) {
     let mut rng = Rng::new(seed);
     let ceiling = rng.chance(0.5).then(|| 100 * MS + MS * rng.below(400) as u32);
     let deadlines = DeadlineOverrides { ceiling, ..DeadlineOverrides::default() };
     let place = Place { cores: 1, links: 1 + rng.below(2) as u16 };
-    let mut bed = bed(seed, place, RouteOverrides { deadlines, ..hedging() }, 5);
+    let link = match rng.below(3) {
+        0 => mux::Settings { stream_window: 2_000, ..mux::Settings::default() },
+        _ => mux::Settings::default(),
+    };
+    let mut bed = Bed::start_in(seed, place, &[HOST], (unsteady(&mut rng), link));
+    bed.reload(RouteOverrides { deadlines, ..hedging() });
+    teach(&mut bed, 250);
     let (mut calls, mut agents, mut is_up) = (250, Vec::new(), [true; 2]);
     for _ in 0..60 {
         bed.servers.iter().for_each(|server| server.tools.answers.set(any_answers(&mut rng)));
@@ -430,7 +513,11 @@ fn storm(seed: u64) -> (u64, u64) {
                 bed.pass(SECOND);
                 bed.let_back(nth);
             }
-            2..6 if !is_up[nth] => {
+            2 if is_up == [true; 2] => {
+                bed.drain_connector(nth);
+                is_up[nth] = false;
+            }
+            3..7 if !is_up[nth] => {
                 bed.start_connector(nth);
                 is_up[nth] = true;
                 bed.pass(SECOND);

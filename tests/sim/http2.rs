@@ -1,6 +1,8 @@
 //! Agents over HTTP/2 that stand still, through the real edge and the real connector on virtual time: how long each may, and
 //! what it loses.
 
+pub(crate) mod frames;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,7 +11,10 @@ use adit::engine::ByteStream;
 use adit::latency::Outcome;
 
 use crate::bodies::send;
-use crate::roles::HOST;
+use crate::http2::frames::{
+    DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS, INTERNAL_ERROR, NO_ERROR, RST_STREAM,
+    WINDOW_UPDATE, begin, block, block_to, frame,
+};
 use crate::stalls::{Bed, LARGE, WRITE_TIMEOUT, connect};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -21,39 +26,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const REST_TIMEOUT: Duration = SECOND;
 /// How long an agent that is told of the end may take to end its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-pub(crate) const END_STREAM: u8 = 1;
-pub(crate) const END_HEADERS: u8 = 4;
-const NO_ERROR: u32 = 0;
-const INTERNAL_ERROR: u32 = 2;
-const ENHANCE_YOUR_CALM: u32 = 11;
-
-/// A frame as it is on the wire (RFC 9113, section 4.1).
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
-}
-
-/// The header block of a request, of literals alone (RFC 7541, section 6.2.2).
-pub(crate) fn block(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
-    block_to(HOST, method, path, more)
-}
-
-/// The same, of a request to this host.
-fn block_to(host: &str, method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
-    let pseudo = [(":method", method), (":scheme", "http"), (":authority", host), (":path", path)];
-    let literal = |(name, value): &(&str, &str)| {
-        let len = |text: &str| u8::try_from(text.len()).unwrap();
-        [&[0, len(name)], name.as_bytes(), &[len(value)], value.as_bytes()].concat()
-    };
-    pseudo.iter().chain(more).flat_map(literal).collect()
-}
 
 /// What came: kinds of frames, of those that end something their codes, and the end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +53,7 @@ pub(crate) fn agent_that_pauses(
     pieces: Vec<Vec<u8>>,
     pause: Duration,
 ) -> Rc<RefCell<Vec<Came>>> {
-    let settings = [&4_u16.to_be_bytes()[..], &window.to_be_bytes()].concat();
-    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &settings)].concat();
+    let begin = begin(window);
     let (core, came) = (bed.agents.clone(), Rc::<RefCell<Vec<Came>>>::default());
     let told = Rc::clone(&came);
     bed.agents.spawn(async move {
@@ -99,20 +70,13 @@ pub(crate) fn agent_that_pauses(
         let mut received = Vec::new();
         while let Ok(Some(lease)) = socket.recv().await {
             received.extend_from_slice(&lease);
-            while let [_, a, b, kind, _, s1, s2, s3, s4, payload @ ..] = &received[..] {
-                let len = usize::from(received[0]) << 16 | usize::from(*a) << 8 | usize::from(*b);
-                if payload.len() < len {
-                    break;
-                }
-                let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
-                let stream = u32::from_be_bytes([*s1, *s2, *s3, *s4]);
-                match *kind {
-                    HEADERS => told.borrow_mut().push(Came::Head(stream)),
-                    RST_STREAM => told.borrow_mut().push(Came::Reset(stream, word(0))),
-                    GOAWAY => told.borrow_mut().push(Came::Goaway(word(4))),
+            while let Some(frame) = Frame::take(&mut received) {
+                match frame.kind {
+                    HEADERS => told.borrow_mut().push(Came::Head(frame.stream)),
+                    RST_STREAM => told.borrow_mut().push(Came::Reset(frame.stream, frame.code())),
+                    GOAWAY => told.borrow_mut().push(Came::Goaway(frame.code())),
                     _ => {}
                 }
-                received.drain(..9 + len);
             }
         }
         told.borrow_mut().push(Came::Closed);
@@ -150,13 +114,9 @@ fn a_head_that_does_not_come_to_its_end_closes_the_connection_in_time() {
 #[test]
 fn a_late_head_closes_the_connection_of_an_agent_that_reads_nothing() {
     let mut bed = Bed::start();
-    let windows = [
-        frame(SETTINGS, 0, 0, &[&4_u16.to_be_bytes()[..], &(1_u32 << 30).to_be_bytes()].concat()),
-        frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes()),
-    ];
+    let window = frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
     let get = |stream, flags| frame(HEADERS, END_STREAM | flags, stream, &block("GET", &format!("/{LARGE}"), &[]));
-    let bytes =
-        [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &windows.concat(), &get(1, END_HEADERS), &get(3, 0)].concat();
+    let bytes = [begin(1 << 30), window, get(1, END_HEADERS), get(3, 0)].concat();
     let core = bed.agents.clone();
     bed.agents.spawn(async move {
         let socket = connect(&core).await;
@@ -325,12 +285,7 @@ fn a_small_answer_does_not_wait_for_its_turn_behind_large_ones() {
     const SMALL: u32 = 2 * BULK + 1;
     let mut bed = Bed::start();
     let get = |stream, path: &str| frame(HEADERS, END_HEADERS | END_STREAM, stream, &block("GET", path, &[]));
-    let mut begin = [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-        frame(SETTINGS, 0, 0, &[&4_u16.to_be_bytes()[..], &(1_u32 << 30).to_be_bytes()].concat()),
-        frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes()),
-    ]
-    .concat();
+    let mut begin = [begin(1 << 30), frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes())].concat();
     (0..BULK).for_each(|nth| begin.extend(get(2 * nth + 1, "/1000000")));
     let (core, came) = (bed.agents.clone(), Rc::<RefCell<Option<usize>>>::default());
     let told = Rc::clone(&came);
@@ -342,17 +297,11 @@ fn a_small_answer_does_not_wait_for_its_turn_behind_large_ones() {
             received.extend_from_slice(&lease);
             // It reads more slowly than the link brings them.
             core.sleep(Duration::from_millis(5)).await;
-            while received.len() >= 9 {
-                let word = |at: usize| u32::from_be_bytes(received[at..at + 4].try_into().unwrap());
-                let (len, kind, stream) = (word(0) as usize >> 8, received[3], word(5));
-                if received.len() < 9 + len {
-                    break;
-                }
-                received.drain(..9 + len);
-                if kind == DATA && stream == SMALL {
+            while let Some(frame) = Frame::take(&mut received) {
+                if frame.kind == DATA && frame.stream == SMALL {
                     told.borrow_mut().get_or_insert(of_others - asked_at.unwrap());
                 }
-                of_others += len;
+                of_others += frame.payload.len();
             }
             // All of the others are under way.
             if asked_at.is_none() && of_others > 4_000_000 {

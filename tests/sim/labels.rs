@@ -10,7 +10,8 @@ use adit::latency::Outcome;
 use adit::route::RouteOverrides;
 
 use crate::bodies::{send, sum};
-use crate::http2::{Came, DATA, END_HEADERS, END_STREAM, HEADERS, agent_with_pauses, block, frame};
+use crate::http2::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, block, frame};
+use crate::http2::{Came, agent_with_pauses};
 use crate::roles::HOST;
 use crate::stalls::{Bed, connect};
 

@@ -1,6 +1,7 @@
 //! The real roles on the simulated network, from seeds: the same every time. `cargo test --test sim tunnel::` runs one part.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod audits;
 mod bodies;
 mod breakers;
 mod broken_streams;
@@ -17,9 +18,12 @@ mod labels;
 mod link;
 mod overload;
 mod roles;
+mod sealed;
 mod sessions;
 mod stalls;
 mod timers;
 mod tool_calls;
+mod traffic;
 mod trust;
 mod tunnel;
+mod unsent;

@@ -13,7 +13,8 @@ use adit::wire::mux;
 use futures_lite::future;
 
 use crate::bodies::{body, send, sum};
-use crate::http2::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, agent_that_pauses, block, frame};
+use crate::http2::agent_that_pauses;
+use crate::http2::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, block, frame};
 use crate::roles::{HOST, edge_tables_of};
 use crate::stalls::{Bed, connect};
 

@@ -1,6 +1,7 @@
 //! The two roles as the simulations start them, and where everybody is.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use adit::base::{BreakerTerms, CoreId, DeadlineTerms, Secret, SharedMap, Traffic, TunnelId};
@@ -107,11 +108,13 @@ pub(crate) fn connector_tables_of(
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
         resend: None,
+        policy: None,
         sends_timeout: false,
         client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        tools: Arc::default(),
     };
     change(&mut target);
     let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };

@@ -5,6 +5,7 @@ pub(crate) mod bed;
 
 use std::time::Duration;
 
+use adit::base::Traffic;
 use bed::{Answer, Bed, Client, Place, Running, SERVERS};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -241,39 +242,44 @@ fn call(bed: &Bed, session: &str) -> Running<Answer> {
     bed.client(|mut client: Client| async move { client.call("POST", HOSTS[0], Some(&session)).await })
 }
 
+/// The kinds of traffic that the edge can read, in each layout.
+fn readable() -> impl Iterator<Item = (Traffic, Place)> {
+    [Traffic::Plain, Traffic::Resealed].into_iter().flat_map(|traffic| LAYOUTS.map(|place| (traffic, place)))
+}
+
 #[test]
 fn the_session_of_a_connector_that_said_goodbye_is_answered_by_the_other_at_once() {
-    for place in LAYOUTS {
-        let mut bed = Bed::start(2, place, &HOSTS[..1]);
+    for (traffic, place) in readable() {
+        let mut bed = Bed::carrying(traffic, 2, place, &HOSTS[..1]);
         let (session, owner) = begin(&mut bed);
         bed.drain_connector(owner);
         bed.pass(SECOND / 10);
         let answered = call(&bed, &session);
         bed.pass(SECOND / 10);
         let answer = answered.take().expect("it does not wait");
-        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{place:?}");
+        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{traffic}, {place:?}");
     }
 }
 
 #[test]
 fn the_session_of_a_connector_that_was_killed_is_answered_by_the_other_within_about_a_second() {
-    for place in LAYOUTS {
-        let mut bed = Bed::start(3, place, &HOSTS[..1]);
+    for (traffic, place) in readable() {
+        let mut bed = Bed::carrying(traffic, 3, place, &HOSTS[..1]);
         let (session, owner) = begin(&mut bed);
         bed.kill_connector(owner);
         let waits = call(&bed, &session);
         bed.pass(SECOND / 2);
-        assert!(!waits.has_ended(), "{place:?}: the connector may only have lost its connections");
+        assert!(!waits.has_ended(), "{traffic}, {place:?}: the connector may only have lost its connections");
         bed.pass(SECOND * 6 / 10);
         let answer = waits.take().expect("it has ended");
-        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{place:?}");
+        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{traffic}, {place:?}");
     }
 }
 
 #[test]
 fn a_connector_that_was_killed_and_is_back_in_time_with_its_number_has_its_sessions() {
-    for place in LAYOUTS {
-        let mut bed = Bed::start(6, place, &HOSTS[..1]);
+    for (traffic, place) in readable() {
+        let mut bed = Bed::carrying(traffic, 6, place, &HOSTS[..1]);
         let (session, owner) = begin(&mut bed);
         bed.kill_connector(owner);
         let waits = call(&bed, &session);
@@ -281,14 +287,14 @@ fn a_connector_that_was_killed_and_is_back_in_time_with_its_number_has_its_sessi
         bed.start_connector(owner);
         bed.pass(SECOND);
         let answer = waits.take().expect("it has ended");
-        assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{place:?}");
+        assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{traffic}, {place:?}");
     }
 }
 
 #[test]
 fn the_session_of_a_connector_that_was_lost_waits_for_it_and_is_then_answered_by_the_other() {
-    for place in LAYOUTS {
-        let mut bed = Bed::start(3, place, &HOSTS[..1]);
+    for (traffic, place) in readable() {
+        let mut bed = Bed::carrying(traffic, 3, place, &HOSTS[..1]);
         let (session, owner) = begin(&mut bed);
         bed.cut_off(owner);
         let links = if place.links == 0 { u64::from(place.cores) } else { 1 };
@@ -297,43 +303,43 @@ fn the_session_of_a_connector_that_was_lost_waits_for_it_and_is_then_answered_by
         }
         let waits = call(&bed, &session);
         bed.pass(SECOND * 3 / 2);
-        assert!(!waits.has_ended(), "{place:?}: the connector was lost a moment ago");
+        assert!(!waits.has_ended(), "{traffic}, {place:?}: the connector was lost a moment ago");
         // It is given up when it has been away for as long as a call waits.
         bed.pass(OFFLINE_WAIT - SECOND);
         let answer = waits.take().expect("it has ended");
-        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{place:?}");
+        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{traffic}, {place:?}");
         let later = call(&bed, &session);
         bed.pass(SECOND / 10);
-        assert_eq!(later.take().expect("it does not wait any more").status, 404, "{place:?}");
+        assert_eq!(later.take().expect("it does not wait any more").status, 404, "{traffic}, {place:?}");
     }
 }
 
 #[test]
 fn a_connector_that_was_cut_off_has_its_sessions_when_it_is_back() {
-    for place in LAYOUTS {
-        let mut bed = Bed::start(4, place, &HOSTS[..1]);
+    for (traffic, place) in readable() {
+        let mut bed = Bed::carrying(traffic, 4, place, &HOSTS[..1]);
         let (session, owner) = begin(&mut bed);
         bed.cut_off(owner);
         bed.pass(SILENCE_MAX + OFFLINE_WAIT);
         let away = call(&bed, &session);
         bed.pass(SECOND);
         let answer = away.take().expect("it does not wait for a connector that has been away for long");
-        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{place:?}");
+        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{traffic}, {place:?}");
         bed.let_back(owner);
         bed.pass(10 * SECOND);
         for _ in 0..4 {
             let back = call(&bed, &session);
             bed.pass(SECOND);
             let answer = back.take().expect("it has ended");
-            assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{place:?}");
+            assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{traffic}, {place:?}");
         }
     }
 }
 
 #[test]
 fn a_call_waits_for_the_connector_of_its_session_that_comes_back_in_time() {
-    for place in LAYOUTS {
-        let mut bed = Bed::start(5, place, &HOSTS[..1]);
+    for (traffic, place) in readable() {
+        let mut bed = Bed::carrying(traffic, 5, place, &HOSTS[..1]);
         let (session, owner) = begin(&mut bed);
         bed.cut_off(owner);
         let links = if place.links == 0 { u64::from(place.cores) } else { 1 };
@@ -342,11 +348,61 @@ fn a_call_waits_for_the_connector_of_its_session_that_comes_back_in_time() {
         }
         let answered = call(&bed, &session);
         bed.pass(SECOND / 10);
-        assert!(!answered.has_ended(), "{place:?}");
+        assert!(!answered.has_ended(), "{traffic}, {place:?}");
         bed.let_back(owner);
         bed.pass(SECOND);
         let answer = answered.take().expect("it has ended");
-        assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{place:?}");
+        assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{traffic}, {place:?}");
+    }
+}
+
+/// The edge cannot read its session, and goes by its address.
+#[test]
+fn an_agent_whose_tls_ends_in_the_connector_stays_with_one_and_learns_from_the_other_that_its_session_is_gone() {
+    #[derive(Clone, Copy, Debug)]
+    enum Fate {
+        Drained,
+        Killed,
+        CutOff,
+    }
+    for (fate, place) in
+        [Fate::Drained, Fate::Killed, Fate::CutOff].into_iter().flat_map(|fate| LAYOUTS.map(|place| (fate, place)))
+    {
+        let what = format!("{fate:?}, {place:?}");
+        let mut bed = Bed::carrying(Traffic::Passthrough, 7, place, &HOSTS[..1]);
+        let (session, owner) = begin(&mut bed);
+        let stays: Vec<_> = (0..4).map(|_| call(&bed, &session)).collect();
+        bed.pass(SECOND);
+        for call in stays {
+            let answer = call.take().expect("it has ended");
+            assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{what}");
+        }
+        match fate {
+            Fate::Drained => bed.drain_connector(owner),
+            Fate::Killed => bed.kill_connector(owner),
+            Fate::CutOff => {
+                bed.cut_off(owner);
+                // The first one finds out. It ends with the link.
+                let lost = call(&bed, &session);
+                bed.pass(SECOND * 3 / 2);
+                assert!(!lost.has_ended(), "{what}");
+            }
+        }
+        bed.pass(SECOND / 100);
+        let told = call(&bed, &session);
+        bed.pass(SECOND);
+        let answer = told.take().expect("it does not wait");
+        assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{what}");
+        // Once the first one is back, so are its sessions.
+        match fate {
+            Fate::Drained | Fate::Killed => bed.start_connector(owner),
+            Fate::CutOff => bed.let_back(owner),
+        }
+        bed.pass(SILENCE_MAX);
+        let back = call(&bed, &session);
+        bed.pass(SECOND);
+        let answer = back.take().expect("it has ended");
+        assert_eq!((answer.status, &*answer.server), (200, SERVERS[owner]), "{what}");
     }
 }
 
@@ -369,6 +425,32 @@ fn a_connector_that_stands_still_costs_few_calls_beside_one_that_answers() {
             let answer = call.take().unwrap_or_else(|| panic!("seed {seed}, {place:?}: stuck with a link that owes"));
             assert_eq!((answer.status, &*answer.server), (200, SERVERS[1]), "seed {seed}, {place:?}");
         }
+    }
+}
+
+#[test]
+fn calls_at_a_connector_whose_host_vanishes_end_in_time_and_later_ones_do_not_go_there() {
+    for (seed, place) in (0..6).flat_map(|seed| LAYOUTS.map(|place| (seed, place))) {
+        let mut bed = Bed::start(seed, place, &HOSTS[..1]);
+        let one = |bed: &Bed| bed.client(|mut client: Client| async move { client.call("POST", HOSTS[0], None).await });
+        let crowd: Vec<_> = (0..40).map(|_| one(&bed)).collect();
+        // They are with the servers, which take 5 ms.
+        bed.pass(SECOND / 125);
+        bed.vanish_connector(0);
+        bed.pass(SECOND * 2);
+        let stuck = crowd.iter().filter(|call| !call.has_ended()).count();
+        assert!((1..40).contains(&stuck), "seed {seed}, {place:?}: {stuck} calls were under way there");
+        let later: Vec<_> = (0..40).map(|_| one(&bed)).collect();
+        bed.pass(SECOND / 2);
+        for call in later {
+            let answer =
+                call.take().unwrap_or_else(|| panic!("seed {seed}, {place:?}: stuck with a host that is gone"));
+            assert_eq!((answer.status, &*answer.server), (200, SERVERS[1]), "seed {seed}, {place:?}");
+        }
+        bed.pass(SECOND * 18);
+        let lost: Vec<_> = crowd.into_iter().filter_map(Running::take).filter(|answer| answer.status != 200).collect();
+        assert_eq!(lost.len(), stuck, "seed {seed}, {place:?}: all have ended");
+        assert!(lost.iter().all(|answer| answer.status == 502 && answer.body.contains("link_lost")), "{lost:?}");
     }
 }
 

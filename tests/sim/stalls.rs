@@ -19,6 +19,7 @@ use adit::engine::{
 };
 use adit::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Outcome, QueueReading};
 use adit::route::RouteOverrides;
+use adit::serve::AuditLog;
 use adit::wire::mux;
 
 use crate::bodies::{body, read, read_head, send, serve};
@@ -65,6 +66,11 @@ impl Bed {
 
     /// The same, with these settings of the link.
     pub(crate) fn start_with(link: mux::Settings) -> Bed {
+        Bed::start_audited(link, None)
+    }
+
+    /// The same, with an edge that writes its calls to this audit log.
+    pub(crate) fn start_audited(link: mux::Settings, audit: Option<AuditLog>) -> Bed {
         // What an agent does not read may not disappear in the buffers of systems.
         let faults = Faults { send_buffer_bytes: 30_000, receive_buffer_bytes: 30_000, ..Faults::none() };
         let mut sim = Simulation::new(SimNet::new(1, faults));
@@ -75,7 +81,7 @@ impl Bed {
         let connector_core = add_core(&mut sim, CONNECTOR, 0, 8 << 20);
         serve(&upstream);
         let (told, edge_events) = mailbox(64);
-        let settings = EdgeSettings { drain_timeout: DRAIN_TIMEOUT, ..roles::edge_settings(link) };
+        let settings = EdgeSettings { drain_timeout: DRAIN_TIMEOUT, audit, ..roles::edge_settings(link) };
         assert_eq!(settings.write_timeout, WRITE_TIMEOUT);
         assert_eq!(settings.deadlines.ceiling, FIRST_BYTE_TIMEOUT);
         let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &told);

@@ -52,7 +52,10 @@ fn a_doc_comment_that_says_nothing_is_seen() {
     assert_eq!(lines("\n    /// Why it is.\n    #[must_use]\n    pub reason: Reason,"), [2]);
     assert_eq!(lines("\n/// The error.\n///\n/// It is not long enough by itself.\npub(super) struct X;"), [2]);
     assert_eq!(lines("enum X {\n    /// `a.b`.\n    A,\n    /// None of\n    /// these two.\n    B(u8),\n}"), [2]);
-    assert_eq!(lines("/// A private one.\nfn f() {}\n// Not so.\npub fn g() {}\n//! Not this.\npub fn h() {}"), []);
-    assert_eq!(lines("const X: &str = \"\n/// Not that.\npub fn f\";"), []);
+    assert_eq!(
+        lines("/// A private one.\nfn f() {}\n// Not so.\npub fn g() {}\n//! Not this.\npub fn h() {}"),
+        [] as [usize; 0]
+    );
+    assert_eq!(lines("const X: &str = \"\n/// Not that.\npub fn f\";"), [] as [usize; 0]);
     assert!(short_docs(&Source::new("tests/x.rs", "/// Short.\npub struct X;")).is_empty());
 }

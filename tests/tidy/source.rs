@@ -12,6 +12,8 @@ pub(crate) struct Source {
     pub(crate) code: String,
     /// Its text with everything but comments blanked, byte for byte.
     pub(crate) comments: String,
+    /// Its literals as they are written, with their quotes, each with the byte where it begins.
+    pub(crate) literals: Vec<(usize, String)>,
     /// Whether another file brings it in for tests alone.
     pub(crate) is_for_tests: bool,
 }
@@ -20,19 +22,19 @@ impl Source {
     /// Tells the parts of `text` apart.
     pub(crate) fn new(path: &str, text: &str) -> Source {
         let bytes = text.as_bytes();
-        let (mut code, mut comments) = (blank(bytes), blank(bytes));
+        let (mut code, mut comments, mut literals) = (blank(bytes), blank(bytes), Vec::new());
         let mut at = 0;
         while at < bytes.len() {
             let (part, end) = part_at(bytes, at);
             match part {
                 Part::Code => code[at..end].copy_from_slice(&bytes[at..end]),
                 Part::Comment => comments[at..end].copy_from_slice(&bytes[at..end]),
-                Part::Literal => {}
+                Part::Literal => literals.push((at, text[at..end].to_owned())),
             }
             at = end;
         }
         let text = |bytes| String::from_utf8(bytes).expect("parts end where characters end");
-        Source { path: path.to_owned(), code: text(code), comments: text(comments), is_for_tests: false }
+        Source { path: path.to_owned(), code: text(code), comments: text(comments), literals, is_for_tests: false }
     }
 
     /// The number of the line, from 1, that holds this byte.
@@ -217,6 +219,8 @@ mod tests {
         assert_eq!(words(&source.comments), "/* b /* c */ d */ // f \"g\"");
         assert_eq!((source.code.len(), source.comments.len()), (text.len(), text.len()));
         assert_eq!(source.line_of(text.find(" j ").unwrap()), 2);
+        let literals: Vec<&str> = source.literals.iter().map(|(at, literal)| &text[*at..*at + literal.len()]).collect();
+        assert_eq!((literals.len(), literals[0], literals[5]), (8, r#""h // \" i""#, r##"r#"n " o"#"##));
     }
 
     #[test]

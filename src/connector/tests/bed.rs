@@ -325,11 +325,13 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             traffic: Traffic::Plain,
             identity: RouteIdentity::default(),
             resend: None,
+            policy: None,
             sends_timeout: false,
             client_timeout: None,
             first_byte_timeout: None,
             deadlines: DeadlineTerms::default(),
             breaker: BreakerTerms::default(),
+            tools: Arc::default(),
         },
     };
     routes.iter().map(entry).collect()

@@ -33,10 +33,10 @@ impl Watch for Unwatched {
 }
 
 /// A request at the upstream.
-struct Asked {
+pub(super) struct Asked {
     request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    core: Core,
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) core: Core,
 }
 
 impl Asked {
@@ -44,14 +44,14 @@ impl Asked {
         self.request.uri().path().to_owned()
     }
 
-    /// Answers at once.
-    fn answer(mut self, body: &'static str) {
+    /// Answers at once and whole.
+    pub(super) fn answer(mut self, body: &'static str) {
         let mut send = self.respond.send_response(Response::new(()), false).unwrap();
         send.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
     }
 
     /// The body of the request, and its trailers.
-    async fn body(&mut self) -> Result<(Vec<u8>, HeaderMap), h2::Error> {
+    pub(super) async fn body(&mut self) -> Result<(Vec<u8>, HeaderMap), h2::Error> {
         let (recv, mut body) = (self.request.body_mut(), Vec::new());
         while let Some(data) = recv.data().await.transpose()? {
             recv.flow_control().release_capacity(data.len()).unwrap();
@@ -62,10 +62,13 @@ impl Asked {
 }
 
 /// The connections on which requests came, with their paths.
-type Seen = Rc<RefCell<Vec<(usize, String)>>>;
+pub(super) type Seen = Rc<RefCell<Vec<(usize, String)>>>;
 
 /// A server that gives each request to `serve`, in a task of its own.
-fn server<F: Future<Output = ()> + 'static>(builder: Builder, serve: impl Fn(Asked) -> F + 'static) -> (Script, Seen) {
+pub(super) fn server<F: Future<Output = ()> + 'static>(
+    builder: Builder,
+    serve: impl Fn(Asked) -> F + 'static,
+) -> (Script, Seen) {
     let (seen, serve) = (Seen::default(), Rc::new(serve));
     let note = Rc::clone(&seen);
     let play = script(move |peer: Peer| {
@@ -90,7 +93,7 @@ fn bed_with(play: Script, set: impl Fn(&mut UpstreamSettings)) -> Bed {
     bed
 }
 
-fn bed(play: Script) -> Bed {
+pub(super) fn bed(play: Script) -> Bed {
     bed_with(play, |_| {})
 }
 
@@ -1032,6 +1035,39 @@ fn a_connection_to_a_host_that_vanished_is_given_up_and_the_first_call_after_its
     assert!(seen.borrow().last().unwrap().0 >= 2, "on new connections: {seen:?}");
     bed.net.calm();
     bed.assert_clean();
+}
+
+#[test]
+fn a_silent_event_stream_of_a_host_that_vanished_ends_in_time() {
+    for acknowledged_within in [1_000, 5_000, 20_000] {
+        let (play, _) = server(Builder::new(), |mut asked| async move {
+            let head = Response::builder().header("content-type", "text/event-stream").body(()).unwrap();
+            let mut send = asked.respond.send_response(head, false).unwrap();
+            send.send_data(Bytes::from_static(b"data: 1\n\n"), false).unwrap();
+            asked.core.sleep(ms(600_000)).await;
+        });
+        // No connection fails by itself meanwhile.
+        let faults = Faults { stall_timeout_ns: 600_000_000_000, ..Faults::none() };
+        let mut bed = Bed::with(settings(), 1, faults, Some(play));
+        bed.role.reload(tables_at(&format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}"), |settings| {
+            settings.acknowledged_within = ms(acknowledged_within);
+        }));
+        bed.run(move |edge| async move {
+            let mut events = edge.call(GET).await;
+            events.stream.finish();
+            events.until("data: 1\n\n").await;
+            edge.core.sleep(ms(300_000)).await;
+            edge.net.partition(CONNECTOR, UPSTREAM);
+            let began = edge.now();
+            let (rest, ended) = events.rest().await;
+            assert!(ended.is_err(), "{rest}");
+            // It is probed after 3 s of silence.
+            let took = edge.now() - began;
+            assert!(took >= ms(acknowledged_within) && took <= ms(acknowledged_within + 5_000), "{took:?}");
+        });
+        bed.net.calm();
+        bed.assert_clean();
+    }
 }
 
 #[test]

@@ -273,6 +273,59 @@ fn a_full_pool_of_connections_to_a_host_that_vanished_is_given_up_and_the_first_
 }
 
 #[test]
+fn how_long_a_host_may_acknowledge_nothing_is_a_setting_of_the_route() {
+    for within in [1_000, 30_000] {
+        let (play, _) = upstream(OK, |_, _| true);
+        // No connection fails by itself meanwhile.
+        let faults = Faults { stall_timeout_ns: 600_000_000_000, ..Faults::none() };
+        let mut bed = Bed::with(settings(), 1, faults, Some(play));
+        bed.role.reload(tables_set(|settings| settings.acknowledged_within = ms(within)));
+        bed.run(move |edge| async move {
+            assert!(edge.get().await.ends_with("ok"));
+            edge.net.partition(CONNECTOR, UPSTREAM);
+            let began = edge.now();
+            let mut post = edge.call(POST).await;
+            post.stream.finish();
+            assert_eq!(post.cause().await, Cause::UpstreamTimeout);
+            let took = edge.now() - began;
+            assert!(took >= ms(within) && took < ms(within + 1_000), "{took:?}");
+            edge.net.heal(CONNECTOR, UPSTREAM);
+        });
+        bed.assert_clean();
+    }
+}
+
+#[test]
+fn a_silent_event_stream_of_a_host_that_vanished_ends_in_time() {
+    // The default ends it within 90 s.
+    for silence_max in [None, Some(20_000)] {
+        let play = script(|mut peer| async move {
+            peer.talk.head().await;
+            peer.talk.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").await;
+            peer.core.sleep(ms(600_000)).await;
+        });
+        let mut bed = Bed::new(play);
+        bed.role.reload(tables_set(|settings| {
+            settings.silence_max = silence_max.map_or(settings.silence_max, ms);
+        }));
+        bed.run(move |edge| async move {
+            let mut events = edge.call(GET).await;
+            events.stream.finish();
+            events.until("data: 1\n\n").await;
+            edge.core.sleep(ms(300_000)).await;
+            edge.net.partition(CONNECTOR, UPSTREAM);
+            let began = edge.now();
+            let (rest, ended) = events.rest().await;
+            assert!(ended.is_err(), "{rest}");
+            let (took, limit) = (edge.now() - began, silence_max.unwrap_or(90_000));
+            assert!(took > ms(limit / 2) && took <= ms(limit + 1_000), "{took:?}");
+        });
+        bed.net.calm();
+        bed.assert_clean();
+    }
+}
+
+#[test]
 fn an_upstream_that_takes_long_to_answer_is_waited_for_as_long_as_its_host_is_there() {
     let play = script(|mut peer| async move {
         for _ in 0..2 {

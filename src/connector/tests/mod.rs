@@ -10,5 +10,6 @@ mod http2;
 mod identity;
 mod keep_alive;
 mod links;
+mod out_of_time;
 mod sealed;
 mod sealed_http2;

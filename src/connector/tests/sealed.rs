@@ -314,7 +314,7 @@ fn what_is_no_plain_event_stream_gets_no_comments() {
     assert_eq!(kept_alive(plain, &[(15, "data\n\n")]), ":\n\ndata\n\n");
 }
 
-fn enforced() -> DeadlineTerms {
+pub(super) fn enforced() -> DeadlineTerms {
     DeadlineTerms { mode: GuardMode::Enforce, ..DeadlineTerms::default() }
 }
 

@@ -130,6 +130,7 @@ impl From<StoreError> for ApiError {
             StoreError::Closed => ApiError::new(S::SERVICE_UNAVAILABLE, "ending", message),
             StoreError::Locked { .. } => ApiError::new(S::SERVICE_UNAVAILABLE, "store_locked", message),
             StoreError::Full { .. } => ApiError::new(S::INSUFFICIENT_STORAGE, "store_full", message),
+            StoreError::Unrecorded => ApiError::new(S::SERVICE_UNAVAILABLE, "audit_unavailable", message),
             StoreError::Damaged { .. } => ApiError::new(S::INTERNAL_SERVER_ERROR, "store_damaged", message),
             StoreError::Newer { .. } | StoreError::Unusable { .. } | StoreError::HalfRestored { .. } => {
                 ApiError::new(S::INTERNAL_SERVER_ERROR, "store_unusable", message)
@@ -183,6 +184,7 @@ mod tests {
             (StoreError::Closed, 503, "ending"),
             (StoreError::Locked { path: path.clone() }, 503, "store_locked"),
             (StoreError::Full { path: path.clone() }, 507, "store_full"),
+            (StoreError::Unrecorded, 503, "audit_unavailable"),
             (StoreError::Damaged { path: path.clone(), cause: cause.clone(), backup: None }, 500, "store_damaged"),
             (StoreError::Newer { path: path.clone(), found: 2, known: 1 }, 500, "store_unusable"),
             (StoreError::Unusable { path, cause }, 500, "store_unusable"),

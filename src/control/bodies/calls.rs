@@ -74,6 +74,8 @@ pub enum CallStageName {
     Breaker,
     /// Its route had as many calls in flight as its limit allows.
     Concurrency,
+    /// The policy of its route denied it.
+    Policy,
     /// No link could take it, or its link was lost.
     Link,
     /// The connector did not pass it on.
@@ -112,14 +114,24 @@ pub struct CallDecision {
 pub enum DecisionKind {
     /// Which route it has.
     Route,
+    /// Whether its caller may call this, by the policy of the route.
+    Policy,
     /// To wait for a place among the calls of its route, or for a connector.
     Wait,
-    /// To try another connector.
+    /// Until when its caller has to be answered.
+    Caller,
+    /// To let it through as a probe of a breaker.
+    Breaker,
+    /// Which place it has among the calls of its route.
+    Place,
+    /// To try another connector, or to send it to the MCP server again.
     Move,
     /// To try it a second time, because the first try was slow.
     Hedge,
     /// How long it may take.
     Deadline,
+    /// To tell the MCP server that it is cancelled.
+    Cancel,
     /// That it was slow.
     Slow,
     /// To refuse it, or to answer in place of the MCP server.

@@ -64,6 +64,9 @@ pub enum StoreError {
         /// As the system or SQLite says it.
         cause: String,
     },
+    /// The audit log cannot be written, and is required.
+    #[error("the change could not be written to the audit log, so that it was not made: the log of the edge says why")]
+    Unrecorded,
     /// A rule forbids the change.
     #[error(transparent)]
     Refused(#[from] RuleViolation),

@@ -303,6 +303,13 @@ impl Parts {
             let route = Route { name, tunnel: id.clone(), traffic: tunnel.traffic, own };
             if self.configured.routes.get(host).is_some() {
                 tracing::warn!(tunnel = %id, %host, "the host is also in the configuration, which takes precedence");
+            } else if route.is_beyond_policy() {
+                tracing::error!(
+                    tunnel = %id,
+                    %host,
+                    "the host is not served: it has a policy at the edge, which cannot read passthrough traffic. Set policy_file at \
+                     its connector instead"
+                );
             } else if tables.routes.insert(*host, id.as_str(), route) {
                 served.push(*host);
             } else {
@@ -371,6 +378,7 @@ mod tests {
     use super::*;
     use crate::base::{DeadlineOverrides, SharedMap};
     use crate::edge::AgentRoutes;
+    use crate::policy::ToolPolicy;
     use crate::route::{RouteEntry, RouteOverrides, RouteTable};
 
     fn tunnel(id: &str, hosts: &[&str]) -> Tunnel {
@@ -450,5 +458,27 @@ mod tests {
             [of("t.test"), of("*.a.t.test")],
             [Some(RouteOverrides::default()), Some(RouteOverrides::default())]
         );
+    }
+
+    #[test]
+    fn a_host_whose_policy_cannot_be_asked_is_not_served() {
+        let policy = ToolPolicy::parse("[[rule]]\neffect = 'deny'\ntools = ['drop']\n").expect("a good policy");
+        let target = RouteOverrides { policy: Some(Arc::new(policy)), ..RouteOverrides::default() };
+        let hosts = RouteTable::new([RouteEntry { host: "*.t.test".into(), place: "host[0]".into(), target }]);
+        let configured = EdgeTables {
+            routes: AgentRoutes::default(),
+            hosts: hosts.unwrap_or_else(|_| panic!("good hosts")),
+            tunnels: SharedMap::default(),
+            admission: Admission::default(),
+        };
+        let read = tunnel("tnl_read", &["read.t.test"]);
+        let sealed = Tunnel { traffic: Traffic::Resealed, ..tunnel("tnl_sealed", &["sealed.t.test"]) };
+        let blind = Tunnel { traffic: Traffic::Passthrough, ..tunnel("tnl_blind", &["blind.t.test", "t.test"]) };
+        let stored = [read, sealed, blind].map(|tunnel| (tunnel.id.clone(), tunnel)).into();
+        let mut parts = Parts { configured, stored, ends: BTreeSet::new(), left_out: 0 };
+        let tables = parts.tables(&Seals::default());
+        let is_served = |host: &str| tables.routes.get(&host.parse().expect("a host")).is_some();
+        let served = ["read.t.test", "sealed.t.test", "blind.t.test", "t.test"].map(is_served);
+        assert_eq!((served, parts.left_out), ([true, true, false, true], 0));
     }
 }

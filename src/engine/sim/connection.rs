@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::driver::Address;
@@ -67,11 +68,13 @@ pub(super) struct End {
     pub(super) life: Life,
     /// Why the connection failed at this end.
     pub(super) error: Option<ErrorKind>,
+    /// How long the other host may answer no probes before the connection fails at this end.
+    pub(super) silence_max: Option<Duration>,
 }
 
 impl End {
     pub(super) fn new(host: IpAddr, address: Option<SocketAddr>, life: Life) -> End {
-        End { host, address, owner: None, life, error: None }
+        End { host, address, owner: None, life, error: None, silence_max: None }
     }
 
     /// Whether bytes that arrive here are accepted.

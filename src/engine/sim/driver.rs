@@ -178,20 +178,26 @@ impl Driver for SimDriver {
         self.receive(listener, armed);
     }
 
-    fn connect(&mut self, socket: Token, address: &Address, _options: SocketOptions) -> io::Result<()> {
+    fn connect(&mut self, socket: Token, address: &Address, options: SocketOptions) -> io::Result<()> {
         self.check_free(socket)?;
         let owner = self.owner(socket);
-        let end = self.net.world.borrow_mut().connect(owner, address);
+        let mut world = self.net.world.borrow_mut();
+        let end = world.connect(owner, address);
+        world.set_silence_max(end, options.silence_max);
+        drop(world);
         self.place(socket, Role::Stream(Stream::new(end, true)));
         Ok(())
     }
 
-    fn adopt(&mut self, socket: Token, raw: RawSocket, _options: SocketOptions) -> io::Result<()> {
+    fn adopt(&mut self, socket: Token, raw: RawSocket, options: SocketOptions) -> io::Result<()> {
         let RawSocket::Sim(raw) = raw else { return Err(io::ErrorKind::InvalidInput.into()) };
         self.check_free(socket)?;
         self.check_free(socket)?;
         let owner = self.owner(socket);
-        let end = self.net.world.borrow_mut().unpark(raw.id, owner).ok_or(io::ErrorKind::NotConnected)?;
+        let mut world = self.net.world.borrow_mut();
+        let end = world.unpark(raw.id, owner).ok_or(io::ErrorKind::NotConnected)?;
+        world.set_silence_max(end, options.silence_max);
+        drop(world);
         self.place(socket, Role::Stream(Stream::new(end, false)));
         Ok(())
     }

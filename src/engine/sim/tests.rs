@@ -320,6 +320,45 @@ fn a_long_partition_kills_the_end_that_sends_and_the_other_hears_nothing() {
 }
 
 #[test]
+fn a_silent_peer_is_given_up_by_the_end_that_probes_it_unless_it_is_back_in_time() {
+    for (cut_s, is_given_up) in [(9, false), (11, true)] {
+        let mut two = Two::new(1, Faults::none());
+        let (done, set) = flag();
+        let (a, b, net) = (two.a.clone(), two.b.clone(), two.net.clone());
+        let listener = b.listen(&at(B)).unwrap();
+        b.clone().spawn(async move {
+            let socket = accept(&listener, &b).await;
+            b.sleep(Duration::from_secs(40)).await;
+            // Nobody may be there any more.
+            let _ = send(&socket, b"late").await;
+            let _ = socket.flushed().await;
+        });
+        spawn(&two.a.clone(), &set, async move {
+            let probing = SocketOptions { silence_max: Some(Duration::from_secs(10)), ..SocketOptions::default() };
+            let socket = a.connect(&at(B), probing).await.unwrap();
+            let began = a.now();
+            for _ in 0..2 {
+                a.sleep(Duration::from_secs(1)).await;
+                net.partition(A, B);
+                a.sleep(Duration::from_secs(cut_s)).await;
+                net.heal(A, B);
+            }
+            match socket.recv().await {
+                Ok(Some(lease)) => assert!(!is_given_up && &*lease == b"late"),
+                other => {
+                    assert!(
+                        is_given_up && matches!(other, Err(StreamError::TimedOut)),
+                        "{other:?} after {:?}",
+                        a.now() - began
+                    )
+                }
+            }
+        });
+        two.run(&done);
+    }
+}
+
+#[test]
 fn unread_bytes_turn_a_close_into_a_reset() {
     let mut two = Two::new(1, Faults::none());
     let (done, set) = flag();

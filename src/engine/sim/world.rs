@@ -33,6 +33,8 @@ pub(super) enum Occurrence {
     ConnectExpires(u64),
     /// This end gives the connection up, if the stall with this number still lasts.
     StallExpires(EndId, u64),
+    /// No probe of this end was answered, if the cut with this number still lasts.
+    SilenceExpires(EndId, u64),
     /// Something on the path has reset the connection, and this end is told.
     Broken(EndId),
     /// A slow reader reads again.
@@ -167,6 +169,7 @@ impl World {
             Occurrence::RefusalArrives(connection) => self.connect_ends(connection, ErrorKind::ConnectionRefused),
             Occurrence::ConnectExpires(connection) => self.connect_ends(connection, ErrorKind::TimedOut),
             Occurrence::StallExpires(from, stall) => self.stall_expires(from, stall),
+            Occurrence::SilenceExpires(end, cut) => self.silence_expires(end, cut),
             Occurrence::Broken(end) => self.fail(end, ErrorKind::ConnectionReset),
             Occurrence::Nudge(end) => self.notify(end),
             Occurrence::CutBegins => self.cut_at_random(),
@@ -311,7 +314,38 @@ impl World {
         let cut = self.next_serial();
         self.cuts.insert(pair(a, b), cut);
         self.trace.note(self.now, "cut", cut, 0);
+        self.plan_silence(a, b, cut);
         Some(cut)
+    }
+
+    /// Ends that probe a silent peer give it up in time, if the cut lasts as long.
+    fn plan_silence(&mut self, a: IpAddr, b: IpAddr, cut: u64) {
+        let mut probing = Vec::new();
+        for (id, connection) in &self.connections {
+            let hosts = ConnectionEnd::BOTH.map(|side| connection.end(side).host);
+            if pair(hosts[0], hosts[1]) == pair(a, b) {
+                let ends = ConnectionEnd::BOTH.map(|side| (EndId { connection: *id, side }, connection.end(side)));
+                probing.extend(ends.into_iter().filter_map(|(id, end)| Some((id, end.silence_max?))));
+            }
+        }
+        for (end, silence_max) in probing {
+            self.plan(self.now + silence_max, Occurrence::SilenceExpires(end, cut));
+        }
+    }
+
+    fn silence_expires(&mut self, end: EndId, cut: u64) {
+        let Some(connection) = self.connections.get(&end.connection) else { return };
+        let hosts = ConnectionEnd::BOTH.map(|side| connection.end(side).host);
+        if self.cuts.get(&pair(hosts[0], hosts[1])) == Some(&cut) {
+            self.fail(end, ErrorKind::TimedOut);
+        }
+    }
+
+    /// How long the peer of this end may answer no probes.
+    pub(super) fn set_silence_max(&mut self, end: EndId, silence_max: Option<Duration>) {
+        if let Some(connection) = self.connections.get_mut(&end.connection) {
+            connection.end_mut(end.side).silence_max = silence_max;
+        }
     }
 
     /// Ends the cut between two hosts.

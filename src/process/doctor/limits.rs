@@ -37,5 +37,10 @@ mod tests {
         let warned = judged(Some(1_024), 65_792);
         assert_eq!(warned.verdict, Verdict::Warn);
         assert!(warned.remedy.unwrap().contains("LimitNOFILE=65792"));
+        // The command, with as many files as may be had here.
+        let most = getrlimit(Resource::Nofile).maximum.unwrap_or(65_792);
+        let remedy = judged(Some(most - 1), most).remedy.unwrap();
+        let command = remedy.split('`').nth(1).unwrap();
+        assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
+use crate::base::shell_word;
 use crate::control::micros;
 use crate::dial::ADDRESSES_MAX;
 use crate::process::doctor::client::ANSWER_TIMEOUT;
@@ -18,7 +19,7 @@ pub(super) async fn check_dns(findings: &mut Findings, check: &'static str, host
         findings.ok(check, format!("{host} is an address, there is nothing to look up"));
         return vec![SocketAddr::new(address, port)];
     }
-    let remedy = || format!("check the spelling of {host}, and this host's DNS: `getent ahosts {host}`");
+    let remedy = || format!("check the spelling of {host}, and this host's DNS: `getent ahosts {}`", shell_word(host));
     match timeout(ANSWER_TIMEOUT, tokio::net::lookup_host((host, port))).await {
         Ok(Ok(found)) => {
             let mut addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
@@ -128,6 +129,9 @@ mod tests {
         let verdicts: Vec<Verdict> = findings.all().iter().map(|finding| finding.verdict).collect();
         use Verdict::{Fail, Ok, Warn};
         assert_eq!(verdicts, [Ok, Fail, Ok, Warn, Fail, Ok]);
+        let remedy = findings.all()[1].remedy.clone().unwrap();
+        let looked_up = std::process::Command::new("sh").args(["-c", remedy.split('`').nth(1).unwrap()]).status();
+        assert_eq!(looked_up.unwrap().code(), Some(2), "it knows no such name: {remedy}");
         assert!(findings.all()[5].found.contains("nobody listens for it"), "{findings}");
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustls_pki_types::UnixTime;
 
 use super::route_identity::route_identity;
+use super::tool_settings::tools_of;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
     AuthorityPin, BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, Secret, TunnelId, TunnelToken,
@@ -20,6 +21,7 @@ use crate::control::StateDir;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
 use crate::policy::SafeRequests;
+use crate::process::settings::PolicyReader;
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock,
@@ -77,6 +79,7 @@ pub(crate) fn connector_settings(
         }),
         calls_kept: config.calls_kept as usize,
         retries_max: config.retries_max,
+        audit: None,
     })
 }
 
@@ -178,6 +181,8 @@ pub(crate) fn connector_tables(
             connect_timeout: route.connect_timeout_ms.into(),
             refused_wait: route.upstream_wait_ms.into(),
             idle_timeout: route.idle_timeout_ms.into(),
+            silence_max: route.silence_timeout_ms.into(),
+            acknowledged_within: route.acknowledge_timeout_ms.into(),
             queue_timeout: UPSTREAM_QUEUE_TIMEOUT,
             allowed: Arc::clone(&allowed),
         };
@@ -185,6 +190,9 @@ pub(crate) fn connector_tables(
             let key = (route.host.to_string(), route.upstream.to_string());
             let known = trust.safe.get(&key).cloned().unwrap_or_default();
             Arc::clone(safe.entry(key).or_insert(known))
+        });
+        let policy = route.policy_file.as_deref().and_then(|file| {
+            trust.policies.read(&route.host, format!("route[{index}].policy_file"), file, &mut faults)
         });
         entries.push(RouteEntry {
             host: route.host.to_string(),
@@ -198,8 +206,10 @@ pub(crate) fn connector_tables(
                 sends_timeout: route.send_request_timeout,
                 client_timeout: route.client_timeout_ms.map(Into::into),
                 resend,
+                policy,
                 deadlines: deadlines_of(config, route),
                 breaker: breaker_of(config, route),
+                tools: tools_of(&config.tools, &route.host),
             },
         });
     }
@@ -285,6 +295,7 @@ pub(crate) struct UpstreamTrust {
     known: HashMap<TrustKind, (Vec<u8>, Arc<ClientConfig>)>,
     /// What upstreams have said of their tools, by the host of the route and the URL of the upstream.
     safe: HashMap<(String, String), Arc<SafeRequests>>,
+    policies: PolicyReader,
 }
 
 impl UpstreamTrust {

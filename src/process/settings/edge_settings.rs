@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 
+use super::tool_settings::tools_of;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, SharedMap,
 };
-use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, Hedge, HttpUrl, Origin, ToolConfig};
+use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, Hedge, HostConfig, HttpUrl, Origin};
 use crate::edge::{AgentRoutes, Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
-use crate::policy::Admission;
-use crate::route::{
-    HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable, ToolOverrides,
-};
+use crate::policy::{Admission, ToolPolicy};
+use crate::process::settings::PolicyReader;
+use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable};
 use crate::tls::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig,
     ServerSettings, Versions, WallClock, read_chain, server_config,
@@ -118,6 +118,7 @@ pub(crate) fn edge_settings(
         sse_keepalive: Some(config.sse_keepalive_ms.into()).filter(|silence: &Duration| !silence.is_zero()),
         offline_wait: config.offline_wait_ms.into(),
         restart_wait: config.restart_wait_ms.into(),
+        stalled_connector_timeout: config.stalled_connector_timeout_ms.into(),
         session_idle_timeout: config.session_idle_timeout_ms.into(),
         drain_timeout: config.drain_timeout_ms.into(),
         write_timeout: config.write_timeout_ms.into(),
@@ -133,6 +134,7 @@ pub(crate) fn edge_settings(
             header: config.task_header.as_ref().map(|name| name.0.as_str().into()),
             price_per_million_tokens: config.price_per_million_tokens.0,
         },
+        audit: None,
     })
 }
 
@@ -156,10 +158,11 @@ fn plain_http(config: &EdgeConfig) -> PlainHttp {
 pub(crate) fn edge_tables(
     config: &EdgeConfig,
     admission: Admission,
+    policies: &mut PolicyReader,
     name: impl Fn(&HostPattern) -> RouteName,
 ) -> Result<EdgeTables, ConfigErrors> {
     let mut faults = Vec::new();
-    let hosts = RouteTable::new(host_settings(config)).unwrap_or_else(|found| {
+    let hosts = RouteTable::new(host_settings(config, policies, &mut faults)).unwrap_or_else(|found| {
         faults.extend(route_faults(found));
         RouteTable::default()
     });
@@ -181,16 +184,15 @@ pub(crate) fn edge_tables(
             }
             None => faults.push(ConfigError::new(Origin::Default, format!("tunnel[{index}].secret"), "missing")),
         }
-        entries.extend(tunnel.hosts.iter().map(|host| RouteEntry {
-            host: host.to_string(),
-            place: format!("tunnel[{index}].hosts"),
-            target: Route {
-                name: name(host),
-                tunnel: tunnel.id.clone(),
-                traffic: tunnel.traffic,
-                own: tables.overrides(host),
-            },
-        }));
+        let place = format!("tunnel[{index}].hosts");
+        for host in &tunnel.hosts {
+            let (tunnel, traffic, own) = (tunnel.id.clone(), tunnel.traffic, tables.overrides(host));
+            let target = Route { name: name(host), tunnel, traffic, own };
+            if target.is_beyond_policy() {
+                faults.push(ConfigError::new(Origin::Default, place.clone(), format!("{host} {BEYOND_POLICY}")));
+            }
+            entries.push(RouteEntry { host: host.to_string(), place: place.clone(), target });
+        }
     }
     match RouteTable::new(entries) {
         Ok(routes) => tables.routes = routes.into(),
@@ -204,8 +206,16 @@ fn route_faults(found: Vec<RouteFault>) -> impl Iterator<Item = ConfigError> {
     found.into_iter().map(|fault| ConfigError::new(Origin::Default, fault.place, fault.kind.to_string()))
 }
 
+/// What is wrong with a host whose policy cannot be asked.
+const BEYOND_POLICY: &str = "has a policy at the edge, which cannot read passthrough traffic: set policy_file in the [[route]] of its \
+                             connector, and not in the [[host]] of the edge that it falls under";
+
 /// What the configuration says of single hosts and of their tools.
-fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
+fn host_settings(
+    config: &EdgeConfig,
+    policies: &mut PolicyReader,
+    faults: &mut Vec<ConfigError>,
+) -> Vec<RouteEntry<RouteOverrides>> {
     let mut entries: Vec<(&HostPattern, String, RouteOverrides)> = Vec::new();
     for (index, host) in config.hosts.iter().enumerate() {
         let own = RouteOverrides {
@@ -218,8 +228,9 @@ fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
             breaker: BreakerOverrides { mode: host.breaker },
             concurrency: ConcurrencyOverrides { mode: host.concurrency_limit, max: host.concurrency_max },
             client_timeout: host.client_timeout_ms.map(Into::into),
-            tools: tools_of(config, &host.host),
+            tools: tools_of(&config.tools, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
+            policy: policy_of(host, index, policies, faults),
             hedge: host.hedge == Hedge::ReadOnly,
         };
         entries.push((&host.host, format!("host[{index}].host"), own));
@@ -232,7 +243,7 @@ fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
         let covers = |host: &HostPattern| matches!(host, HostPattern::Wildcard(_)) && host.overlaps(&tool.host);
         let above = config.hosts.iter().position(|host| covers(&host.host));
         let above = above.map(|above| entries[above].2.clone()).unwrap_or_default();
-        let own = RouteOverrides { tools: tools_of(config, &tool.host), ..above };
+        let own = RouteOverrides { tools: tools_of(&config.tools, &tool.host), ..above };
         entries.push((&tool.host, format!("tool[{index}].host"), own));
     }
     let entry = |(host, place, target): (&HostPattern, String, RouteOverrides)| {
@@ -242,21 +253,20 @@ fn host_settings(config: &EdgeConfig) -> Vec<RouteEntry<RouteOverrides>> {
     entries.into_iter().map(entry).collect()
 }
 
-/// What the configuration says of the tools of a host.
-fn tools_of(config: &EdgeConfig, host: &HostPattern) -> Arc<[ToolOverrides]> {
-    let own = |tool: &ToolConfig| ToolOverrides {
-        tool: tool.tool.0.as_str().into(),
-        deadlines: DeadlineOverrides {
-            mode: tool.deadline,
-            floor: tool.deadline_floor_ms.map(Into::into),
-            ceiling: tool.first_byte_timeout_ms.map(|limit| unless_zero(limit.into())),
-            progress_max: tool.progress_max_ms.map(Into::into),
-        },
-        breaker: BreakerOverrides { mode: tool.breaker },
-        price: tool.price_per_call.0,
-        hedge: tool.hedge.map(|hedge| hedge == Hedge::ReadOnly),
-    };
-    config.tools.iter().filter(|tool| tool.host == *host).map(own).collect()
+/// The policy of a host, if it has one.
+fn policy_of(
+    host: &HostConfig,
+    index: usize,
+    policies: &mut PolicyReader,
+    faults: &mut Vec<ConfigError>,
+) -> Option<Arc<ToolPolicy>> {
+    let key = format!("host[{index}].policy_file");
+    let policy = policies.read(&host.host, key.clone(), host.policy_file.as_deref()?, faults)?;
+    if policy.uses_annotations() && matches!(host.host, HostPattern::Wildcard(_)) {
+        let why = "its rules depend on annotations of tools, which differ from server to server: write a [[host]] for each host";
+        faults.push(ConfigError::new(Origin::Default, key, why));
+    }
+    Some(policy)
 }
 
 /// The TLS configuration for connectors: the edge's certificate, and the authority that signs theirs, if there is one.
@@ -290,9 +300,10 @@ pub(crate) fn connectors_tls_config(
 pub(crate) fn sealed_edge_tables(
     config: &EdgeConfig,
     admission: Admission,
+    policies: &mut PolicyReader,
     seals: &Seals,
 ) -> Result<EdgeTables, ConfigErrors> {
-    let mut tables = edge_tables(config, admission, RouteName::of_host)?;
+    let mut tables = edge_tables(config, admission, policies, RouteName::of_host)?;
     let mut faults = Vec::new();
     for (index, tunnel) in config.tunnels.iter().enumerate() {
         let Some(file) = tunnel.seal_ca_file.as_deref() else { continue };

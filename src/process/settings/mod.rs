@@ -3,8 +3,10 @@
 mod admission_reader;
 mod connector_settings;
 mod edge_settings;
+mod policies;
 mod route_identity;
 mod sealing;
+mod tool_settings;
 
 pub(super) use admission_reader::AdmissionReader;
 pub use connector_settings::credentials;
@@ -15,6 +17,7 @@ pub(super) use connector_settings::{
 pub(super) use edge_settings::{
     Certifying, EdgeListeners, connectors_tls_config, edge_settings, edge_tables, sealed_edge_tables,
 };
+pub(super) use policies::PolicyReader;
 pub(super) use route_identity::route_addresses;
 pub(super) use sealing::{seal_ca, sealing};
 
@@ -194,11 +197,13 @@ upstream_http2 = false
         assert_eq!((settings.connections_max, settings.link.streams_max), (34, 7));
         assert_eq!((settings.deadlines.ceiling, settings.slow_calls.slow_call_ms), (Duration::MAX, None));
         assert_eq!(settings.origins.allowed_origins, ["https://app.example.com"]);
-        let tables = edge_tables(&edge, Admission::default(), RouteName::of_host).unwrap();
+        let tables =
+            edge_tables(&edge, Admission::default(), &mut PolicyReader::default(), RouteName::of_host).unwrap();
         assert_eq!(tables.routes.lookup(&hostname("x.b.test")).unwrap().name.as_str(), "*.b.test");
         assert_eq!(tables.routes.lookup(&hostname("[::1]")).unwrap().name.as_str(), "___1_");
         assert_eq!(tables.tunnels.len(), 1);
-        let named = edge_tables(&edge, Admission::default(), |_| "one".parse().unwrap()).unwrap();
+        let named =
+            edge_tables(&edge, Admission::default(), &mut PolicyReader::default(), |_| "one".parse().unwrap()).unwrap();
         assert!(named.routes.iter().all(|(_, route)| route.name.as_str() == "one"));
     }
 
@@ -225,7 +230,8 @@ progress_max_ms = "1h"
 "#;
         let text = format!("{TEXT}{TABLES}").replace("first_byte_timeout_ms = 0", "first_byte_timeout_ms = \"1m\"");
         let edge = config(Path::new(""), &text).edge.unwrap();
-        let tables = edge_tables(&edge, Admission::default(), RouteName::of_host).unwrap();
+        let tables =
+            edge_tables(&edge, Admission::default(), &mut PolicyReader::default(), RouteName::of_host).unwrap();
         let of_edge = DeadlineTerms { ceiling: Duration::from_secs(60), ..DeadlineTerms::default() };
         let own = |host: &str| tables.overrides(&host.parse().unwrap());
         let terms = |host: &str, tool| own(host).terms(&of_edge, tool);
@@ -314,6 +320,24 @@ progress_max_ms = "1h"
         let faults = connector_tables(connect, 1, &mut UpstreamTrust::default(), RouteName::of_host).err().unwrap();
         let keys: Vec<&str> = faults.all().iter().map(|fault| fault.key.as_str()).collect();
         assert_eq!(keys, ["route[0].upstream_ca_file", "route[1].upstream_ca_file", "route[2].upstream_ca_file"]);
+    }
+
+    #[test]
+    fn a_policy_at_an_edge_that_cannot_read_the_calls_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("p.toml"), "[[rule]]\neffect = 'deny'\ntools = ['drop']\n").unwrap();
+        let tables = |traffic: &str, more: &str| {
+            let text = format!(
+                "[edge]\nconnectors_cert_file = 'e.crt'\nconnectors_key_file = 'e.key'\n[[host]]\nhost = '*.t.test'\npolicy_file = 'p.toml'\n{more}\
+                 [[tunnel]]\nid = 'tnl_a'\nsecret = 'an-example-secret-0123'\nhosts = ['a.t.test']\ntraffic = '{traffic}'\n"
+            );
+            let edge = config(dir.path(), &text).edge.unwrap();
+            edge_tables(&edge, Admission::default(), &mut PolicyReader::default(), RouteName::of_host)
+        };
+        assert!(tables("plain", "").is_ok());
+        let faults = tables("passthrough", "").err().unwrap().to_string();
+        assert!(faults.starts_with("tunnel[0].hosts: a.t.test has a policy at the edge"), "{faults}");
+        assert!(tables("passthrough", "[[host]]\nhost = 'a.t.test'\n").is_ok(), "a table of its own has no policy");
     }
 
     #[test]

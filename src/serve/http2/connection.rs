@@ -36,6 +36,8 @@ const SMALL_FRAMES_BUDGET: usize = 256 * 1024;
 /// How many requests a caller may give up more than it lets end, and how many of those are forgotten per second.
 const RESETS_MAX: f64 = 256.0;
 const RESETS_FORGOTTEN_PER_S: f64 = 10.0;
+/// How long a caller may take to say that it knows of the end while the role is to end, which is to take less than a second.
+const ROLE_END_TIMEOUT_MAX: Duration = Duration::from_millis(400);
 
 /// How long a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -231,7 +233,10 @@ impl<S: ByteStream> Serving<'_, S> {
                         self.why = Some(Http2End::Crowded);
                     }
                 }
-                Event::ToEnd => self.begin_end(),
+                Event::ToEnd => {
+                    self.limits.close_timeout = self.limits.close_timeout.min(ROLE_END_TIMEOUT_MAX);
+                    self.begin_end();
+                }
                 Event::Late => {
                     // The clock by which timers fire: the time of the turn may be behind it.
                     let (now, open_since) = (self.core.now(), reading.open_since());

@@ -51,6 +51,8 @@ const SMALL_FRAMES_BUDGET: usize = SMALL_FRAMES_TOTAL_MAX + 2 * 1024 * 1024;
 pub(in crate::upstream) struct Http2Terms {
     /// How long it may be without a call.
     pub(in crate::upstream) idle_timeout: Duration,
+    /// How long its host may acknowledge nothing while calls wait.
+    pub(in crate::upstream) acknowledged_within: Duration,
     /// How long the server may take to begin.
     pub(in crate::upstream) begin_timeout: Duration,
 }
@@ -89,6 +91,7 @@ pub(in crate::upstream) struct Http2Connection {
     /// Opens streams; none once the connection takes no more calls.
     send: RefCell<Option<SendRequest<SendPiece>>>,
     idle_timeout: Duration,
+    acknowledged_within: Duration,
     calls: Cell<usize>,
     /// Whether it had a call.
     has_served: Cell<bool>,
@@ -197,6 +200,7 @@ impl Http2Connection {
                     queue: Rc::default(),
                     send: RefCell::new(Some(send)),
                     idle_timeout: terms.idle_timeout,
+                    acknowledged_within: terms.acknowledged_within,
                     calls: Cell::new(0),
                     has_served: Cell::new(false),
                     idle_since: Cell::new(core.turn_time()),
@@ -415,7 +419,7 @@ impl Http2Connection {
         if !matches!(*self.address, Address::Tcp(_)) {
             return Time::NEVER;
         }
-        silence.get_or_insert_with(|| Silence::begin(self.moved(), self.core.now())).look_at()
+        silence.get_or_insert_with(|| Silence::begin(self.acknowledged_within, self.moved(), self.core.now())).look_at()
     }
 
     fn look(&self, silence: &mut Option<Silence>, ping: Option<&mut PingPong>) {

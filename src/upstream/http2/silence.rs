@@ -6,14 +6,13 @@ use crate::base::Time;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After how much silence a server with open calls is sent a PING, so that its system has something to acknowledge.
 const PING_AFTER: Duration = Duration::from_secs(3);
-/// How long a server's system may acknowledge nothing of what it was sent. One that is up does so within its round-trip time,
-/// however busy the server is; this leaves room for lost packets.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Finds out whether the host of a server is still there, while calls wait for it.
 ///
 /// A server may be too busy to answer a PING. Its system acknowledges it all the same, and that is enough.
 pub(super) struct Silence {
+    /// How long its system may acknowledge nothing of what it was sent. One that is up does so within its round-trip time.
+    acknowledged_within: Duration,
     seen: Moved,
     looked_at: Time,
     /// When something was last found to have moved, or a PING was asked for.
@@ -55,8 +54,8 @@ pub(super) enum Verdict {
 
 impl Silence {
     /// Begins to look when a first call waits.
-    pub(super) fn begin(seen: Moved, now: Time) -> Silence {
-        Silence { seen, looked_at: now, moved_at: now, owed_since: None }
+    pub(super) fn begin(acknowledged_within: Duration, seen: Moved, now: Time) -> Silence {
+        Silence { acknowledged_within, seen, looked_at: now, moved_at: now, owed_since: None }
     }
 
     /// When to look next.
@@ -85,13 +84,15 @@ impl Silence {
             return Verdict::Ping;
         }
         let since = *self.owed_since.get_or_insert(looked_before);
-        if now >= since + ACKNOWLEDGED_WITHIN { Verdict::Gone } else { Verdict::Doubtful }
+        if now >= since + self.acknowledged_within { Verdict::Gone } else { Verdict::Doubtful }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const WITHIN: Duration = Duration::from_secs(5);
 
     fn at_ms(ms: u64) -> Time {
         Time::ZERO + Duration::from_millis(ms)
@@ -105,7 +106,7 @@ mod tests {
     fn a_host_that_acknowledges_nothing_is_gone_within_ten_seconds() {
         let begun = at_ms(1_000);
         for (was_outstanding, gone_after_ms) in [(true, 5_000), (false, 8_000)] {
-            let mut silence = Silence::begin(moved(10, 10, was_outstanding), begun);
+            let mut silence = Silence::begin(WITHIN, moved(10, 10, was_outstanding), begun);
             let mut is_outstanding = was_outstanding;
             loop {
                 let now = silence.look_at();
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_busy_server_whose_system_acknowledges_is_not_gone() {
-        let mut silence = Silence::begin(moved(10, 10, false), Time::ZERO);
+        let mut silence = Silence::begin(WITHIN, moved(10, 10, false), Time::ZERO);
         let (mut acked, mut pings) = (10, 0);
         for _ in 0..600 {
             let now = silence.look_at();
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn a_server_that_does_not_read_is_avoided_and_never_gone() {
         let unsent = Moved { left: Left::Unsent, ..moved(10, 10, false) };
-        let mut silence = Silence::begin(unsent, Time::ZERO);
+        let mut silence = Silence::begin(WITHIN, unsent, Time::ZERO);
         for _ in 0..600 {
             let now = silence.look_at();
             assert_eq!(silence.look(unsent, now), Verdict::Doubtful);
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn whatever_moves_ends_the_doubt() {
-        let mut silence = Silence::begin(moved(10, 10, true), Time::ZERO);
+        let mut silence = Silence::begin(WITHIN, moved(10, 10, true), Time::ZERO);
         assert_eq!(silence.look(moved(10, 10, true), at_ms(1_000)), Verdict::Doubtful);
         assert_eq!(silence.look(moved(11, 10, true), at_ms(7_000)), Verdict::Sound);
         assert_eq!(silence.look(moved(11, 10, true), at_ms(8_000)), Verdict::Doubtful, "it begins again");

@@ -27,6 +27,8 @@ pub struct Answer<'a> {
     pub may_have_acted: Option<bool>,
     /// More members of that data as JSON text, each behind a comma.
     pub data: &'a str,
+    /// Whether a JSON-RPC error has no data, like one of the MCP server itself.
+    pub is_bare: bool,
     /// The value of `Retry-After`, in seconds. The data of a JSON-RPC error has it too; it says `terminal` if there is none and
     /// the request may have been acted on, so that a client does not send it again by itself.
     pub retry_after_s: Option<u32>,
@@ -55,6 +57,7 @@ impl<'a> Answer<'a> {
             rpc_id: None,
             may_have_acted: None,
             data: "",
+            is_bare: false,
             retry_after_s: None,
             close: true,
             to_head: false,
@@ -93,6 +96,9 @@ impl<'a> Answer<'a> {
         let message = serde_json::Value::from(self.message);
         match self.rpc_id {
             None => format!(r#"{{"error":{{"code":{code},"message":{message}}}}}"#),
+            Some(id) if self.is_bare => {
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{},"message":{message}}}}}"#, self.rpc_code)
+            }
             Some(id) => {
                 let acted =
                     self.may_have_acted.map(|acted| format!(r#","may_have_acted":{acted}"#)).unwrap_or_default();
@@ -136,6 +142,7 @@ const fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         413 => "Content Too Large",
+        415 => "Unsupported Media Type",
         417 => "Expectation Failed",
         421 => "Misdirected Request",
         426 => "Upgrade Required",

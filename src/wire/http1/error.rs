@@ -192,6 +192,35 @@ pub enum BodyError {
     /// A JSON-RPC message can be read in different ways, or is a batch, and a rule of its route depends on what it calls.
     #[error("it is not certain what the message calls: send one JSON-RPC message, and each of its keys once")]
     AmbiguousMessage,
+    /// A body is not one JSON-RPC message, or not JSON in UTF-8, or nested too deeply, and its route has a policy.
+    #[error(
+        "the body is not one message in JSON and UTF-8: send one, without a byte order mark, and nested less than 128 deep"
+    )]
+    MalformedMessage,
+    /// A name, URI, method or id is of another type or too long, or has characters that servers read in different ways, and its
+    /// route has a policy.
+    #[error(
+        "the method, the id, or the name of what is called cannot be checked: send texts without control characters or halves of \
+         surrogate pairs, of at most 128 bytes for a method, 64 for an id, 256 for a name and 2,048 for a URI"
+    )]
+    UncertainName,
+    /// `Mcp-Method` or `Mcp-Name` says something else than the body, and the route has a policy.
+    #[error("Mcp-Method or Mcp-Name says something else than the body: make them agree")]
+    HeadContradicts,
+    /// There is more than one `Content-Type`, and the route has a policy.
+    #[error("the Content-Type field is repeated: send it once")]
+    AmbiguousHead,
+    /// The body is compressed, and the route has a policy.
+    #[error("a compressed body cannot be checked: send it without Content-Encoding")]
+    ContentCoding,
+    /// The body is in another charset than UTF-8, and the route has a policy.
+    #[error("the body is not in UTF-8: send it in UTF-8, without another charset in Content-Type")]
+    Charset,
+    /// An answer with a list cannot be read, and its route has a policy, by which it has to be filtered.
+    #[error(
+        "a list could not be read to be filtered by the policy of the route: it is too long, compressed, or malformed"
+    )]
+    UnreadableList,
 }
 
 impl BodyError {
@@ -203,6 +232,7 @@ impl BodyError {
     pub const fn status(self) -> u16 {
         match self {
             BodyError::BadTrailers(why) => why.status(),
+            BodyError::ContentCoding | BodyError::Charset => 415,
             _ => 400,
         }
     }

@@ -26,6 +26,8 @@ pub struct RequestEdits<'a> {
     pub drop_forwarded: bool,
     /// Drop `Expect`, because it was already answered.
     pub drop_expect: bool,
+    /// What the policy of its route has changed.
+    pub policy: PolicyEdit,
     /// Tell the next hop that no other request follows on this connection.
     pub close: bool,
     /// How long the answer is waited for, in place of what the request says of it.
@@ -34,6 +36,25 @@ pub struct RequestEdits<'a> {
     pub time_left: TimeLeftEdit,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
+}
+
+/// What is changed of a request whose route has a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyEdit {
+    /// Drop `Authorization`: it is a key of the policy, which means nothing to the server.
+    pub drop_authorization: bool,
+    /// Ask for an answer that is not compressed, so that it can be read.
+    pub identity_only: bool,
+}
+
+impl PolicyEdit {
+    /// That of a route without a policy.
+    pub const NONE: PolicyEdit = PolicyEdit { drop_authorization: false, identity_only: false };
+
+    fn drops(self, name: &[u8]) -> bool {
+        (self.drop_authorization && name.eq_ignore_ascii_case(b"authorization"))
+            || (self.identity_only && name.eq_ignore_ascii_case(b"accept-encoding"))
+    }
 }
 
 /// What becomes of [the field in which an edge tells a connector](RequestHead::time_left) how long the answer is waited for.
@@ -99,13 +120,20 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         Known::Expect => !edits.drop_expect,
         Known::Other if edits.timeout.is_some() && is_caller_timeout(head.section().name(field)) => false,
         Known::Other if edits.time_left != TimeLeftEdit::Keep && is_time_left(head.section().name(field)) => false,
-        known => goes_on(known) && !is_named(field),
+        known => {
+            goes_on(known)
+                && !is_named(field)
+                && (edits.policy == PolicyEdit::NONE || !edits.policy.drops(head.section().name(field)))
+        }
     });
     if let TimeLeftEdit::Replace(left) = edits.time_left {
         push_time_left(out, left);
     }
     if let Some(timeout) = edits.timeout {
         push_timeout(out, timeout);
+    }
+    if edits.policy.identity_only {
+        push_field(out, b"Accept-Encoding", b"identity");
     }
     // The response comes back with its trailers unless the caller knows no chunks.
     let takes_trailers = head.facts().takes_trailers && head.version() == Version::Http11;

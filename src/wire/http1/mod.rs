@@ -32,7 +32,7 @@ pub use caller_timeout::MalformedTimeout;
 pub use cors::Cors;
 pub use error::{BodyError, HeadError};
 pub use facts::Framing;
-pub use forward::{OriginEdit, RequestEdits, ResponseEdits, TimeLeftEdit, write_request, write_response};
+pub use forward::{OriginEdit, PolicyEdit, RequestEdits, ResponseEdits, TimeLeftEdit, write_request, write_response};
 pub use method::{Method, Version};
 pub use public_address::PublicAddress;
 pub use request::RequestHead;

@@ -271,6 +271,20 @@ fn arguments_have_a_digest_however_the_message_is_cut_and_spaced() {
     let mut peek = Peek::new();
     peek.feed(one.as_bytes());
     assert_eq!(peek.arguments_digest(), None, "it was not asked for");
+    assert_eq!(peek.arguments_hash(), None, "it was not asked for");
+    for piece in 1..20 {
+        peek.clear();
+        peek.hash_arguments();
+        spaced.as_bytes().chunks(piece).for_each(|piece| peek.feed(piece));
+        let (len, hash) = peek.arguments_hash().unwrap();
+        let plain = r#"{"q":"a b \"\u00e9","n":[1,{"x":null}]}"#;
+        assert_eq!(len, plain.len() as u64, "in pieces of {piece}");
+        assert_eq!(hash, digest::digest(&digest::SHA256, plain.as_bytes()).as_ref(), "in pieces of {piece}");
+    }
+    peek.clear();
+    peek.hash_arguments();
+    peek.feed(&one.as_bytes()[..one.len() - 1]);
+    assert_eq!(peek.arguments_hash(), None, "the message is not whole");
 }
 
 #[test]

@@ -90,6 +90,8 @@ impl From<CallFailure> for Cause {
             CallFailure::NotPassedOn => Cause::NotSent,
             // A breaker and a concurrency limit answer where they are asked, so that no other side hears of it.
             CallFailure::Overloaded | CallFailure::BreakerOpen | CallFailure::ConcurrencyLimit => Cause::Overloaded,
+            // The edge may send it to a connector whose audit log can be written.
+            CallFailure::AuditUnavailable => Cause::Overloaded,
             CallFailure::NoRoute => Cause::NoRoute,
             CallFailure::RequestRefused => Cause::RequestRefused,
             CallFailure::SealMismatch => Cause::SealMismatch,
@@ -112,7 +114,7 @@ impl From<CallFailure> for Cause {
             CallFailure::SlowReader => Cause::SlowReader,
             CallFailure::Cancelled => Cause::Cancelled,
             CallFailure::RequestBroken => Cause::RequestBroken,
-            CallFailure::Internal => Cause::Internal,
+            CallFailure::Unrecorded | CallFailure::Internal => Cause::Internal,
         }
     }
 }
@@ -160,6 +162,8 @@ mod tests {
             CallFailure::NotPassedOn,
             CallFailure::BreakerOpen,
             CallFailure::ConcurrencyLimit,
+            CallFailure::AuditUnavailable,
+            CallFailure::Unrecorded,
         ];
         for failure in CallFailure::ALL.into_iter().filter(|failure| !of_one_side.contains(failure)) {
             assert_eq!(CallFailure::from(Cause::from(failure)), failure);

@@ -45,7 +45,7 @@ fn curl_calls_where_its_tls_ends_in_the_connector() {
     const CALLS: usize = 30;
     for driver in DRIVERS {
         let site = Site::start(driver, Traffic::Passthrough, (1, 1));
-        let port = site.agents().port();
+        let port = site.tunnel.agents.port();
         let resolve = format!("{HOST}:{port}:127.0.0.1");
         let url = |path: &str| format!("https://{HOST}:{port}{path}");
         for (version, spoken) in [("--http2", "2"), ("--http1.1", "1.1")] {
@@ -66,7 +66,7 @@ fn curl_calls_where_its_tls_ends_in_the_connector() {
         let urls = url(&format!("/bytes/[1-{CALLS}]"));
         let said = curl(&["--http2", "--parallel", "--parallel-max", "30", "--resolve", &resolve, &urls]);
         assert_eq!((said.matches("|2 200").count(), site.asked().len()), (CALLS, CALLS), "{said}");
-        site.tunnel.end();
+        site.end();
     }
 }
 

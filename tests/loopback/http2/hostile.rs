@@ -7,7 +7,7 @@ use crate::http2::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, PROTOCOL_ERROR, Peer,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, get,
 };
-use crate::http2::site::{Site, on_each_driver};
+use crate::http2::site::{Site, at_each_end};
 use crate::support::HOST;
 
 /// Sends requests, each on its stream of one connection, which must be refused in one of these two ways.
@@ -36,7 +36,7 @@ fn malformed_requests_are_errors_of_their_streams() {
         fields.extend_from_slice(more);
         fields
     };
-    on_each_driver(|site| {
+    at_each_end(|site| {
         let requests = [
             // Fields of a connection (RFC 9113, section 8.2.2).
             of("GET", "/", &[("connection", "close")]),
@@ -82,7 +82,7 @@ fn requests_that_http_1_refuses_are_refused_with_an_answer() {
         fields.extend_from_slice(more);
         fields
     };
-    on_each_driver(|site| {
+    at_each_end(|site| {
         let requests = [
             of(HOST, "/", &[("host", "b.test")]),
             of(HOST, "/", &[("host", HOST), ("host", HOST)]),
@@ -103,7 +103,7 @@ fn requests_that_http_1_refuses_are_refused_with_an_answer() {
 /// A frame whose length lies, or that comes where it must not, ends the connection with a reason.
 #[test]
 fn upper_case_names_and_control_bytes_never_reach_the_upstream() {
-    on_each_driver(|site| {
+    at_each_end(|site| {
         let fields = [("X-Upper", "1"), ("x y", "1"), ("x", "a\r\nb: c"), ("x", "a\0b"), ("x\r\ny", "1")];
         let mut requests = fields.map(|field| get("/", &[field])).to_vec();
         requests.push(vec![(":method", "PO\x01ST"), (":scheme", "http"), (":authority", HOST), (":path", "/")]);
@@ -119,7 +119,7 @@ fn upper_case_names_and_control_bytes_never_reach_the_upstream() {
 
 #[test]
 fn a_body_of_another_length_than_announced_is_reset() {
-    on_each_driver(|site| {
+    at_each_end(|site| {
         let head = |length| {
             let mut fields = get("/mcp", &[("content-length", length)]);
             fields[0].1 = "POST";
@@ -138,7 +138,7 @@ fn a_body_of_another_length_than_announced_is_reset() {
 
 #[test]
 fn heads_that_are_too_long_are_answered_and_those_that_never_end_are_cut_off() {
-    on_each_driver(|site| {
+    at_each_end(|site| {
         let (long, fields) = ("x".repeat(70_000), ("x", "y".repeat(1_000)));
         let mut peer = Peer::connect(site.agents());
         let head = block(&get("/", &[("x-long", &long)]));
@@ -176,7 +176,7 @@ fn heads_that_are_too_long_are_answered_and_those_that_never_end_are_cut_off() {
 /// A header block that is short and decodes to much (a bomb): one entry in the table, then its index again and again.
 #[test]
 fn a_block_that_decodes_to_much_is_refused() {
-    on_each_driver(|site| {
+    at_each_end(|site| {
         let value = "v".repeat(3_000);
         let mut bomb = block(&get("/", &[]));
         // A literal that is entered in the table, with a name of its own (RFC 7541, section 6.2.1).
@@ -195,8 +195,10 @@ fn a_block_that_decodes_to_much_is_refused() {
 
 #[test]
 fn rapid_resets_end_the_connection() {
-    on_each_driver(|site| {
-        let flooded = || site.tunnel.edge.counters().http2_floods.load(Ordering::Relaxed);
+    at_each_end(|site| {
+        let (edge, connector) = (site.tunnel.edge.counters(), site.tunnel.connector.counters());
+        let floods = if site.is_sealed() { &connector.requests_refused } else { &edge.http2_floods };
+        let flooded = || floods.load(Ordering::Relaxed);
         let before = flooded();
         let head = block(&get("/hold", &[]));
         // All at once, so that most are reset before they are looked at.
@@ -232,7 +234,7 @@ fn rapid_resets_end_the_connection() {
 
 #[test]
 fn floods_of_small_frames_are_bounded() {
-    on_each_driver(|site| {
+    at_each_end(|site| {
         // Answers to these wait behind each other; none is kept for later.
         let mut peer = Peer::connect(site.agents());
         let mut writer = peer.socket().try_clone().unwrap();
@@ -261,12 +263,16 @@ fn floods_of_small_frames_are_bounded() {
 
 #[test]
 fn a_preface_in_pieces_begins_http_2_and_its_like_does_not() {
-    on_each_driver(|site| {
+    at_each_end(|site| {
         use std::io::Write;
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         for cut in 1..preface.len() {
             let mut peer = Peer::connect_cut(site.agents(), cut);
             peer.call(1);
+        }
+        if site.is_sealed() {
+            // The protocol was chosen with TLS.
+            return;
         }
         let mut agent = std::net::TcpStream::connect(site.agents()).unwrap();
         agent.set_nodelay(true).unwrap();

@@ -8,7 +8,9 @@ use std::thread;
 
 use adit::base::Traffic;
 use adit::engine::ladder::DriverChoice;
+use adit::tls::ALPN_HTTP2;
 
+use crate::front::Front;
 use crate::support::Tunnel;
 
 pub(crate) const DRIVERS: [DriverChoice; 2] = [DriverChoice::Epoll, DriverChoice::Uring];
@@ -17,6 +19,8 @@ pub(crate) const DRIVERS: [DriverChoice; 2] = [DriverChoice::Epoll, DriverChoice
 pub(crate) struct Site {
     pub(crate) tunnel: Tunnel,
     upstream: Upstream,
+    /// What speaks TLS for agents, if it ends in the connector.
+    front: Option<Front>,
 }
 
 /// Runs a test on each driver.
@@ -28,15 +32,39 @@ pub(crate) fn on_each_driver(test: impl Fn(&Site)) {
     }
 }
 
+/// Runs a test on each driver, with agents that end at the edge, and with agents whose TLS ends in the connector.
+pub(crate) fn at_each_end(test: impl Fn(&Site)) {
+    on_each_driver(&test);
+    for driver in DRIVERS {
+        let site = Site::start(driver, Traffic::Passthrough, (1, 1));
+        test(&site);
+        site.end();
+    }
+}
+
 impl Site {
     pub(crate) fn start(driver: DriverChoice, traffic: Traffic, shape: (usize, u16)) -> Site {
         let upstream = Upstream::start();
         let tunnel = Tunnel::with_upstreams(driver, traffic, shape, &[upstream.address]);
-        Site { tunnel, upstream }
+        let is_sealed = traffic == Traffic::Passthrough;
+        let front = is_sealed.then(|| Front::of_connections(tunnel.agents, Some(tunnel.tls(ALPN_HTTP2))));
+        Site { tunnel, upstream, front }
     }
 
+    /// Where agents connect that speak HTTP/2 in the clear.
     pub(crate) fn agents(&self) -> SocketAddr {
-        self.tunnel.agents
+        self.front.as_ref().map_or(self.tunnel.agents, |front| front.address)
+    }
+
+    /// Whether agents' TLS ends in the connector.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.front.is_some()
+    }
+
+    /// Ends both roles, after what is in flight.
+    pub(crate) fn end(self) {
+        drop(self.front);
+        self.tunnel.end();
     }
 
     /// What the upstream was asked since this was called last: method and path of each request.

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use adit::base::Traffic;
 use adit::private;
-use adit::tls::{ALPN_HTTP1, Authority, ClientSettings, Roots, client_config};
+use adit::tls::{ALPN_HTTP1, ALPN_HTTP2, Authority, ClientConfig, ClientSettings, Roots, client_config};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{ClientConnection, StreamOwned};
 use serde::de::DeserializeOwned;
 
+use crate::front::Front;
 use crate::process::{Adit, PATIENCE};
 
 /// The host whose traffic is what a test says.
@@ -127,10 +128,7 @@ impl Site {
 
     /// Makes such agents, on any thread.
     pub(crate) fn agents(&self, ca: &str, name: Option<&str>) -> impl Fn() -> Agent + Sync + use<> {
-        let mut roots = Roots::new();
-        roots.add_pem(ca, &std::fs::read(self.path(ca)).unwrap()).unwrap();
-        let settings = ClientSettings { roots, alpn: vec![ALPN_HTTP1.to_vec()], ..ClientSettings::default() };
-        let mut config = (*client_config(settings).unwrap()).clone();
+        let mut config = (*self.tls_client(ca, ALPN_HTTP1)).clone();
         config.enable_sni = name.is_some();
         let name = ServerName::try_from(name.unwrap_or(OPEN_HOST).to_owned()).unwrap();
         let (config, edge) = (Arc::new(config), self.agents);
@@ -140,6 +138,18 @@ impl Site {
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
             StreamOwned::new(session, socket)
         }
+    }
+
+    /// What an agent believes that believes `ca` and chooses this protocol.
+    fn tls_client(&self, ca: &str, alpn: &[u8]) -> Arc<ClientConfig> {
+        let mut roots = Roots::new();
+        roots.add_pem(ca, &std::fs::read(self.path(ca)).unwrap()).unwrap();
+        client_config(ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() }).unwrap()
+    }
+
+    /// Where agents connect in the clear that speak HTTP/2 and believe `ca`.
+    pub(crate) fn http2_front(&self, ca: &str, name: &'static str) -> Front {
+        Front::of_connections(self.agents, Some((self.tls_client(ca, ALPN_HTTP2), name)))
     }
 
     /// Waits until a metric has a value.

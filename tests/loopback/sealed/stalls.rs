@@ -6,9 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use adit::base::Traffic;
+use adit::control::bodies::StatusBody;
 use adit::private;
 
-use super::site::{HOST, OPEN_HOST, Site, try_call};
+use super::site::{Agent, HOST, OPEN_HOST, SEAL_CA, Site, get_json, try_call};
 use crate::drivers::drivers;
 use crate::process::Adit;
 
@@ -31,6 +32,57 @@ fn another(site: &Site) -> Adit {
     let connector = Adit::start(&["connect", "--json", "--config", site.path("other.toml").to_str().unwrap()]);
     connector.event("linked");
     connector
+}
+
+/// Where TLS ends in the connector, an agent's calls go where its address leads, and a connection that it keeps stays there.
+#[test]
+fn kept_connections_to_a_connector_that_is_stopped_end_and_their_agents_reach_the_other_one() {
+    for driver in drivers() {
+        let site = Site::start_with(driver, Traffic::Passthrough, "stalled_connector_timeout_ms = '1s'");
+        let (first, _) = site.connect(driver, Traffic::Passthrough);
+        let second = another(&site);
+        let is_served_by_both = || {
+            let status: StatusBody = get_json(site.admin, "/v1/status");
+            status.tunnels.iter().flat_map(|tunnel| &tunnel.of.hosts).any(|host| host.connectors.len() == 2)
+        };
+        while !is_served_by_both() {}
+        let agents = site.agents(SEAL_CA, Some(HOST));
+        let is_answered = |agent: &mut Agent| {
+            try_call(agent, HOST, "a call").is_ok_and(|answer| answer.head.starts_with("HTTP/1.1 200 "))
+        };
+        // Of three connections, one waits for an answer when its connector stops, one is idle, and one begins then.
+        let agent = || {
+            let agent = agents();
+            // Less than a link may be silent.
+            agent.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+            agent
+        };
+        let (mut busy, mut idle) = (agent(), agent());
+        assert!(is_answered(&mut busy) && is_answered(&mut idle));
+        let mut is_answered_without = |connector: &Adit| {
+            connector.signal("STOP");
+            thread::scope(|scope| {
+                let begun = scope.spawn(|| is_answered(&mut agent()));
+                let is_answered = is_answered(&mut busy);
+                assert!(
+                    begun.join().unwrap(),
+                    "{driver}: it waits for the wrong connector and then goes to the other one"
+                );
+                is_answered
+            })
+        };
+        // Either may have the agent's connections.
+        let mut stopped = &first;
+        if is_answered_without(stopped) {
+            stopped.signal("CONT");
+            stopped = &second;
+            assert!(!is_answered_without(stopped), "{driver}");
+        }
+        assert!(site.metric("adit_passed_through_given_up_total") > 0, "{driver}: it was ended, and not merely slow");
+        assert!(!is_answered(&mut idle), "{driver}: what is sent now does not wait");
+        assert!(is_answered(&mut agent()), "{driver}: a new connection goes to the other one");
+        stopped.signal("CONT");
+    }
 }
 
 /// What was on its way to it is lost, and nothing that comes later. Where TLS ends in the connector, an agent's calls go where

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::{CALL, HOST, Way, get, http2, post};
+use super::{CALL, HOST, Way, get, post};
+use crate::front::Front;
 use crate::raw::{Head, Peer, Upstream, latin1};
 use crate::tunnel_processes::Tunnel;
 
@@ -29,7 +30,8 @@ fn assert_rpc_error(body: &serde_json::Value, id: &str) {
 /// Calls are answered 503, over either version of HTTP.
 fn assert_unavailable(tunnel: &Tunnel) {
     // One id is enough to show that the second version has the same answers.
-    for (front, ids) in [(tunnel.agents, &IDS[..]), (http2::start(tunnel.agents), &IDS[2..3])] {
+    let over_http2 = Front::of_requests(tunnel.agents, None);
+    for (front, ids) in [(tunnel.agents, &IDS[..]), (over_http2.address, &IDS[2..3])] {
         for id in ids {
             let (answer, body) = refused(front, id);
             assert_eq!((answer.status(), answer.one("content-type")), (503, Some("application/json")));

@@ -33,13 +33,14 @@ fn terminate(process: &Process) {
 fn a_connector_that_dies_ends_its_streams_and_its_successor_serves() {
     let mut way = Way::tunnel();
     let (mut agent, mut at) = open_stream(&mut way);
-    way.tunnel.as_mut().expect("a tunnel").connector = None;
+    way.processes().connector = None;
     assert_eq!(at.until_closed(), b"");
     assert_eq!(latin1(&agent.until_closed()), "", "no last chunk may follow");
     // A call that finds no connector waits for the next one.
     let mut waiting = way.agent();
     waiting.send(post(CALL));
-    way.tunnel.as_mut().expect("a tunnel").connect(HOST, way.upstream.address);
+    let upstream = way.upstream.address;
+    way.processes().connect(HOST, upstream);
     let (came, mut at) = way.upstream.next();
     assert_eq!(latin1(&at.body(&came)), CALL);
     at.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
@@ -52,7 +53,7 @@ fn a_connector_that_dies_ends_its_streams_and_its_successor_serves() {
 fn an_edge_that_dies_ends_its_streams_and_is_found_again() {
     let mut way = Way::tunnel();
     let (mut agent, mut at) = open_stream(&mut way);
-    let tunnel = way.tunnel.as_mut().expect("a tunnel");
+    let tunnel = way.processes();
     tunnel.edge = None;
     assert_eq!(at.until_closed(), b"");
     assert_eq!(latin1(&agent.until_closed()), "");
@@ -65,10 +66,10 @@ fn a_connector_told_to_end_finishes_its_calls_while_its_successor_takes_the_new_
     let mut way = Way::tunnel();
     let (mut agent, came, mut at) = way.exchange(&post(CALL));
     assert_eq!(latin1(&at.body(&came)), CALL);
-    let tunnel = way.tunnel.as_mut().expect("a tunnel");
-    let mut old = tunnel.connector.take().expect("a connector");
+    let mut old = way.processes().connector.take().expect("a connector");
     terminate(&old);
-    tunnel.connect(HOST, way.upstream.address);
+    let upstream = way.upstream.address;
+    way.processes().connect(HOST, upstream);
     serve_one(&mut way);
     at.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
     let answer = agent.head();
@@ -87,7 +88,7 @@ fn an_edge_told_to_end_finishes_its_calls() {
     let (mut idle, _, mut other) = way.exchange(&get("/mcp"));
     other.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(idle.head().status(), 202);
-    let mut edge = way.tunnel.as_mut().expect("a tunnel").edge.take().expect("an edge");
+    let mut edge = way.processes().edge.take().expect("an edge");
     terminate(&edge);
     // A kept connection without a call is closed, which shows that the drain has begun.
     assert_eq!(idle.until_closed(), b"");

@@ -12,7 +12,7 @@ fn a_call_whose_agent_does_not_read_ends_with_its_link() {
     // As much as is sent on its way without being read at the end of it.
     at.send(vec![7; 1 << 20]);
     let edge = agent.other_end();
-    way.tunnel.as_mut().expect("a tunnel").connector = None;
+    way.processes().connector = None;
     edge.until_gone();
     assert!(agent.until_closed().len() < LEN);
 }

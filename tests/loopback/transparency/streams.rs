@@ -39,7 +39,7 @@ fn a_silent_stream_is_kept_alive_by_comments_where_that_is_set() {
     for traffic in ["plain", "resealed"] {
         let upstream = Upstream::start();
         let tunnel = Tunnel::start_with(traffic, HOST, upstream.address, "sse_keepalive_ms = 20");
-        let mut way = Way { front: tunnel.agents, upstream, tunnel: Some(tunnel), is_http2: false };
+        let mut way = Way::through(upstream, tunnel);
         let (mut agent, _, mut at) = way.exchange(&get("/mcp"));
         at.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
         agent.head();

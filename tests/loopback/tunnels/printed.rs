@@ -2,75 +2,29 @@
 //! FILE, NAME and the upstream.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
 use adit::control::bodies::TunnelState;
 
+use super::shell::{Shell, quoted_command};
 use super::site::{Site, text_of};
-use crate::process::{Adit, command};
+use crate::process::Adit;
 
 /// The upstream in printed commands.
 const EXAMPLE_UPSTREAM: &str = "http://127.0.0.1:3000";
 
-/// A host on which somebody pastes commands into a shell.
-struct Shell {
-    dir: tempfile::TempDir,
-}
-
-impl Shell {
-    fn new() -> Shell {
-        Shell { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// A line as a shell runs it, in this folder, with `adit` on the path and no variables of adit.
-    fn command(&self, line: &str) -> Command {
-        let program = Path::new(env!("CARGO_BIN_EXE_adit")).parent().unwrap();
-        let path = format!("{}:{}", text_of(program), std::env::var("PATH").unwrap());
-        let clean = command(&[]);
-        let mut shell = Command::new("sh");
-        for (name, _) in clean.get_envs().filter(|(_, value)| value.is_none()) {
-            shell.env_remove(name);
-        }
-        shell.args(["-c", line]).current_dir(self.dir.path()).env("PATH", path).stdin(Stdio::null());
-        shell
-    }
-
-    /// Runs a line, which must go well; `input` is what somebody types or pastes.
-    fn run(&self, line: &str, input: &str) -> String {
-        let mut shell = self.command(line);
-        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = shell.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-        assert!(status.success(), "{line}: {}", String::from_utf8_lossy(&stderr));
-        String::from_utf8(stdout).unwrap()
-    }
-
-    /// Starts a line that runs until it is dropped.
-    fn start(&self, line: &str) -> Adit {
-        Adit::of(self.command(&format!("exec {line}")))
-    }
-}
-
 /// The commands in a text: its indented lines.
-fn commands(text: &str) -> Vec<String> {
+pub(super) fn commands(text: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
 }
 
 /// The value of a line such as `token        tnl_a:adts_s`.
-fn value_of<'a>(text: &'a str, name: &str) -> &'a str {
+pub(super) fn value_of<'a>(text: &'a str, name: &str) -> &'a str {
     let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
     line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
 /// A site whose paths a shell would take apart, and the flags by which its admin API is reached.
-fn site() -> (tempfile::TempDir, Site, String) {
+pub(super) fn site() -> (tempfile::TempDir, Site, String) {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("an operator's");
     fs::create_dir(&dir).unwrap();
@@ -79,7 +33,7 @@ fn site() -> (tempfile::TempDir, Site, String) {
     (parent, site, flags)
 }
 
-fn upstream_of(site: &Site, line: &str) -> String {
+pub(super) fn upstream_of(site: &Site, line: &str) -> String {
     line.replace(EXAMPLE_UPSTREAM, &format!("http://{}", site.upstream.address))
 }
 
@@ -188,8 +142,7 @@ fn a_restore_and_a_damaged_store() {
     fs::write(&store, &bytes).unwrap();
     let refused = operator.command(&format!("adit edge {data_dir} --listen 127.0.0.1:0 --admin off")).output().unwrap();
     let told = String::from_utf8(refused.stderr).unwrap();
-    let command = told.split('`').nth(1).unwrap_or_else(|| panic!("no command in {told}"));
-    operator.run(command, "");
+    operator.run(quoted_command(&told), "");
     site.run_edge("auto");
     assert_eq!(site.show(&id).id, id);
 }

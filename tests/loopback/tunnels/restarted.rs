@@ -1,4 +1,5 @@
-//! A connector that is killed and started again, beside another one: its server still has the sessions that it began.
+//! A connector that is killed and started again, beside another one: its server still has the sessions that it began. And an edge
+//! that is told to end.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -58,5 +59,31 @@ fn a_restarted_connector_has_the_sessions_that_it_had_before() {
     let _again = start(0);
     for session in &sessions {
         assert_eq!(call(&site, Some(session)), ("200".to_owned(), "alpha".to_owned(), None), "{session}");
+    }
+}
+
+#[test]
+fn an_edge_that_is_told_to_end_serves_as_before_for_a_while_after_it_is_no_longer_ready() {
+    for driver in ["epoll", "uring"] {
+        let mut site = Site::new(driver);
+        site.end_edge();
+        site.configure("[edge]\ndrain_delay_ms = '10m'\n");
+        site.run_edge(driver);
+        let made = site.create(&["--host", HOST]);
+        let is_ready = || {
+            let mut admin = TcpStream::connect(&site.admin).unwrap();
+            write!(admin, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let told = read_message(&mut admin);
+            assert!(told.starts_with("HTTP/1.1 200 ") || told.starts_with("HTTP/1.1 503 "), "{told}");
+            !told.contains("draining")
+        };
+        assert!(is_ready(), "it is not ready for another reason at the most");
+        site.edge.as_ref().unwrap().signal("TERM");
+        while is_ready() {}
+        // Connectors and agents come in as before.
+        let connector = site.connect(HOST, &made.token.tunnel_token);
+        assert_eq!(site.call(HOST, "echo").0, 200, "{driver}");
+        drop(connector);
+        assert_ne!(site.edge.take().unwrap().ended_by("TERM"), Some(0), "{driver}: a second signal ends it at once");
     }
 }

@@ -24,6 +24,10 @@ pub(crate) enum Answers {
     Events(Duration),
     /// The same with an empty event at its beginning, and a notification of this method before the result, each after so long.
     Notifies(&'static str, Duration),
+    /// With 200 and this body, after so long; 202 if it is empty.
+    Says(&'static str, Duration),
+    /// With an event stream that begins at once, and an event with these data after so long; none if they are empty.
+    Tells(&'static str, Duration),
     /// Not at all: the connection is closed after so long.
     Closes(Duration),
     /// With 200, after 20 ms to 40 ms; so many of a thousand calls after a second.
@@ -76,13 +80,21 @@ impl Tools {
         };
         let begin = head("Content-Type: text/event-stream\r\nTransfer-Encoding: chunked");
         match self.answers.get() {
-            Answers::With(status, after) => result(name, core, socket, (status, after)).await,
+            Answers::With(status, after) => answer(name, core, socket, (status, RESULT, after)).await,
+            Answers::Says("", after) => answer(name, core, socket, (202, "", after)).await,
+            Answers::Says(body, after) => answer(name, core, socket, (200, body, after)).await,
+            Answers::Tells(data, after) => {
+                send(socket, begin.as_bytes()).await?;
+                wait(core, socket, after).await?;
+                let events = if data.is_empty() { String::new() } else { event(data) };
+                send(socket, format!("{events}0\r\n\r\n").as_bytes()).await
+            }
             Answers::SlowAtTimes(of_thousand) => {
                 let time_us = {
                     let mut rng = self.rng.borrow_mut();
                     if rng.below(1_000) < of_thousand { 1_000_000 } else { 20_000 + rng.below(20_000) }
                 };
-                result(name, core, socket, (200, Duration::from_micros(time_us))).await
+                answer(name, core, socket, (200, RESULT, Duration::from_micros(time_us))).await
             }
             Answers::Events(after) => {
                 send(socket, begin.as_bytes()).await?;
@@ -106,12 +118,17 @@ impl Tools {
     }
 }
 
-/// Answers with this status after so long.
-async fn result(name: &str, core: &Core, socket: &Socket, (status, after): (u16, Duration)) -> Result<(), StreamError> {
+/// Answers with this status and body after so long.
+async fn answer(
+    name: &str,
+    core: &Core,
+    socket: &Socket,
+    (status, body, after): (u16, &str, Duration),
+) -> Result<(), StreamError> {
     wait(core, socket, after).await?;
-    let len = RESULT.len();
+    let len = body.len();
     let head = format!("HTTP/1.1 {status} Told\r\nX-Server: {name}\r\nContent-Length: {len}\r\n\r\n");
-    send(socket, format!("{head}{RESULT}").as_bytes()).await
+    send(socket, format!("{head}{body}").as_bytes()).await
 }
 
 /// Works for so long, unless the caller gives the call up.

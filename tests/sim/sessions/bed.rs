@@ -23,12 +23,14 @@ use adit::engine::{
 use adit::latency::{CallFilter, CallLine};
 use adit::policy::Admission;
 use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
+use adit::tls::{ALPN_HTTP1, Connection};
 use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
 
 use crate::bodies::{read, read_head, send};
 use crate::hedges::tools::{LIST, Tools};
 use crate::roles::{AGENTS, AGENTS_AT, EDGE, add_core, connector_settings, edge_settings};
+use crate::sealed::{Door, Sealed};
 
 /// The servers by the connectors in front of them.
 pub(crate) const SERVERS: [&str; 2] = ["alpha", "beta"];
@@ -67,7 +69,10 @@ pub(crate) struct Bed {
     edge: Arc<Edge>,
     agents: Core,
     place: Place,
+    link: mux::Settings,
     served: Served,
+    /// Unless calls are plain.
+    sealed: Option<Sealed>,
     connectors: [Option<Process>; 2],
     _events: MailReceiver<EdgeEvent>,
 }
@@ -99,6 +104,12 @@ pub(crate) fn connector_host(nth: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 1, nth as u8 + 1))
 }
 
+/// Nothing goes wrong, and each way takes 1 ms.
+fn steady() -> Faults {
+    let delay = Duration::from_millis(1).as_nanos() as u64;
+    Faults { delay_ns_min: delay, delay_ns_max: delay, ..Faults::none() }
+}
+
 fn server_at(nth: usize) -> SocketAddr {
     (Ipv4Addr::new(10, 0, 2, nth as u8 + 1), 8000).into()
 }
@@ -120,32 +131,69 @@ impl Bed {
 
     /// The same on hosts whose systems take so little of what is sent that links are soon full.
     pub(crate) fn start_narrow(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
-        let narrow = Faults { send_buffer_bytes: NARROW, receive_buffer_bytes: NARROW, ..Faults::none() };
-        Bed::serving_with(seed, place, Served::all(hosts), narrow)
+        let narrow = Faults { send_buffer_bytes: NARROW, receive_buffer_bytes: NARROW, ..steady() };
+        Bed::start_in(seed, place, hosts, (narrow, mux::Settings::default()))
+    }
+
+    /// The same on such a network, over links with such settings.
+    pub(crate) fn start_in(seed: u64, place: Place, hosts: &[&'static str], net: (Faults, mux::Settings)) -> Bed {
+        Bed::serving_in(seed, place, Served::all(hosts), None, net)
+    }
+
+    /// The same with so small a window for each stream that a call of some kilobytes needs an answer of the other side to be sent.
+    pub(crate) fn start_windowed(seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
+        let link = mux::Settings { stream_window: 2_000, ..mux::Settings::default() };
+        Bed::start_in(seed, place, hosts, (steady(), link))
     }
 
     /// Starts all with such hosts and routes, and waits for the links.
     pub(crate) fn serving(seed: u64, place: Place, served: Served) -> Bed {
-        Bed::serving_with(seed, place, served, Faults::none())
+        Bed::serving_in(seed, place, served, None, (steady(), mux::Settings::default()))
     }
 
-    fn serving_with(seed: u64, place: Place, served: Served, faults: Faults) -> Bed {
-        let delay = Duration::from_millis(1).as_nanos() as u64;
-        let faults = Faults { delay_ns_min: delay, delay_ns_max: delay, ..faults };
+    /// The same as [`Bed::start`], with calls that are carried so.
+    pub(crate) fn carrying(traffic: Traffic, seed: u64, place: Place, hosts: &[&'static str]) -> Bed {
+        let sealed = (traffic != Traffic::Plain).then(|| Sealed::new(traffic, hosts));
+        Bed::serving_in(seed, place, Served::all(hosts), sealed, (steady(), mux::Settings::default()))
+    }
+
+    fn serving_in(
+        seed: u64,
+        place: Place,
+        served: Served,
+        sealed: Option<Sealed>,
+        net: (Faults, mux::Settings),
+    ) -> Bed {
+        let (faults, link) = net;
         let mut sim = Simulation::new(SimNet::new(seed, faults));
         let (agents, _) = add_core(&mut sim, AGENTS, 0, BUFFER_MEMORY_DEFAULT);
         let cores = [0, 1].map(|nth| add_core(&mut sim, server_at(nth).ip(), 0, BUFFER_MEMORY_DEFAULT));
         let servers = [0, 1].map(|nth| Server::start(nth, &cores[nth].0));
         let server_members = cores.map(|(_, member)| member);
         let (told, events) = mailbox(64);
-        let (settings, tables) = (edge_settings(mux::Settings::default()), edge_tables(&served.hosts));
+        let (mut settings, mut tables) = (edge_settings(link), edge_tables(&served.hosts));
+        if let Some(sealed) = &sealed {
+            (settings, tables) = (sealed.edge_settings(settings), sealed.edge_tables(tables));
+        }
         let edge = Edge::new(settings, tables, usize::from(place.cores), 1, &told);
         for id in 0..place.cores {
             let (core, _) = add_core(&mut sim, EDGE, id, MEMORY);
             core.spawn(Arc::clone(&edge).run(core.clone()));
         }
         let connectors = [None, None];
-        let mut bed = Bed { sim, servers, server_members, edge, agents, place, served, connectors, _events: events };
+        let mut bed = Bed {
+            sim,
+            servers,
+            server_members,
+            edge,
+            agents,
+            place,
+            link,
+            served,
+            sealed,
+            connectors,
+            _events: events,
+        };
         bed.start_connector(0);
         bed.start_connector(1);
         bed.pass(Duration::from_secs(2));
@@ -159,10 +207,13 @@ impl Bed {
         let settings = ConnectorSettings {
             tunnel: tunnel_id(tunnel).parse().expect("an id"),
             links: self.place.links,
-            ..connector_settings(mux::Settings::default())
+            ..connector_settings(self.link)
         };
         let (told, events) = mailbox(4096);
-        let tables = connector_tables(&routes, server_at(nth));
+        let mut tables = connector_tables(&routes, server_at(nth));
+        if let Some(sealed) = &self.sealed {
+            tables = sealed.connector_tables(&tables);
+        }
         let connector = Connector::new(settings, tables, 1, nth as u64 + 2, &told);
         core.spawn(Arc::clone(&connector).run(core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
         self.connectors[nth] = Some(Process { member, connector, _events: events });
@@ -197,6 +248,14 @@ impl Bed {
     /// The process of a connector is killed.
     pub(crate) fn kill_connector(&mut self, nth: usize) {
         self.sim.net().kill(connector_host(nth), Death::Processes);
+        if let Some(process) = self.connectors[nth].take() {
+            self.sim.remove(process.member);
+        }
+    }
+
+    /// The host of a connector loses its power: it says nothing more.
+    pub(crate) fn vanish_connector(&mut self, nth: usize) {
+        self.sim.net().kill(connector_host(nth), Death::Power);
         if let Some(process) = self.connectors[nth].take() {
             self.sim.remove(process.member);
         }
@@ -323,8 +382,9 @@ impl Bed {
     ) -> Running<T> {
         let told = Rc::new(RefCell::new(None));
         let (core, result) = (self.agents.clone(), Rc::clone(&told));
+        let door = self.sealed.as_ref().map(|sealed| sealed.door(ALPN_HTTP1)).unwrap_or_default();
         self.agents.spawn(async move {
-            let client = Client { core, wire: None, connections: 0 };
+            let client = Client { core, door, wire: None, connections: 0 };
             let ended = script(client).await;
             result.replace(Some(ended));
         });
@@ -359,11 +419,13 @@ fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
         traffic: Traffic::Plain,
         identity: adit::connector::RouteIdentity::default(),
         resend: None,
+        policy: None,
         sends_timeout: false,
         client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        tools: Arc::default(),
     };
     let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };
     let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));
@@ -466,7 +528,8 @@ fn field(head: &str, name: &str) -> Option<String> {
 /// A client, with a connection that it keeps for as long as it can.
 pub(crate) struct Client {
     core: Core,
-    wire: Option<(Socket, Vec<u8>)>,
+    door: Door,
+    wire: Option<(Connection, Vec<u8>)>,
     connections: usize,
 }
 
@@ -579,8 +642,8 @@ impl Client {
             Some(wire) => wire,
             None => {
                 self.connections += 1;
-                let to = Address::Tcp(AGENTS_AT);
-                (self.core.connect(&to, SocketOptions::default()).await.expect("the edge listens"), Vec::new())
+                let connected = self.door.connect(&self.core).await;
+                (connected.map_err(|_| StreamError::Closed)?, Vec::new())
             }
         };
         for (nth, piece) in request.iter().enumerate() {
@@ -591,7 +654,11 @@ impl Client {
         }
         let head = read_head(&socket, &mut received).await?;
         let length = field(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        let body = read(&socket, &mut received, length, Duration::ZERO).await?;
+        while received.len() < length {
+            received.extend_from_slice(&socket.recv().await?.ok_or(StreamError::Truncated)?);
+        }
+        let rest = received.split_off(length);
+        let body = std::mem::replace(&mut received, rest);
         if field(&head, "connection").is_none_or(|value| value != "close") {
             self.wire = Some((socket, received));
         }

@@ -420,11 +420,13 @@ fn connector_tables() -> ConnectorTables {
         traffic: Traffic::Plain,
         identity: RouteIdentity::default(),
         resend: None,
+        policy: None,
         sends_timeout: false,
         client_timeout: None,
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        tools: Arc::default(),
     };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
     ConnectorTables { routes: RouteTable::new([route]).unwrap(), sealing: None }

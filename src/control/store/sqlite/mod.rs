@@ -28,6 +28,7 @@ use super::{
 use crate::base::{CredentialId, SecretHash, TunnelId};
 use crate::control::wall_time::WallTime;
 use crate::private;
+use crate::serve::AuditLog;
 
 /// How long a change waits for another process that holds the file.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -45,11 +46,14 @@ pub struct SqliteStore {
     is_changed: bool,
     path: PathBuf,
     backups: PathBuf,
+    /// Where what is done is written too.
+    audit: Option<AuditLog>,
 }
 
 /// What an operation fails by before it is told which file it was.
 enum Failure {
     Sql(rusqlite::Error),
+    Unrecorded,
     RuleViolation(RuleViolation),
 }
 
@@ -83,10 +87,15 @@ impl SqliteStore {
         private::folder(backups).map_err(|error| unusable(error.to_string()))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(error.to_string()))?;
-        let mut store =
-            SqliteStore { connection, is_changed: false, path: path.to_path_buf(), backups: backups.to_path_buf() };
+        let (path, backups) = (path.to_path_buf(), backups.to_path_buf());
+        let mut store = SqliteStore { connection, is_changed: false, path, backups, audit: None };
         store.prepare()?;
         Ok(store)
+    }
+
+    /// Writes what is done to the audit log too, before it takes effect.
+    pub fn record_in(&mut self, audit: Option<AuditLog>) {
+        self.audit = audit;
     }
 
     fn prepare(&mut self) -> Result<(), StoreError> {
@@ -129,7 +138,11 @@ impl SqliteStore {
     fn change<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> SqlResult<T>) -> Result<T, StoreError> {
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let done = begun.map_err(Failure::Sql).and_then(|change| {
+            let last = records::last(&change)?;
             let value = run(&change)?;
+            if let Some(audit) = &self.audit {
+                records::tell(&change, last, audit)?;
+            }
             change.commit()?;
             Ok(value)
         });
@@ -148,6 +161,7 @@ impl SqliteStore {
         match failure {
             Failure::Sql(error) => self.failed(error),
             Failure::RuleViolation(refused) => StoreError::Refused(refused),
+            Failure::Unrecorded => StoreError::Unrecorded,
         }
     }
 

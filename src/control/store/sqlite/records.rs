@@ -2,10 +2,13 @@
 
 use rusqlite::{Row, Transaction, params};
 
-use super::{SqlResult, listed, parsed, time, window};
+use super::{Failure, SqlResult, listed, parsed, time, window};
+use crate::audit::ActionLine;
 use crate::base::{CredentialId, TunnelId};
+use crate::control::audit::written_in_time;
 use crate::control::store::{AuditEvent, EVENTS_MAX, Listed, Note, Page, USAGE_ROWS_MAX, Usage};
 use crate::control::wall_time::WallTime;
+use crate::serve::AuditLog;
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -24,6 +27,33 @@ pub(super) fn record(change: &Transaction<'_>, note: &Note, fact: Fact<'_>) -> S
     )?;
     let oldest = change.last_insert_rowid() - i64::from(EVENTS_MAX);
     change.execute("DELETE FROM event WHERE seq <= ?", [oldest])?;
+    Ok(())
+}
+
+/// The number of the last thing that was put down; 0 if there is none.
+pub(super) fn last(change: &Transaction<'_>) -> SqlResult<i64> {
+    Ok(change.query_row("SELECT COALESCE(MAX(seq), 0) FROM event", [], |row| row.get(0))?)
+}
+
+/// Writes what was put down since then to the audit log.
+pub(super) fn tell(change: &Transaction<'_>, since: i64, audit: &AuditLog) -> SqlResult<()> {
+    let mut rows = change.prepare("SELECT kind, tunnel, subject, reason FROM event WHERE seq > ? ORDER BY seq")?;
+    let body = |row: &Row<'_>| {
+        let action: String = row.get(0)?;
+        let [tunnel, subject, reason]: [Option<String>; 3] = [row.get(1)?, row.get(2)?, row.get(3)?];
+        let line = ActionLine {
+            action: &action,
+            tunnel: tunnel.as_deref(),
+            subject: subject.as_deref(),
+            reason: reason.as_deref(),
+        };
+        Ok(line.body())
+    };
+    for body in rows.query_map([since], body)? {
+        if !written_in_time(audit, audit.submit(body?)) {
+            return Err(Failure::Unrecorded);
+        }
+    }
     Ok(())
 }
 

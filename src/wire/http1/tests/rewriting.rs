@@ -73,6 +73,7 @@ fn host_is_replaced_and_strangers_claims_are_dropped() {
         b"POST http://pub/x HTTP/1.1\r\nHost: pub\r\nForwarded: for=1\r\nX-Forwarded-For: 1\r\nX_Forwarded_Host: e\r\n\
         X-Real-IP: 1\r\nX-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\nX-Original-Host: e\r\nX-Host: e\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
     let edits = RequestEdits {
+        policy: PolicyEdit::NONE,
         host: Some("127.0.0.1:3000"),
         origin: OriginEdit::Keep,
         framing: Framing::Chunked,
@@ -214,4 +215,18 @@ fn own_answers_are_whole_responses() {
     assert_eq!((head.status(), head.get("retry-after"), head.keep_alive()), (503, Some(&b"2"[..]), true));
     assert_eq!(head.framing(), Framing::Length((out.len() - len) as u64));
     assert!(response(CONTINUE, Method::Post).unwrap().is_interim());
+}
+
+#[test]
+fn what_a_policy_changes_is_changed_alone() {
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer k\r\nAccept-Encoding: gzip, br\r\nX: 1\r\n\r\n";
+    let written = |policy| forward(head, &RequestEdits { policy, ..RequestEdits::default() });
+    let kept = written(PolicyEdit { drop_authorization: false, identity_only: true });
+    assert_eq!(
+        kept,
+        "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer k\r\nX: 1\r\nAccept-Encoding: identity\r\n\r\n"
+    );
+    let stripped = written(PolicyEdit { drop_authorization: true, identity_only: true });
+    assert!(!stripped.contains("Bearer"), "{stripped}");
+    assert!(written(PolicyEdit::NONE).contains("Accept-Encoding: gzip, br\r\n"));
 }

@@ -5,49 +5,24 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
-use std::thread;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 
 /// Fields of a connection of HTTP/1.1, and the one that has a pseudo-header of its own.
 const OF_HTTP1: [&str; 3] = ["connection", "host", "transfer-encoding"];
 
-/// Starts it in front of an edge; agents connect to the address that is returned. It ends with the test process.
-pub(super) fn start(edge: SocketAddr) -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
-    listener.set_nonblocking(true).expect("a listener can be non-blocking");
-    let address = listener.local_addr().expect("a bound listener has an address");
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let listener = TcpListener::from_std(listener).expect("a listener on this runtime");
-            let socket = TcpStream::connect(edge).await.expect("the edge listens");
-            socket.set_nodelay(true).expect("TCP_NODELAY");
-            let (send, connection) = h2::client::handshake(socket).await.expect("the edge speaks HTTP/2");
-            // It ends with an error when the edge does, at the end of a test.
-            tokio::spawn(connection);
-            while let Ok((agent, _)) = listener.accept().await {
-                agent.set_nodelay(true).expect("TCP_NODELAY");
-                tokio::spawn(serve(agent, send.clone()));
-            }
-        });
-    });
-    address
-}
-
 /// Carries the requests of a connection, one after the other, until one breaks off.
-async fn serve(agent: TcpStream, mut edge: SendRequest<Bytes>) {
+pub(super) async fn serve(agent: TcpStream, mut edge: SendRequest<Bytes>, scheme: &str) {
     let (read, mut write) = agent.into_split();
     let mut agent = Agent { read, ahead: Vec::new() };
     while let Ok(head) = agent.head().await {
-        let (request, length) = translate(&head);
+        let (request, length) = translate(&head, scheme);
         let is_head = request.method() == Method::HEAD;
         edge = edge.ready().await.expect("the edge goes on");
         let (response, mut send) =
@@ -97,7 +72,7 @@ enum Length {
 }
 
 /// The request of a head.
-fn translate(head: &[u8]) -> (Request<()>, Length) {
+fn translate(head: &[u8], scheme: &str) -> (Request<()>, Length) {
     let mut lines = head[..head.len() - 4].split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());
     let start = String::from_utf8(lines.next().expect("a first line").to_vec()).expect("a start line in ASCII");
     let mut words = start.split(' ');
@@ -116,7 +91,7 @@ fn translate(head: &[u8]) -> (Request<()>, Length) {
             fields.append(name, value);
         }
     }
-    let request = Request::builder().method(method).uri(format!("http://{host}{target}")).body(());
+    let request = Request::builder().method(method).uri(format!("{scheme}://{host}{target}")).body(());
     let mut request = request.expect("a request of a test is a request");
     *request.headers_mut() = fields;
     (request, length)

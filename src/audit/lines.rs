@@ -1,0 +1,342 @@
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::audit::answer_scan::RpcAnswer;
+use crate::audit::hash::{LineHash, push_hex};
+
+/// How much of a text that a caller chooses is written, in bytes.
+const TEXT_LEN_MAX: usize = 256;
+/// How many bytes of the hash of a session are written. They tell sessions apart, and open none.
+const SESSION_HASH_LEN: usize = 8;
+
+/// What is written of a call. A member that is not known is left out of the line.
+#[derive(Clone, Debug, Default)]
+pub struct AuditCallLine<'a> {
+    /// Which role writes it.
+    pub role: &'a str,
+    /// The number by which edge and connector know the call.
+    pub call: u64,
+    /// The id of its tunnel.
+    pub tunnel: &'a str,
+    /// The name of its route; empty if it has none.
+    pub route: &'a str,
+    /// The number of the edge's process, on an edge.
+    pub edge: Option<u64>,
+    /// The number of the connector that took it.
+    pub connector: Option<u64>,
+    /// The address of its agent.
+    pub peer: Option<IpAddr>,
+    /// The revision of MCP that the agent names.
+    pub revision: Option<&'a [u8]>,
+    /// The way of MCP that it follows: `sessions` or `stateless`.
+    pub era: &'a str,
+    /// The method of HTTP.
+    pub http: &'a str,
+    /// The method of JSON-RPC, or the kind of request if there is none.
+    pub method: &'a str,
+    /// The tool, prompt, resource or task.
+    pub name: Option<&'a str>,
+    /// The id of the message, as JSON text.
+    pub id: Option<&'a str>,
+    /// The id of its MCP session, of which the start of a hash is written.
+    pub session: Option<&'a [u8]>,
+    /// The id of its trace.
+    pub trace: Option<String>,
+    /// The number of bytes of its arguments, as JSON text without white space, and their hash. It has no key: of small arguments it can
+    /// be guessed.
+    pub arguments: Option<(u64, LineHash)>,
+    /// The start of the digest of the policy that has decided about it, and the place of the rule in it, counted
+    /// from 1, if one of its rules did.
+    pub policy: Option<(u16, Option<u32>)>,
+    /// The status of the answer; 0 if there was none.
+    pub status: u16,
+    /// How it ended. `begun`: the line was written before the answer, whose end has a [`CallEndLine`].
+    pub outcome: &'a str,
+    /// What the answer says.
+    pub answer: RpcAnswer,
+    /// The bytes of the body of the answer.
+    pub bytes: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// The parts of that.
+    pub phases: Vec<(&'static str, Duration)>,
+    /// How often it was sent again.
+    pub retries: u32,
+}
+
+/// What is written when a call has ended whose [`AuditCallLine`] was written before its answer.
+#[derive(Clone, Debug, Default)]
+pub struct CallEndLine<'a> {
+    /// Which role writes it.
+    pub role: &'a str,
+    /// The number of the call.
+    pub call: u64,
+    /// How it ended, by the name of its outcome.
+    pub outcome: &'a str,
+    /// What the last answer in it says.
+    pub answer: RpcAnswer,
+    /// The bytes of it.
+    pub bytes: u64,
+    /// How long the call took.
+    pub took: Duration,
+}
+
+/// What is written of an action of management.
+#[derive(Clone, Debug, Default)]
+pub struct ActionLine<'a> {
+    /// What was done: `tunnel.created` and so on.
+    pub action: &'a str,
+    /// Which tunnel is concerned.
+    pub tunnel: Option<&'a str>,
+    /// What else is concerned: a credential, a certificate, a provisioning key.
+    pub subject: Option<&'a str>,
+    /// The reason that was given.
+    pub reason: Option<&'a str>,
+}
+
+impl AuditCallLine<'_> {
+    /// The line, without what is in front of each.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        let mut line = Members::begin("call");
+        line.text("role", self.role);
+        line.hex("call", self.call);
+        line.text_if("tunnel", self.tunnel);
+        line.text_if("route", self.route);
+        if let Some(edge) = self.edge {
+            line.hex("edge", edge);
+        }
+        if let Some(connector) = self.connector {
+            line.hex("connector", connector);
+        }
+        if let Some(peer) = self.peer {
+            line.shown("peer", &peer);
+        }
+        if let Some(revision) = self.revision {
+            line.text("revision", &String::from_utf8_lossy(revision));
+        }
+        line.text_if("era", self.era);
+        line.text_if("http", self.http);
+        line.text_if("method", self.method);
+        line.text_if("name", self.name.unwrap_or_default());
+        line.text_if("id", self.id.unwrap_or_default());
+        if let Some(session) = self.session {
+            line.hash("session", &LineHash::of(session).0[..SESSION_HASH_LEN]);
+        }
+        line.text_if("trace", self.trace.as_deref().unwrap_or_default());
+        if let Some((bytes, hash)) = self.arguments {
+            line.number("argument_bytes", bytes);
+            line.hash("argument_sha256", &hash.0);
+        }
+        if let Some((policy, rule)) = self.policy {
+            line.shown("policy", &format_args!("{policy:04x}"));
+            if let Some(rule) = rule {
+                line.number("rule", rule);
+            }
+        }
+        if self.status > 0 {
+            line.number("status", self.status);
+        }
+        line.ended(self.outcome, self.answer, self.bytes, self.took);
+        if self.retries > 0 {
+            line.number("retries", self.retries);
+        }
+        if !self.phases.is_empty() {
+            line.name("phases_us");
+            for (nth, (name, took)) in self.phases.iter().enumerate() {
+                line.0.extend_from_slice(if nth == 0 { b"{\"" } else { b",\"" });
+                line.0.extend_from_slice(name.as_bytes());
+                line.0.extend_from_slice(b"\":");
+                line.put(&took.as_micros());
+            }
+            line.0.push(b'}');
+        }
+        line.end()
+    }
+}
+
+impl CallEndLine<'_> {
+    /// The line, without what is in front of each.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        let mut line = Members::begin("call_end");
+        line.text("role", self.role);
+        line.hex("call", self.call);
+        line.ended(self.outcome, self.answer, self.bytes, self.took);
+        line.end()
+    }
+}
+
+impl ActionLine<'_> {
+    /// The line, without what is in front of each.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        let mut line = Members::begin("action");
+        line.text("action", self.action);
+        line.text_if("tunnel", self.tunnel.unwrap_or_default());
+        line.text_if("subject", self.subject.unwrap_or_default());
+        line.text_if("reason", self.reason.unwrap_or_default());
+        line.end()
+    }
+}
+
+/// The members of a line.
+struct Members(Vec<u8>);
+
+impl Members {
+    fn begin(kind: &str) -> Members {
+        let mut line = Members(Vec::with_capacity(512));
+        line.0.extend_from_slice(b"\"kind\":\"");
+        line.0.extend_from_slice(kind.as_bytes());
+        line.0.push(b'"');
+        line
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.0.push(b'}');
+        self.0
+    }
+
+    fn put(&mut self, value: &impl std::fmt::Display) {
+        write!(self.0, "{value}").expect("a vector takes all that is written");
+    }
+
+    fn name(&mut self, name: &str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        self.name(name);
+        let text = &text[..text.floor_char_boundary_of(TEXT_LEN_MAX)];
+        serde_json::to_writer(&mut self.0, text).expect("a vector takes all that is written");
+    }
+
+    fn text_if(&mut self, name: &str, text: &str) {
+        if !text.is_empty() {
+            self.text(name, text);
+        }
+    }
+
+    fn shown(&mut self, name: &str, value: &impl std::fmt::Display) {
+        self.name(name);
+        self.0.push(b'"');
+        self.put(value);
+        self.0.push(b'"');
+    }
+
+    fn hex(&mut self, name: &str, number: u64) {
+        self.shown(name, &format_args!("{number:x}"));
+    }
+
+    fn hash(&mut self, name: &str, hash: &[u8]) {
+        self.name(name);
+        self.0.push(b'"');
+        push_hex(&mut self.0, hash);
+        self.0.push(b'"');
+    }
+
+    fn number(&mut self, name: &str, number: impl std::fmt::Display) {
+        self.name(name);
+        self.put(&number);
+    }
+
+    fn ended(&mut self, outcome: &str, answer: RpcAnswer, bytes: u64, took: Duration) {
+        self.text("outcome", outcome);
+        if let Some(code) = answer.code {
+            self.number("rpc_code", code);
+        }
+        if let Some(is_error) = answer.is_error {
+            self.number("is_error", is_error);
+        }
+        self.number("bytes", bytes);
+        self.number("took_us", took.as_micros());
+    }
+}
+
+/// What `str::floor_char_boundary` will do once the oldest compiler has it.
+trait FloorCharBoundary {
+    fn floor_char_boundary_of(&self, len: usize) -> usize;
+}
+
+impl FloorCharBoundary for str {
+    fn floor_char_boundary_of(&self, len: usize) -> usize {
+        (0..=len.min(self.len())).rev().find(|at| self.is_char_boundary(*at)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::audit::Chain;
+
+    fn parsed(body: &[u8]) -> Value {
+        let mut out = Vec::new();
+        Chain::new().append("2026-11-29T19:00:00Z", body, &mut out);
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "one line: {}", out.escape_ascii());
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn a_line_of_a_call_is_json_whatever_its_agent_calls_things() {
+        let call = AuditCallLine {
+            role: "edge",
+            call: 0x1f,
+            tunnel: "tnl_a",
+            route: "a",
+            edge: Some(7),
+            connector: Some(8),
+            peer: "192.0.2.1".parse().ok(),
+            revision: Some(b"2025-11-25\xff"),
+            era: "sessions",
+            http: "POST",
+            method: "tools/call",
+            name: Some("a\"\n\u{7}\u{2028}b"),
+            id: Some("\"x\""),
+            session: Some(b"secret"),
+            trace: Some("4bf9".into()),
+            arguments: Some((2, LineHash::of(b"{}"))),
+            policy: Some((0xabc, Some(3))),
+            status: 200,
+            outcome: "ok",
+            answer: RpcAnswer { code: Some(-1), is_error: Some(true) },
+            bytes: 10,
+            took: Duration::from_micros(1_500),
+            phases: vec![("edge", Duration::from_micros(20)), ("upstream", Duration::from_millis(1))],
+            retries: 1,
+        };
+        let line = parsed(&call.body());
+        assert_eq!(line["name"], "a\"\n\u{7}\u{2028}b");
+        assert_eq!((&line["call"], &line["id"], &line["took_us"]), (&json!("1f"), &json!("\"x\""), &json!(1_500)));
+        assert_eq!(line["phases_us"], json!({"edge": 20, "upstream": 1_000}));
+        assert_eq!((&line["rpc_code"], &line["is_error"]), (&json!(-1), &json!(true)));
+        let sha = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        assert_eq!((&line["argument_bytes"], &line["argument_sha256"]), (&json!(2), &json!(sha)));
+        assert_eq!((&line["policy"], &line["rule"]), (&json!("0abc"), &json!(3)));
+        assert!(!line.to_string().contains("secret"), "{line}");
+        let least = parsed(&AuditCallLine { role: "edge", outcome: "offline", ..AuditCallLine::default() }.body());
+        assert_eq!(least["outcome"], "offline");
+        assert!(least.get("status").is_none() && least.get("name").is_none());
+    }
+
+    #[test]
+    fn no_text_of_an_agent_makes_a_line_long() {
+        let long = "\u{e9}".repeat(100_000);
+        let call = AuditCallLine { name: Some(&long), method: &long, id: Some(&long), ..AuditCallLine::default() };
+        assert!(call.body().len() < 4_096);
+        let name = parsed(&call.body())["name"].as_str().unwrap().len();
+        assert!(name <= TEXT_LEN_MAX && name > TEXT_LEN_MAX - 2);
+    }
+
+    #[test]
+    fn the_other_lines_are_json_too() {
+        let end = CallEndLine { role: "connector", call: 1, outcome: "ok", ..CallEndLine::default() };
+        assert_eq!(parsed(&end.body())["kind"], "call_end");
+        let action = ActionLine { action: "tunnel.created", reason: Some("because \"so\""), ..ActionLine::default() };
+        assert_eq!(parsed(&action.body())["reason"], "because \"so\"");
+    }
+}

@@ -1,0 +1,56 @@
+use crate::audit::chain::{Chain, ChainedLine};
+use crate::audit::hash::LineHash;
+use crate::audit::notes::ChainNote;
+
+/// Reads the last file of a log that a process continues, line by line.
+pub struct Resumer {
+    /// The last checkpoint that was kept.
+    head: Option<Vec<u8>>,
+    chain: Option<Chain>,
+    /// Whether the last checkpoint was found, or is the last line of the file before.
+    has_head: bool,
+    is_whole: bool,
+}
+
+/// Where a log is continued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// The chain, behind the last whole line.
+    pub chain: Chain,
+    /// What is to be noted of it first.
+    pub notes: Vec<ChainNote<'static>>,
+}
+
+impl Resumer {
+    /// Continues a log whose last checkpoint is this line. `prev` is the chain at the end of the file before.
+    #[must_use]
+    pub fn new(head: Option<&[u8]>, prev: Option<Chain>) -> Resumer {
+        let head = head.map(|head| head.strip_suffix(b"\n").unwrap_or(head).to_vec());
+        let has_head = head.as_deref().and_then(Chain::after).is_some_and(|head| prev == Some(head));
+        Resumer { head, chain: prev, has_head, is_whole: true }
+    }
+
+    /// A whole line, without its line feed.
+    pub fn line(&mut self, bytes: &[u8]) {
+        let line = ChainedLine::parse(bytes);
+        let follows = |chain: Chain| line.is_some_and(|line| (line.seq, line.prev) == (chain.next(), chain.prev()));
+        self.is_whole &= line.is_some() && self.chain.is_none_or(follows);
+        self.has_head |= self.head.as_deref() == Some(bytes);
+        self.chain = Chain::after(bytes);
+    }
+
+    /// The end of the file; `rest` is the part of a line that was cut off. None if the log cannot be continued.
+    #[must_use]
+    pub fn finish(self, rest: &[u8]) -> Option<Resumed> {
+        let chain = self.chain?;
+        let mut notes = Vec::new();
+        if !self.has_head || !self.is_whole {
+            let head = self.head.as_deref().and_then(ChainedLine::parse).map_or(0, |line| line.seq);
+            notes.push(ChainNote::Altered { head, found: chain.next() - 1 });
+        }
+        if !rest.is_empty() {
+            notes.push(ChainNote::Cut { bytes: rest.len() as u64, hash: LineHash::of(rest) });
+        }
+        Some(Resumed { chain, notes })
+    }
+}

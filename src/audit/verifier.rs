@@ -1,0 +1,322 @@
+use std::fmt;
+
+use crate::audit::chain::{Chain, ChainedLine};
+use crate::audit::checkpoint::{CHECKPOINT_LINES, Ed25519PublicKey};
+
+/// How many faults are told; the others are counted.
+const FAULTS_TOLD_MAX: usize = 100;
+/// How many lines more than [`CHECKPOINT_LINES`] may be without a checkpoint: those that a process writes when it begins.
+const CHECKPOINT_SLACK: u64 = 16;
+
+/// What is wrong with a log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainFault {
+    /// Lines are not there.
+    #[error("lines {first} to {last} are missing")]
+    Missing {
+        /// The number of the first one.
+        first: u64,
+        /// The number of the last one.
+        last: u64,
+    },
+    /// A line is where it does not belong.
+    #[error("line {found} is where line {expected} should be: it was moved or repeated")]
+    Misplaced {
+        /// The number that was due.
+        expected: u64,
+        /// The number that the line has.
+        found: u64,
+    },
+    /// A line is another than the one that was written.
+    #[error("line {0} was changed: the line after it has the hash of another one")]
+    Changed(u64),
+    /// It is no line of an audit log.
+    #[error("it is no line of an audit log")]
+    Malformed,
+    /// A checkpoint is not signed by the key.
+    #[error("the signature of checkpoint {0} is not by the key of the log")]
+    BadSignature(u64),
+    /// Lines are not signed for.
+    #[error("no checkpoint was written for {0} lines")]
+    Unsigned(u64),
+    /// The log ends too early.
+    #[error("the log ends with line {last}, but checkpoint {head} was written: the lines after {last} were cut off")]
+    CutOff {
+        /// The number of the last line.
+        last: u64,
+        /// The number of the last checkpoint.
+        head: u64,
+    },
+    /// The last checkpoint in the log is another than the one that was kept.
+    #[error("checkpoint {0} is not the one that was kept beside the log")]
+    OtherHead(u64),
+    /// The file with the last checkpoint is missing, or holds none of the key.
+    #[error(
+        "the file with the last checkpoint is missing or not signed by the key of the log, so that its end cannot be checked"
+    )]
+    NoHead,
+    /// A file ends within a line, and others follow.
+    #[error("the file ends within a line")]
+    BrokenLine,
+    /// The first lines are missing, and no line says that they were removed for their age or size.
+    #[error("the log begins with line {0}, and no line says that those before it were removed for their age or size")]
+    NoBeginning(u64),
+    /// When a process began, the log was found to be changed or cut off.
+    #[error(
+        "line {at} says that the log, which ended with line {found} when a process began, was not what its last checkpoint ({head}) had signed"
+    )]
+    WasAltered {
+        /// The line that says so.
+        at: u64,
+        /// The last line that was found.
+        found: u64,
+        /// The last checkpoint that had been written; 0 if that is not known.
+        head: u64,
+    },
+    /// Another key is named than that by which the log is checked.
+    #[error("line {0} names another key")]
+    OtherKey(u64),
+    /// There are no lines.
+    #[error("there are no lines")]
+    Empty,
+}
+
+/// Something that a log says of itself and that is no fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainRemark {
+    /// A process was killed while it wrote a line.
+    #[error(
+        "line {0}: a line was cut off when a process was killed, and removed; no answer had left for it under `required`"
+    )]
+    Cut(u64),
+    /// The clock was set back.
+    #[error("line {0}: the clock was set back")]
+    ClockBack(u64),
+    /// Lines were not written.
+    #[error("line {at}: {lines} lines before it could not be written")]
+    Lost {
+        /// The line that says so.
+        at: u64,
+        /// How many.
+        lines: u64,
+    },
+    /// Old files were removed.
+    #[error("lines up to {0} were removed for their age or size")]
+    Removed(u64),
+    /// The last line is incomplete: it is being written, or its process was killed.
+    #[error("the last line is incomplete: it is being written, or the process was killed")]
+    Incomplete,
+    /// Nobody has signed for the last lines yet.
+    #[error("the last {0} lines have no checkpoint yet: what is changed or cut off among them may stay unseen")]
+    Unsigned(u64),
+}
+
+/// A fault or remark, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The name of the file.
+    pub file: String,
+    /// Its line, counted from 1; 0 if it concerns the whole.
+    pub line: u64,
+    /// What is told of that place.
+    pub what: T,
+}
+
+impl<T: fmt::Display> fmt::Display for Located<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.file.as_str(), self.line) {
+            ("", _) => write!(f, "{}", self.what),
+            (file, 0) => write!(f, "{file}: {}", self.what),
+            (file, line) => write!(f, "{file}:{line}: {}", self.what),
+        }
+    }
+}
+
+/// What a check has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// How many lines were read.
+    pub lines: u64,
+    /// The number of the first one.
+    pub first: u64,
+    /// The number of the last one.
+    pub last: u64,
+    /// The number of the last checkpoint with a good signature.
+    pub signed: u64,
+    /// What is wrong; at most a hundred faults are told.
+    pub faults: Vec<Located<ChainFault>>,
+    /// How many faults there are.
+    pub faults_count: u64,
+    /// What the log says of itself.
+    pub remarks: Vec<Located<ChainRemark>>,
+}
+
+/// Checks a log, line by line in their order.
+pub struct Verifier {
+    key: Ed25519PublicKey,
+    /// The last checkpoint, as it was kept beside the log.
+    head: Option<Vec<u8>>,
+    head_seq: Option<u64>,
+    has_head: bool,
+    chain: Option<Chain>,
+    since_checkpoint: u64,
+    /// Up to which line old files were removed.
+    removed: u64,
+    is_broken: bool,
+    file: String,
+    line: u64,
+    found: Verified,
+}
+
+impl Verifier {
+    /// A check by this key. `head` is the content of the file with the last checkpoint.
+    #[must_use]
+    pub fn new(key: Ed25519PublicKey, head: Option<&[u8]>) -> Verifier {
+        let head = head.map(|head| head.strip_suffix(b"\n").unwrap_or(head));
+        let head_seq = head.and_then(ChainedLine::parse).filter(|line| key.has_signed(line)).map(|line| line.seq);
+        Verifier {
+            key,
+            head: head.map(<[u8]>::to_vec),
+            head_seq,
+            has_head: false,
+            chain: None,
+            since_checkpoint: 0,
+            removed: 0,
+            is_broken: false,
+            file: String::new(),
+            line: 0,
+            found: Verified::default(),
+        }
+    }
+
+    /// The lines that follow are of this file.
+    pub fn begin_file(&mut self, name: &str) {
+        if self.is_broken {
+            self.is_broken = false;
+            self.fault(ChainFault::BrokenLine);
+        }
+        (self.file, self.line) = (name.to_owned(), 0);
+    }
+
+    /// A whole line, without its line feed.
+    pub fn line(&mut self, bytes: &[u8]) {
+        self.line += 1;
+        self.found.lines += 1;
+        let Some(line) = ChainedLine::parse(bytes) else {
+            // What follows is checked from its own first line on.
+            return self.fault(ChainFault::Malformed);
+        };
+        self.check_place(&line);
+        self.chain = Chain::after(bytes);
+        self.found.last = line.seq;
+        self.since_checkpoint += 1;
+        if self.head_seq == Some(line.seq) {
+            self.has_head = true;
+            if self.head.as_deref() != Some(bytes) {
+                self.fault(ChainFault::OtherHead(line.seq));
+            }
+        }
+        self.read_note(&line);
+        if self.since_checkpoint == CHECKPOINT_LINES + CHECKPOINT_SLACK {
+            self.fault(ChainFault::Unsigned(self.since_checkpoint));
+        }
+    }
+
+    /// The file ends within a line.
+    pub fn incomplete(&mut self) {
+        self.line += 1;
+        self.is_broken = true;
+    }
+
+    /// The end of the last file.
+    #[must_use]
+    pub fn finish(mut self) -> Verified {
+        if std::mem::take(&mut self.is_broken) {
+            self.remark(ChainRemark::Incomplete);
+        }
+        (self.file, self.line) = (String::new(), 0);
+        let last = self.found.last;
+        match self.head_seq {
+            _ if self.found.lines == 0 => self.fault(ChainFault::Empty),
+            None => self.fault(ChainFault::NoHead),
+            Some(head) if head > last => self.fault(ChainFault::CutOff { last, head }),
+            Some(head) if !self.has_head => self.fault(ChainFault::OtherHead(head)),
+            Some(_) => {}
+        }
+        if self.found.first > 1 {
+            if self.removed + 1 >= self.found.first {
+                self.remark(ChainRemark::Removed(self.found.first - 1));
+            } else {
+                self.fault(ChainFault::NoBeginning(self.found.first));
+            }
+        }
+        if self.since_checkpoint > 0 && self.found.lines > 0 {
+            self.remark(ChainRemark::Unsigned(self.since_checkpoint));
+        }
+        self.found
+    }
+
+    fn check_place(&mut self, line: &ChainedLine<'_>) {
+        let Some(chain) = self.chain else {
+            if self.found.first == 0 {
+                self.found.first = line.seq;
+            }
+            // The hash of the first line that is left is that of one which was removed.
+            if line.seq == 1 && line.prev != Chain::new().prev() {
+                self.fault(ChainFault::Changed(0));
+            }
+            return;
+        };
+        let expected = chain.next();
+        if line.seq > expected {
+            self.fault(ChainFault::Missing { first: expected, last: line.seq - 1 });
+        } else if line.seq < expected {
+            self.fault(ChainFault::Misplaced { expected, found: line.seq });
+        } else if line.prev != chain.prev() {
+            self.fault(ChainFault::Changed(expected - 1));
+        }
+    }
+
+    fn read_note(&mut self, line: &ChainedLine<'_>) {
+        let at = line.seq;
+        match line.kind() {
+            "checkpoint" if self.key.has_signed(line) => {
+                self.since_checkpoint = 0;
+                self.found.signed = at;
+            }
+            "checkpoint" => self.fault(ChainFault::BadSignature(at)),
+            "open" | "file" => {
+                let named = format!("\"key\":\"{}\"", self.key.text());
+                if !line.body.windows(named.len()).any(|part| part == named.as_bytes()) {
+                    self.fault(ChainFault::OtherKey(at));
+                }
+            }
+            "cut" => self.remark(ChainRemark::Cut(at)),
+            "clock_back" => self.remark(ChainRemark::ClockBack(at)),
+            "lost" => self.remark(ChainRemark::Lost { at, lines: line.number("lines").unwrap_or_default() }),
+            "removed" => self.removed = self.removed.max(line.number("last").unwrap_or_default()),
+            "altered" => {
+                let number = |name| line.number(name).unwrap_or_default();
+                self.fault(ChainFault::WasAltered { at, found: number("found"), head: number("head") });
+            }
+            _ => {}
+        }
+    }
+
+    fn fault(&mut self, what: ChainFault) {
+        self.found.faults_count += 1;
+        if self.found.faults.len() < FAULTS_TOLD_MAX {
+            self.found.faults.push(Located { file: self.file.clone(), line: self.line, what });
+        }
+    }
+
+    fn remark(&mut self, what: ChainRemark) {
+        if self.found.remarks.len() < FAULTS_TOLD_MAX {
+            self.found.remarks.push(Located { file: self.file.clone(), line: self.line, what });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "verifier_tests.rs"]
+mod tests;

@@ -1,0 +1,264 @@
+//! `adit audit`: the audit log is checked, searched and exported.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::audit::{Ed25519PublicKey, Verified};
+use crate::cli::audit_args::{
+    AuditArgs, AuditCommand, AuditExportArgs, AuditFilterArgs, AuditFormat, AuditQueryArgs, AuditVerifyArgs,
+};
+use crate::cli::audit_export::{csv_head, csv_row, ocsf_event};
+use crate::cli::call_text::plain;
+use crate::cli::output::print;
+use crate::cli::table::Table;
+use crate::cli::{EXIT_FAILURE, EXIT_USAGE};
+use crate::config::Millis;
+use crate::control::WallTime;
+use crate::control::audit::{AuditError, AuditFile, verify};
+
+/// The most lines that a query shows.
+const LIMIT_MAX: usize = 100_000;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error("the output cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Runs `adit audit` and returns the exit code.
+#[must_use]
+pub fn run_audit(args: &AuditArgs) -> u8 {
+    let done = match &args.command {
+        AuditCommand::Verify(args) => run_verify(args),
+        AuditCommand::Query(args) => run_query(args).map(|()| 0),
+        AuditCommand::Export(args) => run_export(args).map(|()| 0),
+    };
+    match done {
+        Ok(code) => code,
+        // Whoever read the output has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(failure) => {
+            eprintln!("{failure}");
+            if matches!(failure, Failure::Usage(_)) { EXIT_USAGE } else { EXIT_FAILURE }
+        }
+    }
+}
+
+fn run_verify(args: &AuditVerifyArgs) -> Result<u8, Failure> {
+    let key = args.key.as_deref().map(|text| {
+        Ed25519PublicKey::parse(text)
+            .ok_or_else(|| Failure::Usage("--key is not a key: give the 64 digits of audit.pub".to_owned()))
+    });
+    let found = verify(&args.dir, key.transpose()?)?;
+    print(&if args.json { verified_json(&found) } else { verified_text(&found) });
+    Ok(if found.faults_count == 0 { 0 } else { EXIT_FAILURE })
+}
+
+fn verified_text(found: &Verified) -> String {
+    let mut text = String::new();
+    for fault in &found.faults {
+        text.push_str(&format!("FAULT   {fault}\n"));
+    }
+    let untold = found.faults_count - found.faults.len() as u64;
+    if untold > 0 {
+        text.push_str(&format!("FAULT   and {untold} more\n"));
+    }
+    for remark in &found.remarks {
+        text.push_str(&format!("note    {remark}\n"));
+    }
+    let Verified { lines, first, last, signed, .. } = found;
+    let end = match found.faults_count {
+        0 => "nothing was removed, changed, moved or cut off",
+        _ => "the log is not as it was written",
+    };
+    text.push_str(&format!("{lines} lines, {first} to {last}, signed up to {signed}: {end}\n"));
+    text
+}
+
+fn verified_json(found: &Verified) -> String {
+    let texts = |of: Vec<String>| Value::from(of);
+    let body = serde_json::json!({
+        "ok": found.faults_count == 0,
+        "lines": found.lines,
+        "first": found.first,
+        "last": found.last,
+        "signed": found.signed,
+        "faults_count": found.faults_count,
+        "faults": texts(found.faults.iter().map(ToString::to_string).collect()),
+        "notes": texts(found.remarks.iter().map(ToString::to_string).collect()),
+    });
+    format!("{body:#}\n")
+}
+
+fn run_query(args: &AuditQueryArgs) -> Result<(), Failure> {
+    let (filter, limit) = (Filter::of(&args.filter)?, args.limit.clamp(1, LIMIT_MAX));
+    let mut last: VecDeque<Value> = VecDeque::new();
+    each_line(&args.dir, |line| {
+        if filter.wants(&line) {
+            if last.len() == limit {
+                last.pop_front();
+            }
+            last.push_back(line);
+        }
+        Ok(())
+    })?;
+    if args.json {
+        let mut out = io::stdout().lock();
+        last.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        return Ok(());
+    }
+    let mut table = Table::new(["TIME", "SEQ", "KIND", "BY", "ROUTE", "METHOD", "NAME", "STATUS", "OUTCOME", "TOOK"]);
+    for line in &last {
+        let text = |name: &str| line.get(name).map_or("-".to_owned(), shown);
+        let took =
+            line.get("took_us").and_then(Value::as_f64).map_or("-".to_owned(), |us| format!("{:.1} ms", us / 1e3));
+        let method = line.get("method").or(line.get("action")).map_or("-".to_owned(), shown);
+        let name = line.get("name").or(line.get("subject")).map_or("-".to_owned(), shown);
+        table.row([
+            text("time"),
+            text("seq"),
+            text("kind"),
+            text("peer"),
+            text("route"),
+            method,
+            name,
+            text("status"),
+            text("outcome"),
+            took,
+        ]);
+    }
+    print(&table.text("no line matches"));
+    Ok(())
+}
+
+fn run_export(args: &AuditExportArgs) -> Result<(), Failure> {
+    let filter = Filter::of(&args.filter)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.format == AuditFormat::Csv {
+        writeln!(out, "{}", csv_head())?;
+    }
+    each_line(&args.dir, |line| {
+        if filter.wants(&line) {
+            match args.format {
+                AuditFormat::Csv => writeln!(out, "{}", csv_row(&line))?,
+                AuditFormat::Ocsf => writeln!(out, "{}", ocsf_event(&line))?,
+            }
+        }
+        Ok(())
+    })?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Reads all lines in their order. Those that are no JSON are for `verify` to find.
+fn each_line(dir: &Path, mut see: impl FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
+    let files = AuditFile::list(dir).map_err(|cause| AuditError::Io { path: dir.to_path_buf(), cause })?;
+    if files.is_empty() {
+        return Err(AuditError::NoLog { path: dir.to_path_buf() }.into());
+    }
+    for file in files {
+        let failed = |cause| AuditError::Io { path: file.path.clone(), cause };
+        let mut lines = file.lines().map_err(failed)?;
+        while let Some((line, _)) = lines.next_line().map_err(failed)? {
+            if let Ok(line) = serde_json::from_slice(line) {
+                see(line)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A value as people read it, whatever an agent has called it.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => plain(text),
+        other => other.to_string(),
+    }
+}
+
+/// Which lines are wanted.
+struct Filter {
+    since: Option<WallTime>,
+    until: Option<WallTime>,
+    /// Members, and what they have to be.
+    members: Vec<(&'static str, String)>,
+}
+
+impl Filter {
+    fn of(args: &AuditFilterArgs) -> Result<Filter, Failure> {
+        let texts = [
+            ("peer", &args.identity),
+            ("name", &args.tool),
+            ("method", &args.method),
+            ("route", &args.route),
+            ("tunnel", &args.tunnel),
+            ("outcome", &args.decision),
+        ];
+        let members = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
+        Ok(Filter { since: time(args.since.as_deref())?, until: time(args.until.as_deref())?, members })
+    }
+
+    fn wants(&self, line: &Value) -> bool {
+        if !matches!(line["kind"].as_str(), Some("call" | "call_end" | "action")) {
+            return false;
+        }
+        let time: Option<WallTime> = line["time"].as_str().and_then(|time| time.parse().ok());
+        let is_in_time = |time: WallTime| {
+            self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
+        };
+        let has = |(name, text): &(&str, String)| line[*name].as_str() == Some(text);
+        time.is_none_or(is_in_time) && self.members.iter().all(has)
+    }
+}
+
+fn time(text: Option<&str>) -> Result<Option<WallTime>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    if let Ok(ago) = text.parse::<Millis>() {
+        return Ok(Some(WallTime::now().before(ago.into())));
+    }
+    let fault = |_| {
+        Failure::Usage(format!("{} is neither a time as in 2026-07-28T12:00:00Z nor a duration as in 24h", plain(text)))
+    };
+    text.parse().map(Some).map_err(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(tool: &str) -> Value {
+        json!({"seq": 3, "time": "2026-11-29T12:00:00Z", "kind": "call", "peer": "192.0.2.1", "name": tool, "outcome": "ok"})
+    }
+
+    fn filter(args: AuditFilterArgs) -> Filter {
+        Filter::of(&args).unwrap()
+    }
+
+    #[test]
+    fn lines_are_chosen_by_every_member_and_by_time() {
+        let text = |text: &str| Some(text.to_owned());
+        let all = filter(AuditFilterArgs::default());
+        assert!(all.wants(&line("a")));
+        assert!(!all.wants(&json!({"kind": "checkpoint", "time": "2026-11-29T12:00:00Z"})));
+        let of_tool = filter(AuditFilterArgs { tool: text("a"), identity: text("192.0.2.1"), ..Default::default() });
+        assert!(of_tool.wants(&line("a")) && !of_tool.wants(&line("b")));
+        let since = filter(AuditFilterArgs { since: text("2026-11-29T12:00:00Z"), ..Default::default() });
+        assert!(since.wants(&line("a")));
+        let until = filter(AuditFilterArgs { until: text("2026-11-29T11:59:59Z"), ..Default::default() });
+        assert!(!until.wants(&line("a")));
+        let ago = filter(AuditFilterArgs { since: text("1h"), ..Default::default() });
+        let now = json!({"kind": "action", "time": WallTime::now().to_string()});
+        assert!(ago.wants(&now));
+        assert!(Filter::of(&AuditFilterArgs { since: text("yesterday"), ..Default::default() }).is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! The arguments of `adit audit`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// The arguments of `adit audit`.
+#[derive(Args)]
+pub struct AuditArgs {
+    /// What is done with the log.
+    #[command(subcommand)]
+    pub command: AuditCommand,
+}
+
+/// What `adit audit` does.
+#[derive(Subcommand)]
+pub enum AuditCommand {
+    /// Check that no line was removed, changed, moved or cut off
+    Verify(AuditVerifyArgs),
+    /// Show the lines that match
+    Query(AuditQueryArgs),
+    /// Write the lines that match in another format
+    Export(AuditExportArgs),
+}
+
+/// The arguments of `adit audit verify`.
+#[derive(Args)]
+pub struct AuditVerifyArgs {
+    /// The directory of the log
+    pub dir: PathBuf,
+    /// The public key of the log, 64 hexadecimal digits, kept elsewhere; by default the one in the directory
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which lines are wanted.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AuditFilterArgs {
+    /// Only calls and actions since then: a time (2026-07-28T12:00:00Z), or how long ago (24h)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only those until then
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Only calls by this agent: its address
+    #[arg(long, value_name = "ADDRESS")]
+    pub identity: Option<String>,
+    /// Only calls of this tool, prompt, resource or task
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// Only calls of this method
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// Only calls of this route
+    #[arg(long, value_name = "NAME")]
+    pub route: Option<String>,
+    /// Only calls and actions of this tunnel
+    #[arg(long, value_name = "ID")]
+    pub tunnel: Option<String>,
+    /// Only calls that ended so: ok, timed_out, breaker_open and so on
+    #[arg(long, value_name = "OUTCOME")]
+    pub decision: Option<String>,
+}
+
+/// The arguments of `adit audit query`.
+#[derive(Args)]
+pub struct AuditQueryArgs {
+    /// The directory of the log
+    pub dir: PathBuf,
+    /// Which lines are wanted.
+    #[command(flatten)]
+    pub filter: AuditFilterArgs,
+    /// Show at most so many of the last lines that match
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
+    /// Print the lines as they are
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `adit audit export`.
+#[derive(Args)]
+pub struct AuditExportArgs {
+    /// The directory of the log
+    pub dir: PathBuf,
+    /// The format of the output
+    #[arg(long, value_enum)]
+    pub format: AuditFormat,
+    /// Which lines are wanted.
+    #[command(flatten)]
+    pub filter: AuditFilterArgs,
+}
+
+/// A format of exported lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuditFormat {
+    /// One row for each call or action, with a row of names before them
+    Csv,
+    /// One event of the Open Cybersecurity Schema Framework on each line
+    Ocsf,
+}

@@ -1,0 +1,157 @@
+//! Lines of the audit log in other formats.
+
+use serde_json::{Value, json};
+
+use crate::control::WallTime;
+
+/// The columns of the table.
+const COLUMNS: [&str; 29] = [
+    "seq",
+    "time",
+    "kind",
+    "role",
+    "call",
+    "tunnel",
+    "route",
+    "edge",
+    "connector",
+    "peer",
+    "revision",
+    "era",
+    "http",
+    "method",
+    "name",
+    "id",
+    "session",
+    "trace",
+    "argument_bytes",
+    "argument_sha256",
+    "status",
+    "outcome",
+    "rpc_code",
+    "is_error",
+    "bytes",
+    "took_us",
+    "retries",
+    "action",
+    "subject",
+];
+
+/// The row of names.
+pub(super) fn csv_head() -> String {
+    COLUMNS.join(",")
+}
+
+/// A line as a row (RFC 4180).
+pub(super) fn csv_row(line: &Value) -> String {
+    COLUMNS.map(|name| line.get(name).map(cell).unwrap_or_default()).join(",")
+}
+
+fn cell(value: &Value) -> String {
+    let Value::String(text) = value else { return value.to_string() };
+    // A spreadsheet would run a text that begins so as a formula.
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let text = if is_formula { format!("'{text}") } else { text.clone() };
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text,
+    }
+}
+
+/// A line as an event of the class API Activity (6003) of OCSF 1.5.0.
+pub(super) fn ocsf_event(line: &Value) -> Value {
+    let text = |name: &str| line[name].as_str();
+    let operation = text("method").or(text("action")).unwrap_or_else(|| text("kind").unwrap_or_default());
+    let time = text("time").and_then(|time| time.parse::<WallTime>().ok()).unwrap_or_default().0;
+    let is_good = text("kind") == Some("action")
+        || (matches!(text("outcome"), Some("ok" | "begun")) && line["is_error"] != true && line["rpc_code"].is_null());
+    let mut event = json!({
+        "metadata": {
+            "version": "1.5.0",
+            "product": {"name": "adit", "vendor_name": "adit"},
+            "sequence": line["seq"],
+            "log_name": "audit",
+        },
+        "category_uid": 6,
+        "category_name": "Application Activity",
+        "class_uid": 6003,
+        "class_name": "API Activity",
+        "activity_id": 99,
+        "activity_name": operation,
+        "type_uid": 600_399,
+        "time": time,
+        "severity_id": 1,
+        "status_id": if is_good { 1 } else { 2 },
+        "status": if is_good { "Success" } else { "Failure" },
+        "actor": {"app_name": "adit"},
+        "api": {"operation": operation},
+        "src_endpoint": {"name": "unknown"},
+        "unmapped": line,
+    });
+    if let Some(peer) = text("peer") {
+        event["src_endpoint"] = json!({"ip": peer});
+    }
+    if let Some(route) = text("route") {
+        event["api"]["service"] = json!({"name": route});
+    }
+    if let Some(id) = text("id") {
+        event["api"]["request"] = json!({"uid": id});
+    }
+    if let Some(session) = text("session") {
+        event["actor"]["session"] = json!({"uid": session});
+    }
+    if let Some(name) = text("name") {
+        event["resources"] = json!([{"name": name, "type": operation}]);
+    }
+    if let Some(outcome) = text("outcome") {
+        event["status_detail"] = outcome.into();
+    }
+    if let Some(status) = line["status"].as_u64() {
+        event["status_code"] = status.to_string().into();
+    }
+    if let Some(took) = line["took_us"].as_u64() {
+        event["duration"] = (took / 1_000).into();
+    }
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_a_cell_for_each_column_and_no_formula() {
+        let line = json!({"seq": 1, "kind": "call", "name": "=cmd|' /C calc'!A0", "id": "\"a\",b", "is_error": true});
+        let row = csv_row(&line);
+        assert!(row.starts_with("1,,call,"), "{row}");
+        assert!(row.contains(",'=cmd|' /C calc'!A0,\"\"\"a\"\",b\","), "{row}");
+        assert_eq!(csv_row(&json!({})).matches(',').count(), COLUMNS.len() - 1);
+        assert_eq!(csv_head().matches(',').count(), COLUMNS.len() - 1);
+    }
+
+    #[test]
+    fn an_event_has_what_its_class_requires() {
+        let line = json!({"seq": 7, "time": "1970-01-01T00:00:01Z", "kind": "call", "method": "tools/call", "name": "t",
+            "peer": "192.0.2.1", "outcome": "ok", "is_error": true, "status": 200, "took_us": 2_500});
+        let event = ocsf_event(&line);
+        for required in [
+            "activity_id",
+            "category_uid",
+            "class_uid",
+            "metadata",
+            "severity_id",
+            "time",
+            "type_uid",
+            "api",
+            "actor",
+            "src_endpoint",
+        ] {
+            assert!(event.get(required).is_some(), "{required}");
+        }
+        assert_eq!(
+            (&event["time"], &event["duration"], &event["status"]),
+            (&json!(1_000), &json!(2), &json!("Failure"))
+        );
+        assert_eq!(event["type_uid"], json!(6_003 * 100 + 99));
+    }
+}

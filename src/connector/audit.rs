@@ -1,0 +1,102 @@
+//! Calls of a connector, as they are written to the audit log.
+
+use crate::base::{CallFailure, Clock};
+use crate::connector::call::{CallContext, CallEnd, Caller};
+use crate::connector::kept_calls::outcome_of;
+use crate::exchange::{forwarded_peer, requested_host};
+use crate::latency::{CallPhases, ConnectorStamps, Outcome, OwnAnswer, Retries};
+use crate::serve::{Answered, AuditReceipt, AuditedCall, AuditedEnd, CallAudit, CallLabel, Request};
+use crate::wire::http1::RequestHead;
+
+impl CallContext<'_> {
+    /// Begins a call, if calls are written.
+    pub(super) fn begin_audit(&self, request: &mut impl Request) -> CallAudit {
+        let log = self.core.connector.settings.audit.as_ref();
+        if log.is_some() {
+            request.look_at_message();
+        }
+        CallAudit::begin(log, request.label())
+    }
+
+    /// Writes a call whose answer was received.
+    pub(super) fn record_answer(
+        &self,
+        audit: &CallAudit,
+        head: &RequestHead,
+        (stamps, retries): (&mut ConnectorStamps, Retries),
+        answered: &Answered<'_>,
+        label: Option<&mut CallLabel>,
+    ) -> Option<AuditReceipt> {
+        stamps.on_received(answered.received_at);
+        stamps.on_status(answered.head.status());
+        let phases = self.audited_phases(stamps);
+        let route = self.audited_route(head);
+        audit.on_answer(&self.audited(&route, head, retries), head, answered, &phases, label)
+    }
+
+    /// Writes a call that has ended, as far as it was not written before.
+    pub(super) fn record_end(
+        &self,
+        audit: &CallAudit,
+        request: &mut impl Request,
+        end: &CallEnd,
+        ended: Option<Result<(), CallFailure>>,
+        retries: Retries,
+    ) {
+        if !audit.is_on() {
+            return;
+        }
+        let phases = self.audited_phases(&end.stamps);
+        let route = self.audited_route(request.head());
+        let own = ended.and_then(Result::err).filter(|_| self.is_agents() && !end.has_begun);
+        let own = own.map(|failure| failure.own_answer(None));
+        let status = own.map_or(end.stamps.status().unwrap_or_default(), |own| own.status);
+        let is_opened = ended.is_none_or(|ended| ended.err().is_none_or(CallFailure::may_have_acted));
+        let (outcome, own_code) = (outcome_of(ended), own.map(|own| own.rpc_code));
+        let end = AuditedEnd { outcome, status, own_code, phases: &phases, is_opened };
+        let (head, label) = request.context_mut().head_and_label();
+        audit.on_end(&self.audited(&route, head, retries), head, &end, label);
+    }
+
+    /// Writes a call that the policy of its route denied.
+    pub(super) fn record_denied(&self, audit: &CallAudit, request: &mut impl Request, own: OwnAnswer) {
+        if !audit.is_on() {
+            return;
+        }
+        let phases = self.audited_phases(&CallEnd::new(request.began()).stamps);
+        let route = self.audited_route(request.head());
+        let (outcome, own_code) = (Outcome::Denied, Some(own.rpc_code).filter(|code| *code != 0));
+        let end = AuditedEnd { outcome, status: own.status, own_code, phases: &phases, is_opened: false };
+        let (head, label) = request.context_mut().head_and_label();
+        audit.on_end(&self.audited(&route, head, Retries::default()), head, &end, label);
+    }
+
+    fn audited_phases(&self, stamps: &ConnectorStamps) -> CallPhases {
+        let core = &self.core.core;
+        CallPhases::of_connector(stamps.times(core), core.now() - stamps.began())
+            .answered(stamps.status(), stamps.is_event_stream())
+    }
+
+    /// The name of the route of a request; empty if it has none.
+    fn audited_route(&self, head: &RequestHead) -> String {
+        let host = requested_host(head).ok();
+        host.and_then(|host| self.core.upstreams.route_of(&host, |route| route.name.to_string())).unwrap_or_default()
+    }
+
+    fn audited<'c>(&'c self, route: &'c str, head: &RequestHead, retries: Retries) -> AuditedCall<'c> {
+        let peer = match self.caller {
+            Caller::Edge => std::str::from_utf8(forwarded_peer(head)).unwrap_or_default(),
+            Caller::Agent(address) => address,
+        };
+        AuditedCall {
+            role: "connector",
+            number: self.number,
+            tunnel: self.core.connector.settings.tunnel.as_str(),
+            route,
+            connector: Some(self.core.connector.instance),
+            peer: peer.parse().ok(),
+            retries: retries.made(),
+            ..AuditedCall::default()
+        }
+    }
+}

@@ -1,0 +1,290 @@
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::audit::{CHECKPOINT_LINES, Chain, ChainNote, ChainedLine, CheckpointKey, Resumed, Resumer};
+use crate::control::audit::error::AuditError;
+use crate::control::audit::key;
+use crate::control::audit::reading::AuditFile;
+use crate::control::wall_time::WallTime;
+
+/// The file with the last checkpoint.
+pub(super) const HEAD: &str = "audit.head";
+/// The file with the public key.
+pub(super) const PUBLIC_KEY: &str = "audit.pub";
+const LOCK: &str = "audit.lock";
+/// The mode of all files: those who ship the log may read it by its group.
+const FILE_MODE: u32 = 0o640;
+const DIR_MODE: u32 = 0o750;
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
+
+/// The directory of a log, and the file that is being written.
+pub(super) struct AuditDir {
+    path: PathBuf,
+    key: CheckpointKey,
+    file: File,
+    /// How much of the file is written. What is behind that is to be cut off.
+    len: u64,
+    is_torn: bool,
+    chain: Chain,
+    since_checkpoint: u64,
+    last_time: WallTime,
+    /// The day of the file, counted from 1970.
+    day: i64,
+    /// The last checkpoint, while it is not kept in its file yet.
+    head_due: Option<Vec<u8>>,
+    /// Held as long as this process writes.
+    _lock: File,
+}
+
+/// Lines that are written at once.
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    chain: Chain,
+    since_checkpoint: u64,
+    time: WallTime,
+    time_text: String,
+    /// The last checkpoint among them.
+    head: Option<Vec<u8>>,
+}
+
+impl AuditDir {
+    /// Opens the log, and makes it if there is none. One whose process was killed is continued: what was cut off is removed, and
+    /// noted.
+    ///
+    /// # Errors
+    ///
+    /// When another process writes it, the key cannot be used, or the last file cannot be continued.
+    pub(super) fn open(path: &Path, key_file: &Path, version: &str) -> Result<AuditDir, AuditError> {
+        DirBuilder::new().recursive(true).mode(DIR_MODE).create(path).map_err(AuditError::io(path))?;
+        let lock = lock(path)?;
+        let key = key::load_or_make(key_file)?;
+        let public = key.public();
+        let named = path.join(PUBLIC_KEY);
+        replace(path, PUBLIC_KEY, format!("{}\n", public.text()).as_bytes()).map_err(AuditError::io(named))?;
+        let (file, resumed, len, last_time) = match resume(path)? {
+            Some(resumed) => resumed,
+            None => {
+                let chain = Chain::new();
+                let file = create(path, chain.next()).map_err(AuditError::io(path))?;
+                (file, Resumed { chain, notes: Vec::new() }, 0, WallTime::default())
+            }
+        };
+        let Resumed { chain, notes } = resumed;
+        let path = path.to_path_buf();
+        let day = if len > 0 { day_of(last_time) } else { day_of(WallTime::now()) };
+        let since_checkpoint = 0;
+        let mut dir = AuditDir {
+            path,
+            key,
+            file,
+            len,
+            is_torn: true,
+            chain,
+            since_checkpoint,
+            last_time,
+            day,
+            head_due: None,
+            _lock: lock,
+        };
+        let mut batch = dir.begin_batch();
+        dir.add(&mut batch, &ChainNote::Open { version, key: public }.body());
+        notes.iter().for_each(|note| dir.add(&mut batch, &note.body()));
+        dir.add_checkpoint(&mut batch);
+        let path = dir.path.clone();
+        dir.write(batch, true).and_then(|()| dir.keep_head()).map_err(AuditError::io(path))?;
+        Ok(dir)
+    }
+
+    /// Begins lines that are written at once, and notes first if the clock was set back.
+    pub(super) fn begin_batch(&self) -> Batch {
+        let time = WallTime::now();
+        let mut batch = Batch {
+            bytes: Vec::new(),
+            chain: self.chain,
+            since_checkpoint: self.since_checkpoint,
+            time,
+            time_text: time.to_string(),
+            head: None,
+        };
+        if time < self.last_time {
+            let ms = u64::try_from(self.last_time.since(time).as_millis()).unwrap_or(u64::MAX);
+            self.add(&mut batch, &ChainNote::ClockBack { ms }.body());
+        }
+        batch
+    }
+
+    /// Adds a line, and a checkpoint when one is due.
+    pub(super) fn add(&self, batch: &mut Batch, body: &[u8]) {
+        batch.chain.append(&batch.time_text, body, &mut batch.bytes);
+        batch.since_checkpoint += 1;
+        if batch.since_checkpoint >= CHECKPOINT_LINES {
+            self.add_checkpoint(batch);
+        }
+    }
+
+    /// Adds a checkpoint, if there are lines that have none.
+    pub(super) fn add_checkpoint(&self, batch: &mut Batch) {
+        if batch.since_checkpoint == 0 {
+            return;
+        }
+        let start = batch.bytes.len();
+        self.key.append(&mut batch.chain, &batch.time_text, &mut batch.bytes);
+        batch.since_checkpoint = 0;
+        batch.head = Some(batch.bytes[start..].to_vec());
+    }
+
+    /// Writes the lines; `sync` has them on the disk when it returns. After an error nothing of them is in the log.
+    ///
+    /// # Errors
+    ///
+    /// As the system says it. The next call tries again.
+    pub(super) fn write(&mut self, batch: Batch, sync: bool) -> io::Result<()> {
+        if std::mem::replace(&mut self.is_torn, true) {
+            self.file.set_len(self.len)?;
+        }
+        self.file.write_all(&batch.bytes)?;
+        if sync {
+            self.file.sync_data()?;
+        }
+        self.is_torn = false;
+        self.len += batch.bytes.len() as u64;
+        (self.chain, self.since_checkpoint, self.last_time) = (batch.chain, batch.since_checkpoint, batch.time);
+        self.head_due = batch.head.or(self.head_due.take());
+        Ok(())
+    }
+
+    /// Keeps the last checkpoint in its file, if it is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// As the system says it. The next call tries again.
+    pub(super) fn keep_head(&mut self) -> io::Result<()> {
+        if let Some(head) = &self.head_due {
+            replace(&self.path, HEAD, head)?;
+            self.head_due = None;
+        }
+        Ok(())
+    }
+
+    /// Whether the file is to be closed: it has this length, or is of another day.
+    pub(super) fn is_full(&self, len_max: u64, now: WallTime) -> bool {
+        self.len >= len_max || (self.len > 0 && day_of(now) != self.day)
+    }
+
+    /// Closes the file and begins the next one.
+    ///
+    /// # Errors
+    ///
+    /// As the system says it; the log goes on in the old file.
+    pub(super) fn rotate(&mut self) -> io::Result<()> {
+        let mut batch = self.begin_batch();
+        self.add_checkpoint(&mut batch);
+        self.write(batch, true)?;
+        let file = create(&self.path, self.chain.next())?;
+        (self.file, self.len, self.is_torn) = (file, 0, false);
+        let mut batch = self.begin_batch();
+        self.day = day_of(batch.time);
+        self.add(&mut batch, &ChainNote::File { key: self.key.public() }.body());
+        self.write(batch, true)?;
+        self.keep_head()
+    }
+
+    /// How many lines have no checkpoint.
+    pub(super) fn since_checkpoint(&self) -> u64 {
+        self.since_checkpoint
+    }
+
+    /// The path of the directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn day_of(time: WallTime) -> i64 {
+    time.0 / DAY_MS
+}
+
+fn lock(path: &Path) -> Result<File, AuditError> {
+    let file = path.join(LOCK);
+    let options = OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(&file);
+    let lock = options.map_err(AuditError::io(&file))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(AuditError::InUse { path: path.to_path_buf() }),
+        Err(error) => Err(AuditError::Io { path: file, cause: error.into() }),
+    }
+}
+
+/// The last file of the log, where its lines go on, and how long it is up to there; none if there is no file with a whole line.
+fn resume(path: &Path) -> Result<Option<(File, Resumed, u64, WallTime)>, AuditError> {
+    let head = std::fs::read(path.join(HEAD)).ok();
+    let mut files = AuditFile::list(path).map_err(AuditError::io(path))?;
+    while let Some(last) = files.pop() {
+        let at_last = || AuditError::io(&last.path);
+        let before = files.last().map(end_of).transpose()?.flatten();
+        let mut resumer = Resumer::new(head.as_deref(), before);
+        let (mut lines, mut len, mut rest, mut time) = (last.lines().map_err(at_last())?, 0, Vec::new(), None);
+        while let Some((line, is_whole)) = lines.next_line().map_err(at_last())? {
+            if !is_whole {
+                rest = line.to_vec();
+                break;
+            }
+            len += line.len() as u64 + 1;
+            time = ChainedLine::parse(line).and_then(|line| line.time.parse().ok()).or(time);
+            resumer.line(line);
+        }
+        if len == 0 && !files.is_empty() {
+            // A process was killed when it had just begun the file.
+            std::fs::remove_file(&last.path).map_err(at_last())?;
+            continue;
+        }
+        let Some(resumed) = (if len == 0 { first_again(&rest) } else { resumer.finish(&rest) }) else {
+            return Err(AuditError::NotContinued { path: last.path });
+        };
+        if last.is_compressed {
+            // The file behind it is lost: the log goes on in a new one.
+            let file = create(path, resumed.chain.next()).map_err(at_last())?;
+            return Ok(Some((file, resumed, 0, time.unwrap_or_default())));
+        }
+        let file = OpenOptions::new().append(true).open(&last.path).map_err(at_last())?;
+        return Ok(Some((file, resumed, len, time.unwrap_or_default())));
+    }
+    Ok(None)
+}
+
+/// A log whose very first line was cut off.
+fn first_again(rest: &[u8]) -> Option<Resumed> {
+    let hash = crate::audit::LineHash::of(rest);
+    let cut = (!rest.is_empty()).then_some(ChainNote::Cut { bytes: rest.len() as u64, hash });
+    Some(Resumed { chain: Chain::new(), notes: cut.into_iter().collect() })
+}
+
+/// The chain at the end of a closed file.
+fn end_of(file: &AuditFile) -> Result<Option<Chain>, AuditError> {
+    let mut lines = file.lines().map_err(AuditError::io(&file.path))?;
+    let mut end = None;
+    while let Some((line, _)) = lines.next_line().map_err(AuditError::io(&file.path))? {
+        end = Chain::after(line);
+    }
+    Ok(end)
+}
+
+fn create(dir: &Path, first: u64) -> io::Result<File> {
+    let path = AuditFile::plain(dir, first).path;
+    let file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
+    File::open(dir)?.sync_all()?;
+    Ok(file)
+}
+
+/// Replaces a small file of the directory as a whole.
+fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let aside = dir.join(format!("{name}.tmp"));
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(&aside)?;
+    file.write_all(content)?;
+    file.sync_data()?;
+    std::fs::rename(aside, dir.join(name))
+}

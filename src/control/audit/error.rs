@@ -1,0 +1,55 @@
+use std::io;
+use std::path::PathBuf;
+
+use crate::private::PrivateError;
+
+/// Why an audit log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The key is open to others, or cannot be read or written.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
+    /// The file is no key.
+    #[error("{} holds no key of Ed25519: restore it, or move it away for a new one; the log must then be checked with both", path.display())]
+    NoKey {
+        /// The path of the file.
+        path: PathBuf,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    NoRandom,
+    /// Another process writes there.
+    #[error("another process writes the audit log in {}: stop it, or give this one a directory of its own (audit.dir)", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The last file cannot be continued.
+    #[error("{} does not end with a line of an audit log, so that it cannot be continued: check it with `adit audit verify`, then move the directory away", path.display())]
+    NotContinued {
+        /// The path of the file.
+        path: PathBuf,
+    },
+    /// There is no log.
+    #[error("{} holds no audit log", path.display())]
+    NoLog {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file or the directory cannot be read or written.
+    #[error("{}: {cause}", path.display())]
+    Io {
+        /// Its path.
+        path: PathBuf,
+        /// As the system says it.
+        cause: io::Error,
+    },
+}
+
+impl AuditError {
+    /// For `map_err`: what the system says of this path.
+    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> AuditError {
+        let path = path.into();
+        |cause| AuditError::Io { path, cause }
+    }
+}

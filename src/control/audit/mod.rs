@@ -1,0 +1,20 @@
+//! The audit log on the disk: files of lines that [`crate::audit`] chains, written by a thread of its own.
+//!
+//! A directory holds the files of one process, named by the number of their first line: `audit-00000000000000000001.jsonl`. The
+//! last one is being written; those before it are closed and, unless told otherwise, compressed with zstd. Beside them are
+//! `audit.head` with the last checkpoint, `audit.pub` with the public key of checkpoints, and `audit.lock`.
+
+mod archive;
+mod checking;
+mod dir;
+mod error;
+mod key;
+mod reading;
+mod waiting;
+mod writer;
+
+pub use checking::verify;
+pub use error::AuditError;
+pub use reading::{AuditFile, AuditLines};
+pub(in crate::control) use waiting::written_in_time;
+pub use writer::{AuditWriter, AuditWriterSettings};

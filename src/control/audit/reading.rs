@@ -1,0 +1,131 @@
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// The end of the name of a file of lines.
+const PLAIN: &str = ".jsonl";
+/// The end of the name of one that is compressed.
+const COMPRESSED: &str = ".jsonl.zst";
+/// What stands before the number of the first line.
+const PREFIX: &str = "audit-";
+/// The digits of that number, so that names sort as the numbers do.
+const DIGITS: usize = 20;
+/// The longest line that is read, in bytes: many times what is written.
+const LINE_LEN_MAX: u64 = 256 * 1024;
+
+/// A file of lines.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AuditFile {
+    /// The number of its first line.
+    pub first: u64,
+    /// Whether it is compressed. One that is not comes first: where both are there, compressing was cut off.
+    pub is_compressed: bool,
+    /// Where it is, with its name.
+    pub path: PathBuf,
+}
+
+impl AuditFile {
+    /// The file of a directory whose first line has this number.
+    #[must_use]
+    pub fn plain(dir: &Path, first: u64) -> AuditFile {
+        let path = dir.join(format!("{PREFIX}{first:0DIGITS$}{PLAIN}"));
+        AuditFile { first, is_compressed: false, path }
+    }
+
+    /// The same file when it is compressed.
+    #[must_use]
+    pub fn compressed(dir: &Path, first: u64) -> AuditFile {
+        let path = dir.join(format!("{PREFIX}{first:0DIGITS$}{COMPRESSED}"));
+        AuditFile { first, is_compressed: true, path }
+    }
+
+    fn parse(dir: &Path, name: &str) -> Option<AuditFile> {
+        let (number, is_compressed) = match name.strip_suffix(COMPRESSED) {
+            Some(rest) => (rest, true),
+            None => (name.strip_suffix(PLAIN)?, false),
+        };
+        let number = number.strip_prefix(PREFIX).filter(|number| number.len() == DIGITS)?;
+        Some(AuditFile { first: number.parse().ok()?, is_compressed, path: dir.join(name) })
+    }
+
+    /// The files of a directory in the order of their lines, each of them once.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read.
+    pub fn list(dir: &Path) -> io::Result<Vec<AuditFile>> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            files.extend(entry?.file_name().to_str().and_then(|name| AuditFile::parse(dir, name)));
+        }
+        files.sort();
+        files.dedup_by_key(|file| file.first);
+        Ok(files)
+    }
+
+    /// Its name within the directory.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Its lines, as they were before it was compressed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub fn lines(&self) -> io::Result<AuditLines> {
+        let (file, is_compressed) = match File::open(&self.path) {
+            // It has just been compressed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_compressed => {
+                (File::open(self.path.with_extension("jsonl.zst"))?, true)
+            }
+            file => (file?, self.is_compressed),
+        };
+        let reader: Box<dyn Read> = if is_compressed { Box::new(zstd::Decoder::new(file)?) } else { Box::new(file) };
+        Ok(AuditLines { reader: BufReader::new(reader), line: Vec::new() })
+    }
+}
+
+/// The lines of a file, one after another.
+pub struct AuditLines {
+    reader: BufReader<Box<dyn Read>>,
+    line: Vec<u8>,
+}
+
+impl AuditLines {
+    /// The next line without its line feed, and whether it had one; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or was compressed and is damaged.
+    pub fn next_line(&mut self) -> io::Result<Option<(&[u8], bool)>> {
+        self.line.clear();
+        let read = (&mut self.reader).take(LINE_LEN_MAX).read_until(b'\n', &mut self.line)?;
+        let line = match self.line.strip_suffix(b"\n") {
+            _ if read == 0 => return Ok(None),
+            Some(line) => (line, true),
+            // A line that is too long is none of an audit log; its rest comes as further ones.
+            None => (&self.line[..], read as u64 == LINE_LEN_MAX),
+        };
+        Ok(Some(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_come_in_the_order_of_their_lines_and_each_of_them_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["audit.head", "audit-1.jsonl", "audit-00000000000000000009.jsonl.tmp", "other"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let (one, two) = (AuditFile::compressed(dir.path(), 1), AuditFile::plain(dir.path(), 20));
+        for file in [&two, &one, &AuditFile::compressed(dir.path(), 20)] {
+            std::fs::write(&file.path, "").unwrap();
+        }
+        assert_eq!(AuditFile::list(dir.path()).unwrap(), [one, two]);
+    }
+}

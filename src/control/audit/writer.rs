@@ -1,0 +1,225 @@
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::audit::ChainNote;
+use crate::control::audit::archive::Keeping;
+use crate::control::audit::dir::AuditDir;
+use crate::control::audit::error::AuditError;
+use crate::control::wall_time::WallTime;
+use crate::engine::MailSender;
+use crate::serve::{AuditEntry, AuditLog};
+
+/// The most lines that are written at once.
+const BATCH_LINES_MAX: usize = 4_096;
+/// How long lines are without a checkpoint at the most, and without being on the disk where nobody waits for that.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is tried to write again after an error.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the age of closed files is looked at.
+const TIDY_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// How an audit log is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditWriterSettings {
+    /// The directory of the log.
+    pub dir: PathBuf,
+    /// The file of the key that signs checkpoints.
+    pub key_file: PathBuf,
+    /// Whether calls wait for their lines.
+    pub is_required: bool,
+    /// The length at which a file is closed, in bytes.
+    pub file_len_max: u64,
+    /// Whether closed files are compressed.
+    pub compress: bool,
+    /// How old closed files become.
+    pub keep_age: Duration,
+    /// How many bytes closed files are together.
+    pub keep_len_max: u64,
+}
+
+/// The thread that writes a log.
+pub struct AuditWriter {
+    log: AuditLog,
+    thread: JoinHandle<()>,
+}
+
+impl AuditWriter {
+    /// Opens the log and starts its thread.
+    ///
+    /// # Errors
+    ///
+    /// When another process writes it, the key cannot be used, the last file cannot be continued, or the system gives no thread.
+    pub fn start(settings: AuditWriterSettings, version: &str) -> Result<AuditWriter, AuditError> {
+        let dir = AuditDir::open(&settings.dir, &settings.key_file, version)?;
+        let (log, entries) = AuditLog::new(settings.is_required);
+        let keeping =
+            Keeping { compress: settings.compress, age_max: settings.keep_age, len_max: settings.keep_len_max };
+        let (path, of_files) = (dir.path().to_path_buf(), log.clone());
+        let (tidies, wanted) = sync_channel::<()>(1);
+        let files = move || {
+            while wanted.recv().is_ok() {
+                keeping.tidy(&path, &of_files);
+            }
+        };
+        let no_thread = || AuditError::io(&settings.dir);
+        thread::Builder::new().name("adit-audit-files".to_owned()).spawn(files).map_err(no_thread())?;
+        let _ = tidies.try_send(());
+        let writing = Writing {
+            dir,
+            log: log.clone(),
+            entries,
+            tidies,
+            file_len_max: settings.file_len_max,
+            lost_noted: 0,
+            checkpoint_at: Instant::now() + CHECKPOINT_INTERVAL,
+            tidy_at: Instant::now() + TIDY_INTERVAL,
+        };
+        let thread = thread::Builder::new().name("adit-audit".to_owned()).spawn(move || writing.run());
+        Ok(AuditWriter { log, thread: thread.map_err(no_thread())? })
+    }
+
+    /// Writes lines to it.
+    #[must_use]
+    pub fn log(&self) -> AuditLog {
+        self.log.clone()
+    }
+
+    /// Closes the log behind all that was written to it.
+    pub fn close(self) {
+        self.log.close();
+        if self.thread.join().is_err() {
+            tracing::error!("the thread of the audit log has failed");
+        }
+    }
+}
+
+/// What the thread has.
+struct Writing {
+    dir: AuditDir,
+    log: AuditLog,
+    entries: Receiver<AuditEntry>,
+    /// Has closed files looked after.
+    tidies: SyncSender<()>,
+    file_len_max: u64,
+    /// Of how many lines that were lost the log says so.
+    lost_noted: u64,
+    checkpoint_at: Instant,
+    tidy_at: Instant,
+}
+
+impl Writing {
+    fn run(mut self) {
+        // If this thread fails, no call passes any more that requires it.
+        let _broken = BrokenOnDrop(self.log.clone());
+        let mut waiting = Vec::new();
+        loop {
+            let until = if self.log.is_broken() { Instant::now() + RETRY_INTERVAL } else { self.due_at() };
+            let first = match self.entries.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(entry) => Some(entry),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(AuditEntry::Close),
+            };
+            let is_closed = self.write(first, &mut waiting);
+            if is_closed {
+                return;
+            }
+            self.look_after_files();
+        }
+    }
+
+    /// When there is something to do even if nothing comes.
+    fn due_at(&self) -> Instant {
+        if self.dir.since_checkpoint() > 0 { self.checkpoint_at.min(self.tidy_at) } else { self.tidy_at }
+    }
+
+    /// Writes this line, and those that wait behind it. Returns whether the log is closed.
+    fn write(&mut self, first: Option<AuditEntry>, waiting: &mut Vec<MailSender<()>>) -> bool {
+        let now = Instant::now();
+        let mut batch = self.dir.begin_batch();
+        let was_broken = self.log.is_broken();
+        let lost = self.log.lost();
+        if lost > self.lost_noted || was_broken {
+            self.dir.add(&mut batch, &ChainNote::Lost { lines: lost - self.lost_noted }.body());
+        }
+        let (mut lines, mut is_closed) = (0, false);
+        let mut next = first;
+        while let Some(entry) = next.take() {
+            match entry {
+                AuditEntry::Line { body, written } => {
+                    self.dir.add(&mut batch, &body);
+                    waiting.extend(written);
+                    lines += 1;
+                }
+                AuditEntry::Close => is_closed = true,
+            }
+            if lines < BATCH_LINES_MAX && !is_closed {
+                next = self.entries.try_recv().ok();
+            }
+        }
+        let is_due = now >= self.checkpoint_at || was_broken;
+        if is_closed {
+            self.dir.add(&mut batch, &ChainNote::Close.body());
+        }
+        if is_closed || is_due {
+            self.dir.add_checkpoint(&mut batch);
+            self.checkpoint_at = now + CHECKPOINT_INTERVAL;
+        }
+        let sync = is_closed || is_due || !waiting.is_empty();
+        match self.dir.write(batch, sync) {
+            Ok(()) => {
+                self.lost_noted = lost;
+                self.log.on_written(lines as u64);
+                // Asked again: who waited for this very write may have found that it hangs.
+                if self.log.is_broken() {
+                    self.log.set_broken(false);
+                    tracing::info!("the audit log can be written again");
+                }
+                for written in waiting.drain(..) {
+                    // Who asked may have gone.
+                    let _ = written.send(());
+                }
+                if let Err(error) = self.dir.keep_head() {
+                    tracing::error!(%error, "the last checkpoint of the audit log cannot be kept; it is tried again");
+                }
+            }
+            Err(error) => {
+                self.log.on_lost(lines as u64);
+                if !was_broken {
+                    let dir = self.dir.path().display();
+                    tracing::error!(%dir, %error, "the audit log cannot be written: free some space on its disk, or check the directory");
+                }
+                self.log.set_broken(true);
+                waiting.clear();
+            }
+        }
+        is_closed
+    }
+
+    fn look_after_files(&mut self) {
+        let is_full = !self.log.is_broken() && self.dir.is_full(self.file_len_max, WallTime::now());
+        if is_full && let Err(error) = self.dir.rotate() {
+            tracing::error!(%error, "the next file of the audit log cannot be begun");
+        }
+        let is_due = Instant::now() >= self.tidy_at;
+        if is_full || is_due {
+            self.tidy_at = Instant::now() + TIDY_INTERVAL;
+            // Full: it is about to begin anyway.
+            let _ = self.tidies.try_send(());
+        }
+    }
+}
+
+/// Says that nothing can be written any more.
+struct BrokenOnDrop(AuditLog);
+
+impl Drop for BrokenOnDrop {
+    fn drop(&mut self) {
+        self.0.set_broken(true);
+    }
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -1,0 +1,171 @@
+use std::fs;
+use std::path::Path;
+
+use futures_lite::future::block_on;
+
+use super::*;
+use crate::audit::{AuditCallLine, ChainFault, Verified};
+use crate::control::audit::reading::AuditFile;
+
+const VERSION: &str = "1.2.3";
+
+fn settings(dir: &Path) -> AuditWriterSettings {
+    AuditWriterSettings {
+        dir: dir.join("log"),
+        key_file: dir.join("audit.key"),
+        is_required: true,
+        file_len_max: 1 << 20,
+        compress: true,
+        keep_age: Duration::from_secs(3_600),
+        keep_len_max: 1 << 30,
+    }
+}
+
+fn start(settings: &AuditWriterSettings) -> AuditWriter {
+    AuditWriter::start(settings.clone(), VERSION).unwrap()
+}
+
+fn call(nth: u64) -> Vec<u8> {
+    AuditCallLine { role: "edge", call: nth, outcome: "ok", ..AuditCallLine::default() }.body()
+}
+
+fn verify(settings: &AuditWriterSettings) -> Verified {
+    crate::control::audit::verify(&settings.dir, None).unwrap()
+}
+
+fn files(settings: &AuditWriterSettings) -> Vec<AuditFile> {
+    AuditFile::list(&settings.dir).unwrap()
+}
+
+#[test]
+fn lines_are_on_the_disk_when_their_receipts_say_so_and_the_log_goes_on_after_a_restart() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = settings(home.path());
+    for round in 0..3 {
+        let writer = start(&settings);
+        for nth in 0..10 {
+            assert!(block_on(writer.log().submit(call(nth)).written()));
+        }
+        let text = fs::read_to_string(&files(&settings)[0].path).unwrap();
+        assert_eq!(text.matches("\"kind\":\"call\"").count(), 10 * (round + 1));
+        writer.close();
+        let found = verify(&settings);
+        assert_eq!(found.faults, []);
+        assert_eq!(found.signed, found.last);
+    }
+}
+
+#[test]
+fn a_log_that_was_waited_for_too_long_is_sound_again_once_a_line_is_written() {
+    let home = tempfile::tempdir().unwrap();
+    let writer = start(&settings(home.path()));
+    let log = writer.log();
+    log.on_late();
+    assert!(log.refuses());
+    assert!(block_on(log.submit(call(1)).written()));
+    assert!(!log.refuses());
+    writer.close();
+    assert_eq!(verify(&settings(home.path())).faults, []);
+}
+
+#[test]
+fn files_are_closed_at_their_length_compressed_and_removed_in_the_end() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = AuditWriterSettings { file_len_max: 20_000, ..settings(home.path()) };
+    let writer = start(&settings);
+    for nth in 0..1_000 {
+        assert!(block_on(writer.log().submit(call(nth)).written()));
+    }
+    writer.close();
+    let written = files(&settings);
+    assert!(written.len() > 5, "{written:?}");
+    let found = verify(&settings);
+    assert_eq!(found.faults, []);
+    assert!(found.lines > 1_000);
+    // The next process compresses what is left, and keeps what it may.
+    let log = AuditWriterSettings { keep_len_max: 15_000, ..settings.clone() };
+    let writer = start(&log);
+    let is_tidy = || {
+        let files = files(&settings);
+        let (_, closed) = files.split_last().unwrap();
+        closed.iter().all(|file| file.is_compressed) && files[0].first > 1
+    };
+    let began = Instant::now();
+    while !is_tidy() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", files(&settings));
+        thread::yield_now();
+    }
+    writer.close();
+    let found = verify(&settings);
+    assert_eq!(found.faults, []);
+    assert!(found.first > 1 && found.lines < 1_000, "{} lines from {}", found.lines, found.first);
+    let left = files(&settings);
+    assert!(left.len() > 2, "{left:?}");
+    fs::remove_file(&left[1].path).unwrap();
+    let faults: Vec<ChainFault> = verify(&settings).faults.into_iter().map(|fault| fault.what).collect();
+    assert!(matches!(faults[..], [ChainFault::Missing { .. }]), "{faults:?}");
+}
+
+#[test]
+fn a_line_that_was_cut_off_is_removed_and_noted_even_if_it_is_the_first_of_its_file() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = settings(home.path());
+    let writer = start(&settings);
+    assert!(block_on(writer.log().submit(call(1)).written()));
+    writer.close();
+    let whole = verify(&settings).lines;
+    let path = files(&settings)[0].path.clone();
+    let text = fs::read(&path).unwrap();
+    fs::write(&path, [&text[..], b"{\"seq\":9,\"prev\":\"00"].concat()).unwrap();
+    start(&settings).close();
+    let found = verify(&settings);
+    assert_eq!(found.faults, []);
+    assert_eq!(found.remarks.len(), 1, "{:?}", found.remarks);
+    // A file that had just been begun.
+    let next = AuditFile::plain(&settings.dir, found.last + 1);
+    fs::write(&next.path, b"{\"seq\"").unwrap();
+    start(&settings).close();
+    assert!(!next.path.exists());
+    assert_eq!(verify(&settings).faults, []);
+    assert!(verify(&settings).lines > whole);
+    // The very first line of all.
+    fs::remove_dir_all(&settings.dir).unwrap();
+    fs::create_dir(&settings.dir).unwrap();
+    fs::write(AuditFile::plain(&settings.dir, 1).path, b"{\"seq\":1").unwrap();
+    start(&settings).close();
+    assert_eq!(verify(&settings).faults, []);
+}
+
+#[test]
+fn only_one_process_writes_a_log_and_only_what_is_one_is_continued() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = settings(home.path());
+    let writer = start(&settings);
+    assert!(matches!(AuditWriter::start(settings.clone(), VERSION), Err(AuditError::InUse { .. })));
+    writer.close();
+    let path = files(&settings)[0].path.clone();
+    let text = fs::read(&path).unwrap();
+    fs::write(&path, [&text[..], b"something else\n"].concat()).unwrap();
+    assert!(matches!(AuditWriter::start(settings.clone(), VERSION), Err(AuditError::NotContinued { .. })));
+    fs::write(&path, text).unwrap();
+    fs::write(&settings.key_file, b"no key").unwrap();
+    assert!(matches!(AuditWriter::start(settings, VERSION), Err(AuditError::NoKey { .. })));
+}
+
+#[test]
+fn lines_of_which_a_process_was_robbed_are_found_after_its_restart() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = settings(home.path());
+    let writer = start(&settings);
+    for nth in 0..5 {
+        assert!(block_on(writer.log().submit(call(nth)).written()));
+    }
+    writer.close();
+    let path = files(&settings)[0].path.clone();
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    fs::write(&path, lines[..lines.len() - 2].concat()).unwrap();
+    start(&settings).close();
+    let faults: Vec<ChainFault> = verify(&settings).faults.into_iter().map(|fault| fault.what).collect();
+    assert!(matches!(faults[..], [ChainFault::WasAltered { .. }]), "{faults:?}");
+}

@@ -1,0 +1,153 @@
+//! The answer to a request that the policy of its route denies.
+
+use std::sync::Arc;
+
+use crate::latency::OwnAnswer;
+use crate::policy::{Asked, Denial, Target};
+use crate::wire::http1::{Answer, Cors};
+
+/// The code of JSON-RPC for parameters that are not valid, which servers answer where a name is unknown.
+const INVALID_PARAMS: i32 = -32_602;
+/// The same for a method that is unknown.
+const UNKNOWN_METHOD: i32 = -32_601;
+/// What servers before revision 2026-07-28 answer where a resource is unknown.
+const UNKNOWN_RESOURCE: i32 = -32_002;
+/// The code of an error that says which scope is missing.
+const RPC_CODE_SCOPE: i32 = -31_031;
+/// The code of a notification that is denied, which has no id to be answered with.
+const CODE_DENIED: &str = "denied_by_policy";
+const CODE_SCOPE: &str = "insufficient_scope";
+
+/// What is said of it in the list of calls.
+const LISTED: &str = "the policy of the route denies it: `adit policy explain` says by which rule";
+
+/// A request that is denied, as its caller is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolDenied {
+    status: u16,
+    rpc_code: i32,
+    code: &'static str,
+    message: String,
+    scope: Option<Arc<str>>,
+    is_notification: bool,
+}
+
+impl ToolDenied {
+    /// The answer to a request of this, of a revision without sessions or an older one.
+    #[must_use]
+    pub fn new(asked: &Asked<'_>, how: &Denial, is_stateless: bool) -> ToolDenied {
+        let is_notification = asked.method.starts_with("notifications/");
+        if let Denial::Scope(scope) = how {
+            let message = format!("this needs the scope {scope}: authorize again with it");
+            let (rpc_code, scope) = (RPC_CODE_SCOPE, Some(Arc::clone(scope)));
+            return ToolDenied { status: 403, rpc_code, code: CODE_SCOPE, message, scope, is_notification };
+        }
+        let (status, rpc_code, message) = match asked.target {
+            _ if is_notification => (403, UNKNOWN_METHOD, format!("the policy of this route denies {}", asked.method)),
+            Target::Tool(name) => (200, INVALID_PARAMS, format!("Unknown tool: {name}")),
+            Target::Prompt(name) => (200, INVALID_PARAMS, format!("Unknown prompt: {name}")),
+            Target::Resource(uri) | Target::Template(uri) => {
+                let code = if is_stateless { INVALID_PARAMS } else { UNKNOWN_RESOURCE };
+                (200, code, format!("Resource not found: {uri}"))
+            }
+            Target::Nothing => (if is_stateless { 404 } else { 200 }, UNKNOWN_METHOD, "Method not found".to_owned()),
+        };
+        ToolDenied { status, rpc_code, code: CODE_DENIED, message, scope: None, is_notification }
+    }
+
+    /// Whether it has no id, so that none is waited for.
+    #[must_use]
+    pub fn is_notification(&self) -> bool {
+        self.is_notification
+    }
+
+    /// The answer, as the list of calls has it.
+    #[must_use]
+    pub fn own_answer(&self) -> OwnAnswer {
+        let code = if self.scope.is_some() { CODE_SCOPE } else { CODE_DENIED };
+        OwnAnswer { status: self.status, rpc_code: self.rpc_code, code, message: LISTED }
+    }
+
+    /// Appends the answer. One that hides what is denied is like that of the server itself.
+    pub fn write(
+        &self,
+        rpc_id: Option<&str>,
+        close: bool,
+        cors: Option<Cors<'_>>,
+        append: &[(&str, &[u8])],
+        out: &mut Vec<u8>,
+    ) {
+        let challenge =
+            self.scope.as_ref().map(|scope| format!(r#"Bearer error="insufficient_scope", scope="{scope}""#));
+        let mut fields = append.to_vec();
+        if let Some(challenge) = &challenge {
+            fields.push(("WWW-Authenticate", challenge.as_bytes()));
+        }
+        let is_hidden = self.scope.is_none() && !self.is_notification;
+        let rpc_id = if is_hidden { rpc_id.or(Some("null")) } else { rpc_id };
+        let answer = Answer {
+            rpc_code: self.rpc_code,
+            rpc_id,
+            close,
+            cors,
+            append: &fields,
+            is_bare: is_hidden,
+            ..Answer::new(self.status, self.code, &self.message)
+        };
+        answer.write(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(asked: &Asked<'_>, how: &Denial, is_stateless: bool, id: Option<&str>) -> (String, serde_json::Value) {
+        let mut out = Vec::new();
+        ToolDenied::new(asked, how, is_stateless).write(id, false, None, &[], &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), serde_json::from_str(body).unwrap())
+    }
+
+    #[test]
+    fn what_is_hidden_is_answered_as_by_a_server_that_does_not_have_it() {
+        let (head, body) = answer(&Asked::tool("a\"b"), &Denial::Hidden, false, Some("7"));
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        let want =
+            serde_json::json!({"jsonrpc": "2.0", "id": 7, "error": {"code": -32602, "message": "Unknown tool: a\"b"}});
+        assert_eq!(body, want);
+        for (asked, is_stateless, status, code) in [
+            (Asked::prompt("p"), false, 200, -32_602),
+            (Asked::resource("a:b"), false, 200, -32_002),
+            (Asked::resource("a:b"), true, 200, -32_602),
+            (Asked { method: "x/y", target: Target::Nothing }, false, 200, -32_601),
+            (Asked { method: "x/y", target: Target::Nothing }, true, 404, -32_601),
+        ] {
+            let (head, body) = answer(&asked, &Denial::Hidden, is_stateless, Some("\"a\""));
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+            assert_eq!((&body["error"]["code"], &body["id"]), (&code.into(), &"a".into()));
+            assert!(body["error"].get("data").is_none() && body.get("result").is_none());
+        }
+    }
+
+    #[test]
+    fn a_missing_scope_is_told_as_rfc_6750_has_it() {
+        let how = Denial::Scope("tickets:write".into());
+        let (head, body) = answer(&Asked::tool("write"), &how, true, Some("1"));
+        assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{head}");
+        assert!(
+            head.contains("\r\nWWW-Authenticate: Bearer error=\"insufficient_scope\", scope=\"tickets:write\""),
+            "{head}"
+        );
+        assert_eq!(body["error"]["data"]["reason"], "insufficient_scope");
+    }
+
+    #[test]
+    fn a_notification_is_told_that_it_is_denied() {
+        let asked = Asked { method: "notifications/x", target: Target::Nothing };
+        let (head, body) = answer(&asked, &Denial::Hidden, false, None);
+        assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+        assert_eq!(body["error"]["code"], CODE_DENIED);
+    }
+}

@@ -1,0 +1,68 @@
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+/// Who calls, as far as that was proven. A caller of whom nothing is known has no identity.
+///
+/// A copy shares its texts with the original, and allocates nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentIdentity {
+    /// The name of the caller, unique with its issuer.
+    pub subject: Arc<str>,
+    /// Who vouches for the subject, such as the issuer of a token.
+    pub issuer: Option<Arc<str>>,
+    /// The program by which the subject calls, such as the client of a token.
+    pub client: Option<Arc<str>>,
+    /// How it was proven.
+    pub proof: IdentityProof,
+    /// What the caller was granted (OAuth 2.0, RFC 6749 section 3.3).
+    pub scopes: Arc<[Box<str>]>,
+    /// What else its issuer says of it.
+    pub claims: Arc<Map<String, Value>>,
+}
+
+/// How an identity was proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IdentityProof {
+    /// By the network that it calls from.
+    Network,
+    /// By a static key.
+    Key,
+    /// By its TLS certificate.
+    Certificate,
+    /// By a signed token.
+    Jwt,
+    /// By a token that its issuer was asked about (RFC 7662).
+    Introspection,
+    /// By the certificate of an edge, which is the caller itself.
+    Edge,
+    /// By an edge that is trusted to say who calls it.
+    Forwarded,
+}
+
+impl IdentityProof {
+    /// Every proof, in the order of the declaration.
+    pub const ALL: [IdentityProof; 7] = [
+        IdentityProof::Network,
+        IdentityProof::Key,
+        IdentityProof::Certificate,
+        IdentityProof::Jwt,
+        IdentityProof::Introspection,
+        IdentityProof::Edge,
+        IdentityProof::Forwarded,
+    ];
+
+    /// The name in files and records, which does not change.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            IdentityProof::Network => "network",
+            IdentityProof::Key => "key",
+            IdentityProof::Certificate => "certificate",
+            IdentityProof::Jwt => "jwt",
+            IdentityProof::Introspection => "introspection",
+            IdentityProof::Edge => "edge",
+            IdentityProof::Forwarded => "forwarded",
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The tests that the file of a policy has for itself.
+
+use std::net::IpAddr;
+
+use crate::policy::identity::AgentIdentity;
+use crate::policy::tools::decision::{Asked, Target, ToolDecision};
+use crate::policy::tools::roles::RoleSet;
+use crate::policy::tools::tool_policy::ToolPolicy;
+
+/// A request, and what is to be decided about it.
+#[derive(Clone, Debug)]
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) line: usize,
+    /// Roles that the caller has, besides those of its address and identity.
+    pub(super) roles: RoleSet,
+    pub(super) address: Option<IpAddr>,
+    pub(super) identity: Option<AgentIdentity>,
+    pub(super) method: String,
+    pub(super) target: OwnedTarget,
+    pub(super) is_allowed: bool,
+    /// The rule that decides, if that is to be so.
+    pub(super) rule: Option<String>,
+}
+
+/// What the method of a case is about.
+#[derive(Clone, Debug)]
+pub(super) enum OwnedTarget {
+    Nothing,
+    Tool(String),
+    Prompt(String),
+    Resource(String),
+}
+
+/// How a test of a policy came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaseOutcome {
+    /// The name of the test.
+    pub name: String,
+    /// Its line in the file.
+    pub line: usize,
+    /// What the policy decides about it.
+    pub decision: ToolDecision,
+    /// What is wrong with that, if it is not what was expected.
+    pub wrong: Option<String>,
+}
+
+impl ToolPolicy {
+    /// Runs the tests of the file, in its order.
+    pub fn run_cases(&self) -> impl Iterator<Item = CaseOutcome> {
+        self.cases.iter().map(|case| case.run(self))
+    }
+}
+
+impl Case {
+    fn run(&self, policy: &ToolPolicy) -> CaseOutcome {
+        let roles = self.roles.and(policy.roles_of(self.address, self.identity.as_ref()));
+        let target = match &self.target {
+            OwnedTarget::Nothing => Target::Nothing,
+            OwnedTarget::Tool(name) => Target::Tool(name),
+            OwnedTarget::Prompt(name) => Target::Prompt(name),
+            OwnedTarget::Resource(uri) => Target::Resource(uri),
+        };
+        let asked = Asked { method: &self.method, target };
+        let decision = policy.decide(roles, &asked);
+        let by = match (decision.rule(), policy.why_refused(&asked)) {
+            (Some(rule), _) => format!("the rule {rule}"),
+            (None, Some(why)) => format!("no rule ({why})"),
+            (None, None) => "no rule".to_owned(),
+        };
+        let what = |is_allowed| if is_allowed { "allowed" } else { "denied" };
+        let wrong = if decision.is_allowed() != self.is_allowed {
+            Some(format!("it is {} by {by}, not {}", what(decision.is_allowed()), what(self.is_allowed)))
+        } else {
+            let expected = self.rule.as_deref();
+            let differs = expected.is_some() && expected != decision.rule().map(|rule| &*rule.name);
+            differs.then(|| format!("{by} decides it, not {}", expected.unwrap_or_default()))
+        };
+        CaseOutcome { name: self.name.clone(), line: self.line, decision, wrong }
+    }
+}

@@ -1,0 +1,39 @@
+//! What of a policy has no effect.
+
+use crate::policy::tools::file_reader::PolicyFault;
+use crate::policy::tools::roles::RoleSet;
+use crate::policy::tools::rule::Rule;
+use crate::policy::tools::tool_policy::ToolPolicy;
+
+impl ToolPolicy {
+    /// The rules that never decide, and the roles and keys that no rule depends on.
+    #[must_use]
+    pub fn useless(&self) -> Vec<PolicyFault> {
+        let mut faults: Vec<PolicyFault> = self.rules.iter().filter_map(|rule| self.useless_rule(rule)).collect();
+        let used = self.rules.iter().fold(RoleSet::default(), |all, rule| all.and(rule.roles));
+        for (_, role) in self.roles.iter().enumerate().filter(|(at, _)| !used.contains(*at)) {
+            faults.push(PolicyFault { line: role.line, message: format!("no rule names the role {}", role.name) });
+        }
+        for key in &self.keys {
+            let name = &key.identity.subject;
+            if !self.roles.iter().any(|role| role.keys.matches(name)) {
+                faults.push(PolicyFault { line: key.line, message: format!("no role has the key {name}") });
+            }
+        }
+        faults.sort_by_key(|fault| fault.line);
+        faults
+    }
+
+    fn useless_rule(&self, rule: &Rule) -> Option<PolicyFault> {
+        let is_before = |other: &&Rule| other.id.index < rule.id.index && other.is_allow() == rule.is_allow();
+        let denies = |other: &&Rule| !other.is_allow() && rule.is_allow();
+        let by = self.rules.iter().find(|other| (is_before(other) || denies(other)) && other.covers(rule))?;
+        let what = if by.is_allow() == rule.is_allow() {
+            "decides all that it matches before it"
+        } else {
+            "denies all that it allows"
+        };
+        let message = format!("the rule {} has no effect: the rule {} (line {}) {what}", rule.id, by.id, by.line);
+        Some(PolicyFault { line: rule.line, message })
+    }
+}

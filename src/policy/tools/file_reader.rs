@@ -1,0 +1,170 @@
+//! Values of a TOML file, with the line of everything that is wrong.
+
+use std::fmt;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Something wrong, or useless, in the file of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFault {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for PolicyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+/// A file that is read, and what was found to be wrong with it.
+pub(super) struct FileReader<'a> {
+    text: &'a str,
+    pub(super) faults: Vec<PolicyFault>,
+}
+
+/// A table of it.
+pub(super) struct Section<'a> {
+    pub(super) line: usize,
+    /// Its name, for messages.
+    name: &'static str,
+    table: &'a DeTable<'a>,
+}
+
+impl<'a> FileReader<'a> {
+    pub(super) fn new(text: &'a str) -> FileReader<'a> {
+        FileReader { text, faults: Vec::new() }
+    }
+
+    pub(super) fn fault(&mut self, line: usize, message: impl Into<String>) {
+        self.faults.push(PolicyFault { line, message: message.into() });
+    }
+
+    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+        self.text.as_bytes()[..span.start.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// The tables `[[name]]` of the file, which are at most `max`.
+    pub(super) fn rows(&mut self, root: &'a DeTable<'a>, name: &'static str, max: usize) -> Vec<Section<'a>> {
+        let Some((key, value)) = root.get_key_value(name) else { return Vec::new() };
+        let DeValue::Array(rows) = value.get_ref() else {
+            self.fault(self.line(&key.span()), format!("write [[{name}]], with two brackets"));
+            return Vec::new();
+        };
+        if rows.len() > max {
+            self.fault(self.line(&key.span()), format!("a policy has at most {max} tables [[{name}]]"));
+        }
+        rows.iter().take(max).filter_map(|row| self.section_of(row, name)).collect()
+    }
+
+    /// The table `[name]` of the file.
+    pub(super) fn section(&mut self, root: &'a DeTable<'a>, name: &'static str) -> Option<Section<'a>> {
+        self.section_of(root.get(name)?, name)
+    }
+
+    fn section_of(&mut self, value: &'a Spanned<DeValue<'a>>, name: &'static str) -> Option<Section<'a>> {
+        let line = self.line(&value.span());
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Section { line, name, table }),
+            _ => {
+                self.fault(line, format!("{name} has to be a table"));
+                None
+            }
+        }
+    }
+
+    /// Reports the keys that are none of `known`.
+    pub(super) fn only(&mut self, section: &Section<'a>, known: &[&str]) {
+        for (key, _) in section.table {
+            let name = key.get_ref();
+            if !known.contains(&&**name) {
+                let line = self.line(&key.span());
+                self.fault(line, format!("unknown key {name:?} in {}: it has {}", section.name, known.join(", ")));
+            }
+        }
+    }
+
+    pub(super) fn text(&mut self, section: &Section<'a>, key: &str) -> Option<&'a str> {
+        let value = section.table.get(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(text),
+            _ => {
+                self.fault(self.line(&value.span()), format!("{key} has to be a text"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn flag(&mut self, section: &Section<'a>, key: &str) -> Option<bool> {
+        let value = section.table.get(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(is_set) => Some(*is_set),
+            _ => {
+                self.fault(self.line(&value.span()), format!("{key} has to be true or false"));
+                None
+            }
+        }
+    }
+
+    /// A list of texts, each with its line. None if it is not there.
+    pub(super) fn texts(&mut self, section: &Section<'a>, key: &str) -> Option<Vec<(&'a str, usize)>> {
+        let value = section.table.get(key)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            self.fault(self.line(&value.span()), format!("{key} has to be a list of texts, such as [\"a\", \"b\"]"));
+            return None;
+        };
+        let mut texts = Vec::new();
+        for item in items {
+            let line = self.line(&item.span());
+            match item.get_ref() {
+                DeValue::String(text) if !text.is_empty() => texts.push((&**text, line)),
+                _ => self.fault(line, format!("{key} has to be a list of texts that are not empty")),
+            }
+        }
+        if items.is_empty() {
+            self.fault(self.line(&value.span()), format!("{key} is empty: remove it, or name something"));
+        }
+        Some(texts)
+    }
+
+    /// A table within a table.
+    pub(super) fn inner(&mut self, section: &Section<'a>, key: &'static str) -> Option<Section<'a>> {
+        self.section_of(section.table.get(key)?, key)
+    }
+}
+
+impl<'a> Section<'a> {
+    /// Its keys and values as JSON.
+    pub(super) fn json(&self) -> impl Iterator<Item = (&'a str, serde_json::Value)> {
+        self.table.iter().map(|(key, value)| (&**key.get_ref(), json(value.get_ref())))
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// The line of a key.
+    pub(super) fn line_of(&self, reader: &FileReader<'_>, key: &str) -> usize {
+        self.table.get_key_value(key).map_or(self.line, |(key, _)| reader.line(&key.span()))
+    }
+}
+
+fn json(value: &DeValue<'_>) -> serde_json::Value {
+    match value {
+        DeValue::String(text) => text.to_string().into(),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).map_or_else(|_| number.to_string().into(), Into::into)
+        }
+        DeValue::Float(number) => number.as_str().parse::<f64>().map_or_else(|_| number.to_string().into(), Into::into),
+        DeValue::Boolean(is_set) => (*is_set).into(),
+        DeValue::Datetime(time) => time.to_string().into(),
+        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect(),
+        DeValue::Table(table) => {
+            table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref()))).collect()
+        }
+    }
+}

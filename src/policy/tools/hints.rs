@@ -1,0 +1,113 @@
+//! What a server says of its tools (MCP 2025-11-25, "ToolAnnotations"), where the owner of the route trusts it in this.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Deserialize;
+
+/// The most tools of one server that are remembered.
+const TOOLS_MAX: usize = 4_096;
+/// The longest name of a tool that is remembered, in bytes.
+const NAME_LEN_MAX: usize = 256;
+
+/// What is said of one tool. What is not said has the meaning that the specification gives it, which is the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ToolHints {
+    /// It changes nothing where it runs.
+    pub read_only_hint: bool,
+    /// It may destroy something.
+    pub destructive_hint: bool,
+    /// A second call with the same arguments changes nothing more.
+    pub idempotent_hint: bool,
+    /// It deals with more than the server itself.
+    pub open_world_hint: bool,
+}
+
+impl Default for ToolHints {
+    fn default() -> ToolHints {
+        ToolHints { read_only_hint: false, destructive_hint: true, idempotent_hint: false, open_world_hint: true }
+    }
+}
+
+/// The annotations that a rule asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WantedHints {
+    pub(super) read_only: Option<bool>,
+    pub(super) destructive: Option<bool>,
+    pub(super) idempotent: Option<bool>,
+    pub(super) open_world: Option<bool>,
+}
+
+impl WantedHints {
+    pub(super) fn is_empty(self) -> bool {
+        self == WantedHints::default()
+    }
+
+    pub(super) fn fit(self, hints: ToolHints) -> bool {
+        let fits = |wanted: Option<bool>, said: bool| wanted.is_none_or(|wanted| wanted == said);
+        fits(self.read_only, hints.read_only_hint)
+            // It has a meaning only where something is changed.
+            && fits(self.destructive, hints.destructive_hint && !hints.read_only_hint)
+            && fits(self.idempotent, hints.idempotent_hint)
+            && fits(self.open_world, hints.open_world_hint)
+    }
+}
+
+/// What the last lists have said of the tools of a server.
+#[derive(Debug, Default)]
+pub(super) struct KnownHints(Mutex<HashMap<Box<str>, ToolHints>>);
+
+impl Clone for KnownHints {
+    fn clone(&self) -> KnownHints {
+        KnownHints(Mutex::new(self.lock().clone()))
+    }
+}
+
+impl KnownHints {
+    /// What is said of a tool; the worst of one that is not known.
+    pub(super) fn of(&self, tool: &str) -> ToolHints {
+        self.lock().get(tool).copied().unwrap_or_default()
+    }
+
+    pub(super) fn learn(&self, tool: &str, hints: ToolHints) {
+        let mut known = self.lock();
+        if hints == ToolHints::default() {
+            known.remove(tool);
+        } else if let Some(old) = known.get_mut(tool) {
+            *old = hints;
+        } else if known.len() < TOOLS_MAX && tool.len() <= NAME_LEN_MAX {
+            known.insert(tool.into(), hints);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, ToolHints>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_of_which_nothing_is_said_is_taken_for_the_worst() {
+        let known = KnownHints::default();
+        let read_only = WantedHints { read_only: Some(true), ..WantedHints::default() };
+        let destructive = WantedHints { destructive: Some(true), ..WantedHints::default() };
+        assert!(!read_only.fit(known.of("a")) && destructive.fit(known.of("a")));
+        known.learn("a", ToolHints { read_only_hint: true, ..ToolHints::default() });
+        assert!(read_only.fit(known.of("a")) && !destructive.fit(known.of("a")));
+        known.learn("a", ToolHints::default());
+        assert!(!read_only.fit(known.of("a")), "the last word counts");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let known = KnownHints::default();
+        let hints = ToolHints { read_only_hint: true, ..ToolHints::default() };
+        (0..2 * TOOLS_MAX).for_each(|nth| known.learn(&nth.to_string(), hints));
+        known.learn(&"x".repeat(NAME_LEN_MAX + 1), hints);
+        assert_eq!(known.lock().len(), TOOLS_MAX);
+    }
+}

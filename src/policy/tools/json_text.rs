@@ -1,0 +1,235 @@
+//! JSON text as it stands: where each value begins and ends, so that a part can be taken out and the rest left as it is.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// The deepest nesting that is read.
+const DEPTH_MAX: usize = 128;
+
+/// The text cannot be read, or not in one way only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable;
+
+/// A value of a text, by its place. It is known to be whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Value<'a> {
+    text: &'a [u8],
+    start: usize,
+    end: usize,
+}
+
+/// A member of an object, or an element of an array.
+#[derive(Clone, Debug)]
+pub(super) struct Part<'a> {
+    /// Its name, if it is a member.
+    pub(super) name: Cow<'a, str>,
+    pub(super) value: Value<'a>,
+    /// From behind the comma or bracket before it to the comma or bracket behind it.
+    pub(super) range: Range<usize>,
+}
+
+impl<'a> Value<'a> {
+    /// The one value of a text.
+    pub(super) fn of(text: &'a [u8]) -> Result<Value<'a>, Unreadable> {
+        std::str::from_utf8(text).map_err(|_| Unreadable)?;
+        let mut cursor = Cursor { text, at: 0 };
+        cursor.space();
+        let value = cursor.value(0)?;
+        cursor.space();
+        if cursor.at == text.len() { Ok(value) } else { Err(Unreadable) }
+    }
+
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        &self.text[self.start..self.end]
+    }
+
+    pub(super) fn range(&self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    pub(super) fn is_object(&self) -> bool {
+        self.bytes().first() == Some(&b'{')
+    }
+
+    pub(super) fn is_array(&self) -> bool {
+        self.bytes().first() == Some(&b'[')
+    }
+
+    /// The text that it is, if it is one.
+    pub(super) fn string(&self) -> Option<Cow<'a, str>> {
+        let plain = self.bytes().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        if plain.contains(&b'\\') {
+            return serde_json::from_slice(self.bytes()).ok().map(Cow::Owned);
+        }
+        std::str::from_utf8(plain).ok().map(Cow::Borrowed)
+    }
+
+    /// Its members or elements; none of another value.
+    pub(super) fn parts(&self) -> Parts<'a> {
+        let is_object = self.is_object();
+        let is_open = is_object || self.is_array();
+        Parts { cursor: Cursor { text: self.text, at: self.start + 1 }, is_object, is_open, is_first: true }
+    }
+
+    /// The member of this name.
+    ///
+    /// # Errors
+    ///
+    /// If there are two, or one whose name differs in its case only, which some readers take for it.
+    pub(super) fn member(&self, name: &str) -> Result<Option<Part<'a>>, Unreadable> {
+        let mut found = None;
+        if !self.is_object() {
+            return Ok(None);
+        }
+        for part in self.parts() {
+            let part = part?;
+            if part.name.eq_ignore_ascii_case(name) {
+                if found.is_some() || part.name != name {
+                    return Err(Unreadable);
+                }
+                found = Some(part);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Reads the parts of a value in their order.
+pub(super) struct Parts<'a> {
+    cursor: Cursor<'a>,
+    is_object: bool,
+    is_open: bool,
+    is_first: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn read(&mut self) -> Result<Option<Part<'a>>, Unreadable> {
+        let start = self.cursor.at;
+        self.cursor.space();
+        if std::mem::take(&mut self.is_first) && matches!(self.cursor.peek(), Some(b'}' | b']')) {
+            return Ok(None);
+        }
+        let name = if self.is_object {
+            let name = self.cursor.text_value()?.string().ok_or(Unreadable)?;
+            self.cursor.space();
+            self.cursor.take(b':')?;
+            self.cursor.space();
+            name
+        } else {
+            Cow::Borrowed("")
+        };
+        let value = self.cursor.value(0)?;
+        self.cursor.space();
+        let range = start..self.cursor.at;
+        self.is_open = self.cursor.peek() == Some(b',');
+        self.cursor.at += 1;
+        Ok(Some(Part { name, value, range }))
+    }
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = Result<Part<'a>, Unreadable>;
+
+    fn next(&mut self) -> Option<Result<Part<'a>, Unreadable>> {
+        if !self.is_open {
+            return None;
+        }
+        let read = self.read().transpose();
+        self.is_open &= matches!(read, Some(Ok(_)));
+        read
+    }
+}
+
+/// A place in a text.
+#[derive(Clone, Copy)]
+struct Cursor<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> Result<(), Unreadable> {
+        if self.peek() != Some(byte) {
+            return Err(Unreadable);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value<'a>, Unreadable> {
+        let start = self.at;
+        match self.peek() {
+            Some(b'"') => return self.text_value(),
+            Some(open @ (b'{' | b'[')) => self.container(open == b'{', depth)?,
+            Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                while matches!(self.peek(), Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')) {
+                    self.at += 1;
+                }
+            }
+            _ => return Err(Unreadable),
+        }
+        Ok(Value { text: self.text, start, end: self.at })
+    }
+
+    fn container(&mut self, is_object: bool, depth: usize) -> Result<(), Unreadable> {
+        if depth == DEPTH_MAX {
+            return Err(Unreadable);
+        }
+        self.at += 1;
+        let close = if is_object { b'}' } else { b']' };
+        self.space();
+        if self.peek() == Some(close) {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.space();
+            if is_object {
+                self.text_value()?;
+                self.space();
+                self.take(b':')?;
+                self.space();
+            }
+            self.value(depth + 1)?;
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(byte) if byte == close => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(Unreadable),
+            }
+        }
+    }
+
+    fn text_value(&mut self) -> Result<Value<'a>, Unreadable> {
+        let start = self.at;
+        self.take(b'"')?;
+        loop {
+            let rest = &self.text[self.at..];
+            let stop = memchr::memchr2(b'"', b'\\', rest).ok_or(Unreadable)?;
+            if rest[..stop].iter().any(|byte| *byte < 0x20) {
+                return Err(Unreadable);
+            }
+            self.at += stop + 1;
+            if rest[stop] == b'"' {
+                return Ok(Value { text: self.text, start, end: self.at });
+            }
+            if self.peek().is_none() {
+                return Err(Unreadable);
+            }
+            self.at += 1;
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Answers with lists, of which the caller sees what it could use.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::policy::tools::decision::{Asked, Denial, ToolDecision};
+use crate::policy::tools::hints::ToolHints;
+use crate::policy::tools::json_text::{Part, Unreadable, Value};
+use crate::policy::tools::roles::RoleSet;
+use crate::policy::tools::tool_policy::ToolPolicy;
+use crate::wire::http1::{Method, RequestHead};
+use crate::wire::mcp::Call;
+
+/// The longest answer, or event of a stream of answers, that is filtered, in bytes. A longer one is refused.
+pub const LIST_LEN_MAX: usize = 4 << 20;
+
+/// What of the answers to one request its caller may see.
+#[derive(Clone, Debug)]
+pub struct ListFilter {
+    policy: Arc<ToolPolicy>,
+    roles: RoleSet,
+}
+
+/// An answer that cannot be read, so that it cannot be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadableList;
+
+impl From<Unreadable> for UnreadableList {
+    fn from(Unreadable: Unreadable) -> UnreadableList {
+        UnreadableList
+    }
+}
+
+/// The members of a result that are lists, and what names an element.
+const LISTS: [(&str, &str); 4] =
+    [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
+
+/// Parts of a text that are left out or replaced, in its order.
+#[derive(Default)]
+struct Changes(Vec<(Range<usize>, &'static [u8])>);
+
+impl ListFilter {
+    /// A filter for a caller with these roles.
+    #[must_use]
+    pub fn new(policy: Arc<ToolPolicy>, roles: RoleSet) -> ListFilter {
+        ListFilter { policy, roles }
+    }
+
+    /// Whether the answer to a request may have a list: a request for one, or for a stream, on which a request of the caller may be
+    /// answered later.
+    #[must_use]
+    pub fn is_needed(&self, head: &RequestHead, call: &Call) -> bool {
+        if head.method() == Method::Get {
+            return true;
+        }
+        match call.method() {
+            Some("tools/list" | "prompts/list" | "resources/list" | "resources/templates/list") => true,
+            Some("initialize" | "server/discover") => !self.policy.passes_instructions(),
+            _ => false,
+        }
+    }
+
+    /// The answer, or the answers of a batch, without what the caller may not use. None if there is nothing to change. Of what is
+    /// left every byte stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or may be read in different ways.
+    pub fn apply(&self, answer: &[u8]) -> Result<Option<Vec<u8>>, UnreadableList> {
+        let whole = Value::of(answer)?;
+        let mut changes = Changes::default();
+        if whole.is_array() {
+            for message in whole.parts() {
+                self.message(&message?.value, &mut changes)?;
+            }
+        } else {
+            self.message(&whole, &mut changes)?;
+        }
+        Ok(changes.apply(answer))
+    }
+
+    fn message(&self, message: &Value<'_>, changes: &mut Changes) -> Result<(), UnreadableList> {
+        let Some(result) = message.member("result")? else { return Ok(()) };
+        let result = result.value;
+        if !result.is_object() {
+            return Ok(());
+        }
+        let mut has_list = false;
+        for (list, name) in LISTS {
+            let Some(Part { value: list_value, .. }) = result.member(list)? else { continue };
+            if list_value.is_array() {
+                has_list = true;
+                self.list(&list_value, list, name, changes)?;
+            }
+        }
+        if has_list
+            && let Some(scope) = result.member("cacheScope")?
+            && scope.value.bytes() != b"\"private\""
+        {
+            // Others may not use what was filtered for this caller.
+            changes.0.push((scope.value.range(), b"\"private\""));
+        }
+        if !self.policy.passes_instructions()
+            && let Some(instructions) = result.member("instructions")?
+        {
+            changes.0.push((instructions.value.range(), b"\"\""));
+        }
+        Ok(())
+    }
+
+    fn list(&self, list: &Value<'_>, kind: &str, named_by: &str, changes: &mut Changes) -> Result<(), UnreadableList> {
+        let mut has_kept = false;
+        // Hidden elements before the first that is kept go with the comma behind them, others with the comma before them.
+        for element in list.parts() {
+            let Part { value, range, .. } = element?;
+            if self.shows(&value, kind, named_by) {
+                has_kept = true;
+                continue;
+            }
+            let is_last = list.range().end == range.end + 1;
+            let cut = match (has_kept, is_last) {
+                (true, _) => range.start - 1..range.end,
+                (false, true) => range,
+                (false, false) => range.start..range.end + 1,
+            };
+            changes.0.push((cut, b""));
+        }
+        Ok(())
+    }
+
+    /// Whether the caller sees an element. One whose name is not certain it does not.
+    fn shows(&self, element: &Value<'_>, kind: &str, named_by: &str) -> bool {
+        let Ok(Some(name)) = element.member(named_by) else { return false };
+        let Some(name) = name.value.string() else { return false };
+        let decision = match kind {
+            "tools" => {
+                let Ok(said) = element.member("annotations") else { return false };
+                let said = said.and_then(|said| serde_json::from_slice::<ToolHints>(said.value.bytes()).ok());
+                self.policy.decide_listed(self.roles, &name, said.unwrap_or_default())
+            }
+            "prompts" => self.policy.decide(self.roles, &Asked::prompt(&name)),
+            "resources" => self.policy.decide(self.roles, &Asked::resource(&name)),
+            _ => self.policy.decide(self.roles, &Asked::template(&name)),
+        };
+        // Whoever can ask for a scope has to know for what.
+        matches!(decision, ToolDecision::Allowed(_) | ToolDecision::Denied { how: Denial::Scope(_), .. })
+    }
+}
+
+impl Changes {
+    fn apply(mut self, text: &[u8]) -> Option<Vec<u8>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.sort_by_key(|(range, _)| range.start);
+        let mut out = Vec::with_capacity(text.len() + 16);
+        let mut at = 0;
+        for (range, with) in self.0 {
+            out.extend_from_slice(&text[at..range.start]);
+            out.extend_from_slice(with);
+            at = range.end;
+        }
+        out.extend_from_slice(&text[at..]);
+        Some(out)
+    }
+}

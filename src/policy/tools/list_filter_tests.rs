@@ -1,0 +1,190 @@
+//! Lists, as their callers see them.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::base::Rng;
+use crate::policy::tools::list_filter::{ListFilter, UnreadableList};
+use crate::policy::tools::roles::RoleSet;
+use crate::policy::tools::tool_policy::ToolPolicy;
+
+fn filter(text: &str) -> ListFilter {
+    ListFilter::new(Arc::new(ToolPolicy::parse(text).unwrap()), RoleSet::default())
+}
+
+fn some() -> ListFilter {
+    filter(
+        "[policy]\npass_instructions = false\n[[rule]]\neffect = 'allow'\ntools = ['a*']\nprompts = ['a*']\n\
+         resources = ['x://a*']\n[[rule]]\neffect = 'deny'\ntools = ['asked']\nscope = 's'\n",
+    )
+}
+
+fn applied(filter: &ListFilter, text: &str) -> String {
+    filter.apply(text.as_bytes()).unwrap().map_or_else(|| text.to_owned(), |out| String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn hidden_elements_are_taken_out_and_every_other_byte_stays() {
+    let filter = some();
+    for (text, want) in [
+        (
+            r#"{ "jsonrpc":"2.0", "id":1,"result" : {"tools": [ {"name":"b"}, {"x" : 1e3,"name":"a1"},{"name":"c"} , {"name":"a2","y":"é"} ], "nextCursor":"q", "z":[1 ,2]} }"#,
+            r#"{ "jsonrpc":"2.0", "id":1,"result" : {"tools": [ {"x" : 1e3,"name":"a1"}, {"name":"a2","y":"é"} ], "nextCursor":"q", "z":[1 ,2]} }"#,
+        ),
+        (r#"{"result":{"tools":[{"name":"b"},{"name":"c"}]}}"#, r#"{"result":{"tools":[]}}"#),
+        (r#"{"result":{"tools":[{"name":"a"}]}}"#, r#"{"result":{"tools":[{"name":"a"}]}}"#),
+        (r#"{"result":{"tools":[]}}"#, r#"{"result":{"tools":[]}}"#),
+        (r#"{"result":{"tools":[{"name":"asked"},{"name":"b"}]}}"#, r#"{"result":{"tools":[{"name":"asked"}]}}"#),
+        (
+            r#"{"result":{"tools":[{"name":"\u0062"},{"name":"\u0061"}]}}"#,
+            r#"{"result":{"tools":[{"name":"\u0061"}]}}"#,
+        ),
+        (
+            r#"{"result":{"tools":[{"name":"a"}],"cacheScope":"public","ttlMs":5}}"#,
+            r#"{"result":{"tools":[{"name":"a"}],"cacheScope":"private","ttlMs":5}}"#,
+        ),
+        (r#"{"result":{"prompts":[{"name":"b"},{"name":"ab"}]}}"#, r#"{"result":{"prompts":[{"name":"ab"}]}}"#),
+        (
+            r#"{"result":{"resources":[{"uri":"x://a"},{"uri":"x://b"},{"uri":"x://a/../b"}]}}"#,
+            r#"{"result":{"resources":[{"uri":"x://a"}]}}"#,
+        ),
+        (
+            r#"{"result":{"resourceTemplates":[{"uriTemplate":"y://{p}"},{"uriTemplate":"x://{p}"}]}}"#,
+            r#"{"result":{"resourceTemplates":[{"uriTemplate":"x://{p}"}]}}"#,
+        ),
+        (r#"{"result":{"serverInfo":{},"instructions":"use b"}}"#, r#"{"result":{"serverInfo":{},"instructions":""}}"#),
+        (r#"[{"id":1,"result":{"tools":[{"name":"b"}]}},{"id":2}]"#, r#"[{"id":1,"result":{"tools":[]}},{"id":2}]"#),
+        (r#"{"method":"x","params":{"tools":[{"name":"b"}]}}"#, r#"{"method":"x","params":{"tools":[{"name":"b"}]}}"#),
+        (r#"{"error":{"code":1}}"#, r#"{"error":{"code":1}}"#),
+        (
+            r#"{"result":{"tools":[{"name":"a","name":"b"},{"Name":"b","name":"a"},{"n":1},7,{"name":"a"}]}}"#,
+            r#"{"result":{"tools":[{"name":"a"}]}}"#,
+        ),
+    ] {
+        assert_eq!(applied(&filter, text), want);
+    }
+}
+
+#[test]
+fn what_can_be_read_in_two_ways_is_refused() {
+    let filter = some();
+    for text in [
+        r#"{"result":{"tools":[]},"result":{"tools":[{"name":"b"}]}}"#,
+        r#"{"result":{"tools":[],"tools":[{"name":"b"}]}}"#,
+        r#"{"result":{"Tools":[{"name":"b"}]}}"#,
+        r#"{"Result":{"tools":[{"name":"b"}]}}"#,
+        r#"{"result":{"tools":[{"name":"b"}]}} x"#,
+        r#"{"result":{"tools":[{"name":"b"},]}}"#,
+        r#"{"result":{"tools":[{"name":"b"}"#,
+        "{\"result\":{\"tools\":[{\"name\":\"b\u{1}\"}]}}",
+        "",
+    ] {
+        assert_eq!(filter.apply(text.as_bytes()), Err(UnreadableList), "{text}");
+    }
+    assert_eq!(filter.apply(b"{\"result\":\"\xff\"}"), Err(UnreadableList));
+    let deep = format!(r#"{{"result":{{"tools":[],"x":{}{}}}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+    assert_eq!(filter.apply(deep.as_bytes()), Err(UnreadableList));
+}
+
+#[test]
+fn a_list_is_filtered_as_a_reader_of_it_would_filter_it() {
+    let (filter, mut rng) = (some(), Rng::new(3));
+    let mut taken_out = 0;
+    for _ in 0..3_000 {
+        let tools: Vec<Value> = (0..rng.below(6))
+            .map(|nth| {
+                let name = ["a", "b", "ab", "c"][rng.below(4) as usize];
+                json!({"name": name, "n": nth, "d": "],{\"name\":\"a\""})
+            })
+            .collect();
+        let message =
+            json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": tools, "nextCursor": "x", "_meta": {"k": [1]}}});
+        let text = if rng.chance(0.5) { message.to_string() } else { format!("{message:#}") };
+        let out: Value = serde_json::from_str(&applied(&filter, &text)).unwrap();
+        let mut want = message.clone();
+        want["result"]["tools"].as_array_mut().unwrap().retain(|tool| tool["name"].as_str().unwrap().starts_with('a'));
+        taken_out += usize::from(want != message);
+        assert_eq!(out, want, "{text}");
+    }
+    assert!(taken_out > 1_000);
+}
+
+#[test]
+fn events_keep_their_lines_and_lose_what_is_hidden() {
+    let filter = some();
+    let apply = |event: &str| {
+        let out = filter.apply_to_event(event.as_bytes()).unwrap();
+        out.map_or_else(|| event.to_owned(), |out| String::from_utf8(out).unwrap())
+    };
+    let list = r#"{"id":1,"result":{"tools":[{"name":"a"},{"name":"b"}]}}"#;
+    let want = r#"{"id":1,"result":{"tools":[{"name":"a"}]}}"#;
+    for (event, wanted) in [
+        (
+            format!("id: 7\nevent: message\ndata: {list}\nretry: 5\n\n"),
+            format!("id: 7\nevent: message\ndata: {want}\nretry: 5\n\n"),
+        ),
+        (format!("data:{list}\r\n\r\n"), format!("data: {want}\r\n\r\n")),
+        (format!("\u{feff}data: {list}\n\n"), format!("\u{feff}data: {want}\n\n")),
+        (format!("data: {list}"), format!("data: {want}")),
+        (
+            list.replace(",{", "\r\ndata: ,{").replacen('{', "data: {", 1) + "\r\n\r\n",
+            format!("data: {want}\r\ndata: \r\n\r\n").replace("]}}\r\ndata: ", "\r\ndata: ]}}"),
+        ),
+    ] {
+        let out = apply(&event);
+        let data = |text: &str| -> Value {
+            let lines = text.trim_start_matches('\u{feff}').lines().filter_map(|line| line.strip_prefix("data:"));
+            serde_json::from_str(&lines.collect::<Vec<_>>().join("\n")).unwrap()
+        };
+        assert_eq!(data(&out), data(&format!("data:{want}")), "{event:?} {out:?}");
+        if !event.contains("\r\ndata: ,") {
+            assert_eq!(out, wanted);
+        }
+    }
+    for event in [
+        ": hi\n\n",
+        "id: 1\ndata:\n\n",
+        "event: endpoint\ndata: /messages?x=1\n\n",
+        "data: {\"method\":\"n\"}\n\n",
+        "database: {\n\n",
+    ] {
+        assert_eq!(apply(event), event);
+    }
+    for event in ["data: {\"result\":\n\n", "data: [\n\n", "data: {\"result\":{\"tools\":[],\ndata: \"tools\":[]}}\n\n"]
+    {
+        assert!(filter.apply_to_event(event.as_bytes()).is_err(), "{event}");
+    }
+}
+
+#[test]
+fn a_list_shows_what_a_call_may_reach() {
+    let mut rng = Rng::new(8);
+    for _ in 0..2_000 {
+        let mut text = String::from("[policy]\ntrust_annotations = true\n");
+        for _ in 0..rng.below(4) {
+            let effect = if rng.chance(0.6) { "allow" } else { "deny" };
+            text += &format!(
+                "[[rule]]\neffect = '{effect}'\ntools = ['{}']\n",
+                ["a", "b*", "*c", "*"][rng.below(4) as usize]
+            );
+            if rng.chance(0.3) {
+                text += &format!("annotations = {{ read_only = {} }}\n", rng.chance(0.5));
+            }
+        }
+        let policy = Arc::new(ToolPolicy::parse(&text).unwrap());
+        let filter = ListFilter::new(Arc::clone(&policy), RoleSet::default());
+        let names = ["a", "b", "bc", "c", "d"];
+        let tools: Vec<Value> =
+            names.iter().map(|name| json!({"name": name, "annotations": {"readOnlyHint": rng.chance(0.5)}})).collect();
+        let list = json!({"id": 1, "result": {"tools": tools}}).to_string();
+        let shown: Value = serde_json::from_str(&applied(&filter, &list)).unwrap();
+        let shown: Vec<&str> =
+            shown["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+        let callable: Vec<&str> = names
+            .into_iter()
+            .filter(|name| policy.decide(RoleSet::default(), &crate::policy::Asked::tool(name)).is_allowed())
+            .collect();
+        assert_eq!(shown, callable, "{text}");
+    }
+}

@@ -1,0 +1,32 @@
+//! Which caller may call which tool, by the rules of a route.
+
+mod case;
+mod check;
+mod decision;
+mod event_filter;
+mod file;
+mod file_reader;
+mod hints;
+mod json_text;
+mod list_filter;
+mod pattern;
+mod request;
+mod roles;
+mod rule;
+mod tool_policy;
+mod uri;
+
+pub use case::CaseOutcome;
+pub use decision::{Asked, Denial, PolicyDigest, RuleId, Target, ToolDecision};
+pub use file::POLICY_FILE_LEN_MAX;
+pub use file_reader::PolicyFault;
+pub use hints::ToolHints;
+pub use list_filter::{LIST_LEN_MAX, ListFilter, UnreadableList};
+pub use request::{BodyKind, Reads, check_message, read_request};
+pub use roles::RoleSet;
+pub use tool_policy::{MethodDefault, ToolPolicy};
+
+#[cfg(test)]
+mod list_filter_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! What a request asks for, read as its server reads it. What two readers may read in different ways is refused.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::policy::tools::decision::{Asked, Target};
+use crate::wire::http1::{BodyError, RequestHead};
+use crate::wire::jsonrpc::{MessageMember, Peek, Reading};
+use crate::wire::mcp;
+
+/// The longest name that a field of the head may wrap, in bytes.
+const WRAPPED_LEN_MAX: usize = 2_048;
+
+/// What has been read of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads<'a> {
+    /// Not enough yet to decide.
+    Unknown,
+    /// A message with a method.
+    Asks(Asked<'a>),
+    /// No method: an answer of the caller to a request of the server, something that is no message of JSON-RPC, or nothing.
+    NoMethod,
+}
+
+/// What the body of a request is by its head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyKind {
+    /// A message, or something else in JSON.
+    #[default]
+    Json,
+    /// A form, such as a request for a token (RFC 6749 section 4).
+    Form,
+}
+
+impl BodyKind {
+    /// What the body of a request with this head is.
+    ///
+    /// # Errors
+    ///
+    /// If its server may read other characters than these bytes are.
+    pub fn of(head: &RequestHead) -> Result<BodyKind, BodyError> {
+        let mut kind = None;
+        for (name, value) in head.headers() {
+            if name.eq_ignore_ascii_case(b"content-encoding") && !value.eq_ignore_ascii_case(b"identity") {
+                return Err(BodyError::ContentCoding);
+            }
+            if name.eq_ignore_ascii_case(b"content-type") {
+                // Of two, servers read either.
+                if kind.is_some() {
+                    return Err(BodyError::AmbiguousHead);
+                }
+                kind = Some(BodyKind::of_type(value)?);
+            }
+        }
+        Ok(kind.unwrap_or_default())
+    }
+
+    fn of_type(value: &[u8]) -> Result<BodyKind, BodyError> {
+        let mut parts = value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let kind = parts.next().unwrap_or_default();
+        for part in parts {
+            let (name, text) = part.split_at(part.iter().position(|byte| *byte == b'=').unwrap_or(part.len()));
+            if name.trim_ascii().eq_ignore_ascii_case(b"charset") {
+                let text = text.get(1..).unwrap_or_default().trim_ascii();
+                let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text);
+                if ![&b"utf-8"[..], b"utf8", b"us-ascii"].iter().any(|known| text.eq_ignore_ascii_case(known)) {
+                    return Err(BodyError::Charset);
+                }
+            }
+        }
+        let is_form = kind.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
+        Ok(if is_form { BodyKind::Form } else { BodyKind::Json })
+    }
+
+    /// Whether a body of this kind may begin so. A form that begins like JSON may be read as JSON.
+    #[must_use]
+    pub fn begins_with(self, first: u8) -> bool {
+        self == BodyKind::Json || first.is_ascii_alphanumeric() || b"%_-.~*+".contains(&first)
+    }
+}
+
+/// What a request asks for, as far as its body has been read strictly. It `has_ended`, or more may come.
+///
+/// # Errors
+///
+/// If servers may read it in different ways, it is no single message, or its head says something else.
+pub fn read_request<'a>(head: &RequestHead, peek: &'a Peek, has_ended: bool) -> Result<Reads<'a>, BodyError> {
+    check_message(peek)?;
+    if peek.reading(MessageMember::Method) == Reading::Absent {
+        if peek.has_outcome() || peek.is_whole() || (has_ended && peek.inspected() == 0) {
+            return Ok(Reads::NoMethod);
+        }
+        return if has_ended { Err(BodyError::MalformedMessage) } else { Ok(Reads::Unknown) };
+    }
+    let method = peek.method().ok_or(BodyError::UncertainName)?;
+    let may_come = !has_ended && !peek.is_whole();
+    let target = match method {
+        "tools/call" => text(peek, MessageMember::Name, may_come)?.map(Target::Tool),
+        "prompts/get" => text(peek, MessageMember::Name, may_come)?.map(Target::Prompt),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+            text(peek, MessageMember::Uri, may_come)?.map(Target::Resource)
+        }
+        // A second name may follow the first.
+        "completion/complete" if may_come => None,
+        "completion/complete" => match (peek.reading(MessageMember::Name), peek.reading(MessageMember::Uri)) {
+            (Reading::Absent, Reading::Absent) => Some(Target::Nothing),
+            (_, Reading::Absent) => text(peek, MessageMember::Name, false)?.map(Target::Prompt),
+            (Reading::Absent, _) => text(peek, MessageMember::Uri, false)?.map(Target::Template),
+            _ => return Err(BodyError::AmbiguousMessage),
+        },
+        _ => Some(Target::Nothing),
+    };
+    let Some(target) = target else { return Ok(Reads::Unknown) };
+    let task = method.starts_with("tasks/").then(|| peek.task_id()).flatten();
+    check_fields(head, method, target.name().filter(|_| method != "completion/complete").or(task))?;
+    Ok(Reads::Asks(Asked { method, target }))
+}
+
+/// Checks what has been read of a message, whatever it asks for.
+///
+/// # Errors
+///
+/// As for [`read_request`].
+pub fn check_message(peek: &Peek) -> Result<(), BodyError> {
+    const MEMBERS: [MessageMember; 4] =
+        [MessageMember::Method, MessageMember::Name, MessageMember::Uri, MessageMember::TaskId];
+    let is_doubled = MEMBERS.iter().any(|member| peek.reading(*member) == Reading::Doubled);
+    let is_both = peek.has_outcome() && peek.reading(MessageMember::Method) != Reading::Absent;
+    if peek.is_batch() || is_doubled || is_both {
+        return Err(BodyError::AmbiguousMessage);
+    }
+    if peek.is_broken() {
+        return Err(BodyError::MalformedMessage);
+    }
+    if peek.is_torn() || peek.has_unknown_id() {
+        return Err(BodyError::UncertainName);
+    }
+    Ok(())
+}
+
+/// What a member says; none if it may still come. Empty if it is not there.
+fn text(peek: &Peek, member: MessageMember, may_come: bool) -> Result<Option<&str>, BodyError> {
+    let said = match (member, peek.reading(member)) {
+        (_, Reading::Absent) if may_come => return Ok(None),
+        (_, Reading::Absent) => return Ok(Some("")),
+        (MessageMember::Uri, _) => peek.uri(),
+        _ => peek.name(),
+    };
+    match said {
+        Some(said) if !said.chars().any(char::is_control) => Ok(Some(said)),
+        _ => Err(BodyError::UncertainName),
+    }
+}
+
+/// Checks that the head says nothing else. In revisions where its fields have no meaning, they may not contradict either.
+fn check_fields(head: &RequestHead, method: &str, name: Option<&str>) -> Result<(), BodyError> {
+    for (field, value) in head.headers() {
+        let agrees = if field.eq_ignore_ascii_case(mcp::METHOD.as_bytes()) {
+            value == method.as_bytes()
+        } else if field.eq_ignore_ascii_case(mcp::NAME.as_bytes()) {
+            name.is_none_or(|name| says(value, name))
+        } else {
+            true
+        };
+        if !agrees {
+            return Err(BodyError::HeadContradicts);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the value of a field, which may be wrapped, is this name (revision 2026-07-28, "Header value encoding").
+fn says(value: &[u8], name: &str) -> bool {
+    match value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?=")) {
+        Some(wrapped) => {
+            let mut decoded = [0; WRAPPED_LEN_MAX];
+            STANDARD.decode_slice(wrapped, &mut decoded).is_ok_and(|len| decoded[..len] == *name.as_bytes())
+        }
+        None => value == name.as_bytes(),
+    }
+}

@@ -1,0 +1,142 @@
+//! Roles: which callers a rule is about.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::base::SecretHash;
+use crate::policy::identity::{AgentIdentity, IdentityProof};
+use crate::policy::networks::Networks;
+use crate::policy::tools::pattern::Patterns;
+
+/// The most roles of one policy.
+pub(super) const ROLES_MAX: usize = 64;
+/// The longest key that is looked at, in bytes.
+const KEY_LEN_MAX: usize = 4_096;
+
+/// Some roles of one policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoleSet(u64);
+
+impl RoleSet {
+    /// The role at this place of the file.
+    pub(super) const fn one(index: usize) -> RoleSet {
+        RoleSet(1 << index)
+    }
+
+    /// These roles and others.
+    #[must_use]
+    pub const fn and(self, other: RoleSet) -> RoleSet {
+        RoleSet(self.0 | other.0)
+    }
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) const fn intersects(self, other: RoleSet) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(super) const fn contains_all(self, other: RoleSet) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub(super) const fn contains(self, index: usize) -> bool {
+        self.0 >> index & 1 == 1
+    }
+}
+
+/// Who has a role: the callers of its networks, if it has any, who have one of its keys or an identity that fits, if it asks for
+/// either.
+#[derive(Clone, Debug)]
+pub(super) struct Role {
+    pub(super) name: Arc<str>,
+    pub(super) line: usize,
+    pub(super) networks: Option<Networks>,
+    /// The names of its static keys.
+    pub(super) keys: Patterns,
+    pub(super) identity: Option<IdentityRule>,
+}
+
+/// Which identities have a role. What is not said fits all.
+#[derive(Clone, Debug, Default)]
+pub(super) struct IdentityRule {
+    pub(super) proofs: Vec<IdentityProof>,
+    pub(super) issuer: Option<Box<str>>,
+    pub(super) subjects: Patterns,
+    pub(super) clients: Patterns,
+    /// All of them were granted.
+    pub(super) scopes: Vec<Box<str>>,
+    /// Each has this value, or a list that contains it.
+    pub(super) claims: BTreeMap<Box<str>, Value>,
+}
+
+impl Role {
+    pub(super) fn is_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> bool {
+        let is_near = |networks: &Networks| address.is_some_and(|address| networks.contains(address));
+        if !self.networks.as_ref().is_none_or(is_near) {
+            return false;
+        }
+        let asks_for_none = self.keys.is_empty() && self.identity.is_none();
+        asks_for_none
+            || identity.is_some_and(|identity| match identity.proof {
+                IdentityProof::Key => self.keys.matches(&identity.subject),
+                _ => self.identity.as_ref().is_some_and(|rule| rule.fits(identity)),
+            })
+    }
+
+    /// Whether nobody can have it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.networks.is_none() && self.keys.is_empty() && self.identity.is_none()
+    }
+}
+
+impl IdentityRule {
+    fn fits(&self, identity: &AgentIdentity) -> bool {
+        let has_claim = |name: &str, wanted: &Value| match identity.claims.get(name) {
+            Some(Value::Array(values)) => values.contains(wanted),
+            Some(value) => value == wanted,
+            None => false,
+        };
+        (self.proofs.is_empty() || self.proofs.contains(&identity.proof))
+            && self.issuer.as_ref().is_none_or(|issuer| identity.issuer.as_deref() == Some(issuer))
+            && (self.subjects.is_empty() || self.subjects.matches(&identity.subject))
+            && (self.clients.is_empty() || identity.client.as_ref().is_some_and(|client| self.clients.matches(client)))
+            && self.scopes.iter().all(|scope| identity.scopes.contains(scope))
+            && self.claims.iter().all(|(name, wanted)| has_claim(name, wanted))
+    }
+}
+
+/// A static key, of which only the hash is known.
+#[derive(Clone)]
+pub(super) struct Key {
+    pub(super) line: usize,
+    pub(super) hash: SecretHash,
+    pub(super) identity: AgentIdentity,
+}
+
+impl Key {
+    pub(super) fn new(name: &str, line: usize, hash: SecretHash) -> Key {
+        let identity = AgentIdentity {
+            subject: name.into(),
+            issuer: None,
+            client: None,
+            proof: IdentityProof::Key,
+            scopes: Arc::new([]),
+            claims: Arc::default(),
+        };
+        Key { line, hash, identity }
+    }
+}
+
+/// Whose key this is. Every key is compared, in constant time.
+pub(super) fn owner<'a>(keys: &'a [Key], bearer: &[u8]) -> Option<&'a AgentIdentity> {
+    if keys.is_empty() || bearer.is_empty() || bearer.len() > KEY_LEN_MAX {
+        return None;
+    }
+    let hash = SecretHash::of_bytes(bearer);
+    keys.iter().fold(None, |found, key| if key.hash == hash { Some(&key.identity) } else { found })
+}

@@ -1,0 +1,80 @@
+//! One rule, and what it says of a request.
+
+use crate::policy::tools::decision::{Asked, Denial, RuleId, Target};
+use crate::policy::tools::hints::{ToolHints, WantedHints};
+use crate::policy::tools::pattern::Patterns;
+use crate::policy::tools::roles::RoleSet;
+
+/// What a rule does with the requests that it matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Allow,
+    Deny(Denial),
+}
+
+/// A rule. What it does not say fits all.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    pub(super) id: RuleId,
+    pub(super) line: usize,
+    pub(super) effect: Effect,
+    /// Callers with one of them; all callers if there are none.
+    pub(super) roles: RoleSet,
+    pub(super) methods: Patterns,
+    pub(super) tools: Patterns,
+    pub(super) prompts: Patterns,
+    pub(super) resources: Patterns,
+    pub(super) hints: WantedHints,
+}
+
+impl Rule {
+    /// Whether it says something about what a request names, and not only about methods.
+    pub(super) fn names_targets(&self) -> bool {
+        !(self.tools.is_empty() && self.prompts.is_empty() && self.resources.is_empty() && self.hints.is_empty())
+    }
+
+    pub(super) fn is_allow(&self) -> bool {
+        self.effect == Effect::Allow
+    }
+
+    /// Whether it is about this request. `hints` says what is known of a tool. A rule that allows matches a template of which it
+    /// allows some resource, one that denies only if it denies all.
+    pub(super) fn matches(&self, roles: RoleSet, asked: &Asked<'_>, hints: impl Fn(&str) -> ToolHints) -> bool {
+        if !self.is_for(roles) || !(self.methods.is_empty() || self.methods.matches(asked.method)) {
+            return false;
+        }
+        if !self.names_targets() {
+            return true;
+        }
+        match asked.target {
+            Target::Nothing => false,
+            Target::Tool(name) if self.tools.is_empty() => !self.hints.is_empty() && self.hints.fit(hints(name)),
+            Target::Tool(name) => self.tools.matches(name) && (self.hints.is_empty() || self.hints.fit(hints(name))),
+            Target::Prompt(name) => self.prompts.matches(name),
+            Target::Resource(uri) => self.resources.matches(uri),
+            Target::Template(pattern) if self.is_allow() => self.resources.overlap(pattern),
+            Target::Template(pattern) => self.resources.cover(pattern),
+        }
+    }
+
+    pub(super) fn is_for(&self, roles: RoleSet) -> bool {
+        self.roles.is_empty() || self.roles.intersects(roles)
+    }
+
+    /// Whether it matches all that `other` matches, as far as that can be told.
+    pub(super) fn covers(&self, other: &Rule) -> bool {
+        let roles = self.roles.is_empty() || (!other.roles.is_empty() && self.roles.contains_all(other.roles));
+        let part = |own: &Patterns, other: &Patterns| other.is_empty() || own.cover_all(other);
+        let methods = self.methods.is_empty() || (!other.methods.is_empty() && self.methods.cover_all(&other.methods));
+        let hints = self.hints.is_empty() || self.hints == other.hints;
+        let targets = !self.names_targets()
+            || (other.names_targets()
+                && part(&self.tools, &other.tools)
+                && part(&self.prompts, &other.prompts)
+                && part(&self.resources, &other.resources)
+                && (other.hints.is_empty()
+                    || !other.tools.is_empty()
+                    || self.tools.is_empty() && !self.hints.is_empty()));
+        roles && methods && hints && targets
+    }
+}

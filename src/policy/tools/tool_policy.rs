@@ -1,0 +1,247 @@
+//! The policy of a route: which caller may call what.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::iter;
+use std::net::IpAddr;
+
+use crate::policy::identity::AgentIdentity;
+use crate::policy::tools::case::Case;
+use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
+use crate::policy::tools::hints::{KnownHints, ToolHints};
+use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
+use crate::policy::tools::rule::{Effect, Rule};
+use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
+
+/// The rules of a route, as its file has them, and what is known of the tools of its server.
+///
+/// A rule that denies goes before all that allow. Where any rule allows, what none allows is denied.
+pub struct ToolPolicy {
+    pub(super) digest: PolicyDigest,
+    pub(super) roles: Vec<Role>,
+    pub(super) keys: Vec<Key>,
+    /// Whether a key goes on to the server.
+    pub(super) passes_keys: bool,
+    /// Whether a server may tell in the list of its tools, or its instructions, what the caller may not use.
+    pub(super) passes_instructions: bool,
+    pub(super) rules: Vec<Rule>,
+    pub(super) cases: Vec<Case>,
+    pub(super) hints: KnownHints,
+}
+
+/// How a method is treated that no rule names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodDefault {
+    /// It is allowed: it is part of the protocol, or what it lists is filtered.
+    Allowed,
+    /// It is decided by what it names. One that names nothing is [indirect](MethodDefault::Indirect).
+    ByTarget,
+    /// It reaches what rules are about without their names: the result of a call that another may have made, resources in a list.
+    /// It is denied where any rule is about the caller, or allows something, unless a rule allows it.
+    Indirect,
+    /// It is denied where any rule allows something.
+    Unknown,
+}
+
+impl MethodDefault {
+    /// How this method is treated.
+    #[must_use]
+    pub fn of(method: &str) -> MethodDefault {
+        match method {
+            "tools/call"
+            | "prompts/get"
+            | "resources/read"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+            | "completion/complete" => MethodDefault::ByTarget,
+            "initialize"
+            | "server/discover"
+            | "ping"
+            | "logging/setLevel"
+            | "tools/list"
+            | "prompts/list"
+            | "resources/list"
+            | "resources/templates/list" => MethodDefault::Allowed,
+            "subscriptions/listen" => MethodDefault::Indirect,
+            method if method.starts_with("tasks/") => MethodDefault::Indirect,
+            method if method.starts_with("notifications/") => MethodDefault::Allowed,
+            _ => MethodDefault::Unknown,
+        }
+    }
+}
+
+impl ToolPolicy {
+    /// Takes over what another policy of the same route knows of the tools.
+    pub fn learn_from(&mut self, before: &ToolPolicy) {
+        self.hints = before.hints.clone();
+    }
+
+    /// Whether a rule depends on the annotations of tools.
+    #[must_use]
+    pub fn uses_annotations(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.hints.is_empty())
+    }
+
+    /// The digest of its file.
+    #[must_use]
+    pub fn digest(&self) -> PolicyDigest {
+        self.digest
+    }
+
+    /// The name of the rule at this place of the file, if `mark` is [that](PolicyDigest::mark) of its digest.
+    #[must_use]
+    pub fn rule_name(&self, mark: u16, index: u16) -> Option<&str> {
+        let rule = self.rules.get(usize::from(index)).filter(|_| self.digest.mark() == mark);
+        rule.map(|rule| &*rule.id.name)
+    }
+
+    /// The roles of a caller, by its address and by who it has proven to be.
+    #[must_use]
+    pub fn roles_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> RoleSet {
+        let roles = self.roles.iter().enumerate().filter(|(_, role)| role.is_of(address, identity));
+        roles.fold(RoleSet::default(), |all, (at, _)| all.and(RoleSet::one(at)))
+    }
+
+    /// The roles with these names.
+    ///
+    /// # Errors
+    ///
+    /// The first name that no role has.
+    pub fn roles_named<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<RoleSet, &'a str> {
+        names.into_iter().try_fold(RoleSet::default(), |all, name| {
+            let at = self.roles.iter().position(|role| *role.name == *name).ok_or(name)?;
+            Ok(all.and(RoleSet::one(at)))
+        })
+    }
+
+    /// The names of these roles, in the order of the file.
+    pub fn names_of(&self, roles: RoleSet) -> impl Iterator<Item = &str> {
+        let has = move |(at, _): &(usize, &Role)| roles.contains(*at);
+        self.roles.iter().enumerate().filter(has).map(|(_, role)| &*role.name)
+    }
+
+    /// Whose static key this is.
+    #[must_use]
+    pub fn key_of(&self, bearer: &[u8]) -> Option<&AgentIdentity> {
+        owner(&self.keys, bearer)
+    }
+
+    /// Whether a key goes on to the server.
+    #[must_use]
+    pub fn passes_keys(&self) -> bool {
+        self.passes_keys
+    }
+
+    /// Whether the instructions of the server go on to the caller.
+    #[must_use]
+    pub fn passes_instructions(&self) -> bool {
+        self.passes_instructions
+    }
+
+    /// What becomes of a request of a caller with these roles.
+    #[must_use]
+    pub fn decide(&self, roles: RoleSet, asked: &Asked<'_>) -> ToolDecision {
+        self.decide_with(roles, asked, |tool| self.hints.of(tool))
+    }
+
+    /// The same of a tool of which the server has just said this. It is remembered.
+    #[must_use]
+    pub fn decide_listed(&self, roles: RoleSet, tool: &str, said: ToolHints) -> ToolDecision {
+        if self.uses_annotations() {
+            self.hints.learn(tool, said);
+        }
+        self.decide_with(roles, &Asked::tool(tool), |_| said)
+    }
+
+    /// Why no rule is asked about this request, which is denied: servers may read the URI that it names in different ways.
+    #[must_use]
+    pub fn why_refused(&self, asked: &Asked<'_>) -> Option<&'static str> {
+        match asked.target {
+            Target::Resource(uri) if self.names_resources() => normal(uri).err(),
+            Target::Template(template) if self.names_resources() => pattern_of(template).err(),
+            _ => None,
+        }
+    }
+
+    /// Whether a rule names resources. Where none does, their URIs are not looked at.
+    fn names_resources(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.resources.is_empty())
+    }
+
+    fn decide_with(&self, roles: RoleSet, asked: &Asked<'_>, hints: impl Fn(&str) -> ToolHints) -> ToolDecision {
+        const REFUSED: ToolDecision = ToolDecision::Denied { rule: None, how: Denial::Hidden };
+        let is_explicit = |decision: &ToolDecision| !decision.is_allowed() && decision.rule().is_some();
+        match asked.target {
+            Target::Resource(uri) if self.names_resources() => {
+                let Ok(uri) = normal(uri) else { return REFUSED };
+                let ask = |uri| self.decide_one(roles, &Asked { target: Target::Resource(uri), ..*asked }, &hints);
+                // A server may read it as a shorter one: what denies that denies it too.
+                let lower = lower(&uri);
+                let mut read = iter::once(&*lower).chain(shorter(&lower)).map(ask);
+                read.find(is_explicit).unwrap_or_else(|| ask(&uri))
+            }
+            Target::Template(template) if self.names_resources() => {
+                let Ok(pattern) = pattern_of(template) else { return REFUSED };
+                let ask = |uri| self.decide_one(roles, &Asked { target: Target::Template(uri), ..*asked }, &hints);
+                Some(ask(&lower(&pattern))).filter(is_explicit).unwrap_or_else(|| ask(&pattern))
+            }
+            _ => self.decide_one(roles, asked, &hints),
+        }
+    }
+
+    fn decide_one(&self, roles: RoleSet, asked: &Asked<'_>, hints: &impl Fn(&str) -> ToolHints) -> ToolDecision {
+        let default = match MethodDefault::of(asked.method) {
+            MethodDefault::ByTarget if asked.target == Target::Nothing => MethodDefault::Indirect,
+            default => default,
+        };
+        let mut allowed = None;
+        let mut needs_allow = false;
+        for rule in &self.rules {
+            needs_allow |= rule.is_allow() || (default == MethodDefault::Indirect && rule.is_for(roles));
+            // What the protocol itself needs is only denied by a rule that names it.
+            let is_about = default != MethodDefault::Allowed || !rule.methods.is_empty();
+            if !is_about || (rule.is_allow() && allowed.is_some()) || !rule.matches(roles, asked, hints) {
+                continue;
+            }
+            match &rule.effect {
+                Effect::Allow => allowed = Some(&rule.id),
+                Effect::Deny(how) => return ToolDecision::Denied { rule: Some(rule.id.clone()), how: how.clone() },
+            }
+        }
+        if allowed.is_some() || !needs_allow || default == MethodDefault::Allowed {
+            return ToolDecision::Allowed(allowed.cloned());
+        }
+        ToolDecision::Denied { rule: None, how: Denial::Hidden }
+    }
+}
+
+/// The pattern of all URIs that a template can become, in its normal form.
+fn pattern_of(template: &str) -> Result<String, Ambiguity> {
+    if template.len() > URI_LEN_MAX {
+        return Err(TOO_LONG);
+    }
+    let mut pattern = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, behind)) = rest.split_once('{') {
+        pattern.push_str(before);
+        pattern.push('*');
+        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    pattern.push_str(rest);
+    normal_pattern(&pattern).map(Cow::into_owned)
+}
+
+/// Two policies are equal if their files are.
+impl PartialEq for ToolPolicy {
+    fn eq(&self, other: &ToolPolicy) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for ToolPolicy {}
+
+impl fmt::Debug for ToolPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolPolicy").field("digest", &self.digest).field("rules", &self.rules.len()).finish()
+    }
+}

@@ -1,0 +1,236 @@
+//! What a role keeps of a call for its line in the audit log.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+
+use crate::audit::{AuditCallLine, CallEndLine, LineHash, RpcAnswer, RpcAnswerScan};
+use crate::engine::Core;
+use crate::exchange::{CallFailure, trace_of};
+use crate::latency::{CallPhases, Outcome, Phase};
+use crate::serve::audit_log::{AuditLog, AuditReceipt};
+use crate::serve::label::CallLabel;
+use crate::serve::recorded::Answered;
+use crate::wire::http1::RequestHead;
+use crate::wire::mcp;
+
+/// The header field with the id of an MCP session, up to revision 2025-11-25.
+const SESSION: &str = "Mcp-Session-Id";
+/// The header field with the revision of MCP.
+const REVISION: &str = "MCP-Protocol-Version";
+/// How a call is told to have ended whose line is written before its answer.
+const BEGUN: &str = "begun";
+
+/// What is kept of a call for the audit log; nothing where there is none.
+#[derive(Default)]
+pub struct CallAudit(Option<Box<Kept>>);
+
+struct Kept {
+    log: AuditLog,
+    scan: RpcAnswerScan,
+    bytes: u64,
+    written: Cell<Written>,
+    /// For the answers that a role gives itself.
+    receipt: Cell<Option<AuditReceipt>>,
+}
+
+/// What was written of a call.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Written {
+    #[default]
+    Nothing,
+    /// The line of the call, before its answer.
+    Begin,
+    /// All that there is to say.
+    Whole,
+}
+
+/// What a role knows of a call.
+#[derive(Clone, Copy, Default)]
+pub struct AuditedCall<'a> {
+    /// The role that writes it.
+    pub role: &'static str,
+    /// The number of the call.
+    pub number: u64,
+    /// The id of the tunnel.
+    pub tunnel: &'a str,
+    /// The name of the route; empty if there is none.
+    pub route: &'a str,
+    /// The number of the edge's process.
+    pub edge: Option<u64>,
+    /// The number of the connector.
+    pub connector: Option<u64>,
+    /// The address of the agent.
+    pub peer: Option<IpAddr>,
+    /// How often it was sent again.
+    pub retries: u32,
+}
+
+/// How a call has ended.
+#[derive(Clone, Copy)]
+pub struct AuditedEnd<'a> {
+    /// The outcome, as it is counted.
+    pub outcome: Outcome,
+    /// The status of the answer; 0 if there was none.
+    pub status: u16,
+    /// The code of the answer, if it is one of adit.
+    pub own_code: Option<i32>,
+    /// The parts of its time.
+    pub phases: &'a CallPhases,
+    /// Whether the MCP server may have seen it.
+    pub is_opened: bool,
+}
+
+impl CallAudit {
+    /// Begins a call. Its arguments are hashed as they pass.
+    #[must_use]
+    pub fn begin(log: Option<&AuditLog>, label: Option<&mut CallLabel>) -> CallAudit {
+        let Some(log) = log else { return CallAudit(None) };
+        if let Some(label) = label {
+            label.hash_arguments();
+        }
+        let (scan, written, receipt) = Default::default();
+        CallAudit(Some(Box::new(Kept { log: log.clone(), scan, bytes: 0, written, receipt })))
+    }
+
+    /// Whether calls are written at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The log to which the call is written before its answer may leave, if that is so.
+    #[must_use]
+    pub fn required(&self) -> Option<&AuditLog> {
+        self.0.as_ref().map(|kept| &kept.log).filter(|log| log.is_required())
+    }
+
+    /// Whether the call is refused, because it could not be written.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        let refuses = self.0.as_ref().is_some_and(|kept| kept.log.refuses());
+        if let Some(kept) = self.0.as_ref().filter(|_| refuses) {
+            kept.log.on_refused();
+        }
+        refuses
+    }
+
+    /// Bytes of the body of the answer pass.
+    pub fn on_body_bytes(&mut self, bytes: &[u8]) {
+        if let Some(kept) = &mut self.0 {
+            kept.scan.feed(bytes);
+            kept.bytes += bytes.len() as u64;
+        }
+    }
+
+    /// The answer was received, or is one whose end is not waited for: the call is written.
+    #[must_use]
+    pub fn on_answer(
+        &self,
+        call: &AuditedCall<'_>,
+        head: &RequestHead,
+        answered: &Answered<'_>,
+        phases: &CallPhases,
+        label: Option<&mut CallLabel>,
+    ) -> Option<AuditReceipt> {
+        let kept = self.0.as_ref()?;
+        let mut scan = kept.scan.clone();
+        scan.feed(answered.rest);
+        let (written, outcome) =
+            if answered.is_whole { (Written::Whole, Outcome::Ok.name()) } else { (Written::Begin, BEGUN) };
+        kept.written.set(written);
+        let line = AuditCallLine {
+            status: answered.head.status(),
+            outcome,
+            answer: scan.found(),
+            bytes: kept.bytes + answered.rest.len() as u64,
+            ..line_of(call, head, phases)
+        };
+        Some(kept.log.submit(with_label(line, label)))
+    }
+
+    /// The call has ended. What was not written of it before is written now.
+    pub fn on_end(
+        &self,
+        call: &AuditedCall<'_>,
+        head: &RequestHead,
+        end: &AuditedEnd<'_>,
+        label: Option<&mut CallLabel>,
+    ) {
+        let Some(kept) = &self.0 else { return };
+        let AuditedEnd { outcome, status, own_code, phases, is_opened } = *end;
+        let answer = RpcAnswer { code: own_code.map(i64::from).or(kept.scan.found().code), ..kept.scan.found() };
+        let (outcome, bytes) = (outcome.name(), kept.bytes);
+        let body = match kept.written.replace(Written::Whole) {
+            // The answer was recorded whole. That its agent did not take all of it changes nothing of what was done.
+            Written::Whole => return,
+            Written::Begin => {
+                let (role, call) = (call.role, call.number);
+                CallEndLine { role, call, outcome, answer, bytes, took: phases.took() }.body()
+            }
+            Written::Nothing => {
+                let line = AuditCallLine { status, outcome, answer, bytes, ..line_of(call, head, phases) };
+                with_label(line, label)
+            }
+        };
+        if kept.log.refuses() && !is_opened {
+            // It is refused for just that, and did nothing.
+            return;
+        }
+        kept.receipt.set(Some(kept.log.submit_if_sound(body)));
+    }
+
+    /// What an agent is told whose call failed: that, or that it cannot be written.
+    pub async fn told(&self, failure: CallFailure, core: &Core) -> CallFailure {
+        match self.is_settled(core).await {
+            true => failure,
+            false if failure.may_have_acted() => CallFailure::Unrecorded,
+            false => CallFailure::AuditUnavailable,
+        }
+    }
+
+    /// Waits until a call is written that the role answers itself. False if it could not be.
+    pub async fn is_settled(&self, core: &Core) -> bool {
+        let Some(kept) = &self.0 else { return true };
+        match kept.receipt.take() {
+            // In a box, so that other calls do not have its size.
+            Some(receipt) => Box::pin(receipt.written_in_time(core)).await,
+            None => !kept.log.refuses(),
+        }
+    }
+}
+
+fn line_of<'a>(call: &AuditedCall<'a>, head: &'a RequestHead, phases: &CallPhases) -> AuditCallLine<'a> {
+    let AuditedCall { role, number, tunnel, route, edge, connector, peer, retries } = *call;
+    let phase = |phase: &Phase| Some((phase.name(), phases.get(*phase)?));
+    AuditCallLine {
+        role,
+        call: number,
+        tunnel,
+        route,
+        edge,
+        connector,
+        peer,
+        revision: head.get(REVISION),
+        era: if mcp::is_stateless(head) { "stateless" } else { "sessions" },
+        http: std::str::from_utf8(head.method_text()).unwrap_or_default(),
+        session: head.get(SESSION).filter(|session| !session.is_empty()),
+        trace: trace_of(head).map(|trace| trace.to_string()),
+        took: phases.took(),
+        phases: Phase::ALL.iter().filter_map(phase).collect(),
+        retries,
+        ..AuditCallLine::default()
+    }
+}
+
+/// The line with what the message says of the call.
+fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8> {
+    let Some(label) = label else { return line.body() };
+    // The call is read first: it changes what the label knows.
+    let (kind, method) = (label.call().kind(), label.call().method());
+    let name = label.call().target().map(str::to_owned);
+    let trace = line.trace.clone().or_else(|| label.trace().map(|trace| trace.to_string()));
+    let arguments = label.arguments_hash().map(|(len, hash)| (len, LineHash(hash)));
+    let (method, id) = (method.unwrap_or(kind.name()), label.rpc_id());
+    let policy = label.policy_mark().map(|mark| (mark.policy, mark.rule().map(|rule| u32::from(rule) + 1)));
+    AuditCallLine { method, name: name.as_deref(), id, trace, arguments, policy, ..line }.body()
+}

@@ -1,0 +1,140 @@
+//! Event streams with lists, of which the caller sees what it could use.
+
+use std::collections::VecDeque;
+
+use crate::engine::{Class, LARGE_LEN, Lease, Pool, StreamError, push_packed};
+use crate::exchange::{BodySource, Piece};
+use crate::policy::{LIST_LEN_MAX, ListFilter};
+use crate::wire::event_stream::EventBounds;
+use crate::wire::http1::BodyError;
+
+/// The body of an event stream, whose events are filtered one by one as soon as each is whole.
+pub(super) struct FilteredEvents<'a, B> {
+    body: B,
+    pool: &'a Pool,
+    filter: ListFilter,
+    bounds: EventBounds,
+    /// What came behind the last event that was filtered.
+    rest: Option<Lease>,
+    /// The event under way.
+    held: VecDeque<Lease>,
+    held_len: usize,
+    /// An event that was filtered and is as it was.
+    same: VecDeque<Lease>,
+    /// One that was changed, as far as it was not passed on.
+    changed: Vec<u8>,
+    passed_on: usize,
+    has_ended: bool,
+}
+
+impl<'a, B: BodySource> FilteredEvents<'a, B> {
+    pub(super) fn new(body: B, pool: &'a Pool, filter: ListFilter) -> FilteredEvents<'a, B> {
+        FilteredEvents {
+            body,
+            pool,
+            filter,
+            bounds: EventBounds::default(),
+            rest: None,
+            held: VecDeque::new(),
+            held_len: 0,
+            same: VecDeque::new(),
+            changed: Vec::new(),
+            passed_on: 0,
+            has_ended: false,
+        }
+    }
+
+    /// How much of an event that was changed is to be passed on next.
+    fn left(&self) -> usize {
+        (self.changed.len() - self.passed_on).min(LARGE_LEN)
+    }
+
+    /// Moves the next part of an event that was changed.
+    fn fill(&mut self, mut lease: Lease) -> Lease {
+        self.passed_on += lease.append_some(&self.changed[self.passed_on..]);
+        if self.passed_on == self.changed.len() {
+            self.changed.clear();
+            self.changed.shrink_to(0);
+            self.passed_on = 0;
+        }
+        lease
+    }
+
+    fn hold(&mut self, data: Lease) -> Result<(), BodyError> {
+        self.held_len += data.len();
+        if self.held_len > LIST_LEN_MAX {
+            return Err(BodyError::UnreadableList);
+        }
+        push_packed(&mut self.held, 0, data);
+        Ok(())
+    }
+
+    /// Filters the event that is held.
+    fn end_event(&mut self) -> Result<(), BodyError> {
+        let mut event = Vec::with_capacity(std::mem::take(&mut self.held_len));
+        self.held.iter().for_each(|piece| event.extend_from_slice(piece));
+        match self.filter.apply_to_event(&event).map_err(|_| BodyError::UnreadableList)? {
+            None => std::mem::swap(&mut self.same, &mut self.held),
+            Some(changed) => {
+                self.held.clear();
+                self.changed = changed;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B: BodySource> BodySource for FilteredEvents<'_, B> {
+    fn next(&mut self) -> Result<Piece, BodyError> {
+        loop {
+            if let Some(piece) = self.same.pop_front() {
+                return Ok(Piece::Data(piece));
+            }
+            if self.left() > 0 {
+                let Some(lease) = self.pool.take(Class::for_len(self.left())) else { return Ok(Piece::Wait) };
+                return Ok(Piece::Data(self.fill(lease)));
+            }
+            if let Some(mut data) = self.rest.take() {
+                match self.bounds.feed_to_bound(&data) {
+                    Some(len) if len < data.len() => {
+                        self.hold(data.split_to(len))?;
+                        self.rest = Some(data);
+                        self.end_event()?;
+                    }
+                    Some(_) => {
+                        self.hold(data)?;
+                        self.end_event()?;
+                    }
+                    None => self.hold(data)?,
+                }
+                continue;
+            }
+            if self.has_ended {
+                return Ok(Piece::End);
+            }
+            match self.body.next()? {
+                Piece::Data(data) => self.rest = Some(data),
+                Piece::Wait => return Ok(Piece::Wait),
+                Piece::End => {
+                    self.has_ended = true;
+                    // Some readers take an event without its empty line.
+                    self.end_event()?;
+                }
+            }
+        }
+    }
+
+    async fn more(&mut self) -> Result<(), StreamError> {
+        if self.left() > 0 {
+            let lease = self.pool.lease_for(self.left()).await;
+            let piece = self.fill(lease);
+            self.same.push_back(piece);
+            return Ok(());
+        }
+        self.body.more().await
+    }
+
+    fn trailers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.body.trailers()
+    }
+}

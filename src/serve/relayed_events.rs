@@ -1,0 +1,101 @@
+//! Event streams that are passed on, watched by their role.
+
+use std::pin::pin;
+
+use crate::base::Time;
+use crate::exchange::{BodySource, carry_body};
+use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
+use crate::serve::event_stream::EndingStream;
+use crate::serve::incoming::Responder;
+use crate::serve::relay::{Progress, RelayError, RelayHooks, of_body};
+
+/// Has a role watch an event stream that is no part of a call's answer.
+struct WatchedStanding<'a, H>(&'a H);
+
+impl<H: RelayHooks> EventWatch for WatchedStanding<'_, H> {
+    fn on_bytes(&mut self, bytes: &[u8]) {
+        self.0.on_standing_bytes(bytes);
+    }
+}
+
+/// Has a role watch an event stream.
+struct Watched<'a, H>(&'a mut H);
+
+impl<H: RelayHooks> EventWatch for Watched<'_, H> {
+    fn on_bytes(&mut self, bytes: &[u8]) {
+        self.0.on_body_bytes(bytes);
+    }
+
+    fn cuts_at(&self) -> Option<Time> {
+        self.0.cuts_at()
+    }
+}
+
+/// Carries an event stream that is no part of a call's answer.
+pub(super) async fn carry_standing(
+    body: impl BodySource,
+    responder: &mut impl Responder,
+    hooks: &mut impl RelayHooks,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    let core = hooks.core().clone();
+    let keepalive = hooks.sse_keepalive();
+    let ends = pin!(hooks.streams_end());
+    let mut body = EndingStream::new(body, ends);
+    let carried = match keepalive {
+        Some(_) => {
+            let mut watch = WatchedStanding(&*hooks);
+            carry_events(&mut body, responder, &core, keepalive, &mut watch).await.map(|_| ())
+        }
+        None => {
+            let seen = |bytes: &[u8]| {
+                hooks.on_standing_bytes(bytes);
+                Ok(())
+            };
+            carry_body(&mut body, responder, seen).await
+        }
+    };
+    progress.is_cut.set(body.has_ended_early());
+    carried.map_err(of_body)
+}
+
+/// Carries an event stream that answers a call, and is cut when its time is over.
+pub(super) async fn carry_watched(
+    mut body: impl BodySource,
+    responder: &mut impl Responder,
+    hooks: &mut impl RelayHooks,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    let core = hooks.core().clone();
+    let keepalive = hooks.sse_keepalive();
+    let carried = carry_events(&mut body, responder, &core, keepalive, &mut Watched(hooks)).await;
+    let can_tell = match carried.map_err(of_body)? {
+        EventsEnd::Whole => return Ok(()),
+        EventsEnd::Cut => true,
+        EventsEnd::Broken => false,
+    };
+    match progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell) {
+        Some(event) => tell(event, responder, progress).await,
+        None => Err(RelayError::Late),
+    }
+}
+
+/// Tells the caller of an answer that has broken off, if it can be told.
+pub(super) async fn tell_broken(
+    error: RelayError,
+    responder: &mut impl Responder,
+    hooks: &mut impl RelayHooks,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
+    match progress.with_label(|label| hooks.on_broken(&error, label)).flatten() {
+        Some(event) => tell(event, responder, progress).await,
+        None => Err(error),
+    }
+}
+
+/// Tells the caller behind the last event of its stream why there is no answer, and ends the stream.
+async fn tell(event: Vec<u8>, responder: &mut impl Responder, progress: &Progress<'_>) -> Result<(), RelayError> {
+    progress.is_cut.set(true);
+    responder.copy(&event).await.map_err(of_body)?;
+    responder.end(std::iter::empty()).await.map_err(of_body)
+}
