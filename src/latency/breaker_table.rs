@@ -235,7 +235,7 @@ impl LabelBreakers {
 }
 
 impl CoreBreakers {
-    /// Observes a call as [`LabelBreakers::observe`] does; a good one is at first counted on this core only.
+    /// As [`LabelBreakers::observe`], without a lock for an answered call while nothing is wrong.
     pub fn observe(&self, result: Option<CallResult>, terms: &BreakerTerms, began: Time, now: Time) -> BreakerChanges {
         match result {
             Some(CallResult::Answered) if self.count_apart(None, terms, now) => BreakerChanges::default(),
@@ -243,7 +243,7 @@ impl CoreBreakers {
         }
     }
 
-    /// Ends a call as [`Permit::end`] does; a good one is at first counted on this core only.
+    /// As [`Permit::end`], without a lock for an answered call while nothing is wrong.
     pub fn end(
         &self,
         mut permit: Permit,
