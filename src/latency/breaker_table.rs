@@ -235,7 +235,7 @@ impl LabelBreakers {
 }
 
 impl CoreBreakers {
-    /// As [`LabelBreakers::observe`].
+    /// As [`LabelBreakers::observe`], without a lock for an answered call while nothing is wrong.
     pub fn observe(&self, result: Option<CallResult>, terms: &BreakerTerms, began: Time, now: Time) -> BreakerChanges {
         match result {
             Some(CallResult::Answered) if self.count_apart(None, terms, now) => BreakerChanges::default(),
@@ -243,7 +243,7 @@ impl CoreBreakers {
         }
     }
 
-    /// As [`Permit::end`].
+    /// As [`Permit::end`], without a lock for an answered call while nothing is wrong.
     pub fn end(
         &self,
         mut permit: Permit,
