@@ -2,6 +2,7 @@
 
 mod blind;
 mod drains;
+mod eras;
 mod link;
 mod sessions;
 pub(crate) mod site;

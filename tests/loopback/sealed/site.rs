@@ -161,14 +161,19 @@ impl Site {
         }
     }
 
-    /// The value of a metric.
+    /// The value of a metric of the edge.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        let text = get(self.admin, "/metrics");
-        let line =
-            text.lines().find(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{")));
-        let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
-        line.rsplit(' ').next().unwrap().parse().unwrap()
+        metric(self.admin, name)
     }
+}
+
+/// The value of a metric at this admin listener.
+pub(crate) fn metric(admin: SocketAddr, name: &str) -> u64 {
+    let text = get(admin, "/metrics");
+    let line =
+        text.lines().find(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{")));
+    let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 /// What an admin listener says.
