@@ -16,7 +16,7 @@ use crate::engine::{ByteStream, Core};
 use crate::exchange::{BodySink, Http1Sink, Intake, Outlet};
 use crate::serve::Request;
 use crate::upstream::{Checkout, UpstreamConnection};
-use crate::wire::http1::{Framing, Method, RequestEdits, RequestHead, ResponseHead, write_request};
+use crate::wire::http1::{Framing, Method, PolicyEdit, RequestEdits, RequestHead, ResponseHead, write_request};
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp::{Call, CallKind, INITIALIZE, is_stateless};
 
@@ -57,7 +57,10 @@ pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work
         return false;
     }
     under_way.set(under_way.get() + 1);
-    let head = head(context, &served, request.head(), body.len());
+    let (head, label, _) = request.context_mut().parts();
+    // What the server must not see of the call, or gets in its place.
+    let policy = label.map_or(PolicyEdit::NONE, |label| label.policy_edit());
+    let head = cancelling_head(context, &served, head, policy, body.len());
     let cancellation = Cancellation {
         core: core.core.clone(),
         connector: Arc::clone(&core.connector),
@@ -100,11 +103,17 @@ fn is_cancelled_by_id(call: &Call) -> bool {
     call.kind() == CallKind::Request && call.method().is_some_and(|method| method != INITIALIZE)
 }
 
-/// The head of the message, with the fields of the request.
-fn head(context: &CallContext<'_>, served: &Served, request: &RequestHead, len: usize) -> Vec<u8> {
+/// The head of the message, with the fields of the request as the server got them.
+fn cancelling_head(
+    context: &CallContext<'_>,
+    served: &Served,
+    request: &RequestHead,
+    policy: PolicyEdit<'_>,
+    len: usize,
+) -> Vec<u8> {
     let mut append = None;
     let edits = addressed(context, served, request, &mut append);
-    let edits = RequestEdits { framing: Framing::Length(len as u64), drop_expect: true, ..edits };
+    let edits = RequestEdits { framing: Framing::Length(len as u64), drop_expect: true, policy, ..edits };
     let mut head = Vec::new();
     write_request(request, &edits, &mut head);
     head

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use h2::server::Builder;
@@ -15,6 +16,7 @@ use crate::connector::{ConnectorRoute, ConnectorTables};
 use crate::engine::ByteStream;
 use crate::engine::sim::Death;
 use crate::link::LinkStream;
+use crate::policy::ToolPolicy;
 use crate::route::{RouteEntry, RouteTable, ToolOverrides};
 use crate::wire::mux::{Cause, Open};
 
@@ -146,6 +148,48 @@ fn an_agents_call_that_comes_after_its_time_is_answered_as_unsent() {
         assert_eq!(counters.cancellations_sent.load(std::sync::atomic::Ordering::Relaxed), 0, "{is_enforced}");
         bed.assert_clean();
     }
+}
+
+#[test]
+fn what_cancels_a_call_has_no_key_that_the_call_did_not_have_at_the_upstream() {
+    let came = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&came);
+    let mut bed = Bed::new(script(move |mut peer| {
+        let seen = Rc::clone(&seen);
+        async move {
+            let message = peer.talk.until("}}").await;
+            let is_cancellation = message.contains("notifications/cancelled");
+            seen.borrow_mut().push(message);
+            if is_cancellation {
+                peer.talk.write("HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+                return;
+            }
+            peer.core.sleep(ms(2_000)).await;
+        }
+    }));
+    // The hash of `open-sesame`.
+    const POLICY: &str = "[[key]]\nname = 'batch'\n\
+        sha256 = 'd7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7'\n\
+        [[role]]\nname = 'batch'\nkeys = ['batch']\n\
+        [[rule]]\neffect = 'allow'\nroles = ['batch']\n";
+    let (mut tables, config) = sealed_tables(Traffic::Passthrough);
+    tables.routes = changed(&tables, |route| {
+        route.policy = Some(Arc::new(ToolPolicy::parse(POLICY).unwrap()));
+        route.deadlines = enforced();
+        route.client_timeout = Some(ms(1_000));
+    });
+    bed.role.reload(tables);
+    bed.run(|edge| async move {
+        let mut agent = agent(&edge, &config).await;
+        agent.write(post("Authorization: Bearer open-sesame\r\n")).await;
+        let answer = agent.until("}}}").await;
+        assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+        edge.core.sleep(ms(100)).await;
+    });
+    let came = came.take();
+    assert_eq!(came.len(), 2, "the call and what cancels it: {came:?}");
+    assert!(came.iter().all(|message| !message.contains("open-sesame")), "{came:?}");
+    bed.assert_clean();
 }
 
 #[test]
