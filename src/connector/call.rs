@@ -281,11 +281,20 @@ impl UpstreamWork {
                 // The upstream may have closed an idle connection while the request was on its way. A request that the
                 // upstream may have received is sent again only if that does no harm (RFC 9110, section 9.2.2).
                 Err(error) => {
-                    let (reached, is_silent) = (error.reached(was_used), matches!(error, ExchangeError::Silent));
+                    let reached = error.reached(was_used);
+                    let may_have_run = match error {
+                        ExchangeError::Silent => true,
+                        // What an idempotent request may have done says less than why it got no further.
+                        ExchangeError::Vanished => !request.head().method().is_idempotent(),
+                        ExchangeError::Unsent | ExchangeError::Failed(_) => false,
+                    };
                     let again = self.again(context, &served, request.head(), reached);
                     let failed = CallError::from(error);
-                    let Some(pause) = again else { return Err(failed) };
-                    before = before.or(Some(failed).filter(|_| is_silent));
+                    let Some(pause) = again else {
+                        let is_unsent = !failed.failure().may_have_acted();
+                        return Err(before.filter(|_| is_unsent).unwrap_or(failed));
+                    };
+                    before = before.or(Some(failed).filter(|_| may_have_run));
                     if !pause.is_zero() {
                         // In a box, so that calls do not have its size.
                         Box::pin(context.core.core.sleep(pause)).await;
