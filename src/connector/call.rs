@@ -16,7 +16,7 @@ use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
 use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
-use crate::connector::upstreams::Served;
+use crate::connector::upstreams::{DecidedBy, Served};
 use crate::engine::{Core, StreamError, Timer};
 use crate::exchange::{
     AnsweringStream, CallReport, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer,
@@ -83,6 +83,8 @@ pub(super) struct AgentWork {
     pub(super) again: Option<SentAgain>,
     /// When the caller has to be answered; never if it is not known how long it waits.
     pub(super) until: Time,
+    /// By which tables it is decided whether the caller may call.
+    pub(super) decided_by: DecidedBy,
     /// The timer for that, while a connection is waited for.
     timer: Option<Timer>,
     /// The answer, if it may list tools.
@@ -215,8 +217,12 @@ impl UpstreamWork {
         request: &mut impl CallRequest,
         end: &mut CallEnd,
     ) -> Result<(), CallError> {
-        let served =
-            context.core.upstreams.for_request(request.head()).ok_or(CallError::Failed(CallFailure::NoRoute))?;
+        let upstreams = &context.core.upstreams;
+        if !upstreams.holds(self.agents.decided_by) {
+            // Its route may have another upstream, policy or credential by now. Its caller may call again, and is decided anew.
+            return Err(CallError::Failed(CallFailure::UpstreamUnsent));
+        }
+        let served = upstreams.for_request(request.head()).ok_or(CallError::Failed(CallFailure::NoRoute))?;
         if served.traffic() != context.traffic {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }

@@ -104,6 +104,7 @@ impl StreamCalls<'_> {
     pub(super) async fn carry<R: CallRequest>(&mut self, request: &mut R) -> Next<Leave> {
         self.has_called = true;
         self.work.agents.until = self.until(request).unwrap_or(Time::NEVER);
+        self.work.agents.decided_by = self.context.core.upstreams.decided_by();
         self.work.agents.audit = self.context.begin_audit(request);
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {

@@ -63,6 +63,14 @@ pub(super) struct Served {
     retry_budget: RefCell<RetryBudget>,
 }
 
+/// The tables by which a request was decided.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DecidedBy {
+    version: u64,
+    /// Whether any of its routes has a policy, or asks for tokens.
+    is_governed: bool,
+}
+
 /// Why connecting fails.
 struct Failing {
     why: String,
@@ -199,6 +207,18 @@ impl Upstreams {
         }
         let host: Hostname = head.host()?.parse().ok()?;
         self.tables.borrow().routes.lookup(&host)?.policy.clone()
+    }
+
+    /// The tables by which a request is decided that comes now.
+    pub(super) fn decided_by(&self) -> DecidedBy {
+        self.refresh_tables();
+        DecidedBy { version: self.version.get(), is_governed: self.has_auth.get() || self.has_policies.get() }
+    }
+
+    /// Whether what was decided by these tables holds for those of now. Where no route has a policy or asks for tokens, it always does.
+    pub(super) fn holds(&self, before: DecidedBy) -> bool {
+        let now = self.decided_by();
+        now.version == before.version || !(now.is_governed || before.is_governed)
     }
 
     /// Logs a failed inner TLS handshake, at most every [`SEAL_ERROR_EVERY`], and then asks the edges for their authorities

@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::bed::{Bed, NAMED, UPSTREAM, UPSTREAM_PORT, script, settings, tables, tables_allowing};
+use super::bed::{Bed, NAMED, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables, tables_allowing};
+use super::out_of_time::changed;
+use crate::engine::ByteStream;
 use crate::engine::sim::Faults;
-use crate::policy::AllowedUpstreams;
+use crate::policy::{AllowedUpstreams, ToolPolicy};
 use crate::wire::mux::Cause;
 
 const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
@@ -110,5 +113,31 @@ fn a_redirect_is_the_agents_to_follow() {
         }
     });
     assert_eq!(seen.get(), 5);
+    bed.assert_clean();
+}
+
+#[test]
+fn a_request_that_an_earlier_policy_has_let_in_is_not_sent_by_later_routes() {
+    const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#;
+    let mut bed = Bed::new(script(|_| async { panic!("nothing is to come here") }));
+    let with = |policy: &str| {
+        let plain = tables(&[("mcp.test", &by_address())]);
+        let policy = Arc::new(ToolPolicy::parse(policy).unwrap());
+        let routes = changed(&plain, |route| route.policy = Some(Arc::clone(&policy)));
+        crate::connector::ConnectorTables { routes, ..plain }
+    };
+    bed.role.reload(with("[[rule]]\neffect = 'allow'\ntools = ['search']\n"));
+    let (role, later) = (Arc::clone(&bed.role), with("[[rule]]\neffect = 'deny'\ntools = ['search']\n"));
+    bed.run(|edge| async move {
+        let mut call =
+            edge.call(&format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n", CALL.len())).await;
+        call.write(&CALL[..20]).await;
+        edge.core.sleep(ms(100)).await;
+        // Its body is waited for, and the policy that it will be decided by is known.
+        role.reload(later);
+        call.write(&CALL[20..]).await;
+        call.stream.finish();
+        assert_eq!(call.cause().await, Cause::UpstreamUnsent);
+    });
     bed.assert_clean();
 }

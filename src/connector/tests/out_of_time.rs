@@ -107,7 +107,7 @@ fn a_server_of_http_2_is_told_to_stop_in_the_way_of_its_era() {
 }
 
 /// The routes of these tables, changed so.
-fn changed(tables: &ConnectorTables, change: impl Fn(&mut ConnectorRoute)) -> RouteTable<ConnectorRoute> {
+pub(super) fn changed(tables: &ConnectorTables, change: impl Fn(&mut ConnectorRoute)) -> RouteTable<ConnectorRoute> {
     let routes = tables.routes.iter().map(|(host, route)| {
         let mut target = route.clone();
         change(&mut target);
