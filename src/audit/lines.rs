@@ -48,9 +48,10 @@ pub struct AuditCallLine<'a> {
     pub arguments: Option<(u64, LineHash)>,
     /// Who calls, as far as that was proven.
     pub caller: Option<AuditedCaller<'a>>,
-    /// The start of the digest of the policy that has decided about it, and the place of the rule in it, counted
-    /// from 1, if one of its rules did.
-    pub policy: Option<(u16, Option<u32>)>,
+    /// Whether the role let it through; none if it ended before that was decided.
+    pub decision: Option<AuditedDecision>,
+    /// The policy that has decided that.
+    pub policy: Option<AuditedPolicy<'a>>,
     /// The status of the answer; 0 if there was none.
     pub status: u16,
     /// How it ended. `begun`: the line was written before the answer, whose end has a [`CallEndLine`].
@@ -78,6 +79,24 @@ pub struct AuditedCaller<'a> {
     pub client: Option<&'a str>,
     /// How it was proven.
     pub proof: &'a str,
+}
+
+/// Whether a call was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditedDecision {
+    /// It was.
+    Allowed,
+    /// The policy of its route denied it, or its caller was not known well enough.
+    Denied,
+}
+
+/// A policy that has decided about a call, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditedPolicy<'a> {
+    /// The digest of its file.
+    pub digest: LineHash,
+    /// The name of the rule that decided, or its place where it has no name; none if no rule did.
+    pub rule: Option<&'a str>,
 }
 
 /// What is written when a call has ended whose [`AuditCallLine`] was written before its answer.
@@ -150,11 +169,12 @@ impl AuditCallLine<'_> {
             line.text_if("client", caller.client.unwrap_or_default());
             line.text("proof", caller.proof);
         }
-        if let Some((policy, rule)) = self.policy {
-            line.shown("policy", &format_args!("{policy:04x}"));
-            if let Some(rule) = rule {
-                line.number("rule", rule);
-            }
+        if let Some(decision) = self.decision {
+            line.text("decision", decision.name());
+        }
+        if let Some(policy) = &self.policy {
+            line.hash("policy", &policy.digest.0);
+            line.text_if("rule", policy.rule.unwrap_or_default());
         }
         if self.status > 0 {
             line.number("status", self.status);
@@ -174,6 +194,17 @@ impl AuditCallLine<'_> {
             line.0.push(b'}');
         }
         line.end()
+    }
+}
+
+impl AuditedDecision {
+    /// How a line has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            AuditedDecision::Allowed => "allowed",
+            AuditedDecision::Denied => "denied",
+        }
     }
 }
 
@@ -327,7 +358,8 @@ mod tests {
                 client: None,
                 proof: "jwt",
             }),
-            policy: Some((0xabc, Some(3))),
+            decision: Some(AuditedDecision::Denied),
+            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("no-deletes") }),
             status: 200,
             outcome: "ok",
             answer: RpcAnswer { code: Some(-1), is_error: Some(true) },
@@ -343,13 +375,14 @@ mod tests {
         assert_eq!((&line["rpc_code"], &line["is_error"]), (&json!(-1), &json!(true)));
         let sha = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
         assert_eq!((&line["argument_bytes"], &line["argument_sha256"]), (&json!(2), &json!(sha)));
-        assert_eq!((&line["policy"], &line["rule"]), (&json!("0abc"), &json!(3)));
+        assert_eq!((&line["decision"], &line["rule"]), (&json!("denied"), &json!("no-deletes")));
+        assert_eq!(line["policy"], sha);
         assert_eq!((&line["caller"], &line["proof"]), (&json!("alice\n"), &json!("jwt")));
         assert_eq!((&line["issuer"], line.get("client")), (&json!("https://login.example"), None));
         assert!(!line.to_string().contains("secret"), "{line}");
         let least = parsed(&AuditCallLine { role: "edge", outcome: "offline", ..AuditCallLine::default() }.body());
         assert_eq!(least["outcome"], "offline");
-        assert!(least.get("status").is_none() && least.get("name").is_none());
+        assert!(["status", "name", "decision", "policy", "rule"].iter().all(|name| least.get(*name).is_none()));
     }
 
     #[test]

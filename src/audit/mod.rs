@@ -18,7 +18,7 @@ pub use answer_scan::{RpcAnswer, RpcAnswerScan};
 pub use chain::{Chain, ChainedLine};
 pub use checkpoint::{CHECKPOINT_LINES, CheckpointKey, Ed25519PublicKey};
 pub use hash::{LineHash, hex, unhex};
-pub use lines::{ActionLine, AuditCallLine, AuditedCaller, CallEndLine};
+pub use lines::{ActionLine, AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy, CallEndLine};
 pub use notes::{ChainNote, FORMAT};
 pub use resume::{Resumed, Resumer};
 pub use verifier::{ChainFault, ChainRemark, Located, Verified, Verifier};

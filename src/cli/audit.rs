@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::audit::{Ed25519PublicKey, Verified};
+use crate::audit::{AuditedDecision, Ed25519PublicKey, Verified};
 use crate::cli::audit_args::{
     AuditArgs, AuditCommand, AuditExportArgs, AuditFilterArgs, AuditFormat, AuditQueryArgs, AuditVerifyArgs,
 };
@@ -115,7 +115,9 @@ fn run_query(args: &AuditQueryArgs) -> Result<(), Failure> {
         last.iter().try_for_each(|line| writeln!(out, "{line}"))?;
         return Ok(());
     }
-    let mut table = Table::new(["TIME", "SEQ", "KIND", "BY", "ROUTE", "METHOD", "NAME", "STATUS", "OUTCOME", "TOOK"]);
+    let mut table = Table::new([
+        "TIME", "SEQ", "KIND", "BY", "ROUTE", "METHOD", "NAME", "DECISION", "RULE", "STATUS", "OUTCOME", "TOOK",
+    ]);
     for line in &last {
         let text = |name: &str| line.get(name).map_or("-".to_owned(), shown);
         let took =
@@ -130,6 +132,8 @@ fn run_query(args: &AuditQueryArgs) -> Result<(), Failure> {
             text("route"),
             method,
             name,
+            text("decision"),
+            text("rule"),
             text("status"),
             text("outcome"),
             took,
@@ -194,13 +198,16 @@ struct Filter {
 
 impl Filter {
     fn of(args: &AuditFilterArgs) -> Result<Filter, Failure> {
-        let texts: [(&[&str], _); 6] = [
+        let decision = args.decision.map(|decision| AuditedDecision::from(decision).name().to_owned());
+        let texts: [(&[&str], _); 8] = [
             (&["peer", "caller", "client"], &args.identity),
             (&["name"], &args.tool),
             (&["method"], &args.method),
             (&["route"], &args.route),
             (&["tunnel"], &args.tunnel),
-            (&["outcome"], &args.decision),
+            (&["decision"], &decision),
+            (&["rule"], &args.rule),
+            (&["outcome"], &args.outcome),
         ];
         let members = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
         Ok(Filter { since: time(args.since.as_deref())?, until: time(args.until.as_deref())?, members })
@@ -235,6 +242,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::audit_args::AuditDecision;
 
     fn line(tool: &str) -> Value {
         json!({"seq": 3, "time": "2026-11-29T12:00:00Z", "kind": "call", "peer": "192.0.2.1", "name": tool, "outcome": "ok"})
@@ -252,6 +260,14 @@ mod tests {
         assert!(!all.wants(&json!({"kind": "checkpoint", "time": "2026-11-29T12:00:00Z"})));
         let of_tool = filter(AuditFilterArgs { tool: text("a"), identity: text("192.0.2.1"), ..Default::default() });
         assert!(of_tool.wants(&line("a")) && !of_tool.wants(&line("b")));
+        let decided = json!({"kind": "call", "decision": "denied", "rule": "no-deletes", "outcome": "denied"});
+        let denied = filter(AuditFilterArgs { decision: Some(AuditDecision::Denied), ..Default::default() });
+        let allowed = filter(AuditFilterArgs { decision: Some(AuditDecision::Allowed), ..Default::default() });
+        assert!(denied.wants(&decided) && !denied.wants(&line("a")) && !allowed.wants(&decided));
+        let by_rule = |name| filter(AuditFilterArgs { rule: text(name), ..Default::default() });
+        assert!(by_rule("no-deletes").wants(&decided) && !by_rule("reads").wants(&decided));
+        let ok = filter(AuditFilterArgs { outcome: text("ok"), ..Default::default() });
+        assert!(ok.wants(&line("a")) && !ok.wants(&decided));
         let of_alice = filter(AuditFilterArgs { identity: text("alice"), ..Default::default() });
         assert!(of_alice.wants(&json!({"kind": "call", "caller": "alice"})) && !of_alice.wants(&line("alice")));
         let since = filter(AuditFilterArgs { since: text("2026-11-29T12:00:00Z"), ..Default::default() });

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::audit::AuditedDecision;
+
 /// The arguments of `adit audit`.
 #[derive(Args)]
 pub struct AuditArgs {
@@ -60,9 +62,33 @@ pub struct AuditFilterArgs {
     /// Only calls and actions of this tunnel
     #[arg(long, value_name = "ID")]
     pub tunnel: Option<String>,
+    /// Only calls that were let through, or only those that were denied
+    #[arg(long, value_enum)]
+    pub decision: Option<AuditDecision>,
+    /// Only calls that this rule of a policy decided: its name in the file, or its place as in #3
+    #[arg(long, value_name = "NAME")]
+    pub rule: Option<String>,
     /// Only calls that ended so: ok, timed_out, breaker_open and so on
     #[arg(long, value_name = "OUTCOME")]
-    pub decision: Option<String>,
+    pub outcome: Option<String>,
+}
+
+/// What was decided about a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuditDecision {
+    /// It was let through
+    Allowed,
+    /// The policy of its route denied it, or its caller was not known well enough
+    Denied,
+}
+
+impl From<AuditDecision> for AuditedDecision {
+    fn from(decision: AuditDecision) -> AuditedDecision {
+        match decision {
+            AuditDecision::Allowed => AuditedDecision::Allowed,
+            AuditDecision::Denied => AuditedDecision::Denied,
+        }
+    }
 }
 
 /// The arguments of `adit audit query`.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::control::WallTime;
 
 /// The columns of the table.
-const COLUMNS: [&str; 33] = [
+const COLUMNS: [&str; 36] = [
     "seq",
     "time",
     "kind",
@@ -30,6 +30,9 @@ const COLUMNS: [&str; 33] = [
     "issuer",
     "client",
     "proof",
+    "decision",
+    "policy",
+    "rule",
     "status",
     "outcome",
     "rpc_code",
@@ -113,6 +116,21 @@ pub(super) fn ocsf_event(line: &Value) -> Value {
     if let Some(client) = text("client") {
         event["actor"]["app_uid"] = client.into();
     }
+    if let Some(decision) = text("decision") {
+        let mut authorization = json!({"decision": decision});
+        if let Some(policy) = text("policy") {
+            authorization["policy"] = json!({"uid": policy, "is_applied": true});
+            if let Some(rule) = text("rule") {
+                authorization["policy"]["name"] = rule.into();
+            }
+        }
+        event["actor"]["authorizations"] = json!([authorization]);
+        let is_denied = decision == "denied";
+        let (id, action, disposition) = if is_denied { (2, "Denied", "Blocked") } else { (1, "Allowed", "Allowed") };
+        event["metadata"]["profiles"] = json!(["security_control"]);
+        (event["action_id"], event["action"]) = (json!(id), json!(action));
+        (event["disposition_id"], event["disposition"]) = (json!(id), json!(disposition));
+    }
     if let Some(name) = text("name") {
         event["resources"] = json!([{"name": name, "type": operation}]);
     }
@@ -134,10 +152,14 @@ mod tests {
 
     #[test]
     fn a_row_has_a_cell_for_each_column_and_no_formula() {
-        let line = json!({"seq": 1, "kind": "call", "name": "=cmd|' /C calc'!A0", "id": "\"a\",b", "is_error": true});
+        let line = json!({"seq": 1, "kind": "call", "name": "=cmd|' /C calc'!A0", "id": "\"a\",b", "is_error": true,
+            "decision": "denied", "policy": "5fdc", "rule": "no-deletes"});
         let row = csv_row(&line);
         assert!(row.starts_with("1,,call,"), "{row}");
         assert!(row.contains(",'=cmd|' /C calc'!A0,\"\"\"a\"\",b\","), "{row}");
+        let at = |name: &str| COLUMNS.iter().position(|column| *column == name).unwrap();
+        assert_eq!(&COLUMNS[at("decision")..=at("rule")], ["decision", "policy", "rule"]);
+        assert!(row.contains(",denied,5fdc,no-deletes,"), "{row}");
         assert_eq!(csv_row(&json!({})).matches(',').count(), COLUMNS.len() - 1);
         assert_eq!(csv_head().matches(',').count(), COLUMNS.len() - 1);
     }
@@ -166,6 +188,18 @@ mod tests {
             (&json!(1_000), &json!(2), &json!("Failure"))
         );
         assert_eq!(event["type_uid"], json!(6_003 * 100 + 99));
+        let event = ocsf_event(&json!({"decision": "denied", "policy": "5fdc", "rule": "no-deletes"}));
+        let policy = json!({"uid": "5fdc", "is_applied": true, "name": "no-deletes"});
+        assert_eq!(event["actor"]["authorizations"], json!([{"decision": "denied", "policy": policy}]));
+        assert_eq!((&event["action_id"], &event["disposition"]), (&json!(2), &json!("Blocked")));
+        assert_eq!(event["metadata"]["profiles"], json!(["security_control"]));
+        let event = ocsf_event(&json!({"decision": "allowed", "policy": "5fdc"}));
+        let policy = json!({"uid": "5fdc", "is_applied": true});
+        assert_eq!(event["actor"]["authorizations"], json!([{"decision": "allowed", "policy": policy}]));
+        assert_eq!(
+            ocsf_event(&json!({"decision": "allowed"}))["actor"]["authorizations"],
+            json!([{"decision": "allowed"}])
+        );
         let event = ocsf_event(&json!({"caller": "alice", "issuer": "https://login.example", "client": "agent-7"}));
         let actor = json!({"app_name": "adit", "app_uid": "agent-7", "user": {"uid": "alice"},
             "idp": {"uid": "https://login.example"}});

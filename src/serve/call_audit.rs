@@ -3,10 +3,13 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use crate::audit::{AuditCallLine, AuditedCaller, CallEndLine, LineHash, RpcAnswer, RpcAnswerScan};
+use crate::audit::{
+    AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy, CallEndLine, LineHash, RpcAnswer, RpcAnswerScan,
+};
 use crate::engine::Core;
 use crate::exchange::{CallFailure, trace_of};
 use crate::latency::{CallPhases, Outcome, Phase};
+use crate::policy::ToolDecision;
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
 use crate::serve::label::CallLabel;
 use crate::serve::recorded::Answered;
@@ -224,19 +227,32 @@ fn line_of<'a>(call: &AuditedCall<'a>, head: &'a RequestHead, phases: &CallPhase
 
 /// The line with what the message says of the call.
 fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8> {
-    let Some(label) = label else { return line.body() };
+    let by_outcome =
+        if line.outcome == Outcome::Denied.name() { AuditedDecision::Denied } else { AuditedDecision::Allowed };
+    let Some(label) = label else { return AuditCallLine { decision: Some(by_outcome), ..line }.body() };
     // The call is read first: it changes what the label knows.
     let (kind, method) = (label.call().kind(), label.call().method());
     let name = label.call().target().map(str::to_owned);
     let trace = line.trace.clone().or_else(|| label.trace().map(|trace| trace.to_string()));
     let arguments = label.arguments_hash().map(|(len, hash)| (len, LineHash(hash)));
     let (method, id) = (method.unwrap_or(kind.name()), label.rpc_id());
-    let policy = label.policy_mark().map(|mark| (mark.policy, mark.rule().map(|rule| u32::from(rule) + 1)));
+    let governed = label.policy_decision();
+    let decided = governed.and_then(|(_, decision)| decision);
+    let decision = match decided {
+        Some(ToolDecision::Allowed(_)) => Some(AuditedDecision::Allowed),
+        Some(ToolDecision::Denied { .. }) => Some(AuditedDecision::Denied),
+        // A request that ended before its policy could decide was not let through.
+        None => Some(by_outcome).filter(|decision| governed.is_none() || *decision == AuditedDecision::Denied),
+    };
+    let policy = governed.filter(|_| decided.is_some()).map(|(digest, _)| AuditedPolicy {
+        digest: LineHash(digest.bytes()),
+        rule: decided.and_then(ToolDecision::rule).map(|rule| &*rule.name),
+    });
     let caller = label.identity().map(|identity| AuditedCaller {
         subject: &identity.subject,
         issuer: identity.issuer.as_deref(),
         client: identity.client.as_deref(),
         proof: identity.proof.name(),
     });
-    AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, policy, ..line }.body()
+    AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, decision, policy, ..line }.body()
 }

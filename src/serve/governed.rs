@@ -7,7 +7,8 @@ use crate::exchange::ToolDenied;
 use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
-    AgentIdentity, Asked, BodyKind, ListFilter, Reads, RoleSet, ToolDecision, ToolPolicy, check_message, read_request,
+    AgentIdentity, Asked, BodyKind, ListFilter, PolicyDigest, Reads, RoleSet, ToolDecision, ToolPolicy, check_message,
+    read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::wire::Utf8Check;
@@ -93,11 +94,15 @@ impl Governed {
     /// If servers may read it in different ways.
     pub(super) fn judge(&mut self, head: &RequestHead, peek: &Peek, has_ended: bool) -> Result<Judged, BodyError> {
         if self.kind? == BodyKind::Form && (self.has_begun || has_ended) {
+            self.decision = Some(ToolDecision::Allowed(None));
             return Ok(Judged::Allowed);
         }
         let asked = match read_request(head, peek, has_ended)? {
             Reads::Unknown => return Ok(Judged::Unknown),
-            Reads::NoMethod => return Ok(Judged::Allowed),
+            Reads::NoMethod => {
+                self.decision = Some(ToolDecision::Allowed(None));
+                return Ok(Judged::Allowed);
+            }
             Reads::Asks(asked) => asked,
         };
         let decision = self.policy.decide(self.roles, &asked);
@@ -117,7 +122,12 @@ impl Governed {
         Ok(judged)
     }
 
-    /// What was decided, once it was.
+    /// The digest of the policy, and what was decided, once it was.
+    pub(super) fn decision(&self) -> (PolicyDigest, Option<&ToolDecision>) {
+        (self.policy.digest(), self.decision.as_ref())
+    }
+
+    /// The same, short.
     pub(super) fn mark(&self) -> Option<PolicyMark> {
         let rule = self.decision.as_ref()?.rule().map(|rule| rule.index);
         Some(PolicyMark::new(self.policy.digest().mark(), rule))

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::latency::{PolicyMark, TraceId};
-use crate::policy::{AgentIdentity, ListFilter, ToolPolicy};
+use crate::policy::{AgentIdentity, ListFilter, PolicyDigest, ToolDecision, ToolPolicy};
 use crate::serve::caller_tokens::ProvenCaller;
 use crate::serve::governed::Governed;
 use crate::serve::read_ahead::ReadAhead;
@@ -72,7 +72,12 @@ impl CallLabel {
         });
     }
 
-    /// What the policy of the route has decided, if there is one.
+    /// The digest of the policy of the route, if there is one, and what it has decided, once it has.
+    pub(super) fn policy_decision(&self) -> Option<(PolicyDigest, Option<&ToolDecision>)> {
+        Some(self.governed.as_ref()?.decision())
+    }
+
+    /// The same of what was decided, short.
     #[must_use]
     pub fn policy_mark(&self) -> Option<PolicyMark> {
         self.governed.as_ref()?.mark()

@@ -75,6 +75,12 @@ impl PolicyDigest {
 }
 
 impl PolicyDigest {
+    /// All of it.
+    #[must_use]
+    pub const fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// Its first two bytes.
     #[must_use]
     pub const fn mark(&self) -> u16 {

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use adit::audit::LineHash;
 use serde_json::{Value, json};
 
 use super::site::{Site, text_of};
@@ -133,6 +134,73 @@ fn arguments_are_told_by_their_hash_and_never_themselves_and_a_stream_has_a_line
     let told = String::from_utf8(found.stdout).unwrap();
     assert_eq!(found.status.code(), Some(1), "{told}");
     assert!(told.contains(&format!("line {} was changed", call["seq"])), "{told}");
+}
+
+#[test]
+fn a_line_says_what_was_decided_and_by_which_rule_of_which_policy() {
+    let (site, of_edge) = site("epoll", "required");
+    let made = site.create(&["--host", "a.test"]);
+    let dir = of_edge.with_file_name("governed");
+    fs::create_dir(&dir).unwrap();
+    let (policy, of_connector) = (dir.join("policy.toml"), dir.join("audit"));
+    let rules = "[[rule]]\nname = 'no-deletes'\neffect = 'deny'\ntools = ['delete_*']\n\
+                 [[rule]]\neffect = 'deny'\ntools = ['drop']\nscope = 'more'\n\
+                 [[rule]]\nname = 'reads'\neffect = 'allow'\ntools = ['get_*', 'delete_*']\n";
+    fs::write(&policy, rules).unwrap();
+    let digest = LineHash::of(rules.as_bytes()).text();
+    let config = format!(
+        "[audit]\nmode = 'required'\ndir = '{}'\n[[route]]\nhost = 'a.test'\nupstream = 'http://{}'\npolicy_file = '{}'\n",
+        of_connector.display(),
+        site.upstream.address,
+        policy.display()
+    );
+    let path = dir.join("connect.toml");
+    adit::private::write(&path, config.as_bytes()).unwrap();
+    let mut args = site.connector_args("a.test", &made.token.tunnel_token);
+    let at = args.iter().position(|arg| arg == "--route").unwrap();
+    args.splice(at..at + 2, ["--config".to_owned(), text_of(&path).to_owned()]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let connector = crate::process::Adit::start(&args);
+    connector.event("linked");
+    let decided = [
+        ("get_a", 200, "allowed", Some("reads")),
+        ("delete_a", 200, "denied", Some("no-deletes")),
+        ("drop", 403, "denied", Some("#2")),
+        ("put", 200, "denied", None),
+    ];
+    for (tool, status, decision, rule) in decided {
+        assert_eq!(site.call("a.test", tool).0, status, "{tool}");
+        let line = of_kind(&of_connector, "call").pop().unwrap();
+        assert_eq!(
+            (&line["name"], &line["decision"], &line["policy"]),
+            (&json!(tool), &json!(decision), &json!(digest))
+        );
+        assert_eq!(line.get("rule"), rule.map(Value::from).as_ref(), "{line}");
+        // The edge has no policy of its own, and lets all of them through. Its lines tell which of them the server has not seen.
+        let line = of_kind(&of_edge, "call").pop().unwrap();
+        assert_eq!((&line["name"], &line["status"], line.get("policy")), (&json!(tool), &json!(status), None));
+        let is_answered = line["phases_us"].get("upstream").is_some();
+        assert_eq!((&line["decision"], is_answered), (&json!("allowed"), decision == "allowed"), "{line}");
+    }
+    connector.signal("TERM");
+    assert_eq!(connector.ended(), Some(0));
+    let found = |args: &[&str]| -> Vec<String> {
+        let done = site.run(&[&["audit", "query", "--json", text_of(&of_connector)], args].concat());
+        let lines = String::from_utf8(done.stdout).unwrap();
+        let name = |line: &str| serde_json::from_str::<Value>(line).unwrap()["name"].as_str().unwrap().to_owned();
+        lines.lines().map(name).collect()
+    };
+    assert_eq!(found(&["--decision", "allowed"]), ["get_a"]);
+    assert_eq!(found(&["--decision", "denied"]), ["delete_a", "drop", "put"]);
+    assert_eq!(found(&["--rule", "no-deletes"]), ["delete_a"]);
+    assert_eq!(found(&["--rule", "#2", "--decision", "denied"]), ["drop"]);
+    assert_eq!(found(&["--outcome", "ok"]), ["get_a"]);
+    let csv = site.run(&["audit", "export", "--format", "csv", "--rule", "no-deletes", text_of(&of_connector)]);
+    let csv = String::from_utf8(csv.stdout).unwrap();
+    assert!(csv.contains(",decision,policy,rule,") && csv.contains(&format!(",denied,{digest},no-deletes,")), "{csv}");
+    let told = site.run(&["policy", "check", text_of(&policy)]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains(&digest[..16]), "the digest is the one that other commands show: {told}");
 }
 
 #[test]
