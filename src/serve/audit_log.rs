@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use futures_lite::future::or;
@@ -172,10 +172,12 @@ impl AuditLog {
         AuditReceipt(Some((self.clone(), receipt)))
     }
 
-    /// Closes the log behind what was written before. What is written afterwards is lost.
-    pub fn close(&self) {
+    /// Closes the log behind what was written before. What is written afterwards is lost. Returns false if the queue has no room
+    /// for that yet.
+    #[must_use]
+    pub fn close(&self) -> bool {
         // One whose thread has ended is closed.
-        let _ = self.0.queue.send(AuditEntry::Close);
+        !matches!(self.0.queue.try_send(AuditEntry::Close), Err(TrySendError::Full(_)))
     }
 
     fn send(&self, body: Vec<u8>, written: Option<MailSender<()>>) {

@@ -4,15 +4,23 @@ use std::fs::{File, FileTimes, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::audit::ChainNote;
 use crate::control::audit::reading::AuditFile;
 use crate::control::audit::waiting::written_in_time;
+use crate::control::audit::worker::Worker;
 use crate::serve::AuditLog;
 
 /// How hard zstd tries: its own default.
 const LEVEL: i32 = 3;
+/// When closed files are gone through again if something went wrong.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// The end of the name of a file that is being compressed.
+const ASIDE: &str = ".jsonl.zst.tmp";
 
 /// What is kept of closed files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,31 +33,132 @@ pub(super) struct Keeping {
     pub(super) len_max: u64,
 }
 
-impl Keeping {
-    /// Goes through the closed files of a directory. What goes wrong is logged, and tried again next time.
-    pub(super) fn tidy(&self, dir: &Path, log: &AuditLog) {
-        if let Err(error) = self.try_tidy(dir, log, SystemTime::now()) {
-            tracing::error!(dir = %dir.display(), %error, "closed files of the audit log cannot be compressed or removed");
+/// The thread that looks after closed files.
+pub(super) struct Archive {
+    thread: Worker,
+    is_stopped: Arc<AtomicBool>,
+}
+
+impl Archive {
+    /// Starts the thread. It goes through the files of the directory at once, and whenever it is asked to by what this returns.
+    /// `lock` is held until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread.
+    pub(super) fn start(
+        keeping: Keeping,
+        dir: &Path,
+        lock: Arc<File>,
+        log: AuditLog,
+    ) -> io::Result<(Archive, SyncSender<()>)> {
+        let (tidies, wanted) = sync_channel(1);
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let tidying = Tidying { keeping, dir: dir.into(), log, is_stopped: is_stopped.clone() };
+        let run = move || {
+            let _lock = lock;
+            tidying.run(&wanted);
+        };
+        Ok((Archive { thread: Worker::start("adit-audit-files", run)?, is_stopped }, tidies))
+    }
+
+    /// Has no further file begun with.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for its end: it comes when nobody can ask it any more.
+    pub(super) fn end_by(self, until: Instant) {
+        self.thread.end_by(until);
+    }
+}
+
+/// What the thread has.
+struct Tidying {
+    keeping: Keeping,
+    dir: Box<Path>,
+    log: AuditLog,
+    is_stopped: Arc<AtomicBool>,
+}
+
+impl Tidying {
+    fn run(&self, wanted: &Receiver<()>) {
+        sweep(&self.dir);
+        while !self.is_stopped() {
+            let next = match self.tidy(SystemTime::now()) {
+                true => wanted.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => wanted.recv_timeout(RETRY_INTERVAL),
+            };
+            if next == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
         }
     }
 
-    fn try_tidy(&self, dir: &Path, log: &AuditLog, now: SystemTime) -> io::Result<()> {
-        let mut closed = AuditFile::list(dir)?;
-        let last = closed.pop();
-        if self.compress {
-            for file in closed.iter_mut().filter(|file| !file.is_compressed) {
-                *file = compress(dir, file)?;
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Goes through the closed files. What goes wrong with one of them is logged and keeps no other from its turn. Returns whether
+    /// all went well.
+    fn tidy(&self, now: SystemTime) -> bool {
+        // What is too old goes first: that makes room on a disk that is full. Lengths count once files are compressed.
+        let mut is_well = self.remove(u64::MAX, now);
+        if self.keeping.compress {
+            is_well &= self.compress();
+        }
+        is_well & self.remove(self.keeping.len_max, now)
+    }
+
+    /// Compresses closed files.
+    fn compress(&self) -> bool {
+        let dir = self.dir.display();
+        let mut closed = match AuditFile::list(&self.dir) {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::error!(%dir, %error, "the files of the audit log cannot be listed");
+                return false;
+            }
+        };
+        closed.pop();
+        let mut is_well = true;
+        for file in closed.iter().filter(|file| !file.is_compressed) {
+            if self.is_stopped() {
+                break;
+            }
+            if let Err(error) = compress(&self.dir, file) {
+                is_well = false;
+                tracing::error!(%dir, file = file.name(), %error, "a closed file of the audit log cannot be compressed; it is tried again");
             }
         }
+        is_well
+    }
+
+    /// Removes closed files that are too old, or with which there are more than so many bytes.
+    fn remove(&self, len_max: u64, now: SystemTime) -> bool {
+        let removed = if self.is_stopped() { Ok(()) } else { self.try_remove(len_max, now) };
+        // A log that is being closed takes no notes any more.
+        if let Err(error) = removed
+            && !self.is_stopped()
+        {
+            tracing::error!(dir = %self.dir.display(), %error, "closed files of the audit log cannot be removed; it is tried again");
+            return false;
+        }
+        true
+    }
+
+    fn try_remove(&self, len_max: u64, now: SystemTime) -> io::Result<()> {
+        let mut closed = AuditFile::list(&self.dir)?;
+        let last = closed.pop();
         let mut sizes = Vec::with_capacity(closed.len());
         for file in &closed {
             let about = std::fs::metadata(&file.path)?;
             sizes.push((about.len(), about.modified()?));
         }
         let mut total: u64 = sizes.iter().map(|(len, _)| len).sum();
-        let is_old = |made: SystemTime| now.duration_since(made).is_ok_and(|age| age > self.age_max);
+        let is_old = |made: SystemTime| now.duration_since(made).is_ok_and(|age| age > self.keeping.age_max);
         let gone = sizes.iter().take_while(|(len, made)| {
-            let goes = total > self.len_max || is_old(*made);
+            let goes = total > len_max || is_old(*made);
             total -= if goes { *len } else { 0 };
             goes
         });
@@ -58,7 +167,7 @@ impl Keeping {
         let (Some(first), Some(next)) = (closed.first().filter(|_| gone > 0), next) else { return Ok(()) };
         // It is noted first: removed files of which nothing says so are a fault.
         let note = ChainNote::Removed { first: first.first, last: next.first - 1 }.body();
-        if !written_in_time(log, log.submit_and_wait(note)) {
+        if !written_in_time(&self.log, self.log.submit_and_wait(note)) {
             return Err(io::Error::other("that files are removed could not be noted, so they were kept"));
         }
         for file in &closed[..gone] {
@@ -69,18 +178,41 @@ impl Keeping {
     }
 }
 
-/// Compresses a closed file. It keeps the time of its last line, by which its age counts.
-fn compress(dir: &Path, file: &AuditFile) -> io::Result<AuditFile> {
+/// Removes what is left of files whose compressing was cut off.
+fn sweep(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.ends_with(ASIDE))
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::error!(path = %entry.path().display(), %error, "what is left of compressing cannot be removed");
+        }
+    }
+}
+
+/// Compresses a closed file. After an error nothing of that is left.
+fn compress(dir: &Path, file: &AuditFile) -> io::Result<()> {
     let to = AuditFile::compressed(dir, file.first);
     let aside = to.path.with_extension("zst.tmp");
+    if let Err(error) = write_compressed(file, &aside).and_then(|()| std::fs::rename(&aside, &to.path)) {
+        // Perhaps it was never made.
+        let _ = std::fs::remove_file(&aside);
+        return Err(error);
+    }
+    File::open(dir)?.sync_all()?;
+    std::fs::remove_file(&file.path)
+}
+
+/// It keeps the time of its last line, by which its age counts.
+fn write_compressed(file: &AuditFile, to: &Path) -> io::Result<()> {
     let mut plain = File::open(&file.path)?;
     let made = plain.metadata()?.modified()?;
-    let out = OpenOptions::new().create(true).truncate(true).write(true).mode(0o640).open(&aside)?;
+    let out = OpenOptions::new().create(true).truncate(true).write(true).mode(0o640).open(to)?;
     zstd::stream::copy_encode(&mut plain, &out, LEVEL)?;
     out.set_times(FileTimes::new().set_modified(made))?;
-    out.sync_all()?;
-    std::fs::rename(&aside, &to.path)?;
-    File::open(dir)?.sync_all()?;
-    std::fs::remove_file(&file.path)?;
-    Ok(to)
+    out.sync_all()
 }
+
+#[cfg(test)]
+#[path = "archive_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -36,8 +37,8 @@ pub(super) struct AuditDir {
     day: i64,
     /// The last checkpoint, while it is not kept in its file yet.
     head_due: Option<Vec<u8>>,
-    /// Held as long as this process writes.
-    _lock: File,
+    /// Held as long as this process writes or looks after closed files.
+    lock: Arc<File>,
 }
 
 /// Lines that are written at once.
@@ -88,7 +89,7 @@ impl AuditDir {
             last_time,
             day,
             head_due: None,
-            _lock: lock,
+            lock: Arc::new(lock),
         };
         let mut batch = dir.begin_batch();
         dir.add(&mut batch, &ChainNote::Open { version, key: public }.body());
@@ -196,6 +197,11 @@ impl AuditDir {
     /// How many lines have no checkpoint.
     pub(super) fn since_checkpoint(&self) -> u64 {
         self.since_checkpoint
+    }
+
+    /// What keeps other processes from the directory as long as it is held.
+    pub(super) fn lock(&self) -> Arc<File> {
+        self.lock.clone()
     }
 
     /// The path of the directory.

@@ -11,6 +11,7 @@ mod error;
 mod key;
 mod reading;
 mod waiting;
+mod worker;
 mod writer;
 
 pub use checking::verify;

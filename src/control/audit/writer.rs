@@ -1,15 +1,16 @@
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::audit::ChainNote;
-use crate::control::audit::archive::Keeping;
+use crate::control::audit::archive::{Archive, Keeping};
 use crate::control::audit::dir::AuditDir;
 use crate::control::audit::error::AuditError;
+use crate::control::audit::worker::Worker;
 use crate::control::wall_time::WallTime;
 use crate::engine::MailSender;
-use crate::serve::{AuditEntry, AuditLog};
+use crate::serve::{AUDIT_WAIT_MAX, AuditEntry, AuditLog};
 
 /// The most lines that are written at once.
 const BATCH_LINES_MAX: usize = 4_096;
@@ -17,6 +18,8 @@ const BATCH_LINES_MAX: usize = 4_096;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is tried to write again after an error.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it is tried to close a log whose queue is full.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(10);
 /// How often the age of closed files is looked at.
 const TIDY_INTERVAL: Duration = Duration::from_secs(3_600);
 
@@ -39,14 +42,15 @@ pub struct AuditWriterSettings {
     pub keep_len_max: u64,
 }
 
-/// The thread that writes a log.
+/// The threads that write a log and look after its closed files.
 pub struct AuditWriter {
     log: AuditLog,
-    thread: JoinHandle<()>,
+    thread: Worker,
+    archive: Archive,
 }
 
 impl AuditWriter {
-    /// Opens the log and starts its thread.
+    /// Opens the log and starts its threads.
     ///
     /// # Errors
     ///
@@ -56,16 +60,8 @@ impl AuditWriter {
         let (log, entries) = AuditLog::new(settings.is_required);
         let keeping =
             Keeping { compress: settings.compress, age_max: settings.keep_age, len_max: settings.keep_len_max };
-        let (path, of_files) = (dir.path().to_path_buf(), log.clone());
-        let (tidies, wanted) = sync_channel::<()>(1);
-        let files = move || {
-            while wanted.recv().is_ok() {
-                keeping.tidy(&path, &of_files);
-            }
-        };
-        let no_thread = || AuditError::io(&settings.dir);
-        thread::Builder::new().name("adit-audit-files".to_owned()).spawn(files).map_err(no_thread())?;
-        let _ = tidies.try_send(());
+        let archive = Archive::start(keeping, dir.path(), dir.lock(), log.clone());
+        let (archive, tidies) = archive.map_err(AuditError::io(&settings.dir))?;
         let writing = Writing {
             dir,
             log: log.clone(),
@@ -76,8 +72,8 @@ impl AuditWriter {
             checkpoint_at: Instant::now() + CHECKPOINT_INTERVAL,
             tidy_at: Instant::now() + TIDY_INTERVAL,
         };
-        let thread = thread::Builder::new().name("adit-audit".to_owned()).spawn(move || writing.run());
-        Ok(AuditWriter { log, thread: thread.map_err(no_thread())? })
+        let thread = Worker::start("adit-audit", move || writing.run());
+        Ok(AuditWriter { log, thread: thread.map_err(AuditError::io(&settings.dir))?, archive })
     }
 
     /// Writes lines to it.
@@ -86,12 +82,20 @@ impl AuditWriter {
         self.log.clone()
     }
 
-    /// Closes the log behind all that was written to it.
+    /// Closes the log behind all that was written to it. A disk that hangs is not waited for: that is logged.
     pub fn close(self) {
-        self.log.close();
-        if self.thread.join().is_err() {
-            tracing::error!("the thread of the audit log has failed");
+        self.close_within(AUDIT_WAIT_MAX);
+    }
+
+    fn close_within(self, max: Duration) {
+        self.archive.stop();
+        let until = Instant::now() + max;
+        while !self.log.close() && Instant::now() < until {
+            thread::park_timeout(CLOSE_INTERVAL);
         }
+        self.thread.end_by(until);
+        // Its turn comes behind the other: until then it may wait for a note.
+        self.archive.end_by(until.max(Instant::now() + CLOSE_INTERVAL));
     }
 }
 

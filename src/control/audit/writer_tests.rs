@@ -88,7 +88,9 @@ fn files_are_closed_at_their_length_compressed_and_removed_in_the_end() {
     let is_tidy = || {
         let files = files(&settings);
         let (_, closed) = files.split_last().unwrap();
-        closed.iter().all(|file| file.is_compressed) && files[0].first > 1
+        // One that has just been removed counts no more.
+        let len: u64 = closed.iter().filter_map(|file| Some(fs::metadata(&file.path).ok()?.len())).sum();
+        closed.iter().all(|file| file.is_compressed) && files[0].first > 1 && len <= log.keep_len_max
     };
     let began = Instant::now();
     while !is_tidy() {
@@ -168,4 +170,38 @@ fn lines_of_which_a_process_was_robbed_are_found_after_its_restart() {
     start(&settings).close();
     let faults: Vec<ChainFault> = verify(&settings).faults.into_iter().map(|fault| fault.what).collect();
     assert!(matches!(faults[..], [ChainFault::WasAltered { .. }]), "{faults:?}");
+}
+
+#[test]
+fn a_log_whose_thread_hangs_is_left_when_it_is_closed() {
+    let home = tempfile::tempdir().unwrap();
+    let AuditWriter { log: whole, thread, archive } = start(&settings(home.path()));
+    // Nobody takes what is in its queue, nor ends before the test does.
+    let (log, _entries) = AuditLog::new(true);
+    (0..crate::serve::AUDIT_QUEUE_MAX).for_each(|nth| log.write(call(nth as u64)));
+    let (ends, ended) = std::sync::mpsc::channel::<()>();
+    let hanging = Worker::start("hangs", move || {
+        let _ = ended.recv();
+    });
+    AuditWriter { log, thread: hanging.unwrap(), archive }.close_within(Duration::from_millis(50));
+    drop(ends);
+    assert!(whole.close());
+    thread.end_by(Instant::now() + Duration::from_secs(60));
+}
+
+#[test]
+fn when_a_log_is_closed_nobody_is_in_its_directory_any_more() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = AuditWriterSettings { file_len_max: 5_000, ..settings(home.path()) };
+    for _ in 0..20 {
+        let writer = start(&settings);
+        for nth in 0..50 {
+            assert!(block_on(writer.log().submit(call(nth)).written()));
+        }
+        writer.close();
+        let left = fs::read_dir(&settings.dir).unwrap().map(|entry| entry.unwrap().file_name());
+        let aside: Vec<_> = left.filter(|name| name.to_string_lossy().ends_with(".tmp")).collect();
+        assert!(aside.is_empty(), "{aside:?}");
+    }
+    assert_eq!(verify(&settings).faults, []);
 }

@@ -1,0 +1,78 @@
+use std::fs;
+use std::path::PathBuf;
+
+use futures_lite::future::block_on;
+
+use super::*;
+use crate::audit::AuditCallLine;
+use crate::control::audit::{AuditWriter, AuditWriterSettings};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A log of some closed files, none of them compressed, and the thread that writes it.
+fn log(home: &Path) -> (AuditWriter, PathBuf, Vec<AuditFile>) {
+    let dir = home.join("log");
+    let settings = AuditWriterSettings {
+        dir: dir.clone(),
+        key_file: home.join("audit.key"),
+        is_required: true,
+        file_len_max: 5_000,
+        compress: false,
+        keep_age: 1_000 * HOUR,
+        keep_len_max: 1 << 30,
+    };
+    let writer = AuditWriter::start(settings, "1.2.3").unwrap();
+    while AuditFile::list(&dir).unwrap().len() < 5 {
+        let call = AuditCallLine { role: "edge", outcome: "ok", ..AuditCallLine::default() };
+        assert!(block_on(writer.log().submit(call.body()).written()));
+    }
+    let files = AuditFile::list(&dir).unwrap();
+    (writer, dir, files)
+}
+
+fn tidying(dir: &Path, writer: &AuditWriter) -> Tidying {
+    let keeping = Keeping { compress: true, age_max: HOUR, len_max: 1 << 30 };
+    Tidying { keeping, dir: dir.into(), log: writer.log(), is_stopped: Arc::default() }
+}
+
+#[test]
+fn a_file_that_cannot_be_compressed_keeps_no_other_from_its_turn_and_leaves_nothing_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let (writer, dir, files) = log(home.path());
+    let now = SystemTime::now();
+    let old = FileTimes::new().set_modified(now - 2 * HOUR);
+    File::options().write(true).open(&files[0].path).unwrap().set_times(old).unwrap();
+    // It can be opened, but not read.
+    fs::remove_file(&files[1].path).unwrap();
+    fs::create_dir(&files[1].path).unwrap();
+    assert!(!tidying(&dir, &writer).tidy(now), "it is to be tried again");
+    assert!(!files[0].path.exists() && !AuditFile::compressed(&dir, files[0].first).path.exists(), "too old");
+    for file in &files[2..4] {
+        assert!(!file.path.exists() && AuditFile::compressed(&dir, file.first).path.exists(), "{file:?}");
+    }
+    let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_str().unwrap().ends_with(ASIDE)), "{names:?}");
+    writer.close();
+}
+
+#[test]
+fn what_is_left_of_compressing_is_removed_when_the_log_is_opened() {
+    let home = tempfile::tempdir().unwrap();
+    let (writer, dir, files) = log(home.path());
+    let aside = AuditFile::compressed(&dir, files[0].first).path.with_extension("zst.tmp");
+    fs::write(&aside, "half").unwrap();
+    sweep(&dir);
+    assert!(!aside.exists() && files[0].path.exists());
+    writer.close();
+}
+
+#[test]
+fn a_thread_that_is_stopped_begins_with_no_further_file() {
+    let home = tempfile::tempdir().unwrap();
+    let (writer, dir, files) = log(home.path());
+    let tidying = tidying(&dir, &writer);
+    tidying.is_stopped.store(true, Ordering::Relaxed);
+    assert!(tidying.tidy(SystemTime::now() + 2 * HOUR));
+    assert!(files.iter().all(|file| file.path.exists()));
+    writer.close();
+}
