@@ -31,6 +31,8 @@ use crate::wire::mux::Withdrawal;
 
 /// How long an agent may take to read the alert with which it was refused.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a connection goes to another connector before its agent was sent anything.
+const CONNECTOR_CHANGES_MAX: u32 = 2;
 /// The method under which such connections are counted: what they carry cannot be read here.
 const LABEL: &str = "passthrough";
 
@@ -175,27 +177,37 @@ impl Passing {
         Counters::add(&core.edge.counters.passed_through);
         let label = core.figures.recorder.borrow_mut().label(self.route.name.as_str(), LABEL, "");
         usage.count(label, core.core.turn_time());
-        let received = RefCell::new(self.received);
-        stream.set_withdrawal(Withdrawal::UntilSent);
+        let received = RefCell::new(Rc::new(self.received));
         let tunnel = &self.route.tunnel;
-        let mut carried = carry(core, &self.connection, &received, (&stream, tunnel, host.as_str())).await;
         let mut stream = stream;
-        let is_given_up = matches!(carried, Err(Broken::ConnectorStalled { .. }));
-        if is_given_up {
-            Counters::add(&core.edge.counters.passed_through_given_up);
-            stream.reset(CallFailure::Cancelled);
-        }
-        if carried.is_err() && (stream.is_withdrawn() || is_given_up) && !received.borrow().is_empty() {
+        let mut moved = 0;
+        let carried = loop {
+            let may_move = moved < CONNECTOR_CHANGES_MAX;
+            if may_move {
+                stream.set_withdrawal(Withdrawal::UntilSent);
+            }
+            let carried = carry(core, &self.connection, &received, (&stream, tunnel, host.as_str())).await;
+            let is_given_up = matches!(carried, Err(Broken::ConnectorStalled { .. }));
+            if is_given_up {
+                Counters::add(&core.edge.counters.passed_through_given_up);
+                stream.reset(CallFailure::Cancelled);
+            }
+            let has_failed =
+                matches!(carried, Err(Broken::Link { begun: false, .. } | Broken::ConnectorStalled { begun: false }));
+            let is_taken_back = has_failed && (stream.is_withdrawn() || is_given_up);
+            if !may_move || !is_taken_back || received.borrow().is_empty() {
+                break carried;
+            }
             // The agent waits for the answer to its first message, of which nothing was sent, or only what does no harm twice: it
             // begins a TLS session. It cannot go to another core.
             let again = core.open_on_link(CallTarget { moves: Moves::spent(), ..target }).await;
-            if let Ok((other, of_other)) = again {
-                Counters::add(&core.edge.counters.calls_moved);
-                of_other.count(label, core.core.turn_time());
-                (stream, usage) = (other, of_other);
-                carried = carry(core, &self.connection, &received, (&stream, tunnel, host.as_str())).await;
-            }
-        }
+            let Ok((other, of_other)) = again else { break carried };
+            let counters = &core.edge.counters;
+            Counters::add(if moved == 0 { &counters.calls_moved } else { &counters.calls_moved_again });
+            of_other.count(label, core.core.turn_time());
+            (stream, usage) = (other, of_other);
+            moved += 1;
+        };
         let Passing { connection, .. } = self;
         if matches!(carried, Err(Broken::AgentGone | Broken::AgentStalled)) {
             stream.reset(CallFailure::Cancelled);
@@ -294,11 +306,11 @@ enum Broken {
 
 /// Carries bytes both ways until the connector has sent its last.
 ///
-/// `received` is what was read of the agent. It is kept until more comes from either side.
+/// `received` is what was read of the agent. It is kept until more comes from either side, which alone empties it.
 async fn carry(
     core: &EdgeCore,
     connection: &Connection,
-    received: &RefCell<Vec<u8>>,
+    received: &RefCell<Rc<Vec<u8>>>,
     (stream, tunnel, host): (&CarrierStream, &TunnelId, &str),
 ) -> Result<(), Broken> {
     let pool = core.core.pool();
@@ -315,9 +327,7 @@ async fn carry(
         _ => Broken::AgentGone,
     };
     let there = async {
-        let first = received.take();
-        send_bytes(stream, pool, &first).await?;
-        received.replace(first);
+        send_first(stream, pool, received).await?;
         while let Some(lease) = connection.recv().await? {
             received.take();
             if !waits.replace(true) {
@@ -360,6 +370,12 @@ async fn carry(
     future::or(future::or(back, there), stalled).await.map_err(broken)
 }
 
+/// Sends what was read of the agent. It stays where it is: the link may take it late or never, and by then more may have come.
+async fn send_first(to: &impl ByteStream, pool: &Pool, received: &RefCell<Rc<Vec<u8>>>) -> Result<(), StreamError> {
+    let first = Rc::clone(&received.borrow());
+    send_bytes(to, pool, &first).await
+}
+
 /// Waits until the link takes more of the agent's bytes.
 ///
 /// The agent may leave meanwhile, and the connector would not see that while the agent's bytes wait here. An agent that has only
@@ -382,7 +398,8 @@ async fn send_alert(core: &EdgeCore, connection: &Connection, alert: Alert) {
 mod tests {
     use std::cell::RefCell;
     use std::collections::VecDeque;
-    use std::task::{Context, Poll};
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
     use crate::engine::Class;
@@ -431,5 +448,57 @@ mod tests {
         let peek = futures_lite::future::block_on(read_name(&agent, first, |_| true)).unwrap();
         assert_eq!((peek.host, peek.received.len()), (None, record.len()));
         assert_eq!(pool.usage().leased_bytes, 0);
+    }
+
+    /// A link that has no room until it is said to.
+    #[derive(Default)]
+    struct Narrow {
+        has_room: Cell<bool>,
+        sent: RefCell<Vec<u8>>,
+    }
+
+    impl ByteStream for Narrow {
+        fn poll_recv(&self, _: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+            Poll::Pending
+        }
+
+        fn send(&self, lease: Lease) -> Result<(), StreamError> {
+            self.sent.borrow_mut().extend_from_slice(&lease);
+            Ok(())
+        }
+
+        fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+            if self.has_room.get() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+
+        fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+            self.poll_ready(cx)
+        }
+
+        fn finish(&self) {}
+
+        fn abort(&self) {}
+    }
+
+    #[test]
+    fn a_first_message_that_waits_for_the_link_is_kept_until_more_comes() {
+        let pool = Pool::new(1 << 20);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let link = Narrow::default();
+        let received = RefCell::new(Rc::new(b"hello".to_vec()));
+        {
+            let mut sending = pin!(send_first(&link, &pool, &received));
+            assert!(sending.as_mut().poll(cx).is_pending());
+        }
+        assert_eq!(**received.borrow(), b"hello", "another link can have it");
+        let mut sending = pin!(send_first(&link, &pool, &received));
+        assert!(sending.as_mut().poll(cx).is_pending());
+        assert_eq!(**received.borrow(), b"hello");
+        // Something has come from the connector, which the agent is sent.
+        received.take();
+        link.has_room.set(true);
+        assert!(matches!(sending.as_mut().poll(cx), Poll::Ready(Ok(()))));
+        assert_eq!(*link.sent.borrow(), b"hello");
+        assert!(received.borrow().is_empty(), "it is not sent again");
     }
 }
