@@ -84,7 +84,7 @@ pub struct AuditedCaller<'a> {
 /// Whether a call was let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditedDecision {
-    /// It was.
+    /// The role that writes the line passed it on, or would have.
     Allowed,
     /// The policy of its route denied it, or its caller was not known well enough.
     Denied,

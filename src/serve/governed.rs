@@ -127,7 +127,7 @@ impl Governed {
         (self.policy.digest(), self.decision.as_ref())
     }
 
-    /// The same, short.
+    /// The start of that digest, and the place of the rule that decided, once it was.
     pub(super) fn mark(&self) -> Option<PolicyMark> {
         let rule = self.decision.as_ref()?.rule().map(|rule| rule.index);
         Some(PolicyMark::new(self.policy.digest().mark(), rule))

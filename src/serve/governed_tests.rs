@@ -410,3 +410,30 @@ fn random_messages_reach_nothing_that_is_denied() {
     }
     assert!(whole > 1_000 && refused > 5_000, "{whole} {refused}");
 }
+
+#[test]
+fn what_was_decided_is_known_once_it_was_also_of_what_is_no_message() {
+    let (pool, policy) = (Pool::new(64 << 20), policy());
+    let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{SECRET}"}}}}"#);
+    let allowed = call.replace(SECRET, "search");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    for (fields, body, is_allowed, rule) in [
+        ("", allowed.as_str(), true, Some("some")),
+        ("", call.as_str(), false, None),
+        ("", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, true, None),
+        (form, "grant_type=refresh_token", true, None),
+    ] {
+        let head = head(fields);
+        let mut label = CallLabel::default();
+        label.begin(&head);
+        assert_eq!(label.policy_decision(), None, "there is no policy");
+        label.govern(&policy, &head, None);
+        assert_eq!(label.policy_decision(), Some((policy.digest(), None)), "nothing was read");
+        let read = label.read_received(&head, &mut Cut { pool: &pool, pieces: vec![body.as_bytes()] });
+        assert_eq!(read.is_ok(), is_allowed, "{body}");
+        let (digest, decision) = label.policy_decision().unwrap();
+        let decision = decision.unwrap();
+        assert_eq!((digest, decision.is_allowed()), (policy.digest(), is_allowed), "{body}");
+        assert_eq!(decision.rule().map(|rule| &*rule.name), rule, "{body}");
+    }
+}

@@ -75,7 +75,7 @@ impl PolicyDigest {
 }
 
 impl PolicyDigest {
-    /// All of it.
+    /// The 32 bytes of SHA-256, of which its text has only the first.
     #[must_use]
     pub const fn bytes(&self) -> [u8; 32] {
         self.0
