@@ -148,7 +148,6 @@ impl CallFailure {
                 | CallFailure::BreakerOpen
                 | CallFailure::ConcurrencyLimit
                 | CallFailure::CallerTimeoutUnsent
-                | CallFailure::AuditUnavailable
         );
         !self.may_have_acted() && !is_final
     }

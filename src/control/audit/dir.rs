@@ -35,6 +35,8 @@ pub(super) struct AuditDir {
     last_time: WallTime,
     /// The day of the file, counted from 1970.
     day: i64,
+    /// Whether the file is a new one that does not begin with its note yet.
+    file_note_due: bool,
     /// The last checkpoint, while it is not kept in its file yet.
     head_due: Option<Vec<u8>>,
     /// Held as long as this process writes or looks after closed files.
@@ -88,6 +90,7 @@ impl AuditDir {
             since_checkpoint,
             last_time,
             day,
+            file_note_due: false,
             head_due: None,
             lock: Arc::new(lock),
         };
@@ -100,7 +103,7 @@ impl AuditDir {
         Ok(dir)
     }
 
-    /// Begins lines that are written at once, and notes first if the clock was set back.
+    /// Begins lines that are written at once, and notes first that a file begins and that the clock was set back, if so.
     pub(super) fn begin_batch(&self) -> Batch {
         let time = WallTime::now();
         let mut batch = Batch {
@@ -111,6 +114,9 @@ impl AuditDir {
             time_text: time.to_string(),
             head: None,
         };
+        if self.file_note_due {
+            self.add(&mut batch, &ChainNote::File { key: self.key.public() }.body());
+        }
         if time < self.last_time {
             let ms = u64::try_from(self.last_time.since(time).as_millis()).unwrap_or(u64::MAX);
             self.add(&mut batch, &ChainNote::ClockBack { ms }.body());
@@ -151,7 +157,7 @@ impl AuditDir {
         if sync {
             self.file.sync_data()?;
         }
-        self.is_torn = false;
+        (self.is_torn, self.file_note_due) = (false, false);
         self.len += batch.bytes.len() as u64;
         (self.chain, self.since_checkpoint, self.last_time) = (batch.chain, batch.since_checkpoint, batch.time);
         self.head_due = batch.head.or(self.head_due.take());
@@ -180,16 +186,15 @@ impl AuditDir {
     ///
     /// # Errors
     ///
-    /// As the system says it; the log goes on in the old file.
+    /// As the system says it; the log goes on in the old file, or in a new one whose note is written before its next line.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
         let mut batch = self.begin_batch();
         self.add_checkpoint(&mut batch);
         self.write(batch, true)?;
         let file = create(&self.path, self.chain.next())?;
-        (self.file, self.len, self.is_torn) = (file, 0, false);
-        let mut batch = self.begin_batch();
+        (self.file, self.len, self.is_torn, self.file_note_due) = (file, 0, false, true);
+        let batch = self.begin_batch();
         self.day = day_of(batch.time);
-        self.add(&mut batch, &ChainNote::File { key: self.key.public() }.body());
         self.write(batch, true)?;
         self.keep_head()
     }
@@ -293,4 +298,32 @@ fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_data()?;
     std::fs::rename(aside, dir.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::AuditCallLine;
+
+    #[test]
+    fn a_file_begins_with_its_note_even_if_that_could_not_be_written_at_once() {
+        let home = tempfile::tempdir().unwrap();
+        let mut dir = AuditDir::open(&home.path().join("log"), &home.path().join("audit.key"), "1.2.3").unwrap();
+        let next = AuditFile::plain(dir.path(), dir.chain.next()).path;
+        std::os::unix::fs::symlink("/dev/full", &next).unwrap();
+        dir.rotate().unwrap_err();
+        // There is space again.
+        std::fs::remove_file(&next).unwrap();
+        dir.file = create(dir.path(), dir.chain.next()).unwrap();
+        for _ in 0..2 {
+            let mut batch = dir.begin_batch();
+            dir.add(&mut batch, &AuditCallLine { role: "edge", outcome: "ok", ..AuditCallLine::default() }.body());
+            dir.write(batch, true).unwrap();
+        }
+        let text = std::fs::read_to_string(&next).unwrap();
+        let kinds: Vec<bool> = text.lines().map(|line| line.contains("\"kind\":\"file\"")).collect();
+        assert_eq!(kinds, [true, false, false], "{text}");
+        dir.keep_head().unwrap();
+        assert_eq!(crate::control::audit::verify(dir.path(), None).unwrap().faults, []);
+    }
 }

@@ -71,6 +71,9 @@ impl AuditWriter {
             lost_noted: 0,
             checkpoint_at: Instant::now() + CHECKPOINT_INTERVAL,
             tidy_at: Instant::now() + TIDY_INTERVAL,
+            rotate_at: Instant::now(),
+            head: Trouble::default(),
+            rotation: Trouble::default(),
         };
         let thread = Worker::start("adit-audit", move || writing.run());
         Ok(AuditWriter { log, thread: thread.map_err(AuditError::io(&settings.dir))?, archive })
@@ -111,6 +114,12 @@ struct Writing {
     lost_noted: u64,
     checkpoint_at: Instant,
     tidy_at: Instant,
+    /// Not before then the next file is begun.
+    rotate_at: Instant,
+    /// That the last checkpoint cannot be kept.
+    head: Trouble,
+    /// That the next file cannot be begun.
+    rotation: Trouble,
 }
 
 impl Writing {
@@ -144,7 +153,7 @@ impl Writing {
         let mut batch = self.dir.begin_batch();
         let was_broken = self.log.is_broken();
         let lost = self.log.lost();
-        if lost > self.lost_noted || was_broken {
+        if lost > self.lost_noted {
             self.dir.add(&mut batch, &ChainNote::Lost { lines: lost - self.lost_noted }.body());
         }
         let (mut lines, mut is_closed) = (0, false);
@@ -184,8 +193,12 @@ impl Writing {
                     // Who asked may have gone.
                     let _ = written.send(());
                 }
-                if let Err(error) = self.dir.keep_head() {
-                    tracing::error!(%error, "the last checkpoint of the audit log cannot be kept; it is tried again");
+                match self.dir.keep_head() {
+                    Err(error) if self.head.begins() => {
+                        tracing::error!(%error, "the last checkpoint of the audit log cannot be kept; it is tried again");
+                    }
+                    Ok(()) if self.head.ends() => tracing::info!("the last checkpoint of the audit log is kept again"),
+                    _ => {}
                 }
             }
             Err(error) => {
@@ -202,16 +215,42 @@ impl Writing {
     }
 
     fn look_after_files(&mut self) {
+        let now = Instant::now();
         let is_full = !self.log.is_broken() && self.dir.is_full(self.file_len_max, WallTime::now());
-        if is_full && let Err(error) = self.dir.rotate() {
-            tracing::error!(%error, "the next file of the audit log cannot be begun");
+        if is_full && now >= self.rotate_at {
+            match self.dir.rotate() {
+                Ok(()) if self.rotation.ends() => tracing::info!("the next file of the audit log could be begun"),
+                Ok(()) => {}
+                Err(error) => {
+                    self.rotate_at = now + RETRY_INTERVAL;
+                    if self.rotation.begins() {
+                        tracing::error!(%error, "the next file of the audit log cannot be begun; it is tried again");
+                    }
+                }
+            }
+            self.tidy_at = now;
         }
-        let is_due = Instant::now() >= self.tidy_at;
-        if is_full || is_due {
-            self.tidy_at = Instant::now() + TIDY_INTERVAL;
+        if now >= self.tidy_at {
+            self.tidy_at = now + TIDY_INTERVAL;
             // Full: it is about to begin anyway.
             let _ = self.tidies.try_send(());
         }
+    }
+}
+
+/// What may go wrong again and again. It is told when it begins and when it ends.
+#[derive(Default)]
+struct Trouble(bool);
+
+impl Trouble {
+    /// It goes wrong. Returns whether it did not before.
+    fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.0, true)
+    }
+
+    /// It goes well. Returns whether it did not before.
+    fn ends(&mut self) -> bool {
+        std::mem::take(&mut self.0)
     }
 }
 

@@ -65,7 +65,9 @@ fn a_log_that_was_waited_for_too_long_is_sound_again_once_a_line_is_written() {
     assert!(block_on(log.submit(call(1)).written()));
     assert!(!log.refuses());
     writer.close();
-    assert_eq!(verify(&settings(home.path())).faults, []);
+    let found = verify(&settings(home.path()));
+    assert_eq!(found.faults, []);
+    assert_eq!(found.remarks, [], "no line was lost");
 }
 
 #[test]
@@ -203,5 +205,31 @@ fn when_a_log_is_closed_nobody_is_in_its_directory_any_more() {
         let aside: Vec<_> = left.filter(|name| name.to_string_lossy().ends_with(".tmp")).collect();
         assert!(aside.is_empty(), "{aside:?}");
     }
+    assert_eq!(verify(&settings).faults, []);
+}
+
+#[test]
+fn a_log_that_is_written_rotated_and_removed_meanwhile_is_found_sound() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = AuditWriterSettings { file_len_max: 40_000, keep_len_max: 50_000, ..settings(home.path()) };
+    let writer = start(&settings);
+    let log = writer.log();
+    let is_written = std::sync::atomic::AtomicBool::new(false);
+    let order = std::sync::atomic::Ordering::Relaxed;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Checkpoints come with the time and after many lines, so many are written at once.
+            for nth in 0..200 {
+                let receipts: Vec<_> = (0..50).map(|_| log.submit(call(nth))).collect();
+                assert!(receipts.into_iter().all(|receipt| block_on(receipt.written())));
+            }
+            is_written.store(true, order);
+        });
+        while !is_written.load(order) {
+            assert_eq!(verify(&settings).faults, []);
+        }
+    });
+    assert!(files(&settings)[0].first > 1, "{:?}", files(&settings));
+    writer.close();
     assert_eq!(verify(&settings).faults, []);
 }

@@ -22,6 +22,7 @@ codes! {
         SealMismatch = 0x010c, "the connector's route is sealed otherwise than the edge's";
         SealFailed = 0x010d, "no inner TLS session came about";
         CallerTimeoutUnsent = 0x010e, "the caller's time was over before the request was passed on";
+        AuditUnavailable = 0x010f, "the connector's audit log cannot be written, and without it no call is passed on";
 
         Cancelled = 0x0200, "the agent went away";
         NotNeeded = 0x0201, "the rest is not needed: the exchange is complete";
@@ -36,6 +37,7 @@ codes! {
         Revoked = 0x020a, "the link was ended because its credential is no longer good";
         UpstreamSilent = 0x020b, "the upstream closed the connection before the first byte of its answer";
         CallerTimeout = 0x020c, "the caller's time was over";
+        Unrecorded = 0x020d, "the call could not be written to the connector's audit log, so that its answer is withheld";
     }
 }
 
@@ -64,6 +66,7 @@ impl From<Cause> for CallFailure {
             Cause::SealMismatch => CallFailure::SealMismatch,
             Cause::SealFailed => CallFailure::SealRefused,
             Cause::CallerTimeoutUnsent => CallFailure::CallerTimeoutUnsent,
+            Cause::AuditUnavailable => CallFailure::AuditUnavailable,
             Cause::Cancelled => CallFailure::Cancelled,
             Cause::UpstreamTimeout => CallFailure::TimedOut,
             Cause::UpstreamProtocol => CallFailure::UpstreamProtocol,
@@ -75,6 +78,7 @@ impl From<Cause> for CallFailure {
             Cause::CallerTimeout => CallFailure::CallerTimeout,
             Cause::LinkLost => CallFailure::LinkLost,
             Cause::Revoked => CallFailure::Revoked,
+            Cause::Unrecorded => CallFailure::Unrecorded,
             Cause::Unrecognized(_) if cause.never_reached_upstream() => CallFailure::NotPassedOn,
             // A stream that is not needed any more is not reset before its last byte, unless the other side failed.
             Cause::NotNeeded | Cause::Internal | Cause::Unrecognized(_) => CallFailure::Internal,
@@ -90,8 +94,7 @@ impl From<CallFailure> for Cause {
             CallFailure::NotPassedOn => Cause::NotSent,
             // A breaker and a concurrency limit answer where they are asked, so that no other side hears of it.
             CallFailure::Overloaded | CallFailure::BreakerOpen | CallFailure::ConcurrencyLimit => Cause::Overloaded,
-            // The edge may send it to a connector whose audit log can be written.
-            CallFailure::AuditUnavailable => Cause::Overloaded,
+            CallFailure::AuditUnavailable => Cause::AuditUnavailable,
             CallFailure::NoRoute => Cause::NoRoute,
             CallFailure::RequestRefused => Cause::RequestRefused,
             CallFailure::SealMismatch => Cause::SealMismatch,
@@ -114,7 +117,8 @@ impl From<CallFailure> for Cause {
             CallFailure::SlowReader => Cause::SlowReader,
             CallFailure::Cancelled => Cause::Cancelled,
             CallFailure::RequestBroken => Cause::RequestBroken,
-            CallFailure::Unrecorded | CallFailure::Internal => Cause::Internal,
+            CallFailure::Unrecorded => Cause::Unrecorded,
+            CallFailure::Internal => Cause::Internal,
         }
     }
 }
@@ -162,8 +166,6 @@ mod tests {
             CallFailure::NotPassedOn,
             CallFailure::BreakerOpen,
             CallFailure::ConcurrencyLimit,
-            CallFailure::AuditUnavailable,
-            CallFailure::Unrecorded,
         ];
         for failure in CallFailure::ALL.into_iter().filter(|failure| !of_one_side.contains(failure)) {
             assert_eq!(CallFailure::from(Cause::from(failure)), failure);
