@@ -119,7 +119,9 @@ impl CoreLearned {
             self.gathered_len += 1;
             return;
         }
-        let gathered = &self.gathered[..self.gathered_len];
+        // Before a long pause the last was added, or gathered within a moment of that.
+        let is_forgotten = now - self.added >= FORGOTTEN_AFTER;
+        let gathered = &self.gathered[..if is_forgotten { 0 } else { self.gathered_len }];
         self.of.add(gathered.iter().map(|bucket| usize::from(*bucket)).chain([bucket]), now);
         (self.gathered_len, self.added) = (0, now);
     }
@@ -199,6 +201,19 @@ mod tests {
         cores[0].record(3 * SECOND, at(400));
         assert_eq!(calls(at(400)), CALLS_MIN + 7 + 201);
         assert!(of.usual(at(400)).unwrap().p50 > 2 * SECOND);
+    }
+
+    #[test]
+    fn what_was_gathered_before_a_long_pause_does_not_count_as_new() {
+        let of = Arc::new(Learned::new());
+        let mut core = CoreLearned::new(Arc::clone(&of));
+        let at = |ms: u64| Time::ZERO + Duration::from_millis(ms);
+        (0..CALLS_MIN).for_each(|_| core.record(SECOND, at(1)));
+        (0..GATHERED_MAX).for_each(|_| core.record(SECOND, at(50)));
+        let later = at(50) + FORGOTTEN_AFTER;
+        core.record(SECOND, later);
+        assert_eq!(of.window.lock().unwrap().window.calls(later), 1);
+        assert_eq!(of.usual(later), None, "one call says nothing");
     }
 
     #[test]

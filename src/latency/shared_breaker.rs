@@ -40,8 +40,8 @@ struct Judge {
 pub(super) struct FailureEvidence {
     /// When the upstream last answered.
     answered: Time,
-    /// The number of the label whose call failed first since then.
-    first: Option<u32>,
+    /// The number of the label whose call failed first since then, and when.
+    first: Option<(u32, Time)>,
     /// Whether calls of other labels failed as well.
     is_of_several: bool,
 }
@@ -197,9 +197,13 @@ impl Judge {
 }
 
 impl FailureEvidence {
-    /// The upstream has answered a call at this time.
+    /// The upstream has answered a call at this time. What other cores count apart is heard of late, and says nothing of what has failed
+    /// since.
     fn on_answered(&mut self, at: Time) {
-        *self = FailureEvidence { answered: self.answered.max(at), first: None, is_of_several: false };
+        self.answered = self.answered.max(at);
+        if self.first.is_some_and(|(_, failed)| at >= failed) {
+            (self.first, self.is_of_several) = (None, false);
+        }
     }
 
     /// What a result of a call of this label, which began then, says of the upstream.
@@ -213,7 +217,7 @@ impl FailureEvidence {
             // The upstream has answered others meanwhile.
             CallResult::Failed if began < self.answered => None,
             CallResult::Failed => {
-                self.is_of_several |= *self.first.get_or_insert(label) != label;
+                self.is_of_several |= self.first.get_or_insert((label, now)).0 != label;
                 self.is_of_several.then_some(CallVerdict::Failed)
             }
         }
@@ -245,5 +249,27 @@ impl CalmCount {
         let good = self.0.good.swap(0, Ordering::Acquire);
         let last = Time::from_nanos(self.0.last.load(Ordering::Relaxed));
         (good != 0).then_some(((good >> u32::BITS) as u32, good as u32, last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_heard_of_late_says_nothing_of_what_failed_after_it() {
+        let at = |seconds: u64| Time::ZERO + Duration::from_secs(seconds);
+        let fail = |evidence: &mut FailureEvidence, label, now| evidence.judge(CallResult::Failed, label, at(5), now);
+        let mut evidence = FailureEvidence::default();
+        assert_eq!(fail(&mut evidence, 1, at(10)), None, "it may be the fault of the tool");
+        evidence.on_answered(at(4));
+        assert_eq!(fail(&mut evidence, 2, at(11)), Some(CallVerdict::Failed));
+        evidence.on_answered(at(4));
+        assert_eq!(fail(&mut evidence, 2, at(12)), Some(CallVerdict::Failed));
+        // One that came after it says that the upstream is there.
+        evidence.on_answered(at(12));
+        assert_eq!(evidence.judge(CallResult::Failed, 2, at(13), at(14)), None);
     }
 }

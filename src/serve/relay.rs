@@ -158,6 +158,8 @@ pub(super) struct Progress<'a> {
     /// Taken out while it is used.
     label: Cell<Option<&'a mut CallLabel>>,
     is_sent: Cell<bool>,
+    /// Whether the head of the final response was received. Its caller may be sent it later.
+    is_answered: Cell<bool>,
     has_begun: Cell<bool>,
     pub(super) is_cut: Cell<bool>,
 }
@@ -165,7 +167,7 @@ pub(super) struct Progress<'a> {
 impl<'a> Progress<'a> {
     fn new(label: Option<&'a mut CallLabel>) -> Progress<'a> {
         let no = || Cell::new(false);
-        Progress { label: Cell::new(label), is_sent: no(), has_begun: no(), is_cut: no() }
+        Progress { label: Cell::new(label), is_sent: no(), is_answered: no(), has_begun: no(), is_cut: no() }
     }
 
     /// Passes the label to `look`, if there is one.
@@ -304,7 +306,7 @@ impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
             Err(CarryError::To(_)) => {
                 // It may have responded before it stopped reading.
                 core.sleep(EARLY_RESPONSE_WITHIN).await;
-                if !progress.has_begun.get() {
+                if !progress.is_answered.get() {
                     return RelayError::NotTaken;
                 }
             }
@@ -357,6 +359,7 @@ impl<F: ByteStream> Receiving<'_, F> {
     ) -> Result<(), RelayError> {
         let received_at = {
             let received_at = self.head(responder, hooks).await?;
+            progress.is_answered.set(true);
             if hooks.records_in().is_none() && self.filter(progress).is_none() {
                 received_at
             } else {

@@ -97,10 +97,92 @@ impl Responder for Waiting {
     }
 }
 
+/// A next hop that takes the head of a request and no more, and answers: with a head at once, and with the rest of it later.
+struct Early {
+    answered: Cell<bool>,
+    later: RefCell<Timer>,
+    core: Core,
+}
+
+impl ByteStream for Early {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
+        let mut lease = self.core.pool().take(Class::Small).expect("there are buffers");
+        if !self.answered.replace(true) {
+            lease.append(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\n");
+            return Poll::Ready(Ok(Some(lease)));
+        }
+        lease.append(b"no");
+        self.later.borrow_mut().poll_elapsed(cx).map(|()| Ok(Some(lease)))
+    }
+
+    fn send(&self, _: Lease) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flushed(&self, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        Poll::Ready(Err(StreamError::Reset))
+    }
+
+    fn finish(&self) {}
+
+    fn abort(&self) {}
+}
+
+/// What a caller is sent.
+#[derive(Default)]
+struct Told {
+    status: Cell<u16>,
+    body: RefCell<Vec<u8>>,
+}
+
+impl BodySink for &Told {
+    async fn ready(&mut self) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    async fn data(&mut self, lease: Lease) -> Result<(), CarryError> {
+        self.copy(&lease).await
+    }
+
+    fn flush(&mut self) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    async fn end<'a>(&mut self, _: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<(), CarryError> {
+        Ok(())
+    }
+}
+
+impl Responder for &Told {
+    async fn interim(&mut self, _: &ResponseHead) -> Result<(), StreamError> {
+        unreachable!("there is none")
+    }
+
+    async fn head(&mut self, head: &ResponseHead, _: Option<u64>, _: ResponseExtras<'_>) -> Result<(), StreamError> {
+        self.status.set(head.status());
+        Ok(())
+    }
+
+    async fn copy(&mut self, bytes: &[u8]) -> Result<(), CarryError> {
+        self.body.borrow_mut().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+}
+
 /// Counts the heads of requests that were queued.
 struct Hooks {
     core: Core,
     queued: u32,
+    /// The calls are written to it before their answers leave.
+    log: Option<AuditLog>,
 }
 
 impl RelayHooks for Hooks {
@@ -113,7 +195,11 @@ impl RelayHooks for Hooks {
     }
 
     fn on_response_head(&mut self, _: &ResponseHead, _: Time) -> ResponseExtras<'_> {
-        unreachable!("there is no answer")
+        ResponseExtras { may_keep: true, server_timing: None, public: None, is_metadata: false }
+    }
+
+    fn records_in(&self) -> Option<&AuditLog> {
+        self.log.as_ref()
     }
 
     fn on_event_stream(&mut self, _: bool) {}
@@ -148,7 +234,7 @@ fn exchange(has_buffers: bool, until: Time) -> (Relayed, Time, u32) {
         let (stream, mut work) = (NextStream, NextHopWork::default());
         let take = || task_core.pool().take(Class::Small).filter(|_| !has_buffers);
         let _taken: Vec<Lease> = std::iter::from_fn(take).collect();
-        let mut hooks = Hooks { core: task_core.clone(), queued: 0 };
+        let mut hooks = Hooks { core: task_core.clone(), queued: 0, log: None };
         let mut next_hop = NextHop::new(&stream, &stream, &mut work, &head, RequestEdits::default());
         next_hop.caller = CallerLimits::new(until, until);
         let incoming = Incoming { head: &head, body: Waiting, label: None, responder: Waiting };
@@ -167,4 +253,33 @@ fn a_request_whose_head_was_never_queued_does_not_count_as_sent_when_its_callers
         assert_eq!((relayed.result, ended, queued), (Err(RelayError::Late), until, heads), "{has_buffers}");
         assert_eq!((relayed.has_begun, relayed.is_sent), (false, has_buffers), "{has_buffers}");
     }
+}
+
+#[test]
+fn an_early_answer_that_is_held_until_its_call_is_recorded_may_take_its_time() {
+    let net = SimNet::new(1, Faults::none());
+    let mut sim = Simulation::new(net.clone());
+    let pool = Pool::new(1 << 20);
+    let driver = net.driver(IpAddr::V4(Ipv4Addr::LOCALHOST), pool.clone());
+    let id = driver.id();
+    let core = Core::new(CoreId(0), Box::new(driver), pool, Duration::ZERO);
+    sim.add(id, core.clone());
+    let ended = Rc::<RefCell<_>>::default();
+    let (told_end, task_core) = (Rc::clone(&ended), core.clone());
+    core.spawn(async move {
+        let mut head = RequestHead::new();
+        head.feed(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n").expect("it is a head");
+        let later = RefCell::new(task_core.sleep(2 * EARLY_RESPONSE_WITHIN));
+        let stream = Early { answered: Cell::new(false), later, core: task_core.clone() };
+        let (mut work, told) = (NextHopWork::default(), Told::default());
+        let (log, _entries) = AuditLog::new(true);
+        let mut hooks = Hooks { core: task_core.clone(), queued: 0, log: Some(log) };
+        let mut next_hop = NextHop::new(&stream, &stream, &mut work, &head, RequestEdits::default());
+        next_hop.flush = true;
+        let incoming = Incoming { head: &head, body: Waiting, label: None, responder: &told };
+        let relayed = relay(incoming, next_hop, &task_core, &mut hooks).await;
+        told_end.replace(Some((relayed.result, told.status.get(), told.body.take())));
+    });
+    sim.run_until(Time::ZERO + 3 * EARLY_RESPONSE_WITHIN).expect("no core fails");
+    assert_eq!(ended.take().expect("it has ended"), (Ok(()), 413, b"no".to_vec()));
 }
