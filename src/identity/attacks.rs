@@ -425,6 +425,24 @@ fn a_subject_is_needed_and_scopes_are_read_as_the_issuers_write_them() {
     }
 }
 
+/// Whoever stole it has the token and not the key (RFC 9449, RFC 8705).
+#[test]
+fn a_token_that_is_bound_to_a_key_is_not_taken_from_a_bearer() {
+    let signer = Signer::shared_rsa();
+    let auth = auth(signer);
+    for bound in [
+        json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
+        json!({"x5t#S256": "AAAA"}),
+        json!({}),
+        json!("x"),
+    ] {
+        let token = signer.sign("k1", &with("cnf", bound.clone()), json!({}));
+        assert_eq!(refused(&auth, &token), TokenError::Bound, "{bound}");
+        let told = auth.challenge(TokenRefusal::Invalid(TokenError::Bound));
+        assert!(told.contains("error=\"invalid_token\"") && told.contains("is bound to a key"), "{told}");
+    }
+}
+
 #[test]
 fn a_scope_that_all_callers_need_is_asked_for() {
     let signer = Signer::shared_rsa();

@@ -68,6 +68,10 @@ impl TokenRules {
         {
             return Err(TokenError::NotYet);
         }
+        // DPoP and mutual TLS bind tokens to keys (RFC 9449, RFC 8705): whoever stole one has only the token.
+        if claims.contains_key("cnf") {
+            return Err(TokenError::Bound);
+        }
         Ok((self.identity(claims)?, until))
     }
 
