@@ -417,6 +417,13 @@ fn a_subject_is_needed_and_scopes_are_read_as_the_issuers_write_them() {
     assert_eq!((&*of_client.subject, of_client.client.as_deref()), ("agent-7", Some("agent-7")));
     service.as_object_mut().unwrap().remove("azp");
     assert_eq!(refused(&auth, &signer.sign("k1", &service, json!({}))), TokenError::Subject);
+    for name in ["azp", "client_id", "cid", "appid"] {
+        let mut claims = with("azp", Value::Null);
+        claims[name] = json!("x".repeat(1_025));
+        assert_eq!(refused(&auth, &signer.sign("k1", &claims, json!({}))), TokenError::Client, "{name}");
+        claims[name] = json!("x".repeat(1_024));
+        assert!(shown(&auth, &signer.sign("k1", &claims, json!({})), NOW).is_ok(), "{name}");
+    }
     for (name, value) in [("scope", json!("a b")), ("scp", json!("a b")), ("scp", json!(["a", "b"]))] {
         let mut claims = with("scope", Value::Null);
         claims[name] = value;
@@ -515,8 +522,17 @@ fn a_token_for_one_route_is_none_for_another_and_the_memory_has_an_end() {
         assert!(tokens.identify(&auth, signer.sign("k1", &claims, json!({})).as_bytes(), at(NOW)).is_ok());
     }
     let (count, bytes) = tokens.held();
-    assert!(count < 700 && bytes <= 4 * 1024 * 1024, "{count} tokens of {bytes} bytes");
+    assert!(count < 1_002 && bytes <= 16 * 1024 * 1024, "{count} tokens of {bytes} bytes");
     assert!(tokens.identify(&auth, token.as_bytes(), at(NOW)).is_ok());
+    // What takes far more room when it is read than in the token.
+    for nth in 0..400 {
+        let claims = with("many", json!(vec![0; 4_000]));
+        let claims = claims.as_object().unwrap().iter().map(|(name, value)| (name.clone(), value.clone()));
+        let claims: Value = claims.chain([("jti".to_owned(), json!(nth))]).collect::<serde_json::Map<_, _>>().into();
+        assert!(tokens.identify(&auth, signer.sign("k1", &claims, json!({})).as_bytes(), at(NOW)).is_ok());
+    }
+    let (count, bytes) = tokens.held();
+    assert!(count < 130 && bytes <= 16 * 1024 * 1024, "{count} tokens of {bytes} bytes");
 }
 
 #[test]
