@@ -117,7 +117,7 @@ fn a_public_key_is_never_used_as_a_shared_one() {
     for secret in [jwk["n"].as_str().unwrap().to_owned(), jwk.to_string(), String::new()] {
         let token = Signer::Hmac(secret.into_bytes()).sign("k1", &claims(), json!({}));
         assert_eq!(refused(&auth(signer), &token), TokenError::Algorithm);
-        assert_eq!(refused(&careless, &token), TokenError::UnknownKey, "even where HS256 is accepted");
+        assert_eq!(refused(&careless, &token), TokenError::Signature, "even where HS256 is accepted");
     }
     // A set that has a shared key is not believed.
     let secret = Signer::Hmac(b"0123456789abcdef0123456789abcdef".to_vec());
@@ -159,7 +159,7 @@ fn the_id_of_a_key_is_a_name_and_nothing_else() {
         assert_eq!(refused(&auth, &token), TokenError::Malformed);
     }
     // The other key's id, with an algorithm that is not its own.
-    assert_eq!(refused(&auth, &signer.sign("k2", &claims(), json!({}))), TokenError::UnknownKey);
+    assert_eq!(refused(&auth, &signer.sign("k2", &claims(), json!({}))), TokenError::Signature);
     assert!(shown(&auth, &signer.sign("k1", &claims(), json!({ "kid": null })), NOW).is_ok(), "no id is needed");
 }
 
@@ -256,8 +256,8 @@ fn an_issuer_is_compared_byte_for_byte_and_has_its_own_keys() {
     let of_two = with("iss", json!("https://other.example"));
     assert!(shown(&auth, &two.sign("k1", &of_two, json!({})), NOW).is_ok());
     // An issuer cannot speak for another.
-    assert_eq!(refused(&auth, &two.sign("k1", &claims(), json!({}))), TokenError::UnknownKey);
-    assert_eq!(refused(&auth, &one.sign("k1", &of_two, json!({}))), TokenError::UnknownKey);
+    assert_eq!(refused(&auth, &two.sign("k1", &claims(), json!({}))), TokenError::Signature);
+    assert_eq!(refused(&auth, &one.sign("k1", &of_two, json!({}))), TokenError::Signature);
 }
 
 #[test]
@@ -497,6 +497,31 @@ fn keys_rotate_and_what_was_verified_by_the_old_ones_is_forgotten() {
     // The issuer is gone for too long.
     store.keys.lose();
     assert_eq!(identify(&by_new, NOW + 33), Err(TokenRefusal::NoKeys));
+}
+
+/// Anybody can make a token that no key fits. Only one that names a key which may be new is worth a fetch.
+#[test]
+fn a_token_that_names_no_new_key_causes_no_fetch() {
+    let (own, evil) = (Signer::ec(), Signer::ec());
+    let store = issuer(rules(), KeyStore::fetched(at(15)));
+    let auth = auth_of(vec![Arc::clone(&store)], &[]);
+    store.keys.publish(keys(&[own.jwk("k1"), Signer::shared_rsa().jwk("k2")]), at(NOW));
+    let later = NOW + 100;
+    for id in [Value::Null, json!("k1"), json!("k2")] {
+        let token = evil.sign("k1", &claims(), json!({ "kid": id }));
+        assert_eq!(shown(&auth, &token, later), Err(TokenRefusal::Invalid(TokenError::Signature)), "{id}");
+    }
+    let cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(store.keys.poll_asked(&cx).is_pending(), "nobody has asked");
+    assert!(matches!(
+        shown(&auth, &evil.sign("k3", &claims(), json!({})), later),
+        Err(TokenRefusal::AwaitsKeys { .. })
+    ));
+    assert!(store.keys.poll_asked(&cx).is_ready());
+    // Whether there is such a key is not known if the fetch has failed: another token would not help.
+    store.keys.on_failed(at(later));
+    assert_eq!(shown(&auth, &evil.sign("k3", &claims(), json!({})), later), Err(TokenRefusal::NoKeys));
+    assert!(shown(&auth, &own.sign("k1", &claims(), json!({})), later).is_ok(), "known keys are used meanwhile");
 }
 
 #[test]
