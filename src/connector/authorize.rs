@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::Time;
 use crate::connector::call::CallContext;
 use crate::identity::{RouteAuth, TokenRefusal};
 use crate::serve::{CallerStop, LabelError, Request, caller_denied, keys_checked};
@@ -35,16 +36,18 @@ pub(super) fn identify(
     request.identify(&core.tokens, auth, policy.as_deref(), now)
 }
 
-/// Waits for the keys of an issuer if that is why a request has stopped, and else answers it or says how.
+/// Waits for the keys of an issuer if that is why a request has stopped, and else answers it or says how. Its caller has to be answered
+/// at that time.
 pub(super) async fn settle(
     context: CallContext<'_>,
     request: &mut impl Request,
     auth: Arc<RouteAuth>,
     mut stop: CallerStop,
+    until: Time,
 ) -> Settled {
     let core = context.core;
     if let CallerStop::Refused(TokenRefusal::AwaitsKeys { issuer, check }) = stop {
-        keys_checked(&core.core, &auth, issuer, check).await;
+        keys_checked(&core.core, &auth, issuer, check, until).await;
         match identify(context, request, &auth) {
             Ok(()) => return Settled::Known,
             Err(still) => stop = still,

@@ -214,16 +214,24 @@ impl StreamCalls<'_> {
     }
 
     /// Goes on with a request whose caller is not known yet. Returns what follows it, if it was answered.
-    async fn settle_caller(
+    async fn settle_caller<R: CallRequest>(
         &self,
-        request: &mut impl Request,
+        request: &mut R,
         auth: Arc<RouteAuth>,
         stop: CallerStop,
     ) -> Option<Next<Leave>> {
-        match authorize::settle(self.context, request, auth, stop).await {
-            Settled::Known => None,
-            Settled::Answered(keep) => Some(if keep { Next::Keep } else { Next::Close }),
-            Settled::Denied(error) => Some(self.refuse_unlabelled(request, error).await),
+        let settled = {
+            let mut settling = pin!(authorize::settle(self.context, request, auth, stop, self.work.agents.until));
+            unless_broken::<R, _>(self.context.stream.on_link(), settling.as_mut()).await
+        };
+        match settled {
+            Err(_) => {
+                count(self.context.core, None);
+                Some(Next::Leave(Leave::GivenUp))
+            }
+            Ok(Settled::Known) => None,
+            Ok(Settled::Answered(keep)) => Some(if keep { Next::Keep } else { Next::Close }),
+            Ok(Settled::Denied(error)) => Some(self.refuse_unlabelled(request, error).await),
         }
     }
 

@@ -32,17 +32,16 @@ pub enum KeySource {
 }
 
 /// An HTTP client that fetches keys. It follows no redirects, uses the proxies of the environment, and trusts the authorities of this
-/// file, or the public ones.
+/// file with this content, or the public ones.
 ///
 /// # Errors
 ///
-/// A sentence, if the file cannot be used.
-pub fn key_client(ca_file: Option<&Path>) -> Result<Client, String> {
+/// A sentence, if the content cannot be used.
+pub fn key_client(ca: Option<(&Path, &[u8])>) -> Result<Client, String> {
     let mut builder = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(FETCH_TIMEOUT);
-    if let Some(file) = ca_file {
+    if let Some((file, pem)) = ca {
         let name = file.display().to_string();
-        let pem = std::fs::read(file).map_err(|error| format!("cannot read {name}: {error}"))?;
-        let certs = read_chain(&name, &pem).map_err(|error| error.to_string())?;
+        let certs = read_chain(&name, pem).map_err(|error| error.to_string())?;
         if certs.is_empty() {
             return Err(format!("{name} holds no certificate"));
         }
@@ -54,7 +53,8 @@ pub fn key_client(ca_file: Option<&Path>) -> Result<Client, String> {
 
 /// Keeps the keys of an issuer fresh, for as long as it is polled.
 pub async fn keep_keys(issuer: Arc<TokenIssuer>, source: KeySource, client: Client) {
-    let mut confirmed = None;
+    // Keys that another task has fetched were confirmed by it.
+    let mut confirmed = issuer.keys.keys().0.is_some().then(Instant::now);
     loop {
         let fetched = timeout(FETCH_TIMEOUT, fetch(&issuer.rules.issuer, &source, &client)).await;
         let fetched = fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())));

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::edge::call_answers::refuse_unlabelled;
+use futures_lite::future;
+
+use crate::edge::agent_request::AgentRequest;
+use crate::edge::call_answers::{leave_unsent, refuse_unlabelled};
 use crate::edge::call_work::{CallWork, Leave};
 use crate::edge::edge_core::EdgeCore;
 use crate::identity::{RouteAuth, TokenRefusal};
@@ -32,16 +35,27 @@ pub(super) fn identify(
 /// # Errors
 ///
 /// What becomes of the connection, if the request was answered.
-pub(super) async fn settle(
+pub(super) async fn settle<'r>(
     core: &EdgeCore,
-    request: &mut impl Request,
+    request: &mut impl AgentRequest<'r>,
     route: &Route,
     auth: &Arc<RouteAuth>,
     work: &CallWork,
     mut stop: CallerStop,
 ) -> Result<(), Next<Leave>> {
     if let CallerStop::Refused(TokenRefusal::AwaitsKeys { issuer, check }) = stop {
-        keys_checked(&core.core, auth, issuer, check).await;
+        let until = work.guard.deadline.answer_by();
+        let checked = async {
+            keys_checked(&core.core, auth, issuer, check, until).await;
+            true
+        };
+        let left = async {
+            request.caller_left().await;
+            false
+        };
+        if !future::or(checked, left).await {
+            return Err(leave_unsent(core, request, route, work));
+        }
         match identify(core, request, route, auth) {
             Ok(()) => return Ok(()),
             Err(still) => stop = still,

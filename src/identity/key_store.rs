@@ -28,6 +28,8 @@ struct Shared {
     /// How many fetches have ended, and when the last one did.
     checks: u64,
     checked_at: Option<Duration>,
+    /// Whether the last one failed.
+    has_failed: bool,
     waiting: Vec<Waker>,
     fetcher: Option<Waker>,
 }
@@ -51,7 +53,8 @@ impl KeyStore {
 
     fn new(keys: Option<Arc<KeySet>>, is_fetched: bool, check_gap: Duration) -> KeyStore {
         let (is_asked, checks, checked_at) = (is_fetched, 0, None);
-        let shared = Shared { keys, is_fetched, is_asked, checks, checked_at, waiting: Vec::new(), fetcher: None };
+        let (has_failed, waiting, fetcher) = (false, Vec::new(), None);
+        let shared = Shared { keys, is_fetched, is_asked, checks, checked_at, has_failed, waiting, fetcher };
         KeyStore { shared: Mutex::new(shared), version: AtomicU64::new(0), check_gap }
     }
 
@@ -83,15 +86,24 @@ impl KeyStore {
         Some(KeysChecked(shared.checks + 1))
     }
 
+    /// Whether the last fetch failed, so that the issuer may have keys that are not known.
+    pub fn has_failed(&self) -> bool {
+        self.lock().has_failed
+    }
+
     /// Waits until a fetch has ended, or as many wait as may.
     pub fn poll_checked(&self, check: KeysChecked, cx: &Context<'_>) -> Poll<()> {
         let mut shared = self.lock();
-        if shared.checks >= check.0 || shared.waiting.len() >= WAITING_MAX {
+        if shared.checks >= check.0 {
             return Poll::Ready(());
         }
-        if !shared.waiting.iter().any(|waiting| waiting.will_wake(cx.waker())) {
-            shared.waiting.push(cx.waker().clone());
+        if shared.waiting.iter().any(|waiting| waiting.will_wake(cx.waker())) {
+            return Poll::Pending;
         }
+        if shared.waiting.len() >= WAITING_MAX {
+            return Poll::Ready(());
+        }
+        shared.waiting.push(cx.waker().clone());
         Poll::Pending
     }
 
@@ -113,13 +125,13 @@ impl KeyStore {
             shared.keys = Some(Arc::new(keys));
             self.version.fetch_add(1, Ordering::Release);
         }
-        shared.end_check(now);
+        shared.end_check(now, false);
         is_new
     }
 
     /// The keys could not be fetched. Those that are known stay.
     pub fn on_failed(&self, now: Duration) {
-        self.lock().end_check(now);
+        self.lock().end_check(now, true);
     }
 
     /// The keys were not confirmed for too long: none are known any more. True if some were.
@@ -135,8 +147,9 @@ impl KeyStore {
 }
 
 impl Shared {
-    fn end_check(&mut self, now: Duration) {
+    fn end_check(&mut self, now: Duration, has_failed: bool) {
         self.is_asked = false;
+        self.has_failed = has_failed;
         self.checks += 1;
         self.checked_at = Some(now);
         self.waiting.drain(..).for_each(Waker::wake);
@@ -215,5 +228,7 @@ mod tests {
         let wakers: Vec<Waker> = (0..=WAITING_MAX).map(|_| Waker::from(Arc::new(Woken::default()))).collect();
         let waiting = wakers.iter().filter(|waker| store.poll_checked(first, &Context::from_waker(waker)).is_pending());
         assert_eq!(waiting.count(), WAITING_MAX);
+        let cx = Context::from_waker(&wakers[0]);
+        assert!(store.poll_checked(first, &cx).is_pending(), "whoever waits already goes on waiting");
     }
 }

@@ -133,14 +133,6 @@ impl RouteAuth {
         text
     }
 
-    /// The same refusal, once the keys that it awaits were fetched, or could not be.
-    #[must_use]
-    pub fn settled(&self, refusal: TokenRefusal) -> TokenRefusal {
-        let TokenRefusal::AwaitsKeys { issuer, .. } = refusal else { return refusal };
-        let is_known = self.issuers.get(issuer).is_some_and(|issuer| issuer.keys.keys().0.is_some());
-        if is_known { TokenRefusal::Invalid(TokenError::UnknownKey) } else { TokenRefusal::NoKeys }
-    }
-
     /// Who shows this token.
     ///
     /// # Errors
@@ -158,7 +150,11 @@ impl RouteAuth {
         match keys.verify(&token) {
             Ok(()) => {}
             Err(TokenError::UnknownKey) => {
-                return Err(awaits().unwrap_or(TokenRefusal::Invalid(TokenError::UnknownKey)));
+                let settled = match issuer.keys.has_failed() {
+                    true => TokenRefusal::NoKeys,
+                    false => TokenRefusal::Invalid(TokenError::UnknownKey),
+                };
+                return Err(awaits().unwrap_or(settled));
             }
             Err(error) => return Err(TokenRefusal::Invalid(error)),
         }

@@ -34,6 +34,12 @@ pub enum TokenError {
     /// It does not say whose it is.
     #[error("the token names no subject")]
     Subject,
+    /// The name of its client is too long.
+    #[error("the client that the token names is too long")]
+    Client,
+    /// It is bound to a key of its client (RFC 7800), of which a bearer proves nothing.
+    #[error("the token is bound to a key (`cnf`), and only bearer tokens are accepted")]
+    Bound,
     /// None of the issuer's keys has the id that it names.
     #[error("the key of the token is not known")]
     UnknownKey,
@@ -45,7 +51,7 @@ pub enum TokenError {
 impl TokenError {
     /// Every reason, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [TokenError; 13] = [
+    pub const ALL: [TokenError; 15] = [
         TokenError::TooLong,
         TokenError::Malformed,
         TokenError::Algorithm,
@@ -57,6 +63,8 @@ impl TokenError {
         TokenError::NoExpiry,
         TokenError::NotYet,
         TokenError::Subject,
+        TokenError::Client,
+        TokenError::Bound,
         TokenError::UnknownKey,
         TokenError::Signature,
     ];

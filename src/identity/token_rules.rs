@@ -12,8 +12,8 @@ use crate::policy::{AgentIdentity, IdentityProof};
 
 /// The most audiences, and the most scopes, that are read of one token.
 const LISTED_MAX: usize = 256;
-/// The longest subject that is accepted, in bytes.
-const SUBJECT_LEN_MAX: usize = 1_024;
+/// The longest name of a subject or client that is accepted, in bytes.
+const NAME_LEN_MAX: usize = 1_024;
 /// The claims that may name the client, the first that is there counts: OpenID Connect, RFC 9068, Okta, and Entra ID before version 2.
 const CLIENT_CLAIMS: [&str; 4] = ["azp", "client_id", "cid", "appid"];
 
@@ -68,18 +68,25 @@ impl TokenRules {
         {
             return Err(TokenError::NotYet);
         }
+        // DPoP and mutual TLS bind tokens to keys (RFC 9449, RFC 8705): whoever stole one has only the token.
+        if claims.contains_key("cnf") {
+            return Err(TokenError::Bound);
+        }
         Ok((self.identity(claims)?, until))
     }
 
     fn identity(&self, claims: Map<String, Value>) -> Result<AgentIdentity, TokenError> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let client: Option<Arc<str>> = CLIENT_CLAIMS.iter().find_map(|name| text(name)).map(Into::into);
+        if client.as_ref().is_some_and(|client| client.len() > NAME_LEN_MAX) {
+            return Err(TokenError::Client);
+        }
         // A program that calls for itself is its own subject.
         let subject: Arc<str> = match claims.get("sub") {
             Some(_) => text("sub").ok_or(TokenError::Subject)?.into(),
             None => client.clone().ok_or(TokenError::Subject)?,
         };
-        if subject.len() > SUBJECT_LEN_MAX {
+        if subject.len() > NAME_LEN_MAX {
             return Err(TokenError::Subject);
         }
         let scopes = ["scope", "scp"].iter().filter_map(|name| listed(claims.get(*name))).flatten();

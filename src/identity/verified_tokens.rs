@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustc_hash::FxHashMap;
+use serde_json::{Map, Value};
 
 use crate::identity::route_auth::{RouteAuth, TokenRefusal, Verified};
 use crate::policy::AgentIdentity;
 
 /// The most tokens that one core remembers. The oldest gives way.
 const TOKENS_MAX: usize = 4_096;
-/// The most bytes that these tokens have together; what is kept of them takes a small multiple of that.
-const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most bytes that these tokens, and what was read of them, have together.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a member of an object takes besides its name and its value, about.
+const MEMBER_LEN: usize = size_of::<String>() + 2 * size_of::<usize>();
 
 /// A token on a route, by its SHA-256 digest and the place of the route in memory, which is kept as long as the entry.
 type Name = ([u8; 32], usize);
@@ -51,7 +54,8 @@ impl VerifiedTokens {
             None => {
                 let verified = auth.verify(token, now)?;
                 let identity = Arc::clone(&verified.identity);
-                self.enter(name, Known { auth: Arc::clone(auth), verified, len: token.len() });
+                let len = token.len() + len_of(&identity);
+                self.enter(name, Known { auth: Arc::clone(auth), verified, len });
                 identity
             }
         };
@@ -77,6 +81,27 @@ impl VerifiedTokens {
             self.bytes -= self.known.remove(&oldest).map_or(0, |known| known.len);
         }
     }
+}
+
+/// How many bytes an identity takes, about: what is small in a token may be large once it was read.
+fn len_of(identity: &AgentIdentity) -> usize {
+    let scopes = identity.scopes.iter().map(|scope| size_of::<Box<str>>() + scope.len());
+    size_of::<AgentIdentity>() + scopes.sum::<usize>() + members_len(&identity.claims)
+}
+
+fn members_len(members: &Map<String, Value>) -> usize {
+    members.iter().map(|(name, value)| MEMBER_LEN + name.len() + value_len(value)).sum()
+}
+
+/// Tokens are not nested deeper than is safe to follow.
+fn value_len(value: &Value) -> usize {
+    let more = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(value_len).sum(),
+        Value::Object(members) => members_len(members),
+    };
+    size_of::<Value>() + more
 }
 
 fn name_of(auth: &Arc<RouteAuth>, token: &[u8]) -> Name {

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::Time;
 use crate::engine::Core;
 use crate::exchange::{CallerRefused, ToolDenied};
 use crate::identity::{KeysChecked, RouteAuth, TokenRefusal, VerifiedTokens};
@@ -65,21 +66,22 @@ impl CallerTokens {
     }
 }
 
-/// Waits until the keys of an issuer were fetched, or cannot be.
-pub async fn keys_checked(core: &Core, auth: &RouteAuth, issuer: usize, check: KeysChecked) {
+/// Waits until the keys of an issuer were fetched, or cannot be, at the longest until the caller has to be answered.
+pub async fn keys_checked(core: &Core, auth: &RouteAuth, issuer: usize, check: KeysChecked, until: Time) {
     let Some(issuer) = auth.issuers().get(issuer) else { return };
+    let wait = KEYS_WAIT_MAX.min(until - core.turn_time());
     // Whether they were is asked again in any case.
-    let _ = core.timeout(KEYS_WAIT_MAX, poll_fn(|cx| issuer.keys.poll_checked(check, cx))).await;
+    let _ = core.timeout(wait, poll_fn(|cx| issuer.keys.poll_checked(check, cx))).await;
 }
 
 /// What a caller is told who is refused, and for whom nobody waits any longer.
 #[must_use]
 pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
-    let refusal = auth.settled(refusal);
     let refused = match refusal {
         TokenRefusal::NoToken => CallerRefused::NoToken,
         TokenRefusal::Invalid(_) => CallerRefused::InvalidToken,
         TokenRefusal::Scope => CallerRefused::Scope,
+        // Nobody knows whether its issuer has such a key: another token would not help.
         TokenRefusal::AwaitsKeys { .. } | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
     };
     ToolDenied::of_caller(refused, auth.challenge(refusal))

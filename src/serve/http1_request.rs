@@ -53,8 +53,10 @@ impl<'a, S: ByteStream> Http1Request<'a, S> {
         is_watched: bool,
     ) -> Incoming<'b, Http1RequestBody<'b, S, P>, Http1Responder<'b, P>> {
         let Requests { context, intake, decoder, outlet, scratch, .. } = &mut *self.requests;
+        let is_terminated = context.is_terminated();
         let (head, label, cors) = context.parts();
-        let responder = Http1Responder::new(head, over, self.core.pool(), outlet, scratch, cors);
+        let responder =
+            Http1Responder::new(head, over, self.core.pool(), outlet, scratch, cors).drop_challenge(is_terminated);
         let watched = is_watched.then_some(self.stream);
         let body = Http1RequestBody { source: Http1Source::new(over, intake, decoder), watched };
         Incoming { head, body, label, responder }

@@ -97,6 +97,11 @@ impl CallLabel {
         }
     }
 
+    /// Whether the token of the caller stays here, so that what the server asks of its credentials is not the caller's affair.
+    pub(super) fn is_terminated(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.auth.terms().is_terminated)
+    }
+
     /// What of this answer to a request the caller may see, if that is not all.
     pub(super) fn filter(&mut self, head: &RequestHead, answer: &ResponseHead) -> Option<ListFilter> {
         self.governed.as_ref()?;

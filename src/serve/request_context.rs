@@ -71,6 +71,11 @@ impl RequestContext {
         self.browsers.as_ref().and_then(|rules| rules.cors(&self.head, self.scheme))
     }
 
+    /// Whether the token of the caller stays here.
+    pub(super) fn is_terminated(&self) -> bool {
+        self.label.as_ref().is_some_and(|label| label.is_terminated())
+    }
+
     /// The head, and what the request is about, if that is read on this connection.
     pub fn head_and_label(&mut self) -> (&RequestHead, Option<&mut CallLabel>) {
         let (head, label, _) = self.parts();

@@ -11,6 +11,8 @@ pub struct Http1Responder<'a, S> {
     sink: Http1Sink<'a, S>,
     version: Version,
     cors: Option<Cors<'a>>,
+    /// Whether the server's challenges stay here.
+    drop_challenge: bool,
     /// Whether another request may follow on the connection.
     keeps: bool,
 }
@@ -25,7 +27,13 @@ impl<'a, S: ByteStream> Http1Responder<'a, S> {
         cors: Option<Cors<'a>>,
     ) -> Http1Responder<'a, S> {
         let sink = Http1Sink::new(stream, pool, outlet, scratch);
-        Http1Responder { sink, version: request.version(), cors, keeps: request.keep_alive() }
+        Http1Responder { sink, version: request.version(), cors, drop_challenge: false, keeps: request.keep_alive() }
+    }
+
+    /// Keeps the server's challenges here if this is true.
+    pub(super) fn drop_challenge(mut self, drops: bool) -> Http1Responder<'a, S> {
+        self.drop_challenge = drops;
+        self
     }
 }
 
@@ -51,7 +59,14 @@ impl<S: ByteStream> Responder for Http1Responder<'_, S> {
         self.keeps &= framing != Framing::UntilClose && extras.may_keep;
         let append = [(SERVER_TIMING, extras.server_timing.unwrap_or_default())];
         let append = if extras.server_timing.is_some() { &append[..] } else { &[] };
-        let edits = ResponseEdits { framing, close: !self.keeps, cors: self.cors, public: extras.public, append };
+        let edits = ResponseEdits {
+            framing,
+            close: !self.keeps,
+            cors: self.cors,
+            public: extras.public,
+            drop_challenge: self.drop_challenge,
+            append,
+        };
         self.sink.begin(framing);
         self.sink.write_head(|out| write_response(head, &edits, out));
         self.sink.send_head()

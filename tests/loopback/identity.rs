@@ -5,7 +5,7 @@ mod signer;
 
 use std::future::poll_fn;
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -158,6 +158,50 @@ fn a_route_asks_its_callers_for_tokens_wherever_they_can_be_read() {
     }
 }
 
+/// A server that answers all requests with a challenge of its own.
+fn challenging() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            thread::spawn(move || {
+                while !read_message(&mut socket).is_empty() {
+                    let challenge = "www-authenticate: Bearer resource_metadata=\"https://evil.example/x\"\r\n";
+                    let answer =
+                        format!("HTTP/1.1 401 Unauthorized\r\n{challenge}X-Kept: 1\r\nContent-Length: 2\r\n\r\n{{}}");
+                    if socket.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Where callers get tokens is up to the configuration: the server of a route that keeps their tokens cannot send them elsewhere.
+#[test]
+fn a_challenge_of_the_server_does_not_reach_callers_whose_tokens_stay_here() {
+    for (driver, traffic, at_edge) in [
+        (DriverChoice::Epoll, Traffic::Plain, true),
+        (DriverChoice::Uring, Traffic::Plain, false),
+        (DriverChoice::Epoll, Traffic::Passthrough, false),
+    ] {
+        let signer = Signer::new("k1");
+        let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[challenging()]);
+        let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
+        let fields = shown(&signer.sign(&claims(ISSUER, RESOURCE)));
+        for (authorization, passes) in [(None, true), (Some("Bearer of-the-server"), false), (Some(""), false)] {
+            tunnel.authorize(at_edge, &auth(&issuer, authorization));
+            let (head, _) = ask(&mut tunnel.agent(), "/mcp", &fields, &call("get_a"));
+            assert!(head.starts_with("HTTP/1.1 401 ") && head.contains("X-Kept: 1"), "{traffic:?} {at_edge}: {head}");
+            assert_eq!(head.contains("evil.example"), passes, "{traffic:?} {at_edge}: {head}");
+            assert_eq!(head.to_lowercase().contains("www-authenticate"), passes, "{traffic:?} {at_edge}: {head}");
+        }
+        tunnel.end();
+    }
+}
+
 /// A call whose token is signed by a key that is not known waits while the keys are fetched, on the core that has it.
 #[test]
 fn a_call_waits_for_keys_that_are_being_fetched_and_not_for_those_that_are_gone() {
@@ -187,7 +231,7 @@ fn a_call_waits_for_keys_that_are_being_fetched_and_not_for_those_that_are_gone(
         }
         let unknown = shown(&Signer::new("third").sign(&claims(ISSUER, RESOURCE)));
         let (head, _) = ask(&mut tunnel.agent(), "/mcp", &unknown, &call("get_a"));
-        assert!(head.starts_with("HTTP/1.1 401 ") && head.contains("the key of the token is not known"), "{head}");
+        assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("Retry-After: 5"), "the issuer may have it: {head}");
         fetcher.join().unwrap();
         issuer.keys.lose();
         let (head, answer) = ask(&mut tunnel.agent(), "/mcp", &unknown, &call("get_a"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use reqwest::Client;
 
-use crate::base::{HostPattern, Secret};
+use crate::base::{HostPattern, Secret, SecretHash};
 use crate::config::{
     CallerAuth, ConfigError, ConfigErrors, HostConfig, HttpUrl, IdentityConfig, IdentityProviderConfig, Millis, Origin,
     RouteConfig, TokenText,
@@ -37,6 +37,8 @@ struct KnownIssuer {
     issuer: Arc<TokenIssuer>,
     /// Where and how its keys are fetched, if they are.
     fetching: Option<(KeySource, Client)>,
+    /// The hash of the authorities that are trusted with that.
+    ca: Option<SecretHash>,
     /// The task that does it.
     task: Option<AbortOnDrop>,
 }
@@ -111,7 +113,8 @@ impl CallerReader {
         let Some(mut issuers) = self.next.take() else { return };
         for known in &mut issuers {
             let before = self.issuers.iter_mut().find(|before| Arc::ptr_eq(&before.issuer, &known.issuer));
-            known.task = before.and_then(|before| before.task.take());
+            // A task goes on with the authorities that it began with.
+            known.task = before.filter(|before| before.ca == known.ca).and_then(|before| before.task.take());
             if let (Some((source, client)), None) = (&known.fetching, &known.task) {
                 let task = keep_keys(Arc::clone(&known.issuer), source.clone(), client.clone());
                 known.task = Some(AbortOnDrop(tokio::spawn(task)));
@@ -166,12 +169,18 @@ impl CallerReader {
         let before = self.issuers.iter().find(|known| known.config == *provider && known.times == times);
         let [refresh, grace, unknown_key] = times.map(Into::into);
         let config = provider.clone();
-        let client = key_client(provider.ca_file.as_deref()).map_err(|why| fault(table, "ca_file", why))?;
+        let wrong = |why: String| fault(table, "ca_file", why);
+        let file = provider.ca_file.as_deref();
+        let read =
+            |file: &Path| std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()));
+        let pem = file.map(read).transpose().map_err(wrong)?;
+        let client = key_client(file.zip(pem.as_deref())).map_err(wrong)?;
+        let ca = pem.as_deref().map(SecretHash::of_bytes);
         let fetching = fixed.is_none().then(|| (source_of(provider), client));
         let is_same = |known: &&KnownIssuer| fixed.is_none() || known.issuer.keys.keys().0.as_deref() == fixed.as_ref();
         if let Some(known) = before.filter(is_same) {
             let issuer = Arc::clone(&known.issuer);
-            return Ok(KnownIssuer { config, times, issuer, fetching, task: None });
+            return Ok(KnownIssuer { config, times, issuer, fetching, ca, task: None });
         }
         let issuer = TokenIssuer {
             name: provider.name.0.as_str().into(),
@@ -186,7 +195,7 @@ impl CallerReader {
             refresh,
             grace,
         };
-        Ok(KnownIssuer { config, times, issuer: Arc::new(issuer), fetching, task: None })
+        Ok(KnownIssuer { config, times, issuer: Arc::new(issuer), fetching, ca, task: None })
     }
 }
 
@@ -304,6 +313,30 @@ mod tests {
         assert!(one.terms().is_terminated && one.terms().resource == "https://a.test/mcp".into());
         assert!(one.issuers().len() == 1 && Arc::ptr_eq(&one.issuers()[0], &rotated.issuers()[1]));
         assert!(read(&mut reader, &config(dir.path(), "")).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn keys_are_fetched_anew_if_other_authorities_are_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = || {
+            let cert = rcgen::generate_simple_self_signed(vec!["ca.test".to_owned()]).unwrap().cert;
+            std::fs::write(dir.path().join("ca.pem"), cert.pem()).unwrap();
+        };
+        ca();
+        let own = "[[identity_provider]]\nname = 'own'\nissuer = 'https://c.example'\nca_file = 'ca.pem'";
+        std::fs::write(dir.path().join("jwks.json"), JWKS).unwrap();
+        let (asks, mut reader) = (config(dir.path(), &format!("auth = 'verify'\n{own}")), CallerReader::default());
+        let mut task = || {
+            let auth = read(&mut reader, &asks).unwrap().unwrap();
+            reader.fetch_keys();
+            (auth, reader.issuers[0].task.as_ref().unwrap().0.id())
+        };
+        let (first, of_first) = task();
+        assert_eq!(task().1, of_first, "nothing has changed");
+        ca();
+        let (second, of_second) = task();
+        assert_ne!(of_second, of_first);
+        assert!(Arc::ptr_eq(&first, &second), "what was verified is kept");
     }
 
     #[test]

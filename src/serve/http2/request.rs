@@ -83,9 +83,10 @@ impl<'a> Http2Request<'a> {
         patient: &'b TimeoutStream<'b, Http2Stream, C>,
     ) -> Incoming<'b, Http2RequestBody<'b, C>, Http2Responder<'b, C>> {
         let Http2Request { stream, context, receiving, scratch, .. } = self;
+        let is_terminated = context.is_terminated();
         let (head, label, cors) = context.parts();
         let pool = stream.core().pool();
-        let responder = Http2Responder::new(stream, pool, patient, cors, scratch);
+        let responder = Http2Responder::new(stream, pool, patient, cors, scratch).drop_challenge(is_terminated);
         let body = Http2RequestBody::new(stream, pool, receiving, Some(patient));
         Incoming { head, body, label, responder }
     }

@@ -18,6 +18,8 @@ pub struct Http2Responder<'a, C> {
     pool: &'a Pool,
     patient: &'a TimeoutStream<'a, Http2Stream, C>,
     cors: Option<Cors<'a>>,
+    /// Whether the server's challenges stay here.
+    drop_challenge: bool,
     scratch: &'a mut Vec<u8>,
     /// Sees that the body is as long as the head says.
     encoder: BodyEncoder,
@@ -45,6 +47,7 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Http2Responder<'a, C> {
             pool,
             patient,
             cors,
+            drop_challenge: false,
             scratch,
             encoder,
             gathered: None,
@@ -52,6 +55,12 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Http2Responder<'a, C> {
             is_flushing: false,
             has_ended: false,
         }
+    }
+
+    /// Keeps the server's challenges here if this is true.
+    pub(super) fn drop_challenge(mut self, drops: bool) -> Http2Responder<'a, C> {
+        self.drop_challenge = drops;
+        self
     }
 
     fn put_head(&mut self, head: &ResponseHead, edits: &ResponseEdits<'_>, is_end: bool) -> Result<(), StreamError> {
@@ -134,7 +143,14 @@ impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> Responder for Http2Responder
         let framing = body_len.map_or(head.framing(), Framing::Length).toward(Version::Http11);
         let append = [(SERVER_TIMING, extras.server_timing.unwrap_or_default())];
         let append = if extras.server_timing.is_some() { &append[..] } else { &[] };
-        let edits = ResponseEdits { framing, close: false, cors: self.cors, public: extras.public, append };
+        let edits = ResponseEdits {
+            framing,
+            close: false,
+            cors: self.cors,
+            public: extras.public,
+            drop_challenge: self.drop_challenge,
+            append,
+        };
         self.encoder = BodyEncoder::new(framing);
         self.has_ended = matches!(framing, Framing::None | Framing::Length(0));
         // A stream that takes a large piece before it may send it would keep the buffer for as long as its caller reads nothing.

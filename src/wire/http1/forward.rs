@@ -104,6 +104,8 @@ pub struct ResponseEdits<'a> {
     pub cors: Option<Cors<'a>>,
     /// Name the server by its public address where it names itself.
     pub public: Option<PublicAddress<'a>>,
+    /// Leave out what the server asks of the caller's credentials: `WWW-Authenticate`.
+    pub drop_challenge: bool,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
@@ -176,11 +178,15 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     let keeps_upgrade = head.status() == UPGRADE_REQUIRED && head.facts().upgrade;
     let named = Named::of(section, head.facts().connection_options);
     let is_named = |field: &Field| named.as_ref().is_some_and(|named| named.contains(field));
-    let own_part = |field: &Field| edits.public.as_ref()?.own_part(field.known, section.value(field));
+    let is_dropped = |field: &Field| edits.drop_challenge && field.known == Known::Challenge;
+    let own_part = |field: &Field| {
+        let public = edits.public.as_ref().filter(|_| !is_dropped(field))?;
+        public.own_part(field.known, section.value(field))
+    };
     copy_fields(section, out, |field| match field.known {
         Known::Upgrade => keeps_upgrade,
         Known::ContentLength => keeps_length,
-        Known::Reference | Known::Challenge => own_part(field).is_none(),
+        Known::Reference | Known::Challenge => !is_dropped(field) && own_part(field).is_none(),
         Known::Host | Known::Forwarded | Known::Expect => !is_named(field),
         Known::Other if edits.cors.is_some() && is_cors(section.name(field)) => false,
         known => goes_on(known) && !is_named(field),

@@ -138,6 +138,10 @@ fn responses_keep_status_reason_and_repeated_fields() {
     let expected = "HTTP/1.1 401 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a\r\nWWW-Authenticate: Basic\r\n\
         Set-Cookie: b\r\nContent-Length: 2\r\nServer-Timing: edge;dur=1\r\n\r\n";
     assert_eq!(answer(head, Method::Post, &edits), expected);
+    let edits = ResponseEdits { drop_challenge: true, ..edits };
+    let expected = "HTTP/1.1 401 Who Are You\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 2\r\n\
+        Server-Timing: edge;dur=1\r\n\r\n";
+    assert_eq!(answer(head, Method::Post, &edits), expected);
 }
 
 #[test]
