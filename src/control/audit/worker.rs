@@ -11,7 +11,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts a thread.
+    /// Starts a thread of this name, which ends with its work.
     ///
     /// # Errors
     ///
