@@ -329,7 +329,7 @@ async fn carry(
     let there = async {
         send_first(stream, pool, received).await?;
         while let Some(lease) = connection.recv().await? {
-            received.take();
+            forget(received);
             if !waits.replace(true) {
                 stream.on_call();
                 if is_given_up() {
@@ -353,7 +353,7 @@ async fn carry(
         while let Some(lease) = stream.recv().await? {
             begun.set(true);
             waits.set(false);
-            received.take();
+            forget(received);
             to.ready().await?;
             to.send(lease)?;
         }
@@ -368,6 +368,13 @@ async fn carry(
         Err(StreamError::Closed)
     };
     future::or(future::or(back, there), stalled).await.map_err(broken)
+}
+
+/// Forgets the first message. What replaces it takes memory, so it is only done once.
+fn forget(received: &RefCell<Rc<Vec<u8>>>) {
+    if !received.borrow().is_empty() {
+        received.take();
+    }
 }
 
 /// Sends what was read of the agent. It stays where it is: the link may take it late or never, and by then more may have come.
