@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::audit::ChainNote;
+use crate::audit::{ChainNote, ChainedLine};
+use crate::control::audit::dir::HEAD;
 use crate::control::audit::reading::AuditFile;
 use crate::control::audit::waiting::written_in_time;
 use crate::control::audit::worker::Worker;
@@ -162,7 +163,7 @@ impl Tidying {
             total -= if goes { *len } else { 0 };
             goes
         });
-        let gone = gone.count();
+        let gone = before(head_of(&self.dir), &closed, last.as_ref(), gone.count());
         let next = closed.get(gone).or(last.as_ref());
         let (Some(first), Some(next)) = (closed.first().filter(|_| gone > 0), next) else { return Ok(()) };
         // It is noted first: removed files of which nothing says so are a fault.
@@ -176,6 +177,18 @@ impl Tidying {
         }
         Ok(())
     }
+}
+
+/// How many of the first `gone` closed files lie before the one with this checkpoint, which stays: the end of the log is checked by it.
+fn before(head: Option<u64>, closed: &[AuditFile], last: Option<&AuditFile>, gone: usize) -> usize {
+    let next = |nth: usize| closed.get(nth + 1).or(last).map(|file| file.first);
+    (0..gone).take_while(|nth| next(*nth).is_some_and(|next| Some(next) <= head)).count()
+}
+
+/// The number of the last checkpoint that was kept beside the log.
+fn head_of(dir: &Path) -> Option<u64> {
+    let head = std::fs::read(dir.join(HEAD)).ok()?;
+    Some(ChainedLine::parse(head.strip_suffix(b"\n").unwrap_or(&head))?.seq)
 }
 
 /// Removes what is left of files whose compressing was cut off.

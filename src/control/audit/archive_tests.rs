@@ -76,3 +76,15 @@ fn a_thread_that_is_stopped_begins_with_no_further_file() {
     assert!(files.iter().all(|file| file.path.exists()));
     writer.close();
 }
+
+#[test]
+fn the_file_with_the_last_checkpoint_stays() {
+    let files: Vec<_> = [1, 20, 40, 60].map(|first| AuditFile::plain(Path::new("log"), first)).into();
+    let (last, closed) = files.split_last().unwrap();
+    for (head, gone) in
+        [(None, 0), (Some(19), 0), (Some(20), 1), (Some(39), 1), (Some(59), 2), (Some(60), 3), (Some(70), 3)]
+    {
+        assert_eq!(before(head, closed, Some(last), 3), gone, "{head:?}");
+    }
+    assert_eq!(before(Some(70), closed, Some(last), 1), 1);
+}

@@ -10,6 +10,8 @@ const COMPRESSED: &str = ".jsonl.zst";
 const PREFIX: &str = "audit-";
 /// The digits of that number, so that names sort as the numbers do.
 const DIGITS: usize = 20;
+/// How often a directory is listed until two listings agree.
+const LISTINGS_MAX: u32 = 100;
 /// The longest line that is read, in bytes: many times what is written.
 const LINE_LEN_MAX: u64 = 256 * 1024;
 
@@ -54,6 +56,19 @@ impl AuditFile {
     ///
     /// When the directory cannot be read.
     pub fn list(dir: &Path) -> io::Result<Vec<AuditFile>> {
+        let mut files = AuditFile::list_once(dir)?;
+        // A listing may miss both names of a file that is compressed meanwhile, but the next one sees the new name.
+        for _ in 1..LISTINGS_MAX {
+            let again = AuditFile::list_once(dir)?;
+            if again == files {
+                break;
+            }
+            files = again;
+        }
+        Ok(files)
+    }
+
+    fn list_once(dir: &Path) -> io::Result<Vec<AuditFile>> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(dir)? {
             files.extend(entry?.file_name().to_str().and_then(|name| AuditFile::parse(dir, name)));

@@ -211,8 +211,7 @@ fn when_a_log_is_closed_nobody_is_in_its_directory_any_more() {
 #[test]
 fn a_log_that_is_written_rotated_and_removed_meanwhile_is_found_sound() {
     let home = tempfile::tempdir().unwrap();
-    // So much is kept that the last checkpoint is: one comes after many lines.
-    let settings = AuditWriterSettings { file_len_max: 40_000, keep_len_max: 150_000, ..settings(home.path()) };
+    let settings = AuditWriterSettings { file_len_max: 40_000, keep_len_max: 50_000, ..settings(home.path()) };
     let writer = start(&settings);
     let log = writer.log();
     let is_written = std::sync::atomic::AtomicBool::new(false);
