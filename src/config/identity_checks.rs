@@ -22,7 +22,7 @@ struct Asks<'a> {
 }
 
 impl Checker<'_> {
-    /// Providers have names, issuers and keys of their own, and whoever names one means one that there is.
+    /// Checks that the names and issuers of providers are unique, and that hosts and routes name only existing providers.
     pub(super) fn identity(
         &mut self,
         identity: &IdentityConfig,
