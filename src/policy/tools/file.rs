@@ -13,7 +13,7 @@ use crate::policy::networks::Networks;
 use crate::policy::tools::case::{Case, OwnedTarget};
 use crate::policy::tools::decision::{Denial, PolicyDigest, RuleId};
 use crate::policy::tools::file_reader::{FileReader, PolicyFault, Section};
-use crate::policy::tools::hints::{KnownHints, WantedHints};
+use crate::policy::tools::hints::WantedHints;
 use crate::policy::tools::pattern::{PATTERN_LEN_MAX, Patterns};
 use crate::policy::tools::roles::{IdentityRule, Key, ROLES_MAX, Role, RoleSet};
 use crate::policy::tools::rule::{Effect, Rule};
@@ -84,7 +84,7 @@ impl<'a> Parts<'_, 'a> {
             passes_instructions: true,
             rules: Vec::new(),
             cases: Vec::new(),
-            hints: KnownHints::default(),
+            hints: Arc::default(),
         };
         let mut trusts_annotations = false;
         if let Some(section) = self.reader.section(root, "policy") {
