@@ -68,14 +68,14 @@ impl ToolPolicy {
 }
 
 /// Reads the parts of a file.
-struct Parts<'r, 'a> {
-    reader: &'r mut FileReader<'a>,
+struct Parts<'r> {
+    reader: &'r mut FileReader,
     /// How many patterns there are so far.
     patterns: usize,
 }
 
-impl<'a> Parts<'_, 'a> {
-    fn read(&mut self, root: &'a DeTable<'a>, text: &str) -> ToolPolicy {
+impl Parts<'_> {
+    fn read(&mut self, root: &DeTable<'_>, text: &str) -> ToolPolicy {
         let mut policy = ToolPolicy {
             digest: PolicyDigest::of(text.as_bytes()),
             roles: Vec::new(),
@@ -126,7 +126,7 @@ impl<'a> Parts<'_, 'a> {
         policy
     }
 
-    fn key(&mut self, section: &Section<'a>, names: &mut Names) -> Option<Key> {
+    fn key(&mut self, section: &Section<'_>, names: &mut Names) -> Option<Key> {
         self.reader.only(section, &["name", "sha256"]);
         let name = self.name(section, names);
         let Some(text) = self.reader.text(section, "sha256") else {
@@ -142,7 +142,7 @@ impl<'a> Parts<'_, 'a> {
         Some(Key::new(name?, section.line, hash))
     }
 
-    fn role(&mut self, section: &Section<'a>, keys: &[Key], names: &mut Names) -> Role {
+    fn role(&mut self, section: &Section<'_>, keys: &[Key], names: &mut Names) -> Role {
         self.reader.only(
             section,
             &["name", "networks", "keys", "proofs", "issuer", "subjects", "clients", "scopes", "claims"],
@@ -181,7 +181,7 @@ impl<'a> Parts<'_, 'a> {
         role
     }
 
-    fn identity_rule(&mut self, section: &Section<'a>) -> Option<IdentityRule> {
+    fn identity_rule(&mut self, section: &Section<'_>) -> Option<IdentityRule> {
         let mut rule = IdentityRule::default();
         let mut is_said = false;
         for (text, line) in self.reader.texts(section, "proofs").unwrap_or_default() {
@@ -220,7 +220,7 @@ impl<'a> Parts<'_, 'a> {
         is_said.then_some(rule)
     }
 
-    fn rule(&mut self, section: &Section<'a>, at: usize, roles: &[Role], names: &mut Names) -> Rule {
+    fn rule(&mut self, section: &Section<'_>, at: usize, roles: &[Role], names: &mut Names) -> Rule {
         self.reader.only(
             section,
             &["name", "effect", "roles", "methods", "tools", "prompts", "resources", "annotations", "scope"],
@@ -284,7 +284,7 @@ impl<'a> Parts<'_, 'a> {
         rule
     }
 
-    fn scope(&mut self, section: &Section<'a>) -> Option<Arc<str>> {
+    fn scope(&mut self, section: &Section<'_>) -> Option<Arc<str>> {
         let scope = self.reader.text(section, "scope")?;
         // RFC 6749 section 3.3.
         let is_token = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
@@ -298,7 +298,7 @@ impl<'a> Parts<'_, 'a> {
         Some(scope.into())
     }
 
-    fn roles(&mut self, section: &Section<'a>, roles: &[Role]) -> RoleSet {
+    fn roles(&mut self, section: &Section<'_>, roles: &[Role]) -> RoleSet {
         let mut set = RoleSet::default();
         for (name, line) in self.reader.texts(section, "roles").unwrap_or_default() {
             match roles.iter().position(|role| *role.name == *name) {
@@ -309,7 +309,7 @@ impl<'a> Parts<'_, 'a> {
         set
     }
 
-    fn case(&mut self, section: &Section<'a>, policy: &ToolPolicy) -> Option<Case> {
+    fn case(&mut self, section: &Section<'_>, policy: &ToolPolicy) -> Option<Case> {
         const TARGETS: [&str; 3] = ["tool", "prompt", "resource"];
         self.reader.only(
             section,
@@ -357,7 +357,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// Who calls in a test.
-    fn case_identity(&mut self, section: &Section<'a>, policy: &ToolPolicy) -> Option<AgentIdentity> {
+    fn case_identity(&mut self, section: &Section<'_>, policy: &ToolPolicy) -> Option<AgentIdentity> {
         if let Some(name) = self.reader.text(section, "key") {
             let key = policy.keys.iter().find(|key| *key.identity.subject == *name);
             if key.is_none() {
@@ -397,7 +397,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// The name of a key, role or rule, which is its alone.
-    fn name(&mut self, section: &Section<'a>, names: &mut Names) -> Option<&'a str> {
+    fn name<'a>(&mut self, section: &Section<'a>, names: &mut Names) -> Option<&'a str> {
         let Some(name) = self.reader.text(section, "name") else {
             self.reader.fault(section.line, "it has no name");
             return None;
