@@ -211,7 +211,7 @@ impl Parts<'_> {
             rule.claims = claims.json().map(|(name, value)| (name.into(), value)).collect();
         }
         // Two issuers may have the same names for different callers.
-        if is_said && rule.proofs.is_empty() && rule.issuer.is_none() {
+        if is_said && !section.has("proofs") && rule.issuer.is_none() {
             self.reader.fault(
                 section.line,
                 "subjects, clients, scopes and claims are those of an issuer: say which in issuer, or how they are proven in proofs",
