@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the network, the file system or a thread.
 
+mod bearer_challenge;
 mod breaker_terms;
 mod budget;
 mod call_failure;
@@ -25,6 +26,7 @@ mod time;
 mod traffic;
 
 pub use breaker_terms::{BreakerOverrides, BreakerTerms};
+pub use bearer_challenge::BearerChallenge;
 pub use budget::{Budget, Share};
 pub use call_failure::CallFailure;
 pub use chunk::Chunk;

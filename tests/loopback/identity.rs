@@ -142,7 +142,8 @@ fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let (_, denied) = ask(&mut tunnel.agent(), "/mcp", &shown(&stranger), &call("get_a"));
     assert_eq!(denied["error"]["message"], "Unknown tool: get_a", "{place}");
     let (head, _) = ask(&mut tunnel.agent(), "/mcp", &shown(&good), &call("put"));
-    assert!(head.starts_with("HTTP/1.1 403 ") && head.contains("scope=\"mcp:write\", resource_metadata="), "{head}");
+    let asked = format!("{CHALLENGE}, error=\"insufficient_scope\", scope=\"mcp:write\"\r\n");
+    assert!(head.starts_with("HTTP/1.1 403 ") && head.contains(&asked), "{head}");
     tunnel.end();
 }
 
