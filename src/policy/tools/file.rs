@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use crate::base::SecretHash;
+use crate::base::{SecretHash, hex32};
 use crate::policy::identity::{AgentIdentity, IdentityProof};
 use crate::policy::network::Network;
 use crate::policy::networks::Networks;
@@ -133,13 +133,13 @@ impl Parts<'_> {
             self.reader.fault(section.line, "a key has its hash in sha256: printf %s KEY | sha256sum");
             return None;
         };
-        let Some(hash) = hash(text) else {
+        let Some(hash) = hex32(text.as_bytes()) else {
             let line = section.line_of(self.reader, "sha256");
             self.reader
                 .fault(line, "sha256 has to be 64 hexadecimal digits, the hash of the key and not the key itself");
             return None;
         };
-        Some(Key::new(name?, section.line, hash))
+        Some(Key::new(name?, section.line, SecretHash::from_bytes(hash)))
     }
 
     fn role(&mut self, section: &Section<'_>, keys: &[Key], names: &mut Names) -> Role {
@@ -429,16 +429,3 @@ impl Parts<'_> {
 /// The names of one kind that are taken.
 #[derive(Default)]
 struct Names(HashSet<String>);
-
-/// The hash in hexadecimal digits.
-fn hash(text: &str) -> Option<SecretHash> {
-    let mut bytes = [0; 32];
-    let digits: Vec<u32> = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
-    if digits.len() != 2 * bytes.len() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = (pair[0] << 4 | pair[1]) as u8;
-    }
-    Some(SecretHash::from_bytes(bytes))
-}
