@@ -218,12 +218,12 @@ impl Tunnel {
         self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
     }
 
-    /// Asks callers for tokens, at the edge or at the connector; beside the policy that is in force there.
-    pub(crate) fn authorize(&self, at_edge: bool, auth: &Arc<RouteAuth>) {
+    /// Asks callers for tokens, at the edge or at the connector, or for none; beside the policy that is in force there.
+    pub(crate) fn authorize(&self, at_edge: bool, auth: Option<&Arc<RouteAuth>>) {
         if at_edge {
             let mut tables = EdgeTables::clone(&self.edge.tables());
             let routes = tables.routes.iter().map(|(host, route)| {
-                let own = RouteOverrides { auth: Some(Arc::clone(auth)), ..route.own.clone() };
+                let own = RouteOverrides { auth: auth.cloned(), ..route.own.clone() };
                 RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
             });
             tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
@@ -231,7 +231,7 @@ impl Tunnel {
         }
         let tables = self.connector.tables();
         let routes = tables.routes.iter().map(|(host, route)| {
-            let target = ConnectorRoute { auth: Some(Arc::clone(auth)), ..route.clone() };
+            let target = ConnectorRoute { auth: auth.cloned(), ..route.clone() };
             RouteEntry { host: host.to_string(), place: String::new(), target }
         });
         let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
