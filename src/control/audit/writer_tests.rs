@@ -194,10 +194,7 @@ fn a_log_that_was_emptied_begins_anew_and_says_so() {
         rob(&files(&settings)[0].path);
         start(&settings).close();
         let faults: Vec<ChainFault> = verify(&settings).faults.into_iter().map(|fault| fault.what).collect();
-        assert!(
-            matches!(faults[..], [ChainFault::WasAltered { head, found: 0, .. }] if head == signed),
-            "{faults:?}"
-        );
+        assert!(matches!(faults[..], [ChainFault::WasAltered { head, found: 0, .. }] if head == signed), "{faults:?}");
         assert_eq!(files(&settings).iter().map(|file| file.first).collect::<Vec<_>>(), [1]);
     }
 }
