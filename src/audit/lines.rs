@@ -2,7 +2,6 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::audit::answer_scan::RpcAnswer;
 use crate::audit::hash::{LineHash, push_hex};
 
 /// How much of a text that a caller chooses is written, in bytes.
@@ -66,6 +65,15 @@ pub struct AuditCallLine<'a> {
     pub phases: Vec<(&'static str, Duration)>,
     /// How often it was sent again.
     pub retries: u32,
+}
+
+/// What an answer says of the call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RpcAnswer {
+    /// The code of its JSON-RPC error, if it is one.
+    pub code: Option<i64>,
+    /// `isError` of its result, if that says so.
+    pub is_error: Option<bool>,
 }
 
 /// Who calls, as it is written.

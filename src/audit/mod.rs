@@ -3,9 +3,8 @@
 //!
 //! A [`Chain`] puts a number, the hash of the line before and the time in front of each line. A [`CheckpointKey`] signs where the
 //! chain has come to. A [`Resumer`] continues the log of a process that was killed. A [`Verifier`] reads the lines again and says what was removed, changed, moved or cut off. [`AuditCallLine`],
-//! [`CallEndLine`] and [`ActionLine`] say what lines contain, and an [`RpcAnswerScan`] looks into answers for what they are to say.
+//! [`CallEndLine`] and [`ActionLine`] say what lines contain.
 
-mod answer_scan;
 mod chain;
 mod checkpoint;
 mod hash;
@@ -14,11 +13,10 @@ mod notes;
 mod resume;
 mod verifier;
 
-pub use answer_scan::{RpcAnswer, RpcAnswerScan};
 pub use chain::{Chain, ChainedLine};
 pub use checkpoint::{CHECKPOINT_LINES, CheckpointKey, Ed25519PublicKey};
 pub use hash::{LineHash, hex, unhex};
-pub use lines::{ActionLine, AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy, CallEndLine};
+pub use lines::{ActionLine, AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy, CallEndLine, RpcAnswer};
 pub use notes::{ChainNote, FORMAT};
 pub use resume::{Resumed, Resumer};
 pub use verifier::{ChainFault, ChainRemark, Located, Verified, Verifier};

@@ -45,12 +45,30 @@ impl Resumer {
         let chain = self.chain?;
         let mut notes = Vec::new();
         if !self.has_head || !self.is_whole {
-            let head = self.head.as_deref().and_then(ChainedLine::parse).map_or(0, |line| line.seq);
-            notes.push(ChainNote::Altered { head, found: chain.next() - 1 });
+            notes.push(altered(self.head.as_deref(), chain));
         }
-        if !rest.is_empty() {
-            notes.push(ChainNote::Cut { bytes: rest.len() as u64, hash: LineHash::of(rest) });
-        }
+        notes.extend(cut(rest));
         Some(Resumed { chain, notes })
     }
+}
+
+impl Resumed {
+    /// A log of which no whole line is left. `head` is its last checkpoint, if it ever had one; `rest` is the part of a line that was
+    /// cut off.
+    #[must_use]
+    pub fn anew(head: Option<&[u8]>, rest: &[u8]) -> Resumed {
+        let chain = Chain::new();
+        let head = head.map(|head| head.strip_suffix(b"\n").unwrap_or(head));
+        let altered = head.map(|head| altered(Some(head), chain));
+        Resumed { chain, notes: altered.into_iter().chain(cut(rest)).collect() }
+    }
+}
+
+fn altered(head: Option<&[u8]>, chain: Chain) -> ChainNote<'static> {
+    let head = head.and_then(ChainedLine::parse).map_or(0, |line| line.seq);
+    ChainNote::Altered { head, found: chain.next() - 1 }
+}
+
+fn cut(rest: &[u8]) -> Option<ChainNote<'static>> {
+    (!rest.is_empty()).then(|| ChainNote::Cut { bytes: rest.len() as u64, hash: LineHash::of(rest) })
 }

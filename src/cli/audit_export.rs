@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::control::WallTime;
 
-/// The columns of the table.
-const COLUMNS: [&str; 36] = [
+/// The columns of the table: all members of calls and actions, but `phases_us`, which is no single value.
+const COLUMNS: [&str; 37] = [
     "seq",
     "time",
     "kind",
@@ -42,6 +42,7 @@ const COLUMNS: [&str; 36] = [
     "retries",
     "action",
     "subject",
+    "reason",
 ];
 
 /// The row of names.
@@ -148,7 +149,10 @@ pub(super) fn ocsf_event(line: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::audit::{ActionLine, AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy, LineHash, RpcAnswer};
 
     #[test]
     fn a_row_has_a_cell_for_each_column_and_no_formula() {
@@ -162,6 +166,44 @@ mod tests {
         assert!(row.contains(",denied,5fdc,no-deletes,"), "{row}");
         assert_eq!(csv_row(&json!({})).matches(',').count(), COLUMNS.len() - 1);
         assert_eq!(csv_head().matches(',').count(), COLUMNS.len() - 1);
+    }
+
+    #[test]
+    fn each_member_of_a_call_or_an_action_has_a_column() {
+        let whole = AuditCallLine {
+            role: "edge",
+            tunnel: "tnl_a",
+            route: "a",
+            edge: Some(7),
+            connector: Some(8),
+            peer: "192.0.2.1".parse().ok(),
+            revision: Some(b"2025-11-25"),
+            era: "sessions",
+            http: "POST",
+            method: "tools/call",
+            name: Some("t"),
+            id: Some("1"),
+            session: Some(b"s"),
+            trace: Some("4bf9".into()),
+            arguments: Some((2, LineHash::of(b"{}"))),
+            caller: Some(AuditedCaller { subject: "a", issuer: Some("i"), client: Some("c"), proof: "jwt" }),
+            decision: Some(AuditedDecision::Denied),
+            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("r") }),
+            status: 200,
+            outcome: "ok",
+            answer: RpcAnswer { code: Some(-1), is_error: Some(true) },
+            phases: vec![("edge", Duration::from_micros(20))],
+            retries: 1,
+            ..AuditCallLine::default()
+        };
+        let action =
+            ActionLine { action: "tunnel.created", tunnel: Some("tnl_a"), subject: Some("s"), reason: Some("why") };
+        for body in [whole.body(), action.body()] {
+            let line: Value = serde_json::from_slice(&[b"{", &body[..]].concat()).unwrap();
+            for name in line.as_object().unwrap().keys().filter(|name| *name != "phases_us") {
+                assert!(COLUMNS.contains(&name.as_str()), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -550,7 +550,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.listing.keep(bytes);
-        self.work.audit.on_body_bytes(bytes);
+        self.work.audit.on_body_bytes(bytes, self.stamps.is_event_stream());
         if self.stamps.is_event_stream() {
             self.on_standing_bytes(bytes);
         }

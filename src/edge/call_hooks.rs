@@ -90,7 +90,7 @@ impl RelayHooks for EdgeHooks<'_, '_> {
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.notes.answer.bytes += bytes.len() as u64;
-        self.work.notes.audit.on_body_bytes(bytes);
+        self.work.notes.audit.on_body_bytes(bytes, self.work.stamps.is_event_stream());
         self.work.listing.keep(bytes);
         if self.work.stamps.is_event_stream() {
             self.on_standing_bytes(bytes);

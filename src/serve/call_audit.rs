@@ -3,9 +3,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use crate::audit::{
-    AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy, CallEndLine, LineHash, RpcAnswer, RpcAnswerScan,
-};
+use crate::audit::{AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy, CallEndLine, LineHash, RpcAnswer};
 use crate::engine::Core;
 use crate::exchange::{CallFailure, trace_of};
 use crate::latency::{CallPhases, Outcome, Phase};
@@ -13,8 +11,10 @@ use crate::policy::ToolDecision;
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
 use crate::serve::label::CallLabel;
 use crate::serve::recorded::Answered;
+use crate::wire::AnswerScan;
 use crate::wire::http1::RequestHead;
 use crate::wire::mcp;
+use crate::wire::sse::EventData;
 
 /// The header field with the id of an MCP session, up to revision 2025-11-25.
 const SESSION: &str = "Mcp-Session-Id";
@@ -29,7 +29,9 @@ pub struct CallAudit(Option<Box<Kept>>);
 
 struct Kept {
     log: AuditLog,
-    scan: RpcAnswerScan,
+    scan: AnswerScan,
+    /// For answers that are event streams.
+    events: EventData,
     bytes: u64,
     written: Cell<Written>,
     /// For the answers that a role gives itself.
@@ -91,8 +93,8 @@ impl CallAudit {
         if let Some(label) = label {
             label.hash_arguments();
         }
-        let (scan, written, receipt) = Default::default();
-        CallAudit(Some(Box::new(Kept { log: log.clone(), scan, bytes: 0, written, receipt })))
+        let (scan, events, written, receipt) = Default::default();
+        CallAudit(Some(Box::new(Kept { log: log.clone(), scan, events, bytes: 0, written, receipt })))
     }
 
     /// Whether calls are written at all.
@@ -118,10 +120,12 @@ impl CallAudit {
     }
 
     /// Bytes of the body of the answer pass.
-    pub fn on_body_bytes(&mut self, bytes: &[u8]) {
-        if let Some(kept) = &mut self.0 {
-            kept.scan.feed(bytes);
-            kept.bytes += bytes.len() as u64;
+    pub fn on_body_bytes(&mut self, bytes: &[u8], is_event_stream: bool) {
+        let Some(kept) = &mut self.0 else { return };
+        kept.bytes += bytes.len() as u64;
+        match is_event_stream {
+            false => kept.scan.feed(bytes),
+            true => bytes.iter().filter(|byte| kept.events.has(**byte)).for_each(|byte| kept.scan.feed(&[*byte])),
         }
     }
 
@@ -136,7 +140,7 @@ impl CallAudit {
         label: Option<&mut CallLabel>,
     ) -> Option<AuditReceipt> {
         let kept = self.0.as_ref()?;
-        let mut scan = kept.scan.clone();
+        let mut scan = kept.scan;
         scan.feed(answered.rest);
         let (written, outcome) =
             if answered.is_whole { (Written::Whole, Outcome::Ok.name()) } else { (Written::Begin, BEGUN) };
@@ -144,7 +148,7 @@ impl CallAudit {
         let line = AuditCallLine {
             status: answered.head.status(),
             outcome,
-            answer: scan.found(),
+            answer: found(&scan),
             bytes: kept.bytes + answered.rest.len() as u64,
             ..line_of(call, head, phases)
         };
@@ -166,7 +170,7 @@ impl CallAudit {
             // It is refused for just that, and did nothing.
             return;
         }
-        let found = kept.scan.found();
+        let found = found(&kept.scan);
         let answer = RpcAnswer { code: own_code.map(i64::from).or(found.code), ..found };
         let (outcome, bytes) = (outcome.name(), kept.bytes);
         let body = match written {
@@ -202,6 +206,10 @@ impl CallAudit {
             None => !kept.log.refuses(),
         }
     }
+}
+
+fn found(scan: &AnswerScan) -> RpcAnswer {
+    RpcAnswer { code: scan.code(), is_error: scan.is_error() }
 }
 
 fn line_of<'a>(call: &AuditedCall<'a>, head: &'a RequestHead, phases: &CallPhases) -> AuditCallLine<'a> {
@@ -257,4 +265,23 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
         proof: identity.proof.name(),
     });
     AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, decision, policy, ..line }.body()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_event_stream_only_the_data_is_looked_at() {
+        let stream = b": \"{ not JSON\n\nevent: message\nid: \"7\ndata: {\"method\":\"notifications/progress\",\"params\":{}}\n\n\
+            id: {\"8\ndata: {\"result\":{\"isError\":true}}\n\n";
+        for piece in [1, 2, 7, stream.len()] {
+            let (log, _entries) = AuditLog::new(true);
+            let mut audit = CallAudit::begin(Some(&log), None);
+            stream.chunks(piece).for_each(|piece| audit.on_body_bytes(piece, true));
+            let kept = audit.0.unwrap();
+            assert_eq!(found(&kept.scan), RpcAnswer { code: None, is_error: Some(true) }, "in pieces of {piece}");
+            assert_eq!(kept.bytes, stream.len() as u64);
+        }
+    }
 }

@@ -1,6 +1,6 @@
-//! A JSON-RPC answer as it passes: whether it is a result or an error.
+//! A JSON-RPC answer as it passes: whether it is a result or an error, and which.
 
-/// What the messages that have passed say.
+/// What the last answer among the messages that have passed says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnswerSays {
     /// No response has ended yet. Requests and notifications are none.
@@ -12,18 +12,22 @@ pub enum AnswerSays {
     Error,
 }
 
-/// Follows the JSON-RPC messages of a body, which passes in pieces of any size. Names with escapes are not recognised.
+/// Follows the JSON-RPC messages of a body, which passes in pieces of any size. Of several answers the last counts. Names with escapes
+/// are not recognised, and what is no JSON never makes it fail.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnswerScan {
     says: AnswerSays,
+    code: Option<i64>,
+    is_error: Option<bool>,
     /// Objects and arrays that are open, without that of a batch.
     depth: u32,
     at: At,
-    /// The string that was last read, if a colon may still follow it.
+    /// The string that was last read, if a colon may still follow it, or the number that is read.
     text: Text,
-    /// Whether the message has a result, and whether that is open.
-    has_result: bool,
-    is_in_result: bool,
+    /// Whether the message has a result, or an error that is not null.
+    is_answer: bool,
+    /// Which of them is open.
+    part: Part,
 }
 
 /// What the next byte belongs to.
@@ -36,6 +40,17 @@ enum At {
     },
     /// The value of a member is to begin.
     Value,
+    /// The code of an error.
+    Code,
+}
+
+/// The member of a message that is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    Other,
+    Result,
+    Error,
 }
 
 /// The start of a string.
@@ -48,18 +63,25 @@ struct Text {
 impl AnswerScan {
     /// Processes the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if self.says != AnswerSays::Nothing {
-                return;
-            }
-            self.feed_byte(byte);
-        }
+        bytes.iter().for_each(|byte| self.feed_byte(*byte));
     }
 
-    /// What has passed so far.
+    /// What the last answer says that has passed so far.
     #[must_use]
-    pub fn says(&self) -> AnswerSays {
+    pub const fn says(&self) -> AnswerSays {
         self.says
+    }
+
+    /// The code of its error, if it is one.
+    #[must_use]
+    pub const fn code(&self) -> Option<i64> {
+        self.code
+    }
+
+    /// `isError` of its result, if that says so.
+    #[must_use]
+    pub const fn is_error(&self) -> Option<bool> {
+        self.is_error
     }
 
     fn feed_byte(&mut self, byte: u8) {
@@ -73,56 +95,86 @@ impl AnswerScan {
             }
             return;
         }
+        if self.at == At::Code && !matches!(byte, b',' | b'}' | b']') && !byte.is_ascii_whitespace() {
+            return self.text.push(byte);
+        }
+        if self.at == At::Code {
+            self.code = self.text.number();
+            self.at = At::Between;
+        }
         if byte.is_ascii_whitespace() {
             return;
         }
-        if self.at == At::Value {
-            self.on_value(byte);
-        }
+        let is_code = self.at == At::Value && self.on_value(byte);
         self.at = match byte {
             b'"' => At::String { is_escaped: false },
             b':' => At::Value,
+            _ if is_code => At::Code,
             _ => At::Between,
         };
         if byte != b':' {
-            self.text = Text::default();
+            self.text.len = 0;
         }
         match byte {
-            b'{' => self.depth += 1,
+            b'{' => {
+                if self.depth == 0 {
+                    (self.is_answer, self.part) = (false, Part::Other);
+                }
+                self.depth += 1;
+            }
             // What a batch is in.
             b'[' if self.depth > 0 => self.depth += 1,
             b'}' | b']' if self.depth > 0 => self.on_end(),
+            _ if is_code => self.text.push(byte),
             _ => {}
         }
     }
 
-    /// The value of the member that was named last begins.
-    fn on_value(&mut self, byte: u8) {
+    /// The value of the member that was named last begins. Returns whether it is the code of an error.
+    fn on_value(&mut self, byte: u8) -> bool {
         match (self.depth, self.text.bytes()) {
             (1, name) => {
-                self.is_in_result = name == b"result";
-                self.has_result |= self.is_in_result;
-                // Some servers add the member that they do not use as null.
-                if name == b"error" && byte != b'n' {
+                self.part = match name {
+                    b"result" => Part::Result,
+                    // Some servers add the member that they do not use as null.
+                    b"error" if byte != b'n' => Part::Error,
+                    _ => Part::Other,
+                };
+                if self.part != Part::Other && !self.is_answer {
+                    self.is_answer = true;
+                    (self.says, self.code, self.is_error) = Default::default();
+                }
+                if self.part == Part::Error {
                     self.says = AnswerSays::Error;
                 }
             }
-            (2, b"isError") if self.is_in_result && byte == b't' => self.says = AnswerSays::Error,
+            (2, b"isError") if self.part == Part::Result => {
+                self.is_error = match byte {
+                    b't' => Some(true),
+                    b'f' => Some(false),
+                    _ => None,
+                };
+                if self.is_error == Some(true) {
+                    self.says = AnswerSays::Error;
+                }
+            }
+            (2, b"code") if self.part == Part::Error => return byte == b'-' || byte.is_ascii_digit(),
             _ => {}
         }
+        false
     }
 
     fn on_end(&mut self) {
         self.depth -= 1;
-        if self.depth == 0 && self.has_result {
+        if self.depth == 0 && self.is_answer && self.says == AnswerSays::Nothing {
             self.says = AnswerSays::Result;
         }
     }
 }
 
 impl Text {
-    /// As many bytes tell the names of interest from all others.
-    const LEN_MAX: usize = b"isError".len() + 1;
+    /// As many bytes tell the names of interest from all others, and have room for each number of 64 bits.
+    const LEN_MAX: usize = 24;
 
     fn push(&mut self, byte: u8) {
         if let Some(place) = self.start.get_mut(self.len) {
@@ -133,6 +185,10 @@ impl Text {
 
     fn bytes(&self) -> &[u8] {
         &self.start[..self.len]
+    }
+
+    fn number(&self) -> Option<i64> {
+        std::str::from_utf8(self.bytes()).ok()?.parse().ok()
     }
 }
 
@@ -170,6 +226,52 @@ mod tests {
                 scan.feed(after);
                 assert_eq!(scan.says(), says, "{body:?} cut at {at}");
             }
+        }
+    }
+
+    #[test]
+    fn code_and_is_error_of_the_last_answer_are_found_in_every_cut() {
+        for (answer, found) in [
+            (r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":true}}"#, (None, Some(true))),
+            (r#"{"result":{"isError" : false , "content":[{"isError":true}]},"id":1}"#, (None, Some(false))),
+            (r#"{"error":{"code":-32602,"message":"\"code\":1"},"id":"}"}"#, (Some(-32_602), None)),
+            (r#"{"error":{"data":{"code":1},"message":"m","code": -31001 }}"#, (Some(-31_001), None)),
+            (r#"{"result":{"structuredContent":{"isError":true}}}"#, (None, None)),
+            (r#"{"isError":true,"params":{"isError":true,"code":4},"code":3}"#, (None, None)),
+            (r#"{"result":{"text":"{\"isError\":true"}}"#, (None, None)),
+            (r#"{"result":{"isError":"true"}}"#, (None, None)),
+            (r#"{"error":{"code":"1"}}"#, (None, None)),
+            (r#"{"error":{"code":1.5}}"#, (None, None)),
+            (r#"{"error":{"code":123456789012345678901234567890}}"#, (None, None)),
+            // The member that is not used is null.
+            (r#"{"result":{"isError":true},"error":null}"#, (None, Some(true))),
+            (r#"{"error":{"code":1},"result":null}"#, (Some(1), None)),
+            (r#"{"result":null,"error":{"code":1}}"#, (Some(1), None)),
+            // The last answer, and nothing of the one before.
+            (r#"[{"result":{"isError":true}}]"#, (None, Some(true))),
+            (r#"[{"result":{"isError":true}},{"error":{"code":7}}]"#, (Some(7), None)),
+            (r#"[{"error":{"code":7}},{"result":{}},{"method":"m","params":{"error":{}}}]"#, (None, None)),
+            (r#"{"error":{"code":7}}{"method":"m","params":{}}"#, (Some(7), None)),
+            ("", (None, None)),
+            ("}}]]::,,\"{", (None, None)),
+        ] {
+            for at in 0..=answer.len() {
+                let mut scan = AnswerScan::default();
+                let (before, after) = answer.as_bytes().split_at(at);
+                scan.feed(before);
+                scan.feed(after);
+                assert_eq!((scan.code(), scan.is_error()), found, "{answer} cut at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_fail() {
+        let mut rng = crate::base::Rng::new(5);
+        let alphabet = b"{}[]\":,\\ \nresultisErrorcode-1true\xff";
+        let mut scan = AnswerScan::default();
+        for _ in 0..200_000 {
+            scan.feed(&[alphabet[rng.below(alphabet.len() as u64) as usize]]);
         }
     }
 }

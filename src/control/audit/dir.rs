@@ -68,14 +68,7 @@ impl AuditDir {
         let public = key.public();
         let named = path.join(PUBLIC_KEY);
         replace(path, PUBLIC_KEY, format!("{}\n", public.text()).as_bytes()).map_err(AuditError::io(named))?;
-        let (file, resumed, len, last_time) = match resume(path)? {
-            Some(resumed) => resumed,
-            None => {
-                let chain = Chain::new();
-                let file = create(path, chain.next()).map_err(AuditError::io(path))?;
-                (file, Resumed { chain, notes: Vec::new() }, 0, WallTime::default())
-            }
-        };
+        let (file, resumed, len, last_time) = resume(path)?;
         let Resumed { chain, notes } = resumed;
         let path = path.to_path_buf();
         let day = if len > 0 { day_of(last_time) } else { day_of(WallTime::now()) };
@@ -230,15 +223,17 @@ fn lock(path: &Path) -> Result<File, AuditError> {
     }
 }
 
-/// The last file of the log, where its lines go on, and how long it is up to there; none if there is no file with a whole line.
-fn resume(path: &Path) -> Result<Option<(File, Resumed, u64, WallTime)>, AuditError> {
+/// The last file of the log, where its lines go on, and how long it is up to there. A log without a whole line begins anew.
+fn resume(path: &Path) -> Result<(File, Resumed, u64, WallTime), AuditError> {
     let head = std::fs::read(path.join(HEAD)).ok();
     let mut files = AuditFile::list(path).map_err(AuditError::io(path))?;
+    let mut rest = Vec::new();
     while let Some(last) = files.pop() {
         let at_last = || AuditError::io(&last.path);
         let before = files.last().map(end_of).transpose()?.flatten();
         let mut resumer = Resumer::new(head.as_deref(), before);
-        let (mut lines, mut len, mut rest, mut time) = (last.lines().map_err(at_last())?, 0, Vec::new(), None);
+        let (mut lines, mut len, mut time) = (last.lines().map_err(at_last())?, 0, None);
+        rest.clear();
         while let Some((line, is_whole)) = lines.next_line().map_err(at_last())? {
             if !is_whole {
                 rest = line.to_vec();
@@ -248,30 +243,25 @@ fn resume(path: &Path) -> Result<Option<(File, Resumed, u64, WallTime)>, AuditEr
             time = ChainedLine::parse(line).and_then(|line| line.time.parse().ok()).or(time);
             resumer.line(line);
         }
-        if len == 0 && !files.is_empty() {
-            // A process was killed when it had just begun the file.
+        if len == 0 {
+            // A process was killed when it had just begun the file, or somebody has emptied it.
             std::fs::remove_file(&last.path).map_err(at_last())?;
             continue;
         }
-        let Some(resumed) = (if len == 0 { first_again(&rest) } else { resumer.finish(&rest) }) else {
+        let Some(resumed) = resumer.finish(&rest) else {
             return Err(AuditError::NotContinued { path: last.path });
         };
         if last.is_compressed {
             // The file behind it is lost: the log goes on in a new one.
             let file = create(path, resumed.chain.next()).map_err(at_last())?;
-            return Ok(Some((file, resumed, 0, time.unwrap_or_default())));
+            return Ok((file, resumed, 0, time.unwrap_or_default()));
         }
         let file = OpenOptions::new().append(true).open(&last.path).map_err(at_last())?;
-        return Ok(Some((file, resumed, len, time.unwrap_or_default())));
+        return Ok((file, resumed, len, time.unwrap_or_default()));
     }
-    Ok(None)
-}
-
-/// A log whose very first line was cut off.
-fn first_again(rest: &[u8]) -> Option<Resumed> {
-    let hash = crate::audit::LineHash::of(rest);
-    let cut = (!rest.is_empty()).then_some(ChainNote::Cut { bytes: rest.len() as u64, hash });
-    Some(Resumed { chain: Chain::new(), notes: cut.into_iter().collect() })
+    let resumed = Resumed::anew(head.as_deref(), &rest);
+    let file = create(path, resumed.chain.next()).map_err(AuditError::io(path))?;
+    Ok((file, resumed, 0, WallTime::default()))
 }
 
 /// The chain at the end of a closed file.

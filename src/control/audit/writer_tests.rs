@@ -175,6 +175,31 @@ fn lines_of_which_a_process_was_robbed_are_found_after_its_restart() {
 }
 
 #[test]
+fn a_log_that_was_emptied_begins_anew_and_says_so() {
+    let remove = |path: &Path| fs::remove_file(path).unwrap();
+    let empty = |path: &Path| fs::write(path, b"").unwrap();
+    let cut = |path: &Path| fs::write(path, b"{\"seq\":1").unwrap();
+    let later = |path: &Path| fs::rename(path, AuditFile::plain(path.parent().unwrap(), 500).path).unwrap();
+    let empty_later = |path: &Path| {
+        empty(path);
+        later(path);
+    };
+    for rob in [&remove as &dyn Fn(&Path), &empty, &cut, &empty_later] {
+        let home = tempfile::tempdir().unwrap();
+        let settings = settings(home.path());
+        let writer = start(&settings);
+        assert!(block_on(writer.log().submit(call(1)).written()));
+        writer.close();
+        let signed = verify(&settings).last;
+        rob(&files(&settings)[0].path);
+        start(&settings).close();
+        let faults: Vec<ChainFault> = verify(&settings).faults.into_iter().map(|fault| fault.what).collect();
+        assert!(matches!(faults[..], [ChainFault::WasAltered { head, found: 0, .. }] if head == signed), "{faults:?}");
+        assert_eq!(files(&settings).iter().map(|file| file.first).collect::<Vec<_>>(), [1]);
+    }
+}
+
+#[test]
 fn a_log_whose_thread_hangs_is_left_when_it_is_closed() {
     let home = tempfile::tempdir().unwrap();
     let AuditWriter { log: whole, thread, archive } = start(&settings(home.path()));
