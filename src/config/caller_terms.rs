@@ -9,13 +9,13 @@ use crate::config::values::{CallerAuth, TokenText};
 pub struct CallerTerms<'a> {
     /// The table, as faults name it.
     pub table: String,
-    /// Its host.
+    /// The host that it is about.
     pub host: &'a HostPattern,
-    /// What is asked of callers.
+    /// How its callers have to be known.
     pub auth: CallerAuth,
     /// The names of the providers whose tokens are accepted; without any, all.
     pub providers: &'a [TokenText],
-    /// The setting `auth_resource`.
+    /// The setting `auth_resource`, if it is made.
     pub auth_resource: Option<&'a TokenText>,
     /// The URL by which agents call the host.
     pub public_url: Option<&'a HttpUrl>,

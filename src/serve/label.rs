@@ -52,7 +52,7 @@ impl CallLabel {
         self.caller = Some(caller);
     }
 
-    /// Forgets who called.
+    /// Forgets who made the last call.
     pub(super) fn forget_caller(&mut self) {
         self.caller = None;
     }

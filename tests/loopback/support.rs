@@ -49,7 +49,13 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores), to carry calls so. `on_core` is
     /// called on each core's thread first.
-    pub(crate) fn start(driver: DriverChoice, traffic: Traffic, cores: usize, links: u16, on_core: fn()) -> Tunnel {
+    pub(crate) fn start(
+        driver: DriverChoice,
+        traffic: Traffic,
+        cores: usize,
+        links: u16,
+        on_core: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> Tunnel {
         let upstreams = [upstream_at(serve_upstream())];
         Tunnel::start_with(driver, traffic, (cores, links), on_core, (PATIENCE, &upstreams), None)
     }
@@ -95,7 +101,7 @@ impl Tunnel {
         driver: DriverChoice,
         traffic: Traffic,
         (cores, links): (usize, u16),
-        on_core: fn(),
+        on_core: impl Fn() + Clone + Send + Sync + 'static,
         (write_timeout, upstreams): (Duration, &[UpstreamSettings]),
         tap: Option<&dyn Fn(SocketAddr) -> SocketAddr>,
     ) -> Tunnel {
