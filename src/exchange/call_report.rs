@@ -51,7 +51,7 @@ pub struct FailedCall<'a> {
 /// A call that was refused because a breaker was open.
 #[derive(Clone, Copy, Debug)]
 pub struct BreakerRefusal<'a> {
-    /// The refused call.
+    /// The call that was refused.
     pub call: FailedCall<'a>,
     /// Which breaker was open.
     pub scope: BreakerScope,
@@ -64,7 +64,7 @@ pub struct BreakerRefusal<'a> {
 /// A call that was refused because its route had reached its concurrency limit.
 #[derive(Clone, Copy, Debug)]
 pub struct OverloadRefusal<'a> {
-    /// The refused call.
+    /// The call that was refused.
     pub call: FailedCall<'a>,
     /// Why it was refused.
     pub overload: Overload,
@@ -75,7 +75,7 @@ pub struct OverloadRefusal<'a> {
 pub enum LimitSource {
     /// The learned deadline, computed from earlier calls.
     Learned,
-    /// The setting `first_byte_timeout_ms`.
+    /// It is the setting `first_byte_timeout_ms`.
     Setting,
     /// The time for which the caller waits.
     Caller,
