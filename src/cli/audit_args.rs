@@ -9,12 +9,12 @@ use crate::audit::AuditedDecision;
 /// The arguments of `adit audit`.
 #[derive(Args)]
 pub struct AuditArgs {
-    /// What is done with the log.
+    /// The operation on the log.
     #[command(subcommand)]
     pub command: AuditCommand,
 }
 
-/// What `adit audit` does.
+/// The commands under `adit audit`.
 #[derive(Subcommand)]
 pub enum AuditCommand {
     /// Check that no line was removed, changed, moved or cut off
@@ -38,7 +38,7 @@ pub struct AuditVerifyArgs {
     pub json: bool,
 }
 
-/// Which lines are wanted.
+/// Selects lines of the log.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AuditFilterArgs {
     /// Only calls and actions since then: a time (2026-07-28T12:00:00Z), or how long ago (24h)
@@ -62,23 +62,23 @@ pub struct AuditFilterArgs {
     /// Only calls and actions of this tunnel
     #[arg(long, value_name = "ID")]
     pub tunnel: Option<String>,
-    /// Only calls that were let through, or only those that were denied
+    /// Only allowed calls, or only denied ones
     #[arg(long, value_enum)]
     pub decision: Option<AuditDecision>,
     /// Only calls that this rule of a policy decided: its name in the file, or its place as in #3
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
-    /// Only calls that ended so: ok, timed_out, breaker_open and so on
+    /// Only calls with this outcome: ok, timed_out, breaker_open and so on
     #[arg(long, value_name = "OUTCOME")]
     pub outcome: Option<String>,
 }
 
-/// What was decided about a call.
+/// The decision about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AuditDecision {
-    /// It was let through
+    /// The call was allowed
     Allowed,
-    /// The policy of its route denied it, or its caller was not known well enough
+    /// The policy of the route denied the call, or the caller was not sufficiently authenticated
     Denied,
 }
 
@@ -96,13 +96,13 @@ impl From<AuditDecision> for AuditedDecision {
 pub struct AuditQueryArgs {
     /// The directory of the log
     pub dir: PathBuf,
-    /// Which lines are wanted.
+    /// Selects lines of the log.
     #[command(flatten)]
     pub filter: AuditFilterArgs,
-    /// Show at most so many of the last lines that match
+    /// Show at most this many lines, the last that match
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
-    /// Print the lines as they are
+    /// Print the lines unchanged
     #[arg(long)]
     pub json: bool,
 }
@@ -115,7 +115,7 @@ pub struct AuditExportArgs {
     /// The format of the output
     #[arg(long, value_enum)]
     pub format: AuditFormat,
-    /// Which lines are wanted.
+    /// Selects lines of the log.
     #[command(flatten)]
     pub filter: AuditFilterArgs,
 }
