@@ -21,6 +21,7 @@ mod secret;
 mod secret_hash;
 mod shared_map;
 mod shell_word;
+mod text_start;
 mod time;
 mod traffic;
 
@@ -48,5 +49,6 @@ pub use secret::Secret;
 pub use secret_hash::{SECRET_HASH_LEN, SecretHash};
 pub use shared_map::SharedMap;
 pub use shell_word::shell_word;
+pub use text_start::text_start;
 pub use time::{Clock, Time};
 pub use traffic::{Traffic, TrafficError};
