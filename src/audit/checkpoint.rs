@@ -6,7 +6,7 @@ use crate::audit::hash::{LineHash, hex, unhex};
 /// The most lines from one checkpoint to the next.
 pub const CHECKPOINT_LINES: u64 = 4_096;
 
-/// What is signed begins so, so that a signature of something else is none of a checkpoint.
+/// The start of each signed message. It keeps a signature of other data from being taken for that of a checkpoint.
 const CONTEXT: &str = "adit audit checkpoint 1";
 
 /// The public half of a [`CheckpointKey`].

@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the network, the file system or a thread.
 
+mod bearer_challenge;
 mod breaker_terms;
 mod budget;
 mod call_failure;
@@ -19,12 +20,14 @@ mod plain_text;
 mod rng;
 mod secret;
 mod secret_hash;
+mod sha256;
 mod shared_map;
 mod shell_word;
 mod text_start;
 mod time;
 mod traffic;
 
+pub use bearer_challenge::BearerChallenge;
 pub use breaker_terms::{BreakerOverrides, BreakerTerms};
 pub use budget::{Budget, Share};
 pub use call_failure::CallFailure;
@@ -47,6 +50,7 @@ pub use plain_text::{PlainTextError, plain_text, single_value};
 pub use rng::Rng;
 pub use secret::Secret;
 pub use secret_hash::{SECRET_HASH_LEN, SecretHash};
+pub use sha256::{hex32, sha256};
 pub use shared_map::SharedMap;
 pub use shell_word::shell_word;
 pub use text_start::text_start;

@@ -1,6 +1,6 @@
-use aws_lc_rs::{constant_time, digest};
+use aws_lc_rs::constant_time;
 
-use super::Secret;
+use super::{Secret, sha256};
 
 /// The length of a [`SecretHash`], in bytes.
 pub const SECRET_HASH_LEN: usize = 32;
@@ -22,10 +22,7 @@ impl SecretHash {
     /// The hash of a secret that somebody shows.
     #[must_use]
     pub fn of_bytes(secret: &[u8]) -> SecretHash {
-        let digest = digest::digest(&digest::SHA256, secret);
-        let mut bytes = [0; SECRET_HASH_LEN];
-        bytes.copy_from_slice(digest.as_ref());
-        SecretHash(bytes)
+        SecretHash(sha256(secret))
     }
 
     /// A hash from stored bytes.

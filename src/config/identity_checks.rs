@@ -3,26 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::base::HostPattern;
-use crate::config::addresses::HttpUrl;
+use crate::config::caller_terms::CallerTerms;
 use crate::config::checks::Checker;
 use crate::config::error::nearest;
 use crate::config::table::{ConnectConfig, EdgeConfig, IdentityConfig, IdentityProviderConfig};
-use crate::config::values::{CallerAuth, TokenText};
-
-/// What a table says of the callers of its host.
-struct Asks<'a> {
-    table: String,
-    host: &'a HostPattern,
-    auth: CallerAuth,
-    providers: &'a [TokenText],
-    resource: Option<&'a TokenText>,
-    public_url: Option<&'a HttpUrl>,
-    has_scopes: bool,
-    has_authorization: bool,
-}
+use crate::config::values::CallerAuth;
 
 impl Checker<'_> {
-    /// Providers have names, issuers and keys of their own, and whoever names one means one that there is.
+    /// Checks that the names and issuers of providers are unique, and that hosts and routes name only existing providers.
     pub(super) fn identity(
         &mut self,
         identity: &IdentityConfig,
@@ -36,31 +24,13 @@ impl Checker<'_> {
             self.unique(&mut issuers, &format!("{table}.issuer"), &provider.issuer.0);
             self.provider(&table, provider);
         }
-        for (index, host) in edge.iter().flat_map(|edge| edge.hosts.iter().enumerate()) {
-            let asks = Asks {
-                table: format!("host[{index}]"),
-                host: &host.host,
-                auth: host.auth,
-                providers: &host.identity_providers,
-                resource: host.auth_resource.as_ref(),
-                public_url: host.public_url.as_ref(),
-                has_scopes: !host.scopes_required.is_empty(),
-                has_authorization: host.upstream_authorization_file.is_some(),
-            };
-            self.asks(&asks, &names);
+        let hosts = edge.iter().flat_map(|edge| edge.hosts.iter().enumerate());
+        for (index, host) in hosts {
+            self.asks(&CallerTerms::of_host(host, index), &names);
         }
-        for (index, route) in connect.iter().flat_map(|connect| connect.routes.iter().enumerate()) {
-            let asks = Asks {
-                table: format!("route[{index}]"),
-                host: &route.host,
-                auth: route.auth,
-                providers: &route.identity_providers,
-                resource: route.auth_resource.as_ref(),
-                public_url: route.public_url.as_ref(),
-                has_scopes: !route.scopes_required.is_empty(),
-                has_authorization: route.upstream_authorization_file.is_some(),
-            };
-            self.asks(&asks, &names);
+        let routes = connect.iter().flat_map(|connect| connect.routes.iter().enumerate());
+        for (index, route) in routes {
+            self.asks(&CallerTerms::of_route(route, index), &names);
         }
     }
 
@@ -102,14 +72,14 @@ impl Checker<'_> {
         }
     }
 
-    fn asks(&mut self, asks: &Asks<'_>, names: &BTreeMap<String, String>) {
+    fn asks(&mut self, asks: &CallerTerms<'_>, names: &BTreeMap<String, String>) {
         let key = |name: &str| format!("{}.{name}", asks.table);
         if asks.auth == CallerAuth::Passthrough {
             let settings = [
                 ("identity_providers", !asks.providers.is_empty()),
-                ("auth_resource", asks.resource.is_some()),
-                ("scopes_required", asks.has_scopes),
-                ("upstream_authorization_file", asks.has_authorization),
+                ("auth_resource", asks.auth_resource.is_some()),
+                ("scopes_required", !asks.scopes.is_empty()),
+                ("upstream_authorization_file", asks.authorization_file.is_some()),
             ];
             for (name, _) in settings.into_iter().filter(|(_, is_set)| *is_set) {
                 self.fault(&key(name), &[&key("auth")], "it has no effect: set auth to verify or terminate");
@@ -133,7 +103,7 @@ impl Checker<'_> {
             let why = "a token is for one resource, and this is a table for many hosts: write a table for each host";
             self.fault(&key("auth"), &[], why);
         }
-        match (asks.resource, asks.public_url) {
+        match (asks.auth_resource, asks.public_url) {
             (None, None) => {
                 let why = "missing; set it to the URL by which agents call the MCP server, or set public_url";
                 self.missing(&key("auth_resource"), why);
@@ -145,7 +115,7 @@ impl Checker<'_> {
             }
             _ => {}
         }
-        if asks.has_authorization && asks.auth != CallerAuth::Terminate {
+        if asks.authorization_file.is_some() && asks.auth != CallerAuth::Terminate {
             let why = "with auth = \"verify\" the token of the caller goes on: set auth to terminate";
             self.fault(&key("upstream_authorization_file"), &[&key("auth")], why);
         }

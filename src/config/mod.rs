@@ -7,6 +7,7 @@
 //! [`Config::check_files`] and [`SecretSource::read`] touch the file system.
 
 mod addresses;
+mod caller_terms;
 mod checks;
 mod docs;
 mod entries;
@@ -27,6 +28,7 @@ mod table;
 mod values;
 
 pub use addresses::{HostField, HostPort, HttpUrl, WebOrigin};
+pub use caller_terms::CallerTerms;
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy};

@@ -242,9 +242,9 @@ section! {
         /// How long a call waits while the only connector of its tunnel finishes its calls and ends, as when it is restarted.
         /// `offline_wait_ms` begins when the connector is gone.
         restart_wait_ms: Millis = "30s" in 0..=3_600_000, restart, like "1m";
-        /// How long a connector may owe any sign of life before connections of agents whose TLS ends in it are closed, if they wait
-        /// for it and another connector of the tunnel answers. Agents then connect anew, and reach the other one. Calls that the
-        /// edge can read choose another connector by themselves.
+        /// How long a connector may be silent, although it should answer, before the edge closes connections that wait for it and
+        /// whose TLS ends in it, if another connector of the tunnel answers. Agents then reconnect and reach the other connector.
+        /// Calls that the edge can read move to another connector without this.
         stalled_connector_timeout_ms: Millis = "5s" in 1_000..=60_000, restart, like "2s";
         /// How long an MCP session (`Mcp-Session-Id`) may be idle until the edge forgets which connector has it. Later calls
         /// of the session go to any connector of the tunnel. This matters only for tunnels with several connectors.
@@ -341,9 +341,9 @@ section! {
         concurrency_max: Option<u32> = unset in 1..=1_000_000, live, like "16";
         /// Which slow calls of this host are tried a second time. `read-only`: calls of tools that the server's `tools/list`
         /// declares with `readOnlyHint`, once they take longer than 95 % of the last calls of the tool. The second try goes to
-        /// another connector, or over another link of the same connector, if the core has one. The first answer wins, of the
-        /// second try only one that is a result, and the connection of the other try is closed; its server is sent no
-        /// `notifications/cancelled`. It is done for 2 % of the calls of the host at the most. All connectors must lead to servers
+        /// another connector, or over another link of the same connector, if the core has one. The first answer wins; the
+        /// second try wins only with a result. The connection of the other try is closed, and its server is sent no
+        /// `notifications/cancelled`. At most 2 % of the calls of the host are tried twice. All connectors must lead to servers
         /// that answer alike. Set it only where the server is trusted to say which tools only read. It requires `deadline` to be
         /// `observe` or `enforce`; bodies of calls are then read as with `deadline = "enforce"`. Not applied to calls of an MCP
         /// session, nor to `passthrough` traffic.
@@ -653,8 +653,8 @@ section! {
         /// How long the host of the upstream may answer nothing at all, neither data nor keep-alive probes, before the
         /// connections to it fail, and with them the event streams that they carry.
         silence_timeout_ms: Millis = "75s" in 2_000..=3_600_000, live, like "30s";
-        /// How long the host of the upstream may acknowledge nothing of what it was sent while a call waits. Then the call is
-        /// sent on a new connection if that does no harm, otherwise it is answered 504, and idle connections are closed. The
+        /// How long the upstream's host may fail to acknowledge data while a call waits. After that, idle connections are closed,
+        /// and the call is sent on a new connection if it is safe to send again; otherwise it is answered 504. The
         /// server itself may take longer: its host acknowledges for it. Over HTTP/2, where a connection is probed after 3 s of
         /// silence, it takes up to 4 s more.
         acknowledge_timeout_ms: Millis = "5s" in 1_000..=600_000, live, like "10s";
@@ -713,10 +713,10 @@ section! {
     section "identity" => IdentityConfig {
         /// How often the keys of each provider are fetched again.
         refresh_ms: Millis = "10m" in 1_000..=86_400_000, live, like "1h";
-        /// How long keys are used that cannot be fetched again. After that, calls are answered 503.
+        /// How long known keys are used while new ones cannot be fetched. After that, calls are answered 503.
         offline_grace_ms: Millis = "4h" in 1_000..=604_800_000, live, like "1h";
-        /// How long after a fetch a token by a key that is not known causes the next one, as it does when keys are rotated. Such
-        /// tokens are refused until then.
+        /// The shortest time between two fetches that tokens with unknown keys cause, for example after keys were rotated. In
+        /// between, such tokens are refused.
         unknown_key_ms: Millis = "15s" in 1_000..=3_600_000, live, like "1m";
     } with {
         /// Who issues access tokens: the tables `[[identity_provider]]`.
@@ -736,13 +736,13 @@ section! {
         jwks_url: Option<TokenText> = unset, live, like "https://login.example.com/realms/demo/protocol/openid-connect/certs";
         /// A file with its keys (JWKS), in place of a URL. Read again when it changes.
         jwks_file: Option<PathBuf> = unset, live, like "jwks.json";
-        /// A file, mode 0600, with the key that it shares with this process: at least 32 bytes, taken as they are but for a line
-        /// end. Whoever can read it can make tokens. Only for HS256, HS384 and HS512, which nothing else allows.
+        /// A file, mode 0600, with the key that it shares with this process: at least 32 bytes, used unchanged except for a
+        /// line end. Anyone who can read it can make tokens. HS256, HS384 and HS512 require it, and only they use it.
         shared_key_file: Option<PathBuf> = unset, live, like "shared.key";
         /// The certificates (PEM) of the authorities that sign the certificate of its server, instead of the public ones.
         ca_file: Option<PathBuf> = unset, live, like "login-ca.pem";
-        /// What the audience of a token may be, one of these, in place of the URL of the resource. A token for one of the hosts and
-        /// routes that accept the provider is then good for all of them.
+        /// The accepted audiences of tokens, in place of the URL of the resource: a token must have one of them. A token is then
+        /// valid for all hosts and routes that accept the provider.
         audiences: Vec<TokenText> = unset, live, like "api://demo";
         /// The algorithms by which its tokens may be signed. By default those with public keys (RS256, RS384, RS512, PS256, PS384,
         /// PS512, ES256, ES384, EdDSA), or with `shared_key_file` HS256.
@@ -763,7 +763,7 @@ section! {
         /// nothing can be written.
         mode: AuditMode = "off", restart, like "required";
         /// The directory of the log. By default `audit` in `edge.data_dir`, or in `connect.state_dir`; one of the three is
-        /// needed unless `mode` is `off`. The key that signs the log is in the directory above it, or in it if neither is set.
+        /// needed unless `mode` is `off`. The signing key is in `data_dir` or `state_dir`; if neither is set, it is in `dir`.
         dir: Option<FolderPath> = unset, restart, like "/var/log/adit";
         /// The length at which a file is closed and the next one begun, as it is each day (UTC).
         file_max_bytes: Bytes = "64MiB" in 65_536..=17_179_869_184, restart, like "16MiB";

@@ -38,7 +38,7 @@ use crate::wire::{AnswerStream, MethodScan};
 /// A response that has begun when the caller's time is over is ended by the edge, which can end a stream of events between two of
 /// them. It is cut here if the edge has not done so within this time.
 const EDGE_CUTS_WITHIN: Duration = Duration::from_secs(1);
-/// A call that was not sent is reported so long before the edge answers in place of the connector, besides the way there: the edge
+/// How much earlier than the edge the connector answers a call that was not sent, in addition to the time on the link: the edge
 /// does not know that nothing was sent.
 const UNSENT_REPORT_MARGIN: Duration = Duration::from_millis(10);
 

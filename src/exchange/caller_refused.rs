@@ -1,4 +1,4 @@
-//! What a caller is told of whom a route does not know enough.
+//! The answers to callers whose token is missing, not valid, not sufficient, or cannot be checked.
 
 use crate::wire::http1::Answer;
 

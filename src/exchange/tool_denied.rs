@@ -1,5 +1,6 @@
 //! The answer to a request that the policy of its route denies.
 
+use crate::base::BearerChallenge;
 use crate::exchange::caller_refused::CallerRefused;
 use crate::latency::OwnAnswer;
 use crate::policy::{Asked, Denial, Target};
@@ -33,14 +34,16 @@ pub struct ToolDenied {
 }
 
 impl ToolDenied {
-    /// The answer to a request of this, of a revision without sessions or an older one.
+    /// The answer to a request of this, of a revision without sessions or an older one. Who issues tokens for the route is found at
+    /// `metadata_url`.
     #[must_use]
-    pub fn new(asked: &Asked<'_>, how: &Denial, is_stateless: bool) -> ToolDenied {
+    pub fn new(asked: &Asked<'_>, how: &Denial, is_stateless: bool, metadata_url: Option<&str>) -> ToolDenied {
         let is_notification = asked.method.starts_with("notifications/");
         if let Denial::Scope(scope) = how {
             let message = format!("this needs the scope {scope}: authorize again with it");
-            let challenge = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
-            let denied = ToolDenied::of_caller(CallerRefused::Scope, challenge);
+            let (error, scope) = (Some(BearerChallenge::INSUFFICIENT_SCOPE), Some(&**scope));
+            let challenge = BearerChallenge { metadata_url, error, scope, ..BearerChallenge::default() };
+            let denied = ToolDenied::of_caller(CallerRefused::Scope, challenge.to_string());
             return ToolDenied { message, listed: LISTED, is_notification, ..denied };
         }
         let (status, rpc_code, message) = match asked.target {
@@ -71,15 +74,6 @@ impl ToolDenied {
             listed: refused.listed(),
             is_notification: false,
         }
-    }
-
-    /// Says as well where its caller finds who issues tokens, if it is asked for another one.
-    #[must_use]
-    pub fn with_metadata(mut self, url: &str) -> ToolDenied {
-        if let Some(challenge) = &mut self.challenge {
-            challenge.push_str(&format!(r#", resource_metadata="{url}""#));
-        }
-        self
     }
 
     /// Whether it has no id, so that none is waited for.
@@ -130,7 +124,7 @@ mod tests {
 
     fn answer(asked: &Asked<'_>, how: &Denial, is_stateless: bool, id: Option<&str>) -> (String, serde_json::Value) {
         let mut out = Vec::new();
-        ToolDenied::new(asked, how, is_stateless).write(id, (false, false), None, &[], &mut out);
+        ToolDenied::new(asked, how, is_stateless, None).write(id, (false, false), None, &[], &mut out);
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), serde_json::from_str(body).unwrap())

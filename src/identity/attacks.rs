@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::signer::{Signer, encoded};
 use super::*;
 use crate::base::Secret;
+use crate::identity::token::TOKEN_LEN_MAX;
 use crate::policy::IdentityProof;
 
 const ISSUER: &str = "https://login.example/realms/demo";

@@ -21,7 +21,6 @@ pub use algorithm::{TokenAlgorithm, TokenAlgorithmError};
 pub use key_set::{KEY_SET_LEN_MAX, KeySet, KeySetError};
 pub use key_store::{KeyStore, KeysChecked};
 pub use route_auth::{AuthTerms, RouteAuth, TokenRefusal};
-pub use token::TOKEN_LEN_MAX;
 pub use token_error::TokenError;
 pub use token_issuer::TokenIssuer;
 pub use token_rules::TokenRules;

@@ -1,12 +1,12 @@
 //! What a route asks of its callers.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::base::Secret;
+use crate::base::{BearerChallenge, Secret};
 use crate::identity::key_store::KeysChecked;
 use crate::identity::token::ReadToken;
 use crate::identity::token_error::TokenError;
@@ -117,20 +117,23 @@ impl RouteAuth {
     /// The value of `WWW-Authenticate` for a caller that is refused (RFC 6750 section 3, RFC 9728 section 5.1).
     #[must_use]
     pub fn challenge(&self, refusal: TokenRefusal) -> String {
-        let mut text = format!(r#"Bearer resource_metadata="{}""#, self.metadata_url);
-        let error = match refusal {
-            TokenRefusal::NoToken | TokenRefusal::NoKeys | TokenRefusal::AwaitsKeys { .. } => None,
-            TokenRefusal::Invalid(error) => Some(("invalid_token", error.to_string())),
-            TokenRefusal::Scope => Some(("insufficient_scope", "the token lacks a scope".to_owned())),
+        let scopes = self.terms.scopes.join(" ");
+        let asked = BearerChallenge {
+            metadata_url: Some(&self.metadata_url),
+            scope: Some(&*scopes).filter(|scopes| !scopes.is_empty()),
+            ..BearerChallenge::default()
         };
-        if let Some((error, description)) = error {
-            // A text cannot be written to without room.
-            let _ = write!(text, r#", error="{error}", error_description="{description}""#);
+        match refusal {
+            TokenRefusal::NoToken | TokenRefusal::NoKeys | TokenRefusal::AwaitsKeys { .. } => asked.to_string(),
+            TokenRefusal::Invalid(error) => {
+                let (error, description) = (Some(BearerChallenge::INVALID_TOKEN), error.to_string());
+                BearerChallenge { error, description: Some(&description), ..asked }.to_string()
+            }
+            TokenRefusal::Scope => {
+                let (error, description) = (Some(BearerChallenge::INSUFFICIENT_SCOPE), Some("the token lacks a scope"));
+                BearerChallenge { error, description, ..asked }.to_string()
+            }
         }
-        if !self.terms.scopes.is_empty() {
-            let _ = write!(text, r#", scope="{}""#, self.terms.scopes.join(" "));
-        }
-        text
     }
 
     /// Who shows this token.
@@ -174,11 +177,10 @@ impl RouteAuth {
 impl PartialEq for RouteAuth {
     fn eq(&self, other: &RouteAuth) -> bool {
         let (own, others) = (&self.terms, &other.terms);
-        let authorization = |terms: &AuthTerms| terms.authorization.as_ref().map(|secret| secret.expose().to_vec());
         own.resource == others.resource
             && own.scopes == others.scopes
             && own.is_terminated == others.is_terminated
-            && authorization(own) == authorization(others)
+            && own.authorization.as_ref().map(Secret::expose) == others.authorization.as_ref().map(Secret::expose)
             && self.issuers.len() == other.issuers.len()
             && self.issuers.iter().zip(&other.issuers).all(|(own, other)| Arc::ptr_eq(own, other))
     }

@@ -9,7 +9,7 @@ use crate::identity::strict_object::strict_object;
 use crate::identity::token_error::TokenError;
 
 /// The longest token that is looked at, in bytes.
-pub const TOKEN_LEN_MAX: usize = 16 * 1024;
+pub(super) const TOKEN_LEN_MAX: usize = 16 * 1024;
 /// The longest header of a token, in bytes before it is decoded.
 const HEADER_LEN_MAX: usize = 4 * 1024;
 /// The longest id of a key, in bytes.

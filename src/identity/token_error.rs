@@ -1,7 +1,7 @@
 /// Why a token proves nobody. The sentences are told to the caller and name nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenError {
-    /// It is longer than [`TOKEN_LEN_MAX`](crate::identity::TOKEN_LEN_MAX).
+    /// It is longer than 16 KiB.
     #[error("the token is too long")]
     TooLong,
     /// It is no JSON Web Token in its compact form, or readers could read it in different ways.

@@ -21,7 +21,7 @@ const CLIENT_CLAIMS: [&str; 4] = ["azp", "client_id", "cid", "appid"];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRules {
     /// The issuer, as it stands in `iss`.
-    pub issuer: Box<str>,
+    pub issuer: Arc<str>,
     /// What `aud` must name one of; without any the resource of the route.
     pub audiences: Box<[Box<str>]>,
     /// By which of them a token may be signed.
@@ -94,7 +94,7 @@ impl TokenRules {
         let scopes: Arc<[Box<str>]> = scopes.take(LISTED_MAX).map(Into::into).collect();
         Ok(AgentIdentity {
             subject,
-            issuer: Some((&*self.issuer).into()),
+            issuer: Some(Arc::clone(&self.issuer)),
             client,
             proof: IdentityProof::Jwt,
             scopes,

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 
+use crate::base::sha256;
 use crate::identity::route_auth::{RouteAuth, TokenRefusal, Verified};
 use crate::policy::AgentIdentity;
 
@@ -105,9 +105,7 @@ fn value_len(value: &Value) -> usize {
 }
 
 fn name_of(auth: &Arc<RouteAuth>, token: &[u8]) -> Name {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, token).as_ref());
-    (hash, Arc::as_ptr(auth).addr())
+    (sha256(token), Arc::as_ptr(auth).addr())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The breakers of an edge or a connector, shared by all its cores.
 //!
 //! They are shared, and not of each core, so that agents get the same answer on whichever core they are, from the moment on when a
-//! breaker opens; and so that as few calls as possible are needed to find out. While a breaker is closed, asking it reads an atomic.
+//! breaker opens, and few calls are needed to detect a fault. While a breaker is closed, a check reads one atomic.
 //! While none of its last calls was bad, those that end well are counted by each core for up to 100 ms
 //! ([`CoreBreakers`]). Otherwise its lock is held for some tens of nanoseconds when a call ends.
 

@@ -24,45 +24,22 @@ pub struct AgentIdentity {
 /// How an identity was proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IdentityProof {
-    /// By the network that it calls from.
-    Network,
     /// By a static key.
     Key,
-    /// By its TLS certificate.
-    Certificate,
     /// By a signed token.
     Jwt,
-    /// By a token that its issuer was asked about (RFC 7662).
-    Introspection,
-    /// By the certificate of an edge, which is the caller itself.
-    Edge,
-    /// By an edge that is trusted to say who calls it.
-    Forwarded,
 }
 
 impl IdentityProof {
     /// Every proof, in the order of the declaration.
-    pub const ALL: [IdentityProof; 7] = [
-        IdentityProof::Network,
-        IdentityProof::Key,
-        IdentityProof::Certificate,
-        IdentityProof::Jwt,
-        IdentityProof::Introspection,
-        IdentityProof::Edge,
-        IdentityProof::Forwarded,
-    ];
+    pub const ALL: [IdentityProof; 2] = [IdentityProof::Key, IdentityProof::Jwt];
 
     /// The name in files and records, which does not change.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            IdentityProof::Network => "network",
             IdentityProof::Key => "key",
-            IdentityProof::Certificate => "certificate",
             IdentityProof::Jwt => "jwt",
-            IdentityProof::Introspection => "introspection",
-            IdentityProof::Edge => "edge",
-            IdentityProof::Forwarded => "forwarded",
         }
     }
 }

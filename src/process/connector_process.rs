@@ -85,7 +85,7 @@ impl ConnectorProcess {
             .map_err(RunError::io("signals cannot be received"))?;
 
         let cores = Cores::start(&engine, prepared.on_core())?;
-        tables.trust.policies.callers.fetch_keys();
+        tables.trust.policies.put_in_force();
         let PreparedConnector { connector, events: connector_events, resolves, .. } = prepared;
         let facts = ProcessFacts { admin_url: admin_url(admin.as_ref()), ..facts(&cores) };
         let role = ConnectorRole::new(Arc::clone(&connector), core_count, connector.tunnel().to_string());
@@ -183,7 +183,7 @@ struct ConnectorReload {
 
 impl ConnectorReload {
     fn read(&mut self, config: &Config) -> Result<ConnectorTables, RunError> {
-        self.trust.policies.callers.read_issuers(&config.identity)?;
+        self.trust.policies.begin(&config.identity)?;
         let config = connect_of(config)?;
         let sealing = sealing(config, &self.callers)?;
         let tables = connector_tables(config, self.core_count, &mut self.trust, RouteName::of_host)?;
@@ -195,7 +195,7 @@ impl ConnectorReload {
         Box::new(move || {
             let LoadedConfig { config, files } = read().map_err(|faults| faults.to_string())?;
             let tables = self.read(&config).map_err(|error| error.to_string())?;
-            self.trust.policies.callers.fetch_keys();
+            self.trust.policies.put_in_force();
             connector.reload(tables);
             log.set_levels(&config.log.level);
             let restart_needed = Config::restart_needed(&started, &config);

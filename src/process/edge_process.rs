@@ -69,7 +69,7 @@ impl EdgeProcess {
         let identity = EdgeTlsIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
         let mut policies = PolicyReader::default();
-        policies.callers.read_issuers(&config.identity)?;
+        policies.begin(&config.identity)?;
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &mut policies, &identity.seals)?;
 
         // Take what only one process can have: the listeners and the store.
@@ -90,7 +90,7 @@ impl EdgeProcess {
 
         // Start the cores, and the tasks beside them.
         let cores = bound.start_cores(&engine)?;
-        policies.callers.fetch_keys();
+        policies.put_in_force();
         let tls = identity.agents.is_some();
         let facts = bound.facts(edge_config, tls, &cores, admin_url(admin.as_ref()));
         let role = identity.report_in(EdgeRole::new(Arc::clone(&bound.edge), cores.count()));

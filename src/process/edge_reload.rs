@@ -54,7 +54,7 @@ impl EdgeReload {
                     "the tunnel {tunnel} of the store: {unmet}, or change it first with `adit tunnel update`"
                 ));
             }
-            self.policies.callers.fetch_keys();
+            self.policies.put_in_force();
             self.replace(fresh);
             log.set_levels(&config.log.level);
             let restart_needed = Config::restart_needed(&self.started, &config);
@@ -64,7 +64,7 @@ impl EdgeReload {
 
     fn read(&mut self, config: &Config) -> Result<Fresh, RunError> {
         let admission = self.admission.read(config)?;
-        self.policies.callers.read_issuers(&config.identity)?;
+        self.policies.begin(&config.identity)?;
         let tables = sealed_edge_tables(edge_of(config)?, admission, &mut self.policies, &self.identity.seals)?;
         // Files under other names come with the next start, new content under the same names at once.
         let started = edge_of(&self.started)?;

@@ -110,8 +110,8 @@ impl UpProcess {
         let authority = Arc::new(authority);
         let identity = EdgeTlsIdentity::temporary(certs, Arc::clone(&authority));
         let (mut policies, mut trust) = (PolicyReader::default(), UpstreamTrust::default());
-        policies.callers.read_issuers(&config.identity)?;
-        trust.policies.callers.read_issuers(&config.identity)?;
+        policies.begin(&config.identity)?;
+        trust.policies.begin(&config.identity)?;
         let admission = AdmissionReader::default().read(config)?;
         let tables = edge_tables(edge_config, admission, &mut policies, |_| name.clone())?;
         let audit = start_audit(config)?;
@@ -125,8 +125,8 @@ impl UpProcess {
             &authority,
             bound.connectors.address(),
         )?;
-        policies.callers.fetch_keys();
-        trust.policies.callers.fetch_keys();
+        policies.put_in_force();
+        trust.policies.put_in_force();
         let admin = listen_admin(edge_config.admin_listen)?;
 
         let (on_edge, on_connector) = (Arc::clone(&bound.edge), prepared.on_core());

@@ -161,10 +161,15 @@ impl CallAudit {
     ) {
         let Some(kept) = &self.0 else { return };
         let AuditedEnd { outcome, status, own_code, phases, is_opened } = *end;
+        let written = kept.written.replace(Written::Whole);
+        if kept.log.refuses() && !is_opened {
+            // It is refused for just that, and did nothing.
+            return;
+        }
         let found = found(&kept.scan);
         let answer = RpcAnswer { code: own_code.map(i64::from).or(found.code), ..found };
         let (outcome, bytes) = (outcome.name(), kept.bytes);
-        let body = match kept.written.replace(Written::Whole) {
+        let body = match written {
             // The answer was recorded whole. That its agent did not take all of it changes nothing of what was done.
             Written::Whole => return,
             Written::Begin => {
@@ -176,10 +181,6 @@ impl CallAudit {
                 with_label(line, label)
             }
         };
-        if kept.log.refuses() && !is_opened {
-            // It is refused for just that, and did nothing.
-            return;
-        }
         kept.receipt.set(Some(kept.log.submit_if_sound(body)));
     }
 

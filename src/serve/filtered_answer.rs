@@ -6,7 +6,7 @@ use crate::engine::{Lease, push_packed};
 use crate::exchange::{BodySource, CarryError, Piece};
 use crate::policy::{LIST_LEN_MAX, ListFilter, UnreadableList};
 use crate::serve::incoming::{Responder, ResponseExtras};
-use crate::wire::event_stream::EventBounds;
+use crate::wire::event_stream::{BOM, EventBounds};
 use crate::wire::http1::{BodyError, Framing, ResponseHead};
 
 /// Whether an answer is read to its end before any of it is passed on: one message, or events whose length is told before.
@@ -84,7 +84,7 @@ pub(super) async fn send_filtered(
 
 /// Whether a body may be read as JSON by anybody.
 fn is_json(body: &[u8]) -> bool {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let body = body.strip_prefix(BOM).unwrap_or(body);
     matches!(body.trim_ascii_start().first(), Some(b'{' | b'[' | 0 | 0xfe | 0xff))
 }
 

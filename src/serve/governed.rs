@@ -110,12 +110,8 @@ impl Governed {
             ToolDecision::Allowed(_) => Judged::Allowed,
             ToolDecision::Denied { how, .. } => {
                 self.log(&asked, &decision);
-                let denied = ToolDenied::new(&asked, how, self.is_stateless);
-                let auth = self.auth.as_ref();
-                Judged::Denied(Box::new(match auth {
-                    Some(auth) => denied.with_metadata(auth.metadata_url()),
-                    None => denied,
-                }))
+                let metadata_url = self.auth.as_ref().map(|auth| auth.metadata_url());
+                Judged::Denied(Box::new(ToolDenied::new(&asked, how, self.is_stateless, metadata_url)))
             }
         };
         self.decision = Some(decision);

@@ -52,6 +52,11 @@ impl CallLabel {
         self.caller = Some(caller);
     }
 
+    /// Forgets who made the last call.
+    pub(super) fn forget_caller(&mut self) {
+        self.caller = None;
+    }
+
     /// Who calls, as far as that was proven.
     #[must_use]
     pub fn identity(&self) -> Option<&AgentIdentity> {

@@ -73,7 +73,7 @@ impl RequestContext {
 
     /// Whether the token of the caller stays here.
     pub(super) fn is_terminated(&self) -> bool {
-        self.label.as_ref().is_some_and(|label| label.is_terminated())
+        self.label.as_ref().filter(|_| self.reads_labels).is_some_and(|label| label.is_terminated())
     }
 
     /// The head, and what the request is about, if that is read on this connection.
@@ -122,6 +122,13 @@ impl RequestContext {
         let Some(label) = label.as_deref_mut().filter(|_| *reads_labels) else { return Ok(()) };
         let read = core.timeout(limits.timeout, label.read_on(head, body, limits.memory)).await;
         read.unwrap_or(Err(LabelError::Refused(Refusal::LateBody)))
+    }
+
+    /// Forgets who called on a connection that is over.
+    pub(super) fn forget_caller(&mut self) {
+        if let Some(label) = &mut self.label {
+            label.forget_caller();
+        }
     }
 
     /// Drops what was read of the body before the call was opened, and was not sent.

@@ -62,6 +62,7 @@ impl Requests {
         self.context.has_begun = false;
         self.context.browsers = None;
         self.context.head.clear();
+        self.context.forget_caller();
         self.end_response();
     }
 

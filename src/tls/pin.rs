@@ -5,12 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
-use aws_lc_rs::digest;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::base::{hex32, sha256};
 
 /// The SHA-256 fingerprint of a certificate (DER).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,9 +26,7 @@ impl Fingerprint {
     /// The SHA-256 fingerprint of this certificate.
     #[must_use]
     pub fn of(cert: &CertificateDer<'_>) -> Fingerprint {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest::digest(&digest::SHA256, cert).as_ref());
-        Fingerprint(bytes)
+        Fingerprint(sha256(cert))
     }
 
     /// A fingerprint from the 32 bytes of the SHA-256 hash.
@@ -60,15 +59,7 @@ impl FromStr for Fingerprint {
 
     fn from_str(text: &str) -> Result<Fingerprint, FingerprintError> {
         let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
-        let mut bytes = [0; 32];
-        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(FingerprintError);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-            let digit = |at: usize| char::from(pair[at]).to_digit(16).unwrap_or_default() as u8;
-            *byte = digit(0) << 4 | digit(1);
-        }
-        Ok(Fingerprint(bytes))
+        hex32(&digits).map(Fingerprint).ok_or(FingerprintError)
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Counted on the core's thread; agent and upstream are on other threads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use adit::base::{GuardMode, Traffic};
 use adit::engine::ladder::DriverChoice;
@@ -13,9 +13,6 @@ use adit::policy::ToolPolicy;
 use crate::counting::count_in;
 use crate::support::{Tunnel, call_with};
 
-static ON_CORE: AtomicU64 = AtomicU64::new(0);
-/// Held while allocations are counted, as all cores count in one place.
-static COUNTING: Mutex<()> = Mutex::new(());
 const SESSION: &str = "Mcp-Session-Id: the-session\r\n";
 const TIMEOUT: &str = "X-Request-Timeout: 60\r\n";
 const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
@@ -75,16 +72,17 @@ fn allocations_of_calls_through(
     fields: &str,
     set_up: impl Fn(&Tunnel),
 ) -> (u64, u32) {
-    let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let tunnel = Tunnel::start(driver, traffic, 1, 0, || count_in(&ON_CORE));
+    // Leaked, as a thread that ends may still count in it.
+    let on_core: &'static AtomicU64 = Box::leak(Box::default());
+    let tunnel = Tunnel::start(driver, traffic, 1, 0, move || count_in(on_core));
     set_up(&tunnel);
     let mut agent = tunnel.agent();
     // As many as it takes to come to the first credit on a stream that carries them all.
     (0..2_000).for_each(|_| call_with(&mut agent, fields));
-    let before = ON_CORE.load(Ordering::Relaxed);
+    let before = on_core.load(Ordering::Relaxed);
     let calls = 1000;
     (0..calls).for_each(|_| call_with(&mut agent, fields));
-    let counted = ON_CORE.load(Ordering::Relaxed) - before;
+    let counted = on_core.load(Ordering::Relaxed) - before;
     drop(agent);
     tunnel.end();
     (counted, calls)

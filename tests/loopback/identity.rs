@@ -77,7 +77,7 @@ fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let (got, signer) = (Got::default(), Signer::new("k1"));
     let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[serve(&got)]);
     let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
-    tunnel.authorize(at_edge, &auth(&issuer, None));
+    tunnel.authorize(at_edge, Some(&auth(&issuer, None)));
     let good = signer.sign(&claims(ISSUER, RESOURCE));
 
     for path in ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"] {
@@ -118,7 +118,7 @@ fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     assert!(passed.contains(&good), "{place}: verify passes the token on");
 
     for (value, wanted) in [("Bearer of-the-server", "Authorization: Bearer of-the-server\r\n"), ("", "")] {
-        tunnel.authorize(at_edge, &auth(&issuer, Some(value)));
+        tunnel.authorize(at_edge, Some(&auth(&issuer, Some(value))));
         let (head, answer) = ask(&mut tunnel.agent(), "/mcp", &shown(&good), &call("get_a"));
         assert_eq!(answer["result"], json!({"content": []}), "{place}: {head}");
         let passed = got.lock().unwrap().pop().unwrap();
@@ -134,7 +134,7 @@ fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
                   [[rule]]\nname = 'support'\neffect = 'allow'\ntools = ['get_*']\nroles = ['support']\n\
                   [[rule]]\nname = 'alice'\neffect = 'deny'\ntools = ['put']\nscope = 'mcp:write'\n";
     tunnel.govern(at_edge, &Arc::new(ToolPolicy::parse(policy).unwrap()));
-    tunnel.authorize(at_edge, &auth(&issuer, None));
+    tunnel.authorize(at_edge, Some(&auth(&issuer, None)));
     let list = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
     let (_, tools) = ask(&mut tunnel.agent(), "/mcp", &shown(&good), list);
     assert_eq!(names(&tools), ["get_a", "put"], "{place}: what a further scope opens is shown");
@@ -142,7 +142,8 @@ fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let (_, denied) = ask(&mut tunnel.agent(), "/mcp", &shown(&stranger), &call("get_a"));
     assert_eq!(denied["error"]["message"], "Unknown tool: get_a", "{place}");
     let (head, _) = ask(&mut tunnel.agent(), "/mcp", &shown(&good), &call("put"));
-    assert!(head.starts_with("HTTP/1.1 403 ") && head.contains("scope=\"mcp:write\", resource_metadata="), "{head}");
+    let asked = format!("{CHALLENGE}, error=\"insufficient_scope\", scope=\"mcp:write\"\r\n");
+    assert!(head.starts_with("HTTP/1.1 403 ") && head.contains(&asked), "{head}");
     tunnel.end();
 }
 
@@ -191,8 +192,12 @@ fn a_challenge_of_the_server_does_not_reach_callers_whose_tokens_stay_here() {
         let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[challenging()]);
         let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
         let fields = shown(&signer.sign(&claims(ISSUER, RESOURCE)));
-        for (authorization, passes) in [(None, true), (Some("Bearer of-the-server"), false), (Some(""), false)] {
-            tunnel.authorize(at_edge, &auth(&issuer, authorization));
+        let asks = |authorization| Some(auth(&issuer, authorization));
+        // The last asks for nothing, and is carried with the memory of those before it.
+        for (asks, passes) in
+            [(asks(None), true), (asks(Some("Bearer of-the-server")), false), (asks(Some("")), false), (None, true)]
+        {
+            tunnel.authorize(at_edge, asks.as_ref());
             let (head, _) = ask(&mut tunnel.agent(), "/mcp", &fields, &call("get_a"));
             assert!(head.starts_with("HTTP/1.1 401 ") && head.contains("X-Kept: 1"), "{traffic:?} {at_edge}: {head}");
             assert_eq!(head.contains("evil.example"), passes, "{traffic:?} {at_edge}: {head}");
@@ -209,7 +214,7 @@ fn a_call_waits_for_keys_that_are_being_fetched_and_not_for_those_that_are_gone(
         let (got, old, new) = (Got::default(), Signer::new("old"), Signer::new("new"));
         let tunnel = Tunnel::with_upstreams(driver, Traffic::Plain, (2, 0), &[serve(&got)]);
         let issuer = issuer(KeyStore::fetched(Duration::from_secs(3_600)));
-        tunnel.authorize(at_edge, &auth(&issuer, None));
+        tunnel.authorize(at_edge, Some(&auth(&issuer, None)));
         let sets = [Some(keys(&[&old])), Some(keys(&[&old, &new])), None];
         let fetcher = thread::spawn({
             let issuer = Arc::clone(&issuer);

@@ -49,7 +49,13 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores), to carry calls so. `on_core` is
     /// called on each core's thread first.
-    pub(crate) fn start(driver: DriverChoice, traffic: Traffic, cores: usize, links: u16, on_core: fn()) -> Tunnel {
+    pub(crate) fn start(
+        driver: DriverChoice,
+        traffic: Traffic,
+        cores: usize,
+        links: u16,
+        on_core: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> Tunnel {
         let upstreams = [upstream_at(serve_upstream())];
         Tunnel::start_with(driver, traffic, (cores, links), on_core, (PATIENCE, &upstreams), None)
     }
@@ -95,7 +101,7 @@ impl Tunnel {
         driver: DriverChoice,
         traffic: Traffic,
         (cores, links): (usize, u16),
-        on_core: fn(),
+        on_core: impl Fn() + Clone + Send + Sync + 'static,
         (write_timeout, upstreams): (Duration, &[UpstreamSettings]),
         tap: Option<&dyn Fn(SocketAddr) -> SocketAddr>,
     ) -> Tunnel {
@@ -218,12 +224,12 @@ impl Tunnel {
         self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
     }
 
-    /// Asks callers for tokens, at the edge or at the connector; beside the policy that is in force there.
-    pub(crate) fn authorize(&self, at_edge: bool, auth: &Arc<RouteAuth>) {
+    /// Asks callers for tokens, at the edge or at the connector, or for none; beside the policy that is in force there.
+    pub(crate) fn authorize(&self, at_edge: bool, auth: Option<&Arc<RouteAuth>>) {
         if at_edge {
             let mut tables = EdgeTables::clone(&self.edge.tables());
             let routes = tables.routes.iter().map(|(host, route)| {
-                let own = RouteOverrides { auth: Some(Arc::clone(auth)), ..route.own.clone() };
+                let own = RouteOverrides { auth: auth.cloned(), ..route.own.clone() };
                 RouteEntry { host: host.to_string(), place: String::new(), target: Route { own, ..route.clone() } }
             });
             tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
@@ -231,7 +237,7 @@ impl Tunnel {
         }
         let tables = self.connector.tables();
         let routes = tables.routes.iter().map(|(host, route)| {
-            let target = ConnectorRoute { auth: Some(Arc::clone(auth)), ..route.clone() };
+            let target = ConnectorRoute { auth: auth.cloned(), ..route.clone() };
             RouteEntry { host: host.to_string(), place: String::new(), target }
         });
         let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();

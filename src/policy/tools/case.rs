@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::policy::identity::AgentIdentity;
-use crate::policy::tools::decision::{Asked, Target, ToolDecision};
+use crate::policy::tools::decision::{Asked, Target};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
 
@@ -39,9 +39,7 @@ pub struct CaseOutcome {
     pub name: String,
     /// Its line in the file.
     pub line: usize,
-    /// What the policy decides about it.
-    pub decision: ToolDecision,
-    /// What is wrong with that, if it is not what was expected.
+    /// What is wrong with the decision, if it is not what was expected.
     pub wrong: Option<String>,
 }
 
@@ -76,6 +74,6 @@ impl Case {
             let differs = expected.is_some() && expected != decision.rule().map(|rule| &*rule.name);
             differs.then(|| format!("{by} decides it, not {}", expected.unwrap_or_default()))
         };
-        CaseOutcome { name: self.name.clone(), line: self.line, decision, wrong }
+        CaseOutcome { name: self.name.clone(), line: self.line, wrong }
     }
 }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use crate::base::sha256;
 
 /// How much of the digest of a policy is shown, in bytes.
 const DIGEST_SHOWN: usize = 8;
@@ -68,9 +68,7 @@ impl PolicyDigest {
     /// The digest of a file with this content.
     #[must_use]
     pub fn of(content: &[u8]) -> PolicyDigest {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest(&SHA256, content).as_ref());
-        PolicyDigest(bytes)
+        PolicyDigest(sha256(content))
     }
 }
 

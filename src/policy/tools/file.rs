@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use crate::base::SecretHash;
+use crate::base::{SecretHash, hex32};
 use crate::policy::identity::{AgentIdentity, IdentityProof};
 use crate::policy::network::Network;
 use crate::policy::networks::Networks;
 use crate::policy::tools::case::{Case, OwnedTarget};
 use crate::policy::tools::decision::{Denial, PolicyDigest, RuleId};
 use crate::policy::tools::file_reader::{FileReader, PolicyFault, Section};
-use crate::policy::tools::hints::{KnownHints, WantedHints};
+use crate::policy::tools::hints::WantedHints;
 use crate::policy::tools::pattern::{PATTERN_LEN_MAX, Patterns};
 use crate::policy::tools::roles::{IdentityRule, Key, ROLES_MAX, Role, RoleSet};
 use crate::policy::tools::rule::{Effect, Rule};
@@ -68,14 +68,14 @@ impl ToolPolicy {
 }
 
 /// Reads the parts of a file.
-struct Parts<'r, 'a> {
-    reader: &'r mut FileReader<'a>,
+struct Parts<'r> {
+    reader: &'r mut FileReader,
     /// How many patterns there are so far.
     patterns: usize,
 }
 
-impl<'a> Parts<'_, 'a> {
-    fn read(&mut self, root: &'a DeTable<'a>, text: &str) -> ToolPolicy {
+impl Parts<'_> {
+    fn read(&mut self, root: &DeTable<'_>, text: &str) -> ToolPolicy {
         let mut policy = ToolPolicy {
             digest: PolicyDigest::of(text.as_bytes()),
             roles: Vec::new(),
@@ -84,7 +84,7 @@ impl<'a> Parts<'_, 'a> {
             passes_instructions: true,
             rules: Vec::new(),
             cases: Vec::new(),
-            hints: KnownHints::default(),
+            hints: Arc::default(),
         };
         let mut trusts_annotations = false;
         if let Some(section) = self.reader.section(root, "policy") {
@@ -126,23 +126,23 @@ impl<'a> Parts<'_, 'a> {
         policy
     }
 
-    fn key(&mut self, section: &Section<'a>, names: &mut Names) -> Option<Key> {
+    fn key(&mut self, section: &Section<'_>, names: &mut Names) -> Option<Key> {
         self.reader.only(section, &["name", "sha256"]);
         let name = self.name(section, names);
         let Some(text) = self.reader.text(section, "sha256") else {
             self.reader.fault(section.line, "a key has its hash in sha256: printf %s KEY | sha256sum");
             return None;
         };
-        let Some(hash) = hash(text) else {
+        let Some(hash) = hex32(text.as_bytes()) else {
             let line = section.line_of(self.reader, "sha256");
             self.reader
                 .fault(line, "sha256 has to be 64 hexadecimal digits, the hash of the key and not the key itself");
             return None;
         };
-        Some(Key::new(name?, section.line, hash))
+        Some(Key::new(name?, section.line, SecretHash::from_bytes(hash)))
     }
 
-    fn role(&mut self, section: &Section<'a>, keys: &[Key], names: &mut Names) -> Role {
+    fn role(&mut self, section: &Section<'_>, keys: &[Key], names: &mut Names) -> Role {
         self.reader.only(
             section,
             &["name", "networks", "keys", "proofs", "issuer", "subjects", "clients", "scopes", "claims"],
@@ -181,7 +181,7 @@ impl<'a> Parts<'_, 'a> {
         role
     }
 
-    fn identity_rule(&mut self, section: &Section<'a>) -> Option<IdentityRule> {
+    fn identity_rule(&mut self, section: &Section<'_>) -> Option<IdentityRule> {
         let mut rule = IdentityRule::default();
         let mut is_said = false;
         for (text, line) in self.reader.texts(section, "proofs").unwrap_or_default() {
@@ -211,7 +211,7 @@ impl<'a> Parts<'_, 'a> {
             rule.claims = claims.json().map(|(name, value)| (name.into(), value)).collect();
         }
         // Two issuers may have the same names for different callers.
-        if is_said && rule.proofs.is_empty() && rule.issuer.is_none() {
+        if is_said && !section.has("proofs") && rule.issuer.is_none() {
             self.reader.fault(
                 section.line,
                 "subjects, clients, scopes and claims are those of an issuer: say which in issuer, or how they are proven in proofs",
@@ -220,7 +220,7 @@ impl<'a> Parts<'_, 'a> {
         is_said.then_some(rule)
     }
 
-    fn rule(&mut self, section: &Section<'a>, at: usize, roles: &[Role], names: &mut Names) -> Rule {
+    fn rule(&mut self, section: &Section<'_>, at: usize, roles: &[Role], names: &mut Names) -> Rule {
         self.reader.only(
             section,
             &["name", "effect", "roles", "methods", "tools", "prompts", "resources", "annotations", "scope"],
@@ -284,7 +284,7 @@ impl<'a> Parts<'_, 'a> {
         rule
     }
 
-    fn scope(&mut self, section: &Section<'a>) -> Option<Arc<str>> {
+    fn scope(&mut self, section: &Section<'_>) -> Option<Arc<str>> {
         let scope = self.reader.text(section, "scope")?;
         // RFC 6749 section 3.3.
         let is_token = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
@@ -298,7 +298,7 @@ impl<'a> Parts<'_, 'a> {
         Some(scope.into())
     }
 
-    fn roles(&mut self, section: &Section<'a>, roles: &[Role]) -> RoleSet {
+    fn roles(&mut self, section: &Section<'_>, roles: &[Role]) -> RoleSet {
         let mut set = RoleSet::default();
         for (name, line) in self.reader.texts(section, "roles").unwrap_or_default() {
             match roles.iter().position(|role| *role.name == *name) {
@@ -309,7 +309,7 @@ impl<'a> Parts<'_, 'a> {
         set
     }
 
-    fn case(&mut self, section: &Section<'a>, policy: &ToolPolicy) -> Option<Case> {
+    fn case(&mut self, section: &Section<'_>, policy: &ToolPolicy) -> Option<Case> {
         const TARGETS: [&str; 3] = ["tool", "prompt", "resource"];
         self.reader.only(
             section,
@@ -357,7 +357,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// Who calls in a test.
-    fn case_identity(&mut self, section: &Section<'a>, policy: &ToolPolicy) -> Option<AgentIdentity> {
+    fn case_identity(&mut self, section: &Section<'_>, policy: &ToolPolicy) -> Option<AgentIdentity> {
         if let Some(name) = self.reader.text(section, "key") {
             let key = policy.keys.iter().find(|key| *key.identity.subject == *name);
             if key.is_none() {
@@ -397,7 +397,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// The name of a key, role or rule, which is its alone.
-    fn name(&mut self, section: &Section<'a>, names: &mut Names) -> Option<&'a str> {
+    fn name<'a>(&mut self, section: &Section<'a>, names: &mut Names) -> Option<&'a str> {
         let Some(name) = self.reader.text(section, "name") else {
             self.reader.fault(section.line, "it has no name");
             return None;
@@ -429,16 +429,3 @@ impl<'a> Parts<'_, 'a> {
 /// The names of one kind that are taken.
 #[derive(Default)]
 struct Names(HashSet<String>);
-
-/// The hash in hexadecimal digits.
-fn hash(text: &str) -> Option<SecretHash> {
-    let mut bytes = [0; 32];
-    let digits: Vec<u32> = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
-    if digits.len() != 2 * bytes.len() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = (pair[0] << 4 | pair[1]) as u8;
-    }
-    Some(SecretHash::from_bytes(bytes))
-}

@@ -22,8 +22,9 @@ impl fmt::Display for PolicyFault {
 }
 
 /// A file that is read, and what was found to be wrong with it.
-pub(super) struct FileReader<'a> {
-    text: &'a str,
+pub(super) struct FileReader {
+    /// Where its lines end.
+    ends: Vec<usize>,
     pub(super) faults: Vec<PolicyFault>,
 }
 
@@ -35,9 +36,9 @@ pub(super) struct Section<'a> {
     table: &'a DeTable<'a>,
 }
 
-impl<'a> FileReader<'a> {
-    pub(super) fn new(text: &'a str) -> FileReader<'a> {
-        FileReader { text, faults: Vec::new() }
+impl FileReader {
+    pub(super) fn new(text: &str) -> FileReader {
+        FileReader { ends: text.match_indices('\n').map(|(at, _)| at).collect(), faults: Vec::new() }
     }
 
     pub(super) fn fault(&mut self, line: usize, message: impl Into<String>) {
@@ -45,11 +46,11 @@ impl<'a> FileReader<'a> {
     }
 
     pub(super) fn line(&self, span: &Range<usize>) -> usize {
-        self.text.as_bytes()[..span.start.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+        self.ends.partition_point(|end| *end < span.start) + 1
     }
 
     /// The tables `[[name]]` of the file, which are at most `max`.
-    pub(super) fn rows(&mut self, root: &'a DeTable<'a>, name: &'static str, max: usize) -> Vec<Section<'a>> {
+    pub(super) fn rows<'a>(&mut self, root: &'a DeTable<'a>, name: &'static str, max: usize) -> Vec<Section<'a>> {
         let Some((key, value)) = root.get_key_value(name) else { return Vec::new() };
         let DeValue::Array(rows) = value.get_ref() else {
             self.fault(self.line(&key.span()), format!("write [[{name}]], with two brackets"));
@@ -62,11 +63,11 @@ impl<'a> FileReader<'a> {
     }
 
     /// The table `[name]` of the file.
-    pub(super) fn section(&mut self, root: &'a DeTable<'a>, name: &'static str) -> Option<Section<'a>> {
+    pub(super) fn section<'a>(&mut self, root: &'a DeTable<'a>, name: &'static str) -> Option<Section<'a>> {
         self.section_of(root.get(name)?, name)
     }
 
-    fn section_of(&mut self, value: &'a Spanned<DeValue<'a>>, name: &'static str) -> Option<Section<'a>> {
+    fn section_of<'a>(&mut self, value: &'a Spanned<DeValue<'a>>, name: &'static str) -> Option<Section<'a>> {
         let line = self.line(&value.span());
         match value.get_ref() {
             DeValue::Table(table) => Some(Section { line, name, table }),
@@ -78,7 +79,7 @@ impl<'a> FileReader<'a> {
     }
 
     /// Reports the keys that are none of `known`.
-    pub(super) fn only(&mut self, section: &Section<'a>, known: &[&str]) {
+    pub(super) fn only(&mut self, section: &Section<'_>, known: &[&str]) {
         for (key, _) in section.table {
             let name = key.get_ref();
             if !known.contains(&&**name) {
@@ -88,7 +89,7 @@ impl<'a> FileReader<'a> {
         }
     }
 
-    pub(super) fn text(&mut self, section: &Section<'a>, key: &str) -> Option<&'a str> {
+    pub(super) fn text<'a>(&mut self, section: &Section<'a>, key: &str) -> Option<&'a str> {
         let value = section.table.get(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(text),
@@ -99,7 +100,7 @@ impl<'a> FileReader<'a> {
         }
     }
 
-    pub(super) fn flag(&mut self, section: &Section<'a>, key: &str) -> Option<bool> {
+    pub(super) fn flag(&mut self, section: &Section<'_>, key: &str) -> Option<bool> {
         let value = section.table.get(key)?;
         match value.get_ref() {
             DeValue::Boolean(is_set) => Some(*is_set),
@@ -111,7 +112,7 @@ impl<'a> FileReader<'a> {
     }
 
     /// A list of texts, each with its line. None if it is not there.
-    pub(super) fn texts(&mut self, section: &Section<'a>, key: &str) -> Option<Vec<(&'a str, usize)>> {
+    pub(super) fn texts<'a>(&mut self, section: &Section<'a>, key: &str) -> Option<Vec<(&'a str, usize)>> {
         let value = section.table.get(key)?;
         let DeValue::Array(items) = value.get_ref() else {
             self.fault(self.line(&value.span()), format!("{key} has to be a list of texts, such as [\"a\", \"b\"]"));
@@ -132,7 +133,7 @@ impl<'a> FileReader<'a> {
     }
 
     /// A table within a table.
-    pub(super) fn inner(&mut self, section: &Section<'a>, key: &'static str) -> Option<Section<'a>> {
+    pub(super) fn inner<'a>(&mut self, section: &Section<'a>, key: &'static str) -> Option<Section<'a>> {
         self.section_of(section.table.get(key)?, key)
     }
 }
@@ -148,7 +149,7 @@ impl<'a> Section<'a> {
     }
 
     /// The line of a key.
-    pub(super) fn line_of(&self, reader: &FileReader<'_>, key: &str) -> usize {
+    pub(super) fn line_of(&self, reader: &FileReader, key: &str) -> usize {
         self.table.get_key_value(key).map_or(self.line, |(key, _)| reader.line(&key.span()))
     }
 }

@@ -58,12 +58,6 @@ impl WantedHints {
 #[derive(Debug, Default)]
 pub(super) struct KnownHints(Mutex<HashMap<Box<str>, ToolHints>>);
 
-impl Clone for KnownHints {
-    fn clone(&self) -> KnownHints {
-        KnownHints(Mutex::new(self.lock().clone()))
-    }
-}
-
 impl KnownHints {
     /// What is said of a tool; the worst of one that is not known.
     pub(super) fn of(&self, tool: &str) -> ToolHints {

@@ -38,7 +38,12 @@ impl Patterns {
 
     /// Whether one of them matches a name that this pattern matches.
     pub(super) fn overlap(&self, pattern: &str) -> bool {
-        self.all().any(|own| overlap(own, pattern))
+        let exact = if pattern.contains('*') {
+            self.exact.iter().any(|own| matches(pattern, own))
+        } else {
+            self.exact.contains(pattern)
+        };
+        exact || self.globs.iter().any(|own| overlap(own, pattern))
     }
 
     /// Whether every name that `other` matches is matched by one of them, as far as that can be told pattern by pattern.
@@ -79,6 +84,9 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 /// Whether there is a name that both patterns match.
 fn overlap(one: &str, other: &str) -> bool {
+    if !other.contains('*') {
+        return matches(one, other);
+    }
     let (one, other) = (one.as_bytes(), other.as_bytes());
     // Which starts of `other` have a name in common with the start of `one` that was looked at.
     let mut reached = vec![false; other.len() + 1];
@@ -86,8 +94,8 @@ fn overlap(one: &str, other: &str) -> bool {
     for at in 0..other.len() {
         reached[at + 1] = reached[at] && other[at] == b'*';
     }
+    let mut next = vec![false; other.len() + 1];
     for byte in one {
-        let mut next = vec![false; other.len() + 1];
         next[0] = reached[0] && *byte == b'*';
         for at in 0..other.len() {
             next[at + 1] = match (*byte, other[at]) {
@@ -97,7 +105,7 @@ fn overlap(one: &str, other: &str) -> bool {
                 (byte, other) => byte == other && reached[at],
             };
         }
-        reached = next;
+        std::mem::swap(&mut reached, &mut next);
     }
     reached[other.len()]
 }

@@ -391,9 +391,14 @@ fn a_role_says_who_vouches_for_its_callers() {
     for said in ["subjects = ['alice']", "clients = ['app']", "scopes = ['a']", "claims = { groups = 'a' }"] {
         let told = faults(&role(said));
         assert!(told.len() == 1 && told[0].starts_with("line 1: ") && told[0].contains("issuer"), "{said}: {told:?}");
-        for vouches in ["issuer = 'https://login.example'", "proofs = ['certificate']"] {
+        for vouches in ["issuer = 'https://login.example'", "proofs = ['jwt']"] {
             policy(&role(&format!("{vouches}\n{said}")));
         }
+    }
+    // What nothing here proves is told by what there is.
+    for proof in ["certificate", "introspection", "network", "edge", "forwarded"] {
+        let told = faults(&role(&format!("proofs = ['{proof}']")));
+        assert!(told.len() == 1 && told[0].starts_with("line 3: ") && told[0].ends_with("key, jwt"), "{told:?}");
     }
     let told = faults(&role("proofs = ['jwt', 'key']"));
     assert!(told.len() == 1 && told[0].starts_with("line 3: ") && told[0].contains("keys = "), "{told:?}");

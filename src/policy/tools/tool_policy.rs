@@ -1,9 +1,11 @@
 //! The policy of a route: which caller may call what.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fmt;
 use std::iter;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::policy::identity::AgentIdentity;
 use crate::policy::tools::case::Case;
@@ -26,7 +28,7 @@ pub struct ToolPolicy {
     pub(super) passes_instructions: bool,
     pub(super) rules: Vec<Rule>,
     pub(super) cases: Vec<Case>,
-    pub(super) hints: KnownHints,
+    pub(super) hints: Arc<KnownHints>,
 }
 
 /// How a method is treated that no rule names.
@@ -71,9 +73,9 @@ impl MethodDefault {
 }
 
 impl ToolPolicy {
-    /// Takes over what another policy of the same route knows of the tools.
+    /// Shares from now on with another policy of the same route what is known of the tools.
     pub fn learn_from(&mut self, before: &ToolPolicy) {
-        self.hints = before.hints.clone();
+        self.hints = Arc::clone(&before.hints);
     }
 
     /// Whether a rule depends on the annotations of tools.
@@ -141,7 +143,9 @@ impl ToolPolicy {
     /// What becomes of a request of a caller with these roles.
     #[must_use]
     pub fn decide(&self, roles: RoleSet, asked: &Asked<'_>) -> ToolDecision {
-        self.decide_with(roles, asked, |tool| self.hints.of(tool))
+        // What a request names is one tool, however many rules ask about it.
+        let known = OnceCell::new();
+        self.decide_with(roles, asked, |tool| *known.get_or_init(|| self.hints.of(tool)))
     }
 
     /// The same of a tool of which the server has just said this. It is remembered.

@@ -148,7 +148,7 @@ async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort
 /// Opens one link to each edge, as the connector does, to see whether it is accepted. Calls that arrive meanwhile are served.
 async fn link(findings: &mut Findings, connect: &ConnectConfig, config: &Config, credentials: TunnelToken) {
     let mut trust = UpstreamTrust::default();
-    if let Err(faults) = trust.policies.callers.read_issuers(&config.identity) {
+    if let Err(faults) = trust.policies.begin(&config.identity) {
         return findings.add_faults("identity", &faults);
     }
     let ready = match ready(connect, &mut trust, credentials) {
@@ -156,7 +156,7 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, config: &Config,
         Err(error) => return findings.add_error("edge.link", &error),
     };
     let one = EngineSettings { cores: 1, pin: false, ..engine_settings(&config.engine) };
-    trust.policies.callers.fetch_keys();
+    trust.policies.put_in_force();
     let cores = match Cores::start(&one, ready.on_core()) {
         Ok(cores) => cores,
         Err(error) => return findings.fail_without_remedy("edge.link", error.to_string()),

@@ -1,5 +1,3 @@
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,13 +7,14 @@ use serde_json::Value;
 use crate::base::plain_text;
 use crate::config::{AdmissionConfig, Config, ConfigError, ConfigErrors, Origin};
 use crate::policy::{Admission, AsnTable, Member, Members, Network, Networks, Rate, Rules, Sets};
+use crate::process::settings::named_file;
 
 /// The longest file of networks that is read, in bytes.
-const SET_FILE_LEN_MAX: u64 = 16 << 20;
+const SET_FILE_LEN_MAX: usize = 16 << 20;
 /// The most networks of one set.
 const SET_NETWORKS_MAX: usize = 100_000;
 /// The longest file of AS numbers that is read, in bytes.
-const ASN_FILE_LEN_MAX: u64 = 512 << 20;
+const ASN_FILE_LEN_MAX: usize = 512 << 20;
 
 /// Reads the rules of admission and the files that they name. The table of AS numbers is large: while its file stays the
 /// same, it is kept and not made again.
@@ -66,7 +65,7 @@ impl AdmissionReader {
     }
 
     fn asns(&mut self, file: &Path) -> Result<Arc<AsnTable>, String> {
-        let content = read_file(file, ASN_FILE_LEN_MAX)?;
+        let content = named_file::read(file, ASN_FILE_LEN_MAX).map_err(|error| error.to_string())?;
         let seen = digest::digest(&digest::SHA256, &content);
         if let Some((_, known)) = self.asns.as_ref().filter(|(of, _)| *of == seen.as_ref()) {
             return Ok(Arc::clone(known));
@@ -89,11 +88,12 @@ fn rate(per_minute: u32, burst: u32) -> Option<Rate> {
 fn read_sets(admission: &AdmissionConfig, faults: &mut Vec<ConfigError>) -> Sets {
     let mut sets = Sets::new();
     for (index, set) in admission.sets.iter().enumerate() {
-        let networks = read_file(&set.file, SET_FILE_LEN_MAX).and_then(|content| {
-            let text = plain_text(&content).map_err(|error| error.to_string());
-            let networks = text.and_then(networks_of);
-            networks.map_err(|why| format!("{}: {why}", set.file.display()))
-        });
+        let networks =
+            named_file::read(&set.file, SET_FILE_LEN_MAX).map_err(|error| error.to_string()).and_then(|content| {
+                let text = plain_text(&content).map_err(|error| error.to_string());
+                let networks = text.and_then(networks_of);
+                networks.map_err(|why| format!("{}: {why}", set.file.display()))
+            });
         match networks {
             Ok(networks) => drop(sets.insert(set.name.clone(), networks)),
             Err(why) => faults.push(ConfigError::new(Origin::Default, format!("network_set[{index}].file"), why)),
@@ -132,16 +132,6 @@ fn gather(value: &Value, networks: &mut Vec<Network>) {
         Value::Object(fields) => fields.values().for_each(|field| gather(field, networks)),
         _ => {}
     }
-}
-
-fn read_file(path: &Path, len_max: u64) -> Result<Vec<u8>, String> {
-    let mut content = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(len_max + 1).read_to_end(&mut content));
-    let whole = read.and_then(|_| {
-        let fits = content.len() as u64 <= len_max;
-        if fits { Ok(()) } else { Err(io::Error::other(format!("longer than {len_max} bytes"))) }
-    });
-    whole.map(|()| content).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 #[cfg(test)]

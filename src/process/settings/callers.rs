@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use reqwest::Client;
 
-use crate::base::{HostPattern, Secret, SecretHash};
+use crate::base::{Secret, SecretHash};
 use crate::config::{
-    CallerAuth, ConfigError, ConfigErrors, HostConfig, HttpUrl, IdentityConfig, IdentityProviderConfig, Millis, Origin,
-    RouteConfig, TokenText,
+    CallerAuth, CallerTerms, ConfigError, ConfigErrors, IdentityConfig, IdentityProviderConfig, Millis, Origin,
 };
 use crate::control::{KeySource, keep_keys, key_client};
 use crate::identity::{
@@ -17,19 +16,30 @@ use crate::identity::{
 };
 use crate::private;
 use crate::process::runtime::AbortOnDrop;
+use crate::process::settings::named_file;
 
 /// The longest value of `Authorization` and the longest shared key, in bytes.
 const SECRET_LEN_MAX: usize = 8 * 1_024;
+/// The longest file with authorities, in bytes: those of a whole system are a quarter of this.
+const CA_FILE_LEN_MAX: usize = 1 << 20;
 
 /// Reads what hosts and routes ask of their callers. Issuers and routes whose settings are as before stay the same, so that keys and
 /// verified tokens are kept when the configuration is read again.
 #[derive(Default)]
 pub(crate) struct CallerReader {
+    known: Known,
+    /// What was read, until it is put in force.
+    next: Option<Known>,
+}
+
+#[derive(Default)]
+struct Known {
     issuers: Vec<KnownIssuer>,
-    /// Those that were read, until their keys are to be fetched.
-    next: Option<Vec<KnownIssuer>>,
     routes: HashMap<String, Arc<RouteAuth>>,
 }
+
+/// Where and how keys are fetched, and the hash of the authorities that are trusted with that.
+type Fetching = (Option<(KeySource, Client)>, Option<SecretHash>);
 
 struct KnownIssuer {
     config: IdentityProviderConfig,
@@ -43,55 +53,13 @@ struct KnownIssuer {
     task: Option<AbortOnDrop>,
 }
 
-/// What a host or route says of its callers.
-pub(super) struct Asked<'a> {
-    pub(super) host: &'a HostPattern,
-    /// Its table in the configuration.
-    pub(super) table: String,
-    auth: CallerAuth,
-    providers: &'a [TokenText],
-    resource: Option<&'a str>,
-    scopes: &'a [TokenText],
-    authorization_file: Option<&'a Path>,
-}
-
-impl<'a> Asked<'a> {
-    pub(super) fn by_host(host: &'a HostConfig, index: usize) -> Asked<'a> {
-        Asked {
-            host: &host.host,
-            table: format!("host[{index}]"),
-            auth: host.auth,
-            providers: &host.identity_providers,
-            resource: resource(host.auth_resource.as_ref(), host.public_url.as_ref()),
-            scopes: &host.scopes_required,
-            authorization_file: host.upstream_authorization_file.as_deref(),
-        }
-    }
-
-    pub(super) fn by_route(route: &'a RouteConfig, index: usize) -> Asked<'a> {
-        Asked {
-            host: &route.host,
-            table: format!("route[{index}]"),
-            auth: route.auth,
-            providers: &route.identity_providers,
-            resource: resource(route.auth_resource.as_ref(), route.public_url.as_ref()),
-            scopes: &route.scopes_required,
-            authorization_file: route.upstream_authorization_file.as_deref(),
-        }
-    }
-}
-
-fn resource<'a>(own: Option<&'a TokenText>, public: Option<&'a HttpUrl>) -> Option<&'a str> {
-    own.map(|own| own.0.as_str()).or(public.map(HttpUrl::as_str))
-}
-
 impl CallerReader {
     /// Reads the issuers of tokens, with their keys where those are in files. Routes that are read next use them.
     ///
     /// # Errors
     ///
     /// All faults; then the issuers are as before.
-    pub(crate) fn read_issuers(&mut self, config: &IdentityConfig) -> Result<(), ConfigErrors> {
+    pub(super) fn read_issuers(&mut self, config: &IdentityConfig) -> Result<(), ConfigErrors> {
         let (mut faults, mut issuers) = (Vec::new(), Vec::new());
         let times = [config.refresh_ms, config.offline_grace_ms, config.unknown_key_ms];
         for (index, provider) in config.providers.iter().enumerate() {
@@ -104,15 +72,15 @@ impl CallerReader {
         if !faults.is_empty() {
             return Err(ConfigErrors::new(faults));
         }
-        self.next = Some(issuers);
+        self.next = Some(Known { issuers, routes: HashMap::new() });
         Ok(())
     }
 
-    /// Fetches the keys of the issuers that were read, from now on. Those that are gone are no longer asked.
-    pub(crate) fn fetch_keys(&mut self) {
-        let Some(mut issuers) = self.next.take() else { return };
-        for known in &mut issuers {
-            let before = self.issuers.iter_mut().find(|before| Arc::ptr_eq(&before.issuer, &known.issuer));
+    /// Puts what was read in force: fetches the keys of its issuers, from now on. Those that are gone are no longer asked.
+    pub(super) fn put_in_force(&mut self) {
+        let Some(mut next) = self.next.take() else { return };
+        for known in &mut next.issuers {
+            let before = self.known.issuers.iter_mut().find(|before| Arc::ptr_eq(&before.issuer, &known.issuer));
             // A task goes on with the authorities that it began with.
             known.task = before.filter(|before| before.ca == known.ca).and_then(|before| before.task.take());
             if let (Some((source, client)), None) = (&known.fetching, &known.task) {
@@ -120,11 +88,11 @@ impl CallerReader {
                 known.task = Some(AbortOnDrop(tokio::spawn(task)));
             }
         }
-        self.issuers = issuers;
+        self.known = next;
     }
 
     /// What a host or route asks of its callers, if it asks for anything. It is reported if that cannot be read.
-    pub(super) fn read(&mut self, asked: &Asked<'_>, faults: &mut Vec<ConfigError>) -> Option<Arc<RouteAuth>> {
+    pub(super) fn read(&mut self, asked: &CallerTerms<'_>, faults: &mut Vec<ConfigError>) -> Option<Arc<RouteAuth>> {
         if asked.auth == CallerAuth::Passthrough {
             return None;
         }
@@ -136,7 +104,7 @@ impl CallerReader {
             }
         };
         let terms = AuthTerms {
-            resource: asked.resource?.into(),
+            resource: asked.resource()?.into(),
             scopes: asked.scopes.iter().map(|scope| scope.0.as_str().into()).collect(),
             is_terminated: asked.auth == CallerAuth::Terminate,
             authorization,
@@ -144,18 +112,14 @@ impl CallerReader {
         let is_meant = |known: &&KnownIssuer| {
             asked.providers.is_empty() || asked.providers.iter().any(|name| *name.0 == *known.issuer.name)
         };
-        let issuers = self
-            .next
-            .as_ref()
-            .unwrap_or(&self.issuers)
-            .iter()
-            .filter(is_meant)
-            .map(|known| Arc::clone(&known.issuer))
-            .collect();
+        // Without issuers nobody is let in.
+        let next = self.next.get_or_insert_default();
+        let issuers = next.issuers.iter().filter(is_meant).map(|known| Arc::clone(&known.issuer)).collect();
         let auth = RouteAuth::new(terms, issuers);
-        let known = self.routes.get(&asked.host.to_string()).filter(|known| ***known == auth);
+        let host = asked.host.to_string();
+        let known = self.known.routes.get(&host).filter(|known| ***known == auth);
         let auth = known.map_or_else(|| Arc::new(auth), Arc::clone);
-        self.routes.insert(asked.host.to_string(), Arc::clone(&auth));
+        next.routes.insert(host, Arc::clone(&auth));
         Some(auth)
     }
 
@@ -166,17 +130,13 @@ impl CallerReader {
         table: &str,
     ) -> Result<KnownIssuer, ConfigError> {
         let fixed = fixed_keys(provider, table)?;
-        let before = self.issuers.iter().find(|known| known.config == *provider && known.times == times);
+        let before = self.known.issuers.iter().find(|known| known.config == *provider && known.times == times);
         let [refresh, grace, unknown_key] = times.map(Into::into);
         let config = provider.clone();
-        let wrong = |why: String| fault(table, "ca_file", why);
-        let file = provider.ca_file.as_deref();
-        let read =
-            |file: &Path| std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()));
-        let pem = file.map(read).transpose().map_err(wrong)?;
-        let client = key_client(file.zip(pem.as_deref())).map_err(wrong)?;
-        let ca = pem.as_deref().map(SecretHash::of_bytes);
-        let fetching = fixed.is_none().then(|| (source_of(provider), client));
+        let (fetching, ca) = match fixed {
+            Some(_) => (None, None),
+            None => fetching_of(provider, table)?,
+        };
         let is_same = |known: &&KnownIssuer| fixed.is_none() || known.issuer.keys.keys().0.as_deref() == fixed.as_ref();
         if let Some(known) = before.filter(is_same) {
             let issuer = Arc::clone(&known.issuer);
@@ -203,6 +163,16 @@ fn fault(table: &str, key: &str, why: String) -> ConfigError {
     ConfigError::new(Origin::Default, format!("{table}.{key}"), why)
 }
 
+/// How the keys of a provider are fetched.
+fn fetching_of(provider: &IdentityProviderConfig, table: &str) -> Result<Fetching, ConfigError> {
+    let wrong = |why: String| fault(table, "ca_file", why);
+    let file = provider.ca_file.as_deref();
+    let pem = file.map(|file| named_file::read(file, CA_FILE_LEN_MAX)).transpose();
+    let pem = pem.map_err(|error| wrong(error.to_string()))?;
+    let client = key_client(file.zip(pem.as_deref())).map_err(wrong)?;
+    Ok((Some((source_of(provider), client)), pem.as_deref().map(SecretHash::of_bytes)))
+}
+
 fn source_of(provider: &IdentityProviderConfig) -> KeySource {
     provider.jwks_url.as_ref().map_or(KeySource::Discovery, |url| KeySource::Url(url.0.as_str().into()))
 }
@@ -210,14 +180,9 @@ fn source_of(provider: &IdentityProviderConfig) -> KeySource {
 /// The keys of a provider that are in a file.
 fn fixed_keys(provider: &IdentityProviderConfig, table: &str) -> Result<Option<KeySet>, ConfigError> {
     if let Some(file) = &provider.jwks_file {
-        let read = std::fs::metadata(file)
-            .and_then(|metadata| match metadata.len() > KEY_SET_LEN_MAX as u64 {
-                true => Err(std::io::Error::other(format!("longer than {KEY_SET_LEN_MAX} bytes"))),
-                false => std::fs::read(file),
-            })
-            .map_err(|error| error.to_string());
-        let keys = read.and_then(|content| KeySet::parse(&content).map_err(|error| error.to_string()));
-        let keys = keys.map_err(|why| fault(table, "jwks_file", format!("{}: {why}", file.display())))?;
+        let wrong = |why: String| fault(table, "jwks_file", why);
+        let content = named_file::read(file, KEY_SET_LEN_MAX).map_err(|error| wrong(error.to_string()))?;
+        let keys = KeySet::parse(&content).map_err(|error| wrong(format!("{}: {error}", file.display())))?;
         return Ok(Some(keys));
     }
     let Some(file) = &provider.shared_key_file else { return Ok(None) };
@@ -280,7 +245,7 @@ mod tests {
     fn read(reader: &mut CallerReader, config: &Config) -> Result<Option<Arc<RouteAuth>>, String> {
         reader.read_issuers(&config.identity).map_err(|faults| faults.to_string())?;
         let mut faults = Vec::new();
-        let auth = reader.read(&Asked::by_route(&config.connect.as_ref().unwrap().routes[0], 0), &mut faults);
+        let auth = reader.read(&CallerTerms::of_route(&config.connect.as_ref().unwrap().routes[0], 0), &mut faults);
         if faults.is_empty() { Ok(auth) } else { Err(ConfigErrors::new(faults).to_string()) }
     }
 
@@ -293,10 +258,10 @@ mod tests {
         let first = read(&mut reader, &asks).unwrap().unwrap();
         assert_eq!(first.terms().resource, "https://a.test".into());
         assert_eq!(first.issuers().len(), 2);
-        reader.fetch_keys();
+        reader.put_in_force();
         let same = read(&mut reader, &asks).unwrap().unwrap();
         assert!(Arc::ptr_eq(&first, &same));
-        reader.fetch_keys();
+        reader.put_in_force();
         jwks("k2");
         let rotated = read(&mut reader, &asks).unwrap().unwrap();
         let [file, url] = [0, 1].map(|nth| Arc::ptr_eq(&first.issuers()[nth], &rotated.issuers()[nth]));
@@ -305,7 +270,7 @@ mod tests {
         std::fs::write(dir.path().join("jwks.json"), "{}").unwrap();
         assert!(read(&mut reader, &asks).unwrap_err().contains("no JSON Web Key Set"));
         jwks("k2");
-        reader.fetch_keys();
+        reader.put_in_force();
         assert!(Arc::ptr_eq(&rotated, &read(&mut reader, &asks).unwrap().unwrap()));
         let one =
             config(dir.path(), "auth = 'terminate'\nidentity_providers = 'url'\nauth_resource = 'https://a.test/mcp'");
@@ -328,8 +293,8 @@ mod tests {
         let (asks, mut reader) = (config(dir.path(), &format!("auth = 'verify'\n{own}")), CallerReader::default());
         let mut task = || {
             let auth = read(&mut reader, &asks).unwrap().unwrap();
-            reader.fetch_keys();
-            (auth, reader.issuers[0].task.as_ref().unwrap().0.id())
+            reader.put_in_force();
+            (auth, reader.known.issuers[0].task.as_ref().unwrap().0.id())
         };
         let (first, of_first) = task();
         assert_eq!(task().1, of_first, "nothing has changed");

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
 
-use super::callers::Asked;
 use super::route_identity::route_identity;
 use super::tool_settings::tools_of;
 use super::{allowed_origins, own_origin, unless_zero};
@@ -14,8 +13,8 @@ use crate::base::{
     pin_of,
 };
 use crate::config::{
-    ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, Resend, RouteConfig, SecretText,
-    UpstreamNetwork,
+    CallerTerms, ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, Resend,
+    RouteConfig, SecretText, UpstreamNetwork,
 };
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
 use crate::control::StateDir;
@@ -193,7 +192,7 @@ pub(crate) fn connector_tables(
             let known = trust.safe.get(&key).cloned().unwrap_or_default();
             Arc::clone(safe.entry(key).or_insert(known))
         });
-        let auth = trust.policies.callers.read(&Asked::by_route(route, index), &mut faults);
+        let auth = trust.policies.callers.read(&CallerTerms::of_route(route, index), &mut faults);
         let policy = route.policy_file.as_deref().and_then(|file| {
             trust.policies.read(&route.host, format!("route[{index}].policy_file"), file, &mut faults)
         });

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 
-use super::callers::Asked;
 use super::tool_settings::tools_of;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, SharedMap,
 };
-use crate::config::{Bytes, ConfigError, ConfigErrors, EdgeConfig, Hedge, HostConfig, HttpUrl, Origin};
+use crate::config::{Bytes, CallerTerms, ConfigError, ConfigErrors, EdgeConfig, Hedge, HostConfig, HttpUrl, Origin};
 use crate::edge::{AgentRoutes, Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
@@ -231,7 +230,7 @@ fn host_settings(
             client_timeout: host.client_timeout_ms.map(Into::into),
             tools: tools_of(&config.tools, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
-            auth: policies.callers.read(&Asked::by_host(host, index), faults),
+            auth: policies.callers.read(&CallerTerms::of_host(host, index), faults),
             policy: policy_of(host, index, policies, faults),
             hedge: host.hedge == Hedge::ReadOnly,
         };

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::HostPattern;
-use crate::config::{ConfigError, Origin, read_policy};
+use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_policy};
 use crate::policy::ToolPolicy;
 use crate::process::settings::CallerReader;
 
@@ -12,10 +12,33 @@ use crate::process::settings::CallerReader;
 #[derive(Default)]
 pub(crate) struct PolicyReader {
     pub(crate) callers: CallerReader,
-    known: HashMap<(String, PathBuf), Arc<ToolPolicy>>,
+    known: Known,
+    /// Those that were read, until they are put in force.
+    next: Option<Known>,
 }
 
+/// Policies by their hosts and files.
+type Known = HashMap<(String, PathBuf), Arc<ToolPolicy>>;
+
 impl PolicyReader {
+    /// Begins with the issuers of tokens. What is read next is compared with what is in force, whatever was read and refused
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// All faults of the issuers; then they are as before.
+    pub(crate) fn begin(&mut self, config: &IdentityConfig) -> Result<(), ConfigErrors> {
+        self.callers.read_issuers(config)?;
+        self.next = Some(Known::new());
+        Ok(())
+    }
+
+    /// Puts in force what was read, and forgets what is gone.
+    pub(crate) fn put_in_force(&mut self) {
+        self.known = self.next.take().unwrap_or_else(|| std::mem::take(&mut self.known));
+        self.callers.put_in_force();
+    }
+
     /// The policy of a host, whose file the setting `key` names. One whose file is as before stays the same. It is reported if it
     /// cannot be read.
     pub(super) fn read(
@@ -28,8 +51,10 @@ impl PolicyReader {
         let mut read =
             read_policy(file).map_err(|why| faults.push(ConfigError::new(Origin::Default, key, why))).ok()?;
         let place = (host.to_string(), file.to_path_buf());
+        let next = self.next.get_or_insert_default();
         if let Some(known) = self.known.get(&place) {
             if **known == read {
+                next.insert(place, Arc::clone(known));
                 return Some(Arc::clone(known));
             }
             read.learn_from(known);
@@ -37,7 +62,51 @@ impl PolicyReader {
         tracing::info!(%host, file = %file.display(), policy = %read.digest(), "policy read");
         read.useless().iter().for_each(|fault| tracing::warn!(file = %file.display(), "{fault}"));
         let read = Arc::new(read);
-        self.known.insert(place, Arc::clone(&read));
+        next.insert(place, Arc::clone(&read));
         Some(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::{Config, FileText, Purpose, Sources};
+
+    #[test]
+    fn what_was_refused_replaces_nothing_and_what_is_gone_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[connect]\nedge = 'a:1'\ntunnel = 'tnl_a'\nsecret = 'a-very-hidden-secret-0123'\n[[route]]\nhost = 'a.test'\n\
+                    upstream = 'http://127.0.0.1:1'\n";
+        let sources = Sources {
+            purpose: Purpose::Connect,
+            profile: None,
+            file: Some(FileText { path: dir.path().join("adit.toml"), text: text.to_owned() }),
+            env: BTreeMap::new(),
+            flags: Vec::new(),
+            credentials: Vec::new(),
+        };
+        let config = Config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"));
+        let file = dir.path().join("policy.toml");
+        let write = |tool: &str| {
+            std::fs::write(&file, format!("[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['{tool}']\n")).unwrap();
+        };
+        let (mut reader, mut faults) = (PolicyReader::default(), Vec::new());
+        let mut read = |reader: &mut PolicyReader, host: &str| {
+            reader.begin(&config.identity).unwrap();
+            reader.read(&host.parse().unwrap(), "policy_file".to_owned(), &file, &mut faults).unwrap()
+        };
+        write("a");
+        let first = read(&mut reader, "a.test");
+        reader.put_in_force();
+        write("b");
+        assert!(*read(&mut reader, "a.test") != *first, "read, and refused for something else");
+        write("a");
+        assert!(Arc::ptr_eq(&read(&mut reader, "a.test"), &first));
+        reader.put_in_force();
+        read(&mut reader, "b.test");
+        reader.put_in_force();
+        assert_eq!(reader.known.keys().map(|(host, _)| &**host).collect::<Vec<_>>(), ["b.test"]);
     }
 }

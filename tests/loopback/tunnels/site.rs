@@ -1,9 +1,11 @@
 //! An operator's machine: a data directory, the programs that use it, and an MCP server that answers when it is let.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -27,6 +29,24 @@ pub(crate) struct Site {
     pub(crate) upstream: Upstream,
 }
 
+/// The ports from which the edges of tests have theirs: the system gives them to nobody else (`ip_local_port_range`), so that an edge
+/// that is started again gets its port back.
+const PORTS: RangeInclusive<u16> = 20_000..=31_999;
+
+/// A port that is free and that no other test of this process gets.
+fn port_of_its_own() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    // Two runs at the same time begin at different places.
+    let first = u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let nth = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start() + nth % u16::try_from(PORTS.len()).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl Site {
     /// Made by `adit edge init`, with an edge that runs.
     pub(crate) fn new(driver: &str) -> Site {
@@ -42,7 +62,7 @@ impl Site {
             edge: None,
             listen: nowhere.to_string(),
             agents: nowhere,
-            connectors: "127.0.0.1:0".to_owned(),
+            connectors: SocketAddr::from(([127, 0, 0, 1], port_of_its_own())).to_string(),
             admin: String::new(),
             upstream: Upstream::start(),
         };

@@ -1,0 +1,59 @@
+use std::fmt;
+
+/// What `WWW-Authenticate` asks of the callers of a server (RFC 6750 section 3, RFC 9728 section 5.1). Its text has no quotes and no
+/// backslashes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BearerChallenge<'a> {
+    /// Where its metadata is, which names who issues tokens.
+    pub metadata_url: Option<&'a str>,
+    /// Why the token of the caller is not enough.
+    pub error: Option<&'a str>,
+    /// The same for people.
+    pub description: Option<&'a str>,
+    /// The scopes that a token needs.
+    pub scope: Option<&'a str>,
+}
+
+impl BearerChallenge<'_> {
+    /// The error of a token that was granted too little.
+    pub const INSUFFICIENT_SCOPE: &'static str = "insufficient_scope";
+    /// The error of a token that proves nobody.
+    pub const INVALID_TOKEN: &'static str = "invalid_token";
+}
+
+/// The value of the field.
+impl fmt::Display for BearerChallenge<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parameters = [
+            ("resource_metadata", self.metadata_url),
+            ("error", self.error),
+            ("error_description", self.description),
+            ("scope", self.scope),
+        ];
+        let said = parameters.iter().filter_map(|(name, value)| Some((name, (*value)?)));
+        f.write_str("Bearer")?;
+        said.enumerate().try_for_each(|(at, (name, value))| {
+            let separator = if at == 0 { " " } else { ", " };
+            write!(f, "{separator}{name}=\"{value}\"")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_is_left_out() {
+        let scope = BearerChallenge { scope: Some("a b"), ..BearerChallenge::default() };
+        assert_eq!(scope.to_string(), r#"Bearer scope="a b""#);
+        let all = BearerChallenge {
+            metadata_url: Some("https://a.test/x"),
+            error: Some(BearerChallenge::INVALID_TOKEN),
+            description: Some("it has expired"),
+            ..scope
+        };
+        let wanted = r#"Bearer resource_metadata="https://a.test/x", error="invalid_token", error_description="it has expired", scope="a b""#;
+        assert_eq!(all.to_string(), wanted);
+    }
+}

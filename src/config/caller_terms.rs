@@ -1,0 +1,64 @@
+use std::path::Path;
+
+use crate::base::HostPattern;
+use crate::config::addresses::HttpUrl;
+use crate::config::table::{HostConfig, RouteConfig};
+use crate::config::values::{CallerAuth, TokenText};
+
+/// What a table says of the callers of its host.
+pub struct CallerTerms<'a> {
+    /// The table, as faults name it.
+    pub table: String,
+    /// The host that it is about.
+    pub host: &'a HostPattern,
+    /// How its callers have to be known.
+    pub auth: CallerAuth,
+    /// The names of the providers whose tokens are accepted; without any, all.
+    pub providers: &'a [TokenText],
+    /// The setting `auth_resource`, if it is made.
+    pub auth_resource: Option<&'a TokenText>,
+    /// The URL by which agents call the host.
+    pub public_url: Option<&'a HttpUrl>,
+    /// What every caller must have been granted.
+    pub scopes: &'a [TokenText],
+    /// The file with what the server gets as `Authorization`.
+    pub authorization_file: Option<&'a Path>,
+}
+
+impl<'a> CallerTerms<'a> {
+    /// What a `[[host]]` says, by its place.
+    #[must_use]
+    pub fn of_host(host: &'a HostConfig, index: usize) -> CallerTerms<'a> {
+        CallerTerms {
+            table: format!("host[{index}]"),
+            host: &host.host,
+            auth: host.auth,
+            providers: &host.identity_providers,
+            auth_resource: host.auth_resource.as_ref(),
+            public_url: host.public_url.as_ref(),
+            scopes: &host.scopes_required,
+            authorization_file: host.upstream_authorization_file.as_deref(),
+        }
+    }
+
+    /// What a `[[route]]` says, by its place.
+    #[must_use]
+    pub fn of_route(route: &'a RouteConfig, index: usize) -> CallerTerms<'a> {
+        CallerTerms {
+            table: format!("route[{index}]"),
+            host: &route.host,
+            auth: route.auth,
+            providers: &route.identity_providers,
+            auth_resource: route.auth_resource.as_ref(),
+            public_url: route.public_url.as_ref(),
+            scopes: &route.scopes_required,
+            authorization_file: route.upstream_authorization_file.as_deref(),
+        }
+    }
+
+    /// The resource that tokens are for.
+    #[must_use]
+    pub fn resource(&self) -> Option<&'a str> {
+        self.auth_resource.map(|own| own.0.as_str()).or(self.public_url.map(HttpUrl::as_str))
+    }
+}

@@ -1,0 +1,62 @@
+//! Files that the configuration names and that hold no secret, such as public keys and certificates.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Why a file is not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NamedFileError {
+    /// It cannot be opened or read.
+    #[error("cannot read {}: {cause}", path.display())]
+    Unreadable { path: PathBuf, cause: io::Error },
+    /// It is something that may have no end, or that nobody may ever write to.
+    #[error("{} is not a plain file: write what it holds to one, and name that", path.display())]
+    NotAFile { path: PathBuf },
+    /// It is longer than any file of its kind.
+    #[error("{} is longer than {len_max} bytes: is it the right file?", path.display())]
+    TooLong { path: PathBuf, len_max: usize },
+}
+
+/// Reads a file of at most `len_max` bytes.
+pub(super) fn read(path: &Path, len_max: usize) -> Result<Vec<u8>, NamedFileError> {
+    let named = || path.to_path_buf();
+    let unreadable = |cause| NamedFileError::Unreadable { path: named(), cause };
+    // To open a pipe would otherwise wait for whoever writes to it.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(NamedFileError::NotAFile { path: named() });
+    }
+    let mut content = Vec::new();
+    // It may grow while it is read.
+    file.take(len_max as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() > len_max {
+        return Err(NamedFileError::TooLong { path: named(), len_max });
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |path: &Path| read(path, 4).unwrap_err().to_string();
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for path in [&*pipe, Path::new("/dev/zero"), dir.path()] {
+            assert!(told(path).contains("is not a plain file"), "{}", path.display());
+        }
+        let file = dir.path().join("file");
+        assert!(told(&file).starts_with("cannot read "));
+        std::fs::write(&file, "1234").unwrap();
+        assert_eq!(read(&file, 4).unwrap(), b"1234");
+        std::fs::write(&file, "12345").unwrap();
+        assert!(told(&file).ends_with("is longer than 4 bytes: is it the right file?"));
+    }
+}
