@@ -1,4 +1,4 @@
-//! The limit before servers that work on so many calls at one time, with random service times from seeds.
+//! The limit with simulated servers of a given parallelism, and random service times from seeds.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use crate::base::Rng;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server that works on so many calls at one time and lets further ones wait, or on any number of them; and callers that always have another call.
+/// A server that works on a number of calls at a time and queues the rest, or on any number; and callers that always
+/// make another call.
 struct World {
     now: Time,
     rng: Rng,
@@ -42,7 +43,7 @@ impl World {
         }
     }
 
-    /// Lets so much time pass. Returns how many calls ended, and the longest time that one took.
+    /// Runs the world for this long. Returns how many calls ended, and the longest duration of one.
     fn pass(&mut self, time: Duration) -> (u64, Duration) {
         let until = self.now + time;
         let (mut ended, mut longest) = (0, Duration::ZERO);
@@ -119,7 +120,7 @@ fn a_server_without_limits_is_not_limited() {
     assert_eq!(world.limit(), world.terms.max);
 }
 
-/// It becomes slower or quicker for good, without being overloaded: what it took before says nothing any more.
+/// The server becomes slower or faster for good without being overloaded, so earlier durations say nothing.
 #[test]
 fn a_step_in_the_time_of_the_server_is_followed_both_ways() {
     for (seed, factor) in [2.0, 3.0, 10.0, 0.5, 0.1].into_iter().enumerate() {
@@ -137,7 +138,7 @@ fn a_step_in_the_time_of_the_server_is_followed_both_ways() {
     }
 }
 
-/// It works on a quarter of the calls, and later on as many as before.
+/// The server's capacity drops to a quarter, and later recovers.
 #[test]
 fn a_step_in_what_the_server_can_do_is_followed_both_ways() {
     let mut world = World::new(5, 40, 50 * MS, 400);
@@ -158,7 +159,7 @@ fn after_an_outage_the_limit_is_back_within_seconds() {
     world.teach();
     world.pass(60 * SECOND);
     let before = world.limit();
-    // All workers are stuck for a minute, and what waits then ends.
+    // All workers hang for a minute, then finish the calls that wait.
     let stuck_until = world.now + 60 * SECOND;
     world.free_at.fill(stuck_until);
     world.pass(60 * SECOND);
