@@ -4,10 +4,8 @@ use crate::base::Time;
 use crate::exchange::trace_of;
 use crate::latency::{CallPhases, HostText, Outcome, Phase, TaskCall, TaskId, TaskTable, TraceId};
 use crate::wire::http1::RequestHead;
-use crate::wire::mcp::Call;
+use crate::wire::mcp::{Call, SESSION_ID};
 
-/// The header field with the id of an MCP session, up to revision 2025-11-25.
-const SESSION: &str = "Mcp-Session-Id";
 /// The method by which an agent gives up a call whose connection it keeps.
 const CANCELLED: &str = "notifications/cancelled";
 
@@ -40,7 +38,7 @@ pub fn task_of(tasks: &TaskTable, head: &RequestHead, trace: Option<TraceId>) ->
     if let Some(name) = named {
         return Some(TaskId::Named(HostText::of(name)));
     }
-    trace_of(head).or(trace).map(TaskId::Trace).or_else(|| value(SESSION).map(|session| tasks.of_session(session)))
+    trace_of(head).or(trace).map(TaskId::Trace).or_else(|| value(SESSION_ID).map(|session| tasks.of_session(session)))
 }
 
 /// A call that has ended.
