@@ -15,6 +15,9 @@ const LIMIT_FIRST: f64 = 20.0;
 /// The limit falls when calls take more than so many times their baseline. Queueing theory gives no exact value: below it, noise
 /// lowers the limit, above it, the server's own queue is longer than it needs to be.
 const SLOWDOWN_MAX: f64 = 1.5;
+/// So much is added to every time before it is compared. A call waits for up to some milliseconds on the way, where many go together:
+/// for the link, and for the cores of edge and connector. To a quick server that is many times what it takes, and says nothing of it.
+const WAY: Duration = Duration::from_millis(10);
 /// One step lowers the limit to this part at the least.
 const STEP_DOWN_MAX: f64 = 0.5;
 /// The limit changes after so many calls,
@@ -54,7 +57,7 @@ pub(super) struct Load {
 /// little.
 #[derive(Default)]
 pub(super) struct Baseline {
-    /// The natural logarithm of the time in nanoseconds.
+    /// The natural logarithm of the time in nanoseconds, with [`WAY`].
     mean: f64,
     calls: u32,
 }
@@ -103,7 +106,7 @@ impl Baseline {
     /// By how much longer than usual a call took: the natural logarithm of the quotient. None if too few calls were seen. A call
     /// that `teaches` is known from then on.
     pub(super) fn slowdown(&mut self, took: Duration, teaches: bool) -> Option<f64> {
-        let took = (took.as_nanos().max(1) as f64).ln();
+        let took = (took.saturating_add(WAY).as_nanos() as f64).ln();
         let slowdown = (self.calls >= BASELINE_CALLS_MIN).then_some(took - self.mean);
         if teaches || self.calls < BASELINE_CALLS_MIN {
             self.calls = (self.calls + 1).min(BASELINE_CALLS);
