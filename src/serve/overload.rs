@@ -187,10 +187,10 @@ mod tests {
         let place = Arc::<RouteLimit>::default().admit(core, 1, &ConcurrencyTerms::default()).expect("it is not busy");
         let mut recorder = Recorder::new(LatencySettings::default());
         let label = recorder.label("r", "tools/call", "search");
-        let ms = Duration::from_millis;
+        let s = Duration::from_secs;
         let learned = Arc::clone(recorder.learned(label).expect("it is a label of its own"));
         for _ in 0..100 {
-            learned.slowdown(ms(100), true);
+            learned.slowdown(s(100), true);
         }
         let request = call(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#);
         let said = |call: &Call, outcome, status: u16, took| {
@@ -201,19 +201,19 @@ mod tests {
             let Served { took, slowdown } = served(&place, &ended, &recorder, Time::ZERO);
             (took, slowdown.map(|slowdown| (slowdown.exp() * 10.0).round() / 10.0))
         };
-        assert_eq!(said(&request, Outcome::Ok, 200, ms(100)), (Some(ms(100)), Some(1.0)));
-        assert_eq!(said(&request, Outcome::TimedOut, 0, ms(300)), (None, Some(3.0)), "it would have taken longer");
-        assert_eq!(said(&request, Outcome::AgentGone, 0, ms(50)), (None, None), "it might have been quick");
+        assert_eq!(said(&request, Outcome::Ok, 200, s(100)), (Some(s(100)), Some(1.0)));
+        assert_eq!(said(&request, Outcome::TimedOut, 0, s(300)), (None, Some(3.0)), "it would have taken longer");
+        assert_eq!(said(&request, Outcome::AgentGone, 0, s(50)), (None, None), "it might have been quick");
         for status in OVERLOADED {
-            assert_eq!(said(&request, Outcome::Ok, status, ms(1)), (None, Some(2.0)), "{status}");
+            assert_eq!(said(&request, Outcome::Ok, status, s(1)), (None, Some(2.0)), "{status}");
         }
         for status in [400, 404, 500, 502] {
-            assert_eq!(said(&request, Outcome::Ok, status, ms(1)), (None, None), "{status}");
+            assert_eq!(said(&request, Outcome::Ok, status, s(1)), (None, None), "{status}");
         }
         for outcome in [Outcome::UpstreamFailed, Outcome::UpstreamRefused, Outcome::LinkLost, Outcome::Offline] {
-            assert_eq!(said(&request, outcome, 0, ms(500)), (None, None), "{outcome:?}");
+            assert_eq!(said(&request, outcome, 0, s(500)), (None, None), "{outcome:?}");
         }
         let notification = call(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-        assert_eq!(said(&notification, Outcome::Ok, 202, ms(1)), (None, None), "it expects no answer");
+        assert_eq!(said(&notification, Outcome::Ok, 202, s(1)), (None, None), "it expects no answer");
     }
 }
