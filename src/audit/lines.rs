@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::audit::hash::{LineHash, push_hex};
+use crate::base::text_start;
 
 /// Texts that a caller chooses are cut to this length, in bytes.
 const TEXT_LEN_MAX: usize = 256;
@@ -271,8 +272,7 @@ impl Members {
 
     fn text(&mut self, name: &str, text: &str) {
         self.name(name);
-        let text = &text[..text.floor_char_boundary_of(TEXT_LEN_MAX)];
-        serde_json::to_writer(&mut self.0, text).expect("a vector takes all that is written");
+        serde_json::to_writer(&mut self.0, text_start(text, TEXT_LEN_MAX)).expect("a vector takes all that is written");
     }
 
     fn text_if(&mut self, name: &str, text: &str) {
@@ -314,17 +314,6 @@ impl Members {
         }
         self.number("bytes", bytes);
         self.number("took_us", took.as_micros());
-    }
-}
-
-/// A substitute for `str::floor_char_boundary`, which the minimum supported Rust version does not have.
-trait FloorCharBoundary {
-    fn floor_char_boundary_of(&self, len: usize) -> usize;
-}
-
-impl FloorCharBoundary for str {
-    fn floor_char_boundary_of(&self, len: usize) -> usize {
-        (0..=len.min(self.len())).rev().find(|at| self.is_char_boundary(*at)).unwrap_or_default()
     }
 }
 

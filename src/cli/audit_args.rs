@@ -63,8 +63,8 @@ pub struct AuditFilterArgs {
     #[arg(long, value_name = "ID")]
     pub tunnel: Option<String>,
     /// Only allowed calls, or only denied ones
-    #[arg(long, value_enum)]
-    pub decision: Option<AuditDecision>,
+    #[arg(long, value_name = "allowed|denied", value_parser = decision)]
+    pub decision: Option<AuditedDecision>,
     /// Only calls that this rule of a policy decided: its name in the file, or its place as in #3
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
@@ -73,22 +73,11 @@ pub struct AuditFilterArgs {
     pub outcome: Option<String>,
 }
 
-/// The decision about a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AuditDecision {
-    /// The call was allowed
-    Allowed,
-    /// The policy of the route denied the call, or the caller was not sufficiently authenticated
-    Denied,
-}
-
-impl From<AuditDecision> for AuditedDecision {
-    fn from(decision: AuditDecision) -> AuditedDecision {
-        match decision {
-            AuditDecision::Allowed => AuditedDecision::Allowed,
-            AuditDecision::Denied => AuditedDecision::Denied,
-        }
-    }
+fn decision(text: &str) -> Result<AuditedDecision, String> {
+    [AuditedDecision::Allowed, AuditedDecision::Denied]
+        .into_iter()
+        .find(|decision| decision.name() == text)
+        .ok_or_else(|| "it is `allowed` or `denied`".to_owned())
 }
 
 /// The arguments of `adit audit query`.
@@ -99,9 +88,9 @@ pub struct AuditQueryArgs {
     /// Selects lines of the log.
     #[command(flatten)]
     pub filter: AuditFilterArgs,
-    /// Show at most this many lines, the last that match
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub limit: usize,
+    /// Show at most this many lines, the last that match, 1 to 100000
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
     /// Print the lines unchanged
     #[arg(long)]
     pub json: bool,

@@ -9,7 +9,7 @@ use super::call_limit::{CallLimit, CallerTimeSource};
 use super::outcome::Outcome;
 use super::phases::{CallPhases, Phase};
 use super::recorder::LabelId;
-use crate::base::{CallFailure, Time};
+use crate::base::{CallFailure, Time, text_start};
 
 /// The bytes of a host name that are kept. Longer names are cut.
 pub const HOST_LEN_KEPT: usize = 63;
@@ -495,13 +495,10 @@ impl HostText {
     /// The beginning of this name, as far as it is kept.
     #[must_use]
     pub fn of(name: &str) -> HostText {
-        let mut len = name.len().min(HOST_LEN_KEPT);
-        while !name.is_char_boundary(len) {
-            len -= 1;
-        }
+        let name = text_start(name, HOST_LEN_KEPT).as_bytes();
         let mut text = HostText::EMPTY;
-        text.bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
-        text.len = len as u8;
+        text.bytes[..name.len()].copy_from_slice(name);
+        text.len = name.len() as u8;
         text
     }
 

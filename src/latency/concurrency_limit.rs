@@ -15,6 +15,10 @@ const LIMIT_FIRST: f64 = 20.0;
 /// The limit falls when calls take longer than this multiple of their baseline. Queueing theory gives no exact value:
 /// with a smaller one, noise lowers the limit; with a larger one, the server's own queue is longer than necessary.
 const SLOWDOWN_MAX: f64 = 1.5;
+/// Added to every duration before two are compared. Where many calls go together, each waits up to some milliseconds for the link
+/// and for the cores of edge and connector. For a fast server that is a multiple of its own time, and does not mean that it is
+/// overloaded.
+const WAY: Duration = Duration::from_millis(10);
 /// The most by which one step lowers the limit, as a factor.
 const STEP_DOWN_MAX: f64 = 0.5;
 /// The limit changes at most once per this many calls.
@@ -54,7 +58,7 @@ pub(super) struct Load {
 /// little.
 #[derive(Default)]
 pub(super) struct Baseline {
-    /// The natural logarithm of the time in nanoseconds.
+    /// The natural logarithm of the time in nanoseconds, with [`WAY`].
     mean: f64,
     calls: u32,
 }
@@ -103,7 +107,7 @@ impl Baseline {
     /// How much longer than the baseline a call took, as the natural logarithm of the ratio; `None` if too few calls
     /// were seen. A call that `teaches` moves the baseline, and so do the first calls.
     pub(super) fn slowdown(&mut self, took: Duration, teaches: bool) -> Option<f64> {
-        let took = (took.as_nanos().max(1) as f64).ln();
+        let took = (took.saturating_add(WAY).as_nanos() as f64).ln();
         let slowdown = (self.calls >= BASELINE_CALLS_MIN).then_some(took - self.mean);
         if teaches || self.calls < BASELINE_CALLS_MIN {
             self.calls = (self.calls + 1).min(BASELINE_CALLS);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::audit::{ChainNote, ChainedLine};
 use crate::control::audit::dir::HEAD;
-use crate::control::audit::reading::AuditFile;
+use crate::control::audit::reading::{AuditFile, COMPRESSING};
 use crate::control::audit::waiting::written_in_time;
 use crate::control::audit::worker::Worker;
 use crate::serve::AuditLog;
@@ -20,8 +20,6 @@ use crate::serve::AuditLog;
 const LEVEL: i32 = 3;
 /// How soon closed files are processed again after an error.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
-/// The suffix of a file that is being compressed.
-const ASIDE: &str = ".jsonl.zst.tmp";
 
 /// The rules for closed files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +194,7 @@ fn head_of(dir: &Path) -> Option<u64> {
 fn sweep(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
-        if entry.file_name().to_str().is_some_and(|name| name.ends_with(ASIDE))
+        if entry.file_name().to_str().is_some_and(|name| name.ends_with(COMPRESSING))
             && let Err(error) = std::fs::remove_file(entry.path())
         {
             tracing::error!(path = %entry.path().display(), %error, "what is left of compressing cannot be removed");
@@ -207,7 +205,7 @@ fn sweep(dir: &Path) {
 /// Compresses a closed file. After an error no partial file is left.
 fn compress(dir: &Path, file: &AuditFile) -> io::Result<()> {
     let to = AuditFile::compressed(dir, file.first);
-    let aside = to.path.with_extension("zst.tmp");
+    let aside = AuditFile::compressing(dir, file.first);
     if let Err(error) = write_compressed(file, &aside).and_then(|()| std::fs::rename(&aside, &to.path)) {
         // It may not have been created.
         let _ = std::fs::remove_file(&aside);

@@ -51,7 +51,7 @@ fn a_file_that_cannot_be_compressed_keeps_no_other_from_its_turn_and_leaves_noth
         assert!(!file.path.exists() && AuditFile::compressed(&dir, file.first).path.exists(), "{file:?}");
     }
     let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(!names.iter().any(|name| name.to_str().unwrap().ends_with(ASIDE)), "{names:?}");
+    assert!(!names.iter().any(|name| name.to_str().unwrap().ends_with(COMPRESSING)), "{names:?}");
     writer.close();
 }
 
@@ -59,7 +59,7 @@ fn a_file_that_cannot_be_compressed_keeps_no_other_from_its_turn_and_leaves_noth
 fn what_is_left_of_compressing_is_removed_when_the_log_is_opened() {
     let home = tempfile::tempdir().unwrap();
     let (writer, dir, files) = log(home.path());
-    let aside = AuditFile::compressed(&dir, files[0].first).path.with_extension("zst.tmp");
+    let aside = AuditFile::compressing(&dir, files[0].first);
     fs::write(&aside, "half").unwrap();
     sweep(&dir);
     assert!(!aside.exists() && files[0].path.exists());

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 const PLAIN: &str = ".jsonl";
 /// The suffix of a compressed file.
 const COMPRESSED: &str = ".jsonl.zst";
+/// The suffix of a file that is being compressed.
+pub(super) const COMPRESSING: &str = ".jsonl.zst.tmp";
 /// The prefix before the number of the first line.
 const PREFIX: &str = "audit-";
 /// The digits of that number, so that names sort by it.
@@ -39,6 +41,11 @@ impl AuditFile {
     pub fn compressed(dir: &Path, first: u64) -> AuditFile {
         let path = dir.join(format!("{PREFIX}{first:0DIGITS$}{COMPRESSED}"));
         AuditFile { first, is_compressed: true, path }
+    }
+
+    /// Where its lines are written while they are being compressed.
+    pub(super) fn compressing(dir: &Path, first: u64) -> PathBuf {
+        dir.join(format!("{PREFIX}{first:0DIGITS$}{COMPRESSING}"))
     }
 
     fn parse(dir: &Path, name: &str) -> Option<AuditFile> {
@@ -93,7 +100,8 @@ impl AuditFile {
         let (file, is_compressed) = match File::open(&self.path) {
             // It has just been compressed.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_compressed => {
-                (File::open(self.path.with_extension("jsonl.zst"))?, true)
+                let dir = self.path.parent().unwrap_or(Path::new("."));
+                (File::open(AuditFile::compressed(dir, self.first).path)?, true)
             }
             file => (file?, self.is_compressed),
         };
