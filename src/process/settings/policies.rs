@@ -17,8 +17,8 @@ pub(crate) struct PolicyReader {
     next: Option<Known>,
 }
 
-/// Policies by their hosts and files.
-type Known = HashMap<(String, PathBuf), Arc<ToolPolicy>>;
+/// Policies by their hosts, the servers behind those where they are known, and files. What one server says of its tools does not hold for another.
+type Known = HashMap<(String, String, PathBuf), Arc<ToolPolicy>>;
 
 impl PolicyReader {
     /// Begins with the issuers of tokens. What is read next is compared with what is in force, whatever was read and refused
@@ -39,18 +39,19 @@ impl PolicyReader {
         self.callers.put_in_force();
     }
 
-    /// The policy of a host, whose file the setting `key` names. One whose file is as before stays the same. It is reported if it
-    /// cannot be read.
+    /// The policy of a host with this server behind it, whose file the setting `key` names. One whose file is as before stays the same.
+    /// It is reported if it cannot be read.
     pub(super) fn read(
         &mut self,
         host: &HostPattern,
+        server: &str,
         key: String,
         file: &Path,
         faults: &mut Vec<ConfigError>,
     ) -> Option<Arc<ToolPolicy>> {
         let mut read =
             read_policy(file).map_err(|why| faults.push(ConfigError::new(Origin::Default, key, why))).ok()?;
-        let place = (host.to_string(), file.to_path_buf());
+        let place = (host.to_string(), server.to_owned(), file.to_path_buf());
         let next = self.next.get_or_insert_default();
         if let Some(known) = self.known.get(&place) {
             if **known == read {
@@ -93,20 +94,21 @@ mod tests {
             std::fs::write(&file, format!("[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['{tool}']\n")).unwrap();
         };
         let (mut reader, mut faults) = (PolicyReader::default(), Vec::new());
-        let mut read = |reader: &mut PolicyReader, host: &str| {
+        let mut read = |reader: &mut PolicyReader, host: &str, server: &str| {
             reader.begin(&config.identity).unwrap();
-            reader.read(&host.parse().unwrap(), "policy_file".to_owned(), &file, &mut faults).unwrap()
+            reader.read(&host.parse().unwrap(), server, "policy_file".to_owned(), &file, &mut faults).unwrap()
         };
         write("a");
-        let first = read(&mut reader, "a.test");
+        let first = read(&mut reader, "a.test", "one");
         reader.put_in_force();
         write("b");
-        assert!(*read(&mut reader, "a.test") != *first, "read, and refused for something else");
+        assert!(*read(&mut reader, "a.test", "one") != *first, "read, and refused for something else");
         write("a");
-        assert!(Arc::ptr_eq(&read(&mut reader, "a.test"), &first));
+        assert!(Arc::ptr_eq(&read(&mut reader, "a.test", "one"), &first));
         reader.put_in_force();
-        read(&mut reader, "b.test");
+        assert!(!Arc::ptr_eq(&read(&mut reader, "a.test", "another"), &first), "of another server nothing is known");
+        read(&mut reader, "b.test", "one");
         reader.put_in_force();
-        assert_eq!(reader.known.keys().map(|(host, _)| &**host).collect::<Vec<_>>(), ["b.test"]);
+        assert_eq!(reader.known.keys().map(|(host, ..)| &**host).collect::<Vec<_>>(), ["b.test"]);
     }
 }
