@@ -151,8 +151,9 @@ fn body_errors() -> Vec<BodyError> {
             | BodyError::AmbiguousHead
             | BodyError::ContentCoding
             | BodyError::Charset
-            // That of an answer.
-            | BodyError::UnreadableList => {}
+            // Those of answers.
+            | BodyError::UnreadableList
+            | BodyError::CrowdedLists => {}
         }
     }
     all.to_vec()
