@@ -13,7 +13,7 @@ use crate::config::values::{
     AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels,
     Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset, Spin, TokenText, ToolName,
 };
-use crate::policy::{Member, Network, SetName};
+use crate::policy::{Member, Network, PinMode, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
@@ -371,6 +371,11 @@ section! {
         /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
         /// force. It is refused for a host whose traffic is `passthrough`, which the edge cannot read: set it at the connector.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
+        /// What becomes of tools of the server that nobody has approved, because they are new or their definition has changed since
+        /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `warn`: they are reported. `quarantine`: they are also hidden from
+        /// lists, and calls of them are refused, until `adit tools approve`. The tools are learned from the lists that pass. It needs
+        /// `edge.data_dir`, and is refused for a table of many hosts and for `passthrough` traffic.
+        pin: PinMode = "off", live, like "quarantine";
     }
 }
 
@@ -636,6 +641,11 @@ section! {
         /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
         /// force. It holds for all traffic: plain, `resealed` and `passthrough`.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
+        /// What becomes of tools of the server that nobody has approved, because they are new or their definition has changed since
+        /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `warn`: they are reported. `quarantine`: they are also hidden from
+        /// lists, and calls of them are refused, until `adit tools approve`. The tools are learned from the lists that pass. It needs
+        /// `connect.state_dir`.
+        pin: PinMode = "off", live, like "quarantine";
         /// Whether an `https` upstream is offered HTTP/2 besides HTTP/1.1 (ALPN `h2`). One that takes it gets many calls on
         /// one connection.
         upstream_http2: bool = "true", live, like "false";
