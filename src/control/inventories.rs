@@ -97,7 +97,7 @@ struct Server {
 pub struct ServerTools {
     /// The host of its route.
     pub route: String,
-    /// The URL of the upstream; at an edge that of the host.
+    /// The URL of the upstream; empty at an edge, which does not know it.
     pub upstream: String,
     /// What becomes of tools that nobody has approved.
     pub mode: PinMode,

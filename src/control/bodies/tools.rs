@@ -17,7 +17,7 @@ pub struct ToolsBody {
 pub struct ServerToolsInfo {
     /// The host of its route.
     pub route: String,
-    /// The URL of the upstream; at an edge that of the host.
+    /// The URL of the upstream; empty at an edge, which does not know it.
     pub upstream: String,
     /// What becomes of tools that nobody has approved.
     pub pin: PinName,

@@ -88,6 +88,13 @@ impl ToolPolicy {
         ToolPolicy { pins, ..self }
     }
 
+    /// Says which server the calls of its route go to. What another has said of its tools is forgotten.
+    pub fn be_of(&self, server: &str) {
+        if self.uses_annotations() {
+            self.hints.be_of(server);
+        }
+    }
+
     /// Whether a rule depends on the annotations of tools.
     #[must_use]
     pub fn uses_annotations(&self) -> bool {

@@ -8,15 +8,15 @@ use crate::control::Inventories;
 use crate::policy::{PinMode, ToolPolicy};
 use crate::process::settings::CallerReader;
 
-/// Reads the policies of hosts, and what they ask of their callers. What a policy knows of the tools of its server is kept when it is
-/// read again.
+/// Reads the policies of hosts, and what hosts require of their callers. What a policy has learned about the tools of
+/// its server is kept across reloads.
 #[derive(Default)]
 pub(crate) struct PolicyReader {
     pub(crate) callers: CallerReader,
     /// What is known of the tools of servers.
     pub(crate) inventories: Arc<Inventories>,
     known: Known,
-    /// Those that were read, until they are put in force.
+    /// The policies that were read but are not in effect yet.
     next: Option<Known>,
     /// How the tools of each host are treated then.
     pins: BTreeMap<String, PinMode>,
@@ -31,20 +31,21 @@ pub(super) struct PolicySource<'a> {
     pub(super) key: String,
     /// What becomes of tools that nobody has approved.
     pub(super) pin: PinMode,
-    /// Where the tools are.
-    pub(super) server: String,
+    /// The URL of the server behind it; empty where that is not known.
+    pub(super) server: &'a str,
 }
 
-/// Policies by their hosts and files.
-type Known = HashMap<(String, PathBuf), Arc<ToolPolicy>>;
+/// The policies by host, by the server behind the host where it is known, and by file. What one server says about its tools does not
+/// hold for another.
+type Known = HashMap<(String, String, PathBuf), Arc<ToolPolicy>>;
 
 impl PolicyReader {
-    /// Begins with the issuers of tokens. What is read next is compared with what is in force, whatever was read and refused
-    /// meanwhile.
+    /// Begins a reading with the issuers of tokens. What is read next is compared with what is in effect, whatever was
+    /// read and rejected before.
     ///
     /// # Errors
     ///
-    /// All faults of the issuers; then they are as before.
+    /// All faults of the issuers, which then stay as they were.
     pub(crate) fn begin(&mut self, config: &IdentityConfig) -> Result<(), ConfigErrors> {
         self.callers.read_issuers(config)?;
         self.next = Some(Known::new());
@@ -52,7 +53,7 @@ impl PolicyReader {
         Ok(())
     }
 
-    /// Puts in force what was read, and forgets what is gone.
+    /// Puts what was read into effect, and drops what is gone.
     pub(crate) fn put_in_force(&mut self) {
         self.known = self.next.take().unwrap_or_else(|| std::mem::take(&mut self.known));
         self.callers.put_in_force();
@@ -66,7 +67,7 @@ impl PolicyReader {
         PolicySource { host, file, key, pin, server }: PolicySource<'_>,
         faults: &mut Vec<ConfigError>,
     ) -> Option<Arc<ToolPolicy>> {
-        let pins = self.inventories.pins_of(&host.to_string(), &server, pin);
+        let pins = self.inventories.pins_of(&host.to_string(), server, pin);
         if file.is_none() && pins.is_none() {
             return None;
         }
@@ -77,7 +78,7 @@ impl PolicyReader {
             None => ToolPolicy::parse("").map_err(|_| "an empty policy is refused".to_owned()),
         };
         let mut read = read.map_err(|why| faults.push(ConfigError::new(Origin::Default, key, why))).ok()?.pinned(pins);
-        let place = (host.to_string(), file.map(Path::to_path_buf).unwrap_or_default());
+        let place = (host.to_string(), server.to_owned(), file.map(Path::to_path_buf).unwrap_or_default());
         let next = self.next.get_or_insert_default();
         if let Some(known) = self.known.get(&place) {
             if **known == read {
@@ -122,22 +123,23 @@ mod tests {
             std::fs::write(&file, format!("[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['{tool}']\n")).unwrap();
         };
         let (mut reader, mut faults) = (PolicyReader::default(), Vec::new());
-        let mut read = |reader: &mut PolicyReader, host: &str| {
+        let mut read = |reader: &mut PolicyReader, host: &str, server: &str| {
             reader.begin(&config.identity).unwrap();
-            let (host, key, server) = (host.parse().unwrap(), "policy_file".to_owned(), "http://a".to_owned());
+            let (host, key) = (host.parse().unwrap(), "policy_file".to_owned());
             let source = PolicySource { host: &host, file: Some(&file), key, pin: PinMode::Off, server };
             reader.read(source, &mut faults).unwrap()
         };
         write("a");
-        let first = read(&mut reader, "a.test");
+        let first = read(&mut reader, "a.test", "one");
         reader.put_in_force();
         write("b");
-        assert!(*read(&mut reader, "a.test") != *first, "read, and refused for something else");
+        assert!(*read(&mut reader, "a.test", "one") != *first, "read, and refused for something else");
         write("a");
-        assert!(Arc::ptr_eq(&read(&mut reader, "a.test"), &first));
+        assert!(Arc::ptr_eq(&read(&mut reader, "a.test", "one"), &first));
         reader.put_in_force();
-        read(&mut reader, "b.test");
+        assert!(!Arc::ptr_eq(&read(&mut reader, "a.test", "another"), &first), "of another server nothing is known");
+        read(&mut reader, "b.test", "one");
         reader.put_in_force();
-        assert_eq!(reader.known.keys().map(|(host, _)| &**host).collect::<Vec<_>>(), ["b.test"]);
+        assert_eq!(reader.known.keys().map(|(host, ..)| &**host).collect::<Vec<_>>(), ["b.test"]);
     }
 }
