@@ -105,6 +105,8 @@ pub struct AuditedPolicy<'a> {
     pub digest: LineHash,
     /// The name of the rule that decided, or its place where it has no name; none if no rule did.
     pub rule: Option<&'a str>,
+    /// The key of that rule whose ceiling is reached.
+    pub limit: Option<&'a str>,
 }
 
 /// What is written when a call has ended whose [`AuditCallLine`] was written before its answer.
@@ -183,6 +185,7 @@ impl AuditCallLine<'_> {
         if let Some(policy) = &self.policy {
             line.hash("policy", &policy.digest.0);
             line.text_if("rule", policy.rule.unwrap_or_default());
+            line.text_if("limit", policy.limit.unwrap_or_default());
         }
         if self.status > 0 {
             line.number("status", self.status);
@@ -367,7 +370,7 @@ mod tests {
                 proof: "jwt",
             }),
             decision: Some(AuditedDecision::Denied),
-            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("no-deletes") }),
+            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("no-deletes"), limit: None }),
             status: 200,
             outcome: "ok",
             answer: RpcAnswer { code: Some(-1), is_error: Some(true) },

@@ -25,6 +25,7 @@ use crate::process::facts::facts;
 use crate::process::listen::{admin_url, listen_admin, serve_admin_if};
 use crate::process::log::Log;
 use crate::process::provision::provision;
+use crate::process::quota_file::QuotaFile;
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
@@ -46,6 +47,7 @@ pub struct ConnectorProcess {
     cores: Cores,
     admin: Option<AbortOnDrop>,
     audit: Option<AuditWriter>,
+    quotas: QuotaFile,
     /// Held as long as the process runs.
     _instance: Option<Instance>,
 }
@@ -76,6 +78,8 @@ impl ConnectorProcess {
         let core_count = engine.core_count();
         let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
         let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default() };
+        let state_path = connect_config.state_dir.as_ref().map(|dir| &*dir.0);
+        let quotas = QuotaFile::open(state_path, tables.trust.policies.quotas());
         let instance = instance(state_dir.as_ref())?;
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
         let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
@@ -91,6 +95,7 @@ impl ConnectorProcess {
         let role = ConnectorRole::new(Arc::clone(&connector), core_count, connector.tunnel().to_string());
         let state = State::new(facts.clone(), vec![Arc::new(role)], None);
         tokio::spawn(serve_resolves(resolves));
+        tokio::spawn(quotas.clone().keep());
 
         let (sender, events) = mpsc::unbounded_channel();
         let keep = move |event: &ConnectorEvent| keep_certificate(state_dir.as_ref(), event);
@@ -107,7 +112,7 @@ impl ConnectorProcess {
         let reload = tables.into_reload(config, connector, read, log);
         let control = Control::new(parts).with_notices(notify).with_reload(reload, files);
         let admin = serve_admin_if(admin, state, access)?;
-        Ok(ConnectorProcess { facts, edges, control, cores, admin, audit, _instance: instance })
+        Ok(ConnectorProcess { facts, edges, control, cores, admin, audit, quotas, _instance: instance })
     }
 
     /// The facts of the process: where its admin API listens, and its driver.
@@ -134,6 +139,7 @@ impl ConnectorProcess {
         if let Some(audit) = self.audit {
             audit.close();
         }
+        self.quotas.save();
         tracing::info!("ended");
         Ok(())
     }

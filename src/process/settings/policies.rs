@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::HostPattern;
 use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_policy};
-use crate::policy::ToolPolicy;
+use crate::policy::{Quotas, ToolPolicy};
 use crate::process::settings::CallerReader;
 
 /// Reads the policies of hosts, and what they ask of their callers. What a policy knows of the tools of its server is kept when it is
@@ -15,6 +15,8 @@ pub(crate) struct PolicyReader {
     known: Known,
     /// Those that were read, until they are put in force.
     next: Option<Known>,
+    /// What callers have used of what the rules allow, whatever is read again.
+    quotas: Arc<Quotas>,
 }
 
 /// Policies by their hosts and files.
@@ -31,6 +33,11 @@ impl PolicyReader {
         self.callers.read_issuers(config)?;
         self.next = Some(Known::new());
         Ok(())
+    }
+
+    /// What callers have used, which all policies that are read share.
+    pub(crate) fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
     }
 
     /// Puts in force what was read, and forgets what is gone.
@@ -59,6 +66,7 @@ impl PolicyReader {
             }
             read.learn_from(known);
         }
+        read.count_in(&self.quotas, &place.0);
         tracing::info!(%host, file = %file.display(), policy = %read.digest(), "policy read");
         read.useless().iter().for_each(|fault| tracing::warn!(file = %file.display(), "{fault}"));
         let read = Arc::new(read);
