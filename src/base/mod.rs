@@ -1,4 +1,5 @@
-//! Floor 0: the vocabulary of all other modules. Ids, hosts, limits, secrets, time and randomness that are passed in.
+//! Floor 0: the vocabulary of all other modules: ids, hosts, limits and secrets; time and randomness, which are passed
+//! in.
 //!
 //! Nothing here touches the network, the file system or a thread.
 
@@ -23,6 +24,7 @@ mod secret_hash;
 mod sha256;
 mod shared_map;
 mod shell_word;
+mod text_start;
 mod time;
 mod traffic;
 
@@ -52,5 +54,6 @@ pub use secret_hash::{SECRET_HASH_LEN, SecretHash};
 pub use sha256::{hex32, sha256};
 pub use shared_map::SharedMap;
 pub use shell_word::shell_word;
+pub use text_start::text_start;
 pub use time::{Clock, Time};
 pub use traffic::{Traffic, TrafficError};

@@ -1,4 +1,4 @@
-//! `adit audit`: the audit log is checked, searched and exported.
+//! `adit audit`: verifies, searches and exports the audit log.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::audit::{AuditedDecision, Ed25519PublicKey, Verified};
+use crate::audit::{Ed25519PublicKey, Verified};
 use crate::cli::audit_args::{
     AuditArgs, AuditCommand, AuditExportArgs, AuditFilterArgs, AuditFormat, AuditQueryArgs, AuditVerifyArgs,
 };
@@ -18,9 +18,6 @@ use crate::cli::{EXIT_FAILURE, EXIT_USAGE};
 use crate::config::Millis;
 use crate::control::WallTime;
 use crate::control::audit::{AuditError, AuditFile, verify};
-
-/// The most lines that a query shows.
-const LIMIT_MAX: usize = 100_000;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +40,7 @@ pub fn run_audit(args: &AuditArgs) -> u8 {
     };
     match done {
         Ok(code) => code,
-        // Whoever read the output has seen enough.
+        // The reader of the output closed it early, which is not an error.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(failure) => {
             eprintln!("{failure}");
@@ -99,7 +96,7 @@ fn verified_json(found: &Verified) -> String {
 }
 
 fn run_query(args: &AuditQueryArgs) -> Result<(), Failure> {
-    let (filter, limit) = (Filter::of(&args.filter)?, args.limit.clamp(1, LIMIT_MAX));
+    let (filter, limit) = (Filter::of(&args.filter)?, args.limit as usize);
     let mut last: VecDeque<Value> = VecDeque::new();
     each_line(&args.dir, |line| {
         if filter.wants(&line) {
@@ -162,7 +159,7 @@ fn run_export(args: &AuditExportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads all lines in their order. Those that are no JSON are for `verify` to find.
+/// Reads all lines in order. Lines that are not JSON are skipped; `verify` reports them.
 fn each_line(dir: &Path, mut see: impl FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
     let files = AuditFile::list(dir).map_err(|cause| AuditError::Io { path: dir.to_path_buf(), cause })?;
     if files.is_empty() {
@@ -180,7 +177,7 @@ fn each_line(dir: &Path, mut see: impl FnMut(Value) -> Result<(), Failure>) -> R
     Ok(())
 }
 
-/// A value as people read it, whatever an agent has called it.
+/// A value as text for people, safe to print whatever an agent chose.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => plain(text),
@@ -188,17 +185,17 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Which lines are wanted.
+/// The filter for lines.
 struct Filter {
     since: Option<WallTime>,
     until: Option<WallTime>,
-    /// Members, and what one of each group has to be.
+    /// Groups of members, and the value that one member of each group must have.
     members: Vec<(&'static [&'static str], String)>,
 }
 
 impl Filter {
     fn of(args: &AuditFilterArgs) -> Result<Filter, Failure> {
-        let decision = args.decision.map(|decision| AuditedDecision::from(decision).name().to_owned());
+        let decision = args.decision.map(|decision| decision.name().to_owned());
         let texts: [(&[&str], _); 8] = [
             (&["peer", "caller", "client"], &args.identity),
             (&["name"], &args.tool),
@@ -239,10 +236,12 @@ fn time(text: Option<&str>) -> Result<Option<WallTime>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use serde_json::json;
 
     use super::*;
-    use crate::cli::audit_args::AuditDecision;
+    use crate::audit::AuditedDecision;
+    use crate::cli::args::Cli;
 
     fn line(tool: &str) -> Value {
         json!({"seq": 3, "time": "2026-11-29T12:00:00Z", "kind": "call", "peer": "192.0.2.1", "name": tool, "outcome": "ok"})
@@ -261,8 +260,8 @@ mod tests {
         let of_tool = filter(AuditFilterArgs { tool: text("a"), identity: text("192.0.2.1"), ..Default::default() });
         assert!(of_tool.wants(&line("a")) && !of_tool.wants(&line("b")));
         let decided = json!({"kind": "call", "decision": "denied", "rule": "no-deletes", "outcome": "denied"});
-        let denied = filter(AuditFilterArgs { decision: Some(AuditDecision::Denied), ..Default::default() });
-        let allowed = filter(AuditFilterArgs { decision: Some(AuditDecision::Allowed), ..Default::default() });
+        let denied = filter(AuditFilterArgs { decision: Some(AuditedDecision::Denied), ..Default::default() });
+        let allowed = filter(AuditFilterArgs { decision: Some(AuditedDecision::Allowed), ..Default::default() });
         assert!(denied.wants(&decided) && !denied.wants(&line("a")) && !allowed.wants(&decided));
         let by_rule = |name| filter(AuditFilterArgs { rule: text(name), ..Default::default() });
         assert!(by_rule("no-deletes").wants(&decided) && !by_rule("reads").wants(&decided));
@@ -278,5 +277,18 @@ mod tests {
         let now = json!({"kind": "action", "time": WallTime::now().to_string()});
         assert!(ago.wants(&now));
         assert!(Filter::of(&AuditFilterArgs { since: text("yesterday"), ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn what_a_query_cannot_do_is_refused_before_it_begins() {
+        let parses = |args: &[&str]| Cli::try_parse_from([&["adit", "audit", "query", "log"], args].concat()).is_ok();
+        for good in ["1", "100000"] {
+            assert!(parses(&["--limit", good]), "{good}");
+        }
+        for wrong in ["0", "100001", "-1", "many"] {
+            assert!(!parses(&["--limit", wrong]), "{wrong}");
+        }
+        assert!(parses(&["--decision", "allowed"]) && parses(&["--decision", "denied"]));
+        assert!(!parses(&["--decision", "Denied"]) && !parses(&["--decision", "maybe"]));
     }
 }

@@ -1,10 +1,10 @@
 //! Calls of a connector, as they are written to the audit log.
 
-use crate::base::{CallFailure, Clock};
-use crate::connector::call::{CallContext, CallEnd, Caller};
+use crate::base::CallFailure;
+use crate::connector::call::{CallContext, CallEnd};
 use crate::connector::kept_calls::outcome_of;
-use crate::exchange::{forwarded_peer, requested_host};
-use crate::latency::{CallPhases, ConnectorStamps, Outcome, OwnAnswer, Retries};
+use crate::exchange::requested_host;
+use crate::latency::{ConnectorStamps, Outcome, OwnAnswer, Retries};
 use crate::serve::{Answered, AuditReceipt, AuditedCall, AuditedEnd, CallAudit, CallLabel, Request};
 use crate::wire::http1::RequestHead;
 
@@ -29,7 +29,7 @@ impl CallContext<'_> {
     ) -> Option<AuditReceipt> {
         stamps.on_received(answered.received_at);
         stamps.on_status(answered.head.status());
-        let phases = self.audited_phases(stamps);
+        let phases = self.phases(stamps);
         let route = self.audited_route(head);
         audit.on_answer(&self.audited(&route, head, retries), head, answered, &phases, label)
     }
@@ -43,10 +43,10 @@ impl CallContext<'_> {
         ended: Option<Result<(), CallFailure>>,
         retries: Retries,
     ) {
-        if !audit.is_on() {
+        if !audit.is_due() {
             return;
         }
-        let phases = self.audited_phases(&end.stamps);
+        let phases = self.phases(&end.stamps);
         let route = self.audited_route(request.head());
         let own = ended.and_then(Result::err).filter(|_| self.is_agents() && !end.has_begun);
         let own = own.map(|failure| failure.own_answer(None));
@@ -60,21 +60,15 @@ impl CallContext<'_> {
 
     /// Writes a call that the policy of its route denied.
     pub(super) fn record_denied(&self, audit: &CallAudit, request: &mut impl Request, own: OwnAnswer) {
-        if !audit.is_on() {
+        if !audit.is_due() {
             return;
         }
-        let phases = self.audited_phases(&CallEnd::new(request.began()).stamps);
+        let phases = self.phases(&CallEnd::new(request.began()).stamps);
         let route = self.audited_route(request.head());
         let (outcome, own_code) = (Outcome::Denied, Some(own.rpc_code).filter(|code| *code != 0));
         let end = AuditedEnd { outcome, status: own.status, own_code, phases: &phases, is_opened: false };
         let (head, label) = request.context_mut().head_and_label();
         audit.on_end(&self.audited(&route, head, Retries::default()), head, &end, label);
-    }
-
-    fn audited_phases(&self, stamps: &ConnectorStamps) -> CallPhases {
-        let core = &self.core.core;
-        CallPhases::of_connector(stamps.times(core), core.now() - stamps.began())
-            .answered(stamps.status(), stamps.is_event_stream())
     }
 
     /// The name of the route of a request; empty if it has none.
@@ -84,17 +78,13 @@ impl CallContext<'_> {
     }
 
     fn audited<'c>(&'c self, route: &'c str, head: &RequestHead, retries: Retries) -> AuditedCall<'c> {
-        let peer = match self.caller {
-            Caller::Edge => std::str::from_utf8(forwarded_peer(head)).unwrap_or_default(),
-            Caller::Agent(address) => address,
-        };
         AuditedCall {
             role: "connector",
             number: self.number,
             tunnel: self.core.connector.settings.tunnel.as_str(),
             route,
             connector: Some(self.core.connector.instance),
-            peer: peer.parse().ok(),
+            peer: self.agent_address(head),
             retries: retries.made(),
             ..AuditedCall::default()
         }

@@ -6,19 +6,27 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::connector::call::CallContext;
 use crate::identity::{RouteAuth, TokenRefusal};
+use crate::policy::ToolPolicy;
 use crate::serve::{CallerStop, LabelError, Request, caller_denied, keys_checked};
+
+/// A request whose caller is not known.
+pub(super) struct UnknownCaller {
+    auth: Arc<RouteAuth>,
+    policy: Option<Arc<ToolPolicy>>,
+    stop: CallerStop,
+}
 
 /// What became of a request whose caller was not known at once.
 pub(super) enum Settled {
-    /// Its caller is known now.
-    Known,
+    /// Its caller is known now. The policy of its route, if it has one, is still to decide.
+    Known(Option<Arc<ToolPolicy>>),
     /// It was answered. True if the connection can carry another request.
     Answered(bool),
     /// It is to be refused.
     Denied(LabelError),
 }
 
-/// Notes who makes a request.
+/// Notes who makes a request, if its route asks for that. Returns the policy of the route, if it has one.
 ///
 /// # Errors
 ///
@@ -28,12 +36,16 @@ pub(super) enum Settled {
 pub(super) fn identify(
     context: CallContext<'_>,
     request: &mut impl Request,
-    auth: &Arc<RouteAuth>,
-) -> Result<(), CallerStop> {
+    auth: Option<Arc<RouteAuth>>,
+    policy: Option<Arc<ToolPolicy>>,
+) -> Result<Option<Arc<ToolPolicy>>, UnknownCaller> {
+    let Some(auth) = auth else { return Ok(policy) };
     let core = context.core;
-    let policy = core.upstreams.policy_of(request.head());
     let now = Duration::from_secs(core.connector.settings.clock.now().as_secs());
-    request.identify(&core.tokens, auth, policy.as_deref(), now)
+    match request.identify(&core.tokens, &auth, policy.as_deref(), now) {
+        Ok(()) => Ok(policy),
+        Err(stop) => Err(UnknownCaller { auth, policy, stop }),
+    }
 }
 
 /// Waits for the keys of an issuer if that is why a request has stopped, and else answers it or says how. Its caller has to be answered
@@ -41,16 +53,16 @@ pub(super) fn identify(
 pub(super) async fn settle(
     context: CallContext<'_>,
     request: &mut impl Request,
-    auth: Arc<RouteAuth>,
-    mut stop: CallerStop,
+    unknown: UnknownCaller,
     until: Time,
 ) -> Settled {
     let core = context.core;
+    let UnknownCaller { mut auth, policy, mut stop } = unknown;
     if let CallerStop::Refused(TokenRefusal::AwaitsKeys { issuer, check }) = stop {
         keys_checked(&core.core, &auth, issuer, check, until).await;
-        match identify(context, request, &auth) {
-            Ok(()) => return Settled::Known,
-            Err(still) => stop = still,
+        match identify(context, request, Some(auth), policy) {
+            Ok(policy) => return Settled::Known(policy),
+            Err(still) => (auth, stop) = (still.auth, still.stop),
         }
     }
     match stop {

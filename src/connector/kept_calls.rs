@@ -8,7 +8,8 @@ use crate::connector::connector_core::ConnectorCore;
 use crate::connector::settings::ConnectorRoute;
 use crate::exchange::{FailedCall, Refusal, forwarded_peer, trace_of};
 use crate::latency::{
-    CallFilter, CallLine, CallRecord, CallStage, FoundCall, HostText, Outcome, OwnAnswer, Phase, PolicyMark, TraceId,
+    CallFilter, CallLine, CallPhases, CallRecord, CallStage, ConnectorStamps, FoundCall, HostText, Outcome, OwnAnswer,
+    Phase, PolicyMark, TraceId,
 };
 use crate::link::CarrierStream;
 use crate::wire::http1::RequestHead;
@@ -46,6 +47,13 @@ impl CallContext<'_> {
             phase,
             usual: recorder.usual(route.name.as_str(), method, tool.unwrap_or_default(), now),
         }
+    }
+
+    /// How long the parts of a call have taken so far.
+    pub(super) fn phases(&self, stamps: &ConnectorStamps) -> CallPhases {
+        let core = &self.core.core;
+        CallPhases::of_connector(stamps.times(core), core.now() - stamps.began())
+            .answered(stamps.status(), stamps.is_event_stream())
     }
 
     /// What is kept of a call with this head that ends now.

@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Clock, Time};
-use crate::connector::authorize::{self, Settled};
+use crate::base::Time;
+use crate::connector::authorize::{self, Settled, UnknownCaller};
 use crate::connector::call::{AgentWork, CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
@@ -14,16 +14,13 @@ use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
+use crate::connector::upstreams::CallTerms;
 use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
-use crate::identity::RouteAuth;
-use crate::latency::{
-    CallPhases, CallRecord, CallStage, CallerTimeSource, ConnectorStamps, Phase, Retries, connector_timing,
-};
+use crate::latency::{CallRecord, CallStage, CallerTimeSource, ConnectorStamps, Phase, Retries, connector_timing};
 use crate::link::CallStream;
+use crate::policy::ToolPolicy;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{
-    CallEnded, CallerStop, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service,
-};
+use crate::serve::{CallEnded, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
 use crate::wire::http1::Method;
 use crate::wire::mcp::{self, Call};
 
@@ -104,7 +101,6 @@ impl StreamCalls<'_> {
     pub(super) async fn carry<R: CallRequest>(&mut self, request: &mut R) -> Next<Leave> {
         self.has_called = true;
         self.work.agents.until = self.until(request).unwrap_or(Time::NEVER);
-        self.work.agents.decided_by = self.context.core.upstreams.decided_by();
         self.work.agents.audit = self.context.begin_audit(request);
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
@@ -121,14 +117,16 @@ impl StreamCalls<'_> {
             // In a box, so that other calls do not have its size.
             return Box::pin(self.refuse_unrecorded(request)).await;
         }
-        if let Some(auth) = context.core.upstreams.auth_of(request.head())
-            && let Err(stop) = authorize::identify(*context, request, &auth)
-        {
+        let CallTerms { auth, policy, by } = context.core.upstreams.terms_of(request.head());
+        work.agents.decided_by = by;
+        let policy = match authorize::identify(*context, request, auth, policy) {
+            Ok(policy) => policy,
             // In a box, so that other calls do not have its size.
-            if let Some(next) = Box::pin(self.settle_caller(request, auth, stop)).await {
-                return next;
-            }
-        }
+            Err(unknown) => match Box::pin(self.settle_caller(request, unknown)).await {
+                Ok(policy) => policy,
+                Err(next) => return next,
+            },
+        };
         let StreamCalls { context, work, host, .. } = self;
         let is_enforced = |host: &Hostname| {
             let breakers = context.core.connector.breakers();
@@ -136,7 +134,7 @@ impl StreamCalls<'_> {
                 |route: &ConnectorRoute| route.needs_label() || breakers.is_forced_open(route.name.as_str());
             context.core.upstreams.route_of(host, is_enforced)
         };
-        if (govern(*context, request) || host.and_then(is_enforced).unwrap_or_default())
+        if (govern(*context, request, policy) || host.and_then(is_enforced).unwrap_or_default())
             && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
         {
             let is_over = work.agents.until <= context.core.core.turn_time();
@@ -213,25 +211,24 @@ impl StreamCalls<'_> {
         self.answer(request, error, &end.stamps).await
     }
 
-    /// Goes on with a request whose caller is not known yet. Returns what follows it, if it was answered.
+    /// Goes on with a request whose caller is not known yet. Returns the policy of its route, or what follows it if it was answered.
     async fn settle_caller<R: CallRequest>(
         &self,
         request: &mut R,
-        auth: Arc<RouteAuth>,
-        stop: CallerStop,
-    ) -> Option<Next<Leave>> {
+        unknown: UnknownCaller,
+    ) -> Result<Option<Arc<ToolPolicy>>, Next<Leave>> {
         let settled = {
-            let mut settling = pin!(authorize::settle(self.context, request, auth, stop, self.work.agents.until));
+            let mut settling = pin!(authorize::settle(self.context, request, unknown, self.work.agents.until));
             unless_broken::<R, _>(self.context.stream.on_link(), settling.as_mut()).await
         };
         match settled {
             Err(_) => {
                 count(self.context.core, None);
-                Some(Next::Leave(Leave::GivenUp))
+                Err(Next::Leave(Leave::GivenUp))
             }
-            Ok(Settled::Known) => None,
-            Ok(Settled::Answered(keep)) => Some(if keep { Next::Keep } else { Next::Close }),
-            Ok(Settled::Denied(error)) => Some(self.refuse_unlabelled(request, error).await),
+            Ok(Settled::Known(policy)) => Ok(policy),
+            Ok(Settled::Answered(keep)) => Err(if keep { Next::Keep } else { Next::Close }),
+            Ok(Settled::Denied(error)) => Err(self.refuse_unlabelled(request, error).await),
         }
     }
 
@@ -261,6 +258,18 @@ impl StreamCalls<'_> {
         let failure = CallFailure::AuditUnavailable;
         count(self.context.core, Some(Err(failure)));
         if self.host.is_none() {
+            self.record_uncalled(request, failure);
+            return Next::Leave(Leave::Reset(failure));
+        }
+        let report = self.report(request, failure, false);
+        self.answer_uncalled(request, failure, report).await
+    }
+
+    /// Answers a call that was denied, which could not be written to the audit log.
+    async fn answer_unrecorded(&self, request: &mut impl Request) -> Next<Leave> {
+        let failure = CallFailure::AuditUnavailable;
+        count(self.context.core, Some(Err(failure)));
+        if self.host.is_none() {
             return Next::Leave(Leave::Reset(failure));
         }
         self.answer(request, CallError::Failed(failure), &CallEnd::new(request.began()).stamps).await
@@ -284,20 +293,25 @@ impl StreamCalls<'_> {
         failure: CallFailure,
         report: Option<CallReport>,
     ) -> Next<Leave> {
-        let StreamCalls { context, host, work, .. } = self;
+        let StreamCalls { context, work, .. } = self;
         let core = context.core;
         let mut timing = Vec::new();
-        let end = CallEnd::new(request.began());
-        connector_timing(&end.stamps.times(&core.core), &mut timing);
+        connector_timing(&CallEnd::new(request.began()).stamps.times(&core.core), &mut timing);
         request.learn_id(work.agents.left(core.core.turn_time())).await;
-        let ended = Some(Err(failure));
-        let noted = Noted { work: &AgentWork::default(), is_cut_by_edge: false, is_cancelled: false };
-        record(*context, request, *host, &end, ended, noted);
-        context.record_end(&work.agents.audit, request, &end, ended, Retries::default());
+        self.record_uncalled(request, failure);
         let told = work.agents.audit.told(failure, &core.core).await;
         let report = report.filter(|_| told == failure);
         let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }
+    }
+
+    /// Keeps a call that was not begun, and failed so.
+    fn record_uncalled(&self, request: &mut impl Request, failure: CallFailure) {
+        let StreamCalls { context, host, work, .. } = self;
+        let (end, ended) = (CallEnd::new(request.began()), Some(Err(failure)));
+        let noted = Noted { work: &AgentWork::default(), is_cut_by_edge: false, is_cancelled: false };
+        record(*context, request, *host, &end, ended, noted);
+        context.record_end(&work.agents.audit, request, &end, ended, Retries::default());
     }
 
     /// What is told of a call that failed.
@@ -331,7 +345,7 @@ impl StreamCalls<'_> {
                 self.context.keep_denied(request.head(), own, policy);
                 self.context.record_denied(&self.work.agents.audit, request, own);
                 if !self.work.agents.audit.is_settled(&core.core).await {
-                    return self.refuse_unrecorded(request).await;
+                    return self.answer_unrecorded(request).await;
                 }
                 let may_keep = self.context.stream.is_sealed() && !core.is_draining();
                 let keep = request.deny(&denied, self.work.agents.left(core.core.turn_time()), may_keep).await;
@@ -395,8 +409,7 @@ fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) ->
 }
 
 /// Has a request decided by the policy of its route before it is passed on. Returns whether there is one.
-fn govern(context: CallContext<'_>, request: &mut impl Request) -> bool {
-    let policy = context.core.upstreams.policy_of(request.head());
+fn govern(context: CallContext<'_>, request: &mut impl Request, policy: Option<Arc<ToolPolicy>>) -> bool {
     if let Some(policy) = &policy {
         let unix = || Duration::from_secs(context.core.connector.settings.clock.now().as_secs());
         request.govern(policy, context.agent_address(request.head()), unix);
@@ -469,10 +482,10 @@ fn record(
         return;
     }
     let stamps = &end.stamps;
-    let phases = CallPhases::of_connector(stamps.times(&core.core), core.core.now() - stamps.began())
-        .answered(stamps.status(), stamps.is_event_stream());
+    let phases = context.phases(stamps);
     let (outcome, now) = (outcome_of(ended), core.core.turn_time());
     let of_body = request.label().and_then(|label| label.trace());
+    let policy = request.label().and_then(|label| label.policy_mark());
     let kept = keeps.then(|| context.kept(request.head()).with_phases(&phases));
     let counted = host.and_then(|host| {
         let call = request.label()?.call();
@@ -502,6 +515,7 @@ fn record(
         trace: kept.trace.or(of_body),
         stage: CallStage::of(outcome),
         outcome: Some(outcome),
+        policy,
         deadline,
         missed: missed.unwrap_or_default(),
         status: stamps.status().unwrap_or_default(),

@@ -41,10 +41,8 @@ pub(super) struct Upstreams {
     windows: Budget,
     tables: RefCell<Arc<ConnectorTables>>,
     version: Cell<u64>,
-    /// Whether any route has a policy.
-    has_policies: Cell<bool>,
-    /// Whether any route asks its callers for tokens.
-    has_auth: Cell<bool>,
+    /// Whether any route has a policy, or asks its callers for tokens.
+    is_governed: Cell<bool>,
     served: RefCell<BTreeMap<RouteName, Rc<Served>>>,
     /// When a failed inner TLS handshake was last logged.
     seal_error_logged: Cell<Option<Time>>,
@@ -71,6 +69,16 @@ pub(super) struct DecidedBy {
     is_governed: bool,
 }
 
+/// What decides a request before it is passed on.
+pub(super) struct CallTerms {
+    /// What its route asks of its callers, if it asks for anything.
+    pub(super) auth: Option<Arc<RouteAuth>>,
+    /// The policy of its route, if it has one.
+    pub(super) policy: Option<Arc<ToolPolicy>>,
+    /// The tables that have them.
+    pub(super) by: DecidedBy,
+}
+
 /// Why connecting fails.
 struct Failing {
     why: String,
@@ -88,8 +96,7 @@ impl Upstreams {
             resolver,
             windows: windows.clone(),
             version: Cell::new(version),
-            has_policies: Cell::new(has_policies(&connector.tables())),
-            has_auth: Cell::new(has_auth(&connector.tables())),
+            is_governed: Cell::new(is_governed(&connector.tables())),
             tables: RefCell::new(connector.tables()),
             served: RefCell::default(),
             seal_error_logged: Cell::default(),
@@ -189,30 +196,22 @@ impl Upstreams {
         self.tables.borrow().routes.lookup(host).map(look)
     }
 
-    /// What the route of a request asks of its callers, if it asks for anything.
-    pub(super) fn auth_of(&self, head: &RequestHead) -> Option<Arc<RouteAuth>> {
-        self.refresh_tables();
-        if !self.has_auth.get() {
-            return None;
+    /// What decides a request that comes now. Where no route decides anything, its head is not looked at.
+    pub(super) fn terms_of(&self, head: &RequestHead) -> CallTerms {
+        let by = self.decided_by();
+        let none = CallTerms { by, auth: None, policy: None };
+        if !by.is_governed {
+            return none;
         }
-        let host: Hostname = head.host()?.parse().ok()?;
-        self.tables.borrow().routes.lookup(&host)?.auth.clone()
+        let Some(host) = head.host().and_then(|host| host.parse::<Hostname>().ok()) else { return none };
+        let tables = self.tables.borrow();
+        let Some(route) = tables.routes.lookup(&host) else { return none };
+        CallTerms { auth: route.auth.clone(), policy: route.policy.clone(), by }
     }
 
-    /// The policy of the route of a request, if it has one.
-    pub(super) fn policy_of(&self, head: &RequestHead) -> Option<Arc<ToolPolicy>> {
+    fn decided_by(&self) -> DecidedBy {
         self.refresh_tables();
-        if !self.has_policies.get() {
-            return None;
-        }
-        let host: Hostname = head.host()?.parse().ok()?;
-        self.tables.borrow().routes.lookup(&host)?.policy.clone()
-    }
-
-    /// The tables by which a request is decided that comes now.
-    pub(super) fn decided_by(&self) -> DecidedBy {
-        self.refresh_tables();
-        DecidedBy { version: self.version.get(), is_governed: self.has_auth.get() || self.has_policies.get() }
+        DecidedBy { version: self.version.get(), is_governed: self.is_governed.get() }
     }
 
     /// Whether what was decided by these tables holds for those of now. Where no route has a policy or asks for tokens, it always does.
@@ -254,8 +253,7 @@ impl Upstreams {
             tables.routes.iter().map(|(_, route)| (&route.name, route)).collect();
         self.served.borrow_mut().retain(|name, served| kept.get(name).is_some_and(|route| served.is_of(route)));
         drop(kept);
-        self.has_policies.set(has_policies(&tables));
-        self.has_auth.set(has_auth(&tables));
+        self.is_governed.set(is_governed(&tables));
         self.tables.replace(tables);
     }
 }
@@ -361,12 +359,8 @@ impl Served {
     }
 }
 
-fn has_policies(tables: &ConnectorTables) -> bool {
-    tables.routes.targets().any(|route| route.policy.is_some())
-}
-
-fn has_auth(tables: &ConnectorTables) -> bool {
-    tables.routes.targets().any(|route| route.auth.is_some())
+fn is_governed(tables: &ConnectorTables) -> bool {
+    tables.routes.targets().any(|route| route.policy.is_some() || route.auth.is_some())
 }
 
 fn failure_of(error: &UpstreamError) -> CallFailure {

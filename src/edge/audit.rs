@@ -37,7 +37,7 @@ pub(super) fn on_end(
     phases: &CallPhases,
     (notes, own, outcome): (&CallNotes, Option<OwnAnswer>, Outcome),
 ) {
-    if !notes.audit.is_on() {
+    if !notes.audit.is_due() {
         return;
     }
     let call = call(core, &route.tunnel, Some(route), usage, notes);

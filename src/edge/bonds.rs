@@ -10,9 +10,8 @@ use crate::edge::affinity::{SessionKey, SessionMap};
 use crate::edge::shared::Edge;
 use crate::edge::usage::LinkUsage;
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
+use crate::wire::mcp::SESSION_ID;
 
-/// The header field with the id of a session (MCP 2025-03-26 and later, section "Session Management").
-const SESSION_ID: &str = "Mcp-Session-Id";
 /// How long a core relies on what it knows of a session before it asks the shared table again, which also keeps the session
 /// from expiring there.
 const CACHED_FOR_MAX: Duration = Duration::from_secs(1);

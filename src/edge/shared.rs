@@ -9,7 +9,6 @@ use crate::edge::affinity::Affinity;
 use crate::edge::hedged_routes::ToolHints;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::presence::Presence;
-use crate::edge::route_limits::RouteLimits;
 use crate::edge::served_hosts::HostService;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
@@ -18,7 +17,7 @@ use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
-use crate::serve::AuditLog;
+use crate::serve::{AuditLog, RouteLimits};
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
 
@@ -119,6 +118,7 @@ counters! {
         links_ended, "Links that ended, for any reason";
         links_limited, "Links refused because their tunnel has as many as it may have";
         links_refused, "Links of connectors that were refused";
+        lists_crowded, "Answers that were withheld because lists which are filtered by policies have used up the memory for them";
         passed_through, "Connections of agents passed through to the connector still encrypted";
         passed_through_given_up, "Passed-through connections that were ended, or moved, because their connector stood still beside another one";
         passed_through_stalled, "Passed-through connections that ended because their agent took nothing for too long";

@@ -16,10 +16,6 @@ use crate::wire::http1::RequestHead;
 use crate::wire::mcp;
 use crate::wire::sse::EventData;
 
-/// The header field with the id of an MCP session, up to revision 2025-11-25.
-const SESSION: &str = "Mcp-Session-Id";
-/// The header field with the revision of MCP.
-const REVISION: &str = "MCP-Protocol-Version";
 /// How a call is told to have ended whose line is written before its answer.
 const BEGUN: &str = "begun";
 
@@ -97,10 +93,10 @@ impl CallAudit {
         CallAudit(Some(Box::new(Kept { log: log.clone(), scan, events, bytes: 0, written, receipt })))
     }
 
-    /// Whether calls are written at all.
+    /// Whether there is something of the call that is not written yet.
     #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
+    pub fn is_due(&self) -> bool {
+        self.0.as_ref().is_some_and(|kept| kept.written.get() != Written::Whole)
     }
 
     /// The log to which the call is written before its answer may leave, if that is so.
@@ -223,10 +219,10 @@ fn line_of<'a>(call: &AuditedCall<'a>, head: &'a RequestHead, phases: &CallPhase
         edge,
         connector,
         peer,
-        revision: head.get(REVISION),
+        revision: head.get(mcp::PROTOCOL_VERSION),
         era: if mcp::is_stateless(head) { "stateless" } else { "sessions" },
         http: std::str::from_utf8(head.method_text()).unwrap_or_default(),
-        session: head.get(SESSION).filter(|session| !session.is_empty()),
+        session: head.get(mcp::SESSION_ID).filter(|session| !session.is_empty()),
         trace: trace_of(head).map(|trace| trace.to_string()),
         took: phases.took(),
         phases: Phase::ALL.iter().filter_map(phase).collect(),

@@ -90,8 +90,6 @@ pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
 /// The token of `Authorization: Bearer` (RFC 6750 section 2.1), if there is one field of that name. Tokens in a target or in a form are
 /// not looked for: they end up in logs.
 pub(super) fn bearer(head: &RequestHead) -> Option<&[u8]> {
-    let mut values = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"authorization"));
-    let (_, value) = values.next()?;
-    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
-    (values.next().is_none() && scheme.eq_ignore_ascii_case(b"bearer ")).then(|| token.trim_ascii())
+    let (scheme, token) = head.get_only("Authorization")?.split_at_checked(b"Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }

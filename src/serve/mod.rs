@@ -23,6 +23,7 @@ mod incoming;
 mod label;
 mod listing;
 mod next_hop;
+mod overload;
 mod read_ahead;
 mod recorded;
 mod relay;
@@ -32,13 +33,16 @@ mod request_context;
 mod requests;
 mod responder;
 mod rewriting;
+mod route_limits;
 mod service;
+mod task_calls;
 
 pub use audit_log::{AUDIT_QUEUE_MAX, AUDIT_WAIT_MAX, AuditCounters, AuditEntry, AuditLog, AuditReceipt};
 pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
 pub use caller_tokens::{CallerStop, CallerTokens, ProvenCaller, caller_denied, keys_checked};
+pub use filtered_answer::list_memory;
 pub use http1_request::Http1Request;
 pub use http2::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,
@@ -47,10 +51,13 @@ pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 pub use label::CallLabel;
 pub use listing::Listing;
 pub use next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
+pub use overload::{Entry, Full, PlaceTerms, PlacedCall, Queued, QueuedEnd, enter, leave, needs_place};
 pub use read_ahead::{LabelError, ReadAheadLimits};
 pub use recorded::Answered;
 pub use relay::{RelayError, RelayHooks, Relayed, Violation, relay};
 pub use request::Request;
 pub use request_context::RequestContext;
 pub use requests::{RequestLimits, Requests};
+pub use route_limits::{CallPlace, CoreLimits, RouteLimits};
 pub use service::{Next, Service, serve};
+pub use task_calls::{AnswerSize, EndedCall, add_to_task, task_of};

@@ -12,6 +12,8 @@ use super::jsonrpc::{Message, MessageMember, NAME_LEN_MAX, Peek, Reading};
 
 /// The header field with the revision that a client uses.
 pub const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
+/// The header field with the id of a session (MCP 2025-03-26 to 2025-11-25, section "Session Management").
+pub const SESSION_ID: &str = "Mcp-Session-Id";
 /// The header field with the JSON-RPC method, from revision 2026-07-28 on.
 pub const METHOD: &str = "Mcp-Method";
 /// The header field with the tool, prompt, resource or task, from revision 2026-07-28 on.

@@ -17,6 +17,7 @@ use crate::dial::Resolver;
 use crate::engine::driver::{Address, SocketOptions};
 use crate::engine::sim::{Faults, MemberId, SimNet, Simulation};
 use crate::engine::{ByteStream, Core, MailReceiver, Pool, Signal, Socket, StreamError, mailbox};
+use crate::latency::{CallFilter, CallLine};
 use crate::link::{Link, LinkStream};
 use crate::policy::AllowedUpstreams;
 use crate::route::{RouteEntry, RouteTable};
@@ -468,6 +469,18 @@ impl Bed {
             all.push(event);
         }
         all
+    }
+
+    /// The last calls that the connector keeps.
+    pub(super) fn calls(&mut self) -> Vec<CallLine> {
+        let (sender, mut found) = mailbox(1);
+        let filter = Arc::new(CallFilter { limit: 100, ..CallFilter::default() });
+        assert_eq!(self.role.command(|| ConnectorCommand::Calls(Arc::clone(&filter), sender.clone())), 1);
+        self.pass(us(1));
+        match found.poll_recv(&mut Context::from_waker(Waker::noop())) {
+            std::task::Poll::Ready(Some(calls)) => calls,
+            _ => panic!("no calls"),
+        }
     }
 
     pub(super) fn report(&mut self) -> ConnectorReport {

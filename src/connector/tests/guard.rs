@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use super::bed::{Bed, NAMED, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables, tables_allowing};
 use super::out_of_time::changed;
+use crate::connector::ConnectorSettings;
 use crate::engine::ByteStream;
 use crate::engine::sim::Faults;
+use crate::latency::Outcome;
 use crate::policy::{AllowedUpstreams, ToolPolicy};
+use crate::serve::AuditLog;
 use crate::wire::mux::Cause;
 
 const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
@@ -139,5 +142,19 @@ fn a_request_that_an_earlier_policy_has_let_in_is_not_sent_by_later_routes() {
         call.stream.finish();
         assert_eq!(call.cause().await, Cause::UpstreamUnsent);
     });
+    bed.assert_clean();
+}
+
+#[test]
+fn a_call_that_cannot_be_written_to_the_audit_log_is_kept_as_one_that_was_refused() {
+    let nobody = script(|_| async { panic!("nothing is to come here") });
+    let (log, _entries) = AuditLog::new(true);
+    log.set_broken(true);
+    let settings = ConnectorSettings { audit: Some(log), calls_kept: 8, ..settings() };
+    let mut bed = Bed::with(settings, 1, Faults::none(), Some(nobody));
+    bed.run(|edge| async move { assert_eq!(edge.call(GET).await.cause().await, Cause::AuditUnavailable) });
+    let calls = bed.calls();
+    assert_eq!(calls.iter().map(|call| call.record.outcome).collect::<Vec<_>>(), [Some(Outcome::AuditUnavailable)]);
+    assert_eq!(calls[0].record.number, 1);
     bed.assert_clean();
 }

@@ -7,28 +7,29 @@ use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_poli
 use crate::policy::{Quotas, ToolPolicy};
 use crate::process::settings::CallerReader;
 
-/// Reads the policies of hosts, and what they ask of their callers. What a policy knows of the tools of its server is kept when it is
-/// read again.
+/// Reads the policies of hosts, and what hosts require of their callers. What a policy has learned about the tools of
+/// its server is kept across reloads.
 #[derive(Default)]
 pub(crate) struct PolicyReader {
     pub(crate) callers: CallerReader,
     known: Known,
-    /// Those that were read, until they are put in force.
+    /// The policies that were read but are not in effect yet.
     next: Option<Known>,
     /// What callers have used of what the rules allow, whatever is read again.
     quotas: Arc<Quotas>,
 }
 
-/// Policies by their hosts and files.
-type Known = HashMap<(String, PathBuf), Arc<ToolPolicy>>;
+/// The policies by host, by the server behind the host where it is known, and by file. What one server says about its tools does not
+/// hold for another.
+type Known = HashMap<(String, String, PathBuf), Arc<ToolPolicy>>;
 
 impl PolicyReader {
-    /// Begins with the issuers of tokens. What is read next is compared with what is in force, whatever was read and refused
-    /// meanwhile.
+    /// Begins a reading with the issuers of tokens. What is read next is compared with what is in effect, whatever was
+    /// read and rejected before.
     ///
     /// # Errors
     ///
-    /// All faults of the issuers; then they are as before.
+    /// All faults of the issuers, which then stay as they were.
     pub(crate) fn begin(&mut self, config: &IdentityConfig) -> Result<(), ConfigErrors> {
         self.callers.read_issuers(config)?;
         self.next = Some(Known::new());
@@ -40,24 +41,25 @@ impl PolicyReader {
         &self.quotas
     }
 
-    /// Puts in force what was read, and forgets what is gone.
+    /// Puts what was read into effect, and drops what is gone.
     pub(crate) fn put_in_force(&mut self) {
         self.known = self.next.take().unwrap_or_else(|| std::mem::take(&mut self.known));
         self.callers.put_in_force();
     }
 
-    /// The policy of a host, whose file the setting `key` names. One whose file is as before stays the same. It is reported if it
-    /// cannot be read.
+    /// The policy of a host with this server behind it. The setting `key` names its file. If the file is unchanged, so is the policy.
+    /// A fault is added to `faults`.
     pub(super) fn read(
         &mut self,
         host: &HostPattern,
+        server: &str,
         key: String,
         file: &Path,
         faults: &mut Vec<ConfigError>,
     ) -> Option<Arc<ToolPolicy>> {
         let mut read =
             read_policy(file).map_err(|why| faults.push(ConfigError::new(Origin::Default, key, why))).ok()?;
-        let place = (host.to_string(), file.to_path_buf());
+        let place = (host.to_string(), server.to_owned(), file.to_path_buf());
         let next = self.next.get_or_insert_default();
         if let Some(known) = self.known.get(&place) {
             if **known == read {
@@ -101,20 +103,21 @@ mod tests {
             std::fs::write(&file, format!("[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['{tool}']\n")).unwrap();
         };
         let (mut reader, mut faults) = (PolicyReader::default(), Vec::new());
-        let mut read = |reader: &mut PolicyReader, host: &str| {
+        let mut read = |reader: &mut PolicyReader, host: &str, server: &str| {
             reader.begin(&config.identity).unwrap();
-            reader.read(&host.parse().unwrap(), "policy_file".to_owned(), &file, &mut faults).unwrap()
+            reader.read(&host.parse().unwrap(), server, "policy_file".to_owned(), &file, &mut faults).unwrap()
         };
         write("a");
-        let first = read(&mut reader, "a.test");
+        let first = read(&mut reader, "a.test", "one");
         reader.put_in_force();
         write("b");
-        assert!(*read(&mut reader, "a.test") != *first, "read, and refused for something else");
+        assert!(*read(&mut reader, "a.test", "one") != *first, "read, and refused for something else");
         write("a");
-        assert!(Arc::ptr_eq(&read(&mut reader, "a.test"), &first));
+        assert!(Arc::ptr_eq(&read(&mut reader, "a.test", "one"), &first));
         reader.put_in_force();
-        read(&mut reader, "b.test");
+        assert!(!Arc::ptr_eq(&read(&mut reader, "a.test", "another"), &first), "of another server nothing is known");
+        read(&mut reader, "b.test", "one");
         reader.put_in_force();
-        assert_eq!(reader.known.keys().map(|(host, _)| &**host).collect::<Vec<_>>(), ["b.test"]);
+        assert_eq!(reader.known.keys().map(|(host, ..)| &**host).collect::<Vec<_>>(), ["b.test"]);
     }
 }

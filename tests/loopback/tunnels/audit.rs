@@ -158,10 +158,11 @@ fn a_line_says_what_was_decided_and_by_which_rule_of_which_policy() {
     adit::private::write(&path, config.as_bytes()).unwrap();
     let mut args = site.connector_args("a.test", &made.token.tunnel_token);
     let at = args.iter().position(|arg| arg == "--route").unwrap();
-    args.splice(at..at + 2, ["--config".to_owned(), text_of(&path).to_owned()]);
+    args.splice(at..at + 2, ["--config", text_of(&path), "--admin", "127.0.0.1:0"].map(str::to_owned));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let connector = crate::process::Adit::start(&args);
-    connector.event("linked");
+    let [started, _] = connector.events(["started", "linked"]);
+    let admin = started["admin"].as_str().unwrap();
     let decided = [
         ("get_a", 200, "allowed", Some("reads")),
         ("delete_a", 200, "denied", Some("no-deletes")),
@@ -176,6 +177,17 @@ fn a_line_says_what_was_decided_and_by_which_rule_of_which_policy() {
             (&json!(tool), &json!(decision), &json!(digest))
         );
         assert_eq!(line.get("rule"), rule.map(Value::from).as_ref(), "{line}");
+        // The connector tells the same of its last calls.
+        let number = line["call"].as_str().unwrap();
+        let told = crate::process::command(&["explain", "--admin", admin, number, "--json"]).output().unwrap();
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        let decisions = told["calls"][0]["decisions"].as_array().unwrap();
+        let by_policy = decisions.iter().find(|told| told["what"] == "policy").unwrap_or_else(|| panic!("{told}"));
+        let told = by_policy["rule"].as_str().unwrap();
+        assert!(
+            told.starts_with(decision) && told.contains(rule.unwrap_or_default().trim_start_matches('#')),
+            "{told}"
+        );
         // The edge has no policy of its own, and lets all of them through. Its lines tell which of them the server has not seen.
         let line = of_kind(&of_edge, "call").pop().unwrap();
         assert_eq!((&line["name"], &line["status"], line.get("policy")), (&json!(tool), &json!(status), None));
