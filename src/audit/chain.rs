@@ -2,18 +2,18 @@ use std::io::Write;
 
 use crate::audit::hash::{LineHash, push_hex};
 
-/// Where a chain of lines has come to.
+/// The end of a chain of lines.
 ///
-/// A line is one JSON object that begins with three members, always written the same way: `seq`, which counts from 1, `prev`, the
-/// hash of the line before, and `time`. The hash is of the bytes of a whole line without its line feed; that of the line before the
-/// first is 64 zeros.
+/// A line is a JSON object whose first three members have a fixed format: `seq` counts from 1, `prev` is the hash of
+/// the line before, and `time` is when it was written. The hash covers the bytes of a whole line without its line feed.
+/// The `prev` of the first line is 64 zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chain {
     next: u64,
     prev: LineHash,
 }
 
-/// A line, taken apart.
+/// The parsed members of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainedLine<'a> {
     /// Its place in the chain.
@@ -22,7 +22,7 @@ pub struct ChainedLine<'a> {
     pub prev: LineHash,
     /// When it was written.
     pub time: &'a str,
-    /// The other members, from `"kind"` to the closing brace.
+    /// The other members, from `"kind"` up to and including the closing brace.
     pub body: &'a [u8],
 }
 
@@ -30,7 +30,7 @@ const SEQ: &[u8] = b"{\"seq\":";
 const PREV: &[u8] = b",\"prev\":\"";
 const TIME: &[u8] = b"\",\"time\":\"";
 const KIND: &[u8] = b"\"kind\":\"";
-/// The longest `time` that is taken for one, in bytes.
+/// The longest `time` that is accepted, in bytes.
 const TIME_LEN_MAX: usize = 40;
 
 impl Chain {
@@ -40,7 +40,7 @@ impl Chain {
         Chain { next: 1, prev: LineHash::default() }
     }
 
-    /// The chain whose last line is this one, without its line feed; none if that is no line.
+    /// The chain that ends with this line, given without its line feed; `None` if it is not a valid line.
     #[must_use]
     pub fn after(line: &[u8]) -> Option<Chain> {
         let next = ChainedLine::parse(line)?.seq.checked_add(1)?;
@@ -53,13 +53,14 @@ impl Chain {
         self.next
     }
 
-    /// The hash that the next line has of the last one.
+    /// The hash of the last line.
     #[must_use]
     pub const fn prev(&self) -> LineHash {
         self.prev
     }
 
-    /// Appends a line with its line feed to `out`. `body` is all that follows `time`, the closing brace included.
+    /// Appends a line with its line feed to `out`. `body` is everything after `time`, up to and including the closing
+    /// brace.
     pub fn append(&mut self, time: &str, body: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(SEQ);
@@ -83,7 +84,7 @@ impl Default for Chain {
 }
 
 impl<'a> ChainedLine<'a> {
-    /// Takes a line apart, which comes without its line feed; none if it is not written as [`Chain`] writes it.
+    /// Parses a line without its line feed; `None` if it does not have the exact format of [`Chain`].
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<ChainedLine<'a>> {
         let rest = line.strip_prefix(SEQ)?;
@@ -100,7 +101,7 @@ impl<'a> ChainedLine<'a> {
         (body.starts_with(KIND) && body.ends_with(b"}")).then_some(ChainedLine { seq, prev, time, body })
     }
 
-    /// What kind of line it is.
+    /// The value of `kind`.
     #[must_use]
     pub fn kind(&self) -> &'a str {
         let rest = self.body.get(KIND.len()..).unwrap_or_default();
@@ -108,7 +109,7 @@ impl<'a> ChainedLine<'a> {
         std::str::from_utf8(&rest[..end]).unwrap_or_default()
     }
 
-    /// A number among its members that are no texts and no objects.
+    /// A numeric member of this name, at the top level of the line.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<u64> {
         let line = serde_json::from_slice::<serde_json::Value>(&[b"{", self.body].concat()).ok()?;

@@ -3,10 +3,10 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use crate::audit::chain::{Chain, ChainedLine};
 use crate::audit::hash::{LineHash, hex, unhex};
 
-/// The most lines from one checkpoint to the next.
+/// The most lines between two checkpoints.
 pub const CHECKPOINT_LINES: u64 = 4_096;
 
-/// The start of each signed message. It keeps a signature of other data from being taken for that of a checkpoint.
+/// A prefix of every signed message, so that a signature over other data is never valid for a checkpoint.
 const CONTEXT: &str = "adit audit checkpoint 1";
 
 /// The public half of a [`CheckpointKey`].
@@ -14,7 +14,7 @@ const CONTEXT: &str = "adit audit checkpoint 1";
 pub struct Ed25519PublicKey(pub [u8; 32]);
 
 impl Ed25519PublicKey {
-    /// The key of 64 hexadecimal digits.
+    /// Parses a key of 64 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Ed25519PublicKey> {
         unhex(text.trim().as_bytes()).map(Ed25519PublicKey)
@@ -26,7 +26,8 @@ impl Ed25519PublicKey {
         hex(&self.0)
     }
 
-    /// Whether the line is a checkpoint, written as this key's owner writes it, with a signature of that.
+    /// Whether the line is a checkpoint with a valid signature of this key, in exactly the format of
+    /// [`CheckpointKey::append`].
     #[must_use]
     pub fn has_signed(self, line: &ChainedLine<'_>) -> bool {
         let signature = line.body.strip_prefix(BODY_START).and_then(|rest| rest.strip_suffix(BODY_END));
@@ -39,28 +40,28 @@ impl Ed25519PublicKey {
 const BODY_START: &[u8] = b"\"kind\":\"checkpoint\",\"signature\":\"";
 const BODY_END: &[u8] = b"\"}";
 
-/// Signs where a chain has come to.
+/// Signs the end of a chain.
 pub struct CheckpointKey(Ed25519KeyPair);
 
 impl CheckpointKey {
-    /// The key of a PKCS #8 document; none if it is no key of Ed25519.
+    /// Reads a key from a PKCS #8 document; `None` if it is not an Ed25519 key.
     #[must_use]
     pub fn of_pkcs8(document: &[u8]) -> Option<CheckpointKey> {
         Ed25519KeyPair::from_pkcs8(document).ok().map(CheckpointKey)
     }
 
-    /// The public half, by which anybody can check.
+    /// The public half, with which anybody can verify.
     ///
     /// # Panics
     ///
-    /// Never: public keys of Ed25519 have 32 bytes (RFC 8032, section 5.1.5).
+    /// Never: Ed25519 public keys have 32 bytes (RFC 8032, section 5.1.5).
     #[must_use]
     pub fn public(&self) -> Ed25519PublicKey {
         let key = self.0.public_key().as_ref().try_into();
         Ed25519PublicKey(key.expect("a public key of Ed25519 has 32 bytes"))
     }
 
-    /// Appends a checkpoint to the chain.
+    /// Appends a signed checkpoint to the chain.
     pub fn append(&self, chain: &mut Chain, time: &str, out: &mut Vec<u8>) {
         let signature = self.0.sign(message(chain.next(), chain.prev(), time).as_bytes());
         let body = [BODY_START, hex(signature.as_ref()).as_bytes(), BODY_END].concat();

@@ -13,13 +13,13 @@ impl LineHash {
         LineHash(hash)
     }
 
-    /// The hash in 64 digits, as lines have it.
+    /// The hash as 64 hexadecimal digits, as it stands in lines.
     #[must_use]
     pub fn text(self) -> String {
         hex(&self.0)
     }
 
-    /// The hash of such a text.
+    /// Parses 64 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<LineHash> {
         unhex(text).map(LineHash)
@@ -44,7 +44,7 @@ pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// The bytes that [`hex`] has written; none for any other text, upper-case digits among them.
+/// Decodes the output of [`hex`]; `None` for any other text, including upper-case digits.
 #[must_use]
 pub fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     if text.len() != 2 * N {

@@ -5,15 +5,15 @@ use std::time::Duration;
 use crate::audit::hash::{LineHash, push_hex};
 use crate::base::text_start;
 
-/// How much of a text that a caller chooses is written, in bytes.
+/// Texts that a caller chooses are cut to this length, in bytes.
 const TEXT_LEN_MAX: usize = 256;
-/// How many bytes of the hash of a session are written. They tell sessions apart, and open none.
+/// How many bytes of a session's hash are written. They distinguish sessions, and are not enough to use one.
 const SESSION_HASH_LEN: usize = 8;
 
-/// What is written of a call. A member that is not known is left out of the line.
+/// The line of a call. Members that are not known are left out.
 #[derive(Clone, Debug, Default)]
 pub struct AuditCallLine<'a> {
-    /// Which role writes it.
+    /// The role that writes the line.
     pub role: &'a str,
     /// The number by which edge and connector know the call.
     pub call: u64,
@@ -21,125 +21,126 @@ pub struct AuditCallLine<'a> {
     pub tunnel: &'a str,
     /// The name of its route; empty if it has none.
     pub route: &'a str,
-    /// The number of the edge's process, on an edge.
+    /// The number of the edge's process; only on an edge.
     pub edge: Option<u64>,
-    /// The number of the connector that took it.
+    /// The number of the connector that took the call.
     pub connector: Option<u64>,
     /// The address of its agent.
     pub peer: Option<IpAddr>,
-    /// The revision of MCP that the agent names.
+    /// The MCP revision that the agent names.
     pub revision: Option<&'a [u8]>,
-    /// The way of MCP that it follows: `sessions` or `stateless`.
+    /// The style of MCP that the agent uses: `sessions` or `stateless`.
     pub era: &'a str,
-    /// The method of HTTP.
+    /// The HTTP method of the request.
     pub http: &'a str,
-    /// The method of JSON-RPC, or the kind of request if there is none.
+    /// The JSON-RPC method, or the kind of request if it has no message.
     pub method: &'a str,
-    /// The tool, prompt, resource or task.
+    /// The name of the tool, prompt, resource or task.
     pub name: Option<&'a str>,
-    /// The id of the message, as JSON text.
+    /// The JSON-RPC id, as JSON text.
     pub id: Option<&'a str>,
-    /// The id of its MCP session, of which the start of a hash is written.
+    /// The id of the MCP session. Only the start of its hash is written.
     pub session: Option<&'a [u8]>,
     /// The id of its trace.
     pub trace: Option<String>,
-    /// The number of bytes of its arguments, as JSON text without white space, and their hash. It has no key: of small arguments it can
-    /// be guessed.
+    /// The length of the arguments in bytes, as JSON text without white space, and their hash. The hash has no key, so
+    /// small arguments can be guessed from it.
     pub arguments: Option<(u64, LineHash)>,
-    /// Who calls, as far as that was proven.
+    /// The identity of the caller, as far as it was proven.
     pub caller: Option<AuditedCaller<'a>>,
-    /// Whether the role let it through; none if it ended before that was decided.
+    /// Whether the role allowed the call; `None` if it ended before that was decided.
     pub decision: Option<AuditedDecision>,
-    /// The policy that has decided that.
+    /// The policy that made the decision.
     pub policy: Option<AuditedPolicy<'a>>,
-    /// The status of the answer; 0 if there was none.
+    /// The HTTP status of the response; 0 if there was none.
     pub status: u16,
-    /// How it ended. `begun`: the line was written before the answer, whose end has a [`CallEndLine`].
+    /// The name of the outcome. `begun` means that the line was written before the response; the end then has a
+    /// [`CallEndLine`].
     pub outcome: &'a str,
-    /// What the answer says.
+    /// What the JSON-RPC response contains.
     pub answer: RpcAnswer,
-    /// The bytes of the body of the answer.
+    /// The length of the response body in bytes.
     pub bytes: u64,
-    /// How long it took.
+    /// How long the call took.
     pub took: Duration,
-    /// The parts of that.
+    /// The durations of its phases.
     pub phases: Vec<(&'static str, Duration)>,
-    /// How often it was sent again.
+    /// How often the call was sent again.
     pub retries: u32,
 }
 
-/// What an answer says of the call.
+/// The result of a call, as its JSON-RPC response states it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RpcAnswer {
-    /// The code of its JSON-RPC error, if it is one.
+    /// The JSON-RPC error code, if it is an error.
     pub code: Option<i64>,
-    /// `isError` of its result, if that says so.
+    /// The value of `isError`, if the result has it.
     pub is_error: Option<bool>,
 }
 
-/// Who calls, as it is written.
+/// The identity of a caller, as it is written.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditedCaller<'a> {
-    /// The name of the caller, unique with its issuer.
+    /// The subject, unique for its issuer.
     pub subject: &'a str,
-    /// Who vouches for it.
+    /// The issuer that vouches for the caller.
     pub issuer: Option<&'a str>,
-    /// The program by which it calls.
+    /// The client program of the caller.
     pub client: Option<&'a str>,
-    /// How it was proven.
+    /// How the identity was proven.
     pub proof: &'a str,
 }
 
 /// Whether a call was let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditedDecision {
-    /// The role that writes the line passed it on, or would have.
+    /// The role passed the call on, or would have.
     Allowed,
-    /// The policy of its route denied it, or its caller was not known well enough.
+    /// The policy of the route denied the call, or the caller was not sufficiently authenticated.
     Denied,
 }
 
-/// A policy that has decided about a call, as it is written.
+/// The policy that decided about a call, as it is written.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditedPolicy<'a> {
-    /// The digest of its file.
+    /// The digest of the policy file.
     pub digest: LineHash,
-    /// The name of the rule that decided, or its place where it has no name; none if no rule did.
+    /// The name of the rule that decided, or its index if it has no name; `None` if no rule did.
     pub rule: Option<&'a str>,
 }
 
-/// What is written when a call has ended whose [`AuditCallLine`] was written before its answer.
+/// The line for the end of a call whose [`AuditCallLine`] was written before its response.
 #[derive(Clone, Debug, Default)]
 pub struct CallEndLine<'a> {
-    /// Which role writes it.
+    /// The role that writes the line.
     pub role: &'a str,
     /// The number of the call.
     pub call: u64,
-    /// How it ended, by the name of its outcome.
+    /// The name of the outcome.
     pub outcome: &'a str,
-    /// What the last answer in it says.
+    /// What the last JSON-RPC message of the response contains.
     pub answer: RpcAnswer,
-    /// The bytes of it.
+    /// The length of the response body in bytes.
     pub bytes: u64,
     /// How long the call took.
     pub took: Duration,
 }
 
-/// What is written of an action of management.
+/// The line of a management action.
 #[derive(Clone, Debug, Default)]
 pub struct ActionLine<'a> {
-    /// What was done: `tunnel.created` and so on.
+    /// The name of the action, such as `tunnel.created`.
     pub action: &'a str,
-    /// Which tunnel is concerned.
+    /// The tunnel that the action concerns.
     pub tunnel: Option<&'a str>,
-    /// What else is concerned: a credential, a certificate, a provisioning key.
+    /// The credential, certificate or provisioning key that the action concerns.
     pub subject: Option<&'a str>,
-    /// The reason that was given.
+    /// The reason that the operator gave.
     pub reason: Option<&'a str>,
 }
 
 impl AuditCallLine<'_> {
-    /// The line, without what is in front of each.
+    /// The body of the line: everything after `time`.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         let mut line = Members::begin("call");
@@ -207,7 +208,7 @@ impl AuditCallLine<'_> {
 }
 
 impl AuditedDecision {
-    /// How a line has it.
+    /// The name that lines contain.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -218,7 +219,7 @@ impl AuditedDecision {
 }
 
 impl CallEndLine<'_> {
-    /// The line, without what is in front of each.
+    /// The body of the line: everything after `time`.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         let mut line = Members::begin("call_end");
@@ -230,7 +231,7 @@ impl CallEndLine<'_> {
 }
 
 impl ActionLine<'_> {
-    /// The line, without what is in front of each.
+    /// The body of the line: everything after `time`.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         let mut line = Members::begin("action");

@@ -3,61 +3,62 @@ use std::io::Write;
 use crate::audit::checkpoint::Ed25519PublicKey;
 use crate::audit::hash::LineHash;
 
-/// The version of the lines.
+/// The version of the line format.
 pub const FORMAT: u32 = 1;
 
-/// What a log says of itself.
+/// A line about the log itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainNote<'a> {
-    /// A process has begun to write.
+    /// A process has begun to write to the log.
     Open {
-        /// The version of the program.
+        /// The version of adit.
         version: &'a str,
-        /// The key of its checkpoints.
+        /// The key that signs checkpoints.
         key: Ed25519PublicKey,
     },
-    /// A process has ended in order.
+    /// A process has ended in an orderly way.
     Close,
-    /// The last file is closed, and this is the first line of the next one.
+    /// The first line of a new file; the file before is closed.
     File {
-        /// The key of its checkpoints.
+        /// The key that signs checkpoints.
         key: Ed25519PublicKey,
     },
-    /// A line was cut off when a process was killed or its disk was full, and has been removed.
+    /// A partial line was removed from the end of the log. A process had been killed, or its disk was full, while it
+    /// wrote.
     Cut {
-        /// Its bytes.
+        /// The length of the removed part.
         bytes: u64,
-        /// The hash of them.
+        /// The hash of the removed part.
         hash: LineHash,
     },
-    /// When a process began, the last checkpoint was not in the log, or the last file was not whole.
+    /// At its start a process found that the last checkpoint was not in the log, or that the last file was damaged.
     Altered {
         /// The number of that checkpoint; 0 if it is not known.
         head: u64,
-        /// The number of the last line that was found.
+        /// The number of the last line in the log.
         found: u64,
     },
     /// The clock was set back.
     ClockBack {
-        /// By how much.
+        /// How far the clock was set back, in milliseconds.
         ms: u64,
     },
-    /// Lines were not written: the disk was full, or too many waited.
+    /// Lines were not written, because the disk was full or too many lines were waiting.
     Lost {
-        /// How many.
+        /// How many lines were not written.
         lines: u64,
     },
     /// Old files were removed.
     Removed {
-        /// The number of the first line of them.
+        /// The number of the first removed line.
         first: u64,
-        /// The number of the last one.
+        /// The number of the last removed line.
         last: u64,
     },
 }
 
 impl ChainNote<'_> {
-    /// The line, without what is in front of each.
+    /// The body of the line: everything after `time`.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         let mut out = Vec::new();

@@ -2,27 +2,27 @@ use crate::audit::chain::{Chain, ChainedLine};
 use crate::audit::hash::LineHash;
 use crate::audit::notes::ChainNote;
 
-/// Reads the last file of a log that a process continues, line by line.
+/// Reads the last file of a log line by line, so that a new process can continue the log.
 pub struct Resumer {
-    /// The last checkpoint that was kept.
+    /// The last checkpoint, as it was saved beside the log.
     head: Option<Vec<u8>>,
     chain: Option<Chain>,
-    /// Whether the last checkpoint was found, or is the last line of the file before.
+    /// Whether that checkpoint was found, here or as the last line of the file before.
     has_head: bool,
     is_whole: bool,
 }
 
-/// Where a log is continued.
+/// The point at which a log is continued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resumed {
-    /// The chain, behind the last whole line.
+    /// The chain after the last complete line.
     pub chain: Chain,
-    /// What is to be noted of it first.
+    /// Lines to write before all others.
     pub notes: Vec<ChainNote<'static>>,
 }
 
 impl Resumer {
-    /// Continues a log whose last checkpoint is this line. `prev` is the chain at the end of the file before.
+    /// Begins to read. `head` is the saved last checkpoint; `prev` is the chain at the end of the file before.
     #[must_use]
     pub fn new(head: Option<&[u8]>, prev: Option<Chain>) -> Resumer {
         let head = head.map(|head| head.strip_suffix(b"\n").unwrap_or(head).to_vec());
@@ -30,7 +30,7 @@ impl Resumer {
         Resumer { head, chain: prev, has_head, is_whole: true }
     }
 
-    /// A whole line, without its line feed.
+    /// Reads a complete line, given without its line feed.
     pub fn line(&mut self, bytes: &[u8]) {
         let line = ChainedLine::parse(bytes);
         let follows = |chain: Chain| line.is_some_and(|line| (line.seq, line.prev) == (chain.next(), chain.prev()));
@@ -39,7 +39,7 @@ impl Resumer {
         self.chain = Chain::after(bytes);
     }
 
-    /// The end of the file; `rest` is the part of a line that was cut off. None if the log cannot be continued.
+    /// Ends the file. `rest` is the partial line at its end. `None` if the log cannot be continued.
     #[must_use]
     pub fn finish(self, rest: &[u8]) -> Option<Resumed> {
         let chain = self.chain?;
@@ -53,8 +53,8 @@ impl Resumer {
 }
 
 impl Resumed {
-    /// A log of which no whole line is left. `head` is its last checkpoint, if it ever had one; `rest` is the part of a line that was
-    /// cut off.
+    /// Starts a log that has no complete line. `head` is its saved last checkpoint, if it ever had one; `rest` is a
+    /// partial line.
     #[must_use]
     pub fn anew(head: Option<&[u8]>, rest: &[u8]) -> Resumed {
         let chain = Chain::new();

@@ -3,15 +3,16 @@ use std::fmt;
 use crate::audit::chain::{Chain, ChainedLine};
 use crate::audit::checkpoint::{CHECKPOINT_LINES, Ed25519PublicKey};
 
-/// How many faults are told; the others are counted.
+/// The most faults that are reported. Further ones are only counted.
 const FAULTS_TOLD_MAX: usize = 100;
-/// How many lines more than [`CHECKPOINT_LINES`] may be without a checkpoint: those that a process writes when it begins.
+/// How many lines beyond [`CHECKPOINT_LINES`] may come without a checkpoint: those that a process writes when it
+/// starts.
 const CHECKPOINT_SLACK: u64 = 16;
 
-/// What is wrong with a log.
+/// A fault of an audit log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainFault {
-    /// Lines are not there.
+    /// Lines are missing from the log.
     #[error("lines {first} to {last} are missing")]
     Missing {
         /// The number of the first one.
@@ -19,27 +20,27 @@ pub enum ChainFault {
         /// The number of the last one.
         last: u64,
     },
-    /// A line is where it does not belong.
+    /// A line stands in the wrong place.
     #[error("line {found} is where line {expected} should be: it was moved or repeated")]
     Misplaced {
-        /// The number that was due.
+        /// The number that should stand there.
         expected: u64,
-        /// The number that the line has.
+        /// The number that stands there.
         found: u64,
     },
-    /// A line is another than the one that was written.
+    /// A line does not match the hash in the line after it.
     #[error("line {0} was changed: the line after it has the hash of another one")]
     Changed(u64),
-    /// It is no line of an audit log.
+    /// The text is not a line of an audit log.
     #[error("it is no line of an audit log")]
     Malformed,
-    /// A checkpoint is not signed by the key.
+    /// The signature of a checkpoint is not valid.
     #[error("the signature of checkpoint {0} is not by the key of the log")]
     BadSignature(u64),
-    /// Lines are not signed for.
+    /// Too many lines have no checkpoint.
     #[error("no checkpoint was written for {0} lines")]
     Unsigned(u64),
-    /// The log ends too early.
+    /// The log ends before its last checkpoint.
     #[error("the log ends with line {last}, but checkpoint {head} was written: the lines after {last} were cut off")]
     CutOff {
         /// The number of the last line.
@@ -47,41 +48,41 @@ pub enum ChainFault {
         /// The number of the last checkpoint.
         head: u64,
     },
-    /// The last checkpoint in the log is another than the one that was kept.
+    /// The last checkpoint in the log differs from the saved one.
     #[error("checkpoint {0} is not the one that was kept beside the log")]
     OtherHead(u64),
-    /// The file with the last checkpoint is missing, or holds none of the key.
+    /// The file with the last checkpoint is missing, or contains no checkpoint of the key.
     #[error(
         "the file with the last checkpoint is missing or not signed by the key of the log, so that its end cannot be checked"
     )]
     NoHead,
-    /// A file ends within a line, and others follow.
+    /// A file that is not the last ends within a line.
     #[error("the file ends within a line")]
     BrokenLine,
-    /// The first lines are missing, and no line says that they were removed for their age or size.
+    /// The log does not begin with line 1, and no line says that older files were removed.
     #[error("the log begins with line {0}, and no line says that those before it were removed for their age or size")]
     NoBeginning(u64),
-    /// When a process began, the log was found to be changed or cut off.
+    /// A process recorded at its start that the log had been changed or cut off.
     #[error(
         "line {at} says that the log, which ended with line {found} when a process began, was not what its last checkpoint ({head}) had signed"
     )]
     WasAltered {
-        /// The line that says so.
+        /// The line that records it.
         at: u64,
-        /// The last line that was found.
+        /// The last line that the process found.
         found: u64,
-        /// The last checkpoint that had been written; 0 if that is not known.
+        /// The last checkpoint that had been written; 0 if it is not known.
         head: u64,
     },
-    /// Another key is named than that by which the log is checked.
+    /// A line names a different key than the one for verification.
     #[error("line {0} names another key")]
     OtherKey(u64),
-    /// There are no lines.
+    /// The log has no lines.
     #[error("there are no lines")]
     Empty,
 }
 
-/// Something that a log says of itself and that is no fault.
+/// Something worth reporting that is not a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainRemark {
     /// A process was killed while it wrote a line.
@@ -92,12 +93,12 @@ pub enum ChainRemark {
     /// The clock was set back.
     #[error("line {0}: the clock was set back")]
     ClockBack(u64),
-    /// Lines were not written.
+    /// Lines could not be written.
     #[error("line {at}: {lines} lines before it could not be written")]
     Lost {
-        /// The line that says so.
+        /// The line that records it.
         at: u64,
-        /// How many.
+        /// How many lines could not be written.
         lines: u64,
     },
     /// Old files were removed.
@@ -106,19 +107,19 @@ pub enum ChainRemark {
     /// The last line is incomplete: it is being written, or its process was killed.
     #[error("the last line is incomplete: it is being written, or the process was killed")]
     Incomplete,
-    /// Nobody has signed for the last lines yet.
+    /// The last lines are not covered by a checkpoint yet.
     #[error("the last {0} lines have no checkpoint yet: what is changed or cut off among them may stay unseen")]
     Unsigned(u64),
 }
 
-/// A fault or remark, and where it is.
+/// A fault or remark, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located<T> {
     /// The name of the file.
     pub file: String,
-    /// Its line, counted from 1; 0 if it concerns the whole.
+    /// The line of the file, counted from 1; 0 if it concerns the whole file.
     pub line: u64,
-    /// What is told of that place.
+    /// The fault or remark.
     pub what: T,
 }
 
@@ -132,35 +133,35 @@ impl<T: fmt::Display> fmt::Display for Located<T> {
     }
 }
 
-/// What a check has found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// How many lines were read.
     pub lines: u64,
-    /// The number of the first one.
+    /// The number of the first line.
     pub first: u64,
-    /// The number of the last one.
+    /// The number of the last line.
     pub last: u64,
-    /// The number of the last checkpoint with a good signature.
+    /// The number of the last checkpoint with a valid signature.
     pub signed: u64,
-    /// What is wrong; at most a hundred faults are told.
+    /// The faults, at most a hundred of them.
     pub faults: Vec<Located<ChainFault>>,
-    /// How many faults there are.
+    /// How many faults there are in all.
     pub faults_count: u64,
-    /// What the log says of itself.
+    /// Findings that are not faults.
     pub remarks: Vec<Located<ChainRemark>>,
 }
 
-/// Checks a log, line by line in their order.
+/// Verifies a log, line by line and in order.
 pub struct Verifier {
     key: Ed25519PublicKey,
-    /// The last checkpoint, as it was kept beside the log.
+    /// The last checkpoint, as it was saved beside the log.
     head: Option<Vec<u8>>,
     head_seq: Option<u64>,
     has_head: bool,
     chain: Option<Chain>,
     since_checkpoint: u64,
-    /// Up to which line old files were removed.
+    /// Lines up to this one were removed with their files.
     removed: u64,
     is_broken: bool,
     file: String,
@@ -169,7 +170,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A check by this key. `head` is the content of the file with the last checkpoint.
+    /// Begins a verification with this key. `head` is the content of the file with the last checkpoint.
     #[must_use]
     pub fn new(key: Ed25519PublicKey, head: Option<&[u8]>) -> Verifier {
         let head = head.map(|head| head.strip_suffix(b"\n").unwrap_or(head));
@@ -189,7 +190,7 @@ impl Verifier {
         }
     }
 
-    /// The lines that follow are of this file.
+    /// Begins a file; the lines that follow belong to it.
     pub fn begin_file(&mut self, name: &str) {
         if self.is_broken {
             self.is_broken = false;
@@ -198,12 +199,12 @@ impl Verifier {
         (self.file, self.line) = (name.to_owned(), 0);
     }
 
-    /// A whole line, without its line feed.
+    /// Reads a complete line, given without its line feed.
     pub fn line(&mut self, bytes: &[u8]) {
         self.line += 1;
         self.found.lines += 1;
         let Some(line) = ChainedLine::parse(bytes) else {
-            // What follows is checked from its own first line on.
+            // The chain is not reset: the next line is checked against the one before this.
             return self.fault(ChainFault::Malformed);
         };
         self.check_place(&line);
@@ -222,13 +223,13 @@ impl Verifier {
         }
     }
 
-    /// The file ends within a line.
+    /// The current file ends within a line.
     pub fn incomplete(&mut self) {
         self.line += 1;
         self.is_broken = true;
     }
 
-    /// The end of the last file.
+    /// Ends the last file, and returns the result.
     #[must_use]
     pub fn finish(mut self) -> Verified {
         if std::mem::take(&mut self.is_broken) {
@@ -261,7 +262,8 @@ impl Verifier {
             if self.found.first == 0 {
                 self.found.first = line.seq;
             }
-            // The hash of the first line that is left is that of one which was removed.
+            // If files were removed, `prev` of the first line left is the hash of a line that is gone. Only line 1 can
+            // be checked.
             if line.seq == 1 && line.prev != Chain::new().prev() {
                 self.fault(ChainFault::Changed(0));
             }

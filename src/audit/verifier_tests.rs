@@ -12,19 +12,19 @@ fn key() -> CheckpointKey {
     CheckpointKey::of_pkcs8(document.as_ref()).unwrap()
 }
 
-/// How many bytes at the end of a file are no whole line: a write was cut off there.
+/// The length of the partial line at the end of a file.
 fn cut_of(file: &[u8]) -> usize {
     file.len() - file.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
 }
 
-/// A log: its lines, with their line feeds, and the last checkpoint.
+/// A log: its lines, each with its line feed, and its last checkpoint.
 struct Log {
     key: CheckpointKey,
     lines: Vec<Vec<u8>>,
     head: Vec<u8>,
 }
 
-/// A log of so many calls, that was closed in order.
+/// A log of `calls` calls that was closed in an orderly way.
 fn log(calls: usize) -> Log {
     let (key, mut chain, mut lines) = (key(), Chain::new(), Vec::new());
     let mut add = |chain: &mut Chain, body: &[u8]| {
@@ -225,8 +225,8 @@ fn what_was_removed_for_its_age_is_no_fault_if_the_log_says_so_and_only_as_far()
     assert_eq!(faults(&log.verify_bytes(&lines[rest..])), [ChainFault::NoBeginning(6)]);
 }
 
-/// What is on the disk when a process is killed: the first `len` bytes of what it wrote, and the last checkpoint among them. The next
-/// process continues it, and closes it in order.
+/// The disk after a process was killed: the first `len` bytes that it wrote, and the last checkpoint among them. The
+/// next process continues the log and closes it in an orderly way.
 fn killed_at(log: &Log, heads: &[(usize, Vec<u8>)], bytes: &[u8], len: usize) -> (Vec<u8>, Vec<u8>) {
     let head = heads.iter().rev().find(|(at, _)| *at <= len).map(|(_, head)| head.as_slice());
     let (whole, rest) = bytes[..len].split_at(len - cut_of(&bytes[..len]));
@@ -244,7 +244,7 @@ fn killed_at(log: &Log, heads: &[(usize, Vec<u8>)], bytes: &[u8], len: usize) ->
 
 #[test]
 fn a_process_that_is_killed_at_any_byte_loses_the_line_that_it_wrote_and_no_other() {
-    // Several checkpoints, as a process writes them.
+    // With several checkpoints, as in a real log.
     let (key, mut chain, mut bytes, mut heads) = (key(), Chain::new(), Vec::new(), Vec::new());
     chain.append(TIME, &ChainNote::Open { version: "1", key: key.public() }.body(), &mut bytes);
     for nth in 0..24 {

@@ -1,27 +1,27 @@
 use std::fmt;
 
-/// What `WWW-Authenticate` asks of the callers of a server (RFC 6750 section 3, RFC 9728 section 5.1). Its text has no quotes and no
+/// The challenge in `WWW-Authenticate` (RFC 6750 section 3, RFC 9728 section 5.1). Its texts must not contain quotes or
 /// backslashes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BearerChallenge<'a> {
-    /// Where its metadata is, which names who issues tokens.
+    /// The URL of the resource metadata, which names the authorization servers.
     pub metadata_url: Option<&'a str>,
-    /// Why the token of the caller is not enough.
+    /// The code of the error, if a token was sent.
     pub error: Option<&'a str>,
-    /// The same for people.
+    /// A description of the error for people.
     pub description: Option<&'a str>,
     /// The scopes that a token needs.
     pub scope: Option<&'a str>,
 }
 
 impl BearerChallenge<'_> {
-    /// The error of a token that was granted too little.
+    /// The error code for a token that lacks a scope.
     pub const INSUFFICIENT_SCOPE: &'static str = "insufficient_scope";
-    /// The error of a token that proves nobody.
+    /// The error code for a token that is not valid.
     pub const INVALID_TOKEN: &'static str = "invalid_token";
 }
 
-/// The value of the field.
+/// Formats the value of the header field.
 impl fmt::Display for BearerChallenge<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parameters = [

@@ -7,20 +7,20 @@ use crate::base::GuardMode;
 pub struct BreakerTerms {
     /// Whether it counts or refuses calls while it is open.
     pub mode: GuardMode,
-    /// It opens when so many of 100 calls fail.
+    /// It opens when this percentage of the calls fail.
     pub failed_percent: u32,
-    /// It opens when so many of 100 calls fail or miss their deadline.
+    /// It opens when this percentage of the calls fail or miss their deadline.
     pub slow_percent: u32,
-    /// It does not open before so many calls were seen.
+    /// It does not open before this many calls were seen.
     pub calls_min: u32,
-    /// How long it is open before calls are tried, more or less a fifth.
+    /// How long it is open before calls are tried, plus or minus a fifth.
     pub open_for: Duration,
 }
 
-/// Terms of a route or a tool, where they differ from those above.
+/// Terms that a route or a tool overrides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BreakerOverrides {
-    /// In place of [`BreakerTerms::mode`].
+    /// Replaces [`BreakerTerms::mode`], if set.
     pub mode: Option<GuardMode>,
 }
 
@@ -31,7 +31,7 @@ impl BreakerTerms {
         self.mode == GuardMode::Enforce
     }
 
-    /// The terms with these in their place.
+    /// The terms with these overrides.
     #[must_use]
     pub fn with(self, own: &BreakerOverrides) -> BreakerTerms {
         BreakerTerms { mode: own.mode.unwrap_or(self.mode), ..self }

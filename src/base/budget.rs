@@ -27,7 +27,7 @@ impl Budget {
         Budget(Rc::new(Shared { bytes_max, free_len, used: Cell::new(0) }))
     }
 
-    /// The number of bytes that are taken now.
+    /// The number of bytes that are in use.
     #[must_use]
     #[cfg(feature = "internals")]
     pub fn used(&self) -> usize {
@@ -42,7 +42,7 @@ impl Budget {
 }
 
 impl Share {
-    /// Sets the share to `bytes`. Returns false and changes nothing when the budget has fewer bytes left.
+    /// Sets the share to `bytes`. Returns false and changes nothing if the budget has fewer bytes left.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> bool {
         let Shared { bytes_max, free_len, used } = &*self.budget.0;
@@ -56,7 +56,7 @@ impl Share {
         true
     }
 
-    /// Gives all bytes of the share back.
+    /// Returns all bytes of the share.
     pub fn clear(&mut self) {
         let used = &self.budget.0.used;
         used.set(used.get() - self.taken);

@@ -1,14 +1,14 @@
-/// Why a call failed, or why one side broke it off.
+/// Why a call failed, or why one side reset it.
 ///
-/// The roles speak of failed calls in these words, whatever protocol carries the call between them. Each protocol maps its own
-/// codes to and from them (`wire::mux::Cause` those of our link). What each failure means to an agent and in metrics stands in
-/// one table (`exchange::CallFailure`).
+/// Both roles use these failures, whatever protocol carries the call between them. Each protocol maps its own codes to
+/// and from them (our link in `wire::mux::Cause`). What each failure means to an agent and in metrics is defined in one
+/// table (`exchange::CallFailure`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum CallFailure {
     /// No connector serves the tunnel, or the one that did has just left.
     #[error("no connector is linked")]
     ConnectorOffline,
-    /// The tunnel has no valid credential, so that no connector can come.
+    /// The tunnel has no valid credential, so no connector can link.
     #[error("the tunnel has no valid credential")]
     TunnelRevoked,
     /// A limit was reached before the request was passed on.
@@ -29,7 +29,7 @@ pub enum CallFailure {
     /// The connector did not pass the request on, for a reason that this version does not know.
     #[error("the connector did not pass the request on, for a reason that this version does not know")]
     NotPassedOn,
-    /// The connector's route has another kind of traffic than the edge's.
+    /// The routes of connector and edge disagree about the kind of traffic.
     #[error("the connector's route has another kind of traffic than the edge's")]
     SealMismatch,
     /// The handshake of the inner TLS session between edge and connector failed.
@@ -47,13 +47,13 @@ pub enum CallFailure {
     /// The upstream refused the connection.
     #[error("the upstream refused the connection")]
     UpstreamRefused,
-    /// There is no TLS session between connector and upstream.
+    /// The TLS handshake between connector and upstream failed.
     #[error("the TLS handshake with the upstream failed")]
     UpstreamTls,
-    /// The upstream refused the request without looking at it, or closed the connection before anything of it was sent.
+    /// The upstream refused the request without processing it, or closed the connection before anything was sent.
     #[error("the upstream refused the request unread, or closed the connection before it was sent")]
     UpstreamUnsent,
-    /// The time that the caller waits was over before anything of the request was sent to the upstream.
+    /// The caller's time was over before anything of the request was sent to the upstream.
     #[error("the caller's time was over before the request was sent to the upstream")]
     CallerTimeoutUnsent,
     /// The audit log cannot be written, and is required.
@@ -76,7 +76,7 @@ pub enum CallFailure {
     /// The side that resets the stream waited too long for the other side.
     #[error("the time for the call is over")]
     Deadline,
-    /// The time that the caller waits was over.
+    /// The caller's time was over.
     #[error("the caller's time was over")]
     CallerTimeout,
     /// The link ended during the call.
@@ -85,22 +85,22 @@ pub enum CallFailure {
     /// The tunnel's credential was revoked during the call.
     #[error("the tunnel's credential was revoked during the call")]
     Revoked,
-    /// The call held memory that others needed, and its reader was slow.
+    /// The call held memory that others needed, because its reader was slow.
     #[error("the reader of the call was too slow while others waited for memory")]
     SlowReader,
-    /// The agent left, or the edge, which calls for it.
+    /// The agent went away, or the edge that calls on its behalf did.
     #[error("the agent left")]
     Cancelled,
     /// The body of the request is malformed or incomplete.
     #[error("the body of the request is malformed or incomplete")]
     RequestBroken,
-    /// The call could not be written to the audit log, which is required, so that its answer may not leave.
+    /// The call could not be written to the required audit log, so its response must not be sent.
     #[error("the call could not be written to the audit log")]
     Unrecorded,
     /// The memory for lists that are filtered by policies was used up, so that the answer was not passed on.
     #[error("the lists that are being filtered have used up the memory for them")]
     CrowdedLists,
-    /// Edge or connector failed inside, or broke the call off for a reason that this version does not know.
+    /// The edge or the connector had an internal error, or reset the call for a reason that this version does not know.
     #[error("the call failed between edge and connector")]
     Internal,
 }
@@ -143,7 +143,7 @@ impl CallFailure {
         CallFailure::Internal,
     ];
 
-    /// Whether another connector of the tunnel may succeed with the same request, which none has passed on.
+    /// Whether the request was not passed on by this connector, and another one may succeed.
     #[must_use]
     pub const fn may_pass_elsewhere(self) -> bool {
         let is_final = matches!(
@@ -156,7 +156,7 @@ impl CallFailure {
         !self.may_have_acted() && !is_final
     }
 
-    /// Whether the upstream may have acted on the request: calling again may do it twice.
+    /// Whether the upstream may have acted on the request, so that a retry may do it twice.
     #[must_use]
     pub const fn may_have_acted(self) -> bool {
         self as u8 >= CallFailure::UpstreamSilent as u8

@@ -1,7 +1,6 @@
-/// An owned run of bytes that can be cut in two without copying.
+/// A run of owned bytes that can be split without copying.
 ///
-/// The sans-IO codecs take and give payload as chunks, so that on a core they carry pooled leases and in a test plain
-/// vectors.
+/// The sans-IO codecs take and return payload as chunks: pooled leases on a core, plain vectors in tests.
 pub trait Chunk: AsRef<[u8]> + Sized {
     /// The number of bytes.
     fn len(&self) -> usize {

@@ -2,29 +2,30 @@ use std::time::Duration;
 
 use crate::base::GuardMode;
 
-/// How many calls of one route may be in flight at one time, and what becomes of further ones.
+/// How many calls of one route may be in flight at one time, and what happens to further ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConcurrencyTerms {
-    /// Whether further calls are counted, or wait and are refused.
+    /// Whether further calls are only counted, or wait and are refused.
     pub mode: GuardMode,
-    /// The limit is never lower.
+    /// The lower bound of the learned limit.
     pub min: u32,
-    /// The limit is never higher.
+    /// The upper bound of the learned limit.
     pub max: u32,
     /// How many calls may wait.
     pub queue_max: u32,
     /// How long a call may wait.
     pub queue_time: Duration,
-    /// How many of 100 places one agent may take while other agents have calls; 100 for all of them.
+    /// The share of the places, in percent, that one agent may hold while other agents have calls; 100 does not
+    /// restrict it.
     pub agent_share_percent: u32,
 }
 
-/// Terms of a route, where they differ from those above.
+/// Terms that a route overrides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConcurrencyOverrides {
-    /// In place of [`ConcurrencyTerms::mode`].
+    /// Replaces [`ConcurrencyTerms::mode`], if set.
     pub mode: Option<GuardMode>,
-    /// In place of [`ConcurrencyTerms::max`].
+    /// Replaces [`ConcurrencyTerms::max`], if set.
     pub max: Option<u32>,
 }
 
@@ -35,7 +36,7 @@ impl ConcurrencyTerms {
         self.mode == GuardMode::Enforce
     }
 
-    /// The terms with these in their place.
+    /// The terms with these overrides.
     #[must_use]
     pub fn with(self, own: &ConcurrencyOverrides) -> ConcurrencyTerms {
         ConcurrencyTerms { mode: own.mode.unwrap_or(self.mode), max: own.max.unwrap_or(self.max), ..self }

@@ -1,9 +1,9 @@
-//! Counters of events that are not successful calls: one table for the field, the metric's name and its help text.
+//! Counters of events other than successful calls. One table defines the field, the metric's name and its help text.
 
 /// One counter as it is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// The stable name, such as `links_ended`: also the metric's, after `adit_`.
+    /// The stable name, such as `links_ended`. The metric is called the same, with `adit_` in front.
     pub name: &'static str,
     /// What is counted: one sentence without a full stop.
     pub help: &'static str,
@@ -26,7 +26,7 @@ macro_rules! counters {
         }
 
         impl $Name {
-            /// Counts one event, on whichever core it happened.
+            /// Counts one event, from any core.
             pub(super) fn add(counter: &std::sync::atomic::AtomicU64) {
                 counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }

@@ -2,41 +2,41 @@ use std::time::Duration;
 
 use crate::base::GuardMode;
 
-/// Within which limits the deadlines of calls are learned, and what becomes of calls that miss them.
+/// The limits within which deadlines are learned, and what happens to calls that miss them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadlineTerms {
-    /// What becomes of a call that misses its deadline.
+    /// What happens to a call that misses its deadline.
     pub mode: GuardMode,
     /// The shortest deadline that calls may get.
     pub floor: Duration,
-    /// The longest deadline, which is also that of calls of which too few were seen. It is enforced in each mode, up to the head
-    /// of the answer.
+    /// The longest deadline, which also applies when too few calls were seen. It is enforced in every mode, until the
+    /// head of the response.
     pub ceiling: Duration,
-    /// The time limit of a call that reports progress, which extends its deadline.
+    /// The time limit of a call that reports progress. Such reports extend its deadline.
     pub progress_max: Duration,
 }
 
-/// Terms of a route or a tool, where they differ from those above.
+/// Terms that a route or a tool overrides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadlineOverrides {
-    /// In place of [`DeadlineTerms::mode`].
+    /// Replaces [`DeadlineTerms::mode`], if set.
     pub mode: Option<GuardMode>,
-    /// In place of [`DeadlineTerms::floor`].
+    /// Replaces [`DeadlineTerms::floor`], if set.
     pub floor: Option<Duration>,
-    /// In place of [`DeadlineTerms::ceiling`].
+    /// Replaces [`DeadlineTerms::ceiling`], if set.
     pub ceiling: Option<Duration>,
-    /// In place of [`DeadlineTerms::progress_max`].
+    /// Replaces [`DeadlineTerms::progress_max`], if set.
     pub progress_max: Option<Duration>,
 }
 
 impl DeadlineTerms {
-    /// Whether calls that miss their deadline are cut.
+    /// Whether calls that miss their deadline are ended.
     #[must_use]
     pub fn is_enforced(&self) -> bool {
         self.mode == GuardMode::Enforce
     }
 
-    /// The terms with these in their place.
+    /// The terms with these overrides.
     #[must_use]
     pub fn with(self, own: &DeadlineOverrides) -> DeadlineTerms {
         DeadlineTerms {

@@ -1,16 +1,16 @@
 use std::hash::Hasher;
 
-/// The bytes of a word.
+/// The number of bytes in a word.
 const WORD: usize = size_of::<u64>();
 /// An odd number without a pattern: the fraction of the golden ratio.
 const MULTIPLE: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A quick hash of bytes, the same however they are cut into pieces. Whoever does not know its seed cannot make two texts that have the same
-/// one; it is not for secrets, nor against somebody who sees hashes.
+/// A fast hash of bytes that does not depend on how they are split into pieces. Without its seed nobody can construct
+/// collisions. It is not for secrets, nor safe against someone who sees hashes.
 #[derive(Clone, Debug)]
 pub struct Digest {
     state: u64,
-    /// The bytes behind the last whole word, the first of them the lowest.
+    /// The bytes after the last complete word, the first in the lowest place.
     word: u64,
     len: u64,
 }
@@ -24,11 +24,11 @@ impl Digest {
 
     const fn mix(state: u64, word: u64) -> u64 {
         let product = (state ^ word) as u128 * MULTIPLE as u128;
-        // The high half alone would forget the low bits of a short text, the low half the high ones.
+        // The high half alone would lose the low bits of a short text, the low half the high ones.
         (product as u64) ^ (product >> 64) as u64 ^ state.rotate_left(23)
     }
 
-    /// Adds fewer bytes than are missing from a word.
+    /// Adds fewer bytes than the current word needs.
     fn add_short(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.word |= u64::from(byte) << (8 * (self.len % WORD as u64));

@@ -4,12 +4,12 @@ use std::str::FromStr;
 /// The mode of deadlines and circuit breakers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum GuardMode {
-    /// Nothing is learned, and nothing is cut or refused.
+    /// Nothing is learned, and no call is ended or refused.
     Off,
-    /// Calls that would be cut or refused are counted.
+    /// Calls that would be ended or refused are counted.
     #[default]
     Observe,
-    /// Calls are cut or refused.
+    /// Calls are ended or refused.
     Enforce,
 }
 

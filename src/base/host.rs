@@ -47,12 +47,12 @@ pub struct Hostname {
 }
 
 impl Hostname {
-    /// The host of an authority, `host[:port]`, as it stands in a `Host` header or a target in absolute form
-    /// (RFC 9110 section 7.2). The port is checked and left out.
+    /// The host of an authority, `host[:port]`, as it stands in a `Host` header or a target in absolute form (RFC 9110
+    /// section 7.2). The port is checked and dropped.
     ///
     /// # Errors
     ///
-    /// When the host or the port is malformed.
+    /// If the host or the port is malformed.
     pub fn of_authority(authority: &[u8]) -> Result<Hostname, HostError> {
         let text = ascii(authority)?;
         let host_end = if text.starts_with('[') {
@@ -84,7 +84,7 @@ impl Hostname {
 }
 
 impl Default for Hostname {
-    /// No host yet: an empty text, which no route has.
+    /// An empty text, which no route has; stands for a host that is not known yet.
     fn default() -> Hostname {
         Hostname { bytes: [0; HOST_LEN_MAX], len: 0 }
     }
@@ -203,7 +203,7 @@ fn ascii(bytes: &[u8]) -> Result<&str, HostError> {
 
 /// Checks all labels, and returns the last.
 fn check_labels(text: &str) -> Result<&[u8], HostError> {
-    // Every call comes here, and almost always with a host that is right.
+    // Every call passes here, and almost always with a valid host.
     if let Some(last) = last_of_valid_labels(text.as_bytes()) {
         return Ok(last);
     }

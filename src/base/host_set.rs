@@ -12,7 +12,7 @@ pub struct HostSet {
 }
 
 impl HostSet {
-    /// The set of these patterns; none unless each is one in normal form, and they ascend in the order of their bytes.
+    /// The set of these patterns; `None` unless all are in normal form and in ascending order of their bytes.
     #[must_use]
     pub fn of_ordered(patterns: &[&str]) -> Option<HostSet> {
         let ascend = patterns.is_sorted_by(|one, next| one < next);
@@ -38,14 +38,14 @@ impl HostSet {
         self.patterns.is_empty()
     }
 
-    /// Whether a route for these patterns takes the calls of all hosts that `pattern` stands for. `pattern` is a host, or `*.` and
-    /// a host, in normal form.
+    /// Whether a route for these patterns serves all hosts that `pattern` matches. `pattern` is a host, or `*.` and a
+    /// host, in normal form.
     #[must_use]
     pub fn covers(&self, pattern: &str) -> bool {
         self.patterns.binary_search_by(|own| (**own).cmp(pattern)).is_ok() || self.has_wildcard_of(pattern)
     }
 
-    /// Whether a route for these patterns takes calls of at least one host that `pattern` stands for.
+    /// Whether a route for these patterns serves at least one host that `pattern` matches.
     #[must_use]
     pub fn meets(&self, pattern: &str) -> bool {
         let meets_below = |parent| self.iter().any(|own| !is_wildcard(own) && parent_of(own) == Some(parent));
@@ -58,14 +58,14 @@ impl HostSet {
         self.only(|pattern| !other.meets(pattern))
     }
 
-    /// The patterns of this set for which `keep` holds. If it holds for none, nothing is allocated.
+    /// The patterns for which `keep` returns true. If there are none, nothing is allocated.
     #[must_use]
     pub fn only(&self, keep: impl Fn(&str) -> bool) -> HostSet {
         let kept: Vec<Box<str>> = self.iter().filter(|pattern| keep(pattern)).map(Box::from).collect();
         if kept.is_empty() { HostSet::default() } else { HostSet { patterns: kept.into() } }
     }
 
-    /// The first `max` patterns as one text for a log line, with `…` for those that are left out.
+    /// The first `max` patterns as text for a log line, with `…` for the others.
     #[must_use]
     pub fn listed(&self, max: usize) -> String {
         let mut shown: Vec<&str> = self.iter().take(max).collect();

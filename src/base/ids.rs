@@ -17,7 +17,7 @@ impl fmt::Display for CoreId {
     }
 }
 
-/// The number of a link, given by the side that names it. It is never reused within a process.
+/// The number of a link, assigned by the side that uses it. It is never reused within a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 

@@ -1,4 +1,5 @@
-//! Floor 0: the vocabulary of all other modules. Ids, hosts, limits, secrets, time and randomness that are passed in.
+//! Floor 0: the vocabulary of all other modules: ids, hosts, limits and secrets; time and randomness, which are passed
+//! in.
 //!
 //! Nothing here touches the network, the file system or a thread.
 

@@ -1,4 +1,4 @@
-/// Why bytes are not text as adit reads it.
+/// Why bytes are not acceptable text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlainTextError {
     /// The text is UTF-16, as editors and shells of Windows write it.
@@ -15,7 +15,7 @@ pub enum PlainTextError {
 /// The byte order mark, as UTF-8.
 const BOM: &str = "\u{feff}";
 
-/// The content of a text file without a byte order mark, which some editors write at its beginning.
+/// The content of a text file, without the byte order mark that some editors write at its beginning.
 ///
 /// # Errors
 ///
@@ -30,8 +30,8 @@ pub fn plain_text(content: &[u8]) -> Result<&str, PlainTextError> {
     std::str::from_utf8(content).map(without_bom).map_err(|_| PlainTextError::NotUtf8)
 }
 
-/// The one value that a file or a variable holds: without a byte order mark, and without the white space around it. A value
-/// that was written with `echo` ends with a newline.
+/// The single value in a file or variable, without a byte order mark and surrounding white space. A value that was
+/// written with `echo` ends with a newline.
 #[must_use]
 pub fn single_value(text: &str) -> &str {
     without_bom(text).trim()

@@ -1,6 +1,6 @@
-/// A small seeded generator (xoshiro256++), for jitter, sampling and simulation; never for secrets.
+/// A small seeded generator (xoshiro256++) for jitter, sampling and simulation; never for secrets.
 ///
-/// The same seed gives the same sequence on every machine, which is what lets a failing simulation be replayed.
+/// The same seed gives the same sequence on every machine, so a failing simulation can be replayed.
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: [u64; 4],

@@ -11,7 +11,7 @@ impl Secret {
         Secret(Zeroizing::new(bytes))
     }
 
-    /// The bytes. Call it only where they are needed.
+    /// The bytes. Call this only where they are needed.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -19,7 +19,7 @@ impl SecretHash {
         SecretHash::of_bytes(secret.expose())
     }
 
-    /// The hash of a secret that somebody shows.
+    /// The hash of a secret that a peer presents.
     #[must_use]
     pub fn of_bytes(secret: &[u8]) -> SecretHash {
         SecretHash(sha256(secret))

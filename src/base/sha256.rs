@@ -8,7 +8,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// The bytes of such a hash that is written as 64 hexadecimal digits; none for any other text.
+/// Parses a hash of 64 hexadecimal digits; `None` for any other text.
 #[must_use]
 pub fn hex32(text: &[u8]) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];

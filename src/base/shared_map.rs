@@ -94,7 +94,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SharedMap<K, V> {
         }
     }
 
-    /// The value of a key, to be changed in this copy only.
+    /// The value of a key, for changing it in this copy only.
     pub fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,

@@ -1,4 +1,4 @@
-/// A text as one word of a command that a person may paste into a shell: in quotes where a shell would take it apart.
+/// Quotes a text, if necessary, so that a shell reads it as one word.
 #[must_use]
 pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);

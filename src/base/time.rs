@@ -31,7 +31,7 @@ impl Time {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The point so long before this one, or the origin.
+    /// The time `duration` before this one, but not before the origin.
     #[must_use]
     pub const fn back(self, duration: Duration) -> Time {
         Time(self.0.saturating_sub(duration.as_nanos() as u64))

@@ -82,6 +82,10 @@ impl<C> Request for PatientRequest<'_, '_, C> {
         self.request.read_id(within)
     }
 
+    fn caller_left(&mut self) -> impl Future<Output = ()> {
+        self.request.caller_left()
+    }
+
     fn respond(&mut self, write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>)) -> impl Future<Output = ()> {
         self.request.respond(write)
     }

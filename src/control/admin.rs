@@ -1,4 +1,4 @@
-//! The admin API: plain HTTP for operators and their tools, on loopback by default. Reading needs no password. Changes
+//! The admin API: plain HTTP for operators and their tools, on loopback by default. Reading needs no token. Changes
 //! ([`api`](crate::control::api)) need the admin token.
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,11 +16,11 @@ use crate::control::api::{Access, Api, ApiError, open_routes};
 use crate::control::metrics::{METRICS_TYPE, metrics};
 use crate::control::state::State;
 
-/// Every path that is only read.
+/// Every path that can only be read.
 pub const ADMIN_PATHS: [&str; 7] =
     ["/healthz", "/metrics", "/readyz", "/v1/calls", "/v1/latency", "/v1/status", "/v1/tasks"];
 
-/// The API over what is known of the process, and over its tunnels.
+/// The router of the API, over the state of the process and its tunnels.
 pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
     let tunnels = Api::new(Arc::clone(&state), access).router();
     Router::new()
@@ -46,7 +46,7 @@ async fn wrong_method() -> ApiError {
     ApiError::wrong_method()
 }
 
-/// Lets through what has no body: what is only read needs none.
+/// Rejects requests with a body. Reading needs none.
 async fn without_body(request: Request, next: Next) -> Response {
     if has_body(request.headers()) {
         return ApiError::too_large("a request to this path must have no body").into_response();
@@ -54,8 +54,8 @@ async fn without_body(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Lets through what names this host by address or as localhost. A web page that has its own name point here (DNS
-/// rebinding) cannot do that.
+/// Accepts only requests whose `Host` is an address or localhost. A web page whose own name resolves to this host (DNS
+/// rebinding) cannot send such a request.
 async fn guard(request: Request, next: Next) -> Response {
     let headers = request.headers();
     if !names_this_host(headers) {

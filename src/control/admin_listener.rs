@@ -11,21 +11,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
-/// Connections to the admin API at one time; further ones wait.
+/// The most connections to the admin API at a time. Further ones wait.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// How long one connection may last, whatever is done on it. Tools simply connect anew.
+/// The longest life of one connection. Tools simply reconnect.
 pub const ADMIN_CONNECTION_LIFE: Duration = Duration::from_secs(60);
 /// How long to wait when the system refuses to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener whose connections are few and short, so that a slow or idle peer holds nothing for long.
+/// A listener whose connections are few and short-lived, so that slow or idle peers hold nothing for long.
 pub struct AdminListener {
     listener: TcpListener,
     places: Arc<Semaphore>,
 }
 
 impl AdminListener {
-    /// Takes over a listener.
+    /// Wraps a listener with both limits.
     #[must_use]
     pub fn new(listener: TcpListener) -> AdminListener {
         AdminListener { listener, places: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)) }
@@ -57,7 +57,7 @@ impl Listener for AdminListener {
     }
 }
 
-/// A connection that ends by itself.
+/// A connection that closes after its longest life.
 pub struct AdminConnection {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,

@@ -1,4 +1,4 @@
-//! The last calls of the cores of a role, and how they are told: `GET /v1/calls`.
+//! The last calls of a role's cores, and their representation in `GET /v1/calls`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use crate::latency::{
     Phase, PolicyMark, SentAgain, answer_within,
 };
 
-/// Asks so many cores for their last calls by `ask`, for at most `wait`. What a late core would have told is left out.
+/// Requests the last calls from `cores` cores with `ask`, and waits at most `wait`. The calls of a core that is late
+/// are left out.
 pub(super) async fn read(wait: Duration, cores: usize, ask: impl Fn(&MailSender<Vec<CallLine>>)) -> Vec<CallLine> {
     let (reply, mut answers) = mailbox(cores);
     ask(&reply);
@@ -27,12 +28,12 @@ pub(super) async fn read(wait: Duration, cores: usize, ask: impl Fn(&MailSender<
             lines.extend(of_core);
         }
     });
-    // Late or not: what has come is told.
+    // After a timeout, whatever has arrived is used.
     let _ = gathered.await;
     lines
 }
 
-/// The calls of all roles, the last ones first, as many as were asked for.
+/// The newest calls of all roles, up to the limit of the filter.
 pub(super) fn newest(filter: &Arc<CallFilter>, read: Vec<(RoleKind, Vec<CallLine>)>) -> Vec<CallInfo> {
     let mut lines: Vec<(RoleKind, CallLine)> =
         read.into_iter().flat_map(|(role, lines)| lines.into_iter().map(move |line| (role, line))).collect();
@@ -76,7 +77,7 @@ impl CallInfo {
     }
 }
 
-/// What was decided about a call, in the order in which it was.
+/// The decisions about a call, in order.
 fn decisions(line: &CallLine) -> Vec<CallDecision> {
     let CallLine { record, route, tunnel, rule, .. } = line;
     let mut found = Vec::new();
@@ -155,7 +156,7 @@ fn of_policy(mark: PolicyMark, rule: Option<&str>, is_denied: bool) -> String {
     format!("{what} {by} (policy {:04x}…)", mark.policy)
 }
 
-/// How it was opened again: why the first and the last connector did not pass it on, and how long it waited before that.
+/// How the call was reopened: why the first and the last connector did not pass it on, and how long the pauses were.
 fn moved([first, last]: [CallFailure; 2], connector: &str, retries: u8, paused: Duration) -> String {
     let code = |failure: CallFailure| failure.own_answer(None).code;
     let mut text = format!("connector {connector} did not pass it on ({}): another connector was tried", code(first));
@@ -233,7 +234,7 @@ fn of_limit(limit: &CallLimit, missed: bool) -> String {
     format!("{length} ({why}), {then}")
 }
 
-/// A duration as people read it.
+/// Formats a duration for people.
 fn text(time: Duration) -> String {
     match time {
         time if time < Duration::from_secs(1) => format!("{} ms", millis(time)),

@@ -14,14 +14,14 @@ use crate::tls::{Authority, CertError, WallClock};
 
 /// Exchanges provisioning keys for tunnels.
 pub trait Provisioning: Send + Sync {
-    /// Looks at a key alone, before anything else of what a stranger sent is read: whether it may be traded, or was so
-    /// lately that its host may ask again. It uses nothing up.
+    /// Checks only the key, before anything else from an unauthenticated peer is parsed: whether it is valid, or was
+    /// used so recently that its host may ask again. This does not count as a use.
     fn look_at<'a>(&'a self, key: &'a Secret) -> BoxFuture<'a, Result<(), NotCertified>>;
 
-    /// Makes a tunnel for a key, called `name` as far as the key's template lets it; or gives the tunnel that was made for
-    /// this requester a new secret, as whoever asks again did not get the answer.
+    /// Creates a tunnel for a key, with the name `name` if the key's template allows it. If this requester already has
+    /// a tunnel from the key, it gets a new secret for that tunnel, because the earlier answer must have been lost.
     ///
-    /// The answer is the tunnel's id and secret, or why there is none.
+    /// Returns the tunnel's id and secret, or why there are none.
     fn trade<'a>(
         &'a self,
         key: &'a Secret,
@@ -30,54 +30,54 @@ pub trait Provisioning: Send + Sync {
     ) -> BoxFuture<'a, Result<(TunnelId, Secret), NotCertified>>;
 }
 
-/// The edge's authority, which can be replaced while connectors ask for certificates.
+/// The edge's authority. It can be replaced while connectors request certificates.
 pub struct ReloadingAuthority(RwLock<Arc<Authority>>);
 
 impl ReloadingAuthority {
-    /// Begins with this one.
+    /// Starts with this authority.
     #[must_use]
     pub fn new(authority: Arc<Authority>) -> Arc<ReloadingAuthority> {
         Arc::new(ReloadingAuthority(RwLock::new(authority)))
     }
 
-    /// The one that signs now.
+    /// The authority that signs now.
     #[must_use]
     pub fn current(&self) -> Arc<Authority> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Has another one sign from here on.
+    /// Signs with this authority from now on.
     pub fn replace(&self, authority: Arc<Authority>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = authority;
     }
 }
 
-/// What the control thread signs certificates for connectors with.
+/// What the control thread needs to sign certificates for connectors.
 #[derive(Clone)]
 pub struct Signing {
     /// The authority that signs the certificates.
     pub authority: Arc<ReloadingAuthority>,
-    /// How long a certificate is good for.
+    /// The validity of a certificate, from its issue on.
     pub lifetime: Duration,
-    /// The wall clock, for the validity of certificates.
+    /// The wall clock that dates certificates.
     pub clock: WallClock,
-    /// Who takes provisioning keys, if anybody does.
+    /// Exchanges provisioning keys, if there are any.
     pub provisioning: Option<Arc<dyn Provisioning>>,
 }
 
-/// Signs what the cores ask for, one after the other, until all of them have ended.
+/// Signs what the cores request, one request at a time, until all cores have ended.
 pub async fn serve_certifications(mut requests: MailReceiver<CertifyRequest>, signing: Signing) {
     while let Some(CertifyRequest { subject, csr, reply }) = requests.recv().await {
         let certified = signing.certify(subject, &csr).await;
-        // Who asked may have given up.
+        // This fails if the requester has given up.
         let _ = reply.send(certified);
-        // The admin API has its turn however many connectors come at once.
+        // Gives the admin API a turn, however many connectors arrive at once.
         tokio::task::yield_now().await;
     }
 }
 
 impl Signing {
-    /// A certificate for the key of a certificate request.
+    /// Issues a certificate for the key of a certificate request.
     ///
     /// # Errors
     ///
@@ -87,9 +87,9 @@ impl Signing {
             CertSubject::Tunnel(tunnel) => (tunnel, None),
             CertSubject::Provisioning { key, name } => {
                 let provisioning = self.provisioning.as_ref().ok_or(NotCertified::ProvisioningOff)?;
-                // A stranger's request is neither parsed nor signed.
+                // The request of an unauthenticated peer is neither parsed nor signed before this.
                 provisioning.look_at(&key).await?;
-                // What proves no key uses no provisioning key up.
+                // A request that does not prove its key must not use up the provisioning key.
                 let proven = self.sign(csr, &"provisioning".parse().expect("a short plain word is an id"))?;
                 let requester = proven.chain.first().and_then(requester_of);
                 let requester =
@@ -101,7 +101,7 @@ impl Signing {
         Ok(Certified { secret, ..self.sign(csr, &tunnel)? })
     }
 
-    /// The same for a tunnel whose secret is good, at once.
+    /// Issues a certificate for a tunnel whose secret has been verified.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl Signing {
     }
 }
 
-/// By what a host is known again that asks twice: its public key.
+/// Identifies a host by its public key, to recognise a repeated request.
 fn requester_of(cert: &CertificateDer<'static>) -> Option<Requester> {
     let (_, cert) = X509Certificate::from_der(cert).ok()?;
     let hash = digest::digest(&digest::SHA256, cert.tbs_certificate.subject_pki.raw);
@@ -139,7 +139,7 @@ mod tests {
         Signing { authority, lifetime: Duration::from_secs(60), clock, provisioning }
     }
 
-    /// Makes tunnels for one key, and counts them.
+    /// Creates tunnels for one key, and counts them.
     #[derive(Default)]
     struct Shop(AtomicU32, Mutex<Vec<Requester>>);
 
@@ -195,7 +195,7 @@ mod tests {
         let signing = signing(Some(Arc::clone(&shop) as Arc<dyn Provisioning>));
         let request = KeyRequest::new().unwrap();
         assert!(matches!(signing.certify(by_key("good"), b"no").await.err(), Some(NotCertified::KeyUnproven(_))));
-        // A stranger has nothing read.
+        // Nothing is parsed without a valid key.
         assert_eq!(signing.certify(by_key("bad"), b"no").await.err(), Some(NotCertified::ProvisioningKey));
         for key in ["bad", "used up"] {
             let refused = signing.certify(by_key(key), request.csr()).await.err();
@@ -203,7 +203,7 @@ mod tests {
         }
         assert_eq!(shop.0.load(Ordering::Relaxed), 0);
         let certified = signing.certify(by_key("good"), request.csr()).await.unwrap();
-        // Whoever shows the same key again is known by it, though the request is signed anew.
+        // A host is recognised by its key, even if the request is signed again.
         let again = KeyRequest::from_pem("key", request.key_pem().expose()).unwrap();
         assert_ne!(again.csr(), request.csr());
         signing.certify(by_key("good"), again.csr()).await.unwrap();

@@ -20,7 +20,7 @@ use crate::engine::{MailSender, MonotonicClock, mailbox};
 use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot};
 use crate::route::HostPattern;
 
-/// A connector, as the control thread sees it.
+/// A connector, as seen by the control thread.
 pub struct ConnectorRole {
     connector: Arc<Connector>,
     cores: usize,
@@ -29,7 +29,7 @@ pub struct ConnectorRole {
 }
 
 impl ConnectorRole {
-    /// Of a connector on so many cores, for the tunnel of this id.
+    /// Wraps a connector on this many cores, for the tunnel with this id.
     #[must_use]
     pub fn new(connector: Arc<Connector>, cores: usize, tunnel: String) -> ConnectorRole {
         ConnectorRole { connector, cores, tunnel, figures: CallFigures::default() }
@@ -59,7 +59,7 @@ impl Role for ConnectorRole {
                     reading.cores.push(core(&report));
                 }
             });
-            // Late or not: what has come is told, and who is missing can be seen.
+            // After a timeout, whatever has arrived is used. The reading shows how many cores are missing.
             let _ = gathered.await;
             reading.cores.sort_unstable_by_key(|core| core.core);
             reading.links.sort_unstable_by_key(|link| link.id);
@@ -75,7 +75,7 @@ impl Role for ConnectorRole {
 
     fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Arc<Snapshot>>> {
         Box::pin(async move {
-            // Of other calls the edge tells more.
+            // For all other traffic the edge reports more.
             let passed_through = |route: &ConnectorRoute| route.traffic == Traffic::Passthrough;
             if !self.connector.tables().routes.iter().any(|(_, route)| passed_through(route)) {
                 return None;
@@ -135,7 +135,7 @@ impl From<ConnectorEvent> for RoleEvent {
 
 fn link_reading(tunnel: &str, core: CoreId, link: &LinkReport) -> LinkReading {
     LinkReading {
-        // Unlike that of any other core's already.
+        // Link ids are unique across the cores of a connector.
         id: link.id.0,
         core,
         tunnel: tunnel.to_owned(),

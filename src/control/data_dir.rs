@@ -1,4 +1,4 @@
-//! The edge's data directory: its authority, the certificate that connectors see, the admin token and the store.
+//! The edge's data directory: its authority, the certificate for connectors, the admin token and the store.
 
 use std::fs::File;
 use std::io;
@@ -13,9 +13,9 @@ use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint, plain_text, shel
 use crate::private::{self, PrivateError};
 use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
-/// How long a certificate of the edge lives that its own authority issued.
+/// The validity of edge certificates that the edge's own authority issues.
 pub const EDGE_CERT_LIFE: Duration = Duration::from_secs(397 * 24 * 3_600);
-/// A certificate of the edge with less time left than this is issued anew.
+/// An edge certificate is renewed when less time than this is left.
 pub const EDGE_CERT_RENEWED_BEFORE: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// The longest PEM file that is read, in bytes.
 const PEM_LEN_MAX: usize = 64 * 1024;
@@ -28,7 +28,7 @@ pub enum DataDirError {
     /// A file or the directory is missing, cannot be read or written, or is open to others.
     #[error(transparent)]
     Private(#[from] PrivateError),
-    /// There is no data directory at the path.
+    /// The path contains no data directory.
     #[error("{} is not a data directory of an edge: make it with `{}`", path.display(), init_again(path))]
     NotMade {
         /// The path that was given.
@@ -42,22 +42,22 @@ pub enum DataDirError {
         /// The file that is missing.
         missing: PathBuf,
     },
-    /// A certificate or key is damaged or expired, or could not be made.
+    /// A certificate or key is damaged or expired, or could not be created.
     #[error(transparent)]
     Cert(#[from] CertError),
-    /// The token's file holds no token.
+    /// The token file contains no token.
     #[error("{} holds no admin token: remove it and run `{}` again", path.display(), init_again(path.parent().unwrap_or(path)))]
     NoToken {
         /// The file that should hold the token.
         path: PathBuf,
     },
-    /// Another process uses it.
+    /// Another process uses the directory.
     #[error("another `adit edge` uses {}: stop it, or give this one a data directory of its own", path.display())]
     InUse {
         /// The directory that is in use.
         path: PathBuf,
     },
-    /// The system gives no random bytes.
+    /// The system provides no random bytes.
     #[error("the system gives no random bytes")]
     NoRandom,
 }
@@ -68,10 +68,10 @@ pub struct DataDir {
     path: PathBuf,
 }
 
-/// What [`DataDir::init`] found or made.
+/// What [`DataDir::init`] found or created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Initialised {
-    /// The files that were not there before.
+    /// The files that were created.
     pub made: Vec<PathBuf>,
     /// The names in the edge's certificate.
     pub names: Vec<String>,
@@ -80,7 +80,7 @@ pub struct Initialised {
 }
 
 impl DataDir {
-    /// The data directory at this path, whether it exists or not.
+    /// The data directory at this path, which may not exist yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> DataDir {
         DataDir { path: path.into() }
@@ -104,7 +104,7 @@ impl DataDir {
         self.path.join("ca.key")
     }
 
-    /// The certificate chain that connectors are shown (PEM).
+    /// The certificate chain for connectors (PEM).
     #[must_use]
     pub fn edge_cert(&self) -> PathBuf {
         self.path.join("edge.pem")
@@ -122,24 +122,24 @@ impl DataDir {
         self.path.join("store.sqlite")
     }
 
-    /// Where back-ups of the store are put.
+    /// The directory of the store's back-ups.
     #[must_use]
     pub fn backups(&self) -> PathBuf {
         self.path.join("backups")
     }
 
-    /// The token that opens the admin API.
+    /// The file of the token for the admin API.
     #[must_use]
     pub fn admin_token_file(&self) -> PathBuf {
         self.path.join("admin.token")
     }
 
-    /// Creates the authority, the edge's certificate and the admin token, and keeps those that exist. With `names` other than
-    /// those of the certificate, a new one is issued.
+    /// Creates the authority, the edge's certificate and the admin token, and keeps those that exist. If `names` differ
+    /// from those of the certificate, a new one is issued.
     ///
     /// # Errors
     ///
-    /// When something exists that cannot be used, or something cannot be created.
+    /// If something that exists cannot be used, or something cannot be created.
     pub fn init(&self, names: &[String], now: UnixTime) -> Result<Initialised, DataDirError> {
         private::folder(&self.path)?;
         let mut made = Vec::new();
@@ -168,7 +168,7 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// When its files are missing, open to others, damaged or expired.
+    /// If its files are missing, accessible to others, damaged or expired.
     pub fn authority(&self, now: UnixTime) -> Result<Authority, DataDirError> {
         if !self.ca_cert().exists() {
             return Err(DataDirError::NotMade { path: self.path.clone() });
@@ -180,11 +180,11 @@ impl DataDir {
         Ok(Authority::from_pem((&cert, &cert_pem), (&key, &key_pem), now)?)
     }
 
-    /// Renews the edge's certificate, for the same names, when it is near its end. Returns whether it did.
+    /// Renews the edge's certificate for the same names if it is about to expire. Returns whether it did.
     ///
     /// # Errors
     ///
-    /// When the authority or the certificate cannot be read, or the new one not be written.
+    /// If the authority or the certificate cannot be read, or the new one cannot be written.
     pub fn renew_edge_cert(&self, now: UnixTime) -> Result<bool, DataDirError> {
         let info = self.edge_cert_info()?;
         if !is_due(&info, now) {
@@ -194,7 +194,7 @@ impl DataDir {
         Ok(true)
     }
 
-    /// Whether the chain that connectors are shown ends with this authority.
+    /// Whether the chain for connectors ends with this authority.
     fn shows(&self, authority: &Authority) -> Result<bool, DataDirError> {
         let chain = private::read(&self.edge_cert(), PEM_LEN_MAX)?;
         let wanted = Fingerprint::of(authority.cert_der());
@@ -205,7 +205,7 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// When its file is missing, open to others, or holds none.
+    /// If its file is missing, accessible to others, or contains no token.
     pub fn admin_token(&self) -> Result<Secret, DataDirError> {
         let path = self.admin_token_file();
         let content = private::read(&path, TOKEN_LEN_MAX)?;
@@ -215,8 +215,8 @@ impl DataDir {
         }
     }
 
-    /// Locks the directory against other edges, until the lock is dropped. `pause` is called while another edge has it, as often
-    /// as it says that this is worth it: a predecessor may be about to end.
+    /// Locks the directory against other edges, until the lock is dropped. While another edge holds it, `pause` is
+    /// called before each retry, for as long as it returns true.
     ///
     /// # Errors
     ///
@@ -234,7 +234,7 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// When another edge is in it, or the directory cannot be used.
+    /// If another edge uses it, or it cannot be used.
     pub fn lock(&self) -> Result<DataDirLock, DataDirError> {
         let path = self.path.join("lock");
         private::ensure(&path)?;
@@ -268,7 +268,8 @@ pub struct DataDirLock {
     _file: File,
 }
 
-/// Creates an authority and writes its certificate and key. The key is written first: without a certificate it is harmless.
+/// Creates an authority and writes its certificate and key. The key is written first, because a key without a
+/// certificate does no harm.
 pub(super) fn make_authority(name: &str, (cert, key): (&Path, &Path), now: UnixTime) -> Result<(), CertError> {
     let authority = Authority::make(name, now)?;
     private::write(key, authority.key_pem.expose())?;
@@ -276,7 +277,7 @@ pub(super) fn make_authority(name: &str, (cert, key): (&Path, &Path), now: UnixT
     Ok(())
 }
 
-/// A secret of the system's random bytes that names no authority.
+/// Creates a random secret that contains no pin of an authority.
 pub(super) fn mint_random(kind: SecretKind) -> Result<Secret, DataDirError> {
     let mut entropy = zeroize::Zeroizing::new([0; SECRET_ENTROPY_LEN]);
     aws_lc_rs::rand::fill(entropy.as_mut()).map_err(|_| DataDirError::NoRandom)?;
@@ -288,7 +289,7 @@ fn is_due(info: &CertInfo, now: UnixTime) -> bool {
     info.not_after_unix_s < i64::try_from(soon).unwrap_or(i64::MAX)
 }
 
-/// The command that makes what is missing in the data directory at this path.
+/// The command that creates what is missing in the data directory at this path.
 fn init_again(path: &Path) -> String {
     format!("adit edge init --data-dir {}", shell_word(&path.to_string_lossy()))
 }
@@ -337,7 +338,7 @@ mod tests {
         assert_eq!((again.made.as_slice(), again.authority, again.names), (&[][..], first.authority, first.names));
         assert_eq!(data.admin_token().unwrap().expose(), token.expose());
         assert_eq!(Fingerprint::of(data.authority(NOW).unwrap().cert_der()), first.authority);
-        // Another authority vouches for another certificate, for the same names.
+        // A different authority requires a different certificate, for the same names.
         fs::remove_file(data.ca_cert()).unwrap();
         assert!(matches!(data.init(&[], NOW), Err(DataDirError::Half { .. })));
         fs::remove_file(data.ca_key()).unwrap();
@@ -385,7 +386,7 @@ mod tests {
         let held = data.lock().unwrap();
         assert!(matches!(data.lock(), Err(DataDirError::InUse { .. })));
         drop(held);
-        // A predecessor that is about to end is waited for, and another edge is not waited for for ever.
+        // The retry succeeds once the predecessor ends, and gives up if it does not.
         let mut held = Some(data.lock().unwrap());
         let mut pauses = 0..3;
         let in_use = block_on(data.lock_soon(async || pauses.next().is_some()));

@@ -18,7 +18,7 @@ use crate::engine::{MailSender, MonotonicClock, mailbox};
 use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot, TaskSnapshot};
 use crate::tls::CertInfo;
 
-/// An edge, as the control thread sees it.
+/// An edge, as seen by the control thread.
 pub struct EdgeRole {
     edge: Arc<Edge>,
     cores: usize,
@@ -26,17 +26,17 @@ pub struct EdgeRole {
     figures: CallFigures,
 }
 
-/// Where a certificate is found that is in use; it may be replaced.
+/// Returns a certificate in use. It may change between calls.
 type Certificate = Box<dyn Fn() -> Option<CertificateDer<'static>> + Send + Sync>;
 
 impl EdgeRole {
-    /// Of an edge on so many cores.
+    /// Wraps an edge on this many cores.
     #[must_use]
     pub fn new(edge: Arc<Edge>, cores: usize) -> EdgeRole {
         EdgeRole { edge, cores, certificates: Vec::new(), figures: CallFigures::default() }
     }
 
-    /// Shows also this certificate, as it is at each moment.
+    /// Also reports this certificate, as it is at each reading.
     #[must_use]
     pub fn with_certificate(
         mut self,
@@ -68,7 +68,7 @@ impl Role for EdgeRole {
                     add(&mut reading, report);
                 }
             });
-            // Late or not: what has come is told, and who is missing can be seen.
+            // After a timeout, whatever has arrived is used. The reading shows how many cores are missing.
             let _ = gathered.await;
             let now = UnixTime::now();
             reading.certificates = self.certificates.iter().filter_map(|found| certificate(found, now)).collect();

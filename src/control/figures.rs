@@ -1,4 +1,4 @@
-//! The times of calls of all cores of a role, added up.
+//! The durations of calls on all cores of a role, added up.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,18 +8,18 @@ use tokio::time::timeout;
 use crate::engine::{MailSender, mailbox};
 use crate::latency::{CoreFigures, Snapshot};
 
-/// Reads the times of calls from the cores of one role.
+/// Reads the durations of calls from the cores of one role.
 #[derive(Default)]
 pub(super) struct CallFigures {
-    /// The last snapshot that was gathered whole.
+    /// The last complete snapshot.
     last: Mutex<Arc<Snapshot>>,
 }
 
 impl CallFigures {
-    /// Asks so many cores by `ask`, for at most `wait`.
+    /// Requests the figures from `cores` cores with `ask`, and waits at most `wait`.
     ///
-    /// If a core is late, these are the figures of the last time when none was: a sum without a part of it would be less than
-    /// the one before, and a reader of counters takes that for a new start.
+    /// If a core is late, this returns the last complete snapshot. A partial sum would be lower than the one before,
+    /// which readers of counters take for a restart.
     pub(super) async fn read(
         &self,
         wait: Duration,
@@ -35,7 +35,7 @@ impl CallFigures {
     }
 }
 
-/// Gathers the times of calls from so many cores, which `ask` asks for one label after the other, until none has more.
+/// Collects the figures of the cores. `ask` requests one label after the other from each, until it has no more.
 async fn gather(cores: usize, ask: impl Fn(usize, &MailSender<CoreFigures>)) -> Snapshot {
     let mut snapshot = Snapshot::new();
     let (mut more, mut index) = (true, 0);

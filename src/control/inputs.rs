@@ -16,12 +16,12 @@ use crate::control::state::State;
 use crate::control::thread::{ProcessRequest, RoleEvent};
 use crate::engine::MailReceiver;
 
-/// The requests of signals: SIGTERM and SIGINT to end, SIGHUP for `on_hangup`. From this call on the signals do not kill the
-/// process. `on_hangup` is also repeated at the interval `again_every`, if there is one.
+/// Turns signals into requests: SIGTERM and SIGINT to end, SIGHUP for `on_hangup`. From now on these signals do not
+/// kill the process. `on_hangup` is also repeated every `again_every`, if set.
 ///
 /// # Errors
 ///
-/// When the system does not allow to receive them.
+/// If the system does not allow receiving the signals.
 pub fn signals(
     on_hangup: ProcessRequest,
     again_every: Option<Duration>,
@@ -61,7 +61,7 @@ where
     forward_events_with(role, from, to, |_| ())
 }
 
-/// The same, after `inspect` saw each event: it may hold more than is forwarded.
+/// Like [`forward_events`], but calls `inspect` with each event first, which may contain more than is forwarded.
 pub fn forward_events_with<E>(
     role: RoleKind,
     mut from: MailReceiver<E>,
@@ -85,7 +85,7 @@ where
 ///
 /// # Errors
 ///
-/// When the listener cannot be used.
+/// If the listener cannot be used.
 pub fn serve_admin(
     listener: std::net::TcpListener,
     state: Arc<State>,

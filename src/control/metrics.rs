@@ -1,6 +1,6 @@
-//! `GET /metrics`: all metrics, as OpenMetrics text.
+//! `GET /metrics`: all metrics as OpenMetrics text.
 //!
-//! Operators depend on the names. A test compares the whole list.
+//! The names are an interface for operators. A test compares the whole list.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,16 +17,17 @@ use crate::latency::{
     BreakerReading, Deadlines, Distribution, Hedges, Label, LabelFigures, Outcome, Phase, QueueReading, StatusClass,
 };
 
-/// The media type of the text.
+/// The media type of OpenMetrics text.
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The upper bounds of the buckets, in microseconds: fine where a tunnel's own share lies, coarse where an upstream's does.
+/// The upper bounds of the buckets, in microseconds: fine in the range of a tunnel's own share, coarse in that of an
+/// upstream.
 const BOUNDS_US: [u64; 20] = [
     10, 25, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 5_000_000, 30_000_000,
 ];
 
-/// The text for one moment.
+/// Formats a report as OpenMetrics text.
 #[must_use]
 pub fn metrics(report: Report) -> String {
     let mut registry = Registry::default();
@@ -36,7 +37,7 @@ pub fn metrics(report: Report) -> String {
     out
 }
 
-/// One report as a collector.
+/// A report as a collector.
 struct Scrape(Report);
 
 impl fmt::Debug for Scrape {
@@ -227,7 +228,7 @@ impl Scrape {
         )
     }
 
-    /// Those that have opened, or that an operator has forced. That of an upstream has no method.
+    /// Breakers that have opened, or that an operator has forced. The breaker of an upstream has no method.
     fn breakers(&self, families: &mut Families<'_>) -> fmt::Result {
         let known = self.0.roles.iter().flat_map(|role| role.breakers.iter().map(move |reading| (role, reading)));
         let rows = |of: fn(&BreakerReading) -> u64| {
@@ -249,7 +250,7 @@ impl Scrape {
         families.counters("adit_breaker_would_refuse", help, &refused)
     }
 
-    /// Those of the routes that have had calls.
+    /// The concurrency limits of routes that have had calls.
     fn limits(&self, families: &mut Families<'_>) -> fmt::Result {
         let known = self.0.roles.iter().flat_map(|role| role.limits.iter().map(move |limit| (role, limit)));
         let labelled = known.map(|(role, (route, reading))| {
@@ -282,7 +283,7 @@ impl Scrape {
         families.counters("adit_concurrency_would_refuse", help, &rows)
     }
 
-    /// Those of an edge by what they are for, that of a connector by the edge that gave it.
+    /// Certificates: those of an edge by their use, those of a connector by edge.
     fn certificates(&self, families: &mut Families<'_>) -> fmt::Result {
         let mut rows = Vec::new();
         for role in &self.0.roles {
@@ -341,7 +342,7 @@ impl Scrape {
             .collect()
     }
 
-    /// The tunnels that have links, each with the shortest time without a call of them. There are as many as links at the most.
+    /// The tunnels that have links, each with the shortest idle time of its links. There are at most as many as links.
     fn per_tunnel_idle(&self) -> Vec<(Labels, f64)> {
         let mut idle: BTreeMap<&str, Duration> = BTreeMap::new();
         let links = self.0.roles.iter().flat_map(|role| &role.links);
@@ -351,7 +352,7 @@ impl Scrape {
         idle.into_iter().map(|(tunnel, idle)| (vec![("tunnel", tunnel.to_owned())], idle.as_secs_f64())).collect()
     }
 
-    /// The tunnels that have links, each with how many of its hosts no connector serves.
+    /// The tunnels that have links, each with the number of its hosts that no connector serves.
     fn per_tunnel_unserved(&self) -> Vec<(Labels, f64)> {
         let tunnels = self.0.roles.iter().flat_map(|role| &role.tunnels);
         tunnels.map(|tunnel| (vec![("tunnel", tunnel.id.clone())], tunnel.unserved().count() as f64)).collect()
@@ -371,7 +372,7 @@ impl Scrape {
     }
 }
 
-/// Writes families of metrics. One without rows is left out, as it says nothing.
+/// Writes families of metrics. A family without rows is omitted.
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
@@ -434,7 +435,7 @@ fn role_label(role: &RoleReading) -> Labels {
     vec![("role", role.kind.as_str().to_owned())]
 }
 
-/// How many durations lie in each bucket, the last without a bound.
+/// The number of durations in each bucket. The last bucket has no upper bound.
 fn buckets(distribution: &Distribution) -> Vec<(f64, u64)> {
     let mut below = 0;
     let mut buckets: Vec<(f64, u64)> = BOUNDS_US
@@ -443,7 +444,7 @@ fn buckets(distribution: &Distribution) -> Vec<(f64, u64)> {
             let at_most = distribution.count_at_most(Duration::from_micros(*bound_us)).max(below);
             let inside = at_most - below;
             below = at_most;
-            // Divided as text would be, so that `le` reads 0.00025 and not 0.00025000000000000001.
+            // Divides, instead of multiplying by 1e-6, so that `le` is 0.00025 and not 0.00025000000000000001.
             (*bound_us as f64 / 1e6, inside)
         })
         .collect();
@@ -462,7 +463,7 @@ mod tests {
     /// A sample: its labels and its value.
     type Sample = (BTreeMap<String, String>, f64);
 
-    /// The samples by name; panics on a line that is none of OpenMetrics.
+    /// Parses samples by name; panics on a line that is not valid OpenMetrics.
     fn parse(text: &str) -> BTreeMap<String, Vec<Sample>> {
         let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
         let mut family = String::new();

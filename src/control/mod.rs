@@ -1,6 +1,6 @@
 //! Floor 4: the control thread. Code here may use tokio, and never uses leases.
 //!
-//! [`Control`] is the loop of the thread. [`State`] is shared by its tasks, and [`admin`] serves it. Roles are asked by
+//! [`Control`] is the loop of the thread. Its tasks share the [`State`], which [`admin`] serves. Roles are queried by
 //! message, through one trait for both ([`Role`]).
 
 pub mod admin;

@@ -1,6 +1,7 @@
-//! The client behind `adit up --once`: real MCP tool calls, made with an MCP client library over HTTP.
+//! The client of `adit up --once`: real MCP tool calls, made with an MCP client library over HTTP.
 //!
-//! Like any agent, it knows nothing of tunnels. It gets a URL, a certificate to trust, and the address of the URL's host.
+//! Like any agent, it knows nothing about tunnels. It is given a URL, a certificate to trust, and the address of the
+//! URL's host.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub enum OnceError {
     SetUp {
         /// The URL that was to be called.
         url: String,
-        /// What the HTTP client said.
+        /// The error of the HTTP client.
         cause: String,
     },
     /// The server did not answer as an MCP server.
@@ -40,10 +41,10 @@ pub enum OnceError {
     NoSession {
         /// The URL that was called.
         url: String,
-        /// What the MCP client said.
+        /// The error of the MCP client.
         cause: String,
     },
-    /// No tool may be called without knowing what it does.
+    /// There is no tool that is known to be safe to call.
     #[error(
         "{url} lists no tool that is safe to call unasked: neither `echo` with one text, nor a read-only tool without required arguments"
     )]
@@ -53,14 +54,14 @@ pub enum OnceError {
     },
 }
 
-/// What became of the calls.
+/// The result of a series of calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OnceReport {
     /// How many calls were made.
     pub calls: u64,
     /// Calls that failed, in transport, in protocol or in the tool.
     pub failed: u64,
-    /// What the first failed call said.
+    /// The error of the first failed call.
     pub first_error: Option<String>,
 }
 
@@ -74,8 +75,8 @@ pub struct OnceClient {
 impl OnceClient {
     /// Opens a session with the MCP server at `url` and chooses the tool to call.
     ///
-    /// `ca_pem`, when given, is the only certificate authority that is trusted. `resolve_to`, when given, is where the
-    /// URL's host name is found instead of asking DNS.
+    /// If `ca_pem` is given, it is the only authority that is trusted. If `resolve_to` is given, it replaces DNS for
+    /// the URL's host.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl OnceClient {
         &self.tool.name
     }
 
-    /// Makes `calls` tool calls, `concurrency` at a time (1 to [`CONCURRENCY_MAX`]), and says what became of them.
+    /// Makes `calls` tool calls, `concurrency` at a time (1 to [`CONCURRENCY_MAX`]), and reports the result.
     pub async fn run(&self, calls: u64, concurrency: usize) -> OnceReport {
         let left = Arc::new(AtomicU64::new(calls));
         let report = Arc::new(Mutex::new(OnceReport::default()));
@@ -137,7 +138,7 @@ impl OnceClient {
             }
         }
         let mut report = report.lock().await.clone();
-        // A caller that was torn down answers for nothing: its calls are failures, never a smaller total.
+        // If a caller task was cancelled, its remaining calls count as failures, so that the total is right.
         if report.calls < calls {
             report.failed += calls - report.calls;
             report.calls = calls;
@@ -154,7 +155,7 @@ impl OnceClient {
     }
 }
 
-/// An HTTP client that keeps its connections, trusts what it is told to and finds the host where it is told to.
+/// Creates an HTTP client that keeps connections open, with the given trust and name resolution.
 fn http_client(
     url: &str,
     ca_pem: Option<&str>,
@@ -177,7 +178,8 @@ fn http_client(
     Ok(builder.build()?)
 }
 
-/// The first call that changes nothing: `echo` with its one text, else a read-only tool that needs no arguments.
+/// Chooses a call that changes nothing: `echo` with its one text, otherwise a read-only tool without required
+/// arguments.
 fn safe_call(tools: &[Tool]) -> Option<CallToolRequestParams> {
     let echo = tools.iter().filter(|tool| tool.name == "echo").find_map(|tool| {
         let [name] = required(tool)[..] else { return None };
@@ -194,13 +196,13 @@ fn safe_call(tools: &[Tool]) -> Option<CallToolRequestParams> {
     })
 }
 
-/// Names of the arguments that a tool cannot do without.
+/// The names of a tool's required arguments.
 fn required(tool: &Tool) -> Vec<&str> {
     let names = tool.input_schema.get("required").and_then(|names| names.as_array());
     names.into_iter().flatten().filter_map(|name| name.as_str()).collect()
 }
 
-/// What the tool itself complained of.
+/// The error that the tool itself reported.
 fn tool_fault(response: &rmcp::model::CallToolResponse) -> Option<String> {
     match response {
         rmcp::model::CallToolResponse::Complete(result) if result.is_error == Some(true) => {
@@ -212,7 +214,7 @@ fn tool_fault(response: &rmcp::model::CallToolResponse) -> Option<String> {
     }
 }
 
-/// An error with all its causes in one line, those of TLS in the words of the rest of the program.
+/// An error with all its causes on one line. TLS errors are phrased as in the rest of the program.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();

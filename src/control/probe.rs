@@ -1,4 +1,4 @@
-//! A test request over the whole path, for `/readyz` when no call has succeeded lately. It leaves no session behind.
+//! A test request over the whole path, for `/readyz` when no call has succeeded recently. It leaves no session behind.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,43 +11,44 @@ use crate::latency::{Phase, StatusClass};
 
 /// How long a probe may take.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many hosts are tried before the path is called broken.
+/// How many hosts are tried before the path counts as broken.
 pub const PROBE_HOSTS_MAX: usize = 3;
 
-/// Why a probe did not go through.
+/// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// There is nothing to call.
+    /// There is no route to call.
     #[error("there is no route to probe: add a tunnel with a host")]
     NoRoute,
-    /// The answer did not come from the upstream.
+    /// The response did not come from the upstream.
     #[error("a probe of {host} was answered with {status} before it reached the upstream")]
     TurnedBack {
-        /// Which host was called.
+        /// The host that was called.
         host: String,
-        /// What the edge said.
+        /// The status of the edge's response.
         status: StatusCode,
     },
-    /// A gateway in front of the upstream answered in its place.
+    /// A gateway in front of the upstream responded in its place.
     #[error("a probe of {host} was answered with {status}, as a proxy does when the server behind it is down")]
     Gateway {
-        /// Which host was called.
+        /// The host that was called.
         host: String,
-        /// The HTTP status of the answer.
+        /// The status of the response.
         status: StatusCode,
     },
-    /// No answer came, or the connection failed.
+    /// There was no response, or the connection failed.
     #[error("a probe of {host} failed: {cause}")]
     Failed {
-        /// Which host was called.
+        /// The host that was called.
         host: String,
-        /// What the HTTP client said.
+        /// The error of the HTTP client.
         cause: String,
     },
 }
 
-/// Sends `OPTIONS /` through the agents' listener: in MCP that neither opens a session nor calls anything, and whatever
-/// the upstream answers, it has answered; but for 502, 503 and 504, which a proxy answers in front of a server that is down.
+/// Sends `OPTIONS /` through the agents' listener, which in MCP neither opens a session nor calls anything. Any
+/// response of the upstream proves the path, except 502, 503 and 504, with which a proxy reports that the server behind
+/// it is down.
 #[derive(Debug)]
 pub struct Prober {
     client: Client,
@@ -56,11 +57,11 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Probes through the agents' listener at this address, over TLS if it has certificates.
+    /// Probes through the agents' listener at this address, with TLS if it has certificates.
     ///
     /// # Errors
     ///
-    /// When no HTTP client could be made.
+    /// If the HTTP client cannot be created.
     pub fn new(agents: SocketAddr, tls: bool) -> reqwest::Result<Prober> {
         let address = reachable(agents);
         let scheme = if tls { "https" } else { "http" };
@@ -69,20 +70,21 @@ impl Prober {
             .timeout(PROBE_TIMEOUT)
             .user_agent(concat!("adit-probe/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            // HTTP/2 would name the listener's address beside the host of the route, and be refused for that.
+            // HTTP/2 would send the listener's address as `:authority` in addition to the route's `Host`, which is
+            // refused.
             .http1_only()
-            // The listener is our own, found by its address: its certificate is for the names that agents use.
+            // The listener is this process's own, addressed directly. Its certificate is for the names that agents use.
             .tls_danger_accept_invalid_certs(true)
             .no_proxy()
             .build()?;
         Ok(Prober { client, base: format!("{scheme}://{address}/"), turn: AtomicUsize::new(0) })
     }
 
-    /// Probes up to [`PROBE_HOSTS_MAX`] of these hosts, other ones each time, until one answers.
+    /// Probes up to [`PROBE_HOSTS_MAX`] of these hosts, different ones each time, until one succeeds.
     ///
     /// # Errors
     ///
-    /// Why the last one that was tried did not.
+    /// Why the last probe failed.
     pub async fn probe(&self, hosts: &[String]) -> Result<(), ProbeError> {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut result = Err(ProbeError::NoRoute);
@@ -110,14 +112,14 @@ impl Prober {
     }
 }
 
-/// The edge says how long the upstream took only when it was the upstream that answered.
+/// The edge reports the upstream's time only if the upstream responded.
 fn came_from_upstream(headers: &HeaderMap) -> bool {
     let values = headers.get_all("server-timing").iter().filter_map(|value| value.to_str().ok());
     let mut metrics = values.flat_map(|value| value.split(','));
     metrics.any(|metric| metric.split(';').next().is_some_and(|name| name.trim() == Phase::Upstream.name()))
 }
 
-/// Where a listener can be called from this machine: over loopback if it listens on every address.
+/// The address at which this machine can call a listener: loopback if it listens on all addresses.
 #[must_use]
 pub fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
@@ -128,7 +130,7 @@ pub fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// A host that a pattern matches.
+/// A concrete host that the pattern matches.
 fn concrete(pattern: &str) -> String {
     match pattern.strip_prefix("*.") {
         Some(parent) => format!("adit-probe.{parent}"),
@@ -136,7 +138,7 @@ fn concrete(pattern: &str) -> String {
     }
 }
 
-/// An error with its causes in one line.
+/// An error with its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
@@ -178,7 +180,7 @@ mod tests {
         let error = prober.probe(&hosts(&["bad.test"])).await.unwrap_err();
         assert!(matches!(&error, ProbeError::TurnedBack { host, .. } if host == "bad.test"), "{error}");
         assert!(matches!(prober.probe(&[]).await, Err(ProbeError::NoRoute)));
-        // A proxy in front of a dead server is no proof that the server answers.
+        // The response of a proxy in front of a dead server does not prove the path.
         let error = prober.probe(&hosts(&["dead.test"])).await.unwrap_err();
         assert!(matches!(&error, ProbeError::Gateway { host, .. } if host == "dead.test"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Readings of a role's state, in one form for both roles.
+//! The state of a role at one moment, in one form for both roles.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,14 +16,14 @@ use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, Q
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoleKind {
-    /// The public side, which agents call.
+    /// The public side, called by agents.
     Edge,
-    /// The private side, which dials out.
+    /// The private side, which dials edges.
     Connector,
 }
 
 impl RoleKind {
-    /// The name, as metrics and JSON spell it.
+    /// The name in metrics and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,12 +33,12 @@ impl RoleKind {
     }
 }
 
-/// The name of a connector: the number by which its links belong together.
+/// The name of a connector, which is the number that all of its links share.
 pub(super) fn connector_name(number: u64) -> String {
     format!("{number:016x}")
 }
 
-/// How one core of a role is.
+/// The state of one core.
 #[derive(Clone, Debug, Default)]
 pub struct CoreReading {
     /// The number of the core.
@@ -57,30 +57,30 @@ pub struct CoreReading {
     pub last_good_call: Option<Duration>,
 }
 
-/// How one link is.
+/// The state of one link.
 #[derive(Clone, Debug)]
 pub struct LinkReading {
-    /// Its number, unlike that of any other link of the same role.
+    /// Its number, unique in its role.
     pub id: u64,
     /// The core that carries it.
     pub core: CoreId,
     /// The id of its tunnel.
     pub tunnel: String,
-    /// The credential that it came in with (on an edge).
+    /// The credential that it registered with (on an edge).
     pub credential: Option<String>,
     /// The connector's software, as it reports it (on an edge), or the edge's address (on a connector).
     pub peer: String,
     /// The connector at its other end (on an edge).
     pub connector: Option<String>,
-    /// The hosts for which the connector has routes, if it has said so (on an edge).
+    /// The hosts for which the connector has routes, if it has sent them (on an edge).
     pub hosts: Option<Vec<String>>,
     /// Streams that are open.
     pub streams: usize,
-    /// Its own round trip, when it was measured.
+    /// Its round-trip time, if measured.
     pub round_trip: Option<Duration>,
-    /// For how long it has been there.
+    /// How long it has been up.
     pub age: Duration,
-    /// For how long it has had no call (on an edge).
+    /// How long it has had no call (on an edge).
     pub idle: Option<Duration>,
     /// Whether it takes no new streams.
     pub draining: bool,
@@ -95,14 +95,14 @@ pub struct TunnelReading {
     pub hosts: Vec<HostReading>,
 }
 
-/// A host of a tunnel, and the connectors that have a route for it.
+/// A host of a tunnel, and the connectors with a route for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HostReading {
     /// The host, or `*.` and a host.
     pub host: String,
-    /// The connectors that have a route for it, as links name them.
+    /// The connectors that have a route for it, by the names that links use.
     pub connectors: Vec<String>,
-    /// Whether no connector has one, so that calls for the host fail.
+    /// Whether no connector has a route for it, so that its calls fail.
     pub unserved: bool,
 }
 
@@ -113,22 +113,22 @@ impl TunnelReading {
     }
 }
 
-/// How the upstream of one route is (on a connector), all cores together.
+/// The state of one route's upstream (on a connector), on all cores together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UpstreamReading {
     /// The name of the route.
     pub route: String,
     /// The URL of the upstream.
     pub upstream: String,
-    /// Connections to it, in use or kept.
+    /// Connections to it, in use or idle.
     pub connections_open: usize,
-    /// Those of HTTP/2 among them.
+    /// How many of them use HTTP/2.
     pub http2_connections_open: usize,
-    /// Calls that these carry, each on a stream.
+    /// Calls in flight on HTTP/2 connections, each on a stream.
     pub http2_streams_open: usize,
     /// Whether the last attempt to connect to it failed.
     pub failing: bool,
-    /// Why, and what to do about it.
+    /// Why it failed, and what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -142,21 +142,21 @@ pub struct CertificateReading {
     pub names: Vec<String>,
     /// The name of the authority that signed it.
     pub issuer: String,
-    /// For how many seconds it is still valid; negative after its end.
+    /// Seconds until it expires; negative once it has.
     pub expires_in_s: i64,
     /// Whether it should have been renewed already.
     pub renewal_due: bool,
 }
 
-/// Whether an edge certified a connector.
+/// Whether an edge has issued a certificate to a connector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateState {
     /// The connector has a certificate of the edge.
     Certified,
-    /// The edge has no authority: the secret alone is enough.
+    /// The edge has no authority, and the secret alone is sufficient.
     Uncertified,
-    /// The edge did not answer yet.
+    /// The edge has not answered yet.
     #[default]
     Unknown,
 }
@@ -164,27 +164,27 @@ pub enum CertificateState {
 /// The connector's status at one edge, without its links.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EdgeReading {
-    /// Which edge, as it is dialled.
+    /// The edge, as it is dialled.
     pub edge: String,
-    /// Whether the edge certified the connector.
+    /// Whether the edge has issued a certificate.
     pub standing: CertificateState,
-    /// For how many seconds the connector's certificate is still valid, if it has one.
+    /// Seconds until the connector's certificate expires, if it has one.
     pub expires_in_s: Option<u64>,
-    /// In how many seconds the next one is asked for.
+    /// Seconds until the next certificate is requested.
     pub renews_in_s: Option<u64>,
-    /// By how many seconds this machine's clock is ahead of the edge's; less than none when it is behind; null as long as
-    /// the edge did not say.
+    /// How many seconds this machine's clock is ahead of the edge's; negative if it is behind; null if the edge has not
+    /// sent its time.
     pub clock_ahead_s: Option<i64>,
-    /// The last trouble with it since a link to it was last up.
+    /// The last error since a link to this edge was last up.
     pub trouble: Option<String>,
-    /// Hosts of routes that the tunnel does not have there, so that no calls come for them.
+    /// Hosts of routes that the tunnel does not have at this edge, so that no calls arrive for them.
     pub hosts_missing: Vec<String>,
 }
 
-/// How a role is: what its cores answered, put together.
+/// The state of a role, assembled from what its cores report.
 #[derive(Clone)]
 pub struct RoleReading {
-    /// The role that was asked.
+    /// The role that was queried.
     pub kind: RoleKind,
     /// How many cores there are; fewer may have answered.
     pub cores_asked: usize,
@@ -200,16 +200,16 @@ pub struct RoleReading {
     pub certificates: Vec<CertificateReading>,
     /// Its status at each edge (on a connector).
     pub edges: Vec<EdgeReading>,
-    /// Its breakers that have seen calls.
+    /// The breakers that have had calls.
     pub breakers: Vec<BreakerReading>,
-    /// The concurrency limits of its routes that have had calls, by the names of these.
+    /// The concurrency limits of the routes that have had calls, by route name.
     pub limits: Vec<(String, QueueReading)>,
-    /// Its counters, all cores together.
+    /// The counters, for all cores together.
     pub counts: Vec<Count>,
 }
 
 impl RoleReading {
-    /// A reading to which nothing was added yet.
+    /// A reading without any entries.
     #[must_use]
     pub fn new(kind: RoleKind, cores_asked: usize) -> RoleReading {
         RoleReading {
@@ -233,19 +233,19 @@ impl RoleReading {
         self.cores.len() == self.cores_asked
     }
 
-    /// How long ago a call last went through the whole path, on whichever core.
+    /// How long ago a call last went through the whole path, on any core.
     #[must_use]
     pub fn last_good_call(&self) -> Option<Duration> {
         self.cores.iter().filter_map(|core| core.last_good_call).min()
     }
 }
 
-/// One line of the routes that are shown.
+/// A route, as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RouteLine {
     /// The host that agents call.
     pub host: String,
-    /// Its name in metrics.
+    /// The name of the route in metrics.
     pub name: String,
     /// The tunnel that serves it (on an edge).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -255,36 +255,36 @@ pub struct RouteLine {
     pub upstream: Option<String>,
 }
 
-/// An answer that comes later.
+/// A future on the heap, for trait methods.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A running role, as the control thread sees it.
+/// A running role, as seen by the control thread.
 pub trait Role: Send + Sync {
     /// The role that this is.
     fn kind(&self) -> RoleKind;
 
-    /// Tells every core to finish what is in flight and end.
+    /// Tells every core to finish what is in flight and then end.
     fn drain(&self);
 
-    /// Asks every core how it is, and waits at most `wait` for the answers.
+    /// Queries the state of every core, and waits at most `wait` for the answers.
     fn read(&self, wait: Duration) -> BoxFuture<'_, RoleReading>;
 
-    /// Asks every core for the times of calls, and waits at most `wait` for the answers. If a core is late, the times are those
-    /// of the last reading. None from a role that keeps none.
+    /// Queries the durations of calls on every core, and waits at most `wait`. If a core is late, these are the ones of
+    /// the last complete reading. `None` if the role keeps none.
     fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Arc<Snapshot>>>;
 
-    /// Asks every core for the last calls that `filter` names, and waits at most `wait` for the answers.
+    /// Queries every core for the last calls that match `filter`, and waits at most `wait` for the answers.
     fn calls(&self, filter: Arc<CallFilter>, wait: Duration) -> BoxFuture<'_, Vec<CallLine>>;
 
-    /// Forces it, or leaves it to the calls again. Returns how it is then.
+    /// Forces a breaker, or with `None` hands the decision back to the results. Returns its state.
     fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading>;
 
-    /// Totals of the tool calls of each task; none from a role that does not count them.
+    /// The totals of each agent task; `None` if the role does not count them.
     fn tasks(&self) -> Option<TaskSnapshot> {
         None
     }
 
-    /// What is served now.
+    /// The routes that are served now.
     fn routes(&self) -> Vec<RouteLine>;
 
     /// The tunnels, without secrets.

@@ -16,7 +16,7 @@ use crate::latency::{
     LabelFigures, Outcome, Phase, QueueReading, Snapshot,
 };
 
-/// What does not change while the process runs.
+/// Facts about the process that do not change while it runs.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessFacts {
     /// The version of the program.
@@ -27,54 +27,54 @@ pub struct ProcessFacts {
     pub driver: String,
     /// Why this driver was chosen.
     pub driver_why: String,
-    /// Where agents call, as they write it.
+    /// The URL that agents call.
     pub agent_url: Option<String>,
-    /// Where connectors dial in.
+    /// The address that connectors dial.
     pub connectors_listen: Option<String>,
-    /// Where this API is.
+    /// The URL of the admin API.
     pub admin_url: Option<String>,
 }
 
-/// How reloading went so far.
+/// The results of configuration reloads so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloads {
     /// Reloads that took effect.
     pub applied: u64,
-    /// Reloads that were refused, because something was wrong; what was before went on.
+    /// Reloads that were rejected because of a fault. The configuration before stayed in effect.
     pub refused: u64,
-    /// What was wrong the last time, one fault on each line; none when the last one took effect.
+    /// The faults of the last reload, one per line; `None` if it took effect.
     pub faults: Option<String>,
-    /// Settings that differ from what runs and act only after a new start.
+    /// Settings that differ from those in effect and need a restart.
     pub restart_needed: Vec<String>,
 }
 
-/// The times of calls, and the role that measured them.
+/// The durations of calls, and the role that measured them.
 #[derive(Clone)]
 pub struct CallTimes {
-    /// The edge where there is one. A connector alone measures the calls that pass through to it encrypted.
+    /// The edge, if there is one. A connector alone measures only calls with passthrough traffic.
     pub measured_by: RoleKind,
     /// The figures of all its cores.
     pub snapshot: Arc<Snapshot>,
 }
 
-/// Everything that is told at one moment.
+/// The state of the process at one moment.
 #[derive(Clone)]
 pub struct Report {
-    /// What does not change.
+    /// The facts that do not change.
     pub facts: Arc<ProcessFacts>,
     /// Time since the start.
     pub uptime: Duration,
     /// Whether the process is ending.
     pub draining: bool,
-    /// The roles, as their cores answered.
+    /// The roles, as reported by their cores.
     pub roles: Vec<RoleReading>,
-    /// The times of calls; none where no role keeps any.
+    /// The durations of calls; `None` if no role keeps them.
     pub latency: Option<CallTimes>,
-    /// How reloads of the configuration went.
+    /// The results of configuration reloads.
     pub reloads: Reloads,
 }
 
-/// What is served: the routes and tunnels of one role.
+/// The routes and tunnels of one role.
 #[derive(Clone, Debug)]
 pub struct ServedRoutes {
     /// The role that serves them.
@@ -86,7 +86,7 @@ pub struct ServedRoutes {
 }
 
 impl Report {
-    /// The body of `GET /v1/latency`, of all calls or those of one route.
+    /// The body of `GET /v1/latency`, for all calls or for one route.
     #[must_use]
     pub fn latency_body(&self, route: Option<&str>) -> LatencyBody {
         let nothing = Snapshot::new();
@@ -154,7 +154,7 @@ impl Report {
         }
     }
 
-    /// Rows of every role, each with its role.
+    /// The rows of all roles, each marked with its role.
     fn of_each<T>(&self, rows: impl Fn(&RoleReading) -> Vec<T>) -> Vec<OfRole<T>> {
         let of = |role: &RoleReading| rows(role).into_iter().map(|row| of_role(role, row)).collect::<Vec<_>>();
         self.roles.iter().flat_map(of).collect()
@@ -235,19 +235,19 @@ impl PhaseTimes {
     }
 }
 
-/// Microseconds, to a tenth.
+/// Microseconds with one decimal.
 #[must_use]
 pub fn micros(duration: Duration) -> f64 {
     tenths(duration.as_secs_f64() * 1e6)
 }
 
-/// Milliseconds, to a microsecond.
+/// Milliseconds with three decimals.
 #[must_use]
 pub(super) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Seconds, to a tenth.
+/// Seconds with one decimal.
 #[must_use]
 pub(super) fn seconds(duration: Duration) -> f64 {
     tenths(duration.as_secs_f64())
@@ -369,7 +369,7 @@ mod tests {
     use super::*;
     use crate::control::sample;
 
-    /// As it is sent, after a look that the type reads what it writes.
+    /// Serializes a body, after checking that its type can be deserialized from the result.
     fn sent<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(body: T) -> Value {
         let sent = serde_json::to_value(&body).unwrap();
         assert_eq!(serde_json::from_value::<T>(sent.clone()).unwrap(), body);
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn durations_are_rounded_to_what_they_say() {
-        // In binary, most of these have no exact value: unrounded they would be written with twelve digits and more.
+        // Most of these have no exact binary value. Without rounding they would be written with twelve digits or more.
         for (ns, ms, s) in
             [(96_000_000_010, "96000.0", "96.0"), (42_123_456, "42.123", "0.0"), (1_234_567_890, "1234.568", "1.2")]
         {

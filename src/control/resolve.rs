@@ -7,7 +7,7 @@ use crate::base::Time;
 use crate::dial::{ADDRESSES_MAX, Names, ResolveError, ResolveRequest};
 use crate::engine::{MailReceiver, MailSender};
 
-/// Who waits for the addresses of a name.
+/// A requester that waits for the addresses of a name.
 struct Asker {
     port: u16,
     reply: MailSender<Result<Vec<SocketAddr>, ResolveError>>,
@@ -18,7 +18,7 @@ pub async fn serve_resolves(requests: MailReceiver<ResolveRequest>) {
     serve(requests, lookup).await;
 }
 
-/// Resolves names with `lookup`, which may take as long as it likes.
+/// Resolves names with `lookup`, which may take any time.
 async fn serve<F>(mut requests: MailReceiver<ResolveRequest>, lookup: impl Fn(Box<str>) -> F)
 where
     F: Future<Output = Result<Vec<IpAddr>, ResolveError>> + Send + 'static,
@@ -48,7 +48,7 @@ where
         for (Asker { port, reply }, answer) in names.due.answers.drain(..) {
             let with_port =
                 |addresses: Vec<IpAddr>| addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-            // Who asked may have given up.
+            // This fails if the requester has given up.
             let _ = reply.send(answer.map(with_port));
         }
     }
@@ -75,7 +75,7 @@ mod tests {
         let resolver = Resolver::Control(sender);
         let addresses = resolver.resolve("localhost", 80).await.unwrap();
         assert!(addresses.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
-        // Known by now, with whatever port is asked for.
+        // The name is cached by now, independent of the port.
         let addresses = resolver.resolve("localhost", 81).await.unwrap();
         assert!(addresses.iter().all(|address| address.port() == 81));
         let error = resolver.resolve("no name at all", 80).await.unwrap_err();

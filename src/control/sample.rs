@@ -22,7 +22,7 @@ use crate::latency::{
 pub(super) struct SampleRole {
     pub(super) reading: Mutex<RoleReading>,
     pub(super) drains: AtomicUsize,
-    /// How often it was asked for the times of calls.
+    /// How often the durations of calls were requested.
     pub(super) latency_requests: AtomicUsize,
 }
 
@@ -186,7 +186,8 @@ fn snapshot() -> Snapshot {
     recorder.snapshot()
 }
 
-/// A call that was cut at its deadline, after another connector had not passed it on; and a connection that was turned away.
+/// A call that was ended by its deadline after another connector had not passed it on, and a connection that was turned
+/// away.
 pub(super) fn calls() -> Vec<CallLine> {
     let ms = Duration::from_millis;
     let edge =
@@ -230,7 +231,7 @@ pub(super) fn calls() -> Vec<CallLine> {
     vec![call, CallLine { record, age: ms(5_000), label: None, route: None, tunnel: None, rule: None }]
 }
 
-/// A task that a header names, one that repeats its calls, and one with many calls.
+/// A task named by a header, one that repeats its calls, and one with many calls.
 pub(super) fn tasks() -> TaskSnapshot {
     let line = |id, calls, repeated, cost, idle_s| TaskLine {
         id,

@@ -14,10 +14,10 @@ use crate::control::tasks::TaskOrder;
 use crate::engine::MonotonicClock;
 use crate::latency::{BreakerReading, CallFilter, ForcedState, Label, Readiness, ReadinessSettings};
 
-/// How long a core may take to say how it is, before it counts as stuck.
+/// A core that takes longer than this to report its state counts as stuck.
 pub const CORE_ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// The process, as the admin API shows it.
+/// The state of the process, as the admin API shows it.
 pub struct State {
     pub(super) facts: Arc<ProcessFacts>,
     pub(super) roles: Vec<Arc<dyn Role>>,
@@ -26,12 +26,12 @@ pub struct State {
     reloads: Mutex<Reloads>,
     readiness: Mutex<Readiness>,
     prober: Option<Prober>,
-    /// Held while a probe is on its way: one is enough for all who ask.
+    /// Held during a probe, whose result serves all requests that wait.
     probing: tokio::sync::Mutex<()>,
 }
 
 impl State {
-    /// A process with these roles. With a `prober` it can prove its path when no call does.
+    /// A process with these roles. `prober` tests the path when no call has proved it.
     #[must_use]
     pub fn new(facts: ProcessFacts, roles: Vec<Arc<dyn Role>>, prober: Option<Prober>) -> Arc<State> {
         Arc::new(State {
@@ -46,7 +46,7 @@ impl State {
         })
     }
 
-    /// Asks the roles, and puts together what is told at this moment.
+    /// Queries the roles, and assembles a report.
     pub async fn report(&self) -> Report {
         Report {
             latency: self.latency().await,
@@ -58,7 +58,7 @@ impl State {
         }
     }
 
-    /// What each role serves now.
+    /// The routes and tunnels of each role.
     #[must_use]
     pub fn served(&self) -> Vec<ServedRoutes> {
         let served =
@@ -66,8 +66,8 @@ impl State {
         self.roles.iter().map(served).collect()
     }
 
-    /// Forces a breaker of each role that has its route, or leaves it to the calls again. None if no role has the route, or no call
-    /// was seen that it is left to.
+    /// Forces a breaker in each role that has its route, or with `None` hands the decision back to the results. `None`
+    /// if no role has the route, or there is no breaker to hand back.
     #[must_use]
     pub fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
         let has_route = |role: &&Arc<dyn Role>| role.routes().iter().any(|line| *line.name == *label.route);
@@ -75,24 +75,24 @@ impl State {
         forced.fold(None, Option::or)
     }
 
-    /// How reloads of the configuration went so far.
+    /// The results of configuration reloads so far.
     pub fn reloads(&self) -> MutexGuard<'_, Reloads> {
         self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The process is ending.
+    /// Records that the process is shutting down.
     pub fn on_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.readiness().on_draining();
     }
 
-    /// Whether the process is ending.
+    /// Whether the process is shutting down.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether every core answers. While the process ends, cores that have ended are not missed.
+    /// Whether every core responds. During shutdown, cores that have ended are not expected to.
     pub async fn health(&self) -> HealthBody {
         let roles = self.read().await;
         let silent: Vec<SilentRole> = roles
@@ -117,7 +117,8 @@ impl State {
         }
     }
 
-    /// The times of calls, from the first role that keeps some. An edge comes first: it measures the whole path.
+    /// The durations of calls, from the first role that keeps them. The edge is first, because it measures the whole
+    /// path.
     async fn latency(&self) -> Option<CallTimes> {
         for role in &self.roles {
             if let Some(snapshot) = role.latency(CORE_ANSWER_MAX).await {
@@ -127,7 +128,7 @@ impl State {
         None
     }
 
-    /// The last calls that `filter` names, of all roles.
+    /// The last calls of all roles that match `filter`.
     pub(super) async fn calls(&self, filter: CallFilter) -> CallsBody {
         let filter = Arc::new(filter);
         let mut read = Vec::with_capacity(self.roles.len());
@@ -150,7 +151,7 @@ impl State {
         readings
     }
 
-    /// An edge is ready when a call, or else a probe, went through the whole path lately.
+    /// An edge is ready if a call, or otherwise a probe, went through the whole path recently.
     async fn ready_edge(&self, edge: &RoleReading) -> ReadyBody {
         if let Some(ago) = edge.last_good_call() {
             self.readiness().on_passed(before(MonotonicClock.now(), ago));
@@ -162,7 +163,7 @@ impl State {
         }
     }
 
-    /// A connector alone cannot call itself through an edge: it is ready when a link takes streams.
+    /// A connector cannot call itself through an edge. It is ready if a link takes streams.
     fn ready_connector(&self, roles: &[RoleReading]) -> ReadyBody {
         let open = roles.iter().flat_map(|role| &role.links).filter(|link| !link.draining).count();
         match (self.is_draining(), open) {

@@ -21,9 +21,9 @@ pub const SEAL_CA_FILE: &str = "seal-ca.pem";
 const IDENTITY_FILE_LEN_MAX: usize = 64 * 1024;
 /// The longest file of a token, in bytes.
 const TOKEN_FILE_LEN_MAX: usize = 1024;
-/// The longest file of the number of a connector, in bytes. The name of a host has 64 bytes at most.
+/// The longest file of a connector's number, in bytes. It includes a host name, which has at most 64 bytes.
 const INSTANCE_FILE_LEN_MAX: usize = 256;
-/// How long a certificate for sealed routes lives. It is issued anew at every start and reload, and once a day.
+/// The validity of a certificate for sealed routes. It is renewed at every start and reload, and once a day.
 const SEAL_CERT_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Why a state directory cannot be used.
@@ -32,12 +32,12 @@ pub enum StateDirError {
     /// A file or the directory cannot be read or written, or is open to others.
     #[error(transparent)]
     Private(#[from] PrivateError),
-    /// The file of the token holds something else.
+    /// The token file contains something else.
     #[error("{} holds no token: {why}; remove it to exchange the provisioning key again", path.display())]
     NoToken {
         /// The file that should hold the token.
         path: PathBuf,
-        /// What a token is.
+        /// The rule that its content breaks.
         why: TunnelTokenError,
     },
 }
@@ -49,7 +49,7 @@ pub struct StateDir {
     path: PathBuf,
 }
 
-/// The number of a connector, which no other process on this host has for as long as this exists.
+/// A connector's number, which is locked against other processes on this host for as long as this value exists.
 #[derive(Debug)]
 pub struct Instance {
     /// The number that identifies this connector.
@@ -58,7 +58,7 @@ pub struct Instance {
 }
 
 impl StateDir {
-    /// The state directory at this path, whether it exists or not.
+    /// The state directory at this path, which may not exist yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> StateDir {
         StateDir { path: path.into() }
@@ -82,19 +82,19 @@ impl StateDir {
         self.path.join("tunnel.token")
     }
 
-    /// The key with which that exchange is made, as long as it is not done.
+    /// The key that identifies this host during the exchange, until it is complete.
     #[must_use]
     pub fn trade_key_file(&self) -> PathBuf {
         self.path.join("trade.key")
     }
 
-    /// The number by which edges know this connector, and the host that it was made on.
+    /// The number by which edges know this connector, and the host on which it was created.
     #[must_use]
     pub fn instance_file(&self) -> PathBuf {
         self.path.join("instance")
     }
 
-    /// The certificate that an edge gave, with its key (PEM).
+    /// The certificate that an edge issued, with its key (PEM).
     #[must_use]
     pub fn identity_file(&self, edge: &EdgeAddress) -> PathBuf {
         let host: String = edge.host.chars().map(|c| if c == ':' || c == '/' { '_' } else { c }).collect();
@@ -105,22 +105,22 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// When it cannot be created, or others can list it.
+    /// If it cannot be created, or others can list it.
     pub fn init(&self) -> Result<(), StateDirError> {
         Ok(private::folder(&self.path)?)
     }
 
-    /// Keeps the certificate that an edge gave.
+    /// Stores the certificate that an edge issued.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written. The old one is then unchanged.
+    /// If the file cannot be written. The old one is then unchanged.
     pub fn keep(&self, edge: &EdgeAddress, identity: &Identity) -> Result<(), PrivateError> {
         private::write(&self.identity_file(edge), identity.to_pem().expose())
     }
 
-    /// The certificate that was kept for an edge, if it is still valid and names this tunnel. One that cannot be used is
-    /// logged and counts as none.
+    /// The stored certificate for an edge, if it is still valid and names this tunnel. One that cannot be used is
+    /// logged and ignored.
     #[must_use]
     pub fn identity(&self, edge: &EdgeAddress, tunnel: &TunnelId, now: UnixTime) -> Option<Identity> {
         let file = self.identity_file(edge);
@@ -140,11 +140,11 @@ impl StateDir {
         }
     }
 
-    /// The token that was kept, if one was.
+    /// The stored token, if there is one.
     ///
     /// # Errors
     ///
-    /// When it exists and cannot be used.
+    /// If it exists and cannot be used.
     pub fn token(&self) -> Result<Option<TunnelToken>, StateDirError> {
         let path = self.token_file();
         if !path.exists() {
@@ -159,18 +159,18 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn keep_token(&self, token: &TunnelToken) -> Result<(), PrivateError> {
         private::write(&self.token_file(), token.text().expose())
     }
 
-    /// The number by which edges know this connector, so that one that is restarted has the sessions of the process before it.
-    /// `fresh` is used, and kept, if there is none of a connector on this `host`; it is used alone while another process has
-    /// the kept one.
+    /// The number by which edges know this connector. A restarted connector has the same number, and therefore the
+    /// sessions of its predecessor. `fresh` is used and stored if there is no number for this `host`. It is used
+    /// without being stored while another process holds the stored number.
     ///
     /// # Errors
     ///
-    /// When it can be neither read nor kept.
+    /// If the number can be neither read nor stored.
     pub fn instance(&self, host: &str, fresh: u64) -> Result<Instance, PrivateError> {
         let unreadable =
             |cause: io::Error| PrivateError::Unreadable { path: self.path.clone(), cause: cause.to_string().into() };
@@ -181,7 +181,7 @@ impl StateDir {
             Err(error) => return Err(unreadable(error.into())),
         }
         let file = self.instance_file();
-        // A directory that was copied to another host brings no number along: two connectors must not have the same.
+        // A number that was copied from another host is not used, because two connectors must not have the same one.
         let kept = if file.exists() { private::read(&file, INSTANCE_FILE_LEN_MAX)?.to_vec() } else { Vec::new() };
         let kept = String::from_utf8(kept).ok().and_then(|text| {
             let (number, of_host) = text.trim_end().split_once(' ')?;
@@ -193,12 +193,12 @@ impl StateDir {
         Ok(Instance { number: kept.unwrap_or(fresh), _lock: Some(lock) })
     }
 
-    /// The key with which this host exchanges its provisioning key, the same one until the exchange is done: by it an edge
-    /// recognises a host that asks again because the answer was lost.
+    /// The key with which this host exchanges its provisioning key. It stays the same until the exchange is complete,
+    /// so that an edge recognises a host that asks again because the answer was lost.
     ///
     /// # Errors
     ///
-    /// When it cannot be created or written, or the kept one cannot be used.
+    /// If it cannot be created or written, or the stored one cannot be used.
     pub fn trade_key(&self) -> Result<KeyRequest, CertError> {
         let file = self.trade_key_file();
         if file.exists() {
@@ -210,18 +210,18 @@ impl StateDir {
         Ok(key)
     }
 
-    /// Removes that key: the exchange is done, and its result is kept.
+    /// Removes that key, once the result of the exchange is stored.
     pub fn end_trade(&self) {
-        // A key that stays is used by nobody.
+        // A key that stays is never used again.
         let _ = std::fs::remove_file(self.trade_key_file());
     }
 
-    /// Issues a certificate for the hosts of sealed routes, by the authority in the directory, which is created first if there
-    /// is none.
+    /// Issues a certificate for the hosts of sealed routes, signed by the authority in the directory, which is created
+    /// if there is none.
     ///
     /// # Errors
     ///
-    /// When the authority cannot be made, kept or used.
+    /// If the authority cannot be created, stored or used.
     pub fn issue_seal_cert(&self, hosts: &[String], now: UnixTime) -> Result<ServerCert, CertError> {
         private::folder(&self.path)?;
         let (cert, key) = (self.seal_ca_cert(), self.seal_ca_key());

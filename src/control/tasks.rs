@@ -7,22 +7,22 @@ use crate::control::bodies::{TaskInfo, TaskNamedBy, TaskSummary, TasksBody};
 use crate::control::report::{millis, seconds};
 use crate::latency::{PRICE_UNIT, TaskFigures, TaskId, TaskLine, TaskSnapshot};
 
-/// By what tasks are ordered.
+/// The order in which tasks are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum TaskOrder {
-    /// Those that cost most come first.
+    /// By cost, the highest first.
     #[default]
     Cost,
-    /// Those with the most calls for each call that was not repeated.
+    /// By amplification, the highest first.
     Amplification,
-    /// Those with the most calls.
+    /// By number of calls, the highest first.
     Calls,
-    /// Those with the last calls.
+    /// By the end of their last call, the latest first.
     Last,
 }
 
-/// What is counted of all tasks, for metrics.
+/// The counters of all tasks, for metrics.
 pub(super) fn counts(tasks: &TaskSnapshot) -> [Count; 6] {
     let count = |name, help, count| Count { name, help, count };
     let TaskFigures { calls, repeated, given_up, timed_out, tokens, .. } = tasks.total;
@@ -37,7 +37,7 @@ pub(super) fn counts(tasks: &TaskSnapshot) -> [Count; 6] {
 }
 
 impl TasksBody {
-    /// So many tasks at the most, in this order; of a role that counts none, nothing.
+    /// At most `limit` tasks in this order; an empty body if the role does not count tasks.
     pub(super) fn of(reading: Option<TaskSnapshot>, order: TaskOrder, limit: usize) -> TasksBody {
         let Some(TaskSnapshot { mut lines, total, forgotten }) = reading else {
             return TasksBody { counted: false, tasks: Vec::new(), total: TaskSummary::default(), forgotten: 0 };

@@ -14,18 +14,18 @@ use crate::control::reading::RoleKind;
 use crate::control::state::State;
 use crate::control::watch::FileWatch;
 
-/// How often watched files are checked. A change acts at the second check that sees it.
+/// How often watched files are checked. A change takes effect at the second check that sees it.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
-/// How much longer than its own limit a role may take to end before that is an error.
+/// How much longer than its own limit a role may take to end before it counts as stuck.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
-/// A further signal to end that comes within this time after the first counts as the same.
+/// A further signal to end within this time after the first counts as the same request.
 const REPEAT_MAX: Duration = Duration::from_millis(200);
 
 /// An event of a core of a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleEvent {
-    /// The core runs, and listens where it has to.
+    /// The core is running, and listening if it has listeners.
     Running(CoreId),
     /// The core cannot run, and why.
     Failed(CoreId, String),
@@ -46,7 +46,7 @@ pub enum RoleEvent {
         core: CoreId,
         /// The number of the link within its role.
         link: u64,
-        /// The same as when it was established.
+        /// The same as in [`RoleEvent::Linked`].
         peer: String,
     },
     /// No link could be established; the role tries again.
@@ -68,7 +68,7 @@ pub enum RoleEvent {
 /// A request to the process from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessRequest {
-    /// End once calls in flight have ended; the second time at once.
+    /// End once calls in flight have ended. A second request ends the process at once.
     End,
     /// Read the configuration again.
     Reload,
@@ -83,7 +83,7 @@ pub enum Notice {
     Draining,
     /// The configuration was reloaded.
     Reloaded,
-    /// The new configuration is faulty, and the old one stays in effect: the faults, one on each line.
+    /// The new configuration has faults, which are listed one per line. The old one stays in effect.
     ReloadRefused(String),
 }
 
@@ -96,8 +96,8 @@ pub struct Reloaded {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the configuration and every file that it names again, and applies them; or changes nothing and returns the faults,
-/// one on each line.
+/// Reads the configuration and every file that it names again, and applies them; otherwise changes nothing and returns
+/// the faults, one per line.
 pub type ReloadFn = Box<dyn FnMut() -> Result<Reloaded, String> + Send>;
 
 /// Why the process failed.
@@ -113,10 +113,10 @@ pub enum ControlError {
         /// The reason, as a sentence.
         why: String,
     },
-    /// The roles did not end in their time.
+    /// The roles did not end in time.
     #[error("the roles did not end within {} s", .0.as_secs())]
     Stuck(Duration),
-    /// A second signal to end came before the roles had ended.
+    /// A second signal to end arrived before the roles had ended.
     #[error("ended at once, as asked a second time")]
     AtOnce,
     /// Signals cannot be received.
@@ -127,7 +127,7 @@ pub enum ControlError {
 /// The loop of the control thread.
 pub struct Control {
     state: Arc<State>,
-    /// The number of cores that still run, for each role in the order in which the roles end.
+    /// The number of running cores of each role, in the order in which the roles end.
     left: Vec<(RoleKind, usize)>,
     events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
     requests: mpsc::UnboundedReceiver<ProcessRequest>,
@@ -142,18 +142,18 @@ pub struct Control {
 }
 
 struct Drain {
-    /// Which role is ending.
+    /// The role that is ending, by index.
     stage: usize,
     began: Instant,
-    /// When the roles are told.
+    /// When the roles are told to end.
     starts: Instant,
     has_started: bool,
     deadline: Instant,
 }
 
-/// What a [`Control`] is made from.
+/// What is needed to create a [`Control`].
 pub struct ControlParts {
-    /// What the admin API shows.
+    /// The state that the admin API shows.
     pub state: Arc<State>,
     /// The roles in the order in which they end, with their numbers of cores.
     pub roles: Vec<(RoleKind, usize)>,
@@ -161,12 +161,12 @@ pub struct ControlParts {
     pub events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
     /// Requests from outside, as [`signals`](crate::control::signals) returns them.
     pub requests: mpsc::UnboundedReceiver<ProcessRequest>,
-    /// How long the roles may take to end, all together: what their own settings allow, and [`DRAIN_GRACE`].
+    /// How long all roles together may take to end: what their settings allow, plus [`DRAIN_GRACE`].
     pub drain_max: Duration,
 }
 
 impl Control {
-    /// A loop that does not run yet.
+    /// A loop that is not running yet.
     #[must_use]
     pub fn new(parts: ControlParts) -> Control {
         Control {
@@ -185,7 +185,7 @@ impl Control {
         }
     }
 
-    /// Calls `reload` on request, and when one of these files changes.
+    /// Calls `reload` on request, and when one of these files has changed.
     #[must_use]
     pub fn with_reload(mut self, reload: ReloadFn, files: impl IntoIterator<Item = PathBuf>) -> Control {
         self.reload = Some(reload);
@@ -193,14 +193,14 @@ impl Control {
         self
     }
 
-    /// Tells the roles to end only so long after the request, while readiness says already that the process ends.
+    /// Delays the end of the roles after the request. Readiness reports the shutdown at once.
     #[must_use]
     pub fn with_drain_delay(mut self, delay: Duration) -> Control {
         self.drain_delay = delay;
         self
     }
 
-    /// Calls `notify` for everything that happens.
+    /// Calls `notify` for every notice.
     #[must_use]
     pub fn with_notices(mut self, notify: impl FnMut(&Notice) + Send + 'static) -> Control {
         self.notify = Box::new(notify);
@@ -211,7 +211,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// When one cannot; all have then ended.
+    /// If a core cannot run; all cores have then ended.
     pub async fn started(&mut self) -> Result<(), ControlError> {
         let edges = self.left.iter().filter(|(kind, _)| *kind == RoleKind::Edge);
         let mut missing: usize = edges.map(|(_, cores)| cores).sum();
@@ -223,11 +223,11 @@ impl Control {
         if self.failure.is_some() { self.run(std::future::pending()).await } else { Ok(()) }
     }
 
-    /// Runs until the roles have ended: because of `stop`, a signal, or a core that failed.
+    /// Runs until the roles have ended, because of `stop`, a signal, or a failed core.
     ///
     /// # Errors
     ///
-    /// When a core failed, the roles did not end in time, or were told to end at once.
+    /// If a core failed, the roles did not end in time, or were told to end at once.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), ControlError> {
         let mut stop = pin!(stop);
         let mut checks = interval(WATCH_INTERVAL);
@@ -241,7 +241,7 @@ impl Control {
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some((role, event)) => self.on_event(role, event),
-                    // All cores have ended, with an event or without.
+                    // All cores have ended, with or without an event.
                     None => return self.failure.take().map_or(Ok(()), Err),
                 },
                 Some(request) = self.requests.recv() => match request {
@@ -259,8 +259,8 @@ impl Control {
         }
     }
 
-    /// Whether this request to end is a second one, and not the first one twice: a terminal or a supervisor may signal both the
-    /// process and its group.
+    /// Whether this request to end is a second one. A terminal or a supervisor may signal both the process and its
+    /// group, which counts as one request.
     fn was_asked_before(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| drain.began.elapsed() > self.repeat_max)
     }
@@ -295,7 +295,7 @@ impl Control {
         if let Some((_, cores)) = self.left.iter_mut().find(|(kind, _)| *kind == role) {
             *cores = cores.saturating_sub(1);
         }
-        // Without one core the process would serve only a part of the connections, so all end.
+        // With a core missing, some connections would never be served, so all cores end.
         self.drain(Duration::ZERO);
         self.start_drain();
         self.next_stage();
@@ -305,7 +305,7 @@ impl Control {
         }
     }
 
-    /// Says that the process ends, and tells the roles so after the delay, unless that was begun before.
+    /// Reports the shutdown, and tells the roles to end after the delay, unless this has already begun.
     fn drain(&mut self, delay: Duration) {
         if self.drain.is_some() {
             return;
@@ -322,7 +322,7 @@ impl Control {
         }
     }
 
-    /// Starts to end the roles, unless that was started before.
+    /// Begins to end the roles, unless this has already begun.
     fn start_drain(&mut self) {
         let Some(drain) = self.drain.as_mut().filter(|drain| !drain.has_started) else { return };
         drain.has_started = true;
@@ -332,7 +332,7 @@ impl Control {
         self.next_stage();
     }
 
-    /// Ends the next role when the one before it has ended.
+    /// Ends the next role when the previous one has ended.
     fn next_stage(&mut self) {
         while let Some(drain) =
             self.drain.as_mut().filter(|drain| self.left.get(drain.stage).is_some_and(|(_, n)| *n == 0))
@@ -348,7 +348,7 @@ impl Control {
         self.state.roles.iter().filter(|role| role.kind() == *kind).for_each(|role| role.drain());
     }
 
-    /// Reloads when a watched file has changed.
+    /// Reloads if a watched file has changed.
     fn check_files(&mut self) {
         let changed = self.watch.look();
         if !changed.is_empty() {

@@ -1,4 +1,4 @@
-//! The keys of the issuers of tokens: they are fetched here, and passed to the cores.
+//! Fetches the keys of token issuers, and passes them to the cores.
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -14,25 +14,26 @@ use crate::control::wall_time::WallTime;
 use crate::identity::{KEY_SET_LEN_MAX, KeySet, TokenIssuer};
 use crate::tls::read_chain;
 
-/// How long one fetch may take, its connection and the metadata of the issuer included.
+/// How long one fetch may take, including its connection and the metadata of the issuer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long after a fetch that failed the next one comes, unless a call asks for it before.
+/// The pause after a failed fetch, unless a call requests one earlier.
 const RETRY_AFTER: Duration = Duration::from_secs(20);
-/// Where an issuer says where its keys are (OpenID Connect Discovery 1.0 section 4, RFC 8414 section 3).
+/// The path at which an issuer publishes where its keys are (OpenID Connect Discovery 1.0 section 4, RFC 8414 section
+/// 3).
 const OPENID_METADATA: &str = "/.well-known/openid-configuration";
 const OAUTH_METADATA: &str = "/.well-known/oauth-authorization-server";
 
-/// Where keys are fetched.
+/// The source of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// From this URL, which is fetched as it stands.
+    /// This URL, exactly as given.
     Url(Box<str>),
-    /// From where the metadata of the issuer says.
+    /// The URL in the metadata of the issuer.
     Discovery,
 }
 
-/// An HTTP client that fetches keys. It follows no redirects, uses the proxies of the environment, and trusts the authorities of this
-/// file with this content, or the public ones.
+/// An HTTP client that fetches keys. It follows no redirects, uses the proxies of the environment, and trusts the
+/// authorities in this file (path and content), or the public ones.
 ///
 /// # Errors
 ///
@@ -51,9 +52,9 @@ pub fn key_client(ca: Option<(&Path, &[u8])>) -> Result<Client, String> {
     builder.build().map_err(|error| format!("no HTTP client: {error}"))
 }
 
-/// Keeps the keys of an issuer fresh, for as long as it is polled.
+/// Keeps the keys of an issuer fresh while it is polled.
 pub async fn keep_keys(issuer: Arc<TokenIssuer>, source: KeySource, client: Client) {
-    // Keys that another task has fetched were confirmed by it.
+    // Keys that another task has fetched count as confirmed.
     let mut confirmed = issuer.keys.keys().0.is_some().then(Instant::now);
     loop {
         let fetched = timeout(FETCH_TIMEOUT, fetch(&issuer.rules.issuer, &source, &client)).await;
@@ -82,7 +83,7 @@ pub async fn keep_keys(issuer: Arc<TokenIssuer>, source: KeySource, client: Clie
     }
 }
 
-/// Waits until the next fetch is due or asked for. Keys that nobody has confirmed for too long are given up meanwhile.
+/// Waits until the next fetch is due or requested. Meanwhile keys that were not confirmed for too long are dropped.
 async fn wait_for_next(issuer: &TokenIssuer, confirmed: Option<Instant>, next: Instant) {
     loop {
         let given_up = confirmed.map(|confirmed| confirmed + issuer.grace);
@@ -116,7 +117,7 @@ async fn fetch(issuer: &str, source: &KeySource, client: &Client) -> Result<KeyS
     KeySet::parse(&content).map_err(|error| format!("{url}: {error}"))
 }
 
-/// Where the keys of an issuer are, by its own metadata.
+/// Finds the URL of an issuer's keys in its own metadata.
 async fn discover(issuer: &str, client: &Client) -> Result<Box<str>, String> {
     let base = issuer.trim_end_matches('/');
     let origin = base.find("://").map_or(0, |at| at + 3);
@@ -131,7 +132,7 @@ async fn discover(issuer: &str, client: &Client) -> Result<Box<str>, String> {
     };
     let metadata: Value =
         serde_json::from_slice(&content).map_err(|_| format!("the metadata of {issuer} is not JSON"))?;
-    // RFC 8414 section 3.3: another issuer's metadata are not to be used.
+    // Metadata of another issuer must not be used (RFC 8414 section 3.3).
     if metadata["issuer"] != *issuer {
         return Err(format!("the metadata name the issuer {}, not {issuer}", metadata["issuer"]));
     }

@@ -8,53 +8,53 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::base::Time;
 
-/// A point on the wall clock, in milliseconds since 1970 (UTC): what is kept and shown. What must not jump when the clock
-/// is set counts in [`Time`] instead.
+/// A point on the wall clock, in milliseconds since 1970 (UTC), for what is stored and displayed. Intervals that must
+/// not jump when the clock is set use [`Time`] instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallTime(pub i64);
 
-/// Why a text is no point in time.
+/// The text is not a valid time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a time is written as in 2026-07-28T12:00:00Z (RFC 3339)")]
 pub struct WallTimeError;
 
 impl WallTime {
-    /// The present, as the system tells it.
+    /// The current time of the system clock.
     #[must_use]
     pub fn now() -> WallTime {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         WallTime(millis(since))
     }
 
-    /// The time that is later by this duration.
+    /// The time this much later.
     #[must_use]
     pub fn after(self, duration: Duration) -> WallTime {
         WallTime(self.0.saturating_add(millis(duration)))
     }
 
-    /// The time that is earlier by this duration.
+    /// The time this much earlier.
     #[must_use]
     pub fn before(self, duration: Duration) -> WallTime {
         WallTime(self.0.saturating_sub(millis(duration)))
     }
 
-    /// How long after `earlier` it is; zero when it is not.
+    /// The time since `earlier`; zero if it is not earlier.
     #[must_use]
     pub fn since(self, earlier: WallTime) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The same point on the cores' clock, given the present on both.
+    /// The same point on the cores' clock. The arguments are the present on both clocks.
     #[must_use]
     pub fn on_cores(self, now: WallTime, now_on_cores: Time) -> Time {
         match self.0.saturating_sub(now.0) {
-            // Passed, and by how much does not matter.
+            // It has passed; how long ago does not matter.
             left if left <= 0 => Time::ZERO,
             _ => now_on_cores + self.since(now),
         }
     }
 
-    /// In whole seconds, as certificates count.
+    /// The time in whole seconds, as certificates use it.
     #[must_use]
     pub fn as_unix(self) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(self.0).unwrap_or(0)))

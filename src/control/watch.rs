@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What a file was like.
+/// The properties that show whether a file has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -16,7 +16,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// Of the file at the end of all symbolic links; none when there is none just now.
+    /// The stamp of the file at the end of all symbolic links; `None` if there is none now.
     fn of(path: &Path) -> Option<Stamp> {
         let meta = std::fs::metadata(path).ok()?;
         Some(Stamp {
@@ -31,8 +31,8 @@ impl Stamp {
 
 /// The files that are watched.
 ///
-/// A change is told once it has stayed the same from one look to the next, so that a file is not read while it is still
-/// being written. A file that is away for a moment, as in the middle of a replacement, has not changed.
+/// A change is reported once it is the same in two checks, so that a file is not read while it is being written. A file
+/// that is briefly missing, as during a replacement, has not changed.
 #[derive(Debug, Default)]
 pub struct FileWatch {
     files: BTreeMap<PathBuf, Watched>,
@@ -41,12 +41,12 @@ pub struct FileWatch {
 #[derive(Debug)]
 struct Watched {
     known: Option<Stamp>,
-    /// What the last look saw, when that differs from what is known.
+    /// The stamp at the last check, if it differs from the known one.
     moving: Option<Stamp>,
 }
 
 impl FileWatch {
-    /// Watches these files, as they are now.
+    /// Begins to watch these files in their present state.
     #[must_use]
     #[cfg(test)]
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> FileWatch {
@@ -55,7 +55,7 @@ impl FileWatch {
         watch
     }
 
-    /// Watches these files from now on; those that were watched before keep what is known of them.
+    /// Replaces the set of watched files. Files that were watched before keep their known state.
     pub fn set(&mut self, files: impl IntoIterator<Item = PathBuf>) {
         let mut old = std::mem::take(&mut self.files);
         self.files = files
@@ -68,7 +68,7 @@ impl FileWatch {
             .collect();
     }
 
-    /// Looks at every file, and returns those whose change has settled.
+    /// Checks every file, and returns those whose change has settled.
     pub fn look(&mut self) -> Vec<PathBuf> {
         let changed = self.files.iter_mut().filter_map(|(path, watched)| watched.look(path).then(|| path.clone()));
         changed.collect()

@@ -12,10 +12,10 @@ use crate::dial::race::Race;
 use crate::engine::driver::{Address, SocketOptions};
 use crate::engine::{Core, Socket};
 
-/// Why no address of a host could be connected to.
+/// Why no connection to a host could be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialError {
-    /// What was tried, in the order in which it failed; what had no answer when the time was over comes last.
+    /// The failed attempts in order. Those that had not been answered at the deadline come last.
     pub attempts: Vec<Attempt>,
 }
 
@@ -24,33 +24,33 @@ pub struct DialError {
 pub struct Attempt {
     /// The address that was dialled.
     pub address: Address,
-    /// The error of the system, in words; none if there was no answer in the time that there was.
+    /// The error of the system as text; `None` if there was no answer before the deadline.
     pub reason: Option<String>,
-    /// Whether it was refused: nobody listens there.
+    /// Whether the connection was refused: nothing listens on the address.
     pub is_refused: bool,
 }
 
 impl DialError {
-    /// Whether every address refused the connection, so that whoever should listen there is down.
+    /// Whether every address refused the connection, so the server is most likely down.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         !self.attempts.is_empty() && self.attempts.iter().all(|attempt| attempt.is_refused)
     }
 
-    /// Whether some address had not answered when the time was over.
+    /// Whether some address had not answered at the deadline.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.attempts.iter().any(|attempt| attempt.reason.is_none())
     }
 
-    /// The addresses that were dialled.
+    /// The dialled addresses as text.
     #[must_use]
     pub fn addresses(&self) -> String {
         let texts: Vec<String> = self.attempts.iter().map(|attempt| attempt.address.to_string()).collect();
         texts.join(", ")
     }
 
-    /// Why each attempt failed; told once if it is the same for all.
+    /// The reason of each attempt, or one reason if all are the same.
     #[must_use]
     pub fn reasons(&self) -> String {
         let text = |attempt: &Attempt| attempt.reason.clone().unwrap_or_else(|| "no answer".to_owned());
@@ -73,12 +73,12 @@ impl fmt::Display for DialError {
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<Socket>>>>;
 
-/// Connects to the first of `addresses` that answers before `deadline`; the attempts overlap as in RFC 8305. Dropping the future
-/// cancels them.
+/// Connects to the first of `addresses` that answers before `deadline`. The attempts overlap as in RFC 8305. Dropping
+/// the future cancels them.
 ///
 /// # Errors
 ///
-/// When none answered, or all failed.
+/// If no attempt succeeded before `deadline`.
 pub async fn connect_first(
     core: &Core,
     addresses: &[SocketAddr],
@@ -126,7 +126,7 @@ pub async fn connect_first(
 ///
 /// # Errors
 ///
-/// When it did not answer, or connecting failed.
+/// If it did not answer in time, or the connection failed.
 pub async fn connect_one(
     core: &Core,
     address: &Address,
@@ -143,7 +143,7 @@ pub async fn connect_one(
 
 impl Attempt {
     fn failed(address: Address, error: &io::Error) -> Attempt {
-        // A Unix socket that nobody has made yet is one at which nobody listens.
+        // A Unix socket that does not exist yet counts as refused: nothing listens on it.
         let is_refused = matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
         Attempt { address, reason: Some(error.to_string()), is_refused }
     }

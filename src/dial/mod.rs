@@ -1,4 +1,4 @@
-//! Floor 2: ways out: names, addresses, connections to the first address that answers, and forward proxies.
+//! Floor 2: outgoing connections: name resolution, the first address that answers, and forward proxies.
 
 mod connect;
 mod names;

@@ -1,5 +1,5 @@
-//! The names that a process has resolved: one question at a time for all who ask, and the last good answer while the resolver
-//! fails or hangs. It does no I/O and is given the time.
+//! The cache of resolved names. Concurrent requests for a name share one query, and the last good answer is used while
+//! the resolver fails or hangs. It does no I/O, and the time is passed in.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,52 +10,52 @@ use crate::dial::ResolveError;
 
 /// How long resolving one name may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer is used without asking again.
+/// How long an answer is used without a new query.
 const FRESH: Duration = Duration::from_secs(5);
-/// How long a failure is told without asking again.
+/// How long a failure is reported without a new query.
 const FAILURE_FRESH: Duration = Duration::from_millis(500);
-/// How long the resolver may take before the last good answer is used in its place.
+/// How long the resolver may take before the last good answer is used instead.
 const STALE_AFTER: Duration = Duration::from_millis(500);
-/// How old a good answer may be that is used while the resolver fails. RFC 8767, section 5, suggests one to three days.
+/// The age up to which a good answer is used while the resolver fails. RFC 8767, section 5, suggests one to three days.
 const STALE_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// When a question that has no answer is put once more: the resolver may be back, and its own next try far.
+/// When an unanswered query is repeated. The resolver may be back by then, while its own next retry is still far off.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(1_500);
-/// Questions for one name at one time.
+/// The most queries for one name at a time.
 const QUESTIONS_PER_NAME_MAX: usize = 3;
-/// Questions at one time. Each takes a thread of the system's resolver until it ends, however long that is.
+/// The most queries at a time. Each blocks a thread in the system's resolver until it ends, however long that takes.
 const QUESTIONS_MAX: usize = 16;
-/// Names that are known at one time.
+/// The most names that are kept.
 const NAMES_MAX: usize = 1_024;
-/// How many may wait for answers at one time.
+/// The most requests that wait for answers.
 const WAITING_MAX: usize = 1_024;
 
 /// The addresses of a name, or why there are none.
 type Resolved = Result<Vec<IpAddr>, ResolveError>;
 
-/// What is known of names, and who waits for what; `W` is whoever is to be answered.
+/// The known names and the requests that wait for them. `W` identifies a requester.
 pub struct Names<W> {
     known: HashMap<Box<str>, Name<W>>,
     questions: usize,
     waiting: usize,
-    /// What is to be done.
+    /// The pending work for the owner.
     pub due: Due<W>,
 }
 
-/// What the owner of [`Names`] is to do: to be emptied after each call.
+/// Work for the owner of [`Names`], which must empty it after each call.
 pub struct Due<W> {
-    /// Names that are to be asked for; each ends with [`Names::answered`].
+    /// Names to resolve. The owner passes each result to [`Names::answered`].
     pub questions: Vec<Box<str>>,
-    /// Answers for those who wait.
+    /// Answers to deliver to waiting requesters.
     pub answers: Vec<(W, Resolved)>,
 }
 
 struct Name<W> {
     good: Option<(Vec<IpAddr>, Time)>,
-    /// The last failure since the good answer.
+    /// The last failure since the last good answer.
     failure: Option<(ResolveError, Time)>,
-    /// The questions that have no answer yet.
+    /// How many queries are unanswered.
     questions: usize,
-    /// When the first and the last of them were put.
+    /// When the first and the last of them were made.
     first_put: Time,
     last_put: Time,
     waiting: Vec<(W, Time)>,
@@ -70,7 +70,7 @@ impl<W> Default for Names<W> {
 }
 
 impl<W> Names<W> {
-    /// Somebody asks for the addresses of a name.
+    /// Requests the addresses of a name.
     pub fn ask(&mut self, now: Time, host: &str, who: W) {
         if self.waiting >= WAITING_MAX || !self.has_room_for(host) {
             return self.due.answers.push((who, Err(ResolveError::Busy)));
@@ -82,7 +82,7 @@ impl<W> Names<W> {
         self.review(now, host);
     }
 
-    /// The resolver has answered a question.
+    /// Takes the resolver's answer to a query.
     pub fn answered(&mut self, now: Time, host: &str, answer: Resolved) {
         self.questions -= 1;
         if let Some(name) = self.known.get_mut(host) {
@@ -92,23 +92,23 @@ impl<W> Names<W> {
                     name.good = Some((addresses, now));
                     name.failure = None;
                 }
-                // Another question may still be answered.
+                // Another query may still succeed.
                 Err(_) if name.questions > 0 => {}
                 Err(error) => name.failure = Some((error, now)),
             }
         }
-        // The place is for whoever needs one.
+        // A query slot is free now, for any name that needs one.
         self.on_time(now);
     }
 
-    /// Does what is due by now.
+    /// Does the work that is due by now.
     pub fn on_time(&mut self, now: Time) {
         let waited_for = self.known.iter().filter(|(_, name)| !name.waiting.is_empty());
         let hosts: Vec<Box<str>> = waited_for.map(|(host, _)| host.clone()).collect();
         hosts.iter().for_each(|host| self.review(now, host));
     }
 
-    /// When [`Names::on_time`] is to be called, if nothing happens before.
+    /// When [`Names::on_time`] must be called, unless something happens before.
     pub fn next_at(&self) -> Option<Time> {
         let may_ask = self.questions < QUESTIONS_MAX;
         self.known.values().filter_map(|name| name.next_at(may_ask)).min()
@@ -130,7 +130,7 @@ impl<W> Names<W> {
         }
     }
 
-    /// Whether a name is known or can be; the one that was used least lately gives way.
+    /// Whether a name is in the table or fits into it. The least recently used name is dropped if necessary.
     fn has_room_for(&mut self, host: &str) -> bool {
         if self.known.contains_key(host) || self.known.len() < NAMES_MAX {
             return true;
@@ -146,7 +146,7 @@ impl<W> Name<W> {
         Name { good: None, failure: None, questions: 0, first_put: now, last_put: now, waiting: Vec::new(), used: now }
     }
 
-    /// Answers those who need not wait any longer.
+    /// Answers the requests that need not wait any longer.
     fn answer(&mut self, now: Time, host: &str, answers: &mut Vec<(W, Resolved)>) {
         let failing = self.failure.is_some() || (self.questions > 0 && now >= self.first_put + STALE_AFTER);
         let failed_lately = self.failure.as_ref().filter(|(_, at)| now < *at + FAILURE_FRESH);
@@ -176,7 +176,7 @@ impl<W> Name<W> {
         self.waiting = kept;
     }
 
-    /// Whether to ask the resolver. `asked` says that somebody has just asked, even if he is answered already.
+    /// Whether to query the resolver. `asked` says that a request has just come, even if it is answered already.
     fn wants_question(&self, now: Time, asked: bool) -> bool {
         let fresh = self.good.as_ref().is_some_and(|(_, at)| now < *at + FRESH);
         let failed_lately = self.failure.as_ref().is_some_and(|(_, at)| now < *at + FAILURE_FRESH);
@@ -211,7 +211,7 @@ mod tests {
         ResolveError::Failed { name: EDGE.into(), reason: "SERVFAIL".into() }
     }
 
-    /// The questions and answers that are due, and none of them any more.
+    /// Takes the work that is due: the number of queries, and the answers.
     fn due(names: &mut Names<u32>) -> (usize, Vec<(u32, Resolved)>) {
         (std::mem::take(&mut names.due.questions).len(), std::mem::take(&mut names.due.answers))
     }
@@ -243,7 +243,7 @@ mod tests {
         names.ask(at(10_000), EDGE, 2);
         names.answered(at(10_010), EDGE, Err(failure()));
         assert_eq!(due(&mut names), (1, vec![(2, Ok(address(1)))]));
-        // No new question right after a failure; later one beside the answer.
+        // No new query right after a failure; later one, in addition to the cached answer.
         names.ask(at(10_100), EDGE, 3);
         assert_eq!(due(&mut names), (0, vec![(3, Ok(address(1)))]));
         names.ask(at(10_510), EDGE, 4);
@@ -251,7 +251,7 @@ mod tests {
         names.answered(at(10_520), EDGE, Ok(address(2)));
         names.ask(at(10_530), EDGE, 5);
         assert_eq!(due(&mut names), (0, vec![(5, Ok(address(2)))]));
-        // It does not serve for ever.
+        // The cached answer expires in the end.
         names.ask(at(100_000_000), EDGE, 6);
         names.answered(at(100_000_010), EDGE, Err(failure()));
         assert_eq!(due(&mut names), (1, vec![(6, Err(failure()))]));
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(names.next_at(), Some(at(10_500)));
         names.on_time(at(10_500));
         assert_eq!(due(&mut names), (0, vec![(2, Ok(address(1)))]));
-        // Whoever comes now does not wait at all, and the question is put again after a while.
+        // A request that comes now is answered at once, and the query is repeated after a while.
         names.ask(at(11_000), EDGE, 3);
         assert_eq!(due(&mut names), (0, vec![(3, Ok(address(1)))]));
         names.ask(at(11_500), EDGE, 4);
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(questions, 3);
         let [(1, Err(ResolveError::Failed { reason, .. }))] = &answers[..] else { panic!("{answers:?}") };
         assert_eq!(&**reason, "no answer within 5 s");
-        // The first of the three answers that comes serves, however late; a failure among them does not spoil it.
+        // The first good answer of the three is used, however late. A failure among them does not replace it.
         names.ask(at(6_000), EDGE, 2);
         names.answered(at(6_100), EDGE, Err(failure()));
         assert_eq!(due(&mut names).1, vec![]);

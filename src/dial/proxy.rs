@@ -9,16 +9,16 @@ use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Core, Socket, StreamError, send_bytes};
 use crate::wire::forward_proxy::{ProxyFault, ProxyHandshake, ProxyLogin, ProxyProtocol, ProxyStep};
 
-/// A forward proxy. It is shown without its login.
+/// A forward proxy. Its `Debug` and `Display` output omits the login.
 #[derive(Clone)]
 pub struct Proxy {
-    /// How it is spoken to.
+    /// The protocol that it speaks.
     pub protocol: ProxyProtocol,
     /// A name or an address; IPv6 without brackets.
     pub host: Box<str>,
     /// The TCP port on which the proxy listens.
     pub port: u16,
-    /// What it is told about who asks.
+    /// The login, if the proxy requires one.
     pub login: Option<ProxyLogin>,
 }
 
@@ -35,36 +35,36 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// Why a proxy gave no connection.
+/// Why a proxy did not provide a connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// Its name has no address.
+    /// The proxy's name has no address.
     #[error(transparent)]
     Name(#[from] ResolveError),
-    /// It cannot be connected to.
+    /// The proxy cannot be reached.
     #[error("it cannot be connected to: {0}")]
     Connect(DialError),
-    /// The connection to it failed.
+    /// The connection to the proxy failed.
     #[error("the connection to it failed: {0}")]
     Stream(#[from] StreamError),
-    /// It closed the connection before it answered.
+    /// The proxy closed the connection before it answered.
     #[error("it closed the connection before it answered")]
     Closed,
-    /// It refused, or is not a proxy of this kind.
+    /// The proxy refused the connection, or is not a proxy of this kind.
     #[error(transparent)]
     Fault(#[from] ProxyFault),
-    /// It did not answer in time.
+    /// The proxy did not answer in time.
     #[error("it did not answer within {} ms", .0.as_millis())]
     Timeout(Duration),
 }
 
 impl Proxy {
-    /// A connection through the proxy to `host` (a name, which the proxy resolves, or an address without brackets), before
-    /// `deadline`.
+    /// Connects through the proxy to `host` before `deadline`. `host` is a name, which the proxy resolves, or an
+    /// address without brackets.
     ///
     /// # Errors
     ///
-    /// When the proxy cannot be reached, or gives no connection.
+    /// If the proxy cannot be reached, or does not provide the connection.
     pub async fn connect(
         &self,
         core: &Core,

@@ -1,4 +1,5 @@
-//! Which address of a host is tried when (RFC 8305, "Happy Eyeballs"). It does no I/O and is given the time.
+//! The order and timing of connection attempts to a host's addresses (RFC 8305, "Happy Eyeballs"). It does no I/O, and
+//! the time is passed in.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -6,10 +7,10 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// How long an attempt has the field to itself before the next one begins beside it (RFC 8305, section 5).
+/// How long an attempt runs alone before the next one starts as well (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// The attempts to connect to one host. The first that succeeds wins; whoever drives the race ends it then.
+/// The attempts to connect to one host. The first success wins, and the caller then cancels the others.
 pub(super) struct Race {
     waiting: VecDeque<SocketAddr>,
     running: usize,
@@ -17,7 +18,7 @@ pub(super) struct Race {
 }
 
 impl Race {
-    /// A race between these addresses. Those of the two families take turns, in the order in which they are given.
+    /// A race between these addresses. The two address families alternate, each in the given order.
     pub(super) fn new(addresses: &[SocketAddr]) -> Race {
         let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
         let (ahead, behind): (Vec<_>, Vec<_>) =
@@ -31,7 +32,7 @@ impl Race {
         Race { waiting, running: 0, next_at: Time::ZERO }
     }
 
-    /// The address of an attempt that is to begin now, if there is one.
+    /// The address of the attempt that is to start now, if there is one.
     pub(super) fn start(&mut self, now: Time) -> Option<SocketAddr> {
         if now < self.next_at {
             return None;
@@ -42,12 +43,12 @@ impl Race {
         Some(address)
     }
 
-    /// When the next attempt begins if none ends before; none when all have begun.
+    /// When the next attempt starts if none ends before; `None` if all have started.
     pub(super) fn next_at(&self) -> Option<Time> {
         (!self.waiting.is_empty()).then_some(self.next_at)
     }
 
-    /// An attempt has failed: the next one begins at once.
+    /// An attempt has failed, so the next one starts at once.
     pub(super) fn on_failed(&mut self, now: Time) {
         self.running -= 1;
         self.next_at = now;
@@ -71,7 +72,7 @@ mod tests {
         Time::from_nanos(ms * 1_000_000)
     }
 
-    /// The addresses in the order in which they are tried when none answers, with the time of each in milliseconds.
+    /// The order of the attempts if no address answers, with the start of each in milliseconds.
     fn order(texts: &[&str]) -> Vec<(u64, String)> {
         let (mut race, mut now, mut all) = (Race::new(&addresses(texts)), Time::ZERO, Vec::new());
         loop {

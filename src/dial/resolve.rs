@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::base::Time;
 use crate::engine::{Core, MailReceiver, MailSender, mailbox};
 
-/// The most addresses of one name that are tried.
+/// The most addresses of one name that are used.
 pub const ADDRESSES_MAX: usize = 8;
 /// The most requests that wait for the control thread.
 const REQUESTS_MAX: usize = 256;
@@ -46,7 +46,7 @@ pub type NameTable = dyn Fn(&str, u16) -> Vec<SocketAddr>;
 pub enum Resolver {
     /// Asks the control thread.
     Control(MailSender<ResolveRequest>),
-    /// Reads a table: for the simulation.
+    /// Reads a table, for the simulation.
     #[cfg(feature = "sim")]
     Table(Rc<NameTable>),
 }
@@ -86,7 +86,7 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// If the name has no address, or the answer does not come in time.
+    /// If the name has no address, or there is no answer in time.
     pub async fn resolve_until(
         &self,
         host: &str,

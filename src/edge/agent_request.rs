@@ -18,9 +18,6 @@ pub(super) trait AgentRequest<'a>: Request {
     /// The stream or connection that carries the request.
     fn carrier(&self) -> &'a Self::Carrier;
 
-    /// Waits until the agent leaves. None of what it sends meanwhile is lost.
-    fn caller_left(&mut self) -> impl Future<Output = ()>;
-
     /// The request apart from what carries it. Waits for the agent have the limits of `to_agent`, and its end is noticed.
     fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &'b mut self,
@@ -42,10 +39,6 @@ impl<'a> AgentRequest<'a> for Http1Request<'a, Connection> {
 
     fn carrier(&self) -> &'a Connection {
         self.stream()
-    }
-
-    fn caller_left(&mut self) -> impl Future<Output = ()> {
-        self.caller_left()
     }
 
     fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> ExchangeState>(

@@ -128,10 +128,6 @@ impl<'a> AgentRequest<'a> for Http2Request<'a> {
         self.stream()
     }
 
-    fn caller_left(&mut self) -> impl Future<Output = ()> {
-        self.caller_left()
-    }
-
     fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &'b mut self,
         to_agent: &'b TimeoutStream<'b, Http2Stream, C>,

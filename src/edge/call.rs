@@ -3,8 +3,6 @@
 use std::rc::Rc;
 use std::task::Context;
 
-use futures_lite::future;
-
 use crate::base::{Clock, Share, Traffic};
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::authorize;
@@ -20,9 +18,7 @@ use crate::edge::hedged::{Hedged, Tries};
 use crate::edge::link_choice::Chosen;
 use crate::edge::moves::{Moved, Moves};
 use crate::edge::open::{CallTarget, NotOpened, Opened};
-use crate::edge::overload::{self, Entry, Full};
 use crate::edge::recording::{Ending, finish, guarded, keep_refused, note_era};
-use crate::edge::route_limits::{CallPlace, PlaceAsked};
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Counters;
 use crate::exchange::{
@@ -31,8 +27,8 @@ use crate::exchange::{
 use crate::latency::{CallStage, CallerTimeSource, EdgeStamps, Outcome, Phase};
 use crate::route::Route;
 use crate::serve::{
-    BreakerRefused, CallAudit, Http1Request, LabelError, Next, NextHopWork, ReadAheadLimits, RelayError, Relayed,
-    Replay, Request, RequestLimits, Service,
+    BreakerRefused, CallAudit, CallPlace, Entry, Full, Http1Request, LabelError, Next, NextHopWork, PlaceTerms, Queued,
+    QueuedEnd, ReadAheadLimits, RelayError, Relayed, Replay, Request, RequestLimits, Service,
 };
 use crate::tls::Connection;
 use crate::wire::MethodScan;
@@ -167,7 +163,7 @@ impl AgentCalls<'_> {
             let (work, failure) = (&self.work, CallFailure::BreakerOpen);
             return fail_with(&core, request, route, None, work, failure, |call| refused.report(call)).await;
         }
-        match overload::enter(&core, request.head(), route, &self.caller.source) {
+        match core.enter_route(request.head(), route, &self.caller.source) {
             Entry::Enters(place) => self.work.place.set(place),
             // In a box, so that other calls do not have its size.
             Entry::Full(full) => {
@@ -365,29 +361,16 @@ impl AgentCalls<'_> {
         if let Some(moves) = unread {
             self.read_label(request, route, bond, moves).await?;
         }
-        // Calls that have a place may wait for just this message.
-        if request.label().is_some_and(|label| !label.may_expect_answer()) {
-            return Ok(None);
-        }
-        let asked = core.core.turn_time();
-        let left = self.work.guard.deadline.caller_left(asked);
-        let overload = match full.ask(&core, request, route, left) {
-            PlaceAsked::Admitted(place) => return Ok(Some(place)),
-            PlaceAsked::Refused(overload) => overload,
-            PlaceAsked::Waits(waiting) => {
-                // If the agent leaves, the call gives up its turn.
-                let left = async {
-                    request.caller_left().await;
-                    None
-                };
-                let decided = future::or(async { Some(waiting.place().await) }, left).await;
-                self.work.notes.queued = core.core.turn_time() - asked;
-                match decided {
-                    Some(Ok(place)) => return Ok(Some(place)),
-                    Some(Err(overload)) => overload,
-                    None => return Err(leave_unsent(&core, request, route, &self.work)),
-                }
-            }
+        let terms = &route.own.concurrency_terms(&core.edge.settings.concurrency);
+        let left = self.work.guard.deadline.caller_left(core.core.turn_time());
+        let (recorder, route_name) = (&core.figures.recorder, route.name.as_str());
+        let asks = PlaceTerms { core: &core.core, recorder, route: route_name, terms, left };
+        let Queued { waited, end } = full.wait(request, asks).await;
+        self.work.notes.queued = waited;
+        let overload = match end {
+            QueuedEnd::Enters(place) => return Ok(place),
+            QueuedEnd::Refused(overload) => overload,
+            QueuedEnd::CallerLeft => return Err(leave_unsent(&core, request, route, &self.work)),
         };
         self.work.notes.overload = Some(overload);
         let report = |call: FailedCall<'_>| CallReport::overloaded(&OverloadRefusal { call, overload });

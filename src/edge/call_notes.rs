@@ -5,11 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{CallFailure, Time};
-use crate::edge::task_calls::AnswerSize;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::trace_of;
 use crate::latency::{CallRecord, HostText, Overload, RecordedTime, SentAgain};
-use crate::serve::CallAudit;
+use crate::serve::{AnswerSize, CallAudit};
 use crate::wire::http1::RequestHead;
 
 /// What is noted of a call while it is under way.

@@ -8,12 +8,11 @@ use crate::edge::bonds::Bond;
 use crate::edge::call_notes::CallNotes;
 use crate::edge::moves::{Moved, Moves};
 use crate::edge::recording::Ending;
-use crate::edge::route_limits::CallPlace;
 use crate::exchange::CallFailure;
 use crate::latency::{EdgeStamps, EdgeTimes, Outcome, Phase, Retries};
 use crate::link::CarrierStream;
 use crate::route::Hostname;
-use crate::serve::{CallGuard, Listing};
+use crate::serve::{CallGuard, CallPlace, Listing};
 use crate::wire::{AnswerStream, MethodScan};
 
 /// Why an agent's connection is left in another way than by closing it.

@@ -15,13 +15,15 @@ use crate::edge::gate::Gate;
 use crate::edge::hedged_routes::HedgedRoutes;
 use crate::edge::link_table::LinkTable;
 use crate::edge::message::EdgeEvent;
-use crate::edge::route_limits::CoreLimits;
 use crate::edge::sessions::IdleSessions;
-use crate::edge::shared::Edge;
+use crate::edge::shared::{Counters, Edge};
 use crate::engine::{Core, MailSender};
 use crate::exchange::{DRAIN_STALL_MAX, ExchangeState};
 use crate::link::CarrierStream;
-use crate::serve::{CallerTokens, ReadAheadLimits, list_memory};
+use crate::policy::Source;
+use crate::route::Route;
+use crate::serve::{CallerTokens, CoreLimits, Entry, ReadAheadLimits, enter, list_memory, needs_place};
+use crate::wire::http1::RequestHead;
 
 /// Bytes of incomplete request heads and TLS handshakes that one core keeps. Beyond it those that need more are refused.
 const GREETING_MEMORY_MAX: usize = 16 * 1024 * 1024;
@@ -76,7 +78,7 @@ impl EdgeCore {
         EdgeCore {
             tables: CoreTables::new(&edge),
             links: LinkTable::new(&core, &edge, events),
-            limits: CoreLimits::new(),
+            limits: CoreLimits::default(),
             hedged_routes: HedgedRoutes::default(),
             bonds: Bonds::new(&edge),
             gate: Gate::new(&core, &edge, &figures.calls),
@@ -98,6 +100,19 @@ impl EdgeCore {
     /// Whether the core is to end.
     pub(super) fn is_draining(&self) -> bool {
         self.drain.has_begun()
+    }
+
+    /// A call gets a place among those of its route in flight, if it needs one and there is one at once.
+    pub(super) fn enter_route(&self, request: &RequestHead, route: &Route, source: &Source) -> Entry {
+        let terms = route.own.concurrency_terms(&self.edge.settings.concurrency);
+        if !needs_place(request, &terms) {
+            return Entry::Enters(None);
+        }
+        let Some(of) = self.limits.of(&self.edge.limits, &route.name, self.tables.version()) else {
+            Counters::add(&self.edge.counters.calls_unlimited);
+            return Entry::Enters(None);
+        };
+        enter(of, &self.core, source.address, &terms)
     }
 
     /// What a body may use until it says what it calls.

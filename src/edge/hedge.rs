@@ -11,8 +11,6 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::hedged_routes::HedgedRoute;
 use crate::edge::moves::Moves;
 use crate::edge::open::{CallTarget, Opened};
-use crate::edge::overload::{self, Entry};
-use crate::edge::route_limits::CallPlace;
 use crate::edge::served_hosts::Wanted;
 use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
@@ -21,7 +19,7 @@ use crate::exchange::requested_host;
 use crate::latency::{hedge_after, hold_for};
 use crate::policy::{SafeRequests, Source};
 use crate::route::{Hostname, Route};
-use crate::serve::Request;
+use crate::serve::{CallPlace, Entry, Request};
 use crate::wire::http1::{
     BodyDecoder, Decoded, Method, Progress, RequestEdits, RequestHead, TimeLeftEdit, write_request,
 };
@@ -170,7 +168,7 @@ impl<'a> HedgePlan<'a> {
         }
         // It does not wait for a place, nor does it take one that another call waits for.
         let has_budget = self.of.budget.borrow().has_one();
-        let entry = has_budget.then(|| overload::enter(self.core, &head, self.route, self.source));
+        let entry = has_budget.then(|| self.core.enter_route(&head, self.route, self.source));
         let Some(Entry::Enters(place)) = entry else {
             Counters::add(&self.core.edge.counters.hedges_denied);
             return None;

@@ -7,17 +7,17 @@ use crate::edge::audit;
 use crate::edge::call_notes::{CallNotes, HedgeNote};
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::Opened;
-use crate::edge::overload::{self, PlacedCall};
-use crate::edge::route_limits::CallPlace;
 use crate::edge::shared::Counters;
-use crate::edge::task_calls::{EndedCall, add_to_task, task_of};
 use crate::edge::usage::LinkUsage;
 use crate::exchange::{FailedCall, Refusal};
 use crate::latency::{
     CallPhases, CallRecord, CallStage, EdgeTimes, OTHER, Outcome, OwnAnswer, Phase, SlowVerdict, TraceId, server_timing,
 };
 use crate::route::Route;
-use crate::serve::{CallDeadline, CallEnded, CallGuard, GuardedCall, Request};
+use crate::serve::{
+    CallDeadline, CallEnded, CallGuard, CallPlace, EndedCall, GuardedCall, PlacedCall, Request, add_to_task, leave,
+    task_of,
+};
 use crate::wire::mcp::{self, Call};
 
 /// How a call has ended.
@@ -96,12 +96,13 @@ pub(super) fn record(
     if let Some(place) = place {
         let (status, is_opened) = (notes.status, usage.is_some());
         let ended = PlacedCall { call, label, phases, outcome, status, is_opened };
-        overload::leave(place, &ended, &recorder, now);
+        leave(place, &ended, &recorder, now);
     }
-    if let Some(task) = task {
+    if let Some((tasks, task)) = core.edge.tasks().zip(task) {
         let (answer, is_opened) = (notes.answer, usage.is_some());
-        let ended = EndedCall { call, arguments, answer, phases, outcome, is_opened };
-        add_to_task(core, route, task, &ended, now);
+        let price = call.tool().map_or(0, |tool| route.own.price(tool));
+        let ended = EndedCall { call, arguments, answer, phases, outcome, is_opened, price };
+        add_to_task(tasks, task, &ended, now);
     }
     let judged = guard.and_then(|guard| {
         let ended = CallEnded { label, phases, outcome, is_opened: usage.is_some() };

@@ -9,7 +9,6 @@ use crate::edge::affinity::Affinity;
 use crate::edge::hedged_routes::ToolHints;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::presence::Presence;
-use crate::edge::route_limits::RouteLimits;
 use crate::edge::served_hosts::HostService;
 use crate::edge::settings::{EdgeSettings, EdgeTables};
 use crate::edge::source_permits::SourcePermits;
@@ -18,7 +17,7 @@ use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
-use crate::serve::AuditLog;
+use crate::serve::{AuditLog, RouteLimits};
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
 

@@ -46,20 +46,20 @@ impl From<&std::io::Error> for StreamError {
     }
 }
 
-/// A two-way stream of bytes on a core, whose operations belong to it and not to a future: dropping a future that waits
-/// on it loses nothing.
+/// A two-way byte stream on a core. Operations belong to the stream and not to a future, so dropping a future that
+/// waits on it loses nothing.
 ///
-/// One task receives and one task sends at a time (they may be the same one); each direction keeps one waker.
+/// One task receives and one task sends at a time (they may be the same one). Each direction keeps one waker.
 pub trait ByteStream {
     /// The next bytes, at least one; `None` when the peer has finished.
     ///
-    /// Bytes that came before an error are returned before it.
+    /// Bytes that arrived before an error are returned before it.
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>>;
 
-    /// Ready when it is known that nothing will follow the bytes that are unread: the peer has finished, or the
-    /// connection has failed. Never ready on a stream that cannot tell, nor on a stream of a link that has received its whole
-    /// allowance: it reads no further and does not see the end. Wait on this instead of [`ByteStream::poll_recv`], not beside
-    /// it.
+    /// Ready when nothing can follow the unread bytes: the peer has finished, or the connection has failed. It is never
+    /// ready on a stream that cannot tell, nor on a stream of a link that has received its whole allowance, because
+    /// nothing more is read from it and the end stays unseen. Wait on this instead of [`ByteStream::poll_recv`], not in
+    /// addition to it.
     fn poll_ended(&self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
@@ -78,8 +78,8 @@ pub trait ByteStream {
     /// Ready when all queued bytes were given to the layer below, or the sending direction has failed.
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>>;
 
-    /// Ready when the sending direction has failed. For a task that waits for something else before it sends, such as a
-    /// buffer: without this it would learn of the failure only after that wait.
+    /// Ready when the sending direction has failed. This is for a task that waits for something else before it sends,
+    /// such as a buffer. It would otherwise learn of the failure only after that wait.
     fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
         match self.poll_ready(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(error),
@@ -94,23 +94,23 @@ pub trait ByteStream {
     /// Resets both directions and drops queued bytes.
     fn abort(&self);
 
-    /// Whether a part of a message of a layer below was received whose rest is missing, so that its content cannot be read
-    /// yet.
+    /// Whether an incomplete message of a lower layer was received, whose content cannot be read yet.
     fn has_partial(&self) -> bool {
         false
     }
 
-    /// How many bytes the peer's system has acknowledged, if others are on the way to it; not of a stream that cannot tell. Costs
-    /// system calls.
+    /// How many bytes the peer's system has acknowledged, if others are in flight; `None` if the stream cannot tell.
+    /// Costs system calls.
     fn acked_before_others(&self) -> Option<u64> {
         None
     }
 
-    /// Says that the peer is expected to send more before it is sent anything. A peer that holds bytes back until it
-    /// gets an acknowledgement then gets one.
+    /// Declares that the peer is expected to send more before anything is sent to it. If the peer holds bytes back
+    /// until it gets an acknowledgement, it then gets one.
     fn expect_more(&self) {}
 
-    /// Says that the stream carries a link: it takes its buffers from the part of the pool that is reserved for links.
+    /// Declares that the stream carries a link. It then takes its buffers from the part of the pool that is reserved
+    /// for links.
     fn serve_link(&self) {}
 
     /// The number of bytes to leave free before the content of a lease that will be sent, so that lower layers need not

@@ -14,7 +14,7 @@ impl Clock for MonotonicClock {
     fn now(&self) -> Time {
         static ORIGIN: OnceLock<u64> = OnceLock::new();
         let now = monotonic_ns();
-        // Another thread may have read the origin later.
+        // Another thread may have set the origin to a later time.
         Time::from_nanos(now.saturating_sub(*ORIGIN.get_or_init(|| now)))
     }
 }

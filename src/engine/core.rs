@@ -23,7 +23,7 @@ use crate::engine::timers::{TimerId, Timers};
 /// The most polls of tasks between two turns of the driver.
 const POLLS_PER_TURN: usize = 512;
 
-/// A core, as the tasks on it see it. Clones refer to the same core. It stays on its thread.
+/// A core, as tasks on it use it. Clones refer to the same core. It stays on its thread.
 #[derive(Clone)]
 pub struct Core(Rc<CoreShared>);
 
@@ -139,7 +139,7 @@ impl Core {
         Timer { core: self.clone(), id, at: Time::NEVER }
     }
 
-    /// Runs `future` for at most `duration`, counted from the start of the turn, which costs no look at the clock.
+    /// Runs `future` for at most `duration`, counted from the start of the turn, so that the clock need not be read.
     ///
     /// # Errors
     ///
@@ -221,7 +221,7 @@ impl Core {
         Ok(())
     }
 
-    /// Returns memory that calls needed and no longer do.
+    /// Frees memory that earlier calls needed.
     fn trim(&self) {
         let trimmed = self.0.pool.trim(self.turn_time());
         if trimmed != Trimmed::Nothing {
@@ -232,13 +232,13 @@ impl Core {
         }
     }
 
-    /// Returns to the system the memory that this core has freed. It takes up to some milliseconds: for a core that has become
-    /// idle.
+    /// Returns the memory that this core has freed to the system. It takes up to some milliseconds, so call it on an
+    /// idle core.
     pub fn release_memory(&self) {
         allocator::collect();
     }
 
-    /// Makes the time now that of the turn. A core on a thread does so when its wait ends; one of a simulation does not wait.
+    /// Sets the turn's time to the present. A real core does this when its wait ends; a simulated core does not wait.
     #[cfg(feature = "sim")]
     pub fn read_clock(&self) {
         self.0.turn_time.set(self.now());
@@ -272,7 +272,7 @@ impl Core {
                 }
                 return true;
             }
-            // A task that is woken may wait for the next end of turn at once. Two lists are swapped, so that both keep
+            // A woken task may wait for the next end of turn at once. The two lists are swapped, so that both keep
             // their memory.
             let mut ending = self.0.turn_ending.borrow_mut();
             std::mem::swap(&mut *ending, &mut *self.0.turn_end.borrow_mut());
@@ -370,7 +370,7 @@ impl Timer {
         if self.at == Time::NEVER {
             return Poll::Pending;
         }
-        // The time of the turn costs nothing, and timers fire by it.
+        // Timers fire by the time of the turn, which is free to read.
         if self.at <= self.core.turn_time() {
             return Poll::Ready(());
         }

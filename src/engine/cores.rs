@@ -10,8 +10,8 @@ use crate::engine::driver::DriverKind;
 use crate::engine::ladder::{self, DriverChoice, DriverError};
 use crate::engine::{BUFFER_MEMORY_DEFAULT, Core, Pool, cpu_quota, cpus_allowed, pin_to_cpu};
 
-/// How long a core spins before it parks, where spinning pays: longer than a loopback round trip, and shorter than
-/// twice the cost of waking another CPU.
+/// How long a core spins before it parks, if spinning pays: longer than a loopback round trip, and shorter than twice
+/// the cost of waking another CPU.
 pub const SPIN_DEFAULT: Duration = Duration::from_micros(50);
 
 /// The most cores in one process.

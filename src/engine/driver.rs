@@ -1,8 +1,8 @@
-//! The interface between cores and drivers: what a core asks of the kernel, and what it is told.
+//! The interface between cores and drivers: what a core requests from the kernel, and what is reported back.
 //!
-//! A driver works by completions. Methods only queue operations; [`Driver::turn`] carries them out, waits if asked to,
-//! and reports events. Operations belong to the socket: an armed receive stays armed, and a buffer stays in the send
-//! queue until it was sent or the socket failed.
+//! A driver is completion-based. Its methods only queue operations; [`Driver::turn`] carries them out, waits if asked
+//! to, and reports events. Operations belong to the socket: an armed receive stays armed, and a buffer stays in the
+//! send queue until it was sent or the socket failed.
 
 use std::fmt;
 use std::io;
@@ -30,7 +30,7 @@ pub enum DriverKind {
 }
 
 impl DriverKind {
-    /// The name, as settings and metrics spell it.
+    /// The name in settings and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl fmt::Display for DriverKind {
     }
 }
 
-/// Where a socket listens or connects to.
+/// The address that a socket listens on or connects to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A TCP address; port 0 lets the system choose a port when it is listened on.
@@ -97,8 +97,8 @@ pub enum RawSocket {
 /// How a socket is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// The peer may use Nagle's algorithm: [`Driver::acknowledge`] acknowledges at once what has arrived, so that the
-    /// peer does not hold back the rest until a delayed acknowledgement.
+    /// Set if the peer may use Nagle's algorithm. [`Driver::acknowledge`] then acknowledges received bytes at once, so
+    /// that the peer does not hold back the rest until a delayed acknowledgement.
     pub quick_ack: bool,
     /// How long the peer's system may be silent, sending neither data nor answers to keep-alive probes, before the
     /// connection fails; rounded up to whole seconds for the probes. `None` leaves it to the system, which waits for a
@@ -133,7 +133,7 @@ pub enum DriverEvent {
         listener: Token,
         /// The accepted connection; dropping it closes it.
         socket: RawSocket,
-        /// Where it came from, when the system said so.
+        /// The peer address, if the system reported one.
         peer: Option<SocketAddr>,
     },
     /// A listener could not accept, for example because the process has too many open files, and is paused.
@@ -164,8 +164,8 @@ pub enum DriverEvent {
         /// `Ok` when the peer finished sending; otherwise the error of the connection.
         result: io::Result<()>,
     },
-    /// The peer has finished or the connection has failed while receiving is paused: nothing will follow the bytes that the
-    /// system holds. [`DriverEvent::ReceiveEnded`] comes behind those.
+    /// The peer has finished or the connection has failed while receiving is paused. Nothing will follow the bytes that
+    /// the system holds. [`DriverEvent::ReceiveEnded`] comes after them.
     PeerEnded {
         /// The socket.
         socket: Token,
@@ -209,7 +209,7 @@ pub trait Wake: Send + Sync {
 
 /// A driver: sockets and listeners of one core. Sockets are non-blocking and have TCP_NODELAY set.
 ///
-/// A method with a token that the driver does not know (any more) does nothing: the core may act on a socket whose
+/// A method does nothing if the driver does not, or no longer, know its token. The core may act on a socket whose
 /// [`DriverEvent::Closed`] it has not seen yet.
 pub trait Driver {
     /// The kind of this driver.
@@ -218,7 +218,7 @@ pub trait Driver {
     /// The current time, from the same clock for all cores of the process.
     fn now(&self) -> Time;
 
-    /// Returns memory for receiving that was not used since the last time.
+    /// Frees memory for receiving that was not used since the last call.
     fn trim(&mut self) {}
 
     /// Starts to listen, with SO_REUSEPORT and SO_REUSEADDR, paused. Returns the address that was bound.
@@ -263,16 +263,17 @@ pub trait Driver {
     /// a system call. Zero for an unknown socket.
     fn unacknowledged_bytes(&self, socket: Token) -> usize;
 
-    /// How many bytes are on the way to the peer's system, which has not acknowledged them. Bytes that the system holds back
-    /// until the peer reads are not among them. Costs two system calls. Zero for an unknown socket.
+    /// How many bytes are in flight: sent to the peer's system and not acknowledged. Bytes that the system holds back
+    /// until the peer reads do not count. Costs two system calls. Zero for an unknown socket.
     fn in_flight_bytes(&self, socket: Token) -> usize;
 
-    /// Whether the connection is over, so that nothing more of it will be acknowledged: a reset that comes after the peer has
-    /// finished is reported in no other way. Costs a system call. Not of a socket that is not known.
+    /// Whether the connection is over, so that nothing more will be acknowledged. There is no other report of a reset
+    /// that comes after the peer has finished. Costs a system call. False for an unknown socket.
     fn is_over(&self, socket: Token) -> bool;
 
-    /// Whether the system holds bytes, the end or an error of the connection that were not received: a turn would report them
-    /// if receiving is armed. An error may be taken from the system. Costs a system call. Not of a socket that is not known.
+    /// Whether the system holds bytes, the end or an error of the connection that were not received. A turn would
+    /// report them if receiving is armed. An error may be consumed by this check. Costs a system call. False for an
+    /// unknown socket.
     fn has_pending_input(&self, socket: Token) -> bool;
 
     /// Finishes the sending direction after everything that is queued went out.
@@ -288,8 +289,8 @@ pub trait Driver {
     /// A handle that wakes this driver from another thread.
     fn wake(&self) -> Arc<dyn Wake>;
 
-    /// Sends at once what is queued and can be sent, and appends the resulting events, so that a core whose tasks wait
-    /// only for that can park without another turn. Drivers that learn only in a turn what was sent do nothing.
+    /// Sends at once what is queued and can be sent, and appends the resulting events. A core whose tasks wait only for
+    /// that can then park without another turn. Drivers that learn only in a turn what was sent do nothing.
     fn flush(&mut self, events: &mut Vec<DriverEvent>);
 
     /// Carries out queued operations, waits as asked unless something has already happened, and appends the events.

@@ -1,7 +1,7 @@
-//! Closing of sockets without losing the last bytes that were sent.
+//! Closes sockets without losing the last bytes that were sent.
 //!
 //! If a socket is closed while received bytes are unread, or receives more later, the system resets the connection and
-//! drops what it has still to send. So received bytes are read and discarded until the peer's system has acknowledged
+//! drops what it has not sent. Therefore received bytes are read and discarded until the peer's system has acknowledged
 //! everything.
 
 use std::future::pending;
@@ -12,7 +12,7 @@ use crate::engine::{ByteStream, Socket, StreamError};
 
 /// How many bytes of a peer that keeps sending are discarded. More bytes are left unread.
 const DISCARD_MAX: usize = 1024 * 1024;
-/// The shortest and the longest interval at which acknowledgements are checked: the system does not report them.
+/// The shortest and the longest interval at which acknowledgements are polled, because the system does not report them.
 const STEP_MIN: Duration = Duration::from_millis(5);
 const STEP_MAX: Duration = Duration::from_millis(500);
 

@@ -1,9 +1,9 @@
-//! The buffer pool of one core: a budget in bytes, and the rules by which it is shared.
+//! The buffer pool of one core: a budget in bytes, and the rules for sharing it.
 //!
-//! Each buffer is taken for a purpose, and each purpose leaves a part of the budget to those after it: receiving leaves
-//! room for sending, and both leave room for links, whose control frames free what everybody else waits for. The limit
-//! of one queue ([`Pool::allowance`]) shrinks with the cube of what is left, so that no number of unread queues can use
-//! up the pool.
+//! Each buffer is taken for a purpose, and each purpose leaves a part of the budget to those after it. Receiving leaves
+//! room for sending, and both leave room for links, whose control frames free what everything else waits for. The limit
+//! of one queue ([`Pool::allowance`]) shrinks with the cube of what is left, so that no number of unread queues can
+//! exhaust the pool.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -206,8 +206,8 @@ impl Pool {
         Poll::Pending
     }
 
-    /// Wakes as many waiting tasks as can be served now, in their order, links first; returns true if there was one.
-    /// Call it whenever nothing else is ready: a task that was woken may not want its buffer any more.
+    /// Wakes as many waiting tasks as can be served now, in order, links first. Returns true if there was one. Call it
+    /// whenever nothing else is ready, because a woken task may no longer want its buffer.
     pub(in crate::engine) fn wake_waiting(&self) -> bool {
         let mut promised = 0;
         loop {
@@ -362,8 +362,8 @@ impl PoolShared {
         Some(Lease::of_slot(Rc::clone(self), Slot { class, index }, base, len))
     }
 
-    /// An empty buffer for bytes of another one, which are kept for a while. If none is left for receiving, it is taken for
-    /// the purpose of the other one, whose memory it is to free.
+    /// An empty buffer for copying bytes out of another one, which will be kept for a while. If none is left for
+    /// receiving, it is taken for the purpose of the other buffer, whose memory the copy frees.
     pub(in crate::engine) fn take_in_place_of(self: &Rc<Self>, slot: Slot, class: Class) -> Option<Lease> {
         let purpose = if self.has(class.bytes(), BufferPurpose::Receive) {
             BufferPurpose::Receive
@@ -373,12 +373,12 @@ impl PoolShared {
         self.take(class, purpose)
     }
 
-    /// One more lease of the slot.
+    /// Adds a lease of the slot.
     pub(in crate::engine) fn retain(&self, slot: Slot) {
         self.slots(slot.class).borrow().retain(slot.index);
     }
 
-    /// One lease of the slot fewer.
+    /// Removes a lease of the slot.
     pub(in crate::engine) fn release(&self, slot: Slot) {
         let Some(purpose) = self.slots(slot.class).borrow_mut().release(slot.index) else { return };
         let len = slot.class.bytes();
@@ -410,7 +410,7 @@ impl PoolShared {
         }
     }
 
-    /// Returns the memory of about `bytes` of unused buffers of `class` to the system, as far as there are any.
+    /// Returns the memory of unused buffers of `class` to the system, up to about `bytes`.
     fn release_memory(&self, class: Class, bytes: usize) {
         let released = self.slots(class).borrow_mut().release_memory(bytes.div_ceil(class.bytes()));
         let idle = self.idle.get() - released * class.bytes();
@@ -419,10 +419,10 @@ impl PoolShared {
     }
 }
 
-/// What a trim has done.
+/// The result of a trim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Trimmed {
-    /// It is not time for it, or there is nothing to return.
+    /// It is not due, or there is nothing to return.
     Nothing,
     /// A part of the memory was returned, and more can be.
     Some,

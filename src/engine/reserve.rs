@@ -24,8 +24,8 @@ impl Reservation {
     pub fn new(address: SocketAddr) -> io::Result<Reservation> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        // Bound without SO_REUSEPORT, which fails if somebody listens there. The option is set on the bound socket, so
-        // that there is no moment in which the system could give a port that it chose to somebody else.
+        // Bound without SO_REUSEPORT, which fails if something listens there. The option is set on the bound socket, so
+        // the system never gets a chance to give the chosen port to another process.
         socket.bind(&address.into())?;
         socket.set_reuse_port(true)?;
         Ok(Reservation { address: local_address(&socket)?, _socket: socket })

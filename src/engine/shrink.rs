@@ -1,12 +1,12 @@
 //! Tables that give memory back when they have become much smaller than they were.
 
-/// A table of at most so many entries keeps its memory.
+/// A table of at most this many entries keeps its memory.
 const ENTRIES_KEPT: usize = 256;
 /// A table gives memory back when it uses one part in this many of it.
 const USE_SHARE: usize = 4;
 
-/// Gives back half of what a table does not use, if it uses little of its memory. Called whenever an entry was removed, it costs
-/// nothing on average: a table must first lose as many entries as it keeps.
+/// Frees half of the unused memory of a table that uses little of it. If this is called whenever an entry is removed,
+/// it costs nothing on average: a table must first lose as many entries as it keeps.
 pub(in crate::engine) fn shrink_spare<T>(table: &mut Vec<T>) {
     let capacity = table.capacity();
     if capacity > ENTRIES_KEPT && table.len() < capacity / USE_SHARE {

@@ -13,7 +13,7 @@ const SLAB_LEN: usize = 256 * 1024;
 pub(super) enum BufferPurpose {
     /// To receive from agents, upstreams and connections of unknown kind.
     Receive,
-    /// To send bytes that were accepted.
+    /// To send bytes that were already accepted.
     Send,
     /// To receive and send on a link.
     Link,
@@ -25,7 +25,7 @@ pub(super) struct Slots {
     references: Vec<References>,
     /// The purpose of each slot in use.
     purposes: Vec<BufferPurpose>,
-    /// Unused, with memory behind them.
+    /// Unused slots with memory behind them.
     idle: Vec<u32>,
     /// Unused slots without memory behind them.
     bare: Vec<u32>,
@@ -81,7 +81,7 @@ impl Slots {
         self.purposes.resize(to, BufferPurpose::Send);
         // Low indices are handed out first, so that a lightly used pool touches few pages.
         self.bare.extend((from..to).rev().filter_map(|index| u32::try_from(index).ok()));
-        // Neither list grows when a buffer comes back.
+        // Neither list has to grow when a buffer is returned.
         self.idle.reserve(to - self.idle.len());
         self.bare.reserve(to - self.bare.len());
     }

@@ -13,7 +13,7 @@ use crate::engine::driver::{Address, Close, RawSocket, SocketOptions, Token};
 use crate::engine::sockets::SocketState;
 use crate::engine::{ByteStream, Class, Lease, StreamError};
 
-/// How long a closed socket may take to send what is queued before it is aborted.
+/// How long a dropped socket may take to send what is queued before it is aborted.
 pub const LINGER_MAX: Duration = Duration::from_secs(5);
 /// How long accepting pauses after an error of the system.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -180,7 +180,8 @@ impl Socket {
         &self.core
     }
 
-    /// When the bytes arrived that [`ByteStream::recv`] returns next or, if none are unread, returned last.
+    /// When the bytes that [`ByteStream::recv`] returns next arrived, or if none are unread, those that it returned
+    /// last.
     #[must_use]
     pub fn received_at(&self) -> Time {
         self.with(|state| state.received_at())
@@ -212,8 +213,8 @@ impl Socket {
         self.sent_bytes().saturating_sub(self.unacknowledged_bytes() as u64)
     }
 
-    /// How many bytes are on the way to the peer's system, which has not acknowledged them. Bytes that wait because the peer
-    /// does not read are not among them. Costs two system calls.
+    /// How many bytes are in flight to the peer's system. Bytes that wait because the peer does not read do not count.
+    /// Costs two system calls.
     #[must_use]
     pub fn in_flight_bytes(&self) -> usize {
         self.core.shared().driver.borrow().in_flight_bytes(self.token)

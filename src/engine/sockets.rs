@@ -1,4 +1,4 @@
-//! The table of a core's sockets and listeners: what the driver reported of each, and which tasks wait for it.
+//! The table of a core's sockets and listeners: what the driver reported about each, and which tasks wait for it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -108,7 +108,7 @@ impl Sockets {
         }
     }
 
-    /// The handle was dropped. The entry is freed when the driver reports the end, or at once if it already did.
+    /// The handle was dropped. The entry is freed when the driver reports the end, or at once if it already has.
     pub(super) fn drop_handle(&mut self, token: Token) {
         let place = self.place(token);
         let gone = matches!(&place.kind, Kind::Socket(socket) if socket.left.is_some());
@@ -308,7 +308,7 @@ impl SocketState {
         Poll::Pending
     }
 
-    /// When the first unread bytes arrived or, if none are unread, those that were read last.
+    /// When the first unread bytes arrived, or if none are unread, those that were read last.
     pub(super) fn received_at(&self) -> Time {
         self.received_at
     }

@@ -5,8 +5,8 @@ use std::task::Waker;
 use crate::base::Time;
 use crate::engine::shrink::shrink_spare;
 
-/// An ordered set of deadlines, each with a waker. Setting, moving and cancelling a timer costs O(log n), without
-/// allocating if the set has lately been as large.
+/// An ordered set of deadlines, each with a waker. Setting, moving and cancelling a timer costs O(log n), and allocates
+/// only when the set grows beyond its recent size.
 #[derive(Default)]
 pub(super) struct Timers {
     /// A binary heap of entries, the earliest first.

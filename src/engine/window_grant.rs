@@ -83,13 +83,13 @@ mod tests {
         let (first, last) = (&grants[0], &grants[15]);
         assert!(last.size() < first.size());
         assert_eq!(last.wanted(false, SIZE_MAX), last.size(), "one that is not held up stays as it is");
-        // Now each shrinks or grows as it is used.
+        // Now each window shrinks or grows as it is used.
         for _ in 0..100 {
             grants.iter().for_each(|grant| grant.set(grant.wanted(true, SIZE_MAX)));
         }
         assert!(last.size() * 2 > first.size(), "{} and {}", last.size(), first.size());
         assert!(pool.windows().granted() <= BUFFER_MEMORY_DEFAULT / 2);
-        // Alone it may have all that it asks for.
+        // A single link may have all that it requests.
         let mut grants = grants;
         grants.drain(..15);
         for _ in 0..10 {

@@ -1,9 +1,9 @@
-//! How much of a core's buffers the receive windows of its links may take together.
+//! Limits how much of a core's buffers the receive windows of its links may take together.
 //!
-//! What a link has been allowed to send cannot be taken back, so that the windows of all links count as used from the moment
-//! when they are granted. Together they get half of the core's buffers: the first links get what they ask for, later ones
-//! less. A link whose window holds it up gets more while there is some left, and when little is left links that have more
-//! than an equal share give it back as they use it.
+//! Credit that was given to a peer cannot be taken back, so the windows of all links count as used from the moment when
+//! they are granted. Together they get half of the core's buffers. The first links get what they ask for, later ones
+//! less. A link that is held up by its window gets more while some is left. When little is left, links with more than
+//! an equal share return it as they use it.
 
 use std::cell::Cell;
 use std::rc::Rc;

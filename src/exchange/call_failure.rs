@@ -7,25 +7,25 @@ use crate::latency::{Outcome, Phase};
 use crate::route::Offline;
 use crate::wire::http1::Answer;
 
-/// After how many seconds a call that found no room or no connector should be tried again.
+/// The `Retry-After`, in seconds, of a call for which there was no room or no connector.
 const RETRY_AFTER_S: u32 = 1;
 
-/// What one failure means. Failures whose difference matters only to the two roles have the same meaning.
+/// What one failure means to agents and in metrics. Failures that differ only for the two roles share a meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Meaning {
     /// The HTTP status (RFC 9110, section 15).
     status: u16,
-    /// The code of the JSON-RPC error, outside the ranges that JSON-RPC 2.0 and MCP keep for themselves.
+    /// The JSON-RPC error code, outside the ranges that JSON-RPC 2.0 and MCP reserve.
     rpc_code: i32,
-    /// The name for programs.
+    /// The machine-readable name of the failure.
     code: &'static str,
     outcome: Outcome,
     retry_after_s: Option<u32>,
-    /// The sentence for people.
+    /// The error message for people.
     message: &'static str,
 }
 
-/// The table of all failures.
+/// Maps each failure to its meaning.
 const fn meaning(failure: CallFailure) -> Meaning {
     match failure {
         CallFailure::ConnectorOffline => Meaning {
@@ -261,8 +261,8 @@ impl CallFailure {
         }
     }
 
-    /// The phase in which a call was that failed so. It `waits_for` that phase as far as the role knows that answers it; most failures
-    /// say more.
+    /// The phase in which a call with this failure was. Most failures determine it. For the others it is `waits_for`:
+    /// the phase whose end the role was waiting for.
     #[must_use]
     pub fn phase(self, waits_for: Phase) -> Phase {
         match self {
@@ -285,7 +285,7 @@ impl CallFailure {
             | CallFailure::Unrecorded
             | CallFailure::CrowdedLists
             | CallFailure::Internal => Phase::Tunnel,
-            // Its connector did not get as far as to send anything.
+            // The connector had not begun to send the request.
             CallFailure::CallerTimeoutUnsent if waits_for == Phase::Upstream => Phase::UpstreamConnect,
             CallFailure::ConnectorOffline
             | CallFailure::TunnelRevoked
@@ -301,13 +301,13 @@ impl CallFailure {
         }
     }
 
-    /// How the call is counted.
+    /// The outcome under which the call is counted.
     #[must_use]
     pub fn outcome(self) -> Outcome {
         meaning(self).outcome
     }
 
-    /// The answer to the agent, a JSON-RPC error where the id of its message is known. It leaves the connection open.
+    /// The response to the agent: a JSON-RPC error if the id of the message is known. The connection stays open.
     #[must_use]
     pub fn answer(self, rpc_id: Option<&str>) -> Answer<'_> {
         let Meaning { status, rpc_code, code, message, retry_after_s, .. } = meaning(self);
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(reasons.len(), by_code.len());
     }
 
-    /// A refusal, a silent host and a TLS handshake that fails have different remedies.
+    /// A refused connection, a host that does not respond and a failed TLS handshake have different remedies.
     #[test]
     fn each_way_in_which_an_upstream_takes_no_call_has_its_own_words() {
         let words = |failure: CallFailure| failure.answer(None).message;
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!((refused.status, refused.retry_after_s), (503, Some(RETRY_AFTER_S)));
     }
 
-    /// Nothing of such a call reached the upstream, so that the agent may call again.
+    /// Nothing of such a call reached the upstream, so the agent may call again.
     #[test]
     fn a_request_that_the_connector_did_not_pass_on_is_not_answered_as_if_the_server_had_broken_off() {
         for failure in [CallFailure::RequestRefused, CallFailure::NotPassedOn] {

@@ -1,4 +1,4 @@
-//! What is told of one call that failed, besides what its failure means for all calls.
+//! The details of one failed call, in addition to what its failure means in general.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -7,84 +7,84 @@ use crate::exchange::CallFailure;
 use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, Phase, TraceId, UsualLatency};
 use crate::wire::http1::Answer;
 
-/// The code of the JSON-RPC error for a call that missed its deadline.
+/// The JSON-RPC error code of a call that missed its deadline.
 const RPC_CODE_DEADLINE: i32 = -31_019;
-/// The code of the JSON-RPC error for a call whose caller would not have waited any longer.
+/// The JSON-RPC error code of a call that was ended because its caller's own time limit was nearly over.
 pub(super) const RPC_CODE_CALLER_TIMEOUT: i32 = -31_021;
-/// The name of that code.
+/// The name of `RPC_CODE_CALLER_TIMEOUT`.
 pub(super) const CODE_CALLER_TIMEOUT: &str = "caller_timeout";
 
-/// What is told of one call that failed.
+/// The details that the error response of one failed call contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallReport {
-    /// In place of the failure's own codes, if it has others.
+    /// Replaces the failure's own codes, if set.
     code: Option<(i32, &'static str)>,
-    /// In place of the failure's own sentence, if it has another.
+    /// Replaces the failure's own message, if set.
     message: Option<String>,
-    /// Members of the data of the JSON-RPC error, each behind a comma.
+    /// Members of the `data` object of the JSON-RPC error, each preceded by a comma.
     data: String,
-    /// After how many seconds to repeat it, in place of what the failure says.
+    /// Replaces the failure's own `Retry-After`, if set.
     retry_after_s: Option<Option<u32>>,
 }
 
-/// The call that an error report is about.
+/// The failed call that a report describes.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedCall<'a> {
-    /// The id of its tunnel.
+    /// The id of the call's tunnel.
     pub tunnel: &'a str,
-    /// The name of its route.
+    /// The name of the call's route.
     pub route: &'a str,
-    /// Its MCP method; empty if that is not known.
+    /// The MCP method; empty if it is not known.
     pub method: &'a str,
-    /// Its tool, if it calls one.
+    /// The tool, if the method is `tools/call`.
     pub tool: Option<&'a str>,
-    /// Its number, by which an operator finds it; 0 if it has none.
+    /// The number by which an operator finds the call; 0 if it has none.
     pub number: u64,
-    /// The trace that it belongs to, if its agent has said so.
+    /// The trace id that the agent sent, if it sent one.
     pub trace: Option<TraceId>,
-    /// The phase in which it was when it failed.
+    /// The phase in which the call failed.
     pub phase: Phase,
-    /// How long earlier calls took, if that is known.
+    /// How long earlier calls took, if known.
     pub usual: Option<UsualLatency>,
 }
 
-/// A call that was not made because a breaker was open.
+/// A call that was refused because a breaker was open.
 #[derive(Clone, Copy, Debug)]
 pub struct BreakerRefusal<'a> {
-    /// The call that was not made.
+    /// The call that was refused.
     pub call: FailedCall<'a>,
     /// Which breaker was open.
     pub scope: BreakerScope,
-    /// When calls are tried again.
+    /// When calls will be tried again.
     pub refused: BreakerOpen,
-    /// The calls for which it had opened.
+    /// The results for which the breaker opened.
     pub counts: CallCounts,
 }
 
-/// A call that was not made because its route had as many in flight as its limit allows.
+/// A call that was refused because its route had reached its concurrency limit.
 #[derive(Clone, Copy, Debug)]
 pub struct OverloadRefusal<'a> {
-    /// The call that got no place.
+    /// The call that was refused.
     pub call: FailedCall<'a>,
-    /// Why it got no place.
+    /// Why it was refused.
     pub overload: Overload,
 }
 
-/// Where a limit for the time of a call comes from.
+/// Where the time limit of a call comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitSource {
-    /// It follows from earlier calls.
+    /// The learned deadline, computed from earlier calls.
     Learned,
     /// It is the setting `first_byte_timeout_ms`.
     Setting,
-    /// The caller waits so long.
+    /// The time for which the caller waits.
     Caller,
 }
 
-/// A call that was cut because a limit for its time had passed.
+/// A call that was ended because a time limit had passed.
 #[derive(Clone, Copy, Debug)]
 pub struct LateCall<'a> {
-    /// The call that was cut.
+    /// The call that was ended.
     pub call: FailedCall<'a>,
     /// The limit that passed.
     pub limit: Duration,
@@ -93,13 +93,13 @@ pub struct LateCall<'a> {
 }
 
 impl CallReport {
-    /// The report of a call of which nothing is known but which one it is.
+    /// A report with nothing but the identity of the call.
     #[must_use]
     pub fn of(call: &FailedCall<'_>) -> CallReport {
         CallReport { code: None, message: None, data: data_of(call), retry_after_s: None }
     }
 
-    /// The report of a call that was cut.
+    /// The report of a call that exceeded a time limit.
     #[must_use]
     pub fn late(late: &LateCall<'_>) -> CallReport {
         let LateCall { call: FailedCall { method, tool, usual, .. }, limit, source } = *late;
@@ -127,7 +127,7 @@ impl CallReport {
         CallReport { code, message: Some(message), data, retry_after_s: None }
     }
 
-    /// The report of a call that was not made because a breaker was open.
+    /// The report of a call that was refused because a breaker was open.
     #[must_use]
     pub fn breaker_open(refusal: &BreakerRefusal<'_>) -> CallReport {
         let BreakerRefusal { call: FailedCall { method, tool, .. }, scope, refused, counts } = *refusal;
@@ -161,7 +161,7 @@ impl CallReport {
         CallReport { code: None, message: Some(message), data, retry_after_s: Some(refused.retry_after.map(seconds)) }
     }
 
-    /// The report of a call that got no place among those in flight.
+    /// The report of a call that was refused by the concurrency limit.
     #[must_use]
     pub fn overloaded(refusal: &OverloadRefusal<'_>) -> CallReport {
         let OverloadRefusal { call: FailedCall { method, tool, .. }, overload } = *refusal;
@@ -192,12 +192,12 @@ impl CallReport {
         CallReport { code: None, message: Some(message), data, retry_after_s: Some(Some(retry_after_s)) }
     }
 
-    /// The code of the JSON-RPC error and its name, if they differ from those of the failure.
+    /// The JSON-RPC error code and its name, if they differ from those of the failure.
     pub(super) fn code(&self) -> Option<(i32, &'static str)> {
         self.code
     }
 
-    /// The answer to a failure with what is told of the call.
+    /// Adds the details of this call to the response that its failure produces.
     #[must_use]
     pub fn refine<'a>(&'a self, answer: Answer<'a>) -> Answer<'a> {
         let (rpc_code, code) = self.code.unwrap_or((answer.rpc_code, answer.code));
@@ -207,7 +207,7 @@ impl CallReport {
     }
 }
 
-/// The members that each report has.
+/// The members that every report has.
 fn data_of(call: &FailedCall<'_>) -> String {
     let FailedCall { tunnel, route, method, tool, number, trace, phase, usual } = *call;
     let mut data = String::new();
@@ -241,13 +241,13 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::Value::from(text)
 }
 
-/// Whole seconds, at least as long.
+/// Rounds up to whole seconds.
 fn seconds(time: Duration) -> u32 {
     u32::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
 impl CallReport {
-    /// The last event of a stream that answers a call, which fails so and has this JSON-RPC id (JSON text).
+    /// The last event of an event stream whose call failed: a JSON-RPC error for this id (JSON text).
     #[must_use]
     pub fn event(&self, failure: CallFailure, rpc_id: &str) -> Vec<u8> {
         let error = self.refine(failure.answer(Some(rpc_id))).body();
@@ -255,7 +255,7 @@ impl CallReport {
     }
 }
 
-/// A time as people read it.
+/// Formats a duration for people.
 fn text(time: Duration) -> String {
     match time.as_millis() {
         ms @ 0..1_000 => format!("{ms} ms"),

@@ -1,30 +1,30 @@
-//! The answers to callers whose token is missing, not valid, not sufficient, or cannot be checked.
+//! The responses to callers whose token is missing, invalid, insufficient, or cannot be checked.
 
 use crate::wire::http1::Answer;
 
-/// After how many seconds a call is to be tried again whose token could not be checked.
+/// The `Retry-After`, in seconds, of a call whose token could not be checked.
 const RETRY_AFTER_S: u32 = 5;
 
-/// Why a caller is refused before its message is looked at.
+/// Why a caller is refused before its message is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallerRefused {
-    /// It shows no access token.
+    /// The request has no access token.
     NoToken,
-    /// Its token proves nobody.
+    /// The token is not valid.
     InvalidToken,
-    /// It was granted too little.
+    /// The token lacks a required scope.
     Scope,
-    /// The keys by which its token would be checked are not known.
+    /// The keys for checking the token are not known at present.
     KeysUnavailable,
 }
 
 impl CallerRefused {
-    /// Every reason, in the order of the declaration.
+    /// All reasons, in order of declaration.
     #[cfg(test)]
     pub const ALL: [CallerRefused; 4] =
         [CallerRefused::NoToken, CallerRefused::InvalidToken, CallerRefused::Scope, CallerRefused::KeysUnavailable];
 
-    /// The name for programs.
+    /// The machine-readable name of the reason.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl CallerRefused {
         }
     }
 
-    /// The answer, which leaves the connection open.
+    /// The response, which leaves the connection open.
     #[must_use]
     pub fn answer(self) -> Answer<'static> {
         let (status, rpc_code, message) = match self {
@@ -60,7 +60,7 @@ impl CallerRefused {
         Answer { rpc_code, retry_after_s, may_have_acted, close: false, ..Answer::new(status, self.code(), message) }
     }
 
-    /// What is said of it in the list of calls.
+    /// The text in the list of calls.
     #[must_use]
     pub const fn listed(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 use crate::engine::{Lease, StreamError};
 use crate::wire::http1::{BodyError, EncodeError};
 
-/// A message body as it is received, piece by piece, whatever the protocol that carries it.
+/// A message body that is received piece by piece, independent of the protocol.
 pub trait BodySource {
     /// What has been received, without waiting.
     ///
@@ -13,16 +13,16 @@ pub trait BodySource {
     /// Waits until more has been received or the sender has finished.
     fn more(&mut self) -> impl Future<Output = Result<(), StreamError>>;
 
-    /// The fields after the body; complete once [`BodySource::next`] has returned [`Piece::End`].
+    /// The trailer fields; complete once [`BodySource::next`] has returned [`Piece::End`].
     fn trailers(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
 }
 
-/// What a [`BodySource`] has.
+/// The next part of a body, as [`BodySource::next`] returns it.
 #[derive(Debug)]
 pub enum Piece {
     /// Bytes of the body, at least one.
     Data(Lease),
-    /// Nothing at the moment.
+    /// Nothing has been received since the last call.
     Wait,
     /// The body is complete.
     End,
@@ -43,44 +43,46 @@ pub trait BodySink {
     /// If the connection failed.
     fn flush(&mut self) -> Result<(), StreamError>;
 
-    /// Sends the end of the body, with the fields after it, together with what is gathered.
+    /// Sends the end of the body with its trailer fields, together with any pieces that were gathered.
     fn end<'a>(
         &mut self,
         trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) -> impl Future<Output = Result<(), CarryError>>;
 }
 
-/// Why a body could not be carried to its end.
+/// Why a body was not carried to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CarryError {
-    /// The connection from which it is received failed.
+    /// The connection from which the body is received failed.
     #[error("receiving the body: {0}")]
     From(StreamError),
-    /// It is malformed, or ended early.
+    /// The body is malformed, or ended early.
     #[error("receiving the body: {0}")]
     Body(#[from] BodyError),
-    /// It is not as long as was announced.
+    /// The body does not have the announced length.
     #[error("sending the body: {0}")]
     Length(#[from] EncodeError),
-    /// The connection to which it is sent failed.
+    /// The connection to which the body is sent failed.
     #[error("sending the body: {0}")]
     To(StreamError),
 }
 
-/// Carries a body from a source to a sink: each piece as soon as it is there, the end in the same write as the last piece.
-/// Each piece is first passed to `seen`, which may refuse it; it is then not sent. Returns when the end was queued. What the sink
-/// had gathered before goes out with the first piece, or at once if there is none.
+/// Carries a body from a source to a sink. Each piece is sent as soon as it arrives; the end goes out in the same write
+/// as the last piece. `seen` is called with each piece first. If it refuses the piece, the piece is not sent. Returns
+/// when the end is queued.
+///
+/// What the sink had gathered before goes out with the first piece, or at once if no piece has arrived.
 ///
 /// # Errors
 ///
-/// If either side failed, or a piece was refused. What was carried so far is then not the whole body.
+/// If either side failed, or `seen` refused a piece. The receiver then does not have the whole body.
 pub async fn carry_body(
     from: &mut impl BodySource,
     to: &mut impl BodySink,
     mut seen: impl FnMut(&[u8]) -> Result<(), BodyError>,
 ) -> Result<(), CarryError> {
     loop {
-        // No piece is kept in the future while it waits.
+        // No piece is held across an await point, which keeps the future small.
         let mut is_end = false;
         let data = match from.next()? {
             Piece::Data(data) => Some(data),
@@ -103,7 +105,7 @@ pub async fn carry_body(
     }
 }
 
-/// Receives the rest of a body and drops it, until it ends or breaks off, or `seen` returns false.
+/// Receives and drops the rest of a body, until it ends or fails, or `seen` returns false.
 pub async fn read_on(from: &mut impl BodySource, mut seen: impl FnMut(&[u8]) -> bool) {
     while seen(&[]) {
         match from.next() {

@@ -5,14 +5,14 @@ use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::RouteName;
 use crate::wire::mcp::Era;
 
-/// Log lines about agents of one era of MCP that a server refuses as one of the other does. Agents can cause them, so that there
-/// are few for each route.
+/// Limits the log lines about agents whose MCP era the server does not support. Agents can cause these lines, so few
+/// are written per route.
 #[derive(Default)]
 pub struct EraNotes(Mutex<KeyedLogLimit<(RouteName, Era)>>);
 
 impl EraNotes {
-    /// Notes that a request with this method was answered with `status`; whether an agent and a server of different eras have met,
-    /// as far as that can be told.
+    /// Logs that a request was refused with `status` if that suggests that agent and server speak different eras of
+    /// MCP. Returns whether it does.
     pub fn note(&self, route: &RouteName, method: &str, status: u16, now: Time) -> bool {
         let Some(era) = Era::of_opening(method).filter(|_| Era::is_refusal(status)) else { return false };
         let allowed = self.0.lock().unwrap_or_else(PoisonError::into_inner).allow((route.clone(), era), now);

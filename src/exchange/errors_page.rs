@@ -1,5 +1,5 @@
-//! `docs/ERRORS.md`: every answer of adit itself, from the tables in the code. The test compares the page, and writes it if
-//! `ADIT_TEST_WRITE_PAGES` is set.
+//! `docs/ERRORS.md`: every error response of adit, generated from the tables in the code. The test compares the page
+//! with them, and writes it if `ADIT_TEST_WRITE_PAGES` is set.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -38,7 +38,7 @@ agents; all others are those of the MCP server.
   (`Last-Event-ID`).
 ";
 
-/// An example.
+/// The example call of the page.
 const CALL: FailedCall<'_> = FailedCall {
     tunnel: "tnl_demo",
     route: "demo.example.com",
@@ -50,14 +50,14 @@ const CALL: FailedCall<'_> = FailedCall {
     usual: Some(UsualLatency { p50: Duration::from_millis(1_900), p95: Duration::from_millis(2_134) }),
 };
 
-/// What it is told if it was cut.
+/// The example, ended by its deadline.
 const LATE: LateCall<'_> = LateCall {
     call: FailedCall { phase: Phase::Upstream, ..CALL },
     limit: Duration::from_millis(3_200),
     source: LimitSource::Learned,
 };
 
-/// What it is told if a circuit breaker refused it.
+/// The example, refused by a circuit breaker.
 const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
     call: CALL,
     scope: BreakerScope::Tool,
@@ -65,7 +65,7 @@ const REFUSAL: BreakerRefusal<'_> = BreakerRefusal {
     counts: CallCounts { calls: 20, failed: 12, slow: 0 },
 };
 
-/// The same call, refused by the concurrency limit of its route.
+/// The example, refused by the concurrency limit of its route.
 const OVERLOADED: OverloadRefusal<'_> = OverloadRefusal {
     call: CALL,
     overload: Overload {
@@ -77,8 +77,8 @@ const OVERLOADED: OverloadRefusal<'_> = OverloadRefusal {
     },
 };
 
-/// Whether an error is one of a request; the others are those of servers' answers, which agents see as `upstream_broken`. A new
-/// one belongs into [`HeadError::ALL`] too.
+/// Whether an error concerns a request. The others concern responses of servers, and agents see them as
+/// `upstream_broken`. A new variant must also be added to [`HeadError::ALL`].
 const fn is_of_request(error: HeadError) -> bool {
     match error {
         HeadError::BadStatusLine | HeadError::Http2Answer | HeadError::TlsAnswer => false,
@@ -115,7 +115,8 @@ const fn is_of_request(error: HeadError) -> bool {
     }
 }
 
-/// The errors of bodies. A new one belongs into the list, and is then missed here.
+/// All errors of bodies. The match below does not compile until a new variant is added to it; add the variant to the
+/// list as well.
 fn body_errors() -> Vec<BodyError> {
     let all = [
         BodyError::Truncated,
@@ -151,7 +152,7 @@ fn body_errors() -> Vec<BodyError> {
             | BodyError::AmbiguousHead
             | BodyError::ContentCoding
             | BodyError::Charset
-            // Those of answers.
+            // Only responses have these errors.
             | BodyError::UnreadableList
             | BodyError::CrowdedLists => {}
         }
@@ -159,7 +160,7 @@ fn body_errors() -> Vec<BodyError> {
     all.to_vec()
 }
 
-/// When a call may be repeated.
+/// Whether and when the call may be repeated, as a table cell.
 fn again(answer: &Answer<'_>) -> String {
     match (answer.retry_after_s, answer.may_have_acted) {
         (Some(seconds), _) => format!("after {seconds} s"),
@@ -269,7 +270,7 @@ fn the_page_of_errors_is_up_to_date() {
     assert!(written == page(), "docs/ERRORS.md is out of date: {renew}");
 }
 
-/// Programs and models tell answers apart by their names and codes.
+/// Programs and models distinguish responses by their names and codes.
 #[test]
 fn each_name_has_one_status_and_each_sentence_one_name() {
     let mut told: Vec<(u16, String, String)> = Vec::new();

@@ -11,13 +11,14 @@ pub struct CalledAddress<'a> {
 }
 
 impl<'a> CalledAddress<'a> {
-    /// As the agent's own request has it.
+    /// The address in the agent's own request.
     #[must_use]
     pub fn of(scheme: Scheme, head: &'a RequestHead) -> CalledAddress<'a> {
         CalledAddress { scheme, authority: head.get("host").unwrap_or_default() }
     }
 
-    /// As [`forwarded`] told it on the way here, in fields that no stranger can have sent.
+    /// The address that the edge forwarded with [`forwarded`]. The edge replaces these fields, so an agent cannot forge
+    /// them.
     #[must_use]
     pub fn of_edge(head: &'a RequestHead) -> Option<CalledAddress<'a>> {
         let scheme = Scheme::of(head.get(PROTO)?)?;
@@ -30,13 +31,13 @@ const FOR: &str = "X-Forwarded-For";
 const PROTO: &str = "X-Forwarded-Proto";
 const HOST: &str = "X-Forwarded-Host";
 
-/// The fields by which an upstream is told whose request it is: the agent's address, the scheme and the host that it called.
+/// The fields that tell an upstream the agent's address, and the scheme and host that the agent called.
 #[must_use]
 pub fn forwarded<'a>(peer: &'a [u8], called: CalledAddress<'a>) -> [(&'static str, &'a [u8]); 3] {
     [(FOR, peer), (PROTO, called.scheme.name().as_bytes()), (HOST, called.authority)]
 }
 
-/// The agent's address, as [`forwarded`] told it on the way here.
+/// The agent's address, as the edge forwarded it with [`forwarded`].
 #[must_use]
 pub fn forwarded_peer(head: &RequestHead) -> &[u8] {
     head.get(FOR).unwrap_or_default()

@@ -19,22 +19,22 @@ pub struct Http1Sink<'a, S> {
     pool: &'a Pool,
     outlet: &'a mut Outlet,
     encoder: BodyEncoder,
-    /// The piece that is being sent: here, so that the futures that send it need not have it each.
+    /// The piece that is being sent. It is kept here so that each of the futures that send it need not hold a copy.
     piece: Option<Lease>,
-    /// For trailers; kept for its memory.
+    /// A buffer for trailers, kept to reuse its memory.
     scratch: &'a mut Vec<u8>,
 }
 
 impl<'a, S> Http1Source<'a, S> {
-    /// The body that `decoder` was started for, of which `intake` may hold a part already.
+    /// Reads the body for which `decoder` was started. `intake` may already hold a part of it.
     pub fn new(stream: &'a S, intake: &'a mut Intake, decoder: &'a mut BodyDecoder) -> Http1Source<'a, S> {
         Http1Source { stream, intake, decoder, is_open: true }
     }
 }
 
 impl<S: ByteStream> Http1Source<'_, S> {
-    /// Waits until the peer finishes or `connection` fails, even behind bytes that it has sent ahead. `connection` is the
-    /// stream without limits on its waits.
+    /// Waits until the peer closes its side or `connection` fails, even if bytes that it sent ahead are still unread.
+    /// `connection` is the stream without time limits.
     pub async fn peer_ended(&mut self, connection: &impl ByteStream) {
         self.intake.ended(connection).await;
     }
@@ -72,18 +72,18 @@ impl<S: ByteStream> BodySource for Http1Source<'_, S> {
 }
 
 impl<'a, S: ByteStream> Http1Sink<'a, S> {
-    /// A body with no bytes; [`Http1Sink::begin`] starts another one.
+    /// A sink that has no body yet; [`Http1Sink::begin`] starts one.
     pub fn new(stream: &'a S, pool: &'a Pool, outlet: &'a mut Outlet, scratch: &'a mut Vec<u8>) -> Http1Sink<'a, S> {
         Http1Sink { stream, pool, outlet, encoder: BodyEncoder::new(Framing::None), piece: None, scratch }
     }
 
-    /// Writes a head with `write`, which appends to an empty buffer. [`Http1Sink::send_head`] queues it.
+    /// Writes a head with `write`, which appends to an empty buffer. [`Http1Sink::send_head`] then queues it.
     pub fn write_head(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.scratch.clear();
         write(self.scratch);
     }
 
-    /// Queues the head that was written.
+    /// Queues the head that [`Http1Sink::write_head`] wrote.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl<'a, S: ByteStream> Http1Sink<'a, S> {
 
 impl<S: ByteStream> Http1Sink<'_, S> {
     async fn send_piece(&mut self) -> Result<(), CarryError> {
-        // One buffer may hold many pieces, each of them several sends.
+        // One buffer may hold many pieces, and each of them takes several sends.
         self.stream.ready().await.map_err(CarryError::To)?;
         let wrap = self.encoder.data(self.piece.as_ref().map_or(0, |piece| piece.len()))?;
         let framed = self.outlet.put_framed(self.stream, self.pool, wrap.before.as_ref(), &mut self.piece, wrap.after);

@@ -4,12 +4,12 @@ use crate::base::Time;
 use crate::engine::{ByteStream, Core, Lease, StreamError};
 use crate::wire::http1::{Answer, Cors, HeadError, Method, Progress, RequestHead, ResponseHead};
 
-/// The most interim (1xx) responses to one request. An answer with more has broken the protocol.
+/// The most interim (1xx) responses that are accepted for one request. More are a protocol error.
 pub const INTERIM_MAX: u32 = 64;
 
-/// The receiving half of a connection: what was received and is not used yet.
+/// The receiving half of a connection: bytes that were received and are not consumed yet.
 ///
-/// Lives as long as its connection, so that what comes behind one message is there for the next.
+/// It lives as long as its connection, so that bytes behind one message are kept for the next.
 #[derive(Default)]
 pub struct Intake {
     rest: Option<Lease>,
@@ -21,20 +21,20 @@ pub enum HeadReadError {
     /// The connection failed, or ended within the head.
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// The bytes are no acceptable head.
+    /// The bytes are not a valid head, or one that is not accepted.
     #[error(transparent)]
     Head(#[from] HeadError),
-    /// It did not come in the time that there is for it.
+    /// The head was not complete within its time limit.
     #[error("the head did not come in time")]
     Timeout,
 }
 
 impl HeadReadError {
-    /// What a peer whose head took too long is answered.
+    /// The response to a peer whose head took too long.
     pub const TIMEOUT_ANSWER: Answer<'static> =
         Answer::new(408, "head_timeout", "the head of the request took too long: send it at once");
 
-    /// Appends what the peer is answered. Nothing where there is nobody left to tell.
+    /// Appends the error response for the peer; nothing if the connection is gone.
     pub fn write_answer(&self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
         match self {
             HeadReadError::Head(error) => error.write_answer(cors, append, out),
@@ -45,28 +45,28 @@ impl HeadReadError {
 }
 
 impl Intake {
-    /// Puts bytes in front that were received elsewhere.
+    /// Inserts bytes that were received elsewhere in front of all others.
     pub fn prime(&mut self, lease: Lease) {
         debug_assert!(self.rest.is_none(), "primed before it is read");
         self.rest = Some(lease).filter(|lease| !lease.is_empty());
     }
 
-    /// What is received and not used. Set to none, it is used up.
+    /// The bytes that are not consumed yet. Set it to `None` when they are.
     pub fn rest(&mut self) -> &mut Option<Lease> {
         &mut self.rest
     }
 
-    /// Whether something is received and not used.
+    /// Whether there are bytes that are not consumed yet.
     #[must_use]
     pub fn has_rest(&self) -> bool {
         self.rest.is_some()
     }
 
-    /// Waits until something is there to be used; false when the peer finished instead.
+    /// Waits for bytes to consume; false if the peer closed its side instead.
     ///
     /// # Errors
     ///
-    /// When the connection failed.
+    /// If the connection failed.
     pub async fn fill(&mut self, stream: &impl ByteStream) -> Result<bool, StreamError> {
         std::future::poll_fn(|cx| self.poll_fill(stream, cx)).await
     }
@@ -80,20 +80,20 @@ impl Intake {
         filled
     }
 
-    /// Waits until the peer finishes or the connection fails, even behind bytes that are not used yet: as many are taken in
-    /// as the connection may hold, and none is lost.
+    /// Waits until the peer closes its side or the connection fails, even while received bytes are not consumed.
+    /// Further bytes are received and kept, as many as the connection may hold.
     pub async fn ended(&mut self, stream: &impl ByteStream) {
         if self.fill(stream).await == Ok(true) {
             std::future::poll_fn(|cx| stream.poll_ended(cx)).await;
         }
     }
 
-    /// As [`Intake::fill`], for the first bytes of an answer: what the peer sends only once it has been asked, it does not
-    /// keep back.
+    /// As [`Intake::fill`], for the first bytes of a response, but without [`ByteStream::expect_more`]: a peer that was
+    /// sent a request does not hold its response back until it gets an acknowledgement.
     ///
     /// # Errors
     ///
-    /// When the connection failed.
+    /// If the connection failed.
     pub async fn begin(&mut self, stream: &impl ByteStream) -> Result<bool, StreamError> {
         std::future::poll_fn(|cx| self.poll_begin(stream, cx)).await
     }
@@ -105,11 +105,12 @@ impl Intake {
         Poll::Ready(Ok(self.rest.is_some()))
     }
 
-    /// Reads the head of a request; false when the connection ended before its first byte. Returns when that byte came.
+    /// Reads the head of a request, and returns when its first byte arrived; `None` if the connection ended before
+    /// that.
     ///
     /// # Errors
     ///
-    /// When the connection failed, or the bytes are no acceptable head.
+    /// If the connection failed, or the bytes are not an acceptable head.
     #[cfg(feature = "internals")]
     pub async fn request_head(
         &mut self,
@@ -120,7 +121,7 @@ impl Intake {
         self.request_head_within(stream, head, core, |_| true).await
     }
 
-    /// As [`Intake::request_head`], as long as a part of the head that is so many bytes long may be kept.
+    /// As [`Intake::request_head`], while `may_keep` allows an incomplete head of the given length to be kept.
     ///
     /// # Errors
     ///
@@ -145,11 +146,11 @@ impl Intake {
         if head.is_idle() { Ok(None) } else { Err(StreamError::Truncated.into()) }
     }
 
-    /// Reads the head of a response to a request with `method`; false when the connection ended before its first byte.
+    /// Reads the head of a response to a request with `method`; false if the connection ended before its first byte.
     ///
     /// # Errors
     ///
-    /// When the connection failed, or the bytes are no acceptable head.
+    /// If the connection failed, or the bytes are not an acceptable head.
     pub async fn response_head(
         &mut self,
         stream: &impl ByteStream,
@@ -164,7 +165,7 @@ impl Intake {
         if head.is_idle() { Ok(false) } else { Err(StreamError::Truncated.into()) }
     }
 
-    /// Feeds what is there; true when the head is whole.
+    /// Parses the received bytes; true when the head is complete.
     fn feed(&mut self, feed: impl FnOnce(&[u8]) -> Result<Progress, HeadError>) -> Result<bool, HeadError> {
         let Some(mut lease) = self.rest.take() else { return Ok(false) };
         match feed(&lease)? {

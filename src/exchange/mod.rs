@@ -1,6 +1,7 @@
-//! Floor 3: the parts of an HTTP exchange between two byte streams: heads are read, and bodies are carried over without a copy.
+//! Floor 3: the parts of an HTTP exchange between two byte streams. It reads heads, and carries bodies without copying
+//! them.
 //!
-//! Both sides of a link use them: the edge between an agent's connection and a stream, the connector between a stream and an
+//! Both roles use it: the edge between an agent's connection and a stream, the connector between a stream and an
 //! upstream's connection.
 
 mod call_failure;
@@ -37,10 +38,10 @@ pub use timeout_stream::{AnsweringStream, DRAIN_STALL_MAX, ExchangeState, PeerPr
 pub use tool_denied::ToolDenied;
 pub use trace::trace_of;
 
-/// How much memory for heads that are to be sent is kept from one call to the next, in bytes.
+/// How much memory for heads is kept from one call to the next, in bytes.
 const SCRATCH_LEN_KEPT: usize = 4096;
 
-/// Empties what a head was written to, and gives the memory of a long one back.
+/// Empties a scratch buffer, and frees its memory if it is large.
 pub fn clear_scratch(scratch: &mut Vec<u8>) {
     scratch.clear();
     scratch.shrink_to(SCRATCH_LEN_KEPT);

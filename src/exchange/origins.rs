@@ -1,20 +1,20 @@
-//! The web pages that may call, and the CORS fields for their browsers.
+//! Which web pages may call a route, and the CORS fields for their browsers.
 
 use crate::route::{Hostname, Scheme};
 use crate::wire::http1::{Cors, RequestHead};
 
-/// Which web pages may call, and whether their browsers are told so.
+/// Which origins may call, and whether adit answers for them with CORS fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OriginRules {
-    /// Origins that may call besides a route's own: in lower case, without a default port.
+    /// Allowed origins besides the route's own, in lower case and without a default port.
     pub allowed_origins: Vec<String>,
-    /// Which origin is a route's own.
+    /// Which origin counts as the route's own.
     pub own_origin: OwnOrigin,
     /// Whether preflight requests are answered here, and responses carry the fields of CORS (WHATWG Fetch, section 3.2).
     pub cors: bool,
 }
 
-/// When the origin of a page is that of the route that it calls.
+/// When the origin of a page counts as that of the route it calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OwnOrigin {
     /// Scheme, host and port are the same (RFC 6454, section 5).
@@ -25,13 +25,14 @@ pub enum OwnOrigin {
 }
 
 impl OriginRules {
-    /// Whether the request may be passed on: no page sends it, or one that may. `scheme` is the one by which the agent called.
+    /// Whether the request may be passed on: it has no `Origin`, or an allowed one. `scheme` is the one that the agent
+    /// used.
     #[must_use]
     pub fn allow(&self, head: &RequestHead, scheme: Scheme) -> bool {
         head.get("origin").is_none_or(|origin| self.allows_origin(origin, head, scheme))
     }
 
-    /// What the browser is told with each answer to the request; none where CORS is left to the upstream.
+    /// The CORS fields for the response to this request; `None` if CORS is left to the upstream.
     #[must_use]
     pub fn cors<'h>(&self, head: &'h RequestHead, scheme: Scheme) -> Option<Cors<'h>> {
         let allowed = |origin: &&[u8]| self.allows_origin(origin, head, scheme);

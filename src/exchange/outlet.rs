@@ -3,23 +3,24 @@ use std::task::Poll;
 
 use crate::engine::{ByteStream, Class, Lease, Pool, StreamError};
 
-/// Up to this length bytes are copied together with what goes out beside them, so that they share a record and a send.
+/// Pieces up to this length are copied into the gathered buffer, so that they share a TLS record and a send with their
+/// neighbours.
 const COPY_LEN_MAX: usize = 2048;
 
-/// The sending half of a connection: gathers small pieces into one buffer, and lets large ones through as they are.
+/// The sending half of a connection. It gathers small pieces in one buffer and passes large ones through.
 ///
-/// Nothing goes out before [`Outlet::flush`], or a piece that is too large to be gathered.
+/// Nothing is sent until [`Outlet::flush`] is called or a piece is too large to be gathered.
 #[derive(Default)]
 pub struct Outlet {
     gathered: Option<Lease>,
 }
 
 impl Outlet {
-    /// Adds bytes by copying them. Waits for buffers if it must.
+    /// Copies bytes into the gathered buffer. Waits for a new buffer if necessary.
     ///
     /// # Errors
     ///
-    /// When what was gathered before could not be sent, or the connection failed while a buffer was waited for.
+    /// If the gathered bytes could not be sent, or the connection failed during the wait for a buffer.
     pub async fn put(&mut self, to: &impl ByteStream, pool: &Pool, mut bytes: &[u8]) -> Result<(), StreamError> {
         while !bytes.is_empty() {
             let mut lease = match self.gathered.take() {
@@ -38,7 +39,7 @@ impl Outlet {
         Ok(())
     }
 
-    /// Adds bytes by copying them if there is room. Returns whether there was.
+    /// Copies bytes into the gathered buffer if they fit. Returns whether they did.
     fn put_now(&mut self, to: &impl ByteStream, bytes: &[u8]) -> bool {
         let Some(lease) = self.gathered.as_mut().filter(|lease| lease.tailroom() >= bytes.len() + to.tailroom()) else {
             return false;
@@ -47,11 +48,11 @@ impl Outlet {
         true
     }
 
-    /// Adds a piece, which is taken, with its frame around it: copied when it is small, moved when it is large.
+    /// Adds a piece, which is taken, with its frame around it. A small piece is copied, a large one moved.
     ///
     /// # Errors
     ///
-    /// When something could not be sent.
+    /// If something could not be sent.
     pub async fn put_framed(
         &mut self,
         to: &impl ByteStream,
@@ -61,7 +62,7 @@ impl Outlet {
         after: &[u8],
     ) -> Result<(), StreamError> {
         if let Some(lease) = piece.as_ref().filter(|lease| lease.len() <= COPY_LEN_MAX) {
-            // Most pieces are all of a short body, and go behind their head.
+            // The common case: the piece is a short body without a frame, and fits behind its head.
             if !(before.is_empty() && after.is_empty() && self.put_now(to, lease)) {
                 self.put(to, pool, before).await?;
                 self.put(to, pool, lease).await?;
@@ -88,22 +89,22 @@ impl Outlet {
         self.put(to, pool, after).await
     }
 
-    /// Sends what is gathered.
+    /// Sends the gathered bytes.
     ///
     /// # Errors
     ///
-    /// When it could not be sent.
+    /// If they could not be sent.
     pub fn flush(&mut self, to: &impl ByteStream) -> Result<(), StreamError> {
         self.gathered.take().map_or(Ok(()), |lease| to.send(lease))
     }
 
-    /// Drops what was gathered, because its connection is closed.
+    /// Drops the gathered bytes, because the connection is closed.
     pub fn clear(&mut self) {
         self.gathered = None;
     }
 }
 
-/// An empty buffer for what goes out next. The wait for one ends with what it is for: nobody may be there to take it any more.
+/// Takes an empty buffer. The wait ends with an error if the connection fails, since nobody would receive the bytes.
 async fn fresh(to: &impl ByteStream, pool: &Pool, len: usize) -> Result<Lease, StreamError> {
     let around = to.headroom() + to.tailroom();
     let class = if len + around <= Class::Small.bytes() { Class::Small } else { Class::Large };

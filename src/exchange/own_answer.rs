@@ -1,4 +1,4 @@
-//! The answers of a role itself, as the list of calls has them.
+//! The responses of a role itself, as they appear in the list of calls.
 
 use crate::exchange::call_report::{CODE_CALLER_TIMEOUT, CallReport};
 use crate::exchange::refusal::Refusal;
@@ -6,18 +6,18 @@ use crate::exchange::{CallFailure, HeadReadError};
 use crate::latency::{CallStage, OwnAnswer};
 use crate::wire::http1::{BodyError, HeadError};
 
-/// What is said of a head or body in the list of calls. The answer itself says what exactly is wrong with it.
+/// The list of calls names only the kind of error. The response to the agent says what exactly is malformed.
 const BAD_HEAD: &str = "the head of the request is malformed: the answer to it says how";
 const BAD_BODY: &str = "the body of the request is malformed: the answer to it says how";
-/// What is said there of a deadline. The answer itself has the times.
+/// The entry in the list of calls for a missed deadline. The response to the agent includes the times.
 const LATE: &str =
     "the server took longer than the deadline, which follows from the last calls: it may have acted on the request";
-/// The same of a call that was answered before its caller timed out.
+/// The entry for a call that was answered shortly before its caller would have given up.
 const CALLER: &str = "the time that the caller waits (X-Request-Timeout, grpc-timeout or client_timeout_ms) was nearly over: the \
                       server may have acted on the request";
 
 impl CallFailure {
-    /// The answer to an agent whose call failed so, of which `report` tells more.
+    /// The response to an agent whose call failed. The codes in `report` replace those of the failure.
     #[must_use]
     pub fn own_answer(self, report: Option<&CallReport>) -> OwnAnswer {
         let answer = self.answer(None);
@@ -33,14 +33,14 @@ impl CallFailure {
 }
 
 impl Refusal {
-    /// The answer to the request.
+    /// The response to the refused request.
     #[must_use]
     pub fn own_answer(self) -> OwnAnswer {
         let answer = self.answer();
         OwnAnswer { status: answer.status, rpc_code: 0, code: answer.code, message: answer.message }
     }
 
-    /// How far a request came that is refused so.
+    /// The stage at which a request is refused for this reason.
     #[must_use]
     pub fn stage(self) -> CallStage {
         match self {
@@ -56,7 +56,7 @@ impl Refusal {
 }
 
 impl HeadReadError {
-    /// The answer to the request; none if its caller has left.
+    /// The response to the request; `None` if the connection failed.
     #[must_use]
     pub fn own_answer(&self) -> Option<OwnAnswer> {
         match self {
@@ -70,13 +70,13 @@ impl HeadReadError {
     }
 }
 
-/// The answer to a request with this head.
+/// The response to a request whose head is malformed.
 #[must_use]
 pub fn answer_to_head(error: &HeadError) -> OwnAnswer {
     OwnAnswer { status: error.status(), rpc_code: 0, code: HeadError::CODE, message: BAD_HEAD }
 }
 
-/// The answer to a request with this body.
+/// The response to a request whose body is malformed.
 #[must_use]
 pub fn answer_to_body(error: BodyError) -> OwnAnswer {
     OwnAnswer { status: error.status(), rpc_code: 0, code: BodyError::CODE, message: BAD_BODY }

@@ -1,44 +1,44 @@
-//! Answers to requests that cannot be passed on, by the edge, and by a connector that ends the agent's TLS.
+//! The responses to requests that are not passed on, by the edge or by a connector that terminates the agent's TLS.
 
 use crate::exchange::origins::OriginRules;
 use crate::latency::Outcome;
 use crate::route::{Hostname, Scheme};
 use crate::wire::http1::{Answer, RequestHead};
 
-/// Seconds after which a call that found no connector may be tried again.
+/// The `Retry-After`, in seconds, of a call for which there was no connector.
 const RETRY_AFTER_S: u32 = 1;
 
 /// Why a request is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The host is not a valid host name or address.
+    /// The `Host` is not a valid host name or address.
     BadHost,
     /// No route has the host.
     UnknownHost,
-    /// Agents of its network may not call this tunnel.
+    /// The tunnel does not admit agents from this network.
     Network,
-    /// A browser may not call from its origin.
+    /// The `Origin` is not allowed.
     Origin,
-    /// The agent's network has as many calls in flight as it may have.
+    /// The agent's network has reached its limit of calls in flight.
     TooManyCalls,
-    /// The agent opens a WebSocket.
+    /// The request asks for an upgrade to WebSocket.
     Upgrade,
-    /// Plain HTTP where only HTTPS is spoken.
+    /// Plain HTTP on a port that accepts only HTTPS.
     PlainHttp,
-    /// The host's route is one whose TLS ends in the connector, and here it ended at the edge.
+    /// The traffic of the route is passthrough, but this connection's TLS ended at the edge.
     Passthrough,
-    /// A session that ends in the connector is for one host, and this is another.
+    /// The TLS session ends in the connector and belongs to another host.
     OtherHost,
-    /// A rule of the route depends on what a body calls, and that did not come in time.
+    /// A rule of the route needs the MCP method or tool, and the body did not arrive in time.
     LateBody,
-    /// A rule of the route depends on what a body calls, and the first 64 KiB do not say it.
+    /// A rule of the route needs the MCP method or tool, and the first 64 KiB of the body do not contain it.
     LongBody,
-    /// A rule of the route depends on what a body calls, and there is no memory to wait for that.
+    /// A rule of the route needs the MCP method or tool, and there is no memory to wait for the body.
     CrowdedBodies,
 }
 
 impl Refusal {
-    /// Every reason, in the order of the declaration.
+    /// All reasons, in order of declaration.
     #[cfg(test)]
     pub const ALL: [Refusal; 12] = [
         Refusal::BadHost,
@@ -55,7 +55,7 @@ impl Refusal {
         Refusal::CrowdedBodies,
     ];
 
-    /// What is answered; it closes the connection.
+    /// The response, which closes the connection.
     #[must_use]
     pub fn answer(self) -> Answer<'static> {
         match self {
@@ -115,7 +115,7 @@ impl Refusal {
         }
     }
 
-    /// How it is counted.
+    /// The outcome under which the request is counted.
     #[must_use]
     pub fn outcome(self) -> Outcome {
         match self {
@@ -126,21 +126,22 @@ impl Refusal {
     }
 }
 
-/// Which host a request is for, if it may be passed on whatever its route. `scheme` is that of the connection.
+/// Checks everything about a request that does not depend on its route, and returns its host. `scheme` is that of the
+/// connection.
 ///
 /// # Errors
 ///
-/// Why it may not.
+/// The reason for which it is refused.
 pub fn check_request(head: &RequestHead, rules: &OriginRules, scheme: Scheme) -> Result<Hostname, Refusal> {
     let host = requested_host(head)?;
     if rules.allow(head, scheme) { Ok(host) } else { Err(Refusal::Origin) }
 }
 
-/// Which host a request is for, if it may be passed on whatever its route and origin.
+/// Checks everything about a request that depends on neither its route nor its origin, and returns its host.
 ///
 /// # Errors
 ///
-/// Why it may not.
+/// The reason for which it is refused.
 pub fn requested_host(head: &RequestHead) -> Result<Hostname, Refusal> {
     if head.wants_websocket() {
         return Err(Refusal::Upgrade);

@@ -6,36 +6,36 @@ use crate::base::{Clock, Time};
 use crate::engine::{ByteStream, Core, Lease, StreamError, Timer};
 use crate::tls::Connection;
 
-/// How long a peer may make no progress once its exchange delays the end of a process, if its limit is longer.
+/// The most time that a peer may make no progress while a process that is shutting down waits for its exchange.
 pub const DRAIN_STALL_MAX: Duration = Duration::from_secs(5);
 
-/// The state of an exchange, apart from the peer that is waited for.
+/// The state of an exchange, independent of the peer that it waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExchangeState {
-    /// It may take as long as its peers make progress.
+    /// The exchange may go on as long as its peers make progress.
     Running,
-    /// A process that is to end waits for it: a peer that makes no progress has less time.
+    /// The process is shutting down and waits for the exchange, so a peer that makes no progress has less time.
     Draining,
-    /// It has ended on its other side.
+    /// The exchange has ended on its other side.
     Ended(StreamError),
 }
 
-/// How often the progress of a peer is checked: at least twice within [`DRAIN_STALL_MAX`], and within the time that readers have
-/// when a link is clogged (`slow_reader_ms` of `wire::mux`).
+/// How often a peer's progress is checked: at least twice within [`DRAIN_STALL_MAX`], and within the time that readers
+/// have when a link is clogged (`slow_reader_ms` of `wire::mux`).
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What carries an exchange, as far as it tells whether its peer moves.
+/// A connection that shows whether its peer makes progress.
 pub trait PeerProgress {
-    /// The core that serves it.
+    /// The core that serves the connection.
     fn core(&self) -> &Core;
 
-    /// How many bytes of what is sent the system has taken.
+    /// How many of the bytes that were sent the system has accepted.
     fn sent_bytes(&self) -> u64;
 
-    /// How many bytes of it the peer's system has acknowledged, as far as that is known.
+    /// How many of those bytes the peer's system has acknowledged, as far as this is known.
     fn acked_bytes(&self) -> u64;
 
-    /// Whether bytes wait to be given to the system.
+    /// Whether bytes are queued that the system has not accepted yet.
     fn has_queued(&self) -> bool;
 }
 
@@ -57,67 +57,67 @@ impl PeerProgress for Connection {
     }
 }
 
-/// Stands for a number of acknowledged bytes that is not known.
+/// Stands for an unknown number of acknowledged bytes.
 const UNKNOWN: u64 = u64::MAX;
 
-/// A connection with a limit for the progress of its peer: while something waits to be sent to the peer, or the peer owes more of
-/// a body, some bytes must move within the limit.
+/// A connection with a limit on how long its peer makes no progress. While bytes wait to be sent to the peer, or the
+/// peer owes more of a body, some bytes must move within the limit.
 ///
-/// A wait for the peer ends with [`StreamError::TimedOut`] when the limit has passed without any progress, and with the error of
-/// [`ExchangeState::Ended`] when the exchange has ended on its other side. Otherwise a peer that has stopped reading would keep
-/// the call, and all the buffers that it holds, after the reason for it is gone.
+/// A wait ends with [`StreamError::TimedOut`] when the limit has passed without progress, and with the error of
+/// [`ExchangeState::Ended`] when the exchange has ended on its other side. Without this, a peer that stopped reading
+/// would hold the call and all its buffers for no purpose.
 ///
-/// One serves both directions of an exchange: progress in either counts.
+/// One `TimeoutStream` serves both directions of an exchange; progress in either direction counts.
 pub struct TimeoutStream<'a, S, C> {
     connection: &'a S,
     limit: &'a Duration,
     state: C,
-    /// What the system had taken before the exchange.
+    /// How many bytes the system had accepted before the exchange.
     sent_before: u64,
     watch: RefCell<Watch>,
 }
 
-/// What is looked for at intervals.
+/// What the timer of an exchange checks.
 enum Watch {
     /// The peer has not been waited for yet.
     Nothing,
-    /// Whether the peer's system acknowledges any of what is sent.
+    /// Whether the peer's system acknowledges any of the bytes that were sent.
     Acknowledgement(Timer),
-    /// The peer's system has acknowledged a part of what was sent.
+    /// The peer's system has acknowledged some bytes, so no check is needed.
     Acknowledged,
-    /// Whether the peer stands still.
+    /// Whether the peer makes progress.
     Stall(Stall),
 }
 
-/// Since the peer was first waited for.
+/// The progress of a peer, from the first wait for it.
 struct Stall {
     timer: Timer,
-    /// When the peer was last found to have moved.
+    /// When progress was last seen.
     since: Time,
-    /// Whether it did since it was last looked at, by what it was waited for.
+    /// Whether a wait for the peer has completed since the last check.
     moved: bool,
-    /// What the system had taken of what is sent, when the peer was last looked at.
+    /// How many bytes the system had accepted at the last check.
     sent_bytes: u64,
-    /// What the peer's system had acknowledged of it; [`UNKNOWN`] before the first look. A slow reader takes from the system
-    /// long before the system takes more from us.
+    /// How many of them the peer's system had acknowledged; [`UNKNOWN`] before the first check. With a slow reader,
+    /// acknowledgements show progress long before the local system accepts more bytes.
     acked_bytes: u64,
 }
 
 /// What an exchange waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum WaitsFor {
-    /// The peer, which sends or takes nothing.
+    /// The peer: it has to send, or to accept what was sent.
     Peer,
-    /// A buffer: it is not the peer that stands still.
+    /// A free buffer. The peer is not at fault.
     Buffer,
 }
 
 impl Stall {
-    /// Looks at the peer; returns how many bytes it has taken since the last look.
+    /// Checks the peer. Returns how many bytes it has accepted since the last check.
     fn look(&mut self, connection: &impl PeerProgress, waits_for: WaitsFor) -> u64 {
         let (sent_bytes, acked_bytes) = (connection.sent_bytes(), connection.acked_bytes());
         let sent = sent_bytes.saturating_sub(std::mem::replace(&mut self.sent_bytes, sent_bytes));
-        // Of what was unknown, the difference is none.
+        // At the first check the old value is `UNKNOWN`, and the difference saturates to zero.
         let taken = acked_bytes.saturating_sub(std::mem::replace(&mut self.acked_bytes, acked_bytes));
         let is_idle = waits_for == WaitsFor::Buffer;
         if std::mem::take(&mut self.moved) || sent.max(taken) > 0 || is_idle {
@@ -128,15 +128,15 @@ impl Stall {
 }
 
 impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'a, S, C> {
-    /// Limits each wait on `connection` to `limit` without progress. `state` is called while the peer is waited for, and wakes the
-    /// task when the exchange has ended. Its argument is the number of bytes that the peer has accepted since the last check;
-    /// `u64::MAX` if the exchange does not wait for the peer.
+    /// Limits each wait on `connection` to `limit` without progress. `state` is called during a wait. It must arrange
+    /// that the task is woken when the exchange ends. Its argument is the number of bytes that the peer has accepted
+    /// since the last check, or `u64::MAX` if the exchange does not wait for the peer.
     pub fn new(connection: &'a S, limit: &'a Duration, state: C) -> TimeoutStream<'a, S, C> {
         let sent_before = connection.sent_bytes();
         TimeoutStream { connection, limit, state, sent_before, watch: RefCell::new(Watch::Nothing) }
     }
 
-    /// What ends a wait, if something does now.
+    /// The error that ends the wait, if the limit has passed or the exchange has ended.
     pub fn poll_give_up(&self, waits_for: WaitsFor, cx: &mut Context<'_>) -> Poll<StreamError> {
         let (core, look_every) = (self.connection.core(), LOOK_EVERY.min(*self.limit / 2));
         let mut watch = self.watch.borrow_mut();
@@ -175,7 +175,7 @@ impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Timeout
         }
     }
 
-    /// The result of a wait for the peer, or what ends it.
+    /// Passes on the result of a wait for the peer; while it is pending, checks whether the wait must end.
     pub fn or_give_up<T>(
         &self,
         waited: Poll<Result<T, StreamError>>,
@@ -190,8 +190,9 @@ impl<'a, S: PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Timeout
 }
 
 impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState> TimeoutStream<'_, S, C> {
-    /// The next bytes of the peer's answer, for which it may take any time. [`StreamError::TimedOut`] if its system has
-    /// acknowledged nothing of what was sent within this time, so that it is most likely gone.
+    /// Receives the next bytes of the peer's response, which may take any time. Fails with [`StreamError::TimedOut`] if
+    /// the peer's system has acknowledged none of the sent bytes within `within`, because the peer is then most likely
+    /// gone.
     fn poll_answer(&self, within: Duration, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         let received = self.connection.poll_recv(cx);
         if received.is_ready() {
@@ -200,10 +201,10 @@ impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState
         let mut watch = self.watch.borrow_mut();
         if matches!(*watch, Watch::Nothing) {
             let core = self.connection.core();
-            // Every call comes here: the time of the turn saves a look at the clock.
+            // Every call passes here. The time of the turn is good enough, and costs no clock read.
             *watch = Watch::Acknowledgement(core.sleep_until(core.turn_time() + within));
         }
-        // A peer that is waited for in sending is looked at there.
+        // Once a send had to wait for the peer, `poll_give_up` does the checks.
         let Watch::Acknowledgement(timer) = &mut *watch else { return Poll::Pending };
         if timer.poll_elapsed(cx).is_pending() {
             return Poll::Pending;
@@ -217,18 +218,19 @@ impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState
     }
 }
 
-/// A connection to a peer that is asked, and answers. What waits to be sent is limited as by [`TimeoutStream`]; for an answer it may
-/// take any time, as long as its system is there.
+/// A connection to a peer that responds to a request. Sending is limited as in [`TimeoutStream`]. The response may take
+/// any time, as long as the peer's system is alive.
 pub struct AnsweringStream<'a, S, C> {
     patient: TimeoutStream<'a, S, C>,
     acknowledged_within: Duration,
 }
 
 impl<'a, S, C: Fn(u64, &mut Context<'_>) -> ExchangeState> AnsweringStream<'a, S, C> {
-    /// The peer behind `patient`, whose system is to acknowledge some of what it is sent within a time, before a wait for the
-    /// peer's answer ends. One that is up does so within its round-trip time, however long the peer takes. With no time its
-    /// system is not waited for: on a Unix socket, nobody but the peer itself takes what is sent, and a connection that others
-    /// share is looked after as a whole.
+    /// Requires the peer's system to acknowledge some of the sent bytes within `acknowledged_within`. A system that is
+    /// up does so within a round trip, however long the peer takes to respond.
+    ///
+    /// `None` skips this check. It is for Unix sockets, where only the peer itself takes the bytes, and for connections
+    /// that several calls share, which are checked as a whole.
     pub fn new(patient: TimeoutStream<'a, S, C>, acknowledged_within: Option<Duration>) -> AnsweringStream<'a, S, C> {
         if acknowledged_within.is_none() {
             patient.watch.replace(Watch::Acknowledged);
@@ -236,7 +238,7 @@ impl<'a, S, C: Fn(u64, &mut Context<'_>) -> ExchangeState> AnsweringStream<'a, S
         AnsweringStream { patient, acknowledged_within: acknowledged_within.unwrap_or_default() }
     }
 
-    /// How many bytes the system had taken before the exchange.
+    /// How many bytes the system had accepted before the exchange.
     pub fn sent_before(&self) -> u64 {
         self.patient.sent_before
     }
@@ -317,7 +319,7 @@ impl<S: ByteStream + PeerProgress, C: Fn(u64, &mut Context<'_>) -> ExchangeState
         self.or_give_up(self.connection.poll_flushed(cx), cx)
     }
 
-    /// A wait for a buffer is none for the peer, unless something is queued that it does not take.
+    /// During a wait for a buffer the peer is at fault only if bytes are queued that it does not accept.
     fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
         if let Poll::Ready(error) = self.connection.poll_send_failed(cx) {
             return Poll::Ready(error);

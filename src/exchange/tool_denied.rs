@@ -1,4 +1,4 @@
-//! The answer to a request that the policy of its route denies.
+//! The response to a request that the policy of its route denies.
 
 use crate::base::BearerChallenge;
 use crate::exchange::caller_refused::CallerRefused;
@@ -6,36 +6,36 @@ use crate::latency::OwnAnswer;
 use crate::policy::{Asked, Denial, Target};
 use crate::wire::http1::{Answer, Cors};
 
-/// The code of JSON-RPC for parameters that are not valid, which servers answer where a name is unknown.
+/// The JSON-RPC code for invalid parameters. Servers use it for an unknown tool or prompt name.
 const INVALID_PARAMS: i32 = -32_602;
-/// The same for a method that is unknown.
+/// The JSON-RPC code for an unknown method.
 const UNKNOWN_METHOD: i32 = -32_601;
-/// What servers before revision 2026-07-28 answer where a resource is unknown.
+/// The code of servers before MCP revision 2026-07-28 for an unknown resource.
 const UNKNOWN_RESOURCE: i32 = -32_002;
-/// The code of a notification that is denied, which has no id to be answered with.
+/// The code of a denied notification, which has no id and gets no JSON-RPC response.
 const CODE_DENIED: &str = "denied_by_policy";
 
-/// What is said of it in the list of calls.
+/// The text in the list of calls.
 const LISTED: &str = "the policy of the route denies it: `adit policy explain` says by which rule";
 
-/// A request that is denied, as its caller is told.
+/// The response to a denied request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolDenied {
     status: u16,
     rpc_code: i32,
     code: &'static str,
     message: String,
-    /// What is asked of the caller, as `WWW-Authenticate` says it.
+    /// The value of `WWW-Authenticate`, if the caller can get access by authorizing.
     challenge: Option<String>,
     retry_after_s: Option<u32>,
-    /// What is said of it in the list of calls.
+    /// The text in the list of calls.
     listed: &'static str,
     is_notification: bool,
 }
 
 impl ToolDenied {
-    /// The answer to a request of this, of a revision without sessions or an older one. Who issues tokens for the route is found at
-    /// `metadata_url`.
+    /// The response to a denied request. `is_stateless` tells an MCP revision without sessions from an older one.
+    /// `metadata_url` names the authorization servers of the route.
     #[must_use]
     pub fn new(asked: &Asked<'_>, how: &Denial, is_stateless: bool, metadata_url: Option<&str>) -> ToolDenied {
         let is_notification = asked.method.starts_with("notifications/");
@@ -60,7 +60,7 @@ impl ToolDenied {
         ToolDenied { status, rpc_code, code, message, challenge, retry_after_s, listed, is_notification }
     }
 
-    /// The answer to a caller of whom the route does not know enough.
+    /// The response to a caller who is not authenticated or lacks a scope.
     #[must_use]
     pub fn of_caller(refused: CallerRefused, challenge: String) -> ToolDenied {
         let Answer { status, rpc_code, code, message, retry_after_s, .. } = refused.answer();
@@ -76,19 +76,19 @@ impl ToolDenied {
         }
     }
 
-    /// Whether it has no id, so that none is waited for.
+    /// Whether the request is a notification, which has no id and expects no response.
     #[must_use]
     pub fn is_notification(&self) -> bool {
         self.is_notification
     }
 
-    /// The answer, as the list of calls has it.
+    /// The response, as it appears in the list of calls.
     #[must_use]
     pub fn own_answer(&self) -> OwnAnswer {
         OwnAnswer { status: self.status, rpc_code: self.rpc_code, code: self.code, message: self.listed }
     }
 
-    /// Appends the answer. One that hides what is denied is like that of the server itself.
+    /// Appends the response. One that hides the denied item looks like the server's own response.
     pub fn write(
         &self,
         rpc_id: Option<&str>,

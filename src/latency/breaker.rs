@@ -1,84 +1,85 @@
-//! A circuit breaker: whether calls of one kind may go on, given how the last ones ended.
+//! A circuit breaker: decides whether calls of one kind are made, given how the last ones ended.
 
 use std::time::Duration;
 
 use crate::base::{BreakerTerms, Rng, Time};
 
-/// How many parts the window has. One of them is being filled; the oldest is dropped when the next begins.
+/// How many parts the window has. One is being filled; the oldest is dropped when the next one begins.
 const PARTS: usize = 10;
-/// How long a part is filled, if enough calls come meanwhile. All parts together are 10 s.
+/// How long a part is filled, if enough calls come. All parts together cover 10 s.
 const PART_TIME: Duration = Duration::from_secs(1);
-/// For how long a part counts after it began.
+/// How long a part counts, from its beginning.
 const PART_AGE_MAX: Duration = Duration::from_secs(300);
-/// For how long good calls may be counted apart at the most.
+/// How long calls that ended well may be counted apart, at most.
 const CALM_MAX: Duration = Duration::from_millis(100);
-/// How many calls are let through to find out whether calls succeed again. All of them have to.
+/// How many probes must succeed before the breaker closes.
 const PROBES: u32 = 3;
-/// By how much the time for which a breaker is open varies, so that many do not try at the same moment.
+/// By how much the open time varies at random, so that many breakers do not probe at the same moment.
 const JITTER_PERCENT: u64 = 20;
-/// After how long without a result another call is let through: those before may wait for a server that was gone when they began.
+/// The time without a result after which another probe is made. Earlier probes may be waiting for a server that was
+/// gone when they began.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// How many calls are let through without results until none of them is waited for any more, and probing begins again.
+/// How many probes may be without a result. Beyond that none of them is waited for, and probing starts again.
 const PROBES_MAX: u32 = u64::BITS;
-/// How long a caller should wait while others find out whether calls succeed again.
+/// The `Retry-After` of a call that is refused while probes are in flight.
 const PROBING: Duration = Duration::from_secs(1);
 
-/// How a call ended, as far as it says whether others should be made.
+/// What the end of a call says about its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallVerdict {
-    /// It was answered in time.
+    /// The call was answered in time.
     Good,
-    /// It was answered after its deadline.
+    /// The call was answered after its deadline.
     Slow,
-    /// It failed, or was not answered.
+    /// The call failed, or was not answered.
     Failed,
 }
 
-/// What an operator has decided, whatever becomes of calls.
+/// A state that an operator has set, whatever the results of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ForcedState {
-    /// No call is made.
+    /// All calls are refused.
     Open,
-    /// Each call is made.
+    /// All calls are made.
     Closed,
 }
 
-/// Permission for one call, to be given back when the call has ended.
+/// Permission for one call. It is returned when the call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BreakerPermit {
-    /// The state that gave it: what ends later says nothing of another.
+    /// The epoch that granted it. A result counts only in the epoch of its permit.
     epoch: u64,
-    /// The number of the probe.
+    /// The number of the probe, if the call is one.
     probe: u32,
     /// How often the breaker has opened since it was last closed.
     pub(super) tries: u32,
 }
 
 impl BreakerPermit {
-    /// Whether it is that of a probe, which says whether a breaker that was open closes.
+    /// Whether the call is a probe, whose result decides whether the breaker closes.
     pub(super) fn is_probe(&self) -> bool {
         self.tries > 0
     }
 
-    /// That of a closed breaker.
+    /// The permit of a closed breaker.
     pub(super) const fn of_closed(epoch: u64) -> BreakerPermit {
         BreakerPermit { epoch, probe: 0, tries: 0 }
     }
 
-    /// The state that gave it.
+    /// The epoch that granted the permit.
     pub(super) const fn epoch(self) -> u64 {
         self.epoch
     }
 }
 
-/// Why no call is made.
+/// A call is refused because the breaker is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerOpen {
-    /// After how long one may be made; none if an operator decides that.
+    /// When calls may be made again; `None` if an operator has opened the breaker.
     pub retry_after: Option<Duration>,
 }
 
-/// The calls that a breaker judges by.
+/// The results that a breaker judges by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallCounts {
     /// How many calls have ended.
@@ -89,42 +90,42 @@ pub struct CallCounts {
     pub slow: u32,
 }
 
-/// What a breaker does.
+/// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Calls are made, as in normal operation.
+    /// Calls are made; this is normal operation.
     Closed,
-    /// No call is made, for so long from now on.
+    /// Calls are refused until the time has passed.
     Open {
-        /// How long it will stay so; zero if the next call is a probe.
+        /// The time until the first probe; zero if the next call is a probe.
         remaining: Duration,
     },
-    /// A few calls are made to find out whether others succeed.
+    /// A few calls are made as probes, to find out whether the server is back.
     HalfOpen,
-    /// What an operator has decided.
+    /// An operator has set the state.
     Forced(ForcedState),
 }
 
-/// A breaker has changed its state.
+/// A change of a breaker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerChange {
-    /// The state that it has now.
+    /// The state after the change.
     pub to: BreakerState,
-    /// The calls that it judged by.
+    /// The results that it was judged by.
     pub counts: CallCounts,
-    /// Whether it had opened before and was not closed since.
+    /// Whether the breaker opens again without having been closed since it last opened.
     pub is_again: bool,
 }
 
 /// The state of one breaker. It takes 344 bytes.
 pub(super) struct Breaker {
     state: State,
-    /// Counts states, so that calls of an earlier one do not count.
+    /// Counts the states, so that results of calls from an earlier state are ignored.
     epoch: u64,
     /// How often the breaker has opened since it was last closed.
     tries: u32,
     window: Window,
-    /// What it opened for.
+    /// The results for which it opened.
     opened_by: CallCounts,
     rng: Rng,
 }
@@ -137,16 +138,16 @@ enum State {
     Forced(ForcedState),
 }
 
-/// The calls that find out whether others succeed.
+/// The probes of a half-open breaker.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Probes {
-    /// One bit for each whose result is waited for.
+    /// One bit for each probe whose result is pending.
     awaited: u64,
-    /// How many were made.
+    /// How many probes were made.
     made: u32,
-    /// How many were good.
+    /// How many probes succeeded.
     passed: u32,
-    /// When the last was made, and the one before it.
+    /// When the last probe was made, and the one before it.
     last: Time,
     before_last: Time,
 }
@@ -160,7 +161,7 @@ impl Probes {
         self.awaited.count_ones() + self.passed < PROBES || now - self.last >= PROBE_EVERY
     }
 
-    /// Makes another, and returns its number. There are fewer than [`PROBES_MAX`].
+    /// Makes another probe, and returns its number. The caller checks that there are fewer than [`PROBES_MAX`].
     fn add(&mut self, now: Time) -> u32 {
         let number = self.made;
         self.awaited |= 1 << number;
@@ -172,13 +173,14 @@ impl Probes {
         self.awaited >> number & 1 == 1
     }
 
-    /// One was good. Those that began before it say nothing any more: the server may have been gone by then.
+    /// A probe succeeded. Results of earlier probes no longer count, because the server may have been gone when they
+    /// began.
     fn pass(&mut self, number: u32) {
         self.passed += 1;
         self.awaited &= (!1_u64).checked_shl(number).unwrap_or(0);
     }
 
-    /// One says nothing. If it was the last, it is as if it had not been made.
+    /// A probe ended without a verdict. If it was the last one, it is treated as not made.
     fn release(&mut self, number: u32) {
         self.awaited &= !(1 << number);
         if number + 1 == self.made {
@@ -188,7 +190,7 @@ impl Probes {
 }
 
 impl Breaker {
-    /// A closed breaker, whose times vary by this seed.
+    /// A closed breaker. `seed` varies its times.
     pub(super) fn new(seed: u64) -> Breaker {
         Breaker {
             state: State::Closed,
@@ -200,7 +202,7 @@ impl Breaker {
         }
     }
 
-    /// Asks to make a call `now`. The change is the beginning of probes, if it is one.
+    /// Asks for permission to make a call. Also returns the change if probing begins.
     pub(super) fn admit(&mut self, now: Time) -> (Result<BreakerPermit, BreakerOpen>, Option<BreakerChange>) {
         let mut change = None;
         if let State::Open { until } = self.state
@@ -212,7 +214,8 @@ impl Breaker {
             && probes.made == PROBES_MAX
             && probes.has_room(now)
         {
-            // Not told as a change: calls are tried as before. Those before are of another state from now on.
+            // Probing starts again, which is not reported as a change. Pending probes belong to the previous epoch from
+            // here on.
             self.enter(State::HalfOpen(Probes::new(now)), now);
         }
         let permit = BreakerPermit { epoch: self.epoch, probe: 0, tries: self.tries };
@@ -226,7 +229,7 @@ impl Breaker {
         (admitted, change)
     }
 
-    /// A permitted call has ended `now` with this verdict. Without one it does not count.
+    /// A permitted call has ended with this verdict. `None` does not count.
     pub(super) fn end(
         &mut self,
         permit: BreakerPermit,
@@ -258,7 +261,7 @@ impl Breaker {
         }
     }
 
-    /// A permitted call does not count.
+    /// Returns a permit whose call does not count.
     pub(super) fn release(&mut self, permit: BreakerPermit) {
         if let State::HalfOpen(probes) = &mut self.state
             && permit.epoch == self.epoch
@@ -267,7 +270,7 @@ impl Breaker {
         }
     }
 
-    /// An operator decides, or leaves it to the calls again.
+    /// An operator sets the state, or with `None` hands the decision back to the results.
     pub(super) fn force(&mut self, forced: Option<ForcedState>, now: Time) -> Option<BreakerChange> {
         let state = match (forced, self.state) {
             (None, State::Forced(_)) => State::Closed,
@@ -284,18 +287,18 @@ impl Breaker {
         self.state == State::Forced(ForcedState::Open)
     }
 
-    /// Counts how often the state has changed.
+    /// How often the state has changed.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Whether it is closed, so that calls are admitted without taking the lock.
+    /// Whether it is closed, so that calls need not take the lock.
     pub(super) fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
 
-    /// Until when calls that end well may be counted apart, and [added](Breaker::add_good) before anything else is asked or told: while
-    /// it is closed and none of its calls was bad, they change nothing but the count of one part of the window.
+    /// Until when calls that end well may be counted apart and [added](Breaker::add_good) later. While the breaker is
+    /// closed and its window has no bad call, such calls change nothing but the count of one part of the window.
     pub(super) fn calm_until(&self, now: Time) -> Time {
         match self.state {
             State::Closed if self.window.is_calm() => self.window.part_ends().min(now + CALM_MAX),
@@ -303,7 +306,8 @@ impl Breaker {
         }
     }
 
-    /// Adds calls that were permitted in the state with this epoch, of which the low half is known, and ended well while it was calm.
+    /// Adds calls that ended well and were counted apart. `epoch` is the low half of the epoch in which they were
+    /// permitted.
     pub(super) fn add_good(&mut self, epoch: u32, calls: u32) {
         if self.state == State::Closed && epoch == self.epoch as u32 {
             let part = &mut self.window.parts[self.window.at].counts;
@@ -311,7 +315,7 @@ impl Breaker {
         }
     }
 
-    /// What it does `now`, and the calls that it judges by, or has opened for.
+    /// The state, and the results that it is judged by or that it opened for.
     pub(super) fn reading(&self, now: Time) -> (BreakerState, CallCounts) {
         let counts = match self.state {
             State::Open { .. } | State::HalfOpen(_) => self.opened_by,
@@ -328,7 +332,7 @@ impl Breaker {
         BreakerChange { is_again: self.tries > 1, ..self.enter(State::Open { until }, now) }
     }
 
-    /// Takes another state, of which nothing is known yet.
+    /// Enters another state, with no results yet.
     fn enter(&mut self, state: State, now: Time) -> BreakerChange {
         self.state = state;
         self.epoch += 1;
@@ -352,7 +356,7 @@ impl State {
     }
 }
 
-/// Whether so many calls have failed, or were slow, that no more are made.
+/// Whether enough calls failed or were slow for the breaker to open.
 fn is_too_many(counts: CallCounts, terms: &BreakerTerms) -> bool {
     let CallCounts { calls, failed, slow } = counts;
     let reaches = |part: u32, percent: u32| part > 0 && u64::from(part) * 100 >= u64::from(percent) * u64::from(calls);
@@ -360,8 +364,8 @@ fn is_too_many(counts: CallCounts, terms: &BreakerTerms) -> bool {
     is_known && (reaches(failed, terms.failed_percent) || reaches(failed.saturating_add(slow), terms.slow_percent))
 }
 
-/// How the calls of the last 10 s ended, or the last so many calls as a breaker needs at least, if those took longer. None is
-/// older than 5 minutes by much.
+/// The results of the calls of the last 10 s, or of the breaker's minimum number of calls if those took longer. None is
+/// much older than 5 minutes.
 #[derive(Clone, Copy, Default)]
 struct Window {
     parts: [Part; PARTS],
@@ -390,12 +394,12 @@ impl Window {
         counts.slow += u32::from(verdict == CallVerdict::Slow);
     }
 
-    /// Whether none of its calls was bad.
+    /// Whether it has no bad call.
     fn is_calm(&self) -> bool {
         self.parts.iter().all(|part| part.counts.failed == 0 && part.counts.slow == 0)
     }
 
-    /// Until when calls are added to the part that is being filled, however many there are.
+    /// Until when calls are added to the current part, however many there are.
     fn part_ends(&self) -> Time {
         let part = &self.parts[self.at];
         if part.counts.calls == 0 { Time::ZERO } else { part.began + PART_TIME }

@@ -1,9 +1,9 @@
 //! The breakers of an edge or a connector, shared by all its cores.
 //!
-//! They are shared, and not of each core, so that agents get the same answer on whichever core they are, from the moment on when a
-//! breaker opens, and few calls are needed to detect a fault. While a breaker is closed, a check reads one atomic.
-//! While none of its last calls was bad, those that end well are counted by each core for up to 100 ms
-//! ([`CoreBreakers`]). Otherwise its lock is held for some tens of nanoseconds when a call ends.
+//! They are shared so that few calls are enough to detect a fault, and an open breaker refuses calls on every core at
+//! once. While a breaker is closed, a check reads one atomic. While its window has no bad call, each core counts calls
+//! that end well by itself for up to 100 ms ([`CoreBreakers`]). Otherwise the end of a call holds the lock for some
+//! tens of nanoseconds.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -17,20 +17,21 @@ use crate::latency::breaker::{
 use crate::latency::label::Label;
 use crate::latency::shared_breaker::{CalmCount, FailureEvidence, SharedBreaker};
 
-/// The most openings that multiply the deadline of a probe, by 3 each.
+/// The deadline of a probe is multiplied by 3 for each time that the breaker opened, up to this many times.
 const PATIENCE_TRIES_MAX: u32 = 8;
 
-/// How a call ended, as far as it says whether others should be made.
+/// How a call ended, as far as it matters to breakers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallResult {
     /// The upstream answered in time.
     Answered,
     /// The upstream answered after the call's deadline.
     Late,
-    /// The upstream broke the call off, answered as a gateway does for a server that it does not reach (502, 503, 504), or did not
-    /// answer before the deadline. Only calls of other tools can tell whether the fault is the tool's.
+    /// The upstream broke off, did not answer before the deadline, or the response was one with which a gateway reports
+    /// an unreachable server (502, 503, 504). Only calls of other tools can tell whether the tool or the upstream is at
+    /// fault.
     Failed,
-    /// There was no connection to the upstream. The tool is not the cause.
+    /// There was no connection to the upstream, which is not the tool's fault.
     Unreached,
 }
 
@@ -39,22 +40,22 @@ pub enum CallResult {
 pub enum BreakerScope {
     /// All calls of a route.
     Upstream,
-    /// Those of one label.
+    /// The calls of one label.
     Tool,
 }
 
-/// How one breaker is.
+/// The state of one breaker, for reading.
 #[derive(Clone, Debug)]
 pub struct BreakerReading {
-    /// Which calls it refuses. For an upstream, the label has a route alone.
+    /// Which calls it refuses. If these are all calls of an upstream, the label has only a route.
     pub scope: BreakerScope,
     /// The label of the calls.
     pub label: Label,
-    /// What becomes of calls while it is open, as of the last call.
+    /// What happens to calls while it is open, as of the last call.
     pub mode: GuardMode,
-    /// Whether it lets calls through.
+    /// The state that it is in.
     pub state: BreakerState,
-    /// The calls that it judges by, or has opened for.
+    /// The results that it judges by, or that it opened for.
     pub counts: CallCounts,
     /// How often it has opened.
     pub opened: u64,
@@ -65,74 +66,74 @@ pub struct BreakerReading {
 }
 
 impl BreakerReading {
-    /// Whether it has ever opened, or an operator has decided.
+    /// Whether it has ever opened, or an operator has set its state.
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.opened > 0 || matches!(self.state, BreakerState::Forced(_))
     }
 
-    /// Whether each call is made.
+    /// Whether calls are made, forced or not.
     #[must_use]
     pub fn lets_through(&self) -> bool {
         matches!(self.state, BreakerState::Closed | BreakerState::Forced(ForcedState::Closed))
     }
 }
 
-/// The changes of the breakers that one call has to do with.
+/// The changes that one call caused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BreakerChanges {
-    /// That of its route.
+    /// The change of the upstream's breaker.
     pub upstream: Option<BreakerChange>,
-    /// That of its label.
+    /// The change of the label's breaker.
     pub tool: Option<BreakerChange>,
 }
 
-/// The breakers that a call of one label has to do with.
+/// The breakers that apply to the calls of one label.
 pub struct LabelBreakers {
     label: Label,
-    /// A number of the label.
+    /// A number that identifies the label.
     number: u32,
     upstream: Arc<SharedBreaker>,
     tool: SharedBreaker,
 }
 
-/// The same on one core, which counts calls that end well by itself while nothing is wrong.
+/// The breakers of a label as one core uses them. The core counts calls that end well by itself while no call is bad.
 pub struct CoreBreakers {
     of: Arc<LabelBreakers>,
     upstream: Arc<CalmCount>,
     tool: Arc<CalmCount>,
 }
 
-/// Permission for one call. Dropped without a result, the call does not count.
+/// Permission for one call. If it is dropped without a result, the call does not count.
 pub struct Permit {
     breakers: Arc<LabelBreakers>,
     upstream: Option<BreakerPermit>,
     tool: Option<BreakerPermit>,
 }
 
-/// The breakers of all labels. There are as many as the recorders of all cores have labels, and one for each route of those. Each
-/// takes 0.5 KiB.
+/// The breakers of all labels: one for each label of the recorders, and one for each of their routes. Each takes 0.5
+/// KiB.
 #[derive(Default)]
 pub struct BreakerTable {
     entries: Mutex<TableEntries>,
-    /// How many of them an operator has opened.
+    /// How many breakers an operator has opened.
     forced_open: AtomicUsize,
 }
 
-/// How many breakers of which no call was seen operators may decide about.
+/// How many breakers operators may set before their first call.
 const FORCED_UNSEEN_MAX: usize = 256;
 
 #[derive(Default)]
 struct TableEntries {
     seed: u64,
-    /// How many an operator has decided about of which no call was seen then.
+    /// How many breakers were set before their first call.
     forced_unseen: usize,
     labels: BTreeMap<Label, Arc<LabelBreakers>>,
     upstreams: BTreeMap<Box<str>, Arc<SharedBreaker>>,
 }
 
 impl CallResult {
-    /// What it says of the call's label.
+    /// The verdict for the breaker of the call's label.
     fn of_tool(self) -> Option<CallVerdict> {
         match self {
             CallResult::Answered => Some(CallVerdict::Good),
@@ -144,11 +145,11 @@ impl CallResult {
 }
 
 impl LabelBreakers {
-    /// Asks to make a call `now`, where that is enforced.
+    /// Asks for permission to make a call, where breakers are enforced.
     ///
     /// # Errors
     ///
-    /// If the call is not to be made, with the breaker that says so.
+    /// If the call is refused, with the breaker that refuses it.
     pub fn admit(
         self: &Arc<LabelBreakers>,
         now: Time,
@@ -160,8 +161,8 @@ impl LabelBreakers {
         (admitted, changes)
     }
 
-    /// Counts a call that was made because nothing is enforced, and that began and ended then. It is judged as if it had asked when
-    /// it ended.
+    /// Counts a call that was made without asking, because breakers are not enforced. It is judged as if it had asked
+    /// when it ended.
     pub fn observe(
         self: &Arc<LabelBreakers>,
         result: Option<CallResult>,
@@ -180,25 +181,25 @@ impl LabelBreakers {
         BreakerChanges { upstream: ended.upstream.or(asked.upstream), tool: ended.tool.or(asked.tool) }
     }
 
-    /// Whether calls of the label are made without asking.
+    /// Whether all breakers are closed, so that calls of the label need not ask.
     #[must_use]
     pub fn are_closed(&self) -> bool {
         self.tool.is_closed() && self.upstream.is_closed()
     }
 
-    /// Whether an operator has opened one of them, so that calls of the label are refused in each mode.
+    /// Whether an operator has opened one of them. Such a breaker refuses calls in every mode.
     #[must_use]
     pub fn is_forced_open(&self) -> bool {
         self.tool.is_forced_open() || self.upstream.is_forced_open()
     }
 
-    /// The label of the calls that it judges.
+    /// The label of the calls to which they apply.
     #[must_use]
     pub fn label(&self) -> &Label {
         &self.label
     }
 
-    /// The calls for which one of them has opened.
+    /// The results for which the breaker of this scope opened.
     #[must_use]
     pub fn opened_by(&self, scope: BreakerScope, now: Time) -> CallCounts {
         self.of_scope(scope).counts(now)
@@ -263,12 +264,12 @@ impl CoreBreakers {
         permit.end(result, terms, began, now)
     }
 
-    /// Counts a call that was answered, without a lock, if nothing is wrong. It asked before it began if it has permits, and otherwise
-    /// when it ended. Returns false if it has to be told to the breakers.
+    /// Counts an answered call without the lock, if no call is bad. A call with permits is judged by the state in which
+    /// it asked, others by the state when they ended. Returns false if the call must be counted with the lock.
     fn count_apart(&self, permits: Option<[BreakerPermit; 2]>, terms: &BreakerTerms, now: Time) -> bool {
         let (upstream, tool) = (self.of.upstream.calm_epoch(terms, now), self.of.tool.calm_epoch(terms, now));
         let (Some(of_upstream), Some(of_tool)) = (upstream, tool) else { return false };
-        // One that an earlier state let through says nothing of this one.
+        // A call from an earlier state says nothing about this one.
         if permits.is_some_and(|[upstream, tool]| upstream.epoch() != of_upstream || tool.epoch() != of_tool) {
             return false;
         }
@@ -287,7 +288,7 @@ impl Deref for CoreBreakers {
 }
 
 impl Permit {
-    /// The call has ended `now`, so; with none it says nothing.
+    /// The call has ended. `None` does not count.
     pub fn end(mut self, result: Option<CallResult>, terms: &BreakerTerms, began: Time, now: Time) -> BreakerChanges {
         let LabelBreakers { upstream, tool, number, .. } = &*self.breakers;
         let of_upstream = |evidence: &mut FailureEvidence| evidence.judge(result?, *number, began, now);
@@ -298,8 +299,8 @@ impl Permit {
         }
     }
 
-    /// By what the deadline of the call is multiplied. While a breaker is open nothing is learned of times, so that its probes find
-    /// out whether the server has become slow.
+    /// The factor for the deadline of the call. While a breaker is open no durations are learned, so its probes get
+    /// more time, in case the server has become slow.
     #[must_use]
     pub fn patience(&self) -> u32 {
         let tries =
@@ -307,13 +308,13 @@ impl Permit {
         3_u32.pow(tries.min(PATIENCE_TRIES_MAX))
     }
 
-    /// Whether the call is a probe of one of its breakers.
+    /// Whether the call is a probe of one of the breakers.
     #[must_use]
     pub fn is_probe(&self) -> bool {
         [self.upstream, self.tool].into_iter().flatten().any(|permit| permit.is_probe())
     }
 
-    /// The breakers that it is of.
+    /// The breakers that granted the permit.
     #[must_use]
     pub fn breakers(&self) -> &Arc<LabelBreakers> {
         &self.breakers
@@ -332,14 +333,15 @@ impl Drop for Permit {
 }
 
 impl BreakerTable {
-    /// A table whose times vary by this seed.
+    /// An empty table. `seed` varies the times of its breakers.
     #[must_use]
     pub fn new(seed: u64) -> BreakerTable {
         let entries = Mutex::new(TableEntries { seed, ..TableEntries::default() });
         BreakerTable { entries, forced_open: AtomicUsize::new(0) }
     }
 
-    /// The breakers of a label, for one core. `beside` are those of another label of its route there, if it has any.
+    /// The breakers of a label, for one core. `beside` are the breakers of another label of the same route on that
+    /// core, if there are any.
     pub(super) fn of_core(&self, label: &Label, beside: Option<&CoreBreakers>) -> CoreBreakers {
         let of = self.of(label);
         let upstream = match beside {
@@ -354,13 +356,13 @@ impl BreakerTable {
         self.lock().of(label)
     }
 
-    /// Whether an operator has opened a breaker of this route, so that it has to be known what its calls call.
+    /// Whether an operator has opened a breaker of this route, so that the label of its calls must be known.
     #[must_use]
     pub fn is_forced_open(&self, route: &str) -> bool {
         self.forced_open.load(Ordering::Acquire) > 0 && self.lock().is_forced_open(route)
     }
 
-    /// How the breakers are `now` that have seen calls, those of a route behind that of its upstream.
+    /// The state of all breakers that have had calls. The breaker of an upstream comes before those of its labels.
     #[must_use]
     pub fn readings(&self, now: Time) -> Vec<BreakerReading> {
         let entries = self.lock();
@@ -375,9 +377,9 @@ impl BreakerTable {
         readings
     }
 
-    /// An operator decides about the breaker of a label, or about that of its route's upstream if it has no method, or leaves it to the
-    /// calls again. It need not have seen a call. Returns how it is then; none if it has seen none and is left to them, or if too many
-    /// were decided about before their first call.
+    /// An operator sets the state of a label's breaker, or with `None` hands the decision back to the results. A label
+    /// without a method means the breaker of the route's upstream. The breaker need not have had a call. Returns its
+    /// state; `None` if there is nothing to set back, or if too many were set before their first call.
     pub fn force(&self, label: &Label, forced: Option<ForcedState>, now: Time) -> Option<BreakerReading> {
         let mut entries = self.lock();
         if forced.is_some() && entries.with(label, |_, _| ()).is_none() {

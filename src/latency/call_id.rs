@@ -1,23 +1,23 @@
-//! The ids of calls: the trace id that a caller sends, and the number that the edge gives.
+//! The ids of calls: the trace id that the caller sends, and the number that the edge assigns.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The trace id of a `traceparent` field (W3C Trace Context, section 3.2.2.3), which is never all zeros.
+/// The trace id of a `traceparent` field (W3C Trace Context, section 3.2.2.3); never all zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TraceId([u8; 16]);
 
-/// Which call is asked for.
+/// The id by which calls are looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallId {
     /// All calls of a trace.
     Trace(TraceId),
-    /// The calls with this number; no call has the number 0. A connector and its edge use the same number for a call, unless it is one of several on an
-    /// inner TLS session.
+    /// The call with this number; 0 is never used. An edge and a connector use the same number for a call, except for
+    /// calls that share an inner TLS session.
     Number(u64),
 }
 
-/// The error for a text that is no id of a call.
+/// The text is not an id of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an id of a call is a trace id (32 hexadecimal digits), a `traceparent`, or a number as `adit calls` shows it")]
 pub struct CallIdError;
@@ -44,7 +44,7 @@ impl TraceId {
         TraceId::of_digits(&value[VERSION_LEN..VERSION_LEN + TRACE_ID_LEN])
     }
 
-    /// The trace id that these hexadecimal digits in lower case are.
+    /// Parses a trace id from hexadecimal digits in lower case.
     #[must_use]
     pub fn of_digits(digits: &[u8]) -> Option<TraceId> {
         if digits.len() != TRACE_ID_LEN {
@@ -80,7 +80,8 @@ impl FromStr for CallId {
         if let Some(trace) = TraceId::of_traceparent(bytes).or_else(|| TraceId::of_digits(bytes)) {
             return Ok(CallId::Trace(trace));
         }
-        // What a number's reading lets pass, such as a sign, no id has. Zeros alone are the id of no trace, and of no call.
+        // Excludes what `from_str_radix` accepts and no id has, such as a sign. All zeros is the id of no trace and of
+        // no call.
         let is_trace = bytes.len() == TRACE_ID_LEN && bytes.iter().all(|byte| *byte == b'0');
         let is_plain = (is_trace || (1..=16).contains(&text.len())) && bytes.iter().all(|byte| digit(*byte).is_some());
         let number = u64::from_str_radix(text, 16).ok().filter(|_| is_plain);

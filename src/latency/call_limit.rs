@@ -1,46 +1,47 @@
-//! The limits of a call's time: a deadline as the record of a call keeps it, and what a caller's time means for the answer.
+//! The time limits of a call: a deadline as the record of a call keeps it, and when a caller with a time limit is
+//! answered.
 
 use std::time::Duration;
 
 use super::deadline::{Deadline, DeadlineReason};
 
-/// A caller is answered this part of its time before that is over, in any case between these limits, but not before half of it:
-/// the answer has still to reach it.
+/// A caller is answered before its own time limit, by one twentieth of that limit, so that the answer can still reach
+/// it. The margin stays between these two bounds, and is at most half of the limit.
 const CALLER_MARGIN_PART: u32 = 20;
 const CALLER_MARGIN_MIN: Duration = Duration::from_millis(50);
 const CALLER_MARGIN_MAX: Duration = Duration::from_secs(1);
 
-/// Within how long a caller is answered that waits so long.
+/// The time after which a caller that waits for `waits` is answered.
 #[must_use]
 pub fn answer_within(waits: Duration) -> Duration {
     let margin = (waits / CALLER_MARGIN_PART).clamp(CALLER_MARGIN_MIN, CALLER_MARGIN_MAX).min(waits / 2);
     waits - margin
 }
 
-/// Who said how long a caller waits.
+/// Where a caller's time limit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallerTimeSource {
-    /// A field of its request.
+    /// A header field of the request.
     Field,
     /// A setting of the route.
     Setting,
-    /// The edge, which knows it from one of these.
+    /// The edge, which had it from the request or a setting.
     Edge,
 }
 
-/// How long a call might take.
+/// The time limit that a call had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallLimit {
     /// Why the limit is what it is.
     pub reason: DeadlineReason,
-    /// Whether the call was to be cut.
+    /// Whether the limit was enforced.
     pub is_enforced: bool,
     limit_ms: u32,
     p95_ms: u32,
 }
 
 impl CallLimit {
-    /// The limit that a deadline sets.
+    /// The limit of this deadline.
     #[must_use]
     pub fn of(deadline: &Deadline, is_enforced: bool) -> CallLimit {
         CallLimit {
@@ -51,20 +52,20 @@ impl CallLimit {
         }
     }
 
-    /// How long it is, to the millisecond; none if it is longer than 49 days, as one that was switched off.
+    /// The limit, to the millisecond; `None` above 49 days, which stands for a limit that is switched off.
     #[must_use]
     pub fn limit(&self) -> Option<Duration> {
         Some(self.limit_ms).filter(|ms| *ms < u32::MAX).map(|ms| Duration::from_millis(ms.into()))
     }
 
-    /// How long 95 % of the calls before took at the most, to the millisecond; none if too few were seen.
+    /// The 95th percentile of earlier calls, to the millisecond; `None` if too few were seen.
     #[must_use]
     pub fn p95(&self) -> Option<Duration> {
         Some(self.p95_ms).filter(|ms| *ms > 0).map(|ms| Duration::from_millis(ms.into()))
     }
 }
 
-/// Whole milliseconds.
+/// Converts to whole milliseconds.
 fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }

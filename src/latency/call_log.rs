@@ -9,66 +9,66 @@ use super::label::Label;
 use super::recorder::Recorder;
 use crate::base::Time;
 
-/// The kinds of calls that are kept apart, so that frequent ones do not displace rare ones.
+/// The kinds of calls, each with its own space so that frequent ones do not displace rare ones.
 const KINDS: usize = 3;
 
-/// The last calls of one core: of those that were answered, of those that failed or were slow, and of those that were turned away
-/// before they had a route, each so many. The oldest make room for new ones.
+/// The last calls of one core, the same number of each kind: answered calls, calls that failed or were slow, and calls
+/// that were turned away before they had a route. New calls replace the oldest of their kind.
 ///
-/// Its memory is allocated when it is made. Recording a call copies its record and allocates nothing.
+/// Its memory is allocated when it is created. Recording a call copies its record and allocates nothing.
 pub struct CallLog {
     rings: [Ring; KINDS],
     kept: usize,
 }
 
-/// Which calls are asked for.
+/// Selects calls from a log.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
-    /// Those with this id.
+    /// Only calls with this id.
     pub id: Option<CallId>,
-    /// Those that named this host, or are of the route with this name.
+    /// Only calls with this `Host`, or of the route with this name.
     pub host: Option<String>,
-    /// Those of this tool.
+    /// Only calls of this tool.
     pub tool: Option<String>,
     /// Only those that failed.
     pub failed: bool,
-    /// Only those that ended within so much time.
+    /// Only calls that ended within this time.
     pub since: Option<Duration>,
-    /// So many of the last ones at the most.
+    /// At most this many, the newest first.
     pub limit: usize,
 }
 
-/// A call that was asked for, with what a core knows of it now.
+/// A selected call, with what the core knows about it now.
 #[derive(Clone, Debug)]
 pub struct CallLine {
-    /// What is kept of it.
+    /// The record of the call.
     pub record: CallRecord,
     /// How long ago it ended.
     pub age: Duration,
-    /// Route, method and tool, if they became known.
+    /// Route, method and tool, if they are known.
     pub label: Option<Label>,
-    /// The name of the route that its host has now.
+    /// The name of the route that its host belongs to now.
     pub route: Option<String>,
-    /// The tunnel of that route (on an edge).
+    /// The tunnel of that route; only on an edge.
     pub tunnel: Option<String>,
-    /// The name of the rule that decided, if the route still has its policy.
+    /// The name of the rule that decided, if the route still has the same policy.
     pub rule: Option<String>,
 }
 
 impl CallLog {
-    /// Keeps so many of each kind; zero keeps none.
+    /// Keeps this many calls of each kind; zero keeps none.
     #[must_use]
     pub fn new(kept: usize) -> CallLog {
         CallLog { rings: [(); KINDS].map(|()| Ring { records: Vec::with_capacity(kept), next: 0 }), kept }
     }
 
-    /// Whether any are kept.
+    /// Whether any calls are kept.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.kept > 0
     }
 
-    /// Keeps a call that has ended.
+    /// Records a call that has ended.
     pub fn record(&mut self, record: &CallRecord) {
         if !self.is_on() {
             return;
@@ -81,12 +81,12 @@ impl CallLog {
         self.rings[kind].push(record, self.kept);
     }
 
-    /// Keeps that a connection was turned away, or a request that cannot be read.
+    /// Records a connection that was turned away, or a request that could not be parsed.
     pub fn record_turned_away(&mut self, now: Time, peer: Option<IpAddr>, stage: CallStage, own: OwnAnswer) {
         self.record(&CallRecord { peer, stage, ..CallRecord::new(now) }.with_own(Some(own)));
     }
 
-    /// The calls that are asked for, the last ones first. `recorder` knows their labels.
+    /// The selected calls, the newest first. `recorder` supplies their labels.
     pub fn find<'a>(&'a self, filter: &CallFilter, recorder: &'a Recorder, now: Time) -> Vec<FoundCall<'a>> {
         let host = filter.host.as_deref().map(HostText::of);
         let mut found: Vec<FoundCall<'a>> = Vec::new();
@@ -103,14 +103,14 @@ impl CallLog {
     }
 }
 
-/// A call that was found.
+/// A call that a filter selected.
 #[derive(Clone, Copy)]
 pub struct FoundCall<'a> {
-    /// What is kept of it.
+    /// The record of the call.
     pub record: &'a CallRecord,
     /// How long ago it ended.
     pub age: Duration,
-    /// Its label, if that became known.
+    /// Its label, if known.
     pub label: Option<&'a Label>,
 }
 
@@ -131,10 +131,10 @@ impl CallFilter {
     }
 }
 
-/// Records in a circle.
+/// A ring buffer of records.
 struct Ring {
     records: Vec<CallRecord>,
-    /// Where the next one goes, once all places are taken.
+    /// Where the next record goes, once the buffer is full.
     next: usize,
 }
 

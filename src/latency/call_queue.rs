@@ -1,11 +1,11 @@
-//! The calls of one route: how many are in flight, and which of those that wait is next.
+//! The calls of one route: how many are in flight, and which of the waiting calls is next.
 //!
-//! A call takes a place if fewer calls are in flight than the limit allows, and if its agent has not taken its share. Otherwise it
-//! waits, but for no longer than `queue_time`, and only if it is likely to get a place before its caller's time is over. When the
-//! queue is full, the newest call of the agent that has the most of them there is refused.
+//! A call gets a place if fewer calls are in flight than the limit allows, and its agent has not used up its share.
+//! Otherwise it waits, but no longer than `queue_time`, and only if it is likely to get a place before its caller gives
+//! up. When the queue is full, the newest call of the agent with the most waiting calls is refused.
 //!
-//! A free place goes to the agent that has the fewest calls in flight; among equals, to the one that was served least recently, and
-//! among the calls of one agent to the one whose time to wait ends first.
+//! A free place goes to the agent with the fewest calls in flight; among equals, to the one that was served least
+//! recently. Among the calls of one agent, it goes to the one whose waiting time ends first.
 
 use std::time::Duration;
 
@@ -14,49 +14,49 @@ use rustc_hash::FxHashMap;
 use super::concurrency_limit::{ConcurrencyLimit, Load};
 use crate::base::{ConcurrencyTerms, GuardMode, Time};
 
-/// The longest time after which a refused call is told to come back.
+/// The longest `Retry-After` of a refused call.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
-/// The shortest.
+/// The shortest `Retry-After` of a refused call.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
-/// How many of the last calls the mean time of a call is made of, about.
+/// The mean time of a call covers about this many of the last calls.
 const TIMES: f64 = 32.0;
 
-/// The calls of one route.
+/// The calls in flight and waiting of one route.
 pub struct CallQueue {
     terms: Option<ConcurrencyTerms>,
     limit: ConcurrencyLimit,
     in_flight: u32,
-    /// Those that have calls in flight or waiting, of which there are few.
+    /// The agents that have calls in flight or waiting; there are few.
     agents: FxHashMap<u64, AgentUse>,
     waiting: Vec<Waiting>,
-    /// Counts calls that waited, and places that were given to them.
+    /// The number of the last ticket or place; both are numbered from one sequence.
     numbers: u64,
-    /// How long a call has its place, in nanoseconds.
+    /// The mean time for which a call holds its place, in nanoseconds.
     time_ns: f64,
-    /// The tickets that were decided on and not [taken](CallQueue::take_decided).
+    /// The tickets that were decided but not yet [taken](CallQueue::take_decided).
     decided: Vec<Ticket>,
     counts: QueueCounts,
 }
 
-/// What happened to the calls of one route.
+/// What happened to the calls of one route since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounts {
-    /// Calls that got a place at once or later.
+    /// Calls that got a place, at once or after waiting.
     pub admitted: u64,
     /// Calls that waited for a place.
     pub waited: u64,
     /// Calls that were refused.
     pub refused: u64,
-    /// Those of them that were refused because their agent had its share, while there were free places.
+    /// Refused calls whose agent had used up its share while places were free.
     pub refused_for_share: u64,
     /// Calls that would have waited or been refused if the limit were enforced.
     pub would_refuse: u64,
 }
 
-/// How the calls of one route are at one moment.
+/// The state of one route's queue at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueReading {
-    /// What becomes of calls beyond the limit, as of the last call.
+    /// What happens to calls beyond the limit, as of the last call.
     pub mode: GuardMode,
     /// How many calls may be in flight.
     pub limit: u32,
@@ -66,85 +66,85 @@ pub struct QueueReading {
     pub waiting: u32,
     /// How many agents have calls.
     pub agents: u32,
-    /// What happened so far.
+    /// The totals since the start.
     pub counts: QueueCounts,
 }
 
 /// A call that asks for a place.
 #[derive(Clone, Copy, Debug)]
 pub struct AskingCall {
-    /// A number of its agent.
+    /// A number that identifies its agent.
     pub agent: u64,
-    /// When its caller's time is over, if that is known.
+    /// When its caller gives up, if known.
     pub ends: Option<Time>,
-    /// How long it will take, if that is known; otherwise the mean of the calls of the route is taken.
+    /// How long the call will take, if known. The mean of the route's calls is used otherwise.
     pub needs: Option<Duration>,
 }
 
-/// The number of a call that waits.
+/// Identifies a waiting call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
 
-/// A place among the calls in flight. It is to be [released](CallQueue::release).
+/// A place among the calls in flight. It must be [released](CallQueue::release).
 #[must_use]
 #[derive(Debug)]
 pub struct Place {
     agent: u64,
     began: Time,
     load: Load,
-    /// How many calls were in flight with it, and how many might be.
+    /// How many calls were in flight with it, and the limit at that moment.
     in_flight: u32,
     limit: u32,
 }
 
-/// What becomes of a call that asks.
+/// The answer to a call that asks for a place.
 #[derive(Debug)]
 pub enum QueueDecision {
-    /// It has a place.
+    /// The call has a place.
     Admitted(Place),
-    /// It waits for one, until then at the latest.
+    /// The call waits, at the latest until this time.
     Waits(Ticket, Time),
-    /// It gets no place, and does not wait.
+    /// The call is refused at once.
     Refused(Overload),
 }
 
-/// Why a call gets no place.
+/// Why a call was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverloadCause {
-    /// As many calls waited as may, and this was the newest of the agent that had the most.
+    /// The queue was full, and this was the newest call of the agent with the most waiting calls.
     QueueFull,
-    /// It would not have got a place in its time.
+    /// It was not likely to get a place in time.
     TooLate,
-    /// It waited as long as it may.
+    /// It waited for as long as allowed.
     WaitedTooLong,
 }
 
-/// A call got no place.
+/// A call was refused by the concurrency limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overload {
-    /// Why it got no place.
+    /// Why it was refused.
     pub cause: OverloadCause,
-    /// Whether there were free places, of which its agent had its share.
+    /// Whether places were free, but its agent had used up its share.
     pub is_of_agent: bool,
-    /// How many calls may be in flight.
+    /// The limit of calls in flight.
     pub limit: u32,
-    /// How many calls were.
+    /// How many calls were in flight.
     pub in_flight: u32,
-    /// After how long there is likely to be a place.
+    /// When a place is likely to be free.
     pub retry_after: Duration,
 }
 
-/// How a call ended that had a place.
+/// How a call with a place ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Served {
     /// How long it took, if it was answered.
     pub took: Option<Duration>,
-    /// By how much longer it took than on a server that is not busy, as a natural logarithm, if that is known.
+    /// How much longer it took than on an idle server, as the natural logarithm of the ratio, if known.
     pub slowdown: Option<f64>,
 }
 
 impl Served {
-    /// The slowdown of a call that the server refused because it has too many: as if it had taken twice as long.
+    /// The slowdown of a call that the server refused because it is overloaded: as if it had taken twice as long.
     pub const OVERLOADED: f64 = std::f64::consts::LN_2;
 }
 
@@ -152,14 +152,14 @@ impl Served {
 struct AgentUse {
     in_flight: u32,
     waiting: u32,
-    /// When it got a place last, as a number.
+    /// The number of the last place that it got.
     served: u64,
 }
 
 struct Waiting {
     ticket: Ticket,
     agent: u64,
-    /// Until when it waits.
+    /// Until when the call waits.
     until: Time,
     decision: Option<Result<Place, Overload>>,
 }
@@ -171,13 +171,13 @@ impl Place {
         self.began
     }
 
-    /// How many calls were in flight when it was taken, with this one, and how many might be.
+    /// How many calls were in flight when it got the place, itself included, and the limit.
     #[must_use]
     pub fn taken(&self) -> (u32, u32) {
         (self.in_flight, self.limit)
     }
 
-    /// Whether the time of the call is that of a call to a server that is not busy.
+    /// Whether so few calls were in flight that the duration of this call is that of an idle server.
     #[must_use]
     pub fn is_unhurried(&self) -> bool {
         self.load.is_low
@@ -201,7 +201,7 @@ impl Default for CallQueue {
 }
 
 impl CallQueue {
-    /// Gives a call of this agent a place, if it gets one at once. Where the limit is not enforced it does in any case.
+    /// Gives a call of this agent a place if one is available at once. Where the limit is not enforced, one always is.
     pub fn admit(&mut self, agent: u64, terms: &ConcurrencyTerms, now: Time) -> Option<Place> {
         if self.terms.replace(*terms).is_some_and(|before| before != *terms) {
             self.admit_waiting(now);
@@ -214,7 +214,7 @@ impl CallQueue {
         Some(self.enter(agent, terms, now))
     }
 
-    /// A call asks for a place `now`, and waits for one if there is none.
+    /// Asks for a place. The call waits if there is none.
     pub fn ask(&mut self, call: &AskingCall, terms: &ConcurrencyTerms, now: Time) -> QueueDecision {
         if let Some(place) = self.admit(call.agent, terms, now) {
             return QueueDecision::Admitted(place);
@@ -236,18 +236,18 @@ impl CallQueue {
         QueueDecision::Waits(ticket, until)
     }
 
-    /// The calls that wait and were decided on since this was asked last.
+    /// The waiting calls that were decided since the last call of this function.
     pub fn take_decided(&mut self) -> impl Iterator<Item = Ticket> {
         self.decided.drain(..)
     }
 
-    /// What was decided of a call that waits; none if it is to wait on. It has left the queue then.
+    /// The decision about a waiting call, which then leaves the queue; `None` if it must wait on.
     pub fn decision(&mut self, ticket: Ticket) -> Option<Result<Place, Overload>> {
         let at = self.waiting.iter().position(|one| one.ticket == ticket && one.decision.is_some())?;
         self.waiting.swap_remove(at).decision
     }
 
-    /// A call has waited as long as it may.
+    /// Decides about a call that has waited for as long as allowed.
     pub fn time_out(&mut self, ticket: Ticket, now: Time) -> Result<Place, Overload> {
         if let Some(decision) = self.decision(ticket) {
             return decision;
@@ -263,7 +263,7 @@ impl CallQueue {
         }
     }
 
-    /// A call that waits is given up by its caller.
+    /// The caller of a waiting call has given up.
     pub fn abandon(&mut self, ticket: Ticket, now: Time) {
         match self.decision(ticket) {
             Some(Ok(place)) => self.release(place, Served::default(), now),
@@ -277,7 +277,7 @@ impl CallQueue {
         }
     }
 
-    /// A call that had a place has ended `now`.
+    /// A call with a place has ended.
     pub fn release(&mut self, place: Place, served: Served, now: Time) {
         let Place { agent, began, load, .. } = place;
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -303,7 +303,7 @@ impl CallQueue {
         self.in_flight == 0 && self.waiting.is_empty()
     }
 
-    /// How it is; none before the first call.
+    /// The state of the queue; `None` before the first call.
     #[must_use]
     pub fn reading(&self) -> Option<QueueReading> {
         let terms = self.terms?;
@@ -361,9 +361,9 @@ impl CallQueue {
         Place { agent, began: now, load: self.limit.load(in_flight, terms), in_flight, limit }
     }
 
-    /// Whether an agent has as many places as it may have while others have calls.
+    /// Whether an agent has used up its share of the places. The share applies only while other agents have calls.
     fn is_over_share(&self, agent: u64, terms: &ConcurrencyTerms) -> bool {
-        // One that has no calls is over no share, and neither is one that is alone.
+        // An agent without calls is within its share, and so is one that is alone.
         if terms.agent_share_percent >= 100 || self.agents.len() <= 1 {
             return false;
         }
@@ -371,8 +371,8 @@ impl CallQueue {
         of_agent.is_some_and(|of| of.in_flight >= share_of(self.limit.get(terms), terms))
     }
 
-    /// How long a call of this agent is likely to wait for a place: until one is free for each call that is served before it, and
-    /// for itself. `is_free` says that there are free places, and that its agent has its share of them.
+    /// How long a call of this agent is likely to wait: until one place is free for each call ahead of it, and one for
+    /// itself. With `is_free`, places are free and the agent has used up its share.
     fn wait_of(&self, agent: u64, is_free: bool, terms: &ConcurrencyTerms) -> Duration {
         let own = self.agents.get(&agent).map_or(0, |of| of.waiting) + 1;
         let limit = self.limit.get(terms);
@@ -385,8 +385,8 @@ impl CallQueue {
         Duration::from_nanos((self.time_ns * f64::from(before) / f64::from(places.max(1))) as u64)
     }
 
-    /// Makes room for one more call of an agent that is to wait: if as many wait as may, the newest of the agent that has the most
-    /// of them is refused. Returns false if that would be this call itself.
+    /// Makes room for one more waiting call of an agent. If the queue is full, the newest call of the agent with the
+    /// most waiting calls is refused. Returns false if that is the new call itself.
     fn make_room(&mut self, agent: u64, terms: &ConcurrencyTerms) -> bool {
         if self.undecided() < terms.queue_max {
             return true;
@@ -407,18 +407,18 @@ impl CallQueue {
         true
     }
 
-    /// How many calls wait that were not decided on.
+    /// How many calls wait without a decision.
     fn undecided(&self) -> u32 {
         self.agents.values().map(|of| of.waiting).sum()
     }
 
-    /// Takes a call out of the queue that was not decided on. Returns its agent.
+    /// Removes a waiting call without a decision from the queue. Returns its agent.
     fn remove(&mut self, ticket: Ticket) -> Option<u64> {
         let at = self.waiting.iter().position(|one| one.ticket == ticket)?;
         Some(self.waiting.swap_remove(at).agent)
     }
 
-    /// A call of an agent does not wait any more.
+    /// A call of an agent no longer waits.
     fn leave(&mut self, agent: u64) {
         if let Some(of_agent) = self.agents.get_mut(&agent) {
             of_agent.waiting = of_agent.waiting.saturating_sub(1);
@@ -442,7 +442,7 @@ impl CallQueue {
     fn overload(&self, cause: OverloadCause, agent: u64) -> Overload {
         let limit = self.terms.map_or(u32::MAX, |terms| self.limit.get(&terms));
         let is_of_agent = self.in_flight < limit && self.terms.is_some_and(|terms| self.is_over_share(agent, &terms));
-        // Until all that are in flight and wait have ended.
+        // The time until all calls that are in flight or waiting have ended.
         let calls = f64::from(self.in_flight) + f64::from(self.undecided());
         let retry_after = Duration::from_nanos((self.time_ns * calls / f64::from(limit)) as u64);
         Overload {
@@ -455,13 +455,13 @@ impl CallQueue {
     }
 }
 
-/// How many of so many places one agent may take while others have calls.
+/// How many of `limit` places one agent may hold while others have calls.
 fn share_of(limit: u32, terms: &ConcurrencyTerms) -> u32 {
     let share = u64::from(limit) * u64::from(terms.agent_share_percent) / 100;
     u32::try_from(share).unwrap_or(u32::MAX).max(1)
 }
 
-/// So long before a point.
+/// The time `duration` before `time`.
 fn before(time: Time, duration: Duration) -> Time {
     Time::ZERO + (time - (Time::ZERO + duration))
 }

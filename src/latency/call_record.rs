@@ -11,73 +11,75 @@ use super::phases::{CallPhases, Phase};
 use super::recorder::LabelId;
 use crate::base::{CallFailure, Time, text_start};
 
-/// Bytes of a host name that are kept; longer ones are cut.
+/// The bytes of a host name that are kept. Longer names are cut.
 pub const HOST_LEN_KEPT: usize = 63;
-/// Stands for a phase that a call did not have.
+/// Stands for a phase that the call did not have.
 const NO_TIME: u32 = u32::MAX;
 
-/// What is kept of one call that has ended: where it came from, how far it came, which rules decided about it, and how long each
-/// phase took. Nothing of its body, of its query, or of fields that may hold a secret.
+/// The record of one call that has ended: where it came from, how far it got, which rules decided about it, and how
+/// long each phase took. It contains nothing of the body, the query, or fields that may hold a secret.
 ///
-/// It is of one size, four cache lines at the most, and is written once.
+/// Its size is fixed, at most four cache lines, and it is written once.
 #[derive(Clone, Copy, Debug)]
 pub struct CallRecord {
     /// When the call ended.
     pub ended: Time,
-    /// The number that the edge gave it; 0 for a connection that made no call.
+    /// The number that the edge assigned; 0 for a connection that made no call.
     pub number: u64,
-    /// The trace that its caller named.
+    /// The trace id that the caller sent.
     pub trace: Option<TraceId>,
     /// The address of its caller, as admission rules see it.
     pub peer: Option<IpAddr>,
-    /// The host that it named.
+    /// The host that the call named.
     pub host: HostText,
-    /// Route, method and tool; none where they did not become known.
+    /// Route, method and tool; `None` if they did not become known.
     pub label: Option<LabelId>,
-    /// The number of the connector that it went to.
+    /// The number of the connector that took the call.
     pub connector: Option<NonZeroU64>,
-    /// Why it was sent a second time, if it was.
+    /// Why the call was sent a second time, if it was.
     pub again: Option<SentAgain>,
-    /// How far it came.
+    /// How far the call got.
     pub stage: CallStage,
-    /// How it is counted; none for a connection that made no call.
+    /// The outcome under which it is counted; `None` for a connection that made no call.
     pub outcome: Option<Outcome>,
-    /// The HTTP status of the answer; 0 if there was none.
+    /// The HTTP status of the response; 0 if there was none.
     pub status: u16,
-    /// What was answered in place of the MCP server.
+    /// The response of the role itself, if it responded in place of the MCP server.
     pub own: Option<OwnAnswer>,
-    /// How long it might take, if that was known.
+    /// The time limit of the call, if known.
     pub deadline: Option<CallLimit>,
-    /// Whether it took longer than its deadline and was not cut.
+    /// Whether it missed its deadline and was not ended for that.
     pub missed: bool,
-    /// Whether it was slow.
+    /// Whether it counts as slow.
     pub slow: bool,
-    /// What the policy of its route has decided, if there is one.
+    /// The decision of the route's policy, if the route has one.
     pub policy: Option<PolicyMark>,
-    /// How long it took.
+    /// How long the phases of the call took.
     pub times: RecordedTimes,
 }
 
-/// What a policy has decided about a call.
+/// The decision of a policy about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyMark {
-    /// The start of the digest of the policy.
+    /// The first bytes of the digest of the policy.
     pub policy: u16,
-    /// The place of the rule in the policy, from 1 on, or `NO_RULE`: an `Option` would take more memory, also around this mark.
+    /// The index of the rule in the policy, from 1, or `NO_RULE`. An `Option` would make this struct, and an `Option`
+    /// of it, larger.
     rule: NonZeroU16,
 }
 
 impl PolicyMark {
     const NO_RULE: NonZeroU16 = NonZeroU16::MAX;
 
-    /// What the policy with this start of its digest has decided by the rule at this place; none if no rule decided.
+    /// The decision of the policy with this start of its digest. `rule` is the index of the rule that decided; `None`
+    /// if no rule did.
     #[must_use]
     pub fn new(policy: u16, rule: Option<u16>) -> PolicyMark {
         let from_one = rule.and_then(|rule| NonZeroU16::MIN.checked_add(rule));
         PolicyMark { policy, rule: from_one.unwrap_or(PolicyMark::NO_RULE) }
     }
 
-    /// The place of the rule in the policy; none if no rule decided.
+    /// The index of the rule that decided; `None` if no rule did.
     #[must_use]
     pub fn rule(self) -> Option<u16> {
         Some(self.rule).filter(|rule| *rule != PolicyMark::NO_RULE).map(|rule| rule.get() - 1)
@@ -87,25 +89,25 @@ impl PolicyMark {
 /// Why a call was sent a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SentAgain {
-    /// The first connector that it went to did not pass it on.
+    /// The first connector did not pass it on.
     NotPassedOn {
-        /// Why.
+        /// Why the first connector did not.
         failure: CallFailure,
         /// The number of that connector.
         connector: u64,
-        /// Why the last one did not that it went to and that did not pass it on either; the same as `failure` if there was one.
+        /// Why the last connector that did not pass it on did not; equal to `failure` if only one was tried.
         last: CallFailure,
-        /// How long it waited before it was tried again, in all.
+        /// The sum of the pauses before the retries.
         paused: RecordedTime,
     },
-    /// The connector sent it again on another connection.
+    /// The connector sent it again, on another connection.
     Resent {
-        /// Whether nothing of it had reached the MCP server each time.
+        /// Whether no attempt had reached the MCP server.
         is_unread: bool,
-        /// How long it waited before that, in all.
+        /// The sum of the pauses before the retries.
         paused: RecordedTime,
     },
-    /// The first try was slow.
+    /// It was hedged: a second try began because the first was slow.
     Slow {
         /// The connector of the second try.
         connector: u64,
@@ -116,43 +118,43 @@ pub enum SentAgain {
     },
 }
 
-/// A time to the microsecond; more than an hour is cut to that.
+/// A duration in microseconds, capped at one hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordedTime(u32);
 
-/// How long a call took, to the microsecond; more than an hour is cut to that.
+/// The durations of one call in microseconds, each capped at one hour.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordedTimes {
     /// How long it waited for a connector.
     waited_us: u32,
-    /// How long it waited for a place among the calls of its route.
+    /// How long it waited for a place among its route's calls in flight.
     queued_us: u32,
     by_place_us: [u32; PLACES],
-    /// Whether the second of two phases is in its place.
+    /// Whether the place that two phases share holds the second of them.
     is_beyond_edge: bool,
     is_stream: bool,
-    /// Here, as these would take a word of their own elsewhere.
+    /// How often it was retried. It stands here because it fits into padding.
     retries: u8,
-    /// Of the marks below.
+    /// A bit set of the constants below.
     marks: u8,
-    /// How long its caller waits, in milliseconds; 0 if that is not known.
+    /// The caller's time limit in milliseconds; 0 if it is not known.
     caller_ms: u32,
-    /// As which of how many calls in flight it got a place among the calls of its route; 0 if those are not limited.
+    /// How many calls of the route were in flight when it got its place; 0 if they are not limited.
     place: u16,
     places: u16,
 }
 
-/// It was a probe of a breaker.
+/// The call was a probe of a breaker.
 const PROBE: u8 = 1;
-/// The MCP server was sent a message that it is cancelled.
+/// The MCP server was sent `notifications/cancelled`.
 const CANCELLED: u8 = 2;
-/// It got no place because its agent had its share of them.
+/// The call was refused because its agent had used up its share.
 const OVER_SHARE: u8 = 4;
-/// Who said how long its caller waits, if not a field of its request.
+/// The caller's time limit came from a setting, not from a header field.
 const CALLER_BY_SETTING: u8 = 8;
 const CALLER_BY_EDGE: u8 = 16;
 
-/// Of two phases that share a place a call has one at the most.
+/// How many durations are kept. Two phases share a place when no call can have both.
 const PLACES: usize = 8;
 
 const fn place_of(phase: Phase) -> usize {
@@ -203,52 +205,52 @@ impl RecordedTimes {
     }
 }
 
-/// How far a call came.
+/// How far a call got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallStage {
-    /// Its connection was refused for its address.
+    /// Its connection was refused because of its address.
     Accept,
-    /// Its connection got no TLS session.
+    /// The TLS handshake failed.
     Tls,
-    /// The request is malformed, or did not come in time.
+    /// The request was malformed, or did not arrive in time.
     Request,
     /// A rule of the edge or of the tunnel refused it.
     Admission,
-    /// No route has its host.
+    /// No route has the host.
     Route,
-    /// Its breaker refused it.
+    /// A breaker refused it.
     Breaker,
-    /// Its route had as many calls in flight as its limit allows.
+    /// The concurrency limit of its route refused it.
     Concurrency,
     /// The policy of its route denied it.
     Policy,
-    /// No link could take it, or its link was lost.
+    /// No link could take it, or the link was lost.
     Link,
     /// The connector did not pass it on.
     Connector,
     /// The MCP server could not be reached, or did not answer completely or in time.
     Upstream,
-    /// The caller did not take the whole answer.
+    /// The caller did not receive the whole response.
     Caller,
-    /// The answer was passed on.
+    /// The response was passed on.
     #[default]
     Done,
 }
 
-/// What a role answered in place of the MCP server.
+/// A response of a role itself, in place of the MCP server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnAnswer {
-    /// The HTTP status; 0 where a connection was closed without an answer.
+    /// The HTTP status; 0 if the connection was closed without a response.
     pub status: u16,
-    /// The code of the JSON-RPC error; 0 if there is none.
+    /// The JSON-RPC error code; 0 if there is none.
     pub rpc_code: i32,
-    /// A name for programs.
+    /// The machine-readable name of the error.
     pub code: &'static str,
     /// What was wrong and what to do.
     pub message: &'static str,
 }
 
-/// A host name, or another short text, cut to [`HOST_LEN_KEPT`] bytes.
+/// A host name or another short text, cut to [`HOST_LEN_KEPT`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HostText {
     len: u8,
@@ -256,13 +258,13 @@ pub struct HostText {
 }
 
 impl RecordedTime {
-    /// The time that is kept of this one.
+    /// Rounds this duration to whole microseconds.
     #[must_use]
     pub fn of(time: Duration) -> RecordedTime {
         RecordedTime(micros(time))
     }
 
-    /// How long it is.
+    /// The duration that was kept.
     #[must_use]
     pub fn get(self) -> Duration {
         Duration::from_micros(self.0.into())
@@ -270,7 +272,7 @@ impl RecordedTime {
 }
 
 impl CallRecord {
-    /// A call that ended `now`, of which nothing else is known.
+    /// A record of a call that ended `now`, with nothing else filled in.
     #[must_use]
     pub const fn new(now: Time) -> CallRecord {
         CallRecord {
@@ -294,14 +296,14 @@ impl CallRecord {
         }
     }
 
-    /// The same, with the times of its phases.
+    /// Sets the durations of its phases.
     #[must_use]
     pub fn with_phases(mut self, phases: &CallPhases) -> CallRecord {
         let of = |phase| phases.get(phase);
         let (beyond_edge, stream) = (of(Phase::BeyondEdge), of(Phase::Stream));
         self.times.is_beyond_edge = beyond_edge.is_some();
         self.times.is_stream = stream.is_some();
-        // In the order of `place_of`. One after the other is quicker than a loop that asks for each which it is.
+        // In the order of `place_of`. Listing them is faster than a loop that looks up the place of each.
         self.times.by_place_us = [
             of(Phase::Edge),
             of(Phase::Tunnel).or(beyond_edge),
@@ -316,28 +318,28 @@ impl CallRecord {
         self
     }
 
-    /// The same of a call that waited for a connector.
+    /// Sets how long it waited for a connector.
     #[must_use]
     pub fn with_wait(mut self, waited: Duration) -> CallRecord {
         self.times.waited_us = micros(waited);
         self
     }
 
-    /// The same of a call that waited for a place among the calls of its route.
+    /// Sets how long it waited for a place among its route's calls in flight.
     #[must_use]
     pub fn with_queue_time(mut self, queued: Duration) -> CallRecord {
         self.times.queued_us = micros(queued);
         self
     }
 
-    /// The same of a call that was tried again so often: opened again by an edge, or sent again by a connector.
+    /// Sets how often it was retried: reopened by an edge, or sent again by a connector.
     #[must_use]
     pub fn with_retries(mut self, retries: u32) -> CallRecord {
         self.times.retries = u8::try_from(retries).unwrap_or(u8::MAX);
         self
     }
 
-    /// The same of a call whose caller waits so long, as far as that is known.
+    /// Sets how long its caller waits, if known, and where that comes from.
     #[must_use]
     pub fn with_caller(mut self, caller: Option<(Duration, CallerTimeSource)>) -> CallRecord {
         if let Some((waits, source)) = caller {
@@ -348,8 +350,8 @@ impl CallRecord {
         self
     }
 
-    /// The same of a call that had a place, or asked for one, when so many calls of so many were in flight. `is_over_share` says that
-    /// it got none because its agent had its share.
+    /// Sets how many calls were in flight when it asked for a place, and the limit. `is_over_share` says that it was
+    /// refused because its agent had used up its share.
     #[must_use]
     pub fn with_place(mut self, in_flight: u32, limit: u32, is_over_share: bool) -> CallRecord {
         let kept = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
@@ -358,21 +360,21 @@ impl CallRecord {
         self
     }
 
-    /// The same of a call that was a probe of a breaker, or not.
+    /// Sets whether it was a probe of a breaker.
     #[must_use]
     pub fn with_probe(mut self, is_probe: bool) -> CallRecord {
         self.times.mark(PROBE, is_probe);
         self
     }
 
-    /// The same of a call of which the MCP server was told that it is cancelled, or not.
+    /// Sets whether the MCP server was sent a cancellation.
     #[must_use]
     pub fn with_cancellation(mut self, was_sent: bool) -> CallRecord {
         self.times.mark(CANCELLED, was_sent);
         self
     }
 
-    /// The same, answered by the role itself.
+    /// Sets the response of the role itself.
     #[must_use]
     pub fn with_own(self, own: Option<OwnAnswer>) -> CallRecord {
         let status = own.map_or(self.status, |own| own.status);
@@ -385,25 +387,25 @@ impl CallRecord {
         self.times.get(phase)
     }
 
-    /// How long it waited for a connector.
+    /// How long the call waited for a connector.
     #[must_use]
     pub fn waited(&self) -> Duration {
         Duration::from_micros(self.times.waited_us.into())
     }
 
-    /// How long it waited for a place among the calls of its route.
+    /// How long the call waited for a place among its route's calls in flight.
     #[must_use]
     pub fn queued(&self) -> Duration {
         Duration::from_micros(self.times.queued_us.into())
     }
 
-    /// How often it was tried again.
+    /// How often the call was retried.
     #[must_use]
     pub fn retries(&self) -> u8 {
         self.times.retries
     }
 
-    /// How long its caller waits, and who said so, if that is known.
+    /// The caller's time limit and where it comes from, if known.
     #[must_use]
     pub fn caller(&self) -> Option<(Duration, CallerTimeSource)> {
         let waits = Some(self.times.caller_ms).filter(|ms| *ms > 0)?;
@@ -415,37 +417,37 @@ impl CallRecord {
         Some((Duration::from_millis(waits.into()), source))
     }
 
-    /// How many calls of its route were in flight with it, and how many might be, if that is limited.
+    /// How many calls of its route were in flight with it, and the limit; `None` if they are not limited.
     #[must_use]
     pub fn place(&self) -> Option<(u16, u16)> {
         Some((self.times.place, self.times.places)).filter(|(_, limit)| *limit > 0)
     }
 
-    /// Whether it got no place because its agent had its share of them.
+    /// Whether it was refused because its agent had used up its share.
     #[must_use]
     pub fn is_over_share(&self) -> bool {
         self.times.has(OVER_SHARE)
     }
 
-    /// Whether it was a probe of a breaker.
+    /// Whether the call was a probe of a breaker.
     #[must_use]
     pub fn is_probe(&self) -> bool {
         self.times.has(PROBE)
     }
 
-    /// Whether the MCP server was sent a message that it is cancelled.
+    /// Whether the MCP server was sent a cancellation.
     #[must_use]
     pub fn was_cancelled(&self) -> bool {
         self.times.has(CANCELLED)
     }
 
-    /// Whether it failed: it was not answered completely, or with a status of 400 or higher.
+    /// Whether the call failed: the response was incomplete, or had a status of 400 or higher.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.outcome != Some(Outcome::Ok) || self.status >= 400
     }
 
-    /// Whether it ended before it had a route.
+    /// Whether the call ended before it had a route.
     #[must_use]
     pub fn is_turned_away(&self) -> bool {
         matches!(
@@ -456,7 +458,7 @@ impl CallRecord {
 }
 
 impl CallStage {
-    /// How far a call came that ended so.
+    /// The stage that a call with this outcome reached.
     #[must_use]
     pub const fn of(outcome: Outcome) -> CallStage {
         match outcome {
@@ -479,7 +481,7 @@ impl CallStage {
 }
 
 impl OwnAnswer {
-    /// A connection that was closed without an answer.
+    /// Describes a connection that was closed without a response.
     #[must_use]
     pub const fn unanswered(code: &'static str, message: &'static str) -> OwnAnswer {
         OwnAnswer { status: 0, rpc_code: 0, code, message }
@@ -487,10 +489,10 @@ impl OwnAnswer {
 }
 
 impl HostText {
-    /// The text for a call whose host is not known.
+    /// The text of a call whose host is not known.
     pub const EMPTY: HostText = HostText { len: 0, bytes: [0; HOST_LEN_KEPT] };
 
-    /// The start of this name.
+    /// The beginning of this name, as far as it is kept.
     #[must_use]
     pub fn of(name: &str) -> HostText {
         let name = text_start(name, HOST_LEN_KEPT).as_bytes();
@@ -500,14 +502,14 @@ impl HostText {
         text
     }
 
-    /// It as text; empty if there is none.
+    /// The text, empty if nothing was kept.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
     }
 }
 
-/// Whole microseconds; more than an hour is cut.
+/// Converts to whole microseconds, capped at one hour.
 fn micros(time: Duration) -> u32 {
     let us = time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into());
     u32::try_from(us).unwrap_or(u32::MAX).min(NO_TIME - 1)
@@ -518,7 +520,7 @@ mod tests {
     use super::*;
     use crate::latency::{ConnectorTimes, EdgeTimes};
 
-    /// Four cache lines.
+    /// The most bytes of a record: four cache lines.
     const RECORD_LEN_MAX: usize = 256;
 
     #[test]

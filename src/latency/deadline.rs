@@ -1,54 +1,54 @@
-//! How long a call may take, given how long calls of its kind took lately.
+//! How long a call may take, learned from the last calls of its kind.
 
 use std::time::Duration;
 
 use crate::base::DeadlineTerms;
 use crate::latency::window::UsualLatency;
 
-/// A deadline is so many hundredths of the time that 95 % of the last calls took at the most.
+/// The deadline, in percent of the 95th percentile of the last calls.
 const FACTOR_PERCENT: u32 = 150;
-/// A call that was cut counts as if it had taken so many times its deadline. Once such calls are more than 5 % of those that are
-/// known, the deadline is therefore three times as long. A server that has become slow is found so within a minute, if it takes no
-/// more than half of that.
+/// A call that was ended by its deadline counts as if it had taken this multiple of the deadline. Once more than 5 % of
+/// the known calls were ended, the deadline therefore becomes three times as long. If a server becomes slow, and takes
+/// at most half of that, the deadline has adapted within a minute.
 const CUT_COUNTS_AS: u32 = 2;
 
-/// How long a call may take, and why.
+/// The deadline of a call, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
-    /// How long it may take.
+    /// The longest time that the call may take.
     pub limit: Duration,
     /// Why the limit is what it is.
     pub reason: DeadlineReason,
-    /// What it was computed from; none if too few calls were seen.
+    /// What it was computed from; `None` if too few calls were seen.
     pub usual: Option<UsualLatency>,
 }
 
 /// Why a deadline is what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadlineReason {
-    /// Too few calls were seen, so that it is the longest.
+    /// Too few calls were seen, so the longest deadline applies.
     Cold,
-    /// It follows from the last calls.
+    /// It was computed from the last calls.
     Learned,
-    /// The last calls were quicker than the shortest deadline.
+    /// The last calls would give less than the shortest deadline.
     Floor,
-    /// The last calls were slower than the longest deadline allows.
+    /// The last calls would give more than the longest deadline.
     Ceiling,
 }
 
-/// How a call ended, as far as it says how long calls of its kind take.
+/// How the wait for a response ended, as far as it says how long calls take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitEnd {
-    /// It was answered successfully.
+    /// The response was a success.
     Answered,
-    /// It was cut when its deadline passed.
+    /// The deadline passed before the response.
     Cut,
-    /// It was given up for another reason, so that it would have taken longer.
+    /// The call was given up for another reason, and would have taken longer.
     GivenUp,
 }
 
 impl Deadline {
-    /// The deadline of a call whose kind usually takes so long.
+    /// Computes the deadline of a call from the usual latency of its kind.
     #[must_use]
     pub fn of(terms: &DeadlineTerms, usual: Option<UsualLatency>) -> Deadline {
         let Some(UsualLatency { p95, .. }) = usual else {
@@ -63,34 +63,34 @@ impl Deadline {
         Deadline { limit, reason, usual }
     }
 
-    /// How long calls of its kind usually take at the most, whatever the limits of deadlines; none if too few were seen.
+    /// The deadline before its upper and lower bounds are applied; `None` if too few calls were seen.
     #[must_use]
     pub fn usual_max(&self) -> Option<Duration> {
         self.usual.map(|usual| longest_usual(usual.p95))
     }
 
-    /// Whether a call that was given up after `waited` had waited so long that this says something of its server: half as long again
-    /// as half of the calls take, and longer than the shortest deadline. Unlike the deadline, the time of half of the calls does not
-    /// grow while fewer than half of them are cut.
+    /// Whether a call that was given up after `waited` is evidence against its server: it had waited 1.5 times the
+    /// median, and longer than the shortest deadline. The median, unlike the deadline, does not grow while fewer than
+    /// half of the calls are ended by their deadline.
     #[must_use]
     pub fn is_long(&self, terms: &DeadlineTerms, waited: Duration) -> bool {
         let shortest = terms.floor.min(terms.ceiling);
         self.usual.is_some_and(|usual| waited > longest_usual(usual.p50).max(shortest))
     }
 
-    /// As how long a call counts that had this deadline, and ended so after `waited`; none if it says nothing.
+    /// The duration to learn from a call with this deadline that ended after `waited`; `None` if it says nothing.
     #[must_use]
     pub fn counts_as(&self, end: WaitEnd, waited: Duration) -> Option<Duration> {
         match end {
             WaitEnd::Answered => Some(waited),
             WaitEnd::Cut => Some(waited.max(self.limit.saturating_mul(CUT_COUNTS_AS))),
-            // Calls that are given up early would make a tool look quick.
+            // Learning from calls that are given up early would make a tool look fast.
             WaitEnd::GivenUp => self.usual.is_some_and(|usual| waited > usual.p95).then_some(waited),
         }
     }
 }
 
-/// The factor of deadlines, applied to a quantile.
+/// Applies the factor of deadlines to a quantile.
 fn longest_usual(quantile: Duration) -> Duration {
     quantile.saturating_mul(FACTOR_PERCENT) / 100
 }
@@ -155,7 +155,8 @@ mod tests {
         assert!(!Deadline::of(&enforced(), None).is_long(&enforced(), 100 * SECOND), "nothing is known");
     }
 
-    /// Calls at random moments to a server whose time is drawn by `serves`, which knows when a call begins in seconds.
+    /// Calls at random moments to a server. `serves` draws the duration of a call from the moment in seconds at which
+    /// it begins.
     struct Run<S> {
         terms: DeadlineTerms,
         per_second: f64,
@@ -163,7 +164,7 @@ mod tests {
         serves: S,
     }
 
-    /// One call: when it began, its deadline, and how long the server takes for it.
+    /// One call: when it began, its deadline, and its duration.
     #[derive(Clone, Copy, Debug)]
     struct Call {
         began_s: f64,
@@ -178,7 +179,7 @@ mod tests {
     }
 
     impl<S: Fn(f64, &mut Rng) -> f64> Run<S> {
-        /// All calls that begin within so many seconds.
+        /// All calls that begin within this many seconds.
         fn calls(&self, seconds: f64) -> Vec<Call> {
             let (mut rng, learned, mut calls) = (Rng::new(self.seed), Learned::new(), Vec::new());
             let mut under_way: BinaryHeap<Reverse<(Time, usize)>> = BinaryHeap::new();
@@ -206,7 +207,7 @@ mod tests {
         }
     }
 
-    /// Around `mean`, by a fifth at the most.
+    /// A random value within a fifth of `mean`.
     fn around(mean: f64, rng: &mut Rng) -> f64 {
         mean * (0.8 + 0.4 * rng.unit())
     }
@@ -246,7 +247,7 @@ mod tests {
                 let serves = |now: f64, rng: &mut Rng| around(if now < 300.0 { before } else { after }, rng);
                 let calls = Run { terms: DeadlineTerms { mode, ..enforced() }, per_second, seed, serves }.calls(600.0);
                 let longest = Duration::from_secs_f64(after * 1.2 * 1.5 * 17.0 / 16.0);
-                // The last slow call ends when it has taken its time.
+                // Waits until the last slow call has ended.
                 let settled = calls.iter().filter(|call| call.began_s > 300.0 + MINUTE + before * 1.2);
                 for call in settled {
                     assert!(call.deadline.limit <= longest && !call.is_late(), "{mode}, seed {seed}: {call:?}");
@@ -259,7 +260,7 @@ mod tests {
     fn a_ramp_cuts_few_calls() {
         for mode in MODES {
             for seed in 0..SEEDS {
-                // From 0.3 s to 30 s within ten minutes.
+                // The duration grows from 0.3 s to 30 s within ten minutes.
                 let serves = |now: f64, rng: &mut Rng| around(0.3 * 100_f64.powf((now / 600.0).min(1.0)), rng);
                 let calls =
                     Run { terms: DeadlineTerms { mode, ..enforced() }, per_second: 5.0, seed, serves }.calls(700.0);

@@ -1,38 +1,38 @@
-//! When a call is tried a second time because its first try is slow, how many are, and which try answers it.
+//! Hedging: when a slow call gets a second try, how many calls may, and which try answers the call.
 
 use std::time::Duration;
 
 use crate::latency::window::UsualLatency;
 
-/// The shortest time after which a call is tried again: what is quicker is not worth a second call.
+/// The shortest time before a second try. Faster calls are not worth a second one.
 const AFTER_MIN: Duration = Duration::from_millis(5);
-/// A second try costs what so many calls earn, so that 2 % of the calls are tried twice at the most.
+/// Each call pays for 1/50 of a second try, so at most 2 % of the calls get one.
 const CALLS_PER_HEDGE: u32 = 50;
-/// So many second tries can be saved up. A new budget has none.
+/// How many second tries can be saved up. A new budget has none.
 const SAVED_MAX: u32 = 5;
 
-/// How long a call is waited for before it is tried again: as long as 95 % of the last calls took at the most. None if that is not
-/// known, or if no time would be left: `left` is what its caller still waits, if that is known, and `limit` how long the answer may
-/// take to begin.
+/// How long to wait before the second try: the 95th percentile of the last calls. `None` if that is not known, or no
+/// time would be left. `left` is the rest of the caller's time limit, if known, and `limit` is the time within which
+/// the response must begin.
 #[must_use]
 pub fn hedge_after(usual: Option<UsualLatency>, left: Option<Duration>, limit: Duration) -> Option<Duration> {
     let after = usual?.p95.max(AFTER_MIN);
     (after < limit && left.is_none_or(|left| after < left)).then_some(after)
 }
 
-/// For how long after the second try the start of an answer is held back that says nothing yet: twice as long, as it may take the
-/// second try more than most calls, but no longer than half of the time that is left then.
+/// How long after the second try a response of the first that says nothing yet is held back. It is twice the time
+/// before the second try, because that try may take longer than most calls, but at most half of the time that is left.
 #[must_use]
 pub fn hold_for(after: Duration, left: Option<Duration>, limit: Duration) -> Duration {
     let left = left.unwrap_or(Duration::MAX).min(limit).saturating_sub(after);
     (2 * after).min(left / 2)
 }
 
-/// How many calls of a route may be tried twice: a token bucket that each call fills by a fiftieth of a try. It is empty at first, so
-/// that at every moment 2 % of the calls that were counted were tried twice at the most.
+/// Limits how many calls of a route get a second try: a token bucket to which each call adds 1/50 of a token. It starts
+/// empty, so at most 2 % of the calls counted so far were hedged at any moment.
 #[derive(Clone, Debug, Default)]
 pub struct HedgeBudget {
-    /// In parts of [`CALLS_PER_HEDGE`] of a try.
+    /// In units of 1/[`CALLS_PER_HEDGE`] of a second try.
     saved: u32,
 }
 
@@ -42,13 +42,13 @@ impl HedgeBudget {
         self.saved = (self.saved + 1).min(SAVED_MAX * CALLS_PER_HEDGE);
     }
 
-    /// Whether what a second try costs is there.
+    /// Whether the budget has enough for a second try.
     #[must_use]
     pub fn has_one(&self) -> bool {
         self.saved >= CALLS_PER_HEDGE
     }
 
-    /// Takes what a second try costs; false if it is not there.
+    /// Takes the cost of a second try; false if the budget has not enough.
     pub fn take(&mut self) -> bool {
         let left = self.saved.checked_sub(CALLS_PER_HEDGE);
         self.saved = left.unwrap_or(self.saved);
@@ -56,37 +56,37 @@ impl HedgeBudget {
     }
 }
 
-/// What has come of a try.
+/// How far one try of a call has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryState {
-    /// Nothing that says what the answer is.
+    /// Nothing has arrived that tells what the response is.
     Waits,
-    /// It has begun, and does not say yet what it is. The head of an event stream is sent at once by servers, and of the second try a
-    /// success says what it is with its last byte.
+    /// The response has begun but does not yet tell whether it is a success. Servers send the head of an event stream
+    /// at once. A success of the second try is known only at its last byte.
     Begun,
-    /// An answer of the second try that is no success: it serves if the first fails.
+    /// The second try was answered with an error. It is used if the first try fails.
     Refused,
-    /// An answer that can be passed on.
+    /// The response can be passed on.
     Answered,
-    /// No answer will come.
+    /// No response will come.
     Failed,
 }
 
-/// One of the two tries of a call.
+/// One of the two tries of a hedged call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Try {
-    /// The one that each call has.
+    /// The try that every call has.
     First,
-    /// The one that was added because the first was slow.
+    /// The try that was added because the first was slow.
     Second,
 }
 
-/// Which try answers the call, if that is decided. The second one only ever answers with a success, unless the first has failed or what
-/// it began was held back for long: `is_over` says that what has begun is held back no longer.
+/// Decides which try answers the call, if that is certain yet. The second try answers only with a success, unless the
+/// first try failed, or the hold on a response that has begun `is_over`.
 #[must_use]
 pub fn decide(first: TryState, second: TryState, is_over: bool) -> Option<Try> {
     match (first, second) {
-        // What the first was answered would have been passed on without a second try.
+        // Without a second try, any response of the first would have been passed on.
         (TryState::Answered | TryState::Refused, _) => Some(Try::First),
         (_, TryState::Answered) => Some(Try::Second),
         (_, TryState::Failed) => Some(Try::First),
@@ -186,7 +186,7 @@ mod tests {
                     assert!(decided != Some(Try::Second) || second != TryState::Refused, "{case}");
                 }
             }
-            // Once both have ended in some way, it is decided.
+            // Once both have ended in some way, the call is decided.
             let has_ended = |state| !matches!(state, TryState::Waits | TryState::Begun);
             assert!(decided.is_some() || !has_ended(first) || !has_ended(second), "{case}");
             if decided == Some(Try::Second) {

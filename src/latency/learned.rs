@@ -1,4 +1,4 @@
-//! What is learned of the calls of each label, by all cores together.
+//! What is learned from the calls of each label, on all cores together.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -11,35 +11,36 @@ use crate::latency::concurrency_limit::Baseline;
 use crate::latency::label::Label;
 use crate::latency::window::{CALLS_MIN, UsualLatency, Window, bucket_of};
 
-/// How often the quantiles are computed at the most, which takes some microseconds.
+/// The quantiles are computed at most this often, because it takes some microseconds.
 const COMPUTE_EVERY: Duration = Duration::from_millis(200);
-/// After how long without a call nothing is said of a label.
+/// After this time without a call, what was learned about a label is no longer used.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(900);
-/// For how long a core gathers calls of a label before it adds them at the most, if more come.
+/// The longest time for which a core gathers the calls of a label before it adds them to the shared window.
 const GATHER_FOR: Duration = Duration::from_millis(100);
-/// How many it gathers at the most.
+/// The most calls that a core gathers.
 const GATHERED_MAX: usize = 32;
 /// Stands for quantiles that are not known.
 const UNKNOWN: u64 = 0;
 
-/// How long the last calls of one label took. Reading it takes no lock.
+/// The durations of the last calls of one label. Reading them takes no lock.
 pub struct Learned {
     /// p50 and p95 in microseconds, 32 bits each.
     usual: AtomicU64,
     /// When the last call ended, in nanoseconds.
     last: AtomicU64,
     window: Mutex<Computing>,
-    /// How long they take while few calls are in flight.
+    /// How long calls take while few are in flight.
     baseline: Mutex<Baseline>,
 }
 
-/// The same on one core. It takes the lock to add a call as long as little is known, and then to add those that it has gathered.
+/// The learned durations as one core uses them. While little is known it takes the lock to add each call. After that it
+/// adds several at once.
 pub struct CoreLearned {
     of: Arc<Learned>,
-    /// The buckets of the calls that are to be added.
+    /// The window buckets of the gathered calls.
     gathered: [u16; GATHERED_MAX],
     gathered_len: usize,
-    /// When calls were added last.
+    /// When calls were last added.
     added: Time,
 }
 
@@ -61,13 +62,13 @@ impl Learned {
         }
     }
 
-    /// By how much longer a call took than calls do while few are in flight, as a natural logarithm; none if too few were seen. A call
-    /// that `teaches` is known from then on.
+    /// How much longer a call took than calls do while few are in flight, as the natural logarithm of the ratio; `None`
+    /// if too few calls were seen. A call that `teaches` moves that baseline.
     pub fn slowdown(&self, took: Duration, teaches: bool) -> Option<f64> {
         self.baseline.lock().unwrap_or_else(PoisonError::into_inner).slowdown(took, teaches)
     }
 
-    /// What the last calls have in common, if enough were seen.
+    /// The quantiles of the last calls, if enough were seen.
     #[must_use]
     pub fn usual(&self, now: Time) -> Option<UsualLatency> {
         let packed = self.usual.load(Ordering::Relaxed);
@@ -79,7 +80,7 @@ impl Learned {
         Some(UsualLatency { p50, p95 })
     }
 
-    /// Adds a call that counts as so long and ended `now`.
+    /// Adds a call that counts as this long.
     #[cfg(test)]
     pub fn record(&self, took: Duration, now: Time) {
         self.add(std::iter::once(bucket_of(took)), now);
@@ -89,7 +90,7 @@ impl Learned {
         self.usual.load(Ordering::Relaxed) != UNKNOWN
     }
 
-    /// Adds calls that ended `now` and count as so long as their buckets say.
+    /// Adds calls by the buckets of their durations.
     fn add(&self, buckets: impl Iterator<Item = usize>, now: Time) {
         let mut state = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.for_each(|bucket| state.window.add(bucket, now));
@@ -111,7 +112,7 @@ impl CoreLearned {
         CoreLearned { of, gathered: [0; GATHERED_MAX], gathered_len: 0, added: Time::ZERO }
     }
 
-    /// Adds a call that counts as so long and ended `now`, at once or with the next ones.
+    /// Adds a call that counts as this long, at once or together with later ones.
     pub(super) fn record(&mut self, took: Duration, now: Time) {
         let bucket = bucket_of(took);
         if self.of.is_known() && self.gathered_len < GATHERED_MAX && now - self.added < GATHER_FOR {
@@ -119,7 +120,7 @@ impl CoreLearned {
             self.gathered_len += 1;
             return;
         }
-        // Before a long pause the last was added, or gathered within a moment of that.
+        // After a long pause, the gathered calls are as old as those that were added last, and are forgotten with them.
         let is_forgotten = now - self.added >= FORGOTTEN_AFTER;
         let gathered = &self.gathered[..if is_forgotten { 0 } else { self.gathered_len }];
         self.of.add(gathered.iter().map(|bucket| usize::from(*bucket)).chain([bucket]), now);
@@ -135,12 +136,12 @@ impl Deref for CoreLearned {
     }
 }
 
-/// What was learned of each label. Each takes 4.3 KiB. There are as many as the recorders of all cores have labels.
+/// What was learned of each label. There are as many labels as in the recorders of all cores, and each takes 4.3 KiB.
 #[derive(Default)]
 pub struct LearnedTable(Mutex<HashMap<Label, Arc<Learned>>>);
 
 impl LearnedTable {
-    /// What is learned of one label, from now on if nothing was.
+    /// The learned durations of one label; empty if the label is new.
     pub(super) fn of(&self, label: &Label) -> Arc<Learned> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(learned) = table.get(label) {

@@ -1,11 +1,12 @@
-//! Floor 1: how long calls took, and in which part of the path. It computes with durations that are passed in, and reads no
-//! clock.
+//! Floor 1: how long calls take, and in which part of the path. It computes with durations that are passed in, and
+//! reads no clock.
 //!
-//! [`EdgeStamps`] and [`ConnectorStamps`] turn the times at which a call passed certain points into durations, [`CallPhases`]
-//! divides the total among the phases, a [`Recorder`] on each core keeps the histograms, and a [`Snapshot`] adds up the figures
-//! of the cores for reading. A [`Deadline`] says how long a call may take, by what is [`Learned`] of the calls before it, and
-//! [`LabelBreakers`] whether it is made at all, by how those ended. A [`CallQueue`] says how many calls of a route are made at one time. A [`CallLog`] keeps what became of the last calls, one by one,
-//! and a [`TaskTable`] the totals of the calls of each agent task.
+//! [`EdgeStamps`] and [`ConnectorStamps`] turn the times at which a call passed certain points into durations.
+//! [`CallPhases`] divides the total among the phases. A [`Recorder`] on each core keeps the histograms, and a
+//! [`Snapshot`] adds up the figures of the cores. A [`Deadline`] limits how long a call may take, by what was
+//! [`Learned`] from earlier calls. [`LabelBreakers`] decide whether a call is made at all, by how earlier calls ended.
+//! A [`CallQueue`] limits how many calls of a route are in flight. A [`CallLog`] keeps the last calls, one by one, and
+//! a [`TaskTable`] the totals of each agent task.
 
 mod breaker;
 mod breaker_table;

@@ -1,12 +1,12 @@
-/// How many outcomes there are.
+/// The number of outcomes.
 pub const OUTCOMES: usize = Outcome::ALL.len();
 
 /// How a call ended; every call ends in exactly one way. The names are stable: metrics and JSON use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
-    /// The upstream's whole answer was passed on, whatever its status.
+    /// The upstream's whole response was passed on, whatever its status.
     Ok,
-    /// The agent went away before the end.
+    /// The agent closed the connection before the end.
     AgentGone,
     /// The agent's request was refused as malformed (400, 413, 431, 501).
     BadRequest,
@@ -18,7 +18,7 @@ pub enum Outcome {
     Overloaded,
     /// The upstream accepted no connection (502, 503).
     UpstreamRefused,
-    /// The upstream broke off, or its answer was not valid HTTP.
+    /// The upstream broke off, or its response was not valid HTTP.
     UpstreamFailed,
     /// The link was lost during the call.
     LinkLost,
@@ -28,24 +28,24 @@ pub enum Outcome {
     Revoked,
     /// The inner TLS session between edge and connector failed (502).
     SealRefused,
-    /// The agent read nothing of its answer, or sent nothing of its request, for too long.
+    /// The agent received nothing of its response, or sent nothing of its request, for too long.
     AgentStalled,
     /// The connector has no route for the host (502).
     NoRoute,
-    /// Edge and connector did not understand each other, or one of them failed inside (502).
+    /// Edge and connector did not understand each other, or one of them had an internal error (502).
     TunnelFailed,
     /// The breaker of the tool or of the upstream was open (503).
     BreakerOpen,
-    /// Its route had as many calls in flight as its limit allows (503).
+    /// The concurrency limit of the route refused the call (503).
     ConcurrencyLimited,
-    /// It could not be written to the audit log, which is required (503).
+    /// The audit log is required and could not be written (503).
     AuditUnavailable,
-    /// The policy of its route denied it.
+    /// The policy of the route denied the call.
     Denied,
 }
 
 impl Outcome {
-    /// Every outcome, in the order in which they are shown.
+    /// All outcomes, in display order.
     pub const ALL: [Outcome; 19] = [
         Outcome::Ok,
         Outcome::AgentGone,
@@ -68,7 +68,7 @@ impl Outcome {
         Outcome::Denied,
     ];
 
-    /// The name in metrics and JSON, which does not change.
+    /// The name in metrics and JSON. It does not change between releases.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -96,8 +96,8 @@ impl Outcome {
 
     /// Whether the call's durations belong in the histograms.
     ///
-    /// Those of refused calls do not: a quick refusal would make the tunnel look fast. Those of calls that were abandoned
-    /// do: leaving them out would hide the slowest ones.
+    /// Those of refused calls do not: a fast refusal would make the tunnel look fast. Those of calls that the agent
+    /// gave up do: leaving them out would hide the slowest calls.
     #[must_use]
     pub const fn is_timed(self) -> bool {
         matches!(

@@ -11,30 +11,30 @@ pub enum Phase {
     /// In the edge: first byte of the request → handed to the link, and first byte back → written to the agent.
     #[default]
     Edge,
-    /// The link and its queues: all time that belongs to neither edge, connector nor upstream.
+    /// The link and its queues: all time that neither edge, connector nor upstream account for.
     Tunnel,
-    /// All time beyond the edge, of a call whose connector told no times, because it was cut or broke off: nobody knows how much of
-    /// that was the link, the connector or the upstream.
+    /// All time beyond the edge, for a call whose connector sent no times because the call was ended or broke off. How
+    /// it divides among link, connector and upstream is not known.
     BeyondEdge,
     /// In the connector: request routable → first byte sent upstream, and first byte back → handed to the link.
     Connector,
-    /// Connecting to the upstream; only in calls for which the pool had no connection.
+    /// Connecting to the upstream; only for calls for which the pool had no connection.
     UpstreamConnect,
     /// First byte sent to the upstream → first byte from it.
     Upstream,
-    /// First byte sent to the upstream → last byte from it, of an answer that is no event stream.
+    /// First byte sent to the upstream → last byte from it, unless the response is an event stream.
     UpstreamLast,
     /// First byte of the request at the edge → first byte of the response written to the agent.
     Total,
-    /// First byte of the request at the edge → last byte of the response written to the agent, of an answer that is no event
-    /// stream.
+    /// First byte of the request at the edge → last byte of the response written to the agent, unless the response is
+    /// an event stream.
     TotalLast,
-    /// First byte of an event stream written to the agent → its last byte: it lasts as long as there are events.
+    /// First byte of an event stream written to the agent → its last byte. It lasts as long as there are events.
     Stream,
 }
 
 impl Phase {
-    /// All phases, in the order in which they are shown.
+    /// All phases, in display order.
     pub const ALL: [Phase; 10] = [
         Phase::Edge,
         Phase::Tunnel,
@@ -66,7 +66,7 @@ impl Phase {
     }
 }
 
-/// What the edge itself measured of one call.
+/// What the edge measured of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EdgeTimes {
     /// The duration of [`Phase::Edge`].
@@ -77,9 +77,9 @@ pub struct EdgeTimes {
     pub total: Duration,
     /// First byte of the request → last byte of the response written to the agent; `None` until then.
     pub total_last: Option<Duration>,
-    /// The class of the upstream's answer; `None` if there was none.
+    /// The class of the upstream's status; `None` if there was no response.
     pub status: Option<StatusClass>,
-    /// Whether the upstream's answer is an event stream.
+    /// Whether the upstream's response is an event stream.
     pub is_event_stream: bool,
 }
 
@@ -98,8 +98,8 @@ pub struct ConnectorTimes {
 
 /// The time of one call, divided into phases.
 ///
-/// `edge + tunnel + connector + upstream_connect + upstream = total`, unless the clocks disagreed. Where the connector told nothing,
-/// `edge + beyond_edge = total`.
+/// `edge + tunnel + connector + upstream_connect + upstream = total`, unless the clocks disagreed. If the connector
+/// sent no times, `edge + beyond_edge = total`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallPhases {
     edge: EdgeTimes,
@@ -112,10 +112,11 @@ pub struct CallPhases {
 }
 
 impl CallPhases {
-    /// Divides the time of a call. The time that neither side accounts for is the tunnel's.
+    /// Divides the time of a call. Time that neither side accounts for belongs to the tunnel.
     ///
-    /// Without the connector's times (it never answered) that is not known: all time beyond the edge is one phase. If the two sides
-    /// together claim more than the total, the tunnel is zero and [`clocks_disagreed`](CallPhases::clocks_disagreed) is true.
+    /// Without the connector's times (it never answered), all time beyond the edge is one phase. If the two sides
+    /// together claim more than the total, the tunnel phase is zero and
+    /// [`clocks_disagreed`](CallPhases::clocks_disagreed) is true.
     #[must_use]
     pub fn split(edge: EdgeTimes, connector: Option<ConnectorTimes>) -> CallPhases {
         let far = connector.map_or(Duration::ZERO, |c| {
@@ -131,8 +132,8 @@ impl CallPhases {
         }
     }
 
-    /// A call that only the connector measured, because the agent's TLS ends there. Edge and tunnel are not known, and
-    /// the total is the time on the connector. `total_last` is the time to the last byte.
+    /// The times of a call that only the connector measured, because the agent's TLS ends there. Edge and tunnel are
+    /// not known, and the total is the time on the connector. `total_last` is the time to the last byte.
     #[must_use]
     pub fn of_connector(times: ConnectorTimes, total_last: Duration) -> CallPhases {
         let total = times.connector + times.upstream_connect.unwrap_or_default() + times.upstream;
@@ -140,7 +141,7 @@ impl CallPhases {
         CallPhases { far_side_only: true, ..CallPhases::split(edge, Some(times)) }
     }
 
-    /// The same call, which the upstream answered with this status, or not, and with an event stream or not.
+    /// Sets the status of the upstream's response, if there was one, and whether it is an event stream.
     #[must_use]
     pub fn answered(mut self, status: Option<u16>, is_event_stream: bool) -> CallPhases {
         self.edge.status = status.map(StatusClass::of);
@@ -148,13 +149,13 @@ impl CallPhases {
         self
     }
 
-    /// The class of the upstream's answer; `None` if there was none, or the edge could not see it.
+    /// The class of the upstream's status; `None` if there was no response, or the edge could not see it.
     #[must_use]
     pub fn status(&self) -> Option<StatusClass> {
         self.edge.status
     }
 
-    /// Whether a gateway answered in the place of the upstream: such a call proves nothing about the upstream.
+    /// Whether a gateway responded in place of the upstream. Such a call proves nothing about the upstream.
     #[must_use]
     pub fn is_of_gateway(&self) -> bool {
         self.edge.status == Some(StatusClass::Gateway)
@@ -181,25 +182,26 @@ impl CallPhases {
         }
     }
 
-    /// How long the agent waited: to the last byte if that is known, otherwise to the first. The first counts for an event stream.
+    /// How long the agent waited: to the last byte if known, otherwise to the first byte. For an event stream, to the
+    /// first byte.
     #[must_use]
     pub fn took(&self) -> Duration {
         self.get(Phase::TotalLast).unwrap_or(self.edge.total)
     }
 
-    /// How long everything beyond the edge took, to the first byte of its answer, or so far if none came.
+    /// How long everything beyond the edge took, to the first byte of the response, or until now if none has come.
     #[must_use]
     pub fn beyond_edge(&self) -> Duration {
         self.edge.total.saturating_sub(self.edge.edge)
     }
 
-    /// Whether the upstream's answer is an event stream.
+    /// Whether the upstream's response is an event stream.
     #[must_use]
     pub const fn is_event_stream(&self) -> bool {
         self.edge.is_event_stream
     }
 
-    /// Whether the parts that the two sides measured add up to more than the total.
+    /// Whether the times of the two sides add up to more than the total.
     #[must_use]
     pub const fn clocks_disagreed(&self) -> bool {
         self.clocks_disagreed

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// How recent the proof must be that the whole path works.
+/// How recent the proof that the whole path works must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadinessSettings {
-    /// How long a call or probe counts as proof after it went through, in milliseconds.
+    /// How long a successful call or probe counts as proof, in milliseconds.
     pub fresh_for_ms: u64,
 }
 
@@ -18,7 +18,7 @@ impl Default for ReadinessSettings {
 /// Why a role is not ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
-    /// It is shutting down.
+    /// The role is shutting down.
     #[error("draining: calls in flight are being finished, new ones belong elsewhere")]
     Draining,
     /// No call or probe has ever gone through.
@@ -35,7 +35,7 @@ pub enum NotReady {
     Stale {
         /// Time since the last call or probe that went through.
         ago: Duration,
-        /// How long a proof is valid.
+        /// How long a proof counts.
         limit: Duration,
     },
 }
@@ -64,7 +64,7 @@ impl Readiness {
         self.passed = self.passed.max(Some(when));
     }
 
-    /// Records that a call or probe failed on the path at `when`. Calls that the agent gave up do not count.
+    /// Records that a call or probe failed on the path at `when`. Calls that the agent gave up are not passed here.
     pub fn on_failed(&mut self, when: Time) {
         self.failed = self.failed.max(Some(when));
     }
@@ -74,8 +74,8 @@ impl Readiness {
         self.draining = true;
     }
 
-    /// Whether a probe should be sent: there is no proof, a later call failed, or the proof has used half of its
-    /// validity.
+    /// Whether a probe should be sent: there is no proof, a later call failed, or half of the proof's lifetime has
+    /// passed.
     #[must_use]
     pub fn is_probe_due(&self, now: Time) -> bool {
         match self.check(now) {

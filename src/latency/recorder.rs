@@ -16,12 +16,12 @@ use super::status_class::{STATUS_CLASSES, StatusClass};
 use super::window::UsualLatency;
 use crate::base::{DeadlineTerms, GuardMode, Time};
 
-/// The name that collects calls without a label of their own.
+/// The name under which calls without a label of their own are collected.
 pub const OTHER: &str = "(other)";
 /// The longest route, method or tool name that gets a label, in bytes.
 pub const LABEL_LEN_MAX: usize = 128;
 
-/// Separates the parts of a key; this byte never occurs in UTF-8.
+/// Separates the parts of a key. This byte never occurs in UTF-8.
 const SEPARATOR: u8 = 0xff;
 
 /// How many labels a core keeps figures for.
@@ -30,11 +30,11 @@ const SEPARATOR: u8 = 0xff;
 /// core. A server with 20 tools takes 2.6 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatencySettings {
-    /// The most labels of all routes, not counting the `(other)` of each route.
+    /// The most labels of all routes, not counting the `(other)` label of each route.
     pub labels_max: usize,
-    /// The most labels of one route, so that an agent that invents tool names cannot use up the labels of other routes.
+    /// The most labels of one route. An agent that invents tool names then cannot use up the labels of other routes.
     pub labels_per_route_max: usize,
-    /// The most routes; calls of further routes are collected under the route `(other)`.
+    /// The most routes. Calls of further routes are collected under the route `(other)`.
     pub routes_max: usize,
 }
 
@@ -44,12 +44,13 @@ impl Default for LatencySettings {
     }
 }
 
-/// The place of a label in its [`Recorder`], from one on, so that an `Option` takes no more memory; not valid in another recorder.
+/// The index of a label in its [`Recorder`], plus one, so that an `Option` takes no more memory. It is not valid in
+/// another recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LabelId(NonZeroU32);
 
 impl LabelId {
-    /// The label of the set with this index.
+    /// The id of the label at this index.
     pub(super) fn at(index: usize) -> Option<LabelId> {
         let place = u32::try_from(index).ok()?.checked_add(1)?;
         NonZeroU32::new(place).map(LabelId)
@@ -72,12 +73,12 @@ pub struct LabelSet {
     hedges: Hedges,
 }
 
-/// How many calls of one label were tried twice because the first try was slow.
+/// How many calls of one label got a second try because the first was slow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hedges {
-    /// How many were tried twice.
+    /// How many calls got a second try.
     pub made: u64,
-    /// How many of these were answered by the second try.
+    /// How many of them were answered by the second try.
     pub won: u64,
 }
 
@@ -86,9 +87,9 @@ pub struct Hedges {
 pub struct Deadlines {
     /// The terms of the last call that had a deadline.
     pub terms: Option<DeadlineTerms>,
-    /// How many calls missed their deadline and were not cut.
+    /// How many calls missed their deadline and were not ended for that.
     pub missed: u64,
-    /// How many calls were cut because their deadline had passed.
+    /// How many calls were ended because their deadline had passed.
     pub cut: u64,
 }
 
@@ -97,32 +98,32 @@ pub struct Deadlines {
 pub struct CallWait {
     /// The terms of its deadline.
     pub terms: DeadlineTerms,
-    /// The deadline that was enforced; none if none was.
+    /// The deadline that was enforced; `None` if none was.
     pub enforced: Option<Deadline>,
-    /// How the wait for its answer ended.
+    /// How the wait for the response ended.
     pub end: WaitEnd,
-    /// How long it was waited for: to the answer, or the longest time without a sign of progress before it.
+    /// How long the wait was: until the response, or the longest time without a sign of progress before it.
     pub waited: Duration,
-    /// How long it took from beginning to end.
+    /// How long the call took from beginning to end.
     pub took: Duration,
-    /// Whether it says how long calls take: not one that failed while its breaker was open.
+    /// Whether its duration is learned. That of a call that failed while its breaker was open is not.
     pub teaches: bool,
 }
 
-/// What is said of a call that had a deadline.
+/// The judgement about a call that had a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// The deadline that it had.
     pub limit: CallLimit,
-    /// Whether it missed that.
+    /// Whether the call missed the deadline.
     pub is_missed: bool,
-    /// Whether it was waited for [long](Deadline::is_long), so that its server is at fault even if the caller gave it up.
+    /// Whether the wait was [long](Deadline::is_long), so that the server is at fault even if the caller gave up.
     pub is_long: bool,
 }
 
 impl CallWait {
-    /// The same, with whether the breaker of its label is closed. While it is open, a call that was not answered teaches nothing: it
-    /// says that the server is gone, not that it is slow.
+    /// Adds whether the breaker of its label is closed. While it is open, nothing is learned from calls without a
+    /// response: the server is gone, not slow.
     #[must_use]
     pub fn with_breaker(self, is_closed: bool) -> CallWait {
         CallWait { teaches: self.end == WaitEnd::Answered || is_closed, ..self }
@@ -166,19 +167,19 @@ impl LabelSet {
         self.clock_disagreements
     }
 
-    /// How often its calls were sent again.
+    /// How often calls were sent again.
     #[must_use]
     pub fn retries(&self) -> u64 {
         self.retries
     }
 
-    /// How many of its calls were tried twice.
+    /// How many calls got a second try.
     #[must_use]
     pub fn hedges(&self) -> Hedges {
         self.hedges
     }
 
-    /// The deadlines of its calls.
+    /// The deadlines of the label's calls.
     #[must_use]
     pub fn deadlines(&self) -> Deadlines {
         self.deadlines
@@ -209,13 +210,13 @@ impl LabelSet {
 pub struct Recorder {
     settings: LatencySettings,
     sets: Vec<(Label, LabelSet)>,
-    /// What is learned of each label that has a set; of [`OTHER`] nothing, as it has calls of all kinds.
+    /// What was learned about each label that has a set; `None` for [`OTHER`], which has calls of all kinds.
     learned: Vec<Option<CoreLearned>>,
     table: Arc<LearnedTable>,
-    /// The breakers of each label that has a set; of [`OTHER`] none.
+    /// The breakers of each label that has a set; `None` for [`OTHER`].
     breakers: Vec<Option<CoreBreakers>>,
     breaker_table: Arc<BreakerTable>,
-    /// There are too few for names to be chosen that slow it down.
+    /// The hash is not keyed. There are too few names for an attacker to slow it down with collisions.
     ids: FxHashMap<Box<[u8]>, LabelId>,
     routes: FxHashMap<Box<str>, RouteLabels>,
     named: usize,
@@ -242,20 +243,19 @@ impl Recorder {
         }
     }
 
-    /// The same, with what other recorders learn as well.
+    /// Shares what is learned with the other recorders of this table.
     #[must_use]
     pub fn with_learned(self, table: &Arc<LearnedTable>) -> Recorder {
         Recorder { table: Arc::clone(table), ..self }
     }
 
-    /// The same, with the breakers of other recorders.
+    /// Shares the breakers with the other recorders of this table.
     #[must_use]
     pub fn with_breakers(self, table: &Arc<BreakerTable>) -> Recorder {
         Recorder { breaker_table: Arc::clone(table), ..self }
     }
 
-    /// The label of a call. If there is no room for another label, the call is counted and collected under its route's
-    /// [`OTHER`].
+    /// The label of a call. If there is no room for a new label, the call is counted under the route's [`OTHER`].
     ///
     /// `tool` is empty if the method names none.
     pub fn label(&mut self, route: &str, method: &str, tool: &str) -> LabelId {
@@ -269,21 +269,21 @@ impl Recorder {
         }
     }
 
-    /// Records a call that has ended. The durations of a call that was refused are not kept, see [`Outcome::is_timed`].
+    /// Records a call that has ended. The durations of refused calls are not kept; see [`Outcome::is_timed`].
     pub fn record(&mut self, label: LabelId, phases: &CallPhases, outcome: Outcome) {
         if let Some((_, set)) = self.sets.get_mut(label.index()) {
             set.record(phases, outcome);
         }
     }
 
-    /// A call with this label was sent again so often.
+    /// Counts how often a call with this label was sent again.
     pub fn count_retries(&mut self, label: LabelId, retries: u32) {
         if let Some((_, set)) = self.sets.get_mut(label.index()) {
             set.retries += u64::from(retries);
         }
     }
 
-    /// A call with this label was tried twice; with `won` the second try answered it.
+    /// Counts a call with this label that got a second try. `won` says whether that try answered it.
     pub fn count_hedge(&mut self, label: LabelId, won: bool) {
         if let Some((_, set)) = self.sets.get_mut(label.index()) {
             set.hedges.made += 1;
@@ -297,25 +297,26 @@ impl Recorder {
         Deadline::of(terms, self.learned(label).and_then(|learned| learned.usual(now)))
     }
 
-    /// How long the last calls of a label took, if that is known `now`.
+    /// The usual latency of a label, if known.
     pub fn usual(&mut self, route: &str, method: &str, tool: &str, now: Time) -> Option<UsualLatency> {
         let label = self.find(route, method, tool)?;
         self.learned(label)?.usual(now)
     }
 
-    /// What is learned of the calls of a label; none for [`OTHER`], which has calls of all kinds.
+    /// What was learned about the calls of a label; `None` for [`OTHER`], which has calls of all kinds.
     #[must_use]
     pub fn learned(&self, label: LabelId) -> Option<&CoreLearned> {
         self.learned.get(label.index())?.as_ref()
     }
 
-    /// The breakers of calls of a label; none for [`OTHER`], which has calls of all kinds.
+    /// The breakers of a label; `None` for [`OTHER`], which has calls of all kinds.
     #[must_use]
     pub fn breakers(&self, label: LabelId) -> Option<&CoreBreakers> {
         self.breakers.get(label.index())?.as_ref()
     }
 
-    /// Learns from a call that ended `now`, and counts it if it missed its deadline. None if the call had none.
+    /// Learns from a call that has ended, and counts it if it missed its deadline. `None` for [`OTHER`], or if
+    /// deadlines are off.
     pub fn learn(&mut self, label: LabelId, wait: &CallWait, now: Time) -> Option<Judged> {
         let at = label.index();
         let (Some((_, set)), Some(Some(learned))) = (self.sets.get_mut(at), self.learned.get_mut(at)) else {
@@ -342,7 +343,7 @@ impl Recorder {
         Some(Judged { limit: CallLimit::of(&deadline, wait.enforced.is_some()), is_missed, is_long })
     }
 
-    /// The number of labels that have figures.
+    /// The number of labels with figures.
     #[must_use]
     pub fn sets(&self) -> usize {
         self.sets.len()
@@ -366,7 +367,7 @@ impl Recorder {
         self.over_cap
     }
 
-    /// A copy of all figures at once, for tests.
+    /// A copy of all figures, for tests.
     #[must_use]
     #[cfg(test)]
     pub fn snapshot(&self) -> super::snapshot::Snapshot {
@@ -378,7 +379,8 @@ impl Recorder {
         snapshot
     }
 
-    /// The label of a call, if it has figures of its own by now. Leaves its key behind for [`add_named`](Recorder::add_named).
+    /// The label of a call, if it already has figures. Leaves its key in the buffer for
+    /// [`add_named`](Recorder::add_named).
     fn find(&mut self, route: &str, method: &str, tool: &str) -> Option<LabelId> {
         if !fits(route, method, tool) {
             return None;
@@ -404,7 +406,7 @@ impl Recorder {
         id
     }
 
-    /// The label that collects the calls of a route without labels of their own. If there are too many routes, or the
+    /// The label under which a route collects calls without labels of their own. If there are too many routes, or the
     /// name is too long, the route itself is [`OTHER`].
     fn other(&mut self, route: &str) -> LabelId {
         self.over_cap += 1;
@@ -431,7 +433,7 @@ impl Recorder {
     }
 }
 
-/// The labels that one route has taken.
+/// The labels that one route uses.
 #[derive(Default)]
 struct RouteLabels {
     named: usize,

@@ -1,47 +1,47 @@
 use std::time::Duration;
 
-/// The first retry is made at once. The pause before the second one is random, up to this long; before each further one it may be
-/// twice as long as before the one before it.
+/// The first retry is made at once. The pause before the second is random, up to this long; the bound doubles with each
+/// further retry.
 const PAUSE_MAX_FIRST: Duration = Duration::from_millis(25);
-/// The longest such pause.
+/// The upper bound of the random pause.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
-/// A retry costs what so many calls earn.
+/// Each call pays for 1/10 of a retry.
 const CALLS_PER_RETRY: u32 = 10;
-/// So many retries can be saved up. A new budget has them.
+/// How many retries can be saved up. A new budget starts with this many.
 const SAVED_MAX: u32 = 10;
 
-/// How far a request came that failed.
+/// How far a failed request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// Nothing of it reached the upstream.
+    /// Nothing reached the upstream.
     Never,
-    /// It may have reached the upstream, and not one byte of an answer came back. `was_used` says that others had used the
-    /// connection, so that it may have been closed as the request came.
+    /// The request may have reached the upstream, and no byte of a response came back.
     Silent {
-        /// Whether others had used the connection.
+        /// Whether the connection had carried earlier requests, so that it may have been closed just as this one was
+        /// sent.
         was_used: bool,
     },
-    /// An answer had begun.
+    /// A response had begun.
     Answered,
 }
 
 /// Why a call is not sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRetry {
-    /// It may have run, and nothing says that it may run twice.
+    /// The request may have run, and is not known to be safe to run twice.
     MayHaveRun,
-    /// It was sent again as often as is allowed.
+    /// It was retried as often as allowed.
     Spent,
-    /// The retries of the route have used up its budget.
+    /// The route has used up its retry budget.
     Budget,
-    /// Its time would be over.
+    /// There is no time left.
     Deadline,
 }
 
-/// What the retries of one route may add to its calls: a token bucket that each call fills by a tenth of a retry.
+/// Limits the retries of one route: a token bucket to which each call adds 1/10 of a token.
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
-    /// In parts of `CALLS_PER_RETRY` of a retry.
+    /// In units of 1/`CALLS_PER_RETRY` of a retry.
     saved: u32,
 }
 
@@ -58,7 +58,7 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// Books a new call, which pays for a part of a retry.
+    /// Counts a new call, which pays for a part of a retry.
     pub fn on_call(&mut self) {
         self.saved = (self.saved + 1).min(SAVED_MAX * CALLS_PER_RETRY);
     }
@@ -71,21 +71,22 @@ impl RetryBudget {
 }
 
 impl Retries {
-    /// How many there were.
+    /// How many retries were made.
     #[must_use]
     pub fn made(self) -> u32 {
         self.made
     }
 
-    /// Whether the call is sent once more, `retries_max` times at the most, and after which pause. `may_run_twice` says so of its
-    /// request, `left` is the time that it still has, if that is limited, and `random` a number from 0 to 1.
+    /// Decides whether the call is sent again, at most `retries_max` times, and after which pause. `may_run_twice` says
+    /// whether its request is safe to repeat, `left` is the time that remains, if limited, and `random` is a number
+    /// from 0 to 1.
     ///
-    /// The first retry of a call of which nothing reached an upstream costs nothing: it takes the place of a send that did not happen.
-    /// So the requests that reach upstreams are never more than the calls and the budget.
+    /// The first retry of a request that did not reach an upstream costs nothing, because it replaces a send that did
+    /// not happen. Upstreams therefore never receive more requests than there were calls, plus the budget.
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// The reason why it is not sent again.
     pub fn again(
         &mut self,
         retries_max: u32,
@@ -153,7 +154,7 @@ mod tests {
         for _ in 0..100_000 {
             let (mut retries, mut budget) = (Retries::default(), RetryBudget::default());
             let may_run_twice = rng.chance(0.5);
-            // However a call fails one time after another.
+            // For any sequence of failures.
             for _ in 0..5 {
                 let reached = any_reached(&mut rng);
                 let again = retries.again(RETRIES_MAX, reached, may_run_twice, &mut budget, NONE, rng.unit());

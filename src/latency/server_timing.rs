@@ -10,7 +10,7 @@ pub const SERVER_TIMING_LEN_MAX: usize = 5 * (", ".len() + "upstream_connect".le
 
 /// Digits of the whole milliseconds of 2^64 ns, the point and three decimals.
 const MS_LEN_MAX: usize = 14 + 1 + 3;
-/// The phases that the agent is told: those that are known when the head is written.
+/// The phases in the header: those that are known when the head is written.
 const SHOWN: [Phase; 6] =
     [Phase::Edge, Phase::Tunnel, Phase::BeyondEdge, Phase::Connector, Phase::UpstreamConnect, Phase::Upstream];
 
@@ -22,7 +22,7 @@ pub fn server_timing(phases: &CallPhases, out: &mut Vec<u8>) {
     append(SHOWN.map(|phase| (phase, phases.get(phase))), out);
 }
 
-/// The same for a call that only the connector measures, because the agent's TLS ends there.
+/// Appends the value for a call that only the connector measures, because the agent's TLS ends there.
 pub fn connector_timing(times: &ConnectorTimes, out: &mut Vec<u8>) {
     let parts = [
         (Phase::Connector, Some(times.connector)),
@@ -32,7 +32,7 @@ pub fn connector_timing(times: &ConnectorTimes, out: &mut Vec<u8>) {
     append(parts, out);
 }
 
-/// The same for an answer of a role itself, of which only that role's own time is known.
+/// Appends the value for a response of the role itself, for which only that role's own time is known.
 pub fn own_timing(phase: Phase, took: Duration, out: &mut Vec<u8>) {
     append([(phase, Some(took))], out);
 }
@@ -49,7 +49,7 @@ fn append(parts: impl IntoIterator<Item = (Phase, Option<Duration>)>, out: &mut 
     }
 }
 
-/// Milliseconds with three decimals, to the nearest microsecond.
+/// Appends milliseconds with three decimals, rounded to the nearest microsecond.
 fn append_ms(duration: Duration, out: &mut Vec<u8>) {
     let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let us = ns / 1_000 + u64::from(ns % 1_000 >= 500);

@@ -1,4 +1,4 @@
-//! A breaker that all cores share. While nothing is wrong, each core counts the calls that end well by itself.
+//! A breaker that all cores share. While no call is bad, each core counts calls that end well by itself.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +14,11 @@ use crate::latency::label::Label;
 
 /// A breaker that all cores share.
 pub(super) struct SharedBreaker {
-    /// Whether it is closed, and the epoch.
+    /// The epoch, and whether the breaker is closed.
     gate: AtomicU64,
-    /// Until when calls that end well are counted apart, in nanoseconds.
+    /// Until when calls that end well may be counted apart, in nanoseconds.
     calm_until: AtomicU64,
-    /// The mode of the last call that was judged, or another number before the first.
+    /// The mode of the last call that was judged, or another number before the first call.
     mode: AtomicU8,
     opened: AtomicU64,
     pub(super) refused: AtomicU64,
@@ -26,33 +26,33 @@ pub(super) struct SharedBreaker {
     judge: Mutex<Judge>,
 }
 
-/// What its lock protects.
+/// The part of a breaker that the lock protects.
 struct Judge {
     breaker: Breaker,
-    /// For the breaker of a route: what tells the fault of a tool from one of the upstream.
+    /// Only for the breaker of a route: distinguishes faults of a tool from faults of the upstream.
     evidence: FailureEvidence,
-    /// What the cores count.
+    /// The counts of the cores that count apart.
     apart: Vec<Arc<CalmCount>>,
 }
 
-/// The calls that failed since the upstream last answered one.
+/// The failures since the upstream last answered a call.
 #[derive(Default)]
 pub(super) struct FailureEvidence {
     /// When the upstream last answered.
     answered: Time,
-    /// The number of the label whose call failed first since then, and when.
+    /// The number of the label whose call was the first to fail since then, and when it did.
     first: Option<(u32, Time)>,
-    /// Whether calls of other labels failed as well.
+    /// Whether calls of other labels have failed as well.
     is_of_several: bool,
 }
 
-/// The calls that one core counts apart.
+/// The calls that one core has counted apart.
 #[derive(Default)]
 pub(super) struct CalmCount(CachePadded<CalmCalls>);
 
 #[derive(Default)]
 struct CalmCalls {
-    /// How many ended well, in the low half, of those that were permitted by the state whose epoch ends with the high half.
+    /// Low half: how many calls ended well. High half: the low half of the epoch that permitted them.
     good: AtomicU64,
     /// When the last of them ended, in nanoseconds.
     last: AtomicU64,
@@ -72,31 +72,32 @@ impl SharedBreaker {
         }
     }
 
-    /// A count for one more core.
+    /// A new count, for one more core.
     pub(super) fn count_apart(&self) -> Arc<CalmCount> {
         let count = Arc::<CalmCount>::default();
         let mut judge = self.lock();
-        // Those of cores that have ended are of no more use.
+        // Counts of cores that have ended are dropped.
         judge.apart.retain(|count| Arc::strong_count(count) > 1);
         judge.apart.push(Arc::clone(&count));
         count
     }
 
-    /// The epoch of its state, if calls of these terms that end well `now` are counted apart.
+    /// The epoch of a breaker for which calls with these terms that end well are counted apart now; `None` if they are
+    /// not.
     pub(super) fn calm_epoch(&self, terms: &BreakerTerms, now: Time) -> Option<u64> {
         let gate = self.gate.load(Ordering::Acquire);
         let is_calm = now.as_nanos() < self.calm_until.load(Ordering::Acquire);
         (gate & 1 == 1 && is_calm && self.mode.load(Ordering::Relaxed) == terms.mode as u8).then_some(gate >> 1)
     }
 
-    /// Waits for the lock. What was counted apart has been added.
+    /// Takes the lock, and adds what was counted apart.
     fn lock(&self) -> MutexGuard<'_, Judge> {
         let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
         judge.add_counted();
         judge
     }
 
-    /// Makes a change of the state known. The lock is held.
+    /// Publishes the state to the atomics. The caller holds the lock.
     fn publish(&self, breaker: &Breaker, change: Option<&BreakerChange>) {
         if let Some(change) = change {
             self.calm_until.store(0, Ordering::Release);
@@ -117,7 +118,7 @@ impl SharedBreaker {
         (admitted, change)
     }
 
-    /// A call has ended `now`. The verdict follows from what other calls have said.
+    /// A call has ended. `judge` decides what its result means, given the evidence of other calls.
     pub(super) fn end(
         &self,
         permit: BreakerPermit,
@@ -134,14 +135,14 @@ impl SharedBreaker {
         change
     }
 
-    /// An operator decides, or leaves it to the calls again.
+    /// An operator sets the state, or with `None` hands the decision back to the results.
     pub(super) fn force(&self, forced: Option<ForcedState>, now: Time) {
         let mut judge = self.lock();
         let change = judge.breaker.force(forced, now);
         self.publish(&judge.breaker, change.as_ref());
     }
 
-    /// Takes back the permission of a call that does not count.
+    /// Returns the permit of a call that does not count.
     pub(super) fn release(&self, permit: BreakerPermit) {
         self.lock().breaker.release(permit);
     }
@@ -155,18 +156,18 @@ impl SharedBreaker {
         !self.is_closed() && self.lock().breaker.is_forced_open()
     }
 
-    /// The calls for which it has opened, or by which it judges.
+    /// The results that it opened for, or judges by.
     pub(super) fn counts(&self, now: Time) -> CallCounts {
         self.lock().breaker.reading(now).1
     }
 
-    /// None before the first call.
+    /// The state of the breaker; `None` before the first call.
     pub(super) fn reading(&self, scope: BreakerScope, label: Label, now: Time) -> Option<BreakerReading> {
         let (state, counts) = self.lock().breaker.reading(now);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mode = self.mode.load(Ordering::Relaxed);
         let known = GuardMode::ALL.into_iter().find(|known| *known as u8 == mode);
-        // What an operator decides holds in each mode.
+        // A forced state applies in every mode.
         let mode = if matches!(state, BreakerState::Forced(_)) { Some(GuardMode::Enforce) } else { known };
         Some(BreakerReading {
             scope,
@@ -186,7 +187,7 @@ fn gate_of(breaker: &Breaker) -> u64 {
 }
 
 impl Judge {
-    /// Adds what was counted apart.
+    /// Adds the calls that were counted apart.
     fn add_counted(&mut self) {
         let Judge { breaker, evidence, apart } = self;
         for (epoch, calls, last) in apart.iter().filter_map(|count| count.take()) {
@@ -197,8 +198,8 @@ impl Judge {
 }
 
 impl FailureEvidence {
-    /// The upstream has answered a call at this time. What other cores count apart is heard of late, and says nothing of what has failed
-    /// since.
+    /// The upstream answered a call at this time. Calls counted apart arrive here late, and do not clear failures that
+    /// came after them.
     fn on_answered(&mut self, at: Time) {
         self.answered = self.answered.max(at);
         if self.first.is_some_and(|(_, failed)| at >= failed) {
@@ -206,7 +207,7 @@ impl FailureEvidence {
         }
     }
 
-    /// What a result of a call of this label, which began then, says of the upstream.
+    /// What the result of a call of this label means for the upstream.
     pub(super) fn judge(&mut self, result: CallResult, label: u32, began: Time, now: Time) -> Option<CallVerdict> {
         match result {
             CallResult::Answered | CallResult::Late => {
@@ -214,7 +215,7 @@ impl FailureEvidence {
                 Some(CallVerdict::Good)
             }
             CallResult::Unreached => Some(CallVerdict::Failed),
-            // The upstream has answered others meanwhile.
+            // The upstream has answered other calls since this one began.
             CallResult::Failed if began < self.answered => None,
             CallResult::Failed => {
                 self.is_of_several |= self.first.get_or_insert((label, now)).0 != label;
@@ -225,23 +226,24 @@ impl FailureEvidence {
 }
 
 impl CalmCount {
-    /// Adds a call that ended well `now`, and was permitted by the state with this epoch.
+    /// Counts a call that was permitted in this epoch and ended well.
     pub(super) fn add(&self, epoch: u64, now: Time) {
         let of_epoch = epoch << u32::BITS;
         self.0.last.store(now.as_nanos(), Ordering::Relaxed);
-        // Only the last state is of interest. There are too few calls within the time for the low half to overflow.
+        // Only the last epoch matters. Too few calls end within the time for the low half to overflow.
         let one_more =
             |seen: u64| Some(if seen >> u32::BITS == of_epoch >> u32::BITS { seen + 1 } else { of_epoch | 1 });
         let _ = self.0.good.fetch_update(Ordering::Release, Ordering::Relaxed, one_more);
     }
 
-    /// Whether any call was counted that was not taken.
+    /// Whether any call was counted and not taken yet.
     #[cfg(test)]
     pub(super) fn is_counting(&self) -> bool {
         self.0.good.load(Ordering::Relaxed) > 0
     }
 
-    /// What was counted since this was asked before, and when the last call ended; none if no call was.
+    /// Takes the count: the low half of the epoch, the number of calls, and when the last one ended; `None` if there
+    /// were none.
     fn take(&self) -> Option<(u32, u32, Time)> {
         if self.0.good.load(Ordering::Relaxed) == 0 {
             return None;
@@ -268,7 +270,7 @@ mod tests {
         assert_eq!(fail(&mut evidence, 2, at(11)), Some(CallVerdict::Failed));
         evidence.on_answered(at(4));
         assert_eq!(fail(&mut evidence, 2, at(12)), Some(CallVerdict::Failed));
-        // One that came after it says that the upstream is there.
+        // A call that ended after the failures proves that the upstream is there.
         evidence.on_answered(at(12));
         assert_eq!(evidence.judge(CallResult::Failed, 2, at(13), at(14)), None);
     }

@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// When a slow call is logged.
+/// Which slow calls are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowCallSettings {
-    /// A call that takes at least this long, in milliseconds, is slow, unless calls of its kind usually do; `None` logs no
-    /// calls.
+    /// A call that takes at least this long, in milliseconds, is slow, unless calls of its kind usually do. `None` logs
+    /// no calls.
     pub slow_call_ms: Option<u64>,
     /// The most log lines per second on each core.
     pub lines_per_second_max: u32,
@@ -21,14 +21,14 @@ impl Default for SlowCallSettings {
 /// What to do with a call that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowVerdict {
-    /// It was not slow.
+    /// The call was not slow.
     Quick,
-    /// Log it, with the number of slow calls that were not logged since the last line.
+    /// The call is logged, together with the number of slow calls since the last line that were not.
     Log {
-        /// Slow calls since the last line that were left out of the log.
+        /// How many slow calls were not logged since the last line.
         left_out: u64,
     },
-    /// It was slow, but the limit of log lines per second is reached.
+    /// The call was slow, but the limit of lines per second is reached.
     LeftOut,
 }
 
@@ -42,14 +42,14 @@ pub struct SlowCalls {
 }
 
 impl SlowCalls {
-    /// Creates the decision from its settings.
+    /// Creates the state from its settings.
     #[must_use]
     pub const fn new(settings: SlowCallSettings) -> SlowCalls {
         SlowCalls { settings, second_start: Time::ZERO, lines: 0, left_out: 0 }
     }
 
-    /// Decides about a call that ended at `now` and took this long. `usual` says how long calls of its kind may take, judged by
-    /// the last ones, if that is known; it is asked only for a call above the threshold.
+    /// Judges a call that ended at `now` and took `took`. `usual` returns how long calls of its kind usually take at
+    /// most, if known. It is called only for calls above the threshold.
     pub fn judge(&mut self, now: Time, took: Duration, usual: impl FnOnce() -> Option<Duration>) -> SlowVerdict {
         let Some(threshold_ms) = self.settings.slow_call_ms else { return SlowVerdict::Quick };
         if took < Duration::from_millis(threshold_ms) || usual().is_some_and(|usual| took <= usual) {

@@ -8,7 +8,7 @@ use super::phases::{PHASES, Phase};
 use super::recorder::{Deadlines, Hedges, LabelSet};
 use super::status_class::{STATUS_CLASSES, StatusClass};
 
-/// The figures of one label, of one or more cores.
+/// The figures of one label, from one or more cores.
 #[derive(Clone)]
 pub struct LabelFigures {
     phases: [Distribution; PHASES],
@@ -37,7 +37,7 @@ impl LabelFigures {
         }
     }
 
-    /// Adds what one core recorded.
+    /// Adds the figures of one core.
     pub fn add(&mut self, set: &LabelSet) {
         for phase in Phase::ALL {
             self.phases[phase as usize].add(set.phase(phase));
@@ -54,7 +54,7 @@ impl LabelFigures {
         self.add_deadlines(&set.deadlines());
     }
 
-    /// Adds other figures, as those of one more label.
+    /// Adds other figures, such as those of another label.
     pub fn merge(&mut self, other: &LabelFigures) {
         for (mine, theirs) in self.phases.iter_mut().zip(&other.phases) {
             mine.merge(theirs);
@@ -83,13 +83,13 @@ impl LabelFigures {
         *cut += other.cut;
     }
 
-    /// How many calls missed their deadline, and the terms of the last one that had one.
+    /// The deadlines that calls missed, and the terms of the last call with a deadline.
     #[must_use]
     pub fn deadlines(&self) -> &Deadlines {
         &self.deadlines
     }
 
-    /// The deadline of calls that begin now; none if they have none, or these are the figures of several labels.
+    /// The deadline of calls that begin now; `None` if they have none, or if these are the figures of several labels.
     #[must_use]
     pub fn deadline(&self) -> Option<&Deadline> {
         self.deadline.as_ref()
@@ -101,19 +101,19 @@ impl LabelFigures {
         &self.phases[phase as usize]
     }
 
-    /// How many calls ended so.
+    /// The number of calls with this outcome.
     #[must_use]
     pub fn outcome(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize]
     }
 
-    /// How many calls the upstream answered with a status of this class.
+    /// The number of calls that the upstream answered with a status of this class.
     #[must_use]
     pub fn answered(&self, class: StatusClass) -> u64 {
         self.statuses[class as usize]
     }
 
-    /// How many calls ended, in whatever way.
+    /// The number of calls with any outcome.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.outcomes.iter().sum()
@@ -125,13 +125,13 @@ impl LabelFigures {
         self.retries
     }
 
-    /// How many calls were tried twice.
+    /// How many calls got a second try.
     #[must_use]
     pub fn hedges(&self) -> Hedges {
         self.hedges
     }
 
-    /// How many calls had parts that were longer than the whole.
+    /// How many calls had phases that add up to more than the total.
     #[must_use]
     pub fn clock_disagreements(&self) -> u64 {
         self.clock_disagreements
@@ -146,8 +146,8 @@ impl Default for LabelFigures {
 
 /// The figures of all cores, added up for reading.
 ///
-/// A core may be asked for one set at a time ([`Recorder::set`](super::Recorder::set)); the sets are then of slightly
-/// different moments, which no reader of metrics can tell.
+/// A core may be asked for one set at a time ([`Recorder::set`](super::Recorder::set)). The sets then differ by
+/// moments, which does not matter to readers of metrics.
 #[derive(Clone, Default)]
 pub struct Snapshot {
     total: LabelFigures,
@@ -162,13 +162,13 @@ impl Snapshot {
         Snapshot::default()
     }
 
-    /// Adds how many calls of one core got no label of their own.
+    /// Adds the number of calls of one core that got no label of their own.
     pub fn add_over_cap(&mut self, over_cap: u64) {
         self.over_cap += over_cap;
     }
 
-    /// Adds one core's figures of one label, and the deadline of its calls. All cores have the same, if they are asked at the same
-    /// time.
+    /// Adds one core's figures of one label, and the deadline of its calls. All cores compute the same deadline when
+    /// asked at the same time.
     pub fn add_label(&mut self, label: &Label, set: &LabelSet, deadline: Option<Deadline>) {
         self.total.add(set);
         let figures = self.labels.entry(label.clone()).or_default();
@@ -176,7 +176,7 @@ impl Snapshot {
         figures.deadline = deadline.or(figures.deadline);
     }
 
-    /// Adds another snapshot, as that of one more core.
+    /// Adds another snapshot, such as that of another core.
     #[cfg(test)]
     pub fn merge(&mut self, other: &Snapshot) {
         self.total.merge(&other.total);
@@ -207,7 +207,7 @@ impl Snapshot {
         routes
     }
 
-    /// How many times a call came that got no label of its own.
+    /// How many calls got no label of their own.
     #[must_use]
     pub fn over_cap(&self) -> u64 {
         self.over_cap

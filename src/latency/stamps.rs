@@ -4,7 +4,7 @@ use super::phases::{ConnectorTimes, EdgeTimes};
 use super::status_class::StatusClass;
 use crate::base::{Clock, Time};
 
-/// A point that may not have come yet, in the size of a [`Time`].
+/// A point in time that may not be reached yet, in the size of a [`Time`].
 #[derive(Clone, Copy, Debug)]
 struct Stamp(Time);
 
@@ -15,7 +15,7 @@ impl Stamp {
         Some(self.0).filter(|at| *at != Time::NEVER)
     }
 
-    /// Sets it, if it has not come yet.
+    /// Sets the point, unless it is set already.
     fn set_first(&mut self, now: Time) {
         self.0 = self.0.min(now);
     }
@@ -33,12 +33,12 @@ pub struct EdgeStamps {
     stream: Option<StreamKind>,
 }
 
-/// What an answer that is an event stream is for.
+/// What kind of event stream a response is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StreamKind {
-    /// It answers a call.
+    /// The response to a call.
     Answer,
-    /// It lasts as long as both sides want.
+    /// A stream that stays open until either side closes it.
     Standing,
 }
 
@@ -55,7 +55,7 @@ impl Default for EdgeStamps {
 }
 
 impl EdgeStamps {
-    /// A call whose first byte came at `now`.
+    /// A call whose first byte arrived at `now`.
     #[must_use]
     pub const fn new(now: Time) -> EdgeStamps {
         EdgeStamps {
@@ -80,7 +80,8 @@ impl EdgeStamps {
         self.handed_to_link.get().is_some()
     }
 
-    /// The answer will be that of a second try, which was given to a link at `began`. The time before that is the edge's own.
+    /// The response comes from a second try, which was given to a link at `began`. The time before that counts as the
+    /// edge's own.
     pub fn on_sent_again(&mut self, began: Time) {
         self.handed_to_link = Stamp(began);
     }
@@ -95,18 +96,18 @@ impl EdgeStamps {
         self.status = Some(StatusClass::of(status));
     }
 
-    /// The upstream's answer is an event stream; one that `is_standing` is no part of a call's answer.
+    /// The upstream's response is an event stream. One that `is_standing` is not part of a call's response.
     pub fn on_event_stream(&mut self, is_standing: bool) {
         self.stream = Some(StreamKind::of(is_standing));
     }
 
-    /// Whether the answer is an event stream.
+    /// Whether the response is an event stream.
     #[must_use]
     pub fn is_event_stream(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Whether the answer is an event stream that lasts as long as both sides want.
+    /// Whether the response is an event stream that stays open until either side closes it.
     #[must_use]
     pub fn is_standing(&self) -> bool {
         self.stream == Some(StreamKind::Standing)
@@ -123,8 +124,8 @@ impl EdgeStamps {
         self.last_to_agent = Stamp(now);
     }
 
-    /// The durations so far. A point that has not come yet is taken to be now, as when the head with its `Server-Timing` is
-    /// about to be written; the clock is read only then.
+    /// The durations so far. A point that is not reached yet counts as now, for example when the head with its
+    /// `Server-Timing` is about to be written. The clock is read only in that case.
     #[must_use]
     pub fn times(&self, clock: &impl Clock) -> EdgeTimes {
         let now = || clock.now();
@@ -177,13 +178,13 @@ impl ConnectorStamps {
         self.request_ready
     }
 
-    /// A connection to the upstream had to be made and took this long; a second one adds to the first.
+    /// A connection to the upstream was made, which took this long. If there are several, the times are added.
     pub fn on_connected(&mut self, took: Duration) {
         self.connect = Some(self.connect.unwrap_or_default().saturating_add(took));
     }
 
-    /// The first byte was sent upstream. If it was sent again on another connection, the last time counts, and the failed attempt is
-    /// the connector's own time.
+    /// The first byte was sent upstream. If the request is sent again on another connection, the last time counts, and
+    /// the failed attempt counts as the connector's own time.
     pub fn on_sent(&mut self, now: Time) {
         self.first_sent = Stamp(now);
     }
@@ -204,24 +205,24 @@ impl ConnectorStamps {
         self.status = Some(status);
     }
 
-    /// The status of the upstream's final answer, if its head came.
+    /// The status of the upstream's final answer, if its head arrived.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.status
     }
 
-    /// The upstream's answer is an event stream; one that `is_standing` is no part of a call's answer.
+    /// The upstream's response is an event stream. One that `is_standing` is not part of a call's response.
     pub fn on_event_stream(&mut self, is_standing: bool) {
         self.stream = Some(StreamKind::of(is_standing));
     }
 
-    /// Whether the answer is an event stream.
+    /// Whether the response is an event stream.
     #[must_use]
     pub fn is_event_stream(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Whether the answer is an event stream that lasts as long as both sides want.
+    /// Whether the response is an event stream that stays open until either side closes it.
     #[must_use]
     pub fn is_standing(&self) -> bool {
         self.stream == Some(StreamKind::Standing)
@@ -238,7 +239,7 @@ impl ConnectorStamps {
         self.last_received = Stamp(now);
     }
 
-    /// The durations so far. A point that has not come yet is taken to be now; the clock is read only then.
+    /// The durations so far. A point that is not reached yet counts as now; the clock is read only in that case.
     #[must_use]
     pub fn times(&self, clock: &impl Clock) -> ConnectorTimes {
         let now = || clock.now();

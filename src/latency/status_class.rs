@@ -1,7 +1,7 @@
-/// How many classes there are.
+/// The number of status classes.
 pub const STATUS_CLASSES: usize = StatusClass::ALL.len();
 
-/// The class of an upstream's answer (RFC 9110 section 15). The names are stable: metrics use them.
+/// The class of an upstream's status (RFC 9110, section 15). The names do not change: metrics use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StatusClass {
     /// Status codes 200 to 299.
@@ -10,14 +10,14 @@ pub enum StatusClass {
     Redirection,
     /// Status codes 400 to 499.
     ClientError,
-    /// 500 and higher, apart from those of a gateway.
+    /// Status codes 500 and higher, apart from those of a gateway.
     ServerError,
-    /// 502, 503 and 504: what a proxy in front of a server answers when the server does not.
+    /// 502, 503 and 504: the response of a proxy whose server does not respond.
     Gateway,
 }
 
 impl StatusClass {
-    /// Every class, in the order in which they are shown.
+    /// All classes, in display order.
     pub const ALL: [StatusClass; 5] = [
         StatusClass::Success,
         StatusClass::Redirection,
@@ -38,7 +38,7 @@ impl StatusClass {
         }
     }
 
-    /// The name in metrics and JSON, which does not change.
+    /// The name in metrics and JSON. It does not change between releases.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

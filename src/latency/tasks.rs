@@ -1,4 +1,4 @@
-//! What the tool calls of one task of an agent cost, together.
+//! The cost of the tool calls of each agent task.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -9,25 +9,25 @@ use super::call_id::TraceId;
 use super::call_record::HostText;
 use crate::base::{Digest, Time};
 
-/// Tasks of one part of the table, which has a lock of its own.
+/// The tasks in one part of the table. Each part has its own lock.
 const PART_LEN: usize = 32;
-/// The most tools of a task that are told apart.
+/// The most tools of one task that are distinguished.
 pub const TASK_TOOLS_MAX: usize = 16;
-/// The most calls of a task that later ones are compared with.
+/// How many of a task's last calls are kept to detect repetitions.
 const RECENT_MAX: usize = 32;
-/// For how long a call with the same tool and arguments counts as a repetition.
+/// A call with the same tool and arguments counts as a repetition within this time.
 pub const REPEATED_WITHIN: Duration = Duration::from_secs(600);
-/// So many bytes of text are about one token. It is a rule of thumb: English prose has about four, JSON fewer.
+/// About how many bytes of text make one token. This is a rule of thumb: English prose has about four, JSON fewer.
 pub const BYTES_PER_TOKEN: u64 = 4;
-/// Parts of the unit of prices: prices and costs are counted in millionths.
+/// The number of parts of a price unit: prices and costs are counted in millionths.
 pub const PRICE_UNIT: u64 = 1_000_000;
 
-/// How tasks are told apart and what they cost.
+/// How tasks are distinguished, and what calls cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskSettings {
-    /// The most tasks that are known at one time; zero switches it off.
+    /// The most tasks that are kept; zero switches the table off.
     pub tasks_max: usize,
-    /// The header field that names the task of a call, before its trace and its session do.
+    /// The header field that names the task of a call. It takes precedence over trace and session.
     pub header: Option<Box<str>>,
     /// The price of a million tokens of answers, in millionths of a unit.
     pub price_per_million_tokens: u64,
@@ -36,7 +36,7 @@ pub struct TaskSettings {
 /// Which task a call belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskId {
-    /// What the configured header field says.
+    /// The value of the configured header field.
     Named(HostText),
     /// The trace that the call belongs to.
     Trace(TraceId),
@@ -44,22 +44,22 @@ pub enum TaskId {
     Session(u64),
 }
 
-/// A tool call of a task that has ended.
+/// A tool call that has ended, and belongs to a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskCall<'a> {
     /// The tool that was called.
     pub tool: &'a str,
     /// The digest of its arguments, if it is known.
     pub arguments: Option<u64>,
-    /// Whether the agent gave it up before the answer was complete.
+    /// Whether the agent gave up before the response was complete.
     pub is_given_up: bool,
-    /// Whether the agent was answered that a deadline had passed.
+    /// Whether the response said that a deadline had passed.
     pub is_timed_out: bool,
     /// Bytes of the answer's body.
     pub bytes: u64,
-    /// Whether the answer is text, so that its tokens can be estimated.
+    /// Whether the response is text, so that its tokens can be estimated.
     pub is_text: bool,
-    /// The time in the tunnel: all but that of the MCP server.
+    /// The time in the tunnel: all time but that of the MCP server.
     pub tunnel: Duration,
     /// The time of the MCP server.
     pub upstream: Duration,
@@ -70,17 +70,17 @@ pub struct TaskCall<'a> {
 /// Totals of the tool calls of a task, or of all tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskFigures {
-    /// How many there were.
+    /// How many calls there were.
     pub calls: u64,
-    /// How many had the tool and the arguments of one within [`REPEATED_WITHIN`] before them.
+    /// How many calls repeated the tool and arguments of a call within the last [`REPEATED_WITHIN`].
     pub repeated: u64,
-    /// How many the agent gave up.
+    /// How many calls the agent gave up.
     pub given_up: u64,
-    /// How many were answered that a deadline had passed.
+    /// How many responses said that a deadline had passed.
     pub timed_out: u64,
     /// Bytes of the bodies of the answers.
     pub bytes: u64,
-    /// Estimated tokens of the answers that are text.
+    /// Estimated tokens of the responses that are text.
     pub tokens: u64,
     /// Time in the tunnel.
     pub tunnel: Duration,
@@ -90,14 +90,14 @@ pub struct TaskFigures {
     pub cost: u64,
 }
 
-/// A task that is known.
+/// One task in a snapshot.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskLine {
     /// Which task it is.
     pub id: TaskId,
     /// Totals of its calls.
     pub figures: TaskFigures,
-    /// How many tools were called; [`TASK_TOOLS_MAX`] stands for as many or more.
+    /// How many different tools were called; [`TASK_TOOLS_MAX`] means this many or more.
     pub tools: usize,
     /// The time since its first call ended.
     pub age: Duration,
@@ -105,26 +105,27 @@ pub struct TaskLine {
     pub idle: Duration,
 }
 
-/// All tasks at one moment.
+/// A snapshot of all tasks.
 #[derive(Clone, Debug)]
 pub struct TaskSnapshot {
-    /// Those that are known, in no order.
+    /// The tasks that are kept, in no order.
     pub lines: Vec<TaskLine>,
-    /// Totals of the calls of all tasks since the start.
+    /// The totals of all tasks since the start.
     pub total: TaskFigures,
-    /// How many tasks were forgotten because there were too many.
+    /// How many tasks were dropped to make room.
     pub forgotten: u64,
 }
 
-/// The tasks of an edge, all cores together, in memory of fixed size. The one that was idle for longest makes room for another.
+/// The tasks of an edge, on all cores together, in memory of fixed size. A new task replaces the one that was idle for
+/// longest.
 ///
-/// A call takes one lock, of one part of the table, to add some numbers.
+/// A call locks one part of the table, and adds a few numbers.
 pub struct TaskTable {
     settings: TaskSettings,
     parts: Vec<Mutex<Part>>,
-    /// For ids of sessions, which are secrets.
+    /// Hashes the ids of sessions, which are secrets.
     hasher: RandomState,
-    /// For all else.
+    /// Seeds all other hashes.
     seed: u64,
 }
 
@@ -142,14 +143,14 @@ struct Task {
     last: Time,
     tools: [u64; TASK_TOOLS_MAX],
     tools_len: usize,
-    /// Hashes of tool and arguments of the last calls, and when they ended.
+    /// Hashes of tool and arguments of the last calls, with the time when each ended.
     recent: [(u64, Time); RECENT_MAX],
     recent_len: usize,
     recent_next: usize,
 }
 
 impl TaskFigures {
-    /// How many calls there were for each one that was not a repetition.
+    /// The number of calls for each call that is not a repetition.
     #[must_use]
     pub fn amplification(&self) -> f64 {
         let distinct = self.calls - self.repeated;
@@ -171,7 +172,7 @@ impl TaskFigures {
 }
 
 impl TaskTable {
-    /// A table with no tasks; none if the settings switch it off.
+    /// An empty table; `None` if the settings switch it off.
     #[must_use]
     pub fn new(settings: TaskSettings) -> Option<TaskTable> {
         let parts = settings.tasks_max.div_ceil(PART_LEN);
@@ -186,8 +187,8 @@ impl TaskTable {
         (!parts.is_empty()).then_some(TaskTable { settings, parts, hasher, seed })
     }
 
-    /// The seed of the digests by which calls are told apart. It is another in each process, so that no agent knows which arguments
-    /// have the same digest.
+    /// The seed for digests of arguments. It differs in each process, so an agent cannot find arguments with equal
+    /// digests.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
@@ -211,7 +212,7 @@ impl TaskTable {
         digest.finish()
     }
 
-    /// Adds a call that ended `now`.
+    /// Adds a call that has ended.
     pub fn record(&self, id: TaskId, call: &TaskCall<'_>, now: Time) {
         let (hash, tool) = (self.hash(id), self.hash(call.tool));
         let Some(part) = self.parts.get(hash as usize % self.parts.len().max(1)) else { return };
@@ -239,7 +240,8 @@ impl TaskTable {
         part.total.add(&figures);
     }
 
-    /// Adds that the agent of a task has cancelled a call, whose own end says nothing of it.
+    /// Adds a cancellation by the agent of a task. It is counted here because the end of the cancelled call does not
+    /// tell.
     pub fn record_cancelled(&self, id: TaskId, now: Time) {
         let hash = self.hash(id);
         let Some(part) = self.parts.get(hash as usize % self.parts.len().max(1)) else { return };
@@ -250,7 +252,7 @@ impl TaskTable {
         part.total.given_up += 1;
     }
 
-    /// All tasks as they stand `now`.
+    /// All tasks at this moment.
     #[must_use]
     pub fn snapshot(&self, now: Time) -> TaskSnapshot {
         let mut snapshot = TaskSnapshot { lines: Vec::new(), total: TaskFigures::default(), forgotten: 0 };
@@ -275,7 +277,7 @@ fn locked(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
 }
 
 impl Part {
-    /// The place of a task, which is new if it is not known.
+    /// The index of a task, which is added if it is not in the table.
     fn place(&mut self, id: TaskId, hash: u64, now: Time) -> usize {
         let known = self.hashes.iter().enumerate().find(|(at, known)| **known == hash && self.tasks[*at].id == id);
         if let Some((at, _)) = known {
@@ -310,7 +312,7 @@ impl Task {
         }
     }
 
-    /// Whether a call with this hash ended lately. From now on one has.
+    /// Whether a call with this hash ended recently. Remembers that one ended now.
     fn repeats(&mut self, hash: u64, now: Time) -> bool {
         let known = self.recent[..self.recent_len].iter_mut().find(|(known, _)| *known == hash);
         if let Some((_, at)) = known {

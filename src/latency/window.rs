@@ -1,44 +1,45 @@
-//! How long the last calls of one label took: a few rotating sets of counters of fixed size.
+//! The durations of the last calls of one label: a few rotating sets of counters of fixed size.
 
 use std::time::Duration;
 
 use crate::base::Time;
 
-/// How many parts the window has. One of them is being filled; the oldest is dropped when the next begins.
+/// How many parts the window has. One is being filled; the oldest is dropped when the next one begins.
 const PARTS: usize = 6;
-/// How long a part is filled, if enough calls come meanwhile. All parts together are 48 s.
+/// How long a part is filled, if enough calls come. All parts together cover 48 s.
 const PART_TIME: Duration = Duration::from_secs(8);
-/// How many calls a part has at least, however long they take to come. All parts together have 48.
+/// The fewest calls of a part, however long they take to come. All parts together have 48.
 const PART_CALLS_MIN: u32 = 8;
-/// How many calls a part has at the most, as many as its counters can count.
+/// The most calls of a part, which is the range of its counters.
 const PART_CALLS_MAX: u32 = u16::MAX as u32;
-/// For how long a part counts after it began: whoever is called so rarely may have changed.
+/// How long a part counts, from its beginning: a server that is called this rarely may have changed.
 const PART_AGE_MAX: Duration = Duration::from_secs(900);
-/// How many calls have to be known before anything is said of them.
+/// The fewest calls from which quantiles are computed.
 pub(super) const CALLS_MIN: u32 = 20;
 
-/// The steps for each doubling of a time: each is at most 1/16 longer than the one before.
+/// The steps of each doubling, as a power of two. Each step is at most 1/16.
 const STEPS_LOG2: u32 = 4;
 const STEPS: usize = 1 << STEPS_LOG2;
-/// The longest time that is not told from shorter ones is 2^20 ns, about a millisecond.
+/// The upper end of the first bucket: 2^20 ns, about a millisecond.
 const SHORTEST_LOG2: u32 = 20;
-/// How often that is doubled: up to 73 minutes, which stand for all that is longer.
+/// The number of doublings above that, up to 73 minutes. Longer durations count as the longest.
 const DOUBLINGS: u32 = 22;
 const BUCKETS: usize = 1 + STEPS * DOUBLINGS as usize;
 
-/// What the last calls of a label have in common.
+/// The quantiles of the last calls of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsualLatency {
-    /// How long half of them took at the most.
+    /// The median of the durations.
     pub p50: Duration,
-    /// How long 95 % of them took at the most.
+    /// The 95th percentile of the durations.
     pub p95: Duration,
 }
 
-/// The times of the last calls of one label, for their quantiles. It takes 4.2 KiB, whatever comes.
+/// The durations of the last calls of one label, for their quantiles, in 4.2 KiB of fixed size.
 ///
-/// It holds the calls of the last 40 to 48 s, but at least the last 40 and at the most the last 393,210; none is older than 15
-/// minutes by much. A step in the times is therefore all that is known after 48 s, if a call comes every second.
+/// It covers the calls of the last 40 to 48 s, but at least the last 40 and at most the last 393,210 calls. No call is
+/// much older than 15 minutes. After a step change in the durations, the window therefore contains only the new ones
+/// after 48 s, if there is a call every second.
 pub(super) struct Window {
     parts: [Part; PARTS],
     /// The part that is being filled.
@@ -56,13 +57,13 @@ impl Window {
         Window { parts: [const { Part { began: Time::ZERO, calls: 0, counts: [0; BUCKETS] } }; PARTS], at: 0 }
     }
 
-    /// Adds a call that took so long and ended `now`.
+    /// Adds a call that took this long.
     #[cfg(test)]
     fn record(&mut self, took: Duration, now: Time) {
         self.add(bucket_of(took), now);
     }
 
-    /// Adds a call that ended `now` and whose time is in this bucket.
+    /// Adds a call by the bucket of its duration.
     pub(super) fn add(&mut self, bucket: usize, now: Time) {
         let part = &self.parts[self.at];
         let is_over = part.calls >= PART_CALLS_MIN && now - part.began >= PART_TIME;
@@ -74,16 +75,16 @@ impl Window {
         }
         let part = &mut self.parts[self.at];
         part.calls += 1;
-        // A part ends before one of its counters could overflow.
+        // The part is closed before one of its counters could overflow.
         part.counts[bucket] += 1;
     }
 
-    /// How many calls count `now`.
+    /// How many calls are in the window.
     pub(super) fn calls(&self, now: Time) -> u32 {
         self.parts.iter().filter(|part| !is_old(part, now)).map(|part| part.calls).sum()
     }
 
-    /// What the calls have in common; none if they are too few to say so. A quantile is at most 1/16 longer than the true one.
+    /// The quantiles; `None` if there are too few calls. A quantile is at most 1/16 above the true value.
     pub(super) fn usual(&self, now: Time) -> Option<UsualLatency> {
         let calls = self.calls(now);
         if calls < CALLS_MIN {
@@ -110,7 +111,7 @@ fn is_old(part: &Part, now: Time) -> bool {
     now - part.began >= PART_AGE_MAX
 }
 
-/// The bucket of a time: the first has all up to a millisecond, and each later one begins behind the end of the one before.
+/// The bucket of a duration. The first bucket takes everything up to a millisecond.
 pub(super) fn bucket_of(took: Duration) -> usize {
     let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).saturating_sub(1);
     let doubling = ns.checked_ilog2().unwrap_or(0);
@@ -121,7 +122,7 @@ pub(super) fn bucket_of(took: Duration) -> usize {
     (1 + (doubling - SHORTEST_LOG2) as usize * STEPS + step).min(BUCKETS - 1)
 }
 
-/// The longest time in a bucket.
+/// The longest duration in a bucket.
 fn bucket_end(bucket: usize) -> Duration {
     let Some(above) = bucket.checked_sub(1) else { return Duration::from_nanos(1 << SHORTEST_LOG2) };
     let doubling = SHORTEST_LOG2 + (above / STEPS) as u32;

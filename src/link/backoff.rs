@@ -2,16 +2,17 @@ use std::time::Duration;
 
 use crate::base::Rng;
 
-/// How long an outage counts as a restart of the edge: until then waits stay below [`RESTART_WAIT_MAX`].
+/// An outage of up to this length counts as a restart of the edge. Waits then stay below [`RESTART_WAIT_MAX`].
 const RESTART_WINDOW: Duration = Duration::from_secs(30);
-/// The longest wait within [`RESTART_WINDOW`]. An edge holds a call for a moment when it has no link, and this is less: the
-/// first call after a restart finds its way.
+/// The longest wait within [`RESTART_WINDOW`]. It is shorter than the time for which an edge holds a call while it has
+/// no link, so the first call after a restart succeeds.
 const RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// How long to wait before the next try: full jitter, so that many connectors that lost one edge do not come back at once.
+/// The wait before the next connection attempt. It uses full jitter, so that many connectors that lost one edge do not
+/// come back at once.
 ///
-/// Most outages are restarts, which are over within seconds, and then every second of waiting is one in which agents'
-/// calls fail. Only when an outage has lasted for 30 s do waits grow on.
+/// Most outages are restarts that are over within seconds, and agents' calls fail for as long as connectors wait. The
+/// waits therefore grow further only after an outage has lasted for 30 s.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     min: Duration,
@@ -21,13 +22,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits between zero and `min` at first, and up to `max` after a long outage.
+    /// Begins with waits between zero and `min`, which grow up to `max` in a long outage.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Backoff {
         Backoff { min, max: max.max(min), tries: 0, waited: Duration::ZERO }
     }
 
-    /// The wait before the next try.
+    /// The wait before the next attempt.
     pub fn next(&mut self, rng: &mut Rng) -> Duration {
         let max = if self.waited < RESTART_WINDOW { self.max.min(RESTART_WAIT_MAX.max(self.min)) } else { self.max };
         let ceiling = self.min.saturating_mul(1 << self.tries.min(20)).min(max);
@@ -37,7 +38,7 @@ impl Backoff {
         wait
     }
 
-    /// A try went well: the next series starts anew.
+    /// An attempt succeeded, so the next outage begins with short waits.
     pub fn reset(&mut self) {
         self.tries = 0;
         self.waited = Duration::ZERO;

@@ -4,16 +4,16 @@ use crate::engine::{ByteStream, Lease, StreamError};
 use crate::link::CarrierStream;
 use crate::tls::TlsStream;
 
-/// How calls are put on a stream of a carrier.
+/// The way in which calls use a stream of a carrier.
 pub enum CallStream {
-    /// One call as HTTP/1.1 in the clear. Each side finishes the stream when its message is complete.
+    /// One call as HTTP/1.1 without inner TLS. Each side finishes the stream when its message is complete.
     Plain(CarrierStream),
-    /// HTTP/1.1 inside a TLS session of its own, one call after another.
+    /// HTTP/1.1 inside an inner TLS session, one call after another.
     Sealed(Box<TlsStream<CarrierStream>>),
 }
 
 impl CallStream {
-    /// The stream of the carrier.
+    /// The carrier's stream underneath.
     #[must_use]
     pub fn on_link(&self) -> &CarrierStream {
         match self {
@@ -22,7 +22,7 @@ impl CallStream {
         }
     }
 
-    /// Whether there is a TLS session on it.
+    /// Whether it has an inner TLS session.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         matches!(self, CallStream::Sealed(_))

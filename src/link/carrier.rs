@@ -9,46 +9,47 @@ use crate::engine::Signal;
 use crate::link::{CarrierStream, Link, LinkEnded, Liveness};
 use crate::wire::mux::{Fault, Hosts, Open, OpenError, Side};
 
-/// A connection between a connector and an edge that carries calls, by its protocol. Cheap to clone; the clones are one
-/// connection.
+/// A connection between a connector and an edge that carries calls. Each variant is a protocol. It is cheap to clone;
+/// all clones are the same connection.
 #[derive(Clone)]
 pub enum Carrier {
     /// The link protocol of this project, as [`crate::wire::mux`] defines it. A call is HTTP/1.1 on a stream.
     Link(Link),
 }
 
-/// What the edge says of a call when it opens it.
+/// What the edge tells the connector when it opens a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallOpen<'a> {
     /// The host that the agent called.
     pub host: &'a str,
     /// The edge's number of the call, for logs on both sides.
     pub call: u64,
-    /// What the stream carries: one exchange in the clear, or an inner TLS session with any number of them.
+    /// What the stream carries: one plain exchange, or an inner TLS session with any number of exchanges.
     pub traffic: Traffic,
-    /// The agent's address, where the edge passes it on.
+    /// The agent's address, if the edge passes it on.
     pub peer: Option<&'a str>,
-    /// When the time for the call is over, on the clock of this side, if it is limited. The connector learns it unless it is older.
+    /// The end of the call's time, on the clock of this side, if it is limited. Connectors of older versions do not
+    /// learn it.
     pub until: Option<Time>,
 }
 
 /// Why a call could not be opened on a carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOpenError {
-    /// It carries as many calls as it may.
+    /// The carrier is at its limit of calls.
     Full,
     /// It takes no new calls.
     Draining,
-    /// It is not ready, or has ended, or cannot say what the call is for.
+    /// The carrier is not ready, or has ended, or its protocol cannot express the call.
     Unusable,
 }
 
 /// Why this side ends a carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// This side ends, and no calls are left.
+    /// This side shuts down, and no calls are left.
     Ended,
-    /// This side ends, and the calls in flight took too long.
+    /// This side shuts down, and the calls in flight took too long.
     DrainTimeout,
     /// The credential of the registration is no longer valid.
     Revoked,
@@ -59,11 +60,11 @@ pub enum CloseReason {
 pub enum Loss {
     /// The peer's system closed or reset the connection, as it does when the peer's process is killed.
     Closed,
-    /// Nothing came over it any more. The peer may be there, and come back when the network does.
+    /// Nothing arrives any more. The peer may still be there, and come back when the network does.
     CutOff,
 }
 
-/// Why a carrier ended, as its protocol says it.
+/// Why a carrier ended, in the terms of its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CarrierEnded {
     /// The end of a link, with a code of its protocol.
@@ -71,7 +72,7 @@ pub enum CarrierEnded {
 }
 
 impl Carrier {
-    /// The carrier's number, unlike that of any other carrier of this role.
+    /// The carrier's number, unique in this role.
     #[must_use]
     pub fn id(&self) -> LinkId {
         match self {
@@ -94,7 +95,8 @@ impl Carrier {
         }
     }
 
-    /// At the connector: the next call that the edge opened; none when the carrier has ended. One task at a time takes them.
+    /// At the connector: waits for the next call that the edge opens; `None` when the carrier has ended. Only one task
+    /// may wait at a time.
     pub async fn accept(&self) -> Option<CarrierStream> {
         match self {
             Carrier::Link(link) => link.accept().await.map(CarrierStream::Link),
@@ -124,7 +126,7 @@ impl Carrier {
         }
     }
 
-    /// The hosts of the other side; none before it has said them.
+    /// The hosts of the other side; `None` until it has sent them.
     #[must_use]
     pub fn peer_hosts(&self) -> Option<Hosts> {
         match self {
@@ -132,14 +134,14 @@ impl Carrier {
         }
     }
 
-    /// Waits until the other side has told its hosts more than `seen` times. Returns how often that was.
+    /// Waits until the other side has sent its hosts more than `seen` times. Returns how often it has.
     pub async fn peer_hosts_after(&self, seen: u64) -> u64 {
         match self {
             Carrier::Link(link) => link.peer_hosts_after(seen).await,
         }
     }
 
-    /// The last round-trip time that was measured; none before the first measurement.
+    /// The last measured round-trip time, if there is one.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         match self {
@@ -147,7 +149,7 @@ impl Carrier {
         }
     }
 
-    /// Whether the connector has shown lately that it is alive.
+    /// Whether the connector has recently shown that it is alive.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         match self {
@@ -155,43 +157,43 @@ impl Carrier {
         }
     }
 
-    /// Notes that a call is begun on it, which asks for a sign of life if the connector has been silent.
+    /// Notes that a call begins. If the connector has been silent, this asks it for a sign of life.
     pub fn on_call(&self) {
         match self {
             Carrier::Link(link) => link.on_call(),
         }
     }
 
-    /// Raises `heard` from now on when something comes from the connector after calls were begun.
+    /// Raises `heard` from now on when something arrives from the connector after calls were begun.
     pub fn set_heard_signal(&self, heard: Rc<Signal>) {
         match self {
             Carrier::Link(link) => link.set_heard_signal(heard),
         }
     }
 
-    /// At the edge: notes each time that the connector has owed an answer for `after`; see [`Carrier::stalled_after`].
+    /// At the edge: counts each time that the connector has owed an answer for `after`; see [`Carrier::stalled_after`].
     pub fn watch_stalls(&self, after: Duration) {
         match self {
             Carrier::Link(link) => link.watch_stalls(after),
         }
     }
 
-    /// Waits until the connector has stood still more than `seen` times. Returns how often that was.
+    /// Waits until the connector has stalled more than `seen` times. Returns how often it has.
     pub async fn stalled_after(&self, seen: u64) -> u64 {
         match self {
             Carrier::Link(link) => link.stalled_after(seen).await,
         }
     }
 
-    /// At the edge: takes back the calls that [allow it](CarrierStream::set_withdrawal). They end as calls that the connector did
-    /// not pass on.
+    /// At the edge: withdraws the calls that [allow it](CarrierStream::set_withdrawal). They end as calls that the
+    /// connector did not pass on.
     pub fn withdraw(&self) {
         match self {
             Carrier::Link(link) => link.withdraw(),
         }
     }
 
-    /// Takes no new calls from now on, on either side. Calls in flight may finish.
+    /// Stops new calls on both sides. Calls in flight may finish.
     pub fn drain(&self) {
         match self {
             Carrier::Link(link) => link.drain(),
@@ -220,7 +222,7 @@ impl Carrier {
         }
     }
 
-    /// Ends the carrier now; calls in flight are broken off.
+    /// Ends the carrier now. Calls in flight are reset.
     pub fn close(&self, reason: CloseReason) {
         match self {
             Carrier::Link(link) => link.close(match reason {
@@ -239,7 +241,7 @@ impl Carrier {
         }
     }
 
-    /// How it was lost; none while it is there, and if one side has ended it on purpose.
+    /// How it was lost; `None` while it is there, or if one side ended it on purpose.
     #[must_use]
     pub fn loss(&self) -> Option<Loss> {
         match self {

@@ -8,15 +8,15 @@ use crate::link::times::{report_of, times_of};
 use crate::link::{CallOpen, LinkStream, Liveness};
 use crate::wire::mux::{self, Withdrawal};
 
-/// The bytes of one call, or of one inner TLS session, on a [`Carrier`](crate::link::Carrier). Dropped before both sides have
-/// finished, it is broken off.
+/// The bytes of one call, or of one inner TLS session, on a [`Carrier`](crate::link::Carrier). It is reset if it is
+/// dropped before both sides have finished.
 pub enum CarrierStream {
     /// A stream of a link.
     Link(LinkStream),
 }
 
 impl CarrierStream {
-    /// At the connector: what the edge said of the call when it opened it.
+    /// At the connector: what the edge sent when it opened the call.
     #[must_use]
     pub fn opening<T>(&self, look: impl FnOnce(CallOpen<'_>) -> T) -> Option<T> {
         match self {
@@ -27,7 +27,7 @@ impl CarrierStream {
         }
     }
 
-    /// At the connector: the number and the traffic of the call, as [`CarrierStream::opening`] has them, for less.
+    /// At the connector: the number and traffic of the call; cheaper than [`CarrierStream::opening`].
     #[must_use]
     pub fn call(&self) -> Option<(u64, Traffic)> {
         match self {
@@ -35,7 +35,7 @@ impl CarrierStream {
         }
     }
 
-    /// When the time for the call is over, on the clock of this side, if it is limited and the other side knows it.
+    /// The end of the call's time, on the clock of this side, if it is limited and the other side knows it.
     #[must_use]
     pub fn until(&self) -> Option<Time> {
         match self {
@@ -43,7 +43,7 @@ impl CarrierStream {
         }
     }
 
-    /// How long a message is on the way to the other side of its carrier.
+    /// The one-way latency of the carrier.
     #[must_use]
     pub fn way(&self) -> Duration {
         match self {
@@ -51,7 +51,7 @@ impl CarrierStream {
         }
     }
 
-    /// Whether the other side of its carrier has shown lately that it is alive.
+    /// Whether the other side of the carrier has recently shown that it is alive.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         match self {
@@ -59,7 +59,7 @@ impl CarrierStream {
         }
     }
 
-    /// At the edge: notes that a call is begun on the stream, which asks for a sign of life if the connector has been silent.
+    /// At the edge: notes that a call begins. If the connector has been silent, this asks it for a sign of life.
     pub fn on_call(&self) {
         match self {
             CarrierStream::Link(stream) => stream.link().on_call(),
@@ -97,7 +97,8 @@ impl CarrierStream {
         }
     }
 
-    /// At the edge: the times that the connector last reported of the call, ahead of the bytes that were received since.
+    /// At the edge: the connector's last report of the call's times. It was sent before the bytes that were received
+    /// since.
     #[must_use]
     pub fn times(&self) -> Option<ConnectorTimes> {
         match self {
@@ -112,16 +113,16 @@ impl CarrierStream {
         }
     }
 
-    /// At the connector: reports the times of the call, behind the bytes that are queued so far: once when the head of the
-    /// response is there, and once at the end, with the time of the upstream's last byte. If the stream has failed, nothing is
-    /// reported; the next use of it returns the error.
+    /// At the connector: reports the times of the call, after all bytes that are queued: once when the head of the
+    /// response is there, and once at the end, with the time of the upstream's last byte. If the stream has failed,
+    /// nothing is reported; its next use returns the error.
     pub fn send_times(&self, times: &ConnectorTimes) {
         match self {
             CarrierStream::Link(stream) => drop(stream.send_phases(report_of(times))),
         }
     }
 
-    /// When the first of the bytes that wait to be read came in, or the last that were read.
+    /// When the first of the unread bytes arrived, or if there are none, those that were read last.
     #[must_use]
     pub fn received_at(&self) -> Time {
         match self {
@@ -129,21 +130,21 @@ impl CarrierStream {
         }
     }
 
-    /// Breaks the call off with a reason that the other side sees.
+    /// Resets the call with a reason that the other side sees.
     pub fn reset(&self, failure: CallFailure) {
         match self {
             CarrierStream::Link(stream) => stream.reset(failure.into()),
         }
     }
 
-    /// At the edge: whether the call may be taken back ([`Carrier::withdraw`](crate::link::Carrier::withdraw)).
+    /// At the edge: sets whether the call may be [withdrawn](crate::link::Carrier::withdraw).
     pub fn set_withdrawal(&self, withdrawal: Withdrawal) {
         match self {
             CarrierStream::Link(stream) => stream.set_withdrawal(withdrawal),
         }
     }
 
-    /// Whether the call was taken back, so that it may be opened again.
+    /// Whether the call was withdrawn, so that it may be opened again elsewhere.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
         match self {
@@ -151,14 +152,14 @@ impl CarrierStream {
         }
     }
 
-    /// Ready when the other side has broken the call off, or the carrier has ended; also after the other side's last byte.
+    /// Ready when the other side has reset the call, or the carrier has ended; also after the other side's last byte.
     pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<CallFailure> {
         match self {
             CarrierStream::Link(stream) => stream.poll_broken(cx).map(CallFailure::from),
         }
     }
 
-    /// Why the call was broken off, by either side or with the carrier, if it was.
+    /// Why the call was reset, by either side or with its carrier, if it was.
     #[must_use]
     pub fn broken_for(&self) -> Option<CallFailure> {
         match self {
@@ -166,8 +167,8 @@ impl CarrierStream {
         }
     }
 
-    /// The error, if the call was broken off before its last byte came, or because what has come is not read. Wakes the task
-    /// when that happens.
+    /// The error, if the call was reset before its last byte arrived, or because received bytes were not read.
+    /// Otherwise wakes the task when that happens.
     #[must_use]
     pub fn failure(&self, cx: &mut Context<'_>) -> Option<StreamError> {
         match self {
@@ -175,14 +176,14 @@ impl CarrierStream {
         }
     }
 
-    /// Says that whoever the received bytes go on to has taken `n` bytes; see [`LinkStream::reader_took`].
+    /// Reports that the reader of the received bytes has accepted `n` bytes; see [`LinkStream::reader_took`].
     pub fn reader_took(&self, n: u64) {
         match self {
             CarrierStream::Link(stream) => stream.reader_took(n),
         }
     }
 
-    /// Whether its carrier is draining and waits for what the other side has still to send on it.
+    /// Whether its carrier is draining and waits for bytes that the other side still has to send on it.
     #[must_use]
     pub fn holds_up_drain(&self) -> bool {
         match self {

@@ -1,9 +1,9 @@
 //! Floor 3: the link between a connector and an edge: many streams on one connection.
 //!
-//! [`crate::wire::mux`] is the protocol. This module moves its frames: it packs those of one turn of the core into as few TLS
-//! records and sends as possible, and passes its events to the tasks that wait for them.
+//! [`crate::wire::mux`] implements the protocol. This module transmits its frames, packing those of one turn into as
+//! few TLS records and sends as possible, and passes its events to the tasks that wait for them.
 //!
-//! The roles see a [`Carrier`], so that another protocol can carry calls beside ours.
+//! The roles use a [`Carrier`], so that other protocols can carry calls as well.
 
 mod backoff;
 mod call_stream;

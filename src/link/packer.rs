@@ -6,14 +6,14 @@ use crate::wire::mux::{FrameSink, Mux};
 
 /// The most plaintext of one record: what TLS allows (RFC 8446 section 5.1).
 const RECORD_LEN_MAX: usize = 16 * 1024;
-/// A payload of at least this length is sent from where it lies, if there is room around it. A shorter one is copied
-/// into the record.
+/// Payloads of at least this length are sent in place, if there is room around them. Shorter ones are copied into the
+/// record.
 const MOVE_LEN_MIN: usize = 8 * 1024;
-/// The number of records that are given to the transport before it is asked again whether it accepts more.
+/// How many records are given to the transport before checking again whether it accepts more.
 const RECORDS_MAX: usize = 4;
 
 /// Gives frames to `transport` in up to `RECORDS_MAX` records, each as full as possible. Returns when nothing is left
-/// to send, or when the transport must be asked first whether it accepts more.
+/// to send, or when the transport must be checked before it is given more.
 pub(super) async fn transmit(
     mux: &std::cell::RefCell<Mux<Lease>>,
     transport: &impl ByteStream,
@@ -43,7 +43,7 @@ pub(super) async fn transmit(
 struct Packer<'a, T> {
     transport: &'a T,
     record: Lease,
-    /// A payload was sent on its own and has used up the budget of this record.
+    /// A payload was sent in place, which has used up the budget of this record.
     moved: bool,
     result: Result<(), StreamError>,
 }

@@ -3,23 +3,23 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// How often a link that sends is looked at.
+/// How often the progress of a sending link is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long bytes may be on the way to the other side's system without any of them being acknowledged, while the other side is
-/// heard. With two looks it is less than 5 s.
+/// How long bytes may be in flight without any of them being acknowledged, while the other side is heard. Including two
+/// checks it is less than 5 s.
 const STUCK_MAX: Duration = Duration::from_secs(4);
-/// How long after bytes were seen on the way something must be received that shows that the path is there: longer than what had
-/// been on its way.
+/// Something must be received this long after bytes were seen in flight, to show that the path works: longer than
+/// anything that was already on its way takes.
 const HEARD_AFTER: Duration = Duration::from_millis(250);
 
-/// Whether the other side's system acknowledges what a link sends.
+/// Detects that the other side's system does not acknowledge what a link sends.
 ///
-/// A path that loses large packets alone, because its MTU is smaller than either side knows, holds up everything that is sent
-/// behind the first one, though the other side is still heard. A path that loses everything is found by its silence.
+/// A path whose MTU is smaller than either side knows loses only large packets. It blocks everything behind the first
+/// one, while the other side is still heard. A path that loses everything is detected by its silence.
 pub(super) struct Progress {
-    /// When to look next; never while nothing is on the way.
+    /// When to check next; never while nothing is in flight.
     due_at: Cell<Time>,
-    /// Since when so many bytes were acknowledged and others were on the way.
+    /// Since when this number of bytes has been acknowledged while others were in flight.
     since: Cell<Option<(Time, u64)>>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Bytes were sent; whether [`Progress::due_at`] is earlier now.
+    /// Notes that bytes were sent. Returns whether [`Progress::due_at`] is earlier now.
     pub(super) fn on_sent(&self, now: Time) -> bool {
         let is_first = self.due_at.get() == Time::NEVER;
         if is_first {
@@ -44,8 +44,8 @@ impl Progress {
         self.due_at.get()
     }
 
-    /// Whether the link makes no progress. `acked` is how many bytes were acknowledged; none if no others are on the way. The
-    /// other side was last heard at `heard_at`, and its answers take `round_trip`.
+    /// Whether the link makes no progress. `acked` is the number of acknowledged bytes; `None` if no others are in
+    /// flight. The other side was last heard at `heard_at`, and its answers take `round_trip`.
     pub(super) fn look(&self, now: Time, acked: Option<u64>, heard_at: Time, round_trip: Duration) -> bool {
         let Some(acked) = acked else {
             self.due_at.set(Time::NEVER);
@@ -75,7 +75,7 @@ mod tests {
         Time::ZERO + Duration::from_millis(ms)
     }
 
-    /// When it is found to be stuck, if it is looked at when that is due.
+    /// When it is found to be stuck, if it is checked whenever that is due.
     fn stuck_at(acked: impl Fn(u64) -> Option<u64>, heard_at: impl Fn(u64) -> u64) -> Option<u64> {
         let progress = Progress::default();
         assert_eq!(progress.due_at(), Time::NEVER);
@@ -93,10 +93,10 @@ mod tests {
     #[test]
     fn a_link_is_stuck_when_nothing_is_acknowledged_though_the_other_side_is_heard() {
         assert_eq!(stuck_at(|_| Some(7), |now| now), Some(4_600));
-        // From when it stood still.
+        // Counted from when it stopped moving.
         assert_eq!(stuck_at(|now| Some(now.min(5_000)), |now| now), Some(9_100));
         assert_eq!(stuck_at(|now| (now > 5_000).then_some(7), |now| now), Some(9_100));
-        // Heard late.
+        // The other side was heard late.
         assert_eq!(stuck_at(|_| Some(7), |now| if now > 6_000 { 6_000 } else { 0 }), Some(6_100));
     }
 
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(stuck_at(|now| Some(now / 3_000), |now| now), None);
         assert_eq!(stuck_at(|_| None, |now| now), None);
         assert_eq!(stuck_at(|_| Some(7), |_| 100), None);
-        // What was on its way when all of the path was lost.
+        // These bytes were in flight when the whole path was lost.
         assert_eq!(stuck_at(|_| Some(7), |_| 700), None);
     }
 }

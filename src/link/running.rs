@@ -20,15 +20,15 @@ use crate::wire::mux::{
     Side, StreamId, Welcome,
 };
 
-/// How long a link may be silent before a call that waits for it asks for a sign of life.
+/// How long a link may be silent before a waiting call makes it ask for a sign of life.
 const PROBE_AFTER: Duration = Duration::from_millis(500);
-/// How long the answer to a PING is waited for before another one is sent.
+/// How long to wait for the answer to a PING before sending another one.
 const PING_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// The most that is taken from a caller's time for the way to the connector. A link that stood still has one long round trip, which
-/// says nothing of the next.
+/// The most that is subtracted from a caller's time for the way to the connector. A link that was stalled measures one
+/// long round trip, which says nothing about the next.
 const WAY_MAX: Duration = Duration::from_millis(500);
 
-/// A link, as the tasks on its core see it. Clones refer to the same link.
+/// A link, as tasks on its core use it. Clones refer to the same link.
 #[derive(Clone)]
 pub struct Link(Rc<Shared>);
 
@@ -39,28 +39,29 @@ struct Shared {
     id: LinkId,
     mux: RefCell<Mux<Lease>>,
     streams: RefCell<LinkStreams>,
-    /// Streams that the edge opened and that are not accepted yet, and their places.
+    /// Streams that the edge opened and that are not accepted yet, with their places in the table.
     opened: RefCell<VecDeque<(StreamId, usize)>>,
-    /// The task that accepts them. It is apart from those that wait for a change of the link, which a call is not.
+    /// The task that accepts streams. It is kept separately because the other tasks wait for changes of the link, and a
+    /// new call is not one.
     accept_waker: RefCell<Option<Waker>>,
     greeting: RefCell<Greeting>,
-    /// Raised when either side has asked to drain, and when the link has ended.
+    /// Raised when either side has asked to drain, or the link has ended.
     drain_begun: Signal,
-    /// The hosts of the other side, once it has said them.
+    /// The hosts of the other side, once it has sent them.
     peer_hosts: RefCell<Option<Hosts>>,
     peer_hosts_changed: Signal,
     round_trip: Cell<Option<Duration>>,
     unproven: Unproven,
     stalls: Stalls,
     progress: Progress,
-    /// When the last PING behind one that is not answered was sent.
+    /// When the last PING was sent that followed an unanswered one.
     pinged_again_at: Cell<Time>,
-    /// When the timer of the link runs out.
+    /// When the timer of the link expires.
     timer_at: Cell<Time>,
-    /// Our receive window and its largest size; set once the greeting is over.
+    /// Our receive window and its upper limit; set once the greeting is over.
     window: OnceCell<WindowGrant>,
     window_max: u32,
-    /// The peer's system has closed or reset the connection.
+    /// Whether the peer's system has closed or reset the connection.
     closed_by_peer: Cell<bool>,
     ended: RefCell<Option<LinkEnded>>,
     /// The bytes that the transport adds before and after each payload.
@@ -98,7 +99,7 @@ pub enum LinkError {
         /// The reason, in the edge's words.
         reason: String,
     },
-    /// It ended before it was ready for calls.
+    /// The link ended before it was ready for calls.
     #[error("the link ended during its handshake: {0}")]
     Ended(Fault),
 }
@@ -114,7 +115,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When the secret is too long or too short to be sent.
+    /// If the secret is too long or too short to be sent.
     pub fn connector(core: &Core, id: LinkId, settings: Settings, hello: Hello) -> Result<Link, HelloError> {
         Ok(Link::new(core, id, settings.link_window, Mux::connector(core.now(), settings, hello)?))
     }
@@ -166,7 +167,7 @@ impl Link {
         let ended = future::or(self.run_receive(transport), self.run_time(transport));
         let ended = future::or(ended, self.run_transmit(transport)).await;
         if ended.fault == Fault::Stuck && ended.by == Side::Local {
-            // What is sent behind that does not arrive, but a reset does.
+            // The peer no longer reads, so an orderly close would not arrive. A reset does.
             transport.abort();
             return ended;
         }
@@ -189,8 +190,8 @@ impl Link {
         .await
     }
 
-    /// At the edge: accepts the connector. The window of the link is as large as the core has memory for, at most as the
-    /// settings say.
+    /// At the edge: accepts the connector. The receive window is as large as the core has memory for, up to the
+    /// setting.
     pub fn welcome(&self, edge: EdgeIdentity) {
         let window = self.0.window.get_or_init(|| WindowGrant::first(&self.0.pool, self.0.window_max)).size();
         let mut mux = self.0.mux.borrow_mut();
@@ -228,7 +229,7 @@ impl Link {
     ///
     /// If the link cannot take another stream.
     pub fn open(&self, open: &Open<'_>) -> Result<LinkStream, OpenError> {
-        // The connector counts from when it hears of the call.
+        // The connector starts its clock when it receives OPEN, so the time on the way is subtracted.
         let until = open.until.map(|until| until.back(self.way()));
         let id = self.0.mux.borrow_mut().open(&Open { until, ..*open })?;
         let place = self.0.streams.borrow_mut().add(id);
@@ -307,23 +308,23 @@ impl Link {
     pub fn set_hosts(&self, hosts: &HostSet) {
         self.0.mux.borrow_mut().set_hosts(self.0.core.now(), hosts);
         self.process_events();
-        // The timer may be earlier now.
+        // The timer may have to fire earlier now.
         self.wake_waiting();
     }
 
-    /// The hosts of the other side; none before it has said them.
+    /// The hosts of the other side; `None` until it has sent them.
     #[must_use]
     pub fn peer_hosts(&self) -> Option<Hosts> {
         self.0.peer_hosts.borrow().clone()
     }
 
-    /// Waits until the other side has told its hosts more than `seen` times. Returns how often that was.
+    /// Waits until the other side has sent its hosts more than `seen` times. Returns how often it has.
     pub async fn peer_hosts_after(&self, seen: u64) -> u64 {
         self.0.peer_hosts_changed.after(seen).await;
         self.0.peer_hosts_changed.count()
     }
 
-    /// How long a message is on the way to the other side: half the last round-trip time, at most 500 ms.
+    /// The one-way latency: half of the last round-trip time, at most 500 ms.
     #[must_use]
     pub fn way(&self) -> Duration {
         (self.round_trip().unwrap_or_default() / 2).min(WAY_MAX)
@@ -335,7 +336,7 @@ impl Link {
         self.0.round_trip.get()
     }
 
-    /// Whether the other side has shown lately that it is alive.
+    /// Whether the other side has recently shown that it is alive.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         let (now, mux) = (self.0.core.turn_time(), self.0.mux.borrow());
@@ -343,7 +344,7 @@ impl Link {
         Liveness { silent: now - mux.heard_at(), owing, unproven: self.0.unproven.calls() }
     }
 
-    /// Notes that a call is begun. If the other side has been silent, the link sends PING with it.
+    /// Notes that a call begins. If the other side has been silent, the link sends a PING with it.
     pub fn on_call(&self) {
         self.0.unproven.on_call();
         let (now, mut mux) = (self.0.core.turn_time(), self.0.mux.borrow_mut());
@@ -361,18 +362,18 @@ impl Link {
         }
     }
 
-    /// At the edge: notes from now on when the other side has owed an answer for `after`.
+    /// At the edge: counts from now on how often the other side has owed an answer for `after`.
     pub fn watch_stalls(&self, after: Duration) {
         self.0.stalls.watch(after);
         self.wake_waiting();
     }
 
-    /// Waits until the other side has owed an answer for that long more than `seen` times. Returns how often that was.
+    /// Waits until the other side has stalled in that way more than `seen` times. Returns how often it has.
     pub async fn stalled_after(&self, seen: u64) -> u64 {
         self.0.stalls.after(seen).await
     }
 
-    /// At the edge: takes back the streams that [allow it](LinkStream::set_withdrawal).
+    /// At the edge: withdraws the streams that [allow it](LinkStream::set_withdrawal).
     pub fn withdraw(&self) {
         let withdrawn = self.0.mux.borrow_mut().withdraw();
         for stream in withdrawn {
@@ -381,7 +382,7 @@ impl Link {
         self.process_events();
     }
 
-    /// Raises `heard` from now on when something is received after calls were begun.
+    /// Raises `heard` from now on when something arrives after calls were begun.
     pub fn set_heard_signal(&self, heard: Rc<Signal>) {
         self.0.unproven.set_signal(heard);
     }
@@ -463,7 +464,7 @@ impl Link {
             if let Some(ended) = self.ended() {
                 return ended;
             }
-            // Waits for the end of the turn, so that what other tasks send in this turn goes into the same records.
+            // Waits for the end of the turn, so that frames of other tasks in this turn share the same records.
             self.0.core.turn_end().await;
             self.size_window();
             let sent = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.turn_time()).await;
@@ -482,9 +483,9 @@ impl Link {
         }
     }
 
-    /// Ends the link, whose connection is over: finished by the peer, or failed.
+    /// Ends the link, because the peer closed the connection or it failed.
     fn lost(&self, error: Option<&StreamError>) {
-        // A process that is killed does not close its TLS session.
+        // A killed process does not close its TLS session, so these errors count as a close.
         if matches!(error, None | Some(StreamError::Reset | StreamError::Truncated)) {
             self.0.closed_by_peer.set(true);
         }
@@ -600,7 +601,7 @@ impl Link {
         true
     }
 
-    /// Updates the state of a stream that is held; false, as nothing changes for the link as a whole.
+    /// Updates the state of a stream, if a task holds it. Returns false: nothing changes for the link as a whole.
     fn notify(&self, stream: StreamId, update: impl FnOnce(&mut StreamState)) -> bool {
         if let Some(state) = self.0.streams.borrow_mut().find(stream) {
             update(state);
@@ -612,7 +613,7 @@ impl Link {
         let shared = &self.0;
         shared.ended.borrow_mut().get_or_insert(ended);
         shared.drain_begun.raise();
-        // Streams that were not accepted end with the link.
+        // Streams that were never accepted end with the link.
         for (_, place) in shared.opened.borrow_mut().drain(..) {
             shared.streams.borrow_mut().remove(place);
         }
@@ -620,7 +621,8 @@ impl Link {
         wake(&mut shared.accept_waker.borrow_mut());
     }
 
-    /// Bytes were sent. They may have been the last of a stream, and that stream the last of a draining link.
+    /// Handles that bytes were sent. They may have been the last of a stream, and that stream the last of a draining
+    /// link.
     fn on_sent(&self) {
         self.0.flushing.borrow_mut().drain(..).for_each(Waker::wake);
         if self.is_draining() {
@@ -636,14 +638,14 @@ impl Link {
         mux_at.min(stalls_at).min(pings_at).min(self.0.progress.due_at())
     }
 
-    /// When the other side is asked for a sign of life, because calls wait for it.
+    /// When to ask the other side for a sign of life, because calls wait for it.
     fn probe_at(&self, mux: &Mux<Lease>) -> Time {
         let waits = self.0.stalls.is_watched() && self.0.unproven.calls() > 0 && mux.owing_since().is_none();
         if waits { mux.heard_at() + PROBE_AFTER } else { Time::NEVER }
     }
 
-    /// When the other side is to hear again that it owes an answer, because streams wait for it. It may have sent one in vain, and
-    /// finds that out only if it hears this side meanwhile.
+    /// When to send another PING, because streams wait for the other side and it owes an answer. It may have sent an
+    /// answer that was lost, which it notices only if something arrives from this side.
     fn ping_again_at(&self, mux: &Mux<Lease>) -> Time {
         match mux.owing_since().filter(|_| mux.streams_live() > 0) {
             Some(since) => since.max(self.0.pinged_again_at.get()) + PING_AGAIN_AFTER,
@@ -657,7 +659,7 @@ impl Link {
         }
     }
 
-    /// Waits until `look` finds something. It is called again whenever something changes for the link as a whole.
+    /// Waits until `look` returns a value. It is called again whenever the link as a whole changes.
     async fn wait_for<T>(&self, mut look: impl FnMut(&Link) -> Option<T>) -> T {
         poll_fn(|cx| {
             if let Some(found) = look(self) {

@@ -4,12 +4,12 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::Signal;
 
-/// Notes when the other side of a link has owed an answer for too long. It counts each such time once.
+/// Counts how often the other side of a link has owed an answer for too long. Each such period counts once.
 #[derive(Default)]
 pub(super) struct Stalls {
-    /// After how long; not at all before it is set.
+    /// The length that counts as a stall; nothing is counted until it is set.
     after: Cell<Option<Duration>>,
-    /// Since when the other side owed the answer that was last counted.
+    /// The beginning of the stall that was counted last.
     counted: Cell<Option<Time>>,
     signal: Signal,
 }
@@ -23,7 +23,7 @@ impl Stalls {
         self.after.get().is_some()
     }
 
-    /// When [`Stalls::look`] has something to count.
+    /// When [`Stalls::look`] will have something to count.
     pub(super) fn due_at(&self, owing_since: Option<Time>) -> Time {
         match (self.after.get(), owing_since) {
             (Some(after), Some(since)) if self.counted.get() != Some(since) => since + after,

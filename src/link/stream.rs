@@ -25,25 +25,25 @@ impl LinkStream {
         &self.link
     }
 
-    /// What the edge said when it opened the stream: host name, call number and kind of traffic.
+    /// What the edge sent when it opened the stream: host name, call number and kind of traffic.
     #[must_use]
     pub fn opening<T>(&self, look: impl FnOnce(mux::Open<'_>) -> T) -> Option<T> {
         self.link.mux().borrow().opening(self.id).map(look)
     }
 
-    /// The number and the traffic of the call, as [`LinkStream::opening`] has them, without a look at its texts.
+    /// The number and traffic of the call; cheaper than [`LinkStream::opening`], which parses its texts.
     #[must_use]
     pub fn call(&self) -> Option<(u64, Traffic)> {
         self.link.mux().borrow().call(self.id)
     }
 
-    /// When the time for the call is over, on the clock of this side, if it is limited and the peer knows it.
+    /// The end of the call's time, on the clock of this side, if it is limited and the peer knows it.
     #[must_use]
     pub fn until(&self) -> Option<Time> {
         self.link.mux().borrow().until(self.id)
     }
 
-    /// The connector's last report of the call's times, sent ahead of the bytes that were received since.
+    /// The connector's last report of the call's times. It was sent before the bytes that were received since.
     #[must_use]
     pub fn phases(&self) -> Option<Phases> {
         self.link.streams().borrow_mut().at(self.place).phases
@@ -65,7 +65,7 @@ impl LinkStream {
         sent
     }
 
-    /// The time at which the first unread bytes arrived; if none are unread, those that were read last.
+    /// When the first unread bytes arrived, or if there are none, those that were read last.
     #[must_use]
     pub fn received_at(&self) -> Time {
         self.link.streams().borrow_mut().at(self.place).received_at()
@@ -78,12 +78,12 @@ impl LinkStream {
         self.link.wake_transmitter();
     }
 
-    /// At the edge: whether the stream may be [taken back](Link::withdraw).
+    /// At the edge: sets whether the stream may be [withdrawn](Link::withdraw).
     pub fn set_withdrawal(&self, withdrawal: Withdrawal) {
         self.link.mux().borrow_mut().set_withdrawal(self.id, withdrawal);
     }
 
-    /// Whether the stream was taken back.
+    /// Whether the stream was withdrawn.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
         self.link.streams().borrow_mut().at(self.place).is_withdrawn()
@@ -106,8 +106,8 @@ impl LinkStream {
         self.link.streams().borrow_mut().at(self.place).reset_cause()
     }
 
-    /// The error of a stream that was reset so that the exchange cannot succeed any more: before its last byte came, or
-    /// because received bytes were not read for too long. Otherwise wakes the task when that happens.
+    /// The error of a reset stream whose exchange cannot succeed: it was reset before its last byte arrived, or because
+    /// received bytes were not read for too long. Otherwise wakes the task when that happens.
     #[must_use]
     pub fn failure(&self, cx: &mut Context<'_>) -> Option<StreamError> {
         match self.poll_broken(cx) {
@@ -118,15 +118,15 @@ impl LinkStream {
         }
     }
 
-    /// Says that the reader that the received bytes are sent on to has taken `n` bytes of what is queued for it. A stream
-    /// whose reader takes nothing is reset when it clogs the link.
+    /// Reports that the reader of the received bytes has accepted `n` bytes of what is queued for it. A stream whose
+    /// reader accepts nothing is reset when it clogs the link.
     pub fn reader_took(&self, n: u64) {
         if n > 0 {
             self.link.mux().borrow_mut().reader_took(self.id, n);
         }
     }
 
-    /// Whether the link drains and waits for what the other side still has to send on this stream.
+    /// Whether the link is draining and waits for bytes that the other side still has to send on this stream.
     #[must_use]
     pub fn holds_up_drain(&self) -> bool {
         self.link.is_draining() && !self.is_finished()
@@ -201,7 +201,7 @@ impl ByteStream for LinkStream {
     }
 
     fn finish(&self) {
-        // The error means that the stream is gone or already finished: there is nothing left to finish.
+        // An error means that the stream is gone or already finished.
         let _ = self.link.mux().borrow_mut().finish(self.id);
         self.link.wake_transmitter();
     }
@@ -227,7 +227,7 @@ impl LinkStream {
 
 impl Drop for LinkStream {
     fn drop(&mut self) {
-        // Credit for received and unread bytes is given back too.
+        // This also returns the credit of bytes that were received and not read.
         self.link.mux().borrow_mut().release_stream(self.id, Cause::NotNeeded);
         self.link.streams().borrow_mut().remove(self.place);
         self.link.wake_transmitter();

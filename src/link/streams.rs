@@ -1,4 +1,4 @@
-//! The table of streams that tasks hold: what the mux reported of each, and who waits for it.
+//! The table of streams that tasks hold: what the mux reported about each, and which task waits for it.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
@@ -7,19 +7,19 @@ use crate::base::Time;
 use crate::engine::{Lease, StreamError, push_packed};
 use crate::wire::mux::{Cause, Phases, StreamId};
 
-/// So many empty places keep the memory of their queue.
+/// At most this many empty places keep the memory of their queue.
 const WARM_PLACES_MAX: usize = 64;
-/// An empty place keeps a queue of at most so many entries; a large body needs more of them for a while.
+/// The most entries of a queue that an empty place keeps. A large body needs more for a while.
 const QUEUE_KEPT: usize = 16;
-/// A table of at most so many places is kept while no task holds a stream.
+/// The most places of a table that is kept while no task holds a stream.
 const PLACES_KEPT: usize = 256;
 
-/// The streams of one link. A place in the table is in use as long as a task holds its stream.
+/// The streams of one link. A place in the table is used while a task holds its stream.
 #[derive(Default)]
 pub(super) struct LinkStreams {
     places: Vec<StreamState>,
     free: Vec<usize>,
-    /// For each slot of the mux, the place of the stream that was in it last.
+    /// For each slot of the mux, the place of the last stream in it.
     by_slot: Vec<usize>,
     live: usize,
 }
@@ -32,7 +32,7 @@ pub(super) struct StreamState {
     received_at: Time,
     finished: bool,
     reset: Option<Cause>,
-    /// It was taken back before anything of the call was sent.
+    /// It was withdrawn before anything of the call was sent.
     withdrawn: bool,
     pub(super) phases: Option<Phases>,
     receive_waker: Option<Waker>,
@@ -56,7 +56,8 @@ impl LinkStreams {
         place
     }
 
-    /// Removes a stream that no task holds any more. Its memory is kept for the next one, unless that of many others is.
+    /// Removes a stream that no task holds any more. Its memory is kept for the next one, unless enough other places
+    /// keep theirs.
     pub(super) fn remove(&mut self, place: usize) {
         let state = &mut self.places[place];
         state.received.clear();
@@ -121,7 +122,7 @@ impl StreamState {
         wake(&mut self.send_waker);
     }
 
-    /// The next bytes, the end, or the error. Bytes that came before a reset are returned first.
+    /// The next bytes, the end, or the error. Bytes that arrived before a reset are returned first.
     pub(super) fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         if let Some(lease) = self.received.pop_front() {
             return Poll::Ready(Ok(Some(lease)));
@@ -136,7 +137,7 @@ impl StreamState {
         Poll::Pending
     }
 
-    /// Ready when nothing will follow the bytes that are unread.
+    /// Ready when nothing can follow the unread bytes.
     pub(super) fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.finished || self.reset.is_some() {
             return Poll::Ready(());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::latency::ConnectorTimes;
 use crate::wire::mux::{Phases, Stage};
 
-/// The report of these times; the final one when the time of the upstream's last byte is known.
+/// The report of these times. It is the final one if the time of the upstream's last byte is known.
 pub(super) fn report_of(times: &ConnectorTimes) -> Phases {
     let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Phases {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::engine::Signal;
 
-/// Whether the other side of a link has shown lately that it is alive.
+/// Whether the other side of a link has recently shown that it is alive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Liveness {
     /// The time since anything was received.
@@ -31,7 +31,7 @@ impl Unproven {
         self.calls.set(self.calls.get().saturating_add(1));
     }
 
-    /// Raises `signal` from now on when something is received after calls were begun.
+    /// Raises `signal` from now on when something arrives after calls were begun.
     pub(super) fn set_signal(&self, signal: Rc<Signal>) {
         self.heard.replace(Some(signal));
     }

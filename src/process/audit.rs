@@ -9,16 +9,16 @@ use crate::process::error::RunError;
 use crate::serve::AuditLog;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
-/// The directory of the log, within that of the role.
+/// The directory of the log, below the role's directory.
 const DIR: &str = "audit";
 /// The key that signs the log.
 const KEY_FILE: &str = "audit.key";
 
-/// Opens the audit log and starts its thread, if the configuration has one.
+/// Opens the audit log and starts its thread, if the configuration asks for one.
 ///
 /// # Errors
 ///
-/// When it says of no directory, or the log there cannot be written.
+/// If there is no directory for the log, or the log cannot be written.
 pub(super) fn start_audit(config: &Config) -> Result<Option<AuditWriter>, RunError> {
     let audit = &config.audit;
     let is_required = match audit.mode {
@@ -47,7 +47,7 @@ pub(super) fn start_audit(config: &Config) -> Result<Option<AuditWriter>, RunErr
     Ok(Some(writer))
 }
 
-/// The end of a log that roles hold.
+/// The sending end of a log, which the roles hold.
 pub(super) fn log_of(writer: Option<&AuditWriter>) -> Option<AuditLog> {
     writer.map(AuditWriter::log)
 }

@@ -6,31 +6,32 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, unlinkat};
 use rustix::io::Errno;
 
-/// What the name of each directory begins with. Sixteen hexadecimal digits follow.
+/// The prefix of each directory's name. Sixteen hexadecimal digits follow.
 const DIR_PREFIX: &str = "adit-up-";
 const MARK_DIGITS: usize = 16;
 const DIR_MODE: u32 = 0o700;
 const PERMISSIONS: u32 = 0o777;
 const FILE: &str = "ca.pem";
-/// How often a directory is made. One that another process removes as abandoned before it is locked is made again under
-/// another name.
+/// How often creating a directory is tried. If another process removes it as abandoned before it is locked, the next
+/// attempt uses another name.
 const MAKE_ATTEMPTS: u64 = 8;
-/// The most entries of the folder for temporary files that are looked at, so that a full one does not delay the start.
+/// The most entries of the folder for temporary files that are examined, so that a full folder does not delay the
+/// start.
 const ENTRIES_MAX: usize = 10_000;
 
-/// The certificate of an authority in a file, for other programs to read. The file is removed when this is dropped. If the
-/// process is killed before, the next `adit up` removes it.
+/// The certificate of an authority in a file, for other programs to read. Dropping this removes the file. If the
+/// process is killed, the next `adit up` removes it.
 #[derive(Debug)]
 pub struct CaFile {
     dir: PathBuf,
     path: PathBuf,
-    /// The directory, locked. The lock ends with the process, however that ends.
+    /// The locked directory. The lock ends with the process, even if it is killed.
     lock: File,
 }
 
 impl CaFile {
-    /// Writes the file into a fresh directory below `parent`, both for this user alone. `mark` keeps the name from being
-    /// guessed.
+    /// Writes the file into a new directory below `parent`. Only this user can access either. `mark` makes the name
+    /// hard to guess.
     pub(super) fn write(parent: &Path, mark: u64, pem: &str) -> io::Result<CaFile> {
         for attempt in 0..MAKE_ATTEMPTS {
             if let Some(file) = CaFile::make(&dir_path(parent, mark.wrapping_add(attempt)), pem)? {
@@ -40,8 +41,8 @@ impl CaFile {
         Err(io::Error::other("other processes of adit removed each directory before it was in use"))
     }
 
-    /// Removes what processes left behind that were killed: directories below `parent` that [`CaFile::write`] made for this
-    /// user, and that no process has locked. What cannot be removed stays.
+    /// Removes what killed processes left behind: directories below `parent` that [`CaFile::write`] created for this
+    /// user and that no process has locked. What cannot be removed stays.
     pub(super) fn remove_abandoned(parent: &Path) {
         let Ok(entries) = fs::read_dir(parent) else { return };
         for entry in entries.take(ENTRIES_MAX).flatten() {
@@ -57,21 +58,22 @@ impl CaFile {
         &self.path
     }
 
-    /// Makes the directory with its file. None if another process removed it as abandoned before it was locked.
+    /// Creates the directory and its file; `None` if another process removed the directory as abandoned before it was
+    /// locked.
     fn make(dir: &Path, pem: &str) -> io::Result<Option<CaFile>> {
-        // Not recursive: a directory that somebody else put there is an error.
+        // Not recursive, so a directory that someone else created is an error.
         DirBuilder::new().mode(DIR_MODE).create(dir)?;
         let lock = match open_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
-        // A file system without locks has none for those either who remove abandoned directories.
+        // On a file system without locks, processes that remove abandoned directories cannot lock either.
         if try_lock(&lock) == Err(Errno::WOULDBLOCK) {
             return Ok(None);
         }
         let file = CaFile { path: dir.join(FILE), dir: dir.to_path_buf(), lock };
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        // Relative to what is locked: nothing can be created in a directory that was removed.
+        // Relative to the locked directory, in which nothing can be created once it was removed.
         match openat(&file.lock, FILE, flags, Mode::RUSR | Mode::WUSR) {
             Ok(out) => File::from(out).write_all(pem.as_bytes())?,
             Err(Errno::NOENT) => return Ok(None),
@@ -96,7 +98,7 @@ fn is_dir_name(name: &str) -> bool {
     name.strip_prefix(DIR_PREFIX).is_some_and(|mark| mark.len() == MARK_DIGITS && mark.bytes().all(is_digit))
 }
 
-/// Removes a directory if it is this user's alone and no process has locked it. Returns whether it is gone.
+/// Removes a directory if it belongs to this user alone and no process has locked it. Returns whether it is gone.
 fn remove_if_abandoned(path: &Path) -> bool {
     let Ok(dir) = open_dir(path) else { return false };
     let is_ours = dir
@@ -105,7 +107,7 @@ fn remove_if_abandoned(path: &Path) -> bool {
     is_ours && try_lock(&dir).is_ok() && remove(&dir, path)
 }
 
-/// Opens a directory itself, not what a symbolic link in its place names.
+/// Opens a directory without following a symbolic link.
 fn open_dir(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
 }
@@ -114,9 +116,9 @@ fn try_lock(dir: &File) -> Result<(), Errno> {
     flock(dir, FlockOperation::NonBlockingLockExclusive)
 }
 
-/// Removes the file, and then the directory if nothing else is in it. Returns whether the directory is gone.
+/// Removes the file, and then the directory if it is empty. Returns whether the directory is gone.
 fn remove(dir: &File, path: &Path) -> bool {
-    // A file that stays holds a certificate that nothing trusts any more.
+    // If the file stays, it holds a certificate that nothing trusts any more.
     let _ = unlinkat(dir, FILE, AtFlags::empty());
     fs::remove_dir(path).is_ok()
 }
@@ -127,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// What a killed process leaves: the directory without its lock.
+    /// Creates what a killed process leaves behind: the directory without its lock.
     fn abandoned(parent: &Path, mark: u64) -> PathBuf {
         let dir = dir_path(parent, mark);
         DirBuilder::new().mode(DIR_MODE).create(&dir).unwrap();

@@ -1,4 +1,4 @@
-//! A process that is a connector.
+//! A process with the connector role.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -35,10 +35,10 @@ use crate::process::source::{LoadedConfig, ReadConfig, connect_of};
 use crate::route::RouteName;
 use crate::tls::CallerAuthorities;
 
-/// How often the configuration is read again without being asked, so that certificates for sealed routes stay fresh.
+/// How often the configuration is read again by itself, so that certificates for sealed routes stay fresh.
 const RESEAL_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
-/// A connector whose cores run.
+/// A connector whose cores are running.
 pub struct ConnectorProcess {
     facts: ProcessFacts,
     edges: Vec<String>,
@@ -46,17 +46,17 @@ pub struct ConnectorProcess {
     cores: Cores,
     admin: Option<AbortOnDrop>,
     audit: Option<AuditWriter>,
-    /// Held as long as the process runs.
+    /// Holds the instance number, and its lock, until the process ends.
     _instance: Option<Instance>,
 }
 
 impl ConnectorProcess {
-    /// Starts a connector; its cores dial from now on. `read` reads the configuration again for a reload, and `notify` is
-    /// called for everything that happens.
+    /// Starts a connector; its cores begin to dial. `read` reads the configuration again for a reload, and `notify` is
+    /// called for every event.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the connector from running.
+    /// Whatever prevents the connector from running.
     pub async fn start(
         LoadedConfig { config, files }: LoadedConfig,
         read: ReadConfig,
@@ -110,23 +110,23 @@ impl ConnectorProcess {
         Ok(ConnectorProcess { facts, edges, control, cores, admin, audit, _instance: instance })
     }
 
-    /// The facts of the process: where its admin API listens, and its driver.
+    /// Facts about the process: where its admin API listens, and its driver.
     #[must_use]
     pub fn facts(&self) -> &ProcessFacts {
         &self.facts
     }
 
-    /// The edges that are dialled.
+    /// The edges that the connector dials.
     #[must_use]
     pub fn edges(&self) -> &[String] {
         &self.edges
     }
 
-    /// Runs until the connector was told to end and has.
+    /// Runs until the connector was told to end and has ended.
     ///
     /// # Errors
     ///
-    /// When a core failed, or did not end in time.
+    /// If a core failed, or did not end in time.
     pub async fn run(mut self) -> Result<(), RunError> {
         self.control.run(std::future::pending()).await?;
         drop(self.admin);
@@ -139,7 +139,7 @@ impl ConnectorProcess {
     }
 }
 
-/// A connector whose cores are still to start.
+/// A connector whose cores are not started yet.
 pub(super) struct PreparedConnector {
     pub(super) connector: Arc<Connector>,
     pub(super) events: MailReceiver<ConnectorEvent>,
@@ -147,11 +147,11 @@ pub(super) struct PreparedConnector {
     resolve: MailSender<ResolveRequest>,
 }
 
-/// What runs on a core.
+/// The future that runs on a core.
 pub(super) type OnCore = Pin<Box<dyn Future<Output = ()>>>;
 
 impl PreparedConnector {
-    /// A connector with the number `instance`, by which edges know it.
+    /// Prepares a connector. Edges know it by the number `instance`.
     pub(super) fn new(
         settings: ConnectorSettings,
         tables: ConnectorTables,
@@ -164,7 +164,7 @@ impl PreparedConnector {
         PreparedConnector { connector, events, resolves, resolve }
     }
 
-    /// What each core does.
+    /// The function that starts the connector on each core.
     pub(super) fn on_core(&self) -> impl Fn(Core) -> OnCore + Clone + Send + 'static {
         let (connector, resolve) = (Arc::clone(&self.connector), self.resolve.clone());
         move |core| {
@@ -174,7 +174,7 @@ impl PreparedConnector {
     }
 }
 
-/// What is kept from one reading of the tables to the next.
+/// The state that is kept between two readings of the tables.
 struct ConnectorReload {
     core_count: usize,
     trust: UpstreamTrust,
@@ -190,7 +190,7 @@ impl ConnectorReload {
         Ok(ConnectorTables { sealing, ..tables })
     }
 
-    /// Reads everything first, and replaces something only when all of it is valid.
+    /// Reads everything first, and replaces parts only if all of it is valid.
     fn into_reload(mut self, started: Config, connector: Arc<Connector>, mut read: ReadConfig, log: Log) -> ReloadFn {
         Box::new(move || {
             let LoadedConfig { config, files } = read().map_err(|faults| faults.to_string())?;
@@ -204,7 +204,7 @@ impl ConnectorReload {
     }
 }
 
-/// The number that is kept in the state directory; none without one, or if it cannot be kept.
+/// The number that the state directory keeps; `None` without such a directory, or if the number cannot be kept.
 fn instance(dir: Option<&StateDir>) -> Result<Option<Instance>, RunError> {
     let Some(dir) = dir else { return Ok(None) };
     let host = rustix::system::uname();
@@ -214,7 +214,7 @@ fn instance(dir: Option<&StateDir>) -> Result<Option<Instance>, RunError> {
         .ok())
 }
 
-/// Keeps a certificate that an edge gave, if the connector has a state directory.
+/// Stores a certificate that an edge issued, if the connector has a state directory.
 fn keep_certificate(dir: Option<&StateDir>, event: &ConnectorEvent) {
     let (Some(dir), ConnectorEvent::Certified { edge, identity, .. }) = (dir, event) else { return };
     if let Err(error) = dir.keep(edge, identity) {
@@ -247,7 +247,7 @@ fn log_start(facts: &ProcessFacts, config: &ConnectConfig, tunnel: &TunnelId) {
     }
 }
 
-/// Who can read calls of this traffic.
+/// Says who can read calls of this traffic.
 fn readers(traffic: Traffic) -> &'static str {
     match traffic {
         Traffic::Plain => "plain: the edge and its operator can read them",

@@ -1,4 +1,4 @@
-//! The MCP server that `adit up` starts behind the tunnel when it is given none.
+//! The MCP server that `adit up` starts behind the tunnel if no upstream is given.
 
 pub use build::DemoServer;
 
@@ -20,24 +20,24 @@ mod build {
     }
 
     impl DemoServer {
-        /// Listens; connections wait until it serves.
+        /// Binds the listener. Connections wait until the server serves.
         ///
         /// # Errors
         ///
-        /// When the system gives no port, or this build has no such server.
+        /// If the system has no free port, or this build has no demo server.
         pub fn bind() -> Result<DemoServer, RunError> {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(RunError::io(FAILED))?;
             let address = listener.local_addr().map_err(RunError::io(FAILED))?;
             Ok(DemoServer { listener, address })
         }
 
-        /// Its URL without the path, and the path of its MCP endpoint.
+        /// The server's URL without the path, and the path of its MCP endpoint.
         #[must_use]
         pub fn url_parts(&self) -> (String, String) {
             (format!("http://{}", self.address), DEMO_PATH.to_owned())
         }
 
-        /// Serves until what comes back is dropped.
+        /// Serves until the returned handle is dropped.
         pub(in crate::process) fn serve(self) -> Result<AbortOnDrop, RunError> {
             self.listener.set_nonblocking(true).map_err(RunError::io(FAILED))?;
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(RunError::io(FAILED))?;
@@ -55,7 +55,7 @@ mod build {
     use crate::process::error::RunError;
     use crate::process::runtime::AbortOnDrop;
 
-    /// This build has none.
+    /// This build has no demo server.
     pub enum DemoServer {}
 
     impl DemoServer {
@@ -69,7 +69,7 @@ mod build {
             Err(RunError::Other(reason.to_owned()))
         }
 
-        /// Without the feature there is no value to call this on.
+        /// Never called, since this type has no values without the feature.
         #[must_use]
         pub fn url_parts(&self) -> (String, String) {
             match *self {}

@@ -1,4 +1,4 @@
-//! The certificates of an edge, and the authority with which it certifies connectors.
+//! The certificates of an edge, and the authority that signs certificates of connectors.
 
 use std::sync::Arc;
 
@@ -10,19 +10,20 @@ use crate::process::runtime::AbortOnDrop;
 use crate::process::tls_files::TlsFiles;
 use crate::tls::{Authority, CALLER_LIFE, CertSet, Fingerprint, ReloadingCerts, WallClock, read_chain};
 
-/// What an edge shows to agents, to connectors and inside sealed sessions. All of it can be replaced while the edge runs.
+/// The certificates that an edge presents to agents, to connectors and inside sealed sessions. All of them can be
+/// replaced while the edge runs.
 pub(super) struct EdgeTlsIdentity {
-    /// The certificate for agents; none means plain HTTP.
+    /// The certificate for agents; `None` means plain HTTP.
     pub(super) agents: Option<Arc<ReloadingCerts>>,
     /// The certificate for connectors.
     pub(super) connectors: Arc<ReloadingCerts>,
-    /// The authority that certifies connectors; without one their secret alone is enough.
+    /// The authority that signs certificates of connectors. Without one, a connector needs only its secret.
     pub(super) authority: Option<Arc<ReloadingAuthority>>,
     /// The edge's certificate inside sealed sessions, and the authorities of connectors.
     pub(super) seals: Arc<Seals>,
 }
 
-/// Both certificates, as their files hold them now.
+/// Both certificates, as the files contain them now.
 pub(super) struct EdgeCerts {
     agents: Option<CertSet>,
     connectors: CertSet,
@@ -37,7 +38,7 @@ impl EdgeCerts {
 }
 
 impl EdgeTlsIdentity {
-    /// Reads all files. An edge without an authority is logged.
+    /// Reads all files. Logs if the edge has no authority.
     pub(super) fn load(config: &EdgeConfig) -> Result<EdgeTlsIdentity, ConfigErrors> {
         let certs = EdgeCerts::load(config)?;
         let authority = load_authority(config)?;
@@ -55,7 +56,7 @@ impl EdgeTlsIdentity {
         })
     }
 
-    /// One certificate for agents and connectors, with an authority that lives as long as the process.
+    /// Uses one certificate for agents and connectors, and an authority that exists only while the process runs.
     pub(super) fn temporary(certs: Arc<ReloadingCerts>, authority: Arc<Authority>) -> EdgeTlsIdentity {
         EdgeTlsIdentity {
             agents: Some(Arc::clone(&certs)),
@@ -65,7 +66,7 @@ impl EdgeTlsIdentity {
         }
     }
 
-    /// Shows these certificates from now on.
+    /// Uses these certificates for new handshakes from now on.
     pub(super) fn replace_certs(&self, fresh: EdgeCerts) {
         if let (Some(agents), Some(fresh)) = (&self.agents, fresh.agents) {
             agents.reload(fresh);
@@ -85,7 +86,7 @@ impl EdgeTlsIdentity {
         })))
     }
 
-    /// Has the role report these certificates, as they are at each moment.
+    /// Makes the role report the current certificates.
     pub(super) fn report_in(&self, mut role: EdgeRole) -> EdgeRole {
         let certs = [("agents", self.agents.clone()), ("connectors", Some(Arc::clone(&self.connectors)))];
         for (of, certs) in certs.into_iter().filter_map(|(of, certs)| Some((of, certs?))) {
@@ -110,7 +111,8 @@ pub(super) fn renew_seal_identity(seals: &Seals, authority: &Authority) {
     }
 }
 
-/// The pin by which secrets name the edge's authority: only where it stands in the chain that connectors are shown.
+/// The pin that secrets contain for the edge's authority. There is one only if the authority's certificate is part of
+/// the chain that connectors receive.
 pub(super) fn authority_pin(config: &EdgeConfig, authority: &Authority) -> Option<AuthorityPin> {
     let files = TlsFiles::for_connectors(config)?;
     let chain = std::fs::read(&files.cert_file).ok()?;

@@ -1,4 +1,4 @@
-//! A process that is an edge.
+//! A process with the edge role.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,10 +33,10 @@ use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
 use crate::serve::AuditLog;
 use crate::tls::WallClock;
 
-/// The most events of cores that wait for the control thread.
+/// The most events of the cores that may wait for the control thread.
 pub(super) const EVENTS_MAX: usize = 4096;
 
-/// An edge whose cores run.
+/// An edge whose cores are running.
 pub struct EdgeProcess {
     facts: ProcessFacts,
     control: Control,
@@ -49,12 +49,12 @@ pub struct EdgeProcess {
 }
 
 impl EdgeProcess {
-    /// Starts an edge; on return every core listens. `read` reads the configuration again for a reload, and `notify` is
-    /// called for everything that happens.
+    /// Starts an edge. On return every core listens. `read` reads the configuration again for a reload, and `notify` is
+    /// called for every event.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the edge from running.
+    /// Whatever prevents the edge from running.
     pub async fn start(
         LoadedConfig { config, files }: LoadedConfig,
         read: ReadConfig,
@@ -64,7 +64,8 @@ impl EdgeProcess {
         let edge_config = edge_of(&config)?;
         let engine = engine_settings(&config.engine);
 
-        // Read everything that the configuration names. Opening the data directory renews the certificate that is read next.
+        // Stage 1: read all that the configuration names. Opening the data directory renews the certificate that is
+        // read next.
         let data_dir = OpenDataDir::open(edge_config).await?;
         let identity = EdgeTlsIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
@@ -72,7 +73,7 @@ impl EdgeProcess {
         policies.begin(&config.identity)?;
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &mut policies, &identity.seals)?;
 
-        // Take what only one process can have: the listeners and the store.
+        // Stage 2: take what only one process can have, which are the listeners and the store.
         let audit = start_audit(&config)?;
         let bound =
             BoundEdge::bind(edge_config, engine.core_count(), &identity, tables, log_of(audit.as_ref())).await?;
@@ -88,7 +89,7 @@ impl EdgeProcess {
         let admin = listen_admin(edge_config.admin_listen)?;
         let requests = signals(ProcessRequest::Reload, None).map_err(RunError::io("signals cannot be received"))?;
 
-        // Start the cores, and the tasks beside them.
+        // Stage 3: start the cores, and the tasks beside them.
         let cores = bound.start_cores(&engine)?;
         policies.put_in_force();
         let tls = identity.agents.is_some();
@@ -102,7 +103,7 @@ impl EdgeProcess {
         let provisioning = tunnels.map(|tunnels| tunnels as Arc<dyn Provisioning>);
         serve_certifying(bound.certify_requests, edge_config, &identity, provisioning);
 
-        // Wait until every core listens, then answer on the admin API.
+        // Stage 4: wait until every core listens, then serve the admin API.
         let (sender, events) = mpsc::unbounded_channel();
         forward_events(RoleKind::Edge, bound.events, sender);
         let roles = vec![(RoleKind::Edge, cores.count())];
@@ -127,7 +128,7 @@ impl EdgeProcess {
         })
     }
 
-    /// The facts of the process: where it listens, and its driver.
+    /// Facts about the process: where it listens, and its driver.
     #[must_use]
     pub fn facts(&self) -> &ProcessFacts {
         &self.facts
@@ -145,11 +146,11 @@ impl EdgeProcess {
         self.listeners[1].address()
     }
 
-    /// Runs until the edge was told to end and has.
+    /// Runs until the edge was told to end and has ended.
     ///
     /// # Errors
     ///
-    /// When a core failed, or did not end in time.
+    /// If a core failed, or did not end in time.
     pub async fn run(mut self) -> Result<(), RunError> {
         self.control.run(std::future::pending()).await?;
         drop(self.admin);
@@ -165,18 +166,18 @@ impl EdgeProcess {
     }
 }
 
-/// An edge whose addresses are reserved and whose cores are still to start.
+/// An edge whose addresses are reserved and whose cores are not started yet.
 pub(super) struct BoundEdge {
     pub(super) edge: Arc<Edge>,
     pub(super) events: MailReceiver<EdgeEvent>,
     pub(super) agents: Reservation,
     pub(super) connectors: Reservation,
-    /// Where the cores ask for certificates of connectors.
+    /// Requests of the cores for certificates of connectors.
     pub(super) certify_requests: MailReceiver<CertifyRequest>,
 }
 
 impl BoundEdge {
-    /// Reserves the addresses, and makes the edge.
+    /// Reserves the addresses, and creates the edge.
     pub(super) async fn bind(
         config: &EdgeConfig,
         cores: usize,
@@ -220,7 +221,7 @@ impl BoundEdge {
         Cores::start(engine, move |core| Arc::clone(&edge).run(core))
     }
 
-    /// The facts of the edge. `tls`: whether agents use it.
+    /// Facts about the edge. `tls` says whether agents use it.
     fn facts(&self, config: &EdgeConfig, tls: bool, cores: &Cores, admin_url: Option<String>) -> ProcessFacts {
         let listener = || format!("{}://{}", if tls { "https" } else { "http" }, self.agents.address());
         let agent_url = config.public_url.as_ref().map_or_else(listener, |url| url.as_str().to_owned());
@@ -229,7 +230,7 @@ impl BoundEdge {
     }
 }
 
-/// Signs certificates for connectors from now on, if the edge has an authority.
+/// Starts the task that signs certificates for connectors, if the edge has an authority.
 pub(super) fn serve_certifying(
     requests: MailReceiver<CertifyRequest>,
     config: &EdgeConfig,
@@ -242,7 +243,7 @@ pub(super) fn serve_certifying(
     tokio::spawn(serve_certifications(requests, signing));
 }
 
-/// The client with which `/readyz` tests the whole path.
+/// The client for the probes of `/readyz` through the whole path.
 pub(super) fn prober(agents: SocketAddr, tls: bool) -> Result<Prober, RunError> {
     Prober::new(agents, tls).map_err(|error| RunError::Other(format!("no HTTP client for probes: {error}")))
 }

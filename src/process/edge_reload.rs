@@ -1,4 +1,4 @@
-//! What a reload of an edge reads and replaces.
+//! The reload of an edge: what it reads and what it replaces.
 
 use std::sync::Arc;
 
@@ -27,24 +27,24 @@ pub(super) struct EdgeReload {
     pub(super) policies: PolicyReader,
 }
 
-/// What a reload has read, all of it valid.
+/// The result of reading a configuration without faults.
 struct Fresh {
     tables: EdgeTables,
     certs: EdgeCerts,
-    /// Another authority than the current one, if there is one.
+    /// The authority, if it differs from the current one.
     authority: Option<NewAuthority>,
     admin_token: Option<Secret>,
     pin: Option<AuthorityPin>,
 }
 
-/// An authority, and the TLS configuration that trusts what it signs.
+/// An authority, and the TLS configuration that trusts its certificates.
 struct NewAuthority {
     authority: Authority,
     tls: Arc<ServerConfig>,
 }
 
 impl EdgeReload {
-    /// Reads everything first, and replaces something only when all of it is valid.
+    /// Reads everything first, and replaces parts only if all of it is valid.
     pub(super) fn into_reload(mut self, mut read: ReadConfig, log: Log) -> ReloadFn {
         Box::new(move || {
             let LoadedConfig { config, files } = read().map_err(|faults| faults.to_string())?;
@@ -66,7 +66,7 @@ impl EdgeReload {
         let admission = self.admission.read(config)?;
         self.policies.begin(&config.identity)?;
         let tables = sealed_edge_tables(edge_of(config)?, admission, &mut self.policies, &self.identity.seals)?;
-        // Files under other names come with the next start, new content under the same names at once.
+        // Changed file names take effect at the next start, changed content of the same files at once.
         let started = edge_of(&self.started)?;
         let certs = EdgeCerts::load(started)?;
         let (authority, pin) = self.read_authority(started)?;
@@ -75,7 +75,7 @@ impl EdgeReload {
         Ok(Fresh { tables, certs, authority, admin_token, pin })
     }
 
-    /// The authority, if it is another one than before, and its pin.
+    /// The authority if it has changed, and its pin.
     fn read_authority(&self, started: &EdgeConfig) -> Result<(Option<NewAuthority>, Option<AuthorityPin>), RunError> {
         let Some(current) = &self.identity.authority else { return Ok((None, None)) };
         let Some(read) = load_authority(started)? else { return Ok((None, None)) };

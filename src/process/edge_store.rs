@@ -1,4 +1,4 @@
-//! The data directory of a running edge: its certificate is renewed, its store is served and backed up.
+//! The data directory of a running edge: renews its certificate, and serves and backs up its store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::process::tls_files::{TlsFiles, data_dir};
 use crate::serve::AuditLog;
 use crate::tls::CertInfo;
 
-/// How often the edge's certificate and the age of the last back-up are checked.
+/// How often the validity of the edge's certificate and the age of the last back-up are checked.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(3_600);
-/// The age of the newest back-up at which another one is made.
+/// A new back-up is made when the newest one is this old.
 const BACKUP_AGE_MAX: Duration = Duration::from_secs(20 * 3_600);
-/// How long recording the last calls and closing the store may take when the edge ends.
+/// How long recording the last calls and closing the store may take at shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The data directory of an edge that is about to run: locked, its certificate fresh, its store open.
+/// The data directory of an edge that is about to run: locked, with a fresh certificate and an open store.
 pub(super) struct OpenDataDir {
     dir: DataDir,
     store: SqliteStore,
@@ -44,9 +44,8 @@ pub(super) struct EdgeStore {
 }
 
 impl OpenDataDir {
-    /// Opens the data directory of the configuration, if it has one. As with an address, it waits a while for a predecessor that
-    /// has not ended yet. The edge's certificate is renewed first when it is near
-    /// its end, so that it can be loaded afterwards.
+    /// Opens the data directory of the configuration, if there is one. It waits a while for a predecessor that has not
+    /// ended yet. The edge's certificate is renewed first if it is about to expire, so that the new one is loaded.
     pub(super) async fn open(config: &EdgeConfig) -> Result<Option<OpenDataDir>, RunError> {
         let Some(dir) = data_dir(config) else { return Ok(None) };
         let now = UnixTime::now();
@@ -68,7 +67,7 @@ impl OpenDataDir {
         Ok(Some(OpenDataDir { dir, store, token, lock }))
     }
 
-    /// Has the edge serve the tunnels of the store from now on.
+    /// Makes the edge serve the tunnels of the store.
     pub(super) async fn serve(
         self,
         config: &EdgeConfig,
@@ -94,12 +93,12 @@ impl OpenDataDir {
 }
 
 impl EdgeStore {
-    /// The tunnels and the admin token, for the admin API.
+    /// The tunnels and the admin token, for use by the admin API.
     pub(super) fn access(&self) -> Access {
         self.access.clone()
     }
 
-    /// Records the last calls, after the cores have ended, and closes the store.
+    /// Records the last calls and closes the store. Call it after the cores have ended.
     pub(super) async fn close(self) {
         match tokio::time::timeout(CLOSE_TIMEOUT, self.tunnels.close()).await {
             Ok(Ok(())) => {}
@@ -109,7 +108,7 @@ impl EdgeStore {
     }
 }
 
-/// Renews the edge's certificate before it expires, and makes a back-up each day. A new certificate takes effect when the
+/// Renews the edge's certificate before it expires, and makes a daily back-up. A new certificate takes effect when the
 /// change of its file is noticed.
 fn upkeep(dir: DataDir, tunnels: Arc<Tunnels>) -> JoinHandle<()> {
     tokio::spawn(async move {
@@ -134,11 +133,11 @@ fn upkeep(dir: DataDir, tunnels: Arc<Tunnels>) -> JoinHandle<()> {
 
 fn backup_is_due(backups: &Path) -> bool {
     let newest = newest_backup(backups).and_then(|file| std::fs::metadata(file).ok()?.modified().ok());
-    // A back-up from the future counts as new.
+    // A back-up with a date in the future counts as new.
     newest.is_none_or(|made| made.elapsed().is_ok_and(|age| age > BACKUP_AGE_MAX))
 }
 
-/// The address that connectors dial, as it is shown to people.
+/// The address that connectors dial, as shown to people.
 fn connectors_public(config: &EdgeConfig, port: u16) -> String {
     if let Some(configured) = &config.connectors_public {
         return configured.to_string();

@@ -11,13 +11,13 @@ use crate::tls::CertError;
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The configuration is wrong, or a file that it names.
+    /// The configuration, or a file that it names, is not valid.
     #[error("{0}")]
     Config(#[from] ConfigErrors),
     /// The process cannot listen on an address.
     #[error("cannot listen for {what} at {address}: {error}; choose another with {flag}")]
     Listen {
-        /// The peers that would have connected.
+        /// What would have connected to it, as text.
         what: &'static str,
         /// The address that was asked for.
         address: SocketAddr,
@@ -47,7 +47,7 @@ pub enum RunError {
     /// The system refused something else.
     #[error("{what}: {error}")]
     Io {
-        /// What failed, as a sentence.
+        /// What failed, as a clause.
         what: &'static str,
         /// The error of the system.
         error: io::Error,
@@ -58,7 +58,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Says what failed, for `map_err`.
+    /// Wraps an I/O error with what failed, for `map_err`.
     pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
         move |error| RunError::Io { what, error }
     }

@@ -1,13 +1,13 @@
 use crate::control::ProcessFacts;
 use crate::engine::Cores;
 
-/// The commit from which this binary was built, if the build was told `GIT_COMMIT`.
+/// The commit that this binary was built from, if `GIT_COMMIT` was set during the build.
 pub const COMMIT: &str = match option_env!("GIT_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };
 
-/// The facts that the running cores give.
+/// The facts about running cores.
 pub(super) fn facts(cores: &Cores) -> ProcessFacts {
     ProcessFacts {
         version: env!("CARGO_PKG_VERSION"),

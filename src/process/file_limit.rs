@@ -1,13 +1,13 @@
-//! The number of files that this process may have open.
+//! The limit of open files of this process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files that an edge needs besides its connections of agents: links, rings, logs, watched files, the admin API.
+/// The files that an edge needs besides its agents' connections: links, rings, logs, watched files, the admin API.
 pub(super) const BESIDES: u64 = 1024;
-/// Where there are few files at all, this part of them is kept for that.
+/// If the limit is low, this fraction of it is reserved instead.
 const BESIDES_SHARE: u64 = 4;
 
-/// Raises the number of files that this process may have open to the most that it is allowed to raise it to.
+/// Raises the limit of open files to the hard limit.
 pub(super) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum
@@ -17,7 +17,7 @@ pub(super) fn raise_file_limit() {
     }
 }
 
-/// The connections of agents that can be served: as many as are asked for, or as leave files for everything else.
+/// The number of agents' connections that can be served: the requested number, or as many as the file limit allows.
 pub(super) fn connections_within_file_limit(connections_max: u64) -> u64 {
     within(getrlimit(Resource::Nofile).current, connections_max)
 }

@@ -1,4 +1,4 @@
-//! The listeners of the cores, and that of the admin API.
+//! The listeners of the cores and of the admin API.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,15 +11,16 @@ use crate::engine::Reservation;
 use crate::process::error::RunError;
 use crate::process::runtime::AbortOnDrop;
 
-/// The pause between two attempts to get what another process still has: an address, or a data directory.
+/// The pause between two attempts to take what another process still holds: an address, or a data directory.
 pub(super) const IN_USE_POLL: Duration = Duration::from_millis(10);
-/// The most pauses: two seconds, longer than the listener of a killed process was ever seen to last.
+/// The most pauses. Together they take two seconds, longer than the listener of a killed process was ever seen to last.
 pub(super) const IN_USE_POLLS_MAX: usize = 200;
 
 /// Reserves an address for all cores.
 ///
-/// An address in use is tried for a while, as it may belong to a predecessor that was killed: the kernel closes an io_uring,
-/// and with it the listener that it accepts on, some time after the process has ended. An immediate restart would fail.
+/// If the address is in use, it is tried for a while. It may belong to a predecessor that was killed: the kernel closes
+/// an io_uring and its listener only some time after the process has ended, so an immediate restart would fail
+/// otherwise.
 pub(super) async fn reserve(
     what: &'static str,
     address: SocketAddr,
@@ -39,14 +40,14 @@ async fn reserve_with_retries(address: SocketAddr, mut pause: impl AsyncFnMut())
     Reservation::new(address)
 }
 
-/// Listens for the admin API, if there is an address for it.
+/// Binds the listener of the admin API, if it has an address.
 pub(super) fn listen_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, RunError> {
     let Some(address) = address else { return Ok(None) };
     let listen = |error| RunError::Listen { what: "readers of the admin API", address, error, flag: "--admin" };
     TcpListener::bind(address).map(Some).map_err(listen)
 }
 
-/// Serves the admin API, if there is a listener for it, until what comes back is dropped.
+/// Serves the admin API on its listener, if there is one, until the returned handle is dropped.
 pub(super) fn serve_admin_if(
     listener: Option<TcpListener>,
     state: Arc<State>,

@@ -17,7 +17,7 @@ static LIVE_LINE: AtomicBool = AtomicBool::new(false);
 /// The terminal sequence that erases the line and puts the cursor at its start.
 pub const ERASE_LINE: &str = "\r\x1b[2K";
 
-/// The log of this process, whose levels can be changed.
+/// The log of this process. Its levels can be changed.
 #[derive(Clone)]
 pub struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
@@ -48,19 +48,19 @@ impl Log {
     }
 }
 
-/// Marks the last line of the terminal as one that is rewritten in place.
+/// Sets whether the last line of the terminal is rewritten in place.
 pub fn set_live_line(live: bool) {
     LIVE_LINE.store(live, Ordering::Relaxed);
 }
 
-/// The levels as directives of the log library. A level without a module applies to adit: libraries log warnings only, unless
-/// they are named. Of HTTP/2 they are about what a peer sends, which could fill the log with them.
+/// Converts the levels to directives of the log library. A level without a module applies to adit only. Libraries log
+/// warnings, unless they are named. HTTP/2 logs errors only, because peers could fill the log with its warnings.
 fn filter(levels: &LogLevels) -> EnvFilter {
     EnvFilter::new(directives(levels.as_str()))
 }
 
 fn directives(levels: &str) -> String {
-    // Of two directives for one module the last counts, which is to be the one that names it.
+    // The last directive for a module wins, so those that name a module come last.
     let (named, general): (Vec<_>, Vec<_>) = levels.split(',').partition(|directive| directive.contains('='));
     let general = general.into_iter().map(|level| match level {
         "off" | "error" => level.to_owned(),
@@ -77,7 +77,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     fn make_writer(&'a self) -> io::Stderr {
         let mut stderr = io::stderr();
         if LIVE_LINE.load(Ordering::Relaxed) {
-            // A standard error that is closed is noticed with the line itself.
+            // If standard error is closed, writing the line itself reports it.
             let _ = stderr.write_all(ERASE_LINE.as_bytes());
         }
         stderr

@@ -1,4 +1,4 @@
-//! The commands for the data directory of an edge: create it, back up its store, restore the store.
+//! Commands for the data directory of an edge: create it, back up its store, restore the store.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,23 @@ use crate::control::{DataDir, Initialised, WallTime};
 use crate::process::error::RunError;
 use crate::route::Hostname;
 
-/// The names by which connectors on the same machine dial an edge.
+/// The names under which connectors on the same machine dial an edge.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// What a restore did with the store.
+/// The result of restoring the store.
 pub struct RestoredFrom {
-    /// The back-up that it was restored from.
+    /// The back-up that was used.
     pub backup: PathBuf,
-    /// What became of the former store, and what is valid again.
+    /// What happened to the former store, and which secrets are valid again.
     pub restored: Restored,
 }
 
-/// Creates what is missing in the directory, its store included. Without `names` a new certificate has those of this machine.
+/// Creates what is missing in the directory, including its store. Without `names`, a new certificate is for the names
+/// of this machine.
 ///
 /// # Errors
 ///
-/// When something exists that cannot be used, or something cannot be created.
+/// If something that exists cannot be used, or something cannot be created.
 pub fn init_data_dir(dir: &DataDir, names: &[String]) -> Result<Initialised, RunError> {
     let fresh = !dir.edge_cert().exists();
     let names = if names.is_empty() && fresh { local_names() } else { names.to_vec() };
@@ -37,11 +38,11 @@ pub fn init_data_dir(dir: &DataDir, names: &[String]) -> Result<Initialised, Run
     Ok(done)
 }
 
-/// Copies the store to a file of its own, or to one in the directory's back-ups, and returns that file.
+/// Copies the store to the file `to`, or to a new file in the directory's back-ups, and returns that file.
 ///
 /// # Errors
 ///
-/// When there is no store, or the copy cannot be made.
+/// If there is no store, or the copy cannot be made.
 pub fn back_up_store(dir: &DataDir, to: Option<PathBuf>) -> Result<PathBuf, RunError> {
     if !dir.store().exists() && !is_half_restored(&dir.store())? {
         return Err(RunError::Other(format!("there is no store in {}: nothing to back up", dir.path().display())));
@@ -53,11 +54,11 @@ pub fn back_up_store(dir: &DataDir, to: Option<PathBuf>) -> Result<PathBuf, RunE
     }
 }
 
-/// Restores the store from a back-up, the newest one unless another is named.
+/// Restores the store from the back-up `from`, or from the newest one.
 ///
 /// # Errors
 ///
-/// When an edge runs on the directory, there is no back-up, or it cannot be used.
+/// If an edge runs on the directory, there is no back-up, or it cannot be used.
 pub fn restore_store(dir: &DataDir, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<RestoredFrom, RunError> {
     let _lock = dir.lock()?;
     let none = || RunError::Other(format!("there is no back-up in {}: name one with --from", dir.backups().display()));

@@ -1,8 +1,8 @@
-//! Floor 5: a process from its start to its end.
+//! Floor 5: one process from start to end.
 //!
-//! It turns the checked configuration into the settings of each role, opens the data directory and its store, reserves the
-//! listeners, starts the cores, renews certificates, makes back-ups, reloads, and ends the roles in their order. It takes no
-//! command line and prints nothing: [`crate::cli`] does both.
+//! This module turns the checked configuration into the settings of each role, opens the data directory and its store,
+//! reserves the listeners, starts the cores, renews certificates, makes back-ups, reloads, and shuts the roles down in
+//! order. It neither parses the command line nor prints anything: [`crate::cli`] does both.
 
 mod audit;
 mod ca_file;

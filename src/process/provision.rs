@@ -1,4 +1,4 @@
-//! A new host trades a provisioning key for a tunnel of its own, before its connector starts.
+//! Exchanges a provisioning key for a tunnel, on a new host and before its connector starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,14 @@ use crate::process::settings::{edge_addresses, edge_roots, fallback_port, open_s
 use crate::tls::{CertError, WallClock};
 use crate::wire::enrol::{Credential, EnrolRequest, Grant, NAME_LEN_MAX};
 
-/// The least wait between two rounds, and by how much it may be longer, so that hosts of one image do not come all at once.
+/// The shortest wait between two rounds, and the bound of a random addition to it. Hosts from one image then do not all
+/// come at the same time.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_SPREAD_MS: u64 = 4_000;
-/// Where the kernel tells the host's name.
+/// The file in which the kernel provides the host's name.
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 
-/// Why a key was not traded.
+/// Why a key was not exchanged.
 #[derive(Debug, thiserror::Error)]
 enum NotTraded {
     #[error(transparent)]
@@ -40,7 +41,7 @@ enum NotTraded {
 }
 
 impl NotTraded {
-    /// Whether asking again is in vain until somebody changes something.
+    /// Whether retrying is useless until someone changes something.
     fn is_final(&self) -> bool {
         match self {
             NotTraded::Edge(error) => error.is_final(),
@@ -50,12 +51,12 @@ impl NotTraded {
     }
 }
 
-/// Ensures that a connector with a provisioning key has its tunnel: from an earlier start, or from the first edge that
-/// creates one. Returns when it has, however long edges are away.
+/// Ensures that a connector with a provisioning key has its tunnel, from an earlier start or from the first edge that
+/// creates one. It retries for as long as no edge can be reached.
 ///
 /// # Errors
 ///
-/// When the key is refused, or what came for it cannot be kept.
+/// If the key is refused, or the result cannot be stored.
 pub(super) async fn provision(config: &ConnectConfig, engine: &EngineSettings) -> Result<(), RunError> {
     let Some(source) = config.provisioning_source() else { return Ok(()) };
     let Some(dir) = open_state_dir(config)? else { return Ok(()) };
@@ -87,7 +88,7 @@ pub(super) async fn provision(config: &ConnectConfig, engine: &EngineSettings) -
     }
 }
 
-/// What edges are reached with.
+/// What is needed to reach the edges.
 struct Client {
     engine: EngineSettings,
     tls: EdgeTls,
@@ -95,7 +96,7 @@ struct Client {
     fallback_port: Option<u16>,
 }
 
-/// Asks one edge, and keeps what it gives.
+/// Sends the key to one edge, and stores the result.
 async fn trade_at(
     (edge, proxy): (&EdgeAddress, Option<Proxy>),
     client: &Arc<Client>,
@@ -112,7 +113,7 @@ async fn trade_at(
     };
     let Grant { tunnel: id, secret, chain, .. } = client.send(edge, proxy, asked).await?;
     let token = TunnelToken { id, secret: secret.ok_or(NotTraded::NoSecret)? };
-    // First what cannot be had twice.
+    // The token first, because it cannot be obtained twice.
     dir.keep_token(&token)?;
     let identity = request.into_identity(chain.into_iter().map(Into::into).collect())?;
     dir.keep(edge, &identity)?;
@@ -121,8 +122,7 @@ async fn trade_at(
 }
 
 impl Client {
-    /// Sends a request from a core of its own, which ends with it: those of the connector do not run before there is a
-    /// tunnel.
+    /// Sends a request from a temporary core, because the connector's own cores start only once there is a tunnel.
     async fn send(
         self: &Arc<Client>,
         edge: &EdgeAddress,
@@ -141,7 +141,7 @@ impl Client {
                 let Client { edge_name, fallback_port, .. } = &*client;
                 let (edge_name, proxy) = (edge_name.as_deref(), proxy.as_ref());
                 let with = TradeWith { edge, edge_name, proxy, fallback_port: *fallback_port };
-                // Whoever asked waits for it.
+                // This cannot fail: the requester waits for the reply.
                 let _ = reply.send(trade(&core, &resolver, with, &client.tls, request).await);
             }
         })?;

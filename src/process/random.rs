@@ -1,10 +1,10 @@
 use crate::process::error::RunError;
 
-/// Bytes of the system's random source.
+/// Random bytes from the system.
 ///
 /// # Errors
 ///
-/// When the system has none to give.
+/// If the system has none.
 pub fn random<const N: usize>() -> Result<[u8; N], RunError> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes)
@@ -12,7 +12,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], RunError> {
     Ok(bytes)
 }
 
-/// A random number, such as one that tells this process from all others.
+/// A random number, for example one that identifies this process.
 ///
 /// # Errors
 ///

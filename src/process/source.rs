@@ -5,11 +5,11 @@ use crate::config::{Config, ConfigErrors, ConnectConfig, EdgeConfig, Sources};
 use crate::process::error::RunError;
 use crate::process::settings::watched_files;
 
-/// A configuration whose files can be read, and the files to watch for changes.
+/// A configuration whose files were checked, and the files to watch for changes.
 pub struct LoadedConfig {
     /// The configuration, checked with its files.
     pub config: Config,
-    /// Every file that it was read from or that it names.
+    /// Every file that the configuration was read from or that it names.
     pub files: BTreeSet<PathBuf>,
 }
 
@@ -21,7 +21,7 @@ impl LoadedConfig {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with either.
+    /// All faults of both.
     pub fn load(sources: Sources) -> Result<LoadedConfig, ConfigErrors> {
         let config = Config::load(&sources)?;
         config.check_files()?;
@@ -30,7 +30,7 @@ impl LoadedConfig {
         Ok(LoadedConfig { config, files })
     }
 
-    /// Logs what is allowed and yet unwise.
+    /// Logs settings that are allowed but unwise.
     pub fn log_warnings(&self) {
         self.config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     }

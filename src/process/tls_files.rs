@@ -12,26 +12,26 @@ use crate::tls::{Authority, CertError, CertSet, ServerCert};
 /// A certificate chain and its key, both PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TlsFiles<'a> {
-    /// The chain, the end entity first.
+    /// The chain, beginning with the end-entity certificate.
     pub(super) cert_file: Cow<'a, Path>,
     /// The private key of the certificate.
     pub(super) key_file: Cow<'a, Path>,
-    /// The setting that names the certificate.
+    /// The setting that names the certificate file.
     key: &'static str,
 }
 
-/// The data directory of an edge, if it is to have one.
+/// The data directory of an edge, if it has one.
 pub(super) fn data_dir(config: &EdgeConfig) -> Option<DataDir> {
     config.data_dir.as_ref().map(|path| DataDir::new(&path.0))
 }
 
 impl<'a> TlsFiles<'a> {
-    /// The certificate for agents; none means plain HTTP.
+    /// The certificate for agents; `None` means plain HTTP.
     pub(super) fn for_agents(config: &'a EdgeConfig) -> Option<TlsFiles<'a>> {
         named("edge.agents_cert_file", config.agents_cert_file.as_ref(), config.agents_key_file.as_ref())
     }
 
-    /// The certificate for connectors: the one that is named, else that of the data directory; none only under
+    /// The certificate for connectors: the configured one, or that of the data directory. It is `None` only under
     /// [`Purpose::Up`](crate::config::Purpose::Up).
     pub(super) fn for_connectors(config: &'a EdgeConfig) -> Option<TlsFiles<'a>> {
         const KEY: &str = "edge.connectors_cert_file";
@@ -41,7 +41,7 @@ impl<'a> TlsFiles<'a> {
             .or_else(|| data_dir(config).map(own))
     }
 
-    /// The edge's own authority, if it has one: the one that is named, else that of the data directory.
+    /// The edge's own authority, if it has one: the configured one, or that of the data directory.
     pub(super) fn of_authority(config: &'a EdgeConfig) -> Option<TlsFiles<'a>> {
         const KEY: &str = "edge.connectors_ca_file";
         let own = |dir: DataDir| TlsFiles { cert_file: dir.ca_cert().into(), key_file: dir.ca_key().into(), key: KEY };

@@ -1,4 +1,4 @@
-//! A process that is edge and connector at once, on the same cores, with certificates that are valid as long as it runs.
+//! A process with both roles on the same cores, and certificates that are valid only while it runs.
 
 use std::future::Future;
 use std::io::Read;
@@ -41,17 +41,17 @@ use crate::tls::{Authority, CertSet, ReloadingCerts, Roots};
 
 /// How long a measurement waits for the link.
 const LINK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a measurement waits for its last call to be counted, and how often it looks.
+/// How long a measurement waits until its last call is counted.
 const COUNTED_TIMEOUT: Duration = Duration::from_secs(10);
 const COUNTED_INTERVAL: Duration = Duration::from_millis(10);
 /// The variable that tells Node.js which authorities to trust besides the public ones.
 pub const NODE_CERTS_ENV: &str = "NODE_EXTRA_CA_CERTS";
-/// The most that is read of the file that it names already, in bytes.
+/// The most bytes that are read from the file that the variable already names.
 const NODE_CERTS_LEN_MAX: u64 = 1 << 20;
 /// How long the certificates are valid, in days.
 const VALID_DAYS: u32 = 7;
 
-/// Edge and connector, running.
+/// Edge and connector, running in one process.
 pub struct UpProcess {
     handle: UpHandle,
     control: Control,
@@ -60,11 +60,11 @@ pub struct UpProcess {
     audit: Option<AuditWriter>,
     _listeners: [Reservation; 2],
     _demo: Option<AbortOnDrop>,
-    /// Held as long as the process runs: they fetch the keys of identity providers.
+    /// Fetch the keys of identity providers for as long as the process runs.
     _callers: [CallerReader; 2],
 }
 
-/// What a session beside the running roles works with.
+/// What a session beside the running roles uses.
 #[derive(Clone)]
 pub struct UpHandle {
     facts: ProcessFacts,
@@ -74,30 +74,30 @@ pub struct UpHandle {
     authority: Arc<Authority>,
 }
 
-/// Calls that were made through the tunnel.
+/// The result of measuring calls through the tunnel.
 pub struct Measured {
-    /// How many were made, and how many failed.
+    /// How many calls were made, and how many of them failed.
     pub calls: OnceReport,
     /// The tool that was called.
     pub tool: String,
-    /// A report in which they are counted.
+    /// A report that includes all of these calls.
     pub report: Report,
 }
 
 impl UpProcess {
-    /// Starts both roles; on return every core of the edge listens. `path` is the path of the agents' URL, and `notify` is
-    /// called for everything that happens.
+    /// Starts both roles. On return every core of the edge listens. `path` is the path of the agents' URL, and `notify`
+    /// is called for every event.
     ///
     /// # Errors
     ///
-    /// Whatever keeps a role from running.
+    /// Whatever prevents a role from running.
     pub async fn start(
         config: &Config,
         path: &str,
         demo: Option<DemoServer>,
         mut notify: impl FnMut(&Notice) + Send + 'static,
     ) -> Result<UpProcess, RunError> {
-        // A closed terminal ends the process.
+        // Closing the terminal ends the process.
         let requests = signals(ProcessRequest::End, None).map_err(RunError::io("signals cannot be received"))?;
         let demo = demo.map(DemoServer::serve).transpose()?;
         let (edge_config, connect_config) = (edge_of(config)?, connect_of(config)?);
@@ -179,18 +179,18 @@ impl UpProcess {
         Ok(UpProcess { handle, control, cores, admin, audit, _listeners: listeners, _demo: demo, _callers: callers })
     }
 
-    /// What a session works with.
+    /// A handle for a session beside the roles.
     #[must_use]
     pub fn handle(&self) -> UpHandle {
         self.handle.clone()
     }
 
-    /// Runs until the session is done, or the roles were told to end; each ends the other. Returns the session's result, if it
-    /// was completed.
+    /// Runs until the session ends or the roles were told to end; each ends the other. Returns the session's result, if
+    /// it was completed.
     ///
     /// # Errors
     ///
-    /// That of the session, and when a core failed or did not end in time.
+    /// Those of the session, or if a core failed or did not end in time.
     pub async fn run_beside<T>(
         mut self,
         session: impl Future<Output = Result<T, RunError>>,
@@ -206,7 +206,7 @@ impl UpProcess {
 }
 
 impl UpHandle {
-    /// The facts of the process: where it listens, and its driver.
+    /// Facts about the process: where it listens, and its driver.
     #[must_use]
     pub fn facts(&self) -> &ProcessFacts {
         &self.facts
@@ -223,11 +223,11 @@ impl UpHandle {
         self.state.report().await
     }
 
-    /// Makes so many MCP calls, one after the other, as an agent would.
+    /// Makes this many MCP calls, one after the other, as an agent would.
     ///
     /// # Errors
     ///
-    /// When there is no link, or no MCP session.
+    /// If there is no link, or no MCP session.
     pub async fn measure(&self, calls: u64, counted: impl Fn(&Report) -> u64) -> Result<Measured, RunError> {
         let mut linked = self.linked.clone();
         let seen = tokio::time::timeout(LINK_TIMEOUT, linked.wait_for(|linked| *linked)).await;
@@ -245,12 +245,11 @@ impl UpHandle {
         Ok(Measured { calls, tool, report })
     }
 
-    /// Writes the authority's certificate to a file that a Node.js client can be configured with, and removes those of
-    /// processes that were killed.
+    /// Writes the authority's certificate to a file for Node.js clients, and removes the files of killed processes.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn write_ca_file(&self) -> Result<CaFile, RunError> {
         let pem = format!("{}{}", self.authority.cert_pem(), node_extra_certs());
         let parent = std::env::temp_dir();
@@ -259,7 +258,7 @@ impl UpHandle {
         file.map_err(RunError::io("the authority's certificate cannot be written"))
     }
 
-    /// A report that `is_complete`: a call is counted a moment after its last byte went out.
+    /// Waits for a report that `is_complete`, because a call is counted a moment after its last byte was sent.
     async fn report_with(&self, is_complete: impl Fn(&Report) -> bool) -> Report {
         let complete = async {
             loop {
@@ -277,7 +276,7 @@ impl UpHandle {
     }
 }
 
-/// A connector that trusts this authority alone, and dials this edge.
+/// Prepares a connector that trusts only this authority and dials this edge.
 fn prepare_connector(
     audit: Option<AuditLog>,
     config: &ConnectConfig,
@@ -301,7 +300,7 @@ async fn run_beside<T>(
 ) -> Result<Option<T>, RunError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let mut ending = pin!(control.run(async {
-        // Stopped, or whoever could stop it is gone.
+        // Returns when stopped, or when the handle that could stop it is gone.
         let _ = stopped.await;
     }));
     tokio::select! {
@@ -317,7 +316,7 @@ async fn run_beside<T>(
     }
 }
 
-/// Both roles share each core, and the other half of the CPUs is left to agent and server.
+/// Both roles share the cores. By default, half of the CPUs is left to agent and server.
 fn shared_engine(config: &Config) -> EngineSettings {
     let mut engine = engine_settings(&config.engine);
     if engine.cores == 0 {
@@ -340,7 +339,7 @@ fn agent_url(host: &HostPattern, port: u16, path: &str) -> String {
     format!("https://{host}:{port}{path}")
 }
 
-/// An authority of this process alone, and one certificate for agents' hosts and for the link.
+/// Creates an authority for this process, and one certificate for agents' hosts and the link.
 fn temporary_certificates(config: &EdgeConfig) -> Result<(Authority, Arc<ReloadingCerts>), RunError> {
     let now = UnixTime::now();
     let authority = Authority::new("adit up", now, VALID_DAYS)?;
@@ -351,7 +350,7 @@ fn temporary_certificates(config: &EdgeConfig) -> Result<(Authority, Arc<Reloadi
     Ok((authority, ReloadingCerts::new(CertSet::new([cert])?)))
 }
 
-/// The authorities that Node.js is told to trust already: a command that sets the same variable must keep them.
+/// The authorities that Node.js already trusts through this variable. A command that sets it must keep them.
 fn node_extra_certs() -> String {
     let file = std::env::var_os(NODE_CERTS_ENV).map(std::path::PathBuf::from);
     let mut pem = String::from("\n");

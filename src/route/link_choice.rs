@@ -55,13 +55,14 @@ impl CoreSet {
     }
 }
 
-/// A link that was silent for so long takes only [`UNPROVEN_MAX`] calls until something comes, if there is another link.
+/// A link that was silent for this long takes only [`UNPROVEN_MAX`] calls until something arrives, if there is another
+/// link.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
-/// The calls that a silent link takes: few, so that a connector that is frozen costs few.
+/// The calls that a silent link takes. There are few, so that a frozen connector fails few calls.
 const UNPROVEN_MAX: u32 = 2;
-/// A link that has owed an answer for so long is used only if there is no better one.
+/// A link that has owed an answer for this long is used only if there is no better one.
 const SUSPECT_AFTER: Duration = Duration::from_millis(200);
-/// A link that has owed an answer for so long takes no calls if there is another one.
+/// A link that has owed an answer for this long takes no calls if there is another one.
 pub const STALLED_AFTER: Duration = Duration::from_secs(1);
 
 /// The load of a link of the tunnel on this core.
@@ -79,7 +80,7 @@ pub struct LinkLoad {
     pub silent: Duration,
     /// How long the connector has owed an answer and sent nothing; zero if it owes none.
     pub owing: Duration,
-    /// The calls that were begun on it since anything came.
+    /// The calls that were begun on it since anything arrived.
     pub unproven: u32,
 }
 
@@ -88,16 +89,17 @@ pub struct LinkLoad {
 pub enum LinkChoice {
     /// Use this link of this core.
     Link(LinkId),
-    /// Use this link of this core if there is none elsewhere: every link here has owed an answer for too long.
+    /// Use this link of this core if no other core has one: every link here has owed an answer for too long.
     Stalled(LinkId),
-    /// Use this link of this core if there is no other: every link here was silent and has calls as it is. Otherwise wait until
-    /// something comes on one of them, which takes no longer than it takes a link to become [`LinkChoice::Stalled`].
+    /// Use this link of this core if there is no other: every link here was silent and has unproven calls already.
+    /// Otherwise wait until something arrives on one of them. That takes at most until a link becomes
+    /// [`LinkChoice::Stalled`].
     Silent(LinkId),
     /// No link can take the stream; the reason says why.
     Offline(Offline),
 }
 
-/// How far a link can be trusted to answer, best first.
+/// How likely a link is to answer, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {
     Answers,
@@ -126,7 +128,7 @@ pub enum Offline {
     /// All links are being drained.
     #[error("the route's connector is shutting down and no other has taken its place")]
     Draining,
-    /// Every link has the most streams that it may have.
+    /// Every link is at its limit of streams.
     #[error("every link of the route's connector has as many calls in flight as it may; try again shortly")]
     Full,
     /// The tunnel has no link.
@@ -134,8 +136,8 @@ pub enum Offline {
     NoConnector,
 }
 
-/// Chooses where a new stream goes: of the links of this core that can be trusted most to answer, the one with the fewest
-/// open streams. Equals take turns: the first after `last`, the one that took the last call.
+/// Chooses the link for a new stream: among the links of this core that are most likely to answer, the one with the
+/// fewest open streams. Among equals it is the first after `last`, the link that took the last call.
 #[must_use]
 pub fn choose_link(links: impl IntoIterator<Item = LinkLoad>, last: LinkId) -> LinkChoice {
     let mut best = None;

@@ -1,7 +1,7 @@
 //! Floor 1: which tunnel and upstream serve a host, and which link takes a stream.
 //!
 //! The edge keeps a [`RouteTable`] of [`Route`]s (which tunnel), the connector one of its upstreams. Tables are
-//! immutable and replaced as a whole. Building one reports every fault at once; a lookup does not allocate.
+//! immutable and replaced as a whole. Building one reports all faults at once. A lookup does not allocate.
 
 mod link_choice;
 mod name;

@@ -11,7 +11,7 @@ pub const ROUTE_NAME_LEN_MAX: usize = 64;
 pub struct RouteName(Box<str>);
 
 impl RouteName {
-    /// The name of a route that is named after its host.
+    /// The default name of the route of this host.
     #[must_use]
     pub fn of_host(host: &HostPattern) -> RouteName {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-*".contains(c) { c } else { '_' };

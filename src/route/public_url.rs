@@ -1,4 +1,4 @@
-/// The scheme of a URL by which agents call.
+/// The scheme of a URL that agents call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
     /// Plain HTTP, as in `http://a.test`.
@@ -15,7 +15,7 @@ impl Scheme {
         if is_tls { Scheme::Https } else { Scheme::Http }
     }
 
-    /// The scheme with this name; none for any other.
+    /// Parses a scheme name; `None` for any other name.
     #[must_use]
     pub fn of(name: &[u8]) -> Option<Scheme> {
         [Scheme::Http, Scheme::Https].into_iter().find(|scheme| scheme.name().as_bytes() == name)
@@ -30,7 +30,7 @@ impl Scheme {
         }
     }
 
-    /// The port where the URL names none.
+    /// The port if the URL has none.
     #[must_use]
     pub const fn default_port(self) -> u16 {
         match self {
@@ -40,7 +40,7 @@ impl Scheme {
     }
 }
 
-/// The URL by which agents call a host or a whole edge: scheme and authority, without a path.
+/// The URL of a host or a whole edge as agents call it: scheme and authority, without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl {
     scheme: Scheme,
@@ -48,7 +48,7 @@ pub struct PublicUrl {
 }
 
 impl PublicUrl {
-    /// Splits `http://HOST[:PORT]` or `https://HOST[:PORT]`; none for anything else.
+    /// Parses `http://HOST[:PORT]` or `https://HOST[:PORT]`; `None` for anything else.
     #[must_use]
     pub fn of(url: &str) -> Option<PublicUrl> {
         let (scheme, authority) = url.split_once("://")?;

@@ -23,53 +23,53 @@ pub struct Route {
     pub tunnel: TunnelId,
     /// How its calls are carried.
     pub traffic: Traffic,
-    /// Settings of its own.
+    /// Settings that override those of the edge.
     pub own: RouteOverrides,
 }
 
 impl Route {
-    /// Whether it has a policy that cannot be asked, or asks for tokens that cannot be seen, because the edge cannot read its calls.
+    /// Whether it has a policy or asks for tokens although the edge cannot read its calls.
     #[must_use]
     pub fn is_beyond_policy(&self) -> bool {
         self.traffic == Traffic::Passthrough && (self.own.policy.is_some() || self.own.auth.is_some())
     }
 }
 
-/// What a route has in place of the settings of the edge.
+/// The settings of a route that override those of the edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteOverrides {
-    /// The deadlines of its calls. Their ceiling is how long the upstream may take to begin an answer.
+    /// The deadlines of its calls. The ceiling limits how long the upstream may take to begin a response.
     pub deadlines: DeadlineOverrides,
-    /// When its calls are refused because others fail.
+    /// The terms of its circuit breakers.
     pub breaker: BreakerOverrides,
-    /// How many of its calls may be in flight at one time.
+    /// The terms of its concurrency limit.
     pub concurrency: ConcurrencyOverrides,
-    /// How long its agents wait for an answer that do not say so themselves.
+    /// How long its agents wait for a response if their requests do not say so.
     pub client_timeout: Option<Duration>,
-    /// Those of single tools, where they differ.
+    /// Overrides for single tools.
     pub tools: Arc<[ToolOverrides]>,
     /// The URL by which agents call it.
     pub public: Option<PublicUrl>,
-    /// What it asks of its callers; none if that is the server's affair.
+    /// The authentication that it requires of callers; `None` leaves that to the MCP server.
     pub auth: Option<Arc<RouteAuth>>,
     /// Which caller may call which of its tools.
     pub policy: Option<Arc<ToolPolicy>>,
-    /// Whether its slow calls of tools that only read are tried a second time.
+    /// Whether slow calls of its read-only tools get a second try.
     pub hedge: bool,
 }
 
-/// What a tool has in place of the settings of its route.
+/// The settings of a tool that override those of its route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolOverrides {
     /// The name of the tool.
     pub tool: Box<str>,
     /// The deadlines of its calls.
     pub deadlines: DeadlineOverrides,
-    /// When its calls are refused because others fail.
+    /// The terms of its circuit breaker.
     pub breaker: BreakerOverrides,
-    /// The price of a call of it, in millionths of a unit.
+    /// The price of a call, in millionths of a unit.
     pub price: u64,
-    /// Whether its slow calls are tried a second time, if it only reads.
+    /// Whether its slow calls get a second try, if it is read-only.
     pub hedge: Option<bool>,
 }
 
@@ -80,33 +80,33 @@ impl RouteOverrides {
         self.tools.iter().find(|own| *own.tool == *tool).map_or(0, |own| own.price)
     }
 
-    /// The terms of the deadlines of its calls, or of those of a tool. `of_edge` are those of all routes.
+    /// The deadline terms of its calls, or of one tool's. `of_edge` are the defaults.
     #[must_use]
     pub fn terms(&self, of_edge: &DeadlineTerms, tool: Option<&str>) -> DeadlineTerms {
         let terms = of_edge.with(&self.deadlines);
         self.of_tool(tool).map_or(terms, |own| terms.with(&own.deadlines))
     }
 
-    /// When its calls, or those of a tool, are refused because others fail. `of_edge` are the terms of all routes.
+    /// The breaker terms of its calls, or of one tool's. `of_edge` are the defaults.
     #[must_use]
     pub fn breaker_terms(&self, of_edge: &BreakerTerms, tool: Option<&str>) -> BreakerTerms {
         let terms = of_edge.with(&self.breaker);
         self.of_tool(tool).map_or(terms, |own| terms.with(&own.breaker))
     }
 
-    /// How many of its calls may be in flight at one time. `of_edge` are the terms of all routes.
+    /// The concurrency terms of its calls. `of_edge` are the defaults.
     #[must_use]
     pub fn concurrency_terms(&self, of_edge: &ConcurrencyTerms) -> ConcurrencyTerms {
         of_edge.with(&self.concurrency)
     }
 
-    /// Whether slow calls of this tool are tried a second time, if it only reads.
+    /// Whether slow calls of this tool get a second try, if it is read-only.
     #[must_use]
     pub fn hedges(&self, tool: &str) -> bool {
         self.of_tool(Some(tool)).and_then(|own| own.hedge).unwrap_or(self.hedge)
     }
 
-    /// Whether those of any tool are.
+    /// Whether slow calls of any tool may get a second try.
     #[must_use]
     pub fn may_hedge(&self) -> bool {
         self.hedge || self.tools.iter().any(|own| own.hedge == Some(true))
@@ -116,8 +116,8 @@ impl RouteOverrides {
         tool.and_then(|tool| self.tools.iter().find(|own| *own.tool == *tool))
     }
 
-    /// Whether a rule needs to know which method and tool is called before a call is passed on. The body is then read that far
-    /// first, and refused if it does not say so for certain.
+    /// Whether a rule needs the MCP method and tool before a call is passed on. If so, the body is read until they are
+    /// known, and the call is refused if the body does not state them unambiguously.
     #[must_use]
     pub fn needs_label(&self, of_edge: &DeadlineTerms, breaker: &BreakerTerms) -> bool {
         self.policy.is_some()
@@ -129,35 +129,35 @@ impl RouteOverrides {
 }
 
 impl ToolOverrides {
-    /// Whether its calls have to be told from others before they are passed on.
+    /// Whether the method and tool of its calls must be known before they are passed on.
     #[must_use]
     pub fn needs_label(&self) -> bool {
         self.deadlines.ceiling.is_some() || [self.deadlines.mode, self.breaker.mode].contains(&Some(GuardMode::Enforce))
     }
 }
 
-/// One entry of a table that is to be built.
+/// One entry of a table to build.
 #[derive(Clone, Debug)]
 pub struct RouteEntry<T> {
-    /// The host, or `*.` and a host for all hosts with one more label.
+    /// The host, or `*.` and a host for all hosts with exactly one more label.
     pub host: String,
     /// Where the entry comes from, for error messages: `adit.toml: routes[2].host`.
     pub place: String,
-    /// What serves the requests for this host.
+    /// The target for requests to this host.
     pub target: T,
 }
 
-/// What is wrong with one entry, and where the entry comes from.
+/// A fault of one entry, and where the entry comes from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {kind}")]
 pub struct RouteFault {
     /// Where the entry comes from.
     pub place: String,
-    /// What is wrong with it.
+    /// What is wrong with the entry.
     pub kind: RouteFaultKind,
 }
 
-/// What is wrong with one entry of a table.
+/// The kinds of faults of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteFaultKind {
     /// Two entries serve the same host.
@@ -181,14 +181,14 @@ pub enum RouteFaultKind {
     TooMany,
 }
 
-/// A table of routes: which target serves which host.
+/// A table that maps hosts to targets.
 ///
-/// An exact host wins over a wildcard; a wildcard stands for exactly one label. A copy shares unchanged parts with the
-/// original, so that the next version of a large table costs only what it changes.
+/// An exact host wins over a wildcard; a wildcard matches exactly one label. A clone shares unchanged parts with the
+/// original, so a new version of a large table costs only what it changes.
 pub struct RouteTable<T> {
     exact: SharedMap<Box<str>, Arc<Row<T>>>,
     wildcard: SharedMap<Box<str>, Arc<Row<T>>>,
-    /// The position of the row that is added next.
+    /// The position of the next row.
     next: u64,
 }
 
@@ -229,8 +229,8 @@ impl<T> RouteTable<T> {
         row.map(|row| &row.target)
     }
 
-    /// Adds a route. Returns false and changes nothing if the pattern has a target already, or the table has
-    /// [`ROUTES_MAX`] routes.
+    /// Adds a route. Returns false and changes nothing if the pattern is already there, or the table has [`ROUTES_MAX`]
+    /// routes.
     pub fn insert(&mut self, pattern: HostPattern, place: &str, target: T) -> bool {
         let free = self.get(&pattern).is_none() && self.len() < ROUTES_MAX;
         if free {

@@ -39,7 +39,7 @@ pub enum UpstreamUrlError {
     /// The URL has a query or a fragment.
     #[error("an upstream's URL has no query and no fragment: those of a call are passed on unchanged")]
     QueryOrFragment,
-    /// The scheme is none of those.
+    /// The scheme is not supported.
     #[error("the URL of an upstream begins with http, https, unix, h2c or h2c+unix; {REMEDY}")]
     Scheme,
     /// The path of the socket is not absolute, too long, or has a zero byte.
@@ -96,7 +96,8 @@ impl UpstreamUrl {
         self.tls
     }
 
-    /// Whether the server is known to speak HTTP/2 without TLS, so that it is not asked (RFC 9113, section 3.3).
+    /// Whether the server is known to speak HTTP/2 without TLS, so that no negotiation is needed (RFC 9113, section
+    /// 3.3).
     #[must_use]
     pub fn is_http2(&self) -> bool {
         self.http2

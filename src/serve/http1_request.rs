@@ -40,11 +40,6 @@ impl<'a, S: ByteStream> Http1Request<'a, S> {
         self.stream
     }
 
-    /// Waits until the caller finishes or its connection fails, even behind bytes that it has sent ahead, none of which is lost.
-    pub fn caller_left(&mut self) -> impl Future<Output = ()> {
-        self.requests.intake.ended(self.stream)
-    }
-
     /// The request apart from its connection. Body and response use `over`, which is the connection with limits on its waits.
     /// The connection is watched for its end, which means that the caller has left, if `is_watched` is true.
     pub fn incoming_over<'b, P: ByteStream>(
@@ -111,6 +106,11 @@ impl<S: ByteStream> Request for Http1Request<'_, S> {
     async fn read_id(&mut self, within: Duration) {
         let Requests { context, intake, decoder, .. } = &mut *self.requests;
         context.read_id(self.core, &mut Http1Source::new(self.stream, intake, decoder), within).await;
+    }
+
+    /// It has left when it finishes or its connection fails, even behind bytes that it has sent ahead.
+    fn caller_left(&mut self) -> impl Future<Output = ()> {
+        self.requests.intake.ended(self.stream)
     }
 
     fn respond(&mut self, write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>)) -> impl Future<Output = ()> {

@@ -52,6 +52,9 @@ pub trait Request {
     /// Reads on, for so long, what of the body is still to come, to find the id of its message.
     fn read_id(&mut self, within: Duration) -> impl Future<Output = ()>;
 
+    /// Waits until the caller leaves. None of what it sends meanwhile is lost.
+    fn caller_left(&mut self) -> impl Future<Output = ()>;
+
     /// Sends a response that `write` appends to an empty buffer as HTTP/1.1, with what it is told about CORS.
     fn respond(&mut self, write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>)) -> impl Future<Output = ()>;
 

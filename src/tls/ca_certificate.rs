@@ -1,4 +1,4 @@
-//! The certificate of an authority that somebody wants to register. It is parsed and checked first.
+//! Parses and checks the certificate of an authority that is about to be registered.
 
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -114,12 +114,12 @@ fn the_only_one(text: &str) -> Result<CertificateDer<'static>, CaFault> {
     if text.len() > CA_PEM_LEN_MAX {
         return Err(CaFault::TooLong);
     }
-    // Also one that is too damaged to be read as such.
+    // This also catches a key that is too damaged to be parsed as one.
     if text.contains("PRIVATE KEY") {
         return Err(CaFault::PrivateKey);
     }
     let sections: Result<Vec<(SectionKind, Vec<u8>)>, _> = PemObject::pem_slice_iter(text.as_bytes()).collect();
-    // What cannot be parsed is not repeated: nobody knows what it is.
+    // The text is not quoted in the error, because it may be anything, even a key.
     let mut sections = sections.map_err(|_| CaFault::NotOne("it is not well-formed".to_owned()))?;
     match (sections.pop(), sections.len()) {
         (None, _) => Err(CaFault::NotOne("there is none".to_owned())),

@@ -21,7 +21,7 @@ use super::untrusted::NamesIssuer;
 
 /// The ALPN protocol of agents in HTTP/1.1.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
-/// The same in HTTP/2 (RFC 9113, section 3.2).
+/// The ALPN protocol of agents in HTTP/2 (RFC 9113, section 3.2).
 pub const ALPN_HTTP2: &[u8] = b"h2";
 /// The ALPN protocol of a link between connector and edge.
 pub const ALPN_LINK: &[u8] = b"adit/1";
@@ -135,7 +135,7 @@ impl Roots {
     ///
     /// # Errors
     ///
-    /// When it holds no certificate, or one that cannot be read.
+    /// If it holds no certificate, or one that cannot be read.
     pub fn add_pem(&mut self, file: &str, pem: &[u8]) -> Result<(), CertError> {
         let mut any = false;
         for cert in read_chain(file, pem)? {
@@ -151,7 +151,7 @@ impl Roots {
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn add_der(&mut self, cert: CertificateDer<'static>) -> Result<(), CertError> {
         self.store.add(cert).map_err(|cause| CertError::BadCertificate {
             file: "the given certificate".to_owned(),
@@ -213,7 +213,7 @@ pub fn client_config(settings: ClientSettings) -> Result<Arc<ClientConfig>, TlsE
     client_config_with(provider(), settings)
 }
 
-/// The same configuration of a client without an offer of HTTP/2.
+/// Copies a client's configuration without the offer of HTTP/2.
 #[must_use]
 pub fn without_http2(config: &ClientConfig) -> Arc<ClientConfig> {
     let mut config = config.clone();

@@ -101,7 +101,7 @@ impl Connection {
         }
     }
 
-    /// Passes the application protocol that ALPN selected to `choose`; none if there was no ALPN, or no TLS.
+    /// Passes the negotiated ALPN protocol to `choose`; `None` if there was no ALPN, or no TLS.
     pub fn with_alpn<T>(&self, choose: impl FnOnce(Option<&[u8]>) -> T) -> T {
         match &self.0 {
             Kind::Plain(_) => choose(None),
@@ -133,7 +133,7 @@ impl Connection {
         matches!(self.0, Kind::Tls(_))
     }
 
-    /// When the bytes arrived that are read next or, if none are unread, were read last.
+    /// When the bytes that are read next arrived, or if none are unread, those that were read last.
     #[must_use]
     pub fn received_at(&self) -> Time {
         self.socket().received_at()
@@ -163,7 +163,7 @@ impl Connection {
         self.socket().acked_bytes()
     }
 
-    /// How many bytes are on the way to the peer's system, as they are on the wire; see [`Socket::in_flight_bytes`].
+    /// How many bytes are in flight to the peer's system, as they are on the wire; see [`Socket::in_flight_bytes`].
     #[must_use]
     pub fn in_flight_bytes(&self) -> usize {
         self.socket().in_flight_bytes()
@@ -205,7 +205,7 @@ impl Connection {
     ) -> io::Result<(Connection, Option<Lease>)> {
         let DetachedConnection { mut socket, session, mut unread } = detached;
         if session.is_none() && unread.len() > LARGE_LEN {
-            // They came as they are, and so they can wait where what was received does.
+            // Without TLS the bytes are plaintext either way, so the rest can wait in the socket's receive queue.
             socket.received.splice(..0, unread.drain(LARGE_LEN..));
         }
         let socket = core.adopt(socket, options).await?;
@@ -248,8 +248,8 @@ impl Connection {
         self.socket().finish_acknowledged(limit).await
     }
 
-    /// Closes the connection once the peer has received everything and has finished too, for which it then has
-    /// `patience`. A peer that acknowledges nothing for `limit` is cut off.
+    /// Closes the connection once the peer has received everything and has also finished. It then has `patience` to
+    /// finish. A peer that acknowledges nothing for `limit` is reset.
     ///
     /// # Errors
     ///

@@ -36,7 +36,7 @@ pub enum TlsError {
     /// No trusted authority signed the peer's certificate.
     #[error("the peer's certificate is signed by an authority that is not trusted here: add that authority's PEM file")]
     UnknownIssuer,
-    /// The same, of a server, with the authority that signed.
+    /// No trusted authority signed a server's certificate, with the name of the authority that did.
     #[error(
         "the peer's certificate is signed by '{issuer}', which is not trusted here: add that authority's PEM file if it is the \
          right one; a firewall or proxy that inspects TLS shows such a certificate too, and can read what passes"
@@ -156,8 +156,8 @@ impl TlsError {
         })
     }
 
-    /// The same error with the name of the authority, if this is of a client's handshake on this thread that has just failed
-    /// because nobody trusted signed the server's certificate.
+    /// Adds the name of the authority, if this error comes from a client handshake that has just failed on this thread
+    /// because no trusted authority signed the server's certificate.
     pub(super) fn naming_issuer(self) -> TlsError {
         match self {
             TlsError::UnknownIssuer => {
@@ -167,13 +167,13 @@ impl TlsError {
         }
     }
 
-    /// As [`TlsError::of_io`], of a client's handshake that has just failed on this thread.
+    /// As [`TlsError::of_io`], for a client handshake that has just failed on this thread.
     #[must_use]
     pub fn of_client_io(error: &io::Error) -> Option<TlsError> {
         TlsError::of_io(error).map(TlsError::naming_issuer)
     }
 
-    /// The error of TLS that an error of the system's kind carries, as libraries pass it on.
+    /// The TLS error inside an I/O error, which is how libraries pass it on.
     #[must_use]
     pub fn of_io(error: &io::Error) -> Option<TlsError> {
         let inner = error.get_ref()?;
@@ -264,8 +264,8 @@ fn incompatible(cause: &PeerIncompatible) -> TlsError {
     }
 }
 
-/// What stands in the innermost brackets: rustls and webpki give some causes and names only as their own source text,
-/// `Other(OtherError(CaUsedAsEndEntity))` or `DnsName("localhost")`.
+/// Returns the text in the innermost brackets. rustls and webpki give some causes and names only as debug output, such
+/// as `Other(OtherError(CaUsedAsEndEntity))` or `DnsName("localhost")`.
 fn innermost(debug: &str) -> &str {
     let mut inner = debug;
     while let Some((_, rest)) = inner.strip_suffix(')').and_then(|open| open.split_once('(')) {

@@ -49,7 +49,7 @@ impl ServerNamePeek {
         }
     }
 
-    /// Whether the client offers this application protocol. No, as long as its first message is not complete.
+    /// Whether the client offers this application protocol; false until its first message is complete.
     #[must_use]
     pub fn offers(&self, protocol: &[u8]) -> bool {
         self.scan.offers(&self.received, protocol)
@@ -308,7 +308,7 @@ mod tests {
         for plain in ["GET / HTTP/1.1\r\n\r\n", "\u{16}GET / HTTP/1.1\r\n\r\n"] {
             assert_eq!(ServerNamePeek::default().feed(plain.as_bytes()), Peeked::Nameless);
         }
-        // A message that says it is longer than any is, and one that has not said it yet in so many bytes.
+        // A message whose length field is too large, and an incomplete header with as many bytes.
         let long = (CLIENT_HELLO_LEN_MAX as u32).to_be_bytes();
         assert_eq!(ServerNamePeek::default().feed(&wire(&[&[1, long[1], long[2], long[3]]])), Peeked::Nameless);
         let longest = (CLIENT_HELLO_LEN_MAX as u32 - 4).to_be_bytes();

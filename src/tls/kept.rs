@@ -1,4 +1,4 @@
-//! An authority whose key is kept in files. It also issues the edge's own certificates.
+//! An authority whose key is stored in files. It also issues the edge's own certificates.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::authority::{Authority, Issued, failed, params_until};
 use super::certs::CertError;
 use crate::base::Secret;
 
-/// The validity of an authority that is kept: ten years.
+/// The validity of a stored authority: ten years.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3_650 * 24 * 3_600);
 
 impl Authority {

@@ -22,7 +22,7 @@ const EXPLICIT_NONCE_LEN: usize = 8;
 /// How many records one AES-GCM key may seal: half of what RFC 8446 section 5.5 and rustls allow, so that the key is
 /// changed well before the limit.
 pub const GCM_RECORDS_PER_KEY_MAX: u64 = 1 << 23;
-/// The same for ChaCha20-Poly1305, which is limited only by the sequence number.
+/// How many records one ChaCha20-Poly1305 key may seal; only the sequence number limits it.
 pub const CHACHA_RECORDS_PER_KEY_MAX: u64 = 1 << 62;
 
 /// The types of record.
@@ -200,7 +200,7 @@ impl RecordKey {
                 .copy_from_slice(&nonce[NONCE_LEN - EXPLICIT_NONCE_LEN..]);
         }
         let authenticated = Authenticated::new(self.rules, self.seq, record, plain_len);
-        // The only place where it is incremented, so that no nonce is used twice with one key.
+        // This is the only place that increments it, so no nonce is used twice with one key.
         self.seq += 1;
         (Nonce::assume_unique_for_key(nonce), authenticated)
     }
@@ -304,7 +304,8 @@ mod tests {
             let record = in_place(&mut key(rules), ContentType::Data, b"hello");
             for bit in 0..record.len() * 8 {
                 if rules != Rules::Tls13 && (24..40).contains(&bit) {
-                    // The length is what cuts the record out of the stream; TLS 1.2 authenticates the plaintext's.
+                    // The header's length delimits the record in the stream. TLS 1.2 authenticates the length of the
+                    // plaintext instead.
                     continue;
                 }
                 let mut altered = record.clone();

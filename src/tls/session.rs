@@ -157,7 +157,7 @@ impl Session {
         !self.parked.is_empty() || !self.input.is_empty()
     }
 
-    /// Says that nothing more will be received. Call it when [`Session::take_plaintext`] has nothing more.
+    /// Declares that nothing more will be received. Call it when [`Session::take_plaintext`] has nothing more.
     ///
     /// # Errors
     ///
@@ -280,7 +280,7 @@ impl Session {
         self.core.outgoing_len() > OUTGOING_LEN_MAX
     }
 
-    /// Says that nothing more will be sealed; close_notify is then outgoing. Receiving continues.
+    /// Declares that nothing more will be sealed, and queues close_notify. Receiving continues.
     pub fn close(&mut self) {
         self.core.close();
     }

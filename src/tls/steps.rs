@@ -1,5 +1,5 @@
-/// Like [`Vec::extend_from_slice`], for bytes that come in many pieces and are kept for long: allocates little more
-/// than there are bytes.
+/// Like [`Vec::extend_from_slice`], for bytes that arrive in many pieces and are kept for long. It allocates little
+/// more memory than the bytes need.
 pub(super) fn extend_by_steps(to: &mut Vec<u8>, bytes: &[u8]) {
     const STEP: usize = 2 * 1024;
     if to.capacity() - to.len() < bytes.len() {

@@ -83,7 +83,7 @@ impl<S: ByteStream> TlsStream<S> {
         (self.inner, self.session.into_inner())
     }
 
-    /// The session, for what was negotiated.
+    /// The session, for reading what was negotiated.
     #[must_use]
     pub fn session(&self) -> Ref<'_, Session> {
         self.session.borrow()
@@ -121,7 +121,7 @@ impl<S: ByteStream> TlsStream<S> {
                 return Poll::Pending;
             }
             let Poll::Ready(received) = self.poll_input(cx) else {
-                // The session may have to keep more than it may.
+                // The session may have failed because it would have to keep more than its limit.
                 let failure = self.session.borrow().failure();
                 return failure.map_or(Poll::Pending, |error| Poll::Ready(Err(error.into())));
             };

@@ -1,4 +1,4 @@
-//! Two sides in memory: ours against ours, ours against rustls's own.
+//! Both sides of a connection in memory: this implementation with itself and with rustls's own record layer.
 
 mod certificates;
 mod clients;
@@ -95,7 +95,7 @@ impl World {
         Theirs::new(rustls::ServerConnection::new(Arc::clone(&self.server)).unwrap().into())
     }
 
-    /// A pair that has made its handshake.
+    /// A pair that has completed its handshake.
     fn open(&self) -> (Ours, Ours) {
         let (mut client, mut server) = (self.our_client(), self.our_server());
         exchange(&mut client, &mut server, &mut Rng::new(1)).unwrap();
@@ -257,7 +257,7 @@ impl Side for Theirs {
     }
 }
 
-/// Carries bytes between the two until both are silent. The error is whoever's came first.
+/// Carries bytes between the two until both are silent. Returns the first error of either.
 fn exchange(a: &mut dyn Side, b: &mut dyn Side, rng: &mut Rng) -> Result<(), TlsError> {
     loop {
         let to_b = a.outgoing();

@@ -1,4 +1,4 @@
-//! Says which authority signed a certificate that is refused because nobody trusted signed it.
+//! Finds the name of the untrusted authority that signed a refused certificate.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::cert_info::CertInfo;
 
-/// The longest name of an authority that is passed on, in characters. Anybody can have written it.
+/// The longest name of an authority that is passed on, in characters. Anyone may have written it.
 const ISSUER_LEN_MAX: usize = 160;
 
 thread_local! {
-    /// The issuer of the certificate that was refused last on this thread, until it is taken. rustls reports such a certificate
-    /// without it, at once and on the thread on which the verifier ran.
+    /// The issuer of the certificate that was refused last on this thread, until it is taken. rustls reports the
+    /// refusal without the issuer, but at once and on the thread on which the verifier ran.
     static UNTRUSTED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// The issuer of the certificate that has just been refused, if it can be read.
+/// Takes the issuer of the certificate that has just been refused, if it could be parsed.
 pub(super) fn take_issuer() -> Option<String> {
     UNTRUSTED.take()
 }
 
-/// Verifies as another verifier does, and remembers the issuer of a certificate that nobody trusted signed.
+/// Wraps a verifier, and remembers the issuer of a certificate that no trusted authority signed.
 #[derive(Debug)]
 pub(super) struct NamesIssuer(pub(super) Arc<dyn ServerCertVerifier>);
 
@@ -69,7 +69,7 @@ impl ServerCertVerifier for NamesIssuer {
     }
 }
 
-/// A name for a log line: of bounded length, on one line.
+/// Makes a name fit for a log line: bounded in length, and on one line.
 fn printable(name: &str) -> String {
     let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     name.chars().take(ISSUER_LEN_MAX).map(visible).collect()

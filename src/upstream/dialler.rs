@@ -1,4 +1,4 @@
-//! New connections to one server.
+//! Makes connections to one server.
 
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
@@ -15,30 +15,30 @@ use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName, without_h
 use crate::upstream::http1_demand::Http1Demand;
 use crate::upstream::{UpstreamError, UpstreamSettings};
 
-/// The first pause before a server that refused is tried again; each further one is twice as long.
+/// The first pause before retrying a server that refused. Each further pause is twice as long.
 const REFUSED_PAUSE_MIN: Duration = Duration::from_millis(25);
-/// The longest pause of that kind.
+/// The longest pause before retrying a server that refused.
 const REFUSED_PAUSE_MAX: Duration = Duration::from_millis(200);
 
-/// How long a connection is idle before the system is asked for its end, which the driver may not have reported: a busy core
-/// is told late. A pool that uses a connection again sooner does without the system call.
+/// After this idle time the system is asked whether a connection has ended, because a busy core may not have been told
+/// yet. A connection that is reused sooner does not cost that system call.
 pub(super) const PROBED_AFTER: Duration = Duration::from_millis(1);
 
-/// A connection, and where it goes.
+/// A connection and the address it goes to.
 pub(super) struct Line {
     pub(super) connection: Connection,
     pub(super) address: Rc<Address>,
 }
 
-/// Connects to the server of one pool.
+/// Connects a pool to its server.
 pub(super) struct Dialler {
     core: Core,
     pub(super) settings: UpstreamSettings,
     resolver: Resolver,
-    /// The address that answered last, of those that the server's name has.
+    /// The address of the server's name that answered last.
     last_good: Cell<Option<SocketAddr>>,
     http1_demand: Rc<Http1Demand>,
-    /// TLS without an offer of HTTP/2, once the server has demanded HTTP/1.1.
+    /// The TLS configuration without HTTP/2, made when the server has demanded HTTP/1.1.
     http1_tls: OnceCell<Arc<ClientConfig>>,
 }
 
@@ -59,7 +59,7 @@ impl Dialler {
         }
     }
 
-    /// Connects; a server that refuses may be restarting, and is tried again for a while.
+    /// Connects. A server that refuses may be restarting, so it is retried for `refused_wait`.
     pub(super) async fn dial_until_taken(&self) -> Result<Line, UpstreamError> {
         let core = &self.core;
         let give_up_at = core.now() + self.settings.refused_wait;
@@ -114,7 +114,7 @@ impl Dialler {
         }
     }
 
-    /// The allowed addresses of a host, the one that answered last in front.
+    /// The allowed addresses of a host, with the one that answered last in front.
     async fn addresses(&self, host: &str, port: u16, deadline: Time) -> Result<Vec<SocketAddr>, UpstreamError> {
         let resolving = self.resolver.resolve_until(host, port, deadline, &self.core);
         let (mut allowed, mut refused) = (Vec::new(), None);

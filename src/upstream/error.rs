@@ -5,10 +5,10 @@ use crate::dial::ResolveError;
 use crate::policy::NotAllowed;
 use crate::tls::HandshakeError;
 
-/// Why connecting to an upstream failed. In every case nothing has been sent to it.
+/// Why connecting to an upstream failed. Nothing has been sent to it in any of these cases.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum UpstreamError {
-    /// It refused the connection.
+    /// The server refused the connection.
     #[error("the upstream {address} refused the connection ({reason}): check that the MCP server is running there")]
     Refused {
         /// The addresses that were dialled.
@@ -16,7 +16,7 @@ pub enum UpstreamError {
         /// The error of the operating system.
         reason: Box<str>,
     },
-    /// It cannot be reached.
+    /// The server cannot be reached.
     #[error("the upstream {address} cannot be reached ({reason}): check the address and the route to it")]
     Unreachable {
         /// The addresses that were dialled.
@@ -24,7 +24,7 @@ pub enum UpstreamError {
         /// The error of the operating system.
         reason: Box<str>,
     },
-    /// Its address is not allowed.
+    /// The address is not allowed.
     #[error("the upstream's address {address} is {why}")]
     NotAllowed {
         /// The address that was dialled.
@@ -32,10 +32,10 @@ pub enum UpstreamError {
         /// The reason and the remedy.
         why: NotAllowed,
     },
-    /// Its name has no address.
+    /// The name has no address.
     #[error(transparent)]
     Name(#[from] ResolveError),
-    /// It did not answer in time.
+    /// The server did not answer in time.
     #[error(
         "the upstream {address} did not answer within {} ms: check the address, and that no firewall drops the connection",
         .limit.as_millis()
@@ -43,10 +43,10 @@ pub enum UpstreamError {
     Timeout {
         /// The addresses that were dialled.
         address: Box<str>,
-        /// The time that there was.
+        /// The time that was allowed.
         limit: Duration,
     },
-    /// It took the connection, and the TLS handshake failed.
+    /// The TLS handshake with the server failed.
     #[error("the TLS handshake with the upstream {address} failed: {cause}")]
     Tls {
         /// The address that was dialled.
@@ -54,7 +54,7 @@ pub enum UpstreamError {
         /// The error of the handshake.
         cause: HandshakeError,
     },
-    /// It took the connection, and the TLS handshake was not complete in time.
+    /// The TLS handshake was not complete in time.
     #[error(
         "the upstream {address} took the connection, but did not complete the TLS handshake within {} ms: check that it \
          speaks TLS on this port",
@@ -63,10 +63,10 @@ pub enum UpstreamError {
     TlsTimeout {
         /// The address that was dialled.
         address: Box<str>,
-        /// The time that there was for connecting as a whole.
+        /// The time that was allowed for connecting as a whole.
         limit: Duration,
     },
-    /// It took the connection, and does not speak HTTP/2.
+    /// The connection was made, but the server does not speak HTTP/2.
     #[error(
         "the upstream {address} took the connection, but there is no HTTP/2 with it ({reason}): check the server; \
          `upstream` and `upstream_http2` of the route say how it is spoken to"

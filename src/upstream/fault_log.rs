@@ -6,14 +6,14 @@ use crate::base::{Clock, Time};
 use crate::engine::Core;
 use crate::route::UpstreamUrl;
 
-/// The shortest time between two log lines about the answers of one upstream on one core.
+/// The shortest time between two log lines about invalid responses of one upstream, on one core.
 const FAULTS_EVERY: Duration = Duration::from_secs(60);
 
-/// The log of answers of one upstream that cannot be passed on.
+/// Logs the responses of one upstream that cannot be passed on.
 pub(super) struct FaultLog {
     core: Core,
     upstream: UpstreamUrl,
-    /// When one was last logged, and how many there were since.
+    /// When one was last logged, and how many were not logged since.
     logged: Cell<(Option<Time>, u64)>,
 }
 
@@ -22,7 +22,7 @@ impl FaultLog {
         FaultLog { core: core.clone(), upstream: upstream.clone(), logged: Cell::default() }
     }
 
-    /// Logs what was wrong with an answer from `address`, at most every `FAULTS_EVERY`.
+    /// Logs what is wrong with a response from `address`, at most once per `FAULTS_EVERY`.
     pub(super) fn log(&self, address: impl Display, why: &str) {
         let now = self.core.now();
         let (logged, unlogged) = self.logged.get();

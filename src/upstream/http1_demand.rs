@@ -1,4 +1,4 @@
-//! Servers that speak HTTP/2 but require HTTP/1.1 for a request. HTTP/2 is not used with them for some minutes.
+//! Servers that speak HTTP/2 but require HTTP/1.1 for a request. They are called over HTTP/1.1 for some minutes.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -8,7 +8,7 @@ use crate::base::Time;
 use crate::engine::Core;
 use crate::route::UpstreamUrl;
 
-/// How long a server that has demanded HTTP/1.1 is called so before HTTP/2 is tried again.
+/// How long a server that has demanded HTTP/1.1 is called over it before HTTP/2 is tried again.
 const HTTP1_FOR: Duration = Duration::from_secs(600);
 
 /// Whether a server that speaks HTTP/2 has demanded HTTP/1.1 (HTTP_1_1_REQUIRED, RFC 9113 section 7).
@@ -23,7 +23,7 @@ impl Http1Demand {
         Http1Demand { core: core.clone(), upstream: upstream.clone(), until: Cell::new(Time::ZERO) }
     }
 
-    /// The server at `address` demands HTTP/1.1. Logged once until HTTP/2 is tried again.
+    /// Notes that the server at `address` demands HTTP/1.1. This is logged once, until HTTP/2 is tried again.
     pub(super) fn note(&self, address: impl Display) {
         let is_new = !self.is_on();
         self.until.set(self.core.turn_time() + HTTP1_FOR);
@@ -37,7 +37,7 @@ impl Http1Demand {
         }
     }
 
-    /// Whether the server is to be called over HTTP/1.1.
+    /// Whether the server must be called over HTTP/1.1.
     pub(super) fn is_on(&self) -> bool {
         self.core.turn_time() < self.until.get()
     }

@@ -17,29 +17,29 @@ use crate::upstream::http1_demand::Http1Demand;
 use crate::upstream::http2::{self, Attempt, Http2Connection, Http2Connections, Http2Figures, Http2Terms, Notes};
 use crate::upstream::{UpstreamConnection, UpstreamError, UpstreamSettings};
 
-/// How much sooner than the server closes a connection it is no longer used: a request that is sent at that moment would cross
-/// the end of the connection.
+/// A connection is no longer used this long before the server closes it. A request that is sent just then would cross
+/// the close on the wire.
 const CLOSE_EARLY: Duration = Duration::from_secs(1);
 
-/// The table of idle connections keeps memory for so many while fewer are idle.
+/// The queue of idle connections keeps memory for this many, even when fewer are idle.
 const IDLE_ENTRIES_KEPT: usize = 64;
 
-/// The connections of one core to one HTTP server. Cheap to clone; the clones are one pool.
+/// The connections of one core to one HTTP server. Cheap to clone; all clones are the same pool.
 #[derive(Clone)]
 pub struct HttpPool(Rc<Shared>);
 
 struct Shared {
     core: Core,
     dialler: Dialler,
-    /// Idle connections of HTTP/1.1. The last one used is used first, so that the others can time out.
+    /// Idle HTTP/1.1 connections. The most recently used one is taken first, so that the others can time out.
     idle: RefCell<VecDeque<Idle>>,
-    /// The number of connections that are in use or being made. One of HTTP/2 is in use as long as it is open.
+    /// The number of connections that are in use or being made. An HTTP/2 connection is in use while it is open.
     busy: Cell<usize>,
-    /// The number of connections of HTTP/2 that take no more calls and have given their places back: at most as many as may be
-    /// open otherwise.
+    /// The number of HTTP/2 connections that take no more calls and have returned their places. There are at most as
+    /// many as may be open otherwise.
     draining: Cell<usize>,
-    /// Raised when a connection is returned or closed, and when a call over HTTP/2 has ended. All waiting calls check again,
-    /// because one of them may have ended.
+    /// Raised when a connection is returned or closed, and when a call over HTTP/2 ends. All waiting calls are woken,
+    /// because the first of them may have been cancelled.
     freed: Rc<Signal>,
     sweeping: Cell<bool>,
     http2: Http2Connections,
@@ -50,24 +50,24 @@ struct Shared {
 
 struct Idle {
     line: Line,
-    /// Since when it is idle.
+    /// When it became idle.
     since: Time,
-    /// When it is too old to be used.
+    /// When it becomes too old to be used.
     until: Time,
 }
 
-/// What a call gets that waits for a connection.
+/// What a waiting call can use.
 enum Found {
-    /// One that is open already.
+    /// A connection that is already open.
     Ready(UpstreamConnection),
-    /// A place for a new one.
+    /// Permission to make a new connection.
     Place(Place),
-    /// An attempt to connect that is under way, and may serve this call too.
+    /// A connection attempt in progress, which may serve this call too.
     Attempt(Rc<Attempt>),
 }
 
 impl HttpPool {
-    /// A pool without connections. `windows` is what all pools of the core may let servers send ahead over HTTP/2.
+    /// A pool without connections. `windows` limits what servers may send ahead over HTTP/2 to all pools of the core.
     #[must_use]
     pub fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver, windows: &Budget) -> HttpPool {
         let http1_demand = Rc::new(Http1Demand::new(core, &settings.url));
@@ -92,14 +92,14 @@ impl HttpPool {
         self.places() + self.0.draining.get()
     }
 
-    /// How many of them are of HTTP/2, and how many calls those carry.
+    /// How many of the connections use HTTP/2, and how many calls they carry.
     #[must_use]
     pub fn open_http2(&self) -> (usize, usize) {
         let Http2Figures { connections, streams } = &*self.0.http2_figures;
         (connections.get(), streams.get())
     }
 
-    /// How many of them hold a place.
+    /// How many connections hold a place.
     fn places(&self) -> usize {
         self.0.busy.get() + self.0.idle.borrow().len()
     }
@@ -110,8 +110,8 @@ impl HttpPool {
         self.0.http2.close_idle();
     }
 
-    /// Takes an idle connection that is still open or a stream of one of HTTP/2, or makes a new connection; returns how long
-    /// connecting took if it is new.
+    /// Takes an idle connection or a stream of an HTTP/2 connection, or makes a new connection. For a new connection,
+    /// also returns how long connecting took.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ impl HttpPool {
         self.wait_for_one(Reuse::Allowed).await
     }
 
-    /// Makes a new connection, for a call whose idle one proved dead.
+    /// Makes a new connection, for a call whose idle connection turned out to be dead.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl HttpPool {
                 Ok(Found::Attempt(attempt)) => {
                     let was_demanded = self.0.http1_demand.is_on();
                     match attempt.over(&self.0.freed).await {
-                        // The server demands HTTP/1.1: the next attempt is one of that.
+                        // The server demands HTTP/1.1, which the next attempt uses.
                         Err(_) if !was_demanded && self.0.http1_demand.is_on() => {}
                         over => over?,
                     }
@@ -150,16 +150,16 @@ impl HttpPool {
                 Err(_) => return Err(UpstreamError::Busy(connections_max)),
             };
             let (began, was_demanded) = (self.0.core.now(), self.0.http1_demand.is_on());
-            // Boxed: connecting is rare, and a call has the room for it all its life otherwise.
+            // Boxed, because connecting is rare and would otherwise make the future of every call larger.
             match Box::pin(self.fill(place)).await {
-                // The server took the connection only to demand HTTP/1.1.
+                // The server accepted the connection only to demand HTTP/1.1.
                 Err(_) if !was_demanded && self.0.http1_demand.is_on() => {}
                 made => return made.map(|connection| (connection, Some(self.0.core.now() - began))),
             }
         }
     }
 
-    /// An idle connection, or a place for a new one, as soon as there is one.
+    /// Waits for an idle connection, or a place for a new one.
     async fn place(&self, reuse: Reuse) -> Found {
         loop {
             let seen = self.0.freed.count();
@@ -172,7 +172,8 @@ impl HttpPool {
                         return Found::Attempt(attempt);
                     }
                 }
-                // An idle one is closed to make room: it may be as dead as the one before it.
+                // The limit is reached, so an idle connection is closed to make room. It may be as dead as the one
+                // before.
                 Reuse::Forbidden if self.places() >= self.0.dialler.settings.connections_max => {
                     if self.0.idle.borrow_mut().pop_front().is_none() {
                         self.0.http2.close_idle();
@@ -187,14 +188,14 @@ impl HttpPool {
         }
     }
 
-    /// Makes a connection in a place, of the version of HTTP that the server chooses.
+    /// Makes a connection that uses the place, with the HTTP version that the server chooses.
     async fn fill(&self, place: Place) -> Result<UpstreamConnection, UpstreamError> {
         let Shared { core, dialler, http2, http2_figures, freed, faults, http1_demand, .. } = &*self.0;
         let attempt = http2.begin(freed);
         let chose_http2 = |line: &Line| line.connection.with_alpn(|protocol| protocol == Some(ALPN_HTTP2));
         let mut line = dialler.dial_until_taken().await.map_err(|error| attempt.fail(error))?;
         if chose_http2(&line) && http1_demand.is_on() {
-            // HTTP/1.1 was demanded meanwhile, and is not what is spoken on this connection.
+            // The server has demanded HTTP/1.1 in the meantime, and this connection negotiated HTTP/2.
             line = dialler.dial_until_taken().await.map_err(|error| attempt.fail(error))?;
         }
         let is_http2 = chose_http2(&line) || (dialler.settings.url.is_http2() && !http1_demand.is_on());
@@ -223,7 +224,7 @@ impl HttpPool {
         Ok(UpstreamConnection::Http2(Box::new(exchange)))
     }
 
-    /// What can be used at once.
+    /// Takes a connection that can be used at once.
     fn take(&self) -> Option<UpstreamConnection> {
         if let Some(exchange) = self.0.http2.open(&self.0.http1_demand) {
             return Some(UpstreamConnection::Http2(Box::new(exchange)));
@@ -253,7 +254,7 @@ impl HttpPool {
         }
     }
 
-    /// Starts the task that closes idle connections after their timeout, unless it is running.
+    /// Starts the task that closes idle connections after their timeout, unless it is already running.
     fn sweep_later(&self) {
         if self.0.sweeping.replace(true) {
             return;
@@ -277,19 +278,19 @@ impl HttpPool {
 }
 
 impl Idle {
-    /// Whether it is young enough, and nothing was received on it, not even its end.
+    /// Whether it is young enough, and neither data nor its end was received.
     fn is_usable(&self, now: Time) -> bool {
         now < self.until && self.line.connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
-    /// Whether its end, or bytes that nobody asked for, have come and were not received yet. Only asked of a connection that
-    /// was idle for a while.
+    /// Whether its end, or unexpected bytes, have arrived at the system but were not received yet. This is checked only
+    /// if the connection was idle for a while.
     fn has_unseen_end(&self, now: Time) -> bool {
         now - self.since >= PROBED_AFTER && self.line.connection.has_pending_input()
     }
 }
 
-/// Whether a call may use a connection that others have used.
+/// Whether a call may use a connection that served others before.
 #[derive(Clone, Copy)]
 enum Reuse {
     Allowed,
@@ -314,10 +315,10 @@ impl Drop for Place {
     }
 }
 
-/// The place of a connection of HTTP/2, which leaves the pool when the place is dropped.
+/// The place of an HTTP/2 connection. Dropping it removes the connection from the pool.
 struct Http2Place {
     pool: HttpPool,
-    /// None once it was given back, so that a connection that drains holds up no other.
+    /// `None` once it was returned, so that a draining connection does not block a new one.
     place: Option<Place>,
 }
 
@@ -357,23 +358,24 @@ impl HttpConnection {
         &self.line.as_ref().expect("only giving it back takes it away").connection
     }
 
-    /// Within what time the server's host acknowledges what it is sent, if it is reached over TCP. On a Unix socket nobody but
-    /// the server itself takes it.
+    /// The time within which the server's host must acknowledge sent bytes, if it is reached over TCP. On a Unix socket
+    /// only the server itself takes them.
     #[must_use]
     pub fn acknowledged_within(&self) -> Option<Duration> {
         let is_tcp = self.line.as_ref().is_some_and(|line| matches!(*line.address, Address::Tcp(_)));
         is_tcp.then_some(self.place.0.0.dialler.settings.acknowledged_within)
     }
 
-    /// Logs what was wrong with an answer.
+    /// Logs what is wrong with a response.
     pub fn log_fault(&self, why: &str) {
         if let Some(line) = &self.line {
             self.place.0.0.faults.log(&line.address, why);
         }
     }
 
-    /// Gives the connection back for another exchange. To be done only when both messages of this one were whole, nothing
-    /// came behind the response, and both sides keep the connection. `idle_timeout` is how long the server says that it does.
+    /// Returns the connection for another exchange. The caller checks that both messages of this one were complete,
+    /// nothing followed the response, and both sides keep the connection open. `idle_timeout` is how long the server
+    /// says that it does.
     pub fn give_back(mut self, idle_timeout: Option<Duration>) {
         if let Some(line) = self.line.take() {
             self.place.0.give_back(line, idle_timeout);

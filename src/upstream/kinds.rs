@@ -7,7 +7,7 @@ use crate::dial::Resolver;
 use crate::engine::Core;
 use crate::upstream::{Http2Exchange, HttpConnection, HttpPool, UpstreamError, UpstreamSettings};
 
-/// The upstream of one route on one core, by the way in which it is reached.
+/// The upstream of one route on one core. Each variant is a way to reach it.
 pub enum Upstream {
     /// An HTTP server, over pooled connections.
     Http(HttpPool),
@@ -17,26 +17,27 @@ pub enum Upstream {
 pub struct Checkout {
     /// The connection, for this exchange only.
     pub connection: UpstreamConnection,
-    /// How long connecting took; none when an idle connection was used.
+    /// How long connecting took; `None` if an idle connection was used.
     pub connect: Option<Duration>,
 }
 
-/// A connection to an upstream for one exchange, by the way in which a call is put on it.
+/// A connection to an upstream for one exchange. Each variant is a way to carry a call.
 pub enum UpstreamConnection {
-    /// HTTP/1.1 to a server.
+    /// An HTTP/1.1 connection to a server.
     Http(HttpConnection),
-    /// A stream of HTTP/2, beside those of other calls.
+    /// A stream of an HTTP/2 connection that also carries other calls.
     Http2(Box<Http2Exchange>),
 }
 
 impl Upstream {
-    /// An upstream without connections. `windows` is what all upstreams of the core may send ahead over HTTP/2, in bytes.
+    /// An upstream without connections. `windows` limits what all upstreams of the core may send ahead over HTTP/2, in
+    /// bytes.
     #[must_use]
     pub fn new(core: &Core, settings: UpstreamSettings, resolver: Resolver, windows: &Budget) -> Upstream {
         Upstream::Http(HttpPool::new(core, settings, resolver, windows))
     }
 
-    /// Connections that are open, in use or idle.
+    /// The number of open connections, in use or idle.
     #[must_use]
     pub fn open(&self) -> usize {
         match self {
@@ -44,7 +45,7 @@ impl Upstream {
         }
     }
 
-    /// Connections of HTTP/2 among them, and the calls that they carry.
+    /// The number of HTTP/2 connections among them, and of the calls that they carry.
     #[must_use]
     pub fn open_http2(&self) -> (usize, usize) {
         match self {
@@ -71,7 +72,7 @@ impl Upstream {
         Ok(Checkout { connection, connect })
     }
 
-    /// Makes a new connection, for a call whose idle one proved dead before anything was sent on it.
+    /// Makes a new connection, for a call whose idle connection was dead before anything was sent on it.
     ///
     /// # Errors
     ///

@@ -12,22 +12,22 @@ pub struct UpstreamSettings {
     pub url: UpstreamUrl,
     /// TLS for an `https://` server.
     pub tls: Option<Arc<ClientConfig>>,
-    /// How many connections one core may have to it.
+    /// How many connections to it one core may have.
     pub connections_max: usize,
-    /// How long connecting may take, TLS included, all addresses together.
+    /// How long connecting to any of its addresses may take, TLS included.
     pub connect_timeout: Duration,
-    /// How long a server that refuses connections is given to come back, before the call fails.
+    /// How long to retry a server that refuses connections before the call fails.
     pub refused_wait: Duration,
     /// How long a connection may be idle.
     pub idle_timeout: Duration,
-    /// How long its host may be silent, sending neither data nor answers to keep-alive probes, before a connection to it fails.
+    /// How long its host may send neither data nor answers to keep-alive probes before a connection to it fails.
     pub silence_max: Duration,
-    /// How long its host may acknowledge nothing of a request before it is given up.
+    /// How long its host may acknowledge nothing of a request before the host is given up.
     pub acknowledged_within: Duration,
-    /// How long a call may wait for a connection when all are in use.
+    /// How long a call may wait for a connection while all are in use.
     pub queue_timeout: Duration,
-    /// The addresses at which it may be. Checked for every address before it is dialled, as a name may resolve to another
-    /// address each time.
+    /// The addresses that it may have. Every address is checked before it is dialled, because a name may resolve to
+    /// another one each time.
     pub allowed: Arc<AllowedUpstreams>,
 }
 

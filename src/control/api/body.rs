@@ -15,13 +15,13 @@ use crate::control::store::Page;
 
 /// The longest body of a request, in bytes.
 pub const BODY_LEN_MAX: usize = 64 * 1024;
-/// Entries of one part of a list, unless something else is asked for.
+/// The default number of entries in one page of a list.
 const LIMIT_PRESET: u32 = 20;
 
 /// A JSON object in the body.
 pub(super) struct JsonObject<T>(pub(super) T);
 
-/// The same where all members may be left out: without a body, or with `null`, all of them are.
+/// A JSON object whose members are all optional. The body may also be missing or `null`.
 pub(super) struct OptionalObject<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonObject<T> {
@@ -44,7 +44,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalObject<T> {
     }
 }
 
-/// The body of a request, if it is said to be JSON or there is none.
+/// Reads a body that is declared as JSON, or missing.
 async fn json(request: Request) -> Result<Bytes, ApiError> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
     let too_large = |_| ApiError::too_large("the body is longer than 64 KiB, or the connection ended within it");
@@ -59,7 +59,7 @@ async fn json(request: Request) -> Result<Bytes, ApiError> {
 }
 
 fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    // An array would be taken for a struct's fields in their order.
+    // serde would accept an array as the fields of a struct.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::invalid("the body must be a JSON object"));
     }
@@ -122,7 +122,7 @@ pub(super) fn page(limit: u32, cursor: Option<&str>) -> Result<Page, ApiError> {
         None => None,
         Some(text) => {
             let invalid = || ApiError::bad_query("page must be the next_page of an earlier answer for this list");
-            // What a number's reading lets pass, such as a sign, no cursor has.
+            // Excludes what parsing a number accepts and no cursor has, such as a sign.
             let plain =
                 (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
             Some(text.parse().ok().filter(|_| plain).ok_or_else(invalid)?)

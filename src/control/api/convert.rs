@@ -1,4 +1,4 @@
-//! Conversion of rows of the store and readings of cores into bodies of answers.
+//! Converts rows of the store and readings of cores into response bodies.
 
 use crate::base::{Secret, TunnelToken};
 use crate::control::bodies::{
@@ -18,12 +18,12 @@ impl<T> ListPart<T> {
     }
 }
 
-/// What the connectors of a tunnel make of it.
+/// What the linked connectors of a tunnel report.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TunnelLinked {
     /// How many links are up.
     pub(super) connections: u32,
-    /// The hosts for which none of them has a route.
+    /// The hosts for which no connector has a route.
     pub(super) hosts_unserved: Vec<String>,
 }
 
@@ -162,7 +162,7 @@ impl KeyInfo {
     }
 }
 
-/// A secret as the answer to the request shows it.
+/// A secret as text, for the one response that shows it.
 pub(super) fn text(secret: &Secret) -> String {
     String::from_utf8_lossy(secret.expose()).into_owned()
 }

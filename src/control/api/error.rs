@@ -10,7 +10,7 @@ use crate::control::bodies::{ErrorBody, ErrorDetail};
 use crate::control::store::{RuleViolation, StoreError};
 use crate::control::tunnels::TunnelsError;
 
-/// An answer that says what went wrong.
+/// An error response of the API.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -23,12 +23,12 @@ impl ApiError {
         ApiError { status, code, message: message.into() }
     }
 
-    /// What was sent is malformed or out of bounds.
+    /// The request is malformed or out of bounds.
     pub(super) fn invalid(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
-    /// No path, or none with this method.
+    /// The path does not exist.
     pub(in crate::control) fn unknown_path(paths: &str) -> ApiError {
         let message = format!("there is no such path: the paths are {paths}, and those in /v1/openapi.json");
         ApiError::new(StatusCode::NOT_FOUND, "unknown_path", message)
@@ -67,7 +67,7 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_store", message)
     }
 
-    /// The field that goes with a status, if one does.
+    /// The header field that accompanies the status, if any.
     fn header(&self) -> Option<[(HeaderName, &'static str); 1]> {
         match self.status {
             StatusCode::UNAUTHORIZED => Some([(WWW_AUTHENTICATE, "Bearer")]),

@@ -1,8 +1,8 @@
-//! The admin API, except the metrics. Everybody who reaches it may read the state of the process. Whoever has the admin token may
-//! also create, change and archive tunnels; that part is modelled on the Tunnels API that Anthropic publishes, so that clients
-//! written for that one need few changes.
+//! The admin API, except the metrics. Anyone who can reach it may read the state of the process. The admin token also
+//! allows creating, changing and archiving tunnels. That part is modelled on the Tunnels API that Anthropic publishes,
+//! so that clients written for that API need few changes.
 //!
-//! The OpenAPI document at `/v1/openapi.json` is made from the same lines as the routes.
+//! The OpenAPI document at `/v1/openapi.json` is generated from the same declarations as the routes.
 
 mod body;
 mod breakers;
@@ -41,54 +41,54 @@ use crate::control::tunnels::{Tunnels, TunnelsError};
 
 /// The path of the document that describes the API.
 pub const OPENAPI_PATH: &str = "/v1/openapi.json";
-/// How requests show the admin token, in the document.
+/// The name of the security scheme of the admin token, in the document.
 const SCHEME: &str = "admin_token";
 
-/// What the API acts on.
+/// The state that the API's handlers use.
 #[derive(Clone)]
 pub struct Api {
     state: Arc<State>,
     access: Option<Access>,
 }
 
-/// What the admin token opens.
+/// What the admin token gives access to.
 #[derive(Clone)]
 pub struct Access {
     /// The tunnels of an edge; a connector has none.
     pub tunnels: Option<Arc<Tunnels>>,
-    /// The token that requests must show.
+    /// The token that requests must carry.
     pub token: Arc<AdminToken>,
 }
 
-/// The hash of the token that opens the API; the token can be replaced while the process runs.
+/// The hash of the admin token. It can be replaced while the process runs.
 pub struct AdminToken(RwLock<SecretHash>);
 
 impl AdminToken {
-    /// Begins with this one.
+    /// Starts with this token.
     #[must_use]
     pub fn new(token: &Secret) -> Arc<AdminToken> {
         Arc::new(AdminToken(RwLock::new(SecretHash::of(token))))
     }
 
-    /// Lets in who shows this one from here on, and nobody else.
+    /// Accepts only this token from now on.
     pub fn replace(&self, token: &Secret) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = SecretHash::of(token);
     }
 
-    /// Whether this is it. Compares hashes, in constant time.
+    /// Whether this is the token. Compares hashes in constant time.
     fn is(&self, shown: &Secret) -> bool {
         SecretHash::of(shown) == *self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Api {
-    /// The admin API of a process. Without `access` each of its routes answers that no admin token is configured.
+    /// The admin API of a process. Without `access`, each of its routes answers that no admin token is configured.
     #[must_use]
     pub fn new(state: Arc<State>, access: Option<Access>) -> Api {
         Api { state, access }
     }
 
-    /// Its routes, which ask for the admin token, and the document, which does not.
+    /// Its routes, which require the admin token, and the document, which does not.
     pub(super) fn router(self) -> Router {
         let router = routes().split_for_parts().0;
         let document = Arc::new(openapi());
@@ -177,7 +177,7 @@ fn described(document: OpenApi) -> OpenApi {
     base.merge_from(document)
 }
 
-/// Lets through who shows the admin token.
+/// Accepts only requests with the admin token.
 async fn check_token(Given(api): Given<Api>, request: Request, next: Next) -> Response {
     let Some(access) = &api.access else { return ApiError::no_store().into_response() };
     let mut given = request.headers().get_all(AUTHORIZATION).iter();
@@ -190,7 +190,8 @@ async fn check_token(Given(api): Given<Api>, request: Request, next: Next) -> Re
     }
 }
 
-/// Runs a change to its end, even if the client disconnects first: after a revocation links have still to be ended.
+/// Runs a change to completion even if the client disconnects. After a revocation, for example, links still have to be
+/// ended.
 async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, TunnelsError>> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -201,7 +202,7 @@ async fn to_the_end<T: Send + 'static>(
     Ok(tokio::spawn(change).await.map_err(broken)??)
 }
 
-/// An id that is malformed is one that no tunnel has.
+/// A malformed id is answered like one that does not exist.
 fn tunnel_id(text: &str) -> Result<TunnelId, ApiError> {
     text.parse().map_err(|_| {
         let shown: String = text.chars().filter(|c| !c.is_control()).take(80).collect();

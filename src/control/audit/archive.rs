@@ -1,4 +1,4 @@
-//! Closed files: they are compressed, and removed when they are too old or too many.
+//! Compresses closed files, and removes them when they are too old or too large together.
 
 use std::fs::{File, FileTimes, OpenOptions};
 use std::io;
@@ -16,35 +16,35 @@ use crate::control::audit::waiting::written_in_time;
 use crate::control::audit::worker::Worker;
 use crate::serve::AuditLog;
 
-/// How hard zstd tries: its own default.
+/// The compression level: the default of zstd.
 const LEVEL: i32 = 3;
-/// When closed files are gone through again if something went wrong.
+/// How soon closed files are processed again after an error.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is kept of closed files.
+/// The rules for closed files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Keeping {
     /// Whether they are compressed.
     pub(super) compress: bool,
-    /// How old they become.
+    /// The age at which a file is removed.
     pub(super) age_max: Duration,
-    /// How many bytes they are together.
+    /// The most bytes that all files together may take.
     pub(super) len_max: u64,
 }
 
-/// The thread that looks after closed files.
+/// The thread that processes closed files.
 pub(super) struct Archive {
     thread: Worker,
     is_stopped: Arc<AtomicBool>,
 }
 
 impl Archive {
-    /// Starts the thread. It goes through the files of the directory at once, and whenever it is asked to by what this returns.
-    /// `lock` is held until it has ended.
+    /// Starts the thread. It processes the directory's files at once, and then whenever the returned sender asks for
+    /// it. `lock` is held until the thread has ended.
     ///
     /// # Errors
     ///
-    /// When the system gives no thread.
+    /// If the system cannot create a thread.
     pub(super) fn start(
         keeping: Keeping,
         dir: &Path,
@@ -61,18 +61,18 @@ impl Archive {
         Ok((Archive { thread: Worker::start("adit-audit-files", run)?, is_stopped }, tidies))
     }
 
-    /// Has no further file begun with.
+    /// Makes the thread stop before the next file.
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Waits for its end: it comes when nobody can ask it any more.
+    /// Waits for the end of the thread, which comes when all senders are dropped.
     pub(super) fn end_by(self, until: Instant) {
         self.thread.end_by(until);
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct Tidying {
     keeping: Keeping,
     dir: Box<Path>,
@@ -98,10 +98,10 @@ impl Tidying {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// Goes through the closed files. What goes wrong with one of them is logged and keeps no other from its turn. Returns whether
-    /// all went well.
+    /// Processes the closed files. An error with one file is logged and does not affect the others. Returns whether
+    /// there were no errors.
     fn tidy(&self, now: SystemTime) -> bool {
-        // What is too old goes first: that makes room on a disk that is full. Lengths count once files are compressed.
+        // Old files are removed first, which makes room if the disk is full. The size limit applies after compression.
         let mut is_well = self.remove(u64::MAX, now);
         if self.keeping.compress {
             is_well &= self.compress();
@@ -133,10 +133,10 @@ impl Tidying {
         is_well
     }
 
-    /// Removes closed files that are too old, or with which there are more than so many bytes.
+    /// Removes closed files that are too old, or that exceed the size limit.
     fn remove(&self, len_max: u64, now: SystemTime) -> bool {
         let removed = if self.is_stopped() { Ok(()) } else { self.try_remove(len_max, now) };
-        // A log that is being closed takes no notes any more.
+        // A log that is being closed accepts no notes, so this error is expected then.
         if let Err(error) = removed
             && !self.is_stopped()
         {
@@ -164,7 +164,7 @@ impl Tidying {
         let gone = before(head_of(&self.dir), &closed, last.as_ref(), gone.count());
         let next = closed.get(gone).or(last.as_ref());
         let (Some(first), Some(next)) = (closed.first().filter(|_| gone > 0), next) else { return Ok(()) };
-        // It is noted first: removed files of which nothing says so are a fault.
+        // The removal is recorded first, because missing files without a note would count as a fault.
         let note = ChainNote::Removed { first: first.first, last: next.first - 1 }.body();
         if !written_in_time(&self.log, self.log.submit_and_wait(note)) {
             return Err(io::Error::other("that files are removed could not be noted, so they were kept"));
@@ -177,19 +177,20 @@ impl Tidying {
     }
 }
 
-/// How many of the first `gone` closed files lie before the one with this checkpoint, which stays: the end of the log is checked by it.
+/// How many of the first `gone` closed files may be removed: only those before the file with the last checkpoint, which
+/// is needed to verify the end of the log.
 fn before(head: Option<u64>, closed: &[AuditFile], last: Option<&AuditFile>, gone: usize) -> usize {
     let next = |nth: usize| closed.get(nth + 1).or(last).map(|file| file.first);
     (0..gone).take_while(|nth| next(*nth).is_some_and(|next| Some(next) <= head)).count()
 }
 
-/// The number of the last checkpoint that was kept beside the log.
+/// The number of the last checkpoint that is saved beside the log.
 fn head_of(dir: &Path) -> Option<u64> {
     let head = std::fs::read(dir.join(HEAD)).ok()?;
     Some(ChainedLine::parse(head.strip_suffix(b"\n").unwrap_or(&head))?.seq)
 }
 
-/// Removes what is left of files whose compressing was cut off.
+/// Removes what interrupted compressions left behind.
 fn sweep(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
@@ -201,12 +202,12 @@ fn sweep(dir: &Path) {
     }
 }
 
-/// Compresses a closed file. After an error nothing of that is left.
+/// Compresses a closed file. After an error no partial file is left.
 fn compress(dir: &Path, file: &AuditFile) -> io::Result<()> {
     let to = AuditFile::compressed(dir, file.first);
     let aside = AuditFile::compressing(dir, file.first);
     if let Err(error) = write_compressed(file, &aside).and_then(|()| std::fs::rename(&aside, &to.path)) {
-        // Perhaps it was never made.
+        // It may not have been created.
         let _ = std::fs::remove_file(&aside);
         return Err(error);
     }
@@ -214,7 +215,7 @@ fn compress(dir: &Path, file: &AuditFile) -> io::Result<()> {
     std::fs::remove_file(&file.path)
 }
 
-/// It keeps the time of its last line, by which its age counts.
+/// The file keeps the modification time of its last line, which determines its age.
 fn write_compressed(file: &AuditFile, to: &Path) -> io::Result<()> {
     let mut plain = File::open(&file.path)?;
     let made = plain.metadata()?.modified()?;

@@ -9,7 +9,7 @@ use crate::control::audit::{AuditWriter, AuditWriterSettings};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A log of some closed files, none of them compressed, and the thread that writes it.
+/// A log with some closed, uncompressed files, and the thread that writes it.
 fn log(home: &Path) -> (AuditWriter, PathBuf, Vec<AuditFile>) {
     let dir = home.join("log");
     let settings = AuditWriterSettings {
@@ -42,7 +42,7 @@ fn a_file_that_cannot_be_compressed_keeps_no_other_from_its_turn_and_leaves_noth
     let now = SystemTime::now();
     let old = FileTimes::new().set_modified(now - 2 * HOUR);
     File::options().write(true).open(&files[0].path).unwrap().set_times(old).unwrap();
-    // It can be opened, but not read.
+    // A directory can be opened but not read as a file.
     fs::remove_file(&files[1].path).unwrap();
     fs::create_dir(&files[1].path).unwrap();
     assert!(!tidying(&dir, &writer).tidy(now), "it is to be tried again");

@@ -6,14 +6,15 @@ use crate::control::audit::dir::{HEAD, PUBLIC_KEY};
 use crate::control::audit::error::AuditError;
 use crate::control::audit::reading::AuditFile;
 
-/// For how long a check is begun again because a process moved files under it.
+/// How long a verification is restarted because a process moves files during it.
 const RESTARTED_FOR: Duration = Duration::from_secs(30);
 
-/// Checks the log in a directory by this key, or by the one that lies beside it. A process may write the log meanwhile.
+/// Verifies the log in a directory with this key, or with the public key beside it. A process may write to the log at
+/// the same time.
 ///
 /// # Errors
 ///
-/// When there is no log, or a file of it cannot be read.
+/// If there is no log, or one of its files cannot be read.
 pub fn verify(dir: &Path, key: Option<Ed25519PublicKey>) -> Result<Verified, AuditError> {
     let began = Instant::now();
     loop {
@@ -26,7 +27,7 @@ pub fn verify(dir: &Path, key: Option<Ed25519PublicKey>) -> Result<Verified, Aud
     }
 }
 
-/// Whether files were removed, or more than added at the end, since they were listed.
+/// Whether files were removed, or otherwise changed except for additions at the end, since they were listed.
 fn is_moved(dir: &Path, files: &[AuditFile]) -> bool {
     AuditFile::list(dir).is_ok_and(|now| {
         let now = now.iter().map(|file| file.first);
@@ -35,7 +36,7 @@ fn is_moved(dir: &Path, files: &[AuditFile]) -> bool {
 }
 
 fn check(dir: &Path, key: Option<Ed25519PublicKey>) -> Result<Verified, AuditError> {
-    // Read before the files are listed: a process that writes meanwhile only adds lines behind it.
+    // Read before the files are listed, because a process that is writing only adds lines behind this checkpoint.
     let head = std::fs::read(dir.join(HEAD)).ok();
     let files = AuditFile::list(dir).map_err(AuditError::io(dir))?;
     let named = dir.join(PUBLIC_KEY);

@@ -17,17 +17,17 @@ pub(super) const HEAD: &str = "audit.head";
 /// The file with the public key.
 pub(super) const PUBLIC_KEY: &str = "audit.pub";
 const LOCK: &str = "audit.lock";
-/// The mode of all files: those who ship the log may read it by its group.
+/// The mode of all files. The group may read them, for programs that ship the log.
 const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
-/// The directory of a log, and the file that is being written.
+/// The directory of a log, and its current file.
 pub(super) struct AuditDir {
     path: PathBuf,
     key: CheckpointKey,
     file: File,
-    /// How much of the file is written. What is behind that is to be cut off.
+    /// How many bytes of the file are valid. Anything behind them must be cut off.
     len: u64,
     is_torn: bool,
     chain: Chain,
@@ -35,15 +35,15 @@ pub(super) struct AuditDir {
     last_time: WallTime,
     /// The day of the file, counted from 1970.
     day: i64,
-    /// Whether the file is a new one that does not begin with its note yet.
+    /// Whether the file is new and does not contain its first note yet.
     file_note_due: bool,
-    /// The last checkpoint, while it is not kept in its file yet.
+    /// The last checkpoint, if it is not saved in its file yet.
     head_due: Option<Vec<u8>>,
-    /// Held as long as this process writes or looks after closed files.
+    /// Held while this process writes to the log or processes closed files.
     lock: Arc<File>,
 }
 
-/// Lines that are written at once.
+/// Lines that are written together.
 pub(super) struct Batch {
     bytes: Vec<u8>,
     chain: Chain,
@@ -55,12 +55,12 @@ pub(super) struct Batch {
 }
 
 impl AuditDir {
-    /// Opens the log, and makes it if there is none. One whose process was killed is continued: what was cut off is removed, and
-    /// noted.
+    /// Opens the log, or creates it if there is none. If its process was killed, the log is continued: a partial line
+    /// is removed, which is recorded in the log.
     ///
     /// # Errors
     ///
-    /// When another process writes it, the key cannot be used, or the last file cannot be continued.
+    /// If another process writes to it, the key cannot be used, or the last file cannot be continued.
     pub(super) fn open(path: &Path, key_file: &Path, version: &str) -> Result<AuditDir, AuditError> {
         DirBuilder::new().recursive(true).mode(DIR_MODE).create(path).map_err(AuditError::io(path))?;
         let lock = lock(path)?;
@@ -96,7 +96,7 @@ impl AuditDir {
         Ok(dir)
     }
 
-    /// Begins lines that are written at once, and notes first that a file begins and that the clock was set back, if so.
+    /// Begins a batch. Its first lines record a new file and a clock that was set back, if there are any.
     pub(super) fn begin_batch(&self) -> Batch {
         let time = WallTime::now();
         let mut batch = Batch {
@@ -137,11 +137,11 @@ impl AuditDir {
         batch.head = Some(batch.bytes[start..].to_vec());
     }
 
-    /// Writes the lines; `sync` has them on the disk when it returns. After an error nothing of them is in the log.
+    /// Writes the lines. With `sync`, they are on the disk when it returns. After an error none of them is in the log.
     ///
     /// # Errors
     ///
-    /// As the system says it. The next call tries again.
+    /// The error of the system. The next call tries again.
     pub(super) fn write(&mut self, batch: Batch, sync: bool) -> io::Result<()> {
         if std::mem::replace(&mut self.is_torn, true) {
             self.file.set_len(self.len)?;
@@ -157,11 +157,11 @@ impl AuditDir {
         Ok(())
     }
 
-    /// Keeps the last checkpoint in its file, if it is not there yet.
+    /// Saves the last checkpoint in its file, if it is not there yet.
     ///
     /// # Errors
     ///
-    /// As the system says it. The next call tries again.
+    /// The error of the system. The next call tries again.
     pub(super) fn keep_head(&mut self) -> io::Result<()> {
         if let Some(head) = &self.head_due {
             replace(&self.path, HEAD, head)?;
@@ -170,7 +170,7 @@ impl AuditDir {
         Ok(())
     }
 
-    /// Whether the file is to be closed: it has this length, or is of another day.
+    /// Whether the file must be closed: it has reached this length, or is of another day.
     pub(super) fn is_full(&self, len_max: u64, now: WallTime) -> bool {
         self.len >= len_max || (self.len > 0 && day_of(now) != self.day)
     }
@@ -179,7 +179,8 @@ impl AuditDir {
     ///
     /// # Errors
     ///
-    /// As the system says it; the log goes on in the old file, or in a new one whose note is written before its next line.
+    /// The error of the system. The log continues in the old file, or in a new one whose first note is written before
+    /// the next line.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
         let mut batch = self.begin_batch();
         self.add_checkpoint(&mut batch);
@@ -192,12 +193,12 @@ impl AuditDir {
         self.keep_head()
     }
 
-    /// How many lines have no checkpoint.
+    /// How many lines have no checkpoint yet.
     pub(super) fn since_checkpoint(&self) -> u64 {
         self.since_checkpoint
     }
 
-    /// What keeps other processes from the directory as long as it is held.
+    /// The lock that excludes other processes from the directory while it is held.
     pub(super) fn lock(&self) -> Arc<File> {
         self.lock.clone()
     }
@@ -223,7 +224,7 @@ fn lock(path: &Path) -> Result<File, AuditError> {
     }
 }
 
-/// The last file of the log, where its lines go on, and how long it is up to there. A log without a whole line begins anew.
+/// Opens the last file of the log, and finds the end of its valid lines. A log without a complete line starts over.
 fn resume(path: &Path) -> Result<(File, Resumed, u64, WallTime), AuditError> {
     let head = std::fs::read(path.join(HEAD)).ok();
     let mut files = AuditFile::list(path).map_err(AuditError::io(path))?;
@@ -244,7 +245,7 @@ fn resume(path: &Path) -> Result<(File, Resumed, u64, WallTime), AuditError> {
             resumer.line(line);
         }
         if len == 0 {
-            // A process was killed when it had just begun the file, or somebody has emptied it.
+            // The file is empty: a process was killed when it had just created it, or someone emptied it.
             std::fs::remove_file(&last.path).map_err(at_last())?;
             continue;
         }
@@ -252,7 +253,7 @@ fn resume(path: &Path) -> Result<(File, Resumed, u64, WallTime), AuditError> {
             return Err(AuditError::NotContinued { path: last.path });
         };
         if last.is_compressed {
-            // The file behind it is lost: the log goes on in a new one.
+            // The rest of the file is lost, so the log continues in a new one.
             let file = create(path, resumed.chain.next()).map_err(at_last())?;
             return Ok((file, resumed, 0, time.unwrap_or_default()));
         }
@@ -281,7 +282,7 @@ fn create(dir: &Path, first: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// Replaces a small file of the directory as a whole.
+/// Replaces a small file of the directory atomically.
 fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let aside = dir.join(format!("{name}.tmp"));
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(&aside)?;

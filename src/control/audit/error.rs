@@ -6,19 +6,19 @@ use crate::private::PrivateError;
 /// Why an audit log cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// The key is open to others, or cannot be read or written.
+    /// The key is accessible to others, or cannot be read or written.
     #[error(transparent)]
     Private(#[from] PrivateError),
-    /// The file is no key.
+    /// The file contains no key.
     #[error("{} holds no key of Ed25519: restore it, or move it away for a new one; the log must then be checked with both", path.display())]
     NoKey {
         /// The path of the file.
         path: PathBuf,
     },
-    /// The system gives no random bytes.
+    /// The system provides no random bytes.
     #[error("the system gives no random bytes")]
     NoRandom,
-    /// Another process writes there.
+    /// Another process writes to the log.
     #[error("another process writes the audit log in {}: stop it, or give this one a directory of its own (audit.dir)", path.display())]
     InUse {
         /// The directory.
@@ -41,13 +41,13 @@ pub enum AuditError {
     Io {
         /// Its path.
         path: PathBuf,
-        /// As the system says it.
+        /// The error of the system.
         cause: io::Error,
     },
 }
 
 impl AuditError {
-    /// For `map_err`: what the system says of this path.
+    /// Wraps an I/O error with its path, for `map_err`.
     pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> AuditError {
         let path = path.into();
         |cause| AuditError::Io { path, cause }

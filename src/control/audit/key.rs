@@ -10,7 +10,7 @@ use crate::private::{self, PrivateError};
 /// The longest key file, in bytes.
 const KEY_LEN_MAX: usize = 1024;
 
-/// The key of this file, which is made if it is not there.
+/// Reads the key from this file, which is created if it does not exist.
 pub(super) fn load_or_make(path: &Path) -> Result<CheckpointKey, AuditError> {
     if !path.try_exists().map_err(AuditError::io(path))? {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| AuditError::NoRandom)?;

@@ -1,8 +1,9 @@
-//! The audit log on the disk: files of lines that [`crate::audit`] chains, written by a thread of its own.
+//! The audit log on disk: files of lines that [`crate::audit`] chains, written by a thread of its own.
 //!
-//! A directory holds the files of one process, named by the number of their first line: `audit-00000000000000000001.jsonl`. The
-//! last one is being written; those before it are closed and, unless told otherwise, compressed with zstd. Beside them are
-//! `audit.head` with the last checkpoint, `audit.pub` with the public key of checkpoints, and `audit.lock`.
+//! A directory holds the files of one process, named after the number of their first line:
+//! `audit-00000000000000000001.jsonl`. The last file is being written. The others are closed and, by default,
+//! compressed with zstd. Beside them are `audit.head` with the last checkpoint, `audit.pub` with the public key of the
+//! checkpoints, and `audit.lock`.
 
 mod archive;
 mod checking;

@@ -2,19 +2,19 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// The end of the name of a file of lines.
+/// The suffix of a plain file of lines.
 const PLAIN: &str = ".jsonl";
-/// The end of the name of one that is compressed.
+/// The suffix of a compressed file.
 const COMPRESSED: &str = ".jsonl.zst";
-/// The end of the name of one that is being compressed.
+/// The suffix of a file that is being compressed.
 pub(super) const COMPRESSING: &str = ".jsonl.zst.tmp";
-/// What stands before the number of the first line.
+/// The prefix before the number of the first line.
 const PREFIX: &str = "audit-";
-/// The digits of that number, so that names sort as the numbers do.
+/// The digits of that number, so that names sort by it.
 const DIGITS: usize = 20;
-/// How often a directory is listed until two listings agree.
+/// How often a directory is listed at most, until two listings agree.
 const LISTINGS_MAX: u32 = 100;
-/// The longest line that is read, in bytes: many times what is written.
+/// The longest line that is read, in bytes. It is many times the longest that is written.
 const LINE_LEN_MAX: u64 = 256 * 1024;
 
 /// A file of lines.
@@ -22,9 +22,9 @@ const LINE_LEN_MAX: u64 = 256 * 1024;
 pub struct AuditFile {
     /// The number of its first line.
     pub first: u64,
-    /// Whether it is compressed. One that is not comes first: where both are there, compressing was cut off.
+    /// Whether it is compressed. A plain file takes precedence: if both exist, compression was interrupted.
     pub is_compressed: bool,
-    /// Where it is, with its name.
+    /// The path of the file.
     pub path: PathBuf,
 }
 
@@ -57,14 +57,14 @@ impl AuditFile {
         Some(AuditFile { first: number.parse().ok()?, is_compressed, path: dir.join(name) })
     }
 
-    /// The files of a directory in the order of their lines, each of them once.
+    /// The files of a directory in the order of their lines, each listed once.
     ///
     /// # Errors
     ///
-    /// When the directory cannot be read.
+    /// If the directory cannot be read.
     pub fn list(dir: &Path) -> io::Result<Vec<AuditFile>> {
         let mut files = AuditFile::list_once(dir)?;
-        // A listing may miss both names of a file that is compressed meanwhile, but the next one sees the new name.
+        // A listing may miss both names of a file that is being compressed. The next listing sees the new name.
         for _ in 1..LISTINGS_MAX {
             let again = AuditFile::list_once(dir)?;
             if again == files {
@@ -91,11 +91,11 @@ impl AuditFile {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Its lines, as they were before it was compressed.
+    /// Its lines, decompressed if necessary.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened.
+    /// If it cannot be opened.
     pub fn lines(&self) -> io::Result<AuditLines> {
         let (file, is_compressed) = match File::open(&self.path) {
             // It has just been compressed.
@@ -117,18 +117,18 @@ pub struct AuditLines {
 }
 
 impl AuditLines {
-    /// The next line without its line feed, and whether it had one; none at the end.
+    /// The next line without its line feed, and whether it had one; `None` at the end.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or was compressed and is damaged.
+    /// If the file cannot be read, or its compression is damaged.
     pub fn next_line(&mut self) -> io::Result<Option<(&[u8], bool)>> {
         self.line.clear();
         let read = (&mut self.reader).take(LINE_LEN_MAX).read_until(b'\n', &mut self.line)?;
         let line = match self.line.strip_suffix(b"\n") {
             _ if read == 0 => return Ok(None),
             Some(line) => (line, true),
-            // A line that is too long is none of an audit log; its rest comes as further ones.
+            // A line that is too long is not a valid one. Its rest is returned as further lines.
             None => (&self.line[..], read as u64 == LINE_LEN_MAX),
         };
         Ok(Some(line))

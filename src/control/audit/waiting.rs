@@ -15,7 +15,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Has this thread wait until a line is written, as long as calls do.
+/// Blocks this thread until a line is written, for at most as long as calls wait.
 pub(in crate::control) fn written_in_time(log: &AuditLog, receipt: AuditReceipt) -> bool {
     let until = Instant::now() + AUDIT_WAIT_MAX;
     let waker = Waker::from(Arc::new(Unpark(thread::current())));

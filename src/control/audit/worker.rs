@@ -3,19 +3,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-/// A thread for whose end one waits no longer than one likes.
+/// A thread that can be joined with a time limit.
 pub(super) struct Worker {
     thread: JoinHandle<()>,
-    /// Nothing is sent here: the other end goes with the thread.
+    /// Nothing is sent on this channel. It closes when the thread ends.
     ended: Receiver<()>,
 }
 
 impl Worker {
-    /// Starts a thread of this name, which ends with its work.
+    /// Starts a thread with this name, which ends when `work` returns.
     ///
     /// # Errors
     ///
-    /// When the system gives none.
+    /// If the system cannot create a thread.
     pub(super) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Worker> {
         let (ends, ended): (SyncSender<()>, Receiver<()>) = sync_channel(1);
         let run = move || {
@@ -25,7 +25,7 @@ impl Worker {
         Ok(Worker { thread: thread::Builder::new().name(name.to_owned()).spawn(run)?, ended })
     }
 
-    /// Waits for its end. One that does not come in time, or has failed, is logged.
+    /// Waits for the thread to end. A timeout or a panic is logged.
     pub(super) fn end_by(self, until: Instant) {
         let name = self.thread.thread().name().unwrap_or_default().to_owned();
         match self.ended.recv_timeout(until.saturating_duration_since(Instant::now())) {

@@ -12,15 +12,15 @@ use crate::control::wall_time::WallTime;
 use crate::engine::MailSender;
 use crate::serve::{AUDIT_WAIT_MAX, AuditEntry, AuditLog};
 
-/// The most lines that are written at once.
+/// The most lines that are written together.
 const BATCH_LINES_MAX: usize = 4_096;
-/// How long lines are without a checkpoint at the most, and without being on the disk where nobody waits for that.
+/// The longest time that lines stay without a checkpoint, and without being synced to disk if no call waits for that.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often it is tried to write again after an error.
+/// How often writing is retried after an error.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// How often it is tried to close a log whose queue is full.
+/// How often closing a log is retried while its queue is full.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(10);
-/// How often the age of closed files is looked at.
+/// How often the age of closed files is checked.
 const TIDY_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// How an audit log is kept.
@@ -36,13 +36,13 @@ pub struct AuditWriterSettings {
     pub file_len_max: u64,
     /// Whether closed files are compressed.
     pub compress: bool,
-    /// How old closed files become.
+    /// The age at which closed files are removed.
     pub keep_age: Duration,
-    /// How many bytes closed files are together.
+    /// The most bytes that closed files may take together.
     pub keep_len_max: u64,
 }
 
-/// The threads that write a log and look after its closed files.
+/// The threads that write a log and process its closed files.
 pub struct AuditWriter {
     log: AuditLog,
     thread: Worker,
@@ -54,7 +54,8 @@ impl AuditWriter {
     ///
     /// # Errors
     ///
-    /// When another process writes it, the key cannot be used, the last file cannot be continued, or the system gives no thread.
+    /// If another process writes to it, the key cannot be used, the last file cannot be continued, or the system cannot
+    /// create a thread.
     pub fn start(settings: AuditWriterSettings, version: &str) -> Result<AuditWriter, AuditError> {
         let dir = AuditDir::open(&settings.dir, &settings.key_file, version)?;
         let (log, entries) = AuditLog::new(settings.is_required);
@@ -79,13 +80,13 @@ impl AuditWriter {
         Ok(AuditWriter { log, thread: thread.map_err(AuditError::io(&settings.dir))?, archive })
     }
 
-    /// Writes lines to it.
+    /// The sending end of the log.
     #[must_use]
     pub fn log(&self) -> AuditLog {
         self.log.clone()
     }
 
-    /// Closes the log behind all that was written to it. A disk that hangs is not waited for: that is logged.
+    /// Closes the log after everything that was sent to it. If the disk hangs, this gives up and logs it.
     pub fn close(self) {
         self.close_within(AUDIT_WAIT_MAX);
     }
@@ -97,34 +98,34 @@ impl AuditWriter {
             thread::park_timeout(CLOSE_INTERVAL);
         }
         self.thread.end_by(until);
-        // Its turn comes behind the other: until then it may wait for a note.
+        // The archive ends after the writer, because it may be waiting for a note to be written.
         self.archive.end_by(until.max(Instant::now() + CLOSE_INTERVAL));
     }
 }
 
-/// What the thread has.
+/// The state of the writing thread.
 struct Writing {
     dir: AuditDir,
     log: AuditLog,
     entries: Receiver<AuditEntry>,
-    /// Has closed files looked after.
+    /// Asks the archive thread to process closed files.
     tidies: SyncSender<()>,
     file_len_max: u64,
-    /// Of how many lines that were lost the log says so.
+    /// How many lost lines the log has recorded.
     lost_noted: u64,
     checkpoint_at: Instant,
     tidy_at: Instant,
-    /// Not before then the next file is begun.
+    /// The earliest time at which the next file is begun.
     rotate_at: Instant,
-    /// That the last checkpoint cannot be kept.
+    /// Whether saving the last checkpoint fails.
     head: Trouble,
-    /// That the next file cannot be begun.
+    /// Whether beginning the next file fails.
     rotation: Trouble,
 }
 
 impl Writing {
     fn run(mut self) {
-        // If this thread fails, no call passes any more that requires it.
+        // If this thread panics, calls that require the log must fail.
         let _broken = BrokenOnDrop(self.log.clone());
         let mut waiting = Vec::new();
         loop {
@@ -142,12 +143,12 @@ impl Writing {
         }
     }
 
-    /// When there is something to do even if nothing comes.
+    /// When there is work even if no line arrives.
     fn due_at(&self) -> Instant {
         if self.dir.since_checkpoint() > 0 { self.checkpoint_at.min(self.tidy_at) } else { self.tidy_at }
     }
 
-    /// Writes this line, and those that wait behind it. Returns whether the log is closed.
+    /// Writes this line and those that wait behind it. Returns whether the log was closed.
     fn write(&mut self, first: Option<AuditEntry>, waiting: &mut Vec<MailSender<()>>) -> bool {
         let now = Instant::now();
         let mut batch = self.dir.begin_batch();
@@ -184,13 +185,13 @@ impl Writing {
             Ok(()) => {
                 self.lost_noted = lost;
                 self.log.on_written(lines as u64);
-                // Asked again: who waited for this very write may have found that it hangs.
+                // Checked again, because a call that waited for this write may have marked the log as broken meanwhile.
                 if self.log.is_broken() {
                     self.log.set_broken(false);
                     tracing::info!("the audit log can be written again");
                 }
                 for written in waiting.drain(..) {
-                    // Who asked may have gone.
+                    // This fails if the call has gone.
                     let _ = written.send(());
                 }
                 match self.dir.keep_head() {
@@ -232,29 +233,29 @@ impl Writing {
         }
         if now >= self.tidy_at {
             self.tidy_at = now + TIDY_INTERVAL;
-            // Full: it is about to begin anyway.
+            // A full channel means that a pass is already pending.
             let _ = self.tidies.try_send(());
         }
     }
 }
 
-/// What may go wrong again and again. It is told when it begins and when it ends.
+/// An error that may repeat. It is logged only when it begins and when it ends.
 #[derive(Default)]
 struct Trouble(bool);
 
 impl Trouble {
-    /// It goes wrong. Returns whether it did not before.
+    /// Records a failure. Returns whether it is the first in a row.
     fn begins(&mut self) -> bool {
         !std::mem::replace(&mut self.0, true)
     }
 
-    /// It goes well. Returns whether it did not before.
+    /// Records a success. Returns whether it ends a failure.
     fn ends(&mut self) -> bool {
         std::mem::take(&mut self.0)
     }
 }
 
-/// Says that nothing can be written any more.
+/// Marks the log as broken when the writing thread ends by a panic.
 struct BrokenOnDrop(AuditLog);
 
 impl Drop for BrokenOnDrop {

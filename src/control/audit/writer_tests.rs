@@ -84,13 +84,13 @@ fn files_are_closed_at_their_length_compressed_and_removed_in_the_end() {
     let found = verify(&settings);
     assert_eq!(found.faults, []);
     assert!(found.lines > 1_000);
-    // The next process compresses what is left, and keeps what it may.
+    // The next process compresses the remaining files, and applies its own limits.
     let log = AuditWriterSettings { keep_len_max: 15_000, ..settings.clone() };
     let writer = start(&log);
     let is_tidy = || {
         let files = files(&settings);
         let (_, closed) = files.split_last().unwrap();
-        // One that has just been removed counts no more.
+        // A file that has just been removed no longer counts.
         let len: u64 = closed.iter().filter_map(|file| Some(fs::metadata(&file.path).ok()?.len())).sum();
         closed.iter().all(|file| file.is_compressed) && files[0].first > 1 && len <= log.keep_len_max
     };
@@ -203,7 +203,7 @@ fn a_log_that_was_emptied_begins_anew_and_says_so() {
 fn a_log_whose_thread_hangs_is_left_when_it_is_closed() {
     let home = tempfile::tempdir().unwrap();
     let AuditWriter { log: whole, thread, archive } = start(&settings(home.path()));
-    // Nobody takes what is in its queue, nor ends before the test does.
+    // Nothing reads the queue, and it stays open until the test ends.
     let (log, _entries) = AuditLog::new(true);
     (0..crate::serve::AUDIT_QUEUE_MAX).for_each(|nth| log.write(call(nth as u64)));
     let (ends, ended) = std::sync::mpsc::channel::<()>();
@@ -243,7 +243,7 @@ fn a_log_that_is_written_rotated_and_removed_meanwhile_is_found_sound() {
     let order = std::sync::atomic::Ordering::Relaxed;
     thread::scope(|scope| {
         scope.spawn(|| {
-            // Checkpoints come with the time and after many lines, so many are written at once.
+            // Checkpoints depend on time and on the number of lines, so many lines are written at once.
             for nth in 0..200 {
                 let receipts: Vec<_> = (0..50).map(|_| log.submit(call(nth))).collect();
                 assert!(receipts.into_iter().all(|receipt| block_on(receipt.written())));

@@ -1,4 +1,4 @@
-//! Breakers, as `GET /v1/status` shows them, and what an operator decides about them.
+//! Breakers, as `GET /v1/status` shows them, and the request that forces them.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

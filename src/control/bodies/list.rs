@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The most entries of one part of a list.
+/// The most entries in one page of a list.
 pub const LIMIT_MAX: u32 = 1_000;
 
-/// A part of a list.
+/// One page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListPart<T> {
     /// The entries, the newest first.

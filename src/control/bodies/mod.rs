@@ -1,5 +1,5 @@
-//! The bodies of the admin API's requests and answers: one type for each, which the server, the command line and tests share,
-//! and from which the OpenAPI document is made.
+//! The bodies of the admin API's requests and responses. Server, command line and tests share one type for each, and
+//! the OpenAPI document is generated from them.
 
 mod breakers;
 mod calls;

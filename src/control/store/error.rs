@@ -3,22 +3,22 @@ use std::path::{Path, PathBuf};
 use super::rows::Overlap;
 use crate::base::{CredentialId, TunnelId, shell_word};
 
-/// Why the store did not do what it was asked to. Nothing of the change was kept then.
+/// Why the store did not perform an operation. None of its changes was kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Too much waits for it.
+    /// Too many operations are waiting for it.
     #[error("the store is overloaded: try again shortly")]
     Busy,
-    /// The thread on which it runs has ended.
+    /// The store's thread has ended.
     #[error("the store is closed: the edge is ending")]
     Closed,
-    /// Another process holds it.
+    /// Another process has it open.
     #[error("another process has the store {} open: end it (`fuser {}` shows which one it is), then try again", path.display(), word(path))]
     Locked {
         /// The path of its file.
         path: PathBuf,
     },
-    /// What the file holds is not whole.
+    /// The file is damaged.
     #[error(
         "the store {} is damaged ({cause}); it was left as it is: {}", path.display(),
         match backup {
@@ -31,22 +31,22 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         cause: String,
-        /// The newest back-up that lies beside it.
+        /// The newest back-up beside it.
         backup: Option<PathBuf>,
     },
-    /// A restore of it was cut off before its last move, or goes on at this moment.
+    /// A restore was interrupted before its last step, or is in progress.
     #[error("a restore of the store {} was cut off: start the edge, which finishes it, or run `{}` again", path.display(), restore(path))]
     HalfRestored {
         /// The path of its file.
         path: PathBuf,
     },
-    /// There is no room for the change.
+    /// The disk has no room for the change.
     #[error("the disk has no room for the store {}: free some space on its disk, then try again", path.display())]
     Full {
         /// The path of its file.
         path: PathBuf,
     },
-    /// A newer version of adit made it.
+    /// A newer version of adit created it.
     #[error("the store {} was made by a newer adit (its schema is {found}, this one knows {known}): run that version", path.display())]
     Newer {
         /// The path of its file.
@@ -56,15 +56,15 @@ pub enum StoreError {
         /// The newest schema that this version knows.
         known: i64,
     },
-    /// The system refuses to read or write it.
+    /// The system refuses access to it.
     #[error("the store {} cannot be used: {cause}", path.display())]
     Unusable {
         /// The path of its file.
         path: PathBuf,
-        /// As the system or SQLite says it.
+        /// The error of the system or of SQLite.
         cause: String,
     },
-    /// The audit log cannot be written, and is required.
+    /// The audit log is required and cannot be written.
     #[error("the change could not be written to the audit log, so that it was not made: the log of the edge says why")]
     Unrecorded,
     /// A rule forbids the change.
@@ -72,7 +72,7 @@ pub enum StoreError {
     Refused(#[from] RuleViolation),
 }
 
-/// Which rule forbids a change.
+/// The rule that forbids a change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleViolation {
     /// There is no such tunnel.
@@ -90,7 +90,7 @@ pub enum RuleViolation {
     /// The tunnel is archived.
     #[error("the tunnel {0} is archived, which cannot be undone: create a new one")]
     Archived(TunnelId),
-    /// The host is another tunnel's.
+    /// The host belongs to another tunnel.
     #[error("the host {host} belongs to the tunnel {tunnel}: choose another, or archive that tunnel")]
     HostTaken {
         /// The host that was asked for.
@@ -98,34 +98,34 @@ pub enum RuleViolation {
         /// The tunnel that has it.
         tunnel: TunnelId,
     },
-    /// The host is below another tunnel's wildcard, or a wildcard over another tunnel's host, and whoever asked may not have
-    /// such a one.
+    /// The host is covered by another tunnel's wildcard, or is a wildcard that covers another tunnel's host, and the
+    /// requester may not create such overlaps.
     #[error("the hosts {} and {} of the tunnel {} overlap because one is a wildcard that covers the other: a provisioning key cannot create such a host", .0.host, .0.theirs, .0.tunnel)]
     HostOverlaps(Box<Overlap>),
-    /// The host was one of a tunnel that was made up by the edge, and such hosts are never given again.
+    /// The edge generated the host for an earlier tunnel. Such hosts are never reused.
     #[error("the host {0} belonged to an archived tunnel and is not reused: choose another")]
     HostRetired(String),
-    /// There are as many tunnels as there may be.
+    /// The limit of tunnels is reached.
     #[error("this edge has {0} tunnels, which is the limit: archive some")]
     TooManyTunnels(u32),
-    /// There are as many hosts as there may be.
+    /// The limit of hosts is reached.
     #[error("this edge has {0} hosts, which is the limit: archive tunnels, or use a '*.' host for many of them")]
     TooManyHosts(usize),
-    /// Two credentials are good already.
+    /// Two credentials are already valid.
     #[error(
         "a rotation is under way and two secrets are valid: wait until the old one ends, revoke it, or rotate with no overlap"
     )]
     RotationUnderWay,
-    /// Both slots for certificates are taken.
+    /// The limit of active certificates is reached.
     #[error("the tunnel has {0} active certificates, which is the limit: archive one")]
     CertificateSlots(usize),
-    /// The certificate is there already.
+    /// The certificate is already registered.
     #[error("this certificate is registered already, as {0}")]
     CertificateKnown(String),
-    /// There are as many provisioning keys as there may be.
+    /// The limit of provisioning keys is reached.
     #[error("this edge has {0} valid provisioning keys, which is the limit: revoke some")]
     TooManyKeys(u32),
-    /// A provisioning key that cannot be traded.
+    /// The provisioning key cannot be exchanged.
     #[error("the provisioning key is not known, was revoked, has expired, or is used up")]
     KeyNotGood,
 }

@@ -1,8 +1,9 @@
-//! The persistent state of an edge: tunnels, their hosts and credentials, certificates, provisioning keys, events and usage.
+//! The persistent state of an edge: tunnels, their hosts and credentials, certificates, provisioning keys, events and
+//! usage.
 //!
-//! [`Store`] is the interface; [`SqliteStore`] is the one implementation, in one file. Each operation is one transaction, which
-//! takes effect whole or not at all. A store blocks, so that it has a thread of its own, behind a [`StoreHandle`]. It contains
-//! no secrets, only their hashes.
+//! [`Store`] is the interface, and [`SqliteStore`] its only implementation, in one file. Each operation is one
+//! transaction. A store blocks, so it has a thread of its own, behind a [`StoreHandle`]. It contains no secrets, only
+//! their hashes.
 
 mod error;
 mod rows;
@@ -29,24 +30,25 @@ use crate::control::wall_time::WallTime;
 pub const TUNNELS_MAX: u32 = 10_000;
 /// The most hosts of one tunnel.
 pub const TUNNEL_HOSTS_MAX: usize = 64;
-/// The most overlaps with hosts of other tunnels that are told at once.
+/// The most overlaps with hosts of other tunnels that are reported at once.
 pub const OVERLAPS_REPORTED_MAX: usize = 16;
-/// The most entries of one list of who may come to a tunnel; more go into a set.
+/// The most entries in one list of who may connect to or call a tunnel. Longer lists belong in a set.
 pub const TUNNEL_LIST_LEN_MAX: usize = 256;
-/// The most certificates of one tunnel that are active: one in use, and during a change the next one.
+/// The most active certificates of one tunnel: the current one and, during a change, the next one.
 pub const CERTIFICATES_ACTIVE_MAX: usize = 2;
-/// The most provisioning keys that are good.
+/// The most valid provisioning keys.
 pub const PROVISIONING_KEYS_MAX: u32 = 1_000;
-/// The most events that are kept; the oldest make room.
+/// The most events that are kept. New events replace the oldest.
 pub const EVENTS_MAX: u32 = 100_000;
-/// The most lines of what was called that are kept; the oldest make room.
+/// The most rows of usage that are kept. New rows replace the oldest.
 pub const USAGE_ROWS_MAX: u32 = 200_000;
 
-/// Keeps what an edge must not forget. Each call is one transaction.
+/// Stores what an edge must not lose. Each call is one transaction.
 ///
 /// # Errors
 ///
-/// Every operation tells a rule that forbids it as [`StoreError::Refused`], and everything else by what it takes to mend it.
+/// If a rule forbids an operation, it fails with [`StoreError::Refused`]. Other errors are distinguished by their
+/// remedy.
 pub trait Store: Send {
     /// Every tunnel that is not archived, the oldest first.
     fn active_tunnels(&mut self) -> Result<Vec<Tunnel>, StoreError>;
@@ -55,16 +57,16 @@ pub trait Store: Send {
     fn create_tunnel(&mut self, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError>;
     /// Returns one tunnel, also an archived one.
     fn tunnel(&mut self, id: &TunnelId) -> Result<Tunnel, StoreError>;
-    /// Tunnels; those that are archived only if they are wanted too.
+    /// Lists tunnels; archived ones only with `archived_too`.
     fn tunnels(&mut self, archived_too: bool, page: Page) -> Result<Listed<Tunnel>, StoreError>;
-    /// Changes what a tunnel is called, its hosts, or who may come to it.
+    /// Changes the name of a tunnel, its hosts, its traffic, or who may connect to or call it.
     fn change_tunnel(&mut self, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Result<Tunnel, StoreError>;
-    /// Where hosts of a tunnel overlap with those of others: at most [`OVERLAPS_REPORTED_MAX`].
+    /// The overlaps of a tunnel's hosts with those of others: at most [`OVERLAPS_REPORTED_MAX`].
     fn overlaps(&mut self, id: &TunnelId) -> Result<Vec<Overlap>, StoreError>;
-    /// Gives a tunnel up for good, with its hosts, credentials and certificates. Once more changes nothing.
+    /// Archives a tunnel, with its hosts, credentials and certificates. Repeating this changes nothing.
     fn archive_tunnel(&mut self, id: &TunnelId, note: &Note) -> Result<Tunnel, StoreError>;
 
-    /// Adds a credential, and ends the ones before it at `old_until`.
+    /// Adds a credential, and ends the earlier ones at `old_until`.
     fn rotate(
         &mut self,
         id: &TunnelId,
@@ -72,21 +74,21 @@ pub trait Store: Send {
         old_until: WallTime,
         note: &Note,
     ) -> Result<Tunnel, StoreError>;
-    /// Withdraws one credential, or all.
+    /// Revokes one credential, or all.
     fn revoke(&mut self, id: &TunnelId, which: Option<&CredentialId>, note: &Note) -> Result<Tunnel, StoreError>;
 
-    /// Registers a certificate; returned is also its tunnel as it is then.
+    /// Registers a certificate. Also returns its tunnel after the change.
     fn add_certificate(&mut self, new: &Certificate, note: &Note) -> Result<(Tunnel, Certificate), StoreError>;
     /// One certificate of a tunnel.
     fn certificate(&mut self, tunnel: &TunnelId, id: &str) -> Result<Certificate, StoreError>;
-    /// Certificates of a tunnel; those that are archived only if they are wanted too.
+    /// Lists certificates of a tunnel; archived ones only if requested.
     fn certificates(
         &mut self,
         tunnel: &TunnelId,
         archived_too: bool,
         page: Page,
     ) -> Result<Listed<Certificate>, StoreError>;
-    /// Takes a certificate out of use; returned is also its tunnel as it is then. Once more changes nothing.
+    /// Archives a certificate. Also returns its tunnel after the change. Repeating this changes nothing.
     fn archive_certificate(
         &mut self,
         tunnel: &TunnelId,
@@ -94,36 +96,35 @@ pub trait Store: Send {
         note: &Note,
     ) -> Result<(Tunnel, Certificate), StoreError>;
 
-    /// Keeps a provisioning key.
+    /// Adds a provisioning key.
     fn add_key(&mut self, new: &NewKey, note: &Note) -> Result<ProvisioningKey, StoreError>;
     /// Returns one provisioning key, also a revoked one.
     fn key(&mut self, id: &str) -> Result<ProvisioningKey, StoreError>;
-    /// The provisioning key with this secret, if it is good.
+    /// The provisioning key with this secret, if it is valid.
     fn good_key(&mut self, hash: &SecretHash, now: WallTime) -> Result<ProvisioningKey, StoreError>;
-    /// Whether the provisioning key with this secret is good, or a tunnel was made for it since then and it was not
-    /// withdrawn.
+    /// Whether the provisioning key with this secret is valid, or was used since `since` and not revoked.
     fn may_trade(&mut self, hash: &SecretHash, now: WallTime, since: WallTime) -> Result<bool, StoreError>;
-    /// Returns one part of the provisioning keys, the newest first.
+    /// Returns one page of the provisioning keys, the newest first.
     fn keys(&mut self, page: Page) -> Result<Listed<ProvisioningKey>, StoreError>;
-    /// Withdraws a provisioning key. Once more changes nothing.
+    /// Revokes a provisioning key. Repeating this changes nothing.
     fn revoke_key(&mut self, id: &str, note: &Note) -> Result<ProvisioningKey, StoreError>;
-    /// The tunnel that was made since then for this requester and the provisioning key with this secret, which may be used
-    /// up but not withdrawn.
+    /// The tunnel that was created since then for this requester and this provisioning key. The key may be used up but
+    /// not revoked.
     fn traded(
         &mut self,
         key: &SecretHash,
         requester: &Requester,
         since: WallTime,
     ) -> Result<Option<Tunnel>, StoreError>;
-    /// Makes a tunnel for a provisioning key, and counts that the key was used. Hosts that the edge did not make up may not
+    /// Creates a tunnel for a provisioning key, and counts the use. Hosts that the edge did not generate must not
     /// overlap with those of others.
     fn trade_key(&mut self, id: &str, new: &NewTunnel, note: &Note) -> Result<Tunnel, StoreError>;
 
-    /// What was done, the newest first.
+    /// Lists events, the newest first.
     fn events(&mut self, tunnel: Option<&TunnelId>, page: Page) -> Result<Listed<AuditEvent>, StoreError>;
-    /// Adds to what was called.
+    /// Adds to the recorded usage.
     fn add_usage(&mut self, rows: &[Usage]) -> Result<(), StoreError>;
-    /// What was called over links of this tunnel since then, to the hour; with one credential, or with any.
+    /// The usage of a tunnel's links since then, rounded to the hour, for one credential or all.
     fn usage(
         &mut self,
         tunnel: &TunnelId,
@@ -131,7 +132,7 @@ pub trait Store: Send {
         since: WallTime,
     ) -> Result<Vec<Usage>, StoreError>;
 
-    /// Writes a whole copy, private, into a file that must not be there yet; the store goes on meanwhile.
+    /// Writes a complete private copy into a new file, while the store remains in use.
     fn backup(&mut self, to: &Path) -> Result<(), StoreError>;
     /// Writes a copy into the directory for back-ups, and removes the oldest beyond [`BACKUPS_MAX`].
     fn keep_backup(&mut self, now: WallTime) -> Result<PathBuf, StoreError>;

@@ -1,4 +1,4 @@
-//! The rows of the store, as the rest of the program sees them.
+//! The rows of the store, as the rest of the program uses them.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::control::wall_time::WallTime;
 use crate::policy::{Member, Network, TunnelLists};
 use crate::route::HostPattern;
 
-/// When something is done, and why, for the record.
+/// The time of a change and its reason, for the record of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Note {
     /// When it was done.
@@ -17,40 +17,40 @@ pub struct Note {
     pub reason: Option<String>,
 }
 
-/// A tunnel as the store holds it, and as the API and the cores are told of it.
+/// A tunnel, as the store, the API and the cores know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// The id of the tunnel.
     pub id: TunnelId,
-    /// What people call it.
+    /// The name for people.
     pub display_name: Option<String>,
     /// Its hosts, the first of which names it.
     pub hosts: Vec<HostPattern>,
     /// How its calls are carried.
     pub traffic: Traffic,
-    /// Who may come to it.
+    /// Who may connect to it and call it.
     pub lists: TunnelLists,
     /// When it was made.
     pub created_at: WallTime,
     /// When it was archived.
     pub archived_at: Option<WallTime>,
-    /// The provisioning key that was traded for it.
+    /// The provisioning key that it was created with.
     pub provisioning_key: Option<String>,
-    /// Its credentials, the newest first, with those that are no longer good.
+    /// Its credentials, the newest first, including those that are no longer valid.
     pub credentials: Vec<CredentialRow>,
-    /// The certificates (PEM) that are registered with it and active: of the authorities that vouch for its connectors where
-    /// calls are re-encrypted.
+    /// The active registered certificates (PEM) of the authorities that sign its connectors' certificates for resealed
+    /// traffic.
     pub authorities: Vec<String>,
 }
 
 impl Tunnel {
-    /// The credentials by which a connector can come in at this moment, the newest first.
+    /// The credentials with which a connector can register now, the newest first.
     pub fn good_credentials(&self, now: WallTime) -> impl Iterator<Item = &CredentialRow> {
         self.credentials.iter().filter(move |credential| credential.is_good(now))
     }
 
-    /// The credentials that cores must know, the newest first: those that are good, and those that ended within
-    /// [`KNOWN_AFTER_END`] and were not withdrawn.
+    /// The credentials that cores must know, the newest first: the valid ones, and those that ended within
+    /// [`KNOWN_AFTER_END`] without being revoked.
     pub fn known_credentials(&self, now: WallTime) -> impl Iterator<Item = &CredentialRow> {
         let known_from = now.before(KNOWN_AFTER_END);
         let known = move |row: &&CredentialRow| row.until.is_none_or(|until| until > known_from);
@@ -58,7 +58,7 @@ impl Tunnel {
     }
 }
 
-/// How long cores still know a credential that has ended, so that calls on links that came in with it can finish.
+/// How long cores still know a credential that has ended, so that calls on links that registered with it can finish.
 pub const KNOWN_AFTER_END: Duration = Duration::from_secs(3_600);
 
 /// A credential, without the secret.
@@ -70,14 +70,14 @@ pub struct CredentialRow {
     pub hash: SecretHash,
     /// When it was made.
     pub created_at: WallTime,
-    /// When it ends, if another has taken its place.
+    /// When it ends, if another has replaced it.
     pub until: Option<WallTime>,
-    /// When it was withdrawn.
+    /// When it was revoked.
     pub revoked_at: Option<WallTime>,
 }
 
 impl fmt::Debug for CredentialRow {
-    /// Leaves the hash of the secret out.
+    /// Omits the hash of the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CredentialRow { id, created_at, until, revoked_at, .. } = self;
         let mut row = f.debug_struct("CredentialRow");
@@ -87,59 +87,59 @@ impl fmt::Debug for CredentialRow {
 }
 
 impl CredentialRow {
-    /// Whether a connector can come in with it.
+    /// Whether a connector can register with it.
     #[must_use]
     pub fn is_good(&self, now: WallTime) -> bool {
         self.revoked_at.is_none() && self.until.is_none_or(|until| now < until)
     }
 }
 
-/// Who traded a provisioning key: SHA-256 of the public key (SubjectPublicKeyInfo, DER) that the host showed.
+/// The host that exchanged a provisioning key: the SHA-256 of its public key (SubjectPublicKeyInfo, DER).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requester(pub [u8; 32]);
 
-/// A tunnel that is to be made.
+/// A tunnel to create.
 #[derive(Clone)]
 pub struct NewTunnel {
     /// The id of the tunnel.
     pub id: TunnelId,
-    /// What people call it.
+    /// The name for people.
     pub display_name: Option<String>,
-    /// Its hosts; one at least.
+    /// Its hosts, at least one.
     pub hosts: Vec<HostPattern>,
-    /// Whether the edge made the hosts up: they are never given again then.
+    /// Whether the edge generated the hosts. Generated hosts are never reused.
     pub hosts_made_up: bool,
     /// How its calls are carried.
     pub traffic: Traffic,
-    /// Who may come to it.
+    /// Who may connect to it and call it.
     pub lists: TunnelLists,
     /// The first credential of the tunnel.
     pub credential: NewCredential,
-    /// Who traded a provisioning key for it, if somebody did.
+    /// The host that exchanged a provisioning key for it, if one did.
     pub requester: Option<Requester>,
 }
 
-/// What is to become of a tunnel; what is none stays as it is.
+/// A change of a tunnel. What is `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TunnelChange {
-    /// What people call it.
+    /// The name for people.
     pub display_name: Option<String>,
-    /// All of its hosts; one at least.
+    /// All of its hosts, at least one.
     pub hosts: Option<Vec<HostPattern>>,
     /// How its calls are carried.
     pub traffic: Option<Traffic>,
-    /// From where its connectors may come.
+    /// From where its connectors may connect.
     pub connectors_from: Option<Vec<Network>>,
     /// From where agents may call it.
     pub allow_from: Option<Vec<Member>>,
     /// From where agents may not call it.
     pub deny_from: Option<Vec<Member>>,
-    /// Whether the lists for agents are only tried out.
+    /// Whether the lists for agents only count and log.
     pub dry_run: Option<bool>,
 }
 
 impl TunnelChange {
-    /// What becomes of these lists.
+    /// Applies the change to these lists.
     #[must_use]
     pub fn lists(&self, before: TunnelLists) -> TunnelLists {
         TunnelLists {
@@ -151,10 +151,11 @@ impl TunnelChange {
     }
 }
 
-/// Hosts of two tunnels of which one is a wildcard that covers the other: calls go to the tunnel of the other.
+/// Hosts of two tunnels, one of which is a wildcard that covers the other. Calls for the exact host go to its own
+/// tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
-    /// The host of the tunnel that was asked about.
+    /// The host of the tunnel in question.
     pub host: HostPattern,
     /// The other tunnel's host.
     pub theirs: HostPattern,
@@ -176,7 +177,7 @@ impl fmt::Display for Overlap {
     }
 }
 
-/// A credential that is to be kept.
+/// A credential to store.
 #[derive(Clone)]
 pub struct NewCredential {
     /// The id of the credential.
@@ -204,69 +205,69 @@ pub struct Certificate {
     pub archived_at: Option<WallTime>,
 }
 
-/// A key that new hosts trade for a tunnel of their own, without its secret.
+/// A key that new hosts exchange for a tunnel of their own, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvisioningKey {
     /// Its id in the admin API.
     pub id: String,
-    /// What people call it.
+    /// The name for people.
     pub display_name: Option<String>,
-    /// What the names of hosts must look like; `*` stands for any letters, digits and hyphens.
+    /// The pattern for the names of hosts; `*` stands for any letters, digits and hyphens.
     pub name_template: String,
-    /// The hosts of a tunnel that is made for it; `{name}` stands for the host's name.
+    /// The hosts of a tunnel that is created with it; `{name}` stands for the host's name.
     pub hosts: Vec<String>,
-    /// How many times it can be traded.
+    /// How many times it can be exchanged.
     pub uses_max: u32,
-    /// How many times it was.
+    /// How many times it was exchanged.
     pub uses: u32,
     /// When it was made.
     pub created_at: WallTime,
     /// When the key expires.
     pub expires_at: WallTime,
-    /// When it was withdrawn.
+    /// When it was revoked.
     pub revoked_at: Option<WallTime>,
 }
 
 impl ProvisioningKey {
-    /// Whether it can be traded.
+    /// Whether it can be exchanged.
     #[must_use]
     pub fn is_good(&self, now: WallTime) -> bool {
         self.revoked_at.is_none() && now < self.expires_at && self.uses < self.uses_max
     }
 }
 
-/// A provisioning key that is to be kept.
+/// A provisioning key to store.
 #[derive(Clone)]
 pub struct NewKey {
-    /// What is shown of it; its uses count from zero.
+    /// The key without its secret; its uses count from zero.
     pub key: ProvisioningKey,
     /// The hash of its secret.
     pub hash: SecretHash,
 }
 
-/// Something that was done, for the record.
+/// An event, for the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEvent {
     /// Its place in the order of events.
     pub seq: i64,
     /// When it was done.
     pub at: WallTime,
-    /// What: `tunnel.created` and so on.
+    /// What happened, such as `tunnel.created`.
     pub kind: String,
-    /// Which tunnel is concerned.
+    /// The tunnel that it concerns.
     pub tunnel: Option<TunnelId>,
-    /// What else is concerned: a credential, a certificate, a provisioning key.
+    /// The credential, certificate or provisioning key that it concerns.
     pub subject: Option<String>,
     /// The reason that was given with the request.
     pub reason: Option<String>,
 }
 
-/// How often something was called over links that came in with one credential.
+/// How often something was called over links with one credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// The id of its tunnel.
     pub tunnel: TunnelId,
-    /// The credential that the link came in with.
+    /// The credential that the link registered with.
     pub credential: CredentialId,
     /// The name of the route.
     pub route: String,
@@ -282,20 +283,20 @@ pub struct Usage {
     pub last: WallTime,
 }
 
-/// Which part of a list is wanted. The newest come first.
+/// A page of a list, whose newest entries come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// At most so many.
+    /// The most rows of the page.
     pub limit: u32,
-    /// Only what is older than what stands at this place.
+    /// Only rows older than the one at this position.
     pub before: Option<i64>,
 }
 
-/// A part of a list.
+/// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// The rows of this part.
+    /// The rows of this page.
     pub rows: Vec<T>,
-    /// Where the next part begins; none after the last.
+    /// Where the next page begins; `None` after the last.
     pub next: Option<i64>,
 }

@@ -6,64 +6,64 @@ use tokio::sync::oneshot;
 
 use super::{Store, StoreError};
 
-/// The most that may wait for the store. What comes beyond is refused.
+/// The most operations that may wait for the store. Further ones are refused.
 pub const STORE_QUEUE_MAX: usize = 64;
-/// After so long without an operation the store may do its maintenance.
+/// After this time without an operation the store may do maintenance.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Something to be done with the store.
+/// An operation on the store.
 type StoreTask = Box<dyn FnOnce(&mut dyn Store) + Send>;
 
-/// What the thread is asked.
+/// A request to the store's thread.
 enum Job {
-    /// To run something with the store.
+    /// Run an operation on the store.
     Run(StoreTask),
-    /// To close the store, and say so.
+    /// Close the store, and confirm it.
     Close(oneshot::Sender<()>),
 }
 
-/// A store on a thread of its own, which ends when it is told to close or the last handle is dropped, after what was asked
-/// of it before.
+/// A store on its own thread. The thread ends when it is told to close or the last handle is dropped, after the
+/// requests that came before.
 #[derive(Clone)]
 pub struct StoreHandle {
     jobs: SyncSender<Job>,
 }
 
 impl StoreHandle {
-    /// Starts the thread on which the store works.
+    /// Starts the store's thread.
     ///
     /// # Errors
     ///
-    /// When the system gives none.
+    /// If the system cannot create a thread.
     pub fn start(store: impl Store + 'static) -> std::io::Result<StoreHandle> {
         let (jobs, queue) = sync_channel(STORE_QUEUE_MAX);
         thread::Builder::new().name("adit-store".to_owned()).spawn(move || serve(store, &queue))?;
         Ok(StoreHandle { jobs })
     }
 
-    /// Runs something with the store, after all that waits before it.
+    /// Runs an operation on the store, after all that wait before it.
     ///
     /// # Errors
     ///
-    /// What `run` tells, or that too much waits for the store.
+    /// Those of `run`, or if too many operations are waiting.
     pub async fn with<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Run(Box::new(move |store| {
-            // Who asked may have gone; what was asked is done all the same.
+            // This fails if the requester has gone. The operation took effect all the same.
             let _ = reply.send(run(store));
         })))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Closes the store after all that waits before, so that nothing is left to be done when it is opened again. Whatever is
-    /// asked of it afterwards is refused.
+    /// Closes the store after everything that waits before, so that opening it again needs no recovery. Later requests
+    /// are refused.
     ///
     /// # Errors
     ///
-    /// When it is closed already, or too much waits for it.
+    /// If it is already closed, or too many operations are waiting.
     pub async fn close(&self) -> Result<(), StoreError> {
         let (reply, closed) = oneshot::channel();
         self.send(Job::Close(reply))?;
@@ -95,7 +95,7 @@ fn serve(mut store: impl Store, queue: &Receiver<Job>) {
     };
     drop(store);
     if let Some(closed) = closed {
-        // Who asked may not have waited.
+        // This fails if the requester did not wait.
         let _ = closed.send(());
     }
 }

@@ -1,4 +1,4 @@
-//! Checks of requests: converts bodies into what the store accepts.
+//! Validates requests, and converts their bodies into what the store accepts.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -11,10 +11,10 @@ use crate::route::HostPattern;
 
 /// The longest reason, in characters.
 const REASON_LEN_MAX: usize = 500;
-/// The longest name for people, in characters.
+/// The longest display name, in characters.
 const DISPLAY_NAME_LEN_MAX: usize = 255;
 
-/// The hosts of a new tunnel, if some were given, and who may come to it.
+/// The hosts of a new tunnel, if any are given, and who may connect to and call it.
 pub(super) fn new_tunnel(
     tunnels: &Tunnels,
     body: &CreateTunnel,
@@ -30,7 +30,7 @@ pub(super) fn new_tunnel(
     Ok((Some(hosts).filter(|hosts| !hosts.is_empty()), lists))
 }
 
-/// The change of a tunnel. Its hosts are nobody's in the configuration, and what its lists name is known.
+/// The change of a tunnel. Checks that the configuration has none of its hosts, and that what its lists name exists.
 pub(super) fn change(tunnels: &Tunnels, body: UpdateTunnel) -> Result<TunnelChange, TunnelsError> {
     let change = TunnelChange {
         display_name: display_name(body.display_name)?,
@@ -48,12 +48,12 @@ pub(super) fn change(tunnels: &Tunnels, body: UpdateTunnel) -> Result<TunnelChan
     Ok(change)
 }
 
-/// What `reason` may be.
+/// Checks the length and content of `reason`.
 pub(super) fn reason(reason: Option<String>) -> Result<Option<String>, TunnelsError> {
     text("reason", reason, REASON_LEN_MAX)
 }
 
-/// What `display_name` may be.
+/// Checks the length and content of `display_name`.
 pub(super) fn display_name(name: Option<String>) -> Result<Option<String>, TunnelsError> {
     text("display_name", name, DISPLAY_NAME_LEN_MAX)
 }
@@ -91,7 +91,7 @@ fn list<'a, T: FromStr<Err: Display>>(
     texts.map(|text| text.parse().map_err(|error| TunnelsError::Invalid(format!("{name}: {error}")))).collect()
 }
 
-/// Whether the edge knows all that lists name.
+/// Checks that the edge knows everything that the lists name.
 fn known(tunnels: &Tunnels, lists: &TunnelLists) -> Result<(), TunnelsError> {
     match tunnels.serving.unmet(lists) {
         Some(unmet) => Err(TunnelsError::Invalid(unmet.to_string())),

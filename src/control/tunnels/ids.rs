@@ -1,20 +1,20 @@
-//! Ids that nobody can guess, and that are never used twice.
+//! Ids that cannot be guessed and are never reused.
 
 use crate::control::data_dir::DataDirError;
 
-/// Letters and digits that are not taken for one another; 32 of them, so that one takes five bits.
+/// Letters and digits that are not easily confused. There are 32, so that each takes five bits.
 const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-/// Letters of an id: 120 bits.
+/// The letters of an id: 120 bits.
 const ID_LETTERS: usize = 24;
-/// Letters of a host that the edge makes up: 50 bits.
+/// The letters of a generated host: 50 bits.
 pub(super) const LABEL_LETTERS: usize = 10;
 
-/// A new id that begins so.
+/// A new id with this prefix.
 pub(super) fn id(prefix: &str) -> Result<String, DataDirError> {
     Ok(format!("{prefix}{}", letters(ID_LETTERS)?))
 }
 
-/// So many letters at random.
+/// This many random letters.
 pub(super) fn letters(count: usize) -> Result<String, DataDirError> {
     let mut bytes = vec![0; count];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| DataDirError::NoRandom)?;

@@ -1,4 +1,4 @@
-//! Provisioning keys: one secret with which many new hosts get a tunnel of their own.
+//! Provisioning keys: one secret that many new hosts exchange for a tunnel each.
 
 use std::time::Duration;
 
@@ -14,27 +14,27 @@ use crate::control::wall_time::WallTime;
 use crate::edge::NotCertified;
 use crate::route::HostPattern;
 
-/// What stands for the name of a host in the hosts of its tunnel.
+/// The placeholder for a host's name in the hosts of its tunnel.
 const NAME: &str = "{name}";
-/// The longest name of a host, in bytes: it becomes a label of its hosts (RFC 1035 section 2.3.4).
+/// The longest name of a host, in bytes. It becomes a label of the tunnel's hosts (RFC 1035 section 2.3.4).
 const NAME_LEN_MAX: usize = 63;
-/// How long after a trade the same host may ask again.
+/// How long after an exchange the same host may repeat it.
 const TRADE_AGAIN: Duration = Duration::from_secs(3_600);
-/// How many secrets one tunnel gets so, rotations among them.
+/// The most secrets that one tunnel gets in this way, rotations included.
 const TRADES_MAX: usize = 16;
 /// The most uses that one key may have.
 pub const KEY_USES_MAX: u32 = 100_000;
-/// How long a key is good unless something else is asked for.
+/// The default validity of a key.
 const KEY_LIFE_PRESET: Duration = Duration::from_secs(24 * 3_600);
-/// The longest that a key may be good.
+/// The longest validity of a key.
 pub const KEY_LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 impl Tunnels {
-    /// Makes a provisioning key. Its secret is never seen again.
+    /// Creates a provisioning key. Its secret is not stored.
     ///
     /// # Errors
     ///
-    /// When something about it is malformed or out of bounds, or the store does not take it.
+    /// If the request is malformed or out of bounds, or the store rejects it.
     pub async fn create_key(&self, body: CreateKey) -> Result<(ProvisioningKey, Secret), TunnelsError> {
         let note = now(None);
         let key = ProvisioningKey {
@@ -58,36 +58,38 @@ impl Tunnels {
     ///
     /// # Errors
     ///
-    /// When there is none, or the store cannot be read.
+    /// If there is none, or the store cannot be read.
     pub async fn key(&self, id: String) -> Result<ProvisioningKey, TunnelsError> {
         Ok(self.store.with(move |store| store.key(&id)).await?)
     }
 
-    /// Provisioning keys, the newest first.
+    /// Lists provisioning keys, the newest first.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub async fn keys(&self, page: Page) -> Result<Listed<ProvisioningKey>, TunnelsError> {
         Ok(self.store.with(move |store| store.keys(page)).await?)
     }
 
-    /// Withdraws a provisioning key. Tunnels that were made for it stay.
+    /// Revokes a provisioning key. Tunnels that were created with it stay.
     ///
     /// # Errors
     ///
-    /// When there is none, or the store does not take it.
+    /// If there is none, or the store rejects it.
     pub async fn revoke_key(&self, id: String) -> Result<ProvisioningKey, TunnelsError> {
         let note = now(None);
         Ok(self.store.with(move |store| store.revoke_key(&id, &note)).await?)
     }
 
-    /// Makes a tunnel for a host that shows a provisioning key; it is served when this returns. A host that asks again
-    /// soon, as the answer was lost, gets another secret of the tunnel that was made, and the key counts as used once.
+    /// Creates a tunnel for a host with a provisioning key. The tunnel is served when this returns. A host that asks
+    /// again soon, because the answer was lost, gets another secret for the same tunnel, and the key counts as used
+    /// once.
     ///
     /// # Errors
     ///
-    /// When the key is not good, the name does not fit its template, or a host is another tunnel's or overlaps with one.
+    /// If the key is not valid, the name does not match its template, or a host belongs to another tunnel or overlaps
+    /// with one.
     pub async fn trade_key(
         &self,
         key: &Secret,
@@ -99,7 +101,7 @@ impl Tunnels {
             return Ok(again);
         }
         let key = self.store.with(move |store| store.good_key(&hash, WallTime::now())).await?;
-        // A host often knows itself by all its labels.
+        // A host often reports its fully qualified name.
         let name = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
         if !is_name(&name) || !fits(&key.name_template, &name) {
             let template = &key.name_template;
@@ -120,19 +122,19 @@ impl Tunnels {
         Ok((id, secret))
     }
 
-    /// Whether a key may be traded, or was so lately that its host may ask again.
+    /// Checks that a key can be exchanged, or was so recently that its host may ask again.
     ///
     /// # Errors
     ///
-    /// When neither is so, or the store cannot be read.
+    /// If neither is the case, or the store cannot be read.
     pub async fn check_provisioning_key(&self, key: &Secret) -> Result<(), TunnelsError> {
         let (hash, now) = (SecretHash::of(key), WallTime::now());
         let may = self.store.with(move |store| store.may_trade(&hash, now, now.before(TRADE_AGAIN))).await?;
         if may { Ok(()) } else { Err(RuleViolation::KeyNotGood.into()) }
     }
 
-    /// Another secret of the tunnel that was made for this requester a moment ago, if one was. The one before, which nobody
-    /// may have got, is good no more.
+    /// Issues another secret for the tunnel that was created for this requester a moment ago, if there is one. The
+    /// previous secret, which may never have arrived, is no longer valid.
     async fn trade_again(
         &self,
         key: SecretHash,
@@ -142,7 +144,7 @@ impl Tunnels {
         let Some(tunnel) = self.store.with(move |store| store.traded(&key, &requester, since)).await? else {
             return Ok(None);
         };
-        // Whoever revoked it did not mean it to come back so.
+        // If all its credentials were revoked, the tunnel must not come back in this way.
         let revoked = tunnel.good_credentials(WallTime::now()).next().is_none();
         if revoked || tunnel.credentials.len() >= TRADES_MAX {
             return Err(RuleViolation::KeyNotGood.into());
@@ -200,13 +202,13 @@ impl Provisioning for Tunnels {
     }
 }
 
-/// What a stranger is told.
+/// The error that an unauthenticated host gets.
 fn not_certified(error: TunnelsError) -> NotCertified {
     match error {
         TunnelsError::Store(StoreError::Refused(RuleViolation::KeyNotGood)) => NotCertified::ProvisioningKey,
         TunnelsError::Store(StoreError::Refused(RuleViolation::HostOverlaps(overlap))) => {
             tracing::warn!(why = %RuleViolation::HostOverlaps(overlap.clone()), "provisioning key refused");
-            // Whose the other one is stays among operators.
+            // The owner of the other host is not revealed.
             NotCertified::HostNotFree { host: overlap.host.to_string() }
         }
         TunnelsError::Store(StoreError::Busy) => NotCertified::Busy,
@@ -218,7 +220,7 @@ fn not_certified(error: TunnelsError) -> NotCertified {
     }
 }
 
-/// Whether a host can be called so: a label of a host (RFC 1035 section 2.3.1), in small letters.
+/// Whether this is a valid name: a host label (RFC 1035 section 2.3.1) in lower case.
 fn is_name(name: &str) -> bool {
     let edges = name.bytes().next().zip(name.bytes().last());
     (1..=NAME_LEN_MAX).contains(&name.len())
@@ -230,11 +232,11 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
 }
 
-/// Whether a name is what a template with stars describes. Takes no longer than the product of their lengths.
+/// Whether a name matches a template with stars. Takes at most time proportional to the product of their lengths.
 fn fits(template: &str, name: &str) -> bool {
     let (template, name) = (template.as_bytes(), name.as_bytes());
     let (mut at, mut here) = (0, 0);
-    // Where the last star stands, and what of the name it was given.
+    // The position of the last star, and how much of the name it has matched.
     let mut star: Option<(usize, usize)> = None;
     while here < name.len() {
         if template.get(at) == Some(&b'*') {
@@ -272,7 +274,7 @@ mod tests {
         ] {
             assert_eq!(fits(template, name), want, "{template} {name}");
         }
-        // No template makes it slow.
+        // No template takes long.
         assert!(!fits(&"*a".repeat(31), &"a".repeat(30)));
     }
 

@@ -30,24 +30,24 @@ use crate::policy::TunnelLists;
 use crate::route::{HostPattern, Hostname};
 use crate::tls::{CaCertificate, CaFault};
 
-/// How long the old secret is good beside the new one, unless something else is asked for.
+/// How long the old secret stays valid after a rotation, by default.
 pub const OVERLAP_PRESET: Duration = Duration::from_secs(3_600);
-/// The longest that it may be.
+/// The longest overlap of two secrets.
 pub const OVERLAP_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// Why something was not done with tunnels.
+/// Why an operation on tunnels failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelsError {
-    /// The store did not do it.
+    /// The store did not perform it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was asked for is malformed or out of bounds: for people.
+    /// The request is malformed or out of bounds; the text is for people.
     #[error("{0}")]
     Invalid(String),
     /// The certificate cannot be registered.
     #[error(transparent)]
     Certificate(#[from] CaFault),
-    /// The system gives no random bytes.
+    /// The system provides no random bytes.
     #[error(transparent)]
     Random(#[from] DataDirError),
 }
@@ -58,18 +58,18 @@ impl From<RuleViolation> for TunnelsError {
     }
 }
 
-/// What is the same for all tunnels of an edge.
+/// Settings that apply to all tunnels of an edge.
 #[derive(Clone, Debug, Default)]
 pub struct TunnelsSettings {
-    /// The domain below which a tunnel without hosts gets one.
+    /// The domain for generated hosts of tunnels.
     pub domain: Option<Hostname>,
-    /// The edge's authority, which the secrets name at first.
+    /// The edge's authority, which new secrets name initially.
     pub pin: Option<AuthorityPin>,
-    /// Where connectors dial, as people are told: `HOST:PORT`.
+    /// The address that connectors dial, as shown to people: `HOST:PORT`.
     pub connectors: String,
 }
 
-/// A tunnel with the secret that was just made for it and is never seen again.
+/// A tunnel with a new secret, which is not stored.
 pub struct IssuedCredential {
     /// The tunnel as it is now.
     pub tunnel: Tunnel,
@@ -90,11 +90,11 @@ pub struct Tunnels {
 }
 
 impl Tunnels {
-    /// Over a store, for an edge. What the store says is served from here on.
+    /// Opens the tunnels in a store, and makes the edge serve them.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub async fn open(
         store: StoreHandle,
         serving: Arc<Serving>,
@@ -106,29 +106,29 @@ impl Tunnels {
         Ok(Arc::new(Tunnels { store, serving, usage, settings, pin }))
     }
 
-    /// The record of what was called.
+    /// The record of usage.
     #[must_use]
     pub fn usage_record(&self) -> &Arc<UsageRecord> {
         &self.usage
     }
 
-    /// What is the same for all tunnels.
+    /// The settings that apply to all tunnels.
     #[must_use]
     pub fn settings(&self) -> &TunnelsSettings {
         &self.settings
     }
 
-    /// Has new secrets name this authority of the edge.
+    /// Sets the authority that new secrets name.
     pub fn set_pin(&self, pin: Option<AuthorityPin>) {
         *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = pin;
     }
 
-    /// Makes a tunnel, which is served when this returns. Without hosts it gets one below the edge's domain, and all
-    /// names below that one. Returned besides is where its hosts overlap with those of other tunnels.
+    /// Creates a tunnel, which is served when this returns. Without hosts it gets a generated one below the edge's
+    /// domain, and the wildcard below that. Also returns the overlaps of its hosts with those of other tunnels.
     ///
     /// # Errors
     ///
-    /// When a host is malformed or another tunnel's, a list names nobody, or the store does not take it.
+    /// If a host is malformed or belongs to another tunnel, a list names something unknown, or the store rejects it.
     pub async fn create(&self, body: CreateTunnel) -> Result<(IssuedCredential, Vec<Overlap>), TunnelsError> {
         let (given, lists) = check::new_tunnel(self, &body)?;
         let hosts_made_up = given.is_none();
@@ -146,14 +146,14 @@ impl Tunnels {
         Ok((IssuedCredential { tunnel, credential, secret }, overlaps))
     }
 
-    /// Changes what a tunnel is called, its hosts, or who may come to it. It is served so when this returns, and links
-    /// that came from where connectors may no longer come have ended. Returned besides is where hosts that it was given
-    /// overlap with those of other tunnels.
+    /// Changes the name of a tunnel, its hosts, its traffic, or who may connect to and call it. When this returns, the
+    /// change is in effect, and links from addresses that are no longer allowed have ended. Also returns the overlaps
+    /// of its new hosts with those of other tunnels.
     ///
     /// # Errors
     ///
-    /// When there is no such tunnel, a host is malformed or another tunnel's, a list names nobody, or the store does not
-    /// take it.
+    /// If there is no such tunnel, a host is malformed or belongs to another tunnel, a list names something unknown, or
+    /// the store rejects it.
     pub async fn update(&self, id: TunnelId, mut body: UpdateTunnel) -> Result<(Tunnel, Vec<Overlap>), TunnelsError> {
         let reason = check::reason(body.reason.take())?;
         let wanted = check::change(self, body)?;
@@ -176,25 +176,25 @@ impl Tunnels {
     ///
     /// # Errors
     ///
-    /// When there is none, or the store cannot be read.
+    /// If there is none, or the store cannot be read.
     pub async fn get(&self, id: TunnelId) -> Result<Tunnel, TunnelsError> {
         Ok(self.store.with(move |store| store.tunnel(&id)).await?)
     }
 
-    /// Tunnels, the newest first.
+    /// Lists tunnels, the newest first.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub async fn list(&self, archived_too: bool, page: Page) -> Result<Listed<Tunnel>, TunnelsError> {
         Ok(self.store.with(move |store| store.tunnels(archived_too, page)).await?)
     }
 
-    /// Gives a tunnel up for good: its links have ended when this returns, and its hosts are served no more.
+    /// Archives a tunnel. When this returns, its links have ended and its hosts are no longer served.
     ///
     /// # Errors
     ///
-    /// When there is none, or the store does not take it.
+    /// If there is none, or the store rejects it.
     pub async fn archive(&self, id: TunnelId, reason: Option<String>) -> Result<Tunnel, TunnelsError> {
         let note = now(check::reason(reason)?);
         let (tunnel, ()) = self.change(move |store| Ok((store.archive_tunnel(&id, &note)?, ()))).await?;
@@ -202,11 +202,11 @@ impl Tunnels {
         Ok(tunnel)
     }
 
-    /// Makes a new secret. The old one stays valid for `overlap`; then the links that use it end.
+    /// Creates a new secret. The old one stays valid for `overlap`; then the links that use it end.
     ///
     /// # Errors
     ///
-    /// When there is no such tunnel, a rotation is under way, or the store does not take it.
+    /// If there is no such tunnel, a rotation is in progress, or the store rejects it.
     pub async fn rotate(
         &self,
         id: TunnelId,
@@ -230,11 +230,11 @@ impl Tunnels {
         Ok(IssuedCredential { tunnel, credential: name, secret })
     }
 
-    /// Revokes one credential of a tunnel, or all. The links that used them have ended when this returns.
+    /// Revokes one credential of a tunnel, or all. When this returns, the links that used them have ended.
     ///
     /// # Errors
     ///
-    /// When there is no such tunnel or credential, or the store does not take it.
+    /// If there is no such tunnel or credential, or the store rejects it.
     pub async fn revoke(
         &self,
         id: TunnelId,
@@ -250,7 +250,7 @@ impl Tunnels {
     ///
     /// # Errors
     ///
-    /// When the certificate is not fit, both places are taken, or the store does not take it.
+    /// If the certificate is not suitable, the limit is reached, or the store rejects it.
     pub async fn add_certificate(&self, tunnel: TunnelId, pem: &str) -> Result<Certificate, TunnelsError> {
         let note = now(None);
         let read = CaCertificate::of_pem(pem, note.at.as_unix())?;
@@ -267,20 +267,20 @@ impl Tunnels {
         Ok(certificate)
     }
 
-    /// One certificate of a tunnel.
+    /// Reads one certificate of a tunnel.
     ///
     /// # Errors
     ///
-    /// When there is none, or the store cannot be read.
+    /// If there is none, or the store cannot be read.
     pub async fn certificate(&self, tunnel: TunnelId, id: String) -> Result<Certificate, TunnelsError> {
         Ok(self.store.with(move |store| store.certificate(&tunnel, &id)).await?)
     }
 
-    /// Certificates of a tunnel, the newest first.
+    /// Lists certificates of a tunnel, the newest first.
     ///
     /// # Errors
     ///
-    /// When there is no such tunnel, or the store cannot be read.
+    /// If there is no such tunnel, or the store cannot be read.
     pub async fn certificates(
         &self,
         tunnel: TunnelId,
@@ -290,31 +290,31 @@ impl Tunnels {
         Ok(self.store.with(move |store| store.certificates(&tunnel, archived_too, page)).await?)
     }
 
-    /// Removes a certificate from use. The edge no longer trusts it when this returns.
+    /// Archives a certificate. The edge no longer trusts it when this returns.
     ///
     /// # Errors
     ///
-    /// When there is none, or the store does not take it.
+    /// If there is none, or the store rejects it.
     pub async fn archive_certificate(&self, tunnel: TunnelId, id: String) -> Result<Certificate, TunnelsError> {
         let note = now(None);
         let (_, certificate) = self.change(move |store| store.archive_certificate(&tunnel, &id, &note)).await?;
         Ok(certificate)
     }
 
-    /// What was done, the newest first.
+    /// Lists events, the newest first.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub async fn events(&self, tunnel: Option<TunnelId>, page: Page) -> Result<Listed<AuditEvent>, TunnelsError> {
         Ok(self.store.with(move |store| store.events(tunnel.as_ref(), page)).await?)
     }
 
-    /// What was called over a tunnel's links since then, to the hour, up to this moment.
+    /// The usage of a tunnel's links since then, rounded to the hour, up to this moment.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read or does not take what was called lately.
+    /// If the store cannot be read, or rejects the latest usage.
     pub async fn usage(
         &self,
         tunnel: TunnelId,
@@ -325,11 +325,11 @@ impl Tunnels {
         Ok(self.store.with(move |store| store.usage(&tunnel, credential.as_ref(), since)).await?)
     }
 
-    /// Puts down what was called last, and closes the store. Nothing can be done with the tunnels afterwards.
+    /// Records the latest usage, and closes the store. The tunnels cannot be used afterwards.
     ///
     /// # Errors
     ///
-    /// What could not be put down.
+    /// What could not be recorded.
     pub async fn close(&self) -> Result<(), StoreError> {
         let last = self.usage.gather().await;
         self.store.close().await?;
@@ -340,12 +340,12 @@ impl Tunnels {
     ///
     /// # Errors
     ///
-    /// When it cannot be copied.
+    /// If it cannot be copied.
     pub async fn keep_backup(&self) -> Result<std::path::PathBuf, TunnelsError> {
         Ok(self.store.with(|store| store.keep_backup(WallTime::now())).await?)
     }
 
-    /// Changes a tunnel, and has the edge serve it as it is then.
+    /// Changes a tunnel, and makes the edge serve the result.
     async fn change<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut dyn Store) -> Result<(Tunnel, T), StoreError> + Send + 'static,
@@ -353,14 +353,14 @@ impl Tunnels {
         let serving = Arc::clone(&self.serving);
         let change_and_serve = move |store: &mut dyn Store| {
             let (tunnel, value) = run(store)?;
-            // On the store's thread, so that changes are served in the order in which they were made.
+            // This runs on the store's thread, so that changes take effect in the order in which they were made.
             serving.set_tunnel(tunnel.clone());
             Ok((tunnel, value))
         };
         self.store.with(change_and_serve).await
     }
 
-    /// A plain tunnel that anybody may call, with a secret of its own.
+    /// A plain tunnel that anyone may call, with a secret of its own.
     fn new_tunnel(&self, hosts: Vec<HostPattern>) -> Result<(NewTunnel, Secret), TunnelsError> {
         let id = ids::id("tnl_")?.parse().expect("an id is plain and short");
         let (credential, secret) = self.new_credential()?;
@@ -399,7 +399,7 @@ impl Tunnels {
         self.checked_hosts([host.as_str(), &format!("*.{host}")].into_iter())
     }
 
-    /// Hosts in normal form, each once; none may stand in the configuration.
+    /// Hosts in normal form, without repetitions. None may be in the configuration.
     fn checked_hosts<'a>(
         &self,
         hosts: impl ExactSizeIterator<Item = &'a str>,
@@ -423,9 +423,9 @@ impl Tunnels {
     }
 }
 
-/// The overlaps of a tunnel that was just changed, with configuration and store, of which the log is told too.
+/// The overlaps of a tunnel that was just changed, with configuration and store. They are also logged.
 fn log_overlaps(tunnel: &Tunnel, mut overlaps: Vec<Overlap>, stored: Result<Vec<Overlap>, StoreError>) -> Vec<Overlap> {
-    // The change is kept, so that it is no failure of it when this cannot be read.
+    // The change was made, so an error of this query does not fail it.
     match stored {
         Ok(stored) => overlaps.extend(stored),
         Err(error) => {

@@ -19,53 +19,53 @@ use crate::policy::{Admission, TunnelLists, Unmet};
 use crate::route::{HostPattern, Route, RouteName};
 use crate::tls::ClientConfig;
 
-/// How often cores are asked to look at their links before whoever waits is told that some did not answer. They are asked
-/// further in the background.
+/// How often cores are asked to review their links before the caller is told that some did not answer. They are then
+/// asked again in the background.
 const REVIEWS_MAX: usize = 3;
-/// How long to wait before they are.
+/// The pause before cores are asked again.
 const REVIEW_PAUSE: Duration = Duration::from_millis(50);
-/// How long after the end of a credential links are reviewed, so that it has ended by the cores' clock too.
+/// How long after the end of a credential links are reviewed, so that it has also ended by the cores' clock.
 const END_SLACK: Duration = Duration::from_millis(5);
 
-/// Keeps an edge's tables as configuration and store say.
+/// Keeps an edge's tables up to date with configuration and store.
 pub struct Serving {
     edge: Arc<Edge>,
     cores: usize,
     seals: Arc<Seals>,
     parts: Mutex<Parts>,
-    /// Raised when links are to be reviewed.
+    /// Raised when links must be reviewed.
     review_due: Notify,
     /// Raised when the ends of credentials may have changed.
     ends_changed: Notify,
-    /// Held during a review, so that each link is counted by one.
+    /// Held during a review, so that each ended link is counted once.
     reviewing: tokio::sync::Mutex<()>,
 }
 
 struct Parts {
-    /// What stands in the configuration: its tunnels and who may come to any.
+    /// The tunnels of the configuration, and who may connect to and call any tunnel.
     configured: EdgeTables,
     /// The tunnels of the store that are not archived.
     stored: HashMap<TunnelId, Tunnel>,
-    /// When their credentials end, as far as links were not reviewed since.
+    /// When their credentials end, if links were not reviewed since.
     ends: BTreeSet<(WallTime, CredentialId)>,
-    /// Hosts that found no room in the tables.
+    /// How many hosts have no room in the tables.
     left_out: usize,
 }
 
-/// What became of links whose credential is no longer good, all cores together.
+/// The result of reviewing links whose credential is no longer valid, on all cores together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReviewOutcome {
     /// Links that were ended.
     pub ended: usize,
-    /// Links that end when their calls have.
+    /// Links that end after their calls.
     pub draining: usize,
     /// Cores that did not answer.
     pub silent: usize,
 }
 
 impl Serving {
-    /// For an edge on so many cores whose tables are those of the configuration. `seals` makes the TLS configurations for
-    /// tunnels whose calls are re-encrypted.
+    /// Wraps an edge on this many cores, whose tables are those of the configuration. `seals` creates the TLS
+    /// configurations for tunnels with resealed traffic.
     #[must_use]
     pub fn new(edge: Arc<Edge>, cores: usize, seals: Arc<Seals>) -> Arc<Serving> {
         let configured = EdgeTables::clone(&edge.tables());
@@ -82,14 +82,14 @@ impl Serving {
         })
     }
 
-    /// The edge whose tables are kept.
+    /// The edge whose tables are updated.
     #[must_use]
     pub fn edge(&self) -> &Arc<Edge> {
         &self.edge
     }
 
-    /// Serves a configuration that was reloaded, besides the tunnels of the store. Links whose secret it no longer has are
-    /// ended soon after.
+    /// Serves a reloaded configuration, in addition to the tunnels of the store. Links whose secret was removed from it
+    /// are ended soon afterwards.
     pub fn set_configured(&self, tables: &EdgeTables) {
         let mut parts = self.parts();
         parts.configured = tables.clone();
@@ -102,7 +102,7 @@ impl Serving {
         self.review_due.notify_one();
     }
 
-    /// Serves these tunnels of the store and no others.
+    /// Serves exactly these tunnels of the store.
     pub fn set_stored(&self, tunnels: Vec<Tunnel>) {
         let mut parts = self.parts();
         parts.ends = tunnels.iter().flat_map(ends).collect();
@@ -113,8 +113,8 @@ impl Serving {
         self.ends_changed.notify_one();
     }
 
-    /// Serves one tunnel of the store as it is now, or no longer if it is archived. Links are reviewed by whoever withdrew
-    /// something, and when a credential comes to its end.
+    /// Serves one tunnel of the store as it is now, or stops if it is archived. Links are reviewed by the caller that
+    /// revoked something, and when a credential ends.
     pub fn set_tunnel(&self, tunnel: Tunnel) {
         let mut parts = self.parts();
         let mut tables = EdgeTables::clone(&self.edge.tables());
@@ -131,7 +131,7 @@ impl Serving {
         self.parts().configured.routes.get(host).map(|route| route.tunnel.clone())
     }
 
-    /// Where hosts overlap with those of tunnels of the configuration: at most so many.
+    /// The overlaps of these hosts with those of configured tunnels: at most `max`.
     #[must_use]
     pub fn configured_overlaps(&self, hosts: &[HostPattern], max: usize) -> Vec<Overlap> {
         let parts = self.parts();
@@ -144,13 +144,13 @@ impl Serving {
         found.take(max).collect()
     }
 
-    /// What lists name and the edge does not know, if there is something.
+    /// What the lists name that the edge does not know, if anything.
     #[must_use]
     pub fn unmet(&self, lists: &TunnelLists) -> Option<Unmet> {
         unmet(lists, &self.parts().configured.admission)
     }
 
-    /// A tunnel of the store whose lists name something that an edge with this admission would not know, and what that is.
+    /// A tunnel of the store whose lists name something that is unknown under this admission, and what that is.
     #[must_use]
     pub fn unmet_by(&self, admission: &Admission) -> Option<(TunnelId, Unmet)> {
         let parts = self.parts();
@@ -158,7 +158,7 @@ impl Serving {
         parts.stored.values().filter_map(unmet).min_by(|(one, _), (other, _)| one.cmp(other))
     }
 
-    /// Has every core look again at the credentials of its links.
+    /// Makes every core review the credentials of its links.
     pub async fn review(&self) -> ReviewOutcome {
         let _one = self.reviewing.lock().await;
         let mut outcome = ReviewOutcome::default();
@@ -167,7 +167,7 @@ impl Serving {
             let asked = self.edge.command(|| EdgeCommand::Review(reply.clone()));
             drop(reply);
             let mut answered = 0;
-            // Late or not: what was done is counted, and who is missing is asked again.
+            // After a timeout, the answers so far are counted, and the missing cores are asked again.
             let _ = timeout(CORE_ANSWER_MAX, async {
                 while let Some(reviewed) = answers.recv().await {
                     answered += 1;
@@ -196,7 +196,7 @@ impl Serving {
         outcome
     }
 
-    /// Reviews links whenever something changed or a credential comes to its end, until it is dropped.
+    /// Reviews links whenever something changed or a credential ends, until it is dropped.
     pub async fn keep_reviewing(self: Arc<Serving>) {
         loop {
             let next = self.next_end(WallTime::now());
@@ -217,13 +217,13 @@ impl Serving {
         }
     }
 
-    /// How long until links are to be reviewed because a credential ends; nothing is left of it when that has passed.
+    /// The time until links must be reviewed because a credential ends; zero if that has passed.
     fn next_end(&self, now: WallTime) -> Option<Duration> {
         let parts = self.parts();
         parts.ends.first().map(|(end, _)| end.after(END_SLACK).since(now))
     }
 
-    /// Forgets the ends for which links were reviewed from `reviewed` on.
+    /// Forgets the ends that the review at `reviewed` has covered.
     fn forget_ends(&self, reviewed: WallTime) {
         let mut parts = self.parts();
         while parts.ends.first().is_some_and(|(end, _)| end.after(END_SLACK) <= reviewed) {
@@ -237,7 +237,7 @@ impl Serving {
 }
 
 impl Parts {
-    /// Where hosts of tunnels of the store, named first, overlap with those of the configuration.
+    /// The overlaps of hosts of the store's tunnels, named first, with those of the configuration.
     fn overlaps(&self) -> impl Iterator<Item = (&TunnelId, Overlap)> {
         let hosts = self.stored.values().flat_map(|tunnel| tunnel.hosts.iter().map(move |host| (&tunnel.id, host)));
         hosts.flat_map(|(tunnel, host)| {
@@ -248,7 +248,7 @@ impl Parts {
         })
     }
 
-    /// The tables of configuration and store together. Where both have the same host or tunnel, the configuration takes
+    /// The merged tables of configuration and store. If both have the same host or tunnel, the configuration takes
     /// precedence.
     fn tables(&mut self, seals: &Seals) -> EdgeTables {
         let mut tables = self.configured.clone();
@@ -261,7 +261,7 @@ impl Parts {
         tables
     }
 
-    /// Replaces what the tables hold of a tunnel.
+    /// Replaces a tunnel in the tables.
     fn replace(&mut self, tunnel: Tunnel, tables: &mut EdgeTables, seals: &Seals) {
         if let Some(before) = self.stored.remove(&tunnel.id) {
             self.remove(&before, tables);
@@ -276,12 +276,12 @@ impl Parts {
             self.stored.insert(tunnel.id.clone(), tunnel);
         }
         if self.left_out > 0 {
-            // What found no room before may find it now.
+            // Hosts that had no room before may have it now.
             *tables = self.tables(seals);
         }
     }
 
-    /// Adds a tunnel of the store. Returns how many of its hosts found no room.
+    /// Adds a tunnel of the store. Returns how many of its hosts had no room.
     fn add(&self, tunnel: &Tunnel, tables: &mut EdgeTables, seals: &Seals) -> usize {
         let id = &tunnel.id;
         if self.configured.tunnels.contains_key(id) {
@@ -322,7 +322,7 @@ impl Parts {
         left_out
     }
 
-    /// Takes out what [`add`](Parts::add) put in.
+    /// Removes what [`add`](Parts::add) added.
     fn remove(&self, tunnel: &Tunnel, tables: &mut EdgeTables) {
         if self.configured.tunnels.contains_key(&tunnel.id) {
             return;
@@ -337,14 +337,13 @@ impl Parts {
     }
 }
 
-/// When the credentials of a tunnel end, of those that do.
+/// When the credentials of a tunnel end, for those that do.
 fn ends(tunnel: &Tunnel) -> impl Iterator<Item = (WallTime, CredentialId)> {
     let credentials = tunnel.credentials.iter().filter(|row| row.revoked_at.is_none());
     credentials.filter_map(|row| Some((row.until?, row.id.clone())))
 }
 
-/// The TLS configuration towards the connectors of a tunnel whose calls are re-encrypted; none before an authority is
-/// registered.
+/// The TLS configuration for the connectors of a tunnel with resealed traffic; `None` until an authority is registered.
 fn seal(stored: &Tunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
     if stored.traffic != Traffic::Resealed || stored.authorities.is_empty() {
         return None;
@@ -357,7 +356,7 @@ fn seal(stored: &Tunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
     made.inspect_err(|why| tracing::error!(tunnel = %stored.id, why, "a registered certificate cannot be used")).ok()
 }
 
-/// Adds who may call a tunnel of the store. Where its lists name something unknown nobody may, and it is logged.
+/// Adds who may call a tunnel of the store. If its lists name something unknown, nobody may, and this is logged.
 fn admit(stored: &Tunnel, admission: &mut Admission) {
     let lists = &stored.lists;
     if lists.admits_all_agents() {

@@ -15,17 +15,17 @@ use crate::edge::{EdgeCommand, USAGE_LINES_MAX, UsageLine};
 use crate::engine::mailbox;
 use crate::latency::Label;
 
-/// How often what was called is put down.
+/// How often usage is recorded.
 pub const USAGE_INTERVAL: Duration = Duration::from_secs(10);
-/// The most lines that wait for a store that does not take them. The calls of further ones are counted as lost.
+/// The most rows that wait while the store does not accept them. Calls of further rows are counted as lost.
 const PENDING_MAX: usize = 50_000;
 
-/// Takes what cores tell of calls to the store, and keeps it while the store cannot take it.
+/// Collects usage from the cores and writes it to the store. It keeps the rows while the store does not accept them.
 pub struct UsageRecord {
     store: StoreHandle,
     serving: Arc<Serving>,
     pending: Mutex<Pending>,
-    /// One at a time takes what is pending to the store.
+    /// Held while pending rows are written, so that only one task does it.
     gathering: tokio::sync::Mutex<()>,
 }
 
@@ -42,7 +42,7 @@ impl UsageRecord {
         Arc::new(UsageRecord { store, serving, pending: Mutex::default(), gathering: tokio::sync::Mutex::default() })
     }
 
-    /// Gathers again and again until it is dropped.
+    /// Collects usage at intervals until it is dropped.
     pub async fn keep_gathering(self: Arc<UsageRecord>) {
         let mut ticks = interval(USAGE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -54,20 +54,20 @@ impl UsageRecord {
         }
     }
 
-    /// Asks every core for the calls up to this moment, and stores them.
+    /// Collects usage from every core up to this moment, and stores it.
     ///
     /// # Errors
     ///
-    /// When the store does not take it. It is kept, and put down later.
+    /// If the store rejects it. The rows are kept, and stored later.
     pub async fn gather(&self) -> Result<(), StoreError> {
         let _one = self.gathering.lock().await;
-        // As long as a core has more to tell than it tells at once.
+        // Continues while a core has more rows than it sends at once.
         while self.ask().await >= USAGE_LINES_MAX {}
         self.add_lines(self.serving.edge().take_usage_left());
         self.flush().await
     }
 
-    /// The most lines that one core told.
+    /// Asks every core once. Returns the most rows that one core sent.
     async fn ask(&self) -> usize {
         let edge = self.serving.edge();
         let (reply, mut answers) = mailbox(crate::route::CORES_MAX);

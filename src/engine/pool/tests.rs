@@ -118,7 +118,7 @@ fn each_class_can_use_the_whole_budget_and_memory_stays_within_it() {
 fn queues_that_are_never_read_leave_room_for_others() {
     let pool = Pool::new(BUFFER_MEMORY_DEFAULT);
     let mut held: Vec<Vec<Lease>> = Vec::new();
-    // Each queue takes what it may, and keeps it.
+    // Each queue takes as much as it may, and keeps it.
     for _ in 0..1_000 {
         let mut queue = Vec::new();
         while queue.len() * SMALL_LEN < pool.allowance() {
@@ -152,7 +152,7 @@ fn those_who_wait_are_woken_as_far_as_they_can_be_served_and_links_first() {
     let woken = || counts.iter().map(|count| count.0.load(Ordering::Relaxed)).collect::<Vec<_>>();
     for (at, waker) in wakers.iter().enumerate() {
         let from = if at == 3 { &links } else { &pool };
-        // Twice: a task that is polled again waits once.
+        // Twice, because a task that is polled again must wait only once.
         for _ in 0..2 {
             assert!(pin!(from.lease(Class::Large)).poll(&mut Context::from_waker(waker)).is_pending());
         }

@@ -54,9 +54,9 @@ pub(super) enum Life {
     Embryo,
     /// A process holds it, or it waits to be accepted.
     Open,
-    /// Its process closed it; bytes that were sent before are still in flight.
+    /// Its process closed it; bytes sent earlier are still in flight.
     Orphan,
-    /// The host has no state of it any more.
+    /// The host keeps no state of it any more.
     Dead,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct End {
     pub(super) life: Life,
     /// Why the connection failed at this end.
     pub(super) error: Option<ErrorKind>,
-    /// How long the other host may answer no probes before the connection fails at this end.
+    /// How long the other host may leave probes unanswered before the connection fails at this end.
     pub(super) silence_max: Option<Duration>,
 }
 
@@ -209,7 +209,7 @@ pub(super) struct Connection {
     pub(super) address: Address,
     /// The result of the client's connect, once there is one.
     pub(super) connected: Option<Result<(), ErrorKind>>,
-    /// The listener that is to accept it.
+    /// The listener that will accept it.
     pub(super) listener: Option<u64>,
 }
 

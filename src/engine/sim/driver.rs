@@ -57,7 +57,7 @@ struct Stream {
     finish: bool,
     send_failed: bool,
     receive_ended: bool,
-    /// That the peer has ended, and whether with a failure, was reported before all was received.
+    /// Set once the peer's end was reported early, while bytes were left to receive; true if it was a failure.
     told_end: Option<bool>,
     detaching: bool,
     /// It carries a link.
@@ -125,7 +125,7 @@ impl SimDriver {
         if alive { Ok(()) } else { Err(io::Error::other("the simulated host was killed")) }
     }
 
-    /// An entry is reused only after the last event of its token.
+    /// An entry may be reused only after the last event of its token.
     fn check_free(&self, token: Token) -> io::Result<()> {
         self.check_alive()?;
         if self.sockets.contains_key(&token.index) { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(()) }
@@ -337,7 +337,7 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Advances a socket; returns true if it is gone.
+    /// Advances a socket. Returns true if it is gone.
     fn look_at(&mut self, socket: &mut Socket) -> bool {
         let Socket { token, closing, armed, role } = socket;
         match role {
@@ -481,7 +481,7 @@ impl Turn<'_> {
         self.world.notify(stream.end);
     }
 
-    /// Reports the end of a peer from which nothing is received at the moment.
+    /// Reports the end of a peer while nothing is being received from it.
     fn tell_end(&mut self, socket: Token, stream: &mut Stream) {
         let has_failed = self.world.failure(stream.end).is_some() && !stream.finish;
         let is_news = stream.told_end.is_none_or(|failed| has_failed && !failed);

@@ -2,55 +2,55 @@ use std::time::Duration;
 
 use crate::base::Rng;
 
-/// What may go wrong in a simulated network, and how its paths behave.
+/// The faults of a simulated network, and the properties of its paths.
 ///
-/// [`Faults::none`] is a fast, faultless network; [`Faults::draw`] takes each probability itself from a seed, many of
-/// them zero, so that each seed tries another mixture.
+/// [`Faults::none`] is a fast network without faults. [`Faults::draw`] draws the probabilities themselves from a seed,
+/// many of them zero, so that each seed tries another mixture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Faults {
-    /// The least one-way delay of a path, in nanoseconds. Drawn anew for each path and direction.
+    /// The shortest one-way delay of a path, in nanoseconds. The delay is drawn for each path and direction.
     pub delay_ns_min: u64,
-    /// The greatest one-way delay of a path, in nanoseconds.
+    /// The longest one-way delay of a path, in nanoseconds.
     pub delay_ns_max: u64,
-    /// What each segment may take longer than its path, in nanoseconds. Segments stay in order.
+    /// The most that a segment may take longer than its path, in nanoseconds. Segments stay in order.
     pub jitter_ns_max: u64,
-    /// How likely a segment is held up for [`Faults::clog_ns`].
+    /// The probability that a segment is held up for [`Faults::clog_ns`].
     pub clog_chance: f64,
     /// How long a held-up segment takes, in nanoseconds.
     pub clog_ns: u64,
-    /// Bytes per second and direction of a connection; no bound when zero.
+    /// The bandwidth of each direction of a connection, in bytes per second; zero for no limit.
     pub bytes_per_second: u64,
-    /// The most bytes that travel as one piece; each piece is of a drawn size up to this.
+    /// The largest segment, in bytes. The size of each segment is drawn up to this.
     pub segment_bytes_max: usize,
-    /// Bytes that a sending host keeps for a connection.
+    /// The size of a sending host's buffer for a connection, in bytes.
     pub send_buffer_bytes: usize,
-    /// Bytes that a receiving host keeps for a connection, on the way included.
+    /// The size of a receiving host's buffer for a connection, including bytes in flight, in bytes.
     pub receive_buffer_bytes: usize,
-    /// How likely a driver takes fewer bytes from a host than there are.
+    /// The probability that a driver reads fewer bytes from a host than are available.
     pub short_read_chance: f64,
-    /// How likely a driver gives a host fewer bytes than it has room for.
+    /// The probability that a driver writes fewer bytes to a host than it has room for.
     pub short_write_chance: f64,
-    /// How likely a driver looks away from a socket that has bytes for it, for up to [`Faults::slow_read_ns_max`].
+    /// The probability that a driver ignores a readable socket for up to [`Faults::slow_read_ns_max`].
     pub slow_read_chance: f64,
-    /// How long a slow reader looks away at the most, in nanoseconds.
+    /// The longest time for which a slow reader ignores a socket, in nanoseconds.
     pub slow_read_ns_max: u64,
-    /// How likely a piece of data makes something in the middle reset the connection, both ways.
+    /// The probability that a segment makes a middlebox reset the connection in both directions.
     pub reset_chance: f64,
-    /// How likely a connect is refused though somebody listens.
+    /// The probability that a connect is refused although something listens.
     pub refuse_chance: f64,
-    /// How likely a connect is never answered.
+    /// The probability that a connect is never answered.
     pub lost_connect_chance: f64,
-    /// How likely an accept fails for want of descriptors.
+    /// The probability that an accept fails for lack of descriptors.
     pub accept_fail_chance: f64,
-    /// The mean time between two partitions of two hosts drawn at random, in nanoseconds; none when zero.
+    /// The mean time between two partitions of random pairs of hosts, in nanoseconds; zero for none.
     pub cut_every_ns: u64,
-    /// How long such a partition lasts at the most, in nanoseconds.
+    /// The longest duration of such a partition, in nanoseconds.
     pub cut_ns_max: u64,
     /// How long a host waits for an answer to a connect, in nanoseconds.
     pub connect_timeout_ns: u64,
-    /// How long a host waits for bytes to be acknowledged before it gives the connection up, in nanoseconds.
+    /// How long a host waits for an acknowledgement before it gives the connection up, in nanoseconds.
     pub stall_timeout_ns: u64,
-    /// Whether what happened in one turn is reported in a drawn order of sockets, instead of by their index.
+    /// Whether the events of one turn are reported in random order of sockets, instead of by index.
     pub shuffle: bool,
 }
 
@@ -59,7 +59,7 @@ const MS: u64 = 1_000 * US;
 const SECOND: u64 = 1_000 * MS;
 
 impl Faults {
-    /// Nothing goes wrong: 10 µs each way, segments of 16 KiB, buffers of 256 KiB.
+    /// No faults: 10 µs each way, segments of 16 KiB, buffers of 256 KiB.
     #[must_use]
     pub fn none() -> Faults {
         Faults {
@@ -88,7 +88,7 @@ impl Faults {
         }
     }
 
-    /// A mixture of faults, each as likely as the draw says, many of them absent.
+    /// Draws a random mixture of faults. Many of them are absent.
     pub fn draw(rng: &mut Rng) -> Faults {
         let delay_ns_min = pick(rng, &[5 * US, 50 * US, 500 * US, 5 * MS]);
         Faults {

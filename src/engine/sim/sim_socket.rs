@@ -4,7 +4,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct SimSocket {
     pub(super) id: u64,
-    /// The world keeps the other copy, and closes the socket when it is the last one.
+    /// The world keeps the other copy, and closes the socket when only that one is left.
     _held: Arc<()>,
 }
 

@@ -4,23 +4,23 @@ use crate::base::Time;
 use crate::engine::Core;
 use crate::engine::sim::net::{DriverId, SimNet};
 
-/// Rounds that may pass without the clock moving; more means that the cores keep each other busy for ever.
+/// How many rounds may pass at one instant. More mean that the cores keep each other busy forever.
 const ROUNDS_PER_INSTANT_MAX: u32 = 100_000;
 
-/// Names a core of a simulation.
+/// Identifies a core of a simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(u64);
 
 /// Why a simulation stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum SimStop {
-    /// The time that it was given is over.
+    /// The given time is over.
     #[error("the simulated time ran out")]
     OutOfTime,
-    /// Nothing will ever happen again.
+    /// Every core waits, and no event is left.
     #[error("every core waits, and nothing is on its way")]
     Deadlock,
-    /// Time stood still for too long.
+    /// Time does not advance any more.
     #[error("the cores kept each other busy without time passing: {ROUNDS_PER_INSTANT_MAX} rounds at {at_ns} ns")]
     Livelock {
         /// The virtual time, in nanoseconds.
@@ -31,10 +31,10 @@ pub enum SimStop {
     Core(#[from] io::Error),
 }
 
-/// The cores of a simulated network, stepped in turn in one thread.
+/// The cores of a simulated network, stepped in one thread.
 ///
-/// In each round every core that has something to do takes one step, in an order drawn from the seed. When none has,
-/// the clock moves to the next event or to the first point that a core waits for.
+/// In each round every core with something to do takes one step, in random order. If none has, the clock advances to
+/// the next event or to the first deadline of a core.
 pub struct Simulation {
     net: SimNet,
     members: Vec<Member>,
@@ -62,7 +62,7 @@ impl Simulation {
         &self.net
     }
 
-    /// Adds a core, which runs on `driver` and does not spin: time would not pass for it.
+    /// Adds a core that runs on `driver`. It must not spin, because time would not pass for it.
     pub fn add(&mut self, driver: DriverId, core: Core) -> MemberId {
         self.members_made += 1;
         let id = MemberId(self.members_made);
@@ -70,14 +70,14 @@ impl Simulation {
         id
     }
 
-    /// Ends a core where it stands, with all its tasks.
+    /// Ends a core at once, with all its tasks.
     pub fn remove(&mut self, member: MemberId) {
         if let Some(at) = self.members.iter().position(|other| other.id == member) {
             self.members.remove(at).core.end();
         }
     }
 
-    /// Runs until `done` says so, which is asked between rounds.
+    /// Runs until `done` returns true, which is called between rounds.
     ///
     /// # Errors
     ///
@@ -100,11 +100,11 @@ impl Simulation {
         }
     }
 
-    /// Runs until the clock shows `until`, whatever happens.
+    /// Runs until the clock shows `until`, even if nothing happens.
     ///
     /// # Errors
     ///
-    /// When a core failed, or time cannot pass.
+    /// If a core failed, or time cannot advance.
     pub fn run_until(&mut self, until: Time) -> Result<(), SimStop> {
         match self.run(until, || false) {
             Err(SimStop::OutOfTime) => Ok(()),
@@ -116,7 +116,7 @@ impl Simulation {
         }
     }
 
-    /// Steps every core that has something to do; false when none has.
+    /// Steps every core with something to do. Returns false if there is none.
     fn round(&mut self) -> Result<bool, SimStop> {
         let mut busy: Vec<usize> = (0..self.members.len()).filter(|at| self.is_busy(&self.members[*at])).collect();
         if busy.is_empty() {
@@ -138,7 +138,7 @@ impl Simulation {
         !member.started || !member.core.is_idle() || self.net.idle_until(member.driver).is_none()
     }
 
-    /// Moves the clock to the next event or deadline.
+    /// Advances the clock to the next event or deadline.
     fn jump(&self, until: Time) -> Result<(), SimStop> {
         let deadlines = self.members.iter().filter_map(|member| self.net.idle_until(member.driver));
         let next = deadlines.chain(self.net.next_event_at()).min().unwrap_or(Time::NEVER);
@@ -156,7 +156,7 @@ impl Simulation {
 
 impl Drop for Simulation {
     fn drop(&mut self) {
-        // Tasks hold their core, and a core its tasks.
+        // Breaks the cycle: tasks hold their core, and the core its tasks.
         self.members.iter().for_each(|member| member.core.end());
     }
 }

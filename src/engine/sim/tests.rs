@@ -1,4 +1,4 @@
-//! The world itself, seen through cores: what a TCP would do, and that a seed replays.
+//! Tests of the simulated world through cores: it behaves like TCP, and a seed replays.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -79,7 +79,7 @@ async fn send(socket: &Socket, bytes: &[u8]) -> Result<(), StreamError> {
     Ok(())
 }
 
-/// Everything up to the end, and how it ended.
+/// All bytes up to the end, and the result at the end.
 async fn read_all(socket: &Socket) -> (Vec<u8>, Result<(), StreamError>) {
     let mut all = Vec::new();
     loop {
@@ -329,7 +329,7 @@ fn a_silent_peer_is_given_up_by_the_end_that_probes_it_unless_it_is_back_in_time
         b.clone().spawn(async move {
             let socket = accept(&listener, &b).await;
             b.sleep(Duration::from_secs(40)).await;
-            // Nobody may be there any more.
+            // The peer may be gone by now.
             let _ = send(&socket, b"late").await;
             let _ = socket.flushed().await;
         });
@@ -366,7 +366,7 @@ fn unread_bytes_turn_a_close_into_a_reset() {
     let listener = b.listen(&at(B)).unwrap();
     b.clone().spawn(async move {
         let (detached, _) = listener.accept().await.unwrap();
-        // Nobody reads: the handle is dropped with bytes waiting, as a process that ends would.
+        // Nothing is read: the handle is dropped with bytes waiting, as when a process ends.
         b.sleep(Duration::from_secs(1)).await;
         drop(detached);
         b.sleep(Duration::from_secs(1)).await;
@@ -520,7 +520,7 @@ struct Tally {
     broken: u32,
 }
 
-/// Clients that come, send, are answered and go, under every fault; the server dies once.
+/// Clients connect, send, get answers and leave, under every fault. The server dies once.
 fn random_traffic(seed: u64) -> (u64, u32, u32) {
     const CLIENTS: u32 = 12;
     let mut rng = Rng::new(seed);
@@ -543,7 +543,7 @@ fn random_traffic(seed: u64) -> (u64, u32, u32) {
                     sent.starts_with(&back),
                     "seed {seed}: the echo is a part of what was sent, from its beginning"
                 );
-                // A process that is killed ends its connections cleanly, wherever it was.
+                // A killed process ends its connections cleanly, in whatever state they were.
                 let whole = back == sent;
                 assert!(whole || end.is_err() || killed.get(), "seed {seed}: a clean end after a part of the answer");
                 end.and(if whole { Ok(()) } else { Err(StreamError::Truncated) })
@@ -575,7 +575,7 @@ fn random_traffic(seed: u64) -> (u64, u32, u32) {
     (two.net.trace_hash(), tally.whole, tally.broken)
 }
 
-/// Echoes until the end, gives up on a silent peer.
+/// Echoes until the end, and gives up on a silent peer.
 fn serve(core: &Core) {
     let listener = core.listen(&at(B)).unwrap();
     let core = core.clone();

@@ -1,9 +1,9 @@
 use crate::base::Time;
 
-/// Where trace lines go, while somebody looks into a failing seed.
+/// Receives trace lines, for investigating a failing seed.
 pub(super) type Sink = Box<dyn FnMut(&str)>;
 
-/// A running hash over everything that happened, with its time: equal for two runs only if they were the same.
+/// A running hash over all events and their times. It is equal for two runs only if they were the same.
 pub(super) struct Trace {
     hash: u64,
     sink: Option<Sink>,
@@ -26,7 +26,7 @@ impl Trace {
         self.sink = Some(sink);
     }
 
-    /// Takes down that `what` happened at `now`, about `subject` (a connection, a driver) and with `detail` (bytes).
+    /// Records the event `what` at `now`, about `subject` (a connection or a driver), with `detail` (a size in bytes).
     pub(super) fn note(&mut self, now: Time, what: &str, subject: u64, detail: u64) {
         self.fold(&now.as_nanos().to_le_bytes());
         self.fold(what.as_bytes());

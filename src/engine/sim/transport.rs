@@ -110,7 +110,7 @@ impl World {
         self.notify(EndId { connection: id, side: ConnectionEnd::Client });
     }
 
-    /// Completes the handshake at the server: the connection waits to be accepted, or is reset if nobody listens.
+    /// Completes the handshake at the server. The connection waits to be accepted, or is reset if nothing listens.
     fn established(&mut self, id: u64) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let listener = connection.listener.and_then(|listener| self.listeners.get_mut(&listener));
@@ -165,7 +165,7 @@ impl World {
         Some(end)
     }
 
-    /// Closes parked sockets that nobody can adopt any more.
+    /// Closes parked sockets that can no longer be adopted.
     pub(super) fn reap_parked(&mut self) {
         let dropped: Vec<u64> =
             self.parked.iter().filter(|(_, (_, held))| Arc::strong_count(held) == 1).map(|(id, _)| *id).collect();
@@ -192,12 +192,12 @@ impl World {
         Ok(n)
     }
 
-    /// How many accepted bytes have not arrived; they never will if the connection has failed. A FIN counts as one.
+    /// How many accepted bytes have not arrived. If the connection has failed they never will. A FIN counts as one.
     pub(super) fn unacknowledged_bytes(&self, end: EndId) -> usize {
         self.connections.get(&end.connection).map_or(0, |connection| connection.out(end.side).unacknowledged_bytes())
     }
 
-    /// How many of them are on the way.
+    /// How many of those bytes are in flight.
     pub(super) fn in_flight_bytes(&self, end: EndId) -> usize {
         self.connections.get(&end.connection).map_or(0, |connection| connection.out(end.side).in_flight_bytes())
     }
@@ -266,7 +266,7 @@ impl World {
                 break;
             }
             let piece = self.rng.between(1, self.faults.segment_bytes_max.max(1) as u64) as usize;
-            // Not drained: that would go byte by byte.
+            // Split in one step, since draining would move byte by byte.
             let rest = pipe.unsent.split_off(ready.min(piece));
             let bytes = Vec::from(std::mem::replace(&mut pipe.unsent, rest));
             moved = true;
@@ -359,7 +359,7 @@ impl World {
         }
     }
 
-    /// Bytes arrived that no process will read: the sender is told with a reset.
+    /// Bytes arrived that no process will read, so the sender gets a reset.
     fn refuse(&mut self, end: EndId) {
         let life = self.connections.get(&end.connection).map(|connection| connection.end(end.side).life);
         match life {
@@ -433,7 +433,7 @@ impl World {
         self.sweep(end.connection);
     }
 
-    /// The connection fails at this end; its process, if there is one, is told.
+    /// The connection fails at this end, and its process is notified if there is one.
     pub(super) fn fail(&mut self, end: EndId, why: ErrorKind) {
         let Some(connection) = self.connections.get_mut(&end.connection) else { return };
         self.trace.note(self.now, "fail", end.connection, u64::from(why == ErrorKind::TimedOut));

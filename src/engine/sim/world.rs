@@ -25,7 +25,7 @@ pub(super) enum Occurrence {
     Deliver(EndId),
     /// The client's first packet arrives.
     SynArrives(u64),
-    /// The server's answer to it arrives.
+    /// The server's answer to the first packet arrives.
     SynAckArrives(u64),
     /// The server's refusal arrives.
     RefusalArrives(u64),
@@ -123,7 +123,7 @@ impl World {
         self.trace.note(self.now, what, subject, detail);
     }
 
-    /// A number that was not given before.
+    /// A number that was not used before.
     pub(super) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
@@ -318,7 +318,7 @@ impl World {
         Some(cut)
     }
 
-    /// Ends that probe a silent peer give it up in time, if the cut lasts as long.
+    /// Schedules the failure of ends that probe a silent peer, if the cut lasts long enough.
     fn plan_silence(&mut self, a: IpAddr, b: IpAddr, cut: u64) {
         let mut probing = Vec::new();
         for (id, connection) in &self.connections {
@@ -341,7 +341,7 @@ impl World {
         }
     }
 
-    /// How long the peer of this end may answer no probes.
+    /// Sets how long the peer of this end may leave probes unanswered.
     pub(super) fn set_silence_max(&mut self, end: EndId, silence_max: Option<Duration>) {
         if let Some(connection) = self.connections.get_mut(&end.connection) {
             connection.end_mut(end.side).silence_max = silence_max;
@@ -364,7 +364,7 @@ impl World {
         }
     }
 
-    /// Forgets the delays that were drawn, so that the present faults decide anew.
+    /// Forgets the delays that were drawn, so that they are drawn again with the present faults.
     pub(super) fn redraw_paths(&mut self) {
         self.paths.clear();
     }
@@ -419,7 +419,7 @@ impl World {
         (self.drivers.len() - 1, flag)
     }
 
-    /// Takes the sockets that a driver has to look at, `others` among them, in the order in which it will.
+    /// Takes the sockets that a driver must check, including `others`, in the order in which it will check them.
     pub(super) fn take_ready(&mut self, driver: usize, mut others: BTreeSet<u32>) -> Vec<u32> {
         others.append(&mut self.drivers[driver].ready);
         let mut ready: Vec<u32> = others.into_iter().collect();
@@ -432,7 +432,7 @@ impl World {
         ready
     }
 
-    /// Takes down whether a core has anything to do after its turn.
+    /// Records whether a core has anything to do after its turn.
     pub(super) fn end_turn(&mut self, driver: usize, wait: Wait, eventful: bool) {
         let now = self.now;
         let state = &mut self.drivers[driver];
@@ -443,7 +443,8 @@ impl World {
         };
     }
 
-    /// Until when a driver's core has nothing to do, unless something happens; none when it has.
+    /// The time until which a driver's core has nothing to do, if no event occurs; `None` if it has something to do
+    /// now.
     pub(super) fn idle_until(&self, driver: usize) -> Option<Time> {
         let state = &self.drivers[driver];
         if !state.alive {

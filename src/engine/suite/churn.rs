@@ -4,7 +4,7 @@ use super::{FAR, NEAR, Network, World, payload};
 use crate::base::Rng;
 use crate::engine::driver::{Address, Close, Token};
 
-/// How a connection of the churn is to end.
+/// How a connection of the churn will end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     /// Both sides send everything, finish and close.
@@ -25,8 +25,8 @@ struct Call {
     closing: [bool; 2],
 }
 
-/// Connections open, carry a checked payload and end in every way, up to a hundred at once. The first bytes say which
-/// connection the far side has accepted.
+/// Connections open, carry a checked payload and end in every way, up to a hundred at once. Their first bytes tell
+/// which connection the far side has accepted.
 pub(super) fn connections_come_and_go_at_random<N: Network>(seed: u64) -> Option<()> {
     const CALLS: u64 = 1500;
     const AT_ONCE: usize = 100;
@@ -70,7 +70,7 @@ fn start<N: Network>(world: &mut World<N>, address: &Address, stream: u64) -> Ca
     world.nodes[NEAR].driver.receive(near, true);
     let mut bytes = stream.to_le_bytes().to_vec();
     bytes.extend_from_slice(&payload(stream, len)[8..]);
-    // Queued before the connection stands.
+    // Queued before the connection is established.
     let mut rng = world.rng.fork();
     let queued = world.nodes[NEAR].send_cut(near, &bytes, &mut rng);
     assert_eq!(queued, len, "buffers for a hundred connections");
@@ -82,7 +82,7 @@ fn start<N: Network>(world: &mut World<N>, address: &Address, stream: u64) -> Ca
     Call { near, far: None, stream, len, ending, closing: [ending == Ending::Flush, false] }
 }
 
-/// Finds out which call each accepted connection belongs to, or that it will never say.
+/// Finds out which call each accepted connection belongs to, or that this can no longer be known.
 fn recognise<N: Network>(world: &mut World<N>, calls: &mut [Call], strangers: &mut Vec<Token>) {
     strangers.retain(|end| {
         let log = world.nodes[FAR].log(*end);
@@ -98,14 +98,14 @@ fn recognise<N: Network>(world: &mut World<N>, calls: &mut [Call], strangers: &m
             return false;
         }
         if log.ended.is_some() {
-            // Of a call that was aborted before it said its name, or is over for the near side.
+            // A connection that was aborted before it sent its number, or that the near side has finished with.
             world.nodes[FAR].driver.close(*end, Close::Flush);
         }
         true
     });
 }
 
-/// Moves one connection on; true when both sides are gone.
+/// Advances one connection. Returns true when both sides are gone.
 fn advance<N: Network>(world: &mut World<N>, call: &mut Call) -> bool {
     if call.ending == Ending::Abort && !call.closing[NEAR] && world.rng.chance(0.3) {
         world.nodes[NEAR].driver.close(call.near, Close::Abort);
@@ -122,7 +122,7 @@ fn advance<N: Network>(world: &mut World<N>, call: &mut Call) -> bool {
         world.nodes[NEAR].driver.close(call.near, Close::Flush);
     }
     let Some(far) = call.far else {
-        // An aborted connection may never have been accepted, or never have said its name.
+        // An aborted connection may never have been accepted, or never have sent its number.
         if near_gone && call.ending == Ending::Abort {
             world.nodes[NEAR].forget(call.near);
             return true;
@@ -149,8 +149,8 @@ fn advance<N: Network>(world: &mut World<N>, call: &mut Call) -> bool {
     near_gone && far_gone
 }
 
-/// Pauses, closes and detaches happen just when bytes arrive, at random: what is received is always a part of what was
-/// sent, without gaps, and every socket ends.
+/// Random pauses, closes and detaches race with arriving bytes. What is received is always a prefix of what was sent,
+/// without gaps, and every socket ends.
 pub(super) fn verbs_race_with_what_arrives<N: Network>(seed: u64) -> Option<()> {
     const ROUNDS: u64 = 150;
     let mut world = World::<N>::new(seed)?;
@@ -177,7 +177,7 @@ pub(super) fn verbs_race_with_what_arrives<N: Network>(seed: u64) -> Option<()> 
     Some(())
 }
 
-/// Pauses, arms and moves the far end at random; returns what it is called at last.
+/// Pauses, arms and moves the far end at random. Returns its last token.
 fn race<N: Network>(world: &mut World<N>, mut far: Token, rng: &mut Rng, received: &mut Vec<u8>) -> Token {
     for _ in 0..rng.below(12) {
         match rng.below(8) {
@@ -201,7 +201,8 @@ fn race<N: Network>(world: &mut World<N>, mut far: Token, rng: &mut Rng, receive
     far
 }
 
-/// A newcomer in a place that was just freed, while bytes for its predecessor are on the way, hears only its own.
+/// A new socket in a slot that was just freed receives only its own bytes, while bytes for the previous socket are in
+/// flight.
 pub(super) fn a_place_used_again_sees_nothing_of_its_past<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let (_, address) = world.listen();

@@ -1,4 +1,4 @@
-//! Which buffers the real drivers receive into.
+//! The buffer sizes that the real drivers receive into.
 
 use super::{EpollNetwork, FAR, NEAR, Network, UringNetwork, World, payload};
 use crate::engine::pool::SMALL_LEN;

@@ -1,4 +1,4 @@
-//! The ends of connections: half, whole, orderly, sudden, or on another driver.
+//! The ends of connections: half-close, close, orderly, abrupt, or on another driver.
 
 use std::io::ErrorKind;
 
@@ -6,7 +6,7 @@ use super::{FAR, NEAR, Network, World, payload};
 use crate::engine::driver::{Close, SocketOptions, Token};
 use crate::engine::pool::Class;
 
-/// Each direction ends when its sender says so, and the other goes on.
+/// Each direction ends when its sender finishes, and the other one continues.
 pub(super) fn each_side_finishes_by_itself<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let (near, far) = world.pair();
@@ -45,7 +45,7 @@ pub(super) fn a_reset_is_seen<N: Network>(seed: u64) -> Option<()> {
     Some(())
 }
 
-/// What is queued is dropped and the failure reported once, whether or not the sender receives.
+/// Queued bytes are dropped and the failure is reported once, whether or not the sender receives.
 pub(super) fn a_peer_that_goes_in_the_middle_of_a_send_fails_it<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let (near, far) = world.pair();
@@ -89,7 +89,7 @@ pub(super) fn a_flushing_close_sends_what_is_queued<N: Network>(seed: u64) -> Op
     Some(())
 }
 
-/// Nothing that is queued goes out any more, and its buffers come back.
+/// No queued bytes are sent, and their buffers are returned.
 pub(super) fn an_aborting_close_drops_what_is_queued<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let (near, far) = world.pair();
@@ -103,7 +103,7 @@ pub(super) fn an_aborting_close_drops_what_is_queued<N: Network>(seed: u64) -> O
     Some(())
 }
 
-/// A peer that does not read holds a flushing close up until it is made an abort.
+/// A peer that does not read delays a flushing close until it becomes an abort.
 pub(super) fn a_stuck_flushing_close_can_be_aborted<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::with_buffers(seed, 64 * 1024 * 1024)?;
     let (near, far) = world.pair();
@@ -120,7 +120,7 @@ pub(super) fn a_stuck_flushing_close_can_be_aborted<N: Network>(seed: u64) -> Op
     Some(())
 }
 
-/// What the peer's system has no room for is told as unacknowledged until there is room, and so is the end.
+/// Bytes for which the peer's system has no room are reported as unacknowledged, and so is the end.
 pub(super) fn what_was_not_acknowledged_is_told<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::with_buffers(seed, 64 * 1024 * 1024)?;
     let (near, far) = world.pair();
@@ -140,7 +140,7 @@ pub(super) fn what_was_not_acknowledged_is_told<N: Network>(seed: u64) -> Option
     Some(())
 }
 
-/// Bytes, the end and a reset are known to wait at the system before they are received.
+/// Bytes, the end and a reset are reported as pending before they are received.
 pub(super) fn what_was_not_received_is_told<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let pending = |world: &World<N>, token| world.nodes[NEAR].driver.has_pending_input(token);
@@ -177,7 +177,7 @@ pub(super) fn an_end_is_told_though_nothing_is_received<N: Network>(seed: u64) -
         world.a_while();
         assert_eq!(world.nodes[NEAR].log(near).peer_ended, None);
         if is_late {
-            // Some of it was received before, and the end is there when receiving pauses.
+            // Some of it was received before, and the end is already there when receiving is paused.
             world.nodes[NEAR].driver.receive(near, false);
             world.a_while();
             world.nodes[FAR].send(far, b"more");
@@ -201,7 +201,7 @@ pub(super) fn an_end_is_told_though_nothing_is_received<N: Network>(seed: u64) -
     world.until("the end is told", |world| world.nodes[NEAR].log(near).peer_ended == Some(false));
     world.nodes[FAR].driver.close(far, Close::Abort);
     world.until("the failure is told", |world| world.nodes[NEAR].log(near).peer_ended == Some(true));
-    // It leaves while it is watched.
+    // The socket leaves while it is watched.
     let (near, _) = world.pair();
     world.nodes[NEAR].driver.receive(near, false);
     world.a_while();
@@ -211,7 +211,7 @@ pub(super) fn an_end_is_told_though_nothing_is_received<N: Network>(seed: u64) -
     Some(())
 }
 
-/// A peer that has finished and then resets the connection is seen to be gone, though nobody receives any more.
+/// A peer that has finished and then resets the connection is seen to be gone, although nothing is received any more.
 pub(super) fn a_reset_behind_the_end_is_seen<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::with_buffers(seed, 64 * 1024 * 1024)?;
     let (near, far) = world.pair();
@@ -237,7 +237,7 @@ pub(super) fn an_unconnected_socket_closes<N: Network>(seed: u64) -> Option<()> 
         world.nodes[NEAR].driver.close(socket, how);
         world.until("it is gone", |world| world.nodes[NEAR].log(socket).closed);
     }
-    // With bytes queued before the connection stands, a flushing close sends them.
+    // If bytes are queued before the connection is established, a flushing close sends them.
     let socket = world.nodes[NEAR].connect(&address);
     world.nodes[NEAR].send(socket, b"early");
     world.nodes[NEAR].driver.close(socket, Close::Flush);
@@ -255,14 +255,14 @@ pub(super) fn an_unconnected_socket_closes<N: Network>(seed: u64) -> Option<()> 
     Some(())
 }
 
-/// Bytes before, during and after a move from one driver to another arrive once and in order.
+/// Bytes before, during and after a move between drivers arrive once and in order.
 pub(super) fn a_socket_moves_between_drivers<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let (mut near, far) = world.pair();
     let (up, down) = (payload(seed, 400_000), payload(seed + 1, 400_000));
     let mut received = Vec::new();
     let (mut up_queued, mut down_queued) = (0, 0);
-    // The near end moves back and forth; what it sends before each move must be out by then.
+    // The near end moves back and forth. What it sends before each move must be sent by then.
     for step in 0..8 {
         let until = up.len() / 8 * (step + 1);
         up_queued += world.nodes[NEAR].send(near, &up[up_queued..until]);
@@ -278,7 +278,7 @@ pub(super) fn a_socket_moves_between_drivers<N: Network>(seed: u64) -> Option<()
         received.extend_from_slice(&log.received);
         let raw = log.detached.expect("not closed");
         let moved = world.nodes[FAR].adopt(raw);
-        // And from there back, without having received anything in between.
+        // Then back from there, without having received anything in between.
         world.nodes[FAR].driver.detach(moved);
         world.until("it is detached again", |world| world.nodes[FAR].log(moved).closed);
         let log = world.nodes[FAR].forget(moved);
@@ -313,7 +313,7 @@ pub(super) fn a_broken_socket_does_not_detach<N: Network>(seed: u64) -> Option<(
     Some(())
 }
 
-/// Verbs on a token that is gone, or never was, have no effect.
+/// Methods with a token that is gone, or never existed, have no effect.
 pub(super) fn verbs_on_unknown_tokens_do_nothing<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let (near, far) = world.pair();
@@ -333,7 +333,7 @@ pub(super) fn verbs_on_unknown_tokens_do_nothing<N: Network>(seed: u64) -> Optio
         driver.close(token, Close::Abort);
         world.turn();
     }
-    // A place that is taken is not given twice.
+    // A slot in use is not assigned again.
     let (_, address) = world.listen();
     let options = SocketOptions::default();
     assert!(world.nodes[NEAR].driver.connect(wrong[0], &address, options).is_err());

@@ -1,4 +1,5 @@
-//! What happens when the process may open no more files: in a process of its own, for the limit is the process's.
+//! The behaviour when the process may open no more files. It runs in a process of its own, because the limit applies to
+//! the whole process.
 
 use std::env;
 use std::fs::File;
@@ -47,7 +48,7 @@ fn accept_without_descriptors<N: Network>() {
         let error = world.nodes[FAR].log(listener).accept_failed.take().expect("checked above");
         assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
         assert_eq!(world.nodes[FAR].accepted.len(), CONNECTIONS - left);
-        // Paused, it does not try again by itself.
+        // While paused, it does not try again by itself.
         world.a_while();
         assert!(world.nodes[FAR].log(listener).accept_failed.is_none());
         opened.pop();

@@ -48,7 +48,7 @@ pub(super) fn a_closed_listener_refuses<N: Network>(seed: u64) -> Option<()> {
     Some(())
 }
 
-/// A refused connect says so, drops what was queued, and its socket is then closed.
+/// A refused connect is reported, drops what was queued, and its socket is then closed.
 pub(super) fn nobody_listening_is_an_error<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let (listener, address) = world.listen();
@@ -94,7 +94,7 @@ pub(super) fn unix_sockets_carry_bytes<N: Network>(seed: u64) -> Option<()> {
     Some(())
 }
 
-/// A wake ends a turn that would wait for ever, whether it comes before or during it, each time anew.
+/// A wake ends a turn that would wait forever, whether it comes before or during the turn, and every time.
 pub(super) fn another_thread_wakes_a_waiting_turn<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let node = &mut world.nodes[NEAR];
@@ -104,7 +104,7 @@ pub(super) fn another_thread_wakes_a_waiting_turn<N: Network>(seed: u64) -> Opti
         node.turn(Wait::Until(Time::NEVER));
         waker.join().expect("the waker");
     }
-    // Wakes that were told already, if any, do not keep later turns from waiting.
+    // Wakes that were already reported must not keep later turns from waiting.
     let mut turns = 0;
     let deadline = node.driver.now() + Duration::from_millis(2);
     while node.driver.now() < deadline {

@@ -1,7 +1,7 @@
-//! What every driver must do, whatever it is made of: one suite, run on each.
+//! What every driver must do: one suite, run on each driver.
 //!
-//! A [`Network`] makes drivers that can reach each other. The tests turn them by hand, in one thread, and never look at
-//! how long something took.
+//! A [`Network`] creates drivers that can reach each other. The tests turn them by hand, in one thread, and never
+//! measure time.
 
 mod churn;
 mod classes;
@@ -19,28 +19,28 @@ use crate::engine::suite::node::Node;
 use crate::engine::sys::epoll::EpollDriver;
 use crate::engine::sys::uring::UringDriver;
 
-/// Rounds of turns after which something that does not happen is taken to never happen.
+/// After this many rounds of turns, something that has not happened counts as never happening.
 const ROUNDS_MAX: usize = 40_000;
 
-/// After how many turns drivers are asked to return memory.
+/// After how many turns drivers are asked to free memory.
 const TRIM_EVERY_TURNS: usize = 3;
 
 /// Drivers of one kind that can reach each other.
 pub(in crate::engine) trait Network: Sized {
-    /// A network whose chance, if it knows any, follows from `seed`; none when this machine has no such thing.
+    /// A network whose randomness, if any, follows from `seed`; `None` if this machine does not support it.
     fn new(seed: u64) -> Option<Self>;
 
-    /// One more driver on it, which receives into buffers of `pool`.
+    /// Another driver on it, which receives into buffers of `pool`.
     fn driver(&mut self, pool: &Pool) -> Box<dyn Driver>;
 
-    /// An address to listen at; the driver says which it became.
+    /// An address to listen on. The driver returns the actual one.
     fn address(&mut self) -> Address;
 
-    /// An address for unix sockets, where there are such.
+    /// An address for Unix sockets, if they are supported.
     fn unix_address(&mut self) -> Option<Address>;
 }
 
-/// Two drivers and what happened on them.
+/// Two drivers and what they reported.
 struct World<N> {
     network: N,
     /// The first connects, the second listens.
@@ -71,7 +71,7 @@ impl<N: Network> World<N> {
         self.turns += 1;
         for node in &mut self.nodes {
             node.turn_briefly();
-            // Twice in a row, nothing was received in between. Whatever is under way, no byte may be lost.
+            // Twice in a row, with nothing received in between. No byte may be lost, whatever is in progress.
             if self.turns.is_multiple_of(TRIM_EVERY_TURNS) {
                 node.driver.trim();
                 node.driver.trim();
@@ -79,7 +79,7 @@ impl<N: Network> World<N> {
         }
     }
 
-    /// Turns all nodes until `done` says so; fails after `ROUNDS_MAX` rounds.
+    /// Turns all nodes until `done` returns true; fails after `ROUNDS_MAX` rounds.
     #[track_caller]
     fn until(&mut self, what: &str, mut done: impl FnMut(&mut World<N>) -> bool) {
         for _ in 0..ROUNDS_MAX {
@@ -91,14 +91,14 @@ impl<N: Network> World<N> {
         panic!("never happened: {what}");
     }
 
-    /// Turns for a while in which nothing in particular is expected.
+    /// Turns for a while without expecting anything in particular.
     fn a_while(&mut self) {
         for _ in 0..20 {
             self.turn();
         }
     }
 
-    /// A listener on the far side that accepts.
+    /// An armed listener on the far side.
     fn listen(&mut self) -> (Token, Address) {
         let address = self.network.address();
         let (listener, bound) = self.nodes[FAR].listen(&address);
@@ -119,7 +119,7 @@ impl<N: Network> World<N> {
         (near, far)
     }
 
-    /// A connection whose both ends receive.
+    /// A connection whose ends both receive.
     fn pair(&mut self) -> (Token, Token) {
         let (listener, address) = self.listen();
         let (near, far) = self.connect(&address);
@@ -129,7 +129,7 @@ impl<N: Network> World<N> {
         (near, far)
     }
 
-    /// Ends both drivers: every buffer must have come back then.
+    /// Ends both drivers, and checks that every buffer was returned.
     fn finish(self) {
         for node in self.nodes {
             node.finish();
@@ -148,7 +148,7 @@ fn payload(stream: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Makes tests of the whole suite for one kind of network.
+/// Defines the tests of the whole suite for one kind of network.
 macro_rules! conformance {
     ($network:ty) => {
         conformance! { $network:

@@ -1,4 +1,4 @@
-//! One driver under test, with a record of what it reported.
+//! A driver under test, with a record of what it reported.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -9,13 +9,13 @@ use crate::engine::Lease;
 use crate::engine::driver::{Address, Close, Driver, DriverEvent, RawSocket, SocketOptions, Token, Wait};
 use crate::engine::pool::{Class, Pool, SMALL_LEN};
 
-/// What was reported of one socket or listener.
+/// What was reported about one socket or listener.
 #[derive(Debug, Default)]
 pub(super) struct SocketLog {
     pub(super) connected: Option<io::Result<()>>,
     pub(super) received: Vec<u8>,
     pub(super) ended: Option<io::Result<()>>,
-    /// Whether it failed, when the end was told while receiving was paused.
+    /// Set when the end was reported while receiving was paused; true if the connection failed.
     pub(super) peer_ended: Option<bool>,
     pub(super) sent: usize,
     pub(super) send_failed: Option<io::Error>,
@@ -34,7 +34,7 @@ pub(super) struct Node {
     pub(super) driver: Box<dyn Driver>,
     pub(super) pool: Pool,
     pub(super) accepted: VecDeque<Accepted>,
-    /// When set, received leases are kept here instead of being let go.
+    /// If set, received leases are kept here instead of being dropped.
     pub(super) kept: Option<Vec<Lease>>,
     logs: HashMap<Token, SocketLog>,
     free: Vec<Token>,
@@ -76,12 +76,12 @@ impl Node {
         token
     }
 
-    /// Closes without a word more, and forgets what was reported once it is gone.
+    /// Closes the socket, and forgets its log once it is gone.
     pub(super) fn close(&mut self, token: Token) {
         self.driver.close(token, Close::Abort);
     }
 
-    /// Queues `bytes` in leases of at most a small buffer; returns how many there were buffers for.
+    /// Queues `bytes` in leases of at most a small buffer. Returns how many bytes there were buffers for.
     pub(super) fn send(&mut self, token: Token, bytes: &[u8]) -> usize {
         let mut queued = 0;
         for piece in bytes.chunks(SMALL_LEN) {
@@ -114,13 +114,13 @@ impl Node {
         queued
     }
 
-    /// What was reported of a token that was opened here.
+    /// The log of a token that was opened here.
     #[track_caller]
     pub(super) fn log(&mut self, token: Token) -> &mut SocketLog {
         self.logs.get_mut(&token).expect("a token that was opened here")
     }
 
-    /// Forgets a token whose end was reported, so that its place is used again.
+    /// Forgets a token whose end was reported, so that its slot is reused.
     #[track_caller]
     pub(super) fn forget(&mut self, token: Token) -> SocketLog {
         let log = self.logs.remove(&token).expect("a token that was opened here");
@@ -129,7 +129,7 @@ impl Node {
         log
     }
 
-    /// One turn that waits for a moment at the most.
+    /// One turn that waits only briefly.
     pub(super) fn turn_briefly(&mut self) {
         let moment = self.driver.now() + Duration::from_micros(100);
         self.turn(Wait::Until(moment));
@@ -144,7 +144,7 @@ impl Node {
         self.events = events;
     }
 
-    /// Ends the driver: every buffer must have come back then.
+    /// Ends the driver, and checks that every buffer was returned.
     pub(super) fn finish(self) {
         let Node { driver, pool, kept, .. } = self;
         drop((driver, kept));
@@ -207,7 +207,7 @@ impl Node {
         }
     }
 
-    /// The log of a token that may still be reported of.
+    /// The log of a token that may still be reported on.
     #[track_caller]
     fn living(&mut self, token: Token) -> &mut SocketLog {
         let log = self.logs.get_mut(&token).unwrap_or_else(|| panic!("a report of {token:?}, which is not in use"));

@@ -39,7 +39,7 @@ impl Network for SimNetwork {
     }
 }
 
-/// Faults that a connection survives: bytes come late and in pieces. None at all with the first seed.
+/// Faults that a connection survives: bytes arrive late and in pieces. The first seed has no faults.
 fn harmless(seed: u64) -> Faults {
     if seed == 1 {
         return Faults::none();

@@ -1,4 +1,4 @@
-//! Back-pressure: no buffers, no wish to receive, a peer that does not read.
+//! Back-pressure: no buffers, paused receiving, a peer that does not read.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::{FAR, NEAR, Network, World, payload};
 use crate::engine::driver::{Token, Wait};
 use crate::engine::pool::BUFFER_MEMORY_MIN;
 
-/// When the receiver holds every buffer, bytes wait in the network; turns then wait too; nothing is lost.
+/// When the receiver holds every buffer, bytes wait in the network, turns block, and nothing is lost.
 pub(super) fn without_buffers_bytes_wait_and_nothing_spins<N: Network>(seed: u64) -> Option<()> {
     const STREAMS: u64 = 6;
     const LEN: usize = 700_000;
@@ -50,7 +50,7 @@ pub(super) fn without_buffers_bytes_wait_and_nothing_spins<N: Network>(seed: u64
     Some(())
 }
 
-/// Others have taken every buffer that can be received into, and keep them: a link receives all the same.
+/// When other sockets hold every buffer for receiving, a link still receives.
 pub(super) fn a_link_receives_when_nobody_else_can<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::with_buffers(seed, BUFFER_MEMORY_MIN)?;
     let (near, far) = world.pair();
@@ -80,7 +80,7 @@ pub(super) fn a_link_receives_when_nobody_else_can<N: Network>(seed: u64) -> Opt
     Some(())
 }
 
-/// Thousands of small pieces for a peer that does not read take about the bytes that they hold.
+/// Thousands of small pieces for a peer that does not read take little more memory than their bytes.
 pub(super) fn small_pieces_that_wait_to_be_sent_share_buffers<N: Network>(seed: u64) -> Option<()> {
     const PIECES: usize = 60_000;
     let mut world = World::<N>::with_buffers(seed, BUFFER_MEMORY_MIN)?;
@@ -101,7 +101,7 @@ pub(super) fn small_pieces_that_wait_to_be_sent_share_buffers<N: Network>(seed: 
     Some(())
 }
 
-/// Queues what there are buffers for.
+/// Queues as much as there are buffers for.
 fn feed<N: Network>(world: &mut World<N>, pairs: &[(Token, Token)], payloads: &[Vec<u8>], queued: &mut [usize]) {
     for (at, (near, _)) in pairs.iter().enumerate() {
         let until = (queued[at] + 20_000).min(payloads[at].len());
@@ -109,7 +109,7 @@ fn feed<N: Network>(world: &mut World<N>, pairs: &[(Token, Token)], payloads: &[
     }
 }
 
-/// Far more sockets than buffers that are held ready have something at the same time, over and over.
+/// Far more sockets than buffers have something to receive at the same time, again and again.
 pub(super) fn a_burst_over_many_sockets_arrives<N: Network>(seed: u64) -> Option<()> {
     const SOCKETS: usize = 300;
     const BURSTS: usize = 5;
@@ -134,7 +134,7 @@ pub(super) fn a_burst_over_many_sockets_arrives<N: Network>(seed: u64) -> Option
     Some(())
 }
 
-/// Paused before anything came, a socket reports nothing, and afterwards everything, the end included.
+/// A socket that is paused before anything arrives reports nothing, and later everything, including the end.
 pub(super) fn a_pause_holds_everything_back<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let (near, far) = world.pair();
@@ -154,7 +154,7 @@ pub(super) fn a_pause_holds_everything_back<N: Network>(seed: u64) -> Option<()>
     Some(())
 }
 
-/// What the receiver does not read is not sent without end, and goes on when it reads.
+/// Sending to a receiver that does not read stops after a while, and continues when it reads.
 pub(super) fn a_slow_reader_stops_the_sender<N: Network>(seed: u64) -> Option<()> {
     const LEN: usize = 14 * 1024 * 1024;
     let mut world = World::<N>::with_buffers(seed, 64 * 1024 * 1024)?;

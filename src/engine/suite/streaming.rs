@@ -1,4 +1,4 @@
-//! Bytes in order, whole, in any cut.
+//! Bytes arrive complete and in order, however they are split.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::{FAR, NEAR, Network, World, payload};
 use crate::engine::driver::{Token, Wait};
 use crate::engine::pool::Class;
 
-/// Sends two payloads both ways at once, in random cuts, while both ends pause and go on at random.
+/// Sends two payloads in both directions at once, split at random, while both ends pause and resume at random.
 pub(super) fn bytes_arrive_whole_in_any_cut<N: Network>(seed: u64) -> Option<()> {
     const LEN: usize = 2_000_000;
     let mut world = World::<N>::new(seed)?;
@@ -55,7 +55,7 @@ pub(super) fn many_small_leases_are_gathered<N: Network>(seed: u64) -> Option<()
     Some(())
 }
 
-/// A turn with nothing to do waits as told, and one that may not wait returns.
+/// A turn with nothing to do waits until its deadline, and one that may not wait returns.
 pub(super) fn an_idle_turn_ends_at_its_deadline<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     world.pair();
@@ -73,7 +73,7 @@ pub(super) fn an_idle_turn_ends_at_its_deadline<N: Network>(seed: u64) -> Option
     Some(())
 }
 
-/// A small exchange goes on beside streams that never pause for breath.
+/// A small exchange continues beside streams that never pause.
 pub(super) fn busy_sockets_do_not_starve_others<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let bulk: Vec<(Token, Token)> = (0..4).map(|_| world.pair()).collect();
@@ -83,7 +83,7 @@ pub(super) fn busy_sockets_do_not_starve_others<N: Network>(seed: u64) -> Option
     let mut rounds = 0;
     world.until("100 exchanges", |world| {
         rounds += 1;
-        // First, while there are buffers: the bulk takes them all.
+        // First, while there are buffers, because the bulk takes them all.
         if world.nodes[FAR].log(far).received.len() == answered {
             answered += world.nodes[NEAR].send(near, b"?");
         }

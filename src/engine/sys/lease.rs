@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::base::Chunk;
 use crate::engine::pool::{Class, PoolShared, Slot};
 
-/// Pieces of up to this length, in bytes, are copied behind others: cheaper than a buffer for each.
+/// Pieces of up to this length, in bytes, are copied behind others, which is cheaper than a buffer for each.
 pub(in crate::engine) const COPY_LEN_MAX: usize = 2048;
 
 /// An owned range of a pooled buffer: content, with room before and after it that nobody else may touch.
@@ -128,7 +128,7 @@ impl Lease {
     ///
     /// # Panics
     ///
-    /// When the tailroom is smaller.
+    /// If the tailroom is smaller.
     pub fn filled(&mut self, n: usize) {
         assert!(n <= self.tailroom(), "filled within the tailroom");
         self.end += to_u32(n);
@@ -138,7 +138,7 @@ impl Lease {
     ///
     /// # Panics
     ///
-    /// When the headroom is smaller.
+    /// If the headroom is smaller.
     pub fn retreat(&mut self, n: usize) {
         assert!(n <= self.headroom(), "retreat within the headroom");
         self.start -= to_u32(n);
@@ -183,12 +183,12 @@ impl Lease {
         self.pool.take_in_place_of(self.slot, Class::Small)
     }
 
-    /// Cuts the first `at` bytes of the content off and returns them, with the headroom; `self` keeps the rest and the
+    /// Cuts off the first `at` bytes of the content and returns them, with the headroom; `self` keeps the rest and the
     /// tailroom.
     ///
     /// # Panics
     ///
-    /// When `at` is greater than the length.
+    /// If `at` is greater than the length.
     pub fn split_to(&mut self, at: usize) -> Lease {
         assert!(at <= self.len(), "split within the content");
         let cut = self.start + to_u32(at);
@@ -224,7 +224,7 @@ impl Lease {
     ///
     /// # Panics
     ///
-    /// When the owned range is smaller.
+    /// If the owned range is smaller.
     pub(in crate::engine) fn written(&mut self, n: usize) {
         assert!(n <= self.capacity(), "written within the owned range");
         self.start = self.lo;

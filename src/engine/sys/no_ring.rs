@@ -1,4 +1,4 @@
-//! What starts where rings are forbidden, as they are by default in containers.
+//! Tests which driver starts where rings are forbidden, as they are in containers by default.
 
 use std::io;
 use std::ptr;
@@ -8,7 +8,7 @@ use crate::engine::driver::DriverKind;
 use crate::engine::ladder::{self, DriverChoice, DriverError};
 use crate::engine::pool::Pool;
 
-/// Makes io_uring_setup, io_uring_enter and io_uring_register fail with EPERM, for the calling thread from now on.
+/// Makes io_uring_setup, io_uring_enter and io_uring_register fail with EPERM for the calling thread.
 fn forbid_rings() {
     const FIRST: u32 = libc::SYS_io_uring_setup as u32;
     const LAST: u32 = libc::SYS_io_uring_register as u32;

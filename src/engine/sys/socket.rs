@@ -68,7 +68,8 @@ pub(in crate::engine) fn take_fd(raw: RawSocket) -> io::Result<OwnedFd> {
 /// connection that is not read, and a thousand such connections would use up the memory that all TCP connections of the
 /// machine share, links included.
 const RECEIVE_WINDOW_MAX: libc::c_int = 512 * 1024;
-/// The same for a link, which is always read and may have a long round-trip time.
+/// The largest receive buffer of a link in the kernel, in bytes. A link is always read and may have a long round-trip
+/// time.
 const LINK_WINDOW_MAX: libc::c_int = 64 * 1024 * 1024;
 /// The most bytes that the kernel accepts before it has sent them. Bytes that wait there can neither be dropped nor
 /// overtaken.
@@ -76,7 +77,7 @@ const UNSENT_MAX: u32 = 128 * 1024;
 
 /// A connection that is over, as Linux numbers the states (`include/net/tcp_states.h`).
 const TCP_CLOSE: u8 = 7;
-/// How many keep-alive probes a silent peer is sent in about the second half of its time.
+/// How many keep-alive probes are sent to a silent peer, in about the second half of its time.
 const PROBES_MAX: u32 = 3;
 
 /// Sets the options of every connection. Errors are ignored: a Unix socket has none of these options, and a connection
@@ -100,8 +101,8 @@ fn notice_silence(fd: &impl AsFd, silence_max: Duration) {
     let _ = SockRef::from(fd).set_tcp_user_timeout(Some(silence_max));
 }
 
-/// After which silence a peer is probed first, and then how often, in whole seconds as the kernel has them. It looks at its
-/// limit only when a probe is due, so one is due as soon as the limit is reached.
+/// The silence after which a peer is first probed, and the interval of further probes, in whole seconds as the kernel
+/// requires. The kernel checks its limit only when a probe is due, so one is due as soon as the limit is reached.
 fn probe_times(silence_max: Duration) -> (Duration, Duration) {
     let limit_s = silence_max.as_secs() + u64::from(silence_max.subsec_nanos() > 0);
     let interval_s = (limit_s / (2 * u64::from(PROBES_MAX))).max(1);
@@ -147,7 +148,7 @@ pub(in crate::engine) fn in_flight_bytes(fd: &impl AsFd) -> usize {
     unacknowledged_bytes(fd).saturating_sub(unsent)
 }
 
-/// Whether the system holds the connection for closed. A system that cannot tell says that it is not.
+/// Whether the system considers the connection closed. False if the system cannot tell.
 pub(in crate::engine) fn is_over(fd: &impl AsFd) -> bool {
     // The first field of `struct tcp_info` is the state; the kernel copies as much as there is room for.
     let (mut state, mut len) = (0_u8, 1 as libc::socklen_t);
@@ -159,7 +160,7 @@ pub(in crate::engine) fn is_over(fd: &impl AsFd) -> bool {
     told == 0 && state == TCP_CLOSE
 }
 
-/// Whether the system holds bytes, the end or an error of the connection. The error is then taken from it.
+/// Whether the system holds bytes, the end or an error of the connection. An error is consumed by this check.
 pub(in crate::engine) fn has_pending_input(fd: &impl AsFd) -> bool {
     match SockRef::from(fd).peek(&mut [MaybeUninit::uninit()]) {
         Ok(_) => true,

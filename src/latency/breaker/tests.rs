@@ -7,7 +7,7 @@ fn at(seconds: f64) -> Time {
     Time::ZERO + Duration::from_secs_f64(seconds)
 }
 
-/// Makes a call that ends so, if it may be made. Returns whether it was.
+/// Makes a call with this verdict if the breaker permits it. Returns whether it did.
 fn call(breaker: &mut Breaker, verdict: CallVerdict, now: Time) -> bool {
     let (admitted, _) = breaker.admit(now);
     if let Ok(permit) = admitted {
@@ -103,7 +103,7 @@ fn after_its_time_three_calls_are_tried_and_close_it_if_all_are_good() {
     let permits: Vec<BreakerPermit> = (0..3).map(|_| breaker.admit(until).0.unwrap()).collect();
     assert_eq!(breaker.reading(until).0, BreakerState::HalfOpen);
     assert_eq!(breaker.admit(until).0, Err(BreakerOpen { retry_after: Some(PROBING) }));
-    // One that says nothing leaves its place to another.
+    // A probe without a verdict frees its place for another one.
     assert_eq!(breaker.end(permits[0], None, &BreakerTerms::default(), until), None);
     let fourth = breaker.admit(until).0.unwrap();
     let mut changes = [permits[1], permits[2], fourth]
@@ -113,7 +113,7 @@ fn after_its_time_three_calls_are_tried_and_close_it_if_all_are_good() {
     assert!(call(&mut breaker, CallVerdict::Failed, until), "a closed breaker admits calls");
 }
 
-/// As of a call that the breaker of its tool refuses after that of its upstream has admitted it.
+/// This happens when the upstream's breaker admits a call that the tool's breaker then refuses.
 #[test]
 fn a_probe_that_is_given_back_at_once_takes_the_place_of_no_other() {
     let mut breaker = opened(at(1.0));
@@ -140,13 +140,13 @@ fn probes_that_take_long_make_room_for_others_and_do_not_count_when_one_of_those
     (0..2).for_each(|_| assert!(call(&mut breaker, CallVerdict::Good, at(11.2))));
     assert!(breaker.is_closed());
     assert_eq!(breaker.end(stuck[1], Some(CallVerdict::Failed), &BreakerTerms::default(), at(12.0)), None);
-    // A server that is not back has all of them fail, and one that never answers gets about one each second.
+    // While the server is down all probes fail. A server that never answers gets about one probe a second.
     let mut breaker = opened(at(1.0));
     let made = (0..10_000).filter(|nth| breaker.admit(at(10.0 + f64::from(*nth) / 10.0)).0.is_ok()).count();
     assert!((900..=1_060).contains(&made), "{made}");
 }
 
-/// Each probe of an outage may be waited for until the longest deadline, and their numbers are used again.
+/// A probe may stay pending until the longest deadline, and its number may be reused by then.
 #[test]
 fn a_probe_that_is_no_longer_waited_for_says_nothing_of_a_later_one() {
     let mut breaker = opened(at(1.0));
@@ -203,7 +203,7 @@ fn an_operators_word_holds_until_it_is_taken_back() {
     assert!(!is_open(&breaker, at(1.0)), "what was meanwhile does not count");
 }
 
-/// The same rules, as plainly as they can be written: all calls are kept, and the state is found from them each time.
+/// The same rules in their simplest form: all calls are kept, and the state is computed from them each time.
 struct Model {
     terms: BreakerTerms,
     forced: Option<ForcedState>,
@@ -291,7 +291,8 @@ impl Model {
     }
 }
 
-/// Calls at random moments, many at once, to a server that is well, fails, is slow or flaps, while an operator interferes.
+/// Calls at random moments, many at once, to a server that is healthy, fails, is slow or flaps, while an operator
+/// interferes.
 #[test]
 fn whatever_comes_it_does_what_the_model_does() {
     for seed in 0..300 {

@@ -19,7 +19,7 @@ fn label(tool: &str) -> Label {
     Label { route: "r".into(), method: "tools/call".into(), tool: tool.into() }
 }
 
-/// Makes so many calls that end so at once. Returns how many were refused, by which breaker.
+/// Makes this many calls with this result. Returns the scopes of the breakers that refused any.
 fn calls(of: &Arc<LabelBreakers>, count: u32, result: CallResult, now: Time) -> Vec<BreakerScope> {
     let mut refused = Vec::new();
     for _ in 0..count {
@@ -41,7 +41,7 @@ fn a_tool_that_fails_leaves_its_neighbours_alone() {
     assert_eq!(calls(&bad, 12, CallResult::Failed, at(2)), [BreakerScope::Tool; 2]);
     assert_eq!(calls(&good, 5, CallResult::Answered, at(2)), []);
     assert!(good.are_closed() && !bad.are_closed());
-    // Even if it alone is called, however often.
+    // This holds however often it alone is called.
     assert_eq!(calls(&bad, 1, CallResult::Failed, at(60)), []);
     assert_eq!(table.readings(at(60))[0].state, BreakerState::Closed);
 }
@@ -54,10 +54,10 @@ fn an_upstream_that_cannot_be_reached_closes_all_its_tools() {
     assert_eq!(calls(&other, 1, CallResult::Answered, at(1)), [BreakerScope::Upstream]);
     let readings = table.readings(at(1));
     let states = readings.iter().map(|reading| (reading.scope, reading.state == BreakerState::Closed));
-    // Of the other tool no call was made yet.
+    // The other tool has had no calls yet.
     assert_eq!(states.collect::<Vec<_>>(), [(BreakerScope::Upstream, false), (BreakerScope::Tool, true)]);
     assert_eq!((readings[0].refused, readings[0].opened, readings[0].mode), (3, 1, GuardMode::Enforce));
-    // Three calls of whatever tool find out that it is back.
+    // Three successful calls of any tool close it.
     assert_eq!(calls(&other, 3, CallResult::Answered, at(10)), []);
     assert!(one.are_closed());
 }
@@ -71,7 +71,7 @@ fn an_upstream_that_answers_no_call_of_several_tools_closes_all() {
         calls(of, 1, CallResult::Failed, at(1));
     }
     assert_eq!(calls(&third, 1, CallResult::Answered, at(1)), [BreakerScope::Upstream]);
-    // One that answers meanwhile is there.
+    // An answer in between proves that the upstream is there.
     let table = BreakerTable::default();
     let [one, other, third] = ["one", "other", "third"].map(|tool| table.of(&label(tool)));
     for nth in 0..20 {
@@ -149,7 +149,7 @@ fn calls_without_a_label_of_their_own_have_no_breaker() {
     assert_eq!((labels, table.readings(at(1)).len()), (1, 0), "none has seen a call");
 }
 
-/// As many probes are made as there may be, whoever asks.
+/// The number of probes is limited for all cores together.
 #[test]
 fn cores_share_what_they_find_out() {
     let table = Arc::new(BreakerTable::new(7));
@@ -175,7 +175,8 @@ fn said(table: &BreakerTable, now: Time) -> Vec<(BreakerScope, Label, BreakerSta
     table.readings(now).into_iter().map(of).collect()
 }
 
-/// Cores that count good calls apart decide as if each call took the lock, from the first bad call on, and say the same.
+/// Cores that count good calls apart reach the same decisions, from the first bad call on, as if every call took the
+/// lock.
 #[test]
 fn calls_that_are_counted_apart_change_nothing_that_is_decided() {
     const TOOLS: [&str; 3] = ["a", "b", "c"];
@@ -191,7 +192,7 @@ fn calls_that_are_counted_apart_change_nothing_that_is_decided() {
         });
         let mut now = at(1);
         let mut open: Vec<(usize, usize, Permit, Permit, Time)> = Vec::new();
-        // Long good times, and bad ones in between.
+        // Long periods of good calls, with bad ones in between.
         let mut bad = 0.0;
         for nth in 0..4_000 {
             if nth % 250 == 0 {

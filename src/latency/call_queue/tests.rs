@@ -37,7 +37,7 @@ fn admit(queue: &mut CallQueue, agent: u64, terms: &ConcurrencyTerms) -> Place {
     queue.admit(agent, terms, Time::ZERO).expect("there is a place")
 }
 
-/// The calls that got a place of those that wait, by their agents, each of which is released at once.
+/// Releases `held`, then each place that is given out. Returns the agents in the order in which they were served.
 fn served(queue: &mut CallQueue, held: Place, now: Time) -> Vec<u64> {
     let mut agents = Vec::new();
     queue.release(held, Served::default(), now);
@@ -196,8 +196,9 @@ fn where_it_is_not_enforced_each_call_gets_a_place_and_is_counted() {
     assert!(queue.is_idle() && queue.agents.is_empty());
 }
 
-/// A model that keeps all calls: whatever comes in whatever order, no call gets a place beyond the limit or its agent's share, no
-/// place stays free for which a call waits, each call ends in one way, and nothing is left in the end.
+/// Compared with a model that keeps all calls, in any sequence of events: no call gets a place beyond the limit or its
+/// agent's share, no place stays free while a call waits for it, each call ends exactly once, and nothing is left at
+/// the end.
 #[test]
 fn under_any_sequence_places_are_given_out_once_and_come_back() {
     for seed in 0..300 {
@@ -242,7 +243,7 @@ fn under_any_sequence_places_are_given_out_once_and_come_back() {
                 }
                 _ => {}
             }
-            // The tasks of those that wait run, in any order, but not at once.
+            // The tasks of waiting calls run in any order, and some of them later.
             let tickets: Vec<Ticket> = waiting.keys().copied().filter(|_| rng.chance(0.8)).collect();
             for ticket in tickets {
                 let (_, until) = waiting[&ticket];
@@ -287,8 +288,8 @@ fn under_any_sequence_places_are_given_out_once_and_come_back() {
     }
 }
 
-/// One agent has always a hundred calls, others have one now and then: none of theirs waits longer than it takes until as many
-/// places were given out as there are agents, and none is refused.
+/// One agent always has a hundred calls, others one now and then. None of those is refused, and none waits longer than
+/// until as many places were given out as there are agents.
 #[test]
 fn a_greedy_agent_takes_nothing_from_the_others() {
     for seed in 0..50 {

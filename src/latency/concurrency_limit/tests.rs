@@ -1,4 +1,4 @@
-//! The limit before servers that work on so many calls at one time, with random service times from seeds.
+//! The limit with simulated servers of a given parallelism, and random service times from seeds.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use crate::base::Rng;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server that works on so many calls at one time and lets further ones wait, or on any number of them; and callers that always have another call.
+/// A server that works on a number of calls at a time and queues the rest, or on any number; and callers that always
+/// make another call.
 struct World {
     now: Time,
     rng: Rng,
@@ -42,7 +43,7 @@ impl World {
         }
     }
 
-    /// Lets so much time pass. Returns how many calls ended, and the longest time that one took.
+    /// Runs the world for this long. Returns how many calls ended, and the longest duration of one.
     fn pass(&mut self, time: Duration) -> (u64, Duration) {
         let until = self.now + time;
         let (mut ended, mut longest) = (0, Duration::ZERO);
@@ -119,7 +120,19 @@ fn a_server_without_limits_is_not_limited() {
     assert_eq!(world.limit(), world.terms.max);
 }
 
-/// It becomes slower or quicker for good, without being overloaded: what it took before says nothing any more.
+/// Calls to a fast server wait for each other on their way, far longer than the server takes. It is not overloaded, and fewer calls in
+/// flight would only make each of them dearer.
+#[test]
+fn waits_of_a_millisecond_are_no_overload() {
+    for (seed, service_us) in [15, 60].into_iter().enumerate() {
+        let mut world = World::new(seed as u64, 1, Duration::from_micros(service_us), 64);
+        world.teach();
+        world.pass(20 * SECOND);
+        assert!(world.limit() >= 64, "{service_us} µs: {}", world.limit());
+    }
+}
+
+/// The server becomes slower or faster for good without being overloaded, so earlier durations say nothing.
 #[test]
 fn a_step_in_the_time_of_the_server_is_followed_both_ways() {
     for (seed, factor) in [2.0, 3.0, 10.0, 0.5, 0.1].into_iter().enumerate() {
@@ -137,7 +150,7 @@ fn a_step_in_the_time_of_the_server_is_followed_both_ways() {
     }
 }
 
-/// It works on a quarter of the calls, and later on as many as before.
+/// The server's capacity drops to a quarter, and later recovers.
 #[test]
 fn a_step_in_what_the_server_can_do_is_followed_both_ways() {
     let mut world = World::new(5, 40, 50 * MS, 400);
@@ -158,7 +171,7 @@ fn after_an_outage_the_limit_is_back_within_seconds() {
     world.teach();
     world.pass(60 * SECOND);
     let before = world.limit();
-    // All workers are stuck for a minute, and what waits then ends.
+    // All workers hang for a minute, then finish the calls that wait.
     let stuck_until = world.now + 60 * SECOND;
     world.free_at.fill(stuck_until);
     world.pass(60 * SECOND);
@@ -213,18 +226,18 @@ fn it_stays_within_its_terms_whatever_comes() {
 fn a_baseline_is_known_after_ten_calls_and_follows_those_that_teach() {
     let mut baseline = Baseline::default();
     for _ in 0..BASELINE_CALLS_MIN {
-        assert_eq!(baseline.slowdown(100 * MS, false), None);
+        assert_eq!(baseline.slowdown(10 * SECOND, false), None);
     }
     let near = |slowdown: Option<f64>, factor: f64| {
         let slowdown = slowdown.expect("it is known");
         assert!((slowdown - factor.ln()).abs() < 0.01, "{slowdown}, not {}", factor.ln());
     };
-    near(baseline.slowdown(200 * MS, false), 2.0);
-    near(baseline.slowdown(50 * MS, false), 0.5);
+    near(baseline.slowdown(20 * SECOND, false), 2.0);
+    near(baseline.slowdown(5 * SECOND, false), 0.5);
     for _ in 0..300 {
-        baseline.slowdown(200 * MS, true);
+        baseline.slowdown(20 * SECOND, true);
     }
-    near(baseline.slowdown(200 * MS, false), 1.0);
+    near(baseline.slowdown(20 * SECOND, false), 1.0);
     assert!(baseline.slowdown(Duration::ZERO, true).is_some_and(f64::is_finite));
     assert!(baseline.slowdown(Duration::MAX, true).is_some_and(f64::is_finite));
 }

@@ -1,4 +1,4 @@
-//! The certificate that a server shows: whether it is trusted, its names, and its validity.
+//! Checks a server's certificate: whether it is trusted, its names, and its validity.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -12,35 +12,35 @@ use crate::process::doctor::client::ANSWER_TIMEOUT;
 use crate::process::doctor::finding::Findings;
 use crate::tls::{CertInfo, ClientConfig, TlsError};
 
-/// A length of segments that fits through every path: IPv4 hosts must take packets of 576 bytes (RFC 1122 section 3.3.2).
+/// A segment size that fits every path: IPv4 hosts must accept packets of 576 bytes (RFC 1122 section 3.3.2).
 const SMALL_SEGMENT: u32 = 536;
 
-/// What a completed TLS handshake showed of the server.
+/// What a completed TLS handshake revealed about the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServerHandshake {
-    /// The certificate that the server showed.
+    /// The certificate that the server sent.
     pub(super) cert: CertInfo,
     /// The version of TLS.
     pub(super) version: &'static str,
 }
 
-/// Makes a TLS handshake with a server at `address`, under this name, and ends it.
+/// Makes a TLS handshake with the server at `address` for this name, and closes the connection.
 ///
 /// # Errors
 ///
-/// Why there is none, as a sentence.
+/// Why it failed, as a sentence.
 pub(super) async fn shake_hands(
     address: SocketAddr,
     name: &str,
     config: Arc<ClientConfig>,
 ) -> Result<ServerHandshake, String> {
     let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name} cannot stand in a certificate"))?;
-    // rustls alone needs no runtime; the few sockets of a doctor may each have a thread for a while.
+    // rustls needs no runtime. The doctor opens few sockets, so each may block a thread for a while.
     let done = tokio::task::spawn_blocking(move || handshake(address, name, config)).await;
     done.map_err(|error| error.to_string())?
 }
 
-/// Makes the handshake; where nothing comes of it, once more in small packets, to tell a path that loses large ones.
+/// Makes the handshake. If nothing arrives, tries again with small packets, to detect a path that loses large ones.
 fn handshake(
     address: SocketAddr,
     name: ServerName<'static>,
@@ -60,7 +60,7 @@ fn handshake(
 
 /// Why a handshake failed.
 enum Failed {
-    /// The connection stands, and nothing more comes over it.
+    /// The connection is established, but nothing arrives on it.
     Unanswered,
     Because(String),
 }
@@ -71,7 +71,7 @@ impl From<String> for Failed {
     }
 }
 
-/// Connects, with segments of at most so many bytes in both directions if a length is given.
+/// Connects, and limits the segment size in both directions if a length is given.
 fn connect(address: SocketAddr, segment_len_max: Option<u32>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if let Some(len) = segment_len_max {
@@ -95,7 +95,7 @@ fn handshake_in(
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
         }
-        // A server that refuses the client's last message says so after it.
+        // A server that refuses the client's last message reports this only after the handshake.
         session.send_close_notify();
         session.complete_io(&mut socket).map(|_| ())
     };
@@ -109,7 +109,7 @@ fn handshake_in(
     shown.ok_or_else(|| Failed::Because("it showed no certificate that can be read".to_owned()))
 }
 
-/// Why the handshake failed, in the words that the rest of the program uses.
+/// Why the handshake failed, in the same words as the rest of the program.
 fn reason(error: &io::Error) -> String {
     match TlsError::of_client_io(error) {
         Some(tls) => tls.to_string(),

@@ -8,7 +8,7 @@ use crate::tls::{CertError, read_chain};
 /// How long the doctor waits for an answer.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An HTTP client that follows no redirects, uses no proxy, and trusts these authorities, or the well-known ones.
+/// An HTTP client that follows no redirects, uses no proxy, and trusts these authorities, or the public ones.
 pub(super) fn http_client(
     ca_file: Option<&Path>,
     more: impl FnOnce(ClientBuilder) -> ClientBuilder,

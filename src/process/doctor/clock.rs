@@ -1,15 +1,15 @@
-//! Whether this machine's wall clock agrees with another's.
+//! Checks whether this machine's wall clock agrees with another one.
 
 use std::time::Duration;
 
 use crate::process::doctor::finding::Findings;
 
-/// From this difference on there is a warning: certificates and tokens of a short life fail first.
+/// From this difference on there is a warning. Certificates and tokens with a short lifetime fail first.
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
-/// From this difference on hardly any certificate or token is valid on both sides.
+/// From this difference on, hardly any certificate or token is valid on both sides.
 const CLOCKS_FAR_APART: Duration = Duration::from_secs(3_600);
 
-/// Checks how far this machine's clock is ahead of another one, or behind it.
+/// Checks how far this machine's clock is ahead of another one or behind it.
 pub(super) fn check_clock_skew(
     findings: &mut Findings,
     check: &'static str,

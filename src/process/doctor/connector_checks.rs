@@ -31,14 +31,14 @@ use crate::route::{RouteName, UpstreamAddr};
 use crate::tls::{ALPN_LINK, CertInfo, ClientSettings, Versions, client_config};
 use crate::wire::http1::OriginEdit;
 
-/// How long a link may take to come up, with all that is in front of it.
+/// How long a link may take to come up, including all steps before it.
 const LINK_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long an edge may take, once a link is up, to say which hosts the tunnel has.
+/// How long an edge may take to send the tunnel's hosts, once a link is up.
 const HOSTS_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it is looked whether it has.
+/// How often to check whether the hosts have arrived.
 const HOSTS_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The MCP server of a route, as this machine calls it.
+/// The MCP server of a route, as called from this machine.
 pub(super) struct RouteUpstream {
     pub(super) host: String,
     pub(super) client: Client,
@@ -67,7 +67,7 @@ pub(super) async fn check_connector(
     upstreams
 }
 
-/// The certificate for sealed routes, or the authority that signs it.
+/// Checks the certificate for sealed routes, or the authority that signs it.
 fn seal(findings: &mut Findings, connect: &ConnectConfig) {
     const CHECK: &str = "seal.certificate";
     if connect.sealed_hosts().next().is_none() {
@@ -80,7 +80,7 @@ fn seal(findings: &mut Findings, connect: &ConnectConfig) {
     }
     let cert = std::fs::read(file).ok().and_then(|pem| CertInfo::of_pem((&file.display().to_string(), &pem)).ok());
     match cert {
-        // The certificate of an authority has no hosts: the hosts that it signs for are reported.
+        // The certificate of an authority has no hosts, so the hosts that it signs for are reported.
         Some(cert) if own.is_some() => {
             let cert = CertInfo { names: connect.sealed_hosts().collect(), ..cert };
             check_certificate(findings, CHECK, &file.display().to_string(), &cert, UnixTime::now());
@@ -92,7 +92,7 @@ fn seal(findings: &mut Findings, connect: &ConnectConfig) {
     }
 }
 
-/// Whether the edges can be reached, and accept this connector.
+/// Checks whether the edges can be reached and accept this connector.
 async fn edges(findings: &mut Findings, connect: &ConnectConfig, config: &Config, credentials: TunnelToken) {
     let mut reachable = false;
     for edge in &connect.edge {
@@ -103,10 +103,10 @@ async fn edges(findings: &mut Findings, connect: &ConnectConfig, config: &Config
     }
 }
 
-/// Whether an edge can be reached and shows a trusted certificate.
+/// Checks whether an edge can be reached and has a trusted certificate.
 async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort, secret: &Secret) -> bool {
     if let Some(proxy) = connect.proxy_for(edge) {
-        // What the proxy resolves and reaches cannot be tried from here; the link goes through it.
+        // The proxy resolves and dials the edge, so neither can be tested from here. The link test uses the proxy.
         findings.ok("edge.proxy", format!("{edge} is reached through the proxy {proxy}"));
         return true;
     }
@@ -145,7 +145,8 @@ async fn reach(findings: &mut Findings, connect: &ConnectConfig, edge: &HostPort
     true
 }
 
-/// Opens one link to each edge, as the connector does, to see whether it is accepted. Calls that arrive meanwhile are served.
+/// Opens one link to each edge, as the connector does, to see whether it is accepted. Calls that arrive on it are
+/// served.
 async fn link(findings: &mut Findings, connect: &ConnectConfig, config: &Config, credentials: TunnelToken) {
     let mut trust = UpstreamTrust::default();
     if let Err(faults) = trust.policies.begin(&config.identity) {
@@ -184,14 +185,14 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, config: &Config,
             check_clock_skew(findings, "edge.clock", &view.edge.to_string(), skew.ahead, skew.by);
         }
     }
-    // An edge says right after the greeting what the tunnel has.
+    // An edge sends the tunnel's hosts right after the handshake.
     let told = async {
         let is_told = |view: &EdgeView| view.missing.is_some() || !linked.contains(&view.edge);
         while !connector.edges().iter().all(is_told) {
             sleep(HOSTS_POLL_INTERVAL).await;
         }
     };
-    // Whoever has said nothing by then is told below.
+    // Edges that have sent nothing by then are reported below.
     let _ = timeout(HOSTS_TIMEOUT, told).await;
     for view in connector.edges().iter().filter(|view| linked.contains(&view.edge)) {
         hosts(findings, connect, connector.tunnel(), view);
@@ -204,7 +205,7 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, config: &Config,
     resolving.abort();
 }
 
-/// Whether the tunnel has the host of each route at an edge.
+/// Checks whether the tunnel has the host of each route, as an edge reports it.
 fn hosts(findings: &mut Findings, connect: &ConnectConfig, tunnel: &TunnelId, view: &EdgeView) {
     const CHECK: &str = "edge.hosts";
     let edge = &view.edge;
@@ -229,8 +230,8 @@ fn hosts(findings: &mut Findings, connect: &ConnectConfig, tunnel: &TunnelId, vi
     }
 }
 
-/// A connector of one core with one link to each edge. It asks for a certificate of its own, so that enrolment is tried too,
-/// and leaves those alone that the real one keeps.
+/// Prepares a connector of one core with one link to each edge. It enrols for a certificate of its own, which also
+/// tests the enrolment and leaves the real connector's certificates alone.
 fn ready(
     connect: &ConnectConfig,
     trust: &mut UpstreamTrust,
@@ -243,13 +244,13 @@ fn ready(
     settings.links = 1;
     settings.drain_timeout = LINK_TIMEOUT;
     let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
-    // While the trial link is up calls may come down it.
+    // Calls may arrive while the trial link is up.
     let sealing = sealing(sealed, &callers)?;
     let tables = ConnectorTables { sealing, ..connector_tables(&connect, 1, trust, RouteName::of_host)? };
     Ok(PreparedConnector::new(settings, tables, 1, random_number()?))
 }
 
-/// Adds the finding of an event; true if the edge needs no further one.
+/// Adds the finding for an event. Returns true if nothing more is expected of this edge.
 fn add_event(findings: &mut Findings, tunnel: &TunnelId, event: ConnectorEvent, took: Duration) -> bool {
     const CHECK: &str = "edge.link";
     match event {
@@ -299,7 +300,7 @@ async fn upstream(
             address?;
         }
     }
-    // As the connector would call it.
+    // Addressed as the connector would call it.
     let addresses = route_addresses(route);
     let host_field: HeaderMap = HeaderValue::from_str(addresses.host()).map(|host| (HOST, host)).into_iter().collect();
     let with_host = |builder: ClientBuilder| {

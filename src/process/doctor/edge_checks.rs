@@ -23,7 +23,7 @@ use crate::tls::CertInfo;
 /// Checks everything that an edge depends on.
 pub(super) async fn check_edge(findings: &mut Findings, config: &Config) {
     let Some(edge) = &config.edge else { return };
-    // Only connections of agents count: streams of links are not files.
+    // Only agents' connections count, because streams of links are not files.
     file_limit(findings, u64::from(edge.connections_max));
     let hosts: Vec<&HostPattern> = edge.tunnels.iter().flat_map(|tunnel| &tunnel.hosts).collect();
     match TlsFiles::for_agents(edge) {
@@ -41,7 +41,7 @@ pub(super) async fn check_edge(findings: &mut Findings, config: &Config) {
     }
 }
 
-/// Checks a certificate of the edge: whether it can be used, is valid, and names all hosts.
+/// Checks a certificate of the edge: whether it can be loaded, is valid, and covers all hosts.
 fn certificate(findings: &mut Findings, check: &'static str, files: &TlsFiles<'_>, hosts: &[&HostPattern]) {
     if let Err(faults) = files.load() {
         return findings.add_faults(check, &faults);
@@ -75,7 +75,7 @@ fn is_covered(host: &HostPattern, names: &[String]) -> bool {
     })
 }
 
-/// Checks that an address is listened on, or free; true if something listens.
+/// Checks that something listens on an address, or that it is free. Returns true if something listens.
 async fn listener(findings: &mut Findings, check: &'static str, address: SocketAddr) -> bool {
     if address.port() == 0 {
         findings.ok(check, format!("{address}: the system chooses a port when it starts"));
@@ -103,7 +103,7 @@ fn remedy_of(error: &io::Error) -> &'static str {
     }
 }
 
-/// Checks the files of admission, and that the probes of `/readyz` are admitted.
+/// Checks the files of the admission rules, and that the probes of `/readyz` are admitted.
 fn admission(findings: &mut Findings, config: &Config) {
     const CHECK: &str = "admission";
     let admission = match AdmissionReader::default().read(config) {
@@ -141,7 +141,7 @@ async fn links(findings: &mut Findings, edge: &EdgeConfig, admin: SocketAddr) {
         Ok(status) => status,
         Err(why) => return findings.warn(CHECK, why, "ask the edge's admin API: /v1/status"),
     };
-    // The tunnels of the configuration and of the store.
+    // The tunnels from both the configuration and the store.
     let served = || status.tunnels.iter().map(|tunnel| &tunnel.of);
     for TunnelLinks { id, links, hosts } in served() {
         match links {

@@ -10,59 +10,59 @@ use crate::process::error::RunError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it should be.
+    /// The check passed without remarks.
     Ok,
-    /// It works, and something about it is unwise or soon over.
+    /// It works, but something is unwise or will soon fail.
     Warn,
     /// It does not work.
     Fail,
 }
 
-/// What one check found.
+/// The finding of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Its name for programs, such as `edge.tcp`.
+    /// The machine-readable name of the check, such as `edge.tcp`.
     pub check: &'static str,
     /// The result of the check.
     pub verdict: Verdict,
     /// What was found, as a sentence.
     pub found: String,
-    /// What to do about it, if there is anything to do.
+    /// How to fix it, if there is anything to fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
-/// The findings of all checks, in their order.
+/// The findings of all checks, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Something is as it should be.
+    /// Adds a finding that a check passed.
     pub fn ok(&mut self, check: &'static str, found: impl Into<String>) {
         self.0.push(Finding { check, verdict: Verdict::Ok, found: found.into(), remedy: None });
     }
 
-    /// Something is unwise or soon over.
+    /// Adds a finding that something is unwise or will soon fail.
     pub fn warn(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
         self.add(check, Verdict::Warn, found, remedy);
     }
 
-    /// Something does not work.
+    /// Adds a finding that something does not work.
     pub fn fail(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
         self.add(check, Verdict::Fail, found, remedy);
     }
 
-    /// Something does not work, and what is found says the remedy already.
+    /// Adds a finding that something does not work, whose text already contains the remedy.
     pub fn fail_without_remedy(&mut self, check: &'static str, found: impl Into<String>) {
         self.0.push(Finding { check, verdict: Verdict::Fail, found: found.into(), remedy: None });
     }
 
-    /// ConfigErrors of the configuration; each says its remedy.
+    /// Adds the faults of the configuration, each of which contains its remedy.
     pub(super) fn add_faults(&mut self, check: &'static str, faults: &ConfigErrors) {
         faults.all().iter().for_each(|fault| self.fail_without_remedy(check, fault.to_string()));
     }
 
-    /// The error that would keep a role from running.
+    /// Adds the error that would keep a role from running.
     pub(super) fn add_error(&mut self, check: &'static str, error: &RunError) {
         match error {
             RunError::Config(faults) => self.add_faults(check, faults),
@@ -70,14 +70,14 @@ impl Findings {
         }
     }
 
-    /// The findings one by one.
+    /// The findings in the order of the checks.
     #[must_use]
     #[cfg(test)]
     pub fn all(&self) -> &[Finding] {
         &self.0
     }
 
-    /// The worst of them.
+    /// The worst verdict of all findings.
     #[must_use]
     pub fn worst(&self) -> Verdict {
         self.0.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok)
@@ -118,7 +118,7 @@ impl fmt::Display for Findings {
     }
 }
 
-/// Text from a peer may hold line ends and control characters.
+/// Removes line ends and control characters, which text from a peer may contain.
 fn on_one_line(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
         let _ = line.write_char(if c.is_control() { ' ' } else { c });

@@ -3,7 +3,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::process::doctor::finding::Findings;
 use crate::process::file_limit::BESIDES;
 
-/// Whether a role that has so many connections may open as many files. The role raises the limit itself, as far as it may.
+/// Checks that a role with this many connections may open as many files. The role itself raises the soft limit.
 pub(super) fn file_limit(findings: &mut Findings, connections_max: u64) {
     let (allowed, needed) = (getrlimit(Resource::Nofile).maximum, connections_max.saturating_add(BESIDES));
     judge(findings, allowed, needed);
@@ -37,7 +37,7 @@ mod tests {
         let warned = judged(Some(1_024), 65_792);
         assert_eq!(warned.verdict, Verdict::Warn);
         assert!(warned.remedy.unwrap().contains("LimitNOFILE=65792"));
-        // The command, with as many files as may be had here.
+        // Runs the command with the largest limit that is available here.
         let most = getrlimit(Resource::Nofile).maximum.unwrap_or(65_792);
         let remedy = judged(Some(most - 1), most).remedy.unwrap();
         let command = remedy.split('`').nth(1).unwrap();

@@ -1,4 +1,4 @@
-//! Whether a server speaks MCP.
+//! Checks whether a server speaks MCP.
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -27,7 +27,7 @@ const INITIALIZE: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     r#""}}}"#
 );
-/// The longest answer of adit's own that is read, in bytes.
+/// The longest error response of adit that is read, in bytes.
 const OWN_ANSWER_LEN_MAX: usize = 64 * 1024;
 /// Both media types, as Streamable HTTP requires.
 pub(super) const BOTH_KINDS: &str = "application/json, text/event-stream";
@@ -38,20 +38,21 @@ pub(super) const SESSION: &str = "mcp-session-id";
 pub(super) struct McpTarget<'a> {
     /// The name of this check.
     pub(super) check: &'static str,
-    /// The URL of the MCP endpoint, path and all.
+    /// The URL of the MCP endpoint, including the path.
     pub(super) url: &'a str,
-    /// Its name in findings.
+    /// How findings name the server.
     pub(super) what: String,
-    /// The flag or setting that names the authorities to trust, where there is one.
+    /// The flag or setting for the authorities to trust, if there is one.
     pub(super) ca_flag: Option<&'static str>,
-    /// The host under which agents call it, to compare what it says of itself; none where that is not known.
+    /// The host under which agents call it, for comparison with what the server says about itself; `None` if it is not
+    /// known.
     pub(super) public_host: Option<&'a str>,
-    /// How the connector calls it, where this is the connector's upstream.
+    /// How the connector addresses it, if it is the connector's upstream.
     pub(super) addresses: Option<&'a Addresses>,
 }
 
 impl McpTarget<'_> {
-    /// A URL in the OAuth metadata of the server, as agents read it.
+    /// A URL in the server's OAuth metadata, as agents see it.
     pub(super) fn as_agents_read<'u>(&self, url: &'u str) -> Cow<'u, str> {
         match (self.addresses, self.public_host) {
             (Some(addresses), Some(host)) => addresses.in_metadata(url, host),
@@ -60,24 +61,24 @@ impl McpTarget<'_> {
     }
 }
 
-/// The answer to a first request.
+/// The response to a first request.
 pub(super) struct First {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// The tunnel's own answer, if it did not come from the server.
+    /// The error response of adit, if it did not come from the server.
     own_answer: Option<OwnAnswer>,
 }
 
-/// An answer that an edge or a connector gave by itself.
+/// An error response that an edge or a connector made.
 struct OwnAnswer {
-    /// The reason, for programs.
+    /// The machine-readable reason.
     reason: String,
     /// The message, for people.
     message: String,
 }
 
 impl OwnAnswer {
-    /// Reads the body of an answer of adit: a JSON-RPC error, or the same without an id.
+    /// Parses an error response of adit: a JSON-RPC error, or the same object without an id.
     fn of(body: &[u8]) -> Option<OwnAnswer> {
         let body: Value = serde_json::from_slice(body).ok()?;
         let error = &body["error"];
@@ -85,7 +86,7 @@ impl OwnAnswer {
         Some(OwnAnswer { reason, message: error["message"].as_str()?.to_owned() })
     }
 
-    /// What to do about it.
+    /// How to fix the cause of the error.
     fn remedy(&self) -> &'static str {
         match self.reason.as_str() {
             "connector_offline" => {
@@ -107,8 +108,7 @@ impl First {
     }
 }
 
-/// Asks a server who it is, by whichever revision of MCP it speaks. Gives back the answer to the first request, if there was
-/// one.
+/// Checks that a server speaks MCP, in any revision. Returns the response to the first request, if there was one.
 pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: &McpTarget<'_>) -> Option<First> {
     let (check, what) = (target.check, &target.what);
     let first = match initialize(client, target.url).await {
@@ -197,11 +197,11 @@ pub(super) async fn check_mcp(findings: &mut Findings, client: &Client, target: 
     Some(first)
 }
 
-/// Whether a server that answers takes a request from a browser's page too, with the origin that it is sent then.
+/// Checks whether a server that responds also accepts a request with the `Origin` that it would receive from a browser.
 pub(super) async fn check_origin(findings: &mut Findings, client: &Client, target: &McpTarget<'_>, origin: &str) {
     const CHECK: &str = "upstream.origin";
     let what = &target.what;
-    // What failed without an origin is told already.
+    // A failure without an origin was already reported.
     let Ok(first) = initialize_from(client, target.url, Some(origin)).await else { return };
     if let Some(session) = first.session() {
         end_session(client, target.url, session).await;
@@ -239,7 +239,7 @@ async fn initialize_from(client: &Client, url: &str, origin: Option<&str>) -> Re
     }
 }
 
-/// The answer as one of adit itself, if it is one.
+/// Parses the response as an error response of adit, if it is one.
 async fn own_answer(mut answer: Response) -> Option<OwnAnswer> {
     let mut body = Vec::new();
     let whole = async {
@@ -255,7 +255,7 @@ async fn own_answer(mut answer: Response) -> Option<OwnAnswer> {
     OwnAnswer::of(&body)
 }
 
-/// Opens a session as a real client does, by whichever revision the server has, and ends it.
+/// Opens a session as a real client does, with the revision that the server speaks, and ends it.
 async fn introduce(client: &Client, url: &str) -> Result<String, String> {
     let transport =
         StreamableHttpClientTransport::with_client(client.clone(), StreamableHttpClientTransportConfig::with_uri(url));
@@ -274,7 +274,7 @@ async fn introduce(client: &Client, url: &str) -> Result<String, String> {
     Ok(who.unwrap_or_else(|| "speaks MCP".to_owned()))
 }
 
-/// Ends a session that is not needed any more.
+/// Ends a session that is no longer needed.
 pub(super) async fn end_session(client: &Client, url: &str, session: &str) {
     let ended = timeout(ANSWER_TIMEOUT, client.delete(url).header(SESSION, session).send()).await;
     if !matches!(ended, Ok(Ok(_))) {

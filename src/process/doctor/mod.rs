@@ -1,5 +1,5 @@
-//! `adit doctor`: checks what a role depends on, one thing after the other, and says of each whether it works and what to do
-//! if it does not. It changes nothing.
+//! `adit doctor`: checks what a role depends on, step by step, and reports what works, what does not, and how to fix
+//! it. It changes nothing.
 
 mod certificate;
 mod client;
@@ -29,11 +29,11 @@ use crate::process::doctor::stream::EventSource;
 use crate::process::settings::engine_settings;
 use crate::route::HostPattern;
 
-/// What to check beside the configuration.
+/// What to check besides the configuration.
 pub struct DoctorOptions {
-    /// The URL that agents call; without it that of the configuration.
+    /// The URL that agents call; by default that of the configuration.
     pub url: Option<String>,
-    /// The certificates of the authorities that may vouch for that URL (PEM), instead of the well-known ones.
+    /// The authorities (PEM) to trust for that URL, instead of the public ones.
     pub url_ca_file: Option<PathBuf>,
     /// The path of the MCP endpoint of upstreams.
     pub mcp_path: String,
@@ -72,7 +72,7 @@ pub async fn examine(sources: Result<Sources, ConfigErrors>, options: &DoctorOpt
     findings
 }
 
-/// Whether the connector has a route for the host that agents call.
+/// Checks whether the connector has a route for the host that agents call.
 fn check_route(findings: &mut Findings, connect: &ConnectConfig, host: &str) {
     const CHECK: &str = "public.route";
     let called: Option<HostPattern> = host.parse().ok();
@@ -87,7 +87,7 @@ fn check_route(findings: &mut Findings, connect: &ConnectConfig, host: &str) {
     }
 }
 
-/// Starts one core, which proves its driver on a loopback connection, and ends it.
+/// Starts one core, which tests its driver on a loopback connection, and ends it.
 fn driver(findings: &mut Findings, engine: &EngineConfig) {
     let one = EngineSettings { cores: 1, ..engine_settings(engine) };
     match Cores::start(&one, |_| std::future::ready(())) {
@@ -101,7 +101,7 @@ fn driver(findings: &mut Findings, engine: &EngineConfig) {
     }
 }
 
-/// The whole path from outside, if it is known where that begins.
+/// Checks the whole path from outside, if its URL is known.
 async fn public(findings: &mut Findings, options: &DoctorOptions, config: &Config, upstreams: &[RouteUpstream]) {
     let set = config.edge.as_ref().and_then(|edge| edge.public_url.as_ref());
     let set = set.map(|url| format!("{}{}", url.as_str().trim_end_matches('/'), options.mcp_path));

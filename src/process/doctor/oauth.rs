@@ -1,6 +1,6 @@
-//! What a server that asks for authorization says about itself: its protected-resource metadata (RFC 9728).
+//! Checks what a server that asks for authorization says about itself: its protected-resource metadata (RFC 9728).
 //!
-//! A server behind a tunnel knows itself by its private address unless it was told otherwise; a client then asks for a
+//! A server behind a tunnel knows its private address, unless it is configured otherwise. A client then requests a
 //! token for that address, or does not find the authorization server at all.
 
 use reqwest::{Client, Url};
@@ -17,7 +17,7 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 const REMEDY: &str = "tell the MCP server its public URL (often called base or resource URL), so that clients ask for tokens for \
                       it; if it cannot be told, set rewrite_oauth_metadata of its route";
 
-/// Follows the challenge of a 401 from `url` to the metadata, and compares it with the host that agents call.
+/// Follows the challenge of a 401 from `url` to the metadata, and compares the metadata with the host that agents call.
 pub(super) async fn check_challenge(
     findings: &mut Findings,
     client: &Client,
@@ -38,7 +38,7 @@ pub(super) async fn check_challenge(
         findings.fail(CHECK, format!("the 401 sends clients to {named}, which is not on {host}"), REMEDY);
         return;
     }
-    // The same document, asked for where the server itself is.
+    // Requests the same document from the server itself.
     let Ok(base) = Url::parse(target.url) else { return };
     let path = named.and_then(|named| Url::parse(named).ok()).map(|named| named.path().to_owned());
     let with_path = format!("{WELL_KNOWN}{}", base.path().trim_end_matches('/'));
@@ -68,7 +68,7 @@ async fn fetch(client: &Client, url: Url) -> Result<Value, String> {
     body.map_err(|_| format!("{shown}: not JSON"))
 }
 
-/// Compares protected-resource metadata with the host that agents call, where that is known.
+/// Compares protected-resource metadata with the host that agents call, if that is known.
 fn check_metadata(findings: &mut Findings, metadata: &Value, target: &McpTarget<'_>) {
     let Some(resource) = metadata["resource"].as_str() else {
         findings.fail(
@@ -97,7 +97,7 @@ fn check_metadata(findings: &mut Findings, metadata: &Value, target: &McpTarget<
     }
 }
 
-/// Whether a URL is on this host; `*.` in front of a host stands for one label.
+/// Whether a URL is on this host. A host that begins with `*.` matches exactly one more label.
 fn has_host(url: &str, host: &str) -> bool {
     let Some(found) = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_ascii_lowercase)) else {
         return false;

@@ -1,4 +1,4 @@
-//! The whole path, as an agent sees it: through the public URL.
+//! Checks the whole path as an agent sees it, through the public URL.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,17 +10,18 @@ use crate::process::doctor::finding::Findings;
 use crate::process::doctor::mcp::{McpTarget, check_mcp};
 use crate::process::doctor::stream::{EventSource, check_stream};
 
-/// A public URL to try.
+/// A public URL to check.
 pub(super) struct PublicEndpoint<'a> {
     /// The URL of the MCP endpoint.
     pub(super) url: &'a str,
     /// The host that agents call.
     pub(super) host: &'a str,
-    /// The MCP server behind it, where it can be asked directly too.
+    /// The MCP server behind it, if it can also be called directly.
     pub(super) near: Option<&'a EventSource<'a>>,
 }
 
-/// Calls the public URL: whether it reaches an MCP server, whose clock it is, and whether events come as they are sent.
+/// Calls the public URL: whether it reaches an MCP server, whether the clocks agree, and whether events arrive as they
+/// are sent.
 pub(super) async fn check_public(findings: &mut Findings, client: &Client, public: &PublicEndpoint<'_>) {
     let target = McpTarget {
         check: "public.mcp",
@@ -38,7 +39,7 @@ pub(super) async fn check_public(findings: &mut Findings, client: &Client, publi
     }
 }
 
-/// Compares this machine's clock with the one in an answer (RFC 9110 section 6.6.1).
+/// Compares this machine's clock with the `Date` of a response (RFC 9110 section 6.6.1).
 fn check_clock(findings: &mut Findings, headers: &HeaderMap, now: SystemTime) {
     const CHECK: &str = "public.clock";
     let date = headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());

@@ -1,4 +1,4 @@
-//! Whether an address can be reached: DNS, TCP and UDP.
+//! Checks whether an address can be reached: DNS, TCP and UDP.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,7 +13,7 @@ use crate::dial::ADDRESSES_MAX;
 use crate::process::doctor::client::ANSWER_TIMEOUT;
 use crate::process::doctor::finding::Findings;
 
-/// Resolves a host; no addresses if that fails.
+/// Resolves a host; returns no addresses if that fails.
 pub(super) async fn check_dns(findings: &mut Findings, check: &'static str, host: &str, port: u16) -> Vec<SocketAddr> {
     if let Ok(address) = host.parse::<IpAddr>() {
         findings.ok(check, format!("{host} is an address, there is nothing to look up"));
@@ -43,7 +43,7 @@ pub(super) async fn check_dns(findings: &mut Findings, check: &'static str, host
     }
 }
 
-/// The first of these addresses that accepts a connection.
+/// Returns the first of these addresses that accepts a connection.
 pub(super) async fn check_tcp(
     findings: &mut Findings,
     check: &'static str,
@@ -85,7 +85,7 @@ fn remedy_of(kind: Option<io::ErrorKind>) -> &'static str {
     }
 }
 
-/// Whether a datagram arrives. Links use TCP today, so nothing depends on it.
+/// Checks whether a datagram arrives. Links use TCP today, so nothing depends on the result.
 pub(super) async fn check_udp(findings: &mut Findings, check: &'static str, address: SocketAddr) {
     let found = match timeout(ANSWER_TIMEOUT, send_datagram(address)).await {
         Ok(Ok(())) => "a datagram was answered",
@@ -97,7 +97,7 @@ pub(super) async fn check_udp(findings: &mut Findings, check: &'static str, addr
     findings.ok(check, format!("{address}: {found} (not needed: links run over TCP)"));
 }
 
-/// Sends one byte and waits: an answer, or word that nobody listens, means that it arrived.
+/// Sends one byte and waits. An answer, or an error that nothing listens, means that it arrived.
 async fn send_datagram(address: SocketAddr) -> io::Result<()> {
     let any: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),

@@ -1,6 +1,6 @@
-//! Whether events arrive as they are sent. An MCP server cannot be asked for events at known times. So the stream on which it
-//! sends events by itself is read twice at once, through the tunnel and beside the server: events that arrive beside it and
-//! not through the tunnel are held back on the way.
+//! Checks whether events arrive as they are sent. An MCP server cannot be asked to send events at known times.
+//! Therefore the stream on which it sends events by itself is read twice at once: through the tunnel and directly from
+//! the server. Events that arrive directly but not through the tunnel are held back on the way.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ use crate::process::doctor::finding::Findings;
 use crate::process::doctor::mcp::{SESSION, end_session, initialize};
 use crate::wire::sse::Splitter;
 
-/// How long a stream is listened to, from its head on.
+/// How long to read a stream, from its head on.
 const LISTENING: Duration = Duration::from_secs(6);
-/// So many pieces, one after the other, show that events come as they are sent.
+/// This many pieces in a row show that events arrive as they are sent.
 const PIECES_WANTED: usize = 3;
-/// So much later than beside the server they may come outside.
+/// How much later than directly from the server events may arrive outside.
 const LATE_MAX: Duration = Duration::from_secs(2);
 
-/// A stream of events to read.
+/// A source of events to read.
 pub(super) struct EventSource<'a> {
     /// The name of the check.
     pub(super) check: &'static str,
@@ -35,9 +35,9 @@ pub(super) struct EventSource<'a> {
 /// What was received on a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Received {
-    /// How many events, or less, each piece held that arrived by itself.
+    /// The number of events in each piece that arrived; 0 for a part of one.
     pieces: Vec<u64>,
-    /// When there were [`PIECES_WANTED`].
+    /// When [`PIECES_WANTED`] pieces had arrived.
     flowing: Option<Instant>,
     ended: bool,
 }
@@ -49,11 +49,12 @@ enum Flow {
     Spaced,
     /// Several events at once, and none by itself.
     Batched(u64),
-    /// Too little to tell.
+    /// Too few events to tell.
     Unclear,
 }
 
-/// Listens to the stream on which a server sends events by itself: outside and, if `near` is known, beside the server.
+/// Reads the stream on which a server sends events by itself: outside and, if `near` is given, directly from the
+/// server.
 pub(super) async fn check_stream(findings: &mut Findings, far: &EventSource<'_>, near: Option<&EventSource<'_>>) {
     let Some(mut outside) = open(findings, far).await else { return };
     let mut beside = match near {
@@ -71,17 +72,17 @@ pub(super) async fn check_stream(findings: &mut Findings, far: &EventSource<'_>,
     }
 }
 
-/// A stream that is open.
+/// An open stream of events.
 struct Stream {
     answer: reqwest::Response,
     session: Option<String>,
-    /// How long its head took.
+    /// How long its head took to arrive.
     head: Duration,
     splitter: Splitter,
     received: Received,
 }
 
-/// Opens a stream. What holds it back until there is enough of it holds back the head as well.
+/// Opens a stream. Something that buffers the response also delays the head.
 async fn open(findings: &mut Findings, source: &EventSource<'_>) -> Option<Stream> {
     let EventSource { check, client, url } = *source;
     let session = initialize(client, url).await.ok().and_then(|first| first.session().map(str::to_owned));
@@ -118,7 +119,7 @@ async fn open(findings: &mut Findings, source: &EventSource<'_>) -> Option<Strea
 const REMEDY: &str =
     "switch off response buffering in whatever stands in front of the edge (nginx: proxy_buffering off)";
 
-/// Listens to both until enough is known.
+/// Reads both streams until enough is known.
 async fn listen(outside: &mut Stream, mut beside: Option<&mut Stream>) {
     let end = Instant::now() + LISTENING;
     loop {
@@ -130,12 +131,12 @@ async fn listen(outside: &mut Stream, mut beside: Option<&mut Stream>) {
                 None => outside.receive().await,
             }
         };
-        // Whether something came or not, it is looked at again.
+        // Whether something arrived or the time is over, the loop checks again.
         let _ = timeout(left, next).await;
     }
 }
 
-/// For how long it is still worth listening, at most; none when enough is known.
+/// How long it is still worth reading, at most; `None` when enough is known.
 fn time_left(far: &Received, near: Option<&Received>, now: Instant, end: Instant) -> Option<Duration> {
     let both_flow = far.flowing.is_some() && near.is_none_or(|near| near.flowing.is_some() || near.ended);
     if both_flow || (far.ended && near.is_none_or(|near| near.ended)) {
@@ -149,12 +150,12 @@ fn time_left(far: &Received, near: Option<&Received>, now: Instant, end: Instant
 }
 
 impl Stream {
-    /// Waits for the next piece; for ever once there is none.
+    /// Waits for the next piece; forever once the stream has ended.
     async fn receive(&mut self) {
         if self.received.ended {
             return std::future::pending().await;
         }
-        // Cancelling this loses nothing: a piece that is not taken stays with the answer.
+        // Cancelling loses nothing: a piece that was not taken stays in the response.
         match self.answer.chunk().await {
             Ok(Some(piece)) => {
                 let events = self.splitter.feed(&piece);

@@ -9,22 +9,22 @@ use crate::config::{AdmissionConfig, Config, ConfigError, ConfigErrors, Origin};
 use crate::policy::{Admission, AsnTable, Member, Members, Network, Networks, Rate, Rules, Sets};
 use crate::process::settings::named_file;
 
-/// The longest file of networks that is read, in bytes.
+/// The longest file of networks that is accepted, in bytes.
 const SET_FILE_LEN_MAX: usize = 16 << 20;
 /// The most networks of one set.
 const SET_NETWORKS_MAX: usize = 100_000;
-/// The longest file of AS numbers that is read, in bytes.
+/// The longest file of AS numbers that is accepted, in bytes.
 const ASN_FILE_LEN_MAX: usize = 512 << 20;
 
-/// Reads the rules of admission and the files that they name. The table of AS numbers is large: while its file stays the
-/// same, it is kept and not made again.
+/// Reads the admission rules and the files that they name. The table of AS numbers is large, so it is kept for as long
+/// as its file does not change.
 #[derive(Default)]
 pub(crate) struct AdmissionReader {
     asns: Option<(Vec<u8>, Arc<AsnTable>)>,
 }
 
 impl AdmissionReader {
-    /// The rules of admission. The files of sets and of AS numbers are read now.
+    /// Reads the admission rules, with their files of sets and of AS numbers.
     ///
     /// # Errors
     ///
@@ -102,9 +102,9 @@ fn read_sets(admission: &AdmissionConfig, faults: &mut Vec<ConfigError>) -> Sets
     sets
 }
 
-/// The networks of a file: in JSON every string that is a network, else one on each line.
+/// The networks of a file: in JSON every string that is a network, otherwise one per line.
 ///
-/// A file without networks is refused, as an empty allow list would allow everybody.
+/// A file without networks is refused, because an empty allow list would admit everyone.
 fn networks_of(text: &str) -> Result<Vec<Network>, String> {
     let mut networks = Vec::new();
     if text.trim_start().starts_with(['{', '[']) {

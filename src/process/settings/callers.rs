@@ -1,4 +1,4 @@
-//! What hosts and routes ask of their callers, and the issuers of tokens, made from the configuration.
+//! Reads from the configuration what hosts and routes require of their callers, and the issuers of tokens.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,17 +18,17 @@ use crate::private;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::named_file;
 
-/// The longest value of `Authorization` and the longest shared key, in bytes.
+/// The longest `Authorization` value and the longest shared key, in bytes.
 const SECRET_LEN_MAX: usize = 8 * 1_024;
-/// The longest file with authorities, in bytes: those of a whole system are a quarter of this.
+/// The longest file of authorities, in bytes. Those of a whole system take a quarter of this.
 const CA_FILE_LEN_MAX: usize = 1 << 20;
 
-/// Reads what hosts and routes ask of their callers. Issuers and routes whose settings are as before stay the same, so that keys and
-/// verified tokens are kept when the configuration is read again.
+/// Reads what hosts and routes require of their callers. Issuers and routes with unchanged settings are kept across
+/// reloads, and with them their keys and verified tokens.
 #[derive(Default)]
 pub(crate) struct CallerReader {
     known: Known,
-    /// What was read, until it is put in force.
+    /// What was read but is not in effect yet.
     next: Option<Known>,
 }
 
@@ -38,27 +38,27 @@ struct Known {
     routes: HashMap<String, Arc<RouteAuth>>,
 }
 
-/// Where and how keys are fetched, and the hash of the authorities that are trusted with that.
+/// How keys are fetched, and the hash of the authorities that are trusted for it.
 type Fetching = (Option<(KeySource, Client)>, Option<SecretHash>);
 
 struct KnownIssuer {
     config: IdentityProviderConfig,
     times: [Millis; 3],
     issuer: Arc<TokenIssuer>,
-    /// Where and how its keys are fetched, if they are.
+    /// How its keys are fetched, if they are fetched.
     fetching: Option<(KeySource, Client)>,
-    /// The hash of the authorities that are trusted with that.
+    /// The hash of the authorities that are trusted for it.
     ca: Option<SecretHash>,
-    /// The task that does it.
+    /// The task that fetches the keys.
     task: Option<AbortOnDrop>,
 }
 
 impl CallerReader {
-    /// Reads the issuers of tokens, with their keys where those are in files. Routes that are read next use them.
+    /// Reads the issuers of tokens, and their keys if these are in files. Routes that are read afterwards use them.
     ///
     /// # Errors
     ///
-    /// All faults; then the issuers are as before.
+    /// All faults. The issuers then stay as they were.
     pub(super) fn read_issuers(&mut self, config: &IdentityConfig) -> Result<(), ConfigErrors> {
         let (mut faults, mut issuers) = (Vec::new(), Vec::new());
         let times = [config.refresh_ms, config.offline_grace_ms, config.unknown_key_ms];
@@ -76,12 +76,12 @@ impl CallerReader {
         Ok(())
     }
 
-    /// Puts what was read in force: fetches the keys of its issuers, from now on. Those that are gone are no longer asked.
+    /// Puts what was read into effect: starts to fetch the keys of new issuers, and stops for those that are gone.
     pub(super) fn put_in_force(&mut self) {
         let Some(mut next) = self.next.take() else { return };
         for known in &mut next.issuers {
             let before = self.known.issuers.iter_mut().find(|before| Arc::ptr_eq(&before.issuer, &known.issuer));
-            // A task goes on with the authorities that it began with.
+            // A running task uses the authorities with which it began.
             known.task = before.filter(|before| before.ca == known.ca).and_then(|before| before.task.take());
             if let (Some((source, client)), None) = (&known.fetching, &known.task) {
                 let task = keep_keys(Arc::clone(&known.issuer), source.clone(), client.clone());
@@ -91,7 +91,7 @@ impl CallerReader {
         self.known = next;
     }
 
-    /// What a host or route asks of its callers, if it asks for anything. It is reported if that cannot be read.
+    /// What a host or route requires of its callers, if anything. A fault is added to `faults`.
     pub(super) fn read(&mut self, asked: &CallerTerms<'_>, faults: &mut Vec<ConfigError>) -> Option<Arc<RouteAuth>> {
         if asked.auth == CallerAuth::Passthrough {
             return None;
@@ -112,7 +112,7 @@ impl CallerReader {
         let is_meant = |known: &&KnownIssuer| {
             asked.providers.is_empty() || asked.providers.iter().any(|name| *name.0 == *known.issuer.name)
         };
-        // Without issuers nobody is let in.
+        // Without issuers no caller is admitted.
         let next = self.next.get_or_insert_default();
         let issuers = next.issuers.iter().filter(is_meant).map(|known| Arc::clone(&known.issuer)).collect();
         let auth = RouteAuth::new(terms, issuers);
@@ -177,7 +177,7 @@ fn source_of(provider: &IdentityProviderConfig) -> KeySource {
     provider.jwks_url.as_ref().map_or(KeySource::Discovery, |url| KeySource::Url(url.0.as_str().into()))
 }
 
-/// The keys of a provider that are in a file.
+/// The keys of a provider, if they are in a file.
 fn fixed_keys(provider: &IdentityProviderConfig, table: &str) -> Result<Option<KeySet>, ConfigError> {
     if let Some(file) = &provider.jwks_file {
         let wrong = |why: String| fault(table, "jwks_file", why);
@@ -203,7 +203,7 @@ fn algorithms_of(provider: &IdentityProviderConfig) -> Box<[TokenAlgorithm]> {
     }
 }
 
-/// The value of a field of a request, from a private file.
+/// Reads an `Authorization` value from a private file.
 fn read_authorization(file: &Path) -> Result<Secret, String> {
     let content = private::read(file, SECRET_LEN_MAX).map_err(|error| error.to_string())?;
     let value = content.trim_ascii();
@@ -266,7 +266,7 @@ mod tests {
         let rotated = read(&mut reader, &asks).unwrap().unwrap();
         let [file, url] = [0, 1].map(|nth| Arc::ptr_eq(&first.issuers()[nth], &rotated.issuers()[nth]));
         assert!(!file && url, "another file, the same fetcher");
-        // A configuration with a fault changes nothing.
+        // A configuration with a fault changes nothing that is in effect.
         std::fs::write(dir.path().join("jwks.json"), "{}").unwrap();
         assert!(read(&mut reader, &asks).unwrap_err().contains("no JSON Web Key Set"));
         jwks("k2");

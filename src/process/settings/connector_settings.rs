@@ -33,16 +33,16 @@ use crate::wire::mux;
 
 /// How long dialling an edge may take, TLS included.
 const EDGE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls that one core of a connector carries at once.
+/// The most calls that one core of a connector carries at once.
 const CALLS_PER_CORE_MAX: usize = 65_536;
-/// How long a call may wait for a connection while all that may be made to its upstream are in use.
+/// How long a call may wait for a connection while its upstream has as many as allowed.
 const UPSTREAM_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The settings of a connector. `edges` are usually those of the configuration.
 ///
 /// # Errors
 ///
-/// When the TLS library rejects the settings.
+/// If the TLS library rejects the settings.
 pub(crate) fn connector_settings(
     config: &ConnectConfig,
     edges: Vec<EdgeAddress>,
@@ -84,11 +84,11 @@ pub(crate) fn connector_settings(
     })
 }
 
-/// The credentials of the connector; with a provisioning key, those that it was exchanged for. A file is read now.
+/// The credentials of the connector. With a provisioning key, these are what it was exchanged for. A file is read now.
 ///
 /// # Errors
 ///
-/// When they cannot be read, or are not a secret or token.
+/// If they cannot be read, or are not a valid secret or token.
 pub fn credentials(config: &ConnectConfig) -> Result<TunnelToken, ConfigErrors> {
     if config.provisioning_source().is_some() {
         let token = |dir: StateDir| dir.token().map_err(|error| ConfigErrors::of("connect.state_dir", error));
@@ -106,7 +106,7 @@ pub fn credentials(config: &ConnectConfig) -> Result<TunnelToken, ConfigErrors> 
     Ok(TunnelToken { id, secret })
 }
 
-/// The token that opens what an operator may change, if there is one. Its file is read now.
+/// The admin token, if there is one. It is required for operations that change something. Its file is read now.
 ///
 /// # Errors
 ///
@@ -116,7 +116,7 @@ pub(crate) fn admin_token(config: &ConnectConfig) -> Result<Option<Secret>, Conf
     token.map_err(|error| ConfigErrors::of("connect.admin_token_file", error))
 }
 
-/// The proxy through which an edge is reached.
+/// The proxy for reaching an edge, if one is configured.
 pub(crate) fn proxy_for(config: &ConnectConfig, edge: &EdgeAddress) -> Option<Proxy> {
     let edge = HostPort { host: edge.host.clone(), port: edge.port };
     let ProxyUrl { scheme, at, login } = config.proxy_for(&edge)?;
@@ -128,21 +128,22 @@ pub(crate) fn proxy_for(config: &ConnectConfig, edge: &EdgeAddress) -> Option<Pr
     Some(Proxy { protocol, host: at.host.clone(), port: at.port, login })
 }
 
-/// The other port of the edges, if one is to be tried.
+/// The fallback port of the edges, if one is configured.
 pub(crate) fn fallback_port(config: &ConnectConfig) -> Option<u16> {
     u16::try_from(config.edge_fallback).ok().filter(|port| *port != 0)
 }
 
-/// The edges that are dialled.
+/// The edges to dial.
 pub(crate) fn edge_addresses(config: &ConnectConfig) -> Vec<EdgeAddress> {
     config.edge.iter().map(|edge| EdgeAddress { host: edge.host.clone(), port: edge.port }).collect()
 }
 
-/// The authorities to trust for an edge: those of the file, or the one that the secret names, or the public ones.
+/// The authorities to trust for an edge: those of the configured file, the one that the secret names, or the public
+/// ones.
 ///
 /// # Errors
 ///
-/// When they cannot be read.
+/// If they cannot be read.
 pub(crate) fn edge_roots(config: &ConnectConfig, secret: &Secret) -> Result<Roots, ConfigErrors> {
     if let Some(AuthorityPin(pin)) = pin_of(secret).filter(|_| config.edge_ca_file.is_none()) {
         return Ok(Roots::pinned(Fingerprint::from_bytes(pin)));
@@ -150,12 +151,12 @@ pub(crate) fn edge_roots(config: &ConnectConfig, secret: &Secret) -> Result<Root
     read_roots("connect.edge_ca_file", config.edge_ca_file.as_deref()).map(|(roots, _)| roots)
 }
 
-/// The routes of a connector on so many cores. TLS configurations in `trust` are used again. `name` gives each host its name
-/// in metrics and logs.
+/// The routes of a connector with this many cores. TLS configurations in `trust` are reused. `name` gives each host its
+/// name in metrics and logs.
 ///
 /// # Errors
 ///
-/// All faults.
+/// All faults of the configuration.
 pub(crate) fn connector_tables(
     config: &ConnectConfig,
     cores: usize,
@@ -228,7 +229,7 @@ pub(crate) fn connector_tables(
     Ok(ConnectorTables { routes, sealing: None })
 }
 
-/// The deadlines of agents' calls on a route.
+/// The deadline terms of agents' calls on a route.
 fn deadlines_of(config: &ConnectConfig, route: &RouteConfig) -> DeadlineTerms {
     let of_all = DeadlineTerms {
         mode: config.deadline,
@@ -244,7 +245,7 @@ fn deadlines_of(config: &ConnectConfig, route: &RouteConfig) -> DeadlineTerms {
     })
 }
 
-/// When agents' calls on a route are refused because others fail.
+/// The breaker terms of agents' calls on a route.
 fn breaker_of(config: &ConnectConfig, route: &RouteConfig) -> BreakerTerms {
     let of_all = BreakerTerms {
         mode: config.breaker,
@@ -256,23 +257,23 @@ fn breaker_of(config: &ConnectConfig, route: &RouteConfig) -> BreakerTerms {
     of_all.with(&BreakerOverrides { mode: route.breaker })
 }
 
-/// The state directory, if there is to be one; created now if it does not exist.
+/// The state directory, if there is one. It is created if it does not exist.
 ///
 /// # Errors
 ///
-/// When the directory cannot be used.
+/// If the directory cannot be used.
 pub(crate) fn open_state_dir(config: &ConnectConfig) -> Result<Option<StateDir>, ConfigErrors> {
     let Some(dir) = state_dir(config) else { return Ok(None) };
     dir.init().map_err(|error| ConfigErrors::of("connect.state_dir", error))?;
     Ok(Some(dir))
 }
 
-/// The state directory of the configuration, whether it exists or not.
+/// The state directory of the configuration, which may not exist yet.
 pub(crate) fn state_dir(config: &ConnectConfig) -> Option<StateDir> {
     config.state_dir.as_ref().map(|path| StateDir::new(&path.0))
 }
 
-/// Starts with the certificates that were kept for each edge.
+/// Starts with the stored certificate of each edge.
 fn with_kept_identities(
     config: &ConnectConfig,
     mut tls: EdgeTls,
@@ -288,22 +289,22 @@ fn with_kept_identities(
     Ok(tls)
 }
 
-/// The file of authorities, if there is one, and whether HTTP/2 is offered.
+/// A file of authorities, if there is one, and whether HTTP/2 is offered.
 type TrustKind = (Option<PathBuf>, bool);
 
-/// What a reload keeps of upstreams.
+/// What a reload keeps of the upstreams.
 #[derive(Default)]
 pub(crate) struct UpstreamTrust {
-    /// The TLS configurations, by their file of authorities and whether HTTP/2 is offered. Where the content is the same, the
-    /// configuration is too, so that connections are kept.
+    /// The TLS configurations, by file of authorities and whether HTTP/2 is offered. If the content of the file is
+    /// unchanged, so is the configuration, and connections are kept.
     known: HashMap<TrustKind, (Vec<u8>, Arc<ClientConfig>)>,
-    /// What upstreams have said of their tools, by the host of the route and the URL of the upstream.
+    /// What upstreams have declared about their tools, by the host of the route and the URL of the upstream.
     safe: HashMap<(String, String), Arc<SafeRequests>>,
     pub(crate) policies: PolicyReader,
 }
 
 impl UpstreamTrust {
-    /// The configuration that trusts the authorities of a file, or the public ones where there is no file.
+    /// The TLS configuration that trusts the authorities of a file, or the public ones without a file.
     fn config(&mut self, key: &str, ca_file: Option<&Path>, http2: bool) -> Result<Arc<ClientConfig>, ConfigErrors> {
         let (roots, pem) = read_roots(key, ca_file)?;
         let kind = (ca_file.map(Path::to_path_buf), http2);
@@ -323,7 +324,7 @@ impl UpstreamTrust {
     }
 }
 
-/// The authorities of a file, with its content; or those that this machine trusts.
+/// The authorities of a file and its content, or those that this machine trusts.
 fn read_roots(key: &str, file: Option<&Path>) -> Result<(Roots, Vec<u8>), ConfigErrors> {
     let mut roots = Roots::new();
     let Some(file) = file else {

@@ -29,7 +29,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most log lines about slow calls per second, on each core.
 const SLOW_CALL_LINES_PER_S: u32 = 10;
 
-/// Where an edge listens and which certificates it shows there; known only when it starts.
+/// Where an edge listens, and its certificates there; known only when it starts.
 #[derive(Clone)]
 pub(crate) struct EdgeListeners {
     /// The address that agents connect to.
@@ -40,24 +40,24 @@ pub(crate) struct EdgeListeners {
     pub(crate) connectors: SocketAddr,
     /// The certificate for connectors.
     pub(crate) connectors_certs: Arc<ReloadingCerts>,
-    /// How connectors obtain certificates; without it their secret alone is enough.
+    /// How connectors obtain certificates. Without this, a connector needs only its secret.
     pub(crate) certifying: Option<Certifying>,
 }
 
 /// How connectors obtain certificates.
 #[derive(Clone)]
 pub(crate) struct Certifying {
-    /// The authority that signs them, and that the edge trusts.
+    /// The authority that signs them, which the edge also trusts.
     pub(crate) authority: Arc<Authority>,
-    /// Where the cores request them.
+    /// Where the cores send certificate requests.
     pub(crate) requests: MailSender<CertifyRequest>,
 }
 
-/// The settings of an edge on so many cores.
+/// The settings of an edge with this many cores.
 ///
 /// # Errors
 ///
-/// When the TLS library rejects the settings.
+/// If the TLS library rejects the settings.
 pub(crate) fn edge_settings(
     config: &EdgeConfig,
     listeners: &EdgeListeners,
@@ -138,7 +138,7 @@ pub(crate) fn edge_settings(
     })
 }
 
-/// With the operator's own certificates, HTTPS alone, unless more is asked for.
+/// With the operator's own certificates only HTTPS is served, unless the settings allow more.
 fn plain_http(config: &EdgeConfig) -> PlainHttp {
     if config.allow_plain_http_off_loopback {
         PlainHttp::Anywhere
@@ -149,12 +149,12 @@ fn plain_http(config: &EdgeConfig) -> PlainHttp {
     }
 }
 
-/// The tables of an edge: tunnels, routes and admission. Secrets are read from their files now. `name` gives each host its name
-/// in metrics and logs.
+/// The tables of an edge: tunnels, routes and admission. Secrets are read from their files now. `name` gives each host
+/// its name in metrics and logs.
 ///
 /// # Errors
 ///
-/// All faults.
+/// All faults of the configuration.
 pub(crate) fn edge_tables(
     config: &EdgeConfig,
     admission: Admission,
@@ -206,11 +206,11 @@ fn route_faults(found: Vec<RouteFault>) -> impl Iterator<Item = ConfigError> {
     found.into_iter().map(|fault| ConfigError::new(Origin::Default, fault.place, fault.kind.to_string()))
 }
 
-/// What is wrong with a host whose policy cannot be asked, or whose callers cannot.
+/// The fault of a host whose policy or caller rules cannot be applied.
 const BEYOND_POLICY: &str = "has a policy or auth at the edge, which cannot read passthrough traffic: set policy_file and auth in the \
                              [[route]] of its connector, and not in the [[host]] of the edge that it falls under";
 
-/// What the configuration says of single hosts and of their tools.
+/// The settings of single hosts and of their tools.
 fn host_settings(
     config: &EdgeConfig,
     policies: &mut PolicyReader,
@@ -240,7 +240,7 @@ fn host_settings(
         if entries.iter().any(|(host, ..)| **host == tool.host) {
             continue;
         }
-        // Its settings but for the tools are those of the table that it falls under.
+        // Apart from its tools, it has the settings of the wildcard table that covers it.
         let covers = |host: &HostPattern| matches!(host, HostPattern::Wildcard(_)) && host.overlaps(&tool.host);
         let above = config.hosts.iter().position(|host| covers(&host.host));
         let above = above.map(|above| entries[above].2.clone()).unwrap_or_default();
@@ -274,7 +274,7 @@ fn policy_of(
 ///
 /// # Errors
 ///
-/// When the TLS library rejects the settings.
+/// If the TLS library rejects the settings.
 pub(crate) fn connectors_tls_config(
     certs: &Arc<ReloadingCerts>,
     authority: Option<&Authority>,
@@ -292,12 +292,12 @@ pub(crate) fn connectors_tls_config(
     config.map_err(|error| ConfigErrors::of("edge.connectors_cert_file", error))
 }
 
-/// The same under the usual names, and with the authorities of connectors for resealed traffic, which are read from their files
-/// now.
+/// Like [`edge_tables`] with the default names, and with the authorities of connectors for resealed traffic, which are
+/// read from their files now.
 ///
 /// # Errors
 ///
-/// All faults.
+/// All faults of the configuration.
 pub(crate) fn sealed_edge_tables(
     config: &EdgeConfig,
     admission: Admission,

@@ -1,4 +1,4 @@
-//! The settings and tables of each module of the lower floors, made from the checked configuration.
+//! Builds the settings and tables of the lower modules from the checked configuration.
 
 mod admission_reader;
 mod callers;
@@ -34,7 +34,7 @@ use crate::engine::EngineSettings;
 use crate::engine::ladder::DriverChoice;
 use crate::exchange::OwnOrigin;
 
-/// Every file that is read again when it changes, or when a reload is asked for; not the configuration's own.
+/// Every file that is read again on a reload or when it changes, apart from the configuration's own files.
 pub(super) fn watched_files(config: &Config) -> BTreeSet<PathBuf> {
     let mut files: BTreeSet<PathBuf> = config.named_files().map(Path::to_path_buf).collect();
     if let Some(edge) = &config.edge {
@@ -74,7 +74,7 @@ fn own_origin(setting: config::OwnOrigin) -> OwnOrigin {
     }
 }
 
-/// A limit, where zero means that there is none.
+/// Replaces zero, which stands for no limit, by the longest duration.
 fn unless_zero(limit: Duration) -> Duration {
     if limit.is_zero() { Duration::MAX } else { limit }
 }
@@ -243,13 +243,13 @@ progress_max_ms = "1h"
         assert_eq!([terms("a.test", None), terms("a.test", Some("other"))], [enforced; 2]);
         let report = DeadlineTerms { mode: GuardMode::Off, ceiling: seconds(900), ..enforced };
         assert_eq!(terms("a.test", Some("report")), report);
-        // The host of a tool without a table of its own falls under the wildcard.
+        // The host of a tool without a table of its own is covered by the wildcard.
         let below = DeadlineTerms { ceiling: seconds(600), ..of_edge };
         assert_eq!(terms("x.b.test", None), below);
         assert_eq!(terms("x.b.test", Some("search")), DeadlineTerms { progress_max: seconds(3_600), ..below });
         assert!(own("x.b.test").public.is_some());
         assert_eq!(terms("y.b.test", Some("search")), below);
-        // Only what depends on the tool is read ahead of.
+        // Only settings that depend on the tool require reading the body first.
         assert_eq!(
             ["a.test", "x.b.test"].map(|host| own(host).needs_label(&of_edge, &BreakerTerms::default())),
             [true, false]

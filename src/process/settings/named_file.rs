@@ -1,20 +1,20 @@
-//! Files that the configuration names and that hold no secret, such as public keys and certificates.
+//! Reads files that the configuration names and that contain no secret, such as public keys and certificates.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Why a file is not read.
+/// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NamedFileError {
-    /// It cannot be opened or read.
+    /// The file cannot be opened or read.
     #[error("cannot read {}: {cause}", path.display())]
     Unreadable { path: PathBuf, cause: io::Error },
-    /// It is something that may have no end, or that nobody may ever write to.
+    /// It is not a regular file. Reading it might never end.
     #[error("{} is not a plain file: write what it holds to one, and name that", path.display())]
     NotAFile { path: PathBuf },
-    /// It is longer than any file of its kind.
+    /// The file is longer than any of its kind should be.
     #[error("{} is longer than {len_max} bytes: is it the right file?", path.display())]
     TooLong { path: PathBuf, len_max: usize },
 }
@@ -23,13 +23,13 @@ pub(super) enum NamedFileError {
 pub(super) fn read(path: &Path, len_max: usize) -> Result<Vec<u8>, NamedFileError> {
     let named = || path.to_path_buf();
     let unreadable = |cause| NamedFileError::Unreadable { path: named(), cause };
-    // To open a pipe would otherwise wait for whoever writes to it.
+    // Opening a pipe would otherwise block until something opens it for writing.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(NamedFileError::NotAFile { path: named() });
     }
     let mut content = Vec::new();
-    // It may grow while it is read.
+    // The file may grow while it is read.
     file.take(len_max as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() > len_max {
         return Err(NamedFileError::TooLong { path: named(), len_max });

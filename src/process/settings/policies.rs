@@ -7,40 +7,40 @@ use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_poli
 use crate::policy::ToolPolicy;
 use crate::process::settings::CallerReader;
 
-/// Reads the policies of hosts, and what they ask of their callers. What a policy knows of the tools of its server is kept when it is
-/// read again.
+/// Reads the policies of hosts, and what hosts require of their callers. What a policy has learned about the tools of
+/// its server is kept across reloads.
 #[derive(Default)]
 pub(crate) struct PolicyReader {
     pub(crate) callers: CallerReader,
     known: Known,
-    /// Those that were read, until they are put in force.
+    /// The policies that were read but are not in effect yet.
     next: Option<Known>,
 }
 
-/// Policies by their hosts, the servers behind those where they are known, and files. What one server says of its tools does not hold for another.
+/// The policies by host, server behind it where that is known, and file. What one server says of its tools does not hold for another.
 type Known = HashMap<(String, String, PathBuf), Arc<ToolPolicy>>;
 
 impl PolicyReader {
-    /// Begins with the issuers of tokens. What is read next is compared with what is in force, whatever was read and refused
-    /// meanwhile.
+    /// Begins a reading with the issuers of tokens. What is read next is compared with what is in effect, whatever was
+    /// read and rejected before.
     ///
     /// # Errors
     ///
-    /// All faults of the issuers; then they are as before.
+    /// All faults of the issuers, which then stay as they were.
     pub(crate) fn begin(&mut self, config: &IdentityConfig) -> Result<(), ConfigErrors> {
         self.callers.read_issuers(config)?;
         self.next = Some(Known::new());
         Ok(())
     }
 
-    /// Puts in force what was read, and forgets what is gone.
+    /// Puts what was read into effect, and drops what is gone.
     pub(crate) fn put_in_force(&mut self) {
         self.known = self.next.take().unwrap_or_else(|| std::mem::take(&mut self.known));
         self.callers.put_in_force();
     }
 
-    /// The policy of a host with this server behind it, whose file the setting `key` names. One whose file is as before stays the same.
-    /// It is reported if it cannot be read.
+    /// The policy of a host with this server behind it. The setting `key` names its file. If the file is unchanged, so is the policy. A fault is
+    /// added to `faults`.
     pub(super) fn read(
         &mut self,
         host: &HostPattern,

@@ -2,7 +2,7 @@ use crate::config::{HttpUrl, OriginRule, RouteConfig, ServerPreset};
 use crate::connector::{Addresses, RouteIdentity, UpstreamOrigin};
 use crate::route::{PublicUrl, UpstreamAddr, UpstreamUrl};
 
-/// How the upstream of a route is addressed: as its settings say, otherwise as its preset does.
+/// How the upstream of a route is addressed: by the route's settings, or by those of its preset.
 pub(super) fn route_identity(route: &RouteConfig) -> RouteIdentity {
     let preset = route.preset.map(|preset| Preset::of(preset, &route.upstream)).unwrap_or_default();
     let set_host = route.upstream_host.as_ref().map(|host| host.as_str().into());
@@ -23,7 +23,7 @@ pub(in crate::process) fn route_addresses(route: &RouteConfig) -> Addresses {
     Addresses::new(&route_identity(route), &route.upstream)
 }
 
-/// What a kind of server needs.
+/// What a kind of server requires.
 #[derive(Default)]
 struct Preset {
     host: Option<Box<str>>,
@@ -31,11 +31,11 @@ struct Preset {
 }
 
 impl Preset {
-    /// All three protect a server at a loopback address against DNS rebinding in the same way: by default they accept
-    /// `localhost` and its addresses alone, as `Host` and as the host of `Origin`.
+    /// All three kinds protect a server on a loopback address against DNS rebinding in the same way: by default they
+    /// accept only `localhost` and loopback addresses in `Host` and `Origin`.
     fn of(preset: ServerPreset, upstream: &UpstreamUrl) -> Preset {
         let port = match upstream.addr() {
-            // Whoever ends TLS in front of the server chooses it by the name, and has one of its own for it.
+            // A TLS terminator in front of the server selects it by name, so the name must stay.
             UpstreamAddr::Tcp { .. } if upstream.is_tls() => {
                 return Preset { host: None, origin: UpstreamOrigin::Rewrite };
             }
@@ -43,9 +43,9 @@ impl Preset {
             UpstreamAddr::Unix { .. } => 80,
         };
         let host = match preset {
-            // The SDK for Python compares with `localhost:*`, which a host without a port does not match.
+            // The Python SDK compares with `localhost:*`, which does not match a host without a port.
             ServerPreset::PythonSdk | ServerPreset::Fastmcp => format!("localhost:{port}"),
-            // The SDK for TypeScript may have a list of whole values, which leave the usual port out as clients do.
+            // The TypeScript SDK may compare with a list of whole values. These omit the default port, as clients do.
             ServerPreset::TypescriptSdk if port == 80 => "localhost".to_owned(),
             ServerPreset::TypescriptSdk => format!("localhost:{port}"),
         };

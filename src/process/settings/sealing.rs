@@ -1,4 +1,5 @@
-//! The certificate with which a connector serves inner TLS sessions: from the configuration, or from its own authority.
+//! The certificate with which a connector serves inner TLS sessions: the configured one, or one that its own authority
+//! signed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ pub(crate) fn seal_ca(config: &ConnectConfig) -> Option<PathBuf> {
     state_dir(config).filter(|_| own).map(|dir| dir.seal_ca_cert())
 }
 
-/// The TLS configurations for sealed sessions with the edges of `callers` and with agents; none where no route is sealed. The
-/// authority is created now if it does not exist.
+/// The TLS configurations for sealed sessions with the edges of `callers` and with agents; `None` if no route is
+/// sealed. The authority is created if it does not exist.
 ///
 /// # Errors
 ///
@@ -42,7 +43,7 @@ pub(crate) fn sealing(
     };
     Ok(Some(Sealing {
         passthrough: tls(config.http2, Versions::Tls12And13, Clients::Anyone)?,
-        // An edge speaks HTTP/1.1 on a session of its own.
+        // An edge speaks HTTP/1.1 inside a sealed session.
         resealed: tls(false, Versions::Tls13, Clients::Edges(Arc::clone(callers)))?,
     }))
 }
@@ -56,10 +57,10 @@ fn seal_certs(config: &ConnectConfig) -> Result<CertSet, ConfigErrors> {
     made.and_then(|cert| CertSet::new([cert])).map_err(|error| ConfigErrors::of(key, error))
 }
 
-/// A certificate by the connector's own authority.
+/// A certificate signed by the connector's own authority.
 fn own_cert(config: &ConnectConfig, now: UnixTime) -> Result<ServerCert, CertError> {
     let hosts: Vec<String> = config.sealed_hosts().map(|host| host.trim_matches(['[', ']']).to_owned()).collect();
-    // A checked configuration has a state directory where a certificate is made.
+    // A checked configuration has a state directory if it needs a certificate from the own authority.
     state_dir(config).unwrap_or_else(|| StateDir::new("")).issue_seal_cert(&hosts, now)
 }
 

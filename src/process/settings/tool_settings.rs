@@ -1,4 +1,4 @@
-//! What the configuration says of single tools.
+//! The settings of single tools.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::base::{BreakerOverrides, DeadlineOverrides};
 use crate::config::{Hedge, ToolConfig};
 use crate::route::{HostPattern, ToolOverrides};
 
-/// What the configuration says of the tools of a host.
+/// The settings of the tools of a host.
 pub(super) fn tools_of(tools: &[ToolConfig], host: &HostPattern) -> Arc<[ToolOverrides]> {
     let own = |tool: &ToolConfig| ToolOverrides {
         tool: tool.tool.0.as_str().into(),

@@ -72,11 +72,6 @@ impl<'a> Http2Request<'a> {
         self.stream
     }
 
-    /// Waits until the caller has reset the stream, or its connection has failed.
-    pub async fn caller_left(&mut self) {
-        poll_fn(|cx| self.stream.poll_given_up(cx)).await;
-    }
-
     /// The request apart from its stream. Waits for the caller have the limits of `patient`.
     pub fn incoming_on<'b, C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &'b mut self,
@@ -142,6 +137,11 @@ impl Request for Http2Request<'_> {
             context.read_label(core, &mut body, limits).await
         })
         .await
+    }
+
+    /// It has left when it has reset the stream, or its connection has failed.
+    async fn caller_left(&mut self) {
+        poll_fn(|cx| self.stream.poll_given_up(cx)).await;
     }
 
     async fn read_id(&mut self, within: Duration) {

@@ -13,7 +13,7 @@ fn days_from_now(days: i64) -> UnixTime {
     UnixTime::since_unix_epoch(if days < 0 { now - shift } else { now + shift })
 }
 
-/// A handshake of our client, which believes `roots` and asks for `name`, with a server of `cert`.
+/// A handshake between our client, which trusts `roots` and asks for `name`, and a server with `cert`.
 fn meet(roots: Roots, cert: ServerCert, name: &str) -> (Result<(), TlsError>, Ours, Ours) {
     let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
     let server = server_config(certs, &ServerSettings::default()).unwrap();
@@ -25,7 +25,7 @@ fn meet(roots: Roots, cert: ServerCert, name: &str) -> (Result<(), TlsError>, Ou
     (result, client, server)
 }
 
-/// An authority of another day, and a certificate of it that passes the check at load on that day.
+/// An authority created on another day, and one of its certificates, loaded on that day.
 fn of_day(days: i64) -> (Authority, ServerCert) {
     let authority = Authority::new("other day", days_from_now(days), 2).unwrap();
     let cert = authority.issue(&[NAME]).unwrap().server_cert(days_from_now(days)).unwrap();

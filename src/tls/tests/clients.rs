@@ -1,4 +1,4 @@
-//! Certificates of clients: asked for, shown, refused; and authorities that are known by their fingerprint.
+//! Client certificates that are requested, sent and refused, and authorities that are pinned by their fingerprint.
 
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ impl Asking {
         Asking { authority, config }
     }
 
-    /// A handshake with a client who shows this, one with session memory. What the server made of it, what the client
-    /// hears in the end, and the server's side.
+    /// A handshake with a client that has this identity and a session memory. Returns the server's result, the client's
+    /// result at the end, and the server's side.
     fn meet(&self, identity: Option<&Identity>, alpn: &[u8]) -> (Result<(), TlsError>, Result<(), TlsError>, Ours) {
         let current = Arc::new(CurrentIdentity::default());
         current.replace(identity);
@@ -109,7 +109,7 @@ fn certificates_of_clients_that_must_be_refused_are_and_the_client_hears_why() {
     let (met, ..) = edge.meet(Some(&early), ALPN_LINK);
     assert!(matches!(met, Err(TlsError::CertificateNotYetValid { .. })), "{met:?}");
 
-    // The same by a clock that is off, and not by a certificate that is.
+    // The same fault if the clock is wrong and the certificate is not.
     let edge = Asking::new(WallClock::off_by_s(2 * DAY_S));
     let (met, ..) = edge.meet(Some(&enrol(&edge.authority, day, now())), ALPN_LINK);
     assert!(matches!(met, Err(TlsError::CertificateExpired { .. })), "{met:?}");

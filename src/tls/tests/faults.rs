@@ -3,13 +3,13 @@ use rustls::AlertDescription;
 use super::*;
 use crate::tls::record::ContentType;
 
-/// Feeds raw bytes to an open client of ours and gives what comes of it.
+/// Feeds raw bytes to an open client of ours, and returns the error.
 fn refused(client: &mut Ours, bytes: &[u8]) -> TlsError {
     client.read(bytes);
     client.take_all().unwrap_err()
 }
 
-/// What the server says of the client's alert.
+/// The error with which the server reports the client's alert.
 fn alert_at(server: &mut Ours, client: &mut Ours) -> TlsError {
     let bytes = client.outgoing();
     server.feed(&bytes, &mut Rng::new(1)).unwrap_err()
@@ -66,8 +66,8 @@ fn records_of_other_types_are_refused() {
 #[test]
 fn padding_is_dropped() {
     let (mut client, mut server) = World::new(Versions::Tls13).open();
-    // Data, its type and zeros, under the outer type that the sealer puts last: a zero byte is no type, so the type is
-    // written by hand into the plaintext and the sealer's own is made padding.
+    // Data, its type and zeros. The sealer appends the outer type, and a zero byte is not a valid one, so the type is
+    // written into the plaintext and the sealer's own becomes padding.
     let bytes = server.session.state_mut().padded_record(b"padded", 100);
     client.read(&bytes);
     client.take_all().unwrap();
@@ -123,7 +123,7 @@ fn messages_out_of_place_are_refused() {
         assert_eq!(refused(&mut client, &bytes), error);
         assert!(matches!(alert_at(&mut server, &mut client), TlsError::AlertReceived(_)));
     }
-    // A server gets no tickets.
+    // A server never receives tickets.
     let (mut client, mut server) = World::new(Versions::Tls13).open();
     client.session.state_mut().send_record(ContentType::Handshake, &[4, 0, 0, 1, 0]);
     let bytes = client.outgoing();
@@ -168,7 +168,7 @@ fn alerts_are_typed() {
 #[test]
 fn renegotiation_is_refused_at_once() {
     let world = World::of_suite(suites().nth(3).unwrap());
-    // A server that asks for it, and a client that begins it, as often as fits one record.
+    // The server or client starts a renegotiation, as often as fits one record.
     let (mut client, mut server) = world.open();
     let hellos = [0, 0, 0, 0].repeat(PLAIN_LEN_MAX / 4);
     let bytes = record(&mut server, ContentType::Handshake, &hellos);
@@ -187,7 +187,7 @@ fn renegotiation_is_refused_at_once() {
 
 #[test]
 fn no_record_after_the_handshake_makes_more_output_than_input() {
-    // Messages and alerts of every type that there is, alone and as often as fits one record.
+    // Messages and alerts of every type, alone and as often as fits one record.
     let messages = (0..=26).map(|kind| (ContentType::Handshake, vec![kind, 0, 0, 0]));
     let updates = (0..=1).map(|asked| (ContentType::Handshake, vec![24, 0, 0, 1, asked]));
     let alerts = (0..=2).flat_map(|level| [0, 10, 90, 100].map(|code| (ContentType::Alert, vec![level, code])));
@@ -198,7 +198,7 @@ fn no_record_after_the_handshake_makes_more_output_than_input() {
                 let (mut client, mut server) = world.open();
                 let bytes = record(&mut client, *content, &message.repeat(times));
                 server.read(&bytes);
-                // Most are refused, which is not looked at here.
+                // Most are refused, which does not matter here.
                 let _ = server.take_all();
                 assert!(server.outgoing().len() <= bytes.len(), "{content:?} {message:?} {times}");
             }
@@ -209,7 +209,7 @@ fn no_record_after_the_handshake_makes_more_output_than_input() {
 #[test]
 fn a_message_is_refused_by_its_header() {
     let (mut client, mut server) = World::new(Versions::Tls13).open();
-    // A server gets no tickets, nor keeps the beginning of one.
+    // A server never receives tickets, nor keeps the beginning of one.
     let bytes = record(&mut client, ContentType::Handshake, &[4, 0, 0xff, 0]);
     assert_eq!(refused(&mut server, &bytes), TlsError::UnexpectedMessage(4));
 }
@@ -257,11 +257,11 @@ fn peers_that_do_not_speak_tls_are_recognised() {
 
 #[test]
 fn an_endless_handshake_is_refused() {
-    // A ClientHello that says it is longer than any is.
+    // A ClientHello whose length field is over the limit.
     let mut server = World::new(Versions::Tls13).our_server();
     let too_large = TlsError::HandshakeTooLarge { limit: CLIENT_HELLO_LEN_MAX };
     assert_eq!(refused(&mut server, &[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff]), too_large);
-    // One that may be so long, in records that are not.
+    // A ClientHello of an allowed length, in records that exceed it.
     let mut server = World::new(Versions::Tls13).our_server();
     server.read(&[22, 3, 1, 0, 4, 1, 0, 0x3f, 0xfc]);
     server.take_all().unwrap();
@@ -271,7 +271,7 @@ fn an_endless_handshake_is_refused() {
     });
     assert_eq!(fed, Some((CLIENT_HELLO_LEN_MAX - 9) / 6));
     assert_eq!(server.session.failure(), Some(too_large));
-    // A client is sent certificates, which may be longer.
+    // A client receives certificates, which may be longer.
     let mut client = World::new(Versions::Tls13).our_client();
     let mut bytes = vec![22, 3, 3, 0x40, 0, 2, 0, 0xff, 0xff];
     bytes.resize(5 + 0x4000, 0);

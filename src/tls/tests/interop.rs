@@ -219,7 +219,7 @@ fn certificates_are_replaced_while_a_connection_lives() {
     let before = client.session.peer_certificates().to_vec();
     world.certs.reload(CertSet::new([issue(&world.authority, &[NAME, "other.example.com"])]).unwrap());
     both_ways(&mut client, &mut server, 10_000, 1);
-    // A resumed session shows the certificates it began with: this one must not be resumed.
+    // A resumed session reports the certificates of the original one, so this must not be resumed.
     let fresh =
         ClientSettings { roots: roots_of(&world.authority), alpn: vec![ALPN_LINK.to_vec()], ..Default::default() };
     let mut client = Ours::new(Session::client(client_config(fresh).unwrap(), name()).unwrap());

@@ -19,7 +19,7 @@ struct Pipe {
 struct Queue {
     leases: RefCell<VecDeque<Lease>>,
     finished: Cell<bool>,
-    /// Whether whoever fills it is to wait.
+    /// Whether the writer must wait.
     clogged: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -78,7 +78,7 @@ impl ByteStream for Pipe {
     }
 }
 
-/// Both to their end, on this thread.
+/// Runs both to completion on this thread.
 fn together<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
     futures_lite::future::block_on(futures_lite::future::zip(a, b))
 }
@@ -197,7 +197,7 @@ fn a_waiting_stream_is_woken_by_a_returned_buffer() {
     client.send(plain).unwrap();
     let mut flushed = pin!(client.flushed());
     let mut first = true;
-    // Ends only when the second poll is caused by the drop of the first one's buffers.
+    // This ends only when dropping the buffers of the first poll causes the second one.
     futures_lite::future::block_on(poll_fn(|cx| {
         let poll = flushed.as_mut().poll(cx);
         if std::mem::take(&mut first) {

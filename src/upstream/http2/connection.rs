@@ -1,4 +1,4 @@
-//! One connection of HTTP/2 to a server, and its task.
+//! One HTTP/2 connection to a server, and its task.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -24,40 +24,41 @@ use crate::upstream::http2::silence::{Left, Moved, Silence, Verdict};
 use crate::wire::http1::HEAD_LEN_MAX;
 use crate::wire::http2::{SMALL_FRAMES_TOTAL_MAX, ServerFrames};
 
-/// The most calls at once on one connection, if the server allows as many.
+/// The most concurrent calls on one connection, if the server allows as many.
 const STREAMS_MAX: usize = 100;
 /// How much of one response is received ahead of the link, in bytes.
 const STREAM_WINDOW: u32 = 64 * 1024 - 1;
-/// The least that a stream is given where memory for windows is scarce, in bytes.
+/// The smallest window of a stream, used when memory for windows is scarce, in bytes.
 const STREAM_WINDOW_MIN: u32 = 4 * 1024;
-/// How much of all responses on one connection is received ahead, in bytes: so much that streams which are not read hold up
-/// none of the others; less while memory for windows is scarce.
+/// How much of all responses on one connection is received ahead, in bytes. The first value is large enough that unread
+/// streams never block others. The other values are used when memory for windows is scarce.
 const WINDOWS: [u32; 3] = [STREAM_WINDOW * STREAMS_MAX as u32, 1024 * 1024, 256 * 1024];
-/// The least that a connection can have (RFC 9113, section 6.9.2), in bytes.
+/// The smallest window that a connection can have (RFC 9113, section 6.9.2), in bytes.
 pub(super) const WINDOW_MIN: u32 = 64 * 1024 - 1;
-/// How many streams share a small window before one that is not read can hold up another.
+/// How many streams share a small window before an unread one can block another.
 const STREAMS_PER_WINDOW: u32 = 16;
-/// How much of one request `h2` may have ahead of the connection, in bytes.
+/// How much of one request `h2` may buffer ahead of the connection, in bytes.
 const SEND_BUFFER_LEN: usize = 64 * 1024;
-/// How many streams that this side has reset are remembered, because the server may not know yet, and for how long.
+/// How many streams that this side has reset are remembered, and for how long, because the server may not know of the
+/// reset yet.
 const RESETS_REMEMBERED: usize = STREAMS_MAX;
 const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(5);
-/// How many bytes of bookkeeping frames of bodies may need that carry little, before `h2` ends the connection. The streams that need
-/// most are reset before that ([`ServerFrames::flood`]); what is left is for what comes with one read.
+/// How much memory bodies may need for frames with little content before `h2` ends the connection, in bytes. The
+/// streams that need most are reset before that ([`ServerFrames::flood`]). The rest is for what arrives in one read.
 const SMALL_FRAMES_BUDGET: usize = SMALL_FRAMES_TOTAL_MAX + 2 * 1024 * 1024;
 
-/// How long a connection may take.
+/// The time limits of a connection.
 #[derive(Clone, Copy)]
 pub(in crate::upstream) struct Http2Terms {
     /// How long it may be without a call.
     pub(in crate::upstream) idle_timeout: Duration,
     /// How long its host may acknowledge nothing while calls wait.
     pub(in crate::upstream) acknowledged_within: Duration,
-    /// How long the server may take to begin.
+    /// How long the server may take to send its settings.
     pub(in crate::upstream) begin_timeout: Duration,
 }
 
-/// What the connections of one pool tell.
+/// What the connections of one pool report to the pool.
 pub(in crate::upstream) struct Notes {
     /// Raised when any call has ended.
     pub(in crate::upstream) freed: Rc<Signal>,
@@ -69,15 +70,15 @@ pub(in crate::upstream) struct Notes {
 /// What is open over HTTP/2.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Http2Figures {
-    /// Connections, those included that take no more calls.
+    /// The number of connections, including those that take no more calls.
     pub(in crate::upstream) connections: Cell<usize>,
-    /// Streams, each of which carries a call.
+    /// The number of streams, each of which carries a call.
     pub(in crate::upstream) streams: Cell<usize>,
 }
 
-/// The place of a connection among those that its pool allows.
+/// A connection's place among those that its pool allows.
 pub(in crate::upstream) trait Place: 'static {
-    /// The connection takes no more calls, and may still have some.
+    /// Called when the connection takes no more calls, although it may still have some.
     fn drain(&mut self);
 }
 
@@ -88,18 +89,18 @@ pub(in crate::upstream) struct Http2Connection {
     address: Rc<Address>,
     watch: Rc<ServerWatch>,
     queue: Rc<ConnectionQueue>,
-    /// Opens streams; none once the connection takes no more calls.
+    /// Opens streams; `None` once the connection takes no more calls.
     send: RefCell<Option<SendRequest<SendPiece>>>,
     idle_timeout: Duration,
     acknowledged_within: Duration,
     calls: Cell<usize>,
-    /// Whether it had a call.
+    /// Whether it has had a call.
     has_served: Cell<bool>,
-    /// Since when there is no call.
+    /// Since when it has had no call.
     idle_since: Cell<Time>,
-    /// The exchanges whose requests were begun, by their streams.
+    /// The exchanges whose requests have begun, by stream.
     exchanges: RefCell<Vec<(u32, Weak<Halves>)>>,
-    /// Raised when the first call begins, when the last one has ended, and when it takes no more calls.
+    /// Raised when the first call begins, when the last one has ended, and when the connection takes no more calls.
     changed: Signal,
     notes: Notes,
     is_doubtful: Cell<bool>,
@@ -111,26 +112,26 @@ pub(in crate::upstream) struct Http2Connection {
 /// Counts a call until it is dropped.
 pub(super) struct OpenCall(Rc<Http2Connection>);
 
-/// What is known of what the server sends.
+/// What is known about the frames that the server sends.
 #[derive(Default)]
 pub(super) struct ServerWatch {
     frames: RefCell<ServerFrames>,
     received: Cell<u64>,
 }
 
-/// The response that is expected on a stream, watched for its end until this is dropped.
+/// The expected response on a stream. Its end is watched for until this is dropped.
 pub(super) struct Answer {
     watch: Rc<ServerWatch>,
     stream: u32,
 }
 
 impl Answer {
-    /// A piece of it was read, as long as its frame was.
+    /// Notes that a piece of the response was read, with the length of its frame.
     pub(super) fn on_read(&self, len: usize) {
         self.watch.frames.borrow_mut().read(self.stream, len);
     }
 
-    /// Whether the server has sent its end.
+    /// Whether the server has sent the end of the response.
     pub(super) fn is_whole(&self) -> bool {
         self.watch.frames.borrow().has_whole_answer(self.stream)
     }
@@ -153,11 +154,11 @@ impl Watch for ServerWatch {
     }
 }
 
-/// What a connection waits for.
+/// What the task of a connection waits for.
 enum Event {
     Ended(Result<(), h2::Error>),
     Changed,
-    /// It takes no more calls.
+    /// The connection takes no more calls.
     Drains,
     Look,
     /// The small frames of one response need too much memory.
@@ -167,8 +168,8 @@ enum Event {
 type H2 = Client<Io<Connection, ServerWatch>, SendPiece>;
 
 impl Http2Connection {
-    /// Begins HTTP/2 on a connection that was made, and waits for the server's settings: until then it is not known how many
-    /// calls it allows, nor whether it speaks HTTP/2 at all. `place` is dropped when the connection has ended.
+    /// Begins HTTP/2 on a new connection, and waits for the server's settings. Before that it is not known how many
+    /// calls the server allows, nor whether it speaks HTTP/2 at all. `place` is dropped when the connection has ended.
     pub(in crate::upstream) async fn begin(
         core: &Core,
         line: Line,
@@ -227,7 +228,7 @@ impl Http2Connection {
         Err(UpstreamError::Http2 { address: line.address.to_string().into(), reason })
     }
 
-    /// The error that there can be no calls on it.
+    /// The error that this connection cannot carry calls.
     pub(super) fn unusable(&self, reason: &str) -> UpstreamError {
         UpstreamError::Http2 { address: self.address.to_string().into(), reason: reason.into() }
     }
@@ -250,7 +251,7 @@ impl Http2Connection {
             self.retire();
             return None;
         }
-        // It may be the end, of which the core was not told yet.
+        // The pending input may be the connection's end, which the core has not received yet.
         if self.is_idle() && idle_for >= PROBED_AFTER && self.connection.has_pending_input() {
             return None;
         }
@@ -274,7 +275,7 @@ impl Http2Connection {
         Some(Http2Exchange::new(OpenCall(Rc::clone(self)), send, &self.queue))
     }
 
-    /// Takes no more calls, and ends when the last one has.
+    /// Takes no more calls, and ends when the last one has ended.
     pub(super) fn retire(&self) {
         drop(self.send.take());
         self.changed.raise();
@@ -297,7 +298,7 @@ impl Http2Connection {
         self.has_ended.get()
     }
 
-    /// Whether nothing was given to the system, nor is under way to it, since it had so many bytes.
+    /// Whether nothing was given to the system, or is about to be, since it had taken this many bytes.
     pub(super) fn has_sent_nothing_since(&self, sent_bytes: u64) -> bool {
         self.connection.sent_bytes() == sent_bytes && !self.connection.has_queued()
     }
@@ -307,26 +308,26 @@ impl Http2Connection {
         self.is_gone.get()
     }
 
-    /// Whether the server has said that it did not look at the request on this stream.
+    /// Whether the server has declared that it did not process the request on this stream.
     pub(super) fn excludes(&self, stream: u32) -> bool {
         self.watch.frames.borrow().excludes(stream)
     }
 
-    /// Watches for the end of the response on this stream, of which nothing was received yet.
+    /// Watches for the end of the response on this stream. Nothing of it was received yet.
     pub(super) fn expect_answer(&self, stream: u32) -> Answer {
         self.watch.frames.borrow_mut().expect_answer(stream);
         Answer { watch: Rc::clone(&self.watch), stream }
     }
 
-    /// Notes the exchange on a stream, for as long as it lasts.
+    /// Registers the exchange on a stream, for as long as it lasts.
     pub(super) fn note_exchange(&self, stream: u32, halves: &Rc<Halves>) {
         let mut exchanges = self.exchanges.borrow_mut();
         exchanges.retain(|(_, halves)| halves.strong_count() > 0);
         exchanges.push((stream, Rc::downgrade(halves)));
     }
 
-    /// Whether the reader of a response takes any of it within a turn. What came with one read may be too much before it was told.
-    /// Nothing is received meanwhile, so that this is asked only so often.
+    /// Whether the reader of a response takes any of it within a turn. One read may deliver too much before the reader
+    /// has had a chance. Nothing is received during that turn, so the check repeats only a bounded number of times.
     async fn is_being_read(&self, stream: u32) -> bool {
         let cost = || self.watch.frames.borrow().small_cost(stream);
         let before = cost();
@@ -334,7 +335,7 @@ impl Http2Connection {
         cost() < before
     }
 
-    /// Resets a stream whose response needs too much memory, so that the others go on.
+    /// Resets a stream whose response needs too much memory, so that the others can continue.
     fn cut(&self, stream: u32) {
         let exchange =
             self.exchanges.borrow().iter().find(|(of, _)| *of == stream).and_then(|(_, halves)| halves.upgrade());
@@ -348,13 +349,13 @@ impl Http2Connection {
         self.notes.faults.log(&self.address, why);
     }
 
-    /// The server has demanded HTTP/1.1 (RFC 9113, section 7): it takes no more calls here.
+    /// The server has demanded HTTP/1.1 (RFC 9113, section 7), so this connection takes no more calls.
     pub(super) fn on_http1_demanded(&self) {
         self.notes.http1_demand.note(&self.address);
         self.retire();
     }
 
-    /// Runs it to its end. The memory for its window and its place are given back then.
+    /// Runs the connection to its end. Then the memory of its window and its place are returned.
     async fn run(self: Rc<Self>, mut h2: H2, share: Share, mut place: impl Place) {
         let mut ping = h2.ping_pong();
         let mut timer = self.core.timer();
@@ -374,7 +375,7 @@ impl Http2Connection {
                     return Poll::Ready(Event::Drains);
                 }
                 if let Some(ping) = &mut ping {
-                    // An answer is seen by its bytes.
+                    // The answer to a PING counts through its bytes, so its content is ignored.
                     let _ = ping.poll_pong(cx);
                 }
                 if changed.as_mut().poll(cx).is_ready() {
@@ -409,13 +410,13 @@ impl Http2Connection {
         drop((share, place));
     }
 
-    /// When it is to be looked at. Of a connection with calls it is first noted what has moved.
+    /// When the connection must be checked next. For a connection with calls, this begins to track its progress.
     fn next_look(&self, silence: &mut Option<Silence>) -> Time {
         if self.is_idle() {
             *silence = None;
             return if self.is_retired() { Time::NEVER } else { self.idle_since.get() + self.idle_timeout };
         }
-        // On a Unix socket nobody but the server itself takes what is sent.
+        // On a Unix socket only the server itself takes what is sent, so acknowledgements say nothing.
         if !matches!(*self.address, Address::Tcp(_)) {
             return Time::NEVER;
         }
@@ -433,7 +434,7 @@ impl Http2Connection {
             Verdict::Sound | Verdict::Doubtful => {}
             Verdict::Ping => {
                 if let Some(ping) = ping {
-                    // One that is not answered yet is as good.
+                    // This fails if an earlier PING is unanswered, which serves the same purpose.
                     let _ = ping.send_ping(Ping::opaque());
                 }
             }
@@ -481,14 +482,14 @@ fn add(figure: &Cell<usize>, n: isize) {
     figure.set(figure.get().saturating_add_signed(n));
 }
 
-/// The window of a new connection, as far as there is memory for windows.
+/// Takes the window of a new connection, as large as the memory for windows allows.
 fn take_window(windows: &Budget) -> (Share, u32) {
     let mut share = windows.share();
     let window = WINDOWS.into_iter().find(|window| share.set(*window as usize));
     (share, window.unwrap_or(WINDOW_MIN))
 }
 
-/// Whether the server demands HTTP/1.1, for a call or for all.
+/// Whether the error demands HTTP/1.1, for one call or for all.
 pub(super) fn demands_http1(error: &h2::Error) -> bool {
     error.is_remote() && error.reason() == Some(Reason::HTTP_1_1_REQUIRED)
 }

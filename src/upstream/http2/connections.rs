@@ -8,24 +8,24 @@ use crate::upstream::http1_demand::Http1Demand;
 use crate::upstream::http2::connection::Http2Connection;
 use crate::upstream::http2::exchange::Http2Exchange;
 
-/// The connections of HTTP/2 of one pool.
+/// The HTTP/2 connections of one pool.
 pub(in crate::upstream) struct Http2Connections {
     open: RefCell<Vec<Rc<Http2Connection>>>,
-    /// Whether the server speaks HTTP/2, as far as that is known.
+    /// Whether the server is known to speak HTTP/2.
     is_spoken: Cell<bool>,
-    /// The attempt to connect that is under way, if the server is known to speak HTTP/2.
+    /// The connection attempt in progress, if the server is known to speak HTTP/2.
     attempt: RefCell<Option<Rc<Attempt>>>,
     windows: Budget,
 }
 
-/// An attempt to connect. All calls wait for it that find no room: the connection will have room for many.
+/// A connection attempt. All calls that find no room wait for it, because the new connection will have room for many.
 #[derive(Default)]
 pub(in crate::upstream) struct Attempt {
     is_over: Cell<bool>,
     error: RefCell<Option<UpstreamError>>,
 }
 
-/// Ends an attempt when it is dropped.
+/// Ends its attempt when it is dropped.
 pub(in crate::upstream) struct Attempting<'a> {
     attempt: Rc<Attempt>,
     connections: &'a Http2Connections,
@@ -33,7 +33,7 @@ pub(in crate::upstream) struct Attempting<'a> {
 }
 
 impl Http2Connections {
-    /// None yet. `is_spoken` says that the server is known to speak HTTP/2.
+    /// A set without connections. `is_spoken` says that the server is known to speak HTTP/2.
     pub(in crate::upstream) fn new(is_spoken: bool, windows: &Budget) -> Http2Connections {
         Http2Connections {
             open: RefCell::default(),
@@ -47,7 +47,7 @@ impl Http2Connections {
         &self.windows
     }
 
-    /// A stream of a connection that has room for another call. None while HTTP/1.1 is demanded.
+    /// Opens a stream on a connection that has room; `None` while HTTP/1.1 is demanded.
     pub(in crate::upstream) fn open(&self, http1_demand: &Http1Demand) -> Option<Http2Exchange> {
         if self.open.borrow().is_empty() {
             return None;
@@ -58,14 +58,15 @@ impl Http2Connections {
         }
         self.forget_retired();
         let open = self.open.borrow();
-        // The first ones are filled first, so that the others can time out; one whose host may be gone is used last.
+        // The first connections are filled first, so that the others can time out. A connection whose host may be gone
+        // is used last.
         let [sound, doubtful] =
             [false, true].map(|doubtful| move |connection: &&Rc<Http2Connection>| connection.is_doubtful() == doubtful);
         let opened = open.iter().filter(sound).find_map(|connection| connection.open());
         opened.or_else(|| open.iter().filter(doubtful).find_map(|connection| connection.open()))
     }
 
-    /// Keeps a new connection, and opens its first stream.
+    /// Adds a new connection, and opens its first stream.
     pub(in crate::upstream) fn add(&self, connection: Rc<Http2Connection>) -> Result<Http2Exchange, UpstreamError> {
         let opened = connection.open().ok_or_else(|| connection.unusable("it allows no requests"));
         if opened.is_ok() {
@@ -76,12 +77,12 @@ impl Http2Connections {
         opened
     }
 
-    /// Drops those that take no more calls. One that has calls is kept by them.
+    /// Drops the connections that take no more calls. Those that have calls are kept alive by the calls.
     pub(in crate::upstream) fn forget_retired(&self) {
         self.open.borrow_mut().retain(|connection| !connection.is_retired());
     }
 
-    /// Closes those that have no calls.
+    /// Closes the connections that have no calls.
     pub(in crate::upstream) fn close_idle(&self) {
         self.open
             .borrow_mut()
@@ -95,12 +96,12 @@ impl Http2Connections {
         self.is_spoken.set(is_spoken);
     }
 
-    /// The attempt to connect that others may wait for.
+    /// The connection attempt that other calls may wait for.
     pub(in crate::upstream) fn attempt(&self) -> Option<Rc<Attempt>> {
         self.attempt.borrow().clone()
     }
 
-    /// Begins an attempt to connect. `freed` is raised when it is over.
+    /// Begins a connection attempt. `freed` is raised when it has ended.
     pub(in crate::upstream) fn begin<'a>(&'a self, freed: &'a Signal) -> Attempting<'a> {
         let attempt = Rc::<Attempt>::default();
         if self.is_spoken.get() {
@@ -111,7 +112,7 @@ impl Http2Connections {
 }
 
 impl Attempt {
-    /// Waits until it is over.
+    /// Waits until the attempt has ended.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ impl Attempt {
 }
 
 impl Attempting<'_> {
-    /// It failed. Those who wait for it are told.
+    /// Marks the attempt as failed, for all calls that wait for it.
     pub(in crate::upstream) fn fail(&self, error: UpstreamError) -> UpstreamError {
         self.attempt.error.replace(Some(error.clone()));
         error

@@ -1,4 +1,4 @@
-//! One exchange on a stream of HTTP/2.
+//! One exchange on an HTTP/2 stream.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,20 +14,20 @@ use crate::upstream::http2::connection::{OpenCall, demands_http1};
 use crate::upstream::http2::incoming::Incoming;
 use crate::upstream::http2::outgoing::{Outgoing, SendError};
 
-/// How much of one request waits in `h2` before its source has to wait, in bytes.
+/// How much of one request may wait in `h2` before its source has to wait, in bytes.
 const QUEUED_MAX: usize = 64 * 1024;
 
-/// One exchange with a server, as a byte stream of HTTP/1.1: the request that is sent on it becomes one of HTTP/2 on a stream of
-/// a connection, and the response is received from it as if it were one of HTTP/1.1.
+/// One exchange with a server, as an HTTP/1.1 byte stream. The request that is written to it is sent on an HTTP/2
+/// stream, and the response is read from it as HTTP/1.1.
 ///
-/// Dropped before the response is whole, it is reset (CANCEL).
+/// If it is dropped before the response is complete, the stream is reset (CANCEL).
 pub struct Http2Exchange {
     call: OpenCall,
     queue: Rc<StreamQueue>,
     halves: Rc<Halves>,
-    /// Who waits for a response to a request that was not sent yet.
+    /// The task that waits for a response to a request that was not sent yet.
     waiting: RefCell<Option<Waker>>,
-    /// What had been sent on the connection before the exchange, in bytes.
+    /// The bytes that had been sent on the connection before the exchange.
     sent_before: u64,
     received_at: Cell<Time>,
     is_refused: Cell<bool>,
@@ -42,14 +42,14 @@ pub(super) struct Halves {
 }
 
 impl Halves {
-    /// Resets it, and drops what was received.
+    /// Resets the stream, and drops what was received.
     pub(super) fn cut(&self) {
         self.is_cut.set(true);
         self.outgoing.borrow_mut().cancel(Reason::ENHANCE_YOUR_CALM);
         self.incoming.borrow_mut().clear();
     }
 
-    /// The error of one that was cut.
+    /// Fails if the exchange was cut.
     fn check(&self) -> Result<(), StreamError> {
         if self.is_cut.get() { Err(StreamError::ResetWith { failure: CallFailure::SlowReader }) } else { Ok(()) }
     }
@@ -91,24 +91,24 @@ impl Http2Exchange {
         self.queue.sent_bytes()
     }
 
-    /// Whether bytes of the request's body wait for the server's windows, or for the connection.
+    /// Whether bytes of the request's body wait for flow control or for the connection.
     #[must_use]
     pub fn has_queued(&self) -> bool {
         self.queue.has_queued()
     }
 
-    /// Whether it is certain that the server has not looked at the request, of which no response has begun: the server has said
-    /// so (RFC 9113, section 8.7), or nothing of it was sent.
+    /// Whether the server has certainly not processed the request, to which no response has begun: the server has
+    /// declared so (RFC 9113, section 8.7), or nothing was sent.
     #[must_use]
     pub fn is_unprocessed(&self) -> bool {
         if self.halves.is_cut.get() {
-            // The server was answering.
+            // The server had begun to respond.
             return false;
         }
         let connection = self.call.connection();
         let stream = self.halves.outgoing.borrow().stream_id();
         if self.is_refused.get() {
-            // It has no room, whatever its settings say.
+            // The server has no room for calls, whatever its settings say.
             connection.retire();
             return true;
         }
@@ -119,12 +119,12 @@ impl Http2Exchange {
         connection.has_ended() && connection.has_sent_nothing_since(self.sent_before)
     }
 
-    /// Logs what was wrong with an answer.
+    /// Logs what is wrong with a response.
     pub fn log_fault(&self, why: &str) {
         self.call.connection().log_fault(why);
     }
 
-    /// Notes why the stream has failed.
+    /// Records why the stream failed.
     fn failed(&self, error: h2::Error) -> StreamError {
         if error.is_reset() && error.is_remote() {
             self.note_refusal(error.reason());
@@ -144,8 +144,8 @@ impl Http2Exchange {
         }
     }
 
-    /// Notes whether a reset of the server says that it did not look at the request. One that demands HTTP/1.1 for the request
-    /// has not acted on it either.
+    /// Records whether a reset by the server means that it did not process the request. A server that demands HTTP/1.1
+    /// for the request has not acted on it either.
     fn note_refusal(&self, reason: Option<Reason>) {
         match reason {
             Some(Reason::REFUSED_STREAM) => self.is_refused.set(true),
@@ -216,7 +216,7 @@ impl ByteStream for Http2Exchange {
         self.poll_reset(cx).map(Err)
     }
 
-    /// A request says itself where it ends.
+    /// The framing of the request tells where it ends.
     fn finish(&self) {}
 
     fn abort(&self) {

@@ -13,27 +13,27 @@ use crate::upstream::http2::outgoing::Begun;
 use crate::wire::http1::{BodyEncoder, CHUNK_HEAD_LEN_MAX, Framing, Method};
 use crate::wire::http2::write_response_head;
 
-/// What the framing of a piece of a body may need, in bytes.
+/// The most bytes that the framing of one piece of a body needs.
 const FRAMING_LEN_MAX: usize = CHUNK_HEAD_LEN_MAX + 8;
 
-/// The response of an exchange: received as HTTP/2, and written as HTTP/1.1.
+/// The response of an exchange: received as HTTP/2, written as HTTP/1.1.
 ///
-/// The server may send more only when the piece before was taken on: what `h2` holds of a body is at most the window of its
-/// stream.
+/// The server may send more only when the previous piece was consumed, so `h2` holds at most one stream window of the
+/// body.
 pub(super) struct Incoming {
     stage: Stage,
-    /// Tells where the server has ended it.
+    /// Detects where the server has ended the response.
     answer: Option<Answer>,
     method: Method,
-    /// What was written and is not read yet.
+    /// HTTP/1.1 text that was written and is not read yet.
     text: Vec<u8>,
     text_read: usize,
-    /// What `h2` gave of the body and is not copied yet.
+    /// A piece of the body from `h2` that is not copied yet.
     held: Bytes,
-    /// Bytes that were given out, to be released when more is asked for.
+    /// Bytes that were passed on. Their credit is released when more is requested.
     unreleased: usize,
     encoder: BodyEncoder,
-    /// Why it breaks off, behind what was received.
+    /// The error that ends the response, after everything that was received.
     failed: Option<h2::Error>,
 }
 
@@ -63,21 +63,21 @@ impl Default for Incoming {
 }
 
 impl Incoming {
-    /// A request was sent, to which this is the response.
+    /// The request was sent, and this is the response to it.
     pub(super) fn begin(&mut self, begun: Begun, answer: Answer) {
         self.answer = Some(answer);
         self.stage = Stage::Head(begun.response);
         self.method = begun.method;
     }
 
-    /// The next bytes of the response; none at its end.
+    /// The next bytes of the response; `None` at its end.
     pub(super) fn poll_recv(&mut self, pool: &Pool, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, h2::Error>> {
         self.release();
         if !ready!(self.poll_more(cx))? {
             return Poll::Ready(Ok(None));
         }
         let mut lease = ready!(poll_buffer(pool, Class::for_len(self.len() + FRAMING_LEN_MAX), cx));
-        // What is not there yet makes another piece.
+        // Fills the buffer with what is there; later bytes go into the next one.
         while self.copy_into(&mut lease) {
             match self.poll_more(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Ok(true)) => {}
@@ -91,28 +91,28 @@ impl Incoming {
         Poll::Ready(Ok(Some(lease)))
     }
 
-    /// Drops what was received and not read. The stream is reset when its sending half is.
+    /// Drops what was received and not read. The stream is reset together with its sending half.
     pub(super) fn clear(&mut self) {
         *self = Incoming { stage: Stage::Ended, ..Incoming::default() };
     }
 
-    /// Lets the server send as much as was taken on.
+    /// Returns credit for the consumed bytes, so that the server may send more.
     fn release(&mut self) {
         let len = std::mem::take(&mut self.unreleased);
         if len > 0
             && let Stage::Body(recv) | Stage::Trailers(recv) = &mut self.stage
         {
-            // A stream that has ended has nothing to release.
+            // This fails for a stream that has ended, which needs no credit.
             let _ = recv.flow_control().release_capacity(len);
         }
     }
 
-    /// How much is there to be copied.
+    /// How many bytes are ready to be copied.
     fn len(&self) -> usize {
         self.text.len() - self.text_read + self.held.len()
     }
 
-    /// Ready with true when there is something to be copied, with false at the end of the response.
+    /// Ready with true when there is something to copy, and with false at the end of the response.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, h2::Error>> {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
@@ -156,8 +156,8 @@ impl Incoming {
         Poll::Ready(Ok(true))
     }
 
-    /// Whether a server that has sent its whole response has said only that it needs no more of the request (RFC 9113,
-    /// section 8.1).
+    /// Whether the error only says that a server which has sent its whole response needs no more of the request (RFC
+    /// 9113, section 8.1).
     fn is_end(&self, error: &h2::Error) -> bool {
         error.is_reset()
             && error.is_remote()
@@ -169,7 +169,7 @@ impl Incoming {
         let (head, recv) = response.into_parts();
         let (method, has_body) = (self.method, !recv.is_end_stream() && self.method != Method::Head);
         let is_chunked = write_response_head(head.status, &head.headers, method, has_body, self.text());
-        // A body of known length needs no framing, and is counted by whoever reads it.
+        // A body of known length needs no framing. Its reader counts the bytes.
         self.encoder = BodyEncoder::new(if is_chunked { Framing::Chunked } else { Framing::UntilClose });
         self.stage = Stage::Body(recv);
     }
@@ -179,11 +179,11 @@ impl Incoming {
         self.stage = Stage::Ended;
         let fields = trailers.into_iter().flatten().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         let mut encoder = self.encoder;
-        // Neither framing has a length that could be missed.
+        // This cannot fail: neither framing has a length that could be missed.
         let _ = encoder.end(fields, self.text());
     }
 
-    /// Where to write, behind what was read.
+    /// The buffer to write to, after removing what was read.
     fn text(&mut self) -> &mut Vec<u8> {
         if self.text_read == self.text.len() {
             self.text.clear();
@@ -192,7 +192,7 @@ impl Incoming {
         &mut self.text
     }
 
-    /// Copies what is there, as far as there is room; whether all was copied.
+    /// Copies what fits. Returns whether everything was copied.
     fn copy_into(&mut self, lease: &mut Lease) -> bool {
         self.text_read += lease.append_some(&self.text[self.text_read..]);
         if self.text_read < self.text.len() {
@@ -202,7 +202,7 @@ impl Incoming {
             return true;
         }
         let len = self.held.len().min(lease.tailroom().saturating_sub(FRAMING_LEN_MAX));
-        // Neither framing has a length that could be exceeded.
+        // This cannot fail: neither framing has a length that could be exceeded.
         let Ok(wrap) = self.encoder.data(len) else { return false };
         if len > 0 {
             [wrap.before.as_ref(), &self.held[..len], wrap.after].into_iter().for_each(|piece| lease.append(piece));

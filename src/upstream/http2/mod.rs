@@ -1,7 +1,7 @@
 //! HTTP/2 to a server (RFC 9113): many calls on one connection.
 //!
-//! The `h2` crate has frames, HPACK and flow control. An [`Http2Exchange`] is one call: a byte stream of HTTP/1.1, which is
-//! carried as any other, on a stream of a connection of HTTP/2. So one parser checks all responses, and one relay carries them.
+//! The `h2` crate does frames, HPACK and flow control. An [`Http2Exchange`] presents one HTTP/2 stream as an HTTP/1.1
+//! byte stream, so the same parser checks all responses and the same relay carries them.
 
 mod connection;
 mod connections;

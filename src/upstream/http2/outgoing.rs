@@ -11,30 +11,30 @@ use crate::http2::{Content, SendPiece, StreamQueue};
 use crate::wire::http1::{BodyDecoder, Decoded, Framing, HEAD_LEN_MAX, Method};
 use crate::wire::http2::{request_of, trailers_of};
 
-/// The end of a head.
+/// The end of an HTTP/1.1 head.
 const HEAD_END: &[u8] = b"\r\n\r\n";
-/// Up to this length pieces are copied when others wait already: each would hold a buffer that is far larger.
+/// Pieces up to this length are copied if others are waiting. Otherwise each would hold a much larger buffer.
 const COPY_LEN_MAX: usize = 2048;
 
-/// The request of an exchange: read as HTTP/1.1, as it was written here, and sent as HTTP/2.
+/// The request of an exchange: read as HTTP/1.1, as this process wrote it, and sent as HTTP/2.
 pub(super) struct Outgoing {
     stage: Stage,
-    /// What came of a head that is not whole.
+    /// The received part of an incomplete head.
     head: Vec<u8>,
     decoder: BodyDecoder,
 }
 
 enum Stage {
-    /// The head is to be sent next.
+    /// The head has not been sent yet.
     Head(SendRequest<SendPiece>),
     Body(SendStream<SendPiece>),
-    /// The request was sent.
+    /// The head was sent.
     Sent(SendStream<SendPiece>),
-    /// It cannot be sent.
+    /// The request cannot be sent.
     Failed,
 }
 
-/// What the head of a request has begun.
+/// What sending the head of a request has begun.
 pub(super) struct Begun {
     pub(super) method: Method,
     pub(super) response: ResponseFuture,
@@ -57,7 +57,7 @@ impl Outgoing {
         Outgoing { stage: Stage::Head(send), head: Vec::new(), decoder: BodyDecoder::default() }
     }
 
-    /// Takes the next bytes of the request. Returns what has begun, once the head is whole.
+    /// Takes the next bytes of the request. Returns what has begun, once the head is complete.
     pub(super) fn send(
         &mut self,
         mut lease: Lease,
@@ -76,7 +76,7 @@ impl Outgoing {
         Ok(begun)
     }
 
-    /// How much of the bytes belongs to the head, if that is whole now. What belongs to a head in several pieces is kept.
+    /// How many of the bytes belong to the head, if it is complete now. Parts of an incomplete head are kept.
     fn take_head(&mut self, bytes: &[u8]) -> Result<Option<usize>, SendError> {
         let kept_len = self.head.len();
         if kept_len == 0
@@ -91,7 +91,7 @@ impl Outgoing {
                 self.head.truncate(end);
                 Ok(Some(end - kept_len))
             }
-            // It was written here, of a head that was not longer, and with a few fields more.
+            // This process wrote the head, from one within the limit and with a few more fields.
             None if self.head.len() > 2 * HEAD_LEN_MAX => Err(SendError::Stream(StreamError::Closed)),
             None => Ok(None),
         }
@@ -169,7 +169,7 @@ impl Outgoing {
         }
     }
 
-    /// Tells the server that the exchange is given up, and why.
+    /// Resets the stream with this reason.
     pub(super) fn cancel(&mut self, reason: Reason) {
         if let Stage::Body(stream) | Stage::Sent(stream) = &mut self.stage {
             stream.send_reset(reason);
@@ -178,7 +178,7 @@ impl Outgoing {
     }
 }
 
-/// A piece as it waits. A small one behind others is copied.
+/// Prepares a piece for the queue. A small piece behind others is copied.
 fn content(piece: Lease, queue: &StreamQueue) -> Content {
     if piece.len() <= COPY_LEN_MAX && queue.has_queued() {
         Content::Bytes(Bytes::copy_from_slice(&piece))

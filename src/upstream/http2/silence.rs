@@ -2,26 +2,26 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// How often a connection with open calls is looked at.
+/// How often a connection with open calls is checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After how much silence a server with open calls is sent a PING, so that its system has something to acknowledge.
+/// How long a server with open calls may be silent before it is sent a PING, which its system must acknowledge.
 const PING_AFTER: Duration = Duration::from_secs(3);
 
-/// Finds out whether the host of a server is still there, while calls wait for it.
+/// Detects that the host of a server is gone while calls wait for it.
 ///
-/// A server may be too busy to answer a PING. Its system acknowledges it all the same, and that is enough.
+/// A busy server may not answer a PING in time. Its system acknowledges the bytes all the same, and that is sufficient.
 pub(super) struct Silence {
-    /// How long its system may acknowledge nothing of what it was sent. One that is up does so within its round-trip time.
+    /// How long the peer's system may acknowledge nothing. A system that is up does so within a round trip.
     acknowledged_within: Duration,
     seen: Moved,
     looked_at: Time,
-    /// When something was last found to have moved, or a PING was asked for.
+    /// When progress was last seen, or a PING was last requested.
     moved_at: Time,
-    /// Since when nothing has moved although something is to be acknowledged.
+    /// Since when an acknowledgement has been outstanding without any progress.
     owed_since: Option<Time>,
 }
 
-/// What has moved on a connection so far, in bytes, and what is left to be sent.
+/// How many bytes have moved on a connection so far, and what is left to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moved {
     pub(super) received: u64,
@@ -29,22 +29,23 @@ pub(super) struct Moved {
     pub(super) left: Left,
 }
 
-/// What is left of what is to be sent.
+/// What is left to be sent or acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
     Nothing,
-    /// Bytes that were not sent, because the server does not read. Its system acknowledges no more of them, but is there.
+    /// Bytes that are not sent, because the server does not read. Its system is there, although it acknowledges no
+    /// more.
     Unsent,
-    /// Bytes that were sent, which the server's system is to acknowledge.
+    /// Bytes in flight, which the server's system must acknowledge.
     InFlight,
 }
 
-/// What is to be done.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The connection is sound, and nothing is to be done.
+    /// The connection is sound.
     Sound,
-    /// A PING is to be sent.
+    /// A PING must be sent.
     Ping,
     /// The host may be gone, or the server does not read.
     Doubtful,
@@ -53,17 +54,17 @@ pub(super) enum Verdict {
 }
 
 impl Silence {
-    /// Begins to look when a first call waits.
+    /// Begins to track progress, when a first call waits.
     pub(super) fn begin(acknowledged_within: Duration, seen: Moved, now: Time) -> Silence {
         Silence { acknowledged_within, seen, looked_at: now, moved_at: now, owed_since: None }
     }
 
-    /// When to look next.
+    /// When to check next.
     pub(super) fn look_at(&self) -> Time {
         self.looked_at + LOOK_EVERY
     }
 
-    /// Looks at what has moved since the last time.
+    /// Checks what has moved since the last time.
     pub(super) fn look(&mut self, moved: Moved, now: Time) -> Verdict {
         let before = std::mem::replace(&mut self.seen, moved);
         let looked_before = std::mem::replace(&mut self.looked_at, now);
@@ -74,7 +75,7 @@ impl Silence {
         if moved.left != Left::InFlight {
             self.owed_since = None;
             if moved.left == Left::Unsent {
-                // A PING would wait behind them. Whoever sends them limits how long they may wait.
+                // A PING would wait behind these bytes. Their sender limits how long they may wait.
                 return Verdict::Doubtful;
             }
             if now < self.moved_at + PING_AFTER {
@@ -111,7 +112,7 @@ mod tests {
             loop {
                 let now = silence.look_at();
                 match silence.look(moved(10, 10, is_outstanding), now) {
-                    // Nothing of that is acknowledged either.
+                    // The PING is not acknowledged either.
                     Verdict::Ping => is_outstanding = true,
                     Verdict::Gone => break assert_eq!(now - begun, Duration::from_millis(gone_after_ms)),
                     verdict => assert_eq!(verdict == Verdict::Doubtful, is_outstanding),

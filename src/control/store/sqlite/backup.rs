@@ -1,4 +1,4 @@
-//! Back-ups of the store, and which of them are kept.
+//! Back-ups of the store, and how many of them are kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use crate::control::store::StoreError;
 use crate::control::wall_time::WallTime;
 use crate::private;
 
-/// The most back-ups that are kept in the directory for them.
+/// The most back-ups that are kept in their directory.
 pub const BACKUPS_MAX: usize = 7;
-/// What the names of back-ups begin and end with; between them stands when they were made.
+/// The prefix and suffix of a back-up's name; its time stands between them.
 const PREFIX: &str = "store-";
 const SUFFIX: &str = ".sqlite";
-/// Pages that are copied before others may write in between.
+/// How many pages are copied before other writers get a turn.
 const PAGES_AT_ONCE: i32 = 256;
 const PAUSE: Duration = Duration::from_millis(1);
-/// How often a copy is begun again because the store was changed meanwhile.
+/// How often a copy is restarted because the store was changed during it.
 const BUSY_MAX: usize = 1_000;
 
-/// Why a copy was not made, before it is told which store it was.
+/// Why a copy failed. The caller adds which store it was.
 pub(super) enum CopyFailure {
     Sql(rusqlite::Error),
     File(String),
@@ -45,7 +45,7 @@ pub(super) fn copy(from: &Connection, to: &Path) -> Result<(), CopyFailure> {
     }
     private::ensure(to).map_err(|error| CopyFailure::File(error.to_string()))?;
     copy_into(from, to).inspect_err(|_| {
-        // Half a copy is of no use to anybody.
+        // A partial copy is useless.
         let _ = fs::remove_file(to);
     })
 }
@@ -66,12 +66,12 @@ fn copy_into(from: &Connection, to: &Path) -> Result<(), CopyFailure> {
         }
     }
     drop(backup);
-    // One file that stands alone, without a log beside it.
+    // The copy must be a single file, without a log beside it.
     copy.pragma_update(None, "journal_mode", "DELETE").map_err(CopyFailure::Sql)?;
     copy.close().map_err(|(_, error)| CopyFailure::Sql(error))
 }
 
-/// The name of a back-up that is made now.
+/// The name of a back-up made now.
 pub(super) fn name(backups: &Path, now: WallTime) -> PathBuf {
     let plain: String = now.to_string().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
     let fresh = (0..).map(|n| if n == 0 { plain.clone() } else { format!("{plain}-{n}") });

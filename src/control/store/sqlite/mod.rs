@@ -30,13 +30,13 @@ use crate::control::wall_time::WallTime;
 use crate::private;
 use crate::serve::AuditLog;
 
-/// How long a change waits for another process that holds the file.
+/// How long a change waits for another process that has the file locked.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// The pages of the log after which a commit writes the log back into the file, if there was no pause before. Such a commit takes
-/// several times as long as others. SQLite's own limit of 1,000 pages is reached after 70 new tunnels.
+/// The number of log pages after which a commit writes the log back into the file, unless a pause came before. Such a
+/// commit takes several times as long as others. SQLite's own limit of 1,000 pages is reached after 70 new tunnels.
 const LOG_PAGES_MAX: u32 = 8_000;
-/// The size of the log's file, in bytes, down to which it is cut when the log was written back.
+/// The size to which the log's file is truncated after it was written back, in bytes.
 const LOG_KEPT_LEN: u32 = 4 * 1024 * 1024;
 
 /// The store in one SQLite file.
@@ -46,11 +46,11 @@ pub struct SqliteStore {
     is_changed: bool,
     path: PathBuf,
     backups: PathBuf,
-    /// Where what is done is written too.
+    /// Events are also written to this log.
     audit: Option<AuditLog>,
 }
 
-/// What an operation fails by before it is told which file it was.
+/// Why an operation failed. The caller adds which file it was.
 enum Failure {
     Sql(rusqlite::Error),
     Unrecorded,
@@ -72,12 +72,13 @@ impl From<RuleViolation> for Failure {
 type SqlResult<T> = Result<T, Failure>;
 
 impl SqliteStore {
-    /// Opens the store, and makes it if there is none. One of an older schema is copied into `backups` and then brought to
-    /// this version's. The whole file is looked through first.
+    /// Opens the store, or creates it if there is none. A store with an older schema is copied into `backups` and then
+    /// migrated. The whole file is checked first.
     ///
     /// # Errors
     ///
-    /// When a restore of it was cut off, or it is open to others, held by another process, damaged, or of a newer version. The file is then as it was.
+    /// If a restore was interrupted, or the file is accessible to others, locked by another process, damaged, or of a
+    /// newer version. The file is then unchanged.
     pub fn open(path: &Path, backups: &Path) -> Result<SqliteStore, StoreError> {
         let unusable = |cause: String| StoreError::Unusable { path: path.to_path_buf(), cause };
         if is_half_restored(path)? {
@@ -93,7 +94,7 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Writes what is done to the audit log too, before it takes effect.
+    /// Also writes events to the audit log, before they take effect.
     pub fn record_in(&mut self, audit: Option<AuditLog>) {
         self.audit = audit;
     }
@@ -102,7 +103,7 @@ impl SqliteStore {
         let connection = &self.connection;
         let set_up = || {
             connection.busy_timeout(LOCK_WAIT)?;
-            // Until it is known to be whole nothing is written, also not what its log holds.
+            // Until the file is known to be intact nothing is written, not even the content of its log.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
@@ -125,7 +126,7 @@ impl SqliteStore {
         schema::migrate(&mut self.connection).map_err(|error| self.failed(error))
     }
 
-    /// Looks through the whole file.
+    /// Checks the whole file.
     fn check(&self) -> Result<(), StoreError> {
         let found = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
         match found.map_err(|error| self.failed(error))? {
@@ -134,7 +135,7 @@ impl SqliteStore {
         }
     }
 
-    /// Runs one transaction that changes something.
+    /// Runs a transaction that changes something.
     fn change<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> SqlResult<T>) -> Result<T, StoreError> {
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let done = begun.map_err(Failure::Sql).and_then(|change| {
@@ -150,7 +151,7 @@ impl SqliteStore {
         done.map_err(|failure| self.store_error(failure))
     }
 
-    /// Runs one transaction that only reads.
+    /// Runs a read-only transaction.
     fn look<T>(&mut self, run: impl FnOnce(&Transaction<'_>) -> SqlResult<T>) -> Result<T, StoreError> {
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Deferred);
         let done = begun.map_err(Failure::Sql).and_then(|look| run(&look));
@@ -309,7 +310,7 @@ impl Store for SqliteStore {
     }
 
     fn keep_backup(&mut self, now: WallTime) -> Result<PathBuf, StoreError> {
-        // A copy of what is damaged would push a good one out.
+        // A copy of a damaged store would displace a good one.
         self.check()?;
         let to = backup::name(&self.backups, now);
         self.backup(&to)?;
@@ -321,14 +322,14 @@ impl Store for SqliteStore {
         if !std::mem::take(&mut self.is_changed) {
             return;
         }
-        // PASSIVE waits for nobody; what another process prevents is done the next time.
+        // PASSIVE waits for nobody. What another process prevents is done the next time.
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the log of the store could not be written back; this is tried again after the next change");
         }
     }
 }
 
-/// The rows of one part of a list, of which one more than wanted was asked for, and where the next part begins.
+/// Makes a page from rows, of which one more than the limit was requested to find out whether there is a next page.
 fn listed<T>(mut rows: Vec<(i64, T)>, page: Page) -> Listed<T> {
     let limit = page.limit as usize;
     let more = rows.len() > limit;
@@ -337,17 +338,17 @@ fn listed<T>(mut rows: Vec<(i64, T)>, page: Page) -> Listed<T> {
     Listed { rows: rows.into_iter().map(|(_, row)| row).collect(), next }
 }
 
-/// How many rows to ask for, and below which place.
+/// How many rows to request, and below which position.
 fn window(page: Page) -> (i64, i64) {
     (i64::from(page.limit) + 1, page.before.unwrap_or(i64::MAX))
 }
 
-/// A text of the file that should be an id, a host or the like; if it is not, the file is damaged.
+/// Parses a text of the file, such as an id or a host. If it is not valid, the file is damaged.
 fn parsed<T: std::str::FromStr>(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<T> {
     value(&row.get::<_, String>(at)?, at)
 }
 
-/// A text of the file that holds such values, one on a line.
+/// Parses a text of the file with one value per line.
 fn parsed_lines<T: std::str::FromStr>(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Vec<T>> {
     let text: String = row.get(at)?;
     text.lines().map(|line| value(line, at)).collect()

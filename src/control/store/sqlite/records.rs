@@ -12,14 +12,14 @@ use crate::serve::AuditLog;
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// What was done, to what.
+/// An event: what was done, to what.
 pub(super) struct Fact<'a> {
     pub(super) kind: &'static str,
     pub(super) tunnel: Option<&'a TunnelId>,
     pub(super) subject: Option<&'a str>,
 }
 
-/// Puts down what was done, in the transaction in which it was.
+/// Adds an event, in the transaction of the change.
 pub(super) fn record(change: &Transaction<'_>, note: &Note, fact: Fact<'_>) -> SqlResult<()> {
     change.execute(
         "INSERT INTO event (at, kind, tunnel, subject, reason) VALUES (?, ?, ?, ?, ?)",
@@ -30,12 +30,12 @@ pub(super) fn record(change: &Transaction<'_>, note: &Note, fact: Fact<'_>) -> S
     Ok(())
 }
 
-/// The number of the last thing that was put down; 0 if there is none.
+/// The number of the last event; 0 if there is none.
 pub(super) fn last(change: &Transaction<'_>) -> SqlResult<i64> {
     Ok(change.query_row("SELECT COALESCE(MAX(seq), 0) FROM event", [], |row| row.get(0))?)
 }
 
-/// Writes what was put down since then to the audit log.
+/// Writes the events since then to the audit log.
 pub(super) fn tell(change: &Transaction<'_>, since: i64, audit: &AuditLog) -> SqlResult<()> {
     let mut rows = change.prepare("SELECT kind, tunnel, subject, reason FROM event WHERE seq > ? ORDER BY seq")?;
     let body = |row: &Row<'_>| {

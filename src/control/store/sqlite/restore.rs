@@ -1,8 +1,8 @@
-//! Restoring a back-up. What was revoked since the back-up stays revoked.
+//! Restores a back-up. What was revoked since the back-up stays revoked.
 //!
-//! A store consists of up to four files, and no file system moves four files at once. The complete copy is therefore first
-//! renamed, in one step, to a name that marks it as the next store. Before that step the old store is untouched. After it,
-//! whoever opens the store finishes the move first, and nobody opens a state in between.
+//! A store consists of up to four files, and no file system moves four files atomically. The complete copy is therefore
+//! first renamed, in one step, to a name that marks it as the next store. Before that step the old store is untouched.
+//! After it, whoever opens the store completes the moves first, so that no state in between is ever opened.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -19,42 +19,42 @@ use crate::base::TunnelId;
 use crate::control::store::StoreError;
 use crate::control::wall_time::WallTime;
 
-/// What SQLite keeps beside a store: what it holds belongs to that store alone, and does harm to any other.
+/// Files that SQLite keeps beside a store. They belong to that store alone, and would damage any other.
 const SIBLINGS: [&str; 3] = ["-wal", "-shm", "-journal"];
-/// What follows the store's name in that of a copy that is to be the store; after it stands when that was begun.
+/// The suffix of a copy that is to become the store, followed by the time at which the restore began.
 const PENDING: &str = ".restored-";
-/// What follows the store's name in that of a former store.
+/// The suffix of a former store.
 const ASIDE: &str = ".replaced-";
 
-/// What a restore did.
+/// The result of a restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// Where the former store is now, if there was one.
     pub aside: Option<PathBuf>,
-    /// What was withdrawn after the copy was made, and is good again unless it was to be kept withdrawn. None where the
+    /// What was revoked after the copy was made, and is valid again, unless it was to stay revoked. `None` if the
     /// former store cannot be read.
     pub reinstated: Option<Vec<Reinstated>>,
 }
 
-/// Something that the former store says is good no more, and the copy that it is.
+/// Something that is no longer valid in the former store, but is in the copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reinstated {
-    /// The kind of thing that came back.
+    /// The kind of the object.
     pub kind: ReinstatedKind,
-    /// Whose it is, or the tunnel itself; a provisioning key is nobody's.
+    /// The tunnel that it belongs to, or that it is; `None` for a provisioning key.
     pub tunnel: Option<TunnelId>,
-    /// The id of what came back.
+    /// The id of the object.
     pub id: String,
-    /// When it was withdrawn, or was to end as another took its place.
+    /// When it was revoked, or was to end because another replaced it.
     pub ended_at: WallTime,
 }
 
-/// The kind of thing that a restore brings back.
+/// A kind of object that a restore brings back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReinstatedKind {
     /// A tunnel that was archived.
     Tunnel,
-    /// A credential that was revoked, or that another took the place of.
+    /// A credential that was revoked or replaced.
     Credential,
     /// A certificate of an authority that was archived.
     Certificate,
@@ -62,39 +62,39 @@ pub enum ReinstatedKind {
     ProvisioningKey,
 }
 
-/// Puts a copy in the store's place, and keeps what was there aside. With `keep_withdrawn` what was withdrawn after the copy was
-/// made stays so. No edge may run with the store. A restore before this one that was cut off is finished first.
+/// Replaces the store with a copy, and keeps the former files aside. With `keep_withdrawn`, what was revoked after the
+/// copy was made stays revoked. No edge may use the store. An earlier restore that was interrupted is completed first.
 ///
 /// # Errors
 ///
-/// When the copy is itself no good store or of a newer version, or a file cannot be moved or written. The store is then as it
-/// was; or, where only the last moves failed, it is not opened before [`finish_restore`] made them.
+/// If the copy is not a valid store or is of a newer version, or a file cannot be moved or written. The store is then
+/// unchanged, or if only the last moves failed, it is not opened before [`finish_restore`] has made them.
 pub fn restore(backup: &Path, store: &Path, keep_withdrawn: bool, now: WallTime) -> Result<Restored, StoreError> {
     finish_restore(store)?;
     let reinstated = stage(backup, store, keep_withdrawn, now)?;
     Ok(Restored { aside: finish_restore(store)?, reinstated })
 }
 
-/// Finishes a restore that was cut off, if one was. Whoever calls it keeps edges and other restores out. Returns where the
+/// Completes an interrupted restore, if there is one. The caller excludes edges and other restores. Returns where the
 /// former store is now, if there was one.
 ///
 /// # Errors
 ///
-/// When a file cannot be moved. It can be tried again.
+/// If a file cannot be moved. The call can be repeated.
 pub fn finish_restore(store: &Path) -> Result<Option<PathBuf>, StoreError> {
     finish(store, usize::MAX)
 }
 
-/// Whether a restore of the store was cut off before its last move.
+/// Whether a restore of the store was interrupted before its last move.
 ///
 /// # Errors
 ///
-/// When its folder cannot be read.
+/// If the directory cannot be read.
 pub fn is_half_restored(store: &Path) -> Result<bool, StoreError> {
     Ok(pending(store)?.is_some())
 }
 
-/// The copy that is to be the store, if a restore was cut off.
+/// The copy that is to become the store, if a restore was interrupted.
 fn pending(store: &Path) -> Result<Option<PathBuf>, StoreError> {
     let folder = folder(store);
     let entries = fs::read_dir(&folder).map_err(|error| unusable(&folder, &error))?;
@@ -106,7 +106,7 @@ fn pending(store: &Path) -> Result<Option<PathBuf>, StoreError> {
     Ok(entries.flatten().map(|entry| folder.join(entry.file_name())).find(begins))
 }
 
-/// Makes the copy whole and safe on the disk, and then, in one step, that which is to be the store.
+/// Completes the copy and syncs it to disk, then marks it as the next store in one step.
 fn stage(
     backup: &Path,
     store: &Path,
@@ -114,7 +114,7 @@ fn stage(
     now: WallTime,
 ) -> Result<Option<Vec<Reinstated>>, StoreError> {
     let draft = store.with_extension("restoring");
-    // What a restore before this one left, which goes with no other file.
+    // Removes what an earlier restore left behind.
     for left in std::iter::once(draft.clone()).chain(SIBLINGS.map(|tail| beside(&draft, tail))) {
         match fs::remove_file(&left) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&left, &error)),
@@ -137,7 +137,7 @@ fn stage(
     Ok(reinstated)
 }
 
-/// A copy, open and found to be a store that this version reads.
+/// Opens a copy, and checks that it is a store that this version can read.
 fn checked(backup: &Path) -> Result<Connection, StoreError> {
     let damaged = |cause: String| StoreError::Damaged { path: backup.to_path_buf(), cause, backup: None };
     let from = Connection::open_with_flags(backup, OpenFlags::SQLITE_OPEN_READ_ONLY)
@@ -154,14 +154,14 @@ fn checked(backup: &Path) -> Result<Connection, StoreError> {
     }
 }
 
-/// Makes the moves that are left of a restore, but at most so many: tests cut it off.
+/// Makes the remaining moves of a restore, but at most `moves_max`: tests interrupt it.
 fn finish(store: &Path, moves_max: usize) -> Result<Option<PathBuf>, StoreError> {
     let Some(pending) = pending(store)? else { return Ok(None) };
     let name = pending.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let when = name.rsplit_once(PENDING).map_or("", |(_, when)| when);
     let aside = beside(store, &format!("{ASIDE}{when}"));
-    // A former store goes as one, its log and all. The log first: alone it is nothing, while what it says is lost to the
-    // store that opens without it.
+    // A former store is moved together with its log. The log goes first: it is useless alone, but a store that is
+    // opened without its log loses what the log contains.
     let tails = SIBLINGS.iter().copied().chain([""]);
     let moves = tails.map(|tail| (beside(store, tail), beside(&aside, tail))).filter(|(from, _)| from.exists());
     let moves = moves.chain([(pending.clone(), store.to_path_buf())]);
@@ -171,7 +171,7 @@ fn finish(store: &Path, moves_max: usize) -> Result<Option<PathBuf>, StoreError>
     Ok(Some(aside).filter(|aside| aside.exists()))
 }
 
-/// Moves a file to a name that is free, and returns when it will be there also after a loss of power.
+/// Moves a file to a free name. When it returns, the move survives a power failure.
 fn moved(from: &Path, to: &Path) -> Result<(), StoreError> {
     if to.exists() {
         return Err(unusable(to, &"a file is in the way: move it elsewhere, then run `adit edge restore` again"));
@@ -180,7 +180,7 @@ fn moved(from: &Path, to: &Path) -> Result<(), StoreError> {
     moved.map_err(|error| unusable(from, &error))
 }
 
-/// A time for the names of this restore's files of which none is taken.
+/// A time for the names of this restore's files, such that none of the names is taken.
 fn free(store: &Path, now: WallTime) -> String {
     let plain: String = now.to_string().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
     let is_free = |when: &String| {
@@ -191,11 +191,11 @@ fn free(store: &Path, now: WallTime) -> String {
     times.find(is_free).expect("not every number is taken")
 }
 
-/// What a store says is good no more, though a copy of it says that it is; none where the store cannot be read.
+/// What is no longer valid in the store, but is in a copy of it; `None` if the store cannot be read.
 fn reinstated(store: &Path, copy: &Path, now: WallTime) -> Option<Vec<Reinstated>> {
     let [former, copy] = [store, copy].map(|path| {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
-        // It is only looked at: what its log holds stays there.
+        // The store is only read, and the content of its log must stay there.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).ok()?;
         ends(&connection).ok()
     });
@@ -210,14 +210,15 @@ fn reinstated(store: &Path, copy: &Path, now: WallTime) -> Option<Vec<Reinstated
     Some(reinstated.collect())
 }
 
-/// Everything that can be withdrawn, and when it was or was to end. The tables are those of the first schema.
+/// Everything that can be revoked, with the time when it was revoked or was to end. The query uses only tables of the
+/// first schema.
 fn ends(connection: &Connection) -> rusqlite::Result<Vec<(Reinstated, Option<WallTime>)>> {
     let mut all = Vec::new();
     for (kind, sql) in [
         (ReinstatedKind::Tunnel, "SELECT id, id, archived_at FROM tunnel ORDER BY seq"),
         (
             ReinstatedKind::Credential,
-            // The lesser, as min() of a null is null.
+            // The smaller of the two, spelled this way because min() with a null is null.
             "SELECT tunnel, id, min(coalesce(revoked_at, until), coalesce(until, revoked_at)) FROM credential ORDER BY seq",
         ),
         (ReinstatedKind::Certificate, "SELECT tunnel, id, archived_at FROM certificate ORDER BY seq"),
@@ -236,7 +237,7 @@ fn ends(connection: &Connection) -> rusqlite::Result<Vec<(Reinstated, Option<Wal
     Ok(all)
 }
 
-/// Withdraws again, in a copy, what would come back with it, and puts that down.
+/// Revokes in a copy what would become valid again with it, and records that.
 fn withdraw(copy: &Path, reinstated: &[Reinstated], now: WallTime) -> rusqlite::Result<()> {
     let mut copy = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let change = copy.transaction()?;
@@ -336,7 +337,8 @@ mod tests {
         open(dir).unwrap().active_tunnels().unwrap().into_iter().map(|tunnel| tunnel.id.to_string()).collect()
     }
 
-    /// A folder with a store as a killed edge leaves it, what was done still in its log, and a back-up of it from before `then`.
+    /// A directory with a store as a killed edge leaves it, its last changes still in the log, and a back-up from
+    /// before `then`.
     fn killed(then: impl FnOnce(&mut SqliteStore)) -> (tempfile::TempDir, PathBuf, PathBuf) {
         let (before, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut store = open(before.path()).unwrap();
@@ -359,13 +361,13 @@ mod tests {
         for moves in 0..=4 {
             let (dir, path, backup) = killed(|store| create(store, "b"));
             let log = fs::read(dir.path().join("store.sqlite-wal")).unwrap();
-            // Cut off before anything was decided: the old one, whatever lies about.
+            // Interrupted before the decisive step: the old store stays, whatever other files exist.
             fs::write(path.with_extension("restoring"), "half").unwrap();
             fs::write(path.with_extension("restoring-journal"), "half").unwrap();
             stage(&backup, &path, false, NOW).unwrap();
             finish(&path, moves).unwrap();
             if moves < 4 {
-                // Nobody takes what is between the two for a store.
+                // In between, nothing opens a store.
                 let told = open(dir.path()).err().unwrap();
                 assert_eq!(told, StoreError::HalfRestored { path: path.clone() });
                 assert!(told.to_string().contains("adit edge restore"), "{told}");
@@ -374,7 +376,7 @@ mod tests {
             assert_eq!(aside, (moves < 4).then(|| dir.path().join(aside_name)));
             assert_eq!(served(dir.path()), ["tnl_a"], "after {moves} moves");
             assert_eq!(finish_restore(&path).unwrap(), None, "it is done once");
-            // What was there is whole.
+            // The former store is complete.
             assert_eq!(fs::read(dir.path().join(format!("{aside_name}-wal"))).unwrap(), log);
             let kept = tempfile::tempdir().unwrap();
             for tail in ["", "-wal"] {
@@ -388,7 +390,7 @@ mod tests {
     #[test]
     fn a_restore_that_meets_an_obstacle_parts_no_store_from_its_log() {
         let (dir, path, backup) = killed(|store| create(store, "b"));
-        // Something stands where the former store would go.
+        // Something occupies the name for the former store.
         fs::create_dir(dir.path().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
         let restored = restore(&backup, &path, false, NOW).unwrap();
         assert_eq!(restored.aside, Some(dir.path().join("store.sqlite.replaced-20270115T080000Z-1")));
@@ -464,7 +466,7 @@ mod tests {
                 assert_eq!(events.rows[0].kind, "credential.revoked");
             }
             drop(store);
-            // A store that cannot be read tells nothing.
+            // A store that cannot be read reveals nothing.
             fs::write(&path, "no store").unwrap();
             assert_eq!(restore(&first, &path, keep, at).unwrap().reinstated, None);
         }

@@ -2,14 +2,14 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-/// One step for each version of the schema: the first makes it from nothing, each further one from the one before. A step
-/// that was released is never changed.
+/// One step for each version of the schema. The first creates it, and each further one migrates from the version
+/// before. A released step is never changed.
 const STEPS: [&str; 5] = [FIRST, WHO_MAY_COME, TRAFFIC, WHO_TRADED, MANY_TUNNELS];
 
-/// The version of the schema that this version of adit makes and reads.
+/// The schema version that this version of adit creates and reads.
 pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;
 
-/// Says in the file that it is one of ours (`adit`), for `file` and the like.
+/// Identifies the file as ours (`adit`) for `file` and similar programs.
 const APPLICATION_ID: i64 = 0x6164_6974;
 
 pub(super) const FIRST: &str = "
@@ -94,7 +94,7 @@ CREATE TABLE usage (
 ) STRICT;
 ";
 
-/// Who may come to a tunnel: lists with one entry on a line.
+/// Who may connect to and call a tunnel: lists with one entry per line.
 const WHO_MAY_COME: &str = "
 ALTER TABLE tunnel ADD COLUMN connectors_from TEXT NOT NULL DEFAULT '';
 ALTER TABLE tunnel ADD COLUMN allow_from TEXT NOT NULL DEFAULT '';
@@ -107,27 +107,27 @@ const TRAFFIC: &str = "
 ALTER TABLE tunnel ADD COLUMN traffic TEXT NOT NULL DEFAULT 'plain';
 ";
 
-/// Who traded a provisioning key for a tunnel.
+/// The host that exchanged a provisioning key for a tunnel.
 const WHO_TRADED: &str = "
 ALTER TABLE tunnel ADD COLUMN requester BLOB CHECK (requester IS NULL OR length(requester) = 32);
 CREATE INDEX tunnel_of_requester ON tunnel (requester) WHERE requester IS NOT NULL;
 ";
 
-/// What follows the first label of a host, as the index over it says it; the host itself where it has one label.
+/// The part of a host after its first label, as the index spells it; the host itself if it has one label.
 pub(super) const PARENT: &str = "substr(host, instr(host, '.') + 1)";
 
-/// What a change looks for among all tunnels is found without reading all of them.
+/// Indexes for what a change looks up among all tunnels.
 const MANY_TUNNELS: &str = "
 CREATE INDEX tunnel_in_use ON tunnel (seq) WHERE archived_at IS NULL;
 CREATE INDEX host_by_parent ON host (substr(host, instr(host, '.') + 1)) WHERE retired = 0;
 ";
 
-/// The version of the schema in a file; 0 of one that is empty.
+/// The schema version of a file; 0 if it is empty.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Brings an older schema to this version's, one step after the other, each whole or not at all.
+/// Migrates an older schema to this version, one step after the other, each in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let from = usize::try_from(version(connection)?).unwrap_or(usize::MAX);
     for (at, step) in STEPS.iter().enumerate().skip(from) {

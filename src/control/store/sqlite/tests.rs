@@ -129,12 +129,12 @@ fn hosts_of_two_tunnels_overlap_where_one_is_a_wildcard_over_the_other() {
     assert_eq!(found, [overlap("x.a.test", "*.a.test", "tnl_a"), overlap("*.b.test", "x.b.test", "tnl_a")]);
     let found = bench.store.overlaps(&tunnel_id("tnl_a")).unwrap();
     assert_eq!(found, [overlap("*.a.test", "x.a.test", "tnl_b"), overlap("x.b.test", "*.b.test", "tnl_b")]);
-    // One tunnel may have both, and what was given up covers nothing.
+    // One tunnel may have both, and archived hosts cover nothing.
     bench.create("tnl_c", &["*.c.test", "x.c.test"]).unwrap();
     assert!(bench.store.overlaps(&tunnel_id("tnl_c")).unwrap().is_empty());
     bench.store.archive_tunnel(&tunnel_id("tnl_a"), &note(NOW)).unwrap();
     assert!(bench.store.overlaps(&tunnel_id("tnl_b")).unwrap().is_empty());
-    // So many are told and no more.
+    // Exactly this many are reported.
     for n in 0..=OVERLAPS_REPORTED_MAX {
         bench.create(&format!("tnl_d{n}"), &[&format!("h{n}.d.test")]).unwrap();
     }
@@ -168,7 +168,7 @@ fn a_provisioning_key_takes_nothing_from_anothers_wildcard() {
     }
     assert_eq!(refused(bench.store.tunnel(&tunnel_id("tnl_b"))), RuleViolation::NoTunnel(tunnel_id("tnl_b")));
     assert_eq!(bench.store.key("pkey_a").unwrap().uses, 0);
-    // What the edge makes up is nobody's.
+    // Generated hosts belong to nobody else.
     let made_up = NewTunnel { hosts_made_up: true, ..new_tunnel("tnl_b", &["random.a.test", "*.random.a.test"]) };
     bench.store.trade_key("pkey_a", &made_up, &note(NOW)).unwrap();
 }
@@ -291,7 +291,7 @@ fn a_rotation_leaves_two_good_and_ends_the_old_one() {
     );
     let cut = bench.store.rotate(&id, &credential("crd_3"), NOW, &note(NOW)).unwrap();
     assert_eq!(good(&cut, NOW), ["crd_3"]);
-    // For a while the edge is still told of those that ended.
+    // For a while the edge still gets those that ended.
     assert_eq!(bench.store.active_tunnels().unwrap()[0].known_credentials(NOW).count(), 3);
     assert_eq!(bench.store.active_tunnels().unwrap()[0].known_credentials(NOW.after(MINUTE * 61)).count(), 1);
 }
@@ -398,7 +398,7 @@ fn a_host_that_trades_again_is_known_by_its_key_for_a_while() {
     for (hash, requester, since) in [(&hash, stranger, NOW), (&other, me, NOW), (&hash, me, WallTime(NOW.0 + 1))] {
         assert_eq!(store.traded(hash, &requester, since).unwrap(), None);
     }
-    // What is looked at before anything else of a request does not keep such a host out.
+    // The check of the key alone does not keep such a host out.
     let late = NOW.after(MINUTE * 90);
     for (hash, now, since, may) in
         [(&hash, NOW, NOW, true), (&hash, late, NOW, true), (&hash, late, late, false), (&other, NOW, NOW, false)]
@@ -444,7 +444,7 @@ fn lists_come_in_parts_the_newest_first() {
         let part = bench.store.tunnels(false, page).unwrap();
         assert!(part.rows.len() <= 2);
         seen.extend(part.rows.iter().map(|tunnel| tunnel.id.to_string()));
-        // What is made meanwhile does not shift the parts.
+        // Tunnels created meanwhile do not shift the pages.
         bench.create(&format!("tnl_new{}", seen.len()), &[&format!("new{}.test", seen.len())]).unwrap();
         match part.next {
             Some(before) => page.before = Some(before),
@@ -579,13 +579,13 @@ fn so_many_back_ups_are_kept_and_a_copy_goes_into_a_new_file_only() {
     assert!(told.contains("there is a file already"), "{told}");
 }
 
-/// Otherwise it becomes a part of a commit, for which somebody waits.
+/// Otherwise a commit would do it, while someone waits for that.
 #[test]
 fn the_log_is_written_back_in_a_pause_and_not_by_a_commit() {
     let mut bench = Bench::new();
     let in_file = |bench: &Bench| {
         let copy = tempfile::tempdir().unwrap();
-        // Without the log beside it.
+        // The file alone, without its log.
         fs::copy(bench.path(), copy.path().join("store.sqlite")).unwrap();
         open(copy.path()).unwrap().active_tunnels().unwrap().len()
     };

@@ -14,11 +14,11 @@ use crate::control::wall_time::WallTime;
 use crate::policy::TunnelLists;
 use crate::route::{HostPattern, ROUTES_MAX};
 
-/// What stands in `retired` of a host.
+/// The values of a host's `retired` column.
 mod retired {
     /// Its tunnel is archived.
     pub(super) const ARCHIVED: i64 = 1;
-    /// Its tunnel has it no longer. Only hosts that were made up are remembered so.
+    /// Its tunnel no longer has it. This is recorded only for generated hosts.
     pub(super) const GIVEN_UP: i64 = 2;
 }
 
@@ -153,7 +153,7 @@ pub(super) fn revoke(
     one(change, id)
 }
 
-/// A tunnel that is not archived.
+/// Reads a tunnel that is not archived.
 pub(super) fn active(look: &Transaction<'_>, id: &TunnelId) -> SqlResult<Tunnel> {
     let tunnel = one(look, id)?;
     if tunnel.archived_at.is_some() {
@@ -162,7 +162,7 @@ pub(super) fn active(look: &Transaction<'_>, id: &TunnelId) -> SqlResult<Tunnel>
     Ok(tunnel)
 }
 
-/// Gives a tunnel these hosts instead of those that it has.
+/// Replaces the hosts of a tunnel.
 fn set_hosts(change: &Transaction<'_>, id: &TunnelId, wanted: &[HostPattern]) -> SqlResult<()> {
     let mut made_up = change.prepare("SELECT host FROM host WHERE tunnel = ? AND made_up = 1")?;
     let made_up: Vec<String> = made_up.query_map([id.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -180,7 +180,7 @@ fn set_hosts(change: &Transaction<'_>, id: &TunnelId, wanted: &[HostPattern]) ->
     Ok(())
 }
 
-/// Where the hosts of a tunnel that are in use overlap with those of others.
+/// The overlaps of a tunnel's hosts in use with those of others.
 pub(super) fn overlaps(look: &Transaction<'_>, id: &TunnelId) -> SqlResult<Vec<Overlap>> {
     let mut own = look.prepare("SELECT host FROM host WHERE tunnel = ? AND retired = 0 ORDER BY seq")?;
     let own: Vec<HostPattern> = own.query_map([id.as_str()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
@@ -240,7 +240,7 @@ fn add_credential(change: &Transaction<'_>, id: &TunnelId, new: &NewCredential, 
     Ok(())
 }
 
-/// A row of the table, without what stands in other tables.
+/// Reads a row of the table, without the data in other tables.
 fn tunnel(row: &Row<'_>) -> rusqlite::Result<(i64, Tunnel)> {
     let tunnel = Tunnel {
         id: parsed(row, 1)?,
@@ -257,7 +257,7 @@ fn tunnel(row: &Row<'_>) -> rusqlite::Result<(i64, Tunnel)> {
     Ok((row.get(0)?, tunnel))
 }
 
-/// What stands in other tables of a tunnel, read by statements that are prepared once for many.
+/// Reads a tunnel's data in other tables, with statements that are prepared once for many tunnels.
 struct Parts<'a> {
     hosts: Statement<'a>,
     credentials: Statement<'a>,
@@ -276,7 +276,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// The tunnel with them.
+    /// Adds that data to the tunnel.
     fn of(&mut self, mut tunnel: Tunnel) -> SqlResult<Tunnel> {
         let id = tunnel.id.as_str();
         let hosts = self.hosts.query_map(params![id, retired::GIVEN_UP], |row| parsed(row, 0))?;
@@ -296,7 +296,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The lists of a tunnel, which stand from this column on.
+/// The lists of a tunnel, in the columns from `at` on.
 fn lists(row: &Row<'_>, at: usize) -> rusqlite::Result<TunnelLists> {
     Ok(TunnelLists {
         connectors_from: parsed_lines(row, at)?,

@@ -14,7 +14,7 @@ use crate::engine::sys::receive_class::ReceiveClass;
 use crate::engine::sys::socket;
 use crate::engine::{LARGE_LEN, Lease};
 
-/// How many bytes a socket may receive in one turn before others have their turn.
+/// How many bytes a socket may receive in one turn before it is the turn of others.
 const TURN_BYTES_MAX: usize = 4 * LARGE_LEN;
 
 /// The state of the socket.
@@ -54,7 +54,7 @@ pub(super) struct Connection {
     ended: bool,
     /// The connection failed, or both sides have finished.
     hung_up: bool,
-    /// That it has ended or failed was reported before all was received.
+    /// Whether the end was reported early, while bytes were left to receive.
     told_end: bool,
     told_failure: bool,
     /// Sending or receiving has failed.
@@ -86,7 +86,7 @@ impl Connection {
             options,
             phase: Phase::Open,
             readable: false,
-            // Assumed until the poller says otherwise: a new socket has room.
+            // Assumed until the poller reports otherwise: a new socket has room.
             writable: true,
             ended: false,
             hung_up: false,
@@ -112,7 +112,7 @@ impl Connection {
         self.hung_up |= readiness.hung_up();
     }
 
-    /// Reports the end of a peer from which nothing is received at the moment.
+    /// Reports the end of a peer while nothing is being received from it.
     pub(super) fn tell_end(&mut self, token: Token, events: &mut Vec<DriverEvent>) {
         let is_waiting = self.phase == Phase::Open && !self.armed && !self.received_all && self.leaving.is_none();
         if !is_waiting || !self.ended {
@@ -176,7 +176,7 @@ impl Connection {
         self.outgoing.is_empty() && settled
     }
 
-    /// Whether the socket is of no more use.
+    /// Whether the socket can no longer be used.
     pub(super) fn is_broken(&self) -> bool {
         self.phase == Phase::Unconnected || self.failed
     }
@@ -242,7 +242,7 @@ impl Connection {
         let mut taken = 0;
         let mut outcome = Received::Drained;
         while self.wants_to_receive() {
-            // Asked each time, because the buffers taken here count already.
+            // Checked each time, because the buffers taken here already count.
             let allowance = if self.serves_link { TURN_BYTES_MAX } else { pool.allowance() };
             if taken >= TURN_BYTES_MAX.min(allowance) {
                 outcome = Received::More;

@@ -25,7 +25,7 @@ use crate::engine::sys::wake::EventFd;
 
 use connection::{Connection, Leaving, Received};
 
-/// How many connections a listener may accept in one turn before others have their turn.
+/// How many connections a listener may accept in one turn before it is the turn of others.
 const TURN_ACCEPTS_MAX: usize = 64;
 /// The longest wait of a turn while a socket has no buffer.
 const STARVED_WAIT: Duration = Duration::from_millis(2);

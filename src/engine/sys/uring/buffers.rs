@@ -13,7 +13,7 @@ const KEPT_SHARE: usize = 4;
 /// A ring takes at most one part in this many of the pool.
 const POOL_SHARE: usize = 16;
 
-/// For whom a buffer receives.
+/// The kind of socket that a buffer receives for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RingKind {
     Ordinary,

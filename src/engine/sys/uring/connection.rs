@@ -61,10 +61,10 @@ pub(super) struct Connection {
     connect: InKernel,
     receive: InKernel,
     armed: bool,
-    /// Looks for the end of a peer from which nothing is received.
+    /// A poll for the end of a peer from which nothing is being received.
     watch: InKernel,
     was_paused: bool,
-    /// That it has ended or failed was reported before all was received.
+    /// Whether the end was reported early, while bytes were left to receive.
     told_end: bool,
     told_failure: bool,
     /// The end of receiving was reported.
@@ -74,7 +74,7 @@ pub(super) struct Connection {
     class: ReceiveClass,
     /// The class of the receive that is in the kernel.
     receives_into: Class,
-    /// For whom it receives: from the next receive on, and in the receive that is in the kernel.
+    /// The kind of its buffers, for the next receive and for the receive that is in the kernel.
     kind: RingKind,
     receives_as: RingKind,
     /// The receive in the kernel ends after one buffer.
@@ -149,7 +149,7 @@ impl Connection {
         self.sending.outgoing.finish();
     }
 
-    /// Whether the socket is of no more use.
+    /// Whether the socket can no longer be used.
     pub(super) fn is_broken(&self) -> bool {
         self.failed || matches!(self.phase, Phase::Unconnected)
     }
@@ -258,7 +258,8 @@ impl Connection {
         matches!(self.phase, Phase::Open) && !self.received_all && self.leaving.is_none()
     }
 
-    /// A receive that is in the kernel would see the end; without one it is asked for. A watch may stay when receiving goes on.
+    /// Arms a poll for the end of the connection if no receive is in the kernel, which would see it. The poll may stay
+    /// when receiving continues.
     fn advance_watch(&mut self, token: Token, shared: &mut DriverShared) -> io::Result<()> {
         if self.watch.is_there {
             if !self.may_receive() && self.watch.take_cancel() {
@@ -269,7 +270,7 @@ impl Connection {
         if self.armed || !self.was_paused || self.told_failure || !self.may_receive() {
             return Ok(());
         }
-        // A failure is reported whatever is asked for.
+        // POLLERR and POLLHUP are always reported, so they need not be requested.
         let asked = if self.told_end { 0 } else { libc::POLLRDHUP as u32 };
         let entry = opcode::PollAdd::new(Fd(self.fd.as_raw_fd()), asked).build();
         // SAFETY: the operation points to nothing; the descriptor is kept until `advance` says that the connection goes, when no
@@ -285,10 +286,10 @@ impl Connection {
         let seen = match outcome(completion.result) {
             Ok(seen) => seen as i16,
             Err(error) if is_passing(&error) => return,
-            // It is not asked for again.
+            // The poll failed, and is not armed again.
             Err(_) => libc::POLLERR,
         };
-        // If it receives, that tells the end.
+        // While it receives, the receive reports the end.
         if self.armed || !self.may_receive() {
             return;
         }

@@ -22,7 +22,7 @@ impl MessageHeader {
         MessageHeader(NonNull::from(Box::leak(body)))
     }
 
-    /// Lists `leases`, at most [`GATHER_MAX`] of them, and returns the header. It is good until the next call.
+    /// Lists `leases`, at most [`GATHER_MAX`] of them, and returns the header. It is valid until the next call.
     pub(super) fn list<'a>(&mut self, leases: impl Iterator<Item = &'a Lease>) -> *const libc::msghdr {
         // SAFETY: the body was leaked by `new` and is freed by `drop` alone; `&mut self` keeps other access away.
         let body = unsafe { self.0.as_mut() };

@@ -466,7 +466,7 @@ impl Driver for UringDriver {
 
 impl Drop for UringDriver {
     fn drop(&mut self) {
-        // What the kernel does not let go of is leaked, by the owners of the memory: `Sending`, `Group`, `BufRing`.
+        // Memory that the kernel does not release is leaked by its owners: `SendQueue`, `Group`, `BufRing`.
         if self.end_all() {
             // Fails only when a ring is not registered, and then its memory is leaked too.
             let _ = self.shared.buffers.unregister(&self.shared.ring);

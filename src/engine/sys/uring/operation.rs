@@ -1,4 +1,4 @@
-//! The names of operations in the kernel.
+//! The numbers that identify operations in the kernel.
 
 use crate::engine::driver::Token;
 use crate::engine::sys::places::PLACES_MAX;

@@ -10,7 +10,7 @@ use super::operation::{Verb, name};
 use crate::engine::driver::Token;
 use crate::engine::sys::buf_ring::BufRing;
 
-/// The size of the submission queue; more operations take more than one system call.
+/// The size of the submission queue. More operations take more than one system call.
 const SUBMISSIONS: u32 = 256;
 /// The size of the completion queue; the kernel keeps further completions aside.
 const COMPLETIONS: u32 = 4096;
@@ -96,12 +96,12 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// When the queue is full and the kernel takes nothing off it.
+    /// If the queue is full and the kernel takes nothing from it.
     ///
     /// # Safety
     ///
-    /// What the operation points to must stay valid, and be left alone as the operation demands, until its last
-    /// completion; its descriptor must stay open until then.
+    /// What the operation points to must stay valid, and unchanged as far as the operation requires, until its last
+    /// completion. Its descriptor must stay open until then.
     pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         // SAFETY: as this function demands.
         if unsafe { self.io.submission().push(entry) }.is_err() {
@@ -114,7 +114,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Queues the cancellation of one operation. It ends by itself, with or without an error.
+    /// Queues the cancellation of one operation. The cancellation ends by itself, with or without an error.
     pub(super) fn cancel(&mut self, verb: Verb, token: Token) -> io::Result<()> {
         let entry = opcode::AsyncCancel::new(name(verb, token)).build().user_data(name(Verb::Cancel, token));
         // SAFETY: the operation points to nothing and has no descriptor.
@@ -138,7 +138,7 @@ impl Ring {
         if idle { Ok(()) } else { passing(self.io.submit()) }
     }
 
-    /// Submits what is queued and waits for a completion; for ever without a timeout.
+    /// Submits what is queued and waits for a completion; forever without a timeout.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let Some(timeout) = timeout else { return passing(self.io.submit_and_wait(1)) };
         let timeout = Timespec::from(timeout);

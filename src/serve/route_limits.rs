@@ -1,4 +1,4 @@
-//! The concurrency limits of the routes, which all cores share.
+//! The concurrency limits of the routes of a role, which all its cores share.
 //!
 //! They are shared, and not of each core, because a server that works on eight calls at one time does so whichever cores they came
 //! to. A call takes the lock of its route twice, for some tens of nanoseconds: when it begins and when it ends. Before the second time it
@@ -23,11 +23,11 @@ const ROUTES_MAX: usize = 1_024;
 
 /// The limits of all routes.
 #[derive(Default)]
-pub(super) struct RouteLimits(Mutex<HashMap<RouteName, Arc<RouteLimit>>>);
+pub struct RouteLimits(Mutex<HashMap<RouteName, Arc<RouteLimit>>>);
 
 /// The limit of one route.
 #[derive(Default)]
-pub(super) struct RouteLimit(Mutex<Shared>);
+pub struct RouteLimit(Mutex<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -37,20 +37,21 @@ struct Shared {
 }
 
 /// The limits of routes that have had calls on one core, as long as the tables are the same.
-pub(super) struct CoreLimits {
+#[derive(Default)]
+pub struct CoreLimits {
     version: Cell<u64>,
     by_route: RefCell<FxHashMap<RouteName, Arc<RouteLimit>>>,
 }
 
 /// A call's place among those in flight. Dropped, it is free again, and the call teaches nothing.
-pub(super) struct CallPlace {
+pub struct CallPlace {
     of: Arc<RouteLimit>,
     core: Core,
     place: Option<Place>,
 }
 
 /// A call that waits for a place. Dropped, it does not wait any more.
-pub(super) struct WaitingCall {
+pub struct WaitingCall {
     of: Arc<RouteLimit>,
     core: Core,
     ticket: Ticket,
@@ -59,9 +60,12 @@ pub(super) struct WaitingCall {
 }
 
 /// What becomes of a call that asks for a place.
-pub(super) enum PlaceAsked {
+pub enum PlaceAsked {
+    /// It has one.
     Admitted(CallPlace),
+    /// It waits for one.
     Waits(WaitingCall),
+    /// It gets none.
     Refused(Overload),
 }
 
@@ -83,7 +87,8 @@ impl RouteLimits {
     }
 
     /// How those are that have had calls, by the names of their routes.
-    pub(super) fn readings(&self) -> Vec<(String, QueueReading)> {
+    #[must_use]
+    pub fn readings(&self) -> Vec<(String, QueueReading)> {
         let limits = self.lock();
         let reading = |(route, limit): (&RouteName, &Arc<RouteLimit>)| {
             Some((route.as_str().to_owned(), limit.lock().queue.reading()?))
@@ -99,12 +104,8 @@ impl RouteLimits {
 }
 
 impl CoreLimits {
-    pub(super) fn new() -> CoreLimits {
-        CoreLimits { version: Cell::new(0), by_route: RefCell::default() }
-    }
-
     /// The limit of a route of the tables with this version; none if too many routes have one.
-    pub(super) fn of(&self, all: &RouteLimits, route: &RouteName, version: u64) -> Option<Arc<RouteLimit>> {
+    pub fn of(&self, all: &RouteLimits, route: &RouteName, version: u64) -> Option<Arc<RouteLimit>> {
         let mut by_route = self.by_route.borrow_mut();
         if self.version.replace(version) != version {
             by_route.clear();
@@ -120,13 +121,13 @@ impl CoreLimits {
 
 impl RouteLimit {
     /// Gives a call of this agent a place, if it gets one at once.
-    pub(super) fn admit(self: &Arc<Self>, core: &Core, agent: u64, terms: &ConcurrencyTerms) -> Option<CallPlace> {
+    pub fn admit(self: &Arc<Self>, core: &Core, agent: u64, terms: &ConcurrencyTerms) -> Option<CallPlace> {
         let place = self.with(|queue| queue.admit(agent, terms, core.turn_time()))?;
         Some(CallPlace { of: Arc::clone(self), core: core.clone(), place: Some(place) })
     }
 
     /// A call asks for a place, and may have to wait.
-    pub(super) fn ask(self: &Arc<Self>, core: &Core, call: &AskingCall, terms: &ConcurrencyTerms) -> PlaceAsked {
+    pub fn ask(self: &Arc<Self>, core: &Core, call: &AskingCall, terms: &ConcurrencyTerms) -> PlaceAsked {
         match self.with(|queue| queue.ask(call, terms, core.turn_time())) {
             QueueDecision::Admitted(place) => {
                 PlaceAsked::Admitted(CallPlace { of: Arc::clone(self), core: core.clone(), place: Some(place) })
@@ -162,22 +163,25 @@ impl RouteLimit {
 
 impl CallPlace {
     /// When the call got it.
-    pub(super) fn began(&self) -> Time {
+    #[must_use]
+    pub fn began(&self) -> Time {
         self.place.as_ref().map_or(Time::ZERO, Place::began)
     }
 
     /// How many calls were in flight when the call got it, with this one, and how many might be.
-    pub(super) fn taken(&self) -> Option<(u32, u32)> {
+    #[must_use]
+    pub fn taken(&self) -> Option<(u32, u32)> {
         self.place.as_ref().map(Place::taken)
     }
 
     /// Whether the time of the call is that of a call to a server that is not busy.
-    pub(super) fn is_unhurried(&self) -> bool {
+    #[must_use]
+    pub fn is_unhurried(&self) -> bool {
         self.place.as_ref().is_some_and(Place::is_unhurried)
     }
 
     /// The call has ended `now`.
-    pub(super) fn end(mut self, served: Served, now: Time) {
+    pub fn end(mut self, served: Served, now: Time) {
         if let Some(place) = self.place.take() {
             self.of.with(|queue| queue.release(place, served, now));
         }
@@ -199,7 +203,7 @@ impl WaitingCall {
     /// # Errors
     ///
     /// Why there is none.
-    pub(super) async fn place(mut self) -> Result<CallPlace, Overload> {
+    pub async fn place(mut self) -> Result<CallPlace, Overload> {
         let core = self.core.clone();
         let decided = core.timeout_at(self.until, poll_fn(|cx| self.poll(cx))).await;
         self.is_over = true;
@@ -239,15 +243,25 @@ impl Drop for WaitingCall {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
     use std::pin::Pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
+    use std::time::Duration;
 
     use super::*;
+    use crate::base::CoreId;
     use crate::base::GuardMode;
-    use crate::edge::tests::Fixture;
-    use crate::policy::Admission;
+    use crate::engine::Pool;
+    use crate::engine::sim::{Faults, SimNet};
+
+    /// A core that no driver runs, and the network that keeps its clock.
+    pub(in crate::serve) fn idle_core() -> (Core, SimNet) {
+        let (net, pool) = (SimNet::new(1, Faults::none()), Pool::new(0));
+        let driver = net.driver(IpAddr::V4(Ipv4Addr::LOCALHOST), pool.clone());
+        (Core::new(CoreId(0), Box::new(driver), pool, Duration::ZERO), net)
+    }
 
     /// Counts how often a task is woken.
     #[derive(Default)]
@@ -275,7 +289,7 @@ mod tests {
     /// As when an agent resets the stream of its call over HTTP/2.
     #[test]
     fn a_call_that_is_dropped_while_it_waits_leaves_its_turn_to_the_next() {
-        let Fixture { core, .. } = &Fixture::new(Admission::default());
+        let (core, _net) = &idle_core();
         let limit = Arc::<RouteLimit>::default();
         let held = limit.admit(core, 1, &terms(1)).expect("there is a place");
         let woken = [(); 3].map(|()| Arc::<Woken>::default());
@@ -303,8 +317,8 @@ mod tests {
 
     #[test]
     fn so_many_routes_have_a_limit_and_those_that_are_gone_make_room() {
-        let Fixture { core, .. } = &Fixture::new(Admission::default());
-        let (all, of_core) = (RouteLimits::default(), CoreLimits::new());
+        let (core, _net) = &idle_core();
+        let (all, of_core) = (RouteLimits::default(), CoreLimits::default());
         let name = |nth: usize| format!("route-{nth}").parse::<RouteName>().unwrap();
         for nth in 0..ROUTES_MAX {
             assert!(of_core.of(&all, &name(nth), 1).is_some());

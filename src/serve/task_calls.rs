@@ -1,10 +1,8 @@
-//! Tool calls are added to the tasks that they belong to.
+//! Tool calls are added to the tasks that they belong to, at the edge, and at the connector where agents' TLS ends there.
 
 use crate::base::Time;
-use crate::edge::edge_core::EdgeCore;
 use crate::exchange::trace_of;
 use crate::latency::{CallPhases, HostText, Outcome, Phase, TaskCall, TaskId, TaskTable, TraceId};
-use crate::route::Route;
 use crate::wire::http1::RequestHead;
 use crate::wire::mcp::{Call, SESSION_ID};
 
@@ -13,16 +11,17 @@ const CANCELLED: &str = "notifications/cancelled";
 
 /// What is known of an answer.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct AnswerSize {
+pub struct AnswerSize {
     /// Bytes of its body.
-    pub(super) bytes: u64,
+    pub bytes: u64,
     /// Whether it is text, or JSON.
-    pub(super) is_text: bool,
+    pub is_text: bool,
 }
 
 impl AnswerSize {
     /// An answer that has this type and begins.
-    pub(super) fn of(content_type: Option<&[u8]>) -> AnswerSize {
+    #[must_use]
+    pub fn of(content_type: Option<&[u8]>) -> AnswerSize {
         let starts = |prefix: &[u8]| {
             content_type
                 .is_some_and(|kind| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
@@ -32,7 +31,8 @@ impl AnswerSize {
 }
 
 /// The task that a request belongs to, by the first of what names one. `trace` is that of its body.
-pub(super) fn task_of(tasks: &TaskTable, head: &RequestHead, trace: Option<TraceId>) -> Option<TaskId> {
+#[must_use]
+pub fn task_of(tasks: &TaskTable, head: &RequestHead, trace: Option<TraceId>) -> Option<TaskId> {
     let value = |name: &str| head.get(name).filter(|value| !value.is_empty());
     let named = tasks.settings().header.as_deref().and_then(value).and_then(|name| std::str::from_utf8(name).ok());
     if let Some(name) = named {
@@ -42,21 +42,26 @@ pub(super) fn task_of(tasks: &TaskTable, head: &RequestHead, trace: Option<Trace
 }
 
 /// A call that has ended.
-pub(super) struct EndedCall<'a> {
-    pub(super) call: &'a Call,
+pub struct EndedCall<'a> {
+    /// What the call was about.
+    pub call: &'a Call,
     /// The digest of its arguments, if it is known.
-    pub(super) arguments: Option<u64>,
-    pub(super) answer: AnswerSize,
-    pub(super) phases: &'a CallPhases,
-    pub(super) outcome: Outcome,
-    /// Whether it was handed to a connector.
-    pub(super) is_opened: bool,
+    pub arguments: Option<u64>,
+    /// What is known of its answer.
+    pub answer: AnswerSize,
+    /// Where its time went.
+    pub phases: &'a CallPhases,
+    /// The outcome that is recorded for it.
+    pub outcome: Outcome,
+    /// Whether it was handed to the next hop.
+    pub is_opened: bool,
+    /// The price of a call of its tool, in millionths of a unit.
+    pub price: u64,
 }
 
 /// Adds a call to its task, if it calls a tool, or cancels such a call.
-pub(super) fn add_to_task(core: &EdgeCore, route: &Route, id: TaskId, ended: &EndedCall<'_>, now: Time) {
-    let EndedCall { call, arguments, answer, phases, outcome, is_opened } = ended;
-    let Some(tasks) = core.edge.tasks() else { return };
+pub fn add_to_task(tasks: &TaskTable, id: TaskId, ended: &EndedCall<'_>, now: Time) {
+    let EndedCall { call, arguments, answer, phases, outcome, is_opened, price } = ended;
     let Some(tool) = call.tool() else {
         if call.method() == Some(CANCELLED) {
             tasks.record_cancelled(id, now);
@@ -76,7 +81,7 @@ pub(super) fn add_to_task(core: &EdgeCore, route: &Route, id: TaskId, ended: &En
         tunnel: phases.took().saturating_sub(upstream),
         upstream,
         // What did not reach the tool is not charged.
-        price: if *is_opened && outcome.is_timed() { route.own.price(tool) } else { 0 },
+        price: if *is_opened && outcome.is_timed() { *price } else { 0 },
     };
     tasks.record(id, &call, now);
 }
