@@ -97,7 +97,7 @@ pub enum CallFailure {
     /// The call could not be written to the required audit log, so its response must not be sent.
     #[error("the call could not be written to the audit log")]
     Unrecorded,
-    /// The memory for lists that are filtered by policies was used up, so that the answer was not passed on.
+    /// The lists that policies filter used up their memory, so the response was not passed on.
     #[error("the lists that are being filtered have used up the memory for them")]
     CrowdedLists,
     /// The edge or the connector had an internal error, or reset the call for a reason that this version does not know.

@@ -16,29 +16,29 @@ use crate::control::DataDirError;
 use crate::control::bodies::{ErrorBody, LIMIT_MAX, ListPart};
 use crate::private::{self, PrivateError};
 
-/// Where the admin API is unless somebody says something else.
+/// The default URL of the admin API.
 const URL_PRESET: &str = "http://127.0.0.1:9443";
-/// How long an answer may take.
+/// How long a response may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest admin token, in bytes.
 const TOKEN_LEN_MAX: usize = 1_024;
-/// The most parts of a list that are read.
+/// The most pages of a list that are read.
 const PARTS_MAX: usize = 10_000;
 
-/// Why the edge did not do what it was asked to.
+/// Why a request to the admin API failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AdminError {
-    /// There is no token to show.
+    /// No admin token was given.
     #[error(
         "there is no admin token: give --data-dir or {}, or the token itself with --admin-token-file, {ADMIN_TOKEN_FILE_ENV} \
          or {ADMIN_TOKEN_ENV}",
         super::edge_dir::DATA_DIR_ENV
     )]
     NoToken,
-    /// The file of the token cannot be read.
+    /// The token file cannot be read.
     #[error("the admin token: {0}")]
     TokenFile(#[from] PrivateError),
-    /// The file of the token is not a text.
+    /// The token file is not a text file.
     #[error("the admin token in {}: {why}", file.display())]
     TokenText {
         /// The file with the token.
@@ -55,36 +55,36 @@ pub(super) enum AdminError {
     /// The edge cannot be reached.
     #[error("the edge's admin API at {url} cannot be reached: {cause}; is `adit edge` running there?")]
     Unreachable {
-        /// The URL that was asked.
+        /// The requested URL.
         url: String,
-        /// As the HTTP library says it.
+        /// The error of the HTTP library.
         cause: String,
     },
-    /// The answer is not one of the admin API.
+    /// The response is not one of the admin API.
     #[error("{url} is not the admin API of an edge: it answered with status {status}")]
     NotAdit {
-        /// The URL that was asked.
+        /// The requested URL.
         url: String,
         /// The HTTP status of the answer.
         status: u16,
     },
-    /// The answer is that of another version, or of something else.
+    /// The response cannot be parsed: it is of another version, or of something else.
     #[error("the answer of the admin API at {url} cannot be read: {cause}; is the edge of another version of adit?")]
     NotUnderstood {
-        /// The URL that was asked.
+        /// The requested URL.
         url: String,
         /// What is wrong with it.
         cause: String,
     },
-    /// The edge refused what it was asked to do.
+    /// The edge refused the request.
     #[error("the edge refused: {message} ({code})")]
     Refused {
-        /// What exactly, for programs.
+        /// The machine-readable error code.
         code: String,
         /// What went wrong, for people.
         message: String,
     },
-    /// The command line is at fault.
+    /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
 }
@@ -93,12 +93,12 @@ pub(super) enum AdminError {
 pub(super) struct AdminClient {
     client: Client,
     base: Url,
-    /// None where only what needs no token is asked for.
+    /// `None` if only requests that need no token are made.
     token: Option<Secret>,
 }
 
 impl AdminClient {
-    /// The one that flags and environment name.
+    /// A client for the API that flags and environment name.
     pub(super) fn new(args: &AdminArgs, env: &BTreeMap<String, String>) -> Result<AdminClient, AdminError> {
         let given = |name: &str| given(env, name);
         let token = match (&args.admin_token_file, given(ADMIN_TOKEN_ENV), given(ADMIN_TOKEN_FILE_ENV)) {
@@ -110,7 +110,7 @@ impl AdminClient {
         AdminClient::at(args.admin.as_deref(), env, Some(token))
     }
 
-    /// The one at this URL, or at that which the environment names, for what needs no token.
+    /// A client without a token, for the API at this URL or the one that the environment names.
     pub(super) fn without_token(url: Option<&str>, env: &BTreeMap<String, String>) -> Result<AdminClient, AdminError> {
         AdminClient::at(url, env, None)
     }
@@ -120,7 +120,7 @@ impl AdminClient {
         let full = if url.contains("://") { url.clone() } else { format!("http://{url}") };
         let base = Url::parse(&full).ok().filter(|base| base.has_host() && matches!(base.scheme(), "http" | "https"));
         let base = base.ok_or(AdminError::BadUrl(url))?;
-        // The token goes where it was sent and nowhere else.
+        // Redirects are not followed, so that the token is sent only to the given URL.
         let client =
             Client::builder().timeout(ANSWER_TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
         let client = client.map_err(|error| AdminError::Usage(format!("no HTTP client: {error}")))?;
@@ -143,7 +143,7 @@ impl AdminClient {
         self.request(Method::POST, path, &[], Some(body)).await
     }
 
-    /// All parts of a list, put together.
+    /// All pages of a list, concatenated.
     pub(super) async fn list<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -170,7 +170,7 @@ impl AdminClient {
         body: Option<&impl Serialize>,
     ) -> Result<T, AdminError> {
         let mut url = self.base.clone();
-        // Each piece is one piece, whatever somebody typed.
+        // Each piece becomes one path segment, whatever characters it contains.
         if let Ok(mut pieces) = url.path_segments_mut() {
             pieces.clear().push("v1").extend(path);
         }
@@ -215,7 +215,7 @@ fn read_token(file: PathBuf) -> Result<Secret, AdminError> {
     Ok(Secret::from(single_value(text)))
 }
 
-/// What it comes down to: the outer errors say only that there is an inner one.
+/// The innermost cause. The outer errors only say that there is one.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

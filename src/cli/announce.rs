@@ -3,14 +3,14 @@ use serde_json::{Value, json};
 use crate::cli::output::print;
 use crate::control::{Notice, RoleEvent};
 
-/// Reports what happens to programs: one JSON object on each line of standard output, if `--json` was given.
+/// Reports events to programs: with `--json`, one JSON object per line on standard output.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcer {
     json: bool,
 }
 
 impl Announcer {
-    /// An announcer that prints events only with `json`, and nothing without.
+    /// An announcer that prints events only if `json` is true.
     #[must_use]
     pub fn new(json: bool) -> Announcer {
         Announcer { json }
@@ -24,7 +24,7 @@ impl Announcer {
         }
     }
 
-    /// Prints what happened to the process, if it is an event for programs.
+    /// Prints a notice of the process, if it is an event for programs.
     pub fn notice(&self, notice: &Notice) {
         match notice {
             Notice::Role(role, RoleEvent::Linked { core, link, peer }) => {

@@ -1,4 +1,4 @@
-//! `adit audit`: the audit log is checked, searched and exported.
+//! `adit audit`: verifies, searches and exports the audit log.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -40,7 +40,7 @@ pub fn run_audit(args: &AuditArgs) -> u8 {
     };
     match done {
         Ok(code) => code,
-        // Whoever read the output has seen enough.
+        // The reader of the output closed it early, which is not an error.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(failure) => {
             eprintln!("{failure}");
@@ -159,7 +159,7 @@ fn run_export(args: &AuditExportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads all lines in their order. Those that are no JSON are for `verify` to find.
+/// Reads all lines in order. Lines that are not JSON are skipped; `verify` reports them.
 fn each_line(dir: &Path, mut see: impl FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
     let files = AuditFile::list(dir).map_err(|cause| AuditError::Io { path: dir.to_path_buf(), cause })?;
     if files.is_empty() {
@@ -177,7 +177,7 @@ fn each_line(dir: &Path, mut see: impl FnMut(Value) -> Result<(), Failure>) -> R
     Ok(())
 }
 
-/// A value as people read it, whatever an agent has called it.
+/// A value as text for people, safe to print whatever an agent chose.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => plain(text),
@@ -185,11 +185,11 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Which lines are wanted.
+/// The filter for lines.
 struct Filter {
     since: Option<WallTime>,
     until: Option<WallTime>,
-    /// Members, and what one of each group has to be.
+    /// Groups of members, and the value that one member of each group must have.
     members: Vec<(&'static [&'static str], String)>,
 }
 

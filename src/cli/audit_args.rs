@@ -9,12 +9,12 @@ use crate::audit::AuditedDecision;
 /// The arguments of `adit audit`.
 #[derive(Args)]
 pub struct AuditArgs {
-    /// What is done with the log.
+    /// The operation on the log.
     #[command(subcommand)]
     pub command: AuditCommand,
 }
 
-/// What `adit audit` does.
+/// The commands under `adit audit`.
 #[derive(Subcommand)]
 pub enum AuditCommand {
     /// Check that no line was removed, changed, moved or cut off
@@ -38,7 +38,7 @@ pub struct AuditVerifyArgs {
     pub json: bool,
 }
 
-/// Which lines are wanted.
+/// Selects lines of the log.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AuditFilterArgs {
     /// Only calls and actions since then: a time (2026-07-28T12:00:00Z), or how long ago (24h)
@@ -62,13 +62,13 @@ pub struct AuditFilterArgs {
     /// Only calls and actions of this tunnel
     #[arg(long, value_name = "ID")]
     pub tunnel: Option<String>,
-    /// Only calls that were let through, or only those that were denied
+    /// Only allowed calls, or only denied ones
     #[arg(long, value_name = "allowed|denied", value_parser = decision)]
     pub decision: Option<AuditedDecision>,
     /// Only calls that this rule of a policy decided: its name in the file, or its place as in #3
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
-    /// Only calls that ended so: ok, timed_out, breaker_open and so on
+    /// Only calls with this outcome: ok, timed_out, breaker_open and so on
     #[arg(long, value_name = "OUTCOME")]
     pub outcome: Option<String>,
 }
@@ -85,13 +85,13 @@ fn decision(text: &str) -> Result<AuditedDecision, String> {
 pub struct AuditQueryArgs {
     /// The directory of the log
     pub dir: PathBuf,
-    /// Which lines are wanted.
+    /// Selects lines of the log.
     #[command(flatten)]
     pub filter: AuditFilterArgs,
-    /// Show at most so many of the last lines that match, 1 to 100000
+    /// Show at most this many of the matching lines, the newest; 1 to 100000
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
-    /// Print the lines as they are
+    /// Print the lines unchanged
     #[arg(long)]
     pub json: bool,
 }
@@ -104,7 +104,7 @@ pub struct AuditExportArgs {
     /// The format of the output
     #[arg(long, value_enum)]
     pub format: AuditFormat,
-    /// Which lines are wanted.
+    /// Selects lines of the log.
     #[command(flatten)]
     pub filter: AuditFilterArgs,
 }

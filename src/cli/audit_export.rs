@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::control::WallTime;
 
-/// The columns of the table: all members of calls and actions, but `phases_us`, which is no single value.
+/// The columns of the table: all members of calls and actions, except `phases_us`, which is an object.
 const COLUMNS: [&str; 37] = [
     "seq",
     "time",
@@ -45,7 +45,7 @@ const COLUMNS: [&str; 37] = [
     "reason",
 ];
 
-/// The row of names.
+/// The row of column names.
 pub(super) fn csv_head() -> String {
     COLUMNS.join(",")
 }
@@ -57,7 +57,7 @@ pub(super) fn csv_row(line: &Value) -> String {
 
 fn cell(value: &Value) -> String {
     let Value::String(text) = value else { return value.to_string() };
-    // A spreadsheet would run a text that begins so as a formula.
+    // A spreadsheet would interpret a text that begins like this as a formula.
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if is_formula { format!("'{text}") } else { text.clone() };
     match text.contains([',', '"', '\n', '\r']) {

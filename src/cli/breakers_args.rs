@@ -24,7 +24,7 @@ pub enum BreakersCommand {
     Auto(ForcedBreaker),
 }
 
-/// Which breaker is meant.
+/// Selects one of the breakers.
 #[derive(Args)]
 pub struct ForcedBreaker {
     /// The name of the route

@@ -1,16 +1,16 @@
-//! How commands show what is known of calls.
+//! Formats what the admin API says about calls.
 
 use crate::control::bodies::{BreakerStateName, CallStageName, GuardModeName};
 
-/// Stands for a value that there is none of.
+/// Stands for a value that does not exist.
 pub(super) const NONE: &str = "-";
 
-/// A text as it is shown: agents choose hosts and the names of tools.
+/// Makes a text safe to print. Agents choose hosts and tool names.
 pub(super) fn plain(text: &str) -> String {
     text.escape_debug().to_string()
 }
 
-/// Milliseconds, with three digits that say something.
+/// Milliseconds, with three significant digits.
 pub(super) fn millis(ms: f64) -> String {
     match ms {
         ms if ms < 10.0 => format!("{ms:.2}"),
@@ -39,7 +39,7 @@ pub(super) const fn breaker_state(state: BreakerStateName) -> &'static str {
     }
 }
 
-/// How far a call came.
+/// The stage at which a call stopped.
 pub(super) const fn stopped(stage: CallStageName) -> &'static str {
     match stage {
         CallStageName::Accept => "accept",

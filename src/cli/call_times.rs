@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 use crate::control::{CallTimes, OnceReport, Report, micros};
 use crate::latency::{Distribution, LabelFigures, Phase};
 
-/// The phases that the split is made of, and the whole.
+/// The displayed phases and their total.
 const SHOWN: [Phase; 5] = [Phase::Edge, Phase::Tunnel, Phase::Connector, Phase::Upstream, Phase::Total];
 /// The JSON-RPC method of a tool call.
 const TOOL_CALL: &str = "tools/call";
 
-/// The figures of tool calls alone: not of the requests by which a client begins, nor of probes.
+/// The figures of tool calls only, without the requests that open a session and without probes.
 pub(super) fn tool_calls(report: &Report) -> LabelFigures {
     let mut figures = LabelFigures::new();
     if let Some(CallTimes { snapshot, .. }) = &report.latency {
@@ -23,7 +23,7 @@ pub(super) fn tool_calls(report: &Report) -> LabelFigures {
     figures
 }
 
-/// The one object of `adit up --once --json`.
+/// The JSON object of `adit up --once --json`.
 pub(super) fn once_json(once: &OnceReport, figures: &LabelFigures, report: &Report) -> Value {
     let phases: Map<String, Value> = SHOWN
         .iter()
@@ -42,7 +42,7 @@ pub(super) fn once_json(once: &OnceReport, figures: &LabelFigures, report: &Repo
     })
 }
 
-/// The same as a table for people.
+/// The same data as a table for people.
 pub(super) fn once_table(once: &OnceReport, tool: &str, figures: &LabelFigures, report: &Report) -> String {
     let mut text = format!(
         "{} calls of the tool {tool} through the tunnel, {} failed, driver {}\n\n{:<18}{:>10}{:>10}{:>10}{:>10}\n",
@@ -59,7 +59,7 @@ pub(super) fn once_table(once: &OnceReport, tool: &str, figures: &LabelFigures, 
     text
 }
 
-/// The line that `adit up` keeps up to date.
+/// The line that `adit up` rewrites in place.
 pub(super) fn live_line(figures: &LabelFigures) -> String {
     let pair = |phase: Phase| {
         let [p50, p95, ..] = quantiles(figures.phase(phase)).map(|at| format!("{:.0}", micros(at)));
@@ -71,7 +71,7 @@ pub(super) fn live_line(figures: &LabelFigures) -> String {
     }
 }
 
-/// The same as fields of an event.
+/// The same data as fields of an event.
 pub(super) fn live_json(figures: &LabelFigures) -> Value {
     let phase = |phase: Phase| {
         let [p50, p95, ..] = quantiles(figures.phase(phase)).map(micros);

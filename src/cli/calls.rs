@@ -1,4 +1,4 @@
-//! `adit calls`: the last calls, a line for each.
+//! `adit calls`: the last calls, one per line.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ fn why(call: &CallInfo) -> String {
     answered.or(outcome).map_or_else(|| NONE.to_owned(), str::to_owned)
 }
 
-/// How long ago, in the unit that says it shortest.
+/// How long ago, in the most suitable unit.
 fn ago(seconds: f64) -> String {
     match seconds {
         s if s < 100.0 => format!("{s:.1}s"),

@@ -4,7 +4,7 @@ use std::path::Path;
 use crate::base::shell_word;
 use crate::cli::tunnel_args::AdminArgs;
 
-/// A command as it is printed for people to run. Each word is quoted where a shell would take it apart.
+/// A command that is printed for people to run. Its words are quoted where a shell requires it.
 #[derive(Clone, Debug)]
 pub(super) struct CommandLine(String);
 
@@ -14,24 +14,25 @@ impl CommandLine {
         CommandLine(words.to_owned())
     }
 
-    /// The same with one word more.
+    /// Adds a word, quoted if necessary.
     pub(super) fn word(mut self, word: &str) -> CommandLine {
         self.0 = format!("{} {}", self.0, shell_word(&printable(word)));
         self
     }
 
-    /// The same with a flag and its value.
+    /// Adds a flag and its value.
     pub(super) fn flag(self, flag: &str, value: &str) -> CommandLine {
         self.word(flag).word(value)
     }
 
-    /// The same with a flag whose value is written for the shell already.
+    /// Adds a flag whose value is already quoted for the shell.
     pub(super) fn flag_as_written(mut self, flag: &str, value: &str) -> CommandLine {
         self.0 = format!("{} {flag} {}", self.0, printable(value));
         self
     }
 
-    /// The same with `--data-dir`, if one was given on the command line. One of the environment applies to the next command too.
+    /// Adds `--data-dir`, if it was given on the command line. If it came from the environment, the next command has it
+    /// too.
     pub(super) fn data_dir(self, given: Option<&Path>) -> CommandLine {
         match given {
             Some(dir) => self.flag("--data-dir", &dir.to_string_lossy()),
@@ -39,7 +40,7 @@ impl CommandLine {
         }
     }
 
-    /// The same with the flags by which this command reached the admin API.
+    /// Adds the flags with which this command reached the admin API.
     pub(super) fn admin(mut self, args: &AdminArgs) -> CommandLine {
         if let Some(url) = &args.admin {
             self = self.flag("--admin", url);
@@ -57,7 +58,7 @@ impl fmt::Display for CommandLine {
     }
 }
 
-/// Text without what could control a terminal.
+/// Removes characters that could control a terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }

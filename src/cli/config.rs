@@ -8,8 +8,9 @@ use crate::cli::EXIT_USAGE;
 use crate::cli::args::{ConfigCommand, FileArgs};
 use crate::config::{self, CREDENTIALS_ENV, Config, ConfigErrors, NO_PROXY_ENVS, Origin, PROXY_ENVS, Purpose};
 
-/// The variables of the environment that adit reads: its own, those of proxies, and the one by which systemd passes
-/// credentials, each without the white space around its value. A value that is not UTF-8 is refused later, where it is parsed.
+/// The environment variables that adit reads: its own, those of proxies, and the one by which systemd passes
+/// credentials. White space around the values is removed. A value that is not UTF-8 is rejected later, when it is
+/// parsed.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()

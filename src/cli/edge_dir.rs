@@ -16,10 +16,10 @@ use crate::control::DataDir;
 use crate::control::store::{Reinstated, ReinstatedKind, Restored};
 use crate::process::{self, RestoredFrom, RunError};
 
-/// The variable that names the data directory: that of the setting.
+/// The variable of the setting `edge.data_dir`.
 pub(super) const DATA_DIR_ENV: &str = "ADIT_EDGE_DATA_DIR";
 
-/// Runs a command about the data directory, and returns the exit code.
+/// Runs a command on the data directory, and returns the exit code.
 pub(super) fn run_edge_dir(command: &EdgeDirCommand, env: &BTreeMap<String, String>) -> u8 {
     let (EdgeDirCommand::Init { dir, .. } | EdgeDirCommand::Backup { dir, .. } | EdgeDirCommand::Restore { dir, .. }) =
         command;
@@ -37,7 +37,7 @@ pub(super) fn run_edge_dir(command: &EdgeDirCommand, env: &BTreeMap<String, Stri
     done.map_or_else(|error| refuse(&error), |()| 0)
 }
 
-/// The data directory that flags or environment name.
+/// The data directory named by flags or environment.
 pub(super) fn data_dir(args: &DataDirArgs, env: &BTreeMap<String, String>) -> Option<DataDir> {
     let by_env = || env.get(DATA_DIR_ENV).filter(|dir| !dir.is_empty()).map(PathBuf::from);
     args.data_dir.clone().or_else(by_env).map(DataDir::new)
@@ -72,7 +72,7 @@ fn backup(dir: &DataDir, to: Option<PathBuf>) -> Result<(), RunError> {
     Ok(())
 }
 
-/// `given`: the data directory of the command line, which commands that are printed must repeat.
+/// Restores the store. `given` is the data directory from the command line, which printed commands must repeat.
 fn put_back(dir: &DataDir, given: Option<&Path>, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<(), RunError> {
     let RestoredFrom { backup, restored: Restored { aside, reinstated } } =
         process::restore_store(dir, from, keep_withdrawn)?;
@@ -116,7 +116,7 @@ fn reinstated_table(reinstated: &[Reinstated]) -> String {
     table.text("nothing")
 }
 
-/// The commands that withdraw what came back; a tunnel takes along what is its own.
+/// The commands that revoke what became valid again. Archiving a tunnel includes everything that belongs to it.
 fn withdrawals(reinstated: &[Reinstated], given: Option<&Path>) -> String {
     let archived = |tunnel: &Option<TunnelId>| {
         reinstated.iter().any(|other| other.kind == ReinstatedKind::Tunnel && other.tunnel == *tunnel)

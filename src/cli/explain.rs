@@ -1,4 +1,4 @@
-//! `adit explain`: what became of one call.
+//! `adit explain`: the history of one call.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use crate::cli::tunnel::report;
 use crate::control::bodies::{AnsweredInfo, CallDecision, CallInfo, CallStageName, CallsBody, DecisionKind};
 use crate::latency::Phase;
 
-/// The most calls that are explained, of those that have one id.
+/// The most calls with one id that are explained.
 const CALLS_MAX: u32 = 100;
 
 /// Runs `adit explain` and returns the exit code.
@@ -38,7 +38,7 @@ pub fn run_explain(args: &ExplainArgs, env: &BTreeMap<String, String>) -> u8 {
     })
 }
 
-/// The text; none if there is no such call.
+/// The text; `None` if there is no such call.
 async fn show(args: &ExplainArgs, env: &BTreeMap<String, String>) -> Result<Option<String>, AdminError> {
     let client = AdminClient::without_token(args.admin.as_deref(), env)?;
     let query = [("id", args.id.clone()), ("limit", CALLS_MAX.to_string())];
@@ -50,8 +50,7 @@ async fn show(args: &ExplainArgs, env: &BTreeMap<String, String>) -> Result<Opti
     }))
 }
 
-/// Puts calls, the last of which comes first, in the order in which they happened. What the connector says of a call follows what the
-/// edge says of it.
+/// Sorts calls, which arrive newest first, by time. The connector's view of a call follows that of the edge.
 fn in_order(calls: &mut [CallInfo]) {
     calls.reverse();
     let ids: Vec<Option<String>> = calls.iter().map(|call| call.id.clone()).collect();
@@ -59,7 +58,7 @@ fn in_order(calls: &mut [CallInfo]) {
     calls.sort_by_key(|call| (first_of(&call.id), call.role));
 }
 
-/// What became of a call, in lines.
+/// The history of a call, in lines.
 fn story(call: &CallInfo) -> String {
     let mut text = String::new();
     let mut line = |line: String| writeln!(text, "{line}").expect("a String takes all");
@@ -135,7 +134,7 @@ pub(super) mod tests {
     use super::*;
     use crate::control::RoleKind;
 
-    /// A call that was cut at its deadline.
+    /// A call that was ended by its deadline.
     pub(in crate::cli) fn call() -> CallInfo {
         let text = |text: &str| Some(text.to_owned());
         CallInfo {

@@ -1,4 +1,4 @@
-//! The flags of a command as sources of the configuration: each flag sets one setting.
+//! The flags of a command as a source of the configuration: each flag sets one setting.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use crate::cli::args::{ConnectArgs, EdgeArgs, EngineArgs, FileArgs, MCP_PATH, UpArgs};
 use crate::config::{CREDENTIALS, CREDENTIALS_ENV, ConfigErrors, FILE_ENV, FileText, Flag, Purpose, Sources, settings};
 
-/// The hosts by which an agent on the same machine calls; `adit up` always serves them, besides the given host.
+/// The hosts that agents on the same machine use. `adit up` always serves them, in addition to the given host.
 const UP_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// The tunnel of `adit up`.
 const UP_TUNNEL: &str = "tnl_up";
-/// The address where the system chooses the port.
+/// The address that lets the system choose the port.
 const UP_ANY_PORT: &str = "127.0.0.1:0";
 
 impl FileArgs {
-    /// The sources for a command with these flags and `flags` before them.
+    /// The sources for a command with these flags, after `flags`.
     ///
     /// # Errors
     ///
-    /// The file that is named cannot be read.
+    /// The named file cannot be read.
     pub fn sources(
         &self,
         purpose: Purpose,
@@ -52,11 +52,11 @@ impl EngineArgs {
 }
 
 impl EdgeArgs {
-    /// What the configuration of `adit edge` is made from.
+    /// The sources of the configuration of `adit edge`.
     ///
     /// # Errors
     ///
-    /// The file that is named cannot be read.
+    /// The named file cannot be read.
     pub fn sources(&self, env: &BTreeMap<String, String>) -> Result<Sources, ConfigErrors> {
         let mut flags = given([
             ("edge.agents_listen", &self.listen),
@@ -78,11 +78,11 @@ impl EdgeArgs {
 }
 
 impl ConnectArgs {
-    /// What the configuration of `adit connect` is made from.
+    /// The sources of the configuration of `adit connect`.
     ///
     /// # Errors
     ///
-    /// The file that is named cannot be read.
+    /// The named file cannot be read.
     pub fn sources(&self, env: &BTreeMap<String, String>) -> Result<Sources, ConfigErrors> {
         let mut flags = given([
             ("connect.tunnel", &self.id),
@@ -106,9 +106,9 @@ impl ConnectArgs {
 }
 
 impl UpArgs {
-    /// The upstream of `--upstream` and the path behind it: `http://127.0.0.1:9000` and `/mcp`, which is also the path of a URL
-    /// that has none. A route has no path, as the path of each call is passed unchanged; here it is what the agent's URL shall
-    /// end in.
+    /// The URL of `--upstream` without its path, and the path: `http://127.0.0.1:9000` and `/mcp`, which is the default
+    /// path. A route has no path, because the path of each call is passed on unchanged. Here the path becomes part of
+    /// the agents' URL.
     #[must_use]
     pub fn upstream_parts(&self) -> Option<(&str, &str)> {
         let url = self.upstream.as_deref()?;
@@ -119,9 +119,9 @@ impl UpArgs {
         Some((upstream, if path.is_empty() { MCP_PATH } else { path }))
     }
 
-    /// What the configuration of `adit up` is made from, given a fresh `secret` for its one tunnel and the `upstream`
-    /// that its route leads to: what `--upstream` says without its path, or where the demo server listens. The port of
-    /// `connectors_listen`, and with it `connect.edge`, is 0: the system chooses it.
+    /// The sources of the configuration of `adit up`. `secret` is a fresh secret for its one tunnel. `upstream` is the
+    /// target of its route: the URL of `--upstream` without its path, or the address of the demo server. The port of
+    /// `connectors_listen`, and with it that of `connect.edge`, is 0, so that the system chooses it.
     #[must_use]
     pub fn sources(&self, env: &BTreeMap<String, String>, secret: &str, upstream: &str) -> Sources {
         let hosts = self.hosts();
@@ -159,13 +159,13 @@ impl UpArgs {
         Sources { purpose: Purpose::Up, profile, file: None, env: env.clone(), flags, credentials: Vec::new() }
     }
 
-    /// The host that was asked for, and those that an agent on this machine calls.
+    /// The given host, and those that agents on this machine use.
     fn hosts(&self) -> Vec<&str> {
         let loopback = UP_HOSTS.into_iter().filter(|host| self.host.as_deref() != Some(host));
         self.host.as_deref().into_iter().chain(loopback).collect()
     }
 
-    /// The listen address. With `--once` the default is any free port, because nobody needs to know it.
+    /// The listen address. With `--once` the default is any free port, because nothing else needs to know it.
     fn address(&self, flag: &Option<String>, key: &str, env: &BTreeMap<String, String>) -> Option<String> {
         let setting = settings().find(|setting| setting.path() == key)?;
         let given = flag.is_some() || setting.env().is_some_and(|name| env.contains_key(&name));

@@ -1,7 +1,7 @@
 //! Floor 6: the command line. Commands parse their arguments, call [`crate::process`] and print.
 //!
-//! A flag says only which setting it sets; types, limits and precedence belong to [`crate::config`]. A wrong flag and a wrong
-//! file are therefore reported alike, and differ by their names alone.
+//! A flag only sets a setting; types, limits and precedence belong to [`crate::config`]. Errors in flags and in files
+//! are therefore reported in the same way, and differ only in the place that they name.
 
 mod admin_client;
 mod announce;

@@ -1,4 +1,4 @@
-//! `adit policy`: what a policy says, before it is in force.
+//! `adit policy`: checks and explains a policy before it is used.
 
 use std::fmt::Write;
 
@@ -23,7 +23,7 @@ pub fn run_policy(args: &PolicyArgs) -> u8 {
             code
         }
         Err(why) => {
-            // Each fault on a line of its own.
+            // Prints each fault on its own line.
             eprintln!("{}", why.replace("; line ", "\nline ").replace("policy: line ", "policy:\nline "));
             EXIT_USAGE
         }
@@ -50,7 +50,7 @@ fn tested(policy: &ToolPolicy) -> (String, u8) {
     (text, if failed == 0 { 0 } else { EXIT_FAILURE })
 }
 
-/// What is decided about a request, and why.
+/// The decision about a request, and the reason for it.
 fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u8), String> {
     let given = policy
         .roles_named(args.roles.iter().map(String::as_str))

@@ -1,4 +1,4 @@
-//! What the commands have in common: how they run on the control thread, and their exit codes.
+//! What the commands share: how they run on the control thread, and their exit codes.
 
 use std::future::Future;
 
@@ -10,7 +10,7 @@ pub use crate::process::RunError;
 /// The exit code for a failure at run time.
 pub const EXIT_FAILURE: u8 = 1;
 
-/// Reads the configuration, starts the log, and runs a role on the control thread. Gives back the exit code.
+/// Reads the configuration, starts the log, and runs a role on the control thread. Returns the exit code.
 pub(super) fn run_role(
     mut read: ReadConfig,
     role: impl AsyncFnOnce(LoadedConfig, ReadConfig, Log) -> Result<u8, RunError>,
@@ -24,7 +24,7 @@ pub(super) fn run_role(
     on_control_thread(role(loaded, read, log))
 }
 
-/// Runs a command on the control thread, which is the one that calls, and returns the exit code.
+/// Runs a command on the calling thread, which becomes the control thread. Returns the exit code.
 pub(super) fn on_control_thread(command: impl Future<Output = Result<u8, RunError>>) -> u8 {
     process::on_control_thread(command).unwrap_or_else(|error| refuse(&error))
 }

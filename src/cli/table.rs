@@ -1,4 +1,4 @@
-/// A table for people: columns as wide as they must be, two spaces between them.
+/// A text table whose columns are as wide as necessary, two spaces apart.
 pub(super) struct Table {
     head: Vec<&'static str>,
     rows: Vec<Vec<String>>,
@@ -14,7 +14,7 @@ impl Table {
         self.rows.push(cells.to_vec());
     }
 
-    /// The table as text; without rows a line that says so.
+    /// The table as text, or `none` if it has no rows.
     pub(super) fn text(&self, none: &str) -> String {
         if self.rows.is_empty() {
             return format!("{none}\n");

@@ -22,7 +22,7 @@ use crate::control::bodies::{
 };
 use crate::tls::CA_PEM_LEN_MAX;
 
-/// What stands for a list without entries.
+/// The word for an empty list.
 const NONE: &str = "none";
 
 /// Runs `adit tunnel …` and returns the exit code.
@@ -36,7 +36,7 @@ pub fn run_tunnel(args: &TunnelArgs, env: &BTreeMap<String, String>) -> u8 {
     print_answer(commands.run(&args.command))
 }
 
-/// Runs a command that asks the admin API on the control thread, prints what it returns, and returns the exit code.
+/// Runs a request to the admin API on the control thread, prints the result, and returns the exit code.
 pub(super) fn print_answer(command: impl Future<Output = Result<String, AdminError>>) -> u8 {
     on_control_thread(async {
         Ok::<u8, RunError>(match command.await {
@@ -49,7 +49,7 @@ pub(super) fn print_answer(command: impl Future<Output = Result<String, AdminErr
     })
 }
 
-/// Prints why a command failed, and returns its exit code.
+/// Prints an error, and returns its exit code.
 pub(super) fn report(error: &AdminError) -> u8 {
     eprintln!("{error}");
     match error {
@@ -61,11 +61,11 @@ pub(super) fn report(error: &AdminError) -> u8 {
 /// The commands, over the admin API of one edge.
 struct Commands {
     client: AdminClient,
-    /// How it is reached, and whether answers are printed as JSON.
+    /// How the API is reached, and whether responses are printed as JSON.
     admin: AdminArgs,
 }
 
-/// A revocation, with what was called before it.
+/// A revocation, with the usage before it.
 #[derive(Serialize)]
 struct RevocationWithReport<'a> {
     #[serde(flatten)]
@@ -108,7 +108,7 @@ impl Commands {
             TunnelCommand::Rotate { id, overlap, reason } => {
                 let body = RotateToken { overlap_s: Some(overlap.0.div_ceil(1_000)), reason: reason.clone() };
                 let token: IssuedToken = client.post(&["tunnels", id, "rotate_token"], &body).await?;
-                // The new secret is printed whether or not the tunnel can be read.
+                // The new secret is printed even if the tunnel cannot be read.
                 let tunnel = self.client.get::<TunnelInfo>(&["tunnels", id], &[]).await.ok();
                 self.output(&token, |token| text::token(token, tunnel.as_ref()))
             }
@@ -188,7 +188,7 @@ impl Commands {
         reason: Option<String>,
         leak_report: Option<&str>,
     ) -> Result<String, AdminError> {
-        // A malformed time is reported before the secret is revoked, not after.
+        // Checks the time first, so that a malformed one is reported before the secret is revoked.
         leak_report.map(since_text).transpose()?;
         let body = RevokeToken { credential_id: credential.map(str::to_owned), reason };
         let revocation: Revocation = self.client.post(&["tunnels", id, "revoke_token"], &body).await?;
@@ -207,7 +207,7 @@ impl Commands {
         self.client.get(&["tunnels", id, "usage"], &query).await
     }
 
-    /// An answer as it is printed: as JSON, or for people.
+    /// Formats a response, as JSON or for people.
     fn output<T: Serialize>(&self, answer: &T, for_people: impl FnOnce(&T) -> String) -> String {
         if !self.admin.json {
             return for_people(answer);
@@ -217,7 +217,7 @@ impl Commands {
     }
 }
 
-/// What is to be changed of a tunnel, which must be something.
+/// The changes of a tunnel, of which there must be at least one.
 fn update(
     name: &Option<String>,
     host: &[String],
@@ -241,7 +241,7 @@ fn update(
     Ok(body)
 }
 
-/// A list as it was given; `none` alone is one without entries.
+/// Parses a list; `none` alone makes it empty.
 fn list<T>(flag: &str, given: &[String], entry: fn(String) -> T) -> Result<Option<Vec<T>>, AdminError> {
     if given.is_empty() {
         return Ok(None);
@@ -265,7 +265,7 @@ fn read_certificate(file: &Path) -> Result<String, AdminError> {
     plain_text(&content).map(str::to_owned).map_err(|error| unreadable(error.to_string()))
 }
 
-/// A point in time, or a duration before now, as a point in time.
+/// Converts a duration before now, or a point in time, to a point in time.
 fn since_text(text: &str) -> Result<String, AdminError> {
     if let Ok(time) = text.parse::<WallTime>() {
         return Ok(time.to_string());

@@ -1,4 +1,4 @@
-//! The edge's answers about tunnels, formatted for people.
+//! Formats the edge's responses about tunnels for people.
 
 use crate::cli::command_line::{CommandLine, printable as plain};
 use crate::cli::table::Table;
@@ -9,11 +9,11 @@ use crate::control::bodies::{
     TrafficKind, TunnelInfo, TunnelState, UpdatedTunnel, UsageReport,
 };
 
-/// What stands for something that there is not.
+/// Stands for a value that does not exist.
 const NOTHING: &str = "-";
-/// The upstream in commands for a connector, which is replaced by the real one.
+/// The upstream in commands for a connector. The user replaces it with the real one.
 const EXAMPLE_UPSTREAM: &str = "http://127.0.0.1:3000";
-/// The state directory in commands for a connector, in the folder in which they are run.
+/// The state directory in commands for a connector, relative to where they are run.
 const STATE_DIR: &str = "adit-state";
 
 /// Tunnels as a table.
@@ -31,7 +31,7 @@ pub(super) fn tunnels(tunnels: &[TunnelInfo]) -> String {
     table.text("there are no tunnels: create one with `adit tunnel create`")
 }
 
-/// One tunnel, a line for each thing.
+/// One tunnel, one property per line.
 pub(super) fn tunnel(tunnel: &TunnelInfo) -> String {
     let dry_run = if tunnel.admission_dry_run { " (dry run: only counted and logged)" } else { "" };
     let from =
@@ -78,7 +78,7 @@ fn warnings(warnings: &[String]) -> String {
     warnings.iter().map(|warning| format!("{:<13}{}\n", "warning", plain(warning))).collect()
 }
 
-/// What is to be done besides where calls are encrypted up to the connector.
+/// The further steps if the traffic is encrypted up to the connector.
 fn sealing(tunnel: &TunnelInfo, admin: &AdminArgs) -> String {
     let then = match tunnel.traffic {
         TrafficKind::Plain => return String::new(),
@@ -91,8 +91,8 @@ fn sealing(tunnel: &TunnelInfo, admin: &AdminArgs) -> String {
     format!("\nThe connector makes an authority when it starts. {then}")
 }
 
-/// A secret that was just created, and what to do with it. The command for the connector names the hosts and the traffic of the
-/// tunnel, if they are known.
+/// A secret that was just created, and how to use it. The command for the connector includes the hosts and the traffic
+/// of the tunnel, if they are known.
 pub(super) fn token(token: &IssuedToken, tunnel: Option<&TunnelInfo>) -> String {
     let until = match token.previous_until.as_deref() {
         Some(until) => {
@@ -120,7 +120,7 @@ pub(super) fn token(token: &IssuedToken, tunnel: Option<&TunnelInfo>) -> String 
     )
 }
 
-/// What a revocation did.
+/// The result of a revocation.
 pub(super) fn revoked(revocation: &Revocation) -> String {
     let silent = match revocation.cores_silent {
         0 => String::new(),
@@ -162,7 +162,7 @@ pub(super) fn connections(links: &[ConnectionInfo]) -> String {
     table.text("no connector is linked")
 }
 
-/// What was called, as a table.
+/// Usage as a table.
 pub(super) fn usage(usage: &UsageReport) -> String {
     let mut table = Table::new(["CREDENTIAL", "ROUTE", "METHOD", "TOOL", "CALLS", "FIRST", "LAST"]);
     for entry in &usage.data {
@@ -179,7 +179,7 @@ pub(super) fn usage(usage: &UsageReport) -> String {
     table.text(&format!("there were no calls since {}", plain(&usage.since)))
 }
 
-/// What was done, as a table.
+/// Events as a table.
 pub(super) fn events(events: &[EventInfo]) -> String {
     let mut table = Table::new(["AT", "WHAT", "TUNNEL", "CONCERNS", "REASON"]);
     for event in events {
@@ -270,7 +270,7 @@ fn joined(texts: &[String]) -> String {
     if texts.is_empty() { NOTHING.to_owned() } else { plain(&texts.join(", ")) }
 }
 
-/// Hosts for which no connector has a route, and what that means.
+/// Hosts for which no connector has a route, with an explanation.
 fn unserved(hosts: &[String]) -> String {
     match joined(hosts) {
         hosts if hosts == NOTHING => hosts,

@@ -22,7 +22,7 @@ use crate::process::{
 const ONCE_CALLS: u64 = 200;
 /// How often the line of figures is rewritten on a terminal.
 const LIVE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a line of figures is written where lines stay.
+/// How often a line of figures is written if it cannot be rewritten in place.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs `adit up`, and returns the exit code.
@@ -34,11 +34,11 @@ pub fn run_up(args: UpArgs, env: &BTreeMap<String, String>) -> u8 {
     }
 }
 
-/// All that is decided before anything runs.
+/// Everything that is decided before anything runs.
 struct Up {
     args: UpArgs,
     config: Config,
-    /// The built-in server, if that is to be reached.
+    /// The built-in server, if it is the upstream.
     demo: Option<DemoServer>,
     /// The path of the agents' URL.
     path: String,
@@ -70,12 +70,12 @@ impl Up {
         };
         let code = process.run_beside(session).await?;
         announcer.event("ended", json!({}));
-        // Without a code the session was cut short: what `--once` had to do is not done.
+        // There is no code if the session was cut short, and then `--once` has not done its work.
         Ok(code.unwrap_or(if args.once { EXIT_FAILURE } else { 0 }))
     }
 }
 
-/// Makes the calls of `--once` and prints where their time went.
+/// Makes the calls of `--once` and prints how long their phases took.
 async fn once(handle: &UpHandle, json: bool) -> Result<u8, RunError> {
     let Measured { calls, tool, report } = handle.measure(ONCE_CALLS, |report| tool_calls(report).calls()).await?;
     let figures = tool_calls(&report);
@@ -87,7 +87,7 @@ async fn once(handle: &UpHandle, json: bool) -> Result<u8, RunError> {
     Ok(if calls.failed == 0 { 0 } else { EXIT_FAILURE })
 }
 
-/// Prints where everything is, and then figures for as long as this is waited for.
+/// Prints the URLs, and then figures until it is cancelled.
 async fn live(handle: &UpHandle, json: bool, announcer: Announcer) -> Result<u8, RunError> {
     let facts = handle.facts();
     let ca = handle.write_ca_file()?;
@@ -149,7 +149,7 @@ impl LiveLine {
 
     fn show(line: &str) {
         let mut stderr = std::io::stderr().lock();
-        // A terminal that is gone is noticed elsewhere.
+        // If the terminal is gone, this is noticed elsewhere.
         let _ = write!(stderr, "{ERASE_LINE}{line}").and_then(|()| stderr.flush());
     }
 }

@@ -2,7 +2,7 @@ use serde_json::{Map, Value};
 
 use crate::process::COMMIT;
 
-/// The text of `adit version`: version and commit, and `facts` that only the running machine knows, such as the driver.
+/// The text of `adit version`: version and commit, and `facts` about the running machine, such as the driver.
 #[must_use]
 pub fn version(facts: &[(&str, &str)], json: bool) -> String {
     let all = [("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT)].into_iter().chain(facts.iter().copied());

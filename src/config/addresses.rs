@@ -1,5 +1,5 @@
-//! Names and addresses in the configuration: the hosts and upstreams of `route`, `host:port`, URLs and web origins. All host
-//! names are kept in lower case.
+//! Names and addresses in the configuration: the hosts and upstreams of routes, `host:port`, URLs and web origins. All
+//! host names are stored in lower case.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -97,7 +97,8 @@ impl SettingType for UpstreamUrl {
     }
 }
 
-/// The URL of a web server: `http` or `https`, a host, perhaps a port, no path. Kept without a slash at its end.
+/// The URL of a web server: `http` or `https`, a host, an optional port, no path. It is stored without a slash at its
+/// end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUrl(Box<str>);
 
@@ -156,8 +157,8 @@ impl SettingType for HostField {
     }
 }
 
-/// A web origin (RFC 6454, section 6.2), `https://app.example.com`; schemes other than `http` and `https` too, as editors and browser
-/// extensions have them.
+/// A web origin (RFC 6454, section 6.2), such as `https://app.example.com`. Other schemes than `http` and `https` are
+/// allowed, because editors and browser extensions have them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebOrigin(Box<str>);
 
@@ -236,7 +237,8 @@ fn hostname(text: &str) -> Option<Box<str>> {
     if text.len() > HOST_LEN_MAX || !text.split('.').all(label) {
         return None;
     }
-    // What looks like an IPv4 address must be one: `1.2.3` and `256.1.1.1` would be read differently by every resolver.
+    // A text that looks like an IPv4 address must be one, because resolvers differ in how they read `1.2.3` and
+    // `256.1.1.1`.
     let numeric = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     (!numeric || text.parse::<Ipv4Addr>().is_ok()).then(|| text.to_ascii_lowercase().into())
 }

@@ -5,28 +5,28 @@ use crate::config::addresses::HttpUrl;
 use crate::config::table::{HostConfig, RouteConfig};
 use crate::config::values::{CallerAuth, TokenText};
 
-/// What a table says of the callers of its host.
+/// The settings of a table that concern the callers of its host.
 pub struct CallerTerms<'a> {
-    /// The table, as faults name it.
+    /// The name of the table in error messages.
     pub table: String,
-    /// The host that it is about.
+    /// The host that the table is for.
     pub host: &'a HostPattern,
-    /// How its callers have to be known.
+    /// How callers must authenticate.
     pub auth: CallerAuth,
-    /// The names of the providers whose tokens are accepted; without any, all.
+    /// The names of the providers whose tokens are accepted; empty for all.
     pub providers: &'a [TokenText],
-    /// The setting `auth_resource`, if it is made.
+    /// The setting `auth_resource`, if it is set.
     pub auth_resource: Option<&'a TokenText>,
-    /// The URL by which agents call the host.
+    /// The URL that agents call.
     pub public_url: Option<&'a HttpUrl>,
-    /// What every caller must have been granted.
+    /// The scopes that every caller needs.
     pub scopes: &'a [TokenText],
-    /// The file with what the server gets as `Authorization`.
+    /// The file with the `Authorization` value for the server.
     pub authorization_file: Option<&'a Path>,
 }
 
 impl<'a> CallerTerms<'a> {
-    /// What a `[[host]]` says, by its place.
+    /// The settings of the `[[host]]` at this index.
     #[must_use]
     pub fn of_host(host: &'a HostConfig, index: usize) -> CallerTerms<'a> {
         CallerTerms {
@@ -41,7 +41,7 @@ impl<'a> CallerTerms<'a> {
         }
     }
 
-    /// What a `[[route]]` says, by its place.
+    /// The settings of the `[[route]]` at this index.
     #[must_use]
     pub fn of_route(route: &'a RouteConfig, index: usize) -> CallerTerms<'a> {
         CallerTerms {

@@ -1,4 +1,4 @@
-//! Checks of combinations of settings, each of which is valid by itself.
+//! Checks of combinations of settings that are valid individually.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::policy::Member;
 /// The most `[[tool]]` tables of one host.
 const TOOLS_PER_HOST_MAX: usize = 64;
 
-/// Checks settings against each other, and skips checks of a setting that is invalid by itself.
+/// Checks settings against each other. It skips checks of settings that are invalid themselves.
 pub(super) struct Checker<'a> {
     entries: &'a Entries,
     wrong: BTreeSet<String>,
@@ -30,7 +30,8 @@ impl<'a> Checker<'a> {
         self.faults
     }
 
-    /// `certificates`: whether certificates for HTTPS and for connectors are required. Only `adit up` makes its own.
+    /// `certificates` says whether certificates for HTTPS and for connectors are required. Only `adit up` creates its
+    /// own.
     pub(super) fn edge(&mut self, edge: &EdgeConfig, certificates: bool) {
         let agents = ("edge.agents_cert_file", "edge.agents_key_file");
         self.pair(agents, (edge.agents_cert_file.is_some(), edge.agents_key_file.is_some()));
@@ -62,7 +63,7 @@ impl<'a> Checker<'a> {
         self.hedges(edge);
     }
 
-    /// `ports`: whether the port of the edge must be known. Only in `adit up` the system chooses it.
+    /// `ports` says whether the port of the edge must be known. Only in `adit up` the system chooses it.
     pub(super) fn connect(&mut self, connect: &ConnectConfig, ports: bool) {
         self.credentials(connect);
         self.tools(&connect.tools);
@@ -138,7 +139,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Exactly one credential is required, and an id with a secret.
+    /// Requires exactly one credential, and an id with a secret.
     fn credentials(&mut self, connect: &ConnectConfig) {
         let ways = [
             ("connect.token", connect.token.is_some()),
@@ -210,7 +211,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A host has one table for each of its tools, and not too many, as they are searched for each call.
+    /// A host has at most one table for each of its tools, and a limited number, because they are searched for every
+    /// call.
     fn tools(&mut self, all: &[ToolConfig]) {
         let (mut tools, mut of_host) = (BTreeMap::new(), BTreeMap::<String, usize>::new());
         for (index, tool) in all.iter().enumerate() {
@@ -224,7 +226,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What is known of the last calls is what deadlines follow from.
+    /// Hedging needs the durations of the last calls, which are known only if deadlines are learned.
     fn hedges(&mut self, edge: &EdgeConfig) {
         for (index, host) in edge.hosts.iter().enumerate() {
             let mode = host.deadline.unwrap_or(edge.deadline);
@@ -323,7 +325,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Adds a fault of `key` that involves `others`, unless one of them is invalid by itself.
+    /// Adds a fault of `key` that involves `others`, unless one of them is invalid itself.
     pub(super) fn fault(&mut self, key: &str, others: &[&str], message: &str) {
         if !others.iter().copied().chain([key]).any(|key| self.wrong.contains(key)) {
             self.faults.push(ConfigError::new(self.entries.place(key), key, message));

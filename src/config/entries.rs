@@ -1,4 +1,4 @@
-//! The layers of a configuration: the profile, the file, the environment and the flags, each over the one before.
+//! The layers of a configuration: profile, file, environment and flags. Each overrides the one before.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,7 +23,7 @@ pub(super) const RECORDS_MAX: usize = 4_096;
 pub(super) struct Entry {
     pub(super) raw: Raw,
     pub(super) origin: Origin,
-    /// The folder from which a relative path counts.
+    /// The directory that a relative path refers to.
     pub(super) dir: PathBuf,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Entries {
     counts: BTreeMap<&'static str, usize>,
     /// Whether the file is not valid TOML, so that no setting can be reported as missing.
     pub(super) unreadable: bool,
-    /// Variables that Kubernetes sets for a service whose name begins with `adit`, by their names.
+    /// The names of variables that Kubernetes sets for a service whose name begins with `adit`.
     pub(super) service_variables: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl Entries {
         self.counts.get(record).copied().unwrap_or(0)
     }
 
-    /// Whether any layer but the profile sets something in a table of this name.
+    /// Whether any layer but the profile sets something in this table.
     pub(super) fn mentions(&self, part: &str) -> bool {
         self.heads.contains_key(part) || self.count(part) > 0 || {
             let prefix = format!("{part}.");
@@ -78,7 +78,7 @@ impl Entries {
         }
     }
 
-    /// The place to report for a key: where it is set, else where its table begins.
+    /// The place to report for a key: where it is set, otherwise where its table begins.
     pub(super) fn place(&self, path: &str) -> Origin {
         let table = path.rsplit_once('.').map_or(path, |(table, _)| table);
         let set = self.values.get(path).map(|entry| &entry.origin);
@@ -89,8 +89,8 @@ impl Entries {
         self.values.insert(path, Entry { raw, origin, dir });
     }
 
-    /// Profiles are part of the program, and tests prove them valid. A setting in a profile does not mean that a role is
-    /// wanted, so their tables are not recorded.
+    /// Profiles are part of the program, and tests prove them valid. A setting in a profile does not mean that a role
+    /// is wanted, so the tables of a profile are not recorded.
     fn add_profile(&mut self, profile: Profile) {
         let file = FileText { path: PathBuf::new(), text: profile.text().to_owned() };
         let mut laid = Entries::default();
@@ -105,7 +105,7 @@ impl Entries {
         for (name, value) in env.iter().filter(|(name, _)| name.starts_with("ADIT_")) {
             let origin = Origin::Env(name.as_str().into());
             match known.get(name) {
-                // An empty variable counts as one that is not set: compose files leave them behind.
+                // An empty variable counts as not set, because compose files produce such variables.
                 Some(_) if value.is_empty() => {}
                 Some(setting) => self.set(setting.path(), Raw::Word(value.clone()), origin, PathBuf::new()),
                 None if name == ROUTES_ENV && !value.is_empty() => {
@@ -146,7 +146,7 @@ impl Entries {
         }
     }
 
-    /// Adds a flag. It may be given several times where the setting is a list.
+    /// Adds a flag. If the setting is a list, the flag may be repeated.
     fn add_flag(&mut self, setting: &Setting, flag: &Flag, origin: Origin, faults: &mut Vec<ConfigError>) {
         let word = Raw::Word(flag.value.clone());
         match self.values.get_mut(&flag.key) {
@@ -195,15 +195,15 @@ impl Entries {
                 self.values.remove(path);
             }
         }
-        // A token in a higher layer than the id names another tunnel, and a provisioning key creates one.
+        // A token in a higher layer than the id names its own tunnel, and a provisioning key creates one.
         let by_token = CREDENTIAL_KEYS[..4].iter().any(|path| self.values.contains_key(*path));
         if by_token && rank("connect.tunnel", self).is_some_and(|rank| rank < highest) {
             self.values.remove("connect.tunnel");
         }
     }
 
-    /// Takes a setting that nothing sets from the first of these variables, which other programs read too. An empty one counts
-    /// as one that is not set.
+    /// Sets a setting that no layer sets from the first of these variables, which other programs also read. An empty
+    /// variable counts as not set.
     fn add_conventional(&mut self, path: &str, names: &[&str], env: &BTreeMap<String, String>) {
         let set = names.iter().find_map(|name| Some((*name, env.get(*name).filter(|value| !value.is_empty())?)));
         let Some((name, value)) = set.filter(|_| !self.values.contains_key(path)) else { return };
@@ -211,7 +211,7 @@ impl Entries {
         self.set(path.to_owned(), Raw::Word(value), Origin::Env(name.into()), PathBuf::new());
     }
 
-    /// Adds the credential of systemd, unless a connector's credential is set already.
+    /// Adds the systemd credential, unless a connector's credential is already set.
     fn add_credentials(&mut self, credentials: &[(&'static str, PathBuf)]) {
         let is_set = CREDENTIAL_KEYS.iter().any(|path| self.values.contains_key(*path));
         let Some((key, file)) = credentials.first().filter(|_| !is_set) else { return };
@@ -380,8 +380,8 @@ fn unknown_path(path: &str) -> String {
 }
 
 fn unknown_env(name: &str) -> String {
-    // Some variables have a short name, which is suggested for the name by the usual rule too, and for one that is made of the
-    // flag: ADIT_LISTEN and ADIT_EDGE_LISTEN for --listen.
+    // Some variables have a short name. It is suggested instead of the name that the usual rule gives, and instead of
+    // one made from the flag: ADIT_LISTEN for ADIT_EDGE_LISTEN, both for --listen.
     let by_flag = |setting: &Setting| {
         let flag = setting.flag?.trim_start_matches('-').replace('-', "_").to_uppercase();
         Some([format!("ADIT_{flag}"), format!("ADIT_{}_{flag}", setting.section.to_uppercase())])

@@ -5,17 +5,17 @@ use crate::config::profile::Profile;
 
 /// The most faults that are printed; further ones are only counted.
 const FAULTS_SHOWN_MAX: usize = 100;
-/// The longest word for which a similar one is suggested.
+/// The longest word for which a similar word is suggested.
 const NEAREST_LEN_MAX: usize = 64;
-/// The longest piece of a wrong value that a message repeats.
+/// The longest part of a wrong value that a message repeats.
 const QUOTED_LEN_MAX: usize = 80;
 
-/// Where a value came from. The order is the order of precedence: what is later wins.
+/// Where a value came from, in order of precedence: later variants override earlier ones.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// No layer sets it: the default.
+    /// The default, because no layer sets the value.
     Default,
-    /// The profile that was asked for.
+    /// The profile that was selected.
     Profile(Profile),
     /// A file, with the line if one is known (1 is the first).
     File {
@@ -43,7 +43,7 @@ impl Origin {
         }
     }
 
-    /// The layer's place in the order of precedence, without line or name.
+    /// The precedence of the layer, independent of line or name.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Origin::Default => 0,
@@ -81,7 +81,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// A fault of a key, found at this place.
+    /// A fault of a key at this place.
     #[must_use]
     pub fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> ConfigError {
         ConfigError { origin, key: key.into(), message: message.into() }
@@ -100,17 +100,17 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// All errors in the configuration, ordered by place: the file by line, the environment, the flags, and last what is missing.
-/// Displayed with one fault on each line.
+/// All errors in the configuration, ordered by place: the file by line, the environment, the flags, and at the end what
+/// is missing. `Display` prints one per line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// Puts the faults in their order. There must be at least one for this to be an error.
+    /// Sorts the faults. There must be at least one.
     #[must_use]
     pub fn new(mut faults: Vec<ConfigError>) -> ConfigErrors {
         faults.sort_by_cached_key(|fault| (fault.origin == Origin::Default, fault.origin.clone()));
-        // One flag or variable can set a field of several tables; what is wrong with it is said once.
+        // One flag or variable can set a field of several tables. Its fault is reported once.
         faults.dedup_by(|later, first| {
             let one_value = matches!(first.origin, Origin::Flag(_) | Origin::Env(_)) && first.origin == later.origin;
             one_value && first.message == later.message && without_index(&first.key).eq(without_index(&later.key))
@@ -124,7 +124,7 @@ impl ConfigErrors {
         ConfigErrors::new(vec![ConfigError::new(Origin::Default, key, error.to_string())])
     }
 
-    /// The faults one by one.
+    /// The faults in order.
     #[must_use]
     pub fn all(&self) -> &[ConfigError] {
         &self.0
@@ -165,8 +165,8 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// A wrong value as a message may repeat it: short and without control characters; and not at all where it could contain a
-/// password (`user:password@host`).
+/// Quotes a wrong value for a message: short and without control characters. A value that could contain a password
+/// (`user:password@host`) is not quoted at all.
 pub(super) fn quoted(text: &str) -> String {
     if text.contains('@') {
         return "the value".to_owned();

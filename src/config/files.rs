@@ -39,7 +39,7 @@ pub enum SecretFault {
     /// The file cannot be read, or others than its owner could read or change it.
     #[error("the secret: {0}")]
     File(#[from] PrivateError),
-    /// The content of the file is not a valid secret.
+    /// The file does not contain a valid secret.
     #[error("{} holds no valid secret: {why}", path.display())]
     Unfit {
         /// The file that should hold it.
@@ -50,16 +50,16 @@ pub enum SecretFault {
 }
 
 impl SecretSource {
-    /// The secret itself. A byte order mark and the white space around it do not count.
+    /// Reads the secret. A byte order mark and surrounding white space are ignored.
     ///
     /// # Errors
     ///
-    /// The file cannot be read or is open to others than its owner, or what it holds is too short or too long.
+    /// The file cannot be read or is accessible to others than its owner, or its content is too short or too long.
     pub fn read(&self) -> Result<Secret, SecretFault> {
         match self {
             SecretSource::Inline(text) => Ok(text.0.clone()),
             SecretSource::File(path) => {
-                // The longest secret and some white space after it; longer content is refused in any case.
+                // The longest secret, and some white space after it. Longer content is refused in any case.
                 let content = private::read(path, SECRET_LEN_MAX + 16)?;
                 let text = plain_text(&content).map_err(|error| error.to_string());
                 let secret = text.and_then(|text| SecretText::new(single_value(text)));
@@ -108,7 +108,7 @@ fn wrong_with(file: &NamedFile) -> Option<String> {
 ///
 /// # Errors
 ///
-/// That it cannot be read, or everything that is wrong with it.
+/// That it cannot be read, or all of its faults.
 pub fn read_policy(path: &Path) -> Result<ToolPolicy, String> {
     let told = |error: io::Error| format!("cannot read {}: {error}", path.display());
     let text = read_text(path, POLICY_FILE_LEN_MAX).map_err(told)?;

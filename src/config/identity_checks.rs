@@ -1,4 +1,4 @@
-//! Checks of what hosts and routes ask of their callers.
+//! Checks of the settings that concern callers.
 
 use std::collections::BTreeMap;
 
@@ -122,7 +122,7 @@ impl Checker<'_> {
     }
 }
 
-/// Whether what is fetched from a URL comes from whom it names.
+/// Whether what is fetched from a URL is authentic.
 fn is_safe_url(url: &str) -> bool {
     let authority = |rest: &str| rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned();
     if let Some(rest) = url.strip_prefix("https://") {
@@ -137,7 +137,7 @@ fn is_safe_url(url: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
-/// Whether this is a URL as clients write that of a resource (RFC 8707 section 2).
+/// Whether this is a valid URL of a resource (RFC 8707 section 2).
 fn is_resource(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let authority = rest.split('/').next().unwrap_or_default();

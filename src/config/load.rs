@@ -22,11 +22,11 @@ pub struct Config {
     pub engine: EngineConfig,
     /// The public side, if this process is one.
     pub edge: Option<EdgeConfig>,
-    /// Who may come to the public side.
+    /// Which sources may connect to the edge.
     pub admission: AdmissionConfig,
     /// The private side, if this process is one.
     pub connect: Option<ConnectConfig>,
-    /// Who issues the tokens of callers.
+    /// The issuers of the callers' tokens.
     pub identity: IdentityConfig,
     /// How calls are written to the audit log.
     pub audit: AuditConfig,
@@ -34,7 +34,7 @@ pub struct Config {
     pub log: LogConfig,
     /// Every value with its origin, in the order of the table of settings.
     pub values: Vec<EffectiveValue>,
-    /// Warnings about what is allowed and yet unwise, one sentence each.
+    /// Warnings about settings that are allowed but unwise, one sentence each.
     pub warnings: Vec<String>,
     pub(super) files: Vec<NamedFile>,
 }
@@ -95,7 +95,7 @@ impl Config {
         }
     }
 
-    /// The files that settings name, but for the configuration file itself.
+    /// The files that settings name, without the configuration file itself.
     pub fn named_files(&self) -> impl Iterator<Item = &Path> {
         let others = self.files.iter().filter(|file| file.holds != Holds::SettingsWithSecret);
         others.map(|file| file.path.as_path())
@@ -136,7 +136,7 @@ impl AdmissionConfig {
 }
 
 impl TunnelConfig {
-    /// Where the secret is. There is always one in a checked configuration.
+    /// The source of the secret. A checked configuration always has one.
     #[must_use]
     pub fn secret_source(&self) -> Option<SecretSource> {
         secret_source(self.secret.as_ref(), self.secret_file.as_deref())
@@ -144,25 +144,25 @@ impl TunnelConfig {
 }
 
 impl ConnectConfig {
-    /// Where the secret is, unless it is part of a token.
+    /// The source of the secret, unless it is part of a token.
     #[must_use]
     pub fn secret_source(&self) -> Option<SecretSource> {
         secret_source(self.secret.as_ref(), self.secret_file.as_deref())
     }
 
-    /// Where the provisioning key is, if there is one.
+    /// The source of the provisioning key, if there is one.
     #[must_use]
     pub fn provisioning_source(&self) -> Option<SecretSource> {
         secret_source(self.provisioning_key.as_ref(), self.provisioning_key_file.as_deref())
     }
 
-    /// Where the token is, if there is one.
+    /// The source of the token, if there is one.
     #[must_use]
     pub fn token_source(&self) -> Option<SecretSource> {
         secret_source(self.token.as_ref(), self.token_file.as_deref())
     }
 
-    /// Where the token of the admin API is, if there is one.
+    /// The source of the token for the admin API, if there is one.
     #[must_use]
     pub fn admin_token_source(&self) -> Option<SecretSource> {
         secret_source(None, self.admin_token_file.as_deref())
@@ -185,7 +185,7 @@ fn secret_source(inline: Option<&SecretText>, file: Option<&Path>) -> Option<Sec
     inline.cloned().map(SecretSource::Inline).or_else(file)
 }
 
-/// The files of the roles that are wanted; those of another role need not exist.
+/// The files of the roles that run. Those of another role need not exist.
 fn files_of_roles(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<NamedFile> {
     let of_edge = |key: &str| {
         ["edge.", "tunnel[", "host[", "admission.", "network_set["].iter().any(|part| key.starts_with(part))
@@ -213,7 +213,7 @@ fn warnings(values: &[EffectiveValue]) -> Vec<String> {
         .collect()
 }
 
-/// Whether a key path, `tunnel[0].secret`, is one of this setting.
+/// Whether a key path, such as `tunnel[0].secret`, refers to this setting.
 fn is_of(path: &str, setting: &Setting) -> bool {
     path.rsplit_once('.')
         .is_some_and(|(table, key)| key == setting.key && table.split('[').next() == Some(setting.section))

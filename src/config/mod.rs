@@ -1,10 +1,11 @@
 //! Floor 5: files, environment and flags, read into one checked [`Config`].
 //!
-//! One table, [`PARTS`], defines every setting: key, type, default, limits, variable, flag, meaning. The structs, the reading,
-//! the check for unknown keys, `adit config show` and `docs/CONFIG.md` are generated from it, so that they agree.
+//! One table, [`PARTS`], defines every setting: key, type, default, limits, variable, flag, meaning. The structs, the
+//! parsing, the check for unknown keys, `adit config show` and `docs/CONFIG.md` are generated from it, so they always
+//! agree.
 //!
 //! [`Config::load`] is pure: it takes the text of the file, the environment and the flags. Only [`FileText::read`],
-//! [`Config::check_files`] and [`SecretSource::read`] touch the file system.
+//! [`Config::check_files`] and [`SecretSource::read`] access the file system.
 
 mod addresses;
 mod caller_terms;

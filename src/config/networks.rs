@@ -1,4 +1,4 @@
-//! Lists of networks, as they are written in the configuration.
+//! Lists of networks in the configuration.
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::config::error::quoted;
 use crate::config::setting_type::{Raw, SettingType, list_setting};
 use crate::policy::{AllowedUpstreams, Member, MemberError, Network, NetworkError, SetName, private_networks};
 
-/// The word that stands for all private networks.
+/// The word for all private networks.
 const PRIVATE: &str = "private";
 
 /// Where a connector may send calls.
@@ -17,7 +17,7 @@ const PRIVATE: &str = "private";
 pub enum UpstreamNetwork {
     /// Every private network, and loopback.
     Private,
-    /// One network, by its address and prefix.
+    /// A single network, by its address and prefix.
     One(Network),
 }
 
@@ -94,7 +94,7 @@ impl SettingType for Network {
     }
 }
 
-/// Reads a network; `besides` says what else is allowed.
+/// Parses a network. `besides` says what else is allowed, for the error message.
 fn network(text: &str, besides: &str) -> Result<Network, String> {
     text.parse().map_err(|error| match error {
         NetworkError::Malformed(_) => format!(

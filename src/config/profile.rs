@@ -31,7 +31,7 @@ impl Profile {
         }
     }
 
-    /// Its settings, as a file of settings has them.
+    /// Its settings, in the format of a configuration file.
     pub(super) const fn text(self) -> &'static str {
         match self {
             Profile::Bulk => include_str!("../../profiles/bulk.toml"),

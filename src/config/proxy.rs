@@ -1,4 +1,4 @@
-//! The forward proxy of a connector, and the hosts that are reached without it.
+//! The forward proxy of a connector, and the hosts that are reached directly.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,9 +13,9 @@ use crate::config::table::ConnectConfig;
 use crate::config::values::MASK;
 use crate::policy::Network;
 
-/// The variables that name a proxy, by convention: the first that is set counts. Lower case comes first, as with curl.
+/// The variables that conventionally name a proxy; the first that is set is used. Lower case comes first, as in curl.
 pub const PROXY_ENVS: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
-/// The variables that name what is reached without it.
+/// The variables that conventionally name what is reached directly.
 pub const NO_PROXY_ENVS: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// The value of the setting for no proxy.
@@ -29,10 +29,11 @@ const BAD_LOGIN: &str = "the user or the password in the proxy's URL is malforme
 /// The longest user and the longest password, in bytes (RFC 1929).
 const LOGIN_PART_LEN_MAX: usize = 255;
 
-/// The URL of a forward proxy: `http://` for HTTP CONNECT, `socks5://` for SOCKS5. It is shown without its password.
+/// The URL of a forward proxy: `http://` for HTTP CONNECT, `socks5://` for SOCKS5. Its displayed form omits the
+/// password.
 #[derive(Clone)]
 pub struct ProxyUrl {
-    /// How the proxy is spoken to.
+    /// The protocol that the proxy speaks.
     pub scheme: ProxyScheme,
     /// The address of the proxy.
     pub at: HostPort,
@@ -40,7 +41,7 @@ pub struct ProxyUrl {
     pub login: Option<(Box<str>, Secret)>,
 }
 
-/// How a proxy is spoken to.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyScheme {
     /// An HTTP proxy, with the method CONNECT.
@@ -141,7 +142,7 @@ impl SettingType for Option<ProxyUrl> {
     }
 }
 
-/// What is reached without the proxy: everything (`*`), a network, or a domain with all below it; each with a port or for all.
+/// What is reached directly: everything (`*`), a network, or a domain with its subdomains; each with or without a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyExemption {
     text: Box<str>,
@@ -157,7 +158,8 @@ enum Exempt {
 }
 
 impl ProxyExemption {
-    /// Any text is one: what is not a network is a domain, as other programs have it, and one that does not exist matches nothing.
+    /// Accepts any text. What is not a network is a domain, as in other programs, and an unknown domain matches
+    /// nothing.
     fn of(text: &str) -> ProxyExemption {
         let (what, port) = match Exempt::network(text) {
             Some(network) => (network, None),
@@ -215,7 +217,7 @@ impl SettingType for ProxyExemption {
 list_setting!(ProxyExemption = "list of networks and domains");
 
 impl ConnectConfig {
-    /// The proxy through which an edge is reached. `localhost` and loopback addresses never are.
+    /// The proxy for an edge. `localhost` and loopback addresses are always reached directly.
     #[must_use]
     pub fn proxy_for(&self, edge: &HostPort) -> Option<&ProxyUrl> {
         let host = edge.host.trim_end_matches('.');
@@ -300,7 +302,7 @@ mod tests {
             proxy(&format!("{connect}no_proxy = []\n"), &[one, ("NO_PROXY", "*")]).as_deref(),
             Some("http://one:80")
         );
-        // A process without a connector has no use for it, and is not asked for the rest of one.
+        // A process without a connector ignores the variable, and does not require other connector settings.
         assert!(load("", &[one]).unwrap().connect.is_none());
         let told = load(connect, &[("HTTPS_PROXY", "https://me:hunter2@proxy")]).unwrap_err().to_string();
         assert!(told.contains("HTTPS_PROXY") && told.contains("TLS to a proxy") && !told.contains("hunter2"), "{told}");

@@ -7,7 +7,7 @@ use crate::config::error::{ConfigError, Origin};
 use crate::config::section::{Preset, ReadSettings, Setting, TableSection};
 use crate::config::setting_type::{Raw, SettingType};
 
-/// The value of a setting as it is in effect, with its origin; a secret is masked.
+/// The effective value of a setting with its origin. Secrets are masked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EffectiveValue {
     /// The key path, such as `edge.agents_listen`.
@@ -32,7 +32,7 @@ pub(super) struct NamedFile {
 pub(super) enum Holds {
     /// The rules of which caller may call which tool.
     Policy,
-    /// Something that anybody may read.
+    /// A file that anyone may read.
     Public,
     /// The secret of a tunnel, or its token.
     Secret,
@@ -57,8 +57,8 @@ impl Holds {
 
 /// Turns entries into typed values, and records faults and origins.
 ///
-/// After a fault it goes on with a placeholder, so that all faults are reported at once. A configuration with faults is never
-/// returned.
+/// After a fault it continues with a placeholder, so that all faults are reported at once. A configuration with faults
+/// is never returned.
 pub(super) struct Reader<'a> {
     entries: &'a Entries,
     /// The table that is being read: `edge`, `route[0]`.
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         Reader { entries, at, demand: false, faults: Vec::new(), values: Vec::new(), files: Vec::new() }
     }
 
-    /// Reads a table. Nothing comes back only if the table of settings itself is wrong.
+    /// Reads a table. Returns `None` only if the table of settings itself is wrong.
     pub(super) fn section<S: TableSection>(&mut self, demand: bool) -> Option<S> {
         self.demand = demand && !self.entries.unreadable;
         S::NAME.clone_into(&mut self.at);
@@ -145,7 +145,7 @@ impl ReadSettings for Reader<'_> {
     }
 }
 
-/// Where a secret of this key comes from.
+/// How to obtain a secret for this key.
 pub(super) fn secret_advice(key: &str) -> &'static str {
     let setting = key.trim_end_matches("_file");
     if setting.ends_with("token") {
@@ -163,7 +163,7 @@ fn parse_word<T: SettingType>(text: &str) -> Option<T> {
     T::parse(&Raw::Word(text.to_owned()), Path::new("")).ok()
 }
 
-/// A value with which reading goes on after a fault.
+/// A value with which reading continues after a fault.
 fn placeholder<T: SettingType>(setting: &'static Setting) -> Option<T> {
     match setting.preset {
         Preset::Value(text) => parse_word(text),

@@ -1,13 +1,13 @@
 use crate::config::setting_type::SettingType;
 
-/// The value of a setting that is not set.
+/// What applies if a setting is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// This value, written as one would write it in a variable.
+    /// This default, written as in a variable.
     Value(&'static str),
-    /// Nothing: the setting is optional.
+    /// No default: the setting is optional.
     Unset,
-    /// The command that reads the section requires it.
+    /// The setting is required by the command that reads the section.
     Required,
 }
 
@@ -20,7 +20,7 @@ pub enum Reload {
     Restart,
 }
 
-/// One row of the table of settings: everything about a key, from which all else is generated.
+/// One row of the table of settings, from which everything else about the setting is generated.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// The table of the file in which it stands.
@@ -29,7 +29,7 @@ pub struct Setting {
     pub key: &'static str,
     /// Its type in a word or two.
     pub kind: &'static str,
-    /// Its value when it is not set.
+    /// The default, or that there is none.
     pub preset: Preset,
     /// The least and the greatest value, for numbers, durations and sizes.
     pub bounds: Option<(u64, u64)>,
@@ -53,7 +53,7 @@ impl Setting {
         format!("{}.{}", self.section, self.key)
     }
 
-    /// The environment variable that sets it; none for what stands in a list of tables.
+    /// The environment variable that sets it; `None` for settings in a list of tables.
     #[must_use]
     pub fn env(&self) -> Option<String> {
         match (self.record, self.env_special) {
@@ -63,7 +63,7 @@ impl Setting {
         }
     }
 
-    /// What the variable would be called if it had no special name.
+    /// The name of the variable according to the usual rule.
     pub(super) fn env_by_rule(&self) -> String {
         format!("ADIT_{}_{}", self.section, self.key).to_ascii_uppercase()
     }
@@ -99,33 +99,34 @@ impl Part {
     }
 }
 
-/// What a section reads its settings from.
+/// The source from which a section reads its settings.
 pub(super) trait ReadSettings {
-    /// Reads one value of the current table. Nothing comes back only if the table of settings itself is wrong.
+    /// Reads one value of the current table. Returns `None` only if the table of settings itself is wrong.
     fn setting<T: SettingType>(&mut self, setting: &'static Setting) -> Option<T>;
 
     /// Reads all tables of a kind, `[[tunnel]]`.
     fn records<S: TableSection>(&mut self) -> Option<Vec<S>>;
 }
 
-/// A plain struct that the macro `section!` made from its rows of the table.
+/// A plain struct that the macro `section!` generates from its rows of the table.
 pub(super) trait TableSection: Sized {
     const NAME: &'static str;
     const RECORD: bool;
     const ABOUT: &'static [&'static str];
     const SETTINGS: &'static [Setting];
 
-    /// Reads every setting, also after one was found wrong, so that all faults come out at once.
+    /// Reads every setting, even after a fault, so that all faults are reported at once.
     fn build(reader: &mut impl ReadSettings) -> Option<Self>;
 
-    /// The settings in which two of a kind differ.
+    /// The settings in which two values differ.
     fn changed(&self, other: &Self) -> Vec<&'static Setting>;
 }
 
-/// Makes, from one list of rows, the struct, the table of its settings and the code that reads it.
+/// Generates, from one list of rows, a struct, the table of its settings and the code that reads it.
 ///
-/// A row is: the documentation, `field: Type = default`, `in least..=greatest` for what has a size, whether a change acts
-/// `live` or needs a `restart`, `like` an example, `env` for a variable that is not named by the rule, and `flag`.
+/// A row consists of the documentation, `field: Type = default`, `in least..=greatest` for types with a size, whether a
+/// change takes effect `live` or after a `restart`, `like` an example, `env` for a variable whose name does not follow
+/// the rule, and `flag`.
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
@@ -222,7 +223,7 @@ macro_rules! optional {
 pub(super) use {optional, preset, reload, section, shape};
 
 impl Setting {
-    /// For `section!` only: a row from its cells.
+    /// Builds a row from its cells; only for `section!`.
     #[expect(clippy::too_many_arguments, reason = "called by one macro, where each cell has its own syntax")]
     pub(super) const fn row(
         (section, key, record): (&'static str, &'static str, bool),

@@ -1,13 +1,13 @@
-//! Variables that Kubernetes sets in every container of a namespace for each of its services. A service `adit-edge` sets
-//! `ADIT_EDGE_SERVICE_HOST`, `ADIT_EDGE_PORT` and others, which are not settings of adit.
+//! Variables that Kubernetes sets in every container of a namespace for each of its services. For a service `adit-edge`
+//! it sets `ADIT_EDGE_SERVICE_HOST`, `ADIT_EDGE_PORT` and others, which are not settings of adit.
 
 use std::net::IpAddr;
 
 /// The protocols of a service's ports, as they are named in variables.
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
-/// Whether Kubernetes set this variable for a service. Name and value must both fit, so that a misspelt setting is still
-/// reported.
+/// Whether Kubernetes set this variable for a service. Both name and value must match, so that a misspelt setting is
+/// still reported.
 pub(super) fn is_service_variable(name: &str, value: &str) -> bool {
     let is_port = |text: &str| text.parse::<u16>().is_ok();
     let is_address = |text: &str| text.parse::<IpAddr>().is_ok();

@@ -1,4 +1,4 @@
-//! The types of settings: how a value is read from a file, a variable or a flag, and how it is displayed.
+//! The types of settings: how a value is parsed from a file, a variable or a flag, and how it is displayed.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use crate::config::error::quoted;
 /// A value as it was found, before its type is known.
 #[derive(Clone)]
 pub(super) enum Raw {
-    /// The text of a variable or a flag: every type can be written so, a list with commas.
+    /// The text of a variable or a flag. Every type can be written in this form; lists use commas.
     Word(String),
-    /// A TOML string, taken as it is.
+    /// A TOML string, used unchanged.
     Text(String),
-    /// A TOML integer; one that is too large stands as the largest.
+    /// A TOML integer. One that is too large is replaced by the largest value.
     Integer(i128),
     /// A TOML boolean, `true` or `false`.
     Boolean(bool),
@@ -36,7 +36,7 @@ impl Raw {
         }
     }
 
-    /// The text, if it is one; otherwise a message that says what was expected.
+    /// The text, if it is one; otherwise a message with what was expected.
     pub(super) fn text(&self, expected: &str) -> Result<&str, String> {
         match self {
             Raw::Word(text) | Raw::Text(text) => Ok(text),
@@ -60,18 +60,18 @@ pub(super) trait SettingType: Sized + PartialEq {
     /// Whether its value is never shown.
     const SECRET: bool = false;
 
-    /// Reads the value. `dir` is the folder from which relative paths count. The message never repeats a secret.
+    /// Parses the value. Relative paths refer to `dir`. The message never repeats a secret.
     fn parse(raw: &Raw, dir: &Path) -> Result<Self, String>;
 
-    /// The value as it is shown; a secret shows its mask.
+    /// The value as it is displayed; a secret is masked.
     fn to_json(&self) -> Value;
 
-    /// Its value when it is not set and has no default; `None` if that is not allowed.
+    /// The value if the setting is not set and has no default; `None` if that is not allowed.
     fn absent() -> Option<Self> {
         None
     }
 
-    /// The number on which the bounds of the setting act.
+    /// The number to which the bounds of the setting apply.
     fn size(&self) -> Option<u64> {
         None
     }
@@ -178,7 +178,7 @@ impl SettingType for TunnelId {
     }
 }
 
-/// Types whose setting may be absent: `Option`, which is `None` when it is not set.
+/// Implements types whose setting is optional: `Option`, which is `None` if the setting is not set.
 macro_rules! optional_setting {
     ($($value:ty),+) => { $(
         impl $crate::config::setting_type::SettingType for Option<$value> {
@@ -208,7 +208,7 @@ macro_rules! optional_setting {
     )+ };
 }
 
-/// Types of which a setting may have several values: in a file a list or one value, in a variable separated by commas.
+/// Implements lists as types of settings: in a file a list or one value, in a variable separated by commas.
 macro_rules! list_setting {
     ($($value:ty = $kind:literal),+) => { $(
         impl $crate::config::setting_type::SettingType for Vec<$value> {

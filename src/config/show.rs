@@ -4,7 +4,7 @@ use crate::config::error::Origin;
 use crate::config::load::Config;
 
 impl Config {
-    /// Every value and where it came from, as a table in text; secrets are masked.
+    /// Every value and its origin, as a text table. Secrets are masked.
     #[must_use]
     pub fn show(&self) -> String {
         let rows: Vec<[String; 3]> = self
@@ -17,7 +17,7 @@ impl Config {
         rows.iter().map(|[key, value, origin]| format!("{key:keys$}  {value:values$}  {origin}\n")).collect()
     }
 
-    /// The same as one JSON object: `{"values": [{"key", "value", "from", "where"}], "warnings": […]}`. `from` is
+    /// The same data as one JSON object: `{"values": [{"key", "value", "from", "where"}], "warnings": […]}`. `from` is
     /// `default`, `profile`, `file`, `env` or `flag`.
     #[must_use]
     pub fn show_json(&self) -> Value {

@@ -6,23 +6,23 @@ use std::path::PathBuf;
 use crate::config::profile::Profile;
 use crate::config::table;
 
-/// The command that reads the configuration: this decides which tables must be complete.
+/// The command that reads the configuration. It determines which tables must be complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// `adit edge`: the edge alone.
     Edge,
     /// `adit connect`: the connector alone.
     Connect,
-    /// `adit up`: both, with certificates made on the spot.
+    /// `adit up`: both roles, with certificates that it creates itself.
     Up,
-    /// `adit config`: whichever of the two anything is set for.
+    /// `adit config`: each role for which anything is set.
     Check,
 }
 
 /// The text of a configuration file.
 #[derive(Clone)]
 pub struct FileText {
-    /// The file as it was named; relative paths in it count from its folder.
+    /// The file as it was named. Relative paths in it refer to its directory.
     pub path: PathBuf,
     /// The content of the file.
     pub text: String,
@@ -39,7 +39,7 @@ pub struct Flag {
     pub value: String,
 }
 
-/// Everything that a configuration is made from. What comes later wins: profile, file, environment, flags.
+/// All sources of a configuration, in ascending precedence: profile, file, environment, flags.
 #[derive(Clone)]
 pub struct Sources {
     /// The command that it is for.
@@ -48,18 +48,18 @@ pub struct Sources {
     pub profile: Option<Profile>,
     /// The file, if there is one.
     pub file: Option<FileText>,
-    /// The environment; only names that begin with `ADIT_` are looked at, and those of proxies.
+    /// The environment. Only names that begin with `ADIT_`, and those of proxies, are used.
     pub env: BTreeMap<String, String>,
     /// The flags in their order.
     pub flags: Vec<Flag>,
-    /// Credential files that systemd provides to this service, by the setting that each is for. They count where no other
-    /// credential of a connector is set.
+    /// Credential files that systemd provides to this service, by the setting that each is for. They apply only if no
+    /// other credential of a connector is set.
     pub credentials: Vec<(&'static str, PathBuf)>,
 }
 
-/// The variable that names the folder of systemd's credentials.
+/// The variable that names the directory of systemd's credentials.
 pub const CREDENTIALS_ENV: &str = "CREDENTIALS_DIRECTORY";
-/// The credentials that are looked for there, and the settings that they are for; the first that is there counts.
+/// The names of credentials in that directory, and the settings they are for. The first that exists is used.
 pub const CREDENTIALS: [(&str, &str); 2] =
     [("adit.token", "connect.token_file"), ("adit.secret", "connect.secret_file")];
 

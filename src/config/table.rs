@@ -41,14 +41,14 @@ pub(super) const ROUTE_FLAG: &str = "--route";
 pub const FILE_ENV: &str = "ADIT_CONFIG";
 /// The variables that `adit tunnel` reads, and that may be set where other commands run.
 pub const ADMIN_URL_ENV: &str = "ADIT_ADMIN_URL";
-/// The admin token itself.
+/// The variable for the admin token itself.
 pub const ADMIN_TOKEN_ENV: &str = "ADIT_ADMIN_TOKEN";
-/// A file that holds the admin token.
+/// The variable for a file that holds the admin token.
 pub const ADMIN_TOKEN_FILE_ENV: &str = "ADIT_ADMIN_TOKEN_FILE";
 /// All variables that `adit tunnel` reads.
 pub(super) const ADMIN_ENVS: [&str; 3] = [ADMIN_URL_ENV, ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV];
-/// The settings by which a connector proves itself, those that name the tunnel first. Only one of them counts: the one that
-/// the highest layer sets.
+/// The settings for a connector's credentials; those that name the tunnel come first. Only the one in the highest layer
+/// is used.
 pub(super) const CREDENTIAL_KEYS: [&str; 6] = [
     "connect.token",
     "connect.token_file",
@@ -57,7 +57,7 @@ pub(super) const CREDENTIAL_KEYS: [&str; 6] = [
     "connect.secret",
     "connect.secret_file",
 ];
-/// Variables that begin so belong to tests and measuring programs and are left alone.
+/// Variables with this prefix belong to tests and measuring programs, and are ignored.
 pub(super) const FOREIGN_ENV_PREFIX: &str = "ADIT_TEST_";
 
 /// Every setting of every table.
@@ -94,21 +94,21 @@ section! {
         agents_cert_file: Option<PathBuf> = unset, restart, like "agents.crt", flag "--agents-cert-file";
         /// The private key (PEM) of `agents_cert_file`, mode 0600.
         agents_key_file: Option<PathBuf> = unset, restart, like "agents.key", flag "--agents-key-file";
-        /// Allows plain HTTP on `agents_listen` with `agents_cert_file` too, for agents that connect over loopback. A
-        /// reverse proxy on the same host makes all of its clients such agents. Without `agents_cert_file` they are
-        /// always served.
+        /// Allows plain HTTP on `agents_listen` together with `agents_cert_file`, for agents that connect over
+        /// loopback. If a reverse proxy on the same host connects over loopback, this includes all of its clients.
+        /// Without `agents_cert_file`, agents on loopback are always served.
         allow_plain_http_on_loopback: bool = "false", restart, like "true";
-        /// Allows plain HTTP on `agents_listen` from anywhere, with `agents_cert_file` or without, and at an address
+        /// Allows plain HTTP on `agents_listen` from anywhere, with or without `agents_cert_file`, also at an address
         /// other than loopback. Use it only behind a proxy that terminates TLS.
         allow_plain_http_off_loopback: bool = "false", restart, like "true", flag "--allow-plain-http-off-loopback";
-        /// Whether agents may speak HTTP/2 besides HTTP/1.1: over HTTPS if they offer it (ALPN `h2`), over plain HTTP if
-        /// they begin with it. Calls on one connection then run beside each other.
+        /// Whether agents may speak HTTP/2 besides HTTP/1.1: over HTTPS if they offer it (ALPN `h2`), over plain HTTP
+        /// if they begin with it. One connection then carries several calls at the same time.
         http2: bool = "true", restart, like "false";
         /// The address on which the edge accepts connections of connectors, always over TLS.
         connectors_listen: SocketAddr = "0.0.0.0:7844", restart, like "0.0.0.0:7900", flag "--connectors-listen";
-        /// Accepts connectors on `agents_listen` too, for networks that let out nothing but port 443. They are told from
-        /// agents by the application protocol of their TLS (ALPN), and are shown the certificate for connectors. Something
-        /// in front that terminates TLS keeps them out.
+        /// Accepts connectors on `agents_listen` too, for networks that allow only port 443 outbound. The application
+        /// protocol of their TLS (ALPN) distinguishes them from agents, and they get the certificate for connectors.
+        /// This does not work behind a proxy that terminates TLS.
         connectors_on_agents_listen: bool = "false", restart, like "true";
         /// The certificate chain (PEM) for connectors. `adit edge` requires it unless it has a `data_dir`. The file
         /// is read again when it changes.
@@ -128,8 +128,8 @@ section! {
         /// created and revoked while the edge runs (`adit tunnel`), and `[[tunnel]]` and `connectors_cert_file` are
         /// optional.
         data_dir: Option<FolderPath> = unset, restart, like "/var/lib/adit", flag "--data-dir";
-        /// The domain below which a tunnel that is created without hosts gets one. It needs a wildcard record in DNS
-        /// and a wildcard certificate for agents.
+        /// The domain for generated hosts: a tunnel that is created without hosts gets one below this domain. The
+        /// domain needs a wildcard record in DNS and a wildcard certificate for agents.
         tunnel_domain: Option<Hostname> = unset, restart, like "tunnel.example.com", flag "--tunnel-domain";
         /// The address by which connectors reach this edge from outside, if it differs from the first name in its
         /// certificate. It is only shown, in the commands that are printed for a new tunnel.
@@ -137,62 +137,66 @@ section! {
         /// The address that serves metrics, status and health over plain HTTP, or `off`. With a `data_dir` it also
         /// serves the API of `adit tunnel`, which requires the admin token.
         admin_listen: Option<SocketAddr> = "127.0.0.1:9443", restart, like "off", flag "--admin";
-        /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read it.
+        /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read the state of
+        /// the process.
         allow_admin_off_loopback: bool = "false", restart, like "true";
-        /// The URL by which agents reach this edge, if it differs from the listener's address. Upstreams are told its
-        /// scheme (`X-Forwarded-Proto`), and for its host also its port (`X-Forwarded-Host`). Set it where something in
+        /// The URL by which agents reach this edge, if it differs from the listener's address. Upstreams receive its
+        /// scheme (`X-Forwarded-Proto`), and for its host also its port (`X-Forwarded-Host`). Set it if a proxy in
         /// front of the edge terminates TLS. It is not matched against requests.
         public_url: Option<HttpUrl> = unset, restart, like "https://mcp.example.com";
         /// Proxies in front of the agents' port that terminate TLS and speak HTTP. Their `X-Forwarded-Proto` and
-        /// `X-Forwarded-Host` are believed where `public_url` is not set and no PROXY header tells the scheme; those of
-        /// others are removed. Their `X-Forwarded-For` is not believed: the PROXY protocol tells addresses
+        /// `X-Forwarded-Host` are used if `public_url` is not set and no PROXY header states the scheme. The fields of
+        /// other sources are removed. `X-Forwarded-For` is never used; addresses come from the PROXY protocol
         /// (`admission.agents_proxies`).
         trusted_proxies: Vec<Network> = unset, restart, like "10.0.0.5";
         /// The web origins whose pages may call, besides the own origin of each host (`own_origin`). A request with
-        /// another `Origin` header is refused with 403; one without the header is not.
+        /// another `Origin` header is refused with 403. A request without the header is allowed.
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
         /// Which origin is a host's own, so that its pages may call without being listed. `exact`: scheme, host and
-        /// port are those of the call. The scheme is that of `public_url`; if that is not set, the one that a proxy in
-        /// front tells (`trusted_proxies`, or its PROXY header), or that of the connection. `host`: the host is that of
-        /// the call, whatever scheme and port.
+        /// port are those of the call. The scheme is that of `public_url`. If this is not set, it is the scheme that a
+        /// proxy in front states (`trusted_proxies`, or its PROXY header), otherwise that of the connection. `host`:
+        /// the host is that of the call, with any scheme and port.
         own_origin: OwnOrigin = "exact", restart, like "host";
-        /// Answers browsers (CORS). Preflight requests of origins that may call are answered with 204, without asking the
-        /// upstream. All responses let such pages read them, errors of adit too, and the upstream's own
-        /// `Access-Control-…` headers are replaced. Cookies are not allowed. If it is off, CORS is left to the upstream.
+        /// Answers browsers (CORS). Preflight requests of allowed origins are answered with 204, without asking the
+        /// upstream. All responses allow such pages to read them, including errors of adit. The upstream's own
+        /// `Access-Control-…` headers are replaced. Cookies are not allowed. If this is off, CORS is left to the
+        /// upstream.
         cors: bool = "false", restart, like "true";
-        /// How long the edge accepts and serves as before after a stop was requested, while `/readyz` answers 503 already, so
-        /// that load balancers have time to send no more.
+        /// How long the edge continues to accept and serve after a stop was requested. `/readyz` answers 503 during
+        /// this time, so that load balancers can stop sending.
         drain_delay_ms: Millis = "0s" in 0..=600_000, restart, like "10s";
-        /// How long calls in flight may continue after that.
+        /// How long calls in flight may continue after `drain_delay_ms`.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
-        /// How long an agent may accept no data of an answer, or send no data of a request body, before the call is
+        /// How long an agent may accept no data of a response, or send no data of a request body, before the call is
         /// ended. The timer restarts with every byte.
         write_timeout_ms: Millis = "60s" in 100..=3_600_000, restart, like "30s";
         /// How long an agent may take to send the complete head of a request.
         header_timeout_ms: Millis = "10s" in 100..=600_000, restart, like "5s";
         /// How long a connection of an agent is kept open without a request.
         idle_timeout_ms: Millis = "2m" in 1_000..=86_400_000, restart, like "5m";
-        /// How long an upstream may take until the first byte of its answer; 0 for no limit. It does not apply to the
-        /// GET streams of MCP, which may stay silent. No deadline is longer, and it is that of calls of which too few were
-        /// seen.
+        /// How long an upstream may take until the first byte of its response; 0 for no limit. It does not apply to the
+        /// GET streams of MCP, which may stay silent. It is also the longest deadline, and the deadline of calls of
+        /// which too few were seen.
         first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, restart, like "30s";
-        /// What becomes of a call that takes more than 1.5 times as long as 95 % of the last calls of its route, method and
-        /// tool. `off`: nothing is learned. `observe`: it is counted. `enforce`: it is cut, the agent is told so, and the
-        /// upstream's connection is closed; then the bodies of calls are read as far as their method and tool before they
-        /// are passed on, and bodies that do not say these for certain are refused.
+        /// What happens to a call that takes more than 1.5 times as long as 95 % of the last calls of its route, method
+        /// and tool. `off`: nothing is learned. `observe`: the call is counted. `enforce`: the call is ended with an
+        /// error to the agent, and the upstream's connection is closed. With `enforce`, bodies of calls are read up to
+        /// their method and tool before they are passed on, and bodies that do not state these unambiguously are
+        /// refused.
         deadline: GuardMode = "observe", restart, like "enforce";
-        /// The shortest deadline, however quick the last calls were.
+        /// The shortest deadline, even if the last calls were faster.
         deadline_floor_ms: Millis = "1s" in 1..=86_400_000, restart, like "5s";
-        /// Time limit of a call that reports progress (`notifications/progress`). Each such message gives it
-        /// another deadline.
+        /// The time limit of a call that reports progress (`notifications/progress`). Each such message restarts its
+        /// deadline.
         progress_max_ms: Millis = "10m" in 1..=86_400_000, restart, like "1h";
-        /// What the circuit breakers do. Each tool and each upstream has one, which opens when its calls fail. `off`: nothing is
-        /// counted. `observe`: calls that would be refused are counted. `enforce`: calls are answered with 503 while a breaker
-        /// is open, except probes, which find out whether calls succeed again; bodies are read as with `deadline = "enforce"`.
+        /// What the circuit breakers do. Each tool and each upstream has one, which opens when its calls fail. `off`:
+        /// nothing is counted. `observe`: calls that would be refused are counted. `enforce`: while a breaker is open,
+        /// calls are answered with 503, except probes, which find out whether calls succeed again. With `enforce`,
+        /// bodies are read as with `deadline = "enforce"`.
         breaker: GuardMode = "observe", restart, like "enforce";
-        /// A breaker opens when at least this percentage of calls fails: the upstream cannot be reached, breaks the connection
-        /// off, answers 502, 503 or 504, or does not answer before the deadline. The calls of the last 10 s count, or the last
-        /// `breaker_calls_min` calls if those took longer.
+        /// A breaker opens when at least this percentage of calls fails: the upstream cannot be reached, breaks off,
+        /// answers 502, 503 or 504, or does not answer before the deadline. This counts the calls of the last 10 s, or
+        /// the last `breaker_calls_min` calls if those took longer.
         breaker_failed_percent: u32 = "50" in 1..=100, restart, like "30";
         /// A breaker opens when at least this percentage of calls fails or is answered after its deadline.
         breaker_slow_percent: u32 = "80" in 1..=100, restart, like "100";
@@ -201,27 +205,28 @@ section! {
         /// How long a breaker stays open, plus or minus 20 %. Then three calls are made as probes. If one of them fails or is
         /// answered after its deadline, the breaker opens again.
         breaker_open_ms: Millis = "5s" in 100..=3_600_000, restart, like "15s";
-        /// Whether the number of calls of a route that are in flight at one time is limited. The limit follows how long calls take:
-        /// it grows while they take about as long as they do when few are in flight, and falls when they take longer. `off`: nothing
-        /// is counted. `observe`: calls beyond the limit are counted. `enforce`: they wait for up to `concurrency_queue_ms`, and
-        /// then, or if too many wait, are answered with 503 and `Retry-After`. Only POST is limited.
+        /// Whether the number of calls in flight is limited for each route. The limit is learned: it grows while calls
+        /// take about as long as they do when few are in flight, and falls when they take longer. `off`: nothing is
+        /// counted. `observe`: calls beyond the limit are counted. `enforce`: they wait for up to
+        /// `concurrency_queue_ms`. After that, or if too many wait, they are answered with 503 and `Retry-After`. Only
+        /// POST is limited.
         concurrency_limit: GuardMode = "off", restart, like "enforce";
-        /// The limit of a route is never lower.
+        /// The lower bound of the limit of a route.
         concurrency_min: u32 = "4" in 1..=1_000_000, restart, like "2";
-        /// The limit of a route is never higher. Calls of one route in flight then leave room for those of others on the same
-        /// links (`streams_per_link_max`).
+        /// The upper bound of the limit of a route. A value below `streams_per_link_max` leaves room on the links for
+        /// calls of other routes.
         concurrency_max: u32 = "1000" in 1..=1_000_000, restart, like "64";
-        /// How many calls of a route may wait for a place. When as many wait, the newest call of the agent that has the most of
-        /// them is refused.
+        /// How many calls of a route may wait for a place. If this many wait, the newest call of the agent with the
+        /// most waiting calls is refused.
         concurrency_queue_max: u32 = "64" in 0..=1_024, restart, like "16";
-        /// How long a call may wait for a place. A call that is likely to wait longer, or longer than its caller waits, is refused
-        /// at once.
+        /// How long a call may wait for a place. A call that is likely to wait longer than this, or longer than its
+        /// caller waits, is refused at once.
         concurrency_queue_ms: Millis = "1s" in 0..=60_000, restart, like "250ms";
-        /// How many percent of the limit one agent may take while other agents have calls of the same route; 100 for all of it.
-        /// Agents are told apart by their addresses (IPv6: the /64).
+        /// The percentage of the limit that one agent may use while other agents have calls of the same route; 100 for
+        /// all of it. Agents are distinguished by address (IPv6: by /64).
         agent_share_percent: u32 = "50" in 1..=100, restart, like "25";
-        /// After how much silence the edge sends a comment on an event stream, which clients ignore; 0 sends none. Use it
-        /// behind proxies that close connections on which nothing comes, with half of their limit. Comments are sent only
+        /// After how much silence the edge sends a comment on an event stream, which clients ignore; 0 sends none. Use
+        /// it behind proxies that close idle connections, with half of their idle timeout. Comments are sent only
         /// between two events, and only on streams that are not compressed.
         sse_keepalive_ms: Millis = "0" in 0..=3_600_000, restart, like "25s";
         /// The maximum number of connections of agents at one time, for all cores together.
@@ -229,41 +234,47 @@ section! {
         /// The maximum number of calls in flight on one link. Further calls use another link, or are refused with
         /// 503.
         streams_per_link_max: u32 = "4096" in 1..=1_000_000, restart, like "512";
-        /// How much data of one stream may be in transit in each direction. With a round trip of 100 ms, each 256 KiB
+        /// The maximum data of one stream in transit, in each direction. With a round-trip time of 100 ms, each 256 KiB
         /// allow 20 Mbit/s. Connectors use the same value.
         stream_window_bytes: Bytes = "256KiB" in 1_024..=16_777_216, restart, like "2MiB";
-        /// The same for all streams of one link together. This limits how much memory a peer can make the edge use. All
-        /// links of a core share half of its buffers, so that a link may begin with less.
+        /// The maximum data in transit of all streams of one link together, in each direction. This limits how much
+        /// memory a peer can make the edge use. All links of a core share half of its buffers, so a link may start with
+        /// less.
         link_window_bytes: Bytes = "4MiB" in 1_024..=1_073_741_824, restart, like "32MiB";
-        /// How long a call waits for an absent connector to come back before it is refused with 503. A call of an MCP session
-        /// whose connector is lost waits as long, and 1 s at most if that connector's process was killed; then it goes to
-        /// another connector of the tunnel.
+        /// How long a call waits for an absent connector to come back before it is refused with 503. A call of an MCP
+        /// session whose connector is lost waits just as long, but at most 1 s if the connector's process was killed.
+        /// It then goes to another connector of the tunnel.
         offline_wait_ms: Millis = "1500ms" in 0..=60_000, restart, like "3s";
-        /// How long a call waits while the only connector of its tunnel finishes its calls and ends, as when it is restarted.
+        /// How long a call waits while the only connector of its tunnel shuts down, as during a restart.
         /// `offline_wait_ms` begins when the connector is gone.
         restart_wait_ms: Millis = "30s" in 0..=3_600_000, restart, like "1m";
-        /// How long a connector may be silent, although it should answer, before the edge closes connections that wait for it and
-        /// whose TLS ends in it, if another connector of the tunnel answers. Agents then reconnect and reach the other connector.
-        /// Calls that the edge can read move to another connector without this.
+        /// For connections whose TLS ends in the connector: how long the connector may owe an answer before the edge
+        /// closes the connections that wait for it, if another connector of the tunnel responds. Agents then reconnect
+        /// and reach the other connector. Calls that the edge can read move to another connector without this.
         stalled_connector_timeout_ms: Millis = "5s" in 1_000..=60_000, restart, like "2s";
-        /// How long an MCP session (`Mcp-Session-Id`) may be idle until the edge forgets which connector has it. Later calls
-        /// of the session go to any connector of the tunnel. This matters only for tunnels with several connectors.
+        /// How long an MCP session (`Mcp-Session-Id`) may be idle until the edge forgets which connector serves it.
+        /// Later calls of the session go to any connector of the tunnel. This matters only for tunnels with several
+        /// connectors.
         session_idle_timeout_ms: Millis = "24h" in 1_000..=2_592_000_000, restart, like "8h";
-        /// Calls slower than this, and than calls of their tool usually are, are logged with the time of each phase; 0 logs none.
+        /// Calls that take longer than this, and longer than calls of their tool usually do, are logged with the time
+        /// of each phase; 0 logs none.
         slow_call_ms: Millis = "1s" in 0..=86_400_000, restart, like "250ms";
-        /// How many of the last calls `adit calls` can show: so many for each core of those that were answered, as many that
-        /// failed or were slow, and as many that were turned away before they had a route. Each takes 256 bytes; 0 keeps none.
+        /// How many of the last calls each core keeps for `adit calls`, in each of three groups: calls that were
+        /// answered, calls that failed or were slow, and calls that were turned away before they had a route. Each call
+        /// takes 256 bytes; 0 keeps none.
         calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
-        /// How often a call that a connector did not pass on is opened again, on another connector of its tunnel; 0 for never. The
-        /// first time it is at once, then after a random pause. A retry budget of a tenth of the tunnel's calls applies as well.
+        /// How often a call that a connector did not pass on is retried on another connector of its tunnel; 0 for
+        /// never. The first retry is immediate, later ones follow a random pause. A retry budget of a tenth of the
+        /// tunnel's calls applies as well.
         retries_max: u32 = "2" in 0..=10, restart, like "1";
-        /// How many tasks `adit tasks` keeps; 0 counts no tasks, which saves each call about 4 % of the instructions that it takes in an
-        /// edge. Each takes 1 KiB, and a new task replaces the one that was idle longest. A task is identified by `task_header`,
-        /// otherwise by the trace of the call (`traceparent`, in the head or in `_meta`), otherwise by its MCP session.
+        /// How many tasks `adit tasks` keeps. 0 counts no tasks, which saves about 4 % of the instructions that a call
+        /// takes in an edge. Each task takes 1 KiB, and a new task replaces the one that was idle for longest. A task
+        /// is identified by `task_header`, otherwise by the trace of the call (`traceparent`, in the head or in
+        /// `_meta`), otherwise by its MCP session.
         tasks_max: u32 = "0" in 0..=100_000, restart, like "1000";
-        /// The header field by which agents name the task of a call.
+        /// The header field in which agents name the task of a call.
         task_header: Option<FieldNameText> = unset, restart, like "X-Task-Id";
-        /// The price of a million tokens of answers, in the unit of your choice. Tokens are estimated: a quarter of the bytes of
+        /// The price of a million tokens of answers, in any currency. Tokens are estimated as a quarter of the bytes of
         /// answers that are text or JSON. The price of a call itself is `price_per_call` of a `[[tool]]`.
         price_per_million_tokens: Price = "0", restart, like "3.00";
     } with {
@@ -288,15 +299,15 @@ section! {
         secret: Option<SecretText> = unset, live, like "an-example-secret-0123";
         /// A file that holds the secret, mode 0600. White space at its end is ignored.
         secret_file: Option<PathBuf> = unset, live, like "demo.secret";
-        /// The hosts of this tunnel that agents call, without port. `*.example.com` stands for every host with one
+        /// The hosts of this tunnel that agents call, without port. `*.example.com` matches every host with exactly one
         /// more label.
         hosts: Vec<HostPattern> = required, live, like "demo.example.com";
-        /// How its calls are carried. `plain`: protected by the TLS of the link alone. `resealed`: re-encrypted, with
-        /// an inner TLS session from the edge to the connector. `passthrough`: the agent's own TLS session ends in
-        /// the connector, and the edge reads only the server name. The connector's routes must have the same value.
+        /// How its calls are carried. `plain`: protected only by the TLS of the link. `resealed`: re-encrypted, with an
+        /// inner TLS session from the edge to the connector. `passthrough`: the agent's own TLS session ends in the
+        /// connector, and the edge reads only the server name. The connector's routes must have the same value.
         traffic: Traffic = "plain", live, like "passthrough";
-        /// The certificates (PEM) of the authorities that sign the connector's certificate for resealed traffic,
-        /// which requires them: one, or two while one replaces the other.
+        /// The certificates (PEM) of the authorities that sign the connector's certificate; required for resealed
+        /// traffic. One certificate, or two during a replacement.
         seal_ca_file: Option<PathBuf> = unset, live, like "seal-ca.pem";
         /// The networks and addresses from which its connectors may connect; empty for any. Others get neither a
         /// certificate nor a link, whatever credentials they present.
@@ -312,64 +323,67 @@ section! {
 }
 
 section! {
-    /// Settings of a host that differ from those of the edge, whichever tunnel serves it, one of the configuration or one that
-    /// was created with `adit tunnel`: one `[[host]]` each. Read by `adit edge`.
+    /// Settings of a host that differ from those of the edge: one `[[host]]` each. They apply whether the host's tunnel
+    /// is in the configuration or was created with `adit tunnel`. Read by `adit edge`.
     record "host" => HostConfig {
-        /// The host that agents call, without port. `*.example.com` stands for every host with one more label that has no
-        /// table of its own.
+        /// The host that agents call, without port. `*.example.com` matches every host with exactly one more label that
+        /// has no table of its own.
         host: HostPattern = required, live, like "demo.example.com";
-        /// How long its MCP server may take until the first byte of an answer, if that differs from
+        /// How long its MCP server may take until the first byte of a response, if that differs from
         /// `edge.first_byte_timeout_ms`; 0 for no limit.
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "10m";
-        /// What becomes of calls that miss their deadline, if that differs from `edge.deadline`.
+        /// What happens to calls that miss their deadline, if that differs from `edge.deadline`.
         deadline: Option<GuardMode> = unset, live, like "enforce";
         /// The shortest deadline, if that differs from `edge.deadline_floor_ms`.
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
-        /// Time limit of a call that reports progress, if that differs from `edge.progress_max_ms`.
+        /// The time limit of a call that reports progress, if that differs from `edge.progress_max_ms`.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
-        /// How long clients of this host wait for the answer to a POST, if they do not send `X-Request-Timeout` or
-        /// `grpc-timeout`; for example 5 s with the OpenAI Agents SDK and 60 s with the TypeScript SDK. The call is answered
-        /// with 504 before this time is over: earlier by a twentieth of it, at least 50 ms and at most 1 s. Not applied to
-        /// `passthrough` traffic, whose calls the edge cannot read.
+        /// How long clients of this host wait for the response to a POST if they send neither `X-Request-Timeout` nor
+        /// `grpc-timeout`. Examples: 5 s with the OpenAI Agents SDK, 60 s with the TypeScript SDK. The call is answered
+        /// with 504 shortly before this time is over: earlier by a twentieth of it, at least 50 ms and at most 1 s. It
+        /// does not apply to `passthrough` traffic, whose calls the edge cannot read.
         client_timeout_ms: Option<Millis> = unset in 100..=86_400_000, live, like "60s";
-        /// The mode of the circuit breakers for this host, in place of `edge.breaker`.
+        /// The mode of the circuit breakers for this host, instead of `edge.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";
-        /// Whether the number of calls of this host in flight is limited, in place of `edge.concurrency_limit`. Not applied to
-        /// `passthrough` traffic.
+        /// Whether the calls of this host in flight are limited, instead of `edge.concurrency_limit`. It does not apply
+        /// to `passthrough` traffic.
         concurrency_limit: Option<GuardMode> = unset, live, like "enforce";
-        /// The highest limit for this host, in place of `edge.concurrency_max`.
+        /// The upper bound of the limit for this host, instead of `edge.concurrency_max`.
         concurrency_max: Option<u32> = unset in 1..=1_000_000, live, like "16";
-        /// Which slow calls of this host are tried a second time. `read-only`: calls of tools that the server's `tools/list`
-        /// declares with `readOnlyHint`, once they take longer than 95 % of the last calls of the tool. The second try goes to
-        /// another connector, or over another link of the same connector, if the core has one. The first answer wins; the
-        /// second try wins only with a result. The connection of the other try is closed, and its server is sent no
-        /// `notifications/cancelled`. At most 2 % of the calls of the host are tried twice. All connectors must lead to servers
-        /// that answer alike. Set it only where the server is trusted to say which tools only read. It requires `deadline` to be
-        /// `observe` or `enforce`; bodies of calls are then read as with `deadline = "enforce"`. Not applied to calls of an MCP
-        /// session, nor to `passthrough` traffic.
+        /// Which slow calls of this host get a second try. `read-only`: calls of tools that the server's `tools/list`
+        /// declares with `readOnlyHint`, once they take longer than 95 % of the last calls of the tool. The second try
+        /// goes to another connector, or over another link of the same connector, if the core has one. The first answer
+        /// wins, but the second try wins only with a result. The connection of the other try is closed, and its server
+        /// is sent no `notifications/cancelled`. At most 2 % of the calls of the host get a second try. All connectors
+        /// must lead to equivalent servers. Set this only if you trust the server's declaration of read-only tools. It
+        /// requires `deadline` to be `observe` or `enforce`; bodies of calls are then read as with `deadline =
+        /// "enforce"`. It does not apply to calls of an MCP session, nor to `passthrough` traffic.
         hedge: Hedge = "off", live, like "read-only";
-        /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the host is the
-        /// one that is called.
+        /// The URL by which agents call it, if that differs from `edge.public_url`: its scheme, and its port if the
+        /// host is the called one.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
-        /// What is asked of callers. `passthrough`: nothing, tokens are the server's affair. `verify`: an access token (JWT) of one of
-        /// the `[[identity_provider]]`s, which also goes on to the server. `terminate`: the same, and the token stays here
-        /// ([GOVERNANCE.md](GOVERNANCE.md#identity)). The tunnel then answers for the metadata of the resource (RFC 9728) and with
-        /// the challenges (401, 403) by which clients get a token. It is
-        /// refused for a host whose traffic is `passthrough`, which the edge cannot read: set it at the connector.
+        /// What callers must present. `passthrough`: nothing; tokens are left to the server. `verify`: an access token
+        /// (JWT) of one of the `[[identity_provider]]`s, which is also passed on to the server. `terminate`: the same,
+        /// but the token is not passed on ([GOVERNANCE.md](GOVERNANCE.md#identity)). With `verify` and `terminate` the
+        /// tunnel serves the metadata of the resource (RFC 9728) and sends the challenges (401, 403) by which clients
+        /// get a token. Both are refused for a host with `passthrough` traffic, which the edge cannot read: set them at
+        /// the connector.
         auth: CallerAuth = "passthrough", live, like "verify";
-        /// The names of the `[[identity_provider]]`s whose tokens are accepted; without any, all.
+        /// The names of the `[[identity_provider]]`s whose tokens are accepted; empty for all.
         identity_providers: Vec<TokenText> = unset, live, like "corporate";
-        /// The resource that tokens are for: the URL by which agents call the MCP server, with its path. It is compared byte for
-        /// byte with the audience of a token, unless the provider has `audiences`. By default `public_url`.
+        /// The resource that tokens are for: the URL by which agents call the MCP server, with its path. It is compared
+        /// byte for byte with the audience of a token, unless the provider has `audiences`. The default is
+        /// `public_url`.
         auth_resource: Option<TokenText> = unset, live, like "https://demo.example.com/mcp";
-        /// The scopes that every caller must have been granted.
+        /// The scopes that every caller needs.
         scopes_required: Vec<TokenText> = unset, live, like "mcp:tools";
-        /// A file, mode 0600, with the value of `Authorization` that goes on in place of the token, such as `Bearer` and a
-        /// key of the server. Only with `auth = "terminate"`. Read again when it changes.
+        /// A file, mode 0600, with an `Authorization` value, such as `Bearer` and a key of the server. It is sent to
+        /// the server instead of the token. Only with `auth = "terminate"`. It is read again when it changes.
         upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
-        /// The policy of the host: a file with the rules of which caller may call which tool, prompt and resource
-        /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
-        /// force. It is refused for a host whose traffic is `passthrough`, which the edge cannot read: set it at the connector.
+        /// The policy of the host: a file with the rules for which caller may call which tool, prompt and resource
+        /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
+        /// version stays in effect. It is refused for a host with `passthrough` traffic, which the edge cannot read:
+        /// set it at the connector.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
     }
 }
@@ -378,28 +392,28 @@ section! {
     /// Settings of a tool that differ from those of its host: one `[[tool]]` each, up to 64 for one host. Read by `adit edge`, and by
     /// `adit connect` for agents whose TLS ends in the connector.
     record "tool" => ToolConfig {
-        /// The host as it stands in `[[host]]`, or in the tunnel; for a connector as it stands in `[[route]]`. At the edge a host
-        /// without a table of its own keeps the settings of the `*.` table that it falls under.
+        /// The host as it is written in `[[host]]` or in the tunnel; for a connector, as in `[[route]]`. At the edge, a
+        /// host without a table of its own keeps the settings of the `*.` table that covers it.
         host: HostPattern = required, live, like "demo.example.com";
-        /// The name of the tool, as `tools/list` has it.
+        /// The name of the tool, as in `tools/list`.
         tool: ToolName = required, live, like "search";
-        /// What becomes of its calls that miss their deadline, if that differs from the host's.
+        /// What happens to its calls that miss their deadline, if that differs from the host's.
         deadline: Option<GuardMode> = unset, live, like "off";
         /// The shortest deadline of its calls, if that differs from the host's.
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "10s";
-        /// How long the MCP server may take until the first byte of its answer, if that differs from the host's; 0 for no
-        /// limit. Bodies of calls to the host are then read as with `deadline = "enforce"`.
+        /// How long the MCP server may take until the first byte of its response, if that differs from the host's; 0
+        /// for no limit. Bodies of calls to the host are then read as with `deadline = "enforce"`.
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "15m";
-        /// Time limit of a call that reports progress, if that differs from the host's.
+        /// The time limit of a call that reports progress, if that differs from the host's.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
-        /// The mode of the circuit breakers for this tool, in place of the host's.
+        /// The mode of the circuit breakers for this tool, instead of the host's.
         breaker: Option<GuardMode> = unset, live, like "off";
-        /// Whether its slow calls are tried a second time, in place of `hedge` of the host. `read-only`: if the server
-        /// declares it so. Read by `adit edge` only.
+        /// Whether its slow calls get a second try, instead of `hedge` of the host. `read-only`: only if the server
+        /// declares the tool as read-only. Read by `adit edge` only.
         hedge: Option<Hedge> = unset, live, like "off";
-        /// The price of one call of this tool, in the unit of `edge.price_per_million_tokens`, for `adit tasks`. It is added for
-        /// each call that was handed to a connector, also for one that failed or timed out there; not for one that was refused.
-        /// Read by `adit edge` only.
+        /// The price of one call of this tool, in the unit of `edge.price_per_million_tokens`, for `adit tasks`. It is
+        /// added for each call that was handed to a connector, including calls that failed or timed out there, but not
+        /// for calls that were refused. Read by `adit edge` only.
         price_per_call: Price = "0", live, like "0.005";
     }
 }
@@ -458,8 +472,8 @@ section! {
     record "network_set" => NetworkSetConfig {
         /// Its name: 1 to 64 letters, digits, `.`, `_` or `-`.
         name: SetName = required, live, like "vendor";
-        /// The file. Either one network on each line, where `#` begins a comment; or JSON as vendors publish it, of
-        /// which every string that is a network is used. It is read again when it changes.
+        /// The file: either one network per line, where `#` begins a comment, or JSON as vendors publish it, in which
+        /// every string that is a network is used. It is read again when it changes.
         file: PathBuf = required, live, like "vendor-egress.txt";
     }
 }
@@ -494,21 +508,22 @@ section! {
         edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";
         /// The name in the edge's certificate, if it differs from the host that is dialled.
         edge_name: Option<Hostname> = unset, restart, like "edge.internal", flag "--edge-name";
-        /// Another port of the edges, which is tried when the one in `edge` does not answer, directly or through the proxy; 0
-        /// for none. It is of use where edges accept connectors beside agents (`edge.connectors_on_agents_listen`), and the
-        /// network of the connector lets out nothing but HTTPS.
+        /// Another port of the edges, which is tried if the one in `edge` does not answer, directly or through the
+        /// proxy; 0 for none. It helps if edges accept connectors on the agents' port
+        /// (`edge.connectors_on_agents_listen`) and the network of the connector allows only HTTPS outbound.
         edge_fallback: u32 = "443" in 0..=65_535, restart, like "8443";
-        /// A forward proxy through which the edges are reached: `http://HOST:PORT` (HTTP CONNECT, with Basic
-        /// authentication if the URL has `USER:PASSWORD@`), `socks5://HOST:PORT`, or `off`. The proxy resolves the name of
-        /// the edge. If it is not set, the variables `HTTPS_PROXY` and `ALL_PROXY` count, in lower case too. `localhost`
-        /// and loopback addresses are always reached directly, and so are upstreams.
+        /// A forward proxy for reaching the edges: `http://HOST:PORT` (HTTP CONNECT, with Basic authentication if the
+        /// URL has `USER:PASSWORD@`), `socks5://HOST:PORT`, or `off`. The proxy resolves the name of the edge. If it is
+        /// not set, the variables `HTTPS_PROXY` and `ALL_PROXY` are used, in upper or lower case. `localhost`, loopback
+        /// addresses and upstreams are always reached directly.
         proxy: Option<ProxyUrl> = "off", restart, like "http://proxy.example.com:3128";
-        /// The edges that are reached without the proxy: networks, addresses, or domains with everything below them, each
-        /// with a port or without; `*` for all. If it is not set, the variable `NO_PROXY` counts, in lower case too.
+        /// The edges that are reached without the proxy: networks, addresses, or domains with their subdomains, each
+        /// with or without a port; `*` for all. If it is not set, the variable `NO_PROXY` is used, in upper or lower
+        /// case.
         no_proxy: Vec<ProxyExemption> = unset, restart, like "internal.example.com";
-        /// A directory in which certificates and their keys are kept, so that a restart needs no new ones. It is
-        /// created if it does not exist, for this user alone. Without it they are kept in memory only. The number by which
-        /// edges know the connector is kept there too: one that is restarted has the MCP sessions that it had before.
+        /// A directory for certificates and their keys, so that a restart needs no new ones. It is created if it does
+        /// not exist, for this user alone. Without it they are kept in memory only. It also stores the number by which
+        /// edges know the connector, so that a restarted connector keeps its MCP sessions.
         state_dir: Option<FolderPath> = unset, restart, like "state", env "ADIT_STATE_DIR", flag "--state-dir";
         /// The number of links to each edge; 0 opens one for each core of the edge.
         links: u32 = "0" in 0..=64, restart, like "2";
@@ -519,18 +534,19 @@ section! {
         backoff_max_ms: Millis = "5s" in 10..=3_600_000, restart, like "10s";
         /// The address that serves metrics, status and health over plain HTTP without a password, or `off`.
         admin_listen: Option<SocketAddr> = "off", restart, like "127.0.0.1:9444", flag "--admin";
-        /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read it.
+        /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read the state of
+        /// the process.
         allow_admin_off_loopback: bool = "false", restart, like "true";
-        /// A file that holds a token, mode 0600, at least 16 bytes. Who shows it to the admin API may open and close the breakers of
-        /// routes with passthrough traffic (`adit breakers`). Without it nothing can be changed there. White space at its end is
-        /// ignored.
+        /// A file that holds a token, mode 0600, at least 16 bytes. With this token the admin API allows opening and
+        /// closing the breakers of routes with passthrough traffic (`adit breakers`). Without the file nothing can be
+        /// changed there. White space at its end is ignored.
         admin_token_file: Option<PathBuf> = unset, restart, like "admin.token";
         /// The networks in which upstreams may be, checked on every address that a name resolves to. `private` stands
         /// for all private networks and loopback. Link-local and metadata addresses are refused unless a network
         /// within them is listed. Unix sockets are always allowed.
         allowed_upstreams: Vec<UpstreamNetwork> = "private", live, like "127.0.0.0/8";
-        /// How the calls of routes without a `traffic` of their own are carried: `plain`, `resealed` or
-        /// `passthrough`. The edge must have the same value. All but `plain` need `seal_cert_file` or `state_dir`.
+        /// How the calls of routes without their own `traffic` are carried: `plain`, `resealed` or `passthrough`. The
+        /// edge must have the same value. `resealed` and `passthrough` need `seal_cert_file` or `state_dir`.
         traffic: Traffic = "plain", live, like "resealed", env "ADIT_TRAFFIC", flag "--traffic";
         /// The certificate chain (PEM) for the hosts of sealed routes. Without it the connector creates a certificate
         /// authority in `state_dir`, `seal-ca.pem`, and issues certificates itself.
@@ -538,45 +554,46 @@ section! {
         /// The private key (PEM) of `seal_cert_file`, mode 0600.
         seal_key_file: Option<PathBuf> = unset, live, like "hosts.key";
         /// The web origins whose pages may call routes with passthrough traffic, which the edge cannot check, besides
-        /// the own origin of each host (`own_origin`). A request with another `Origin` header is refused with 403; one
-        /// without the header is not.
+        /// the own origin of each host (`own_origin`). A request with another `Origin` header is refused with 403. A
+        /// request without the header is allowed.
         allowed_origins: Vec<WebOrigin> = unset, restart, like "https://app.example.com";
-        /// Which origin is the own one of a host with passthrough traffic. `exact`: `https`, with host and port of the
-        /// call. `host`: the host is that of the call, whatever scheme and port.
+        /// Which origin counts as a host's own, with passthrough traffic. `exact`: `https`, with host and port of the
+        /// call. `host`: the host is that of the call, with any scheme and port.
         own_origin: OwnOrigin = "exact", restart, like "host";
-        /// Answers browsers (CORS) on routes with passthrough traffic, as the setting of the same name does at the edge
-        /// for all other routes.
+        /// Answers browsers (CORS) on routes with passthrough traffic. For all other routes the edge has the same
+        /// setting.
         cors: bool = "false", restart, like "true";
-        /// Whether agents whose TLS ends in this connector may speak HTTP/2 besides HTTP/1.1 (ALPN `h2`). For other calls the
-        /// edge has the same setting.
+        /// Whether agents whose TLS ends in this connector may speak HTTP/2 besides HTTP/1.1 (ALPN `h2`). For other
+        /// calls the edge has the same setting.
         http2: bool = "true", live, like "false";
         /// How long calls in flight may continue after a stop was requested.
         drain_timeout_ms: Millis = "30s" in 0..=3_600_000, restart, like "10s";
-        /// How long an upstream may accept no data of a request before the call is ended, and an agent whose TLS ends in this
-        /// connector none of an answer over HTTP/2. The timer restarts with every byte.
+        /// How long an upstream may accept no data of a request before the call is ended. It also limits how long an
+        /// agent whose TLS ends in this connector may accept no data of a response over HTTP/2. The timer restarts with
+        /// every byte.
         write_timeout_ms: Millis = "60s" in 100..=3_600_000, restart, like "30s";
         /// How long an agent whose TLS ends in this connector may take to send the complete head of a request.
         header_timeout_ms: Millis = "10s" in 100..=600_000, restart, like "5s";
-        /// How long an inner TLS session is kept open without a request. An edge closes those that it does not use
-        /// sooner.
+        /// How long an inner TLS session is kept open without a request. An edge closes sessions that it does not use
+        /// earlier.
         idle_timeout_ms: Millis = "2m" in 1_000..=86_400_000, restart, like "5m";
-        /// How long an upstream may take until the first byte of its answer to an agent whose TLS ends in this
-        /// connector; 0 for no limit. It does not apply to the GET streams of MCP. For other calls the edge has the same
-        /// setting.
+        /// How long an upstream may take until the first byte of its response to an agent whose TLS ends in this
+        /// connector; 0 for no limit. It does not apply to the GET streams of MCP. For other calls the edge has the
+        /// same setting.
         first_byte_timeout_ms: Millis = "2m" in 0..=86_400_000, live, like "30s";
-        /// What becomes of calls of agents whose TLS ends in this connector, if they miss their deadline: `off`, `observe` or
-        /// `enforce`. It is learned as `edge.deadline` says; for other calls the edge has the same setting.
+        /// What happens to calls of agents whose TLS ends in this connector if they miss their deadline: `off`,
+        /// `observe` or `enforce`, as with `edge.deadline`. For other calls the edge has the same setting.
         deadline: GuardMode = "observe", live, like "enforce";
-        /// The shortest deadline of these calls, however quick the last ones were.
+        /// The shortest deadline of these calls, even if the last ones were faster.
         deadline_floor_ms: Millis = "1s" in 1..=86_400_000, live, like "5s";
-        /// Time limit of a call that reports progress (`notifications/progress`).
+        /// The time limit of a call that reports progress (`notifications/progress`).
         progress_max_ms: Millis = "10m" in 1..=86_400_000, live, like "1h";
         /// What the circuit breakers do for calls of agents whose TLS ends in this connector: `off`, `observe` or `enforce`, as
         /// with `edge.breaker`. For other calls the edge has the same setting.
         breaker: GuardMode = "observe", live, like "enforce";
-        /// A breaker opens when at least this percentage of calls fails: the upstream cannot be reached, breaks the connection
-        /// off, answers 502, 503 or 504, or does not answer before the deadline. The calls of the last 10 s count, or the last
-        /// `breaker_calls_min` calls if those took longer.
+        /// A breaker opens when at least this percentage of calls fails: the upstream cannot be reached, breaks off,
+        /// answers 502, 503 or 504, or does not answer before the deadline. This counts the calls of the last 10 s, or
+        /// the last `breaker_calls_min` calls if those took longer.
         breaker_failed_percent: u32 = "50" in 1..=100, live, like "30";
         /// A breaker opens when at least this percentage of calls fails or is answered after its deadline.
         breaker_slow_percent: u32 = "80" in 1..=100, live, like "100";
@@ -588,10 +605,11 @@ section! {
         /// After how much silence the connector sends a comment on an event stream to an agent whose TLS ends in this
         /// connector; 0 sends none. For other calls the edge has the same setting.
         sse_keepalive_ms: Millis = "0" in 0..=3_600_000, restart, like "25s";
-        /// How many of the last calls `adit calls` can show, as `edge.calls_kept` says it of an edge.
+        /// How many of the last calls each core keeps for `adit calls`, as with `edge.calls_kept`.
         calls_kept: u32 = "1000" in 0..=100_000, restart, like "10000";
-        /// How often a request is sent again on another connection to its upstream, if that does no harm; 0 for never. The first time
-        /// it is at once, then after a random pause. A retry budget of a tenth of the route's calls applies as well.
+        /// How often a request is sent again on another connection to its upstream, if that is safe; 0 for never. The
+        /// first retry is immediate, later ones follow a random pause. A retry budget of a tenth of the route's calls
+        /// applies as well.
         retries_max: u32 = "2" in 0..=10, restart, like "1";
     } with {
         /// Where calls go: the tables `[[route]]`.
@@ -605,105 +623,108 @@ section! {
 section! {
     /// The private server of a host: one `[[route]]` each. Read by `adit connect`, which requires at least one.
     record "route" => RouteConfig {
-        /// The host that agents call, without port. `*.example.com` stands for every host with one more label.
+        /// The host that agents call, without port. `*.example.com` matches every host with exactly one more label.
         host: HostPattern = required, live, like "demo.example.com";
-        /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`; for a server that speaks
-        /// HTTP/2 without TLS `h2c://HOST:PORT` or `h2c+unix:/path/of/socket`. It has no path: the path of each call is
-        /// passed on unchanged.
+        /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`. For a server that
+        /// speaks HTTP/2 without TLS, it is `h2c://HOST:PORT` or `h2c+unix:/path/of/socket`. It has no path, because
+        /// the path of each call is passed on unchanged.
         upstream: UpstreamUrl = required, live, like "http://127.0.0.1:9000";
         /// How its calls are carried, if that differs from `connect.traffic`.
         traffic: Option<Traffic> = unset, live, like "passthrough";
         /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
-        /// What is asked of callers. `passthrough`: nothing, tokens are the server's affair. `verify`: an access token (JWT) of one of
-        /// the `[[identity_provider]]`s, which also goes on to the server. `terminate`: the same, and the token stays here
-        /// ([GOVERNANCE.md](GOVERNANCE.md#identity)). The tunnel then answers for the metadata of the resource (RFC 9728) and with
-        /// the challenges (401, 403) by which clients get a token. It holds for all
-        /// traffic.
+        /// What callers must present. `passthrough`: nothing; tokens are left to the server. `verify`: an access token
+        /// (JWT) of one of the `[[identity_provider]]`s, which is also passed on to the server. `terminate`: the same,
+        /// but the token is not passed on ([GOVERNANCE.md](GOVERNANCE.md#identity)). With `verify` and `terminate` the
+        /// tunnel serves the metadata of the resource (RFC 9728) and sends the challenges (401, 403) by which clients
+        /// get a token. It applies to all kinds of traffic.
         auth: CallerAuth = "passthrough", live, like "verify";
-        /// The names of the `[[identity_provider]]`s whose tokens are accepted; without any, all.
+        /// The names of the `[[identity_provider]]`s whose tokens are accepted; empty for all.
         identity_providers: Vec<TokenText> = unset, live, like "corporate";
-        /// The resource that tokens are for: the URL by which agents call the MCP server, with its path. It is compared byte for
-        /// byte with the audience of a token, unless the provider has `audiences`. By default `public_url`.
+        /// The resource that tokens are for: the URL by which agents call the MCP server, with its path. It is compared
+        /// byte for byte with the audience of a token, unless the provider has `audiences`. The default is
+        /// `public_url`.
         auth_resource: Option<TokenText> = unset, live, like "https://demo.example.com/mcp";
-        /// The scopes that every caller must have been granted.
+        /// The scopes that every caller needs.
         scopes_required: Vec<TokenText> = unset, live, like "mcp:tools";
-        /// A file, mode 0600, with the value of `Authorization` that the upstream gets in place of the token, such as `Bearer` and a
-        /// key of the server. Only with `auth = "terminate"`. Read again when it changes.
+        /// A file, mode 0600, with an `Authorization` value, such as `Bearer` and a key of the server. It is sent to
+        /// the upstream instead of the token. Only with `auth = "terminate"`. It is read again when it changes.
         upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
-        /// The policy of the route: a file with the rules of which caller may call which tool, prompt and resource
-        /// ([GOVERNANCE.md](GOVERNANCE.md)). Read again when it changes; while it has faults, the last good one stays in
-        /// force. It holds for all traffic: plain, `resealed` and `passthrough`.
+        /// The policy of the route: a file with the rules for which caller may call which tool, prompt and resource
+        /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
+        /// version stays in effect. It applies to all kinds of traffic.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
-        /// Whether an `https` upstream is offered HTTP/2 besides HTTP/1.1 (ALPN `h2`). One that takes it gets many calls on
-        /// one connection.
+        /// Whether HTTP/2 is offered to an `https` upstream besides HTTP/1.1 (ALPN `h2`). If the upstream accepts it,
+        /// one connection carries many calls.
         upstream_http2: bool = "true", live, like "false";
         /// The maximum number of connections to the upstream at one time, for all cores together.
         upstream_connections_max: u32 = "1024" in 1..=65_536, live, like "32";
         /// How long connecting to the upstream may take, TLS included.
         connect_timeout_ms: Millis = "5s" in 1..=600_000, live, like "1s";
-        /// How long a call waits for an upstream that refuses connections, as one does that is being restarted, before the
-        /// call is answered 503. Nothing was sent to the upstream then.
+        /// How long a call waits for an upstream that refuses connections, for example during a restart, before the
+        /// call is answered with 503. Nothing was sent to the upstream in this case.
         upstream_wait_ms: Millis = "1500ms" in 0..=60_000, live, like "5s";
         /// How long a connection to the upstream is kept open without a call. Set it at least a second below the idle
-        /// timeout of the upstream; many servers have 5 s. An upstream that announces its own (`Keep-Alive: timeout=N`) is
-        /// obeyed: its connections are not used in the last second before it.
+        /// timeout of the upstream; many servers have 5 s. If an upstream announces its own timeout (`Keep-Alive:
+        /// timeout=N`), its connections are not used in the last second of it.
         idle_timeout_ms: Millis = "4s" in 0..=86_400_000, live, like "10s";
-        /// How long the host of the upstream may answer nothing at all, neither data nor keep-alive probes, before the
+        /// How long the host of the upstream may send neither data nor answers to keep-alive probes before the
         /// connections to it fail, and with them the event streams that they carry.
         silence_timeout_ms: Millis = "75s" in 2_000..=3_600_000, live, like "30s";
-        /// How long the upstream's host may fail to acknowledge data while a call waits. After that, idle connections are closed,
-        /// and the call is sent on a new connection if it is safe to send again; otherwise it is answered 504. The
-        /// server itself may take longer: its host acknowledges for it. Over HTTP/2, where a connection is probed after 3 s of
-        /// silence, it takes up to 4 s more.
+        /// How long the upstream's host may fail to acknowledge data while a call waits. After that, idle connections
+        /// are closed, and the call is sent on a new connection if that is safe; otherwise it is answered with 504. The
+        /// server itself may take longer, because its host acknowledges the data. Over HTTP/2, where a connection is
+        /// probed after 3 s of silence, detection takes up to 4 s more.
         acknowledge_timeout_ms: Millis = "5s" in 1_000..=600_000, live, like "10s";
-        /// How long the upstream may take until the first byte of its answer, after the request was sent to it; 0 for no limit.
-        /// It takes the place of `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit applies
-        /// too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.
+        /// How long the upstream may take until the first byte of its response, after the request was sent; 0 for no
+        /// limit. It replaces `connect.first_byte_timeout_ms`. For traffic that the edge can read, the edge's limit
+        /// applies too, so that only a shorter one has an effect. It does not apply to the GET streams of MCP.
         first_byte_timeout_ms: Option<Millis> = unset in 0..=86_400_000, live, like "30s";
-        /// Whether the upstream is told how long the caller still waits, where that is known (`host.client_timeout_ms` of the
-        /// edge): `X-Request-Timeout: 4900ms`, in place of the `X-Request-Timeout` and `grpc-timeout` that the caller sent.
+        /// Whether to tell the upstream how long the caller still waits, if that is known (`host.client_timeout_ms` of
+        /// the edge): `X-Request-Timeout: 4900ms`, instead of the `X-Request-Timeout` and `grpc-timeout` that the
+        /// caller sent.
         send_request_timeout: bool = "false", live, like "true";
-        /// How long agents whose TLS ends in this connector wait for the answer to a POST, unless they send `X-Request-Timeout` or
-        /// `grpc-timeout`. They are answered before that is over. For other agents the edge has `host.client_timeout_ms`.
+        /// How long agents whose TLS ends in this connector wait for the response to a POST, unless they send
+        /// `X-Request-Timeout` or `grpc-timeout`. They are answered shortly before this time is over. For other agents
+        /// the edge has `host.client_timeout_ms`.
         client_timeout_ms: Option<Millis> = unset in 100..=86_400_000, live, like "60s";
-        /// Which requests are sent once more if a connection that others had used ended without one byte of an answer, as when
-        /// the upstream closes it just then. `idempotent`: GET, HEAD, DELETE and OPTIONS. `mcp-safe`: also `ping`,
-        /// `server/discover`, `*/list`, and `tools/call` of tools for which the upstream's own answers to `tools/list` say
-        /// `readOnlyHint` or `idempotentHint`. Use it only for a server whose word you trust. Retries are limited to a
-        /// tenth of the calls of the route, plus a reserve of 10 on each core; the first retry of a request of which nothing
-        /// reached the upstream is not counted.
+        /// Which requests are sent again if a reused connection ended without one byte of a response, as when the
+        /// upstream closes it at that moment. `idempotent`: GET, HEAD, DELETE and OPTIONS. `mcp-safe`: also `ping`,
+        /// `server/discover`, `*/list`, and `tools/call` of tools that the upstream's own `tools/list` declares with
+        /// `readOnlyHint` or `idempotentHint`. Use `mcp-safe` only if you trust the server's declarations. Retries are
+        /// limited to a tenth of the calls of the route, plus a reserve of 10 on each core. The first retry of a
+        /// request that did not reach the upstream is not counted.
         resend: Resend = "idempotent", live, like "mcp-safe";
-        /// What becomes of calls that miss their deadline, if that differs from `connect.deadline`. It applies to agents whose
-        /// TLS ends in this connector, and to tools for which `[[tool]]` does not say otherwise.
+        /// What happens to calls that miss their deadline, if that differs from `connect.deadline`. It applies to
+        /// agents whose TLS ends in this connector, and to tools whose `[[tool]]` does not set it.
         deadline: Option<GuardMode> = unset, live, like "enforce";
         /// The shortest deadline of these calls, if that differs from `connect.deadline_floor_ms`.
         deadline_floor_ms: Option<Millis> = unset in 1..=86_400_000, live, like "5s";
-        /// Time limit of a call that reports progress, if that differs from `connect.progress_max_ms`.
+        /// The time limit of a call that reports progress, if that differs from `connect.progress_max_ms`.
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
-        /// The mode of the circuit breakers for this route, in place of `connect.breaker`.
+        /// The mode of the circuit breakers for this route, instead of `connect.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";
-        /// The `Host` that is sent to the upstream, if it differs from the address in `upstream`. Servers that protect
-        /// themselves against DNS rebinding accept certain hosts only, and answer others with 421 or 403.
+        /// The `Host` that is sent to the upstream, if it differs from the address in `upstream`. Servers with
+        /// protection against DNS rebinding accept only certain hosts, and answer others with 421 or 403.
         upstream_host: Option<HostField> = unset, live, like "localhost:8000";
-        /// What becomes of the `Origin` of a browser's request, after the edge has allowed it. `keep` passes it on, `drop`
-        /// removes it, `rewrite` replaces it with the upstream's own origin: its scheme and the `Host` that is sent to it.
-        /// The default is `keep`, unless `preset` says otherwise.
+        /// What happens to the `Origin` of a browser's request after the edge has allowed it. `keep` passes it on,
+        /// `drop` removes it, `rewrite` replaces it with the upstream's own origin: its scheme and the `Host` that is
+        /// sent to it. The default is `keep`, unless `preset` says otherwise.
         upstream_origin: Option<OriginRule> = unset, live, like "rewrite";
-        /// The kind of the MCP server, which sets `upstream_host` and `upstream_origin` where they are not set:
-        /// `python-sdk`, `typescript-sdk` or `fastmcp`. Such servers accept requests for `localhost` only: with a preset
-        /// they get `localhost` with the port of `upstream` as `Host`, and an origin to match. An `https` upstream keeps
-        /// its own host.
+        /// The kind of the MCP server, which sets the defaults of `upstream_host` and `upstream_origin`: `python-sdk`,
+        /// `typescript-sdk` or `fastmcp`. Such servers accept only requests for `localhost`. With a preset they get
+        /// `localhost` with the port of `upstream` as `Host`, and a matching origin. An `https` upstream keeps its own
+        /// host.
         preset: Option<ServerPreset> = unset, live, like "python-sdk";
-        /// The URL by which agents call the host, if it differs from what they send: scheme, host and port. The upstream is
-        /// told it (`X-Forwarded-Proto`, `X-Forwarded-Host`), and `Location` and `Content-Location` that name the upstream
-        /// are rewritten to it. Without it, this is the URL that each agent called.
+        /// The URL by which agents call the host, if it differs from what they send: scheme, host and port. It is sent
+        /// to the upstream (`X-Forwarded-Proto`, `X-Forwarded-Host`), and `Location` and `Content-Location` fields that
+        /// name the upstream are rewritten to it. The default is the URL that each agent called.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com";
-        /// Whether the OAuth metadata of the server (RFC 9728) is rewritten to the public URL where it names the upstream:
-        /// `resource_metadata` in `WWW-Authenticate`, and the members of the answers at
-        /// `/.well-known/oauth-protected-resource`, up to 64 KiB of plain JSON. Set it for a server that cannot be told
-        /// its public URL.
+        /// Whether the OAuth metadata of the server (RFC 9728) is rewritten to the public URL where it names the
+        /// upstream. This covers `resource_metadata` in `WWW-Authenticate`, and the members of the responses at
+        /// `/.well-known/oauth-protected-resource`, up to 64 KiB of plain JSON. Set it for a server in which the public
+        /// URL cannot be configured.
         rewrite_oauth_metadata: bool = "false", live, like "true";
     }
 }
@@ -719,25 +740,27 @@ section! {
         /// between, such tokens are refused.
         unknown_key_ms: Millis = "15s" in 1_000..=3_600_000, live, like "1m";
     } with {
-        /// Who issues access tokens: the tables `[[identity_provider]]`.
+        /// The issuers of access tokens: the tables `[[identity_provider]]`.
         providers: IdentityProviderConfig
     }
 }
 
 section! {
-    /// An issuer of access tokens: one `[[identity_provider]]` each. Its keys are fetched from where its metadata says (OpenID
-    /// Connect Discovery, RFC 8414), unless one of `jwks_url`, `jwks_file` and `shared_key_file` is set. Both roles read it.
+    /// An issuer of access tokens: one `[[identity_provider]]` each. Its keys are fetched from the URL in its metadata
+    /// (OpenID Connect Discovery, RFC 8414), unless one of `jwks_url`, `jwks_file` and `shared_key_file` is set. Both
+    /// roles read it.
     record "identity_provider" => IdentityProviderConfig {
-        /// The name by which hosts and routes name it.
+        /// The name that hosts and routes use for it.
         name: TokenText = required, live, like "corporate";
-        /// The issuer, byte for byte as it stands in the claim `iss` of its tokens.
+        /// The issuer, byte for byte as in the claim `iss` of its tokens.
         issuer: TokenText = required, live, like "https://login.example.com/realms/demo";
         /// The URL of its keys (JWKS): `https`, or `http` on this machine. Redirects are not followed.
         jwks_url: Option<TokenText> = unset, live, like "https://login.example.com/realms/demo/protocol/openid-connect/certs";
         /// A file with its keys (JWKS), in place of a URL. Read again when it changes.
         jwks_file: Option<PathBuf> = unset, live, like "jwks.json";
-        /// A file, mode 0600, with the key that it shares with this process: at least 32 bytes, used unchanged except for a
-        /// line end. Anyone who can read it can make tokens. HS256, HS384 and HS512 require it, and only they use it.
+        /// A file, mode 0600, with the key that it shares with this process: at least 32 bytes, used unchanged except
+        /// for a line end. Anyone who can read it can create tokens. It is required for, and only used by, HS256, HS384
+        /// and HS512.
         shared_key_file: Option<PathBuf> = unset, live, like "shared.key";
         /// The certificates (PEM) of the authorities that sign the certificate of its server, instead of the public ones.
         ca_file: Option<PathBuf> = unset, live, like "login-ca.pem";
@@ -747,8 +770,8 @@ section! {
         /// The algorithms by which its tokens may be signed. By default those with public keys (RS256, RS384, RS512, PS256, PS384,
         /// PS512, ES256, ES384, EdDSA), or with `shared_key_file` HS256.
         algorithms: Vec<AlgorithmName> = unset, live, like "RS256";
-        /// The types of tokens (`typ`) that are accepted, without `application/`. A token without a type counts as `jwt`. `at+jwt`
-        /// alone keeps out identity tokens, where the provider types its access tokens (RFC 9068).
+        /// The types of tokens (`typ`) that are accepted, without `application/`. A token without a type counts as
+        /// `jwt`. If the provider types its access tokens (RFC 9068), `at+jwt` alone keeps out identity tokens.
         token_types: Vec<TokenText> = "at+jwt,jwt", live, like "at+jwt";
         /// How far the clocks of the provider and of this process may be apart.
         leeway_ms: Millis = "30s" in 0..=600_000, live, like "1m";
@@ -756,16 +779,16 @@ section! {
 }
 
 section! {
-    /// The audit log: one line for every call and every action of management, chained and signed. Both roles write it.
+    /// The audit log: one line for every call and every management action, chained and signed. Both roles write it.
     section "audit" => AuditConfig {
-        /// `off`: nothing is written. `best_effort`: lines are written without holding up calls, and those that cannot be
-        /// written are counted. `required`: an answer leaves only once its call is on the disk, and calls are refused while
-        /// nothing can be written.
+        /// `off`: nothing is written. `best_effort`: lines are written without delaying calls, and lines that cannot be
+        /// written are counted. `required`: a response is sent only once its call is on the disk, and calls are refused
+        /// while nothing can be written.
         mode: AuditMode = "off", restart, like "required";
         /// The directory of the log. By default `audit` in `edge.data_dir`, or in `connect.state_dir`; one of the three is
         /// needed unless `mode` is `off`. The signing key is in `data_dir` or `state_dir`; if neither is set, it is in `dir`.
         dir: Option<FolderPath> = unset, restart, like "/var/log/adit";
-        /// The length at which a file is closed and the next one begun, as it is each day (UTC).
+        /// The size at which a file is closed and the next one begun. This also happens once a day (UTC).
         file_max_bytes: Bytes = "64MiB" in 65_536..=17_179_869_184, restart, like "16MiB";
         /// Whether closed files are compressed with zstd.
         compress: bool = "true", restart, like "false";

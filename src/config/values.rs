@@ -12,7 +12,7 @@ use crate::config::error::quoted;
 use crate::config::setting_type::{Raw, SettingType, list_setting, optional_setting};
 use crate::identity::{TokenAlgorithm, TokenAlgorithmError};
 
-/// What stands in the place of a secret wherever values are shown.
+/// What is displayed instead of a secret.
 pub const MASK: &str = "********";
 /// The shortest secret that is accepted, in bytes.
 pub const SECRET_LEN_MIN: usize = 16;
@@ -75,12 +75,12 @@ impl SettingType for Bytes {
     }
 }
 
-/// How long an idle core looks for work before it sleeps.
+/// How long an idle core spins before it sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spin {
-    /// As long as the recent traffic makes it worth it, and not at all where CPUs are scarce.
+    /// As long as recent traffic makes it worthwhile, and not at all if CPUs are scarce.
     Auto,
-    /// So many microseconds; 0 is never.
+    /// This many microseconds; 0 for never.
     Micros(u64),
 }
 
@@ -110,7 +110,7 @@ impl SettingType for Spin {
     }
 }
 
-/// A type that is one of a few words.
+/// Defines a type with a few named values.
 macro_rules! choice {
     ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[doc = $about])+
@@ -146,23 +146,23 @@ macro_rules! choice {
 }
 
 choice! {
-    /// Which requests are sent again if their connection ended without one byte of an answer.
+    /// Which requests are sent again if their connection ended without one byte of a response.
     Resend {
         /// Those that HTTP calls idempotent: GET, HEAD, DELETE and OPTIONS.
         Idempotent = "idempotent",
-        /// Also POST requests of MCP that only read, or that the server declares as read-only or idempotent.
+        /// Also MCP POST requests that only read, or whose tool the server declares as read-only or idempotent.
         McpSafe = "mcp-safe",
     }
 }
 
 choice! {
-    /// What is asked of callers.
+    /// What callers must present.
     CallerAuth {
-        /// Nothing: tokens are the server's affair.
+        /// Nothing: tokens are left to the server.
         Passthrough = "passthrough",
-        /// An access token, which also goes on to the server.
+        /// An access token, which is also passed on to the server.
         Verify = "verify",
-        /// An access token, which does not.
+        /// An access token, which is not passed on.
         Terminate = "terminate",
     }
 }
@@ -172,19 +172,19 @@ choice! {
     AuditMode {
         /// They are not written at all.
         Off = "off",
-        /// They are not held up, and lines that cannot be written are lost.
+        /// Calls do not wait, and lines that cannot be written are lost.
         BestEffort = "best_effort",
-        /// No answer leaves before its call is written.
+        /// A response is sent only after its call was written.
         Required = "required",
     }
 }
 
 choice! {
-    /// Which slow calls are tried a second time.
+    /// Which slow calls get a second try.
     Hedge {
-        /// No call is tried a second time.
+        /// No call gets a second try.
         Off = "off",
-        /// Those of tools that the server declares as read-only.
+        /// Calls of tools that the server declares as read-only.
         ReadOnly = "read-only",
     }
 }
@@ -222,19 +222,19 @@ choice! {
 }
 
 choice! {
-    /// What becomes of the `Origin` of a request.
+    /// What happens to the `Origin` of a request.
     OriginRule {
         /// It is passed on.
         Keep = "keep",
         /// The field is removed from the request.
         Drop = "drop",
-        /// The upstream's own origin takes its place.
+        /// The upstream's own origin replaces it.
         Rewrite = "rewrite",
     }
 }
 
 choice! {
-    /// The kind of an MCP server, which says what it expects of requests.
+    /// The kind of an MCP server, which determines what it expects of requests.
     ServerPreset {
         /// A server of the MCP SDK for Python.
         PythonSdk = "python-sdk",
@@ -271,7 +271,7 @@ impl SettingType for GuardMode {
     }
 }
 
-/// The longest name of a tool, in bytes. Longer ones have no figures of their own.
+/// The longest name of a tool, in bytes. Tools with longer names have no figures of their own.
 const TOOL_NAME_LEN_MAX: usize = 128;
 
 /// The name of a tool.
@@ -294,11 +294,11 @@ impl SettingType for ToolName {
     }
 }
 
-/// A text as it stands in tokens and their challenges: visible ASCII without quotes and backslashes.
+/// A text as used in tokens and challenges: visible ASCII without quotes and backslashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenText(pub String);
 
-/// The longest of them, in bytes.
+/// The longest such text, in bytes.
 const TOKEN_TEXT_LEN_MAX: usize = 1_024;
 
 impl SettingType for TokenText {
@@ -402,7 +402,7 @@ impl SettingType for Price {
     }
 }
 
-/// The path of a directory. Unlike a file that a setting names it is neither read nor watched as such.
+/// The path of a directory. Unlike a file that a setting names, it is neither read nor watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderPath(pub PathBuf);
 
@@ -418,12 +418,12 @@ impl SettingType for FolderPath {
     }
 }
 
-/// The secret of a tunnel. It is never shown, and wiped from memory when dropped.
+/// The secret of a tunnel. It is never displayed, and is wiped from memory when dropped.
 #[derive(Clone)]
 pub struct SecretText(pub Secret);
 
 impl SecretText {
-    /// Takes a secret of a fitting length.
+    /// Wraps a secret of a valid length.
     ///
     /// # Errors
     ///
@@ -441,7 +441,7 @@ impl SecretText {
     ///
     /// # Errors
     ///
-    /// When it is none.
+    /// If it is not a token.
     pub fn token(&self) -> Result<TunnelToken, TunnelTokenError> {
         std::str::from_utf8(self.0.expose()).map_err(|_| TunnelTokenError)?.parse()
     }
@@ -507,7 +507,7 @@ impl SettingType for LogLevels {
     }
 }
 
-/// Where a tunnel's secret is.
+/// The source of a tunnel's secret.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SecretSource {
     /// In the configuration itself, or in a variable or a flag.
@@ -516,7 +516,7 @@ pub enum SecretSource {
     File(PathBuf),
 }
 
-/// Reads a number with its unit; a bare one counts in the first unit.
+/// Parses a number with its unit. A number without one counts in the first unit.
 fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, String> {
     let text = match raw.integer_or_text(expected)? {
         Ok(n) => return u64::try_from(n).map_err(|_| format!("expected {expected}, found {n}")),

@@ -17,7 +17,8 @@ pub(crate) struct PolicyReader {
     next: Option<Known>,
 }
 
-/// The policies by host, server behind it where that is known, and file. What one server says of its tools does not hold for another.
+/// The policies by host, by the server behind the host where it is known, and by file. What one server says about its tools does not
+/// hold for another.
 type Known = HashMap<(String, String, PathBuf), Arc<ToolPolicy>>;
 
 impl PolicyReader {
@@ -39,8 +40,8 @@ impl PolicyReader {
         self.callers.put_in_force();
     }
 
-    /// The policy of a host with this server behind it. The setting `key` names its file. If the file is unchanged, so is the policy. A fault is
-    /// added to `faults`.
+    /// The policy of a host with this server behind it. The setting `key` names its file. If the file is unchanged, so is the policy.
+    /// A fault is added to `faults`.
     pub(super) fn read(
         &mut self,
         host: &HostPattern,
