@@ -90,13 +90,13 @@ impl ToolDenied {
     /// The response to a caller who is not authenticated or lacks a scope.
     #[must_use]
     pub fn of_caller(refused: CallerRefused, challenge: String) -> ToolDenied {
-        let Answer { status, rpc_code, code, message, retry_after_s, .. } = refused.answer();
+        let Answer { status, rpc_code, message, retry_after_s, .. } = refused.answer();
         ToolDenied {
             status,
             rpc_code,
             code: refused.code(),
             message: message.to_owned(),
-            challenge: Some(challenge).filter(|_| code != CallerRefused::KeysUnavailable.code()),
+            challenge: Some(challenge).filter(|_| refused.is_challenged()),
             retry_after_s,
             data: String::new(),
             listed: refused.listed(),

@@ -1,3 +1,4 @@
+use crate::base::Time;
 use crate::latency::{PolicyMark, TraceId};
 use crate::policy::{AgentIdentity, ListFilter, PolicyDigest, ToolDecision};
 use crate::serve::caller_tokens::ProvenCaller;
@@ -48,6 +49,18 @@ impl CallLabel {
     /// Notes who calls, which a policy then goes by.
     pub(super) fn set_caller(&mut self, caller: ProvenCaller) {
         self.caller = Some(caller);
+    }
+
+    /// Learns from the head of the answer which session its caller has.
+    pub(super) fn on_answer(&self, head: &RequestHead, answer: &ResponseHead, now: Time) {
+        if let Some(caller) = &self.caller {
+            caller.on_answer(head, answer, now);
+        }
+    }
+
+    /// When it is no longer proven who calls.
+    pub(super) fn proven_until(&self) -> Time {
+        self.caller.as_ref().map_or(Time::NEVER, |caller| caller.until)
     }
 
     /// Forgets who made the last call.

@@ -97,7 +97,7 @@ pub trait Request {
     ) -> Result<(), CallerStop> {
         // A refusal has the id of the message as well.
         self.look_at_message();
-        let caller = tokens.identify(self.head(), auth, policy, now)?;
+        let caller = tokens.identify(self.head(), auth, policy, (now, self.core().turn_time()))?;
         if let Some(label) = self.label() {
             label.set_caller(caller);
         }
