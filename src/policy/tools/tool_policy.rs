@@ -78,6 +78,13 @@ impl ToolPolicy {
         self.hints = Arc::clone(&before.hints);
     }
 
+    /// Says which server the calls of its route go to. What another has said of its tools is forgotten.
+    pub fn be_of(&self, server: &str) {
+        if self.uses_annotations() {
+            self.hints.be_of(server);
+        }
+    }
+
     /// Whether a rule depends on the annotations of tools.
     #[must_use]
     pub fn uses_annotations(&self) -> bool {

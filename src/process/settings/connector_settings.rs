@@ -195,7 +195,8 @@ pub(crate) fn connector_tables(
         });
         let auth = trust.policies.callers.read(&CallerTerms::of_route(route, index), &mut faults);
         let policy = route.policy_file.as_deref().and_then(|file| {
-            trust.policies.read(&route.host, format!("route[{index}].policy_file"), file, &mut faults)
+            let (server, key) = (route.upstream.to_string(), format!("route[{index}].policy_file"));
+            trust.policies.read(&route.host, &server, key, file, &mut faults)
         });
         entries.push(RouteEntry {
             host: route.host.to_string(),

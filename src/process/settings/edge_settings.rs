@@ -186,7 +186,7 @@ pub(crate) fn edge_tables(
         }
         let place = format!("tunnel[{index}].hosts");
         for host in &tunnel.hosts {
-            let (tunnel, traffic, own) = (tunnel.id.clone(), tunnel.traffic, tables.overrides(host));
+            let (tunnel, traffic, own) = (tunnel.id.clone(), tunnel.traffic, tables.overrides_in(host, &tunnel.id));
             let target = Route { name: name(host), tunnel, traffic, own };
             if target.is_beyond_policy() {
                 faults.push(ConfigError::new(Origin::Default, place.clone(), format!("{host} {BEYOND_POLICY}")));
@@ -262,7 +262,7 @@ fn policy_of(
     faults: &mut Vec<ConfigError>,
 ) -> Option<Arc<ToolPolicy>> {
     let key = format!("host[{index}].policy_file");
-    let policy = policies.read(&host.host, key.clone(), host.policy_file.as_deref()?, faults)?;
+    let policy = policies.read(&host.host, "", key.clone(), host.policy_file.as_deref()?, faults)?;
     if policy.uses_annotations() && matches!(host.host, HostPattern::Wildcard(_)) {
         let why = "its rules depend on annotations of tools, which differ from server to server: write a [[host]] for each host";
         faults.push(ConfigError::new(Origin::Default, key, why));

@@ -17,8 +17,9 @@ pub(crate) struct PolicyReader {
     next: Option<Known>,
 }
 
-/// The policies by host and file.
-type Known = HashMap<(String, PathBuf), Arc<ToolPolicy>>;
+/// The policies by host, by the server behind the host where it is known, and by file. What one server says about its tools does not
+/// hold for another.
+type Known = HashMap<(String, String, PathBuf), Arc<ToolPolicy>>;
 
 impl PolicyReader {
     /// Begins a reading with the issuers of tokens. What is read next is compared with what is in effect, whatever was
@@ -39,18 +40,19 @@ impl PolicyReader {
         self.callers.put_in_force();
     }
 
-    /// The policy of a host. The setting `key` names its file. If the file is unchanged, so is the policy. A fault is
-    /// added to `faults`.
+    /// The policy of a host with this server behind it. The setting `key` names its file. If the file is unchanged, so is the policy.
+    /// A fault is added to `faults`.
     pub(super) fn read(
         &mut self,
         host: &HostPattern,
+        server: &str,
         key: String,
         file: &Path,
         faults: &mut Vec<ConfigError>,
     ) -> Option<Arc<ToolPolicy>> {
         let mut read =
             read_policy(file).map_err(|why| faults.push(ConfigError::new(Origin::Default, key, why))).ok()?;
-        let place = (host.to_string(), file.to_path_buf());
+        let place = (host.to_string(), server.to_owned(), file.to_path_buf());
         let next = self.next.get_or_insert_default();
         if let Some(known) = self.known.get(&place) {
             if **known == read {
@@ -93,20 +95,21 @@ mod tests {
             std::fs::write(&file, format!("[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['{tool}']\n")).unwrap();
         };
         let (mut reader, mut faults) = (PolicyReader::default(), Vec::new());
-        let mut read = |reader: &mut PolicyReader, host: &str| {
+        let mut read = |reader: &mut PolicyReader, host: &str, server: &str| {
             reader.begin(&config.identity).unwrap();
-            reader.read(&host.parse().unwrap(), "policy_file".to_owned(), &file, &mut faults).unwrap()
+            reader.read(&host.parse().unwrap(), server, "policy_file".to_owned(), &file, &mut faults).unwrap()
         };
         write("a");
-        let first = read(&mut reader, "a.test");
+        let first = read(&mut reader, "a.test", "one");
         reader.put_in_force();
         write("b");
-        assert!(*read(&mut reader, "a.test") != *first, "read, and refused for something else");
+        assert!(*read(&mut reader, "a.test", "one") != *first, "read, and refused for something else");
         write("a");
-        assert!(Arc::ptr_eq(&read(&mut reader, "a.test"), &first));
+        assert!(Arc::ptr_eq(&read(&mut reader, "a.test", "one"), &first));
         reader.put_in_force();
-        read(&mut reader, "b.test");
+        assert!(!Arc::ptr_eq(&read(&mut reader, "a.test", "another"), &first), "of another server nothing is known");
+        read(&mut reader, "b.test", "one");
         reader.put_in_force();
-        assert_eq!(reader.known.keys().map(|(host, _)| &**host).collect::<Vec<_>>(), ["b.test"]);
+        assert_eq!(reader.known.keys().map(|(host, ..)| &**host).collect::<Vec<_>>(), ["b.test"]);
     }
 }

@@ -38,6 +38,7 @@ codes! {
         UpstreamSilent = 0x020b, "the upstream closed the connection before the first byte of its answer";
         CallerTimeout = 0x020c, "the caller's time was over";
         Unrecorded = 0x020d, "the call could not be written to the connector's audit log, so its answer is withheld";
+        CrowdedLists = 0x020e, "the lists that the connector filters have used up the memory for them";
     }
 }
 
@@ -79,6 +80,7 @@ impl From<Cause> for CallFailure {
             Cause::LinkLost => CallFailure::LinkLost,
             Cause::Revoked => CallFailure::Revoked,
             Cause::Unrecorded => CallFailure::Unrecorded,
+            Cause::CrowdedLists => CallFailure::CrowdedLists,
             Cause::Unrecognized(_) if cause.never_reached_upstream() => CallFailure::NotPassedOn,
             // A stream that is not needed any more is not reset before its last byte, unless the other side failed.
             Cause::NotNeeded | Cause::Internal | Cause::Unrecognized(_) => CallFailure::Internal,
@@ -118,6 +120,7 @@ impl From<CallFailure> for Cause {
             CallFailure::Cancelled => Cause::Cancelled,
             CallFailure::RequestBroken => Cause::RequestBroken,
             CallFailure::Unrecorded => Cause::Unrecorded,
+            CallFailure::CrowdedLists => Cause::CrowdedLists,
             CallFailure::Internal => Cause::Internal,
         }
     }
