@@ -294,7 +294,10 @@ fn a_secret_that_was_changed_does_not_come_back_with_an_old_certificate() {
     let mut connector = bed.connect(&plan, Some(kept));
     bed.pass(20 * SECOND);
     assert_eq!(links_up(&connector), 0);
-    assert_reported(&mut connector, &["the edge refused the link", "the tunnel id or its secret is unknown to this edge"]);
+    assert_reported(
+        &mut connector,
+        &["the edge refused the link", "the tunnel id or its secret is unknown to this edge"],
+    );
     assert!(!bed.edge_events().iter().any(|event| matches!(event, EdgeEvent::Linked { .. })));
     let answered = Rc::clone(&bed.answered);
     assert_eq!(answered.get(), 0);
