@@ -233,7 +233,7 @@ fn instance(dir: Option<&StateDir>) -> Result<Option<Instance>, RunError> {
     let host = rustix::system::uname();
     let kept = dir.instance(&host.nodename().to_string_lossy(), random_number()?);
     Ok(kept
-        .inspect_err(|error| tracing::warn!(%error, "after a restart, edges will not know this connector again"))
+        .inspect_err(|error| tracing::warn!(%error, "after a restart, edges will not recognize this connector"))
         .ok())
 }
 
