@@ -52,7 +52,7 @@ pub struct PlaceTerms<'a> {
 
 /// How a call has waited for a place.
 pub struct Queued {
-    /// For how long.
+    /// For how long it has waited.
     pub waited: Duration,
     /// What came of it.
     pub end: QueuedEnd,
@@ -62,7 +62,7 @@ pub struct Queued {
 pub enum QueuedEnd {
     /// It goes on, with a place if it needs one.
     Enters(Option<CallPlace>),
-    /// It gets none.
+    /// It gets no place.
     Refused(Overload),
     /// Its caller has left.
     CallerLeft,
@@ -131,7 +131,7 @@ pub struct PlacedCall<'a> {
     pub call: &'a Call,
     /// The label under which it is counted.
     pub label: LabelId,
-    /// Where its time went.
+    /// Where its time went. That for which it waited for the place is no part of what is beyond this side.
     pub phases: &'a CallPhases,
     /// The outcome that is recorded for it.
     pub outcome: Outcome,

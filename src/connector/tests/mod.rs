@@ -11,5 +11,6 @@ mod identity;
 mod keep_alive;
 mod links;
 mod out_of_time;
+mod places;
 mod sealed;
 mod sealed_http2;
