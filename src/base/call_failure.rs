@@ -97,6 +97,9 @@ pub enum CallFailure {
     /// The call could not be written to the required audit log, so its response must not be sent.
     #[error("the call could not be written to the audit log")]
     Unrecorded,
+    /// The lists that policies filter used up their memory, so the response was not passed on.
+    #[error("the lists that are being filtered have used up the memory for them")]
+    CrowdedLists,
     /// The edge or the connector had an internal error, or reset the call for a reason that this version does not know.
     #[error("the call failed between edge and connector")]
     Internal,
@@ -105,7 +108,7 @@ pub enum CallFailure {
 impl CallFailure {
     /// Every failure, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [CallFailure; 31] = [
+    pub const ALL: [CallFailure; 32] = [
         CallFailure::ConnectorOffline,
         CallFailure::TunnelRevoked,
         CallFailure::Overloaded,
@@ -136,6 +139,7 @@ impl CallFailure {
         CallFailure::Cancelled,
         CallFailure::RequestBroken,
         CallFailure::Unrecorded,
+        CallFailure::CrowdedLists,
         CallFailure::Internal,
     ];
 

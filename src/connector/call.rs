@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use memchr::memmem;
 
-use crate::base::{CallFailure, Clock, Time, Traffic};
+use crate::base::{Budget, CallFailure, Clock, Time, Traffic};
 use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::may_be_cancelled;
 use crate::connector::checkout::{Held, checkout};
@@ -387,7 +387,9 @@ impl UpstreamWork {
         peek.feed(body);
         if SafeRequests::is_listing(&peek) {
             let from_start = SafeRequests::is_first_page(body);
-            self.agents.listing.read(|answer, is_events| safe.learn(answer, is_events, from_start));
+            self.agents.listing.read(|answer, is_events, may_be_all| {
+                safe.learn(answer, is_events, from_start && may_be_all);
+            });
         }
     }
 
@@ -556,6 +558,18 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         &self.context.core.core
     }
 
+    fn lists(&self) -> &Budget {
+        &self.context.core.lists
+    }
+
+    fn on_list_filtered(&mut self) {
+        self.work.listing.be_part();
+    }
+
+    fn on_lists_crowded(&self) {
+        Counters::add(&self.context.core.connector.counters.lists_crowded);
+    }
+
     fn on_body_bytes(&mut self, bytes: &[u8]) {
         self.work.answer_size.bytes += bytes.len() as u64;
         self.work.listing.keep(bytes);
@@ -690,6 +704,7 @@ fn failed(error: &RelayError) -> ExchangeError {
         RelayError::Stalled => CallFailure::TimedOut,
         RelayError::Late => CallFailure::Deadline,
         RelayError::Unrecorded => CallFailure::Unrecorded,
+        RelayError::CrowdedLists => CallFailure::CrowdedLists,
         RelayError::Protocol(_) => CallFailure::UpstreamProtocol,
     };
     ExchangeError::Failed(CallError::Failed(failure))

@@ -13,7 +13,7 @@ use crate::connector::upstreams::Upstreams;
 use crate::connector::worker_slots::WorkerSlots;
 use crate::dial::Resolver;
 use crate::engine::{Core, Signal};
-use crate::serve::{CallerTokens, CoreLimits, ReadAheadLimits};
+use crate::serve::{CallerTokens, CoreLimits, ReadAheadLimits, list_memory};
 
 /// One part in this many of the memory for buffers that may hold the starts of bodies which do not say yet what they call, where
 /// a rule depends on it.
@@ -47,6 +47,8 @@ pub(super) struct ConnectorCore {
     read_ahead: Budget,
     /// Memory for bodies that may have to be sent again.
     pub(super) kept_bodies: Budget,
+    /// Memory for lists that are filtered by policies.
+    pub(super) lists: Budget,
     /// Raised once, when the core is to end.
     pub(super) drain: Signal,
     pub(super) cancellations: Cancellations,
@@ -65,6 +67,7 @@ impl ConnectorCore {
             figures: CallFigures::new(&connector.learned, &connector.breakers, connector.settings.calls_kept),
             limits: CoreLimits::default(),
             tokens: CallerTokens::default(),
+            lists: list_memory(core.pool().usage().bytes_max),
             kept_bodies: Budget::new(core.pool().usage().bytes_max / KEPT_BODIES_SHARE, READ_AHEAD_LEN_FREE),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
             drain: Signal::default(),

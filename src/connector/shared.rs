@@ -125,6 +125,7 @@ counters! {
         eras_differed, "Openings (initialize, server/discover) answered 400, 404 or 405, as by a server of the other era of MCP";
         links_ended, "Links that ended, for any reason";
         links_made, "Links that were established";
+        lists_crowded, "Answers that were withheld because lists which are filtered by policies have used up the memory for them";
         requests_refused, "Requests that were refused before they became calls";
         calls_denied, "Calls that the policies of their routes denied";
         requests_resent, "Requests sent again, after a connection ended or refused them without an answer";

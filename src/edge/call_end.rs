@@ -58,6 +58,7 @@ impl CallEndReason {
             RelayError::NotTaken | RelayError::Stalled => CallEndReason::of_stream(None),
             RelayError::Protocol(_) => CallEndReason::Failed { failure: CallFailure::UpstreamProtocol, reset: true },
             RelayError::Unrecorded => CallEndReason::Failed { failure: CallFailure::Unrecorded, reset: true },
+            RelayError::CrowdedLists => CallEndReason::Failed { failure: CallFailure::CrowdedLists, reset: true },
             RelayError::Late => CallEndReason::Failed { failure: cut_failure(deadline), reset: true },
         }
     }

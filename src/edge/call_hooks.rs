@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::base::{Clock, Time};
+use crate::base::{Budget, Clock, Time};
 use crate::edge::audit;
 use crate::edge::call_end::{CallEndReason, cut_failure};
 use crate::edge::call_work::CallWork;
 use crate::edge::hedged::Tries;
 use crate::edge::recording::failed_call;
+use crate::edge::shared::Counters;
 use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, requested_host, trace_of};
 use crate::latency::{CallPhases, SERVER_TIMING_LEN_MAX, server_timing};
@@ -85,6 +86,18 @@ impl RelayHooks for EdgeHooks<'_, '_> {
 
     fn core(&self) -> &Core {
         &self.tries.core.core
+    }
+
+    fn lists(&self) -> &Budget {
+        &self.tries.core.lists
+    }
+
+    fn on_list_filtered(&mut self) {
+        self.work.listing.be_part();
+    }
+
+    fn on_lists_crowded(&self) {
+        Counters::add(&self.tries.core.edge.counters.lists_crowded);
     }
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {

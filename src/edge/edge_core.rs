@@ -22,7 +22,7 @@ use crate::exchange::{DRAIN_STALL_MAX, ExchangeState};
 use crate::link::CarrierStream;
 use crate::policy::Source;
 use crate::route::Route;
-use crate::serve::{CallerTokens, CoreLimits, Entry, ReadAheadLimits, enter, needs_place};
+use crate::serve::{CallerTokens, CoreLimits, Entry, ReadAheadLimits, enter, list_memory, needs_place};
 use crate::wire::http1::RequestHead;
 
 /// Bytes of incomplete request heads and TLS handshakes that one core keeps. Beyond it those that need more are refused.
@@ -64,6 +64,8 @@ pub(super) struct EdgeCore {
     read_ahead: Budget,
     /// Memory for bodies that may have to be sent again.
     pub(super) kept_bodies: Budget,
+    /// Memory for lists that are filtered by policies.
+    pub(super) lists: Budget,
     pub(super) idle_sessions: Rc<IdleSessions>,
     pub(super) drain: Drain,
     /// Connections of connectors that are not registered yet.
@@ -84,6 +86,7 @@ impl EdgeCore {
             tokens: CallerTokens::default(),
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
             http2_windows: Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, HTTP2_WINDOW_MIN as usize),
+            lists: list_memory(core.pool().usage().bytes_max),
             kept_bodies: Budget::new(core.pool().usage().bytes_max / KEPT_BODIES_SHARE, READ_AHEAD_LEN_FREE),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),
             idle_sessions: Rc::default(),

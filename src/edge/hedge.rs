@@ -85,7 +85,9 @@ impl EdgeCore {
             && let Some(of) = self.hedged_routes.of(&self.edge.tool_hints, route)
         {
             let from_start = body.is_some_and(SafeRequests::is_first_page);
-            work.listing.read(|answer, is_events| of.hints.learn(answer, is_events, from_start));
+            work.listing.read(|answer, is_events, may_be_all| {
+                of.hints.learn(answer, is_events, from_start && may_be_all);
+            });
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::task::Context;
 use std::time::Duration;
 
-use crate::base::{CoreId, Time};
+use crate::base::{Budget, CoreId, Time};
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::caller::Caller;
 use crate::edge::edge_core::EdgeCore;
@@ -84,6 +84,10 @@ impl RelayHooks for Hooks<'_> {
 
     fn core(&self) -> &Core {
         &self.0.core
+    }
+
+    fn lists(&self) -> &Budget {
+        &self.0.lists
     }
 
     fn sse_keepalive(&self) -> Option<Duration> {

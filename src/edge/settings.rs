@@ -176,6 +176,16 @@ impl EdgeTables {
         found.cloned().unwrap_or_default()
     }
 
+    /// The same of a host of this tunnel.
+    #[must_use]
+    pub fn overrides_in(&self, host: &HostPattern, tunnel: &TunnelId) -> RouteOverrides {
+        let found = self.overrides(host);
+        if let Some(policy) = &found.policy {
+            policy.be_of(tunnel.as_str());
+        }
+        found
+    }
+
     /// Enters the hosts of the routes with their tunnels.
     pub fn enter_hosts(&mut self) {
         let mut by_tunnel: HashMap<&TunnelId, Vec<HostPattern>> = HashMap::new();

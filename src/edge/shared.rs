@@ -118,6 +118,7 @@ counters! {
         links_ended, "Links that ended, for any reason";
         links_limited, "Links refused because their tunnel has as many as it may have";
         links_refused, "Links of connectors that were refused";
+        lists_crowded, "Answers that were withheld because lists which are filtered by policies have used up the memory for them";
         passed_through, "Connections of agents passed through to the connector still encrypted";
         passed_through_given_up, "Passed-through connections that were ended, or moved, because their connector stood still beside another one";
         passed_through_stalled, "Passed-through connections that ended because their agent took nothing for too long";

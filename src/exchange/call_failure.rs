@@ -221,6 +221,14 @@ const fn meaning(failure: CallFailure) -> Meaning {
             retry_after_s: None,
             message: "the call could not be written to the audit log, so that its answer is withheld: the server may have acted on the request",
         },
+        CallFailure::CrowdedLists => Meaning {
+            status: 503,
+            rpc_code: -31_045,
+            code: "crowded_lists",
+            outcome: Outcome::Overloaded,
+            retry_after_s: None,
+            message: "lists that are being filtered by the policies of their routes have used up the memory for them, so that the answer is withheld: the server may have acted on the request",
+        },
         CallFailure::Cancelled | CallFailure::RequestBroken | CallFailure::Internal => Meaning {
             status: 502,
             rpc_code: -31_017,
@@ -275,6 +283,7 @@ impl CallFailure {
             | CallFailure::Cancelled
             | CallFailure::RequestBroken
             | CallFailure::Unrecorded
+            | CallFailure::CrowdedLists
             | CallFailure::Internal => Phase::Tunnel,
             // The connector had not begun to send the request.
             CallFailure::CallerTimeoutUnsent if waits_for == Phase::Upstream => Phase::UpstreamConnect,

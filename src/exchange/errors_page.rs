@@ -152,8 +152,9 @@ fn body_errors() -> Vec<BodyError> {
             | BodyError::AmbiguousHead
             | BodyError::ContentCoding
             | BodyError::Charset
-            // Only responses have this error.
-            | BodyError::UnreadableList => {}
+            // Only responses have these errors.
+            | BodyError::UnreadableList
+            | BodyError::CrowdedLists => {}
         }
     }
     all.to_vec()

@@ -13,8 +13,8 @@ use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTa
 use crate::control::api::{Access, AdminToken};
 use crate::control::audit::AuditWriter;
 use crate::control::{
-    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Instance, Notice, ProcessFacts, ProcessRequest, ReloadFn,
-    Reloaded, RoleKind, State, StateDir, forward_events_with, serve_resolves, signals,
+    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Instance, Inventories, Notice, ProcessFacts, ProcessRequest,
+    ReloadFn, Reloaded, RoleKind, State, StateDir, forward_events_with, serve_resolves, signals,
 };
 use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
@@ -48,6 +48,8 @@ pub struct ConnectorProcess {
     audit: Option<AuditWriter>,
     /// Holds the instance number, and its lock, until the process ends.
     _instance: Option<Instance>,
+    /// Keeps what is known of tools.
+    _keeper: AbortOnDrop,
 }
 
 impl ConnectorProcess {
@@ -75,7 +77,10 @@ impl ConnectorProcess {
 
         let core_count = engine.core_count();
         let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
+        let inventories = Inventories::open(connect_config.state_dir.as_ref().map(|dir| &*dir.0))?;
+        inventories.record_in(log_of(audit.as_ref()));
         let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default() };
+        tables.trust.policies.inventories = Arc::clone(&inventories);
         let instance = instance(state_dir.as_ref())?;
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
         let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
@@ -91,6 +96,8 @@ impl ConnectorProcess {
         let role = ConnectorRole::new(Arc::clone(&connector), core_count, connector.tunnel().to_string());
         let state = State::new(facts.clone(), vec![Arc::new(role)], None);
         tokio::spawn(serve_resolves(resolves));
+        state.show_tools(&inventories);
+        let keeper = AbortOnDrop(tokio::spawn(inventories.keep()));
 
         let (sender, events) = mpsc::unbounded_channel();
         let keep = move |event: &ConnectorEvent| keep_certificate(state_dir.as_ref(), event);
@@ -107,7 +114,7 @@ impl ConnectorProcess {
         let reload = tables.into_reload(config, connector, read, log);
         let control = Control::new(parts).with_notices(notify).with_reload(reload, files);
         let admin = serve_admin_if(admin, state, access)?;
-        Ok(ConnectorProcess { facts, edges, control, cores, admin, audit, _instance: instance })
+        Ok(ConnectorProcess { facts, edges, control, cores, admin, audit, _instance: instance, _keeper: keeper })
     }
 
     /// Facts about the process: where its admin API listens, and its driver.

@@ -1,13 +1,23 @@
 //! Answers with lists that are filtered as a whole, because they come in one message.
 
-use std::collections::VecDeque;
-
-use crate::engine::{Lease, push_packed};
+use crate::base::{Budget, Share};
+use crate::engine::{LARGE_LEN, StreamError};
 use crate::exchange::{BodySource, CarryError, Piece};
 use crate::policy::{LIST_LEN_MAX, ListFilter, UnreadableList};
 use crate::serve::incoming::{Responder, ResponseExtras};
 use crate::wire::event_stream::{BOM, EventBounds};
 use crate::wire::http1::{BodyError, Framing, ResponseHead};
+
+/// One part in this many of the memory for buffers that may be taken in addition for lists while they are filtered and sent.
+const LISTS_SHARE: usize = 8;
+/// Bytes that each of them may take in any case.
+const LIST_LEN_FREE: usize = 4 * 1024;
+
+/// The memory for lists that are filtered on one core, which has so much for buffers. The longest list has room.
+#[must_use]
+pub fn list_memory(buffers_bytes_max: usize) -> Budget {
+    Budget::new((buffers_bytes_max / LISTS_SHARE).max(LIST_LEN_MAX), LIST_LEN_FREE)
+}
 
 /// Whether an answer is read to its end before any of it is passed on: one message, or events whose length is told before.
 pub(super) fn is_carried_whole(head: &ResponseHead) -> bool {
@@ -24,62 +34,100 @@ pub(super) fn check_coding(head: &ResponseHead) -> Result<(), CarryError> {
     if is_coded { Err(CarryError::Body(BodyError::UnreadableList)) } else { Ok(()) }
 }
 
-/// Receives the body of an answer, without what its caller may not use.
-///
-/// # Errors
-///
-/// If it is too long, or cannot be read.
-pub(super) async fn read_filtered(
-    mut from: impl BodySource,
-    head: &ResponseHead,
-    filter: &ListFilter,
-) -> Result<Vec<u8>, CarryError> {
-    let unreadable = |_: UnreadableList| CarryError::Body(BodyError::UnreadableList);
-    let mut held: VecDeque<Lease> = VecDeque::new();
-    let mut len = 0;
-    loop {
-        match from.next()? {
-            Piece::Data(piece) => {
-                len += piece.len();
-                if len > LIST_LEN_MAX {
-                    return Err(unreadable(UnreadableList));
-                }
-                push_packed(&mut held, 0, piece);
-            }
-            Piece::Wait => from.more().await.map_err(CarryError::From)?,
-            Piece::End => break,
-        }
-    }
-    let mut whole = Vec::with_capacity(len);
-    held.into_iter().for_each(|piece| whole.extend_from_slice(&piece));
-    let filtered = if head.is_event_stream() {
-        filter_events(&whole, filter).map(Some)
-    } else if is_json(&whole) {
-        filter.apply(&whole)
-    } else {
-        // A page of a proxy, or the word that a message was accepted.
-        Ok(None)
-    };
-    filtered.map(|filtered| filtered.unwrap_or(whole)).map_err(unreadable)
+/// An answer with lists of which its caller sees a part, held until it is sent.
+#[derive(Debug)]
+pub(super) struct FilteredList {
+    body: Vec<u8>,
+    share: Share,
 }
 
-/// Sends an answer with this body.
-///
-/// # Errors
-///
-/// If the caller's connection failed.
-pub(super) async fn send_filtered(
-    body: &[u8],
-    head: &ResponseHead,
-    extras: ResponseExtras<'_>,
-    responder: &mut impl Responder,
-) -> Result<(), CarryError> {
-    let len = (head.framing() != Framing::None).then_some(body.len() as u64);
-    responder.head(head, len, extras).await.map_err(CarryError::To)?;
-    if !body.is_empty() {
-        responder.copy(body).await?;
+impl FilteredList {
+    /// Receives the body of an answer, and takes out what its caller may not use.
+    ///
+    /// # Errors
+    ///
+    /// If it is too long, cannot be read, or `memory` is used up.
+    pub(super) async fn read(
+        from: impl BodySource,
+        filter: &ListFilter,
+        memory: &Budget,
+    ) -> Result<FilteredList, CarryError> {
+        let mut list = FilteredList { body: Vec::new(), share: memory.share() };
+        list.receive(from).await?;
+        // Clients do not agree on which fields of the head tell one from the other. No text is both.
+        let filtered = match is_json(&list.body) {
+            true => filter.apply(&list.body),
+            false => filter_events(&list.body, filter).map(Some),
+        };
+        if let Some(filtered) = filtered.map_err(|UnreadableList| CarryError::Body(BodyError::UnreadableList))? {
+            list.body = filtered;
+            // It may be a few bytes longer. Then the share stays as it is if there are no more.
+            let _ = list.share.set(list.body.capacity());
+        }
+        Ok(list)
     }
-    responder.end(std::iter::empty()).await
+
+    /// Receives the body. It is copied: one that comes in small pieces would hold a buffer for each.
+    async fn receive(&mut self, mut from: impl BodySource) -> Result<(), CarryError> {
+        loop {
+            match from.next()? {
+                Piece::Data(piece) => {
+                    self.make_room(piece.len())?;
+                    self.body.extend_from_slice(&piece);
+                }
+                Piece::Wait => from.more().await.map_err(CarryError::From)?,
+                Piece::End => return Ok(()),
+            }
+        }
+    }
+
+    fn make_room(&mut self, len: usize) -> Result<(), BodyError> {
+        let len = self.body.len() + len;
+        if len > LIST_LEN_MAX {
+            return Err(BodyError::UnreadableList);
+        }
+        if len > self.body.capacity() {
+            let capacity = len.next_power_of_two();
+            if !self.share.set(capacity) {
+                return Err(BodyError::CrowdedLists);
+            }
+            self.body.reserve_exact(capacity - self.body.len());
+        }
+        Ok(())
+    }
+
+    /// What is sent of the body.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Sends the head of the answer.
+    ///
+    /// # Errors
+    ///
+    /// If the caller's connection failed.
+    pub(super) async fn send_head(
+        &self,
+        head: &ResponseHead,
+        extras: ResponseExtras<'_>,
+        responder: &mut impl Responder,
+    ) -> Result<(), StreamError> {
+        let len = (head.framing() != Framing::None).then_some(self.body.len() as u64);
+        responder.head(head, len, extras).await
+    }
+
+    /// Sends the rest of it.
+    ///
+    /// # Errors
+    ///
+    /// If the caller's connection failed.
+    pub(super) async fn send_body(self, responder: &mut impl Responder) -> Result<(), CarryError> {
+        for part in self.body.chunks(LARGE_LEN) {
+            responder.ready().await.map_err(CarryError::To)?;
+            responder.copy(part).await?;
+        }
+        responder.end(std::iter::empty()).await
+    }
 }
 
 /// Whether a body may be read as JSON by anybody.

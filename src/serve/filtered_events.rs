@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::{Class, LARGE_LEN, Lease, Pool, StreamError, push_packed};
+use crate::base::Share;
+use crate::engine::{Class, LARGE_LEN, Lease, Pool, SMALL_LEN, StreamError, push_packed};
 use crate::exchange::{BodySource, Piece};
 use crate::policy::{LIST_LEN_MAX, ListFilter};
 use crate::wire::event_stream::EventBounds;
@@ -24,11 +25,13 @@ pub(super) struct FilteredEvents<'a, B> {
     /// One that was changed, as far as it was not passed on.
     changed: Vec<u8>,
     passed_on: usize,
+    /// What the event takes of the memory for lists.
+    share: Share,
     has_ended: bool,
 }
 
 impl<'a, B: BodySource> FilteredEvents<'a, B> {
-    pub(super) fn new(body: B, pool: &'a Pool, filter: ListFilter) -> FilteredEvents<'a, B> {
+    pub(super) fn new(body: B, pool: &'a Pool, filter: ListFilter, share: Share) -> FilteredEvents<'a, B> {
         FilteredEvents {
             body,
             pool,
@@ -40,6 +43,7 @@ impl<'a, B: BodySource> FilteredEvents<'a, B> {
             same: VecDeque::new(),
             changed: Vec::new(),
             passed_on: 0,
+            share,
             has_ended: false,
         }
     }
@@ -56,6 +60,7 @@ impl<'a, B: BodySource> FilteredEvents<'a, B> {
             self.changed.clear();
             self.changed.shrink_to(0);
             self.passed_on = 0;
+            self.share.clear();
         }
         lease
     }
@@ -66,7 +71,11 @@ impl<'a, B: BodySource> FilteredEvents<'a, B> {
             return Err(BodyError::UnreadableList);
         }
         push_packed(&mut self.held, 0, data);
-        Ok(())
+        self.take_memory(self.held_len.max(self.held.len() * SMALL_LEN))
+    }
+
+    fn take_memory(&mut self, len: usize) -> Result<(), BodyError> {
+        if self.share.set(len) { Ok(()) } else { Err(BodyError::CrowdedLists) }
     }
 
     /// Filters the event that is held.
@@ -74,13 +83,17 @@ impl<'a, B: BodySource> FilteredEvents<'a, B> {
         let mut event = Vec::with_capacity(std::mem::take(&mut self.held_len));
         self.held.iter().for_each(|piece| event.extend_from_slice(piece));
         match self.filter.apply_to_event(&event).map_err(|_| BodyError::UnreadableList)? {
-            None => std::mem::swap(&mut self.same, &mut self.held),
+            None => {
+                std::mem::swap(&mut self.same, &mut self.held);
+                self.share.clear();
+                Ok(())
+            }
             Some(changed) => {
                 self.held.clear();
                 self.changed = changed;
+                self.take_memory(self.changed.capacity())
             }
         }
-        Ok(())
     }
 }
 

@@ -112,7 +112,7 @@ impl CallLabel {
         self.governed.as_ref()?;
         self.call();
         // A file that is fetched is no answer to a message.
-        let may_answer = head.method() != Method::Get || answer.is_event_stream();
+        let may_answer = head.method() != Method::Get || answer.names_event_stream();
         self.governed.as_ref().filter(|_| may_answer)?.filter(head, &self.call)
     }
 

@@ -21,12 +21,14 @@ pub struct Listing {
     is_expected: bool,
     is_on: bool,
     is_events: bool,
+    /// Whether its caller sees only a part of what is listed.
+    is_part: bool,
 }
 
 impl Default for Listing {
     fn default() -> Listing {
         let (bytes, finder) = (Vec::new(), Finder::new(TOOLS));
-        Listing { bytes, finder, is_expected: false, is_on: false, is_events: false }
+        Listing { bytes, finder, is_expected: false, is_on: false, is_events: false, is_part: false }
     }
 }
 
@@ -41,12 +43,18 @@ impl Listing {
         if !self.is_expected {
             return;
         }
+        self.is_part = false;
         self.bytes.clear();
         self.bytes.shrink_to(TOOLS_WITHIN);
         // One of known length is an event stream too.
         let kind = head.get("Content-Type").unwrap_or_default();
         self.is_events = kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
         self.is_on = head.status() == 200 && head.get("Content-Encoding").is_none();
+    }
+
+    /// What its caller may not see is left out of it. It does not say which tools there are no more.
+    pub fn be_part(&mut self) {
+        self.is_part = true;
     }
 
     /// The next bytes of its body.
@@ -69,10 +77,10 @@ impl Listing {
         self.is_on
     }
 
-    /// Passes the body to `learn`, and whether it is an event stream, if all of it was kept.
-    pub fn read(&self, learn: impl FnOnce(&[u8], bool)) {
+    /// Passes the body to `learn` if all of it was kept, with whether it is an event stream, and whether it may be the whole list.
+    pub fn read(&self, learn: impl FnOnce(&[u8], bool, bool)) {
         if self.is_on {
-            learn(&self.bytes, self.is_events);
+            learn(&self.bytes, self.is_events, !self.is_part);
         }
     }
 }
@@ -90,7 +98,7 @@ mod tests {
         listing.begin(&head);
         pieces.iter().for_each(|piece| listing.keep(piece));
         let mut len = None;
-        listing.read(|bytes, _| len = Some(bytes.len()));
+        listing.read(|bytes, _, _| len = Some(bytes.len()));
         len
     }
 

@@ -42,6 +42,7 @@ pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
 pub use caller_tokens::{CallerStop, CallerTokens, ProvenCaller, caller_denied, keys_checked};
+pub use filtered_answer::list_memory;
 pub use http1_request::Http1Request;
 pub use http2::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,

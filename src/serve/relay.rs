@@ -7,12 +7,12 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::base::Time;
+use crate::base::{Budget, Time};
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
 use crate::policy::ListFilter;
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
-use crate::serve::filtered_answer::{check_coding, is_carried_whole, read_filtered, send_filtered};
+use crate::serve::filtered_answer::{FilteredList, check_coding, is_carried_whole};
 use crate::serve::filtered_events::FilteredEvents;
 use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
@@ -54,6 +54,15 @@ pub trait RelayHooks {
 
     /// The core on which the exchange is carried.
     fn core(&self) -> &Core;
+
+    /// The memory for lists that are filtered on this core.
+    fn lists(&self) -> &Budget;
+
+    /// The response has lists, of which only a part is sent.
+    fn on_list_filtered(&mut self) {}
+
+    /// A response, or the rest of it, is withheld because there is no memory to filter it.
+    fn on_lists_crowded(&self) {}
 
     /// Bytes of a response's body are about to be sent.
     fn on_body_bytes(&mut self, _bytes: &[u8]) {}
@@ -128,6 +137,8 @@ pub enum RelayError {
     Late,
     /// The call could not be written to the audit log, so that the response, or its rest, is withheld.
     Unrecorded,
+    /// The response, or its rest, is withheld because there is no memory to filter its lists.
+    CrowdedLists,
 }
 
 /// What a response does that HTTP does not allow.
@@ -442,7 +453,13 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
         match filter {
             None => ControlFlow::Continue(received_at),
-            Some(filter) => ControlFlow::Break(self.filtered(filter, received_at, responder, hooks, progress).await),
+            Some(filter) => {
+                let ended = self.filtered(filter, received_at, responder, hooks, progress).await;
+                if ended == Err(RelayError::CrowdedLists) {
+                    hooks.on_lists_crowded();
+                }
+                ControlFlow::Break(ended)
+            }
         }
     }
 
@@ -459,25 +476,39 @@ impl<F: ByteStream> Receiving<'_, F> {
         check_coding(head).map_err(of_body)?;
         decoder.restart(head.framing());
         let body = Http1Source::new(*from, intake, decoder);
+        let is_standing = head.is_event_stream() && asks_for_stream(request);
         if is_carried_whole(head) {
-            let whole = read_filtered(body, head, &filter).await.map_err(of_body)?;
+            let list = FilteredList::read(body, &filter, hooks.lists()).await.map_err(of_body)?;
             progress.has_begun.set(true);
             let extras = hooks.on_response_head(head, received_at);
-            return send_filtered(&whole, head, extras, responder).await.map_err(of_body);
+            list.send_head(head, extras, responder).await.map_err(RelayError::Respond)?;
+            hooks.on_response_head_queued();
+            hooks.on_list_filtered();
+            if head.is_event_stream() {
+                hooks.on_event_stream(is_standing);
+            }
+            if is_standing {
+                hooks.on_standing_bytes(list.body());
+            } else {
+                hooks.on_body_bytes(list.body());
+            }
+            return list.send_body(responder).await.map_err(of_body);
         }
         let extras = hooks.on_response_head(head, received_at);
         progress.has_begun.set(true);
         responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
-        let is_standing = asks_for_stream(request);
+        hooks.on_list_filtered();
         hooks.on_event_stream(is_standing);
         let core = hooks.core().clone();
-        let body = FilteredEvents::new(body, core.pool(), filter);
+        let body = FilteredEvents::new(body, core.pool(), filter, hooks.lists().share());
         if is_standing {
             return carry_standing(body, responder, hooks, progress).await;
         }
         match carry_watched(body, responder, hooks, progress).await {
-            Err(error @ RelayError::Broken(_)) => tell_broken(error, responder, hooks, progress).await,
+            Err(error @ (RelayError::Broken(_) | RelayError::CrowdedLists)) => {
+                tell_broken(error, responder, hooks, progress).await
+            }
             ended => ended,
         }
     }
@@ -519,6 +550,7 @@ pub(super) fn of_body(error: CarryError) -> RelayError {
         CarryError::To(error) => RelayError::Respond(error),
         CarryError::From(error) => RelayError::Broken(Some(error)),
         CarryError::Body(BodyError::Truncated) => RelayError::Broken(None),
+        CarryError::Body(BodyError::CrowdedLists) => RelayError::CrowdedLists,
         error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
     }
 }

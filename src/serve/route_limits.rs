@@ -65,7 +65,7 @@ pub enum PlaceAsked {
     Admitted(CallPlace),
     /// It waits for one.
     Waits(WaitingCall),
-    /// It gets no place.
+    /// It is refused a place.
     Refused(Overload),
 }
 

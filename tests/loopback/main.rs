@@ -30,6 +30,7 @@ mod raw;
 mod sealed;
 mod sessions;
 mod support;
+mod tools;
 mod transparency;
 mod tunnel_processes;
 mod tunnels;

@@ -10,6 +10,7 @@ mod http2;
 mod identity;
 mod keep_alive;
 mod links;
+mod lists;
 mod out_of_time;
 mod places;
 mod sealed;

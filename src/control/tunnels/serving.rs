@@ -299,7 +299,7 @@ impl Parts {
         admit(tunnel, &mut tables.admission);
         let (mut served, mut left_out) = (Vec::new(), 0);
         for host in &tunnel.hosts {
-            let (name, own) = (RouteName::of_host(host), self.configured.overrides(host));
+            let (name, own) = (RouteName::of_host(host), self.configured.overrides_in(host, id));
             let route = Route { name, tunnel: id.clone(), traffic: tunnel.traffic, own };
             if self.configured.routes.get(host).is_some() {
                 tracing::warn!(tunnel = %id, %host, "the host is also in the configuration, which takes precedence");
@@ -307,8 +307,8 @@ impl Parts {
                 tracing::error!(
                     tunnel = %id,
                     %host,
-                    "the host is not served: it has a policy or auth at the edge, which cannot read passthrough traffic. Set \
-                     policy_file and auth at its connector instead"
+                    "the host is not served: it has a policy, pin or auth at the edge, which cannot read passthrough traffic. Set \
+                     them at its connector instead"
                 );
             } else if tables.routes.insert(*host, id.as_str(), route) {
                 served.push(*host);

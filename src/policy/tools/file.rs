@@ -85,6 +85,7 @@ impl Parts<'_> {
             rules: Vec::new(),
             cases: Vec::new(),
             hints: Arc::default(),
+            pins: None,
         };
         let mut trusts_annotations = false;
         if let Some(section) = self.reader.section(root, "policy") {

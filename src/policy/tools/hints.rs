@@ -56,16 +56,22 @@ impl WantedHints {
 
 /// What the last lists have said of the tools of a server.
 #[derive(Debug, Default)]
-pub(super) struct KnownHints(Mutex<HashMap<Box<str>, ToolHints>>);
+pub(super) struct KnownHints(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    server: Box<str>,
+    tools: HashMap<Box<str>, ToolHints>,
+}
 
 impl KnownHints {
     /// What is said of a tool; the worst of one that is not known.
     pub(super) fn of(&self, tool: &str) -> ToolHints {
-        self.lock().get(tool).copied().unwrap_or_default()
+        self.lock().tools.get(tool).copied().unwrap_or_default()
     }
 
     pub(super) fn learn(&self, tool: &str, hints: ToolHints) {
-        let mut known = self.lock();
+        let known = &mut self.lock().tools;
         if hints == ToolHints::default() {
             known.remove(tool);
         } else if let Some(old) = known.get_mut(tool) {
@@ -75,7 +81,15 @@ impl KnownHints {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, ToolHints>> {
+    /// Says which server it is. What another has said is forgotten.
+    pub(super) fn be_of(&self, server: &str) {
+        let mut known = self.lock();
+        if *known.server != *server {
+            *known = Known { server: server.into(), tools: HashMap::new() };
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -97,11 +111,22 @@ mod tests {
     }
 
     #[test]
+    fn what_one_server_has_said_is_not_taken_for_the_word_of_another() {
+        let known = KnownHints::default();
+        let harmless = ToolHints { read_only_hint: true, ..ToolHints::default() };
+        for (server, remembered) in [("a", false), ("a", true), ("b", false), ("a", false)] {
+            known.be_of(server);
+            assert_eq!(known.of("tool") == harmless, remembered, "{server}");
+            known.learn("tool", harmless);
+        }
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let known = KnownHints::default();
         let hints = ToolHints { read_only_hint: true, ..ToolHints::default() };
         (0..2 * TOOLS_MAX).for_each(|nth| known.learn(&nth.to_string(), hints));
         known.learn(&"x".repeat(NAME_LEN_MAX + 1), hints);
-        assert_eq!(known.lock().len(), TOOLS_MAX);
+        assert_eq!(known.lock().tools.len(), TOOLS_MAX);
     }
 }

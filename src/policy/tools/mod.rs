@@ -1,5 +1,6 @@
 //! Which caller may call which tool, by the rules of a route.
 
+mod canonical;
 mod case;
 mod check;
 mod decision;
@@ -7,13 +8,16 @@ mod event_filter;
 mod file;
 mod file_reader;
 mod hints;
+mod inventory;
 mod json_text;
 mod list_filter;
 mod pattern;
+mod pins;
 mod request;
 mod roles;
 mod rule;
 mod tool_policy;
+mod tool_record;
 mod uri;
 
 pub use case::CaseOutcome;
@@ -21,10 +25,13 @@ pub use decision::{Asked, Denial, PolicyDigest, RuleId, Target, ToolDecision};
 pub use file::POLICY_FILE_LEN_MAX;
 pub use file_reader::PolicyFault;
 pub use hints::ToolHints;
+pub use inventory::{INVENTORY_TOOLS_MAX, InventoryMemory, ToolApproval, ToolInventory};
 pub use list_filter::{LIST_LEN_MAX, ListFilter, UnreadableList};
+pub use pins::{PinMode, ToolPins};
 pub use request::{BodyKind, Reads, check_message, read_request};
 pub use roles::RoleSet;
 pub use tool_policy::{MethodDefault, ToolPolicy};
+pub use tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 
 #[cfg(test)]
 mod list_filter_tests;

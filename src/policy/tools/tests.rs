@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::base::Rng;
+use crate::policy::tools::json_text::Value;
 use crate::policy::{AgentIdentity, IdentityProof};
 
 fn policy(text: &str) -> ToolPolicy {
@@ -23,6 +24,11 @@ fn verdict(policy: &ToolPolicy, roles: &[&str], asked: Asked<'_>) -> String {
     let decision = policy.decide(roles, &asked);
     let sign = if decision.is_allowed() { '+' } else { '-' };
     format!("{sign}{}", decision.rule().map(|rule| &*rule.name).unwrap_or_default())
+}
+
+/// What is decided of a tool that a list has just named.
+fn listed(policy: &ToolPolicy, tool: &str, said: ToolHints) -> ToolDecision {
+    policy.decide_listed(RoleSet::default(), tool, said, &Value::of(b"{}").unwrap())
 }
 
 fn identity(proof: IdentityProof, subject: &str) -> AgentIdentity {
@@ -338,10 +344,10 @@ fn annotations_count_as_the_last_list_had_them_and_the_worst_is_assumed_before()
     let policy = policy(FILE);
     assert_eq!(verdict(&policy, &[], Asked::tool("look")), "-");
     let hints = ToolHints { read_only_hint: true, ..ToolHints::default() };
-    assert!(policy.decide_listed(RoleSet::default(), "look", hints).is_allowed());
+    assert!(listed(&policy, "look", hints).is_allowed());
     assert_eq!(verdict(&policy, &[], Asked::tool("look")), "+what-only-reads");
-    assert!(!policy.decide_listed(RoleSet::default(), "delete_all", hints).is_allowed());
-    assert!(!policy.decide_listed(RoleSet::default(), "look", ToolHints::default()).is_allowed());
+    assert!(!listed(&policy, "delete_all", hints).is_allowed());
+    assert!(!listed(&policy, "look", ToolHints::default()).is_allowed());
     assert_eq!(verdict(&policy, &[], Asked::tool("look")), "-");
 }
 

@@ -11,6 +11,8 @@ use crate::policy::identity::AgentIdentity;
 use crate::policy::tools::case::Case;
 use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
 use crate::policy::tools::hints::{KnownHints, ToolHints};
+use crate::policy::tools::json_text::Value;
+use crate::policy::tools::pins::{PIN_RULE, ToolPins};
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
@@ -29,6 +31,8 @@ pub struct ToolPolicy {
     pub(super) rules: Vec<Rule>,
     pub(super) cases: Vec<Case>,
     pub(super) hints: Arc<KnownHints>,
+    /// What becomes of tools that nobody has approved, if anything does.
+    pub(super) pins: Option<ToolPins>,
 }
 
 /// How a method is treated that no rule names.
@@ -78,6 +82,19 @@ impl ToolPolicy {
         self.hints = Arc::clone(&before.hints);
     }
 
+    /// The same policy where tools that nobody has approved are treated so.
+    #[must_use]
+    pub fn pinned(self, pins: Option<ToolPins>) -> ToolPolicy {
+        ToolPolicy { pins, ..self }
+    }
+
+    /// Says which server the calls of its route go to. What another has said of its tools is forgotten.
+    pub fn be_of(&self, server: &str) {
+        if self.uses_annotations() {
+            self.hints.be_of(server);
+        }
+    }
+
     /// Whether a rule depends on the annotations of tools.
     #[must_use]
     pub fn uses_annotations(&self) -> bool {
@@ -93,8 +110,11 @@ impl ToolPolicy {
     /// The name of the rule at this place of the file, if `mark` is [that](PolicyDigest::mark) of its digest.
     #[must_use]
     pub fn rule_name(&self, mark: u16, index: u16) -> Option<&str> {
-        let rule = self.rules.get(usize::from(index)).filter(|_| self.digest.mark() == mark);
-        rule.map(|rule| &*rule.id.name)
+        if self.digest.mark() != mark {
+            return None;
+        }
+        let name = self.rules.get(usize::from(index)).map(|rule| &*rule.id.name);
+        name.or_else(|| (index == PIN_RULE.0).then_some(PIN_RULE.1))
     }
 
     /// The roles of a caller, by its address and by who it has proven to be.
@@ -143,16 +163,32 @@ impl ToolPolicy {
     /// What becomes of a request of a caller with these roles.
     #[must_use]
     pub fn decide(&self, roles: RoleSet, asked: &Asked<'_>) -> ToolDecision {
+        if let (Target::Tool(tool), Some(pins)) = (asked.target, &self.pins)
+            && !pins.may_call(tool)
+        {
+            return pins.denied();
+        }
         // What a request names is one tool, however many rules ask about it.
         let known = OnceCell::new();
         self.decide_with(roles, asked, |tool| *known.get_or_init(|| self.hints.of(tool)))
     }
 
-    /// The same of a tool of which the server has just said this. It is remembered.
+    /// The same of a tool that the server has just described so in a list, with these annotations. Both are remembered.
     #[must_use]
-    pub fn decide_listed(&self, roles: RoleSet, tool: &str, said: ToolHints) -> ToolDecision {
+    pub(super) fn decide_listed(
+        &self,
+        roles: RoleSet,
+        tool: &str,
+        said: ToolHints,
+        element: &Value<'_>,
+    ) -> ToolDecision {
         if self.uses_annotations() {
             self.hints.learn(tool, said);
+        }
+        if let Some(pins) = &self.pins
+            && !pins.may_list(tool, element)
+        {
+            return pins.denied();
         }
         self.decide_with(roles, &Asked::tool(tool), |_| said)
     }
@@ -235,10 +271,10 @@ fn pattern_of(template: &str) -> Result<String, Ambiguity> {
     normal_pattern(&pattern).map(Cow::into_owned)
 }
 
-/// Two policies are equal if their files are.
+/// Two policies are equal if their files are, and they treat tools that nobody has approved alike.
 impl PartialEq for ToolPolicy {
     fn eq(&self, other: &ToolPolicy) -> bool {
-        self.digest == other.digest
+        self.digest == other.digest && self.pins == other.pins
     }
 }
 

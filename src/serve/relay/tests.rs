@@ -183,6 +183,7 @@ struct Hooks {
     queued: u32,
     /// The calls are written to it before their answers leave.
     log: Option<AuditLog>,
+    lists: Budget,
 }
 
 impl RelayHooks for Hooks {
@@ -215,6 +216,10 @@ impl RelayHooks for Hooks {
     fn core(&self) -> &Core {
         &self.core
     }
+
+    fn lists(&self) -> &Budget {
+        &self.lists
+    }
 }
 
 /// How an exchange ended whose caller waits until then, when it did, and how many heads were queued: none if there are no buffers.
@@ -234,7 +239,7 @@ fn exchange(has_buffers: bool, until: Time) -> (Relayed, Time, u32) {
         let (stream, mut work) = (NextStream, NextHopWork::default());
         let take = || task_core.pool().take(Class::Small).filter(|_| !has_buffers);
         let _taken: Vec<Lease> = std::iter::from_fn(take).collect();
-        let mut hooks = Hooks { core: task_core.clone(), queued: 0, log: None };
+        let mut hooks = Hooks { core: task_core.clone(), queued: 0, log: None, lists: Budget::new(0, 0) };
         let mut next_hop = NextHop::new(&stream, &stream, &mut work, &head, RequestEdits::default());
         next_hop.caller = CallerLimits::new(until, until);
         let incoming = Incoming { head: &head, body: Waiting, label: None, responder: Waiting };
@@ -273,7 +278,7 @@ fn an_early_answer_that_is_held_until_its_call_is_recorded_may_take_its_time() {
         let stream = Early { answered: Cell::new(false), later, core: task_core.clone() };
         let (mut work, told) = (NextHopWork::default(), Told::default());
         let (log, _entries) = AuditLog::new(true);
-        let mut hooks = Hooks { core: task_core.clone(), queued: 0, log: Some(log) };
+        let mut hooks = Hooks { core: task_core.clone(), queued: 0, log: Some(log), lists: Budget::new(0, 0) };
         let mut next_hop = NextHop::new(&stream, &stream, &mut work, &head, RequestEdits::default());
         next_hop.flush = true;
         let incoming = Incoming { head: &head, body: Waiting, label: None, responder: &told };

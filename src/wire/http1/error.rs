@@ -221,6 +221,9 @@ pub enum BodyError {
         "a list could not be read to be filtered by the policy of the route: it is too long, compressed, or malformed"
     )]
     UnreadableList,
+    /// There is no memory to hold an answer with a list, or an event with one, while it is filtered.
+    #[error("the lists that are being filtered have used up the memory for them")]
+    CrowdedLists,
 }
 
 impl BodyError {

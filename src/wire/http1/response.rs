@@ -165,6 +165,15 @@ impl ResponseHead {
         is_events && self.section.iter().all(is_plain)
     }
 
+    /// Whether a client may take the body for an event stream, whatever its status and framing.
+    #[must_use]
+    pub fn names_event_stream(&self) -> bool {
+        const EVENTS: &[u8] = b"text/event-stream";
+        let is_type = |name: &[u8]| name.eq_ignore_ascii_case(b"Content-Type");
+        let has_events = |value: &[u8]| value.windows(EVENTS.len()).any(|part| part.eq_ignore_ascii_case(EVENTS));
+        self.section.iter().any(|(name, value)| is_type(name) && has_events(value))
+    }
+
     /// The values of `Proxy-Authenticate` (RFC 9110 section 11.7.1), which a proxy has for its client.
     pub fn proxy_challenges(&self) -> impl Iterator<Item = &[u8]> {
         let wanted = |(name, _): &(&[u8], &[u8])| name.eq_ignore_ascii_case(b"Proxy-Authenticate");
