@@ -112,7 +112,7 @@ impl Reader {
     pub(crate) async fn begin(&mut self, connection: &Connection, request: &Request) -> Result<(), CallError> {
         self.read_head(connection, request).await?;
         let status = self.head.status();
-        if !(200..300).contains(&status) {
+        if !request.is_good(status) {
             return Err(self.refusal(connection, status).await);
         }
         Ok(())

@@ -131,11 +131,13 @@ pub struct Call {
     pub payload: u64,
     /// Fields to add to the head of each request.
     pub headers: Vec<(String, String)>,
+    /// The status that good answers have; any of success, and of MCP calls a result, if none is given.
+    pub status: Option<u16>,
 }
 
 impl Default for Call {
     fn default() -> Call {
-        Call { kind: CallKind::default(), tool: "echo".to_owned(), payload: 1024, headers: Vec::new() }
+        Call { kind: CallKind::default(), tool: "echo".to_owned(), payload: 1024, headers: Vec::new(), status: None }
     }
 }
 

@@ -44,8 +44,10 @@ pub(crate) struct Request {
     /// Bytes of the body, as decimal digits.
     body_len: String,
     pub(crate) method: Method,
-    /// Whether the answer is a JSON-RPC message.
+    /// Whether the answer is a JSON-RPC message with a result.
     pub(crate) is_rpc: bool,
+    /// The status that a good answer has, if not any of success.
+    status: Option<u16>,
     /// Whether no request follows on the connection.
     pub(crate) closes: bool,
 }
@@ -68,7 +70,8 @@ impl Request {
         };
         fields.add_call(call, reuse);
         let filler = if body.is_none() && method == Method::Post { call.payload } else { 0 };
-        fields.request(body.as_deref(), filler)
+        let request = fields.request(body.as_deref(), filler);
+        Request { is_rpc: request.is_rpc && call.status.is_none(), status: call.status, ..request }
     }
 
     /// `initialize` of revision 2025-11-25.
@@ -90,6 +93,11 @@ impl Request {
         let mut fields = Fields::new(target, Method::Post);
         fields.mcp_session(session).add_call(call, Reuse::KeepAlive);
         Request { is_rpc: false, ..fields.request(Some(&body.to_string()), 0) }
+    }
+
+    /// Whether an answer with this status is a good one.
+    pub(crate) fn is_good(&self, status: u16) -> bool {
+        self.status.map_or((200..300).contains(&status), |good| good == status)
     }
 
     /// Bytes of the whole request.
@@ -213,7 +221,16 @@ impl Fields {
             bytes.resize(bytes.len() + filler as usize, FILLER[0]);
             left = 0;
         }
-        Request { bytes, id_at, filler: left, body_len, method, is_rpc: is_rpc || id_at.is_some(), closes }
+        Request {
+            bytes,
+            id_at,
+            filler: left,
+            body_len,
+            method,
+            is_rpc: is_rpc || id_at.is_some(),
+            status: None,
+            closes,
+        }
     }
 }
 

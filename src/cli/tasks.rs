@@ -51,7 +51,7 @@ fn table(body: &TasksBody) -> String {
     }
     table.text(match body.counted {
         true => "no tool calls of a task yet: a task is identified by task_header, traceparent or Mcp-Session-Id",
-        false => "tasks are not counted: only an edge with tasks_max above 0 counts them",
+        false => "tasks are not counted: set edge.tasks_max, or for passthrough traffic connect.tasks_max, above 0",
     })
 }
 

@@ -346,7 +346,7 @@ section! {
         /// The mode of the circuit breakers for this host, instead of `edge.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";
         /// Whether the calls of this host in flight are limited, instead of `edge.concurrency_limit`. It does not apply
-        /// to `passthrough` traffic.
+        /// to `passthrough` traffic, whose connector has the same setting.
         concurrency_limit: Option<GuardMode> = unset, live, like "enforce";
         /// The upper bound of the limit for this host, instead of `edge.concurrency_max`.
         concurrency_max: Option<u32> = unset in 1..=1_000_000, live, like "16";
@@ -418,7 +418,7 @@ section! {
         hedge: Option<Hedge> = unset, live, like "off";
         /// The price of one call of this tool, in the unit of `edge.price_per_million_tokens`, for `adit tasks`. It is
         /// added for each call that was handed to a connector, including calls that failed or timed out there, but not
-        /// for calls that were refused. Read by `adit edge` only.
+        /// for calls that were refused. A connector adds it for each call that it sent to the server.
         price_per_call: Price = "0", live, like "0.005";
     }
 }
@@ -607,6 +607,23 @@ section! {
         /// How long a breaker stays open, plus or minus 20 %. Then three calls are made as probes. If one of them fails or is
         /// answered after its deadline, the breaker opens again.
         breaker_open_ms: Millis = "5s" in 100..=3_600_000, live, like "15s";
+        /// Whether the number of calls in flight is limited for each route, for agents whose TLS ends in this
+        /// connector: `off`, `observe` or `enforce`, as with `edge.concurrency_limit`. For other calls the edge has the
+        /// same setting.
+        concurrency_limit: GuardMode = "off", live, like "enforce";
+        /// The lower bound of the limit of a route.
+        concurrency_min: u32 = "4" in 1..=1_000_000, live, like "2";
+        /// The upper bound of the limit of a route.
+        concurrency_max: u32 = "1000" in 1..=1_000_000, live, like "64";
+        /// How many calls of a route may wait for a place. If this many wait, the newest call of the agent with the
+        /// most waiting calls is refused.
+        concurrency_queue_max: u32 = "64" in 0..=1_024, live, like "16";
+        /// How long a call may wait for a place. A call that is likely to wait longer than this, or longer than its
+        /// caller waits, is refused at once.
+        concurrency_queue_ms: Millis = "1s" in 0..=60_000, live, like "250ms";
+        /// The percentage of the limit that one agent may use while other agents have calls of the same route; 100 for
+        /// all of it. Agents are distinguished by the address that the edge reports (IPv6: by /64).
+        agent_share_percent: u32 = "50" in 1..=100, live, like "25";
         /// After how much silence the connector sends a comment on an event stream to an agent whose TLS ends in this
         /// connector; 0 sends none. For other calls the edge has the same setting.
         sse_keepalive_ms: Millis = "0" in 0..=3_600_000, restart, like "25s";
@@ -616,6 +633,13 @@ section! {
         /// first retry is immediate, later ones follow a random pause. A retry budget of a tenth of the route's calls
         /// applies as well.
         retries_max: u32 = "2" in 0..=10, restart, like "1";
+        /// How many tasks `adit tasks` keeps of agents whose TLS ends in this connector, as with `edge.tasks_max`; 0
+        /// counts none. For other agents the edge has the same setting.
+        tasks_max: u32 = "0" in 0..=100_000, restart, like "1000";
+        /// The header field by which these agents name the task of a call.
+        task_header: Option<FieldNameText> = unset, restart, like "X-Task-Id";
+        /// The price of a million tokens of answers to them, as with `edge.price_per_million_tokens`.
+        price_per_million_tokens: Price = "0", restart, like "3.00";
     } with {
         /// Where calls go: the tables `[[route]]`.
         routes: RouteConfig
@@ -715,6 +739,10 @@ section! {
         progress_max_ms: Option<Millis> = unset in 1..=86_400_000, live, like "1h";
         /// The mode of the circuit breakers for this route, instead of `connect.breaker`.
         breaker: Option<GuardMode> = unset, live, like "enforce";
+        /// Whether these calls in flight are limited, instead of `connect.concurrency_limit`.
+        concurrency_limit: Option<GuardMode> = unset, live, like "enforce";
+        /// The upper bound of the limit for this route, instead of `connect.concurrency_max`.
+        concurrency_max: Option<u32> = unset in 1..=1_000_000, live, like "16";
         /// The `Host` that is sent to the upstream, if it differs from the address in `upstream`. Servers with
         /// protection against DNS rebinding accept only certain hosts, and answer others with 421 or 403.
         upstream_host: Option<HostField> = unset, live, like "localhost:8000";

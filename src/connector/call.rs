@@ -14,6 +14,7 @@ use crate::connector::cancel::may_be_cancelled;
 use crate::connector::checkout::{Held, checkout};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::identity::Addresses;
+use crate::connector::places::QueueNotes;
 use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::{DecidedBy, Served};
@@ -27,8 +28,8 @@ use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{
-    Answered, AuditLog, AuditReceipt, CallAudit, CallGuard, CallLabel, CallerLimits, Listing, NextHop, NextHopWork,
-    ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
+    AnswerSize, Answered, AuditLog, AuditReceipt, CallAudit, CallGuard, CallLabel, CallerLimits, Listing, NextHop,
+    NextHopWork, ReadAheadLimits, RelayError, RelayHooks, Relayed, Replay, ResponseExtras, relay,
 };
 use crate::upstream::{Checkout, UpstreamConnection};
 use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestEdits, RequestHead, ResponseHead, TimeLeftEdit};
@@ -81,6 +82,8 @@ pub(super) struct AgentWork {
     pub(super) retries: Retries,
     /// How it was sent again, if it was.
     pub(super) again: Option<SentAgain>,
+    /// When the call began.
+    pub(super) began: Time,
     /// When the caller has to be answered; never if it is not known how long it waits.
     pub(super) until: Time,
     /// By which tables it is decided whether the caller may call.
@@ -96,8 +99,12 @@ pub(super) struct AgentWork {
     /// For agents whose TLS ends here.
     pub(super) guard: CallGuard,
     pub(super) audit: CallAudit,
+    /// Its place among the calls of its route in flight, for agents whose TLS ends here.
+    pub(super) queue: QueueNotes,
     /// What has passed of an answer that is an event stream, for agents whose TLS ends here.
     answer: AnswerStream,
+    /// How long the answer is.
+    pub(super) answer_size: AnswerSize,
     /// How the call failed, if its agent was told so at the end of an event stream.
     pub(super) told_failure: Option<CallFailure>,
 }
@@ -228,6 +235,7 @@ impl UpstreamWork {
         }
         served.on_call();
         (self.agents.retries, self.agents.again, self.agents.told_failure) = (Retries::default(), None, None);
+        self.agents.answer_size = AnswerSize::default();
         let send_by = self.agents.send_by(context);
         let mut needs_fresh = false;
         // Why the call failed before, if it may have run.
@@ -563,6 +571,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     }
 
     fn on_body_bytes(&mut self, bytes: &[u8]) {
+        self.work.answer_size.bytes += bytes.len() as u64;
         self.work.listing.keep(bytes);
         self.work.audit.on_body_bytes(bytes, self.stamps.is_event_stream());
         if self.stamps.is_event_stream() {
@@ -628,6 +637,9 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         self.stamps.on_status(head.status());
         self.work.listing.begin(head);
         let CallContext { core, stream, .. } = *self.context;
+        if core.connector.tasks().is_some() {
+            self.work.answer_size = AnswerSize::of(head.get("content-type"));
+        }
         let now = core.core.now();
         self.stamps.on_handed_to_link(now);
         let times = self.stamps.times(&core.core);
@@ -651,6 +663,9 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     fn on_event_stream(&mut self, is_standing: bool) {
         self.stamps.on_event_stream(is_standing);
         self.work.answer = AnswerStream::default();
+        if is_standing {
+            self.work.queue.place.set(None);
+        }
     }
 
     fn streams_end(&self) -> impl Future<Output = ()> {

@@ -13,7 +13,7 @@ use crate::connector::upstreams::Upstreams;
 use crate::connector::worker_slots::WorkerSlots;
 use crate::dial::Resolver;
 use crate::engine::{Core, Signal};
-use crate::serve::{CallerTokens, ReadAheadLimits, list_memory};
+use crate::serve::{CallerTokens, CoreLimits, ReadAheadLimits, list_memory};
 
 /// One part in this many of the memory for buffers that may hold the starts of bodies which do not say yet what they call, where
 /// a rule depends on it.
@@ -39,6 +39,7 @@ pub(super) struct ConnectorCore {
     pub(super) upstreams: Upstreams,
     pub(super) workers: WorkerSlots,
     pub(super) figures: CallFigures,
+    pub(super) limits: CoreLimits,
     pub(super) tokens: CallerTokens,
     /// Memory for bodies that come over HTTP/2, from upstreams or agents, ahead of where they go.
     pub(super) http2_windows: Budget,
@@ -64,6 +65,7 @@ impl ConnectorCore {
             http2_windows,
             workers: WorkerSlots::default(),
             figures: CallFigures::new(&connector.learned, &connector.breakers, connector.settings.calls_kept),
+            limits: CoreLimits::default(),
             tokens: CallerTokens::new(&connector.session_owners),
             lists: list_memory(core.pool().usage().bytes_max),
             kept_bodies: Budget::new(core.pool().usage().bytes_max / KEPT_BODIES_SHARE, READ_AHEAD_LEN_FREE),

@@ -22,6 +22,8 @@ mod kept_calls;
 mod link_table;
 mod links;
 mod message;
+mod places;
+mod recording;
 mod report;
 mod retry;
 mod run;

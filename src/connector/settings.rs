@@ -2,12 +2,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{BreakerTerms, DeadlineTerms, HostSet, Secret, Traffic, TunnelId};
+use crate::base::{BreakerTerms, ConcurrencyTerms, DeadlineTerms, HostSet, Secret, Traffic, TunnelId};
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
 use crate::identity::RouteAuth;
+use crate::latency::TaskSettings;
 use crate::policy::{SafeRequests, ToolPolicy};
 use crate::route::{RouteName, RouteTable, ToolOverrides};
 use crate::serve::AuditLog;
@@ -85,6 +86,8 @@ pub struct ConnectorSettings {
     pub calls_kept: usize,
     /// How often a request is sent again on another connection, at the most.
     pub retries_max: u32,
+    /// How the calls of agents whose TLS ends here are added up by their tasks.
+    pub tasks: TaskSettings,
     /// Where calls are written, if they are.
     pub audit: Option<AuditLog>,
     /// The clock by which tokens are checked.
@@ -119,6 +122,7 @@ impl ConnectorSettings {
             origins: Arc::default(),
             calls_kept: 1_000,
             retries_max: 2,
+            tasks: TaskSettings { tasks_max: 1_000, ..TaskSettings::default() },
             audit: None,
             clock: WallClock::default(),
         }
@@ -154,6 +158,8 @@ pub struct ConnectorRoute {
     pub deadlines: DeadlineTerms,
     /// When calls of these agents are refused because others fail.
     pub breaker: BreakerTerms,
+    /// How many of these calls may be in flight at one time.
+    pub concurrency: ConcurrencyTerms,
     /// What single tools have in place of these terms.
     pub tools: Arc<[ToolOverrides]>,
 }
@@ -167,6 +173,11 @@ impl ConnectorRoute {
     /// When these are refused because others fail.
     pub(super) fn breaker_of(&self, tool: Option<&str>) -> BreakerTerms {
         self.own(tool).map_or(self.breaker, |own| self.breaker.with(&own.breaker))
+    }
+
+    /// The price of a call of this tool, in millionths of a unit.
+    pub(super) fn price_of(&self, tool: Option<&str>) -> u64 {
+        self.own(tool).map_or(0, |own| own.price)
     }
 
     /// Whether it has to be known what these calls call before they are passed on.

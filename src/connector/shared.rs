@@ -9,10 +9,10 @@ use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX};
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
-use crate::latency::{BreakerTable, LearnedTable};
+use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
-use crate::serve::{AuditLog, SessionOwners};
+use crate::serve::{AuditLog, RouteLimits, SessionOwners};
 use crate::wire::mux::Hosts;
 
 /// Messages that may wait for one core.
@@ -33,6 +33,10 @@ pub struct Connector {
     pub(super) learned: Arc<LearnedTable>,
     /// The circuit breakers of these calls, which all cores share.
     pub(super) breakers: Arc<BreakerTable>,
+    /// How many of these calls are in flight, by route.
+    pub(super) limits: RouteLimits,
+    /// The tasks that these calls belong to; none if they are not counted.
+    tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
     messages: Mutex<Vec<Option<MailReceiver<CoreMessage>>>>,
     pub(super) events: MailSender<ConnectorEvent>,
@@ -113,6 +117,7 @@ counters! {
         caller_timeouts_malformed, "Requests whose X-Request-Timeout or grpc-timeout is malformed and was ignored";
         calls_out_of_time, "Calls stopped because their caller does not wait any longer";
         calls_overloaded, "Calls refused because too many were in flight";
+        calls_unlimited, "Calls without a concurrency limit, because too many routes have one";
         calls_unrouted, "Calls for hosts without a route";
         cancellations_failed, "Upstreams that could not be told (notifications/cancelled) that a call is over because its caller does not wait";
         cancellations_sent, "Upstreams that were told (notifications/cancelled) that a call is over because its caller does not wait";
@@ -154,6 +159,7 @@ impl Connector {
         };
         let edge = |_: &_| EdgeState { links: links.clamp(1, LINKS_MAX).into(), ..EdgeState::default() };
         let edges = settings.edges.iter().map(edge).collect();
+        let tasks = TaskTable::new(settings.tasks.clone());
         Arc::new(Connector {
             settings,
             instance,
@@ -163,6 +169,8 @@ impl Connector {
             edges,
             learned: Arc::default(),
             breakers: Arc::new(BreakerTable::new(instance)),
+            limits: RouteLimits::default(),
+            tasks,
             cores: senders,
             messages: Mutex::new(messages.into_iter().map(Some).collect()),
             events: events.clone(),
@@ -221,6 +229,18 @@ impl Connector {
     #[must_use]
     pub fn breakers(&self) -> &BreakerTable {
         &self.breakers
+    }
+
+    /// The concurrency limits of the routes that have had such calls, by the names of these.
+    #[must_use]
+    pub fn limits(&self) -> Vec<(String, QueueReading)> {
+        self.limits.readings()
+    }
+
+    /// Such calls of each agent task; none if they are not counted.
+    #[must_use]
+    pub fn tasks(&self) -> Option<&TaskTable> {
+        self.tasks.as_ref()
     }
 
     /// Where its calls are written, if they are.

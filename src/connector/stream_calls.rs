@@ -7,22 +7,26 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::connector::authorize::{self, Settled, UnknownCaller};
-use crate::connector::call::{AgentWork, CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
+use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
 use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
 use crate::connector::connector_core::ConnectorCore;
-use crate::connector::kept_calls::outcome_of;
+use crate::connector::places::QueueNotes;
+use crate::connector::recording::{Noted, TaskEnd, add_call_to_task, guarded, record, told_of};
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::CallTerms;
-use crate::exchange::{CallFailure, CallReport, FailedCall, HeadReadError, Refusal, check_request, trace_of};
-use crate::latency::{CallRecord, CallStage, CallerTimeSource, ConnectorStamps, Phase, Retries, connector_timing};
+use crate::exchange::{CallFailure, CallReport, HeadReadError, OverloadRefusal, Refusal, check_request};
+use crate::latency::{CallerTimeSource, ConnectorStamps, Outcome, Phase, Retries, connector_timing};
 use crate::link::CallStream;
 use crate::policy::ToolPolicy;
 use crate::route::{Hostname, Scheme};
-use crate::serve::{CallEnded, GuardedCall, Http1Request, LabelError, Next, Request, RequestLimits, Service};
+use crate::serve::{
+    self, AnswerSize, Http1Request, LabelError, Next, PlaceTerms, Queued, QueuedEnd, Request, RequestLimits, Service,
+    needs_place,
+};
 use crate::wire::http1::Method;
-use crate::wire::mcp::{self, Call};
+use crate::wire::mcp;
 
 /// How long the edge may take to send the head of a request on a stream that it has opened.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,6 +104,7 @@ impl StreamCalls<'_> {
     /// Serves a request whose head was read.
     pub(super) async fn carry<R: CallRequest>(&mut self, request: &mut R) -> Next<Leave> {
         self.has_called = true;
+        self.work.agents.queue = QueueNotes::default();
         self.work.agents.until = self.until(request).unwrap_or(Time::NEVER);
         self.work.agents.audit = self.context.begin_audit(request);
         let StreamCalls { context, work, host, .. } = self;
@@ -112,6 +117,11 @@ impl StreamCalls<'_> {
         if host.is_some() && request.is_preflight() {
             let keep = request.answer_preflight(!context.core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
+        }
+        if host.is_some()
+            && let (Some(tasks), Some(label)) = (context.core.connector.tasks(), request.label())
+        {
+            label.digest_arguments(tasks.seed());
         }
         if work.agents.audit.refuses() {
             // In a box, so that other calls do not have its size.
@@ -127,32 +137,11 @@ impl StreamCalls<'_> {
                 Err(next) => return next,
             },
         };
+        if let Some(next) = self.guard(request, policy).await {
+            return next;
+        }
         let StreamCalls { context, work, host, .. } = self;
-        let is_enforced = |host: &Hostname| {
-            let breakers = context.core.connector.breakers();
-            let is_enforced =
-                |route: &ConnectorRoute| route.needs_label() || breakers.is_forced_open(route.name.as_str());
-            context.core.upstreams.route_of(host, is_enforced)
-        };
-        if (govern(*context, request, policy) || host.and_then(is_enforced).unwrap_or_default())
-            && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
-        {
-            let is_over = work.agents.until <= context.core.core.turn_time();
-            if is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {
-                // In a box, so that other calls do not have its size.
-                return Box::pin(self.answer_late(request)).await;
-            }
-            // In a box, so that other calls do not have its size.
-            return Box::pin(self.refuse_unlabelled(request, error)).await;
-        }
-        if let Some(host) = *host
-            && let Some(report) = begin_guard(*context, work, request, host)
-        {
-            // In a box, so that other calls do not have its size.
-            return Box::pin(self.answer_uncalled(request, CallFailure::BreakerOpen, Some(report))).await;
-        }
-        let began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
-        let mut end = CallEnd::new(began);
+        let mut end = CallEnd::new(work.agents.began);
         let done = {
             let mut calling = pin!(work.call(context, request, &mut end));
             unless_broken::<R, _>(context.stream.on_link(), calling.as_mut()).await
@@ -196,7 +185,7 @@ impl StreamCalls<'_> {
         }
         let is_cut_by_edge = done == Err(CallFailure::Deadline);
         let recorded = if is_cut_by_edge { Some(Err(CallFailure::Deadline)) } else { ended };
-        let noted = Noted { work: &work.agents, is_cut_by_edge, is_cancelled };
+        let noted = Noted { work: &work.agents, is_begun: true, is_cut_by_edge, is_cancelled, report: None };
         record(*context, request, *host, &end, recorded, noted);
         context.record_end(&work.agents.audit, request, &end, ended, work.agents.retries);
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
@@ -209,6 +198,42 @@ impl StreamCalls<'_> {
             return Next::Leave(Leave::Reset(error.failure()));
         }
         self.answer(request, error, &end.stamps).await
+    }
+
+    /// Has a request decided by the policy and the guards of its route. Returns what follows it, if it was answered or given up.
+    async fn guard<R: CallRequest>(&mut self, request: &mut R, policy: Option<Arc<ToolPolicy>>) -> Option<Next<Leave>> {
+        let StreamCalls { context, work, host, .. } = self;
+        let guards = |host: &Hostname| {
+            let breakers = context.core.connector.breakers();
+            context.core.upstreams.route_of(host, |route| {
+                let needs_label = route.needs_label() || breakers.is_forced_open(route.name.as_str());
+                (needs_label, needs_place(request.head(), &route.concurrency))
+            })
+        };
+        let (needs_label, needs_place) = host.and_then(guards).unwrap_or_default();
+        let queue = &mut work.agents.queue;
+        queue.is_needed = needs_place;
+        queue.is_labelled = govern(*context, request, policy) || needs_label;
+        if queue.is_labelled
+            && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
+        {
+            // In a box, so that other calls do not have its size.
+            return Some(Box::pin(self.answer_unlabelled(request, error)).await);
+        }
+        if let Some(host) = *host
+            && let Some(report) = begin_guard(*context, work, request, host)
+        {
+            // In a box, so that other calls do not have its size.
+            return Some(Box::pin(self.answer_uncalled(request, CallFailure::BreakerOpen, Some(report))).await);
+        }
+        work.agents.began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
+        if let Some(host) = *host
+            && enter(*context, request, host, &mut work.agents.queue)
+        {
+            // In a box, so that other calls do not have its size.
+            return Box::pin(self.wait_for_place(request, host)).await;
+        }
+        None
     }
 
     /// Goes on with a request whose caller is not known yet. Returns the policy of its route, or what follows it if it was answered.
@@ -258,7 +283,7 @@ impl StreamCalls<'_> {
         let failure = CallFailure::AuditUnavailable;
         count(self.context.core, Some(Err(failure)));
         if self.host.is_none() {
-            self.record_uncalled(request, failure);
+            self.record_uncalled(request, Some(failure), None);
             return Next::Leave(Leave::Reset(failure));
         }
         let report = self.report(request, failure, false);
@@ -275,9 +300,61 @@ impl StreamCalls<'_> {
         self.answer(request, CallError::Failed(failure), &CallEnd::new(request.began()).stamps).await
     }
 
+    /// Waits for a place among the calls of the route in flight. Returns what follows the call, if it was answered or given up.
+    async fn wait_for_place<R: CallRequest>(&mut self, request: &mut R, host: &Hostname) -> Option<Next<Leave>> {
+        let core = self.context.core;
+        let full = self.work.agents.queue.take_full()?;
+        if !self.work.agents.queue.is_labelled
+            && let Err(error) = request.read_label(self.work.agents.read_ahead_limits(core)).await
+        {
+            return Some(self.answer_unlabelled(request, error).await);
+        }
+        let (route, terms) = core.upstreams.route_of(host, |route| (route.name.clone(), route.concurrency))?;
+        let left = self.work.agents.left(core.core.turn_time());
+        let recorder = &core.figures.recorder;
+        let asks = PlaceTerms { core: &core.core, recorder, route: route.as_str(), terms: &terms, left };
+        let queued = {
+            let mut waiting = pin!(full.wait(request, asks));
+            unless_broken::<R, _>(self.context.stream.on_link(), waiting.as_mut()).await
+        };
+        let notes = &mut self.work.agents.queue;
+        let overload = match queued {
+            Ok(Queued { waited, end: QueuedEnd::Enters(place) }) => {
+                notes.waited = waited;
+                notes.place.set(place);
+                return None;
+            }
+            Ok(Queued { waited, end: QueuedEnd::Refused(overload) }) => {
+                (notes.waited, notes.overload) = (waited, Some(overload));
+                overload
+            }
+            Ok(Queued { end: QueuedEnd::CallerLeft, .. }) | Err(_) => {
+                count(core, None);
+                self.record_uncalled(request, None, None);
+                return Some(Next::Leave(Leave::GivenUp));
+            }
+        };
+        let report = core.upstreams.route_of(host, |route| {
+            told_of(self.context, request, route, Phase::Connector, |call| {
+                CallReport::overloaded(&OverloadRefusal { call, overload })
+            })
+        });
+        Some(self.answer_uncalled(request, CallFailure::ConcurrencyLimit, report.flatten()).await)
+    }
+
+    /// Answers a request that has not said for certain, or not in its time, what it calls, where that is needed.
+    async fn answer_unlabelled(&mut self, request: &mut impl Request, error: LabelError) -> Next<Leave> {
+        let is_over = self.work.agents.until <= self.context.core.core.turn_time();
+        match is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {
+            true => self.answer_late(request).await,
+            false => self.refuse_unlabelled(request, error).await,
+        }
+    }
+
     /// Answers an agent that has not said in its time what it calls.
-    async fn answer_late(&self, request: &mut impl Request) -> Next<Leave> {
+    async fn answer_late(&mut self, request: &mut impl Request) -> Next<Leave> {
         let late = CallFailure::CallerTimeoutUnsent;
+        self.work.agents.guard.deadline.on_cut_for_caller();
         count(self.context.core, Some(Err(late)));
         if self.host.is_none() {
             return Next::Leave(Leave::Reset(late));
@@ -298,20 +375,21 @@ impl StreamCalls<'_> {
         let mut timing = Vec::new();
         connector_timing(&CallEnd::new(request.began()).stamps.times(&core.core), &mut timing);
         request.learn_id(work.agents.left(core.core.turn_time())).await;
-        self.record_uncalled(request, failure);
+        self.record_uncalled(request, Some(failure), report.as_ref());
         let told = work.agents.audit.told(failure, &core.core).await;
         let report = report.filter(|_| told == failure);
         let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }
     }
 
-    /// Keeps a call that was not begun, and failed so.
-    fn record_uncalled(&self, request: &mut impl Request, failure: CallFailure) {
+    /// Keeps a call that was not begun, and failed so; none if its caller has left.
+    fn record_uncalled(&self, request: &mut impl Request, failure: Option<CallFailure>, report: Option<&CallReport>) {
         let StreamCalls { context, host, work, .. } = self;
-        let (end, ended) = (CallEnd::new(request.began()), Some(Err(failure)));
-        let noted = Noted { work: &AgentWork::default(), is_cut_by_edge: false, is_cancelled: false };
+        let (end, ended) = (CallEnd::new(request.began()), failure.map(Err));
+        let work = &work.agents;
+        let noted = Noted { work, is_begun: false, is_cut_by_edge: false, is_cancelled: false, report };
         record(*context, request, *host, &end, ended, noted);
-        context.record_end(&work.agents.audit, request, &end, ended, Retries::default());
+        context.record_end(&work.audit, request, &end, ended, Retries::default());
     }
 
     /// What is told of a call that failed.
@@ -343,6 +421,7 @@ impl StreamCalls<'_> {
                 let own = denied.own_answer();
                 let policy = request.label().and_then(|label| label.policy_mark());
                 self.context.keep_denied(request.head(), own, policy);
+                self.add_denied_to_task(request);
                 self.context.record_denied(&self.work.agents.audit, request, own);
                 if !self.work.agents.audit.is_settled(&core.core).await {
                     return self.answer_unrecorded(request).await;
@@ -357,6 +436,14 @@ impl StreamCalls<'_> {
         self.context.stream.finish_message();
         Counters::add(&self.context.core.connector.counters.requests_refused);
         Next::Close
+    }
+
+    /// Adds an agent's call to its task that the policy of its route denied.
+    fn add_denied_to_task(&self, request: &mut impl Request) {
+        let Some(host) = self.host else { return };
+        let phases = &self.context.phases(&CallEnd::new(request.began()).stamps);
+        let end = TaskEnd { answer: AnswerSize::default(), phases, outcome: Outcome::Denied, is_sent: false };
+        self.context.core.upstreams.route_of(host, |route| add_call_to_task(self.context, request, route, &end));
     }
 
     /// Answers an agent whose call failed before a response began.
@@ -417,6 +504,23 @@ fn govern(context: CallContext<'_>, request: &mut impl Request, policy: Option<A
     policy.is_some()
 }
 
+/// An agent's call gets a place among those of its route in flight, if it needs one and there is one at once. Returns whether it has
+/// to wait.
+fn enter(context: CallContext<'_>, request: &impl Request, host: &Hostname, queue: &mut QueueNotes) -> bool {
+    let core = context.core;
+    let asked = || {
+        core.upstreams.route_of(host, |route| {
+            let limit = core.limits.of(&core.connector.limits, &route.name, core.upstreams.version());
+            if limit.is_none() {
+                Counters::add(&core.connector.counters.calls_unlimited);
+            }
+            Some(serve::enter(limit?, &core.core, context.agent_address(request.head()), &route.concurrency))
+        })
+    };
+    let entry = queue.is_needed.then(asked).flatten().flatten();
+    entry.is_some_and(|entry| queue.on_entry(entry))
+}
+
 /// Starts the guard of an agent's call. Returns the report of the call if a breaker refuses it.
 fn begin_guard(
     context: CallContext<'_>,
@@ -435,98 +539,4 @@ fn begin_guard(
         told_of(context, request, route, Phase::Connector, |call| refused.report(call))
     });
     begun.flatten()
-}
-
-/// What is told of a call that failed, by its label as far as that is known.
-fn told_of(
-    context: CallContext<'_>,
-    request: &mut impl Request,
-    route: &ConnectorRoute,
-    phase: Phase,
-    report: impl FnOnce(FailedCall<'_>) -> CallReport,
-) -> Option<CallReport> {
-    let of_body = request.label()?.trace();
-    let trace = trace_of(request.head()).or(of_body);
-    let call = request.label()?.call();
-    Some(report(context.failed_call(route, trace, phase, call)))
-}
-
-/// A call, and the terms of what guards it.
-fn guarded<'a>(route: &'a ConnectorRoute, call: &'a Call) -> GuardedCall<'a> {
-    let (deadline, breaker) = (route.deadlines_of(call.tool()), route.breaker_of(call.tool()));
-    GuardedCall { call, route: route.name.as_str(), deadline, breaker }
-}
-
-/// What is known of a call that has ended.
-struct Noted<'a> {
-    work: &'a AgentWork,
-    /// Whether the edge cut it, and answered.
-    is_cut_by_edge: bool,
-    /// Whether its server was sent a message that it is cancelled.
-    is_cancelled: bool,
-}
-
-/// Keeps a call that has ended. One of an agent, which is for `host`, is counted, and how long it took recorded.
-fn record(
-    context: CallContext<'_>,
-    request: &mut impl Request,
-    host: Option<&Hostname>,
-    end: &CallEnd,
-    ended: Option<Result<(), CallFailure>>,
-    noted: Noted<'_>,
-) {
-    let AgentWork { guard, retries, again, until, .. } = noted.work;
-    let core = context.core;
-    let keeps = core.figures.calls.borrow().is_on();
-    if host.is_none() && !keeps {
-        return;
-    }
-    let stamps = &end.stamps;
-    let phases = context.phases(stamps);
-    let (outcome, now) = (outcome_of(ended), core.core.turn_time());
-    let of_body = request.label().and_then(|label| label.trace());
-    let policy = request.label().and_then(|label| label.policy_mark());
-    let kept = keeps.then(|| context.kept(request.head()).with_phases(&phases));
-    let counted = host.and_then(|host| {
-        let call = request.label()?.call();
-        let mut recorder = core.figures.recorder.borrow_mut();
-        core.upstreams.route_of(host, |route| {
-            let (counters, eras) = (&core.connector.counters, &core.connector.eras);
-            if let Some((method, status)) = call.method().zip(stamps.status())
-                && eras.note(&route.name, method, status, now)
-            {
-                Counters::add(&counters.eras_differed);
-            }
-            let method = call.method().unwrap_or(call.kind().name());
-            let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
-            recorder.record(label, &phases, outcome);
-            recorder.count_retries(label, retries.made());
-            let ended = CallEnded { label, phases: &phases, outcome, is_opened: true };
-            (label, guard.end(&guarded(route, call), ended, &mut recorder, now))
-        })
-    });
-    let Some(kept) = kept else { return };
-    let in_force = guard.deadline.enforced().filter(|_| host.is_some()).map(|deadline| (deadline, false));
-    let (deadline, missed) = counted.and_then(|(_, judged)| judged).or(in_force).unzip();
-    let is_told = |failure: &CallFailure| *failure != CallFailure::Cancelled && !noted.is_cut_by_edge;
-    let failure = ended.and_then(Result::err).filter(is_told);
-    let kept = CallRecord {
-        label: counted.map(|(label, _)| label),
-        trace: kept.trace.or(of_body),
-        stage: CallStage::of(outcome),
-        outcome: Some(outcome),
-        policy,
-        deadline,
-        missed: missed.unwrap_or_default(),
-        status: stamps.status().unwrap_or_default(),
-        again: *again,
-        ..kept
-    };
-    let of_edge = || {
-        let left = *until - stamps.began();
-        Some((left, CallerTimeSource::Edge)).filter(|_| host.is_none() && *until != Time::NEVER)
-    };
-    let kept = kept.with_retries(retries.made()).with_caller(guard.deadline.caller().or_else(of_edge));
-    let kept = kept.with_probe(guard.is_probe).with_cancellation(noted.is_cancelled);
-    core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(None))));
 }

@@ -209,6 +209,11 @@ impl Upstreams {
         CallTerms { auth: route.auth.clone(), policy: route.policy.clone(), by }
     }
 
+    /// The number of the tables.
+    pub(super) fn version(&self) -> u64 {
+        self.version.get()
+    }
+
     fn decided_by(&self) -> DecidedBy {
         self.refresh_tables();
         DecidedBy { version: self.version.get(), is_governed: self.is_governed.get() }

@@ -15,9 +15,10 @@ use crate::control::reading::{
     BoxFuture, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
     UpstreamReading,
 };
+use crate::control::tasks;
 use crate::control::thread::RoleEvent;
 use crate::engine::{MailSender, MonotonicClock, mailbox};
-use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot};
+use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot, TaskSnapshot};
 use crate::route::HostPattern;
 
 /// A connector, as seen by the control thread.
@@ -67,7 +68,9 @@ impl Role for ConnectorRole {
             let now = MonotonicClock.now();
             reading.edges = self.connector.edges().into_iter().map(|view| edge(view, now)).collect();
             reading.breakers = self.connector.breakers().readings(now);
+            reading.limits = self.connector.limits();
             reading.counts = self.connector.counters().counts();
+            reading.counts.extend(self.tasks().iter().flat_map(tasks::counts));
             reading.counts.extend(self.connector.audit().into_iter().flat_map(|audit| audit.counters().counts()));
             reading
         })
@@ -95,6 +98,10 @@ impl Role for ConnectorRole {
 
     fn force_breaker(&self, label: &Label, forced: Option<ForcedState>) -> Option<BreakerReading> {
         self.connector.breakers().force(label, forced, MonotonicClock.now())
+    }
+
+    fn tasks(&self) -> Option<TaskSnapshot> {
+        Some(self.connector.tasks()?.snapshot(MonotonicClock.now()))
     }
 
     fn routes(&self) -> Vec<RouteLine> {

@@ -192,6 +192,11 @@ impl CallReport {
         CallReport { code: None, message: Some(message), data, retry_after_s: Some(Some(retry_after_s)) }
     }
 
+    /// Whether it is of a call that was not made because the operator has opened a breaker.
+    pub(super) fn is_forced(&self) -> bool {
+        self.retry_after_s == Some(None)
+    }
+
     /// The JSON-RPC error code and its name, if they differ from those of the failure.
     pub(super) fn code(&self) -> Option<(i32, &'static str)> {
         self.code
@@ -401,13 +406,16 @@ mod tests {
     #[test]
     fn what_an_operator_has_switched_off_is_not_to_be_tried_again() {
         let call = FailedCall { tool: None, method: "prompts/get", ..CALL };
-        let (error, retry_after_s) =
-            refused(&BreakerRefusal { call, refused: BreakerOpen { retry_after: None }, ..REFUSAL });
+        let forced = BreakerRefusal { call, refused: BreakerOpen { retry_after: None }, ..REFUSAL };
+        let (error, retry_after_s) = refused(&forced);
         assert_eq!((&error["data"]["terminal"], retry_after_s), (&true.into(), None));
         assert!(
             error["message"].as_str().unwrap().starts_with("'prompts/get' is switched off by the operator."),
             "{error}"
         );
+        // The list of calls says so as well.
+        let listed = |refusal| CallFailure::BreakerOpen.own_answer(Some(&CallReport::breaker_open(refusal))).message;
+        assert!(listed(&forced).contains("operator") && !listed(&REFUSAL).contains("operator"));
     }
 
     #[test]

@@ -15,6 +15,8 @@ const LATE: &str =
 /// The entry for a call that was answered shortly before its caller would have given up.
 const CALLER: &str = "the time that the caller waits (X-Request-Timeout, grpc-timeout or client_timeout_ms) was nearly over: the \
                       server may have acted on the request";
+/// What is said there of a breaker that is not open because calls fail.
+const FORCED: &str = "the operator has switched the tool or its server off (`adit breakers open`), and the tool was not called: do not repeat it";
 
 impl CallFailure {
     /// The response to an agent whose call failed. The codes in `report` replace those of the failure.
@@ -27,6 +29,7 @@ impl CallFailure {
             Some((rpc_code, code)) => {
                 OwnAnswer { rpc_code, code, message: if code == CODE_CALLER_TIMEOUT { CALLER } else { LATE }, ..own }
             }
+            None if report.is_some_and(CallReport::is_forced) => OwnAnswer { message: FORCED, ..own },
             None => own,
         }
     }

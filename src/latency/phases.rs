@@ -149,6 +149,14 @@ impl CallPhases {
         self
     }
 
+    /// The same call, which only the connector measured, and which waited there so long before it was passed on. That says nothing of
+    /// the server, and is no part of what is [beyond](CallPhases::beyond_edge) the side that let it wait.
+    #[must_use]
+    pub fn queued(mut self, waited: Duration) -> CallPhases {
+        self.edge.edge = waited.min(self.edge.total);
+        self
+    }
+
     /// The class of the upstream's status; `None` if there was no response, or the edge could not see it.
     #[must_use]
     pub fn status(&self) -> Option<StatusClass> {
@@ -225,6 +233,12 @@ mod tests {
         assert_eq!([Phase::Edge, Phase::Tunnel].map(|phase| phases.get(phase)), [None, None]);
         assert_eq!([Phase::Total, Phase::TotalLast].map(|phase| phases.get(phase)), [Some(us(43)), Some(us(60))]);
         assert_eq!((phases.get(Phase::Upstream), phases.clocks_disagreed()), (Some(us(40)), false));
+        let queued = phases.queued(us(2));
+        assert_eq!(Phase::ALL.map(|phase| queued.get(phase)), Phase::ALL.map(|phase| phases.get(phase)));
+        assert_eq!(
+            (phases.beyond_edge(), queued.beyond_edge(), phases.queued(us(90)).beyond_edge()),
+            (us(43), us(41), us(0))
+        );
     }
 
     #[test]

@@ -131,7 +131,7 @@ pub struct PlacedCall<'a> {
     pub call: &'a Call,
     /// The label under which it is counted.
     pub label: LabelId,
-    /// Where its time went.
+    /// Where its time went. That for which it waited for the place is no part of what is beyond this side.
     pub phases: &'a CallPhases,
     /// The outcome that is recorded for it.
     pub outcome: Outcome,

@@ -20,11 +20,11 @@ const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0b
 #[test]
 fn a_call_allocates_nothing_on_a_core() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        for (traffic, fields) in Traffic::ALL
-            .map(|traffic| (traffic, ""))
-            .into_iter()
-            .chain([(Traffic::Plain, SESSION), (Traffic::Plain, TRACE)])
-        {
+        for (traffic, fields) in Traffic::ALL.map(|traffic| (traffic, "")).into_iter().chain([
+            (Traffic::Plain, SESSION),
+            (Traffic::Plain, TRACE),
+            (Traffic::Passthrough, TRACE),
+        ]) {
             let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields, GuardMode::Observe);
             assert_eq!(counted, 0, "{driver:?}, {traffic}, {fields:?}: allocations in {calls} calls");
         }
@@ -38,6 +38,7 @@ fn a_call_whose_guards_are_all_enforced_allocates_nothing_on_a_core() {
             (Traffic::Plain, ""),
             (Traffic::Plain, SESSION),
             (Traffic::Plain, TRACE),
+            (Traffic::Passthrough, TRACE),
         ]) {
             let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields, GuardMode::Enforce);
             assert_eq!(counted, 0, "{driver:?}, {traffic}, {fields:?}: allocations in {calls} calls");

@@ -1,4 +1,5 @@
-//! Concurrency limits on real sockets: calls that wait are woken on whichever core they are.
+//! Concurrency limits on real sockets: calls that wait are woken on whichever core they are, at the edge, and at the connector
+//! where agents' TLS ends there.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -61,7 +62,7 @@ fn patient_upstream(work: &Arc<Work>, may: &Arc<AtomicBool>) -> SocketAddr {
 fn reading(tunnel: &Tunnel, is_so: impl Fn(&QueueReading) -> bool) -> QueueReading {
     let began = Instant::now();
     loop {
-        let limits = tunnel.edge.limits();
+        let limits = [tunnel.edge.limits(), tunnel.connector.limits()].concat();
         if let Some((_, reading)) = limits.iter().find(|(_, reading)| is_so(reading)) {
             return *reading;
         }
@@ -72,10 +73,13 @@ fn reading(tunnel: &Tunnel, is_so: impl Fn(&QueueReading) -> bool) -> QueueReadi
 
 #[test]
 fn calls_beyond_the_limit_wait_for_a_place_on_whichever_core_they_are() {
-    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+    let kinds = [DriverChoice::Epoll, DriverChoice::Uring];
+    for (driver, traffic) in
+        kinds.into_iter().flat_map(|driver| [Traffic::Plain, Traffic::Passthrough].map(|traffic| (driver, traffic)))
+    {
         let (work, may) = (Arc::<Work>::default(), Arc::<AtomicBool>::default());
         let upstream = patient_upstream(&work, &may);
-        let tunnel = Tunnel::with_upstreams(driver, Traffic::Plain, (CORES, 0), &[upstream]);
+        let tunnel = Tunnel::with_upstreams(driver, traffic, (CORES, 0), &[upstream]);
         tunnel.limit_calls(LIMIT);
         // A call that goes to another core asks for a place there as well.
         assert_eq!(links(&tunnel), [1; CORES], "{driver:?}");
@@ -86,12 +90,18 @@ fn calls_beyond_the_limit_wait_for_a_place_on_whichever_core_they_are() {
         may.store(true, Ordering::SeqCst);
         for agent in &mut agents {
             let answer = read_message(agent);
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{driver:?}: {answer}");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{driver:?}, {traffic}: {answer}");
         }
         let counts = reading(&tunnel, |reading| reading.in_flight == 0 && reading.waiting == 0).counts;
-        assert_eq!((counts.admitted, counts.waited), (AGENTS as u64, waiting.into()), "{driver:?}: {counts:?}");
-        assert_eq!(counts.refused, 0, "{driver:?}");
-        assert_eq!(work.most.load(Ordering::SeqCst), LIMIT as usize, "{driver:?}");
+        assert_eq!(
+            (counts.admitted, counts.waited),
+            (AGENTS as u64, waiting.into()),
+            "{driver:?}, {traffic}: {counts:?}"
+        );
+        assert_eq!(counts.refused, 0, "{driver:?}, {traffic}");
+        assert_eq!(work.most.load(Ordering::SeqCst), LIMIT as usize, "{driver:?}, {traffic}");
+        let is_agents = traffic == Traffic::Passthrough;
+        assert_eq!((tunnel.edge.limits().is_empty(), tunnel.connector.limits().is_empty()), (is_agents, !is_agents));
         tunnel.end();
     }
 }

@@ -172,6 +172,7 @@ impl Tunnel {
             let target = ConnectorRoute {
                 deadlines: DeadlineTerms { mode, ..route.deadlines },
                 breaker: BreakerTerms { mode, ..route.breaker },
+                concurrency: ConcurrencyTerms { mode, ..route.concurrency },
                 resend: (mode == GuardMode::Enforce).then(Arc::default),
                 ..route.clone()
             };
@@ -181,7 +182,7 @@ impl Tunnel {
         self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
     }
 
-    /// Enforces a limit of so many calls in flight.
+    /// Enforces a limit of so many calls in flight, at the edge and for agents whose TLS ends in the connector.
     pub(crate) fn limit_calls(&self, max: u32) {
         let mut tables = EdgeTables::clone(&self.edge.tables());
         let concurrency = ConcurrencyOverrides { mode: Some(GuardMode::Enforce), max: Some(max) };
@@ -191,6 +192,14 @@ impl Tunnel {
         });
         tables.routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap().into();
         self.edge.reload(tables);
+        let tables = self.connector.tables();
+        let routes = tables.routes.iter().map(|(host, route)| {
+            let concurrency = ConcurrencyTerms { mode: GuardMode::Enforce, max, ..route.concurrency };
+            let target = ConnectorRoute { concurrency, ..route.clone() };
+            RouteEntry { host: host.to_string(), place: String::new(), target }
+        });
+        let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
+        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
     }
 
     /// Tries slow calls of tools that only read a second time.
@@ -364,6 +373,7 @@ fn connector(
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        concurrency: ConcurrencyTerms { queue_time: PATIENCE, ..ConcurrencyTerms::default() },
         tools: Arc::default(),
     };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };

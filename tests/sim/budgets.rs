@@ -56,7 +56,7 @@ pub(crate) struct Bed {
     pub(crate) sim: Simulation,
     pub(crate) edge: Arc<Edge>,
     edge_core: Core,
-    connector: Arc<Connector>,
+    pub(crate) connector: Arc<Connector>,
     connector_member: MemberId,
     upstream_member: MemberId,
     pub(crate) upstream: Rc<Upstream>,

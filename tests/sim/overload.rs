@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use adit::base::{ConcurrencyOverrides, DeadlineOverrides, GuardMode, Rng};
-use adit::engine::{ByteStream, Core};
+use adit::base::{ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, GuardMode, Rng, Traffic};
+use adit::engine::{ByteStream, Core, send_bytes};
 use adit::latency::{CallLine, CallStage, Outcome, QueueReading};
 use adit::route::RouteOverrides;
+use adit::tls::ALPN_HTTP1;
 use adit::wire::mux;
 use futures_lite::future;
 
@@ -16,6 +17,7 @@ use crate::bodies::{body, send, sum};
 use crate::http2::agent_that_pauses;
 use crate::http2::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, block, frame};
 use crate::roles::{HOST, edge_tables_of};
+use crate::sealed::{Door, Sealed};
 use crate::stalls::{Bed, connect};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -66,25 +68,33 @@ fn status_of(answer: &Answer) -> u32 {
 
 /// A call of agents on this core, on a connection of its own, which takes the server so long.
 fn call_on(core: &Core, host: &str, work: Duration, workers: usize) -> Answer {
+    send_on(core, request(host, work, workers))
+}
+
+fn request(host: &str, work: Duration, workers: usize) -> String {
     let body = CALL;
-    let head = format!(
+    format!(
         "POST /busy/{}/{}/{workers} HTTP/1.1\r\nHost: {host}\r\nX-Request-Timeout: {}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len(),
         work.as_millis(),
         TIMEOUT.as_secs(),
         body.len()
-    );
-    send_on(core, head)
+    )
 }
 
 /// Sends a request on a connection of its own, and reads the answer.
 fn send_on(core: &Core, request: String) -> Answer {
+    send_through(&Door::default(), core, request)
+}
+
+/// The same, by this door.
+fn send_through(door: &Door, core: &Core, request: String) -> Answer {
     let answer = Answer::default();
-    let (told, of) = (Rc::clone(&answer), core.clone());
+    let (told, of, door) = (Rc::clone(&answer), core.clone(), door.clone());
     core.spawn(async move {
-        let socket = connect(&of).await;
+        let socket = door.connect(&of).await.expect("the handshake is made");
         let began = of.turn_time();
-        send(&socket, request.as_bytes()).await.expect("the edge is there");
+        send_bytes(&socket, of.pool(), request.as_bytes()).await.expect("the edge is there");
         while let Ok(Some(lease)) = socket.recv().await {
             let mut told = told.borrow_mut();
             told.text.push_str(&String::from_utf8_lossy(&lease));
@@ -202,6 +212,61 @@ fn one_greedy_agent_does_not_take_the_place_of_the_others() {
     assert_eq!(failed, 0, "{reading:?}");
     assert!(longest.is_some_and(|longest| longest <= 600 * MS), "{longest:?}");
     assert!(reading.counts.refused > 0, "{reading:?}");
+}
+
+/// So many calls each second for so long, of agents whose TLS ends in the connector.
+fn load_through(
+    door: &Door,
+    agents: &Core,
+    bed: &mut Bed,
+    (per_second, time): (u32, Duration),
+    work: Duration,
+) -> Vec<Answer> {
+    let calls = (time.as_secs_f64() * f64::from(per_second)) as u32;
+    (0..calls)
+        .map(|_| {
+            let answer = send_through(door, agents, request(HOST, work, WORKERS));
+            bed.pass(SECOND / per_second);
+            answer
+        })
+        .collect()
+}
+
+/// The edge cannot read these calls. The connector decides about them as the edge does about others.
+#[test]
+fn a_server_of_agents_whose_tls_ends_in_the_connector_is_kept_from_too_many_calls() {
+    let run = |mode: GuardMode| {
+        let mut bed = Bed::start();
+        let sealed = Sealed::new(Traffic::Passthrough, &[HOST]);
+        let concurrency = ConcurrencyTerms { mode, ..ConcurrencyTerms::default() };
+        let deadlines = DeadlineTerms { mode: GuardMode::Off, ..DeadlineTerms::default() };
+        bed.pass_through(&sealed, |route| (route.concurrency, route.deadlines) = (concurrency, deadlines));
+        let (door, others) = (sealed.door(ALPN_HTTP1), bed.add_agents(OTHERS));
+        let near = bed.agents.clone();
+        bed.pass(SECOND);
+        let quick = load_through(&door, &near, &mut bed, (40, 10 * SECOND), 20 * MS);
+        assert_eq!(good(&quick), quick.len(), "{mode}");
+        // 80 a second are possible, and 160 of one agent come, and 4 of another.
+        let (mut slow, mut polite) = (Vec::new(), Vec::new());
+        for _ in 0..40 {
+            polite.extend(load_through(&door, &others, &mut bed, (200, 10 * MS), 100 * MS));
+            slow.extend(load_through(&door, &near, &mut bed, (160, 250 * MS), 100 * MS));
+        }
+        bed.pass(3 * SECOND);
+        let after = load_through(&door, &near, &mut bed, (40, 10 * SECOND), 20 * MS);
+        bed.pass(3 * SECOND);
+        assert!(bed.limits().is_empty(), "the edge has none of them");
+        let limits = bed.connector_limits();
+        let reading = limits[0].1;
+        assert_eq!((reading.in_flight, reading.waiting, reading.agents), (0, 0, 0), "{mode}");
+        (good(&slow), polite.len() - good(&polite), good(&after[after.len() / 2..]), reading)
+    };
+    let (without, failed, ..) = run(GuardMode::Observe);
+    assert!(failed > 20, "without a limit {failed} of 80 calls of the other agent come to nothing");
+    let (with, failed, recovered, reading) = run(GuardMode::Enforce);
+    assert!(with >= 2 * without && with >= 10 * 76 * 8 / 10, "{with} with, {without} without");
+    assert_eq!((failed, recovered), (0, 200), "{reading:?}");
+    assert!(reading.limit < 60 && reading.counts.refused > 0, "{reading:?}");
 }
 
 /// Both routes are of one tunnel, and share its link.

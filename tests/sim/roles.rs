@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit::base::{BreakerTerms, CoreId, DeadlineTerms, Secret, SharedMap, Traffic, TunnelId};
+use adit::base::{BreakerTerms, ConcurrencyTerms, CoreId, DeadlineTerms, Secret, SharedMap, Traffic, TunnelId};
 use adit::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, RouteIdentity};
 use adit::edge::{EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::sim::{MemberId, Simulation};
@@ -115,6 +115,7 @@ pub(crate) fn connector_tables_of(
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        concurrency: ConcurrencyTerms::default(),
         tools: Arc::default(),
     };
     change(&mut target);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use adit::base::{DeadlineOverrides, Secret, TunnelId};
-use adit::connector::{Connector, ConnectorCommand, ConnectorEvent};
+use adit::connector::{Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute};
 use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, TunnelEntry};
 use adit::engine::driver::{Address, SocketOptions};
@@ -25,6 +25,7 @@ use adit::wire::mux;
 use crate::bodies::{body, read, read_head, send, serve};
 use crate::figures;
 use crate::roles::{self, AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, add_core};
+use crate::sealed::Sealed;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Within which an end that waits for nobody is there.
@@ -228,6 +229,17 @@ impl Bed {
     pub(crate) fn serve_tables(&self, tables: EdgeTables, hosts: &[&str]) {
         self.connector.reload(roles::connector_tables_of(hosts, 1_024, |_| {}));
         self.edge.reload(tables);
+    }
+
+    /// The edge passes what comes for [`HOST`] on as it is, and the connector's route is changed so.
+    pub(crate) fn pass_through(&self, sealed: &Sealed, change: impl FnOnce(&mut ConnectorRoute)) {
+        self.connector.reload(sealed.connector_tables(&roles::connector_tables_of(&[HOST], 1_024, change)));
+        self.edge.reload(sealed.edge_tables(roles::edge_tables()));
+    }
+
+    /// The concurrency limits of the connector.
+    pub(crate) fn connector_limits(&self) -> Vec<(String, QueueReading)> {
+        self.connector.limits()
     }
 
     /// The connector's process is killed.

@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use adit::base::{DeadlineOverrides, GuardMode};
+use adit::base::{DeadlineOverrides, GuardMode, Traffic};
 use adit::engine::ByteStream;
 use adit::engine::driver::{Address, SocketOptions};
 use adit::route::RouteOverrides;
@@ -13,7 +14,8 @@ use futures_lite::future;
 use crate::bodies::send;
 use crate::budgets::{Bed, MS, SECOND, WAY, is_whole};
 use crate::http2::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, block, frame};
-use crate::roles::{self, AGENTS_AT, CONNECTOR, HOST, UPSTREAM};
+use crate::roles::{self, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM};
+use crate::sealed::Sealed;
 
 const UNSENT: &str = r#""code":-31027"#;
 /// The error by which an agent ends a stream that it does not need any more (RFC 9113, section 7).
@@ -138,4 +140,41 @@ fn the_time_of_a_call_over_http2_bounds_it_and_its_end_reaches_the_upstream() {
         let latest = began + 3 * WAY + slack + if seen.id == 3 { SECOND } else { 2 * SECOND };
         assert!(ended <= latest, "call {}: {:?}", seen.id, ended - began);
     }
+}
+
+/// Nothing of a call is sent before the inner TLS session with its connector is made. The connector's host answers nothing, and the
+/// caller's time is over before its link is given up.
+#[test]
+fn a_resealed_call_whose_inner_session_is_not_made_in_its_callers_time_is_answered_as_unsent_in_time() {
+    let mut bed = Bed::start(false, |settings| settings);
+    let sealed = Sealed::new(Traffic::Resealed, &[HOST]);
+    bed.connector.reload(sealed.connector_tables(&roles::connector_tables()));
+    bed.edge.reload(sealed.edge_tables(roles::edge_tables()));
+    bed.pass(SECOND);
+    bed.sim.net().partition(EDGE, CONNECTOR);
+    let began = bed.sim.net().now();
+    let late = agent(&bed, vec![(Duration::ZERO, call(2, 500 * MS, 0).into_bytes())]);
+    bed.pass(2 * SECOND);
+    let told = text(&late);
+    assert!(told.starts_with("HTTP/1.1 504 ") && told.contains(UNSENT) && told.contains(r#""id":2"#), "{told}");
+    assert!(
+        told.contains(r#""reason":"caller_timeout_unsent""#) && told.contains(r#""may_have_acted":false"#),
+        "{told}"
+    );
+    let took = late.borrow().1.expect("it is answered") - began;
+    // Its time begins once it has connected.
+    assert!(took <= 500 * MS + 2 * WAY, "{took:?}");
+    assert!(bed.upstream.seen.borrow().is_empty(), "it was sent");
+    let counters = bed.edge.counters();
+    assert_eq!(
+        counters.seals_failed.load(Ordering::Relaxed),
+        0,
+        "that the caller's time is over is no fault of the session"
+    );
+    // With a connector that is heard, such a call is answered.
+    bed.sim.net().heal(EDGE, CONNECTOR);
+    bed.pass(10 * SECOND);
+    let good = agent(&bed, vec![(Duration::ZERO, call(3, 500 * MS, 0).into_bytes())]);
+    bed.pass(SECOND);
+    assert!(text(&good).starts_with("HTTP/1.1 200 "), "{}", text(&good));
 }

@@ -139,6 +139,9 @@ pub struct CallArgs {
     /// A header field to add to each request; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
+    /// Only answers with this status are good, whatever they say: 503 measures how fast an open circuit breaker answers
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..600))]
+    pub status: Option<u16>,
     /// Number of connections: in a closed loop each has a call in flight, in an open loop they limit the calls in flight
     /// [default: 1 in a closed loop, 64 in an open one]
     #[arg(long, value_name = "N")]
@@ -183,7 +186,13 @@ impl CallArgs {
         let reuse = if self.connection_per_call { Reuse::PerCall } else { Reuse::KeepAlive };
         Ok(Load {
             target,
-            call: Call { kind: self.kind.into(), tool: self.tool.clone(), payload: self.payload, headers },
+            call: Call {
+                kind: self.kind.into(),
+                tool: self.tool.clone(),
+                payload: self.payload,
+                headers,
+                status: self.status,
+            },
             mode,
             connections: self.connections.unwrap_or(if mode == Mode::Closed { 1 } else { OPEN_CONNECTIONS }),
             reuse,

@@ -165,6 +165,20 @@ fn every_kind_of_call_is_understood() {
     }
 }
 
+/// As with what an edge refuses by itself.
+#[test]
+fn answers_with_the_status_that_is_asked_for_are_the_good_ones() {
+    for (asked, is_good) in [(Some(405), true), (Some(503), false), (None, false)] {
+        let mut load = load(Mode::Closed, 2, 100 * MS);
+        load.limits.patience = 50 * MS;
+        // There is no stream to be had at the path for calls of MCP.
+        load.call = Call { kind: CallKind::Get, status: asked, ..Call::default() };
+        let outcome = Site::new(load, served(ServiceTime::Fixed(MS))).finish().unwrap();
+        assert_eq!((outcome.is_good(), outcome.calls > 10), (is_good, is_good), "{asked:?}: {:?}", outcome.failed);
+        assert_eq!(outcome.failed.count() > 10, !is_good, "{asked:?}");
+    }
+}
+
 #[test]
 fn calls_without_room_to_wait_make_the_run_void() {
     let mut load = load(open(1_000.0), 1, 1_000 * MS);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use crate::base::{BreakerTerms, CoreId, DeadlineTerms, LinkId, Secret, Time, Traffic};
+use crate::base::{BreakerTerms, ConcurrencyTerms, CoreId, DeadlineTerms, LinkId, Secret, Time, Traffic};
 use crate::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorSettings, ConnectorTables,
     RouteIdentity,
@@ -333,6 +333,7 @@ fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings)
             first_byte_timeout: None,
             deadlines: DeadlineTerms::default(),
             breaker: BreakerTerms::default(),
+            concurrency: ConcurrencyTerms::default(),
             tools: Arc::default(),
         },
     };

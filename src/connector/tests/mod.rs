@@ -12,5 +12,6 @@ mod keep_alive;
 mod links;
 mod lists;
 mod out_of_time;
+mod places;
 mod sealed;
 mod sealed_http2;

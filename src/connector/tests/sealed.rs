@@ -22,6 +22,9 @@ const POST: &str =
     "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 29\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":\"four\"}";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
+/// Where agents are.
+const PEER: &str = "192.0.2.7";
+
 pub(super) type Agent = Talk<TlsStream<LinkStream>>;
 
 /// The standard tables, with their route carried so, and a client that believes the connector and speaks HTTP/1.1.
@@ -56,14 +59,19 @@ pub(super) fn sealed_tables_for(traffic: Traffic, alpn: &[u8]) -> (ConnectorTabl
     (ConnectorTables { routes, sealing: Some(sealing) }, client_config(settings).unwrap())
 }
 
-async fn open(edge: &EdgeSide, traffic: Traffic) -> LinkStream {
-    let peer = Some("192.0.2.7");
+async fn open(edge: &EdgeSide, traffic: Traffic, peer: &str) -> LinkStream {
+    let peer = Some(peer);
     edge.link().await.open(&Open { route: "mcp.test", call: 1, traffic, peer, until: None }).unwrap()
 }
 
 /// An agent's session, through an edge that passes it on.
 pub(super) async fn agent(edge: &EdgeSide, config: &Arc<ClientConfig>) -> Agent {
-    let stream = open(edge, Traffic::Passthrough).await;
+    agent_at(edge, config, PEER).await
+}
+
+/// The same, of an agent at this address.
+pub(super) async fn agent_at(edge: &EdgeSide, config: &Arc<ClientConfig>, peer: &str) -> Agent {
+    let stream = open(edge, Traffic::Passthrough, peer).await;
     let session = Session::client(Arc::clone(config), ServerName::try_from("mcp.test").unwrap()).unwrap();
     let never = std::future::pending();
     let made = TlsStream::handshake(stream, session, edge.core.pool().clone(), never).await;
@@ -169,7 +177,7 @@ fn a_stream_that_is_sealed_otherwise_than_its_route_reaches_no_upstream() {
         let mut bed = Bed::new(script(|_| async { panic!("nothing is to come here") }));
         bed.role.reload(sealed_tables(of_route).0);
         bed.run(move |edge| async move {
-            let mut stream = Talk::new(open(&edge, of_stream).await, &edge.core);
+            let mut stream = Talk::new(open(&edge, of_stream, PEER).await, &edge.core);
             stream.write(POST).await;
             assert_eq!(stream.cause().await, Cause::SealMismatch, "{of_route} {of_stream}");
         });
@@ -183,7 +191,7 @@ fn whoever_cannot_show_that_it_is_the_edge_gets_an_alert() {
     let (tables, config) = sealed_tables(Traffic::Resealed);
     bed.role.reload(tables);
     bed.run(|edge| async move {
-        let stream = open(&edge, Traffic::Resealed).await;
+        let stream = open(&edge, Traffic::Resealed, PEER).await;
         let session = Session::client(config, ServerName::try_from("mcp.test").unwrap()).unwrap();
         let never = std::future::pending();
         let made = TlsStream::handshake(stream, session, edge.core.pool().clone(), never).await;
@@ -202,13 +210,13 @@ fn bytes_that_are_no_handshake_end_the_stream_and_nothing_else() {
     bed.role.reload(sealed_tables(Traffic::Passthrough).0);
     bed.run(|edge| async move {
         for bytes in ["GET / HTTP/1.1\r\nHost: mcp.test\r\n\r\n", "\u{16}\u{3}\u{1}\u{0}\u{4}none"] {
-            let mut stream = Talk::new(open(&edge, Traffic::Passthrough).await, &edge.core);
+            let mut stream = Talk::new(open(&edge, Traffic::Passthrough, PEER).await, &edge.core);
             stream.write(bytes).await;
             let (_, ended) = stream.rest().await;
             assert!(ended.is_err());
         }
         // One that says nothing has its time too.
-        let mut silent = Talk::new(open(&edge, Traffic::Passthrough).await, &edge.core);
+        let mut silent = Talk::new(open(&edge, Traffic::Passthrough, PEER).await, &edge.core);
         assert_eq!(silent.cause().await, Cause::SealFailed);
     });
     bed.assert_clean();

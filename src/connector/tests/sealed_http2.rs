@@ -12,8 +12,9 @@ use h2::{Reason, SendStream};
 use http::{Method, Request};
 
 use super::bed::{Bed, EdgeSide, Peer, Script, ms, script, settings};
+use super::places::changed;
 use super::sealed::{agent, sealed_tables_for};
-use crate::base::{Clock, Time, Traffic};
+use crate::base::{Clock, ConcurrencyTerms, GuardMode, Time, Traffic};
 use crate::connector::ConnectorCommand;
 use crate::engine::sim::Faults;
 use crate::http2::{Io, Watch};
@@ -254,5 +255,46 @@ fn a_session_that_lies_unused_is_ended_and_one_that_gives_up_too_much_is_refused
         assert_eq!(reason, Some(Reason::ENHANCE_YOUR_CALM));
     });
     bed.pass(ms(6_000));
+    bed.assert_clean();
+}
+
+/// It resets its stream, and the session goes on.
+#[test]
+fn a_call_that_its_agent_gives_up_while_it_waits_for_a_place_is_not_sent() {
+    const SEARCH: &str = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search"}}"#;
+    let calls = Rc::<Cell<u32>>::default();
+    let seen = Rc::clone(&calls);
+    let (mut bed, config) = bed(script(move |mut peer: Peer| {
+        let seen = Rc::clone(&seen);
+        async move {
+            while peer.talk.next_head().await.is_some() {
+                peer.talk.until("0\r\n\r\n").await;
+                seen.set(seen.get() + 1);
+                peer.core.sleep(ms(500)).await;
+                peer.talk.write(OK).await;
+            }
+        }
+    }));
+    let one = ConcurrencyTerms { mode: GuardMode::Enforce, min: 1, max: 1, ..ConcurrencyTerms::default() };
+    bed.role.reload(changed(&bed.role.tables(), |route| route.concurrency = one));
+    let role = Arc::clone(&bed.role);
+    bed.run(move |edge| async move {
+        let agent = Agent::new(&edge, &config).await;
+        let (first, answered) = (agent.clone(), Rc::<Cell<u16>>::default());
+        let told = Rc::clone(&answered);
+        edge.core.spawn(async move { told.set(first.post("https://mcp.test/mcp").await.unwrap().status) });
+        edge.core.sleep(ms(50)).await;
+        let (_response, mut send) = agent.begin(Method::POST, "https://mcp.test/mcp", false).await;
+        send.send_data(SEARCH.into(), true).unwrap();
+        edge.core.sleep(ms(50)).await;
+        assert_eq!(role.limits()[0].1.waiting, 1);
+        send.send_reset(Reason::CANCEL);
+        edge.core.sleep(ms(50)).await;
+        assert_eq!((role.limits()[0].1.waiting, role.limits()[0].1.in_flight), (0, 1));
+        edge.core.sleep(ms(1_000)).await;
+        assert_eq!(answered.get(), 200);
+        assert_eq!(agent.post("https://mcp.test/mcp").await.unwrap().status, 200);
+    });
+    assert_eq!(calls.get(), 2);
     bed.assert_clean();
 }

@@ -43,7 +43,7 @@ pub struct StatusBody {
     pub upstreams: Vec<UpstreamReading>,
     /// The breakers that have seen calls.
     pub breakers: Vec<OfRole<BreakerInfo>>,
-    /// The concurrency limits of the routes that have had calls (on an edge).
+    /// The concurrency limits of the routes that have had calls.
     pub limits: Vec<OfRole<LimitInfo>>,
     /// The routes that are served.
     pub routes: Vec<OfRole<RouteLine>>,

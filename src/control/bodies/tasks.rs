@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 /// The tasks that are known, and the totals of all of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TasksBody {
-    /// Whether tasks are counted (on an edge, unless `tasks_max` is 0).
+    /// Whether tasks are counted (`tasks_max`).
     pub counted: bool,
     /// The tasks, in the order that was asked for.
     pub tasks: Vec<TaskInfo>,

@@ -132,6 +132,6 @@ mod tests {
         let remedy = findings.all()[1].remedy.clone().unwrap();
         let looked_up = std::process::Command::new("sh").args(["-c", remedy.split('`').nth(1).unwrap()]).status();
         assert_eq!(looked_up.unwrap().code(), Some(2), "it knows no such name: {remedy}");
-        assert!(findings.all()[5].found.contains("nobody listens for it"), "{findings}");
+        assert!(findings.all()[5].found.contains("nothing listens for it"), "{findings}");
     }
 }

@@ -9,8 +9,8 @@ use super::route_identity::route_identity;
 use super::tool_settings::tools_of;
 use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
-    AuthorityPin, BreakerOverrides, BreakerTerms, DeadlineOverrides, DeadlineTerms, Secret, TunnelId, TunnelToken,
-    pin_of,
+    AuthorityPin, BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides,
+    DeadlineTerms, Secret, TunnelId, TunnelToken, pin_of,
 };
 use crate::config::{
     CallerTerms, ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, Resend,
@@ -20,6 +20,7 @@ use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeA
 use crate::control::StateDir;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
+use crate::latency::TaskSettings;
 use crate::policy::SafeRequests;
 use crate::process::settings::policies::{PolicyReader, PolicySource};
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
@@ -79,6 +80,11 @@ pub(crate) fn connector_settings(
         }),
         calls_kept: config.calls_kept as usize,
         retries_max: config.retries_max,
+        tasks: TaskSettings {
+            tasks_max: config.tasks_max as usize,
+            header: config.task_header.as_ref().map(|name| name.0.as_str().into()),
+            price_per_million_tokens: config.price_per_million_tokens.0,
+        },
         audit: None,
         clock: WallClock::default(),
     })
@@ -219,6 +225,7 @@ pub(crate) fn connector_tables(
                 policy,
                 deadlines: deadlines_of(config, route),
                 breaker: breaker_of(config, route),
+                concurrency: concurrency_of(config, route),
                 tools: tools_of(&config.tools, &route.host),
             },
         });
@@ -260,6 +267,19 @@ fn breaker_of(config: &ConnectConfig, route: &RouteConfig) -> BreakerTerms {
         open_for: config.breaker_open_ms.into(),
     };
     of_all.with(&BreakerOverrides { mode: route.breaker })
+}
+
+/// How many of agents' calls on a route may be in flight at one time.
+fn concurrency_of(config: &ConnectConfig, route: &RouteConfig) -> ConcurrencyTerms {
+    let of_all = ConcurrencyTerms {
+        mode: config.concurrency_limit,
+        min: config.concurrency_min,
+        max: config.concurrency_max,
+        queue_max: config.concurrency_queue_max,
+        queue_time: config.concurrency_queue_ms.into(),
+        agent_share_percent: config.agent_share_percent,
+    };
+    of_all.with(&ConcurrencyOverrides { mode: route.concurrency_limit, max: route.concurrency_max })
 }
 
 /// The state directory, if there is one. It is created if it does not exist.

@@ -3,9 +3,10 @@
 use std::io::{ErrorKind, Read, Write};
 
 use adit::base::Traffic;
-use adit::control::bodies::{CallStageName, CallsBody, LatencyBody};
+use adit::control::RoleKind;
+use adit::control::bodies::{CallStageName, CallsBody, LatencyBody, StatusBody, TaskNamedBy, TasksBody};
 
-use super::site::{Agent, HOST, OPEN_HOST, SEAL_CA, Site, ask, authority, call, get_json, try_call};
+use super::site::{Agent, HOST, OPEN_HOST, SEAL_CA, Site, answer, ask, authority, call, get_json, metric, try_call};
 use crate::drivers::drivers;
 use crate::process::command;
 
@@ -144,6 +145,46 @@ fn an_operator_opens_the_breaker_of_a_tool_at_the_connector() {
         command(&["tunnel", "list", "--admin", &admin, "--admin-token-file", token.to_str().unwrap()]).output();
     let output = output.unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("admin_token_file"), "{output:?}");
+}
+
+/// Only the connector can read such calls, so that their limit and their tasks are there.
+#[test]
+fn the_connector_limits_calls_that_only_it_can_read_and_adds_them_up_by_task() {
+    const SETTINGS: &str = "tasks_max = 8\ntask_header = 'X-Task-Id'\nprice_per_million_tokens = '3'\nconcurrency_limit = 'enforce'\n\
+                            [[tool]]\nhost = 'sealed.test'\ntool = 'look'\nprice_per_call = '0.5'";
+    for driver in drivers() {
+        let site = Site::start(driver, Traffic::Passthrough);
+        let (_connector, admin) = site.connect_with(driver, Traffic::Passthrough, site.upstream, SETTINGS);
+        let mut agent = site.agent(SEAL_CA, Some(HOST));
+        let body =
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"look","arguments":{"at":"the door"}}}"#;
+        for _ in 0..3 {
+            let head = format!(
+                "POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nX-Task-Id: spring-cleaning\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            agent.write_all((head + body).as_bytes()).unwrap();
+            let answer = answer(&mut agent).unwrap();
+            assert!(answer.head.starts_with("HTTP/1.1 200 "), "{answer:?}");
+        }
+        let TasksBody { counted, tasks, .. } = get_json(admin, "/v1/tasks");
+        let [task] = &tasks[..] else { panic!("{tasks:#?}") };
+        assert_eq!((counted, &*task.id, task.named_by), (true, "spring-cleaning", TaskNamedBy::Header));
+        assert_eq!((task.summary.calls, task.summary.repeated, task.tools), (3, 2, 1), "{task:#?}");
+        assert!(task.summary.cost >= 1.5 && task.summary.answer_bytes > 0, "{task:#?}");
+        assert_eq!(metric(admin, "adit_task_calls_total"), 3);
+        let StatusBody { limits, .. } = get_json(admin, "/v1/status");
+        let [limit] = &limits[..] else { panic!("{limits:#?}") };
+        assert_eq!((limit.role, &*limit.of.route, limit.of.admitted), (RoleKind::Connector, HOST, 3), "{limit:#?}");
+        for (verb, line) in [("tasks", "spring-cleaning"), ("limits", "enforce")] {
+            let shown = command(&[verb, "--admin", &admin.to_string()]).output().unwrap();
+            let table = String::from_utf8(shown.stdout).unwrap();
+            assert!(table.lines().any(|row| row.contains(line)), "{table}");
+        }
+        // The edge cannot read them.
+        let StatusBody { limits, .. } = get_json(site.admin, "/v1/status");
+        assert!(limits.is_empty(), "{limits:#?}");
+    }
 }
 
 #[test]

@@ -223,6 +223,11 @@ pub(crate) fn call(agent: &mut (impl Read + Write), host: &str, body: &str) -> A
 
 pub(crate) fn try_call(agent: &mut (impl Read + Write), host: &str, body: &str) -> std::io::Result<Answer> {
     ask(agent, host, body)?;
+    answer(agent)
+}
+
+/// The answer to a call that was made.
+pub(crate) fn answer(agent: &mut impl Read) -> std::io::Result<Answer> {
     read_message(&mut BufReader::with_capacity(1, agent)).map(|(head, body)| Answer { head, body })
 }
 

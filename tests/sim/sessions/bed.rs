@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::{BreakerTerms, Clock, DeadlineOverrides, DeadlineTerms, Secret, SharedMap, Time, Traffic};
+use adit::base::{
+    BreakerTerms, Clock, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, Secret, SharedMap, Time, Traffic,
+};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
 };
@@ -432,6 +434,7 @@ fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        concurrency: ConcurrencyTerms::default(),
         tools: Arc::default(),
     };
     let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::{BreakerTerms, CoreId, DeadlineTerms, Secret, SharedMap, Time, Traffic, TunnelId};
+use adit::base::{BreakerTerms, ConcurrencyTerms, CoreId, DeadlineTerms, Secret, SharedMap, Time, Traffic, TunnelId};
 use adit::connector::{
     Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity,
 };
@@ -427,6 +427,7 @@ fn connector_tables() -> ConnectorTables {
         first_byte_timeout: None,
         deadlines: DeadlineTerms::default(),
         breaker: BreakerTerms::default(),
+        concurrency: ConcurrencyTerms::default(),
         tools: Arc::default(),
     };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };

@@ -1,0 +1,157 @@
+//! What is kept of a call that has ended: figures, what is learned from it, its task, and its record.
+
+use crate::base::Time;
+use crate::connector::call::{AgentWork, CallContext, CallEnd};
+use crate::connector::kept_calls::outcome_of;
+use crate::connector::settings::ConnectorRoute;
+use crate::connector::shared::Counters;
+use crate::exchange::{CallFailure, CallReport, FailedCall, trace_of};
+use crate::latency::{CallPhases, CallRecord, CallStage, CallerTimeSource, Outcome, Phase, Retries};
+use crate::route::Hostname;
+use crate::serve::{AnswerSize, CallEnded, EndedCall, GuardedCall, PlacedCall, Request, add_to_task, leave, task_of};
+use crate::wire::mcp::Call;
+
+/// What is told of a call that failed, by its label as far as that is known.
+pub(super) fn told_of(
+    context: CallContext<'_>,
+    request: &mut impl Request,
+    route: &ConnectorRoute,
+    phase: Phase,
+    report: impl FnOnce(FailedCall<'_>) -> CallReport,
+) -> Option<CallReport> {
+    let of_body = request.label()?.trace();
+    let trace = trace_of(request.head()).or(of_body);
+    let call = request.label()?.call();
+    Some(report(context.failed_call(route, trace, phase, call)))
+}
+
+/// A call, and the terms of what guards it.
+pub(super) fn guarded<'a>(route: &'a ConnectorRoute, call: &'a Call) -> GuardedCall<'a> {
+    let (deadline, breaker) = (route.deadlines_of(call.tool()), route.breaker_of(call.tool()));
+    GuardedCall { call, route: route.name.as_str(), deadline, breaker }
+}
+
+/// What is known of a call that has ended.
+pub(super) struct Noted<'a> {
+    pub(super) work: &'a AgentWork,
+    /// Whether it was begun, and not refused or given up before.
+    pub(super) is_begun: bool,
+    /// Whether the edge cut it, and answered.
+    pub(super) is_cut_by_edge: bool,
+    /// Whether its server was sent a message that it is cancelled.
+    pub(super) is_cancelled: bool,
+    /// What its agent is told of it, if it was not begun.
+    pub(super) report: Option<&'a CallReport>,
+}
+
+/// Keeps a call that has ended. One of an agent, which is for `host`, is counted, and how long it took recorded.
+pub(super) fn record(
+    context: CallContext<'_>,
+    request: &mut impl Request,
+    host: Option<&Hostname>,
+    end: &CallEnd,
+    ended: Option<Result<(), CallFailure>>,
+    noted: Noted<'_>,
+) {
+    let Noted { work, is_begun, is_cut_by_edge, is_cancelled, report } = noted;
+    let AgentWork { guard, until, queue, .. } = work;
+    // What a call that was not begun has of these is of one before it.
+    let (retries, again) = if is_begun { (work.retries, work.again) } else { (Retries::default(), None) };
+    let core = context.core;
+    let keeps = core.figures.calls.borrow().is_on();
+    if host.is_none() && !keeps {
+        return;
+    }
+    let stamps = &end.stamps;
+    let phases = context.phases(stamps).queued(queue.waited);
+    let (outcome, now) = (outcome_of(ended), core.core.turn_time());
+    let of_body = request.label().and_then(|label| label.trace());
+    let policy = request.label().and_then(|label| label.policy_mark());
+    let kept = keeps.then(|| queue.note(context.kept(request.head()).with_phases(&phases)));
+    let counted = host.and_then(|host| {
+        core.upstreams.route_of(host, |route| {
+            let answer = if is_begun { work.answer_size } else { AnswerSize::default() };
+            add_call_to_task(
+                context,
+                request,
+                route,
+                &TaskEnd { answer, phases: &phases, outcome, is_sent: stamps.is_sent() },
+            );
+            let call = request.label()?.call();
+            let mut recorder = core.figures.recorder.borrow_mut();
+            let (counters, eras) = (&core.connector.counters, &core.connector.eras);
+            if let Some((method, status)) = call.method().zip(stamps.status())
+                && eras.note(&route.name, method, status, now)
+            {
+                Counters::add(&counters.eras_differed);
+            }
+            let method = call.method().unwrap_or(call.kind().name());
+            let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
+            recorder.record(label, &phases, outcome);
+            recorder.count_retries(label, retries.made());
+            if let Some(place) = queue.place.take() {
+                let (status, is_opened) = (stamps.status().unwrap_or_default(), stamps.is_sent());
+                let ended = PlacedCall { call, label, phases: &phases, outcome, status, is_opened };
+                leave(place, &ended, &recorder, now);
+            }
+            let ended = CallEnded { label, phases: &phases, outcome, is_opened: is_begun };
+            Some((label, guard.end(&guarded(route, call), ended, &mut recorder, now)))
+        })?
+    });
+    let Some(kept) = kept else { return };
+    // What is known of the agent of a call that the edge has made is of one before it.
+    let of_agent = Some(guard).filter(|_| host.is_some());
+    let in_force = of_agent.filter(|_| is_begun).and_then(|guard| guard.deadline.enforced());
+    let in_force = in_force.map(|deadline| (deadline, false));
+    let (deadline, missed) = counted.and_then(|(_, judged)| judged).or(in_force).unzip();
+    let is_told = |failure: &CallFailure| *failure != CallFailure::Cancelled && !is_cut_by_edge;
+    let failure = ended.and_then(Result::err).filter(is_told);
+    let kept = CallRecord {
+        label: counted.map(|(label, _)| label),
+        trace: kept.trace.or(of_body),
+        stage: CallStage::of(outcome),
+        outcome: Some(outcome),
+        policy,
+        deadline,
+        missed: missed.unwrap_or_default(),
+        status: stamps.status().unwrap_or_default(),
+        again,
+        ..kept
+    };
+    let of_edge = || {
+        let left = *until - stamps.began();
+        Some((left, CallerTimeSource::Edge)).filter(|_| host.is_none() && *until != Time::NEVER)
+    };
+    let caller = of_agent.and_then(|guard| guard.deadline.caller());
+    let kept = kept.with_retries(retries.made()).with_caller(caller.or_else(of_edge));
+    let kept = kept.with_probe(of_agent.is_some_and(|guard| guard.is_probe)).with_cancellation(is_cancelled);
+    core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(report))));
+}
+
+/// How a call has ended that may belong to a task.
+pub(super) struct TaskEnd<'a> {
+    pub(super) answer: AnswerSize,
+    pub(super) phases: &'a CallPhases,
+    pub(super) outcome: Outcome,
+    /// Whether it was sent to its server.
+    pub(super) is_sent: bool,
+}
+
+/// Adds an agent's call to its task, if tasks are counted and it belongs to one.
+pub(super) fn add_call_to_task(
+    context: CallContext<'_>,
+    request: &mut impl Request,
+    route: &ConnectorRoute,
+    end: &TaskEnd<'_>,
+) {
+    let Some(tasks) = context.core.connector.tasks() else { return };
+    let trace = request.label().and_then(|label| label.trace());
+    let Some(task) = task_of(tasks, request.head(), trace) else { return };
+    let Some(label) = request.label() else { return };
+    let arguments = label.arguments_digest();
+    let call = label.call();
+    let TaskEnd { answer, phases, outcome, is_sent: is_opened } = *end;
+    let price = route.price_of(call.tool());
+    let ended = EndedCall { call, arguments, answer, phases, outcome, is_opened, price };
+    add_to_task(tasks, task, &ended, context.core.core.turn_time());
+}
