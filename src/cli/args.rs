@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::admin_args::DataDirArgs;
+use crate::cli::approvals_args::ApprovalsArgs;
 use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::policy_args::PolicyArgs;
@@ -55,6 +57,9 @@ pub enum Command {
     /// Show one call: the time of each phase, and the rule behind each decision
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// List the calls that wait for approval, approve or deny them, while the edge or connector runs
+    #[command(after_help = APPROVALS_EXAMPLES)]
+    Approvals(ApprovalsArgs),
     /// Show circuit breakers, or force one open or closed, while the edge runs
     #[command(after_help = BREAKERS_EXAMPLES)]
     Breakers(BreakersArgs),
@@ -79,6 +84,14 @@ pub enum Command {
     /// Print the version of the program
     Version(VersionArgs),
 }
+
+const APPROVALS_EXAMPLES: &str = "Examples:
+  adit approvals list
+  adit approvals approve apr_… --by alice --reason 'agreed with the customer'
+  adit approvals deny apr_… --by alice
+
+Rules of a policy with effect = \"approve\" have calls wait here. It needs the admin token of the process that has the policy: of an edge
+with a data directory, or of a connector with connect.admin_token_file. Exit code 1 means that nothing was decided.";
 
 const AUDIT_EXAMPLES: &str = "Examples:
   adit audit verify /var/lib/adit/audit
@@ -319,14 +332,6 @@ pub enum EdgeDirCommand {
         #[arg(long)]
         keep_withdrawn: bool,
     },
-}
-
-/// The flag that names the data directory of an edge.
-#[derive(Args, Clone)]
-pub struct DataDirArgs {
-    /// The data directory of the edge; without it ADIT_EDGE_DATA_DIR names it
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
 }
 
 /// The arguments of `adit connect`.

@@ -3,8 +3,11 @@
 //! A flag only sets a setting; types, limits and precedence belong to [`crate::config`]. Errors in flags and in files
 //! are therefore reported in the same way, and differ only in the place that they name.
 
+mod admin_args;
 mod admin_client;
 mod announce;
+mod approvals;
+mod approvals_args;
 mod args;
 mod audit;
 mod audit_args;
@@ -36,10 +39,13 @@ mod tunnel_text;
 mod up;
 mod version;
 
+pub use admin_args::{AdminArgs, DataDirArgs};
 pub use announce::Announcer;
+pub use approvals::run_approvals;
+pub use approvals_args::{ApprovalsArgs, ApprovalsCommand, DecidedApproval};
 pub use args::{
-    CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
-    EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
+    CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DoctorArgs, EdgeArgs, EdgeDirCommand, EngineArgs,
+    ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
 };
 pub use audit::run_audit;
 pub use audit_args::{
@@ -60,7 +66,7 @@ pub use policy_args::{PolicyArgs, PolicyCommand, PolicyExplainArgs};
 pub use run::{EXIT_FAILURE, RunError};
 pub use tasks::run_tasks;
 pub use tunnel::run_tunnel;
-pub use tunnel_args::{AdminArgs, CertCommand, KeyCommand, TunnelArgs, TunnelCommand};
+pub use tunnel_args::{CertCommand, KeyCommand, TunnelArgs, TunnelCommand};
 pub use up::run_up;
 pub use version::version;
 

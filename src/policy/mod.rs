@@ -27,9 +27,10 @@ pub use rates::{Rate, SOURCES_MAX, SourceLimits};
 pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
 pub use tools::{
-    Asked, BodyKind, COUNTED_MAX, CaseOutcome, CeilingReached, CountedCaller, Denial, LIST_LEN_MAX, ListFilter,
-    MethodDefault, POLICY_FILE_LEN_MAX, PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey, QuotaPermit,
-    QuotaStateError, QuotaTime, Quotas, Reads, RoleSet, RuleId, Target, ToolDecision, ToolHints, ToolPolicy,
-    UnreadableArguments, UnreadableList, check_message, read_request,
+    Approval, ApprovalCall, ApprovalState, ApprovalTicket, Approvals, Asked, BodyKind, COUNTED_MAX, CaseOutcome,
+    CeilingReached, CountedCaller, Denial, LIST_LEN_MAX, ListFilter, MethodDefault, POLICY_FILE_LEN_MAX, PolicyDigest,
+    PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey, QuotaPermit, QuotaStateError, QuotaTime, Quotas, Reads, RoleSet,
+    RuleId, Target, ToolDecision, ToolHints, ToolPolicy, UndecidedTicket, UnreadableArguments, UnreadableList,
+    check_message, read_request,
 };
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

@@ -1,5 +1,6 @@
 //! Which caller may call which tool, by the rules of a route.
 
+mod approvals;
 mod arguments;
 mod case;
 mod ceilings;
@@ -22,6 +23,7 @@ mod rule;
 mod tool_policy;
 mod uri;
 
+pub use approvals::{Approval, ApprovalCall, ApprovalState, ApprovalTicket, Approvals, UndecidedTicket};
 pub use case::CaseOutcome;
 pub use ceilings::CeilingReached;
 pub use decision::{Asked, Denial, PolicyDigest, RuleId, Target, ToolDecision};
@@ -35,6 +37,8 @@ pub use request::{BodyKind, Reads, check_message, read_request};
 pub use roles::RoleSet;
 pub use tool_policy::{MethodDefault, ToolPolicy, UnreadableArguments};
 
+#[cfg(test)]
+mod ceilings_tests;
 #[cfg(test)]
 mod list_filter_tests;
 #[cfg(test)]

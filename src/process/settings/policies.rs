@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::HostPattern;
 use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_policy};
-use crate::policy::{Quotas, ToolPolicy};
+use crate::policy::{Approvals, Quotas, ToolPolicy};
 use crate::process::settings::CallerReader;
 
 /// Reads the policies of hosts, and what hosts require of their callers. What a policy has learned about the tools of
@@ -17,6 +17,8 @@ pub(crate) struct PolicyReader {
     next: Option<Known>,
     /// What callers have used of what the rules allow, whatever is read again.
     quotas: Arc<Quotas>,
+    /// The calls that wait for approval.
+    approvals: Arc<Approvals>,
 }
 
 /// The policies by host, by the server behind the host where it is known, and by file. What one server says about its tools does not
@@ -39,6 +41,11 @@ impl PolicyReader {
     /// What callers have used, which all policies that are read share.
     pub(crate) fn quotas(&self) -> &Arc<Quotas> {
         &self.quotas
+    }
+
+    /// The calls that wait for approval, of all policies that are read.
+    pub(crate) fn approvals(&self) -> &Arc<Approvals> {
+        &self.approvals
     }
 
     /// Puts what was read into effect, and drops what is gone.
@@ -68,7 +75,7 @@ impl PolicyReader {
             }
             read.learn_from(known);
         }
-        read.count_in(&self.quotas, &place.0);
+        read.count_in(&self.quotas, &self.approvals, &place.0);
         tracing::info!(%host, file = %file.display(), policy = %read.digest(), "policy read");
         read.useless().iter().for_each(|fault| tracing::warn!(file = %file.display(), "{fault}"));
         let read = Arc::new(read);
