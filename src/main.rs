@@ -30,6 +30,7 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Tunnel(args) => Ok(cli::run_tunnel(&args, &env)),
         Command::Connect(args) => Ok(cli::run_connect(args, &env)),
         Command::Limits(args) => Ok(cli::run_limits(&args, &env)),
+        Command::Approvals(args) => Ok(cli::run_approvals(&args, &env)),
         Command::Breakers(args) => Ok(cli::run_breakers(&args, &env)),
         Command::Latency(args) => Ok(cli::run_latency(&args, &env)),
         Command::Calls(args) => Ok(cli::run_calls(&args, &env)),

@@ -101,7 +101,7 @@ pub enum AuditedDecision {
 }
 
 /// The policy that decided about a call, as it is written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AuditedPolicy<'a> {
     /// The digest of the policy file.
     pub digest: LineHash,
@@ -109,6 +109,8 @@ pub struct AuditedPolicy<'a> {
     pub rule: Option<&'a str>,
     /// The key of that rule whose ceiling is reached.
     pub limit: Option<&'a str>,
+    /// The ticket by which it waits for approval, or was approved.
+    pub approval: Option<String>,
 }
 
 /// The line for the end of a call whose [`AuditCallLine`] was written before its response.
@@ -188,6 +190,7 @@ impl AuditCallLine<'_> {
             line.hash("policy", &policy.digest.0);
             line.text_if("rule", policy.rule.unwrap_or_default());
             line.text_if("limit", policy.limit.unwrap_or_default());
+            line.text_if("approval", policy.approval.as_deref().unwrap_or_default());
         }
         if self.status > 0 {
             line.number("status", self.status);
@@ -360,7 +363,12 @@ mod tests {
                 proof: "jwt",
             }),
             decision: Some(AuditedDecision::Denied),
-            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("no-deletes"), limit: None }),
+            policy: Some(AuditedPolicy {
+                digest: LineHash::of(b"{}"),
+                rule: Some("no-deletes"),
+                limit: None,
+                approval: None,
+            }),
             status: 200,
             outcome: "ok",
             answer: RpcAnswer { code: Some(-1), is_error: Some(true) },

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::{PlainTextError, Secret, plain_text, single_value};
+use crate::cli::admin_args::AdminArgs;
 use crate::cli::edge_dir::data_dir;
-use crate::cli::tunnel_args::AdminArgs;
 use crate::config::{ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV};
 use crate::control::DataDirError;
 use crate::control::bodies::{ErrorBody, LIMIT_MAX, ListPart};

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::admin_args::DataDirArgs;
+use crate::cli::approvals_args::ApprovalsArgs;
 use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
-use crate::cli::data_dir_args::DataDirArgs;
 use crate::cli::policy_args::PolicyArgs;
 use crate::cli::tools_args::ToolsArgs;
 use crate::cli::tunnel_args::TunnelArgs;
@@ -57,6 +58,9 @@ pub enum Command {
     /// Show one call: the time of each phase, and the rule behind each decision
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// List the calls that wait for approval, approve or deny them, while the edge or connector runs
+    #[command(after_help = APPROVALS_EXAMPLES)]
+    Approvals(ApprovalsArgs),
     /// Show circuit breakers, or force one open or closed, while the edge runs
     #[command(after_help = BREAKERS_EXAMPLES)]
     Breakers(BreakersArgs),
@@ -84,6 +88,14 @@ pub enum Command {
     /// Print the version of the program
     Version(VersionArgs),
 }
+
+const APPROVALS_EXAMPLES: &str = "Examples:
+  adit approvals list
+  adit approvals approve apr_… --by alice --reason 'agreed with the customer'
+  adit approvals deny apr_… --by alice
+
+Rules of a policy with effect = \"approve\" have calls wait here. It needs the admin token of the process that has the policy: of an edge
+with a data directory, or of a connector with connect.admin_token_file. Exit code 1 means that nothing was decided.";
 
 const AUDIT_EXAMPLES: &str = "Examples:
   adit audit verify /var/lib/adit/audit

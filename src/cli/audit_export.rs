@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::control::WallTime;
 
 /// The columns of the table: all members of calls and actions, except `phases_us`, which is an object.
-const COLUMNS: [&str; 38] = [
+const COLUMNS: [&str; 39] = [
     "seq",
     "time",
     "kind",
@@ -34,6 +34,7 @@ const COLUMNS: [&str; 38] = [
     "policy",
     "rule",
     "limit",
+    "approval",
     "status",
     "outcome",
     "rpc_code",
@@ -189,7 +190,7 @@ mod tests {
             arguments: Some((2, LineHash::of(b"{}"))),
             caller: Some(AuditedCaller { subject: "a", issuer: Some("i"), client: Some("c"), proof: "jwt" }),
             decision: Some(AuditedDecision::Denied),
-            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("r"), limit: None }),
+            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("r"), limit: None, approval: None }),
             status: 200,
             outcome: "ok",
             answer: RpcAnswer { code: Some(-1), is_error: Some(true) },

@@ -1,6 +1,6 @@
 use clap::{Args, Subcommand};
 
-use crate::cli::tunnel_args::AdminArgs;
+use crate::cli::admin_args::AdminArgs;
 
 /// The arguments of `adit breakers`.
 #[derive(Args)]

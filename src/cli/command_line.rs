@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::base::shell_word;
-use crate::cli::tunnel_args::AdminArgs;
+use crate::cli::admin_args::AdminArgs;
 
 /// A command that is printed for people to run. Its words are quoted where a shell requires it.
 #[derive(Clone, Debug)]

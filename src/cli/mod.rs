@@ -3,8 +3,11 @@
 //! A flag only sets a setting; types, limits and precedence belong to [`crate::config`]. Errors in flags and in files
 //! are therefore reported in the same way, and differ only in the place that they name.
 
+mod admin_args;
 mod admin_client;
 mod announce;
+mod approvals;
+mod approvals_args;
 mod args;
 mod audit;
 mod audit_args;
@@ -17,7 +20,6 @@ mod calls;
 mod command_line;
 mod config;
 mod connect;
-mod data_dir_args;
 mod doctor;
 mod edge;
 mod edge_dir;
@@ -39,7 +41,10 @@ mod tunnel_text;
 mod up;
 mod version;
 
+pub use admin_args::{AdminArgs, DataDirArgs};
 pub use announce::Announcer;
+pub use approvals::run_approvals;
+pub use approvals_args::{ApprovalsArgs, ApprovalsCommand, DecidedApproval};
 pub use args::{
     CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DoctorArgs, EdgeArgs, EdgeDirCommand, EngineArgs,
     ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
@@ -53,7 +58,6 @@ pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
 pub use calls::run_calls;
 pub use config::{environment, run_config};
 pub use connect::run_connect;
-pub use data_dir_args::DataDirArgs;
 pub use doctor::run_doctor;
 pub use edge::run_edge;
 pub use explain::run_explain;
@@ -66,7 +70,7 @@ pub use tasks::run_tasks;
 pub use tools::run_tools;
 pub use tools_args::{ToolsArgs, ToolsCommand};
 pub use tunnel::run_tunnel;
-pub use tunnel_args::{AdminArgs, CertCommand, KeyCommand, TunnelArgs, TunnelCommand};
+pub use tunnel_args::{CertCommand, KeyCommand, TunnelArgs, TunnelCommand};
 pub use up::run_up;
 pub use version::version;
 

@@ -81,6 +81,7 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
         _ => None,
     };
     let what = match &decision {
+        ToolDecision::Allowed(_) if policy.needs_approval(&decision) => "allowed once somebody has approved it",
         ToolDecision::Allowed(_) => "allowed",
         ToolDecision::Denied { how: Denial::Hidden, .. } => "denied, and hidden",
         ToolDecision::Denied { how: Denial::Scope(_), .. } => "denied, and told which scope is missing",

@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use crate::base::plain_text;
 use crate::cli::EXIT_USAGE;
+use crate::cli::admin_args::AdminArgs;
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::output::print;
 use crate::cli::run::{EXIT_FAILURE, RunError, on_control_thread};
-use crate::cli::tunnel_args::{AdminArgs, CertCommand, KeyCommand, ListArgs, TunnelArgs, TunnelCommand};
+use crate::cli::tunnel_args::{CertCommand, KeyCommand, ListArgs, TunnelArgs, TunnelCommand};
 use crate::cli::tunnel_text as text;
 use crate::config::Millis;
 use crate::control::WallTime;

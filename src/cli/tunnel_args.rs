@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::base::Traffic;
-use crate::cli::data_dir_args::DataDirArgs;
+use crate::cli::admin_args::AdminArgs;
 use crate::config::Millis;
 
 /// The arguments of `adit tunnel`.
@@ -15,24 +15,6 @@ pub struct TunnelArgs {
     /// The command to run.
     #[command(subcommand)]
     pub command: TunnelCommand,
-}
-
-/// How to reach the edge's admin API, and how to print answers.
-#[derive(Args, Clone, Default)]
-pub struct AdminArgs {
-    /// URL of the edge's admin API; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
-    #[arg(long, value_name = "URL", global = true)]
-    pub admin: Option<String>,
-    /// File with the admin token; also ADIT_ADMIN_TOKEN_FILE or, for the token itself, ADIT_ADMIN_TOKEN [default: the file in
-    /// the data directory]
-    #[arg(long, value_name = "FILE", global = true)]
-    pub admin_token_file: Option<PathBuf>,
-    /// The edge's data directory, which contains the admin token; also ADIT_EDGE_DATA_DIR
-    #[arg(long, value_name = "DIR", global = true)]
-    pub data_dir: Option<PathBuf>,
-    /// Print the edge's answer as JSON
-    #[arg(long, global = true)]
-    pub json: bool,
 }
 
 /// The commands under `adit tunnel`.
@@ -234,10 +216,4 @@ pub enum KeyCommand {
         /// The id of the key
         id: String,
     },
-}
-
-impl AdminArgs {
-    pub(super) fn dir(&self) -> DataDirArgs {
-        DataDirArgs { data_dir: self.data_dir.clone() }
-    }
 }

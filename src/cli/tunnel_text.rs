@@ -1,8 +1,8 @@
 //! Formats the edge's responses about tunnels for people.
 
+use crate::cli::admin_args::AdminArgs;
 use crate::cli::command_line::{CommandLine, printable as plain};
 use crate::cli::table::Table;
-use crate::cli::tunnel_args::AdminArgs;
 use crate::control::SEAL_CA_FILE;
 use crate::control::bodies::{
     CertificateInfo, ConnectionInfo, CreatedKey, CreatedTunnel, EventInfo, IssuedToken, KeyInfo, Revocation,

@@ -543,8 +543,9 @@ section! {
         /// the process.
         allow_admin_off_loopback: bool = "false", restart, like "true";
         /// A file that holds a token, mode 0600, at least 16 bytes. With this token the admin API allows opening and
-        /// closing the breakers of routes with passthrough traffic (`adit breakers`). Without the file nothing can be
-        /// changed there. White space at its end is ignored.
+        /// closing the breakers of routes with passthrough traffic (`adit breakers`), and deciding about calls that wait
+        /// for approval (`adit approvals`). Without the file nothing can be changed there. White space at its end is
+        /// ignored.
         admin_token_file: Option<PathBuf> = unset, restart, like "admin.token";
         /// The networks in which upstreams may be, checked on every address that a name resolves to. `private` stands
         /// for all private networks and loopback. Link-local and metadata addresses are refused unless a network

@@ -6,6 +6,7 @@
 pub mod admin;
 mod admin_listener;
 pub mod api;
+mod approvals;
 pub mod audit;
 pub mod bodies;
 mod calls;
@@ -37,6 +38,7 @@ mod wall_time;
 mod watch;
 
 pub use admin_listener::{ADMIN_CONNECTION_LIFE, ADMIN_CONNECTIONS_MAX, AdminConnection, AdminListener};
+pub use approvals::ApprovalDesk;
 pub use certify::{Provisioning, ReloadingAuthority, Signing, serve_certifications};
 pub use connector_role::ConnectorRole;
 pub use data_dir::{DataDir, DataDirError, DataDirLock, EDGE_CERT_LIFE, EDGE_CERT_RENEWED_BEFORE, Initialised};

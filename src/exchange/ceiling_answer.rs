@@ -44,6 +44,25 @@ pub fn ceiling_answer(reached: &CeilingReached) -> Answer<'static> {
             "the calls of so many callers are counted that this one cannot be: try again after a pause; the operator can set fewer \
              ceilings, or let callers prove who they are",
         ),
+        // What clients give to the model, which may tell its user and call again.
+        CeilingReached::ApprovalWaits(_) => (
+            200,
+            -31_070,
+            "approval_needed",
+            "the call waits for approval by the ticket in `data`: make the same call again later; it passes once when it was approved",
+        ),
+        CeilingReached::ApprovalRefused(_) => (
+            200,
+            -31_071,
+            "approval_refused",
+            "the call was not approved: do not make it again, and ask the operator if it is needed",
+        ),
+        CeilingReached::ApprovalsFull => (
+            503,
+            -31_072,
+            "approvals_full",
+            "too many calls wait for approval: try again after a pause; the operator sees them in `adit approvals`",
+        ),
     };
     let retry_after_s = reached.after().map(seconds);
     let may_have_acted = Some(false);
@@ -59,6 +78,9 @@ pub const fn ceiling_listed(reached: &CeilingReached) -> &'static str {
         CeilingReached::AtOnce => "its caller has as many calls under way as the rule allows (`calls_at_once_max`)",
         CeilingReached::Day { .. } => "its caller has made all calls of the day that the rule allows (`calls_per_day`)",
         CeilingReached::Crowded => "the table of callers that are counted is full",
+        CeilingReached::ApprovalWaits(_) => "it waits for approval (`adit approvals`)",
+        CeilingReached::ApprovalRefused(_) => "it was not approved",
+        CeilingReached::ApprovalsFull => "too many calls wait for approval (`adit approvals`)",
     }
 }
 

@@ -11,7 +11,7 @@ use crate::exchange::{
     OverloadRefusal, Refusal, ceiling_answer,
 };
 use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, Phase, UsualLatency};
-use crate::policy::CeilingReached;
+use crate::policy::{ApprovalTicket, CeilingReached};
 use crate::wire::http1::{Answer, BodyError, HeadError};
 
 const INTRO: &str = "# Errors
@@ -172,6 +172,9 @@ fn ceilings() -> Vec<CeilingReached> {
         CeilingReached::AtOnce,
         CeilingReached::Day { after },
         CeilingReached::Crowded,
+        CeilingReached::ApprovalWaits(ticket()),
+        CeilingReached::ApprovalRefused(ticket()),
+        CeilingReached::ApprovalsFull,
     ];
     for reached in &all {
         match reached {
@@ -179,10 +182,17 @@ fn ceilings() -> Vec<CeilingReached> {
             | CeilingReached::Rate { .. }
             | CeilingReached::AtOnce
             | CeilingReached::Day { .. }
-            | CeilingReached::Crowded => {}
+            | CeilingReached::Crowded
+            | CeilingReached::ApprovalWaits(_)
+            | CeilingReached::ApprovalRefused(_)
+            | CeilingReached::ApprovalsFull => {}
         }
     }
     all.to_vec()
+}
+
+fn ticket() -> ApprovalTicket {
+    format!("apr_{}", "0".repeat(32)).parse().unwrap()
 }
 
 /// Whether and when the call may be repeated, as a table cell.
@@ -274,7 +284,7 @@ fn page() -> String {
     }
     page.push_str(
         "\n## Calls beyond a ceiling\n\nWhere a rule of a policy has a ceiling ([GOVERNANCE.md](GOVERNANCE.md#ceilings)). `data.limit` is the \
-         key of the rule:\n\n| status | code | reason | `limit` | again | sentence |\n| --- | --- | --- | --- | --- | --- |\n",
+         key of the rule; `data.ticket` is there where the call waits for approval, or was refused:\n\n| status | code | reason | `limit` | again | sentence |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     for reached in ceilings() {
         let answer = ceiling_answer(&reached);

@@ -81,7 +81,10 @@ impl ToolDenied {
             message,
             challenge: None,
             retry_after_s,
-            data: format!(",\"limit\":\"{}\"", reached.key()),
+            data: match reached.ticket() {
+                Some(ticket) => format!(",\"limit\":\"{}\",\"ticket\":\"{ticket}\"", reached.key()),
+                None => format!(",\"limit\":\"{}\"", reached.key()),
+            },
             listed: ceiling_listed(reached),
             is_notification,
         }

@@ -13,8 +13,8 @@ use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTa
 use crate::control::api::{Access, AdminToken};
 use crate::control::audit::AuditWriter;
 use crate::control::{
-    ConnectorRole, Control, ControlParts, DRAIN_GRACE, Instance, Inventories, Notice, ProcessFacts, ProcessRequest,
-    ReloadFn, Reloaded, RoleKind, State, StateDir, forward_events_with, serve_resolves, signals,
+    ApprovalDesk, ConnectorRole, Control, ControlParts, DRAIN_GRACE, Instance, Inventories, Notice, ProcessFacts,
+    ProcessRequest, ReloadFn, Reloaded, RoleKind, State, StateDir, forward_events_with, serve_resolves, signals,
 };
 use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
@@ -89,7 +89,12 @@ impl ConnectorProcess {
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
         let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
         let admin = listen_admin(connect_config.admin_listen)?;
-        let access = admin_token(connect_config)?.map(|token| Access { tunnels: None, token: AdminToken::new(&token) });
+        let desk = ApprovalDesk::new(tables.trust.policies.approvals(), log_of(audit.as_ref()));
+        let access = admin_token(connect_config)?.map(|token| Access {
+            tunnels: None,
+            approvals: desk,
+            token: AdminToken::new(&token),
+        });
         let requests = signals(ProcessRequest::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
             .map_err(RunError::io("signals cannot be received"))?;
 

@@ -88,7 +88,10 @@ impl EdgeProcess {
         let store = match data_dir {
             Some(dir) => {
                 let port = bound.connectors.address().port();
-                Some(dir.serve(edge_config, &serving, &identity, port, log_of(audit.as_ref())).await?)
+                Some(
+                    dir.serve(edge_config, &serving, &identity, port, log_of(audit.as_ref()), policies.approvals())
+                        .await?,
+                )
             }
             None => None,
         };

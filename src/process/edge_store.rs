@@ -11,7 +11,8 @@ use crate::config::EdgeConfig;
 use crate::control::api::{Access, AdminToken};
 use crate::control::store::{SqliteStore, StoreHandle, finish_restore, newest_backup};
 use crate::control::tunnels::{Serving, Tunnels, TunnelsSettings};
-use crate::control::{DataDir, DataDirLock};
+use crate::control::{ApprovalDesk, DataDir, DataDirLock};
+use crate::policy::Approvals;
 use crate::process::edge_identity::{EdgeTlsIdentity, authority_pin};
 use crate::process::error::RunError;
 use crate::process::listen::{IN_USE_POLL, IN_USE_POLLS_MAX};
@@ -75,8 +76,10 @@ impl OpenDataDir {
         identity: &EdgeTlsIdentity,
         connectors_port: u16,
         audit: Option<AuditLog>,
+        approvals: &Arc<Approvals>,
     ) -> Result<EdgeStore, RunError> {
         let OpenDataDir { dir, mut store, token, lock } = self;
+        let approvals = ApprovalDesk::new(approvals, audit.clone());
         store.record_in(audit);
         let store = StoreHandle::start(store).map_err(RunError::io("the store's thread could not start"))?;
         let settings = TunnelsSettings {
@@ -87,7 +90,7 @@ impl OpenDataDir {
         let tunnels = Tunnels::open(store, Arc::clone(serving), settings).await?;
         let tasks =
             [tokio::spawn(Arc::clone(tunnels.usage_record()).keep_gathering()), upkeep(dir, Arc::clone(&tunnels))];
-        let access = Access { tunnels: Some(Arc::clone(&tunnels)), token };
+        let access = Access { tunnels: Some(Arc::clone(&tunnels)), approvals, token };
         Ok(EdgeStore { access, tunnels, _tasks: tasks.map(AbortOnDrop).into(), _lock: lock })
     }
 }

@@ -75,7 +75,7 @@ mod tests {
     fn calls(quotas: &Arc<Quotas>, tries: usize) -> usize {
         let rule = "[[rule]]\neffect = 'allow'\ntools = ['a']\ncalls_per_day = 3\n";
         let mut policy = ToolPolicy::parse(rule).unwrap();
-        policy.count_in(quotas, "a.test");
+        policy.count_in(quotas, &Arc::default(), "a.test");
         let caller = CountedCaller { identity: None, address: None };
         let time = QuotaTime { now: Time::ZERO, unix: unix_time() };
         let one = || {

@@ -254,6 +254,7 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
         digest: LineHash(digest.bytes()),
         rule: decided.and_then(ToolDecision::rule).map(|rule| &*rule.name),
         limit: decided.and_then(ToolDecision::limit),
+        approval: label.approval_ticket().map(|ticket| ticket.to_string()),
     });
     let caller = label.identity().map(|identity| AuditedCaller {
         subject: &identity.subject,

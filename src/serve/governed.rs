@@ -7,8 +7,8 @@ use crate::exchange::ToolDenied;
 use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
-    AgentIdentity, Asked, BodyKind, CountedCaller, ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet,
-    ToolDecision, ToolPolicy, UnreadableArguments, check_message, read_request,
+    AgentIdentity, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial, ListFilter, PolicyDigest, QuotaPermit,
+    QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments, check_message, read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::serve::read_ahead::ReadAhead;
@@ -35,6 +35,8 @@ pub(super) struct Governed {
     time: QuotaTime,
     /// That it counts among the calls under way, where those are limited.
     permit: Option<QuotaPermit>,
+    /// By which approval it is passed on.
+    ticket: Option<ApprovalTicket>,
 }
 
 /// By what a request is decided, and when.
@@ -84,6 +86,7 @@ impl Governed {
             address,
             time,
             permit: None,
+            ticket: None,
         }
     }
 
@@ -159,6 +162,7 @@ impl Governed {
         read: &ReadRequest<'_>,
     ) -> Result<Option<ToolDecision>, BodyError> {
         let mut decision = decision;
+        let caller = CountedCaller { identity: self.key.as_ref().or(read.identity), address: self.address };
         if self.policy.needs_arguments(&decision) {
             // However its pieces come, a longer one is refused.
             if read.ahead.len() > PEEK_LEN_MAX {
@@ -167,13 +171,30 @@ impl Governed {
             if !read.peek.is_whole() {
                 return if read.has_ended { Err(BodyError::MalformedMessage) } else { Ok(None) };
             }
-            let checked = self.policy.check_arguments(decision, &read.ahead.copy());
-            decision = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;
+            let message = read.ahead.copy();
+            let arguments = (read.peek.arguments_hash(), &message[..]);
+            let checked = self
+                .policy
+                .check_arguments(decision, &message)
+                .and_then(|decision| self.policy.ask_approval(decision, asked, &caller, self.time, arguments));
+            (decision, self.ticket) = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;
         }
-        let caller = CountedCaller { identity: self.key.as_ref().or(read.identity), address: self.address };
-        let (decision, permit) = self.policy.count(decision, asked, &caller, self.time);
-        self.permit = permit;
+        // What was approved is used up last, by a call that nothing else stops.
+        let (mut decision, permit) = self.policy.count(decision, asked, &caller, self.time);
+        if let Some(ticket) = self.ticket.filter(|_| decision.is_allowed()) {
+            decision = self.policy.use_approval(decision, ticket, self.time.now);
+        }
+        self.permit = permit.filter(|_| decision.is_allowed());
         Ok(Some(decision))
+    }
+
+    /// By which ticket it waits for approval, or was approved.
+    pub(super) fn ticket(&self) -> Option<ApprovalTicket> {
+        let waits = self.decision.as_ref().and_then(|decision| match decision {
+            ToolDecision::Denied { how: Denial::Ceiling(reached), .. } => reached.ticket(),
+            _ => None,
+        });
+        waits.or(self.ticket)
     }
 
     /// The call has ended, and does not count among those under way.

@@ -1,6 +1,6 @@
 use crate::base::Time;
 use crate::latency::{PolicyMark, TraceId};
-use crate::policy::{AgentIdentity, ListFilter, PolicyDigest, ToolDecision};
+use crate::policy::{AgentIdentity, ApprovalTicket, ListFilter, PolicyDigest, ToolDecision};
 use crate::serve::caller_tokens::ProvenCaller;
 use crate::serve::governed::{Governed, Governing};
 use crate::serve::read_ahead::ReadAhead;
@@ -78,6 +78,9 @@ impl CallLabel {
     /// Has the request, with this head, decided by a policy before it is passed on. Its caller is at this address.
     pub(super) fn govern(&mut self, governing: &Governing<'_>, head: &RequestHead) {
         self.peek.be_strict();
+        if governing.policy.asks_for_approval() {
+            self.peek.hash_arguments();
+        }
         let governed = Governed::new(governing, head, self.caller.as_ref());
         self.governed = Some(match self.spare.take() {
             Some(mut spare) => {
@@ -98,6 +101,11 @@ impl CallLabel {
     /// The digest of the policy of the route, if there is one, and what it has decided, once it has.
     pub(super) fn policy_decision(&self) -> Option<(PolicyDigest, Option<&ToolDecision>)> {
         Some(self.governed.as_ref()?.decision())
+    }
+
+    /// By which ticket the call waits for approval, or was approved.
+    pub(super) fn approval_ticket(&self) -> Option<ApprovalTicket> {
+        self.governed.as_ref()?.ticket()
     }
 
     /// The same of what was decided, short.

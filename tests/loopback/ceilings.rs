@@ -6,9 +6,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use adit::base::Traffic;
+use adit::base::{Clock, Traffic};
+use adit::engine::MonotonicClock;
 use adit::engine::ladder::DriverChoice;
-use adit::policy::ToolPolicy;
+use adit::policy::{ApprovalTicket, Approvals, ToolPolicy};
 use serde_json::{Value, json};
 
 use crate::policy::ask;
@@ -148,6 +149,69 @@ fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     assert!(passes(&again.unwrap()), "{place}");
     assert_eq!(server.calls(), before + 2, "{place}");
     tunnel.end();
+}
+
+/// Calls that wait for approval, which is given once.
+fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
+    let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
+    let server = Server::start();
+    let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[server.address]);
+    let text = format!(
+        "[[key]]\nname = 'batch'\nsha256 = '{KEY}'\n[[role]]\nname = 'batch'\nkeys = ['batch']\n\
+         [[rule]]\nname = 'all'\neffect = 'allow'\ntools = ['*']\n\
+         [[rule]]\nname = 'pays'\neffect = 'approve'\ntools = ['pay']\n\
+         arguments = {{ properties = {{ amount = {{ maximum = 500 }} }} }}\n"
+    );
+    let (mut policy, approvals) = (ToolPolicy::parse(&text).unwrap(), Arc::<Approvals>::default());
+    policy.count_in(&Arc::default(), &approvals, "a.test");
+    tunnel.govern(at_edge, &Arc::new(policy));
+    let mut agent = tunnel.agent();
+    let mut says = |fields: &str, body: &str| ask(&mut agent, "/mcp", fields, body);
+    let ticket_of = |answer: &(String, Value)| {
+        let want = ("200".to_owned(), json!(-31_070), json!("approval_needed"), json!("approval"));
+        assert_eq!(told(answer), want, "{place}");
+        assert!(answer.0.contains("\r\nRetry-After: "), "{place}");
+        answer.1["error"]["data"]["ticket"].as_str().unwrap().parse::<ApprovalTicket>().unwrap()
+    };
+    let pay = call("pay", r#"{"amount": 1, "to": "bob"}"#);
+    let ticket = ticket_of(&says("", &pay));
+    assert_eq!(ticket_of(&says("", &pay.replace("1, ", "1,"))), ticket, "{place}: white space is no other call");
+    assert_ne!(ticket_of(&says("", &pay.replace("bob", "eve"))), ticket, "{place}");
+    assert_ne!(ticket_of(&says(WITH_KEY, &pay)), ticket, "{place}");
+    let answer = says("", &pay.replace('1', "501"));
+    assert_eq!(told(&answer).2, json!("arguments_denied"), "{place}: nobody is asked about it");
+    let waiting = approvals.all(MonotonicClock.now());
+    assert_eq!(waiting.len(), 3, "{place}");
+    let first = waiting.iter().find(|one| one.ticket == ticket).unwrap();
+    assert_eq!(first.call.shown.as_deref(), Some(r#"{"amount": 1, "to": "bob"}"#), "{place}");
+    assert_eq!(server.calls(), 0, "{place}: nothing of this has reached the server");
+
+    approvals.decide(ticket, true, "carol", MonotonicClock.now()).unwrap();
+    for other in [pay.replace("bob", "eve"), pay.replace("\"to\":", "\"To\":")] {
+        ticket_of(&says("", &other));
+    }
+    ticket_of(&says(WITH_KEY, &pay));
+    let doubled = pay.replace("}}}", "},\"arguments\":{\"amount\":2}}}");
+    let (head, _) = ask(&mut tunnel.agent(), "/mcp", "", &doubled);
+    assert!(head.starts_with("HTTP/1.1 400 "), "{place}: {head}");
+    assert_eq!(says("", &pay).1["result"], json!({"content": []}), "{place}");
+    assert_eq!(ticket_of(&says("", &pay)), ticket, "{place}: it was approved once");
+    approvals.decide(ticket, false, "carol", MonotonicClock.now()).unwrap();
+    assert_eq!(told(&says("", &pay)).2, json!("approval_refused"), "{place}");
+    assert_eq!(server.calls(), 1, "{place}");
+    tunnel.end();
+}
+
+#[test]
+fn what_has_to_be_approved_passes_once() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
+            waits(driver, traffic, false);
+            if traffic != Traffic::Passthrough {
+                waits(driver, traffic, true);
+            }
+        }
+    }
 }
 
 #[test]

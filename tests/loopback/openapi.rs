@@ -205,6 +205,22 @@ async fn what_is_refused_has_one_shape_and_a_code() {
             "not_found_error",
         ),
         ("POST", "/v1/breakers".to_owned(), Some(json!({})), 400, "invalid_request", "invalid_request_error"),
+        (
+            "POST",
+            "/v1/approvals/apr_none/approve".to_owned(),
+            Some(json!({ "by": "bob" })),
+            404,
+            "approval_not_found",
+            "not_found_error",
+        ),
+        (
+            "POST",
+            "/v1/approvals/apr_none/deny".to_owned(),
+            Some(json!({ "by": "" })),
+            400,
+            "invalid_request",
+            "invalid_request_error",
+        ),
     ];
     for (method, path, body, status, code, kind) in cases {
         let (found, answer) = edge.ask(method, &path, body).await;

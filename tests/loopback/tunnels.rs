@@ -1,6 +1,7 @@
 //! Tunnels that are made, rotated, revoked and given up while the edge runs, as an operator does it: with the program alone.
 
 mod admission;
+mod approvals;
 mod audit;
 mod beside_agents;
 mod forward_proxy;

@@ -63,7 +63,7 @@ impl ApiError {
 
     pub(super) fn no_store() -> ApiError {
         let message = "this process has no admin token for that: an edge needs a data directory (`adit edge init`, --data-dir), a connector \
-             connect.admin_token_file, which opens its breakers alone";
+             connect.admin_token_file, which opens its breakers and approvals alone";
         ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_store", message)
     }
 

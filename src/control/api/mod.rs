@@ -4,6 +4,7 @@
 //!
 //! The OpenAPI document at `/v1/openapi.json` is generated from the same declarations as the routes.
 
+mod approvals;
 mod body;
 mod breakers;
 mod certificates;
@@ -34,6 +35,7 @@ use utoipa_axum::routes;
 
 use crate::base::{Secret, SecretHash, TunnelId};
 use crate::control::api::convert::TunnelLinked;
+use crate::control::approvals::ApprovalDesk;
 use crate::control::bodies::TunnelInfo;
 use crate::control::reading::LinkReading;
 use crate::control::state::State;
@@ -57,6 +59,8 @@ pub struct Api {
 pub struct Access {
     /// The tunnels of an edge; a connector has none.
     pub tunnels: Option<Arc<Tunnels>>,
+    /// The calls that wait for approval.
+    pub approvals: ApprovalDesk,
     /// The token that requests must carry.
     pub token: Arc<AdminToken>,
 }
@@ -162,6 +166,9 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(keys::events))
         .routes(routes!(breakers::force))
         .routes(routes!(tools::approve))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::approve))
+        .routes(routes!(approvals::refuse))
 }
 
 fn described(document: OpenApi) -> OpenApi {

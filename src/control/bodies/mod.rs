@@ -1,6 +1,7 @@
 //! The bodies of the admin API's requests and responses. Server, command line and tests share one type for each, and
 //! the OpenAPI document is generated from them.
 
+mod approvals;
 mod breakers;
 mod calls;
 mod certificates;
@@ -17,6 +18,7 @@ mod tasks;
 mod tools;
 mod tunnels;
 
+pub use approvals::{ApprovalInfo, ApprovalStateName, ApprovalsBody, DecideApproval};
 pub use breakers::{BreakerInfo, BreakerKind, BreakerStateName, ForceBreaker, ForcedStateName};
 pub use calls::{AnsweredInfo, CallDecision, CallInfo, CallStageName, CallsBody, DecisionKind};
 pub use certificates::{AddCertificate, CertificateInfo};

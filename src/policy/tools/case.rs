@@ -21,6 +21,8 @@ pub(super) struct Case {
     /// The arguments of the call, if they are said.
     pub(super) arguments: Option<serde_json::Value>,
     pub(super) is_allowed: bool,
+    /// Whether it is allowed once it was approved.
+    pub(super) needs_approval: bool,
     /// The rule that decides, if that is to be so.
     pub(super) rule: Option<String>,
 }
@@ -82,6 +84,9 @@ impl Case {
         let what = |is_allowed| if is_allowed { "allowed" } else { "denied" };
         let wrong = if decision.is_allowed() != self.is_allowed {
             Some(format!("it is {} by {by}, not {}", what(decision.is_allowed()), what(self.is_allowed)))
+        } else if decision.is_allowed() && policy.needs_approval(&decision) != self.needs_approval {
+            let told = if self.needs_approval { "without approval" } else { "only with approval" };
+            Some(format!("it is allowed {told} by {by}"))
         } else {
             let expected = self.rule.as_deref();
             let differs = expected.is_some() && expected != decision.rule().map(|rule| &*rule.name);

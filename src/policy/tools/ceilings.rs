@@ -5,7 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::rates::Rate;
+use crate::policy::tools::approvals::{ApprovalTerms, ApprovalTicket};
 use crate::policy::tools::arguments::ArgumentSchema;
+
+/// After how long a call that waits for approval may be tried again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(15);
+/// The same where too many wait.
+const FULL_AFTER: Duration = Duration::from_secs(60);
 
 /// What a rule asks of the calls that it allows. What it does not say is not limited.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +19,8 @@ pub(super) struct Ceilings {
     /// What the arguments have to be.
     pub(super) arguments: Option<Arc<ArgumentSchema>>,
     pub(super) quota: Quota,
+    /// How long is waited for approval; none if none is asked for.
+    pub(super) approval: Option<ApprovalTerms>,
 }
 
 /// How much one caller may use one tool.
@@ -43,12 +51,18 @@ pub enum CeilingReached {
     },
     /// So many callers are counted that this one cannot be.
     Crowded,
+    /// Nobody has approved it yet.
+    ApprovalWaits(ApprovalTicket),
+    /// It was not approved.
+    ApprovalRefused(ApprovalTicket),
+    /// Too many calls wait for approval.
+    ApprovalsFull,
 }
 
 impl Ceilings {
     /// Whether it limits nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.arguments.is_none() && self.quota.is_empty()
+        self.arguments.is_none() && self.quota.is_empty() && self.approval.is_none()
     }
 }
 
@@ -64,6 +78,10 @@ impl fmt::Display for Ceilings {
             parts.push(format!("{} calls a minute in bursts of {}", rate.per_minute(), rate.burst()));
         }
         parts.extend(at_once.map(|max| format!("{max} at once")));
+        if let Some(ApprovalTerms { decide_within, use_within }) = self.approval {
+            let (decide, once) = (decide_within.as_secs(), use_within.as_secs());
+            parts.push(format!("approval, which is waited for {decide} s and holds {once} s"));
+        }
         parts.extend(per_day.map(|max| format!("{max} a day")));
         f.write_str(&parts.join(", "))
     }
@@ -86,6 +104,8 @@ impl CeilingReached {
             CeilingReached::AtOnce => "calls_at_once_max",
             CeilingReached::Day { .. } => "calls_per_day",
             CeilingReached::Crowded => "callers_max",
+            CeilingReached::ApprovalWaits(_) | CeilingReached::ApprovalRefused(_) => "approval",
+            CeilingReached::ApprovalsFull => "approvals_max",
         }
     }
 
@@ -95,7 +115,20 @@ impl CeilingReached {
         match self {
             CeilingReached::Rate { after } | CeilingReached::Day { after } => Some(*after),
             CeilingReached::AtOnce | CeilingReached::Crowded => Some(Duration::from_secs(1)),
-            CeilingReached::Arguments(_) => None,
+            CeilingReached::ApprovalWaits(_) => Some(ASK_AGAIN_AFTER),
+            CeilingReached::ApprovalsFull => Some(FULL_AFTER),
+            CeilingReached::Arguments(_) | CeilingReached::ApprovalRefused(_) => None,
+        }
+    }
+}
+
+impl CeilingReached {
+    /// By which ticket the call waits, or was refused.
+    #[must_use]
+    pub const fn ticket(&self) -> Option<ApprovalTicket> {
+        match self {
+            CeilingReached::ApprovalWaits(ticket) | CeilingReached::ApprovalRefused(ticket) => Some(*ticket),
+            _ => None,
         }
     }
 }

@@ -25,13 +25,13 @@ impl ToolPolicy {
     }
 
     fn useless_rule(&self, rule: &Rule) -> Option<PolicyFault> {
-        let is_before = |other: &&Rule| other.id.index < rule.id.index && other.is_allow() == rule.is_allow();
-        let denies = |other: &&Rule| !other.is_allow() && rule.is_allow();
-        let by = self.rules.iter().find(|other| (is_before(other) || denies(other)) && other.covers(rule))?;
-        let what = if by.is_allow() == rule.is_allow() {
-            "decides all that it matches before it"
-        } else {
-            "denies all that it allows"
+        let is_before = |other: &&Rule| other.id.index < rule.id.index && other.effect_rank() == rule.effect_rank();
+        let goes_first = |other: &&Rule| other.effect_rank() < rule.effect_rank();
+        let by = self.rules.iter().find(|other| (is_before(other) || goes_first(other)) && other.covers(rule))?;
+        let what = match (by.is_allow(), by.is_approve() && !rule.is_approve()) {
+            (false, _) if rule.is_allow() => "denies all that it allows",
+            (true, true) => "asks for approval of all that it allows",
+            _ => "decides all that it matches before it",
         };
         let message = format!("the rule {} has no effect: the rule {} (line {}) {what}", rule.id, by.id, by.line);
         Some(PolicyFault { line: rule.line, message })

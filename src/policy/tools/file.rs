@@ -88,6 +88,7 @@ impl Parts<'_> {
             hints: Arc::default(),
             pins: None,
             quotas: Arc::default(),
+            approvals: Arc::default(),
             place: Arc::default(),
         };
         let mut trusts_annotations = false;
@@ -233,7 +234,8 @@ impl Parts<'_> {
         let scope = self.scope(section);
         let effect = match (self.reader.text(section, "effect"), scope) {
             (Some("allow"), None) => Effect::Allow,
-            (Some("allow"), Some(_)) => {
+            (Some("approve"), None) => Effect::Approve,
+            (Some("allow" | "approve"), Some(_)) => {
                 let line = section.line_of(self.reader, "scope");
                 self.reader.fault(line, "scope is for rules that deny: it is what their callers may ask for");
                 Effect::Allow
@@ -242,7 +244,7 @@ impl Parts<'_> {
             (Some("deny"), Some(scope)) => Effect::Deny(Denial::Scope(scope)),
             _ => {
                 let line = section.line_of(self.reader, "effect");
-                self.reader.fault(line, "effect has to be \"allow\" or \"deny\"");
+                self.reader.fault(line, "effect has to be \"allow\", \"approve\" or \"deny\"");
                 Effect::Deny(Denial::Hidden)
             }
         };
@@ -259,7 +261,7 @@ impl Parts<'_> {
             hints: WantedHints::default(),
             ceilings: None,
         };
-        rule.ceilings = read_ceilings(self.reader, section, rule.is_allow());
+        rule.ceilings = read_ceilings(self.reader, section, &rule.effect);
         for (key, patterns) in
             [("methods", &mut rule.methods), ("tools", &mut rule.tools), ("prompts", &mut rule.prompts)]
         {
@@ -333,12 +335,13 @@ impl Parts<'_> {
                 "rule",
             ],
         );
-        let is_allowed = match self.reader.text(section, "expect") {
-            Some("allow") => true,
-            Some("deny") => false,
+        let (is_allowed, needs_approval) = match self.reader.text(section, "expect") {
+            Some("allow") => (true, false),
+            Some("approve") => (true, true),
+            Some("deny") => (false, false),
             _ => {
                 let line = section.line_of(self.reader, "expect");
-                self.reader.fault(line, "expect has to be \"allow\" or \"deny\"");
+                self.reader.fault(line, "expect has to be \"allow\", \"approve\" or \"deny\"");
                 return None;
             }
         };
@@ -377,7 +380,7 @@ impl Parts<'_> {
         let name = self.reader.text(section, "name").map_or_else(|| format!("line {}", section.line), str::to_owned);
         let roles = self.roles(section, &policy.roles);
         let (line, method, rule) = (section.line, method.to_owned(), rule.map(str::to_owned));
-        Some(Case { name, line, roles, address, identity, method, target, arguments, is_allowed, rule })
+        Some(Case { name, line, roles, address, identity, method, target, arguments, is_allowed, needs_approval, rule })
     }
 
     /// Who calls in a test.

@@ -1,25 +1,43 @@
 //! The ceilings of a rule, as the file of a policy has them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::policy::rates::Rate;
+use crate::policy::tools::approvals::ApprovalTerms;
 use crate::policy::tools::arguments::ArgumentSchema;
 use crate::policy::tools::ceilings::{Ceilings, Quota};
 use crate::policy::tools::file_reader::{FileReader, Section};
+use crate::policy::tools::rule::Effect;
 
 /// The keys of a rule that set its ceilings.
-pub(super) const CEILING_KEYS: [&str; 5] =
-    ["arguments", "calls_per_minute", "calls_burst", "calls_at_once_max", "calls_per_day"];
+pub(super) const CEILING_KEYS: [&str; 7] = [
+    "arguments",
+    "calls_per_minute",
+    "calls_burst",
+    "calls_at_once_max",
+    "calls_per_day",
+    "approval_wait_ms",
+    "approval_use_within_ms",
+];
 
 /// The highest rate, burst and number of calls at once.
 const CALLS_MAX: u32 = 1_000_000;
 /// The most calls of a day.
 const CALLS_PER_DAY_MAX: u32 = 1_000_000_000;
 
+/// The longest time for an approval, in milliseconds: a week.
+const APPROVAL_MS_MAX: u32 = 7 * 86_400_000;
+/// How long a call waits for approval, unless the rule says something else.
+const APPROVAL_WAIT: Duration = Duration::from_secs(3_600);
+/// How long an approval holds, unless the rule says something else.
+const APPROVAL_USE_WITHIN: Duration = Duration::from_secs(600);
+
 /// The ceilings of a rule; none if it has none.
-pub(super) fn read_ceilings(reader: &mut FileReader, section: &Section<'_>, is_allow: bool) -> Option<Box<Ceilings>> {
-    let first = CEILING_KEYS.into_iter().find(|key| section.has(key))?;
-    if !is_allow {
+pub(super) fn read_ceilings(reader: &mut FileReader, section: &Section<'_>, effect: &Effect) -> Option<Box<Ceilings>> {
+    let first = CEILING_KEYS.into_iter().find(|key| section.has(key));
+    let asks = *effect == Effect::Approve;
+    if let Some(first) = first.filter(|_| matches!(effect, Effect::Deny(_))) {
         let line = section.line_of(reader, first);
         reader.fault(line, format!("{first} is for rules that allow: it says how much they do"));
     }
@@ -35,8 +53,22 @@ pub(super) fn read_ceilings(reader: &mut FileReader, section: &Section<'_>, is_a
         at_once: reader.count(section, "calls_at_once_max", CALLS_MAX),
         per_day: reader.count(section, "calls_per_day", CALLS_PER_DAY_MAX),
     };
-    let ceilings = Ceilings { arguments: read_arguments(reader, section), quota };
+    let approval = read_approval(reader, section, asks);
+    let ceilings = Ceilings { arguments: read_arguments(reader, section), quota, approval };
     (!ceilings.is_empty()).then(|| Box::new(ceilings))
+}
+
+fn read_approval(reader: &mut FileReader, section: &Section<'_>, asks: bool) -> Option<ApprovalTerms> {
+    let mut within = |key: &str, preset: Duration| {
+        if section.has(key) && !asks {
+            let line = section.line_of(reader, key);
+            reader.fault(line, format!("{key} is for rules with effect = \"approve\""));
+        }
+        reader.count(section, key, APPROVAL_MS_MAX).map_or(preset, |ms| Duration::from_millis(ms.into()))
+    };
+    let decide_within = within("approval_wait_ms", APPROVAL_WAIT);
+    let use_within = within("approval_use_within_ms", APPROVAL_USE_WITHIN);
+    asks.then_some(ApprovalTerms { decide_within, use_within })
 }
 
 fn read_arguments(reader: &mut FileReader, section: &Section<'_>) -> Option<Arc<ArgumentSchema>> {

@@ -1,5 +1,6 @@
 //! Which caller may call which tool, by the rules of a route.
 
+mod approvals;
 mod arguments;
 mod canonical;
 mod case;
@@ -26,6 +27,7 @@ mod tool_policy;
 mod tool_record;
 mod uri;
 
+pub use approvals::{Approval, ApprovalCall, ApprovalState, ApprovalTicket, Approvals, UndecidedTicket};
 pub use case::CaseOutcome;
 pub use ceilings::CeilingReached;
 pub use decision::{Asked, Denial, PolicyDigest, RuleId, Target, ToolDecision};
@@ -42,6 +44,8 @@ pub use roles::RoleSet;
 pub use tool_policy::{MethodDefault, ToolPolicy, UnreadableArguments};
 pub use tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 
+#[cfg(test)]
+mod ceilings_tests;
 #[cfg(test)]
 mod list_filter_tests;
 #[cfg(test)]

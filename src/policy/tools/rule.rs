@@ -10,6 +10,8 @@ use crate::policy::tools::roles::RoleSet;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     Allow,
+    /// Once somebody has approved it.
+    Approve,
     Deny(Denial),
 }
 
@@ -37,7 +39,21 @@ impl Rule {
     }
 
     pub(super) fn is_allow(&self) -> bool {
-        self.effect == Effect::Allow
+        matches!(self.effect, Effect::Allow | Effect::Approve)
+    }
+
+    /// Whether it allows what was approved.
+    pub(super) fn is_approve(&self) -> bool {
+        self.effect == Effect::Approve
+    }
+
+    /// Which rules go before others, whatever their order.
+    pub(super) fn effect_rank(&self) -> u8 {
+        match self.effect {
+            Effect::Deny(_) => 0,
+            Effect::Approve => 1,
+            Effect::Allow => 2,
+        }
     }
 
     /// Whether it is about this request. `hints` says what is known of a tool. A rule that allows matches a template of which it

@@ -7,13 +7,15 @@ use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::base::Time;
 use crate::policy::identity::AgentIdentity;
+use crate::policy::tools::approvals::{ApprovalCall, ApprovalTicket, Approvals, Asking, caller_told};
 use crate::policy::tools::arguments::Misfit;
 use crate::policy::tools::case::Case;
 use crate::policy::tools::ceilings::{CeilingReached, Ceilings};
 use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
 use crate::policy::tools::hints::{KnownHints, ToolHints};
-use crate::policy::tools::json_text::Value;
+use crate::policy::tools::json_text::{Unreadable, Value};
 use crate::policy::tools::pins::{PIN_RULE, ToolPins};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
@@ -38,6 +40,8 @@ pub struct ToolPolicy {
     pub(super) pins: Option<ToolPins>,
     /// What callers have used of what its rules allow.
     pub(super) quotas: Arc<Quotas>,
+    /// The calls that wait for approval.
+    pub(super) approvals: Arc<Approvals>,
     /// For which place its callers are counted: a role and a host.
     pub(super) place: Arc<str>,
 }
@@ -100,8 +104,8 @@ impl ToolPolicy {
     }
 
     /// Counts from now on in what all policies of the process share, by this place.
-    pub fn count_in(&mut self, quotas: &Arc<Quotas>, place: &str) {
-        (self.quotas, self.place) = (Arc::clone(quotas), place.into());
+    pub fn count_in(&mut self, quotas: &Arc<Quotas>, approvals: &Arc<Approvals>, place: &str) {
+        (self.quotas, self.approvals, self.place) = (Arc::clone(quotas), Arc::clone(approvals), place.into());
     }
 
     /// Says which server the calls of its route go to. What another has said of its tools is forgotten.
@@ -212,7 +216,69 @@ impl ToolPolicy {
     /// Whether the arguments of a request have to be known, about which this was decided.
     #[must_use]
     pub fn needs_arguments(&self, decision: &ToolDecision) -> bool {
-        self.ceilings_of(decision).is_some_and(|ceilings| ceilings.arguments.is_some())
+        let needs = |ceilings: &Ceilings| ceilings.arguments.is_some() || ceilings.approval.is_some();
+        self.ceilings_of(decision).is_some_and(needs)
+    }
+
+    /// Whether any rule asks for approval.
+    #[must_use]
+    pub fn asks_for_approval(&self) -> bool {
+        self.rules.iter().any(Rule::is_approve)
+    }
+
+    /// Whether the rule that allows a request asks for approval.
+    #[must_use]
+    pub fn needs_approval(&self, decision: &ToolDecision) -> bool {
+        self.ceilings_of(decision).is_some_and(|ceilings| ceilings.approval.is_some())
+    }
+
+    /// Asks for approval of a request, if the rule that allows it does. Returns the ticket by which it was approved, which is still to
+    /// be [used up](ToolPolicy::use_approval). `arguments` are the length and hash of its arguments, `message` is all of it.
+    ///
+    /// # Errors
+    ///
+    /// If servers may read it in different ways.
+    pub fn ask_approval(
+        &self,
+        decision: ToolDecision,
+        asked: &Asked<'_>,
+        caller: &CountedCaller<'_>,
+        time: QuotaTime,
+        (arguments, message): (Option<(u64, [u8; 32])>, &[u8]),
+    ) -> Result<(ToolDecision, Option<ApprovalTicket>), UnreadableArguments> {
+        let terms = self.ceilings_of(&decision).and_then(|ceilings| ceilings.approval);
+        let (Some(terms), Some(rule)) = (terms, decision.rule()) else { return Ok((decision, None)) };
+        let text = arguments_of(message).map_err(|Unreadable| UnreadableArguments)?;
+        if text.is_some() != arguments.is_some() {
+            return Err(UnreadableArguments);
+        }
+        let name = asked.target.name().unwrap_or(asked.method);
+        let ticket = ApprovalTicket::of(&QuotaKey::of(&self.place, &rule.name, caller, name), asked.method, arguments);
+        let of_caller = QuotaKey::of(&self.place, "", caller, "");
+        let call = || ApprovalCall {
+            place: self.place.to_string(),
+            rule: rule.name.to_string(),
+            caller: caller_told(caller),
+            method: asked.method.to_owned(),
+            name: name.to_owned(),
+            arguments,
+            shown: text.map(|text| String::from_utf8_lossy(text).into_owned()),
+        };
+        match self.approvals.ask(call, (ticket, of_caller), terms, time) {
+            Asking::Approved(ticket) => Ok((decision, Some(ticket))),
+            Asking::Waits(ticket) => Ok((reached(decision, CeilingReached::ApprovalWaits(ticket)), None)),
+            Asking::Refused(ticket) => Ok((reached(decision, CeilingReached::ApprovalRefused(ticket)), None)),
+            Asking::Full => Ok((reached(decision, CeilingReached::ApprovalsFull), None)),
+        }
+    }
+
+    /// Uses up an approval, for a request that is about to be passed on. If another one has, it has to be asked for again.
+    #[must_use]
+    pub fn use_approval(&self, decision: ToolDecision, ticket: ApprovalTicket, now: Time) -> ToolDecision {
+        match self.approvals.use_up(ticket, now) {
+            true => decision,
+            false => reached(decision, CeilingReached::ApprovalWaits(ticket)),
+        }
     }
 
     /// Whether any rule counts calls.
@@ -313,25 +379,34 @@ impl ToolPolicy {
             MethodDefault::ByTarget if asked.target == Target::Nothing => MethodDefault::Indirect,
             default => default,
         };
-        let mut allowed = None;
+        let (mut allowed, mut held) = (None, None);
         let mut needs_allow = false;
         for rule in &self.rules {
             needs_allow |= rule.is_allow() || (default == MethodDefault::Indirect && rule.is_for(roles));
             // What the protocol itself needs is only denied by a rule that names it.
             let is_about = default != MethodDefault::Allowed || !rule.methods.is_empty();
-            if !is_about || (rule.is_allow() && allowed.is_some()) || !rule.matches(roles, asked, hints) {
+            if !is_about || (rule.effect == Effect::Allow && allowed.is_some()) || !rule.matches(roles, asked, hints) {
                 continue;
             }
             match &rule.effect {
                 Effect::Allow => allowed = Some(&rule.id),
+                // What asks for approval goes before what does not.
+                Effect::Approve => held = held.or(Some(&rule.id)),
                 Effect::Deny(how) => return ToolDecision::Denied { rule: Some(rule.id.clone()), how: how.clone() },
             }
         }
+        let allowed = held.or(allowed);
         if allowed.is_some() || !needs_allow || default == MethodDefault::Allowed {
             return ToolDecision::Allowed(allowed.cloned());
         }
         ToolDecision::Denied { rule: None, how: Denial::Hidden }
     }
+}
+
+/// The arguments in a message that is whole, if it has any.
+fn arguments_of(message: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
+    let Some(params) = Value::of(message)?.member("params")? else { return Ok(None) };
+    Ok(params.value.member("arguments")?.map(|arguments| arguments.value.bytes()))
 }
 
 /// The decision about a request that reaches a ceiling of the rule that allows it.

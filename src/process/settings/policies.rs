@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::HostPattern;
 use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_policy};
 use crate::control::Inventories;
-use crate::policy::{PinMode, Quotas, ToolPolicy};
+use crate::policy::{Approvals, PinMode, Quotas, ToolPolicy};
 use crate::process::settings::CallerReader;
 
 /// Reads the policies of hosts, and what hosts require of their callers. What a policy has learned about the tools of
@@ -22,6 +22,8 @@ pub(crate) struct PolicyReader {
     pins: BTreeMap<String, PinMode>,
     /// What callers have used of what the rules allow, whatever is read again.
     quotas: Arc<Quotas>,
+    /// The calls that wait for approval.
+    approvals: Arc<Approvals>,
 }
 
 /// What a host or route has of a policy.
@@ -60,6 +62,11 @@ impl PolicyReader {
         &self.quotas
     }
 
+    /// The calls that wait for approval, of all policies that are read.
+    pub(crate) fn approvals(&self) -> &Arc<Approvals> {
+        &self.approvals
+    }
+
     /// Puts what was read into effect, and drops what is gone.
     pub(crate) fn put_in_force(&mut self) {
         self.known = self.next.take().unwrap_or_else(|| std::mem::take(&mut self.known));
@@ -94,7 +101,7 @@ impl PolicyReader {
             }
             read.learn_from(known);
         }
-        read.count_in(&self.quotas, &place.0);
+        read.count_in(&self.quotas, &self.approvals, &place.0);
         if let Some(file) = file {
             tracing::info!(%host, file = %file.display(), policy = %read.digest(), "policy read");
             read.useless().iter().for_each(|fault| tracing::warn!(file = %file.display(), "{fault}"));

@@ -209,7 +209,10 @@ fn a_line_says_what_was_decided_and_by_which_rule_of_which_policy() {
     assert_eq!(found(&["--outcome", "ok"]), ["get_a"]);
     let csv = site.run(&["audit", "export", "--format", "csv", "--rule", "no-deletes", text_of(&of_connector)]);
     let csv = String::from_utf8(csv.stdout).unwrap();
-    assert!(csv.contains(",decision,policy,rule,") && csv.contains(&format!(",denied,{digest},no-deletes,")), "{csv}");
+    assert!(
+        csv.contains(",decision,policy,rule,limit,approval,") && csv.contains(&format!(",denied,{digest},no-deletes,")),
+        "{csv}"
+    );
     let told = site.run(&["policy", "check", text_of(&policy)]);
     let told = String::from_utf8(told.stdout).unwrap();
     assert!(told.contains(&digest[..16]), "the digest is the one that other commands show: {told}");
