@@ -6,7 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
+use crate::cli::data_dir_args::DataDirArgs;
 use crate::cli::policy_args::PolicyArgs;
+use crate::cli::tools_args::ToolsArgs;
 use crate::cli::tunnel_args::TunnelArgs;
 use crate::config::{Millis, Profile};
 
@@ -64,6 +66,9 @@ pub enum Command {
     /// Show the tool calls of each agent task: repetitions, timeouts, tokens and cost, while the edge runs
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
+    /// Show the tools of servers, what has changed in them, and approve them, while the edge or connector runs
+    #[command(after_help = TOOLS_EXAMPLES)]
+    Tools(ToolsArgs),
     /// Check, search or export the audit log
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit(AuditArgs),
@@ -169,6 +174,15 @@ const BREAKERS_EXAMPLES: &str = "Examples:
 
 Showing breakers needs no token. `open`, `close` and `auto` need the admin token of the edge; `open` also needs
 `breaker = \"enforce\"`. A forced state lasts until `auto`, or until the edge ends. Exit code 1 means that the edge refused or
+cannot be reached, 2 a wrong flag.";
+
+const TOOLS_EXAMPLES: &str = "Examples:
+  adit tools list --pending
+  adit tools diff tickets.example.com --admin http://127.0.0.1:9444
+  adit tools approve tickets.example.com search --admin http://127.0.0.1:9444 --admin-token-file /etc/adit/admin.token
+
+The tools of a server are learned from the lists that pass, on routes with `pin`. `list` and `diff` need no token. `approve` needs the
+admin token of the edge or connector; a connector has one with `connect.admin_token_file`. Exit code 1 means that it refused or
 cannot be reached, 2 a wrong flag.";
 
 const LIMITS_EXAMPLES: &str = "Examples:
@@ -319,14 +333,6 @@ pub enum EdgeDirCommand {
         #[arg(long)]
         keep_withdrawn: bool,
     },
-}
-
-/// The flag that names the data directory of an edge.
-#[derive(Args, Clone)]
-pub struct DataDirArgs {
-    /// The data directory of the edge; without it ADIT_EDGE_DATA_DIR names it
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
 }
 
 /// The arguments of `adit connect`.

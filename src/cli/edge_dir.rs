@@ -7,8 +7,9 @@ use serde_json::json;
 
 use crate::base::TunnelId;
 use crate::cli::EXIT_USAGE;
-use crate::cli::args::{DataDirArgs, EdgeDirCommand};
+use crate::cli::args::EdgeDirCommand;
 use crate::cli::command_line::CommandLine;
+use crate::cli::data_dir_args::DataDirArgs;
 use crate::cli::output::print;
 use crate::cli::run::refuse;
 use crate::cli::table::Table;

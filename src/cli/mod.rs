@@ -17,6 +17,7 @@ mod calls;
 mod command_line;
 mod config;
 mod connect;
+mod data_dir_args;
 mod doctor;
 mod edge;
 mod edge_dir;
@@ -30,6 +31,8 @@ mod policy_args;
 mod run;
 mod table;
 mod tasks;
+mod tools;
+mod tools_args;
 mod tunnel;
 mod tunnel_args;
 mod tunnel_text;
@@ -38,8 +41,8 @@ mod version;
 
 pub use announce::Announcer;
 pub use args::{
-    CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DataDirArgs, DoctorArgs, EdgeArgs, EdgeDirCommand,
-    EngineArgs, ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
+    CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DoctorArgs, EdgeArgs, EdgeDirCommand, EngineArgs,
+    ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
 };
 pub use audit::run_audit;
 pub use audit_args::{
@@ -50,6 +53,7 @@ pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
 pub use calls::run_calls;
 pub use config::{environment, run_config};
 pub use connect::run_connect;
+pub use data_dir_args::DataDirArgs;
 pub use doctor::run_doctor;
 pub use edge::run_edge;
 pub use explain::run_explain;
@@ -59,6 +63,8 @@ pub use policy::run_policy;
 pub use policy_args::{PolicyArgs, PolicyCommand, PolicyExplainArgs};
 pub use run::{EXIT_FAILURE, RunError};
 pub use tasks::run_tasks;
+pub use tools::run_tools;
+pub use tools_args::{ToolsArgs, ToolsCommand};
 pub use tunnel::run_tunnel;
 pub use tunnel_args::{AdminArgs, CertCommand, KeyCommand, TunnelArgs, TunnelCommand};
 pub use up::run_up;

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::base::Traffic;
-use crate::cli::args::DataDirArgs;
+use crate::cli::data_dir_args::DataDirArgs;
 use crate::config::Millis;
 
 /// The arguments of `adit tunnel`.

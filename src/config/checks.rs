@@ -61,12 +61,14 @@ impl<'a> Checker<'a> {
         self.tunnels(edge);
         self.tools(&edge.tools);
         self.hedges(edge);
+        self.pins_of_hosts(edge);
     }
 
     /// `ports` says whether the port of the edge must be known. Only in `adit up` the system chooses it.
     pub(super) fn connect(&mut self, connect: &ConnectConfig, ports: bool) {
         self.credentials(connect);
         self.tools(&connect.tools);
+        self.pins_of_routes(connect);
         if connect.backoff_min_ms > connect.backoff_max_ms {
             self.fault(
                 "connect.backoff_min_ms",

@@ -17,6 +17,7 @@ mod files;
 mod identity_checks;
 mod load;
 mod networks;
+mod pin_checks;
 mod profile;
 mod proxy;
 mod reader;

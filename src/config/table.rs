@@ -14,7 +14,7 @@ use crate::config::values::{
     LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset, Spin, TokenText,
     ToolName,
 };
-use crate::policy::{Member, Network, SetName};
+use crate::policy::{Member, Network, PinMode, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
@@ -390,6 +390,11 @@ section! {
         /// version stays in effect. It is refused for a host with `passthrough` traffic, which the edge cannot read:
         /// set it at the connector.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
+        /// What becomes of tools of the server that nobody has approved, because they are new or their definition has changed since
+        /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `warn`: they are reported. `quarantine`: they are also hidden from
+        /// lists, and calls of them are refused, until `adit tools approve`. The tools are learned from the lists that pass. It needs
+        /// `edge.data_dir`, and is refused for a table of many hosts and for `passthrough` traffic.
+        pin: PinMode = "off", live, like "quarantine";
     }
 }
 
@@ -664,6 +669,11 @@ section! {
         /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
         /// version stays in effect. It applies to all kinds of traffic.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
+        /// What becomes of tools of the server that nobody has approved, because they are new or their definition has changed since
+        /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `warn`: they are reported. `quarantine`: they are also hidden from
+        /// lists, and calls of them are refused, until `adit tools approve`. The tools are learned from the lists that pass. It needs
+        /// `connect.state_dir`.
+        pin: PinMode = "off", live, like "quarantine";
         /// Whether HTTP/2 is offered to an `https` upstream besides HTTP/1.1 (ALPN `h2`). If the upstream accepts it,
         /// one connection carries many calls.
         upstream_http2: bool = "true", live, like "false";

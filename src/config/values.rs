@@ -11,6 +11,7 @@ use crate::base::{GuardMode, Secret, Traffic, TunnelToken, TunnelTokenError};
 use crate::config::error::quoted;
 use crate::config::setting_type::{Raw, SettingType, list_setting, optional_setting};
 use crate::identity::{TokenAlgorithm, TokenAlgorithmError};
+use crate::policy::PinMode;
 
 /// What is displayed instead of a secret.
 pub const MASK: &str = "********";
@@ -264,6 +265,19 @@ impl SettingType for GuardMode {
     fn parse(raw: &Raw, _dir: &Path) -> Result<GuardMode, String> {
         let word = raw.text("a text")?;
         word.parse().map_err(|_| format!("{} is not one of off, observe, enforce", quoted(word)))
+    }
+
+    fn to_json(&self) -> Value {
+        Value::from(self.name())
+    }
+}
+
+impl SettingType for PinMode {
+    const KIND: &'static str = "word";
+
+    fn parse(raw: &Raw, _dir: &Path) -> Result<PinMode, String> {
+        let word = raw.text("a text")?;
+        word.parse().map_err(|()| format!("{} is not one of off, warn, quarantine", quoted(word)))
     }
 
     fn to_json(&self) -> Value {

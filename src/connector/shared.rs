@@ -125,6 +125,7 @@ counters! {
         lists_crowded, "Answers that were withheld because lists which are filtered by policies have used up the memory for them";
         requests_refused, "Requests that were refused before they became calls";
         calls_denied, "Calls that the policies of their routes denied";
+        calls_over_ceiling, "Those of them that were denied because they reached a ceiling of the rule that allows them";
         requests_resent, "Requests sent again, after a connection ended or refused them without an answer";
         resends_denied, "Requests not sent again because the retries of their route had used up its budget";
         resends_safe, "POST requests of MCP that were sent again because `resend` is mcp-safe";

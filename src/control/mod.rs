@@ -17,6 +17,7 @@ pub mod demo;
 mod edge_role;
 mod figures;
 mod inputs;
+mod inventories;
 mod metrics;
 pub mod once;
 mod probe;
@@ -41,6 +42,10 @@ pub use connector_role::ConnectorRole;
 pub use data_dir::{DataDir, DataDirError, DataDirLock, EDGE_CERT_LIFE, EDGE_CERT_RENEWED_BEFORE, Initialised};
 pub use edge_role::EdgeRole;
 pub use inputs::{forward_events, forward_events_with, serve_admin, signals};
+pub use inventories::{
+    ApprovalError, FINDINGS_MAX, INVENTORY_FILE, Inventories, InventoriesError, NameFinding, ServerTools, alike_names,
+    read as read_inventories,
+};
 pub use metrics::{METRICS_TYPE, metrics};
 pub use once::{OnceClient, OnceError, OnceReport};
 pub use probe::{PROBE_HOSTS_MAX, PROBE_TIMEOUT, ProbeError, Prober, reachable};

@@ -1,12 +1,13 @@
 //! The state that the tasks of the control thread share: the roles, and the state of the process as a whole.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
 use crate::control::bodies::{CallsBody, HealthBody, HealthStatus, ReadyBody, SilentRole, TasksBody};
 use crate::control::calls;
+use crate::control::inventories::Inventories;
 use crate::control::probe::Prober;
 use crate::control::reading::{Role, RoleKind, RoleReading};
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes};
@@ -26,6 +27,7 @@ pub struct State {
     reloads: Mutex<Reloads>,
     readiness: Mutex<Readiness>,
     prober: Option<Prober>,
+    inventories: OnceLock<Arc<Inventories>>,
     /// Held during a probe, whose result serves all requests that wait.
     probing: tokio::sync::Mutex<()>,
 }
@@ -42,8 +44,20 @@ impl State {
             reloads: Mutex::default(),
             readiness: Mutex::new(Readiness::new(ReadinessSettings::default())),
             prober,
+            inventories: OnceLock::new(),
             probing: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Shows the tools of these inventories from now on.
+    pub fn show_tools(&self, inventories: &Arc<Inventories>) {
+        // A process has one of them, from its start.
+        let _ = self.inventories.set(Arc::clone(inventories));
+    }
+
+    /// What is known of the tools of servers.
+    pub(super) fn inventories(&self) -> &Arc<Inventories> {
+        self.inventories.get_or_init(Arc::default)
     }
 
     /// Queries the roles, and assembles a report.

@@ -82,7 +82,7 @@ impl CallerRefused {
     #[must_use]
     pub const fn listed(self) -> &'static str {
         match self {
-            CallerRefused::NoToken => "its caller shows no access token",
+            CallerRefused::NoToken => "its caller presented no access token",
             CallerRefused::InvalidToken => "the access token of its caller is not accepted",
             CallerRefused::Scope => "the access token of its caller lacks a scope",
             CallerRefused::KeysUnavailable => "the keys of the issuer of its access token are not known",

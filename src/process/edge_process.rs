@@ -10,8 +10,8 @@ use crate::config::EdgeConfig;
 use crate::control::audit::AuditWriter;
 use crate::control::tunnels::Serving;
 use crate::control::{
-    Control, ControlParts, DRAIN_GRACE, EdgeRole, Notice, Prober, ProcessFacts, ProcessRequest, Provisioning, RoleKind,
-    Signing, State, forward_events, serve_certifications, signals,
+    Control, ControlParts, DRAIN_GRACE, EdgeRole, Inventories, Notice, Prober, ProcessFacts, ProcessRequest,
+    Provisioning, RoleKind, Signing, State, forward_events, serve_certifications, signals,
 };
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
@@ -24,6 +24,7 @@ use crate::process::facts::facts;
 use crate::process::file_limit::connections_within_file_limit;
 use crate::process::listen::{admin_url, listen_admin, reserve, serve_admin_if};
 use crate::process::log::Log;
+use crate::process::quota_file::QuotaFile;
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
@@ -45,6 +46,7 @@ pub struct EdgeProcess {
     admin: Option<AbortOnDrop>,
     store: Option<EdgeStore>,
     audit: Option<AuditWriter>,
+    quotas: QuotaFile,
     _tasks: Vec<AbortOnDrop>,
 }
 
@@ -70,11 +72,16 @@ impl EdgeProcess {
         let identity = EdgeTlsIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
         let mut policies = PolicyReader::default();
+        let quotas = QuotaFile::open(edge_config.data_dir.as_ref().map(|dir| &*dir.0), policies.quotas());
         policies.begin(&config.identity)?;
+        let home = edge_config.data_dir.as_ref().map(|dir| &*dir.0);
+        let inventories = Inventories::open(home)?;
+        policies.inventories = Arc::clone(&inventories);
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &mut policies, &identity.seals)?;
 
         // Stage 2: take what only one process can have, which are the listeners and the store.
         let audit = start_audit(&config)?;
+        inventories.record_in(log_of(audit.as_ref()));
         let bound =
             BoundEdge::bind(edge_config, engine.core_count(), &identity, tables, log_of(audit.as_ref())).await?;
         let serving = Serving::new(Arc::clone(&bound.edge), engine.core_count(), Arc::clone(&identity.seals));
@@ -97,8 +104,13 @@ impl EdgeProcess {
         let role = identity.report_in(EdgeRole::new(Arc::clone(&bound.edge), cores.count()));
         let prober = prober(bound.agents.address(), tls)?;
         let state = State::new(facts.clone(), vec![Arc::new(role)], Some(prober));
-        let mut tasks = vec![AbortOnDrop(tokio::spawn(Arc::clone(&serving).keep_reviewing()))];
+        state.show_tools(&inventories);
+        let mut tasks = vec![
+            AbortOnDrop(tokio::spawn(Arc::clone(&serving).keep_reviewing())),
+            AbortOnDrop(tokio::spawn(inventories.keep())),
+        ];
         tasks.extend(identity.keep_seals_fresh());
+        tasks.push(AbortOnDrop(tokio::spawn(quotas.clone().keep())));
         let tunnels = access.as_ref().and_then(|access| access.tunnels.clone());
         let provisioning = tunnels.map(|tunnels| tunnels as Arc<dyn Provisioning>);
         serve_certifying(bound.certify_requests, edge_config, &identity, provisioning);
@@ -124,6 +136,7 @@ impl EdgeProcess {
             admin,
             store,
             audit,
+            quotas,
             _tasks: tasks,
         })
     }
@@ -161,6 +174,7 @@ impl EdgeProcess {
         if let Some(audit) = self.audit {
             audit.close();
         }
+        self.quotas.save();
         tracing::info!("ended");
         Ok(())
     }

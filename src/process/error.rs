@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use crate::config::ConfigErrors;
 use crate::control::audit::AuditError;
 use crate::control::store::StoreError;
-use crate::control::{ControlError, DataDirError};
+use crate::control::{ControlError, DataDirError, InventoriesError};
 use crate::engine::StartError;
 use crate::tls::CertError;
 
@@ -41,6 +41,9 @@ pub enum RunError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The inventory of tools cannot be used.
+    #[error(transparent)]
+    Inventories(#[from] InventoriesError),
     /// The audit log cannot be used.
     #[error(transparent)]
     Audit(#[from] AuditError),

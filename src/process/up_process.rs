@@ -19,6 +19,7 @@ use crate::control::{
     ProcessRequest, Report, Role, RoleEvent, RoleKind, State, forward_events, reachable, serve_resolves, signals,
 };
 use crate::engine::{Cores, EngineSettings, Reservation};
+use crate::policy::PinMode;
 use crate::process::audit::{log_of, start_audit};
 use crate::process::ca_file::CaFile;
 use crate::process::connector_process::PreparedConnector;
@@ -109,6 +110,7 @@ impl UpProcess {
         let (authority, certs) = temporary_certificates(edge_config)?;
         let authority = Arc::new(authority);
         let identity = EdgeTlsIdentity::temporary(certs, Arc::clone(&authority));
+        refuse_pins(edge_config, connect_config)?;
         let (mut policies, mut trust) = (PolicyReader::default(), UpstreamTrust::default());
         policies.begin(&config.identity)?;
         trust.policies.begin(&config.identity)?;
@@ -362,4 +364,14 @@ fn node_extra_certs() -> String {
         }
         _ => pem,
     }
+}
+/// Nothing can be approved here, as nobody has an admin token: whatever is in quarantine would stay there.
+fn refuse_pins(edge: &EdgeConfig, connect: &ConnectConfig) -> Result<(), RunError> {
+    let mut pins = edge.hosts.iter().map(|host| host.pin).chain(connect.routes.iter().map(|route| route.pin));
+    if pins.all(|pin| pin == PinMode::Off) {
+        return Ok(());
+    }
+    Err(RunError::Other(
+        "`adit up` cannot approve tools: remove `pin`, or use `adit edge` and `adit connect`".to_owned(),
+    ))
 }

@@ -39,14 +39,20 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    fn start(command: &mut Command) -> Program {
+    pub(crate) fn start(command: &mut Command) -> Program {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program runs");
         let (input, output) = (child.stdin.take().expect("it is piped"), child.stdout.take().expect("it is piped"));
         Program { child, input, output: BufReader::new(output) }
     }
 
-    fn line(&mut self) -> String {
+    /// Where it reads.
+    pub(crate) fn input(&mut self) -> &mut ChildStdin {
+        &mut self.input
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("it can be read");
         assert!(!line.is_empty(), "the program has ended");

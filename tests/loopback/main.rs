@@ -6,6 +6,7 @@
 
 mod browsers;
 mod budgets;
+mod ceilings;
 mod clients;
 mod config_files;
 mod conformance;
@@ -30,6 +31,7 @@ mod raw;
 mod sealed;
 mod sessions;
 mod support;
+mod tools;
 mod transparency;
 mod tunnel_processes;
 mod tunnels;

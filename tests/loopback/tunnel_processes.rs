@@ -60,6 +60,13 @@ impl Tunnel {
         more: &str,
         tables: &str,
     ) -> Self {
+        let mut tunnel = Self::prepared(traffic, host, offline_wait_ms, more, tables);
+        tunnel.run_edge();
+        tunnel
+    }
+
+    /// The same, whose edge is still to be run.
+    pub(crate) fn prepared(traffic: &'static str, host: &str, offline_wait_ms: u32, more: &str, tables: &str) -> Self {
         let files = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| files.path().join(name).display().to_string();
         let (agents, connectors) = (free_address(), free_address());
@@ -72,9 +79,10 @@ impl Tunnel {
         self::authority(&files, "state/seal-ca.pem", "state/seal-ca.key");
         write(&files, "secret", SECRET);
         write(&files, "connectors", &connectors.to_string());
+        let admin = if more.contains("admin_listen") { "" } else { "admin_listen = 'off'\n" };
         let settings = format!(
             "[engine]\ncores = 1\npin = false\nspin_us = 0\n\
-             [edge]\nagents_listen = '{agents}'\nconnectors_listen = '{connectors}'\nadmin_listen = 'off'\n\
+             [edge]\nagents_listen = '{agents}'\nconnectors_listen = '{connectors}'\n{admin}\
              connectors_cert_file = '{}'\nconnectors_key_file = '{}'\noffline_wait_ms = {offline_wait_ms}\n{more}\n\
              connectors_ca_file = 'ca.pem'\nconnectors_ca_key_file = 'ca.key'\n\
              [[tunnel]]\nid = 'tnl_test'\nsecret_file = '{}'\nhosts = ['{host}']\n\
@@ -84,9 +92,7 @@ impl Tunnel {
             path("secret"),
         );
         write(&files, "edge.toml", &settings);
-        let mut tunnel = Self { agents, files, traffic, edge: None, connector: None };
-        tunnel.run_edge();
-        tunnel
+        Self { agents, files, traffic, edge: None, connector: None }
     }
 
     /// Starts the edge, which must not run already, and waits until it listens.
@@ -116,9 +122,14 @@ impl Tunnel {
         self.connector = Some(Process::start("connect", &self.connector_settings()));
     }
 
+    /// A file beside the settings.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.files.path().join(name)
+    }
+
     /// The file of the connector's settings, if one was started.
     pub(crate) fn connector_settings(&self) -> PathBuf {
-        self.files.path().join(CONNECT_FILE)
+        self.file(CONNECT_FILE)
     }
 }
 
@@ -198,7 +209,7 @@ fn write(files: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
 
 /// A loopback address on which nothing listens, with a port below those that the system gives to outgoing connections,
 /// so that no connection of a test that runs beside this one can take it meanwhile.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;

@@ -11,6 +11,7 @@ mod convert;
 mod error;
 mod keys;
 mod process;
+mod tools;
 mod tunnels;
 
 pub use body::BODY_LEN_MAX;
@@ -160,12 +161,13 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::events))
         .routes(routes!(breakers::force))
+        .routes(routes!(tools::approve))
 }
 
 fn described(document: OpenApi) -> OpenApi {
     let info = InfoBuilder::new()
         .title("adit: admin API")
-        .description(Some("The state of an adit process; and the tunnels of an edge with their secrets, certificates, connections, events and usage."))
+        .description(Some("The state of an adit process; the tools of its servers; and the tunnels of an edge with their secrets, certificates, connections, events and usage."))
         .version(env!("CARGO_PKG_VERSION"))
         .build();
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -196,7 +198,7 @@ async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, TunnelsError>> + Send + 'static,
 ) -> Result<T, ApiError> {
     let broken = |_| {
-        let message = "the change broke off: the log of the edge says why";
+        let message = "the change failed: the log of the edge says why";
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     };
     Ok(tokio::spawn(change).await.map_err(broken)??)

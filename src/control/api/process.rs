@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::body::ValidQuery;
 use super::error::ApiError;
+use super::tools;
 use crate::control::bodies::{
     CallsBody, ErrorBody, HealthBody, HealthStatus, LIMIT_MAX, LatencyBody, ReadyBody, ReadyStatus, StatusBody,
     TasksBody,
@@ -39,6 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(latency))
         .routes(routes!(calls))
         .routes(routes!(tasks))
+        .routes(routes!(tools::list))
 }
 
 /// Whether every core of the process answers: 200 if so, 503 if not.

@@ -14,6 +14,7 @@ mod numbers;
 mod records;
 mod status;
 mod tasks;
+mod tools;
 mod tunnels;
 
 pub use breakers::{BreakerInfo, BreakerKind, BreakerStateName, ForceBreaker, ForcedStateName};
@@ -32,6 +33,9 @@ pub use status::{
     BuffersStatus, CoreStatus, DriverStatus, LinkStatus, OfRole, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
 pub use tasks::{TaskInfo, TaskNamedBy, TaskSummary, TasksBody};
+pub use tools::{
+    AlikeTools, ApproveTools, ApprovedTool, ListedTool, PinName, ServerToolsInfo, StandingName, ToolPlace, ToolsBody,
+};
 pub use tunnels::{
     ConnectionInfo, CreateTunnel, CreatedTunnel, CredentialInfo, HostPatternText, IssuedToken, MemberText, NetworkText,
     Reason, Revocation, RevokeToken, RotateToken, TrafficKind, TunnelInfo, TunnelState, UpdateTunnel, UpdatedTunnel,

@@ -307,8 +307,8 @@ impl Parts {
                 tracing::error!(
                     tunnel = %id,
                     %host,
-                    "the host is not served: it has a policy or auth at the edge, which cannot read passthrough traffic. Set \
-                     policy_file and auth at its connector instead"
+                    "the host is not served: it has a policy, pin or auth at the edge, which cannot read passthrough traffic. Set \
+                     them at its connector instead"
                 );
             } else if tables.routes.insert(*host, id.as_str(), route) {
                 served.push(*host);

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::wire::jsonrpc::folds_to;
+
 /// The deepest nesting that is read.
-const DEPTH_MAX: usize = 128;
+pub(super) const DEPTH_MAX: usize = 128;
 
 /// The text cannot be read, or not in one way only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +85,7 @@ impl<'a> Value<'a> {
         }
         for part in self.parts() {
             let part = part?;
-            if part.name.eq_ignore_ascii_case(name) {
+            if folds_to(part.name.as_bytes(), name.as_bytes()) {
                 if found.is_some() || part.name != name {
                     return Err(Unreadable);
                 }
@@ -142,17 +144,22 @@ impl<'a> Iterator for Parts<'a> {
 
 /// A place in a text.
 #[derive(Clone, Copy)]
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    fn peek(&self) -> Option<u8> {
+    /// The start of a value.
+    pub(super) fn of(value: &Value<'a>) -> Cursor<'a> {
+        Cursor { text: value.text, at: value.start }
+    }
+
+    pub(super) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
-    fn take(&mut self, byte: u8) -> Result<(), Unreadable> {
+    pub(super) fn take(&mut self, byte: u8) -> Result<(), Unreadable> {
         if self.peek() != Some(byte) {
             return Err(Unreadable);
         }
@@ -160,13 +167,13 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn space(&mut self) {
+    pub(super) fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
             self.at += 1;
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value<'a>, Unreadable> {
+    pub(super) fn value(&mut self, depth: usize) -> Result<Value<'a>, Unreadable> {
         let start = self.at;
         match self.peek() {
             Some(b'"') => return self.text_value(),
@@ -213,7 +220,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn text_value(&mut self) -> Result<Value<'a>, Unreadable> {
+    pub(super) fn text_value(&mut self) -> Result<Value<'a>, Unreadable> {
         let start = self.at;
         self.take(b'"')?;
         loop {

@@ -136,7 +136,7 @@ impl ListFilter {
             "tools" => {
                 let Ok(said) = element.member("annotations") else { return false };
                 let said = said.and_then(|said| serde_json::from_slice::<ToolHints>(said.value.bytes()).ok());
-                self.policy.decide_listed(self.roles, &name, said.unwrap_or_default())
+                self.policy.decide_listed(self.roles, &name, said.unwrap_or_default(), element)
             }
             "prompts" => self.policy.decide(self.roles, &Asked::prompt(&name)),
             "resources" => self.policy.decide(self.roles, &Asked::resource(&name)),

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::base::Rng;
+use crate::policy::tools::decision::Asked;
+use crate::policy::tools::inventory::{InventoryMemory, ToolInventory};
 use crate::policy::tools::list_filter::{ListFilter, UnreadableList};
+use crate::policy::tools::pins::{PinMode, ToolPins};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
+use crate::policy::tools::tool_record::ToolDigest;
 
 fn filter(text: &str) -> ListFilter {
     ListFilter::new(Arc::new(ToolPolicy::parse(text).unwrap()), RoleSet::default())
@@ -187,4 +191,40 @@ fn a_list_shows_what_a_call_may_reach() {
             .collect();
         assert_eq!(shown, callable, "{text}");
     }
+}
+
+#[test]
+fn a_tool_in_quarantine_is_hidden_and_cannot_be_called_until_it_is_approved() {
+    let inventory = Arc::new(ToolInventory::new(&InventoryMemory::new(1 << 20)));
+    let pinned = |mode| {
+        let policy = ToolPolicy::parse("[[rule]]\neffect = 'deny'\ntools = ['asked']\nscope = 's'\n").unwrap();
+        let policy = Arc::new(policy.pinned(ToolPins::new(mode, &inventory)));
+        (Arc::clone(&policy), ListFilter::new(policy, RoleSet::default()))
+    };
+    let (policy, filter) = pinned(PinMode::Quarantine);
+    let may_call = |policy: &ToolPolicy, tool| policy.decide(RoleSet::default(), &Asked::tool(tool));
+    let list = r#"{"result":{"tools":[{"name":"a"},{"name":"asked"}]}}"#;
+    assert_eq!(
+        applied(&filter, list),
+        r#"{"result":{"tools":[]}}"#,
+        "whoever may ask for a scope does not see it either"
+    );
+    assert_eq!(may_call(&policy, "a").rule().unwrap().to_string(), "pin");
+    assert!(!may_call(&policy, "never-listed").is_allowed());
+    let mark = policy.digest().mark();
+    assert_eq!(policy.rule_name(mark, may_call(&policy, "a").rule().unwrap().index), Some("pin"));
+    for record in inventory.records() {
+        let digest = ToolDigest::parse(&record.digest).unwrap();
+        inventory.approve(inventory.approval(&record.name, digest).unwrap(), 1);
+    }
+    assert_eq!(applied(&filter, list), list);
+    assert!(may_call(&policy, "a").is_allowed() && !may_call(&policy, "asked").is_allowed());
+    let changed = r#"{"result":{"tools":[{"name":"a","description":"x"},{"name":"asked"}]}}"#;
+    assert_eq!(applied(&filter, changed), r#"{"result":{"tools":[{"name":"asked"}]}}"#);
+    assert!(!may_call(&policy, "a").is_allowed());
+    // Where it is only reported, nothing is hidden.
+    let (policy, filter) = pinned(PinMode::Warn);
+    assert_eq!(applied(&filter, changed), changed);
+    assert!(may_call(&policy, "a").is_allowed());
+    assert!(ToolPins::new(PinMode::Off, &inventory).is_none());
 }

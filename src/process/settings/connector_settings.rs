@@ -21,7 +21,7 @@ use crate::control::StateDir;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
 use crate::policy::SafeRequests;
-use crate::process::settings::PolicyReader;
+use crate::process::settings::policies::{PolicyReader, PolicySource};
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
 use crate::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock,
@@ -194,10 +194,15 @@ pub(crate) fn connector_tables(
             Arc::clone(safe.entry(key).or_insert(known))
         });
         let auth = trust.policies.callers.read(&CallerTerms::of_route(route, index), &mut faults);
-        let policy = route.policy_file.as_deref().and_then(|file| {
-            let (server, key) = (route.upstream.to_string(), format!("route[{index}].policy_file"));
-            trust.policies.read(&route.host, &server, key, file, &mut faults)
-        });
+        let server = route.upstream.to_string();
+        let source = PolicySource {
+            host: &route.host,
+            file: route.policy_file.as_deref(),
+            key: format!("route[{index}].policy_file"),
+            pin: route.pin,
+            server: &server,
+        };
+        let policy = trust.policies.read(source, &mut faults);
         entries.push(RouteEntry {
             host: route.host.to_string(),
             place: format!("route[{index}].host"),

@@ -16,7 +16,7 @@ use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
 use crate::policy::{Admission, ToolPolicy};
-use crate::process::settings::PolicyReader;
+use crate::process::settings::policies::{PolicyReader, PolicySource};
 use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable};
 use crate::tls::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, Authority, Clients, ReloadingCerts, Roots, ServerConfig,
@@ -207,7 +207,7 @@ fn route_faults(found: Vec<RouteFault>) -> impl Iterator<Item = ConfigError> {
 }
 
 /// The fault of a host whose policy or caller rules cannot be applied.
-const BEYOND_POLICY: &str = "has a policy or auth at the edge, which cannot read passthrough traffic: set policy_file and auth in the \
+const BEYOND_POLICY: &str = "has a policy, pin or auth at the edge, which cannot read passthrough traffic: set them in the \
                              [[route]] of its connector, and not in the [[host]] of the edge that it falls under";
 
 /// The settings of single hosts and of their tools.
@@ -262,7 +262,15 @@ fn policy_of(
     faults: &mut Vec<ConfigError>,
 ) -> Option<Arc<ToolPolicy>> {
     let key = format!("host[{index}].policy_file");
-    let policy = policies.read(&host.host, "", key.clone(), host.policy_file.as_deref()?, faults)?;
+    let source = PolicySource {
+        host: &host.host,
+        file: host.policy_file.as_deref(),
+        key: key.clone(),
+        pin: host.pin,
+        // The edge knows its connectors, and not what is behind them.
+        server: "",
+    };
+    let policy = policies.read(source, faults)?;
     if policy.uses_annotations() && matches!(host.host, HostPattern::Wildcard(_)) {
         let why = "its rules depend on annotations of tools, which differ from server to server: write a [[host]] for each host";
         faults.push(ConfigError::new(Origin::Default, key, why));

@@ -339,7 +339,7 @@ progress_max_ms = "1h"
         };
         assert!(tables("plain", "").is_ok());
         let faults = tables("passthrough", "").err().unwrap().to_string();
-        assert!(faults.starts_with("tunnel[0].hosts: a.t.test has a policy or auth at the edge"), "{faults}");
+        assert!(faults.starts_with("tunnel[0].hosts: a.t.test has a policy, pin or auth at the edge"), "{faults}");
         assert!(tables("passthrough", "[[host]]\nhost = 'a.t.test'\n").is_ok(), "a table of its own has no policy");
         let asks = "[[host]]\nhost = 'a.t.test'\nauth = 'verify'\nauth_resource = 'https://a.t.test/mcp'\n\
                     [[identity_provider]]\nname = 'a'\nissuer = 'https://a.example'\n";

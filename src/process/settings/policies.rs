@@ -1,10 +1,11 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::HostPattern;
 use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_policy};
-use crate::policy::ToolPolicy;
+use crate::control::Inventories;
+use crate::policy::{PinMode, Quotas, ToolPolicy};
 use crate::process::settings::CallerReader;
 
 /// Reads the policies of hosts, and what hosts require of their callers. What a policy has learned about the tools of
@@ -12,9 +13,28 @@ use crate::process::settings::CallerReader;
 #[derive(Default)]
 pub(crate) struct PolicyReader {
     pub(crate) callers: CallerReader,
+    /// What is known of the tools of servers.
+    pub(crate) inventories: Arc<Inventories>,
     known: Known,
     /// The policies that were read but are not in effect yet.
     next: Option<Known>,
+    /// How the tools of each host are treated then.
+    pins: BTreeMap<String, PinMode>,
+    /// What callers have used of what the rules allow, whatever is read again.
+    quotas: Arc<Quotas>,
+}
+
+/// What a host or route has of a policy.
+pub(super) struct PolicySource<'a> {
+    pub(super) host: &'a HostPattern,
+    /// Its file, if it has one.
+    pub(super) file: Option<&'a Path>,
+    /// The setting that names it.
+    pub(super) key: String,
+    /// What becomes of tools that nobody has approved.
+    pub(super) pin: PinMode,
+    /// The URL of the server behind it; empty where that is not known.
+    pub(super) server: &'a str,
 }
 
 /// The policies by host, by the server behind the host where it is known, and by file. What one server says about its tools does not
@@ -31,28 +51,41 @@ impl PolicyReader {
     pub(crate) fn begin(&mut self, config: &IdentityConfig) -> Result<(), ConfigErrors> {
         self.callers.read_issuers(config)?;
         self.next = Some(Known::new());
+        self.pins.clear();
         Ok(())
+    }
+
+    /// What callers have used, which all policies that are read share.
+    pub(crate) fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
     }
 
     /// Puts what was read into effect, and drops what is gone.
     pub(crate) fn put_in_force(&mut self) {
         self.known = self.next.take().unwrap_or_else(|| std::mem::take(&mut self.known));
         self.callers.put_in_force();
+        self.inventories.put_in_force(&self.pins);
     }
 
-    /// The policy of a host with this server behind it. The setting `key` names its file. If the file is unchanged, so is the policy.
-    /// A fault is added to `faults`.
+    /// The policy of a host, if it has rules or its tools are looked at. One whose file is as before stays the same. It is reported if
+    /// it cannot be read.
     pub(super) fn read(
         &mut self,
-        host: &HostPattern,
-        server: &str,
-        key: String,
-        file: &Path,
+        PolicySource { host, file, key, pin, server }: PolicySource<'_>,
         faults: &mut Vec<ConfigError>,
     ) -> Option<Arc<ToolPolicy>> {
-        let mut read =
-            read_policy(file).map_err(|why| faults.push(ConfigError::new(Origin::Default, key, why))).ok()?;
-        let place = (host.to_string(), server.to_owned(), file.to_path_buf());
+        let pins = self.inventories.pins_of(&host.to_string(), server, pin);
+        if file.is_none() && pins.is_none() {
+            return None;
+        }
+        self.pins.insert(host.to_string(), pin);
+        let read = match file {
+            Some(file) => read_policy(file),
+            // It has no rule, and allows everything.
+            None => ToolPolicy::parse("").map_err(|_| "an empty policy is refused".to_owned()),
+        };
+        let mut read = read.map_err(|why| faults.push(ConfigError::new(Origin::Default, key, why))).ok()?.pinned(pins);
+        let place = (host.to_string(), server.to_owned(), file.map(Path::to_path_buf).unwrap_or_default());
         let next = self.next.get_or_insert_default();
         if let Some(known) = self.known.get(&place) {
             if **known == read {
@@ -61,8 +94,11 @@ impl PolicyReader {
             }
             read.learn_from(known);
         }
-        tracing::info!(%host, file = %file.display(), policy = %read.digest(), "policy read");
-        read.useless().iter().for_each(|fault| tracing::warn!(file = %file.display(), "{fault}"));
+        read.count_in(&self.quotas, &place.0);
+        if let Some(file) = file {
+            tracing::info!(%host, file = %file.display(), policy = %read.digest(), "policy read");
+            read.useless().iter().for_each(|fault| tracing::warn!(file = %file.display(), "{fault}"));
+        }
         let read = Arc::new(read);
         next.insert(place, Arc::clone(&read));
         Some(read)
@@ -97,7 +133,9 @@ mod tests {
         let (mut reader, mut faults) = (PolicyReader::default(), Vec::new());
         let mut read = |reader: &mut PolicyReader, host: &str, server: &str| {
             reader.begin(&config.identity).unwrap();
-            reader.read(&host.parse().unwrap(), server, "policy_file".to_owned(), &file, &mut faults).unwrap()
+            let (host, key) = (host.parse().unwrap(), "policy_file".to_owned());
+            let source = PolicySource { host: &host, file: Some(&file), key, pin: PinMode::Off, server };
+            reader.read(source, &mut faults).unwrap()
         };
         write("a");
         let first = read(&mut reader, "a.test", "one");

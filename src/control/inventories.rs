@@ -1,0 +1,373 @@
+//! The inventories of the tools behind a process: kept in a file, and what changes in them is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use unicode_security::skeleton;
+
+use crate::audit::ActionLine;
+use crate::control::wall_time::WallTime;
+use crate::policy::{
+    InventoryMemory, NotApproved, PinMode, ToolDigest, ToolInventory, ToolNews, ToolPins, ToolRecord, ToolStanding,
+};
+use crate::private::{self, PrivateError};
+use crate::serve::{AUDIT_WAIT_MAX, AuditLog};
+
+/// The file of the inventories, in the directory of the role.
+pub const INVENTORY_FILE: &str = "tools.json";
+/// The longest file, in bytes: all that fits the memory, with each quotation mark escaped.
+const FILE_LEN_MAX: usize = 128 << 20;
+/// The memory of all inventories, in bytes.
+const MEMORY_LEN: usize = 32 << 20;
+/// The version of the file.
+const FORMAT: u32 = 1;
+/// How often is looked whether something has changed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many looks pass until the file is written because lists have passed, in which nothing has changed.
+const LOOKS_UNTIL_KEPT: u32 = 60;
+/// The most tools of one server that are named in the log at one time.
+const NAMED_MAX: usize = 20;
+/// The most findings that are told.
+pub const FINDINGS_MAX: usize = 1_000;
+
+/// Why the file of the inventories cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoriesError {
+    /// It cannot be read or written, or is open to others.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
+    /// It holds something else.
+    #[error("{} holds no inventory of tools: {why}; restore it, or remove it and approve all tools again", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Why tools were not approved. None of them was.
+#[derive(Debug, thiserror::Error)]
+pub enum ApprovalError {
+    /// The tools of the route are not looked at.
+    #[error("no route has this name and `pin`: `adit tools list` shows all")]
+    NoServer,
+    /// One of them cannot be approved.
+    #[error("{tool}: {why}")]
+    Tool {
+        /// Its name.
+        tool: String,
+        /// Why.
+        why: NotApproved,
+    },
+    /// It could not be written to the audit log.
+    #[error("the approval could not be written to the audit log")]
+    Unrecorded,
+    /// They are approved, but will not be after a restart.
+    #[error("approved until the process ends, because this cannot be kept: {0}")]
+    NotKept(String),
+}
+
+/// The tools of all servers with `pin`.
+pub struct Inventories {
+    file: Option<PathBuf>,
+    audit: OnceLock<AuditLog>,
+    memory: Arc<InventoryMemory>,
+    servers: Mutex<BTreeMap<String, Server>>,
+    /// Whether something has changed that is not in the file.
+    is_unwritten: AtomicBool,
+    /// Held while the file is written.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// The server behind a route.
+struct Server {
+    /// Where it is.
+    upstream: String,
+    mode: PinMode,
+    tools: Arc<ToolInventory>,
+}
+
+/// The tools of one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTools {
+    /// The host of its route.
+    pub route: String,
+    /// The URL of the upstream; empty at an edge, which does not know it.
+    pub upstream: String,
+    /// What becomes of tools that nobody has approved.
+    pub mode: PinMode,
+    /// How often a tool was named for which there was no room.
+    pub left_out: u64,
+    /// Its tools, by name.
+    pub tools: Vec<ToolRecord>,
+}
+
+/// Two tools that may be taken for each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NameFinding {
+    /// Whether the names are the same; otherwise they only look so.
+    pub is_same: bool,
+    /// The route and name of each.
+    pub tools: [(String, String); 2],
+}
+
+/// The file.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    version: u32,
+    servers: Vec<KeptServer>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptServer {
+    route: String,
+    upstream: String,
+    tools: Vec<ToolRecord>,
+}
+
+impl Default for Inventories {
+    fn default() -> Inventories {
+        Inventories {
+            file: None,
+            audit: OnceLock::new(),
+            memory: InventoryMemory::new(MEMORY_LEN),
+            servers: Mutex::default(),
+            is_unwritten: AtomicBool::new(false),
+            writing: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+impl Inventories {
+    /// Those that are kept in this directory; without one they last as long as the process.
+    ///
+    /// # Errors
+    ///
+    /// When there is a file that cannot be used.
+    pub fn open(dir: Option<&Path>) -> Result<Arc<Inventories>, InventoriesError> {
+        let file = dir.map(|dir| dir.join(INVENTORY_FILE));
+        let inventories = Inventories { file, ..Inventories::default() };
+        for (route, upstream, records) in inventories.file.as_deref().map(read).transpose()?.unwrap_or_default() {
+            let tools = Arc::new(ToolInventory::restored(&inventories.memory, &records));
+            inventories.servers().insert(route, Server { upstream, mode: PinMode::Off, tools });
+        }
+        Ok(Arc::new(inventories))
+    }
+
+    /// Writes what changes, and what is approved, to this log.
+    pub fn record_in(&self, audit: Option<AuditLog>) {
+        if let Some(audit) = audit {
+            // A process has one log, from its start.
+            let _ = self.audit.set(audit);
+        }
+    }
+
+    /// What becomes of the tools of the server at `upstream`, behind this route.
+    #[must_use]
+    pub fn pins_of(&self, route: &str, upstream: &str, mode: PinMode) -> Option<ToolPins> {
+        if mode == PinMode::Off {
+            return None;
+        }
+        let mut servers = self.servers();
+        let server = servers.entry(route.to_owned()).or_insert_with(|| Server {
+            upstream: String::new(),
+            mode: PinMode::Off,
+            tools: Arc::new(ToolInventory::new(&self.memory)),
+        });
+        server.upstream = upstream.to_owned();
+        ToolPins::new(mode, &server.tools)
+    }
+
+    /// Says how the tools of each route are treated from now on. What is known of other routes is kept.
+    pub fn put_in_force(&self, modes: &BTreeMap<String, PinMode>) {
+        for (route, server) in &mut *self.servers() {
+            server.mode = modes.get(route).copied().unwrap_or_default();
+        }
+    }
+
+    /// Keeps what lists teach, until it is dropped.
+    pub async fn keep(self: Arc<Inventories>) {
+        let mut looks = 0;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            looks += 1;
+            let is_any = |look: fn(&ToolInventory) -> bool| self.servers().values().any(|server| look(&server.tools));
+            let is_due = looks >= LOOKS_UNTIL_KEPT && is_any(ToolInventory::is_fresh);
+            // Whoever asks for the tools is told the news first.
+            let is_unwritten = self.is_unwritten.load(Ordering::Relaxed);
+            if !is_due && !is_unwritten && !is_any(ToolInventory::has_news) {
+                continue;
+            }
+            looks = 0;
+            if let Err(why) = self.stamp_and_write().await {
+                tracing::error!(%why, "the inventory of tools cannot be kept: it is valid as long as this process runs");
+            }
+        }
+    }
+
+    /// What is known of the servers of all routes with `pin`, by route.
+    #[must_use]
+    pub fn all(&self) -> Vec<ServerTools> {
+        self.stamp();
+        self.kept().into_iter().filter(|server| server.mode != PinMode::Off).collect()
+    }
+
+    /// Approves tools of the server behind a route, by the digests of their definitions.
+    ///
+    /// # Errors
+    ///
+    /// If one of them cannot be approved, or the approval cannot be kept.
+    pub async fn approve(
+        &self,
+        route: &str,
+        tools: &[(String, ToolDigest)],
+        reason: Option<&str>,
+    ) -> Result<(), ApprovalError> {
+        self.stamp();
+        let inventory =
+            self.servers().get(route).filter(|server| server.mode != PinMode::Off).map(|s| Arc::clone(&s.tools));
+        let inventory = inventory.ok_or(ApprovalError::NoServer)?;
+        let look = |(tool, digest): &(String, ToolDigest)| {
+            inventory.approval(tool, *digest).map_err(|why| ApprovalError::Tool { tool: tool.clone(), why })
+        };
+        let approvals = tools.iter().map(look).collect::<Result<Vec<_>, _>>()?;
+        for (tool, digest) in tools {
+            if !self.recorded("tool.approved", route, tool, *digest, reason).await {
+                return Err(ApprovalError::Unrecorded);
+            }
+            tracing::info!(route, %tool, %digest, "a tool was approved");
+        }
+        let now = WallTime::now().0;
+        approvals.into_iter().for_each(|approval| inventory.approve(approval, now));
+        self.stamp_and_write().await.map_err(ApprovalError::NotKept)
+    }
+
+    /// Writes an action to the audit log. False if it had to be written and was not.
+    async fn recorded(&self, action: &str, route: &str, tool: &str, digest: ToolDigest, why: Option<&str>) -> bool {
+        let Some(audit) = self.audit.get() else { return true };
+        let receipt = audit.submit(action_line(action, route, tool, digest, why));
+        tokio::time::timeout(AUDIT_WAIT_MAX, receipt.written()).await.unwrap_or(false)
+    }
+
+    /// Notes when lists have named tools, and tells what has changed.
+    fn stamp(&self) {
+        let now = WallTime::now().0;
+        let news =
+            |(route, server): (&String, &Server)| (route.clone(), server.upstream.clone(), server.tools.stamp(now));
+        let all: Vec<_> = self.servers().iter().map(news).collect();
+        for (route, upstream, news) in all.iter().filter(|(.., news)| !news.is_empty()) {
+            self.is_unwritten.store(true, Ordering::Relaxed);
+            self.tell(route, upstream, news);
+        }
+    }
+
+    fn tell(&self, route: &str, upstream: &str, news: &[ToolNews]) {
+        for ToolNews { name, standing, digest } in news.iter().take(NAMED_MAX) {
+            let (action, what) = match standing {
+                ToolStanding::New => ("tool.new", "a tool that nobody has approved"),
+                ToolStanding::Changed => ("tool.changed", "the definition of a tool is not the one that was approved"),
+                ToolStanding::Approved => {
+                    ("tool.restored", "the definition of a tool is again the one that was approved")
+                }
+            };
+            tracing::warn!(route, upstream, tool = %printable(name), %digest, "{what}: see `adit tools diff`");
+            if let Some(audit) = self.audit.get() {
+                audit.write(action_line(action, route, name, *digest, None));
+            }
+        }
+        if let Some(more) = news.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+            tracing::warn!(route, upstream, more, "and more tools that are new or have changed: see `adit tools list`");
+            if let Some(audit) = self.audit.get() {
+                let (action, subject) = ("tool.more_changed", format!("{more} tools of {route}"));
+                audit.write(ActionLine { action, subject: Some(&subject), ..ActionLine::default() }.body());
+            }
+        }
+    }
+
+    async fn stamp_and_write(&self) -> Result<(), String> {
+        // Whoever writes later writes what is newer.
+        let _writing = self.writing.lock().await;
+        self.stamp();
+        self.is_unwritten.store(false, Ordering::Relaxed);
+        let Some(file) = self.file.clone() else { return Ok(()) };
+        let server = |ServerTools { route, upstream, tools, .. }| KeptServer { route, upstream, tools };
+        let kept = Kept { version: FORMAT, servers: self.kept().into_iter().map(server).collect() };
+        let written = tokio::task::spawn_blocking(move || {
+            let text = serde_json::to_vec(&kept).map_err(|error| error.to_string())?;
+            private::write(&file, &text).map_err(|error| error.to_string())
+        });
+        let written = written.await.map_err(|error| error.to_string()).and_then(|written| written);
+        self.is_unwritten.fetch_or(written.is_err(), Ordering::Relaxed);
+        written
+    }
+
+    fn kept(&self) -> Vec<ServerTools> {
+        let server = |(route, server): (&String, &Server)| ServerTools {
+            route: route.clone(),
+            upstream: server.upstream.clone(),
+            mode: server.mode,
+            left_out: server.tools.left_out(),
+            tools: server.tools.records(),
+        };
+        self.servers().iter().map(server).collect()
+    }
+
+    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, Server>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the file: the routes, where their servers are, and their tools. Nothing if there is no file.
+///
+/// # Errors
+///
+/// When it cannot be used.
+pub fn read(file: &Path) -> Result<Vec<(String, String, Vec<ToolRecord>)>, InventoriesError> {
+    let Ok(meta) = file.metadata() else { return Ok(Vec::new()) };
+    let len = usize::try_from(meta.len()).unwrap_or(usize::MAX).min(FILE_LEN_MAX);
+    let content = private::read(file, len)?;
+    let malformed = |why: String| InventoriesError::Malformed { path: file.to_path_buf(), why };
+    let kept: Kept = serde_json::from_slice(&content).map_err(|error| malformed(error.to_string()))?;
+    if kept.version != FORMAT {
+        return Err(malformed(format!("its version is {}, and this program reads {FORMAT}", kept.version)));
+    }
+    Ok(kept.servers.into_iter().map(|KeptServer { route, upstream, tools }| (route, upstream, tools)).collect())
+}
+
+/// Tools that may be taken for each other: of different servers with the same name, and any two whose names look alike (Unicode
+/// Technical Standard 39, section 4).
+#[must_use]
+pub fn alike_names<'a>(servers: impl IntoIterator<Item = (&'a str, &'a [ToolRecord])>) -> Vec<NameFinding> {
+    let mut by_look: BTreeMap<String, Vec<(&str, &str)>> = BTreeMap::new();
+    for (route, tools) in servers {
+        for tool in tools {
+            by_look.entry(skeleton(&tool.name.to_lowercase()).collect()).or_default().push((route, &tool.name));
+        }
+    }
+    let mut found = BTreeSet::new();
+    for tools in by_look.values() {
+        for (nth, one) in tools.iter().enumerate() {
+            // Each is told beside the first, and not beside all others.
+            let Some(first) = tools.first().filter(|_| nth > 0) else { continue };
+            let owned = |tool: &(&str, &str)| (tool.0.to_owned(), tool.1.to_owned());
+            found.insert(NameFinding { is_same: first.1 == one.1, tools: [owned(first), owned(one)] });
+        }
+    }
+    found.into_iter().take(FINDINGS_MAX).collect()
+}
+
+fn action_line(action: &str, route: &str, tool: &str, digest: ToolDigest, why: Option<&str>) -> Vec<u8> {
+    let subject = format!("{route} {}", printable(tool));
+    let reason = why.map_or_else(|| format!("sha256 {digest}"), |why| format!("sha256 {digest}: {why}"));
+    ActionLine { action, subject: Some(&subject), reason: Some(&reason), ..ActionLine::default() }.body()
+}
+
+/// A name as a line of the log has it.
+fn printable(name: &str) -> String {
+    name.escape_debug().to_string()
+}

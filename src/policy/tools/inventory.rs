@@ -1,0 +1,493 @@
+//! The tools of a server, as its lists have described them, and which of these descriptions somebody has approved.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::base::sha256;
+use crate::policy::tools::canonical::{write_canonical, write_text};
+use crate::policy::tools::json_text::{Unreadable, Value};
+use crate::policy::tools::tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
+
+/// The most tools of one server that are remembered.
+pub const INVENTORY_TOOLS_MAX: usize = 4_096;
+/// The longest name of a tool that is remembered, in bytes.
+const NAME_LEN_MAX: usize = 256;
+/// The longest definition whose text is kept, in bytes. Of a longer one the digest is known, and not what has changed in it.
+const TEXT_LEN_MAX: usize = 64 * 1024;
+/// What a tool takes beside its name and texts, in bytes.
+const TOOL_LEN: usize = 320;
+/// What all tools of one server may take, in bytes; their texts leave room for the others.
+const SERVER_LEN_MAX: usize = 4 << 20;
+const SERVER_TEXTS_MAX: usize = 2 << 20;
+/// How long a tool is remembered that nobody has approved and that is not listed any more.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// The members of a tool that say what it is and does (MCP 2025-11-25, "Tool"): what a model or its user goes by.
+const MEMBERS: [&str; 6] = ["annotations", "description", "inputSchema", "name", "outputSchema", "title"];
+
+/// Memory that the inventories of a process share, in bytes.
+#[derive(Debug)]
+pub struct InventoryMemory(AtomicUsize);
+
+/// What a server says of a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Definition {
+    digest: ToolDigest,
+    /// In its canonical form, if that is kept.
+    text: Option<Arc<str>>,
+}
+
+/// A tool that a list has named.
+struct Known {
+    seen: Definition,
+    /// The hash of the bytes from which that was read.
+    raw: [u8; 32],
+    first_seen_ms: Option<i64>,
+    last_seen_ms: i64,
+    /// Whether a list has named it since the last stamp.
+    is_fresh: bool,
+    /// Whether it has come or changed since then.
+    is_news: bool,
+    approved: Option<(Definition, i64)>,
+}
+
+/// The tools of a server, by name.
+#[derive(Default)]
+struct Held {
+    tools: HashMap<Box<str>, Known>,
+    /// What they take of the memory, in bytes.
+    taken: usize,
+}
+
+/// What is known of the tools of one server. All cores share it.
+pub struct ToolInventory {
+    held: Mutex<Held>,
+    memory: Arc<InventoryMemory>,
+    has_news: AtomicBool,
+    is_fresh: AtomicBool,
+    /// How often a tool was named for which there was no room.
+    left_out: AtomicU64,
+}
+
+/// A definition that somebody has looked at, and approves.
+#[derive(Debug)]
+pub struct ToolApproval {
+    tool: Box<str>,
+    definition: Definition,
+}
+
+impl InventoryMemory {
+    /// A memory of so many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Arc<InventoryMemory> {
+        Arc::new(InventoryMemory(AtomicUsize::new(bytes)))
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Definition {
+    /// What is said of a tool in an element of a list.
+    fn of(element: &Value<'_>) -> Result<Definition, Unreadable> {
+        let mut text = vec![b'{'];
+        for name in MEMBERS {
+            let Some(part) = element.member(name)? else { continue };
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            write_text(name, &mut text);
+            text.push(b':');
+            write_canonical(&part.value, &mut text)?;
+        }
+        text.push(b'}');
+        let digest = ToolDigest::of(&text);
+        let text = String::from_utf8(text).ok().filter(|text| text.len() <= TEXT_LEN_MAX);
+        Ok(Definition { digest, text: text.map(Into::into) })
+    }
+
+    fn kept(digest: &str, text: Option<&String>) -> Option<Definition> {
+        Some(Definition { digest: ToolDigest::parse(digest)?, text: text.map(|text| text.as_str().into()) })
+    }
+
+    fn len(&self) -> usize {
+        self.text.as_ref().map_or(0, |text| text.len())
+    }
+}
+
+impl Known {
+    fn standing(&self) -> ToolStanding {
+        match &self.approved {
+            None => ToolStanding::New,
+            Some((approved, _)) if approved.digest == self.seen.digest => ToolStanding::Approved,
+            Some(_) => ToolStanding::Changed,
+        }
+    }
+
+    /// What it takes of the memory, beside its name.
+    fn len(&self) -> usize {
+        TOOL_LEN + self.seen.len() + self.approved.as_ref().map_or(0, |(approved, _)| approved.len())
+    }
+}
+
+impl Held {
+    /// Whether there is room for one tool more, which then is taken.
+    fn has_room_for(&mut self, name: &str, memory: &InventoryMemory) -> bool {
+        let len = TOOL_LEN + name.len();
+        let is_small = self.tools.len() < INVENTORY_TOOLS_MAX && name.len() <= NAME_LEN_MAX;
+        let has_room = is_small && self.taken + len <= SERVER_LEN_MAX && memory.take(len);
+        self.taken += if has_room { len } else { 0 };
+        has_room
+    }
+
+    fn keep(&mut self, definition: Definition, memory: &InventoryMemory) -> Definition {
+        keep(&mut self.taken, definition, memory)
+    }
+}
+
+/// The definition, without its text if there is no memory for that.
+fn keep(taken: &mut usize, mut definition: Definition, memory: &InventoryMemory) -> Definition {
+    let len = definition.len();
+    if *taken + len <= SERVER_TEXTS_MAX && memory.take(len) {
+        *taken += len;
+    } else {
+        definition.text = None;
+    }
+    definition
+}
+
+fn give_back(taken: &mut usize, len: usize, memory: &InventoryMemory) {
+    *taken -= len;
+    memory.give_back(len);
+}
+
+impl ToolInventory {
+    /// One of a server of which nothing is known.
+    #[must_use]
+    pub fn new(memory: &Arc<InventoryMemory>) -> ToolInventory {
+        ToolInventory {
+            held: Mutex::default(),
+            memory: Arc::clone(memory),
+            has_news: AtomicBool::new(false),
+            is_fresh: AtomicBool::new(false),
+            left_out: AtomicU64::new(0),
+        }
+    }
+
+    /// What was kept of a server, as far as there is room for it.
+    #[must_use]
+    pub fn restored(memory: &Arc<InventoryMemory>, records: &[ToolRecord]) -> ToolInventory {
+        let inventory = ToolInventory::new(memory);
+        let mut held = inventory.lock();
+        // What somebody has approved comes first.
+        let (approved, others): (Vec<_>, Vec<_>) = records.iter().partition(|record| record.approved.is_some());
+        for record in approved.into_iter().chain(others) {
+            let Some(seen) = Definition::kept(&record.digest, record.definition.as_ref()) else { continue };
+            let approved = record.approved.as_ref().and_then(|approved| {
+                Some((Definition::kept(&approved.digest, approved.definition.as_ref())?, approved.at_ms))
+            });
+            if !held.has_room_for(&record.name, memory) {
+                break;
+            }
+            let tool = Known {
+                seen: held.keep(seen, memory),
+                // The next list is read.
+                raw: [0; 32],
+                first_seen_ms: Some(record.first_seen_ms),
+                last_seen_ms: record.last_seen_ms,
+                is_fresh: false,
+                is_news: false,
+                approved: approved.map(|(definition, at)| (held.keep(definition, memory), at)),
+            };
+            held.tools.insert(record.name.as_str().into(), tool);
+        }
+        drop(held);
+        inventory
+    }
+
+    /// Whether calls of this tool are of one that was approved and has not changed since.
+    #[must_use]
+    pub fn is_approved(&self, tool: &str) -> bool {
+        self.lock().tools.get(tool).is_some_and(|known| known.standing() == ToolStanding::Approved)
+    }
+
+    /// A list names this tool, and describes it so. Returns whether that was approved.
+    pub(super) fn observe(&self, name: &str, element: &Value<'_>) -> bool {
+        let raw = sha256(element.bytes());
+        if let Some(known) = self.lock().tools.get_mut(name).filter(|known| known.raw == raw) {
+            known.is_fresh = true;
+            self.is_fresh.store(true, Ordering::Relaxed);
+            return known.standing() == ToolStanding::Approved;
+        }
+        // What can be read in two ways is not what anybody has approved.
+        let Ok(definition) = Definition::of(element) else { return false };
+        self.is_fresh.store(true, Ordering::Relaxed);
+        let mut held = self.lock();
+        let Held { tools, taken } = &mut *held;
+        if let Some(known) = tools.get_mut(name) {
+            known.raw = raw;
+            known.is_fresh = true;
+            if known.seen.digest != definition.digest {
+                give_back(taken, known.seen.len(), &self.memory);
+                known.seen = keep(taken, definition, &self.memory);
+                known.is_news = true;
+                self.has_news.store(true, Ordering::Relaxed);
+            }
+            return known.standing() == ToolStanding::Approved;
+        }
+        if !held.has_room_for(name, &self.memory) {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        let seen = held.keep(definition, &self.memory);
+        let (first_seen_ms, last_seen_ms, approved) = (None, 0, None);
+        held.tools.insert(
+            name.into(),
+            Known { seen, raw, first_seen_ms, last_seen_ms, is_fresh: true, is_news: true, approved },
+        );
+        self.has_news.store(true, Ordering::Relaxed);
+        false
+    }
+
+    /// Whether tools have come or changed since the last [stamp](ToolInventory::stamp).
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.has_news.load(Ordering::Relaxed)
+    }
+
+    /// Whether lists have passed since then.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh.load(Ordering::Relaxed)
+    }
+
+    /// How often a tool was named for which there was no room.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
+    /// Notes that what lists have named was named now, in milliseconds since 1970, and forgets what is gone for long. Returns what
+    /// has come or changed.
+    #[must_use]
+    pub fn stamp(&self, now_ms: i64) -> Vec<ToolNews> {
+        self.has_news.store(false, Ordering::Relaxed);
+        self.is_fresh.store(false, Ordering::Relaxed);
+        let mut news = Vec::new();
+        let mut held = self.lock();
+        let Held { tools, taken } = &mut *held;
+        for (name, known) in &mut *tools {
+            if std::mem::take(&mut known.is_fresh) {
+                known.last_seen_ms = now_ms;
+                known.first_seen_ms.get_or_insert(now_ms);
+            }
+            if std::mem::take(&mut known.is_news) {
+                news.push(ToolNews { name: name.to_string(), standing: known.standing(), digest: known.seen.digest });
+            }
+        }
+        let kept_from = now_ms.saturating_sub(i64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(i64::MAX));
+        tools.retain(|name, known| {
+            let is_kept = known.approved.is_some() || known.last_seen_ms >= kept_from;
+            if !is_kept {
+                give_back(taken, known.len() + name.len(), &self.memory);
+            }
+            is_kept
+        });
+        news.sort_by(|one, other| one.name.cmp(&other.name));
+        news
+    }
+
+    /// Looks up the definition of a tool that is to be [approved](ToolInventory::approve), whose digest somebody has seen.
+    ///
+    /// # Errors
+    ///
+    /// If the tool is not known, or has another definition.
+    pub fn approval(&self, tool: &str, digest: ToolDigest) -> Result<ToolApproval, NotApproved> {
+        let held = self.lock();
+        let known = held.tools.get(tool).ok_or(NotApproved::Unknown)?;
+        if known.seen.digest != digest {
+            return Err(NotApproved::OtherDigest);
+        }
+        Ok(ToolApproval { tool: tool.into(), definition: known.seen.clone() })
+    }
+
+    /// Approves a definition, at this time in milliseconds since 1970. A tool that has changed meanwhile stays one that has changed.
+    pub fn approve(&self, approval: ToolApproval, at_ms: i64) {
+        let mut held = self.lock();
+        let Held { tools, taken } = &mut *held;
+        let Some(known) = tools.get_mut(&approval.tool) else { return };
+        if let Some((before, _)) = known.approved.take() {
+            give_back(taken, before.len(), &self.memory);
+        }
+        known.approved = Some((keep(taken, approval.definition, &self.memory), at_ms));
+    }
+
+    /// All tools, by name.
+    #[must_use]
+    pub fn records(&self) -> Vec<ToolRecord> {
+        let text = |definition: &Definition| definition.text.as_deref().map(str::to_owned);
+        let record = |name: &str, known: &Known| ToolRecord {
+            name: name.to_owned(),
+            digest: known.seen.digest.to_string(),
+            definition: text(&known.seen),
+            first_seen_ms: known.first_seen_ms.unwrap_or(known.last_seen_ms),
+            last_seen_ms: known.last_seen_ms,
+            approved: known.approved.as_ref().map(|(definition, at_ms)| ApprovedRecord {
+                digest: definition.digest.to_string(),
+                definition: text(definition),
+                at_ms: *at_ms,
+            }),
+        };
+        let mut records: Vec<ToolRecord> = self.lock().tools.iter().map(|(name, known)| record(name, known)).collect();
+        records.sort_by(|one, other| one.name.cmp(&other.name));
+        records
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ToolInventory {
+    fn drop(&mut self) {
+        let taken = self.lock().taken;
+        self.memory.give_back(taken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENOUGH: usize = 1 << 20;
+
+    fn observe(inventory: &ToolInventory, text: &str) -> bool {
+        let element = Value::of(text.as_bytes()).unwrap();
+        let name = element.member("name").unwrap().unwrap().value.string().unwrap().into_owned();
+        inventory.observe(&name, &element)
+    }
+
+    fn approve_all(inventory: &ToolInventory, at_ms: i64) {
+        for record in inventory.records() {
+            let digest = ToolDigest::parse(&record.digest).unwrap();
+            inventory.approve(inventory.approval(&record.name, digest).unwrap(), at_ms);
+        }
+    }
+
+    #[test]
+    fn a_tool_is_approved_until_what_is_said_of_it_changes() {
+        let inventory = ToolInventory::new(&InventoryMemory::new(ENOUGH));
+        assert!(!observe(&inventory, r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":2}}"#));
+        assert!(!inventory.is_approved("a") && !inventory.is_approved("b"));
+        let news = inventory.stamp(10);
+        assert_eq!((&*news[0].name, news[0].standing, news.len()), ("a", ToolStanding::New, 1));
+        assert!(inventory.stamp(11).is_empty() && !inventory.has_news());
+        approve_all(&inventory, 12);
+        assert!(inventory.is_approved("a"));
+        // The same in other words, and with what says nothing of what it does.
+        assert!(observe(
+            &inventory,
+            r#"{"icons":[],"_meta":{"n":1}, "inputSchema":{"y":2,"x":1},"description":"\u0061dds","name":"a"}"#
+        ));
+        assert!(inventory.stamp(13).is_empty());
+        for changed in [
+            r#"{"name":"a","description":"adds, and sends","inputSchema":{"x":1,"y":2}}"#,
+            r#"{"name":"a","title":"t","description":"adds","inputSchema":{"x":1,"y":2}}"#,
+            r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":3}}"#,
+            r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":2},"outputSchema":{}}"#,
+            r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":2},"annotations":{"readOnlyHint":true}}"#,
+        ] {
+            assert!(!observe(&inventory, changed), "{changed}");
+            assert!(!inventory.is_approved("a"), "{changed}");
+            assert_eq!(inventory.stamp(14)[0].standing, ToolStanding::Changed);
+        }
+        assert!(observe(&inventory, r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":2}}"#), "it is back");
+        // What readers read in two ways is nothing that was approved, and changes nothing.
+        assert!(!observe(&inventory, r#"{"name":"a","description":"adds","inputSchema":{"x":1,"x":1,"y":2}}"#));
+        assert!(inventory.is_approved("a"));
+    }
+
+    #[test]
+    fn only_what_was_looked_at_can_be_approved() {
+        let inventory = ToolInventory::new(&InventoryMemory::new(ENOUGH));
+        observe(&inventory, r#"{"name":"a"}"#);
+        let digest = ToolDigest::parse(&inventory.records()[0].digest).unwrap();
+        let approval = inventory.approval("a", digest).unwrap();
+        observe(&inventory, r#"{"name":"a","description":"other"}"#);
+        assert_eq!(inventory.approval("a", digest).unwrap_err(), NotApproved::OtherDigest);
+        assert_eq!(inventory.approval("b", digest).unwrap_err(), NotApproved::Unknown);
+        inventory.approve(approval, 1);
+        assert!(!inventory.is_approved("a"), "it has changed since");
+        assert!(observe(&inventory, r#"{"name":"a"}"#));
+    }
+
+    #[test]
+    fn what_is_kept_is_taken_up_again() {
+        let memory = InventoryMemory::new(ENOUGH);
+        let inventory = ToolInventory::new(&memory);
+        observe(&inventory, r#"{"name":"a","description":"one"}"#);
+        observe(&inventory, r#"{"name":"b"}"#);
+        let _ = inventory.stamp(5);
+        approve_all(&inventory, 6);
+        observe(&inventory, r#"{"name":"a","description":"two"}"#);
+        let _ = inventory.stamp(7);
+        let text = serde_json::to_string(&inventory.records()).unwrap();
+        let records: Vec<ToolRecord> = serde_json::from_str(&text).unwrap();
+        let again = ToolInventory::restored(&memory, &records);
+        assert_eq!(again.records(), inventory.records());
+        assert!(again.is_approved("b") && !again.is_approved("a"));
+        assert_eq!(records[0].standing(), ToolStanding::Changed);
+        assert_eq!(
+            records[0].approved.as_ref().unwrap().definition.as_deref(),
+            Some(r#"{"description":"one","name":"a"}"#)
+        );
+        assert!(!observe(&again, r#"{"name":"a","description":"two"}"#) && !again.has_news());
+        drop((inventory, again));
+        assert_eq!(memory.0.load(Ordering::Relaxed), ENOUGH, "all memory is given back");
+    }
+
+    #[test]
+    fn what_a_server_can_fill_is_bounded_and_what_nobody_approved_is_forgotten() {
+        const MEMORY: usize = SERVER_LEN_MAX + 1_000;
+        let memory = InventoryMemory::new(MEMORY);
+        let inventory = ToolInventory::new(&memory);
+        let long = "x".repeat(4_000);
+        for nth in 0..INVENTORY_TOOLS_MAX + 100 {
+            observe(&inventory, &format!(r#"{{"name":"{nth:05}","description":"{long}"}}"#));
+        }
+        let records = inventory.records();
+        assert_eq!((records.len(), inventory.left_out()), (INVENTORY_TOOLS_MAX, 100));
+        let texts = records.iter().filter(|record| record.definition.is_some()).count();
+        assert!((400..520).contains(&texts), "{texts}");
+        // Another server has what is left of the memory.
+        let other = ToolInventory::new(&memory);
+        observe(&other, r#"{"name":"a"}"#);
+        assert_eq!(other.records().len(), 1);
+        let kept = ToolDigest::parse(&records[0].digest).unwrap();
+        let _ = inventory.stamp(1);
+        inventory.approve(inventory.approval(&records[0].name, kept).unwrap(), 1);
+        let _ = inventory.stamp(1 + FORGOTTEN_AFTER.as_millis() as i64 + 1);
+        assert_eq!(inventory.records().len(), 1);
+        observe(&inventory, &format!(r#"{{"name":"{}"}}"#, "n".repeat(NAME_LEN_MAX + 1)));
+        assert_eq!(inventory.records().len(), 1);
+        drop((inventory, other));
+        assert_eq!(memory.0.load(Ordering::Relaxed), MEMORY);
+    }
+
+    #[test]
+    fn a_tool_that_is_described_at_length_is_known_by_its_digest() {
+        let inventory = ToolInventory::new(&InventoryMemory::new(ENOUGH));
+        observe(&inventory, &format!(r#"{{"name":"a","description":"{}"}}"#, "x".repeat(TEXT_LEN_MAX)));
+        assert_eq!(inventory.records()[0].definition, None);
+        approve_all(&inventory, 1);
+        assert!(inventory.is_approved("a"));
+        assert!(!observe(&inventory, &format!(r#"{{"name":"a","description":"{}y"}}"#, "x".repeat(TEXT_LEN_MAX))));
+    }
+}
