@@ -65,7 +65,13 @@ fn auth(keys: KeySet) -> Arc<RouteAuth> {
         grace: Duration::from_secs(600),
     };
     let scopes = ["mcp:tools".into()].into();
-    let terms = AuthTerms { resource: RESOURCE.into(), scopes, is_terminated: false, authorization: None };
+    let terms = AuthTerms {
+        resource: RESOURCE.into(),
+        scopes,
+        is_terminated: false,
+        authorization: None,
+        identity_header: None,
+    };
     Arc::new(RouteAuth::new(terms, vec![Arc::new(issuer)]))
 }
 

@@ -3,7 +3,7 @@ use std::path::Path;
 use crate::base::HostPattern;
 use crate::config::addresses::HttpUrl;
 use crate::config::table::{HostConfig, RouteConfig};
-use crate::config::values::{CallerAuth, TokenText};
+use crate::config::values::{CallerAuth, IdentityHeaderName, TokenText};
 
 /// The settings of a table that concern the callers of its host.
 pub struct CallerTerms<'a> {
@@ -23,6 +23,8 @@ pub struct CallerTerms<'a> {
     pub scopes: &'a [TokenText],
     /// The file with the `Authorization` value for the server.
     pub authorization_file: Option<&'a Path>,
+    /// The header field in which the server is told who calls.
+    pub identity_header: Option<&'a IdentityHeaderName>,
 }
 
 impl<'a> CallerTerms<'a> {
@@ -38,6 +40,7 @@ impl<'a> CallerTerms<'a> {
             public_url: host.public_url.as_ref(),
             scopes: &host.scopes_required,
             authorization_file: host.upstream_authorization_file.as_deref(),
+            identity_header: host.identity_header.as_ref(),
         }
     }
 
@@ -53,6 +56,7 @@ impl<'a> CallerTerms<'a> {
             public_url: route.public_url.as_ref(),
             scopes: &route.scopes_required,
             authorization_file: route.upstream_authorization_file.as_deref(),
+            identity_header: route.identity_header.as_ref(),
         }
     }
 

@@ -76,6 +76,7 @@ impl Checker<'_> {
                 ("auth_resource", asks.auth_resource.is_some()),
                 ("scopes_required", !asks.scopes.is_empty()),
                 ("upstream_authorization_file", asks.authorization_file.is_some()),
+                ("identity_header", asks.identity_header.is_some()),
             ];
             for (name, _) in settings.into_iter().filter(|(_, is_set)| *is_set) {
                 self.fault(&key(name), &[&key("auth")], "it has no effect: set auth to verify or terminate");

@@ -47,7 +47,7 @@ pub use table::{
     RouteConfig, ToolConfig, TunnelConfig, settings,
 };
 pub use values::{
-    AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FolderPath, Hedge, LogFormat, LogLevels, MASK, Millis,
-    OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin,
-    TokenText,
+    AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FolderPath, Hedge, IdentityHeaderName, LogFormat, LogLevels,
+    MASK, Millis, OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText,
+    ServerPreset, Spin, TokenText,
 };

@@ -10,8 +10,9 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FieldNameText, FolderPath, Hedge, LogFormat, LogLevels,
-    Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset, Spin, TokenText, ToolName,
+    AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FieldNameText, FolderPath, Hedge, IdentityHeaderName,
+    LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset, Spin, TokenText,
+    ToolName,
 };
 use crate::policy::{Member, Network, PinMode, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
@@ -380,6 +381,10 @@ section! {
         /// A file, mode 0600, with an `Authorization` value, such as `Bearer` and a key of the server. It is sent to
         /// the server instead of the token. Only with `auth = "terminate"`. It is read again when it changes.
         upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
+        /// The header field in which the MCP server is told who calls: a JWT that is signed by adit, holds for a minute and
+        /// has `auth_resource` as its audience. Its name begins with `X-`. What callers send under this name is dropped.
+        /// The public key is at `/v1/identity-keys` of the admin API, and is another one after each start.
+        identity_header: Option<IdentityHeaderName> = unset, live, like "X-Caller";
         /// The policy of the host: a file with the rules for which caller may call which tool, prompt and resource
         /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
         /// version stays in effect. It is refused for a host with `passthrough` traffic, which the edge cannot read:
@@ -681,6 +686,10 @@ section! {
         /// A file, mode 0600, with an `Authorization` value, such as `Bearer` and a key of the server. It is sent to
         /// the upstream instead of the token. Only with `auth = "terminate"`. It is read again when it changes.
         upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
+        /// The header field in which the MCP server is told who calls: a JWT that is signed by adit, holds for a minute and
+        /// has `auth_resource` as its audience. Its name begins with `X-`. What callers send under this name is dropped.
+        /// The public key is at `/v1/identity-keys` of the admin API, and is another one after each start.
+        identity_header: Option<IdentityHeaderName> = unset, live, like "X-Caller";
         /// The policy of the route: a file with the rules for which caller may call which tool, prompt and resource
         /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
         /// version stays in effect. It applies to all kinds of traffic.

@@ -335,6 +335,35 @@ impl SettingType for TokenText {
     }
 }
 
+/// The name of a header field that adit adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityHeaderName(pub String);
+
+/// The longest such name, in bytes.
+const IDENTITY_HEADER_LEN_MAX: usize = 64;
+/// Names that mean something to proxies and servers, in lower case.
+const HEADERS_TAKEN: [&str; 4] = ["x-forwarded", "x-real-ip", "x-original-", "x-request-timeout"];
+
+impl SettingType for IdentityHeaderName {
+    const KIND: &'static str = "text";
+
+    fn parse(raw: &Raw, _dir: &Path) -> Result<IdentityHeaderName, String> {
+        let text = raw.text("the name of a header field")?;
+        let lower = text.to_ascii_lowercase();
+        let is_name = lower.len() <= IDENTITY_HEADER_LEN_MAX
+            && lower.strip_prefix("x-").is_some_and(|rest| !rest.is_empty())
+            && lower.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if is_name && !HEADERS_TAKEN.iter().any(|taken| lower.starts_with(taken)) {
+            return Ok(IdentityHeaderName(text.to_owned()));
+        }
+        Err(format!("{} is no name for it: use `X-` with letters, digits and `-`, such as X-Caller", quoted(text)))
+    }
+
+    fn to_json(&self) -> Value {
+        Value::from(self.0.as_str())
+    }
+}
+
 /// The algorithm of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlgorithmName(pub TokenAlgorithm);
@@ -549,6 +578,7 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
 
 optional_setting!(
     FieldNameText,
+    IdentityHeaderName,
     FolderPath,
     GuardMode,
     Hedge,

@@ -4,27 +4,29 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State as Given};
 use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
 
 use crate::control::api::{Access, Api, ApiError, open_routes};
 use crate::control::metrics::{METRICS_TYPE, metrics};
 use crate::control::state::State;
 
 /// Every path that can only be read.
-pub const ADMIN_PATHS: [&str; 7] =
-    ["/healthz", "/metrics", "/readyz", "/v1/calls", "/v1/latency", "/v1/status", "/v1/tasks"];
+pub const ADMIN_PATHS: [&str; 8] =
+    ["/healthz", "/metrics", "/readyz", "/v1/calls", "/v1/identity-keys", "/v1/latency", "/v1/status", "/v1/tasks"];
 
 /// The router of the API, over the state of the process and its tunnels.
 pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
     let tunnels = Api::new(Arc::clone(&state), access).router();
     Router::new()
         .route("/metrics", get(get_metrics))
+        .route("/v1/identity-keys", get(get_identity_keys))
         .merge(open_routes())
         .route_layer(middleware::from_fn(without_body))
         .with_state(state)
@@ -36,6 +38,13 @@ pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
 
 async fn get_metrics(Given(state): Given<Arc<State>>) -> Response {
     ([(CONTENT_TYPE, METRICS_TYPE)], metrics(state.report().await)).into_response()
+}
+
+/// The keys by which servers check who calls (RFC 7517), each once.
+async fn get_identity_keys(Given(state): Given<Arc<State>>) -> Json<Value> {
+    let mut keys: Vec<Value> = state.roles.iter().flat_map(|role| role.identity_keys()).collect();
+    keys.dedup();
+    Json(json!({ "keys": keys }))
 }
 
 async fn unknown_path() -> ApiError {

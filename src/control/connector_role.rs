@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::base::{Clock, CoreId, Time, Traffic};
@@ -40,6 +41,12 @@ impl ConnectorRole {
 impl Role for ConnectorRole {
     fn kind(&self) -> RoleKind {
         RoleKind::Connector
+    }
+
+    fn identity_keys(&self) -> Vec<Value> {
+        let tables = self.connector.tables();
+        let header = tables.routes.targets().find_map(|route| route.auth.as_ref()?.terms().identity_header.as_ref());
+        header.map(|header| header.signer.public_key()).into_iter().collect()
     }
 
     fn drain(&self) {

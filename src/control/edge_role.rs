@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::base::{Clock, TunnelId};
@@ -51,6 +52,13 @@ impl EdgeRole {
 impl Role for EdgeRole {
     fn kind(&self) -> RoleKind {
         RoleKind::Edge
+    }
+
+    fn identity_keys(&self) -> Vec<Value> {
+        let tables = self.edge.tables();
+        let header =
+            tables.routes.targets().find_map(|route| route.own.auth.as_ref()?.terms().identity_header.as_ref());
+        header.map(|header| header.signer.public_key()).into_iter().collect()
     }
 
     fn drain(&self) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::base::{CoreId, Count};
@@ -282,6 +283,11 @@ pub trait Role: Send + Sync {
     /// The totals of each agent task; `None` if the role does not count them.
     fn tasks(&self) -> Option<TaskSnapshot> {
         None
+    }
+
+    /// The public keys by which servers check who calls, if any is told.
+    fn identity_keys(&self) -> Vec<Value> {
+        Vec::new()
     }
 
     /// The routes that are served now.

@@ -44,7 +44,13 @@ fn keys(keys: &[Value]) -> KeySet {
 
 fn auth_of(issuers: Vec<Arc<TokenIssuer>>, scopes: &[&str]) -> Arc<RouteAuth> {
     let scopes = scopes.iter().map(|scope| Box::from(*scope)).collect();
-    let terms = AuthTerms { resource: RESOURCE.into(), scopes, is_terminated: false, authorization: None };
+    let terms = AuthTerms {
+        resource: RESOURCE.into(),
+        scopes,
+        is_terminated: false,
+        authorization: None,
+        identity_header: None,
+    };
     Arc::new(RouteAuth::new(terms, issuers))
 }
 
@@ -69,7 +75,7 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 fn shown(auth: &Arc<RouteAuth>, token: &str, now: u64) -> Result<Arc<crate::policy::AgentIdentity>, TokenRefusal> {
-    VerifiedTokens::default().identify(auth, token.as_bytes(), at(now)).map(|(identity, _)| identity)
+    VerifiedTokens::default().identify(auth, token.as_bytes(), at(now)).map(|shown| shown.identity)
 }
 
 fn refused(auth: &Arc<RouteAuth>, token: &str) -> TokenError {
@@ -295,7 +301,7 @@ fn a_token_that_is_remembered_ends_when_it_says() {
     let auth = auth(signer);
     let token = signer.sign("k1", &with("exp", json!(NOW + 10)), json!({}));
     let mut tokens = VerifiedTokens::default();
-    let mut identify = |now| tokens.identify(&auth, token.as_bytes(), at(now)).map(|(identity, _)| identity);
+    let mut identify = |now| tokens.identify(&auth, token.as_bytes(), at(now)).map(|shown| shown.identity);
     let first = identify(NOW).unwrap();
     assert!(Arc::ptr_eq(&first, &identify(NOW + 1).unwrap()), "the second time costs a look-up");
     assert!(identify(NOW + 9 + LEEWAY).is_ok());
@@ -378,7 +384,7 @@ fn what_two_readers_could_read_in_different_ways_is_refused() {
         assert_eq!(refused(&auth, &token), TokenError::Malformed, "{token}");
     }
     assert!(matches!(
-        VerifiedTokens::default().identify(&auth, b"\xff.\xff.\xff", at(NOW)),
+        VerifiedTokens::default().identify(&auth, b"\xff.\xff.\xff", at(NOW)).map(|shown| shown.identity),
         Err(TokenRefusal::Invalid(TokenError::Malformed))
     ));
     // Only the last characters of the signature differ, in bits that carry nothing.
@@ -535,7 +541,7 @@ fn a_token_for_one_route_is_none_for_another_and_the_memory_has_an_end() {
     let mut tokens = VerifiedTokens::default();
     let token = signer.sign("k1", &claims(), json!({}));
     assert!(tokens.identify(&auth, token.as_bytes(), at(NOW)).is_ok());
-    let refused = tokens.identify(&other, token.as_bytes(), at(NOW));
+    let refused = tokens.identify(&other, token.as_bytes(), at(NOW)).map(|shown| shown.identity);
     assert_eq!(refused, Err(TokenRefusal::Invalid(TokenError::Audience)));
     for nth in 0..600 {
         let token = signer.sign("k1", &with("sub", json!(format!("{nth}{}", "x".repeat(900)))), json!({}));

@@ -2,6 +2,7 @@
 //! modules fetch the keys and ask.
 
 mod algorithm;
+mod identity_signer;
 mod key_set;
 mod key_store;
 mod route_auth;
@@ -18,10 +19,11 @@ mod attacks;
 mod signer;
 
 pub use algorithm::{TokenAlgorithm, TokenAlgorithmError};
+pub use identity_signer::{IDENTITY_SEED_LEN, IdentityHeader, IdentitySigner};
 pub use key_set::{KEY_SET_LEN_MAX, KeySet, KeySetError};
 pub use key_store::{KeyStore, KeysChecked};
 pub use route_auth::{AuthTerms, RouteAuth, TokenRefusal};
 pub use token_error::TokenError;
 pub use token_issuer::TokenIssuer;
 pub use token_rules::TokenRules;
-pub use verified_tokens::VerifiedTokens;
+pub use verified_tokens::{ShownToken, VerifiedTokens};

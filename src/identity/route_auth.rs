@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::base::{BearerChallenge, Secret};
+use crate::identity::identity_signer::IdentityHeader;
 use crate::identity::key_store::KeysChecked;
 use crate::identity::token::ReadToken;
 use crate::identity::token_error::TokenError;
@@ -27,6 +28,8 @@ pub struct AuthTerms {
     pub is_terminated: bool,
     /// What the server gets as `Authorization` in its place.
     pub authorization: Option<Secret>,
+    /// How the server is told who calls, if it is.
+    pub identity_header: Option<IdentityHeader>,
 }
 
 /// What a route asks of its callers: a token of one of its issuers.
@@ -186,6 +189,7 @@ impl PartialEq for RouteAuth {
             && own.scopes == others.scopes
             && own.is_terminated == others.is_terminated
             && own.authorization.as_ref().map(Secret::expose) == others.authorization.as_ref().map(Secret::expose)
+            && own.identity_header == others.identity_header
             && self.issuers.len() == other.issuers.len()
             && self.issuers.iter().zip(&other.issuers).all(|(own, other)| Arc::ptr_eq(own, other))
     }

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 
 use crate::base::sha256;
+use crate::identity::identity_signer::SignedIdentity;
 use crate::identity::route_auth::{RouteAuth, TokenRefusal, Verified};
 use crate::policy::AgentIdentity;
 
@@ -15,6 +16,8 @@ use crate::policy::AgentIdentity;
 const TOKENS_MAX: usize = 4_096;
 /// The most bytes that these tokens, and what was read of them, have together.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a signed identity takes besides texts of its token, at the most.
+const SIGNED_LEN: usize = 1_024;
 /// What a member of an object takes besides its name and its value, about.
 const MEMBER_LEN: usize = size_of::<String>() + 2 * size_of::<usize>();
 
@@ -29,10 +32,21 @@ pub struct VerifiedTokens {
     bytes: usize,
 }
 
+/// What a token that was shown has proven.
+pub struct ShownToken {
+    /// Who calls with it.
+    pub identity: Arc<AgentIdentity>,
+    /// Until when that is proven, since 1970.
+    pub until: Duration,
+    /// The same as a signed text for the server, if its route asks for that.
+    pub signed: Option<Arc<str>>,
+}
+
 struct Known {
     /// Held so that no other route gets its place.
     auth: Arc<RouteAuth>,
     verified: Verified,
+    signed: Option<SignedIdentity>,
     len: usize,
 }
 
@@ -42,25 +56,32 @@ impl VerifiedTokens {
     /// # Errors
     ///
     /// Why it proves nobody who may call.
-    pub fn identify(
-        &mut self,
-        auth: &Arc<RouteAuth>,
-        token: &[u8],
-        now: Duration,
-    ) -> Result<(Arc<AgentIdentity>, Duration), TokenRefusal> {
+    pub fn identify(&mut self, auth: &Arc<RouteAuth>, token: &[u8], now: Duration) -> Result<ShownToken, TokenRefusal> {
         let name = name_of(auth, token);
         let (identity, until) = match self.find(&name, now) {
             Some(found) => found,
             None => {
                 let verified = auth.verify(token, now)?;
                 let (identity, until) = (Arc::clone(&verified.identity), verified.until);
-                let len = token.len() + len_of(&identity);
-                self.enter(name, Known { auth: Arc::clone(auth), verified, len });
+                let signed_len = auth.terms().identity_header.as_ref().map_or(0, |_| SIGNED_LEN + 2 * token.len());
+                let len = token.len() + len_of(&identity) + signed_len;
+                self.enter(name, Known { auth: Arc::clone(auth), verified, signed: None, len });
                 (identity, until)
             }
         };
         auth.check_scopes(&identity)?;
-        Ok((identity, until))
+        let signed = self.signed(&name, now);
+        Ok(ShownToken { identity, until, signed })
+    }
+
+    /// The identity of a token that is known, as it is sent to its server. It is signed anew after a while.
+    fn signed(&mut self, name: &Name, now: Duration) -> Option<Arc<str>> {
+        let Known { auth, verified, signed, .. } = self.known.get_mut(name)?;
+        let terms = auth.terms();
+        let header = terms.identity_header.as_ref()?;
+        let kept = signed.take().filter(|signed| now < signed.until);
+        let sign = || header.signer.sign(&verified.identity, &terms.resource, (now, verified.until));
+        Some(Arc::clone(&signed.insert(kept.unwrap_or_else(sign)).text))
     }
 
     fn find(&self, name: &Name, now: Duration) -> Option<(Arc<AgentIdentity>, Duration)> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::Core;
 use crate::exchange::{CallerRefused, ToolDenied};
-use crate::identity::{KeysChecked, RouteAuth, TokenRefusal, VerifiedTokens};
+use crate::identity::{KeysChecked, RouteAuth, ShownToken, TokenRefusal, VerifiedTokens};
 use crate::policy::{AgentIdentity, ToolPolicy};
 use crate::serve::session_owners::{SessionOwner, SessionOwners};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
@@ -30,6 +30,8 @@ pub struct ProvenCaller {
     pub(super) identity: Option<Arc<AgentIdentity>>,
     /// What its route asks for.
     pub(super) auth: Arc<RouteAuth>,
+    /// Who it is as a signed text for the server, if its route asks for that.
+    signed: Option<Arc<str>>,
     /// As whom it has sessions.
     owner: SessionOwner,
     /// When it is not proven any longer.
@@ -68,23 +70,33 @@ impl CallerTokens {
             return Err(CallerStop::Metadata);
         }
         let Some(token) = bearer(head) else { return Err(CallerStop::Refused(TokenRefusal::NoToken)) };
-        let (identity, owner, until) = match policy.and_then(|policy| policy.key_of(token)) {
-            Some(of_key) => (None, self.owners.owner(of_key), Time::NEVER),
+        let terms = auth.terms();
+        let (identity, owner, until, signed) = match policy.and_then(|policy| policy.key_of(token)) {
+            Some(of_key) => {
+                let signed = terms.identity_header.as_ref().map(|header| header.sign(of_key, &terms.resource, now));
+                (None, self.owners.owner(of_key), Time::NEVER, signed)
+            }
             None => {
                 let found = self.verified.borrow_mut().identify(auth, token, now);
-                let (identity, until) = found.map_err(CallerStop::Refused)?;
+                let ShownToken { identity, until, signed } = found.map_err(CallerStop::Refused)?;
                 let owner = self.owners.owner(&identity);
-                (Some(identity), owner, at + until.saturating_sub(now))
+                (Some(identity), owner, at + until.saturating_sub(now), signed)
             }
         };
-        if !owner.may_send(&auth.terms().resource, head, at) {
+        if !owner.may_send(&terms.resource, head, at) {
             return Err(CallerStop::Refused(TokenRefusal::OtherSession));
         }
-        Ok(ProvenCaller { identity, auth: Arc::clone(auth), owner, until })
+        Ok(ProvenCaller { identity, auth: Arc::clone(auth), signed, owner, until })
     }
 }
 
 impl ProvenCaller {
+    /// The header field by which the server is told who calls, if it is: name and value.
+    pub(super) fn told(&self) -> Option<(&str, &str)> {
+        let header = self.auth.terms().identity_header.as_ref()?;
+        Some((&header.name, self.signed.as_deref()?))
+    }
+
     /// Learns from the head of an answer which session was begun, used or ended.
     pub(super) fn on_answer(&self, request: &RequestHead, answer: &ResponseHead, now: Time) {
         self.owner.on_answer(&self.auth.terms().resource, request, answer, now);

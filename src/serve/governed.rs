@@ -222,7 +222,7 @@ impl Governed {
     /// What is changed of the request.
     pub(super) fn edit(&self) -> PolicyEdit<'static> {
         let drop_authorization = self.key.is_some() && !self.policy.passes_keys();
-        PolicyEdit { drop_authorization, identity_only: true, authorization: None }
+        PolicyEdit { drop_authorization, identity_only: true, ..PolicyEdit::NONE }
     }
 
     /// Whose static key the caller has shown, if it has.

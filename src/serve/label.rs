@@ -118,10 +118,12 @@ impl CallLabel {
     #[must_use]
     pub fn policy_edit(&self) -> PolicyEdit<'_> {
         let edit = self.governed.as_ref().map_or(PolicyEdit::NONE, |governed| governed.edit());
-        match &self.caller {
-            Some(caller) if caller.auth.terms().is_terminated => PolicyEdit {
+        let Some(caller) = &self.caller else { return edit };
+        let edit = PolicyEdit { identity: caller.told(), ..edit };
+        match caller.auth.terms() {
+            terms if terms.is_terminated => PolicyEdit {
                 drop_authorization: true,
-                authorization: caller.auth.terms().authorization.as_ref().map(|secret| secret.expose()),
+                authorization: terms.authorization.as_ref().map(|secret| secret.expose()),
                 ..edit
             },
             _ => edit,

@@ -3,6 +3,7 @@
 mod server;
 mod sessions;
 mod signer;
+mod told;
 
 use std::future::poll_fn;
 use std::io::Write;
@@ -58,6 +59,7 @@ fn auth(issuer: &Arc<TokenIssuer>, authorization: Option<&str>) -> Arc<RouteAuth
         scopes: ["mcp:tools".into()].into(),
         is_terminated: authorization.is_some(),
         authorization: authorization.filter(|value| !value.is_empty()).map(Secret::from),
+        identity_header: None,
     };
     Arc::new(RouteAuth::new(terms, vec![Arc::clone(issuer)]))
 }

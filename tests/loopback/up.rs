@@ -26,8 +26,8 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, broadcast};
 
 const UP: [&str; 6] = ["up", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-const ADMIN_PATHS: [&str; 7] =
-    ["/healthz", "/metrics", "/readyz", "/v1/calls", "/v1/latency", "/v1/status", "/v1/tasks"];
+const ADMIN_PATHS: [&str; 8] =
+    ["/healthz", "/metrics", "/readyz", "/v1/calls", "/v1/identity-keys", "/v1/latency", "/v1/status", "/v1/tasks"];
 
 #[test]
 fn two_hundred_calls_go_through_and_their_time_is_taken_apart() {

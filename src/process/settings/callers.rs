@@ -8,13 +8,16 @@ use reqwest::Client;
 
 use crate::base::{Secret, SecretHash};
 use crate::config::{
-    CallerAuth, CallerTerms, ConfigError, ConfigErrors, IdentityConfig, IdentityProviderConfig, Millis, Origin,
+    CallerAuth, CallerTerms, ConfigError, ConfigErrors, IdentityConfig, IdentityHeaderName, IdentityProviderConfig,
+    Millis, Origin,
 };
 use crate::control::{KeySource, keep_keys, key_client};
 use crate::identity::{
-    AuthTerms, KEY_SET_LEN_MAX, KeySet, KeyStore, RouteAuth, TokenAlgorithm, TokenIssuer, TokenRules,
+    AuthTerms, IdentityHeader, IdentitySigner, KEY_SET_LEN_MAX, KeySet, KeyStore, RouteAuth, TokenAlgorithm,
+    TokenIssuer, TokenRules,
 };
 use crate::private;
+use crate::process::random::random;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::named_file;
 
@@ -30,6 +33,8 @@ pub(crate) struct CallerReader {
     known: Known,
     /// What was read but is not in effect yet.
     next: Option<Known>,
+    /// Signs who calls, for servers that are told. It is made once for all routes.
+    signer: Option<Arc<IdentitySigner>>,
 }
 
 #[derive(Default)]
@@ -103,11 +108,19 @@ impl CallerReader {
                 return None;
             }
         };
+        let identity_header = match asked.identity_header.map(|name| self.identity_header(name)).transpose() {
+            Ok(header) => header,
+            Err(why) => {
+                faults.push(fault(&asked.table, "identity_header", why));
+                return None;
+            }
+        };
         let terms = AuthTerms {
             resource: asked.resource()?.into(),
             scopes: asked.scopes.iter().map(|scope| scope.0.as_str().into()).collect(),
             is_terminated: asked.auth == CallerAuth::Terminate,
             authorization,
+            identity_header,
         };
         let is_meant = |known: &&KnownIssuer| {
             asked.providers.is_empty() || asked.providers.iter().any(|name| *name.0 == *known.issuer.name)
@@ -121,6 +134,17 @@ impl CallerReader {
         let auth = known.map_or_else(|| Arc::new(auth), Arc::clone);
         next.routes.insert(host, Arc::clone(&auth));
         Some(auth)
+    }
+
+    fn identity_header(&mut self, name: &IdentityHeaderName) -> Result<IdentityHeader, String> {
+        let signer = match &self.signer {
+            Some(signer) => Arc::clone(signer),
+            None => {
+                let seed = random().map_err(|error| error.to_string())?;
+                Arc::clone(self.signer.insert(Arc::new(IdentitySigner::new(&seed))))
+            }
+        };
+        Ok(IdentityHeader { name: name.0.as_str().into(), signer })
     }
 
     fn read_issuer(

@@ -48,6 +48,8 @@ pub struct PolicyEdit<'a> {
     pub authorization: Option<&'a [u8]>,
     /// Ask for an answer that is not compressed, so that it can be read.
     pub identity_only: bool,
+    /// The field, by name and value, that tells the server who calls. What the caller itself has sent under this name is dropped.
+    pub identity: Option<(&'a str, &'a str)>,
 }
 
 /// Without the secret.
@@ -61,12 +63,19 @@ impl fmt::Debug for PolicyEdit<'_> {
 impl PolicyEdit<'_> {
     /// The request stays as it is.
     pub const NONE: PolicyEdit<'static> =
-        PolicyEdit { drop_authorization: false, authorization: None, identity_only: false };
+        PolicyEdit { drop_authorization: false, authorization: None, identity_only: false, identity: None };
 
     fn drops(self, name: &[u8]) -> bool {
         (self.drop_authorization && name.eq_ignore_ascii_case(b"authorization"))
             || (self.identity_only && name.eq_ignore_ascii_case(b"accept-encoding"))
+            || self.identity.is_some_and(|(own, _)| is_read_as(name, own.as_bytes()))
     }
+}
+
+/// Whether a server may read one name as the other: some take `_` for `-`, as in the variables of CGI.
+fn is_read_as(name: &[u8], own: &[u8]) -> bool {
+    let read = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == own.len() && name.iter().map(read).eq(own.iter().map(read))
 }
 
 /// What becomes of [the field in which an edge tells a connector](RequestHead::time_left) how long the answer is waited for.
@@ -148,6 +157,9 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
     }
     if let Some(authorization) = edits.policy.authorization {
         push_field(out, b"Authorization", authorization);
+    }
+    if let Some((name, value)) = edits.policy.identity {
+        push_field(out, name.as_bytes(), value.as_bytes());
     }
     if edits.policy.identity_only {
         push_field(out, b"Accept-Encoding", b"identity");

@@ -230,7 +230,12 @@ fn what_a_policy_changes_is_changed_alone() {
         kept,
         "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer k\r\nX: 1\r\nAccept-Encoding: identity\r\n\r\n"
     );
-    let stripped = written(PolicyEdit { drop_authorization: true, identity_only: true, authorization: None });
+    let stripped = written(PolicyEdit { drop_authorization: true, identity_only: true, ..PolicyEdit::NONE });
     assert!(!stripped.contains("Bearer"), "{stripped}");
     assert!(written(PolicyEdit::NONE).contains("Accept-Encoding: gzip, br\r\n"));
+    let forged =
+        b"POST / HTTP/1.1\r\nHost: a\r\nX-Caller: eve\r\nx_cAller: eve\r\nX-Caller2: kept\r\nx-caller: eve\r\n\r\n";
+    let policy = PolicyEdit { identity: Some(("X-Caller", "signed")), ..PolicyEdit::NONE };
+    let told = forward(forged, &RequestEdits { policy, ..RequestEdits::default() });
+    assert_eq!(told, "POST / HTTP/1.1\r\nHost: a\r\nX-Caller2: kept\r\nX-Caller: signed\r\n\r\n");
 }

@@ -1,0 +1,111 @@
+//! Tells an MCP server who calls: a signed text that it can check by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::base::sha256;
+use crate::policy::AgentIdentity;
+
+/// How long a signed identity holds.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// For how long the same is sent again. There is time left for what the server does with it.
+const SENT_FOR: Duration = Duration::from_secs(30);
+/// Who signs, as the claim `iss` has it.
+const ISSUER: &str = "adit";
+/// How many digits of the hash of a key are its name.
+const KEY_ID_LEN: usize = 16;
+
+/// The length of what a key is made from, in bytes.
+pub const IDENTITY_SEED_LEN: usize = 32;
+
+/// Signs identities as JWTs (RFC 7519) with Ed25519 (RFC 8037). The key is only for that, and lasts as long as the process.
+pub struct IdentitySigner {
+    pair: Ed25519KeyPair,
+    key_id: Box<str>,
+}
+
+/// The header field in which a server is told who calls.
+#[derive(Clone)]
+pub struct IdentityHeader {
+    /// The name of the field.
+    pub name: Box<str>,
+    /// Who signs its value.
+    pub signer: Arc<IdentitySigner>,
+}
+
+/// An identity that was signed for one resource.
+#[derive(Clone)]
+pub(super) struct SignedIdentity {
+    pub(super) text: Arc<str>,
+    /// Until when it is sent.
+    pub(super) until: Duration,
+}
+
+impl IdentitySigner {
+    /// A signer with the key that is made from these random bytes.
+    #[must_use]
+    pub fn new(seed: &[u8; IDENTITY_SEED_LEN]) -> IdentitySigner {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every seed of this length makes a key");
+        let hash = sha256(pair.public_key().as_ref());
+        let key_id = hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        IdentitySigner { pair, key_id: key_id[..KEY_ID_LEN].into() }
+    }
+
+    /// The public key, as it stands in a set (RFC 7517).
+    #[must_use]
+    pub fn public_key(&self) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.pair.public_key());
+        json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.key_id, "x": x})
+    }
+
+    /// The identity of a caller for this resource. It holds for a minute, and no longer than its proof does.
+    pub(super) fn sign(
+        &self,
+        identity: &AgentIdentity,
+        resource: &str,
+        (now, proven_until): (Duration, Duration),
+    ) -> SignedIdentity {
+        let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": self.key_id});
+        let mut claims = json!({
+            "iss": ISSUER,
+            "aud": resource,
+            "sub": identity.subject,
+            "iat": now.as_secs(),
+            "exp": (now + LIFETIME).min(proven_until).as_secs(),
+            "proof": identity.proof.name(),
+        });
+        if let Some(issuer) = &identity.issuer {
+            claims["sub_iss"] = json!(issuer);
+        }
+        if let Some(client) = &identity.client {
+            claims["client_id"] = json!(client);
+        }
+        if !identity.scopes.is_empty() {
+            claims["scope"] = json!(identity.scopes.join(" "));
+        }
+        let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        let signed = format!("{header}.{claims}");
+        let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(signed.as_bytes()));
+        SignedIdentity { text: format!("{signed}.{signature}").into(), until: (now + SENT_FOR).min(proven_until) }
+    }
+}
+
+impl IdentityHeader {
+    /// The value for a caller that has shown a static key, for this resource.
+    #[must_use]
+    pub fn sign(&self, identity: &AgentIdentity, resource: &str, now: Duration) -> Arc<str> {
+        self.signer.sign(identity, resource, (now, Duration::MAX)).text
+    }
+}
+
+/// Headers are the same if their names are and their signer is the same object.
+impl PartialEq for IdentityHeader {
+    fn eq(&self, other: &IdentityHeader) -> bool {
+        self.name == other.name && Arc::ptr_eq(&self.signer, &other.signer)
+    }
+}
