@@ -191,7 +191,7 @@ cannot be reached, 2 a wrong flag.";
 
 const REPORT_EXAMPLES: &str = "Examples:
   adit report --config adit.toml
-  adit report --config adit.toml --since 720h --format html > report.html
+  adit report --config adit.toml --since 720h --format html
 
 It reads the configuration, the audit log and the inventory of tools, on the host where these are. Exit code 1 means that one of them
 cannot be read, 2 a wrong flag or configuration.";
