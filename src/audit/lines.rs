@@ -107,6 +107,8 @@ pub struct AuditedPolicy<'a> {
     pub digest: LineHash,
     /// The name of the rule that decided, or its index if it has no name; `None` if no rule did.
     pub rule: Option<&'a str>,
+    /// The key of that rule whose ceiling is reached.
+    pub limit: Option<&'a str>,
 }
 
 /// The line for the end of a call whose [`AuditCallLine`] was written before its response.
@@ -185,6 +187,7 @@ impl AuditCallLine<'_> {
         if let Some(policy) = &self.policy {
             line.hash("policy", &policy.digest.0);
             line.text_if("rule", policy.rule.unwrap_or_default());
+            line.text_if("limit", policy.limit.unwrap_or_default());
         }
         if self.status > 0 {
             line.number("status", self.status);
@@ -357,7 +360,7 @@ mod tests {
                 proof: "jwt",
             }),
             decision: Some(AuditedDecision::Denied),
-            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("no-deletes") }),
+            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("no-deletes"), limit: None }),
             status: 200,
             outcome: "ok",
             answer: RpcAnswer { code: Some(-1), is_error: Some(true) },

@@ -29,13 +29,13 @@ pub enum ChainFault {
         found: u64,
     },
     /// A line does not match the hash in the line after it.
-    #[error("line {0} was changed: the line after it has the hash of another one")]
+    #[error("line {0} was changed: its hash differs from the one in the next line")]
     Changed(u64),
     /// The text is not a line of an audit log.
-    #[error("it is no line of an audit log")]
+    #[error("it is not a line of an audit log")]
     Malformed,
     /// The signature of a checkpoint is not valid.
-    #[error("the signature of checkpoint {0} is not by the key of the log")]
+    #[error("checkpoint {0} is not signed with the key of the log")]
     BadSignature(u64),
     /// Too many lines have no checkpoint.
     #[error("no checkpoint was written for {0} lines")]
@@ -49,7 +49,7 @@ pub enum ChainFault {
         head: u64,
     },
     /// The last checkpoint in the log differs from the saved one.
-    #[error("checkpoint {0} is not the one that was kept beside the log")]
+    #[error("checkpoint {0} differs from the copy in audit.head")]
     OtherHead(u64),
     /// The file with the last checkpoint is missing, or contains no checkpoint of the key.
     #[error(
@@ -64,7 +64,7 @@ pub enum ChainFault {
     NoBeginning(u64),
     /// A process recorded at its start that the log had been changed or cut off.
     #[error(
-        "line {at} says that the log, which ended with line {found} when a process began, was not what its last checkpoint ({head}) had signed"
+        "line {at} records that, when a process started, the log ended with line {found} and did not match its last checkpoint ({head})"
     )]
     WasAltered {
         /// The line that records it.
@@ -87,7 +87,7 @@ pub enum ChainFault {
 pub enum ChainRemark {
     /// A process was killed while it wrote a line.
     #[error(
-        "line {0}: a line was cut off when a process was killed, and removed; no answer had left for it under `required`"
+        "line {0}: an incomplete line was removed, which a killed process had left; under `required` no answer was sent for it"
     )]
     Cut(u64),
     /// The clock was set back.
@@ -108,7 +108,7 @@ pub enum ChainRemark {
     #[error("the last line is incomplete: it is being written, or the process was killed")]
     Incomplete,
     /// The last lines are not covered by a checkpoint yet.
-    #[error("the last {0} lines have no checkpoint yet: what is changed or cut off among them may stay unseen")]
+    #[error("the last {0} lines have no checkpoint yet: changes to them, or their removal, may go undetected")]
     Unsigned(u64),
 }
 

@@ -88,7 +88,7 @@ pub struct AuditQueryArgs {
     /// Selects lines of the log.
     #[command(flatten)]
     pub filter: AuditFilterArgs,
-    /// Show at most this many lines, the last that match, 1 to 100000
+    /// Show at most this many of the matching lines, the newest; 1 to 100000
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
     /// Print the lines unchanged

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::control::WallTime;
 
 /// The columns of the table: all members of calls and actions, except `phases_us`, which is an object.
-const COLUMNS: [&str; 37] = [
+const COLUMNS: [&str; 38] = [
     "seq",
     "time",
     "kind",
@@ -33,6 +33,7 @@ const COLUMNS: [&str; 37] = [
     "decision",
     "policy",
     "rule",
+    "limit",
     "status",
     "outcome",
     "rpc_code",
@@ -188,7 +189,7 @@ mod tests {
             arguments: Some((2, LineHash::of(b"{}"))),
             caller: Some(AuditedCaller { subject: "a", issuer: Some("i"), client: Some("c"), proof: "jwt" }),
             decision: Some(AuditedDecision::Denied),
-            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("r") }),
+            policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("r"), limit: None }),
             status: 200,
             outcome: "ok",
             answer: RpcAnswer { code: Some(-1), is_error: Some(true) },

@@ -7,7 +7,9 @@ use crate::cli::output::print;
 use crate::cli::policy_args::{PolicyArgs, PolicyCommand, PolicyExplainArgs};
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE};
 use crate::config::read_policy;
-use crate::policy::{Asked, Denial, MethodDefault, Target, ToolDecision, ToolPolicy};
+use crate::policy::{
+    Asked, CeilingReached, Denial, MethodDefault, Target, ToolDecision, ToolPolicy, UnreadableArguments,
+};
 
 /// Runs `adit policy …` and returns the exit code.
 #[must_use]
@@ -65,16 +67,31 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
     };
     let names: Vec<&str> = policy.names_of(roles).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let decision = policy.decide(roles, &asked);
+    let mut decision = policy.decide(roles, &asked);
+    let ceilings = policy.ceilings_told(&decision).map(|told| format!("\n  limits  {told}")).unwrap_or_default();
+    if let Some(arguments) = &args.arguments {
+        let message = format!("{{\"params\":{{\"arguments\":{arguments}}}}}");
+        decision = policy.check_arguments(decision, message.as_bytes()).map_err(|UnreadableArguments| {
+            "servers may read these arguments in different ways, or not at all".to_owned()
+        })?;
+    }
     let refused = policy.why_refused(&asked);
+    let wrong = match &decision {
+        ToolDecision::Denied { how: Denial::Ceiling(CeilingReached::Arguments(why)), .. } => Some(plain(why)),
+        _ => None,
+    };
     let what = match &decision {
         ToolDecision::Allowed(_) => "allowed",
         ToolDecision::Denied { how: Denial::Hidden, .. } => "denied, and hidden",
         ToolDecision::Denied { how: Denial::Scope(_), .. } => "denied, and told which scope is missing",
+        ToolDecision::Denied { how: Denial::Ceiling(_), .. } => "denied, and told which ceiling is reached",
     };
     let why = match (decision.rule(), decision.is_allowed(), MethodDefault::of(asked.method)) {
         _ if refused.is_some() => {
             format!("servers may read this URI in different ways: {}", refused.unwrap_or_default())
+        }
+        (Some(rule), ..) if wrong.is_some() => {
+            format!("{}, by the rule {rule} (number {} of the file)", wrong.unwrap_or_default(), rule.index + 1)
         }
         (Some(rule), ..) => format!("the rule {rule} (number {} of the file) decides", rule.index + 1),
         (None, true, MethodDefault::Allowed) => "the protocol needs it, and no rule denies it".to_owned(),
@@ -86,7 +103,7 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
     };
     let name = asked.target.name().map(|name| format!(" {}", plain(name))).unwrap_or_default();
     let text = format!(
-        "{}{name}: {what}\n  roles   {names}\n  why     {why}\n  policy  {}\n",
+        "{}{name}: {what}\n  roles   {names}\n  why     {why}{ceilings}\n  policy  {}\n",
         plain(asked.method),
         policy.digest()
     );
@@ -116,6 +133,7 @@ mod tests {
             prompt: None,
             resource: None,
             method: method.map(str::to_owned),
+            arguments: None,
         }
     }
 
@@ -144,6 +162,34 @@ mod tests {
             Err("no [[role]] has the name \"boss\"".to_owned())
         );
         assert!(explained(&policy, &args(&[], None, None)).is_err());
+    }
+
+    #[test]
+    fn arguments_are_held_against_the_ceilings_of_the_rule() {
+        let file = "[[rule]]\nname = 'refunds'\neffect = 'allow'\ntools = ['refund']\ncalls_per_minute = 30\ncalls_burst = 5\n\
+                    calls_at_once_max = 2\ncalls_per_day = 100\n[rule.arguments]\nproperties.amount.maximum = 500\n\
+                    [[test]]\ntool = 'refund'\narguments = { amount = 900 }\nexpect = 'deny'\n\
+                    [[test]]\ntool = 'refund'\narguments = { amount = 900 }\nexpect = 'allow'\n";
+        let policy = ToolPolicy::parse(file).unwrap();
+        let told = |arguments: &str| {
+            let args = PolicyExplainArgs { arguments: Some(arguments.to_owned()), ..args(&[], Some("refund"), None) };
+            explained(&policy, &args)
+        };
+        let (text, code) = told("{\"amount\": 5}").unwrap();
+        let limits = "\n  limits  arguments as it says, 30 calls a minute in bursts of 5, 2 at once, 100 a day\n";
+        assert!(text.starts_with("tools/call refund: allowed\n") && text.contains(limits) && code == 0, "{text}");
+        let (text, code) = told("{\"amount\": 900}").unwrap();
+        assert!(
+            text.contains("why     amount is a number out of the range that is allowed, by the rule refunds"),
+            "{text}"
+        );
+        assert_eq!(code, EXIT_FAILURE);
+        assert!(told("{\"amount\": 9").unwrap_err().contains("or not at all"));
+        let (text, _) = tested(&policy);
+        assert_eq!(
+            text,
+            "line 15: line 15: it is denied by the arguments of the rule refunds, not allowed\n1 of 2 tests passed\n"
+        );
     }
 
     #[test]

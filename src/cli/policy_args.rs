@@ -45,6 +45,9 @@ pub struct PolicyExplainArgs {
     /// The tool that is called
     #[arg(long, value_name = "TOOL", group = "asked")]
     pub call: Option<String>,
+    /// The arguments of the call, as a JSON object: whether they are within the ceilings of the rule
+    #[arg(long, value_name = "JSON")]
+    pub arguments: Option<String>,
     /// The prompt that is used
     #[arg(long, value_name = "PROMPT", group = "asked")]
     pub prompt: Option<String>,

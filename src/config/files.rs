@@ -114,7 +114,7 @@ pub fn read_policy(path: &Path) -> Result<ToolPolicy, String> {
     let text = read_text(path, POLICY_FILE_LEN_MAX).map_err(told)?;
     ToolPolicy::parse(&text).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        format!("{} is no valid policy: {}", path.display(), faults.join("; "))
+        format!("{} is not a valid policy: {}", path.display(), faults.join("; "))
     })
 }
 

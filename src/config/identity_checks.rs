@@ -53,11 +53,7 @@ impl Checker<'_> {
             self.fault(&key(url.0), &[], why);
         }
         if provider.ca_file.is_some() && !is_fetched {
-            self.fault(
-                &key("ca_file"),
-                &[],
-                "nothing is fetched from this provider, so that no certificate is checked",
-            );
+            self.fault(&key("ca_file"), &[], "nothing is fetched from this provider, so no certificate is checked");
         }
         let is_shared = provider.shared_key_file.is_some();
         if let Some(other) = provider.algorithms.iter().find(|algorithm| algorithm.0.is_shared() != is_shared) {
@@ -90,7 +86,7 @@ impl Checker<'_> {
             self.fault(
                 &key("auth"),
                 &[],
-                "there is nobody whose tokens could be accepted: add an [[identity_provider]]",
+                "no identity provider is configured, so no token can be accepted: add an [[identity_provider]]",
             );
         }
         for provider in asks.providers.iter().filter(|provider| !names.contains_key(&provider.0)) {
@@ -116,7 +112,7 @@ impl Checker<'_> {
             _ => {}
         }
         if asks.authorization_file.is_some() && asks.auth != CallerAuth::Terminate {
-            let why = "with auth = \"verify\" the token of the caller goes on: set auth to terminate";
+            let why = "with auth = \"verify\" the caller's token is passed on to the server: set auth to terminate";
             self.fault(&key("upstream_authorization_file"), &[&key("auth")], why);
         }
     }

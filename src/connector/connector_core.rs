@@ -64,7 +64,7 @@ impl ConnectorCore {
             http2_windows,
             workers: WorkerSlots::default(),
             figures: CallFigures::new(&connector.learned, &connector.breakers, connector.settings.calls_kept),
-            tokens: CallerTokens::default(),
+            tokens: CallerTokens::new(&connector.session_owners),
             lists: list_memory(core.pool().usage().bytes_max),
             kept_bodies: Budget::new(core.pool().usage().bytes_max / KEPT_BODIES_SHARE, READ_AHEAD_LEN_FREE),
             read_ahead: Budget::new(core.pool().usage().bytes_max / READ_AHEAD_SHARE, READ_AHEAD_LEN_FREE),

@@ -12,7 +12,7 @@ use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable};
 use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
-use crate::serve::AuditLog;
+use crate::serve::{AuditLog, SessionOwners};
 use crate::wire::mux::Hosts;
 
 /// Messages that may wait for one core.
@@ -36,6 +36,8 @@ pub struct Connector {
     cores: Vec<MailSender<CoreMessage>>,
     messages: Mutex<Vec<Option<MailReceiver<CoreMessage>>>>,
     pub(super) events: MailSender<ConnectorEvent>,
+    /// For whom sessions were begun, where routes ask their callers for tokens.
+    pub(super) session_owners: SessionOwners,
     pub(super) counters: Counters,
     /// Log lines about hosts that are called and have no route, which agents can cause.
     unrouted_log_limit: Mutex<KeyedLogLimit<Hostname>>,
@@ -123,6 +125,7 @@ counters! {
         lists_crowded, "Answers that were withheld because lists which are filtered by policies have used up the memory for them";
         requests_refused, "Requests that were refused before they became calls";
         calls_denied, "Calls that the policies of their routes denied";
+        calls_over_ceiling, "Those of them that were denied because they reached a ceiling of the rule that allows them";
         requests_resent, "Requests sent again, after a connection ended or refused them without an answer";
         resends_denied, "Requests not sent again because the retries of their route had used up its budget";
         resends_safe, "POST requests of MCP that were sent again because `resend` is mcp-safe";
@@ -163,6 +166,7 @@ impl Connector {
             cores: senders,
             messages: Mutex::new(messages.into_iter().map(Some).collect()),
             events: events.clone(),
+            session_owners: SessionOwners::default(),
             counters: Counters::default(),
             unrouted_log_limit: Mutex::default(),
             eras: EraNotes::default(),

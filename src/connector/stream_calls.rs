@@ -337,6 +337,9 @@ impl StreamCalls<'_> {
             LabelError::Denied(denied) => {
                 let core = self.context.core;
                 Counters::add(&core.connector.counters.calls_denied);
+                if denied.is_at_ceiling() {
+                    Counters::add(&core.connector.counters.calls_over_ceiling);
+                }
                 let own = denied.own_answer();
                 let policy = request.label().and_then(|label| label.policy_mark());
                 self.context.keep_denied(request.head(), own, policy);
@@ -408,7 +411,8 @@ fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) ->
 /// Has a request decided by the policy of its route before it is passed on. Returns whether there is one.
 fn govern(context: CallContext<'_>, request: &mut impl Request, policy: Option<Arc<ToolPolicy>>) -> bool {
     if let Some(policy) = &policy {
-        request.govern(policy, context.agent_address(request.head()));
+        let unix = || Duration::from_secs(context.core.connector.settings.clock.now().as_secs());
+        request.govern(policy, context.agent_address(request.head()), unix);
     }
     policy.is_some()
 }

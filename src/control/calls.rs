@@ -123,9 +123,7 @@ fn decisions(line: &CallLine) -> Vec<CallDecision> {
             let how_often = times(record.retries());
             add(
                 DecisionKind::Move,
-                format!(
-                    "its link stood still before any of it was sent: it was opened again {how_often} (retries_max)"
-                ),
+                format!("its link stalled before any of it was sent: it was opened again {how_often} (retries_max)"),
             );
         }
         None => {}
@@ -134,10 +132,13 @@ fn decisions(line: &CallLine) -> Vec<CallDecision> {
         add(DecisionKind::Deadline, of_limit(limit, record.missed));
     }
     if record.was_cancelled() {
-        add(DecisionKind::Cancel, "the server was sent notifications/cancelled, as it was cut".to_owned());
+        add(DecisionKind::Cancel, "it was cut off, and the server was sent notifications/cancelled".to_owned());
     }
     if record.slow {
-        add(DecisionKind::Slow, "it took longer than slow_call_ms, and than calls of its tool usually do".to_owned());
+        add(
+            DecisionKind::Slow,
+            "it took longer than slow_call_ms, and longer than calls of its tool usually take".to_owned(),
+        );
     }
     if let Some(OwnAnswer { code, message, .. }) = record.own {
         add(DecisionKind::Refuse, format!("{code}: {message}"));
@@ -172,7 +173,9 @@ fn moved([first, last]: [CallFailure; 2], connector: &str, retries: u8, paused: 
 fn resent(is_unread: bool, retries: u8, paused: Duration) -> String {
     let why = match is_unread {
         true => "nothing of it had reached the server",
-        false => "the server closed an idle connection unanswered, and it may run twice (its method, or resend)",
+        false => {
+            "the server closed an idle connection without an answer, and the call may run twice (because of its method, or resend)"
+        }
     };
     format!("{why}: it was sent again {}{} (retries_max)", times(retries), after_pauses(paused))
 }
@@ -186,7 +189,7 @@ fn of_caller(waits: Duration, source: CallerTimeSource) -> String {
         CallerTimeSource::Field => "X-Request-Timeout or grpc-timeout",
         CallerTimeSource::Setting => "client_timeout_ms",
         CallerTimeSource::Edge => {
-            return format!("the edge has to answer its caller within {}, of which it told the connector", text(waits));
+            return format!("the edge told the connector that its caller must be answered within {}", text(waits));
         }
     };
     format!("its caller waits {} ({said}): it is answered within {} ms", text(waits), millis(answer_within(waits)))
@@ -311,7 +314,7 @@ mod tests {
                 },
                 {
                     "what": "slow",
-                    "rule": "it took longer than slow_call_ms, and than calls of its tool usually do",
+                    "rule": "it took longer than slow_call_ms, and longer than calls of its tool usually take",
                 },
                 {
                     "what": "refuse",
@@ -352,7 +355,7 @@ mod tests {
                     "{first}, 2 times in all (retries_max), after pauses of 12 ms; the last one that did not pass it on: upstream_refused"
                 ),
             ),
-            (None, 1, "its link stood still before any of it was sent: it was opened again once (retries_max)".to_owned()),
+            (None, 1, "its link stalled before any of it was sent: it was opened again once (retries_max)".to_owned()),
             (
                 Some(resent(true)),
                 2,
@@ -362,7 +365,7 @@ mod tests {
             (
                 Some(resent(false)),
                 1,
-                "the server closed an idle connection unanswered, and it may run twice (its method, or resend): it was sent \
+                "the server closed an idle connection without an answer, and the call may run twice (because of its method, or resend): it was sent \
                  again once, after pauses of 12 ms (retries_max)"
                     .to_owned(),
             ),

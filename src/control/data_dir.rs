@@ -58,7 +58,7 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// The system provides no random bytes.
-    #[error("the system gives no random bytes")]
+    #[error("the operating system provides no random bytes")]
     NoRandom,
 }
 

@@ -76,7 +76,7 @@ impl Scrape {
             &info(&[("version", facts.version), ("commit", facts.commit)]),
         )?;
         let engine = info(&[("driver", &facts.driver), ("why", &facts.driver_why)]);
-        families.info("adit_engine", "What talks to the kernel, and why that", &engine)?;
+        families.info("adit_engine", "The I/O driver in use, and why it was chosen", &engine)?;
         let seconds = self.0.uptime.as_secs_f64();
         families.gauges("adit_uptime", "Time since the start", Some(&Unit::Seconds), &[(Vec::new(), seconds)])?;
         let reloads = &self.0.reloads;
@@ -94,7 +94,7 @@ impl Scrape {
                 (labels, figures.outcome(*outcome))
             })
         });
-        families.counters("adit_calls", "Calls that ended, by how they ended", &rows.collect::<Vec<_>>())?;
+        families.counters("adit_calls", "Calls that ended, by outcome", &rows.collect::<Vec<_>>())?;
         let rows = latency.labels().flat_map(|(label, figures)| {
             StatusClass::ALL.iter().filter(|class| figures.answered(**class) > 0).map(move |class| {
                 let mut labels = call_labels(label);
@@ -106,22 +106,22 @@ impl Scrape {
         families.counters("adit_upstream_answers", help, &rows.collect::<Vec<_>>())?;
         families.histograms(
             "adit_call_phase_duration",
-            "A call's time, taken apart; total is not the sum of what was recorded but measured itself",
+            "The time of calls by phase; total is measured itself and is not the sum of the phases",
             latency.labels().flat_map(|(label, figures)| phases(label, figures)),
         )?;
         let deadlines = latency.labels().filter_map(|(label, figures)| Some((label, figures.deadline()?)));
         let rows = deadlines
             .filter(|(_, deadline)| deadline.limit < Duration::MAX)
             .map(|(label, deadline)| (call_labels(label), deadline.limit.as_secs_f64()));
-        let help = "How long a call may take that begins now, whether that is enforced or only observed";
+        let help = "The deadline of a call that begins now, whether it is enforced or only observed";
         families.gauges("adit_deadline", help, Some(&Unit::Seconds), &rows.collect::<Vec<_>>())?;
         let count = |of: fn(&Deadlines) -> u64| {
             let counts = latency.labels().map(|(label, figures)| (call_labels(label), of(figures.deadlines())));
             counts.filter(|(_, count)| *count > 0).collect::<Vec<_>>()
         };
-        let help = "Calls that missed their deadline and were not cut, as it is not enforced";
+        let help = "Calls that missed their deadline and were not cut off because it is not enforced";
         families.counters("adit_deadlines_missed", help, &count(|deadlines| deadlines.missed))?;
-        let help = "Calls that were cut because their deadline had passed";
+        let help = "Calls that were cut off because their deadline had passed";
         families.counters("adit_deadlines_cut", help, &count(|deadlines| deadlines.cut))?;
         let count = |of: fn(&Hedges) -> u64| {
             let counts = latency.labels().map(|(label, figures)| (call_labels(label), of(&figures.hedges())));
@@ -129,10 +129,14 @@ impl Scrape {
         };
         let help = "Calls that were sent a second time because the first try was slow";
         families.counters("adit_calls_hedged", help, &count(|hedges| hedges.made))?;
-        let help = "Calls that were sent a second time, and answered by that";
+        let help = "Calls that were sent a second time, and answered by the second try";
         families.counters("adit_calls_hedged_won", help, &count(|hedges| hedges.won))?;
         let rows = [(Labels::new(), latency.over_cap())];
-        families.counters("adit_calls_without_label", "Calls gathered under (other), as no label was left", &rows)?;
+        families.counters(
+            "adit_calls_without_label",
+            "Calls counted under (other) because no label was left",
+            &rows,
+        )?;
         let rows = [(Labels::new(), latency.total().clock_disagreements())];
         families.counters("adit_clock_disagreements", "Calls whose parts were measured longer than the whole", &rows)
     }
@@ -157,10 +161,13 @@ impl Scrape {
             ("adit_buffers_for_links", "Buffers in use that were taken for links", Some(Unit::Bytes), |core| {
                 core.pool.link_bytes as f64
             }),
-            ("adit_link_windows", "What peers of links may make this side hold", Some(Unit::Bytes), |core| {
-                core.pool.window_bytes as f64
-            }),
-            ("adit_buffers_allowance", "What one queue may hold now", Some(Unit::Bytes), |core| {
+            (
+                "adit_link_windows",
+                "The most that the peers of links may make this process buffer",
+                Some(Unit::Bytes),
+                |core| core.pool.window_bytes as f64,
+            ),
+            ("adit_buffers_allowance", "The most that one queue may hold now", Some(Unit::Bytes), |core| {
                 core.pool.allowance_bytes as f64
             }),
             ("adit_buffers_waiting", "Tasks that wait for a buffer", None, |core| core.pool.waiting as f64),
@@ -172,7 +179,7 @@ impl Scrape {
             families.gauges(name, help, unit.as_ref(), &self.per_core(read))?;
         }
         let rows = self.per_core(|core| core.pool.exhausted);
-        families.counters("adit_buffers_exhausted", "How often a buffer was wanted and none was left", &rows)?;
+        families.counters("adit_buffers_exhausted", "Requests for a buffer when none was left", &rows)?;
         let rows: Vec<_> =
             self.0.roles.iter().map(|role| (role_label(role), (role.cores_asked - role.cores.len()) as f64)).collect();
         families.gauges("adit_cores_silent", "Cores that did not answer in time", None, &rows)
@@ -195,7 +202,7 @@ impl Scrape {
         let rows = self.per_tunnel_idle();
         families.gauges(
             "adit_tunnel_idle",
-            "How long a tunnel that has links has had no call; since they are up, if it had none",
+            "Time since the last call of a tunnel that has links; since the links are up, if there was no call",
             Some(&Unit::Seconds),
             &rows,
         )?;
@@ -212,15 +219,10 @@ impl Scrape {
         let rows = self.per_upstream(|upstream| upstream.connections_open as f64);
         families.gauges("adit_upstream_connections_open", "Connections to an upstream", None, &rows)?;
         let rows = self.per_upstream(|upstream| upstream.http2_connections_open as f64);
-        let help = "Connections to an upstream that are of HTTP/2";
+        let help = "HTTP/2 connections to an upstream";
         families.gauges("adit_upstream_http2_connections_open", help, None, &rows)?;
         let rows = self.per_upstream(|upstream| upstream.http2_streams_open as f64);
-        families.gauges(
-            "adit_upstream_http2_streams_open",
-            "Calls on streams of HTTP/2 to an upstream",
-            None,
-            &rows,
-        )?;
+        families.gauges("adit_upstream_http2_streams_open", "Calls on HTTP/2 streams to an upstream", None, &rows)?;
         let rows = self.per_upstream(|upstream| f64::from(u8::from(upstream.failing)));
         families.gauges(
             "adit_upstream_failing",
@@ -308,7 +310,7 @@ impl Scrape {
                 (labels, left)
             }));
         }
-        families.gauges("adit_certificate_left", "How long a certificate is still good", Some(&Unit::Seconds), &rows)
+        families.gauges("adit_certificate_left", "How long a certificate remains valid", Some(&Unit::Seconds), &rows)
     }
 
     fn counts(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -227,7 +227,7 @@ impl StateDir {
         let (cert, key) = (self.seal_ca_cert(), self.seal_ca_key());
         if !cert.exists() {
             make_authority("adit connector", (&cert, &key), now)?;
-            tracing::info!(file = %cert.display(), "an authority for sealed routes was made");
+            tracing::info!(file = %cert.display(), "created a certificate authority for sealed routes");
         }
         Authority::load(&cert, &key, now)?.issue_chain(hosts, now, SEAL_CERT_LIFE)?.server_cert(now)
     }

@@ -117,7 +117,7 @@ pub enum ControlError {
     #[error("the roles did not end within {} s", .0.as_secs())]
     Stuck(Duration),
     /// A second signal to end arrived before the roles had ended.
-    #[error("ended at once, as asked a second time")]
+    #[error("ended at once because of a second stop request")]
     AtOnce,
     /// Signals cannot be received.
     #[error("signals cannot be received: {0}")]

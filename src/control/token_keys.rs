@@ -74,7 +74,7 @@ pub async fn keep_keys(issuer: Arc<TokenIssuer>, source: KeySource, client: Clie
                 let known = issuer.keys.keys().0.is_some();
                 tracing::warn!(
                     provider = %issuer.name, why, known,
-                    "the keys of an identity provider cannot be fetched; tokens by known ones are accepted for offline_grace_ms"
+                    "the keys of an identity provider cannot be fetched; tokens signed with known keys are accepted for offline_grace_ms"
                 );
                 RETRY_AFTER.min(issuer.refresh)
             }
@@ -138,7 +138,7 @@ async fn discover(issuer: &str, client: &Client) -> Result<Box<str>, String> {
     }
     let url = metadata["jwks_uri"].as_str().ok_or_else(|| format!("the metadata of {issuer} name no jwks_uri"))?;
     let is_safe = url.starts_with("https://") || (url.starts_with("http://") && url.starts_with(&format!("{origin}/")));
-    if is_safe { Ok(url.into()) } else { Err(format!("the metadata of {issuer} name keys that are not behind https")) }
+    if is_safe { Ok(url.into()) } else { Err(format!("the jwks_uri in the metadata of {issuer} is not an https URL")) }
 }
 
 async fn read(url: &str, client: &Client) -> Result<Vec<u8>, String> {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{LinkId, Time, TunnelId};
-use crate::edge::affinity::{SessionKey, SessionMap};
 use crate::edge::shared::Edge;
 use crate::edge::usage::LinkUsage;
+use crate::serve::{SessionKey, SessionMap};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
 use crate::wire::mcp::SESSION_ID;
 
@@ -71,7 +71,7 @@ impl Bonds {
     /// The bond of a request, by the session that it names.
     pub(super) fn of_request(&self, head: &RequestHead, tunnel: &TunnelId, now: Time) -> Bond {
         let Some(session) = head.get(SESSION_ID) else { return Bond::None };
-        let key = self.edge.affinity.key(tunnel, session);
+        let key = self.edge.affinity.key(tunnel.as_str(), session);
         match self.connector_of(key, now) {
             Some(connector) => Bond::Session(key, connector),
             None => Bond::Hashed(key.0),
@@ -90,9 +90,9 @@ impl Bonds {
                 _ => {}
             }
         } else if let Some(session) = answer.get(SESSION_ID).filter(|_| succeeded) {
-            let key = self.edge.affinity.key(tunnel, session);
+            let key = self.edge.affinity.key(tunnel.as_str(), session);
             if self.connector_of(key, now) != Some(connector) {
-                self.edge.affinity.bind(key, tunnel, connector, now);
+                self.edge.affinity.bind(key, tunnel.as_str(), connector, now);
                 self.remember(key, connector, now);
             }
         }
@@ -102,7 +102,7 @@ impl Bonds {
         if let Some(known) = self.known.borrow().get(&key).filter(|known| now - known.asked_at < CACHED_FOR_MAX) {
             return Some(known.connector);
         }
-        let connector = self.edge.affinity.connector_of(key, now);
+        let connector = self.edge.affinity.holder_of(key, now);
         match connector {
             Some(connector) => self.remember(key, connector, now),
             None => drop(self.known.borrow_mut().remove(&key)),
@@ -222,7 +222,7 @@ mod tests {
         let bed = Bed::new();
         bed.call(0, ("POST", ""), 7, 200, "s");
         assert_eq!(bed.connector(1, "s"), Some(7));
-        bed.0[0].release(bed.0[0].edge.affinity.key(&tunnel(), b"s"));
+        bed.0[0].release(bed.0[0].edge.affinity.key(tunnel().as_str(), b"s"));
         assert!(matches!(bed.bond(1, "s", 0), Bond::Session(_, 7)), "it has heard nothing yet");
         assert!(matches!(bed.bond(1, "s", 1), Bond::Hashed(_)));
         for nth in 0..=CACHED_SESSIONS_MAX as u64 {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::task::Context;
+use std::time::Duration;
 
 use crate::base::{Clock, Share, Traffic};
 use crate::edge::agent_request::AgentRequest;
@@ -317,7 +318,8 @@ impl AgentCalls<'_> {
             return Err(Next::Leave(Leave::HandOver(target, self.moved(moves))));
         }
         if let Some(policy) = &route.own.policy {
-            request.govern(policy, self.caller.source.address);
+            let unix = || Duration::from_secs(core.edge.settings.clock.now().as_secs());
+            request.govern(policy, self.caller.source.address, unix);
         }
         if let Err(error) = request.read_label(self.read_ahead_limits(&core)).await {
             let is_over = self.work.guard.deadline.answer_by() <= core.core.turn_time();

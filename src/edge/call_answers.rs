@@ -49,6 +49,9 @@ pub(super) async fn refuse_unlabelled(
         LabelError::Body(error) => request.refuse_body(error).await,
         LabelError::Denied(denied) => {
             Counters::add(&core.edge.counters.calls_denied);
+            if denied.is_at_ceiling() {
+                Counters::add(&core.edge.counters.calls_over_ceiling);
+            }
             let left = work.guard.deadline.caller_left(core.core.turn_time());
             // In a box, so that other calls do not have its size.
             let keep = Box::pin(request.deny(&denied, left, !core.is_draining())).await;

@@ -83,7 +83,7 @@ impl EdgeCore {
             bonds: Bonds::new(&edge),
             gate: Gate::new(&core, &edge, &figures.calls),
             figures,
-            tokens: CallerTokens::default(),
+            tokens: CallerTokens::new(&edge.session_owners),
             greetings: Budget::new(GREETING_MEMORY_MAX, GREETING_LEN_FREE),
             http2_windows: Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, HTTP2_WINDOW_MIN as usize),
             lists: list_memory(core.pool().usage().bytes_max),

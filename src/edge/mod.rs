@@ -1,6 +1,5 @@
 //! Floor 4: the edge. It accepts calls of agents, and sends them over links that connectors opened.
 
-mod affinity;
 mod agent_request;
 mod agent_routes;
 mod agents;

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crossbeam::utils::CachePadded;
 
 use crate::base::{CoreId, Time, TunnelId, counters};
-use crate::edge::affinity::Affinity;
 use crate::edge::hedged_routes::ToolHints;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::presence::Presence;
@@ -17,7 +16,7 @@ use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
 use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
-use crate::serve::{AuditLog, RouteLimits};
+use crate::serve::{AuditLog, RouteLimits, SessionOwners, SessionTable};
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
 
@@ -36,7 +35,9 @@ pub struct Edge {
     published: CachePadded<Published>,
     pub(super) presence: Arc<Presence>,
     /// Which connector has which MCP session.
-    pub(super) affinity: Affinity,
+    pub(super) affinity: SessionTable,
+    /// For whom sessions were begun, where routes ask their callers for tokens.
+    pub(super) session_owners: SessionOwners,
     /// How long calls of each label take, as all cores learn it.
     pub(super) learned: Arc<LearnedTable>,
     /// The circuit breakers, which all cores share.
@@ -127,6 +128,7 @@ counters! {
         registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
         requests_refused, "Requests that were refused before they became calls";
         calls_denied, "Calls that the policies of their routes denied";
+        calls_over_ceiling, "Those of them that were denied because they reached a ceiling of the rule that allows them";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
     }
@@ -159,7 +161,8 @@ impl Edge {
         let tasks = TaskTable::new(settings.tasks.clone());
         Arc::new(Edge {
             connectors_tls: RwLock::new(settings.connectors_tls.clone()),
-            affinity: Affinity::new(settings.session_idle_timeout),
+            affinity: SessionTable::new(settings.session_idle_timeout),
+            session_owners: SessionOwners::default(),
             settings,
             instance,
             published: CachePadded::new(Published::new(&tables)),

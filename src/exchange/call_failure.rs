@@ -42,7 +42,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "revoked",
             outcome: Outcome::Revoked,
             retry_after_s: None,
-            message: "the tunnel's credentials were revoked, so that no connector can serve it: its operator must rotate them",
+            message: "the tunnel's credentials were revoked, so no connector can serve it: its operator must rotate them",
         },
         CallFailure::Overloaded => Meaning {
             status: 503,
@@ -99,7 +99,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "seal_refused",
             outcome: Outcome::SealRefused,
             retry_after_s: None,
-            message: "there is no inner TLS session between edge and connector: its operator finds the reason in the logs of both",
+            message: "the inner TLS handshake between edge and connector failed: the operator finds the reason in the logs of both",
         },
         CallFailure::UpstreamNotAllowed | CallFailure::UpstreamUnreachable => Meaning {
             status: 502,
@@ -107,7 +107,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "upstream_unreachable",
             outcome: Outcome::UpstreamRefused,
             retry_after_s: None,
-            message: "the connector cannot reach the MCP server: its operator finds address and reason in its log",
+            message: "the connector cannot reach the MCP server: the connector's operator finds the address and the reason in its log",
         },
         CallFailure::UpstreamConnectTimeout => Meaning {
             status: 502,
@@ -115,7 +115,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "upstream_connect_timeout",
             outcome: Outcome::UpstreamRefused,
             retry_after_s: None,
-            message: "the MCP server behind the tunnel did not answer the connector's attempt to connect: its host or a firewall is silent",
+            message: "the MCP server behind the tunnel did not answer the connector's attempt to connect: its host is down, or a firewall drops the packets",
         },
         CallFailure::UpstreamUnsent => Meaning {
             status: 503,
@@ -147,7 +147,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "upstream_tls",
             outcome: Outcome::UpstreamRefused,
             retry_after_s: None,
-            message: "the connector got no TLS session with the MCP server: its operator finds the reason in its log",
+            message: "the TLS handshake between connector and MCP server failed: the connector's operator finds the reason in its log",
         },
         CallFailure::UpstreamSilent | CallFailure::UpstreamBroken | CallFailure::UpstreamProtocol => Meaning {
             status: 502,
@@ -155,7 +155,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "upstream_broken",
             outcome: Outcome::UpstreamFailed,
             retry_after_s: None,
-            message: "the MCP server behind the tunnel broke off: it may have acted on the request",
+            message: "the MCP server closed the connection before its answer was complete: it may have acted on the request",
         },
         CallFailure::Deadline => Meaning {
             status: 504,
@@ -187,7 +187,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "link_lost",
             outcome: Outcome::LinkLost,
             retry_after_s: None,
-            message: "the link to the private network broke: the server may have acted on the request",
+            message: "the link to the private network was lost: the server may have acted on the request",
         },
         CallFailure::Revoked => Meaning {
             status: 503,
@@ -219,7 +219,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "unrecorded",
             outcome: Outcome::AuditUnavailable,
             retry_after_s: None,
-            message: "the call could not be written to the audit log, so that its answer is withheld: the server may have acted on the request",
+            message: "the call could not be written to the audit log, so its answer is withheld: the server may have acted on the request",
         },
         CallFailure::CrowdedLists => Meaning {
             status: 503,
@@ -345,7 +345,7 @@ mod tests {
         assert!(words(CallFailure::UpstreamRefused).contains("refused the connection"));
         assert!(words(CallFailure::UpstreamUnsent).contains("refused the request"));
         assert!(words(CallFailure::UpstreamConnectTimeout).contains("did not answer"));
-        assert!(words(CallFailure::UpstreamTls).contains("no TLS session"));
+        assert!(words(CallFailure::UpstreamTls).contains("TLS handshake"));
         assert!(words(CallFailure::UpstreamUnreachable).contains("cannot reach"));
         let refused = CallFailure::UpstreamRefused.answer(None);
         assert_eq!((refused.status, refused.retry_after_s), (503, Some(RETRY_AFTER_S)));

@@ -16,13 +16,20 @@ pub enum CallerRefused {
     Scope,
     /// The keys for checking the token are not known at present.
     KeysUnavailable,
+    /// The request names an MCP session that was begun for another caller.
+    OtherSession,
 }
 
 impl CallerRefused {
     /// All reasons, in order of declaration.
     #[cfg(test)]
-    pub const ALL: [CallerRefused; 4] =
-        [CallerRefused::NoToken, CallerRefused::InvalidToken, CallerRefused::Scope, CallerRefused::KeysUnavailable];
+    pub const ALL: [CallerRefused; 5] = [
+        CallerRefused::NoToken,
+        CallerRefused::InvalidToken,
+        CallerRefused::Scope,
+        CallerRefused::KeysUnavailable,
+        CallerRefused::OtherSession,
+    ];
 
     /// The machine-readable name of the reason.
     #[must_use]
@@ -32,6 +39,7 @@ impl CallerRefused {
             CallerRefused::InvalidToken => "invalid_token",
             CallerRefused::Scope => "insufficient_scope",
             CallerRefused::KeysUnavailable => "keys_unavailable",
+            CallerRefused::OtherSession => "session_unknown",
         }
     }
 
@@ -54,20 +62,31 @@ impl CallerRefused {
                 "the access token cannot be checked, because the keys of its issuer cannot be fetched: try again after a \
                  pause; the operator finds the reason in the log of the edge or connector",
             ),
+            // As the specification has it for a session that the server does not know.
+            CallerRefused::OtherSession => {
+                (404, -31_053, "this caller has no such session: begin one with `initialize`, without Mcp-Session-Id")
+            }
         };
         let retry_after_s = Some(RETRY_AFTER_S).filter(|_| self == CallerRefused::KeysUnavailable);
         let may_have_acted = Some(false);
         Answer { rpc_code, retry_after_s, may_have_acted, close: false, ..Answer::new(status, self.code(), message) }
     }
 
+    /// Whether another token would help.
+    #[must_use]
+    pub(super) const fn is_challenged(self) -> bool {
+        !matches!(self, CallerRefused::KeysUnavailable | CallerRefused::OtherSession)
+    }
+
     /// The text in the list of calls.
     #[must_use]
     pub const fn listed(self) -> &'static str {
         match self {
-            CallerRefused::NoToken => "its caller shows no access token",
+            CallerRefused::NoToken => "its caller presented no access token",
             CallerRefused::InvalidToken => "the access token of its caller is not accepted",
             CallerRefused::Scope => "the access token of its caller lacks a scope",
             CallerRefused::KeysUnavailable => "the keys of the issuer of its access token are not known",
+            CallerRefused::OtherSession => "its session was begun for another caller",
         }
     }
 }

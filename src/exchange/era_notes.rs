@@ -21,8 +21,8 @@ impl EraNotes {
                 route = route.as_str(),
                 same,
                 others,
-                "an agent of MCP {} was refused, as by a server of {}: agents that speak both try the other way by themselves; for \
-                 the rest, update the server or the agent, and check the path",
+                "a request of MCP {} was refused, as a server of MCP {} would refuse it: agents that speak both retry on their own; \
+                 for others, update the server or the agent, and check the path",
                 era.revisions(),
                 era.other().revisions()
             );

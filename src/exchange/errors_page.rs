@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use crate::exchange::{
     BreakerRefusal, CallFailure, CallReport, CallerRefused, FailedCall, HeadReadError, LateCall, LimitSource,
-    OverloadRefusal, Refusal,
+    OverloadRefusal, Refusal, ceiling_answer,
 };
 use crate::latency::{BreakerOpen, BreakerScope, CallCounts, Overload, OverloadCause, Phase, UsualLatency};
+use crate::policy::CeilingReached;
 use crate::wire::http1::{Answer, BodyError, HeadError};
 
 const INTRO: &str = "# Errors
@@ -134,6 +135,7 @@ fn body_errors() -> Vec<BodyError> {
         BodyError::AmbiguousHead,
         BodyError::ContentCoding,
         BodyError::Charset,
+        BodyError::UncertainArguments,
     ];
     for error in all {
         match error {
@@ -152,9 +154,32 @@ fn body_errors() -> Vec<BodyError> {
             | BodyError::AmbiguousHead
             | BodyError::ContentCoding
             | BodyError::Charset
+            | BodyError::UncertainArguments
             // Only responses have these errors.
             | BodyError::UnreadableList
             | BodyError::CrowdedLists => {}
+        }
+    }
+    all.to_vec()
+}
+
+/// The ceilings of policies. A new one belongs into the list, and is then missed here.
+fn ceilings() -> Vec<CeilingReached> {
+    let after = Duration::from_secs(1);
+    let all = [
+        CeilingReached::Arguments("amount is missing".into()),
+        CeilingReached::Rate { after },
+        CeilingReached::AtOnce,
+        CeilingReached::Day { after },
+        CeilingReached::Crowded,
+    ];
+    for reached in &all {
+        match reached {
+            CeilingReached::Arguments(_)
+            | CeilingReached::Rate { .. }
+            | CeilingReached::AtOnce
+            | CeilingReached::Day { .. }
+            | CeilingReached::Crowded => {}
         }
     }
     all.to_vec()
@@ -247,6 +272,20 @@ fn page() -> String {
         let Answer { status, rpc_code, code, message, .. } = answer;
         writeln!(page, "| {status} | {rpc_code} | `{code}` | {} | {message} |", again(&answer)).unwrap();
     }
+    page.push_str(
+        "\n## Calls beyond a ceiling\n\nWhere a rule of a policy has a ceiling ([GOVERNANCE.md](GOVERNANCE.md#ceilings)). `data.limit` is the \
+         key of the rule:\n\n| status | code | reason | `limit` | again | sentence |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    for reached in ceilings() {
+        let answer = ceiling_answer(&reached);
+        let Answer { status, rpc_code, code, message, .. } = answer;
+        let again = match reached {
+            CeilingReached::Rate { .. } => "when the next call may be made".to_owned(),
+            CeilingReached::Day { .. } => "the next day".to_owned(),
+            _ => again(&answer),
+        };
+        writeln!(page, "| {status} | {rpc_code} | `{code}` | `{}` | {again} | {message} |", reached.key()).unwrap();
+    }
     page.push_str("\n## Heads that are refused\n\n| status | reason | sentence |\n| --- | --- | --- |\n");
     row(&mut page, &HeadReadError::TIMEOUT_ANSWER);
     for error in HeadError::ALL.into_iter().filter(|error| is_of_request(*error)) {
@@ -280,6 +319,7 @@ fn each_name_has_one_status_and_each_sentence_one_name() {
     CallFailure::ALL.iter().for_each(|failure| add(&failure.answer(None)));
     Refusal::ALL.iter().for_each(|refusal| add(&refusal.answer()));
     CallerRefused::ALL.iter().for_each(|refused| add(&refused.answer()));
+    ceilings().iter().for_each(|reached| add(&ceiling_answer(reached)));
     for (nth, (status, code, message)) in told.iter().enumerate() {
         for (other_status, other_code, other_message) in &told[..nth] {
             assert!(code != other_code || status == other_status, "{code} has two statuses");

@@ -25,7 +25,7 @@ pub enum HeadReadError {
     #[error(transparent)]
     Head(#[from] HeadError),
     /// The head was not complete within its time limit.
-    #[error("the head did not come in time")]
+    #[error("the head did not arrive in time")]
     Timeout,
 }
 

@@ -8,6 +8,7 @@ mod call_failure;
 mod call_report;
 mod caller_refused;
 mod carry;
+mod ceiling_answer;
 mod era_notes;
 #[cfg(test)]
 mod errors_page;
@@ -26,6 +27,7 @@ pub use call_failure::CallFailure;
 pub use call_report::{BreakerRefusal, CallReport, FailedCall, LateCall, LimitSource, OverloadRefusal};
 pub use caller_refused::CallerRefused;
 pub use carry::{BodySink, BodySource, CarryError, Piece, carry_body, read_on};
+pub use ceiling_answer::{ceiling_answer, ceiling_listed};
 pub use era_notes::EraNotes;
 pub use forwarded::{CalledAddress, forwarded, forwarded_peer};
 pub use http1_body::{Http1Sink, Http1Source};

@@ -80,10 +80,10 @@ impl Refusal {
                 )
             },
             Refusal::Upgrade => {
-                Answer::new(501, "upgrade_refused", "WebSocket is not spoken here: send the request without Upgrade")
+                Answer::new(501, "upgrade_refused", "WebSocket is not supported here: send the request without Upgrade")
             }
             Refusal::PlainHttp => {
-                Answer::new(400, "plain_http", "HTTPS is spoken here: call https:// instead of http://")
+                Answer::new(400, "plain_http", "this port expects HTTPS: call https:// instead of http://")
             }
             Refusal::Passthrough => Answer::new(
                 421,

@@ -2,8 +2,9 @@
 
 use crate::base::BearerChallenge;
 use crate::exchange::caller_refused::CallerRefused;
+use crate::exchange::ceiling_answer::{ceiling_answer, ceiling_listed};
 use crate::latency::OwnAnswer;
-use crate::policy::{Asked, Denial, Target};
+use crate::policy::{Asked, CeilingReached, Denial, Target};
 use crate::wire::http1::{Answer, Cors};
 
 /// The JSON-RPC code for invalid parameters. Servers use it for an unknown tool or prompt name.
@@ -28,6 +29,8 @@ pub struct ToolDenied {
     /// The value of `WWW-Authenticate`, if the caller can get access by authorizing.
     challenge: Option<String>,
     retry_after_s: Option<u32>,
+    /// More members of the data of the JSON-RPC error, each behind a comma.
+    data: String,
     /// The text in the list of calls.
     listed: &'static str,
     is_notification: bool,
@@ -46,6 +49,9 @@ impl ToolDenied {
             let denied = ToolDenied::of_caller(CallerRefused::Scope, challenge.to_string());
             return ToolDenied { message, listed: LISTED, is_notification, ..denied };
         }
+        if let Denial::Ceiling(reached) = how {
+            return ToolDenied::at_ceiling(reached, is_notification);
+        }
         let (status, rpc_code, message) = match asked.target {
             _ if is_notification => (403, UNKNOWN_METHOD, format!("the policy of this route denies {}", asked.method)),
             Target::Tool(name) => (200, INVALID_PARAMS, format!("Unknown tool: {name}")),
@@ -57,20 +63,42 @@ impl ToolDenied {
             Target::Nothing => (if is_stateless { 404 } else { 200 }, UNKNOWN_METHOD, "Method not found".to_owned()),
         };
         let (code, challenge, retry_after_s, listed) = (CODE_DENIED, None, None, LISTED);
-        ToolDenied { status, rpc_code, code, message, challenge, retry_after_s, listed, is_notification }
+        let data = String::new();
+        ToolDenied { status, rpc_code, code, message, challenge, retry_after_s, data, listed, is_notification }
+    }
+
+    fn at_ceiling(reached: &CeilingReached, is_notification: bool) -> ToolDenied {
+        let Answer { status, rpc_code, code, message, retry_after_s, .. } = ceiling_answer(reached);
+        let message = match reached {
+            CeilingReached::Arguments(why) => format!("the policy of this route does not allow these arguments: {why}"),
+            _ => message.to_owned(),
+        };
+        ToolDenied {
+            // One that has no id cannot be answered with a JSON-RPC error.
+            status: if is_notification && status == 200 { 403 } else { status },
+            rpc_code,
+            code,
+            message,
+            challenge: None,
+            retry_after_s,
+            data: format!(",\"limit\":\"{}\"", reached.key()),
+            listed: ceiling_listed(reached),
+            is_notification,
+        }
     }
 
     /// The response to a caller who is not authenticated or lacks a scope.
     #[must_use]
     pub fn of_caller(refused: CallerRefused, challenge: String) -> ToolDenied {
-        let Answer { status, rpc_code, code, message, retry_after_s, .. } = refused.answer();
+        let Answer { status, rpc_code, message, retry_after_s, .. } = refused.answer();
         ToolDenied {
             status,
             rpc_code,
             code: refused.code(),
             message: message.to_owned(),
-            challenge: Some(challenge).filter(|_| code != CallerRefused::KeysUnavailable.code()),
+            challenge: Some(challenge).filter(|_| refused.is_challenged()),
             retry_after_s,
+            data: String::new(),
             listed: refused.listed(),
             is_notification: false,
         }
@@ -82,10 +110,21 @@ impl ToolDenied {
         self.is_notification
     }
 
+    /// Whether it reached a ceiling of the rule that allows it.
+    #[must_use]
+    pub fn is_at_ceiling(&self) -> bool {
+        !self.data.is_empty()
+    }
+
     /// The response, as it appears in the list of calls.
     #[must_use]
     pub fn own_answer(&self) -> OwnAnswer {
         OwnAnswer { status: self.status, rpc_code: self.rpc_code, code: self.code, message: self.listed }
+    }
+
+    /// That a call at a ceiling did nothing, so that it can be repeated as it is.
+    fn may_have_acted(&self) -> Option<bool> {
+        Some(false).filter(|_| self.is_at_ceiling())
     }
 
     /// Appends the response. One that hides the denied item looks like the server's own response.
@@ -111,6 +150,8 @@ impl ToolDenied {
             retry_after_s: self.retry_after_s,
             cors,
             append: &fields,
+            may_have_acted: self.may_have_acted(),
+            data: &self.data,
             is_bare: is_hidden,
             ..Answer::new(self.status, self.code, &self.message)
         };

@@ -69,7 +69,7 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 fn shown(auth: &Arc<RouteAuth>, token: &str, now: u64) -> Result<Arc<crate::policy::AgentIdentity>, TokenRefusal> {
-    VerifiedTokens::default().identify(auth, token.as_bytes(), at(now))
+    VerifiedTokens::default().identify(auth, token.as_bytes(), at(now)).map(|(identity, _)| identity)
 }
 
 fn refused(auth: &Arc<RouteAuth>, token: &str) -> TokenError {
@@ -295,7 +295,7 @@ fn a_token_that_is_remembered_ends_when_it_says() {
     let auth = auth(signer);
     let token = signer.sign("k1", &with("exp", json!(NOW + 10)), json!({}));
     let mut tokens = VerifiedTokens::default();
-    let mut identify = |now| tokens.identify(&auth, token.as_bytes(), at(now));
+    let mut identify = |now| tokens.identify(&auth, token.as_bytes(), at(now)).map(|(identity, _)| identity);
     let first = identify(NOW).unwrap();
     assert!(Arc::ptr_eq(&first, &identify(NOW + 1).unwrap()), "the second time costs a look-up");
     assert!(identify(NOW + 9 + LEEWAY).is_ok());

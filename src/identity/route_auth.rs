@@ -55,6 +55,8 @@ pub enum TokenRefusal {
     NoKeys,
     /// It was granted too little.
     Scope,
+    /// It names a session that was begun for another caller.
+    OtherSession,
 }
 
 /// What a token has proven.
@@ -124,7 +126,10 @@ impl RouteAuth {
             ..BearerChallenge::default()
         };
         match refusal {
-            TokenRefusal::NoToken | TokenRefusal::NoKeys | TokenRefusal::AwaitsKeys { .. } => asked.to_string(),
+            TokenRefusal::NoToken
+            | TokenRefusal::NoKeys
+            | TokenRefusal::AwaitsKeys { .. }
+            | TokenRefusal::OtherSession => asked.to_string(),
             TokenRefusal::Invalid(error) => {
                 let (error, description) = (Some(BearerChallenge::INVALID_TOKEN), error.to_string());
                 BearerChallenge { error, description: Some(&description), ..asked }.to_string()

@@ -37,7 +37,7 @@ struct Known {
 }
 
 impl VerifiedTokens {
-    /// Who shows this token on a route.
+    /// Who shows this token on a route, and until when that holds.
     ///
     /// # Errors
     ///
@@ -47,26 +47,26 @@ impl VerifiedTokens {
         auth: &Arc<RouteAuth>,
         token: &[u8],
         now: Duration,
-    ) -> Result<Arc<AgentIdentity>, TokenRefusal> {
+    ) -> Result<(Arc<AgentIdentity>, Duration), TokenRefusal> {
         let name = name_of(auth, token);
-        let identity = match self.find(&name, now) {
-            Some(identity) => identity,
+        let (identity, until) = match self.find(&name, now) {
+            Some(found) => found,
             None => {
                 let verified = auth.verify(token, now)?;
-                let identity = Arc::clone(&verified.identity);
+                let (identity, until) = (Arc::clone(&verified.identity), verified.until);
                 let len = token.len() + len_of(&identity);
                 self.enter(name, Known { auth: Arc::clone(auth), verified, len });
-                identity
+                (identity, until)
             }
         };
         auth.check_scopes(&identity)?;
-        Ok(identity)
+        Ok((identity, until))
     }
 
-    fn find(&self, name: &Name, now: Duration) -> Option<Arc<AgentIdentity>> {
+    fn find(&self, name: &Name, now: Duration) -> Option<(Arc<AgentIdentity>, Duration)> {
         let Known { auth, verified, .. } = self.known.get(name)?;
         let is_current = auth.issuers()[verified.issuer].keys.version() == verified.version;
-        (is_current && now < verified.until).then(|| Arc::clone(&verified.identity))
+        (is_current && now < verified.until).then(|| (Arc::clone(&verified.identity), verified.until))
     }
 
     fn enter(&mut self, name: Name, known: Known) {

@@ -27,9 +27,10 @@ pub use rates::{Rate, SOURCES_MAX, SourceLimits};
 pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
 pub use tools::{
-    ApprovedRecord, Asked, BodyKind, CaseOutcome, Denial, INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX,
-    ListFilter, MethodDefault, NotApproved, POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault, Reads, RoleSet,
-    RuleId, Target, ToolApproval, ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews, ToolPins, ToolPolicy,
-    ToolRecord, ToolStanding, UnreadableList, check_message, read_request,
+    ApprovedRecord, Asked, BodyKind, COUNTED_MAX, CaseOutcome, CeilingReached, CountedCaller, Denial,
+    INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter, MethodDefault, NotApproved, POLICY_FILE_LEN_MAX,
+    PinMode, PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey, QuotaPermit, QuotaStateError, QuotaTime, Quotas,
+    Reads, RoleSet, RuleId, Target, ToolApproval, ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews,
+    ToolPins, ToolPolicy, ToolRecord, ToolStanding, UnreadableArguments, UnreadableList, check_message, read_request,
 };
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::base::Time;
 use crate::policy::SourceKey;
 
@@ -20,6 +22,32 @@ impl Rate {
         const MINUTE_NS: u64 = 60_000_000_000;
         let interval_ns = MINUTE_NS.checked_div(per_minute)?.max(1);
         (burst > 0).then_some(Rate { interval_ns, burst })
+    }
+
+    /// How many a minute there are on average, rounded.
+    #[must_use]
+    pub fn per_minute(self) -> u64 {
+        const MINUTE_NS: u64 = 60_000_000_000;
+        (MINUTE_NS + self.interval_ns / 2) / self.interval_ns
+    }
+
+    /// How many there may be at one time.
+    #[must_use]
+    pub const fn burst(self) -> u64 {
+        self.burst
+    }
+
+    /// Takes a token of the bucket that is full at this nanosecond. Returns when it is full then.
+    ///
+    /// # Errors
+    ///
+    /// How long it takes until there is a token, if there is none.
+    pub(super) fn take_from(self, full_at_ns: u64, now: Time) -> Result<u64, Duration> {
+        let owed_ns = full_at_ns.saturating_sub(now.as_nanos()).saturating_add(self.interval_ns);
+        match owed_ns.checked_sub(self.ahead_max_ns()) {
+            None | Some(0) => Ok(now.as_nanos().saturating_add(owed_ns)),
+            Some(missing_ns) => Err(Duration::from_nanos(missing_ns)),
+        }
     }
 
     /// How far ahead of the clock a source may be.
@@ -96,11 +124,9 @@ fn owed_ns([key, full_at_ns]: &Slot, source: SourceKey, now: Time) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv6Addr};
-    use std::time::Duration;
-
     use super::*;
     use crate::base::Rng;
+    use std::net::{IpAddr, Ipv6Addr};
 
     fn key(n: u128) -> SourceKey {
         SourceKey::of(IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8 << 96) | (n << 64))))

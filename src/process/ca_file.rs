@@ -47,7 +47,7 @@ impl CaFile {
         let Ok(entries) = fs::read_dir(parent) else { return };
         for entry in entries.take(ENTRIES_MAX).flatten() {
             if is_dir_name(&entry.file_name().to_string_lossy()) && remove_if_abandoned(&entry.path()) {
-                tracing::info!(dir = %entry.path().display(), "removed what a killed process of adit left behind");
+                tracing::info!(dir = %entry.path().display(), "removed files that a killed adit process had left behind");
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::process::facts::facts;
 use crate::process::listen::{admin_url, listen_admin, serve_admin_if};
 use crate::process::log::Log;
 use crate::process::provision::provision;
+use crate::process::quota_file::QuotaFile;
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
@@ -46,6 +47,7 @@ pub struct ConnectorProcess {
     cores: Cores,
     admin: Option<AbortOnDrop>,
     audit: Option<AuditWriter>,
+    quotas: QuotaFile,
     /// Holds the instance number, and its lock, until the process ends.
     _instance: Option<Instance>,
     /// Keeps what is known of tools.
@@ -81,6 +83,8 @@ impl ConnectorProcess {
         inventories.record_in(log_of(audit.as_ref()));
         let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default() };
         tables.trust.policies.inventories = Arc::clone(&inventories);
+        let state_path = connect_config.state_dir.as_ref().map(|dir| &*dir.0);
+        let quotas = QuotaFile::open(state_path, tables.trust.policies.quotas());
         let instance = instance(state_dir.as_ref())?;
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
         let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
@@ -98,6 +102,7 @@ impl ConnectorProcess {
         tokio::spawn(serve_resolves(resolves));
         state.show_tools(&inventories);
         let keeper = AbortOnDrop(tokio::spawn(inventories.keep()));
+        tokio::spawn(quotas.clone().keep());
 
         let (sender, events) = mpsc::unbounded_channel();
         let keep = move |event: &ConnectorEvent| keep_certificate(state_dir.as_ref(), event);
@@ -114,7 +119,17 @@ impl ConnectorProcess {
         let reload = tables.into_reload(config, connector, read, log);
         let control = Control::new(parts).with_notices(notify).with_reload(reload, files);
         let admin = serve_admin_if(admin, state, access)?;
-        Ok(ConnectorProcess { facts, edges, control, cores, admin, audit, _instance: instance, _keeper: keeper })
+        Ok(ConnectorProcess {
+            facts,
+            edges,
+            control,
+            cores,
+            admin,
+            audit,
+            quotas,
+            _instance: instance,
+            _keeper: keeper,
+        })
     }
 
     /// Facts about the process: where its admin API listens, and its driver.
@@ -141,6 +156,7 @@ impl ConnectorProcess {
         if let Some(audit) = self.audit {
             audit.close();
         }
+        self.quotas.save();
         tracing::info!("ended");
         Ok(())
     }
@@ -217,7 +233,7 @@ fn instance(dir: Option<&StateDir>) -> Result<Option<Instance>, RunError> {
     let host = rustix::system::uname();
     let kept = dir.instance(&host.nodename().to_string_lossy(), random_number()?);
     Ok(kept
-        .inspect_err(|error| tracing::warn!(%error, "after a restart, edges will not know this connector again"))
+        .inspect_err(|error| tracing::warn!(%error, "after a restart, edges will not recognize this connector"))
         .ok())
 }
 

@@ -24,6 +24,7 @@ use crate::process::facts::facts;
 use crate::process::file_limit::connections_within_file_limit;
 use crate::process::listen::{admin_url, listen_admin, reserve, serve_admin_if};
 use crate::process::log::Log;
+use crate::process::quota_file::QuotaFile;
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
@@ -45,6 +46,7 @@ pub struct EdgeProcess {
     admin: Option<AbortOnDrop>,
     store: Option<EdgeStore>,
     audit: Option<AuditWriter>,
+    quotas: QuotaFile,
     _tasks: Vec<AbortOnDrop>,
 }
 
@@ -70,6 +72,7 @@ impl EdgeProcess {
         let identity = EdgeTlsIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
         let mut policies = PolicyReader::default();
+        let quotas = QuotaFile::open(edge_config.data_dir.as_ref().map(|dir| &*dir.0), policies.quotas());
         policies.begin(&config.identity)?;
         let home = edge_config.data_dir.as_ref().map(|dir| &*dir.0);
         let inventories = Inventories::open(home)?;
@@ -107,6 +110,7 @@ impl EdgeProcess {
             AbortOnDrop(tokio::spawn(inventories.keep())),
         ];
         tasks.extend(identity.keep_seals_fresh());
+        tasks.push(AbortOnDrop(tokio::spawn(quotas.clone().keep())));
         let tunnels = access.as_ref().and_then(|access| access.tunnels.clone());
         let provisioning = tunnels.map(|tunnels| tunnels as Arc<dyn Provisioning>);
         serve_certifying(bound.certify_requests, edge_config, &identity, provisioning);
@@ -132,6 +136,7 @@ impl EdgeProcess {
             admin,
             store,
             audit,
+            quotas,
             _tasks: tasks,
         })
     }
@@ -169,6 +174,7 @@ impl EdgeProcess {
         if let Some(audit) = self.audit {
             audit.close();
         }
+        self.quotas.save();
         tracing::info!("ended");
         Ok(())
     }

@@ -61,7 +61,7 @@ impl OpenDataDir {
         }
         let token = AdminToken::new(&dir.admin_token()?);
         if let Some(aside) = finish_restore(&dir.store())? {
-            tracing::warn!(former = %aside.display(), "a restore of the store that was cut off is finished");
+            tracing::warn!(former = %aside.display(), "an interrupted restore of the store was finished");
         }
         let store = SqliteStore::open(&dir.store(), &dir.backups())?;
         Ok(Some(OpenDataDir { dir, store, token, lock }))

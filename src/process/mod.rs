@@ -20,6 +20,7 @@ mod listen;
 mod log;
 mod maintenance;
 mod provision;
+mod quota_file;
 mod random;
 mod runtime;
 mod settings;

@@ -28,15 +28,15 @@ const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 enum NotTraded {
     #[error(transparent)]
     Edge(#[from] TradeError),
-    #[error("it gave no secret for the new tunnel")]
+    #[error("it returned no secret for the new tunnel")]
     NoSecret,
     #[error("no core could be started to reach it: {0}")]
     Start(#[from] StartError),
-    #[error("the core that was to reach it broke")]
+    #[error("the core that was to reach it failed")]
     Broken,
     #[error(transparent)]
     Cert(#[from] CertError),
-    #[error("what it gave cannot be kept: {0}")]
+    #[error("the token that it issued cannot be saved: {0}")]
     Keep(#[from] PrivateError),
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn provision(config: &ConnectConfig, engine: &EngineSettings) -
             let proxy = proxy_for(config, &edge);
             match trade_at((&edge, proxy), &client, &key, &dir).await {
                 Ok(tunnel) => {
-                    tracing::info!(%edge, %tunnel, "the provisioning key was traded for a tunnel");
+                    tracing::info!(%edge, %tunnel, "the provisioning key was exchanged for a tunnel");
                     return Ok(());
                 }
                 Err(error) if error.is_final() => return Err(RunError::Other(format!("the edge {edge}: {error}"))),

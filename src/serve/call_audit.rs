@@ -253,6 +253,7 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
     let policy = governed.filter(|_| decided.is_some()).map(|(digest, _)| AuditedPolicy {
         digest: LineHash(digest.bytes()),
         rule: decided.and_then(ToolDecision::rule).map(|rule| &*rule.name),
+        limit: decided.and_then(ToolDecision::limit),
     });
     let caller = label.identity().map(|identity| AuditedCaller {
         subject: &identity.subject,

@@ -10,15 +10,18 @@ use crate::engine::Core;
 use crate::exchange::{CallerRefused, ToolDenied};
 use crate::identity::{KeysChecked, RouteAuth, TokenRefusal, VerifiedTokens};
 use crate::policy::{AgentIdentity, ToolPolicy};
-use crate::wire::http1::{Method, RequestHead};
+use crate::serve::session_owners::{SessionOwner, SessionOwners};
+use crate::wire::http1::{Method, RequestHead, ResponseHead};
 use crate::wire::oauth::is_metadata_path;
 
 /// How long a call waits for the keys of an issuer. A fetch has its own limit, which is shorter.
 const KEYS_WAIT_MAX: Duration = Duration::from_secs(8);
 
-/// The tokens that a core has verified.
-#[derive(Default)]
-pub struct CallerTokens(RefCell<VerifiedTokens>);
+/// The tokens that a core has verified, and who has which session.
+pub struct CallerTokens {
+    verified: RefCell<VerifiedTokens>,
+    owners: SessionOwners,
+}
 
 /// What is known of the caller of a request whose route asks for a token.
 #[derive(Clone)]
@@ -27,6 +30,10 @@ pub struct ProvenCaller {
     pub(super) identity: Option<Arc<AgentIdentity>>,
     /// What its route asks for.
     pub(super) auth: Arc<RouteAuth>,
+    /// As whom it has sessions.
+    owner: SessionOwner,
+    /// When it is not proven any longer.
+    pub(super) until: Time,
 }
 
 /// Why a request is not passed on, or not yet.
@@ -38,7 +45,13 @@ pub enum CallerStop {
 }
 
 impl CallerTokens {
-    /// Who makes a request with this head. `now` is the time since 1970.
+    /// Tokens of one core, with the sessions that all cores share.
+    #[must_use]
+    pub fn new(owners: &SessionOwners) -> CallerTokens {
+        CallerTokens { verified: RefCell::default(), owners: owners.clone() }
+    }
+
+    /// Who makes a request with this head. `now` is the time since 1970, and `at` that of the core.
     ///
     /// # Errors
     ///
@@ -48,21 +61,33 @@ impl CallerTokens {
         head: &RequestHead,
         auth: &Arc<RouteAuth>,
         policy: Option<&ToolPolicy>,
-        now: Duration,
+        (now, at): (Duration, Time),
     ) -> Result<ProvenCaller, CallerStop> {
         let is_read = matches!(head.method(), Method::Get | Method::Head);
         if is_read && is_metadata_path(head.path()) {
             return Err(CallerStop::Metadata);
         }
-        let auth = Arc::clone(auth);
         let Some(token) = bearer(head) else { return Err(CallerStop::Refused(TokenRefusal::NoToken)) };
-        if policy.is_some_and(|policy| policy.key_of(token).is_some()) {
-            return Ok(ProvenCaller { identity: None, auth });
+        let (identity, owner, until) = match policy.and_then(|policy| policy.key_of(token)) {
+            Some(of_key) => (None, self.owners.owner(of_key), Time::NEVER),
+            None => {
+                let found = self.verified.borrow_mut().identify(auth, token, now);
+                let (identity, until) = found.map_err(CallerStop::Refused)?;
+                let owner = self.owners.owner(&identity);
+                (Some(identity), owner, at + until.saturating_sub(now))
+            }
+        };
+        if !owner.may_send(&auth.terms().resource, head, at) {
+            return Err(CallerStop::Refused(TokenRefusal::OtherSession));
         }
-        match self.0.borrow_mut().identify(&auth, token, now) {
-            Ok(identity) => Ok(ProvenCaller { identity: Some(identity), auth }),
-            Err(refusal) => Err(CallerStop::Refused(refusal)),
-        }
+        Ok(ProvenCaller { identity, auth: Arc::clone(auth), owner, until })
+    }
+}
+
+impl ProvenCaller {
+    /// Learns from the head of an answer which session was begun, used or ended.
+    pub(super) fn on_answer(&self, request: &RequestHead, answer: &ResponseHead, now: Time) {
+        self.owner.on_answer(&self.auth.terms().resource, request, answer, now);
     }
 }
 
@@ -83,6 +108,7 @@ pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
         TokenRefusal::Scope => CallerRefused::Scope,
         // Nobody knows whether its issuer has such a key: another token would not help.
         TokenRefusal::AwaitsKeys { .. } | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
+        TokenRefusal::OtherSession => CallerRefused::OtherSession,
     };
     ToolDenied::of_caller(refused, auth.challenge(refusal))
 }

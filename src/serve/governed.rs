@@ -7,13 +7,14 @@ use crate::exchange::ToolDenied;
 use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
-    AgentIdentity, Asked, BodyKind, ListFilter, PolicyDigest, Reads, RoleSet, ToolDecision, ToolPolicy, check_message,
-    read_request,
+    AgentIdentity, Asked, BodyKind, CountedCaller, ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet,
+    ToolDecision, ToolPolicy, UnreadableArguments, check_message, read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
+use crate::serve::read_ahead::ReadAhead;
 use crate::wire::Utf8Check;
 use crate::wire::http1::{BodyError, PolicyEdit, RequestHead};
-use crate::wire::jsonrpc::Peek;
+use crate::wire::jsonrpc::{PEEK_LEN_MAX, Peek};
 use crate::wire::mcp::{self, Call};
 
 /// What is known of a request of a route with a policy.
@@ -30,6 +31,29 @@ pub(super) struct Governed {
     utf8: Utf8Check,
     has_begun: bool,
     decision: Option<ToolDecision>,
+    address: Option<IpAddr>,
+    time: QuotaTime,
+    /// That it counts among the calls under way, where those are limited.
+    permit: Option<QuotaPermit>,
+}
+
+/// By what a request is decided, and when.
+pub(super) struct Governing<'a> {
+    pub(super) policy: &'a Arc<ToolPolicy>,
+    /// Where its caller is.
+    pub(super) address: Option<IpAddr>,
+    pub(super) time: QuotaTime,
+}
+
+/// A request, as far as it was read.
+pub(super) struct ReadRequest<'a> {
+    pub(super) head: &'a RequestHead,
+    pub(super) peek: &'a Peek,
+    /// The bytes of the body that were read.
+    pub(super) ahead: &'a ReadAhead,
+    pub(super) has_ended: bool,
+    /// Who its caller is, by its token.
+    pub(super) identity: Option<&'a AgentIdentity>,
 }
 
 /// What becomes of a request.
@@ -42,13 +66,9 @@ pub(super) enum Judged {
 }
 
 impl Governed {
-    /// A request with this head, of a caller at this address of whom so much was proven.
-    pub(super) fn new(
-        policy: &Arc<ToolPolicy>,
-        head: &RequestHead,
-        address: Option<IpAddr>,
-        caller: Option<&ProvenCaller>,
-    ) -> Governed {
+    /// A request with this head, of a caller of whom so much was proven.
+    pub(super) fn new(governing: &Governing<'_>, head: &RequestHead, caller: Option<&ProvenCaller>) -> Governed {
+        let Governing { policy, address, time } = *governing;
         let key = bearer(head).and_then(|bearer| policy.key_of(bearer)).cloned();
         let identity = caller.and_then(|caller| caller.identity.as_deref());
         Governed {
@@ -61,6 +81,9 @@ impl Governed {
             utf8: Utf8Check::default(),
             has_begun: false,
             decision: None,
+            address,
+            time,
+            permit: None,
         }
     }
 
@@ -92,7 +115,8 @@ impl Governed {
     /// # Errors
     ///
     /// If servers may read it in different ways.
-    pub(super) fn judge(&mut self, head: &RequestHead, peek: &Peek, has_ended: bool) -> Result<Judged, BodyError> {
+    pub(super) fn judge(&mut self, read: &ReadRequest<'_>) -> Result<Judged, BodyError> {
+        let ReadRequest { head, peek, has_ended, .. } = *read;
         if self.kind? == BodyKind::Form && (self.has_begun || has_ended) {
             self.decision = Some(ToolDecision::Allowed(None));
             return Ok(Judged::Allowed);
@@ -105,7 +129,11 @@ impl Governed {
             }
             Reads::Asks(asked) => asked,
         };
-        let decision = self.policy.decide(self.roles, &asked);
+        let mut decision = self.policy.decide(self.roles, &asked);
+        if self.policy.has_ceilings(&decision) {
+            let Some(held) = self.hold_to_ceilings(decision, &asked, read)? else { return Ok(Judged::Unknown) };
+            decision = held;
+        }
         let judged = match &decision {
             ToolDecision::Allowed(_) => Judged::Allowed,
             ToolDecision::Denied { how, .. } => {
@@ -116,6 +144,41 @@ impl Governed {
         };
         self.decision = Some(decision);
         Ok(judged)
+    }
+
+    /// What becomes of a request that is allowed by a rule with ceilings. None if more of it has to be read.
+    ///
+    /// # Errors
+    ///
+    /// If servers may read its arguments in different ways.
+    #[cold]
+    fn hold_to_ceilings(
+        &mut self,
+        decision: ToolDecision,
+        asked: &Asked<'_>,
+        read: &ReadRequest<'_>,
+    ) -> Result<Option<ToolDecision>, BodyError> {
+        let mut decision = decision;
+        if self.policy.needs_arguments(&decision) {
+            // However its pieces come, a longer one is refused.
+            if read.ahead.len() > PEEK_LEN_MAX {
+                return Ok(None);
+            }
+            if !read.peek.is_whole() {
+                return if read.has_ended { Err(BodyError::MalformedMessage) } else { Ok(None) };
+            }
+            let checked = self.policy.check_arguments(decision, &read.ahead.copy());
+            decision = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;
+        }
+        let caller = CountedCaller { identity: self.key.as_ref().or(read.identity), address: self.address };
+        let (decision, permit) = self.policy.count(decision, asked, &caller, self.time);
+        self.permit = permit;
+        Ok(Some(decision))
+    }
+
+    /// The call has ended, and does not count among those under way.
+    pub(super) fn end(&mut self) {
+        self.permit = None;
     }
 
     /// The digest of the policy, and what was decided, once it was.
@@ -151,6 +214,7 @@ impl Governed {
             method = asked.method,
             name = asked.target.name().unwrap_or_default(),
             rule = decision.rule().map_or("", |rule| &*rule.name),
+            limit = decision.limit().unwrap_or_default(),
             policy = %self.policy.digest(),
             "a call was denied by the policy of its route"
         );

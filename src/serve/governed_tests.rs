@@ -3,13 +3,15 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::base::{Budget, Rng};
+use crate::base::{Budget, Rng, Time};
 use crate::engine::{Class, Pool, StreamError};
 use crate::exchange::{BodySource, Piece};
-use crate::policy::ToolPolicy;
+use crate::policy::{QuotaTime, ToolPolicy};
+use crate::serve::governed::Governing;
 use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::LabelError;
 use crate::wire::http1::{BodyError, RequestHead};
@@ -60,12 +62,17 @@ fn head(fields: &str) -> RequestHead {
     head
 }
 
+fn governing(policy: &Arc<ToolPolicy>) -> Governing<'_> {
+    let time = QuotaTime { now: Time::ZERO, unix: Duration::ZERO };
+    Governing { policy, address: None, time }
+}
+
 /// What the server gets of a body, and why that is not all, if it is not.
 fn passed(pool: &Pool, policy: &Arc<ToolPolicy>, fields: &str, pieces: &[&[u8]]) -> (Vec<u8>, Result<(), LabelError>) {
     let (head, memory) = (head(fields), Budget::new(1 << 20, 0));
     let mut label = CallLabel::default();
     label.begin(&head);
-    label.govern(policy, &head, None);
+    label.govern(&governing(policy), &head);
     let mut source = Cut { pool, pieces: pieces.to_vec() };
     let mut sent = Vec::new();
     let read = {
@@ -427,7 +434,7 @@ fn what_was_decided_is_known_once_it_was_also_of_what_is_no_message() {
         let mut label = CallLabel::default();
         label.begin(&head);
         assert_eq!(label.policy_decision(), None, "there is no policy");
-        label.govern(&policy, &head, None);
+        label.govern(&governing(&policy), &head);
         assert_eq!(label.policy_decision(), Some((policy.digest(), None)), "nothing was read");
         let read = label.read_received(&head, &mut Cut { pool: &pool, pieces: vec![body.as_bytes()] });
         assert_eq!(read.is_ok(), is_allowed, "{body}");
@@ -436,4 +443,58 @@ fn what_was_decided_is_known_once_it_was_also_of_what_is_no_message() {
         assert_eq!((digest, decision.is_allowed()), (policy.digest(), is_allowed), "{body}");
         assert_eq!(decision.rule().map(|rule| &*rule.name), rule, "{body}");
     }
+}
+
+/// A rule that looks at arguments has to have all of them, however they come.
+#[test]
+fn arguments_are_looked_at_before_any_of_them_is_passed_on() {
+    let text = "[[rule]]\nname = 'refunds'\neffect = 'allow'\ntools = ['refund']\n\
+                arguments = { required = ['amount'], properties = { amount = { maximum = 500 } } }\n\
+                [[rule]]\nname = 'rest'\neffect = 'allow'\ntools = ['search']\n";
+    let policy = Arc::new(ToolPolicy::parse(text).unwrap());
+    let pool = Pool::new(64 << 20);
+    let call = |tool: &str, arguments: &str| {
+        let (first, last) = (format!("{{\"method\":\"tools/call\",\"params\":{{\"name\":\"{tool}\""), "}}");
+        [format!("{first},\"arguments\":{arguments}{last}"), format!("{first},\"arguments\" :\n{arguments} {last}\n ")]
+    };
+    let long = format!("{{\"amount\": 1, \"note\": \"{}\"}}", "x".repeat(30_000));
+    let too_long = format!("{{\"note\": \"{}\", \"amount\": 1}}", "x".repeat(80_000));
+    let cases = [
+        ("refund", r#"{"amount": 500}"#, "ok"),
+        ("refund", &long, "ok"),
+        ("refund", r#"{"amount": 501}"#, "denied"),
+        ("refund", r#"{"amount": 1e400}"#, "denied"),
+        ("refund", "{}", "denied"),
+        ("refund", r#"{"amount": 1, "amount": 501}"#, "uncertain"),
+        ("refund", r#"{"amount": 1, "Amount": 501}"#, "uncertain"),
+        ("refund", r#"{"amount": 1}, "arguments": {"amount": 501}"#, "uncertain"),
+        ("refund", r#"{"amount": 1}, "Arguments": {"amount": 501}"#, "uncertain"),
+        ("refund", &too_long, "long"),
+        ("search", r#"{"amount": 501, "amount": 502}"#, "ok"),
+        ("search", &too_long, "ok"),
+    ];
+    let mut rng = Rng::new(3);
+    for (tool, arguments, want) in cases {
+        for body in call(tool, arguments) {
+            let bytes = body.as_bytes();
+            let cut = rng.between(1, bytes.len() as u64 - 1) as usize;
+            let ways: [Vec<&[u8]>; 3] =
+                [vec![bytes], vec![&bytes[..cut], &bytes[cut..]], bytes.chunks(1_000).collect()];
+            for pieces in ways {
+                let (sent, read) = passed(&pool, &policy, "", &pieces);
+                let got = match &read {
+                    Ok(()) => "ok",
+                    Err(LabelError::Denied(_)) => "denied",
+                    Err(LabelError::Body(BodyError::UncertainArguments)) => "uncertain",
+                    Err(LabelError::Refused(_)) => "long",
+                    Err(other) => panic!("{other:?}"),
+                };
+                assert_eq!(got, want, "{tool} {}", &arguments[..arguments.len().min(80)]);
+                assert_eq!(sent, if got == "ok" { bytes } else { b"" });
+            }
+        }
+    }
+    let cut_off = r#"{"method":"tools/call","params":{"name":"refund","arguments":{"amount":1}"#;
+    let read = passed(&pool, &policy, "", &[cut_off.as_bytes()]).1;
+    assert_eq!(read, Err(LabelError::Body(BodyError::MalformedMessage)), "what follows is not known");
 }

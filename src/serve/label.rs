@@ -1,10 +1,8 @@
-use std::net::IpAddr;
-use std::sync::Arc;
-
+use crate::base::Time;
 use crate::latency::{PolicyMark, TraceId};
-use crate::policy::{AgentIdentity, ListFilter, PolicyDigest, ToolDecision, ToolPolicy};
+use crate::policy::{AgentIdentity, ListFilter, PolicyDigest, ToolDecision};
 use crate::serve::caller_tokens::ProvenCaller;
-use crate::serve::governed::Governed;
+use crate::serve::governed::{Governed, Governing};
 use crate::serve::read_ahead::ReadAhead;
 use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestHead, ResponseHead};
 use crate::wire::jsonrpc::Peek;
@@ -27,7 +25,7 @@ pub struct CallLabel {
     /// What was read of the body before the call was opened.
     pub(super) ahead: ReadAhead,
     /// Who calls, where its route asks for that.
-    caller: Option<ProvenCaller>,
+    pub(super) caller: Option<ProvenCaller>,
     /// What the policy of the route has to do with it; none without a policy.
     pub(super) governed: Option<Box<Governed>>,
     /// The memory of that, for the next request.
@@ -43,6 +41,7 @@ impl CallLabel {
         self.call_read = 0;
         self.peek.clear();
         self.ahead.clear();
+        self.end_governed();
         self.spare = self.governed.take().or(self.spare.take());
         self.caller = None;
     }
@@ -50,6 +49,18 @@ impl CallLabel {
     /// Notes who calls, which a policy then goes by.
     pub(super) fn set_caller(&mut self, caller: ProvenCaller) {
         self.caller = Some(caller);
+    }
+
+    /// Learns from the head of the answer which session its caller has.
+    pub(super) fn on_answer(&self, head: &RequestHead, answer: &ResponseHead, now: Time) {
+        if let Some(caller) = &self.caller {
+            caller.on_answer(head, answer, now);
+        }
+    }
+
+    /// When it is no longer proven who calls.
+    pub(super) fn proven_until(&self) -> Time {
+        self.caller.as_ref().map_or(Time::NEVER, |caller| caller.until)
     }
 
     /// Forgets who made the last call.
@@ -65,9 +76,9 @@ impl CallLabel {
     }
 
     /// Has the request, with this head, decided by a policy before it is passed on. Its caller is at this address.
-    pub(super) fn govern(&mut self, policy: &Arc<ToolPolicy>, head: &RequestHead, address: Option<IpAddr>) {
+    pub(super) fn govern(&mut self, governing: &Governing<'_>, head: &RequestHead) {
         self.peek.be_strict();
-        let governed = Governed::new(policy, head, address, self.caller.as_ref());
+        let governed = Governed::new(governing, head, self.caller.as_ref());
         self.governed = Some(match self.spare.take() {
             Some(mut spare) => {
                 *spare = governed;
@@ -75,6 +86,13 @@ impl CallLabel {
             }
             None => Box::new(governed),
         });
+    }
+
+    /// Has the call no longer counted among those under way.
+    pub(super) fn end_governed(&mut self) {
+        if let Some(governed) = &mut self.governed {
+            governed.end();
+        }
     }
 
     /// The digest of the policy of the route, if there is one, and what it has decided, once it has.

@@ -35,6 +35,8 @@ mod responder;
 mod rewriting;
 mod route_limits;
 mod service;
+mod session_owners;
+mod session_table;
 mod task_calls;
 
 pub use audit_log::{AUDIT_QUEUE_MAX, AUDIT_WAIT_MAX, AuditCounters, AuditEntry, AuditLog, AuditReceipt};
@@ -60,4 +62,6 @@ pub use request_context::RequestContext;
 pub use requests::{RequestLimits, Requests};
 pub use route_limits::{CallPlace, CoreLimits, RouteLimits};
 pub use service::{Next, Service, serve};
+pub use session_owners::SessionOwners;
+pub use session_table::{SessionKey, SessionMap, SessionTable};
 pub use task_calls::{AnswerSize, EndedCall, add_to_task, task_of};

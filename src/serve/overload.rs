@@ -52,7 +52,7 @@ pub struct PlaceTerms<'a> {
 
 /// How a call has waited for a place.
 pub struct Queued {
-    /// For how long.
+    /// How long it waited.
     pub waited: Duration,
     /// What came of it.
     pub end: QueuedEnd,
@@ -62,7 +62,7 @@ pub struct Queued {
 pub enum QueuedEnd {
     /// It goes on, with a place if it needs one.
     Enters(Option<CallPlace>),
-    /// It gets none.
+    /// It is refused a place.
     Refused(Overload),
     /// Its caller has left.
     CallerLeft,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::base::{Budget, Share};
 use crate::engine::{Lease, SMALL_LEN, StreamError, push_packed};
 use crate::exchange::{BodySource, Piece, Refusal, ToolDenied};
-use crate::serve::governed::Judged;
+use crate::serve::governed::{Judged, ReadRequest};
 use crate::serve::label::CallLabel;
 use crate::wire::http1::{BodyError, RequestHead};
 use crate::wire::jsonrpc::PEEK_LEN_MAX;
@@ -76,6 +76,18 @@ impl ReadAhead {
         self.share = None;
     }
 
+    /// How many bytes are held.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What is held, in one piece.
+    pub(super) fn copy(&self) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(self.len);
+        self.pieces.iter().for_each(|piece| copy.extend_from_slice(piece));
+        copy
+    }
+
     fn push(&mut self, piece: Lease) {
         self.len += piece.len();
         push_packed(&mut self.pieces, 0, piece);
@@ -123,7 +135,9 @@ impl CallLabel {
         let mut has_ended = false;
         loop {
             let Some(governed) = &mut self.governed else { return Ok(true) };
-            match governed.judge(head, &self.peek, has_ended)? {
+            let identity = self.caller.as_ref().and_then(|caller| caller.identity.as_deref());
+            let read = ReadRequest { head, peek: &self.peek, ahead: &self.ahead, has_ended, identity };
+            match governed.judge(&read)? {
                 Judged::Allowed => return Ok(true),
                 Judged::Denied(denied) => return Err(LabelError::Denied(denied)),
                 Judged::Unknown if self.ahead.len > PEEK_LEN_MAX => {

@@ -371,6 +371,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         let received_at = {
             let received_at = self.head(responder, hooks).await?;
             progress.is_answered.set(true);
+            progress.with_label(|label| label.on_answer(self.request, self.head, hooks.core().turn_time()));
             if hooks.records_in().is_none() && self.filter(progress).is_none() {
                 received_at
             } else {

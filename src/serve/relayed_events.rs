@@ -2,6 +2,8 @@
 
 use std::pin::pin;
 
+use futures_lite::future::or;
+
 use crate::base::Time;
 use crate::exchange::{BodySource, carry_body};
 use crate::serve::carry_events::{EventWatch, EventsEnd, carry_events};
@@ -40,7 +42,9 @@ pub(super) async fn carry_standing(
 ) -> Result<(), RelayError> {
     let core = hooks.core().clone();
     let keepalive = hooks.sse_keepalive();
-    let ends = pin!(hooks.streams_end());
+    // It does not last longer than it is known who reads it. Its caller comes again, and is asked.
+    let until = progress.with_label(|label| label.proven_until()).unwrap_or(Time::NEVER);
+    let ends = pin!(or(hooks.streams_end(), core.sleep_until(until)));
     let mut body = EndingStream::new(body, ends);
     let carried = match keepalive {
         Some(_) => {

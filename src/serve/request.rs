@@ -7,9 +7,10 @@ use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, Refusal, ToolDenied};
 use crate::identity::RouteAuth;
 use crate::latency::{SERVER_TIMING, own_timing};
-use crate::policy::ToolPolicy;
+use crate::policy::{QuotaTime, ToolPolicy};
 use crate::route::Scheme;
 use crate::serve::caller_tokens::{CallerStop, CallerTokens};
+use crate::serve::governed::Governing;
 use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::serve::request_context::RequestContext;
@@ -96,7 +97,7 @@ pub trait Request {
     ) -> Result<(), CallerStop> {
         // A refusal has the id of the message as well.
         self.look_at_message();
-        let caller = tokens.identify(self.head(), auth, policy, now)?;
+        let caller = tokens.identify(self.head(), auth, policy, (now, self.core().turn_time()))?;
         if let Some(label) = self.label() {
             label.set_caller(caller);
         }
@@ -117,10 +118,13 @@ pub trait Request {
         }
     }
 
-    /// Has it decided by a policy before it is passed on, by [`Request::read_label`]. Its caller is at this address.
-    fn govern(&mut self, policy: &Arc<ToolPolicy>, address: Option<IpAddr>) {
+    /// Has it decided by a policy before it is passed on, by [`Request::read_label`]. Its caller is at this address, and calls at
+    /// this time since 1970.
+    fn govern(&mut self, policy: &Arc<ToolPolicy>, address: Option<IpAddr>, unix: impl FnOnce() -> Duration) {
         self.look_at_message();
-        self.context_mut().govern(policy, address);
+        let unix = if policy.counts_calls() { unix() } else { Duration::ZERO };
+        let time = QuotaTime { now: self.core().turn_time(), unix };
+        self.context_mut().govern(&Governing { policy, address, time });
     }
 
     /// Answers a request that the policy of its route denies. Returns whether the connection can carry another request, which

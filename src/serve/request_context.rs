@@ -1,12 +1,11 @@
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Core;
 use crate::exchange::{BodySource, OriginRules, Refusal, read_on};
 use crate::latency::Phase;
-use crate::policy::ToolPolicy;
 use crate::route::Scheme;
+use crate::serve::governed::Governing;
 use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::wire::http1::{Cors, RequestHead};
@@ -55,9 +54,9 @@ impl RequestContext {
     }
 
     /// Has the request decided by a policy before it is passed on. Its caller is at this address.
-    pub(super) fn govern(&mut self, policy: &Arc<ToolPolicy>, address: Option<IpAddr>) {
+    pub(super) fn govern(&mut self, governing: &Governing<'_>) {
         if let Some(label) = self.label.as_deref_mut().filter(|_| self.reads_labels) {
-            label.govern(policy, &self.head, address);
+            label.govern(governing, &self.head);
         }
     }
 
@@ -122,6 +121,13 @@ impl RequestContext {
         let Some(label) = label.as_deref_mut().filter(|_| *reads_labels) else { return Ok(()) };
         let read = core.timeout(limits.timeout, label.read_on(head, body, limits.memory)).await;
         read.unwrap_or(Err(LabelError::Refused(Refusal::LateBody)))
+    }
+
+    /// Has the call that has ended no longer counted by its policy.
+    pub(super) fn end_governed(&mut self) {
+        if let Some(label) = &mut self.label {
+            label.end_governed();
+        }
     }
 
     /// Forgets who called on a connection that is over.

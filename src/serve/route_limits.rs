@@ -61,11 +61,11 @@ pub struct WaitingCall {
 
 /// What becomes of a call that asks for a place.
 pub enum PlaceAsked {
-    /// It has one.
+    /// It has a place.
     Admitted(CallPlace),
     /// It waits for one.
     Waits(WaitingCall),
-    /// It gets none.
+    /// It is refused a place.
     Refused(Overload),
 }
 

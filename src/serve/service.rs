@@ -67,7 +67,9 @@ pub async fn serve<S: Service>(
                 return leave;
             }
         };
-        match service.call(&mut Http1Request::new(stream, core, began, requests)).await {
+        let next = service.call(&mut Http1Request::new(stream, core, began, requests)).await;
+        requests.context.end_governed();
+        match next {
             Next::Keep => {}
             Next::Close => return None,
             Next::Leave(leave) => return Some(leave),

@@ -40,7 +40,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// If the system gives no random bytes.
+    /// If the operating system provides no random bytes.
     pub fn new(name: &str, now: UnixTime, valid_days: u32) -> Result<Authority, CertError> {
         let valid_days = valid_days.min(VALID_DAYS_MAX);
         let key = KeyPair::generate().map_err(failed)?;
@@ -92,7 +92,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// If a name is not valid, or the system gives no random bytes.
+    /// If a name is not valid, or the operating system provides no random bytes.
     pub fn issue(&self, names: &[&str]) -> Result<Issued, CertError> {
         let named = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         let mut params = params(names.first().copied().unwrap_or("adit"), self.from, self.not_after);

@@ -35,7 +35,7 @@ impl CallerIdentity {
     ///
     /// # Errors
     ///
-    /// If the system gives no random bytes.
+    /// If the operating system provides no random bytes.
     pub fn renew(&self, authority: &Authority, now: UnixTime) -> Result<(), CertError> {
         let mut params = params_until("adit edge", now, CALLER_LIFE);
         params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(EDGE_URI).map_err(failed)?)];

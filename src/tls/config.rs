@@ -196,7 +196,7 @@ impl Roots {
 ///
 /// # Errors
 ///
-/// If the provider does not support the settings, or the system gives no random bytes.
+/// If the provider does not support the settings, or the operating system provides no random bytes.
 pub fn server_config(
     certs: Arc<dyn ResolvesServerCert>,
     settings: &ServerSettings,

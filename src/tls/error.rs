@@ -66,7 +66,7 @@ pub enum TlsError {
     #[error("no TLS version in common with the peer: TLS 1.3 is needed, from agents at least TLS 1.2")]
     ProtocolVersion,
     /// The two sides do not share another parameter of the handshake.
-    #[error("the peer's TLS lacks what is needed here: {0}")]
+    #[error("the peer's TLS does not support what is required here: {0}")]
     Incompatible(String),
     /// The two sides have no application protocol in common.
     #[error("no application protocol (ALPN) in common with the peer: check that this is the right port")]
@@ -87,10 +87,10 @@ pub enum TlsError {
         len: usize,
     },
     /// A record of a type that is not allowed at this point.
-    #[error("a TLS record of type {0} came where it may not")]
+    #[error("a TLS record of type {0} is not allowed at this point")]
     UnexpectedRecord(u8),
     /// A handshake message of a type that is not allowed at this point.
-    #[error("a TLS handshake message of type {0} came where it may not")]
+    #[error("a TLS handshake message of type {0} is not allowed at this point")]
     UnexpectedMessage(u8),
     /// The peer asks for renegotiation, which TLS 1.2 has and TLS 1.3 has not. It is refused.
     #[error("the peer asked for renegotiation, which is refused here: open a new connection instead")]
@@ -123,7 +123,7 @@ pub enum TlsError {
     #[error("the TLS keys are used up: open a new connection")]
     KeysExhausted,
     /// The pool has no buffer of this class now. Nothing is lost: try again when a buffer is free.
-    #[error("no buffer is free in this core's pool: try again when one came back")]
+    #[error("no buffer is free in this core's pool: try again when one is released")]
     NoBuffer(Class),
     /// The bytes in [`take_outgoing`](super::Session::take_outgoing) must be sent before more is sealed.
     #[error("TLS messages wait to be sent first")]
@@ -299,12 +299,12 @@ fn alert_remedy(alert: AlertDescription) -> &'static str {
     use AlertDescription as A;
     match alert {
         A::UnknownCA => ": it does not trust the authority that signed our certificate",
-        A::CertificateExpired => ": it finds our certificate out of date; renew it, or set the clock there",
+        A::CertificateExpired => ": it considers our certificate expired; renew it, or set the clock there",
         A::BadCertificate | A::CertificateUnknown => ": it refuses our certificate; check that it is for this name",
         A::UnrecognisedName => ": it serves no such name; check the host name",
         A::HandshakeFailure => ": it shares no cipher suite or key exchange with us",
-        A::CertificateRequired => ": it wants a client certificate",
-        A::AccessDenied => ": it knows us and does not let us in",
+        A::CertificateRequired => ": it requires a client certificate",
+        A::AccessDenied => ": it recognizes our certificate, and denies access",
         _ => "",
     }
 }

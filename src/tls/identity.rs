@@ -31,7 +31,7 @@ impl KeyRequest {
     ///
     /// # Errors
     ///
-    /// If the system gives no random bytes.
+    /// If the operating system provides no random bytes.
     pub fn new() -> Result<KeyRequest, CertError> {
         KeyRequest::of(KeyPair::generate().map_err(making)?)
     }
@@ -220,7 +220,7 @@ impl ResolvesClientCert for CurrentIdentity {
 pub fn tunnel_of(cert: &CertificateDer<'_>) -> Result<TunnelId, CertError> {
     let uri = only_uri(cert)?;
     let id = uri.as_deref().and_then(|uri| uri.strip_prefix(TUNNEL_URI));
-    id.and_then(|id| id.parse().ok()).ok_or_else(|| bad(format!("it bears no name {TUNNEL_URI}ID")))
+    id.and_then(|id| id.parse().ok()).ok_or_else(|| bad(format!("it has no name {TUNNEL_URI}ID")))
 }
 
 /// The URI among a certificate's names, if there is exactly one.

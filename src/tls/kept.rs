@@ -17,7 +17,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// If the system gives no random bytes.
+    /// If the operating system provides no random bytes.
     pub fn make(name: &str, now: UnixTime) -> Result<Issued, CertError> {
         let key = KeyPair::generate().map_err(failed)?;
         // The name is unique, so that the authorities of two edges are not mistaken for each other.
@@ -34,7 +34,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// If a name is not valid, or the system gives no random bytes.
+    /// If a name is not valid, or the operating system provides no random bytes.
     pub fn issue_chain(&self, names: &[String], now: UnixTime, life: Duration) -> Result<Issued, CertError> {
         let named = CertificateParams::new(names).map_err(failed)?;
         let mut params = params_until(names.first().map_or("adit", String::as_str), now, life);

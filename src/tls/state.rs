@@ -286,7 +286,7 @@ impl SessionCore {
             _ => return Err(TlsError::Malformed("a key update")),
         };
         if !is_last {
-            return Err(TlsError::Malformed("a message that goes on over a change of keys"));
+            return Err(TlsError::Malformed("a message that spans a change of keys"));
         }
         let keys = self.keys()?;
         let (seq, secrets) = match &mut keys.kernel {

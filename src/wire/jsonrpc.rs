@@ -843,7 +843,8 @@ fn whole_text(bytes: &[u8]) -> Option<&[u8]> {
 
 /// Whether two names are equal except for case, by the rules of Go's `encoding/json`, which also matches the long s
 /// (U+017F) with s and the Kelvin sign (U+212A) with k.
-fn folds_to(name: &[u8], wanted: &[u8]) -> bool {
+#[must_use]
+pub fn folds_to(name: &[u8], wanted: &[u8]) -> bool {
     let mut rest = name;
     for letter in wanted {
         let taken = match (letter.to_ascii_lowercase(), rest) {

@@ -3,19 +3,19 @@ use super::codes::codes;
 codes! {
     /// Why the edge refused a connector: the code in REFUSED, on a link and in an enrolment.
     pub enum RegistrationRefusal {
-        Credentials = 1, "the tunnel id or its secret is not known here";
-        Version = 2, "no version of the protocol in common";
-        Overloaded = 3, "the edge has no room for another one now; come back later";
-        Draining = 4, "the edge is about to stop; dial another one";
+        Credentials = 1, "the tunnel id or its secret is unknown to this edge";
+        Version = 2, "no protocol version in common";
+        Overloaded = 3, "the edge has no room for another connector now; try again later";
+        Draining = 4, "the edge is shutting down; dial another one";
         Revoked = 5, "the tunnel has been revoked";
-        Internal = 6, "the edge failed inside";
+        Internal = 6, "an internal error of the edge";
         Address = 7, "the tunnel may not be served from this address";
-        CertificateMissing = 8, "the edge demands a certificate, and the connector showed none";
-        CertificateOfOther = 9, "the certificate is one of another tunnel";
+        CertificateMissing = 8, "the edge requires a certificate, and the connector presented none";
+        CertificateOfOther = 9, "the certificate belongs to another tunnel";
         Malformed = 10, "the request is malformed";
         KeyUnproven = 11, "the certificate request does not prove a usable key";
-        ProvisioningKey = 12, "the provisioning key is not known here, has expired or is used up, or gives no host of this name";
-        ProvisioningOff = 13, "the edge takes no provisioning keys";
+        ProvisioningKey = 12, "the provisioning key is unknown, has expired or is used up, or does not allow this host";
+        ProvisioningOff = 13, "the edge accepts no provisioning keys";
     }
 }
 

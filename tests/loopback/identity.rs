@@ -1,6 +1,7 @@
 //! Routes that ask their callers for tokens, at the edge and at the connector.
 
 mod server;
+mod sessions;
 mod signer;
 
 use std::future::poll_fn;

@@ -6,6 +6,7 @@
 
 mod browsers;
 mod budgets;
+mod ceilings;
 mod clients;
 mod config_files;
 mod conformance;

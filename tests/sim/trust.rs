@@ -173,7 +173,7 @@ fn a_certificate_of_another_tunnel_is_refused_and_replaced() {
     assert_eq!(bed.edge_count(|counters| &counters.certificates_refused), 1);
     assert_reported(
         &mut connector,
-        &["the certificate is one of another tunnel", "it is of tnl_b, and the link is for tnl_a"],
+        &["the certificate belongs to another tunnel", "it is of tnl_b, and the link is for tnl_a"],
     );
 }
 
@@ -277,7 +277,7 @@ fn an_unknown_authority_is_told_with_its_remedy() {
 fn a_wrong_secret_gets_no_certificate_and_is_told_so() {
     let mut bed = Bed::new(14, DAY);
     let plan = ConnectorPlan { secret: "a secret of nobody", ..ConnectorPlan::default() };
-    let words = ["the edge refused the enrolment", "the tunnel id or its secret is not known here", "check both"];
+    let words = ["the edge refused the enrolment", "the tunnel id or its secret is unknown to this edge", "check both"];
     let connector = in_vain(&mut bed, &plan, &words);
     let asked = bed.edge_count(|counters| &counters.registrations_failed);
     assert!((3..=6).contains(&asked), "{asked} times in 20 s");
@@ -294,7 +294,10 @@ fn a_secret_that_was_changed_does_not_come_back_with_an_old_certificate() {
     let mut connector = bed.connect(&plan, Some(kept));
     bed.pass(20 * SECOND);
     assert_eq!(links_up(&connector), 0);
-    assert_reported(&mut connector, &["the edge refused the link", "the tunnel id or its secret is not known here"]);
+    assert_reported(
+        &mut connector,
+        &["the edge refused the link", "the tunnel id or its secret is unknown to this edge"],
+    );
     assert!(!bed.edge_events().iter().any(|event| matches!(event, EdgeEvent::Linked { .. })));
     let answered = Rc::clone(&bed.answered);
     assert_eq!(answered.get(), 0);

@@ -70,7 +70,7 @@ pub(crate) struct CommandLine {
 pub(crate) enum SiteError {
     #[error("no certificate could be made: {0}")]
     Certificate(#[from] CertError),
-    #[error("no key could be made: the system gives no random bytes")]
+    #[error("no key could be made: the operating system provides no random bytes")]
     Key,
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },

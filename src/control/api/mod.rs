@@ -198,7 +198,7 @@ async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, TunnelsError>> + Send + 'static,
 ) -> Result<T, ApiError> {
     let broken = |_| {
-        let message = "the change broke off: the log of the edge says why";
+        let message = "the change failed: the log of the edge says why";
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     };
     Ok(tokio::spawn(change).await.map_err(broken)??)

@@ -127,7 +127,7 @@ impl Tidying {
             }
             if let Err(error) = compress(&self.dir, file) {
                 is_well = false;
-                tracing::error!(%dir, file = file.name(), %error, "a closed file of the audit log cannot be compressed; it is tried again");
+                tracing::error!(%dir, file = file.name(), %error, "a closed file of the audit log cannot be compressed; adit will retry");
             }
         }
         is_well
@@ -140,7 +140,7 @@ impl Tidying {
         if let Err(error) = removed
             && !self.is_stopped()
         {
-            tracing::error!(dir = %self.dir.display(), %error, "closed files of the audit log cannot be removed; it is tried again");
+            tracing::error!(dir = %self.dir.display(), %error, "closed files of the audit log cannot be removed; adit will retry");
             return false;
         }
         true
@@ -167,7 +167,7 @@ impl Tidying {
         // The removal is recorded first, because missing files without a note would count as a fault.
         let note = ChainNote::Removed { first: first.first, last: next.first - 1 }.body();
         if !written_in_time(&self.log, self.log.submit_and_wait(note)) {
-            return Err(io::Error::other("that files are removed could not be noted, so they were kept"));
+            return Err(io::Error::other("the removal of files could not be recorded in the log, so they were kept"));
         }
         for file in &closed[..gone] {
             std::fs::remove_file(&file.path)?;
@@ -197,7 +197,7 @@ fn sweep(dir: &Path) {
         if entry.file_name().to_str().is_some_and(|name| name.ends_with(COMPRESSING))
             && let Err(error) = std::fs::remove_file(entry.path())
         {
-            tracing::error!(path = %entry.path().display(), %error, "what is left of compressing cannot be removed");
+            tracing::error!(path = %entry.path().display(), %error, "a leftover of compression cannot be removed");
         }
     }
 }

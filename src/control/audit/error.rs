@@ -10,13 +10,13 @@ pub enum AuditError {
     #[error(transparent)]
     Private(#[from] PrivateError),
     /// The file contains no key.
-    #[error("{} holds no key of Ed25519: restore it, or move it away for a new one; the log must then be checked with both", path.display())]
+    #[error("{} contains no Ed25519 key: restore it, or move it away to have a new one made; the log must then be verified with both keys", path.display())]
     NoKey {
         /// The path of the file.
         path: PathBuf,
     },
     /// The system provides no random bytes.
-    #[error("the system gives no random bytes")]
+    #[error("the operating system provides no random bytes")]
     NoRandom,
     /// Another process writes to the log.
     #[error("another process writes the audit log in {}: stop it, or give this one a directory of its own (audit.dir)", path.display())]
@@ -25,7 +25,7 @@ pub enum AuditError {
         path: PathBuf,
     },
     /// The last file cannot be continued.
-    #[error("{} does not end with a line of an audit log, so that it cannot be continued: check it with `adit audit verify`, then move the directory away", path.display())]
+    #[error("{} does not end with a line of an audit log, so it cannot be continued: check it with `adit audit verify`, then move the directory away", path.display())]
     NotContinued {
         /// The path of the file.
         path: PathBuf,

@@ -32,7 +32,7 @@ impl Worker {
             Err(RecvTimeoutError::Timeout) => {
                 tracing::error!(
                     name,
-                    "a thread of the audit log has not ended in time and is left: its disk hangs or is far too slow"
+                    "a thread of the audit log has not ended in time and is abandoned: its disk hangs or is far too slow"
                 );
             }
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {

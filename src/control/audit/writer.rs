@@ -196,9 +196,11 @@ impl Writing {
                 }
                 match self.dir.keep_head() {
                     Err(error) if self.head.begins() => {
-                        tracing::error!(%error, "the last checkpoint of the audit log cannot be kept; it is tried again");
+                        tracing::error!(%error, "the last checkpoint of the audit log cannot be saved; adit will retry");
                     }
-                    Ok(()) if self.head.ends() => tracing::info!("the last checkpoint of the audit log is kept again"),
+                    Ok(()) if self.head.ends() => {
+                        tracing::info!("the last checkpoint of the audit log can be saved again")
+                    }
                     _ => {}
                 }
             }
@@ -220,12 +222,12 @@ impl Writing {
         let is_full = !self.log.is_broken() && self.dir.is_full(self.file_len_max, WallTime::now());
         if is_full && now >= self.rotate_at {
             match self.dir.rotate() {
-                Ok(()) if self.rotation.ends() => tracing::info!("the next file of the audit log could be begun"),
+                Ok(()) if self.rotation.ends() => tracing::info!("the next file of the audit log was started"),
                 Ok(()) => {}
                 Err(error) => {
                     self.rotate_at = now + RETRY_INTERVAL;
                     if self.rotation.begins() {
-                        tracing::error!(%error, "the next file of the audit log cannot be begun; it is tried again");
+                        tracing::error!(%error, "the next file of the audit log cannot be started; adit will retry");
                     }
                 }
             }

@@ -35,7 +35,7 @@ pub enum StoreError {
         backup: Option<PathBuf>,
     },
     /// A restore was interrupted before its last step, or is in progress.
-    #[error("a restore of the store {} was cut off: start the edge, which finishes it, or run `{}` again", path.display(), restore(path))]
+    #[error("a restore of the store {} was interrupted: start the edge, which finishes it, or run `{}` again", path.display(), restore(path))]
     HalfRestored {
         /// The path of its file.
         path: PathBuf,
@@ -65,7 +65,7 @@ pub enum StoreError {
         cause: String,
     },
     /// The audit log is required and cannot be written.
-    #[error("the change could not be written to the audit log, so that it was not made: the log of the edge says why")]
+    #[error("the change could not be written to the audit log, so it was not made: the log of the edge says why")]
     Unrecorded,
     /// A rule forbids the change.
     #[error(transparent)]

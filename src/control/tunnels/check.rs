@@ -42,7 +42,9 @@ pub(super) fn change(tunnels: &Tunnels, body: UpdateTunnel) -> Result<TunnelChan
         dry_run: body.admission_dry_run,
     };
     if change.hosts.as_ref().is_some_and(Vec::is_empty) {
-        return Err(TunnelsError::Invalid("a tunnel has at least one host: to give it up, archive it".to_owned()));
+        return Err(TunnelsError::Invalid(
+            "a tunnel must have at least one host: to retire the tunnel, archive it".to_owned(),
+        ));
     }
     known(tunnels, &change.lists(TunnelLists::default()))?;
     Ok(change)

@@ -149,7 +149,7 @@ impl Tunnels {
         if revoked || tunnel.credentials.len() >= TRADES_MAX {
             return Err(RuleViolation::KeyNotGood.into());
         }
-        let why = Some("its host traded the provisioning key once more".to_owned());
+        let why = Some("its host exchanged the provisioning key again".to_owned());
         let made = self.rotate(tunnel.id.clone(), Duration::ZERO, why).await?;
         Ok(Some((tunnel.id, made.secret)))
     }

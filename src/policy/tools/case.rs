@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::policy::identity::AgentIdentity;
 use crate::policy::tools::decision::{Asked, Target};
 use crate::policy::tools::roles::RoleSet;
-use crate::policy::tools::tool_policy::ToolPolicy;
+use crate::policy::tools::tool_policy::{ToolPolicy, UnreadableArguments};
 
 /// A request, and what is to be decided about it.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Case {
     pub(super) identity: Option<AgentIdentity>,
     pub(super) method: String,
     pub(super) target: OwnedTarget,
+    /// The arguments of the call, if they are said.
+    pub(super) arguments: Option<serde_json::Value>,
     pub(super) is_allowed: bool,
     /// The rule that decides, if that is to be so.
     pub(super) rule: Option<String>,
@@ -60,8 +62,19 @@ impl Case {
             OwnedTarget::Resource(uri) => Target::Resource(uri),
         };
         let asked = Asked { method: &self.method, target };
-        let decision = policy.decide(roles, &asked);
+        let mut decision = policy.decide(roles, &asked);
+        if let Some(arguments) = &self.arguments {
+            let message = format!("{{\"params\":{{\"arguments\":{arguments}}}}}");
+            decision = match policy.check_arguments(decision, message.as_bytes()) {
+                Ok(decision) => decision,
+                Err(UnreadableArguments) => {
+                    let wrong = Some("servers may read these arguments in different ways".to_owned());
+                    return CaseOutcome { name: self.name.clone(), line: self.line, wrong };
+                }
+            };
+        }
         let by = match (decision.rule(), policy.why_refused(&asked)) {
+            (Some(rule), _) if decision.limit().is_some() => format!("the arguments of the rule {rule}"),
             (Some(rule), _) => format!("the rule {rule}"),
             (None, Some(why)) => format!("no rule ({why})"),
             (None, None) => "no rule".to_owned(),

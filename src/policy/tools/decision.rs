@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::base::sha256;
+use crate::policy::tools::ceilings::CeilingReached;
 
 /// How much of the digest of a policy is shown, in bytes.
 const DIGEST_SHOWN: usize = 8;
@@ -34,6 +35,15 @@ impl ToolDecision {
             ToolDecision::Allowed(rule) | ToolDecision::Denied { rule, .. } => rule.as_ref(),
         }
     }
+
+    /// The key of the rule whose ceiling is reached, if that is why it is denied.
+    #[must_use]
+    pub const fn limit(&self) -> Option<&'static str> {
+        match self {
+            ToolDecision::Denied { how: Denial::Ceiling(reached), .. } => Some(reached.key()),
+            _ => None,
+        }
+    }
 }
 
 /// What the caller of a request that is denied is told.
@@ -43,6 +53,8 @@ pub enum Denial {
     Hidden,
     /// Which scope it lacks (RFC 6750 section 3.1), so that it can ask its user for more. What is denied is shown in lists.
     Scope(Arc<str>),
+    /// Which ceiling of the rule that allows it is reached. What is denied is shown in lists.
+    Ceiling(CeilingReached),
 }
 
 /// A rule, by its place in the file of its policy and its name there.

@@ -12,6 +12,7 @@ use crate::policy::network::Network;
 use crate::policy::networks::Networks;
 use crate::policy::tools::case::{Case, OwnedTarget};
 use crate::policy::tools::decision::{Denial, PolicyDigest, RuleId};
+use crate::policy::tools::file_ceilings::{CEILING_KEYS, read_ceilings};
 use crate::policy::tools::file_reader::{FileReader, PolicyFault, Section};
 use crate::policy::tools::hints::WantedHints;
 use crate::policy::tools::pattern::{PATTERN_LEN_MAX, Patterns};
@@ -86,6 +87,8 @@ impl Parts<'_> {
             cases: Vec::new(),
             hints: Arc::default(),
             pins: None,
+            quotas: Arc::default(),
+            place: Arc::default(),
         };
         let mut trusts_annotations = false;
         if let Some(section) = self.reader.section(root, "policy") {
@@ -222,10 +225,9 @@ impl Parts<'_> {
     }
 
     fn rule(&mut self, section: &Section<'_>, at: usize, roles: &[Role], names: &mut Names) -> Rule {
-        self.reader.only(
-            section,
-            &["name", "effect", "roles", "methods", "tools", "prompts", "resources", "annotations", "scope"],
-        );
+        const KEYS: [&str; 9] =
+            ["name", "effect", "roles", "methods", "tools", "prompts", "resources", "annotations", "scope"];
+        self.reader.only(section, &[&KEYS[..], &CEILING_KEYS].concat());
         let given = section.has("name").then(|| self.name(section, names)).flatten();
         let name: Arc<str> = given.map_or_else(|| format!("#{}", at + 1).into(), Into::into);
         let scope = self.scope(section);
@@ -255,7 +257,9 @@ impl Parts<'_> {
             prompts: Patterns::default(),
             resources: Patterns::default(),
             hints: WantedHints::default(),
+            ceilings: None,
         };
+        rule.ceilings = read_ceilings(self.reader, section, rule.is_allow());
         for (key, patterns) in
             [("methods", &mut rule.methods), ("tools", &mut rule.tools), ("prompts", &mut rule.prompts)]
         {
@@ -314,7 +318,20 @@ impl Parts<'_> {
         const TARGETS: [&str; 3] = ["tool", "prompt", "resource"];
         self.reader.only(
             section,
-            &["name", "roles", "key", "address", "identity", "method", "tool", "prompt", "resource", "expect", "rule"],
+            &[
+                "name",
+                "roles",
+                "key",
+                "address",
+                "identity",
+                "method",
+                "tool",
+                "prompt",
+                "resource",
+                "arguments",
+                "expect",
+                "rule",
+            ],
         );
         let is_allowed = match self.reader.text(section, "expect") {
             Some("allow") => true,
@@ -351,10 +368,16 @@ impl Parts<'_> {
                 return None;
             }
         };
+        let arguments = self.reader.inner(section, "arguments").map(|arguments| {
+            if !matches!(target, OwnedTarget::Tool(_) | OwnedTarget::Prompt(_)) {
+                self.reader.fault(arguments.line, "arguments are those of a tool or prompt: name one");
+            }
+            arguments.json().map(|(name, value)| (name.to_owned(), value)).collect()
+        });
         let name = self.reader.text(section, "name").map_or_else(|| format!("line {}", section.line), str::to_owned);
         let roles = self.roles(section, &policy.roles);
         let (line, method, rule) = (section.line, method.to_owned(), rule.map(str::to_owned));
-        Some(Case { name, line, roles, address, identity, method, target, is_allowed, rule })
+        Some(Case { name, line, roles, address, identity, method, target, arguments, is_allowed, rule })
     }
 
     /// Who calls in a test.

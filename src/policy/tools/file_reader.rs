@@ -111,6 +111,20 @@ impl FileReader {
         }
     }
 
+    /// A whole number from 1 to `max`.
+    pub(super) fn count(&mut self, section: &Section<'_>, key: &str, max: u32) -> Option<u32> {
+        let value = section.table.get(key)?;
+        let number = match json(value.get_ref()) {
+            serde_json::Value::Number(number) => number.as_u64().and_then(|number| u32::try_from(number).ok()),
+            _ => None,
+        };
+        let number = number.filter(|number| (1..=max).contains(number));
+        if number.is_none() {
+            self.fault(self.line(&value.span()), format!("{key} has to be a whole number from 1 to {max}"));
+        }
+        number
+    }
+
     /// A list of texts, each with its line. None if it is not there.
     pub(super) fn texts<'a>(&mut self, section: &Section<'a>, key: &str) -> Option<Vec<(&'a str, usize)>> {
         let value = section.table.get(key)?;

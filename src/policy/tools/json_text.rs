@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::wire::jsonrpc::folds_to;
+
 /// The deepest nesting that is read.
 pub(super) const DEPTH_MAX: usize = 128;
 
@@ -83,7 +85,7 @@ impl<'a> Value<'a> {
         }
         for part in self.parts() {
             let part = part?;
-            if part.name.eq_ignore_ascii_case(name) {
+            if folds_to(part.name.as_bytes(), name.as_bytes()) {
                 if found.is_some() || part.name != name {
                     return Err(Unreadable);
                 }

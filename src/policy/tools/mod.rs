@@ -1,18 +1,24 @@
 //! Which caller may call which tool, by the rules of a route.
 
+mod arguments;
 mod canonical;
 mod case;
+mod ceilings;
 mod check;
 mod decision;
 mod event_filter;
 mod file;
+mod file_ceilings;
 mod file_reader;
 mod hints;
 mod inventory;
 mod json_text;
 mod list_filter;
+mod number;
 mod pattern;
 mod pins;
+mod quota_state;
+mod quotas;
 mod request;
 mod roles;
 mod rule;
@@ -21,6 +27,7 @@ mod tool_record;
 mod uri;
 
 pub use case::CaseOutcome;
+pub use ceilings::CeilingReached;
 pub use decision::{Asked, Denial, PolicyDigest, RuleId, Target, ToolDecision};
 pub use file::POLICY_FILE_LEN_MAX;
 pub use file_reader::PolicyFault;
@@ -28,9 +35,11 @@ pub use hints::ToolHints;
 pub use inventory::{INVENTORY_TOOLS_MAX, InventoryMemory, ToolApproval, ToolInventory};
 pub use list_filter::{LIST_LEN_MAX, ListFilter, UnreadableList};
 pub use pins::{PinMode, ToolPins};
+pub use quota_state::{QUOTA_STATE_LEN_MAX, QuotaStateError};
+pub use quotas::{COUNTED_MAX, CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
 pub use request::{BodyKind, Reads, check_message, read_request};
 pub use roles::RoleSet;
-pub use tool_policy::{MethodDefault, ToolPolicy};
+pub use tool_policy::{MethodDefault, ToolPolicy, UnreadableArguments};
 pub use tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One rule, and what it says of a request.
 
+use crate::policy::tools::ceilings::Ceilings;
 use crate::policy::tools::decision::{Asked, Denial, RuleId, Target};
 use crate::policy::tools::hints::{ToolHints, WantedHints};
 use crate::policy::tools::pattern::Patterns;
@@ -25,6 +26,8 @@ pub(super) struct Rule {
     pub(super) prompts: Patterns,
     pub(super) resources: Patterns,
     pub(super) hints: WantedHints,
+    /// What it asks of the calls that it allows; none if it limits nothing.
+    pub(super) ceilings: Option<Box<Ceilings>>,
 }
 
 impl Rule {

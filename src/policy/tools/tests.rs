@@ -577,3 +577,37 @@ fn a_rule_without_effect_can_be_left_out_and_a_deny_only_takes_away() {
     }
     assert!(left_out > 300 && compared > 10_000, "{left_out}");
 }
+
+#[test]
+fn ceilings_are_of_rules_that_allow_and_say_something() {
+    let rule = |lines: &str| format!("[[rule]]\neffect = 'allow'\ntools = ['a']\n{lines}\n");
+    for (text, why) in [
+        (rule("calls_per_minute = 0"), "line 4: calls_per_minute has to be a whole number from 1 to 1000000"),
+        (rule("calls_per_minute = 'x'"), "line 4: calls_per_minute has to be a whole number"),
+        (rule("calls_per_day = 1.5"), "line 4: calls_per_day has to be a whole number"),
+        (rule("calls_burst = 5"), "line 4: calls_burst says how many calls may come at one time"),
+        (rule("calls_at_once_max = -1"), "line 4: calls_at_once_max has to be"),
+        (rule("calls_per_minute = 5").replace("allow", "deny"), "line 4: calls_per_minute is for rules that allow"),
+        (
+            rule("arguments = { properties = { a = { maximim = 5 } } }"),
+            "line 4: arguments.properties.a.maximim is not checked",
+        ),
+        (rule("arguments = 5"), "line 4: arguments has to be a table"),
+        (
+            rule("[rule.arguments]\nrequired = ['a']").replace("tools", "resources").replace("'a'", "'a:b'"),
+            "name some in tools or prompts",
+        ),
+    ] {
+        let faults = faults(&text);
+        assert!(faults.iter().any(|fault| fault.contains(why)), "{text}: {faults:?}");
+    }
+    let good = policy(&rule(
+        "calls_per_minute = 5\n[rule.arguments.properties.a]\nmaximum = 1_000\npattern = '^a$'\ntype = ['number', 'string']",
+    ));
+    let decision = good.decide(RoleSet::default(), &Asked::tool("a"));
+    assert!(good.needs_arguments(&decision) && good.counts_calls());
+    let other = good.decide(RoleSet::default(), &Asked::tool("b"));
+    assert!(!good.needs_arguments(&other) && !good.has_ceilings(&other));
+    let plain = policy(&rule(""));
+    assert!(!plain.counts_calls() && !plain.has_ceilings(&plain.decide(RoleSet::default(), &Asked::tool("a"))));
+}

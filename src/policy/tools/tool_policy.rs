@@ -8,11 +8,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::policy::identity::AgentIdentity;
+use crate::policy::tools::arguments::Misfit;
 use crate::policy::tools::case::Case;
+use crate::policy::tools::ceilings::{CeilingReached, Ceilings};
 use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
 use crate::policy::tools::hints::{KnownHints, ToolHints};
 use crate::policy::tools::json_text::Value;
 use crate::policy::tools::pins::{PIN_RULE, ToolPins};
+use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
@@ -33,7 +36,15 @@ pub struct ToolPolicy {
     pub(super) hints: Arc<KnownHints>,
     /// What becomes of tools that nobody has approved, if anything does.
     pub(super) pins: Option<ToolPins>,
+    /// What callers have used of what its rules allow.
+    pub(super) quotas: Arc<Quotas>,
+    /// For which place its callers are counted: a role and a host.
+    pub(super) place: Arc<str>,
 }
+
+/// The arguments of a call cannot be read, or not in one way only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadableArguments;
 
 /// How a method is treated that no rule names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +97,11 @@ impl ToolPolicy {
     #[must_use]
     pub fn pinned(self, pins: Option<ToolPins>) -> ToolPolicy {
         ToolPolicy { pins, ..self }
+    }
+
+    /// Counts from now on in what all policies of the process share, by this place.
+    pub fn count_in(&mut self, quotas: &Arc<Quotas>, place: &str) {
+        (self.quotas, self.place) = (Arc::clone(quotas), place.into());
     }
 
     /// Says which server the calls of its route go to. What another has said of its tools is forgotten.
@@ -193,6 +209,69 @@ impl ToolPolicy {
         self.decide_with(roles, &Asked::tool(tool), |_| said)
     }
 
+    /// Whether the arguments of a request have to be known, about which this was decided.
+    #[must_use]
+    pub fn needs_arguments(&self, decision: &ToolDecision) -> bool {
+        self.ceilings_of(decision).is_some_and(|ceilings| ceilings.arguments.is_some())
+    }
+
+    /// Whether any rule counts calls.
+    #[must_use]
+    pub fn counts_calls(&self) -> bool {
+        self.rules.iter().filter_map(|rule| rule.ceilings.as_ref()).any(|ceilings| !ceilings.quota.is_empty())
+    }
+
+    /// The ceilings of the rule that allows a request, in words; none if it has none.
+    #[must_use]
+    pub fn ceilings_told(&self, decision: &ToolDecision) -> Option<String> {
+        self.ceilings_of(decision).map(ToString::to_string)
+    }
+
+    /// Whether the rule that allows a request has a ceiling.
+    #[must_use]
+    pub fn has_ceilings(&self, decision: &ToolDecision) -> bool {
+        self.ceilings_of(decision).is_some()
+    }
+
+    /// What becomes of a request that a rule allows with these arguments, by what it asks of them. `message` is the whole message.
+    ///
+    /// # Errors
+    ///
+    /// If servers may read the arguments in different ways.
+    pub fn check_arguments(&self, decision: ToolDecision, message: &[u8]) -> Result<ToolDecision, UnreadableArguments> {
+        let schema = self.ceilings_of(&decision).and_then(|ceilings| ceilings.arguments.as_ref());
+        match schema.map_or(Ok(()), |schema| schema.check_message(message)) {
+            Ok(()) => Ok(decision),
+            Err(Misfit::Unreadable) => Err(UnreadableArguments),
+            Err(Misfit::Wrong(why)) => Ok(reached(decision, CeilingReached::Arguments(why.into()))),
+        }
+    }
+
+    /// Counts a request that a rule allows, or says which of its ceilings is reached. The permit lasts as long as the call.
+    #[must_use]
+    pub fn count(
+        &self,
+        decision: ToolDecision,
+        asked: &Asked<'_>,
+        caller: &CountedCaller<'_>,
+        time: QuotaTime,
+    ) -> (ToolDecision, Option<QuotaPermit>) {
+        let quota = self.ceilings_of(&decision).map(|ceilings| ceilings.quota).filter(|quota| !quota.is_empty());
+        let (Some(quota), Some(rule)) = (quota, decision.rule()) else { return (decision, None) };
+        let key = QuotaKey::of(&self.place, &rule.name, caller, asked.target.name().unwrap_or(asked.method));
+        match self.quotas.take(key, caller.identity.is_some(), &quota, time) {
+            Ok(permit) => (decision, permit),
+            Err(ceiling) => (reached(decision, ceiling), None),
+        }
+    }
+
+    fn ceilings_of(&self, decision: &ToolDecision) -> Option<&Ceilings> {
+        match decision {
+            ToolDecision::Allowed(Some(rule)) => self.rules.get(usize::from(rule.index))?.ceilings.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Why no rule is asked about this request, which is denied: servers may read the URI that it names in different ways.
     #[must_use]
     pub fn why_refused(&self, asked: &Asked<'_>) -> Option<&'static str> {
@@ -253,6 +332,11 @@ impl ToolPolicy {
         }
         ToolDecision::Denied { rule: None, how: Denial::Hidden }
     }
+}
+
+/// The decision about a request that reaches a ceiling of the rule that allows it.
+fn reached(decision: ToolDecision, ceiling: CeilingReached) -> ToolDecision {
+    ToolDecision::Denied { rule: decision.rule().cloned(), how: Denial::Ceiling(ceiling) }
 }
 
 /// The pattern of all URIs that a template can become, in its normal form.

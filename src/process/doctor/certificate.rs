@@ -34,7 +34,7 @@ pub(super) async fn shake_hands(
     name: &str,
     config: Arc<ClientConfig>,
 ) -> Result<ServerHandshake, String> {
-    let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name} cannot stand in a certificate"))?;
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name} cannot be in a certificate"))?;
     // rustls needs no runtime. The doctor opens few sockets, so each may block a thread for a while.
     let done = tokio::task::spawn_blocking(move || handshake(address, name, config)).await;
     done.map_err(|error| error.to_string())?

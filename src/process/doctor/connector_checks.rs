@@ -178,7 +178,7 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, config: &Config,
         }
     });
     if reported.await.is_err() {
-        findings.fail("edge.link", "no link came up in time", "look at the log of the edge");
+        findings.fail("edge.link", "no link was established in time", "look at the log of the edge");
     }
     for view in connector.edges() {
         if let Some(skew) = view.clock_skew {

@@ -152,7 +152,7 @@ async fn links(findings: &mut Findings, edge: &EdgeConfig, admin: SocketAddr) {
             findings.fail(
                 "tunnel.hosts",
                 format!("no connector of {id} has a route for {}: calls for it fail with no_route", host.host),
-                "add --route or [[route]] to a connector, or take the host off the tunnel",
+                "add --route or [[route]] to a connector, or remove the host from the tunnel",
             );
         }
     }

@@ -97,7 +97,7 @@ impl OwnAnswer {
             "unknown_host" => "no tunnel of the edge has this host: compare it with `adit tunnel list`",
             "network_refused" => "this address may not call the tunnel: see allow_from and deny_from",
             "seal_refused" => "edge and connector differ in traffic or authority: see the logs of both",
-            _ => "the tunnel answers and what is behind it does not: run `adit doctor` beside the connector",
+            _ => "the tunnel answers, but the server behind it does not: run `adit doctor` beside the connector",
         }
     }
 }

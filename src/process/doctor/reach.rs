@@ -76,10 +76,10 @@ pub(super) async fn check_tcp(
 fn remedy_of(kind: Option<io::ErrorKind>) -> &'static str {
     match kind {
         Some(io::ErrorKind::ConnectionRefused) => {
-            "nobody listens there, or a firewall says so: check that it runs, and the port"
+            "nothing listens there, or a firewall rejects the connection: check that it runs, and the port"
         }
         Some(io::ErrorKind::TimedOut) => {
-            "a firewall drops it on the way: allow outbound TCP to this port, and inbound on the far side"
+            "a firewall drops the packets: allow outbound TCP to this port, and inbound on the far side"
         }
         _ => "check the address and the route to it",
     }
@@ -90,7 +90,7 @@ pub(super) async fn check_udp(findings: &mut Findings, check: &'static str, addr
     let found = match timeout(ANSWER_TIMEOUT, send_datagram(address)).await {
         Ok(Ok(())) => "a datagram was answered",
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            "a datagram arrives, nobody listens for it"
+            "a datagram arrives, nothing listens for it"
         }
         Ok(Err(_)) | Err(_) => "a datagram gets no answer",
     };

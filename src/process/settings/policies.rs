@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::HostPattern;
 use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_policy};
 use crate::control::Inventories;
-use crate::policy::{PinMode, ToolPolicy};
+use crate::policy::{PinMode, Quotas, ToolPolicy};
 use crate::process::settings::CallerReader;
 
 /// Reads the policies of hosts, and what hosts require of their callers. What a policy has learned about the tools of
@@ -20,6 +20,8 @@ pub(crate) struct PolicyReader {
     next: Option<Known>,
     /// How the tools of each host are treated then.
     pins: BTreeMap<String, PinMode>,
+    /// What callers have used of what the rules allow, whatever is read again.
+    quotas: Arc<Quotas>,
 }
 
 /// What a host or route has of a policy.
@@ -51,6 +53,11 @@ impl PolicyReader {
         self.next = Some(Known::new());
         self.pins.clear();
         Ok(())
+    }
+
+    /// What callers have used, which all policies that are read share.
+    pub(crate) fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
     }
 
     /// Puts what was read into effect, and drops what is gone.
@@ -87,6 +94,7 @@ impl PolicyReader {
             }
             read.learn_from(known);
         }
+        read.count_in(&self.quotas, &place.0);
         if let Some(file) = file {
             tracing::info!(%host, file = %file.display(), policy = %read.digest(), "policy read");
             read.useless().iter().for_each(|fault| tracing::warn!(file = %file.display(), "{fault}"));

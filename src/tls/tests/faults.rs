@@ -112,7 +112,7 @@ fn messages_out_of_place_are_refused() {
     let cases: [(&[u8], TlsError); 6] = [
         (&[24, 0, 0, 1, 7], TlsError::Malformed("a key update")),
         (&[24, 0, 0, 0], TlsError::Malformed("a key update")),
-        (&[24, 0, 0, 1, 0, 4], TlsError::Malformed("a message that goes on over a change of keys")),
+        (&[24, 0, 0, 1, 0, 4], TlsError::Malformed("a message that spans a change of keys")),
         (&[20, 0, 0, 1, 0], TlsError::UnexpectedMessage(20)),
         (&[4, 1, 0, 1], TlsError::Malformed("a message over 64 KiB after the handshake")),
         (&[], TlsError::Malformed("an empty part of a message")),

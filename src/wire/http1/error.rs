@@ -204,6 +204,12 @@ pub enum BodyError {
          surrogate pairs, of at most 128 bytes for a method, 64 for an id, 256 for a name and 2,048 for a URI"
     )]
     UncertainName,
+    /// Servers may read the arguments in different ways, and a rule of its route depends on them.
+    #[error(
+        "the arguments cannot be checked, because servers may read them in different ways: send each member once and spelled as the tool \
+         has it, and numbers that a double holds"
+    )]
+    UncertainArguments,
     /// `Mcp-Method` or `Mcp-Name` says something else than the body, and the route has a policy.
     #[error("Mcp-Method or Mcp-Name says something else than the body: make them agree")]
     HeadContradicts,

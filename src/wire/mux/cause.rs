@@ -10,19 +10,19 @@ codes! {
         NoRoute = 0x0100, "no route for this hostname";
         UpstreamRefused = 0x0101, "the upstream refused the connection";
         UpstreamUnreachable = 0x0102, "the upstream cannot be reached";
-        UpstreamConnectTimeout = 0x0103, "the upstream did not take the connection in time";
+        UpstreamConnectTimeout = 0x0103, "the upstream did not accept the connection in time";
         UpstreamTls = 0x0104, "no TLS session with the upstream";
         UpstreamUnsent = 0x0105, "the upstream refused the request unread, or closed the connection before it was sent";
-        Overloaded = 0x0106, "the connector has no room for another call now";
+        Overloaded = 0x0106, "the connector has no room for another call";
         Draining = 0x0107, "the link takes no new streams";
         StreamLimit = 0x0108, "too many streams on the link";
         NotSent = 0x0109, "the link ended before the stream was taken up";
         RequestRefused = 0x010a, "the request is malformed and was not passed on";
-        UpstreamNotAllowed = 0x010b, "the upstream is where the connector sends no calls";
-        SealMismatch = 0x010c, "the connector's route is sealed otherwise than the edge's";
-        SealFailed = 0x010d, "no inner TLS session came about";
+        UpstreamNotAllowed = 0x010b, "the connector's configuration does not allow this upstream address";
+        SealMismatch = 0x010c, "edge and connector are configured with different traffic for this route";
+        SealFailed = 0x010d, "the inner TLS handshake failed";
         CallerTimeoutUnsent = 0x010e, "the caller's time was over before the request was passed on";
-        AuditUnavailable = 0x010f, "the connector's audit log cannot be written, and without it no call is passed on";
+        AuditUnavailable = 0x010f, "the connector cannot write its audit log, and forwards no call without it";
 
         Cancelled = 0x0200, "the agent went away";
         NotNeeded = 0x0201, "the rest is not needed: the exchange is complete";
@@ -33,11 +33,11 @@ codes! {
         SlowReader = 0x0206, "the receiver of the stream did not read while others waited";
         Deadline = 0x0207, "the time for the call ran out";
         LinkLost = 0x0208, "the link ended";
-        Internal = 0x0209, "the side that reset the stream failed inside";
-        Revoked = 0x020a, "the link was ended because its credential is no longer good";
+        Internal = 0x0209, "an internal error of the side that reset the stream";
+        Revoked = 0x020a, "the link was closed because its credential is no longer valid";
         UpstreamSilent = 0x020b, "the upstream closed the connection before the first byte of its answer";
         CallerTimeout = 0x020c, "the caller's time was over";
-        Unrecorded = 0x020d, "the call could not be written to the connector's audit log, so that its answer is withheld";
+        Unrecorded = 0x020d, "the call could not be written to the connector's audit log, so its answer is withheld";
         CrowdedLists = 0x020e, "the lists that the connector filters have used up the memory for them";
     }
 }

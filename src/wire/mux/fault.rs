@@ -8,14 +8,14 @@ codes! {
     /// violation of the rules for streams, `0x04xx` of those for flow control, `0x05xx` a flood.
     pub enum Fault {
         Ended = 0x0000, "the link was closed on purpose";
-        HelloTimeout = 0x0001, "the greeting did not come in time";
+        HelloTimeout = 0x0001, "the greeting did not arrive in time";
         PeerSilent = 0x0002, "the peer has been silent for too long";
         TransportLost = 0x0003, "the connection under the link was lost";
         Refused = 0x0004, "the edge refused the link";
-        DrainTimeout = 0x0005, "the time for finishing calls ran out";
-        Internal = 0x0006, "the side that closed the link failed inside";
-        Revoked = 0x0007, "the credential of the link is no longer good";
-        Stuck = 0x0008, "what was sent was not acknowledged though the other side was heard; the path may lose large packets: lower the MTU or MSS";
+        DrainTimeout = 0x0005, "the calls did not finish within the drain timeout";
+        Internal = 0x0006, "an internal error of the side that closed the link";
+        Revoked = 0x0007, "the credential of the link is no longer valid";
+        Stuck = 0x0008, "sent data was not acknowledged although data arrived from the peer; the path may lose large packets: lower the MTU or MSS";
 
         UnknownType = 0x0100, "a frame of an unknown type";
         UnknownFlag = 0x0101, "a frame with a flag that its type does not have";
@@ -35,8 +35,8 @@ codes! {
         GreetingRepeated = 0x0202, "a second greeting";
         TooEarly = 0x0203, "a frame before the greeting was answered";
         WrongSide = 0x0204, "a frame that only the other side may send";
-        VersionUnsupported = 0x0205, "no version of the protocol in common";
-        VersionNotOffered = 0x0206, "a version chosen that was not offered";
+        VersionUnsupported = 0x0205, "no protocol version in common";
+        VersionNotOffered = 0x0206, "the chosen version was not offered";
         PongUnexpected = 0x0207, "an answer to a ping that was not sent";
         DrainRepeated = 0x0208, "a second DRAIN";
 
@@ -46,8 +46,8 @@ codes! {
         StreamsExceeded = 0x0303, "more open streams than agreed";
         OpenAfterDrain = 0x0304, "a stream opened after DRAIN";
         FrameAfterFin = 0x0305, "a frame after the FIN of its stream";
-        StaleData = 0x0306, "more data for a closed stream than can have been on its way";
-        StaleFrames = 0x0307, "more frames for closed streams than can have been on their way";
+        StaleData = 0x0306, "more data for a closed stream than can have been in transit";
+        StaleFrames = 0x0307, "more frames for closed streams than can have been in transit";
         PhasesRepeated = 0x0308, "more PHASES than the DATA of the stream allow for";
 
         StreamCreditExceeded = 0x0400, "more data than the stream's credit";

@@ -125,7 +125,7 @@ fn what_is_wrong_with_a_connector_is_told_with_its_remedy() {
     // Nobody listens at the edge: what depends on it is not tried.
     let config = write_connector(&site, SECRETS[0], &gone.to_string(), "unix:/nowhere/mcp.sock", "");
     let (_, findings) = examine(&config, &[]);
-    assert!(verdict(&findings, "edge.tcp", "fail").contains("nobody listens there"));
+    assert!(verdict(&findings, "edge.tcp", "fail").contains("nothing listens there"));
     assert!(of(&findings, "edge.link").0.is_empty() && of(&findings, "edge.certificate").0.is_empty());
     verdict(&findings, "upstream.mcp", "fail");
     // A name that the edge's certificate does not have.

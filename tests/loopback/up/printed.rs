@@ -54,7 +54,7 @@ async fn a_client_can_use_the_url_that_is_printed_for_a_server_without_a_path() 
         if answer.status() != 503 {
             break answer;
         }
-        assert!(started.elapsed() < PATIENCE, "no link came up");
+        assert!(started.elapsed() < PATIENCE, "no link was established");
     };
     let (status, body) = (answer.status(), answer.text().await.unwrap());
     assert!(status == 200 && body.contains("\"serverInfo\""), "{url}: {status} {body}");

@@ -1,0 +1,68 @@
+//! The answers to calls that reach a ceiling of the rule that allows them.
+
+use std::time::Duration;
+
+use crate::policy::CeilingReached;
+use crate::wire::http1::Answer;
+
+/// The code of JSON-RPC for parameters that are not valid.
+const INVALID_PARAMS: i32 = -32_602;
+
+/// The answer to a call that reaches a ceiling. It leaves the connection open.
+#[must_use]
+pub fn ceiling_answer(reached: &CeilingReached) -> Answer<'static> {
+    let (status, rpc_code, code, message) = match reached {
+        // Where its server would check them, the answer would be like this one, so that a model can correct them.
+        CeilingReached::Arguments(_) => (
+            200,
+            INVALID_PARAMS,
+            "arguments_denied",
+            "the policy of this route does not allow these arguments: change what the message names",
+        ),
+        CeilingReached::Rate { .. } => (
+            429,
+            -31_060,
+            "rate_reached",
+            "the policy of this route allows no more calls of this kind in so short a time: try again after a pause",
+        ),
+        CeilingReached::AtOnce => (
+            429,
+            -31_061,
+            "calls_at_once_reached",
+            "the policy of this route allows no more calls of this kind at the same time: wait for one to end",
+        ),
+        CeilingReached::Day { .. } => (
+            429,
+            -31_062,
+            "day_budget_reached",
+            "the policy of this route allows no more calls of this kind today: try again when the day has ended in UTC",
+        ),
+        CeilingReached::Crowded => (
+            503,
+            -31_063,
+            "callers_crowded",
+            "the calls of so many callers are counted that this one cannot be: try again after a pause; the operator can set fewer \
+             ceilings, or let callers prove who they are",
+        ),
+    };
+    let retry_after_s = reached.after().map(seconds);
+    let may_have_acted = Some(false);
+    Answer { rpc_code, retry_after_s, may_have_acted, close: false, ..Answer::new(status, code, message) }
+}
+
+/// What is said in the list of calls of one that reaches it.
+#[must_use]
+pub const fn ceiling_listed(reached: &CeilingReached) -> &'static str {
+    match reached {
+        CeilingReached::Arguments(_) => "its arguments are not those that the rule allows (`arguments`)",
+        CeilingReached::Rate { .. } => "its caller reached the rate of the rule (`calls_per_minute`)",
+        CeilingReached::AtOnce => "its caller has as many calls under way as the rule allows (`calls_at_once_max`)",
+        CeilingReached::Day { .. } => "its caller has made all calls of the day that the rule allows (`calls_per_day`)",
+        CeilingReached::Crowded => "the table of callers that are counted is full",
+    }
+}
+
+/// Whole seconds, after which at least so much time is over.
+fn seconds(after: Duration) -> u32 {
+    u32::try_from(after.as_secs() + u64::from(after.subsec_nanos() > 0)).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,439 @@
+//! What the arguments of a call have to be: a part of JSON Schema, read more strictly than its standard has it.
+//!
+//! A keyword says of which type a value has to be: by the standard, `maximum` lets each text pass, which servers may then read as
+//! a number. A server may also read a name in another case, and the second of two members, so that neither is let through.
+
+use std::cmp::Ordering;
+
+use regex::{Regex, RegexBuilder};
+use serde_json::Value as Json;
+
+use crate::policy::tools::json_text::{Unreadable, Value};
+use crate::policy::tools::number::Number;
+
+/// The most values that are described by one rule, and the deepest nesting of them.
+const VALUES_MAX: usize = 500;
+const DEPTH_MAX: usize = 16;
+/// The most values of one `enum`.
+const ENUM_MAX: usize = 1_000;
+/// The longest pattern, in bytes, and the most memory that it may take once it is compiled.
+const PATTERN_LEN_MAX: usize = 1_000;
+const PATTERN_SIZE_MAX: usize = 1 << 18;
+
+/// The keywords that say nothing that is checked.
+const NOTES: [&str; 4] = ["title", "description", "$comment", "examples"];
+
+/// What a value has to be.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ArgumentSchema {
+    /// The types that it may have.
+    kinds: Kinds,
+    /// The values that it may have, if they are listed.
+    listed: Option<Box<[Listed]>>,
+    minimum: Option<Number>,
+    maximum: Option<Number>,
+    above: Option<Number>,
+    below: Option<Number>,
+    min_length: Option<u64>,
+    max_length: Option<u64>,
+    pattern: Option<Regex>,
+    min_items: Option<u64>,
+    max_items: Option<u64>,
+    items: Option<Box<ArgumentSchema>>,
+    properties: Vec<(Box<str>, ArgumentSchema)>,
+    required: Vec<Box<str>>,
+    /// Whether it may have members that `properties` does not name.
+    is_closed: bool,
+}
+
+/// A value that may be given.
+#[derive(Clone, Debug)]
+enum Listed {
+    Text(Box<str>),
+    Number(Number),
+    /// `true`, `false` or `null`.
+    Word(&'static [u8]),
+}
+
+/// Types of JSON values, one bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kinds(u8);
+
+/// Why arguments are not let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Misfit {
+    /// Servers may read them in different ways.
+    Unreadable,
+    /// What is wrong, for the caller.
+    Wrong(String),
+}
+
+impl From<Unreadable> for Misfit {
+    fn from(Unreadable: Unreadable) -> Misfit {
+        Misfit::Unreadable
+    }
+}
+
+impl Kinds {
+    const NULL: Kinds = Kinds(1);
+    const BOOLEAN: Kinds = Kinds(2);
+    const NUMBER: Kinds = Kinds(4);
+    const STRING: Kinds = Kinds(8);
+    const ARRAY: Kinds = Kinds(16);
+    const OBJECT: Kinds = Kinds(32);
+    /// A number without a fraction.
+    const INTEGER: Kinds = Kinds(64);
+    const NAMES: [(&'static str, Kinds); 7] = [
+        ("null", Kinds::NULL),
+        ("boolean", Kinds::BOOLEAN),
+        ("number", Kinds::NUMBER),
+        ("string", Kinds::STRING),
+        ("array", Kinds::ARRAY),
+        ("object", Kinds::OBJECT),
+        ("integer", Kinds::INTEGER),
+    ];
+
+    const fn and(self, other: Kinds) -> Kinds {
+        Kinds(self.0 | other.0)
+    }
+
+    const fn has(self, other: Kinds) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    fn of(value: &Value<'_>) -> Result<Kinds, Unreadable> {
+        Ok(match value.bytes() {
+            [b'{', ..] => Kinds::OBJECT,
+            [b'[', ..] => Kinds::ARRAY,
+            [b'"', ..] => Kinds::STRING,
+            b"true" | b"false" => Kinds::BOOLEAN,
+            b"null" => Kinds::NULL,
+            [b'-' | b'0'..=b'9', ..] => Kinds::NUMBER,
+            _ => return Err(Unreadable),
+        })
+    }
+
+    fn names(self) -> String {
+        let names: Vec<&str> = Kinds::NAMES.iter().filter(|(_, kind)| self.has(*kind)).map(|(name, _)| *name).collect();
+        names.join(" or ")
+    }
+}
+
+impl ArgumentSchema {
+    /// Reads what the file of a policy says of the arguments.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong.
+    pub(super) fn parse(schema: &Json) -> Result<ArgumentSchema, Vec<String>> {
+        let mut reader = SchemaReader { faults: Vec::new(), values: 0 };
+        let mut read = reader.read(schema, "arguments", 0);
+        if read.kinds != Kinds::OBJECT && read.kinds != Kinds::default() {
+            reader.faults.push("arguments are an object: say what its members are in properties".to_owned());
+        }
+        read.kinds = Kinds::OBJECT;
+        if reader.faults.is_empty() { Ok(read) } else { Err(reader.faults) }
+    }
+
+    /// Checks the arguments in a message that is whole.
+    pub(super) fn check_message(&self, message: &[u8]) -> Result<(), Misfit> {
+        let params = Value::of(message)?.member("params")?;
+        let arguments = params.map(|params| params.value.member("arguments")).transpose()?.flatten();
+        match arguments {
+            Some(arguments) => self.check(&arguments.value, ""),
+            None => self.check(&Value::of(b"{}")?, ""),
+        }
+    }
+
+    /// Checks the value at this path of names.
+    fn check(&self, value: &Value<'_>, path: &str) -> Result<(), Misfit> {
+        let wrong = |what: String| {
+            let path = if path.is_empty() { "arguments" } else { path };
+            Err(Misfit::Wrong(format!("{path} {what}")))
+        };
+        let kind = Kinds::of(value)?;
+        let number = if kind == Kinds::NUMBER { Some(Number::parse(value.bytes())?) } else { None };
+        let is_integer = match &number {
+            Some(number) if self.kinds.has(Kinds::INTEGER) && !self.kinds.has(Kinds::NUMBER) => number.is_whole()?,
+            _ => false,
+        };
+        if self.kinds != Kinds::default() && !self.kinds.has(kind) && !is_integer {
+            return wrong(format!("has to be of type {}", self.kinds.names()));
+        }
+        let text = if kind == Kinds::STRING { Some(value.string().ok_or(Unreadable)?) } else { None };
+        if let Some(listed) = &self.listed {
+            let mut is_listed = false;
+            for one in listed {
+                is_listed |= match (one, &text, &number) {
+                    (Listed::Text(one), Some(text), _) => **one == **text,
+                    (Listed::Number(one), _, Some(number)) => number.compare(one)? == Ordering::Equal,
+                    (Listed::Word(one), None, None) => *one == value.bytes(),
+                    _ => false,
+                };
+            }
+            if !is_listed {
+                return wrong("has none of the values that are allowed".to_owned());
+            }
+        }
+        if let Some(number) = &number {
+            let is = |bound: &Option<Number>, allowed: &[Ordering]| match bound {
+                Some(bound) => number.compare(bound).map(|order| allowed.contains(&order)),
+                None => Ok(true),
+            };
+            let fits = is(&self.minimum, &[Ordering::Greater, Ordering::Equal])?
+                && is(&self.maximum, &[Ordering::Less, Ordering::Equal])?
+                && is(&self.above, &[Ordering::Greater])?
+                && is(&self.below, &[Ordering::Less])?;
+            if !fits {
+                return wrong("is a number out of the range that is allowed".to_owned());
+            }
+        }
+        let is_within = |len: u64, min: Option<u64>, max: Option<u64>| {
+            min.is_none_or(|min| len >= min) && max.is_none_or(|max| len <= max)
+        };
+        if let Some(text) = &text {
+            if !is_within(text.chars().count() as u64, self.min_length, self.max_length) {
+                return wrong("is a text of a length that is not allowed".to_owned());
+            }
+            if self.pattern.as_ref().is_some_and(|pattern| !pattern.is_match(text)) {
+                return wrong("is a text of a form that is not allowed".to_owned());
+            }
+        }
+        match kind {
+            Kinds::ARRAY => self.check_items(value, path),
+            Kinds::OBJECT => self.check_members(value, path),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_items(&self, list: &Value<'_>, path: &str) -> Result<(), Misfit> {
+        let mut len = 0;
+        for item in list.parts() {
+            let item = item?;
+            if let Some(items) = &self.items {
+                items.check(&item.value, &format!("{path}[{len}]"))?;
+            }
+            len += 1;
+        }
+        if self.min_items.is_some_and(|min| len < min) || self.max_items.is_some_and(|max| len > max) {
+            return Err(Misfit::Wrong(format!("{path} has a number of items that is not allowed")));
+        }
+        Ok(())
+    }
+
+    fn check_members(&self, object: &Value<'_>, path: &str) -> Result<(), Misfit> {
+        let of = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        for (name, schema) in &self.properties {
+            if let Some(member) = object.member(name)? {
+                schema.check(&member.value, &of(name))?;
+            }
+        }
+        for name in &self.required {
+            if object.member(name)?.is_none() {
+                return Err(Misfit::Wrong(format!("{} is missing", of(name))));
+            }
+        }
+        if self.is_closed {
+            for member in object.parts() {
+                let member = member?;
+                if !self.properties.iter().any(|(name, _)| **name == *member.name) {
+                    let names: Vec<&str> = self.properties.iter().map(|(name, _)| &**name).collect();
+                    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                    let what = if path.is_empty() { "arguments" } else { path };
+                    return Err(Misfit::Wrong(format!("{what} may have no other members than: {names}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a schema, and notes what is wrong with it.
+struct SchemaReader {
+    faults: Vec<String>,
+    values: usize,
+}
+
+impl SchemaReader {
+    fn read(&mut self, schema: &Json, path: &str, depth: usize) -> ArgumentSchema {
+        let mut read = ArgumentSchema::default();
+        let Json::Object(members) = schema else {
+            self.faults.push(format!("{path} has to be a table with keywords of JSON Schema"));
+            return read;
+        };
+        self.values += 1;
+        if depth > DEPTH_MAX || self.values == VALUES_MAX + 1 {
+            let message = format!("{path}: at most {VALUES_MAX} values are described, nested up to {DEPTH_MAX} deep");
+            self.faults.push(message);
+        }
+        if depth > DEPTH_MAX || self.values > VALUES_MAX {
+            return read;
+        }
+        let mut said = Kinds::default();
+        let mut implied = Kinds::default();
+        for (keyword, value) in members {
+            let at = format!("{path}.{keyword}");
+            let implies = match &**keyword {
+                "type" => {
+                    said = self.kinds(value, &at);
+                    continue;
+                }
+                "enum" | "const" => {
+                    let listed = if keyword == "const" { std::slice::from_ref(value) } else { self.list(value, &at) };
+                    read.listed = Some(listed.iter().filter_map(|one| self.listed(one, &at)).collect());
+                    continue;
+                }
+                "minimum" => self.number(value, &at, &mut read.minimum),
+                "maximum" => self.number(value, &at, &mut read.maximum),
+                "exclusiveMinimum" => self.number(value, &at, &mut read.above),
+                "exclusiveMaximum" => self.number(value, &at, &mut read.below),
+                "minLength" => self.count(value, &at, &mut read.min_length, Kinds::STRING),
+                "maxLength" => self.count(value, &at, &mut read.max_length, Kinds::STRING),
+                "pattern" => self.pattern(value, &at, &mut read.pattern),
+                "minItems" => self.count(value, &at, &mut read.min_items, Kinds::ARRAY),
+                "maxItems" => self.count(value, &at, &mut read.max_items, Kinds::ARRAY),
+                "items" => {
+                    read.items = Some(Box::new(self.read(value, &at, depth + 1)));
+                    Kinds::ARRAY
+                }
+                "properties" => {
+                    let Json::Object(properties) = value else {
+                        self.faults.push(format!("{at} has to be a table of names"));
+                        continue;
+                    };
+                    for (name, property) in properties {
+                        let property = self.read(property, &format!("{at}.{name}"), depth + 1);
+                        read.properties.push((name.as_str().into(), property));
+                    }
+                    Kinds::OBJECT
+                }
+                "required" => {
+                    for name in self.list(value, &at) {
+                        match name.as_str() {
+                            Some(name) => read.required.push(name.into()),
+                            None => self.faults.push(format!("{at} has to be a list of names")),
+                        }
+                    }
+                    Kinds::OBJECT
+                }
+                "additionalProperties" => {
+                    match value.as_bool() {
+                        Some(may_be) => read.is_closed = !may_be,
+                        None => self.faults.push(format!("{at} has to be true or false")),
+                    }
+                    Kinds::OBJECT
+                }
+                keyword if NOTES.contains(&keyword) => continue,
+                _ => {
+                    self.faults.push(format!(
+                        "{at} is not checked by adit, so that it would limit nothing: it knows type, enum, const, minimum, maximum, \
+                         exclusiveMinimum, exclusiveMaximum, minLength, maxLength, pattern, items, minItems, maxItems, properties, \
+                         required and additionalProperties"
+                    ));
+                    continue;
+                }
+            };
+            implied = implied.and(implies);
+        }
+        read.kinds = if said == Kinds::default() { implied } else { said };
+        let implied = if implied.has(Kinds::NUMBER) { implied.and(Kinds::INTEGER) } else { implied };
+        if said != Kinds::default() && implied != Kinds::default() && !said.has(implied) {
+            self.faults.push(format!("{path}: none of its keywords is about the type {}", said.names()));
+        }
+        self.check_ranges(&read, path);
+        read
+    }
+
+    /// Notes ranges in which nothing is.
+    fn check_ranges(&mut self, read: &ArgumentSchema, path: &str) {
+        let lowest = [(&read.minimum, Ordering::Greater), (&read.above, Ordering::Equal)];
+        let highest = [&read.maximum, &read.below];
+        let is_empty = lowest.iter().any(|(low, at_most)| {
+            highest.iter().zip([false, true]).any(|(high, is_open)| {
+                let (Some(low), Some(high)) = (low, high) else { return false };
+                let order = low.compare(high).unwrap_or(Ordering::Equal);
+                order == Ordering::Greater || (order == Ordering::Equal && (*at_most == Ordering::Equal || is_open))
+            })
+        });
+        let are_crossed = |min: Option<u64>, max: Option<u64>| min.zip(max).is_some_and(|(min, max)| min > max);
+        if is_empty || are_crossed(read.min_length, read.max_length) || are_crossed(read.min_items, read.max_items) {
+            self.faults.push(format!("{path}: no value is within these limits"));
+        }
+    }
+
+    fn kinds(&mut self, value: &Json, at: &str) -> Kinds {
+        let names = match value {
+            Json::Array(names) => names.as_slice(),
+            name => std::slice::from_ref(name),
+        };
+        let mut kinds = Kinds::default();
+        for name in names {
+            match Kinds::NAMES.iter().find(|(known, _)| name.as_str() == Some(*known)) {
+                Some((_, kind)) => kinds = kinds.and(*kind),
+                None => self.faults.push(format!("{at} has to be one or more of {}", Kinds(127).names())),
+            }
+        }
+        kinds
+    }
+
+    fn listed(&mut self, value: &Json, at: &str) -> Option<Listed> {
+        Some(match value {
+            Json::String(text) => Listed::Text(text.as_str().into()),
+            Json::Bool(true) => Listed::Word(b"true"),
+            Json::Bool(false) => Listed::Word(b"false"),
+            Json::Number(number) => Listed::Number(Number::parse(number.to_string().as_bytes()).ok()?),
+            _ => {
+                self.faults.push(format!("{at} can have texts, numbers, true and false"));
+                return None;
+            }
+        })
+    }
+
+    fn list<'v>(&mut self, value: &'v Json, at: &str) -> &'v [Json] {
+        match value {
+            Json::Array(list) if !list.is_empty() && list.len() <= ENUM_MAX => list,
+            _ => {
+                self.faults.push(format!("{at} has to be a list of 1 to {ENUM_MAX} values"));
+                &[]
+            }
+        }
+    }
+
+    fn number(&mut self, value: &Json, at: &str, place: &mut Option<Number>) -> Kinds {
+        *place = value.as_number().and_then(|number| Number::parse(number.to_string().as_bytes()).ok());
+        if place.is_none() {
+            self.faults.push(format!("{at} has to be a number"));
+        }
+        Kinds::NUMBER
+    }
+
+    fn count(&mut self, value: &Json, at: &str, place: &mut Option<u64>, kind: Kinds) -> Kinds {
+        *place = value.as_u64();
+        if place.is_none() {
+            self.faults.push(format!("{at} has to be a whole number from 0"));
+        }
+        kind
+    }
+
+    fn pattern(&mut self, value: &Json, at: &str, place: &mut Option<Regex>) -> Kinds {
+        match value.as_str() {
+            Some(text) if text.len() <= PATTERN_LEN_MAX => {
+                match RegexBuilder::new(text).size_limit(PATTERN_SIZE_MAX).build() {
+                    Ok(pattern) => *place = Some(pattern),
+                    Err(error) => {
+                        let why = error.to_string();
+                        let why = why.lines().last().unwrap_or_default().trim();
+                        self.faults
+                            .push(format!("{at} is no regular expression that is matched in linear time: {why}"));
+                    }
+                }
+            }
+            _ => self.faults.push(format!("{at} has to be a regular expression of at most {PATTERN_LEN_MAX} bytes")),
+        }
+        Kinds::STRING
+    }
+}
+
+#[cfg(test)]
+#[path = "arguments_tests.rs"]
+mod tests;

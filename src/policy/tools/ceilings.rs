@@ -1,0 +1,107 @@
+//! The ceilings of a rule: how often, how many at once, with which arguments, and how much of an answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::policy::rates::Rate;
+use crate::policy::tools::arguments::ArgumentSchema;
+
+/// What a rule asks of the calls that it allows. What it does not say is not limited.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ceilings {
+    /// What the arguments have to be.
+    pub(super) arguments: Option<Arc<ArgumentSchema>>,
+    pub(super) quota: Quota,
+}
+
+/// How much one caller may use one tool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Quota {
+    pub(super) rate: Option<Rate>,
+    pub(super) at_once: Option<u32>,
+    /// Per day of UTC.
+    pub(super) per_day: Option<u32>,
+}
+
+/// A ceiling of a rule that a call has reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CeilingReached {
+    /// Its arguments are not those that the rule allows. This is wrong with them.
+    Arguments(Arc<str>),
+    /// Its caller has called too often in the last time.
+    Rate {
+        /// When it may call again.
+        after: Duration,
+    },
+    /// As many calls of its caller as may be are under way.
+    AtOnce,
+    /// Its caller has made all calls of this day.
+    Day {
+        /// When the next day begins.
+        after: Duration,
+    },
+    /// So many callers are counted that this one cannot be.
+    Crowded,
+}
+
+impl Ceilings {
+    /// Whether it limits nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.arguments.is_none() && self.quota.is_empty()
+    }
+}
+
+/// As `adit policy explain` tells them.
+impl fmt::Display for Ceilings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Quota { rate, at_once, per_day } = self.quota;
+        let mut parts = Vec::new();
+        if self.arguments.is_some() {
+            parts.push("arguments as it says".to_owned());
+        }
+        if let Some(rate) = rate {
+            parts.push(format!("{} calls a minute in bursts of {}", rate.per_minute(), rate.burst()));
+        }
+        parts.extend(at_once.map(|max| format!("{max} at once")));
+        parts.extend(per_day.map(|max| format!("{max} a day")));
+        f.write_str(&parts.join(", "))
+    }
+}
+
+impl Quota {
+    /// Whether it limits nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Quota::default()
+    }
+}
+
+impl CeilingReached {
+    /// The key of the file that sets it, by which the audit log names it.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            CeilingReached::Arguments(_) => "arguments",
+            CeilingReached::Rate { .. } => "calls_per_minute",
+            CeilingReached::AtOnce => "calls_at_once_max",
+            CeilingReached::Day { .. } => "calls_per_day",
+            CeilingReached::Crowded => "callers_max",
+        }
+    }
+
+    /// When the same call may succeed, if that is known.
+    #[must_use]
+    pub const fn after(&self) -> Option<Duration> {
+        match self {
+            CeilingReached::Rate { after } | CeilingReached::Day { after } => Some(*after),
+            CeilingReached::AtOnce | CeilingReached::Crowded => Some(Duration::from_secs(1)),
+            CeilingReached::Arguments(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for CeilingReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.key())
+    }
+}

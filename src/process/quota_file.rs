@@ -1,0 +1,105 @@
+//! The file in which a process keeps how many calls of the day its callers have made, where rules of policies limit that.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::policy::{QUOTA_STATE_LEN_MAX, Quotas};
+use crate::private::{self, PrivateError};
+
+/// Its name in the data directory of an edge, or in the state directory of a connector.
+const FILE: &str = "calls-of-day";
+/// How often it is written, if calls were counted. So much is forgotten if the process is killed.
+const SAVE_EVERY: Duration = Duration::from_secs(2);
+
+/// The file, if the process has a directory.
+#[derive(Clone)]
+pub(super) struct QuotaFile {
+    path: Option<PathBuf>,
+    quotas: Arc<Quotas>,
+}
+
+impl QuotaFile {
+    /// Takes over what the file in this directory says. One that cannot be read is reported, and replaced later.
+    pub(super) fn open(dir: Option<&Path>, quotas: &Arc<Quotas>) -> QuotaFile {
+        let path = dir.map(|dir| dir.join(FILE));
+        if let Some(path) = path.as_ref().filter(|path| path.exists())
+            && let Err(why) = restore(path, quotas)
+        {
+            tracing::error!(path = %path.display(), why, "the calls of this day are counted anew: their file cannot be read");
+        }
+        QuotaFile { path, quotas: Arc::clone(quotas) }
+    }
+
+    /// Writes the file again and again.
+    pub(super) async fn keep(self) {
+        if self.path.is_none() {
+            return;
+        }
+        loop {
+            tokio::time::sleep(SAVE_EVERY).await;
+            let file = self.clone();
+            // A disk that hangs does not stop the control thread.
+            let _ = tokio::task::spawn_blocking(move || file.save()).await;
+        }
+    }
+
+    /// Writes the file, if calls were counted since it was last written.
+    pub(super) fn save(&self) {
+        let Some(path) = &self.path else { return };
+        let Some(text) = self.quotas.day_state(unix_time()) else { return };
+        if let Err(error) = private::write(path, text.as_bytes()) {
+            self.quotas.day_state_lost();
+            tracing::error!(%error, "the calls of this day are not kept: a restart would count them anew");
+        }
+    }
+}
+
+fn restore(path: &Path, quotas: &Quotas) -> Result<(), String> {
+    let told = |error: PrivateError| error.to_string();
+    let content = private::read(path, QUOTA_STATE_LEN_MAX).map_err(told)?;
+    let text = std::str::from_utf8(&content).map_err(|error| error.to_string())?;
+    quotas.restore_day(text, unix_time()).map_err(|error| error.to_string())
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Time;
+    use crate::policy::{Asked, CountedCaller, QuotaTime, RoleSet, ToolPolicy};
+
+    fn calls(quotas: &Arc<Quotas>, tries: usize) -> usize {
+        let rule = "[[rule]]\neffect = 'allow'\ntools = ['a']\ncalls_per_day = 3\n";
+        let mut policy = ToolPolicy::parse(rule).unwrap();
+        policy.count_in(quotas, "a.test");
+        let caller = CountedCaller { identity: None, address: None };
+        let time = QuotaTime { now: Time::ZERO, unix: unix_time() };
+        let one = || {
+            let decision = policy.decide(RoleSet::default(), &Asked::tool("a"));
+            policy.count(decision, &Asked::tool("a"), &caller, time).0.is_allowed()
+        };
+        (0..tries).filter(|_| one()).count()
+    }
+
+    #[test]
+    fn a_process_that_is_started_again_goes_on_counting() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = QuotaFile::open(Some(dir.path()), &Arc::default());
+        assert_eq!(calls(&first.quotas, 2), 2);
+        first.save();
+        let second = QuotaFile::open(Some(dir.path()), &Arc::default());
+        // If midnight has come between the two, a new day has begun.
+        let left = calls(&second.quotas, 9);
+        assert!(left == 1 || unix_time().as_secs() % 86_400 < 60, "{left}");
+        std::fs::write(dir.path().join(FILE), "something else").unwrap();
+        let third = QuotaFile::open(Some(dir.path()), &Arc::default());
+        assert_eq!(calls(&third.quotas, 9), 3);
+        third.save();
+        assert!(QuotaFile::open(Some(dir.path()), &Arc::default()).quotas.day_state(unix_time()).is_none());
+        QuotaFile::open(None, &Arc::default()).save();
+    }
+}

@@ -1,0 +1,163 @@
+//! Ceilings of rules, at the edge and at the connector: what is beyond them reaches no server, and its caller is told why.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use adit::base::Traffic;
+use adit::engine::ladder::DriverChoice;
+use adit::policy::ToolPolicy;
+use serde_json::{Value, json};
+
+use crate::policy::ask;
+use crate::support::{Tunnel, read_message};
+
+/// `printf %s open-sesame | sha256sum`
+const KEY: &str = "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7";
+const WITH_KEY: &str = "Authorization: Bearer open-sesame\r\n";
+
+fn policy() -> Arc<ToolPolicy> {
+    let text = format!(
+        "[[key]]\nname = 'batch'\nsha256 = '{KEY}'\n[[role]]\nname = 'batch'\nkeys = ['batch']\n\
+         [[rule]]\nname = 'refunds'\neffect = 'allow'\ntools = ['refund']\n\
+         arguments = {{ required = ['amount'], properties = {{ amount = {{ minimum = 0, maximum = 500 }} }} }}\n\
+         [[rule]]\nname = 'searches'\neffect = 'allow'\ntools = ['search']\ncalls_per_minute = 1\ncalls_burst = 2\n\
+         [[rule]]\nname = 'mails'\neffect = 'allow'\ntools = ['mail']\ncalls_per_day = 1\n\
+         [[rule]]\nname = 'waits'\neffect = 'allow'\ntools = ['wait']\ncalls_at_once_max = 1\n"
+    );
+    Arc::new(ToolPolicy::parse(&text).unwrap())
+}
+
+/// A server that notes what it is asked, and answers `wait` when it is told to.
+struct Server {
+    address: SocketAddr,
+    got: Arc<Mutex<Vec<String>>>,
+    waits: Receiver<()>,
+    go_on: Sender<()>,
+}
+
+impl Server {
+    fn start() -> Server {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let (has_come, waits) = channel();
+        let (go_on, may_go) = channel();
+        let may_go = Arc::new(Mutex::new(may_go));
+        let noted = Arc::clone(&got);
+        thread::spawn(move || {
+            for mut socket in listener.incoming().flatten() {
+                let (got, has_come, may_go) = (Arc::clone(&noted), has_come.clone(), Arc::clone(&may_go));
+                thread::spawn(move || {
+                    loop {
+                        let request = read_message(&mut socket);
+                        let Some((_, body)) = request.split_once("\r\n\r\n") else { return };
+                        let asked: Value = serde_json::from_str(body).unwrap_or_default();
+                        got.lock().unwrap().push(body.to_owned());
+                        if asked["params"]["name"] == "wait" {
+                            has_come.send(()).unwrap();
+                            may_go.lock().unwrap().recv().unwrap();
+                        }
+                        let answer =
+                            json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"content": []}}).to_string();
+                        let answer = format!(
+                            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{answer}",
+                            answer.len()
+                        );
+                        if socket.write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Server { address, got, waits, go_on }
+    }
+
+    fn calls(&self) -> usize {
+        self.got.lock().unwrap().len()
+    }
+}
+
+fn call(tool: &str, arguments: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#)
+}
+
+/// The status of an answer, the code of its error, the reason of that and the ceiling.
+fn told(answer: &(String, Value)) -> (String, Value, Value, Value) {
+    let status = answer.0.split(' ').nth(1).unwrap().to_owned();
+    let error = &answer.1["error"];
+    (status, error["code"].clone(), error["data"]["reason"].clone(), error["data"]["limit"].clone())
+}
+
+fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
+    let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
+    let server = Server::start();
+    let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[server.address]);
+    tunnel.govern(at_edge, &policy());
+    let mut agent = tunnel.agent();
+    let mut says = |fields: &str, body: &str| ask(&mut agent, "/mcp", fields, body);
+    let passes = |answer: &(String, Value)| answer.1["result"] == json!({"content": []});
+
+    // Arguments.
+    assert!(passes(&says("", &call("refund", r#"{"amount": 500}"#))), "{place}");
+    let before = server.calls();
+    for amount in ["501", "5.001e2", "1e400", "-1", "\"9\"", "null"] {
+        let answer = says("", &call("refund", &format!("{{\"amount\": {amount}}}")));
+        let want = ("200".to_owned(), json!(-32602), json!("arguments_denied"), json!("arguments"));
+        assert_eq!(told(&answer), want, "{place} {amount}");
+        let message = answer.1["error"]["message"].as_str().unwrap();
+        assert!(message.contains("these arguments: amount "), "{message}");
+    }
+    for arguments in [r#"{"amount": 1, "amount": 501}"#, r#"{"amount": 1, "Amount": 501}"#, r#"{"amount": 1e-400}"#] {
+        let (head, _) = ask(&mut tunnel.agent(), "/mcp", "", &call("refund", arguments));
+        assert!(head.starts_with("HTTP/1.1 400 "), "{place} {arguments}: {head}");
+    }
+    assert_eq!(server.calls(), before, "{place}: nothing of this has reached the server");
+
+    // Rates, for each caller.
+    assert!((0..2).all(|_| passes(&says("", &call("search", "{}")))), "{place}");
+    let refused = says("", &call("search", "{}"));
+    let want = ("429".to_owned(), json!(-31_060), json!("rate_reached"), json!("calls_per_minute"));
+    assert_eq!(told(&refused), want, "{place}");
+    let after: u64 = refused.0.split("Retry-After: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&after), "{place}: {after}");
+    assert_eq!(refused.1["error"]["data"]["retry_after_ms"], json!(after * 1_000));
+    assert!(passes(&says(WITH_KEY, &call("search", "{}"))), "{place}: another caller has its own rate");
+
+    // The day.
+    assert!(passes(&says("", &call("mail", "{}"))), "{place}");
+    let want = ("429".to_owned(), json!(-31_062), json!("day_budget_reached"), json!("calls_per_day"));
+    assert_eq!(told(&says("", &call("mail", "{}"))), want, "{place}");
+
+    // Calls at once.
+    let before = server.calls();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| ask(&mut tunnel.agent(), "/mcp", "", &call("wait", "{}")));
+        server.waits.recv().unwrap();
+        let want = ("429".to_owned(), json!(-31_061), json!("calls_at_once_reached"), json!("calls_at_once_max"));
+        assert_eq!(told(&says("", &call("wait", "{}"))), want, "{place}");
+        server.go_on.send(()).unwrap();
+        assert!(passes(&first.join().unwrap()), "{place}");
+    });
+    // Its place is free once its answer was sent, which the agent may have before that.
+    server.go_on.send(()).unwrap();
+    let again = (0..1_000).map(|_| says("", &call("wait", "{}"))).find(|answer| told(answer).0 != "429");
+    assert!(passes(&again.unwrap()), "{place}");
+    assert_eq!(server.calls(), before + 2, "{place}");
+    tunnel.end();
+}
+
+#[test]
+fn what_is_beyond_a_ceiling_reaches_no_server() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
+            holds(driver, traffic, false);
+            if traffic != Traffic::Passthrough {
+                holds(driver, traffic, true);
+            }
+        }
+    }
+}
