@@ -35,6 +35,7 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Latency(args) => Ok(cli::run_latency(&args, &env)),
         Command::Calls(args) => Ok(cli::run_calls(&args, &env)),
         Command::Explain(args) => Ok(cli::run_explain(&args, &env)),
+        Command::Report(args) => Ok(cli::run_report(&args, &env)),
         Command::Tools(args) => Ok(cli::run_tools(&args, &env)),
         Command::Tasks(args) => Ok(cli::run_tasks(&args, &env)),
         Command::Audit(args) => Ok(cli::run_audit(&args)),

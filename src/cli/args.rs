@@ -9,6 +9,7 @@ use crate::cli::approvals_args::ApprovalsArgs;
 use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::policy_args::PolicyArgs;
+use crate::cli::report_args::ReportArgs;
 use crate::cli::tools_args::ToolsArgs;
 use crate::cli::tunnel_args::TunnelArgs;
 use crate::config::{Millis, Profile};
@@ -70,6 +71,9 @@ pub enum Command {
     /// Show the tool calls of each agent task: repetitions, timeouts, tokens and cost, while the edge runs
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
+    /// Say on one page which servers agents call, what these can do that nobody approved, and who would notice
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
     /// Show the tools of servers, what has changed in them, and approve them, while the edge or connector runs
     #[command(after_help = TOOLS_EXAMPLES)]
     Tools(ToolsArgs),
@@ -196,6 +200,13 @@ const TOOLS_EXAMPLES: &str = "Examples:
 The tools of a server are learned from the lists that pass, on routes with `pin`. `list` and `diff` need no token. `approve` needs the
 admin token of the edge or connector; a connector has one with `connect.admin_token_file`. Exit code 1 means that it refused or
 cannot be reached, 2 a wrong flag.";
+
+const REPORT_EXAMPLES: &str = "Examples:
+  adit report --config adit.toml
+  adit report --config adit.toml --since 720h --format html
+
+It reads the configuration, the audit log and the inventory of tools, on the host where these are. Exit code 1 means that one of them
+cannot be read, 2 a wrong flag or configuration.";
 
 const LIMITS_EXAMPLES: &str = "Examples:
   adit limits

@@ -21,7 +21,7 @@ use crate::control::audit::{AuditError, AuditFile, verify};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum AuditFailure {
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
@@ -41,18 +41,18 @@ pub fn run_audit(args: &AuditArgs) -> u8 {
     match done {
         Ok(code) => code,
         // The reader of the output closed it early, which is not an error.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(AuditFailure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(failure) => {
             eprintln!("{failure}");
-            if matches!(failure, Failure::Usage(_)) { EXIT_USAGE } else { EXIT_FAILURE }
+            if matches!(failure, AuditFailure::Usage(_)) { EXIT_USAGE } else { EXIT_FAILURE }
         }
     }
 }
 
-fn run_verify(args: &AuditVerifyArgs) -> Result<u8, Failure> {
+fn run_verify(args: &AuditVerifyArgs) -> Result<u8, AuditFailure> {
     let key = args.key.as_deref().map(|text| {
         Ed25519PublicKey::parse(text)
-            .ok_or_else(|| Failure::Usage("--key is not a key: give the 64 digits of audit.pub".to_owned()))
+            .ok_or_else(|| AuditFailure::Usage("--key is not a key: give the 64 digits of audit.pub".to_owned()))
     });
     let found = verify(&args.dir, key.transpose()?)?;
     print(&if args.json { verified_json(&found) } else { verified_text(&found) });
@@ -95,7 +95,7 @@ fn verified_json(found: &Verified) -> String {
     format!("{body:#}\n")
 }
 
-fn run_query(args: &AuditQueryArgs) -> Result<(), Failure> {
+fn run_query(args: &AuditQueryArgs) -> Result<(), AuditFailure> {
     let (filter, limit) = (Filter::of(&args.filter)?, args.limit as usize);
     let mut last: VecDeque<Value> = VecDeque::new();
     each_line(&args.dir, |line| {
@@ -140,7 +140,7 @@ fn run_query(args: &AuditQueryArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run_export(args: &AuditExportArgs) -> Result<(), Failure> {
+fn run_export(args: &AuditExportArgs) -> Result<(), AuditFailure> {
     let filter = Filter::of(&args.filter)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.format == AuditFormat::Csv {
@@ -160,7 +160,10 @@ fn run_export(args: &AuditExportArgs) -> Result<(), Failure> {
 }
 
 /// Reads all lines in order. Lines that are not JSON are skipped; `verify` reports them.
-fn each_line(dir: &Path, mut see: impl FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
+pub(super) fn each_line(
+    dir: &Path,
+    mut see: impl FnMut(Value) -> Result<(), AuditFailure>,
+) -> Result<(), AuditFailure> {
     let files = AuditFile::list(dir).map_err(|cause| AuditError::Io { path: dir.to_path_buf(), cause })?;
     if files.is_empty() {
         return Err(AuditError::NoLog { path: dir.to_path_buf() }.into());
@@ -194,7 +197,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn of(args: &AuditFilterArgs) -> Result<Filter, Failure> {
+    fn of(args: &AuditFilterArgs) -> Result<Filter, AuditFailure> {
         let decision = args.decision.map(|decision| decision.name().to_owned());
         let texts: [(&[&str], _); 8] = [
             (&["peer", "caller", "client"], &args.identity),
@@ -223,13 +226,17 @@ impl Filter {
     }
 }
 
-fn time(text: Option<&str>) -> Result<Option<WallTime>, Failure> {
+/// A point in time, or how long ago it was.
+pub(super) fn time(text: Option<&str>) -> Result<Option<WallTime>, AuditFailure> {
     let Some(text) = text else { return Ok(None) };
     if let Ok(ago) = text.parse::<Millis>() {
         return Ok(Some(WallTime::now().before(ago.into())));
     }
     let fault = |_| {
-        Failure::Usage(format!("{} is neither a time as in 2026-07-28T12:00:00Z nor a duration as in 24h", plain(text)))
+        AuditFailure::Usage(format!(
+            "{} is neither a time as in 2026-07-28T12:00:00Z nor a duration as in 24h",
+            plain(text)
+        ))
     };
     text.parse().map(Some).map_err(fault)
 }

@@ -107,7 +107,15 @@ mod tests {
             ..ProcessFacts::default()
         };
         let (uptime, reloads) = (Duration::ZERO, Reloads::default());
-        Report { facts: Arc::new(facts), uptime, draining: false, roles: Vec::new(), latency, reloads }
+        Report {
+            facts: Arc::new(facts),
+            uptime,
+            draining: false,
+            roles: Vec::new(),
+            latency,
+            reloads,
+            tools: Vec::new(),
+        }
     }
 
     #[test]

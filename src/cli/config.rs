@@ -38,7 +38,7 @@ pub fn run_config(
 ) -> io::Result<u8> {
     match command {
         ConfigCommand::Docs => write!(out, "{}", config::markdown()).map(|()| 0),
-        ConfigCommand::Show { file, json } => match load(file, env) {
+        ConfigCommand::Show { file, json } => match load_config(file, env) {
             Ok(config) if *json => writeln!(out, "{:#}", config.show_json()).map(|()| 0),
             Ok(config) => {
                 warn(&config, err)?;
@@ -47,7 +47,7 @@ pub fn run_config(
             Err(faults) => refuse(&faults, err),
         },
         ConfigCommand::Check { file, json } => {
-            let checked = load(file, env).and_then(|config| config.check_files().map(|()| config));
+            let checked = load_config(file, env).and_then(|config| config.check_files().map(|()| config));
             match checked {
                 _ if *json => check_json(&checked, out),
                 Ok(config) => {
@@ -60,7 +60,8 @@ pub fn run_config(
     }
 }
 
-fn load(file: &FileArgs, env: &BTreeMap<String, String>) -> Result<Config, ConfigErrors> {
+/// The configuration that the flags name, whatever role it is for.
+pub(super) fn load_config(file: &FileArgs, env: &BTreeMap<String, String>) -> Result<Config, ConfigErrors> {
     Config::load(&file.sources(Purpose::Check, env, Vec::new())?)
 }
 

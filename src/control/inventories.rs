@@ -107,6 +107,19 @@ pub struct ServerTools {
     pub tools: Vec<ToolRecord>,
 }
 
+/// How many tools of a route stand how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolCounts {
+    /// The host of the route.
+    pub route: String,
+    /// Tools that nobody has approved.
+    pub new: usize,
+    /// Tools with another definition than the approved one.
+    pub changed: usize,
+    /// Tools that are as they were approved.
+    pub approved: usize,
+}
+
 /// Two tools that may be taken for each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NameFinding {
@@ -215,6 +228,23 @@ impl Inventories {
     pub fn all(&self) -> Vec<ServerTools> {
         self.stamp();
         self.kept().into_iter().filter(|server| server.mode != PinMode::Off).collect()
+    }
+
+    /// How the tools of each route with `pin` stand.
+    #[must_use]
+    pub fn counts(&self) -> Vec<ToolCounts> {
+        let servers = self.servers();
+        let pinned = servers.iter().filter(|(_, server)| server.mode != PinMode::Off);
+        let counts = pinned.map(|(route, server)| {
+            let mut counts = ToolCounts { route: route.clone(), ..ToolCounts::default() };
+            server.tools.each_standing(|standing| match standing {
+                ToolStanding::New => counts.new += 1,
+                ToolStanding::Changed => counts.changed += 1,
+                ToolStanding::Approved => counts.approved += 1,
+            });
+            counts
+        });
+        counts.collect()
     }
 
     /// Approves tools of the server behind a route, by the digests of their definitions.

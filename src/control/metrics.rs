@@ -11,6 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::control::inventories::ToolCounts;
 use crate::control::reading::{CoreReading, LinkReading, RoleReading, UpstreamReading};
 use crate::control::report::Report;
 use crate::latency::{
@@ -59,6 +60,7 @@ impl Collector for Scrape {
         self.breakers(&mut families)?;
         self.limits(&mut families)?;
         self.certificates(&mut families)?;
+        self.tools(&mut families)?;
         self.counts(&mut families)
     }
 }
@@ -253,6 +255,17 @@ impl Scrape {
     }
 
     /// The concurrency limits of routes that have had calls.
+    fn tools(&self, families: &mut Families<'_>) -> fmt::Result {
+        let rows = self.0.tools.iter().flat_map(|ToolCounts { route, new, changed, approved }| {
+            [("new", new), ("changed", changed), ("approved", approved)].map(|(standing, count)| {
+                let labels = vec![("route", route.clone()), ("standing", standing.to_owned())];
+                (labels, *count as f64)
+            })
+        });
+        let help = "Tools of a route with `pin`, by whether somebody has approved them";
+        families.gauges("adit_tools", help, None, &rows.collect::<Vec<_>>())
+    }
+
     fn limits(&self, families: &mut Families<'_>) -> fmt::Result {
         let known = self.0.roles.iter().flat_map(|role| role.limits.iter().map(move |limit| (role, limit)));
         let labelled = known.map(|(role, (route, reading))| {
@@ -562,6 +575,7 @@ mod tests {
                 "adit_links_open role",
                 "adit_sockets_open core,role",
                 "adit_tasks_open core,role",
+                "adit_tools route,standing",
                 "adit_tunnel_hosts_unserved tunnel",
                 "adit_tunnel_idle_seconds tunnel",
                 "adit_upstream_answers_total class,method,route,tool",

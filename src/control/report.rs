@@ -10,6 +10,7 @@ use crate::control::bodies::{
     DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LimitInfo, LinkStatus, OfRole, PhaseTimes,
     ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
+use crate::control::inventories::ToolCounts;
 use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine, TunnelReading};
 use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, DeadlineReason, Deadlines, Distribution, ForcedState, Label,
@@ -72,6 +73,8 @@ pub struct Report {
     pub latency: Option<CallTimes>,
     /// The results of configuration reloads.
     pub reloads: Reloads,
+    /// How the tools of each route with `pin` stand.
+    pub tools: Vec<ToolCounts>,
 }
 
 /// The routes and tunnels of one role.

@@ -69,6 +69,7 @@ impl State {
             draining: self.is_draining(),
             roles: self.read().await,
             reloads: self.reloads().clone(),
+            tools: self.inventories().counts(),
         }
     }
 

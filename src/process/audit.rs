@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{AuditMode, Config};
+use crate::control::INVENTORY_FILE;
 use crate::control::audit::{AuditWriter, AuditWriterSettings};
 use crate::process::error::RunError;
 use crate::serve::AuditLog;
@@ -27,8 +28,7 @@ pub(super) fn start_audit(config: &Config) -> Result<Option<AuditWriter>, RunErr
         AuditMode::Required => true,
     };
     let home = home(config);
-    let dir = audit.dir.as_ref().map(|dir| dir.0.clone()).or_else(|| home.map(|home| home.join(DIR)));
-    let Some(dir) = dir else {
+    let Some(dir) = audit_dir(config) else {
         let why = "audit.mode needs a directory for the log: set audit.dir, edge.data_dir or connect.state_dir";
         return Err(RunError::Other(why.to_owned()));
     };
@@ -45,6 +45,18 @@ pub(super) fn start_audit(config: &Config) -> Result<Option<AuditWriter>, RunErr
     let writer = AuditWriter::start(settings, env!("CARGO_PKG_VERSION"))?;
     tracing::info!(dir = %dir.display(), mode = audit.mode.as_str(), "the audit log is open");
     Ok(Some(writer))
+}
+
+/// The directory of the log, if the configuration names one, whether there is a log or not.
+#[must_use]
+pub fn audit_dir(config: &Config) -> Option<PathBuf> {
+    config.audit.dir.as_ref().map(|dir| dir.0.clone()).or_else(|| Some(home(config)?.join(DIR)))
+}
+
+/// The file with what is known of tools, if the configuration names a directory for it, whether there is a file or not.
+#[must_use]
+pub fn inventory_file(config: &Config) -> Option<PathBuf> {
+    Some(home(config)?.join(INVENTORY_FILE))
 }
 
 /// The sending end of a log, which the roles hold.

@@ -28,6 +28,7 @@ mod source;
 mod tls_files;
 mod up_process;
 
+pub use audit::{audit_dir, inventory_file};
 pub use ca_file::CaFile;
 pub use connector_process::ConnectorProcess;
 pub use demo_server::DemoServer;

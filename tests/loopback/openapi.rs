@@ -9,7 +9,7 @@ use crate::process::Adit;
 use adit::control::RoleKind;
 use adit::control::bodies::{
     CallsBody, CreateTunnel, CreatedTunnel, ErrorBody, HealthBody, HealthStatus, HostPatternText, LatencyBody,
-    ListPart, ProcessState, ReadyBody, ReadyStatus, StatusBody, TasksBody, TunnelInfo,
+    ListPart, ProcessState, ReadyBody, ReadyStatus, StatusBody, TasksBody, ToolsBody, TunnelInfo,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -104,6 +104,7 @@ async fn what_is_only_read_is_described_and_needs_no_token() {
         ("/v1/latency", "LatencyBody"),
         ("/v1/calls", "CallsBody"),
         ("/v1/tasks", "TasksBody"),
+        ("/v1/tools", "ToolsBody"),
     ] {
         let operation = &document["paths"][path]["get"];
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
@@ -125,6 +126,9 @@ async fn what_is_only_read_is_described_and_needs_no_token() {
     assert_eq!(calls.calls, []);
     let tasks: TasksBody = read(get("/v1/tasks?by=amplification&limit=5").await);
     assert_eq!((tasks.counted, tasks.tasks.len(), tasks.total.calls), (false, 0, 0));
+    let tools: ToolsBody = read(get("/v1/tools?route=a.test&definitions=true").await);
+    assert_eq!(tools, ToolsBody::default());
+    assert_eq!(get("/v1/tools?routes=a.test").await.0, 400);
     for bad in ["by=name", "limit=0", "limit=1001", "order=cost"] {
         assert_eq!(get(&format!("/v1/tasks?{bad}")).await.0, 400, "{bad}");
     }
@@ -217,6 +221,30 @@ async fn what_is_refused_has_one_shape_and_a_code() {
             "POST",
             "/v1/approvals/apr_none/deny".to_owned(),
             Some(json!({ "by": "" })),
+            400,
+            "invalid_request",
+            "invalid_request_error",
+        ),
+        (
+            "POST",
+            "/v1/tools/approve".to_owned(),
+            Some(json!({ "route": "a.test", "tools": [{ "name": "add", "sha256": "0".repeat(64) }] })),
+            404,
+            "route_not_found",
+            "not_found_error",
+        ),
+        (
+            "POST",
+            "/v1/tools/approve".to_owned(),
+            Some(json!({ "route": "a.test", "tools": [] })),
+            400,
+            "invalid_request",
+            "invalid_request_error",
+        ),
+        (
+            "POST",
+            "/v1/tools/approve".to_owned(),
+            Some(json!({ "route": "a.test", "tools": [{ "name": "add", "sha256": "abc" }] })),
             400,
             "invalid_request",
             "invalid_request_error",

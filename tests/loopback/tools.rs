@@ -67,6 +67,8 @@ impl Site {
         if self.at_edge {
             self.tunnel.edge = None;
             self.tunnel.run_edge();
+            // It answers here once its cores listen: until then agents connect to what only holds the port.
+            self.known();
         } else {
             self.tunnel.connector = None;
             self.tunnel.connect_routes(&self.routes);
@@ -219,4 +221,28 @@ fn with_warn_nothing_is_hidden_and_all_is_told() {
     let (code, table) = site.tools(&["list", "--pending"]);
     assert!(code == Some(0) && table.lines().filter(|line| line.contains(" new ")).count() == 2, "{table}");
     until(|| audited(&site.audit_dir()).contains("tool.new"));
+    until(|| site.kept().exists());
+    let report = |format: &str| {
+        let config = site.tunnel.connector_settings();
+        let output = command(&["report", "--config", config.to_str().unwrap(), "--format", format]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told: Value = serde_json::from_str(&report("json")).unwrap();
+    let server = &told["servers"][0];
+    assert_eq!(
+        (&server["route"], &server["calls"], &server["denied"]),
+        (&json!(HOST), &json!(2), &json!(0)),
+        "{told:#}"
+    );
+    assert_eq!(server["unapproved"], json!(["add", "greet"]), "{told:#}");
+    let tools = json!([{"name": "add", "calls": 1, "denied": 0, "standing": "new"},
+                       {"name": "greet", "calls": 0, "denied": 0, "standing": "new"}]);
+    assert_eq!(server["tools"], tools, "{told:#}");
+    let text = report("text");
+    assert!(
+        text.contains("2 tools can be called: add, greet") && text.contains("NOT NOTICED   whoever reaches"),
+        "{text}"
+    );
+    assert!(report("html").contains("<td>greet</td>"));
 }

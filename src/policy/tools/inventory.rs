@@ -329,6 +329,11 @@ impl ToolInventory {
         known.approved = Some((keep(taken, approval.definition, &self.memory), at_ms));
     }
 
+    /// Passes how each tool stands to `see`.
+    pub fn each_standing(&self, mut see: impl FnMut(ToolStanding)) {
+        self.lock().tools.values().for_each(|known| see(known.standing()));
+    }
+
     /// All tools, by name.
     #[must_use]
     pub fn records(&self) -> Vec<ToolRecord> {

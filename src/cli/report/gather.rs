@@ -1,0 +1,270 @@
+//! Puts a report together from the configuration, the audit log and the inventory of tools.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::cli::audit::{AuditFailure, each_line};
+use crate::cli::report::model::{Count, Notice, ServerReport, ToolReport, ToolUse};
+use crate::config::{AuditMode, CallerAuth, Config};
+use crate::control::{InventoriesError, WallTime, alike_names, read_inventories};
+use crate::policy::{PinMode, ToolRecord, ToolStanding};
+use crate::process::{audit_dir, inventory_file};
+use crate::route::{HostPattern, RouteName};
+
+/// The most tools and callers of one server that are counted by name.
+const NAMES_MAX: usize = 5_000;
+/// The most callers of one server that are named.
+const CALLERS_SHOWN: usize = 5;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReportFailure {
+    #[error(transparent)]
+    Audit(#[from] AuditFailure),
+    #[error(transparent)]
+    Inventories(#[from] InventoriesError),
+}
+
+/// A route of the configuration.
+struct Place {
+    host: String,
+    upstream: String,
+    pin: PinMode,
+    has_policy: bool,
+    auth: CallerAuth,
+}
+
+/// What was counted of one route.
+#[derive(Default)]
+struct Counted {
+    calls: u64,
+    denied: u64,
+    last: Option<String>,
+    callers: BTreeMap<String, u64>,
+    tools: BTreeMap<String, (u64, u64)>,
+}
+
+/// The report of a configuration, of the calls since then.
+///
+/// # Errors
+///
+/// When the audit log or the inventory is there and cannot be read.
+pub(super) fn gather(config: &Config, since: WallTime) -> Result<ToolReport, ReportFailure> {
+    let mut gaps = Vec::new();
+    let mut counted: BTreeMap<String, Counted> = BTreeMap::new();
+    match audit_dir(config).filter(|dir| config.audit.mode != AuditMode::Off && dir.exists()) {
+        Some(dir) => each_line(&dir, |line| {
+            count(&line, since, &mut counted);
+            Ok(())
+        })?,
+        None => gaps.push("who has called what is not known: there is no audit log (audit.mode)".to_owned()),
+    }
+    let kept = inventory_file(config).map(|file| read_inventories(&file)).transpose()?.unwrap_or_default();
+    let kept: BTreeMap<String, Vec<ToolRecord>> = kept.into_iter().map(|(route, _, tools)| (route, tools)).collect();
+    let places = places(config);
+    let pinned = places.iter().filter(|place| place.pin != PinMode::Off);
+    let known = |host: &str| kept.get(host).map(Vec::as_slice).unwrap_or_default();
+    let alike = alike_names(pinned.map(|place| (&*place.host, known(&place.host))));
+    let alike = alike.into_iter().map(|found| {
+        let [one, other] = found.tools.map(|(route, tool)| format!("{tool} of {route}"));
+        format!("{one} {} {other}", if found.is_same { "has the same name as" } else { "looks like" })
+    });
+    let mut servers: Vec<ServerReport> = places
+        .iter()
+        .map(|place| {
+            let name = place.host.parse::<HostPattern>().map(|host| RouteName::of_host(&host).as_str().to_owned());
+            let counted = name.ok().and_then(|name| counted.remove(&name)).unwrap_or_default();
+            server(place, counted, known(&place.host), config.audit.mode)
+        })
+        .collect();
+    let others: Vec<&str> = counted.keys().map(String::as_str).collect();
+    if !others.is_empty() {
+        gaps.push(format!("calls of routes that the configuration does not have any more: {}", others.join(", ")));
+    }
+    servers.sort_by(|one, other| other.calls.cmp(&one.calls).then_with(|| one.route.cmp(&other.route)));
+    Ok(ToolReport {
+        made_at: WallTime::now().to_string(),
+        since: since.to_string(),
+        audit: config.audit.mode.as_str(),
+        servers,
+        alike: alike.collect(),
+        gaps,
+    })
+}
+
+/// The routes of a connector, and the hosts of an edge.
+fn places(config: &Config) -> Vec<Place> {
+    let mut places = Vec::new();
+    for route in config.connect.iter().flat_map(|connect| &connect.routes) {
+        places.push(Place {
+            host: route.host.to_string(),
+            upstream: route.upstream.to_string(),
+            pin: route.pin,
+            has_policy: route.policy_file.is_some(),
+            auth: route.auth,
+        });
+    }
+    let Some(edge) = &config.edge else { return places };
+    for host in &edge.hosts {
+        places.push(Place {
+            host: host.host.to_string(),
+            upstream: String::new(),
+            pin: host.pin,
+            has_policy: host.policy_file.is_some(),
+            auth: host.auth,
+        });
+    }
+    let known: BTreeSet<String> = places.iter().map(|place| place.host.clone()).collect();
+    for (tunnel, host) in edge.tunnels.iter().flat_map(|tunnel| tunnel.hosts.iter().map(move |host| (tunnel, host))) {
+        if !known.contains(&host.to_string()) {
+            let (host, upstream) = (host.to_string(), format!("tunnel {}", tunnel.id));
+            let (pin, has_policy, auth) = (PinMode::Off, false, CallerAuth::Passthrough);
+            places.push(Place { host, upstream, pin, has_policy, auth });
+        }
+    }
+    places
+}
+
+fn count(line: &Value, since: WallTime, counted: &mut BTreeMap<String, Counted>) {
+    let text = |name: &str| line[name].as_str();
+    let (Some("call"), Some(route), Some(time)) = (text("kind"), text("route"), text("time")) else { return };
+    if time.parse::<WallTime>().is_ok_and(|time| time < since) {
+        return;
+    }
+    if counted.len() >= NAMES_MAX && !counted.contains_key(route) {
+        return;
+    }
+    let of_route = counted.entry(route.to_owned()).or_default();
+    let is_denied = text("decision") == Some("denied");
+    of_route.calls += 1;
+    of_route.denied += u64::from(is_denied);
+    of_route.last = Some(time.to_owned());
+    let caller = text("caller").or_else(|| text("peer")).unwrap_or("unknown");
+    if of_route.callers.len() < NAMES_MAX || of_route.callers.contains_key(caller) {
+        *of_route.callers.entry(caller.to_owned()).or_default() += 1;
+    }
+    let Some(tool) = text("name").filter(|_| text("method") == Some("tools/call")) else { return };
+    if of_route.tools.len() < NAMES_MAX || of_route.tools.contains_key(tool) {
+        let (calls, denied) = of_route.tools.entry(tool.to_owned()).or_default();
+        *calls += 1;
+        *denied += u64::from(is_denied);
+    }
+}
+
+fn server(place: &Place, counted: Counted, known: &[ToolRecord], audit: AuditMode) -> ServerReport {
+    let is_inventoried = place.pin != PinMode::Off;
+    let mut tools: BTreeMap<String, ToolUse> = BTreeMap::new();
+    for record in known.iter().filter(|_| is_inventoried) {
+        let standing = match record.standing() {
+            ToolStanding::New => "new",
+            ToolStanding::Changed => "changed",
+            ToolStanding::Approved => "approved",
+        };
+        tools.insert(record.name.clone(), ToolUse { name: record.name.clone(), standing, ..ToolUse::default() });
+    }
+    for (name, (calls, denied)) in counted.tools {
+        let tool = tools.entry(name.clone()).or_insert(ToolUse { name, standing: "unknown", ..ToolUse::default() });
+        (tool.calls, tool.denied) = (calls, denied);
+    }
+    // What is in quarantine cannot be called, and where nothing is pinned whatever was let through can be.
+    let can_be_called = |tool: &&ToolUse| match place.pin {
+        PinMode::Quarantine => false,
+        PinMode::Warn => tool.standing != "approved",
+        PinMode::Off => tool.calls > tool.denied,
+    };
+    let unapproved = tools.values().filter(can_be_called).map(|tool| tool.name.clone()).collect();
+    let mut callers: Vec<Count> = counted.callers.into_iter().map(|(name, calls)| Count { name, calls }).collect();
+    callers.sort_by(|one, other| other.calls.cmp(&one.calls).then_with(|| one.name.cmp(&other.name)));
+    let callers_count = callers.len();
+    callers.truncate(CALLERS_SHOWN);
+    ServerReport {
+        route: place.host.clone(),
+        upstream: place.upstream.clone(),
+        calls: counted.calls,
+        denied: counted.denied,
+        last_call: counted.last,
+        callers,
+        callers_count,
+        tools: tools.into_values().collect(),
+        unapproved,
+        is_inventoried,
+        notices: notices(place, audit),
+    }
+}
+
+/// Who would notice what happens on a route.
+fn notices(place: &Place, audit: AuditMode) -> Vec<Notice> {
+    let notice = |is_good, what: &str| Notice { is_good, what: what.to_owned() };
+    vec![
+        match place.pin {
+            PinMode::Quarantine => notice(true, "a new or changed tool is hidden until somebody approves it"),
+            PinMode::Warn => notice(true, "a new or changed tool is reported, and can be called"),
+            PinMode::Off => notice(false, "nobody notices a new or changed tool: set pin"),
+        },
+        match audit {
+            AuditMode::Required => notice(true, "no call is answered that is not in the audit log"),
+            AuditMode::BestEffort => notice(true, "calls are in the audit log, unless its disk fails"),
+            AuditMode::Off => notice(false, "nobody can tell afterwards what was called: set audit.mode"),
+        },
+        match place.has_policy {
+            true => notice(true, "a policy says who may call what"),
+            false => notice(false, "whoever reaches it may call every tool: set policy_file"),
+        },
+        match place.auth {
+            CallerAuth::Passthrough => notice(false, "who calls is known by address only: set auth"),
+            CallerAuth::Verify | CallerAuth::Terminate => notice(true, "callers prove who they are"),
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn call(tool: &str, decision: &str, caller: &str) -> Value {
+        json!({"kind": "call", "route": "a.test", "time": "2026-11-29T12:00:00Z", "method": "tools/call", "name": tool,
+               "decision": decision, "caller": caller, "peer": "192.0.2.1"})
+    }
+
+    fn record(name: &str, approved: Option<&str>) -> ToolRecord {
+        let digest = |c: &str| c.repeat(64);
+        let approved = approved.map(|of| json!({"digest": digest(of), "at_ms": 1}));
+        let record =
+            json!({"name": name, "digest": digest("0"), "first_seen_ms": 1, "last_seen_ms": 1, "approved": approved});
+        serde_json::from_value(record).unwrap()
+    }
+
+    fn report(pin: PinMode) -> ServerReport {
+        let mut counted = BTreeMap::new();
+        let since = "2026-11-29T00:00:00Z".parse().unwrap();
+        for line in [call("get", "allowed", "alice"), call("get", "allowed", "alice"), call("drop", "denied", "bob")] {
+            count(&line, since, &mut counted);
+        }
+        count(&json!({"kind": "checkpoint"}), since, &mut counted);
+        count(&call("old", "allowed", "eve"), "2026-11-30T00:00:00Z".parse().unwrap(), &mut counted);
+        let auth = CallerAuth::Passthrough;
+        let place = Place { host: "a.test".to_owned(), upstream: "http://a".to_owned(), pin, has_policy: true, auth };
+        let known = [record("get", Some("0")), record("put", Some("1")), record("new", None)];
+        server(&place, counted.remove("a.test").unwrap(), &known, AuditMode::Required)
+    }
+
+    #[test]
+    fn a_report_says_what_can_be_called_that_nobody_approved() {
+        let warned = report(PinMode::Warn);
+        assert_eq!((warned.calls, warned.denied, warned.callers_count), (3, 1, 2));
+        assert_eq!(warned.callers[0], Count { name: "alice".to_owned(), calls: 2 });
+        assert_eq!(warned.unapproved, ["drop", "new", "put"]);
+        let standings: Vec<_> = warned.tools.iter().map(|tool| (&*tool.name, tool.standing, tool.calls)).collect();
+        assert_eq!(
+            standings,
+            [("drop", "unknown", 1), ("get", "approved", 2), ("new", "new", 0), ("put", "changed", 0)]
+        );
+        assert_eq!(report(PinMode::Quarantine).unapproved, [""; 0]);
+        let open = report(PinMode::Off);
+        assert_eq!((open.unapproved, open.is_inventoried, open.tools.len()), (vec!["get".to_owned()], false, 2));
+        assert_eq!(open.notices.iter().filter(|notice| !notice.is_good).count(), 2, "{:?}", open.notices);
+    }
+}
