@@ -164,6 +164,17 @@ struct Waiting {
     decision: Option<Result<Place, Overload>>,
 }
 
+/// By what it is decided which call that may have a place is next: the least is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    /// How many calls of its agent are in flight.
+    in_flight: u32,
+    /// When its agent got a place last, as a number.
+    served: u64,
+    until: Time,
+    number: u64,
+}
+
 impl Place {
     /// When the call began.
     #[must_use]
@@ -324,24 +335,38 @@ impl CallQueue {
             return;
         }
         while !terms.is_enforced() || self.in_flight < self.limit.get(&terms) {
-            let order = |one: &Waiting| {
-                let of_agent = self.agents.get(&one.agent);
-                let (in_flight, served) = of_agent.map_or((0, 0), |of| (of.in_flight, of.served));
-                (in_flight, served, one.until, one.ticket.0)
-            };
-            let may = |one: &Waiting| {
-                one.decision.is_none()
-                    && one.until >= now
-                    && !(terms.is_enforced() && self.is_over_share(one.agent, &terms))
-            };
-            let next = self.waiting.iter().enumerate().filter(|(_, one)| may(one)).min_by_key(|(_, one)| order(one));
-            let Some((at, agent)) = next.map(|(at, one)| (at, one.agent)) else { return };
+            let Some((at, agent)) = self.next(&terms, now) else { return };
             let place = self.enter(agent, &terms, now);
             if let Some(of_agent) = self.agents.get_mut(&agent) {
                 of_agent.waiting = of_agent.waiting.saturating_sub(1);
             }
             self.decide(at, Ok(place));
         }
+    }
+
+    /// The call that gets the next place, if one may have it: where it waits, and its agent.
+    fn next(&self, terms: &ConcurrencyTerms, now: Time) -> Option<(usize, u64)> {
+        let look_up = |agent: u64| {
+            let of_agent = self.agents.get(&agent);
+            let (in_flight, served) = of_agent.map_or((0, 0), |of| (of.in_flight, of.served));
+            (agent, !(terms.is_enforced() && self.is_over_share(agent, terms)), in_flight, served)
+        };
+        // Many calls of one agent wait, one behind the other.
+        let mut last: Option<(u64, bool, u32, u64)> = None;
+        let mut next: Option<(Turn, usize, u64)> = None;
+        for (at, one) in self.waiting.iter().enumerate() {
+            if one.decision.is_some() || one.until < now {
+                continue;
+            }
+            let of_agent = last.filter(|(agent, ..)| *agent == one.agent).unwrap_or_else(|| look_up(one.agent));
+            last = Some(of_agent);
+            let (_, may, in_flight, served) = of_agent;
+            let turn = Turn { in_flight, served, until: one.until, number: one.ticket.0 };
+            if may && next.is_none_or(|(first, ..)| turn < first) {
+                next = Some((turn, at, one.agent));
+            }
+        }
+        next.map(|(_, at, agent)| (at, agent))
     }
 
     fn decide(&mut self, at: usize, decision: Result<Place, Overload>) {

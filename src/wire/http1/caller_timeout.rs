@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::RequestHead;
+use super::names::Known;
 use super::text::push_decimal;
 
-/// The field in seconds, or with the unit `ms` or `s`.
-const REQUEST_TIMEOUT: &[u8] = b"x-request-timeout";
-/// The field of gRPC: up to eight digits and a unit.
+/// The field of gRPC: up to eight digits and a unit. The other one is in seconds, or with the unit `ms` or `s`.
 const GRPC_TIMEOUT: &[u8] = b"grpc-timeout";
 /// The field in which an edge tells a connector what is left of that time, in the head of a request of a sealed session. It has a
 /// name of its own, so that what the caller says goes on to the server as it is.
@@ -26,16 +25,12 @@ impl RequestHead {
     ///
     /// If the field is malformed, or says zero.
     pub fn caller_timeout(&self) -> Result<Option<Duration>, MalformedTimeout> {
-        for (name, value) in self.headers() {
-            // Only the length of most names is looked at.
-            if name.len() == REQUEST_TIMEOUT.len() && name.eq_ignore_ascii_case(REQUEST_TIMEOUT) {
-                return request_timeout(value).map(Some).ok_or(MalformedTimeout);
-            }
-            if name.len() == GRPC_TIMEOUT.len() && name.eq_ignore_ascii_case(GRPC_TIMEOUT) {
-                return grpc_timeout(value).map(Some).ok_or(MalformedTimeout);
-            }
-        }
-        Ok(None)
+        let section = self.section();
+        let Some(field) = section.fields().iter().find(|field| field.known == Known::CallerTimeout) else {
+            return Ok(None);
+        };
+        let read = if section.name(field).len() == GRPC_TIMEOUT.len() { grpc_timeout } else { request_timeout };
+        read(section.value(field)).map(Some).ok_or(MalformedTimeout)
     }
 }
 
@@ -50,11 +45,6 @@ impl RequestHead {
 /// Whether a field of this name is [`TIME_LEFT`].
 pub(super) fn is_time_left(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(TIME_LEFT.as_bytes())
-}
-
-/// Whether a field of this name says how long its caller waits.
-pub(super) fn is_caller_timeout(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(REQUEST_TIMEOUT) || name.eq_ignore_ascii_case(GRPC_TIMEOUT)
 }
 
 /// Appends a field that says how long the answer is waited for, in whole milliseconds, at least one.
@@ -75,6 +65,16 @@ fn push_millis(out: &mut Vec<u8>, name: &str, timeout: Duration) {
 }
 
 fn request_timeout(value: &[u8]) -> Option<Duration> {
+    // As most are sent.
+    let (digits, unit_ms) = match value {
+        [digits @ .., b'm', b's'] => (digits, 1),
+        [digits @ .., b's'] => (digits, 1_000),
+        digits => (digits, 1_000),
+    };
+    if (1..=DIGITS_MAX).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) {
+        let number = digits.iter().fold(0, |number, digit| 10 * number + u64::from(digit - b'0'));
+        return Some(Duration::from_millis(number * unit_ms)).filter(|timeout| !timeout.is_zero());
+    }
     let text = std::str::from_utf8(value).ok()?.trim_ascii();
     let (number, unit_ms) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
         (Some(number), _) => (number, 1),

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::caller_timeout::{is_caller_timeout, is_time_left, push_time_left, push_timeout};
+use super::caller_timeout::{is_time_left, push_time_left, push_timeout};
 use super::cors::{Cors, is_cors, varies_by_origin};
 use super::facts::{Framing, options};
 use super::method::Version;
@@ -141,7 +141,7 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
         Known::Origin => edits.origin == OriginEdit::Keep,
         Known::Forwarded => !edits.drop_forwarded,
         Known::Expect => !edits.drop_expect,
-        Known::Other if edits.timeout.is_some() && is_caller_timeout(head.section().name(field)) => false,
+        Known::CallerTimeout if edits.timeout.is_some() => false,
         Known::Other if edits.time_left != TimeLeftEdit::Keep && is_time_left(head.section().name(field)) => false,
         known => {
             goes_on(known)
@@ -251,7 +251,8 @@ pub(super) fn push_end(out: &mut Vec<u8>, framing: Framing, connection: Connecti
 
 /// Whether a field is forwarded by its meaning alone.
 fn goes_on(known: Known) -> bool {
-    matches!(known, Known::Host | Known::Expect | Known::Forwarded | Known::Other) || known.is_end_to_end()
+    matches!(known, Known::Host | Known::Expect | Known::Forwarded | Known::CallerTimeout | Known::Other)
+        || known.is_end_to_end()
 }
 
 /// The fields that `Connection` declares hop-by-hop. They are looked up once, however many fields are compared.

@@ -22,6 +22,8 @@ pub(super) enum Known {
     Reference,
     /// The field `WWW-Authenticate`, which is passed on.
     Challenge,
+    /// Says how long the caller waits for its answer. To a proxy it is as any other.
+    CallerTimeout,
     /// End-to-end, even if `Connection` names it.
     EndToEnd,
     /// End-to-end unless `Connection` names it.
@@ -37,7 +39,7 @@ pub(super) enum Known {
 ///
 /// End-to-end: the fields for all recipients, which `Connection` must not name (RFC 9110 section 7.6.1). Otherwise a
 /// malicious `Connection: authorization` would remove what the server decides by. All `Mcp-…` fields belong to them too.
-const NAMES: [(&str, Known); 39] = [
+const NAMES: [(&str, Known); 41] = [
     ("host", Known::Host),
     ("content-length", Known::ContentLength),
     ("transfer-encoding", Known::TransferEncoding),
@@ -48,6 +50,8 @@ const NAMES: [(&str, Known); 39] = [
     ("location", Known::Reference),
     ("content-location", Known::Reference),
     ("www-authenticate", Known::Challenge),
+    ("grpc-timeout", Known::CallerTimeout),
+    (REQUEST_TIMEOUT, Known::CallerTimeout),
     ("te", Known::Te),
     ("keep-alive", Known::HopByHop),
     ("http2-settings", Known::HopByHop),
@@ -78,6 +82,9 @@ const NAMES: [(&str, Known); 39] = [
     ("server-timing", Known::Other),
     ("user-agent", Known::Other),
 ];
+
+/// A name that is frequent and longer than those of [`OF_LENGTH`].
+const REQUEST_TIMEOUT: &str = "x-request-timeout";
 
 /// What proxies say of a request besides `Forwarded` and `X-Forwarded-…`. Some frameworks take the URL of a request from the
 /// last four (Symfony, IIS URL Rewrite, ASP.NET), so that from a stranger they would call another path than the one checked.
@@ -113,14 +120,16 @@ impl Known {
         Ok(found.map_or(Known::Other, |(_, known)| *known))
     }
 
-    /// The meaning of a name of 4 to 16 bytes that is in [`NAMES`]. `name` must have no control characters but tabs;
+    /// The meaning of a name of 4 to 16 bytes that is in [`NAMES`], or of [`REQUEST_TIMEOUT`]. `name` must have no control characters but tabs;
     /// if it is found, it is a token.
     pub(super) fn of_short(name: &[u8]) -> Option<Known> {
         debug_assert!(
             !name.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t'),
             "callers look for control characters first"
         );
-        let same_length = OF_LENGTH.get(name.len())?;
+        let Some(same_length) = OF_LENGTH.get(name.len()) else {
+            return is_request_timeout(name).then_some(Known::CallerTimeout);
+        };
         let words = words(name)?;
         same_length.iter().find(|entry| entry.words == words).map(|entry| entry.known)
     }
@@ -133,7 +142,7 @@ impl Known {
     /// Whether a trailer with this meaning must be refused (RFC 9110 section 6.5.1): framing, routing, credentials, and
     /// the fields that the tunnel itself uses.
     pub(super) fn is_forbidden_in_trailers(self) -> bool {
-        !matches!(self, Known::Other)
+        !matches!(self, Known::Other | Known::CallerTimeout)
     }
 }
 
@@ -230,6 +239,16 @@ const fn words(name: &[u8]) -> Option<[u64; 2]> {
         _ => return None,
     };
     Some([first | LOWER, last | LOWER])
+}
+
+/// Whether a name is [`REQUEST_TIMEOUT`], by the rules of [`words`].
+fn is_request_timeout(name: &[u8]) -> bool {
+    match name {
+        [b'x' | b'X', rest @ ..] if name.len() == REQUEST_TIMEOUT.len() => {
+            words(rest) == words(&REQUEST_TIMEOUT.as_bytes()[1..])
+        }
+        _ => false,
+    }
 }
 
 /// `Forwarded`, `X-Forwarded-…` and the others of [`FORWARDED`], also when written with underscores. `name` is a token.
@@ -345,7 +364,8 @@ mod tests {
                 for byte in (0x20..=u8::MAX).filter(|byte| *byte != 0x7f) {
                     let mut name = known.as_bytes().to_vec();
                     name[at] = byte;
-                    let names = NAMES.iter().filter(|(known, _)| words(known.as_bytes()).is_some());
+                    let is_short = |known: &str| words(known.as_bytes()).is_some() || known == REQUEST_TIMEOUT;
+                    let names = NAMES.iter().filter(|(known, _)| is_short(known));
                     let mut same =
                         names.filter(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())).map(|(_, known)| *known);
                     assert_eq!(Known::of_short(&name), same.next(), "{:?}", String::from_utf8_lossy(&name));
