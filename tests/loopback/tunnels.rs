@@ -266,7 +266,7 @@ async fn the_status_of_both_sides_tells_of_certificates_clocks_and_trouble() {
     site.run_tunnel(&["revoke", &made.tunnel.id]);
     connector.event("no_link");
     let told = status(&admin).await.edges.remove(0).of;
-    assert!(told.trouble.as_ref().unwrap().contains("secret is not known"), "{told:#?}");
+    assert!(told.trouble.as_ref().unwrap().contains("secret is unknown"), "{told:#?}");
 }
 
 #[test]

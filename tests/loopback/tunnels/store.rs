@@ -68,7 +68,7 @@ fn an_edge_finishes_a_restore_that_was_cut_off() {
     fs::rename(&store, site.data_dir().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
     for args in [&["edge", "backup"][..], &["edge", "init"]] {
         let told = String::from_utf8(site.run(args).stderr).unwrap();
-        assert!(told.contains("was cut off"), "{told}");
+        assert!(told.contains("was interrupted"), "{told}");
     }
     assert!(!store.exists(), "no empty one took its place");
     site.run_edge("auto");
