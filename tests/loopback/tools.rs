@@ -71,6 +71,10 @@ impl Site {
             until(|| self.tools(&["list"]).0 == Some(0));
         } else {
             self.tunnel.connector = None;
+            // Until the edge has noticed, it sends calls into the link of the one that is gone.
+            until(|| {
+                std::fs::read_to_string(self.tunnel.file("edge.log")).is_ok_and(|log| log.contains("link down"))
+            });
             self.tunnel.connect_routes(&self.routes);
         }
     }

@@ -170,7 +170,6 @@ fn every_kind_of_call_is_understood() {
 fn answers_with_the_status_that_is_asked_for_are_the_good_ones() {
     for (asked, is_good) in [(Some(405), true), (Some(503), false), (None, false)] {
         let mut load = load(Mode::Closed, 2, 100 * MS);
-        load.limits.patience = 50 * MS;
         // There is no stream to be had at the path for calls of MCP.
         load.call = Call { kind: CallKind::Get, status: asked, ..Call::default() };
         let outcome = Site::new(load, served(ServiceTime::Fixed(MS))).finish().unwrap();
