@@ -73,7 +73,7 @@ mod tests {
     use crate::policy::{Asked, CountedCaller, QuotaTime, RoleSet, ToolPolicy};
 
     fn calls(quotas: &Arc<Quotas>, tries: usize) -> usize {
-        let rule = "[[rule]]\neffect = 'allow'\ntools = ['a']\ncalls_per_day = 3\n";
+        let rule = "[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['a']\ncalls_per_day = 3\n";
         let mut policy = ToolPolicy::parse(rule).unwrap();
         policy.count_in(quotas, &Arc::default(), "a.test");
         let caller = CountedCaller { identity: None, address: None };
