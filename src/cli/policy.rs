@@ -71,7 +71,7 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
     let ceilings = policy.ceilings_told(&decision).map(|told| format!("\n  limits  {told}")).unwrap_or_default();
     if let Some(arguments) = &args.arguments {
         let message = format!("{{\"params\":{{\"arguments\":{arguments}}}}}");
-        decision = policy.check_arguments(decision, message.as_bytes()).map_err(|UnreadableArguments| {
+        decision = policy.check_arguments(decision, &asked, message.as_bytes()).map_err(|UnreadableArguments| {
             "servers may read these arguments in different ways, or not at all".to_owned()
         })?;
     }

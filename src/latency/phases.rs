@@ -169,6 +169,13 @@ impl CallPhases {
         self.edge.status == Some(StatusClass::Gateway)
     }
 
+    /// Whether the connector answered itself, because the policy of the route denies the call or one of its ceilings is reached: it
+    /// reports times before each answer of the upstream. Such a call says nothing of the upstream.
+    #[must_use]
+    pub fn is_of_connector(&self) -> bool {
+        self.edge.status.is_some() && self.connector.is_none()
+    }
+
     /// The duration of one phase; `None` if the call did not have it.
     #[must_use]
     pub fn get(&self, phase: Phase) -> Option<Duration> {

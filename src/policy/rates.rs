@@ -37,6 +37,11 @@ impl Rate {
         self.burst
     }
 
+    /// When a bucket of another rate is full that goes on with this one: it owes no more than this one holds.
+    pub(super) fn taking_over(self, full_at_ns: u64, now: Time) -> u64 {
+        full_at_ns.min(now.as_nanos().saturating_add(self.ahead_max_ns()))
+    }
+
     /// Takes a token of the bucket that is full at this nanosecond. Returns when it is full then.
     ///
     /// # Errors

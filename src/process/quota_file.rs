@@ -1,7 +1,7 @@
 //! The file in which a process keeps how many calls of the day its callers have made, where rules of policies limit that.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::policy::{QUOTA_STATE_LEN_MAX, Quotas};
@@ -17,18 +17,19 @@ const SAVE_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct QuotaFile {
     path: Option<PathBuf>,
     quotas: Arc<Quotas>,
+    writing: Arc<Mutex<()>>,
 }
 
 impl QuotaFile {
     /// Takes over what the file in this directory says. One that cannot be read is reported, and replaced later.
     pub(super) fn open(dir: Option<&Path>, quotas: &Arc<Quotas>) -> QuotaFile {
         let path = dir.map(|dir| dir.join(FILE));
-        if let Some(path) = path.as_ref().filter(|path| path.exists())
+        if let Some(path) = path.as_ref().filter(|path| !matches!(path.try_exists(), Ok(false)))
             && let Err(why) = restore(path, quotas)
         {
             tracing::error!(path = %path.display(), why, "the calls of this day are counted anew: their file cannot be read");
         }
-        QuotaFile { path, quotas: Arc::clone(quotas) }
+        QuotaFile { path, quotas: Arc::clone(quotas), writing: Arc::default() }
     }
 
     /// Writes the file again and again.
@@ -47,6 +48,8 @@ impl QuotaFile {
     /// Writes the file, if calls were counted since it was last written.
     pub(super) fn save(&self) {
         let Some(path) = &self.path else { return };
+        // The last one at the end of the process may meet another, whose older text must not replace it.
+        let _writes = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(text) = self.quotas.day_state(unix_time()) else { return };
         if let Err(error) = private::write(path, text.as_bytes()) {
             self.quotas.day_state_lost();
@@ -73,7 +76,7 @@ mod tests {
     use crate::policy::{Asked, CountedCaller, QuotaTime, RoleSet, ToolPolicy};
 
     fn calls(quotas: &Arc<Quotas>, tries: usize) -> usize {
-        let rule = "[[rule]]\neffect = 'allow'\ntools = ['a']\ncalls_per_day = 3\n";
+        let rule = "[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['a']\ncalls_per_day = 3\n";
         let mut policy = ToolPolicy::parse(rule).unwrap();
         policy.count_in(quotas, &Arc::default(), "a.test");
         let caller = CountedCaller { identity: None, address: None };

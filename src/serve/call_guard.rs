@@ -113,7 +113,8 @@ impl CallGuard {
         let CallEnded { label, phases, outcome, is_opened } = ended;
         let permit = self.permit.take();
         let is_closed = permit.as_ref().is_none_or(|permit| permit.breakers().are_closed());
-        let wait = is_opened.then(|| self.deadline.ended(deadline, call, phases, outcome, now)).flatten();
+        let is_asked = is_opened && !phases.is_of_connector();
+        let wait = is_asked.then(|| self.deadline.ended(deadline, call, phases, outcome, now)).flatten();
         let judged = wait.and_then(|wait| recorder.learn(label, &wait.with_breaker(is_closed), now));
         let is_late = judged.is_some_and(|judged| judged.is_missed);
         // How long the rest of an answer takes says nothing, unless it is an event stream, which may begin before the call is made.
@@ -157,6 +158,7 @@ impl BreakerRefused {
 /// have become slow: then the calls that are given up say whether the server answers.
 fn result(phases: &CallPhases, outcome: Outcome, is_late: bool, is_long: bool) -> Option<CallResult> {
     match outcome {
+        Outcome::Ok if phases.is_of_connector() => None,
         Outcome::Ok if phases.is_of_gateway() => Some(CallResult::Failed),
         Outcome::Ok if is_late => Some(CallResult::Late),
         Outcome::Ok => Some(CallResult::Answered),
@@ -205,6 +207,23 @@ fn log(of: &LabelBreakers, mode: GuardMode, upstream: Option<BreakerChange>, too
             }
             // Logged where the operator asks for it.
             BreakerState::Forced(ForcedState::Open | ForcedState::Closed) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::latency::{ConnectorTimes, EdgeTimes, StatusClass};
+
+    #[test]
+    fn what_the_connector_refuses_itself_says_nothing_of_the_server() {
+        for (status, of_server) in [(200, CallResult::Answered), (429, CallResult::Answered), (503, CallResult::Failed)]
+        {
+            let edge = EdgeTimes { status: Some(StatusClass::of(status)), ..EdgeTimes::default() };
+            let said = |times| result(&CallPhases::split(edge, times), Outcome::Ok, false, false);
+            assert_eq!(said(Some(ConnectorTimes::default())), Some(of_server), "{status}");
+            assert_eq!(said(None), None, "{status}");
         }
     }
 }

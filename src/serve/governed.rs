@@ -163,7 +163,7 @@ impl Governed {
     ) -> Result<Option<ToolDecision>, BodyError> {
         let mut decision = decision;
         let caller = CountedCaller { identity: self.key.as_ref().or(read.identity), address: self.address };
-        if self.policy.needs_arguments(&decision) {
+        if self.policy.needs_arguments(&decision, asked) {
             // However its pieces come, a longer one is refused.
             if read.ahead.len() > PEEK_LEN_MAX {
                 return Ok(None);
@@ -175,7 +175,7 @@ impl Governed {
             let arguments = (read.peek.arguments_hash(), &message[..]);
             let checked = self
                 .policy
-                .check_arguments(decision, &message)
+                .check_arguments(decision, asked, &message)
                 .and_then(|decision| self.policy.ask_approval(decision, asked, &caller, self.time, arguments));
             (decision, self.ticket) = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;
         }

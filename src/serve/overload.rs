@@ -150,7 +150,8 @@ pub fn leave(place: CallPlace, ended: &PlacedCall<'_>, recorder: &Recorder, now:
 /// What a call says of the server. Of one that failed, only that it took long, if it did.
 fn served(place: &CallPlace, ended: &PlacedCall<'_>, recorder: &Recorder, now: Time) -> Served {
     let PlacedCall { call, label, phases, outcome, status, is_opened } = *ended;
-    let Some(learned) = recorder.learned(label).filter(|_| is_opened && has_answer(call)) else {
+    let is_told = is_opened && has_answer(call) && !phases.is_of_connector();
+    let Some(learned) = recorder.learned(label).filter(|_| is_told) else {
         return Served::default();
     };
     let took = if phases.is_event_stream() { now - place.began() } else { phases.beyond_edge() };
@@ -170,7 +171,7 @@ fn served(place: &CallPlace, ended: &PlacedCall<'_>, recorder: &Recorder, now: T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::latency::{EdgeTimes, LatencySettings};
+    use crate::latency::{ConnectorTimes, EdgeTimes, LatencySettings};
     use crate::serve::route_limits::tests::idle_core;
     use crate::wire::jsonrpc::Peek;
 
@@ -196,7 +197,7 @@ mod tests {
         let said = |call: &Call, outcome, status: u16, took| {
             let class = Some(StatusClass::of(status)).filter(|_| status > 0);
             let edge = EdgeTimes { total: took, status: class, ..EdgeTimes::default() };
-            let phases = &CallPhases::split(edge, None);
+            let phases = &CallPhases::split(edge, Some(ConnectorTimes::default()));
             let ended = PlacedCall { call, label, phases, outcome, status, is_opened: true };
             let Served { took, slowdown } = served(&place, &ended, &recorder, Time::ZERO);
             (took, slowdown.map(|slowdown| (slowdown.exp() * 10.0).round() / 10.0))
@@ -212,6 +213,13 @@ mod tests {
         }
         for outcome in [Outcome::UpstreamFailed, Outcome::UpstreamRefused, Outcome::LinkLost, Outcome::Offline] {
             assert_eq!(said(&request, outcome, 0, s(500)), (None, None), "{outcome:?}");
+        }
+        for status in [200, 429, 503] {
+            let edge = EdgeTimes { total: s(1), status: Some(StatusClass::of(status)), ..EdgeTimes::default() };
+            let (phases, outcome) = (&CallPhases::split(edge, None), Outcome::Ok);
+            let ended = PlacedCall { call: &request, label, phases, outcome, status, is_opened: true };
+            let Served { took, slowdown } = served(&place, &ended, &recorder, Time::ZERO);
+            assert_eq!((took, slowdown), (None, None), "the connector refused it itself with {status}");
         }
         let notification = call(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         assert_eq!(said(&notification, Outcome::Ok, 202, s(1)), (None, None), "it expects no answer");

@@ -123,6 +123,10 @@ fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let refused = says("", &call("search", "{}"));
     let want = ("429".to_owned(), json!(-31_060), json!("rate_reached"), json!("calls_per_minute"));
     assert_eq!(told(&refused), want, "{place}");
+    if traffic == Traffic::Plain {
+        // By this the edge knows that its server was not asked.
+        assert_eq!(refused.0.contains(", beyond_edge;dur="), !at_edge, "{place}: {}", refused.0);
+    }
     let after: u64 = refused.0.split("Retry-After: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
     assert!((1..=60).contains(&after), "{place}: {after}");
     assert_eq!(refused.1["error"]["data"]["retry_after_ms"], json!(after * 1_000));

@@ -4,11 +4,12 @@
 //! a number. A server may also read a name in another case, and the second of two members, so that neither is let through.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use regex::{Regex, RegexBuilder};
 use serde_json::Value as Json;
 
-use crate::policy::tools::json_text::{Unreadable, Value};
+use crate::policy::tools::json_text::{Members, Unreadable, Value};
 use crate::policy::tools::number::Number;
 
 /// The most values that are described by one rule, and the deepest nesting of them.
@@ -29,7 +30,7 @@ pub(super) struct ArgumentSchema {
     /// The types that it may have.
     kinds: Kinds,
     /// The values that it may have, if they are listed.
-    listed: Option<Box<[Listed]>>,
+    listed: Option<ListedValues>,
     minimum: Option<Number>,
     maximum: Option<Number>,
     above: Option<Number>,
@@ -44,6 +45,44 @@ pub(super) struct ArgumentSchema {
     required: Vec<Box<str>>,
     /// Whether it may have members that `properties` does not name.
     is_closed: bool,
+}
+
+/// The values that may be given, so that each is found at once however many there are.
+#[derive(Clone, Debug, Default)]
+struct ListedValues {
+    texts: HashSet<Box<str>>,
+    /// In their order.
+    numbers: Vec<Number>,
+    words: Vec<&'static [u8]>,
+}
+
+impl ListedValues {
+    fn of(values: impl Iterator<Item = Listed>) -> ListedValues {
+        let mut all = ListedValues::default();
+        for value in values {
+            match value {
+                Listed::Text(text) => drop(all.texts.insert(text)),
+                Listed::Number(number) => all.numbers.push(number),
+                Listed::Word(word) => all.words.push(word),
+            }
+        }
+        all.numbers.sort_by(Number::compare_exactly);
+        all
+    }
+
+    /// The search meets both neighbours of a number: if any of the doubles is the same, that of a neighbour is.
+    fn has_number(&self, number: &Number) -> Result<bool, Unreadable> {
+        let (mut low, mut high) = (0, self.numbers.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match number.compare(&self.numbers[middle])? {
+                Ordering::Equal => return Ok(true),
+                Ordering::Less => high = middle,
+                Ordering::Greater => low = middle + 1,
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// A value that may be given.
@@ -162,15 +201,11 @@ impl ArgumentSchema {
         }
         let text = if kind == Kinds::STRING { Some(value.string().ok_or(Unreadable)?) } else { None };
         if let Some(listed) = &self.listed {
-            let mut is_listed = false;
-            for one in listed {
-                is_listed |= match (one, &text, &number) {
-                    (Listed::Text(one), Some(text), _) => **one == **text,
-                    (Listed::Number(one), _, Some(number)) => number.compare(one)? == Ordering::Equal,
-                    (Listed::Word(one), None, None) => *one == value.bytes(),
-                    _ => false,
-                };
-            }
+            let is_listed = match (&text, &number) {
+                (Some(text), _) => listed.texts.contains(&**text),
+                (None, Some(number)) => listed.has_number(number)?,
+                (None, None) => listed.words.contains(&value.bytes()),
+            };
             if !is_listed {
                 return wrong("has none of the values that are allowed".to_owned());
             }
@@ -223,20 +258,23 @@ impl ArgumentSchema {
 
     fn check_members(&self, object: &Value<'_>, path: &str) -> Result<(), Misfit> {
         let of = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        if self.properties.is_empty() && self.required.is_empty() && !self.is_closed {
+            return Ok(());
+        }
+        let members = Members::of(object)?;
         for (name, schema) in &self.properties {
-            if let Some(member) = object.member(name)? {
+            if let Some(member) = members.get(name)? {
                 schema.check(&member.value, &of(name))?;
             }
         }
         for name in &self.required {
-            if object.member(name)?.is_none() {
+            if members.get(name)?.is_none() {
                 return Err(Misfit::Wrong(format!("{} is missing", of(name))));
             }
         }
         if self.is_closed {
-            for member in object.parts() {
-                let member = member?;
-                if !self.properties.iter().any(|(name, _)| **name == *member.name) {
+            for member in members.names() {
+                if !self.properties.iter().any(|(name, _)| **name == *member) {
                     let names: Vec<&str> = self.properties.iter().map(|(name, _)| &**name).collect();
                     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
                     let what = if path.is_empty() { "arguments" } else { path };
@@ -280,7 +318,7 @@ impl SchemaReader {
                 }
                 "enum" | "const" => {
                     let listed = if keyword == "const" { std::slice::from_ref(value) } else { self.list(value, &at) };
-                    read.listed = Some(listed.iter().filter_map(|one| self.listed(one, &at)).collect());
+                    read.listed = Some(ListedValues::of(listed.iter().filter_map(|one| self.listed(one, &at))));
                     continue;
                 }
                 "minimum" => self.number(value, &at, &mut read.minimum),

@@ -192,3 +192,38 @@ fn all_that_is_wrong_with_a_schema_is_told() {
     let wide: Vec<String> = (0..600).map(|nth| format!(r#""a{nth}":{{}}"#)).collect();
     assert_eq!(faults(&format!(r#"{{"properties":{{{}}}}}"#, wide.join(","))).lines().count(), 1);
 }
+
+#[test]
+fn a_name_in_another_case_is_seen_in_any_script() {
+    let wanted = schema(r#"{"properties": {"größe": {"maximum": 5}, "σ": {"maximum": 5}, "kiss": {"maximum": 5}}}"#);
+    assert_eq!(checked(&wanted, r#"{"größe": 1, "σ": 2, "kiss": 3, "große": 99}"#), "+");
+    assert!(checked(&wanted, r#"{"größe": 99}"#).starts_with("-größe "));
+    for other in ["grÖße", "GRÖSSE", "GRÖẞE", "gröſſe", "Σ", "ς", "KISS", "\u{212a}iſs"] {
+        assert_eq!(checked(&wanted, &format!(r#"{{"{other}": 99}}"#)), "?", "{other}");
+        assert_eq!(checked(&wanted, &format!(r#"{{"größe": 1, "σ": 1, "kiss": 1, "{other}": 99}}"#)), "?", "{other}");
+    }
+}
+
+#[test]
+fn values_of_long_lists_are_found_and_no_others() {
+    let numbers: Vec<String> = (0..999).rev().map(|nth| format!("{}", f64::from(nth * 3) / 2.0)).collect();
+    let wanted =
+        schema(&format!(r#"{{"properties": {{"a": {{"items": {{"enum": [{}, "x"]}}}}}}}}"#, numbers.join(",")));
+    for (value, want) in [
+        ("0", "+"),
+        ("1.5", "+"),
+        ("1497", "+"),
+        ("15e2", "-"),
+        ("1", "-"),
+        ("-1.5", "-"),
+        ("\"x\"", "+"),
+        ("\"1.5\"", "-"),
+        ("true", "-"),
+        ("1.50000000000000000001", "?"),
+    ] {
+        assert!(checked(&wanted, &format!(r#"{{"a": [3, {value}]}}"#)).starts_with(want), "{value}");
+    }
+    // As long as a body may be: no value of it is compared with all of the list.
+    let long = vec!["1497"; 13_000].join(",");
+    assert_eq!(checked(&wanted, &format!(r#"{{"a": [{long}]}}"#)), "+");
+}

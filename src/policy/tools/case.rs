@@ -67,7 +67,7 @@ impl Case {
         let mut decision = policy.decide(roles, &asked);
         if let Some(arguments) = &self.arguments {
             let message = format!("{{\"params\":{{\"arguments\":{arguments}}}}}");
-            decision = match policy.check_arguments(decision, message.as_bytes()) {
+            decision = match policy.check_arguments(decision, &asked, message.as_bytes()) {
                 Ok(decision) => decision,
                 Err(UnreadableArguments) => {
                     let wrong = Some("servers may read these arguments in different ways".to_owned());

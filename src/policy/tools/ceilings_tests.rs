@@ -1,27 +1,32 @@
 //! Ceilings and approvals of rules, as the files of policies have them.
 
+use std::time::Duration;
+
+use super::quotas::day_of;
 use super::tests::{faults, policy, verdict};
 use super::*;
+use crate::base::Time;
 
 #[test]
 fn ceilings_are_of_rules_that_allow_and_say_something() {
-    let rule = |lines: &str| format!("[[rule]]\neffect = 'allow'\ntools = ['a']\n{lines}\n");
+    let rule = |lines: &str| format!("[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['a']\n{lines}\n");
     for (text, why) in [
-        (rule("calls_per_minute = 0"), "line 4: calls_per_minute has to be a whole number from 1 to 1000000"),
-        (rule("calls_per_minute = 'x'"), "line 4: calls_per_minute has to be a whole number"),
-        (rule("calls_per_day = 1.5"), "line 4: calls_per_day has to be a whole number"),
-        (rule("calls_burst = 5"), "line 4: calls_burst says how many calls may come at one time"),
-        (rule("calls_at_once_max = -1"), "line 4: calls_at_once_max has to be"),
-        (rule("calls_per_minute = 5").replace("allow", "deny"), "line 4: calls_per_minute is for rules that allow"),
+        (rule("calls_per_minute = 0"), "line 5: calls_per_minute has to be a whole number from 1 to 1000000"),
+        (rule("calls_per_minute = 'x'"), "line 5: calls_per_minute has to be a whole number"),
+        (rule("calls_per_day = 1.5"), "line 5: calls_per_day has to be a whole number"),
+        (rule("calls_burst = 5"), "line 5: calls_burst says how many calls may come at one time"),
+        (rule("calls_at_once_max = -1"), "line 5: calls_at_once_max has to be"),
+        (rule("calls_per_minute = 5").replace("allow", "deny"), "line 5: calls_per_minute is for rules that allow"),
         (
             rule("arguments = { properties = { a = { maximim = 5 } } }"),
-            "line 4: arguments.properties.a.maximim is not checked",
+            "line 5: arguments.properties.a.maximim is not checked",
         ),
-        (rule("arguments = 5"), "line 4: arguments has to be a table"),
+        (rule("arguments = 5"), "line 5: arguments has to be a table"),
         (
             rule("[rule.arguments]\nrequired = ['a']").replace("tools", "resources").replace("'a'", "'a:b'"),
             "name some in tools or prompts",
         ),
+        (rule("calls_per_day = 5").replace("name = 'r'\n", ""), "line 1: a rule that counts calls needs a name"),
     ] {
         let faults = faults(&text);
         assert!(faults.iter().any(|fault| fault.contains(why)), "{text}: {faults:?}");
@@ -30,9 +35,9 @@ fn ceilings_are_of_rules_that_allow_and_say_something() {
         "calls_per_minute = 5\n[rule.arguments.properties.a]\nmaximum = 1_000\npattern = '^a$'\ntype = ['number', 'string']",
     ));
     let decision = good.decide(RoleSet::default(), &Asked::tool("a"));
-    assert!(good.needs_arguments(&decision) && good.counts_calls());
+    assert!(good.needs_arguments(&decision, &Asked::tool("a")) && good.counts_calls());
     let other = good.decide(RoleSet::default(), &Asked::tool("b"));
-    assert!(!good.needs_arguments(&other) && !good.has_ceilings(&other));
+    assert!(!good.needs_arguments(&other, &Asked::tool("b")) && !good.has_ceilings(&other));
     let plain = policy(&rule(""));
     assert!(!plain.counts_calls() && !plain.has_ceilings(&plain.decide(RoleSet::default(), &Asked::tool("a"))));
 }
@@ -70,4 +75,66 @@ fn what_asks_for_approval_goes_before_what_allows_and_behind_what_denies() {
         let faults = faults(&format!("[[rule]]\ntools = ['a']\n{line}\n"));
         assert!(faults.iter().any(|fault| fault.contains(why)), "{line}: {faults:?}");
     }
+}
+
+const TIME: QuotaTime = QuotaTime { now: Time::ZERO, unix: Duration::from_secs(20_000 * 86_400) };
+
+/// How many of these a caller without identity gets through, one after the other.
+fn passed<'a>(policy: &ToolPolicy, address: [u8; 4], all: impl IntoIterator<Item = Asked<'a>>) -> usize {
+    let caller = CountedCaller { identity: None, address: Some(address.into()) };
+    let passes = |asked: &Asked<'_>| {
+        let decision = policy.decide(RoleSet::default(), asked);
+        assert!(decision.is_allowed(), "{asked:?}");
+        policy.count(decision, asked, &caller, TIME).0.is_allowed()
+    };
+    all.into_iter().filter(passes).count()
+}
+
+#[test]
+fn names_that_a_caller_invents_have_one_count_and_take_no_room() {
+    let policy = policy(
+        "[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['*', 'own']\nprompts = ['p*']\nmethods = ['tools/*', 'x/*', 'x/y', 'prompts/*']\n\
+         calls_per_day = 5\n[[rule]]\nname = 'any'\neffect = 'allow'\ncalls_per_day = 5\n",
+    );
+    let invented: Vec<String> = (0..200).map(|nth| format!("x{nth}")).collect();
+    assert_eq!(passed(&policy, [1, 2, 3, 4], invented.iter().map(|name| Asked::tool(name))), 5);
+    assert_eq!(passed(&policy, [1, 2, 3, 4], vec![Asked::prompt("p1")]), 0, "it counts with them");
+    assert_eq!(passed(&policy, [1, 2, 3, 4], vec![Asked::tool("own"); 9]), 5, "what the rule writes out has its own");
+    let methods: Vec<String> = (0..200).map(|nth| format!("y/{nth}")).collect();
+    let of_method = |method| Asked { method, target: Target::Nothing };
+    assert_eq!(passed(&policy, [1, 2, 3, 4], methods.iter().map(|method| of_method(method))), 5);
+    let mut held = 0;
+    policy.quotas.each_of_day(day_of(TIME.unix), |_, _| held += 1);
+    assert_eq!(held, 3);
+    assert_eq!(passed(&policy, [1, 2, 3, 5], invented.iter().map(|name| Asked::tool(name))), 5, "another caller");
+}
+
+#[test]
+fn a_resource_has_one_count_however_it_is_spelled() {
+    let policy = policy(
+        "[[rule]]\nname = 'r'\neffect = 'allow'\nresources = ['file:///docs/a', 'file:///docs/*']\ncalls_per_day = 1\n",
+    );
+    let asked = |uris: &[&'static str]| -> Vec<Asked<'static>> {
+        uris.iter().map(|uri| Asked { method: "resources/read", target: Target::Resource(uri) }).collect()
+    };
+    let one = asked(&["file:///docs/a", "FILE:///docs/a", "file:///docs/%61", "file:///%64ocs/a"]);
+    assert_eq!(passed(&policy, [1, 2, 3, 4], one), 1);
+    assert_eq!(passed(&policy, [1, 2, 3, 4], asked(&["file:///docs/b", "file:///docs/c"])), 1, "all others together");
+}
+
+#[test]
+fn arguments_are_asked_of_methods_that_have_them() {
+    let policy = policy(
+        "[[rule]]\neffect = 'allow'\nprompts = ['report']\ntools = ['t']\nresources = ['a:b']\narguments = { required = ['year'] }\n",
+    );
+    let told = |method, target| {
+        let asked = Asked { method, target };
+        let decision = policy.decide(RoleSet::default(), &asked);
+        let needs = policy.needs_arguments(&decision, &asked);
+        (needs, policy.check_arguments(decision, &asked, b"{\"params\":{}}").unwrap().is_allowed())
+    };
+    assert_eq!(told("prompts/get", Target::Prompt("report")), (true, false));
+    assert_eq!(told("tools/call", Target::Tool("t")), (true, false));
+    assert_eq!(told("completion/complete", Target::Prompt("report")), (false, true));
+    assert_eq!(told("resources/read", Target::Resource("a:b")), (false, true));
 }

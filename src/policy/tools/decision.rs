@@ -143,6 +143,12 @@ impl<'a> Asked<'a> {
         Asked { method: "tools/call", target: Target::Tool(name) }
     }
 
+    /// Whether its method has arguments that rules are about. A completion names a prompt too, and has others.
+    #[must_use]
+    pub(super) fn has_arguments(&self) -> bool {
+        matches!(self.method, "tools/call" | "prompts/get")
+    }
+
     /// The use of a prompt.
     #[must_use]
     pub const fn prompt(name: &'a str) -> Asked<'a> {

@@ -262,6 +262,11 @@ impl Parts<'_> {
             ceilings: None,
         };
         rule.ceilings = read_ceilings(self.reader, section, &rule.effect);
+        let counts = rule.ceilings.as_ref().is_some_and(|ceilings| !ceilings.quota.is_empty());
+        if counts && !section.has("name") {
+            let why = "a rule that counts calls needs a name: by that its counts go on when the file changes";
+            self.reader.fault(section.line, why);
+        }
         for (key, patterns) in
             [("methods", &mut rule.methods), ("tools", &mut rule.tools), ("prompts", &mut rule.prompts)]
         {

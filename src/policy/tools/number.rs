@@ -64,7 +64,8 @@ impl Number {
         if self.double.partial_cmp(&other.double) == Some(exactly) { Ok(exactly) } else { Err(Unreadable) }
     }
 
-    fn compare_exactly(&self, other: &Number) -> Ordering {
+    /// How they compare as they are written.
+    pub(super) fn compare_exactly(&self, other: &Number) -> Ordering {
         let sign = |number: &Number| match (number.digits.is_empty(), number.is_negative) {
             (true, _) => 0,
             (false, true) => -1,

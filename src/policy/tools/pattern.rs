@@ -30,6 +30,11 @@ impl Patterns {
         self.exact.contains(name) || self.globs.iter().any(|glob| matches(glob, name))
     }
 
+    /// Whether one of them is this name, written out.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.exact.contains(name)
+    }
+
     /// Whether one of them matches every name that this pattern matches.
     pub(super) fn cover(&self, pattern: &str) -> bool {
         // A `*` of the pattern is matched by a `*` alone, so that it can stand for itself.

@@ -163,14 +163,14 @@ impl Quotas {
             return Err(CeilingReached::AtOnce);
         }
         let today = day_of(time.unix);
-        // A clock that goes back a little begins no day again.
-        let day = if counted.day == today + 1 { counted.day } else { today };
+        let day = if is_of(counted.day, today) { counted.day } else { today };
         let of_day = if counted.day == day { counted.of_day } else { 0 };
         if quota.per_day.is_some_and(|max| of_day >= max) {
             let left = DAY_S - time.unix.as_secs() % DAY_S;
             return Err(CeilingReached::Day { after: Duration::from_secs(left) });
         }
         if let Some(rate) = quota.rate {
+            counted.full_at_ns = rate.taking_over(counted.full_at_ns, time.now);
             counted.full_at_ns =
                 rate.take_from(counted.full_at_ns, time.now).map_err(|after| CeilingReached::Rate { after })?;
         }
@@ -200,7 +200,7 @@ impl Quotas {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner);
             for (key, counted) in &part.counted {
                 let Counted { day, of_day: calls, is_proven, .. } = *counted;
-                if calls > 0 && (day == today || day == today + 1) {
+                if calls > 0 && is_of(day, today) {
                     pass(*key, DayCalls { day, calls, is_proven });
                 }
             }
@@ -208,9 +208,9 @@ impl Quotas {
     }
 
     /// Counts calls that were made before.
-    pub(super) fn restore(&self, key: QuotaKey, of_day: DayCalls) {
+    pub(super) fn restore(&self, key: QuotaKey, of_day: DayCalls, unix: Duration) {
         let DayCalls { day, calls, is_proven } = of_day;
-        let time = QuotaTime { now: Time::ZERO, unix: Duration::ZERO };
+        let time = QuotaTime { now: Time::ZERO, unix };
         if let Some(counted) = self.part(key).counted(key, is_proven, time) {
             (counted.day, counted.of_day) = (day, calls);
         }
@@ -246,7 +246,7 @@ impl Part {
         self.counted.retain(|_, counted| {
             counted.at_once > 0
                 || counted.full_at_ns > time.now.as_nanos()
-                || (counted.day == today && counted.of_day > 0)
+                || (is_of(counted.day, today) && counted.of_day > 0)
         });
         self.unproven = self.counted.values().filter(|counted| !counted.is_proven).count();
         self.counted.len() < PART_MAX && (is_proven || self.unproven < PART_UNPROVEN_MAX)
@@ -256,6 +256,11 @@ impl Part {
 /// The day since 1970 of this time.
 pub(super) fn day_of(unix: Duration) -> u32 {
     u32::try_from(unix.as_secs() / DAY_S).unwrap_or(u32::MAX - 1)
+}
+
+/// Whether what was counted on this day still counts: a clock that goes back a little begins no day again.
+pub(super) fn is_of(day: u32, today: u32) -> bool {
+    day == today || day == today + 1
 }
 
 #[cfg(test)]
@@ -289,6 +294,17 @@ mod tests {
         assert_eq!(after, Duration::from_millis(600), "when the next token is there");
         assert_eq!((taken(1, 999, 5), taken(1, 1_000, 5), taken(1, 60_000, 9)), (0, 1, 3));
         assert_eq!(taken(2, 0, 10), 3, "another caller has its own");
+    }
+
+    #[test]
+    fn a_rate_that_is_raised_holds_at_once() {
+        let quotas = Arc::new(Quotas::default());
+        let before = Quota { rate: Rate::new(1, 100), ..Quota::default() };
+        (0..100).for_each(|_| drop(quotas.take(key(1), true, &before, at(0)).unwrap()));
+        let after = Quota { rate: Rate::new(60, 5), ..Quota::default() };
+        let wait = Duration::from_secs(1);
+        assert_eq!(quotas.take(key(1), true, &after, at(0)).unwrap_err(), CeilingReached::Rate { after: wait });
+        assert!(quotas.take(key(1), true, &after, at(1_000)).is_ok());
     }
 
     #[test]

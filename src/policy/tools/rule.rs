@@ -1,10 +1,13 @@
 //! One rule, and what it says of a request.
 
+use std::borrow::Cow;
+
 use crate::policy::tools::ceilings::Ceilings;
 use crate::policy::tools::decision::{Asked, Denial, RuleId, Target};
 use crate::policy::tools::hints::{ToolHints, WantedHints};
 use crate::policy::tools::pattern::Patterns;
 use crate::policy::tools::roles::RoleSet;
+use crate::policy::tools::uri::normal;
 
 /// What a rule does with the requests that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +76,19 @@ impl Rule {
             Target::Resource(uri) => self.resources.matches(uri),
             Target::Template(pattern) if self.is_allow() => self.resources.overlap(pattern),
             Target::Template(pattern) => self.resources.cover(pattern),
+        }
+    }
+
+    /// Under which name a request that it allows is counted, if it has ceilings: what it writes out has a count of its own. All that it
+    /// matches in another way is counted together, as its caller can invent any number of names. A URI counts in its normal form.
+    pub(super) fn counted_name<'a>(&self, asked: &Asked<'a>) -> Cow<'a, str> {
+        const TOGETHER: Cow<'_, str> = Cow::Borrowed("");
+        match asked.target {
+            Target::Tool(name) if self.tools.names(name) => name.into(),
+            Target::Prompt(name) if self.prompts.names(name) => name.into(),
+            Target::Resource(uri) => normal(uri).ok().filter(|uri| self.resources.names(uri)).unwrap_or(TOGETHER),
+            Target::Nothing if self.methods.names(asked.method) => asked.method.into(),
+            _ => TOGETHER,
         }
     }
 

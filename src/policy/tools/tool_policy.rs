@@ -215,8 +215,9 @@ impl ToolPolicy {
 
     /// Whether the arguments of a request have to be known, about which this was decided.
     #[must_use]
-    pub fn needs_arguments(&self, decision: &ToolDecision) -> bool {
-        let needs = |ceilings: &Ceilings| ceilings.arguments.is_some() || ceilings.approval.is_some();
+    pub fn needs_arguments(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
+        let checks = |ceilings: &Ceilings| ceilings.arguments.is_some() && asked.has_arguments();
+        let needs = |ceilings: &Ceilings| ceilings.approval.is_some() || checks(ceilings);
         self.ceilings_of(decision).is_some_and(needs)
     }
 
@@ -304,8 +305,14 @@ impl ToolPolicy {
     /// # Errors
     ///
     /// If servers may read the arguments in different ways.
-    pub fn check_arguments(&self, decision: ToolDecision, message: &[u8]) -> Result<ToolDecision, UnreadableArguments> {
-        let schema = self.ceilings_of(&decision).and_then(|ceilings| ceilings.arguments.as_ref());
+    pub fn check_arguments(
+        &self,
+        decision: ToolDecision,
+        asked: &Asked<'_>,
+        message: &[u8],
+    ) -> Result<ToolDecision, UnreadableArguments> {
+        let ceilings = self.ceilings_of(&decision).filter(|_| asked.has_arguments());
+        let schema = ceilings.and_then(|ceilings| ceilings.arguments.as_ref());
         match schema.map_or(Ok(()), |schema| schema.check_message(message)) {
             Ok(()) => Ok(decision),
             Err(Misfit::Unreadable) => Err(UnreadableArguments),
@@ -323,8 +330,9 @@ impl ToolPolicy {
         time: QuotaTime,
     ) -> (ToolDecision, Option<QuotaPermit>) {
         let quota = self.ceilings_of(&decision).map(|ceilings| ceilings.quota).filter(|quota| !quota.is_empty());
-        let (Some(quota), Some(rule)) = (quota, decision.rule()) else { return (decision, None) };
-        let key = QuotaKey::of(&self.place, &rule.name, caller, asked.target.name().unwrap_or(asked.method));
+        let rule = decision.rule().and_then(|rule| self.rules.get(usize::from(rule.index)));
+        let (Some(quota), Some(rule)) = (quota, rule) else { return (decision, None) };
+        let key = QuotaKey::of(&self.place, &rule.id.name, caller, &rule.counted_name(asked));
         match self.quotas.take(key, caller.identity.is_some(), &quota, time) {
             Ok(permit) => (decision, permit),
             Err(ceiling) => (reached(decision, ceiling), None),
