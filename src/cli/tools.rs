@@ -89,7 +89,8 @@ fn wanted(
     };
     let approved = |tool: &ListedTool| ApprovedTool { name: tool.name.clone(), sha256: tool.sha256.clone() };
     let Some(tools) = tools else {
-        return Ok(server.tools.iter().filter(|tool| is_pending(tool)).map(approved).collect());
+        let can_be = |tool: &&ListedTool| is_pending(tool) && tool.standing != StandingName::Unreadable;
+        return Ok(server.tools.iter().filter(can_be).map(approved).collect());
     };
     if sha256.is_some_and(|digits| digits.len() < DIGITS_MIN) || (sha256.is_some() && tools.len() != 1) {
         return usage(format!("--sha256 is for one tool, and has {DIGITS_MIN} digits or more"));
@@ -116,6 +117,7 @@ fn standing(tool: &ListedTool) -> &'static str {
         StandingName::New => "new",
         StandingName::Changed => "changed",
         StandingName::Approved => "approved",
+        StandingName::Unreadable => "unreadable",
     }
 }
 

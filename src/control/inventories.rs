@@ -118,6 +118,8 @@ pub struct ToolCounts {
     pub changed: usize,
     /// Tools that are as they were approved.
     pub approved: usize,
+    /// Tools whose definition can be read in two ways.
+    pub unreadable: usize,
 }
 
 /// Two tools that may be taken for each other.
@@ -241,6 +243,7 @@ impl Inventories {
                 ToolStanding::New => counts.new += 1,
                 ToolStanding::Changed => counts.changed += 1,
                 ToolStanding::Approved => counts.approved += 1,
+                ToolStanding::Unreadable => counts.unreadable += 1,
             });
             counts
         });
@@ -304,6 +307,10 @@ impl Inventories {
                 ToolStanding::Approved => {
                     ("tool.restored", "the definition of a tool is again the one that was approved")
                 }
+                ToolStanding::Unreadable => (
+                    "tool.unreadable",
+                    "the definition of a tool can be read in two ways, so that nobody can approve it",
+                ),
             };
             tracing::warn!(route, upstream, tool = %printable(name), %digest, "{what}: see `adit tools diff`");
             if let Some(audit) = self.audit.get() {
