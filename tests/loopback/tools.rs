@@ -68,10 +68,12 @@ impl Site {
             self.tunnel.edge = None;
             self.tunnel.run_edge();
             // It answers here once its cores listen: until then agents connect to what only holds the port.
-            self.known();
+            until(|| self.tools(&["list"]).0 == Some(0));
         } else {
             self.tunnel.connector = None;
             self.tunnel.connect_routes(&self.routes);
+            // Until the edge sees that the link of the old one is lost, it gives calls to it.
+            until(|| self.add()["error"]["data"]["reason"].is_null());
         }
     }
 
