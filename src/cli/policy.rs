@@ -83,7 +83,7 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
     let what = match &decision {
         ToolDecision::Allowed(_) if policy.needs_approval(&decision) => "allowed once somebody has approved it",
         ToolDecision::Allowed(_) => "allowed",
-        ToolDecision::Denied { how: Denial::Hidden, .. } => "denied, and hidden",
+        ToolDecision::Denied { how: Denial::Hidden | Denial::Pinned, .. } => "denied, and hidden",
         ToolDecision::Denied { how: Denial::Scope(_), .. } => "denied, and told which scope is missing",
         ToolDecision::Denied { how: Denial::Ceiling(_), .. } => "denied, and told which ceiling is reached",
     };

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
+use crate::base::sha256;
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::call_text::{NONE, plain};
 use crate::cli::command_line::CommandLine;
@@ -17,10 +17,8 @@ use crate::control::bodies::{
 
 /// How many tools are approved with one request.
 const APPROVED_AT_ONCE: usize = 100;
-/// How many digits of a digest are shown.
-const DIGITS_SHOWN: usize = 16;
-/// How many digits of a digest are as good as all.
-const DIGITS_MIN: usize = 12;
+/// How many digits a digest has. With fewer, a server could find two definitions that begin alike.
+const DIGITS: usize = 64;
 
 /// Runs `adit tools` and returns the exit code.
 #[must_use]
@@ -43,12 +41,15 @@ async fn run(args: &ToolsArgs, env: &BTreeMap<String, String>) -> Result<String,
             for server in &mut body.servers {
                 server.tools.retain(|known| is_pending(known) && tool.as_ref().is_none_or(|tool| known.name == *tool));
             }
-            Ok(if args.admin.json { format!("{:#}\n", serde_json::json!(body.servers)) } else { compared(args, &body) })
+            if args.admin.json {
+                return Ok(format!("{:#}\n", serde_json::json!(body.servers)));
+            }
+            Ok(compared(args, &body, tool.is_none()))
         }
-        ToolsCommand::Approve { route, tools, all, sha256, reason } => {
+        ToolsCommand::Approve { route, tools, all, sha256, unseen, reason } => {
             let client = AdminClient::new(&args.admin, env)?;
-            let body = read(&client, Some(route), false).await?;
-            let wanted = wanted(&body, route, if *all { None } else { Some(tools) }, sha256.as_deref())?;
+            let body = read(&client, Some(route), true).await?;
+            let wanted = wanted(&body, route, if *all { None } else { Some(tools) }, sha256.as_deref(), *unseen)?;
             let mut left = ToolsBody::default();
             for tools in wanted.chunks(APPROVED_AT_ONCE) {
                 let wanted = ApproveTools { route: route.clone(), tools: tools.to_vec(), reason: reason.clone() };
@@ -57,7 +58,7 @@ async fn run(args: &ToolsArgs, env: &BTreeMap<String, String>) -> Result<String,
             if args.admin.json {
                 return Ok(format!("{:#}\n", serde_json::json!(left.servers)));
             }
-            let names = wanted.iter().map(|tool| format!("  {}  {}\n", short(&tool.sha256), plain(&tool.name)));
+            let names = wanted.iter().map(|tool| format!("  {}  {}\n", plain(&tool.sha256), plain(&tool.name)));
             let count = match wanted.len() {
                 0 => return Ok("every tool is approved already\n".to_owned()),
                 1 => "1 tool".to_owned(),
@@ -82,6 +83,7 @@ fn wanted(
     route: &str,
     tools: Option<&Vec<String>>,
     sha256: Option<&str>,
+    unseen: bool,
 ) -> Result<Vec<ApprovedTool>, AdminError> {
     let usage = |message: String| Err(AdminError::Usage(message));
     let Some(server) = body.servers.first() else {
@@ -89,18 +91,31 @@ fn wanted(
     };
     let approved = |tool: &ListedTool| ApprovedTool { name: tool.name.clone(), sha256: tool.sha256.clone() };
     let Some(tools) = tools else {
-        return Ok(server.tools.iter().filter(|tool| is_pending(tool)).map(approved).collect());
+        let pending = || server.tools.iter().filter(|tool| is_pending(tool));
+        if let Some((tool, why)) = pending().find_map(|tool| Some((tool, unshown(tool)?))) {
+            return usage(format!(
+                "{}: {why}. Nothing is approved: name the tools instead of --all",
+                plain(&tool.name)
+            ));
+        }
+        if sha256.is_some_and(|digits| !digest_of_all(pending()).eq_ignore_ascii_case(digits)) {
+            return usage("the tools are others by now: look at `adit tools diff` again".to_owned());
+        }
+        return Ok(pending().map(approved).collect());
     };
-    if sha256.is_some_and(|digits| digits.len() < DIGITS_MIN) || (sha256.is_some() && tools.len() != 1) {
-        return usage(format!("--sha256 is for one tool, and has {DIGITS_MIN} digits or more"));
+    if sha256.is_some_and(|digits| digits.len() != DIGITS) || (sha256.is_some() && tools.len() != 1) {
+        return usage(format!("--sha256 is for one tool, and has {DIGITS} digits"));
     }
     let mut wanted = Vec::new();
     for name in tools {
         let Some(tool) = server.tools.iter().find(|tool| tool.name == *name) else {
             return usage(format!("no list of {} has named a tool {}", plain(route), plain(name)));
         };
-        if sha256.is_some_and(|digits| !tool.sha256.starts_with(&digits.to_ascii_lowercase())) {
+        if sha256.is_some_and(|digits| !tool.sha256.eq_ignore_ascii_case(digits)) {
             return usage(format!("{} has another definition by now: look at `adit tools diff` again", plain(name)));
+        }
+        if let Some(why) = unshown(tool).filter(|_| !unseen) {
+            return usage(format!("{}: {why}. --unseen approves what you know from elsewhere", plain(name)));
         }
         wanted.push(approved(tool));
     }
@@ -116,11 +131,26 @@ fn standing(tool: &ListedTool) -> &'static str {
         StandingName::New => "new",
         StandingName::Changed => "changed",
         StandingName::Approved => "approved",
+        StandingName::Unreadable => "unreadable",
     }
 }
 
-fn short(digest: &str) -> String {
-    plain(digest.get(..DIGITS_SHOWN).unwrap_or(digest))
+/// The digest of the names and digests of tools.
+fn digest_of_all<'a>(tools: impl Iterator<Item = &'a ListedTool>) -> String {
+    let all: Vec<(&str, &str)> = tools.map(|tool| (&*tool.name, &*tool.sha256)).collect();
+    sha256(serde_json::json!(all).to_string().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Why nobody can look at a definition, if it is so.
+fn unshown(tool: &ListedTool) -> Option<&'static str> {
+    match (tool.standing, &tool.definition) {
+        (StandingName::Unreadable, _) => Some("its definition can be read in two ways, which the server has to mend"),
+        (_, None) => Some(
+            "its definition cannot be shown: it has more than 64 KiB, or those of the server or of all servers take all \
+             memory that there is for them",
+        ),
+        _ => None,
+    }
 }
 
 fn listed(ToolsBody { servers, alike }: &ToolsBody) -> String {
@@ -135,7 +165,7 @@ fn listed(ToolsBody { servers, alike }: &ToolsBody) -> String {
                     PinName::Warn => "warn".to_owned(),
                     PinName::Quarantine => "quarantine".to_owned(),
                 },
-                short(&tool.sha256),
+                plain(&tool.sha256),
                 plain(&tool.first_seen_at),
                 plain(&tool.last_seen_at),
                 tool.approved_at.as_deref().map_or(NONE.to_owned(), plain),
@@ -158,15 +188,27 @@ fn listed(ToolsBody { servers, alike }: &ToolsBody) -> String {
     text
 }
 
-fn compared(args: &ToolsArgs, body: &ToolsBody) -> String {
+fn compared(args: &ToolsArgs, body: &ToolsBody, is_all: bool) -> String {
     let mut text = String::new();
     for ServerToolsInfo { route, tools, .. } in &body.servers {
         for tool in tools {
             text.push_str(&format!("{} of {}: {}\n", plain(&tool.name), plain(route), standing(tool)));
+            if let Some(why) = unshown(tool) {
+                text.push_str(&format!("  {why}; its SHA-256 is {}\n\n", plain(&tool.sha256)));
+                continue;
+            }
+            if tool.approved_sha256.is_some() && tool.approved_definition.is_none() {
+                text.push_str("  what was approved was not kept, so that all of it is shown as new\n");
+            }
             text.push_str(&changes(tool.approved_definition.as_deref(), tool.definition.as_deref()));
             let approve = CommandLine::new("adit tools approve").word(route).word(&tool.name);
-            let approve = approve.flag("--sha256", &short(&tool.sha256)).admin(&args.admin);
+            let approve = approve.flag("--sha256", &tool.sha256).admin(&args.admin);
             text.push_str(&format!("  {approve}\n\n"));
+        }
+        if is_all && tools.len() > 1 && tools.iter().all(|tool| unshown(tool).is_none()) {
+            let approve = CommandLine::new("adit tools approve").word(route).word("--all");
+            let approve = approve.flag("--sha256", &digest_of_all(tools.iter())).admin(&args.admin);
+            text.push_str(&format!("all of {}, as shown here:\n  {approve}\n\n", plain(route)));
         }
     }
     if text.is_empty() { "no tool is new or has changed\n".to_owned() } else { text }
@@ -174,14 +216,7 @@ fn compared(args: &ToolsArgs, body: &ToolsBody) -> String {
 
 /// What has changed in a definition, line by line.
 fn changes(before: Option<&str>, now: Option<&str>) -> String {
-    let lines = |text: &str| -> Option<String> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        Some(format!("{value:#}\n"))
-    };
-    let Some(now) = now.and_then(lines) else {
-        return "  its definition is too long to be kept: only the digest is known\n".to_owned();
-    };
-    let before = before.and_then(lines).unwrap_or_default();
+    let (before, now) = (before.map(broken).unwrap_or_default(), now.map(broken).unwrap_or_default());
     let mut text = String::new();
     for change in TextDiff::from_lines(&before, &now).iter_all_changes() {
         let sign = match change.tag() {
@@ -192,6 +227,50 @@ fn changes(before: Option<&str>, now: Option<&str>) -> String {
         text.push_str(&format!("  {sign} {}\n", visible(change.value().trim_end_matches('\n'))));
     }
     text
+}
+
+/// A text in canonical form, broken into lines. Nothing else of it changes, so that what is shown is what the digest is of.
+fn broken(text: &str) -> String {
+    let (mut out, mut depth, mut is_text, mut is_escaped) = (String::new(), 0_usize, false, false);
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if is_text {
+            out.push(c);
+            (is_text, is_escaped) = (is_escaped || c != '"', !is_escaped && c == '\\');
+            continue;
+        }
+        match c {
+            '{' | '[' => {
+                out.push(c);
+                if let Some(end) = chars.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(end);
+                } else {
+                    depth += 1;
+                    line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            _ => {
+                is_text = c == '"';
+                out.push(c);
+            }
+        }
+    }
+    out.push('\n');
+    out
 }
 
 /// A line of JSON, without what controls a terminal or is not seen there, which is what an attacker would put here.
@@ -208,6 +287,7 @@ mod tests {
     use super::*;
 
     fn tool(name: &str, standing: StandingName, sha256: &str) -> ListedTool {
+        let definition = (standing != StandingName::Unreadable).then(|| format!("{{\"name\":\"{name}\"}}"));
         ListedTool {
             name: name.to_owned(),
             standing,
@@ -216,7 +296,7 @@ mod tests {
             last_seen_at: "2026-07-28T12:00:00Z".to_owned(),
             approved_sha256: None,
             approved_at: None,
-            definition: None,
+            definition,
             approved_definition: None,
         }
     }
@@ -239,19 +319,22 @@ mod tests {
             tool("b", StandingName::Approved, "1"),
             tool("c", StandingName::Changed, "2"),
         ]);
-        let names = |tools: Option<&[&str]>, sha256| {
+        let names = |tools: Option<&[&str]>, sha256: Option<&str>| {
             let tools = tools.map(|tools| tools.iter().map(|name| (*name).to_owned()).collect());
-            let wanted = wanted(&all, "a.test", tools.as_ref(), sha256);
+            let wanted = wanted(&all, "a.test", tools.as_ref(), sha256, false);
             wanted.map(|wanted| wanted.into_iter().map(|tool| tool.name).collect::<Vec<_>>()).map_err(|e| e.to_string())
         };
         assert_eq!(names(None, None).unwrap(), ["a", "c"]);
         assert_eq!(names(Some(&["c", "a"]), None).unwrap(), ["c", "a"]);
-        assert_eq!(names(Some(&["c"]), Some("222222222222")).unwrap(), ["c"]);
-        assert!(names(Some(&["c"]), Some("222222222223")).unwrap_err().contains("another definition"));
-        assert!(names(Some(&["c"]), Some("22")).unwrap_err().contains("12 digits"));
-        assert!(names(Some(&["c", "a"]), Some("222222222222")).unwrap_err().contains("one tool"));
+        assert_eq!(names(Some(&["c"]), Some(&"2".repeat(64))).unwrap(), ["c"]);
+        assert!(names(Some(&["c"]), Some(&"23".repeat(32))).unwrap_err().contains("another definition"));
+        assert!(
+            names(Some(&["c"]), Some(&"2".repeat(63))).unwrap_err().contains("64 digits"),
+            "a start is found for another one too"
+        );
+        assert!(names(Some(&["c", "a"]), Some(&"2".repeat(64))).unwrap_err().contains("one tool"));
         assert!(names(Some(&["d"]), None).unwrap_err().contains("no list"));
-        assert!(wanted(&ToolsBody::default(), "b.test", None, None).is_err());
+        assert!(wanted(&ToolsBody::default(), "b.test", None, None, false).is_err());
     }
 
     #[test]
@@ -264,7 +347,39 @@ mod tests {
         assert_eq!(lines[1], "  -   \"description\": \"adds\",");
         assert_eq!(lines[2], "  +   \"description\": \"adds \\u{202e}x\",", "{shown}");
         assert_eq!(lines[3], "      \"name\": \"a\"");
-        assert!(changes(None, None).contains("too long"));
         assert!(changes(None, Some("{}")).starts_with("  + {"));
+    }
+
+    #[test]
+    fn all_are_approved_as_they_were_shown() {
+        let mut all = body(vec![tool("a", StandingName::New, "0"), tool("c", StandingName::Changed, "2")]);
+        let shown = digest_of_all(all.servers[0].tools.iter());
+        assert_eq!(wanted(&all, "a.test", None, Some(&shown), false).unwrap().len(), 2);
+        all.servers[0].tools[1].sha256 = "3".repeat(64);
+        assert!(wanted(&all, "a.test", None, Some(&shown), false).unwrap_err().to_string().contains("others by now"));
+    }
+
+    #[test]
+    fn what_cannot_be_shown_is_approved_only_by_name_and_by_will() {
+        let mut all = body(vec![tool("a", StandingName::New, "0"), tool("b", StandingName::New, "1")]);
+        all.servers[0].tools[1].definition = None;
+        let b = vec!["b".to_owned()];
+        for (tools, unseen) in [(None, false), (None, true), (Some(&b), false)] {
+            let refused = wanted(&all, "a.test", tools, None, unseen).unwrap_err().to_string();
+            assert!(refused.contains("64 KiB"), "{refused}");
+        }
+        assert_eq!(wanted(&all, "a.test", Some(&b), None, true).unwrap()[0].name, "b");
+        all.servers[0].tools[1].standing = StandingName::Unreadable;
+        let refused = wanted(&all, "a.test", None, None, true).unwrap_err().to_string();
+        assert!(refused.contains("two ways"), "{refused}");
+    }
+
+    #[test]
+    fn numbers_are_shown_as_the_server_writes_them() {
+        let shown =
+            changes(Some(r#"{"a":[1.0,{}],"b":"x"}"#), Some(r#"{"a":[1.00000000000000000001,{}],"b":"{\",[\\"}"#));
+        assert!(shown.contains("-     1.0,\n") && shown.contains("+     1.00000000000000000001,\n"), "{shown}");
+        assert!(shown.contains("+   \"b\": \"{\\\",[\\\\\"\n"), "{shown}");
+        assert_eq!(broken(r#"{"maximum":1e400}"#), "{\n  \"maximum\": 1e400\n}\n");
     }
 }

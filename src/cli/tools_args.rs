@@ -45,9 +45,12 @@ pub enum ToolsCommand {
         /// All tools that are new or have changed
         #[arg(long, conflicts_with = "tools")]
         all: bool,
-        /// Only if the digest begins so, as `adit tools diff` has shown it, with 12 digits or more; for one tool
-        #[arg(long, value_name = "DIGITS", conflicts_with = "all")]
+        /// Only if the definition has this digest, as `adit tools diff` has shown it; for one tool, or for --all with the digest of all
+        #[arg(long, value_name = "DIGITS")]
         sha256: Option<String>,
+        /// Also a definition that cannot be shown, of which only the digest is known; for tools that are named
+        #[arg(long, conflicts_with = "all")]
+        unseen: bool,
         /// The reason, for the audit log
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,

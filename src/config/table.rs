@@ -697,7 +697,7 @@ section! {
         /// What becomes of tools of the server that nobody has approved, because they are new or their definition has changed since
         /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `warn`: they are reported. `quarantine`: they are also hidden from
         /// lists, and calls of them are refused, until `adit tools approve`. The tools are learned from the lists that pass. It needs
-        /// `connect.state_dir`.
+        /// `connect.state_dir`; `quarantine` also needs `connect.admin_listen` and `connect.admin_token_file`.
         pin: PinMode = "off", live, like "quarantine";
         /// Whether HTTP/2 is offered to an `https` upstream besides HTTP/1.1 (ALPN `h2`). If the upstream accepts it,
         /// one connection carries many calls.

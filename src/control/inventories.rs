@@ -118,6 +118,8 @@ pub struct ToolCounts {
     pub changed: usize,
     /// Tools that are as they were approved.
     pub approved: usize,
+    /// Tools whose definition can be read in two ways.
+    pub unreadable: usize,
 }
 
 /// Two tools that may be taken for each other.
@@ -241,6 +243,7 @@ impl Inventories {
                 ToolStanding::New => counts.new += 1,
                 ToolStanding::Changed => counts.changed += 1,
                 ToolStanding::Approved => counts.approved += 1,
+                ToolStanding::Unreadable => counts.unreadable += 1,
             });
             counts
         });
@@ -266,14 +269,17 @@ impl Inventories {
             inventory.approval(tool, *digest).map_err(|why| ApprovalError::Tool { tool: tool.clone(), why })
         };
         let approvals = tools.iter().map(look).collect::<Result<Vec<_>, _>>()?;
-        for (tool, digest) in tools {
+        for (nth, (tool, digest)) in tools.iter().enumerate() {
             if !self.recorded("tool.approved", route, tool, *digest, reason).await {
+                self.take_back(route, nth + 1);
                 return Err(ApprovalError::Unrecorded);
             }
-            tracing::info!(route, %tool, %digest, "a tool was approved");
         }
         let now = WallTime::now().0;
         approvals.into_iter().for_each(|approval| inventory.approve(approval, now));
+        for (tool, digest) in tools {
+            tracing::info!(route, tool = %printable(tool), %digest, "a tool was approved");
+        }
         self.stamp_and_write().await.map_err(ApprovalError::NotKept)
     }
 
@@ -282,6 +288,15 @@ impl Inventories {
         let Some(audit) = self.audit.get() else { return true };
         let receipt = audit.submit(action_line(action, route, tool, digest, why));
         tokio::time::timeout(AUDIT_WAIT_MAX, receipt.written()).await.unwrap_or(false)
+    }
+
+    /// Says in the audit log that the last lines about so many tools, as far as they are there, are not true.
+    fn take_back(&self, route: &str, count: usize) {
+        let Some(audit) = self.audit.get() else { return };
+        let reason =
+            format!("the last {count} lines tool.approved could not all be written: none of these tools is approved");
+        let (action, subject) = ("tool.approval_failed", Some(route));
+        audit.write(ActionLine { action, subject, reason: Some(&reason), ..ActionLine::default() }.body());
     }
 
     /// Notes when lists have named tools, and tells what has changed.
@@ -304,6 +319,10 @@ impl Inventories {
                 ToolStanding::Approved => {
                     ("tool.restored", "the definition of a tool is again the one that was approved")
                 }
+                ToolStanding::Unreadable => (
+                    "tool.unreadable",
+                    "the definition of a tool can be read in two ways, so that nobody can approve it",
+                ),
             };
             tracing::warn!(route, upstream, tool = %printable(name), %digest, "{what}: see `adit tools diff`");
             if let Some(audit) = self.audit.get() {
@@ -358,8 +377,15 @@ impl Inventories {
 ///
 /// When it cannot be used.
 pub fn read(file: &Path) -> Result<Vec<(String, String, Vec<ToolRecord>)>, InventoriesError> {
-    let Ok(meta) = file.metadata() else { return Ok(Vec::new()) };
-    let len = usize::try_from(meta.len()).unwrap_or(usize::MAX).min(FILE_LEN_MAX);
+    let len = match file.metadata() {
+        Ok(meta) => meta.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // What cannot be read is not overwritten.
+        Err(error) => {
+            return Err(PrivateError::Unreadable { path: file.to_path_buf(), cause: error.to_string().into() }.into());
+        }
+    };
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(FILE_LEN_MAX);
     let content = private::read(file, len)?;
     let malformed = |why: String| InventoriesError::Malformed { path: file.to_path_buf(), why };
     let kept: Kept = serde_json::from_slice(&content).map_err(|error| malformed(error.to_string()))?;
@@ -400,4 +426,19 @@ fn action_line(action: &str, route: &str, tool: &str, digest: ToolDigest, why: O
 /// A name as a line of the log has it.
 fn printable(name: &str) -> String {
     name.escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_looked_at_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read(&dir.path().join(INVENTORY_FILE)).unwrap().is_empty());
+        let file = dir.path().join(INVENTORY_FILE);
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let refused = Inventories::open(Some(dir.path())).err().unwrap().to_string();
+        assert!(refused.contains("cannot read"), "{refused}");
+    }
 }

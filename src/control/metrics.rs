@@ -256,8 +256,9 @@ impl Scrape {
 
     /// The concurrency limits of routes that have had calls.
     fn tools(&self, families: &mut Families<'_>) -> fmt::Result {
-        let rows = self.0.tools.iter().flat_map(|ToolCounts { route, new, changed, approved }| {
-            [("new", new), ("changed", changed), ("approved", approved)].map(|(standing, count)| {
+        let rows = self.0.tools.iter().flat_map(|ToolCounts { route, new, changed, approved, unreadable }| {
+            let by_standing = [("new", new), ("changed", changed), ("approved", approved), ("unreadable", unreadable)];
+            by_standing.map(|(standing, count)| {
                 let labels = vec![("route", route.clone()), ("standing", standing.to_owned())];
                 (labels, *count as f64)
             })

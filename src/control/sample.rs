@@ -285,6 +285,6 @@ pub(super) fn report() -> Report {
             faults: Some("adit.toml:3: a\nadit.toml:4: b".to_owned()),
             restart_needed: vec!["engine.cores".to_owned()],
         },
-        tools: vec![ToolCounts { route: "a.test".to_owned(), new: 1, changed: 2, approved: 3 }],
+        tools: vec![ToolCounts { route: "a.test".to_owned(), new: 1, changed: 2, approved: 3, unreadable: 4 }],
     }
 }

@@ -16,6 +16,8 @@ const UNKNOWN_RESOURCE: i32 = -32_002;
 /// The code of a denied notification, which has no id and gets no JSON-RPC response.
 const CODE_DENIED: &str = "denied_by_policy";
 
+/// The text in the list of calls about a tool in quarantine.
+const PINNED_LISTED: &str = "nobody has approved the tool as the server describes it now: `adit tools diff` shows it, `adit tools approve` lets it pass";
 /// The text in the list of calls.
 const LISTED: &str = "the policy of the route denies it: `adit policy explain` says by which rule";
 
@@ -62,7 +64,8 @@ impl ToolDenied {
             }
             Target::Nothing => (if is_stateless { 404 } else { 200 }, UNKNOWN_METHOD, "Method not found".to_owned()),
         };
-        let (code, challenge, retry_after_s, listed) = (CODE_DENIED, None, None, LISTED);
+        let listed = if *how == Denial::Pinned { PINNED_LISTED } else { LISTED };
+        let (code, challenge, retry_after_s) = (CODE_DENIED, None, None);
         let data = String::new();
         ToolDenied { status, rpc_code, code, message, challenge, retry_after_s, data, listed, is_notification }
     }
@@ -181,6 +184,12 @@ mod tests {
         let want =
             serde_json::json!({"jsonrpc": "2.0", "id": 7, "error": {"code": -32602, "message": "Unknown tool: a\"b"}});
         assert_eq!(body, want);
+        // So is what nobody has approved; whoever looks at the calls is told what to do.
+        assert_eq!(answer(&Asked::tool("a\"b"), &Denial::Pinned, false, Some("7")), (head, want));
+        let listed = |how| ToolDenied::new(&Asked::tool("a"), &how, false, None).own_answer().message;
+        assert!(
+            listed(Denial::Pinned).contains("adit tools diff") && listed(Denial::Hidden).contains("policy explain")
+        );
         for (asked, is_stateless, status, code) in [
             (Asked::prompt("p"), false, 200, -32_602),
             (Asked::resource("a:b"), false, 200, -32_002),

@@ -160,6 +160,7 @@ fn server(place: &Place, counted: Counted, known: &[ToolRecord], audit: AuditMod
             ToolStanding::New => "new",
             ToolStanding::Changed => "changed",
             ToolStanding::Approved => "approved",
+            ToolStanding::Unreadable => "unreadable",
         };
         tools.insert(record.name.clone(), ToolUse { name: record.name.clone(), standing, ..ToolUse::default() });
     }

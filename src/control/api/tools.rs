@@ -95,6 +95,7 @@ fn refusal(error: &ApprovalError) -> ApiError {
         ApprovalError::NoServer => (StatusCode::NOT_FOUND, "route_not_found"),
         ApprovalError::Tool { why: NotApproved::Unknown, .. } => (StatusCode::NOT_FOUND, "tool_not_found"),
         ApprovalError::Tool { why: NotApproved::OtherDigest, .. } => (StatusCode::CONFLICT, "tool_changed"),
+        ApprovalError::Tool { why: NotApproved::Unreadable, .. } => (StatusCode::CONFLICT, "tool_unreadable"),
         ApprovalError::Unrecorded => (StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable"),
         ApprovalError::NotKept(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_kept"),
     };
@@ -117,6 +118,7 @@ fn tool_info(tool: ToolRecord, definitions: bool) -> ListedTool {
         ToolStanding::New => StandingName::New,
         ToolStanding::Changed => StandingName::Changed,
         ToolStanding::Approved => StandingName::Approved,
+        ToolStanding::Unreadable => StandingName::Unreadable,
     };
     let time = |ms| WallTime(ms).to_string();
     ListedTool {

@@ -45,7 +45,7 @@ pub struct ListedTool {
     /// Whether it is as it was approved.
     pub standing: StandingName,
     /// The SHA-256 of its definition: name, title, description, schemas and annotations, in canonical form (RFC 8785, but with
-    /// numbers as the server writes them).
+    /// numbers as the server writes them). Of one that can be read in two ways it is that of its bytes.
     pub sha256: String,
     /// When a list first named it (RFC 3339).
     #[schema(format = DateTime)]
@@ -74,6 +74,8 @@ pub enum StandingName {
     Changed,
     /// It is as it was approved.
     Approved,
+    /// Its definition can be read in two ways, so that nobody can approve it.
+    Unreadable,
 }
 
 /// Tools that may be taken for each other.

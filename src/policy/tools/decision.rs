@@ -51,6 +51,8 @@ impl ToolDecision {
 pub enum Denial {
     /// That there is no such thing: what is denied is not shown in lists either.
     Hidden,
+    /// The same, because nobody has approved the tool as the server describes it now.
+    Pinned,
     /// Which scope it lacks (RFC 6750 section 3.1), so that it can ask its user for more. What is denied is shown in lists.
     Scope(Arc<str>),
     /// Which ceiling of the rule that allows it is reached. What is denied is shown in lists.

@@ -16,6 +16,7 @@ use crate::policy::tools::file_ceilings::{CEILING_KEYS, read_ceilings};
 use crate::policy::tools::file_reader::{FileReader, PolicyFault, Section};
 use crate::policy::tools::hints::WantedHints;
 use crate::policy::tools::pattern::{PATTERN_LEN_MAX, Patterns};
+use crate::policy::tools::pins::PIN_RULE;
 use crate::policy::tools::roles::{IdentityRule, Key, ROLES_MAX, Role, RoleSet};
 use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::tool_policy::ToolPolicy;
@@ -230,6 +231,10 @@ impl Parts<'_> {
             ["name", "effect", "roles", "methods", "tools", "prompts", "resources", "annotations", "scope"];
         self.reader.only(section, &[&KEYS[..], &CEILING_KEYS].concat());
         let given = section.has("name").then(|| self.name(section, names)).flatten();
+        if given == Some(PIN_RULE.1) {
+            let line = section.line_of(self.reader, "name");
+            self.reader.fault(line, "the name \"pin\" stands for what `pin` of the route denies: take another one");
+        }
         let name: Arc<str> = given.map_or_else(|| format!("#{}", at + 1).into(), Into::into);
         let scope = self.scope(section);
         let effect = match (self.reader.text(section, "effect"), scope) {

@@ -37,6 +37,8 @@ struct Definition {
     digest: ToolDigest,
     /// In its canonical form, if that is kept.
     text: Option<Arc<str>>,
+    /// Whether all readers read the same. If not, the digest is that of the bytes.
+    is_readable: bool,
 }
 
 /// A tool that a list has named.
@@ -96,7 +98,12 @@ impl InventoryMemory {
 
 impl Definition {
     /// What is said of a tool in an element of a list.
-    fn of(element: &Value<'_>) -> Result<Definition, Unreadable> {
+    fn of(element: &Value<'_>) -> Definition {
+        let digest = ToolDigest::of(element.bytes());
+        Definition::read(element).unwrap_or(Definition { digest, text: None, is_readable: false })
+    }
+
+    fn read(element: &Value<'_>) -> Result<Definition, Unreadable> {
         let mut text = vec![b'{'];
         for name in MEMBERS {
             let Some(part) = element.member(name)? else { continue };
@@ -110,11 +117,12 @@ impl Definition {
         text.push(b'}');
         let digest = ToolDigest::of(&text);
         let text = String::from_utf8(text).ok().filter(|text| text.len() <= TEXT_LEN_MAX);
-        Ok(Definition { digest, text: text.map(Into::into) })
+        Ok(Definition { digest, text: text.map(Into::into), is_readable: true })
     }
 
-    fn kept(digest: &str, text: Option<&String>) -> Option<Definition> {
-        Some(Definition { digest: ToolDigest::parse(digest)?, text: text.map(|text| text.as_str().into()) })
+    fn kept(digest: &str, text: Option<&String>, is_readable: bool) -> Option<Definition> {
+        let text = text.map(|text| text.as_str().into());
+        Some(Definition { digest: ToolDigest::parse(digest)?, text, is_readable })
     }
 
     fn len(&self) -> usize {
@@ -125,6 +133,7 @@ impl Definition {
 impl Known {
     fn standing(&self) -> ToolStanding {
         match &self.approved {
+            _ if !self.seen.is_readable => ToolStanding::Unreadable,
             None => ToolStanding::New,
             Some((approved, _)) if approved.digest == self.seen.digest => ToolStanding::Approved,
             Some(_) => ToolStanding::Changed,
@@ -189,9 +198,11 @@ impl ToolInventory {
         // What somebody has approved comes first.
         let (approved, others): (Vec<_>, Vec<_>) = records.iter().partition(|record| record.approved.is_some());
         for record in approved.into_iter().chain(others) {
-            let Some(seen) = Definition::kept(&record.digest, record.definition.as_ref()) else { continue };
+            let Some(seen) = Definition::kept(&record.digest, record.definition.as_ref(), !record.unreadable) else {
+                continue;
+            };
             let approved = record.approved.as_ref().and_then(|approved| {
-                Some((Definition::kept(&approved.digest, approved.definition.as_ref())?, approved.at_ms))
+                Some((Definition::kept(&approved.digest, approved.definition.as_ref(), true)?, approved.at_ms))
             });
             if !held.has_room_for(&record.name, memory) {
                 break;
@@ -226,8 +237,7 @@ impl ToolInventory {
             self.is_fresh.store(true, Ordering::Relaxed);
             return known.standing() == ToolStanding::Approved;
         }
-        // What can be read in two ways is not what anybody has approved.
-        let Ok(definition) = Definition::of(element) else { return false };
+        let definition = Definition::of(element);
         self.is_fresh.store(true, Ordering::Relaxed);
         let mut held = self.lock();
         let Held { tools, taken } = &mut *held;
@@ -308,12 +318,15 @@ impl ToolInventory {
     ///
     /// # Errors
     ///
-    /// If the tool is not known, or has another definition.
+    /// If the tool is not known, has another definition, or one that can be read in two ways.
     pub fn approval(&self, tool: &str, digest: ToolDigest) -> Result<ToolApproval, NotApproved> {
         let held = self.lock();
         let known = held.tools.get(tool).ok_or(NotApproved::Unknown)?;
         if known.seen.digest != digest {
             return Err(NotApproved::OtherDigest);
+        }
+        if !known.seen.is_readable {
+            return Err(NotApproved::Unreadable);
         }
         Ok(ToolApproval { tool: tool.into(), definition: known.seen.clone() })
     }
@@ -342,6 +355,7 @@ impl ToolInventory {
             name: name.to_owned(),
             digest: known.seen.digest.to_string(),
             definition: text(&known.seen),
+            unreadable: !known.seen.is_readable,
             first_seen_ms: known.first_seen_ms.unwrap_or(known.last_seen_ms),
             last_seen_ms: known.last_seen_ms,
             approved: known.approved.as_ref().map(|(definition, at_ms)| ApprovedRecord {
@@ -414,9 +428,37 @@ mod tests {
             assert_eq!(inventory.stamp(14)[0].standing, ToolStanding::Changed);
         }
         assert!(observe(&inventory, r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":2}}"#), "it is back");
-        // What readers read in two ways is nothing that was approved, and changes nothing.
-        assert!(!observe(&inventory, r#"{"name":"a","description":"adds","inputSchema":{"x":1,"x":1,"y":2}}"#));
-        assert!(inventory.is_approved("a"));
+    }
+
+    #[test]
+    fn what_readers_read_in_two_ways_is_told_and_is_nothing_that_can_be_approved() {
+        let memory = InventoryMemory::new(ENOUGH);
+        let inventory = ToolInventory::new(&memory);
+        let good = r#"{"name":"a","description":"adds","inputSchema":{"x":1}}"#;
+        observe(&inventory, good);
+        let _ = inventory.stamp(1);
+        approve_all(&inventory, 2);
+        for unclear in [
+            r#"{"name":"a","description":"adds","inputSchema":{"x":1,"x":1}}"#,
+            r#"{"name":"a","description":"adds","Description":"sends","inputSchema":{"x":1}}"#,
+            r#"{"name":"a","description":"\ud800","inputSchema":{"x":1}}"#,
+            r#"{"name":"a","description":"adds","inputSchema":{"x":01}}"#,
+        ] {
+            assert!(!observe(&inventory, unclear) && !observe(&inventory, unclear), "{unclear}");
+            assert!(!inventory.is_approved("a"), "{unclear}");
+            let news = inventory.stamp(3);
+            assert_eq!((news.len(), news[0].standing), (1, ToolStanding::Unreadable), "{unclear}");
+            let records = inventory.records();
+            assert_eq!(records[0].standing(), ToolStanding::Unreadable);
+            assert_eq!(inventory.approval("a", news[0].digest).unwrap_err(), NotApproved::Unreadable);
+            let kept = serde_json::to_string(&records).unwrap();
+            let again = ToolInventory::restored(&memory, &serde_json::from_str::<Vec<ToolRecord>>(&kept).unwrap());
+            assert!(!again.is_approved("a") && again.records() == records, "{kept}");
+        }
+        assert!(observe(&inventory, good), "it is again what was approved");
+        assert_eq!(inventory.stamp(4)[0].standing, ToolStanding::Approved);
+        observe(&inventory, r#"{"name":"b","inputSchema":{"x":1,"x":1}}"#);
+        assert_eq!(inventory.stamp(5)[0].standing, ToolStanding::Unreadable);
     }
 
     #[test]

@@ -134,9 +134,14 @@ impl ListFilter {
         let Some(name) = name.value.string() else { return false };
         let decision = match kind {
             "tools" => {
-                let Ok(said) = element.member("annotations") else { return false };
+                let annotations = element.member("annotations");
+                let said = annotations.as_ref().ok().and_then(Option::as_ref);
                 let said = said.and_then(|said| serde_json::from_slice::<ToolHints>(said.value.bytes()).ok());
-                self.policy.decide_listed(self.roles, &name, said.unwrap_or_default(), element)
+                let decision = self.policy.decide_listed(self.roles, &name, said.unwrap_or_default(), element);
+                if annotations.is_err() {
+                    return false;
+                }
+                decision
             }
             "prompts" => self.policy.decide(self.roles, &Asked::prompt(&name)),
             "resources" => self.policy.decide(self.roles, &Asked::resource(&name)),

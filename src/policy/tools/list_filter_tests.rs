@@ -11,7 +11,7 @@ use crate::policy::tools::list_filter::{ListFilter, UnreadableList};
 use crate::policy::tools::pins::{PinMode, ToolPins};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
-use crate::policy::tools::tool_record::ToolDigest;
+use crate::policy::tools::tool_record::{ToolDigest, ToolStanding};
 
 fn filter(text: &str) -> ListFilter {
     ListFilter::new(Arc::new(ToolPolicy::parse(text).unwrap()), RoleSet::default())
@@ -227,4 +227,20 @@ fn a_tool_in_quarantine_is_hidden_and_cannot_be_called_until_it_is_approved() {
     assert_eq!(applied(&filter, changed), changed);
     assert!(may_call(&policy, "a").is_allowed());
     assert!(ToolPins::new(PinMode::Off, &inventory).is_none());
+    // What is read in two ways is told, also where it is hidden for another reason, and calls of it are denied.
+    let approved = ToolDigest::parse(&inventory.records()[0].digest).unwrap();
+    inventory.approve(inventory.approval("a", approved).unwrap(), 2);
+    let (quarantine, _) = pinned(PinMode::Quarantine);
+    assert!(may_call(&quarantine, "a").is_allowed());
+    for (unclear, want) in [
+        (r#"{"result":{"tools":[{"name":"a","description":"x","description":"y"}]}}"#, None),
+        (
+            r#"{"result":{"tools":[{"name":"a","annotations":{},"annotations":{}}]}}"#,
+            Some(r#"{"result":{"tools":[]}}"#),
+        ),
+    ] {
+        assert_eq!(applied(&filter, unclear), want.unwrap_or(unclear));
+        assert_eq!(inventory.records()[0].standing(), ToolStanding::Unreadable, "{unclear}");
+        assert!(!may_call(&quarantine, "a").is_allowed(), "{unclear}");
+    }
 }

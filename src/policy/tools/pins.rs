@@ -72,7 +72,7 @@ impl ToolPins {
 
     pub(super) fn denied(&self) -> ToolDecision {
         let (index, name) = PIN_RULE;
-        ToolDecision::Denied { rule: Some(RuleId { index, name: name.into() }), how: Denial::Hidden }
+        ToolDecision::Denied { rule: Some(RuleId { index, name: name.into() }), how: Denial::Pinned }
     }
 }
 

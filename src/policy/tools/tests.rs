@@ -489,6 +489,8 @@ expect = "deny"
             "{line} {part}: {told:#?}"
         );
     }
+    let reserved = faults("[[rule]]\neffect = 'deny'\nname = 'pin'\ntools = ['a']\n");
+    assert!(reserved.len() == 1 && reserved[0].starts_with("line 3: the name \"pin\" stands for"), "{reserved:?}");
     assert!(faults("[[rule]\n")[0].starts_with("line 1: not valid TOML"));
 }
 

@@ -19,6 +19,8 @@ pub enum ToolStanding {
     Changed,
     /// It is as it was approved.
     Approved,
+    /// Its definition can be read in two ways, so that nobody can approve it.
+    Unreadable,
 }
 
 /// A tool, as it is kept in a file and shown.
@@ -31,6 +33,9 @@ pub struct ToolRecord {
     /// The definition in its canonical form, if that is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
+    /// Whether the definition can be read in two ways. The digest is that of its bytes then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreadable: bool,
     /// When a list first named it, in milliseconds since 1970.
     pub first_seen_ms: i64,
     /// When a list last named it.
@@ -72,6 +77,9 @@ pub enum NotApproved {
     /// It has changed since the digest was read.
     #[error("its definition is another one by now: look at it again")]
     OtherDigest,
+    /// Readers read its definition in two ways.
+    #[error("its definition can be read in two ways, as with a name twice in one object: the server has to mend it")]
+    Unreadable,
 }
 
 impl ToolDigest {
@@ -105,6 +113,7 @@ impl ToolRecord {
     #[must_use]
     pub fn standing(&self) -> ToolStanding {
         match &self.approved {
+            _ if self.unreadable => ToolStanding::Unreadable,
             None => ToolStanding::New,
             Some(approved) if approved.digest == self.digest => ToolStanding::Approved,
             Some(_) => ToolStanding::Changed,
