@@ -72,12 +72,8 @@ impl Site {
         } else {
             self.tunnel.connector = None;
             // Until the edge has noticed, it sends calls into the link of the one that is gone.
-            until(|| {
-                std::fs::read_to_string(self.tunnel.file("edge.log")).is_ok_and(|log| log.contains("link down"))
-            });
+            until(|| std::fs::read_to_string(self.tunnel.file("edge.log")).is_ok_and(|log| log.contains("link down")));
             self.tunnel.connect_routes(&self.routes);
-            // Until the edge sees that the link of the old one is lost, it gives calls to it.
-            until(|| self.add()["error"]["data"]["reason"].is_null());
         }
     }
 
