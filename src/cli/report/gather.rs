@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::base::Traffic;
 use crate::cli::audit::{AuditFailure, each_line};
 use crate::cli::report::model::{Count, Notice, ServerReport, ToolReport, ToolUse};
-use crate::config::{AuditMode, CallerAuth, Config};
+use crate::config::{AuditMode, CallerAuth, Config, HostConfig};
 use crate::control::{InventoriesError, WallTime, alike_names, read_inventories};
 use crate::policy::{PinMode, ToolRecord, ToolStanding};
 use crate::process::{audit_dir, inventory_file};
@@ -80,7 +81,11 @@ pub(super) fn gather(config: &Config, since: WallTime) -> Result<ToolReport, Rep
         .collect();
     let others: Vec<&str> = counted.keys().map(String::as_str).collect();
     if !others.is_empty() {
-        gaps.push(format!("calls of routes that the configuration does not have any more: {}", others.join(", ")));
+        let made = match config.edge.as_ref().is_some_and(|edge| edge.data_dir.is_some()) {
+            true => ", such as those of tunnels made with `adit tunnel create`",
+            false => "",
+        };
+        gaps.push(format!("calls of routes that the configuration does not name{made}: {}", others.join(", ")));
     }
     servers.sort_by(|one, other| other.calls.cmp(&one.calls).then_with(|| one.route.cmp(&other.route)));
     Ok(ToolReport {
@@ -118,8 +123,13 @@ fn places(config: &Config) -> Vec<Place> {
     let known: BTreeSet<String> = places.iter().map(|place| place.host.clone()).collect();
     for (tunnel, host) in edge.tunnels.iter().flat_map(|tunnel| tunnel.hosts.iter().map(move |host| (tunnel, host))) {
         if !known.contains(&host.to_string()) {
+            // A table of many hosts has neither `pin` nor `auth`, and its policy is not for what the edge cannot read.
+            let covers =
+                |table: &&HostConfig| matches!(table.host, HostPattern::Wildcard(_)) && table.host.overlaps(host);
+            let has_policy = tunnel.traffic != Traffic::Passthrough
+                && edge.hosts.iter().find(covers).is_some_and(|table| table.policy_file.is_some());
             let (host, upstream) = (host.to_string(), format!("tunnel {}", tunnel.id));
-            let (pin, has_policy, auth) = (PinMode::Off, false, CallerAuth::Passthrough);
+            let (pin, auth) = (PinMode::Off, CallerAuth::Passthrough);
             places.push(Place { host, upstream, pin, has_policy, auth });
         }
     }
@@ -171,7 +181,8 @@ fn server(place: &Place, counted: Counted, known: &[ToolRecord], audit: AuditMod
     // What is in quarantine cannot be called, and where nothing is pinned whatever was let through can be.
     let can_be_called = |tool: &&ToolUse| match place.pin {
         PinMode::Quarantine => false,
-        PinMode::Warn => tool.standing != "approved",
+        // Agents can call whatever name they like: one that was only denied is no tool.
+        PinMode::Warn => tool.standing != "approved" && (tool.standing != "unknown" || tool.calls > tool.denied),
         PinMode::Off => tool.calls > tool.denied,
     };
     let unapproved = tools.values().filter(can_be_called).map(|tool| tool.name.clone()).collect();
@@ -224,6 +235,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::{FileText, Purpose, Sources};
 
     fn call(tool: &str, decision: &str, caller: &str) -> Value {
         json!({"kind": "call", "route": "a.test", "time": "2026-11-29T12:00:00Z", "method": "tools/call", "name": tool,
@@ -252,12 +264,69 @@ mod tests {
         server(&place, counted.remove("a.test").unwrap(), &known, AuditMode::Required)
     }
 
+    fn config(text: &str) -> Config {
+        let file = FileText { path: "adit.toml".into(), text: text.to_owned() };
+        let sources = Sources {
+            purpose: Purpose::Check,
+            profile: None,
+            file: Some(file),
+            env: BTreeMap::new(),
+            flags: Vec::new(),
+            credentials: Vec::new(),
+        };
+        Config::load(&sources).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    #[test]
+    fn the_hosts_of_tunnels_have_the_settings_of_the_table_that_covers_them() {
+        let text = "[edge]\ndata_dir = '/var/lib/adit'\n\
+                    [[tunnel]]\nid = 'tnl_a'\nsecret = '0123456789abcdef'\n\
+                    hosts = ['a.many.test', 'one.many.test', 'b.other.test', 'c.one.many.test']\n\
+                    [[tunnel]]\nid = 'tnl_b'\nsecret = '0123456789abcdef'\ntraffic = 'passthrough'\n\
+                    hosts = ['unread.many.test']\n\
+                    [[host]]\nhost = '*.many.test'\npolicy_file = 'policy.toml'\n\
+                    [[host]]\nhost = 'one.many.test'\npin = 'warn'\n";
+        let config = config(text);
+        let told: Vec<_> = places(&config)
+            .into_iter()
+            .map(|place| format!("{} {} {:?} {}", place.host, place.upstream, place.pin, place.has_policy))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "*.many.test  Off true",
+                "one.many.test  Warn false",
+                "a.many.test tunnel tnl_a Off true",
+                "b.other.test tunnel tnl_a Off false",
+                "c.one.many.test tunnel tnl_a Off false",
+                "unread.many.test tunnel tnl_b Off false",
+            ]
+        );
+    }
+
+    #[test]
+    fn calls_of_tunnels_of_the_store_are_not_taken_for_calls_of_removed_routes() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("audit");
+        std::fs::create_dir(&log).unwrap();
+        std::fs::write(log.join("audit-00000000000000000001.jsonl"), format!("{}\n", call("get", "allowed", "alice")))
+            .unwrap();
+        let text = format!(
+            "[edge]\ndata_dir = '{}'\n[audit]\nmode = 'required'\ndir = '{}'\n",
+            dir.path().display(),
+            log.display()
+        );
+        let report = gather(&config(&text), "2026-11-29T00:00:00Z".parse().unwrap()).unwrap();
+        let [gap] = &report.gaps[..] else { panic!("{:?}", report.gaps) };
+        assert!(gap.ends_with("with `adit tunnel create`: a.test") && report.servers.is_empty(), "{report:?}");
+    }
+
     #[test]
     fn a_report_says_what_can_be_called_that_nobody_approved() {
         let warned = report(PinMode::Warn);
         assert_eq!((warned.calls, warned.denied, warned.callers_count), (3, 1, 2));
         assert_eq!(warned.callers[0], Count { name: "alice".to_owned(), calls: 2 });
-        assert_eq!(warned.unapproved, ["drop", "new", "put"]);
+        assert_eq!(warned.unapproved, ["new", "put"], "nobody has called what no list has and what was denied");
         let standings: Vec<_> = warned.tools.iter().map(|tool| (&*tool.name, tool.standing, tool.calls)).collect();
         assert_eq!(
             standings,
