@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::approvals_args::{ApprovalsArgs, ApprovalsCommand};
-use crate::cli::call_text::{NONE, plain};
+use crate::cli::call_text::{NONE, plain, plain_quoted};
 use crate::cli::table::Table;
 use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{ApprovalInfo, ApprovalStateName, ApprovalsBody, DecideApproval};
@@ -57,23 +57,14 @@ fn table(approvals: &[ApprovalInfo]) -> String {
     table.text("no call waits for approval")
 }
 
-/// A text without what a terminal would not show as it is, but with its quotes.
-fn shown(text: &str) -> String {
-    let char = |char: char| match char {
-        '"' | '\'' | '\\' => char.to_string(),
-        char => char.escape_debug().to_string(),
-    };
-    text.chars().map(char).collect()
-}
-
 /// The arguments, or their start; or how long they are, if they are too long to be kept.
 fn arguments(approval: &ApprovalInfo) -> String {
     match (&approval.arguments, approval.argument_bytes) {
         (Some(text), _) if text.chars().count() > ARGUMENTS_SHOWN => {
             let start: String = text.chars().take(ARGUMENTS_SHOWN).collect();
-            format!("{}… (--json shows all)", shown(&start))
+            format!("{}… (--json shows all)", plain_quoted(&start))
         }
-        (Some(text), _) => shown(text),
+        (Some(text), _) => plain_quoted(text),
         (None, Some(bytes)) => format!("{bytes} bytes, not kept"),
         (None, None) => NONE.to_owned(),
     }

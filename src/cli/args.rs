@@ -95,8 +95,8 @@ pub enum Command {
 
 const APPROVALS_EXAMPLES: &str = "Examples:
   adit approvals list
-  adit approvals approve apr_… --by alice --reason 'agreed with the customer'
-  adit approvals deny apr_… --by alice
+  adit approvals approve apr_5fdc68a3c743df439c27fa62e688addb --by alice --reason 'agreed with the customer'
+  adit approvals deny apr_5fdc68a3c743df439c27fa62e688addb --by alice
 
 Rules of a policy with effect = \"approve\" have calls wait here. It needs the admin token of the process that has the policy: of an edge
 with a data directory, or of a connector with connect.admin_token_file. Exit code 1 means that nothing was decided.";
@@ -194,11 +194,12 @@ cannot be reached, 2 a wrong flag.";
 
 const TOOLS_EXAMPLES: &str = "Examples:
   adit tools list --pending
-  adit tools diff tickets.example.com --admin http://127.0.0.1:9444
+  adit tools diff tickets.example.com --admin http://127.0.0.1:9444 --admin-token-file /etc/adit/admin.token
   adit tools approve tickets.example.com search --admin http://127.0.0.1:9444 --admin-token-file /etc/adit/admin.token
 
-The tools of a server are learned from the lists that pass, on routes with `pin`. `list` and `diff` need no token. `approve` needs the
-admin token of the edge or connector; a connector has one with `connect.admin_token_file`. Exit code 1 means that it refused or
+The tools of a server are learned from the lists that pass, on routes with `pin`. `list` and `diff` need no token; `diff`
+repeats its flags in the commands that it prints. `approve` needs the admin token of the edge or connector; a connector has one with
+`connect.admin_token_file`. Exit code 1 means that it refused or
 cannot be reached, 2 a wrong flag.";
 
 const REPORT_EXAMPLES: &str = "Examples:

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use crate::base::shell_word;
 use crate::cli::admin_args::AdminArgs;
+use crate::cli::call_text::is_seen;
 
 /// A command that is printed for people to run. Its words are quoted where a shell requires it.
 #[derive(Clone, Debug)]
@@ -14,15 +15,28 @@ impl CommandLine {
         CommandLine(words.to_owned())
     }
 
-    /// Adds a word, quoted if necessary.
+    /// Adds a word, quoted if necessary. What a terminal does not show is written out, so that the shell makes the same word of it.
     pub(super) fn word(mut self, word: &str) -> CommandLine {
-        self.0 = format!("{} {}", self.0, shell_word(&printable(word)));
+        self.0 = format!("{} {}", self.0, if word.chars().all(is_seen) { shell_word(word) } else { written_out(word) });
         self
     }
 
     /// Adds a flag and its value.
     pub(super) fn flag(self, flag: &str, value: &str) -> CommandLine {
-        self.word(flag).word(value)
+        // Without `=`, such a value would be read as a flag.
+        if value.starts_with('-') { self.word(&format!("{flag}={value}")) } else { self.word(flag).word(value) }
+    }
+
+    /// Adds the last words of a command, none of which is a flag, whatever it begins with.
+    pub(super) fn operands(self, words: &[&str]) -> CommandLine {
+        let is_like_flag = words.iter().any(|word| word.starts_with('-'));
+        let line = if is_like_flag { self.word("--") } else { self };
+        words.iter().fold(line, |line, word| line.word(word))
+    }
+
+    /// Whether a shell can give this word to a program: none ends at a NUL, and what is written out keeps its end.
+    pub(super) fn can_have(word: &str) -> bool {
+        !word.contains('\0') && !word.ends_with('\n')
     }
 
     /// Adds a flag whose value is already quoted for the shell.
@@ -58,7 +72,17 @@ impl fmt::Display for CommandLine {
     }
 }
 
-/// Removes characters that could control a terminal.
+/// A word that a shell makes of characters that a terminal shows: all others are bytes in octal digits.
+fn written_out(word: &str) -> String {
+    let byte = |byte: &u8| match byte {
+        b'.' | b'/' | b'_' | b':' | b'=' | b',' | b' ' => char::from(*byte).to_string(),
+        byte if byte.is_ascii_alphanumeric() => char::from(*byte).to_string(),
+        byte => format!("\\{byte:03o}"),
+    };
+    format!("\"$(printf '{}')\"", word.as_bytes().iter().map(byte).collect::<String>())
+}
+
+/// Removes characters that could control a terminal, or that it does not show.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    text.chars().filter(|c| is_seen(*c)).collect()
 }

@@ -6,7 +6,7 @@ use similar::{ChangeTag, TextDiff};
 
 use crate::base::sha256;
 use crate::cli::admin_client::{AdminClient, AdminError};
-use crate::cli::call_text::{NONE, plain};
+use crate::cli::call_text::{NONE, plain, plain_quoted};
 use crate::cli::command_line::CommandLine;
 use crate::cli::table::Table;
 use crate::cli::tools_args::{ToolsArgs, ToolsCommand};
@@ -111,6 +111,9 @@ fn wanted(
         let Some(tool) = server.tools.iter().find(|tool| tool.name == *name) else {
             return usage(format!("no list of {} has named a tool {}", plain(route), plain(name)));
         };
+        if let Some(why) = unshown(tool).filter(|_| tool.standing == StandingName::Unreadable) {
+            return usage(format!("{}: {why}: until then nobody can approve it", plain(name)));
+        }
         if sha256.is_some_and(|digits| !tool.sha256.eq_ignore_ascii_case(digits)) {
             return usage(format!("{} has another definition by now: look at `adit tools diff` again", plain(name)));
         }
@@ -201,13 +204,16 @@ fn compared(args: &ToolsArgs, body: &ToolsBody, is_all: bool) -> String {
                 text.push_str("  what was approved was not kept, so that all of it is shown as new\n");
             }
             text.push_str(&changes(tool.approved_definition.as_deref(), tool.definition.as_deref()));
-            let approve = CommandLine::new("adit tools approve").word(route).word(&tool.name);
-            let approve = approve.flag("--sha256", &tool.sha256).admin(&args.admin);
-            text.push_str(&format!("  {approve}\n\n"));
+            if !CommandLine::can_have(&tool.name) {
+                text.push_str("  no command line can have its name: approve it through the admin API\n\n");
+                continue;
+            }
+            let approve = CommandLine::new("adit tools approve").flag("--sha256", &tool.sha256).admin(&args.admin);
+            text.push_str(&format!("  {}\n\n", approve.operands(&[route, &tool.name])));
         }
         if is_all && tools.len() > 1 && tools.iter().all(|tool| unshown(tool).is_none()) {
-            let approve = CommandLine::new("adit tools approve").word(route).word("--all");
-            let approve = approve.flag("--sha256", &digest_of_all(tools.iter())).admin(&args.admin);
+            let approve = CommandLine::new("adit tools approve --all").flag("--sha256", &digest_of_all(tools.iter()));
+            let approve = approve.admin(&args.admin).operands(&[route]);
             text.push_str(&format!("all of {}, as shown here:\n  {approve}\n\n", plain(route)));
         }
     }
@@ -224,7 +230,7 @@ fn changes(before: Option<&str>, now: Option<&str>) -> String {
             ChangeTag::Insert => '+',
             ChangeTag::Equal => ' ',
         };
-        text.push_str(&format!("  {sign} {}\n", visible(change.value().trim_end_matches('\n'))));
+        text.push_str(&format!("  {sign} {}\n", plain_quoted(change.value().trim_end_matches('\n'))));
     }
     text
 }
@@ -273,18 +279,13 @@ fn broken(text: &str) -> String {
     out
 }
 
-/// A line of JSON, without what controls a terminal or is not seen there, which is what an attacker would put here.
-fn visible(line: &str) -> String {
-    let shown = |c: char| match c {
-        '"' | '\\' | '\'' => c.to_string(),
-        _ => c.escape_debug().to_string(),
-    };
-    line.chars().map(shown).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::admin_args::AdminArgs;
+    use crate::cli::args::{Cli, Command};
 
     fn tool(name: &str, standing: StandingName, sha256: &str) -> ListedTool {
         let definition = (standing != StandingName::Unreadable).then(|| format!("{{\"name\":\"{name}\"}}"));
@@ -370,8 +371,43 @@ mod tests {
         }
         assert_eq!(wanted(&all, "a.test", Some(&b), None, true).unwrap()[0].name, "b");
         all.servers[0].tools[1].standing = StandingName::Unreadable;
+        let by_name = wanted(&all, "a.test", Some(&b), None, true).unwrap_err().to_string();
+        assert!(by_name.contains("nobody can approve it") && !by_name.contains("--unseen"), "{by_name}");
         let refused = wanted(&all, "a.test", None, None, true).unwrap_err().to_string();
         assert!(refused.contains("two ways"), "{refused}");
+    }
+
+    #[test]
+    fn the_commands_that_are_shown_approve_the_tools_whatever_their_names() {
+        let names = ["add", "--all", "--admin=http://x", "-h", "a b'c", "a\u{202e}\u{200b}\u{e0041}%s\\", "a\nb"];
+        let all = body(names.iter().map(|name| tool(name, StandingName::New, "0")).collect());
+        let admin = AdminArgs { admin: Some("http://127.0.0.1:1".to_owned()), ..AdminArgs::default() };
+        let args = ToolsArgs { admin, command: ToolsCommand::Diff { route: None, tool: None } };
+        let shown = compared(&args, &all, true);
+        assert!(!shown.contains(['\u{202e}', '\u{200b}', '\u{e0041}']), "{shown}");
+        let commands: Vec<&str> = shown.lines().filter(|line| line.starts_with("  adit ")).collect();
+        let parsed = |line: &str| {
+            let split = format!("for word in {line}; do printf '%s\\0' \"$word\"; done");
+            let words = std::process::Command::new("sh").args(["-c", &split]).output().unwrap().stdout;
+            let words = String::from_utf8(words).unwrap();
+            let command =
+                Cli::try_parse_from(words.trim_end_matches('\0').split('\0')).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let Command::Tools(args) = command.command else { panic!("{line}") };
+            assert_eq!(args.admin.admin.as_deref(), Some("http://127.0.0.1:1"), "{line}");
+            args.command
+        };
+        for (line, name) in commands.iter().zip(names) {
+            let ToolsCommand::Approve { route, tools, all, sha256, .. } = parsed(line) else { panic!("{line}") };
+            assert_eq!(
+                (&*route, &*tools, all, sha256),
+                ("a.test", &[name.to_owned()][..], false, Some("0".repeat(64)))
+            );
+        }
+        assert_eq!(commands.len(), names.len() + 1);
+        let ToolsCommand::Approve { tools, all: true, sha256, .. } = parsed(commands[names.len()]) else { panic!() };
+        assert_eq!((tools.len(), sha256), (0, Some(digest_of_all(all.servers[0].tools.iter()))));
+        let other = compared(&args, &body(vec![tool("a\n", StandingName::New, "0")]), true);
+        assert!(other.contains("through the admin API") && !other.contains("adit tools approve"), "{other}");
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub fn ceiling_answer(reached: &CeilingReached) -> Answer<'static> {
             503,
             -31_072,
             "approvals_full",
-            "too many calls wait for approval: try again after a pause; the operator sees them in `adit approvals`",
+            "too many calls wait for approval: try again after a pause; the operator sees them in `adit approvals list`",
         ),
     };
     let retry_after_s = reached.after().map(seconds);
@@ -78,9 +78,9 @@ pub const fn ceiling_listed(reached: &CeilingReached) -> &'static str {
         CeilingReached::AtOnce => "its caller has as many calls under way as the rule allows (`calls_at_once_max`)",
         CeilingReached::Day { .. } => "its caller has made all calls of the day that the rule allows (`calls_per_day`)",
         CeilingReached::Crowded => "the table of callers that are counted is full",
-        CeilingReached::ApprovalWaits(_) => "it waits for approval (`adit approvals`)",
+        CeilingReached::ApprovalWaits(_) => "it waits for approval (`adit approvals list`)",
         CeilingReached::ApprovalRefused(_) => "it was not approved",
-        CeilingReached::ApprovalsFull => "too many calls wait for approval (`adit approvals`)",
+        CeilingReached::ApprovalsFull => "too many calls wait for approval (`adit approvals list`)",
     }
 }
 

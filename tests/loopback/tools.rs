@@ -13,6 +13,7 @@ use crate::clients::Program;
 use crate::conformance::setup::SetUp;
 use crate::process::{PATIENCE, command};
 use crate::tunnel_processes::{Tunnel, free_address};
+use crate::tunnels::shell::Shell;
 
 const HOST: &str = "tools.test";
 const TOKEN: &[u8] = b"a-token-for-tests-only-0123456789";
@@ -114,6 +115,14 @@ impl Site {
         (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
     }
 
+    /// The commands that `adit tools diff` prints.
+    fn printed(&self) -> Vec<String> {
+        let (code, diff) = self.tools(&["diff", HOST]);
+        assert_eq!(code, Some(0), "{diff}");
+        let commands = diff.lines().filter_map(|line| Some(line.strip_prefix("  ")?.to_owned()));
+        commands.filter(|line| line.starts_with("adit ")).collect()
+    }
+
     fn known(&self) -> Vec<ListedTool> {
         let (code, text) = self.tools(&["list", "--json"]);
         assert_eq!(code, Some(0), "{text}");
@@ -151,11 +160,14 @@ fn is_quarantined(at_edge: bool) {
     );
     assert_eq!(site.names(), [""; 0]);
 
-    let (code, said) = site.tools(&["approve", HOST, "add", "--sha256", &known[0].sha256, "--reason", "looked at"]);
-    assert!(code == Some(0) && said.contains("approved 1 tool"), "{said}");
+    // What is shown is approved by the commands that are shown with it: each tool, or all together.
+    let [add, _, _] = &site.printed()[..] else { panic!("{:?}", site.printed()) };
+    let said = Shell::new().run(&format!("{add} --reason 'looked at'"), "");
+    assert!(said.contains("approved 1 tool") && said.contains(" add\n"), "{said}");
     assert_eq!(site.names(), ["add"]);
     assert_eq!(site.add()["result"]["structuredContent"], json!({"result": 3}), "{}", site.add());
-    assert_eq!(site.tools(&["approve", HOST, "--all"]).0, Some(0));
+    let [greet] = &site.printed()[..] else { panic!("{:?}", site.printed()) };
+    Shell::new().run(greet, "");
     assert_eq!(site.names(), ["add", "greet"]);
 
     // The server changes what it says of a tool that was approved.
@@ -246,4 +258,8 @@ fn with_warn_nothing_is_hidden_and_all_is_told() {
         "{text}"
     );
     assert!(report("html").contains("<td>greet</td>"));
+    let [_, _, all] = &site.printed()[..] else { panic!("{:?}", site.printed()) };
+    let said = Shell::new().run(all, "");
+    assert!(said.contains("approved 2 tools"), "{said}");
+    assert!(site.known().iter().all(|tool| tool.standing == StandingName::Approved));
 }

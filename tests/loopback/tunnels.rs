@@ -10,7 +10,7 @@ mod printed;
 mod proxied;
 mod remedies;
 mod restarted;
-mod shell;
+pub(crate) mod shell;
 mod site;
 mod store;
 mod trade;

@@ -51,7 +51,7 @@ fn of_server(server: &ServerReport, out: &mut String) {
         server.callers_count,
         if server.callers_count > 0 { ": " } else { "" },
         callers.collect::<Vec<_>>().join(", "),
-        escaped(&unapproved(server)),
+        entities(&unapproved(server)),
     );
     out.push_str("<ul>");
     for notice in &server.notices {
@@ -79,8 +79,13 @@ fn of_server(server: &ServerReport, out: &mut String) {
 
 /// A text that servers and agents may have chosen, as a page shows it.
 fn escaped(text: &str) -> String {
+    entities(&plain(text))
+}
+
+/// A text that is safe to print, as a page shows it.
+fn entities(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in plain(text).chars() {
+    for c in text.chars() {
         match c {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
@@ -101,7 +106,9 @@ mod tests {
     #[test]
     fn what_others_have_named_is_shown_and_runs_nothing() {
         let tool = ToolUse { name: "<script>x</script>\u{202e}".to_owned(), standing: "new", ..ToolUse::default() };
-        let server = ServerReport { route: "a\"<b>".to_owned(), tools: vec![tool], ..ServerReport::default() };
+        let unapproved = vec!["a\"<i>".to_owned()];
+        let server =
+            ServerReport { route: "a\"<b>".to_owned(), tools: vec![tool], unapproved, ..ServerReport::default() };
         let report = ToolReport {
             made_at: String::new(),
             since: String::new(),
@@ -112,6 +119,7 @@ mod tests {
         };
         let page = html(&report);
         assert!(page.contains("&lt;script&gt;x&lt;/script&gt;\\u{202e}") && page.contains("a &amp; b"), "{page}");
+        assert!(page.contains("called were a\\&quot;&lt;i&gt;<"), "as in a table: {page}");
         assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
     }
 }

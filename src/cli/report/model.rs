@@ -55,7 +55,7 @@ pub(super) struct ToolUse {
     pub(super) name: String,
     pub(super) calls: u64,
     pub(super) denied: u64,
-    /// `new`, `changed`, `approved`, or `unknown` if no list has named it.
+    /// `new`, `changed`, `approved`, `unreadable`, or `unknown` if no list has named it.
     pub(super) standing: &'static str,
 }
 

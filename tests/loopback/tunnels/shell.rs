@@ -8,12 +8,12 @@ use super::site::{Site, text_of};
 use crate::process::{Adit, command};
 
 /// A host on which somebody pastes commands into a shell.
-pub(super) struct Shell {
+pub(crate) struct Shell {
     dir: tempfile::TempDir,
 }
 
 impl Shell {
-    pub(super) fn new() -> Shell {
+    pub(crate) fn new() -> Shell {
         Shell { dir: tempfile::tempdir().unwrap() }
     }
 
@@ -35,7 +35,7 @@ impl Shell {
     }
 
     /// Runs a line, which must go well; `input` is what somebody types or pastes.
-    pub(super) fn run(&self, line: &str, input: &str) -> String {
+    pub(crate) fn run(&self, line: &str, input: &str) -> String {
         Shell::done(self.command(line), line, input)
     }
 
