@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench disconnect` prints both; the aim is that the tunnel adds less than 10 ms.
 
+#[path = "../tests/loopback/free_address.rs"]
+mod free_address;
 #[path = "../tests/loopback/tunnel_processes.rs"]
 mod tunnel_processes;
 

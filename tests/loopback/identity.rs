@@ -74,6 +74,13 @@ fn shown(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
+/// Where callers prove who they are: at the edge or at the connector, with the kinds of traffic that differ in this.
+const PLACES: [(DriverChoice, Traffic, bool); 3] = [
+    (DriverChoice::Epoll, Traffic::Plain, true),
+    (DriverChoice::Uring, Traffic::Plain, false),
+    (DriverChoice::Epoll, Traffic::Passthrough, false),
+];
+
 /// All that is tried of one route.
 fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
@@ -186,11 +193,7 @@ fn challenging() -> SocketAddr {
 /// Where callers get tokens is up to the configuration: the server of a route that keeps their tokens cannot send them elsewhere.
 #[test]
 fn a_challenge_of_the_server_does_not_reach_callers_whose_tokens_stay_here() {
-    for (driver, traffic, at_edge) in [
-        (DriverChoice::Epoll, Traffic::Plain, true),
-        (DriverChoice::Uring, Traffic::Plain, false),
-        (DriverChoice::Epoll, Traffic::Passthrough, false),
-    ] {
+    for (driver, traffic, at_edge) in PLACES {
         let signer = Signer::new("k1");
         let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[challenging()]);
         let issuer = issuer(KeyStore::fixed(keys(&[&signer])));

@@ -14,6 +14,7 @@ mod drivers;
 mod endings;
 mod engine;
 mod fetched;
+mod free_address;
 mod front;
 mod guard;
 mod hedges;

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::clients::Program;
 use crate::conformance::setup::SetUp;
+use crate::free_address::free_address;
 use crate::process::{PATIENCE, command};
-use crate::tunnel_processes::{Tunnel, free_address};
+use crate::tunnel_processes::Tunnel;
 use crate::tunnels::shell::Shell;
 
 const HOST: &str = "tools.test";

@@ -1,14 +1,15 @@
 //! A tunnel as an operator runs one: `adit edge` and `adit connect`, two processes with a file of settings each.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use adit::base::Secret;
 use adit::tls::Authority;
 use rustls_pki_types::UnixTime;
+
+use crate::free_address::free_address;
 
 /// Longest wait for a process to listen.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -205,19 +206,4 @@ fn write(files: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
     let path = files.path().join(name);
     adit::private::write(&path, content.as_bytes()).expect("a temporary file can be written");
     path
-}
-
-/// A loopback address on which nothing listens, with a port below those that the system gives to outgoing connections,
-/// so that no connection of a test that runs beside this one can take it meanwhile.
-pub(crate) fn free_address() -> SocketAddr {
-    static TRIED: AtomicU32 = AtomicU32::new(0);
-    const FIRST: u32 = 20_000;
-    const COUNT: u32 = 12_000;
-    loop {
-        let tried = std::process::id().wrapping_mul(97).wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(FIRST + tried % COUNT).expect("ports below 32,000");
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-            return listener.local_addr().expect("a bound listener has an address");
-        }
-    }
 }

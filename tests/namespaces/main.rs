@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod disk_full;
+#[path = "../loopback/free_address.rs"]
+mod free_address;
 mod lossy_link;
 mod lossy_path;
 #[path = "../loopback/http2/node.rs"]

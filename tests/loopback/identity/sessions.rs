@@ -12,7 +12,7 @@ use adit::identity::{KeyStore, RouteAuth};
 use serde_json::{Value, json};
 
 use super::signer::{Signer, claims};
-use super::{ISSUER, RESOURCE, auth, issuer, keys, shown, with};
+use super::{ISSUER, PLACES, RESOURCE, auth, issuer, keys, shown, with};
 use crate::policy::{ask, call};
 use crate::support::{HOST, Tunnel, read_message};
 
@@ -76,11 +76,7 @@ fn delete(tunnel: &Tunnel, fields: &str) -> u16 {
 
 #[test]
 fn a_session_is_only_for_the_caller_for_whom_it_was_begun() {
-    for (driver, traffic, at_edge) in [
-        (DriverChoice::Epoll, Traffic::Plain, true),
-        (DriverChoice::Uring, Traffic::Plain, false),
-        (DriverChoice::Epoll, Traffic::Passthrough, false),
-    ] {
+    for (driver, traffic, at_edge) in PLACES {
         let signer = Signer::new("k1");
         let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
         let tunnel = tunnel(driver, traffic, at_edge, &auth(&issuer, Some("")));
@@ -121,30 +117,33 @@ fn a_session_is_only_for_the_caller_for_whom_it_was_begun() {
 
 #[test]
 fn a_stream_that_stands_open_ends_when_the_token_of_its_reader_does() {
-    for (driver, traffic, at_edge) in [
-        (DriverChoice::Epoll, Traffic::Plain, true),
-        (DriverChoice::Uring, Traffic::Plain, false),
-        (DriverChoice::Epoll, Traffic::Passthrough, false),
-    ] {
-        let signer = Signer::new("k1");
-        // A token holds for its leeway longer than it says, which is half a minute here.
-        let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
-        let tunnel = tunnel(driver, traffic, at_edge, &auth(&issuer, None));
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        let ends = now + Duration::from_secs(4) - Duration::from_secs(30);
-        let fields = shown(&signer.sign(&with("exp", json!(ends.as_secs()))));
-        let mut agent = tunnel.agent();
-        let request = format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/event-stream\r\n{fields}\r\n");
-        agent.write_all(request.as_bytes()).unwrap();
-        let (mut stream, mut piece) = (String::new(), [0; 1024]);
-        while !stream.ends_with("0\r\n\r\n") {
-            let len = agent.read(&mut piece).unwrap();
-            assert!(len > 0, "it is not broken off: {stream}");
-            stream.push_str(std::str::from_utf8(&piece[..len]).unwrap());
+    thread::scope(|scope| {
+        for (driver, traffic, at_edge) in PLACES {
+            scope.spawn(move || ends_with_its_token(driver, traffic, at_edge));
         }
-        assert!(stream.starts_with("HTTP/1.1 200 ") && stream.contains("data: hello\n\n"), "{stream}");
-        let (head, _) = ask(&mut tunnel.agent(), "/mcp", &fields, &call("get_a"));
-        assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
-        tunnel.end();
+    });
+}
+
+fn ends_with_its_token(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
+    let signer = Signer::new("k1");
+    // A token holds for its leeway longer than it says, which is half a minute here.
+    let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
+    let tunnel = tunnel(driver, traffic, at_edge, &auth(&issuer, None));
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let ends = now + Duration::from_secs(10) - Duration::from_secs(30);
+    let fields = shown(&signer.sign(&with("exp", json!(ends.as_secs()))));
+    let mut agent = tunnel.agent();
+    let request = format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/event-stream\r\n{fields}\r\n");
+    agent.write_all(request.as_bytes()).unwrap();
+    let (mut stream, mut piece) = (String::new(), [0; 1024]);
+    while !stream.ends_with("0\r\n\r\n") {
+        let len = agent.read(&mut piece).unwrap();
+        assert!(len > 0, "it is not broken off: {stream}");
+        stream.push_str(std::str::from_utf8(&piece[..len]).unwrap());
+        assert!(stream.starts_with("HTTP/1.1 200 "), "{traffic:?} {at_edge}: {stream}");
     }
+    assert!(stream.contains("data: hello\n\n"), "{stream}");
+    let (head, _) = ask(&mut tunnel.agent(), "/mcp", &fields, &call("get_a"));
+    assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
+    tunnel.end();
 }

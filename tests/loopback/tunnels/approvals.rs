@@ -29,9 +29,7 @@ fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart()
     );
     let path = dir.join("connect.toml");
     adit::private::write(&path, config.as_bytes()).unwrap();
-    let mut args = site.connector_args("a.test", &made.token.tunnel_token);
-    let at = args.iter().position(|arg| arg == "--route").unwrap();
-    args.splice(at..at + 2, ["--config", text_of(&path), "--admin", "127.0.0.1:0"].map(str::to_owned));
+    let args = site.connector_args_of(&path, &made.token.tunnel_token);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let start = || {
         let connector = Adit::start(&args);

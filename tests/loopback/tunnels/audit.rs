@@ -156,9 +156,7 @@ fn a_line_says_what_was_decided_and_by_which_rule_of_which_policy() {
     );
     let path = dir.join("connect.toml");
     adit::private::write(&path, config.as_bytes()).unwrap();
-    let mut args = site.connector_args("a.test", &made.token.tunnel_token);
-    let at = args.iter().position(|arg| arg == "--route").unwrap();
-    args.splice(at..at + 2, ["--config", text_of(&path), "--admin", "127.0.0.1:0"].map(str::to_owned));
+    let args = site.connector_args_of(&path, &made.token.tunnel_token);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let connector = crate::process::Adit::start(&args);
     let [started, _] = connector.events(["started", "linked"]);

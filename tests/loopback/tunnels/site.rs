@@ -1,11 +1,9 @@
 //! An operator's machine: a data directory, the programs that use it, and an MCP server that answers when it is let.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::ops::RangeInclusive;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::free_address::free_address;
 use crate::process::{Adit, command};
 
 /// A data directory and where the edge over it listens.
@@ -27,24 +26,6 @@ pub(crate) struct Site {
     pub(crate) connectors: String,
     pub(crate) admin: String,
     pub(crate) upstream: Upstream,
-}
-
-/// The ports from which the edges of tests have theirs: the system gives them to nobody else (`ip_local_port_range`), so that an edge
-/// that is started again gets its port back.
-const PORTS: RangeInclusive<u16> = 20_000..=31_999;
-
-/// A port that is free and that no other test of this process gets.
-fn port_of_its_own() -> u16 {
-    static TAKEN: AtomicU16 = AtomicU16::new(0);
-    // Two runs at the same time begin at different places.
-    let first = u16::try_from(std::process::id() % 100).unwrap() * 100;
-    loop {
-        let nth = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
-        let port = PORTS.start() + nth % u16::try_from(PORTS.len()).unwrap();
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 impl Site {
@@ -62,7 +43,7 @@ impl Site {
             edge: None,
             listen: nowhere.to_string(),
             agents: nowhere,
-            connectors: SocketAddr::from(([127, 0, 0, 1], port_of_its_own())).to_string(),
+            connectors: free_address().to_string(),
             admin: String::new(),
             upstream: Upstream::start(),
         };
@@ -245,6 +226,14 @@ impl Site {
             "error",
         ];
         args.map(str::to_owned).to_vec()
+    }
+
+    /// The same with a configuration file in place of `--route`, and with an admin listener.
+    pub(crate) fn connector_args_of(&self, config: &Path, token: &str) -> Vec<String> {
+        let mut args = self.connector_args("", token);
+        let at = args.iter().position(|arg| arg == "--route").unwrap();
+        args.splice(at..at + 2, ["--config", text_of(config), "--admin", "127.0.0.1:0"].map(str::to_owned));
+        args
     }
 
     /// The credentials of the links that are up, as soon as they are those that are wanted.
