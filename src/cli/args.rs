@@ -118,15 +118,16 @@ const EDGE_EXAMPLES: &str = "Examples:
   adit edge --config adit.toml
   adit edge --config adit.toml --listen 0.0.0.0:443 --agents-cert-file site.crt --agents-key-file site.key
   adit edge init --data-dir /var/lib/adit --name edge.example.com
-  adit edge --data-dir /var/lib/adit --listen 0.0.0.0:443 --tunnel-domain tunnel.example.com …
+  adit edge --data-dir /var/lib/adit --listen 0.0.0.0:443 --agents-cert-file site.crt --agents-key-file site.key \\
+      --tunnel-domain tunnel.example.com
 
 Tunnels and their secrets are defined in the file, as [[tunnel]], or created by `adit tunnel create` while an edge with a
 data directory runs. Exit code 2 means a wrong flag or configuration.";
 
 const TUNNEL_EXAMPLES: &str = "Examples:
   adit tunnel create --data-dir /var/lib/adit --host orders.mcp.example.com
-  adit tunnel rotate tnl_… --overlap 1h --reason quarterly
-  adit tunnel revoke tnl_… --leak-report 24h
+  adit tunnel rotate tnl_jmuv4epfyshqtyubs5ebe3k9 --overlap 1h --reason quarterly
+  adit tunnel revoke tnl_jmuv4epfyshqtyubs5ebe3k9 --leak-report 24h
   ADIT_ADMIN_URL=http://127.0.0.1:9443 ADIT_ADMIN_TOKEN_FILE=admin.token adit tunnel list --json
 
 They use the admin API of a running edge, with the admin token that `adit edge init` created. Exit code 1 means that the edge

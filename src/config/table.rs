@@ -382,18 +382,20 @@ section! {
         /// the server instead of the token. Only with `auth = "terminate"`. It is read again when it changes.
         upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
         /// The header field in which the MCP server is told who calls: a JWT that is signed by adit, holds for a minute and
-        /// has `auth_resource` as its audience. Its name begins with `X-`. What callers send under this name is dropped.
-        /// The public key is at `/v1/identity-keys` of the admin API, and is another one after each start.
+        /// has `auth_resource` as its audience. Its name begins with `X-`. Header fields with this name in requests are
+        /// removed. The key pair is generated at each start; the public key is available at `/v1/identity-keys` of the
+        /// admin API.
         identity_header: Option<IdentityHeaderName> = unset, live, like "X-Caller";
         /// The policy of the host: a file with the rules for which caller may call which tool, prompt and resource
         /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
         /// version stays in effect. It is refused for a host with `passthrough` traffic, which the edge cannot read:
         /// set it at the connector.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
-        /// What becomes of tools of the server that nobody has approved, because they are new or their definition has changed since
-        /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `warn`: they are reported. `quarantine`: they are also hidden from
-        /// lists, and calls of them are refused, until `adit tools approve`. The tools are learned from the lists that pass. It needs
-        /// `edge.data_dir`, and is refused for a table of many hosts and for `passthrough` traffic.
+        /// What happens to tools that are new, or whose definition has changed since it was approved
+        /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `off`: nothing. `warn`: they are reported. `quarantine`: they are also
+        /// removed from lists, and calls of them are refused, until they are approved with `adit tools approve`. Tools are learned from
+        /// the `tools/list` results that pass through. Requires `edge.data_dir`. Not allowed for a wildcard host or for
+        /// `passthrough` traffic.
         pin: PinMode = "off", live, like "quarantine";
     }
 }
@@ -547,10 +549,10 @@ section! {
         /// Allows `admin_listen` at an address other than loopback. Anyone who can connect to it can read the state of
         /// the process.
         allow_admin_off_loopback: bool = "false", restart, like "true";
-        /// A file that holds a token, mode 0600, at least 16 bytes. With this token the admin API allows opening and
-        /// closing the breakers of routes with passthrough traffic (`adit breakers`), and deciding about calls that wait
-        /// for approval (`adit approvals`). Without the file nothing can be changed there. White space at its end is
-        /// ignored.
+        /// A file that holds a token, mode 0600, at least 16 bytes. With this token the admin API allows forcing
+        /// breakers of routes with passthrough traffic open or closed (`adit breakers`), deciding about calls that need
+        /// approval (`adit approvals`), and approving tools (`adit tools approve`). Without the file nothing can be
+        /// changed there. White space at its end is ignored.
         admin_token_file: Option<PathBuf> = unset, restart, like "admin.token";
         /// The networks in which upstreams may be, checked on every address that a name resolves to. `private` stands
         /// for all private networks and loopback. Link-local and metadata addresses are refused unless a network
@@ -687,17 +689,19 @@ section! {
         /// the upstream instead of the token. Only with `auth = "terminate"`. It is read again when it changes.
         upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
         /// The header field in which the MCP server is told who calls: a JWT that is signed by adit, holds for a minute and
-        /// has `auth_resource` as its audience. Its name begins with `X-`. What callers send under this name is dropped.
-        /// The public key is at `/v1/identity-keys` of the admin API, and is another one after each start.
+        /// has `auth_resource` as its audience. Its name begins with `X-`. Header fields with this name in requests are
+        /// removed. The key pair is generated at each start; the public key is available at `/v1/identity-keys` of the
+        /// admin API.
         identity_header: Option<IdentityHeaderName> = unset, live, like "X-Caller";
         /// The policy of the route: a file with the rules for which caller may call which tool, prompt and resource
         /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
         /// version stays in effect. It applies to all kinds of traffic.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
-        /// What becomes of tools of the server that nobody has approved, because they are new or their definition has changed since
-        /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `warn`: they are reported. `quarantine`: they are also hidden from
-        /// lists, and calls of them are refused, until `adit tools approve`. The tools are learned from the lists that pass. It needs
-        /// `connect.state_dir`; `quarantine` also needs `connect.admin_listen` and `connect.admin_token_file`.
+        /// What happens to tools that are new, or whose definition has changed since it was approved
+        /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `off`: nothing. `warn`: they are reported. `quarantine`: they are also
+        /// removed from lists, and calls of them are refused, until they are approved with `adit tools approve`. Tools are learned from
+        /// the `tools/list` results that pass through. Requires `connect.state_dir`; `quarantine` also requires
+        /// `connect.admin_listen` and `connect.admin_token_file`.
         pin: PinMode = "off", live, like "quarantine";
         /// Whether HTTP/2 is offered to an `https` upstream besides HTTP/1.1 (ALPN `h2`). If the upstream accepts it,
         /// one connection carries many calls.
