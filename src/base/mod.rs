@@ -27,6 +27,7 @@ mod shell_word;
 mod text_start;
 mod time;
 mod traffic;
+mod trouble;
 
 pub use bearer_challenge::BearerChallenge;
 pub use breaker_terms::{BreakerOverrides, BreakerTerms};
@@ -57,3 +58,4 @@ pub use shell_word::shell_word;
 pub use text_start::text_start;
 pub use time::{Clock, Time};
 pub use traffic::{Traffic, TrafficError};
+pub use trouble::Trouble;

@@ -57,7 +57,7 @@ pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work
         return false;
     }
     under_way.set(under_way.get() + 1);
-    let (head, label, _) = request.context_mut().parts();
+    let (head, label) = request.context_mut().head_and_label();
     // What the server must not see of the call, or gets in its place.
     let policy = label.map_or(PolicyEdit::NONE, |label| label.policy_edit());
     let head = cancelling_head(context, &served, head, policy, body.len());

@@ -38,15 +38,13 @@ impl QueueNotes {
         self.full.take()
     }
 
-    /// What is kept of the call, with this.
-    pub(super) fn note(&self, record: CallRecord) -> CallRecord {
+    /// Adds the wait and the place of the call to its record.
+    pub(super) fn note(&self, record: CallRecord, place: Option<&CallPlace>) -> CallRecord {
         let record = record.with_queue_time(self.waited);
         if let Some(Overload { in_flight, limit, is_of_agent, .. }) = self.overload {
             return record.with_place(in_flight, limit, is_of_agent);
         }
-        let place = self.place.take();
-        let taken = place.as_ref().and_then(CallPlace::taken);
-        self.place.set(place);
+        let taken = place.and_then(CallPlace::taken);
         taken.map_or(record, |(in_flight, limit)| record.with_place(in_flight, limit, false))
     }
 }

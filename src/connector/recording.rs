@@ -67,7 +67,9 @@ pub(super) fn record(
     let (outcome, now) = (outcome_of(ended), core.core.turn_time());
     let of_body = request.label().and_then(|label| label.trace());
     let policy = request.label().and_then(|label| label.policy_mark());
-    let kept = keeps.then(|| queue.note(context.kept(request.head()).with_phases(&phases)));
+    // Taken in any case: if its route is gone meanwhile, it is free again.
+    let place = queue.place.take();
+    let kept = keeps.then(|| queue.note(context.kept(request.head()).with_phases(&phases), place.as_ref()));
     let counted = host.and_then(|host| {
         core.upstreams.route_of(host, |route| {
             let answer = if is_begun { work.answer_size } else { AnswerSize::default() };
@@ -89,7 +91,7 @@ pub(super) fn record(
             let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
             recorder.record(label, &phases, outcome);
             recorder.count_retries(label, retries.made());
-            if let Some(place) = queue.place.take() {
+            if let Some(place) = place {
                 let (status, is_opened) = (stamps.status().unwrap_or_default(), stamps.is_sent());
                 let ended = PlacedCall { call, label, phases: &phases, outcome, status, is_opened };
                 leave(place, &ended, &recorder, now);

@@ -106,7 +106,6 @@ impl StreamCalls<'_> {
         self.has_called = true;
         self.work.agents.queue = QueueNotes::default();
         self.work.agents.until = self.until(request).unwrap_or(Time::NEVER);
-        self.work.agents.audit = self.context.begin_audit(request);
         let StreamCalls { context, work, host, .. } = self;
         if let Some(refusal) = host.and_then(|host| refusal(*context, request, host)) {
             Counters::add(&context.core.connector.counters.requests_refused);
@@ -118,6 +117,7 @@ impl StreamCalls<'_> {
             let keep = request.answer_preflight(!context.core.is_draining()).await;
             return if keep { Next::Keep } else { Next::Close };
         }
+        work.agents.audit = context.begin_audit(request);
         if host.is_some()
             && let (Some(tasks), Some(label)) = (context.core.connector.tasks(), request.label())
         {
@@ -187,7 +187,7 @@ impl StreamCalls<'_> {
         let recorded = if is_cut_by_edge { Some(Err(CallFailure::Deadline)) } else { ended };
         let noted = Noted { work: &work.agents, is_begun: true, is_cut_by_edge, is_cancelled, report: None };
         record(*context, request, *host, &end, recorded, noted);
-        context.record_end(&work.agents.audit, request, &end, ended, work.agents.retries);
+        context.record_end(&work.agents.audit, request, &end, recorded, work.agents.retries);
         let keeps = end.keeps && request.is_received() && context.stream.is_sealed();
         let error = match done {
             Err(_) => return Next::Leave(Leave::GivenUp),
@@ -220,7 +220,8 @@ impl StreamCalls<'_> {
             // In a box, so that other calls do not have its size.
             return Some(Box::pin(self.answer_unlabelled(request, error)).await);
         }
-        if let Some(host) = *host
+        if work.agents.queue.is_labelled
+            && let Some(host) = *host
             && let Some(report) = begin_guard(*context, work, request, host)
         {
             // In a box, so that other calls do not have its size.
@@ -318,17 +319,20 @@ impl StreamCalls<'_> {
             unless_broken::<R, _>(self.context.stream.on_link(), waiting.as_mut()).await
         };
         let notes = &mut self.work.agents.queue;
-        let overload = match queued {
-            Ok(Queued { waited, end: QueuedEnd::Enters(place) }) => {
-                notes.waited = waited;
+        let end = queued.map(|Queued { waited, end }| {
+            notes.waited = waited;
+            end
+        });
+        let overload = match end {
+            Ok(QueuedEnd::Enters(place)) => {
                 notes.place.set(place);
                 return None;
             }
-            Ok(Queued { waited, end: QueuedEnd::Refused(overload) }) => {
-                (notes.waited, notes.overload) = (waited, Some(overload));
+            Ok(QueuedEnd::Refused(overload)) => {
+                notes.overload = Some(overload);
                 overload
             }
-            Ok(Queued { end: QueuedEnd::CallerLeft, .. }) | Err(_) => {
+            Ok(QueuedEnd::CallerLeft) | Err(_) => {
                 count(core, None);
                 self.record_uncalled(request, None, None);
                 return Some(Next::Leave(Leave::GivenUp));

@@ -314,10 +314,6 @@ impl Served {
             && self.route.identity == route.identity
             && self.route.first_byte_timeout == route.first_byte_timeout
             && self.route.sends_timeout == route.sends_timeout
-            && self.route.client_timeout == route.client_timeout
-            && self.route.deadlines == route.deadlines
-            && self.route.breaker == route.breaker
-            && self.route.tools == route.tools
             && self.route.resend.is_some() == route.resend.is_some()
             && same(&self.route.upstream, &route.upstream)
     }

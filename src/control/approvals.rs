@@ -1,6 +1,6 @@
 //! Where calls that wait for approval are decided about, and where that is recorded.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::audit::ActionLine;
 use crate::base::Clock;
@@ -14,6 +14,8 @@ use crate::serve::AuditLog;
 pub struct ApprovalDesk {
     approvals: Arc<Approvals>,
     audit: Option<AuditLog>,
+    /// Held from the line in the log until the decision is in effect, so that the log has them in the same order.
+    deciding: Arc<Mutex<()>>,
 }
 
 /// Why nothing was decided.
@@ -44,7 +46,7 @@ impl ApprovalDesk {
     /// The desk of these calls, which records in this log.
     #[must_use]
     pub fn new(approvals: &Arc<Approvals>, audit: Option<AuditLog>) -> ApprovalDesk {
-        ApprovalDesk { approvals: Arc::clone(approvals), audit }
+        ApprovalDesk { approvals: Arc::clone(approvals), audit, deciding: Arc::default() }
     }
 
     /// The calls that wait, and those that were decided about and not made yet; the oldest first.
@@ -59,23 +61,18 @@ impl ApprovalDesk {
     /// If nothing is decided.
     pub(super) fn decide(&self, ticket: ApprovalTicket, decision: &Decision) -> Result<Approval, Undecided> {
         let Decision { may_call, by, reason } = decision;
+        let _alone = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.all().into_iter().find(|known| known.ticket == ticket).ok_or(UndecidedTicket::Unknown)?;
-        if let Some(audit) = &self.audit
-            && known.is_waiting()
-        {
-            let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let ticket = ticket.to_string();
-            let line = ActionLine {
-                action: if *may_call { "call.approved" } else { "call.refused" },
-                tunnel: None,
-                subject: Some(&ticket),
-                reason: Some(&format!("by {by}{why}")),
-            };
-            if !written_in_time(audit, audit.submit(line.body())) && audit.is_required() {
-                return Err(Undecided::Unrecorded);
-            }
+        if !known.is_waiting() {
+            return Err(UndecidedTicket::Decided.into());
         }
-        let decided = self.approvals.decide(ticket, *may_call, by, MonotonicClock.now())?;
+        let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let action = if *may_call { "call.approved" } else { "call.refused" };
+        let decided = match self.record(ticket, action, &format!("by {by}{why}")) {
+            true => self.approvals.decide(ticket, *may_call, by, MonotonicClock.now()).map_err(Undecided::from),
+            false => Err(Undecided::Unrecorded),
+        };
+        let decided = decided.inspect_err(|_| self.take_back(ticket))?;
         tracing::info!(
             %ticket,
             by,
@@ -87,5 +84,81 @@ impl ApprovalDesk {
             "it was decided about a call that waited for approval"
         );
         Ok(decided)
+    }
+
+    /// Writes a decision to the audit log. False if it had to be written and was not.
+    fn record(&self, ticket: ApprovalTicket, action: &str, reason: &str) -> bool {
+        let Some(audit) = &self.audit else { return true };
+        let ticket = ticket.to_string();
+        let line = ActionLine { action, subject: Some(&ticket), reason: Some(reason), ..ActionLine::default() };
+        written_in_time(audit, audit.submit(line.body()))
+    }
+
+    /// Says in the audit log that the decision which may stand there is not in effect.
+    fn take_back(&self, ticket: ApprovalTicket) {
+        let Some(audit) = &self.audit else { return };
+        let ticket = ticket.to_string();
+        let reason = "nothing was decided: the time of the call was over, or the decision could not be written";
+        let action = "call.decision_failed";
+        audit
+            .write(ActionLine { action, subject: Some(&ticket), reason: Some(reason), ..ActionLine::default() }.body());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policy::{Asked, CountedCaller, QuotaTime, RoleSet, ToolPolicy};
+    use crate::serve::AuditEntry;
+
+    /// Calls of which one waits for approval.
+    fn waiting() -> (Arc<Approvals>, ApprovalTicket) {
+        let approvals = Arc::<Approvals>::default();
+        let mut policy = ToolPolicy::parse("[[rule]]\nname = 'r'\neffect = 'approve'\ntools = ['pay']\n").unwrap();
+        policy.count_in(&Arc::default(), &approvals, "a.test");
+        let (asked, caller) = (Asked::tool("pay"), CountedCaller { identity: None, address: None });
+        let time = QuotaTime { now: MonotonicClock.now(), unix: Duration::from_secs(1_800_000_000) };
+        let decision = policy.decide(RoleSet::default(), &asked);
+        let message = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}"#;
+        policy.ask_approval(decision, &asked, &caller, time, (None, message)).unwrap();
+        let ticket = approvals.all(MonotonicClock.now())[0].ticket;
+        (approvals, ticket)
+    }
+
+    #[test]
+    fn a_decision_that_cannot_be_written_is_not_in_effect_and_the_log_says_so() {
+        for is_written in [true, false] {
+            let (approvals, ticket) = waiting();
+            let (log, entries) = AuditLog::new(true);
+            let desk = ApprovalDesk::new(&approvals, Some(log));
+            let writer = thread::spawn(move || {
+                let mut bodies = Vec::new();
+                while let Ok(entry) = entries.recv() {
+                    let AuditEntry::Line { body, written } = entry else { continue };
+                    bodies.push(String::from_utf8(body).unwrap());
+                    if let Some(written) = written.filter(|_| is_written) {
+                        let _ = written.send(());
+                    }
+                }
+                bodies
+            });
+            let decision = Decision { may_call: true, by: "bob".to_owned(), reason: None };
+            let decided = desk.decide(ticket, &decision).map(drop);
+            let again = desk.decide(ticket, &decision).map(drop);
+            drop(desk);
+            let bodies = writer.join().unwrap();
+            let count = |action: &str| bodies.iter().filter(|body| body.contains(action)).count();
+            if is_written {
+                assert_eq!((decided, again), (Ok(()), Err(Undecided::Ticket(UndecidedTicket::Decided))));
+                assert_eq!((count("call.approved"), count("call.decision_failed")), (1, 0));
+            } else {
+                assert_eq!((decided, again), (Err(Undecided::Unrecorded), Err(Undecided::Unrecorded)));
+                assert!(approvals.all(MonotonicClock.now())[0].is_waiting());
+                assert_eq!((count("call.approved"), count("call.decision_failed")), (2, 2));
+            }
+        }
     }
 }

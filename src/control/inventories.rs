@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use unicode_security::skeleton;
 
 use crate::audit::ActionLine;
+use crate::base::Trouble;
 use crate::control::wall_time::WallTime;
 use crate::policy::{
     InventoryMemory, NotApproved, PinMode, ToolDigest, ToolInventory, ToolNews, ToolPins, ToolRecord, ToolStanding,
@@ -207,20 +208,30 @@ impl Inventories {
 
     /// Keeps what lists teach, until it is dropped.
     pub async fn keep(self: Arc<Inventories>) {
-        let mut looks = 0;
+        let (mut looks, mut trouble) = (0, Trouble::default());
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             looks += 1;
             let is_any = |look: fn(&ToolInventory) -> bool| self.servers().values().any(|server| look(&server.tools));
-            let is_due = looks >= LOOKS_UNTIL_KEPT && is_any(ToolInventory::is_fresh);
-            // Whoever asks for the tools is told the news first.
-            let is_unwritten = self.is_unwritten.load(Ordering::Relaxed);
-            if !is_due && !is_unwritten && !is_any(ToolInventory::has_news) {
+            let has_news = is_any(ToolInventory::has_news);
+            // The news may have been reported already, to somebody who asked for the tools.
+            let is_changed = has_news || self.is_unwritten.load(Ordering::Relaxed);
+            let is_due = looks >= LOOKS_UNTIL_KEPT && (is_changed || is_any(ToolInventory::is_fresh));
+            if has_news && trouble.is_on() && !is_due {
+                self.stamp();
+            }
+            // What could not be written is tried again after some time.
+            if !is_due && (!is_changed || trouble.is_on()) {
                 continue;
             }
             looks = 0;
-            if let Err(why) = self.stamp_and_write().await {
-                tracing::error!(%why, "the inventory of tools cannot be kept: it is valid as long as this process runs");
+            match self.stamp_and_write().await {
+                Ok(()) if trouble.ends() => tracing::info!("the inventory of tools can be written again"),
+                Ok(()) => {}
+                Err(why) if trouble.begins() => {
+                    tracing::error!(%why, "the inventory of tools cannot be written, and a restart would lose what is new in it; adit will retry");
+                }
+                Err(_) => {}
             }
         }
     }
@@ -287,7 +298,11 @@ impl Inventories {
     async fn recorded(&self, action: &str, route: &str, tool: &str, digest: ToolDigest, why: Option<&str>) -> bool {
         let Some(audit) = self.audit.get() else { return true };
         let receipt = audit.submit(action_line(action, route, tool, digest, why));
-        tokio::time::timeout(AUDIT_WAIT_MAX, receipt.written()).await.unwrap_or(false)
+        let written = tokio::time::timeout(AUDIT_WAIT_MAX, receipt.written()).await;
+        written.unwrap_or_else(|_| {
+            audit.on_late();
+            false
+        })
     }
 
     /// Says in the audit log that the last lines about so many tools, as far as they are there, are not true.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::base::Trouble;
 use crate::policy::{QUOTA_STATE_LEN_MAX, Quotas};
 use crate::private::{self, PrivateError};
 
@@ -17,7 +18,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct QuotaFile {
     path: Option<PathBuf>,
     quotas: Arc<Quotas>,
-    writing: Arc<Mutex<()>>,
+    writing: Arc<Mutex<Trouble>>,
 }
 
 impl QuotaFile {
@@ -49,11 +50,17 @@ impl QuotaFile {
     pub(super) fn save(&self) {
         let Some(path) = &self.path else { return };
         // The last one at the end of the process may meet another, whose older text must not replace it.
-        let _writes = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(text) = self.quotas.day_state(unix_time()) else { return };
-        if let Err(error) = private::write(path, text.as_bytes()) {
-            self.quotas.day_state_lost();
-            tracing::error!(%error, "the calls of this day are not kept: a restart would count them anew");
+        match private::write(path, text.as_bytes()) {
+            Ok(()) if trouble.ends() => tracing::info!("the calls of this day can be written again"),
+            Ok(()) => {}
+            Err(error) => {
+                self.quotas.day_state_lost();
+                if trouble.begins() {
+                    tracing::error!(%error, "the calls of this day cannot be written, and a restart would count them from zero; adit will retry");
+                }
+            }
         }
     }
 }

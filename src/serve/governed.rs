@@ -215,8 +215,8 @@ impl Governed {
 
     /// What of the answer its caller may see, if the request asks for a list.
     pub(super) fn filter(&self, head: &RequestHead, call: &Call) -> Option<ListFilter> {
-        let filter = ListFilter::new(Arc::clone(&self.policy), self.roles);
-        filter.is_needed(head, call).then_some(filter)
+        let is_needed = ListFilter::is_needed(&self.policy, head, call);
+        is_needed.then(|| ListFilter::new(Arc::clone(&self.policy), self.roles))
     }
 
     /// What is changed of the request.

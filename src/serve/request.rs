@@ -122,7 +122,7 @@ pub trait Request {
     /// this time since 1970.
     fn govern(&mut self, policy: &Arc<ToolPolicy>, address: Option<IpAddr>, unix: impl FnOnce() -> Duration) {
         self.look_at_message();
-        let unix = if policy.counts_calls() { unix() } else { Duration::ZERO };
+        let unix = if policy.needs_wall_time() { unix() } else { Duration::ZERO };
         let time = QuotaTime { now: self.core().turn_time(), unix };
         self.context_mut().govern(&Governing { policy, address, time });
     }

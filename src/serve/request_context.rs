@@ -82,7 +82,7 @@ impl RequestContext {
     }
 
     /// The head, beside the label that is read from the body.
-    pub fn parts(&mut self) -> (&RequestHead, Option<&mut CallLabel>, Option<Cors<'_>>) {
+    pub(super) fn parts(&mut self) -> (&RequestHead, Option<&mut CallLabel>, Option<Cors<'_>>) {
         let RequestContext { head, label, reads_labels, browsers, scheme, .. } = self;
         let cors = browsers.as_ref().and_then(|rules| rules.cors(head, *scheme));
         (head, label.as_deref_mut().filter(|_| *reads_labels), cors)

@@ -51,19 +51,26 @@ impl SessionOwner {
 
     /// Learns from the head of an answer of this resource which session was begun, used or ended.
     pub(super) fn on_answer(&self, resource: &str, request: &RequestHead, answer: &ResponseHead, now: Time) {
-        let succeeded = (200..300).contains(&answer.status());
-        if let Some(key) = self.key(resource, request.get_only(SESSION_ID)) {
+        // A 404 may be the answer of another server than the one that has the session, or of another path: it ends none.
+        if !(200..300).contains(&answer.status()) {
+            return;
+        }
+        let named = request.get_only(SESSION_ID);
+        if let Some(key) = self.key(resource, named) {
             let holder = self.table().holder_of(key, now);
-            let has_ended = answer.status() == 404 || (succeeded && request.method() == Method::Delete);
-            if has_ended && holder == Some(self.holder) {
-                return self.table().release(key);
+            if request.method() == Method::Delete {
+                if holder == Some(self.holder) {
+                    self.table().release(key);
+                }
+                return;
             }
             // One that was begun before the process was, or was forgotten.
-            if !has_ended && succeeded && holder.is_none() && !mcp::is_stateless(request) {
+            if holder.is_none() && !mcp::is_stateless(request) {
                 self.bind(key, now);
             }
         }
-        if let Some(key) = self.key(resource, answer.get(SESSION_ID)).filter(|_| succeeded) {
+        // Servers may repeat the session in every answer.
+        if let Some(key) = self.key(resource, answer.get(SESSION_ID).filter(|begun| Some(*begun) != named)) {
             self.bind(key, now);
         }
     }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use adit::base::{Clock, Traffic};
 use adit::engine::MonotonicClock;
@@ -197,6 +197,7 @@ fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     assert_eq!(waiting.len(), 3, "{place}");
     let first = waiting.iter().find(|one| one.ticket == ticket).unwrap();
     assert_eq!(first.call.shown.as_deref(), Some(r#"{"amount": 1, "to": "bob"}"#), "{place}");
+    assert!(first.asked > Duration::from_secs(1_700_000_000), "{place}: by the clock of people, {:?}", first.asked);
     assert_eq!(server.calls(), 0, "{place}: nothing of this has reached the server");
 
     approvals.decide(ticket, true, "carol", MonotonicClock.now()).unwrap();

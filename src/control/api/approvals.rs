@@ -1,7 +1,5 @@
 //! `/v1/approvals`: the calls that wait for approval.
 
-use std::fmt::Write;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -9,6 +7,7 @@ use axum::http::StatusCode;
 use super::Api;
 use super::body::JsonObject;
 use super::error::ApiError;
+use crate::audit::hex;
 use crate::base::Clock;
 use crate::control::approvals::{ApprovalDesk, Decision, Undecided};
 use crate::control::bodies::{ApprovalInfo, ApprovalStateName, ApprovalsBody, DecideApproval, ErrorBody};
@@ -104,12 +103,6 @@ impl ApprovalInfo {
             ApprovalState::Refused { by } => (ApprovalStateName::Denied, Some(by.clone())),
         };
         let call = approval.call.clone();
-        let hex = |hash: [u8; 32]| {
-            hash.iter().fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            })
-        };
         ApprovalInfo {
             ticket: approval.ticket.to_string(),
             state,
@@ -121,7 +114,7 @@ impl ApprovalInfo {
             name: call.name,
             arguments: call.shown,
             argument_bytes: call.arguments.map(|(len, _)| len),
-            argument_sha256: call.arguments.map(|(_, hash)| hex(hash)),
+            argument_sha256: call.arguments.map(|(_, hash)| hex(&hash)),
             asked_at: WallTime::default().after(approval.asked).to_string(),
             ends_in_s: (approval.ends - MonotonicClock.now()).as_secs(),
         }

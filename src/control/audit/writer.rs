@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::audit::ChainNote;
+use crate::base::Trouble;
 use crate::control::audit::archive::{Archive, Keeping};
 use crate::control::audit::dir::AuditDir;
 use crate::control::audit::error::AuditError;
@@ -238,22 +239,6 @@ impl Writing {
             // A full channel means that a pass is already pending.
             let _ = self.tidies.try_send(());
         }
-    }
-}
-
-/// An error that may repeat. It is logged only when it begins and when it ends.
-#[derive(Default)]
-struct Trouble(bool);
-
-impl Trouble {
-    /// Records a failure. Returns whether it is the first in a row.
-    fn begins(&mut self) -> bool {
-        !std::mem::replace(&mut self.0, true)
-    }
-
-    /// Records a success. Returns whether it ends a failure.
-    fn ends(&mut self) -> bool {
-        std::mem::take(&mut self.0)
     }
 }
 

@@ -203,9 +203,9 @@ impl ApprovalTicket {
     #[must_use]
     pub fn of(counted: &QuotaKey, method: &str, arguments: Option<(u64, [u8; 32])>) -> ApprovalTicket {
         let (len, hash) = arguments.unwrap_or_default();
-        let text = format!("approval\n{counted}\n{method}\n{len}\n{hash:02x?}");
+        let text = [format!("approval\n{counted}\n{method}\n{len}\n").as_bytes(), &hash].concat();
         let mut ticket = [0; 16];
-        ticket.copy_from_slice(&sha256(text.as_bytes())[..16]);
+        ticket.copy_from_slice(&sha256(&text)[..16]);
         ApprovalTicket(ticket)
     }
 }

@@ -1,4 +1,4 @@
-//! The ceilings of a rule: how often, how many at once, with which arguments, and how much of an answer.
+//! The ceilings of a rule: how often, how many at once, with which arguments, and whether somebody has to approve.
 
 use std::fmt;
 use std::sync::Arc;

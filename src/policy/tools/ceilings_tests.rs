@@ -27,6 +27,14 @@ fn ceilings_are_of_rules_that_allow_and_say_something() {
             "name some in tools or prompts",
         ),
         (rule("calls_per_day = 5").replace("name = 'r'\n", ""), "line 1: a rule that counts calls needs a name"),
+        (
+            "[[rule]]\neffect = 'approve'\ntools = ['a']\n".to_owned(),
+            "line 1: a rule that asks for approval needs a name",
+        ),
+        (
+            "[[rule]]\nname = 'r'\neffect = 'approve'\nmethods = ['tasks/*']\n".to_owned(),
+            "line 1: approval is for tools, prompts and resources",
+        ),
     ] {
         let faults = faults(&text);
         assert!(faults.iter().any(|fault| fault.contains(why)), "{text}: {faults:?}");
@@ -35,11 +43,11 @@ fn ceilings_are_of_rules_that_allow_and_say_something() {
         "calls_per_minute = 5\n[rule.arguments.properties.a]\nmaximum = 1_000\npattern = '^a$'\ntype = ['number', 'string']",
     ));
     let decision = good.decide(RoleSet::default(), &Asked::tool("a"));
-    assert!(good.needs_arguments(&decision, &Asked::tool("a")) && good.counts_calls());
+    assert!(good.needs_arguments(&decision, &Asked::tool("a")) && good.needs_wall_time());
     let other = good.decide(RoleSet::default(), &Asked::tool("b"));
     assert!(!good.needs_arguments(&other, &Asked::tool("b")) && !good.has_ceilings(&other));
     let plain = policy(&rule(""));
-    assert!(!plain.counts_calls() && !plain.has_ceilings(&plain.decide(RoleSet::default(), &Asked::tool("a"))));
+    assert!(!plain.needs_wall_time() && !plain.has_ceilings(&plain.decide(RoleSet::default(), &Asked::tool("a"))));
 }
 
 #[test]
@@ -55,7 +63,11 @@ fn what_asks_for_approval_goes_before_what_allows_and_behind_what_denies() {
         assert_eq!(verdict(&policy, &[], Asked::tool(tool)), want);
         assert_eq!(policy.needs_approval(&policy.decide(RoleSet::default(), &Asked::tool(tool))), asks, "{tool}");
     }
-    assert!(policy.asks_for_approval() && policy.useless().is_empty(), "{:?}", policy.useless());
+    assert!(
+        policy.asks_for_approval() && policy.needs_wall_time() && policy.useless().is_empty(),
+        "{:?}",
+        policy.useless()
+    );
     let wrong: Vec<Option<String>> = policy.run_cases().map(|case| case.wrong).collect();
     assert_eq!(wrong[0], None);
     assert_eq!(wrong[1].as_deref(), Some("it is allowed only with approval by the rule asks"));

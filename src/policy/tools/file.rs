@@ -272,6 +272,10 @@ impl Parts<'_> {
             let why = "a rule that counts calls needs a name: by that its counts go on when the file changes";
             self.reader.fault(section.line, why);
         }
+        if rule.is_approve() && !section.has("name") {
+            let why = "a rule that asks for approval needs a name: by that its approvals hold when the file changes";
+            self.reader.fault(section.line, why);
+        }
         for (key, patterns) in
             [("methods", &mut rule.methods), ("tools", &mut rule.tools), ("prompts", &mut rule.prompts)]
         {
@@ -297,6 +301,11 @@ impl Parts<'_> {
             if rule.hints.is_empty() {
                 self.reader.fault(hints.line, "annotations are empty: remove them, or ask for one");
             }
+        }
+        if rule.is_approve() && !rule.names_targets() {
+            let why = "approval is for tools, prompts and resources: of other methods, nobody would see what they are called \
+                       with. Name some in tools, prompts, resources or annotations";
+            self.reader.fault(section.line, why);
         }
         rule
     }

@@ -49,13 +49,13 @@ impl ListFilter {
     /// Whether the answer to a request may have a list: a request for one, or for a stream, on which a request of the caller may be
     /// answered later.
     #[must_use]
-    pub fn is_needed(&self, head: &RequestHead, call: &Call) -> bool {
+    pub fn is_needed(policy: &ToolPolicy, head: &RequestHead, call: &Call) -> bool {
         if head.method() == Method::Get {
             return true;
         }
         match call.method() {
             Some("tools/list" | "prompts/list" | "resources/list" | "resources/templates/list") => true,
-            Some("initialize" | "server/discover") => !self.policy.passes_instructions(),
+            Some("initialize" | "server/discover") => !policy.passes_instructions(),
             _ => false,
         }
     }

@@ -42,7 +42,7 @@ pub struct ToolPolicy {
     pub(super) quotas: Arc<Quotas>,
     /// The calls that wait for approval.
     pub(super) approvals: Arc<Approvals>,
-    /// For which place its callers are counted: a role and a host.
+    /// The host for which its callers are counted.
     pub(super) place: Arc<str>,
 }
 
@@ -282,10 +282,11 @@ impl ToolPolicy {
         }
     }
 
-    /// Whether any rule counts calls.
+    /// Whether any rule counts calls or asks for approval, so that it depends on the time since 1970.
     #[must_use]
-    pub fn counts_calls(&self) -> bool {
-        self.rules.iter().filter_map(|rule| rule.ceilings.as_ref()).any(|ceilings| !ceilings.quota.is_empty())
+    pub fn needs_wall_time(&self) -> bool {
+        let mut ceilings = self.rules.iter().filter_map(|rule| rule.ceilings.as_ref());
+        ceilings.any(|ceilings| !ceilings.quota.is_empty() || ceilings.approval.is_some())
     }
 
     /// The ceilings of the rule that allows a request, in words; none if it has none.

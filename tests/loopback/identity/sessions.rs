@@ -42,7 +42,8 @@ fn server() -> SocketAddr {
                         String::new()
                     };
                     let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"content": []}}).to_string();
-                    let head = format!("HTTP/1.1 200 OK\r\n{session}Content-Type: application/json\r\n");
+                    let status = if asked["params"]["name"] == "get_lost" { "404 Not Found" } else { "200 OK" };
+                    let head = format!("HTTP/1.1 {status}\r\n{session}Content-Type: application/json\r\n");
                     let answer = format!("{head}Content-Length: {}\r\n\r\n{answer}", answer.len());
                     if socket.write_all(answer.as_bytes()).is_err() {
                         return;
@@ -104,6 +105,12 @@ fn a_session_is_only_for_the_caller_for_whom_it_was_begun() {
         assert_eq!(delete(&tunnel, &of_bob), 404, "{place}");
         assert_eq!(status(&tunnel, &of_alice).0, 200, "{place}");
         assert_eq!(status(&tunnel, &bob).0, 200, "{place}: without a session");
+
+        // Another server behind the same route may not have it.
+        let (lost, _) = ask(&mut tunnel.agent(), "/mcp", &of_alice, &call("get_lost"));
+        assert!(lost.starts_with("HTTP/1.1 404 "), "{place}: {lost}");
+        assert_eq!(status(&tunnel, &of_bob).0, 404, "{place}: it is still hers");
+        assert_eq!(status(&tunnel, &of_alice).0, 200, "{place}");
 
         // One that was begun before it could be seen is that of the first who uses it.
         assert_eq!(status(&tunnel, &format!("{bob}Mcp-Session-Id: old\r\n")).0, 200, "{place}");
