@@ -9,7 +9,7 @@ use crate::exchange::{CallFailure, CallReport, FailedCall, trace_of};
 use crate::latency::{CallPhases, CallRecord, CallStage, CallerTimeSource, Outcome, Phase, Retries};
 use crate::route::Hostname;
 use crate::serve::{AnswerSize, CallEnded, EndedCall, GuardedCall, PlacedCall, Request, add_to_task, leave, task_of};
-use crate::wire::mcp::Call;
+use crate::wire::mcp::{Call, SESSION_ID};
 
 /// What is told of a call that failed, by its label as far as that is known.
 pub(super) fn told_of(
@@ -88,7 +88,8 @@ pub(super) fn record(
                 Counters::add(&counters.eras_differed);
             }
             let method = call.method().unwrap_or(call.kind().name());
-            let label = recorder.label(route.name.as_str(), method, call.tool().unwrap_or_default());
+            let tool = call.tool().unwrap_or_default();
+            let label = guard.label_of(route.name.as_str(), method, tool, &mut recorder);
             recorder.record(label, &phases, outcome);
             recorder.count_retries(label, retries.made());
             if let Some(place) = place {
@@ -148,7 +149,8 @@ pub(super) fn add_call_to_task(
 ) {
     let Some(tasks) = context.core.connector.tasks() else { return };
     let trace = request.label().and_then(|label| label.trace());
-    let Some(task) = task_of(tasks, request.head(), trace) else { return };
+    let session = || request.head().get(SESSION_ID).filter(|id| !id.is_empty()).map(|id| tasks.session_hash(id));
+    let Some(task) = task_of(tasks, request.head(), trace, session) else { return };
     let Some(label) = request.label() else { return };
     let arguments = label.arguments_digest();
     let call = label.call();

@@ -47,6 +47,15 @@ struct CachedConnector {
 }
 
 impl Bond {
+    /// The session that it is for, of the bond of a request.
+    pub(super) fn session(self) -> Option<SessionKey> {
+        match self {
+            Bond::Session(key, _) => Some(key),
+            Bond::Hashed(key) => Some(SessionKey(key)),
+            Bond::None | Bond::Other(_) | Bond::Beside(..) => None,
+        }
+    }
+
     /// Binds connections of one agent to one connector by its address, where nothing that they carry can be read.
     pub(super) fn of_address(address: Option<IpAddr>) -> Bond {
         // FNV-1a (draft-eastlake-fnv): the same on every core and after a restart.
@@ -70,12 +79,17 @@ impl Bonds {
 
     /// The bond of a request, by the session that it names.
     pub(super) fn of_request(&self, head: &RequestHead, tunnel: &TunnelId, now: Time) -> Bond {
-        let Some(session) = head.get(SESSION_ID) else { return Bond::None };
-        let key = self.edge.affinity.key(tunnel.as_str(), session);
+        let Some(key) = self.session_of(head, tunnel) else { return Bond::None };
         match self.connector_of(key, now) {
             Some(connector) => Bond::Session(key, connector),
             None => Bond::Hashed(key.0),
         }
+    }
+
+    /// The session that a request names.
+    pub(super) fn session_of(&self, head: &RequestHead, tunnel: &TunnelId) -> Option<SessionKey> {
+        let session = head.get(SESSION_ID).filter(|session| !session.is_empty())?;
+        Some(self.edge.affinity.key(tunnel.as_str(), session))
     }
 
     /// Learns from the head of an answer, which came over this link, which sessions its connector has. Only its own 404 ends a

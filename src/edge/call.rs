@@ -105,6 +105,7 @@ impl Service for AgentCalls<'_> {
         let next = self.answer(request).await;
         // However the call has ended, its connection keeps nothing of it.
         self.keep_body(false);
+        self.work.found = None;
         next
     }
 }
@@ -151,6 +152,7 @@ impl AgentCalls<'_> {
             return next;
         }
         let bond = core.bonds.of_request(request.head(), &route.tunnel, request.began());
+        self.work.notes.session = bond.session();
         self.work.has_waited = false;
         let needs_label = route.own.needs_label(&core.edge.settings.deadlines, &core.edge.settings.breaker)
             || core.edge.breakers().is_forced_open(route.name.as_str());
@@ -194,7 +196,7 @@ impl AgentCalls<'_> {
             let target = CallTarget { route, host, seal, peer: None, bond, moves, call, has_waited, until };
             self.work.notes.opens(core.core.turn_time());
             // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
-            let opened = match core.open(target).await {
+            let opened = match core.open(target, self.work.found.take()).await {
                 Ok(opened) => opened,
                 Err(NotOpened::HandOver(target)) => {
                     // It asks for a place there as well.
@@ -312,7 +314,11 @@ impl AgentCalls<'_> {
                 self.work.has_waited = found.is_err();
                 found.ok().filter(|found| *found != core.core.id())
             }
-            Chosen::Link(_) | Chosen::Silent(_) => None,
+            Chosen::Link(link) => {
+                self.work.found = Some((link, core.core.turn_time()));
+                None
+            }
+            Chosen::Silent(_) => None,
         };
         if let Some(target) = elsewhere {
             return Err(Next::Leave(Leave::HandOver(target, self.moved(moves))));

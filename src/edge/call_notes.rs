@@ -8,7 +8,7 @@ use crate::base::{CallFailure, Time};
 use crate::edge::usage::LinkUsage;
 use crate::exchange::trace_of;
 use crate::latency::{CallRecord, HostText, Overload, RecordedTime, SentAgain};
-use crate::serve::{AnswerSize, CallAudit};
+use crate::serve::{AnswerSize, CallAudit, SessionKey};
 use crate::wire::http1::RequestHead;
 
 /// What is noted of a call while it is under way.
@@ -18,6 +18,8 @@ pub(super) struct CallNotes {
     pub(super) number: u64,
     /// The address of its agent.
     peer: Option<IpAddr>,
+    /// The MCP session that it names, once that was looked for.
+    pub(super) session: Option<SessionKey>,
     /// When it began to look for a connector.
     opens_at: Time,
     /// How long it waited for one.

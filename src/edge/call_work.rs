@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::base::{Clock, CoreId, Time};
 use crate::edge::bonds::Bond;
 use crate::edge::call_notes::CallNotes;
+use crate::edge::link_table::ChosenLink;
 use crate::edge::moves::{Moved, Moves};
 use crate::edge::recording::Ending;
 use crate::exchange::CallFailure;
@@ -36,6 +37,8 @@ pub(super) struct CallWork {
     pub(super) notes: CallNotes,
     /// Whether the answer may be that of a server to an agent of the other era.
     pub(super) is_refused: bool,
+    /// The link that was found for it before its body was read, and when.
+    pub(super) found: Option<(ChosenLink, Time)>,
     /// Whether it has waited for a link in vain.
     pub(super) has_waited: bool,
     /// Whether the connection has come from another core for the request that is read next.

@@ -208,7 +208,7 @@ impl<'a> HedgePlan<'a> {
                 until,
             };
             let began = core.core.now();
-            let opened = core.open(target).await.map_err(|_| None)?;
+            let opened = core.open(target, None).await.map_err(|_| None)?;
             let _ = handed.set(HandedOver { usage: Rc::clone(&opened.usage), began });
             let request = match opened.stream.is_sealed() {
                 true => again(&head, &request[head_len..], time_left(core, &opened, until)),

@@ -15,7 +15,7 @@ use crate::edge::offline_wait::OfflineWait;
 use crate::edge::sessions::Seal;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::CallFailure;
-use crate::link::{CallOpen, CallOpenError, CallStream, CarrierStream};
+use crate::link::{CallOpen, CallOpenError, CallStream, Carrier, CarrierStream};
 use crate::route::{Hostname, Offline, Route};
 use crate::tls::ClientConfig;
 
@@ -74,14 +74,27 @@ impl CallTarget<'_> {
 }
 
 impl EdgeCore {
-    /// Opens a stream, or takes up a sealed session, waiting a little for a connector that is away.
-    pub(super) async fn open(&self, target: CallTarget<'_>) -> Result<Opened, NotOpened> {
+    /// Opens a stream, or takes up a sealed session, waiting a little for a connector that is away. If one was
+    /// `found` for it in the same turn, that link takes it if it can.
+    pub(super) async fn open(
+        &self,
+        target: CallTarget<'_>,
+        found: Option<(ChosenLink, Time)>,
+    ) -> Result<Opened, NotOpened> {
         if target.route.traffic == Traffic::Resealed {
             if let Some(kept) = self.kept_session(target) {
                 return Ok(kept);
             }
             // In a box, so that other calls do not have its size.
             return Box::pin(self.open_resealed(target)).await;
+        }
+        let now = self.core.turn_time();
+        if let Some((ChosenLink { carrier, usage }, at)) = found
+            && at == now
+            && !target.is_over(now)
+            && let Ok(stream) = self.open_on(&carrier, target)
+        {
+            return Ok(Opened { stream: CallStream::Plain(stream), usage, seal: None, whole: Cell::new(false) });
         }
         let (stream, usage) = self.open_on_link(target).await?;
         Ok(Opened { stream: CallStream::Plain(stream), usage, seal: None, whole: Cell::new(false) })
@@ -128,7 +141,7 @@ impl EdgeCore {
                 Chosen::Link(_) | Chosen::Silent(_) if target.is_over(self.core.turn_time()) => {
                     return Err(NotOpened::Failed(CallFailure::CallerTimeoutUnsent));
                 }
-                Chosen::Link(link) | Chosen::Silent(link) => match self.open_on(&link, target) {
+                Chosen::Link(link) | Chosen::Silent(link) => match self.open_on(&link.carrier, target) {
                     Ok(stream) => return Ok((stream, link.usage)),
                     Err(why) => why,
                 },
@@ -152,18 +165,18 @@ impl EdgeCore {
         }
     }
 
-    fn open_on(&self, chosen: &ChosenLink, target: CallTarget<'_>) -> Result<CarrierStream, Offline> {
+    fn open_on(&self, carrier: &Carrier, target: CallTarget<'_>) -> Result<CarrierStream, Offline> {
         let CallTarget { route, host, peer, call, until, .. } = target;
         // A sealed session carries many calls.
         let until = Some(until).filter(|until| *until != Time::NEVER && route.traffic == Traffic::Plain);
         let open =
             CallOpen { host: host.as_str(), call, traffic: route.traffic, peer: peer.map(String::as_str), until };
-        let opened = chosen.carrier.open(&open).map_err(|error| match error {
+        let opened = carrier.open(&open).map_err(|error| match error {
             CallOpenError::Full => Offline::Full,
             CallOpenError::Draining => Offline::Draining,
             CallOpenError::Unusable => Offline::NoConnector,
         })?;
-        self.links.on_call(&route.tunnel, &chosen.carrier, target.bond == Bond::None);
+        self.links.on_call(&route.tunnel, carrier, target.bond == Bond::None);
         Ok(opened)
     }
 }

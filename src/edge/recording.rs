@@ -15,8 +15,8 @@ use crate::latency::{
 };
 use crate::route::Route;
 use crate::serve::{
-    CallDeadline, CallEnded, CallGuard, CallPlace, EndedCall, GuardedCall, PlacedCall, Request, add_to_task, leave,
-    task_of,
+    CallDeadline, CallEnded, CallGuard, CallPlace, EndedCall, GuardedCall, PlacedCall, Request, SessionKey,
+    add_to_task, leave, task_of,
 };
 use crate::wire::mcp::{self, Call};
 
@@ -70,14 +70,19 @@ pub(super) fn record(
         }
     });
     let trace = request.label().and_then(|label| label.trace());
-    let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace));
+    let session =
+        || notes.session.or_else(|| core.bonds.session_of(request.head(), &route.tunnel)).map(|SessionKey(key)| key);
+    let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace, session));
     let Some(said) = request.label() else { return };
     let (arguments, policy) = (said.arguments_digest(), said.policy_mark());
     let call = said.call();
     let method = call.method().unwrap_or(call.kind().name());
     let tool = call.tool().unwrap_or_default();
     let mut recorder = core.figures.recorder.borrow_mut();
-    let label = recorder.label(route.name.as_str(), method, tool);
+    let label = match guard {
+        Some(guard) => guard.label_of(route.name.as_str(), method, tool, &mut recorder),
+        None => recorder.label(route.name.as_str(), method, tool),
+    };
     recorder.record(label, phases, outcome);
     if notes.retries > 0 {
         recorder.count_retries(label, notes.retries);

@@ -269,6 +269,13 @@ impl Recorder {
         }
     }
 
+    /// Whether the calls with this label have these names: not so of one that collects calls of several.
+    #[must_use]
+    pub fn has_names(&self, label: LabelId, route: &str, method: &str, tool: &str) -> bool {
+        let is_it = |label: &Label| *label.tool == *tool && *label.method == *method && *label.route == *route;
+        self.name(label).is_some_and(is_it)
+    }
+
     /// Records a call that has ended. The durations of refused calls are not kept; see [`Outcome::is_timed`].
     pub fn record(&mut self, label: LabelId, phases: &CallPhases, outcome: Outcome) {
         if let Some((_, set)) = self.sets.get_mut(label.index()) {

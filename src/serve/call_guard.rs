@@ -5,8 +5,8 @@ use std::cell::Cell;
 use crate::base::{BreakerTerms, DeadlineTerms, GuardMode, Time};
 use crate::exchange::{BreakerRefusal, CallReport, FailedCall};
 use crate::latency::{
-    BreakerChange, BreakerOpen, BreakerScope, BreakerState, CallCounts, CallLimit, CallPhases, CallResult, ForcedState,
-    LabelBreakers, LabelId, Outcome, Permit, Recorder,
+    BreakerChange, BreakerChanges, BreakerOpen, BreakerScope, BreakerState, CallCounts, CallLimit, CallPhases,
+    CallResult, ForcedState, LabelBreakers, LabelId, Outcome, Permit, Recorder,
 };
 use crate::serve::call_deadline::{CallDeadline, has_answer, may_have_answer};
 use crate::wire::mcp::Call;
@@ -20,6 +20,8 @@ pub struct CallGuard {
     permit: Cell<Option<Permit>>,
     /// Whether the call is a probe of one of them.
     pub is_probe: bool,
+    /// The label of the call, once it is known.
+    label: Option<LabelId>,
 }
 
 /// A call that a breaker refused.
@@ -61,6 +63,7 @@ impl CallGuard {
         self.deadline.begin(terms);
         self.permit.set(None);
         self.is_probe = false;
+        self.label = None;
     }
 
     /// Goes on with a call that has [begun](CallGuard::begin), once its label is known.
@@ -80,12 +83,13 @@ impl CallGuard {
             return Ok(());
         }
         let label = recorder.label(route, call.method().unwrap_or_default(), call.tool().unwrap_or_default());
+        self.label = Some(label);
         let mut patience = 1;
         if let Some(breakers) = recorder.breakers(label)
             && (breaker.is_enforced() || breakers.is_forced_open())
         {
             let (admitted, changes) = breakers.admit(now);
-            log(breakers, breaker.mode, changes.upstream, changes.tool);
+            log(breakers, breaker.mode, changes);
             let permit = admitted.map_err(|(scope, refused)| {
                 let counts = breakers.opened_by(scope, now);
                 BreakerRefused { scope, refused, counts }
@@ -98,6 +102,12 @@ impl CallGuard {
             self.deadline.enforce(recorder.deadline(label, &deadline, now), &deadline, patience);
         }
         Ok(())
+    }
+
+    /// The label of a call that has ended, which was looked up when it began if its label was needed then.
+    pub fn label_of(&self, route: &str, method: &str, tool: &str, recorder: &mut Recorder) -> LabelId {
+        let known = self.label.filter(|label| recorder.has_names(*label, route, method, tool));
+        known.unwrap_or_else(|| recorder.label(route, method, tool))
     }
 
     /// The call has ended `now`: what is learned from it, and what it says of calls that are still to be made. Returns its
@@ -140,7 +150,7 @@ impl CallGuard {
             }
             None => breakers.observe(result, &breaker, began, now),
         };
-        log(breakers, breaker.mode, changes.upstream, changes.tool);
+        log(breakers, breaker.mode, changes);
         told
     }
 }
@@ -172,7 +182,14 @@ fn result(phases: &CallPhases, outcome: Outcome, is_late: bool, is_long: bool) -
 }
 
 /// Logs the changes of breakers, each once on whichever core it happened.
-fn log(of: &LabelBreakers, mode: GuardMode, upstream: Option<BreakerChange>, tool: Option<BreakerChange>) {
+fn log(of: &LabelBreakers, mode: GuardMode, changes: BreakerChanges) {
+    if changes != BreakerChanges::default() {
+        log_changes(of, mode, changes);
+    }
+}
+
+#[cold]
+fn log_changes(of: &LabelBreakers, mode: GuardMode, BreakerChanges { upstream, tool }: BreakerChanges) {
     let label = of.label();
     for (change, method, name) in [(upstream, "", ""), (tool, &*label.method, &*label.tool)] {
         let Some(BreakerChange { to, counts, is_again }) = change else { continue };

@@ -4,7 +4,7 @@ use crate::base::Time;
 use crate::exchange::trace_of;
 use crate::latency::{CallPhases, HostText, Outcome, Phase, TaskCall, TaskId, TaskTable, TraceId};
 use crate::wire::http1::RequestHead;
-use crate::wire::mcp::{Call, SESSION_ID};
+use crate::wire::mcp::Call;
 
 /// The method by which an agent gives up a call whose connection it keeps.
 const CANCELLED: &str = "notifications/cancelled";
@@ -30,15 +30,20 @@ impl AnswerSize {
     }
 }
 
-/// The task that a request belongs to, by the first of what names one. `trace` is that of its body.
-#[must_use]
-pub fn task_of(tasks: &TaskTable, head: &RequestHead, trace: Option<TraceId>) -> Option<TaskId> {
+/// The task that a request belongs to, by the first of what names one. `trace` is that of its body, and `session` gives a keyed hash of
+/// the session that its head names.
+pub fn task_of(
+    tasks: &TaskTable,
+    head: &RequestHead,
+    trace: Option<TraceId>,
+    session: impl FnOnce() -> Option<u64>,
+) -> Option<TaskId> {
     let value = |name: &str| head.get(name).filter(|value| !value.is_empty());
     let named = tasks.settings().header.as_deref().and_then(value).and_then(|name| std::str::from_utf8(name).ok());
     if let Some(name) = named {
         return Some(TaskId::Named(HostText::of(name)));
     }
-    trace_of(head).or(trace).map(TaskId::Trace).or_else(|| value(SESSION_ID).map(|session| tasks.of_session(session)))
+    trace_of(head).or(trace).map(TaskId::Trace).or_else(|| session().map(TaskId::Session))
 }
 
 /// A call that has ended.
@@ -103,14 +108,15 @@ mod tests {
         let tasks = TaskTable::new(settings).unwrap();
         let trace = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
         let session = "Mcp-Session-Id: secret\r\n";
-        let of = |fields: &str| task_of(&tasks, &head(fields), None);
+        let of_session = |fields: &str| fields.contains(session).then_some(7);
+        let of = |fields: &str| task_of(&tasks, &head(fields), None, || of_session(fields));
         assert_eq!(of(&format!("x-task-id: t1\r\n{trace}{session}")), Some(TaskId::Named(HostText::of("t1"))));
         assert!(matches!(of(&format!("{trace}{session}")), Some(TaskId::Trace(_))));
-        assert_eq!(of(session), Some(tasks.of_session(b"secret")));
+        assert_eq!(of(session), Some(TaskId::Session(7)));
         assert_eq!(of("X-Task-Id:\r\n"), None);
         // The trace of the body counts where the head has none.
         let of_body = TraceId::of_digits(b"0000000000000000000000000000000b");
-        let in_body = |fields: &str| task_of(&tasks, &head(fields), of_body);
+        let in_body = |fields: &str| task_of(&tasks, &head(fields), of_body, || of_session(fields));
         assert_eq!(in_body(session), of_body.map(TaskId::Trace));
         assert_eq!(in_body(trace), of(trace));
     }
