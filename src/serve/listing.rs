@@ -62,12 +62,19 @@ impl Listing {
         if !self.is_on {
             return;
         }
+        // The start of most answers is whole in their first piece, and most list nothing.
+        if self.bytes.is_empty() && bytes.len() >= TOOLS_WITHIN && self.finder.find(&bytes[..TOOLS_WITHIN]).is_none() {
+            self.is_on = false;
+            return;
+        }
+        let is_known = self.bytes.len() >= TOOLS_WITHIN;
         self.bytes.extend_from_slice(bytes);
         let start = &self.bytes[..self.bytes.len().min(TOOLS_WITHIN)];
-        let is_other = self.bytes.len() >= TOOLS_WITHIN && self.finder.find(start).is_none();
+        let is_other = !is_known && start.len() == TOOLS_WITHIN && self.finder.find(start).is_none();
         if is_other || self.bytes.len() > LISTING_LEN_MAX {
             self.is_on = false;
-            self.bytes = Vec::new();
+            self.bytes.clear();
+            self.bytes.shrink_to(TOOLS_WITHIN);
         }
     }
 
