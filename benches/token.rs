@@ -5,7 +5,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adit::identity::{AuthTerms, KeySet, KeyStore, RouteAuth, TokenAlgorithm, TokenIssuer, TokenRules, VerifiedTokens};
+use adit::identity::{
+    AuthTerms, KeySet, KeyStore, RouteAuth, TokenAlgorithm, TokenCheck, TokenIssuer, TokenRules, VerifiedTokens,
+};
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -60,7 +62,7 @@ fn auth(keys: KeySet) -> Arc<RouteAuth> {
             types: ["jwt".into()].into(),
             leeway: Duration::from_secs(30),
         },
-        keys: KeyStore::fixed(keys),
+        check: TokenCheck::Keys(KeyStore::fixed(keys)),
         refresh: Duration::from_secs(600),
         grace: Duration::from_secs(600),
     };

@@ -24,13 +24,14 @@ impl Checker<'_> {
             self.unique(&mut issuers, &format!("{table}.issuer"), &provider.issuer.0);
             self.provider(&table, provider);
         }
+        let providers = &identity.providers;
         let hosts = edge.iter().flat_map(|edge| edge.hosts.iter().enumerate());
         for (index, host) in hosts {
-            self.asks(&CallerTerms::of_host(host, index), &names);
+            self.asks(&CallerTerms::of_host(host, index), &names, providers);
         }
         let routes = connect.iter().flat_map(|connect| connect.routes.iter().enumerate());
         for (index, route) in routes {
-            self.asks(&CallerTerms::of_route(route, index), &names);
+            self.asks(&CallerTerms::of_route(route, index), &names, providers);
         }
     }
 
@@ -40,19 +41,22 @@ impl Checker<'_> {
             ("jwks_url", provider.jwks_url.is_some()),
             ("jwks_file", provider.jwks_file.is_some()),
             ("shared_key_file", provider.shared_key_file.is_some()),
+            ("introspection_url", provider.introspection_url.is_some()),
         ];
         let set: Vec<&str> = sources.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
         if let [one, other, ..] = set[..] {
             self.fault(&key(one), &[&key(other)], &format!("{one} and {other} are both set; remove one"));
         }
-        let is_fetched = provider.jwks_file.is_none() && provider.shared_key_file.is_none();
+        self.introspection(table, provider);
+        let is_asked = provider.introspection_url.is_some();
+        let is_fetched = provider.jwks_file.is_none() && provider.shared_key_file.is_none() && !is_asked;
         let url = provider.jwks_url.as_ref().map_or(("issuer", &provider.issuer), |url| ("jwks_url", url));
         if is_fetched && !is_safe_url(&url.1.0) {
             let why = "its keys would be fetched from here, which needs an https URL, or an http URL on this machine; jwks_file and \
                        shared_key_file need none";
             self.fault(&key(url.0), &[], why);
         }
-        if provider.ca_file.is_some() && !is_fetched {
+        if provider.ca_file.is_some() && !is_fetched && !is_asked {
             self.fault(&key("ca_file"), &[], "nothing is fetched from this provider, so no certificate is checked");
         }
         let is_shared = provider.shared_key_file.is_some();
@@ -68,7 +72,50 @@ impl Checker<'_> {
         }
     }
 
-    fn asks(&mut self, asks: &CallerTerms<'_>, names: &BTreeMap<String, String>) {
+    /// Checks the settings by which a provider is asked about its tokens.
+    fn introspection(&mut self, table: &str, provider: &IdentityProviderConfig) {
+        let key = |name: &str| format!("{table}.{name}");
+        let needed = [
+            ("client_id", provider.client_id.is_some()),
+            ("client_secret_file", provider.client_secret_file.is_some()),
+        ];
+        let Some(url) = &provider.introspection_url else {
+            for (name, _) in needed.into_iter().filter(|(_, is_set)| *is_set) {
+                self.fault(&key(name), &[&key("introspection_url")], "it has no effect without introspection_url");
+            }
+            return;
+        };
+        if !is_safe_url(&url.0) {
+            let why = "tokens and the client's secret are sent here, which needs an https URL, or an http URL on this machine";
+            self.fault(&key("introspection_url"), &[], why);
+        }
+        for (name, _) in needed.into_iter().filter(|(_, is_set)| !*is_set) {
+            self.missing(&key(name), "missing; introspection_url needs it");
+        }
+        if !provider.algorithms.is_empty() {
+            let why =
+                "with introspection_url the provider itself checks the signatures of its tokens: remove algorithms";
+            self.fault(&key("algorithms"), &[&key("introspection_url")], why);
+        }
+    }
+
+    /// Checks that no more than one provider of a table is shown tokens that do not say whose they are.
+    fn asks_one(&mut self, asks: &CallerTerms<'_>, providers: &[IdentityProviderConfig]) {
+        let is_meant = |provider: &&IdentityProviderConfig| {
+            asks.providers.is_empty() || asks.providers.iter().any(|name| name.0 == provider.name.0)
+        };
+        let asked = providers.iter().filter(is_meant).filter(|provider| provider.introspection_url.is_some());
+        let names: Vec<&str> = asked.map(|provider| &*provider.name.0).collect();
+        if let [one, other, ..] = names[..] {
+            let why = format!(
+                "{one} and {other} both have introspection_url, and an opaque token does not say which of them to ask: name one of \
+                 them"
+            );
+            self.fault(&format!("{}.identity_providers", asks.table), &[], &why);
+        }
+    }
+
+    fn asks(&mut self, asks: &CallerTerms<'_>, names: &BTreeMap<String, String>, providers: &[IdentityProviderConfig]) {
         let key = |name: &str| format!("{}.{name}", asks.table);
         if asks.auth == CallerAuth::Passthrough {
             let settings = [
@@ -83,6 +130,7 @@ impl Checker<'_> {
             }
             return;
         }
+        self.asks_one(asks, providers);
         if names.is_empty() {
             self.fault(
                 &key("auth"),

@@ -364,7 +364,7 @@ section! {
         /// host is the called one.
         public_url: Option<HttpUrl> = unset, live, like "https://demo.example.com:8443";
         /// What callers must present. `passthrough`: nothing; tokens are left to the server. `verify`: an access token
-        /// (JWT) of one of the `[[identity_provider]]`s, which is also passed on to the server. `terminate`: the same,
+        /// of one of the `[[identity_provider]]`s, which is also passed on to the server. `terminate`: the same,
         /// but the token is not passed on ([GOVERNANCE.md](GOVERNANCE.md#identity)). With `verify` and `terminate` the
         /// tunnel serves the metadata of the resource (RFC 9728) and sends the challenges (401, 403) by which clients
         /// get a token. Both are refused for a host with `passthrough` traffic, which the edge cannot read: set them at
@@ -672,7 +672,7 @@ section! {
         /// public ones.
         upstream_ca_file: Option<PathBuf> = unset, live, like "upstream-ca.pem";
         /// What callers must present. `passthrough`: nothing; tokens are left to the server. `verify`: an access token
-        /// (JWT) of one of the `[[identity_provider]]`s, which is also passed on to the server. `terminate`: the same,
+        /// of one of the `[[identity_provider]]`s, which is also passed on to the server. `terminate`: the same,
         /// but the token is not passed on ([GOVERNANCE.md](GOVERNANCE.md#identity)). With `verify` and `terminate` the
         /// tunnel serves the metadata of the resource (RFC 9728) and sends the challenges (401, 403) by which clients
         /// get a token. It applies to all kinds of traffic.
@@ -799,7 +799,8 @@ section! {
 
 section! {
     /// An issuer of access tokens: one `[[identity_provider]]` each. Its keys are fetched from the URL in its metadata
-    /// (OpenID Connect Discovery, RFC 8414), unless one of `jwks_url`, `jwks_file` and `shared_key_file` is set. Both
+    /// (OpenID Connect Discovery, RFC 8414), unless one of `jwks_url`, `jwks_file`, `shared_key_file` and
+    /// `introspection_url` is set. Both
     /// roles read it.
     record "identity_provider" => IdentityProviderConfig {
         /// The name that hosts and routes use for it.
@@ -814,6 +815,17 @@ section! {
         /// for a line end. Anyone who can read it can create tokens. It is required for, and only used by, HS256, HS384
         /// and HS512.
         shared_key_file: Option<PathBuf> = unset, live, like "shared.key";
+        /// The URL at which it is asked about each token (RFC 7662), for opaque tokens or for tokens that can be revoked: `https`,
+        /// or `http` on this machine. It is used in place of keys, and requires `client_id` and `client_secret_file`. At most one
+        /// provider of a host or route can have it.
+        introspection_url: Option<TokenText> = unset, live, like "https://login.example.com/realms/demo/introspect";
+        /// The id with which adit authenticates at `introspection_url` (HTTP Basic).
+        client_id: Option<TokenText> = unset, live, like "adit";
+        /// A file, mode 0600, with the secret for `client_id`. It is read again when it changes.
+        client_secret_file: Option<PathBuf> = unset, live, like "introspection.secret";
+        /// How long a token is accepted after the provider has said that it is active. A token that is revoked is refused after this
+        /// time. A token is never accepted after its own end.
+        introspection_cache_ms: Millis = "1m" in 5_000..=3_600_000, live, like "10s";
         /// The certificates (PEM) of the authorities that sign the certificate of its server, instead of the public ones.
         ca_file: Option<PathBuf> = unset, live, like "login-ca.pem";
         /// The accepted audiences of tokens, in place of the URL of the resource: a token must have one of them. A token is then

@@ -7,7 +7,7 @@ use crate::base::Time;
 use crate::connector::call::CallContext;
 use crate::identity::{RouteAuth, TokenRefusal};
 use crate::policy::ToolPolicy;
-use crate::serve::{CallerStop, LabelError, Request, caller_denied, keys_checked};
+use crate::serve::{CallerStop, LabelError, Request, caller_denied, issuer_heard};
 
 /// A request whose caller is not known.
 pub(super) struct UnknownCaller {
@@ -48,7 +48,7 @@ pub(super) fn identify(
     }
 }
 
-/// Waits for the keys of an issuer if that is why a request has stopped, and else answers it or says how. Its caller has to be answered
+/// Waits to hear from an issuer if that is why a request has stopped, and else answers it or says how. Its caller has to be answered
 /// at that time.
 pub(super) async fn settle(
     context: CallContext<'_>,
@@ -58,8 +58,8 @@ pub(super) async fn settle(
 ) -> Settled {
     let core = context.core;
     let UnknownCaller { mut auth, policy, mut stop } = unknown;
-    if let CallerStop::Refused(TokenRefusal::AwaitsKeys { issuer, check }) = stop {
-        keys_checked(&core.core, &auth, issuer, check, until).await;
+    if let CallerStop::Refused(TokenRefusal::Awaits { issuer, awaited }) = stop {
+        issuer_heard(&core.core, &auth, issuer, awaited, until).await;
         match identify(context, request, Some(auth), policy) {
             Ok(policy) => return Settled::Known(policy),
             Err(still) => (auth, stop) = (still.auth, still.stop),

@@ -18,7 +18,9 @@ pub mod demo;
 mod edge_role;
 mod figures;
 mod inputs;
+mod introspection;
 mod inventories;
+mod issuer_http;
 mod metrics;
 pub mod once;
 mod probe;
@@ -44,10 +46,12 @@ pub use connector_role::ConnectorRole;
 pub use data_dir::{DataDir, DataDirError, DataDirLock, EDGE_CERT_LIFE, EDGE_CERT_RENEWED_BEFORE, Initialised};
 pub use edge_role::EdgeRole;
 pub use inputs::{forward_events, forward_events_with, serve_admin, signals};
+pub use introspection::{IntrospectionEndpoint, keep_introspecting};
 pub use inventories::{
     ApprovalError, FINDINGS_MAX, INVENTORY_FILE, Inventories, InventoriesError, NameFinding, ServerTools, alike_names,
     read as read_inventories,
 };
+pub use issuer_http::{ClientCredentials, issuer_client};
 pub use metrics::{METRICS_TYPE, metrics};
 pub use once::{OnceClient, OnceError, OnceReport};
 pub use probe::{PROBE_HOSTS_MAX, PROBE_TIMEOUT, ProbeError, Prober, reachable};
@@ -63,6 +67,6 @@ pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, ProcessRequest, ReloadFn, Reloaded, RoleEvent,
     WATCH_INTERVAL,
 };
-pub use token_keys::{KeySource, keep_keys, key_client};
+pub use token_keys::{KeySource, keep_keys};
 pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

@@ -1,21 +1,16 @@
 //! Fetches the keys of token issuers, and passes them to the cores.
 
 use std::future::poll_fn;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, StatusCode, header};
+use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::control::once::chain;
-use crate::control::wall_time::WallTime;
-use crate::identity::{KEY_SET_LEN_MAX, KeySet, TokenIssuer};
-use crate::tls::read_chain;
+use crate::control::issuer_http::{FETCH_TIMEOUT, content_of, sent, unix_time};
+use crate::identity::{KEY_SET_LEN_MAX, KeySet, KeyStore, TokenIssuer};
 
-/// How long one fetch may take, including its connection and the metadata of the issuer.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(6);
 /// The pause after a failed fetch, unless a call requests one earlier.
 const RETRY_AFTER: Duration = Duration::from_secs(20);
 /// The path at which an issuer publishes where its keys are (OpenID Connect Discovery 1.0 section 4, RFC 8414 section
@@ -32,30 +27,11 @@ pub enum KeySource {
     Discovery,
 }
 
-/// An HTTP client that fetches keys. It follows no redirects, uses the proxies of the environment, and trusts the
-/// authorities in this file (path and content), or the public ones.
-///
-/// # Errors
-///
-/// A sentence, if the content cannot be used.
-pub fn key_client(ca: Option<(&Path, &[u8])>) -> Result<Client, String> {
-    let mut builder = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(FETCH_TIMEOUT);
-    if let Some((file, pem)) = ca {
-        let name = file.display().to_string();
-        let certs = read_chain(&name, pem).map_err(|error| error.to_string())?;
-        if certs.is_empty() {
-            return Err(format!("{name} holds no certificate"));
-        }
-        let certs: Result<Vec<Certificate>, _> = certs.iter().map(|der| Certificate::from_der(der)).collect();
-        builder = builder.tls_certs_only(certs.map_err(|error| format!("{name}: {error}"))?);
-    }
-    builder.build().map_err(|error| format!("no HTTP client: {error}"))
-}
-
 /// Keeps the keys of an issuer fresh while it is polled.
 pub async fn keep_keys(issuer: Arc<TokenIssuer>, source: KeySource, client: Client) {
+    let Some(store) = issuer.keys() else { return };
     // Keys that another task has fetched count as confirmed.
-    let mut confirmed = issuer.keys.keys().0.is_some().then(Instant::now);
+    let mut confirmed = store.keys().0.is_some().then(Instant::now);
     loop {
         let fetched = timeout(FETCH_TIMEOUT, fetch(&issuer.rules.issuer, &source, &client)).await;
         let fetched = fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())));
@@ -63,15 +39,15 @@ pub async fn keep_keys(issuer: Arc<TokenIssuer>, source: KeySource, client: Clie
         let next = match fetched {
             Ok(keys) => {
                 let count = keys.key_count();
-                if issuer.keys.publish(keys, now) {
+                if store.publish(keys, now) {
                     tracing::info!(provider = %issuer.name, keys = count, "the keys of an identity provider were read");
                 }
                 confirmed = Some(Instant::now());
                 issuer.refresh
             }
             Err(why) => {
-                issuer.keys.on_failed(now);
-                let known = issuer.keys.keys().0.is_some();
+                store.on_failed(now);
+                let known = store.keys().0.is_some();
                 tracing::warn!(
                     provider = %issuer.name, why, known,
                     "the keys of an identity provider cannot be fetched; tokens signed with known keys are accepted for offline_grace_ms"
@@ -79,20 +55,20 @@ pub async fn keep_keys(issuer: Arc<TokenIssuer>, source: KeySource, client: Clie
                 RETRY_AFTER.min(issuer.refresh)
             }
         };
-        wait_for_next(&issuer, confirmed, Instant::now() + next).await;
+        wait_for_next(&issuer, store, confirmed, Instant::now() + next).await;
     }
 }
 
 /// Waits until the next fetch is due or requested. Meanwhile keys that were not confirmed for too long are dropped.
-async fn wait_for_next(issuer: &TokenIssuer, confirmed: Option<Instant>, next: Instant) {
+async fn wait_for_next(issuer: &TokenIssuer, store: &KeyStore, confirmed: Option<Instant>, next: Instant) {
     loop {
         let given_up = confirmed.map(|confirmed| confirmed + issuer.grace);
-        let given_up = given_up.filter(|_| issuer.keys.keys().0.is_some());
+        let given_up = given_up.filter(|_| store.keys().0.is_some());
         tokio::select! {
             () = sleep_until(next) => return,
-            () = poll_fn(|cx| issuer.keys.poll_asked(cx)) => return,
+            () = poll_fn(|cx| store.poll_asked(cx)) => return,
             () = sleep_until(given_up.unwrap_or(next)), if given_up.is_some() => {
-                if issuer.keys.lose() {
+                if store.lose() {
                     tracing::error!(
                         provider = %issuer.name,
                         "the keys of an identity provider could not be fetched for offline_grace_ms: calls with its tokens are \
@@ -142,22 +118,9 @@ async fn discover(issuer: &str, client: &Client) -> Result<Box<str>, String> {
 }
 
 async fn read(url: &str, client: &Client) -> Result<Vec<u8>, String> {
-    let failed = |error: reqwest::Error| format!("{url}: {}", chain(&error));
-    let mut answer = client.get(url).header(header::ACCEPT, "application/json").send().await.map_err(failed)?;
-    if answer.status() != StatusCode::OK {
-        return Err(format!("{url} answers {}", answer.status()));
+    let answer = sent(url, client.get(url)).await?;
+    match answer.status() {
+        StatusCode::OK => content_of(url, answer, KEY_SET_LEN_MAX).await,
+        status => Err(format!("{url} answers {status}")),
     }
-    let mut content = Vec::new();
-    while let Some(piece) = answer.chunk().await.map_err(failed)? {
-        if content.len() + piece.len() > KEY_SET_LEN_MAX {
-            return Err(format!("{url} answers more than {KEY_SET_LEN_MAX} bytes"));
-        }
-        content.extend_from_slice(&piece);
-    }
-    Ok(content)
-}
-
-/// The time since 1970.
-fn unix_time() -> Duration {
-    Duration::from_secs(WallTime::now().as_unix().as_secs())
 }

@@ -11,7 +11,7 @@ use crate::edge::call_work::{CallWork, Leave};
 use crate::edge::edge_core::EdgeCore;
 use crate::identity::{RouteAuth, TokenRefusal};
 use crate::route::Route;
-use crate::serve::{CallerStop, LabelError, Next, Request, caller_denied, keys_checked};
+use crate::serve::{CallerStop, LabelError, Next, Request, caller_denied, issuer_heard};
 
 /// Notes who makes a request.
 ///
@@ -30,7 +30,7 @@ pub(super) fn identify(
     request.identify(&core.tokens, auth, route.own.policy.as_deref(), now)
 }
 
-/// Waits for the keys of an issuer if that is why a request has stopped, and else answers it.
+/// Waits to hear from an issuer if that is why a request has stopped, and else answers it.
 ///
 /// # Errors
 ///
@@ -43,10 +43,10 @@ pub(super) async fn settle<'r>(
     work: &CallWork,
     mut stop: CallerStop,
 ) -> Result<(), Next<Leave>> {
-    if let CallerStop::Refused(TokenRefusal::AwaitsKeys { issuer, check }) = stop {
+    if let CallerStop::Refused(TokenRefusal::Awaits { issuer, awaited }) = stop {
         let until = work.guard.deadline.answer_by();
         let checked = async {
-            keys_checked(&core.core, auth, issuer, check, until).await;
+            issuer_heard(&core.core, auth, issuer, awaited, until).await;
             true
         };
         let left = async {

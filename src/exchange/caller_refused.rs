@@ -16,6 +16,8 @@ pub enum CallerRefused {
     Scope,
     /// The keys for checking the token are not known at present.
     KeysUnavailable,
+    /// The issuer, which is asked about the token, gives no answer at present.
+    IntrospectionUnavailable,
     /// The request names an MCP session that was begun for another caller.
     OtherSession,
 }
@@ -23,11 +25,12 @@ pub enum CallerRefused {
 impl CallerRefused {
     /// All reasons, in order of declaration.
     #[cfg(test)]
-    pub const ALL: [CallerRefused; 5] = [
+    pub const ALL: [CallerRefused; 6] = [
         CallerRefused::NoToken,
         CallerRefused::InvalidToken,
         CallerRefused::Scope,
         CallerRefused::KeysUnavailable,
+        CallerRefused::IntrospectionUnavailable,
         CallerRefused::OtherSession,
     ];
 
@@ -39,6 +42,7 @@ impl CallerRefused {
             CallerRefused::InvalidToken => "invalid_token",
             CallerRefused::Scope => "insufficient_scope",
             CallerRefused::KeysUnavailable => "keys_unavailable",
+            CallerRefused::IntrospectionUnavailable => "introspection_unavailable",
             CallerRefused::OtherSession => "session_unknown",
         }
     }
@@ -62,12 +66,18 @@ impl CallerRefused {
                 "the access token cannot be checked, because the keys of its issuer cannot be fetched: try again after a \
                  pause; the operator finds the reason in the log of the edge or connector",
             ),
+            CallerRefused::IntrospectionUnavailable => (
+                503,
+                -31_054,
+                "the access token cannot be checked, because its issuer gives no answer about it: try again after a pause; the \
+                 operator finds the reason in the log of the edge or connector",
+            ),
             // As the specification has it for a session that the server does not know.
             CallerRefused::OtherSession => {
                 (404, -31_053, "this caller has no such session: begin one with `initialize`, without Mcp-Session-Id")
             }
         };
-        let retry_after_s = Some(RETRY_AFTER_S).filter(|_| self == CallerRefused::KeysUnavailable);
+        let retry_after_s = Some(RETRY_AFTER_S).filter(|_| status == 503);
         let may_have_acted = Some(false);
         Answer { rpc_code, retry_after_s, may_have_acted, close: false, ..Answer::new(status, self.code(), message) }
     }
@@ -75,7 +85,7 @@ impl CallerRefused {
     /// Whether another token would help.
     #[must_use]
     pub(super) const fn is_challenged(self) -> bool {
-        !matches!(self, CallerRefused::KeysUnavailable | CallerRefused::OtherSession)
+        matches!(self, CallerRefused::NoToken | CallerRefused::InvalidToken | CallerRefused::Scope)
     }
 
     /// The text in the list of calls.
@@ -86,6 +96,7 @@ impl CallerRefused {
             CallerRefused::InvalidToken => "the access token of its caller is not accepted",
             CallerRefused::Scope => "the access token of its caller lacks a scope",
             CallerRefused::KeysUnavailable => "the keys of the issuer of its access token are not known",
+            CallerRefused::IntrospectionUnavailable => "the issuer of its access token gives no answer about it",
             CallerRefused::OtherSession => "its session was begun for another caller",
         }
     }

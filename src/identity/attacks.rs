@@ -35,7 +35,13 @@ fn rules() -> TokenRules {
 }
 
 fn issuer(rules: TokenRules, keys: KeyStore) -> Arc<TokenIssuer> {
-    Arc::new(TokenIssuer { name: "demo".into(), rules, keys, refresh: at(600), grace: at(3_600) })
+    Arc::new(TokenIssuer {
+        name: "demo".into(),
+        rules,
+        check: TokenCheck::Keys(keys),
+        refresh: at(600),
+        grace: at(3_600),
+    })
 }
 
 fn keys(keys: &[Value]) -> KeySet {
@@ -491,18 +497,18 @@ fn keys_rotate_and_what_was_verified_by_the_old_ones_is_forgotten() {
     let by_new = new.sign("new", &claims(), json!({}));
     let mut identify = |token: &str, now| tokens.identify(&auth, token.as_bytes(), at(now)).map(|_| ());
     // Before the first fetch all wait for it.
-    assert!(matches!(identify(&by_old, NOW), Err(TokenRefusal::AwaitsKeys { issuer: 0, .. })));
-    store.keys.on_failed(at(NOW));
+    assert!(matches!(identify(&by_old, NOW), Err(TokenRefusal::Awaits { issuer: 0, .. })));
+    store.keys().unwrap().on_failed(at(NOW));
     assert_eq!(identify(&by_old, NOW + 1), Err(TokenRefusal::NoKeys), "nobody asks again at once");
-    store.keys.publish(keys(&[old.jwk("old")]), at(NOW + 15));
+    store.keys().unwrap().publish(keys(&[old.jwk("old")]), at(NOW + 15));
     assert_eq!(identify(&by_old, NOW + 16), Ok(()));
     assert_eq!(identify(&by_new, NOW + 16), Err(TokenRefusal::Invalid(TokenError::UnknownKey)));
-    assert!(matches!(identify(&by_new, NOW + 30), Err(TokenRefusal::AwaitsKeys { .. })));
-    store.keys.publish(keys(&[new.jwk("new")]), at(NOW + 31));
+    assert!(matches!(identify(&by_new, NOW + 30), Err(TokenRefusal::Awaits { .. })));
+    store.keys().unwrap().publish(keys(&[new.jwk("new")]), at(NOW + 31));
     assert_eq!(identify(&by_new, NOW + 31), Ok(()));
     assert_eq!(identify(&by_old, NOW + 32), Err(TokenRefusal::Invalid(TokenError::UnknownKey)));
     // The issuer is gone for too long.
-    store.keys.lose();
+    store.keys().unwrap().lose();
     assert_eq!(identify(&by_new, NOW + 33), Err(TokenRefusal::NoKeys));
 }
 
@@ -512,21 +518,18 @@ fn a_token_that_names_no_new_key_causes_no_fetch() {
     let (own, evil) = (Signer::ec(), Signer::ec());
     let store = issuer(rules(), KeyStore::fetched(at(15)));
     let auth = auth_of(vec![Arc::clone(&store)], &[]);
-    store.keys.publish(keys(&[own.jwk("k1"), Signer::shared_rsa().jwk("k2")]), at(NOW));
+    store.keys().unwrap().publish(keys(&[own.jwk("k1"), Signer::shared_rsa().jwk("k2")]), at(NOW));
     let later = NOW + 100;
     for id in [Value::Null, json!("k1"), json!("k2")] {
         let token = evil.sign("k1", &claims(), json!({ "kid": id }));
         assert_eq!(shown(&auth, &token, later), Err(TokenRefusal::Invalid(TokenError::Signature)), "{id}");
     }
     let cx = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(store.keys.poll_asked(&cx).is_pending(), "nobody has asked");
-    assert!(matches!(
-        shown(&auth, &evil.sign("k3", &claims(), json!({})), later),
-        Err(TokenRefusal::AwaitsKeys { .. })
-    ));
-    assert!(store.keys.poll_asked(&cx).is_ready());
+    assert!(store.keys().unwrap().poll_asked(&cx).is_pending(), "nobody has asked");
+    assert!(matches!(shown(&auth, &evil.sign("k3", &claims(), json!({})), later), Err(TokenRefusal::Awaits { .. })));
+    assert!(store.keys().unwrap().poll_asked(&cx).is_ready());
     // Whether there is such a key is not known if the fetch has failed: another token would not help.
-    store.keys.on_failed(at(later));
+    store.keys().unwrap().on_failed(at(later));
     assert_eq!(shown(&auth, &evil.sign("k3", &claims(), json!({})), later), Err(TokenRefusal::NoKeys));
     assert!(shown(&auth, &own.sign("k1", &claims(), json!({})), later).is_ok(), "known keys are used meanwhile");
 }

@@ -3,11 +3,14 @@
 
 mod algorithm;
 mod identity_signer;
+mod introspection;
 mod key_set;
 mod key_store;
+mod members_len;
 mod route_auth;
 mod strict_object;
 mod token;
+mod token_answers;
 mod token_error;
 mod token_issuer;
 mod token_rules;
@@ -16,14 +19,18 @@ mod verified_tokens;
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod introspection_tests;
+#[cfg(test)]
 mod signer;
 
 pub use algorithm::{TokenAlgorithm, TokenAlgorithmError};
 pub use identity_signer::{IDENTITY_SEED_LEN, IdentityHeader, IdentitySigner};
+pub use introspection::{INTROSPECTION_LEN_MAX, Introspected, Introspection, IntrospectionError, read_introspection};
 pub use key_set::{KEY_SET_LEN_MAX, KeySet, KeySetError};
 pub use key_store::{KeyStore, KeysChecked};
 pub use route_auth::{AuthTerms, RouteAuth, TokenRefusal};
+pub use token_answers::{QUESTIONS_MAX, TokenAnswer, TokenAnswers, TokenAsked, TokenQuestion};
 pub use token_error::TokenError;
-pub use token_issuer::TokenIssuer;
+pub use token_issuer::{Awaited, TokenCheck, TokenIssuer};
 pub use token_rules::TokenRules;
 pub use verified_tokens::{ShownToken, VerifiedTokens};

@@ -8,10 +8,12 @@ use serde_json::json;
 
 use crate::base::{BearerChallenge, Secret};
 use crate::identity::identity_signer::IdentityHeader;
-use crate::identity::key_store::KeysChecked;
-use crate::identity::token::ReadToken;
+use crate::identity::introspection::Introspection;
+use crate::identity::key_store::KeyStore;
+use crate::identity::token::{ReadToken, TOKEN_LEN_MAX};
+use crate::identity::token_answers::{Looked, TokenAnswer};
 use crate::identity::token_error::TokenError;
-use crate::identity::token_issuer::TokenIssuer;
+use crate::identity::token_issuer::{Awaited, TokenCheck, TokenIssuer};
 use crate::policy::AgentIdentity;
 
 /// Where the metadata of a protected resource is found (RFC 9728 section 3).
@@ -47,15 +49,17 @@ pub enum TokenRefusal {
     NoToken,
     /// Its token proves nobody.
     Invalid(TokenError),
-    /// Its token may be good once the keys of its issuer were fetched, which is under way.
-    AwaitsKeys {
+    /// Its token may be good once more is known of its issuer, which is under way.
+    Awaits {
         /// The issuer, by its place.
         issuer: usize,
-        /// The fetch.
-        check: KeysChecked,
+        /// What is under way.
+        awaited: Awaited,
     },
     /// The keys of its issuer are not known.
     NoKeys,
+    /// Its issuer, who is asked about tokens, gave no answer.
+    NoIntrospection,
     /// It was granted too little.
     Scope,
     /// It names a session that was begun for another caller.
@@ -66,8 +70,11 @@ pub enum TokenRefusal {
 #[derive(Clone)]
 pub(super) struct Verified {
     pub(super) identity: Arc<AgentIdentity>,
-    /// Until when it holds.
+    /// Since when it holds, and until when it is not checked again.
+    pub(super) since: Duration,
     pub(super) until: Duration,
+    /// Until when the token holds, as far as is known.
+    pub(super) ends: Duration,
     /// Its issuer, and the version of the keys by which it was verified.
     pub(super) issuer: usize,
     pub(super) version: u64,
@@ -131,7 +138,8 @@ impl RouteAuth {
         match refusal {
             TokenRefusal::NoToken
             | TokenRefusal::NoKeys
-            | TokenRefusal::AwaitsKeys { .. }
+            | TokenRefusal::NoIntrospection
+            | TokenRefusal::Awaits { .. }
             | TokenRefusal::OtherSession => asked.to_string(),
             TokenRefusal::Invalid(error) => {
                 let (error, description) = (Some(BearerChallenge::INVALID_TOKEN), error.to_string());
@@ -150,18 +158,46 @@ impl RouteAuth {
     ///
     /// Why it proves nobody who may call.
     pub(super) fn verify(&self, token: &[u8], now: Duration) -> Result<Verified, TokenRefusal> {
-        let token = ReadToken::parse(token).map_err(TokenRefusal::Invalid)?;
-        let named = token.claims.get("iss").and_then(|issuer| issuer.as_str());
-        let found = self.issuers.iter().enumerate().find(|(_, issuer)| named == Some(&*issuer.rules.issuer));
-        let (index, issuer) = found.ok_or(TokenRefusal::Invalid(TokenError::Issuer))?;
+        let read = ReadToken::parse(token);
+        let named = read.as_ref().ok().and_then(|token| token.claims.get("iss")).and_then(|issuer| issuer.as_str());
+        let mut issuers = self.issuers.iter().enumerate();
+        let found = match named {
+            Some(named) => issuers.find(|(_, issuer)| named == &*issuer.rules.issuer),
+            // What does not say whose it is can only be a token of the one who is asked. No token of another issuer is shown to it.
+            None if matches!(read, Ok(_) | Err(TokenError::Malformed)) => {
+                issuers.find(|(_, issuer)| issuer.introspection().is_some())
+            }
+            None => None,
+        };
+        let Some((index, issuer)) = found else {
+            return Err(TokenRefusal::Invalid(read.err().unwrap_or(TokenError::Issuer)));
+        };
+        match &issuer.check {
+            TokenCheck::Keys(keys) => {
+                let read = read.map_err(TokenRefusal::Invalid)?;
+                self.verify_signed(read, (index, issuer, keys), now)
+            }
+            TokenCheck::Introspection(answers) => self.introspected(token, (index, issuer, answers), now),
+        }
+    }
+
+    fn verify_signed(
+        &self,
+        token: ReadToken<'_>,
+        (index, issuer, store): (usize, &TokenIssuer, &KeyStore),
+        now: Duration,
+    ) -> Result<Verified, TokenRefusal> {
         issuer.rules.check_header(&token).map_err(TokenRefusal::Invalid)?;
-        let (keys, version) = issuer.keys.keys();
-        let awaits = || issuer.keys.ask(now).map(|check| TokenRefusal::AwaitsKeys { issuer: index, check });
+        let (keys, version) = store.keys();
+        let awaits = || {
+            let awaited = Awaited::Keys(store.ask(now)?);
+            Some(TokenRefusal::Awaits { issuer: index, awaited })
+        };
         let Some(keys) = keys else { return Err(awaits().unwrap_or(TokenRefusal::NoKeys)) };
         match keys.verify(&token) {
             Ok(()) => {}
             Err(TokenError::UnknownKey) => {
-                let settled = match issuer.keys.has_failed() {
+                let settled = match store.has_failed() {
                     true => TokenRefusal::NoKeys,
                     false => TokenRefusal::Invalid(TokenError::UnknownKey),
                 };
@@ -169,9 +205,36 @@ impl RouteAuth {
             }
             Err(error) => return Err(TokenRefusal::Invalid(error)),
         }
-        let checked = issuer.rules.check_claims(token.claims, &self.terms.resource, now);
+        let checked = issuer.rules.check_claims(Arc::new(token.claims), &self.terms.resource, now);
         let (identity, until) = checked.map_err(TokenRefusal::Invalid)?;
-        Ok(Verified { identity: Arc::new(identity), until, issuer: index, version })
+        let identity = Arc::new(identity);
+        Ok(Verified { identity, since: Duration::ZERO, until, ends: until, issuer: index, version })
+    }
+
+    fn introspected(
+        &self,
+        token: &[u8],
+        (index, issuer, answers): (usize, &TokenIssuer, &Introspection),
+        now: Duration,
+    ) -> Result<Verified, TokenRefusal> {
+        if token.len() > TOKEN_LEN_MAX {
+            return Err(TokenRefusal::Invalid(TokenError::TooLong));
+        }
+        if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
+            return Err(TokenRefusal::Invalid(TokenError::Malformed));
+        }
+        match answers.look(token, now) {
+            Looked::Answered(TokenAnswer::Good(said), since, until) => {
+                let checked = issuer.rules.check_introspected(said, &self.terms.resource, now);
+                let (identity, ends) = checked.map_err(TokenRefusal::Invalid)?;
+                // Without an end of its own it is only known to hold until it is asked about again.
+                let (identity, ends) = (Arc::new(identity), ends.unwrap_or(until));
+                Ok(Verified { identity, since, until: until.min(ends), ends, issuer: index, version: 0 })
+            }
+            Looked::Answered(TokenAnswer::Refused, ..) => Err(TokenRefusal::Invalid(TokenError::Inactive)),
+            Looked::Answered(TokenAnswer::Failed, ..) | Looked::Busy => Err(TokenRefusal::NoIntrospection),
+            Looked::Asked(asked) => Err(TokenRefusal::Awaits { issuer: index, awaited: Awaited::Introspection(asked) }),
+        }
     }
 
     /// Whether a caller was granted what every caller needs.

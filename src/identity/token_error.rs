@@ -43,6 +43,9 @@ pub enum TokenError {
     /// None of the issuer's keys has the id that it names.
     #[error("the key of the token is not known")]
     UnknownKey,
+    /// Its issuer says that it is not valid, or no longer.
+    #[error("the issuer of the token says that it is not active")]
+    Inactive,
     /// The signature is not that of its issuer.
     #[error("the signature of the token is not valid")]
     Signature,
@@ -51,7 +54,7 @@ pub enum TokenError {
 impl TokenError {
     /// Every reason, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [TokenError; 15] = [
+    pub const ALL: [TokenError; 16] = [
         TokenError::TooLong,
         TokenError::Malformed,
         TokenError::Algorithm,
@@ -66,6 +69,7 @@ impl TokenError {
         TokenError::Client,
         TokenError::Bound,
         TokenError::UnknownKey,
+        TokenError::Inactive,
         TokenError::Signature,
     ];
 }

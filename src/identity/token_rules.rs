@@ -45,10 +45,40 @@ impl TokenRules {
     /// Checks what is claimed, once the signature is known to be that of the issuer. Returns who calls, and until when that holds.
     pub(super) fn check_claims(
         &self,
-        claims: Map<String, Value>,
+        claims: Arc<Map<String, Value>>,
         resource: &str,
         now: Duration,
     ) -> Result<(AgentIdentity, Duration), TokenError> {
+        let until = self.check_terms(&claims, resource, now)?.ok_or(TokenError::NoExpiry)?;
+        Ok((self.identity(claims, IdentityProof::Jwt)?, until))
+    }
+
+    /// Checks what the issuer says about an active token (RFC 7662 section 2.2). Returns who calls, and until when that holds, if the
+    /// issuer says so.
+    pub(super) fn check_introspected(
+        &self,
+        said: Arc<Map<String, Value>>,
+        resource: &str,
+        now: Duration,
+    ) -> Result<(AgentIdentity, Option<Duration>), TokenError> {
+        if said.get("iss").is_some_and(|issuer| issuer.as_str() != Some(&*self.issuer)) {
+            return Err(TokenError::Issuer);
+        }
+        // Refresh tokens are active as well.
+        if said.get("token_use").is_some_and(|purpose| purpose != "access_token") {
+            return Err(TokenError::Type);
+        }
+        let until = self.check_terms(&said, resource, now)?;
+        Ok((self.identity(said, IdentityProof::Introspection)?, until))
+    }
+
+    /// Checks for whom a token is, and when. Returns until when that holds, if it says so.
+    fn check_terms(
+        &self,
+        claims: &Map<String, Value>,
+        resource: &str,
+        now: Duration,
+    ) -> Result<Option<Duration>, TokenError> {
         let is_accepted = |audience: &str| match self.audiences.is_empty() {
             true => audience == resource,
             false => self.audiences.iter().any(|accepted| **accepted == *audience),
@@ -56,11 +86,8 @@ impl TokenRules {
         if !listed(claims.get("aud")).ok_or(TokenError::Audience)?.into_iter().any(is_accepted) {
             return Err(TokenError::Audience);
         }
-        let until = match claims.get("exp") {
-            None => return Err(TokenError::NoExpiry),
-            Some(expiry) => moment(expiry)?.saturating_add(self.leeway),
-        };
-        if now >= until {
+        let until = claims.get("exp").map(|expiry| Ok(moment(expiry)?.saturating_add(self.leeway))).transpose()?;
+        if until.is_some_and(|until| now >= until) {
             return Err(TokenError::Expired);
         }
         if let Some(begins) = claims.get("nbf")
@@ -69,13 +96,10 @@ impl TokenRules {
             return Err(TokenError::NotYet);
         }
         // DPoP and mutual TLS bind tokens to keys (RFC 9449, RFC 8705): whoever stole one has only the token.
-        if claims.contains_key("cnf") {
-            return Err(TokenError::Bound);
-        }
-        Ok((self.identity(claims)?, until))
+        if claims.contains_key("cnf") { Err(TokenError::Bound) } else { Ok(until) }
     }
 
-    fn identity(&self, claims: Map<String, Value>) -> Result<AgentIdentity, TokenError> {
+    fn identity(&self, claims: Arc<Map<String, Value>>, proof: IdentityProof) -> Result<AgentIdentity, TokenError> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let client: Option<Arc<str>> = CLIENT_CLAIMS.iter().find_map(|name| text(name)).map(Into::into);
         if client.as_ref().is_some_and(|client| client.len() > NAME_LEN_MAX) {
@@ -92,14 +116,7 @@ impl TokenRules {
         let scopes = ["scope", "scp"].iter().filter_map(|name| listed(claims.get(*name))).flatten();
         let scopes = scopes.flat_map(|text| text.split(' ')).filter(|scope| !scope.is_empty());
         let scopes: Arc<[Box<str>]> = scopes.take(LISTED_MAX).map(Into::into).collect();
-        Ok(AgentIdentity {
-            subject,
-            issuer: Some(Arc::clone(&self.issuer)),
-            client,
-            proof: IdentityProof::Jwt,
-            scopes,
-            claims: Arc::new(claims),
-        })
+        Ok(AgentIdentity { subject, issuer: Some(Arc::clone(&self.issuer)), client, proof, scopes, claims })
     }
 }
 

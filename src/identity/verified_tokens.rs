@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use serde_json::{Map, Value};
 
 use crate::base::sha256;
 use crate::identity::identity_signer::SignedIdentity;
+use crate::identity::key_store::KeyStore;
+use crate::identity::members_len::members_len;
 use crate::identity::route_auth::{RouteAuth, TokenRefusal, Verified};
 use crate::policy::AgentIdentity;
 
@@ -18,13 +19,12 @@ const TOKENS_MAX: usize = 4_096;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a signed identity takes besides texts of its token, at the most.
 const SIGNED_LEN: usize = 1_024;
-/// What a member of an object takes besides its name and its value, about.
-const MEMBER_LEN: usize = size_of::<String>() + 2 * size_of::<usize>();
 
 /// A token on a route, by its SHA-256 digest and the place of the route in memory, which is kept as long as the entry.
 type Name = ([u8; 32], usize);
 
-/// The tokens that one core has verified. They are forgotten when they end, and when the keys of their issuer change.
+/// The tokens that one core has verified. They are forgotten when they end, when the keys of their issuer change,
+/// and when their issuer is to be asked again.
 #[derive(Default)]
 pub struct VerifiedTokens {
     known: FxHashMap<Name, Known>,
@@ -62,7 +62,7 @@ impl VerifiedTokens {
             Some(found) => found,
             None => {
                 let verified = auth.verify(token, now)?;
-                let (identity, until) = (Arc::clone(&verified.identity), verified.until);
+                let (identity, until) = (Arc::clone(&verified.identity), verified.ends);
                 let signed_len = auth.terms().identity_header.as_ref().map_or(0, |_| SIGNED_LEN + 2 * token.len());
                 let len = token.len() + len_of(&identity) + signed_len;
                 self.enter(name, Known { auth: Arc::clone(auth), verified, signed: None, len });
@@ -80,14 +80,15 @@ impl VerifiedTokens {
         let terms = auth.terms();
         let header = terms.identity_header.as_ref()?;
         let kept = signed.take().filter(|signed| now < signed.until);
-        let sign = || header.signer.sign(&verified.identity, &terms.resource, (now, verified.until));
+        let sign = || header.signer.sign(&verified.identity, &terms.resource, (now, verified.ends));
         Some(Arc::clone(&signed.insert(kept.unwrap_or_else(sign)).text))
     }
 
     fn find(&self, name: &Name, now: Duration) -> Option<(Arc<AgentIdentity>, Duration)> {
         let Known { auth, verified, .. } = self.known.get(name)?;
-        let is_current = auth.issuers()[verified.issuer].keys.version() == verified.version;
-        (is_current && now < verified.until).then(|| (Arc::clone(&verified.identity), verified.until))
+        let version = auth.issuers()[verified.issuer].keys().map_or(verified.version, KeyStore::version);
+        let is_current = version == verified.version && verified.since <= now && now < verified.until;
+        is_current.then(|| (Arc::clone(&verified.identity), verified.ends))
     }
 
     fn enter(&mut self, name: Name, known: Known) {
@@ -108,21 +109,6 @@ impl VerifiedTokens {
 fn len_of(identity: &AgentIdentity) -> usize {
     let scopes = identity.scopes.iter().map(|scope| size_of::<Box<str>>() + scope.len());
     size_of::<AgentIdentity>() + scopes.sum::<usize>() + members_len(&identity.claims)
-}
-
-fn members_len(members: &Map<String, Value>) -> usize {
-    members.iter().map(|(name, value)| MEMBER_LEN + name.len() + value_len(value)).sum()
-}
-
-/// Tokens are not nested deeper than is safe to follow.
-fn value_len(value: &Value) -> usize {
-    let more = match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(list) => list.iter().map(value_len).sum(),
-        Value::Object(members) => members_len(members),
-    };
-    size_of::<Value>() + more
 }
 
 fn name_of(auth: &Arc<RouteAuth>, token: &[u8]) -> Name {

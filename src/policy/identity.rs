@@ -28,11 +28,13 @@ pub enum IdentityProof {
     Key,
     /// By a signed token.
     Jwt,
+    /// By a token that its issuer was asked about.
+    Introspection,
 }
 
 impl IdentityProof {
     /// Every proof, in the order of the declaration.
-    pub const ALL: [IdentityProof; 2] = [IdentityProof::Key, IdentityProof::Jwt];
+    pub const ALL: [IdentityProof; 3] = [IdentityProof::Key, IdentityProof::Jwt, IdentityProof::Introspection];
 
     /// The name in files and records, which does not change.
     #[must_use]
@@ -40,6 +42,7 @@ impl IdentityProof {
         match self {
             IdentityProof::Key => "key",
             IdentityProof::Jwt => "jwt",
+            IdentityProof::Introspection => "introspection",
         }
     }
 }

@@ -3,19 +3,20 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::Core;
 use crate::exchange::{CallerRefused, ToolDenied};
-use crate::identity::{KeysChecked, RouteAuth, ShownToken, TokenRefusal, VerifiedTokens};
+use crate::identity::{Awaited, RouteAuth, ShownToken, TokenCheck, TokenRefusal, VerifiedTokens};
 use crate::policy::{AgentIdentity, ToolPolicy};
 use crate::serve::session_owners::{SessionOwner, SessionOwners};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
 use crate::wire::oauth::is_metadata_path;
 
-/// How long a call waits for the keys of an issuer. A fetch has its own limit, which is shorter.
-const KEYS_WAIT_MAX: Duration = Duration::from_secs(8);
+/// How long a call waits for keys or an answer of an issuer. Each fetch has its own limit, which is shorter.
+const ISSUER_WAIT_MAX: Duration = Duration::from_secs(8);
 
 /// The tokens that a core has verified, and who has which session.
 pub struct CallerTokens {
@@ -103,12 +104,17 @@ impl ProvenCaller {
     }
 }
 
-/// Waits until the keys of an issuer were fetched, or cannot be, at the longest until the caller has to be answered.
-pub async fn keys_checked(core: &Core, auth: &RouteAuth, issuer: usize, check: KeysChecked, until: Time) {
+/// Waits until more is known of an issuer, or cannot be, at the longest until the caller has to be answered.
+pub async fn issuer_heard(core: &Core, auth: &RouteAuth, issuer: usize, awaited: Awaited, until: Time) {
     let Some(issuer) = auth.issuers().get(issuer) else { return };
-    let wait = KEYS_WAIT_MAX.min(until - core.turn_time());
-    // Whether they were is asked again in any case.
-    let _ = core.timeout(wait, poll_fn(|cx| issuer.keys.poll_checked(check, cx))).await;
+    let wait = ISSUER_WAIT_MAX.min(until - core.turn_time());
+    let heard = poll_fn(|cx| match (awaited, &issuer.check) {
+        (Awaited::Keys(check), TokenCheck::Keys(keys)) => keys.poll_checked(check, cx),
+        (Awaited::Introspection(asked), TokenCheck::Introspection(answers)) => answers.poll_answered(asked, cx),
+        _ => Poll::Ready(()),
+    });
+    // Whether it is known now is asked again in any case.
+    let _ = core.timeout(wait, heard).await;
 }
 
 /// What a caller is told who is refused, and for whom nobody waits any longer.
@@ -119,7 +125,10 @@ pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
         TokenRefusal::Invalid(_) => CallerRefused::InvalidToken,
         TokenRefusal::Scope => CallerRefused::Scope,
         // Nobody knows whether its issuer has such a key: another token would not help.
-        TokenRefusal::AwaitsKeys { .. } | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
+        TokenRefusal::Awaits { awaited: Awaited::Keys(_), .. } | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
+        TokenRefusal::Awaits { awaited: Awaited::Introspection(_), .. } | TokenRefusal::NoIntrospection => {
+            CallerRefused::IntrospectionUnavailable
+        }
         TokenRefusal::OtherSession => CallerRefused::OtherSession,
     };
     ToolDenied::of_caller(refused, auth.challenge(refusal))

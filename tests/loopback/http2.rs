@@ -2,7 +2,7 @@
 //! the server of Node.
 
 mod calls;
-mod client;
+pub(crate) mod client;
 pub(crate) mod frames;
 mod hostile;
 pub(crate) mod node;

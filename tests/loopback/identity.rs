@@ -1,5 +1,6 @@
 //! Routes that ask their callers for tokens, at the edge and at the connector.
 
+mod opaque;
 mod server;
 mod sessions;
 mod signer;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use adit::base::{Secret, Traffic};
 use adit::engine::ladder::DriverChoice;
-use adit::identity::{AuthTerms, KeySet, KeyStore, RouteAuth, TokenAlgorithm, TokenIssuer, TokenRules};
+use adit::identity::{AuthTerms, KeySet, KeyStore, RouteAuth, TokenAlgorithm, TokenCheck, TokenIssuer, TokenRules};
 use adit::policy::ToolPolicy;
 use serde_json::{Value, json};
 
@@ -34,16 +35,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CHALLENGE: &str = "Bearer resource_metadata=\"https://mcp.test/.well-known/oauth-protected-resource/mcp\"";
 
 fn issuer(keys: KeyStore) -> Arc<TokenIssuer> {
+    issuer_of(ISSUER, TokenCheck::Keys(keys))
+}
+
+fn issuer_of(name: &str, check: TokenCheck) -> Arc<TokenIssuer> {
     Arc::new(TokenIssuer {
         name: "demo".into(),
         rules: TokenRules {
-            issuer: ISSUER.into(),
+            issuer: name.into(),
             audiences: [].into(),
             algorithms: [TokenAlgorithm::Es256].into(),
             types: ["at+jwt".into()].into(),
             leeway: Duration::from_secs(30),
         },
-        keys,
+        check,
         refresh: Duration::from_secs(600),
         grace: Duration::from_secs(600),
     })
@@ -226,11 +231,11 @@ fn a_call_waits_for_keys_that_are_being_fetched_and_not_for_those_that_are_gone(
             let issuer = Arc::clone(&issuer);
             move || {
                 for set in sets {
-                    futures_lite::future::block_on(poll_fn(|cx| issuer.keys.poll_asked(cx)));
+                    futures_lite::future::block_on(poll_fn(|cx| issuer.keys().unwrap().poll_asked(cx)));
                     match set {
-                        Some(set) => drop(issuer.keys.publish(set, Duration::ZERO)),
+                        Some(set) => drop(issuer.keys().unwrap().publish(set, Duration::ZERO)),
                         // Nobody tries again within the hour.
-                        None => issuer.keys.on_failed(SystemTime::UNIX_EPOCH.elapsed().unwrap()),
+                        None => issuer.keys().unwrap().on_failed(SystemTime::UNIX_EPOCH.elapsed().unwrap()),
                     }
                 }
             }
@@ -244,7 +249,7 @@ fn a_call_waits_for_keys_that_are_being_fetched_and_not_for_those_that_are_gone(
         let (head, _) = ask(&mut tunnel.agent(), "/mcp", &unknown, &call("get_a"));
         assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("Retry-After: 5"), "the issuer may have it: {head}");
         fetcher.join().unwrap();
-        issuer.keys.lose();
+        issuer.keys().unwrap().lose();
         let (head, answer) = ask(&mut tunnel.agent(), "/mcp", &unknown, &call("get_a"));
         assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("Retry-After: 5"), "{head}");
         assert!(!head.contains("WWW-Authenticate"), "another token would not help: {head}");

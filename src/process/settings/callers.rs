@@ -11,10 +11,12 @@ use crate::config::{
     CallerAuth, CallerTerms, ConfigError, ConfigErrors, IdentityConfig, IdentityHeaderName, IdentityProviderConfig,
     Millis, Origin,
 };
-use crate::control::{KeySource, keep_keys, key_client};
+use crate::control::{
+    ClientCredentials, IntrospectionEndpoint, KeySource, issuer_client, keep_introspecting, keep_keys,
+};
 use crate::identity::{
     AuthTerms, IdentityHeader, IdentitySigner, KEY_SET_LEN_MAX, KeySet, KeyStore, RouteAuth, TokenAlgorithm,
-    TokenIssuer, TokenRules,
+    TokenCheck, TokenIssuer, TokenRules,
 };
 use crate::private;
 use crate::process::random::random;
@@ -23,6 +25,8 @@ use crate::process::settings::named_file;
 
 /// The longest `Authorization` value and the longest shared key, in bytes.
 const SECRET_LEN_MAX: usize = 8 * 1_024;
+/// What a file with a credential for a server holds.
+const AUTHORIZATION: &str = "such as `Bearer` and a key";
 /// The longest file of authorities, in bytes. Those of a whole system take a quarter of this.
 const CA_FILE_LEN_MAX: usize = 1 << 20;
 
@@ -43,18 +47,27 @@ struct Known {
     routes: HashMap<String, Arc<RouteAuth>>,
 }
 
-/// How keys are fetched, and the hash of the authorities that are trusted for it.
-type Fetching = (Option<(KeySource, Client)>, Option<SecretHash>);
+/// How the server of an issuer is asked.
+struct Fetching {
+    source: Source,
+    client: Client,
+    /// The hashes of the files that this was read from.
+    files: [Option<SecretHash>; 2],
+}
+
+/// What the server of an issuer is asked for.
+enum Source {
+    Keys(KeySource),
+    Tokens(IntrospectionEndpoint),
+}
 
 struct KnownIssuer {
     config: IdentityProviderConfig,
     times: [Millis; 3],
     issuer: Arc<TokenIssuer>,
-    /// How its keys are fetched, if they are fetched.
-    fetching: Option<(KeySource, Client)>,
-    /// The hash of the authorities that are trusted for it.
-    ca: Option<SecretHash>,
-    /// The task that fetches the keys.
+    /// How its server is asked for keys or about tokens, if it is.
+    fetching: Option<Fetching>,
+    /// The task that does so.
     task: Option<AbortOnDrop>,
 }
 
@@ -86,11 +99,16 @@ impl CallerReader {
         let Some(mut next) = self.next.take() else { return };
         for known in &mut next.issuers {
             let before = self.known.issuers.iter_mut().find(|before| Arc::ptr_eq(&before.issuer, &known.issuer));
-            // A running task uses the authorities with which it began.
-            known.task = before.filter(|before| before.ca == known.ca).and_then(|before| before.task.take());
-            if let (Some((source, client)), None) = (&known.fetching, &known.task) {
-                let task = keep_keys(Arc::clone(&known.issuer), source.clone(), client.clone());
-                known.task = Some(AbortOnDrop(tokio::spawn(task)));
+            // A running task uses the authorities and the secret with which it began.
+            let files = |known: &KnownIssuer| known.fetching.as_ref().map(|fetching| fetching.files.clone());
+            known.task = before.filter(|before| files(before) == files(known)).and_then(|before| before.task.take());
+            if let (Some(fetching), None) = (&known.fetching, &known.task) {
+                let (issuer, client) = (Arc::clone(&known.issuer), fetching.client.clone());
+                let task = match &fetching.source {
+                    Source::Keys(source) => tokio::spawn(keep_keys(issuer, source.clone(), client)),
+                    Source::Tokens(endpoint) => tokio::spawn(keep_introspecting(issuer, endpoint.clone(), client)),
+                };
+                known.task = Some(AbortOnDrop(task));
             }
         }
         self.known = next;
@@ -101,7 +119,7 @@ impl CallerReader {
         if asked.auth == CallerAuth::Passthrough {
             return None;
         }
-        let authorization = match asked.authorization_file.map(read_authorization).transpose() {
+        let authorization = match asked.authorization_file.map(|file| read_line(file, AUTHORIZATION)).transpose() {
             Ok(authorization) => authorization,
             Err(why) => {
                 faults.push(fault(&asked.table, "upstream_authorization_file", why));
@@ -157,14 +175,16 @@ impl CallerReader {
         let before = self.known.issuers.iter().find(|known| known.config == *provider && known.times == times);
         let [refresh, grace, unknown_key] = times.map(Into::into);
         let config = provider.clone();
-        let (fetching, ca) = match fixed {
-            Some(_) => (None, None),
-            None => fetching_of(provider, table)?,
+        let fetching = match fixed {
+            Some(_) => None,
+            None => Some(fetching_of(provider, table)?),
         };
-        let is_same = |known: &&KnownIssuer| fixed.is_none() || known.issuer.keys.keys().0.as_deref() == fixed.as_ref();
+        let is_same = |known: &&KnownIssuer| {
+            fixed.is_none() || known.issuer.keys().and_then(|store| store.keys().0).as_deref() == fixed.as_ref()
+        };
         if let Some(known) = before.filter(is_same) {
             let issuer = Arc::clone(&known.issuer);
-            return Ok(KnownIssuer { config, times, issuer, fetching, ca, task: None });
+            return Ok(KnownIssuer { config, times, issuer, fetching, task: None });
         }
         let issuer = TokenIssuer {
             name: provider.name.0.as_str().into(),
@@ -175,11 +195,15 @@ impl CallerReader {
                 types: provider.token_types.iter().map(|text| text.0.to_ascii_lowercase().into()).collect(),
                 leeway: provider.leeway_ms.into(),
             },
-            keys: fixed.map_or_else(|| KeyStore::fetched(unknown_key), KeyStore::fixed),
+            check: match (fixed, &provider.introspection_url) {
+                (Some(keys), _) => TokenCheck::Keys(KeyStore::fixed(keys)),
+                (None, None) => TokenCheck::Keys(KeyStore::fetched(unknown_key)),
+                (None, Some(_)) => TokenCheck::Introspection(Arc::default()),
+            },
             refresh,
             grace,
         };
-        Ok(KnownIssuer { config, times, issuer: Arc::new(issuer), fetching, ca, task: None })
+        Ok(KnownIssuer { config, times, issuer: Arc::new(issuer), fetching, task: None })
     }
 }
 
@@ -187,14 +211,30 @@ fn fault(table: &str, key: &str, why: String) -> ConfigError {
     ConfigError::new(Origin::Default, format!("{table}.{key}"), why)
 }
 
-/// How the keys of a provider are fetched.
+/// How the server of a provider is asked for keys or about tokens.
 fn fetching_of(provider: &IdentityProviderConfig, table: &str) -> Result<Fetching, ConfigError> {
     let wrong = |why: String| fault(table, "ca_file", why);
     let file = provider.ca_file.as_deref();
     let pem = file.map(|file| named_file::read(file, CA_FILE_LEN_MAX)).transpose();
     let pem = pem.map_err(|error| wrong(error.to_string()))?;
-    let client = key_client(file.zip(pem.as_deref())).map_err(wrong)?;
-    Ok((Some((source_of(provider), client)), pem.as_deref().map(SecretHash::of_bytes)))
+    let client = issuer_client(file.zip(pem.as_deref())).map_err(wrong)?;
+    let endpoint = endpoint_of(provider).map_err(|why| fault(table, "client_secret_file", why))?;
+    let secret = endpoint.as_ref().map(|endpoint| SecretHash::of_bytes(endpoint.credentials.secret.expose()));
+    let files = [pem.as_deref().map(SecretHash::of_bytes), secret];
+    let source = endpoint.map_or_else(|| Source::Keys(source_of(provider)), Source::Tokens);
+    Ok(Fetching { source, client, files })
+}
+
+/// Where a provider is asked about its tokens, if it is.
+fn endpoint_of(provider: &IdentityProviderConfig) -> Result<Option<IntrospectionEndpoint>, String> {
+    let (Some(url), Some(id), Some(file)) =
+        (&provider.introspection_url, &provider.client_id, &provider.client_secret_file)
+    else {
+        return Ok(None);
+    };
+    let credentials = ClientCredentials { id: id.0.as_str().into(), secret: read_line(file, "the secret")? };
+    let cache = provider.introspection_cache_ms.into();
+    Ok(Some(IntrospectionEndpoint { url: url.0.as_str().into(), credentials, cache }))
 }
 
 fn source_of(provider: &IdentityProviderConfig) -> KeySource {
@@ -227,19 +267,13 @@ fn algorithms_of(provider: &IdentityProviderConfig) -> Box<[TokenAlgorithm]> {
     }
 }
 
-/// Reads an `Authorization` value from a private file.
-fn read_authorization(file: &Path) -> Result<Secret, String> {
+/// Reads the one line of a private file, which holds this.
+fn read_line(file: &Path, what: &str) -> Result<Secret, String> {
     let content = private::read(file, SECRET_LEN_MAX).map_err(|error| error.to_string())?;
     let value = content.trim_ascii();
     let is_value = !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
-    if is_value {
-        Ok(Secret::new(value.to_vec()))
-    } else {
-        Err(format!(
-            "{} does not hold one line of visible ASCII characters, such as `Bearer` and a key",
-            file.display()
-        ))
-    }
+    let why = || format!("{} does not hold one line of visible ASCII characters: {what}", file.display());
+    is_value.then(|| Secret::new(value.to_vec())).ok_or_else(why)
 }
 
 #[cfg(test)]
@@ -334,10 +368,10 @@ mod tests {
         let path = dir.path().join("authorization");
         let write = |content: &[u8]| private::write(&path, content).unwrap();
         write(b"Bearer of-the-server\n");
-        assert_eq!(read_authorization(&path).unwrap().expose(), b"Bearer of-the-server");
+        assert_eq!(read_line(&path, AUTHORIZATION).unwrap().expose(), b"Bearer of-the-server");
         for wrong in [&b""[..], b"\n", b"Bearer a\nX-Evil: 1", b"Bearer \xc3\xa9", &[b'x'; SECRET_LEN_MAX + 1]] {
             write(wrong);
-            assert!(read_authorization(&path).is_err(), "{}", wrong.escape_ascii());
+            assert!(read_line(&path, AUTHORIZATION).is_err(), "{}", wrong.escape_ascii());
         }
     }
 }

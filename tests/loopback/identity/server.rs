@@ -1,5 +1,7 @@
-//! An authorization server: its metadata, its keys, which a test changes and takes away, and tokens for its clients.
+//! An authorization server: its metadata, its keys, which a test changes and takes away, tokens for its clients, and what it says about
+//! tokens when it is asked.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,12 +9,16 @@ use std::thread;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::signer::{Signer, claims, key_set};
 
@@ -23,6 +29,31 @@ pub(crate) struct LoginServer {
     signer: Arc<Signer>,
     keys: Arc<Mutex<Option<Value>>>,
     fetches: Arc<AtomicUsize>,
+    /// The clients that may ask about tokens, as `Authorization` has them.
+    clients: Arc<Mutex<Vec<String>>>,
+    tokens: Arc<Mutex<HashMap<String, Known>>>,
+    /// Whether answers that are held are given.
+    released: Arc<watch::Sender<bool>>,
+}
+
+/// A token about which clients ask.
+#[derive(Clone)]
+struct Known {
+    said: Introspects,
+    asked: usize,
+}
+
+/// What is answered about a token.
+#[derive(Clone)]
+pub(crate) enum Introspects {
+    /// These members.
+    Says(Value),
+    /// The same, once it is released.
+    Held(Value),
+    /// This text.
+    Text(String),
+    /// That the server is down.
+    Fails,
 }
 
 impl LoginServer {
@@ -32,12 +63,21 @@ impl LoginServer {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let keys = Arc::new(Mutex::new(Some(key_set(&[signer]))));
-        let server = LoginServer { address, signer: Arc::clone(signer), keys, fetches: Arc::default() };
+        let server = LoginServer {
+            address,
+            signer: Arc::clone(signer),
+            keys,
+            fetches: Arc::default(),
+            clients: Arc::default(),
+            tokens: Arc::default(),
+            released: Arc::new(watch::channel(false).0),
+        };
         let routes = Router::new()
             .route("/realms/demo/.well-known/openid-configuration", get(metadata))
             .route("/.well-known/oauth-authorization-server/realms/demo", get(metadata))
             .route("/realms/demo/keys", get(keys_of))
             .route("/realms/demo/token", post(token))
+            .route("/realms/demo/introspect", post(introspect))
             .with_state(server.clone());
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -47,6 +87,40 @@ impl LoginServer {
             });
         });
         server
+    }
+
+    /// Lets this client ask about tokens. Id and secret are encoded as RFC 6749 section 2.3.1 wants it.
+    pub(crate) fn knows_client(&self, id: &str, secret: &str) {
+        let encoded = |text: &str| {
+            let url = Url::parse_with_params("http://form/", [(text, "")]).unwrap();
+            url.query().unwrap().trim_end_matches('=').to_owned()
+        };
+        let both = format!("{}:{}", encoded(id), encoded(secret));
+        self.clients.lock().unwrap().push(format!("Basic {}", STANDARD.encode(both)));
+    }
+
+    /// Answers this about a token from now on.
+    pub(crate) fn introspects(&self, token: &str, said: Introspects) {
+        let mut tokens = self.tokens.lock().unwrap();
+        let asked = tokens.get(token).map_or(0, |known| known.asked);
+        tokens.insert(token.to_owned(), Known { said, asked });
+    }
+
+    /// How often it was asked about a token.
+    pub(crate) fn introspections(&self, token: &str) -> usize {
+        self.tokens.lock().unwrap()[token].asked
+    }
+
+    /// Waits until it is asked about a token.
+    pub(crate) fn until_asked(&self, token: &str) {
+        while self.introspections(token) == 0 {
+            thread::yield_now();
+        }
+    }
+
+    /// Gives the answers that are held.
+    pub(crate) fn release(&self) {
+        self.released.send_replace(true);
     }
 
     pub(crate) fn issuer(&self) -> String {
@@ -96,4 +170,29 @@ async fn token(State(server): State<LoginServer>, form: String) -> Result<impl I
     claims["scope"] = json!(scope);
     let token = server.signer.sign(&claims);
     Ok(json_of(&json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300, "scope": scope })))
+}
+
+/// What is known of a token, for clients that may know it.
+async fn introspect(State(server): State<LoginServer>, head: HeaderMap, form: String) -> Result<Response, StatusCode> {
+    let shown = head.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !server.clients.lock().unwrap().iter().any(|client| client == shown) {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    let form = Url::parse(&format!("http://form/?{form}")).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let of = |name: &str| form.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    let token = of("token").ok_or(StatusCode::BAD_REQUEST)?;
+    let said = server.tokens.lock().unwrap().get_mut(&token).map(|known| {
+        known.asked += 1;
+        known.said.clone()
+    });
+    match said {
+        None => Ok(json_of(&json!({"active": false})).into_response()),
+        Some(Introspects::Says(said)) => Ok(json_of(&said).into_response()),
+        Some(Introspects::Held(said)) => {
+            let _ = server.released.subscribe().wait_for(|is_released| *is_released).await;
+            Ok(json_of(&said).into_response())
+        }
+        Some(Introspects::Text(text)) => Ok(text.into_response()),
+        Some(Introspects::Fails) => Err(StatusCode::BAD_GATEWAY),
+    }
 }

@@ -1,0 +1,101 @@
+//! Asks token issuers about tokens (RFC 7662), and passes what they say to the cores.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::control::issuer_http::{ClientCredentials, FETCH_TIMEOUT, content_of, form, sent, unix_time};
+use crate::identity::{INTROSPECTION_LEN_MAX, Introspected, TokenIssuer, TokenQuestion, read_introspection};
+
+/// The most requests to one issuer that are under way. Further tokens wait for their turn.
+const REQUESTS_MAX: usize = 16;
+/// How often it is logged that an issuer gives no answer.
+const LOGGED_EVERY: Duration = Duration::from_secs(10);
+
+/// Where an issuer is asked about its tokens, by whom, and for how long an answer holds.
+#[derive(Clone)]
+pub struct IntrospectionEndpoint {
+    /// The URL of the endpoint.
+    pub url: Box<str>,
+    /// What this client shows there.
+    pub credentials: ClientCredentials,
+    /// How long a good token is not asked about again.
+    pub cache: Duration,
+}
+
+/// Asks an issuer about the tokens that calls show, while it is polled.
+pub async fn keep_introspecting(issuer: Arc<TokenIssuer>, endpoint: IntrospectionEndpoint, client: Client) {
+    let Some(answers) = issuer.introspection() else { return };
+    let (endpoint, mut requests, mut logged) = (Arc::new(endpoint), JoinSet::new(), None);
+    loop {
+        tokio::select! {
+            question = poll_fn(|cx| answers.poll_question(cx)), if requests.len() < REQUESTS_MAX => {
+                requests.spawn(answer(question, Arc::clone(&endpoint), client.clone()));
+            }
+            Some(ended) = requests.join_next() => {
+                let why = match ended {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(why)) => why,
+                    Err(error) => error.to_string(),
+                };
+                let is_due = logged.is_none_or(|logged: Instant| logged.elapsed() >= LOGGED_EVERY);
+                if is_due {
+                    logged = Some(Instant::now());
+                    tracing::warn!(
+                        provider = %issuer.name, why,
+                        "an identity provider gives no answer about tokens: calls with tokens that it has not confirmed lately are \
+                         answered 503"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Asks about one token.
+///
+/// # Errors
+///
+/// Why there is no answer.
+async fn answer(
+    question: TokenQuestion<Introspected>,
+    endpoint: Arc<IntrospectionEndpoint>,
+    client: Client,
+) -> Result<(), String> {
+    let asked = timeout(FETCH_TIMEOUT, ask(&question, &endpoint, &client)).await;
+    let asked =
+        asked.unwrap_or_else(|_| Err(format!("{}: no answer within {} s", endpoint.url, FETCH_TIMEOUT.as_secs())));
+    let now = unix_time();
+    match asked {
+        Ok(Some((said, len))) => question.is_good(said, (now, now + endpoint.cache), len),
+        Ok(None) => question.is_refused(now),
+        Err(why) => {
+            question.has_failed(now);
+            return Err(why);
+        }
+    }
+    Ok(())
+}
+
+async fn ask(
+    question: &TokenQuestion<Introspected>,
+    endpoint: &IntrospectionEndpoint,
+    client: &Client,
+) -> Result<Option<(Introspected, usize)>, String> {
+    let url = &*endpoint.url;
+    // Tokens that are asked about are visible ASCII characters.
+    let token = String::from_utf8_lossy(question.token().expose());
+    let fields = [("token", &*token), ("token_type_hint", "access_token")];
+    let answer = sent(url, form(client, url, &endpoint.credentials, &fields)).await?;
+    match answer.status() {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED => return Err(format!("{url} answers 401: check client_id and client_secret_file")),
+        status => return Err(format!("{url} answers {status}")),
+    }
+    let content = content_of(url, answer, INTROSPECTION_LEN_MAX).await?;
+    read_introspection(&content).map_err(|error| format!("{url}: {error}"))
+}

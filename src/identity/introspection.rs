@@ -1,0 +1,67 @@
+//! What an issuer says about a token when it is asked (RFC 7662).
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::identity::members_len::members_len;
+use crate::identity::strict_object::strict_object;
+use crate::identity::token_answers::TokenAnswers;
+
+/// The longest answer that is read, in bytes.
+pub const INTROSPECTION_LEN_MAX: usize = 64 * 1024;
+
+/// The members of an answer about a token that is active.
+pub type Introspected = Arc<Map<String, Value>>;
+
+/// What an issuer has said about its tokens.
+pub type Introspection = TokenAnswers<Introspected>;
+
+/// An answer that says neither that a token is active nor that it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer is not a JSON object with `active` (true or false), or a name stands twice in it")]
+pub struct IntrospectionError;
+
+/// Reads an answer about a token. None if the token is not active; else what is said of it, and about how many bytes that takes.
+///
+/// # Errors
+///
+/// If the answer says neither.
+pub fn read_introspection(content: &[u8]) -> Result<Option<(Introspected, usize)>, IntrospectionError> {
+    let said = strict_object(content).filter(|_| content.len() <= INTROSPECTION_LEN_MAX).ok_or(IntrospectionError)?;
+    match said.get("active") {
+        Some(Value::Bool(true)) => {
+            let len = members_len(&said);
+            Ok(Some((Arc::new(said), len)))
+        }
+        Some(Value::Bool(false)) => Ok(None),
+        _ => Err(IntrospectionError),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_to_be_active_is() {
+        let (said, len) = read_introspection(br#"{"active":true,"sub":"alice"}"#).unwrap().unwrap();
+        assert!(said["sub"] == "alice" && len > 10);
+        assert_eq!(read_introspection(br#"{"active":false,"sub":"alice"}"#), Ok(None));
+        let long = format!("{{\"active\":true,\"x\":\"{}\"}}", "x".repeat(INTROSPECTION_LEN_MAX));
+        for wrong in [
+            r#"{"sub":"alice"}"#,
+            r#"{"active":"true"}"#,
+            r#"{"active":1}"#,
+            r#"{"active":null}"#,
+            r#"{"active":false,"active":true}"#,
+            r#"{"ACTIVE":true}"#,
+            r#"[{"active":true}]"#,
+            "<html>active</html>",
+            "",
+            &long,
+        ] {
+            assert_eq!(read_introspection(wrong.as_bytes()), Err(IntrospectionError), "{wrong:.40}");
+        }
+    }
+}

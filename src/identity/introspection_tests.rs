@@ -1,0 +1,216 @@
+//! Tokens whose issuer is asked about them: what it says is checked as what a signed token says, and others are not shown to it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::signer::Signer;
+use super::*;
+use crate::policy::{AgentIdentity, IdentityProof};
+
+const ISSUER: &str = "https://login.example/realms/demo";
+const RESOURCE: &str = "https://demo.example.com/mcp";
+const NOW: u64 = 1_900_000_000;
+const LEEWAY: u64 = 30;
+/// For how long an answer holds.
+const CACHE: u64 = 60;
+
+fn at(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+fn issuer(name: &str, check: TokenCheck) -> Arc<TokenIssuer> {
+    let rules = TokenRules {
+        issuer: name.into(),
+        audiences: [].into(),
+        algorithms: [TokenAlgorithm::EdDsa].into(),
+        types: ["at+jwt".into()].into(),
+        leeway: at(LEEWAY),
+    };
+    Arc::new(TokenIssuer { name: "demo".into(), rules, check, refresh: at(600), grace: at(600) })
+}
+
+fn auth(issuers: Vec<Arc<TokenIssuer>>) -> Arc<RouteAuth> {
+    let terms = AuthTerms {
+        resource: RESOURCE.into(),
+        scopes: ["tickets:read".into()].into(),
+        is_terminated: false,
+        authorization: None,
+        identity_header: None,
+    };
+    Arc::new(RouteAuth::new(terms, issuers))
+}
+
+fn asked() -> (Arc<Introspection>, Arc<RouteAuth>) {
+    let answers: Arc<Introspection> = Arc::default();
+    let auth = auth(vec![issuer(ISSUER, TokenCheck::Introspection(Arc::clone(&answers)))]);
+    (answers, auth)
+}
+
+fn said() -> Value {
+    json!({
+        "active": true, "iss": ISSUER, "sub": "alice", "aud": RESOURCE, "exp": NOW + 300, "nbf": NOW - 1,
+        "client_id": "agent-7", "scope": "tickets:read tickets:write", "groups": ["support"],
+    })
+}
+
+fn with(name: &str, value: Value) -> Value {
+    let mut said = said();
+    match value {
+        Value::Null => drop(said.as_object_mut().unwrap().remove(name)),
+        value => said[name] = value,
+    }
+    said
+}
+
+/// Answers the one question that there is. Returns the token that it is about.
+fn answer(answers: &Arc<Introspection>, said: &Value, now: u64) -> String {
+    let Poll::Ready(question) = answers.poll_question(&Context::from_waker(Waker::noop())) else {
+        panic!("nobody has asked")
+    };
+    let token = String::from_utf8(question.token().expose().to_vec()).unwrap();
+    match read_introspection(said.to_string().as_bytes()) {
+        Ok(Some((said, len))) => question.is_good(said, (at(now), at(now + CACHE)), len),
+        Ok(None) => question.is_refused(at(now)),
+        Err(_) => question.has_failed(at(now)),
+    }
+    token
+}
+
+fn is_quiet(answers: &Arc<Introspection>) -> bool {
+    answers.poll_question(&Context::from_waker(Waker::noop())).is_pending()
+}
+
+fn shown(auth: &Arc<RouteAuth>, token: &str, now: u64) -> Result<Arc<AgentIdentity>, TokenRefusal> {
+    VerifiedTokens::default().identify(auth, token.as_bytes(), at(now)).map(|shown| shown.identity)
+}
+
+fn awaits(found: &Result<Arc<AgentIdentity>, TokenRefusal>) -> bool {
+    matches!(found, Err(TokenRefusal::Awaits { issuer: 0, awaited: Awaited::Introspection(_) }))
+}
+
+#[test]
+fn a_token_is_asked_about_once_and_says_who_calls() {
+    let (answers, auth) = asked();
+    assert!(awaits(&shown(&auth, "opaque", NOW)) && awaits(&shown(&auth, "opaque", NOW)));
+    assert_eq!(answer(&answers, &said(), NOW), "opaque");
+    assert!(is_quiet(&answers));
+    let identity = shown(&auth, "opaque", NOW + 1).unwrap();
+    assert_eq!((&*identity.subject, identity.issuer.as_deref()), ("alice", Some(ISSUER)));
+    assert_eq!((identity.client.as_deref(), identity.proof), (Some("agent-7"), IdentityProof::Introspection));
+    assert_eq!(identity.claims["groups"], json!(["support"]));
+    // Another token of the same caller is another question.
+    assert!(awaits(&shown(&auth, "opaque2", NOW)));
+}
+
+#[test]
+fn what_is_said_of_a_token_is_checked_as_what_a_signed_one_says() {
+    for (wrong, error) in [
+        (with("aud", json!("https://demo.example.com/mcp/")), TokenError::Audience),
+        (with("aud", json!("https://other.example.com")), TokenError::Audience),
+        (with("aud", Value::Null), TokenError::Audience),
+        (with("iss", json!("https://login.example/realms/other")), TokenError::Issuer),
+        (with("iss", json!(7)), TokenError::Issuer),
+        (with("exp", json!(NOW - LEEWAY)), TokenError::Expired),
+        (with("exp", json!("tomorrow")), TokenError::Malformed),
+        (with("nbf", json!(NOW + LEEWAY + 1)), TokenError::NotYet),
+        (with("cnf", json!({"jkt": "x"})), TokenError::Bound),
+        (with("token_use", json!("refresh_token")), TokenError::Type),
+        (with("sub", json!("")), TokenError::Subject),
+        (with("client_id", json!("x".repeat(2_000))), TokenError::Client),
+        (json!({"active": false}), TokenError::Inactive),
+    ] {
+        let (answers, auth) = asked();
+        assert!(awaits(&shown(&auth, "opaque", NOW)));
+        answer(&answers, &wrong, NOW);
+        assert_eq!(shown(&auth, "opaque", NOW), Err(TokenRefusal::Invalid(error)), "{wrong}");
+        assert!(is_quiet(&answers), "{wrong}: it is not asked about again at once");
+    }
+    let (answers, auth) = asked();
+    assert!(awaits(&shown(&auth, "opaque", NOW)));
+    answer(&answers, &with("scope", json!("tickets:write")), NOW);
+    assert_eq!(shown(&auth, "opaque", NOW), Err(TokenRefusal::Scope));
+    // What need not be said.
+    for name in ["iss", "exp", "nbf", "sub"] {
+        let (answers, auth) = asked();
+        assert!(awaits(&shown(&auth, "opaque", NOW)));
+        answer(&answers, &with(name, Value::Null), NOW);
+        assert!(shown(&auth, "opaque", NOW).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_revoked_token_stops_after_the_time_of_the_cache_and_no_token_outlives_its_end() {
+    let (answers, auth) = asked();
+    let mut tokens = VerifiedTokens::default();
+    let mut identify = |now| tokens.identify(&auth, b"opaque", at(now)).map(|shown| shown.until);
+    assert!(identify(NOW).is_err());
+    answer(&answers, &said(), NOW);
+    // A stream lasts as long as the token.
+    assert_eq!(identify(NOW + CACHE - 1).unwrap(), at(NOW + 300 + LEEWAY));
+    assert!(matches!(identify(NOW + CACHE), Err(TokenRefusal::Awaits { .. })));
+    answer(&answers, &with("exp", json!(NOW + 62)), NOW + CACHE);
+    assert!(identify(NOW + 62 + LEEWAY - 1).is_ok());
+    assert_eq!(identify(NOW + 62 + LEEWAY), Err(TokenRefusal::Invalid(TokenError::Expired)));
+    // The clock was set back to before the answer.
+    assert!(matches!(identify(NOW + CACHE - 1), Err(TokenRefusal::Awaits { .. })));
+    answer(&answers, &json!({"active": false}), NOW + CACHE - 1);
+    assert_eq!(identify(NOW + CACHE - 1), Err(TokenRefusal::Invalid(TokenError::Inactive)));
+    let (answers, auth) = asked();
+    let mut tokens = VerifiedTokens::default();
+    assert!(tokens.identify(&auth, b"opaque", at(NOW)).is_err());
+    answer(&answers, &with("exp", Value::Null), NOW);
+    let until = tokens.identify(&auth, b"opaque", at(NOW)).map(|shown| shown.until);
+    assert_eq!(until, Ok(at(NOW + CACHE)), "without an end a stream is as good as the answer");
+}
+
+#[test]
+fn without_an_answer_a_token_that_was_good_is_not_good_any_longer() {
+    let (answers, auth) = asked();
+    assert!(awaits(&shown(&auth, "opaque", NOW)));
+    answer(&answers, &json!("no answer"), NOW);
+    assert_eq!(shown(&auth, "opaque", NOW + 1), Err(TokenRefusal::NoIntrospection));
+    assert!(awaits(&shown(&auth, "opaque", NOW + 2)));
+    answer(&answers, &said(), NOW + 2);
+    assert!(shown(&auth, "opaque", NOW + 3).is_ok());
+    assert!(awaits(&shown(&auth, "opaque", NOW + 2 + CACHE)));
+    answer(&answers, &json!("no answer"), NOW + 2 + CACHE);
+    assert_eq!(shown(&auth, "opaque", NOW + 2 + CACHE), Err(TokenRefusal::NoIntrospection));
+    for nth in 0..QUESTIONS_MAX {
+        assert!(awaits(&shown(&auth, &nth.to_string(), NOW)));
+    }
+    assert_eq!(shown(&auth, "another", NOW), Err(TokenRefusal::NoIntrospection), "too many are asked about");
+}
+
+/// Whoever is asked about a token has it, and could use it.
+#[test]
+fn the_token_of_another_issuer_is_not_shown_to_the_one_who_is_asked() {
+    let (signer, evil) = (Signer::ed(), Signer::ed());
+    let keys = KeySet::parse(json!({ "keys": [signer.jwk("k1")] }).to_string().as_bytes()).unwrap();
+    let answers: Arc<Introspection> = Arc::default();
+    let auth = auth(vec![
+        issuer(ISSUER, TokenCheck::Introspection(Arc::clone(&answers))),
+        issuer("https://signs.example", TokenCheck::Keys(KeyStore::fixed(keys))),
+    ]);
+    let signed = with("iss", json!("https://signs.example"));
+    assert_eq!(shown(&auth, &signer.sign("k1", &signed, json!({})), NOW).unwrap().proof, IdentityProof::Jwt);
+    let unknown = with("iss", json!("https://else.example"));
+    for (token, error) in [
+        (evil.sign("k1", &signed, json!({})), TokenError::Signature),
+        (signer.sign("k1", &signed, json!({"alg": "none"})), TokenError::Algorithm),
+        (signer.sign("k1", &signed, json!({"crit": ["x"]})), TokenError::Critical),
+        (signer.sign("k1", &unknown, json!({})), TokenError::Issuer),
+    ] {
+        assert_eq!(shown(&auth, &token, NOW), Err(TokenRefusal::Invalid(error)));
+    }
+    for token in ["", "a b", "\u{e9}", "a\u{7f}", &"x".repeat(17 * 1024)] {
+        assert!(matches!(shown(&auth, token, NOW), Err(TokenRefusal::Invalid(_))), "{token:.10}");
+    }
+    assert!(is_quiet(&answers));
+    // It is asked about its own, signed or not, and whatever the signature is.
+    let own = evil.sign("k9", &said(), json!({}));
+    assert!(awaits(&shown(&auth, &own, NOW)));
+    assert_eq!(answer(&answers, &json!({"active": false}), NOW), own);
+}

@@ -1,0 +1,381 @@
+//! What another server says about tokens, as it is passed from whoever asks that server to the cores.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::base::{Secret, sha256};
+
+/// The most tokens that the server is asked about at one time, with those that wait for their turn. Others are not asked about.
+pub const QUESTIONS_MAX: usize = 256;
+/// The most answers of each kind that are remembered. The oldest gives way. Bad tokens, which anybody can make, drive out no good ones.
+pub(super) const ANSWERS_MAX: usize = 4_096;
+/// The most bytes that the answers of each kind have together, about.
+pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The most calls that wait for answers at one time, all cores together. Others are refused.
+const WAITING_MAX: usize = 1_024;
+/// How long a bad token is known to be bad.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// How long a server that gave no answer is not asked again about the same token.
+const FAILED_FOR: Duration = Duration::from_secs(2);
+
+/// What a token is called here, which does not tell what it is: its SHA-256 digest.
+type Name = [u8; 32];
+
+/// The answers of one server about tokens. Each token is asked about once at a time. A core holds the lock for as long as it takes to
+/// look one up.
+pub struct TokenAnswers<V>(Mutex<Shared<V>>);
+
+struct Shared<V> {
+    good: Remembered<V>,
+    bad: Remembered<V>,
+    /// The tokens without an answer yet, and the calls that wait for it.
+    open: FxHashMap<Name, Vec<Waker>>,
+    waiting: usize,
+    /// Those of them that are still to be asked about.
+    queue: VecDeque<(Name, Secret)>,
+    asker: Option<Waker>,
+}
+
+/// Answers in the order in which they were first given.
+struct Remembered<V> {
+    known: FxHashMap<Name, Known<V>>,
+    order: VecDeque<Name>,
+    bytes: usize,
+}
+
+struct Known<V> {
+    answer: TokenAnswer<V>,
+    since: Duration,
+    until: Duration,
+    len: usize,
+}
+
+/// What a server says about a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenAnswer<V> {
+    /// The token is good, and this is what it stands for.
+    Good(V),
+    /// The token is not good.
+    Refused,
+    /// There was no answer, or none that can be used.
+    Failed,
+}
+
+/// What is known of a token.
+pub(super) enum Looked<V> {
+    /// The server has answered, at the first time, and that holds until the second.
+    Answered(TokenAnswer<V>, Duration, Duration),
+    /// It is being asked.
+    Asked(TokenAsked),
+    /// It is asked about too many others.
+    Busy,
+}
+
+/// A question that has no answer yet, by the digest of its token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TokenAsked(Name);
+
+/// A question for whoever asks the server. If it is dropped without an answer, there was none.
+pub struct TokenQuestion<V> {
+    name: Name,
+    token: Secret,
+    answers: Arc<TokenAnswers<V>>,
+    is_open: bool,
+}
+
+impl<V: Clone> TokenAnswers<V> {
+    /// A store without any answers.
+    #[must_use]
+    pub fn new() -> TokenAnswers<V> {
+        let remembered = || Remembered { known: FxHashMap::default(), order: VecDeque::new(), bytes: 0 };
+        TokenAnswers(Mutex::new(Shared {
+            good: remembered(),
+            bad: remembered(),
+            open: FxHashMap::default(),
+            waiting: 0,
+            queue: VecDeque::new(),
+            asker: None,
+        }))
+    }
+
+    /// What is known of a token, about which the server is asked if that is nothing.
+    pub(super) fn look(&self, token: &[u8], now: Duration) -> Looked<V> {
+        let name = sha256(token);
+        let mut shared = self.lock();
+        let known = shared.good.find(&name, now).or_else(|| shared.bad.find(&name, now));
+        if let Some(known) = known {
+            return Looked::Answered(known.answer.clone(), known.since, known.until);
+        }
+        if !shared.open.contains_key(&name) {
+            if shared.open.len() >= QUESTIONS_MAX {
+                return Looked::Busy;
+            }
+            shared.open.insert(name, Vec::new());
+            shared.queue.push_back((name, Secret::new(token.to_vec())));
+            if let Some(asker) = shared.asker.take() {
+                asker.wake();
+            }
+        }
+        Looked::Asked(TokenAsked(name))
+    }
+
+    /// Waits until there is an answer, or as many wait as may.
+    pub fn poll_answered(&self, asked: TokenAsked, cx: &Context<'_>) -> Poll<()> {
+        let mut shared = self.lock();
+        let Shared { open, waiting, .. } = &mut *shared;
+        let Some(wakers) = open.get_mut(&asked.0) else { return Poll::Ready(()) };
+        if wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        if *waiting >= WAITING_MAX {
+            return Poll::Ready(());
+        }
+        *waiting += 1;
+        wakers.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// For whoever asks the server: the next token to ask about.
+    pub fn poll_question(self: &Arc<Self>, cx: &Context<'_>) -> Poll<TokenQuestion<V>> {
+        let mut shared = self.lock();
+        let Some((name, token)) = shared.queue.pop_front() else {
+            shared.asker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        Poll::Ready(TokenQuestion { name, token, answers: Arc::clone(self), is_open: true })
+    }
+}
+
+impl<V> TokenAnswers<V> {
+    /// A token is no longer asked about. This is what is known of it now, if there is something.
+    fn close(&self, name: Name, known: Option<Known<V>>) {
+        let mut shared = self.lock();
+        if let Some(known) = known {
+            match known.answer {
+                TokenAnswer::Good(_) => {
+                    shared.bad.forget(&name);
+                    shared.good.enter(name, known);
+                }
+                TokenAnswer::Refused | TokenAnswer::Failed => {
+                    shared.good.forget(&name);
+                    shared.bad.enter(name, known);
+                }
+            }
+        }
+        let wakers = shared.open.remove(&name).unwrap_or_default();
+        shared.waiting -= wakers.len();
+        drop(shared);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared<V>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<V: Clone> Default for TokenAnswers<V> {
+    fn default() -> TokenAnswers<V> {
+        TokenAnswers::new()
+    }
+}
+
+impl<V> TokenQuestion<V> {
+    /// The token, for the request to the server and nothing else.
+    #[must_use]
+    pub fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    /// The server has said at this time that the token is good, which holds until the second time. The value takes about so many bytes.
+    pub fn is_good(mut self, value: V, (since, until): (Duration, Duration), len: usize) {
+        self.close(Some(Known { answer: TokenAnswer::Good(value), since, until, len }));
+    }
+
+    /// The server has said at this time that the token is not good.
+    pub fn is_refused(mut self, now: Duration) {
+        let until = now.saturating_add(REFUSED_FOR);
+        self.close(Some(Known { answer: TokenAnswer::Refused, since: now, until, len: 0 }));
+    }
+
+    /// The server has given no answer until this time.
+    pub fn has_failed(mut self, now: Duration) {
+        let until = now.saturating_add(FAILED_FOR);
+        self.close(Some(Known { answer: TokenAnswer::Failed, since: now, until, len: 0 }));
+    }
+
+    fn close(&mut self, known: Option<Known<V>>) {
+        if std::mem::replace(&mut self.is_open, false) {
+            self.answers.close(self.name, known);
+        }
+    }
+}
+
+impl<V> Drop for TokenQuestion<V> {
+    fn drop(&mut self) {
+        self.close(None);
+    }
+}
+
+impl<V> Remembered<V> {
+    /// An answer that holds at this time. None holds before it was given: a wall clock may be set back.
+    fn find(&self, name: &Name, now: Duration) -> Option<&Known<V>> {
+        self.known.get(name).filter(|known| known.since <= now && now < known.until)
+    }
+
+    fn enter(&mut self, name: Name, known: Known<V>) {
+        self.bytes += known.len;
+        match self.known.insert(name, known) {
+            // It keeps its place in the order.
+            Some(before) => self.bytes -= before.len,
+            None => self.order.push_back(name),
+        }
+        while self.order.len() > ANSWERS_MAX || self.bytes > BYTES_MAX {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.bytes -= self.known.remove(&oldest).map_or(0, |known| known.len);
+        }
+    }
+
+    fn forget(&mut self, name: &Name) {
+        if let Some(known) = self.known.remove(name) {
+            self.bytes -= known.len;
+            self.order.retain(|other| other != name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn at(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    fn idle() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    fn question(answers: &Arc<TokenAnswers<u32>>) -> TokenQuestion<u32> {
+        match answers.poll_question(&idle()) {
+            Poll::Ready(question) => question,
+            Poll::Pending => panic!("somebody has asked"),
+        }
+    }
+
+    fn asked(answers: &TokenAnswers<u32>, token: &[u8], now: u64) -> TokenAsked {
+        match answers.look(token, at(now)) {
+            Looked::Asked(asked) => asked,
+            Looked::Answered(answer, ..) => panic!("{answer:?}"),
+            Looked::Busy => panic!("busy"),
+        }
+    }
+
+    fn known(answers: &TokenAnswers<u32>, token: &[u8], now: u64) -> TokenAnswer<u32> {
+        match answers.look(token, at(now)) {
+            Looked::Answered(answer, ..) => answer,
+            Looked::Asked(_) | Looked::Busy => panic!("nothing is known"),
+        }
+    }
+
+    #[test]
+    fn all_calls_with_a_token_wait_for_one_question_and_are_woken_once() {
+        let answers = Arc::new(TokenAnswers::new());
+        let woken = [(); 2].map(|()| Arc::new(Woken::default()));
+        let wakers = woken.each_ref().map(|woken| Waker::from(Arc::clone(woken)));
+        let asks = [asked(&answers, b"a", 100), asked(&answers, b"a", 101)];
+        for (asked, waker) in asks.into_iter().zip(&wakers) {
+            let cx = Context::from_waker(waker);
+            assert!(answers.poll_answered(asked, &cx).is_pending() && answers.poll_answered(asked, &cx).is_pending());
+        }
+        let question = question(&answers);
+        assert_eq!(question.token().expose(), b"a");
+        assert!(answers.poll_question(&idle()).is_pending(), "one question for both");
+        assert!(answers.poll_answered(asks[0], &Context::from_waker(&wakers[0])).is_pending(), "it is under way");
+        question.is_good(7, (at(101), at(161)), 1);
+        assert!(answers.poll_answered(asks[0], &idle()).is_ready());
+        assert_eq!(woken.map(|woken| woken.0.load(Ordering::Relaxed)), [1, 1]);
+        assert_eq!(known(&answers, b"a", 160), TokenAnswer::Good(7));
+        let again = asked(&answers, b"a", 161);
+        assert!(answers.poll_answered(again, &idle()).is_pending(), "its time is over");
+    }
+
+    #[test]
+    fn a_bad_token_is_bad_for_a_while_and_one_that_was_good_is_bad_at_once() {
+        let answers = Arc::new(TokenAnswers::new());
+        asked(&answers, b"a", 100);
+        question(&answers).is_good(7, (at(100), at(200)), 1);
+        asked(&answers, b"a", 200);
+        question(&answers).is_refused(at(200));
+        assert_eq!(known(&answers, b"a", 209), TokenAnswer::Refused);
+        assert!(answers.lock().good.known.is_empty() && answers.lock().good.bytes == 0);
+        asked(&answers, b"a", 210);
+        question(&answers).has_failed(at(210));
+        assert_eq!(known(&answers, b"a", 211), TokenAnswer::Failed);
+        asked(&answers, b"a", 212);
+        question(&answers).is_good(8, (at(212), at(300)), 1);
+        assert_eq!(known(&answers, b"a", 213), TokenAnswer::Good(8));
+        // A clock that was set back.
+        asked(&answers, b"a", 211);
+    }
+
+    /// As when the one who asks is replaced after a change of the configuration.
+    #[test]
+    fn a_question_that_is_dropped_has_no_answer_and_can_be_asked_again() {
+        let answers = Arc::new(TokenAnswers::new());
+        let first = asked(&answers, b"a", 100);
+        drop(question(&answers));
+        assert!(answers.poll_answered(first, &idle()).is_ready());
+        asked(&answers, b"a", 100);
+        question(&answers).is_good(1, (at(100), at(200)), 1);
+        assert_eq!(known(&answers, b"a", 100), TokenAnswer::Good(1));
+    }
+
+    #[test]
+    fn questions_answers_and_those_who_wait_have_a_limit() {
+        let answers = Arc::new(TokenAnswers::new());
+        let name = |nth: usize| nth.to_le_bytes();
+        let all: Vec<TokenAsked> = (0..QUESTIONS_MAX).map(|nth| asked(&answers, &name(nth), 100)).collect();
+        assert!(matches!(answers.look(b"one more", at(100)), Looked::Busy));
+        assert!(matches!(answers.look(&name(0), at(100)), Looked::Asked(_)), "one that is being asked");
+        let wakers: Vec<Waker> = (0..=WAITING_MAX).map(|_| Waker::from(Arc::new(Woken::default()))).collect();
+        let waiting = wakers.iter().enumerate().filter(|(nth, waker)| {
+            let asked = all[nth % all.len()];
+            answers.poll_answered(asked, &Context::from_waker(waker)).is_pending()
+        });
+        assert_eq!(waiting.count(), WAITING_MAX);
+        for _ in &all {
+            question(&answers).is_good(1, (at(100), at(200)), 10);
+        }
+        assert_eq!(answers.lock().waiting, 0);
+        // Tokens that anybody can make drive out no good ones.
+        for nth in QUESTIONS_MAX..2 * ANSWERS_MAX {
+            asked(&answers, &name(nth), 100);
+            question(&answers).is_refused(at(100));
+        }
+        assert_eq!(answers.lock().bad.known.len(), ANSWERS_MAX);
+        assert_eq!(known(&answers, &name(0), 199), TokenAnswer::Good(1));
+        for nth in 2 * ANSWERS_MAX..2 * ANSWERS_MAX + 40 {
+            asked(&answers, &name(nth), 100);
+            question(&answers).is_good(1, (at(100), at(200)), BYTES_MAX / 32);
+        }
+        let shared = answers.lock();
+        assert!(shared.good.known.len() <= 32 && shared.good.bytes <= BYTES_MAX, "{}", shared.good.known.len());
+        assert_eq!(shared.good.order.len(), shared.good.known.len());
+    }
+}
