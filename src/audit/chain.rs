@@ -1,6 +1,7 @@
 use std::io::Write;
 
-use crate::audit::hash::{LineHash, push_hex};
+use crate::audit::hash::LineHash;
+use crate::base::push_hex;
 
 /// The end of a chain of lines.
 ///

@@ -1,7 +1,8 @@
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use crate::audit::chain::{Chain, ChainedLine};
-use crate::audit::hash::{LineHash, hex, unhex};
+use crate::audit::hash::LineHash;
+use crate::base::{hex, unhex};
 
 /// The most lines between two checkpoints.
 pub const CHECKPOINT_LINES: u64 = 4_096;

@@ -2,8 +2,8 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::audit::hash::{LineHash, push_hex};
-use crate::base::text_start;
+use crate::audit::hash::LineHash;
+use crate::base::{push_hex, text_start};
 
 /// Texts that a caller chooses are cut to this length, in bytes.
 const TEXT_LEN_MAX: usize = 256;

@@ -16,7 +16,7 @@ mod verifier;
 
 pub use chain::{Chain, ChainedLine};
 pub use checkpoint::{CHECKPOINT_LINES, CheckpointKey, Ed25519PublicKey};
-pub use hash::{LineHash, hex, unhex};
+pub use hash::LineHash;
 pub use lines::{ActionLine, AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy, CallEndLine, RpcAnswer};
 pub use notes::{ChainNote, FORMAT};
 pub use resume::{Resumed, Resumer};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use similar::{ChangeTag, TextDiff};
 
-use crate::base::sha256;
+use crate::base::{hex, sha256};
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::call_text::{NONE, plain, plain_quoted};
 use crate::cli::command_line::CommandLine;
@@ -141,7 +141,7 @@ fn standing(tool: &ListedTool) -> &'static str {
 /// The digest of the names and digests of tools.
 fn digest_of_all<'a>(tools: impl Iterator<Item = &'a ListedTool>) -> String {
     let all: Vec<(&str, &str)> = tools.map(|tool| (&*tool.name, &*tool.sha256)).collect();
-    sha256(serde_json::json!(all).to_string().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&sha256(serde_json::json!(all).to_string().as_bytes()))
 }
 
 /// Why nobody can look at a definition, if it is so.

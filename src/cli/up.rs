@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::base::shell_word;
+use crate::base::{hex, shell_word};
 use crate::cli::announce::Announcer;
 use crate::cli::args::UpArgs;
 use crate::cli::call_times::{live_json, live_line, once_json, once_table, tool_calls};
@@ -46,7 +46,7 @@ struct Up {
 
 impl Up {
     fn new(args: UpArgs, env: &BTreeMap<String, String>) -> Result<Up, RunError> {
-        let secret: String = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = hex(&random::<32>()?);
         let (upstream, path, demo) = match args.upstream_parts() {
             Some((upstream, path)) => (upstream.to_owned(), path.to_owned(), None),
             None => {

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::base::sha256;
+use crate::base::{hex, sha256};
 use crate::policy::AgentIdentity;
 
 /// How long a signed identity holds.
@@ -52,7 +52,7 @@ impl IdentitySigner {
     pub fn new(seed: &[u8; IDENTITY_SEED_LEN]) -> IdentitySigner {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every seed of this length makes a key");
         let hash = sha256(pair.public_key().as_ref());
-        let key_id = hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let key_id = hex(&hash);
         IdentitySigner { pair, key_id: key_id[..KEY_ID_LEN].into() }
     }
 

@@ -9,7 +9,7 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::certs::{CertError, ServerCert};
-use crate::base::Secret;
+use crate::base::{Secret, hex};
 
 /// How far in the past a certificate begins, so that a peer whose clock is a little slow accepts it.
 const BACKDATE: Duration = Duration::from_secs(3600);
@@ -45,7 +45,7 @@ impl Authority {
         let valid_days = valid_days.min(VALID_DAYS_MAX);
         let key = KeyPair::generate().map_err(failed)?;
         // The name is unique, so that the certificate of an earlier authority is not mistaken for this one's.
-        let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| hex(&[*byte])).collect();
         let not_after = now.as_secs() + u64::from(valid_days) * DAY_S;
         let mut params = params(&format!("{name} {mark}"), now, not_after);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

@@ -7,7 +7,7 @@ use rustls_pki_types::UnixTime;
 
 use super::authority::{Authority, Issued, failed, params_until};
 use super::certs::CertError;
-use crate::base::Secret;
+use crate::base::{Secret, hex};
 
 /// The validity of a stored authority: ten years.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3_650 * 24 * 3_600);
@@ -21,7 +21,7 @@ impl Authority {
     pub fn make(name: &str, now: UnixTime) -> Result<Issued, CertError> {
         let key = KeyPair::generate().map_err(failed)?;
         // The name is unique, so that the authorities of two edges are not mistaken for each other.
-        let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| hex(&[*byte])).collect();
         let mut params = params_until(&format!("{name} {mark}"), now, AUTHORITY_LIFE);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

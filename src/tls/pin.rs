@@ -11,7 +11,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::base::{hex32, sha256};
+use crate::base::{Hex, sha256, unhex};
 
 /// The SHA-256 fingerprint of a certificate (DER).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        fmt::Display::fmt(&Hex(&self.0), f)
     }
 }
 
@@ -59,7 +59,7 @@ impl FromStr for Fingerprint {
 
     fn from_str(text: &str) -> Result<Fingerprint, FingerprintError> {
         let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
-        hex32(&digits).map(Fingerprint).ok_or(FingerprintError)
+        unhex(&digits).map(Fingerprint).ok_or(FingerprintError)
     }
 }
 

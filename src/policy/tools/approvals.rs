@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::base::{Time, sha256};
+use crate::base::{Hex, Time, sha256_start, unhex};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaTime};
 
 /// The most calls that wait, or were decided about, at the same time.
@@ -17,6 +17,9 @@ pub(super) const APPROVALS_OF_CALLER_MAX: usize = 32;
 pub(super) const SHOWN_ARGUMENTS_LEN_MAX: usize = 16 * 1024;
 /// The most bytes of arguments that are kept of all calls together.
 const SHOWN_ARGUMENTS_SUM_MAX: usize = 4 * 1024 * 1024;
+
+/// What tickets begin with.
+const PREFIX: &str = "apr_";
 
 /// The calls of a process that have to be approved.
 #[derive(Debug, Default)]
@@ -204,17 +207,14 @@ impl ApprovalTicket {
     pub fn of(counted: &QuotaKey, method: &str, arguments: Option<(u64, [u8; 32])>) -> ApprovalTicket {
         let (len, hash) = arguments.unwrap_or_default();
         let text = [format!("approval\n{counted}\n{method}\n{len}\n").as_bytes(), &hash].concat();
-        let mut ticket = [0; 16];
-        ticket.copy_from_slice(&sha256(&text)[..16]);
-        ApprovalTicket(ticket)
+        ApprovalTicket(sha256_start(&text))
     }
 }
 
 /// `apr_` and 32 hexadecimal digits.
 impl fmt::Display for ApprovalTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("apr_")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{PREFIX}{}", Hex(&self.0))
     }
 }
 
@@ -222,10 +222,8 @@ impl FromStr for ApprovalTicket {
     type Err = UndecidedTicket;
 
     fn from_str(text: &str) -> Result<ApprovalTicket, UndecidedTicket> {
-        let digits = text.strip_prefix("apr_").filter(|digits| digits.len() == 32);
-        let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let number = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok()).ok_or(UndecidedTicket::Unknown)?;
-        Ok(ApprovalTicket(number.to_be_bytes()))
+        let digits = text.strip_prefix(PREFIX).and_then(|digits| unhex(digits.as_bytes()));
+        digits.map(ApprovalTicket).ok_or(UndecidedTicket::Unknown)
     }
 }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::base::sha256;
+use crate::base::{Hex, sha256};
 use crate::policy::tools::ceilings::CeilingReached;
 
 /// How much of the digest of a policy is shown, in bytes.
@@ -104,7 +104,7 @@ impl PolicyDigest {
 /// The first 16 hexadecimal digits.
 impl fmt::Display for PolicyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..DIGEST_SHOWN].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        fmt::Display::fmt(&Hex(&self.0[..DIGEST_SHOWN]), f)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use crate::base::{SecretHash, hex32};
+use crate::base::{SecretHash, unhex};
 use crate::policy::identity::{AgentIdentity, IdentityProof};
 use crate::policy::network::Network;
 use crate::policy::networks::Networks;
@@ -139,7 +139,7 @@ impl Parts<'_> {
             self.reader.fault(section.line, "a key has its hash in sha256: printf %s KEY | sha256sum");
             return None;
         };
-        let Some(hash) = hex32(text.as_bytes()) else {
+        let Some(hash) = unhex(text.as_bytes()) else {
             let line = section.line_of(self.reader, "sha256");
             self.reader
                 .fault(line, "sha256 has to be 64 hexadecimal digits, the hash of the key and not the key itself");

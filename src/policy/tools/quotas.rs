@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::base::{Time, sha256};
+use crate::base::{Hex, Time, sha256_start, unhex};
 use crate::policy::SourceKey;
 use crate::policy::identity::AgentIdentity;
 use crate::policy::tools::ceilings::{CeilingReached, Quota};
@@ -120,16 +120,14 @@ impl QuotaKey {
             text.extend_from_slice(&(part.len() as u64).to_be_bytes());
             text.extend_from_slice(part);
         }
-        let mut key = [0; 16];
-        key.copy_from_slice(&sha256(&text)[..16]);
-        QuotaKey(key)
+        QuotaKey(sha256_start(&text))
     }
 }
 
 /// 32 hexadecimal digits.
 impl fmt::Display for QuotaKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        fmt::Display::fmt(&Hex(&self.0), f)
     }
 }
 
@@ -137,10 +135,7 @@ impl FromStr for QuotaKey {
     type Err = ();
 
     fn from_str(text: &str) -> Result<QuotaKey, ()> {
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(());
-        }
-        u128::from_str_radix(text, 16).map(|key| QuotaKey(key.to_be_bytes())).map_err(drop)
+        unhex(text.as_bytes()).map(QuotaKey).ok_or(())
     }
 }
 

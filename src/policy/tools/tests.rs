@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::base::Rng;
+use crate::base::{Rng, hex, sha256};
 use crate::policy::tools::json_text::Value;
 use crate::policy::{AgentIdentity, IdentityProof};
 
@@ -415,8 +415,7 @@ fn a_role_says_who_vouches_for_its_callers() {
 
 #[test]
 fn a_key_is_known_by_its_hash_alone() {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"correct-horse-battery");
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(&sha256(b"correct-horse-battery"));
     let text = format!("[[key]]\nname = 'a'\nsha256 = '{}'\n[[key]]\nname = 'b'\nsha256 = '{hex}'\n", "0".repeat(64));
     let policy = policy(&text);
     assert_eq!(

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{hex32, sha256};
+use crate::base::{Hex, sha256, unhex};
 
 /// The SHA-256 of what a server says of a tool, in its canonical form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,14 +91,14 @@ impl ToolDigest {
     /// Reads it from its 64 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<ToolDigest> {
-        hex32(text.as_bytes()).map(ToolDigest)
+        unhex(text.as_bytes()).map(ToolDigest)
     }
 }
 
 /// Its 64 hexadecimal digits.
 impl fmt::Display for ToolDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        fmt::Display::fmt(&Hex(&self.0), f)
     }
 }
 
