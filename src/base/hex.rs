@@ -42,6 +42,13 @@ pub fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// Reads bytes from the digits that [`hex`] writes; `None` for any other text, also with capitals. For texts of which no second
+/// spelling may count.
+#[must_use]
+pub fn unhex_lower<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    if text.iter().any(u8::is_ascii_uppercase) { None } else { unhex(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +60,8 @@ mod tests {
         for text in ["001fff", "001FfF"] {
             assert_eq!(unhex::<3>(text.as_bytes()), Some([0, 0x1f, 0xff]));
         }
+        assert_eq!(unhex_lower::<3>(b"001fff"), Some([0, 0x1f, 0xff]));
+        assert_eq!(unhex_lower::<3>(b"001FfF"), None);
         for wrong in ["001ff", "001fff0", "001ffg", "0x1fff", "+01fff", ""] {
             assert_eq!(unhex::<3>(wrong.as_bytes()), None, "{wrong}");
         }
