@@ -83,7 +83,7 @@ pub enum Command {
     /// Show or check the configuration without starting anything
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
-    /// Check a policy of tools, run its tests, or explain what it decides
+    /// Check a policy of tools, run its tests, explain what it decides, or compare it with recorded calls
     #[command(after_help = POLICY_EXAMPLES)]
     Policy(PolicyArgs),
     /// Check everything that a role depends on, and say what is wrong and what to do
@@ -112,7 +112,8 @@ that the log cannot be read, 2 a wrong flag.";
 const POLICY_EXAMPLES: &str = "Examples:
   adit policy check policy.toml
   adit policy test policy.toml
-  adit policy explain policy.toml --as support --call delete_ticket";
+  adit policy explain policy.toml --as support --call delete_ticket
+  adit policy diff policy.toml --audit /var/lib/adit/audit";
 
 const EDGE_EXAMPLES: &str = "Examples:
   adit edge --config adit.toml

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::cli::call_text::plain;
 use crate::cli::output::print;
 use crate::cli::policy_args::{PolicyArgs, PolicyCommand, PolicyExplainArgs};
+use crate::cli::policy_diff::diff;
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE};
 use crate::config::read_policy;
 use crate::policy::{
@@ -18,6 +19,7 @@ pub fn run_policy(args: &PolicyArgs) -> u8 {
         PolicyCommand::Check { file } => read_policy(file).map(|policy| (checked(&policy), 0)),
         PolicyCommand::Test { file } => read_policy(file).map(|policy| tested(&policy)),
         PolicyCommand::Explain(args) => read_policy(&args.file).and_then(|policy| explained(&policy, args)),
+        PolicyCommand::Diff(args) => diff(args),
     };
     match run {
         Ok((text, code)) => {

@@ -28,6 +28,28 @@ pub enum PolicyCommand {
     },
     /// Say what is decided about one request, and by which rule; exit code 1 if it is denied
     Explain(PolicyExplainArgs),
+    /// Say which recorded calls a new policy would decide in another way; exit code 1 if there are any
+    Diff(PolicyDiffArgs),
+}
+
+/// What `adit policy diff` compares.
+#[derive(Args)]
+pub struct PolicyDiffArgs {
+    /// The new policy; with two files, the old and the new one. With one, it is compared with what was decided then
+    #[arg(value_name = "FILE", required = true, num_args = 1..=2)]
+    pub files: Vec<PathBuf>,
+    /// The directory of the audit log that has the calls
+    #[arg(long, value_name = "DIR")]
+    pub audit: PathBuf,
+    /// Only calls since then: a time (2026-07-28T12:00:00Z), or how long ago (24h)
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub since: String,
+    /// Only calls of this route
+    #[arg(long, value_name = "NAME")]
+    pub route: Option<String>,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The request that `adit policy explain` is about.

@@ -28,10 +28,11 @@ pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
 pub use tools::{
     Approval, ApprovalCall, ApprovalState, ApprovalTicket, Approvals, ApprovedRecord, Asked, BodyKind, COUNTED_MAX,
-    CaseOutcome, CeilingReached, CountedCaller, Denial, INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter,
-    MethodDefault, NotApproved, POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey,
-    QuotaPermit, QuotaStateError, QuotaTime, Quotas, Reads, RoleSet, RuleId, Target, ToolApproval, ToolDecision,
-    ToolDigest, ToolHints, ToolInventory, ToolNews, ToolPins, ToolPolicy, ToolRecord, ToolStanding, UndecidedTicket,
-    UnreadableArguments, UnreadableList, check_message, read_request,
+    CallFate, CaseOutcome, CeilingReached, CountedCaller, Denial, INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX,
+    ListFilter, MethodDefault, NotApproved, POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault,
+    QUOTA_STATE_LEN_MAX, QuotaKey, QuotaPermit, QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown,
+    ReplayedCall, RoleSet, RuleId, Target, ToolApproval, ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews,
+    ToolPins, ToolPolicy, ToolRecord, ToolStanding, UndecidedTicket, UnreadableArguments, UnreadableList,
+    check_message, read_request,
 };
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

@@ -76,6 +76,20 @@ pub(super) struct IdentityRule {
 
 impl Role {
     pub(super) fn is_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> bool {
+        self.is_of_whom(address, identity, IdentityRule::fits)
+    }
+
+    /// Whether it is of a caller whose scopes and claims are not known, if those fit.
+    pub(super) fn may_be_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> bool {
+        self.is_of_whom(address, identity, IdentityRule::fits_name)
+    }
+
+    fn is_of_whom(
+        &self,
+        address: Option<IpAddr>,
+        identity: Option<&AgentIdentity>,
+        fits: impl Fn(&IdentityRule, &AgentIdentity) -> bool,
+    ) -> bool {
         let is_near = |networks: &Networks| address.is_some_and(|address| networks.contains(address));
         if !self.networks.as_ref().is_none_or(is_near) {
             return false;
@@ -84,7 +98,7 @@ impl Role {
         asks_for_none
             || identity.is_some_and(|identity| match identity.proof {
                 IdentityProof::Key => self.keys.matches(&identity.subject),
-                _ => self.identity.as_ref().is_some_and(|rule| rule.fits(identity)),
+                _ => self.identity.as_ref().is_some_and(|rule| fits(rule, identity)),
             })
     }
 
@@ -101,12 +115,17 @@ impl IdentityRule {
             Some(value) => value == wanted,
             None => false,
         };
+        self.fits_name(identity)
+            && self.scopes.iter().all(|scope| identity.scopes.contains(scope))
+            && self.claims.iter().all(|(name, wanted)| has_claim(name, wanted))
+    }
+
+    /// Whether it fits, but for scopes and claims.
+    fn fits_name(&self, identity: &AgentIdentity) -> bool {
         (self.proofs.is_empty() || self.proofs.contains(&identity.proof))
             && self.issuer.as_ref().is_none_or(|issuer| identity.issuer.as_deref() == Some(issuer))
             && (self.subjects.is_empty() || self.subjects.matches(&identity.subject))
             && (self.clients.is_empty() || identity.client.as_ref().is_some_and(|client| self.clients.matches(client)))
-            && self.scopes.iter().all(|scope| identity.scopes.contains(scope))
-            && self.claims.iter().all(|(name, wanted)| has_claim(name, wanted))
     }
 }
 

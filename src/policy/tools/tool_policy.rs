@@ -216,9 +216,12 @@ impl ToolPolicy {
     /// Whether the arguments of a request have to be known, about which this was decided.
     #[must_use]
     pub fn needs_arguments(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
-        let checks = |ceilings: &Ceilings| ceilings.arguments.is_some() && asked.has_arguments();
-        let needs = |ceilings: &Ceilings| ceilings.approval.is_some() || checks(ceilings);
-        self.ceilings_of(decision).is_some_and(needs)
+        self.needs_approval(decision) || self.checks_arguments(decision, asked)
+    }
+
+    /// Whether the rule that allows a request says what its arguments have to be.
+    pub(super) fn checks_arguments(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
+        asked.has_arguments() && self.ceilings_of(decision).is_some_and(|ceilings| ceilings.arguments.is_some())
     }
 
     /// Whether any rule asks for approval.
@@ -362,7 +365,12 @@ impl ToolPolicy {
         self.rules.iter().any(|rule| !rule.resources.is_empty())
     }
 
-    fn decide_with(&self, roles: RoleSet, asked: &Asked<'_>, hints: impl Fn(&str) -> ToolHints) -> ToolDecision {
+    pub(super) fn decide_with(
+        &self,
+        roles: RoleSet,
+        asked: &Asked<'_>,
+        hints: impl Fn(&str) -> ToolHints,
+    ) -> ToolDecision {
         const REFUSED: ToolDecision = ToolDecision::Denied { rule: None, how: Denial::Hidden };
         let is_explicit = |decision: &ToolDecision| !decision.is_allowed() && decision.rule().is_some();
         match asked.target {

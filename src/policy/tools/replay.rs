@@ -1,0 +1,219 @@
+//! What a policy makes of a call of which only a record is left.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::policy::identity::AgentIdentity;
+use crate::policy::tools::decision::{Asked, Target, ToolDecision};
+use crate::policy::tools::hints::ToolHints;
+use crate::policy::tools::roles::RoleSet;
+use crate::policy::tools::tool_policy::ToolPolicy;
+
+/// The most roles that a caller may have or not, for which every combination is tried.
+const UNSURE_ROLES_MAX: u32 = 8;
+
+/// A call, as far as a record has it: without scopes, claims and arguments, and without the annotations of its tool.
+#[derive(Clone, Debug)]
+pub struct RecordedCall<'a> {
+    /// What it asked for.
+    pub asked: Asked<'a>,
+    /// Where its caller was.
+    pub address: Option<IpAddr>,
+    /// Who its caller was, without scopes and claims.
+    pub identity: Option<AgentIdentity>,
+}
+
+/// What becomes of a call, without what depends on the calls before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CallFate {
+    /// It is passed on.
+    Allowed,
+    /// It waits until somebody approves it.
+    NeedsApproval,
+    /// It is denied, and reaches no server.
+    Denied,
+}
+
+/// What may become of a recorded call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplayedCall {
+    /// All that is possible, with the rule that then decides. More than one if that depends on what the record does not have.
+    pub possible: BTreeSet<(CallFate, Option<Arc<str>>)>,
+    /// What it depends on.
+    pub depends_on: BTreeSet<ReplayUnknown>,
+}
+
+/// What a record does not have of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReplayUnknown {
+    /// The scopes and claims of the caller.
+    Claims,
+    /// The annotations of the tool.
+    Annotations,
+    /// The arguments, of which a record has only the hash.
+    Arguments,
+}
+
+impl CallFate {
+    /// Its name in texts for people and programs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            CallFate::Allowed => "allowed",
+            CallFate::NeedsApproval => "approval",
+            CallFate::Denied => "denied",
+        }
+    }
+}
+
+impl ReplayUnknown {
+    /// Its name in texts for people and programs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ReplayUnknown::Claims => "claims",
+            ReplayUnknown::Annotations => "annotations",
+            ReplayUnknown::Arguments => "arguments",
+        }
+    }
+}
+
+impl ToolPolicy {
+    /// What may become of a recorded call. Rates and other counts are not looked at, and neither are tools that nobody has approved.
+    #[must_use]
+    pub fn replay(&self, call: &RecordedCall<'_>) -> ReplayedCall {
+        let mut replayed = ReplayedCall::default();
+        let sure = self.roles_of(call.address, call.identity.as_ref());
+        let unsure: Vec<RoleSet> = self.unsure_roles(call, sure);
+        if unsure.len() > UNSURE_ROLES_MAX as usize {
+            let all = [CallFate::Allowed, CallFate::NeedsApproval, CallFate::Denied];
+            replayed.possible.extend(all.map(|fate| (fate, None)));
+            replayed.depends_on.insert(ReplayUnknown::Claims);
+            return replayed;
+        }
+        let mut of_first_roles = None;
+        for chosen in 0..1_u32 << unsure.len() {
+            let has = |(at, _): &(usize, &RoleSet)| chosen >> at & 1 == 1;
+            let roles = unsure.iter().enumerate().filter(has).fold(sure, |all, (_, role)| all.and(*role));
+            let mut of_roles = BTreeSet::new();
+            for hints in self.possible_hints(&call.asked) {
+                let decision = self.decide_with(roles, &call.asked, |_| hints);
+                of_roles.insert(self.fate_of(&decision));
+                if self.checks_arguments(&decision, &call.asked) {
+                    replayed.depends_on.insert(ReplayUnknown::Arguments);
+                    replayed.possible.insert((CallFate::Denied, decision.rule().map(|rule| Arc::clone(&rule.name))));
+                }
+            }
+            if of_roles.len() > 1 {
+                replayed.depends_on.insert(ReplayUnknown::Annotations);
+            }
+            if *of_first_roles.get_or_insert_with(|| of_roles.clone()) != of_roles {
+                replayed.depends_on.insert(ReplayUnknown::Claims);
+            }
+            replayed.possible.extend(of_roles);
+        }
+        replayed
+    }
+
+    /// The roles that the caller has if its scopes and claims are the right ones.
+    fn unsure_roles(&self, call: &RecordedCall<'_>, sure: RoleSet) -> Vec<RoleSet> {
+        let roles = self.roles.iter().enumerate().filter(|(at, _)| !sure.contains(*at));
+        let may = roles.filter(|(_, role)| role.may_be_of(call.address, call.identity.as_ref()));
+        may.map(|(at, _)| RoleSet::one(at)).collect()
+    }
+
+    /// The annotations that its tool may have, if a rule depends on any.
+    fn possible_hints(&self, asked: &Asked<'_>) -> Vec<ToolHints> {
+        if !self.uses_annotations() || !matches!(asked.target, Target::Tool(_)) {
+            return vec![ToolHints::default()];
+        }
+        let is = |hints: u8, bit: u8| hints >> bit & 1 == 1;
+        let hints = (0..16).map(|hints| ToolHints {
+            read_only_hint: is(hints, 0),
+            destructive_hint: is(hints, 1),
+            idempotent_hint: is(hints, 2),
+            open_world_hint: is(hints, 3),
+        });
+        hints.collect()
+    }
+
+    fn fate_of(&self, decision: &ToolDecision) -> (CallFate, Option<Arc<str>>) {
+        let fate = match decision.is_allowed() {
+            true if self.needs_approval(decision) => CallFate::NeedsApproval,
+            true => CallFate::Allowed,
+            false => CallFate::Denied,
+        };
+        (fate, decision.rule().map(|rule| Arc::clone(&rule.name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::IdentityProof;
+
+    fn replay(policy: &str, asked: Asked<'_>, subject: Option<&str>) -> (Vec<(CallFate, String)>, Vec<&'static str>) {
+        let policy = ToolPolicy::parse(policy).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let identity = subject.map(|subject| AgentIdentity {
+            subject: subject.into(),
+            issuer: Some("https://i".into()),
+            client: None,
+            proof: IdentityProof::Jwt,
+            scopes: Arc::new([]),
+            claims: Arc::default(),
+        });
+        let call = RecordedCall { asked, address: Some([10, 0, 0, 1].into()), identity };
+        let ReplayedCall { possible, depends_on } = policy.replay(&call);
+        let told = |(fate, rule): (_, Option<Arc<str>>)| (fate, rule.map(|rule| rule.to_string()).unwrap_or_default());
+        (possible.into_iter().map(told).collect(), depends_on.into_iter().map(ReplayUnknown::name).collect())
+    }
+
+    #[test]
+    fn what_a_record_has_decides_alone_where_it_can() {
+        let policy = "[[role]]\nname='near'\nnetworks=['10.0.0.0/8']\n[[role]]\nname='alice'\nissuer='https://i'\nsubjects=['alice']\n\
+                      [[rule]]\nname='near'\neffect='allow'\ntools=['a']\nroles=['near']\n\
+                      [[rule]]\nname='hers'\neffect='approve'\ntools=['b']\nroles=['alice']\n";
+        let sure = |fate, rule: &str| (vec![(fate, rule.to_owned())], vec![]);
+        assert_eq!(replay(policy, Asked::tool("a"), None), sure(CallFate::Allowed, "near"));
+        assert_eq!(replay(policy, Asked::tool("b"), None), sure(CallFate::Denied, ""));
+        assert_eq!(replay(policy, Asked::tool("b"), Some("alice")), sure(CallFate::NeedsApproval, "hers"));
+        assert_eq!(replay(policy, Asked::tool("b"), Some("bob")), sure(CallFate::Denied, ""));
+    }
+
+    #[test]
+    fn what_it_does_not_have_leaves_all_that_is_possible() {
+        let policy = "[policy]\ntrust_annotations=true\n\
+                      [[role]]\nname='staff'\nissuer='https://i'\nclaims={groups='staff'}\n\
+                      [[role]]\nname='guest'\nissuer='https://i'\nscopes=['guest']\n\
+                      [[rule]]\nname='no-guests'\neffect='deny'\ntools=['s*']\nroles=['guest']\n\
+                      [[rule]]\nname='staff'\neffect='allow'\ntools=['s*']\nroles=['staff']\n\
+                      [[rule]]\nname='reads'\neffect='allow'\nannotations={read_only=true}\n\
+                      [[rule]]\nname='pays'\neffect='allow'\ntools=['pay']\n[rule.arguments]\nproperties.amount.maximum=5\n";
+        let rule = |fate, rule: &str| (fate, rule.to_owned());
+        let (possible, depends_on) = replay(policy, Asked::tool("s"), Some("alice"));
+        let all = [
+            rule(CallFate::Allowed, "reads"),
+            rule(CallFate::Allowed, "staff"),
+            rule(CallFate::Denied, ""),
+            rule(CallFate::Denied, "no-guests"),
+        ];
+        assert_eq!((&possible[..], &depends_on[..]), (&all[..], &["claims", "annotations"][..]));
+        // Of nobody there are no claims.
+        assert_eq!(replay(policy, Asked::tool("s"), None).1, ["annotations"]);
+        assert_eq!(replay(policy, Asked::prompt("s"), None), (vec![rule(CallFate::Denied, "")], vec![]));
+        let (possible, depends_on) = replay(policy, Asked::tool("pay"), None);
+        let all = [rule(CallFate::Allowed, "pays"), rule(CallFate::Allowed, "reads"), rule(CallFate::Denied, "pays")];
+        assert_eq!((&possible[..], &depends_on[..]), (&all[..], &["annotations", "arguments"][..]));
+    }
+
+    #[test]
+    fn more_roles_than_can_be_tried_leave_everything_possible() {
+        let roles: String =
+            (0..9).map(|n| format!("[[role]]\nname='r{n}'\nissuer='https://i'\nscopes=['{n}']\n")).collect();
+        let policy = format!("{roles}[[rule]]\neffect='allow'\ntools=['a']\n");
+        let (possible, depends_on) = replay(&policy, Asked::tool("a"), Some("alice"));
+        assert_eq!((possible.len(), &depends_on[..]), (3, &["claims"][..]));
+        assert_eq!(replay(&policy, Asked::tool("a"), None).0, [(CallFate::Allowed, "#1".to_owned())]);
+    }
+}
