@@ -2,7 +2,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use crate::audit::chain::{Chain, ChainedLine};
 use crate::audit::hash::LineHash;
-use crate::base::{hex, unhex};
+use crate::base::{hex, unhex, unhex_lower};
 
 /// The most lines between two checkpoints.
 pub const CHECKPOINT_LINES: u64 = 4_096;
@@ -32,7 +32,7 @@ impl Ed25519PublicKey {
     #[must_use]
     pub fn has_signed(self, line: &ChainedLine<'_>) -> bool {
         let signature = line.body.strip_prefix(BODY_START).and_then(|rest| rest.strip_suffix(BODY_END));
-        let Some(signature) = signature.and_then(unhex::<64>) else { return false };
+        let Some(signature) = signature.and_then(unhex_lower::<64>) else { return false };
         let key = UnparsedPublicKey::new(&ED25519, self.0);
         key.verify(message(line.seq, line.prev, line.time).as_bytes(), &signature).is_ok()
     }

@@ -1,4 +1,4 @@
-use crate::base::{hex, sha256, unhex};
+use crate::base::{hex, sha256, unhex_lower};
 
 /// The SHA-256 of a line, without its line feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,6 @@ impl LineHash {
     /// Parses 64 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<LineHash> {
-        unhex(text).map(LineHash)
+        unhex_lower(text).map(LineHash)
     }
 }

@@ -42,6 +42,12 @@ pub fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// Reads bytes from what [`hex`] writes; `None` for any other text, including upper-case digits.
+#[must_use]
+pub fn unhex_lower<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    unhex(text).filter(|_| !text.iter().any(u8::is_ascii_uppercase))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +61,10 @@ mod tests {
         }
         for wrong in ["001ff", "001fff0", "001ffg", "0x1fff", "+01fff", ""] {
             assert_eq!(unhex::<3>(wrong.as_bytes()), None, "{wrong}");
+        }
+        assert_eq!(unhex_lower::<3>(b"001fff"), Some([0, 0x1f, 0xff]));
+        for wrong in ["001FfF", "001ff", "001ffg"] {
+            assert_eq!(unhex_lower::<3>(wrong.as_bytes()), None, "{wrong}");
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) use counters::counters;
 pub use deadline::{DeadlineOverrides, DeadlineTerms};
 pub use digest::Digest;
 pub use guard_mode::{GuardMode, GuardModeError};
-pub use hex::{Hex, hex, push_hex, unhex};
+pub use hex::{Hex, hex, push_hex, unhex, unhex_lower};
 pub use host::{HOST_LEN_MAX, HostError, HostPattern, Hostname};
 pub use host_set::HostSet;
 pub use ids::{
