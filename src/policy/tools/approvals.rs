@@ -32,7 +32,7 @@ pub struct ApprovalTicket([u8; 16]);
 /// How long is waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ApprovalTerms {
-    /// How long a call waits for a decision, and how long a refusal holds.
+    /// How long a call waits for a decision, and how long a denial holds.
     pub(super) decide_within: Duration,
     /// How long a call may be made once it was approved.
     pub(super) use_within: Duration,
@@ -85,7 +85,7 @@ pub enum ApprovalState {
         by: String,
     },
     /// It may not be made.
-    Refused {
+    Denied {
         /// Who says so.
         by: String,
     },
@@ -97,7 +97,7 @@ pub(super) enum Asking {
     /// It may be made.
     Approved(ApprovalTicket),
     Waits(ApprovalTicket),
-    Refused(ApprovalTicket),
+    Denied(ApprovalTicket),
     /// Too many calls wait already.
     Full,
 }
@@ -125,7 +125,7 @@ impl Approvals {
         let mut all = self.lock();
         match all.get(&ticket).filter(|known| known.ends > time.now).map(|known| &known.state) {
             Some(ApprovalState::Approved { .. }) => return Asking::Approved(ticket),
-            Some(ApprovalState::Refused { .. }) => return Asking::Refused(ticket),
+            Some(ApprovalState::Denied { .. }) => return Asking::Denied(ticket),
             Some(ApprovalState::Waits) => return Asking::Waits(ticket),
             None => {}
         }
@@ -175,7 +175,7 @@ impl Approvals {
         let by = by.to_owned();
         (known.state, known.ends) = match may_call {
             true => (ApprovalState::Approved { by }, now + known.terms.use_within),
-            false => (ApprovalState::Refused { by }, now + known.terms.decide_within),
+            false => (ApprovalState::Denied { by }, now + known.terms.decide_within),
         };
         Ok(known.clone())
     }
@@ -287,8 +287,8 @@ mod tests {
         assert!(!approvals.use_up(ticket, at(71).now), "it was approved for ten seconds");
         assert_eq!(ask(&approvals, "a", 1, 71), Asking::Waits(ticket));
         approvals.decide(ticket, false, "bob", at(72).now).unwrap();
-        assert_eq!(ask(&approvals, "a", 1, 131), Asking::Refused(ticket));
-        assert_eq!(ask(&approvals, "a", 1, 132), Asking::Waits(ticket), "a refusal ends as well");
+        assert_eq!(ask(&approvals, "a", 1, 131), Asking::Denied(ticket));
+        assert_eq!(ask(&approvals, "a", 1, 132), Asking::Waits(ticket), "a denial ends as well");
         assert_eq!((approvals.all(at(132).now).len(), approvals.all(at(999).now).len()), (1, 0));
     }
 

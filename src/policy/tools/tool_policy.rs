@@ -268,7 +268,7 @@ impl ToolPolicy {
         match self.approvals.ask(call, (ticket, of_caller), terms, time) {
             Asking::Approved(ticket) => Ok((decision, Some(ticket))),
             Asking::Waits(ticket) => Ok((reached(decision, CeilingReached::ApprovalWaits(ticket)), None)),
-            Asking::Refused(ticket) => Ok((reached(decision, CeilingReached::ApprovalRefused(ticket)), None)),
+            Asking::Denied(ticket) => Ok((reached(decision, CeilingReached::ApprovalDenied(ticket)), None)),
             Asking::Full => Ok((reached(decision, CeilingReached::ApprovalsFull), None)),
         }
     }
