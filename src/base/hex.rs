@@ -65,5 +65,9 @@ mod tests {
         for wrong in ["001ff", "001fff0", "001ffg", "0x1fff", "+01fff", ""] {
             assert_eq!(unhex::<3>(wrong.as_bytes()), None, "{wrong}");
         }
+        assert_eq!(unhex_lower::<3>(b"001fff"), Some([0, 0x1f, 0xff]));
+        for wrong in ["001FfF", "001ff", "001ffg"] {
+            assert_eq!(unhex_lower::<3>(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 }

@@ -67,7 +67,7 @@ impl ApprovalDesk {
             return Err(UndecidedTicket::Decided.into());
         }
         let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let action = if *may_call { "call.approved" } else { "call.refused" };
+        let action = if *may_call { "call.approved" } else { "call.denied" };
         let decided = match self.record(ticket, action, &format!("by {by}{why}")) {
             true => self.approvals.decide(ticket, *may_call, by, MonotonicClock.now()).map_err(Undecided::from),
             false => Err(Undecided::Unrecorded),

@@ -173,7 +173,7 @@ fn ceilings() -> Vec<CeilingReached> {
         CeilingReached::Day { after },
         CeilingReached::Crowded,
         CeilingReached::ApprovalWaits(ticket()),
-        CeilingReached::ApprovalRefused(ticket()),
+        CeilingReached::ApprovalDenied(ticket()),
         CeilingReached::ApprovalsFull,
     ];
     for reached in &all {
@@ -184,7 +184,7 @@ fn ceilings() -> Vec<CeilingReached> {
             | CeilingReached::Day { .. }
             | CeilingReached::Crowded
             | CeilingReached::ApprovalWaits(_)
-            | CeilingReached::ApprovalRefused(_)
+            | CeilingReached::ApprovalDenied(_)
             | CeilingReached::ApprovalsFull => {}
         }
     }
@@ -284,7 +284,7 @@ fn page() -> String {
     }
     page.push_str(
         "\n## Calls beyond a ceiling\n\nWhere a rule of a policy has a ceiling ([GOVERNANCE.md](GOVERNANCE.md#ceilings)). `data.limit` is the \
-         key of the rule; `data.ticket` is there where the call waits for approval, or was refused:\n\n| status | code | reason | `limit` | again | sentence |\n| --- | --- | --- | --- | --- | --- |\n",
+         key of the rule; `data.ticket` is there where the call waits for approval, or was denied:\n\n| status | code | reason | `limit` | again | sentence |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     for reached in ceilings() {
         let answer = ceiling_answer(&reached);

@@ -211,7 +211,7 @@ fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     assert_eq!(says("", &pay).1["result"], json!({"content": []}), "{place}");
     assert_eq!(ticket_of(&says("", &pay)), ticket, "{place}: it was approved once");
     approvals.decide(ticket, false, "carol", MonotonicClock.now()).unwrap();
-    assert_eq!(told(&says("", &pay)).2, json!("approval_refused"), "{place}");
+    assert_eq!(told(&says("", &pay)).2, json!("approval_denied"), "{place}");
     assert_eq!(server.calls(), 1, "{place}");
     tunnel.end();
 }

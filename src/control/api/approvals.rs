@@ -49,7 +49,7 @@ pub(super) async fn approve(
     request_body = DecideApproval,
     responses((status = 200, body = ApprovalInfo), (status = "default", body = ErrorBody))
 )]
-pub(super) async fn refuse(
+pub(super) async fn deny(
     State(api): State<Api>,
     Path(ticket): Path<String>,
     JsonObject(wanted): JsonObject<DecideApproval>,
@@ -99,7 +99,7 @@ impl ApprovalInfo {
         let (state, by) = match &approval.state {
             ApprovalState::Waits => (ApprovalStateName::Waiting, None),
             ApprovalState::Approved { by } => (ApprovalStateName::Approved, Some(by.clone())),
-            ApprovalState::Refused { by } => (ApprovalStateName::Denied, Some(by.clone())),
+            ApprovalState::Denied { by } => (ApprovalStateName::Denied, Some(by.clone())),
         };
         let call = approval.call.clone();
         ApprovalInfo {

@@ -168,7 +168,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(tools::approve))
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::approve))
-        .routes(routes!(approvals::refuse))
+        .routes(routes!(approvals::deny))
 }
 
 fn described(document: OpenApi) -> OpenApi {

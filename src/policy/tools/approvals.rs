@@ -11,7 +11,9 @@ use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaTime};
 
 /// The most calls that wait, or were decided about, at the same time.
 pub(super) const APPROVALS_MAX: usize = 1_024;
-/// How many of them may be of one caller.
+/// How many of them may be of callers without an identity, who can have as many addresses as they like.
+const APPROVALS_UNPROVEN_MAX: usize = APPROVALS_MAX / 2;
+/// How many of them may be of one caller of one host.
 pub(super) const APPROVALS_OF_CALLER_MAX: usize = 32;
 /// The longest arguments that are kept for those who decide, in bytes. Of longer ones they see the length and the hash.
 pub(super) const SHOWN_ARGUMENTS_LEN_MAX: usize = 16 * 1024;
@@ -32,7 +34,7 @@ pub struct ApprovalTicket([u8; 16]);
 /// How long is waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ApprovalTerms {
-    /// How long a call waits for a decision, and how long a refusal holds.
+    /// How long a call waits for a decision, and how long a denial holds.
     pub(super) decide_within: Duration,
     /// How long a call may be made once it was approved.
     pub(super) use_within: Duration,
@@ -52,7 +54,16 @@ pub struct Approval {
     /// When what it says ends, on the clock of the process.
     pub ends: Time,
     terms: ApprovalTerms,
-    caller: QuotaKey,
+    asker: Asker,
+}
+
+/// Who asks for approval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asker {
+    /// The caller, at one host.
+    pub(super) key: QuotaKey,
+    /// Whether it has an identity.
+    pub(super) is_proven: bool,
 }
 
 /// What somebody is asked to approve.
@@ -85,7 +96,7 @@ pub enum ApprovalState {
         by: String,
     },
     /// It may not be made.
-    Refused {
+    Denied {
         /// Who says so.
         by: String,
     },
@@ -97,7 +108,7 @@ pub(super) enum Asking {
     /// It may be made.
     Approved(ApprovalTicket),
     Waits(ApprovalTicket),
-    Refused(ApprovalTicket),
+    Denied(ApprovalTicket),
     /// Too many calls wait already.
     Full,
 }
@@ -118,20 +129,22 @@ impl Approvals {
     pub(super) fn ask(
         &self,
         call: impl FnOnce() -> ApprovalCall,
-        (ticket, caller): (ApprovalTicket, QuotaKey),
+        (ticket, asker): (ApprovalTicket, Asker),
         terms: ApprovalTerms,
         time: QuotaTime,
     ) -> Asking {
         let mut all = self.lock();
         match all.get(&ticket).filter(|known| known.ends > time.now).map(|known| &known.state) {
             Some(ApprovalState::Approved { .. }) => return Asking::Approved(ticket),
-            Some(ApprovalState::Refused { .. }) => return Asking::Refused(ticket),
+            Some(ApprovalState::Denied { .. }) => return Asking::Denied(ticket),
             Some(ApprovalState::Waits) => return Asking::Waits(ticket),
             None => {}
         }
         all.retain(|_, known| known.ends > time.now);
-        let of_caller = all.values().filter(|known| known.caller == caller).count();
-        if all.len() >= APPROVALS_MAX || of_caller >= APPROVALS_OF_CALLER_MAX {
+        let of_caller = all.values().filter(|known| known.asker == asker).count();
+        let unproven = all.values().filter(|known| !known.asker.is_proven).count();
+        let is_crowded = !asker.is_proven && unproven >= APPROVALS_UNPROVEN_MAX;
+        if all.len() >= APPROVALS_MAX || of_caller >= APPROVALS_OF_CALLER_MAX || is_crowded {
             return Asking::Full;
         }
         let mut call = call();
@@ -140,7 +153,7 @@ impl Approvals {
             .shown
             .filter(|shown| shown.len() <= SHOWN_ARGUMENTS_LEN_MAX && kept + shown.len() <= SHOWN_ARGUMENTS_SUM_MAX);
         let (asked, ends) = (time.unix, time.now + terms.decide_within);
-        all.insert(ticket, Approval { ticket, call, state: ApprovalState::Waits, asked, ends, terms, caller });
+        all.insert(ticket, Approval { ticket, call, state: ApprovalState::Waits, asked, ends, terms, asker });
         Asking::Waits(ticket)
     }
 
@@ -175,7 +188,7 @@ impl Approvals {
         let by = by.to_owned();
         (known.state, known.ends) = match may_call {
             true => (ApprovalState::Approved { by }, now + known.terms.use_within),
-            false => (ApprovalState::Refused { by }, now + known.terms.decide_within),
+            false => (ApprovalState::Denied { by }, now + known.terms.decide_within),
         };
         Ok(known.clone())
     }
@@ -250,9 +263,9 @@ mod tests {
         QuotaTime { now: Time::ZERO + Duration::from_secs(s), unix: Duration::from_secs(1_000_000 + s) }
     }
 
-    fn keys(caller: &str, arguments: u8) -> (ApprovalTicket, QuotaKey) {
+    fn keys(caller: &str, arguments: u8) -> (ApprovalTicket, Asker) {
         let of = |tool: &str| QuotaKey::of(caller, "r", &CountedCaller { identity: None, address: None }, tool);
-        (ApprovalTicket::of(&of("t"), "tools/call", Some((1, [arguments; 32]))), of(""))
+        (ApprovalTicket::of(&of("t"), "tools/call", Some((1, [arguments; 32]))), Asker { key: of(""), is_proven: true })
     }
 
     fn ask(approvals: &Approvals, caller: &str, arguments: u8, s: u64) -> Asking {
@@ -287,8 +300,8 @@ mod tests {
         assert!(!approvals.use_up(ticket, at(71).now), "it was approved for ten seconds");
         assert_eq!(ask(&approvals, "a", 1, 71), Asking::Waits(ticket));
         approvals.decide(ticket, false, "bob", at(72).now).unwrap();
-        assert_eq!(ask(&approvals, "a", 1, 131), Asking::Refused(ticket));
-        assert_eq!(ask(&approvals, "a", 1, 132), Asking::Waits(ticket), "a refusal ends as well");
+        assert_eq!(ask(&approvals, "a", 1, 131), Asking::Denied(ticket));
+        assert_eq!(ask(&approvals, "a", 1, 132), Asking::Waits(ticket), "a denial ends as well");
         assert_eq!((approvals.all(at(132).now).len(), approvals.all(at(999).now).len()), (1, 0));
     }
 
@@ -310,6 +323,20 @@ mod tests {
         assert_eq!(kept, SHOWN_ARGUMENTS_SUM_MAX);
         assert_eq!(ask(&approvals, "new", 1, 1), Asking::Full);
         assert!(matches!(ask(&approvals, "new", 1, 60), Asking::Waits(_)), "their time is over");
+    }
+
+    #[test]
+    fn callers_without_identity_leave_half_of_the_room_to_others() {
+        let approvals = Approvals::default();
+        let unproven = |caller: usize, arguments: u8| {
+            let (ticket, asker) = keys(&caller.to_string(), arguments);
+            let asker = Asker { is_proven: false, ..asker };
+            approvals.ask(ApprovalCall::default, (ticket, asker), TERMS, at(0))
+        };
+        let all = (0..64).flat_map(|caller| (0..32).map(move |arguments| (caller, arguments)));
+        let waiting = all.filter(|(caller, arguments)| unproven(*caller, *arguments) != Asking::Full).count();
+        assert_eq!(waiting, APPROVALS_MAX / 2);
+        assert!(matches!(ask(&approvals, "somebody", 1, 1), Asking::Waits(_)));
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub enum CeilingReached {
     Crowded,
     /// Nobody has approved it yet.
     ApprovalWaits(ApprovalTicket),
-    /// It was not approved.
-    ApprovalRefused(ApprovalTicket),
+    /// Whoever decides about it has denied it.
+    ApprovalDenied(ApprovalTicket),
     /// Too many calls wait for approval.
     ApprovalsFull,
 }
@@ -104,7 +104,7 @@ impl CeilingReached {
             CeilingReached::AtOnce => "calls_at_once_max",
             CeilingReached::Day { .. } => "calls_per_day",
             CeilingReached::Crowded => "callers_max",
-            CeilingReached::ApprovalWaits(_) | CeilingReached::ApprovalRefused(_) => "approval",
+            CeilingReached::ApprovalWaits(_) | CeilingReached::ApprovalDenied(_) => "approval",
             CeilingReached::ApprovalsFull => "approvals_max",
         }
     }
@@ -117,17 +117,17 @@ impl CeilingReached {
             CeilingReached::AtOnce | CeilingReached::Crowded => Some(Duration::from_secs(1)),
             CeilingReached::ApprovalWaits(_) => Some(ASK_AGAIN_AFTER),
             CeilingReached::ApprovalsFull => Some(FULL_AFTER),
-            CeilingReached::Arguments(_) | CeilingReached::ApprovalRefused(_) => None,
+            CeilingReached::Arguments(_) | CeilingReached::ApprovalDenied(_) => None,
         }
     }
 }
 
 impl CeilingReached {
-    /// By which ticket the call waits, or was refused.
+    /// By which ticket the call waits, or was denied.
     #[must_use]
     pub const fn ticket(&self) -> Option<ApprovalTicket> {
         match self {
-            CeilingReached::ApprovalWaits(ticket) | CeilingReached::ApprovalRefused(ticket) => Some(*ticket),
+            CeilingReached::ApprovalWaits(ticket) | CeilingReached::ApprovalDenied(ticket) => Some(*ticket),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::base::Time;
 use crate::policy::identity::AgentIdentity;
-use crate::policy::tools::approvals::{ApprovalCall, ApprovalTicket, Approvals, Asking, caller_told};
+use crate::policy::tools::approvals::{ApprovalCall, ApprovalTicket, Approvals, Asker, Asking, caller_told};
 use crate::policy::tools::arguments::Misfit;
 use crate::policy::tools::case::Case;
 use crate::policy::tools::ceilings::{CeilingReached, Ceilings};
@@ -258,7 +258,7 @@ impl ToolPolicy {
         }
         let name = asked.target.name().unwrap_or(asked.method);
         let ticket = ApprovalTicket::of(&QuotaKey::of(&self.place, &rule.name, caller, name), asked.method, arguments);
-        let of_caller = QuotaKey::of(&self.place, "", caller, "");
+        let asker = Asker { key: QuotaKey::of(&self.place, "", caller, ""), is_proven: caller.identity.is_some() };
         let call = || ApprovalCall {
             place: self.place.to_string(),
             rule: rule.name.to_string(),
@@ -268,10 +268,10 @@ impl ToolPolicy {
             arguments,
             shown: text.map(|text| String::from_utf8_lossy(text).into_owned()),
         };
-        match self.approvals.ask(call, (ticket, of_caller), terms, time) {
+        match self.approvals.ask(call, (ticket, asker), terms, time) {
             Asking::Approved(ticket) => Ok((decision, Some(ticket))),
             Asking::Waits(ticket) => Ok((reached(decision, CeilingReached::ApprovalWaits(ticket)), None)),
-            Asking::Refused(ticket) => Ok((reached(decision, CeilingReached::ApprovalRefused(ticket)), None)),
+            Asking::Denied(ticket) => Ok((reached(decision, CeilingReached::ApprovalDenied(ticket)), None)),
             Asking::Full => Ok((reached(decision, CeilingReached::ApprovalsFull), None)),
         }
     }

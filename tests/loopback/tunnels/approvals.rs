@@ -69,7 +69,7 @@ fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart()
     let (_, waits) = site.call("a.test", "delete_a");
     assert_eq!(waits["error"]["data"]["reason"], "approval_needed", "it was approved once");
     assert!(approvals(&["deny", ticket, "--by", "eve"]).status.success());
-    assert_eq!(site.call("a.test", "delete_a").1["error"]["data"]["reason"], "approval_refused");
+    assert_eq!(site.call("a.test", "delete_a").1["error"]["data"]["reason"], "approval_denied");
     let nothing = approvals(&["approve", "apr_00000000000000000000000000000000", "--by", "bob"]);
     assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
     let refused = command(&["approvals", "list", "--admin", &admin]).output().unwrap();
@@ -98,7 +98,7 @@ fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart()
     let actions: Vec<Value> = query(&[]).into_iter().filter(|line| line["kind"] == "action").collect();
     let told: Vec<[&Value; 3]> =
         actions.iter().map(|line| [&line["action"], &line["subject"], &line["reason"]]).collect();
-    let (yes, no, ticket) = (json!("call.approved"), json!("call.refused"), json!(ticket));
+    let (yes, no, ticket) = (json!("call.approved"), json!("call.denied"), json!(ticket));
     assert_eq!(told, [[&yes, &ticket, &json!("by bob: agreed")], [&no, &ticket, &json!("by eve")]]);
     let limits: Vec<Value> =
         query(&["--rule", "mails"]).into_iter().filter_map(|line| line.get("limit").cloned()).collect();

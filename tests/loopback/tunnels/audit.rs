@@ -75,6 +75,19 @@ fn a_call_is_in_the_log_before_its_answer_leaves_and_so_is_an_action() {
             let verified: Value = site.adit(&["audit", "verify", "--json", text_of(log)]);
             assert_eq!((&verified["ok"], &verified["last"]), (&json!(true), &verified["signed"]), "{verified}");
         }
+        let policy = site.data_dir().join("new.toml");
+        fs::write(&policy, "[[rule]]\nname = 'first'\neffect = 'allow'\ntools = ['tool1']\n").unwrap();
+        let args =
+            ["policy", "diff", text_of(&policy), "--audit", text_of(&of_connector), "--route", "a.test", "--json"];
+        let diff = site.run(&args);
+        let diff: Value = serde_json::from_slice(&diff.stdout).unwrap();
+        let named = |groups: &Value| groups.as_array().unwrap().iter().map(|group| group["name"].clone()).collect();
+        let (changed, unclear): (Vec<Value>, Vec<Value>) = (named(&diff["changed"]), named(&diff["unclear"]));
+        assert_eq!(
+            (&diff["calls"], changed, unclear),
+            (&json!(3), vec![json!("tool2"), json!("tool3")], vec![]),
+            "{diff}"
+        );
     }
 }
 
