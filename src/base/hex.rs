@@ -60,8 +60,6 @@ mod tests {
         for text in ["001fff", "001FfF"] {
             assert_eq!(unhex::<3>(text.as_bytes()), Some([0, 0x1f, 0xff]));
         }
-        assert_eq!(unhex_lower::<3>(b"001fff"), Some([0, 0x1f, 0xff]));
-        assert_eq!(unhex_lower::<3>(b"001FfF"), None);
         for wrong in ["001ff", "001fff0", "001ffg", "0x1fff", "+01fff", ""] {
             assert_eq!(unhex::<3>(wrong.as_bytes()), None, "{wrong}");
         }
