@@ -71,10 +71,10 @@ async fn answer(
         asked.unwrap_or_else(|_| Err(format!("{}: no answer within {} s", endpoint.url, FETCH_TIMEOUT.as_secs())));
     let now = unix_time();
     match asked {
-        Ok(Some((said, len))) => question.is_good(said, (now, now + endpoint.cache), len),
-        Ok(None) => question.is_refused(now),
+        Ok(Some((said, len))) => question.accept(said, (now, now + endpoint.cache), len),
+        Ok(None) => question.refuse(now),
         Err(why) => {
-            question.has_failed(now);
+            question.fail(now);
             return Err(why);
         }
     }

@@ -72,9 +72,9 @@ fn answer(answers: &Arc<Introspection>, said: &Value, now: u64) -> String {
     };
     let token = String::from_utf8(question.token().expose().to_vec()).unwrap();
     match read_introspection(said.to_string().as_bytes()) {
-        Ok(Some((said, len))) => question.is_good(said, (at(now), at(now + CACHE)), len),
-        Ok(None) => question.is_refused(at(now)),
-        Err(_) => question.has_failed(at(now)),
+        Ok(Some((said, len))) => question.accept(said, (at(now), at(now + CACHE)), len),
+        Ok(None) => question.refuse(at(now)),
+        Err(_) => question.fail(at(now)),
     }
     token
 }

@@ -191,18 +191,18 @@ impl<V> TokenQuestion<V> {
     }
 
     /// The server has said at this time that the token is good, which holds until the second time. The value takes about so many bytes.
-    pub fn is_good(mut self, value: V, (since, until): (Duration, Duration), len: usize) {
+    pub fn accept(mut self, value: V, (since, until): (Duration, Duration), len: usize) {
         self.close(Some(Known { answer: TokenAnswer::Good(value), since, until, len }));
     }
 
     /// The server has said at this time that the token is not good.
-    pub fn is_refused(mut self, now: Duration) {
+    pub fn refuse(mut self, now: Duration) {
         let until = now.saturating_add(REFUSED_FOR);
         self.close(Some(Known { answer: TokenAnswer::Refused, since: now, until, len: 0 }));
     }
 
     /// The server has given no answer until this time.
-    pub fn has_failed(mut self, now: Duration) {
+    pub fn fail(mut self, now: Duration) {
         let until = now.saturating_add(FAILED_FOR);
         self.close(Some(Known { answer: TokenAnswer::Failed, since: now, until, len: 0 }));
     }
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(question.token().expose(), b"a");
         assert!(answers.poll_question(&idle()).is_pending(), "one question for both");
         assert!(answers.poll_answered(asks[0], &Context::from_waker(&wakers[0])).is_pending(), "it is under way");
-        question.is_good(7, (at(101), at(161)), 1);
+        question.accept(7, (at(101), at(161)), 1);
         assert!(answers.poll_answered(asks[0], &idle()).is_ready());
         assert_eq!(woken.map(|woken| woken.0.load(Ordering::Relaxed)), [1, 1]);
         assert_eq!(known(&answers, b"a", 160), TokenAnswer::Good(7));
@@ -319,16 +319,16 @@ mod tests {
     fn a_bad_token_is_bad_for_a_while_and_one_that_was_good_is_bad_at_once() {
         let answers = Arc::new(TokenAnswers::new());
         asked(&answers, b"a", 100);
-        question(&answers).is_good(7, (at(100), at(200)), 1);
+        question(&answers).accept(7, (at(100), at(200)), 1);
         asked(&answers, b"a", 200);
-        question(&answers).is_refused(at(200));
+        question(&answers).refuse(at(200));
         assert_eq!(known(&answers, b"a", 209), TokenAnswer::Refused);
         assert!(answers.lock().good.known.is_empty() && answers.lock().good.bytes == 0);
         asked(&answers, b"a", 210);
-        question(&answers).has_failed(at(210));
+        question(&answers).fail(at(210));
         assert_eq!(known(&answers, b"a", 211), TokenAnswer::Failed);
         asked(&answers, b"a", 212);
-        question(&answers).is_good(8, (at(212), at(300)), 1);
+        question(&answers).accept(8, (at(212), at(300)), 1);
         assert_eq!(known(&answers, b"a", 213), TokenAnswer::Good(8));
         // A clock that was set back.
         asked(&answers, b"a", 211);
@@ -342,7 +342,7 @@ mod tests {
         drop(question(&answers));
         assert!(answers.poll_answered(first, &idle()).is_ready());
         asked(&answers, b"a", 100);
-        question(&answers).is_good(1, (at(100), at(200)), 1);
+        question(&answers).accept(1, (at(100), at(200)), 1);
         assert_eq!(known(&answers, b"a", 100), TokenAnswer::Good(1));
     }
 
@@ -360,19 +360,19 @@ mod tests {
         });
         assert_eq!(waiting.count(), WAITING_MAX);
         for _ in &all {
-            question(&answers).is_good(1, (at(100), at(200)), 10);
+            question(&answers).accept(1, (at(100), at(200)), 10);
         }
         assert_eq!(answers.lock().waiting, 0);
         // Tokens that anybody can make drive out no good ones.
         for nth in QUESTIONS_MAX..2 * ANSWERS_MAX {
             asked(&answers, &name(nth), 100);
-            question(&answers).is_refused(at(100));
+            question(&answers).refuse(at(100));
         }
         assert_eq!(answers.lock().bad.known.len(), ANSWERS_MAX);
         assert_eq!(known(&answers, &name(0), 199), TokenAnswer::Good(1));
         for nth in 2 * ANSWERS_MAX..2 * ANSWERS_MAX + 40 {
             asked(&answers, &name(nth), 100);
-            question(&answers).is_good(1, (at(100), at(200)), BYTES_MAX / 32);
+            question(&answers).accept(1, (at(100), at(200)), BYTES_MAX / 32);
         }
         let shared = answers.lock();
         assert!(shared.good.known.len() <= 32 && shared.good.bytes <= BYTES_MAX, "{}", shared.good.known.len());
