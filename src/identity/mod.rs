@@ -7,6 +7,7 @@ mod introspection;
 mod key_set;
 mod key_store;
 mod members_len;
+mod remembered;
 mod route_auth;
 mod strict_object;
 mod token;

@@ -8,13 +8,10 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::base::{Secret, sha256};
+use crate::identity::remembered::Remembered;
 
 /// The most tokens that the server is asked about at one time, with those that wait for their turn. Others are not asked about.
 pub const QUESTIONS_MAX: usize = 256;
-/// The most answers of each kind that are remembered. The oldest gives way. Bad tokens, which anybody can make, drive out no good ones.
-pub(super) const ANSWERS_MAX: usize = 4_096;
-/// The most bytes that the answers of each kind have together, about.
-pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most calls that wait for answers at one time, all cores together. Others are refused.
 const WAITING_MAX: usize = 1_024;
 /// How long a bad token is known to be bad.
@@ -30,8 +27,9 @@ type Name = [u8; 32];
 pub struct TokenAnswers<V>(Mutex<Shared<V>>);
 
 struct Shared<V> {
-    good: Remembered<V>,
-    bad: Remembered<V>,
+    /// Apart from the bad ones, which anybody can make, so that those do not drive out good ones.
+    good: Remembered<Name, Known<V>>,
+    bad: Remembered<Name, Known<V>>,
     /// The tokens without an answer yet, and the calls that wait for it.
     open: FxHashMap<Name, Vec<Waker>>,
     waiting: usize,
@@ -40,18 +38,10 @@ struct Shared<V> {
     asker: Option<Waker>,
 }
 
-/// Answers in the order in which they were first given.
-struct Remembered<V> {
-    known: FxHashMap<Name, Known<V>>,
-    order: VecDeque<Name>,
-    bytes: usize,
-}
-
 struct Known<V> {
     answer: TokenAnswer<V>,
     since: Duration,
     until: Duration,
-    len: usize,
 }
 
 /// What a server says about a token.
@@ -91,10 +81,9 @@ impl<V: Clone> TokenAnswers<V> {
     /// A store without any answers.
     #[must_use]
     pub fn new() -> TokenAnswers<V> {
-        let remembered = || Remembered { known: FxHashMap::default(), order: VecDeque::new(), bytes: 0 };
         TokenAnswers(Mutex::new(Shared {
-            good: remembered(),
-            bad: remembered(),
+            good: Remembered::default(),
+            bad: Remembered::default(),
             open: FxHashMap::default(),
             waiting: 0,
             queue: VecDeque::new(),
@@ -106,7 +95,9 @@ impl<V: Clone> TokenAnswers<V> {
     pub(super) fn look(&self, token: &[u8], now: Duration) -> Looked<V> {
         let name = sha256(token);
         let mut shared = self.lock();
-        let known = shared.good.find(&name, now).or_else(|| shared.bad.find(&name, now));
+        // None holds before it was given: a wall clock may be set back.
+        let holds = |known: &&Known<V>| known.since <= now && now < known.until;
+        let known = shared.good.get(&name).filter(holds).or_else(|| shared.bad.get(&name).filter(holds));
         if let Some(known) = known {
             return Looked::Answered(known.answer.clone(), known.since, known.until);
         }
@@ -151,18 +142,18 @@ impl<V: Clone> TokenAnswers<V> {
 }
 
 impl<V> TokenAnswers<V> {
-    /// A token is no longer asked about. This is what is known of it now, if there is something.
-    fn close(&self, name: Name, known: Option<Known<V>>) {
+    /// A token is no longer asked about. This is what is known of it now, if there is something, and how many bytes that takes.
+    fn close(&self, name: Name, known: Option<(Known<V>, usize)>) {
         let mut shared = self.lock();
-        if let Some(known) = known {
+        if let Some((known, len)) = known {
             match known.answer {
                 TokenAnswer::Good(_) => {
                     shared.bad.forget(&name);
-                    shared.good.enter(name, known);
+                    shared.good.enter(name, known, len);
                 }
                 TokenAnswer::Refused | TokenAnswer::Failed => {
                     shared.good.forget(&name);
-                    shared.bad.enter(name, known);
+                    shared.bad.enter(name, known, len);
                 }
             }
         }
@@ -192,22 +183,22 @@ impl<V> TokenQuestion<V> {
 
     /// The server has said at this time that the token is good, which holds until the second time. The value takes about so many bytes.
     pub fn accept(mut self, value: V, (since, until): (Duration, Duration), len: usize) {
-        self.close(Some(Known { answer: TokenAnswer::Good(value), since, until, len }));
+        self.close(Some((Known { answer: TokenAnswer::Good(value), since, until }, len)));
     }
 
     /// The server has said at this time that the token is not good.
     pub fn refuse(mut self, now: Duration) {
         let until = now.saturating_add(REFUSED_FOR);
-        self.close(Some(Known { answer: TokenAnswer::Refused, since: now, until, len: 0 }));
+        self.close(Some((Known { answer: TokenAnswer::Refused, since: now, until }, 0)));
     }
 
     /// The server has given no answer until this time.
     pub fn fail(mut self, now: Duration) {
         let until = now.saturating_add(FAILED_FOR);
-        self.close(Some(Known { answer: TokenAnswer::Failed, since: now, until, len: 0 }));
+        self.close(Some((Known { answer: TokenAnswer::Failed, since: now, until }, 0)));
     }
 
-    fn close(&mut self, known: Option<Known<V>>) {
+    fn close(&mut self, known: Option<(Known<V>, usize)>) {
         if std::mem::replace(&mut self.is_open, false) {
             self.answers.close(self.name, known);
         }
@@ -220,39 +211,13 @@ impl<V> Drop for TokenQuestion<V> {
     }
 }
 
-impl<V> Remembered<V> {
-    /// An answer that holds at this time. None holds before it was given: a wall clock may be set back.
-    fn find(&self, name: &Name, now: Duration) -> Option<&Known<V>> {
-        self.known.get(name).filter(|known| known.since <= now && now < known.until)
-    }
-
-    fn enter(&mut self, name: Name, known: Known<V>) {
-        self.bytes += known.len;
-        match self.known.insert(name, known) {
-            // It keeps its place in the order.
-            Some(before) => self.bytes -= before.len,
-            None => self.order.push_back(name),
-        }
-        while self.order.len() > ANSWERS_MAX || self.bytes > BYTES_MAX {
-            let Some(oldest) = self.order.pop_front() else { break };
-            self.bytes -= self.known.remove(&oldest).map_or(0, |known| known.len);
-        }
-    }
-
-    fn forget(&mut self, name: &Name) {
-        if let Some(known) = self.known.remove(name) {
-            self.bytes -= known.len;
-            self.order.retain(|other| other != name);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
     use super::*;
+    use crate::identity::remembered::{BYTES_MAX, ENTRIES_MAX};
 
     #[derive(Default)]
     struct Woken(AtomicUsize);
@@ -323,7 +288,7 @@ mod tests {
         asked(&answers, b"a", 200);
         question(&answers).refuse(at(200));
         assert_eq!(known(&answers, b"a", 209), TokenAnswer::Refused);
-        assert!(answers.lock().good.known.is_empty() && answers.lock().good.bytes == 0);
+        assert_eq!(answers.lock().good.held(), (0, 0));
         asked(&answers, b"a", 210);
         question(&answers).fail(at(210));
         assert_eq!(known(&answers, b"a", 211), TokenAnswer::Failed);
@@ -364,18 +329,17 @@ mod tests {
         }
         assert_eq!(answers.lock().waiting, 0);
         // Tokens that anybody can make drive out no good ones.
-        for nth in QUESTIONS_MAX..2 * ANSWERS_MAX {
+        for nth in QUESTIONS_MAX..2 * ENTRIES_MAX {
             asked(&answers, &name(nth), 100);
             question(&answers).refuse(at(100));
         }
-        assert_eq!(answers.lock().bad.known.len(), ANSWERS_MAX);
+        assert_eq!(answers.lock().bad.held().0, ENTRIES_MAX);
         assert_eq!(known(&answers, &name(0), 199), TokenAnswer::Good(1));
-        for nth in 2 * ANSWERS_MAX..2 * ANSWERS_MAX + 40 {
+        for nth in 2 * ENTRIES_MAX..2 * ENTRIES_MAX + 40 {
             asked(&answers, &name(nth), 100);
             question(&answers).accept(1, (at(100), at(200)), BYTES_MAX / 32);
         }
-        let shared = answers.lock();
-        assert!(shared.good.known.len() <= 32 && shared.good.bytes <= BYTES_MAX, "{}", shared.good.known.len());
-        assert_eq!(shared.good.order.len(), shared.good.known.len());
+        let (entries, bytes) = answers.lock().good.held();
+        assert!(entries <= 32 && bytes <= BYTES_MAX, "{entries}");
     }
 }

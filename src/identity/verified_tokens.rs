@@ -1,22 +1,16 @@
 //! Tokens that were verified, so that the next call with them costs a look-up.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-use rustc_hash::FxHashMap;
 
 use crate::base::sha256;
 use crate::identity::identity_signer::SignedIdentity;
 use crate::identity::key_store::KeyStore;
 use crate::identity::members_len::members_len;
+use crate::identity::remembered::Remembered;
 use crate::identity::route_auth::{RouteAuth, TokenRefusal, Verified};
 use crate::policy::AgentIdentity;
 
-/// The most tokens that one core remembers. The oldest gives way.
-const TOKENS_MAX: usize = 4_096;
-/// The most bytes that these tokens, and what was read of them, have together.
-const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a signed identity takes besides texts of its token, at the most.
 const SIGNED_LEN: usize = 1_024;
 
@@ -27,9 +21,7 @@ type Name = ([u8; 32], usize);
 /// and when their issuer is to be asked again.
 #[derive(Default)]
 pub struct VerifiedTokens {
-    known: FxHashMap<Name, Known>,
-    order: VecDeque<Name>,
-    bytes: usize,
+    known: Remembered<Name, Known>,
 }
 
 /// What a token that was shown has proven.
@@ -47,7 +39,6 @@ struct Known {
     auth: Arc<RouteAuth>,
     verified: Verified,
     signed: Option<SignedIdentity>,
-    len: usize,
 }
 
 impl VerifiedTokens {
@@ -65,7 +56,7 @@ impl VerifiedTokens {
                 let (identity, until) = (Arc::clone(&verified.identity), verified.ends);
                 let signed_len = auth.terms().identity_header.as_ref().map_or(0, |_| SIGNED_LEN + 2 * token.len());
                 let len = token.len() + len_of(&identity) + signed_len;
-                self.enter(name, Known { auth: Arc::clone(auth), verified, signed: None, len });
+                self.known.enter(name, Known { auth: Arc::clone(auth), verified, signed: None }, len);
                 (identity, until)
             }
         };
@@ -90,19 +81,6 @@ impl VerifiedTokens {
         let is_current = version == verified.version && verified.since <= now && now < verified.until;
         is_current.then(|| (Arc::clone(&verified.identity), verified.ends))
     }
-
-    fn enter(&mut self, name: Name, known: Known) {
-        self.bytes += known.len;
-        match self.known.insert(name, known) {
-            // It keeps its place in the order.
-            Some(before) => self.bytes -= before.len,
-            None => self.order.push_back(name),
-        }
-        while self.order.len() > TOKENS_MAX || self.bytes > BYTES_MAX {
-            let Some(oldest) = self.order.pop_front() else { break };
-            self.bytes -= self.known.remove(&oldest).map_or(0, |known| known.len);
-        }
-    }
 }
 
 /// How many bytes an identity takes, about: what is small in a token may be large once it was read.
@@ -119,6 +97,6 @@ fn name_of(auth: &Arc<RouteAuth>, token: &[u8]) -> Name {
 impl VerifiedTokens {
     /// How many tokens are held, and of how many bytes.
     pub(super) fn held(&self) -> (usize, usize) {
-        (self.known.len(), self.bytes)
+        self.known.held()
     }
 }
