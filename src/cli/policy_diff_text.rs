@@ -1,5 +1,6 @@
 //! How `adit policy diff` tells what it has found.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::{Value, json};
@@ -11,39 +12,15 @@ use crate::policy::ToolPolicy;
 
 /// What has been found, as text for people.
 pub(super) fn diff_text(found: &PolicyDiff, has_old: bool) -> String {
-    let mut text = String::new();
-    let mut table = Table::new(["CALLS", "BEFORE", "AFTER", "CALLER", "ROUTE", "METHOD", "NAME", "LAST"]);
-    for (group, count) in &found.changed {
-        let name = group.name.as_deref().map_or(NONE.to_owned(), plain);
-        table.row([
-            count.calls.to_string(),
-            outcomes_text(&group.before),
-            outcomes_text(&group.after),
-            caller_text(group),
-            plain(&group.route),
-            plain(&group.method),
-            name,
-            plain(&count.last),
-        ]);
-    }
-    text.push_str(&table.text("no call that the log can decide about would be decided in another way"));
+    let mut text = table_of(&found.changed, "LAST", |_, count| plain(&count.last))
+        .text("no call that the log can decide about would be decided in another way");
     if !found.unclear.is_empty() {
         text.push_str("\nWhat the log does not have decides about these calls:\n");
-        let mut table = Table::new(["CALLS", "BEFORE", "AFTER", "CALLER", "ROUTE", "METHOD", "NAME", "DEPENDS ON"]);
-        for (group, count) in &found.unclear {
-            let depends_on: Vec<&str> = group.depends_on.iter().map(|unknown| unknown.name()).collect();
-            table.row([
-                count.calls.to_string(),
-                outcomes_text(&group.before),
-                outcomes_text(&group.after),
-                caller_text(group),
-                plain(&group.route),
-                plain(&group.method),
-                group.name.as_deref().map_or(NONE.to_owned(), plain),
-                depends_on.join(", "),
-            ]);
-        }
-        text.push_str(&table.text(""));
+        let depends_on = |group: &CallGroup, _: &GroupCount| {
+            let unknown: Vec<&str> = group.depends_on.iter().map(|unknown| unknown.name()).collect();
+            unknown.join(", ")
+        };
+        text.push_str(&table_of(&found.unclear, "DEPENDS ON", depends_on).text(""));
     }
     let sum = |groups: &mut dyn Iterator<Item = &GroupCount>| groups.map(|count| count.calls).sum::<u64>();
     let (changed, unclear) = (sum(&mut found.changed.values()), sum(&mut found.unclear.values()));
@@ -69,6 +46,28 @@ pub(super) fn diff_text(found: &PolicyDiff, has_old: bool) -> String {
     }
     text.push_str("rates, counts of the day and calls at once are not compared\n");
     text
+}
+
+/// A table of groups of calls, with a last column of its own.
+fn table_of(
+    groups: &BTreeMap<CallGroup, GroupCount>,
+    heading: &'static str,
+    last: impl Fn(&CallGroup, &GroupCount) -> String,
+) -> Table {
+    let mut table = Table::new(["CALLS", "BEFORE", "AFTER", "CALLER", "ROUTE", "METHOD", "NAME", heading]);
+    for (group, count) in groups {
+        table.row([
+            count.calls.to_string(),
+            outcomes_text(&group.before),
+            outcomes_text(&group.after),
+            caller_text(group),
+            plain(&group.route),
+            plain(&group.method),
+            group.name.as_deref().map_or(NONE.to_owned(), plain),
+            last(group, count),
+        ]);
+    }
+    table
 }
 
 /// What has been found, as JSON for programs.
