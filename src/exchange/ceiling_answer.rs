@@ -55,7 +55,7 @@ pub fn ceiling_answer(reached: &CeilingReached) -> Answer<'static> {
             200,
             -31_071,
             "approval_denied",
-            "whoever decides about the call has denied it: do not make it again, and ask the operator if it is needed",
+            "approval of the call was denied: do not make it again, and ask the operator if it is needed",
         ),
         CeilingReached::ApprovalsFull => (
             503,
@@ -79,7 +79,7 @@ pub const fn ceiling_listed(reached: &CeilingReached) -> &'static str {
         CeilingReached::Day { .. } => "its caller has made all calls of the day that the rule allows (`calls_per_day`)",
         CeilingReached::Crowded => "the table of callers that are counted is full",
         CeilingReached::ApprovalWaits(_) => "it waits for approval (`adit approvals list`)",
-        CeilingReached::ApprovalDenied(_) => "whoever decides about it has denied it",
+        CeilingReached::ApprovalDenied(_) => "its approval was denied",
         CeilingReached::ApprovalsFull => "too many calls wait for approval (`adit approvals list`)",
     }
 }
