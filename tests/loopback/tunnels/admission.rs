@@ -112,6 +112,6 @@ fn connectors_that_may_no_longer_come_from_where_they_are_are_ended() {
     assert_eq!(site.call("a.test", "echo").0, 503);
     site.upstream.release();
     site.update(&made.tunnel.id, &["--connectors-from", "none"]);
-    connector.event("linked");
+    site.until_linked(&made.tunnel.id);
     assert_eq!(site.call("a.test", "echo").0, 200);
 }

@@ -254,7 +254,7 @@ impl Site {
 
     /// Waits until a link of this tunnel is up.
     pub(crate) fn until_linked(&self, id: &str) {
-        while self.connections(id).is_empty() {}
+        while self.connections(id).iter().all(|link| link.draining) {}
     }
 
     /// One tool call: the status and what was answered.
