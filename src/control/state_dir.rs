@@ -54,7 +54,15 @@ pub struct StateDir {
 pub struct Instance {
     /// The number that identifies this connector.
     pub number: u64,
-    _lock: Option<File>,
+    lock: Option<File>,
+}
+
+impl Instance {
+    /// Whether this process has the state directory for itself: no other one may write the files in it that change.
+    #[must_use]
+    pub fn is_holder(&self) -> bool {
+        self.lock.is_some()
+    }
 }
 
 impl StateDir {
@@ -177,7 +185,7 @@ impl StateDir {
         let lock = File::open(&self.path).map_err(unreadable)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Instance { number: fresh, _lock: None }),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Instance { number: fresh, lock: None }),
             Err(error) => return Err(unreadable(error.into())),
         }
         let file = self.instance_file();
@@ -190,7 +198,7 @@ impl StateDir {
         if kept.is_none() {
             private::write(&file, format!("{fresh:016x} {host}\n").as_bytes())?;
         }
-        Ok(Instance { number: kept.unwrap_or(fresh), _lock: Some(lock) })
+        Ok(Instance { number: kept.unwrap_or(fresh), lock: Some(lock) })
     }
 
     /// The key with which this host exchanges its provisioning key. It stays the same until the exchange is complete,
