@@ -8,6 +8,7 @@
 //! [`Config::check_files`], [`SecretSource::read`], [`read_named`] and the readers of policies access the file system.
 
 mod addresses;
+mod approval_checks;
 mod caller_terms;
 mod checks;
 mod docs;
@@ -44,9 +45,9 @@ pub use reader::EffectiveValue;
 pub use section::{Part, Preset, Reload, Setting};
 pub use sources::{CREDENTIALS, CREDENTIALS_ENV, FileText, Flag, Purpose, Sources};
 pub use table::{
-    ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, AuditConfig, ConnectConfig, EdgeConfig,
-    EngineConfig, FILE_ENV, HostConfig, IdentityConfig, IdentityProviderConfig, LogConfig, NetworkSetConfig, PARTS,
-    RouteConfig, ToolConfig, TunnelConfig, settings,
+    ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ApprovalsConfig, AuditConfig, ConnectConfig,
+    EdgeConfig, EngineConfig, FILE_ENV, HostConfig, IdentityConfig, IdentityProviderConfig, LogConfig,
+    NetworkSetConfig, PARTS, RouteConfig, ToolConfig, TunnelConfig, settings,
 };
 pub use values::{
     AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FolderPath, Hedge, IdentityHeaderName, LogFormat, LogLevels,
