@@ -17,6 +17,7 @@ mod data_dir;
 pub mod demo;
 mod edge_role;
 mod figures;
+mod file_lock;
 mod inputs;
 mod introspection;
 mod inventories;
