@@ -72,7 +72,7 @@ pub(super) struct CallContext<'a> {
 pub(super) struct UpstreamWork {
     next_hop: NextHopWork,
     replay: Box<Replay>,
-    /// In a box, so that the task does not have its size.
+    /// Boxed, so that the task does not pay for its size.
     pub(super) agents: Box<AgentWork>,
 }
 
@@ -310,7 +310,7 @@ impl UpstreamWork {
                     };
                     before = before.or(Some(failed).filter(|_| may_have_run));
                     if !pause.is_zero() {
-                        // In a box, so that calls do not have its size.
+                        // Boxed, so that calls do not pay for its size.
                         Box::pin(context.core.core.sleep(pause)).await;
                     }
                 }

@@ -124,14 +124,14 @@ impl StreamCalls<'_> {
             label.digest_arguments(tasks.seed());
         }
         if work.agents.audit.refuses() {
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             return Box::pin(self.refuse_unrecorded(request)).await;
         }
         let CallTerms { auth, policy, by } = context.core.upstreams.terms_of(request.head());
         work.agents.decided_by = by;
         let policy = match authorize::identify(*context, request, auth, policy) {
             Ok(policy) => policy,
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             Err(unknown) => match Box::pin(self.settle_caller(request, unknown)).await {
                 Ok(policy) => policy,
                 Err(next) => return next,
@@ -217,21 +217,21 @@ impl StreamCalls<'_> {
         if queue.is_labelled
             && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
         {
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             return Some(Box::pin(self.answer_unlabelled(request, error)).await);
         }
         if work.agents.queue.is_labelled
             && let Some(host) = *host
             && let Some(report) = begin_guard(*context, work, request, host)
         {
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             return Some(Box::pin(self.answer_uncalled(request, CallFailure::BreakerOpen, Some(report))).await);
         }
         work.agents.began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
         if let Some(host) = *host
             && enter(*context, request, host, &mut work.agents.queue)
         {
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             return Box::pin(self.wait_for_place(request, host)).await;
         }
         None
