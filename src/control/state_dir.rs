@@ -54,7 +54,15 @@ pub struct StateDir {
 pub struct Instance {
     /// The number that identifies this connector.
     pub number: u64,
-    _lock: Option<FileLock>,
+    lock: Option<FileLock>,
+}
+
+impl Instance {
+    /// Whether this process has the state directory for itself: no other one may write the files in it that change.
+    #[must_use]
+    pub fn is_holder(&self) -> bool {
+        self.lock.is_some()
+    }
 }
 
 impl StateDir {
@@ -175,7 +183,7 @@ impl StateDir {
         let unreadable =
             |cause: io::Error| PrivateError::Unreadable { path: self.path.clone(), cause: cause.to_string().into() };
         let locked = File::open(&self.path).and_then(FileLock::try_lock).map_err(unreadable)?;
-        let Some(lock) = locked else { return Ok(Instance { number: fresh, _lock: None }) };
+        let Some(lock) = locked else { return Ok(Instance { number: fresh, lock: None }) };
         let file = self.instance_file();
         // A number that was copied from another host is not used, because two connectors must not have the same one.
         let kept = if file.exists() { private::read(&file, INSTANCE_FILE_LEN_MAX)?.to_vec() } else { Vec::new() };
@@ -186,7 +194,7 @@ impl StateDir {
         if kept.is_none() {
             private::write(&file, format!("{fresh:016x} {host}\n").as_bytes())?;
         }
-        Ok(Instance { number: kept.unwrap_or(fresh), _lock: Some(lock) })
+        Ok(Instance { number: kept.unwrap_or(fresh), lock: Some(lock) })
     }
 
     /// The key with which this host exchanges its provisioning key. It stays the same until the exchange is complete,
