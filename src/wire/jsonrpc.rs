@@ -277,14 +277,22 @@ impl Peek {
         let looked = if self.is_strict { bytes.len() } else { bytes.len().min(PEEK_LEN_MAX - self.len) };
         self.len += looked;
         let mut rest = &bytes[..looked];
+        // The bytes of the arguments that are not digested yet: they are digested in pieces that are as long as possible.
+        let mut arguments = 0..0;
         while !rest.is_empty() && self.state != State::Broken {
             let (before, was_inside) = (self.state, self.in_arguments);
             let taken = self.read(rest);
-            if was_inside || self.in_arguments {
-                self.digest(&rest[..taken], before);
+            if (was_inside || self.in_arguments) && !is_space(&rest[..taken], before) {
+                let at = looked - rest.len();
+                if at != arguments.end {
+                    self.digest(&bytes[arguments]);
+                    arguments = at..at;
+                }
+                arguments.end += taken;
             }
             rest = &rest[taken..];
         }
+        self.digest(&bytes[arguments]);
     }
 
     /// Whether further bytes change nothing: the message is complete, is not a message, or is longer than the limit.
@@ -475,13 +483,8 @@ impl Peek {
         };
     }
 
-    /// Adds bytes of the arguments, apart from white space between values. `state` is the state before them.
-    fn digest(&mut self, bytes: &[u8], state: State) {
-        let in_text = matches!(state, State::Text { .. } | State::Escape { .. } | State::Hex { .. });
-        let is_space = !in_text && matches!(bytes, [b' ' | b'\t' | b'\r' | b'\n']);
-        if is_space {
-            return;
-        }
+    /// Adds bytes of the arguments, which have no white space between values.
+    fn digest(&mut self, bytes: &[u8]) {
         if let Some(arguments) = &mut self.arguments {
             arguments.write(bytes);
         }
@@ -834,6 +837,12 @@ impl Text {
             self.stage = Stage::Whole;
         }
     }
+}
+
+/// Whether these bytes, before which the state is `before`, are white space between values.
+fn is_space(bytes: &[u8], before: State) -> bool {
+    let in_text = matches!(before, State::Text { .. } | State::Escape { .. } | State::Hex { .. });
+    !in_text && matches!(bytes, [b' ' | b'\t' | b'\r' | b'\n'])
 }
 
 /// The text at the start, if it is complete and has no escape.
