@@ -10,15 +10,15 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FieldNameText, FolderPath, Hedge, IdentityHeaderName,
-    LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset, Spin, TokenText,
-    ToolName,
+    AlgorithmName, AuditMode, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FieldNameText, FolderPath,
+    Hedge, IdentityHeaderName, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText,
+    ServerPreset, Spin, TokenText, ToolName,
 };
 use crate::policy::{Member, Network, PinMode, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 13] = [
+pub const PARTS: [Part; 14] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -30,6 +30,7 @@ pub const PARTS: [Part; 13] = [
     Part::of::<RouteConfig>(),
     Part::of::<IdentityConfig>(),
     Part::of::<IdentityProviderConfig>(),
+    Part::of::<ClientAuthorityConfig>(),
     Part::of::<AuditConfig>(),
     Part::of::<LogConfig>(),
 ];
@@ -370,6 +371,12 @@ section! {
         /// get a token. Both are refused for a host with `passthrough` traffic, which the edge cannot read: set them at
         /// the connector.
         auth: CallerAuth = "passthrough", live, like "verify";
+        /// Whether callers are asked for a client certificate in their TLS handshake. `off`: no. `optional`: a certificate says who
+        /// calls, if one is shown, and is accepted in place of a token. `required`: every caller must show one, besides the token
+        /// that `auth` may ask for ([GOVERNANCE.md](GOVERNANCE.md#client-certificates)). Requires `edge.agents_cert_file`.
+        client_certificate: ClientCertificate = "off", live, like "required";
+        /// The names of the `[[client_authority]]`s whose certificates are accepted; empty for all.
+        client_authorities: Vec<TokenText> = unset, live, like "partners";
         /// The names of the `[[identity_provider]]`s whose tokens are accepted; empty for all.
         identity_providers: Vec<TokenText> = unset, live, like "corporate";
         /// The resource that tokens are for: the URL by which agents call the MCP server, with its path. It is compared
@@ -677,6 +684,13 @@ section! {
         /// tunnel serves the metadata of the resource (RFC 9728) and sends the challenges (401, 403) by which clients
         /// get a token. It applies to all kinds of traffic.
         auth: CallerAuth = "passthrough", live, like "verify";
+        /// Whether callers are asked for a client certificate in their TLS handshake. `off`: no. `optional`: a certificate says who
+        /// calls, if one is shown, and is accepted in place of a token. `required`: every caller must show one, besides the token
+        /// that `auth` may ask for ([GOVERNANCE.md](GOVERNANCE.md#client-certificates)). Only with `passthrough`
+        /// traffic, because otherwise the TLS of agents does not end in the connector.
+        client_certificate: ClientCertificate = "off", live, like "required";
+        /// The names of the `[[client_authority]]`s whose certificates are accepted; empty for all.
+        client_authorities: Vec<TokenText> = unset, live, like "partners";
         /// The names of the `[[identity_provider]]`s whose tokens are accepted; empty for all.
         identity_providers: Vec<TokenText> = unset, live, like "corporate";
         /// The resource that tokens are for: the URL by which agents call the MCP server, with its path. It is compared
@@ -794,6 +808,28 @@ section! {
     } with {
         /// The issuers of access tokens: the tables `[[identity_provider]]`.
         providers: IdentityProviderConfig
+    } with {
+        /// The authorities of client certificates: the tables `[[client_authority]]`.
+        authorities: ClientAuthorityConfig
+    }
+}
+
+section! {
+    /// An authority that signs client certificates of callers, for hosts and routes with `client_certificate`: one
+    /// `[[client_authority]]` each. Both roles read it.
+    record "client_authority" => ClientAuthorityConfig {
+        /// The name that hosts and routes use for it. As the issuer of an identity it is written with `x509:` before it.
+        name: TokenText = required, live, like "partners";
+        /// The certificates (PEM) of the authority. Intermediate certificates may also come from the caller. Read again when it
+        /// changes.
+        ca_file: PathBuf = required, live, like "partners-ca.pem";
+        /// Which name in a certificate says who calls: the `uri`, `dns` name or `email` address of its alternative names, the
+        /// `common-name` of its subject, or the whole `subject` (RFC 4514). A certificate with none or several of them is refused.
+        /// For `subject`, the authority must never give one subject to two callers.
+        name_from: CallerName = "uri", live, like "email";
+        /// The lists of revoked certificates (PEM, `X509 CRL`). If it is set, a certificate that no list covers is refused, and
+        /// so are all certificates once the next list is overdue. Read again when it changes.
+        crl_file: Option<PathBuf> = unset, live, like "partners.crl.pem";
     }
 }
 

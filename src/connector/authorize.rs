@@ -42,7 +42,7 @@ pub(super) fn identify(
     let Some(auth) = auth else { return Ok(policy) };
     let core = context.core;
     let now = Duration::from_secs(core.connector.settings.clock.now().as_secs());
-    match request.identify(&core.tokens, &auth, policy.as_deref(), now) {
+    match request.identify(&core.tokens, &auth, policy.as_deref(), context.certificate(), now) {
         Ok(()) => Ok(policy),
         Err(stop) => Err(UnknownCaller { auth, policy, stop }),
     }

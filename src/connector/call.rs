@@ -23,6 +23,7 @@ use crate::exchange::{
     AnsweringStream, CallReport, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer,
     requested_host, trace_of,
 };
+use crate::identity::CallerCertificate;
 use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, RecordedTime, Retries, SentAgain, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
@@ -51,8 +52,16 @@ const LIST: &[u8] = b"list\"";
 pub(super) enum Caller<'a> {
     /// The edge: it has said so in the head, and answers for itself.
     Edge,
-    /// An agent whose TLS ends here. Its address, as the edge tells it.
-    Agent(&'a str),
+    /// An agent whose TLS ends here.
+    Agent(&'a SessionAgent),
+}
+
+/// The agent of a TLS session that ends here.
+pub(super) struct SessionAgent {
+    /// Its address, as the edge tells it.
+    pub(super) address: String,
+    /// What is known of its certificate.
+    pub(super) certificate: CallerCertificate,
 }
 
 /// Where a call comes from.
@@ -181,6 +190,14 @@ impl CallEnd {
 impl CallContext<'_> {
     pub(super) fn is_agents(&self) -> bool {
         matches!(self.caller, Caller::Agent(_))
+    }
+
+    /// What is known of the caller's certificate.
+    pub(super) fn certificate(&self) -> &CallerCertificate {
+        match self.caller {
+            Caller::Edge => CallerCertificate::UNKNOWN,
+            Caller::Agent(agent) => &agent.certificate,
+        }
     }
 }
 
@@ -497,7 +514,7 @@ pub(super) fn addressed<'a>(
     *append = match context.caller {
         // Without an address of our own to tell, what the edge has told stands.
         Caller::Edge => public.map(|called| forwarded(forwarded_peer(head), called)),
-        Caller::Agent(address) => {
+        Caller::Agent(SessionAgent { address, .. }) => {
             let called = public.unwrap_or_else(|| CalledAddress::of(Scheme::Https, head));
             Some(forwarded(address.as_bytes(), called))
         }

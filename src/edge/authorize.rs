@@ -8,7 +8,7 @@ use futures_lite::future;
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::call_answers::{leave_unsent, refuse_unlabelled};
 use crate::edge::call_work::{CallWork, Leave};
-use crate::edge::edge_core::EdgeCore;
+use crate::edge::caller::Caller;
 use crate::identity::{RouteAuth, TokenRefusal};
 use crate::route::Route;
 use crate::serve::{CallerStop, LabelError, Next, Request, caller_denied, issuer_heard};
@@ -21,13 +21,14 @@ use crate::serve::{CallerStop, LabelError, Next, Request, caller_denied, issuer_
 ///
 /// [settled]: settle
 pub(super) fn identify(
-    core: &EdgeCore,
+    caller: &Caller,
     request: &mut impl Request,
     route: &Route,
     auth: &Arc<RouteAuth>,
 ) -> Result<(), CallerStop> {
+    let core = &*caller.core;
     let now = Duration::from_secs(core.edge.settings.clock.now().as_secs());
-    request.identify(&core.tokens, auth, route.own.policy.as_deref(), now)
+    request.identify(&core.tokens, auth, route.own.policy.as_deref(), caller.certificate(), now)
 }
 
 /// Waits to hear from an issuer if that is why a request has stopped, and else answers it.
@@ -36,13 +37,14 @@ pub(super) fn identify(
 ///
 /// What becomes of the connection, if the request was answered.
 pub(super) async fn settle<'r>(
-    core: &EdgeCore,
+    caller: &Caller,
     request: &mut impl AgentRequest<'r>,
     route: &Route,
     auth: &Arc<RouteAuth>,
     work: &CallWork,
     mut stop: CallerStop,
 ) -> Result<(), Next<Leave>> {
+    let core = &*caller.core;
     if let CallerStop::Refused(TokenRefusal::Awaits { issuer, awaited }) = stop {
         let until = work.guard.deadline.answer_by();
         let checked = async {
@@ -56,7 +58,7 @@ pub(super) async fn settle<'r>(
         if !future::or(checked, left).await {
             return Err(leave_unsent(core, request, route, work));
         }
-        match identify(core, request, route, auth) {
+        match identify(caller, request, route, auth) {
             Ok(()) => return Ok(()),
             Err(still) => stop = still,
         }

@@ -1,14 +1,17 @@
 //! Who calls, and what it may call.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::base::Traffic;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
+use crate::edge::message::AgentOrigin;
 use crate::edge::settings::EdgeTables;
 use crate::edge::source_permits::ConnectionPermit;
 use crate::exchange::{Refusal, requested_host};
+use crate::identity::CallerCertificate;
 use crate::policy::Source;
 use crate::route::{Hostname, Route, Scheme};
 use crate::serve::Request;
@@ -26,6 +29,8 @@ pub(super) struct Caller {
     pub(super) permit: Option<ConnectionPermit>,
     /// Whether its connection is TLS.
     pub(super) is_tls: bool,
+    /// What is known of its certificate, if that is more than its TLS says by itself.
+    certificate: Option<Box<CallerCertificate>>,
 }
 
 /// A request that may be passed on.
@@ -45,7 +50,29 @@ impl Caller {
             front: peer_info.front,
             permit: peer_info.permit.take(),
             is_tls,
+            certificate: None,
         }
+    }
+
+    /// Notes what is known of its certificate, if it was asked for one.
+    pub(super) fn set_certificate(&mut self, certificate: CallerCertificate) {
+        if matches!(certificate, CallerCertificate::Asked(_)) {
+            self.certificate = Some(Box::new(certificate));
+        }
+    }
+
+    /// What is known of its certificate.
+    pub(super) fn certificate(&self) -> &CallerCertificate {
+        match &self.certificate {
+            Some(known) => known,
+            None if self.is_tls => CallerCertificate::NOT_ASKED,
+            None => CallerCertificate::UNKNOWN,
+        }
+    }
+
+    /// What another core has to know of the agent, which is at `peer`, if its connection goes there.
+    pub(super) fn origin(&self, peer: Option<SocketAddr>) -> AgentOrigin {
+        AgentOrigin { peer, front: self.front, certificate: self.certificate().clone() }
     }
 
     /// The scheme by which the agent called; `route` is that of the host, if there is one.

@@ -9,6 +9,7 @@ use crate::edge::presence::Booking;
 use crate::edge::report::CoreReport;
 use crate::edge::usage::UsageLine;
 use crate::engine::MailSender;
+use crate::identity::CallerCertificate;
 use crate::latency::{CallFilter, CallLine, CoreFigures};
 use crate::tls::DetachedConnection;
 use crate::wire::mux::Hello;
@@ -82,9 +83,16 @@ pub(super) enum CoreMessage {
     /// A link that another core accepted and registered.
     Link(Box<RegisteredLink>),
     /// An agent's connection that another core accepted, with its first request unread.
-    Agent(Box<DetachedConnection>, Option<SocketAddr>, Front, Moved),
+    Agent(Box<DetachedConnection>, AgentOrigin, Moved),
     /// The same of an agent whose TLS ends in the connector, with its first message unread.
     Passing(Box<DetachedConnection>, Option<SocketAddr>, Moves),
+}
+
+/// What the core that accepted an agent's connection knows of the agent.
+pub(super) struct AgentOrigin {
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) front: Front,
+    pub(super) certificate: CallerCertificate,
 }
 
 /// A link that is registered, on its way to the core on which it is to run.

@@ -34,6 +34,8 @@ pub struct EdgeSettings {
     pub agents_listen: SocketAddr,
     /// TLS towards agents. Without it only plain HTTP is spoken.
     pub agents_tls: Option<Arc<ServerConfig>>,
+    /// The same for hosts whose agents are asked for a certificate.
+    pub agents_tls_asking: Option<Arc<ServerConfig>>,
     /// Which agents may use plain HTTP.
     pub plain_http: PlainHttp,
     /// Whether agents may speak HTTP/2: with TLS as ALPN chooses, without it if they begin so.
@@ -117,6 +119,7 @@ impl EdgeSettings {
         EdgeSettings {
             agents_listen,
             agents_tls: None,
+            agents_tls_asking: None,
             plain_http: PlainHttp::Anywhere,
             http2: true,
             connectors_listen,

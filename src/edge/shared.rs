@@ -79,13 +79,13 @@ pub(super) enum StrangerTrouble {
 struct Published {
     /// Counts versions of the tables.
     tables_version: AtomicU64,
-    /// Whether some route's TLS ends in its connector, so that names are looked for at all.
-    passes_through: AtomicBool,
+    /// Whether the name that an agent asks for matters before its TLS begins, so that it is looked for at all.
+    reads_names: AtomicBool,
 }
 
 impl Published {
     fn new(tables: &EdgeTables) -> Published {
-        Published { tables_version: AtomicU64::new(0), passes_through: AtomicBool::new(tables.routes.pass_through()) }
+        Published { tables_version: AtomicU64::new(0), reads_names: AtomicBool::new(tables.routes.need_names()) }
     }
 }
 
@@ -217,7 +217,7 @@ impl Edge {
     }
 
     fn replace_tables(&self, tables: EdgeTables) {
-        self.published.passes_through.store(tables.routes.pass_through(), Ordering::Relaxed);
+        self.published.reads_names.store(tables.routes.need_names(), Ordering::Relaxed);
         self.agents.limit_calls(tables.admission.calls_per_source);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
         self.published.tables_version.fetch_add(1, Ordering::Release);
@@ -238,8 +238,8 @@ impl Edge {
         self.connectors_tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn passes_through(&self) -> bool {
-        self.published.passes_through.load(Ordering::Relaxed)
+    pub(super) fn reads_names(&self) -> bool {
+        self.published.reads_names.load(Ordering::Relaxed)
     }
 
     /// Counts versions of the tables.

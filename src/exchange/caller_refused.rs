@@ -1,4 +1,4 @@
-//! The responses to callers whose token is missing, invalid, insufficient, or cannot be checked.
+//! The responses to callers whose token or certificate is missing, invalid, insufficient, or cannot be checked.
 
 use crate::wire::http1::Answer;
 
@@ -20,18 +20,27 @@ pub enum CallerRefused {
     IntrospectionUnavailable,
     /// The request names an MCP session that was begun for another caller.
     OtherSession,
+    /// The caller has shown no client certificate.
+    NoCertificate,
+    /// The client certificate is not accepted.
+    Certificate,
+    /// The caller was not asked for its client certificate, because its connection is for another host.
+    CertificateNotAsked,
 }
 
 impl CallerRefused {
     /// All reasons, in order of declaration.
     #[cfg(test)]
-    pub const ALL: [CallerRefused; 6] = [
+    pub const ALL: [CallerRefused; 9] = [
         CallerRefused::NoToken,
         CallerRefused::InvalidToken,
         CallerRefused::Scope,
         CallerRefused::KeysUnavailable,
         CallerRefused::IntrospectionUnavailable,
         CallerRefused::OtherSession,
+        CallerRefused::NoCertificate,
+        CallerRefused::Certificate,
+        CallerRefused::CertificateNotAsked,
     ];
 
     /// The machine-readable name of the reason.
@@ -44,6 +53,9 @@ impl CallerRefused {
             CallerRefused::KeysUnavailable => "keys_unavailable",
             CallerRefused::IntrospectionUnavailable => "introspection_unavailable",
             CallerRefused::OtherSession => "session_unknown",
+            CallerRefused::NoCertificate => "certificate_missing",
+            CallerRefused::Certificate => "certificate_refused",
+            CallerRefused::CertificateNotAsked => "certificate_not_asked",
         }
     }
 
@@ -76,6 +88,20 @@ impl CallerRefused {
             CallerRefused::OtherSession => {
                 (404, -31_053, "this caller has no such session: begin one with `initialize`, without Mcp-Session-Id")
             }
+            CallerRefused::NoCertificate => {
+                (403, -31_055, "this server needs a client certificate: connect with one that its operator accepts")
+            }
+            CallerRefused::Certificate => (
+                403,
+                -31_056,
+                "the client certificate is not accepted: connect with another one, or with none if none is needed",
+            ),
+            CallerRefused::CertificateNotAsked => (
+                421,
+                -31_057,
+                "this server may need a client certificate, and this connection was made for another host: open a connection with \
+                 this host as its server name (SNI)",
+            ),
         };
         let retry_after_s = Some(RETRY_AFTER_S).filter(|_| status == 503);
         let may_have_acted = Some(false);
@@ -98,6 +124,11 @@ impl CallerRefused {
             CallerRefused::KeysUnavailable => "the keys of the issuer of its access token are not known",
             CallerRefused::IntrospectionUnavailable => "the issuer of its access token gives no answer about it",
             CallerRefused::OtherSession => "its session was begun for another caller",
+            CallerRefused::NoCertificate => "its caller has shown no client certificate",
+            CallerRefused::Certificate => "the client certificate of its caller is not accepted",
+            CallerRefused::CertificateNotAsked => {
+                "its connection is for another host, so its caller was not asked for a certificate"
+            }
         }
     }
 }

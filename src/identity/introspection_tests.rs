@@ -84,7 +84,7 @@ fn is_quiet(answers: &Arc<Introspection>) -> bool {
 }
 
 fn shown(auth: &Arc<RouteAuth>, token: &str, now: u64) -> Result<Arc<AgentIdentity>, TokenRefusal> {
-    VerifiedTokens::default().identify(auth, token.as_bytes(), at(now)).map(|shown| shown.identity)
+    VerifiedTokens::default().identify(auth, token.as_bytes(), None, at(now)).map(|shown| shown.identity)
 }
 
 fn awaits(found: &Result<Arc<AgentIdentity>, TokenRefusal>) -> bool {
@@ -145,7 +145,7 @@ fn what_is_said_of_a_token_is_checked_as_what_a_signed_one_says() {
 fn a_revoked_token_stops_after_the_time_of_the_cache_and_no_token_outlives_its_end() {
     let (answers, auth) = asked();
     let mut tokens = VerifiedTokens::default();
-    let mut identify = |now| tokens.identify(&auth, b"opaque", at(now)).map(|shown| shown.until);
+    let mut identify = |now| tokens.identify(&auth, b"opaque", None, at(now)).map(|shown| shown.until);
     assert!(identify(NOW).is_err());
     answer(&answers, &said(), NOW);
     // A stream lasts as long as the token.
@@ -160,9 +160,9 @@ fn a_revoked_token_stops_after_the_time_of_the_cache_and_no_token_outlives_its_e
     assert_eq!(identify(NOW + CACHE - 1), Err(TokenRefusal::Invalid(TokenError::Inactive)));
     let (answers, auth) = asked();
     let mut tokens = VerifiedTokens::default();
-    assert!(tokens.identify(&auth, b"opaque", at(NOW)).is_err());
+    assert!(tokens.identify(&auth, b"opaque", None, at(NOW)).is_err());
     answer(&answers, &with("exp", Value::Null), NOW);
-    let until = tokens.identify(&auth, b"opaque", at(NOW)).map(|shown| shown.until);
+    let until = tokens.identify(&auth, b"opaque", None, at(NOW)).map(|shown| shown.until);
     assert_eq!(until, Ok(at(NOW + CACHE)), "without an end a stream is as good as the answer");
 }
 

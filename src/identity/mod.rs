@@ -1,7 +1,9 @@
-//! Floor 1: which tokens prove which caller. It checks signatures and claims against keys and a time that are passed in; other
-//! modules fetch the keys and ask.
+//! Floor 1: which tokens and certificates prove which caller. It checks signatures and claims against keys and a time that are
+//! passed in; other modules fetch the keys and ask.
 
 mod algorithm;
+mod certificate_subject;
+mod client_authority;
 mod identity_signer;
 mod introspection;
 mod key_set;
@@ -20,11 +22,16 @@ mod verified_tokens;
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod certificate_tests;
+#[cfg(test)]
 mod introspection_tests;
 #[cfg(test)]
 mod signer;
 
 pub use algorithm::{TokenAlgorithm, TokenAlgorithmError};
+pub use client_authority::{
+    CallerCertificate, CertificateName, CertificateRefusal, CertificateTerms, ClientAuthority, ShownCertificates,
+};
 pub use identity_signer::{IDENTITY_SEED_LEN, IdentityHeader, IdentitySigner};
 pub use introspection::{INTROSPECTION_LEN_MAX, Introspected, Introspection, IntrospectionError, read_introspection};
 pub use key_set::{KEY_SET_LEN_MAX, KeySet, KeySetError};

@@ -1,4 +1,4 @@
-//! Who calls, by the token of a request, where its route asks for one.
+//! Who calls, by the token of a request or the certificate of its connection, where its route asks for one.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::Core;
 use crate::exchange::{CallerRefused, ToolDenied};
-use crate::identity::{Awaited, RouteAuth, ShownToken, TokenCheck, TokenRefusal, VerifiedTokens};
+use crate::identity::{
+    Awaited, CallerCertificate, RouteAuth, ShownCertificates, ShownToken, TokenCheck, TokenRefusal, VerifiedTokens,
+};
 use crate::policy::{AgentIdentity, ToolPolicy};
 use crate::serve::session_owners::{SessionOwner, SessionOwners};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
@@ -18,16 +20,16 @@ use crate::wire::oauth::is_metadata_path;
 /// How long a call waits for keys or an answer of an issuer. Each fetch has its own limit, which is shorter.
 const ISSUER_WAIT_MAX: Duration = Duration::from_secs(8);
 
-/// The tokens that a core has verified, and who has which session.
+/// The tokens and certificates that a core has verified, and who has which session.
 pub struct CallerTokens {
     verified: RefCell<VerifiedTokens>,
     owners: SessionOwners,
 }
 
-/// What is known of the caller of a request whose route asks for a token.
+/// What is known of the caller of a request whose route asks for a token or certificate.
 #[derive(Clone)]
 pub struct ProvenCaller {
-    /// Who it is; none if it has shown a key of the route's policy.
+    /// Who it is; none if it has shown a key of the route's policy, or nothing where nothing is needed.
     pub(super) identity: Option<Arc<AgentIdentity>>,
     /// What its route asks for.
     pub(super) auth: Arc<RouteAuth>,
@@ -54,7 +56,10 @@ impl CallerTokens {
         CallerTokens { verified: RefCell::default(), owners: owners.clone() }
     }
 
-    /// Who makes a request with this head. `now` is the time since 1970, and `at` that of the core.
+    /// Who makes a request with this head, on a connection of which this certificate is known. `now` is the time since 1970, and
+    /// `at` that of the core.
+    ///
+    /// A key of the policy says who calls before a token does, and a token before a certificate. Whatever is shown must be good.
     ///
     /// # Errors
     ///
@@ -64,26 +69,49 @@ impl CallerTokens {
         head: &RequestHead,
         auth: &Arc<RouteAuth>,
         policy: Option<&ToolPolicy>,
+        certificate: &CallerCertificate,
         (now, at): (Duration, Time),
     ) -> Result<ProvenCaller, CallerStop> {
         let is_read = matches!(head.method(), Method::Get | Method::Head);
-        if is_read && is_metadata_path(head.path()) {
+        if is_read && auth.asks_for_token() && is_metadata_path(head.path()) {
             return Err(CallerStop::Metadata);
         }
-        let Some(token) = bearer(head) else { return Err(CallerStop::Refused(TokenRefusal::NoToken)) };
         let terms = auth.terms();
-        let (identity, owner, until, signed) = match policy.and_then(|policy| policy.key_of(token)) {
+        let verified = &mut *self.verified.borrow_mut();
+        let shown = certificate_for(auth, certificate).map_err(CallerStop::Refused)?;
+        let of_certificate = shown.map(|shown| verified.identify_by_certificate(auth, shown, now)).transpose();
+        let of_certificate = of_certificate.map_err(CallerStop::Refused)?;
+        // A certificate that ends takes with it whatever else was shown beside it.
+        let certified_until = of_certificate.as_ref().map(|shown| shown.until);
+        let bearer = bearer(head);
+        let (identity, owner, until, signed) = match bearer.and_then(|token| policy?.key_of(token)) {
             Some(of_key) => {
                 let signed = terms.identity_header.as_ref().map(|header| header.sign(of_key, &terms.resource, now));
-                (None, self.owners.owner(of_key), Time::NEVER, signed)
+                (None, self.owners.owner(of_key), certified_until, signed)
             }
             None => {
-                let found = self.verified.borrow_mut().identify(auth, token, now);
-                let ShownToken { identity, until, signed } = found.map_err(CallerStop::Refused)?;
-                let owner = self.owners.owner(&identity);
-                (Some(identity), owner, at + until.saturating_sub(now), signed)
+                let of_token = bearer.filter(|_| auth.asks_for_token());
+                let of_token = of_token.map(|token| verified.identify(auth, token, shown, now)).transpose();
+                let of_token = of_token.map_err(CallerStop::Refused)?;
+                let has_authorization = head.get("Authorization").is_some();
+                let found = match of_token {
+                    Some(of_token) => Some(of_token),
+                    None => in_place_of_token(auth, of_certificate, has_authorization)?,
+                };
+                match found {
+                    Some(ShownToken { identity, until, signed }) => {
+                        let until = certified_until.map_or(until, |certified| certified.min(until));
+                        let owner = self.owners.owner(&identity);
+                        (Some(identity), owner, Some(until), signed)
+                    }
+                    None if matches!(certificate, CallerCertificate::NotAsked) => {
+                        return Err(CallerStop::Refused(TokenRefusal::CertificateNotAsked));
+                    }
+                    None => (None, self.owners.owner_of_nobody(), None, None),
+                }
             }
         };
+        let until = until.map_or(Time::NEVER, |until| at + until.saturating_sub(now));
         if !owner.may_send(&terms.resource, head, at) {
             return Err(CallerStop::Refused(TokenRefusal::OtherSession));
         }
@@ -101,6 +129,42 @@ impl ProvenCaller {
     /// Learns from the head of an answer which session was begun, used or ended.
     pub(super) fn on_answer(&self, request: &RequestHead, answer: &ResponseHead, now: Time) {
         self.owner.on_answer(&self.auth.terms().resource, request, answer, now);
+    }
+}
+
+/// What of a caller's certificate counts on a route.
+fn certificate_for<'c>(
+    auth: &RouteAuth,
+    certificate: &'c CallerCertificate,
+) -> Result<Option<&'c ShownCertificates>, TokenRefusal> {
+    let Some(terms) = auth.certificates() else { return Ok(None) };
+    match certificate {
+        CallerCertificate::Asked(Some(shown)) => Ok(Some(shown)),
+        _ if !terms.is_required => Ok(None),
+        CallerCertificate::NotAsked => Err(TokenRefusal::CertificateNotAsked),
+        CallerCertificate::Asked(None) | CallerCertificate::Unknown => Err(TokenRefusal::NoCertificate),
+    }
+}
+
+/// Whom the certificate of a caller proves that has shown no token; none if it has shown no certificate either, and needs none.
+///
+/// # Errors
+///
+/// If it needs a token.
+fn in_place_of_token(
+    auth: &RouteAuth,
+    of_certificate: Option<ShownToken>,
+    has_authorization: bool,
+) -> Result<Option<ShownToken>, CallerStop> {
+    if !auth.asks_for_token() {
+        return Ok(of_certificate);
+    }
+    let needs_both = auth.certificates().is_none_or(|terms| terms.is_required);
+    // Other credentials, which nobody has checked, might be read by the server.
+    match of_certificate.filter(|_| !needs_both && !has_authorization) {
+        Some(found) if auth.has_scopes(&found.identity) => Ok(Some(found)),
+        Some(_) => Err(CallerStop::Refused(TokenRefusal::Scope)),
+        None => Err(CallerStop::Refused(TokenRefusal::NoToken)),
     }
 }
 
@@ -130,8 +194,15 @@ pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
             CallerRefused::IntrospectionUnavailable
         }
         TokenRefusal::OtherSession => CallerRefused::OtherSession,
+        TokenRefusal::NoCertificate => CallerRefused::NoCertificate,
+        TokenRefusal::Certificate(_) => CallerRefused::Certificate,
+        TokenRefusal::CertificateNotAsked => CallerRefused::CertificateNotAsked,
     };
-    ToolDenied::of_caller(refused, auth.challenge(refusal))
+    let denied = ToolDenied::of_caller(refused, auth.challenge(refusal));
+    match refusal {
+        TokenRefusal::Certificate(why) => denied.because(&why),
+        _ => denied,
+    }
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750 section 2.1), if there is one field of that name. Tokens in a target or in a form are

@@ -31,6 +31,11 @@ pub(super) struct SessionOwner {
 }
 
 impl SessionOwners {
+    /// All callers of whom nothing is known, as one who may hold sessions. No caller that is known has no name.
+    pub(super) fn owner_of_nobody(&self) -> SessionOwner {
+        SessionOwner { sessions: self.clone(), holder: self.0.holder(("", "")) }
+    }
+
     /// This caller, as one who may hold sessions.
     pub(super) fn owner(&self, caller: &AgentIdentity) -> SessionOwner {
         let holder = self.0.holder((caller.issuer.as_deref().unwrap_or_default(), &caller.subject));

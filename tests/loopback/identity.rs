@@ -1,5 +1,6 @@
 //! Routes that ask their callers for tokens, at the edge and at the connector.
 
+mod certificates;
 mod opaque;
 mod server;
 mod sessions;

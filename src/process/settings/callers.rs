@@ -8,19 +8,20 @@ use reqwest::Client;
 
 use crate::base::{Secret, SecretHash};
 use crate::config::{
-    CallerAuth, CallerTerms, ConfigError, ConfigErrors, IdentityConfig, IdentityHeaderName, IdentityProviderConfig,
-    Millis, Origin,
+    CallerAuth, CallerTerms, ClientCertificate, ConfigError, ConfigErrors, IdentityConfig, IdentityHeaderName,
+    IdentityProviderConfig, Millis, Origin,
 };
 use crate::control::{
     ClientCredentials, IntrospectionEndpoint, KeySource, issuer_client, keep_introspecting, keep_keys,
 };
 use crate::identity::{
-    AuthTerms, IdentityHeader, IdentitySigner, KEY_SET_LEN_MAX, KeySet, KeyStore, RouteAuth, TokenAlgorithm,
-    TokenCheck, TokenIssuer, TokenRules,
+    AuthTerms, CertificateTerms, IdentityHeader, IdentitySigner, KEY_SET_LEN_MAX, KeySet, KeyStore, RouteAuth,
+    TokenAlgorithm, TokenCheck, TokenIssuer, TokenRules,
 };
 use crate::private;
 use crate::process::random::random;
 use crate::process::runtime::AbortOnDrop;
+use crate::process::settings::client_authorities::KnownAuthority;
 use crate::process::settings::named_file;
 
 /// The longest `Authorization` value and the longest shared key, in bytes.
@@ -44,6 +45,7 @@ pub(crate) struct CallerReader {
 #[derive(Default)]
 struct Known {
     issuers: Vec<KnownIssuer>,
+    authorities: Vec<KnownAuthority>,
     routes: HashMap<String, Arc<RouteAuth>>,
 }
 
@@ -72,11 +74,11 @@ struct KnownIssuer {
 }
 
 impl CallerReader {
-    /// Reads the issuers of tokens, and their keys if these are in files. Routes that are read afterwards use them.
+    /// Reads the issuers of tokens, and their keys if these are in files, and the authorities of client certificates. Routes that are read afterwards use them.
     ///
     /// # Errors
     ///
-    /// All faults. The issuers then stay as they were.
+    /// All faults. Issuers and authorities then stay as they were.
     pub(super) fn read_issuers(&mut self, config: &IdentityConfig) -> Result<(), ConfigErrors> {
         let (mut faults, mut issuers) = (Vec::new(), Vec::new());
         let times = [config.refresh_ms, config.offline_grace_ms, config.unknown_key_ms];
@@ -87,10 +89,17 @@ impl CallerReader {
                 Err(fault) => faults.push(fault),
             }
         }
+        let mut authorities = Vec::new();
+        for (index, authority) in config.authorities.iter().enumerate() {
+            match KnownAuthority::read(authority, &format!("client_authority[{index}]"), &self.known.authorities) {
+                Ok(known) => authorities.push(known),
+                Err(fault) => faults.push(fault),
+            }
+        }
         if !faults.is_empty() {
             return Err(ConfigErrors::new(faults));
         }
-        self.next = Some(Known { issuers, routes: HashMap::new() });
+        self.next = Some(Known { issuers, authorities, routes: HashMap::new() });
         Ok(())
     }
 
@@ -116,7 +125,7 @@ impl CallerReader {
 
     /// What a host or route requires of its callers, if anything. A fault is added to `faults`.
     pub(super) fn read(&mut self, asked: &CallerTerms<'_>, faults: &mut Vec<ConfigError>) -> Option<Arc<RouteAuth>> {
-        if asked.auth == CallerAuth::Passthrough {
+        if !asked.asks_for_anything() {
             return None;
         }
         let authorization = match asked.authorization_file.map(|file| read_line(file, AUTHORIZATION)).transpose() {
@@ -134,7 +143,8 @@ impl CallerReader {
             }
         };
         let terms = AuthTerms {
-            resource: asked.resource()?.into(),
+            // A checked configuration has one wherever tokens are for it, or servers are told who calls.
+            resource: asked.resource().map_or_else(|| format!("https://{}", asked.host), str::to_owned).into(),
             scopes: asked.scopes.iter().map(|scope| scope.0.as_str().into()).collect(),
             is_terminated: asked.auth == CallerAuth::Terminate,
             authorization,
@@ -146,7 +156,21 @@ impl CallerReader {
         // Without issuers no caller is admitted.
         let next = self.next.get_or_insert_default();
         let issuers = next.issuers.iter().filter(is_meant).map(|known| Arc::clone(&known.issuer)).collect();
-        let auth = RouteAuth::new(terms, issuers);
+        let mut auth = RouteAuth::new(terms, issuers);
+        if asked.auth == CallerAuth::Passthrough {
+            auth = auth.without_tokens();
+        }
+        if asked.client_certificate != ClientCertificate::Off {
+            let is_meant = |known: &&KnownAuthority| {
+                asked.client_authorities.is_empty()
+                    || asked.client_authorities.iter().any(|name| *name.0 == *known.authority.name)
+            };
+            // Without authorities no certificate is accepted.
+            let authorities =
+                next.authorities.iter().filter(is_meant).map(|known| Arc::clone(&known.authority)).collect();
+            let is_required = asked.client_certificate == ClientCertificate::Required;
+            auth = auth.with_certificates(CertificateTerms { is_required, authorities });
+        }
         let host = asked.host.to_string();
         let known = self.known.routes.get(&host).filter(|known| ***known == auth);
         let auth = known.map_or_else(|| Arc::new(auth), Arc::clone);
@@ -207,7 +231,7 @@ impl CallerReader {
     }
 }
 
-fn fault(table: &str, key: &str, why: String) -> ConfigError {
+pub(super) fn fault(table: &str, key: &str, why: String) -> ConfigError {
     ConfigError::new(Origin::Default, format!("{table}.{key}"), why)
 }
 

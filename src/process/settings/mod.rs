@@ -2,6 +2,7 @@
 
 mod admission_reader;
 mod callers;
+mod client_authorities;
 mod connector_settings;
 mod edge_settings;
 mod named_file;
