@@ -27,6 +27,8 @@ pub struct CallerTerms<'a> {
     pub scopes: &'a [TokenText],
     /// The file with the `Authorization` value for the server.
     pub authorization_file: Option<&'a Path>,
+    /// The name of the table by which tokens are exchanged.
+    pub token_exchange: Option<&'a TokenText>,
     /// The header field in which the server is told who calls.
     pub identity_header: Option<&'a IdentityHeaderName>,
 }
@@ -46,6 +48,7 @@ impl<'a> CallerTerms<'a> {
             public_url: host.public_url.as_ref(),
             scopes: &host.scopes_required,
             authorization_file: host.upstream_authorization_file.as_deref(),
+            token_exchange: host.token_exchange.as_ref(),
             identity_header: host.identity_header.as_ref(),
         }
     }
@@ -64,6 +67,7 @@ impl<'a> CallerTerms<'a> {
             public_url: route.public_url.as_ref(),
             scopes: &route.scopes_required,
             authorization_file: route.upstream_authorization_file.as_deref(),
+            token_exchange: route.token_exchange.as_ref(),
             identity_header: route.identity_header.as_ref(),
         }
     }

@@ -28,11 +28,25 @@ impl Checker<'_> {
         for (index, authority) in identity.authorities.iter().enumerate() {
             self.unique(&mut authorities, &format!("client_authority[{index}].name"), &authority.name.0);
         }
+        let mut exchanges = BTreeMap::new();
+        for (index, exchange) in identity.exchanges.iter().enumerate() {
+            let table = format!("token_exchange[{index}]");
+            self.unique(&mut exchanges, &format!("{table}.name"), &exchange.name.0);
+            if !is_safe_url(&exchange.token_url.0) {
+                let why = "tokens and the client's secret are sent here, which needs an https URL, or an http URL on this machine";
+                self.fault(&format!("{table}.token_url"), &[], why);
+            }
+            if exchange.audience.is_none() && exchange.resource.is_none() {
+                let why = "missing; set it or resource, so that the token is for one MCP server only";
+                self.missing(&format!("{table}.audience"), why);
+            }
+        }
         let providers = &identity.providers;
         if let Some(edge) = edge {
             for (index, host) in edge.hosts.iter().enumerate() {
                 let asks = CallerTerms::of_host(host, index);
                 self.asks(&asks, &names, providers);
+                self.exchange(&asks, &exchanges);
                 let unread = edge.agents_cert_file.is_none().then_some(
                     "agents show certificates in TLS, which does not end at this edge: set edge.agents_cert_file",
                 );
@@ -43,6 +57,7 @@ impl Checker<'_> {
             for (index, route) in connect.routes.iter().enumerate() {
                 let asks = CallerTerms::of_route(route, index);
                 self.asks(&asks, &names, providers);
+                self.exchange(&asks, &exchanges);
                 let unread = (route.traffic.unwrap_or(connect.traffic) != Traffic::Passthrough).then_some(
                     "agents show certificates in TLS, which ends here only with traffic = \"passthrough\": set it in [[host]] of the \
                      edge, where their TLS ends",
@@ -130,6 +145,21 @@ impl Checker<'_> {
             );
             self.fault(&format!("{}.identity_providers", asks.table), &[], &why);
         }
+    }
+
+    /// Checks by what the tokens of callers are exchanged, if they are.
+    fn exchange(&mut self, asks: &CallerTerms<'_>, names: &BTreeMap<String, String>) {
+        let Some(name) = asks.token_exchange else { return };
+        let key = |name: &str| format!("{}.{name}", asks.table);
+        if asks.auth != CallerAuth::Terminate {
+            let why = "it has no effect: set auth to terminate, so that the token of the caller stays here";
+            self.fault(&key("token_exchange"), &[&key("auth")], why);
+        }
+        if asks.authorization_file.is_some() {
+            let why = "upstream_authorization_file is set too, and the server gets one `Authorization`: remove one";
+            self.fault(&key("token_exchange"), &[&key("upstream_authorization_file")], why);
+        }
+        self.names_of(asks, ("token_exchange", std::slice::from_ref(name)), "token_exchange", names);
     }
 
     /// Checks what is asked of certificates. `unread` is why callers cannot show one here, if that is so.

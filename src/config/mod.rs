@@ -44,7 +44,7 @@ pub use sources::{CREDENTIALS, CREDENTIALS_ENV, FileText, Flag, Purpose, Sources
 pub use table::{
     ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, AuditConfig, ClientAuthorityConfig,
     ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, HostConfig, IdentityConfig, IdentityProviderConfig, LogConfig,
-    NetworkSetConfig, PARTS, RouteConfig, ToolConfig, TunnelConfig, settings,
+    NetworkSetConfig, PARTS, RouteConfig, TokenExchangeConfig, ToolConfig, TunnelConfig, settings,
 };
 pub use values::{
     AlgorithmName, AuditMode, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FolderPath, Hedge,

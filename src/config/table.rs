@@ -18,7 +18,7 @@ use crate::policy::{Member, Network, PinMode, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 14] = [
+pub const PARTS: [Part; 15] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -31,6 +31,7 @@ pub const PARTS: [Part; 14] = [
     Part::of::<IdentityConfig>(),
     Part::of::<IdentityProviderConfig>(),
     Part::of::<ClientAuthorityConfig>(),
+    Part::of::<TokenExchangeConfig>(),
     Part::of::<AuditConfig>(),
     Part::of::<LogConfig>(),
 ];
@@ -388,6 +389,9 @@ section! {
         /// A file, mode 0600, with an `Authorization` value, such as `Bearer` and a key of the server. It is sent to
         /// the server instead of the token. Only with `auth = "terminate"`. It is read again when it changes.
         upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
+        /// The name of a `[[token_exchange]]`: the server gets the token that is given there for that of the caller (RFC 8693). Only
+        /// with `auth = "terminate"`, and without `upstream_authorization_file`.
+        token_exchange: Option<TokenText> = unset, live, like "tickets";
         /// The header field in which the MCP server is told who calls: a JWT that is signed by adit, holds for a minute and
         /// has `auth_resource` as its audience. Its name begins with `X-`. Header fields with this name in requests are
         /// removed. The key pair is generated at each start; the public key is available at `/v1/identity-keys` of the
@@ -702,6 +706,9 @@ section! {
         /// A file, mode 0600, with an `Authorization` value, such as `Bearer` and a key of the server. It is sent to
         /// the upstream instead of the token. Only with `auth = "terminate"`. It is read again when it changes.
         upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
+        /// The name of a `[[token_exchange]]`: the server gets the token that is given there for that of the caller (RFC 8693). Only
+        /// with `auth = "terminate"`, and without `upstream_authorization_file`.
+        token_exchange: Option<TokenText> = unset, live, like "tickets";
         /// The header field in which the MCP server is told who calls: a JWT that is signed by adit, holds for a minute and
         /// has `auth_resource` as its audience. Its name begins with `X-`. Header fields with this name in requests are
         /// removed. The key pair is generated at each start; the public key is available at `/v1/identity-keys` of the
@@ -811,6 +818,32 @@ section! {
     } with {
         /// The authorities of client certificates: the tables `[[client_authority]]`.
         authorities: ClientAuthorityConfig
+    } with {
+        /// Where tokens are exchanged: the tables `[[token_exchange]]`.
+        exchanges: TokenExchangeConfig
+    }
+}
+
+section! {
+    /// An authorization server at which tokens of callers are exchanged for tokens of an MCP server (RFC 8693), for hosts and
+    /// routes with `token_exchange`: one `[[token_exchange]]` each. Both roles read it.
+    record "token_exchange" => TokenExchangeConfig {
+        /// The name that hosts and routes use for it.
+        name: TokenText = required, live, like "tickets";
+        /// The URL of the token endpoint: `https`, or `http` on this machine.
+        token_url: TokenText = required, live, like "https://login.example.com/realms/demo/protocol/openid-connect/token";
+        /// The id with which adit authenticates there (HTTP Basic).
+        client_id: TokenText = required, live, like "adit";
+        /// A file, mode 0600, with the secret for `client_id`. It is read again when it changes.
+        client_secret_file: PathBuf = required, live, like "exchange.secret";
+        /// The name of the MCP server at the authorization server. This or `resource` is required.
+        audience: Option<TokenText> = unset, live, like "tickets-api";
+        /// The URL of the MCP server (RFC 8707), for authorization servers that know it by its URL.
+        resource: Option<TokenText> = unset, live, like "https://tickets.internal.example.com/";
+        /// The scopes to ask for. By default, the authorization server decides.
+        scopes: Vec<TokenText> = unset, live, like "tickets:read";
+        /// The certificates (PEM) of the authorities that sign the certificate of the token endpoint, instead of the public ones.
+        ca_file: Option<PathBuf> = unset, live, like "login-ca.pem";
     }
 }
 

@@ -9,9 +9,10 @@ use crate::edge::agent_request::AgentRequest;
 use crate::edge::call_answers::{leave_unsent, refuse_unlabelled};
 use crate::edge::call_work::{CallWork, Leave};
 use crate::edge::caller::Caller;
-use crate::identity::{RouteAuth, TokenRefusal};
+use crate::edge::shared::Counters;
+use crate::identity::RouteAuth;
 use crate::route::Route;
-use crate::serve::{CallerStop, LabelError, Next, Request, caller_denied, issuer_heard};
+use crate::serve::{CallerStop, IssuerWaits, LabelError, Next, Request, caller_denied, is_unexchanged, issuer_heard};
 
 /// Notes who makes a request.
 ///
@@ -45,10 +46,11 @@ pub(super) async fn settle<'r>(
     mut stop: CallerStop,
 ) -> Result<(), Next<Leave>> {
     let core = &*caller.core;
-    if let CallerStop::Refused(TokenRefusal::Awaits { issuer, awaited }) = stop {
+    let mut waits = IssuerWaits::default();
+    while let Some(awaited) = waits.next(&stop) {
         let until = work.guard.deadline.answer_by();
         let checked = async {
-            issuer_heard(&core.core, auth, issuer, awaited, until).await;
+            issuer_heard(&core.core, auth, awaited, until).await;
             true
         };
         let left = async {
@@ -69,6 +71,9 @@ pub(super) async fn settle<'r>(
             if keep { Next::Keep } else { Next::Close }
         }
         CallerStop::Refused(refusal) => {
+            if is_unexchanged(refusal) {
+                Counters::add(&core.edge.counters.tokens_unexchanged);
+            }
             let denied = LabelError::Denied(Box::new(caller_denied(auth, refusal)));
             refuse_unlabelled(core, request, route, work, denied).await
         }

@@ -131,6 +131,7 @@ counters! {
         calls_over_ceiling, "Those of them that were denied because they reached a ceiling of the rule that allows them";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
+        tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";
     }
 }
 

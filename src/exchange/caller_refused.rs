@@ -26,12 +26,16 @@ pub enum CallerRefused {
     Certificate,
     /// The caller was not asked for its client certificate, because its connection is for another host.
     CertificateNotAsked,
+    /// The token of the caller is not exchanged for one of the server.
+    ExchangeRefused,
+    /// The server that exchanges tokens gives no answer at present.
+    ExchangeUnavailable,
 }
 
 impl CallerRefused {
     /// All reasons, in order of declaration.
     #[cfg(test)]
-    pub const ALL: [CallerRefused; 9] = [
+    pub const ALL: [CallerRefused; 11] = [
         CallerRefused::NoToken,
         CallerRefused::InvalidToken,
         CallerRefused::Scope,
@@ -41,6 +45,8 @@ impl CallerRefused {
         CallerRefused::NoCertificate,
         CallerRefused::Certificate,
         CallerRefused::CertificateNotAsked,
+        CallerRefused::ExchangeRefused,
+        CallerRefused::ExchangeUnavailable,
     ];
 
     /// The machine-readable name of the reason.
@@ -56,6 +62,8 @@ impl CallerRefused {
             CallerRefused::NoCertificate => "certificate_missing",
             CallerRefused::Certificate => "certificate_refused",
             CallerRefused::CertificateNotAsked => "certificate_not_asked",
+            CallerRefused::ExchangeRefused => "exchange_refused",
+            CallerRefused::ExchangeUnavailable => "exchange_unavailable",
         }
     }
 
@@ -96,6 +104,19 @@ impl CallerRefused {
                 -31_056,
                 "the client certificate is not accepted: connect with another one, or with none if none is needed",
             ),
+            CallerRefused::ExchangeRefused => (
+                403,
+                -31_058,
+                "the authorization server gives no token of this MCP server for the access token: have its administrator grant this \
+                 user access to the server, or authorize as another user; the operator finds the reason in the log of the edge or \
+                 connector",
+            ),
+            CallerRefused::ExchangeUnavailable => (
+                503,
+                -31_059,
+                "the access token cannot be exchanged for one of this MCP server, because the authorization server gives no answer: \
+                 try again after a pause; the operator finds the reason in the log of the edge or connector",
+            ),
             CallerRefused::CertificateNotAsked => (
                 421,
                 -31_057,
@@ -124,6 +145,10 @@ impl CallerRefused {
             CallerRefused::KeysUnavailable => "the keys of the issuer of its access token are not known",
             CallerRefused::IntrospectionUnavailable => "the issuer of its access token gives no answer about it",
             CallerRefused::OtherSession => "its session was begun for another caller",
+            CallerRefused::ExchangeRefused => {
+                "the authorization server gives no token of the server for that of its caller"
+            }
+            CallerRefused::ExchangeUnavailable => "the authorization server that exchanges its token gives no answer",
             CallerRefused::NoCertificate => "its caller has shown no client certificate",
             CallerRefused::Certificate => "the client certificate of its caller is not accepted",
             CallerRefused::CertificateNotAsked => {

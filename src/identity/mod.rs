@@ -15,6 +15,7 @@ mod strict_object;
 mod token;
 mod token_answers;
 mod token_error;
+mod token_exchange;
 mod token_issuer;
 mod token_rules;
 mod verified_tokens;
@@ -39,6 +40,9 @@ pub use key_store::{KeyStore, KeysChecked};
 pub use route_auth::{AuthTerms, RouteAuth, TokenRefusal};
 pub use token_answers::{QUESTIONS_MAX, TokenAnswer, TokenAnswers, TokenAsked, TokenQuestion};
 pub use token_error::TokenError;
+pub use token_exchange::{
+    EXCHANGE_LEN_MAX, ExchangeAnswer, ExchangeAnswerError, ExchangedToken, TokenExchange, read_exchange_refusal,
+};
 pub use token_issuer::{Awaited, TokenCheck, TokenIssuer};
 pub use token_rules::TokenRules;
 pub use verified_tokens::{ShownToken, VerifiedTokens};

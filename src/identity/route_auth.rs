@@ -14,6 +14,7 @@ use crate::identity::key_store::KeyStore;
 use crate::identity::token::{ReadToken, TOKEN_LEN_MAX};
 use crate::identity::token_answers::{Looked, TokenAnswer};
 use crate::identity::token_error::TokenError;
+use crate::identity::token_exchange::{ExchangedToken, TokenExchange};
 use crate::identity::token_issuer::{Awaited, TokenCheck, TokenIssuer};
 use crate::identity::token_rules::CheckedClaims;
 use crate::policy::AgentIdentity;
@@ -44,6 +45,7 @@ pub struct RouteAuth {
     terms: AuthTerms,
     asks_for_token: bool,
     certificates: Option<CertificateTerms>,
+    exchange: Option<Arc<TokenExchange>>,
     issuers: Box<[Arc<TokenIssuer>]>,
     metadata_url: Box<str>,
     metadata: Box<str>,
@@ -57,12 +59,7 @@ pub enum TokenRefusal {
     /// Its token proves nobody.
     Invalid(TokenError),
     /// Its token may be good once more is known of its issuer, which is under way.
-    Awaits {
-        /// The issuer, by its place.
-        issuer: usize,
-        /// What is under way.
-        awaited: Awaited,
-    },
+    Awaits(Awaited),
     /// The keys of its issuer are not known.
     NoKeys,
     /// Its issuer, who is asked about tokens, gave no answer.
@@ -77,6 +74,10 @@ pub enum TokenRefusal {
     Certificate(CertificateRefusal),
     /// It was not asked for a certificate, as its connection was made for another host.
     CertificateNotAsked,
+    /// There is no token of the server for that of the caller.
+    ExchangeRefused,
+    /// Whoever exchanges tokens gave no answer.
+    NoExchange,
 }
 
 /// What a token or a certificate has proven.
@@ -117,6 +118,7 @@ impl RouteAuth {
             terms,
             asks_for_token: true,
             certificates: None,
+            exchange: None,
             issuers,
             metadata_url: metadata_url.into(),
             metadata: metadata.to_string().into(),
@@ -133,6 +135,33 @@ impl RouteAuth {
     #[must_use]
     pub fn with_certificates(self, certificates: CertificateTerms) -> RouteAuth {
         RouteAuth { certificates: Some(certificates), ..self }
+    }
+
+    /// The same, whose server gets another token for that of its caller.
+    #[must_use]
+    pub fn with_exchange(self, exchange: Arc<TokenExchange>) -> RouteAuth {
+        RouteAuth { exchange: Some(exchange), ..self }
+    }
+
+    /// Where the tokens of callers are exchanged for those of the server, if they are.
+    #[must_use]
+    pub fn exchange(&self) -> Option<&TokenExchange> {
+        self.exchange.as_deref()
+    }
+
+    /// What the server gets in place of this token, which has proven its caller; none if tokens are not exchanged.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or not yet.
+    pub fn exchanged(&self, token: &[u8], now: Duration) -> Result<Option<ExchangedToken>, TokenRefusal> {
+        let Some(exchange) = &self.exchange else { return Ok(None) };
+        match exchange.answers.look(token, now) {
+            Looked::Answered(TokenAnswer::Good(exchanged), ..) => Ok(Some(exchanged)),
+            Looked::Answered(TokenAnswer::Refused, ..) => Err(TokenRefusal::ExchangeRefused),
+            Looked::Answered(TokenAnswer::Failed, ..) | Looked::Busy => Err(TokenRefusal::NoExchange),
+            Looked::Asked(asked) => Err(TokenRefusal::Awaits(Awaited::Exchange(asked))),
+        }
     }
 
     /// Whether callers need a token, unless something else is accepted in its place.
@@ -184,11 +213,13 @@ impl RouteAuth {
             TokenRefusal::NoToken
             | TokenRefusal::NoKeys
             | TokenRefusal::NoIntrospection
-            | TokenRefusal::Awaits { .. }
+            | TokenRefusal::Awaits(_)
             | TokenRefusal::OtherSession
             | TokenRefusal::NoCertificate
             | TokenRefusal::Certificate(_)
-            | TokenRefusal::CertificateNotAsked => asked.to_string(),
+            | TokenRefusal::CertificateNotAsked
+            | TokenRefusal::ExchangeRefused
+            | TokenRefusal::NoExchange => asked.to_string(),
             TokenRefusal::Invalid(error) => {
                 let (error, description) = (Some(BearerChallenge::INVALID_TOKEN), error.to_string());
                 BearerChallenge { error, description: Some(&description), ..asked }.to_string()
@@ -238,8 +269,8 @@ impl RouteAuth {
         issuer.rules.check_header(&token).map_err(TokenRefusal::Invalid)?;
         let (keys, version) = store.keys();
         let awaits = || {
-            let awaited = Awaited::Keys(store.ask(now)?);
-            Some(TokenRefusal::Awaits { issuer: index, awaited })
+            let check = store.ask(now)?;
+            Some(TokenRefusal::Awaits(Awaited::Keys { issuer: index, check }))
         };
         let Some(keys) = keys else { return Err(awaits().unwrap_or(TokenRefusal::NoKeys)) };
         match keys.verify(&token) {
@@ -282,7 +313,7 @@ impl RouteAuth {
             }
             Looked::Answered(TokenAnswer::Refused, ..) => Err(TokenRefusal::Invalid(TokenError::Inactive)),
             Looked::Answered(TokenAnswer::Failed, ..) | Looked::Busy => Err(TokenRefusal::NoIntrospection),
-            Looked::Asked(asked) => Err(TokenRefusal::Awaits { issuer: index, awaited: Awaited::Introspection(asked) }),
+            Looked::Asked(asked) => Err(TokenRefusal::Awaits(Awaited::Introspection { issuer: index, asked })),
         }
     }
 
@@ -320,6 +351,7 @@ impl PartialEq for RouteAuth {
             && own.identity_header == others.identity_header
             && self.asks_for_token == other.asks_for_token
             && self.certificates == other.certificates
+            && self.exchange.as_ref().map(Arc::as_ptr) == other.exchange.as_ref().map(Arc::as_ptr)
             && self.issuers.len() == other.issuers.len()
             && self.issuers.iter().zip(&other.issuers).all(|(own, other)| Arc::ptr_eq(own, other))
     }

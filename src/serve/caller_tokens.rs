@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::base::Time;
+use crate::base::{Secret, Time};
 use crate::engine::Core;
 use crate::exchange::{CallerRefused, ToolDenied};
 use crate::identity::{
-    Awaited, CallerCertificate, RouteAuth, ShownCertificates, ShownToken, TokenCheck, TokenRefusal, VerifiedTokens,
+    Awaited, CallerCertificate, ExchangedToken, RouteAuth, ShownCertificates, ShownToken, TokenCheck, TokenRefusal,
+    VerifiedTokens,
 };
 use crate::policy::{AgentIdentity, ToolPolicy};
 use crate::serve::session_owners::{SessionOwner, SessionOwners};
@@ -35,6 +36,8 @@ pub struct ProvenCaller {
     pub(super) auth: Arc<RouteAuth>,
     /// Who it is as a signed text for the server, if its route asks for that.
     signed: Option<Arc<str>>,
+    /// What the server gets as `Authorization` for its token, if tokens are exchanged.
+    exchanged: Option<ExchangedToken>,
     /// As whom it has sessions.
     owner: SessionOwner,
     /// When it is not proven any longer.
@@ -85,6 +88,8 @@ impl CallerTokens {
         let certified_until = of_certificate.as_ref().map(|shown| shown.until);
         let bearer = bearer(head);
         let (identity, owner, until, signed) = match bearer.and_then(|token| policy?.key_of(token)) {
+            // Only tokens can be exchanged.
+            Some(_) if auth.exchange().is_some() => return Err(CallerStop::Refused(TokenRefusal::NoToken)),
             Some(of_key) => {
                 let signed = terms.identity_header.as_ref().map(|header| header.sign(of_key, &terms.resource, now));
                 (None, self.owners.owner(of_key), certified_until, signed)
@@ -115,7 +120,11 @@ impl CallerTokens {
         if !owner.may_send(&terms.resource, head, at) {
             return Err(CallerStop::Refused(TokenRefusal::OtherSession));
         }
-        Ok(ProvenCaller { identity, auth: Arc::clone(auth), signed, owner, until })
+        let exchanged = match bearer {
+            Some(token) if auth.asks_for_token() => auth.exchanged(token, now).map_err(CallerStop::Refused)?,
+            _ => None,
+        };
+        Ok(ProvenCaller { identity, auth: Arc::clone(auth), signed, exchanged, owner, until })
     }
 }
 
@@ -124,6 +133,11 @@ impl ProvenCaller {
     pub(super) fn told(&self) -> Option<(&str, &str)> {
         let header = self.auth.terms().identity_header.as_ref()?;
         Some((&header.name, self.signed.as_deref()?))
+    }
+
+    /// What the server gets as `Authorization` in place of the caller's token, where that stays here.
+    pub(super) fn authorization(&self) -> Option<&[u8]> {
+        self.exchanged.as_deref().or(self.auth.terms().authorization.as_ref()).map(Secret::expose)
     }
 
     /// Learns from the head of an answer which session was begun, used or ended.
@@ -159,7 +173,8 @@ fn in_place_of_token(
     if !auth.asks_for_token() {
         return Ok(of_certificate);
     }
-    let needs_both = auth.certificates().is_none_or(|terms| terms.is_required);
+    // Only tokens can be exchanged.
+    let needs_both = auth.certificates().is_none_or(|terms| terms.is_required) || auth.exchange().is_some();
     // Other credentials, which nobody has checked, might be read by the server.
     match of_certificate.filter(|_| !needs_both && !has_authorization) {
         Some(found) if auth.has_scopes(&found.identity) => Ok(Some(found)),
@@ -168,17 +183,49 @@ fn in_place_of_token(
     }
 }
 
-/// Waits until more is known of an issuer, or cannot be, at the longest until the caller has to be answered.
-pub async fn issuer_heard(core: &Core, auth: &RouteAuth, issuer: usize, awaited: Awaited, until: Time) {
-    let Some(issuer) = auth.issuers().get(issuer) else { return };
+/// What a call waits for before it is known who makes it: once for its token, and once for what that is exchanged for.
+#[derive(Default)]
+pub struct IssuerWaits {
+    has_waited: [bool; 2],
+}
+
+impl IssuerWaits {
+    /// What is to be waited for now, if that is why a request has stopped and it was not waited for before.
+    pub fn next(&mut self, stop: &CallerStop) -> Option<Awaited> {
+        let CallerStop::Refused(TokenRefusal::Awaits(awaited)) = *stop else { return None };
+        let is_exchange = matches!(awaited, Awaited::Exchange(_));
+        let has_waited = std::mem::replace(&mut self.has_waited[usize::from(is_exchange)], true);
+        (!has_waited).then_some(awaited)
+    }
+}
+
+/// Waits until more is known of a token, or cannot be, at the longest until the caller has to be answered.
+pub async fn issuer_heard(core: &Core, auth: &RouteAuth, awaited: Awaited, until: Time) {
     let wait = ISSUER_WAIT_MAX.min(until - core.turn_time());
-    let heard = poll_fn(|cx| match (awaited, &issuer.check) {
-        (Awaited::Keys(check), TokenCheck::Keys(keys)) => keys.poll_checked(check, cx),
-        (Awaited::Introspection(asked), TokenCheck::Introspection(answers)) => answers.poll_answered(asked, cx),
-        _ => Poll::Ready(()),
+    let check = |issuer: usize| auth.issuers().get(issuer).map(|issuer| &issuer.check);
+    let heard = poll_fn(|cx| match awaited {
+        Awaited::Keys { issuer, check: fetch } => match check(issuer) {
+            Some(TokenCheck::Keys(keys)) => keys.poll_checked(fetch, cx),
+            _ => Poll::Ready(()),
+        },
+        Awaited::Introspection { issuer, asked } => match check(issuer) {
+            Some(TokenCheck::Introspection(answers)) => answers.poll_answered(asked, cx),
+            _ => Poll::Ready(()),
+        },
+        Awaited::Exchange(asked) => match auth.exchange() {
+            Some(exchange) => exchange.answers.poll_answered(asked, cx),
+            None => Poll::Ready(()),
+        },
     });
     // Whether it is known now is asked again in any case.
     let _ = core.timeout(wait, heard).await;
+}
+
+/// Whether a caller is refused because its token was not exchanged.
+#[must_use]
+pub fn is_unexchanged(refusal: TokenRefusal) -> bool {
+    use TokenRefusal::{Awaits, ExchangeRefused, NoExchange};
+    matches!(refusal, Awaits(Awaited::Exchange(_)) | ExchangeRefused | NoExchange)
 }
 
 /// What a caller is told who is refused, and for whom nobody waits any longer.
@@ -189,10 +236,12 @@ pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
         TokenRefusal::Invalid(_) => CallerRefused::InvalidToken,
         TokenRefusal::Scope => CallerRefused::Scope,
         // Nobody knows whether its issuer has such a key: another token would not help.
-        TokenRefusal::Awaits { awaited: Awaited::Keys(_), .. } | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
-        TokenRefusal::Awaits { awaited: Awaited::Introspection(_), .. } | TokenRefusal::NoIntrospection => {
+        TokenRefusal::Awaits(Awaited::Keys { .. }) | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
+        TokenRefusal::Awaits(Awaited::Introspection { .. }) | TokenRefusal::NoIntrospection => {
             CallerRefused::IntrospectionUnavailable
         }
+        TokenRefusal::Awaits(Awaited::Exchange(_)) | TokenRefusal::NoExchange => CallerRefused::ExchangeUnavailable,
+        TokenRefusal::ExchangeRefused => CallerRefused::ExchangeRefused,
         TokenRefusal::OtherSession => CallerRefused::OtherSession,
         TokenRefusal::NoCertificate => CallerRefused::NoCertificate,
         TokenRefusal::Certificate(_) => CallerRefused::Certificate,

@@ -457,7 +457,7 @@ fn paths_count_from_the_folder_of_the_file_or_from_where_one_stands() {
 }
 
 /// The tables all of whose settings a reload changes.
-const LIVE: [&str; 9] = [
+const LIVE: [&str; 10] = [
     "tunnel",
     "host",
     "tool",
@@ -467,6 +467,7 @@ const LIVE: [&str; 9] = [
     "identity",
     "identity_provider",
     "client_authority",
+    "token_exchange",
 ];
 
 #[test]

@@ -22,6 +22,7 @@ use crate::private;
 use crate::process::random::random;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::client_authorities::KnownAuthority;
+use crate::process::settings::exchanges::KnownExchange;
 use crate::process::settings::named_file;
 
 /// The longest `Authorization` value and the longest shared key, in bytes.
@@ -29,7 +30,7 @@ const SECRET_LEN_MAX: usize = 8 * 1_024;
 /// What a file with a credential for a server holds.
 const AUTHORIZATION: &str = "such as `Bearer` and a key";
 /// The longest file of authorities, in bytes. Those of a whole system take a quarter of this.
-const CA_FILE_LEN_MAX: usize = 1 << 20;
+pub(super) const CA_FILE_LEN_MAX: usize = 1 << 20;
 
 /// Reads what hosts and routes require of their callers. Issuers and routes with unchanged settings are kept across
 /// reloads, and with them their keys and verified tokens.
@@ -46,6 +47,7 @@ pub(crate) struct CallerReader {
 struct Known {
     issuers: Vec<KnownIssuer>,
     authorities: Vec<KnownAuthority>,
+    exchanges: Vec<KnownExchange>,
     routes: HashMap<String, Arc<RouteAuth>>,
 }
 
@@ -96,16 +98,24 @@ impl CallerReader {
                 Err(fault) => faults.push(fault),
             }
         }
+        let mut exchanges = Vec::new();
+        for (index, exchange) in config.exchanges.iter().enumerate() {
+            match KnownExchange::read(exchange, &format!("token_exchange[{index}]"), &self.known.exchanges) {
+                Ok(known) => exchanges.push(known),
+                Err(fault) => faults.push(fault),
+            }
+        }
         if !faults.is_empty() {
             return Err(ConfigErrors::new(faults));
         }
-        self.next = Some(Known { issuers, authorities, routes: HashMap::new() });
+        self.next = Some(Known { issuers, authorities, exchanges, routes: HashMap::new() });
         Ok(())
     }
 
     /// Puts what was read into effect: starts to fetch the keys of new issuers, and stops for those that are gone.
     pub(super) fn put_in_force(&mut self) {
         let Some(mut next) = self.next.take() else { return };
+        next.exchanges.iter_mut().for_each(|known| known.start(&mut self.known.exchanges));
         for known in &mut next.issuers {
             let before = self.known.issuers.iter_mut().find(|before| Arc::ptr_eq(&before.issuer, &known.issuer));
             // A running task uses the authorities and the secret with which it began.
@@ -172,6 +182,11 @@ impl CallerReader {
             auth = auth.with_certificates(CertificateTerms { is_required, authorities });
         }
         let host = asked.host.to_string();
+        if let Some(name) = asked.token_exchange {
+            // A checked configuration has it. Without it nothing is sent to the server in place of a token.
+            let known = next.exchanges.iter().find(|known| *known.exchange.name == *name.0);
+            auth = known.map(|known| Arc::clone(&known.exchange)).into_iter().fold(auth, RouteAuth::with_exchange);
+        }
         let known = self.known.routes.get(&host).filter(|known| ***known == auth);
         let auth = known.map_or_else(|| Arc::new(auth), Arc::clone);
         next.routes.insert(host, Arc::clone(&auth));
@@ -292,7 +307,7 @@ fn algorithms_of(provider: &IdentityProviderConfig) -> Box<[TokenAlgorithm]> {
 }
 
 /// Reads the one line of a private file, which holds this.
-fn read_line(file: &Path, what: &str) -> Result<Secret, String> {
+pub(super) fn read_line(file: &Path, what: &str) -> Result<Secret, String> {
     let content = private::read(file, SECRET_LEN_MAX).map_err(|error| error.to_string())?;
     let value = content.trim_ascii();
     let is_value = !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');

@@ -137,6 +137,7 @@ mod tests {
                 unknown_key_ms: Millis(15_000),
                 providers: Vec::new(),
                 authorities: vec![authority],
+                exchanges: Vec::new(),
             }
         }
     }
@@ -153,6 +154,7 @@ mod tests {
             public_url: None,
             scopes: &[],
             authorization_file: None,
+            token_exchange: None,
             identity_header: None,
             client_certificate: ClientCertificate::Required,
             client_authorities: &[],

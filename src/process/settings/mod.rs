@@ -5,6 +5,7 @@ mod callers;
 mod client_authorities;
 mod connector_settings;
 mod edge_settings;
+mod exchanges;
 mod named_file;
 mod policies;
 mod route_identity;
