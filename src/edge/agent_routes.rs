@@ -5,8 +5,8 @@ use std::ops::Deref;
 use crate::base::Traffic;
 use crate::route::{HostPattern, Route, RouteTable};
 
-/// Which tunnel serves which host, and for how many of the routes the name matters that an agent asks for in TLS. That is asked at each change of the tables, whose cost
-/// must not depend on their size.
+/// Which tunnel serves which host, and for how many routes the server name has to be read before the TLS handshake. The number is kept
+/// because each change of the tables asks for it, at a cost that must not depend on their size.
 #[derive(Clone, Default)]
 pub struct AgentRoutes {
     table: RouteTable<Route>,
@@ -28,7 +28,7 @@ impl AgentRoutes {
         self.table.remove(pattern);
     }
 
-    /// Whether the TLS of some route ends in its connector, or its agents are asked for a certificate.
+    /// Whether some route is passthrough, or asks agents for a certificate, so that server names have to be read.
     pub(super) fn need_names(&self) -> bool {
         self.named > 0
     }
@@ -53,7 +53,7 @@ fn is_named(route: &Route) -> bool {
     route.traffic == Traffic::Passthrough || asks_for_certificate(route)
 }
 
-/// Whether agents of a route are asked for a certificate, which ends here.
+/// Whether a route asks agents for a certificate.
 pub(super) fn asks_for_certificate(route: &Route) -> bool {
     route.own.auth.as_ref().is_some_and(|auth| auth.certificates().is_some())
 }

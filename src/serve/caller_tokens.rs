@@ -1,4 +1,4 @@
-//! Who calls, by the token of a request or the certificate of its connection, where its route asks for one.
+//! Authenticates callers by the token of their request or the certificate of their connection, on routes that require one.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -18,55 +18,55 @@ use crate::serve::session_owners::{SessionOwner, SessionOwners};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
 use crate::wire::oauth::is_metadata_path;
 
-/// How long a call waits for keys or an answer of an issuer. Each fetch has its own limit, which is shorter.
+/// How long a call waits for an issuer's keys or answer. Each fetch has its own limit, which is shorter.
 const ISSUER_WAIT_MAX: Duration = Duration::from_secs(8);
 
-/// The tokens and certificates that a core has verified, and who has which session.
+/// The tokens and certificates that a core has verified, and the owners of sessions.
 pub struct CallerTokens {
     verified: RefCell<VerifiedTokens>,
     owners: SessionOwners,
 }
 
-/// What is known of the caller of a request whose route asks for a token or certificate.
+/// The authenticated caller of a request.
 #[derive(Clone)]
 pub struct ProvenCaller {
-    /// Who it is; none if it has shown a key of the route's policy, or nothing where nothing is needed.
+    /// The caller's identity; none if it presented a static key of the route's policy, or nothing on a route that requires nothing.
     pub(super) identity: Option<Arc<AgentIdentity>>,
-    /// What its route asks for.
+    /// The authentication settings of its route.
     pub(super) auth: Arc<RouteAuth>,
-    /// Who it is as a signed text for the server, if its route asks for that.
+    /// The caller's identity, signed for the server, if the route is configured to send it.
     signed: Option<Arc<str>>,
-    /// What the server gets as `Authorization` for its token, if tokens are exchanged.
+    /// The `Authorization` value for the server, if the route exchanges tokens.
     exchanged: Option<ExchangedToken>,
-    /// As whom it has sessions.
+    /// The caller as an owner of sessions.
     owner: SessionOwner,
-    /// When it is not proven any longer.
+    /// When the authentication expires.
     pub(super) until: Time,
 }
 
-/// Why a request is not passed on, or not yet.
+/// Why a request is not forwarded, or not yet.
 pub enum CallerStop {
-    /// It asks for the metadata of the resource, which the tunnel answers.
+    /// It requests the metadata of the protected resource, which adit answers.
     Metadata,
     /// Its caller is refused.
     Refused(TokenRefusal),
 }
 
 impl CallerTokens {
-    /// Tokens of one core, with the sessions that all cores share.
+    /// The tokens of one core, with the sessions that all cores share.
     #[must_use]
     pub fn new(owners: &SessionOwners) -> CallerTokens {
         CallerTokens { verified: RefCell::default(), owners: owners.clone() }
     }
 
-    /// Who makes a request with this head, on a connection of which this certificate is known. `now` is the time since 1970, and
-    /// `at` that of the core.
+    /// Identifies the caller of a request with this head, on a connection with this certificate. `now` is the time since 1970, and
+    /// `at` the core's time.
     ///
-    /// A key of the policy says who calls before a token does, and a token before a certificate. Whatever is shown must be good.
+    /// A static key of the policy takes precedence over a token, and a token over a certificate. All that is presented must be valid.
     ///
     /// # Errors
     ///
-    /// If the request is not passed on, or not yet.
+    /// If the request is not forwarded, or not yet.
     pub fn identify(
         &self,
         head: &RequestHead,
@@ -129,24 +129,24 @@ impl CallerTokens {
 }
 
 impl ProvenCaller {
-    /// The header field by which the server is told who calls, if it is: name and value.
+    /// The header field that names the caller for the server, if it is configured: name and value.
     pub(super) fn told(&self) -> Option<(&str, &str)> {
         let header = self.auth.terms().identity_header.as_ref()?;
         Some((&header.name, self.signed.as_deref()?))
     }
 
-    /// What the server gets as `Authorization` in place of the caller's token, where that stays here.
+    /// The `Authorization` value that the server gets in place of the caller's token.
     pub(super) fn authorization(&self) -> Option<&[u8]> {
         self.exchanged.as_deref().or(self.auth.terms().authorization.as_ref()).map(Secret::expose)
     }
 
-    /// Learns from the head of an answer which session was begun, used or ended.
+    /// Learns from the head of an answer which session was created, used or ended.
     pub(super) fn on_answer(&self, request: &RequestHead, answer: &ResponseHead, now: Time) {
         self.owner.on_answer(&self.auth.terms().resource, request, answer, now);
     }
 }
 
-/// What of a caller's certificate counts on a route.
+/// The caller's certificate, on a route that asks for one.
 fn certificate_for<'c>(
     auth: &RouteAuth,
     certificate: &'c CallerCertificate,
@@ -160,7 +160,7 @@ fn certificate_for<'c>(
     }
 }
 
-/// Whom the certificate of a caller proves that has shown no token; none if it has shown no certificate either, and needs none.
+/// The identity by certificate of a caller without a token; none if it has no certificate either, and the route requires neither.
 ///
 /// # Errors
 ///
@@ -175,7 +175,7 @@ fn in_place_of_token(
     }
     // Only tokens can be exchanged.
     let needs_both = auth.certificates().is_none_or(|terms| terms.is_required) || auth.exchange().is_some();
-    // Other credentials, which nobody has checked, might be read by the server.
+    // The server might use other credentials, which were not checked.
     match of_certificate.filter(|_| !needs_both && !has_authorization) {
         Some(found) if auth.has_scopes(&found.identity) => Ok(Some(found)),
         Some(_) => Err(CallerStop::Refused(TokenRefusal::Scope)),
@@ -183,14 +183,14 @@ fn in_place_of_token(
     }
 }
 
-/// What a call waits for before it is known who makes it: once for its token, and once for what that is exchanged for.
+/// Limits how often a call waits while its caller is identified: once for its token, and once for the exchange of the token.
 #[derive(Default)]
 pub struct IssuerWaits {
     has_waited: [bool; 2],
 }
 
 impl IssuerWaits {
-    /// What is to be waited for now, if that is why a request has stopped and it was not waited for before.
+    /// What to wait for now, if the request was stopped for that and has not waited for it yet.
     pub fn next(&mut self, stop: &CallerStop) -> Option<Awaited> {
         let CallerStop::Refused(TokenRefusal::Awaits(awaited)) = *stop else { return None };
         let is_exchange = matches!(awaited, Awaited::Exchange(_));
@@ -199,7 +199,7 @@ impl IssuerWaits {
     }
 }
 
-/// Waits until more is known of a token, or cannot be, at the longest until the caller has to be answered.
+/// Waits until the answer about a token arrives or the request for it fails, at most until the caller has to be answered.
 pub async fn issuer_heard(core: &Core, auth: &RouteAuth, awaited: Awaited, until: Time) {
     let wait = ISSUER_WAIT_MAX.min(until - core.turn_time());
     let check = |issuer: usize| auth.issuers().get(issuer).map(|issuer| &issuer.check);
@@ -217,7 +217,7 @@ pub async fn issuer_heard(core: &Core, auth: &RouteAuth, awaited: Awaited, until
             None => Poll::Ready(()),
         },
     });
-    // Whether it is known now is asked again in any case.
+    // The result is not used: the caller checks again.
     let _ = core.timeout(wait, heard).await;
 }
 
@@ -228,14 +228,14 @@ pub fn is_unexchanged(refusal: TokenRefusal) -> bool {
     matches!(refusal, Awaits(Awaited::Exchange(_)) | ExchangeRefused | NoExchange)
 }
 
-/// What a caller is told who is refused, and for whom nobody waits any longer.
+/// The answer for a refused caller that no longer waits for its issuer.
 #[must_use]
 pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
     let refused = match refusal {
         TokenRefusal::NoToken => CallerRefused::NoToken,
         TokenRefusal::Invalid(_) => CallerRefused::InvalidToken,
         TokenRefusal::Scope => CallerRefused::Scope,
-        // Nobody knows whether its issuer has such a key: another token would not help.
+        // The keys of the issuer could not be fetched, so another token would not help.
         TokenRefusal::Awaits(Awaited::Keys { .. }) | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
         TokenRefusal::Awaits(Awaited::Introspection { .. }) | TokenRefusal::NoIntrospection => {
             CallerRefused::IntrospectionUnavailable
@@ -254,8 +254,8 @@ pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
     }
 }
 
-/// The token of `Authorization: Bearer` (RFC 6750 section 2.1), if there is one field of that name. Tokens in a target or in a form are
-/// not looked for: they end up in logs.
+/// The token of `Authorization: Bearer` (RFC 6750 section 2.1), if the field occurs once. Tokens in the target or in a
+/// form are ignored, because they end up in logs.
 pub(super) fn bearer(head: &RequestHead) -> Option<&[u8]> {
     let (scheme, token) = head.get_only("Authorization")?.split_at_checked(b"Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::SecretHash;
-use crate::config::{CallerName, ClientAuthorityConfig, ConfigError};
+use crate::config::{CallerName, ClientAuthorityConfig, ConfigError, read_named};
 use crate::identity::{CertificateName, ClientAuthority};
 use crate::process::settings::callers::fault;
-use crate::process::settings::named_file;
 use crate::tls::{Roots, client_verifier};
 
 /// The longest file of authorities, in bytes.
@@ -35,7 +34,7 @@ impl KnownAuthority {
         known: &[KnownAuthority],
     ) -> Result<KnownAuthority, ConfigError> {
         let read = |key: &str, file: &Path, len_max| {
-            named_file::read(file, len_max).map_err(|error| fault(table, key, error.to_string()))
+            read_named(file, len_max).map_err(|error| fault(table, key, error.to_string()))
         };
         let certificates = read("ca_file", &config.ca_file, CA_FILE_LEN_MAX)?;
         let file = config.crl_file.as_deref();

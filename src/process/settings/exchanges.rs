@@ -5,12 +5,11 @@ use std::sync::Arc;
 use reqwest::Client;
 
 use crate::base::SecretHash;
-use crate::config::{ConfigError, TokenExchangeConfig};
+use crate::config::{ConfigError, TokenExchangeConfig, read_named};
 use crate::control::{ClientCredentials, ExchangeEndpoint, issuer_client, keep_exchanging};
 use crate::identity::TokenExchange;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::callers::{CA_FILE_LEN_MAX, fault, read_line};
-use crate::process::settings::named_file;
 
 /// Where tokens are exchanged, as it was read. What was got for them is kept as long as the settings stay the same.
 pub(super) struct KnownExchange {
@@ -37,7 +36,7 @@ impl KnownExchange {
     ) -> Result<KnownExchange, ConfigError> {
         let wrong = |why: String| fault(table, "ca_file", why);
         let file = config.ca_file.as_deref();
-        let pem = file.map(|file| named_file::read(file, CA_FILE_LEN_MAX)).transpose();
+        let pem = file.map(|file| read_named(file, CA_FILE_LEN_MAX)).transpose();
         let pem = pem.map_err(|error| wrong(error.to_string()))?;
         let client = issuer_client(file.zip(pem.as_deref())).map_err(wrong)?;
         let secret = read_line(&config.client_secret_file, "the secret");

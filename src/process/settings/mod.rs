@@ -6,7 +6,6 @@ mod client_authorities;
 mod connector_settings;
 mod edge_settings;
 mod exchanges;
-mod named_file;
 mod policies;
 mod route_identity;
 mod sealing;
