@@ -121,11 +121,9 @@ impl CallLabel {
         let Some(caller) = &self.caller else { return edit };
         let edit = PolicyEdit { identity: caller.told(), ..edit };
         match caller.auth.terms() {
-            terms if terms.is_terminated => PolicyEdit {
-                drop_authorization: true,
-                authorization: terms.authorization.as_ref().map(|secret| secret.expose()),
-                ..edit
-            },
+            terms if terms.is_terminated => {
+                PolicyEdit { drop_authorization: true, authorization: caller.authorization(), ..edit }
+            }
             _ => edit,
         }
     }
