@@ -67,7 +67,7 @@ fn record(line: &Value) -> Value {
         "severityNumber": severity,
         "severityText": severity_text,
         "eventName": format!("adit.audit.{}", text("kind").unwrap_or("line")),
-        // As it stands in the log, whose hashes can be computed from it.
+        // All of it, for readers that do not know the attributes.
         "body": {"stringValue": line.to_string()},
         "attributes": attributes,
     });
