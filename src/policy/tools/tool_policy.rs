@@ -34,6 +34,10 @@ pub struct ToolPolicy {
     /// Whether a server may tell in the list of its tools, or its instructions, what the caller may not use.
     pub(super) passes_instructions: bool,
     pub(super) rules: Vec<Rule>,
+    /// What each request has to know of the rules, without looking at all of them.
+    pub(super) uses_annotations: bool,
+    pub(super) asks_for_approval: bool,
+    pub(super) needs_wall_time: bool,
     pub(super) cases: Vec<Case>,
     pub(super) hints: Arc<KnownHints>,
     /// What becomes of tools that nobody has approved, if anything does.
@@ -117,8 +121,8 @@ impl ToolPolicy {
 
     /// Whether a rule depends on the annotations of tools.
     #[must_use]
-    pub fn uses_annotations(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.hints.is_empty())
+    pub const fn uses_annotations(&self) -> bool {
+        self.uses_annotations
     }
 
     /// The digest of its file.
@@ -226,8 +230,8 @@ impl ToolPolicy {
 
     /// Whether any rule asks for approval.
     #[must_use]
-    pub fn asks_for_approval(&self) -> bool {
-        self.rules.iter().any(Rule::is_approve)
+    pub const fn asks_for_approval(&self) -> bool {
+        self.asks_for_approval
     }
 
     /// Whether the rule that allows a request asks for approval.
@@ -287,9 +291,8 @@ impl ToolPolicy {
 
     /// Whether any rule counts calls or asks for approval, so that it depends on the time since 1970.
     #[must_use]
-    pub fn needs_wall_time(&self) -> bool {
-        let mut ceilings = self.rules.iter().filter_map(|rule| rule.ceilings.as_ref());
-        ceilings.any(|ceilings| !ceilings.quota.is_empty() || ceilings.approval.is_some())
+    pub const fn needs_wall_time(&self) -> bool {
+        self.needs_wall_time
     }
 
     /// The ceilings of the rule that allows a request, in words; none if it has none.
