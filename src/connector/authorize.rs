@@ -1,36 +1,37 @@
-//! Who calls, where a route asks for that.
+//! Authenticates callers on routes that require it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Time;
 use crate::connector::call::CallContext;
-use crate::identity::{RouteAuth, TokenRefusal};
+use crate::connector::shared::Counters;
+use crate::identity::RouteAuth;
 use crate::policy::ToolPolicy;
-use crate::serve::{CallerStop, LabelError, Request, caller_denied, issuer_heard};
+use crate::serve::{CallerStop, IssuerWaits, LabelError, Request, caller_denied, is_unexchanged, issuer_heard};
 
-/// A request whose caller is not known.
+/// A request whose caller is not identified yet.
 pub(super) struct UnknownCaller {
     auth: Arc<RouteAuth>,
     policy: Option<Arc<ToolPolicy>>,
     stop: CallerStop,
 }
 
-/// What became of a request whose caller was not known at once.
+/// The result for a request whose caller was not identified at once.
 pub(super) enum Settled {
-    /// Its caller is known now. The policy of its route, if it has one, is still to decide.
+    /// The caller is identified now. The policy of its route, if any, has still to decide.
     Known(Option<Arc<ToolPolicy>>),
-    /// It was answered. True if the connection can carry another request.
+    /// The request was answered. True if the connection can carry another one.
     Answered(bool),
-    /// It is to be refused.
+    /// The request must be refused.
     Denied(LabelError),
 }
 
-/// Notes who makes a request, if its route asks for that. Returns the policy of the route, if it has one.
+/// Identifies the caller of a request, if its route requires that. Returns the policy of the route, if it has one.
 ///
 /// # Errors
 ///
-/// If that has to be [settled] first.
+/// If the request has to be [settled] first.
 ///
 /// [settled]: settle
 pub(super) fn identify(
@@ -42,14 +43,14 @@ pub(super) fn identify(
     let Some(auth) = auth else { return Ok(policy) };
     let core = context.core;
     let now = Duration::from_secs(core.connector.settings.clock.now().as_secs());
-    match request.identify(&core.tokens, &auth, policy.as_deref(), now) {
+    match request.identify(&core.tokens, &auth, policy.as_deref(), context.certificate(), now) {
         Ok(()) => Ok(policy),
         Err(stop) => Err(UnknownCaller { auth, policy, stop }),
     }
 }
 
-/// Waits to hear from an issuer if that is why a request has stopped, and else answers it or says how. Its caller has to be answered
-/// at that time.
+/// Waits for the issuer if the request needs its keys or answer, at most until the caller has to be answered. Otherwise
+/// answers the request, or returns how to refuse it.
 pub(super) async fn settle(
     context: CallContext<'_>,
     request: &mut impl Request,
@@ -57,12 +58,13 @@ pub(super) async fn settle(
     until: Time,
 ) -> Settled {
     let core = context.core;
-    let UnknownCaller { mut auth, policy, mut stop } = unknown;
-    if let CallerStop::Refused(TokenRefusal::Awaits { issuer, awaited }) = stop {
-        issuer_heard(&core.core, &auth, issuer, awaited, until).await;
+    let UnknownCaller { mut auth, mut policy, mut stop } = unknown;
+    let mut waits = IssuerWaits::default();
+    while let Some(awaited) = waits.next(&stop) {
+        issuer_heard(&core.core, &auth, awaited, until).await;
         match identify(context, request, Some(auth), policy) {
             Ok(policy) => return Settled::Known(policy),
-            Err(still) => (auth, stop) = (still.auth, still.stop),
+            Err(still) => (auth, policy, stop) = (still.auth, still.policy, still.stop),
         }
     }
     match stop {
@@ -72,6 +74,11 @@ pub(super) async fn settle(
             context.stream.finish_message();
             Settled::Answered(keep)
         }
-        CallerStop::Refused(refusal) => Settled::Denied(LabelError::Denied(Box::new(caller_denied(&auth, refusal)))),
+        CallerStop::Refused(refusal) => {
+            if is_unexchanged(refusal) {
+                Counters::add(&core.connector.counters.tokens_unexchanged);
+            }
+            Settled::Denied(LabelError::Denied(Box::new(caller_denied(&auth, refusal))))
+        }
     }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use crate::base::{CallFailure, Traffic};
 use crate::connector::agents_http2::{self, Http2Session};
-use crate::connector::call::{CallContext, Caller, UpstreamWork, count};
+use crate::connector::call::{CallContext, Caller, SessionAgent, UpstreamWork, count};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::number_of;
 use crate::connector::shared::Counters;
 use crate::connector::stream_calls::{Leave, StreamCalls};
 use crate::engine::ByteStream;
+use crate::identity::{CallerCertificate, ShownCertificates};
 use crate::latency::{CallRecord, CallStage, HostText, OwnAnswer};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::{Hostname, Scheme};
@@ -19,25 +20,25 @@ use crate::tls::{ALPN_HTTP2, HandshakeError, Session, TlsStream};
 
 /// How long the handshake of a session may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the other side may take to read why it was refused.
+/// How long a refused peer may take to read the reason.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same while the link is to end.
+/// The same limit while the link drains.
 const DRAIN_LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What the list of calls says of a session whose handshake failed.
+/// The entry in the call log of a session whose handshake failed.
 const TLS_FAILED: OwnAnswer = OwnAnswer::unanswered(
     "tls_failed",
     "the TLS handshake of an agent or of the edge with this connector failed: see the log of the connector",
 );
 
-/// What a worker needs for its calls; kept from one to the next for its memory.
+/// The state of a worker. Reused by the next call, for its memory.
 #[derive(Default)]
 pub(super) struct Work {
     requests: Requests,
     upstream: UpstreamWork,
 }
 
-/// What an inner TLS session is for.
+/// The terms of an inner TLS session.
 struct SessionTerms {
     host: Hostname,
     traffic: Traffic,
@@ -46,7 +47,7 @@ struct SessionTerms {
 }
 
 impl Work {
-    /// Forgets all of what it carried.
+    /// Resets the state for another call.
     pub(super) fn clear(&mut self) {
         self.requests.clear();
         self.upstream.clear();
@@ -64,7 +65,7 @@ impl Work {
                 count(core, Some(Err(CallFailure::RequestRefused)));
                 stream.on_link().reset(CallFailure::RequestRefused);
             }
-            // Dropped before its response is on its way, the stream would be reset, unless the edge has said its last.
+            // If the stream is dropped before its response was sent, it is reset, unless the edge has finished.
             None if self.requests.has_ended(stream).await => {}
             None => {
                 let _ = stream.flushed().await;
@@ -74,7 +75,7 @@ impl Work {
         }
     }
 
-    /// Serves the inner TLS session of a stream, which is taken, to its end.
+    /// Serves the inner TLS session of a stream to its end, and takes the stream.
     pub(super) async fn serve_sealed(&mut self, core: &Rc<ConnectorCore>, stream: &mut Option<CallStream>) {
         let Some(CallStream::Plain(stream)) = stream.take() else { return };
         let terms = stream.opening(|open| {
@@ -82,16 +83,17 @@ impl Work {
             Some(SessionTerms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned) })
         });
         let Some(terms) = terms.flatten() else { return stream.reset(CallFailure::NoRoute) };
-        let Some(session) = accept(core, stream, &terms).await else { return };
+        let Some((session, certificate)) = accept(core, stream, &terms).await else { return };
+        let agent = SessionAgent { address: terms.agent.unwrap_or_default(), certificate };
         let is_agents = terms.traffic == Traffic::Passthrough;
         if is_agents && speaks_http2(&session) {
-            return serve_http2(core, session, terms).await;
+            return serve_http2(core, session, terms.host, agent).await;
         }
         self.requests.read_labels(is_agents);
         let origins = &core.connector.settings.origins;
         self.requests.answer_browsers(is_agents.then_some(origins), Scheme::Https);
         let caller = match is_agents {
-            true => Caller::Agent(terms.agent.as_deref().unwrap_or_default()),
+            true => Caller::Agent(&agent),
             false => Caller::Edge,
         };
         let number = number_of(session.on_link());
@@ -118,10 +120,9 @@ fn speaks_http2(session: &CallStream) -> bool {
 }
 
 /// Serves an agent's session over HTTP/2 to its end.
-async fn serve_http2(core: &Rc<ConnectorCore>, session: CallStream, terms: SessionTerms) {
+async fn serve_http2(core: &Rc<ConnectorCore>, session: CallStream, host: Hostname, agent: SessionAgent) {
     let stream = Rc::new(session);
-    let agent = terms.agent.unwrap_or_default();
-    let session = Http2Session { core: Rc::clone(core), stream: Rc::clone(&stream), host: terms.host, agent };
+    let session = Http2Session { core: Rc::clone(core), stream: Rc::clone(&stream), host, agent };
     match agents_http2::serve(session).await {
         Http2End::Failed => stream.on_link().reset(CallFailure::Cancelled),
         _ => {
@@ -131,10 +132,15 @@ async fn serve_http2(core: &Rc<ConnectorCore>, session: CallStream, terms: Sessi
     }
 }
 
-/// Makes the handshake of a session. None if it failed; the stream is then reset.
-async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerms) -> Option<CallStream> {
+/// Makes the handshake of a session. Returns it with what is known of the certificate of its agent. None if it failed; the stream is
+/// then reset.
+async fn accept(
+    core: &ConnectorCore,
+    stream: CarrierStream,
+    terms: &SessionTerms,
+) -> Option<(CallStream, CallerCertificate)> {
     let SessionTerms { host, traffic, .. } = terms;
-    let config = match core.upstreams.sealing_of(host, *traffic) {
+    let (config, asks) = match core.upstreams.sealing_of(host, *traffic) {
         Ok(config) => config,
         Err(failure) => {
             count(core, Some(Err(failure)));
@@ -146,7 +152,7 @@ async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
     let session = match Session::server(config) {
         Ok(session) => session,
         Err(error) => {
-            tracing::error!(%host, %error, "an inner TLS session cannot begin");
+            tracing::error!(%host, %error, "cannot begin an inner TLS session");
             stream.reset(CallFailure::Internal);
             return None;
         }
@@ -155,14 +161,21 @@ async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
     match TlsStream::handshake(stream, session, core.core.pool().clone(), timeout).await {
         Ok(session) => {
             Counters::add(&core.connector.counters.sessions_sealed);
-            Some(CallStream::Sealed(Box::new(session)))
+            let certificate = match (traffic, asks) {
+                (Traffic::Passthrough, true) => {
+                    CallerCertificate::Asked(ShownCertificates::of(session.session().peer_certificates()))
+                }
+                (Traffic::Passthrough, false) => CallerCertificate::NotAsked,
+                _ => CallerCertificate::Unknown,
+            };
+            Some((CallStream::Sealed(Box::new(session)), certificate))
         }
         Err((error, stream)) => {
             Counters::add(&core.connector.counters.seals_failed);
             core.upstreams.on_seal_failed(host, *traffic, &error);
             keep_unsealed(core, &stream, terms, TLS_FAILED);
             if matches!(error, HandshakeError::Tls(_)) {
-                // The alert carries the reason; a reset at once would discard it.
+                // The alert contains the reason; a reset at once would discard it.
                 let _ = core.core.timeout(LINGER_TIMEOUT, stream.flushed()).await;
             }
             stream.reset(CallFailure::SealRefused);
@@ -171,7 +184,7 @@ async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
     }
 }
 
-/// Keeps that a stream got no TLS session.
+/// Adds a stream that got no TLS session to the call log.
 fn keep_unsealed(core: &ConnectorCore, stream: &CarrierStream, terms: &SessionTerms, own: OwnAnswer) {
     let record = CallRecord {
         number: stream.opening(|open| open.call).unwrap_or_default(),
@@ -183,7 +196,8 @@ fn keep_unsealed(core: &ConnectorCore, stream: &CarrierStream, terms: &SessionTe
     core.figures.keep(&record.with_own(Some(own)));
 }
 
-/// Waits, after our own last byte, for the other side's: dropped at once, the stream would be reset, and the last bytes lost.
+/// Waits for the peer's last byte after our own. If the stream were dropped at once, it would be reset and the last
+/// bytes lost.
 async fn linger(core: &ConnectorCore, session: &CallStream) {
     let ending = async { while let Ok(Some(_)) = session.on_link().recv().await {} };
     let is_draining = session.on_link().is_carrier_draining();

@@ -8,6 +8,7 @@ mod admin_listener;
 pub mod api;
 mod approval_webhook;
 mod approvals;
+mod asking;
 pub mod audit;
 pub mod bodies;
 mod calls;
@@ -18,6 +19,7 @@ mod data_dir;
 pub mod demo;
 mod edge_role;
 mod figures;
+mod file_lock;
 mod given_text;
 mod inputs;
 mod introspection;
@@ -37,6 +39,7 @@ mod state_dir;
 pub mod store;
 mod tasks;
 mod thread;
+mod token_exchange;
 mod token_keys;
 pub mod tunnels;
 mod wall_time;
@@ -71,6 +74,7 @@ pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, ProcessRequest, ReloadFn, Reloaded, RoleEvent,
     WATCH_INTERVAL,
 };
+pub use token_exchange::{ExchangeEndpoint, keep_exchanging};
 pub use token_keys::{KeySource, keep_keys};
 pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

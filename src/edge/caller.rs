@@ -1,24 +1,27 @@
-//! Who calls, and what it may call.
+//! The caller of a connection, and the check of its requests.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::base::Traffic;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
+use crate::edge::message::AgentOrigin;
 use crate::edge::settings::EdgeTables;
 use crate::edge::source_permits::ConnectionPermit;
 use crate::exchange::{Refusal, requested_host};
+use crate::identity::CallerCertificate;
 use crate::policy::Source;
 use crate::route::{Hostname, Route, Scheme};
 use crate::serve::Request;
 
-/// Who calls on a connection, from where, and how it counts.
+/// The caller of a connection: its address, front and permit.
 pub(super) struct Caller {
     pub(super) core: Rc<EdgeCore>,
     /// The agent's address, as text.
     pub(super) peer: String,
-    /// The same, as admission rules see it.
+    /// The agent's source, for admission rules.
     pub(super) source: Source,
     /// What stands in front of the edge.
     pub(super) front: Front,
@@ -26,11 +29,13 @@ pub(super) struct Caller {
     pub(super) permit: Option<ConnectionPermit>,
     /// Whether its connection is TLS.
     pub(super) is_tls: bool,
+    /// Its client certificate, if it was asked for one.
+    certificate: Option<Box<CallerCertificate>>,
 }
 
-/// A request that may be passed on.
+/// A request that is admitted.
 pub(super) struct Admitted<'t> {
-    /// The host that it is for, which is read once for the whole call.
+    /// The called host, read once for the whole call.
     pub(super) host: Hostname,
     pub(super) route: &'t Route,
 }
@@ -45,21 +50,43 @@ impl Caller {
             front: peer_info.front,
             permit: peer_info.permit.take(),
             is_tls,
+            certificate: None,
         }
     }
 
-    /// The scheme by which the agent called; `route` is that of the host, if there is one.
+    /// Sets its client certificate, if it was asked for one.
+    pub(super) fn set_certificate(&mut self, certificate: CallerCertificate) {
+        if matches!(certificate, CallerCertificate::Asked(_)) {
+            self.certificate = Some(Box::new(certificate));
+        }
+    }
+
+    /// Its client certificate, as far as it is known.
+    pub(super) fn certificate(&self) -> &CallerCertificate {
+        match &self.certificate {
+            Some(known) => known,
+            None if self.is_tls => CallerCertificate::NOT_ASKED,
+            None => CallerCertificate::UNKNOWN,
+        }
+    }
+
+    /// What another core needs to know about the agent at `peer` to take over its connection.
+    pub(super) fn origin(&self, peer: Option<SocketAddr>) -> AgentOrigin {
+        AgentOrigin { peer, front: self.front, certificate: self.certificate().clone() }
+    }
+
+    /// The scheme that the agent used; `route` is that of the host, if there is one.
     pub(super) fn scheme(&self, request: &impl Request, route: Option<&Route>) -> Scheme {
         let own = route.and_then(|route| route.own.public.as_ref());
         let public = own.or(self.core.edge.settings.public.as_ref());
         self.front.scheme(public, self.is_tls, request.head())
     }
 
-    /// The host and the route of a request, if the request may be passed on. Either way the request learns by which scheme it came.
+    /// The host and the route of a request that is admitted. Sets the scheme of the request in any case.
     ///
     /// # Errors
     ///
-    /// Why it may not be passed on.
+    /// If the request is refused.
     pub(super) fn admit<'t>(
         &self,
         request: &mut impl Request,

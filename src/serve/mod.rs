@@ -1,9 +1,9 @@
 //! Floor 3: the server's side of HTTP, over any byte stream: read head, check, decide, open, carry, record.
 //!
-//! [`serve()`] reads one request after another and gives each to a [`Service`], which is the role. A [`Request`] can be refused,
-//! failed, or taken apart into head, body and responder ([`Incoming`]), which know nothing of the connection. [`relay()`] carries
-//! the exchange between those and the next hop. The edge serves agents with it; the connector serves the edge, and agents
-//! whose TLS ends there.
+//! [`serve()`] reads one request after another and gives each to a [`Service`], which is the role. A [`Request`] can be
+//! refused, failed, or split into head, body and responder ([`Incoming`]), which are independent of the connection.
+//! [`relay()`] carries the exchange between those and the next hop. The edge serves agents with it; the connector
+//! serves the edge, and agents whose TLS ends there.
 
 mod audit_log;
 mod call_audit;
@@ -43,7 +43,9 @@ pub use audit_log::{AUDIT_QUEUE_MAX, AUDIT_WAIT_MAX, AuditCounters, AuditEntry, 
 pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
-pub use caller_tokens::{CallerStop, CallerTokens, ProvenCaller, caller_denied, issuer_heard};
+pub use caller_tokens::{
+    CallerStop, CallerTokens, IssuerWaits, ProvenCaller, caller_denied, is_unexchanged, issuer_heard,
+};
 pub use filtered_answer::list_memory;
 pub use http1_request::Http1Request;
 pub use http2::{

@@ -8,9 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{hex, unhex};
-use crate::policy::tools::approvals::{
-    APPROVALS_MAX, Approval, ApprovalCall, ApprovalState, ApprovalTerms, Approvals, Asker,
-};
+use crate::policy::tools::approval_ticket::ApprovalTerms;
+use crate::policy::tools::approvals::{APPROVALS_MAX, Approval, ApprovalCall, ApprovalState, Approvals, Asker};
 use crate::policy::tools::quotas::QuotaTime;
 
 /// Which changes of the approvals are in a file.
@@ -270,7 +269,8 @@ mod tests {
 
     use super::*;
     use crate::base::Time;
-    use crate::policy::tools::approvals::{ApprovalTicket, Asking};
+    use crate::policy::tools::approval_ticket::ApprovalTicket;
+    use crate::policy::tools::approvals::Asking;
     use crate::policy::tools::quotas::{CountedCaller, QuotaKey};
 
     const TERMS: ApprovalTerms =

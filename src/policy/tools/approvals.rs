@@ -1,13 +1,12 @@
 //! Calls that wait for somebody to approve them, and what was decided about them.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::base::{Hex, Time, sha256_start, unhex};
+use crate::base::Time;
 use crate::policy::tools::approval_keeping::Keeping;
+use crate::policy::tools::approval_ticket::{ApprovalTerms, ApprovalTicket, UndecidedTicket};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaTime};
 
 /// The most calls that wait, or were decided about, at the same time.
@@ -21,9 +20,6 @@ pub(super) const SHOWN_ARGUMENTS_LEN_MAX: usize = 16 * 1024;
 /// The most bytes of arguments that are kept of all calls together.
 const SHOWN_ARGUMENTS_SUM_MAX: usize = 4 * 1024 * 1024;
 
-/// What tickets begin with.
-const PREFIX: &str = "apr_";
-
 /// The calls of a process that have to be approved.
 #[derive(Debug, Default)]
 pub struct Approvals(Mutex<Table>);
@@ -32,19 +28,6 @@ pub struct Approvals(Mutex<Table>);
 pub(super) struct Table {
     pub(super) all: HashMap<ApprovalTicket, Approval>,
     pub(super) keeping: Keeping,
-}
-
-/// By what a call is known to its caller and to those who decide: a part of the SHA-256 of what is approved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ApprovalTicket([u8; 16]);
-
-/// How long is waited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ApprovalTerms {
-    /// How long a call waits for a decision, and how long a denial holds.
-    pub(super) decide_within: Duration,
-    /// How long a call may be made once it was approved.
-    pub(super) use_within: Duration,
 }
 
 /// A call that has to be approved.
@@ -118,17 +101,6 @@ pub(super) enum Asking {
     Denied(ApprovalTicket),
     /// Too many calls wait already.
     Full,
-}
-
-/// Why nothing is decided about a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UndecidedTicket {
-    /// There is none, or its time is over.
-    #[error("no call with this ticket waits: its time is over, or it was made")]
-    Unknown,
-    /// It was decided about before.
-    #[error("it was decided about this call already")]
-    Decided,
 }
 
 impl Approvals {
@@ -220,32 +192,6 @@ impl Approval {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.state == ApprovalState::Waits
-    }
-}
-
-impl ApprovalTicket {
-    /// The ticket of a call: the same for the same rule, caller, tool and arguments.
-    #[must_use]
-    pub fn of(counted: &QuotaKey, method: &str, arguments: Option<(u64, [u8; 32])>) -> ApprovalTicket {
-        let (len, hash) = arguments.unwrap_or_default();
-        let text = [format!("approval\n{counted}\n{method}\n{len}\n").as_bytes(), &hash].concat();
-        ApprovalTicket(sha256_start(&text))
-    }
-}
-
-/// `apr_` and 32 hexadecimal digits.
-impl fmt::Display for ApprovalTicket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", Hex(&self.0))
-    }
-}
-
-impl FromStr for ApprovalTicket {
-    type Err = UndecidedTicket;
-
-    fn from_str(text: &str) -> Result<ApprovalTicket, UndecidedTicket> {
-        let digits = text.strip_prefix(PREFIX).and_then(|digits| unhex(digits.as_bytes()));
-        digits.map(ApprovalTicket).ok_or(UndecidedTicket::Unknown)
     }
 }
 

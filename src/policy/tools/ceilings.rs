@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::rates::Rate;
-use crate::policy::tools::approvals::{ApprovalTerms, ApprovalTicket};
+use crate::policy::tools::approval_ticket::{ApprovalTerms, ApprovalTicket};
 use crate::policy::tools::arguments::ArgumentSchema;
 
 /// After how long a call that waits for approval may be tried again.

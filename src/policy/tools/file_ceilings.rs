@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::rates::Rate;
-use crate::policy::tools::approvals::ApprovalTerms;
+use crate::policy::tools::approval_ticket::ApprovalTerms;
 use crate::policy::tools::arguments::ArgumentSchema;
 use crate::policy::tools::ceilings::{Ceilings, Quota};
 use crate::policy::tools::file_reader::{FileReader, Section};

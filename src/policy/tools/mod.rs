@@ -1,6 +1,7 @@
 //! Which caller may call which tool, by the rules of a route.
 
 mod approval_keeping;
+mod approval_ticket;
 mod approvals;
 mod arguments;
 mod canonical;
@@ -30,7 +31,8 @@ mod tool_record;
 mod uri;
 
 pub use approval_keeping::{ApprovalRecord, UsedApproval};
-pub use approvals::{Approval, ApprovalCall, ApprovalState, ApprovalTicket, Approvals, UndecidedTicket};
+pub use approval_ticket::{ApprovalTicket, UndecidedTicket};
+pub use approvals::{Approval, ApprovalCall, ApprovalState, Approvals};
 pub use case::CaseOutcome;
 pub use ceilings::CeilingReached;
 pub use decision::{Asked, Denial, PolicyDigest, RuleId, Target, ToolDecision};
