@@ -197,12 +197,12 @@ impl Connector {
         self.hosts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Compares the routes with the hosts that the tunnel has at an edge. `told` are new hosts from that edge.
-    pub(super) fn compare_hosts(&self, edge: usize, told: Option<Hosts>) {
+    /// Compares the routes with the hosts that the tunnel has at an edge. `reported` are new hosts from that edge.
+    pub(super) fn compare_hosts(&self, edge: usize, reported: Option<Hosts>) {
         let (Some(state), Some(address)) = (self.edges.get(edge), self.settings.edges.get(edge)) else { return };
         let mut known = state.hosts();
-        if let Some(told) = told {
-            known.set(told);
+        if let Some(reported) = reported {
+            known.set(reported);
         }
         known.log_missing(address, &self.settings.tunnel, &self.hosts());
     }

@@ -34,7 +34,7 @@ struct Kept {
     receipt: Cell<Option<AuditReceipt>>,
 }
 
-/// What has been written of a call.
+/// Which lines of a call have been written.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Written {
     #[default]
@@ -185,7 +185,7 @@ impl CallAudit {
     }
 
     /// The failure to report to the agent: `failure`, or that the call could not be logged.
-    pub async fn told(&self, failure: CallFailure, core: &Core) -> CallFailure {
+    pub async fn failure_to_report(&self, failure: CallFailure, core: &Core) -> CallFailure {
         match self.is_settled(core).await {
             true => failure,
             false if failure.may_have_acted() => CallFailure::Unrecorded,

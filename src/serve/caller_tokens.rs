@@ -93,7 +93,7 @@ impl CallerTokens {
 
 impl ProvenCaller {
     /// The header field that names the caller for the server, if it is configured: name and value.
-    pub(super) fn told(&self) -> Option<(&str, &str)> {
+    pub(super) fn identity_field(&self) -> Option<(&str, &str)> {
         let header = self.auth.terms().identity_header.as_ref()?;
         Some((&header.name, self.signed.as_deref()?))
     }

@@ -119,7 +119,7 @@ impl CallLabel {
     pub fn policy_edit(&self) -> PolicyEdit<'_> {
         let edit = self.governed.as_ref().map_or(PolicyEdit::NONE, |governed| governed.edit());
         let Some(caller) = &self.caller else { return edit };
-        let edit = PolicyEdit { identity: caller.told(), ..edit };
+        let edit = PolicyEdit { identity: caller.identity_field(), ..edit };
         match caller.auth.terms() {
             terms if terms.is_terminated => PolicyEdit {
                 drop_authorization: true,

@@ -18,7 +18,7 @@ use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 use crate::serve::recorded::{Answered, carry_recorded, holds_answer, record};
-use crate::serve::relayed_events::{carry_standing, carry_watched, tell_broken};
+use crate::serve::relayed_events::{carry_standing, carry_watched, send_broken_error};
 use crate::serve::rewriting::carry_rewritten;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
@@ -28,7 +28,7 @@ const EARLY_RESPONSE_WITHIN: Duration = Duration::from_secs(5);
 /// The status after which the connection no longer carries HTTP. adit never requests it.
 const SWITCHING_PROTOCOLS: u16 = 101;
 
-/// What a role adds to an exchange.
+/// The part of a role in an exchange.
 pub trait RelayHooks {
     /// Called when the head of the request was queued.
     fn on_request_head_queued(&mut self);
@@ -418,7 +418,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         match carried {
             Err(error @ RelayError::Broken(_)) if is_stream => {
                 // Boxed, so that other calls do not pay for its size.
-                Box::pin(tell_broken(error, responder, hooks, progress)).await
+                Box::pin(send_broken_error(error, responder, hooks, progress)).await
             }
             ended => ended,
         }
@@ -510,7 +510,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
         match carry_watched(body, responder, hooks, progress).await {
             Err(error @ (RelayError::Broken(_) | RelayError::CrowdedLists)) => {
-                tell_broken(error, responder, hooks, progress).await
+                send_broken_error(error, responder, hooks, progress).await
             }
             ended => ended,
         }

@@ -150,7 +150,7 @@ mod tests {
 
     /// An agent may retry if the answer says that nothing was done, and must not otherwise.
     #[test]
-    fn a_failure_says_of_each_code_whether_the_request_may_have_reached_the_upstream() {
+    fn each_code_shows_whether_the_request_may_have_reached_the_upstream() {
         let unknown = [0x01ff, 0x02ff, 0x0301, 0x0000, 0xffff].map(Cause::Unrecognized);
         for cause in Cause::ALL.iter().copied().chain(unknown) {
             let failure = CallFailure::from(cause);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_role_says_of_a_call_is_what_the_other_role_hears() {
+    fn a_failure_is_the_same_on_both_sides_of_a_link() {
         let of_one_side = [
             CallFailure::TunnelRevoked,
             CallFailure::NotPassedOn,
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_stands_in_the_protocol_page() {
+    fn every_cause_is_in_the_protocol_page() {
         let page = include_str!("../../../docs/PROTOCOL.md");
         for cause in Cause::ALL {
             let reached = if cause.never_reached_upstream() { "no" } else { "perhaps" };
