@@ -5,7 +5,7 @@
 //! agree.
 //!
 //! [`Config::load`] is pure: it takes the text of the file, the environment and the flags. Only [`FileText::read`],
-//! [`Config::check_files`] and [`SecretSource::read`] access the file system.
+//! [`Config::check_files`], [`SecretSource::read`], [`read_named`] and the readers of policies access the file system.
 
 mod addresses;
 mod caller_terms;
@@ -16,6 +16,7 @@ mod error;
 mod files;
 mod identity_checks;
 mod load;
+mod named_file;
 mod networks;
 mod pin_checks;
 mod profile;
@@ -33,8 +34,9 @@ pub use addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 pub use caller_terms::CallerTerms;
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
-pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy};
+pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy, read_policy_file};
 pub use load::Config;
+pub use named_file::{NamedFileError, read_named};
 pub use networks::UpstreamNetwork;
 pub use profile::{Profile, UnknownProfile};
 pub use proxy::{NO_PROXY_ENVS, PROXY_ENVS, ProxyScheme, ProxyUrl};
@@ -42,12 +44,12 @@ pub use reader::EffectiveValue;
 pub use section::{Part, Preset, Reload, Setting};
 pub use sources::{CREDENTIALS, CREDENTIALS_ENV, FileText, Flag, Purpose, Sources};
 pub use table::{
-    ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, AuditConfig, ConnectConfig, EdgeConfig,
-    EngineConfig, FILE_ENV, HostConfig, IdentityConfig, IdentityProviderConfig, LogConfig, NetworkSetConfig, PARTS,
-    RouteConfig, ToolConfig, TunnelConfig, settings,
+    ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, AuditConfig, ClientAuthorityConfig,
+    ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, HostConfig, IdentityConfig, IdentityProviderConfig, LogConfig,
+    NetworkSetConfig, PARTS, RouteConfig, TokenExchangeConfig, ToolConfig, TunnelConfig, settings,
 };
 pub use values::{
-    AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FolderPath, Hedge, IdentityHeaderName, LogFormat, LogLevels,
-    MASK, Millis, OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText,
-    ServerPreset, Spin, TokenText,
+    AlgorithmName, AuditMode, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FolderPath, Hedge,
+    IdentityHeaderName, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX,
+    SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin, TokenText,
 };

@@ -7,6 +7,7 @@ pub mod admin;
 mod admin_listener;
 pub mod api;
 mod approvals;
+mod asking;
 pub mod audit;
 pub mod bodies;
 mod calls;
@@ -17,6 +18,8 @@ mod data_dir;
 pub mod demo;
 mod edge_role;
 mod figures;
+mod file_lock;
+mod given_text;
 mod inputs;
 mod introspection;
 mod inventories;
@@ -25,6 +28,7 @@ mod metrics;
 pub mod once;
 mod probe;
 mod reading;
+mod recorded;
 mod report;
 mod resolve;
 #[cfg(test)]
@@ -34,6 +38,7 @@ mod state_dir;
 pub mod store;
 mod tasks;
 mod thread;
+mod token_exchange;
 mod token_keys;
 pub mod tunnels;
 mod wall_time;
@@ -48,8 +53,8 @@ pub use edge_role::EdgeRole;
 pub use inputs::{forward_events, forward_events_with, serve_admin, signals};
 pub use introspection::{IntrospectionEndpoint, keep_introspecting};
 pub use inventories::{
-    ApprovalError, FINDINGS_MAX, INVENTORY_FILE, Inventories, InventoriesError, NameFinding, ServerTools, alike_names,
-    read as read_inventories,
+    FINDINGS_MAX, INVENTORY_FILE, Inventories, InventoriesError, NameFinding, PinnedServer, ServerTools,
+    ToolApprovalError, alike_names, read as read_inventories,
 };
 pub use issuer_http::{ClientCredentials, issuer_client};
 pub use metrics::{METRICS_TYPE, metrics};
@@ -67,6 +72,7 @@ pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, ProcessRequest, ReloadFn, Reloaded, RoleEvent,
     WATCH_INTERVAL,
 };
+pub use token_exchange::{ExchangeEndpoint, keep_exchanging};
 pub use token_keys::{KeySource, keep_keys};
 pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

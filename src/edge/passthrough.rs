@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::{CallFailure, CoreId, Time, Traffic, TunnelId};
+use crate::edge::agent_routes::asks_for_certificate;
 use crate::edge::agents;
 use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
@@ -97,6 +98,11 @@ impl FirstBytes {
     /// The bytes that were received, for the TLS handshake.
     pub(super) async fn into_leases(self, pool: &Pool) -> Vec<Lease> {
         leases_of(pool, &self.received).await
+    }
+
+    /// Whether the route of the server name asks agents for a certificate.
+    pub(super) fn asks_for_certificate(&self, core: &EdgeCore) -> bool {
+        self.host.is_some_and(|host| core.tables.get().routes.lookup(&host).is_some_and(asks_for_certificate))
     }
 
     /// The route of the server name, if it is passthrough.

@@ -5,12 +5,13 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Class, Core, Lease, Pool, StreamError};
+use crate::http2::queue::only_looks;
 use crate::wire::http2::EmptyData;
 
 /// Observes received bytes of a connection before `h2` has a complete frame.
@@ -144,8 +145,7 @@ impl<S: ByteStream, W> AsyncWrite for Io<S, W> {
 pub fn poll_buffer(pool: &Pool, class: Class, cx: &Context<'_>) -> Poll<Lease> {
     match pool.take_for_receive(class).or_else(|| pool.take_for_receive(Class::Small)) {
         Some(lease) => Poll::Ready(lease),
-        // A poll without a waker does not join the queue.
-        None if cx.waker().will_wake(Waker::noop()) => Poll::Pending,
+        None if only_looks(cx) => Poll::Pending,
         None => pool.poll_lease(Class::Small, cx),
     }
 }
@@ -167,6 +167,7 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::collections::VecDeque;
     use std::net::Ipv4Addr;
+    use std::task::Waker;
     use std::time::Duration;
 
     use super::*;

@@ -67,15 +67,19 @@ pub enum Content {
     End,
 }
 
+/// Whether a poll only looks, and must not take a place in a line: its waker is [`Waker::noop`], the only one without data. The
+/// compiler may make several copies of that waker's function table, and `will_wake` says no for another copy.
+pub(super) fn only_looks(cx: &Context<'_>) -> bool {
+    cx.waker().data().is_null()
+}
+
 impl ConnectionQueue {
     fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         if self.bytes.get() < QUEUED_MAX {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.borrow_mut();
-        // A poll without a waker does not join the queue.
-        let is_new = !cx.waker().will_wake(Waker::noop());
-        if is_new && !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        if !only_looks(cx) && !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             waiting.push_back(cx.waker().clone());
         }
         Poll::Pending
@@ -137,8 +141,8 @@ impl StreamQueue {
             return Poll::Ready(());
         }
         let room = self.connection.poll_room(cx);
-        // It need not wait any more once the previous piece was written. A poll without a waker only checks.
-        if room.is_pending() && is_small && self.has_queued() && !cx.waker().will_wake(Waker::noop()) {
+        // It need not wait any more once the previous piece was written.
+        if room.is_pending() && is_small && self.has_queued() && !only_looks(cx) {
             self.waiting.replace(Some(cx.waker().clone()));
         }
         room

@@ -57,6 +57,8 @@ pub enum CeilingReached {
     ApprovalDenied(ApprovalTicket),
     /// Too many calls wait for approval.
     ApprovalsFull,
+    /// It was approved, but the file of the approvals cannot be written, so that it could be made again after a restart.
+    ApprovalUnkept,
 }
 
 impl Ceilings {
@@ -87,6 +89,13 @@ impl fmt::Display for Ceilings {
     }
 }
 
+impl Ceilings {
+    /// Whether they count calls or ask for approval, so that they depend on the time since 1970.
+    pub(super) fn need_wall_time(&self) -> bool {
+        !self.quota.is_empty() || self.approval.is_some()
+    }
+}
+
 impl Quota {
     /// Whether it limits nothing.
     pub(super) fn is_empty(&self) -> bool {
@@ -105,6 +114,7 @@ impl CeilingReached {
             CeilingReached::Day { .. } => "calls_per_day",
             CeilingReached::Crowded => "callers_max",
             CeilingReached::ApprovalWaits(_) | CeilingReached::ApprovalDenied(_) => "approval",
+            CeilingReached::ApprovalUnkept => "approval",
             CeilingReached::ApprovalsFull => "approvals_max",
         }
     }
@@ -117,12 +127,11 @@ impl CeilingReached {
             CeilingReached::AtOnce | CeilingReached::Crowded => Some(Duration::from_secs(1)),
             CeilingReached::ApprovalWaits(_) => Some(ASK_AGAIN_AFTER),
             CeilingReached::ApprovalsFull => Some(FULL_AFTER),
+            CeilingReached::ApprovalUnkept => Some(ASK_AGAIN_AFTER),
             CeilingReached::Arguments(_) | CeilingReached::ApprovalDenied(_) => None,
         }
     }
-}
 
-impl CeilingReached {
     /// By which ticket the call waits, or was denied.
     #[must_use]
     pub const fn ticket(&self) -> Option<ApprovalTicket> {
@@ -130,11 +139,5 @@ impl CeilingReached {
             CeilingReached::ApprovalWaits(ticket) | CeilingReached::ApprovalDenied(ticket) => Some(*ticket),
             _ => None,
         }
-    }
-}
-
-impl fmt::Display for CeilingReached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.key())
     }
 }

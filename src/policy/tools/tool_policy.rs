@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::base::Time;
 use crate::policy::identity::AgentIdentity;
+use crate::policy::tools::approval_keeping::UsedApproval;
 use crate::policy::tools::approvals::{ApprovalCall, ApprovalTicket, Approvals, Asker, Asking, caller_told};
 use crate::policy::tools::arguments::Misfit;
 use crate::policy::tools::case::Case;
@@ -34,6 +35,10 @@ pub struct ToolPolicy {
     /// Whether a server may tell in the list of its tools, or its instructions, what the caller may not use.
     pub(super) passes_instructions: bool,
     pub(super) rules: Vec<Rule>,
+    /// What each request has to know of the rules, without looking at all of them.
+    pub(super) uses_annotations: bool,
+    pub(super) asks_for_approval: bool,
+    pub(super) needs_wall_time: bool,
     pub(super) cases: Vec<Case>,
     pub(super) hints: Arc<KnownHints>,
     /// What becomes of tools that nobody has approved, if anything does.
@@ -117,8 +122,8 @@ impl ToolPolicy {
 
     /// Whether a rule depends on the annotations of tools.
     #[must_use]
-    pub fn uses_annotations(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.hints.is_empty())
+    pub const fn uses_annotations(&self) -> bool {
+        self.uses_annotations
     }
 
     /// The digest of its file.
@@ -226,8 +231,8 @@ impl ToolPolicy {
 
     /// Whether any rule asks for approval.
     #[must_use]
-    pub fn asks_for_approval(&self) -> bool {
-        self.rules.iter().any(Rule::is_approve)
+    pub const fn asks_for_approval(&self) -> bool {
+        self.asks_for_approval
     }
 
     /// Whether the rule that allows a request asks for approval.
@@ -276,20 +281,32 @@ impl ToolPolicy {
         }
     }
 
-    /// Uses up an approval, for a request that is about to be passed on. If another one has, it has to be asked for again.
+    /// Uses up an approval, for a request that is about to be passed on. If another one has, it has to be asked for again. If
+    /// approvals are kept in a file, the request waits until it is kept that this one was used.
     #[must_use]
-    pub fn use_approval(&self, decision: ToolDecision, ticket: ApprovalTicket, now: Time) -> ToolDecision {
-        match self.approvals.use_up(ticket, now) {
-            true => decision,
-            false => reached(decision, CeilingReached::ApprovalWaits(ticket)),
-        }
+    pub fn use_approval(
+        &self,
+        decision: ToolDecision,
+        ticket: ApprovalTicket,
+        now: Time,
+    ) -> (ToolDecision, Option<Box<UsedApproval>>) {
+        let Some((approval, change)) = self.approvals.use_up(ticket, now) else {
+            return (reached(decision, CeilingReached::ApprovalWaits(ticket)), None);
+        };
+        let used = change.map(|change| Box::new(UsedApproval::new(&self.approvals, approval, change)));
+        (decision, used)
+    }
+
+    /// The decision about a request with an approval of which it cannot be kept that it was used.
+    #[must_use]
+    pub fn unkept(decision: ToolDecision) -> ToolDecision {
+        reached(decision, CeilingReached::ApprovalUnkept)
     }
 
     /// Whether any rule counts calls or asks for approval, so that it depends on the time since 1970.
     #[must_use]
-    pub fn needs_wall_time(&self) -> bool {
-        let mut ceilings = self.rules.iter().filter_map(|rule| rule.ceilings.as_ref());
-        ceilings.any(|ceilings| !ceilings.quota.is_empty() || ceilings.approval.is_some())
+    pub const fn needs_wall_time(&self) -> bool {
+        self.needs_wall_time
     }
 
     /// The ceilings of the rule that allows a request, in words; none if it has none.
