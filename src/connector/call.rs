@@ -60,7 +60,7 @@ pub(super) enum Caller<'a> {
 pub(super) struct SessionAgent {
     /// Its address, as sent by the edge.
     pub(super) address: String,
-    /// The client certificate of the agent.
+    /// Its client certificate, as far as it is known.
     pub(super) certificate: CallerCertificate,
 }
 

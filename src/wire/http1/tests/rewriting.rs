@@ -235,7 +235,7 @@ fn a_policy_edit_changes_nothing_else() {
     assert!(written(PolicyEdit::NONE).contains("Accept-Encoding: gzip, br\r\n"));
     let forged =
         b"POST / HTTP/1.1\r\nHost: a\r\nX-Caller: eve\r\nx_cAller: eve\r\nX-Caller2: kept\r\nx-caller: eve\r\n\r\n";
-    let policy = PolicyEdit { identity: Some(("X-Caller", "signed")), ..PolicyEdit::NONE };
+    let policy = PolicyEdit { identity: Some(("X-Caller", Some("signed"))), ..PolicyEdit::NONE };
     let told = forward(forged, &RequestEdits { policy, ..RequestEdits::default() });
     assert_eq!(told, "POST / HTTP/1.1\r\nHost: a\r\nX-Caller2: kept\r\nX-Caller: signed\r\n\r\n");
 }
