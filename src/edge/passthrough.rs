@@ -127,7 +127,7 @@ pub(super) fn adopt(core: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
             Err(error) => return tracing::warn!(%error, "cannot take over a connection of another core"),
         };
         let Ok(peek) = peek(core, &connection, first).await else { return };
-        // The tables may have changed in the meantime, so that the host has no such route any more.
+        // The tables may have changed in the meantime, so that the host no longer has such a route.
         let Some((host, route)) = peek.route(core) else { return };
         let source = core.tables.get().admission.source(peer.map(|peer| peer.ip()));
         let peer_info = core.gate.handed_over(peer, source, Front::default());

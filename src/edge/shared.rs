@@ -44,7 +44,7 @@ pub struct Edge {
     pub(super) breakers: Arc<BreakerTable>,
     /// The concurrency limits of routes, with their queues.
     pub(super) limits: RouteLimits,
-    /// What servers have said about their tools, for routes with hedging.
+    /// The tool hints of servers, for routes with hedging.
     pub(super) tool_hints: ToolHints,
     /// The calls of each agent task; none if they are not counted.
     tasks: Option<TaskTable>,

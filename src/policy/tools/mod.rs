@@ -1,5 +1,6 @@
 //! Which caller may call which tool, by the rules of a route.
 
+mod approval_keeping;
 mod approvals;
 mod arguments;
 mod canonical;
@@ -28,6 +29,7 @@ mod tool_policy;
 mod tool_record;
 mod uri;
 
+pub use approval_keeping::{ApprovalRecord, UsedApproval};
 pub use approvals::{Approval, ApprovalCall, ApprovalState, ApprovalTicket, Approvals, UndecidedTicket};
 pub use case::CaseOutcome;
 pub use ceilings::CeilingReached;
