@@ -256,7 +256,7 @@ impl Checker<'_> {
 }
 
 /// Whether what is fetched from a URL is authentic.
-fn is_safe_url(url: &str) -> bool {
+pub(super) fn is_safe_url(url: &str) -> bool {
     let authority = |rest: &str| rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned();
     if let Some(rest) = url.strip_prefix("https://") {
         return !authority(rest).is_empty() && !authority(rest).contains('@');

@@ -9,8 +9,8 @@ use crate::config::section::{Reload, Setting, TableSection};
 use crate::config::service_variables;
 use crate::config::sources::{Purpose, Sources};
 use crate::config::table::{
-    self, AdmissionConfig, AuditConfig, ConnectConfig, EdgeConfig, EngineConfig, IdentityConfig, LogConfig,
-    RouteConfig, TunnelConfig,
+    self, AdmissionConfig, ApprovalsConfig, AuditConfig, ConnectConfig, EdgeConfig, EngineConfig, IdentityConfig,
+    LogConfig, RouteConfig, TunnelConfig,
 };
 use crate::config::values::{SecretSource, SecretText};
 use crate::policy::Member;
@@ -28,6 +28,8 @@ pub struct Config {
     pub connect: Option<ConnectConfig>,
     /// The issuers of the callers' tokens.
     pub identity: IdentityConfig,
+    /// Who is told of calls that wait for approval.
+    pub approvals: ApprovalsConfig,
     /// How calls are written to the audit log.
     pub audit: AuditConfig,
     /// What is logged, and in which format.
@@ -66,6 +68,7 @@ impl Config {
         let admission = reader.section::<AdmissionConfig>(wants_edge);
         let connect = reader.section::<ConnectConfig>(wants_connect);
         let identity = reader.section::<IdentityConfig>(true);
+        let approvals = reader.section::<ApprovalsConfig>(true);
         let audit = reader.section::<AuditConfig>(true);
         let log = reader.section::<LogConfig>(true);
         let Reader { faults: found, values, files, .. } = reader;
@@ -82,14 +85,31 @@ impl Config {
         if let Some(identity) = &identity {
             checker.identity(identity, edge.as_ref(), connect.as_ref());
         }
+        if let Some(approvals) = &approvals {
+            checker.approvals(approvals);
+        }
         faults.extend(checker.into_faults());
 
-        match (engine, admission, identity, audit, log) {
-            (Some(engine), Some(admission), Some(identity), Some(audit), Some(log)) if faults.is_empty() => {
+        match (engine, admission, identity, approvals, audit, log) {
+            (Some(engine), Some(admission), Some(identity), Some(approvals), Some(audit), Some(log))
+                if faults.is_empty() =>
+            {
                 let mut warnings = warnings(&values);
                 warnings.extend(service_variables::warning(&entries.service_variables));
                 let files = files_of_roles(files, wants_edge, wants_connect);
-                Ok(Config { engine, edge, admission, connect, identity, audit, log, values, warnings, files })
+                Ok(Config {
+                    engine,
+                    edge,
+                    admission,
+                    connect,
+                    identity,
+                    approvals,
+                    audit,
+                    log,
+                    values,
+                    warnings,
+                    files,
+                })
             }
             _ => Err(ConfigErrors::new(faults)),
         }
@@ -106,6 +126,7 @@ impl Config {
     #[must_use]
     pub fn restart_needed(old: &Config, new: &Config) -> Vec<String> {
         let mut changed = old.engine.changed(&new.engine);
+        changed.extend(old.approvals.changed(&new.approvals));
         changed.extend(old.audit.changed(&new.audit));
         changed.extend(old.log.changed(&new.log));
         let mut roles = Vec::new();

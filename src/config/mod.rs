@@ -8,6 +8,7 @@
 //! [`Config::check_files`], [`SecretSource::read`], [`read_named`] and the readers of policies access the file system.
 
 mod addresses;
+mod approval_checks;
 mod caller_terms;
 mod checks;
 mod docs;
@@ -44,9 +45,10 @@ pub use reader::EffectiveValue;
 pub use section::{Part, Preset, Reload, Setting};
 pub use sources::{CREDENTIALS, CREDENTIALS_ENV, FileText, Flag, Purpose, Sources};
 pub use table::{
-    ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, AuditConfig, ClientAuthorityConfig,
-    ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, HostConfig, IdentityConfig, IdentityProviderConfig, LogConfig,
-    NetworkSetConfig, PARTS, RouteConfig, TokenExchangeConfig, ToolConfig, TunnelConfig, settings,
+    ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ApprovalsConfig, AuditConfig,
+    ClientAuthorityConfig, ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, HostConfig, IdentityConfig,
+    IdentityProviderConfig, LogConfig, NetworkSetConfig, PARTS, RouteConfig, TokenExchangeConfig, ToolConfig,
+    TunnelConfig, settings,
 };
 pub use values::{
     AlgorithmName, AuditMode, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FolderPath, Hedge,

@@ -18,7 +18,7 @@ use crate::policy::{Member, Network, PinMode, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 15] = [
+pub const PARTS: [Part; 16] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -32,6 +32,7 @@ pub const PARTS: [Part; 15] = [
     Part::of::<IdentityProviderConfig>(),
     Part::of::<ClientAuthorityConfig>(),
     Part::of::<TokenExchangeConfig>(),
+    Part::of::<ApprovalsConfig>(),
     Part::of::<AuditConfig>(),
     Part::of::<LogConfig>(),
 ];
@@ -908,6 +909,22 @@ section! {
         token_types: Vec<TokenText> = "at+jwt,jwt", live, like "at+jwt";
         /// How far the clocks of the provider and of this process may be apart.
         leeway_ms: Millis = "30s" in 0..=600_000, live, like "1m";
+    }
+}
+
+section! {
+    /// Who is told of calls that wait for approval. Both roles read it; `adit up` does not.
+    section "approvals" => ApprovalsConfig {
+        /// The URL to which a message is sent (POST) for each call that waits: `https`, or `http` on this machine. The messages have
+        /// the form of Standard Webhooks, and only tell: calls are approved with `adit approvals` or the admin API. The URL is shown
+        /// by `adit config show`, so it must not contain a secret.
+        webhook_url: Option<TokenText> = unset, restart, like "https://hooks.example.com/adit";
+        /// A file with the secret that signs the messages (HMAC-SHA256), mode 0600. One that begins with `whsec_` is Base64.
+        webhook_secret_file: Option<PathBuf> = unset, restart, like "webhook.secret";
+        /// The certificates (PEM) of the authorities that may certify `webhook_url`. By default public ones.
+        webhook_ca_file: Option<PathBuf> = unset, restart, like "hooks-ca.pem";
+        /// Whether the messages contain the arguments of calls. Otherwise they have their length and hash.
+        webhook_arguments: bool = "false", restart, like "true";
     }
 }
 

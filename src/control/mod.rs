@@ -6,6 +6,7 @@
 pub mod admin;
 mod admin_listener;
 pub mod api;
+mod approval_webhook;
 mod approvals;
 mod asking;
 pub mod audit;
@@ -45,6 +46,7 @@ mod wall_time;
 mod watch;
 
 pub use admin_listener::{ADMIN_CONNECTION_LIFE, ADMIN_CONNECTIONS_MAX, AdminConnection, AdminListener};
+pub use approval_webhook::ApprovalWebhook;
 pub use approvals::ApprovalDesk;
 pub use certify::{Provisioning, ReloadingAuthority, Signing, serve_certifications};
 pub use connector_role::ConnectorRole;

@@ -19,6 +19,7 @@ use crate::control::{
 use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
 use crate::process::approval_file::ApprovalFile;
+use crate::process::approval_webhook::approval_webhook;
 use crate::process::audit::{log_of, start_audit};
 use crate::process::edge_process::EVENTS_MAX;
 use crate::process::error::RunError;
@@ -96,6 +97,7 @@ impl ConnectorProcess {
         let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default(), is_holder };
         tables.trust.policies.inventories = Arc::clone(&inventories);
         let quotas = QuotaFile::open(state_path, tables.trust.policies.quotas());
+        let webhook = approval_webhook(&config)?;
         let approvals = ApprovalFile::open(state_path, tables.trust.policies.approvals());
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
         let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
@@ -120,6 +122,9 @@ impl ConnectorProcess {
         let keeper = AbortOnDrop(tokio::spawn(inventories.keep()));
         tokio::spawn(quotas.clone().keep());
         tokio::spawn(approvals.clone().keep());
+        if let Some(webhook) = webhook {
+            tokio::spawn(webhook.keep(Arc::clone(tables.trust.policies.approvals())));
+        }
 
         let (sender, events) = mpsc::unbounded_channel();
         let keep = move |event: &ConnectorEvent| keep_certificate(state_dir.as_ref(), event);

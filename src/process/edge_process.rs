@@ -16,6 +16,7 @@ use crate::control::{
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
 use crate::process::approval_file::ApprovalFile;
+use crate::process::approval_webhook::approval_webhook;
 use crate::process::audit::{log_of, start_audit};
 use crate::process::edge_identity::EdgeTlsIdentity;
 use crate::process::edge_reload::EdgeReload;
@@ -76,6 +77,7 @@ impl EdgeProcess {
         let mut policies = PolicyReader::default();
         let home = edge_config.data_dir.as_ref().map(|dir| &*dir.0);
         let quotas = QuotaFile::open(home, policies.quotas());
+        let webhook = approval_webhook(&config)?;
         let approvals = ApprovalFile::open(home, policies.approvals());
         policies.begin(&config.identity)?;
         let inventories = Inventories::open(home)?;
@@ -118,6 +120,8 @@ impl EdgeProcess {
         tasks.extend(identity.keep_seals_fresh());
         tasks.push(AbortOnDrop(tokio::spawn(quotas.clone().keep())));
         tasks.push(AbortOnDrop(tokio::spawn(approvals.clone().keep())));
+        let waiting = Arc::clone(policies.approvals());
+        tasks.extend(webhook.map(|webhook| AbortOnDrop(tokio::spawn(webhook.keep(waiting)))));
         let tunnels = access.as_ref().and_then(|access| access.tunnels.clone());
         let provisioning = tunnels.map(|tunnels| tunnels as Arc<dyn Provisioning>);
         serve_certifying(bound.certify_requests, edge_config, &identity, provisioning);

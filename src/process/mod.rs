@@ -5,6 +5,7 @@
 //! order. It neither parses the command line nor prints anything: [`crate::cli`] does both.
 
 mod approval_file;
+mod approval_webhook;
 mod audit;
 mod ca_file;
 mod connector_process;

@@ -111,6 +111,10 @@ impl UpProcess {
         let authority = Arc::new(authority);
         let identity = EdgeTlsIdentity::temporary(certs, Arc::clone(&authority));
         refuse_pins(edge_config, connect_config)?;
+        if config.approvals.webhook_url.is_some() {
+            let why = "with `adit up` nobody can approve a call: remove `approvals.webhook_url`, or use `adit edge` and `adit connect`";
+            return Err(RunError::Other(why.to_owned()));
+        }
         let (mut policies, mut trust) = (PolicyReader::default(), UpstreamTrust::default());
         policies.begin(&config.identity)?;
         trust.policies.begin(&config.identity)?;

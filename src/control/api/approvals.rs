@@ -86,7 +86,7 @@ impl From<Undecided> for ApiError {
 }
 
 impl ApprovalInfo {
-    fn of(approval: &Approval) -> ApprovalInfo {
+    pub(in crate::control) fn of(approval: &Approval) -> ApprovalInfo {
         let (state, by) = match &approval.state {
             ApprovalState::Waits => (ApprovalStateName::Waiting, None),
             ApprovalState::Approved { by } => (ApprovalStateName::Approved, Some(by.clone())),

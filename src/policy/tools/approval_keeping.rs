@@ -105,6 +105,12 @@ impl Approvals {
         self.lock().keeping.has_file = true;
     }
 
+    /// How many changes there were.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.lock().keeping.changes
+    }
+
     /// Waits until somebody waits for a change to be written.
     pub fn wanted(&self) -> impl Future<Output = ()> {
         poll_fn(|cx| {

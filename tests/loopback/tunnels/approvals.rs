@@ -1,14 +1,20 @@
 //! Ceilings and approvals of a connector that runs as users run it.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Output;
 use std::time::Instant;
 
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::site::{Site, text_of};
 use crate::process::{Adit, PATIENCE, command};
+use crate::support::read_message;
 
 /// A connector with a policy, which can be started again.
 struct Governed {
@@ -19,7 +25,7 @@ struct Governed {
 }
 
 impl Governed {
-    fn new() -> Governed {
+    fn new(more: &str) -> Governed {
         let site = Site::new("epoll");
         let made = site.create(&["--host", "a.test"]);
         let dir = site.data_dir().with_file_name("governed");
@@ -29,9 +35,10 @@ impl Governed {
                      [[rule]]\nname = 'mails'\neffect = 'allow'\ntools = ['mail']\ncalls_per_day = 2\n";
         fs::write(&policy, rules).unwrap();
         adit::private::write(&token, b"0123456789abcdef0123456789abcdef").unwrap();
+        adit::private::write(&dir.join("webhook.secret"), b"the secret of a webhook").unwrap();
         let config = format!(
             "[connect]\nstate_dir = '{}'\nadmin_token_file = '{}'\n[audit]\nmode = 'required'\ndir = '{}'\n\
-             [[route]]\nhost = 'a.test'\nupstream = 'http://{}'\npolicy_file = '{}'\n",
+             [[route]]\nhost = 'a.test'\nupstream = 'http://{}'\npolicy_file = '{}'\n{more}",
             dir.join("state").display(),
             token.display(),
             log.display(),
@@ -72,7 +79,7 @@ impl Governed {
 
 #[test]
 fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart() {
-    let governed = Governed::new();
+    let governed = Governed::new("");
     let Governed { site, log, .. } = &governed;
     let start = || governed.start();
     let (connector, admin) = start();
@@ -141,7 +148,7 @@ fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart()
 
 #[test]
 fn approvals_and_their_use_survive_a_process_that_is_killed() {
-    let governed = Governed::new();
+    let governed = Governed::new("");
     let (connector, admin) = governed.start();
     let ticket = |tool: &str| governed.said(tool)["error"]["data"]["ticket"].as_str().unwrap().to_owned();
     let tickets = ["delete_a", "delete_b", "delete_c"].map(ticket);
@@ -167,4 +174,30 @@ fn approvals_and_their_use_survive_a_process_that_is_killed() {
     assert!(governed.said("delete_b").get("result").is_some());
     assert_eq!(governed.said("delete_b")["error"]["data"]["reason"], "approval_needed", "it was approved once");
     assert_eq!(governed.said("delete_c")["error"]["data"]["reason"], "approval_denied");
+}
+
+#[test]
+fn a_web_server_is_told_of_a_call_that_waits() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let governed =
+        Governed::new(&format!("[approvals]\nwebhook_url = '{url}'\nwebhook_secret_file = 'webhook.secret'\n"));
+    let _connector = governed.start();
+    let ticket = governed.said("delete_a")["error"]["data"]["ticket"].as_str().unwrap().to_owned();
+    let (mut socket, _) = listener.accept().unwrap();
+    let message = read_message(&mut socket);
+    socket.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+    let (head, body) = message.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /hook HTTP/1.1\r\n"), "{head}");
+    let field = |name: &str| {
+        let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).unwrap().1
+    };
+    let (id, time) = (field("webhook-id"), field("webhook-timestamp"));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"the secret of a webhook");
+    let signature = STANDARD.decode(field("webhook-signature").strip_prefix("v1,").unwrap()).unwrap();
+    hmac::verify(&key, format!("{id}.{time}.{body}").as_bytes(), &signature).unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&body["type"], &body["data"]["ticket"]), (&json!("approval.waiting"), &json!(ticket)));
+    assert_eq!(body["data"]["name"], "delete_a");
 }
