@@ -97,8 +97,8 @@ pub enum CallFailure {
     /// The call could not be written to the required audit log, so its response must not be sent.
     #[error("the call could not be written to the audit log")]
     Unrecorded,
-    /// The lists that policies filter used up their memory, so the response was not passed on.
-    #[error("the lists that are being filtered have used up the memory for them")]
+    /// The answers that policies filter used up their memory, so the response was not passed on.
+    #[error("the answers that are being filtered have used up the memory for them")]
     CrowdedLists,
     /// The edge or the connector had an internal error, or reset the call for a reason that this version does not know.
     #[error("the call failed between edge and connector")]

@@ -58,6 +58,9 @@ pub(super) fn record(
     // What a call that was not begun has of these is of one before it.
     let (retries, again) = if is_begun { (work.retries, work.again) } else { (Retries::default(), None) };
     let core = context.core;
+    if let Some(found) = request.label().and_then(|label| label.log_found()) {
+        core.connector.counters.add_found(&found);
+    }
     let keeps = core.figures.calls.borrow().is_on();
     if host.is_none() && !keeps {
         return;

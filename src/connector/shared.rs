@@ -10,7 +10,7 @@ use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
-use crate::policy::{KeyedLogLimit, LeftOut};
+use crate::policy::{KeyedLogLimit, LeftOut, SanitiseFound};
 use crate::route::Hostname;
 use crate::serve::{AuditLog, RouteLimits, SessionOwners};
 use crate::wire::mux::Hosts;
@@ -127,7 +127,9 @@ counters! {
         eras_differed, "Openings (initialize, server/discover) answered 400, 404 or 405, as by a server of the other era of MCP";
         links_ended, "Links that ended, for any reason";
         links_made, "Links that were established";
-        lists_crowded, "Answers that were withheld because lists which are filtered by policies have used up the memory for them";
+        texts_changed, "Parts of texts that the policies of their routes have had stripped or redacted";
+        texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
+        lists_crowded, "Answers that were withheld because answers which are filtered by policies have used up the memory for them";
         requests_refused, "Requests that were refused before they became calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Those of them that were denied because they reached a ceiling of the rule that allows them";
@@ -138,6 +140,14 @@ counters! {
         resends_unread, "Requests among those sent again of which nothing had reached the upstream";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
+    }
+}
+
+impl Counters {
+    /// Counts what the policy of its route has found in the texts of an answer.
+    pub(super) fn add_found(&self, found: &SanitiseFound) {
+        self.texts_changed.fetch_add(found.all_changed(), Ordering::Relaxed);
+        self.texts_flagged.fetch_add(found.all_flagged(), Ordering::Relaxed);
     }
 }
 

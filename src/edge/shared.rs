@@ -15,7 +15,7 @@ use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
-use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
+use crate::policy::{KeyedLogLimit, LeftOut, SanitiseFound, SourceKey, SourceLimits};
 use crate::serve::{AuditLog, RouteLimits, SessionOwners, SessionTable};
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
@@ -119,7 +119,9 @@ counters! {
         links_ended, "Links that ended, for any reason";
         links_limited, "Links refused because their tunnel has as many as it may have";
         links_refused, "Links of connectors that were refused";
-        lists_crowded, "Answers that were withheld because lists which are filtered by policies have used up the memory for them";
+        texts_changed, "Parts of texts that the policies of their routes have had stripped or redacted";
+        texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
+        lists_crowded, "Answers that were withheld because answers which are filtered by policies have used up the memory for them";
         passed_through, "Connections of agents passed through to the connector still encrypted";
         passed_through_given_up, "Passed-through connections that were ended, or moved, because their connector stood still beside another one";
         passed_through_stalled, "Passed-through connections that ended because their agent took nothing for too long";
@@ -131,6 +133,14 @@ counters! {
         calls_over_ceiling, "Those of them that were denied because they reached a ceiling of the rule that allows them";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
+    }
+}
+
+impl Counters {
+    /// Counts what the policy of its route has found in the texts of an answer.
+    pub(super) fn add_found(&self, found: &SanitiseFound) {
+        self.texts_changed.fetch_add(found.all_changed(), Ordering::Relaxed);
+        self.texts_flagged.fetch_add(found.all_flagged(), Ordering::Relaxed);
     }
 }
 

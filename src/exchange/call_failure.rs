@@ -227,7 +227,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "crowded_lists",
             outcome: Outcome::Overloaded,
             retry_after_s: None,
-            message: "lists that are being filtered by the policies of their routes have used up the memory for them, so that the answer is withheld: the server may have acted on the request",
+            message: "answers that are being filtered by the policies of their routes have used up the memory for them, so that this one is withheld: the server may have acted on the request",
         },
         CallFailure::Cancelled | CallFailure::RequestBroken | CallFailure::Internal => Meaning {
             status: 502,

@@ -173,8 +173,9 @@ impl CallAudit {
             // The answer was recorded whole. That its agent did not take all of it changes nothing of what was done.
             Written::Whole => return,
             Written::Begin => {
-                let (role, call) = (call.role, call.number);
-                CallEndLine { role, call, outcome, answer, bytes, took: phases.took() }.body()
+                let (role, call, took) = (call.role, call.number, phases.took());
+                let found = label.and_then(|label| label.found()).map(|found| found.to_string());
+                CallEndLine { role, call, outcome, answer, bytes, found, took }.body()
             }
             Written::Nothing => {
                 let line = AuditCallLine { status, outcome, answer, bytes, ..line_of(call, head, phases) };
@@ -262,7 +263,9 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
         client: identity.client.as_deref(),
         proof: identity.proof.name(),
     });
-    AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, decision, policy, ..line }.body()
+    let found = label.found().map(|found| found.to_string());
+    AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, decision, policy, found, ..line }
+        .body()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::base::{Budget, Share};
 use crate::engine::{LARGE_LEN, StreamError};
 use crate::exchange::{BodySource, CarryError, Piece};
-use crate::policy::{LIST_LEN_MAX, ListFilter, UnreadableList};
+use crate::policy::{AnswerFilter, LIST_LEN_MAX, UnreadableList};
 use crate::serve::incoming::{Responder, ResponseExtras};
 use crate::wire::event_stream::{BOM, EventBounds};
 use crate::wire::http1::{BodyError, Framing, ResponseHead};
@@ -49,7 +49,7 @@ impl FilteredList {
     /// If it is too long, cannot be read, or `memory` is used up.
     pub(super) async fn read(
         from: impl BodySource,
-        filter: &ListFilter,
+        filter: &AnswerFilter,
         memory: &Budget,
     ) -> Result<FilteredList, CarryError> {
         let mut list = FilteredList { body: Vec::new(), share: memory.share() };
@@ -137,7 +137,7 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 /// The events of a whole stream.
-fn filter_events(stream: &[u8], filter: &ListFilter) -> Result<Vec<u8>, UnreadableList> {
+fn filter_events(stream: &[u8], filter: &AnswerFilter) -> Result<Vec<u8>, UnreadableList> {
     let (mut out, mut rest, mut bounds) = (Vec::with_capacity(stream.len()), stream, EventBounds::default());
     while !rest.is_empty() {
         let len = bounds.feed_to_bound(rest).filter(|len| *len > 0).unwrap_or(rest.len());

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::base::Share;
 use crate::engine::{Class, LARGE_LEN, Lease, Pool, SMALL_LEN, StreamError, push_packed};
 use crate::exchange::{BodySource, Piece};
-use crate::policy::{LIST_LEN_MAX, ListFilter};
+use crate::policy::{AnswerFilter, LIST_LEN_MAX};
 use crate::wire::event_stream::EventBounds;
 use crate::wire::http1::BodyError;
 
@@ -13,7 +13,7 @@ use crate::wire::http1::BodyError;
 pub(super) struct FilteredEvents<'a, B> {
     body: B,
     pool: &'a Pool,
-    filter: ListFilter,
+    filter: AnswerFilter,
     bounds: EventBounds,
     /// What came behind the last event that was filtered.
     rest: Option<Lease>,
@@ -31,7 +31,7 @@ pub(super) struct FilteredEvents<'a, B> {
 }
 
 impl<'a, B: BodySource> FilteredEvents<'a, B> {
-    pub(super) fn new(body: B, pool: &'a Pool, filter: ListFilter, share: Share) -> FilteredEvents<'a, B> {
+    pub(super) fn new(body: B, pool: &'a Pool, filter: AnswerFilter, share: Share) -> FilteredEvents<'a, B> {
         FilteredEvents {
             body,
             pool,

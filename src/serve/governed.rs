@@ -7,13 +7,14 @@ use crate::exchange::ToolDenied;
 use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
-    AgentIdentity, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial, ListFilter, PolicyDigest, QuotaPermit,
-    QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments, check_message, read_request,
+    AgentIdentity, AnswerFilter, AnswerNote, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial, ListFilter,
+    PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments, check_message,
+    read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::serve::read_ahead::ReadAhead;
 use crate::wire::Utf8Check;
-use crate::wire::http1::{BodyError, PolicyEdit, RequestHead};
+use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestHead};
 use crate::wire::jsonrpc::{PEEK_LEN_MAX, Peek};
 use crate::wire::mcp::{self, Call};
 
@@ -30,6 +31,8 @@ pub(super) struct Governed {
     kind: Result<BodyKind, BodyError>,
     utf8: Utf8Check,
     has_begun: bool,
+    /// Whether its body is a message. Forms and the registration of clients, whose answers have secrets that are theirs, are none.
+    is_message: bool,
     decision: Option<ToolDecision>,
     address: Option<IpAddr>,
     time: QuotaTime,
@@ -37,6 +40,8 @@ pub(super) struct Governed {
     permit: Option<QuotaPermit>,
     /// By which approval it is passed on.
     ticket: Option<ApprovalTicket>,
+    /// What is found in its answers, where they are looked at.
+    note: Option<AnswerNote>,
 }
 
 /// By what a request is decided, and when.
@@ -82,11 +87,13 @@ impl Governed {
             kind: BodyKind::of(head),
             utf8: Utf8Check::default(),
             has_begun: false,
+            is_message: false,
             decision: None,
             address,
             time,
             permit: None,
             ticket: None,
+            note: policy.sanitises().then(AnswerNote::default),
         }
     }
 
@@ -127,11 +134,13 @@ impl Governed {
         let asked = match read_request(head, peek, has_ended)? {
             Reads::Unknown => return Ok(Judged::Unknown),
             Reads::NoMethod => {
+                self.is_message = peek.has_outcome();
                 self.decision = Some(ToolDecision::Allowed(None));
                 return Ok(Judged::Allowed);
             }
             Reads::Asks(asked) => asked,
         };
+        self.is_message = true;
         let mut decision = self.policy.decide(self.roles, &asked);
         if self.policy.has_ceilings(&decision) {
             let Some(held) = self.hold_to_ceilings(decision, &asked, read)? else { return Ok(Judged::Unknown) };
@@ -213,10 +222,16 @@ impl Governed {
         Some(PolicyMark::new(self.policy.digest().mark(), rule))
     }
 
-    /// What of the answer its caller may see, if the request asks for a list.
-    pub(super) fn filter(&self, head: &RequestHead, call: &Call) -> Option<ListFilter> {
-        let is_needed = ListFilter::is_needed(&self.policy, head, call);
-        is_needed.then(|| ListFilter::new(Arc::clone(&self.policy), self.roles))
+    /// What is changed of the answer, if anything may be.
+    pub(super) fn filter(&self, head: &RequestHead, call: &Call) -> Option<AnswerFilter> {
+        let has_lists = ListFilter::is_needed(&self.policy, head, call);
+        let note = self.note.as_ref().filter(|_| self.is_message || head.method() == Method::Get);
+        AnswerFilter::new(&self.policy, self.roles, has_lists, note)
+    }
+
+    /// What was noted of its answers, where they are looked at.
+    pub(super) fn note(&self) -> Option<&AnswerNote> {
+        self.note.as_ref()
     }
 
     /// What is changed of the request.

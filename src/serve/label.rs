@@ -1,6 +1,6 @@
 use crate::base::Time;
 use crate::latency::{PolicyMark, TraceId};
-use crate::policy::{AgentIdentity, ApprovalTicket, ListFilter, PolicyDigest, ToolDecision};
+use crate::policy::{AgentIdentity, AnswerFilter, ApprovalTicket, PolicyDigest, SanitiseFound, ToolDecision};
 use crate::serve::caller_tokens::ProvenCaller;
 use crate::serve::governed::{Governed, Governing};
 use crate::serve::read_ahead::ReadAhead;
@@ -136,12 +136,26 @@ impl CallLabel {
     }
 
     /// What of this answer to a request the caller may see, if that is not all.
-    pub(super) fn filter(&mut self, head: &RequestHead, answer: &ResponseHead) -> Option<ListFilter> {
+    pub(super) fn filter(&mut self, head: &RequestHead, answer: &ResponseHead) -> Option<AnswerFilter> {
         self.governed.as_ref()?;
         self.call();
         // A file that is fetched is no answer to a message.
         let may_answer = head.method() != Method::Get || answer.names_event_stream();
         self.governed.as_ref().filter(|_| may_answer)?.filter(head, &self.call)
+    }
+
+    /// What the policy of the route has found in the texts of the answer, if anything.
+    pub(super) fn found(&self) -> Option<SanitiseFound> {
+        let found = self.governed.as_ref()?.note()?.found();
+        (!found.is_empty()).then_some(found)
+    }
+
+    /// Logs what that is at the end of the call: which kinds and how often, and never the texts. Returns it to be counted.
+    #[must_use]
+    pub fn log_found(&self) -> Option<SanitiseFound> {
+        let found = self.found()?;
+        tracing::info!(%found, "the policy of a route has found something in the texts of an answer");
+        Some(found)
     }
 
     /// Has the arguments of the call digested with this seed as they pass.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::base::{Budget, Time};
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
-use crate::policy::ListFilter;
+use crate::policy::AnswerFilter;
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
 use crate::serve::filtered_answer::{FilteredList, check_coding, is_carried_whole};
 use crate::serve::filtered_events::FilteredEvents;
@@ -423,7 +423,7 @@ impl<F: ByteStream> Receiving<'_, F> {
     }
 
     /// What of the response its caller may see, if that is not all.
-    fn filter(&self, progress: &Progress<'_>) -> Option<ListFilter> {
+    fn filter(&self, progress: &Progress<'_>) -> Option<AnswerFilter> {
         progress.with_label(|label| label.filter(self.request, self.head)).flatten()
     }
 
@@ -439,9 +439,11 @@ impl<F: ByteStream> Receiving<'_, F> {
     ) -> ControlFlow<Result<(), RelayError>, Time> {
         let filter = self.filter(progress);
         let Receiving { request, from, head, intake, decoder } = self;
-        if hooks.records_in().is_some() {
+        let is_held = holds_answer(request, head);
+        // One that is filtered is recorded as its caller is sent it.
+        if hooks.records_in().is_some() && !(is_held && filter.is_some()) {
             let (label, has_begun) = (&progress.label, &progress.has_begun);
-            if filter.is_none() && holds_answer(request, head) {
+            if is_held {
                 decoder.restart(head.framing());
                 let body = Http1Source::new(*from, intake, decoder);
                 return ControlFlow::Break(
@@ -467,7 +469,7 @@ impl<F: ByteStream> Receiving<'_, F> {
     /// Carries a response of which its caller may not see all.
     async fn filtered(
         &mut self,
-        filter: ListFilter,
+        filter: AnswerFilter,
         received_at: Time,
         responder: &mut impl Responder,
         hooks: &mut impl RelayHooks,
@@ -480,11 +482,17 @@ impl<F: ByteStream> Receiving<'_, F> {
         let is_standing = head.is_event_stream() && asks_for_stream(request);
         if is_carried_whole(head) {
             let list = FilteredList::read(body, &filter, hooks.lists()).await.map_err(of_body)?;
+            if hooks.records_in().is_some() && holds_answer(request, head) {
+                let answered = Answered { head, received_at, rest: list.body(), is_whole: true };
+                record(&answered, hooks, &progress.label).await?;
+            }
             progress.has_begun.set(true);
             let extras = hooks.on_response_head(head, received_at);
             list.send_head(head, extras, responder).await.map_err(RelayError::Respond)?;
             hooks.on_response_head_queued();
-            hooks.on_list_filtered();
+            if filter.filters_lists() {
+                hooks.on_list_filtered();
+            }
             if head.is_event_stream() {
                 hooks.on_event_stream(is_standing);
             }
@@ -499,7 +507,9 @@ impl<F: ByteStream> Receiving<'_, F> {
         progress.has_begun.set(true);
         responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
-        hooks.on_list_filtered();
+        if filter.filters_lists() {
+            hooks.on_list_filtered();
+        }
         hooks.on_event_stream(is_standing);
         let core = hooks.core().clone();
         let body = FilteredEvents::new(body, core.pool(), filter, hooks.lists().share());
@@ -507,7 +517,7 @@ impl<F: ByteStream> Receiving<'_, F> {
             return carry_standing(body, responder, hooks, progress).await;
         }
         match carry_watched(body, responder, hooks, progress).await {
-            Err(error @ (RelayError::Broken(_) | RelayError::CrowdedLists)) => {
+            Err(error @ (RelayError::Broken(_) | RelayError::Protocol(_) | RelayError::CrowdedLists)) => {
                 tell_broken(error, responder, hooks, progress).await
             }
             ended => ended,

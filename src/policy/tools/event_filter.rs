@@ -1,9 +1,10 @@
 //! Answers with lists as they come in event streams (WHATWG HTML section 9.2.6).
 
-use crate::policy::tools::list_filter::{ListFilter, UnreadableList};
+use crate::policy::tools::answer_filter::AnswerFilter;
+use crate::policy::tools::list_filter::UnreadableList;
 use crate::wire::event_stream::BOM;
 
-impl ListFilter {
+impl AnswerFilter {
     /// One event of a stream, to its empty line, without what the caller may not use. None if there is nothing to change. All lines
     /// that carry no data stay as they are.
     ///

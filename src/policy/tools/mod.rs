@@ -1,5 +1,6 @@
 //! Which caller may call which tool, by the rules of a route.
 
+mod answer_filter;
 mod approvals;
 mod arguments;
 mod canonical;
@@ -11,6 +12,7 @@ mod event_filter;
 mod file;
 mod file_ceilings;
 mod file_reader;
+mod file_sanitise;
 mod hints;
 mod inventory;
 mod json_text;
@@ -24,10 +26,12 @@ mod replay;
 mod request;
 mod roles;
 mod rule;
+mod sanitise;
 mod tool_policy;
 mod tool_record;
 mod uri;
 
+pub use answer_filter::{AnswerFilter, AnswerNote};
 pub use approvals::{Approval, ApprovalCall, ApprovalState, ApprovalTicket, Approvals, UndecidedTicket};
 pub use case::CaseOutcome;
 pub use ceilings::CeilingReached;
@@ -43,6 +47,7 @@ pub use quotas::{COUNTED_MAX, CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Q
 pub use replay::{CallFate, RecordedCall, ReplayUnknown, ReplayedCall};
 pub use request::{BodyKind, Reads, check_message, read_request};
 pub use roles::RoleSet;
+pub use sanitise::{SanitiseFound, SanitiseKind};
 pub use tool_policy::{MethodDefault, ToolPolicy, UnreadableArguments};
 pub use tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 

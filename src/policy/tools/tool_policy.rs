@@ -20,6 +20,7 @@ use crate::policy::tools::pins::{PIN_RULE, ToolPins};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
+use crate::policy::tools::sanitise::SanitiseRules;
 use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
 
 /// The rules of a route, as its file has them, and what is known of the tools of its server.
@@ -35,6 +36,8 @@ pub struct ToolPolicy {
     pub(super) passes_instructions: bool,
     pub(super) rules: Vec<Rule>,
     pub(super) cases: Vec<Case>,
+    /// What of the texts of its server is changed or flagged; none if they are not looked at.
+    pub(super) sanitise: Option<Box<SanitiseRules>>,
     pub(super) hints: Arc<KnownHints>,
     /// What becomes of tools that nobody has approved, if anything does.
     pub(super) pins: Option<ToolPins>,
@@ -178,6 +181,12 @@ impl ToolPolicy {
     #[must_use]
     pub fn passes_instructions(&self) -> bool {
         self.passes_instructions
+    }
+
+    /// Whether texts of the server are looked at.
+    #[must_use]
+    pub fn sanitises(&self) -> bool {
+        self.sanitise.is_some()
     }
 
     /// What becomes of a request of a caller with these roles.

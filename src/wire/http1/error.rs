@@ -222,13 +222,13 @@ pub enum BodyError {
     /// The body is in another charset than UTF-8, and the route has a policy.
     #[error("the body is not in UTF-8: send it in UTF-8, without another charset in Content-Type")]
     Charset,
-    /// An answer with a list cannot be read, and its route has a policy, by which it has to be filtered.
+    /// An answer cannot be read, and its route has a policy, by which its list has to be filtered or its texts sanitised.
     #[error(
-        "a list could not be read to be filtered by the policy of the route: it is too long, compressed, or malformed"
+        "an answer could not be read to be filtered or sanitised by the policy of the route: it is too long, compressed, or malformed"
     )]
     UnreadableList,
-    /// There is no memory to hold an answer with a list, or an event with one, while it is filtered.
-    #[error("the lists that are being filtered have used up the memory for them")]
+    /// There is no memory to hold an answer, or an event, while it is filtered or sanitised.
+    #[error("the answers that are being filtered have used up the memory for them")]
     CrowdedLists,
 }
 

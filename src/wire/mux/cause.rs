@@ -38,7 +38,7 @@ codes! {
         UpstreamSilent = 0x020b, "the upstream closed the connection before the first byte of its answer";
         CallerTimeout = 0x020c, "the caller's time was over";
         Unrecorded = 0x020d, "the call could not be written to the connector's audit log, so its answer is withheld";
-        CrowdedLists = 0x020e, "the lists that the connector filters have used up the memory for them";
+        CrowdedLists = 0x020e, "the answers that the connector filters have used up the memory for them";
     }
 }
 
