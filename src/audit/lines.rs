@@ -7,6 +7,9 @@ use crate::base::{push_hex, text_start};
 
 /// Texts that a caller chooses are cut to this length, in bytes.
 const TEXT_LEN_MAX: usize = 256;
+/// The same for what an operator says of an action: room for the longest name and reason that are accepted (`control::given_text`),
+/// which are never cut.
+const REASON_LEN_MAX: usize = 3_072;
 /// How many bytes of a session's hash are written. They distinguish sessions, and are not enough to use one.
 const SESSION_HASH_LEN: usize = 8;
 
@@ -254,7 +257,9 @@ impl ActionLine<'_> {
         line.text("action", self.action);
         line.text_if("tunnel", self.tunnel.unwrap_or_default());
         line.text_if("subject", self.subject.unwrap_or_default());
-        line.text_if("reason", self.reason.unwrap_or_default());
+        if let Some(reason) = self.reason.filter(|reason| !reason.is_empty()) {
+            line.text_of("reason", reason, REASON_LEN_MAX);
+        }
         line.end()
     }
 }
@@ -287,8 +292,12 @@ impl Members {
     }
 
     fn text(&mut self, name: &str, text: &str) {
+        self.text_of(name, text, TEXT_LEN_MAX);
+    }
+
+    fn text_of(&mut self, name: &str, text: &str, len_max: usize) {
         self.name(name);
-        serde_json::to_writer(&mut self.0, text_start(text, TEXT_LEN_MAX)).expect("a vector takes all that is written");
+        serde_json::to_writer(&mut self.0, text_start(text, len_max)).expect("a vector takes all that is written");
     }
 
     fn text_if(&mut self, name: &str, text: &str) {

@@ -1,4 +1,4 @@
-//! The only code of the configuration that reads files.
+//! The files of the configuration and those that it names, as they are read and checked.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::base::{Secret, plain_text, single_value};
 use crate::config::error::{ConfigError, ConfigErrors, Origin};
 use crate::config::load::Config;
+use crate::config::named_file::{open_at_once, read_named};
 use crate::config::reader::{Holds, NamedFile, secret_advice};
 use crate::config::sources::FileText;
 use crate::config::values::{SECRET_LEN_MAX, SecretSource, SecretText};
@@ -90,12 +91,14 @@ impl Config {
 fn wrong_with(file: &NamedFile) -> Option<String> {
     let path = &file.path;
     match file.holds {
-        Holds::Public => open(path).err().map(|error| format!("cannot read {}: {error}", path.display())),
+        Holds::Public => {
+            open_at_once(path).and_then(no_folder).err().map(|error| format!("cannot read {}: {error}", path.display()))
+        }
         Holds::Secret => SecretSource::File(path.clone()).read().err().map(|error| match error {
             SecretFault::Unfit { .. } => format!("{error}; {}", secret_advice(&file.key)),
             SecretFault::File(_) => error.to_string(),
         }),
-        Holds::Policy => read_policy(path).err(),
+        Holds::Policy => read_policy_file(path).err(),
         Holds::Key => private::check(path).err().map(|error| error.to_string()),
         Holds::SettingsWithSecret => {
             let error = private::check(path).err()?;
@@ -104,22 +107,41 @@ fn wrong_with(file: &NamedFile) -> Option<String> {
     }
 }
 
-/// Reads the file of a policy.
+/// Reads a policy from what a command names, which may be a pipe.
 ///
 /// # Errors
 ///
 /// That it cannot be read, or all of its faults.
 pub fn read_policy(path: &Path) -> Result<ToolPolicy, String> {
     let told = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    let text = read_text(path, POLICY_FILE_LEN_MAX).map_err(told)?;
-    ToolPolicy::parse(&text).map_err(|faults| {
+    parse_policy(path, &read_text(path, POLICY_FILE_LEN_MAX).map_err(told)?)
+}
+
+/// Reads the policy that a setting names. It is read again while the process runs, so it has to be a plain file: a pipe would stop
+/// the process until somebody writes to it.
+///
+/// # Errors
+///
+/// That it cannot be read, or all of its faults.
+pub fn read_policy_file(path: &Path) -> Result<ToolPolicy, String> {
+    let len_max = usize::try_from(POLICY_FILE_LEN_MAX).unwrap_or(usize::MAX);
+    let content = read_named(path, len_max).map_err(|error| error.to_string())?;
+    let text = plain_text(&content).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    parse_policy(path, text)
+}
+
+fn parse_policy(path: &Path, text: &str) -> Result<ToolPolicy, String> {
+    ToolPolicy::parse(text).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         format!("{} is not a valid policy: {}", path.display(), faults.join("; "))
     })
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    let file = File::open(path)?;
+    File::open(path).and_then(no_folder)
+}
+
+fn no_folder(file: File) -> io::Result<File> {
     if file.metadata()?.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(file) }
 }
 
@@ -134,6 +156,8 @@ fn read_text(path: &Path, len_max: u64) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
 
     #[test]
@@ -149,6 +173,24 @@ mod tests {
         assert!(matches!(read(&"x".repeat(5_000)), Err(SecretFault::File(PrivateError::TooLong { .. }))));
         let absent = SecretSource::File(dir.path().join("none")).read();
         assert!(matches!(absent, Err(SecretFault::File(PrivateError::Unreadable { .. }))));
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_policy_does_not_stop_a_reload() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let refused = read_policy_file(&pipe).unwrap_err();
+        assert!(refused.contains("is not a plain file"), "{refused}");
+        let file = NamedFile { path: pipe.clone(), holds: Holds::Public, key: "x".into(), origin: Origin::Default };
+        assert_eq!(wrong_with(&file), None, "who reads it says what is wrong with it");
+        // What a command names may be a pipe.
+        let writer = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::write(pipe, "[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['a']\n").unwrap()
+        });
+        assert!(read_policy(&pipe).is_ok());
+        writer.join().unwrap();
     }
 
     #[test]

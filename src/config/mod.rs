@@ -5,7 +5,7 @@
 //! agree.
 //!
 //! [`Config::load`] is pure: it takes the text of the file, the environment and the flags. Only [`FileText::read`],
-//! [`Config::check_files`] and [`SecretSource::read`] access the file system.
+//! [`Config::check_files`], [`SecretSource::read`], [`read_named`] and the readers of policies access the file system.
 
 mod addresses;
 mod caller_terms;
@@ -16,6 +16,7 @@ mod error;
 mod files;
 mod identity_checks;
 mod load;
+mod named_file;
 mod networks;
 mod pin_checks;
 mod profile;
@@ -33,8 +34,9 @@ pub use addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 pub use caller_terms::CallerTerms;
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
-pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy};
+pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy, read_policy_file};
 pub use load::Config;
+pub use named_file::{NamedFileError, read_named};
 pub use networks::UpstreamNetwork;
 pub use profile::{Profile, UnknownProfile};
 pub use proxy::{NO_PROXY_ENVS, PROXY_ENVS, ProxyScheme, ProxyUrl};

@@ -1,4 +1,4 @@
-//! Sessions of agents over HTTP/2 whose TLS ends here: each request is a call in a task of its own.
+//! Agents' HTTP/2 sessions whose TLS ends in the connector: each request is a call in its own task.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -18,34 +18,35 @@ use crate::link::CallStream;
 use crate::route::{Hostname, Scheme};
 use crate::serve::{Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Terms, Next, serve_http2};
 
-/// How much of the bodies on one session is received ahead of the upstreams, in bytes, while memory for it is left.
+/// The window of a session in bytes, while memory for it is left: how much of all bodies is received ahead of the
+/// upstreams.
 const WINDOW: u32 = 512 * 1024;
-/// The least that a session can be given (RFC 9113, section 6.9.2), in bytes.
+/// The smallest window of a session (RFC 9113, section 6.9.2), in bytes.
 const WINDOW_MIN: u32 = 64 * 1024 - 1;
-/// How long an agent that has everything may take to end its side.
+/// How long an agent that has received everything may take to close its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A session that an agent speaks HTTP/2 on.
+/// A session on which an agent uses HTTP/2.
 pub(super) struct Http2Session {
     pub(super) core: Rc<ConnectorCore>,
     pub(super) stream: Rc<CallStream>,
-    /// The host for which alone the agent may call.
+    /// The only host that the agent may call.
     pub(super) host: Hostname,
-    /// The agent's address, as the edge has sent it.
+    /// The agent's address, as sent by the edge.
     pub(super) agent: String,
 }
 
-/// Serves a session until it has ended or is to be closed.
+/// Serves a session until it has ended or has to be closed.
 pub(super) async fn serve(session: Http2Session) -> Http2End {
     let (core, stream) = (Rc::clone(&session.core), Rc::clone(&session.stream));
-    // Its calls are counted by themselves.
+    // Its calls are counted separately.
     let _idle = core.figures.count_idle();
     let mut windows = core.http2_windows.share();
     let window = if windows.set(WINDOW as usize) { WINDOW } else { WINDOW_MIN };
     let end = serve_http2(&core.core, &stream, None, &mut Calls { session: Rc::new(session), window }).await;
     if !matches!(end, Http2End::Done | Http2End::Failed) {
         Counters::add(&core.connector.counters.requests_refused);
-        tracing::debug!(?end, "an agent's session of HTTP/2 was ended");
+        tracing::debug!(?end, "an agent's HTTP/2 session was ended");
     }
     end
 }
@@ -72,7 +73,7 @@ impl Http2Service for Calls {
         self.session.stream.on_link().carrier_draining()
     }
 
-    /// A session has at most one head that is not whole, of limited length, as one of HTTP/1.1.
+    /// A session has at most one incomplete head, whose length is limited as for HTTP/1.1.
     fn may_keep(&mut self, _len: usize) -> bool {
         true
     }
@@ -107,7 +108,7 @@ async fn serve_call(session: Rc<Http2Session>, call: Http2Call) {
         match calls.carry(&mut PatientRequest { request, patience: &patience }).await {
             Next::Leave(_) => on_stream.abort(),
             Next::Keep | Next::Close => {
-                // The rest of the response waits for the agent's windows.
+                // The rest of the response has to wait for the agent's windows.
                 let sent = poll_fn(|cx| patience.or_give_up(on_stream.poll_flushed(cx), cx)).await;
                 if sent.is_err() {
                     on_stream.abort();
@@ -122,7 +123,7 @@ async fn serve_call(session: Rc<Http2Session>, call: Http2Call) {
 mod tests {
     use super::*;
 
-    /// What a call over HTTP/2 costs, besides its buffers and what `h2` has of it, for as long as it lasts.
+    /// The size in bytes of the future of a call over HTTP/2, without buffers and the state in `h2`.
     const FUTURE_LEN_MAX: usize = 4500;
 
     const fn future_len<A, B, F: Future>(_: &impl Fn(A, B) -> F) -> usize {

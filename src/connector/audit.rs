@@ -1,4 +1,4 @@
-//! Calls of a connector, as they are written to the audit log.
+//! Writes the calls of a connector to the audit log.
 
 use crate::base::CallFailure;
 use crate::connector::call::{CallContext, CallEnd};
@@ -9,7 +9,7 @@ use crate::serve::{Answered, AuditReceipt, AuditedCall, AuditedEnd, CallAudit, C
 use crate::wire::http1::RequestHead;
 
 impl CallContext<'_> {
-    /// Begins a call, if calls are written.
+    /// Begins a call, if there is an audit log.
     pub(super) fn begin_audit(&self, request: &mut impl Request) -> CallAudit {
         let log = self.core.connector.settings.audit.as_ref();
         if log.is_some() {
@@ -34,7 +34,7 @@ impl CallContext<'_> {
         audit.on_answer(&self.audited(&route, head, retries), head, answered, &phases, label)
     }
 
-    /// Writes a call that has ended, as far as it was not written before.
+    /// Writes what is not yet written of a call that has ended.
     pub(super) fn record_end(
         &self,
         audit: &CallAudit,

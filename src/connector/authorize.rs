@@ -1,4 +1,4 @@
-//! Who calls, where a route asks for that.
+//! Authenticates callers on routes that require it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,28 +9,28 @@ use crate::identity::{RouteAuth, TokenRefusal};
 use crate::policy::ToolPolicy;
 use crate::serve::{CallerStop, LabelError, Request, caller_denied, issuer_heard};
 
-/// A request whose caller is not known.
+/// A request whose caller is not identified yet.
 pub(super) struct UnknownCaller {
     auth: Arc<RouteAuth>,
     policy: Option<Arc<ToolPolicy>>,
     stop: CallerStop,
 }
 
-/// What became of a request whose caller was not known at once.
+/// The result for a request whose caller was not identified at once.
 pub(super) enum Settled {
-    /// Its caller is known now. The policy of its route, if it has one, is still to decide.
+    /// The caller is identified now. The policy of its route, if any, has still to decide.
     Known(Option<Arc<ToolPolicy>>),
-    /// It was answered. True if the connection can carry another request.
+    /// The request was answered. True if the connection can carry another one.
     Answered(bool),
-    /// It is to be refused.
+    /// The request must be refused.
     Denied(LabelError),
 }
 
-/// Notes who makes a request, if its route asks for that. Returns the policy of the route, if it has one.
+/// Identifies the caller of a request, if its route requires that. Returns the policy of the route, if it has one.
 ///
 /// # Errors
 ///
-/// If that has to be [settled] first.
+/// If the request has to be [settled] first.
 ///
 /// [settled]: settle
 pub(super) fn identify(
@@ -48,8 +48,8 @@ pub(super) fn identify(
     }
 }
 
-/// Waits to hear from an issuer if that is why a request has stopped, and else answers it or says how. Its caller has to be answered
-/// at that time.
+/// Waits for the issuer if the request needs its keys or answer, at most until the caller has to be answered. Otherwise
+/// answers the request, or returns how to refuse it.
 pub(super) async fn settle(
     context: CallContext<'_>,
     request: &mut impl Request,

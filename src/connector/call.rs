@@ -1,4 +1,4 @@
-//! One call at the connector: the request is sent to an upstream, and the response back to the edge.
+//! One call at the connector: the request is sent to an upstream and the response to the edge.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -36,84 +36,85 @@ use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestEdits, RequestHea
 use crate::wire::jsonrpc::Peek;
 use crate::wire::{AnswerStream, MethodScan};
 
-/// A response that has begun when the caller's time is over is ended by the edge, which can end a stream of events between two of
-/// them. It is cut here if the edge has not done so within this time.
+/// When the caller's time is over after a response began, the edge ends the response, because it can end an event
+/// stream between two events. The connector cuts it if the edge has not done so within this time.
 const EDGE_CUTS_WITHIN: Duration = Duration::from_secs(1);
-/// How much earlier than the edge the connector answers a call that was not sent, in addition to the time on the link: the edge
+/// How much earlier than the edge the connector fails an unsent call, in addition to the time on the link: the edge
 /// does not know that nothing was sent.
 const UNSENT_REPORT_MARGIN: Duration = Duration::from_millis(10);
 
-/// What a request has whose method is `tools/list`, however its slash is written.
+/// The end of the method name in a `tools/list` request, however its slash is escaped.
 const LIST: &[u8] = b"list\"";
 
-/// Whom the upstream is told that a call comes from.
+/// The caller that the upstream is told about.
 #[derive(Clone, Copy)]
 pub(super) enum Caller<'a> {
-    /// The edge: it has said so in the head, and answers for itself.
+    /// The edge, which has described the agent in the head.
     Edge,
-    /// An agent whose TLS ends here. Its address, as the edge tells it.
+    /// An agent whose TLS ends in this connector; its address, as sent by the edge.
     Agent(&'a str),
 }
 
-/// Where a call comes from.
+/// The stream and caller of a call.
 #[derive(Clone, Copy)]
 pub(super) struct CallContext<'a> {
     pub(super) core: &'a ConnectorCore,
     pub(super) stream: &'a CallStream,
     pub(super) caller: Caller<'a>,
-    /// How its route must be carried.
+    /// The traffic that its route must have.
     pub(super) traffic: Traffic,
-    /// The number that the edge gave to the call, or to the session; 0 if it gave none. The stream forgets it when it is reset.
+    /// The number that the edge gave to the call or the session; 0 if none. A copy, because a stream that is reset
+    /// loses it.
     pub(super) number: u64,
 }
 
-/// What a worker needs towards upstreams; kept from one call to the next for its memory.
+/// The state of a worker towards upstreams. Reused by the next call, for its memory.
 #[derive(Default)]
 pub(super) struct UpstreamWork {
     next_hop: NextHopWork,
     replay: Box<Replay>,
-    /// In a box, so that the task does not have its size.
+    /// Boxed, so that the task does not pay for its size.
     pub(super) agents: Box<AgentWork>,
 }
 
-/// What is kept of a call while it lasts; used again for its memory.
+/// The state of one call. Reused by the next one, for its memory.
 #[derive(Default)]
 pub(super) struct AgentWork {
     pub(super) retries: Retries,
-    /// How it was sent again, if it was.
+    /// The retry of the call, if there was one.
     pub(super) again: Option<SentAgain>,
     /// When the call began.
     pub(super) began: Time,
-    /// When the caller has to be answered; never if it is not known how long it waits.
+    /// When the caller has to be answered; never, if its time is not known.
     pub(super) until: Time,
-    /// By which tables it is decided whether the caller may call.
+    /// The tables by which the request was decided.
     pub(super) decided_by: DecidedBy,
-    /// The timer for that, while a connection is waited for.
+    /// The timer for `until` during the wait for a connection.
     timer: Option<Timer>,
     /// The answer, if it may list tools.
     listing: Listing,
-    /// Looks for the message by which the server takes back what it has said of its tools, if that is of interest.
+    /// Finds the notification of changed tools, if that is needed.
     changed: Cell<Option<MethodScan>>,
-    /// For agents whose TLS ends here.
+    /// The value of `Server-Timing`, for agents whose TLS ends here.
     timing: Vec<u8>,
-    /// For agents whose TLS ends here.
+    /// Deadline and breakers, for agents whose TLS ends here.
     pub(super) guard: CallGuard,
     pub(super) audit: CallAudit,
-    /// Its place among the calls of its route in flight, for agents whose TLS ends here.
+    /// Its place among the route's calls in flight, for agents whose TLS ends here.
     pub(super) queue: QueueNotes,
-    /// What has passed of an answer that is an event stream, for agents whose TLS ends here.
+    /// Reads an answer that is an event stream, for agents whose TLS ends here.
     answer: AnswerStream,
-    /// How long the answer is.
+    /// The size of the answer.
     pub(super) answer_size: AnswerSize,
-    /// How the call failed, if its agent was told so at the end of an event stream.
+    /// The failure that was sent to the agent at the end of an event stream, if any.
     pub(super) told_failure: Option<CallFailure>,
 }
 
-/// How far a call came.
+/// How a call ended.
 pub(super) struct CallEnd {
-    /// When it came where.
+    /// The timestamps of its phases.
     pub(super) stamps: ConnectorStamps,
-    /// Whether the head of a response was sent, so that no other can be.
+    /// Whether the head of a response was sent, so that no other can be sent.
     pub(super) has_begun: bool,
     /// Whether the caller's connection can carry another request.
     pub(super) keeps: bool,
@@ -122,7 +123,7 @@ pub(super) struct CallEnd {
 /// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallError {
-    /// For any reason but the request's body.
+    /// Any reason except a malformed request body.
     Failed(CallFailure),
     /// The request's body is malformed.
     BadBody(BodyError),
@@ -133,14 +134,14 @@ enum ExchangeError {
     Failed(CallError),
     /// The upstream closed the connection before the first byte of a response.
     Silent,
-    /// The same, and nothing of the request had been sent.
+    /// The upstream closed the connection before anything of the request was sent.
     Unsent,
-    /// The upstream's host has not acknowledged any of the request, or has vanished later, before a response.
+    /// The upstream's host acknowledged nothing of the request, or vanished later, before a response.
     Vanished,
 }
 
 impl ExchangeError {
-    /// How far the request came. `was_used` says that others had used the connection.
+    /// How far the request got. `was_used`: the connection had carried other requests.
     fn reached(&self, was_used: bool) -> Reached {
         match self {
             ExchangeError::Unsent => Reached::Never,
@@ -162,7 +163,7 @@ impl From<ExchangeError> for CallError {
 }
 
 impl CallError {
-    /// The failure with which a stream of the edge is reset.
+    /// The failure with which the edge's stream is reset.
     pub(super) fn failure(self) -> CallFailure {
         match self {
             CallError::Failed(failure) => failure,
@@ -185,12 +186,13 @@ impl CallContext<'_> {
 }
 
 impl AgentWork {
-    /// Whether it is known how long the caller waits.
+    /// Whether the caller's time is known.
     pub(super) fn is_limited(&self) -> bool {
         self.until != Time::NEVER
     }
 
-    /// When a call has to be sent: later, its answer would not come in time, and the edge would answer for it.
+    /// When a call must have been sent at the latest. Any later, the edge would answer before this side can report a
+    /// failure.
     fn send_by(&self, context: &CallContext<'_>) -> Time {
         match self.is_limited() && !context.is_agents() {
             true => self.until.back(context.stream.on_link().way() + UNSENT_REPORT_MARGIN),
@@ -198,12 +200,12 @@ impl AgentWork {
         }
     }
 
-    /// How much of the caller's time is left; none if it is not known how long it waits.
+    /// The rest of the caller's time; none if that is not known.
     pub(super) fn left(&self, now: Time) -> Option<Duration> {
         self.is_limited().then(|| self.until - now)
     }
 
-    /// What a body may use until it says what it calls.
+    /// The limits for reading a body until the label is known.
     pub(super) fn read_ahead_limits<'c>(&self, core: &'c ConnectorCore) -> ReadAheadLimits<'c> {
         let limits = core.read_ahead_limits();
         ReadAheadLimits { timeout: limits.timeout.min(self.until - core.core.turn_time()), ..limits }
@@ -211,7 +213,7 @@ impl AgentWork {
 }
 
 impl UpstreamWork {
-    /// Forgets all of what it carried.
+    /// Resets the state for another call.
     pub(super) fn clear(&mut self) {
         self.next_hop.clear();
         self.replay.clear();
@@ -226,7 +228,8 @@ impl UpstreamWork {
     ) -> Result<(), CallError> {
         let upstreams = &context.core.upstreams;
         if !upstreams.holds(self.agents.decided_by) {
-            // Its route may have another upstream, policy or credential by now. Its caller may call again, and is decided anew.
+            // Its route may have another upstream, policy or credential by now. The caller may retry and is checked
+            // again.
             return Err(CallError::Failed(CallFailure::UpstreamUnsent));
         }
         let served = upstreams.for_request(request.head()).ok_or(CallError::Failed(CallFailure::NoRoute))?;
@@ -238,7 +241,7 @@ impl UpstreamWork {
         self.agents.answer_size = AnswerSize::default();
         let send_by = self.agents.send_by(context);
         let mut needs_fresh = false;
-        // Why the call failed before, if it may have run.
+        // The earlier failure of the call, if it may have run.
         let mut before = None;
         let late = |before: Option<CallError>| {
             let sent = before.map(|_| CallError::Failed(CallFailure::CallerTimeout));
@@ -264,7 +267,7 @@ impl UpstreamWork {
             let exchanged = match held.get() {
                 UpstreamConnection::Http(connection) => {
                     if self.agents.retries.made() == 0 {
-                        // Only a connection that was used before may have been closed by the upstream meanwhile.
+                        // Only a reused connection may have been closed by the upstream in the meantime.
                         let keeps = was_used || served.learns(request.head());
                         let may_cancel = may_be_cancelled(context, request.head(), keeps);
                         self.replay.start(keeps.then_some(&context.core.kept_bodies), may_cancel);
@@ -278,9 +281,9 @@ impl UpstreamWork {
                         let may_cancel = may_be_cancelled(context, request.head(), true);
                         self.replay.start(Some(&context.core.kept_bodies), may_cancel);
                     }
-                    // A connection that is of no more use takes no more calls.
+                    // An unusable connection takes no more calls.
                     needs_fresh = false;
-                    // In a box, so that calls over HTTP/1.1 do not have its size.
+                    // Boxed, so that calls over HTTP/1.1 do not pay for its size.
                     Box::pin(self.exchange(context, &served, request, &**stream, end)).await
                 }
             };
@@ -298,7 +301,7 @@ impl UpstreamWork {
                     let reached = error.reached(was_used);
                     let may_have_run = match error {
                         ExchangeError::Silent => true,
-                        // What an idempotent request may have done says less than why it got no further.
+                        // The possible effect of an idempotent request matters less than why it failed.
                         ExchangeError::Vanished => !request.head().method().is_idempotent(),
                         ExchangeError::Unsent | ExchangeError::Failed(_) => false,
                     };
@@ -310,7 +313,7 @@ impl UpstreamWork {
                     };
                     before = before.or(Some(failed).filter(|_| may_have_run));
                     if !pause.is_zero() {
-                        // In a box, so that calls do not have its size.
+                        // Boxed, so that calls do not pay for its size.
                         Box::pin(context.core.core.sleep(pause)).await;
                     }
                 }
@@ -318,7 +321,7 @@ impl UpstreamWork {
         }
     }
 
-    /// The pause after which a request that failed is sent again, if it is.
+    /// The pause before a failed request is retried; none if it is not.
     fn again(
         &mut self,
         context: &CallContext<'_>,
@@ -329,7 +332,7 @@ impl UpstreamWork {
         let counters = &context.core.connector.counters;
         let is_silent = matches!(reached, Reached::Silent { was_used: true });
         let is_safe = is_silent && !head.method().is_idempotent() && self.is_safe(served, head);
-        // What was not kept cannot be sent again.
+        // A body that was not kept cannot be sent again.
         self.replay.kept()?;
         let random = context.core.retry.random_fraction();
         let may_run_twice = is_safe || head.method().is_idempotent();
@@ -360,7 +363,8 @@ impl UpstreamWork {
         None
     }
 
-    /// Whether a POST request may run twice by what its route trusts. Its body is read only now: few calls fail.
+    /// Whether a POST request may run twice, by the hints that its route trusts. The body is parsed only now, because
+    /// few calls fail.
     fn is_safe(&self, served: &Served, head: &RequestHead) -> bool {
         let (Some(safe), Some(body)) = (served.resend(), self.replay.kept()) else { return false };
         let mut peek = Peek::default();
@@ -368,18 +372,18 @@ impl UpstreamWork {
         head.method() == Method::Post && safe.may_run_twice(head, &peek)
     }
 
-    /// Passes what is known of the request's message to `read`, if it was of interest.
+    /// Passes the request's parsed message to `read`, if it was kept.
     pub(super) fn read_message<T>(&mut self, read: impl FnOnce(&Peek) -> T) -> Option<T> {
         self.replay.read_message(read)
     }
 
-    /// Learns from a whole answer which tools may be called twice, if it lists them.
+    /// Learns from a complete answer which tools may be called twice, if it lists tools.
     fn learn(&mut self, served: &Served) {
         let (Some(safe), Some(body)) = (served.resend(), self.replay.kept()) else { return };
         if !self.agents.listing.is_kept() {
             return;
         }
-        // Reading a message takes memory, which most calls do without.
+        // Parsing a message allocates, and most calls do not need it.
         if memmem::find(body, LIST).is_none() {
             return;
         }
@@ -393,7 +397,8 @@ impl UpstreamWork {
         }
     }
 
-    /// Carries request and response over one connection; returns whether that can be kept, if the exchange is whole.
+    /// Carries request and response over one connection; returns whether the connection can be kept, if the exchange
+    /// was complete.
     async fn exchange<U: UpstreamStream>(
         &mut self,
         context: &CallContext<'_>,
@@ -439,7 +444,7 @@ impl UpstreamWork {
                 timeout: left.filter(|_| served.sends_timeout()),
                 ..addressed(context, served, head, &mut append)
             };
-            // A GET waits for events, for as long as the agent does. The edge has a limit of its own.
+            // A GET waits for events for as long as the agent wants. The edge has its own limit.
             let limit = of_agents.or(served.first_byte_timeout()).filter(|_| head.method() != Method::Get);
             let mut next_hop = NextHop::new(&to, &to, &mut self.next_hop, head, edits);
             next_hop.first_byte_timeout = limit;
@@ -469,7 +474,7 @@ impl UpstreamWork {
                     ExchangeError::Unsent
                 }
                 ExchangeError::Vanished => {
-                    // The others lead to the same host.
+                    // The other connections lead to the same host.
                     served.upstream.close_idle();
                     ExchangeError::Vanished
                 }
@@ -486,7 +491,7 @@ impl UpstreamWork {
     }
 }
 
-/// How a request is addressed to its upstream. `append` has the fields that are added.
+/// The changes that address a request to its upstream. `append` contains the fields to add.
 pub(super) fn addressed<'a>(
     context: &CallContext<'a>,
     served: &'a Served,
@@ -495,7 +500,7 @@ pub(super) fn addressed<'a>(
 ) -> RequestEdits<'a> {
     let public = served.addresses.public();
     *append = match context.caller {
-        // Without an address of our own to tell, what the edge has told stands.
+        // If the connector knows no address, the edge's fields stay as they are.
         Caller::Edge => public.map(|called| forwarded(forwarded_peer(head), called)),
         Caller::Agent(address) => {
             let called = public.unwrap_or_else(|| CalledAddress::of(Scheme::Https, head));
@@ -512,7 +517,7 @@ pub(super) fn addressed<'a>(
     }
 }
 
-/// Takes the times of an exchange at the connector, and tells them to the edge.
+/// Takes the timestamps of an exchange at the connector, and sends them to the edge.
 struct ConnectorHooks<'a, U> {
     context: &'a CallContext<'a>,
     addresses: &'a Addresses,
@@ -523,7 +528,7 @@ struct ConnectorHooks<'a, U> {
 }
 
 impl<U> ConnectorHooks<'_, U> {
-    /// What an agent is told at the end of an event stream whose call failed so; none if its id is not known.
+    /// The error event at the end of an event stream whose call failed; none if the id of the call is not known.
     fn last_event(&self, failure: CallFailure, label: &mut CallLabel) -> Option<Vec<u8>> {
         let deadline = &self.work.guard.deadline;
         let trace = trace_of(self.request).or_else(|| label.trace());
@@ -535,7 +540,7 @@ impl<U> ConnectorHooks<'_, U> {
         Some(report.event(failure, label.rpc_id()?))
     }
 
-    /// What is kept of a call of an agent whose TLS ends here.
+    /// The state of a call of an agent whose TLS ends here.
     fn agents(&mut self) -> Option<&mut AgentWork> {
         self.context.is_agents().then_some(&mut *self.work)
     }
@@ -628,7 +633,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     }
 
     fn sse_keepalive(&self) -> Option<Duration> {
-        // What goes to the edge is kept alive there.
+        // For calls of the edge, the edge sends the comments.
         self.context.core.connector.settings.sse_keepalive.filter(|_| self.context.is_agents())
     }
 
@@ -673,19 +678,19 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
     }
 }
 
-/// What is to be logged of an exchange that failed through the upstream's doing.
+/// The log text for an exchange that failed because of the upstream.
 fn upstream_fault(error: &RelayError) -> Option<String> {
     match error {
         RelayError::Protocol(violation) => Some(violation.to_string()),
         RelayError::Broken(Some(StreamError::Protocol(why))) => Some(why.to_string()),
-        // A call over HTTP/2 that was cut here.
+        // A call over HTTP/2 that the connector cut.
         RelayError::Broken(Some(StreamError::ResetWith { .. })) => None,
         RelayError::Broken(_) | RelayError::NotTaken => {
             Some("the upstream closed the connection before its answer was complete".to_owned())
         }
         RelayError::NoResponse(Some(StreamError::Protocol(why))) => Some(why.to_string()),
         RelayError::NoResponse(Some(StreamError::TimedOut)) => {
-            Some("its host acknowledges nothing any more: check that it is up and can be reached".to_owned())
+            Some("its host no longer acknowledges anything: check that it is up and reachable".to_owned())
         }
         _ => None,
     }
@@ -697,7 +702,7 @@ fn failed(error: &RelayError) -> ExchangeError {
         RelayError::NoResponse(Some(StreamError::ResetWith { failure })) => *failure,
         RelayError::NoResponse(_) => return ExchangeError::Silent,
         RelayError::BadBody(error) => return ExchangeError::Failed(CallError::BadBody(*error)),
-        // The caller has gone: no other reason can be reported.
+        // The caller has left, so no other reason can be reported.
         RelayError::CallerLeft | RelayError::CallerStalled | RelayError::Respond(_) => CallFailure::Cancelled,
         RelayError::Broken(Some(StreamError::ResetWith { failure })) => *failure,
         RelayError::Broken(_) | RelayError::NotTaken => CallFailure::UpstreamBroken,
@@ -710,8 +715,8 @@ fn failed(error: &RelayError) -> ExchangeError {
     ExchangeError::Failed(CallError::Failed(failure))
 }
 
-/// Drives a call until it is done. An error says why the edge gave it up first, so that whatever the call has come to is dropped,
-/// and the upstream sees that at once. On a stream that it shares a call does not watch for that.
+/// Runs a call until it ends, or until the edge gives it up; the error is the reason. The call is then dropped, and the
+/// upstream notices that at once. A call on a shared stream is not watched.
 pub(super) fn unless_broken<R: CallRequest, T>(
     stream: &CarrierStream,
     mut calling: Pin<&mut impl Future<Output = T>>,
@@ -723,7 +728,7 @@ pub(super) fn unless_broken<R: CallRequest, T>(
     })
 }
 
-/// Counts how a call ended; none when the edge gave it up.
+/// Counts the end of a call; none if the edge gave it up.
 pub(super) fn count(core: &ConnectorCore, ended: Option<Result<(), CallFailure>>) {
     let counters = &core.connector.counters;
     match ended {
@@ -743,7 +748,7 @@ pub(super) fn count(core: &ConnectorCore, ended: Option<Result<(), CallFailure>>
 mod tests {
     use super::*;
 
-    /// A server whose answer was cut here has answered, whether or not any of that was passed on.
+    /// A server whose answer was cut here has answered, even if nothing was passed on.
     #[test]
     fn a_call_that_was_cut_before_its_answer_was_passed_on_is_not_taken_for_one_that_was_not_sent() {
         let cut = StreamError::ResetWith { failure: CallFailure::SlowReader };

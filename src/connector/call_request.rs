@@ -1,4 +1,4 @@
-//! Requests at the connector, by the version of HTTP in which they came.
+//! Requests at the connector over HTTP/1.1 and HTTP/2.
 
 use std::task::Context;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::serve::{
 };
 use crate::wire::http1::Cors;
 
-/// A request that the edge has passed on, or that of an agent whose TLS ends here.
+/// A request from the edge, or from an agent whose TLS ends here.
 pub(super) trait CallRequest: Request {
-    /// Whether the stream of the edge carries no other call beside it, so that the call ends when the stream does.
+    /// Whether the edge's stream carries only this call, so that the call ends with the stream.
     const OWNS_STREAM: bool;
 
-    /// The request apart from what carries it. `stream` is that of the edge.
+    /// Splits the request into head, body and responder. `stream` is the edge's.
     fn incoming<'b>(&'b mut self, stream: &'b CallStream) -> Incoming<'b, impl RequestBody, impl Responder>;
 }
 
@@ -26,12 +26,12 @@ impl CallRequest for Http1Request<'_, CallStream> {
     const OWNS_STREAM: bool = true;
 
     fn incoming<'b>(&'b mut self, stream: &'b CallStream) -> Incoming<'b, impl RequestBody, impl Responder> {
-        // On a plain stream the edge finishes after the request.
+        // On a plain stream the edge ends its direction after the request.
         self.incoming_over(stream, stream.is_sealed())
     }
 }
 
-/// A request of HTTP/2 whose agent may not stand still.
+/// A request of HTTP/2 with a limit on the waits for its agent.
 pub(super) struct PatientRequest<'a, 'b, C> {
     pub(super) request: &'a mut Http2Request<'b>,
     pub(super) patience: &'a TimeoutStream<'a, Http2Stream, C>,

@@ -1,7 +1,7 @@
-//! Telling an upstream that a call is cancelled, because its caller does not wait any longer.
+//! Cancels a call at its upstream because the caller's time is over.
 //!
-//! From revision 2026-07-28 of MCP on, a closed connection says so. In the revisions before, a server goes on after that, unless it
-//! is sent `notifications/cancelled`.
+//! From MCP revision 2026-07-28 on, a closed connection cancels a call. In earlier revisions the server continues
+//! unless it receives `notifications/cancelled`.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,16 +20,17 @@ use crate::wire::http1::{Framing, Method, PolicyEdit, RequestEdits, RequestHead,
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp::{Call, CallKind, INITIALIZE, is_stateless};
 
-/// How many such messages may be under way on one core: a server that answers nothing any more must keep its connections for calls.
+/// The most notifications in flight on one core, so that a server that stopped answering keeps its connections for
+/// calls.
 const UNDER_WAY_MAX: u32 = 16;
-/// How long one may take until the upstream has answered it.
+/// How long the upstream may take to answer a notification.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// The messages that are under way on one core.
+/// The notifications in flight on one core.
 #[derive(Clone, Default)]
 pub(super) struct Cancellations(Rc<Cell<u32>>);
 
-/// A message to an upstream.
+/// A cancel notification for an upstream.
 struct Cancellation {
     core: Core,
     connector: Arc<Connector>,
@@ -39,14 +40,14 @@ struct Cancellation {
     under_way: Rc<Cell<u32>>,
 }
 
-/// Whether the id in the body of a request is needed if the call is cancelled, and nothing else reads it. If the body `is_kept`, it is read
-/// only then, so that it need not be known for certain.
+/// Whether a cancellation would need the id in the body of a request, which nothing else reads. If the body `is_kept`,
+/// the id is read only on a cancellation, and a guess is enough here.
 pub(super) fn may_be_cancelled(context: &CallContext<'_>, head: &RequestHead, is_kept: bool) -> bool {
     !context.is_agents() && head.method() == Method::Post && (is_kept || !is_stateless(head))
 }
 
-/// Tells the upstream of a call that it is cancelled, if its revision of MCP needs that, and returns whether it does. It has stopped on
-/// this side. `work` knows its message if no label does.
+/// Sends a cancel notification to the upstream of a call that has stopped on this side, if its MCP revision needs one.
+/// Returns whether it was sent. `work` has the message if no label was read.
 pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work: &mut UpstreamWork) -> bool {
     let CallContext { core, .. } = *context;
     let Some(body) = message(request, work) else { return false };
@@ -58,7 +59,7 @@ pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work
     }
     under_way.set(under_way.get() + 1);
     let (head, label) = request.context_mut().head_and_label();
-    // What the server must not see of the call, or gets in its place.
+    // The fields that the policy removes or replaces in the call.
     let policy = label.map_or(PolicyEdit::NONE, |label| label.policy_edit());
     let head = cancelling_head(context, &served, head, policy, body.len());
     let cancellation = Cancellation {
@@ -73,7 +74,7 @@ pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work
     true
 }
 
-/// The message for a request; none if it is not to be sent.
+/// The notification for a request; none if it must not be cancelled.
 fn message(request: &mut impl Request, work: &mut UpstreamWork) -> Option<Vec<u8>> {
     if request.head().method() != Method::Post || is_stateless(request.head()) {
         return None;
@@ -82,16 +83,16 @@ fn message(request: &mut impl Request, work: &mut UpstreamWork) -> Option<Vec<u8
         let may = is_cancelled_by_id(label.call());
         label.rpc_id().filter(|_| may).map(str::to_owned)
     });
-    // A label may not have been fed.
+    // The body may not have been read into a label.
     let id = read.or_else(|| work.read_message(id_of).flatten())?;
-    let reason = "the caller does not wait any longer";
+    let reason = "the caller's time is over";
     let message = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"{reason}"}}}}"#
     );
     Some(message.into_bytes())
 }
 
-/// The id of a message by which it is cancelled.
+/// The id by which a message is cancelled.
 fn id_of(peek: &Peek) -> Option<String> {
     let mut call = Call::default();
     call.read_body(peek);
@@ -103,7 +104,7 @@ fn is_cancelled_by_id(call: &Call) -> bool {
     call.kind() == CallKind::Request && call.method().is_some_and(|method| method != INITIALIZE)
 }
 
-/// The head of the message, with the fields of the request as the server got them.
+/// The head of the notification, with the fields of the request as the server received them.
 fn cancelling_head(
     context: &CallContext<'_>,
     served: &Served,
@@ -141,7 +142,7 @@ impl Cancellation {
         Some(())
     }
 
-    /// Sends the message, and returns the head of the answer if it was accepted.
+    /// Sends the notification, and returns the head of the answer if it was accepted.
     async fn post(&self, upstream: &impl ByteStream) -> Option<ResponseHead> {
         let (mut outlet, mut scratch) = (Outlet::default(), Vec::new());
         let mut sink = Http1Sink::new(upstream, self.core.pool(), &mut outlet, &mut scratch);

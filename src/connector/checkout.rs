@@ -9,8 +9,8 @@ use crate::base::Time;
 use crate::engine::{ByteStream, Core, Timer};
 use crate::upstream::{Checkout, Upstream, UpstreamConnection, UpstreamError};
 
-/// Takes an idle connection or makes a new one, or makes a new one in any case. None if that takes until then. `timer` is used if there
-/// is something to wait for.
+/// Takes an idle connection or makes a new one; with `fresh` always a new one. None if that takes longer than `until`.
+/// `timer` is used if there is something to wait for.
 pub(super) async fn checkout(
     core: &Core,
     upstream: &Upstream,
@@ -32,7 +32,7 @@ pub(super) async fn checkout(
     .await
 }
 
-/// What carries an exchange. Dropped before the exchange is whole, it is reset.
+/// The connection of one exchange. If it is dropped before the exchange is complete, it is reset.
 pub(super) struct Held(Option<UpstreamConnection>);
 
 impl Held {
@@ -44,11 +44,11 @@ impl Held {
         self.0.as_ref().expect("only `release` takes it")
     }
 
-    /// The exchange is whole: a connection is kept for another, for as long as the upstream says, or closed.
+    /// Ends a complete exchange: the connection is closed, or kept for as long as the upstream says.
     pub(super) fn release(&mut self, keep: bool, idle_timeout: Option<Duration>) {
         match self.0.take() {
             Some(UpstreamConnection::Http(connection)) if keep => connection.give_back(idle_timeout),
-            // A stream has ended, and its connection has room for another.
+            // An HTTP/2 stream has ended, and its connection has room for another.
             Some(UpstreamConnection::Http(_) | UpstreamConnection::Http2(_)) | None => {}
         }
     }

@@ -19,7 +19,7 @@ pub(super) enum ConnectError {
     #[error("cannot connect to the edge at {address} ({reason}): check the address, and that `adit edge` runs there")]
     Connect { address: String, reason: String },
     #[error(
-        "the proxy {proxy} gives no connection to the edge ({cause}): check `connect.proxy`, or HTTPS_PROXY and ALL_PROXY in the \
+        "the proxy {proxy} does not connect to the edge ({cause}): check `connect.proxy`, or HTTPS_PROXY and ALL_PROXY in the \
          environment"
     )]
     Proxy { proxy: String, cause: ProxyError },
@@ -37,18 +37,18 @@ pub(super) enum ConnectError {
     )]
     Unanswered { address: String, limit: Duration },
     #[error(
-        "the edge at {address} took the connection, but did not complete the TLS handshake within {} ms: check that `adit \
-         edge` listens there for connectors, and that nothing in between holds the handshake up",
+        "the edge at {address} accepted the connection, but did not complete the TLS handshake within {} ms: check that `adit \
+         edge` listens there for connectors, and that no device on the path delays the handshake",
         .limit.as_millis()
     )]
     TlsTimeout { address: String, limit: Duration },
     #[error(
-        "what listens there speaks no protocol of connectors: dial the edge's port for connectors (connectors_listen, 7844 by \
+        "the peer does not speak the protocol of connectors: dial the edge's port for connectors (connectors_listen, 7844 by \
          default), not the one for agents"
     )]
     OtherPort,
     #[error(
-        "what listens there speaks plain HTTP, as an edge behind a proxy does to agents: dial the edge's port for connectors \
+        "the peer speaks plain HTTP, as an edge behind a proxy does to agents: dial the edge's port for connectors \
          (connectors_listen, 7844 by default)"
     )]
     PlainHttp,
@@ -60,7 +60,7 @@ pub(super) enum ConnectError {
     Enrolment(#[from] EnrolError),
 }
 
-/// What is wrong with the certificate that the edge showed.
+/// Why the edge's certificate is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum EdgeCertificate {
     #[error(
@@ -127,7 +127,7 @@ pub(super) enum EnrolError {
 }
 
 impl ConnectError {
-    /// The refusal, if it is final: to try again soon is useless.
+    /// The refusal, if it is final, so that an early retry is useless.
     pub(super) fn refusal(&self) -> Option<RegistrationRefusal> {
         match self {
             ConnectError::Link(LinkError::Refused { refusal, .. })
@@ -140,7 +140,7 @@ impl ConnectError {
         }
     }
 
-    /// The text without the current time, to tell whether two errors are the same.
+    /// The text without the current time, for comparing errors.
     pub(super) fn key(&self) -> String {
         let mut certificate = match self {
             ConnectError::EdgeCertificate(certificate) => certificate.clone(),
@@ -152,7 +152,7 @@ impl ConnectError {
         certificate.to_string()
     }
 
-    /// Whether the certificate was refused or is missing, so that a new one helps.
+    /// Whether the certificate was refused or is missing, so that a new one is needed.
     pub(super) fn needs_certificate(&self) -> bool {
         match self {
             ConnectError::OwnCertificate(_) => true,
@@ -161,12 +161,13 @@ impl ConnectError {
         }
     }
 
-    /// Whether what was asked for is not spoken there. That is the answer to an enrolment at an edge without an authority too.
+    /// Whether the peer does not support the requested protocol. An edge without an authority answers an enrolment in
+    /// the same way.
     pub(super) fn is_not_offered(&self) -> bool {
         matches!(self, ConnectError::OtherPort)
     }
 
-    /// Whether no answer of the edge came through, so that another port of it may do better.
+    /// Whether no answer of the edge was received, so that its other port may work.
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(
             self,
@@ -178,7 +179,7 @@ impl ConnectError {
         )
     }
 
-    /// How long the edge asks to wait before the next try.
+    /// The delay that the edge asks for before a retry.
     pub(super) fn retry_after(&self) -> Duration {
         match self {
             ConnectError::Enrolment(EnrolError::Refused { retry_after, .. }) => *retry_after,
@@ -207,7 +208,7 @@ impl From<HandshakeError> for ConnectError {
 }
 
 impl OwnCertificate {
-    /// The meaning of an alert that came after the certificate was sent.
+    /// The meaning of an alert that arrived after the certificate was sent.
     pub(super) fn of(error: &TlsError) -> Option<OwnCertificate> {
         use AlertDescription as A;
         let TlsError::AlertReceived(alert) = error else { return None };
@@ -226,7 +227,7 @@ impl OwnCertificate {
     }
 }
 
-/// Who signed a certificate, in a sentence.
+/// The signer of a certificate, in words.
 fn signer(issuer: Option<&str>) -> String {
     issuer.map_or_else(|| "an authority".to_owned(), |issuer| format!("'{issuer}'"))
 }

@@ -1,4 +1,4 @@
-//! What the tasks of one core of a connector share.
+//! The state that the tasks of one core of a connector share.
 
 use std::sync::Arc;
 
@@ -15,20 +15,19 @@ use crate::dial::Resolver;
 use crate::engine::{Core, Signal};
 use crate::serve::{CallerTokens, CoreLimits, ReadAheadLimits, list_memory};
 
-/// One part in this many of the memory for buffers that may hold the starts of bodies which do not say yet what they call, where
-/// a rule depends on it.
+/// The divisor of the buffer memory: this share may hold the starts of bodies whose label is needed and not known yet.
 const READ_AHEAD_SHARE: usize = 8;
-/// One part in this many of the memory for buffers that may hold copies of bodies, in case their requests have to be sent again.
-/// Calls keep them for as long as they last. They must not take what has to be read ahead, without which a call is refused.
+/// The divisor of the buffer memory: this share may hold copies of bodies for retries, for as long as their calls last.
+/// They must not use the memory for reading ahead, without which a call is refused.
 const KEPT_BODIES_SHARE: usize = 16;
-/// Bytes that each of either may hold in any case.
+/// Bytes that each body may use of either in any case.
 const READ_AHEAD_LEN_FREE: usize = 4 * 1024;
 
-/// One part in this many of the memory for buffers that connections of HTTP/2 may be given windows for, besides the least that
-/// each has.
+/// The divisor of the buffer memory: this share may be granted as windows to HTTP/2 connections, in addition to the
+/// minimum of each.
 const HTTP2_WINDOWS_SHARE: usize = 4;
 
-/// The parts of one core. A task that needs one part takes that part, not the core.
+/// The parts of one core. A task that needs one part borrows that part, not the core.
 pub(super) struct ConnectorCore {
     pub(super) core: Core,
     pub(super) connector: Arc<Connector>,
@@ -41,15 +40,15 @@ pub(super) struct ConnectorCore {
     pub(super) figures: CallFigures,
     pub(super) limits: CoreLimits,
     pub(super) tokens: CallerTokens,
-    /// Memory for bodies that come over HTTP/2, from upstreams or agents, ahead of where they go.
+    /// Memory for windows of HTTP/2 connections, of upstreams and agents.
     pub(super) http2_windows: Budget,
-    /// Memory for bodies of which more is waited for before their calls are passed on.
+    /// Memory for bodies that are read ahead, before their calls are forwarded.
     read_ahead: Budget,
-    /// Memory for bodies that may have to be sent again.
+    /// Memory for bodies that are kept for retries.
     pub(super) kept_bodies: Budget,
     /// Memory for lists that are filtered by policies.
     pub(super) lists: Budget,
-    /// Raised once, when the core is to end.
+    /// Raised when the core begins to drain.
     pub(super) drain: Signal,
     pub(super) cancellations: Cancellations,
 }
@@ -78,17 +77,17 @@ impl ConnectorCore {
         }
     }
 
-    /// What a body may use until it says what it calls.
+    /// The limits for reading a body until the label is known.
     pub(super) fn read_ahead_limits(&self) -> ReadAheadLimits<'_> {
         ReadAheadLimits { memory: &self.read_ahead, timeout: self.connector.settings.header_timeout }
     }
 
-    /// The calls that are under way.
+    /// The number of calls in flight.
     pub(super) fn calls_open(&self) -> usize {
         self.workers.busy() - self.figures.sessions_idle() + self.figures.http2_calls()
     }
 
-    /// Whether the core is to end.
+    /// Whether the core is draining.
     pub(super) fn is_draining(&self) -> bool {
         self.drain.count() > 0
     }

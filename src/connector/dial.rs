@@ -13,18 +13,18 @@ use crate::engine::driver::SocketOptions;
 use crate::engine::{Core, Socket};
 use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName};
 
-/// What is needed to reach one edge.
+/// The parameters for connections to one edge.
 pub(super) struct Dialer<'a> {
     pub(super) core: &'a Core,
     pub(super) resolver: &'a Resolver,
     pub(super) edge: &'a EdgeAddress,
-    /// The name that the edge's certificate must bear; the host of its address when there is none.
+    /// The name that the edge's certificate must contain; by default the host of its address.
     pub(super) edge_name: Option<&'a str>,
     /// The proxy through which it is reached, if there is one.
     pub(super) proxy: Option<&'a Proxy>,
-    /// Another port of the edge, which is tried when its own does not answer.
+    /// Another port of the edge, which is tried when the first does not answer.
     pub(super) fallback: Option<Fallback<'a>>,
-    /// How long it may take, TLS included, all addresses together.
+    /// The time limit for all addresses together, including TLS.
     pub(super) limit: Duration,
 }
 
@@ -32,11 +32,11 @@ pub(super) struct Dialer<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Fallback<'a> {
     pub(super) port: u16,
-    /// Whether it is the one that answered last, and is tried first.
+    /// Whether this port answered last, so that it is tried first.
     pub(super) is_preferred: &'a AtomicBool,
 }
 
-/// Connects the core to one of its edges within the time of the settings, with TLS if there is a `config`.
+/// Connects to one of the edges within the configured time, with TLS if there is a `config`.
 pub(super) async fn dial(
     core: &ConnectorCore,
     edge: usize,
@@ -58,7 +58,7 @@ pub(super) async fn dial(
 }
 
 impl Dialer<'_> {
-    /// A connection to the edge, encrypted if there is a `config` for it. Each of two ports has half of the time.
+    /// A connection to the edge, with TLS if there is a `config`. Each of two ports has half of the time.
     pub(super) async fn dial(&self, config: Option<&Arc<ClientConfig>>) -> Result<Connection, ConnectError> {
         let own = self.edge.port;
         let Some(Fallback { port, is_preferred }) = self.fallback.filter(|fallback| fallback.port != own) else {
@@ -73,13 +73,13 @@ impl Dialer<'_> {
         match self.dial_port(second, self.limit / 2, config).await {
             Ok(connection) => {
                 is_preferred.store(!was_preferred, Ordering::Relaxed);
-                tracing::info!(edge = %self.edge, port = second, error = %at_first, "edge reached on its other port");
+                tracing::info!(edge = %self.edge, port = second, error = %at_first, "connected to the edge on its fallback port");
                 Ok(connection)
             }
-            // The edge's own port is the one that should answer.
+            // Report the failure of the edge's first port, which should have answered.
             Err(at_second) if was_preferred => Err(at_second),
             Err(at_second) => {
-                tracing::debug!(edge = %self.edge, port = second, error = %at_second, "the edge's other port did not help");
+                tracing::debug!(edge = %self.edge, port = second, error = %at_second, "the edge's fallback port did not answer either");
                 Err(at_first)
             }
         }

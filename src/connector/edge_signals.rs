@@ -8,7 +8,7 @@ use crate::connector::edge_status::EdgeStatus;
 use crate::connector::shared::Connector;
 use crate::engine::{Core, Signal};
 
-/// The signals of one core, one set for each edge.
+/// The signals of one core, one set per edge.
 pub(super) struct EdgeSignals {
     core: Core,
     connector: Arc<Connector>,
@@ -21,7 +21,7 @@ struct OneEdge {
     up: Signal,
     /// Raised when the connector's status at the edge may have changed.
     status: Signal,
-    /// This core has opened its links up to this index.
+    /// The index up to which this core has opened its links.
     links_opened: Cell<u16>,
 }
 
@@ -72,13 +72,13 @@ impl EdgeSignals {
             if status != EdgeStatus::Unknown {
                 return number;
             }
-            // With a timeout, as a full mailbox may have kept the message from this core.
+            // With a timeout, because the message is lost if this core's mailbox was full.
             let changed = self.status_since(edge, seen);
             let _ = self.core.timeout(self.connector.settings.backoff_max, changed).await;
         }
     }
 
-    /// The indices of the links to the edge that are still to be opened, of all cores. Each index is returned once.
+    /// The indices of the links to the edge that still have to be opened, of all cores. Returns each index once.
     pub(super) fn take_links_to_open(&self, edge: usize) -> Range<u16> {
         let opened = &self.edges[edge].links_opened;
         let wanted = self.connector.links_wanted(edge);

@@ -12,7 +12,7 @@ pub enum EdgeStatus {
     Unknown,
     /// The connector has a certificate of the edge.
     Certified {
-        /// When the certificate is to be renewed.
+        /// When the certificate has to be renewed.
         renew_at: Time,
         /// When the certificate expires.
         until: Time,
@@ -41,7 +41,7 @@ impl SharedStatus {
         *current = (current.0 + 1, status);
     }
 
-    /// The edge refused the certificate of change number `seen`. True when that was the latest, so that the status is now
+    /// The edge refused the certificate of change number `seen`. True if that was the latest, so that the status is now
     /// unknown.
     pub(super) fn invalidate(&self, seen: u64) -> bool {
         let mut current = self.lock();

@@ -25,7 +25,7 @@ impl EdgeTls {
     ///
     /// # Errors
     ///
-    /// When the TLS library refuses what is asked of it.
+    /// If the TLS library rejects the configuration.
     pub fn new(roots: Roots, clock: WallClock, edges: usize) -> Result<EdgeTls, TlsError> {
         let config = |alpn: &[u8], identity: Option<Arc<CurrentIdentity>>| {
             client_config(ClientSettings {
@@ -56,7 +56,7 @@ impl EdgeTls {
         self
     }
 
-    /// The authorities whose edges may open inner sessions: those that certified this connector.
+    /// The authorities whose edges may open inner sessions: those that issued this connector's certificates.
     #[must_use]
     pub fn callers(&self) -> &Arc<CallerAuthorities> {
         &self.callers

@@ -22,19 +22,19 @@ use crate::link::Backoff;
 use crate::tls::{Identity, KeyRequest};
 use crate::wire::enrol::{Credential, EnrolAnswer, EnrolRefused, EnrolRequest, Grant};
 
-/// How far the wall clocks of connector and edge may differ before that is logged.
+/// The largest difference of the wall clocks of connector and edge that is not logged.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(120);
-/// A certificate that is refused so soon after it was issued is not requested again without a wait.
+/// If a new certificate is refused within this time, the next one is requested after a wait.
 const REFUSED_TOO_SOON: Duration = Duration::from_secs(5);
 
-/// Keeps the certificate for one edge up to date. One core does it for all.
+/// Keeps the certificate for one edge up to date, on one core for all.
 struct Enroller {
     core: Rc<ConnectorCore>,
     tls: Arc<EdgeTls>,
     edge: usize,
 }
 
-/// Keeps the certificates up to date for which this core is responsible.
+/// Starts the tasks for the certificates for which this core is responsible.
 pub(super) fn keep_certified(core: &Rc<ConnectorCore>) {
     let Some(tls) = &core.connector.settings.edge_tls else { return };
     for edge in 0..core.connector.edges.len() {
@@ -71,7 +71,7 @@ impl Enroller {
         }
     }
 
-    /// Uses a certificate from before this process. It is renewed when a third of the time between its two dates is left.
+    /// Uses a certificate of an earlier process. It is renewed when a third of its validity period is left.
     fn use_kept(&self, kept: &Identity) {
         let left = kept.left(self.tls.clock().now());
         let now = self.core.core.now();
@@ -81,7 +81,7 @@ impl Enroller {
         }
     }
 
-    /// Waits until a certificate is to be requested. True when that is because the edge refused the last one.
+    /// Waits until a certificate has to be requested. True if the edge refused the last one.
     async fn until_due(&self) -> bool {
         let core = &self.core;
         loop {
@@ -105,7 +105,7 @@ impl Enroller {
     async fn enrol(&self) -> Result<(), ConnectError> {
         let (grant, identity) = match self.ask().await {
             Err(error) if error.is_not_offered() => {
-                tracing::info!(edge = %self.address(), "no certificates are issued there: the edge has no authority, or this is not its port for connectors");
+                tracing::info!(edge = %self.address(), "the edge issues no certificates: it has no authority, or this is not its port for connectors");
                 self.set(EdgeStatus::Uncertified);
                 return Ok(());
             }
@@ -146,7 +146,7 @@ impl Enroller {
         Ok((grant, identity))
     }
 
-    /// Waits before the next try. A certificate that has expired meanwhile is not used any more.
+    /// Waits before the next attempt. A certificate that expires in the meantime is no longer used.
     async fn wait(&self, error: &ConnectError, backoff: &mut Backoff) {
         let core = &self.core;
         Counters::add(&core.connector.counters.enrolments_failed);
@@ -160,7 +160,7 @@ impl Enroller {
         core.core.sleep(wait).await;
     }
 
-    /// Logs it when the two wall clocks differ: the usual cause of certificates that seem expired.
+    /// Logs a difference of the two wall clocks, the usual cause of certificates that seem expired.
     fn compare_clocks(&self, edge_time_unix_s: u64) {
         let own_s = self.tls.clock().now().as_secs();
         let skew = Duration::from_secs(own_s.abs_diff(edge_time_unix_s));
@@ -182,7 +182,7 @@ impl Enroller {
 
     fn set(&self, status: EdgeStatus) {
         self.core.connector.set_status(self.edge, status);
-        // Other cores are told by message, this one sees it at once.
+        // Other cores are notified by message; this core sees the change at once.
         self.core.edges.on_status(self.edge);
     }
 

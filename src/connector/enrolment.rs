@@ -13,10 +13,10 @@ use crate::tls::Connection;
 use crate::wire::RegistrationRefusal;
 use crate::wire::enrol::{EnrolAnswer, EnrolMessage, EnrolReader, EnrolRefused, EnrolRequest, Grant};
 
-/// How long connecting to an edge may take for a host that trades a provisioning key, and then the answer.
+/// The time limit for connecting to an edge to trade a provisioning key, and again for its answer.
 const TRADE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why an edge gave no tunnel for a provisioning key.
+/// Why a provisioning key could not be traded for a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TradeError {
     /// The edge refused the key or the request.
@@ -27,21 +27,21 @@ pub enum TradeError {
         /// The reason, for people.
         reason: String,
     },
-    /// It has no authority.
+    /// The edge has no authority.
     #[error("it issues no certificates: a provisioning key needs an edge with a data_dir")]
     NotOffered,
     /// The connection or the answer failed.
     #[error("{cause}")]
     Failed {
-        /// What went wrong, for people.
+        /// The cause, for people.
         cause: String,
-        /// Whether it fails again until somebody changes a setting.
+        /// Whether retries fail until a setting is changed.
         is_final: bool,
     },
 }
 
 impl TradeError {
-    /// Whether another attempt fails too until somebody changes something.
+    /// Whether retries fail until somebody makes a change.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
@@ -65,11 +65,11 @@ impl From<ConnectError> for TradeError {
 pub struct TradeWith<'a> {
     /// The address of the edge.
     pub edge: &'a EdgeAddress,
-    /// The name that its certificate must bear, where it is not the host that is dialled.
+    /// The name that its certificate must contain, if it is not the dialled host.
     pub edge_name: Option<&'a str>,
     /// The proxy through which it is reached, if there is one.
     pub proxy: Option<&'a Proxy>,
-    /// Another port of the edge, which is tried when its own does not answer.
+    /// Another port of the edge, which is tried when the first does not answer.
     pub fallback_port: Option<u16>,
 }
 
@@ -77,7 +77,7 @@ pub struct TradeWith<'a> {
 ///
 /// # Errors
 ///
-/// When the edge cannot be reached, does not answer within `TRADE_TIMEOUT`, or refuses.
+/// If the edge cannot be reached, does not answer within `TRADE_TIMEOUT`, or refuses.
 pub async fn trade(
     core: &Core,
     resolver: &Resolver,
@@ -95,7 +95,7 @@ pub async fn trade(
     }
 }
 
-/// Sends a request on a connection that was made for it, and reads the answer, which must come in time.
+/// Sends a request on a new connection, and reads the answer within a time limit.
 pub(super) async fn ask(
     core: &Core,
     connection: &Connection,

@@ -1,18 +1,19 @@
-//! The figures of the calls of one core.
+//! Statistics of the calls of one core.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use crate::latency::{BreakerTable, CallLog, CallRecord, LatencySettings, LearnedTable, Recorder};
 
-/// How many calls there were, and how long those took whose TLS ends in this connector: nobody else can measure them.
+/// The calls of one core. Durations are recorded for calls whose TLS ends in this connector, as the edge cannot measure
+/// those.
 pub(super) struct CallFigures {
     pub(super) recorder: RefCell<Recorder>,
-    /// The last calls, whoever made them.
+    /// The log of the last calls of the edge and of agents.
     pub(super) calls: RefCell<CallLog>,
-    /// Inner TLS sessions that wait for their next call.
+    /// The number of idle inner TLS sessions.
     sessions_idle: Cell<usize>,
-    /// Calls over HTTP/2 on inner TLS sessions, many of which share one.
+    /// The number of calls over HTTP/2 on inner TLS sessions, many of which share one.
     http2_calls: Cell<usize>,
 }
 
@@ -20,7 +21,7 @@ pub(super) struct CallFigures {
 pub(super) struct CountGuard<'a>(&'a Cell<usize>);
 
 impl CallFigures {
-    /// Keeps so many of the last calls of each kind.
+    /// Statistics with a log of `calls_kept` calls of each kind.
     pub(super) fn new(learned: &Arc<LearnedTable>, breakers: &Arc<BreakerTable>, calls_kept: usize) -> CallFigures {
         let recorder = Recorder::new(LatencySettings::default()).with_learned(learned).with_breakers(breakers);
         CallFigures {
@@ -31,7 +32,7 @@ impl CallFigures {
         }
     }
 
-    /// Keeps a call that has ended.
+    /// Adds a call that has ended to the log.
     pub(super) fn keep(&self, record: &CallRecord) {
         self.calls.borrow_mut().record(record);
     }
@@ -46,12 +47,12 @@ impl CallFigures {
         CountGuard::new(&self.http2_calls)
     }
 
-    /// Calls over HTTP/2 on inner TLS sessions. The sessions are counted as idle.
+    /// The number of calls over HTTP/2 on inner TLS sessions, which are themselves counted as idle.
     pub(super) fn http2_calls(&self) -> usize {
         self.http2_calls.get()
     }
 
-    /// Inner TLS sessions that wait for their next call.
+    /// The number of idle inner TLS sessions.
     pub(super) fn sessions_idle(&self) -> usize {
         self.sessions_idle.get()
     }

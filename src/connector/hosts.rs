@@ -1,4 +1,4 @@
-//! The hosts of the routes, compared with those that the edges have for the tunnel.
+//! The hosts of the routes, compared with the hosts that the tunnel has at each edge.
 
 use crate::base::{HostSet, TunnelId, shell_word};
 use crate::connector::settings::EdgeAddress;
@@ -7,40 +7,41 @@ use crate::wire::mux::Hosts;
 /// The most hosts that a log line or a command names.
 const HOSTS_SHOWN_MAX: usize = 16;
 
-/// What is known of the hosts of one edge.
+/// The hosts of the tunnel at one edge.
 #[derive(Debug, Default)]
 pub(super) struct EdgeHosts {
-    /// Those that the tunnel has there; none before the edge has said them.
+    /// The hosts that the tunnel has there; none before the edge has sent them.
     of_tunnel: Option<Hosts>,
-    /// The hosts of routes for which no calls can come, as they were logged last.
+    /// The hosts of routes that get no calls, as last logged.
     logged: HostSet,
 }
 
 /// The hosts of routes that the tunnel does not have at an edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingHosts {
-    /// The hosts. No calls come for them.
+    /// The hosts, which get no calls.
     pub hosts: HostSet,
-    /// What to do about them.
+    /// What the operator can do about them.
     pub remedy: String,
-    /// How many hosts of the tunnel the edge has left out. With any, nothing counts as missing.
+    /// How many hosts the edge left out of its list. If it left out any, no host counts as missing.
     pub left_out: u32,
 }
 
 impl EdgeHosts {
-    /// The edge has said which hosts the tunnel has.
+    /// Stores the hosts that the edge has sent.
     pub(super) fn set(&mut self, of_tunnel: Hosts) {
         self.of_tunnel = Some(of_tunnel);
     }
 
-    /// What is missing, and what to do about it; none before the edge has said what it has.
+    /// The missing hosts and the remedy; none before the edge has sent its hosts.
     pub(super) fn view(&self, tunnel: &TunnelId, routes: &HostSet) -> Option<MissingHosts> {
         let left_out = self.of_tunnel.as_ref()?.left_out;
         let hosts = self.missing(routes);
         Some(MissingHosts { remedy: self.remedy(tunnel, &hosts), hosts, left_out })
     }
 
-    /// The hosts of routes that the tunnel does not have. Of those that the edge has left out it cannot be said.
+    /// The hosts of routes that the tunnel does not have. Empty if the edge left out hosts, because any of them may be
+    /// there.
     fn missing(&self, routes: &HostSet) -> HostSet {
         match &self.of_tunnel {
             Some(Hosts { listed, left_out: 0 }) => routes.without(listed),
@@ -48,17 +49,17 @@ impl EdgeHosts {
         }
     }
 
-    /// Logs what is missing, once for each change.
+    /// Logs the missing hosts, once per change.
     pub(super) fn log_missing(&mut self, edge: &EdgeAddress, tunnel: &TunnelId, routes: &HostSet) {
         let Some(missing) = self.change(routes) else { return };
         if missing.is_empty() {
             return tracing::info!(%edge, %tunnel, "the tunnel has the hosts of all routes now");
         }
         let (hosts, remedy) = (missing.listed(HOSTS_SHOWN_MAX), self.remedy(tunnel, &missing));
-        tracing::warn!(%edge, %tunnel, hosts, "the tunnel does not have these hosts of routes, so no calls come for them: {remedy}");
+        tracing::warn!(%edge, %tunnel, hosts, "the tunnel does not have these hosts of routes, so they get no calls: {remedy}");
     }
 
-    /// The hosts that are missing, if they are others than when this was last asked.
+    /// The missing hosts, if they changed since the last query.
     fn change(&mut self, routes: &HostSet) -> Option<HostSet> {
         let missing = self.missing(routes);
         let is_changed = missing != self.logged;
@@ -68,7 +69,7 @@ impl EdgeHosts {
         })
     }
 
-    /// What to do about hosts that are missing.
+    /// What the operator can do about missing hosts.
     fn remedy(&self, tunnel: &TunnelId, missing: &HostSet) -> String {
         let all = self.of_tunnel.iter().flat_map(|hosts| hosts.listed.iter()).chain(missing.iter());
         let all: Vec<String> = all.map(|host| format!(" --host {}", shell_word(host))).collect();
@@ -92,7 +93,7 @@ mod tests {
     fn each_change_of_what_is_missing_is_told_once() {
         let mut edge = EdgeHosts::default();
         let routes = set(&["a.test", "*.b.test"]);
-        assert_eq!(edge.change(&routes), None, "the edge has said nothing yet");
+        assert_eq!(edge.change(&routes), None, "the edge has sent nothing yet");
         edge.set(Hosts { listed: set(&["x.b.test"]), left_out: 0 });
         assert_eq!(edge.change(&routes), Some(set(&["a.test"])));
         assert_eq!(edge.change(&routes), None);
@@ -100,7 +101,7 @@ mod tests {
         edge.set(Hosts { listed: set(&["a.test", "c.test"]), left_out: 0 });
         assert_eq!(edge.change(&routes), Some(set(&["*.b.test"])));
         edge.set(Hosts { listed: set(&["a.test"]), left_out: 1 });
-        assert_eq!(edge.change(&routes), Some(set(&[])), "the one that was left out may be it");
+        assert_eq!(edge.change(&routes), Some(set(&[])), "the one that was left out may be that host");
     }
 
     #[test]

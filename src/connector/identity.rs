@@ -1,4 +1,4 @@
-//! The two addresses of a route: the one by which its upstream is called, and the one by which agents call it.
+//! The two addresses of a route: that of its upstream, and the public one that agents call.
 
 use std::borrow::Cow;
 
@@ -10,32 +10,32 @@ use crate::wire::oauth::is_metadata_path;
 /// The media type of the metadata.
 const JSON: &[u8] = b"application/json";
 
-/// How a route's upstream is addressed, and what it is told of the address that agents call.
+/// How a route's upstream is addressed, and how it learns the address that agents call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteIdentity {
     /// The `Host` that is sent to the upstream; none for the authority of its URL.
     pub upstream_host: Option<Box<str>>,
-    /// What becomes of an `Origin`.
+    /// The treatment of the `Origin` field.
     pub upstream_origin: UpstreamOrigin,
-    /// The URL by which agents call the route; none for the address that each agent called.
+    /// The public URL of the route; none for the address that each agent called.
     pub public: Option<PublicUrl>,
-    /// Whether the metadata of a protected resource (RFC 9728) is rewritten where it names the upstream.
+    /// Whether the upstream's address is rewritten in the metadata of a protected resource (RFC 9728).
     pub rewrites_oauth_metadata: bool,
 }
 
-/// What becomes of the `Origin` of a request.
+/// The treatment of the `Origin` of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UpstreamOrigin {
-    /// It is passed on.
+    /// The field is forwarded unchanged.
     #[default]
     Keep,
     /// The field is removed from the request.
     Drop,
-    /// The upstream's own origin takes its place.
+    /// It is replaced by the upstream's own origin.
     Rewrite,
 }
 
-/// The addresses of one route, made up once.
+/// The addresses of one route, computed once.
 pub struct Addresses {
     identity: RouteIdentity,
     own_authority: Box<str>,
@@ -44,7 +44,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Those of the route to the upstream with this URL.
+    /// The addresses of a route to the upstream with this URL.
     #[must_use]
     pub fn new(identity: &RouteIdentity, url: &UpstreamUrl) -> Addresses {
         let (scheme, default_port) = if url.is_tls() { ("https", 443) } else { ("http", 80) };
@@ -63,7 +63,7 @@ impl Addresses {
         self.identity.upstream_host.as_deref().unwrap_or(&self.own_authority)
     }
 
-    /// What becomes of the `Origin` of requests to the upstream.
+    /// The change to the `Origin` of requests to the upstream.
     #[must_use]
     pub fn origin(&self) -> OriginEdit<'_> {
         match self.identity.upstream_origin {
@@ -73,13 +73,13 @@ impl Addresses {
         }
     }
 
-    /// The address by which all agents call the route, if one is set.
+    /// The public address of the route, if one is configured.
     pub(super) fn public(&self) -> Option<CalledAddress<'_>> {
         let public = self.identity.public.as_ref()?;
         Some(CalledAddress { scheme: public.scheme(), authority: public.authority().as_bytes() })
     }
 
-    /// A URL in the OAuth metadata of the upstream as agents read it, who call this host over HTTPS.
+    /// A URL in the upstream's OAuth metadata, rewritten for agents that call this host over HTTPS.
     #[must_use]
     pub fn in_metadata<'a>(&self, url: &'a str, host: &str) -> Cow<'a, str> {
         let called = CalledAddress { scheme: Scheme::Https, authority: host.as_bytes() };
@@ -93,7 +93,7 @@ impl Addresses {
         }
     }
 
-    /// Whether the body of a response is to be rewritten: metadata of a protected resource, as plain JSON.
+    /// Whether the body of a response has to be rewritten: the metadata of a protected resource, as plain JSON.
     pub(super) fn is_metadata(&self, request: &RequestHead, response: &ResponseHead) -> bool {
         self.identity.rewrites_oauth_metadata
             && response.status() == 200
@@ -105,7 +105,7 @@ impl Addresses {
                 .is_some_and(|kind| kind.get(..JSON.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(JSON)))
     }
 
-    /// How a response is to name the upstream: as the agent of this request called it.
+    /// The public address for a response: the one that the agent of this request called.
     pub(super) fn in_response<'a>(&'a self, request: &'a RequestHead, is_agents: bool) -> Option<PublicAddress<'a>> {
         let as_called = || match is_agents {
             true => Some(CalledAddress::of(Scheme::Https, request)),

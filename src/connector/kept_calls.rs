@@ -1,4 +1,4 @@
-//! What is kept of the last calls of a connector.
+//! The entries of a connector's call log.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::link::CarrierStream;
 use crate::wire::http1::RequestHead;
 use crate::wire::mcp::Call;
 
-/// How an agent's call is counted; none of `ended` says that the edge gave it up.
+/// The outcome of an agent's call; `ended` is none if the edge gave it up.
 pub(super) fn outcome_of(ended: Option<Result<(), CallFailure>>) -> Outcome {
     match ended {
         Some(Ok(())) => Outcome::Ok,
@@ -26,7 +26,7 @@ pub(super) fn outcome_of(ended: Option<Result<(), CallFailure>>) -> Outcome {
 }
 
 impl CallContext<'_> {
-    /// Which call failed, in which phase, as its agent is told.
+    /// The failed call and its phase, for the report to its agent.
     pub(super) fn failed_call<'c>(
         &'c self,
         route: &'c ConnectorRoute,
@@ -49,14 +49,14 @@ impl CallContext<'_> {
         }
     }
 
-    /// How long the parts of a call have taken so far.
+    /// The phases of a call so far.
     pub(super) fn phases(&self, stamps: &ConnectorStamps) -> CallPhases {
         let core = &self.core.core;
         CallPhases::of_connector(stamps.times(core), core.now() - stamps.began())
             .answered(stamps.status(), stamps.is_event_stream())
     }
 
-    /// What is kept of a call with this head that ends now.
+    /// The log entry of a call with this head that ends now.
     pub(super) fn kept(&self, head: &RequestHead) -> CallRecord {
         CallRecord {
             number: self.number,
@@ -67,14 +67,14 @@ impl CallContext<'_> {
         }
     }
 
-    /// Keeps that a request is refused before it has become a call.
+    /// Adds a request that is refused before it became a call.
     pub(super) fn keep_refused(&self, head: &RequestHead, refusal: Refusal) {
         let (stage, outcome) = (refusal.stage(), Some(refusal.outcome()));
         let record = CallRecord { stage, outcome, ..self.kept(head).with_own(Some(refusal.own_answer())) };
         self.core.figures.keep(&record);
     }
 
-    /// The address of the agent whose call it is, if that is known.
+    /// The address of the call's agent, if that is known.
     pub(super) fn agent_address(&self, head: &RequestHead) -> Option<IpAddr> {
         let text = match self.caller {
             Caller::Edge => std::str::from_utf8(forwarded_peer(head)).unwrap_or_default(),
@@ -83,13 +83,13 @@ impl CallContext<'_> {
         text.parse().ok()
     }
 
-    /// Keeps that the policy of its route has denied a call.
+    /// Adds a call that the policy of its route denied.
     pub(super) fn keep_denied(&self, head: &RequestHead, own: OwnAnswer, policy: Option<PolicyMark>) {
         let (stage, outcome) = (CallStage::Policy, Some(Outcome::Denied));
         self.core.figures.keep(&CallRecord { stage, outcome, policy, ..self.kept(head).with_own(Some(own)) });
     }
 
-    /// Keeps that a request cannot be read.
+    /// Adds a request that cannot be parsed.
     pub(super) fn keep_unreadable(&self, own: Option<OwnAnswer>) {
         let peer = match self.caller {
             Caller::Edge => None,
@@ -102,13 +102,13 @@ impl CallContext<'_> {
     }
 }
 
-/// The number that the edge gave to the call of a stream, or to its session; 0 if it gave none.
+/// The number that the edge gave to a stream's call or session; 0 if none.
 pub(super) fn number_of(stream: &CarrierStream) -> u64 {
     stream.call().map_or(0, |(number, _)| number)
 }
 
 impl ConnectorCore {
-    /// The last calls that are asked for.
+    /// The logged calls that match the filter.
     pub(super) fn find_calls(&self, filter: &CallFilter) -> Vec<CallLine> {
         let (calls, recorder) = (self.figures.calls.borrow(), self.figures.recorder.borrow());
         let line = |FoundCall { record, age, label }: FoundCall<'_>| {

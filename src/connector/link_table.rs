@@ -1,4 +1,4 @@
-//! The links of one core.
+//! The established links of one core.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::connector::shared::Connector;
 use crate::engine::{Core, Signal};
 use crate::link::{Carrier, CloseReason};
 
-/// The links of one core that are up.
+/// The established links of one core.
 pub(super) struct LinkTable {
     core: Core,
     connector: Arc<Connector>,
@@ -36,14 +36,14 @@ impl LinkTable {
         }
     }
 
-    /// An id for the next link of this core, unlike that of any other link of this connector.
+    /// The id for the next link of this core, unique within the connector.
     pub(super) fn next_id(&self) -> LinkId {
         let n = self.ids_given.get();
         self.ids_given.set(n + 1);
         LinkId(n * self.connector.core_count() as u64 + u64::from(self.core.id().0))
     }
 
-    /// Adds a link that is up.
+    /// Adds an established link.
     pub(super) fn add(&self, carrier: &Carrier, edge: usize) {
         self.entries.borrow_mut().push(Entry { carrier: carrier.clone(), edge, since: self.core.now() });
     }
@@ -54,12 +54,12 @@ impl LinkTable {
         self.removed.raise();
     }
 
-    /// Tells every edge for which hosts there are routes.
+    /// Sends the hosts of the routes to every edge.
     pub(super) fn set_hosts(&self, hosts: &HostSet) {
         self.entries.borrow().iter().for_each(|entry| entry.carrier.set_hosts(hosts));
     }
 
-    /// Lets the calls in flight finish on every link, and takes no new ones.
+    /// Drains every link: calls in flight may finish, and new ones are refused.
     pub(super) fn drain(&self) {
         self.all().iter().for_each(Carrier::drain);
     }

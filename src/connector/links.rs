@@ -1,4 +1,4 @@
-//! Links to the edges: dialled, run, and dialled again.
+//! Links to the edges: dialled, run, and dialled again when they end.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -19,10 +19,10 @@ use crate::engine::Task;
 use crate::link::{Backoff, Carrier, CarrierEnded, CloseReason, Link, LinkEnded};
 use crate::wire::mux::Hello;
 
-/// A link that was up for so long was stable: the backoff is reset after it.
+/// A link that was up for this long was stable, and its end resets the backoff.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// A carrier that is up, and the task that runs it.
+/// An established carrier, and the task that runs it.
 struct Up {
     carrier: Carrier,
     run: Task<LinkEnded>,
@@ -30,7 +30,7 @@ struct Up {
     edge_cores: u16,
 }
 
-/// The slot of one link: one of the links to one edge, which is dialled again whenever it ends.
+/// The slot of one link to one edge. The link is dialled again whenever it ends.
 #[derive(Clone)]
 struct LinkSlot {
     core: Rc<ConnectorCore>,
@@ -38,7 +38,7 @@ struct LinkSlot {
     index: u16,
 }
 
-/// Opens the links of this core that are wanted and not open yet.
+/// Opens the links of this core that are configured and not open yet.
 pub(super) fn open_links(core: &Rc<ConnectorCore>) {
     let cores = core.connector.core_count().max(1);
     for edge in 0..core.connector.edges.len() {
@@ -52,7 +52,7 @@ pub(super) fn open_links(core: &Rc<ConnectorCore>) {
 }
 
 impl LinkSlot {
-    /// Keeps the link up until the core is to end.
+    /// Keeps the link up until the core drains.
     async fn keep(&self) {
         let mut backoff = self.core.retry.backoff();
         let keeping = async {
@@ -64,11 +64,11 @@ impl LinkSlot {
                 }
             }
         };
-        // Once the core is to end no link is dialled any more; one that is up finishes on its own.
+        // During the drain no link is dialled; an established one finishes on its own.
         future::or(self.core.drain.after(0), keeping).await;
     }
 
-    /// Starts to serve the link, and returns when the next one is to be dialled.
+    /// Starts to serve the link, and returns when the next one has to be dialled.
     async fn run(&self, up: Up, backoff: &mut Backoff) {
         let core = &self.core;
         let Up { carrier, run, edge_cores } = up;
@@ -93,8 +93,8 @@ impl LinkSlot {
         if stable {
             backoff.reset();
         }
-        // An edge that drains should get another link at once. A lost edge may be lost to many connectors, which should not
-        // all come at once.
+        // A draining edge should get another link at once. A lost edge may be lost to many connectors, which should not
+        // all reconnect at the same time.
         if carrier.ended().is_some() || !stable {
             let wait = core.retry.next_wait(backoff);
             core.core.sleep(wait).await;
@@ -115,7 +115,7 @@ impl LinkSlot {
             carrier.close(CloseReason::Ended);
             pending().await
         };
-        // A task of its own, so that it is not looked at for each call.
+        // A separate task, so that it is not polled for each call.
         let (connector, heard_on, edge) = (Arc::clone(&core.connector), carrier.clone(), self.edge);
         let hearing = core.core.spawn_held(async move {
             let mut heard = 0;
@@ -138,20 +138,20 @@ impl LinkSlot {
         });
     }
 
-    /// Waits before the next try.
+    /// Waits before the next attempt.
     async fn wait(&self, error: &ConnectError, backoff: &mut Backoff, ups_seen: u64) {
         let core = &self.core;
         Counters::add(&core.connector.counters.dials_failed);
         core.retry.log_error(self.edge, error);
         if error.needs_certificate() {
-            // The next try waits for a new certificate.
+            // The next attempt waits for a new certificate.
             return;
         }
         let wait = core.retry.wait_after(error, backoff);
         if error.refusal().is_some() {
             return core.core.sleep(wait).await;
         }
-        // When another link has come up, this one can too.
+        // When another link is established, this one may succeed too.
         let up = core.edges.up_since(self.edge, ups_seen);
         let _ = core.core.timeout(wait, up).await;
     }
@@ -186,9 +186,10 @@ impl LinkSlot {
         match link.welcomed().await {
             Ok(welcome) => Ok(Up { carrier: Carrier::Link(link), run, edge_cores: welcome.cores }),
             Err(error) => {
-                // Let the link send the reason, if the end is on this side.
+                // If this side ended the link, let it send the reason.
                 run.await;
-                // TLS 1.3 is complete on this side before the edge checks the certificate, so a refusal comes only now.
+                // In TLS 1.3 this side completes the handshake before the edge checks the certificate, so a refusal
+                // arrives only now.
                 let refused = connection.tls_failure().and_then(|failure| OwnCertificate::of(&failure));
                 Err(refused.map_or(error.into(), ConnectError::from))
             }

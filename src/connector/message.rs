@@ -10,22 +10,22 @@ use crate::link::CarrierEnded;
 use crate::tls::Identity;
 use crate::wire::mux::RegistrationRefusal;
 
-/// What the control thread asks of each core of a connector.
+/// A command of the control thread to a core of a connector.
 pub enum ConnectorCommand {
-    /// Finish what is in flight, take nothing new, and end.
+    /// Finish calls in flight, accept no new ones, and end.
     Drain,
     /// Report the state of the core.
     Report(MailSender<ConnectorReport>),
-    /// Report the figures of the label with this index, of calls whose agents' TLS ends here, and how many labels there are.
+    /// Report the figures of the label with this index, and the number of labels, of calls whose agents' TLS ends here.
     Figures(usize, MailSender<CoreFigures>),
-    /// Report the last calls that are asked for.
+    /// Report the calls in the call log that match the filter.
     Calls(Arc<CallFilter>, MailSender<Vec<CallLine>>),
 }
 
-/// What a core of a connector tells the control thread.
+/// An event from a core of a connector for the control thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectorEvent {
-    /// A link has come up.
+    /// A link was established.
     Linked {
         /// The core on which it runs.
         core: CoreId,
@@ -34,7 +34,7 @@ pub enum ConnectorEvent {
         /// Its index among the links to that edge.
         link_index: u16,
     },
-    /// A link that was up has ended.
+    /// An established link has ended.
     Unlinked {
         /// The core on which it runs.
         core: CoreId,
@@ -42,10 +42,10 @@ pub enum ConnectorEvent {
         edge: EdgeAddress,
         /// Its index among the links to that edge.
         link_index: u16,
-        /// Why the link ended, as its protocol says.
+        /// Why the link ended, in terms of its protocol.
         why: CarrierEnded,
     },
-    /// An edge refuses this connector. Sent once for each reason, until a link comes up.
+    /// An edge refuses this connector. Sent once per reason until a link is established.
     Refused {
         /// The address of the edge.
         edge: EdgeAddress,
@@ -54,7 +54,7 @@ pub enum ConnectorEvent {
         /// The reason in words.
         why: String,
     },
-    /// An edge cannot be reached. Sent once for each series of failures.
+    /// An edge cannot be reached. Sent once per series of failures.
     Failed {
         /// The address of the edge.
         edge: EdgeAddress,
@@ -74,7 +74,7 @@ pub enum ConnectorEvent {
     Ended(CoreId),
 }
 
-/// What comes to a core of a connector from elsewhere.
+/// A message to a core of a connector.
 pub(super) enum CoreMessage {
     Command(ConnectorCommand),
     /// An edge has more cores than this connector has links to it.

@@ -1,4 +1,4 @@
-//! Floor 4: the connector. It dials links to edges, and carries the calls that arrive on them to upstreams.
+//! Floor 4: the connector. It dials links to edges, and forwards the calls that arrive on them to upstreams.
 
 mod agents_http2;
 mod audit;

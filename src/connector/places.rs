@@ -1,4 +1,4 @@
-//! Places of agents' calls among those of their route in flight, where the agents' TLS ends here.
+//! Concurrency limits for calls of agents whose TLS ends in the connector.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use crate::latency::{CallRecord, Overload};
 use crate::serve::{CallPlace, Entry, Full};
 
-/// What is known of the place of a call.
+/// The place of a call among the route's calls in flight.
 #[derive(Default)]
 pub(super) struct QueueNotes {
-    /// Its place, as long as it has one.
+    /// The place, while the call has one.
     pub(super) place: Cell<Option<CallPlace>>,
-    /// How long it waited for one.
+    /// How long it waited for a place.
     pub(super) waited: Duration,
-    /// Why it got none.
+    /// Why it was refused a place.
     pub(super) overload: Option<Overload>,
-    /// Whether it needs one. This and the rest are kept here, and not in the task, for its size.
+    /// Whether it needs a place. This and the following fields are kept here and not in the task, because of its size.
     pub(super) is_needed: bool,
     /// Whether its label was read.
     pub(super) is_labelled: bool,
-    /// Where it has to wait for one.
+    /// The route without a free place, if the call has to wait.
     full: Option<Full>,
 }
 
 impl QueueNotes {
-    /// Notes whether the call got a place at once. Returns whether it has to wait for one.
+    /// Stores the place if the call got one at once. Returns whether it has to wait.
     pub(super) fn on_entry(&mut self, entry: Entry) -> bool {
         match entry {
             Entry::Full(full) => self.full = Some(full),
@@ -33,7 +33,7 @@ impl QueueNotes {
         self.full.is_some()
     }
 
-    /// Where it has to wait for a place, if it has to.
+    /// The route on which the call has to wait for a place, if it has to.
     pub(super) fn take_full(&mut self) -> Option<Full> {
         self.full.take()
     }

@@ -1,4 +1,4 @@
-//! What is kept of a call that has ended: figures, what is learned from it, its task, and its record.
+//! Records a call that has ended: figures, learned latencies, task, call log.
 
 use crate::base::Time;
 use crate::connector::call::{AgentWork, CallContext, CallEnd};
@@ -11,7 +11,7 @@ use crate::route::Hostname;
 use crate::serve::{AnswerSize, CallEnded, EndedCall, GuardedCall, PlacedCall, Request, add_to_task, leave, task_of};
 use crate::wire::mcp::{Call, SESSION_ID};
 
-/// What is told of a call that failed, by its label as far as that is known.
+/// The report of a call that failed, with its label as far as it is known.
 pub(super) fn told_of(
     context: CallContext<'_>,
     request: &mut impl Request,
@@ -25,26 +25,26 @@ pub(super) fn told_of(
     Some(report(context.failed_call(route, trace, phase, call)))
 }
 
-/// A call, and the terms of what guards it.
+/// A call, and the terms of its guard.
 pub(super) fn guarded<'a>(route: &'a ConnectorRoute, call: &'a Call) -> GuardedCall<'a> {
     let (deadline, breaker) = (route.deadlines_of(call.tool()), route.breaker_of(call.tool()));
     GuardedCall { call, route: route.name.as_str(), deadline, breaker }
 }
 
-/// What is known of a call that has ended.
+/// The facts about a call that has ended.
 pub(super) struct Noted<'a> {
     pub(super) work: &'a AgentWork,
-    /// Whether it was begun, and not refused or given up before.
+    /// Whether it was begun, and not refused or given up before that.
     pub(super) is_begun: bool,
-    /// Whether the edge cut it, and answered.
+    /// Whether the edge cut it and answered.
     pub(super) is_cut_by_edge: bool,
-    /// Whether its server was sent a message that it is cancelled.
+    /// Whether its server was sent a cancel notification.
     pub(super) is_cancelled: bool,
-    /// What its agent is told of it, if it was not begun.
+    /// The report for its agent, if it was not begun.
     pub(super) report: Option<&'a CallReport>,
 }
 
-/// Keeps a call that has ended. One of an agent, which is for `host`, is counted, and how long it took recorded.
+/// Records a call that has ended. A call of an agent, which has a `host`, is also counted with its duration.
 pub(super) fn record(
     context: CallContext<'_>,
     request: &mut impl Request,
@@ -55,7 +55,7 @@ pub(super) fn record(
 ) {
     let Noted { work, is_begun, is_cut_by_edge, is_cancelled, report } = noted;
     let AgentWork { guard, until, queue, .. } = work;
-    // What a call that was not begun has of these is of one before it.
+    // Without a begun call, these belong to an earlier call.
     let (retries, again) = if is_begun { (work.retries, work.again) } else { (Retries::default(), None) };
     let core = context.core;
     if let Some(found) = request.label().and_then(|label| label.log_found()) {
@@ -70,7 +70,7 @@ pub(super) fn record(
     let (outcome, now) = (outcome_of(ended), core.core.turn_time());
     let of_body = request.label().and_then(|label| label.trace());
     let policy = request.label().and_then(|label| label.policy_mark());
-    // Taken in any case: if its route is gone meanwhile, it is free again.
+    // Taken in any case, so that it is freed even if the route is gone.
     let place = queue.place.take();
     let kept = keeps.then(|| queue.note(context.kept(request.head()).with_phases(&phases), place.as_ref()));
     let counted = host.and_then(|host| {
@@ -105,7 +105,7 @@ pub(super) fn record(
         })?
     });
     let Some(kept) = kept else { return };
-    // What is known of the agent of a call that the edge has made is of one before it.
+    // In a call of the edge, the guard is that of an earlier agent's call.
     let of_agent = Some(guard).filter(|_| host.is_some());
     let in_force = of_agent.filter(|_| is_begun).and_then(|guard| guard.deadline.enforced());
     let in_force = in_force.map(|deadline| (deadline, false));
@@ -134,7 +134,7 @@ pub(super) fn record(
     core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(report))));
 }
 
-/// How a call has ended that may belong to a task.
+/// The end of a call that may belong to a task.
 pub(super) struct TaskEnd<'a> {
     pub(super) answer: AnswerSize,
     pub(super) phases: &'a CallPhases,

@@ -1,4 +1,4 @@
-//! The report of one core of a connector.
+//! The status report of one core of a connector.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ pub struct ConnectorReport {
     pub core: CoreId,
     /// The links that run on this core.
     pub links: Vec<LinkReport>,
-    /// The upstreams that were called, by the name of their route.
+    /// The upstreams that were called, by route name.
     pub upstreams: Vec<UpstreamReport>,
-    /// How many calls are in flight.
+    /// The number of calls in flight.
     pub calls_open: usize,
-    /// Sockets that are open.
+    /// The number of open sockets.
     pub sockets_open: usize,
-    /// Tasks that have not ended.
+    /// The number of tasks that have not ended.
     pub tasks_open: usize,
     /// The use of the core's buffers.
     pub pool: PoolUse,
@@ -29,7 +29,7 @@ pub struct ConnectorReport {
 /// The state of one link.
 #[derive(Clone, Debug)]
 pub struct LinkReport {
-    /// The link's number at this connector, unlike that of any other link.
+    /// The link's number, unique within this connector.
     pub id: LinkId,
     /// The edge at its other end.
     pub edge: EdgeAddress,
@@ -59,12 +59,12 @@ pub struct UpstreamReport {
     pub route: RouteName,
     /// The URL of the upstream.
     pub upstream: String,
-    /// Connections to it, in use or idle.
+    /// The number of connections to it, in use or idle.
     pub connections_open: usize,
-    /// Those of HTTP/2 among them.
+    /// The number of HTTP/2 connections among them.
     pub http2_connections_open: usize,
-    /// Calls that these carry, each on a stream.
+    /// The number of calls on these, each on its own stream.
     pub http2_streams_open: usize,
-    /// Why the last attempt to connect failed, if it did.
+    /// The error of the last attempt to connect, if it failed.
     pub failing: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! When to try again after a failed connection to an edge, and what to log of the failure.
+//! Retries after a failed connection to an edge, and the log lines about failures.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::connector::message::ConnectorEvent;
 use crate::connector::shared::Connector;
 use crate::link::Backoff;
 
-/// The shortest wait after a refusal that is final, however short the waits are set.
+/// The shortest wait after a final refusal, even if shorter waits are configured.
 const REFUSED_WAIT_MIN: Duration = Duration::from_secs(5);
 
 /// The longest wait after a name could not be resolved.
@@ -42,13 +42,13 @@ impl Retry {
     pub(super) fn wait_after(&self, error: &ConnectError, backoff: &mut Backoff) -> Duration {
         let mut rng = self.rng.borrow_mut();
         if error.refusal().is_some() {
-            // The edge may change its mind, but not soon.
+            // The edge may accept the connector later, but not soon.
             let max = self.connector.settings.backoff_max.max(REFUSED_WAIT_MIN);
             let early_ns = u64::try_from((max / 4).as_nanos()).unwrap_or(u64::MAX);
             return max.saturating_sub(Duration::from_nanos(rng.between(0, early_ns)));
         }
         let wait = backoff.next(&mut rng) + error.retry_after();
-        // Many links ask for a name as if they were one.
+        // Requests of many links for a name share one query.
         if matches!(error, ConnectError::Name(_)) { wait.min(NAME_WAIT_MAX) } else { wait }
     }
 

@@ -1,4 +1,4 @@
-//! The life of one core of a connector: it opens links, carries out commands of the control thread, and drains.
+//! The main task of one core of a connector: it opens links, handles messages, and drains.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::link::CloseReason;
 const LINK_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Connector {
-    /// Runs one core of the connector until it was told to drain and has.
+    /// Runs one core of the connector until its drain is complete.
     pub async fn run(self: Arc<Connector>, core: Core, resolver: Resolver) {
         let Some(messages) = self.take_messages(core.id()) else { return };
         let core = Rc::new(ConnectorCore::new(core, self, resolver));
@@ -40,7 +40,7 @@ impl ConnectorCore {
         self.finish(messages).await;
     }
 
-    /// Lets what is in flight finish, within the drain timeout, and ends the links.
+    /// Waits until calls in flight have finished, within the drain timeout, and ends the links.
     async fn finish(self: &Rc<ConnectorCore>, mut messages: MailReceiver<CoreMessage>) {
         self.links.drain();
         let core = Rc::clone(self);
@@ -50,13 +50,13 @@ impl ConnectorCore {
             }
         });
         let (id, calls) = (self.core.id(), self.calls_open());
-        tracing::info!(core = %id, calls, "drain begun: event streams end, other calls are waited for");
+        tracing::info!(core = %id, calls, "draining: event streams end, other calls may finish");
         let drain_timeout = self.connector.settings.drain_timeout;
         if self.core.timeout(drain_timeout, self.links.all_ended()).await.is_err() {
             let calls = self.calls_open();
-            tracing::warn!(core = %self.core.id(), calls, "drain timeout reached, open calls are ended");
+            tracing::warn!(core = %self.core.id(), calls, "drain timeout reached, open calls are cut");
             self.links.close(CloseReason::DrainTimeout);
-            // A link that cannot send its last frame is given up.
+            // A link that cannot send its last frame in time is dropped.
             let _ = self.core.timeout(LINK_CLOSE_TIMEOUT, self.links.all_ended()).await;
         }
         tracing::info!(core = %id, "drain ended");
@@ -68,7 +68,7 @@ impl ConnectorCore {
     fn handle(self: &Rc<ConnectorCore>, message: CoreMessage) {
         match message {
             CoreMessage::Command(ConnectorCommand::Drain) => self.drain.raise(),
-            // Whoever asked may be gone by the time of the reply.
+            // The requester may be gone before the reply.
             CoreMessage::Command(ConnectorCommand::Report(reply)) => drop(reply.send(self.report())),
             CoreMessage::Command(ConnectorCommand::Figures(index, reply)) => {
                 let figures = self.figures.recorder.borrow().figures(index, self.core.now());

@@ -19,7 +19,7 @@ use crate::wire::mux;
 /// The most links to one edge.
 pub const LINKS_MAX: u16 = 256;
 
-/// Where an edge accepts links.
+/// The address at which an edge accepts links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeAddress {
     /// A name or an address; IPv6 without brackets.
@@ -43,60 +43,60 @@ impl fmt::Display for EdgeAddress {
 pub struct ConnectorSettings {
     /// The edges. Each gets links of its own.
     pub edges: Vec<EdgeAddress>,
-    /// The proxies through which edges are reached, by their place in `edges`; an edge without one is reached directly.
+    /// The proxies through which edges are reached, by index in `edges`; an edge without one is reached directly.
     pub proxies: Vec<Option<Proxy>>,
-    /// Another port of each edge, which is tried when its own does not answer.
+    /// Another port of each edge, which is tried when the first does not answer.
     pub edge_fallback_port: Option<u16>,
-    /// TLS towards edges, for as many as there are in `edges`. Without it links are plain: for the simulation.
+    /// TLS towards the `edges`. Without it links are plain, for the simulation.
     pub edge_tls: Option<Arc<EdgeTls>>,
-    /// The name that an edge's certificate must bear; the host that is dialled when none is given.
+    /// The name that an edge's certificate must contain; by default the dialled host.
     pub edge_name: Option<Box<str>>,
     /// The tunnel that the connector serves.
     pub tunnel: TunnelId,
     /// The secret of that tunnel.
     pub secret: Secret,
-    /// Name and version, as the edge shows them.
+    /// Name and version of this software, which the edge displays.
     pub software: String,
-    /// How many links to each edge, at most [`LINKS_MAX`]. Zero for as many as the edge has cores, and at least one for
-    /// each core here.
+    /// The number of links to each edge, at most [`LINKS_MAX`]. Zero for one per core of the edge, and at least one per
+    /// core of this connector.
     pub links: u16,
     /// The first wait before a lost link is dialled again.
     pub backoff_min: Duration,
     /// The longest wait before a lost link is dialled again.
     pub backoff_max: Duration,
-    /// How long dialling an edge may take, TLS included, all its addresses together.
+    /// The time limit for dialling an edge, for all of its addresses together, including TLS.
     pub connect_timeout: Duration,
     /// The settings of the link protocol.
     pub link: mux::Settings,
-    /// Calls that one core carries at once; what comes beyond is reset as overloaded.
+    /// The most calls in flight on one core; further ones are reset as overloaded.
     pub calls_max: usize,
-    /// How long calls in flight may take after the connector was told to end.
+    /// How long calls in flight may take after a drain began.
     pub drain_timeout: Duration,
-    /// How long an upstream may take nothing of what waits to be sent to it, before the call is ended.
+    /// How long an upstream may stop reading a request before the call is ended.
     pub write_timeout: Duration,
     /// How long the head of a request on an inner TLS session may take from its first byte.
     pub header_timeout: Duration,
-    /// How long an inner TLS session may lie unused.
+    /// How long an inner TLS session may be idle.
     pub idle_timeout: Duration,
-    /// After how much silence a comment is sent on an event stream to an agent whose TLS ends here; never, if none.
+    /// After how much silence a comment is sent on an event stream to an agent whose TLS ends here; none to send none.
     pub sse_keepalive: Option<Duration>,
-    /// Which web pages may call where their TLS ends here, and what their browsers are told.
+    /// Which web pages may call if their TLS ends here, and the CORS fields for their browsers.
     pub origins: Arc<OriginRules>,
     /// How many of the last calls of each kind are kept on each core, see [`CallLog`](crate::latency::CallLog).
     pub calls_kept: usize,
-    /// How often a request is sent again on another connection, at the most.
+    /// The most retries of a request on another connection.
     pub retries_max: u32,
-    /// How the calls of agents whose TLS ends here are added up by their tasks.
+    /// How calls are added up by task, for agents whose TLS ends here.
     pub tasks: TaskSettings,
-    /// Where calls are written, if they are.
+    /// The audit log for calls, if there is one.
     pub audit: Option<AuditLog>,
-    /// The clock by which tokens are checked.
+    /// The wall clock for checking tokens.
     pub clock: WallClock,
 }
 
 #[cfg(feature = "internals")]
 impl ConnectorSettings {
-    /// A connector for tests and benches, which opens links to one edge, without TLS.
+    /// Settings for tests and benches, with links to one edge and without TLS.
     #[must_use]
     pub fn for_tests(edge: std::net::SocketAddr, tunnel: TunnelId, secret: Secret) -> ConnectorSettings {
         ConnectorSettings {
@@ -132,45 +132,45 @@ impl ConnectorSettings {
 /// The route of one host.
 #[derive(Clone)]
 pub struct ConnectorRoute {
-    /// The name of the route in reports and logs. The connections are kept under this name: routes with different
-    /// upstreams should not share one.
+    /// The name of the route in reports and logs. Connections are pooled under this name, so routes with different
+    /// upstreams should not share it.
     pub name: RouteName,
-    /// The upstream, and how its connections are kept on each core.
+    /// The upstream, and the settings of its pool on each core.
     pub upstream: UpstreamSettings,
-    /// How its calls are carried. Calls that come otherwise are refused.
+    /// The traffic of the route. Calls of other traffic are refused.
     pub traffic: Traffic,
-    /// How its upstream is addressed, and what it is told of the address that agents call.
+    /// How its upstream is addressed, and how it learns the address that agents call.
     pub identity: RouteIdentity,
-    /// How long the upstream may take to begin its answer to a call of an edge, whose own limit applies without it.
+    /// The limit for the first byte of an answer to a call of an edge; without it only the edge's limit applies.
     pub first_byte_timeout: Option<Duration>,
-    /// Whether the upstream is told how long the caller still waits, where that is known.
+    /// Whether the rest of the caller's time is sent to the upstream, if known.
     pub sends_timeout: bool,
-    /// How long agents whose TLS ends here wait for an answer that do not say so themselves.
+    /// The caller's time for agents whose TLS ends here that do not state it themselves.
     pub client_timeout: Option<Duration>,
-    /// Which POST requests may run twice, if the owner of the route trusts its server in this.
+    /// Which POST requests may run twice, if the route trusts its server's hints.
     pub resend: Option<Arc<SafeRequests>>,
-    /// What it asks of its callers; none if that is the server's affair.
+    /// The authentication of callers; none if it is left to the server.
     pub auth: Option<Arc<RouteAuth>>,
-    /// Which caller may call which of its tools.
+    /// Which caller may call which tool.
     pub policy: Option<Arc<ToolPolicy>>,
-    /// The deadlines of calls of agents whose TLS ends here. Their ceiling is how long the upstream may take to begin an answer; a
-    /// GET, which waits for events, is not bounded.
+    /// The deadlines of calls of agents whose TLS ends here. Their ceiling is the limit for the first byte of an
+    /// answer. A GET, which waits for events, has none.
     pub deadlines: DeadlineTerms,
-    /// When calls of these agents are refused because others fail.
+    /// The terms of the circuit breakers for these calls.
     pub breaker: BreakerTerms,
-    /// How many of these calls may be in flight at one time.
+    /// The limits of these calls in flight.
     pub concurrency: ConcurrencyTerms,
-    /// What single tools have in place of these terms.
+    /// The settings of single tools that differ from these.
     pub tools: Arc<[ToolOverrides]>,
 }
 
 impl ConnectorRoute {
-    /// The deadlines of the calls of agents whose TLS ends here, or of those of a tool.
+    /// The deadlines of these calls, or of those of a tool.
     pub(super) fn deadlines_of(&self, tool: Option<&str>) -> DeadlineTerms {
         self.own(tool).map_or(self.deadlines, |own| self.deadlines.with(&own.deadlines))
     }
 
-    /// When these are refused because others fail.
+    /// The breaker terms of these calls, or of those of a tool.
     pub(super) fn breaker_of(&self, tool: Option<&str>) -> BreakerTerms {
         self.own(tool).map_or(self.breaker, |own| self.breaker.with(&own.breaker))
     }
@@ -180,7 +180,7 @@ impl ConnectorRoute {
         self.own(tool).map_or(0, |own| own.price)
     }
 
-    /// Whether it has to be known what these calls call before they are passed on.
+    /// Whether the label of these calls is needed before they are forwarded.
     pub(super) fn needs_label(&self) -> bool {
         let is_enforced = self.deadlines.is_enforced() || self.breaker.is_enforced();
         is_enforced || self.tools.iter().any(ToolOverrides::needs_label)
@@ -196,19 +196,19 @@ impl ConnectorRoute {
 pub struct Sealing {
     /// Towards agents whose TLS ends in this connector.
     pub passthrough: Arc<ServerConfig>,
-    /// Towards edges, which have to show a certificate.
+    /// Towards edges, which must present a certificate.
     pub resealed: Arc<ServerConfig>,
 }
 
 /// The routes of a connector. Replaced as a whole when the configuration is reloaded.
 ///
-/// The connections of a route whose settings are the same afterwards live on. TLS configurations are compared by
-/// identity: whoever makes the new table keeps the `Arc` of what did not change.
+/// Connections of a route with unchanged settings are kept. TLS configurations are compared by identity, so a new table
+/// must reuse the `Arc`s of what did not change.
 #[derive(Default)]
 pub struct ConnectorTables {
     /// Which upstream serves which host.
     pub routes: RouteTable<ConnectorRoute>,
-    /// TLS for routes with inner sessions; without it their calls are refused.
+    /// TLS for routes with inner sessions. Without it their calls are refused.
     pub sealing: Option<Sealing>,
 }
 

@@ -15,52 +15,52 @@ use crate::route::Hostname;
 use crate::serve::{AuditLog, RouteLimits, SessionOwners};
 use crate::wire::mux::Hosts;
 
-/// Messages that may wait for one core.
+/// The most messages that may wait for one core.
 const CORE_MESSAGES_MAX: usize = 256;
 
-/// One connector: what its cores share. Everything on the way of a call is per core.
+/// The state that all cores of a connector share. Everything on the path of a call is per core.
 pub struct Connector {
     pub(super) settings: ConnectorSettings,
-    /// A random number of this process, so that edges know which links belong together.
+    /// A random number of this process, by which edges know which links belong together.
     pub(super) instance: u64,
     tables: RwLock<Arc<ConnectorTables>>,
     /// The hosts of the routes in the tables.
     hosts: RwLock<HostSet>,
-    /// Counts replacements of the tables, so that a core need not ask for them at each call.
+    /// Counts replacements of the tables, so that a core need not fetch them for each call.
     tables_version: AtomicU64,
     pub(super) edges: Vec<EdgeState>,
-    /// How long calls of each label take, of agents whose TLS ends here, as all cores learn it.
+    /// The learned latencies of calls of agents whose TLS ends here, for all cores.
     pub(super) learned: Arc<LearnedTable>,
-    /// The circuit breakers of these calls, which all cores share.
+    /// The circuit breakers of these calls, shared by all cores.
     pub(super) breakers: Arc<BreakerTable>,
-    /// How many of these calls are in flight, by route.
+    /// The concurrency limits of these calls, by route.
     pub(super) limits: RouteLimits,
     /// The tasks that these calls belong to; none if they are not counted.
     tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
     messages: Mutex<Vec<Option<MailReceiver<CoreMessage>>>>,
     pub(super) events: MailSender<ConnectorEvent>,
-    /// For whom sessions were begun, where routes ask their callers for tokens.
+    /// The owners of sessions, on routes that require tokens.
     pub(super) session_owners: SessionOwners,
     pub(super) counters: Counters,
-    /// Log lines about hosts that are called and have no route, which agents can cause.
+    /// Limits log lines about called hosts without a route, which agents can cause.
     unrouted_log_limit: Mutex<KeyedLogLimit<Hostname>>,
-    /// Log lines about agents and servers of different eras of MCP.
+    /// Limits log lines about agents and servers of different MCP eras.
     pub(super) eras: EraNotes,
 }
 
 /// The state of one edge that all cores share.
 #[derive(Default)]
 pub(super) struct EdgeState {
-    /// How many links to it there should be.
+    /// The configured number of links to it.
     links: AtomicU16,
-    /// The last error that was logged since a link to it was last up.
+    /// The last error that was logged since the last established link.
     last_error: Mutex<Option<LoggedError>>,
     /// The connector's status there.
     pub(super) status: SharedStatus,
     clock_skew: Mutex<Option<ClockSkew>>,
     hosts: Mutex<EdgeHosts>,
-    /// The edge was reached last at its other port, because its own did not answer.
+    /// Whether the last connection used the fallback port, because the first did not answer.
     pub(super) prefers_fallback_port: AtomicBool,
 }
 
@@ -75,7 +75,7 @@ struct LoggedError {
 pub struct ClockSkew {
     /// Whether this machine's clock is ahead; otherwise it is behind.
     pub ahead: bool,
-    /// The difference, to about a second.
+    /// The difference, accurate to about a second.
     pub by: Duration,
 }
 
@@ -86,11 +86,11 @@ pub struct EdgeView {
     pub edge: EdgeAddress,
     /// The connector's status there.
     pub status: EdgeStatus,
-    /// How the two wall clocks differ, where an enrolment told.
+    /// The difference of the two wall clocks, if an enrolment measured it.
     pub clock_skew: Option<ClockSkew>,
-    /// The last error since a link to it was last up.
+    /// The last error since the last established link.
     pub last_error: Option<String>,
-    /// The hosts of routes that the tunnel does not have there; none before the edge has said what it has.
+    /// The hosts of routes that the tunnel does not have there; none before the edge has sent its hosts.
     pub missing: Option<MissingHosts>,
 }
 
@@ -109,18 +109,18 @@ impl EdgeState {
 }
 
 counters! {
-    /// Events off the path of a good call, counted for all cores together.
+    /// Events off the path of a good call, counted over all cores.
     pub struct Counters {
-        calls_cancelled, "Calls whose agent or link went away before the answer was complete";
+        calls_cancelled, "Calls whose agent left or whose link ended before the answer was complete";
         calls_cut_unread, "Calls over HTTP/2 that were cut because their answers came in very small frames that were not read";
         calls_failed, "Calls that the upstream did not answer completely";
         caller_timeouts_malformed, "Requests whose X-Request-Timeout or grpc-timeout is malformed and was ignored";
-        calls_out_of_time, "Calls stopped because their caller does not wait any longer";
+        calls_out_of_time, "Calls stopped because their caller's time was over";
         calls_overloaded, "Calls refused because too many were in flight";
         calls_unlimited, "Calls without a concurrency limit, because too many routes have one";
         calls_unrouted, "Calls for hosts without a route";
-        cancellations_failed, "Upstreams that could not be told (notifications/cancelled) that a call is over because its caller does not wait";
-        cancellations_sent, "Upstreams that were told (notifications/cancelled) that a call is over because its caller does not wait";
+        cancellations_failed, "Cancel notifications (notifications/cancelled) for calls whose caller's time was over that upstreams did not accept";
+        cancellations_sent, "Cancel notifications (notifications/cancelled) that were sent for calls whose caller's time was over";
         dials_failed, "Attempts to open a link that failed";
         enrolments, "Certificates that edges issued to connectors";
         enrolments_failed, "Attempts to get a certificate that failed";
@@ -129,15 +129,15 @@ counters! {
         links_made, "Links that were established";
         texts_changed, "Parts of texts that the policies of their routes have had stripped or redacted";
         texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
-        lists_crowded, "Answers that were withheld because answers which are filtered by policies have used up the memory for them";
+        lists_crowded, "Answers that were withheld because no memory was left to filter them";
         requests_refused, "Requests that were refused before they became calls";
         calls_denied, "Calls that the policies of their routes denied";
-        calls_over_ceiling, "Those of them that were denied because they reached a ceiling of the rule that allows them";
-        requests_resent, "Requests sent again, after a connection ended or refused them without an answer";
-        resends_denied, "Requests not sent again because the retries of their route had used up its budget";
+        calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
+        requests_resent, "Requests sent again after a connection ended or refused them without an answer";
+        resends_denied, "Requests not sent again because the retry budget of their route was used up";
         resends_safe, "POST requests of MCP that were sent again because `resend` is mcp-safe";
-        resends_spent, "Requests not sent again because they had reached the limit of retries";
-        resends_unread, "Requests among those sent again of which nothing had reached the upstream";
+        resends_spent, "Requests not sent again because the limit of retries was reached";
+        resends_unread, "Requests sent again of which nothing had reached the upstream";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
     }
@@ -191,13 +191,13 @@ impl Connector {
         })
     }
 
-    /// Replaces where calls go. Links live on, and so do the connections to upstreams that stay; the next call sees the
-    /// new tables.
+    /// Replaces the tables. Links continue, and so do connections to unchanged upstreams; the next call uses the new
+    /// tables.
     pub fn reload(&self, tables: ConnectorTables) {
         *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = tables.hosts();
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
         self.tables_version.fetch_add(1, Ordering::Release);
-        // The edges of a core that has no room for the message are told with the next change.
+        // If the mailbox of a core is full, its edges are informed at the next change.
         self.cores.iter().for_each(|core| drop(core.send(CoreMessage::RoutesChanged)));
         (0..self.edges.len()).for_each(|edge| self.compare_hosts(edge, None));
     }
@@ -207,7 +207,7 @@ impl Connector {
         self.hosts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Compares the routes with the hosts that the tunnel has at an edge, which may have been `told` just now.
+    /// Compares the routes with the hosts that the tunnel has at an edge. `told` are new hosts from that edge.
     pub(super) fn compare_hosts(&self, edge: usize, told: Option<Hosts>) {
         let (Some(state), Some(address)) = (self.edges.get(edge), self.settings.edges.get(edge)) else { return };
         let mut known = state.hosts();
@@ -217,19 +217,19 @@ impl Connector {
         known.log_missing(address, &self.settings.tunnel, &self.hosts());
     }
 
-    /// Asks to write a log line about a host that is called and has no route.
+    /// Asks whether a log line about a called host without a route may be written.
     pub(super) fn unrouted_line(&self, host: &Hostname, now: Time) -> Option<LeftOut> {
         let mut lines = self.unrouted_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
         lines.allow(*host, now)
     }
 
-    /// Where calls go now.
+    /// The tables that are current now.
     #[must_use]
     pub fn tables(&self) -> Arc<ConnectorTables> {
         Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sends a command to every core. Cores that have ended, or whose mailbox is full, are left out; returns how many were
+    /// Sends a command to every core. Skips cores that have ended or whose mailbox is full; returns how many were
     /// reached.
     pub fn command(&self, command: impl Fn() -> ConnectorCommand) -> usize {
         self.cores.iter().filter(|core| core.send(CoreMessage::Command(command())).is_ok()).count()
@@ -241,25 +241,25 @@ impl Connector {
         &self.breakers
     }
 
-    /// The concurrency limits of the routes that have had such calls, by the names of these.
+    /// The concurrency limits of routes that have had such calls, by route name.
     #[must_use]
     pub fn limits(&self) -> Vec<(String, QueueReading)> {
         self.limits.readings()
     }
 
-    /// Such calls of each agent task; none if they are not counted.
+    /// The tasks of such calls; none if they are not counted.
     #[must_use]
     pub fn tasks(&self) -> Option<&TaskTable> {
         self.tasks.as_ref()
     }
 
-    /// Where its calls are written, if they are.
+    /// The audit log for calls, if there is one.
     #[must_use]
     pub fn audit(&self) -> Option<&AuditLog> {
         self.settings.audit.as_ref()
     }
 
-    /// What happened, all cores together.
+    /// The event counters of all cores.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -277,22 +277,22 @@ impl Connector {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).get_mut(usize::from(core.0))?.take()
     }
 
-    /// How many links to an edge there should be.
+    /// The configured number of links to an edge.
     pub(super) fn links_wanted(&self, edge: usize) -> u16 {
         self.edges.get(edge).map_or(0, |state| state.links.load(Ordering::Relaxed))
     }
 
-    /// An edge has sent how many cores it has. If that asks for more links, each core is asked to open its own.
+    /// Stores the number of an edge's cores. If more links are needed, each core is asked to open its own.
     pub(super) fn on_edge_cores(&self, edge: usize, cores: u16) {
         let Some(state) = self.edges.get(edge).filter(|_| self.settings.links == 0) else { return };
         let cores = cores.min(LINKS_MAX);
         if state.links.fetch_max(cores, Ordering::Relaxed) < cores {
-            // A core that has no room for the message, or has ended, goes on with the links that it has.
+            // A core whose mailbox is full, or that has ended, continues with the links that it has.
             self.cores.iter().for_each(|core| drop(core.send(CoreMessage::MoreLinks)));
         }
     }
 
-    /// The tunnel that it opens.
+    /// The tunnel that it serves.
     #[must_use]
     pub fn tunnel(&self) -> &TunnelId {
         &self.settings.tunnel
@@ -325,7 +325,7 @@ impl Connector {
         }
     }
 
-    /// The edge refused the certificate of status change number `seen`.
+    /// Discards the certificate of status change number `seen`, which the edge refused.
     pub(super) fn invalidate_status(&self, edge: usize, seen: u64) {
         if self.edges.get(edge).is_some_and(|state| state.status.invalidate(seen)) {
             self.send_status(edge);
@@ -333,11 +333,11 @@ impl Connector {
     }
 
     fn send_status(&self, edge: usize) {
-        // A core whose mailbox is full looks again after a timeout.
+        // A core whose mailbox is full checks again after a timeout.
         self.cores.iter().for_each(|core| drop(core.send(CoreMessage::EdgeStatus(edge))));
     }
 
-    /// Whether an error is another one, by its key, than the last that was logged for this edge; it replaces that one.
+    /// Whether an error differs, by its key, from the last one that was logged for this edge, which it replaces.
     pub(super) fn is_new_error(&self, edge: usize, key: String, text: String) -> bool {
         let Some(state) = self.edges.get(edge) else { return false };
         let mut logged = state.logged();
@@ -346,7 +346,7 @@ impl Connector {
         is_new
     }
 
-    /// A link to the edge is up: the next failure begins a new series.
+    /// Notes that a link to the edge was established: the next failure begins a new series.
     pub(super) fn on_linked(&self, edge: usize) {
         if let Some(state) = self.edges.get(edge) {
             *state.logged() = None;

@@ -31,19 +31,20 @@ use crate::wire::mcp;
 /// How long the edge may take to send the head of a request on a stream that it has opened.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The calls on a stream. Those of agents are answered here when they fail; for those of the edge the stream is reset.
+/// The calls on a stream. When a call of an agent fails, it is answered here; for a call of the edge, the stream is
+/// reset.
 pub(super) struct StreamCalls<'a> {
     pub(super) context: CallContext<'a>,
-    /// The host of an agent's session, for which alone it may call.
+    /// The host of an agent's session, the only one that the agent may call.
     pub(super) host: Option<&'a Hostname>,
     pub(super) work: &'a mut UpstreamWork,
     /// Whether a request was received.
     pub(super) has_called: bool,
 }
 
-/// How a stream is left.
+/// How a stream is ended.
 pub(super) enum Leave {
-    /// It is reset, with this failure for the edge.
+    /// Reset it, with this failure for the edge.
     Reset(CallFailure),
     /// The edge has given it up.
     GivenUp,
@@ -71,7 +72,7 @@ impl Service for StreamCalls<'_> {
             pending::<()>().await;
         }
         let _idle = core.figures.count_idle();
-        // The edge sees for itself that the link is to end, and closes the sessions that it does not use.
+        // The edge knows that the link drains, and closes the idle sessions itself.
         if !self.context.is_agents() {
             pending::<()>().await;
         }
@@ -124,14 +125,14 @@ impl StreamCalls<'_> {
             label.digest_arguments(tasks.seed());
         }
         if work.agents.audit.refuses() {
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             return Box::pin(self.refuse_unrecorded(request)).await;
         }
         let CallTerms { auth, policy, by } = context.core.upstreams.terms_of(request.head());
         work.agents.decided_by = by;
         let policy = match authorize::identify(*context, request, auth, policy) {
             Ok(policy) => policy,
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             Err(unknown) => match Box::pin(self.settle_caller(request, unknown)).await {
                 Ok(policy) => policy,
                 Err(next) => return next,
@@ -148,7 +149,7 @@ impl StreamCalls<'_> {
         };
         request.end_response();
         let done = match done {
-            // Within a TLS session the end of the stream may be seen first, and what the edge has said of it then.
+            // In a TLS session the end of the stream may be seen first, together with the edge's reason.
             Ok(Err(error)) if R::OWNS_STREAM && error.failure() == CallFailure::Cancelled => {
                 context.stream.on_link().broken_for().map_or(done, Err)
             }
@@ -158,7 +159,7 @@ impl StreamCalls<'_> {
             Ok(result) => result.err().map(CallError::failure),
             Err(failure) => Some(failure),
         };
-        // An agent's event stream that was cut has ended as it should.
+        // An agent's event stream that was cut has ended in order.
         let was_cut = matches!(stopped, Some(CallFailure::CallerTimeout | CallFailure::Deadline))
             || (stopped.is_none() && host.is_some() && work.agents.guard.deadline.was_cut());
         let is_cancelled = was_cut && end.stamps.is_sent() && cancel(context, request, work);
@@ -169,7 +170,7 @@ impl StreamCalls<'_> {
             Err(_) => None,
         };
         if end.stamps.is_standing() && matches!(ended, None | Some(Err(CallFailure::Cancelled))) {
-            // It lasts as long as the agent wants.
+            // The event stream lasts as long as the agent wants.
             ended = Some(Ok(()));
         }
         if let (Some(Ok(())), Some(failure)) = (ended, work.agents.told_failure) {
@@ -200,7 +201,8 @@ impl StreamCalls<'_> {
         self.answer(request, error, &end.stamps).await
     }
 
-    /// Has a request decided by the policy and the guards of its route. Returns what follows it, if it was answered or given up.
+    /// Checks a request by the policy and the guards of its route. If it was answered or given up, returns what to do
+    /// with the connection.
     async fn guard<R: CallRequest>(&mut self, request: &mut R, policy: Option<Arc<ToolPolicy>>) -> Option<Next<Leave>> {
         let StreamCalls { context, work, host, .. } = self;
         let guards = |host: &Hostname| {
@@ -217,27 +219,28 @@ impl StreamCalls<'_> {
         if queue.is_labelled
             && let Err(error) = request.read_label(work.agents.read_ahead_limits(context.core)).await
         {
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             return Some(Box::pin(self.answer_unlabelled(request, error)).await);
         }
         if work.agents.queue.is_labelled
             && let Some(host) = *host
             && let Some(report) = begin_guard(*context, work, request, host)
         {
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             return Some(Box::pin(self.answer_uncalled(request, CallFailure::BreakerOpen, Some(report))).await);
         }
         work.agents.began = if R::OWNS_STREAM { context.stream.on_link().received_at() } else { request.began() };
         if let Some(host) = *host
             && enter(*context, request, host, &mut work.agents.queue)
         {
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             return Box::pin(self.wait_for_place(request, host)).await;
         }
         None
     }
 
-    /// Goes on with a request whose caller is not known yet. Returns the policy of its route, or what follows it if it was answered.
+    /// Continues with a request whose caller is not identified yet. Returns the policy of its route, or what to do with
+    /// the connection if it was answered.
     async fn settle_caller<R: CallRequest>(
         &self,
         request: &mut R,
@@ -258,7 +261,7 @@ impl StreamCalls<'_> {
         }
     }
 
-    /// When the caller of a request has to be answered, if it is known how long it waits.
+    /// When the caller of a request has to be answered, if its time is known.
     fn until(&mut self, request: &mut impl Request) -> Option<Time> {
         let StreamCalls { context, work, host, .. } = self;
         let CallContext { core, stream, .. } = *context;
@@ -272,7 +275,7 @@ impl StreamCalls<'_> {
             work.agents.guard.deadline.bound_by_caller(request.began(), waits, source);
             return Some(work.agents.guard.deadline.answer_by());
         }
-        // An inner session carries many calls, so that the edge says it in the head of each.
+        // An inner session carries many calls, so the edge states the time in the head of each.
         match stream.is_sealed() {
             true => request.head().time_left().map(|left| request.began() + left),
             false => stream.on_link().until(),
@@ -291,7 +294,7 @@ impl StreamCalls<'_> {
         self.answer_uncalled(request, failure, report).await
     }
 
-    /// Answers a call that was denied, which could not be written to the audit log.
+    /// Answers a denied call that could not be written to the audit log.
     async fn answer_unrecorded(&self, request: &mut impl Request) -> Next<Leave> {
         let failure = CallFailure::AuditUnavailable;
         count(self.context.core, Some(Err(failure)));
@@ -301,7 +304,8 @@ impl StreamCalls<'_> {
         self.answer(request, CallError::Failed(failure), &CallEnd::new(request.began()).stamps).await
     }
 
-    /// Waits for a place among the calls of the route in flight. Returns what follows the call, if it was answered or given up.
+    /// Waits for a place among the route's calls in flight. If the call was answered or given up, returns what to do
+    /// with the connection.
     async fn wait_for_place<R: CallRequest>(&mut self, request: &mut R, host: &Hostname) -> Option<Next<Leave>> {
         let core = self.context.core;
         let full = self.work.agents.queue.take_full()?;
@@ -346,7 +350,7 @@ impl StreamCalls<'_> {
         Some(self.answer_uncalled(request, CallFailure::ConcurrencyLimit, report.flatten()).await)
     }
 
-    /// Answers a request that has not said for certain, or not in its time, what it calls, where that is needed.
+    /// Answers a request whose label is needed and is ambiguous or late.
     async fn answer_unlabelled(&mut self, request: &mut impl Request, error: LabelError) -> Next<Leave> {
         let is_over = self.work.agents.until <= self.context.core.core.turn_time();
         match is_over && matches!(error, LabelError::Refused(Refusal::LateBody)) {
@@ -355,7 +359,7 @@ impl StreamCalls<'_> {
         }
     }
 
-    /// Answers an agent that has not said in its time what it calls.
+    /// Answers an agent whose request was late with its label.
     async fn answer_late(&mut self, request: &mut impl Request) -> Next<Leave> {
         let late = CallFailure::CallerTimeoutUnsent;
         self.work.agents.guard.deadline.on_cut_for_caller();
@@ -367,7 +371,7 @@ impl StreamCalls<'_> {
         self.answer_uncalled(request, late, report).await
     }
 
-    /// Answers an agent whose call was not begun, and failed so.
+    /// Answers an agent whose call failed before it was begun.
     async fn answer_uncalled(
         &self,
         request: &mut impl Request,
@@ -386,7 +390,7 @@ impl StreamCalls<'_> {
         if keep { Next::Keep } else { Next::Close }
     }
 
-    /// Keeps a call that was not begun, and failed so; none if its caller has left.
+    /// Records a call that failed before it was begun; none if its caller has left.
     fn record_uncalled(&self, request: &mut impl Request, failure: Option<CallFailure>, report: Option<&CallReport>) {
         let StreamCalls { context, host, work, .. } = self;
         let (end, ended) = (CallEnd::new(request.began()), failure.map(Err));
@@ -396,7 +400,7 @@ impl StreamCalls<'_> {
         context.record_end(&work.audit, request, &end, ended, Retries::default());
     }
 
-    /// What is told of a call that failed.
+    /// The report of a call that failed.
     fn report(&self, request: &mut impl Request, failure: CallFailure, is_sent: bool) -> Option<CallReport> {
         let StreamCalls { context, host, work, .. } = self;
         let may_have_run = failure != CallFailure::CallerTimeoutUnsent;
@@ -411,7 +415,7 @@ impl StreamCalls<'_> {
         context.core.upstreams.route_of((*host)?, tell)?
     }
 
-    /// Answers an agent whose request does not say for certain what it calls, where that is needed.
+    /// Answers an agent whose request has no certain label, although one is needed.
     async fn refuse_unlabelled(&self, request: &mut impl Request, error: LabelError) -> Next<Leave> {
         match error {
             LabelError::Refused(refusal) => request.refuse(refusal).await,
@@ -442,7 +446,7 @@ impl StreamCalls<'_> {
         Next::Close
     }
 
-    /// Adds an agent's call to its task that the policy of its route denied.
+    /// Adds an agent's call that the policy of its route denied to its task.
     fn add_denied_to_task(&self, request: &mut impl Request) {
         let Some(host) = self.host else { return };
         let phases = &self.context.phases(&CallEnd::new(request.began()).stamps);
@@ -471,8 +475,8 @@ impl StreamCalls<'_> {
     }
 }
 
-/// How long the caller of a request waits for its answer, and who says so: the caller, or the route, where callers `usual`ly wait so
-/// long. A stream of events lasts as long as the caller wants.
+/// How long the caller of a request waits for its answer, and the source of that: the caller, or the route (`usual`).
+/// An event stream lasts as long as the caller wants.
 fn caller_timeout(
     core: &ConnectorCore,
     request: &impl Request,
@@ -490,7 +494,7 @@ fn caller_timeout(
     said.or_else(|| Some((usual?, CallerTimeSource::Setting)))
 }
 
-/// Why an agent's request on a session for `host` is not passed on.
+/// Why an agent's request on a session for `host` is refused.
 fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) -> Option<Refusal> {
     match check_request(request.head(), &context.core.connector.settings.origins, Scheme::Https) {
         Ok(named) if named == *host => None,
@@ -499,7 +503,7 @@ fn refusal(context: CallContext<'_>, request: &impl Request, host: &Hostname) ->
     }
 }
 
-/// Has a request decided by the policy of its route before it is passed on. Returns whether there is one.
+/// Makes the policy of the route decide a request before it is forwarded. Returns whether there is a policy.
 fn govern(context: CallContext<'_>, request: &mut impl Request, policy: Option<Arc<ToolPolicy>>) -> bool {
     if let Some(policy) = &policy {
         let unix = || Duration::from_secs(context.core.connector.settings.clock.now().as_secs());
@@ -508,8 +512,8 @@ fn govern(context: CallContext<'_>, request: &mut impl Request, policy: Option<A
     policy.is_some()
 }
 
-/// An agent's call gets a place among those of its route in flight, if it needs one and there is one at once. Returns whether it has
-/// to wait.
+/// Gives an agent's call a place among its route's calls in flight, if it needs one and one is free. Returns whether it
+/// has to wait.
 fn enter(context: CallContext<'_>, request: &impl Request, host: &Hostname, queue: &mut QueueNotes) -> bool {
     let core = context.core;
     let asked = || {
@@ -525,7 +529,7 @@ fn enter(context: CallContext<'_>, request: &impl Request, host: &Hostname, queu
     entry.is_some_and(|entry| queue.on_entry(entry))
 }
 
-/// Starts the guard of an agent's call. Returns the report of the call if a breaker refuses it.
+/// Starts the guard of an agent's call. Returns the report of the call, if a breaker refuses it.
 fn begin_guard(
     context: CallContext<'_>,
     work: &mut UpstreamWork,

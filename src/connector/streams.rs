@@ -19,25 +19,25 @@ use crate::tls::{ALPN_HTTP2, HandshakeError, Session, TlsStream};
 
 /// How long the handshake of a session may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the other side may take to read why it was refused.
+/// How long a refused peer may take to read the reason.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same while the link is to end.
+/// The same limit while the link drains.
 const DRAIN_LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What the list of calls says of a session whose handshake failed.
+/// The entry in the call log of a session whose handshake failed.
 const TLS_FAILED: OwnAnswer = OwnAnswer::unanswered(
     "tls_failed",
     "the TLS handshake of an agent or of the edge with this connector failed: see the log of the connector",
 );
 
-/// What a worker needs for its calls; kept from one to the next for its memory.
+/// The state of a worker. Reused by the next call, for its memory.
 #[derive(Default)]
 pub(super) struct Work {
     requests: Requests,
     upstream: UpstreamWork,
 }
 
-/// What an inner TLS session is for.
+/// The terms of an inner TLS session.
 struct SessionTerms {
     host: Hostname,
     traffic: Traffic,
@@ -46,7 +46,7 @@ struct SessionTerms {
 }
 
 impl Work {
-    /// Forgets all of what it carried.
+    /// Resets the state for another call.
     pub(super) fn clear(&mut self) {
         self.requests.clear();
         self.upstream.clear();
@@ -64,7 +64,7 @@ impl Work {
                 count(core, Some(Err(CallFailure::RequestRefused)));
                 stream.on_link().reset(CallFailure::RequestRefused);
             }
-            // Dropped before its response is on its way, the stream would be reset, unless the edge has said its last.
+            // If the stream is dropped before its response was sent, it is reset, unless the edge has finished.
             None if self.requests.has_ended(stream).await => {}
             None => {
                 let _ = stream.flushed().await;
@@ -74,7 +74,7 @@ impl Work {
         }
     }
 
-    /// Serves the inner TLS session of a stream, which is taken, to its end.
+    /// Serves the inner TLS session of a stream to its end, and takes the stream.
     pub(super) async fn serve_sealed(&mut self, core: &Rc<ConnectorCore>, stream: &mut Option<CallStream>) {
         let Some(CallStream::Plain(stream)) = stream.take() else { return };
         let terms = stream.opening(|open| {
@@ -146,7 +146,7 @@ async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
     let session = match Session::server(config) {
         Ok(session) => session,
         Err(error) => {
-            tracing::error!(%host, %error, "an inner TLS session cannot begin");
+            tracing::error!(%host, %error, "cannot begin an inner TLS session");
             stream.reset(CallFailure::Internal);
             return None;
         }
@@ -162,7 +162,7 @@ async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
             core.upstreams.on_seal_failed(host, *traffic, &error);
             keep_unsealed(core, &stream, terms, TLS_FAILED);
             if matches!(error, HandshakeError::Tls(_)) {
-                // The alert carries the reason; a reset at once would discard it.
+                // The alert contains the reason; a reset at once would discard it.
                 let _ = core.core.timeout(LINGER_TIMEOUT, stream.flushed()).await;
             }
             stream.reset(CallFailure::SealRefused);
@@ -171,7 +171,7 @@ async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
     }
 }
 
-/// Keeps that a stream got no TLS session.
+/// Adds a stream that got no TLS session to the call log.
 fn keep_unsealed(core: &ConnectorCore, stream: &CarrierStream, terms: &SessionTerms, own: OwnAnswer) {
     let record = CallRecord {
         number: stream.opening(|open| open.call).unwrap_or_default(),
@@ -183,7 +183,8 @@ fn keep_unsealed(core: &ConnectorCore, stream: &CarrierStream, terms: &SessionTe
     core.figures.keep(&record.with_own(Some(own)));
 }
 
-/// Waits, after our own last byte, for the other side's: dropped at once, the stream would be reset, and the last bytes lost.
+/// Waits for the peer's last byte after our own. If the stream were dropped at once, it would be reset and the last
+/// bytes lost.
 async fn linger(core: &ConnectorCore, session: &CallStream) {
     let ending = async { while let Ok(Some(_)) = session.on_link().recv().await {} };
     let is_draining = session.on_link().is_carrier_draining();

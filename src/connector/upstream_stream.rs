@@ -1,4 +1,4 @@
-//! What carries an exchange with an upstream, whatever the version of HTTP.
+//! Streams of exchanges with upstreams, over HTTP/1.1 and HTTP/2.
 
 use std::time::Duration;
 
@@ -8,38 +8,38 @@ use crate::exchange::PeerProgress;
 use crate::tls::Connection;
 use crate::upstream::{Http2Exchange, HttpConnection};
 
-/// How long it may take to become certain whether a failed connection has taken anything.
+/// How long to wait for certainty whether a failed connection accepted anything.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What carries one exchange with an upstream.
+/// The stream of one exchange with an upstream.
 pub(super) trait UpstreamStream {
     /// The stream of HTTP/1.1 that is written and read.
     type Stream: ByteStream + PeerProgress;
 
     fn stream(&self) -> &Self::Stream;
 
-    /// Whether what was queued may wait for the upstream however small it is, so that its way is to be watched too.
+    /// Whether even a small queued request may wait for the upstream, so that sending must be watched too.
     const QUEUES_APART: bool;
 
     /// When the last bytes were received.
     fn received_at(&self) -> Time;
 
-    /// Within what time the upstream's host acknowledges what this exchange sends, or is found gone; none if the exchange is
-    /// not to look.
+    /// Within which time the upstream's host must acknowledge what this exchange sends; none if the exchange does not
+    /// check.
     fn acknowledged_within(&self) -> Option<Duration>;
 
-    /// Whether an exchange that failed before any response is certain not to have reached the upstream. The system had taken
-    /// `sent_before` bytes before it.
+    /// Whether an exchange that failed before any response is certain not to have reached the upstream. The system had
+    /// accepted `sent_before` bytes before it.
     async fn has_sent_nothing(&self, core: &Core, sent_before: u64) -> bool;
 
-    /// Logs what was wrong with an answer.
+    /// Logs a fault in an answer.
     fn log_fault(&self, why: &str);
 }
 
 impl UpstreamStream for HttpConnection {
     type Stream = Connection;
 
-    /// The system takes it, or its host is found gone.
+    /// The system accepts the request, or its host is found to be gone.
     const QUEUES_APART: bool = false;
 
     fn stream(&self) -> &Connection {
@@ -74,7 +74,7 @@ impl PeerProgress for Http2Exchange {
         self.sent_bytes()
     }
 
-    /// What a stream was given to send has room in the server's window.
+    /// Bytes are given to the stream only when the server's window has room.
     fn acked_bytes(&self) -> u64 {
         self.sent_bytes()
     }
@@ -87,7 +87,7 @@ impl PeerProgress for Http2Exchange {
 impl UpstreamStream for Http2Exchange {
     type Stream = Http2Exchange;
 
-    /// It waits for the server's windows.
+    /// The request waits for the server's windows.
     const QUEUES_APART: bool = true;
 
     fn stream(&self) -> &Http2Exchange {
@@ -98,7 +98,7 @@ impl UpstreamStream for Http2Exchange {
         self.received_at()
     }
 
-    /// The connection is looked after by its own task.
+    /// The connection has its own task for that.
     fn acknowledged_within(&self) -> Option<Duration> {
         None
     }

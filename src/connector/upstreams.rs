@@ -1,4 +1,4 @@
-//! The upstreams of one core: a pool for each route, kept while its settings stay.
+//! The upstreams of one core: a pool per route, kept while its settings are unchanged.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -24,10 +24,10 @@ use crate::wire::http1::{Method, RequestHead};
 /// The shortest time between two log lines about failed inner TLS handshakes.
 const SEAL_ERROR_EVERY: Duration = Duration::from_secs(10);
 
-/// The shortest time between two log lines about reasons for which connecting to an upstream fails.
+/// The shortest time between two log lines about failures to connect to an upstream.
 const FAILING_EVERY: Duration = Duration::from_secs(10);
 
-/// What the statuses 502, 503 and 504 of an upstream most likely mean.
+/// The most likely cause of the statuses 502, 503 and 504 of an upstream.
 const GATEWAY_ANSWERS: &str = "a proxy answers for the upstream: check the server behind it";
 /// The most routes that a log line names.
 const ROUTES_LOGGED_MAX: usize = 8;
@@ -37,11 +37,11 @@ pub(super) struct Upstreams {
     core: Core,
     connector: Arc<Connector>,
     resolver: Resolver,
-    /// Memory for bodies that upstreams send over HTTP/2 ahead of the links.
+    /// Memory for windows of HTTP/2 connections.
     windows: Budget,
     tables: RefCell<Arc<ConnectorTables>>,
     version: Cell<u64>,
-    /// Whether any route has a policy, or asks its callers for tokens.
+    /// Whether any route has a policy or requires tokens.
     is_governed: Cell<bool>,
     served: RefCell<BTreeMap<RouteName, Rc<Served>>>,
     /// When a failed inner TLS handshake was last logged.
@@ -53,11 +53,11 @@ pub(super) struct Served {
     pub(super) upstream: Upstream,
     pub(super) addresses: Addresses,
     route: ConnectorRoute,
-    /// Why the last attempt to connect failed, if it did.
+    /// The failure of the last attempt to connect, if it failed.
     failing: RefCell<Option<Failing>>,
-    /// The status of the last answer, if that was one of a gateway in front of the upstream.
+    /// The status of the last answer, if it was that of a gateway in front of the upstream.
     gateway: Cell<Option<u16>>,
-    /// What its retries may add to its calls.
+    /// The budget for retries of its calls.
     retry_budget: RefCell<RetryBudget>,
 }
 
@@ -65,21 +65,21 @@ pub(super) struct Served {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DecidedBy {
     version: u64,
-    /// Whether any of its routes has a policy, or asks for tokens.
+    /// Whether any of its routes has a policy or requires tokens.
     is_governed: bool,
 }
 
-/// What decides a request before it is passed on.
+/// The rules that decide a request before it is forwarded.
 pub(super) struct CallTerms {
-    /// What its route asks of its callers, if it asks for anything.
+    /// The authentication that its route requires, if any.
     pub(super) auth: Option<Arc<RouteAuth>>,
     /// The policy of its route, if it has one.
     pub(super) policy: Option<Arc<ToolPolicy>>,
-    /// The tables that have them.
+    /// The tables that contain them.
     pub(super) by: DecidedBy,
 }
 
-/// Why connecting fails.
+/// A series of failures to connect.
 struct Failing {
     why: String,
     /// The reason that was last logged, and when.
@@ -88,7 +88,7 @@ struct Failing {
 
 impl Upstreams {
     pub(super) fn new(core: &Core, connector: &Arc<Connector>, resolver: Resolver, windows: &Budget) -> Upstreams {
-        // The version first: tables that are replaced in between are then read again.
+        // The version is read first: tables that are replaced in between are then read again.
         let version = connector.tables_version();
         Upstreams {
             core: core.clone(),
@@ -155,7 +155,7 @@ impl Upstreams {
     ///
     /// # Errors
     ///
-    /// When the host has no route, or its route has other traffic.
+    /// If the host has no route, or its route has other traffic.
     pub(super) fn sealing_of(&self, host: &Hostname, traffic: Traffic) -> Result<Arc<ServerConfig>, CallFailure> {
         self.refresh_tables();
         let tables = self.tables.borrow();
@@ -174,8 +174,8 @@ impl Upstreams {
         }
     }
 
-    /// Logs a call for a host that the tunnel has and no route of this connector: the two disagree, and nobody but their
-    /// operators can say which is right.
+    /// Logs a call for a host of the tunnel that has no route in this connector. Only the operators know which of the
+    /// two is wrong.
     fn log_unrouted(&self, host: &Hostname, tables: &ConnectorTables) {
         let Some(LeftOut { same, others }) = self.connector.unrouted_line(host, self.core.now()) else { return };
         let mut routes: Vec<String> =
@@ -186,7 +186,7 @@ impl Upstreams {
         let (tunnel, routes) = (&self.connector.settings.tunnel, routes.join(", "));
         tracing::warn!(
             %host, %tunnel, same, others, routes,
-            "no route for a host of the tunnel: add one with --route or [[route]], or take the host off the tunnel"
+            "no route for a host of the tunnel: add one with --route or [[route]], or remove the host from the tunnel"
         );
     }
 
@@ -196,7 +196,7 @@ impl Upstreams {
         self.tables.borrow().routes.lookup(host).map(look)
     }
 
-    /// What decides a request that comes now. Where no route decides anything, its head is not looked at.
+    /// The rules for a request that arrives now. If no route has any, its head is not read.
     pub(super) fn terms_of(&self, head: &RequestHead) -> CallTerms {
         let by = self.decided_by();
         let none = CallTerms { by, auth: None, policy: None };
@@ -209,7 +209,7 @@ impl Upstreams {
         CallTerms { auth: route.auth.clone(), policy: route.policy.clone(), by }
     }
 
-    /// The number of the tables.
+    /// The version of the tables.
     pub(super) fn version(&self) -> u64 {
         self.version.get()
     }
@@ -219,7 +219,8 @@ impl Upstreams {
         DecidedBy { version: self.version.get(), is_governed: self.is_governed.get() }
     }
 
-    /// Whether what was decided by these tables holds for those of now. Where no route has a policy or asks for tokens, it always does.
+    /// Whether a decision by these tables is still valid for the current ones. It always is if no route has a policy or
+    /// requires tokens.
     pub(super) fn holds(&self, before: DecidedBy) -> bool {
         let now = self.decided_by();
         now.version == before.version || !(now.is_governed || before.is_governed)
@@ -228,7 +229,7 @@ impl Upstreams {
     /// Logs a failed inner TLS handshake, at most every [`SEAL_ERROR_EVERY`], and then asks the edges for their authorities
     /// again.
     pub(super) fn on_seal_failed(&self, host: &Hostname, traffic: Traffic, error: &HandshakeError) {
-        // An agent may be anybody. That an edge is refused is unexpected.
+        // An unknown agent may fail. A failure with an edge is unexpected.
         if traffic == Traffic::Passthrough {
             return tracing::debug!(%host, %error, "TLS handshake with an agent failed");
         }
@@ -237,17 +238,16 @@ impl Upstreams {
             return;
         }
         self.seal_error_logged.set(Some(now));
-        tracing::warn!(%host, %error, "inner TLS handshake with the edge failed: its certificate must be of the authority that certified this connector");
+        tracing::warn!(%host, %error, "inner TLS handshake with the edge failed: its certificate must come from the authority that issued this connector's certificate");
         if matches!(error, HandshakeError::Tls(_)) {
-            // The edge may have another authority by now.
+            // The edge may have another authority now.
             for (edge, state) in self.connector.edges.iter().enumerate() {
                 self.connector.invalidate_status(edge, state.status.get().0);
             }
         }
     }
 
-    /// Reads the tables again if they were replaced. The pool of a route that is no longer served is dropped after its last
-    /// call.
+    /// Reads the tables again if they were replaced. The pool of a removed route is dropped after its last call.
     fn refresh_tables(&self) {
         let version = self.connector.tables_version();
         if self.version.replace(version) == version {
@@ -269,12 +269,12 @@ impl Served {
         self.route.traffic
     }
 
-    /// How long the upstream may take to begin its answer, if the route says so.
+    /// The limit for the first byte of an answer, if the route has one.
     pub(super) fn first_byte_timeout(&self) -> Option<Duration> {
         self.route.first_byte_timeout
     }
 
-    /// Whether the upstream is told how long the caller still waits.
+    /// Whether the rest of the caller's time is sent to the upstream.
     pub(super) fn sends_timeout(&self) -> bool {
         self.route.sends_timeout
     }
@@ -284,18 +284,17 @@ impl Served {
         self.route.resend.as_deref()
     }
 
-    /// Whether an answer to this request may tell which tools may be called twice.
+    /// Whether an answer to this request may say which tools may be called twice.
     pub(super) fn learns(&self, head: &RequestHead) -> bool {
         self.route.resend.is_some() && head.method() == Method::Post
     }
 
-    /// A call came, which adds to what retries may use.
+    /// Counts a call, which adds to the retry budget.
     pub(super) fn on_call(&self) {
         self.retry_budget.borrow_mut().on_call();
     }
 
-    /// Whether a call that failed is sent again, and after which pause. `left` is the time that its caller still waits, if that is
-    /// known.
+    /// Whether a failed call is retried, and after which pause. `left` is the rest of the caller's time, if known.
     pub(super) fn again(
         &self,
         retries_max: u32,
@@ -308,7 +307,7 @@ impl Served {
         retries.again(retries_max, reached, may_run_twice, &mut self.retry_budget.borrow_mut(), left, random)
     }
 
-    /// Whether it serves this route as it is now.
+    /// Whether it serves this route with its current settings.
     fn is_of(&self, route: &ConnectorRoute) -> bool {
         self.route.traffic == route.traffic
             && self.route.identity == route.identity
@@ -325,8 +324,8 @@ impl Served {
         }
     }
 
-    /// Notes the status of an answer, if one came. A gateway in front of the upstream takes connections while the upstream is
-    /// down, so that connecting proves nothing. Each change is logged once.
+    /// Notes the status of an answer, if one came. A gateway in front of the upstream accepts connections while the
+    /// upstream is down, so a connection proves nothing. Each change is logged once.
     pub(super) fn on_answer(&self, status: Option<u16>) {
         let Some(status) = status else { return };
         let gateway = Some(status).filter(|status| StatusClass::of(*status) == StatusClass::Gateway);
@@ -338,14 +337,14 @@ impl Served {
         }
     }
 
-    /// Why calls to the upstream fail, if the last one did.
+    /// Why calls to the upstream fail, if the last one failed.
     fn failing(&self) -> Option<String> {
         let connecting = self.failing.borrow().as_ref().map(|failing| failing.why.clone());
         connecting.or_else(|| self.gateway.get().map(|status| format!("{GATEWAY_ANSWERS} (status {status})")))
     }
 
-    /// Notes that connecting failed; returns the failure for the edge. A reason is logged once until connecting succeeds, another one
-    /// at the earliest [`FAILING_EVERY`] later.
+    /// Notes that connecting failed; returns the failure for the edge. A reason is logged once until connecting
+    /// succeeds, and another one at the earliest after [`FAILING_EVERY`].
     pub(super) fn on_failed(&self, error: &UpstreamError, now: Time) -> CallFailure {
         let why = error.to_string();
         let mut failing = self.failing.borrow_mut();
@@ -377,7 +376,7 @@ fn failure_of(error: &UpstreamError) -> CallFailure {
     }
 }
 
-/// Whether connections made under `a` serve under `b` as well.
+/// Whether connections that were made with settings `a` can be used with `b`.
 fn same(a: &UpstreamSettings, b: &UpstreamSettings) -> bool {
     let same_tls = match (&a.tls, &b.tls) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),

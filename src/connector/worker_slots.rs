@@ -1,4 +1,4 @@
-//! Idle workers: tasks that are kept from one call to the next, with the memory that they have grown.
+//! Idle workers: tasks that are kept from one call to the next, with their memory.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -11,21 +11,21 @@ use crate::link::CallStream;
 
 /// The most workers that are kept idle.
 const IDLE_MAX: usize = 64;
-/// How often those that were not needed since are ended.
+/// How often workers that were not needed are ended.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
-/// When workers that were told to end have run once more, and hold no memory.
+/// How long ended workers take to run once more and free their memory.
 const ENDED_AFTER: Duration = Duration::from_millis(1);
 
 /// The workers of one core.
 #[derive(Default)]
 pub(super) struct WorkerSlots {
-    /// The last one that became idle is used first.
+    /// The worker that became idle last is used first.
     idle: RefCell<Vec<Rc<WorkerSlot>>>,
-    /// The fewest that were idle at one time since the last trim.
+    /// The smallest number of idle workers since the last trim.
     idle_least: Cell<usize>,
     is_trimmed: Cell<bool>,
     busy: Cell<usize>,
-    /// Set when no more calls will come.
+    /// Set when no more calls will arrive.
     closed: Cell<bool>,
 }
 
@@ -38,13 +38,13 @@ pub(super) struct WorkerSlot {
 }
 
 impl WorkerSlots {
-    /// Workers that carry a call.
+    /// The number of workers that carry a call.
     pub(super) fn busy(&self) -> usize {
         self.busy.get()
     }
 
-    /// Gives a call to an idle worker and counts it as busy. Gives the call back when there is none, for a new worker, which
-    /// is counted already.
+    /// Gives a call to an idle worker and counts it as busy. Returns the call if there is none, for a new worker, which
+    /// is already counted as busy.
     pub(super) fn start(&self, call: CallStream) -> Option<CallStream> {
         self.busy.set(self.busy.get() + 1);
         let slot = self.idle.borrow_mut().pop();
@@ -59,7 +59,7 @@ impl WorkerSlots {
         }
     }
 
-    /// Counts a worker as idle and keeps its slot; false when there are enough idle workers, and this one has to end.
+    /// Counts a worker as idle and keeps its slot; false if there are enough idle workers, so that this one has to end.
     pub(super) fn release(&self, slot: &Rc<WorkerSlot>) -> bool {
         self.busy.set(self.busy.get() - 1);
         let mut idle = self.idle.borrow_mut();
@@ -70,13 +70,13 @@ impl WorkerSlots {
         fits
     }
 
-    /// Whether idle workers are to be [trimmed](WorkerSlots::trim) from now on; true once.
+    /// Whether [trimming](WorkerSlots::trim) has to be started; true once.
     pub(super) fn begin_trim(&self) -> bool {
         !self.idle.borrow().is_empty() && !self.is_trimmed.replace(true)
     }
 
-    /// Ends the idle workers that are not needed, from time to time, until none is left. Each buffer of a worker that is kept
-    /// after many have ended would keep the memory around it from being given back.
+    /// Periodically ends idle workers that are not needed, until none is left. A buffer of a kept worker may prevent
+    /// the allocator from returning the memory around it.
     pub(super) async fn trim(&self, core: &Core) {
         while !self.idle.borrow().is_empty() {
             self.idle_least.set(self.idle.borrow().len());
@@ -106,7 +106,7 @@ impl WorkerSlots {
 }
 
 impl WorkerSlot {
-    /// The next call; none when no more will come.
+    /// The next call; none when no more will arrive.
     pub(super) async fn next(&self) -> Option<CallStream> {
         poll_fn(|cx| {
             if let Some(call) = self.next.take() {

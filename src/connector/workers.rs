@@ -9,7 +9,7 @@ use crate::connector::streams::Work;
 use crate::connector::worker_slots::WorkerSlot;
 use crate::link::{CallStream, CarrierStream};
 
-/// Has a worker carry a call that the edge opened, whatever the protocol of its carrier.
+/// Gives a call that the edge opened to a worker, for any protocol of the carrier.
 pub(super) fn carry(core: &Rc<ConnectorCore>, stream: CarrierStream) {
     if core.workers.busy() + core.figures.http2_calls() >= core.connector.settings.calls_max {
         Counters::add(&core.connector.counters.calls_overloaded);

@@ -1,10 +1,10 @@
 //! Where calls that wait for approval are decided about, and where that is recorded.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::audit::ActionLine;
 use crate::base::Clock;
-use crate::control::audit::written_in_time;
+use crate::control::recorded::recorded;
 use crate::engine::MonotonicClock;
 use crate::policy::{Approval, ApprovalTicket, Approvals, UndecidedTicket};
 use crate::serve::AuditLog;
@@ -15,7 +15,7 @@ pub struct ApprovalDesk {
     approvals: Arc<Approvals>,
     audit: Option<AuditLog>,
     /// Held from the line in the log until the decision is in effect, so that the log has them in the same order.
-    deciding: Arc<Mutex<()>>,
+    deciding: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why nothing was decided.
@@ -59,16 +59,18 @@ impl ApprovalDesk {
     /// # Errors
     ///
     /// If nothing is decided.
-    pub(super) fn decide(&self, ticket: ApprovalTicket, decision: &Decision) -> Result<Approval, Undecided> {
+    pub(super) async fn decide(&self, ticket: ApprovalTicket, decision: &Decision) -> Result<Approval, Undecided> {
         let Decision { may_call, by, reason } = decision;
-        let _alone = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.deciding.lock().await;
         let known = self.all().into_iter().find(|known| known.ticket == ticket).ok_or(UndecidedTicket::Unknown)?;
         if !known.is_waiting() {
             return Err(UndecidedTicket::Decided.into());
         }
         let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let action = if *may_call { "call.approved" } else { "call.denied" };
-        let decided = match self.record(ticket, action, &format!("by {by}{why}")) {
+        let (subject, reason) = (ticket.to_string(), format!("by {by}{why}"));
+        let line = ActionLine { action, subject: Some(&subject), reason: Some(&reason), ..ActionLine::default() };
+        let decided = match recorded(self.audit.as_ref(), line).await {
             true => self.approvals.decide(ticket, *may_call, by, MonotonicClock.now()).map_err(Undecided::from),
             false => Err(Undecided::Unrecorded),
         };
@@ -84,14 +86,6 @@ impl ApprovalDesk {
             "it was decided about a call that waited for approval"
         );
         Ok(decided)
-    }
-
-    /// Writes a decision to the audit log. False if it had to be written and was not.
-    fn record(&self, ticket: ApprovalTicket, action: &str, reason: &str) -> bool {
-        let Some(audit) = &self.audit else { return true };
-        let ticket = ticket.to_string();
-        let line = ActionLine { action, subject: Some(&ticket), reason: Some(reason), ..ActionLine::default() };
-        written_in_time(audit, audit.submit(line.body()))
     }
 
     /// Says in the audit log that the decision which may stand there is not in effect.
@@ -146,8 +140,9 @@ mod tests {
                 bodies
             });
             let decision = Decision { may_call: true, by: "bob".to_owned(), reason: None };
-            let decided = desk.decide(ticket, &decision).map(drop);
-            let again = desk.decide(ticket, &decision).map(drop);
+            let decide = || async { desk.decide(ticket, &decision).await.map(drop) };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let (decided, again) = runtime.block_on(async { (decide().await, decide().await) });
             drop(desk);
             let bodies = writer.join().unwrap();
             let count = |action: &str| bodies.iter().filter(|body| body.contains(action)).count();

@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint, plain_text, shell_word, single_value};
+use crate::control::file_lock::FileLock;
 use crate::private::{self, PrivateError};
 use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
@@ -240,12 +240,9 @@ impl DataDir {
         private::ensure(&path)?;
         let unreadable =
             |cause: io::Error| PrivateError::Unreadable { path: path.clone(), cause: cause.to_string().into() };
-        let file = File::open(&path).map_err(unreadable)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(DataDirLock { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse { path: self.path.clone() }),
-            Err(error) => Err(unreadable(error.into()).into()),
-        }
+        let lock = File::open(&path).and_then(FileLock::try_lock).map_err(unreadable)?;
+        let lock = lock.ok_or_else(|| DataDirError::InUse { path: self.path.clone() })?;
+        Ok(DataDirLock { _lock: lock })
     }
 
     fn edge_cert_info(&self) -> Result<CertInfo, DataDirError> {
@@ -265,7 +262,7 @@ impl DataDir {
 /// The lock of a data directory.
 #[derive(Debug)]
 pub struct DataDirLock {
-    _file: File,
+    _lock: FileLock,
 }
 
 /// Creates an authority and writes its certificate and key. The key is written first, because a key without a

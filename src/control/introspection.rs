@@ -99,3 +99,35 @@ async fn ask(
     let content = content_of(url, answer, INTROSPECTION_LEN_MAX).await?;
     read_introspection(&content).map_err(|error| format!("{url}: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::base::Secret;
+    use crate::control::issuer_http::issuer_client;
+    use crate::identity::TokenAnswers;
+
+    /// An endpoint that accepts connections and says nothing: without a limit the call would wait as long as its caller does, and
+    /// the token would never be asked about again.
+    #[tokio::test]
+    async fn an_endpoint_that_says_nothing_is_given_up_and_may_be_asked_again() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = IntrospectionEndpoint {
+            url: format!("http://{}/introspect", silent.local_addr().unwrap()).into(),
+            credentials: ClientCredentials { id: "adit".into(), secret: Secret::from("of-the-client") },
+            cache: Duration::from_secs(60),
+        };
+        let answers = Arc::new(TokenAnswers::new());
+        let (asked, question) = TokenAnswers::asked_about(&answers, b"a", unix_time());
+        assert!(answers.poll_answered(asked, &Context::from_waker(Waker::noop())).is_pending());
+        let answer = tokio::spawn(answer(question, Arc::new(endpoint), issuer_client(None).unwrap()));
+        let (_held, _) = silent.accept().await.unwrap();
+        let why = answer.await.unwrap().unwrap_err();
+        assert!(why.ends_with("/introspect: no answer within 6 s"), "{why}");
+        assert_eq!(answers.poll_answered(asked, &Context::from_waker(Waker::noop())), Poll::Ready(()));
+    }
+}

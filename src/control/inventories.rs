@@ -11,12 +11,13 @@ use unicode_security::skeleton;
 
 use crate::audit::ActionLine;
 use crate::base::Trouble;
+use crate::control::recorded::recorded;
 use crate::control::wall_time::WallTime;
 use crate::policy::{
-    InventoryMemory, NotApproved, PinMode, ToolDigest, ToolInventory, ToolNews, ToolPins, ToolRecord, ToolStanding,
+    InventoryMemory, NotApproved, PinMode, ToolDigest, ToolInventory, ToolNews, ToolRecord, ToolStanding,
 };
 use crate::private::{self, PrivateError};
-use crate::serve::{AUDIT_WAIT_MAX, AuditLog};
+use crate::serve::AuditLog;
 
 /// The file of the inventories, in the directory of the role.
 pub const INVENTORY_FILE: &str = "tools.json";
@@ -53,7 +54,7 @@ pub enum InventoriesError {
 
 /// Why tools were not approved. None of them was.
 #[derive(Debug, thiserror::Error)]
-pub enum ApprovalError {
+pub enum ToolApprovalError {
     /// The tools of the route are not looked at.
     #[error("no route has this name and `pin`: `adit tools list` shows all")]
     NoServer,
@@ -83,6 +84,17 @@ pub struct Inventories {
     is_unwritten: AtomicBool,
     /// Held while the file is written.
     writing: tokio::sync::Mutex<()>,
+}
+
+/// A server whose tools are looked at, as the configuration has it.
+#[derive(Clone)]
+pub struct PinnedServer {
+    /// The URL of the upstream; empty at an edge, which does not know it.
+    pub upstream: String,
+    /// What becomes of tools that nobody has approved.
+    pub mode: PinMode,
+    /// What is known of its tools.
+    pub tools: Arc<ToolInventory>,
 }
 
 /// The server behind a route.
@@ -183,27 +195,25 @@ impl Inventories {
         }
     }
 
-    /// What becomes of the tools of the server at `upstream`, behind this route.
+    /// What is known of the tools behind this route, or an empty inventory, which is one of these only once it is
+    /// [put in force](Inventories::put_in_force).
     #[must_use]
-    pub fn pins_of(&self, route: &str, upstream: &str, mode: PinMode) -> Option<ToolPins> {
-        if mode == PinMode::Off {
-            return None;
-        }
-        let mut servers = self.servers();
-        let server = servers.entry(route.to_owned()).or_insert_with(|| Server {
-            upstream: String::new(),
-            mode: PinMode::Off,
-            tools: Arc::new(ToolInventory::new(&self.memory)),
-        });
-        server.upstream = upstream.to_owned();
-        ToolPins::new(mode, &server.tools)
+    pub fn of_route(&self, route: &str) -> Arc<ToolInventory> {
+        let known = self.servers().get(route).map(|server| Arc::clone(&server.tools));
+        known.unwrap_or_else(|| Arc::new(ToolInventory::new(&self.memory)))
     }
 
-    /// Says how the tools of each route are treated from now on. What is known of other routes is kept.
-    pub fn put_in_force(&self, modes: &BTreeMap<String, PinMode>) {
-        for (route, server) in &mut *self.servers() {
-            server.mode = modes.get(route).copied().unwrap_or_default();
+    /// Says which servers are looked at from now on, by route, and how. Of other routes, what is known is kept.
+    pub fn put_in_force(&self, pinned: &BTreeMap<String, PinnedServer>) {
+        let mut servers = self.servers();
+        for (route, PinnedServer { upstream, mode, tools }) in pinned {
+            let (upstream, mode, tools) = (upstream.clone(), *mode, Arc::clone(tools));
+            servers.insert(route.clone(), Server { upstream, mode, tools });
         }
+        servers.retain(|route, server| {
+            server.mode = pinned.get(route).map_or(PinMode::Off, |pinned| pinned.mode);
+            server.mode != PinMode::Off || !server.tools.is_empty()
+        });
     }
 
     /// Keeps what lists teach, until it is dropped.
@@ -271,19 +281,26 @@ impl Inventories {
         route: &str,
         tools: &[(String, ToolDigest)],
         reason: Option<&str>,
-    ) -> Result<(), ApprovalError> {
+    ) -> Result<(), ToolApprovalError> {
         self.stamp();
         let inventory =
             self.servers().get(route).filter(|server| server.mode != PinMode::Off).map(|s| Arc::clone(&s.tools));
-        let inventory = inventory.ok_or(ApprovalError::NoServer)?;
+        let inventory = inventory.ok_or(ToolApprovalError::NoServer)?;
         let look = |(tool, digest): &(String, ToolDigest)| {
-            inventory.approval(tool, *digest).map_err(|why| ApprovalError::Tool { tool: tool.clone(), why })
+            inventory.approval(tool, *digest).map_err(|why| ToolApprovalError::Tool { tool: tool.clone(), why })
         };
         let approvals = tools.iter().map(look).collect::<Result<Vec<_>, _>>()?;
         for (nth, (tool, digest)) in tools.iter().enumerate() {
-            if !self.recorded("tool.approved", route, tool, *digest, reason).await {
+            let (subject, why) = line_texts(route, tool, *digest, reason);
+            let line = ActionLine {
+                action: "tool.approved",
+                subject: Some(&subject),
+                reason: Some(&why),
+                ..ActionLine::default()
+            };
+            if !recorded(self.audit.get(), line).await {
                 self.take_back(route, nth + 1);
-                return Err(ApprovalError::Unrecorded);
+                return Err(ToolApprovalError::Unrecorded);
             }
         }
         let now = WallTime::now().0;
@@ -291,18 +308,7 @@ impl Inventories {
         for (tool, digest) in tools {
             tracing::info!(route, tool = %printable(tool), %digest, "a tool was approved");
         }
-        self.stamp_and_write().await.map_err(ApprovalError::NotKept)
-    }
-
-    /// Writes an action to the audit log. False if it had to be written and was not.
-    async fn recorded(&self, action: &str, route: &str, tool: &str, digest: ToolDigest, why: Option<&str>) -> bool {
-        let Some(audit) = self.audit.get() else { return true };
-        let receipt = audit.submit(action_line(action, route, tool, digest, why));
-        let written = tokio::time::timeout(AUDIT_WAIT_MAX, receipt.written()).await;
-        written.unwrap_or_else(|_| {
-            audit.on_late();
-            false
-        })
+        self.stamp_and_write().await.map_err(ToolApprovalError::NotKept)
     }
 
     /// Says in the audit log that the last lines about so many tools, as far as they are there, are not true.
@@ -341,7 +347,10 @@ impl Inventories {
             };
             tracing::warn!(route, upstream, tool = %printable(name), %digest, "{what}: see `adit tools diff`");
             if let Some(audit) = self.audit.get() {
-                audit.write(action_line(action, route, name, *digest, None));
+                let (subject, reason) = line_texts(route, name, *digest, None);
+                let line =
+                    ActionLine { action, subject: Some(&subject), reason: Some(&reason), ..ActionLine::default() };
+                audit.write(line.body());
             }
         }
         if let Some(more) = news.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
@@ -432,10 +441,10 @@ pub fn alike_names<'a>(servers: impl IntoIterator<Item = (&'a str, &'a [ToolReco
     found.into_iter().take(FINDINGS_MAX).collect()
 }
 
-fn action_line(action: &str, route: &str, tool: &str, digest: ToolDigest, why: Option<&str>) -> Vec<u8> {
-    let subject = format!("{route} {}", printable(tool));
+/// Subject and reason of a line about a tool.
+fn line_texts(route: &str, tool: &str, digest: ToolDigest, why: Option<&str>) -> (String, String) {
     let reason = why.map_or_else(|| format!("sha256 {digest}"), |why| format!("sha256 {digest}: {why}"));
-    ActionLine { action, subject: Some(&subject), reason: Some(&reason), ..ActionLine::default() }.body()
+    (format!("{route} {}", printable(tool)), reason)
 }
 
 /// A name as a line of the log has it.

@@ -17,6 +17,8 @@ mod data_dir;
 pub mod demo;
 mod edge_role;
 mod figures;
+mod file_lock;
+mod given_text;
 mod inputs;
 mod introspection;
 mod inventories;
@@ -25,6 +27,7 @@ mod metrics;
 pub mod once;
 mod probe;
 mod reading;
+mod recorded;
 mod report;
 mod resolve;
 #[cfg(test)]
@@ -48,8 +51,8 @@ pub use edge_role::EdgeRole;
 pub use inputs::{forward_events, forward_events_with, serve_admin, signals};
 pub use introspection::{IntrospectionEndpoint, keep_introspecting};
 pub use inventories::{
-    ApprovalError, FINDINGS_MAX, INVENTORY_FILE, Inventories, InventoriesError, NameFinding, ServerTools, alike_names,
-    read as read_inventories,
+    FINDINGS_MAX, INVENTORY_FILE, Inventories, InventoriesError, NameFinding, PinnedServer, ServerTools,
+    ToolApprovalError, alike_names, read as read_inventories,
 };
 pub use issuer_http::{ClientCredentials, issuer_client};
 pub use metrics::{METRICS_TYPE, metrics};

@@ -6,12 +6,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use rustls_pki_types::UnixTime;
 
 use crate::base::{TunnelId, TunnelToken, TunnelTokenError, plain_text, single_value};
 use crate::connector::EdgeAddress;
 use crate::control::data_dir::make_authority;
+use crate::control::file_lock::FileLock;
 use crate::private::{self, PrivateError};
 use crate::tls::{Authority, CertError, Identity, KeyRequest, ServerCert};
 
@@ -54,7 +54,15 @@ pub struct StateDir {
 pub struct Instance {
     /// The number that identifies this connector.
     pub number: u64,
-    _lock: Option<File>,
+    lock: Option<FileLock>,
+}
+
+impl Instance {
+    /// Whether this process has the state directory for itself: no other one may write the files in it that change.
+    #[must_use]
+    pub fn is_holder(&self) -> bool {
+        self.lock.is_some()
+    }
 }
 
 impl StateDir {
@@ -174,12 +182,8 @@ impl StateDir {
     pub fn instance(&self, host: &str, fresh: u64) -> Result<Instance, PrivateError> {
         let unreadable =
             |cause: io::Error| PrivateError::Unreadable { path: self.path.clone(), cause: cause.to_string().into() };
-        let lock = File::open(&self.path).map_err(unreadable)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Instance { number: fresh, _lock: None }),
-            Err(error) => return Err(unreadable(error.into())),
-        }
+        let locked = File::open(&self.path).and_then(FileLock::try_lock).map_err(unreadable)?;
+        let Some(lock) = locked else { return Ok(Instance { number: fresh, lock: None }) };
         let file = self.instance_file();
         // A number that was copied from another host is not used, because two connectors must not have the same one.
         let kept = if file.exists() { private::read(&file, INSTANCE_FILE_LEN_MAX)?.to_vec() } else { Vec::new() };
@@ -190,7 +194,7 @@ impl StateDir {
         if kept.is_none() {
             private::write(&file, format!("{fresh:016x} {host}\n").as_bytes())?;
         }
-        Ok(Instance { number: kept.unwrap_or(fresh), _lock: Some(lock) })
+        Ok(Instance { number: kept.unwrap_or(fresh), lock: Some(lock) })
     }
 
     /// The key with which this host exchanges its provisioning key. It stays the same until the exchange is complete,

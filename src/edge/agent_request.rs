@@ -1,4 +1,4 @@
-//! Requests of agents, by the version of HTTP in which they came.
+//! Requests of agents over HTTP/1.1 and HTTP/2.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -10,22 +10,23 @@ use crate::latency::Outcome;
 use crate::serve::{Http1Request, Incoming, Request, RequestBody, Responder};
 use crate::tls::Connection;
 
-/// A request of an agent, with what carries it.
+/// A request of an agent, and its connection or stream.
 pub(super) trait AgentRequest<'a>: Request {
-    /// What carries it: a connection, or a stream of one.
+    /// The connection that carries it, or a stream of one.
     type Carrier: PeerProgress + 'a;
 
     /// The stream or connection that carries the request.
     fn carrier(&self) -> &'a Self::Carrier;
 
-    /// The request apart from what carries it. Waits for the agent have the limits of `to_agent`, and its end is noticed.
+    /// Splits the request into head, body and responder. Waits for the agent have the limits of `to_agent`, and it is
+    /// noticed if the agent leaves.
     fn incoming<'b, C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &'b mut self,
         to_agent: &'b TimeoutStream<'b, Self::Carrier, C>,
     ) -> Incoming<'b, impl RequestBody, impl Responder>;
 
-    /// Waits until the system has the whole of the response, where it must be known that the agent gets it. `keeps` says
-    /// whether its connection can carry another request.
+    /// Waits until the system has accepted the whole response, if the outcome depends on that. `keeps`: the connection
+    /// can carry another request.
     fn delivered<C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &self,
         to_agent: &TimeoutStream<'_, Self::Carrier, C>,
@@ -55,15 +56,15 @@ impl<'a> AgentRequest<'a> for Http1Request<'a, Connection> {
         core: &EdgeCore,
     ) -> Outcome {
         match sent(to_agent, keeps).await {
-            // Until the agent's system has all of it, whatever ends the connection cuts the answer.
+            // If the connection ends before the agent's system has all of the answer, the answer was cut.
             Outcome::Ok if !keeps => outcome_of(&self.stream().finish_acknowledged(|| core.write_timeout()).await),
             outcome => outcome,
         }
     }
 }
 
-/// Waits until the system has the whole of an answer, where it is the last on its connection or more than is sent at once: an
-/// answer that is cut then was not a good one.
+/// Waits until the system has accepted the whole answer if it is the last on its connection or larger than the queue:
+/// only then is it known that the answer was not cut.
 async fn sent(to_agent: &impl ByteStream, keeps: bool) -> Outcome {
     let mut whole = !keeps;
     let sent = poll_fn(|cx| {
@@ -78,7 +79,7 @@ async fn sent(to_agent: &impl ByteStream, keeps: bool) -> Outcome {
     outcome_of(&sent.await)
 }
 
-/// How an exchange ended whose response was `sent` so.
+/// The outcome of an exchange whose response was sent with this result.
 pub(super) fn outcome_of(sent: &Result<(), StreamError>) -> Outcome {
     match sent {
         Ok(()) => Outcome::Ok,
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
     use crate::engine::Lease;
 
-    /// An agent's connection that is in one state for good.
+    /// An agent's connection with a fixed state.
     struct Agent {
         ready: Poll<Result<(), StreamError>>,
         flushed: Result<(), StreamError>,

@@ -5,8 +5,8 @@ use std::ops::Deref;
 use crate::base::Traffic;
 use crate::route::{HostPattern, Route, RouteTable};
 
-/// Which tunnel serves which host, and how many of the routes are passthrough. That is asked at each change of the tables, whose cost
-/// must not depend on their size.
+/// Which tunnel serves which host, and how many of the routes are passthrough. The number is kept because each change
+/// of the tables asks for it, at a cost that must not depend on their size.
 #[derive(Clone, Default)]
 pub struct AgentRoutes {
     table: RouteTable<Route>,
@@ -28,7 +28,7 @@ impl AgentRoutes {
         self.table.remove(pattern);
     }
 
-    /// Whether the TLS of some route ends in its connector.
+    /// Whether some route is passthrough, so that its TLS ends in the connector.
     pub(super) fn pass_through(&self) -> bool {
         self.passthrough > 0
     }

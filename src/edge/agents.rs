@@ -1,4 +1,4 @@
-//! Connections of agents.
+//! Connections of agents at the edge.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,27 +30,27 @@ use crate::tls::{ALPN_HTTP2, Connection, DetachedConnection, HandshakeError, Tls
 use crate::wire::http1::Answer;
 use crate::wire::http2::PREFACE;
 
-/// How long an agent that was refused may take to read why, and one that has everything to end its side.
+/// How long a refused agent may take to read the reason, and an agent that has received everything to close its side.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same while the edge is to end.
+/// The same limit while the edge drains.
 const DRAIN_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The first byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Why an agent's connection is refused, for the list of calls.
+/// Why an agent's connection is refused, for the call log.
 const FULL: OwnAnswer = OwnAnswer::unanswered(
     "connections_max",
     "as many connections of agents are open as edge.connections_max allows: raise it, or find out who calls",
 );
 
-/// The connection of an agent, until it is known what it speaks.
+/// The connection of an agent before its protocol is known.
 struct Agent {
     connection: Connection,
     requests: Requests,
     caller: Caller,
-    /// Its address, as it is handed over with its connection.
+    /// The agent's address, which is handed over with the connection.
     peer: Option<SocketAddr>,
-    /// How often it has gone to another core for its first request.
+    /// How often the connection was handed over for its first request.
     moved: Moved,
     /// Whether it speaks HTTP/2.
     is_http2: bool,
@@ -78,7 +78,7 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
     }
 }
 
-/// Takes in a connection that another core accepted, with its first request unread.
+/// Takes over a connection that another core accepted and whose first request is unread.
 pub(super) fn adopt(
     core: &Rc<EdgeCore>,
     detached: DetachedConnection,
@@ -98,7 +98,7 @@ pub(super) fn adopt(
                 agent.moved = moved;
                 agent.serve().await;
             }
-            Err(error) => tracing::warn!(%error, "cannot adopt a connection handed over by another core"),
+            Err(error) => tracing::warn!(%error, "cannot take over a connection from another core"),
         }
     });
 }
@@ -106,7 +106,7 @@ pub(super) fn adopt(
 async fn serve_new(core: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept) {
     let _counted = core.drain.count_agent();
     let (pre_accept, address) = pre_accept.and_address();
-    // Taken out of the match: within it, the agent would take its place twice for as long as it is served.
+    // Taken out of the match, in which the future would contain the agent twice.
     let agent = match greet(&core, detached, pre_accept).await {
         Ok(Some(greeted)) => greeted,
         Ok(None) | Err(AdmissionError::Refused) => return,
@@ -117,14 +117,14 @@ async fn serve_new(core: Rc<EdgeCore>, detached: Detached, pre_accept: PreAccept
             }
             let (stage, own) = error.as_answer();
             core.figures.on_turned_away(core.core.turn_time(), address, stage, own);
-            tracing::debug!(%error, "an agent's connection did not come about");
+            tracing::debug!(%error, "setting up an agent's connection failed");
             return;
         }
     };
     agent.serve().await;
 }
 
-/// Finds out whether the agent speaks TLS, by its first byte, and makes the handshake if it does.
+/// Detects TLS by the first byte, and makes the handshake if the agent uses it.
 async fn greet(
     core: &Rc<EdgeCore>,
     detached: Detached,
@@ -139,14 +139,14 @@ async fn greet(
             core.drain.begun().await;
             Ok(Ok(None))
         };
-        // One that has said nothing yet is owed less patience than one that has called.
+        // A connection without any byte has less time than one that has carried a call.
         let received = future::or(core.core.timeout(settings.header_timeout, socket.recv()), draining).await;
         first = received.map_err(|_| HandshakeError::Timeout)?.map_err(HandshakeError::from)?;
     }
     let Some(first) = first else { return Ok(None) };
     let speaks_tls = first.first() == Some(&TLS_HANDSHAKE);
     if speaks_tls && (core.edge.passes_through() || settings.connectors_on_agents_listen) {
-        // In a box, as most edges need none of it.
+        // Boxed, because most edges do not need it.
         return Box::pin(greet_named(core, socket, first, peer_info)).await;
     }
     if settings.connectors_on_agents_listen && !core.gate.admits_agent(&peer_info.source) {
@@ -161,8 +161,8 @@ async fn greet(
     Ok(Some(Agent::new(core, connection, None, &mut peer_info)))
 }
 
-/// Reads the first message first: the TLS of some agents ends elsewhere, and their connection is then carried to its end; and it
-/// may be a connector.
+/// Reads the ClientHello first. The TLS of some agents ends in the connector: their connection is then carried to its
+/// end. The peer may also be a connector.
 async fn greet_named(
     core: &Rc<EdgeCore>,
     socket: Socket,
@@ -188,7 +188,7 @@ async fn greet_named(
         return Ok(None);
     }
     let Some(config) = settings.agents_tls.as_ref() else {
-        // It is refused by its first byte.
+        // Plain HTTP is refused by its first byte.
         let Some(first) = peek.into_leases(core.core.pool()).await.into_iter().next() else { return Ok(None) };
         return Ok(greet_plain(core, Connection::plain(socket), first, &mut peer_info).await);
     };
@@ -211,7 +211,7 @@ async fn greet_plain(
         PlainHttp::Anywhere => true,
     };
     if may && core.edge.settings.http2 && first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
-        // In a box, as it is rare.
+        // Boxed, because it is rare.
         let (connection, first) = Box::pin(read_preface(core, connection, first)).await?;
         return Some(Agent::new(core, connection, first, peer_info));
     }
@@ -234,7 +234,7 @@ async fn greet_plain(
     None
 }
 
-/// Reads on until it is known whether the agent begins as in HTTP/2, of whose preface `first` is the start.
+/// Reads until it is known whether the agent speaks HTTP/2; `first` is the start of its preface.
 async fn read_preface(core: &EdgeCore, connection: Connection, first: Lease) -> Option<(Connection, Option<Lease>)> {
     let mut received = first.to_vec();
     drop(first);
@@ -250,7 +250,7 @@ async fn read_preface(core: &EdgeCore, connection: Connection, first: Lease) -> 
 }
 
 impl Agent {
-    /// In a box: a task holds what is moved from one function into the next at each of its places.
+    /// Boxed, because a future contains a value once for each function that it is moved through.
     fn new(core: &Rc<EdgeCore>, connection: Connection, first: Option<Lease>, peer_info: &mut PeerInfo) -> Box<Agent> {
         let is_http2 = core.edge.settings.http2
             && match connection.is_tls() {
@@ -270,12 +270,12 @@ impl Agent {
     async fn serve(mut self: Box<Self>) {
         if self.is_http2 {
             let Agent { connection, requests, caller, peer, .. } = *self;
-            // In a box, so that other connections do not have its size.
+            // Boxed, so that other connections do not pay for its size.
             return Box::pin(agents_http2::serve(caller, peer, connection, requests.into_received())).await;
         }
         let Agent { connection, requests, caller, moved, .. } = &mut *self;
         let core = caller.core.core.clone();
-        // Its memory is given back before the time that the agent takes to read on.
+        // The memory of the requests is freed before the agent's time to read the rest.
         let left = serve(&core, requests, connection, &mut AgentCalls::new(caller, *moved)).await;
         let Agent { connection, requests, caller, peer, .. } = *self;
         match left {
@@ -295,13 +295,13 @@ impl Agent {
     }
 }
 
-/// Closes a connection once the agent has all that was sent.
+/// Closes a connection once the agent has received everything.
 pub(super) async fn close(core: &EdgeCore, connection: Connection) {
     let patience = if core.is_draining() { DRAIN_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
     let closed = connection.close_when_taken(|| core.write_timeout(), patience).await;
     if closed == Err(StreamError::TimedOut) {
         Counters::add(&core.edge.counters.answers_cut_at_close);
-        tracing::debug!("an agent was cut off before it had all of its last answer: it took nothing for too long");
+        tracing::debug!("an agent's connection was reset before the end of its last answer: the agent stopped reading");
     }
 }
 
@@ -309,7 +309,7 @@ pub(super) async fn close(core: &EdgeCore, connection: Connection) {
 mod tests {
     use super::*;
 
-    /// What an agent's connection costs, besides its buffers and its TLS session, for as long as it lasts.
+    /// The size in bytes of the future of an agent's connection, without buffers and TLS session.
     const FUTURE_LEN_MAX: usize = 3500;
 
     fn future_len<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {

@@ -26,10 +26,11 @@ use crate::serve::{
 use crate::tls::Connection;
 use crate::wire::http1::HeadError;
 
-/// How much of the bodies on one connection is received ahead of the link, in bytes, while memory for it is left.
+/// The window of a connection in bytes, while memory for it is left: how much of all bodies is received ahead of the
+/// link.
 const WINDOW: u32 = 512 * 1024;
 
-/// Serves an agent's connection, of which `first` was received.
+/// Serves an agent's connection, whose first bytes are `first`.
 pub(super) async fn serve(caller: Caller, peer: Option<SocketAddr>, connection: Connection, first: Option<Lease>) {
     let core = Rc::clone(&caller.core);
     Counters::add(&core.edge.counters.http2_connections);
@@ -57,14 +58,14 @@ fn count(core: &EdgeCore, end: Http2End) {
         Http2End::Crowded => Counters::add(&counters.greetings_refused),
         Http2End::SlowHead | Http2End::Protocol => Counters::add(&counters.requests_refused),
     }
-    tracing::debug!(?end, "a connection of HTTP/2 was ended");
+    tracing::debug!(?end, "an HTTP/2 connection was ended");
 }
 
 /// The calls of a connection.
 struct Calls {
     caller: Rc<Caller>,
     peer: Option<SocketAddr>,
-    /// Memory for a head that is not whole.
+    /// Memory for incomplete heads of requests.
     greeting: Share,
     window: u32,
 }
@@ -113,7 +114,7 @@ async fn serve_call(caller: Rc<Caller>, peer: Option<SocketAddr>, call: Http2Cal
             Next::Keep | Next::Close => {}
             Next::Leave(Leave::Abort) => request.stream().abort(),
             Next::Leave(Leave::HandOver(core, moved)) => {
-                // In a box, as it is rare.
+                // Boxed, because it is rare.
                 Box::pin(other_core::carry(&caller, peer, request, core, moved)).await;
             }
         }
@@ -151,7 +152,7 @@ impl<'a> AgentRequest<'a> for Http2Request<'a> {
 mod tests {
     use super::*;
 
-    /// What a call over HTTP/2 costs, besides its buffers and what `h2` has of it, for as long as it lasts.
+    /// The size in bytes of the future of a call over HTTP/2, without buffers and the state in `h2`.
     const FUTURE_LEN_MAX: usize = 4500;
 
     fn future_len<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {

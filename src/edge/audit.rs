@@ -1,4 +1,4 @@
-//! Calls of an edge, as they are written to the audit log.
+//! Writes the calls of an edge to the audit log.
 
 use crate::base::TunnelId;
 use crate::edge::call_notes::CallNotes;
@@ -28,7 +28,7 @@ pub(super) fn on_answer(
     notes.audit.on_answer(&call, head, answered, &phases, label)
 }
 
-/// Writes a call that has ended, as far as it was not written before. `own` is what the edge answers itself.
+/// Writes what is not yet written of a call that has ended. `own` is the answer of the edge itself.
 pub(super) fn on_end(
     core: &EdgeCore,
     request: &mut impl Request,

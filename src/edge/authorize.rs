@@ -1,4 +1,4 @@
-//! Who calls, where a route asks for that.
+//! Authenticates callers on routes that require it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::identity::{RouteAuth, TokenRefusal};
 use crate::route::Route;
 use crate::serve::{CallerStop, LabelError, Next, Request, caller_denied, issuer_heard};
 
-/// Notes who makes a request.
+/// Identifies the caller of a request.
 ///
 /// # Errors
 ///
-/// If that has to be [settled] first.
+/// If the request has to be [settled] first.
 ///
 /// [settled]: settle
 pub(super) fn identify(
@@ -30,11 +30,11 @@ pub(super) fn identify(
     request.identify(&core.tokens, auth, route.own.policy.as_deref(), now)
 }
 
-/// Waits to hear from an issuer if that is why a request has stopped, and else answers it.
+/// Waits for the issuer if the request needs its keys or answer; otherwise answers the request.
 ///
 /// # Errors
 ///
-/// What becomes of the connection, if the request was answered.
+/// What to do with the connection, if the request was answered.
 pub(super) async fn settle<'r>(
     core: &EdgeCore,
     request: &mut impl AgentRequest<'r>,

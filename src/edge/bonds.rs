@@ -1,4 +1,4 @@
-//! The connector to which a call is bound, as one core knows it.
+//! The connector that a call is bound to, as cached by one core.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -12,30 +12,30 @@ use crate::serve::{SessionKey, SessionMap};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
 use crate::wire::mcp::SESSION_ID;
 
-/// How long a core relies on what it knows of a session before it asks the shared table again, which also keeps the session
-/// from expiring there.
+/// How long a core uses a cached session before it asks the shared table again, which also keeps the session from
+/// expiring there.
 const CACHED_FOR_MAX: Duration = Duration::from_secs(1);
-/// The most sessions of which a core remembers the connector. Beyond it, it begins anew.
+/// The most sessions that a core caches. When the cache is full, it is cleared.
 const CACHED_SESSIONS_MAX: usize = 8_192;
 
 /// Which connector a call should go to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Bond {
-    /// Any: calls are spread over the links.
+    /// Any connector: calls are spread over the links.
     #[default]
     None,
-    /// The same for the same number, among the connectors that are linked: a session whose connector is not known, or the
-    /// address of an agent.
+    /// The linked connector that this number hashes to, always the same one while it is linked. The number is that of a
+    /// session whose connector is not known, or of an agent's address.
     Hashed(u64),
-    /// The connector that has the session.
+    /// The connector that has the session, and its number.
     Session(SessionKey, u64),
-    /// Any but this connector, which has not passed the call on.
+    /// Any but this connector, which did not pass the call on.
     Other(u64),
-    /// Any link but this one, on which the call is under way: one of another connector than this, if there is one.
+    /// For a second try: any link but that of the first try, and another connector if there is one.
     Beside(u64, LinkId),
 }
 
-/// The sessions that went through one core, and the connectors that have them. A call of such a session takes no lock.
+/// The sessions seen by one core, and their connectors. A call of a cached session takes no lock.
 pub(super) struct Bonds {
     edge: Arc<Edge>,
     known: RefCell<SessionMap<CachedConnector>>,
@@ -47,7 +47,7 @@ struct CachedConnector {
 }
 
 impl Bond {
-    /// The session that it is for, of the bond of a request.
+    /// The session of the bond, if it is that of a session.
     pub(super) fn session(self) -> Option<SessionKey> {
         match self {
             Bond::Session(key, _) => Some(key),
@@ -56,7 +56,7 @@ impl Bond {
         }
     }
 
-    /// Binds connections of one agent to one connector by its address, where nothing that they carry can be read.
+    /// Binds connections of an agent to one connector by its address, because their content cannot be read.
     pub(super) fn of_address(address: Option<IpAddr>) -> Bond {
         // FNV-1a (draft-eastlake-fnv): the same on every core and after a restart.
         let fold = |octets: &[u8]| {
@@ -77,7 +77,7 @@ impl Bonds {
         Bonds { edge: Arc::clone(edge), known: RefCell::default() }
     }
 
-    /// The bond of a request, by the session that it names.
+    /// The bond of a request, which depends on the session that it names.
     pub(super) fn of_request(&self, head: &RequestHead, tunnel: &TunnelId, now: Time) -> Bond {
         let Some(key) = self.session_of(head, tunnel) else { return Bond::None };
         match self.connector_of(key, now) {
@@ -92,8 +92,8 @@ impl Bonds {
         Some(self.edge.affinity.key(tunnel.as_str(), session))
     }
 
-    /// Learns from the head of an answer, which came over this link, which sessions its connector has. Only its own 404 ends a
-    /// session: that of another connector means that the right one is away.
+    /// Learns from the head of an answer over this link which sessions its connector has. A 404 ends a session only if
+    /// it comes from the connector of the session: from another one it means that the right one is offline.
     pub(super) fn on_answer(&self, link: &LinkUsage, request: &RequestHead, answer: &ResponseHead, now: Time) {
         let (tunnel, connector) = (link.tunnel(), link.connector());
         let succeeded = (200..300).contains(&answer.status());
@@ -161,7 +161,7 @@ mod tests {
         head
     }
 
-    /// Two cores of one edge, and what passes over them.
+    /// Two cores of one edge, and calls over them.
     struct Bed([Bonds; 2]);
 
     impl Bed {
@@ -174,7 +174,7 @@ mod tests {
             self.0[core].of_request(&request("POST", session), &tunnel(), Time::ZERO + Duration::from_secs(at_s))
         }
 
-        /// A call of a session over a core, which a connector answers so.
+        /// A call of a session over a core, with the connector's answer.
         fn call(&self, core: usize, (method, session): (&str, &str), connector: u64, status: u16, told: &str) {
             let link = LinkUsage::new(tunnel(), connector, "configured".parse().unwrap());
             self.0[core].on_answer(&link, &request(method, session), &answer(status, told), Time::ZERO);

@@ -1,4 +1,4 @@
-//! One call: an agent's request, down a link, and what comes back.
+//! One call: an agent's request, sent over a link, and its answer.
 
 use std::rc::Rc;
 use std::task::Context;
@@ -36,23 +36,24 @@ use crate::wire::MethodScan;
 use crate::wire::http1::{HeadError, Method};
 use crate::wire::mcp;
 
-/// The calls of an agent's connection.
+/// The calls of one agent's connection.
 pub(super) struct AgentCalls<'a> {
     caller: &'a Caller,
-    /// Memory for a head that is not whole.
+    /// Memory for incomplete heads of requests.
     greeting: Share,
     next_hop: NextHopWork,
-    /// The start of a body that may have to be sent again; none before a call of a tunnel that has several connectors.
+    /// The start of a body that may have to be sent again; none before the first call of a tunnel with several
+    /// connectors.
     replay: Option<Box<Replay>>,
-    /// In a box, so that the task does not have its size.
+    /// Boxed, so that the task does not contain it.
     work: Box<CallWork>,
 }
 
-/// What came of a stream that was opened for a call.
+/// The result of an exchange on a stream.
 enum Exchanged {
     /// The call has ended.
     Done(Next<Leave>),
-    /// The connector did not pass it on, and another may.
+    /// The connector did not pass the call on, and another may.
     NotPassedOn(CallFailure),
 }
 
@@ -73,7 +74,7 @@ impl Service for AgentCalls<'_> {
     fn limits(&self) -> RequestLimits {
         let settings = &self.caller.core.edge.settings;
         RequestLimits {
-            // A connection that has sent nothing yet has less time than one that has called.
+            // A connection without any byte has less time than one that has carried a call.
             first_timeout: settings.header_timeout,
             idle_timeout: settings.idle_timeout,
             header_timeout: settings.header_timeout,
@@ -103,7 +104,7 @@ impl Service for AgentCalls<'_> {
 
     async fn call(&mut self, request: &mut Http1Request<'_, Connection>) -> Next<Leave> {
         let next = self.answer(request).await;
-        // However the call has ended, its connection keeps nothing of it.
+        // After each call the connection stops keeping the body.
         self.keep_body(false);
         self.work.found = None;
         next
@@ -146,7 +147,7 @@ impl AgentCalls<'_> {
         }
         if let Some(auth) = &route.own.auth
             && let Err(stop) = authorize::identify(&core, request, route, auth)
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             && let Err(next) = Box::pin(authorize::settle(&core, request, route, auth, &self.work, stop)).await
         {
             return next;
@@ -168,7 +169,7 @@ impl AgentCalls<'_> {
         }
         match core.enter_route(request.head(), route, &self.caller.source) {
             Entry::Enters(place) => self.work.place.set(place),
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             Entry::Full(full) => {
                 match Box::pin(self.wait_for_place(request, route, full, bond, (!needs_label).then_some(moves))).await {
                     Ok(place) => {
@@ -182,7 +183,7 @@ impl AgentCalls<'_> {
         self.work.retry = RetryState { bond, moves, ..RetryState::default() };
         loop {
             if !self.work.retry.pause.is_zero() {
-                // In a box, so that calls do not have its size.
+                // Boxed, so that calls do not pay for its size.
                 Box::pin(core.core.sleep(std::mem::take(&mut self.work.retry.pause))).await;
             }
             let RetryState { bond, moves, .. } = self.work.retry;
@@ -195,11 +196,11 @@ impl AgentCalls<'_> {
             let until = self.work.guard.deadline.answer_by();
             let target = CallTarget { route, host, seal, peer: None, bond, moves, call, has_waited, until };
             self.work.notes.opens(core.core.turn_time());
-            // Taken out of the match: within it, it would take its place twice for as long as the call lasts.
+            // Taken out of the match, in which the future would contain it twice.
             let opened = match core.open(target, self.work.found.take()).await {
                 Ok(opened) => opened,
                 Err(NotOpened::HandOver(target)) => {
-                    // It asks for a place there as well.
+                    // The other core takes a place for the call itself.
                     self.work.place.set(None);
                     return Next::Leave(Leave::HandOver(target, self.moved(moves)));
                 }
@@ -259,7 +260,7 @@ impl AgentCalls<'_> {
                         let usage = Some(&*opened.usage);
                         return fail(&core, request, route, usage, &self.work, failure).await;
                     }
-                    // Once a part of the body was read, the connection cannot go to another core.
+                    // After a part of the body was read, the connection cannot be handed over.
                     self.work.retry.moves = Moves::spent();
                     (self.work.retry.refused, self.work.retry.has_begun) = (Some(failure), true);
                     if !opened.stream.on_link().is_withdrawn() {
@@ -270,18 +271,18 @@ impl AgentCalls<'_> {
         }
     }
 
-    /// The route of a request that may be passed on.
+    /// The route of a request that is admitted.
     fn admit<'t>(&mut self, request: &mut impl Request, tables: &'t EdgeTables) -> Result<&'t Route, Refusal> {
         let Admitted { host, route } = self.caller.admit(request, tables)?;
         self.work.host = host;
         Ok(route)
     }
 
-    /// Reads the body as far as it takes to know what the call is about, on the core that has a link for it.
+    /// Reads the body until the label is known, on the core that has a link for the call.
     ///
     /// # Errors
     ///
-    /// What becomes of the connection, if the call has been answered or goes to another core.
+    /// What to do with the connection, if the call was answered or goes to another core.
     async fn read_label(
         &mut self,
         request: &mut impl Request,
@@ -290,7 +291,7 @@ impl AgentCalls<'_> {
         moves: Moves,
     ) -> Result<(), Next<Leave>> {
         let core = Rc::clone(&self.caller.core);
-        // Once a part of the body was read, the connection cannot go to another core.
+        // After a part of the body was read, the connection cannot be handed over.
         let host = &self.work.host;
         let elsewhere = match core.choose_link(&route.tunnel, host, bond, moves) {
             Chosen::OtherCore(target) => Some(target),
@@ -307,7 +308,7 @@ impl AgentCalls<'_> {
                     has_waited: false,
                     until: self.work.guard.deadline.answer_by(),
                 };
-                // In a box, so that other calls do not have its size.
+                // Boxed, so that other calls do not pay for its size.
                 self.work.notes.opens(core.core.turn_time());
                 let found = Box::pin(core.wait_for_link(target)).await;
                 self.work.notes.on_opened(core.core.turn_time());
@@ -333,30 +334,30 @@ impl AgentCalls<'_> {
                 self.work.guard.deadline.on_cut_for_caller();
                 return Err(fail(&core, request, route, None, &self.work, CallFailure::CallerTimeoutUnsent).await);
             }
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             return Err(Box::pin(refuse_unlabelled(&core, request, route, &self.work, error)).await);
         }
         Ok(())
     }
 
-    /// What a body may use until it says what it calls.
+    /// The limits for reading a body until the label is known.
     fn read_ahead_limits<'c>(&self, core: &'c EdgeCore) -> ReadAheadLimits<'c> {
         let limits = core.read_ahead_limits();
         let left = self.work.guard.deadline.answer_by() - core.core.turn_time();
         ReadAheadLimits { timeout: limits.timeout.min(left), ..limits }
     }
 
-    /// The request whose connection goes to another core once more.
+    /// The state of a request whose connection is handed over once more.
     fn moved(&self, moves: Moves) -> Moved {
         Moved { moves: moves.and_one(), began: Some(self.work.began) }
     }
 
-    /// Waits for a place among the calls of the route in flight, on the core that has a link for the call; none if it needs none.
-    /// If its label was not read, `unread` says how often its connection has moved.
+    /// Waits for a place among the calls of the route in flight, on the core that has a link for the call; none if it
+    /// needs none. `unread` is how often the connection has moved, if the label was not read.
     ///
     /// # Errors
     ///
-    /// What becomes of the connection, if the call has been answered or goes to another core.
+    /// What to do with the connection, if the call was answered or goes to another core.
     async fn wait_for_place<'r>(
         &mut self,
         request: &mut impl AgentRequest<'r>,
@@ -385,7 +386,7 @@ impl AgentCalls<'_> {
         Err(fail_with(&core, request, route, None, &self.work, CallFailure::ConcurrencyLimit, report).await)
     }
 
-    /// Whether a call that was not passed on is opened again elsewhere, after a pause that is noted.
+    /// Whether a call that was not passed on is retried on another connector. Stores the pause before that.
     fn again(&mut self, core: &EdgeCore, route: &Route) -> bool {
         let left = self.work.guard.deadline.caller_left(core.core.turn_time());
         let retries_max = core.edge.settings.retries_max;
@@ -400,7 +401,7 @@ impl AgentCalls<'_> {
         again.is_ok()
     }
 
-    /// Starts the guard of a call. Returns why a breaker refuses it, if one does.
+    /// Starts the guard of a call. Returns the refusal if a breaker refuses the call.
     fn begin_guard(&mut self, request: &mut impl Request, route: &Route, is_labelled: bool) -> Option<BreakerRefused> {
         let (core, guard) = (&self.caller.core, &mut self.work.guard);
         let call = request.label().filter(|_| is_labelled)?.call();
@@ -408,7 +409,8 @@ impl AgentCalls<'_> {
         guard.begin_labelled(&guarded(core, route, call), &mut recorder, core.core.turn_time()).err()
     }
 
-    /// Notes how long the agent waits for its answer, if it or its route says so. A stream of events lasts as long as it wants.
+    /// Limits the call to the time for which its agent waits, if the request or the route says so. An event stream
+    /// lasts as long as the agent wants.
     fn bound_by_caller(&mut self, request: &impl Request, route: &Route) {
         if request.head().method() != Method::Post {
             return;
@@ -426,7 +428,7 @@ impl AgentCalls<'_> {
         }
     }
 
-    /// Keeps the start of the next body, if `keep` is true, so that the call can go to another connector.
+    /// Sets whether the start of the next body is kept, so that the call can go to another connector.
     fn keep_body(&mut self, keep: bool) {
         if keep {
             self.replay.get_or_insert_default().start(Some(&self.caller.core.kept_bodies), false);
@@ -435,7 +437,7 @@ impl AgentCalls<'_> {
         }
     }
 
-    /// Carries request and response over the stream, or over that of a second try.
+    /// Carries request and response over the first stream, or over that of a second try.
     async fn exchange<'r>(&mut self, request: &mut impl AgentRequest<'r>, route: &Route, first: &Opened) -> Exchanged {
         let AgentCalls { caller, next_hop, replay, work, .. } = self;
         let core = &caller.core;
@@ -534,7 +536,7 @@ impl AgentCalls<'_> {
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }
-            // It lasts as long as the agent wants.
+            // The event stream lasts as long as the agent wants.
             CallEndReason::AgentGone if has_begun && work.stamps.is_standing() => {
                 work.stamps.on_last_to_agent(core.core.now());
                 let times = work.stamps.times(&core.core);

@@ -1,4 +1,4 @@
-//! What an agent is answered whose call did not reach a server, or got no answer from it.
+//! Answers of the edge to calls that did not reach a server, or got no answer from it.
 
 use crate::edge::call_notes::CallNotes;
 use crate::edge::call_work::{CallWork, Leave};
@@ -11,7 +11,7 @@ use crate::latency::{CallPhases, Outcome, server_timing};
 use crate::route::Route;
 use crate::serve::{LabelError, Next, Request};
 
-/// Answers a request that is not passed on.
+/// Answers a request that is not forwarded.
 pub(super) async fn refuse(
     core: &EdgeCore,
     request: &mut impl Request,
@@ -25,7 +25,7 @@ pub(super) async fn refuse(
     Next::Close
 }
 
-/// Answers a request whose label is needed and cannot become known.
+/// Answers a request whose label is needed and cannot be determined.
 pub(super) async fn refuse_unlabelled(
     core: &EdgeCore,
     request: &mut impl Request,
@@ -53,7 +53,7 @@ pub(super) async fn refuse_unlabelled(
                 Counters::add(&core.edge.counters.calls_over_ceiling);
             }
             let left = work.guard.deadline.caller_left(core.core.turn_time());
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             let keep = Box::pin(request.deny(&denied, left, !core.is_draining())).await;
             return if keep { Next::Keep } else { Next::Close };
         }
@@ -63,7 +63,7 @@ pub(super) async fn refuse_unlabelled(
     Next::Close
 }
 
-/// Ends a call whose agent has left before it was opened.
+/// Ends a call whose agent left before it was opened.
 pub(super) fn leave_unsent(core: &EdgeCore, request: &mut impl Request, route: &Route, work: &CallWork) -> Next<Leave> {
     let phases = CallPhases::split(work.stamps.times(&core.core), None);
     record(core, request, route, None, &phases, work.ending(Outcome::AgentGone));
@@ -79,7 +79,7 @@ pub(super) async fn fail(
     work: &CallWork,
     failure: CallFailure,
 ) -> Next<Leave> {
-    // Without a stream the deadline has not begun.
+    // Without a stream, the deadline has not begun.
     let may_have_run = failure != CallFailure::CallerTimeoutUnsent;
     let cut = usage.map(|_| &work.guard.deadline).filter(|deadline| deadline.was_cut() && may_have_run);
     let report = |call: FailedCall<'_>| match cut {
@@ -89,7 +89,7 @@ pub(super) async fn fail(
     fail_with(core, request, route, usage, work, failure, report).await
 }
 
-/// The same, with a report of the call, which is made once its message was read as far as it takes to know its id and trace.
+/// Like [`fail`], with a report of the call, made after id and trace were read from its message.
 pub(super) async fn fail_with(
     core: &EdgeCore,
     request: &mut impl Request,
@@ -99,7 +99,7 @@ pub(super) async fn fail_with(
     failure: CallFailure,
     report: impl FnOnce(FailedCall<'_>) -> CallReport,
 ) -> Next<Leave> {
-    // In a box, so that other calls do not have its size.
+    // Boxed, so that other calls do not pay for its size.
     Box::pin(async {
         request.learn_id(work.guard.deadline.caller_left(core.core.turn_time())).await;
         let report = report_of(core, request, route, work, failure, report);
@@ -116,7 +116,7 @@ pub(super) async fn fail_with(
     .await
 }
 
-/// The report of a call that failed, by its label as far as that is known.
+/// The report of a call that failed, with its label as far as it is known.
 fn report_of(
     core: &EdgeCore,
     request: &mut impl Request,

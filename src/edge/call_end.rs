@@ -1,4 +1,4 @@
-//! How the exchange of a call ends that does not succeed.
+//! How the exchange of a call fails.
 
 use crate::engine::StreamError;
 use crate::exchange::CallFailure;
@@ -11,15 +11,15 @@ pub(super) fn cut_failure(deadline: &CallDeadline) -> CallFailure {
     if deadline.is_of_caller() { CallFailure::CallerTimeout } else { CallFailure::Deadline }
 }
 
-/// How an exchange ended that did not succeed.
+/// How an exchange failed.
 pub(super) enum CallEndReason {
     /// The agent closed its connection before its answer was complete.
     AgentGone,
-    /// The agent neither read nor sent what it should for too long.
+    /// The agent stopped reading its answer, or sending its body.
     AgentStalled,
     /// The agent's body is malformed.
     BadBody(BodyError),
-    /// No response came, or not all of it.
+    /// No response came, or only a part of it.
     Failed {
         failure: CallFailure,
         /// Whether the stream is still to be reset.
@@ -28,10 +28,10 @@ pub(super) enum CallEndReason {
 }
 
 impl CallEndReason {
-    /// `is_handed` says that the call was handed to a link.
+    /// The reason for an error of the relay. `is_handed`: the call was handed to a link.
     pub(super) fn of(error: RelayError, deadline: &mut CallDeadline, is_handed: bool) -> CallEndReason {
         let ended = match error {
-            // The link took nothing until the time of the caller was over, which is the only one that had begun.
+            // The link accepted nothing until the caller's time was over, the only limit that runs before that.
             RelayError::Late if !is_handed => {
                 CallEndReason::Failed { failure: CallFailure::CallerTimeoutUnsent, reset: true }
             }
@@ -51,7 +51,7 @@ impl CallEndReason {
             RelayError::CallerLeft => CallEndReason::AgentGone,
             RelayError::CallerStalled | RelayError::Respond(StreamError::TimedOut) => CallEndReason::AgentStalled,
             RelayError::BadBody(error) => CallEndReason::BadBody(error),
-            // The agent or a buffer was waited for, and the stream came to an end meanwhile.
+            // The stream ended while the relay waited for the agent or a buffer.
             RelayError::Respond(error @ StreamError::ResetWith { .. }) => CallEndReason::of_stream(Some(error)),
             RelayError::Respond(_) => CallEndReason::AgentGone,
             RelayError::NoResponse(error) | RelayError::Broken(error) => CallEndReason::of_stream(error),
@@ -68,7 +68,7 @@ impl CallEndReason {
         CallEndReason::Failed { failure, reset: false }
     }
 
-    /// The failure with which the stream is reset, if it is not yet.
+    /// The failure with which to reset the stream, if it is not reset yet.
     pub(super) fn reset(&self) -> Option<CallFailure> {
         match self {
             CallEndReason::AgentGone | CallEndReason::AgentStalled => Some(CallFailure::Cancelled),

@@ -1,4 +1,4 @@
-//! What the edge does in the course of an exchange.
+//! The edge's part in an exchange.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::wire::AnswerStream;
 use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::mcp::Era;
 
-/// Takes the times of an exchange at the edge.
+/// Takes the timestamps of an exchange at the edge.
 pub(super) struct EdgeHooks<'a, 'h> {
     pub(super) tries: &'a Tries<'h>,
     pub(super) request: &'a RequestHead,
@@ -75,7 +75,7 @@ impl RelayHooks for EdgeHooks<'_, '_> {
         }
     }
 
-    /// Where the link is to end, the connector ends them, behind all that it has sent.
+    /// When a link is to end, its connector ends them, after all that it has sent.
     fn streams_end(&self) -> impl Future<Output = ()> {
         self.tries.core.drain.begun()
     }
@@ -153,7 +153,7 @@ impl RelayHooks for EdgeHooks<'_, '_> {
 }
 
 impl EdgeHooks<'_, '_> {
-    /// What an agent is told at the end of an event stream whose call failed so; none if its id is not known.
+    /// The error event at the end of an event stream whose call failed; none if the id of the call is not known.
     fn last_event(&mut self, failure: CallFailure, label: &mut CallLabel) -> Option<Vec<u8>> {
         let EdgeHooks { tries, request, work } = self;
         let (core, stream) = (tries.core, tries.answering().stream.on_link());

@@ -1,4 +1,4 @@
-//! What is noted of a call while it is under way, for the list of the last calls.
+//! Facts about a call in flight, for the call log.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -11,46 +11,46 @@ use crate::latency::{CallRecord, HostText, Overload, RecordedTime, SentAgain};
 use crate::serve::{AnswerSize, CallAudit, SessionKey};
 use crate::wire::http1::RequestHead;
 
-/// What is noted of a call while it is under way.
+/// Facts about a call in flight, for the call log.
 #[derive(Default)]
 pub(super) struct CallNotes {
-    /// Its number, which its connector is told.
+    /// The number of the call, which is sent to the connector.
     pub(super) number: u64,
     /// The address of its agent.
     peer: Option<IpAddr>,
-    /// The MCP session that it names, once that was looked for.
+    /// The MCP session that it names, once that was read.
     pub(super) session: Option<SessionKey>,
-    /// When it began to look for a connector.
+    /// When it began to wait for a connector.
     opens_at: Time,
-    /// How long it waited for one.
+    /// How long it waited for a connector.
     waited: Duration,
     /// How long it waited for a place among the calls of its route.
     pub(super) queued: Duration,
-    /// Why it got no place there.
+    /// Why it was refused a place.
     pub(super) overload: Option<Overload>,
-    /// The first connector, which did not pass it on, and why; and why the last one did not.
+    /// The failure and number of the first connector that did not pass it on, and the failure of the last one.
     moved: Option<(CallFailure, u64, CallFailure)>,
-    /// How often it was opened again.
+    /// How often it was retried.
     pub(super) retries: u32,
-    /// How long it waited before that.
+    /// How long it paused before retries.
     paused: Duration,
     /// The status of the MCP server's answer; 0 if it has not answered.
     pub(super) status: u16,
     pub(super) answer: AnswerSize,
     pub(super) audit: CallAudit,
-    /// How it was tried twice, if it was.
+    /// The second try, if there was one.
     pub(super) hedged: Option<HedgeNote>,
 }
 
-/// How a call was tried twice.
+/// The second try of a call.
 pub(super) struct HedgeNote {
     /// The connector of the second try.
     pub(super) connector: u64,
-    /// How long after the first it began.
+    /// How long after the first try it began.
     pub(super) after: Duration,
     /// Whether it answered the call.
     pub(super) won: bool,
-    /// Where the try is counted that did not.
+    /// The usage counter of the try that did not answer.
     pub(super) loser: Rc<LinkUsage>,
 }
 
@@ -65,28 +65,28 @@ impl CallNotes {
         self.peer
     }
 
-    /// It looks for a connector.
+    /// Notes that the call begins to wait for a connector.
     pub(super) fn opens(&mut self, now: Time) {
         self.opens_at = now;
     }
 
-    /// It has found one, or does not wait any longer.
+    /// Notes that it has found a connector, or no longer waits.
     pub(super) fn on_opened(&mut self, now: Time) {
         self.waited += now - self.opens_at;
     }
 
-    /// The connector with this number did not pass it on, and another may.
+    /// Notes that this connector did not pass the call on, and another may.
     pub(super) fn on_not_passed_on(&mut self, failure: CallFailure, connector: u64) {
         self.moved.get_or_insert((failure, connector, failure)).2 = failure;
     }
 
-    /// It is opened again, after a pause.
+    /// Notes that the call is retried after a pause.
     pub(super) fn on_again(&mut self, pause: Duration) {
         self.retries += 1;
         self.paused += pause;
     }
 
-    /// What is kept of a call with this head that has ended `now`.
+    /// The record of a call with this head that ended `now`.
     pub(super) fn record(&self, head: &RequestHead, now: Time) -> CallRecord {
         let CallNotes { number, peer, waited, queued, moved, status, paused, .. } = *self;
         let host = HostText::of(head.host().unwrap_or_default());
@@ -97,7 +97,7 @@ impl CallNotes {
             let HedgeNote { connector, after, won, .. } = *hedge;
             SentAgain::Slow { connector, after: RecordedTime::of(after), won }
         });
-        // A call that was moved is not tried twice.
+        // A call that was moved has no second try.
         let again = moved.or(hedged);
         let record = CallRecord { number, trace, peer, host, again, status, ..CallRecord::new(now) };
         let record = record.with_wait(waited).with_queue_time(queued).with_retries(self.retries);

@@ -1,4 +1,4 @@
-//! What is kept of a call while it lasts.
+//! The state of one call at the edge.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -16,75 +16,75 @@ use crate::route::Hostname;
 use crate::serve::{CallGuard, CallPlace, Listing};
 use crate::wire::{AnswerStream, MethodScan};
 
-/// Why an agent's connection is left in another way than by closing it.
+/// Why an agent's connection is left instead of closed.
 pub(super) enum Leave {
-    /// It is reset, so that the agent sees that the response is not whole.
+    /// Reset it, so that the agent sees that the response is incomplete.
     Abort,
-    /// It goes to another core, which serves the request, as often as it has by then.
+    /// Hand it over to another core, which serves the request. With the moves so far.
     HandOver(CoreId, Moved),
 }
 
-/// What is kept of a call while it lasts; used again for its memory.
+/// The state of one call. Reused by the next one, for its memory.
 #[derive(Default)]
 pub(super) struct CallWork {
-    /// The host that it is for. It is kept here, and not in the task, for its size.
+    /// The called host. Kept here and not in the task, because of its size.
     pub(super) host: Hostname,
     pub(super) timing: Vec<u8>,
     pub(super) stamps: EdgeStamps,
     pub(super) guard: CallGuard,
-    /// Its place among the calls of its route in flight, where those are limited.
+    /// Its place among the route's calls in flight, if those are limited.
     pub(super) place: Cell<Option<CallPlace>>,
     pub(super) notes: CallNotes,
-    /// Whether the answer may be that of a server to an agent of the other era.
+    /// Whether the answer may be that of a server of another MCP era than the agent's.
     pub(super) is_refused: bool,
-    /// The link that was found for it before its body was read, and when.
+    /// The link that was found before the body was read, and when.
     pub(super) found: Option<(ChosenLink, Time)>,
-    /// Whether it has waited for a link in vain.
+    /// Whether it has waited for a link without success.
     pub(super) has_waited: bool,
-    /// Whether the connection has come from another core for the request that is read next.
+    /// The moves of the connection for the next request.
     pub(super) moved: Moved,
-    /// When the request began, on whichever core.
+    /// When the request began, on whichever core that was.
     pub(super) began: Time,
     pub(super) retry: RetryState,
-    /// What has passed of an answer that is an event stream.
+    /// Reads an answer that is an event stream as it passes.
     pub(super) answer: AnswerStream,
-    /// How it failed, if its agent was told so at the end of an event stream.
+    /// The failure that was sent to the agent at the end of an event stream, if any.
     pub(super) told_failure: Option<CallFailure>,
-    /// For which phase it waited when its exchange failed.
+    /// The phase in which its exchange failed.
     pub(super) waits_for: Phase,
-    /// The answer, if it may list tools and that is of interest.
+    /// The answer, if it may list tools and the list is needed.
     pub(super) listing: Listing,
-    /// Finds on event streams that the server's tools have changed, if that is of interest.
+    /// Finds notifications of changed tools on event streams, if needed.
     pub(super) changed: Cell<Option<MethodScan>>,
     /// Memory for the copy of a request that may be sent twice.
     pub(super) copy: Vec<u8>,
 }
 
-/// What is known of a call that may have to be opened again.
+/// The state for retries of a call.
 #[derive(Default)]
 pub(super) struct RetryState {
-    /// Which connector it is to go to.
+    /// The connector to which it is bound.
     pub(super) bond: Bond,
-    /// How often the connection has gone to another core for it.
+    /// How often the connection was handed over for it.
     pub(super) moves: Moves,
-    /// Why the connector before has not passed it on.
+    /// Why the previous connector did not pass it on.
     pub(super) refused: Option<CallFailure>,
     pub(super) retries: Retries,
-    /// How long to wait before that.
+    /// The pause before the next retry.
     pub(super) pause: Duration,
-    /// Whether a part of the body was read: it is sent again from its start.
+    /// Whether a part of the body was read. A retry sends it from the start.
     pub(super) has_begun: bool,
-    /// Whether another connector may take it.
+    /// Whether it may go to another connector.
     pub(super) may_move: bool,
-    /// Whether it was opened again already.
+    /// Whether it was already retried.
     pub(super) has_moved: bool,
 }
 
 impl CallWork {
-    /// Notes for what a call waits whose exchange fails now. Its request `is_sent` whole, or not.
+    /// Stores the phase of a call whose exchange fails now. `is_sent`: its whole request was sent.
     pub(super) fn on_exchange_failed(&mut self, stream: &CarrierStream, is_sent: bool, clock: &impl Clock) {
         let EdgeTimes { edge, total, .. } = self.stamps.times(clock);
-        // A connector that has not answered a PING for most of that time is not heard any more.
+        // The connector counts as unreachable if it has not answered a PING for most of that time.
         let is_cut_off = stream.liveness().owing * 2 > total.saturating_sub(edge);
         self.waits_for = match is_sent {
             false => Phase::Edge,
@@ -93,12 +93,12 @@ impl CallWork {
         };
     }
 
-    /// The phase in which a call was that failed so.
+    /// The phase in which a call failed.
     pub(super) fn phase_of(&self, failure: CallFailure) -> Phase {
         failure.phase(if self.stamps.is_handed_over() { self.waits_for } else { Phase::Edge })
     }
 
-    /// How the call has ended.
+    /// How the call has ended, for the records.
     pub(super) fn ending(&self, outcome: Outcome) -> Ending<'_> {
         Ending { notes: &self.notes, guard: Some(&self.guard), place: Some(&self.place), own: None, outcome }
     }

@@ -1,4 +1,4 @@
-//! Who calls, and what it may call.
+//! The caller of a connection, and the check of its requests.
 
 use std::rc::Rc;
 
@@ -13,12 +13,12 @@ use crate::policy::Source;
 use crate::route::{Hostname, Route, Scheme};
 use crate::serve::Request;
 
-/// Who calls on a connection, from where, and how it counts.
+/// The caller of a connection: its address, front and permit.
 pub(super) struct Caller {
     pub(super) core: Rc<EdgeCore>,
     /// The agent's address, as text.
     pub(super) peer: String,
-    /// The same, as admission rules see it.
+    /// The agent's source, for admission rules.
     pub(super) source: Source,
     /// What stands in front of the edge.
     pub(super) front: Front,
@@ -28,9 +28,9 @@ pub(super) struct Caller {
     pub(super) is_tls: bool,
 }
 
-/// A request that may be passed on.
+/// A request that is admitted.
 pub(super) struct Admitted<'t> {
-    /// The host that it is for, which is read once for the whole call.
+    /// The called host, read once for the whole call.
     pub(super) host: Hostname,
     pub(super) route: &'t Route,
 }
@@ -48,18 +48,18 @@ impl Caller {
         }
     }
 
-    /// The scheme by which the agent called; `route` is that of the host, if there is one.
+    /// The scheme that the agent used; `route` is that of the host, if there is one.
     pub(super) fn scheme(&self, request: &impl Request, route: Option<&Route>) -> Scheme {
         let own = route.and_then(|route| route.own.public.as_ref());
         let public = own.or(self.core.edge.settings.public.as_ref());
         self.front.scheme(public, self.is_tls, request.head())
     }
 
-    /// The host and the route of a request, if the request may be passed on. Either way the request learns by which scheme it came.
+    /// The host and the route of a request that is admitted. Sets the scheme of the request in any case.
     ///
     /// # Errors
     ///
-    /// Why it may not be passed on.
+    /// If the request is refused.
     pub(super) fn admit<'t>(
         &self,
         request: &mut impl Request,

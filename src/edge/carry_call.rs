@@ -1,4 +1,4 @@
-//! How a call is carried over the stream that was opened for it.
+//! Carries a call over the stream that was opened for it.
 
 use std::task::Context;
 
@@ -14,7 +14,7 @@ use crate::route::Route;
 use crate::serve::{NextHop, NextHopWork, Relayed, Replay, relay};
 use crate::wire::http1::{Method, PolicyEdit, RequestEdits, TimeLeftEdit};
 
-/// A call that is carried.
+/// A call in flight and its stream.
 pub(super) struct Carried<'e, 'h> {
     pub(super) caller: &'e Caller,
     pub(super) route: &'e Route,
@@ -24,9 +24,10 @@ pub(super) struct Carried<'e, 'h> {
     pub(super) work: &'e mut CallWork,
 }
 
-/// Carries request and response over `to`, which is the stream of the call or both of its tries. `hooks` is filled, and used as long.
+/// Carries request and response over `to`, which is the stream of the call, or both tries. `hooks` is filled and
+/// borrowed for as long.
 ///
-/// What it is passed is not kept: the future is that of the relay.
+/// The arguments are not kept: the returned future is that of the relay.
 pub(super) fn carry<'e, 'h, 'r, T: ByteStream, R, C>(
     carried: Carried<'e, 'h>,
     to: &'e T,
@@ -47,7 +48,7 @@ where
     let public = route.own.public.as_ref().or(core.edge.settings.public.as_ref());
     let called = front.called(public, *is_tls, head);
     let append = forwarded(peer.as_bytes(), called);
-    // A GET waits for events, for as long as the agent does.
+    // A GET waits for events for as long as the agent wants.
     let waits_for_events = head.method() == Method::Get;
     let drop_expect = incoming.label.as_ref().is_some_and(|label| label.has_continued());
     let deadline = &work.guard.deadline;
@@ -65,7 +66,7 @@ where
         ..RequestEdits::default()
     };
     let mut next_hop = NextHop::new(to, to, next_hop, head, edits);
-    // A second try has to know when the request is whole.
+    // A second try needs the end of the request.
     next_hop.finish = !is_sealed || tries.hedged.is_some();
     next_hop.replay = replay;
     next_hop.first_byte_timeout = (!waits_for_events).then(|| deadline.first_byte_timeout());

@@ -8,14 +8,14 @@ use rustls_pki_types::CertificateDer;
 use crate::base::{Secret, TunnelId};
 use crate::engine::{MailReceiver, MailSender, mailbox};
 
-/// The most certificate requests that wait for the control thread, all cores together.
+/// The most certificate requests that may wait for the control thread, over all cores.
 pub const CERTIFY_REQUESTS_MAX: usize = 1024;
 
-/// For whom a certificate is made.
+/// The subject of a certificate request.
 pub enum CertSubject {
     /// A tunnel whose secret was verified.
     Tunnel(TunnelId),
-    /// A tunnel that is to be created with this provisioning key, which is not verified yet.
+    /// A new tunnel, to be created with this provisioning key, which is not verified yet.
     Provisioning {
         /// The provisioning key, as the connector sent it.
         key: Secret,
@@ -28,7 +28,7 @@ pub enum CertSubject {
 pub struct Certified {
     /// The tunnel in the certificate.
     pub tunnel: TunnelId,
-    /// The secret of a tunnel that was created for it.
+    /// The secret of the tunnel, if it was created for the connector.
     pub secret: Option<Secret>,
     /// The certificate, then those of the authorities above it.
     pub chain: Vec<CertificateDer<'static>>,
@@ -45,10 +45,10 @@ pub enum NotCertified {
     /// The provisioning key is unknown, expired or used up.
     #[error("the provisioning key is not known here, has expired or is used up: make another one")]
     ProvisioningKey,
-    /// The host that the provisioning key gives overlaps with a wildcard of another tunnel.
+    /// The host that the provisioning key assigns overlaps with a wildcard of another tunnel.
     #[error("the host {host} overlaps with a wildcard of another tunnel: give this machine another name")]
     HostNotFree {
-        /// The host that was asked for.
+        /// The host that the tunnel would get.
         host: String,
     },
     /// This edge does not use provisioning keys.
@@ -86,7 +86,7 @@ pub enum Certifier {
     Inline(Arc<CertifyFn>),
 }
 
-/// The cores' and the control thread's ends of certifying.
+/// The channel for certificate requests: the cores' end and the control thread's.
 #[must_use]
 pub fn certifier() -> (MailSender<CertifyRequest>, MailReceiver<CertifyRequest>) {
     mailbox(CERTIFY_REQUESTS_MAX)
@@ -95,7 +95,7 @@ pub fn certifier() -> (MailSender<CertifyRequest>, MailReceiver<CertifyRequest>)
 impl Certifier {
     #[cfg_attr(
         not(feature = "sim"),
-        allow(clippy::infallible_destructuring_match, reason = "simulated ones are of another kind")
+        allow(clippy::infallible_destructuring_match, reason = "the simulation has another kind")
     )]
     pub(super) async fn certify(&self, subject: CertSubject, csr: Vec<u8>) -> Result<Certified, NotCertified> {
         let control = match self {

@@ -29,7 +29,7 @@ const UNREGISTERED_MAX: usize = 1024;
 /// The protocol of a connector's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
-    /// A link, as [`crate::wire::mux`] defines it. Also where ALPN selected nothing: plain links have no TLS.
+    /// A link, as [`crate::wire::mux`] defines it. Also if ALPN selected nothing, because plain links have no TLS.
     Link,
     /// An enrolment, as [`crate::wire::enrol`] defines it.
     Enrolment,
@@ -70,7 +70,7 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
     }
 }
 
-/// Takes in a connector that came to the agents' port, with what was read of it.
+/// Accepts a connector that connected to the agents' port, with the bytes that were read.
 pub(super) fn take_in(core: &Rc<EdgeCore>, socket: Socket, first: Vec<Lease>, peer: PeerInfo) {
     if is_crowded(core) {
         return;
@@ -82,7 +82,7 @@ pub(super) fn take_in(core: &Rc<EdgeCore>, socket: Socket, first: Vec<Lease>, pe
     });
 }
 
-/// Whether no further connector is taken in. One that comes now counts as refused.
+/// Whether no further connector is accepted. If so, counts a refused connector.
 fn is_crowded(core: &EdgeCore) -> bool {
     let is_crowded = core.unregistered.get() >= UNREGISTERED_MAX;
     if is_crowded {
@@ -91,7 +91,7 @@ fn is_crowded(core: &EdgeCore) -> bool {
     is_crowded
 }
 
-/// A connection of a connector that was admitted, its peer, and what was read of it.
+/// An admitted connection of a connector, its peer, and the bytes that were read.
 type Opening = (Socket, PeerInfo, Vec<Lease>);
 
 /// Registers a connector and runs its link until it ends; `address` is for the log.
@@ -159,8 +159,8 @@ struct Greeted {
     bytes: Vec<u8>,
 }
 
-/// Makes the TLS handshake and reads the connector's greeting, by the protocol that ALPN selected. None when the connection
-/// was an enrolment, which is then done.
+/// Makes the TLS handshake and reads the connector's greeting, by the protocol that ALPN selected. None if the
+/// connection was an enrolment, which is then complete.
 async fn greet(
     core: &Rc<EdgeCore>,
     (socket, mut peer, first): Opening,
@@ -182,14 +182,14 @@ async fn greet(
             let hello = read_hello(core, connection, read);
             let greeted = core.core.timeout(settings.handshake_timeout, hello).await;
             let greeted = greeted.map_err(|_| LinkSetupError::Timeout)??;
-            // It is registered or refused from here on, and no longer counts as unregistered.
+            // From here on it is registered or refused, and no longer counts as unregistered.
             peer.permit = None;
             Ok(Some((greeted, peer)))
         }
     }
 }
 
-/// Reads the connector's HELLO. The bytes are kept, because the link reads them again, on this core or another.
+/// Reads the connector's HELLO. The bytes are kept, because the link parses them again, on this core or another.
 async fn read_hello(core: &EdgeCore, connection: Connection, mut bytes: Vec<u8>) -> Result<Greeted, LinkSetupError> {
     let now = core.core.now();
     let mut probe: Mux<Vec<u8>> = Mux::edge(now, core.edge.settings.link);
@@ -207,7 +207,7 @@ async fn read_hello(core: &EdgeCore, connection: Connection, mut bytes: Vec<u8>)
     }
 }
 
-/// Registers a connector's link and brings it to the core on which it is to run.
+/// Registers a connector's link and hands it over to the core on which it will run.
 async fn register(core: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Result<(), LinkSetupError> {
     let hello = &greeted.hello;
     let certificate = greeted.connection.peer_certificate();
@@ -244,7 +244,7 @@ async fn register(core: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Res
     Ok(())
 }
 
-/// Runs a link until it ends. `first` are the bytes of its connection that were read before.
+/// Runs a link until it ends. `first` are the bytes that were already read.
 async fn serve(
     core: &Rc<EdgeCore>,
     connection: Connection,
@@ -267,7 +267,7 @@ async fn serve(
     Ok(())
 }
 
-/// Has a registered carrier take calls until it has ended, whatever its protocol.
+/// Serves calls over a registered carrier of any protocol until it has ended.
 async fn serve_carrier(
     core: &EdgeCore,
     carrier: &Carrier,
@@ -281,7 +281,7 @@ async fn serve_carrier(
     if core.is_draining() {
         carrier.drain();
     }
-    // The tables may have changed since the registration, and the review that followed did not see this link.
+    // The tables may have changed since the registration, and the review after that change did not see this link.
     let status = core.edge.tables().status(tunnel, proof, core.core.now());
     core.links.enforce(carrier, status);
     let hearing = async {
@@ -303,7 +303,7 @@ async fn serve_carrier(
     tracing::info!(%tunnel, link = %carrier.id(), why = %ended, by = ?ended.by(), "link down");
 }
 
-/// Sends a connector the reason for which it is refused.
+/// Sends a connector the reason for its refusal.
 async fn refuse(core: &Rc<EdgeCore>, greeted: Greeted, denied: &Denied, peer: &PeerInfo) -> Result<(), LinkSetupError> {
     let Greeted { connection, bytes, .. } = greeted;
     Counters::add(&core.edge.counters.links_refused);

@@ -1,4 +1,4 @@
-//! The tables of the edge, as one core sees them.
+//! The tables of the edge, as cached by one core.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::edge::settings::EdgeTables;
 use crate::edge::shared::Edge;
 
-/// The tables with a count of references that only one core writes.
+/// The tables, with a reference count that only one core writes.
 pub(super) type LocalTables = Rc<Arc<EdgeTables>>;
 
-/// A core's own reference to the tables, replaced when their version changes. A call writes no memory that another core
-/// reads or writes for it.
+/// A core's own reference to the tables, replaced when their version changes, so that a call writes no memory that is
+/// shared between cores.
 pub(super) struct CoreTables {
     edge: Arc<Edge>,
     version: Cell<u64>,
@@ -20,7 +20,7 @@ pub(super) struct CoreTables {
 
 impl CoreTables {
     pub(super) fn new(edge: &Arc<Edge>) -> CoreTables {
-        // The version first: should the tables change in between, they are asked for once more.
+        // The version is read first: if the tables change in between, they are read once more.
         let version = Cell::new(edge.tables_version());
         CoreTables { edge: Arc::clone(edge), version, tables: RefCell::new(Rc::new(edge.tables())) }
     }
@@ -30,7 +30,7 @@ impl CoreTables {
         self.version.get()
     }
 
-    /// What is served now.
+    /// The current tables of this core.
     pub(super) fn get(&self) -> LocalTables {
         let version = self.edge.tables_version();
         if self.version.replace(version) != version {

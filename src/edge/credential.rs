@@ -1,4 +1,4 @@
-//! Credentials of tunnels as the edge keeps them: hashes with an expiry, never the secret.
+//! Credentials of tunnels as the edge stores them: hashes with an expiry, never the secret.
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -8,13 +8,13 @@ use crate::edge::settings::EdgeTables;
 use crate::policy::Networks;
 use crate::tls::ClientConfig;
 
-/// The most credentials that a tunnel has at once: the one in use, and during a rotation the one that it replaces.
+/// The most credentials of a tunnel at one time: the one in use, and during a rotation the one that it replaces.
 pub const CREDENTIALS_MAX: usize = 2;
 
 /// The id of the only credential of a tunnel that is defined in the configuration.
 const CONFIGURED: &str = "configured";
 
-/// Compared with where a tunnel has no credential, so that the check takes equally long.
+/// Compared with if a tunnel has no credential, so that the check takes equally long.
 static DECOY: LazyLock<SecretHash> = LazyLock::new(|| SecretHash::of(&Secret::new(Vec::new())));
 
 /// One credential of a tunnel.
@@ -24,7 +24,7 @@ pub struct TunnelCredential {
     pub id: CredentialId,
     /// The hash of the secret.
     pub hash: SecretHash,
-    /// When it expires, on the clock of the cores; [`Time::NEVER`] for one that does not.
+    /// When it expires, on the clock of the cores; [`Time::NEVER`] if it does not expire.
     pub until: Time,
 }
 
@@ -37,10 +37,10 @@ pub struct Proof {
     pub from: Option<IpAddr>,
 }
 
-/// The present status of the credential with which a link was registered.
+/// The current status of the credential with which a link was registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialStatus {
-    /// It is valid, and the link may go on.
+    /// It is valid, and the link continues.
     Valid,
     /// It has reached its expiry: the link takes no new calls, and those in flight may finish.
     Expired,
@@ -51,18 +51,19 @@ pub enum CredentialStatus {
 /// A tunnel that connectors may serve.
 #[derive(Clone, Default)]
 pub struct TunnelEntry {
-    /// The credentials that connectors may use. Without any, no connector can serve the tunnel and its calls are refused.
+    /// The credentials that connectors may use. Without one, no connector can serve the tunnel and its calls are
+    /// refused.
     pub credentials: Vec<TunnelCredential>,
-    /// Networks from which its connectors may come; empty for any.
+    /// Networks from which its connectors may connect; empty for any.
     pub connectors_from: Networks,
-    /// Its hosts, as far as they are served: those of its routes.
+    /// The hosts of its routes.
     pub hosts: HostSet,
     /// The inner TLS towards its connectors, for re-encrypted routes: trusted authorities, and this edge's certificate.
     pub seal: Option<Arc<ClientConfig>>,
 }
 
 impl TunnelEntry {
-    /// A tunnel with one secret that does not expire, as one in the configuration.
+    /// A tunnel with one secret that does not expire, as in the configuration.
     #[must_use]
     pub fn of_secret(secret: &Secret) -> TunnelEntry {
         let id = CONFIGURED.parse().expect("a short plain word is an id");
@@ -70,7 +71,7 @@ impl TunnelEntry {
         TunnelEntry { credentials, ..TunnelEntry::default() }
     }
 
-    /// The present status of a credential with which a link was registered.
+    /// The current status of a credential with which a link was registered.
     #[must_use]
     pub fn status(&self, credential: &TunnelCredential, now: Time) -> CredentialStatus {
         let same = |kept: &&TunnelCredential| kept.id == credential.id && kept.hash == credential.hash;
@@ -83,7 +84,8 @@ impl TunnelEntry {
 }
 
 impl EdgeTables {
-    /// The credential of this tunnel whose secret is `shown`. Takes equally long whether the tunnel or the secret is unknown.
+    /// The credential of this tunnel with the secret `shown`. Takes equally long whether the tunnel or the secret is
+    /// unknown.
     #[must_use]
     pub fn verify(&self, tunnel: &TunnelId, shown: &Secret, now: Time) -> Option<&TunnelCredential> {
         let shown = SecretHash::of(shown);
@@ -112,7 +114,8 @@ impl EdgeTables {
         self.tunnels.get(tunnel).is_some_and(|entry| entry.credentials.iter().any(ended))
     }
 
-    /// Whether a connector of this tunnel may come from this address. An unknown address is refused if any are required.
+    /// Whether a connector of this tunnel may connect from this address. An unknown address is refused if the tunnel
+    /// has networks.
     #[must_use]
     pub fn may_come_from(&self, tunnel: &TunnelId, address: Option<IpAddr>) -> bool {
         let pinned = self.tunnels.get(tunnel).map(|entry| &entry.connectors_from);
@@ -120,7 +123,7 @@ impl EdgeTables {
         pinned.is_none_or(|networks| address.is_some_and(|address| networks.contains(address)))
     }
 
-    /// The present status of the proof with which a link of this tunnel was registered.
+    /// The current status of the proof with which a link of this tunnel was registered.
     #[must_use]
     pub fn status(&self, tunnel: &TunnelId, proof: &Proof, now: Time) -> CredentialStatus {
         match self.tunnels.get(tunnel) {
@@ -180,7 +183,7 @@ mod tests {
         let tables = tables(&[]);
         let of = |tunnel: &str| tables.is_revoked(&tunnel.parse().unwrap(), Time::ZERO);
         assert!(of("tnl_a") && !of("tnl_b"));
-        // Nor does the empty secret, whose hash stands in for one that is not there.
+        // The empty secret, whose hash is the decoy, is refused too.
         assert_eq!(verify(&tables, "tnl_a", "", Time::ZERO), None);
         assert_eq!(verify(&tables, "tnl_b", "", Time::ZERO), None);
     }

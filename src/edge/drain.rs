@@ -1,13 +1,13 @@
-//! The drain of one core of an edge, and the counts of what it waits for.
+//! The drain of one core, and the counts of open connections and calls.
 
 use std::cell::Cell;
 
 use crate::engine::Signal;
 
-/// Whether a core is to end, and how many connections and calls are still open on it.
+/// Whether a core drains, and how many connections and calls are still open on it.
 #[derive(Default)]
 pub(super) struct Drain {
-    /// Raised once, when the drain begins.
+    /// Raised when the drain begins.
     begun: Signal,
     /// Raised whenever a connection or a call ends.
     ended: Signal,
@@ -47,7 +47,7 @@ impl Drain {
         OpenGuard::new(&self.calls_open, &self.ended)
     }
 
-    /// Connections of agents that are open.
+    /// The number of agents' open connections.
     pub(super) fn agents_open(&self) -> usize {
         self.agents_open.get()
     }

@@ -1,4 +1,4 @@
-//! What the tasks of one core of an edge share.
+//! The state that the tasks of one core of an edge share.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -25,26 +25,25 @@ use crate::route::Route;
 use crate::serve::{CallerTokens, CoreLimits, Entry, ReadAheadLimits, enter, list_memory, needs_place};
 use crate::wire::http1::RequestHead;
 
-/// Bytes of incomplete request heads and TLS handshakes that one core keeps. Beyond it those that need more are refused.
+/// The memory in bytes for incomplete request heads and TLS handshakes of one core. Those that need more are refused.
 const GREETING_MEMORY_MAX: usize = 16 * 1024 * 1024;
-/// Bytes that each of them may keep in any case, so that a few long ones do not make ordinary ones fail.
+/// Bytes that each of them may use in any case, so that a few long ones do not make ordinary ones fail.
 const GREETING_LEN_FREE: usize = 4 * 1024;
 
-/// One part in this many of the memory for buffers that may hold the starts of bodies which do not say yet what they call, where
-/// a rule depends on it.
+/// The divisor of the buffer memory: this share may hold the starts of bodies whose label is needed and not known yet.
 const READ_AHEAD_SHARE: usize = 8;
-/// One part in this many of the memory for buffers that may hold copies of bodies, in case their requests have to be sent again.
-/// Calls keep them for as long as they last. They must not take what has to be read ahead, without which a call is refused.
+/// The divisor of the buffer memory: this share may hold copies of bodies for retries, for as long as their calls last.
+/// They must not use the memory for reading ahead, without which a call is refused.
 const KEPT_BODIES_SHARE: usize = 16;
-/// Bytes that each of either may hold in any case.
+/// Bytes that each body may use of either in any case.
 const READ_AHEAD_LEN_FREE: usize = 4 * 1024;
-/// One part in this many of the memory for buffers that HTTP/2 connections may be given windows for, besides the least that each
-/// has.
+/// The divisor of the buffer memory: this share may be granted as windows to HTTP/2 connections, in addition to the
+/// minimum of each.
 const HTTP2_WINDOWS_SHARE: usize = 4;
-/// The least that an HTTP/2 connection can be given (RFC 9113, section 6.9.2), in bytes.
+/// The smallest window of an HTTP/2 connection (RFC 9113, section 6.9.2), in bytes.
 pub(super) const HTTP2_WINDOW_MIN: u32 = 64 * 1024 - 1;
 
-/// The parts of one core. A task that needs one part takes that part, not the core.
+/// The parts of one core. A task that needs one part borrows that part, not the core.
 pub(super) struct EdgeCore {
     pub(super) core: Core,
     pub(super) edge: Arc<Edge>,
@@ -58,17 +57,17 @@ pub(super) struct EdgeCore {
     pub(super) tokens: CallerTokens,
     /// Memory for incomplete request heads and TLS handshakes.
     pub(super) greetings: Budget,
-    /// Memory for bodies that agents send over HTTP/2 ahead of the links.
+    /// Memory for windows of HTTP/2 connections.
     pub(super) http2_windows: Budget,
-    /// Memory for bodies of which more is waited for before their calls are opened.
+    /// Memory for bodies that are read ahead, before their calls are opened.
     read_ahead: Budget,
-    /// Memory for bodies that may have to be sent again.
+    /// Memory for bodies that are kept for retries.
     pub(super) kept_bodies: Budget,
     /// Memory for lists that are filtered by policies.
     pub(super) lists: Budget,
     pub(super) idle_sessions: Rc<IdleSessions>,
     pub(super) drain: Drain,
-    /// Connections of connectors that are not registered yet.
+    /// The number of connectors that are not registered yet.
     pub(super) unregistered: Cell<usize>,
 }
 
@@ -97,12 +96,12 @@ impl EdgeCore {
         }
     }
 
-    /// Whether the core is to end.
+    /// Whether the core is draining.
     pub(super) fn is_draining(&self) -> bool {
         self.drain.has_begun()
     }
 
-    /// A call gets a place among those of its route in flight, if it needs one and there is one at once.
+    /// Gives a call a place among its route's calls in flight, if it needs one and one is free.
     pub(super) fn enter_route(&self, request: &RequestHead, route: &Route, source: &Source) -> Entry {
         let terms = route.own.concurrency_terms(&self.edge.settings.concurrency);
         if !needs_place(request, &terms) {
@@ -115,19 +114,19 @@ impl EdgeCore {
         enter(of, &self.core, source.address, &terms)
     }
 
-    /// What a body may use until it says what it calls.
+    /// The limits for reading a body until the label is known.
     pub(super) fn read_ahead_limits(&self) -> ReadAheadLimits<'_> {
         ReadAheadLimits { memory: &self.read_ahead, timeout: self.edge.settings.header_timeout }
     }
 
-    /// How long an agent may read nothing of what waits for it.
+    /// How long an agent may stop reading what waits for it.
     pub(super) fn write_timeout(&self) -> Duration {
         let limit = self.edge.settings.write_timeout;
         if self.is_draining() { limit.min(DRAIN_STALL_MAX) } else { limit }
     }
 
-    /// The state of an exchange over `stream`, apart from its agent, which has taken `taken` bytes since this was asked
-    /// before.
+    /// The state of an exchange over `stream`, without its agent, which has accepted `taken` bytes since the last
+    /// query.
     pub(super) fn exchange_state(&self, stream: &CarrierStream, taken: u64, cx: &mut Context<'_>) -> ExchangeState {
         stream.reader_took(taken);
         match stream.failure(cx) {
@@ -144,7 +143,7 @@ mod tests {
     use crate::edge::tests::Fixture;
     use crate::policy::Admission;
 
-    /// A call whose body cannot be read is refused. Copies are only kept in case.
+    /// A call whose body cannot be read is refused, but a copy for a retry is optional.
     #[test]
     fn kept_bodies_take_no_memory_from_those_that_have_to_be_read() {
         const LEN: usize = 60_000;

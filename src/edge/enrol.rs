@@ -14,7 +14,8 @@ use crate::tls::Connection;
 use crate::wire::RegistrationRefusal;
 use crate::wire::enrol::{Credential, EnrolAnswer, EnrolMessage, EnrolReader, EnrolRefused, EnrolRequest, Grant};
 
-/// How long a connector is asked to wait when too many enrol at once, in seconds. Connectors add jitter of their own.
+/// How long a connector has to wait before a retry, in seconds, when too many enrol at the same time. Connectors add
+/// their own jitter.
 const BUSY_RETRY_AFTER_S: u32 = 2;
 
 /// Serves one enrolment to its end.

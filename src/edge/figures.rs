@@ -1,4 +1,4 @@
-//! The figures of the calls of one core.
+//! Statistics of the calls of one core.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -10,11 +10,11 @@ use crate::base::Time;
 use crate::edge::settings::EdgeSettings;
 use crate::latency::{BreakerTable, CallLog, CallStage, LearnedTable, OwnAnswer, Recorder, SlowCalls};
 
-/// How long calls took, which of them were slow, and when the last one succeeded.
+/// The durations of calls, the slow ones, and the time of the last success.
 pub(super) struct CallFigures {
     pub(super) recorder: RefCell<Recorder>,
     pub(super) slow_calls: RefCell<SlowCalls>,
-    /// The last calls, and connections that were turned away.
+    /// The log of the last calls and of refused connections.
     pub(super) calls: Rc<RefCell<CallLog>>,
     last_good_call: Cell<Option<Time>>,
 }
@@ -34,12 +34,12 @@ impl CallFigures {
         }
     }
 
-    /// Whether the last calls are kept.
+    /// Whether a call log is kept.
     pub(super) fn keeps_calls(&self) -> bool {
         self.calls.borrow().is_on()
     }
 
-    /// Keeps that a connection was turned away, or a request that cannot be read.
+    /// Logs a refused connection, or a request that cannot be parsed.
     pub(super) fn on_turned_away(&self, now: Time, peer: Option<IpAddr>, stage: CallStage, own: OwnAnswer) {
         self.calls.borrow_mut().record_turned_away(now, peer, stage, own);
     }

@@ -1,10 +1,10 @@
-//! The address that an agent called, when something in front of the edge ends its TLS.
+//! The address that an agent called, if a proxy in front of the edge terminates TLS.
 
 use crate::exchange::CalledAddress;
 use crate::route::{Hostname, PublicUrl, Scheme};
 use crate::wire::http1::RequestHead;
 
-/// What stands between an agent and the edge.
+/// What is known of a proxy in front of the edge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Front {
     /// Whether the agent's own connection is TLS, if a PROXY header says so.
@@ -14,7 +14,8 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// The scheme by which the agent called: as the public URL says, or a proxy, or the connection itself, if that is TLS or not.
+    /// The scheme that the agent used: that of the public URL, else as the proxy says, else that of the connection
+    /// itself.
     pub(super) fn scheme(&self, public: Option<&PublicUrl>, is_tls: bool, head: &RequestHead) -> Scheme {
         match (public, self.is_tls) {
             (Some(public), _) => public.scheme(),
@@ -26,7 +27,7 @@ impl Front {
         }
     }
 
-    /// The address that the agent called, told in the same way.
+    /// The address that the agent called, from the same sources.
     pub(super) fn called<'a>(
         &self,
         public: Option<&'a PublicUrl>,
@@ -36,7 +37,7 @@ impl Front {
         let called = CalledAddress::of(self.scheme(public, is_tls, head), head);
         let is_host = |told: &&[u8]| Hostname::of_authority(told).is_ok();
         let told = self.forwarded_field(head, "x-forwarded-host").filter(is_host).unwrap_or(called.authority);
-        // An edge may have other hosts than the one of its URL.
+        // An edge may have other hosts than that of its URL.
         let public = public.map(|public| public.authority().as_bytes()).filter(|public| {
             let hosts = (Hostname::of_authority(public), Hostname::of_authority(told));
             matches!(hosts, (Ok(public), Ok(called)) if public == called)
@@ -44,7 +45,7 @@ impl Front {
         CalledAddress { authority: public.unwrap_or(told), ..called }
     }
 
-    /// What the proxy says in a field: it adds to the end of what it was told itself.
+    /// The proxy's value of a field, which is the last: a proxy appends to what it received.
     fn forwarded_field<'a>(&self, head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
         if !self.is_trusted {
             return None;

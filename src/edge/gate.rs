@@ -1,4 +1,4 @@
-//! The gate: decides by address which connections are accepted, before any byte of them is read, on both ports.
+//! The gate: decides on both ports which connections are accepted, by address, before it reads any byte of them.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -25,16 +25,16 @@ pub(super) enum Port {
     Connectors,
 }
 
-/// A connection that may go on, before its first byte is read.
+/// A connection that is not refused, before its first byte is read.
 pub(super) enum PreAccept {
-    /// The peer is known by its address, and is admitted.
+    /// The peer's address is known and admitted.
     Admitted(PeerInfo),
-    /// The peer is a proxy, whose PROXY header has still to be read. Its address.
+    /// The peer is a proxy, whose PROXY header is not read yet; with its address.
     Proxy(Option<SocketAddr>),
 }
 
 impl PreAccept {
-    /// The same, with the address that the connection comes from. A task that has borrowed it would keep its place.
+    /// Adds a copy of the peer's address. A borrowed one would make the task's future larger.
     pub(super) fn and_address(self) -> (PreAccept, Option<IpAddr>) {
         let address = match &self {
             PreAccept::Admitted(info) => info.source.address,
@@ -44,30 +44,30 @@ impl PreAccept {
     }
 }
 
-/// The peer of a connection that was admitted.
+/// The peer of an admitted connection.
 #[derive(Default)]
 pub(super) struct PeerInfo {
-    /// The peer's address; if it came through a proxy, as the PROXY header says.
+    /// The peer's address; behind a proxy, that of the PROXY header.
     pub(super) peer: Option<SocketAddr>,
-    /// The other end of the TCP connection, which may be a proxy.
+    /// The remote address of the TCP connection, which may be a proxy's.
     pub(super) direct: Option<SocketAddr>,
-    /// The peer's address as admission rules see it.
+    /// The peer's source, for admission rules.
     pub(super) source: Source,
-    /// What stands in front of the edge.
+    /// What is known of a proxy in front of the edge.
     pub(super) front: Front,
     /// Its permit among the connections of its source, if those are counted.
     pub(super) permit: Option<ConnectionPermit>,
 }
 
-/// How a connection came to the edge.
+/// The path of a connection to the edge.
 struct ConnectionPath {
-    /// The other end of the TCP connection.
+    /// The remote address of the TCP connection.
     direct: Option<SocketAddr>,
     /// Whether the agent's own connection is TLS, if a PROXY header says so.
     is_tls: Option<bool>,
 }
 
-/// Why an agent's connection is refused, for the list of calls.
+/// Why an agent's connection is refused, for the call log.
 const DENIED: OwnAnswer = OwnAnswer::unanswered(
     "address_denied",
     "the lists in [admission] do not admit connections of agents from this address",
@@ -81,7 +81,7 @@ const TOO_MANY: OwnAnswer = OwnAnswer::unanswered(
     "the address has as many connections open as admission.connections_per_source_max allows: raise it, or find out who calls",
 );
 
-/// Why a connection that may come through a proxy was not admitted.
+/// Why a connection, possibly through a proxy, was not admitted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AdmissionError {
     #[error(transparent)]
@@ -90,13 +90,13 @@ pub(super) enum AdmissionError {
     Header(#[from] ProxyHeaderError),
     #[error("the connection ended within its PROXY header")]
     Cut,
-    /// Counted and logged already.
+    /// Already counted and logged.
     #[error("not admitted")]
     Refused,
 }
 
 impl AdmissionError {
-    /// What the list of calls says of it: how far the connection came, and why no further.
+    /// The entry in the call log: the stage that the connection reached, and why it ended there.
     pub(super) fn as_answer(&self) -> (CallStage, OwnAnswer) {
         let (stage, code, message) = match self {
             AdmissionError::Header(_) | AdmissionError::Cut => (
@@ -123,7 +123,7 @@ impl AdmissionError {
     }
 }
 
-/// What is wrong with an agent's TLS, and what to do.
+/// The cause of an agent's failed TLS handshake, and the remedy.
 const fn tls_failure(error: &TlsError) -> &'static str {
     match error {
         TlsError::AlertReceived(_) => {
@@ -131,7 +131,7 @@ const fn tls_failure(error: &TlsError) -> &'static str {
         }
         TlsError::ProtocolVersion => "the agent has no TLS version in common: it needs at least TLS 1.2",
         TlsError::NoApplicationProtocol => {
-            "the agent offers no application protocol (ALPN) that is spoken here: check the port"
+            "the agent offers no application protocol (ALPN) that this port supports: check the port"
         }
         TlsError::PlainHttp | TlsError::NotTls => "the connection began as TLS and went on as something else",
         TlsError::Crowded => "too many TLS handshakes were under way",
@@ -139,7 +139,7 @@ const fn tls_failure(error: &TlsError) -> &'static str {
     }
 }
 
-/// The source of a call has as many calls in flight as it may have.
+/// The source of a call has its maximum of calls in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyCalls;
 
@@ -147,7 +147,7 @@ pub(super) struct TooManyCalls;
 pub(super) struct Gate {
     core: Core,
     edge: Arc<Edge>,
-    /// Keeps the connections of agents that are refused.
+    /// The call log, which also contains refused connections.
     calls: Rc<RefCell<CallLog>>,
     log_limit: RefCell<LogRateLimit>,
 }
@@ -185,7 +185,7 @@ impl Gate {
         }
     }
 
-    /// Judges a connection by its address alone. None: it is to be dropped.
+    /// Checks a connection by its address alone. None if it must be dropped.
     pub(super) fn pre_accept(&self, port: Port, peer: Option<SocketAddr>) -> Option<PreAccept> {
         let tables = self.edge.tables();
         let admission = &tables.admission;
@@ -196,8 +196,8 @@ impl Gate {
         self.admit(port, admission, peer, ConnectionPath { direct: peer, is_tls: None }).map(PreAccept::Admitted)
     }
 
-    /// Reads the PROXY header, if there has to be one, and judges the peer that it names. Returns also the bytes that were
-    /// read behind the header.
+    /// Reads the PROXY header, if one is required, and checks the peer that it names. Also returns the bytes after the
+    /// header.
     pub(super) async fn accept(
         &self,
         port: Port,
@@ -218,7 +218,7 @@ impl Gate {
                 let path = ConnectionPath { direct, is_tls };
                 self.admit(port, &tables.admission, Some(peer), path).ok_or(AdmissionError::Refused)?
             }
-            // A health check by the proxy itself. Calls of the proxy, if any, are judged by its own address.
+            // A health check by the proxy itself. Calls of the proxy, if any, are checked by its own address.
             None => {
                 let source = tables.admission.source(direct.map(|direct| direct.ip()));
                 PeerInfo { peer: direct, direct, source, front: Front::default(), permit: None }
@@ -227,8 +227,8 @@ impl Gate {
         Ok((peer, rest))
     }
 
-    /// Whether a connection to the agents' port that proved to be an agent's is admitted. Only to be asked where connectors may
-    /// connect too: elsewhere it was decided when the connection was accepted.
+    /// Whether a connection to the agents' port that is an agent's is admitted. Needed only if connectors may connect
+    /// there too; otherwise this was decided when the connection was accepted.
     pub(super) fn admits_agent(&self, source: &Source) -> bool {
         let admits = self.apply(Port::Agents.name(), source, self.edge.tables().admission.agents.judge(source));
         if !admits {
@@ -237,8 +237,8 @@ impl Gate {
         admits
     }
 
-    /// The peer of a connection to the agents' port that proved to be a connector's, if connectors are admitted from there. It
-    /// counts as one of the connectors' port from now on.
+    /// The peer of a connection to the agents' port that is a connector's, if connectors are admitted from its address.
+    /// It counts as one of the connectors' port from then on.
     pub(super) fn admit_connector(&self, info: PeerInfo) -> Option<PeerInfo> {
         let PeerInfo { peer, direct, .. } = info;
         self.admit(Port::Connectors, &self.edge.tables().admission, peer, ConnectionPath { direct, is_tls: None })
@@ -249,8 +249,8 @@ impl Gate {
         self.apply("call", source, verdict)
     }
 
-    /// The peer of a connection that was admitted on another core. It gets a permit whatever the limit, which was applied
-    /// there.
+    /// The peer of a connection that was admitted on another core. It gets a permit in any case, because the limit was
+    /// applied there.
     pub(super) fn handed_over(&self, peer: Option<SocketAddr>, source: Source, front: Front) -> PeerInfo {
         let permit = limited_key(&source).and_then(|key| self.edge.agents.take(key, None));
         PeerInfo { peer, direct: None, source, front, permit }
@@ -274,7 +274,7 @@ impl Gate {
         self.edge.failed_registrations().take(key, rate, self.core.now());
     }
 
-    /// Writes a log line, unless this second has had its lines. `write` gets the number of lines that were left out.
+    /// Writes a log line, if the limit per second allows it. `write` gets the number of lines that were left out.
     pub(super) fn log_limited(&self, write: impl FnOnce(u64)) {
         let left_out = self.log_limit.borrow_mut().allow(self.core.now());
         if let Some(left_out) = left_out {
@@ -282,7 +282,7 @@ impl Gate {
         }
     }
 
-    /// Judges a peer by lists, rates and the number of its connections.
+    /// Checks a peer by lists, rates and the number of its connections.
     fn admit(
         &self,
         port: Port,
@@ -296,7 +296,7 @@ impl Gate {
         let is_trusted = [peer, direct].into_iter().flatten().any(|address| trusted.contains(address.ip()));
         let front = Front { is_tls, is_trusted };
         let mut info = PeerInfo { peer, direct, source, front, permit: None };
-        // As long as it may be a connector's, the rules for agents do not refuse it.
+        // As long as it may be a connector, the rules for agents do not refuse it.
         let may_be_connector = port == Port::Agents
             && self.edge.settings.connectors_on_agents_listen
             && !matches!(admission.connectors.judge(&info.source), AdmissionVerdict::Denied(_));
@@ -347,7 +347,7 @@ impl Gate {
         Some(info)
     }
 
-    /// Keeps that an agent's connection was refused.
+    /// Adds a refused agent's connection to the call log.
     fn keep_refused(&self, port: Port, source: &Source, why: OwnAnswer) {
         if port == Port::Agents {
             let now = self.core.turn_time();
@@ -355,7 +355,7 @@ impl Gate {
         }
     }
 
-    /// Counts and logs a verdict; returns whether to go on.
+    /// Counts and logs a verdict; returns whether to continue.
     fn apply(&self, what: &'static str, source: &Source, verdict: AdmissionVerdict) -> bool {
         let (denied, why) = match verdict {
             AdmissionVerdict::Admitted => return true,
@@ -369,8 +369,8 @@ impl Gate {
     }
 }
 
-/// The key under which rates and connections of a source are counted. Loopback has none: whatever comes over it is a proxy or
-/// a test, and all of it would share one limit.
+/// The key under which rates and connections of a source are counted. Loopback has none: its connections come from
+/// proxies and tests, and all would share one limit.
 fn limited_key(source: &Source) -> Option<SourceKey> {
     source.address.filter(|address| !address.is_loopback()).map(SourceKey::of)
 }
@@ -384,9 +384,9 @@ fn log_denied(what: &'static str, source: &Source, why: Why, denied: bool, left_
     }
 }
 
-/// Reads a PROXY header. Returns it, and the bytes behind it.
+/// Reads a PROXY header. Returns it, and the bytes after it.
 async fn read_header(socket: &Socket) -> Result<(ProxyHeader, Option<Lease>), AdmissionError> {
-    // The start of a header that comes in several pieces; shorter than the longest header can be.
+    // The start of a header that arrives in several pieces; shorter than the longest possible header.
     let mut before: Vec<u8> = Vec::new();
     loop {
         let mut lease = socket.recv().await.map_err(HandshakeError::from)?.ok_or(AdmissionError::Cut)?;
@@ -419,7 +419,7 @@ mod tests {
     fn admitted(gate: &Gate, port: Port, address: &str) -> Option<PeerInfo> {
         match gate.pre_accept(port, peer(address))? {
             PreAccept::Admitted(peer) => Some(peer),
-            PreAccept::Proxy(_) => panic!("{address} is no proxy"),
+            PreAccept::Proxy(_) => panic!("{address} is not a proxy"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Connections that move to another core, which has a link for their next request.
+//! Hands connections over to another core, which has a link for their next request.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::edge::edge_core::EdgeCore;
 use crate::edge::message::CoreMessage;
 use crate::edge::shared::Counters;
 
-/// How often room is looked for in the mailbox of a core that has none.
+/// How often a hand-over to a core with a full mailbox is retried.
 const TRY_AGAIN_EVERY: Duration = Duration::from_millis(10);
 
 impl EdgeCore {
-    /// Sends a connection to another core. When the mailbox of that core is full, the connection waits for room, as long as a
-    /// call waits for a connector.
+    /// Sends a connection to another core. If the mailbox of that core is full, waits for as long as a call waits for a
+    /// connector.
     pub(super) async fn hand_over(&self, target: CoreId, connection: CoreMessage) {
         Counters::add(&self.edge.counters.handed_over);
         let deadline = self.core.now() + self.edge.settings.offline_wait;

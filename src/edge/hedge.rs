@@ -1,4 +1,4 @@
-//! Which calls may be tried a second time, and how that is done.
+//! Hedging: which calls may be sent a second time, and how.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -26,59 +26,58 @@ use crate::wire::http1::{
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp;
 
-/// The longest request, head and body, that is tried twice, in bytes.
+/// The longest request, head and body, that is sent twice, in bytes.
 pub(super) const REQUEST_LEN_MAX: usize = 8 * 1024;
 
-/// The method whose answer says which tools only read.
+/// The method whose answer says which tools are read-only.
 const LISTING: &str = "tools/list";
-/// The method whose calls are tried twice.
+/// The method whose calls may be sent twice.
 const TOOL_CALL: &str = "tools/call";
 
-/// A call that is tried a second time if it takes too long.
+/// The plan for a second try of a call that takes too long.
 pub(super) struct HedgePlan<'a> {
     pub(super) core: &'a EdgeCore,
     route: &'a Route,
     source: &'a Source,
     of: Rc<HedgedRoute>,
-    /// How long it is waited for before.
+    /// The delay before the second try.
     pub(super) after: Duration,
     /// For how long after that the start of an answer is held back.
     pub(super) hold: Duration,
-    /// The first try: where it went, and the number that both have.
+    /// Any link but that of the first try.
     bond: Bond,
     number: u64,
     /// When the caller has to be answered.
     until: Time,
 }
 
-/// A second try, once a stream was opened for it: from then on its server may see it.
+/// A second try whose stream was opened. From then on its server may receive it.
 pub(super) struct HandedOver {
-    /// Where it is counted.
+    /// The usage counter of its link.
     pub(super) usage: Rc<LinkUsage>,
     /// When it was opened.
     pub(super) began: Time,
 }
 
-/// A second try that is to be sent.
+/// A second try that is about to be sent.
 pub(super) struct Firing {
-    /// Its place among the calls of its route in flight, where those are limited.
+    /// Its place among the route's calls in flight, if those are limited.
     pub(super) place: Option<CallPlace>,
     head: RequestHead,
-    /// Head and body, as they were sent first.
+    /// Head and body, as sent by the first try.
     request: Vec<u8>,
     head_len: usize,
 }
 
 impl EdgeCore {
-    /// Whether the answer to a request that is about to be opened may say which tools of its route only read, and that is of interest.
+    /// Whether the answer to a request may say which tools of the route are read-only, and hedging needs to know.
     pub(super) fn learns_tools(&self, request: &mut impl Request, route: &Route) -> bool {
         route.own.may_hedge()
             && request.head().method() == Method::Post
             && request.label().is_some_and(|label| label.call().method() == Some(LISTING))
     }
 
-    /// Learns which tools only read from an answer that was passed on whole.
-    /// `body` is that of the request, if it was kept.
+    /// Learns from a complete answer which tools are read-only. `body` is the request's, if it was kept.
     pub(super) fn learn_tools(&self, request: &mut impl Request, route: &Route, work: &CallWork, body: Option<&[u8]>) {
         if route.own.may_hedge()
             && request.label().is_some_and(|label| label.is_surely(LISTING))
@@ -91,7 +90,7 @@ impl EdgeCore {
         }
     }
 
-    /// The server of a host has said that its tools have changed, so that what it said of them does not hold any more.
+    /// Forgets what the server of a host said about its tools, after it announced that they changed.
     pub(super) fn forget_tools(&self, host: &Hostname) {
         if let Some(route) = self.tables.get().routes.lookup(host)
             && let Some(of) = self.hedged_routes.of(&self.edge.tool_hints, route)
@@ -100,7 +99,7 @@ impl EdgeCore {
         }
     }
 
-    /// How a call that was just opened is tried a second time, should it take too long; none if it is not to be.
+    /// The plan for a second try of a call that was just opened; none if it must not be sent twice.
     pub(super) fn plan_hedge<'a>(
         &'a self,
         request: &mut impl Request,
@@ -113,7 +112,7 @@ impl EdgeCore {
             return None;
         }
         let of = self.hedged_routes.of(&self.edge.tool_hints, route)?;
-        // One that was opened before was counted, and has had its second try.
+        // A retried call was already counted, and needs no second try.
         if work.retry.retries.made() > 0 {
             return None;
         }
@@ -121,7 +120,7 @@ impl EdgeCore {
         if request.head().method() != Method::Post || mcp::asks_for_stream(request.head()) {
             return None;
         }
-        // Only one connector knows a session, and its server has seen the id of the call.
+        // Only one connector knows a session, and its server has already received the id of the call.
         if work.retry.bond != Bond::None {
             return None;
         }
@@ -137,7 +136,7 @@ impl EdgeCore {
         let now = self.core.turn_time();
         let mut recorder = self.figures.recorder.borrow_mut();
         let label = recorder.label(route.name.as_str(), TOOL_CALL, tool);
-        // A call that a breaker lets through to see whether the server is back says so alone.
+        // A probe of a breaker must decide alone whether the server is back.
         if !recorder.breakers(label)?.are_closed() {
             return None;
         }
@@ -155,7 +154,7 @@ impl<'a> HedgePlan<'a> {
         &self.core.core
     }
 
-    /// Whether a call that was sent so, and has not been answered in time, is tried again now. None if it is not.
+    /// Starts a second try of a call with this request, whose answer is late. None if it is not allowed.
     pub(super) fn fire(&self, request: Vec<u8>) -> Option<Firing> {
         let mut head = RequestHead::new();
         let Ok(Progress::Complete { len }) = head.feed(&request) else { return None };
@@ -166,7 +165,7 @@ impl<'a> HedgePlan<'a> {
         {
             return None;
         }
-        // It does not wait for a place, nor does it take one that another call waits for.
+        // The second try does not wait for a place, and does not take one that another call waits for.
         let has_budget = self.of.budget.borrow().has_one();
         let entry = has_budget.then(|| self.core.enter_route(&head, self.route, self.source));
         let Some(Entry::Enters(place)) = entry else {
@@ -177,11 +176,11 @@ impl<'a> HedgePlan<'a> {
         Some(Firing { place, head, request, head_len: len })
     }
 
-    /// Sends the second try. `handed` is set once a part of it may have been sent.
+    /// Sends the second try. Sets `handed` once a part of it may have been sent.
     ///
     /// # Errors
     ///
-    /// Why it could not be sent; none if nothing of it was.
+    /// The error of the stream; none if nothing was sent.
     pub(super) fn send(
         &self,
         firing: Firing,
@@ -221,7 +220,8 @@ impl<'a> HedgePlan<'a> {
     }
 }
 
-/// How much of the caller's time the connector is told on a sealed session, whose opening says nothing of its calls.
+/// The rest of the caller's time, for the head of a request on a sealed session, whose OPEN says nothing about its
+/// calls.
 pub(super) fn time_left(core: &EdgeCore, opened: &Opened, until: Time) -> TimeLeftEdit {
     if until == Time::NEVER {
         return TimeLeftEdit::Drop;
@@ -229,7 +229,7 @@ pub(super) fn time_left(core: &EdgeCore, opened: &Opened, until: Time) -> TimeLe
     TimeLeftEdit::Replace((until - core.core.turn_time()).saturating_sub(opened.stream.on_link().way()))
 }
 
-/// The request with this head and body, with another time.
+/// The request with this head and body, and another rest of the time.
 fn again(head: &RequestHead, body: &[u8], time_left: TimeLeftEdit) -> Vec<u8> {
     let mut request = Vec::with_capacity(REQUEST_LEN_MAX);
     let edits = RequestEdits { framing: head.framing(), time_left, ..RequestEdits::default() };
@@ -238,7 +238,7 @@ fn again(head: &RequestHead, body: &[u8], time_left: TimeLeftEdit) -> Vec<u8> {
     request
 }
 
-/// Reads a body, of which only its end may be missing. None if it is malformed.
+/// Parses a body that may lack its end. None if it is malformed.
 fn read_body(head: &RequestHead, body: &[u8], peek: &mut Peek) -> Option<()> {
     let (mut decoder, mut rest) = (BodyDecoder::new(head.framing()), body.to_vec());
     loop {

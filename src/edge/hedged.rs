@@ -1,4 +1,5 @@
-//! The two tries of a call, as one stream: the request goes to the first, and the answer comes from that which answers.
+//! The two tries of a call as one stream: the request goes to the first try, and the answer comes from the one that
+//! wins.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -20,87 +21,87 @@ use crate::wire::http1::{BodyDecoder, Decoded, Method, Progress, ResponseHead};
 use crate::wire::sse::EventData;
 use crate::wire::{AnswerSays, AnswerScan};
 
-/// So much memory for the copy of a request is kept from one call to the next, in bytes.
+/// How much memory for the copy of a request is kept from one call to the next, in bytes.
 const COPY_LEN_FREE: usize = 1024;
-/// Up to how many bytes of an answer are held back that says nothing yet.
+/// The most bytes of an answer that are held back while it contains no result.
 const HELD_LEN_MAX: usize = 16 * 1024;
-/// In how many buffers.
+/// The most buffers that these bytes may occupy.
 const HELD_LEASES_MAX: usize = 16;
 
-/// The tries of a call: one, or two if the first is slow and a second is allowed.
+/// The tries of a call: one, or two if the first is slow and a second try is allowed.
 pub(super) struct Tries<'a> {
     pub(super) core: &'a EdgeCore,
     pub(super) first: &'a Opened,
-    /// Both, if there may be a second one. In a box, as that is rare.
+    /// Both tries, if there may be a second. Boxed, because that is rare.
     pub(super) hedged: Option<Box<Hedged<'a>>>,
 }
 
-/// The two tries of a call. Until one of them answers, what comes of the answers is held back, unless only the first was made.
+/// The two tries of a call. Until one of them wins, received bytes are held back, unless only the first was sent.
 pub(super) struct Hedged<'a> {
     plan: HedgePlan<'a>,
     first: &'a Opened,
-    /// The second, once all of the request was sent to it.
+    /// The second try, once the whole request was sent.
     second: OnceCell<Box<Opened>>,
-    /// How the second was begun, once it is being sent.
+    /// The start of the second try, once it is being sent.
     handed: OnceCell<Rc<OnceCell<HandedOver>>>,
-    /// The one that answers, once that is decided.
+    /// The winner, once that is decided.
     winner: Cell<Option<Try>>,
-    /// What was sent, as long as it may be sent again.
+    /// A copy of what was sent, while a second try may be needed.
     sent: RefCell<Vec<u8>>,
-    /// Whether all of the request was sent.
+    /// Whether the whole request was sent.
     is_whole: Cell<bool>,
     race: RefCell<Race<'a>>,
 }
 
-/// The two answers until one of them is chosen.
+/// The state of both answers until one of them wins.
 struct Race<'a> {
     stage: Stage<'a>,
-    /// Since when the first is waited for.
+    /// When the wait for the first try began.
     began: Time,
-    /// When the second try is due; then, until when what has begun is held back.
+    /// Fires when the second try is due; after that, when the hold ends.
     timer: Option<Timer>,
-    /// Whether that is over.
+    /// Whether the hold has ended.
     is_over: bool,
     first: Answer,
     second: Answer,
-    /// The place of the second try.
+    /// The second try's place among the calls in flight.
     place: Option<CallPlace>,
 }
 
-/// How far the second try has come.
+/// The stage of the second try.
 enum Stage<'a> {
-    /// It may become due.
+    /// The second try may become due.
     Planned,
-    /// It is being sent.
+    /// The request is being sent.
     Sending(Pin<Box<dyn Future<Output = Result<Opened, Option<StreamError>>> + 'a>>),
-    /// Its answer is waited for.
+    /// The answer is awaited.
     Sent,
-    /// There is none, or none any more.
+    /// There is no second try, or it has failed.
     None,
 }
 
-/// What has come of an answer.
+/// The received part of an answer.
 struct Answer {
     of: Try,
     state: TryState,
     head: ResponseHead,
-    /// For a body that is read.
+    /// Decodes a body that has to be read.
     decoder: BodyDecoder,
     events: EventData,
     message: AnswerScan,
     held: VecDeque<Lease>,
     held_len: usize,
-    /// What ended it, behind what is held.
+    /// The end of the answer, after the held bytes.
     end: Option<Result<(), StreamError>>,
 }
 
 impl Tries<'_> {
-    /// The one that answers.
+    /// The try that answers the call.
     pub(super) fn answering(&self) -> &Opened {
         self.hedged.as_deref().map_or(self.first, Hedged::winner)
     }
 
-    /// The state of the exchange over the one that answers.
+    /// The state of the exchange over the answering try.
     pub(super) fn exchange_state(&self, taken: u64, cx: &mut Context<'_>) -> ExchangeState {
         match &self.hedged {
             None => self.core.exchange_state(self.first.stream.on_link(), taken, cx),
@@ -108,7 +109,7 @@ impl Tries<'_> {
         }
     }
 
-    /// When the second try was opened, if that is the one that answers, and how long after the first.
+    /// When the second try was opened, and how long after the first, if it is the winner.
     pub(super) fn won_by_second(&self) -> Option<(Time, Duration)> {
         self.hedged.as_ref()?.won()
     }
@@ -120,7 +121,7 @@ impl Tries<'_> {
 }
 
 impl<'a> Hedged<'a> {
-    /// A call whose first try was just opened. `memory` is empty, and used for a copy of the request.
+    /// The tries of a call whose first was just opened. `memory` is an empty buffer for a copy of the request.
     pub(super) fn new(plan: HedgePlan<'a>, first: &'a Opened, memory: Vec<u8>) -> Hedged<'a> {
         let race = Race {
             stage: Stage::Planned,
@@ -143,7 +144,7 @@ impl<'a> Hedged<'a> {
         }
     }
 
-    /// The try that answers; the first one as long as that is not decided.
+    /// The winner; the first try while that is not decided.
     fn winner(&self) -> &Opened {
         match (self.winner.get(), self.second.get()) {
             (Some(Try::Second), Some(second)) => second,
@@ -151,7 +152,7 @@ impl<'a> Hedged<'a> {
         }
     }
 
-    /// When the second try was opened, if that is the one that answers, and how long after the first.
+    /// When the second try was opened, and how long after the first, if it is the winner.
     fn won(&self) -> Option<(Time, Duration)> {
         let handed = self.handed().filter(|_| self.winner.get() == Some(Try::Second))?;
         Some((handed.began, handed.began - self.race.borrow().began))
@@ -167,7 +168,7 @@ impl<'a> Hedged<'a> {
         self.handed().is_some()
     }
 
-    /// The state of the exchange over the try that answers. While that is not decided, neither of them ends it.
+    /// The state of the exchange over the winner. While that is not decided, neither try ends the exchange.
     fn exchange_state(&self, taken: u64, cx: &mut Context<'_>) -> ExchangeState {
         let core = self.plan.core;
         let is_decided = self.winner.get().is_some() || self.second.get().is_none();
@@ -178,7 +179,7 @@ impl<'a> Hedged<'a> {
         }
     }
 
-    /// The exchange has ended: the other try is given up, if it was not. How the call was tried twice, if it was.
+    /// Ends the exchange and cancels the other try. Returns a note of the second try, if there was one.
     pub(super) fn end(&self) -> Option<HedgeNote> {
         let mut race = self.race.borrow_mut();
         race.stage = Stage::None;
@@ -195,7 +196,7 @@ impl<'a> Hedged<'a> {
         Some(HedgeNote { connector, after, won, loser: Rc::clone(loser) })
     }
 
-    /// The stream of the second try, and the memory for the next request.
+    /// The stream of the second try, and the buffer for the next request.
     pub(super) fn into_parts(self) -> (Option<Box<Opened>>, Vec<u8>) {
         let mut memory = self.sent.into_inner();
         memory.clear();
@@ -208,7 +209,7 @@ impl<'a> Hedged<'a> {
         if self.is_copied() && sent.len() + bytes.len() <= REQUEST_LEN_MAX {
             sent.extend_from_slice(bytes);
         } else {
-            // It is not tried again.
+            // There will be no other try.
             sent.clear();
             self.race.borrow_mut().stage = Stage::None;
         }
@@ -218,7 +219,7 @@ impl<'a> Hedged<'a> {
         matches!(self.race.borrow().stage, Stage::Planned)
     }
 
-    /// Waits until it is decided which try answers.
+    /// Waits until the winner is decided.
     fn poll_winner(&self, cx: &mut Context<'_>) -> Poll<Try> {
         let mut race = self.race.borrow_mut();
         let first = race.first.poll(&self.first.stream, cx);
@@ -235,11 +236,11 @@ impl<'a> Hedged<'a> {
         Poll::Ready(winner)
     }
 
-    /// What has come of the second try, which is made when it is due. One that is not made counts as one that failed.
+    /// The state of the second try, which is started when it is due. One that is not sent counts as failed.
     fn poll_second(&self, race: &mut Race<'a>, first: TryState, cx: &mut Context<'_>) -> TryState {
         let core = self.plan.core();
         if let Stage::Planned = race.stage {
-            // Without a second try the failure of the first is that of the call, and may lead to another connector.
+            // Without a second try, the failure of the first is that of the call, which may then be retried.
             if first == TryState::Failed {
                 return TryState::Failed;
             }
@@ -251,7 +252,7 @@ impl<'a> Hedged<'a> {
                 return TryState::Waits;
             }
             if !self.is_whole.get() {
-                // A body that takes longer than most calls is looked at again.
+                // A body that takes longer than most calls is checked again.
                 timer.set(core.now() + self.plan.after);
                 let _ = timer.poll_elapsed(cx);
                 return TryState::Waits;
@@ -288,7 +289,8 @@ impl<'a> Hedged<'a> {
         }
     }
 
-    /// Why the call failed, if the first try did with `error`. What the second one may have done counts too.
+    /// The failure of a call whose first try failed with `error`. It includes that the second try may have reached its
+    /// server.
     fn failure(&self, error: StreamError) -> StreamError {
         let acted = |error: &StreamError| CallFailure::of_stream(error).may_have_acted();
         match &self.race.borrow().second.end {
@@ -298,8 +300,8 @@ impl<'a> Hedged<'a> {
     }
 }
 
-/// Gives up a try: its connector closes the connection to its server. The server is sent no notification, as the two tries have one
-/// id, and may have reached the same server.
+/// Cancels a try: its connector closes the connection to the server. No cancel notification is sent, because both tries
+/// have the same id and may have reached the same server.
 fn give_up(opened: &Opened) {
     opened.stream.on_link().reset(CallFailure::Cancelled);
 }
@@ -319,7 +321,7 @@ impl Answer {
         }
     }
 
-    /// Receives until it is known what the answer is.
+    /// Receives until the state of the answer is known.
     fn poll(&mut self, stream: &impl ByteStream, cx: &mut Context<'_>) -> TryState {
         while matches!(self.state, TryState::Waits | TryState::Begun) {
             match stream.poll_recv(cx) {
@@ -347,13 +349,13 @@ impl Answer {
             }
         }
         if self.state == TryState::Failed {
-            // Nothing of it was passed on, so that the caller can be told in its place.
+            // Nothing was passed on, so that an error can be sent instead.
             self.held.clear();
         }
         self.state
     }
 
-    /// What the next bytes say.
+    /// The state after these bytes.
     fn judge(&mut self, mut bytes: &[u8]) -> TryState {
         while self.state == TryState::Waits {
             match self.head.feed(bytes, Method::Post) {
@@ -387,7 +389,7 @@ impl Answer {
         }
     }
 
-    /// What the next bytes of the body say: of the first try, that there is something to pass on.
+    /// The state after these bytes of the body. In the first try any byte is worth passing on.
     fn read(&mut self, data: &[u8]) -> TryState {
         for byte in data {
             match self.of {
@@ -405,18 +407,18 @@ impl Answer {
         TryState::Begun
     }
 
-    /// What a body says that has ended without an answer that could be read.
+    /// The state after the end of a body without a readable answer.
     fn whole(&self) -> TryState {
         let may_be_one = self.of == Try::First || !self.is_readable();
         if may_be_one { TryState::Answered } else { TryState::Refused }
     }
 
-    /// Whether the body is as the server wrote it.
+    /// Whether the body has no content coding.
     fn is_readable(&self) -> bool {
         self.head.get("content-encoding").is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"))
     }
 
-    /// An answer that is not HTTP as it should be: of the first try it is the answer.
+    /// The state after an answer that violates HTTP: for the first try it counts as the answer.
     fn unusual(&self) -> TryState {
         match self.of {
             Try::First => TryState::Answered,
@@ -467,7 +469,7 @@ impl ByteStream for Hedged<'_> {
         self.first.stream.poll_send_failed(cx)
     }
 
-    /// All of the request was sent.
+    /// Ends the request, all of which was sent.
     fn finish(&self) {
         self.is_whole.set(true);
         self.first.stream.finish_message();

@@ -1,5 +1,4 @@
-//! What is known of the routes whose slow calls are tried a second time: which of their tools only read, and how many second tries
-//! there may be.
+//! Routes with hedging: which of their tools are read-only, and the budget for second tries.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,35 +12,35 @@ use crate::latency::HedgeBudget;
 use crate::policy::SafeRequests;
 use crate::route::{Route, RouteName};
 
-/// The most routes of which this is known. Calls of further ones are not tried twice.
+/// The most routes with hedging. Calls of other routes are not sent twice.
 const ROUTES_MAX: usize = 1_024;
 
-/// What the servers of routes have said of their tools, for all cores. It outlives the tables, so that a reload forgets nothing of a
-/// route that stays in its tunnel.
+/// What the servers of routes have said about their tools, for all cores. It is kept across a reload for routes that
+/// stay in their tunnel.
 #[derive(Default)]
 pub(super) struct ToolHints(Mutex<HashMap<RouteName, (TunnelId, Arc<SafeRequests>)>>);
 
-/// The routes of which one core has had calls.
+/// The routes with hedging that one core has used.
 #[derive(Default)]
 pub(super) struct HedgedRoutes(RefCell<FxHashMap<RouteName, (TunnelId, Rc<HedgedRoute>)>>);
 
-/// A route whose slow calls are tried a second time, as one core knows it.
+/// The state of a route with hedging on one core.
 pub(super) struct HedgedRoute {
-    /// What its server has said of its tools.
+    /// What its server has said about its tools.
     pub(super) hints: Arc<SafeRequests>,
-    /// How many second tries there may be on this core.
+    /// The budget for second tries on this core.
     pub(super) budget: RefCell<HedgeBudget>,
 }
 
 impl ToolHints {
-    /// What is known of a route; none if too many are known.
+    /// The tool hints of a route; none if the table is full.
     fn of(&self, route: &Route) -> Option<Arc<SafeRequests>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, hints)) = known.get(&route.name).filter(|(tunnel, _)| *tunnel == route.tunnel) {
             return Some(Arc::clone(hints));
         }
         if known.len() >= ROUTES_MAX {
-            // Those that no core uses.
+            // Remove those that no core uses.
             known.retain(|_, (_, hints)| Arc::strong_count(hints) > 1);
         }
         if known.len() >= ROUTES_MAX && !known.contains_key(&route.name) {
@@ -54,7 +53,7 @@ impl ToolHints {
 }
 
 impl HedgedRoutes {
-    /// What this core knows of a route; none if too many routes are known.
+    /// The state of a route on this core; none if the table is full.
     pub(super) fn of(&self, all: &ToolHints, route: &Route) -> Option<Rc<HedgedRoute>> {
         let mut known = self.0.borrow_mut();
         if let Some((_, of)) = known.get(&route.name).filter(|(tunnel, _)| *tunnel == route.tunnel) {

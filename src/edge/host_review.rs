@@ -7,13 +7,14 @@ use crate::base::TunnelId;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::shared::Edge;
 
-/// How long after a change hosts are reviewed, so that one line tells of changes that come together, as after a restart.
+/// The delay after a change before hosts are reviewed, so that changes at the same time, as after a restart, cause one
+/// log line.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// The most hosts that a log line names.
 const HOSTS_LOGGED_MAX: usize = 16;
 
 impl EdgeCore {
-    /// Reviews the hosts of a tunnel soon: what it or a connector serves has changed.
+    /// Schedules a review of a tunnel's hosts, after the hosts of it or of a connector changed.
     pub(super) fn review_hosts_soon(&self, tunnel: &TunnelId) {
         if !self.edge.presence.begin_review(tunnel) {
             return;

@@ -1,4 +1,4 @@
-//! Which link takes a call: any of its tunnel's, or one of the connector that the call is bound to.
+//! Which link takes a call: any link of its tunnel, or one of the connector that the call is bound to.
 
 use std::time::Duration;
 
@@ -16,31 +16,32 @@ use crate::serve::Replay;
 use crate::wire::http1::RequestHead;
 use crate::wire::mux::{Hosts, Withdrawal};
 
-/// The longest time for which calls of a session wait for a connector whose system has closed its connections. Its process has
-/// most likely ended; one that is restarted, or whose connections something on the way has reset, dials again within that time.
+/// The longest time for which calls of a session wait for a connector whose system has closed its connections. The
+/// connector's process has most likely ended. If it was restarted, or if a device on the path reset its connections, it
+/// connects again within this time.
 const CLOSED_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Where a call goes now.
+/// Where a call is sent.
 pub(super) enum Chosen {
-    /// The call goes over this link of the core.
+    /// Over this link of the core.
     Link(ChosenLink),
-    /// On this link, unless a better one shows within the time that a call may wait.
+    /// Over this link, unless a better one appears within the time that a call may wait.
     Silent(ChosenLink),
     /// To another core, which has the right link.
     OtherCore(CoreId),
-    /// Nowhere yet: it waits until something changes, and fails so if that takes too long.
+    /// Nowhere yet: it waits for a change, and fails with this reason after a timeout.
     Wait(Offline),
 }
 
 impl EdgeCore {
-    /// Chooses a link for a call of a host of `tunnel` that is bound so, and whose connection has moved so often for it.
+    /// Chooses a link for a call of a host of `tunnel`, with its bond and the moves of its connection.
     pub(super) fn choose_link(&self, tunnel: &TunnelId, host: &Hostname, bond: Bond, moves: Moves) -> Chosen {
         // In almost every tunnel all connectors serve all hosts.
         let any = self.choose_wanted(tunnel, host, bond, moves, Wanted::AllServe(self.tables.version()));
         any.unwrap_or_else(|| self.choose_link_of(tunnel, host, bond, moves))
     }
 
-    /// The same where it matters which connector serves the host.
+    /// Like [`EdgeCore::choose_link`], if connectors serve different hosts.
     fn choose_link_of(&self, tunnel: &TunnelId, host: &Hostname, bond: Bond, moves: Moves) -> Chosen {
         let name = host.as_str();
         let all_serve = self.links.all_serve(tunnel, &self.tables);
@@ -53,14 +54,14 @@ impl EdgeCore {
             match self.edge.presence.reach(tunnel, name, now, patience) {
                 Reach::Served(serves) => Wanted::Of(name, serves),
                 Reach::Awaited => return Chosen::Wait(Offline::NoConnector),
-                // The connector says that it has no route.
+                // The connector itself answers that it has no route.
                 Reach::Unserved => Wanted::Any,
             }
         };
         self.choose_wanted(tunnel, host, bond, moves, wanted).unwrap_or(Chosen::Wait(Offline::NoConnector))
     }
 
-    /// Chooses among the connectors that are wanted. None if that takes a look at the hosts that each of them serves.
+    /// Chooses among the wanted connectors. None if the hosts of each connector have to be checked.
     fn choose_wanted(
         &self,
         tunnel: &TunnelId,
@@ -87,9 +88,9 @@ impl EdgeCore {
         }
     }
 
-    /// Any link that answers.
+    /// Any link of the tunnel that responds.
     fn any_link(&self, tunnel: &TunnelId, moves: Moves, wanted: Wanted<'_>) -> Option<Chosen> {
-        // A connector that stands still here does so elsewhere.
+        // A connector that is stalled on this core is stalled on others.
         let others = || self.core_with(tunnel, &|of, hosts| wanted.takes(hosts) && !self.links.has(tunnel, of));
         Some(match self.links.choose(tunnel, wanted, Connectors::All)? {
             (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),
@@ -109,11 +110,11 @@ impl EdgeCore {
         })
     }
 
-    /// A link of the connector that has the call's session. None when the call need not wait for it: the connector has said
-    /// goodbye, has been away for so long that it will hardly come back, has stood still for as long, or no longer serves the host.
+    /// A link of the connector that has the call's session. None if the call need not wait for it: the connector has
+    /// shut down, has been offline or stalled for too long, or no longer serves the host.
     fn link_of(&self, tunnel: &TunnelId, connector: u64, moves: Moves, wanted: Wanted<'_>) -> Option<Option<Chosen>> {
         let patience = self.edge.settings.offline_wait;
-        // The session is worth more than that another connector is more certain to serve the host.
+        // Keeping the session matters more than certainty that the connector serves the host.
         let wanted = match wanted {
             Wanted::Of(host, _) => Wanted::Of(host, Serves::Unknown),
             wanted => wanted,
@@ -124,7 +125,7 @@ impl EdgeCore {
                 let waits = link.carrier.liveness().owing < STALLED_AFTER + patience;
                 return Some(waits.then_some(Chosen::Wait(Offline::NoConnector)));
             }
-            // The connector may be on another core, and serve other hosts than those that are here.
+            // The connector may be on another core, with other hosts than the connectors of this core.
             (LinkChoice::Offline(Offline::NoConnector), _) if matches!(wanted, Wanted::AllServe(_)) => {
                 return None;
             }
@@ -142,7 +143,7 @@ impl EdgeCore {
         Some(is_back_soon.then_some(Chosen::Wait(why)))
     }
 
-    /// A link of the connector that this number falls to, if it takes calls.
+    /// A link of the connector that this number hashes to, if it takes calls.
     fn link_for(
         &self,
         tunnel: &TunnelId,
@@ -151,7 +152,7 @@ impl EdgeCore {
         moves: Moves,
         wanted: Wanted<'_>,
     ) -> Option<Option<Chosen>> {
-        // The number may fall to a connector on another core.
+        // The number may hash to a connector on another core.
         if matches!(wanted, Wanted::AllServe(_)) {
             return None;
         }
@@ -167,14 +168,14 @@ impl EdgeCore {
         })
     }
 
-    /// Whether a call can go to another connector than this one, if it does not pass the call on. Only one connector knows a
-    /// session.
+    /// Whether a call that this connector does not pass on can go to another. A call of a session cannot, because only
+    /// one connector knows the session.
     pub(super) fn may_move(&self, tunnel: &TunnelId, bond: Bond, connector: u64) -> bool {
         matches!(bond, Bond::None | Bond::Other(_)) && self.links.has_other_connector(tunnel, connector)
     }
 
-    /// Has a call that was just opened be taken back if its link stalls before anything of it was sent, provided that another link may
-    /// take it and that its body can be kept until then. Returns whether that is so.
+    /// Allows an open call to be withdrawn if its link stalls before anything was sent, provided that another link may
+    /// take it and its body can be kept until then. Returns whether that was allowed.
     pub(super) fn allow_withdrawal(&self, tunnel: &TunnelId, opened: &Opened, head: &RequestHead) -> bool {
         let stream = opened.stream.on_link();
         let may = Replay::holds(head.framing()) && self.links.has_other(tunnel, stream.carrier_id(), Wanted::Any);
@@ -184,7 +185,7 @@ impl EdgeCore {
         may
     }
 
-    /// A link of one of these connectors, if it answers.
+    /// A link of one of these connectors, if it responds.
     fn link_elsewhere(&self, tunnel: &TunnelId, connectors: Connectors, wanted: Wanted<'_>) -> Option<Chosen> {
         Some(match self.links.choose(tunnel, wanted, connectors)? {
             (LinkChoice::Link(_), Some(link)) => Chosen::Link(link),

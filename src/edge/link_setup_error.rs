@@ -36,7 +36,7 @@ pub(super) enum LinkSetupError {
     Silent,
 }
 
-/// What is wrong with the certificate that a connector showed.
+/// Why the certificate of a connector is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CertificateFault {
     #[error(
@@ -78,7 +78,7 @@ pub(super) enum EdgeDistrusted {
 }
 
 impl LinkSetupError {
-    /// What kind of error it is, for the log: a source gets one line of each kind in a minute.
+    /// The kind of error, for the log: one line per source, kind and minute.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
             LinkSetupError::ClientCertificate(_) => "certificate",
@@ -100,8 +100,8 @@ impl LinkSetupError {
         matches!(self, LinkSetupError::ClientCertificate(_))
     }
 
-    /// Whether the connector offered no protocol that this edge speaks: nearly always an enrolment, at an edge without an
-    /// authority.
+    /// Whether the connector offered no protocol that this edge supports: nearly always an enrolment at an edge without
+    /// an authority.
     pub(super) fn asks_to_enrol(&self) -> bool {
         matches!(self, LinkSetupError::Handshake(HandshakeError::Tls(TlsError::NoApplicationProtocol)))
     }

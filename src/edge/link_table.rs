@@ -1,4 +1,4 @@
-//! The links of one core: which there are, which one takes a call, and which have to end.
+//! The links of one core: registers them, chooses one for a call, and ends them.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -31,21 +31,21 @@ pub(super) struct LinkTable {
     edge: Arc<Edge>,
     events: MailSender<EdgeEvent>,
     by_tunnel: RefCell<FxHashMap<TunnelId, Links>>,
-    /// Raised when a link has come, gone, or begun to drain.
+    /// Raised when a link was added, was removed, or began to drain.
     changed: Signal,
-    /// Raised when something came on a link on which calls had been begun.
+    /// Raised when data arrived on a link on which calls were begun.
     heard: Rc<Signal>,
-    /// Raised when the connector of a link has stood still for so long that connections that wait for it are given up, and when
-    /// another link has come meanwhile.
+    /// Raised when the connector of a link was stalled for so long that connections give up waiting for it, and when
+    /// another link was added after that.
     stood_still: Signal,
     ended_usage: RefCell<EndedUsage>,
     ids_given: Cell<u64>,
     calls_numbered: Cell<u64>,
-    /// For the pauses of retries.
+    /// Randomness for the pauses of retries.
     rng: RefCell<Rng>,
 }
 
-/// Where a call goes, and over which link.
+/// The choice for a call, and the link if one was chosen.
 pub(super) type Choice = (LinkChoice, Option<ChosenLink>);
 
 /// A link that takes calls, and the counter for its calls.
@@ -55,18 +55,18 @@ pub(super) struct ChosenLink {
     pub(super) usage: Rc<LinkUsage>,
 }
 
-/// The connectors of a tunnel that a call may go to.
+/// The connectors of a tunnel that may take a call.
 #[derive(Clone, Copy)]
 pub(super) enum Connectors {
     All,
     Only(u64),
     Not(u64),
-    /// All, over another link than this one.
+    /// All, but not over this link.
     NotOver(LinkId),
 }
 
 impl Connectors {
-    /// Whether this link leads to one of them.
+    /// Whether this link's connector is among them.
     fn have(self, entry: &Entry) -> bool {
         match self {
             Connectors::All => true,
@@ -81,17 +81,17 @@ impl Connectors {
 #[derive(Default)]
 struct Links {
     entries: Vec<Entry>,
-    /// The one that took the last call that was free to take any.
+    /// The link of the last call that was free to take any.
     last: LinkId,
     /// Whether their connectors serve all hosts of the tunnel.
     all_serve: AllServe,
-    /// What retries of calls that are free to take any link may add to them.
+    /// The budget for retries of calls that are free to take any link.
     retry_budget: RetryBudget,
 }
 
 struct Entry {
     carrier: Carrier,
-    /// The hosts for which the connector has routes, once it has said so.
+    /// The hosts of the connector's routes, once it has reported them.
     hosts: Option<Hosts>,
     proof: Proof,
     usage: Rc<LinkUsage>,
@@ -116,34 +116,34 @@ impl LinkTable {
         }
     }
 
-    /// An id for the next link of this core, unlike that of any other link of this edge.
+    /// The id for the next link of this core, unique within the edge.
     pub(super) fn next_id(&self) -> LinkId {
         let n = self.ids_given.get();
         self.ids_given.set(n + 1);
         LinkId(n * self.edge.core_count() as u64 + u64::from(self.core.id().0))
     }
 
-    /// The number of the next call of this core, unlike that of any other core's.
+    /// The number of the next call of this core, unique within the edge.
     pub(super) fn next_call(&self) -> u64 {
         let n = self.calls_numbered.get() + 1;
         self.calls_numbered.set(n);
         n * self.edge.core_count() as u64 + u64::from(self.core.id().0)
     }
 
-    /// Counts what a waiting call looks at, so that a task can wait for the next change with [`LinkTable::changed_since`].
+    /// Counters of the changes that a waiting call depends on; [`LinkTable::changed_since`] waits for the next change.
     pub(super) fn changes(&self) -> (u64, u64) {
         (self.changed.count(), self.heard.count())
     }
 
-    /// Waits until a link has come, gone, or begun to drain after so many changes; with `or_heard` also until one was heard.
-    /// Links are heard all the time, so that only those should ask for it who wait for nothing else.
+    /// Waits until a link is added or removed or begins to drain after `changes`; with `or_heard` also until data
+    /// arrives on one. Data arrives all the time, so use `or_heard` only if nothing else is awaited.
     pub(super) async fn changed_since(&self, (changes, heard): (u64, u64), or_heard: bool) {
         let heard = async { if or_heard { self.heard.after(heard).await } else { pending().await } };
         future::or(self.changed.after(changes), heard).await;
     }
 
-    /// Takes calls of which nothing was sent back from a link whose connector stands still, while another link of the tunnel answers.
-    /// Later it tells those who wait for the connector and cannot be taken back. Never ends.
+    /// Withdraws unsent calls from a link whose connector is stalled, if another link of the tunnel responds. Later
+    /// notifies those that wait for the connector and cannot be withdrawn. Never ends.
     pub(super) async fn relieve_stalls<T>(&self, tunnel: &TunnelId, carrier: &Carrier) -> T {
         carrier.watch_stalls(STALLED_AFTER);
         let give_up_after = self.edge.settings.stalled_connector_timeout;
@@ -167,8 +167,8 @@ impl LinkTable {
         }
     }
 
-    /// Whether the connector of a stream has stood still for so long that it is not waited for, because another connector that
-    /// serves the host answers here.
+    /// Whether the connector of a stream is stalled for so long that the stream is given up, because another connector
+    /// that serves the host responds on this core.
     pub(super) fn is_given_up(&self, tunnel: &TunnelId, host: &str, stream: &CarrierStream) -> bool {
         if stream.liveness().owing < self.edge.settings.stalled_connector_timeout {
             return false;
@@ -184,18 +184,18 @@ impl LinkTable {
         })
     }
 
-    /// How often the connector of some link has stood still for that long.
+    /// How often the connector of some link was stalled for that long.
     pub(super) fn times_stood_still(&self) -> u64 {
         self.stood_still.count()
     }
 
-    /// Waits until the connector of some link has stood still for that long more than `seen` times. Returns how often that was.
+    /// Waits until the connector of some link was stalled for that long more than `seen` times. Returns the new count.
     pub(super) async fn stood_still_after(&self, seen: u64) -> u64 {
         self.stood_still.after(seen).await;
         self.stood_still.count()
     }
 
-    /// Whether another link than this one takes calls of the tunnel here, and its connector answers.
+    /// Whether another link of this core takes calls of the tunnel, and its connector responds.
     fn has_answering(&self, tunnel: &TunnelId, link: LinkId) -> bool {
         let by_tunnel = self.by_tunnel.borrow();
         let answers = |Entry { carrier, .. }: &Entry| {
@@ -204,8 +204,8 @@ impl LinkTable {
         by_tunnel.get(tunnel).is_some_and(|links| links.entries.iter().any(answers))
     }
 
-    /// Chooses the link for a call of `tunnel`, of those of `connectors` that are `wanted`. None if all of them have to serve all
-    /// hosts, and it is not known that they do.
+    /// Chooses the link for a call of `tunnel`, among the `wanted` ones of `connectors`. None if all of them have to
+    /// serve all hosts and that is not known.
     pub(super) fn choose(&self, tunnel: &TunnelId, wanted: Wanted<'_>, connectors: Connectors) -> Option<Choice> {
         let by_tunnel = self.by_tunnel.borrow();
         let Some(links) = by_tunnel.get(tunnel) else {
@@ -228,7 +228,7 @@ impl LinkTable {
         Some((choice, chosen.map(Entry::chosen)))
     }
 
-    /// Whether the connectors that have links here serve all hosts of the tunnel by the present tables.
+    /// Whether the connectors with links on this core serve all hosts of the tunnel, by the current tables.
     pub(super) fn all_serve(&self, tunnel: &TunnelId, tables: &CoreTables) -> bool {
         let hosts = tables.get().hosts_of(tunnel);
         let mut by_tunnel = self.by_tunnel.borrow_mut();
@@ -236,14 +236,14 @@ impl LinkTable {
         all_serve.look(tables.version(), &hosts, entries.iter().map(|entry| entry.hosts.as_ref()))
     }
 
-    /// Whether a link here takes calls of the tunnel, whose connector is `wanted`.
+    /// Whether a link of this core takes calls of the tunnel and its connector is `wanted`.
     pub(super) fn has_open(&self, tunnel: &TunnelId, wanted: Wanted<'_>) -> bool {
         let by_tunnel = self.by_tunnel.borrow();
         let takes = |entry: &Entry| wanted.takes(entry.hosts.as_ref()) && entry.carrier.is_open();
         by_tunnel.get(tunnel).is_some_and(|links| links.entries.iter().any(takes))
     }
 
-    /// Whether another link than this one takes calls of the tunnel here, whose connector is `wanted`.
+    /// Whether another link of this core takes calls of the tunnel and its connector is `wanted`.
     pub(super) fn has_other(&self, tunnel: &TunnelId, link: LinkId, wanted: Wanted<'_>) -> bool {
         let by_tunnel = self.by_tunnel.borrow();
         let is_other =
@@ -251,7 +251,7 @@ impl LinkTable {
         by_tunnel.get(tunnel).is_some_and(|links| links.entries.iter().any(is_other))
     }
 
-    /// Whether another connector than this one has a link here.
+    /// Whether another connector than this one has a link on this core.
     pub(super) fn has_other_connector(&self, tunnel: &TunnelId, connector: u64) -> bool {
         let by_tunnel = self.by_tunnel.borrow();
         by_tunnel
@@ -259,7 +259,7 @@ impl LinkTable {
             .is_some_and(|links| links.entries.iter().any(|entry| entry.usage.connector() != connector))
     }
 
-    /// Whether a connector has a link here.
+    /// Whether a connector has a link on this core.
     pub(super) fn has(&self, tunnel: &TunnelId, connector: u64) -> bool {
         let by_tunnel = self.by_tunnel.borrow();
         by_tunnel
@@ -267,7 +267,7 @@ impl LinkTable {
             .is_some_and(|links| links.entries.iter().any(|entry| entry.usage.connector() == connector))
     }
 
-    /// Notes that a call is begun on a link. After one that was free to take any link, the next is another's turn.
+    /// Notes that a call begins on a link. If the call was free to take any link, the turn passes to the next link.
     pub(super) fn on_call(&self, tunnel: &TunnelId, carrier: &Carrier, is_free: bool) {
         carrier.on_call();
         if is_free && let Some(links) = self.by_tunnel.borrow_mut().get_mut(tunnel) {
@@ -276,8 +276,8 @@ impl LinkTable {
         }
     }
 
-    /// Whether a call of which nothing reached an upstream is opened once more elsewhere, and after which pause. `left` is the time
-    /// that it still has, if that is limited.
+    /// Whether a call that did not reach an upstream is retried on another link, and after which pause. `left` is the
+    /// rest of its time, if that is limited.
     pub(super) fn again(
         &self,
         tunnel: &TunnelId,
@@ -287,12 +287,12 @@ impl LinkTable {
     ) -> Result<Duration, NoRetry> {
         let random = self.rng.borrow_mut().unit();
         let mut by_tunnel = self.by_tunnel.borrow_mut();
-        // A tunnel without links here has no other link to retry on.
+        // A tunnel without links on this core has no other link for a retry.
         let links = by_tunnel.get_mut(tunnel).ok_or(NoRetry::Spent)?;
         retries.again(retries_max, Reached::Never, false, &mut links.retry_budget, left, random)
     }
 
-    /// Adds a link of a connector's process that takes calls from now on.
+    /// Adds a link of a connector, which takes calls from now on.
     pub(super) fn add(&self, tunnel: &TunnelId, connector: u64, carrier: &Carrier, software: &str, proof: &Proof) {
         carrier.set_heard_signal(Rc::clone(&self.heard));
         let entry = Entry {
@@ -314,7 +314,7 @@ impl LinkTable {
         self.send(EdgeEvent::Linked { core, link: carrier.id(), tunnel, software });
     }
 
-    /// Notes for which hosts the connector of a link has routes.
+    /// Stores the hosts of the routes of a link's connector.
     pub(super) fn on_hosts(&self, tunnel: &TunnelId, connector: u64, carrier: &Carrier) {
         let Some(hosts) = carrier.peer_hosts() else { return };
         if let Some(links) = self.by_tunnel.borrow_mut().get_mut(tunnel) {
@@ -352,7 +352,7 @@ impl LinkTable {
         self.send(EdgeEvent::Unlinked { core: self.core.id(), link: carrier.id(), tunnel: tunnel.clone() });
     }
 
-    /// Ends the links whose credential is no longer valid by the present tables.
+    /// Ends the links whose credential is no longer valid by the current tables.
     pub(super) fn review(&self) -> Reviewed {
         let (tables, now) = (self.edge.tables(), self.core.now());
         let mut reviewed = Reviewed { core: self.core.id(), ended: 0, draining: 0 };
@@ -362,7 +362,7 @@ impl LinkTable {
         let found: Vec<(Carrier, CredentialStatus)> =
             entries.map(|(tunnel, entry)| (entry.carrier.clone(), tables.status(tunnel, &entry.proof, now))).collect();
         drop(by_tunnel);
-        // A link that has ended is still in the table until its task removes it.
+        // A link that has ended stays in the table until its task removes it.
         for (carrier, status) in found.into_iter().filter(|(carrier, _)| carrier.ended().is_none()) {
             match status {
                 CredentialStatus::Valid => continue,
@@ -380,14 +380,14 @@ impl LinkTable {
         match status {
             CredentialStatus::Valid => {}
             CredentialStatus::Revoked => carrier.close(CloseReason::Revoked),
-            // An earlier review has started the drain.
+            // An earlier review has begun the drain.
             CredentialStatus::Expired if carrier.is_draining() => {}
             CredentialStatus::Expired => {
                 carrier.drain();
                 let (core, timeout) = (self.core.clone(), self.edge.settings.drain_timeout);
                 let carrier = carrier.clone();
                 self.core.spawn(async move {
-                    // The link ends after the timeout even if calls are still in flight.
+                    // The link ends after the timeout even if calls are in flight.
                     let _ = core.timeout(timeout, carrier.drained()).await;
                     carrier.close(CloseReason::Revoked);
                 });
@@ -395,7 +395,8 @@ impl LinkTable {
         }
     }
 
-    /// Tells the connectors of a tunnel, or of all, which hosts their tunnel has. Returns the tunnels that have links here.
+    /// Sends the hosts of their tunnel to the connectors of one tunnel, or of all. Returns the tunnels with links on
+    /// this core.
     pub(super) fn tell_hosts(&self, tables: &EdgeTables, tunnel: Option<&TunnelId>) -> Vec<TunnelId> {
         let by_tunnel = self.by_tunnel.borrow();
         let concerned = by_tunnel.iter().filter(|(id, _)| tunnel.is_none_or(|tunnel| tunnel == *id));
@@ -407,7 +408,7 @@ impl LinkTable {
         concerned.map(tell).collect()
     }
 
-    /// Lets the calls in flight finish on every link, and takes no new ones.
+    /// Drains every link: calls in flight may finish, and new ones are refused.
     pub(super) fn drain(&self) {
         self.all().iter().for_each(Carrier::drain);
     }
@@ -417,7 +418,7 @@ impl LinkTable {
         self.all().iter().for_each(|carrier| carrier.close(CloseReason::Ended));
     }
 
-    /// Takes out what was called over the links, those that have ended too, or a part of it.
+    /// Takes the usage of the links, also of ended ones, or a part of it.
     pub(super) fn take_usage(&self, recorder: &Recorder) -> Vec<UsageLine> {
         let by_tunnel = self.by_tunnel.borrow();
         let usage = by_tunnel.values().flat_map(|links| &links.entries).map(|entry| &*entry.usage);
@@ -450,7 +451,8 @@ impl LinkTable {
         self.by_tunnel.borrow().values().flat_map(|links| &links.entries).map(|entry| entry.carrier.clone()).collect()
     }
 
-    /// The control thread reads until the last core has ended; an event for which its mailbox has no room is left out.
+    /// Sends an event to the control thread, which reads until the last core has ended. If its mailbox is full, the
+    /// event is dropped.
     fn send(&self, event: EdgeEvent) {
         let _ = self.events.send(event);
     }
@@ -461,7 +463,7 @@ impl Entry {
         ChosenLink { carrier: self.carrier.clone(), usage: Rc::clone(&self.usage) }
     }
 
-    /// How long it has had no call.
+    /// How long the link has had no call.
     fn idle(&self, now: Time) -> Duration {
         match self.carrier.streams_live() {
             0 => now - self.usage.last().unwrap_or(self.since),
@@ -529,7 +531,7 @@ mod tests {
         assert_eq!((report.len(), report[0].id, &*report[0].software), (1, carrier.id(), "adit/test"));
         let idle = |table: &LinkTable, now: Time| table.by_tunnel.borrow()[&tunnel()].entries[0].idle(now);
         let now = |s| fixture.core.now() + Duration::from_secs(s);
-        assert_eq!(idle(&table, now(60)), Duration::from_secs(60), "since it is up");
+        assert_eq!(idle(&table, now(60)), Duration::from_secs(60), "since it came up");
         let stream = carrier
             .open(&CallOpen { host: "a.test", call: 1, traffic: Traffic::Plain, peer: None, until: None })
             .unwrap();
@@ -560,7 +562,7 @@ mod tests {
             opened.push(chosen.carrier.open(&open).unwrap());
             chosen.carrier.id()
         };
-        assert_ne!(call(), call(), "the first call has made the other link the emptier one");
+        assert_ne!(call(), call(), "after the first call the other link has fewer streams");
         carriers[0].drain();
         assert_eq!([call(), call()], [carriers[1].id(); 2]);
         assert_eq!(carriers[1].streams_live(), 3);
@@ -579,7 +581,7 @@ mod tests {
         let [first, second] = carriers.each_ref().map(Carrier::id);
         assert_eq!([next(), next(), next()], [first, second, first]);
         table.on_call(&tunnel(), &carriers[1], false);
-        assert_eq!(next(), second, "a call that had to go there took nobody's turn");
+        assert_eq!(next(), second, "a call that had to go there does not change the turn");
         assert!(table.has(&tunnel(), CONNECTOR) && !table.has(&tunnel(), 8));
         assert_eq!(
             table.choose(&tunnel(), Wanted::Any, Connectors::Only(8)).unwrap().0,
@@ -596,7 +598,7 @@ mod tests {
             let choice = table.choose(&tunnel(), Wanted::AllServe(core_tables.version()), Connectors::All);
             choice.map(|(choice, _)| choice)
         };
-        assert_eq!(unasked(), None, "it has no link here");
+        assert_eq!(unasked(), None, "it has no link on this core");
         let link = LinkChoice::Link(add(&fixture, &table).id());
         assert_eq!(unasked(), None, "it was not looked up yet");
         assert!(table.all_serve(&tunnel(), &core_tables), "there is nothing to serve");
@@ -608,8 +610,8 @@ mod tests {
         let hosts = ["a.test".parse::<crate::base::HostPattern>().unwrap()];
         tables.tunnels.get_mut(&tunnel()).unwrap().hosts = hosts.into_iter().collect();
         fixture.edge.reload(tables);
-        assert_eq!(unasked(), None, "the tunnel may have other hosts");
-        assert!(!table.all_serve(&tunnel(), &core_tables), "the connectors have said nothing yet");
+        assert_eq!(unasked(), None, "the tunnel may have other hosts now");
+        assert!(!table.all_serve(&tunnel(), &core_tables), "the connectors have not reported hosts yet");
         assert_eq!(unasked(), None);
         let choose = |least| table.choose(&tunnel(), Wanted::Of("a.test", least), Connectors::All).unwrap().0;
         assert_eq!((choose(Serves::Unknown), choose(Serves::Yes)), (link, LinkChoice::Offline(Offline::NoConnector)));
@@ -633,11 +635,11 @@ mod tests {
         fixture.edge.reload(expired);
         assert_eq!(counts(), (0, 1));
         assert!(carrier.is_draining() && carrier.ended().is_none());
-        assert_eq!(counts(), (0, 0), "it drains already");
+        assert_eq!(counts(), (0, 0), "it is already draining");
 
         fixture.edge.reload(tables("another secret", Admission::default()));
         assert_eq!(counts(), (1, 0));
         assert_eq!(carrier.ended().unwrap().to_string(), Fault::Revoked.to_string());
-        assert_eq!(counts(), (0, 0), "it has ended already");
+        assert_eq!(counts(), (0, 0), "it has already ended");
     }
 }

@@ -13,45 +13,45 @@ use crate::latency::{CallFilter, CallLine, CoreFigures};
 use crate::tls::DetachedConnection;
 use crate::wire::mux::Hello;
 
-/// What the control thread asks of each core of an edge.
+/// A command of the control thread to a core of an edge.
 pub enum EdgeCommand {
-    /// Finish what is in flight, take nothing new, and end.
+    /// Finish calls in flight, accept no new ones, and end.
     Drain,
     /// Report the state of the core.
     Report(MailSender<CoreReport>),
-    /// Report the figures of the label with this index, and how many labels there are. They are read one at a time, so that
-    /// the core is never held up for long.
+    /// Report the figures of the label with this index, and the number of labels. They are read one by one, so that the
+    /// core is never blocked for long.
     Figures(usize, MailSender<CoreFigures>),
-    /// Report the last calls that are asked for.
+    /// Report the calls in the call log that match the filter.
     Calls(Arc<CallFilter>, MailSender<Vec<CallLine>>),
-    /// Check the credential of every link against the present tables: end links whose credential was revoked at once, and
-    /// drain those whose credential has expired.
+    /// Check the credential of every link against the current tables: end links whose credential was revoked at once,
+    /// and drain those whose credential has expired.
     Review(MailSender<Reviewed>),
-    /// Take out what was called over the links of each credential since this was last asked, or a part of it.
+    /// Take the usage of each credential since the last request, or a part of it.
     Usage(MailSender<Vec<UsageLine>>),
 }
 
-/// What a core did when it reviewed the credentials of its links.
+/// What a review of the links' credentials did on a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reviewed {
     /// The number of the core.
     pub core: CoreId,
     /// Links that were ended.
     pub ended: usize,
-    /// Links that were told to take no new streams, and that end when their calls have, or their time is over.
+    /// Links that were drained: they take no new streams, and end with their calls or at a timeout.
     pub draining: usize,
 }
 
-/// What a core of an edge tells the control thread.
+/// An event from a core of an edge for the control thread.
 #[derive(Debug)]
 pub enum EdgeEvent {
     /// The core listens for agents and connectors.
     Listening(CoreId),
-    /// The core cannot listen, and the reason in words.
+    /// The core cannot listen, for this reason.
     Failed(CoreId, String),
     /// The core has ended.
     Ended(CoreId),
-    /// A link has come up.
+    /// A link has registered.
     Linked {
         /// The core on which it runs.
         core: CoreId,
@@ -59,39 +59,39 @@ pub enum EdgeEvent {
         link: LinkId,
         /// The tunnel that it serves.
         tunnel: TunnelId,
-        /// Name and version of the connector's software, as the connector gives them.
+        /// Name and version of the connector's software, as sent by the connector.
         software: Box<str>,
     },
     /// A link has ended.
     Unlinked {
-        /// The core on which it runs.
+        /// The core on which it ran.
         core: CoreId,
         /// The number of the link.
         link: LinkId,
-        /// The tunnel that it serves.
+        /// The tunnel that it served.
         tunnel: TunnelId,
     },
 }
 
-/// What comes to a core of an edge from elsewhere.
+/// A message to a core of an edge.
 pub(super) enum CoreMessage {
     /// A command of the control thread.
     Command(EdgeCommand),
-    /// The hosts of this tunnel may have changed; those of any tunnel if none is named.
+    /// The hosts of this tunnel may have changed; of any tunnel, if none is named.
     HostsChanged(Option<TunnelId>),
     /// A link that another core accepted and registered.
     Link(Box<RegisteredLink>),
-    /// An agent's connection that another core accepted, with its first request unread.
+    /// An agent's connection that another core accepted and whose first request is unread.
     Agent(Box<DetachedConnection>, Option<SocketAddr>, Front, Moved),
-    /// The same of an agent whose TLS ends in the connector, with its first message unread.
+    /// A passthrough connection that another core accepted and whose first message is unread.
     Passing(Box<DetachedConnection>, Option<SocketAddr>, Moves),
 }
 
-/// A link that is registered, on its way to the core on which it is to run.
+/// A registered link that is handed over to the core on which it will run.
 pub(super) struct RegisteredLink {
-    /// The connection, with the bytes that were read from it. The link reads them again.
+    /// The connection, with the bytes that were read from it. The link parses them again.
     pub(super) connection: DetachedConnection,
-    /// The connector's HELLO, which is among these bytes.
+    /// The connector's HELLO, which is contained in these bytes.
     pub(super) hello: Box<Hello>,
     /// The link's place on the core.
     pub(super) booking: Booking,

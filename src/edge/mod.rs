@@ -1,4 +1,4 @@
-//! Floor 4: the edge. It accepts calls of agents, and sends them over links that connectors opened.
+//! Floor 4: the edge. It accepts calls of agents and sends them over links that connectors have opened.
 
 mod agent_request;
 mod agent_routes;

@@ -2,35 +2,35 @@
 
 use crate::base::Time;
 
-/// How often a connection goes to another core for one request. Links may come and go while it is on its way; after so many
-/// moves the request waits where it is.
+/// How often a connection may be handed over for one request. Links may appear and end during a hand-over; after this
+/// many moves the request waits where it is.
 const MOVES_MAX: u8 = 4;
 
-/// How often a connection has gone to another core for the request that it carries.
+/// How often a connection was handed over for its current request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moves(u8);
 
-/// A request whose connection may have moved.
+/// A request whose connection may have been handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moved {
-    /// How often it has moved.
+    /// How often the connection was handed over.
     pub(super) moves: Moves,
-    /// When the request began on the first core that had it, if it is not this one.
+    /// When the request began on its first core, if that is not this one.
     pub(super) began: Option<Time>,
 }
 
 impl Moves {
-    /// Whether the connection may go to another core for this request.
+    /// Whether the connection may be handed over for this request.
     pub(super) fn may_move(self) -> bool {
         self.0 < MOVES_MAX
     }
 
-    /// Of a connection that cannot go to another core any more for this request.
+    /// The count of a connection that must not be handed over for this request.
     pub(super) const fn spent() -> Moves {
         Moves(MOVES_MAX)
     }
 
-    /// The count after one more.
+    /// The count after one more hand-over.
     pub(super) fn and_one(self) -> Moves {
         Moves(self.0.saturating_add(1))
     }

@@ -1,4 +1,4 @@
-//! How long a call waits for a connector that is away.
+//! How long a call waits for a connector that is offline.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use crate::base::Time;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::open::CallTarget;
 
-/// Until when a call waits for a link.
+/// The time limit of a call's wait for a link.
 pub(super) struct OfflineWait {
     until: Time,
-    /// It waits no longer than until then for a connector that is ending.
+    /// The limit of the wait while the connector is draining.
     latest: Time,
 }
 
 impl OfflineWait {
-    /// The wait of a call that came now.
+    /// The wait of a call that arrived now.
     pub(super) fn new(core: &EdgeCore) -> OfflineWait {
         let settings = &core.edge.settings;
         // Each call asks, and almost none waits: the time of the turn is exact enough.
@@ -22,13 +22,13 @@ impl OfflineWait {
         OfflineWait { until, latest: until + settings.restart_wait }
     }
 
-    /// Whether it is not over. It is at once when this edge is to end.
+    /// Whether the wait continues. It ends at once when this edge drains.
     pub(super) fn is_on(&self, core: &EdgeCore) -> bool {
         !core.is_draining() && core.core.turn_time() < self.until
     }
 
-    /// How long it still is, at most until the caller has to be answered. As long as the only connectors that serve the host are
-    /// about to end, and finish their calls first, the time for those that take their place has not begun.
+    /// The rest of the wait, at most until the caller has to be answered. While the only connectors that serve the host
+    /// drain and finish their calls, the time for their replacements has not begun.
     pub(super) fn left(&mut self, core: &EdgeCore, target: CallTarget<'_>) -> Duration {
         let now = core.core.turn_time();
         if core.edge.presence.is_ending(&target.route.tunnel, target.host.as_str()) {

@@ -1,4 +1,4 @@
-//! A stream for a call, on a link of this core.
+//! Opens a stream for a call on a link of this core.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -19,26 +19,26 @@ use crate::link::{CallOpen, CallOpenError, CallStream, Carrier, CarrierStream};
 use crate::route::{Hostname, Offline, Route};
 use crate::tls::ClientConfig;
 
-/// How often a call that waits for a link looks whether another core has one.
+/// How often a call that waits for a link checks whether another core has one.
 const LOOK_ELSEWHERE_EVERY: Duration = Duration::from_millis(50);
 
-/// A stream, and where its call is counted.
+/// The stream of a call, and the usage counter of its link.
 pub(super) struct Opened {
     pub(super) stream: CallStream,
     pub(super) usage: Rc<LinkUsage>,
-    /// Of a sealed session: under which terms.
+    /// The terms of the session, if it is sealed.
     pub(super) seal: Option<Seal>,
-    /// Whether both messages on it were whole, so that a sealed session can carry another exchange.
+    /// Whether both messages were complete, so that a sealed session can carry another exchange.
     pub(super) whole: Cell<bool>,
 }
 
 /// Why no stream was opened on this core.
 pub(super) enum NotOpened {
-    /// The connection has to move to this core, which has a link.
+    /// The connection has to be handed over to this core, which has a link.
     HandOver(CoreId),
-    /// The call fails, and is answered so.
+    /// The call fails with this failure.
     Failed(CallFailure),
-    /// The call was taken back before anything of it was sent, and may be opened again.
+    /// The call was withdrawn before anything was sent, and may be retried.
     Withdrawn,
     /// The connector with this number did not pass the call on.
     NotPassedOn(CallFailure, u64),
@@ -50,19 +50,19 @@ pub(super) struct CallTarget<'a> {
     pub(super) route: &'a Route,
     /// The host that the agent called.
     pub(super) host: &'a Hostname,
-    /// With what its connector is spoken to where calls are sealed again.
+    /// The TLS configuration towards the connector, if calls are resealed.
     pub(super) seal: Option<&'a Arc<ClientConfig>>,
-    /// The agent's address, where it is told.
+    /// The agent's address, if the connector may know it.
     pub(super) peer: Option<&'a String>,
-    /// Which connector it should go to.
+    /// The connector that it is bound to.
     pub(super) bond: Bond,
-    /// How often the agent's connection has gone to another core for this.
+    /// How often the agent's connection was handed over for the call.
     pub(super) moves: Moves,
     /// The number of the call, for both sides.
     pub(super) call: u64,
     /// Whether it has [waited for a link](EdgeCore::wait_for_link), and none came in time.
     pub(super) has_waited: bool,
-    /// When the caller has to be answered; never if it is not known how long it waits.
+    /// When the caller has to be answered; never, if its time is not known.
     pub(super) until: Time,
 }
 
@@ -74,8 +74,8 @@ impl CallTarget<'_> {
 }
 
 impl EdgeCore {
-    /// Opens a stream, or takes up a sealed session, waiting a little for a connector that is away. If one was
-    /// `found` for it in the same turn, that link takes it if it can.
+    /// Opens a stream, or takes an idle sealed session. Waits for a connector that is offline, within limits. A link
+    /// that was `found` in the same turn is used if it still can be.
     pub(super) async fn open(
         &self,
         target: CallTarget<'_>,
@@ -85,7 +85,7 @@ impl EdgeCore {
             if let Some(kept) = self.kept_session(target) {
                 return Ok(kept);
             }
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that other calls do not pay for its size.
             return Box::pin(self.open_resealed(target)).await;
         }
         let now = self.core.turn_time();
@@ -100,12 +100,12 @@ impl EdgeCore {
         Ok(Opened { stream: CallStream::Plain(stream), usage, seal: None, whole: Cell::new(false) })
     }
 
-    /// Waits for a link, as long as [`EdgeCore::open`] would, for a call whose connection cannot go to another core any more once it is
-    /// opened. Returns the core that has one.
+    /// Waits for a link as [`EdgeCore::open`] does, for a call whose connection cannot be handed over later. Returns
+    /// the core that has one.
     ///
     /// # Errors
     ///
-    /// If none came in time.
+    /// If no link appeared in time.
     pub(super) async fn wait_for_link(&self, target: CallTarget<'_>) -> Result<CoreId, Offline> {
         let mut wait = OfflineWait::new(self);
         loop {
@@ -123,7 +123,7 @@ impl EdgeCore {
         }
     }
 
-    /// Opens a stream as it is.
+    /// Opens a stream without a sealed session.
     pub(super) async fn open_on_link(
         &self,
         target: CallTarget<'_>,
@@ -153,13 +153,14 @@ impl EdgeCore {
             let left = if target.has_waited { Duration::ZERO } else { wait.left(self, target) };
             let is_bound = matches!(bond, Bond::Hashed(_) | Bond::Session(..));
             if !left.is_zero() && !matches!(bond, Bond::Other(_) | Bond::Beside(..)) {
-                // Either way it is looked at again.
+                // The state is checked again in either case.
                 let _ =
                     self.core.timeout(left.min(LOOK_ELSEWHERE_EVERY), self.links.changed_since(seen, is_silent)).await;
             } else if !is_bound || why == Offline::Full || target.is_over(self.core.turn_time()) {
                 return Err(NotOpened::Failed(CallFailure::of_offline(why)));
             } else {
-                // The server of another connector will say that it does not have the session, so that the agent begins another.
+                // The server of another connector will answer that it does not know the session, so that the agent
+                // begins a new one.
                 bond = Bond::None;
             }
         }

@@ -1,5 +1,5 @@
-//! Calls over HTTP/2 for which another core has the link. A connection that carries several calls does not move: the call alone
-//! goes there, as HTTP/1.1 over a connection between the two cores.
+//! Calls over HTTP/2 for which another core has the link. A connection with several calls is not handed over: the call
+//! is sent to the other core as HTTP/1.1, over a connection between the two cores.
 
 use std::net::SocketAddr;
 use std::task::Context;
@@ -19,7 +19,7 @@ use crate::route::Scheme;
 use crate::serve::{Http2Request, NextHop, NextHopWork, RelayHooks, Relayed, Request, ResponseExtras, relay};
 use crate::wire::http1::{RequestEdits, ResponseHead};
 
-/// Has `target` serve a request of an agent at `peer`. It is checked, routed and counted there.
+/// Lets `target` serve a request of an agent at `peer`. The request is checked, routed and counted there.
 pub(super) async fn carry(
     caller: &Caller,
     peer: Option<SocketAddr>,
@@ -28,7 +28,7 @@ pub(super) async fn carry(
     moved: Moved,
 ) {
     let core = &*caller.core;
-    // The other core sees a connection in the clear.
+    // For the other core, this is a connection without TLS.
     let front = Front { is_tls: Some(caller.scheme(request, None) == Scheme::Https), ..caller.front };
     let ends = Detached::pair();
     let adopted = match ends {
@@ -42,7 +42,7 @@ pub(super) async fn carry(
     let socket = match adopted {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::warn!(%error, "cannot pass the call to the core that has its link");
+            tracing::warn!(%error, "cannot forward the call to the core that has its link");
             return request.stream().refuse();
         }
     };
@@ -62,7 +62,7 @@ pub(super) async fn carry(
     }
 }
 
-/// The other core does what there is to do.
+/// Hooks without effect: the other core does the work.
 struct Hooks<'a>(&'a EdgeCore);
 
 impl RelayHooks for Hooks<'_> {

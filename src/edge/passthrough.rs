@@ -1,4 +1,5 @@
-//! Connections of agents whose TLS ends in the connector: routed by the server name in their first message, carried unread.
+//! Connections of agents whose TLS ends in the connector: routed by the server name in the ClientHello, and carried
+//! still encrypted.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -29,19 +30,19 @@ use crate::tls::{
 };
 use crate::wire::mux::Withdrawal;
 
-/// How long an agent may take to read the alert with which it was refused.
+/// How long a refused agent may take to read the alert.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a connection goes to another connector before its agent was sent anything.
+/// How often a connection may change to another connector before anything was sent to its agent.
 const CONNECTOR_CHANGES_MAX: u32 = 2;
-/// The method under which such connections are counted: what they carry cannot be read here.
+/// The method under which such connections are counted, as their content cannot be read.
 const LABEL: &str = "passthrough";
 
-/// The first bytes of a connection, and what they say.
+/// The first bytes of a connection, and what they contain.
 pub(super) struct FirstBytes {
     received: Vec<u8>,
     /// The server name of the ClientHello (RFC 6066 section 3).
     host: Option<Hostname>,
-    /// Whether a protocol of connectors is offered.
+    /// Whether the ClientHello offers a protocol of connectors.
     is_connectors: bool,
 }
 
@@ -53,7 +54,7 @@ pub(super) struct Passing {
     route: Route,
 }
 
-/// Reads up to the server name that the agent asks for.
+/// Reads until the server name that the agent asks for.
 pub(super) async fn peek(
     core: &EdgeCore,
     socket: &impl ByteStream,
@@ -65,7 +66,8 @@ pub(super) async fn peek(
     reading.await.map_err(|_| HandshakeError::Timeout)?
 }
 
-/// The bytes are copied together: an agent that sends them one by one would hold a buffer for each.
+/// Reads until the server name is known. The bytes are copied into one piece, because an agent that sends single bytes
+/// would hold a buffer for each.
 async fn read_name(
     socket: &impl ByteStream,
     first: Lease,
@@ -87,7 +89,7 @@ async fn read_name(
 }
 
 impl FirstBytes {
-    /// Whether this is a connector rather than an agent.
+    /// Whether the peer is a connector and not an agent.
     pub(super) fn is_connectors(&self) -> bool {
         self.is_connectors
     }
@@ -97,7 +99,7 @@ impl FirstBytes {
         leases_of(pool, &self.received).await
     }
 
-    /// The route of the name, if its TLS ends in the connector.
+    /// The route of the server name, if it is passthrough.
     pub(super) fn route(&self, core: &EdgeCore) -> Option<(Hostname, Route)> {
         let host = self.host?;
         let tables = core.tables.get();
@@ -119,7 +121,7 @@ pub(super) fn adopt(core: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
             Err(error) => return tracing::warn!(%error, "cannot take over a connection of another core"),
         };
         let Ok(peek) = peek(core, &connection, first).await else { return };
-        // The tables may have changed meanwhile: then the host has no such route.
+        // The tables may have changed in the meantime, so that the host has no such route any more.
         let Some((host, route)) = peek.route(core) else { return };
         let source = core.tables.get().admission.source(peer.map(|peer| peer.ip()));
         let peer_info = core.gate.handed_over(peer, source, Front::default());
@@ -198,8 +200,8 @@ impl Passing {
             if !may_move || !is_taken_back || received.borrow().is_empty() {
                 break carried;
             }
-            // The agent waits for the answer to its first message, of which nothing was sent, or only what does no harm twice: it
-            // begins a TLS session. It cannot go to another core.
+            // The agent waits for the answer to its first message. Nothing of it was sent, or only a ClientHello, which
+            // may be repeated. The connection cannot be handed over.
             let again = core.open_on_link(CallTarget { moves: Moves::spent(), ..target }).await;
             let Ok((other, of_other)) = again else { break carried };
             let counters = &core.edge.counters;
@@ -217,7 +219,7 @@ impl Passing {
         } else if let Err(Broken::ConnectorStalled { begun: false }) = carried {
             attempt.keep_failed(&self.route, Some(usage.connector()), CallFailure::LinkLost);
         }
-        // The connector is not needed any more, and need not wait.
+        // The connector's stream is not needed any more.
         drop(stream);
         match carried {
             Ok(()) => agents::close(core, connection).await,
@@ -226,12 +228,12 @@ impl Passing {
                 Counters::add(&core.edge.counters.passed_through_stalled);
                 connection.abort();
             }
-            // The connector's alert has been passed on.
+            // The connector's own alert was passed on.
             Err(Broken::Link { begun: true, failure: CallFailure::SealRefused }) => {
                 connection.close_gracefully(CLOSE_TIMEOUT).await
             }
             Err(Broken::Link { begun: false, .. } | Broken::ConnectorStalled { begun: false }) => {
-                // Nothing was sent to the agent yet, so an alert can still be sent in the clear.
+                // Nothing was sent to the agent yet, so an alert can still be sent in plain text.
                 send_alert(core, &connection, Alert::InternalError).await;
                 connection.close_gracefully(CLOSE_TIMEOUT).await;
             }
@@ -244,7 +246,7 @@ impl Passing {
         self.connection.close_gracefully(CLOSE_TIMEOUT).await;
     }
 
-    /// Gives the connection to a core that has a link for it, with all that was read of it.
+    /// Hands the connection over to a core that has a link for it, with all bytes that were read.
     async fn hand_over(self, core: &EdgeCore, target: CoreId, peer: Option<SocketAddr>, moves: Moves) {
         let detached = match self.connection.detach(self.received).await {
             Ok(detached) => detached,
@@ -254,7 +256,7 @@ impl Passing {
     }
 }
 
-/// A connection for the list of the last calls, which has it if it ends before its connector has answered.
+/// A connection for the call log, which contains it if it ends before its connector answered.
 struct Attempt<'a> {
     core: &'a EdgeCore,
     peer: Option<SocketAddr>,
@@ -281,7 +283,7 @@ impl Attempt<'_> {
         CallRecord { number, peer, host, ..CallRecord::new(self.core.core.turn_time()) }
     }
 
-    /// The agent gets an alert of TLS, and no status.
+    /// The agent gets a TLS alert, and no HTTP status.
     fn keep(&self, record: CallRecord, own: OwnAnswer) {
         let record = CallRecord { status: 0, ..record.with_own(Some(own)) };
         self.core.figures.calls.borrow_mut().record(&record);
@@ -291,14 +293,14 @@ impl Attempt<'_> {
 /// How a connection ended early.
 enum Broken {
     AgentGone,
-    /// The agent read nothing for longer than the write timeout.
+    /// The agent stopped reading for longer than the write timeout.
     AgentStalled,
     Link {
         failure: CallFailure,
-        /// Whether the agent had been sent anything.
+        /// Whether anything was sent to the agent.
         begun: bool,
     },
-    /// The agent waited for a connector that stands still, while another one answers.
+    /// The connector was stalled, while another one responds.
     ConnectorStalled {
         begun: bool,
     },
@@ -306,7 +308,7 @@ enum Broken {
 
 /// Carries bytes both ways until the connector has sent its last.
 ///
-/// `received` is what was read of the agent. It is kept until more comes from either side, which alone empties it.
+/// `received` holds what was read from the agent, until more arrives from either side.
 async fn carry(
     core: &EdgeCore,
     connection: &Connection,
@@ -315,13 +317,13 @@ async fn carry(
 ) -> Result<(), Broken> {
     let pool = core.core.pool();
     let begun = Cell::new(false);
-    // Whether the agent has sent something since it was last sent anything.
+    // Whether the agent has sent something since it last received anything.
     let waits = Cell::new(true);
     let is_given_up = || core.links.is_given_up(tunnel, host, stream);
     let gave_up = Cell::new(false);
     let broken = |error: StreamError| match error {
         _ if gave_up.get() => Broken::ConnectorStalled { begun: begun.get() },
-        // The agent's half failed; the other direction finds the reason.
+        // The agent's half failed; the other direction reports the reason.
         StreamError::ResetWith { failure } => Broken::Link { failure, begun: begun.get() },
         StreamError::TimedOut => Broken::AgentStalled,
         _ => Broken::AgentGone,
@@ -341,7 +343,7 @@ async fn carry(
             stream.send(lease)?;
         }
         stream.finish();
-        // The connector sees the end only behind the agent's bytes, for which the link may have no room.
+        // The connector sees the end only after the agent's bytes, for which the link may have no room.
         let flushed = core.core.timeout(core.write_timeout(), stream.flushed()).await;
         flushed.map_err(|_| StreamError::TimedOut)??;
         future::pending::<Result<(), StreamError>>().await
@@ -370,23 +372,24 @@ async fn carry(
     future::or(future::or(back, there), stalled).await.map_err(broken)
 }
 
-/// Forgets the first message. What replaces it takes memory, so it is only done once.
+/// Frees the first message, once, because its replacement allocates.
 fn forget(received: &RefCell<Rc<Vec<u8>>>) {
     if !received.borrow().is_empty() {
         received.take();
     }
 }
 
-/// Sends what was read of the agent. It stays where it is: the link may take it late or never, and by then more may have come.
+/// Sends what was read from the agent. It is not taken out, because the link may accept it late or never, and more may
+/// arrive before that.
 async fn send_first(to: &impl ByteStream, pool: &Pool, received: &RefCell<Rc<Vec<u8>>>) -> Result<(), StreamError> {
     let first = Rc::clone(&received.borrow());
     send_bytes(to, pool, &first).await
 }
 
-/// Waits until the link takes more of the agent's bytes.
+/// Waits until the link accepts more of the agent's bytes.
 ///
-/// The agent may leave meanwhile, and the connector would not see that while the agent's bytes wait here. An agent that has only
-/// finished sending may still wait for its answer. It has the same time as an agent that does not read.
+/// The agent may leave in the meantime, which the connector cannot see while the agent's bytes wait here. An agent that
+/// has only finished sending may still wait for its answer, for as long as an agent that does not read.
 async fn room(core: &EdgeCore, connection: &Connection, stream: &CarrierStream) -> Result<(), StreamError> {
     let left = async {
         poll_fn(|cx| connection.poll_ended(cx)).await;
@@ -397,7 +400,7 @@ async fn room(core: &EdgeCore, connection: &Connection, stream: &CarrierStream) 
 }
 
 async fn send_alert(core: &EdgeCore, connection: &Connection, alert: Alert) {
-    // The agent may have gone.
+    // The agent may have left.
     let _ = send_bytes(connection, core.core.pool(), &alert.record()).await;
 }
 
@@ -411,7 +414,7 @@ mod tests {
     use super::*;
     use crate::engine::Class;
 
-    /// An agent whose bytes come one by one, each in a buffer of its own.
+    /// An agent whose bytes arrive one by one, each in its own buffer.
     struct ByteByByte(Pool, RefCell<VecDeque<u8>>);
 
     impl ByteByByte {
@@ -448,7 +451,7 @@ mod tests {
     #[test]
     fn an_agent_that_sends_byte_by_byte_holds_no_buffer_while_it_is_waited_for() {
         let pool = Pool::new(0);
-        // A first message that never ends, in a record that says it is as long as one can be.
+        // A first message that never ends, in a record of the maximum length.
         let record = [&[22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc][..], &[0; 4_000]].concat();
         let agent = ByteByByte(pool.clone(), RefCell::new(record.iter().copied().collect()));
         let first = agent.next().unwrap();
@@ -457,7 +460,7 @@ mod tests {
         assert_eq!(pool.usage().leased_bytes, 0);
     }
 
-    /// A link that has no room until it is said to.
+    /// A link that has no room until the test makes some.
     #[derive(Default)]
     struct Narrow {
         has_room: Cell<bool>,
@@ -501,7 +504,7 @@ mod tests {
         let mut sending = pin!(send_first(&link, &pool, &received));
         assert!(sending.as_mut().poll(cx).is_pending());
         assert_eq!(**received.borrow(), b"hello");
-        // Something has come from the connector, which the agent is sent.
+        // Data has arrived from the connector and is sent to the agent.
         received.take();
         link.has_room.set(true);
         assert!(matches!(sending.as_mut().poll(cx), Poll::Ready(Ok(()))));

@@ -1,4 +1,4 @@
-//! On which cores of an edge the links of each tunnel are.
+//! The links of each tunnel by core, for all cores of an edge.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,12 @@ use crate::link::Loss;
 use crate::route::CoreSet;
 use crate::wire::mux::Hosts;
 
-/// The most connectors of which it is known that they were lost lately.
+/// The most connectors whose recent loss is remembered.
 const LOST_MAX: usize = 1_024;
 
-/// The links of every tunnel by core, shared by all cores. It is asked when a link comes or goes, when a connection has
-/// landed on a core that has no link for it, and for a call whose connector is not on its core; never on the way of an
-/// ordinary call.
+/// The links of every tunnel by core, shared by all cores. It is used when a link is added or removed, when a
+/// connection is on a core that has no link for it, and for a call whose connector is not on its core; never on the
+/// path of an ordinary call.
 pub(super) struct Presence {
     cores: usize,
     known: Mutex<PresenceState>,
@@ -26,7 +26,7 @@ pub(super) struct Presence {
 #[derive(Default)]
 struct PresenceState {
     tunnels: FxHashMap<TunnelId, ConnectorsOfTunnel>,
-    /// Connectors whose last link was lost, the latest last.
+    /// Connectors whose last link was lost, most recent last.
     lost: VecDeque<(TunnelId, u64, ConnectorLoss)>,
 }
 
@@ -37,15 +37,15 @@ pub(super) struct ConnectorLoss {
     pub(super) loss: Loss,
 }
 
-/// The links of one tunnel by the connector's process.
+/// The links of one tunnel, by connector.
 #[derive(Default)]
 struct ConnectorsOfTunnel {
     by_connector: HashMap<u64, ConnectorLinks>,
     /// When a link of one of them last ended.
     left_at: Option<Time>,
-    /// The hosts that none of them serves, as they were logged last.
+    /// The hosts that none of them serves, as last logged.
     unserved: HostSet,
-    /// Whether the hosts are about to be reviewed.
+    /// Whether a review of the hosts is scheduled.
     is_review_due: bool,
 }
 
@@ -53,20 +53,20 @@ struct ConnectorsOfTunnel {
 #[derive(Default)]
 struct ConnectorLinks {
     booked: Vec<u32>,
-    /// Those that take new calls.
+    /// Links that take new calls.
     usable: Vec<u32>,
-    /// The hosts for which the connector has routes, once it has said so.
+    /// The hosts of the connector's routes, once it has reported them.
     hosts: Option<Hosts>,
 }
 
-/// Where a host of a tunnel is served.
+/// Whether a host of a tunnel is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// By connectors that take calls, of which this is the most that is known.
+    /// Connectors that take calls serve it, with this certainty.
     Served(Serves),
-    /// By none that takes calls, but one is ending, or has ended lately, and may be replaced.
+    /// No connector that takes calls, but one is draining or ended recently and may be replaced.
     Awaited,
-    /// By no connector of the tunnel.
+    /// No connector of the tunnel serves it.
     Unserved,
 }
 
@@ -81,7 +81,7 @@ impl ConnectorsOfTunnel {
         usable.map(|(connector, links)| (*connector, links))
     }
 
-    /// Whether connectors that may serve a host have links, and none of them takes new calls.
+    /// Whether connectors that may serve a host have links, none of which takes new calls.
     fn is_ending(&self, host: &str) -> bool {
         let mut serving = self.by_connector.values().filter(|links| links.serves(host) > Serves::No).peekable();
         serving.peek().is_some() && serving.all(|links| !links.is_usable() && !links.is_unused())
@@ -105,7 +105,7 @@ impl ConnectorLinks {
     fn may_serve(&self, pattern: &str) -> bool {
         match &self.hosts {
             Some(Hosts { listed, left_out: 0 }) => listed.meets(pattern),
-            // What it has not said it may serve.
+            // Hosts that it has not reported may be served.
             _ => true,
         }
     }
@@ -115,7 +115,7 @@ impl ConnectorLinks {
     }
 }
 
-/// A link's place on one core. Dropping it gives the place back.
+/// A link's place on one core, which is freed on drop.
 pub(super) struct Booking {
     presence: Arc<Presence>,
     tunnel: TunnelId,
@@ -124,7 +124,7 @@ pub(super) struct Booking {
 }
 
 impl Booking {
-    /// The core on which the link is to run.
+    /// The core on which the link will run.
     pub(super) fn core(&self) -> CoreId {
         self.core
     }
@@ -135,8 +135,8 @@ impl Presence {
         Presence { cores, known: Mutex::default() }
     }
 
-    /// Books a place for a new link of a connector: on the core with the fewest links of that connector, `preferred` among
-    /// equals. None when the tunnel has `max` links already.
+    /// Books a place for a new link of a connector: on the core with the fewest links of that connector, `preferred`
+    /// among equals. None if the tunnel already has `max` links.
     pub(super) fn book(
         self: &Arc<Self>,
         tunnel: &TunnelId,
@@ -183,7 +183,7 @@ impl Presence {
         }
     }
 
-    /// The cores that have a link which takes new calls, of a connector of the tunnel that `fits`.
+    /// The cores with a link that takes new calls, of a connector of the tunnel that `fits`.
     pub(super) fn cores_with(&self, tunnel: &TunnelId, fits: impl Fn(u64, Option<&Hosts>) -> bool) -> CoreSet {
         let mut set = CoreSet::EMPTY;
         let known = self.lock();
@@ -196,35 +196,35 @@ impl Presence {
         set
     }
 
-    /// Whether the tunnel has links of connectors that may serve a host, and none that takes new calls: its connectors are about to
-    /// end, or have only just come.
+    /// Whether the tunnel has links of connectors that may serve a host, but none that takes new calls: its connectors
+    /// are draining, or have only just connected.
     pub(super) fn is_ending(&self, tunnel: &TunnelId, host: &str) -> bool {
         self.lock().tunnels.get(tunnel).is_some_and(|links| links.is_ending(host))
     }
 
-    /// One of the connectors of the tunnel that take new calls and may serve the host: the same for the same number, as long as it
-    /// is there (rendezvous hashing).
+    /// The connector of the tunnel that `number` hashes to, among those that take new calls and may serve the host
+    /// (rendezvous hashing: it stays the same while that connector is linked).
     pub(super) fn connector_for(&self, tunnel: &TunnelId, host: &str, number: u64) -> Option<u64> {
         let known = self.lock();
         let connectors = known.tunnels.get(tunnel)?.usable().filter(|(_, links)| links.serves(host) > Serves::No);
         connectors.map(|(connector, _)| connector).max_by_key(|connector| (mix(number ^ mix(*connector)), *connector))
     }
 
-    /// A connector has told for which hosts it has routes.
+    /// Stores the hosts of a connector's routes.
     pub(super) fn on_hosts(&self, tunnel: &TunnelId, connector: u64, hosts: Hosts) {
         let mut known = self.lock();
         let links = known.tunnels.get_mut(tunnel).and_then(|links| links.by_connector.get_mut(&connector));
         links.into_iter().for_each(|links| links.hosts = Some(hosts.clone()));
     }
 
-    /// A link of a connector of the tunnel has ended.
+    /// Notes that a link of a connector of the tunnel ended.
     pub(super) fn on_left(&self, tunnel: &TunnelId, now: Time) {
         if let Some(links) = self.lock().tunnels.get_mut(tunnel) {
             links.left_at = Some(now);
         }
     }
 
-    /// Where a host of a tunnel is served. A connector that has ended is awaited for so long.
+    /// Whether a host of a tunnel is served. A connector that has ended is awaited for `patience`.
     pub(super) fn reach(&self, tunnel: &TunnelId, host: &str, now: Time, patience: Duration) -> Reach {
         let known = self.lock();
         let Some(links) = known.tunnels.get(tunnel) else { return Reach::Unserved };
@@ -236,7 +236,7 @@ impl Presence {
         }
     }
 
-    /// Which connectors serve each of these hosts of a tunnel, of those that take new calls. None if there are none.
+    /// Which of the connectors that take new calls serve each of these hosts of a tunnel. None without such connectors.
     pub(super) fn service(&self, tunnel: &TunnelId, hosts: &HostSet) -> Option<Vec<HostService>> {
         let known = self.lock();
         let links = known.tunnels.get(tunnel)?;
@@ -262,13 +262,14 @@ impl Presence {
         tunnels
     }
 
-    /// Asks to review the hosts of a tunnel; false if the tunnel has no links, or another task will do it.
+    /// Marks a review of a tunnel's hosts as scheduled; false if the tunnel has no links, or a review is already
+    /// scheduled.
     pub(super) fn begin_review(&self, tunnel: &TunnelId) -> bool {
         let mut known = self.lock();
         known.tunnels.get_mut(tunnel).is_some_and(|links| !std::mem::replace(&mut links.is_review_due, true))
     }
 
-    /// Those of a tunnel's hosts that none of its connectors serves, if they are others than at the last review.
+    /// The hosts of a tunnel that no connector serves, if they changed since the last review.
     pub(super) fn review(&self, tunnel: &TunnelId, hosts: &HostSet) -> Option<HostSet> {
         let mut known = self.lock();
         let links = known.tunnels.get_mut(tunnel)?;
@@ -282,7 +283,7 @@ impl Presence {
         })
     }
 
-    /// How and when the last link of a connector was lost; none if it has links, has said goodbye, or was lost long ago.
+    /// How and when the last link of a connector was lost; none if it has links, has shut down, or was lost long ago.
     pub(super) fn lost(&self, tunnel: &TunnelId, connector: u64) -> Option<ConnectorLoss> {
         let known = self.lock();
         let found = known.lost.iter().rev().find(|(of, id, _)| (*id, of) == (connector, tunnel));
@@ -309,7 +310,7 @@ impl PresenceState {
         of_tunnel.by_connector.entry(connector).or_insert_with(|| ConnectorLinks::new(cores))
     }
 
-    /// Keeps nothing of a connector without links, nor of a tunnel without connectors.
+    /// Removes a connector without links, and a tunnel without connectors.
     fn tidy(&mut self, tunnel: &TunnelId, connector: u64) {
         let Some(links) = self.tunnels.get_mut(tunnel) else { return };
         if links.by_connector.get(&connector).is_some_and(ConnectorLinks::is_unused) {
@@ -348,8 +349,8 @@ mod tests {
         let book = |connector| presence.book(&tunnel, connector, CoreId(1), None).unwrap();
         let links: Vec<Booking> = (0..4).map(|_| book(7)).collect();
         let cores: Vec<u16> = links.iter().map(|link| link.core().0).collect();
-        assert_eq!(cores, [1, 0, 2, 1], "the accepting core first, then each of the others, then again");
-        assert_eq!(book(8).core(), CoreId(1), "another connector begins anew");
+        assert_eq!(cores, [1, 0, 2, 1], "the accepting core first, then each of the others, then the first again");
+        assert_eq!(book(8).core(), CoreId(1), "another connector starts with its own core");
     }
 
     #[test]
@@ -360,7 +361,7 @@ mod tests {
         assert!(first.is_some() && second.is_some() && book(7).is_none() && book(9).is_none());
         assert!(presence.book(&"tnl_b".parse().unwrap(), 7, CoreId(0), Some(2)).is_some());
         drop(first);
-        assert!(book(9).is_some(), "a place that was given back can be booked again");
+        assert!(book(9).is_some(), "a freed place can be booked again");
     }
 
     #[test]
@@ -371,7 +372,7 @@ mod tests {
             [0, 1, 2].map(|core| cores.contains(CoreId(core)))
         };
         let booking = presence.book(&tunnel, 7, CoreId(2), None);
-        assert_eq!(cores_with(|_| true), [false; 3], "a link that is booked takes no calls yet");
+        assert_eq!(cores_with(|_| true), [false; 3], "a booked link takes no calls yet");
         presence.on_usable(&tunnel, 7, CoreId(2));
         presence.on_usable(&tunnel, 7, CoreId(2));
         presence.on_usable(&tunnel, 8, CoreId(0));
@@ -381,7 +382,7 @@ mod tests {
         presence.on_unusable(&tunnel, 7, CoreId(2), None);
         presence.on_unusable(&tunnel, 8, CoreId(0), None);
         assert_eq!(cores_with(|_| true), [false; 3]);
-        assert!(presence.is_ending(&tunnel, "a.test"), "a link is there, and takes no calls");
+        assert!(presence.is_ending(&tunnel, "a.test"), "there is a link, and it takes no calls");
         drop(booking);
         assert!(!presence.is_ending(&tunnel, "a.test"));
         assert!(presence.lock().tunnels.is_empty(), "nothing is kept of a tunnel without links");
@@ -402,7 +403,7 @@ mod tests {
         presence.on_usable(&tunnel, 7, CoreId(0));
         assert_eq!(lost(), None, "it is back");
         presence.on_unusable(&tunnel, 7, CoreId(0), None);
-        assert_eq!(lost(), None, "it has said goodbye");
+        assert_eq!(lost(), None, "it has shut down");
         for connector in 0..2 * LOST_MAX as u64 {
             presence.on_usable(&tunnel, connector, CoreId(0));
             presence.on_unusable(&tunnel, connector, CoreId(0), Some(at(3)));
@@ -476,7 +477,7 @@ mod tests {
         assert_eq!((presence.review(&tunnel, &hosts), presence.service(&tunnel, &hosts)), (None, None));
         presence.on_usable(&tunnel, 7, CoreId(0));
         assert!(presence.begin_review(&tunnel) && !presence.begin_review(&tunnel));
-        assert_eq!(presence.review(&tunnel, &hosts), None, "the connector has said nothing yet");
+        assert_eq!(presence.review(&tunnel, &hosts), None, "the connector has not reported hosts yet");
         let unserved = || {
             let service = presence.service(&tunnel, &hosts).unwrap();
             service.into_iter().filter(|of| of.unserved).map(|of| of.host).collect::<Vec<_>>()

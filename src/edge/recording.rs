@@ -1,4 +1,4 @@
-//! What is kept of a call that has ended: figures, usage, what is learned from it, and log lines.
+//! Records a call that has ended: figures, usage, learned latencies, log lines.
 
 use std::cell::Cell;
 use std::num::NonZeroU64;
@@ -23,11 +23,11 @@ use crate::wire::mcp::{self, Call};
 /// How a call has ended.
 pub(super) struct Ending<'a> {
     pub(super) notes: &'a CallNotes,
-    /// For what is learned of calls; none of a request that has not become a call.
+    /// The guard of the call; none if the request did not become a call.
     pub(super) guard: Option<&'a CallGuard>,
-    /// Its place among the calls in flight, if it has one.
+    /// The call's place among those in flight, if it has one.
     pub(super) place: Option<&'a Cell<Option<CallPlace>>>,
-    /// What the edge has answered itself.
+    /// The answer of the edge itself, if any.
     pub(super) own: Option<OwnAnswer>,
     pub(super) outcome: Outcome,
 }
@@ -48,7 +48,7 @@ pub(super) fn finish(
     record(core, request, route, Some(&opened.usage), &phases, ending);
 }
 
-/// Counts a call that has ended; in `usage` too, if it went over a link.
+/// Counts a call that has ended, in `usage` too if it went over a link.
 pub(super) fn record(
     core: &EdgeCore,
     request: &mut impl Request,
@@ -116,7 +116,7 @@ pub(super) fn record(
         let ended = CallEnded { label, phases, outcome, is_opened: usage.is_some() };
         guard.end(&guarded(core, route, call), ended, &mut recorder, now)
     });
-    // A stream of events is meant to last: how long it did says nothing.
+    // An event stream is meant to last, so its duration says nothing.
     let lasts = call.kind() == mcp::CallKind::Stream || method == mcp::LISTEN;
     let verdict = if lasts {
         SlowVerdict::Quick
@@ -149,7 +149,7 @@ pub(super) fn record(
         let mut split = Vec::new();
         server_timing(phases, &mut split);
         let split = String::from_utf8_lossy(&split);
-        // To the microsecond: a longer fraction is noise.
+        // To the microsecond, because smaller parts are noise.
         let took_ms = (phases.took().as_secs_f64() * 1e6).round() / 1e3;
         tracing::warn!(
             route = route.name.as_str(),
@@ -165,7 +165,7 @@ pub(super) fn record(
     }
 }
 
-/// A call, and the terms of what guards it.
+/// A call, and the terms of its guard.
 pub(super) fn guarded<'a>(core: &EdgeCore, route: &'a Route, call: &'a Call) -> GuardedCall<'a> {
     let settings = &core.edge.settings;
     GuardedCall {
@@ -176,7 +176,7 @@ pub(super) fn guarded<'a>(core: &EdgeCore, route: &'a Route, call: &'a Call) -> 
     }
 }
 
-/// Which call failed, in which phase, as its agent is told.
+/// The failed call and its phase, for the report to its agent.
 pub(super) fn failed_call<'a>(
     core: &EdgeCore,
     route: &'a Route,
@@ -200,7 +200,7 @@ pub(super) fn failed_call<'a>(
     }
 }
 
-/// Notes that a server has refused a request as one of the other era of MCP does, if the request opens a conversation.
+/// Logs that a server refused a request like a server of another MCP era, if the request opens a conversation.
 pub(super) fn note_era(core: &EdgeCore, request: &mut impl Request, route: &Route, status: u16) {
     let Some(method) = request.label().and_then(|label| label.call().method()) else { return };
     if core.edge.eras.note(&route.name, method, status, core.core.turn_time()) {
@@ -208,14 +208,14 @@ pub(super) fn note_era(core: &EdgeCore, request: &mut impl Request, route: &Rout
     }
 }
 
-/// Keeps that a request is refused before it has become a call.
+/// Adds a request to the call log that was refused before it became a call.
 pub(super) fn keep_refused(core: &EdgeCore, request: &impl Request, notes: &CallNotes, refusal: Refusal) {
     let record = notes.record(request.head(), core.core.turn_time()).with_own(Some(refusal.own_answer()));
     let (stage, outcome) = (refusal.stage(), Some(refusal.outcome()));
     core.figures.calls.borrow_mut().record(&CallRecord { stage, outcome, ..record });
 }
 
-/// Counts a request that is of no route.
+/// Counts a refused request without a route.
 pub(super) fn count_refused(core: &EdgeCore, refusal: Refusal) {
     let mut recorder = core.figures.recorder.borrow_mut();
     let label = recorder.label(OTHER, OTHER, "");

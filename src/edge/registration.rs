@@ -1,4 +1,4 @@
-//! Registration: decides whether a connector may serve a tunnel, whatever protocol it came by.
+//! Registration: decides whether a connector may serve a tunnel, for any protocol.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,7 +19,7 @@ pub(super) struct Claim<'a> {
     pub(super) tunnel: &'a TunnelId,
     /// The secret of that tunnel.
     pub(super) secret: &'a Secret,
-    /// The address that it came from, if it is known.
+    /// The address of the connector, if it is known.
     pub(super) from: Option<IpAddr>,
 }
 
@@ -29,21 +29,21 @@ pub(super) struct Registered<'a> {
     pub(super) tunnel: &'a TunnelId,
     /// The number of the connector.
     pub(super) instance: u64,
-    /// The name and version of its program, as it says.
+    /// The name and version of its software, as it reports.
     pub(super) software: &'a str,
-    /// What it has shown, for later reviews.
+    /// The proof of the registration, for later reviews.
     pub(super) proof: &'a Proof,
 }
 
-/// The certificate of a connector, as far as this edge requires one.
+/// The certificate of a connector, if this edge requires one.
 pub(super) enum ClientCertificate<'a> {
     /// This edge has no authority: the secret is enough.
     NotRequired,
-    /// The certificate that the connector showed, which the TLS handshake has verified.
+    /// The connector's certificate, which the TLS handshake has verified.
     Required(Option<&'a CertificateDer<'a>>),
 }
 
-/// Why a registration was refused: what the connector is told, which is also what the log says.
+/// Why a registration was refused, as sent to the connector and logged.
 #[derive(Debug)]
 pub(super) struct Denied {
     pub(super) refusal: RegistrationRefusal,
@@ -53,7 +53,7 @@ pub(super) struct Denied {
 
 /// Checks a claim; returns the proof for later reviews.
 ///
-/// The certificate is checked first, so that nobody without one learns whether a secret is right.
+/// The certificate is checked first, so that a peer without one cannot test secrets.
 pub(super) fn check(
     tables: &EdgeTables,
     claim: &Claim<'_>,
@@ -66,7 +66,7 @@ pub(super) fn check(
     check_secret(tables, claim, now).map_err(|denied| denied.of(claim.tunnel))
 }
 
-/// Checks the secret, and whether connectors of the tunnel may come from the claim's address.
+/// Checks the secret, and whether connectors of the tunnel may connect from the claim's address.
 pub(super) fn check_secret(tables: &EdgeTables, claim: &Claim<'_>, now: Time) -> Result<Proof, Denied> {
     let Claim { tunnel, secret, from } = *claim;
     let known = tables.verify(tunnel, secret, now).ok_or_else(|| match tables.was_rotated(tunnel, secret, now) {
@@ -101,7 +101,7 @@ impl Denied {
         Denied { refusal, reason: reason.into(), tunnel: None }
     }
 
-    /// The tunnel or its secret is unknown. The connector does not learn which.
+    /// The tunnel or its secret is unknown. The connector is not told which.
     pub(super) fn credentials() -> Denied {
         Denied::new(
             RegistrationRefusal::Credentials,
@@ -109,7 +109,7 @@ impl Denied {
         )
     }
 
-    /// The secret was that of the tunnel until a rotation ended it. Only who had it is told so.
+    /// A rotation ended this secret. Only a connector that has the old secret receives this answer.
     fn rotated() -> Denied {
         Denied::new(
             RegistrationRefusal::Credentials,
@@ -123,8 +123,8 @@ impl Denied {
         self
     }
 
-    /// Counts the refusal, and logs it once per source and minute; a wrong secret is counted against its source too. Every
-    /// refused registration comes through here, of links and of enrolments.
+    /// Counts the refusal of a link or an enrolment, and logs it once per source and minute. A wrong secret also counts
+    /// against its source.
     pub(super) fn record(&self, edge: &Edge, gate: &Gate, peer: &PeerInfo, now: Time) {
         Counters::add(&edge.counters.registrations_failed);
         if self.refusal.is_of_certificate() {
@@ -157,8 +157,8 @@ pub(super) fn address_of(peer: &PeerInfo) -> Option<IpAddr> {
     peer.peer.as_ref().map(SocketAddr::ip)
 }
 
-/// Whether a wrong secret was sent, as by someone who guesses. A certificate that can be renewed is no guess, and neither is
-/// what the edge cannot do.
+/// Whether a wrong secret was sent, as in an attempt to guess it. An expired certificate or a fault of the edge is not
+/// such an attempt.
 const fn is_wrong_secret(refusal: RegistrationRefusal) -> bool {
     matches!(refusal, RegistrationRefusal::Credentials | RegistrationRefusal::ProvisioningKey)
 }
@@ -179,7 +179,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Two tunnels with the same secret; connectors of the second may come from one network only.
+    /// Two tunnels with the same secret; connectors of the second may connect from one network only.
     fn tables() -> EdgeTables {
         let secret = Secret::from("right");
         let entry = TunnelEntry::of_secret(&secret);

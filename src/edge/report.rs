@@ -1,4 +1,4 @@
-//! The report of one core of an edge.
+//! The status report of one core of an edge.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ pub struct CoreReport {
     pub core: CoreId,
     /// The links that run on this core.
     pub links: Vec<LinkReport>,
-    /// Connections of agents that are open.
+    /// The number of agents' open connections.
     pub agents_open: usize,
-    /// How many calls are in flight.
+    /// The number of calls in flight.
     pub calls_open: usize,
-    /// Sockets and listeners that are open.
+    /// The number of open sockets and listeners.
     pub sockets_open: usize,
-    /// Tasks that have not ended.
+    /// The number of tasks that have not ended.
     pub tasks_open: usize,
     /// The use of the core's buffers.
     pub pool: PoolUse,
@@ -29,7 +29,7 @@ pub struct CoreReport {
 /// The state of one link.
 #[derive(Clone, Debug)]
 pub struct LinkReport {
-    /// The link's number, unlike that of any other link of this edge.
+    /// The link's number, unique within this edge.
     pub id: LinkId,
     /// The core on which it runs.
     pub core: CoreId,
@@ -37,7 +37,7 @@ pub struct LinkReport {
     pub tunnel: TunnelId,
     /// The number of the connector.
     pub connector: u64,
-    /// The hosts for which the connector has routes, as far as it has said so.
+    /// The hosts of the connector's routes, once it has reported them.
     pub hosts: Option<HostSet>,
     /// The credential with which it was registered.
     pub credential: CredentialId,
@@ -45,7 +45,7 @@ pub struct LinkReport {
     pub streams: usize,
     /// The last round-trip time of the link itself; none before the first measurement.
     pub round_trip: Option<Duration>,
-    /// Name and version of the connector's software, as the connector gives them.
+    /// Name and version of the connector's software, as sent by the connector.
     pub software: Box<str>,
     /// The time since the link came up.
     pub age: Duration,

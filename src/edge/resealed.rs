@@ -1,4 +1,4 @@
-//! Calls of re-encrypted routes: the edge makes an inner TLS session with the connector, inside the link.
+//! Calls of resealed routes: the edge makes an inner TLS session with the connector, inside the link.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use crate::wire::mux::Withdrawal;
 const ALERT_PATIENCE: Duration = Duration::from_secs(1);
 
 impl EdgeCore {
-    /// Takes an idle session on the link that the call goes to, if there is one.
+    /// Takes an idle session on the link of the call, if there is one.
     pub(super) fn kept_session(&self, target: CallTarget<'_>) -> Option<Opened> {
         let (host, tunnel) = (target.host, &target.route.tunnel);
         let Chosen::Link(link) = self.choose_link(tunnel, host, target.bond, target.moves) else {
@@ -71,7 +71,7 @@ impl EdgeCore {
         Ok(sealed(Box::new(session), usage, Seal { tunnel, config }))
     }
 
-    /// Makes the handshake. With an error it says whether the stream was taken back before anything of it was sent.
+    /// Makes the handshake. An error says whether the stream was withdrawn before anything was sent.
     async fn seal(
         &self,
         stream: CarrierStream,
@@ -94,7 +94,7 @@ impl EdgeCore {
             }
             Err((error, stream)) => {
                 if matches!(error, HandshakeError::Tls(_)) && !target.is_over(self.core.turn_time()) {
-                    // The alert carries the reason; a reset at once would discard it.
+                    // The alert contains the reason; a reset at once would discard it.
                     let _ = self.core.timeout(ALERT_PATIENCE, stream.flushed()).await;
                 }
                 Err((error, stream.is_withdrawn()))
@@ -102,10 +102,10 @@ impl EdgeCore {
         }
     }
 
-    /// Keeps a session for another call, if both messages of this one were whole, and its link takes more.
+    /// Keeps a session for another call, if both messages of this one were complete and its link takes calls.
     pub(super) fn keep_session(&self, opened: Opened, host: &Hostname) {
         let Opened { stream: CallStream::Sealed(session), seal: Some(seal), whole, .. } = opened else { return };
-        // On a link that drains it would be used no more, and hold the end of the link up.
+        // On a draining link the session would not be used again, and would delay the end of the link.
         let is_useful = !self.is_draining() && session.inner().is_carrier_open();
         let room = whole.get() && is_useful && self.idle_sessions.has_room();
         if !room {

@@ -1,4 +1,4 @@
-//! The life of one core of an edge: it listens, carries out commands of the control thread, and drains.
+//! The main task of one core of an edge: it listens, handles messages, and drains.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use crate::engine::{Core, Listener, MailReceiver};
 use crate::latency::{CallFilter, CallLine, FoundCall};
 
 impl Edge {
-    /// Runs one core of the edge until it was told to drain and has.
+    /// Runs one core of the edge until its drain is complete.
     pub async fn run(self: Arc<Edge>, core: Core) {
         let Some(slot) = self.take_slot(core.id()) else { return };
         let (id, events) = (core.id(), slot.events.clone());
@@ -58,30 +58,30 @@ impl EdgeCore {
         self.finish(messages).await;
     }
 
-    /// Lets what is in flight finish, within the drain timeout, and ends the links.
+    /// Waits until calls in flight have finished, within the drain timeout, and ends the links.
     async fn finish(self: &Rc<EdgeCore>, mut messages: MailReceiver<CoreMessage>) {
         self.links.drain();
         let core = Rc::clone(self);
-        // Other cores may still hand connections over, and the control thread asks for reports.
+        // Other cores may still hand over connections, and the control thread asks for reports.
         let reading = self.core.spawn_held(async move {
             while let Some(message) = messages.recv().await {
                 core.handle(message);
             }
         });
         let (id, calls, agents) = (self.core.id(), self.drain.calls_open(), self.drain.agents_open());
-        tracing::info!(core = %id, calls, agents, "drain begun: event streams end, other calls are waited for");
+        tracing::info!(core = %id, calls, agents, "draining: event streams end, other calls may finish");
         let drain_timeout = self.edge.settings.drain_timeout;
         if self.core.timeout(drain_timeout, self.drain.all_ended()).await.is_err() {
             let calls = self.drain.calls_open();
-            tracing::warn!(core = %self.core.id(), calls, "drain timeout reached, open calls are ended");
+            tracing::warn!(core = %self.core.id(), calls, "drain timeout reached, open calls are cut");
         }
         tracing::info!(core = %id, "drain ended");
         drop(reading);
         self.links.close();
-        // One more turn, so that the links can send their last frame.
+        // One more turn, in which the links can send their last frame.
         self.core.turn_end().await;
         self.core.sleep(Duration::from_millis(1)).await;
-        // No core asks for the usage any more, so it is left with the edge.
+        // No core is asked for its usage any more, so it is left in the edge.
         let mut last = self.take_usage();
         while !last.is_empty() {
             self.edge.leave_usage(last);
@@ -102,7 +102,7 @@ impl EdgeCore {
         }
     }
 
-    /// Carries out a command. Whoever asked may be gone by the time of the reply.
+    /// Executes a command. The requester may be gone before the reply.
     fn run_command(&self, command: EdgeCommand) {
         match command {
             EdgeCommand::Drain => self.drain.begin(),

@@ -7,8 +7,8 @@ use crate::tls::{
     ALPN_HTTP1, CallerIdentity, ClientConfig, ClientSettings, Roots, TlsError, Versions, WallClock, client_config,
 };
 
-/// Makes the inner TLS configuration for a tunnel from the authorities that are registered with it. The same authorities give
-/// the same configuration as long as it is in use, so that inner sessions outlive a reload.
+/// Makes the inner TLS configuration for a tunnel from the authorities that are registered with it. The same
+/// authorities result in the same configuration while it is in use, so that inner sessions survive a reload.
 #[derive(Default)]
 pub struct Seals {
     identity: Arc<CallerIdentity>,
@@ -27,7 +27,7 @@ impl Seals {
     ///
     /// # Errors
     ///
-    /// When one of them cannot be read, or the TLS library refuses what is asked of it.
+    /// If one of them cannot be parsed, or the TLS library rejects the configuration.
     pub fn for_tunnel(&self, authorities: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, TlsError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = known.get(&authorities).and_then(Weak::upgrade) {
@@ -42,7 +42,7 @@ impl Seals {
             roots,
             alpn: vec![ALPN_HTTP1.to_vec()],
             versions: Versions::Tls13,
-            // A resumed session would not ask for this edge's certificate.
+            // A resumed session would not request this edge's certificate.
             sessions: None,
             identity: Some(Arc::<CallerIdentity>::clone(&self.identity)),
             clock: self.clock.clone(),

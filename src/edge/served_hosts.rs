@@ -1,4 +1,4 @@
-//! Which hosts of a tunnel its connectors serve, as they have said.
+//! Which hosts of a tunnel its connectors serve, as they have reported.
 
 use crate::base::HostSet;
 use crate::wire::mux::Hosts;
@@ -6,22 +6,23 @@ use crate::wire::mux::Hosts;
 /// Whether a connector has a route for a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Serves {
-    /// It has said that it has none.
+    /// It has reported that it has none.
     No,
-    /// It has not said which hosts it serves, or not of all.
+    /// It has not reported its hosts, or not all of them.
     Unknown,
-    /// It has said that it has one.
+    /// It has reported that it has one.
     Yes,
 }
 
-/// Which connectors may take a call, by what they serve.
+/// Which connectors may take a call, by the hosts that they serve.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wanted<'a> {
-    /// Any, provided that each connector with a link on this core serves all hosts of the tunnel by the tables of this version.
+    /// Any, provided that each connector with a link on this core serves all hosts of the tunnel in this version of the
+    /// tables.
     AllServe(u64),
-    /// Any, whatever hosts it serves.
+    /// Any connector, whatever hosts it serves.
     Any,
-    /// Those that serve this host, at least so certainly.
+    /// Those that serve this host, with at least this certainty.
     Of(&'a str, Serves),
 }
 
@@ -30,13 +31,13 @@ pub(super) enum Wanted<'a> {
 pub struct HostService {
     /// The host, or `*.` and a host.
     pub host: String,
-    /// The numbers of the connectors that have said so.
+    /// The connectors that have reported a route for it.
     pub connectors: Vec<u64>,
-    /// Whether all connectors have said that they have no route for it.
+    /// Whether all connectors have reported that they have no route for it.
     pub unserved: bool,
 }
 
-/// Whether each connector that has a link on a core serves all hosts of the tunnel; as it was when it was last looked up.
+/// Whether each connector with a link on a core serves all hosts of the tunnel, as of the last lookup.
 #[derive(Debug, Default)]
 pub(super) struct AllServe {
     seen: Option<Seen>,
@@ -44,14 +45,14 @@ pub(super) struct AllServe {
 
 #[derive(Debug)]
 struct Seen {
-    /// The version of the tables.
+    /// The version of the tables at the lookup.
     version: u64,
     hosts: HostSet,
     all_serve: bool,
 }
 
 impl Serves {
-    /// Whether a connector that has told these hosts serves a host, or all hosts of a wildcard.
+    /// Whether a connector that reported these hosts serves a host, or all hosts of a wildcard.
     pub(super) fn of(told: Option<&Hosts>, host: &str) -> Serves {
         match told {
             Some(hosts) if hosts.listed.covers(host) => Serves::Yes,
@@ -62,7 +63,7 @@ impl Serves {
 }
 
 impl Wanted<'_> {
-    /// Whether a connector that has told these hosts may take the call.
+    /// Whether a connector that reported these hosts may take the call.
     pub(super) fn takes(self, told: Option<&Hosts>) -> bool {
         match self {
             Wanted::AllServe(_) | Wanted::Any => true,
@@ -72,12 +73,13 @@ impl Wanted<'_> {
 }
 
 impl AllServe {
-    /// Whether it is known to be so by the tables of this version.
+    /// Whether all are known to serve all hosts in this version of the tables.
     pub(super) fn is_known(&self, version: u64) -> bool {
         self.seen.as_ref().is_some_and(|seen| seen.version == version && seen.all_serve)
     }
 
-    /// The same, looked up where the tables changed. `told` are the hosts that each connector has told.
+    /// Like [`AllServe::is_known`], with a lookup if the tables changed. `told` are the hosts that each connector
+    /// reported.
     pub(super) fn look<'a>(
         &mut self,
         version: u64,

@@ -1,4 +1,4 @@
-//! Inner TLS sessions with connectors that wait for their next call, so that a call pays no handshake.
+//! Idle inner TLS sessions with connectors, kept so that the next call needs no handshake.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use crate::engine::{ByteStream, Core};
 use crate::link::CarrierStream;
 use crate::tls::{ClientConfig, TlsStream};
 
-/// The most idle sessions of one core, all hosts together. A session beyond that is closed.
+/// The most idle sessions of one core, over all hosts. Further sessions are closed.
 const IDLE_MAX: usize = 1_024;
 /// How long a session may be idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -32,7 +32,8 @@ pub(super) struct IdleSession {
     pub(super) since: Time,
 }
 
-/// The tunnel of a session, and the TLS configuration under which it was made. A session is used again only for the same.
+/// The tunnel of a session, and the TLS configuration under which it was made. A session is reused only for the same
+/// two.
 pub(super) struct Seal {
     pub(super) tunnel: TunnelId,
     pub(super) config: Arc<ClientConfig>,
@@ -44,12 +45,12 @@ impl IdleSessions {
         self.count.get() < IDLE_MAX
     }
 
-    /// Closes the idle sessions on a carrier that is to end.
+    /// Closes the idle sessions on a link that drains.
     pub(super) fn close_on(&self, link: LinkId) {
         self.retain(|idle| idle.session.inner().carrier_id() != link);
     }
 
-    /// Takes out a session for a host that is on this link and still usable, if there is one.
+    /// Takes a usable session for a host on this link, if there is one.
     pub(super) fn take(
         &self,
         host: &str,
@@ -89,7 +90,7 @@ impl IdleSessions {
         self.sweep_later(core);
     }
 
-    /// Starts the task that closes what has been idle for too long, unless it runs.
+    /// Starts the task that closes sessions at the idle timeout, unless it is running.
     fn sweep_later(self: &Rc<Self>, core: &Core) {
         if self.sweeping.replace(true) {
             return;

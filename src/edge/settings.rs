@@ -21,7 +21,7 @@ use crate::wire::mux;
 pub enum PlainHttp {
     /// Plain HTTP is refused from everywhere.
     Never,
-    /// Only agents that connect over loopback, even if a proxy there names another address.
+    /// Only connections over loopback are allowed, even if a proxy there names another address.
     Loopback,
     /// Plain HTTP is allowed from everywhere.
     Anywhere,
@@ -30,19 +30,19 @@ pub enum PlainHttp {
 /// The settings of an edge, which cannot change while it runs.
 #[derive(Clone)]
 pub struct EdgeSettings {
-    /// Where agents connect. Port 0 is not possible: every core listens at the same port.
+    /// The address at which agents connect. Port 0 is not possible, because every core listens on the same port.
     pub agents_listen: SocketAddr,
-    /// TLS towards agents. Without it only plain HTTP is spoken.
+    /// TLS towards agents. Without it only plain HTTP is served.
     pub agents_tls: Option<Arc<ServerConfig>>,
     /// Which agents may use plain HTTP.
     pub plain_http: PlainHttp,
-    /// Whether agents may speak HTTP/2: with TLS as ALPN chooses, without it if they begin so.
+    /// Whether agents may use HTTP/2: with TLS by ALPN, without TLS by its preface.
     pub http2: bool,
     /// The address at which connectors connect.
     pub connectors_listen: SocketAddr,
-    /// Whether they may connect where agents do as well. They are known by the application protocol of their TLS.
+    /// Whether they may also connect to the agents' port. They are recognised by ALPN.
     pub connectors_on_agents_listen: bool,
-    /// TLS towards connectors at the start. Without it links are plain: for the simulation.
+    /// TLS towards connectors at the start. Without it links are plain, for the simulation.
     pub connectors_tls: Option<Arc<ServerConfig>>,
     /// Issues certificates for connectors. With it every link requires one; without it the secret is enough.
     pub certifier: Option<Certifier>,
@@ -50,13 +50,13 @@ pub struct EdgeSettings {
     pub clock: WallClock,
     /// The settings of the link protocol.
     pub link: mux::Settings,
-    /// Which web pages may call, and what their browsers are told.
+    /// Which web pages may call, and the CORS fields for browsers.
     pub origins: Arc<OriginRules>,
-    /// The URL by which agents reach the edge; none if it is that of their connection.
+    /// The public URL of the edge; none if it is that of the agents' connections.
     pub public: Option<PublicUrl>,
     /// The proxies whose `X-Forwarded-Proto` and `X-Forwarded-Host` are trusted.
     pub trusted_proxies: Networks,
-    /// Connections of agents that one core serves at once.
+    /// The most agents' connections of one core.
     pub connections_max: usize,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
@@ -64,28 +64,27 @@ pub struct EdgeSettings {
     pub header_timeout: Duration,
     /// How long a connection of an agent may be idle.
     pub idle_timeout: Duration,
-    /// The deadlines of calls. Their ceiling is how long the upstream may take to begin an answer; a GET, which waits for events,
-    /// is not bounded.
+    /// The deadlines of calls. Their ceiling is the limit for the first byte of an answer. A GET, which waits for
+    /// events, has none.
     pub deadlines: DeadlineTerms,
-    /// When calls are refused because others fail.
+    /// The terms of the circuit breakers.
     pub breaker: BreakerTerms,
-    /// How many calls of a route may be in flight at one time.
+    /// The limits of a route's calls in flight.
     pub concurrency: ConcurrencyTerms,
-    /// After how much silence a comment is sent on an event stream; never, if none.
+    /// After how much silence a comment is sent on an event stream; none to send none.
     pub sse_keepalive: Option<Duration>,
     /// How long a call waits for a connector that is offline.
     pub offline_wait: Duration,
-    /// How long it waits, before that, for the end of one that is ending.
+    /// How long it waits before that while a connector drains.
     pub restart_wait: Duration,
-    /// How long a connector may owe a sign of life before the connections that are passed through to it and wait are ended, if
-    /// another connector answers.
+    /// After how long without a sign of life from a connector its waiting passthrough connections are ended, if another
+    /// connector responds.
     pub stalled_connector_timeout: Duration,
-    /// How long an MCP session may be idle until the edge forgets which connector has it.
+    /// How long an MCP session may be idle before the edge forgets its connector.
     pub session_idle_timeout: Duration,
-    /// How long calls in flight may take after the edge was told to end.
+    /// How long calls in flight may take after a drain began.
     pub drain_timeout: Duration,
-    /// How long an agent may take nothing of what waits to be sent to it, or send nothing of a body that it has begun, before
-    /// its call is ended.
+    /// How long an agent may stop reading its answer, or stop sending its body, before its call is ended.
     pub write_timeout: Duration,
     /// How the times of calls are recorded.
     pub latency: LatencySettings,
@@ -93,17 +92,17 @@ pub struct EdgeSettings {
     pub slow_calls: SlowCallSettings,
     /// How many of the last calls of each kind are kept on each core, see [`CallLog`](crate::latency::CallLog).
     pub calls_kept: usize,
-    /// How often a call that a connector did not pass on is opened again, at the most.
+    /// The most retries of a call that a connector did not pass on.
     pub retries_max: u32,
-    /// How the calls of one task are told, and what they cost.
+    /// How the calls of a task are recognised, and their prices.
     pub tasks: TaskSettings,
-    /// Where calls are written, if they are.
+    /// The audit log for calls, if there is one.
     pub audit: Option<AuditLog>,
 }
 
 impl EdgeSettings {
-    /// How the socket of an agent is set up. A host that answers nothing has a quarter more time than one that does not read,
-    /// so that the two are told apart.
+    /// The options of an agent's socket. A host that does not respond at all has a quarter more time than an agent that
+    /// does not read, so that the two can be distinguished.
     pub(super) fn agent_socket(&self) -> SocketOptions {
         SocketOptions { silence_max: Some(self.write_timeout * 5 / 4), ..SocketOptions::default() }
     }
@@ -111,7 +110,7 @@ impl EdgeSettings {
 
 #[cfg(feature = "internals")]
 impl EdgeSettings {
-    /// An edge for tests and benches, which listens so, without TLS and for plain HTTP from anywhere.
+    /// Settings for tests and benches, with these addresses, without TLS, and with plain HTTP from anywhere.
     #[must_use]
     pub fn for_tests(agents_listen: SocketAddr, connectors_listen: SocketAddr) -> EdgeSettings {
         EdgeSettings {
@@ -152,12 +151,12 @@ impl EdgeSettings {
     }
 }
 
-/// What an edge serves. Each version takes the place of the one before as a whole; versions share what they have in common.
+/// What an edge serves. Each version replaces the previous one as a whole; versions share unchanged parts.
 #[derive(Clone)]
 pub struct EdgeTables {
     /// Which tunnel serves which host.
     pub routes: AgentRoutes,
-    /// Settings of hosts that differ from those of the edge, for whatever routes they get.
+    /// Settings of hosts that differ from those of the edge, for any route of the host.
     pub hosts: RouteTable<RouteOverrides>,
     /// The tunnels by their ids, and how connectors may register for them.
     pub tunnels: SharedMap<TunnelId, TunnelEntry>,
@@ -176,7 +175,7 @@ impl EdgeTables {
         found.cloned().unwrap_or_default()
     }
 
-    /// The same of a host of this tunnel.
+    /// Like [`EdgeTables::overrides`], for a host of this tunnel.
     #[must_use]
     pub fn overrides_in(&self, host: &HostPattern, tunnel: &TunnelId) -> RouteOverrides {
         let found = self.overrides(host);

@@ -20,14 +20,14 @@ use crate::serve::{AuditLog, RouteLimits, SessionOwners, SessionTable};
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
 
-/// Messages that may wait for one core. A full mailbox refuses a hand-over, which then stays where it is.
+/// The most messages that may wait for one core. A full mailbox refuses hand-overs, which then stay where they are.
 const CORE_MESSAGES_MAX: usize = 1024;
 
-/// One edge: what its cores share. Everything on the way of a call is per core; this is asked when tables change, links
-/// come and go, or a connection has landed on a core without a link for it.
+/// The state that all cores of an edge share. Everything on the path of a call is per core; this is used when tables
+/// change, links are added or removed, or a connection is on a core without a link for it.
 pub struct Edge {
     pub(super) settings: EdgeSettings,
-    /// A random number of this process, so that connectors see that it was restarted.
+    /// A random number of this process, by which connectors notice a restart.
     pub(super) instance: u64,
     tables: RwLock<Arc<EdgeTables>>,
     /// TLS towards connectors. Read once per connection.
@@ -36,15 +36,15 @@ pub struct Edge {
     pub(super) presence: Arc<Presence>,
     /// Which connector has which MCP session.
     pub(super) affinity: SessionTable,
-    /// For whom sessions were begun, where routes ask their callers for tokens.
+    /// The owners of sessions, on routes that require tokens.
     pub(super) session_owners: SessionOwners,
-    /// How long calls of each label take, as all cores learn it.
+    /// The learned latencies of each label, for all cores.
     pub(super) learned: Arc<LearnedTable>,
     /// The circuit breakers, which all cores share.
     pub(super) breakers: Arc<BreakerTable>,
-    /// How many calls of each route are in flight, and which wait.
+    /// The concurrency limits of routes, with their queues.
     pub(super) limits: RouteLimits,
-    /// What the servers of routes whose slow calls are tried twice have said of their tools.
+    /// What servers have said about their tools, for routes with hedging.
     pub(super) tool_hints: ToolHints,
     /// The calls of each agent task; none if they are not counted.
     tasks: Option<TaskTable>,
@@ -52,20 +52,20 @@ pub struct Edge {
     slots: Mutex<Vec<Option<CoreSlot>>>,
     handshakes: Mutex<SourceLimits>,
     failed_registrations: Mutex<SourceLimits>,
-    /// Log lines that strangers at the connectors' port can cause.
+    /// Limits log lines that unknown peers at the connectors' port can cause.
     stranger_log_limit: Mutex<KeyedLogLimit<(Option<SourceKey>, StrangerTrouble)>>,
-    /// Log lines about agents and servers of different eras of MCP.
+    /// Limits log lines about agents and servers of different MCP eras.
     pub(super) eras: EraNotes,
-    /// Connections that each source has open at the agents' port.
+    /// Open connections of each source at the agents' port.
     pub(super) agents: Arc<SourcePermits>,
-    /// Connections that each source has open at the connectors' port and that are not registered yet.
+    /// Open connections of each source at the connectors' port that are not registered yet.
     pub(super) unregistered: Arc<SourcePermits>,
     /// Usage of cores that have ended, until the control thread takes it.
     usage_left: Mutex<Vec<UsageLine>>,
     pub(super) counters: Counters,
 }
 
-/// What somebody at the connectors' port did not achieve, as far as log lines are told apart.
+/// The trouble of an unknown peer at the connectors' port, as log lines distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StrangerTrouble {
     /// The connection did not become a link, for an error of this kind.
@@ -74,12 +74,12 @@ pub(super) enum StrangerTrouble {
     Refused(RegistrationRefusal),
 }
 
-/// What every call and connection reads, and only a reload writes: on a cache line of its own, so that no core waits for
-/// another one's counters.
+/// State that every call and connection reads and only a reload writes. It has its own cache line, so that no core is
+/// slowed by counters of another.
 struct Published {
     /// Counts versions of the tables.
     tables_version: AtomicU64,
-    /// Whether some route's TLS ends in its connector, so that names are looked for at all.
+    /// Whether some route is passthrough, so that server names have to be read.
     passes_through: AtomicBool,
 }
 
@@ -90,12 +90,12 @@ impl Published {
 }
 
 counters! {
-    /// Events off the path of a good call, counted for all cores together.
+    /// Events off the path of a good call, counted over all cores.
     pub struct Counters {
         accepts_failed, "Accepts that the system refused";
-        admission_denied, "Connections and calls that admission turned away";
-        admission_dry_run, "Connections and calls that admission would turn away if it were enforced";
-        answers_cut_at_close, "Connections of agents that were reset before they had taken all of their last answer";
+        admission_denied, "Connections and calls that admission refused";
+        admission_dry_run, "Connections and calls that admission would refuse if it were enforced";
+        answers_cut_at_close, "Connections of agents that were reset before the agent had received all of its last answer";
         caller_timeouts_malformed, "Requests whose X-Request-Timeout or grpc-timeout is malformed and was ignored";
         calls_limited, "Calls refused because their source has too many in flight";
         calls_move_denied, "Calls not passed on by a connector and not sent to another one: the limit of retries, the retry budget or the time of the call was reached";
@@ -107,7 +107,7 @@ counters! {
         connections_refused, "Connections of agents refused above the limit of the core";
         enrolments, "Certificates that edges issued to connectors";
         eras_differed, "Openings (initialize, server/discover) answered 400, 404 or 405, as by a server of the other era of MCP";
-        greetings_refused, "Request heads and handshakes refused because unfinished ones took too much memory";
+        greetings_refused, "Request heads and handshakes refused because incomplete ones took too much memory";
         handed_over, "Connections handed over to another core";
         handshakes_failed, "TLS handshakes that failed, with agents and connectors";
         handshakes_limited, "Connections refused because their source opens too many per second";
@@ -121,16 +121,16 @@ counters! {
         links_refused, "Links of connectors that were refused";
         texts_changed, "Parts of texts that the policies of their routes have had stripped or redacted";
         texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
-        lists_crowded, "Answers that were withheld because answers which are filtered by policies have used up the memory for them";
+        lists_crowded, "Answers that were withheld because no memory was left to filter them";
         passed_through, "Connections of agents passed through to the connector still encrypted";
-        passed_through_given_up, "Passed-through connections that were ended, or moved, because their connector stood still beside another one";
-        passed_through_stalled, "Passed-through connections that ended because their agent took nothing for too long";
+        passed_through_given_up, "Passed-through connections that were ended or moved because their connector was stalled while another one responded";
+        passed_through_stalled, "Passed-through connections that ended because their agent stopped reading";
         proxy_headers_refused, "Connections of proxies without a valid PROXY header";
         registrations_failed, "Links and enrolments of connectors that were refused, for any reason";
         registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
         requests_refused, "Requests that were refused before they became calls";
         calls_denied, "Calls that the policies of their routes denied";
-        calls_over_ceiling, "Those of them that were denied because they reached a ceiling of the rule that allows them";
+        calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
     }
@@ -144,7 +144,7 @@ impl Counters {
     }
 }
 
-/// The ends of the mailboxes of one core, kept here until the core runs.
+/// The mailbox ends of one core, kept here until the core runs.
 pub(super) struct CoreSlot {
     pub(super) messages: MailReceiver<CoreMessage>,
     pub(super) events: MailSender<EdgeEvent>,
@@ -202,22 +202,22 @@ impl Edge {
         self.tasks.as_ref()
     }
 
-    /// Where its calls are written, if they are.
+    /// The audit log for calls, if there is one.
     #[must_use]
     pub fn audit(&self) -> Option<&AuditLog> {
         self.settings.audit.as_ref()
     }
 
-    /// Replaces what is served. Connections and links live on; the next call sees the new tables.
+    /// Replaces the tables. Connections and links continue; the next call uses the new tables.
     pub fn reload(&self, tables: EdgeTables) {
         self.replace_tables(tables);
         for core in &self.cores {
-            // A core that has no room for the message, or has ended, does not tell its connectors.
+            // A core whose mailbox is full, or that has ended, does not inform its connectors.
             let _ = core.send(CoreMessage::HostsChanged(None));
         }
     }
 
-    /// The same where only this tunnel changed.
+    /// Like [`Edge::reload`], if only this tunnel changed.
     pub fn reload_tunnel(&self, tables: EdgeTables, tunnel: &TunnelId) {
         self.replace_tables(tables);
         let linked = self.presence.cores_with(tunnel, |_, _| true);
@@ -233,13 +233,14 @@ impl Edge {
         self.published.tables_version.fetch_add(1, Ordering::Release);
     }
 
-    /// What is served now. Cores keep a reference of their own and ask again only when the version has changed.
+    /// The current tables. Cores keep their own reference, and call this only when the version has changed.
     #[must_use]
     pub fn tables(&self) -> Arc<EdgeTables> {
         Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces TLS towards connectors, as when the authority changes. Links live on; the next connection uses the new one.
+    /// Replaces TLS towards connectors, for example when the authority changes. Links continue; the next connection
+    /// uses the new configuration.
     pub fn replace_connectors_tls(&self, config: Arc<ServerConfig>) {
         *self.connectors_tls.write().unwrap_or_else(PoisonError::into_inner) = Some(config);
     }
@@ -252,7 +253,7 @@ impl Edge {
         self.published.passes_through.load(Ordering::Relaxed)
     }
 
-    /// Counts versions of the tables.
+    /// The version of the current tables.
     pub(super) fn tables_version(&self) -> u64 {
         self.published.tables_version.load(Ordering::Acquire)
     }
@@ -268,13 +269,13 @@ impl Edge {
         self.presence.tunnels().into_iter().filter_map(service).collect()
     }
 
-    /// Sends a command to every core. Cores that have ended, or whose mailbox is full, are left out; returns how many were
+    /// Sends a command to every core. Skips cores that have ended or whose mailbox is full; returns how many were
     /// reached.
     pub fn command(&self, command: impl Fn() -> EdgeCommand) -> usize {
         self.cores.iter().filter(|core| core.send(CoreMessage::Command(command())).is_ok()).count()
     }
 
-    /// Takes out the usage that cores left when they ended.
+    /// Takes the usage that cores left when they ended.
     #[must_use]
     pub fn take_usage_left(&self) -> Vec<UsageLine> {
         std::mem::take(&mut *self.usage_left.lock().unwrap_or_else(PoisonError::into_inner))
@@ -290,13 +291,13 @@ impl Edge {
         &self.breakers
     }
 
-    /// The concurrency limits of the routes that have had calls, by the names of these.
+    /// The concurrency limits of routes that have had calls, by route name.
     #[must_use]
     pub fn limits(&self) -> Vec<(String, QueueReading)> {
         self.limits.readings()
     }
 
-    /// What happened, all cores together.
+    /// The event counters of all cores.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -317,17 +318,17 @@ impl Edge {
         }
     }
 
-    /// How often each source connects. Held for a few instructions, once for a connection.
+    /// The connection rates of sources. The lock is held for a few instructions, once per connection.
     pub(super) fn handshakes(&self) -> MutexGuard<'_, SourceLimits> {
         self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often connectors of each source fail to prove themselves.
+    /// The rates of failed registrations, by source.
     pub(super) fn failed_registrations(&self) -> MutexGuard<'_, SourceLimits> {
         self.failed_registrations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks to write a log line about a peer at the connectors' port that is no connector yet.
+    /// Asks whether a log line about an unregistered peer at the connectors' port may be written.
     pub(super) fn stranger_line(&self, peer: Option<IpAddr>, trouble: StrangerTrouble, now: Time) -> Option<LeftOut> {
         let mut lines = self.stranger_log_limit.lock().unwrap_or_else(PoisonError::into_inner);
         lines.allow((peer.map(SourceKey::of), trouble), now)

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::policy::SourceKey;
 
-/// The connections that each source has open at one port, all cores together. A source without connections is not kept.
+/// The open connections of each source at one port, over all cores. A source without connections has no entry.
 #[derive(Default)]
 pub(super) struct SourcePermits {
     by_source: Mutex<HashMap<SourceKey, SourceUse>>,
-    /// The most calls of one source; 0 for any number. It is read at every call, and so not in the tables.
+    /// The most calls of one source in flight; 0 for no limit. Not part of the tables, because every call reads it.
     calls_max: AtomicU32,
 }
 
@@ -21,23 +21,23 @@ struct SourceUse {
     calls: Arc<AtomicU32>,
 }
 
-/// The permit of one open connection. Dropping it makes room for another.
+/// The permit of one open connection, released on drop.
 pub(super) struct ConnectionPermit {
     all: Arc<SourcePermits>,
     source: SourceKey,
     calls: Arc<AtomicU32>,
 }
 
-/// The permit of one call on a connection that has one. Dropping it makes room for another.
+/// The permit of one call, released on drop.
 pub(super) struct CallPermit(Arc<AtomicU32>);
 
 impl SourcePermits {
-    /// Limits the calls that one source may have in flight from now on.
+    /// Sets the limit of one source's calls in flight.
     pub(super) fn limit_calls(&self, max: Option<u32>) {
         self.calls_max.store(max.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Takes a permit for a connection of this source; none when the source has `max` connections already.
+    /// Takes a permit for a connection of this source; none if the source already has `max` connections.
     pub(super) fn take(self: &Arc<Self>, source: SourceKey, max: Option<u32>) -> Option<ConnectionPermit> {
         let mut by_source = self.lock();
         let of_source = match by_source.entry(source) {
@@ -59,9 +59,9 @@ impl SourcePermits {
 }
 
 impl ConnectionPermit {
-    /// Takes a permit for a call; none when the source has its maximum in flight.
+    /// Takes a permit for a call; none if the source has its maximum in flight.
     pub(super) fn begin_call(&self) -> Option<CallPermit> {
-        // Counted before the check, so that calls of one source on several cores cannot exceed the limit together.
+        // Counted before the check, so that calls on several cores cannot exceed the limit together.
         let permit = CallPermit(Arc::clone(&self.calls));
         let before = self.calls.fetch_add(1, Ordering::Relaxed);
         let max = self.all.calls_max.load(Ordering::Relaxed);
@@ -105,7 +105,7 @@ mod tests {
         drop(first);
         assert!(permits.take(key("192.0.2.1"), Some(2)).is_some());
         drop(second);
-        assert!(permits.lock().is_empty(), "nothing is kept of sources without connections");
+        assert!(permits.lock().is_empty(), "sources without connections have no entry");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the unit tests of this module share: an edge, a core that no driver runs, and links that are up.
+//! Fixtures of this module's unit tests: an edge, a core that no driver runs, and established links.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,7 +26,7 @@ pub(super) struct Fixture {
     pub(super) events: MailSender<EdgeEvent>,
     pub(super) sent: MailReceiver<EdgeEvent>,
     pub(super) calls: Rc<RefCell<CallLog>>,
-    /// The network keeps the clock of the core.
+    /// The network, which keeps the core's clock.
     _net: SimNet,
 }
 
@@ -45,7 +45,7 @@ impl Fixture {
         Fixture::with(admission, |_| {})
     }
 
-    /// The same with other settings.
+    /// An edge with other settings.
     pub(super) fn with(admission: Admission, set: impl FnOnce(&mut EdgeSettings)) -> Fixture {
         let net = SimNet::new(1, Faults::none());
         let pool = Pool::new(0);
@@ -59,7 +59,7 @@ impl Fixture {
         Fixture { core, edge, events, sent, calls, _net: net }
     }
 
-    /// A link whose handshake is over: the bytes of a connector's HELLO are received, and it is welcome.
+    /// A link after its handshake: the connector's HELLO was received and accepted.
     pub(super) fn link(&self, id: LinkId) -> Link {
         let (now, settings) = (self.core.now(), mux::Settings::default());
         let (secret, software) = (Secret::from("secret"), "adit/test".to_owned());
@@ -77,7 +77,7 @@ impl Fixture {
     }
 }
 
-/// The frames of a mux, one behind the other.
+/// The frames of a mux as one byte string.
 struct Bytes(Vec<u8>);
 
 impl mux::FrameSink<Vec<u8>> for Bytes {
@@ -87,7 +87,7 @@ impl mux::FrameSink<Vec<u8>> for Bytes {
     }
 }
 
-/// A connection on which nothing comes.
+/// A connection on which nothing arrives.
 struct Quiet;
 
 impl ByteStream for Quiet {

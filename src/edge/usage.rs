@@ -1,4 +1,4 @@
-//! Which calls were made over the links of each credential, in case a credential leaks.
+//! Calls by credential, for the case that a credential leaks.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use rustc_hash::FxHashMap;
 use crate::base::{CredentialId, Time, TunnelId};
 use crate::latency::{Label, LabelId, Recorder};
 
-/// The most lines that one core returns at once; the rest follows the next time.
+/// The most lines that one core returns at a time; the rest follows with the next request.
 pub const USAGE_LINES_MAX: usize = 1_024;
-/// The most lines that a core keeps of links that have ended. Calls beyond that are counted as lost.
+/// The most lines of ended links that a core keeps. Further calls are counted as lost.
 const ENDED_MAX: usize = 4_096;
 
-/// How often something was called since the last line about it.
+/// The calls of one label with one credential since the last line about them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageLine {
     /// The tunnel of the link.
@@ -43,7 +43,7 @@ pub(super) struct LinkUsage {
     connector: u64,
     credential: CredentialId,
     counts: RefCell<FxHashMap<LabelId, Count>>,
-    /// When a call over the link last ended.
+    /// When the last call over the link ended.
     last: Cell<Option<Time>>,
 }
 
@@ -57,17 +57,17 @@ impl LinkUsage {
         &self.tunnel
     }
 
-    /// The connector's process that has the link.
+    /// The number of the link's connector.
     pub(super) fn connector(&self) -> u64 {
         self.connector
     }
 
-    /// When a call over the link last ended.
+    /// When the last call over the link ended.
     pub(super) fn last(&self) -> Option<Time> {
         self.last.get()
     }
 
-    /// A call over the link has ended.
+    /// Counts a call over the link that has ended.
     pub(super) fn count(&self, label: LabelId, now: Time) {
         self.last.set(Some(now));
         let mut counts = self.counts.borrow_mut();
@@ -94,7 +94,7 @@ impl LinkUsage {
     }
 }
 
-/// The calls over links that have ended, until they are taken out.
+/// The usage of links that have ended, until it is taken.
 #[derive(Default)]
 pub(super) struct EndedUsage {
     lines: Vec<(Time, UsageLine)>,
@@ -102,7 +102,7 @@ pub(super) struct EndedUsage {
 }
 
 impl EndedUsage {
-    /// A link has ended.
+    /// Adds the usage of a link that has ended.
     pub(super) fn add(&mut self, link: &LinkUsage, recorder: &Recorder, now: Time) {
         let mut lines = Vec::new();
         link.drain_into(&mut lines, usize::MAX, recorder, now);
@@ -111,7 +111,7 @@ impl EndedUsage {
         self.lines.extend(lines.into_iter().take(room).map(|line| (now, line)));
     }
 
-    /// Takes out the lines of these links and of those that have ended, up to [`USAGE_LINES_MAX`].
+    /// Takes the lines of these links and of ended ones, up to [`USAGE_LINES_MAX`].
     pub(super) fn take<'a>(
         &mut self,
         links: impl Iterator<Item = &'a LinkUsage>,

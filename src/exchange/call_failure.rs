@@ -229,7 +229,15 @@ const fn meaning(failure: CallFailure) -> Meaning {
             retry_after_s: None,
             message: "answers that are being filtered by the policies of their routes have used up the memory for them, so that this one is withheld: the server may have acted on the request",
         },
-        CallFailure::Cancelled | CallFailure::RequestBroken | CallFailure::Internal => Meaning {
+        CallFailure::RequestBroken => Meaning {
+            status: 400,
+            rpc_code: -31_028,
+            code: "request_broken",
+            outcome: Outcome::BadRequest,
+            retry_after_s: None,
+            message: "the body of the request is incomplete or malformed, or servers may read it in different ways, so that it was cut off: the server may have acted on the request",
+        },
+        CallFailure::Cancelled | CallFailure::Internal => Meaning {
             status: 502,
             rpc_code: -31_017,
             code: "tunnel_failed",

@@ -1,43 +1,45 @@
-//! A byte stream as the `h2` crate wants it.
+//! Adapts a byte stream to the `h2` crate.
 //!
-//! The traits are those of tokio, which stands for nothing else here: no runtime of tokio runs on a core.
+//! The traits are tokio's, but no tokio runtime runs on a core.
 
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::Time;
 use crate::engine::{ByteStream, Class, Core, Lease, Pool, StreamError};
+use crate::http2::queue::only_looks;
 use crate::wire::http2::EmptyData;
 
-/// Sees what is received on a connection, before `h2` has all of a frame.
+/// Observes received bytes of a connection before `h2` has a complete frame.
 pub trait Watch {
     /// Takes the next bytes, which were received at `now`.
     fn feed(&self, bytes: &[u8], now: Time);
 
-    /// Whether nothing more is to be received until something was done about what came. Whoever does it polls the connection again.
+    /// Whether receiving must pause until received data has been handled. The task that handles it polls the connection
+    /// again.
     fn must_pause(&self) -> bool {
         false
     }
 }
 
-/// A connection as `h2` reads and writes it.
+/// A connection in the form that `h2` reads and writes.
 pub struct Io<S, W> {
     stream: Rc<S>,
     core: Core,
     received: Option<Lease>,
-    /// Takes out what `h2` is not to see.
+    /// Removes empty DATA frames, which `h2` must not see.
     filter: EmptyData,
-    /// What is written before the next flush, so that frames share a record and a send.
+    /// Bytes written since the last flush, so that frames share a record and a send.
     gathered: Option<Lease>,
     watch: Rc<W>,
 }
 
 impl<S: ByteStream, W> Io<S, W> {
-    /// A connection to a client, of which `first` was received already.
+    /// A connection to a client, whose first bytes are `first`.
     #[must_use]
     pub fn of_client(core: &Core, stream: Rc<S>, first: Option<Lease>, watch: Rc<W>) -> Io<S, W> {
         let received = first.filter(|lease| !lease.is_empty());
@@ -50,7 +52,7 @@ impl<S: ByteStream, W> Io<S, W> {
         Io { stream, core: core.clone(), received: None, filter: EmptyData::of_server(), gathered: None, watch }
     }
 
-    /// A buffer to gather in, as soon as the queue of the connection has room.
+    /// An empty buffer, as soon as the queue of the connection has room.
     fn poll_buffer(&self, len: usize, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
         ready!(self.stream.poll_ready(cx)).map_err(of_stream)?;
         let around = self.stream.headroom() + self.stream.tailroom();
@@ -75,9 +77,9 @@ impl<S: ByteStream, W: Watch> AsyncRead for Io<S, W> {
             return Poll::Pending;
         }
         let (now, had) = (this.core.turn_time(), buf.filled().len());
-        // There may not have been room for the rest of a header.
+        // Last time there may have been no room for the rest of a header.
         this.filter.pass(&mut &[][..], buf.remaining(), now, |part| buf.put_slice(part));
-        // What is received may be taken out as a whole.
+        // All received bytes may be filtered out.
         while buf.filled().len() == had && buf.remaining() > 0 {
             if this.received.is_none() {
                 let received = this.stream.poll_recv(cx);
@@ -98,7 +100,7 @@ impl<S: ByteStream, W: Watch> AsyncRead for Io<S, W> {
             if lease.is_empty() {
                 this.received = None;
             }
-            // Of what is left out there may be enough for a pause too.
+            // Bytes that are filtered out may also require a pause.
             if buf.filled().len() == had && this.watch.must_pause() {
                 return Poll::Pending;
             }
@@ -138,13 +140,12 @@ impl<S: ByteStream, W> AsyncWrite for Io<S, W> {
     }
 }
 
-/// A buffer from the part of the pool for what is received. If that is used up, a small one is waited for like one for sending,
-/// so that a body that makes progress always can.
+/// A buffer from the receive share of the pool. If that is used up, waits for a small buffer from the send share, so
+/// that a body can always make progress.
 pub fn poll_buffer(pool: &Pool, class: Class, cx: &Context<'_>) -> Poll<Lease> {
     match pool.take_for_receive(class).or_else(|| pool.take_for_receive(Class::Small)) {
         Some(lease) => Poll::Ready(lease),
-        // A poll without a waker does not join the queue.
-        None if cx.waker().will_wake(Waker::noop()) => Poll::Pending,
+        None if only_looks(cx) => Poll::Pending,
         None => pool.poll_lease(Class::Small, cx),
     }
 }
@@ -166,13 +167,14 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::collections::VecDeque;
     use std::net::Ipv4Addr;
+    use std::task::Waker;
     use std::time::Duration;
 
     use super::*;
     use crate::base::CoreId;
     use crate::engine::sim::{Faults, SimNet};
 
-    /// Pieces that were received, and no more.
+    /// A stream with these received pieces and no more.
     struct Received(RefCell<VecDeque<Lease>>);
 
     impl ByteStream for Received {
@@ -197,7 +199,7 @@ mod tests {
         fn abort(&self) {}
     }
 
-    /// Has enough after so many bytes.
+    /// Pauses after this many bytes.
     struct Enough {
         fed: Cell<usize>,
         max: usize,
@@ -223,7 +225,7 @@ mod tests {
             lease.append(bytes);
             lease
         };
-        // A stream is opened (HEADERS), and then there is nothing in its body.
+        // A stream is opened (HEADERS), and then empty DATA frames follow.
         let (opening, nothing) = ([0, 0, 0, 1, 4, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 0, 1].repeat(50));
         let pieces = [lease(&opening), lease(&nothing), lease(&nothing), lease(&nothing)];
         let received = Rc::new(Received(RefCell::new(pieces.into())));

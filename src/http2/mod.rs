@@ -1,4 +1,5 @@
-//! Floor 2: what both sides of HTTP/2 share: a byte stream as the `h2` crate reads and writes it, and the bodies that wait in it.
+//! Floor 2: the parts that both sides of HTTP/2 share: the adapter of byte streams to the `h2` crate, and the
+//! accounting of queued bodies.
 //!
 //! `serve` has the server's side, towards agents, and `upstream` the client's side, towards MCP servers.
 

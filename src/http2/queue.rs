@@ -1,4 +1,4 @@
-//! What of the bodies on a connection was given to `h2` and waits to be sent.
+//! Accounts for body data that `h2` has queued on a connection.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,33 +10,34 @@ use bytes::{Buf, Bytes};
 
 use crate::engine::Lease;
 
-/// What a piece counts for besides its bytes, where its own stream limits what waits: `h2` keeps so much for each.
+/// The cost of a piece in addition to its bytes, in the limit of its own stream: `h2` needs about this much memory for
+/// each.
 const PIECE_COST: usize = 256;
 
-/// How many bytes of bodies wait in `h2` before their sources have to wait. Behind it is the queue of the connection itself; a
-/// longer one here would only delay small answers.
+/// How many bytes of bodies may wait in `h2` before their sources have to wait. The connection has a queue of its own;
+/// a longer queue here would only delay small answers.
 const QUEUED_MAX: usize = 64 * 1024;
 
-/// A piece up to this length need not wait in line behind those of large bodies, if none of its own stream waits.
+/// A piece up to this length need not wait behind pieces of large bodies, if its own stream has nothing queued.
 pub const SMALL_LEN_MAX: usize = 2048;
 
-/// How many bytes may wait before small pieces have to wait in line too.
+/// How many bytes may wait before small pieces have to wait too.
 const QUEUED_WITH_SMALL_MAX: usize = QUEUED_MAX + 32 * 1024;
 
-/// How many bytes of small pieces may pass those that wait in line, until one of these has had its turn.
+/// How many bytes of small pieces may overtake the waiting streams before one of those gets its turn.
 const PASSING_MAX: usize = 256 * 1024;
 
-/// What waits on a connection.
+/// The queued bytes of a connection.
 #[derive(Default)]
 pub struct ConnectionQueue {
     bytes: Cell<usize>,
-    /// Bytes of small pieces that were sent since a stream of the waiting line was last woken.
+    /// Bytes of small pieces that were sent since a waiting stream was last woken.
     passed: Cell<usize>,
-    /// Who waits for room, in order.
+    /// Tasks that wait for room, in order.
     waiting: RefCell<VecDeque<Waker>>,
 }
 
-/// What waits on one of its streams.
+/// The queued bytes of one stream.
 pub struct StreamQueue {
     connection: Rc<ConnectionQueue>,
     bytes: Cell<usize>,
@@ -44,13 +45,13 @@ pub struct StreamQueue {
     sent: Cell<u64>,
     /// Whether the last piece was a large one.
     is_bulk: Cell<bool>,
-    /// Who waits until nothing waits any more.
+    /// The task that waits until everything is sent.
     flushing: RefCell<Option<Waker>>,
-    /// Who waits for room on this stream.
+    /// The task that waits for room on this stream.
     waiting: RefCell<Option<Waker>>,
 }
 
-/// A piece of a body on its way through `h2`. It counts until it was written.
+/// A piece of a body that is given to `h2`. It counts until it is written.
 pub struct SendPiece {
     content: Content,
     queue: Rc<StreamQueue>,
@@ -58,12 +59,18 @@ pub struct SendPiece {
 
 /// The bytes of a piece.
 pub enum Content {
-    /// Those of a body that is passed on.
+    /// Bytes of a forwarded body.
     Lease(Lease),
-    /// Those of an answer of our own: short, and kept for as long as its reader takes. A buffer would be far larger.
+    /// Bytes of an answer by adit itself: short, and kept until they are read. A pool buffer would be far larger.
     Bytes(Bytes),
-    /// None: the end of a body.
+    /// No bytes: the end of a body.
     End,
+}
+
+/// Whether a poll only looks, and must not take a place in a line: its waker is [`Waker::noop`], the only one without data. The
+/// compiler may make several copies of that waker's function table, and `will_wake` says no for another copy.
+pub(super) fn only_looks(cx: &Context<'_>) -> bool {
+    cx.waker().data().is_null()
 }
 
 impl ConnectionQueue {
@@ -72,16 +79,14 @@ impl ConnectionQueue {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.borrow_mut();
-        // A poll without a waker does not join the queue.
-        let is_new = !cx.waker().will_wake(Waker::noop());
-        if is_new && !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        if !only_looks(cx) && !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             waiting.push_back(cx.waker().clone());
         }
         Poll::Pending
     }
 
-    /// Some bytes were written. Those who wait are woken one after another, so that none of them takes all the room. One that
-    /// is gone leaves its turn to the next.
+    /// Notes that bytes were written. Waiting tasks are woken one after another, so that none takes all the room. If a
+    /// task is gone, the next one gets its turn.
     fn wrote(&self, n: usize) {
         self.bytes.set(self.bytes.get() - n);
         let wakes = match self.bytes.get() {
@@ -98,7 +103,7 @@ impl ConnectionQueue {
         }
     }
 
-    /// Whether a small piece may pass those who wait in line.
+    /// Whether a small piece may overtake the waiting streams.
     fn may_pass(&self) -> bool {
         self.bytes.get() < QUEUED_WITH_SMALL_MAX && self.passed.get() < PASSING_MAX
     }
@@ -113,7 +118,7 @@ impl ConnectionQueue {
 }
 
 impl StreamQueue {
-    /// Nothing waits on a new stream of `connection`.
+    /// The queue of a new stream of `connection`.
     #[must_use]
     pub fn new(connection: &Rc<ConnectionQueue>) -> Rc<StreamQueue> {
         let connection = Rc::clone(connection);
@@ -128,27 +133,27 @@ impl StreamQueue {
         })
     }
 
-    /// Ready when the connection has room for another piece of `len` bytes; if that is not known, it is taken to be as large as
-    /// the one before it.
+    /// Ready when the connection has room for another piece of `len` bytes; if the length is not known, that of the
+    /// previous piece is assumed.
     pub fn poll_room(&self, len: Option<usize>, cx: &Context<'_>) -> Poll<()> {
         let is_small = len.map_or(!self.is_bulk.get(), |len| len <= SMALL_LEN_MAX);
         if is_small && !self.has_queued() && self.connection.may_pass() {
             return Poll::Ready(());
         }
         let room = self.connection.poll_room(cx);
-        // It need not wait in line any more once the piece before it was written. A poll without a waker only looks.
-        if room.is_pending() && is_small && self.has_queued() && !cx.waker().will_wake(Waker::noop()) {
+        // It need not wait any more once the previous piece was written.
+        if room.is_pending() && is_small && self.has_queued() && !only_looks(cx) {
             self.waiting.replace(Some(cx.waker().clone()));
         }
         room
     }
 
-    /// The next piece is expected to be large, though none came before it.
+    /// Announces that the next piece will be large, although there was none before.
     pub fn expect_bulk(&self) {
         self.is_bulk.set(true);
     }
 
-    /// Ready when less than `bytes_max` wait on this stream alone, what each piece costs included.
+    /// Ready when less than `bytes_max` wait on this stream, including the cost of each piece.
     pub fn poll_own_room(&self, bytes_max: usize, cx: &Context<'_>) -> Poll<()> {
         if self.bytes.get() + self.pieces.get() * PIECE_COST < bytes_max {
             return Poll::Ready(());
@@ -157,7 +162,7 @@ impl StreamQueue {
         Poll::Pending
     }
 
-    /// Ready when all was written.
+    /// Ready when everything was written.
     pub fn poll_flushed(&self, cx: &Context<'_>) -> Poll<()> {
         if !self.has_queued() {
             return Poll::Ready(());
@@ -172,7 +177,7 @@ impl StreamQueue {
         self.bytes.get() > 0
     }
 
-    /// How many bytes were written.
+    /// The number of bytes written.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         self.sent.get()
@@ -190,7 +195,7 @@ impl StreamQueue {
 }
 
 impl SendPiece {
-    /// A piece that waits on a stream from now on.
+    /// A piece that is now queued on a stream.
     #[must_use]
     pub fn new(content: Content, queue: &Rc<StreamQueue>) -> SendPiece {
         let piece = SendPiece { content, queue: Rc::clone(queue) };
@@ -283,7 +288,7 @@ mod tests {
         let (first, second) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
         let (waker_1, waker_2) = (Waker::from(Arc::clone(&first)), Waker::from(Arc::clone(&second)));
         let (cx_1, cx_2) = (Context::from_waker(&waker_1), Context::from_waker(&waker_2));
-        assert!(b.poll_room(LARGE, &Context::from_waker(Waker::noop())).is_pending(), "it only looks");
+        assert!(b.poll_room(LARGE, &Context::from_waker(Waker::noop())).is_pending(), "it only checks");
         for _ in 0..3 {
             assert!(a.poll_room(LARGE, &cx_1).is_pending() && b.poll_room(LARGE, &cx_2).is_pending());
         }
@@ -291,7 +296,7 @@ mod tests {
         assert_eq!((first.count(), second.count()), (1, 0), "the first in line");
         assert!(a.poll_room(LARGE, &cx_1).is_ready());
         let more = piece(&pool, 1, &a);
-        assert!(a.poll_room(LARGE, &cx_1).is_pending(), "it is behind the second now");
+        assert!(a.poll_room(LARGE, &cx_1).is_pending(), "it is now after the second");
         full.advance(1);
         assert_eq!((first.count(), second.count()), (1, 1));
         drop((full, more));
@@ -308,13 +313,13 @@ mod tests {
             (&small, Some(SMALL_LEN_MAX), true),
             (&small, None, true),
             (&small, LARGE, false),
-            // Behind large pieces of its own it keeps its place.
+            // After large pieces of its own it keeps its place.
             (&bulk, Some(1), false),
             (&bulk, None, false),
         ] {
             assert_eq!(queue.poll_room(len, &cx).is_ready(), is_ready, "{len:?}");
         }
-        // One at a time of each stream, and no more than there is room for of all.
+        // One at a time per stream, and no more than there is room for in total.
         let streams: Vec<_> = (0..100).map(|_| StreamQueue::new(&connection)).collect();
         let mut waiting = Vec::new();
         while let Some(queue) = streams.get(waiting.len()).filter(|queue| queue.poll_room(Some(1), &cx).is_ready()) {
@@ -368,7 +373,7 @@ mod tests {
         let mut waiting = VecDeque::from([piece(&pool, QUEUED_MAX, &StreamQueue::new(&connection))]);
         assert!(bulk.poll_room(LARGE, &cx).is_pending());
         let idle = Context::from_waker(Waker::noop());
-        // As many bytes of small pieces come as are written.
+        // Small pieces arrive as fast as bytes are written.
         for nth in 0..100_000 {
             let queue = &streams[nth % streams.len()];
             if queue.poll_room(Some(SMALL_LEN_MAX), &idle).is_ready() {

@@ -141,6 +141,18 @@ impl<V: Clone> TokenAnswers<V> {
     }
 }
 
+#[cfg(test)]
+impl<V: Clone> TokenAnswers<V> {
+    /// Has this token asked about, of which nothing is known: what a call waits for, and the question.
+    pub(crate) fn asked_about(answers: &Arc<Self>, token: &[u8], now: Duration) -> (TokenAsked, TokenQuestion<V>) {
+        let Looked::Asked(asked) = answers.look(token, now) else { panic!("something is known of this token") };
+        let Poll::Ready(question) = answers.poll_question(&Context::from_waker(Waker::noop())) else {
+            panic!("this token is to be asked about")
+        };
+        (asked, question)
+    }
+}
+
 impl<V> TokenAnswers<V> {
     /// A token is no longer asked about. This is what is known of it now, if there is something, and how many bytes that takes.
     fn close(&self, name: Name, known: Option<(Known<V>, usize)>) {

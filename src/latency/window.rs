@@ -90,18 +90,18 @@ impl Window {
         if calls < CALLS_MIN {
             return None;
         }
-        let mut counts = [0_u32; BUCKETS];
-        for part in self.parts.iter().filter(|part| !is_old(part, now)) {
-            counts.iter_mut().zip(&part.counts).for_each(|(sum, count)| *sum += u32::from(*count));
-        }
-        let quantile = |percent: u32| {
+        let counts = self.parts.each_ref().map(|part| (!is_old(part, now)).then_some(&part.counts));
+        let (mut seen, mut bucket) = (0, 0);
+        // Of an ascending sequence of percentages.
+        let mut quantile = |percent: u32| {
             let rank = (u64::from(calls) * u64::from(percent)).div_ceil(100);
-            let mut seen = 0;
-            let reached = counts.iter().position(|count| {
-                seen += u64::from(*count);
-                seen >= rank
-            });
-            bucket_end(reached.unwrap_or(BUCKETS - 1))
+            while seen < rank && bucket < BUCKETS {
+                for counts in &counts {
+                    seen += counts.map_or(0, |counts| u64::from(counts[bucket]));
+                }
+                bucket += 1;
+            }
+            bucket_end(bucket.saturating_sub(1))
         };
         Some(UsualLatency { p50: quantile(50), p95: quantile(95) })
     }

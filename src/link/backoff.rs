@@ -9,7 +9,7 @@ const RESTART_WINDOW: Duration = Duration::from_secs(30);
 const RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The wait before the next connection attempt. It uses full jitter, so that many connectors that lost one edge do not
-/// come back at once.
+/// reconnect at the same time.
 ///
 /// Most outages are restarts that are over within seconds, and agents' calls fail for as long as connectors wait. The
 /// waits therefore grow further only after an outage has lasted for 30 s.
@@ -38,7 +38,7 @@ impl Backoff {
         wait
     }
 
-    /// An attempt succeeded, so the next outage begins with short waits.
+    /// Resets the waits after a successful attempt, so that the next outage begins with short ones.
     pub fn reset(&mut self) {
         self.tries = 0;
         self.waited = Duration::ZERO;

@@ -4,7 +4,7 @@ use crate::engine::{ByteStream, Lease, StreamError};
 use crate::link::CarrierStream;
 use crate::tls::TlsStream;
 
-/// The way in which calls use a stream of a carrier.
+/// How calls use a stream of a carrier.
 pub enum CallStream {
     /// One call as HTTP/1.1 without inner TLS. Each side finishes the stream when its message is complete.
     Plain(CarrierStream),
@@ -13,7 +13,7 @@ pub enum CallStream {
 }
 
 impl CallStream {
-    /// The carrier's stream underneath.
+    /// The carrier's stream that this stream uses.
     #[must_use]
     pub fn on_link(&self) -> &CarrierStream {
         match self {

@@ -1,4 +1,4 @@
-//! A connector's connection to an edge, whatever protocol it speaks.
+//! A connector's connection to an edge, over any protocol.
 
 use std::fmt;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ pub enum Carrier {
     Link(Link),
 }
 
-/// What the edge tells the connector when it opens a call.
+/// The parameters that the edge sends when it opens a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallOpen<'a> {
     /// The host that the agent called.
@@ -28,8 +28,8 @@ pub struct CallOpen<'a> {
     pub traffic: Traffic,
     /// The agent's address, if the edge passes it on.
     pub peer: Option<&'a str>,
-    /// The end of the call's time, on the clock of this side, if it is limited. Connectors of older versions do not
-    /// learn it.
+    /// The end of the call's time, on the clock of this side, if it is limited. It is not sent to connectors of older
+    /// versions.
     pub until: Option<Time>,
 }
 
@@ -60,7 +60,7 @@ pub enum CloseReason {
 pub enum Loss {
     /// The peer's system closed or reset the connection, as it does when the peer's process is killed.
     Closed,
-    /// Nothing arrives any more. The peer may still be there, and come back when the network does.
+    /// Nothing arrives any more. The peer may still run, and reconnect when the network recovers.
     CutOff,
 }
 
@@ -84,7 +84,7 @@ impl Carrier {
     ///
     /// # Errors
     ///
-    /// Why the carrier cannot take it.
+    /// If the carrier cannot take it.
     pub fn open(&self, open: &CallOpen<'_>) -> Result<CarrierStream, CallOpenError> {
         match self {
             Carrier::Link(link) => {
@@ -119,7 +119,7 @@ impl Carrier {
         }
     }
 
-    /// Tells the other side the hosts of this one: the routes of a connector, or the hosts of the edge's tunnel.
+    /// Sends the hosts of this side to the peer: the routes of a connector, or the hosts of the edge's tunnel.
     pub fn set_hosts(&self, hosts: &HostSet) {
         match self {
             Carrier::Link(link) => link.set_hosts(hosts),
@@ -157,21 +157,21 @@ impl Carrier {
         }
     }
 
-    /// Notes that a call begins. If the connector has been silent, this asks it for a sign of life.
+    /// Notes that a call begins. If the connector has been silent, sends it a PING.
     pub fn on_call(&self) {
         match self {
             Carrier::Link(link) => link.on_call(),
         }
     }
 
-    /// Raises `heard` from now on when something arrives from the connector after calls were begun.
+    /// From now on, raises `heard` when data arrives from the connector after calls were begun.
     pub fn set_heard_signal(&self, heard: Rc<Signal>) {
         match self {
             Carrier::Link(link) => link.set_heard_signal(heard),
         }
     }
 
-    /// At the edge: counts each time that the connector has owed an answer for `after`; see [`Carrier::stalled_after`].
+    /// At the edge: counts how often the connector did not answer for `after`; see [`Carrier::stalled_after`].
     pub fn watch_stalls(&self, after: Duration) {
         match self {
             Carrier::Link(link) => link.watch_stalls(after),
@@ -233,7 +233,7 @@ impl Carrier {
         }
     }
 
-    /// Why it ended, if it has.
+    /// Why it ended, if it has ended.
     #[must_use]
     pub fn ended(&self) -> Option<CarrierEnded> {
         match self {

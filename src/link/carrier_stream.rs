@@ -59,7 +59,7 @@ impl CarrierStream {
         }
     }
 
-    /// At the edge: notes that a call begins. If the connector has been silent, this asks it for a sign of life.
+    /// At the edge: notes that a call begins. If the connector has been silent, sends it a PING.
     pub fn on_call(&self) {
         match self {
             CarrierStream::Link(stream) => stream.link().on_call(),
@@ -114,7 +114,7 @@ impl CarrierStream {
     }
 
     /// At the connector: reports the times of the call, after all bytes that are queued: once when the head of the
-    /// response is there, and once at the end, with the time of the upstream's last byte. If the stream has failed,
+    /// response was received, and once at the end, with the time of the upstream's last byte. If the stream has failed,
     /// nothing is reported; its next use returns the error.
     pub fn send_times(&self, times: &ConnectorTimes) {
         match self {
@@ -122,7 +122,7 @@ impl CarrierStream {
         }
     }
 
-    /// When the first of the unread bytes arrived, or if there are none, those that were read last.
+    /// When the first unread byte arrived; without unread bytes, when the last ones arrived.
     #[must_use]
     pub fn received_at(&self) -> Time {
         match self {
@@ -130,7 +130,7 @@ impl CarrierStream {
         }
     }
 
-    /// Resets the call with a reason that the other side sees.
+    /// Resets the call with a reason, which is sent to the peer.
     pub fn reset(&self, failure: CallFailure) {
         match self {
             CarrierStream::Link(stream) => stream.reset(failure.into()),
@@ -152,7 +152,7 @@ impl CarrierStream {
         }
     }
 
-    /// Ready when the other side has reset the call, or the carrier has ended; also after the other side's last byte.
+    /// Ready when the other side has reset the call, or the carrier has ended; even after the other side's last byte.
     pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<CallFailure> {
         match self {
             CarrierStream::Link(stream) => stream.poll_broken(cx).map(CallFailure::from),

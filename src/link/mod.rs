@@ -1,7 +1,7 @@
 //! Floor 3: the link between a connector and an edge: many streams on one connection.
 //!
 //! [`crate::wire::mux`] implements the protocol. This module transmits its frames, packing those of one turn into as
-//! few TLS records and sends as possible, and passes its events to the tasks that wait for them.
+//! few TLS records and sends as possible, and reports its events to the tasks that wait for them.
 //!
 //! The roles use a [`Carrier`], so that other protocols can carry calls as well.
 

@@ -5,21 +5,21 @@ use crate::base::Time;
 
 /// How often the progress of a sending link is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long bytes may be in flight without any of them being acknowledged, while the other side is heard. Including two
-/// checks it is less than 5 s.
+/// How long bytes may be in flight without an acknowledgement while data arrives from the peer. Including two checks
+/// this is less than 5 s.
 const STUCK_MAX: Duration = Duration::from_secs(4);
-/// Something must be received this long after bytes were seen in flight, to show that the path works: longer than
-/// anything that was already on its way takes.
+/// Data must arrive this long after bytes were seen in flight, to show that the path works. Data that was already in
+/// transit would arrive earlier.
 const HEARD_AFTER: Duration = Duration::from_millis(250);
 
-/// Detects that the other side's system does not acknowledge what a link sends.
+/// Detects that the peer's system does not acknowledge sent data.
 ///
-/// A path whose MTU is smaller than either side knows loses only large packets. It blocks everything behind the first
-/// one, while the other side is still heard. A path that loses everything is detected by its silence.
+/// A path whose MTU is smaller than either side knows loses only large packets. The first one blocks everything after
+/// it, while data still arrives from the peer. A path that loses everything is detected by its silence.
 pub(super) struct Progress {
     /// When to check next; never while nothing is in flight.
     due_at: Cell<Time>,
-    /// Since when this number of bytes has been acknowledged while others were in flight.
+    /// Since when the number of acknowledged bytes has not changed while others were in flight, and that number.
     since: Cell<Option<(Time, u64)>>,
 }
 
@@ -39,13 +39,13 @@ impl Progress {
         is_first
     }
 
-    /// When [`Progress::look`] is to be called.
+    /// When [`Progress::look`] must be called.
     pub(super) fn due_at(&self) -> Time {
         self.due_at.get()
     }
 
     /// Whether the link makes no progress. `acked` is the number of acknowledged bytes; `None` if no others are in
-    /// flight. The other side was last heard at `heard_at`, and its answers take `round_trip`.
+    /// flight. Data last arrived from the peer at `heard_at`; its answers take `round_trip`.
     pub(super) fn look(&self, now: Time, acked: Option<u64>, heard_at: Time, round_trip: Duration) -> bool {
         let Some(acked) = acked else {
             self.due_at.set(Time::NEVER);
@@ -75,7 +75,7 @@ mod tests {
         Time::ZERO + Duration::from_millis(ms)
     }
 
-    /// When it is found to be stuck, if it is checked whenever that is due.
+    /// When the link is found to be stuck, if every due check is made.
     fn stuck_at(acked: impl Fn(u64) -> Option<u64>, heard_at: impl Fn(u64) -> u64) -> Option<u64> {
         let progress = Progress::default();
         assert_eq!(progress.due_at(), Time::NEVER);
@@ -93,10 +93,10 @@ mod tests {
     #[test]
     fn a_link_is_stuck_when_nothing_is_acknowledged_though_the_other_side_is_heard() {
         assert_eq!(stuck_at(|_| Some(7), |now| now), Some(4_600));
-        // Counted from when it stopped moving.
+        // Counted from the last acknowledgement.
         assert_eq!(stuck_at(|now| Some(now.min(5_000)), |now| now), Some(9_100));
         assert_eq!(stuck_at(|now| (now > 5_000).then_some(7), |now| now), Some(9_100));
-        // The other side was heard late.
+        // Data arrived late from the peer.
         assert_eq!(stuck_at(|_| Some(7), |now| if now > 6_000 { 6_000 } else { 0 }), Some(6_100));
     }
 

@@ -20,12 +20,12 @@ use crate::wire::mux::{
     Side, StreamId, Welcome,
 };
 
-/// How long a link may be silent before a waiting call makes it ask for a sign of life.
+/// How long a link may be silent before a waiting call makes it send a PING.
 const PROBE_AFTER: Duration = Duration::from_millis(500);
 /// How long to wait for the answer to a PING before sending another one.
 const PING_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// The most that is subtracted from a caller's time for the way to the connector. A link that was stalled measures one
-/// long round trip, which says nothing about the next.
+/// The most that is subtracted from a caller's time for the transit to the connector. A link that was stalled measures
+/// one long round trip, which says nothing about the next.
 const WAY_MAX: Duration = Duration::from_millis(500);
 
 /// A link, as tasks on its core use it. Clones refer to the same link.
@@ -41,8 +41,7 @@ struct Shared {
     streams: RefCell<LinkStreams>,
     /// Streams that the edge opened and that are not accepted yet, with their places in the table.
     opened: RefCell<VecDeque<(StreamId, usize)>>,
-    /// The task that accepts streams. It is kept separately because the other tasks wait for changes of the link, and a
-    /// new call is not one.
+    /// The task that accepts streams. It is separate because the other tasks wait for changes of the link as a whole.
     accept_waker: RefCell<Option<Waker>>,
     greeting: RefCell<Greeting>,
     /// Raised when either side has asked to drain, or the link has ended.
@@ -229,7 +228,7 @@ impl Link {
     ///
     /// If the link cannot take another stream.
     pub fn open(&self, open: &Open<'_>) -> Result<LinkStream, OpenError> {
-        // The connector starts its clock when it receives OPEN, so the time on the way is subtracted.
+        // The connector starts its clock when it receives OPEN, so the transit time is subtracted.
         let until = open.until.map(|until| until.back(self.way()));
         let id = self.0.mux.borrow_mut().open(&Open { until, ..*open })?;
         let place = self.0.streams.borrow_mut().add(id);
@@ -298,13 +297,13 @@ impl Link {
         self.0.mux.borrow().streams_live()
     }
 
-    /// How many streams are held on this side.
+    /// The number of streams held on this side.
     #[must_use]
     pub fn streams_held(&self) -> usize {
         self.0.streams.borrow().live()
     }
 
-    /// Tells the other side the hosts of this one: the routes of a connector, or the hosts of the edge's tunnel.
+    /// Sends the hosts of this side to the peer: the routes of a connector, or the hosts of the edge's tunnel.
     pub fn set_hosts(&self, hosts: &HostSet) {
         self.0.mux.borrow_mut().set_hosts(self.0.core.now(), hosts);
         self.process_events();
@@ -362,7 +361,7 @@ impl Link {
         }
     }
 
-    /// At the edge: counts from now on how often the other side has owed an answer for `after`.
+    /// At the edge: from now on, counts how often the peer did not answer for `after`.
     pub fn watch_stalls(&self, after: Duration) {
         self.0.stalls.watch(after);
         self.wake_waiting();
@@ -382,7 +381,7 @@ impl Link {
         self.process_events();
     }
 
-    /// Raises `heard` from now on when something arrives after calls were begun.
+    /// From now on, raises `heard` when data arrives after calls were begun.
     pub fn set_heard_signal(&self, heard: Rc<Signal>) {
         self.0.unproven.set_signal(heard);
     }
@@ -564,7 +563,7 @@ impl Link {
         }
     }
 
-    /// Handles one event; true when it is about the link as a whole.
+    /// Handles one event; true if it concerns the link as a whole.
     fn handle(&self, event: Event<Lease>) -> bool {
         let shared = &self.0;
         match event {
@@ -601,7 +600,7 @@ impl Link {
         true
     }
 
-    /// Updates the state of a stream, if a task holds it. Returns false: nothing changes for the link as a whole.
+    /// Updates the state of a stream, if a task holds it. Returns false, because the link as a whole does not change.
     fn notify(&self, stream: StreamId, update: impl FnOnce(&mut StreamState)) -> bool {
         if let Some(state) = self.0.streams.borrow_mut().find(stream) {
             update(state);
@@ -621,7 +620,7 @@ impl Link {
         wake(&mut shared.accept_waker.borrow_mut());
     }
 
-    /// Handles that bytes were sent. They may have been the last of a stream, and that stream the last of a draining
+    /// Called after bytes were sent. They may have been the last of a stream, and that stream the last of a draining
     /// link.
     fn on_sent(&self) {
         self.0.flushing.borrow_mut().drain(..).for_each(Waker::wake);
@@ -638,14 +637,14 @@ impl Link {
         mux_at.min(stalls_at).min(pings_at).min(self.0.progress.due_at())
     }
 
-    /// When to ask the other side for a sign of life, because calls wait for it.
+    /// When to send a PING because calls wait for the peer.
     fn probe_at(&self, mux: &Mux<Lease>) -> Time {
         let waits = self.0.stalls.is_watched() && self.0.unproven.calls() > 0 && mux.owing_since().is_none();
         if waits { mux.heard_at() + PROBE_AFTER } else { Time::NEVER }
     }
 
-    /// When to send another PING, because streams wait for the other side and it owes an answer. It may have sent an
-    /// answer that was lost, which it notices only if something arrives from this side.
+    /// When to send another PING because streams wait and the last one is unanswered. The peer's answer may have been
+    /// lost, which its system notices only if data arrives from this side.
     fn ping_again_at(&self, mux: &Mux<Lease>) -> Time {
         match mux.owing_since().filter(|_| mux.streams_live() > 0) {
             Some(since) => since.max(self.0.pinged_again_at.get()) + PING_AGAIN_AFTER,

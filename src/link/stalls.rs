@@ -4,12 +4,12 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::Signal;
 
-/// Counts how often the other side of a link has owed an answer for too long. Each such period counts once.
+/// Counts how often the peer of a link did not answer for too long. Each such period counts once.
 #[derive(Default)]
 pub(super) struct Stalls {
     /// The length that counts as a stall; nothing is counted until it is set.
     after: Cell<Option<Duration>>,
-    /// The beginning of the stall that was counted last.
+    /// When the last counted stall began.
     counted: Cell<Option<Time>>,
     signal: Signal,
 }
@@ -23,7 +23,7 @@ impl Stalls {
         self.after.get().is_some()
     }
 
-    /// When [`Stalls::look`] will have something to count.
+    /// When the current stall will count in [`Stalls::look`].
     pub(super) fn due_at(&self, owing_since: Option<Time>) -> Time {
         match (self.after.get(), owing_since) {
             (Some(after), Some(since)) if self.counted.get() != Some(since) => since + after,

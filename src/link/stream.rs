@@ -25,7 +25,7 @@ impl LinkStream {
         &self.link
     }
 
-    /// What the edge sent when it opened the stream: host name, call number and kind of traffic.
+    /// The parameters with which the edge opened the stream: host name, call number and kind of traffic.
     #[must_use]
     pub fn opening<T>(&self, look: impl FnOnce(mux::Open<'_>) -> T) -> Option<T> {
         self.link.mux().borrow().opening(self.id).map(look)
@@ -54,7 +54,7 @@ impl LinkStream {
         self.link.streams().borrow_mut().at(self.place).phases = None;
     }
 
-    /// At the connector: reports the call's times, behind the bytes that are already queued.
+    /// At the connector: reports the call's times, after the bytes that are already queued.
     ///
     /// # Errors
     ///
@@ -65,13 +65,13 @@ impl LinkStream {
         sent
     }
 
-    /// When the first unread bytes arrived, or if there are none, those that were read last.
+    /// When the first unread byte arrived; without unread bytes, when the last ones arrived.
     #[must_use]
     pub fn received_at(&self) -> Time {
         self.link.streams().borrow_mut().at(self.place).received_at()
     }
 
-    /// Resets the stream with a cause that the other side sees.
+    /// Resets the stream with a cause, which is sent to the peer.
     pub fn reset(&self, cause: Cause) {
         self.link.mux().borrow_mut().reset(self.id, cause);
         self.link.streams().borrow_mut().at(self.place).reset(cause);
@@ -95,7 +95,8 @@ impl LinkStream {
         poll_fn(|cx| self.poll_broken(cx)).await
     }
 
-    /// Ready when the other side has reset the stream, or it ended with its link; also after the other side's last byte.
+    /// Ready when the other side has reset the stream, or it ended with its link; even after the other side's last
+    /// byte.
     pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<Cause> {
         self.link.streams().borrow_mut().at(self.place).poll_broken(cx)
     }
@@ -118,8 +119,8 @@ impl LinkStream {
         }
     }
 
-    /// Reports that the reader of the received bytes has accepted `n` bytes of what is queued for it. A stream whose
-    /// reader accepts nothing is reset when it clogs the link.
+    /// Reports that the reader of the received bytes has accepted `n` of the queued bytes. A stream whose reader
+    /// accepts nothing is reset when it fills up the link's window.
     pub fn reader_took(&self, n: u64) {
         if n > 0 {
             self.link.mux().borrow_mut().reader_took(self.id, n);

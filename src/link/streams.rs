@@ -1,4 +1,4 @@
-//! The table of streams that tasks hold: what the mux reported about each, and which task waits for it.
+//! The table of streams that tasks hold: the state that the mux reported for each, and the task that waits for it.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};

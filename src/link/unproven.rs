@@ -9,7 +9,7 @@ use crate::engine::Signal;
 pub struct Liveness {
     /// The time since anything was received.
     pub silent: Duration,
-    /// How long the other side has owed the answer to a PING and sent nothing; zero if it owes none.
+    /// How long a PING has been unanswered while nothing arrived; zero if none is.
     pub owing: Duration,
     /// The calls that were begun since anything was received.
     pub unproven: u32,
@@ -31,7 +31,7 @@ impl Unproven {
         self.calls.set(self.calls.get().saturating_add(1));
     }
 
-    /// Raises `signal` from now on when something arrives after calls were begun.
+    /// From now on, raises `signal` when data arrives after calls were begun.
     pub(super) fn set_signal(&self, signal: Rc<Signal>) {
         self.heard.replace(Some(signal));
     }

@@ -79,13 +79,21 @@ impl ConnectorProcess {
 
         let core_count = engine.core_count();
         let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
-        let inventories = Inventories::open(connect_config.state_dir.as_ref().map(|dir| &*dir.0))?;
-        inventories.record_in(log_of(audit.as_ref()));
-        let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default() };
-        tables.trust.policies.inventories = Arc::clone(&inventories);
-        let state_path = connect_config.state_dir.as_ref().map(|dir| &*dir.0);
-        let quotas = QuotaFile::open(state_path, tables.trust.policies.quotas());
         let instance = instance(state_dir.as_ref())?;
+        let is_holder = instance.as_ref().is_some_and(Instance::is_holder);
+        if state_dir.is_some() && !is_holder {
+            tracing::warn!(
+                "another process uses state_dir, or it cannot be locked: what this one learns about tools, and the calls that it \
+                 counts, are forgotten when it ends; give it a directory of its own"
+            );
+        }
+        // Two processes would overwrite what the other one keeps.
+        let state_path = connect_config.state_dir.as_ref().map(|dir| &*dir.0).filter(|_| is_holder);
+        let inventories = Inventories::open(state_path)?;
+        inventories.record_in(log_of(audit.as_ref()));
+        let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default(), is_holder };
+        tables.trust.policies.inventories = Arc::clone(&inventories);
+        let quotas = QuotaFile::open(state_path, tables.trust.policies.quotas());
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
         let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
         let admin = listen_admin(connect_config.admin_listen)?;
@@ -207,6 +215,8 @@ struct ConnectorReload {
     core_count: usize,
     trust: UpstreamTrust,
     callers: Arc<CallerAuthorities>,
+    /// Whether what is approved can be kept.
+    is_holder: bool,
 }
 
 impl ConnectorReload {
@@ -215,6 +225,13 @@ impl ConnectorReload {
         let config = connect_of(config)?;
         let sealing = sealing(config, &self.callers)?;
         let tables = connector_tables(config, self.core_count, &mut self.trust, RouteName::of_host)?;
+        if !self.is_holder && self.trust.policies.has_quarantine() {
+            return Err(RunError::Other(
+                "pin = \"quarantine\" needs a state_dir that no other process uses, because approvals are kept in it: give this \
+                 connector a directory of its own"
+                    .to_owned(),
+            ));
+        }
         Ok(ConnectorTables { sealing, ..tables })
     }
 

@@ -1,4 +1,5 @@
-//! The end of the audit log that the roles hold: lines go to the thread that writes them, and calls wait for that.
+//! The sending end of the audit log: roles queue lines for the thread that writes them, and calls wait until their
+//! lines are written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,17 +11,19 @@ use futures_lite::future::or;
 use crate::base::counters;
 use crate::engine::{Core, MailReceiver, MailSender, mailbox};
 
-/// The most lines that wait to be written, all cores together. Beyond it calls are refused, or their lines are lost.
+/// The most lines that may wait to be written, over all cores. When the queue is full, calls are refused or their lines
+/// are lost.
 pub const AUDIT_QUEUE_MAX: usize = 16 * 1024;
 
-/// How long a call waits for its line. The log then counts as broken until lines are written again: a disk that hangs fails nothing.
+/// How long a call waits for its line. After that the log counts as broken until lines are written again, so that a
+/// disk that hangs does not block calls.
 pub const AUDIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The most bytes of answers that are held until their calls are written, all cores together.
+/// The most bytes of answers that are held until their calls are written, over all cores.
 const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 counters! {
-    /// What became of lines of the audit log.
+    /// Counters of the lines of the audit log.
     pub struct AuditCounters {
         audit_lines, "Lines written to the audit log";
         audit_lines_lost, "Lines that could not be written to the audit log";
@@ -28,16 +31,16 @@ counters! {
     }
 }
 
-/// What the thread of the log is asked.
+/// A message to the thread that writes the log.
 pub enum AuditEntry {
-    /// To write a line.
+    /// Write this line, then notify `written`.
     Line {
-        /// What follows the number, hash and time of the line.
+        /// The line without its number, hash and time.
         body: Vec<u8>,
-        /// Who waits until it is written; a reply that is dropped says that it was not.
+        /// Notified when the line is written. If the reply is dropped, the line was not written.
         written: Option<MailSender<()>>,
     },
-    /// To close the log behind the lines before.
+    /// Close the log after all earlier lines.
     Close,
 }
 
@@ -48,25 +51,25 @@ pub struct AuditLog(Arc<Shared>);
 struct Shared {
     queue: SyncSender<AuditEntry>,
     is_required: bool,
-    /// Whether the thread cannot write at present.
+    /// Whether lines cannot be written at present.
     is_broken: AtomicBool,
-    /// How many bytes of answers are held.
+    /// Bytes of answers that are held.
     held: AtomicUsize,
     counters: AuditCounters,
 }
 
-/// Whether a line is on the disk, in time.
+/// Waits until a line is on the disk.
 pub struct AuditReceipt(Option<(AuditLog, MailReceiver<()>)>);
 
-/// What an answer that is held takes of the memory for all of them. It is given back when the share is dropped.
+/// The bytes that one held answer takes of [`HELD_BYTES_MAX`]; released on drop.
 pub(super) struct HeldShare {
     log: AuditLog,
     bytes: usize,
 }
 
 impl AuditLog {
-    /// A log, and the end from which its thread takes the lines. `is_required`: calls wait for their lines, and are refused while
-    /// none can be written.
+    /// A log, and the receiving end for its thread. If `is_required`, calls wait for their lines and are refused while
+    /// lines cannot be written.
     #[must_use]
     pub fn new(is_required: bool) -> (AuditLog, Receiver<AuditEntry>) {
         let (queue, entries) = sync_channel(AUDIT_QUEUE_MAX);
@@ -75,7 +78,7 @@ impl AuditLog {
         (AuditLog(Arc::new(Shared { queue, is_required, is_broken, held, counters })), entries)
     }
 
-    /// Whether an answer may leave only once its line is written.
+    /// Whether an answer may be sent only after its line is written.
     #[must_use]
     pub fn is_required(&self) -> bool {
         self.0.is_required
@@ -93,36 +96,36 @@ impl AuditLog {
         self.0.is_broken.load(Ordering::Relaxed)
     }
 
-    /// Says whether lines can be written.
+    /// Sets whether lines can be written.
     pub fn set_broken(&self, is_broken: bool) {
         self.0.is_broken.store(is_broken, Ordering::Relaxed);
     }
 
-    /// Says that a line was waited for too long.
+    /// Marks the log as broken because the wait for a line timed out.
     pub fn on_late(&self) {
         if !self.0.is_broken.swap(true, Ordering::Relaxed) {
             let waited_s = AUDIT_WAIT_MAX.as_secs();
-            tracing::error!(waited_s, "the audit log is not written in time: its disk hangs or is far too slow");
+            tracing::error!(waited_s, "the audit log was not written in time: its disk hangs or is too slow");
         }
     }
 
-    /// A share of the memory for answers that are held, of zero bytes.
+    /// An empty share of the memory for held answers.
     pub(super) fn held_share(&self) -> HeldShare {
         HeldShare { log: self.clone(), bytes: 0 }
     }
 
-    /// What became of lines.
+    /// Counters of the log's lines.
     #[must_use]
     pub fn counters(&self) -> &AuditCounters {
         &self.0.counters
     }
 
-    /// Counts lines that were written.
+    /// Counts lines that have been written.
     pub fn on_written(&self, lines: u64) {
         self.0.counters.audit_lines.fetch_add(lines, Ordering::Relaxed);
     }
 
-    /// How many lines could not be written.
+    /// The number of lines that could not be written.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.0.counters.audit_lines_lost.load(Ordering::Relaxed)
@@ -138,12 +141,12 @@ impl AuditLog {
         AuditCounters::add(&self.0.counters.audit_calls_refused);
     }
 
-    /// Writes a line, for which nobody waits.
+    /// Queues a line; no caller waits for it.
     pub fn write(&self, body: Vec<u8>) {
         self.send(body, None);
     }
 
-    /// Writes a line. The receipt waits for it where the log is required.
+    /// Queues a line. If the log is required, the receipt waits for it.
     #[must_use]
     pub fn submit(&self, body: Vec<u8>) -> AuditReceipt {
         if self.is_required() {
@@ -153,7 +156,7 @@ impl AuditLog {
         AuditReceipt(None)
     }
 
-    /// The same, but nobody waits while lines cannot be written: the receipt then says at once that this one was not.
+    /// Like [`AuditLog::submit`], but while the log is broken the receipt reports a failure at once.
     #[must_use]
     pub(super) fn submit_if_sound(&self, body: Vec<u8>) -> AuditReceipt {
         if !self.refuses() {
@@ -164,7 +167,7 @@ impl AuditLog {
         AuditReceipt(Some((self.clone(), receipt)))
     }
 
-    /// Writes a line. The receipt waits for it.
+    /// Queues a line. The receipt always waits for it.
     #[must_use]
     pub fn submit_and_wait(&self, body: Vec<u8>) -> AuditReceipt {
         let (written, receipt) = mailbox(1);
@@ -172,16 +175,15 @@ impl AuditLog {
         AuditReceipt(Some((self.clone(), receipt)))
     }
 
-    /// Closes the log behind what was written before. What is written afterwards is lost. Returns false if the queue has no room
-    /// for that yet.
+    /// Closes the log after the lines that are queued. Later lines are lost. Returns false if the queue is full.
     #[must_use]
     pub fn close(&self) -> bool {
-        // One whose thread has ended is closed.
+        // A log whose thread has ended is already closed.
         !matches!(self.0.queue.try_send(AuditEntry::Close), Err(TrySendError::Full(_)))
     }
 
     fn send(&self, body: Vec<u8>, written: Option<MailSender<()>>) {
-        // The reply is dropped with a line that has no room, so that its receipt says so.
+        // If the queue is full, the reply is dropped with the line, and the receipt reports that.
         if self.0.queue.try_send(AuditEntry::Line { body, written }).is_err() {
             self.on_lost(1);
         }
@@ -189,7 +191,8 @@ impl AuditLog {
 }
 
 impl AuditReceipt {
-    /// Waits until the line is on the disk; true at once where nobody has to wait. False if it could not be written.
+    /// Waits until the line is on the disk; returns true at once if the call does not need to wait. False if the line
+    /// could not be written.
     pub async fn written(self) -> bool {
         match self.0 {
             Some((_, mut receipt)) => receipt.recv().await.is_some(),
@@ -197,7 +200,8 @@ impl AuditReceipt {
         }
     }
 
-    /// The same. A line that is not written within [`AUDIT_WAIT_MAX`] counts as one that could not be; it may still be written.
+    /// Like [`AuditReceipt::written`], with a timeout of [`AUDIT_WAIT_MAX`]. A line that timed out may still be written
+    /// later.
     pub async fn written_in_time(self, core: &Core) -> bool {
         let Some(log) = self.0.as_ref().map(|(log, _)| log.clone()) else { return true };
         let late = async {
@@ -210,7 +214,7 @@ impl AuditReceipt {
 }
 
 impl HeldShare {
-    /// Makes the share so large. Returns false and changes nothing if there is no memory for that.
+    /// Sets the size of the share. Returns false, without a change, if too little memory is left.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let add = |held: usize| held.checked_add(more).filter(|held| *held <= HELD_BYTES_MAX);
@@ -238,7 +242,7 @@ mod tests {
         let (one, two) = (log.submit(b"a".to_vec()), log.submit(b"b".to_vec()));
         let mut one = Box::pin(one.written());
         assert_eq!(block_on(poll_once(one.as_mut())), None);
-        let AuditEntry::Line { body, written } = entries.recv().unwrap() else { panic!("it is not closed") };
+        let AuditEntry::Line { body, written } = entries.recv().unwrap() else { panic!("expected a line") };
         assert_eq!(body, b"a");
         written.unwrap().send(()).unwrap();
         assert!(block_on(one));

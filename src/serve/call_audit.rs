@@ -1,4 +1,4 @@
-//! What a role keeps of a call for its line in the audit log.
+//! The state that a role keeps of a call for its line in the audit log.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -16,39 +16,39 @@ use crate::wire::http1::RequestHead;
 use crate::wire::mcp;
 use crate::wire::sse::EventData;
 
-/// How a call is told to have ended whose line is written before its answer.
+/// The outcome in a line that is written before its answer.
 const BEGUN: &str = "begun";
 
-/// What is kept of a call for the audit log; nothing where there is none.
+/// The state of one call for the audit log; empty if no log is configured.
 #[derive(Default)]
 pub struct CallAudit(Option<Box<Kept>>);
 
 struct Kept {
     log: AuditLog,
     scan: AnswerScan,
-    /// For answers that are event streams.
+    /// Decodes answers that are event streams.
     events: EventData,
     bytes: u64,
     written: Cell<Written>,
-    /// For the answers that a role gives itself.
+    /// The receipt for an answer by the role itself.
     receipt: Cell<Option<AuditReceipt>>,
 }
 
-/// What was written of a call.
+/// What has been written of a call.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Written {
     #[default]
     Nothing,
-    /// The line of the call, before its answer.
+    /// The line of the call, written before its answer.
     Begin,
-    /// All that there is to say.
+    /// The complete line of the call.
     Whole,
 }
 
-/// What a role knows of a call.
+/// The facts about a call that its line contains.
 #[derive(Clone, Copy, Default)]
 pub struct AuditedCall<'a> {
-    /// The role that writes it.
+    /// The role that writes the line.
     pub role: &'static str,
     /// The number of the call.
     pub number: u64,
@@ -62,27 +62,27 @@ pub struct AuditedCall<'a> {
     pub connector: Option<u64>,
     /// The address of the agent.
     pub peer: Option<IpAddr>,
-    /// How often it was sent again.
+    /// How often the call was retried.
     pub retries: u32,
 }
 
 /// How a call has ended.
 #[derive(Clone, Copy)]
 pub struct AuditedEnd<'a> {
-    /// The outcome, as it is counted.
+    /// The outcome, as in the metrics.
     pub outcome: Outcome,
     /// The status of the answer; 0 if there was none.
     pub status: u16,
-    /// The code of the answer, if it is one of adit.
+    /// The JSON-RPC code, if adit itself gave the answer.
     pub own_code: Option<i32>,
-    /// The parts of its time.
+    /// The phases of the call.
     pub phases: &'a CallPhases,
-    /// Whether the MCP server may have seen it.
+    /// Whether the MCP server may have received it.
     pub is_opened: bool,
 }
 
 impl CallAudit {
-    /// Begins a call. Its arguments are hashed as they pass.
+    /// Begins a call. Its arguments are hashed while the body passes.
     #[must_use]
     pub fn begin(log: Option<&AuditLog>, label: Option<&mut CallLabel>) -> CallAudit {
         let Some(log) = log else { return CallAudit(None) };
@@ -93,19 +93,19 @@ impl CallAudit {
         CallAudit(Some(Box::new(Kept { log: log.clone(), scan, events, bytes: 0, written, receipt })))
     }
 
-    /// Whether there is something of the call that is not written yet.
+    /// Whether the call, or its end, is not written yet.
     #[must_use]
     pub fn is_due(&self) -> bool {
         self.0.as_ref().is_some_and(|kept| kept.written.get() != Written::Whole)
     }
 
-    /// The log to which the call is written before its answer may leave, if that is so.
+    /// The log, if the call must be written before its answer is sent.
     #[must_use]
     pub fn required(&self) -> Option<&AuditLog> {
         self.0.as_ref().map(|kept| &kept.log).filter(|log| log.is_required())
     }
 
-    /// Whether the call is refused, because it could not be written.
+    /// Whether the call is refused because it cannot be written.
     #[must_use]
     pub fn refuses(&self) -> bool {
         let refuses = self.0.as_ref().is_some_and(|kept| kept.log.refuses());
@@ -115,7 +115,7 @@ impl CallAudit {
         refuses
     }
 
-    /// Bytes of the body of the answer pass.
+    /// Reads bytes of the answer's body as they pass.
     pub fn on_body_bytes(&mut self, bytes: &[u8], is_event_stream: bool) {
         let Some(kept) = &mut self.0 else { return };
         kept.bytes += bytes.len() as u64;
@@ -125,7 +125,7 @@ impl CallAudit {
         }
     }
 
-    /// The answer was received, or is one whose end is not waited for: the call is written.
+    /// Writes the line of a call whose answer is complete, or whose answer is not awaited.
     #[must_use]
     pub fn on_answer(
         &self,
@@ -151,7 +151,7 @@ impl CallAudit {
         Some(kept.log.submit(with_label(line, label)))
     }
 
-    /// The call has ended. What was not written of it before is written now.
+    /// Writes what is still missing of a call that has ended.
     pub fn on_end(
         &self,
         call: &AuditedCall<'_>,
@@ -163,14 +163,14 @@ impl CallAudit {
         let AuditedEnd { outcome, status, own_code, phases, is_opened } = *end;
         let written = kept.written.replace(Written::Whole);
         if kept.log.refuses() && !is_opened {
-            // It is refused for just that, and did nothing.
+            // The call was refused because it could not be logged, and had no effect.
             return;
         }
         let found = found(&kept.scan);
         let answer = RpcAnswer { code: own_code.map(i64::from).or(found.code), ..found };
         let (outcome, bytes) = (outcome.name(), kept.bytes);
         let body = match written {
-            // The answer was recorded whole. That its agent did not take all of it changes nothing of what was done.
+            // The answer was logged as complete. If the agent did not receive all of it, the call still had its effect.
             Written::Whole => return,
             Written::Begin => {
                 let (role, call, took) = (call.role, call.number, phases.took());
@@ -185,7 +185,7 @@ impl CallAudit {
         kept.receipt.set(Some(kept.log.submit_if_sound(body)));
     }
 
-    /// What an agent is told whose call failed: that, or that it cannot be written.
+    /// The failure to report to the agent: `failure`, or that the call could not be logged.
     pub async fn told(&self, failure: CallFailure, core: &Core) -> CallFailure {
         match self.is_settled(core).await {
             true => failure,
@@ -194,11 +194,11 @@ impl CallAudit {
         }
     }
 
-    /// Waits until a call is written that the role answers itself. False if it could not be.
+    /// Waits until a call that the role answers itself is written. False if that failed.
     pub async fn is_settled(&self, core: &Core) -> bool {
         let Some(kept) = &self.0 else { return true };
         match kept.receipt.take() {
-            // In a box, so that other calls do not have its size.
+            // Boxed, so that the future of other calls does not contain it.
             Some(receipt) => Box::pin(receipt.written_in_time(core)).await,
             None => !kept.log.refuses(),
         }
@@ -232,12 +232,12 @@ fn line_of<'a>(call: &AuditedCall<'a>, head: &'a RequestHead, phases: &CallPhase
     }
 }
 
-/// The line with what the message says of the call.
+/// The line, with the facts that are read from the message.
 fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8> {
     let by_outcome =
         if line.outcome == Outcome::Denied.name() { AuditedDecision::Denied } else { AuditedDecision::Allowed };
     let Some(label) = label else { return AuditCallLine { decision: Some(by_outcome), ..line }.body() };
-    // The call is read first: it changes what the label knows.
+    // The call is read first, because that updates the label.
     let (kind, method) = (label.call().kind(), label.call().method());
     let name = label.call().target().map(str::to_owned);
     let trace = line.trace.clone().or_else(|| label.trace().map(|trace| trace.to_string()));
@@ -248,7 +248,7 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
     let decision = match decided {
         Some(ToolDecision::Allowed(_)) => Some(AuditedDecision::Allowed),
         Some(ToolDecision::Denied { .. }) => Some(AuditedDecision::Denied),
-        // A request that ended before its policy could decide was not let through.
+        // A request that ended before the policy decided was not allowed.
         None => Some(by_outcome).filter(|decision| governed.is_none() || *decision == AuditedDecision::Denied),
     };
     let policy = governed.filter(|_| decided.is_some()).map(|(digest, _)| AuditedPolicy {

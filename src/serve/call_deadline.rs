@@ -12,37 +12,37 @@ use crate::serve::next_hop::CallerLimits;
 use crate::wire::MethodScan;
 use crate::wire::mcp::{self, Call, CallKind};
 
-/// How long a caller waits for its answer.
+/// The time limit that the caller has for its answer.
 #[derive(Clone, Copy)]
 struct CallerTime {
-    /// When it has to be answered.
+    /// When it has to be answered at the latest.
     answer_by: Time,
-    /// When it does not wait any longer.
+    /// When the caller stops waiting.
     ends_at: Time,
     waits: Duration,
     source: CallerTimeSource,
 }
 
-/// The deadline of the call under way, and how long that has been waited for. Kept from one call to the next.
+/// The deadline of the current call, and the progress of the wait for its answer. Reused by the next call.
 pub struct CallDeadline {
-    /// How long the answer may take to begin.
+    /// The limit for the first byte of the answer.
     first_byte_timeout: Duration,
-    /// How long the caller waits, if that is known.
+    /// The caller's time limit, if known.
     caller: Option<CallerTime>,
-    /// The deadline, where it is enforced.
+    /// The deadline, if it is enforced.
     enforced: Option<Deadline>,
     progress_max: Duration,
     /// When the request was handed to the next hop.
     began: Time,
-    /// How long after that it was sent again, if the second try answers.
+    /// The delay after which the call was sent again, if the second try answers.
     sent_again: Duration,
-    /// When the call last gave a sign of progress.
+    /// When the call last reported progress.
     progressed: Time,
-    /// The longest time without one before that.
+    /// The longest earlier interval without progress.
     longest: Duration,
     scan: MethodScan,
     was_cut: bool,
-    /// Whether the call was cut because its caller would not have waited any longer.
+    /// Whether the call was cut because its caller's time was over.
     is_of_caller: bool,
 }
 
@@ -64,13 +64,14 @@ impl Default for CallDeadline {
     }
 }
 
-/// Whether calls of this label are guarded: those that expect an answer, and whose method says what they are.
+/// Whether calls of this label have deadlines: they expect an answer, and their method is known.
 #[must_use]
 pub fn has_answer(call: &Call) -> bool {
     call.kind() == CallKind::Request && is_of_known_method(call)
 }
 
-/// The same of a call that begins: the id, which says that it expects an answer, may be at the end of its body.
+/// Like [`CallDeadline::has_answer`] for a call that begins: the id, which shows that it expects an answer, may be at
+/// the end of the body.
 pub(super) fn may_have_answer(call: &Call) -> bool {
     let is_notification = || call.method().is_some_and(|method| method.starts_with("notifications/"));
     has_answer(call) || (call.kind() == CallKind::Unknown && is_of_known_method(call) && !is_notification())
@@ -81,36 +82,36 @@ fn is_of_known_method(call: &Call) -> bool {
 }
 
 impl CallDeadline {
-    /// Starts with a call of a route with these terms.
+    /// Starts a call of a route with these terms.
     pub fn begin(&mut self, terms: &DeadlineTerms) {
         *self = CallDeadline { first_byte_timeout: terms.ceiling, ..CallDeadline::default() };
     }
 
-    /// Keeps to the ceiling of these terms, those of its tool.
+    /// Applies the ceiling of these terms, which are those of the tool.
     pub(super) fn keep_to(&mut self, terms: &DeadlineTerms) {
         self.first_byte_timeout = terms.ceiling;
     }
 
-    /// How much of the time is left for which the caller waits; none if that is not known.
+    /// The rest of the caller's time, if that is known.
     #[must_use]
     pub fn caller_left(&self, now: Time) -> Option<Duration> {
         self.caller.map(|caller| caller.answer_by - now)
     }
 
-    /// When the caller has to be answered; never if it is not known how long it waits.
+    /// When the caller has to be answered; never, if its time is not known.
     #[must_use]
     pub fn answer_by(&self) -> Time {
         self.caller.map_or(Time::NEVER, |caller| caller.answer_by)
     }
 
-    /// The limits of an answer that follow from how long the caller waits.
+    /// The limits of the answer that follow from the caller's time.
     #[must_use]
     pub fn caller_limits(&self) -> CallerLimits {
         let of_caller = |caller: CallerTime| CallerLimits::new(caller.answer_by, caller.ends_at);
         self.caller.map_or(CallerLimits::NONE, of_caller)
     }
 
-    /// Enforces this deadline, so many times as long as the ceiling allows.
+    /// Enforces this deadline, multiplied by `patience`, up to the ceiling.
     pub(super) fn enforce(&mut self, mut deadline: Deadline, terms: &DeadlineTerms, patience: u32) {
         deadline.limit = deadline.limit.saturating_mul(patience).min(terms.ceiling);
         self.first_byte_timeout = deadline.limit;
@@ -118,19 +119,20 @@ impl CallDeadline {
         self.enforced = Some(deadline);
     }
 
-    /// The caller began to wait at `since`, and waits so long. It is answered a little before, so that it gets the answer.
+    /// Sets the caller's time: it waits for `waits` from `since`. The call ends a little earlier, so that the caller
+    /// still receives the error.
     pub fn bound_by_caller(&mut self, since: Time, waits: Duration, source: CallerTimeSource) {
         let answer_by = since + answer_within(waits);
         self.caller = Some(CallerTime { answer_by, ends_at: since + waits, waits, source });
     }
 
-    /// How long the caller waits, and who said so, if that is known.
+    /// How long the caller waits, and where that was stated, if known.
     #[must_use]
     pub fn caller(&self) -> Option<(Duration, CallerTimeSource)> {
         self.caller.map(|caller| (caller.waits, caller.source))
     }
 
-    /// How long the answer may take to begin once the request was sent, as far as its caller waits so long.
+    /// The limit for the first byte after the request was sent, shortened to the caller's time.
     #[must_use]
     pub fn first_byte_timeout(&self) -> Duration {
         self.first_byte_timeout
@@ -141,17 +143,17 @@ impl CallDeadline {
         self.began
     }
 
-    /// The request was handed to the next hop.
+    /// Notes that the request was handed to the next hop.
     pub fn on_sent(&mut self, now: Time) {
         (self.began, self.progressed) = (now, now);
     }
 
-    /// The answer is that of a second try, which began so long after the first. The first would have taken longer.
+    /// Notes that the answer is that of a second try, sent `after` the first. The first try would have taken longer.
     pub fn on_sent_again(&mut self, after: Duration) {
         self.sent_again = after;
     }
 
-    /// Bytes of an event stream that answers the call have come.
+    /// Reads bytes of an event stream that answers the call.
     pub fn on_event_bytes(&mut self, bytes: &[u8], now: Time) {
         if self.scan.feed(bytes) {
             self.longest = self.longest.max(now - self.progressed);
@@ -159,7 +161,7 @@ impl CallDeadline {
         }
     }
 
-    /// When the call is cut, if it is to be.
+    /// When the call is cut, if it has a limit.
     #[must_use]
     pub fn cuts_at(&self) -> Option<Time> {
         let of_deadline = self
@@ -169,18 +171,18 @@ impl CallDeadline {
         of_deadline.into_iter().chain(of_caller).min()
     }
 
-    /// The call is cut `now`, because a limit has passed.
+    /// Notes that the call is cut `now` because a limit has passed.
     pub fn on_cut(&mut self, now: Time) {
         self.was_cut = true;
         self.is_of_caller = self.caller.is_some_and(|caller| now >= caller.answer_by);
     }
 
-    /// The next hop has ended the call, because its caller would not have waited any longer.
+    /// Notes that the next hop ended the call because the caller's time was over.
     pub fn on_cut_for_caller(&mut self) {
         (self.was_cut, self.is_of_caller) = (true, self.caller.is_some());
     }
 
-    /// Whether the call was cut because its caller would not have waited any longer, which says nothing of the server.
+    /// Whether the call was cut because its caller's time was over, which says nothing about the server.
     #[must_use]
     pub fn is_of_caller(&self) -> bool {
         self.is_of_caller
@@ -192,13 +194,13 @@ impl CallDeadline {
         self.was_cut
     }
 
-    /// The deadline, where it is enforced.
+    /// The deadline, if it is enforced.
     #[must_use]
     pub fn enforced(&self) -> Option<CallLimit> {
         self.enforced.as_ref().map(|deadline| CallLimit::of(deadline, true))
     }
 
-    /// What is told of a call that was cut.
+    /// The report for the caller of a call that was cut.
     #[must_use]
     pub fn report(&self, call: FailedCall<'_>) -> CallReport {
         let is_learned =
@@ -210,12 +212,12 @@ impl CallDeadline {
                 (enforced.map_or(self.first_byte_timeout, |deadline| deadline.limit), LimitSource::Setting)
             }
         };
-        // A deadline that was enforced is explained by the times from which it was computed.
+        // An enforced deadline is explained by the latencies from which it was computed.
         let usual = self.enforced.and_then(|deadline| deadline.usual).or(call.usual);
         CallReport::late(&LateCall { call: FailedCall { usual, ..call }, limit, source })
     }
 
-    /// How long a call was waited for that ends `now`; none if it has no deadline or says nothing of others.
+    /// How long a call that ends `now` was awaited; none if it has no deadline, or if its duration must not be learned.
     #[must_use]
     pub fn ended(
         &self,

@@ -11,14 +11,14 @@ use crate::latency::{
 use crate::serve::call_deadline::{CallDeadline, has_answer, may_have_answer};
 use crate::wire::mcp::Call;
 
-/// The guard of the call under way. Kept from one call to the next.
+/// The guard of the current call. Reused by the next one.
 #[derive(Default)]
 pub struct CallGuard {
     /// How long the call may take.
     pub deadline: CallDeadline,
-    /// The permit of its breakers, where they are enforced.
+    /// The permit of its breakers, if they are enforced.
     permit: Cell<Option<Permit>>,
-    /// Whether the call is a probe of one of them.
+    /// Whether the call is a probe of a breaker.
     pub is_probe: bool,
     /// The label of the call, once it is known.
     label: Option<LabelId>,
@@ -31,34 +31,34 @@ pub struct BreakerRefused {
     counts: CallCounts,
 }
 
-/// How a call has ended.
+/// The result of a call that has ended.
 #[derive(Clone, Copy)]
 pub struct CallEnded<'a> {
     /// The label under which it is counted.
     pub label: LabelId,
-    /// Where its time went.
+    /// The phases of the call.
     pub phases: &'a CallPhases,
     /// The outcome that is recorded for it.
     pub outcome: Outcome,
-    /// Whether it was handed to the next hop, so that its deadline had begun.
+    /// Whether it was handed to the next hop, which starts the deadline.
     pub is_opened: bool,
 }
 
-/// Which call, and where it goes.
+/// The call, and the terms of its route.
 #[derive(Clone, Copy)]
 pub struct GuardedCall<'a> {
     /// What the call is about.
     pub call: &'a Call,
     /// The name of its route.
     pub route: &'a str,
-    /// How long it may take.
+    /// The terms of its deadline.
     pub deadline: DeadlineTerms,
-    /// When its breakers open.
+    /// The terms of its breakers.
     pub breaker: BreakerTerms,
 }
 
 impl CallGuard {
-    /// Starts with a call of a route with these terms.
+    /// Starts a call of a route with these terms.
     pub fn begin(&mut self, terms: &DeadlineTerms) {
         self.deadline.begin(terms);
         self.permit.set(None);
@@ -66,7 +66,7 @@ impl CallGuard {
         self.label = None;
     }
 
-    /// Goes on with a call that has [begun](CallGuard::begin), once its label is known.
+    /// Continues a call that has [begun](CallGuard::begin), now that its label is known.
     ///
     /// # Errors
     ///
@@ -104,14 +104,14 @@ impl CallGuard {
         Ok(())
     }
 
-    /// The label of a call that has ended, which was looked up when it began if its label was needed then.
+    /// The label of a call that has ended. If the label was needed at the start, it was looked up then.
     pub fn label_of(&self, route: &str, method: &str, tool: &str, recorder: &mut Recorder) -> LabelId {
         let known = self.label.filter(|label| recorder.has_names(*label, route, method, tool));
         known.unwrap_or_else(|| recorder.label(route, method, tool))
     }
 
-    /// The call has ended `now`: what is learned from it, and what it says of calls that are still to be made. Returns its
-    /// deadline, if it had one, and whether that was missed.
+    /// Ends the call `now`: its duration is learned and its breakers are updated. Returns its deadline, if it had one,
+    /// and whether that was missed.
     pub fn end(
         &self,
         guarded: &GuardedCall<'_>,
@@ -127,7 +127,8 @@ impl CallGuard {
         let wait = is_asked.then(|| self.deadline.ended(deadline, call, phases, outcome, now)).flatten();
         let judged = wait.and_then(|wait| recorder.learn(label, &wait.with_breaker(is_closed), now));
         let is_late = judged.is_some_and(|judged| judged.is_missed);
-        // How long the rest of an answer takes says nothing, unless it is an event stream, which may begin before the call is made.
+        // The duration of the rest of an answer says nothing, except for an event stream, whose head may be sent before
+        // the tool runs.
         let is_unanswered = phases.status().is_none() || phases.is_event_stream();
         let is_long = judged.is_some_and(|judged| judged.is_long) && is_unanswered;
         let told = judged.map(|judged| (judged.limit, judged.is_missed));
@@ -140,7 +141,8 @@ impl CallGuard {
         let began = self.deadline.began();
         let changes = match permit {
             Some(permit) => breakers.end(permit, result, &breaker, began, now),
-            // It had no permit because it was refused, or because the breaker was not enforced when it began.
+            // It had no permit because a breaker refused it, or because the breaker was not enforced when the call
+            // began.
             None if matches!(
                 outcome,
                 Outcome::BreakerOpen | Outcome::ConcurrencyLimited | Outcome::AuditUnavailable
@@ -164,8 +166,8 @@ impl BreakerRefused {
     }
 }
 
-/// What the end of a call says of its upstream; none if nothing. A deadline may be longer than callers wait, once calls of the label
-/// have become slow: then the calls that are given up say whether the server answers.
+/// What the end of a call shows about its upstream; none if nothing. Once calls of a label have become slow, the
+/// deadline may be longer than callers wait. Calls that are given up then show whether the server answers.
 fn result(phases: &CallPhases, outcome: Outcome, is_late: bool, is_long: bool) -> Option<CallResult> {
     match outcome {
         Outcome::Ok if phases.is_of_connector() => None,
@@ -173,7 +175,7 @@ fn result(phases: &CallPhases, outcome: Outcome, is_late: bool, is_long: bool) -
         Outcome::Ok if is_late => Some(CallResult::Late),
         Outcome::Ok => Some(CallResult::Answered),
         Outcome::UpstreamFailed | Outcome::TimedOut => Some(CallResult::Failed),
-        // The agent did not wait any longer, and it had waited long enough.
+        // The agent stopped waiting, after it had waited long enough.
         Outcome::AgentGone if is_late || is_long => Some(CallResult::Failed),
         Outcome::AgentStalled if is_late => Some(CallResult::Failed),
         Outcome::UpstreamRefused => Some(CallResult::Unreached),
@@ -181,7 +183,7 @@ fn result(phases: &CallPhases, outcome: Outcome, is_late: bool, is_long: bool) -
     }
 }
 
-/// Logs the changes of breakers, each once on whichever core it happened.
+/// Logs changes of breakers, each once, on the core where it happened.
 fn log(of: &LabelBreakers, mode: GuardMode, changes: BreakerChanges) {
     if changes != BreakerChanges::default() {
         log_changes(of, mode, changes);
@@ -195,14 +197,14 @@ fn log_changes(of: &LabelBreakers, mode: GuardMode, BreakerChanges { upstream, t
         let Some(BreakerChange { to, counts, is_again }) = change else { continue };
         let (route, mode) = (&*label.route, mode.name());
         match to {
-            // Once for an outage, however often it is found to last.
+            // Log once per outage, not each time that a probe confirms it.
             BreakerState::Open { .. } if is_again => {
                 tracing::debug!(
                     route,
                     method,
                     tool = name,
                     mode,
-                    "circuit breaker opened again: a probe failed or was late"
+                    "circuit breaker opened again: a probe failed or exceeded its deadline"
                 );
             }
             BreakerState::Open { remaining } => tracing::warn!(
@@ -222,7 +224,7 @@ fn log_changes(of: &LabelBreakers, mode: GuardMode, BreakerChanges { upstream, t
             BreakerState::Closed => {
                 tracing::info!(route, method, tool = name, mode, "circuit breaker closed")
             }
-            // Logged where the operator asks for it.
+            // Logged by the operator's request itself.
             BreakerState::Forced(ForcedState::Open | ForcedState::Closed) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Who calls, by the token of a request, where its route asks for one.
+//! Authenticates callers by the token of their request, on routes that require one.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -15,50 +15,50 @@ use crate::serve::session_owners::{SessionOwner, SessionOwners};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
 use crate::wire::oauth::is_metadata_path;
 
-/// How long a call waits for keys or an answer of an issuer. Each fetch has its own limit, which is shorter.
+/// How long a call waits for an issuer's keys or answer. Each fetch has its own limit, which is shorter.
 const ISSUER_WAIT_MAX: Duration = Duration::from_secs(8);
 
-/// The tokens that a core has verified, and who has which session.
+/// The tokens that a core has verified, and the owners of sessions.
 pub struct CallerTokens {
     verified: RefCell<VerifiedTokens>,
     owners: SessionOwners,
 }
 
-/// What is known of the caller of a request whose route asks for a token.
+/// The authenticated caller of a request.
 #[derive(Clone)]
 pub struct ProvenCaller {
-    /// Who it is; none if it has shown a key of the route's policy.
+    /// The caller's identity; none if it presented a static key of the route's policy.
     pub(super) identity: Option<Arc<AgentIdentity>>,
-    /// What its route asks for.
+    /// The authentication settings of its route.
     pub(super) auth: Arc<RouteAuth>,
-    /// Who it is as a signed text for the server, if its route asks for that.
+    /// The caller's identity, signed for the server, if the route is configured to send it.
     signed: Option<Arc<str>>,
-    /// As whom it has sessions.
+    /// The caller as an owner of sessions.
     owner: SessionOwner,
-    /// When it is not proven any longer.
+    /// When the authentication expires.
     pub(super) until: Time,
 }
 
-/// Why a request is not passed on, or not yet.
+/// Why a request is not forwarded, or not yet.
 pub enum CallerStop {
-    /// It asks for the metadata of the resource, which the tunnel answers.
+    /// It requests the metadata of the protected resource, which adit answers.
     Metadata,
     /// Its caller is refused.
     Refused(TokenRefusal),
 }
 
 impl CallerTokens {
-    /// Tokens of one core, with the sessions that all cores share.
+    /// The tokens of one core, with the sessions that all cores share.
     #[must_use]
     pub fn new(owners: &SessionOwners) -> CallerTokens {
         CallerTokens { verified: RefCell::default(), owners: owners.clone() }
     }
 
-    /// Who makes a request with this head. `now` is the time since 1970, and `at` that of the core.
+    /// Identifies the caller of a request with this head. `now` is the time since 1970, and `at` the core's time.
     ///
     /// # Errors
     ///
-    /// If the request is not passed on, or not yet.
+    /// If the request is not forwarded, or not yet.
     pub fn identify(
         &self,
         head: &RequestHead,
@@ -92,19 +92,20 @@ impl CallerTokens {
 }
 
 impl ProvenCaller {
-    /// The header field by which the server is told who calls, if it is: name and value.
+    /// The header field that names the caller for the server, if it is configured: name and value.
     pub(super) fn told(&self) -> Option<(&str, &str)> {
         let header = self.auth.terms().identity_header.as_ref()?;
         Some((&header.name, self.signed.as_deref()?))
     }
 
-    /// Learns from the head of an answer which session was begun, used or ended.
+    /// Learns from the head of an answer which session was created, used or ended.
     pub(super) fn on_answer(&self, request: &RequestHead, answer: &ResponseHead, now: Time) {
         self.owner.on_answer(&self.auth.terms().resource, request, answer, now);
     }
 }
 
-/// Waits until more is known of an issuer, or cannot be, at the longest until the caller has to be answered.
+/// Waits until the issuer's keys or answer arrive or the request for them fails, at most until the caller has to be
+/// answered.
 pub async fn issuer_heard(core: &Core, auth: &RouteAuth, issuer: usize, awaited: Awaited, until: Time) {
     let Some(issuer) = auth.issuers().get(issuer) else { return };
     let wait = ISSUER_WAIT_MAX.min(until - core.turn_time());
@@ -113,18 +114,18 @@ pub async fn issuer_heard(core: &Core, auth: &RouteAuth, issuer: usize, awaited:
         (Awaited::Introspection(asked), TokenCheck::Introspection(answers)) => answers.poll_answered(asked, cx),
         _ => Poll::Ready(()),
     });
-    // Whether it is known now is asked again in any case.
+    // The result is not used: the caller checks again.
     let _ = core.timeout(wait, heard).await;
 }
 
-/// What a caller is told who is refused, and for whom nobody waits any longer.
+/// The answer for a refused caller that no longer waits for its issuer.
 #[must_use]
 pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
     let refused = match refusal {
         TokenRefusal::NoToken => CallerRefused::NoToken,
         TokenRefusal::Invalid(_) => CallerRefused::InvalidToken,
         TokenRefusal::Scope => CallerRefused::Scope,
-        // Nobody knows whether its issuer has such a key: another token would not help.
+        // The keys of the issuer could not be fetched, so another token would not help.
         TokenRefusal::Awaits { awaited: Awaited::Keys(_), .. } | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
         TokenRefusal::Awaits { awaited: Awaited::Introspection(_), .. } | TokenRefusal::NoIntrospection => {
             CallerRefused::IntrospectionUnavailable
@@ -134,8 +135,8 @@ pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
     ToolDenied::of_caller(refused, auth.challenge(refusal))
 }
 
-/// The token of `Authorization: Bearer` (RFC 6750 section 2.1), if there is one field of that name. Tokens in a target or in a form are
-/// not looked for: they end up in logs.
+/// The token of `Authorization: Bearer` (RFC 6750 section 2.1), if the field occurs once. Tokens in the target or in a
+/// form are ignored, because they end up in logs.
 pub(super) fn bearer(head: &RequestHead) -> Option<&[u8]> {
     let (scheme, token) = head.get_only("Authorization")?.split_at_checked(b"Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())

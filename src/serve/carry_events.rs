@@ -1,5 +1,5 @@
-//! Event streams on their way to the caller. They are kept alive by comments where nothing else was sent for a while, because
-//! proxies in front close connections on which nothing comes, and cut when their deadline passes.
+//! Carries event streams to the caller. During silence it sends comments, because proxies close connections that carry
+//! no data; when the deadline passes it cuts the stream.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -11,17 +11,17 @@ use crate::exchange::{BodySource, CarryError, Piece};
 use crate::serve::incoming::Responder;
 use crate::wire::event_stream::{BOM, EventBounds};
 
-/// A comment and the end of its block: neither an event nor a part of one (WHATWG HTML, section 9.2.6).
+/// A comment and the end of its block, which is no event and no part of one (WHATWG HTML, section 9.2.6).
 const COMMENT: &[u8] = b":\n\n";
-/// How long an event may take to end that is under way when its stream is cut.
+/// When a stream is cut within an event, how long that event may still take to end.
 const EVENT_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Who watches an event stream that passes.
+/// Observes an event stream that passes.
 pub(super) trait EventWatch {
     /// Bytes of the stream are about to be sent.
     fn on_bytes(&mut self, bytes: &[u8]);
 
-    /// When the stream is cut, if it is to be. Later with each sign of progress.
+    /// When the stream is to be cut, if it has a limit. Progress moves this time.
     fn cuts_at(&self) -> Option<Time> {
         None
     }
@@ -30,16 +30,17 @@ pub(super) trait EventWatch {
 /// How an event stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventsEnd {
-    /// By itself: its end was sent.
+    /// The stream ended, and its end was sent.
     Whole,
-    /// It is cut between two events. Its end was not sent.
+    /// The stream was cut between two events. Its end was not sent.
     Cut,
-    /// It is cut, and an event was under way.
+    /// The stream was cut within an event.
     Broken,
 }
 
-/// Carries the body of an event stream. Sends a comment whenever nothing came for `silence_max` and an event has ended, and stops
-/// when `watch` has it cut. All bytes of the stream are passed on as by [`carry_body`](crate::exchange::carry_body).
+/// Carries the body of an event stream. Sends a comment when nothing arrived for `silence_max` and the last event is
+/// complete, and stops at the time that `watch` sets. All bytes of the stream are passed on as by
+/// [`carry_body`](crate::exchange::carry_body).
 ///
 /// # Errors
 ///
@@ -89,7 +90,7 @@ pub(super) async fn carry_events(
     }
 }
 
-/// Waits until more was received or the sender has finished; false if neither was so before `until`.
+/// Waits until more data or the end arrives; false if neither did before `until`.
 async fn more_until(from: &mut impl BodySource, timer: &mut Timer, until: Time) -> Result<bool, StreamError> {
     timer.set(until);
     let mut more = pin!(from.more());
@@ -102,11 +103,11 @@ async fn more_until(from: &mut impl BodySource, timer: &mut Timer, until: Time) 
     more
 }
 
-/// The start of the stream. A byte order mark has a meaning only there, so that behind a comment it is left out.
+/// The start of the stream. A byte order mark has a meaning only there, so it is left out if a comment was sent first.
 #[derive(Default)]
 struct Start {
     is_commented: bool,
-    /// How many bytes of the mark were left out; none once other bytes came.
+    /// How many bytes of the mark were left out; none after other bytes.
     matched: Option<usize>,
     has_begun: bool,
 }
@@ -116,8 +117,8 @@ impl Start {
         self.is_commented |= !self.has_begun;
     }
 
-    /// How many bytes at the start of the next piece are left out, and which bytes that were left out have to be sent before
-    /// it, because they began no mark.
+    /// How many bytes at the start of the next piece to leave out, and which bytes that were left out must be sent
+    /// before it because they did not begin a mark.
     fn on_data(&mut self, data: &[u8]) -> (usize, &'static [u8]) {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         if is_first && self.is_commented {

@@ -1,4 +1,5 @@
-//! Event streams that are no part of a call's answer: they last until a role ends, which ends them between two events.
+//! Event streams that are not part of a call's answer. They last until the role ends, which ends them between two
+//! events.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -20,9 +21,9 @@ pub(super) struct EndingStream<'a, B, E> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// It is to end. What has been received is still passed on.
+    /// The stream is to end. Data that has been received is still passed on.
     Ending,
-    /// All that had been received by then was passed on, and an event is under way: nothing is passed on behind it.
+    /// All received data was passed on, and an event is incomplete: nothing after that event is passed on.
     LastEvent,
     Ended,
 }
@@ -33,7 +34,7 @@ impl<'a, B: BodySource, E: Future<Output = ()>> EndingStream<'a, B, E> {
         EndingStream { body, bounds: EventBounds::default(), ends, stage: Stage::Open }
     }
 
-    /// Whether it was ended early. Its source is then not at its end.
+    /// Whether the stream was ended before its source.
     pub(super) fn has_ended_early(&self) -> bool {
         self.stage == Stage::Ended
     }
@@ -96,7 +97,7 @@ mod tests {
     use crate::engine::{Class, Lease, Pool};
     use crate::exchange::{BodySink, CarryError, carry_body};
 
-    /// A body in pieces, each received by itself after a wait; it stays open behind them.
+    /// A body in pieces, each received after a wait; it stays open after the last.
     struct Pieces {
         pool: Pool,
         left: VecDeque<&'static str>,
@@ -147,13 +148,13 @@ mod tests {
         }
 
         async fn end<'a>(&mut self, trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<(), CarryError> {
-            assert_eq!(trailers.count(), 0, "those of the source were not received");
+            assert_eq!(trailers.count(), 0, "the source's trailers were not received");
             self.1.set(true);
             Ok(())
         }
     }
 
-    /// What is passed on of a stream that is to end when so much of it has been, and whether it has ended then.
+    /// What is passed on of a stream that is to end after `ends_after` bytes, and whether it has ended.
     fn passed_on(pieces: &[&'static str], ends_after: usize) -> (String, bool) {
         let left = pieces.iter().copied().collect();
         let mut body = Pieces { pool: Pool::new(1 << 20), left, is_received: false, has_waited: false };

@@ -1,4 +1,4 @@
-//! Answers with lists that are filtered as a whole, because they come in one message.
+//! Answers with lists that arrive in one message and are filtered as a whole.
 
 use crate::base::{Budget, Share};
 use crate::engine::{LARGE_LEN, StreamError};
@@ -8,23 +8,24 @@ use crate::serve::incoming::{Responder, ResponseExtras};
 use crate::wire::event_stream::{BOM, EventBounds};
 use crate::wire::http1::{BodyError, Framing, ResponseHead};
 
-/// One part in this many of the memory for buffers that may be taken in addition for lists while they are filtered and sent.
+/// The divisor of the buffer memory: this share may be used in addition for lists while they are filtered and sent.
 const LISTS_SHARE: usize = 8;
-/// Bytes that each of them may take in any case.
+/// The bytes that each list may use without a share.
 const LIST_LEN_FREE: usize = 4 * 1024;
 
-/// The memory for lists that are filtered on one core, which has so much for buffers. The longest list has room.
+/// The memory for filtering lists on one core with this much buffer memory. The longest list fits.
 #[must_use]
 pub fn list_memory(buffers_bytes_max: usize) -> Budget {
     Budget::new((buffers_bytes_max / LISTS_SHARE).max(LIST_LEN_MAX), LIST_LEN_FREE)
 }
 
-/// Whether an answer is read to its end before any of it is passed on: one message, or events whose length is told before.
+/// Whether an answer is read to its end before it is passed on: a single message, or an event stream with a known
+/// length.
 pub(super) fn is_carried_whole(head: &ResponseHead) -> bool {
     !head.is_event_stream() || matches!(head.framing(), Framing::Length(_))
 }
 
-/// Checks that an answer is not compressed, which was not asked for.
+/// Checks that an answer is not compressed; adit did not offer that.
 ///
 /// # Errors
 ///
@@ -34,7 +35,7 @@ pub(super) fn check_coding(head: &ResponseHead) -> Result<(), CarryError> {
     if is_coded { Err(CarryError::Body(BodyError::UnreadableList)) } else { Ok(()) }
 }
 
-/// An answer with lists of which its caller sees a part, held until it is sent.
+/// An answer with lists of which the caller sees a part, held until it is sent.
 #[derive(Debug)]
 pub(super) struct FilteredList {
     body: Vec<u8>,
@@ -42,7 +43,7 @@ pub(super) struct FilteredList {
 }
 
 impl FilteredList {
-    /// Receives the body of an answer, and takes out what its caller may not use.
+    /// Receives the body of an answer, and removes what the caller may not use.
     ///
     /// # Errors
     ///
@@ -54,20 +55,20 @@ impl FilteredList {
     ) -> Result<FilteredList, CarryError> {
         let mut list = FilteredList { body: Vec::new(), share: memory.share() };
         list.receive(from).await?;
-        // Clients do not agree on which fields of the head tell one from the other. No text is both.
+        // Clients disagree on which header fields distinguish JSON from events. No text is both.
         let filtered = match is_json(&list.body) {
             true => filter.apply(&list.body),
             false => filter_events(&list.body, filter).map(Some),
         };
         if let Some(filtered) = filtered.map_err(|UnreadableList| CarryError::Body(BodyError::UnreadableList))? {
             list.body = filtered;
-            // It may be a few bytes longer. Then the share stays as it is if there are no more.
+            // The filtered text may be a few bytes longer. If the memory is used up, the share stays as it is.
             let _ = list.share.set(list.body.capacity());
         }
         Ok(list)
     }
 
-    /// Receives the body. It is copied: one that comes in small pieces would hold a buffer for each.
+    /// Receives the body. It is copied, because a body in small pieces would hold a buffer for each.
     async fn receive(&mut self, mut from: impl BodySource) -> Result<(), CarryError> {
         loop {
             match from.next()? {
@@ -96,7 +97,7 @@ impl FilteredList {
         Ok(())
     }
 
-    /// What is sent of the body.
+    /// The part of the body that is sent.
     pub(super) fn body(&self) -> &[u8] {
         &self.body
     }
@@ -116,7 +117,7 @@ impl FilteredList {
         responder.head(head, len, extras).await
     }
 
-    /// Sends the rest of it.
+    /// Sends the rest of the answer.
     ///
     /// # Errors
     ///
@@ -130,13 +131,13 @@ impl FilteredList {
     }
 }
 
-/// Whether a body may be read as JSON by anybody.
+/// Whether any reader could take the body for JSON.
 fn is_json(body: &[u8]) -> bool {
     let body = body.strip_prefix(BOM).unwrap_or(body);
     matches!(body.trim_ascii_start().first(), Some(b'{' | b'[' | 0 | 0xfe | 0xff))
 }
 
-/// The events of a whole stream.
+/// Filters the events of a whole stream.
 fn filter_events(stream: &[u8], filter: &AnswerFilter) -> Result<Vec<u8>, UnreadableList> {
     let (mut out, mut rest, mut bounds) = (Vec::with_capacity(stream.len()), stream, EventBounds::default());
     while !rest.is_empty() {

@@ -1,4 +1,4 @@
-//! Event streams with lists, of which the caller sees what it could use.
+//! Event streams with lists of which the caller sees a part.
 
 use std::collections::VecDeque;
 
@@ -9,23 +9,23 @@ use crate::policy::{AnswerFilter, LIST_LEN_MAX};
 use crate::wire::event_stream::EventBounds;
 use crate::wire::http1::BodyError;
 
-/// The body of an event stream, whose events are filtered one by one as soon as each is whole.
+/// The body of an event stream; each event is filtered as soon as it is complete.
 pub(super) struct FilteredEvents<'a, B> {
     body: B,
     pool: &'a Pool,
     filter: AnswerFilter,
     bounds: EventBounds,
-    /// What came behind the last event that was filtered.
+    /// Bytes received after the last filtered event.
     rest: Option<Lease>,
-    /// The event under way.
+    /// The incomplete event that is being received.
     held: VecDeque<Lease>,
     held_len: usize,
-    /// An event that was filtered and is as it was.
+    /// An event that the filter left unchanged.
     same: VecDeque<Lease>,
-    /// One that was changed, as far as it was not passed on.
+    /// The rest of a changed event that is not passed on yet.
     changed: Vec<u8>,
     passed_on: usize,
-    /// What the event takes of the memory for lists.
+    /// The share of the memory for lists that the event takes.
     share: Share,
     has_ended: bool,
 }
@@ -48,12 +48,12 @@ impl<'a, B: BodySource> FilteredEvents<'a, B> {
         }
     }
 
-    /// How much of an event that was changed is to be passed on next.
+    /// How much of a changed event is passed on next.
     fn left(&self) -> usize {
         (self.changed.len() - self.passed_on).min(LARGE_LEN)
     }
 
-    /// Moves the next part of an event that was changed.
+    /// Copies the next part of a changed event.
     fn fill(&mut self, mut lease: Lease) -> Lease {
         self.passed_on += lease.append_some(&self.changed[self.passed_on..]);
         if self.passed_on == self.changed.len() {
@@ -130,7 +130,7 @@ impl<B: BodySource> BodySource for FilteredEvents<'_, B> {
                 Piece::Wait => return Ok(Piece::Wait),
                 Piece::End => {
                     self.has_ended = true;
-                    // Some readers take an event without its empty line.
+                    // Some readers accept a last event without its empty line.
                     self.end_event()?;
                 }
             }

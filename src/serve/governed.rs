@@ -1,4 +1,4 @@
-//! Requests of routes with a policy: what each asks for is read as its server reads it, and decided before it is passed on.
+//! Requests of routes with a policy: each is parsed as its server parses it, and decided before it is forwarded.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestHead};
 use crate::wire::jsonrpc::{PEEK_LEN_MAX, Peek};
 use crate::wire::mcp::{self, Call};
 
-/// What is known of a request of a route with a policy.
+/// The state of a request of a route with a policy.
 pub(super) struct Governed {
     policy: Arc<ToolPolicy>,
     roles: RoleSet,
-    /// Whose static key of the policy the caller has shown, which is not the server's affair.
+    /// The owner of the policy's static key that the caller presented. The key is not forwarded to the server.
     key: Option<AgentIdentity>,
-    /// Where the caller finds who issues tokens.
+    /// The authentication settings, which tell callers where tokens are issued.
     auth: Option<Arc<RouteAuth>>,
-    /// Whether the request is of a revision without sessions.
+    /// Whether the request uses a protocol revision without sessions.
     is_stateless: bool,
     kind: Result<BodyKind, BodyError>,
     utf8: Utf8Check,
@@ -36,44 +36,44 @@ pub(super) struct Governed {
     decision: Option<ToolDecision>,
     address: Option<IpAddr>,
     time: QuotaTime,
-    /// That it counts among the calls under way, where those are limited.
+    /// Counts the call as in flight, if calls are limited.
     permit: Option<QuotaPermit>,
-    /// By which approval it is passed on.
+    /// The approval under which it is forwarded.
     ticket: Option<ApprovalTicket>,
     /// What is found in its answers, where they are looked at.
     note: Option<AnswerNote>,
 }
 
-/// By what a request is decided, and when.
+/// The policy that decides a request, and when.
 pub(super) struct Governing<'a> {
     pub(super) policy: &'a Arc<ToolPolicy>,
-    /// Where its caller is.
+    /// The address of its caller.
     pub(super) address: Option<IpAddr>,
     pub(super) time: QuotaTime,
 }
 
-/// A request, as far as it was read.
+/// A request, as far as it has been read.
 pub(super) struct ReadRequest<'a> {
     pub(super) head: &'a RequestHead,
     pub(super) peek: &'a Peek,
     /// The bytes of the body that were read.
     pub(super) ahead: &'a ReadAhead,
     pub(super) has_ended: bool,
-    /// Who its caller is, by its token.
+    /// The caller's identity, from its token.
     pub(super) identity: Option<&'a AgentIdentity>,
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 pub(super) enum Judged {
-    /// More of it has to be read.
+    /// More of the request has to be read.
     Unknown,
-    /// It is passed on.
+    /// The request is forwarded.
     Allowed,
     Denied(Box<ToolDenied>),
 }
 
 impl Governed {
-    /// A request with this head, of a caller of whom so much was proven.
+    /// A request with this head, of a caller with this authentication.
     pub(super) fn new(governing: &Governing<'_>, head: &RequestHead, caller: Option<&ProvenCaller>) -> Governed {
         let Governing { policy, address, time } = *governing;
         let key = bearer(head).and_then(|bearer| policy.key_of(bearer)).cloned();
@@ -101,7 +101,7 @@ impl Governed {
     ///
     /// # Errors
     ///
-    /// If servers may read them in different ways.
+    /// If servers may interpret them in different ways.
     pub(super) fn read(&mut self, peek: &mut Peek, bytes: &[u8]) -> Result<(), BodyError> {
         let kind = self.kind?;
         if let Some(first) = bytes.first().filter(|_| !self.has_begun) {
@@ -120,11 +120,11 @@ impl Governed {
         check_message(peek)
     }
 
-    /// Decides about the request, once that can be done.
+    /// Decides about the request, once enough is known.
     ///
     /// # Errors
     ///
-    /// If servers may read it in different ways.
+    /// If servers may interpret it in different ways.
     pub(super) fn judge(&mut self, read: &ReadRequest<'_>) -> Result<Judged, BodyError> {
         let ReadRequest { head, peek, has_ended, .. } = *read;
         if self.kind? == BodyKind::Form && (self.has_begun || has_ended) {
@@ -158,11 +158,11 @@ impl Governed {
         Ok(judged)
     }
 
-    /// What becomes of a request that is allowed by a rule with ceilings. None if more of it has to be read.
+    /// Decides about a request that is allowed by a rule with ceilings. None if more of it has to be read.
     ///
     /// # Errors
     ///
-    /// If servers may read its arguments in different ways.
+    /// If servers may interpret its arguments in different ways.
     #[cold]
     fn hold_to_ceilings(
         &mut self,
@@ -173,7 +173,7 @@ impl Governed {
         let mut decision = decision;
         let caller = CountedCaller { identity: self.key.as_ref().or(read.identity), address: self.address };
         if self.policy.needs_arguments(&decision, asked) {
-            // However its pieces come, a longer one is refused.
+            // A longer body is refused, however it is split.
             if read.ahead.len() > PEEK_LEN_MAX {
                 return Ok(None);
             }
@@ -188,7 +188,7 @@ impl Governed {
                 .and_then(|decision| self.policy.ask_approval(decision, asked, &caller, self.time, arguments));
             (decision, self.ticket) = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;
         }
-        // What was approved is used up last, by a call that nothing else stops.
+        // An approval is used up last, so that only a call that passes all other checks uses it.
         let (mut decision, permit) = self.policy.count(decision, asked, &caller, self.time);
         if let Some(ticket) = self.ticket.filter(|_| decision.is_allowed()) {
             decision = self.policy.use_approval(decision, ticket, self.time.now);
@@ -197,7 +197,7 @@ impl Governed {
         Ok(Some(decision))
     }
 
-    /// By which ticket it waits for approval, or was approved.
+    /// The ticket of the approval that the call waits for, or was approved by.
     pub(super) fn ticket(&self) -> Option<ApprovalTicket> {
         let waits = self.decision.as_ref().and_then(|decision| match decision {
             ToolDecision::Denied { how: Denial::Ceiling(reached), .. } => reached.ticket(),
@@ -206,23 +206,23 @@ impl Governed {
         waits.or(self.ticket)
     }
 
-    /// The call has ended, and does not count among those under way.
+    /// Ends the call, which then no longer counts as in flight.
     pub(super) fn end(&mut self) {
         self.permit = None;
     }
 
-    /// The digest of the policy, and what was decided, once it was.
+    /// The digest of the policy, and the decision once it is made.
     pub(super) fn decision(&self) -> (PolicyDigest, Option<&ToolDecision>) {
         (self.policy.digest(), self.decision.as_ref())
     }
 
-    /// The start of that digest, and the place of the rule that decided, once it was.
+    /// The start of that digest, and the position of the rule that decided, once it has.
     pub(super) fn mark(&self) -> Option<PolicyMark> {
         let rule = self.decision.as_ref()?.rule().map(|rule| rule.index);
         Some(PolicyMark::new(self.policy.digest().mark(), rule))
     }
 
-    /// What is changed of the answer, if anything may be.
+    /// The filter for the answer, if anything of it may change.
     pub(super) fn filter(&self, head: &RequestHead, call: &Call) -> Option<AnswerFilter> {
         let has_lists = ListFilter::is_needed(&self.policy, head, call);
         let note = self.note.as_ref().filter(|_| self.is_message || head.method() == Method::Get);
@@ -234,13 +234,13 @@ impl Governed {
         self.note.as_ref()
     }
 
-    /// What is changed of the request.
+    /// The changes to make to the request.
     pub(super) fn edit(&self) -> PolicyEdit<'static> {
         let drop_authorization = self.key.is_some() && !self.policy.passes_keys();
         PolicyEdit { drop_authorization, identity_only: true, ..PolicyEdit::NONE }
     }
 
-    /// Whose static key the caller has shown, if it has.
+    /// The owner of the static key that the caller presented, if any.
     pub(super) fn key_owner(&self) -> Option<&AgentIdentity> {
         self.key.as_ref()
     }

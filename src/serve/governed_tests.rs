@@ -1,4 +1,4 @@
-//! What no caller gets past a policy: messages that two readers could read in two ways, however they are cut.
+//! Attempts to get past a policy: messages that two readers could interpret differently, split in every way.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn policy() -> Arc<ToolPolicy> {
     Arc::new(ToolPolicy::parse(text).unwrap())
 }
 
-/// A body that comes in these pieces.
+/// A body that arrives in these pieces.
 struct Cut<'a> {
     pool: &'a Pool,
     pieces: Vec<&'a [u8]>,
@@ -67,7 +67,7 @@ fn governing(policy: &Arc<ToolPolicy>) -> Governing<'_> {
     Governing { policy, address: None, time }
 }
 
-/// What the server gets of a body, and why that is not all, if it is not.
+/// What the server receives of a body, and the error if that is not all.
 fn passed(pool: &Pool, policy: &Arc<ToolPolicy>, fields: &str, pieces: &[&[u8]]) -> (Vec<u8>, Result<(), LabelError>) {
     let (head, memory) = (head(fields), Budget::new(1 << 20, 0));
     let mut label = CallLabel::default();
@@ -99,8 +99,8 @@ fn passed(pool: &Pool, policy: &Arc<ToolPolicy>, fields: &str, pieces: &[&[u8]])
     }
 }
 
-/// Whether a server could take what it got for something that is denied: one that keeps the last of two keys, one that keeps the
-/// first, one that ignores case, one that reads only the first value, and one that detects UTF-16.
+/// Whether a server could interpret the bytes as something that is denied: one that keeps the last of two keys, one
+/// that keeps the first, one that ignores case, one that reads only the first value, and one that detects UTF-16.
 fn may_reach(body: &[u8]) -> bool {
     let mut values: Vec<Value> = Vec::new();
     let texts =
@@ -108,7 +108,7 @@ fn may_reach(body: &[u8]) -> bool {
     for text in texts {
         let text = text.trim_start_matches('\u{feff}');
         values.extend(serde_json::Deserializer::from_str(text).into_iter::<Value>().map_while(Result::ok).take(1));
-        // The first of two keys, by hiding the later ones: a name that is repeated is looked at from both sides.
+        // For the first of two keys, hide the later ones: a repeated name is checked in both ways.
         if let Some(first) = text.find(SECRET) {
             let is_whole = serde_json::from_str::<Value>(text).is_ok();
             let as_name = text[..first].trim_end_matches('"').trim_end().ends_with(':');
@@ -143,7 +143,7 @@ fn call(name: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}","arguments":{{}}}}}}"#)
 }
 
-/// Bodies that try to get past.
+/// Bodies that try to get past the policy.
 fn attacks() -> Vec<(String, Vec<u8>)> {
     let good = call("search");
     let bad = call(SECRET);
@@ -211,7 +211,7 @@ fn attacks() -> Vec<(String, Vec<u8>)> {
         add("", body.clone().into());
         add("MCP-Protocol-Version: 2025-03-26\r\n", body.into());
     }
-    // More than one message, and what is no JSON.
+    // More than one message, and text that is not JSON.
     for body in [
         format!("{good}{bad}"),
         format!("{good}\n{bad}"),
@@ -260,7 +260,7 @@ fn attacks() -> Vec<(String, Vec<u8>)> {
             add(&format!("Content-Type: {kind}\r\n"), body.clone().into());
         }
     }
-    // Bytes that are no UTF-8, in a name and in an argument.
+    // Bytes that are not UTF-8, in a name and in an argument.
     let mut torn = good.clone().into_bytes();
     torn.insert(torn.len() - 20, 0xff);
     add("", torn);
@@ -383,7 +383,7 @@ fn what_is_allowed_passes_byte_by_byte_as_it_is() {
     }
 }
 
-/// Messages of random members: whatever a server takes for a call of a tool was decided as that.
+/// Random messages: whatever a server takes for a tool call was decided as that call.
 #[test]
 fn random_messages_reach_nothing_that_is_denied() {
     const PARTS: [&str; 16] = [
@@ -445,7 +445,7 @@ fn what_was_decided_is_known_once_it_was_also_of_what_is_no_message() {
     }
 }
 
-/// A rule that looks at arguments has to have all of them, however they come.
+/// A rule on arguments needs all of them, however they are split.
 #[test]
 fn arguments_are_looked_at_before_any_of_them_is_passed_on() {
     let text = "[[rule]]\nname = 'refunds'\neffect = 'allow'\ntools = ['refund']\n\
@@ -496,5 +496,5 @@ fn arguments_are_looked_at_before_any_of_them_is_passed_on() {
     }
     let cut_off = r#"{"method":"tools/call","params":{"name":"refund","arguments":{"amount":1}"#;
     let read = passed(&pool, &policy, "", &[cut_off.as_bytes()]).1;
-    assert_eq!(read, Err(LabelError::Body(BodyError::MalformedMessage)), "what follows is not known");
+    assert_eq!(read, Err(LabelError::Body(BodyError::MalformedMessage)), "the rest is not known");
 }

@@ -1,4 +1,4 @@
-//! Requests of HTTP/1.1, on their connection.
+//! Requests of HTTP/1.1 on their connection.
 
 use std::future::pending;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub struct Http1Request<'a, S> {
 /// The body of a request of HTTP/1.1.
 pub struct Http1RequestBody<'a, S, P> {
     source: Http1Source<'a, P>,
-    /// The connection, if it is watched for its end.
+    /// The connection, if its end is watched.
     watched: Option<&'a S>,
 }
 
@@ -40,8 +40,9 @@ impl<'a, S: ByteStream> Http1Request<'a, S> {
         self.stream
     }
 
-    /// The request apart from its connection. Body and response use `over`, which is the connection with limits on its waits.
-    /// The connection is watched for its end, which means that the caller has left, if `is_watched` is true.
+    /// Splits the request into head, body and responder. Body and response use `over`, which is the connection with
+    /// limits on its waits. If `is_watched`, the end of the connection is noticed, which means that the caller has
+    /// left.
     pub fn incoming_over<'b, P: ByteStream>(
         &'b mut self,
         over: &'b P,
@@ -92,7 +93,7 @@ impl<S: ByteStream> Request for Http1Request<'_, S> {
         if context.read_label_received(&mut Http1Source::new(self.stream, intake, decoder))? {
             return Ok(());
         }
-        // In a box, so that calls whose body came with the head do not have its size.
+        // Boxed, so that calls whose body came with the head do not pay for its size.
         Box::pin(async {
             if self.requests.context.take_continue() {
                 self.respond(|_, out| out.extend_from_slice(CONTINUE)).await;
@@ -108,7 +109,7 @@ impl<S: ByteStream> Request for Http1Request<'_, S> {
         context.read_id(self.core, &mut Http1Source::new(self.stream, intake, decoder), within).await;
     }
 
-    /// It has left when it finishes or its connection fails, even behind bytes that it has sent ahead.
+    /// The caller has left when it finishes or its connection fails, even after bytes that it sent ahead.
     fn caller_left(&mut self) -> impl Future<Output = ()> {
         self.requests.intake.ended(self.stream)
     }

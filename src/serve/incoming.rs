@@ -5,13 +5,13 @@ use crate::exchange::{BodySink, BodySource, CarryError};
 use crate::serve::label::CallLabel;
 use crate::wire::http1::{PublicAddress, RequestHead, ResponseHead};
 
-/// A request apart from the connection it came on.
+/// A request, independent of the connection that it came on.
 pub struct Incoming<'a, B, R> {
     /// The head of the request.
     pub head: &'a RequestHead,
     /// The body of the request, as it is received.
     pub body: B,
-    /// Reads what it is about, if that is of interest.
+    /// Reads the label of the call, if it is needed.
     pub label: Option<&'a mut CallLabel>,
     /// Sends the response to the caller.
     pub responder: R,
@@ -22,7 +22,8 @@ pub trait RequestBody: BodySource {
     /// Waits, once the body is received, until the caller leaves.
     fn caller_left(&mut self) -> impl Future<Output = ()>;
 
-    /// Whether [`RequestBody::caller_left`] can tell. If not, a failure of the caller's connection is noticed by other means.
+    /// Whether [`RequestBody::caller_left`] can detect that. If not, a failure of the caller's connection is noticed in
+    /// other ways.
     fn is_watched(&self) -> bool;
 }
 
@@ -31,7 +32,7 @@ pub trait Responder: BodySink {
     /// Sends an interim (1xx) response, if the protocol version has them.
     fn interim(&mut self, head: &ResponseHead) -> impl Future<Output = Result<(), StreamError>>;
 
-    /// Queues the head of the final response. The body follows, of another length than in `head` if `body_len` says so.
+    /// Queues the head of the final response. `body_len` replaces the length in `head`, if given.
     fn head(
         &mut self,
         head: &ResponseHead,
@@ -42,7 +43,7 @@ pub trait Responder: BodySink {
     /// Queues a copy of bytes of the body.
     fn copy(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), CarryError>>;
 
-    /// Whether the connection can carry another request after the response.
+    /// Whether the connection can carry another request afterwards.
     fn keeps(&self) -> bool;
 }
 
@@ -51,10 +52,10 @@ pub trait Responder: BodySink {
 pub struct ResponseExtras<'a> {
     /// Whether another request may follow on the connection.
     pub may_keep: bool,
-    /// The value of `Server-Timing`, if there is one to tell.
+    /// The value of `Server-Timing`, if there is one.
     pub server_timing: Option<&'a [u8]>,
-    /// By which address the server is named where it names itself; none to leave it so.
+    /// The public address that replaces the server's own in the head; none leaves it unchanged.
     pub public: Option<PublicAddress<'a>>,
-    /// Whether the same is done in the body, which is the metadata of a protected resource (RFC 9728).
+    /// Whether the address is replaced in the body too, which is the metadata of a protected resource (RFC 9728).
     pub is_metadata: bool,
 }

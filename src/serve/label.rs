@@ -8,32 +8,32 @@ use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestHead, ResponseHea
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp::{Call, CallKind, Said};
 
-/// What a request is about, read from its head and from its body while that passes; kept from one request to the next for its
+/// The label of a call, read from its head and from its body while that passes. Reused by the next request, for its
 /// memory.
 #[derive(Default)]
 pub struct CallLabel {
     call: Call,
     pub(super) peek: Peek,
-    /// How much of the body `call` was read from.
+    /// How many bytes of the body `call` was read from.
     call_read: usize,
-    /// Whether the head says it all.
+    /// Whether the head contains the whole label.
     is_in_head: bool,
-    /// Whether a rule depends on it, so that a body that contradicts it is refused.
+    /// Whether a rule depends on the label, so that a contradicting body is refused.
     pub(super) is_required: bool,
-    /// Whether the caller was told to send the body.
+    /// Whether the caller was sent 100 (Continue).
     pub(super) has_continued: bool,
-    /// What was read of the body before the call was opened.
+    /// The part of the body that was read before the call was opened.
     pub(super) ahead: ReadAhead,
-    /// Who calls, where its route asks for that.
+    /// The authenticated caller, if the route requires one.
     pub(super) caller: Option<ProvenCaller>,
-    /// What the policy of the route has to do with it; none without a policy.
+    /// The state of the route's policy; none without a policy.
     pub(super) governed: Option<Box<Governed>>,
-    /// The memory of that, for the next request.
+    /// The memory of that state, for the next request.
     spare: Option<Box<Governed>>,
 }
 
 impl CallLabel {
-    /// Starts with the head of a request.
+    /// Starts the label of a request with this head.
     pub(super) fn begin(&mut self, head: &RequestHead) {
         self.is_in_head = self.call.read_head(head);
         self.is_required = false;
@@ -46,36 +46,36 @@ impl CallLabel {
         self.caller = None;
     }
 
-    /// Notes who calls, which a policy then goes by.
+    /// Sets the caller, for the decision of the policy.
     pub(super) fn set_caller(&mut self, caller: ProvenCaller) {
         self.caller = Some(caller);
     }
 
-    /// Learns from the head of the answer which session its caller has.
+    /// Learns from the head of the answer which session the caller has.
     pub(super) fn on_answer(&self, head: &RequestHead, answer: &ResponseHead, now: Time) {
         if let Some(caller) = &self.caller {
             caller.on_answer(head, answer, now);
         }
     }
 
-    /// When it is no longer proven who calls.
+    /// When the caller's authentication expires.
     pub(super) fn proven_until(&self) -> Time {
         self.caller.as_ref().map_or(Time::NEVER, |caller| caller.until)
     }
 
-    /// Forgets who made the last call.
+    /// Forgets the caller of the last call.
     pub(super) fn forget_caller(&mut self) {
         self.caller = None;
     }
 
-    /// Who calls, as far as that was proven.
+    /// The caller's identity, as far as it is authenticated.
     #[must_use]
     pub fn identity(&self) -> Option<&AgentIdentity> {
         let of_token = self.caller.as_ref().and_then(|caller| caller.identity.as_deref());
         of_token.or_else(|| self.governed.as_ref()?.key_owner())
     }
 
-    /// Has the request, with this head, decided by a policy before it is passed on. Its caller is at this address.
+    /// Makes a policy decide the request with this head before it is forwarded.
     pub(super) fn govern(&mut self, governing: &Governing<'_>, head: &RequestHead) {
         self.peek.be_strict();
         if governing.policy.asks_for_approval() {
@@ -91,30 +91,30 @@ impl CallLabel {
         });
     }
 
-    /// Has the call no longer counted among those under way.
+    /// Stops counting the call as in flight.
     pub(super) fn end_governed(&mut self) {
         if let Some(governed) = &mut self.governed {
             governed.end();
         }
     }
 
-    /// The digest of the policy of the route, if there is one, and what it has decided, once it has.
+    /// The digest of the route's policy, if there is one, and its decision once made.
     pub(super) fn policy_decision(&self) -> Option<(PolicyDigest, Option<&ToolDecision>)> {
         Some(self.governed.as_ref()?.decision())
     }
 
-    /// By which ticket the call waits for approval, or was approved.
+    /// The ticket of the approval that the call waits for, or was approved by.
     pub(super) fn approval_ticket(&self) -> Option<ApprovalTicket> {
         self.governed.as_ref()?.ticket()
     }
 
-    /// The same of what was decided, short.
+    /// The decision in its short form.
     #[must_use]
     pub fn policy_mark(&self) -> Option<PolicyMark> {
         self.governed.as_ref()?.mark()
     }
 
-    /// What the policy of the route, and what it asks of its callers, change of the request.
+    /// The changes to the request that the route's policy and authentication require.
     #[must_use]
     pub fn policy_edit(&self) -> PolicyEdit<'_> {
         let edit = self.governed.as_ref().map_or(PolicyEdit::NONE, |governed| governed.edit());
@@ -130,16 +130,16 @@ impl CallLabel {
         }
     }
 
-    /// Whether the token of the caller stays here, so that what the server asks of its credentials is not the caller's affair.
+    /// Whether the caller's token is removed here. The server's challenges then do not concern the caller.
     pub(super) fn is_terminated(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.auth.terms().is_terminated)
     }
 
-    /// What of this answer to a request the caller may see, if that is not all.
+    /// The filter for this answer, if anything of it may change.
     pub(super) fn filter(&mut self, head: &RequestHead, answer: &ResponseHead) -> Option<AnswerFilter> {
         self.governed.as_ref()?;
         self.call();
-        // A file that is fetched is no answer to a message.
+        // A fetched file is not the answer to a message.
         let may_answer = head.method() != Method::Get || answer.names_event_stream();
         self.governed.as_ref().filter(|_| may_answer)?.filter(head, &self.call)
     }
@@ -158,23 +158,24 @@ impl CallLabel {
         Some(found)
     }
 
-    /// Has the arguments of the call digested with this seed as they pass.
+    /// Computes a digest of the call's arguments with this seed while they pass.
     pub fn digest_arguments(&mut self, seed: u64) {
         self.peek.digest_arguments(seed);
     }
 
-    /// The digest of the arguments, if they passed whole and that was asked for.
+    /// The digest of the arguments, if it was requested and all of them passed.
     #[must_use]
     pub fn arguments_digest(&self) -> Option<u64> {
         self.peek.arguments_digest()
     }
 
-    /// Has the SHA-256 of the call's arguments computed as they pass.
+    /// Computes the SHA-256 of the call's arguments while they pass.
     pub fn hash_arguments(&mut self) {
         self.peek.hash_arguments();
     }
 
-    /// The length and SHA-256 of the arguments as JSON text without white space, if they passed whole and that was asked for.
+    /// The length and SHA-256 of the arguments as JSON text without white space, if that was requested and all of them
+    /// passed.
     #[must_use]
     pub fn arguments_hash(&self) -> Option<(u64, [u8; 32])> {
         self.peek.arguments_hash()
@@ -185,11 +186,11 @@ impl CallLabel {
         self.peek.feed(bytes);
     }
 
-    /// Reads the next bytes of the body, which are about to be sent.
+    /// Reads the next bytes of the body before they are sent.
     ///
     /// # Errors
     ///
-    /// If a rule depends on the label, and the body contradicts what it said first.
+    /// If a rule depends on the label and the body contradicts it.
     pub(super) fn read_passing(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
         if let Some(governed) = &mut self.governed {
             return governed.read(&mut self.peek, bytes);
@@ -199,19 +200,19 @@ impl CallLabel {
         if contradicts { Err(BodyError::AmbiguousMessage) } else { Ok(()) }
     }
 
-    /// Whether head and body have said so far what the request is about.
+    /// How much of the label head and body have shown so far.
     pub(super) fn said(&self) -> Said {
         // Servers check the fields of the head against the body.
         if self.is_in_head { Said::Enough } else { Said::by(&self.peek) }
     }
 
-    /// Whether its body was read whole, and is a message of this method for certain.
+    /// Whether the whole body was read and is certainly a message of this method.
     #[must_use]
     pub fn is_surely(&self, method: &str) -> bool {
         self.peek.is_whole() && Said::by(&self.peek) == Said::Enough && self.peek.method() == Some(method)
     }
 
-    /// Whether the caller was told to send the body, so that the next hop need not tell it.
+    /// Whether the caller was sent 100 (Continue), so that the next hop need not send it.
     #[must_use]
     pub fn has_continued(&self) -> bool {
         self.has_continued
@@ -222,7 +223,7 @@ impl CallLabel {
         self.peek.is_done()
     }
 
-    /// The trace that the message names (`params._meta.traceparent`), if that has been read.
+    /// The trace id in the message (`params._meta.traceparent`), if read.
     #[must_use]
     pub fn trace(&self) -> Option<TraceId> {
         self.peek.traceparent().and_then(|value| TraceId::of_traceparent(value.as_bytes()))
@@ -234,8 +235,8 @@ impl CallLabel {
         self.peek.id()
     }
 
-    /// Whether the message may be a request, as far as it has been read. False for a notification, and for the caller's response to a
-    /// request of the server.
+    /// Whether the message may be a request, judging by what was read. False for a notification, and for the caller's
+    /// response to a request of the server.
     pub fn may_expect_answer(&mut self) -> bool {
         let is_answer = self.peek.has_outcome() && self.peek.method().is_none();
         let call = self.call();
@@ -244,9 +245,9 @@ impl CallLabel {
         !is_answer && !is_notification && call.kind() != CallKind::Response
     }
 
-    /// The exchange, as far as it has been read.
+    /// The call, as far as it has been read.
     pub fn call(&mut self) -> &Call {
-        // The method says it all for those that have no message.
+        // For requests without a message, the HTTP method is enough.
         let has_message = !matches!(self.call.kind(), CallKind::Stream | CallKind::EndSession);
         if has_message && self.peek.inspected() > self.call_read {
             self.call_read = self.peek.inspected();

@@ -4,24 +4,25 @@ use memchr::memmem::Finder;
 
 use crate::wire::http1::ResponseHead;
 
-/// How many bytes of a list of tools are read. A longer one teaches nothing.
+/// The longest list of tools that is read, in bytes; longer ones are ignored.
 const LISTING_LEN_MAX: usize = 256 * 1024;
-/// Within so many bytes an answer that lists tools names the member with them. Of others no more is kept.
+/// An answer that lists tools contains the member's name within this many bytes. Other answers are not kept beyond
+/// them.
 const TOOLS_WITHIN: usize = 512;
 const TOOLS: &[u8] = b"\"tools\"";
 /// The media type of event streams.
 const EVENTS: &[u8] = b"text/event-stream";
 
-/// The body of an answer while it passes; kept from one call to the next for its memory.
+/// Keeps the body of an answer while it passes. Reused by the next call, for its memory.
 pub struct Listing {
     bytes: Vec<u8>,
-    /// Looks for the member. To make it takes longer than a search.
+    /// Searches for the member. Building it takes longer than a search.
     finder: Finder<'static>,
-    /// Whether the answer is of interest at all.
+    /// Whether the answer may list tools.
     is_expected: bool,
     is_on: bool,
     is_events: bool,
-    /// Whether its caller sees only a part of what is listed.
+    /// Whether the caller sees only a part of the list.
     is_part: bool,
 }
 
@@ -33,12 +34,12 @@ impl Default for Listing {
 }
 
 impl Listing {
-    /// Sets whether the next answer is of interest.
+    /// Sets whether the next answer may list tools.
     pub fn expect(&mut self, is_expected: bool) {
         (self.is_expected, self.is_on) = (is_expected, false);
     }
 
-    /// An answer with this head has begun.
+    /// Starts with the head of an answer.
     pub fn begin(&mut self, head: &ResponseHead) {
         if !self.is_expected {
             return;
@@ -46,23 +47,23 @@ impl Listing {
         self.is_part = false;
         self.bytes.clear();
         self.bytes.shrink_to(TOOLS_WITHIN);
-        // One of known length is an event stream too.
+        // Event streams with a known length count too.
         let kind = head.get("Content-Type").unwrap_or_default();
         self.is_events = kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
         self.is_on = head.status() == 200 && head.get("Content-Encoding").is_none();
     }
 
-    /// What its caller may not see is left out of it. It does not say which tools there are no more.
+    /// Marks the list as filtered. It then does not show which tools there are no more.
     pub fn be_part(&mut self) {
         self.is_part = true;
     }
 
-    /// The next bytes of its body.
+    /// Reads the next bytes of its body.
     pub fn keep(&mut self, bytes: &[u8]) {
         if !self.is_on {
             return;
         }
-        // The start of most answers is whole in their first piece, and most list nothing.
+        // Most answers list nothing, and their first piece shows that.
         if self.bytes.is_empty() && bytes.len() >= TOOLS_WITHIN && self.finder.find(&bytes[..TOOLS_WITHIN]).is_none() {
             self.is_on = false;
             return;
@@ -78,13 +79,14 @@ impl Listing {
         }
     }
 
-    /// Whether the answer is kept so far, because it may list tools.
+    /// Whether the answer is being kept because it may list tools.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.is_on
     }
 
-    /// Passes the body to `learn` if all of it was kept, with whether it is an event stream, and whether it may be the whole list.
+    /// Passes the body to `learn` if all of it was kept, with whether it is an event stream and whether it may be the
+    /// complete list.
     pub fn read(&self, learn: impl FnOnce(&[u8], bool, bool)) {
         if self.is_on {
             learn(&self.bytes, self.is_events, !self.is_part);

@@ -1,9 +1,9 @@
 //! Floor 3: the server's side of HTTP, over any byte stream: read head, check, decide, open, carry, record.
 //!
-//! [`serve()`] reads one request after another and gives each to a [`Service`], which is the role. A [`Request`] can be refused,
-//! failed, or taken apart into head, body and responder ([`Incoming`]), which know nothing of the connection. [`relay()`] carries
-//! the exchange between those and the next hop. The edge serves agents with it; the connector serves the edge, and agents
-//! whose TLS ends there.
+//! [`serve()`] reads one request after another and gives each to a [`Service`], which is the role. A [`Request`] can be
+//! refused, failed, or split into head, body and responder ([`Incoming`]), which are independent of the connection.
+//! [`relay()`] carries the exchange between those and the next hop. The edge serves agents with it; the connector
+//! serves the edge, and agents whose TLS ends there.
 
 mod audit_log;
 mod call_audit;

@@ -7,58 +7,57 @@ use crate::exchange::{Intake, Outlet, clear_scratch};
 use crate::wire::http1::{BodyDecoder, Framing, RequestEdits, RequestHead, ResponseHead, Version, write_request};
 use crate::wire::jsonrpc::Peek;
 
-/// Up to how many bytes of a body are kept while there is memory for them, so that a request of which nothing was sent can be sent
-/// again.
+/// The longest start of a body that is kept while there is memory, so that the request can be retried.
 const REPLAY_LEN_MAX: usize = 64 << 10;
-/// Up to how many bytes are kept in any case, and how much memory stays with an exchange that is over.
+/// How many bytes are kept in any case, and how much memory stays allocated after an exchange.
 const REPLAY_LEN_FREE: usize = 4096;
 
-/// The limits of an answer that follow from how long the caller waits, however far the request has come.
+/// The limits of an answer that follow from the caller's time, in any state of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallerLimits {
-    /// When it has to have begun.
+    /// When it must have begun.
     pub begins_by: Time,
-    /// How much later it has to have ended, in milliseconds.
+    /// How much later it must have ended, in milliseconds.
     pub ends_within_ms: u16,
 }
 
 impl CallerLimits {
-    /// The caller waits as long as it takes.
+    /// No limit: the caller's time is not known.
     pub const NONE: CallerLimits = CallerLimits { begins_by: Time::NEVER, ends_within_ms: 0 };
 
-    /// An answer that has begun at `begins_by`, and ended at `ends_by`.
+    /// The limits of an answer that must begin by `begins_by` and end by `ends_by`.
     #[must_use]
     pub fn new(begins_by: Time, ends_by: Time) -> CallerLimits {
         let ends_within_ms = u16::try_from((ends_by - begins_by).as_millis()).unwrap_or(u16::MAX);
         CallerLimits { begins_by, ends_within_ms }
     }
 
-    /// When the answer has to have ended.
+    /// When the answer must have ended.
     pub(super) fn ends_by(self) -> Time {
         self.begins_by + Duration::from_millis(self.ends_within_ms.into())
     }
 }
 
-/// Where a request is sent, and how.
+/// The connection to the next hop, and the terms of the exchange.
 pub struct NextHop<'a, T, F> {
     pub(super) to: &'a T,
     pub(super) from: &'a F,
     pub(super) work: &'a mut NextHopWork,
     /// Whether the sending direction is finished after the request.
     pub finish: bool,
-    /// Whether the request counts as sent only once nothing of it waits any more.
+    /// Whether the request counts as sent only when all of it has left the queue.
     pub flush: bool,
     /// How long the response may take to begin after the request was sent.
     pub first_byte_timeout: Option<Duration>,
-    /// How long the caller waits.
+    /// The limits of the caller's time.
     pub caller: CallerLimits,
-    /// Keeps the start of the body, or sends what was kept first.
+    /// Keeps the start of the body, or sends the kept part first.
     pub replay: Option<&'a mut Replay>,
 }
 
 impl<'a, T, F> NextHop<'a, T, F> {
-    /// Sends a request with this head, changed by `edits` except for its framing, to `to`, whose waits may have limits, and
-    /// receives the response from `from`, which is the same connection without limits.
+    /// Sends a request with this head, changed by `edits` except for its framing, to `to`, whose waits may have limits.
+    /// Receives the response from `from`, the same connection without limits.
     pub fn new(
         to: &'a T,
         from: &'a F,
@@ -74,7 +73,7 @@ impl<'a, T, F> NextHop<'a, T, F> {
     }
 }
 
-/// What the client's side needs; kept from one exchange to the next for its memory.
+/// The state of the client's side. Reused by the next exchange, for its memory.
 #[derive(Default)]
 pub struct NextHopWork {
     pub(super) head: ResponseHead,
@@ -85,19 +84,19 @@ pub struct NextHopWork {
 }
 
 impl NextHopWork {
-    /// Whether the connection can carry another exchange after the response, which was passed on to its end.
+    /// Whether the connection can carry another exchange, now that the response was passed on to its end.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
         self.head.keep_alive() && self.head.framing() != Framing::UntilClose && !self.intake.has_rest()
     }
 
-    /// How long the server keeps the connection open, if the response says so.
+    /// How long the server keeps an idle connection, if the response says so.
     #[must_use]
     pub fn idle_timeout(&self) -> Option<Duration> {
         self.head.idle_timeout()
     }
 
-    /// Forgets the exchange, and keeps the memory for the next one.
+    /// Resets the state, and keeps the memory.
     pub fn clear(&mut self) {
         self.head.clear();
         *self.intake.rest() = None;
@@ -106,33 +105,33 @@ impl NextHopWork {
     }
 }
 
-/// The start of a request's body, kept in case the request has to be sent again on another connection; and what its message says, in
-/// case it has to be cancelled.
+/// The start of a request's body, kept for a retry on another connection, and its parsed message, kept for a
+/// cancellation.
 #[derive(Default)]
 pub struct Replay {
     bytes: Vec<u8>,
     state: ReplayState,
-    /// Whether the message is to be known. As long as the body is kept, it is read only when it is asked for.
+    /// Whether the message will be needed. While the body is kept, it is parsed only on demand.
     needs_message: bool,
-    /// What was seen of the message; none before the first that was read. In a box, as most are not.
+    /// The message as far as it was read; none before that. Boxed, because it is seldom needed.
     message: Option<Box<Peek>>,
-    /// What it takes of the memory for the kept bodies of a core; none if nothing is kept.
+    /// The share of the core's memory for kept bodies; none if nothing is kept.
     share: Option<Share>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum ReplayState {
-    /// Nothing is kept, or the body was too long for it.
+    /// Nothing is kept, or the body was too long.
     #[default]
     Off,
-    /// What is received is kept.
+    /// Received bytes are kept.
     Keeping,
-    /// What was kept is sent first, and what is received behind it is kept too.
+    /// Kept bytes are sent first, and later ones are kept too.
     Sending,
 }
 
 impl Replay {
-    /// Whether a body with this framing is short enough to be kept whole in any case.
+    /// Whether a body with this framing is short enough to be kept in any case.
     #[must_use]
     pub fn holds(framing: Framing) -> bool {
         match framing {
@@ -142,8 +141,8 @@ impl Replay {
         }
     }
 
-    /// Starts with a request whose body is not received yet. Keeps its start if it is given memory for that. What its message says
-    /// will be known in any case if `needs_message` is true.
+    /// Starts a request whose body is not received yet. Keeps the start of the body if memory is given. If
+    /// `needs_message`, the message is parsed in any case.
     pub fn start(&mut self, memory: Option<&Budget>, needs_message: bool) {
         self.clear();
         self.needs_message = needs_message;
@@ -151,7 +150,7 @@ impl Replay {
         self.state = if memory.is_some() { ReplayState::Keeping } else { ReplayState::Off };
     }
 
-    /// Keeps nothing any more.
+    /// Stops keeping and frees the memory.
     pub fn clear(&mut self) {
         self.needs_message = false;
         if let Some(message) = self.message.as_mut().filter(|message| message.inspected() > 0) {
@@ -167,7 +166,7 @@ impl Replay {
         self.bytes.shrink_to(REPLAY_LEN_FREE);
     }
 
-    /// Passes what is known of the message to `read`; none if it was not to be known, and was not kept.
+    /// Passes the parsed message to `read`; none if it was neither parsed nor kept.
     pub fn read_message<T>(&mut self, read: impl FnOnce(&Peek) -> T) -> Option<T> {
         if self.state != ReplayState::Off {
             let message = self.message.get_or_insert_default();
@@ -178,7 +177,7 @@ impl Replay {
         self.message.as_deref().filter(|_| is_known).map(read)
     }
 
-    /// Sends what was kept first, next time, and keeps what follows. False if the body was too long to be kept, or was not to be.
+    /// Sends the kept bytes first in the next exchange. False if the body was too long or was not kept.
     pub fn rewind(&mut self) -> bool {
         let can = self.state != ReplayState::Off;
         if can {
@@ -187,7 +186,7 @@ impl Replay {
         can
     }
 
-    /// What was received of the body so far; none if it was too long to be kept, or was not to be.
+    /// The received part of the body; none if it was too long or was not kept.
     #[must_use]
     pub fn kept(&self) -> Option<&[u8]> {
         (self.state != ReplayState::Off).then_some(&self.bytes)
@@ -251,7 +250,7 @@ mod tests {
     fn a_message_is_known_whether_or_not_its_body_is_kept() {
         let memory = Budget::new(REPLAY_LEN_MAX, REPLAY_LEN_FREE);
         let id = |replay: &mut Replay| replay.read_message(|message| message.id().map(str::to_owned)).flatten();
-        // As some SDKs write it, the id is at the end.
+        // Some SDKs write the id at the end.
         let long =
             format!(r#"{{"method":"tools/call","params":{{"a":"{}"}},"id":7}}"#, "x".repeat(REPLAY_LEN_MAX - 50));
         let mut replay = Replay::default();
@@ -270,10 +269,10 @@ mod tests {
         assert!(replay.kept().is_none(), "there is no memory for the body");
         assert_eq!(id(&mut replay), Some("7".to_owned()));
         replay.start(None, true);
-        assert_eq!(id(&mut replay), None, "what the one before said is forgotten");
+        assert_eq!(id(&mut replay), None, "the previous message is forgotten");
         replay.start(None, false);
         replay.keep(long.as_bytes());
-        assert_eq!(id(&mut replay), None, "it is not to be known");
+        assert_eq!(id(&mut replay), None, "it is not needed");
     }
 
     #[test]

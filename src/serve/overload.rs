@@ -1,5 +1,5 @@
-//! How many calls of a route are in flight at one time: a call asks for a place before it is passed on, and says at its end how long
-//! it took. Edge and connector do this for the calls that they can read.
+//! The limit of a route's calls in flight: a call takes a place before it is forwarded, and reports its duration at its
+//! end. Edge and connector do this for the calls that they can read.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -18,49 +18,49 @@ use crate::serve::route_limits::{CallPlace, PlaceAsked, RouteLimit};
 use crate::wire::http1::{Method, RequestHead};
 use crate::wire::mcp::{self, Call};
 
-/// What a server answers that has too many calls (RFC 6585, section 4; RFC 9110, section 15.6.4).
+/// The statuses of an overloaded server (RFC 6585, section 4; RFC 9110, section 15.6.4).
 const OVERLOADED: [u16; 2] = [429, 503];
 
-/// What becomes of a call that comes.
+/// The result for a new call.
 pub enum Entry {
-    /// It goes on, with a place if it needs one.
+    /// The call proceeds, with a place if it needs one.
     Enters(Option<CallPlace>),
-    /// It has to wait for a place, or gets none.
+    /// No place is free: the call has to wait or is refused.
     Full(Full),
 }
 
-/// A route that had no place for a call at once.
+/// A route without a free place.
 pub struct Full {
     of: Arc<RouteLimit>,
     agent: u64,
 }
 
-/// A call that asks for a place, and its route.
+/// A call that needs a place, and its route.
 #[derive(Clone, Copy)]
 pub struct PlaceTerms<'a> {
     /// The core that serves it.
     pub core: &'a Core,
-    /// What is known of calls before it.
+    /// The latencies of earlier calls.
     pub recorder: &'a RefCell<Recorder>,
     /// The name of its route.
     pub route: &'a str,
-    /// How many calls of the route may be in flight.
+    /// The limit of the route's calls in flight.
     pub terms: &'a ConcurrencyTerms,
-    /// How much of its caller's time is left, if that is known.
+    /// The rest of the caller's time, if known.
     pub left: Option<Duration>,
 }
 
-/// How a call has waited for a place.
+/// The result of a call's wait for a place.
 pub struct Queued {
     /// How long it waited.
     pub waited: Duration,
-    /// What came of it.
+    /// How the wait ended.
     pub end: QueuedEnd,
 }
 
-/// What came of a call that asked for a place.
+/// How a call's wait for a place ended.
 pub enum QueuedEnd {
-    /// It goes on, with a place if it needs one.
+    /// The call proceeds, with a place if it needs one.
     Enters(Option<CallPlace>),
     /// It is refused a place.
     Refused(Overload),
@@ -68,13 +68,14 @@ pub enum QueuedEnd {
     CallerLeft,
 }
 
-/// Whether a call of a route with these terms needs a place. Streams of events last as long as their agents want, and need none.
+/// Whether a call of a route with these terms needs a place. Event streams that last as long as their agents want need
+/// none.
 #[must_use]
 pub fn needs_place(request: &RequestHead, terms: &ConcurrencyTerms) -> bool {
     terms.mode != GuardMode::Off && request.method() == Method::Post && !mcp::asks_for_stream(request)
 }
 
-/// A call of an agent at this address gets a place, if there is one at once.
+/// Takes a place for a call of an agent at this address, if one is free.
 #[must_use]
 pub fn enter(of: Arc<RouteLimit>, core: &Core, agent: Option<IpAddr>, terms: &ConcurrencyTerms) -> Entry {
     let agent = agent.map_or(0, |address| SourceKey::of(address).get());
@@ -85,10 +86,10 @@ pub fn enter(of: Arc<RouteLimit>, core: &Core, agent: Option<IpAddr>, terms: &Co
 }
 
 impl Full {
-    /// Waits for a place. If the caller leaves, the call gives up its turn.
+    /// Waits for a place. If the caller leaves, the call leaves the queue.
     pub async fn wait(self, request: &mut impl Request, call: PlaceTerms<'_>) -> Queued {
         let at_once = |end| Queued { waited: Duration::ZERO, end };
-        // Calls that have a place may wait for just this message.
+        // Calls in flight may be waiting for this message.
         if request.label().is_some_and(|label| !label.may_expect_answer()) {
             return at_once(QueuedEnd::Enters(None));
         }
@@ -116,7 +117,7 @@ impl Full {
     }
 }
 
-/// How long calls of its label take, if its label is known by now, and they are.
+/// The usual duration of calls of its label, if label and duration are known.
 fn usual(request: &mut impl Request, call: PlaceTerms<'_>) -> Option<UsualLatency> {
     let PlaceTerms { core, recorder, route, .. } = call;
     let call = request.label()?.call();
@@ -124,14 +125,14 @@ fn usual(request: &mut impl Request, call: PlaceTerms<'_>) -> Option<UsualLatenc
     recorder.borrow_mut().usual(route, method, tool, core.turn_time())
 }
 
-/// How a call has ended that had a place.
+/// The result of a call that had a place.
 #[derive(Clone, Copy)]
 pub struct PlacedCall<'a> {
     /// What the call was about.
     pub call: &'a Call,
     /// The label under which it is counted.
     pub label: LabelId,
-    /// Where its time went. That for which it waited for the place is no part of what is beyond this side.
+    /// The phases of the call. The wait for the place does not count as time beyond this side.
     pub phases: &'a CallPhases,
     /// The outcome that is recorded for it.
     pub outcome: Outcome,
@@ -141,13 +142,13 @@ pub struct PlacedCall<'a> {
     pub is_opened: bool,
 }
 
-/// A call has ended `now` that had this place.
+/// Ends a call that had this place.
 pub fn leave(place: CallPlace, ended: &PlacedCall<'_>, recorder: &Recorder, now: Time) {
     let served = served(&place, ended, recorder, now);
     place.end(served, now);
 }
 
-/// What a call says of the server. Of one that failed, only that it took long, if it did.
+/// What a call shows about the server's load. A failed call shows only that it took long, if it did.
 fn served(place: &CallPlace, ended: &PlacedCall<'_>, recorder: &Recorder, now: Time) -> Served {
     let PlacedCall { call, label, phases, outcome, status, is_opened } = *ended;
     let is_told = is_opened && has_answer(call) && !phases.is_of_connector();
@@ -160,7 +161,7 @@ fn served(place: &CallPlace, ended: &PlacedCall<'_>, recorder: &Recorder, now: T
         Outcome::Ok if phases.status() == Some(StatusClass::Success) => {
             Served { took: Some(took), slowdown: learned.slowdown(took, place.is_unhurried()) }
         }
-        // It would have taken longer.
+        // The call would have taken longer.
         Outcome::TimedOut | Outcome::AgentGone | Outcome::AgentStalled => {
             Served { took: None, slowdown: learned.slowdown(took, false).filter(|slowdown| *slowdown > 0.0) }
         }

@@ -1,4 +1,4 @@
-//! The start of a body that is read before its call is opened, because a rule depends on what the message calls.
+//! Reads the start of a body before its call is opened, if a rule depends on the message's method or tool.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,30 +12,30 @@ use crate::wire::http1::{BodyError, RequestHead};
 use crate::wire::jsonrpc::PEEK_LEN_MAX;
 use crate::wire::mcp::Said;
 
-/// What was read of a body and is still to be sent, in its order. Small pieces share buffers as in every queue.
+/// The part of a body that was read and is still to be sent, in order. Small pieces share buffers.
 #[derive(Default)]
 pub(super) struct ReadAhead {
     pieces: VecDeque<Lease>,
     len: usize,
-    /// What it takes of the memory for all bodies that are read ahead; none unless it had to wait.
+    /// The share of the memory for bodies that are read ahead; none unless it had to wait.
     share: Option<Share>,
 }
 
-/// What a body that is read ahead may use.
+/// The limits of reading a body ahead.
 #[derive(Clone, Copy)]
 pub struct ReadAheadLimits<'a> {
-    /// The memory for all bodies of a core of which more is waited for.
+    /// The memory for all incomplete bodies of a core.
     pub memory: &'a Budget,
-    /// How long the part that says what the message calls may take.
+    /// How long it may take until the label is known.
     pub timeout: Duration,
 }
 
-/// Why a request whose label is needed cannot be passed on.
+/// Why a request whose label is needed cannot be forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LabelError {
     /// A limit was reached.
     Refused(Refusal),
-    /// The body is malformed, or can be read in different ways.
+    /// The body is malformed or ambiguous.
     Body(BodyError),
     /// The policy of its route denies it.
     Denied(Box<ToolDenied>),
@@ -69,19 +69,19 @@ impl ReadAhead {
         piece
     }
 
-    /// Drops what was not sent. The memory of the queue is kept.
+    /// Drops what was not sent, and keeps the memory of the queue.
     pub(super) fn clear(&mut self) {
         self.pieces.clear();
         self.len = 0;
         self.share = None;
     }
 
-    /// How many bytes are held.
+    /// The number of bytes held.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// What is held, in one piece.
+    /// A contiguous copy of the held bytes.
     pub(super) fn copy(&self) -> Vec<u8> {
         let mut copy = Vec::with_capacity(self.len);
         self.pieces.iter().for_each(|piece| copy.extend_from_slice(piece));
@@ -93,7 +93,7 @@ impl ReadAhead {
         push_packed(&mut self.pieces, 0, piece);
     }
 
-    /// Whether the memory for all bodies has room for what is held.
+    /// Whether the memory has room for the held bytes.
     fn has_room(&mut self, memory: &Budget) -> bool {
         let bytes = self.len.max(self.pieces.len() * SMALL_LEN);
         self.share.get_or_insert_with(|| memory.share()).set(bytes)
@@ -101,12 +101,12 @@ impl ReadAhead {
 }
 
 impl CallLabel {
-    /// Reads what was received of the body, as far as it takes to know what the message calls. True if that is known; false if
-    /// more has to be received.
+    /// Reads the received part of the body until the label is known. True if it is known; false if more has to be
+    /// received.
     ///
     /// # Errors
     ///
-    /// If that cannot become known.
+    /// If the label cannot be determined.
     pub(super) fn read_received(&mut self, head: &RequestHead, body: &mut impl BodySource) -> Result<bool, LabelError> {
         self.is_required = true;
         if self.governed.is_some() {
@@ -130,7 +130,7 @@ impl CallLabel {
         }
     }
 
-    /// The same where the route has a policy, which is asked as soon as that is known.
+    /// Like [`ReadAhead::read_received`] on a route with a policy, which decides as soon as the label is known.
     fn judge_received(&mut self, head: &RequestHead, body: &mut impl BodySource) -> Result<bool, LabelError> {
         let mut has_ended = false;
         loop {
@@ -156,11 +156,11 @@ impl CallLabel {
         }
     }
 
-    /// Receives the body as far as it takes to know what the message calls.
+    /// Receives the body until the label is known.
     ///
     /// # Errors
     ///
-    /// If that cannot become known, or there is no memory to wait for it.
+    /// If the label cannot be determined, or no memory is left to wait for it.
     pub(super) async fn read_on(
         &mut self,
         head: &RequestHead,
@@ -186,7 +186,7 @@ mod tests {
     use crate::base::Rng;
     use crate::engine::{Class, Pool};
 
-    /// A body that is received in pieces of random lengths, some of them after a wait.
+    /// A body in pieces of random lengths, some of them after a wait.
     struct Pieces<'a> {
         pool: &'a Pool,
         left: &'a [u8],
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    /// What a call is known by before it is opened, or why it is not.
+    /// The label of a call before it is opened, or the error.
     type Label = Result<(Option<&'static str>, Option<String>), LabelError>;
 
     fn known(label: &mut CallLabel) -> (Option<&'static str>, Option<String>) {
@@ -248,7 +248,7 @@ mod tests {
         (call.method(), call.tool().map(str::to_owned))
     }
 
-    /// The label of a body that comes in pieces of at most `len_max` bytes, and what of the body was passed on.
+    /// The label of a body in pieces of at most `len_max` bytes, and the part of the body that was forwarded.
     fn passed_on(pool: &Pool, body: &[u8], len_max: u64, seed: u64) -> (Label, Vec<u8>) {
         let memory = Budget::new(1 << 20, 0);
         let (mut label, mut sent) = (label(), Vec::new());
@@ -327,7 +327,7 @@ mod tests {
                 }
                 let (cut, sent) = passed_on(&pool, &body, len_max, nth);
                 assert_eq!(cut, whole, "{}", body[..body.len().min(300)].escape_ascii());
-                assert_eq!(cut.is_ok(), sent == body, "what is refused is not passed on whole");
+                assert_eq!(cut.is_ok(), sent == body, "a refused body is not forwarded completely");
             }
             match whole {
                 Ok(_) => {

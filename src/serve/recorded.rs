@@ -1,4 +1,4 @@
-//! Answers that leave only once their call is written to the audit log.
+//! Answers that are sent only after their call is in the audit log.
 
 use std::cell::Cell;
 
@@ -11,40 +11,41 @@ use crate::serve::label::CallLabel;
 use crate::serve::relay::{RelayError, RelayHooks, of_body};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
 
-/// How much of an answer is held until it is whole, in bytes. The line of a longer one is written before it begins.
+/// The longest answer in bytes that is held until it is complete. For longer ones the line is written before the answer
+/// begins.
 const HELD_LEN_MAX: usize = 64 * 1024;
 
-/// An answer that was received, or has begun to be.
+/// An answer that is complete or has begun.
 #[derive(Clone, Copy)]
 pub struct Answered<'a> {
-    /// The head of it.
+    /// The head of the answer.
     pub head: &'a ResponseHead,
     /// When its first bytes were received.
     pub received_at: Time,
-    /// The part of its body that has not been seen before.
+    /// The part of the body that has not been read for the log.
     pub rest: &'a [u8],
-    /// Whether it is whole.
+    /// Whether the answer is complete.
     pub is_whole: bool,
 }
 
 impl<'a> Answered<'a> {
-    /// An answer whose body is not waited for.
+    /// An answer whose body is not awaited.
     pub(super) fn begun(head: &'a ResponseHead, received_at: Time) -> Answered<'a> {
         Answered { head, received_at, rest: b"", is_whole: false }
     }
 }
 
-/// Whether the end of an answer is waited for before the call is recorded. Event streams may last, and are recorded before they
-/// begin; so are the answers to GET, which are event streams and metadata.
+/// Whether the call is logged only when its answer is complete. Event streams may last, so they are logged before they
+/// begin; so are answers to GET, which are event streams or metadata.
 pub(super) fn holds_answer(request: &RequestHead, head: &ResponseHead) -> bool {
     request.method() != Method::Get && !head.is_event_stream()
 }
 
-/// Records the call, and waits until that is done.
+/// Writes the call to the log and waits until it is written.
 ///
 /// # Errors
 ///
-/// If it could not be written.
+/// If it could not be written in time.
 pub(super) async fn record(
     answered: &Answered<'_>,
     hooks: &mut impl RelayHooks,
@@ -57,8 +58,8 @@ pub(super) async fn record(
     if receipt.written_in_time(hooks.core()).await { Ok(()) } else { Err(RelayError::Unrecorded) }
 }
 
-/// Carries an answer that leaves once it is whole and its call recorded. One that is longer than what is held, or for which there is
-/// no memory, is recorded when that shows, before it begins.
+/// Carries an answer that is sent once it is complete and its call logged. If it is too long to be held, or no memory
+/// is left, the call is logged first and the answer sent from then on.
 ///
 /// # Errors
 ///
@@ -96,7 +97,7 @@ pub(super) async fn carry_recorded(
     carry_body(&mut from, responder, seen).await.map_err(of_body)
 }
 
-/// What is held of an answer. It is copied: a body that comes in small pieces would hold a buffer for each.
+/// The held part of an answer. It is copied, because a body in small pieces would hold a buffer for each.
 struct HeldAnswer {
     bytes: Vec<u8>,
     share: Option<HeldShare>,
@@ -107,7 +108,7 @@ impl HeldAnswer {
         HeldAnswer { bytes: Vec::new(), share: log.map(AuditLog::held_share) }
     }
 
-    /// Receives a body. None once it is held whole; otherwise the piece that could not be held, behind which there may be more.
+    /// Receives a body. None if all of it is held; otherwise the piece that could not be held, which more may follow.
     async fn fill(&mut self, from: &mut impl BodySource) -> Result<Option<Lease>, CarryError> {
         loop {
             match from.next()? {
@@ -119,7 +120,7 @@ impl HeldAnswer {
         }
     }
 
-    /// Makes room for a piece, if it may have that.
+    /// Makes room for a piece, if the limits allow it.
     fn has_room(&mut self, len: usize) -> bool {
         let len = self.bytes.len() + len;
         if len > HELD_LEN_MAX {

@@ -1,4 +1,4 @@
-//! One exchange: a request is sent on to the next hop, and the response is sent back, both at the same time.
+//! One exchange: the request is sent to the next hop and the response is sent back, both at the same time.
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
@@ -23,33 +23,34 @@ use crate::serve::rewriting::carry_rewritten;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
 
-/// How long a next hop that takes no more of a request may take to respond.
+/// How long a next hop that stopped reading the request may take to respond.
 const EARLY_RESPONSE_WITHIN: Duration = Duration::from_secs(5);
-/// The status after which no HTTP follows. It is never asked for.
+/// The status after which the connection no longer carries HTTP. adit never requests it.
 const SWITCHING_PROTOCOLS: u16 = 101;
 
-/// What a role does in the course of an exchange.
+/// What a role adds to an exchange.
 pub trait RelayHooks {
-    /// The head of the request was queued.
+    /// Called when the head of the request was queued.
     fn on_request_head_queued(&mut self);
 
-    /// When the last bytes were received from the next hop.
+    /// When bytes were last received from the next hop.
     fn received_at(&self) -> Time;
 
-    /// The head of the final response was received, its first bytes at `received_at`. Returns what is added to it.
+    /// Called with the head of the final response, whose first bytes arrived at `received_at`. Returns what to add to
+    /// it.
     fn on_response_head(&mut self, head: &ResponseHead, received_at: Time) -> ResponseExtras<'_>;
 
-    /// It was queued for the caller.
+    /// Called when that head was queued for the caller.
     fn on_response_head_queued(&mut self) {}
 
-    /// The response is an event stream. One that `is_standing` is no part of a call's answer: it lasts as long as both sides
-    /// want.
+    /// Called if the response is an event stream. If `is_standing`, it is not part of a call's answer and lasts as long
+    /// as both sides want.
     fn on_event_stream(&mut self, is_standing: bool);
 
-    /// Ready when event streams that are no part of a call's answer are to end.
+    /// Ready when event streams that are not part of a call's answer must end.
     fn streams_end(&self) -> impl Future<Output = ()>;
 
-    /// After how much silence a comment is sent on an event stream, if one is.
+    /// After how much silence a comment is sent on an event stream; none to send none.
     fn sse_keepalive(&self) -> Option<Duration>;
 
     /// The core on which the exchange is carried.
@@ -58,24 +59,24 @@ pub trait RelayHooks {
     /// The memory for lists that are filtered on this core.
     fn lists(&self) -> &Budget;
 
-    /// The response has lists, of which only a part is sent.
+    /// Called if the response has lists of which only a part is sent.
     fn on_list_filtered(&mut self) {}
 
-    /// A response, or the rest of it, is withheld because there is no memory to filter it.
+    /// Called if a response, or its rest, is withheld because no memory is left to filter it.
     fn on_lists_crowded(&self) {}
 
-    /// Bytes of a response's body are about to be sent.
+    /// Called with bytes of a response's body before they are sent.
     fn on_body_bytes(&mut self, _bytes: &[u8]) {}
 
-    /// Bytes of an event stream that is no part of a call's answer are about to be sent.
+    /// Called with bytes of an event stream that is not part of a call's answer, before they are sent.
     fn on_standing_bytes(&self, _bytes: &[u8]) {}
 
-    /// When an event stream that answers a call is cut, if it is to be. Later with each sign of progress.
+    /// When an event stream that answers a call is to be cut, if it has a limit. Progress moves this time.
     fn cuts_at(&self) -> Option<Time> {
         None
     }
 
-    /// The audit log to which the call is written before its answer may leave, if that is so.
+    /// The audit log, if the call must be written to it before its answer is sent.
     fn records_in(&self) -> Option<&AuditLog> {
         None
     }
@@ -85,13 +86,14 @@ pub trait RelayHooks {
         None
     }
 
-    /// An event stream that answers a call is cut. Returns the event that is sent at its end, if its caller can be told.
+    /// Called when an event stream that answers a call is cut. Returns the event to send at its end, if the caller can
+    /// be informed.
     fn on_cut(&mut self, _label: &mut CallLabel) -> Option<Vec<u8>> {
         None
     }
 
-    /// An event stream that answers a call has broken off. Returns the event that is sent at its end, if its caller can be told
-    /// ([`AnswerStream`](crate::wire::AnswerStream)).
+    /// Called when an event stream that answers a call broke off. Returns the event to send at its end, if the caller
+    /// can be informed ([`AnswerStream`](crate::wire::AnswerStream)).
     fn on_broken(&mut self, _error: &RelayError, _label: &mut CallLabel) -> Option<Vec<u8>> {
         None
     }
@@ -108,7 +110,7 @@ pub struct Relayed {
     pub is_sent: bool,
     /// Whether the caller's connection can carry another request after the response.
     pub keeps: bool,
-    /// Whether the response was ended before the next hop ended it, whose connection is then of no more use.
+    /// Whether the response was ended before the next hop ended it. The next hop's connection is then unusable.
     pub is_cut: bool,
 }
 
@@ -117,37 +119,37 @@ pub struct Relayed {
 pub enum RelayError {
     /// The caller has left.
     CallerLeft,
-    /// The caller sent nothing of its body for too long.
+    /// The caller stopped sending its body.
     CallerStalled,
     /// The request's body is malformed.
     BadBody(BodyError),
     /// The response could not be sent.
     Respond(StreamError),
-    /// The next hop ended the connection before the first byte of a response. Why, if it failed.
+    /// The next hop ended the connection before the first byte of a response; the error, if it failed.
     NoResponse(Option<StreamError>),
-    /// The next hop ended the connection within the response. Why, if it failed.
+    /// The next hop ended the connection within the response; the error, if it failed.
     Broken(Option<StreamError>),
-    /// The next hop took no more of the request, and did not respond.
+    /// The next hop stopped reading the request and did not respond.
     NotTaken,
-    /// The next hop took nothing for too long.
+    /// The next hop accepted nothing for too long.
     Stalled,
     /// The next hop violated HTTP.
     Protocol(Box<Violation>),
     /// The response did not begin in time.
     Late,
-    /// The call could not be written to the audit log, so that the response, or its rest, is withheld.
+    /// The response, or its rest, is withheld because the call could not be written to the audit log.
     Unrecorded,
-    /// The response, or its rest, is withheld because there is no memory to filter its lists.
+    /// The response, or its rest, is withheld because no memory is left to filter its lists.
     CrowdedLists,
 }
 
-/// What a response does that HTTP does not allow.
+/// How a response violates HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// Its head is malformed.
     #[error("{0}")]
     Head(#[from] HeadError),
-    /// Its status is 101, but the request has not asked to switch protocols.
+    /// Its status is 101, but the request did not ask to switch protocols.
     #[error("it switches protocols without having been asked to")]
     Switching,
     /// It has too many interim responses.
@@ -164,12 +166,12 @@ impl From<Violation> for RelayError {
     }
 }
 
-/// What both directions of an exchange know of each other.
+/// The state that both directions of an exchange share.
 pub(super) struct Progress<'a> {
-    /// Taken out while it is used.
+    /// The label, taken out while it is used.
     label: Cell<Option<&'a mut CallLabel>>,
     is_sent: Cell<bool>,
-    /// Whether the head of the final response was received. Its caller may be sent it later.
+    /// Whether the head of the final response was received. It may be sent to the caller later.
     is_answered: Cell<bool>,
     has_begun: Cell<bool>,
     pub(super) is_cut: Cell<bool>,
@@ -190,10 +192,10 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Carries an exchange to its end. Dropped before, it leaves both connections where they are.
+/// Carries an exchange to its end. If it is dropped before, both connections stay as they are.
 ///
-/// What is passed on is captured where it lies, and both directions are polled where they lie: moved into a function or a
-/// combinator, each would take its place twice for as long as the exchange lasts.
+/// Values are captured in place and both directions are polled in place. If they were moved into a function or a
+/// combinator, the future would contain each of them twice.
 pub fn relay<'a, T: ByteStream, F: ByteStream>(
     incoming: Incoming<'a, impl RequestBody, impl Responder>,
     next_hop: NextHop<'a, T, F>,
@@ -221,7 +223,7 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
             })
             .await
         };
-        // When the time of the caller is over before, nothing has been sent.
+        // If the caller's time is over before that, nothing was sent.
         if !matches!(queued, Err(RelayError::Late)) {
             hooks.on_request_head_queued();
         }
@@ -246,13 +248,13 @@ pub fn relay<'a, T: ByteStream, F: ByteStream>(
     }
 }
 
-/// The limits of a response, and how much of them is over.
+/// The time limits of a response.
 struct Limits {
     caller: CallerLimits,
-    /// How long the response may take to begin once the request was sent; then, when that time is over.
+    /// The limit for the first byte after the request was sent; once it was sent, the time when the limit ends.
     first_byte_ns: u64,
     is_timed: bool,
-    /// Made with the first limit.
+    /// Created with the first limit.
     timer: Option<Timer>,
 }
 
@@ -262,7 +264,7 @@ impl Limits {
         Limits { caller, first_byte_ns, is_timed: false, timer: None }
     }
 
-    /// Ready once a limit of the response has passed.
+    /// Ready when a limit of the response has passed.
     fn poll(&mut self, core: &Core, progress: &Progress<'_>, cx: &mut Context<'_>) -> Poll<RelayError> {
         let is_sent = progress.is_sent.get();
         if is_sent && !std::mem::replace(&mut self.is_timed, true) {
@@ -295,8 +297,8 @@ struct Sending<'a, B, T> {
 }
 
 impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
-    /// Sends the body, then watches for the caller to leave. Ends only with an error that the response does not tell, or not
-    /// soon.
+    /// Sends the body, then waits for the caller to leave. Ends only with an error that the response would not report,
+    /// or not soon.
     async fn run(&mut self, core: &Core, progress: &Progress<'_>) -> RelayError {
         match self.send(progress).await {
             Ok(()) => {
@@ -306,7 +308,7 @@ impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
                 }
             }
             Err(CarryError::From(StreamError::TimedOut)) => return RelayError::CallerStalled,
-            // The next hop failed while the caller was waited for: the response tells why.
+            // The next hop failed during the wait for the caller: the response reports why.
             Err(CarryError::From(StreamError::ResetWith { .. })) => pending().await,
             Err(CarryError::From(_)) if !self.body.is_watched() => pending().await,
             Err(CarryError::From(_)) => return RelayError::CallerLeft,
@@ -315,7 +317,7 @@ impl<B: RequestBody, T: ByteStream> Sending<'_, B, T> {
             Err(CarryError::Length(_)) => return RelayError::BadBody(BodyError::Truncated),
             Err(CarryError::To(StreamError::TimedOut)) => return RelayError::Stalled,
             Err(CarryError::To(_)) => {
-                // It may have responded before it stopped reading.
+                // The next hop may have responded before it stopped reading.
                 core.sleep(EARLY_RESPONSE_WITHIN).await;
                 if !progress.is_answered.get() {
                     return RelayError::NotTaken;
@@ -375,7 +377,7 @@ impl<F: ByteStream> Receiving<'_, F> {
             if hooks.records_in().is_none() && self.filter(progress).is_none() {
                 received_at
             } else {
-                // In a box, so that other calls do not have its size.
+                // Boxed, so that other calls do not pay for its size.
                 match Box::pin(self.governed(received_at, responder, hooks, progress)).await {
                     ControlFlow::Continue(received_at) => received_at,
                     ControlFlow::Break(ended) => return ended,
@@ -400,7 +402,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
         let keepalive = hooks.sse_keepalive().filter(|_| is_stream);
         let may_cut = is_stream && !is_standing && hooks.cuts_at().is_some();
-        // In boxes, so that calls do not have their size.
+        // Boxed, so that calls do not pay for their size.
         if is_standing {
             return Box::pin(carry_standing(body, responder, hooks, progress)).await;
         }
@@ -415,21 +417,21 @@ impl<F: ByteStream> Receiving<'_, F> {
         };
         match carried {
             Err(error @ RelayError::Broken(_)) if is_stream => {
-                // In a box, so that other calls do not have its size.
+                // Boxed, so that other calls do not pay for its size.
                 Box::pin(tell_broken(error, responder, hooks, progress)).await
             }
             ended => ended,
         }
     }
 
-    /// What of the response its caller may see, if that is not all.
+    /// The filter for the response, if anything of it may change.
     fn filter(&self, progress: &Progress<'_>) -> Option<AnswerFilter> {
         progress.with_label(|label| label.filter(self.request, self.head)).flatten()
     }
 
-    /// Has the call written to the audit log, and takes out of its response what its caller may not see. Carries the response as well
-    /// where it is filtered, or its end is waited for, and returns how that ended; otherwise when the response was received, which is
-    /// still to be carried.
+    /// Writes the call to the audit log, and removes from its response what the caller may not see. If the response is
+    /// filtered or held until it is complete, carries it as well and returns the result; otherwise returns when the
+    /// response was received, and leaves it to be carried.
     async fn governed(
         &mut self,
         received_at: Time,
@@ -466,7 +468,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
     }
 
-    /// Carries a response of which its caller may not see all.
+    /// Carries a response that is filtered.
     async fn filtered(
         &mut self,
         filter: AnswerFilter,
@@ -524,8 +526,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
     }
 
-    /// Reads the head of the final response, and passes on the interim ones before it. Returns when its first bytes were
-    /// received.
+    /// Reads the head of the final response, and passes on interim ones. Returns when its first bytes were received.
     async fn head(&mut self, responder: &mut impl Responder, hooks: &impl RelayHooks) -> Result<Time, RelayError> {
         let Receiving { request, from, head, intake, .. } = self;
         for nth in 0..=INTERIM_MAX {
@@ -555,7 +556,7 @@ impl<F: ByteStream> Receiving<'_, F> {
     }
 }
 
-/// Why the body of a response did not come to its end.
+/// Why the body of a response is incomplete.
 pub(super) fn of_body(error: CarryError) -> RelayError {
     match error {
         CarryError::To(error) => RelayError::Respond(error),

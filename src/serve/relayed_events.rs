@@ -1,4 +1,4 @@
-//! Event streams that are passed on, watched by their role.
+//! Event streams that are passed on while their role observes them.
 
 use std::pin::pin;
 
@@ -11,7 +11,7 @@ use crate::serve::event_stream::EndingStream;
 use crate::serve::incoming::Responder;
 use crate::serve::relay::{Progress, RelayError, RelayHooks, of_body};
 
-/// Has a role watch an event stream that is no part of a call's answer.
+/// Observes an event stream that is not part of a call's answer.
 struct WatchedStanding<'a, H>(&'a H);
 
 impl<H: RelayHooks> EventWatch for WatchedStanding<'_, H> {
@@ -20,7 +20,7 @@ impl<H: RelayHooks> EventWatch for WatchedStanding<'_, H> {
     }
 }
 
-/// Has a role watch an event stream.
+/// Observes an event stream that answers a call.
 struct Watched<'a, H>(&'a mut H);
 
 impl<H: RelayHooks> EventWatch for Watched<'_, H> {
@@ -33,7 +33,7 @@ impl<H: RelayHooks> EventWatch for Watched<'_, H> {
     }
 }
 
-/// Carries an event stream that is no part of a call's answer.
+/// Carries an event stream that is not part of a call's answer.
 pub(super) async fn carry_standing(
     body: impl BodySource,
     responder: &mut impl Responder,
@@ -42,7 +42,7 @@ pub(super) async fn carry_standing(
 ) -> Result<(), RelayError> {
     let core = hooks.core().clone();
     let keepalive = hooks.sse_keepalive();
-    // It does not last longer than it is known who reads it. Its caller comes again, and is asked.
+    // The stream ends when its caller's authentication expires. The caller reconnects and is authenticated again.
     let until = progress.with_label(|label| label.proven_until()).unwrap_or(Time::NEVER);
     let ends = pin!(or(hooks.streams_end(), core.sleep_until(until)));
     let mut body = EndingStream::new(body, ends);
@@ -63,7 +63,7 @@ pub(super) async fn carry_standing(
     carried.map_err(of_body)
 }
 
-/// Carries an event stream that answers a call, and is cut when its time is over.
+/// Carries an event stream that answers a call, and cuts it at its time limit.
 pub(super) async fn carry_watched(
     mut body: impl BodySource,
     responder: &mut impl Responder,
@@ -84,7 +84,7 @@ pub(super) async fn carry_watched(
     }
 }
 
-/// Tells the caller of an answer that has broken off, if it can be told.
+/// Informs the caller of an answer that broke off, if possible.
 pub(super) async fn tell_broken(
     error: RelayError,
     responder: &mut impl Responder,
@@ -97,7 +97,7 @@ pub(super) async fn tell_broken(
     }
 }
 
-/// Tells the caller behind the last event of its stream why there is no answer, and ends the stream.
+/// Sends an event with the error after the last event of the stream, and ends the stream.
 async fn tell(event: Vec<u8>, responder: &mut impl Responder, progress: &Progress<'_>) -> Result<(), RelayError> {
     progress.is_cut.set(true);
     responder.copy(&event).await.map_err(of_body)?;

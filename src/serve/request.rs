@@ -16,12 +16,12 @@ use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::serve::request_context::RequestContext;
 use crate::wire::http1::{Answer, BodyError, Cors, Method, RequestHead, write_metadata};
 
-/// How long the body of a request that cannot be passed on is read, to learn the id that the response should have.
+/// How long the body of a request that cannot be forwarded is read, to learn the id for the response.
 const READ_ID_WITHIN: Duration = Duration::from_millis(500);
 
-/// A request whose head was read, whatever the version of HTTP. It is answered here, or passed on.
+/// A request whose head was read, of any HTTP version. It is answered here, or forwarded.
 pub trait Request {
-    /// What it asks for and how it is answered.
+    /// The context of the request: what it asks for and how it is answered.
     fn context(&self) -> &RequestContext;
 
     /// As [`Request::context`].
@@ -39,24 +39,24 @@ pub trait Request {
     /// Whether the caller's connection can carry another request once this one is answered.
     fn can_be_followed(&self) -> bool;
 
-    /// Forgets what was queued for the response, which is given up or was sent.
+    /// Drops what was queued for the response, which was sent or given up.
     fn end_response(&mut self);
 
-    /// Reads the body as far as it takes to know what the request is about, which [`Request::label`] then says. What was read is
-    /// sent first when the request is passed on. A connection of HTTP/1.1 cannot be handed over from then on.
+    /// Reads the body until [`Request::label`] is known. The bytes read are sent first when the request is forwarded.
+    /// From then on a connection of HTTP/1.1 cannot be handed over.
     ///
     /// # Errors
     ///
-    /// If that cannot become known within the limits. The request is then to be answered, and not to be passed on.
+    /// If the label cannot be determined within the limits. The request must then be answered and not forwarded.
     fn read_label(&mut self, limits: ReadAheadLimits<'_>) -> impl Future<Output = Result<(), LabelError>>;
 
-    /// Reads on, for so long, what of the body is still to come, to find the id of its message.
+    /// Reads the rest of the body for this long, to find the id of its message.
     fn read_id(&mut self, within: Duration) -> impl Future<Output = ()>;
 
-    /// Waits until the caller leaves. None of what it sends meanwhile is lost.
+    /// Waits until the caller leaves. What it sends in the meantime is kept.
     fn caller_left(&mut self) -> impl Future<Output = ()>;
 
-    /// Sends a response that `write` appends to an empty buffer as HTTP/1.1, with what it is told about CORS.
+    /// Sends a response that `write` appends to an empty buffer as HTTP/1.1. `write` gets the CORS fields to add.
     fn respond(&mut self, write: impl FnOnce(Option<Cors<'_>>, &mut Vec<u8>)) -> impl Future<Output = ()>;
 
     /// The head of the request.
@@ -64,17 +64,17 @@ pub trait Request {
         &self.context().head
     }
 
-    /// Sets the scheme by which the caller called, where it is not that of the connection.
+    /// Sets the scheme that the caller used, if it is not that of the connection.
     fn set_scheme(&mut self, scheme: Scheme) {
         self.context_mut().scheme = scheme;
     }
 
-    /// What it is about, if that is read on this connection.
+    /// The label of the call, if labels are read on this connection.
     fn label(&mut self) -> Option<&mut CallLabel> {
         self.context_mut().label()
     }
 
-    /// Looks at its message as it passes, and at those of the requests behind it on this connection.
+    /// Reads the label of this request and of those after it on this connection.
     fn look_at_message(&mut self) {
         if self.label().is_none() {
             let context = self.context_mut();
@@ -83,11 +83,11 @@ pub trait Request {
         }
     }
 
-    /// Notes who makes it, by the token that its route asks for. `now` is the time since 1970.
+    /// Identifies the caller by the token that the route requires. `now` is the time since 1970.
     ///
     /// # Errors
     ///
-    /// If it is not passed on, or not yet.
+    /// If the request is not forwarded, or not yet.
     fn identify(
         &mut self,
         tokens: &CallerTokens,
@@ -95,7 +95,7 @@ pub trait Request {
         policy: Option<&ToolPolicy>,
         now: Duration,
     ) -> Result<(), CallerStop> {
-        // A refusal has the id of the message as well.
+        // The answer of a refusal also contains the id of the message.
         self.look_at_message();
         let caller = tokens.identify(self.head(), auth, policy, (now, self.core().turn_time()))?;
         if let Some(label) = self.label() {
@@ -104,8 +104,8 @@ pub trait Request {
         Ok(())
     }
 
-    /// Answers with the metadata of the resource that the route is (RFC 9728). Returns whether the connection can carry another request,
-    /// which `may_keep` allows.
+    /// Answers with the metadata of the route as a protected resource (RFC 9728). Returns whether the connection can
+    /// carry another request, which `may_keep` allows.
     fn answer_metadata(&mut self, auth: &RouteAuth, may_keep: bool) -> impl Future<Output = bool> {
         async move {
             let keep = may_keep && self.can_be_followed();
@@ -118,8 +118,8 @@ pub trait Request {
         }
     }
 
-    /// Has it decided by a policy before it is passed on, by [`Request::read_label`]. Its caller is at this address, and calls at
-    /// this time since 1970.
+    /// Makes [`Request::read_label`] decide the request by a policy before it is forwarded. `address` is the caller's,
+    /// `unix` the time since 1970.
     fn govern(&mut self, policy: &Arc<ToolPolicy>, address: Option<IpAddr>, unix: impl FnOnce() -> Duration) {
         self.look_at_message();
         let unix = if policy.needs_wall_time() { unix() } else { Duration::ZERO };
@@ -146,7 +146,7 @@ pub trait Request {
         }
     }
 
-    /// Answers a request that is not passed on. A connection of HTTP/1.1 has to be closed.
+    /// Answers a request that is not forwarded. A connection of HTTP/1.1 must be closed afterwards.
     fn refuse(&mut self, refusal: Refusal) -> impl Future<Output = ()> {
         async move {
             let to_head = self.head().method() == Method::Head;
@@ -158,7 +158,7 @@ pub trait Request {
         }
     }
 
-    /// Answers a request whose body is malformed. A connection of HTTP/1.1 has to be closed.
+    /// Answers a request whose body is malformed. A connection of HTTP/1.1 must be closed afterwards.
     fn refuse_body(&mut self, error: BodyError) -> impl Future<Output = ()> {
         async move {
             let timing = own_timing_of(self);
@@ -173,8 +173,8 @@ pub trait Request {
         self.context().browsers.is_some() && self.head().is_preflight()
     }
 
-    /// Answers a preflight request whose origin may call. Returns whether the connection can carry another request, which
-    /// `may_keep` allows.
+    /// Answers a preflight request of an allowed origin. Returns whether the connection can carry another request,
+    /// which `may_keep` allows.
     fn answer_preflight(&mut self, may_keep: bool) -> impl Future<Output = bool> {
         async move {
             let keep = may_keep && self.can_be_followed();
@@ -187,15 +187,15 @@ pub trait Request {
         }
     }
 
-    /// Reads on for a short time what of the body is still to come, so that the answer to a call that failed can have the id of its
-    /// message. The caller waits no longer than `left`, if that is known.
+    /// Reads the rest of the body for a short time, so that the answer to a failed call can contain the id of its
+    /// message. The caller's time ends after `left`, if known.
     fn learn_id(&mut self, left: Option<Duration>) -> impl Future<Output = ()> {
         self.read_id(left.map_or(READ_ID_WITHIN, |left| READ_ID_WITHIN.min(left)))
     }
 
-    /// Answers a call that failed before a response began, with the id of its message if that was [learnt](Request::learn_id), and
-    /// with what is told of the call. Returns whether the connection can carry another request, which `may_keep` allows. `timing` is
-    /// the value of `Server-Timing`.
+    /// Answers a call that failed before a response began, with the id of its message if that was
+    /// [learnt](Request::learn_id), and with the report of the call. Returns whether the connection can carry another
+    /// request, which `may_keep` allows. `timing` is the value of `Server-Timing`.
     fn fail(
         &mut self,
         failure: CallFailure,
@@ -219,7 +219,7 @@ pub trait Request {
     }
 }
 
-/// The value of `Server-Timing` for an answer to a request that went no further.
+/// The value of `Server-Timing` for an answer of this role itself.
 fn own_timing_of(request: &(impl Request + ?Sized)) -> Vec<u8> {
     let mut timing = Vec::new();
     own_timing(request.context().own_phase, request.core().now() - request.began(), &mut timing);

@@ -10,25 +10,25 @@ use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
 use crate::wire::http1::{Cors, RequestHead};
 
-/// What a request asks for and how it is answered, apart from the connection it came on. Kept from one request to the next for
-/// its memory.
+/// The parsed request and the terms of its answer, independent of the connection. Reused by the next request, for its
+/// memory.
 #[derive(Default)]
 pub struct RequestContext {
     pub(super) head: RequestHead,
-    /// Only a connection on which labels were read has one.
+    /// The label; present only after labels were read on the connection.
     pub(super) label: Option<Box<CallLabel>>,
     reads_labels: bool,
-    /// By which rules browsers are answered; none if they are not answered here.
+    /// The CORS rules for browsers; none if CORS is left to the next hop.
     pub(super) browsers: Option<Arc<OriginRules>>,
     pub(super) scheme: Scheme,
-    /// What the time of the role itself counts as.
+    /// The phase to which the role's own time is added.
     pub(super) own_phase: Phase,
-    /// Whether a request has begun on its connection. Here, as it would take a word of its own elsewhere.
+    /// Whether a request has begun on the connection. Kept here, because elsewhere it would take a whole word.
     pub(super) has_begun: bool,
 }
 
 impl RequestContext {
-    /// Reads what each request is about, or no longer does.
+    /// Sets whether the label of each request is read.
     pub(super) fn read_labels(&mut self, reads_labels: bool) {
         self.reads_labels = reads_labels;
         if reads_labels {
@@ -36,13 +36,13 @@ impl RequestContext {
         }
     }
 
-    /// Answers browsers by these rules, over a connection of this scheme; none leaves that to the next hop.
+    /// Sets the CORS rules and the scheme of the connection; no rules leave CORS to the next hop.
     pub(super) fn answer_browsers(&mut self, rules: Option<&Arc<OriginRules>>, scheme: Scheme) {
         self.browsers = rules.filter(|rules| rules.cors).map(Arc::clone);
         self.scheme = scheme;
     }
 
-    /// Starts the label with the head, which was read.
+    /// Starts the label with the head.
     pub(super) fn begin_label(&mut self) {
         if let Some(label) = self.label.as_mut().filter(|_| self.reads_labels) {
             label.begin(&self.head);
@@ -53,7 +53,7 @@ impl RequestContext {
         self.label.as_deref_mut().filter(|_| self.reads_labels)
     }
 
-    /// Has the request decided by a policy before it is passed on. Its caller is at this address.
+    /// Makes a policy decide the request before it is forwarded.
     pub(super) fn govern(&mut self, governing: &Governing<'_>) {
         if let Some(label) = self.label.as_deref_mut().filter(|_| self.reads_labels) {
             label.govern(governing, &self.head);
@@ -65,52 +65,51 @@ impl RequestContext {
         self.label.as_ref().filter(|_| self.reads_labels).and_then(|label| label.rpc_id())
     }
 
-    /// What a browser is told with each answer to the request.
+    /// The CORS fields for each answer to the request.
     pub(super) fn cors(&self) -> Option<Cors<'_>> {
         self.browsers.as_ref().and_then(|rules| rules.cors(&self.head, self.scheme))
     }
 
-    /// Whether the token of the caller stays here.
+    /// Whether the caller's token is removed here.
     pub(super) fn is_terminated(&self) -> bool {
         self.label.as_ref().filter(|_| self.reads_labels).is_some_and(|label| label.is_terminated())
     }
 
-    /// The head, and what the request is about, if that is read on this connection.
+    /// The head, and the label if labels are read on this connection.
     pub fn head_and_label(&mut self) -> (&RequestHead, Option<&mut CallLabel>) {
         let (head, label, _) = self.parts();
         (head, label)
     }
 
-    /// The head, beside the label that is read from the body.
+    /// The head, the label that is read from the body, and the CORS fields.
     pub(super) fn parts(&mut self) -> (&RequestHead, Option<&mut CallLabel>, Option<Cors<'_>>) {
         let RequestContext { head, label, reads_labels, browsers, scheme, .. } = self;
         let cors = browsers.as_ref().and_then(|rules| rules.cors(head, *scheme));
         (head, label.as_deref_mut().filter(|_| *reads_labels), cors)
     }
 
-    /// Reads what was received of the body, as far as it takes to know what the request is about. False if more has to be
-    /// received.
+    /// Reads the received part of the body until the label is known. False if more has to be received.
     ///
     /// # Errors
     ///
-    /// If that cannot become known.
+    /// If the label cannot be determined.
     pub(super) fn read_label_received(&mut self, body: &mut impl BodySource) -> Result<bool, LabelError> {
         let RequestContext { head, label, reads_labels, .. } = self;
         let label = label.as_deref_mut().filter(|_| *reads_labels);
         label.map_or(Ok(true), |label| label.read_received(head, body))
     }
 
-    /// Whether the caller is to be told now to send the body, for which it waits to be told.
+    /// Whether 100 (Continue) has to be sent now, because the caller waits for it.
     pub(super) fn take_continue(&mut self) -> bool {
         let expects = self.head.expects_continue();
         self.label().is_some_and(|label| expects && !std::mem::replace(&mut label.has_continued, true))
     }
 
-    /// Receives the body as far as it takes to know what the request is about.
+    /// Receives the body until the label is known.
     ///
     /// # Errors
     ///
-    /// If that cannot become known within the limits.
+    /// If the label cannot be determined within the limits.
     pub(super) async fn read_label(
         &mut self,
         core: &Core,
@@ -123,30 +122,30 @@ impl RequestContext {
         read.unwrap_or(Err(LabelError::Refused(Refusal::LateBody)))
     }
 
-    /// Has the call that has ended no longer counted by its policy.
+    /// Stops counting the call as in flight in its policy.
     pub(super) fn end_governed(&mut self) {
         if let Some(label) = &mut self.label {
             label.end_governed();
         }
     }
 
-    /// Forgets who called on a connection that is over.
+    /// Forgets the caller of a connection that has ended.
     pub(super) fn forget_caller(&mut self) {
         if let Some(label) = &mut self.label {
             label.forget_caller();
         }
     }
 
-    /// Drops what was read of the body before the call was opened, and was not sent.
+    /// Drops the part of the body that was read ahead and not sent.
     pub(super) fn drop_read_ahead(&mut self) {
         if let Some(label) = &mut self.label {
             label.ahead.clear();
         }
     }
 
-    /// Reads on, for so long, what of the body is still to come, to find the message's id.
+    /// Reads the rest of the body for this long, to find the message's id.
     pub(super) async fn read_id(&mut self, core: &Core, body: &mut impl BodySource, within: Duration) {
-        // A caller that expects to be told to go on keeps its body back.
+        // A caller that waits for 100 (Continue) does not send its body.
         let Some(label) = self.label.as_mut().filter(|_| self.reads_labels && !self.head.expects_continue()) else {
             return;
         };
@@ -154,7 +153,7 @@ impl RequestContext {
             label.read(bytes);
             !label.is_done()
         });
-        // Without the id the answer says less.
+        // On a timeout the answer has no id.
         let _ = core.timeout(within, reading).await;
     }
 }

@@ -12,7 +12,7 @@ use crate::route::Scheme;
 use crate::serve::request_context::RequestContext;
 use crate::wire::http1::{BodyDecoder, Cors};
 
-/// How long the requests of a connection may take.
+/// The time limits of the requests of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
     /// How long the first byte of the first request may take.
@@ -23,12 +23,11 @@ pub struct RequestLimits {
     pub header_timeout: Duration,
 }
 
-/// The requests on one connection: what was received and not used, the request under way, and memory that is kept from one to
-/// the next.
+/// The requests of one connection: unused received bytes, the current request, and memory that is reused.
 #[derive(Default)]
 pub struct Requests {
     pub(super) intake: Intake,
-    /// Of the request under way.
+    /// The context of the current request.
     pub(super) context: RequestContext,
     pub(super) decoder: BodyDecoder,
     pub(super) outlet: Outlet,
@@ -36,7 +35,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// The requests on a connection of which `first` was received.
+    /// The requests of a connection whose first bytes are `first`.
     #[must_use]
     pub fn new(first: Option<Lease>) -> Requests {
         let mut requests = Requests::default();
@@ -46,17 +45,17 @@ impl Requests {
         requests
     }
 
-    /// Reads what each request is about, or no longer does.
+    /// Sets whether the label of each request is read.
     pub fn read_labels(&mut self, reads_labels: bool) {
         self.context.read_labels(reads_labels);
     }
 
-    /// Answers browsers by these rules, over a connection of this scheme; none leaves that to the next hop.
+    /// Sets the CORS rules and the scheme of the connection; no rules leave CORS to the next hop.
     pub fn answer_browsers(&mut self, rules: Option<&Arc<OriginRules>>, scheme: Scheme) {
         self.context.answer_browsers(rules, scheme);
     }
 
-    /// Forgets the connection; keeps the memory.
+    /// Resets the state for another connection, and keeps the memory.
     pub fn clear(&mut self) {
         *self.intake.rest() = None;
         self.context.has_begun = false;
@@ -66,13 +65,13 @@ impl Requests {
         self.end_response();
     }
 
-    /// What was received, if no request was read yet.
+    /// The received bytes, if no request was read yet.
     #[must_use]
     pub fn into_received(mut self) -> Option<Lease> {
         self.intake.rest().take()
     }
 
-    /// What was received and not answered: the head of the last request, and what follows it.
+    /// The received bytes that were not answered: the head of the last request, and what follows it.
     #[must_use]
     pub fn into_unanswered(mut self) -> Vec<u8> {
         let mut unanswered = self.context.head.as_bytes().to_vec();
@@ -82,14 +81,14 @@ impl Requests {
         unanswered
     }
 
-    /// Whether the peer has said its last: its end was received, and nothing before it is unused.
+    /// Whether the peer has finished sending and all of its bytes were used.
     pub fn has_ended(&mut self, stream: &impl ByteStream) -> impl Future<Output = bool> {
         *self.intake.rest() = None;
         poll_fn(|cx| Poll::Ready(matches!(self.intake.poll_fill(stream, cx), Poll::Ready(Ok(false)))))
     }
 
-    /// Waits for the first byte of the next request. False if no request will follow: the peer has finished, was idle for too
-    /// long, or the connection is to end, which `ended` tells.
+    /// Waits for the first byte of the next request. False if no request will follow: the peer has finished, was idle
+    /// for too long, or `ended` is ready because the connection has to end.
     ///
     /// # Errors
     ///
@@ -101,9 +100,9 @@ impl Requests {
         limits: RequestLimits,
         ended: impl Future<Output = ()>,
     ) -> Result<bool, StreamError> {
-        // The memory of a long head is given back before the next is waited for.
+        // Memory of a long head is freed before the wait for the next one.
         self.context.head.clear();
-        // A part of a TLS record is the start of a head as well.
+        // A part of a TLS record also starts a head.
         let begun = poll_fn(|cx| match self.intake.poll_fill(stream, cx) {
             Poll::Pending if stream.has_partial() => Poll::Ready(Ok(true)),
             filled => filled,
@@ -119,8 +118,8 @@ impl Requests {
         Ok(begun)
     }
 
-    /// Reads the head of the next request; returns when its first byte was received. A part of it that is so many bytes long
-    /// is kept if `may_keep` allows it; it is told zero when none is kept any more.
+    /// Reads the head of the next request; returns when its first byte was received. `may_keep` decides whether an
+    /// incomplete head of a given length may be held; it is called with zero when none is held any more.
     ///
     /// # Errors
     ///
@@ -141,7 +140,7 @@ impl Requests {
         Ok(began)
     }
 
-    /// Sends a response that `write` appends to an empty buffer, with what it is told about CORS.
+    /// Sends a response that `write` appends to an empty buffer. `write` gets the CORS fields to add.
     pub(super) async fn answer(
         &mut self,
         stream: &impl ByteStream,

@@ -1,4 +1,4 @@
-//! Responses of HTTP/1.1.
+//! HTTP/1.1 responses to callers.
 
 use crate::engine::{ByteStream, Lease, Pool, StreamError};
 use crate::exchange::{BodySink, CarryError, Http1Sink, Outlet};
@@ -11,7 +11,7 @@ pub struct Http1Responder<'a, S> {
     sink: Http1Sink<'a, S>,
     version: Version,
     cors: Option<Cors<'a>>,
-    /// Whether the server's challenges stay here.
+    /// Whether the server's challenges are not passed on.
     drop_challenge: bool,
     /// Whether another request may follow on the connection.
     keeps: bool,
@@ -30,7 +30,7 @@ impl<'a, S: ByteStream> Http1Responder<'a, S> {
         Http1Responder { sink, version: request.version(), cors, drop_challenge: false, keeps: request.keep_alive() }
     }
 
-    /// Keeps the server's challenges here if this is true.
+    /// Sets whether the server's challenges are removed.
     pub(super) fn drop_challenge(mut self, drops: bool) -> Http1Responder<'a, S> {
         self.drop_challenge = drops;
         self

@@ -1,4 +1,4 @@
-//! A response whose body names the server itself, and is to name it by its public address.
+//! Rewrites a response whose body contains the server's own address, to its public address.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -8,13 +8,12 @@ use crate::serve::incoming::{Responder, ResponseExtras};
 use crate::wire::http1::ResponseHead;
 use crate::wire::oauth::rewrite_metadata;
 
-/// The longest body that is rewritten, in bytes. A longer one passes as it is.
+/// The longest body that is rewritten, in bytes. Longer ones pass unchanged.
 const BODY_LEN_MAX: usize = 64 * 1024;
 
-/// Receives the body, then sends head and body, rewritten if there is something to rewrite. `has_begun` is set when the head
-/// is about to be sent.
+/// Receives the body, then sends head and body, rewritten where needed. Sets `has_begun` before it sends the head.
 ///
-/// In a box: it is rare, and a call would have the room for it all its life otherwise.
+/// Boxed, because it is rare and would enlarge the future of every call.
 pub(super) fn carry_rewritten<'a>(
     mut from: impl BodySource + 'a,
     head: &'a ResponseHead,
@@ -38,7 +37,8 @@ pub(super) fn carry_rewritten<'a>(
     })
 }
 
-/// What of the body fits, and whether it is whole. It is copied: a body that comes in small pieces would hold a buffer for each.
+/// The body as far as it fits, and whether that is all. It is copied, because a body in small pieces would hold a
+/// buffer for each.
 async fn collect(from: &mut impl BodySource) -> Result<(Vec<u8>, bool), CarryError> {
     let mut received = Vec::new();
     loop {
@@ -64,7 +64,7 @@ mod tests {
     use crate::engine::{Class, Pool, StreamError};
     use crate::wire::http1::BodyError;
 
-    /// A body that comes in pieces of one byte, each in a buffer of its own.
+    /// A body in pieces of one byte, each in its own buffer.
     struct Bytes {
         pool: Pool,
         left: usize,
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn collected(len: usize) -> (usize, bool) {
-        // Far less than a buffer for each piece.
+        // Far less memory than a buffer for each piece.
         let mut body = Bytes { pool: Pool::new(1 << 20), left: len };
         match pin!(collect(&mut body)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok((received, is_whole))) => (received.len(), is_whole),

@@ -1,9 +1,9 @@
 //! The concurrency limits of the routes of a role, which all its cores share.
 //!
-//! They are shared, and not of each core, because a server that works on eight calls at one time does so whichever cores they came
-//! to. A call takes the lock of its route twice, for some tens of nanoseconds: when it begins and when it ends. Before the second time it
-//! takes that of what is known of its label, as long, if it says how busy the server is: each call that was answered with 2xx does. The
-//! same holds with `observe`, which counts what `enforce` would do.
+//! They are shared because a server that works on eight calls at one time does so whichever cores they came to. A call
+//! takes the lock of its route twice, for some tens of nanoseconds: when it begins and when it ends. If its end shows
+//! how busy the server is, as each 2xx answer does, it first takes the lock of its label's latencies, for as long.
+//! `observe` does the same and counts what `enforce` would do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use crate::engine::Core;
 use crate::latency::{AskingCall, CallQueue, Overload, Place, QueueDecision, QueueReading, Served, Ticket};
 use crate::route::RouteName;
 
-/// The most routes that have a limit. The calls of further ones have none, and are counted.
+/// The most routes that have a limit. Calls of other routes have no limit and are counted.
 const ROUTES_MAX: usize = 1_024;
 
 /// The limits of all routes.
@@ -36,21 +36,21 @@ struct Shared {
     wakers: Vec<(Ticket, Waker)>,
 }
 
-/// The limits of routes that have had calls on one core, as long as the tables are the same.
+/// The limits that one core has looked up, valid as long as the tables are unchanged.
 #[derive(Default)]
 pub struct CoreLimits {
     version: Cell<u64>,
     by_route: RefCell<FxHashMap<RouteName, Arc<RouteLimit>>>,
 }
 
-/// A call's place among those in flight. Dropped, it is free again, and the call teaches nothing.
+/// A call's place among those in flight. Dropping it frees the place, and nothing is learned from the call.
 pub struct CallPlace {
     of: Arc<RouteLimit>,
     core: Core,
     place: Option<Place>,
 }
 
-/// A call that waits for a place. Dropped, it does not wait any more.
+/// A call in the queue for a place. Dropping it leaves the queue.
 pub struct WaitingCall {
     of: Arc<RouteLimit>,
     core: Core,
@@ -59,11 +59,11 @@ pub struct WaitingCall {
     is_over: bool,
 }
 
-/// What becomes of a call that asks for a place.
+/// The result for a call that needs a place.
 pub enum PlaceAsked {
-    /// It has a place.
+    /// It gets a place.
     Admitted(CallPlace),
-    /// It waits for one.
+    /// It waits for a place.
     Waits(WaitingCall),
     /// It is refused a place.
     Refused(Overload),
@@ -77,7 +77,7 @@ impl RouteLimits {
             return Some(Arc::clone(known));
         }
         if limits.len() >= ROUTES_MAX {
-            // A core forgets those of routes that are gone when the tables change.
+            // Cores forget the limits of removed routes when the tables change.
             limits.retain(|_, limit| Arc::strong_count(limit) > 1 || !limit.lock().queue.is_idle());
         }
         if limits.len() >= ROUTES_MAX {
@@ -86,7 +86,7 @@ impl RouteLimits {
         Some(Arc::clone(limits.entry(route.clone()).or_default()))
     }
 
-    /// How those are that have had calls, by the names of their routes.
+    /// The state of all limits that have had calls, by route name.
     #[must_use]
     pub fn readings(&self) -> Vec<(String, QueueReading)> {
         let limits = self.lock();
@@ -120,13 +120,13 @@ impl CoreLimits {
 }
 
 impl RouteLimit {
-    /// Gives a call of this agent a place, if it gets one at once.
+    /// Gives a call of this agent a place, if one is free.
     pub fn admit(self: &Arc<Self>, core: &Core, agent: u64, terms: &ConcurrencyTerms) -> Option<CallPlace> {
         let place = self.with(|queue| queue.admit(agent, terms, core.turn_time()))?;
         Some(CallPlace { of: Arc::clone(self), core: core.clone(), place: Some(place) })
     }
 
-    /// A call asks for a place, and may have to wait.
+    /// Requests a place for a call, which may have to wait.
     pub fn ask(self: &Arc<Self>, core: &Core, call: &AskingCall, terms: &ConcurrencyTerms) -> PlaceAsked {
         match self.with(|queue| queue.ask(call, terms, core.turn_time())) {
             QueueDecision::Admitted(place) => {
@@ -143,7 +143,7 @@ impl RouteLimit {
         }
     }
 
-    /// Runs what may change the queue, and wakes the calls that need not wait any more.
+    /// Runs `run` on the queue, and wakes calls that need not wait any more.
     fn with<T>(&self, run: impl FnOnce(&mut CallQueue) -> T) -> T {
         let mut shared = self.lock();
         let result = run(&mut shared.queue);
@@ -162,25 +162,25 @@ impl RouteLimit {
 }
 
 impl CallPlace {
-    /// When the call got it.
+    /// When the call got its place.
     #[must_use]
     pub fn began(&self) -> Time {
         self.place.as_ref().map_or(Time::ZERO, Place::began)
     }
 
-    /// How many calls were in flight when the call got it, with this one, and how many might be.
+    /// The calls in flight when the call got its place, including it, and the limit.
     #[must_use]
     pub fn taken(&self) -> Option<(u32, u32)> {
         self.place.as_ref().map(Place::taken)
     }
 
-    /// Whether the time of the call is that of a call to a server that is not busy.
+    /// Whether the duration of the call is that of a server that is not busy.
     #[must_use]
     pub fn is_unhurried(&self) -> bool {
         self.place.as_ref().is_some_and(Place::is_unhurried)
     }
 
-    /// The call has ended `now`.
+    /// Ends the call and reports its result.
     pub fn end(mut self, served: Served, now: Time) {
         if let Some(place) = self.place.take() {
             self.of.with(|queue| queue.release(place, served, now));
@@ -202,7 +202,7 @@ impl WaitingCall {
     ///
     /// # Errors
     ///
-    /// Why there is none.
+    /// If the call is refused a place.
     pub async fn place(mut self) -> Result<CallPlace, Overload> {
         let core = self.core.clone();
         let decided = core.timeout_at(self.until, poll_fn(|cx| self.poll(cx))).await;
@@ -286,7 +286,7 @@ pub(super) mod tests {
         }
     }
 
-    /// As when an agent resets the stream of its call over HTTP/2.
+    /// For example, an agent resets the HTTP/2 stream of its call.
     #[test]
     fn a_call_that_is_dropped_while_it_waits_leaves_its_turn_to_the_next() {
         let (core, _net) = &idle_core();
@@ -301,7 +301,7 @@ pub(super) mod tests {
             assert!(poll(call, woken).is_pending());
         }
         let times = || woken.each_ref().map(|woken| woken.0.load(Ordering::Relaxed));
-        // One that waits is dropped, and then one that has been given the place and does not know it yet.
+        // Drop a call that waits, and then one that was given the place and does not know it yet.
         drop(calls.remove(0));
         assert_eq!(times(), [0, 0, 0]);
         drop(held);

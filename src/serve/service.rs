@@ -5,46 +5,47 @@ use crate::latency::{Phase, SERVER_TIMING, own_timing};
 use crate::serve::http1_request::Http1Request;
 use crate::serve::requests::{RequestLimits, Requests};
 
-/// What a role does with the requests of a connection.
+/// Handles the requests of a connection.
 pub trait Service {
     /// The connection on which requests are received.
     type Stream: ByteStream;
-    /// Why the connection is left in another way than by closing it.
+    /// Why the connection is left instead of closed.
     type Leave;
 
-    /// The phase that the time of the role itself counts as.
+    /// The phase to which the role's own time is added.
     const OWN_PHASE: Phase;
 
-    /// How long requests may take.
+    /// The time limits of requests.
     fn limits(&self) -> RequestLimits;
 
-    /// Ready when the connection is to end although nothing was received. It exists only while the connection is idle.
+    /// Ready when an idle connection has to end. The future exists only while the connection is idle.
     fn idle_ends(&self) -> impl Future<Output = ()>;
 
-    /// Whether a part of a head of this many bytes may be kept until the rest is received; zero when it is no longer kept.
+    /// Whether an incomplete head of this many bytes may be held; zero when none is held any more.
     fn may_keep(&mut self, _len: usize) -> bool {
         true
     }
 
-    /// A head was refused. Unless the connection is left, the peer is sent the reason and the connection is closed.
+    /// Called when a head is refused. Unless the connection is left, the reason is sent to the peer and the connection
+    /// is closed.
     fn on_head_refused(&mut self, error: &HeadReadError) -> Option<Self::Leave>;
 
     /// Serves a request whose head was read.
     fn call(&mut self, request: &mut Http1Request<'_, Self::Stream>) -> impl Future<Output = Next<Self::Leave>>;
 }
 
-/// What follows a request on its connection.
+/// What to do with the connection after a request.
 #[derive(Debug)]
 pub enum Next<L> {
     /// Another request may follow.
     Keep,
-    /// The connection is closed after what was sent.
+    /// Close the connection after what was sent.
     Close,
-    /// The connection is left.
+    /// Leave the connection without closing it.
     Leave(L),
 }
 
-/// Serves one request after another. Returns when the connection is to be closed, after what was sent, or to be left.
+/// Serves one request after another. Returns when the connection has to be closed, after what was sent, or left.
 pub async fn serve<S: Service>(
     core: &Core,
     requests: &mut Requests,
@@ -77,8 +78,8 @@ pub async fn serve<S: Service>(
     }
 }
 
-/// Reads the head of the next request; returns when its first byte was received. None if no request will follow. An error comes
-/// with the time when the head began.
+/// Reads the head of the next request; returns when its first byte was received. None if no request will follow. An
+/// error contains the time when the head began.
 async fn next_request<S: Service>(
     core: &Core,
     requests: &mut Requests,

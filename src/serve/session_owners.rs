@@ -1,5 +1,5 @@
-//! For whom MCP sessions were begun, on routes that ask their callers for tokens. The server may not see who calls, so that whoever
-//! learns the id of a session could use it.
+//! The callers that created MCP sessions, on routes that require tokens. The server may not see the caller's identity,
+//! so without this check a stolen session id would be enough to use a session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,11 @@ use crate::serve::session_table::{SessionKey, SessionTable};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
 use crate::wire::mcp::{self, SESSION_ID};
 
-/// Sessions that were idle for so long are forgotten. Whoever is let in and uses such a session next has it from then on.
+/// Sessions that were idle for this long are forgotten. The next authenticated caller that uses such a session owns it
+/// from then on.
 const IDLE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The callers for whom sessions were begun, shared by all cores.
+/// The callers that created sessions, shared by all cores.
 #[derive(Clone)]
 pub struct SessionOwners(Arc<SessionTable>);
 
@@ -23,7 +24,7 @@ impl Default for SessionOwners {
     }
 }
 
-/// A caller as the holder of sessions.
+/// A caller as an owner of sessions.
 #[derive(Clone)]
 pub(super) struct SessionOwner {
     sessions: SessionOwners,
@@ -31,7 +32,7 @@ pub(super) struct SessionOwner {
 }
 
 impl SessionOwners {
-    /// This caller, as one who may hold sessions.
+    /// The given caller as an owner of sessions.
     pub(super) fn owner(&self, caller: &AgentIdentity) -> SessionOwner {
         let holder = self.0.holder((caller.issuer.as_deref().unwrap_or_default(), &caller.subject));
         SessionOwner { sessions: self.clone(), holder }
@@ -39,8 +40,8 @@ impl SessionOwners {
 }
 
 impl SessionOwner {
-    /// Whether a request to this resource may use the session that it names, if it names one. Which of several a server reads is
-    /// not certain.
+    /// Whether a request to this resource may use the session that it names, if any. A request that names several is
+    /// refused, because it is unknown which of them the server reads.
     pub(super) fn may_send(&self, resource: &str, head: &RequestHead, now: Time) -> bool {
         if head.get(SESSION_ID).is_none() {
             return true;
@@ -49,9 +50,10 @@ impl SessionOwner {
         self.table().holder_of(key, now).is_none_or(|holder| holder == self.holder)
     }
 
-    /// Learns from the head of an answer of this resource which session was begun, used or ended.
+    /// Learns from the head of this resource's answer which session was created, used or ended.
     pub(super) fn on_answer(&self, resource: &str, request: &RequestHead, answer: &ResponseHead, now: Time) {
-        // A 404 may be the answer of another server than the one that has the session, or of another path: it ends none.
+        // A 404 may come from another server than the one that has the session, or concern another path, so it ends no
+        // session.
         if !(200..300).contains(&answer.status()) {
             return;
         }
@@ -64,12 +66,12 @@ impl SessionOwner {
                 }
                 return;
             }
-            // One that was begun before the process was, or was forgotten.
+            // The session was created before this process started, or was forgotten.
             if holder.is_none() && !mcp::is_stateless(request) {
                 self.bind(key, now);
             }
         }
-        // Servers may repeat the session in every answer.
+        // Servers may repeat the session id in every answer.
         if let Some(key) = self.key(resource, answer.get(SESSION_ID).filter(|begun| Some(*begun) != named)) {
             self.bind(key, now);
         }
@@ -79,7 +81,7 @@ impl SessionOwner {
         session.map(|session| self.table().key(resource, session))
     }
 
-    /// A caller with many sessions takes the room of its own.
+    /// A caller with many sessions displaces its own.
     fn bind(&self, key: SessionKey, now: Time) {
         self.table().bind(key, self.holder, self.holder, now);
     }

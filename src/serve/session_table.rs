@@ -1,4 +1,5 @@
-//! Who holds which MCP session: the connector whose server began it, or the caller for whom it was begun.
+//! Which connector or caller holds which MCP session: the connector whose server created it, or the caller for whom it
+//! was created.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -9,12 +10,13 @@ use crossbeam::utils::CachePadded;
 
 use crate::base::Time;
 
-/// The most sessions of a table. Beyond it the one that was idle for longest is forgotten.
+/// The most sessions of a table. When it is full, the one that was idle for longest is forgotten.
 const SESSIONS_MAX: usize = 65_536;
-/// Parts of the table, each with a lock of its own.
+/// Parts of the table, each with its own lock.
 const PARTS: usize = 64;
 const PART_SESSIONS_MAX: usize = SESSIONS_MAX / PARTS;
-/// When a part is full, a scope with so many sessions in it loses one of its own rather than one of another scope.
+/// When a part is full, a scope with at least this many sessions in it loses one of its own, rather than one of another
+/// scope.
 const SCOPE_SESSIONS_FREE: usize = PART_SESSIONS_MAX / 8;
 
 /// Sessions and their holders, shared by all cores.
@@ -26,10 +28,10 @@ pub struct SessionTable {
 
 type Part = SessionMap<Bound>;
 
-/// A table by session. A key is a hash already, which strangers cannot choose.
+/// A map by session. A key is already a keyed hash, which outsiders cannot choose.
 pub type SessionMap<T> = HashMap<SessionKey, T, BuildHasherDefault<KeyHasher>>;
 
-/// Takes a key as its hash.
+/// Uses the key itself as hash.
 #[derive(Default)]
 pub struct KeyHasher(u64);
 
@@ -76,13 +78,13 @@ impl SessionTable {
         SessionKey(self.hasher.hash_one((scope, session)))
     }
 
-    /// A holder who has these names.
+    /// A holder with these names.
     #[must_use]
     pub fn holder(&self, names: (&str, &str)) -> u64 {
         self.hasher.hash_one(names)
     }
 
-    /// Who holds a session, which is in use from now on.
+    /// The holder of a session, which counts as used now.
     #[must_use]
     pub fn holder_of(&self, key: SessionKey, now: Time) -> Option<u64> {
         let mut part = self.part(key);
@@ -91,7 +93,7 @@ impl SessionTable {
         Some(bound.holder)
     }
 
-    /// Binds a session to its holder. When there is no room, it takes that of a session of its own scope if those are many.
+    /// Binds a session to its holder. When the table is full, a scope with many sessions loses one of its own.
     pub fn bind(&self, key: SessionKey, scope: impl Hash, holder: u64, now: Time) {
         let scope = self.hasher.hash_one(scope);
         let mut part = self.part(key);
@@ -106,7 +108,7 @@ impl SessionTable {
         self.part(key).remove(&key);
     }
 
-    /// Removes what has been idle for too long; if that is nothing, the session that was idle for longest.
+    /// Removes sessions that were idle for too long; if there are none, the one that was idle for longest.
     fn make_room(&self, part: &mut Part, scope: u64, now: Time) {
         part.retain(|_, bound| now - bound.used_at < self.idle_max);
         if part.len() < PART_SESSIONS_MAX {
@@ -118,9 +120,9 @@ impl SessionTable {
         idlest.map(|key| part.remove(&key));
     }
 
-    /// The lock is held for a few instructions, or for one look at each session of a part that is full.
+    /// The lock is held for a few instructions, or for one scan of a part that is full.
     fn part(&self, key: SessionKey) -> MutexGuard<'_, Part> {
-        // Not by the lowest bits, nor by the highest ones, which tell the places in the part's own table.
+        // Neither the lowest nor the highest bits, which the part's own map uses.
         let at = (key.0 >> 32) as usize % self.parts.len();
         self.parts[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,12 +134,12 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    /// A time of so many seconds.
+    /// The time after `s` seconds.
     fn at(s: u64) -> Time {
         Time::ZERO + Duration::from_secs(s)
     }
 
-    /// Keys that all fall into one part.
+    /// Keys that all fall into the same part.
     fn keys() -> impl Iterator<Item = SessionKey> {
         (0..).map(|nth| SessionKey(nth * PARTS as u64))
     }
@@ -173,14 +175,14 @@ mod tests {
         for (nth, key) in keys().take(PART_SESSIONS_MAX).enumerate() {
             table.bind(key, "tnl_a", 7, at(nth as u64 / 100));
         }
-        assert_eq!(table.holder_of(SessionKey(0), at(100)), Some(7), "the oldest is used again");
+        assert_eq!(table.holder_of(SessionKey(0), at(100)), Some(7), "the oldest was used again");
         let mut more = keys().skip(PART_SESSIONS_MAX);
         table.bind(more.next().unwrap(), "tnl_a", 7, at(100));
         assert_eq!(table.part(SessionKey(0)).len(), PART_SESSIONS_MAX);
         assert_eq!(table.holder_of(SessionKey(0), at(100)), Some(7));
         let first = keys().take(100).filter(|key| table.part(*key).contains_key(key)).count();
         assert_eq!(first, 99, "one of the first hundred made room");
-        // All but the two that were used lately have had their time.
+        // All but the two that were used lately have expired.
         table.bind(more.next().unwrap(), "tnl_a", 7, at(3_650));
         assert_eq!(table.part(SessionKey(0)).len(), 3);
     }
@@ -196,6 +198,6 @@ mod tests {
         assert!(old.iter().all(|key| table.holder_of(*key, at(2)) == Some(1)));
         assert_eq!(table.part(SessionKey(0)).len(), PART_SESSIONS_MAX);
         table.bind(keys.next().unwrap(), small, 1, at(3));
-        assert!(old.iter().all(|key| table.holder_of(*key, at(4)) == Some(1)), "a small one takes of the large");
+        assert!(old.iter().all(|key| table.holder_of(*key, at(4)) == Some(1)), "a small scope displaces the large one");
     }
 }

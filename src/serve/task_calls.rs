@@ -1,4 +1,4 @@
-//! Tool calls are added to the tasks that they belong to, at the edge, and at the connector where agents' TLS ends there.
+//! Adds tool calls to their tasks: at the edge, and at the connector where agents' TLS ends there.
 
 use crate::base::Time;
 use crate::exchange::trace_of;
@@ -6,20 +6,20 @@ use crate::latency::{CallPhases, HostText, Outcome, Phase, TaskCall, TaskId, Tas
 use crate::wire::http1::RequestHead;
 use crate::wire::mcp::Call;
 
-/// The method by which an agent gives up a call whose connection it keeps.
+/// The method by which an agent cancels a call and keeps its connection.
 const CANCELLED: &str = "notifications/cancelled";
 
-/// What is known of an answer.
+/// The size of an answer, and whether it is text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnswerSize {
     /// Bytes of its body.
     pub bytes: u64,
-    /// Whether it is text, or JSON.
+    /// Whether it is text or JSON.
     pub is_text: bool,
 }
 
 impl AnswerSize {
-    /// An answer that has this type and begins.
+    /// An answer of this type, without a body yet.
     #[must_use]
     pub fn of(content_type: Option<&[u8]>) -> AnswerSize {
         let starts = |prefix: &[u8]| {
@@ -30,8 +30,8 @@ impl AnswerSize {
     }
 }
 
-/// The task that a request belongs to, by the first of what names one. `trace` is that of its body, and `session` gives a keyed hash of
-/// the session that its head names.
+/// The task of a request, by the first field that names one. `trace` is the trace id of its body, and `session` returns
+/// a keyed hash of the session id in its head.
 pub fn task_of(
     tasks: &TaskTable,
     head: &RequestHead,
@@ -46,15 +46,15 @@ pub fn task_of(
     trace_of(head).or(trace).map(TaskId::Trace).or_else(|| session().map(TaskId::Session))
 }
 
-/// A call that has ended.
+/// The result of a call that has ended.
 pub struct EndedCall<'a> {
     /// What the call was about.
     pub call: &'a Call,
     /// The digest of its arguments, if it is known.
     pub arguments: Option<u64>,
-    /// What is known of its answer.
+    /// The size of its answer.
     pub answer: AnswerSize,
-    /// Where its time went.
+    /// The phases of the call.
     pub phases: &'a CallPhases,
     /// The outcome that is recorded for it.
     pub outcome: Outcome,
@@ -73,7 +73,7 @@ pub fn add_to_task(tasks: &TaskTable, id: TaskId, ended: &EndedCall<'_>, now: Ti
         }
         return;
     };
-    // Nearly all time beyond the edge of a call that was cut is its server's.
+    // Of a call that was cut, nearly all time beyond the edge is that of the server.
     let of_server = [Phase::UpstreamLast, Phase::Upstream, Phase::BeyondEdge];
     let upstream = of_server.into_iter().find_map(|phase| phases.get(phase)).unwrap_or_default();
     let call = TaskCall {
@@ -85,7 +85,7 @@ pub fn add_to_task(tasks: &TaskTable, id: TaskId, ended: &EndedCall<'_>, now: Ti
         is_text: answer.is_text,
         tunnel: phases.took().saturating_sub(upstream),
         upstream,
-        // What did not reach the tool is not charged.
+        // Calls that did not reach the tool are not charged.
         price: if *is_opened && outcome.is_timed() { *price } else { 0 },
     };
     tasks.record(id, &call, now);

@@ -1,32 +1,32 @@
-//! A JSON-RPC answer as it passes: whether it is a result or an error, and which.
+//! Scans a JSON-RPC answer as it passes: whether it is a result or an error, and its code.
 
-/// What the last answer among the messages that have passed says.
+/// The kind of the last answer among the messages that have passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnswerSays {
-    /// No response has ended yet. Requests and notifications are none.
+    /// No response has ended yet. Requests and notifications do not count.
     #[default]
     Nothing,
-    /// A result, which has passed whole.
+    /// A complete result has passed.
     Result,
-    /// An error, or the result of a tool that says that it is one (`isError`).
+    /// An error, or a tool's result that is marked as one (`isError`).
     Error,
 }
 
-/// Follows the JSON-RPC messages of a body, which passes in pieces of any size. Of several answers the last counts. Names with escapes
-/// are not recognised, and what is no JSON never makes it fail.
+/// Scans the JSON-RPC messages of a body, which passes in pieces of any size. Of several answers the last counts. Names
+/// with escapes are not recognised; text that is not JSON is ignored.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnswerScan {
     says: AnswerSays,
     code: Option<i64>,
     is_error: Option<bool>,
-    /// Objects and arrays that are open, without that of a batch.
+    /// The number of open objects and arrays, without that of a batch.
     depth: u32,
     at: At,
-    /// The string that was last read, if a colon may still follow it, or the number that is read.
+    /// The last string, while a colon may follow it, or the number that is being read.
     text: Text,
     /// Whether the message has a result, or an error that is not null.
     is_answer: bool,
-    /// Which of them is open.
+    /// The member of the message that is open.
     part: Part,
 }
 
@@ -38,7 +38,7 @@ enum At {
     String {
         is_escaped: bool,
     },
-    /// The value of a member is to begin.
+    /// The value of a member follows.
     Value,
     /// The code of an error.
     Code,
@@ -66,19 +66,19 @@ impl AnswerScan {
         bytes.iter().for_each(|byte| self.feed_byte(*byte));
     }
 
-    /// What the last answer says that has passed so far.
+    /// The kind of the last answer so far.
     #[must_use]
     pub const fn says(&self) -> AnswerSays {
         self.says
     }
 
-    /// The code of its error, if it is one.
+    /// The code of the last answer, if it is an error.
     #[must_use]
     pub const fn code(&self) -> Option<i64> {
         self.code
     }
 
-    /// `isError` of its result, if that says so.
+    /// The member `isError` of its result, if present.
     #[must_use]
     pub const fn is_error(&self) -> Option<bool> {
         self.is_error
@@ -130,13 +130,13 @@ impl AnswerScan {
         }
     }
 
-    /// The value of the member that was named last begins. Returns whether it is the code of an error.
+    /// Called when the value of the last named member begins. Returns whether it is the code of an error.
     fn on_value(&mut self, byte: u8) -> bool {
         match (self.depth, self.text.bytes()) {
             (1, name) => {
                 self.part = match name {
                     b"result" => Part::Result,
-                    // Some servers add the member that they do not use as null.
+                    // Some servers send the unused member as null.
                     b"error" if byte != b'n' => Part::Error,
                     _ => Part::Other,
                 };
@@ -173,7 +173,7 @@ impl AnswerScan {
 }
 
 impl Text {
-    /// As many bytes tell the names of interest from all others, and have room for each number of 64 bits.
+    /// Enough bytes to distinguish the names of interest from all others, and for every 64-bit number.
     const LEN_MAX: usize = 24;
 
     fn push(&mut self, byte: u8) {
@@ -208,7 +208,7 @@ mod tests {
             (r#"{"id":1,"result":{"content":[{"a":1}], "isError" : true}}"#, AnswerSays::Error),
             (r#" [ {"id":1,"result":{"isError":true}} ]"#, AnswerSays::Error),
             (r#"[{"id":1,"result":{}}]"#, AnswerSays::Result),
-            // No member of the message or of its result, or not its name.
+            // Not a member of the message or of its result, or another name.
             (r#"{"id":1,"result":{"structuredContent":{"isError":true,"error":{}}}}"#, AnswerSays::Result),
             (r#"{"id":1,"_meta":{"isError":true},"result":{"error":"isError"}}"#, AnswerSays::Result),
             (r#"{"id":1,"result":{"isErrors":true,"text":"error\\"}}"#, AnswerSays::Result),
@@ -247,7 +247,7 @@ mod tests {
             (r#"{"result":{"isError":true},"error":null}"#, (None, Some(true))),
             (r#"{"error":{"code":1},"result":null}"#, (Some(1), None)),
             (r#"{"result":null,"error":{"code":1}}"#, (Some(1), None)),
-            // The last answer, and nothing of the one before.
+            // The last answer counts, and nothing of the previous one.
             (r#"[{"result":{"isError":true}}]"#, (None, Some(true))),
             (r#"[{"result":{"isError":true}},{"error":{"code":7}}]"#, (Some(7), None)),
             (r#"[{"error":{"code":7}},{"result":{}},{"method":"m","params":{"error":{}}}]"#, (None, None)),

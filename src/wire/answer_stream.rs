@@ -1,4 +1,4 @@
-//! An event stream that answers a call, as it passes: whether an error may still take the place of the answer.
+//! Follows an event stream that answers a call: whether an error may still be sent in place of the answer.
 
 use memchr::memchr;
 
@@ -15,20 +15,20 @@ pub struct AnswerStream {
     is_answered: bool,
 }
 
-/// How far the name of a member was read. Quotes within strings are taken for their ends, and a name with an escape for one of them:
-/// then a failure is not told where it might be.
+/// The state of reading a member's name. The scan is cautious: a quote inside a string counts as its end, and a name
+/// with an escape counts as one of [`MEMBERS`]. At worst a failure is not reported although it could be.
 #[derive(Clone, Copy, Debug, Default)]
 enum Key {
-    /// None is under way.
+    /// No name is being read.
     #[default]
     Nothing,
     /// A string has begun.
     Begun,
-    /// It begins as one of [`MEMBERS`], with so many bytes.
+    /// It begins like one of [`MEMBERS`], with `len` matching bytes.
     Matched { member: u8, len: u8 },
-    /// It has an escape, and may spell one of them. `is_next` says that the next byte belongs to the escape.
+    /// It has an escape and may spell one of them. `is_next`: the next byte belongs to the escape.
     Escaped { is_next: bool },
-    /// It is one of them, and is the name of a member if a colon follows.
+    /// It is one of them, and a member's name if a colon follows.
     Whole,
 }
 
@@ -42,8 +42,8 @@ impl AnswerStream {
         self.look_for_answer(bytes);
     }
 
-    /// Whether the call can be told of a failure behind what has passed: no event is under way, its answer has not begun, and the stream
-    /// cannot be resumed.
+    /// Whether an error event can be sent after the bytes that have passed: no event is incomplete, the answer has not
+    /// begun, and the stream cannot be resumed.
     #[must_use]
     pub fn takes_error(&self) -> bool {
         !self.is_answered && self.bounds.is_between() && !self.bounds.has_id()
@@ -78,7 +78,7 @@ impl AnswerStream {
                 }
                 Key::Whole => match byte {
                     b' ' | b'\t' => Key::Whole,
-                    // On the next line of the same event a colon may follow.
+                    // A colon may follow on the next line of the same event.
                     b':' | b'\r' | b'\n' => {
                         self.is_answered = true;
                         return;
@@ -92,7 +92,7 @@ impl AnswerStream {
 }
 
 impl Key {
-    /// What begins with a byte that continues nothing.
+    /// The state after a byte that does not continue a name.
     fn after(byte: u8) -> Key {
         if byte == b'"' { Key::Begun } else { Key::Nothing }
     }

@@ -1,6 +1,6 @@
 /// Defines an enum whose variants have a number on the wire.
 ///
-/// A number that this version does not know is kept as `Unrecognized`, so that it can be logged and passed on.
+/// A number that this version does not know is kept as `Unrecognized`, so that it can be logged and forwarded.
 macro_rules! codes {
     (
         $(#[$meta:meta])*

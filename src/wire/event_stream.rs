@@ -1,31 +1,31 @@
-//! Where an event stream (WHATWG HTML section 9.2.6) can be ended without cutting an event.
+//! Finds where an event stream (WHATWG HTML section 9.2.6) can end without cutting an event.
 
 use memchr::memchr2;
 
-/// The byte order mark, which may stand at the start of a stream and means nothing.
+/// The byte order mark, which may precede a stream and has no meaning.
 pub const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Follows an event stream that passes in pieces of any size, and knows whether an event is under way.
+/// Follows an event stream that passes in pieces of any size, and knows whether an event is incomplete.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventBounds {
     line: Line,
-    /// A field of the event under way was received.
+    /// A field of the current event was received.
     has_field: bool,
     /// The last line ended with a carriage return, and a line feed may still belong to it.
     after_return: bool,
-    /// How much of [`ID`] the line under way begins with; [`OTHER_FIELD`] if it begins otherwise.
+    /// How much of [`ID`] the current line begins with; [`OTHER_FIELD`] if it begins differently.
     id_matched: u8,
     has_id: bool,
-    /// How much of [`BOM`] the stream begins with; [`NO_BOM`] behind that.
+    /// How much of [`BOM`] the stream begins with; [`NO_BOM`] after that.
     bom_matched: u8,
 }
 
-/// The field by which the stream can be resumed after the event that has it.
+/// The field by which the stream can be resumed after its event.
 const ID: &[u8] = b"id:";
 const OTHER_FIELD: u8 = u8::MAX;
 const NO_BOM: u8 = u8::MAX;
 
-/// What was received of the line under way.
+/// The part of the current line that was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Line {
     #[default]
@@ -40,26 +40,26 @@ impl EventBounds {
         self.run(bytes, false);
     }
 
-    /// Processes the next bytes up to the first place in them at which no event is under way; returns where that is. None if
-    /// there is no such place, and all were processed.
+    /// Processes the next bytes up to the first position at which no event is incomplete; returns that position. None
+    /// if there is none, after all bytes were processed.
     pub fn feed_to_bound(&mut self, bytes: &[u8]) -> Option<usize> {
         let at = self.run(bytes, true);
         self.is_between().then_some(at)
     }
 
-    /// Whether no event is under way: a stream that ends here loses none.
+    /// Whether no event is incomplete, so that the stream can end here without loss.
     #[must_use]
     pub fn is_between(&self) -> bool {
         self.line == Line::Nothing && !self.has_field
     }
 
-    /// Whether an event had an id, so that a client can resume the stream behind it.
+    /// Whether an event had an id, so that a client can resume the stream after it.
     #[must_use]
     pub fn has_id(&self) -> bool {
         self.has_id
     }
 
-    /// Looks for the field `id` at the start of a line.
+    /// Matches the field `id` at the start of a line.
     fn match_id(&mut self, line: &[u8]) {
         for byte in line {
             if let Some(wanted) = BOM.get(usize::from(self.bom_matched)) {

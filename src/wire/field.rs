@@ -45,7 +45,7 @@ impl<'a> Fields<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
-    /// Bytes with a length of one or two bytes in front, `min` to `max` of them.
+    /// Bytes after a length of one or two bytes, `min` to `max` of them.
     pub(in crate::wire) fn sized(&mut self, len: usize, min: usize, max: usize) -> Result<&'a [u8], FieldError> {
         if len < min || len > max {
             return Err(FieldError::Range);
@@ -53,7 +53,7 @@ impl<'a> Fields<'a> {
         self.bytes(len)
     }
 
-    /// A text with a one-byte length in front: UTF-8, no control characters.
+    /// A text after a one-byte length: UTF-8, no control characters.
     pub(in crate::wire) fn text(&mut self, min: usize, max: usize) -> Result<&'a str, FieldError> {
         let len = usize::from(self.u8()?);
         let text = std::str::from_utf8(self.sized(len, min, max)?).map_err(|_| FieldError::BadText)?;
@@ -64,7 +64,7 @@ impl<'a> Fields<'a> {
         if has_control { Err(FieldError::BadText) } else { Ok(text) }
     }
 
-    /// Bytes with a two-byte length in front, `min` to `max` of them.
+    /// Bytes after a two-byte length, `min` to `max` of them.
     pub(in crate::wire) fn long(&mut self, min: usize, max: usize) -> Result<&'a [u8], FieldError> {
         let len = usize::from(self.u16()?);
         self.sized(len, min, max)
@@ -87,7 +87,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Writes a text with its one-byte length. Callers keep to the limit of the field, which is below 256.
+/// Writes a text with its one-byte length. Callers respect the limit of the field, which is below 256.
 pub(in crate::wire) fn put_text(out: &mut Vec<u8>, text: &str) {
     debug_assert!(text.len() <= usize::from(u8::MAX));
     out.push(text.len() as u8);

@@ -1,8 +1,8 @@
 //! Inspection of a JSON-RPC message while it passes: its method, id and tool.
 //!
 //! The body is neither collected nor changed. [`Peek`] is fed the pieces as they pass and keeps only the few texts that
-//! it looks for, so it allocates nothing once warm and works with a body of any size. It reports when servers may read
-//! a message in different ways: a key that occurs twice, or in another case (which Go's decoder accepts).
+//! it looks for, so it allocates nothing once warm and works with a body of any size. It reports when servers may
+//! interpret a message differently: if a key occurs twice, or in another case (which Go's decoder accepts).
 
 use std::fmt;
 use std::hash::Hasher;
@@ -20,14 +20,14 @@ pub const ID_LEN_MAX: usize = 64;
 pub const METHOD_LEN_MAX: usize = 128;
 /// The longest name of a tool, prompt or task, or URI of a resource, that is kept, in bytes.
 pub const NAME_LEN_MAX: usize = 256;
-/// The same of a URI where a rule depends on it.
+/// The longest URI that is kept if a rule depends on it, in bytes.
 const STRICT_URI_LEN_MAX: usize = 2_048;
 /// The longest `traceparent` that is kept, in bytes. Version 00 has 55.
 const TRACEPARENT_LEN_MAX: usize = 64;
 /// The deepest nesting of a message; `serde_json` and most servers have the same limit.
 pub const DEPTH_MAX: u32 = 128;
 
-/// Longer than any key that is looked for, in any spelling that folds to it.
+/// Longer than any watched key, in any spelling that folds to it.
 const KEY_LEN_MAX: usize = 16;
 
 /// The kind of a message, by its members.
@@ -41,7 +41,7 @@ pub enum Message {
     Response,
 }
 
-/// A member that says what a message is about.
+/// A member that determines the label of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageMember {
     /// The JSON-RPC method, `method`.
@@ -54,20 +54,20 @@ pub enum MessageMember {
     TaskId,
 }
 
-/// How far a member was read.
+/// The state of reading a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// It has not come, or not to its end.
+    /// It has not arrived, or not to its end.
     Absent,
-    /// It was read, and is a text unless it is too long or of another type.
+    /// It was read. The text is present unless it is too long or of another type.
     Read,
-    /// Servers may read it in different ways, because a key occurs twice.
+    /// Servers may interpret it differently, because a key occurs twice.
     Doubled,
 }
 
-/// What was seen of a message so far.
+/// The inspected part of a message.
 ///
-/// Where two readings are possible, the text in question is absent.
+/// If a text is ambiguous, it is absent.
 #[derive(Debug)]
 pub struct Peek {
     state: State,
@@ -76,13 +76,13 @@ pub struct Peek {
     /// Which open containers are objects, the innermost in the lowest bit.
     objects: u128,
     in_params: bool,
-    /// Which object within `params` the innermost members are of.
+    /// The object within `params` that contains the innermost members.
     inner: Inner,
     /// Whether everything is inspected that a rule depends on.
     is_strict: bool,
-    /// Whether a text that is looked for has half of a surrogate pair, which servers read in different ways.
+    /// Whether a watched text has half of a surrogate pair, which servers interpret differently.
     is_torn: bool,
-    /// The member whose value is being read, if it is one that is looked for.
+    /// The member whose value is being read, if it is watched.
     key: Key,
     reading: Slot,
     /// The first half of a surrogate pair (a code point above U+FFFF), which waits for the second.
@@ -90,11 +90,11 @@ pub struct Peek {
     seen: u16,
     doubled: u16,
     is_batch: bool,
-    /// What was read of `params.arguments`, if that is digested.
+    /// The digest of `params.arguments` so far, if enabled.
     arguments: Option<Digest>,
-    /// The SHA-256 of the same bytes, if that is wanted.
+    /// The SHA-256 of the same bytes, if enabled.
     arguments_hash: Option<Box<ArgumentsHash>>,
-    /// Whether the next byte is of those.
+    /// Whether the next byte belongs to the arguments.
     in_arguments: bool,
     texts: [Text; SLOTS],
 }
@@ -131,16 +131,16 @@ enum State {
     Broken,
 }
 
-/// An object within `params` whose members are looked for.
+/// An object within `params` whose members are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Inner {
     Nothing,
     Meta,
-    /// What a completion is about. Its members count as those of `params`.
+    /// The reference of a completion. Its members count as those of `params`.
     Ref,
 }
 
-/// A member that is looked for.
+/// A member that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Method,
@@ -239,7 +239,7 @@ impl Peek {
         *self = Peek { texts, ..Peek::new() };
     }
 
-    /// Has the arguments of the next message digested with this seed, which is off after [`Peek::clear`].
+    /// Computes a digest of the next message's arguments with this seed. Off after [`Peek::clear`].
     pub fn digest_arguments(&mut self, seed: u64) {
         self.arguments = Some(Digest::new(seed));
     }
@@ -255,7 +255,7 @@ impl Peek {
         self.seen & Key::Arguments.bit() != 0 && !self.in_arguments && self.is_whole()
     }
 
-    /// Has the SHA-256 of the next message's arguments computed, which is off after [`Peek::clear`]. The arguments are not kept.
+    /// Computes the SHA-256 of the next message's arguments, which are not kept. Off after [`Peek::clear`].
     pub fn hash_arguments(&mut self) {
         self.arguments_hash.get_or_insert_default();
     }
@@ -266,8 +266,8 @@ impl Peek {
         self.arguments_hash.as_deref().filter(|_| self.has_whole_arguments()).map(ArgumentsHash::finish)
     }
 
-    /// Has all of the next message inspected, however long it is, and what a completion is about taken for its name or URI. Off
-    /// after [`Peek::clear`].
+    /// Inspects all of the next message, of any length, and takes the reference of a completion for its name or URI.
+    /// Off after [`Peek::clear`].
     pub fn be_strict(&mut self) {
         self.is_strict = true;
     }
@@ -277,29 +277,37 @@ impl Peek {
         let looked = if self.is_strict { bytes.len() } else { bytes.len().min(PEEK_LEN_MAX - self.len) };
         self.len += looked;
         let mut rest = &bytes[..looked];
+        // The bytes of the arguments that are not digested yet: they are digested in pieces that are as long as possible.
+        let mut arguments = 0..0;
         while !rest.is_empty() && self.state != State::Broken {
             let (before, was_inside) = (self.state, self.in_arguments);
             let taken = self.read(rest);
-            if was_inside || self.in_arguments {
-                self.digest(&rest[..taken], before);
+            if (was_inside || self.in_arguments) && !is_space(&rest[..taken], before) {
+                let at = looked - rest.len();
+                if at != arguments.end {
+                    self.digest(&bytes[arguments]);
+                    arguments = at..at;
+                }
+                arguments.end += taken;
             }
             rest = &rest[taken..];
         }
+        self.digest(&bytes[arguments]);
     }
 
-    /// Whether nothing more can be learnt: the message is complete, is not a message, or is longer than the limit.
+    /// Whether further bytes change nothing: the message is complete, is not a message, or is longer than the limit.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Over | State::Broken) || self.is_at_limit()
     }
 
-    /// Whether it is no message: not JSON, nested too deeply, or followed by something else.
+    /// Whether it is not a message: not JSON, nested too deeply, or followed by other bytes.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.state == State::Broken
     }
 
-    /// Whether a text that is looked for has half of a surrogate pair, which servers read in different ways.
+    /// Whether a watched text has half of a surrogate pair, which servers interpret differently.
     #[must_use]
     pub const fn is_torn(&self) -> bool {
         self.is_torn
@@ -315,19 +323,19 @@ impl Peek {
         !self.is_strict && self.len == PEEK_LEN_MAX
     }
 
-    /// How many bytes were inspected.
+    /// The number of inspected bytes.
     #[must_use]
     pub const fn inspected(&self) -> usize {
         self.len
     }
 
-    /// Whether the message is longer than what is inspected of it, so that its rest is not known.
+    /// Whether the message is longer than its inspected part, so that the rest is not known.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
         self.is_at_limit() && !matches!(self.state, State::Over | State::Broken)
     }
 
-    /// How far a member was read.
+    /// The state of a member.
     #[must_use]
     pub fn reading(&self, member: MessageMember) -> Reading {
         let (key, slot) = member.place();
@@ -396,7 +404,8 @@ impl Peek {
         self.text(Slot::TaskId, Key::TaskId).filter(|_| !self.is_doubled(Key::Params))
     }
 
-    /// `params._meta.traceparent`: the trace that the sender names in the message (W3C Trace Context), if it came already.
+    /// `params._meta.traceparent`: the trace id that the sender put into the message (W3C Trace Context), if it has
+    /// arrived.
     #[must_use]
     pub fn traceparent(&self) -> Option<&str> {
         let is_certain = !self.is_doubled(Key::Params) && !self.is_doubled(Key::Meta);
@@ -430,7 +439,7 @@ impl Peek {
         match self.state {
             State::Text { is_key } => return self.read_text(bytes, is_key),
             State::Bare => return self.read_bare(bytes),
-            // Almost all keys, and texts that nothing is looked for in, stand whole in one piece.
+            // Almost all keys and unwatched texts are complete in one piece.
             State::Key | State::KeyOrEnd => {
                 if let Some(key) = whole_text(bytes) {
                     if self.is_watched() {
@@ -474,13 +483,8 @@ impl Peek {
         };
     }
 
-    /// Adds bytes of the arguments, apart from white space between values. `state` is that before them.
-    fn digest(&mut self, bytes: &[u8], state: State) {
-        let in_text = matches!(state, State::Text { .. } | State::Escape { .. } | State::Hex { .. });
-        let is_space = !in_text && matches!(bytes, [b' ' | b'\t' | b'\r' | b'\n']);
-        if is_space {
-            return;
-        }
+    /// Adds bytes of the arguments, which have no white space between values.
+    fn digest(&mut self, bytes: &[u8]) {
         if let Some(arguments) = &mut self.arguments {
             arguments.write(bytes);
         }
@@ -553,7 +557,8 @@ impl Peek {
         self.objects & 1 == 1
     }
 
-    /// Whether members are looked for at this place: in the message itself, in its `params`, and in their `_meta` and `ref`.
+    /// Whether members are watched at this position: in the message itself, in its `params`, and in their `_meta` and
+    /// `ref`.
     fn is_watched(&self) -> bool {
         self.depth == 1 || (self.depth == 2 && self.in_params) || (self.depth == 3 && self.inner != Inner::Nothing)
     }
@@ -599,7 +604,7 @@ impl Peek {
         }
     }
 
-    /// Notes a key that is watched: this one, or the one that is stored.
+    /// Handles a watched key: this one, or the stored one.
     fn note_key(&mut self, whole: Option<&[u8]>) {
         let stored = &self.texts[Slot::Key as usize];
         let name = whole.or((stored.stage == Stage::Whole).then_some(&stored.bytes));
@@ -779,7 +784,7 @@ impl Key {
             (_, Inner::Ref) => IN_REF,
             _ => IN_META,
         };
-        // None of them begins with a letter that is written in more ways than its two cases.
+        // No watched name begins with a letter that has other variants than its two cases.
         let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return (Key::Other, true) };
         let fits = |wanted: &[u8]| wanted == name || folds_to(name, wanted);
         let found = keys.iter().find(|(wanted, _)| wanted[0] == first && fits(wanted));
@@ -834,7 +839,13 @@ impl Text {
     }
 }
 
-/// The text at the start, if it is whole there and has no escape.
+/// Whether these bytes, before which the state is `before`, are white space between values.
+fn is_space(bytes: &[u8], before: State) -> bool {
+    let in_text = matches!(before, State::Text { .. } | State::Escape { .. } | State::Hex { .. });
+    !in_text && matches!(bytes, [b' ' | b'\t' | b'\r' | b'\n'])
+}
+
+/// The text at the start, if it is complete and has no escape.
 fn whole_text(bytes: &[u8]) -> Option<&[u8]> {
     let after = bytes.strip_prefix(b"\"")?;
     let stop = text_stop(after)?;

@@ -1,4 +1,5 @@
-//! The meaning of an HTTP exchange for MCP: its kind, method and tool, for labels, figures and answers. Nothing is changed.
+//! The meaning of an HTTP exchange for MCP: its kind, method and tool, for labels, figures and answers. The exchange is
+//! not changed.
 //!
 //! From revision 2026-07-28 on, the head contains them in `Mcp-Method` and `Mcp-Name`, and the server checks both against the
 //! body. In earlier revisions those fields have no meaning (the specification tells intermediaries not to trust them), and the
@@ -62,7 +63,7 @@ pub const METHODS: [&str; 36] = [
     OTHER,
 ];
 
-/// The request for a stream of events that is no part of a call's answer, from revision 2026-07-28 on.
+/// The request for an event stream that is not part of a call's answer, from revision 2026-07-28 on.
 pub const LISTEN: &str = "subscriptions/listen";
 
 /// The request that begins a session, in revisions before 2026-07-28.
@@ -84,7 +85,7 @@ pub enum CallKind {
     Notification,
     /// POST of the client's answer to a request of the server.
     Response,
-    /// POST of several messages at once.
+    /// POST of a batch of messages.
     Batch,
     /// Not an MCP exchange, or not known yet.
     #[default]
@@ -107,21 +108,22 @@ impl CallKind {
     }
 }
 
-/// How much a body has said so far of the call that it makes.
+/// How much of the label a body has shown so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// Its method, or the target of the method, may still come.
+    /// The method or its target may still follow.
     TooLittle,
-    /// What it is about, or that it is no message. A key that comes later may still contradict it.
+    /// The label, or that it is not a message. A later key may still contradict it.
     Enough,
-    /// Servers may read it in different ways: a key that decides occurs twice, it is a request and a response, or it is a batch.
+    /// Servers may interpret it differently: a watched key occurs twice, it is both request and response, or it is a
+    /// batch.
     Ambiguous,
-    /// It is longer than what is inspected, and the method or its target is not in that.
+    /// It is longer than the inspected part, which does not contain the method or its target.
     TooLong,
 }
 
 impl Said {
-    /// What the body says as far as it was seen.
+    /// How much of the label the inspected part of a body shows.
     #[must_use]
     pub fn by(peek: &Peek) -> Said {
         let method = peek.reading(MessageMember::Method);
@@ -149,14 +151,14 @@ pub struct Call {
 }
 
 impl Call {
-    /// Creates a state in which nothing is known.
+    /// Creates an empty state.
     #[must_use]
     #[cfg(test)]
     pub const fn new() -> Call {
         Call { kind: CallKind::Unknown, method: None, target: String::new() }
     }
 
-    /// Reads the head. Returns whether that is all; if not, [`Call::read_body`] adds the rest.
+    /// Reads the head. Returns whether that is enough; if not, [`Call::read_body`] adds the rest.
     pub fn read_head(&mut self, head: &RequestHead) -> bool {
         self.kind = CallKind::Unknown;
         self.method = None;
@@ -170,7 +172,8 @@ impl Call {
         true
     }
 
-    /// Reads what was seen of the body, as far as the head did not say it. It can be called again when more was seen.
+    /// Reads the inspected part of the body for what the head did not contain. It can be called again after more was
+    /// inspected.
     pub fn read_body(&mut self, peek: &Peek) {
         self.kind = match peek.message() {
             _ if peek.is_batch() => CallKind::Batch,
@@ -232,12 +235,12 @@ impl Call {
     }
 }
 
-/// The two ways of MCP that have no revision in common.
+/// The two variants of MCP, which have no revision in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Era {
     /// Revisions before [`FIRST_STATELESS_REVISION`]: a session that begins with `initialize`.
     Sessions,
-    /// From that revision on: requests that stand by themselves, the first of which may be `server/discover`.
+    /// From that revision on: independent requests, the first of which may be `server/discover`.
     Stateless,
 }
 
@@ -252,8 +255,8 @@ impl Era {
         }
     }
 
-    /// Whether a server answers an opening with this status if it speaks only the other era: it finds the revision or the session
-    /// missing, or does not know the method.
+    /// Whether a server answers an opening with this status if it speaks only the other era: it misses the revision or
+    /// the session, or does not know the method.
     #[must_use]
     pub const fn is_refusal(status: u16) -> bool {
         matches!(status, 400 | 404 | 405)
@@ -268,7 +271,7 @@ impl Era {
         }
     }
 
-    /// The other of the two eras.
+    /// The other era of the two.
     #[must_use]
     pub const fn other(self) -> Era {
         match self {
@@ -278,8 +281,8 @@ impl Era {
     }
 }
 
-/// Whether a request asks for a stream of events that is no part of a call's answer, and lasts for as long as both sides want:
-/// a GET, or [`LISTEN`].
+/// Whether a request asks for an event stream that is not part of a call's answer and lasts for as long as both sides
+/// want: a GET, or [`LISTEN`].
 #[must_use]
 pub fn asks_for_stream(head: &RequestHead) -> bool {
     match head.method() {
@@ -331,7 +334,7 @@ pub fn is_stateless(head: &RequestHead) -> bool {
     head.get_only(PROTOCOL_VERSION).is_some_and(says_method_in_head)
 }
 
-/// Whether the head says the method in this revision, which is a date.
+/// Whether the head contains the method in this revision, which is a date.
 fn says_method_in_head(revision: &[u8]) -> bool {
     let is_date = revision.len() == 10
         && revision.iter().enumerate().all(|(at, byte)| match at {
@@ -396,7 +399,7 @@ mod tests {
         assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: notifications/cancelled\r\n"))));
         assert_eq!((call.kind(), call.tool()), (CallKind::Notification, None));
         assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: tasks/get\r\nMcp-Name: t-1\r\n"))));
-        assert_eq!((call.tool(), call.target()), (None, Some("t-1")), "a task is no tool");
+        assert_eq!((call.tool(), call.target()), (None, Some("t-1")), "a task is not a tool");
         assert!(call.read_head(&head("POST", &format!("{NEW}Mcp-Method: x/y\r\nMcp-Name: z\r\n"))));
         assert_eq!((call.method(), call.target()), (Some(OTHER), None));
     }

@@ -1,14 +1,14 @@
 use memchr::memchr;
 
-/// What a message that tells of progress has as its method, as it stands in JSON.
+/// The method of a progress notification, as JSON text.
 const PROGRESS: &[u8] = br#""notifications/progress""#;
-/// The same of one that says that the tools of a server have changed.
+/// The method of a notification that a server's tools have changed.
 const TOOLS_CHANGED: &[u8] = br#""notifications/tools/list_changed""#;
 
 /// Finds messages of one method in an event stream that passes in pieces of any size.
 ///
-/// It looks for the method's name as a JSON string of its own, which may be written with `\/`. Within other strings of JSON quotes
-/// are escaped, so that a text that contains the name is not mistaken for it.
+/// It searches for the method's name as a complete JSON string, which may contain `\/`. Inside other JSON strings
+/// quotes are escaped, so a text that contains the name does not match.
 #[derive(Clone, Copy, Debug)]
 pub struct MethodScan {
     method: Method,
@@ -23,19 +23,19 @@ enum Method {
 }
 
 impl MethodScan {
-    /// Finds messages that tell of progress (`notifications/progress`).
+    /// Finds progress notifications (`notifications/progress`).
     #[must_use]
     pub const fn progress() -> MethodScan {
         MethodScan { method: Method::Progress, matched: 0 }
     }
 
-    /// Finds messages that say that tools have changed (`notifications/tools/list_changed`).
+    /// Finds notifications of changed tools (`notifications/tools/list_changed`).
     #[must_use]
     pub const fn tools_changed() -> MethodScan {
         MethodScan { method: Method::ToolsChanged, matched: 0 }
     }
 
-    /// Processes the next bytes; returns whether a message ends its name in them.
+    /// Processes the next bytes; returns whether a name ends in them.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
         let name = match self.method {
             Method::Progress => PROGRESS,

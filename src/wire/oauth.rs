@@ -1,29 +1,29 @@
-//! The metadata of a protected resource (RFC 9728), in which a server names itself.
+//! The metadata of a protected resource (RFC 9728), which contains the server's own address.
 
 use std::ops::Range;
 
 use crate::wire::http1::PublicAddress;
 
-/// Where the metadata of a resource is found; the path of the resource may follow (RFC 9728 section 3.1).
+/// The path of a resource's metadata; the path of the resource may follow (RFC 9728 section 3.1).
 const WELL_KNOWN: &[u8] = b"/.well-known/oauth-protected-resource";
 /// The deepest nesting that is read. Metadata is an object of texts and lists.
 const DEPTH_MAX: usize = 64;
 
-/// Whether this path is that of the metadata of a resource.
+/// Whether this is the path of a resource's metadata.
 #[must_use]
 pub fn is_metadata_path(path: &[u8]) -> bool {
     path.strip_prefix(WELL_KNOWN).is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?')))
 }
 
-/// The metadata with the public address in the place of the server's own, in the members of the object and in lists that are
-/// members; all else stays byte for byte. None if it does not name the server, or is not an object of JSON.
+/// The metadata with the public address instead of the server's own, in members of the object and in lists that are
+/// members; the rest is unchanged. None if it does not contain the server's address, or is not a JSON object.
 #[must_use]
 pub fn rewrite_metadata(body: &[u8], public: &PublicAddress<'_>) -> Option<Vec<u8>> {
     let mut rewritten = Vec::new();
     let mut copied = 0;
     let mut texts = Texts { body, at: 0, open: Vec::new() };
     while let Some(text) = texts.next()? {
-        // A slash may be escaped. A URL needs no other escape.
+        // Slashes may be escaped. A URL needs no other escape.
         let plain = unescape_slashes(&body[text.clone()]);
         let Some(own) = plain.as_deref().and_then(|plain| public.own_prefix(plain)) else { continue };
         rewritten.extend_from_slice(&body[copied..text.start]);
@@ -49,7 +49,7 @@ struct Texts<'a> {
 }
 
 impl Texts<'_> {
-    /// The next one without its quotes; `Some(None)` at the end, none if this is no object.
+    /// The next text without its quotes; `Some(None)` at the end, none if this is not an object.
     fn next(&mut self) -> Option<Option<Range<usize>>> {
         while let Some(&byte) = self.body.get(self.at) {
             self.at += 1;
@@ -71,7 +71,7 @@ impl Texts<'_> {
         self.open.is_empty().then_some(None)
     }
 
-    /// Where a text ends, whose first quote was read; its last one is read too.
+    /// The end of a text whose first quote was read. Reads its last quote too.
     fn text_end(&mut self) -> Option<usize> {
         loop {
             let byte = *self.body.get(self.at)?;
@@ -83,7 +83,7 @@ impl Texts<'_> {
     }
 }
 
-/// A text without the escapes of its slashes; none if it has others.
+/// A text without the escapes of its slashes; none if it has other escapes.
 fn unescape_slashes(text: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(text.len());
     let mut bytes = text.iter();

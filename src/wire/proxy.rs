@@ -1,8 +1,7 @@
-//! The PROXY protocol, version 2 (haproxy.org, proxy-protocol.txt section 2.2): what a proxy says about the connection
-//! that it forwards, before the first byte of the connection itself.
+//! The PROXY protocol, version 2 (haproxy.org, proxy-protocol.txt section 2.2): the header in which a proxy describes
+//! the connection that it forwards.
 //!
-//! Version 1, the text format, is not supported, because its end must be searched for in bytes that a stranger may have
-//! sent.
+//! Version 1, the text format, is not supported, because its end must be searched for in untrusted bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -20,9 +19,9 @@ const VERSION: u8 = 2;
 pub struct ProxyHeader {
     /// The length of the header in bytes.
     pub len: usize,
-    /// The address of the client; `None` if the proxy connects for itself, as for a health check.
+    /// The address of the client; `None` if the proxy connects on its own behalf, as for a health check.
     pub source: Option<SocketAddr>,
-    /// Whether the client's connection to the proxy is TLS, if the proxy tells.
+    /// Whether the client's connection to the proxy is TLS, if stated.
     pub is_tls: Option<bool>,
 }
 
@@ -85,7 +84,7 @@ const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
 const UNIX: u8 = 0x31;
 
-/// What the field `PP2_TYPE_SSL` says, which follows the addresses. A field that is cut short ends the search.
+/// The value of the field `PP2_TYPE_SSL`, which follows the addresses. A truncated field ends the search.
 fn is_tls(family: u8, fields: &[u8]) -> Option<bool> {
     const TYPE_SSL: u8 = 0x20;
     const CLIENT_SSL: u8 = 0x01;

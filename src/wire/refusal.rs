@@ -20,7 +20,7 @@ codes! {
 }
 
 impl RegistrationRefusal {
-    /// Whether the same credentials will always be refused, until somebody changes something.
+    /// Whether the same credentials will be refused until somebody makes a change.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(

@@ -1,18 +1,18 @@
 //! Searches through text, eight bytes at a time.
 //!
-//! The heads of every call are searched for bytes that they must not have, and its messages for the ends of texts. One byte at a
-//! time, that was most of a parser's work.
+//! Heads are searched for forbidden bytes, and messages for the ends of texts. One byte at a time, this was most of a
+//! parser's work.
 
 use memchr::memchr2;
 
-/// The number of bytes that are looked at together.
+/// The number of bytes that are checked together.
 const WORD: usize = size_of::<u64>();
 /// The lowest bit of each byte of a word.
 const ONES: u64 = u64::MAX / 0xff;
 /// The highest bit of each byte of a word.
 const HIGHS: u64 = ONES * 0x80;
 
-/// The place of the first colon.
+/// The position of the first colon.
 pub(in crate::wire) fn first_colon(text: &[u8]) -> Option<usize> {
     let (words, rest) = text.as_chunks::<WORD>();
     for (nth, word) in words.iter().enumerate() {
@@ -25,17 +25,17 @@ pub(in crate::wire) fn first_colon(text: &[u8]) -> Option<usize> {
     Some(words.len() * WORD + at)
 }
 
-/// Most texts of a message end within so many bytes. In longer ones a search with wider registers pays.
+/// Most texts of a message end within this many bytes. For longer ones a search with wider registers is faster.
 const SHORT: usize = 8 * WORD;
 
-/// The place of the first control character: a byte below 0x20, or 0x7f.
+/// The position of the first control character: a byte below 0x20, or 0x7f.
 pub(in crate::wire) fn first_control(text: &[u8]) -> Option<usize> {
     let (words, rest) = text.as_chunks::<WORD>();
     for (nth, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
         let found = below_space(word) | zeros(word ^ (ONES * 0x7f));
         if found != 0 {
-            // The first byte is the lowest: a borrow marks only bytes behind one that is found.
+            // The first byte is the lowest: a borrow marks only bytes after a match.
             return Some(nth * WORD + found.trailing_zeros() as usize / 8);
         }
     }
@@ -43,7 +43,7 @@ pub(in crate::wire) fn first_control(text: &[u8]) -> Option<usize> {
     Some(words.len() * WORD + at)
 }
 
-/// The place of the first byte that ends a text of JSON or is not plain in it: a quote, a backslash, or one below 0x20.
+/// The position of the first byte that ends a JSON text or is not plain: a quote, a backslash, or one below 0x20.
 pub(in crate::wire) fn text_stop(text: &[u8]) -> Option<usize> {
     let is_stop = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
     let (short, long) = text.split_at(text.len().min(SHORT));
@@ -61,7 +61,7 @@ pub(in crate::wire) fn text_stop(text: &[u8]) -> Option<usize> {
     }
     let end = memchr2(b'"', b'\\', long);
     let plain = &long[..end.unwrap_or(long.len())];
-    // One look at all of them is quicker than a search.
+    // Checking all of them is faster than a search.
     let has_control = plain.iter().fold(false, |found, &byte| found | (byte < 0x20));
     let stop = if has_control { plain.iter().position(is_stop) } else { end };
     stop.map(|at| SHORT + at)
@@ -72,12 +72,12 @@ pub(in crate::wire) const fn has_byte(word: u64, byte: u8) -> bool {
     zeros(word ^ (ONES * byte as u64)) != 0
 }
 
-/// Marks the first byte below 0x20 by its highest bit, and perhaps bytes behind it.
+/// Marks the first byte below 0x20 by its highest bit, and perhaps later bytes.
 const fn below_space(word: u64) -> u64 {
     word.wrapping_sub(ONES * 0x20) & !word & HIGHS
 }
 
-/// Marks the first byte that is zero by its highest bit, and perhaps bytes behind it.
+/// Marks the first zero byte by its highest bit, and perhaps later bytes.
 const fn zeros(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGHS
 }
@@ -86,7 +86,7 @@ const fn zeros(word: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Texts of all lengths up to three words, each with every byte at every place, before and behind others that count.
+    /// Texts of all lengths up to three words, each with every byte at every position, before and after other matches.
     #[test]
     fn what_is_found_is_what_a_look_at_each_byte_finds() {
         for len in 0..3 * WORD {

@@ -3,7 +3,7 @@
 use memchr::memchr2;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// As much of a line as is needed to tell its kind: a byte order mark, `data` and a colon.
+/// The length of a line's start that shows its kind: a byte order mark, `data` and a colon.
 const START_LEN: usize = 8;
 
 /// Counts the events of an event stream that passes in pieces of any size.
@@ -28,7 +28,7 @@ impl Default for Splitter {
 }
 
 impl Splitter {
-    /// At the start of a stream.
+    /// A splitter at the start of a stream.
     #[must_use]
     pub const fn new() -> Splitter {
         Splitter {
@@ -83,17 +83,18 @@ impl Splitter {
     }
 }
 
-/// Finds the data of an event stream that passes byte by byte: what `data` fields have, without the spaces in front. Servers that can
-/// resume a stream begin it with an event without data (MCP 2025-11-25, section "Sending Messages to the Server").
+/// Finds the data of an event stream that passes byte by byte: the values of `data` fields, without leading spaces.
+/// Servers that can resume a stream begin it with an event without data (MCP 2025-11-25, section "Sending Messages to
+/// the Server").
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventData {
     line: Line,
 }
 
-/// What of a line has passed.
+/// The part of a line that has passed.
 #[derive(Clone, Copy, Debug)]
 enum Line {
-    /// So many bytes of [`EventData::FIELD`], and spaces behind it if those are all.
+    /// This many bytes of [`EventData::FIELD`]; after all of it, spaces may follow.
     Field(usize),
     Data,
     /// It is another field.
@@ -109,7 +110,7 @@ impl Default for Line {
 impl EventData {
     const FIELD: &[u8] = b"data:";
 
-    /// Processes the next byte; whether it is one of the data.
+    /// Processes the next byte; returns whether it belongs to the data.
     pub fn has(&mut self, byte: u8) -> bool {
         self.line = match self.line {
             _ if matches!(byte, b'\n' | b'\r') => Line::default(),
@@ -192,7 +193,7 @@ mod tests {
         }
     }
 
-    /// The blocks of a stream as a simple reader of the whole text finds them: how many have data.
+    /// The number of blocks with data, as counted by a simple reader of the whole text.
     fn count_simply(stream: &[u8]) -> u64 {
         let text = String::from_utf8_lossy(stream).replace("\r\n", "\n").replace('\r', "\n");
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);

@@ -1,15 +1,15 @@
-//! Whether bytes that pass in pieces are UTF-8.
+//! Checks that bytes that pass in pieces are UTF-8.
 
 /// Follows a text that passes in pieces of any size.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Utf8Check {
-    /// The start of a character that is not whole.
+    /// The start of an incomplete character.
     start: [u8; 4],
     len: usize,
 }
 
 impl Utf8Check {
-    /// Processes the next bytes. False if they are no UTF-8 behind those before.
+    /// Processes the next bytes. False if they do not continue valid UTF-8.
     pub fn feed(&mut self, mut bytes: &[u8]) -> bool {
         while self.len > 0 {
             let Some((first, rest)) = bytes.split_first() else { return true };

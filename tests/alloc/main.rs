@@ -1,6 +1,7 @@
 //! What allocates nothing once it is warm: counted, not believed. A binary of its own, for its allocator.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod arguments;
 mod call;
 mod counting;
 mod drivers;

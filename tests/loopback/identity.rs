@@ -341,10 +341,9 @@ fn keys_are_fetched_rotated_and_given_up_by_a_connector() {
     keys_live(false);
 }
 
-/// The whole flow with a client and a server of the SDK: the challenge, the metadata of the resource, those of the issuer, a token for
-/// this resource with the scope that was asked for, and then calls with it.
-#[test]
-fn a_client_of_the_sdk_finds_out_where_to_get_a_token_and_calls_with_it() {
+/// The whole flow with a client of an SDK, and a server of the Python SDK: the challenge, the metadata of the resource, those of the
+/// issuer, a token for this resource with the scope that was asked for, and then calls with it.
+fn finds_out_where_to_get_a_token(mut client: Command) {
     let signer = Arc::new(Signer::new("k1"));
     let (login, (_server, upstream)) = (LoginServer::start(&signer), clients::server());
     let mut tunnel = tunnel_processes::Tunnel::without_connector("plain", "localhost", 20_000, "");
@@ -353,10 +352,26 @@ fn a_client_of_the_sdk_finds_out_where_to_get_a_token_and_calls_with_it() {
         "[[route]]\nhost = 'localhost'\nupstream = 'http://{upstream}'\nauth = 'terminate'\nauth_resource = '{url}'\n\
          scopes_required = 'mcp:tools'\n[[identity_provider]]\nname = 'login'\nissuer = '{issuer}'\n"
     ));
-    let script = format!("{}/tests/loopback/identity/client.py", env!("CARGO_MANIFEST_DIR"));
-    let mut client = Command::new(&SetUp::get().python);
-    let ended = client.arg(script).args([&url, &issuer]).output().expect("the client runs");
+    let ended = client.args([&url, &issuer]).output().expect("the client runs");
     let (said, told) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     let said: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{told}"));
     assert_eq!(said, json!({"tools": ["work", "hold"], "result": "done", "tokens": ["mcp:tools"]}), "{told}");
+}
+
+fn client_file(name: &str) -> String {
+    format!("{}/tests/loopback/identity/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn a_client_of_the_python_sdk_finds_out_where_to_get_a_token_and_calls_with_it() {
+    let mut client = Command::new(&SetUp::get().python);
+    client.arg(client_file("client.py"));
+    finds_out_where_to_get_a_token(client);
+}
+
+#[test]
+fn a_client_of_the_typescript_sdk_finds_out_where_to_get_a_token_and_calls_with_it() {
+    let mut client = Command::new(&SetUp::get().node);
+    client.arg(client_file("client.mjs")).arg(&SetUp::get().packages);
+    finds_out_where_to_get_a_token(client);
 }

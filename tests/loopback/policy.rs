@@ -1,6 +1,11 @@
 //! Routes with a policy, at the edge and at the connector: what is denied reaches no server, and is not shown.
 
-use std::io::Write;
+mod bodies;
+mod matrix;
+mod model;
+mod readers;
+
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -98,8 +103,7 @@ pub(crate) fn ask(agent: &mut Agent, path: &str, fields: &str, body: &str) -> (S
 }
 
 /// An answer, whose chunks are put together.
-fn read_answer(agent: &mut Agent) -> String {
-    use std::io::Read;
+fn read_answer(agent: &mut impl Read) -> String {
     let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();

@@ -258,6 +258,11 @@ impl Tunnel {
         self.agent_on(TcpStream::connect(self.agents).unwrap())
     }
 
+    /// A new connection without TLS.
+    pub(crate) fn plain_agent(&self) -> TcpStream {
+        TcpStream::connect(self.agents).unwrap()
+    }
+
     /// The same, on a connection to the edge that has been made.
     pub(crate) fn agent_on(&self, socket: TcpStream) -> Agent {
         let config = tls_client(&self.authority, ALPN_HTTP1);

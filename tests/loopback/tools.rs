@@ -1,5 +1,6 @@
 //! Tools that nobody has approved: a real server of an SDK whose tools change, behind an edge and a connector as people run them.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use adit::control::bodies::{ListedTool, StandingName, ToolsBody};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use crate::clients::Program;
@@ -263,4 +265,34 @@ fn with_warn_nothing_is_hidden_and_all_is_told() {
     let said = Shell::new().run(all, "");
     assert!(said.contains("approved 2 tools"), "{said}");
     assert!(site.known().iter().all(|tool| tool.standing == StandingName::Approved));
+}
+
+#[test]
+fn two_connectors_do_not_write_to_one_state_directory() {
+    let (_server, upstream) = server();
+    let mut site = Site::start(upstream, "warn", false);
+    assert_eq!(site.names(), ["add", "greet"]);
+    until(|| std::fs::read_to_string(site.kept()).is_ok_and(|text| text.contains("greet")));
+    let kept = std::fs::read(site.kept()).unwrap();
+    // The connector goes, and another process has its directory.
+    site.tunnel.connector = None;
+    let lock = File::open(site.tunnel.file("state")).unwrap();
+    until(|| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
+    let admin = site.admin;
+    let routes = |pin: &str| {
+        format!(
+            "admin_listen = '{admin}'\nadmin_token_file = 'admin.token'\n[[route]]\nhost = '{HOST}'\n\
+             upstream = 'http://{upstream}'\npin = '{pin}'\n"
+        )
+    };
+    let (code, said) = site.tunnel.connect_in_vain(&routes("quarantine"));
+    assert!(code == Some(1) && said.contains("a state_dir that no other process uses"), "{said}");
+    site.tunnel.connect_routes(&routes("warn"));
+    until(|| site.tools(&["list"]).0 == Some(0));
+    assert!(site.known().is_empty());
+    assert_eq!(site.names(), ["add", "greet"]);
+    assert!(site.known().iter().all(|tool| tool.standing == StandingName::New), "it knows what it has seen itself");
+    let (code, said) = site.tools(&["approve", HOST, "--all"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(std::fs::read(site.kept()).unwrap(), kept, "the file is that of the first one");
 }

@@ -110,6 +110,20 @@ impl Tunnel {
 
     /// Starts a connector with these routes.
     pub(crate) fn connect_routes(&mut self, routes: &str) {
+        self.write_routes(routes);
+        self.connector = Some(Process::start("connect", &self.connector_settings()));
+    }
+
+    /// Starts a connector with these routes that does not run, and returns its exit code and what it says.
+    pub(crate) fn connect_in_vain(&self, routes: &str) -> (Option<i32>, String) {
+        self.write_routes(routes);
+        let settings = self.connector_settings();
+        let output = Command::new(env!("CARGO_BIN_EXE_adit")).args(["connect", "--config"]).arg(settings).output();
+        let output = output.expect("the adit binary runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn write_routes(&self, routes: &str) {
         let (path, traffic) = (|name: &str| self.files.path().join(name), self.traffic);
         let connectors = std::fs::read_to_string(path("connectors")).expect("the file was written at the start");
         let settings = format!(
@@ -120,7 +134,6 @@ impl Tunnel {
             path("ca.pem").display(),
         );
         write(&self.files, CONNECT_FILE, &settings);
-        self.connector = Some(Process::start("connect", &self.connector_settings()));
     }
 
     /// A file beside the settings.

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use adit::base::Traffic;
-use adit::engine::ladder::DriverChoice;
 
+use crate::packet_filter::on_each_driver;
 use crate::space;
 use crate::support::{HOST, Tunnel, read_message};
 
@@ -27,13 +27,10 @@ fn status(tunnel: &Tunnel, request: &str) -> String {
 pub(crate) fn a_link_on_which_large_packets_are_lost_is_given_up() -> Result<(), String> {
     // Packets on loopback are as those on a wire: not joined before they are filtered.
     space::done(&["ip", "link", "set", "lo", "up", "gso_max_segs", "1"], "install iproute2");
-    let nft = |rule: &str| space::done(&["nft", rule], "install nftables");
-    nft("add table inet lossy");
-    nft("add chain inet lossy input { type filter hook input priority 0; }");
     let small = format!("GET /bytes/3 HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     let download = format!("POST /bytes/{LEN} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n");
     let upload = format!("POST /bytes/3 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {LEN}\r\n\r\n{}", "x".repeat(LEN));
-    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+    on_each_driver(|driver, filter| {
         let port = Cell::new(0);
         let tunnel = Tunnel::tapped(driver, Traffic::Plain, &|edge| {
             port.set(edge.port());
@@ -42,7 +39,7 @@ pub(crate) fn a_link_on_which_large_packets_are_lost_is_given_up() -> Result<(),
         // Towards the edge, and towards the connector.
         for (way, large) in [("dport", &download), ("sport", &upload)] {
             assert_eq!(status(&tunnel, &small), "200");
-            nft(&format!("add rule inet lossy input tcp {way} {} meta length > 1000 drop", port.get()));
+            filter.add(&format!("tcp {way} {} meta length > 1000 drop", port.get()));
             let is_over = AtomicBool::new(false);
             let ended = thread::scope(|scope| {
                 // Small calls go on, and share the fate of the large one for no longer than it.
@@ -56,10 +53,10 @@ pub(crate) fn a_link_on_which_large_packets_are_lost_is_given_up() -> Result<(),
                 ended
             });
             assert_eq!(ended, "502", "{driver:?} {way}");
-            nft("flush chain inet lossy input");
+            filter.flush();
             while status(&tunnel, &small) != "200" {}
         }
         tunnel.end();
-    }
+    });
     Ok(())
 }

@@ -13,6 +13,7 @@ mod lossy_path;
 #[path = "../loopback/http2/node.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod node;
+mod packet_filter;
 #[path = "../loopback/process.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod process;
@@ -36,7 +37,7 @@ use space::Ended;
 /// A test: it panics when it fails, and says why when this machine cannot run it.
 type Test = fn() -> Result<(), String>;
 
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 11] = [
     ("disk_full::a_change_is_refused_and_nothing_is_lost", disk_full::a_change_is_refused_and_nothing_is_lost),
     (
         "disk_full::calls_are_refused_while_their_log_has_no_room",
@@ -53,6 +54,10 @@ const TESTS: [(&str, Test); 10] = [
     (
         "lossy_path::the_doctor_tells_a_path_that_loses_large_packets",
         lossy_path::the_doctor_tells_a_path_that_loses_large_packets,
+    ),
+    (
+        "lossy_path::the_doctor_does_not_blame_the_size_where_nothing_comes_through",
+        lossy_path::the_doctor_does_not_blame_the_size_where_nothing_comes_through,
     ),
     ("silent_host::a_host_that_answers_nothing_is_given_up", silent_host::a_host_that_answers_nothing_is_given_up),
     (

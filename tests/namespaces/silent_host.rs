@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use adit::base::CoreId;
 use adit::engine::driver::SocketOptions;
-use adit::engine::ladder::{self, DriverChoice};
+use adit::engine::ladder;
 use adit::engine::{ByteStream, Core, Pool, StreamError};
 
-use crate::space;
+use crate::packet_filter::on_each_driver;
 
 /// How long a host may be silent here.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -17,11 +17,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn a_host_that_answers_nothing_is_given_up() -> Result<(), String> {
-    space::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
-    let nft = |rule: &str| space::done(&["nft", rule], "install nftables");
-    nft("add table inet silence");
-    nft("add chain inet silence input { type filter hook input priority 0; }");
-    for choice in [DriverChoice::Epoll, DriverChoice::Uring] {
+    on_each_driver(|choice, filter| {
         for unacknowledged in [false, true] {
             let pool = Pool::new(8 << 20);
             let driver = ladder::start(choice, &pool).expect("this machine has both drivers").driver;
@@ -34,12 +30,13 @@ pub(crate) fn a_host_that_answers_nothing_is_given_up() -> Result<(), String> {
             let port = peer.local_addr().unwrap().port();
             let (inner, options) =
                 (core.clone(), SocketOptions { silence_max: Some(SILENCE_MAX), ..SocketOptions::default() });
+            let filter = filter.clone();
             let failed = core
                 .run(async move {
                     let (accepted, _) = listener.accept().await.unwrap();
                     let socket = inner.adopt(accepted, options).await.unwrap();
                     assert_eq!(&*socket.recv().await.unwrap().unwrap(), b"hello");
-                    nft(&format!("add rule inet silence input tcp sport {port} drop"));
+                    filter.add(&format!("tcp sport {port} drop"));
                     if unacknowledged {
                         let mut lease = inner.pool().lease_for(4).await;
                         lease.append(b"news");
@@ -51,6 +48,6 @@ pub(crate) fn a_host_that_answers_nothing_is_given_up() -> Result<(), String> {
             let failed = failed.unwrap_or_else(|_| panic!("{choice:?}: it is still waited for"));
             assert!(matches!(failed, Err(StreamError::Io(_) | StreamError::TimedOut)), "{failed:?}");
         }
-    }
+    });
     Ok(())
 }

@@ -1,17 +1,15 @@
 //! A network that drops all that goes to the edge's own port for connectors: they come in at port 443, beside the agents.
 
+use crate::packet_filter::PacketFilter;
 use crate::process::Adit;
 use crate::site::Site;
 use crate::space;
 
 const HOST: &str = "a.test";
-const NFT: &str = "install nftables";
 
 pub(crate) fn connectors_whose_packets_vanish_at_the_edges_port_come_in_at_the_port_of_https() -> Result<(), String> {
     space::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
-    let nft = |rule: &str| space::done(&["nft", rule], NFT);
-    nft("add table inet silence");
-    nft("add chain inet silence input { type filter hook input priority 0; }");
+    let filter = PacketFilter::new("silence");
     let dir = tempfile::tempdir().unwrap();
     let mut site = Site::within(dir.path(), "epoll");
     let made = site.create(&["--host", HOST]);
@@ -22,9 +20,9 @@ pub(crate) fn connectors_whose_packets_vanish_at_the_edges_port_come_in_at_the_p
     site.run_edge("epoll");
     let start =
         || ["epoll", "uring"].map(|driver| site.start_connector(HOST, &made.token.tunnel_token, &["--driver", driver]));
-    let is_tried = || !space::done(&["nft", "list", "table", "inet", "silence"], NFT).contains("counter packets 0");
+    let is_tried = || !filter.list().contains("counter packets 0");
 
-    nft("add rule inet silence input tcp dport 7844 counter drop");
+    filter.add("tcp dport 7844 counter drop");
     let linked = start();
     linked.iter().for_each(|connector| _ = connector.event("linked"));
     assert!(is_tried(), "the edge's own port comes first");
@@ -32,9 +30,9 @@ pub(crate) fn connectors_whose_packets_vanish_at_the_edges_port_come_in_at_the_p
     end(linked);
 
     // Where that port answers, they come in there.
-    nft("flush chain inet silence input");
-    nft("add rule inet silence input tcp dport 7844 counter accept");
-    nft("add rule inet silence input tcp dport 443 tcp flags syn / syn,ack drop");
+    filter.flush();
+    filter.add("tcp dport 7844 counter accept");
+    filter.add("tcp dport 443 tcp flags syn / syn,ack drop");
     let linked = start();
     linked.iter().for_each(|connector| _ = connector.event("linked"));
     end(linked);

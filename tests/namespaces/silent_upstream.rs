@@ -7,22 +7,17 @@ use std::thread;
 use std::time::Duration;
 
 use adit::base::Traffic;
-use adit::engine::ladder::DriverChoice;
 use adit::upstream::UpstreamSettings;
 
 use crate::node::Node;
-use crate::space;
+use crate::packet_filter::on_each_driver;
 use crate::support::{HOST, Tunnel, read_message};
 
 /// Far less than the system takes to notice it by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn an_upstream_of_http_2_that_answers_nothing_is_given_up() -> Result<(), String> {
-    space::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
-    let nft = |rule: &str| space::done(&["nft", rule], "install nftables");
-    nft("add table inet silence");
-    nft("add chain inet silence input { type filter hook input priority 0; }");
-    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+    on_each_driver(|driver, filter| {
         let node = Node::start("clear");
         let tunnel = Tunnel::with_upstream(driver, Traffic::Plain, node.in_the_clear());
         let status = |path: &str| {
@@ -42,16 +37,16 @@ pub(crate) fn an_upstream_of_http_2_that_answers_nothing_is_given_up() -> Result
                     // It is at the upstream before this one is answered.
                     assert_eq!(status("/bytes/3"), "200");
                 }
-                nft(&format!("add rule inet silence input tcp sport {} drop", node.port));
+                filter.add(&format!("tcp sport {} drop", node.port));
                 let sent = held.is_none().then(|| status(path));
                 (sent, held.map(|held| held.join().unwrap()))
             });
             assert_eq!(sent.or(waiting).as_deref(), Some("504"), "{driver:?} {path}");
-            nft("flush chain inet silence input");
+            filter.flush();
             assert_eq!(status("/bytes/3"), "200", "{driver:?}: the first one after it");
         }
         tunnel.end();
-    }
+    });
     Ok(())
 }
 
@@ -89,11 +84,7 @@ fn upstream() -> SocketAddr {
 }
 
 pub(crate) fn an_upstream_of_http_1_that_answers_nothing_is_given_up() -> Result<(), String> {
-    space::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
-    let nft = |rule: &str| space::done(&["nft", rule], "install nftables");
-    nft("add table inet silence");
-    nft("add chain inet silence input { type filter hook input priority 0; }");
-    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+    on_each_driver(|driver, filter| {
         let upstream = upstream();
         let tunnel = Tunnel::with_upstreams(driver, Traffic::Plain, (1, 1), &[upstream]);
         let status = |path: &str| {
@@ -110,24 +101,20 @@ pub(crate) fn an_upstream_of_http_1_that_answers_nothing_is_given_up() -> Result
             })
         };
         assert_eq!(together("/together"), ["200"; CALLS], "the pool has a connection for each");
-        nft(&format!("add rule inet silence input tcp sport {} drop", upstream.port()));
+        filter.add(&format!("tcp sport {} drop", upstream.port()));
         // Whoever was sent may have been acted on; whoever finds no connection was not sent.
         let statuses = together("/mcp");
         assert!(statuses.iter().all(|status| ["502", "503", "504"].contains(&status.as_str())), "{statuses:?}");
         assert!(statuses.iter().any(|status| status == "504"), "{statuses:?}");
-        nft("flush chain inet silence input");
+        filter.flush();
         assert_eq!(status("/mcp"), "200", "{driver:?}: the first one after it");
         tunnel.end();
-    }
+    });
     Ok(())
 }
 
 pub(crate) fn the_silent_event_streams_of_upstreams_that_vanish_end_in_time() -> Result<(), String> {
-    space::done(&["ip", "link", "set", "lo", "up"], "install iproute2");
-    let nft = |rule: &str| space::done(&["nft", rule], "install nftables");
-    nft("add table inet silence");
-    nft("add chain inet silence input { type filter hook input priority 0; }");
-    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+    on_each_driver(|driver, filter| {
         let node = Node::start("clear");
         let http1 = upstream();
         // Over HTTP/1.1 the system probes, over HTTP/2 it is a PING that is to be acknowledged.
@@ -151,7 +138,7 @@ pub(crate) fn the_silent_event_streams_of_upstreams_that_vanish_end_in_time() ->
                 assert_ne!(len, 0, "{}", String::from_utf8_lossy(&seen));
                 seen.extend_from_slice(&piece[..len]);
             }
-            nft(&format!("add rule inet silence input tcp sport {port} drop"));
+            filter.add(&format!("tcp sport {port} drop"));
             // To its end, in whatever way that is told.
             let end = loop {
                 match agent.read(&mut piece) {
@@ -161,10 +148,10 @@ pub(crate) fn the_silent_event_streams_of_upstreams_that_vanish_end_in_time() ->
                 }
             };
             assert_ne!(end, Some(ErrorKind::WouldBlock), "{driver:?}: the stream goes on");
-            nft("flush chain inet silence input");
+            filter.flush();
             drop(agent);
             tunnel.end();
         }
-    }
+    });
     Ok(())
 }

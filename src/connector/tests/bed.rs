@@ -1,4 +1,4 @@
-//! Three hosts: an edge that a test plays, the connector, and an upstream that a test plays.
+//! Three hosts: an edge and an upstream that a test scripts, and the connector.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,7 +29,7 @@ pub(super) const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 pub(super) const CONNECTOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 pub(super) const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
 pub(super) const UPSTREAM_PORT: u16 = 9000;
-/// The one name that means something.
+/// The only name that resolves.
 pub(super) const NAMED: &str = "upstream.test";
 pub(super) const EDGE_PORT: u16 = 7844;
 const LONGEST: Duration = Duration::from_secs(600);
@@ -43,7 +43,7 @@ pub(super) const fn us(n: u64) -> Duration {
     Duration::from_micros(n)
 }
 
-/// What plays the upstream on one connection.
+/// The script of the upstream for one connection.
 pub(super) type Script = Rc<dyn Fn(Peer) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// A script from an async closure.
@@ -59,7 +59,7 @@ pub(super) struct Peer {
     pub(super) core: Core,
 }
 
-/// A byte stream in a test's words.
+/// A byte stream with the operations of a test script.
 pub(super) struct Talk<S> {
     pub(super) stream: S,
     heard: Vec<u8>,
@@ -71,7 +71,7 @@ impl<S: ByteStream> Talk<S> {
         Talk { stream, heard: Vec::new(), pool: core.pool().clone() }
     }
 
-    /// Sends; that nobody takes it any more is no matter.
+    /// Sends, and ignores an error if the peer is gone.
     pub(super) async fn write(&self, text: impl AsRef<[u8]>) {
         for piece in text.as_ref().chunks(8192) {
             if self.stream.ready().await.is_err() {
@@ -85,7 +85,7 @@ impl<S: ByteStream> Talk<S> {
         }
     }
 
-    /// Everything up to `end`, which must come.
+    /// Everything up to `end`, which must arrive.
     pub(super) async fn until(&mut self, end: &str) -> String {
         loop {
             if let Some(at) = self.heard.windows(end.len()).position(|window| window == end.as_bytes()) {
@@ -145,20 +145,20 @@ impl Talk<LinkStream> {
     }
 }
 
-/// The edge, as a test plays it.
+/// The edge, as scripted by a test.
 #[derive(Clone)]
 pub(super) struct EdgeSide {
     pub(super) core: Core,
     pub(super) net: SimNet,
-    /// Every link that was let in, ended ones too.
+    /// Every link that was accepted, including ended ones.
     pub(super) links: Rc<RefCell<Vec<Link>>>,
     pub(super) indices: Rc<RefCell<Vec<u16>>>,
     news: Rc<Signal>,
-    /// With what the next links are refused.
+    /// The refusal for the next links, if any.
     pub(super) refuse: Rc<Cell<Option<RegistrationRefusal>>>,
     /// How many cores the edge claims to have.
     pub(super) cores: Rc<Cell<u16>>,
-    /// How many connections came.
+    /// The number of connections that arrived.
     pub(super) dialled: Rc<Cell<usize>>,
 }
 
@@ -175,7 +175,7 @@ impl EdgeSide {
         }
     }
 
-    /// Waits until so many links were let in, and gives the last.
+    /// Waits until `n` links were accepted, and returns the last.
     pub(super) async fn nth_link(&self, n: usize) -> Link {
         loop {
             let seen = self.news.count();
@@ -200,7 +200,7 @@ impl EdgeSide {
         talk
     }
 
-    /// A whole call without a body, and its answer.
+    /// Makes a call without a body; returns its answer.
     pub(super) async fn get(&self) -> String {
         let mut call = self.call("GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n").await;
         call.stream.finish();
@@ -251,7 +251,7 @@ pub(super) struct Bed {
     pub(super) core: Core,
     pub(super) role: Arc<Connector>,
     pub(super) ended: Rc<Cell<bool>>,
-    /// What [`NAMED`] means, from one resolving to the next; the last meaning lasts.
+    /// The addresses of [`NAMED`], for one query after another; the last ones stay.
     pub(super) meanings: Rc<RefCell<Vec<Vec<IpAddr>>>>,
     events: MailReceiver<ConnectorEvent>,
 }
@@ -271,7 +271,7 @@ pub(super) fn tables(routes: &[(&str, &str)]) -> ConnectorTables {
     tables_with(8, routes)
 }
 
-/// Tables of a connector that may send calls to these networks alone.
+/// Tables of a connector that may call only these networks.
 pub(super) fn tables_allowing(allowed: AllowedUpstreams, routes: &[(&str, &str)]) -> ConnectorTables {
     let allowed = Arc::new(allowed);
     let upstream = |url: &str| UpstreamSettings { allowed: Arc::clone(&allowed), ..upstream_settings(url) };
@@ -283,7 +283,7 @@ pub(super) fn tables_set(set: impl Fn(&mut UpstreamSettings)) -> ConnectorTables
     tables_at(&format!("http://{UPSTREAM}:{UPSTREAM_PORT}"), set)
 }
 
-/// Tables with a limit for the time to the first byte of an answer.
+/// Tables with a limit for the first byte of an answer.
 pub(super) fn tables_limited(first_byte_timeout: Duration) -> ConnectorTables {
     let mut entries = entries(&[("mcp.test", &format!("http://{UPSTREAM}:{UPSTREAM_PORT}"))], upstream_settings);
     entries.iter_mut().for_each(|entry| {
@@ -293,7 +293,7 @@ pub(super) fn tables_limited(first_byte_timeout: Duration) -> ConnectorTables {
     ConnectorTables { routes: RouteTable::new(entries).unwrap(), sealing: None }
 }
 
-/// Tables whose owner believes what the upstream says of its tools.
+/// Tables with a route that trusts its upstream's tool hints.
 pub(super) fn tables_resending() -> ConnectorTables {
     let mut entries = entries(&[("mcp.test", &format!("http://{UPSTREAM}:{UPSTREAM_PORT}"))], upstream_settings);
     entries.iter_mut().for_each(|entry| entry.target.resend = Some(Arc::default()));
@@ -310,7 +310,7 @@ pub(super) fn tables_at(url: &str, set: impl Fn(&mut UpstreamSettings)) -> Conne
     ConnectorTables { routes: RouteTable::new(entries(&[("mcp.test", url)], upstream)).unwrap(), sealing: None }
 }
 
-/// Tables whose upstreams take so many connections.
+/// Tables whose upstreams may have this many connections.
 pub(super) fn tables_with(connections_max: usize, routes: &[(&str, &str)]) -> ConnectorTables {
     let upstream = |url: &str| UpstreamSettings { connections_max, ..upstream_settings(url) };
     ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap(), sealing: None }
@@ -348,7 +348,7 @@ pub(super) fn add_core(sim: &mut Simulation, host: IpAddr) -> (Core, MemberId) {
     add_core_with(sim, host, 0)
 }
 
-/// The same with so many bytes for buffers, if that is more than the least.
+/// Adds a core with this much buffer memory, if that is more than the minimum.
 fn add_core_with(sim: &mut Simulation, host: IpAddr, buffer_memory: usize) -> (Core, MemberId) {
     let pool = Pool::new(buffer_memory);
     let driver = sim.net().driver(host, pool.clone());
@@ -358,7 +358,7 @@ fn add_core_with(sim: &mut Simulation, host: IpAddr, buffer_memory: usize) -> (C
     (core, member)
 }
 
-/// Serves each connection to the upstream by `play`.
+/// Runs `play` for each connection to the upstream.
 pub(super) fn start_upstream(core: &Core, play: Script) {
     let listener = core.listen(&Address::Tcp(SocketAddr::new(UPSTREAM, UPSTREAM_PORT))).unwrap();
     let task_core = core.clone();
@@ -377,7 +377,7 @@ impl Bed {
         Bed::with(settings(), 1, Faults::none(), Some(play))
     }
 
-    /// The same, whose connector has so much memory that it takes what comes at once.
+    /// A bed whose connector has enough memory to accept everything at once.
     pub(super) fn roomy(play: Script) -> Bed {
         Bed::with_memory(settings(), 1, Faults::none(), Some(play), 64 << 20)
     }
@@ -431,7 +431,7 @@ impl Bed {
         Bed { net, sim, edge, edge_member, core, role, ended, meanings, events }
     }
 
-    /// Plays the edge until it is done.
+    /// Runs the script of the edge to its end.
     pub(super) fn run<F: Future<Output = ()> + 'static>(&mut self, play: impl FnOnce(EdgeSide) -> F) {
         let done = Rc::new(Cell::new(false));
         let (set, played) = (Rc::clone(&done), play(self.edge.clone()));
@@ -442,19 +442,19 @@ impl Bed {
         self.sim.run(self.net.now() + LONGEST, || done.get()).expect("the script comes to its end");
     }
 
-    /// Runs all hosts until so much time has passed.
+    /// Runs all hosts for this time.
     pub(super) fn pass(&mut self, time: Duration) {
         self.sim.run_until(self.net.now() + time).unwrap();
     }
 
-    /// Runs until the connector has ended; how long that took.
+    /// Runs until the connector has ended; returns how long that took.
     pub(super) fn run_to_end(&mut self) -> Duration {
         let (began, ended) = (self.net.now(), Rc::clone(&self.ended));
         self.sim.run(began + LONGEST, || ended.get()).expect("the connector ends");
         self.net.now() - began
     }
 
-    /// Another edge takes the place of one that was killed.
+    /// Replaces an edge that was killed.
     pub(super) fn restart_edge(&mut self) {
         self.sim.remove(self.edge_member);
         let (core, member) = add_core(&mut self.sim, EDGE);
@@ -472,7 +472,7 @@ impl Bed {
         all
     }
 
-    /// The last calls that the connector keeps.
+    /// The connector's call log.
     pub(super) fn calls(&mut self) -> Vec<CallLine> {
         let (sender, mut found) = mailbox(1);
         let filter = Arc::new(CallFilter { limit: 100, ..CallFilter::default() });
@@ -494,7 +494,7 @@ impl Bed {
         }
     }
 
-    /// Nothing of any call is left: no stream, no buffer, no connection in use.
+    /// Checks that no call left anything behind: no stream, no buffer, no connection in use.
     pub(super) fn assert_clean(&mut self) {
         self.pass(ms(6_000));
         let report = self.report();

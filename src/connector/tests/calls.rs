@@ -229,7 +229,7 @@ fn an_upstream_is_asked_whether_it_wants_the_body_and_its_other_hints_pass() {
         assert_eq!(call.head().await, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
         assert!(call.whole().await.ends_with("\r\n\r\nok"));
         let phases = call.stream.phases().unwrap();
-        // The hint is not the answer.
+        // The interim response is not the answer.
         assert_eq!((phases.upstream_first_ns, phases.connector_ns), (10_060_000, 0));
     });
     bed.assert_clean();
@@ -275,7 +275,7 @@ fn an_early_answer_ends_the_call_though_the_request_goes_on() {
         if peer.nth == 0 {
             peer.talk.head().await;
             peer.talk.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").await;
-            assert!(peer.talk.rest().await.1.is_err(), "the connection is of no more use");
+            assert!(peer.talk.rest().await.1.is_err(), "the connection is unusable");
         } else {
             peer.talk.head().await;
             peer.talk.write(OK).await;
@@ -323,7 +323,7 @@ fn many_calls_at_once_share_a_bounded_number_of_connections() {
     let tasks = bed.report().tasks_open;
     bed.pass(ms(30_000));
     let left = bed.report().tasks_open;
-    assert!(left + 40 <= tasks, "{left} of {tasks} tasks are left: workers that nobody needs have ended");
+    assert!(left + 40 <= tasks, "{left} of {tasks} tasks are left: workers that are not needed have ended");
     bed.run(|edge| async move { assert!(edge.get().await.ends_with("\r\n\r\nok")) });
 }
 

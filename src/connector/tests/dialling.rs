@@ -1,4 +1,4 @@
-//! Connections to edges and upstreams of which an address, or all of it, is away.
+//! Connections to edges and upstreams with addresses that do not respond.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::tls::{ClientSettings, Roots, client_config};
 use crate::wire::mux::Cause;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-/// A host to which nothing comes through.
+/// A host that drops every packet.
 const HOLE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
 /// A host on which nothing listens.
 const BARE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 8));
@@ -28,7 +28,7 @@ fn answering() -> Script {
     })
 }
 
-/// How long a call takes whose upstream has these addresses, and the next one on a new connection.
+/// How long a call to an upstream with these addresses takes, and then one on a new connection.
 fn calls_with(addresses: &[IpAddr]) -> [Duration; 2] {
     let mut bed = Bed::new(answering());
     add_core(&mut bed.sim, BARE);
@@ -58,7 +58,7 @@ fn an_upstream_is_reached_by_the_first_of_its_addresses_that_answers_and_that_on
     assert!((ms(250)..ms(251)).contains(&first), "{first:?}");
     assert!(second < ms(1), "{second:?}");
     let [first, _] = calls_with(&[BARE, UPSTREAM]);
-    assert!(first < ms(1), "a refusal makes room at once: {first:?}");
+    assert!(first < ms(1), "after a refusal the next address is tried at once: {first:?}");
     let [first, _] = calls_with(&[HOLE, HOLE, HOLE, UPSTREAM]);
     assert!((ms(750)..ms(751)).contains(&first), "{first:?}");
 }
@@ -83,7 +83,7 @@ fn an_edge_is_linked_soon_after_its_name_can_be_resolved_again() {
     for seed in 0..8 {
         let edge = EdgeAddress { host: NAMED.into(), port: EDGE_PORT };
         let mut bed = Bed::with(ConnectorSettings { edges: vec![edge], ..settings() }, seed, Faults::none(), None);
-        // Long enough for the waits between two tries to be as long as they get.
+        // Long enough for the waits between attempts to reach their maximum.
         bed.pass(ms(120_000));
         bed.meanings.borrow_mut().push(vec![super::bed::EDGE]);
         let began = bed.net.now();
@@ -193,7 +193,7 @@ fn the_other_port_of_an_edge_is_tried_when_its_own_does_not_answer_and_first_fro
     });
     let is_preferred = || bed.role.edges[0].prefers_fallback_port.load(std::sync::atomic::Ordering::Relaxed);
     assert!(is_preferred());
-    // Without it, or with the same port once more, the edge is away.
+    // Without another port, or with the same one, the edge is unreachable.
     for other in [None, Some(EDGE_PORT - 1)] {
         let mut bed =
             Bed::with(ConnectorSettings { edge_fallback_port: other, ..plain.clone() }, 1, Faults::none(), None);

@@ -16,7 +16,7 @@ const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
 const POST: &str = "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 4\r\n\r\nbody";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// What a call ends with, when the upstream says `answer` and closes the connection.
+/// The cause of a call whose upstream sends `answer` and closes the connection.
 fn cause_after(answer: &'static str) -> Cause {
     let mut bed = Bed::new(script(move |mut peer| async move {
         peer.talk.head().await;
@@ -71,8 +71,8 @@ pub(super) fn logged(act: impl FnOnce()) -> String {
 
     let sink = Sink::default();
     let writer = sink.clone();
-    // While no subscriber of the process wants an event, its place in the code may be switched off for all threads, just when another
-    // test runs it. One that wants all of them, and writes nothing, keeps that from happening.
+    // While no subscriber of the process wants an event, tracing may disable it for all threads while another test
+    // emits it. A global subscriber that wants all events and writes nothing prevents that.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     tracing::subscriber::with_default(subscriber, act);
@@ -113,7 +113,7 @@ fn an_answer_that_is_not_http_is_logged_with_address_and_reason_and_not_for_ever
         let lines: Vec<&str> = log.lines().filter(|line| line.contains("cannot be passed on")).collect();
         let [line] = lines[..] else { panic!("{log}") };
         assert!(line.contains("WARN") && line.contains("10.0.0.3:9000") && line.contains(reason), "{line}");
-        assert!(calls(1, 0).contains("unlogged=2"), "what was left out is counted");
+        assert!(calls(1, 0).contains("unlogged=2"), "lines that were left out are counted");
     }
 }
 
@@ -136,7 +136,7 @@ fn an_upstream_that_does_not_stop_hinting_is_stopped() {
 
 #[test]
 fn a_host_without_a_route_and_a_bad_head_never_reach_an_upstream() {
-    let mut bed = Bed::new(script(|_| async { panic!("nothing is to come here") }));
+    let mut bed = Bed::new(script(|_| async { panic!("no call may arrive here") }));
     bed.run(|edge| async move {
         for (request, cause) in [
             ("GET / HTTP/1.1\r\nHost: other.test\r\n\r\n", Cause::NoRoute),
@@ -187,7 +187,7 @@ fn too_many_calls_and_too_long_a_queue_are_overload() {
         for _ in 0..9 {
             calls.push(edge.call(GET).await);
         }
-        // Eight have a connection each, the ninth waits for one, the tenth is one call too many.
+        // Eight have a connection each, the ninth waits for one, the tenth exceeds the limit.
         let began = edge.now();
         assert_eq!(edge.call(GET).await.cause().await, Cause::Overloaded);
         assert!(edge.now() - began < ms(1));
@@ -280,7 +280,7 @@ fn a_pooled_connection_that_was_closed_meanwhile_is_not_used() {
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.head().await;
         peer.talk.write(OK).await;
-        // Closed as soon as it is idle.
+        // The connection is closed as soon as it is idle.
     }));
     bed.run(|edge| async move {
         for _ in 0..3 {
@@ -308,7 +308,7 @@ fn a_request_is_sent_once_more_only_when_nothing_of_it_was_sent() {
                     let _ = peer.talk.rest().await;
                     return;
                 }
-                // So soon that the connector does not ask the system for the end of the connection.
+                // So soon that the connector does not check the connection for its end.
                 peer.core.sleep(us(300)).await;
                 peer.talk.stream.abort();
             }
@@ -316,7 +316,7 @@ fn a_request_is_sent_once_more_only_when_nothing_of_it_was_sent() {
         let mut bed = Bed::with(settings(), seed, Faults::none(), Some(play));
         bed.run(|edge| async move {
             assert!(edge.get().await.ends_with("ok"));
-            // From here on the connector often looks away from what came in, so also from the end of the connection.
+            // From here on the connector often reads late, and so also notices the end of the connection late.
             let slow = Faults { slow_read_chance: 0.6, slow_read_ns_max: 2_000_000, ..Faults::none() };
             edge.net.set_faults(slow);
             edge.core.sleep(us(300)).await;
@@ -369,7 +369,7 @@ fn a_link_that_breaks_takes_its_calls_with_it() {
         edge.core.sleep(ms(5)).await;
         assert_eq!(edge.net.open_sockets(UPSTREAM), 2);
         edge.net.partition(EDGE, CONNECTOR);
-        // Pings find it out.
+        // PINGs detect it.
         edge.core.sleep(ms(20_000)).await;
         assert_eq!(edge.net.open_sockets(UPSTREAM), 0);
         edge.net.heal(EDGE, CONNECTOR);
@@ -430,28 +430,28 @@ fn a_freed_connection_goes_to_a_call_that_still_waits() {
             calls.push(call);
             edge.core.sleep(ms(1)).await;
         }
-        // Of the two that wait, the one that came first gives up.
+        // Of the two that wait, the first one gives up.
         let last = calls.pop();
         calls.pop().unwrap().stream.reset(Cause::Cancelled);
         let began = edge.now();
         assert!(last.unwrap().rest().await.0.ends_with("ok"));
-        // The rest of the first call, and its own: it did not wait for its time to run out.
+        // The rest of the first call and its own: it did not wait for its timeout.
         assert!(edge.now() - began < ms(1_001), "{:?}", edge.now() - began);
     });
 }
 
 #[test]
 fn an_upstream_that_takes_nothing_more_ends_the_call_in_its_time_and_one_that_goes_on_does_not() {
-    // The first is far more than all that lies between the edge and the upstream can hold.
+    // The first is far more than the queues between edge and upstream can hold.
     for (goes_on, len) in [(false, 8_000_000_usize), (true, 1_000_000)] {
         let request = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {len}\r\n\r\n");
         let faults = Faults { receive_buffer_bytes: 10_000, send_buffer_bytes: 10_000, ..Faults::none() };
         let upstream = script(move |mut peer| async move {
             peer.talk.head().await;
-            // What came with the head is not counted.
+            // Bytes that arrived with the head are not counted.
             let mut left: usize = len - 65_536;
             while goes_on && left > 0 {
-                // Slowly, but never for as long as an upstream may stand still.
+                // Slowly, but always within the write timeout.
                 let Ok(Some(lease)) = peer.talk.stream.recv().await else { return };
                 left = left.saturating_sub(lease.len());
                 peer.core.sleep(ms(100)).await;

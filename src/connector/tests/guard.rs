@@ -1,4 +1,4 @@
-//! Where a connector sends no calls, whoever asks it to.
+//! Destinations that a connector never calls.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -32,7 +32,7 @@ fn by_name() -> String {
 
 #[test]
 fn an_upstream_outside_the_allowed_networks_is_never_dialled_and_it_is_told_why() {
-    let nobody = script(|_| async { panic!("nothing is to come here") });
+    let nobody = script(|_| async { panic!("no call may arrive here") });
     let mut bed = Bed::with(settings(), 1, Faults::none(), Some(nobody));
     bed.meanings.borrow_mut().push(vec![UPSTREAM]);
     for url in [by_address(), by_name()] {
@@ -122,7 +122,7 @@ fn a_redirect_is_the_agents_to_follow() {
 #[test]
 fn a_request_that_an_earlier_policy_has_let_in_is_not_sent_by_later_routes() {
     const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#;
-    let mut bed = Bed::new(script(|_| async { panic!("nothing is to come here") }));
+    let mut bed = Bed::new(script(|_| async { panic!("no call may arrive here") }));
     let with = |policy: &str| {
         let plain = tables(&[("mcp.test", &by_address())]);
         let policy = Arc::new(ToolPolicy::parse(policy).unwrap());
@@ -136,7 +136,7 @@ fn a_request_that_an_earlier_policy_has_let_in_is_not_sent_by_later_routes() {
             edge.call(&format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n", CALL.len())).await;
         call.write(&CALL[..20]).await;
         edge.core.sleep(ms(100)).await;
-        // Its body is waited for, and the policy that it will be decided by is known.
+        // The call waits for its body, and its policy is already chosen.
         role.reload(later);
         call.write(&CALL[20..]).await;
         call.stream.finish();
@@ -147,7 +147,7 @@ fn a_request_that_an_earlier_policy_has_let_in_is_not_sent_by_later_routes() {
 
 #[test]
 fn a_call_that_cannot_be_written_to_the_audit_log_is_kept_as_one_that_was_refused() {
-    let nobody = script(|_| async { panic!("nothing is to come here") });
+    let nobody = script(|_| async { panic!("no call may arrive here") });
     let (log, _entries) = AuditLog::new(true);
     log.set_broken(true);
     let settings = ConnectorSettings { audit: Some(log), calls_kept: 8, ..settings() };

@@ -1,4 +1,4 @@
-//! An upstream that chooses HTTP/2 in its TLS handshakes and then demands HTTP/1.1.
+//! An upstream that selects HTTP/2 by ALPN and then requires HTTP/1.1.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -28,10 +28,10 @@ impl Watch for Unwatched {
     fn feed(&self, _: &[u8], _: Time) {}
 }
 
-/// What was chosen in the handshake of each connection.
+/// The protocol that each connection selected.
 type Chosen = Rc<RefCell<Vec<Vec<u8>>>>;
 
-/// HTTP/1.1 is demanded on one connection while another is being made.
+/// HTTP/1.1 is required on one connection while another is being established.
 #[test]
 fn a_connection_that_was_being_made_when_http_1_1_was_demanded_is_not_spoken_to_in_it() {
     let now = WallClock::default().now();

@@ -25,14 +25,14 @@ use crate::wire::mux::Cause;
 const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
 const POST: &str = "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 4\r\n\r\nbody";
 
-/// A server's side does not watch.
+/// The server's side has no watcher.
 struct Unwatched;
 
 impl Watch for Unwatched {
     fn feed(&self, _: &[u8], _: Time) {}
 }
 
-/// A request at the upstream.
+/// One request that reached the upstream.
 pub(super) struct Asked {
     request: Request<RecvStream>,
     pub(super) respond: SendResponse<Bytes>,
@@ -44,7 +44,7 @@ impl Asked {
         self.request.uri().path().to_owned()
     }
 
-    /// Answers at once and whole.
+    /// Sends the whole answer at once.
     pub(super) fn answer(mut self, body: &'static str) {
         let mut send = self.respond.send_response(Response::new(()), false).unwrap();
         send.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
@@ -64,7 +64,7 @@ impl Asked {
 /// The connections on which requests came, with their paths.
 pub(super) type Seen = Rc<RefCell<Vec<(usize, String)>>>;
 
-/// A server that gives each request to `serve`, in a task of its own.
+/// A server that gives each request to `serve`, in its own task.
 pub(super) fn server<F: Future<Output = ()> + 'static>(
     builder: Builder,
     serve: impl Fn(Asked) -> F + 'static,
@@ -86,7 +86,7 @@ pub(super) fn server<F: Future<Output = ()> + 'static>(
     (play, seen)
 }
 
-/// A bed whose route leads to `play` over HTTP/2, with other settings.
+/// A bed with a route to `play` over HTTP/2, and other settings.
 fn bed_with(play: Script, set: impl Fn(&mut UpstreamSettings)) -> Bed {
     let bed = Bed::new(play);
     bed.role.reload(tables_at(&format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}"), set));
@@ -97,7 +97,7 @@ pub(super) fn bed(play: Script) -> Bed {
     bed_with(play, |_| {})
 }
 
-/// A call for this path, and its whole answer.
+/// Calls this path; returns the whole answer.
 async fn get(edge: &EdgeSide, path: &str) -> String {
     let mut call = edge.call(format!("GET {path} HTTP/1.1\r\nHost: mcp.test\r\n\r\n")).await;
     call.stream.finish();
@@ -114,7 +114,7 @@ fn many_calls_share_one_connection_and_each_gets_its_answer() {
     let (play, seen) = server(Builder::new(), |mut asked| async move {
         let (path, host) = (asked.path(), asked.request.uri().authority().unwrap().to_string());
         let (body, _) = asked.body().await.unwrap();
-        // Those that came first are answered last.
+        // The first requests are answered last.
         let nth: u64 = path[1..].parse().unwrap();
         asked.core.sleep(ms(200 - nth)).await;
         let text = format!("{} {path} {host} {}", asked.request.method(), String::from_utf8(body).unwrap());
@@ -307,7 +307,7 @@ fn large_bodies_pass_in_both_directions_beside_one_that_is_not_read() {
         let mut left = LEN;
         while left > 0 {
             send.reserve_capacity(left);
-            // The edge gives up what it does not read.
+            // The edge stops reading here.
             let Some(Ok(n)) = poll_fn(|cx| send.poll_capacity(cx)).await else { return };
             send.send_data(vec![b'x'; n].into(), n == left).unwrap();
             left -= n;
@@ -444,7 +444,7 @@ fn why_a_server_resets_a_call_is_logged_and_that_it_refuses_one_is_not() {
 
 #[test]
 fn a_refused_request_is_sent_again_on_other_connections_and_one_that_was_looked_at_never() {
-    // How many times it is refused, how, and what becomes of it.
+    // How often it is refused, the reason, how often it is sent, and the result.
     for (refused, reason, sent, becomes) in [
         (1, Reason::REFUSED_STREAM, 2, None),
         (2, Reason::REFUSED_STREAM, 3, None),
@@ -480,7 +480,8 @@ fn a_refused_request_is_sent_again_on_other_connections_and_one_that_was_looked_
     }
 }
 
-/// A server that resets each call over HTTP/2 with this reason, and answers over HTTP/1.1. Tells the version of each connection.
+/// A server that resets each call over HTTP/2 with this reason, and answers over HTTP/1.1. Returns the version of each
+/// connection.
 fn picky(reason: Reason) -> (Script, Rc<RefCell<Vec<u8>>>) {
     let seen = Rc::<RefCell<Vec<u8>>>::default();
     let note = Rc::clone(&seen);
@@ -582,7 +583,7 @@ fn very_small_frames_that_are_not_read_cost_no_other_call() {
     bed.assert_clean();
 }
 
-/// Calls that wait for one attempt to connect are made over HTTP/1.1 as the one that made it.
+/// Calls that wait for the same attempt to connect use HTTP/1.1 too.
 #[test]
 fn all_that_wait_for_a_connection_on_which_http_1_1_is_demanded_are_called_so() {
     const CALLS: usize = 4;
@@ -628,7 +629,7 @@ fn all_that_wait_for_a_connection_on_which_http_1_1_is_demanded_are_called_so() 
     bed.assert_clean();
 }
 
-/// More of them than may wait come at once, before anything could be read.
+/// More frames than may wait arrive at once, before any could be read.
 #[test]
 fn very_small_frames_that_come_at_once_and_are_read_are_an_answer_as_any_other() {
     const FRAMES: usize = 9_000;
@@ -649,7 +650,7 @@ fn very_small_frames_that_come_at_once_and_are_read_are_an_answer_as_any_other()
         let mut call = edge.call(GET).await;
         call.stream.finish();
         edge.core.sleep(ms(20)).await;
-        // All that is sent meanwhile comes when the path is back.
+        // All that is sent in the meantime arrives when the path is back.
         edge.net.partition(UPSTREAM, CONNECTOR);
         edge.core.sleep(ms(200)).await;
         edge.net.heal(UPSTREAM, CONNECTOR);
@@ -661,7 +662,7 @@ fn very_small_frames_that_come_at_once_and_are_read_are_an_answer_as_any_other()
     bed.assert_clean();
 }
 
-/// A request that the server has seen is not sent again, although no byte of its answer was passed on.
+/// A request that the server received is not sent again, although no byte of its answer was passed on.
 #[test]
 fn a_server_whose_answer_is_cut_for_its_small_frames_has_seen_its_request() {
     let (play, seen) = server(Builder::new(), |mut asked| async move {
@@ -683,7 +684,7 @@ fn a_server_whose_answer_is_cut_for_its_small_frames_has_seen_its_request() {
         let mut head = core.pool().lease(Class::Small).await;
         head.append(POST.as_bytes());
         exchange.send(head).unwrap();
-        // Nothing of the answer is taken meanwhile.
+        // The answer is not read in the meantime.
         core.sleep(ms(2_000)).await;
         let ended = exchange.recv().await.map(|_| ()).unwrap_err();
         tell.replace(Some((ended, exchange.is_unprocessed())));
@@ -716,7 +717,7 @@ fn another_reason_for_which_there_is_no_connection_is_logged_but_not_at_once() {
     };
     assert_eq!(lines(&mut bed), 1);
     assert_eq!(lines(&mut bed), 0, "another reason, and too soon");
-    assert_eq!(lines(&mut bed), 0, "the same as was told");
+    assert_eq!(lines(&mut bed), 0, "the same as was logged");
     bed.pass(ms(10_000));
     assert_eq!(lines(&mut bed), 1, "another reason");
     bed.pass(ms(10_000));
@@ -799,7 +800,7 @@ impl Raw {
         Some(std::mem::replace(&mut self.received, rest))
     }
 
-    /// The stream of the next request; none at the end of the connection.
+    /// The stream of the next request; none at the end.
     async fn request(&mut self) -> Option<u32> {
         loop {
             let header = self.take(9).await?;
@@ -889,7 +890,7 @@ fn a_connection_that_drains_holds_up_no_other_call() {
     bed.assert_clean();
 }
 
-/// Servers that flush send frames of a body that carry nothing.
+/// Servers that flush send empty DATA frames.
 #[test]
 fn frames_that_carry_nothing_cost_no_call() {
     const EACH: usize = 225;
@@ -962,7 +963,7 @@ fn a_server_that_breaks_off_may_have_acted_on_the_requests_that_it_did_not_leave
 
 #[test]
 fn a_response_that_is_reset_without_an_error_passes_only_if_it_is_whole() {
-    // The body, its flags, and whether the response is whole.
+    // The body, its flags, and whether the response is complete.
     for (body, flags, is_whole) in
         [(None, 0, false), (Some("half"), 0, false), (Some("all"), END_STREAM, true), (Some(""), END_STREAM, true)]
     {
@@ -978,7 +979,7 @@ fn a_response_that_is_reset_without_an_error_passes_only_if_it_is_whole() {
         });
         let mut bed = bed(play);
         bed.run(move |edge| async move {
-            // The request goes on, so that the server has a reason to reset it.
+            // The request is incomplete, so that the server has a reason to reset it.
             let mut call = edge.call("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 9\r\n\r\nbody").await;
             if is_whole {
                 let answer = call.whole().await;
@@ -999,13 +1000,13 @@ fn a_connection_to_a_host_that_vanished_is_given_up_and_the_first_call_after_its
         }
         asked.answer("ok");
     });
-    // No connection fails by itself meanwhile.
+    // No connection fails by itself in the meantime.
     let faults = Faults { stall_timeout_ns: 600_000_000_000, ..Faults::none() };
     let mut bed = Bed::with(settings(), 1, faults, Some(play));
     bed.role
         .reload(tables_at(&format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}"), |settings| settings.idle_timeout = ms(60_000)));
     bed.run(|edge| async move {
-        // Whether something is to be acknowledged or not.
+        // With and without data that has to be acknowledged.
         for path in ["/mcp", "/waits"] {
             assert!(edge.get().await.contains("ok"));
             let call = async |method: &str, path: &str| {
@@ -1046,7 +1047,7 @@ fn a_silent_event_stream_of_a_host_that_vanished_ends_in_time() {
             send.send_data(Bytes::from_static(b"data: 1\n\n"), false).unwrap();
             asked.core.sleep(ms(600_000)).await;
         });
-        // No connection fails by itself meanwhile.
+        // No connection fails by itself in the meantime.
         let faults = Faults { stall_timeout_ns: 600_000_000_000, ..Faults::none() };
         let mut bed = Bed::with(settings(), 1, faults, Some(play));
         bed.role.reload(tables_at(&format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}"), |settings| {
@@ -1075,7 +1076,7 @@ fn a_server_that_stops_reading_for_a_while_keeps_its_calls() {
     const LEN: usize = 8_000_000;
     let play = script(|peer| async move {
         let mut raw = Raw::begin(peer).await;
-        // Only the system's buffers hold up the upload: no window of HTTP/2 does.
+        // Only the system's buffers limit the upload, not a window of HTTP/2.
         raw.write(SETTINGS, 0, 0, &[&[0, 4][..], &0x7fff_ffff_u32.to_be_bytes()].concat()).await;
         raw.write(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
         let (first, second) = (raw.request().await.unwrap(), raw.request().await.unwrap());

@@ -1,4 +1,4 @@
-//! The two addresses of a route: the one by which the upstream is called, and the one by which agents call it.
+//! The two addresses of a route: that of its upstream, and the public one that agents call.
 
 use super::bed::{Bed, EdgeSide, Script, UPSTREAM, UPSTREAM_PORT, script, standard_tables};
 use super::sealed::{agent, sealed_tables};
@@ -8,7 +8,7 @@ use crate::engine::ByteStream;
 use crate::route::{PublicUrl, RouteEntry, RouteTable};
 
 const INNER: &str = "http://10.0.0.3:9000";
-/// As the edge sends it on.
+/// A request as the edge forwards it.
 const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\nOrigin: https://app.test\r\nX-Forwarded-For: 192.0.2.1\r\n\
     X-Forwarded-Proto: https\r\nX-Forwarded-Host: mcp.test:8443\r\n\r\n";
 

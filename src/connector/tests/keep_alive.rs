@@ -1,4 +1,4 @@
-//! Connections to an upstream that closes those that are idle.
+//! Connections to an upstream that closes idle ones.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,11 +15,11 @@ const GET: &str = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n\r\n";
 const POST: &str = "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 4\r\n\r\nbody";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// The connection that each request came on, and the first word of the request.
+/// The connection of each request, and the first word of the request.
 type Seen = Rc<RefCell<Vec<(usize, String)>>>;
 
-/// An upstream that answers each request with `answer` while `lives` says so, and otherwise closes the connection in place of
-/// an answer. `lives` gets the number of the connection and that of the request on it.
+/// An upstream that answers each request with `answer` while `lives` is true, and otherwise closes the connection
+/// instead. `lives` gets the number of the connection and of the request on it.
 fn upstream(answer: &'static str, lives: impl Fn(usize, usize) -> bool + 'static) -> (Script, Seen) {
     let (seen, lives) = (Seen::default(), Rc::new(lives));
     let note = Rc::clone(&seen);
@@ -40,7 +40,7 @@ fn upstream(answer: &'static str, lives: impl Fn(usize, usize) -> bool + 'static
     (play, seen)
 }
 
-/// On which connections three calls go, with `pause` between them.
+/// The connections of three calls, with `pause` between them.
 fn connections_of_calls(answer: &'static str, idle_timeout: Duration, pause: Duration) -> Vec<usize> {
     let (play, seen) = upstream(answer, |_, _| true);
     let mut bed = Bed::new(play);
@@ -64,7 +64,7 @@ fn a_connection_is_not_used_in_the_last_second_before_the_upstream_closes_it() {
     assert_eq!(connections_of_calls(ANNOUNCED, long, ms(3_900)), [0, 0, 0]);
     assert_eq!(connections_of_calls(ANNOUNCED, long, ms(4_100)), [0, 1, 2]);
     assert_eq!(connections_of_calls(AT_ONCE, long, ms(1)), [0, 1, 2]);
-    // The setting counts where it is the shorter time, to the moment and not to the next look at all connections.
+    // The setting applies if it is the shorter time, exactly, and not only at the next periodic check.
     assert_eq!(connections_of_calls(ANNOUNCED, ms(2_000), ms(2_100)), [0, 1, 2]);
     assert_eq!(connections_of_calls(OK, ms(4_000), ms(4_100)), [0, 1, 2]);
     assert_eq!(connections_of_calls(OK, ms(4_000), ms(3_900)), [0, 0, 0]);
@@ -73,7 +73,7 @@ fn a_connection_is_not_used_in_the_last_second_before_the_upstream_closes_it() {
 #[test]
 fn an_idempotent_request_is_sent_once_more_when_an_idle_connection_was_closed_as_it_came() {
     for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
-        // Both idle connections are closed when the next request comes.
+        // Both idle connections are closed when the next request arrives.
         let (play, seen) = upstream(OK, |nth, request| nth >= 2 || request == 0);
         let mut bed = Bed::new(play);
         bed.run(move |edge| async move {
@@ -131,8 +131,8 @@ fn where_every_used_connection_ends_retries_stay_within_the_budget() {
     bed.assert_clean();
 }
 
-/// A server that lists its tools, and closes each connection in place of the answer to a call of a tool that is not the first
-/// request on it. The calls that it got.
+/// A server that lists its tools. It closes a connection instead of answering a tool call that is not the first request
+/// on it. Returns the calls that it received.
 fn tools(is_events: bool) -> (Script, Rc<RefCell<Vec<String>>>) {
     const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[
         {"name":"look","annotations":{"readOnlyHint":true}},{"name":"pay","annotations":{"readOnlyHint":false}}]}}"#;
@@ -181,11 +181,11 @@ fn a_call_of_a_tool_that_its_server_declares_read_only_is_sent_once_more_where_t
         bed.run(move |edge| async move {
             for (method, tool, is_answered) in [
                 ("tools/call", "look", true),
-                // On a connection that others have used, and nothing is known of the tool yet.
+                // On a reused connection, with nothing known about the tool yet.
                 ("tools/call", "look", false),
                 ("tools/list", "", true),
                 ("tools/call", "look", believes),
-                // On a new connection where the call before was not sent again.
+                // On a new connection if the previous call was not sent again.
                 ("tools/call", "pay", !believes),
                 ("tools/list", "", true),
                 ("tools/call", "pay", false),
@@ -219,7 +219,7 @@ fn an_idle_connection_that_the_upstream_has_closed_is_not_used_though_its_end_wa
         });
         let mut bed = Bed::with(settings(), seed, Faults::none(), Some(play));
         bed.run(|edge| async move {
-            // As on a busy core, the connector's driver reports late what has come in.
+            // As on a busy core, the connector's driver reports received data late.
             edge.net.set_faults(Faults { slow_read_chance: 0.6, slow_read_ns_max: 20_000_000, ..Faults::none() });
             for _ in 0..4 {
                 let mut call = edge.call(POST).await;
@@ -237,7 +237,7 @@ fn an_idle_connection_that_the_upstream_has_closed_is_not_used_though_its_end_wa
 #[test]
 fn a_full_pool_of_connections_to_a_host_that_vanished_is_given_up_and_the_first_call_after_its_return_is_answered() {
     let (play, seen) = upstream(OK, |_, _| true);
-    // No connection fails by itself meanwhile.
+    // No connection fails by itself in the meantime.
     let faults = Faults { stall_timeout_ns: 600_000_000_000, ..Faults::none() };
     let mut bed = Bed::with(settings(), 1, faults, Some(play));
     bed.run(|edge| async move {
@@ -251,7 +251,7 @@ fn a_full_pool_of_connections_to_a_host_that_vanished_is_given_up_and_the_first_
             assert!(call.whole().await.ends_with("ok"));
         }
         edge.net.partition(CONNECTOR, UPSTREAM);
-        // Each of those that are under way, and none of those that follow, waits for an acknowledgement.
+        // Each call in flight, and none that follows, waits for an acknowledgement.
         let began = edge.now();
         let (mut post, mut get) = (edge.call(POST).await, edge.call(GET).await);
         post.stream.finish();
@@ -276,7 +276,7 @@ fn a_full_pool_of_connections_to_a_host_that_vanished_is_given_up_and_the_first_
 fn how_long_a_host_may_acknowledge_nothing_is_a_setting_of_the_route() {
     for within in [1_000, 30_000] {
         let (play, _) = upstream(OK, |_, _| true);
-        // No connection fails by itself meanwhile.
+        // No connection fails by itself in the meantime.
         let faults = Faults { stall_timeout_ns: 600_000_000_000, ..Faults::none() };
         let mut bed = Bed::with(settings(), 1, faults, Some(play));
         bed.role.reload(tables_set(|settings| settings.acknowledged_within = ms(within)));

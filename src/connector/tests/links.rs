@@ -66,7 +66,7 @@ fn every_link_tells_for_which_hosts_there_are_routes_also_after_a_reload() {
     bed.role.reload(tables(&[("mcp.test", "http://10.0.0.9:1"), ("*.new.test", "http://10.0.0.9:1")]));
     bed.pass(ms(1_000));
     assert_eq!(all(), vec![("*.new.test mcp.test".to_owned(), 0); 2]);
-    assert_eq!(bed.edge.dialled.get(), 2, "the links lived on");
+    assert_eq!(bed.edge.dialled.get(), 2, "the links continued");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn the_first_call_after_an_edge_restart_succeeds_within_two_seconds() {
         let restarted = bed.net.now();
         bed.run(|edge| async move {
             assert!(edge.get().await.ends_with("ok"));
-            // A host that lost its power says nothing until it is spoken to.
+            // A host that lost power sends nothing until packets reach it.
             let bound = if how == Death::Power { ms(6_000) } else { ms(2_000) };
             assert!(edge.now() - restarted < bound, "{:?}", edge.now() - restarted);
         });
@@ -192,7 +192,7 @@ fn a_drained_connector_finishes_its_calls_and_ends() {
     let took = bed.run_to_end();
     assert!(took < ms(10), "{took:?}");
     bed.pass(ms(1_000));
-    assert_eq!(bed.edge.dialled.get(), 1, "no link is dialled any more");
+    assert_eq!(bed.edge.dialled.get(), 1, "no link is dialled again");
     assert!(matches!(bed.events().last(), Some(ConnectorEvent::Ended(_))));
     assert_eq!((bed.core.open_sockets(), bed.core.pool().usage().leased_bytes), (0, 0));
 }

@@ -14,7 +14,7 @@ use crate::policy::{SafeRequests, ToolPolicy};
 use crate::serve::{AuditEntry, AuditLog};
 use crate::wire::mux::Cause;
 
-/// Of so many bytes the memory of a core has room for one.
+/// The memory of a core has room for one list of this length.
 const LONG: usize = 3 << 20;
 
 /// A request for a list, with this id.
@@ -23,7 +23,7 @@ fn request(id: usize) -> String {
     format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// The routes of a bed, with a policy that shows one tool.
+/// The routes of a bed, with a policy that allows one tool.
 fn governed(change: impl Fn(&mut ConnectorRoute)) -> ConnectorTables {
     let plain = tables(&[("mcp.test", &format!("http://{UPSTREAM}:{UPSTREAM_PORT}"))]);
     let policy = Arc::new(ToolPolicy::parse("[[rule]]\neffect = 'allow'\ntools = ['look']\n").unwrap());
@@ -34,14 +34,14 @@ fn governed(change: impl Fn(&mut ConnectorRoute)) -> ConnectorTables {
     ConnectorTables { routes, ..plain }
 }
 
-/// A list with two tools, that has this length.
+/// A list with two tools, of this length.
 fn list(len: usize) -> String {
     let tools = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"look","annotations":{"readOnlyHint":true}},
         {"name":"pay","annotations":{"readOnlyHint":true}}]}"#;
     format!("{tools}{}}}", " ".repeat(len.saturating_sub(tools.len() + 1)))
 }
 
-/// A server whose first list takes a while, in the midst of it.
+/// A server that pauses in the middle of its first list.
 fn slow_server() -> Script {
     script(|mut peer| async move {
         while peer.talk.next_head().await.is_some() {
@@ -116,10 +116,10 @@ fn a_filtered_list_teaches_what_it_shows_and_its_bytes_are_told() {
             });
             let what = format!("events: {is_events}, in chunks: {is_long}");
             assert!(safe.is_read_only("look"), "{what}");
-            assert!(safe.is_read_only("pay"), "what others see is not forgotten ({what})");
+            assert!(safe.is_read_only("pay"), "what other callers see is not forgotten ({what})");
             bed.pass(ms(10));
             let AuditEntry::Line { body, .. } = entries.try_recv().unwrap() else { panic!("no line") };
-            // What stands before is added by the log.
+            // The log adds the fields before it.
             let body = String::from_utf8(body).unwrap();
             let line: Value = serde_json::from_str(&format!("{{{}", body.trim_start_matches(['{', ',']))).unwrap();
             assert!(line["bytes"].as_u64().unwrap() > 90, "{what}: {line}");

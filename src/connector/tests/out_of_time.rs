@@ -1,4 +1,4 @@
-//! Calls whose callers do not wait any longer: what the edge, agents and upstreams are told.
+//! Calls whose caller's time is over: the answers to edge and agents, and the notifications to upstreams.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -40,7 +40,7 @@ async fn call_within(edge: &EdgeSide, left: Duration, request: &str) -> Talk<Lin
 
 #[test]
 fn a_call_that_gets_no_connection_in_time_is_told_as_unsent_and_before_its_edge_has_to_answer() {
-    let mut bed = Bed::new(script(|_| async { panic!("nobody is called") }));
+    let mut bed = Bed::new(script(|_| async { panic!("no call may arrive here") }));
     bed.net.partition(CONNECTOR, UPSTREAM);
     bed.run(|edge| async move {
         let until = edge.now() + ms(1_000);
@@ -106,7 +106,7 @@ fn a_server_of_http_2_is_told_to_stop_in_the_way_of_its_era() {
     }
 }
 
-/// The routes of these tables, changed so.
+/// The routes of these tables, with a change.
 pub(super) fn changed(tables: &ConnectorTables, change: impl Fn(&mut ConnectorRoute)) -> RouteTable<ConnectorRoute> {
     let routes = tables.routes.iter().map(|(host, route)| {
         let mut target = route.clone();
@@ -116,12 +116,12 @@ pub(super) fn changed(tables: &ConnectorTables, change: impl Fn(&mut ConnectorRo
     RouteTable::new(routes.collect::<Vec<_>>()).unwrap()
 }
 
-/// Its head or, where that is needed, the part of its body that says what it calls comes when its caller has given up.
+/// Its head, or the part of its body with the label, arrives after its caller has given up.
 #[test]
 fn an_agents_call_that_comes_after_its_time_is_answered_as_unsent() {
     let request = post("X-Request-Timeout: 1\r\n");
     for (is_enforced, first_len) in [(false, 30), (true, request.len() - CALL.len() + 30)] {
-        let mut bed = Bed::new(script(|_| async { panic!("nobody is called") }));
+        let mut bed = Bed::new(script(|_| async { panic!("no call may arrive here") }));
         let (mut tables, config) = sealed_tables(Traffic::Passthrough);
         tables.routes = changed(&tables, |route| {
             if is_enforced {
@@ -187,7 +187,7 @@ fn what_cancels_a_call_has_no_key_that_the_call_did_not_have_at_the_upstream() {
         edge.core.sleep(ms(100)).await;
     });
     let came = came.take();
-    assert_eq!(came.len(), 2, "the call and what cancels it: {came:?}");
+    assert_eq!(came.len(), 2, "the call and its cancellation: {came:?}");
     assert!(came.iter().all(|message| !message.contains("open-sesame")), "{came:?}");
     bed.assert_clean();
 }

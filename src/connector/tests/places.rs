@@ -32,7 +32,7 @@ fn post(body: &str, fields: &str) -> String {
     format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// An upstream that takes so long for each call, and counts them.
+/// An upstream that takes `work` for each call, and counts them.
 fn slow(work: Duration, calls: &Rc<Cell<u32>>) -> Script {
     let calls = Rc::clone(calls);
     script(move |mut peer: Peer| {
@@ -69,7 +69,7 @@ pub(super) fn changed(tables: &ConnectorTables, change: impl Fn(&mut ConnectorRo
     ConnectorTables { routes, sealing: tables.sealing.clone() }
 }
 
-/// A bed whose route has so many places.
+/// A bed whose route has `max` places.
 fn bed(max: u32, work: Duration, calls: &Rc<Cell<u32>>) -> (Bed, Arc<ClientConfig>) {
     let settings = ConnectorSettings { calls_kept: 100, ..settings() };
     let bed = Bed::with(settings, 1, Faults::none(), Some(slow(work, calls)));
@@ -85,7 +85,7 @@ fn reading(bed: &Bed) -> QueueReading {
     limits[0].1
 }
 
-/// Has an agent make a call in a task of its own, and note the answer, and when it came.
+/// Answers, with the time in milliseconds at which each arrived.
 type Answers = Rc<RefCell<Vec<(u64, String)>>>;
 
 fn call_beside(edge: &EdgeSide, config: &Arc<ClientConfig>, peer: &'static str, call: String, answers: &Answers) {
@@ -102,7 +102,7 @@ fn call_beside(edge: &EdgeSide, config: &Arc<ClientConfig>, peer: &'static str, 
     });
 }
 
-/// An answer that has a length.
+/// Reads an answer with a length.
 async fn answer_of(agent: &mut Agent) -> String {
     let head = agent.until("\r\n\r\n").await;
     let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
@@ -123,7 +123,7 @@ fn an_agents_call_beyond_the_limit_waits_for_a_place_and_is_told_if_it_gets_none
     bed.run(|edge| async move {
         for _ in 0..4 {
             call_beside(&edge, &config, NEAR, tool_call("search", ""), &told);
-            // They come one after the other.
+            // The calls arrive one after the other.
             edge.core.sleep(ms(20)).await;
         }
         edge.core.sleep(ms(3_000)).await;
@@ -161,7 +161,7 @@ fn an_agents_call_beyond_the_limit_waits_for_a_place_and_is_told_if_it_gets_none
     assert_eq!(seen, [ok(0), ok(5), refused, refused]);
 }
 
-/// It is told by the address that the edge has sent.
+/// Agents are distinguished by the address that the edge sends.
 #[test]
 fn one_agent_takes_no_more_than_its_share_while_another_has_calls() {
     let calls = Rc::<Cell<u32>>::default();
@@ -223,7 +223,7 @@ fn a_call_whose_agent_leaves_while_it_waits_is_not_sent_and_gives_up_its_turn() 
     }
 }
 
-/// Streams of events last as long as their agents want, and a call in flight may wait for a message.
+/// Event streams last as long as their agents want, and a call in flight may wait for a message.
 #[test]
 fn streams_and_messages_that_are_no_calls_need_no_place() {
     let calls = Rc::<Cell<u32>>::default();
@@ -247,7 +247,7 @@ fn streams_and_messages_that_are_no_calls_need_no_place() {
     });
 }
 
-/// What waits says nothing of the server: neither its deadline nor the limit grows with it.
+/// Waiting says nothing about the server: neither deadline nor limit grows with it.
 #[test]
 fn the_time_for_which_a_call_waits_for_a_place_is_not_that_of_its_server() {
     let calls = Rc::<Cell<u32>>::default();
@@ -314,7 +314,7 @@ fn agents_tool_calls_are_added_up_by_their_task() {
             agent.write(tool_call(tool, fields)).await;
             assert!(answer_of(&mut agent).await.starts_with("HTTP/1.1 200 "));
         }
-        // It waits for 100 ms and is answered before.
+        // Its caller waits for 100 ms and is answered before that.
         agent.write(tool_call("slow", &format!("{trace}X-Request-Timeout: 100ms\r\n"))).await;
         assert!(answer_of(&mut agent).await.starts_with("HTTP/1.1 504 "));
     });
@@ -335,7 +335,7 @@ fn free_of_terms(tool: &str) -> ToolOverrides {
     ToolOverrides { tool: tool.into(), deadlines, breaker, price: 0, hedge: None }
 }
 
-/// They reach no tool, and cost nothing.
+/// Such calls reach no tool, and cost nothing.
 #[test]
 fn calls_that_were_denied_or_refused_belong_to_their_task_and_are_not_charged() {
     let calls = Rc::<Cell<u32>>::default();

@@ -22,17 +22,17 @@ const POST: &str =
     "POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: 29\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":\"four\"}";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// Where agents are.
+/// The address of the agents.
 const PEER: &str = "192.0.2.7";
 
 pub(super) type Agent = Talk<TlsStream<LinkStream>>;
 
-/// The standard tables, with their route carried so, and a client that believes the connector and speaks HTTP/1.1.
+/// The standard tables with this traffic, and a client that trusts the connector and speaks HTTP/1.1.
 pub(super) fn sealed_tables(traffic: Traffic) -> (ConnectorTables, Arc<ClientConfig>) {
     sealed_tables_for(traffic, ALPN_HTTP1)
 }
 
-/// The same, with a client that speaks this protocol.
+/// Like [`sealed_tables`], with a client that speaks this protocol.
 pub(super) fn sealed_tables_for(traffic: Traffic, alpn: &[u8]) -> (ConnectorTables, Arc<ClientConfig>) {
     let now = WallClock::default().now();
     let authority = Authority::new("test", now, 1).unwrap();
@@ -64,12 +64,12 @@ async fn open(edge: &EdgeSide, traffic: Traffic, peer: &str) -> LinkStream {
     edge.link().await.open(&Open { route: "mcp.test", call: 1, traffic, peer, until: None }).unwrap()
 }
 
-/// An agent's session, through an edge that passes it on.
+/// An agent's session through a passthrough edge.
 pub(super) async fn agent(edge: &EdgeSide, config: &Arc<ClientConfig>) -> Agent {
     agent_at(edge, config, PEER).await
 }
 
-/// The same, of an agent at this address.
+/// Like [`agent`], with this address.
 pub(super) async fn agent_at(edge: &EdgeSide, config: &Arc<ClientConfig>, peer: &str) -> Agent {
     let stream = open(edge, Traffic::Passthrough, peer).await;
     let session = Session::client(Arc::clone(config), ServerName::try_from("mcp.test").unwrap()).unwrap();
@@ -105,7 +105,7 @@ fn an_agents_session_carries_one_call_after_the_other_and_ends_when_it_lies_unus
     bed.assert_clean();
 }
 
-/// Only the connector can read what agents say whose TLS ends there; what comes through the edge is counted by the edge.
+/// Only the connector can read requests whose TLS ends there; the edge counts the others.
 #[test]
 fn an_agent_that_meets_a_server_of_the_other_era_is_counted_where_its_tls_ends() {
     const OPENING: &str = r#"{"jsonrpc":"2.0","id":"four","method":"initialize"}"#;
@@ -174,7 +174,7 @@ fn a_stream_that_is_sealed_otherwise_than_its_route_reaches_no_upstream() {
         (Traffic::Passthrough, Traffic::Plain),
         (Traffic::Resealed, Traffic::Plain),
     ] {
-        let mut bed = Bed::new(script(|_| async { panic!("nothing is to come here") }));
+        let mut bed = Bed::new(script(|_| async { panic!("no call may arrive here") }));
         bed.role.reload(sealed_tables(of_route).0);
         bed.run(move |edge| async move {
             let mut stream = Talk::new(open(&edge, of_stream, PEER).await, &edge.core);
@@ -187,7 +187,7 @@ fn a_stream_that_is_sealed_otherwise_than_its_route_reaches_no_upstream() {
 
 #[test]
 fn whoever_cannot_show_that_it_is_the_edge_gets_an_alert() {
-    let mut bed = Bed::new(script(|_| async { panic!("nothing is to come here") }));
+    let mut bed = Bed::new(script(|_| async { panic!("no call may arrive here") }));
     let (tables, config) = sealed_tables(Traffic::Resealed);
     bed.role.reload(tables);
     bed.run(|edge| async move {
@@ -195,7 +195,7 @@ fn whoever_cannot_show_that_it_is_the_edge_gets_an_alert() {
         let session = Session::client(config, ServerName::try_from("mcp.test").unwrap()).unwrap();
         let never = std::future::pending();
         let made = TlsStream::handshake(stream, session, edge.core.pool().clone(), never).await;
-        // In TLS 1.3 this side is done before the other has looked.
+        // In TLS 1.3 this side completes the handshake before the peer checks the certificate.
         let session = made.map_err(|(error, _)| error).unwrap();
         let error = session.recv().await.unwrap_err();
         assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
@@ -206,7 +206,7 @@ fn whoever_cannot_show_that_it_is_the_edge_gets_an_alert() {
 
 #[test]
 fn bytes_that_are_no_handshake_end_the_stream_and_nothing_else() {
-    let mut bed = Bed::new(script(|_| async { panic!("nothing is to come here") }));
+    let mut bed = Bed::new(script(|_| async { panic!("no call may arrive here") }));
     bed.role.reload(sealed_tables(Traffic::Passthrough).0);
     bed.run(|edge| async move {
         for bytes in ["GET / HTTP/1.1\r\nHost: mcp.test\r\n\r\n", "\u{16}\u{3}\u{1}\u{0}\u{4}none"] {
@@ -215,7 +215,7 @@ fn bytes_that_are_no_handshake_end_the_stream_and_nothing_else() {
             let (_, ended) = stream.rest().await;
             assert!(ended.is_err());
         }
-        // One that says nothing has its time too.
+        // A silent peer has a timeout too.
         let mut silent = Talk::new(open(&edge, Traffic::Passthrough, PEER).await, &edge.core);
         assert_eq!(silent.cause().await, Cause::SealFailed);
     });
@@ -251,8 +251,8 @@ fn a_connector_that_is_to_end_closes_idle_sessions_and_finishes_the_call_of_othe
     assert!(bed.run_to_end() < ms(5_000));
 }
 
-/// The body of a chunked response with `head`, whose upstream sends these pieces, each so many seconds after the one before, to
-/// an agent whose silent streams get a comment after 10 s.
+/// The body of a chunked response with these fields. Its upstream sends the pieces, each after a pause in seconds; the
+/// agent gets a comment after 10 s of silence.
 fn kept_alive(fields: &'static str, pieces: &'static [(u64, &'static str)]) -> String {
     let play = script(move |mut peer| async move {
         peer.talk.until("four\"}").await;
@@ -297,7 +297,7 @@ fn a_silent_event_stream_gets_comments_and_only_between_its_events() {
             (25, "data: a"),
             (25, "\n"),
             (25, "\n"),
-            // In time each, so that there is no silence.
+            // Each within 10 s, so that there is no silence.
             (9, "data: b\n\n"),
             (9, ": own\n\n"),
             (9, "id: 8\ndata: c\n\n"),
@@ -399,12 +399,12 @@ fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_
         {
             assert!(answer.contains(part), "{part} in {answer}");
         }
-        // On another connection to the upstream.
+        // The call goes over another connection to the upstream.
         agent.write(&call).await;
         assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
     });
     let told = bed.role.counters().cancellations_sent.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(told, 1, "the server is told by the id of the call");
+    assert_eq!(told, 1, "the notification names the id of the call");
     bed.assert_clean();
 }
 

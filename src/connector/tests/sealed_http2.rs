@@ -24,7 +24,7 @@ use crate::wire::mux::Fault;
 const BODY: &str = "{\"jsonrpc\":\"2.0\",\"id\":\"four\"}";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A client does not watch.
+/// The client's side has no watcher.
 struct Unwatched;
 
 impl Watch for Unwatched {
@@ -35,7 +35,7 @@ impl Watch for Unwatched {
 #[derive(Clone)]
 struct Agent {
     send: SendRequest<Bytes>,
-    /// How the session has ended, once it has.
+    /// The result of the session, once it has ended.
     ended: Rc<RefCell<Option<Result<(), h2::Error>>>>,
 }
 
@@ -93,7 +93,7 @@ fn bed(play: Script) -> (Bed, Arc<ClientConfig>) {
 
 #[test]
 fn calls_on_one_session_run_beside_each_other_and_are_measured() {
-    /// As many as the upstream takes connections.
+    /// The number of connections that the upstream accepts.
     const CALLS: usize = 8;
     let heads = Rc::<RefCell<Vec<String>>>::default();
     let seen = Rc::clone(&heads);
@@ -102,7 +102,7 @@ fn calls_on_one_session_run_beside_each_other_and_are_measured() {
         async move {
             while let Some(head) = peer.talk.next_head().await {
                 let request = head + &peer.talk.until("four\"}").await;
-                // The end of the chunked body, which is not the next head.
+                // The end of the chunked body, before the next head.
                 peer.talk.until("0\r\n\r\n").await;
                 seen.borrow_mut().push(request);
                 peer.core.sleep(ms(1_000)).await;
@@ -221,7 +221,7 @@ fn a_connector_that_ends_lets_calls_finish_and_takes_no_new_ones_on_the_session(
         edge.core.sleep(ms(100)).await;
         role.command(|| ConnectorCommand::Drain);
         edge.core.sleep(ms(100)).await;
-        assert!(poll_fn(|cx| agent.send.clone().poll_ready(cx)).await.is_err(), "it was told of the end");
+        assert!(poll_fn(|cx| agent.send.clone().poll_ready(cx)).await.is_err(), "it received GOAWAY");
         assert_eq!(whole(response).await.unwrap().body, "ok");
         edge.core.sleep(ms(100)).await;
         assert!(matches!(*agent.ended.borrow(), Some(Ok(()))), "{:?}", agent.ended);
@@ -258,7 +258,7 @@ fn a_session_that_lies_unused_is_ended_and_one_that_gives_up_too_much_is_refused
     bed.assert_clean();
 }
 
-/// It resets its stream, and the session goes on.
+/// The agent resets its stream, and the session continues.
 #[test]
 fn a_call_that_its_agent_gives_up_while_it_waits_for_a_place_is_not_sent() {
     const SEARCH: &str = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search"}}"#;

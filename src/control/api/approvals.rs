@@ -4,19 +4,16 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
-use super::Api;
 use super::body::JsonObject;
 use super::error::ApiError;
+use super::{Api, to_the_end};
 use crate::base::{Clock, hex};
 use crate::control::approvals::{ApprovalDesk, Decision, Undecided};
 use crate::control::bodies::{ApprovalInfo, ApprovalStateName, ApprovalsBody, DecideApproval, ErrorBody};
+use crate::control::given_text::{checked_by, checked_reason};
 use crate::control::wall_time::WallTime;
 use crate::engine::MonotonicClock;
 use crate::policy::{Approval, ApprovalState, ApprovalTicket, UndecidedTicket};
-
-/// The longest name of who decides, and the longest reason, in characters.
-const BY_LEN_MAX: usize = 128;
-const REASON_LEN_MAX: usize = 256;
 
 /// Lists the calls that wait for approval, with their arguments, and those that were decided about and not made yet.
 #[utoipa::path(
@@ -68,30 +65,23 @@ async fn decide(
     may_call: bool,
 ) -> Result<Json<ApprovalInfo>, ApiError> {
     let DecideApproval { by, reason } = wanted;
-    let is_told =
-        |text: &str, max: usize| (1..=max).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-    if !is_told(&by, BY_LEN_MAX) || reason.as_ref().is_some_and(|reason| !is_told(reason, REASON_LEN_MAX)) {
-        let message = format!(
-            "`by` has 1 to {BY_LEN_MAX} characters and `reason` 1 to {REASON_LEN_MAX}, none of them a control character"
-        );
-        return Err(ApiError::invalid(message));
-    }
-    let ticket: ApprovalTicket = ticket.parse().map_err(|why| refused(Undecided::Ticket(why)))?;
+    checked_by(&by)?;
+    checked_reason(reason.as_ref())?;
+    let ticket: ApprovalTicket = ticket.parse().map_err(Undecided::Ticket)?;
     let (desk, decision) = (desk(api)?.clone(), Decision { may_call, by, reason });
-    // It waits for the disk of the audit log.
-    let decided = tokio::task::spawn_blocking(move || desk.decide(ticket, &decision)).await;
-    let broken =
-        |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the decision broke off: see the log");
-    Ok(Json(ApprovalInfo::of(&decided.map_err(broken)?.map_err(refused)?)))
+    let decided = to_the_end(async move { desk.decide(ticket, &decision).await }).await?;
+    Ok(Json(ApprovalInfo::of(&decided)))
 }
 
-fn refused(why: Undecided) -> ApiError {
-    let (status, code) = match why {
-        Undecided::Ticket(UndecidedTicket::Unknown) => (StatusCode::NOT_FOUND, "approval_not_found"),
-        Undecided::Ticket(UndecidedTicket::Decided) => (StatusCode::CONFLICT, "approval_decided"),
-        Undecided::Unrecorded => (StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable"),
-    };
-    ApiError::new(status, code, why.to_string())
+impl From<Undecided> for ApiError {
+    fn from(why: Undecided) -> ApiError {
+        let (status, code) = match why {
+            Undecided::Ticket(UndecidedTicket::Unknown) => (StatusCode::NOT_FOUND, "approval_not_found"),
+            Undecided::Ticket(UndecidedTicket::Decided) => (StatusCode::CONFLICT, "approval_decided"),
+            Undecided::Unrecorded => (StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable"),
+        };
+        ApiError::new(status, code, why.to_string())
+    }
 }
 
 impl ApprovalInfo {

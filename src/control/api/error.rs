@@ -7,6 +7,7 @@ use axum::http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 
 use crate::control::bodies::{ErrorBody, ErrorDetail};
+use crate::control::given_text::UnfitText;
 use crate::control::store::{RuleViolation, StoreError};
 use crate::control::tunnels::TunnelsError;
 
@@ -102,6 +103,12 @@ impl IntoResponse for ApiError {
             Some(header) => (self.status, header, Json(body)).into_response(),
             None => (self.status, Json(body)).into_response(),
         }
+    }
+}
+
+impl From<UnfitText> for ApiError {
+    fn from(unfit: UnfitText) -> ApiError {
+        ApiError::invalid(unfit.to_string())
     }
 }
 

@@ -40,7 +40,7 @@ use crate::control::bodies::TunnelInfo;
 use crate::control::reading::LinkReading;
 use crate::control::state::State;
 use crate::control::store::Tunnel;
-use crate::control::tunnels::{Tunnels, TunnelsError};
+use crate::control::tunnels::Tunnels;
 
 /// The path of the document that describes the API.
 pub const OPENAPI_PATH: &str = "/v1/openapi.json";
@@ -201,14 +201,14 @@ async fn check_token(Given(api): Given<Api>, request: Request, next: Next) -> Re
 
 /// Runs a change to completion even if the client disconnects. After a revocation, for example, links still have to be
 /// ended.
-async fn to_the_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, TunnelsError>> + Send + 'static,
+async fn to_the_end<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
+    change: impl Future<Output = Result<T, E>> + Send + 'static,
 ) -> Result<T, ApiError> {
     let broken = |_| {
-        let message = "the change failed: the log of the edge says why";
+        let message = "the change failed: the log of the process says why";
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     };
-    Ok(tokio::spawn(change).await.map_err(broken)??)
+    tokio::spawn(change).await.map_err(broken)?.map_err(Into::into)
 }
 
 /// A malformed id is answered like one that does not exist.

@@ -8,21 +8,20 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::Api;
 use super::body::{JsonObject, ValidQuery};
 use super::error::ApiError;
+use super::{Api, to_the_end};
 use crate::control::bodies::{
     AlikeTools, ApproveTools, ErrorBody, ListedTool, PinName, ServerToolsInfo, StandingName, ToolPlace, ToolsBody,
 };
-use crate::control::inventories::{ApprovalError, ServerTools, alike_names};
+use crate::control::given_text::checked_reason;
+use crate::control::inventories::{ServerTools, ToolApprovalError, alike_names};
 use crate::control::state::State;
 use crate::control::wall_time::WallTime;
 use crate::policy::{NotApproved, PinMode, ToolDigest, ToolRecord, ToolStanding};
 
 /// The most tools that are approved at one time.
 const APPROVED_MAX: usize = 200;
-/// The longest reason, in characters.
-const REASON_LEN_MAX: usize = 200;
 
 /// The tools that are listed.
 #[derive(Deserialize, IntoParams)]
@@ -72,35 +71,30 @@ pub(super) async fn approve(
     if !(1..=APPROVED_MAX).contains(&tools.len()) {
         return Err(ApiError::invalid("tools has to be a list of 1 to 200 tools"));
     }
-    if reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_LEN_MAX) {
-        return Err(ApiError::invalid("reason is longer than 200 characters"));
-    }
+    checked_reason(reason.as_ref())?;
     let parsed = tools.into_iter().map(|tool| Some((tool.name, ToolDigest::parse(&tool.sha256)?)));
     let parsed: Option<Vec<_>> = parsed.collect();
     let parsed = parsed.ok_or_else(|| ApiError::invalid("sha256 has to be 64 hexadecimal digits"))?;
     let inventories = Arc::clone(api.state.inventories());
-    let approved = {
-        let route = route.clone();
-        // To its end, even if the client disconnects first.
-        tokio::spawn(async move { inventories.approve(&route, &parsed, reason.as_deref()).await })
-    };
-    let broken = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the approval broke off");
-    approved.await.map_err(broken)?.map_err(|error| refusal(&error))?;
+    let of = route.clone();
+    to_the_end(async move { inventories.approve(&of, &parsed, reason.as_deref()).await }).await?;
     let servers = api.state.inventories().all().into_iter().filter(|server| server.route == route);
     Ok(Json(ToolsBody { servers: servers.map(|server| server_info(server, false)).collect(), alike: Vec::new() }))
 }
 
-fn refusal(error: &ApprovalError) -> ApiError {
-    let (status, code) = match error {
-        ApprovalError::NoServer => (StatusCode::NOT_FOUND, "route_not_found"),
-        ApprovalError::Tool { why: NotApproved::Unknown, .. } => (StatusCode::NOT_FOUND, "tool_not_found"),
-        ApprovalError::Tool { why: NotApproved::OtherDigest, .. } => (StatusCode::CONFLICT, "tool_changed"),
-        ApprovalError::Tool { why: NotApproved::Unreadable, .. } => (StatusCode::CONFLICT, "tool_unreadable"),
-        ApprovalError::Unrecorded => (StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable"),
-        ApprovalError::NotKept(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_kept"),
-    };
-    let message: String = error.to_string().chars().filter(|c| !c.is_control()).take(500).collect();
-    ApiError::new(status, code, message)
+impl From<ToolApprovalError> for ApiError {
+    fn from(error: ToolApprovalError) -> ApiError {
+        let (status, code) = match &error {
+            ToolApprovalError::NoServer => (StatusCode::NOT_FOUND, "route_not_found"),
+            ToolApprovalError::Tool { why: NotApproved::Unknown, .. } => (StatusCode::NOT_FOUND, "tool_not_found"),
+            ToolApprovalError::Tool { why: NotApproved::OtherDigest, .. } => (StatusCode::CONFLICT, "tool_changed"),
+            ToolApprovalError::Tool { why: NotApproved::Unreadable, .. } => (StatusCode::CONFLICT, "tool_unreadable"),
+            ToolApprovalError::Unrecorded => (StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable"),
+            ToolApprovalError::NotKept(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_kept"),
+        };
+        let message: String = error.to_string().chars().filter(|c| !c.is_control()).take(500).collect();
+        ApiError::new(status, code, message)
+    }
 }
 
 fn server_info(server: ServerTools, definitions: bool) -> ServerToolsInfo {

@@ -14,6 +14,7 @@ use crate::control::audit::dir::HEAD;
 use crate::control::audit::reading::{AuditFile, COMPRESSING};
 use crate::control::audit::waiting::written_in_time;
 use crate::control::audit::worker::Worker;
+use crate::control::file_lock::FileLock;
 use crate::serve::AuditLog;
 
 /// The compression level: the default of zstd.
@@ -48,7 +49,7 @@ impl Archive {
     pub(super) fn start(
         keeping: Keeping,
         dir: &Path,
-        lock: Arc<File>,
+        lock: Arc<FileLock>,
         log: AuditLog,
     ) -> io::Result<(Archive, SyncSender<()>)> {
         let (tidies, wanted) = sync_channel(1);

@@ -4,12 +4,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
-
 use crate::audit::{CHECKPOINT_LINES, Chain, ChainNote, ChainedLine, CheckpointKey, Resumed, Resumer};
 use crate::control::audit::error::AuditError;
 use crate::control::audit::key;
 use crate::control::audit::reading::AuditFile;
+use crate::control::file_lock::FileLock;
 use crate::control::wall_time::WallTime;
 
 /// The file with the last checkpoint.
@@ -40,7 +39,7 @@ pub(super) struct AuditDir {
     /// The last checkpoint, if it is not saved in its file yet.
     head_due: Option<Vec<u8>>,
     /// Held while this process writes to the log or processes closed files.
-    lock: Arc<File>,
+    lock: Arc<FileLock>,
 }
 
 /// Lines that are written together.
@@ -199,7 +198,7 @@ impl AuditDir {
     }
 
     /// The lock that excludes other processes from the directory while it is held.
-    pub(super) fn lock(&self) -> Arc<File> {
+    pub(super) fn lock(&self) -> Arc<FileLock> {
         self.lock.clone()
     }
 
@@ -213,15 +212,11 @@ fn day_of(time: WallTime) -> i64 {
     time.0 / DAY_MS
 }
 
-fn lock(path: &Path) -> Result<File, AuditError> {
+fn lock(path: &Path) -> Result<FileLock, AuditError> {
     let file = path.join(LOCK);
     let options = OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(&file);
-    let lock = options.map_err(AuditError::io(&file))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(AuditError::InUse { path: path.to_path_buf() }),
-        Err(error) => Err(AuditError::Io { path: file, cause: error.into() }),
-    }
+    let lock = options.and_then(FileLock::try_lock).map_err(AuditError::io(&file))?;
+    lock.ok_or_else(|| AuditError::InUse { path: path.to_path_buf() })
 }
 
 /// Opens the last file of the log, and finds the end of its valid lines. A log without a complete line starts over.

@@ -31,7 +31,7 @@ pub enum AuditError {
         path: PathBuf,
     },
     /// There is no log.
-    #[error("{} holds no audit log", path.display())]
+    #[error("{} holds no audit log: name the directory in which audit-….jsonl files are, that of audit.dir", path.display())]
     NoLog {
         /// The directory.
         path: PathBuf,

@@ -108,7 +108,7 @@ pub struct ApproveTools {
     pub tools: Vec<ApprovedTool>,
     /// The reason, for the audit log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200)]
+    #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub reason: Option<String>,
 }
 

@@ -5,12 +5,11 @@ use std::str::FromStr;
 
 use super::{Tunnels, TunnelsError};
 use crate::control::bodies::{CreateTunnel, HostPatternText, MemberText, NetworkText, UpdateTunnel};
+use crate::control::given_text::{checked_reason, checked_text};
 use crate::control::store::{TUNNEL_LIST_LEN_MAX, TunnelChange};
 use crate::policy::{Member, Network, TunnelLists};
 use crate::route::HostPattern;
 
-/// The longest reason, in characters.
-const REASON_LEN_MAX: usize = 500;
 /// The longest display name, in characters.
 const DISPLAY_NAME_LEN_MAX: usize = 255;
 
@@ -52,22 +51,15 @@ pub(super) fn change(tunnels: &Tunnels, body: UpdateTunnel) -> Result<TunnelChan
 
 /// Checks the length and content of `reason`.
 pub(super) fn reason(reason: Option<String>) -> Result<Option<String>, TunnelsError> {
-    text("reason", reason, REASON_LEN_MAX)
+    checked_reason(reason.as_ref()).map_err(|unfit| TunnelsError::Invalid(unfit.to_string()))?;
+    Ok(reason)
 }
 
 /// Checks the length and content of `display_name`.
 pub(super) fn display_name(name: Option<String>) -> Result<Option<String>, TunnelsError> {
-    text("display_name", name, DISPLAY_NAME_LEN_MAX)
-}
-
-fn text(what: &str, text: Option<String>, len_max: usize) -> Result<Option<String>, TunnelsError> {
-    if text.as_ref().is_some_and(|text| !(1..=len_max).contains(&text.chars().count())) {
-        return Err(TunnelsError::Invalid(format!("{what} must have 1 to {len_max} characters")));
-    }
-    if text.as_ref().is_some_and(|text| text.chars().any(char::is_control)) {
-        return Err(TunnelsError::Invalid(format!("{what} must not contain control characters")));
-    }
-    Ok(text)
+    let checked = name.as_ref().map_or(Ok(()), |name| checked_text("display_name", name, DISPLAY_NAME_LEN_MAX));
+    checked.map_err(|unfit| TunnelsError::Invalid(unfit.to_string()))?;
+    Ok(name)
 }
 
 fn hosts(tunnels: &Tunnels, texts: &[HostPatternText]) -> Result<Vec<HostPattern>, TunnelsError> {

@@ -143,7 +143,7 @@ fn a_step_in_the_time_of_the_server_is_followed_both_ways() {
             let before = world.limit();
             assert!(before >= callers, "{callers} callers: {before}");
             world.service = world.service.mul_f64(factor);
-            world.pass(60 * SECOND);
+            world.pass((200 * world.service).max(20 * SECOND));
             let after = world.limit();
             assert!(after >= callers, "{callers} callers, {factor} times as slow: {after}, before {before}");
         }

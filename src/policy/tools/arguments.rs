@@ -4,12 +4,13 @@
 //! a number. A server may also read a name in another case, and the second of two members, so that neither is let through.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use regex::{Regex, RegexBuilder};
 use serde_json::Value as Json;
 
-use crate::policy::tools::json_text::{Members, Unreadable, Value};
+use crate::policy::tools::json_text::{Unreadable, Value, folded};
 use crate::policy::tools::number::Number;
 
 /// The most values that are described by one rule, and the deepest nesting of them.
@@ -43,8 +44,63 @@ pub(super) struct ArgumentSchema {
     items: Option<Box<ArgumentSchema>>,
     properties: Vec<(Box<str>, ArgumentSchema)>,
     required: Vec<Box<str>>,
+    names: Names,
     /// Whether it may have members that `properties` does not name.
     is_closed: bool,
+}
+
+/// The names in `properties` and `required`, so that each member of an object is looked up once, however many names there are.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    /// By what all spellings of a name in other cases have in common.
+    by_folded: HashMap<Box<str>, Name>,
+    /// How many of them have to be there.
+    required: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Name {
+    text: Box<str>,
+    /// The place in `properties`, if it is there.
+    property: Option<usize>,
+    is_required: bool,
+    /// Whether another name differs from it in its case only: nobody can tell which of them a member is.
+    is_unclear: bool,
+}
+
+impl Names {
+    fn of(properties: &[(Box<str>, ArgumentSchema)], required: &[Box<str>]) -> Names {
+        let mut names = Names::default();
+        let properties = properties.iter().enumerate().map(|(at, (text, _))| (text, Some(at)));
+        for (text, property) in properties.chain(required.iter().map(|text| (text, None))) {
+            let new = Name { text: text.clone(), property: None, is_required: false, is_unclear: false };
+            let name = names.by_folded.entry(folded(text).into()).or_insert(new);
+            name.is_unclear |= name.text != *text;
+            name.property = name.property.or(property);
+            name.is_required |= property.is_none();
+        }
+        names.required = names.by_folded.values().filter(|name| name.is_required).count();
+        names
+    }
+}
+
+/// Where a value is in the arguments. It is written only to say that it is wrong.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Arguments,
+    Member(&'a Path<'a>, &'a str),
+    Item(&'a Path<'a>, u64),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Arguments => f.write_str("arguments"),
+            Path::Member(Path::Arguments, name) => f.write_str(name),
+            Path::Member(of, name) => write!(f, "{of}.{name}"),
+            Path::Item(of, nth) => write!(f, "{of}[{nth}]"),
+        }
+    }
 }
 
 /// The values that may be given, so that each is found at once however many there are.
@@ -179,17 +235,14 @@ impl ArgumentSchema {
         let params = Value::of(message)?.member("params")?;
         let arguments = params.map(|params| params.value.member("arguments")).transpose()?.flatten();
         match arguments {
-            Some(arguments) => self.check(&arguments.value, ""),
-            None => self.check(&Value::of(b"{}")?, ""),
+            Some(arguments) => self.check(&arguments.value, &Path::Arguments),
+            None => self.check(&Value::of(b"{}")?, &Path::Arguments),
         }
     }
 
     /// Checks the value at this path of names.
-    fn check(&self, value: &Value<'_>, path: &str) -> Result<(), Misfit> {
-        let wrong = |what: String| {
-            let path = if path.is_empty() { "arguments" } else { path };
-            Err(Misfit::Wrong(format!("{path} {what}")))
-        };
+    fn check(&self, value: &Value<'_>, path: &Path<'_>) -> Result<(), Misfit> {
+        let wrong = |what: String| Err(Misfit::Wrong(format!("{path} {what}")));
         let kind = Kinds::of(value)?;
         let number = if kind == Kinds::NUMBER { Some(Number::parse(value.bytes())?) } else { None };
         let is_integer = match &number {
@@ -241,12 +294,12 @@ impl ArgumentSchema {
         }
     }
 
-    fn check_items(&self, list: &Value<'_>, path: &str) -> Result<(), Misfit> {
+    fn check_items(&self, list: &Value<'_>, path: &Path<'_>) -> Result<(), Misfit> {
         let mut len = 0;
         for item in list.parts() {
             let item = item?;
             if let Some(items) = &self.items {
-                items.check(&item.value, &format!("{path}[{len}]"))?;
+                items.check(&item.value, &Path::Item(path, len))?;
             }
             len += 1;
         }
@@ -256,33 +309,46 @@ impl ArgumentSchema {
         Ok(())
     }
 
-    fn check_members(&self, object: &Value<'_>, path: &str) -> Result<(), Misfit> {
-        let of = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-        if self.properties.is_empty() && self.required.is_empty() && !self.is_closed {
+    fn check_members(&self, object: &Value<'_>, path: &Path<'_>) -> Result<(), Misfit> {
+        if self.names.by_folded.is_empty() && !self.is_closed {
             return Ok(());
         }
-        let members = Members::of(object)?;
-        for (name, schema) in &self.properties {
-            if let Some(member) = members.get(name)? {
-                schema.check(&member.value, &of(name))?;
+        let mut seen: Vec<(&Name, Value<'_>)> = Vec::new();
+        let mut has_others = false;
+        for member in object.parts() {
+            let member = member?;
+            match self.names.by_folded.get(&*folded(&member.name)) {
+                Some(name) if name.is_unclear || *name.text != *member.name => return Err(Misfit::Unreadable),
+                Some(name) => seen.push((name, member.value)),
+                None => has_others = true,
             }
         }
-        for name in &self.required {
-            if members.get(name)?.is_none() {
-                return Err(Misfit::Wrong(format!("{} is missing", of(name))));
+        seen.sort_unstable_by(|(one, _), (other, _)| one.text.cmp(&other.text));
+        if seen.windows(2).any(|two| two[0].0.text == two[1].0.text) {
+            return Err(Misfit::Unreadable);
+        }
+        for (name, value) in &seen {
+            match name.property.and_then(|at| self.properties.get(at)) {
+                Some((text, schema)) => schema.check(value, &Path::Member(path, text))?,
+                None => has_others = true,
             }
         }
-        if self.is_closed {
-            for member in members.names() {
-                if !self.properties.iter().any(|(name, _)| **name == *member) {
-                    let names: Vec<&str> = self.properties.iter().map(|(name, _)| &**name).collect();
-                    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-                    let what = if path.is_empty() { "arguments" } else { path };
-                    return Err(Misfit::Wrong(format!("{what} may have no other members than: {names}")));
-                }
-            }
+        if seen.iter().filter(|(name, _)| name.is_required).count() < self.names.required {
+            let has = |text: &str| seen.binary_search_by(|(name, _)| (*name.text).cmp(text)).is_ok();
+            let missing = self.required.iter().find(|text| !has(text)).map_or("", |text| text);
+            return Err(Misfit::Wrong(format!("{} is missing", Path::Member(path, missing))));
+        }
+        if self.is_closed && has_others {
+            return Err(self.no_other_members(path));
         }
         Ok(())
+    }
+
+    #[cold]
+    fn no_other_members(&self, path: &Path<'_>) -> Misfit {
+        let names: Vec<&str> = self.properties.iter().map(|(name, _)| &**name).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Misfit::Wrong(format!("{path} may have no other members than: {names}"))
     }
 }
 
@@ -373,6 +439,7 @@ impl SchemaReader {
             };
             implied = implied.and(implies);
         }
+        read.names = Names::of(&read.properties, &read.required);
         read.kinds = if said == Kinds::default() { implied } else { said };
         let implied = if implied.has(Kinds::NUMBER) { implied.and(Kinds::INTEGER) } else { implied };
         if said != Kinds::default() && implied != Kinds::default() && !said.has(implied) {

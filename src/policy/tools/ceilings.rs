@@ -87,6 +87,13 @@ impl fmt::Display for Ceilings {
     }
 }
 
+impl Ceilings {
+    /// Whether they count calls or ask for approval, so that they depend on the time since 1970.
+    pub(super) fn need_wall_time(&self) -> bool {
+        !self.quota.is_empty() || self.approval.is_some()
+    }
+}
+
 impl Quota {
     /// Whether it limits nothing.
     pub(super) fn is_empty(&self) -> bool {
@@ -120,9 +127,7 @@ impl CeilingReached {
             CeilingReached::Arguments(_) | CeilingReached::ApprovalDenied(_) => None,
         }
     }
-}
 
-impl CeilingReached {
     /// By which ticket the call waits, or was denied.
     #[must_use]
     pub const fn ticket(&self) -> Option<ApprovalTicket> {
@@ -130,11 +135,5 @@ impl CeilingReached {
             CeilingReached::ApprovalWaits(ticket) | CeilingReached::ApprovalDenied(ticket) => Some(*ticket),
             _ => None,
         }
-    }
-}
-
-impl fmt::Display for CeilingReached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.key())
     }
 }

@@ -86,6 +86,9 @@ impl Parts<'_> {
             passes_keys: false,
             passes_instructions: true,
             rules: Vec::new(),
+            uses_annotations: false,
+            asks_for_approval: false,
+            needs_wall_time: false,
             cases: Vec::new(),
             sanitise: read_sanitise(self.reader, root),
             hints: Arc::default(),
@@ -121,6 +124,9 @@ impl Parts<'_> {
                     "annotations are the word of the server: set trust_annotations = true in [policy] if you trust it in this",
                 );
             }
+            policy.uses_annotations |= !rule.hints.is_empty();
+            policy.asks_for_approval |= rule.is_approve();
+            policy.needs_wall_time |= rule.ceilings.as_ref().is_some_and(|ceilings| ceilings.need_wall_time());
             policy.rules.push(rule);
         }
         if self.patterns > PATTERNS_MAX {

@@ -132,12 +132,8 @@ impl Definition {
 
 impl Known {
     fn standing(&self) -> ToolStanding {
-        match &self.approved {
-            _ if !self.seen.is_readable => ToolStanding::Unreadable,
-            None => ToolStanding::New,
-            Some((approved, _)) if approved.digest == self.seen.digest => ToolStanding::Approved,
-            Some(_) => ToolStanding::Changed,
-        }
+        let approved = self.approved.as_ref().map(|(approved, _)| &approved.digest);
+        ToolStanding::of(self.seen.is_readable, &self.seen.digest, approved)
     }
 
     /// What it takes of the memory, beside its name.
@@ -264,6 +260,12 @@ impl ToolInventory {
         );
         self.has_news.store(true, Ordering::Relaxed);
         false
+    }
+
+    /// Whether it has no tool.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().tools.is_empty()
     }
 
     /// Whether tools have come or changed since the last [stamp](ToolInventory::stamp).

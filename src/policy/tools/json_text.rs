@@ -1,7 +1,6 @@
 //! JSON text as it stands: where each value begins and ends, so that a part can be taken out and the rest left as it is.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::wire::jsonrpc::folds_to;
@@ -97,49 +96,14 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The members of an object by their names, so that each is found at once however many there are.
-pub(super) struct Members<'a>(HashMap<String, Vec<Part<'a>>>);
-
-impl<'a> Members<'a> {
-    /// Reads all members of this object once.
-    ///
-    /// # Errors
-    ///
-    /// If it is no object that can be read in one way.
-    pub(super) fn of(object: &Value<'a>) -> Result<Members<'a>, Unreadable> {
-        let mut members: HashMap<String, Vec<Part<'a>>> = HashMap::new();
-        for part in object.parts() {
-            let part = part?;
-            members.entry(folded(&part.name)).or_default().push(part);
-        }
-        Ok(Members(members))
-    }
-
-    /// The member of this name.
-    ///
-    /// # Errors
-    ///
-    /// If there are two, or one whose name differs in its case only, which some readers take for it.
-    pub(super) fn get(&self, name: &str) -> Result<Option<&Part<'a>>, Unreadable> {
-        match self.0.get(&folded(name)).map(Vec::as_slice) {
-            None => Ok(None),
-            Some([one]) if one.name == name => Ok(Some(one)),
-            Some(_) => Err(Unreadable),
-        }
-    }
-
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.values().flatten().map(|part| &*part.name)
-    }
-}
-
 /// The same text for all names that a reader may take for one: those that differ in their case, in any script.
-fn folded(name: &str) -> String {
+pub(super) fn folded(name: &str) -> Cow<'_, str> {
     if name.is_ascii() {
-        return name.to_ascii_lowercase();
+        let has_capitals = name.bytes().any(|byte| byte.is_ascii_uppercase());
+        return if has_capitals { name.to_ascii_lowercase().into() } else { name.into() };
     }
     // Some letters have no capital, others two small forms: only both ways together make them one.
-    name.to_lowercase().to_uppercase().to_lowercase()
+    name.to_lowercase().to_uppercase().to_lowercase().into()
 }
 
 /// Reads the parts of a value in their order.

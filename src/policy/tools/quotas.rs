@@ -321,7 +321,7 @@ mod tests {
                             taken += 1;
                         }
                     }
-                    Err(other) => panic!("{other}"),
+                    Err(other) => panic!("{}", other.key()),
                 }
             }
             assert!(taken <= burst + per_minute * (ms + 1) / 60_000 + 1, "{taken} of {per_minute} and {burst}");

@@ -35,6 +35,10 @@ pub struct ToolPolicy {
     /// Whether a server may tell in the list of its tools, or its instructions, what the caller may not use.
     pub(super) passes_instructions: bool,
     pub(super) rules: Vec<Rule>,
+    /// What each request has to know of the rules, without looking at all of them.
+    pub(super) uses_annotations: bool,
+    pub(super) asks_for_approval: bool,
+    pub(super) needs_wall_time: bool,
     pub(super) cases: Vec<Case>,
     /// What of the texts of its server is changed or flagged; none if they are not looked at.
     pub(super) sanitise: Option<Box<SanitiseRules>>,
@@ -120,8 +124,8 @@ impl ToolPolicy {
 
     /// Whether a rule depends on the annotations of tools.
     #[must_use]
-    pub fn uses_annotations(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.hints.is_empty())
+    pub const fn uses_annotations(&self) -> bool {
+        self.uses_annotations
     }
 
     /// The digest of its file.
@@ -235,8 +239,8 @@ impl ToolPolicy {
 
     /// Whether any rule asks for approval.
     #[must_use]
-    pub fn asks_for_approval(&self) -> bool {
-        self.rules.iter().any(Rule::is_approve)
+    pub const fn asks_for_approval(&self) -> bool {
+        self.asks_for_approval
     }
 
     /// Whether the rule that allows a request asks for approval.
@@ -296,9 +300,8 @@ impl ToolPolicy {
 
     /// Whether any rule counts calls or asks for approval, so that it depends on the time since 1970.
     #[must_use]
-    pub fn needs_wall_time(&self) -> bool {
-        let mut ceilings = self.rules.iter().filter_map(|rule| rule.ceilings.as_ref());
-        ceilings.any(|ceilings| !ceilings.quota.is_empty() || ceilings.approval.is_some())
+    pub const fn needs_wall_time(&self) -> bool {
+        self.needs_wall_time
     }
 
     /// The ceilings of the rule that allows a request, in words; none if it has none.

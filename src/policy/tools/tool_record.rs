@@ -23,6 +23,18 @@ pub enum ToolStanding {
     Unreadable,
 }
 
+impl ToolStanding {
+    /// How a tool with this digest stands, if that one was approved.
+    pub(super) fn of<D: PartialEq>(is_readable: bool, digest: &D, approved: Option<&D>) -> ToolStanding {
+        match approved {
+            _ if !is_readable => ToolStanding::Unreadable,
+            None => ToolStanding::New,
+            Some(approved) if approved == digest => ToolStanding::Approved,
+            Some(_) => ToolStanding::Changed,
+        }
+    }
+}
+
 /// A tool, as it is kept in a file and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolRecord {
@@ -112,11 +124,6 @@ impl ToolRecord {
     /// How the tool stands.
     #[must_use]
     pub fn standing(&self) -> ToolStanding {
-        match &self.approved {
-            _ if self.unreadable => ToolStanding::Unreadable,
-            None => ToolStanding::New,
-            Some(approved) if approved.digest == self.digest => ToolStanding::Approved,
-            Some(_) => ToolStanding::Changed,
-        }
+        ToolStanding::of(!self.unreadable, &self.digest, self.approved.as_ref().map(|approved| &approved.digest))
     }
 }

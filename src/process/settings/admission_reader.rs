@@ -5,9 +5,8 @@ use aws_lc_rs::digest;
 use serde_json::Value;
 
 use crate::base::plain_text;
-use crate::config::{AdmissionConfig, Config, ConfigError, ConfigErrors, Origin};
+use crate::config::{AdmissionConfig, Config, ConfigError, ConfigErrors, Origin, read_named};
 use crate::policy::{Admission, AsnTable, Member, Members, Network, Networks, Rate, Rules, Sets};
-use crate::process::settings::named_file;
 
 /// The longest file of networks that is accepted, in bytes.
 const SET_FILE_LEN_MAX: usize = 16 << 20;
@@ -65,7 +64,7 @@ impl AdmissionReader {
     }
 
     fn asns(&mut self, file: &Path) -> Result<Arc<AsnTable>, String> {
-        let content = named_file::read(file, ASN_FILE_LEN_MAX).map_err(|error| error.to_string())?;
+        let content = read_named(file, ASN_FILE_LEN_MAX).map_err(|error| error.to_string())?;
         let seen = digest::digest(&digest::SHA256, &content);
         if let Some((_, known)) = self.asns.as_ref().filter(|(of, _)| *of == seen.as_ref()) {
             return Ok(Arc::clone(known));
@@ -88,12 +87,11 @@ fn rate(per_minute: u32, burst: u32) -> Option<Rate> {
 fn read_sets(admission: &AdmissionConfig, faults: &mut Vec<ConfigError>) -> Sets {
     let mut sets = Sets::new();
     for (index, set) in admission.sets.iter().enumerate() {
-        let networks =
-            named_file::read(&set.file, SET_FILE_LEN_MAX).map_err(|error| error.to_string()).and_then(|content| {
-                let text = plain_text(&content).map_err(|error| error.to_string());
-                let networks = text.and_then(networks_of);
-                networks.map_err(|why| format!("{}: {why}", set.file.display()))
-            });
+        let networks = read_named(&set.file, SET_FILE_LEN_MAX).map_err(|error| error.to_string()).and_then(|content| {
+            let text = plain_text(&content).map_err(|error| error.to_string());
+            let networks = text.and_then(networks_of);
+            networks.map_err(|why| format!("{}: {why}", set.file.display()))
+        });
         match networks {
             Ok(networks) => drop(sets.insert(set.name.clone(), networks)),
             Err(why) => faults.push(ConfigError::new(Origin::Default, format!("network_set[{index}].file"), why)),

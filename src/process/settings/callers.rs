@@ -9,7 +9,7 @@ use reqwest::Client;
 use crate::base::{Secret, SecretHash};
 use crate::config::{
     CallerAuth, CallerTerms, ConfigError, ConfigErrors, IdentityConfig, IdentityHeaderName, IdentityProviderConfig,
-    Millis, Origin,
+    Millis, Origin, read_named,
 };
 use crate::control::{
     ClientCredentials, IntrospectionEndpoint, KeySource, issuer_client, keep_introspecting, keep_keys,
@@ -21,7 +21,6 @@ use crate::identity::{
 use crate::private;
 use crate::process::random::random;
 use crate::process::runtime::AbortOnDrop;
-use crate::process::settings::named_file;
 
 /// The longest `Authorization` value and the longest shared key, in bytes.
 const SECRET_LEN_MAX: usize = 8 * 1_024;
@@ -215,7 +214,7 @@ fn fault(table: &str, key: &str, why: String) -> ConfigError {
 fn fetching_of(provider: &IdentityProviderConfig, table: &str) -> Result<Fetching, ConfigError> {
     let wrong = |why: String| fault(table, "ca_file", why);
     let file = provider.ca_file.as_deref();
-    let pem = file.map(|file| named_file::read(file, CA_FILE_LEN_MAX)).transpose();
+    let pem = file.map(|file| read_named(file, CA_FILE_LEN_MAX)).transpose();
     let pem = pem.map_err(|error| wrong(error.to_string()))?;
     let client = issuer_client(file.zip(pem.as_deref())).map_err(wrong)?;
     let endpoint = endpoint_of(provider).map_err(|why| fault(table, "client_secret_file", why))?;
@@ -245,7 +244,7 @@ fn source_of(provider: &IdentityProviderConfig) -> KeySource {
 fn fixed_keys(provider: &IdentityProviderConfig, table: &str) -> Result<Option<KeySet>, ConfigError> {
     if let Some(file) = &provider.jwks_file {
         let wrong = |why: String| fault(table, "jwks_file", why);
-        let content = named_file::read(file, KEY_SET_LEN_MAX).map_err(|error| wrong(error.to_string()))?;
+        let content = read_named(file, KEY_SET_LEN_MAX).map_err(|error| wrong(error.to_string()))?;
         let keys = KeySet::parse(&content).map_err(|error| wrong(format!("{}: {error}", file.display())))?;
         return Ok(Some(keys));
     }

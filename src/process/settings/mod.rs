@@ -4,7 +4,6 @@ mod admission_reader;
 mod callers;
 mod connector_settings;
 mod edge_settings;
-mod named_file;
 mod policies;
 mod route_identity;
 mod sealing;

@@ -3,9 +3,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::HostPattern;
-use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_policy};
-use crate::control::Inventories;
-use crate::policy::{Approvals, PinMode, Quotas, ToolPolicy};
+use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_policy_file};
+use crate::control::{Inventories, PinnedServer};
+use crate::policy::{Approvals, PinMode, Quotas, ToolPins, ToolPolicy};
 use crate::process::settings::CallerReader;
 
 /// Reads the policies of hosts, and what hosts require of their callers. What a policy has learned about the tools of
@@ -18,8 +18,8 @@ pub(crate) struct PolicyReader {
     known: Known,
     /// The policies that were read but are not in effect yet.
     next: Option<Known>,
-    /// How the tools of each host are treated then.
-    pins: BTreeMap<String, PinMode>,
+    /// The servers whose tools are looked at then, by host.
+    pins: BTreeMap<String, PinnedServer>,
     /// What callers have used of what the rules allow, whatever is read again.
     quotas: Arc<Quotas>,
     /// The calls that wait for approval.
@@ -74,6 +74,21 @@ impl PolicyReader {
         self.inventories.put_in_force(&self.pins);
     }
 
+    /// Whether a host that was read hides tools that nobody has approved.
+    pub(crate) fn has_quarantine(&self) -> bool {
+        self.pins.values().any(|pinned| pinned.mode == PinMode::Quarantine)
+    }
+
+    /// The tools of a server, as they are treated once what is read is put in force.
+    fn pins_of(&mut self, host: String, mode: PinMode, server: &str) -> Option<ToolPins> {
+        let pinned = self.pins.entry(host).or_insert_with_key(|host| PinnedServer {
+            upstream: server.to_owned(),
+            mode,
+            tools: self.inventories.of_route(host),
+        });
+        ToolPins::new(mode, &pinned.tools)
+    }
+
     /// The policy of a host, if it has rules or its tools are looked at. One whose file is as before stays the same. It is reported if
     /// it cannot be read.
     pub(super) fn read(
@@ -81,13 +96,12 @@ impl PolicyReader {
         PolicySource { host, file, key, pin, server }: PolicySource<'_>,
         faults: &mut Vec<ConfigError>,
     ) -> Option<Arc<ToolPolicy>> {
-        let pins = self.inventories.pins_of(&host.to_string(), server, pin);
-        if file.is_none() && pins.is_none() {
+        if file.is_none() && pin == PinMode::Off {
             return None;
         }
-        self.pins.insert(host.to_string(), pin);
+        let pins = if pin == PinMode::Off { None } else { self.pins_of(host.to_string(), pin, server) };
         let read = match file {
-            Some(file) => read_policy(file),
+            Some(file) => read_policy_file(file),
             // It has no rule, and allows everything.
             None => ToolPolicy::parse("").map_err(|_| "an empty policy is refused".to_owned()),
         };
@@ -156,5 +170,27 @@ mod tests {
         read(&mut reader, "b.test", "one");
         reader.put_in_force();
         assert_eq!(reader.known.keys().map(|(host, ..)| &**host).collect::<Vec<_>>(), ["b.test"]);
+    }
+    #[test]
+    fn what_was_refused_is_no_server_that_is_looked_at() {
+        let (mut reader, mut faults) = (PolicyReader::default(), Vec::new());
+        let mut read = |reader: &mut PolicyReader, host: &str, server: &str| {
+            reader.pins.clear();
+            let (host, key, pin) = (host.parse().unwrap(), "policy_file".to_owned(), PinMode::Warn);
+            reader.read(PolicySource { host: &host, file: None, key, pin, server }, &mut faults).unwrap();
+        };
+        let seen = |reader: &PolicyReader| -> Vec<(String, String)> {
+            reader.inventories.all().into_iter().map(|server| (server.route, server.upstream)).collect()
+        };
+        read(&mut reader, "a.test", "one");
+        reader.put_in_force();
+        read(&mut reader, "a.test", "two");
+        read(&mut reader, "b.test", "three");
+        assert_eq!(seen(&reader), [("a.test".to_owned(), "one".to_owned())], "read, and refused for something else");
+        let tools = reader.inventories.of_route("a.test");
+        read(&mut reader, "b.test", "three");
+        reader.put_in_force();
+        assert_eq!(seen(&reader), [("b.test".to_owned(), "three".to_owned())]);
+        assert!(!Arc::ptr_eq(&tools, &reader.inventories.of_route("a.test")), "nothing was known of it");
     }
 }

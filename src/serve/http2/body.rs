@@ -1,4 +1,4 @@
-//! Bodies of requests of HTTP/2.
+//! Request bodies of HTTP/2.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker, ready};
@@ -13,26 +13,26 @@ use crate::serve::incoming::RequestBody;
 use crate::wire::http1::{BodyDecoder, BodyError};
 use crate::wire::http2::read_trailers;
 
-/// Bytes before a piece that are left free, so that what goes before it on its way need not be sent on its own.
+/// Room before a piece for a frame header, so that the header need not be sent separately.
 const HEADROOM: usize = 64;
 
-/// What was received of a body and is not used yet.
+/// The part of a body that was received and is not used yet.
 ///
-/// The caller may send more only when the piece before was taken on: what is held of a body is at most the window of its stream.
+/// The window is opened only when the previous piece was taken, so that at most a stream window of a body is held.
 #[derive(Default)]
 pub(super) struct Receiving {
     stage: Stage,
-    /// What `h2` gave and is not copied yet.
+    /// Bytes from `h2` that are not copied yet.
     held: Bytes,
     /// The next piece of the body, copied from `held`.
     lease: Option<Lease>,
-    /// Bytes that were given out, to be released when more is asked for.
+    /// Bytes that were given out; released in the window when more is requested.
     unreleased: usize,
-    /// Parses the trailers. It is kept for its memory.
+    /// Parses the trailers. Kept for its memory.
     trailers: BodyDecoder,
-    /// Why it breaks off, behind what was received.
+    /// Why the body breaks off, after what was received.
     failed: Option<Broken>,
-    /// Whether it is a buffer that is missing.
+    /// Whether a buffer could not be allocated.
     lacks_buffer: bool,
 }
 
@@ -62,7 +62,7 @@ impl Receiving {
         self.stage == Stage::Ended
     }
 
-    /// Ready with what is received: a piece, or the end.
+    /// Ready with a received piece, or the end.
     fn poll(&mut self, stream: &Http2Stream, pool: &Pool, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         self.lacks_buffer = false;
         while self.stage == Stage::Data && self.held.is_empty() {
@@ -86,7 +86,7 @@ impl Receiving {
         Poll::Ready(Ok(()))
     }
 
-    /// Copies what was received, of as many frames as have room.
+    /// Copies received data, of as many frames as fit.
     fn fill(&mut self, lease: &mut Lease, stream: &Http2Stream) {
         loop {
             let copied = lease.append_some(&self.held);
@@ -94,7 +94,7 @@ impl Receiving {
             if !self.held.is_empty() || lease.tailroom() == 0 {
                 return;
             }
-            // Nobody waits here: what is not there yet makes another piece.
+            // Do not wait: data that arrives later makes another piece.
             match stream.poll_data(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Some(Ok(data))) => self.held = data,
                 Poll::Ready(Some(Err(error))) => return self.failed = Some(error.into()),
@@ -105,7 +105,7 @@ impl Receiving {
     }
 }
 
-/// The body of a request on a stream, whose caller may not stand still.
+/// The body of a request on a stream, with a limit on the wait for its caller.
 pub struct Http2RequestBody<'a, C> {
     stream: &'a Http2Stream,
     pool: &'a Pool,
@@ -149,7 +149,7 @@ impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> BodySource for Http2RequestB
                 None if receiving.has_ended() => return Ok(Piece::End),
                 None => {}
             }
-            // Whoever is to wait does so in `more`.
+            // Only `more` waits.
             match receiving.poll(stream, pool, &mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(broken)) => receiving.failed = Some(broken),

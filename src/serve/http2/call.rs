@@ -13,7 +13,7 @@ use crate::serve::http2::stream::Http2Stream;
 use crate::serve::request::Request;
 use crate::wire::http1::{Cors, HeadError};
 
-/// A request that was received and is to be served. It counts as open until it was.
+/// A request that was received and waits to be served. It counts as open until it is dropped.
 pub struct Http2Call {
     request: http::Request<RecvStream>,
     respond: SendResponse<SendPiece>,
@@ -43,12 +43,12 @@ impl Http2Call {
         Http2Call { request, respond, core: core.clone(), began: core.turn_time(), open }
     }
 
-    /// Resets it unserved: the caller may send it again.
+    /// Resets the stream of a request that was not processed: the caller may retry it.
     pub fn refuse(mut self) {
         self.respond.send_reset(Reason::REFUSED_STREAM);
     }
 
-    /// Serves it with `serve`, or refuses it for its head, which `on_refused` is told.
+    /// Serves the request with `serve`. If its head is malformed, refuses it and calls `on_refused`.
     pub async fn serve(
         self,
         terms: Http2Terms<'_>,

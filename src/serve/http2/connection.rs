@@ -1,4 +1,4 @@
-//! One connection of HTTP/2.
+//! One HTTP/2 connection.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -18,28 +18,29 @@ use crate::serve::http2::call::Http2Call;
 use crate::serve::http2::reading::Reading;
 use crate::wire::http1::HEAD_LEN_MAX;
 
-/// The most requests that are served at once on one connection.
+/// The most requests that are served at the same time on one connection.
 pub const STREAMS_MAX: u32 = 128;
 /// How much of the body of one request is received ahead of the next hop, in bytes.
 const STREAM_WINDOW: u32 = 64 * 1024 - 1;
 /// How much of one response is given to `h2` ahead of the connection, in bytes.
 const SEND_BUFFER_LEN: usize = 64 * 1024;
-/// How many streams that this side has reset are remembered, because the caller may not know yet, and for how long.
+/// How many streams that this side reset are remembered, and for how long, because the caller may not know of the reset
+/// yet.
 const RESETS_REMEMBERED: usize = 32;
 const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(1);
-/// How many streams may have been reset by the caller before they were looked at (CVE-2023-44487).
+/// How many streams the caller may reset before they are accepted (CVE-2023-44487).
 const UNSEEN_RESETS_MAX: usize = 20;
 /// How many faulty requests a connection may have in its life.
 const FAULTS_MAX: usize = 256;
-/// How many bytes of bookkeeping frames of a body may need that carry little, before they are taken on.
+/// The budget in bytes for small frames of a body whose payload is not taken yet.
 const SMALL_FRAMES_BUDGET: usize = 256 * 1024;
-/// How many requests a caller may give up more than it lets end, and how many of those are forgotten per second.
+/// How many more requests a caller may reset than it lets end, and how many of those are forgotten per second.
 const RESETS_MAX: f64 = 256.0;
 const RESETS_FORGOTTEN_PER_S: f64 = 10.0;
-/// How long a caller may take to say that it knows of the end while the role is to end, which is to take less than a second.
+/// When the role shuts down, which takes less than a second, how long a caller may take to acknowledge the end.
 const ROLE_END_TIMEOUT_MAX: Duration = Duration::from_millis(400);
 
-/// How long a connection may take.
+/// The limits of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Http2Limits {
     /// How long the first request may take.
@@ -48,21 +49,21 @@ pub struct Http2Limits {
     pub idle_timeout: Duration,
     /// How long a head may take from its first byte.
     pub header_timeout: Duration,
-    /// How long a caller may take to end a connection that is to end.
+    /// How long a caller may take to close a connection after GOAWAY.
     pub close_timeout: Duration,
-    /// How much of the bodies of all its requests is received ahead of their next hops, in bytes.
+    /// The window of the connection in bytes: how much of all bodies is received ahead of the next hops.
     pub window: u32,
 }
 
-/// What a role does with the requests of a connection.
+/// Handles the requests of a connection.
 pub trait Http2Service {
-    /// How long the connection may take.
+    /// The limits of the connection.
     fn limits(&self) -> Http2Limits;
 
-    /// Ready when the connection is to end, once its requests have.
+    /// Ready when the connection is to end after its open requests.
     fn ends(&self) -> impl Future<Output = ()>;
 
-    /// Whether a part of a head of this many bytes may be kept until the rest is received; zero when it is no longer kept.
+    /// Whether an incomplete head of this many bytes may be held; zero when none is held any more.
     fn may_keep(&mut self, len: usize) -> bool;
 
     /// Serves a request, in a task of its own.
@@ -72,15 +73,15 @@ pub trait Http2Service {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http2End {
-    /// It can be closed.
+    /// It ended in order and can be closed.
     Done,
-    /// It was ended because of what its caller sent: too many resets, empty frames or faulty requests.
+    /// Its caller sent too many resets, empty frames or faulty requests.
     Flood,
-    /// A head was late.
+    /// A head took too long.
     SlowHead,
-    /// Heads that are not whole took too much memory.
+    /// Incomplete heads took too much memory.
     Crowded,
-    /// The caller broke the protocol.
+    /// The caller violated the protocol.
     Protocol,
     /// The connection failed, or its peer closed it.
     Failed,
@@ -91,11 +92,11 @@ pub enum Http2End {
 pub(super) struct Shared {
     queue: Rc<ConnectionQueue>,
     open: Cell<usize>,
-    /// Requests with a whole response whose rest is awaited.
+    /// Answered requests whose remaining body is still received.
     rests: Cell<usize>,
     /// Raised when a request ends.
     ended: Signal,
-    /// Requests that the caller gave up and that are not forgotten yet, at the time when they were counted last.
+    /// Requests that the caller reset and that are not forgotten yet, as of the last count.
     resets: Cell<f64>,
     counted_at: Cell<Time>,
 }
@@ -118,7 +119,7 @@ impl Shared {
         &self.rests
     }
 
-    /// The caller gave a request up.
+    /// Counts a request that the caller reset.
     pub(super) fn count_reset(&self, now: Time) {
         let forgotten = (now - self.counted_at.replace(now)).as_secs_f64() * RESETS_FORGOTTEN_PER_S;
         self.resets.set((self.resets.get() - forgotten).max(0.0) + 1.0);
@@ -129,8 +130,8 @@ impl Shared {
     }
 }
 
-/// Serves the requests of a connection, of which `first` was received, until it has ended or is to be closed. All of its requests
-/// have ended then.
+/// Serves the requests of a connection, whose first bytes are `first`, until it has ended or is to be closed. All of
+/// its requests have ended when this returns.
 pub async fn serve_http2<S: ByteStream>(
     core: &Core,
     stream: &Rc<S>,
@@ -157,7 +158,7 @@ pub async fn serve_http2<S: ByteStream>(
         None => Http2End::Done,
     };
     let _ = service.may_keep(0);
-    // The connection is gone, so that they end by themselves.
+    // The connection is gone, so the requests end without help.
     loop {
         let seen = shared.ended.count();
         if shared.open.get() == 0 {
@@ -183,19 +184,19 @@ fn builder(window: u32) -> Builder {
     builder
 }
 
-/// A connection whose preface was received.
+/// A connection whose preface has been received.
 struct Serving<'a, S> {
     core: &'a Core,
     shared: &'a Rc<Shared>,
     limits: Http2Limits,
     connection: Connection<Io<S, Reading>, SendPiece>,
-    /// Whether the caller was told that it ends.
+    /// Whether the caller was sent GOAWAY.
     is_ending: bool,
-    /// When it is closed even if the caller does not end it.
+    /// When the connection is closed even if the caller keeps it open.
     ends_by: Time,
-    /// Why it is ended, if that is for what the caller did.
+    /// Why the connection is ended, if its caller is the cause.
     why: Option<Http2End>,
-    /// How much of a head that is not whole came.
+    /// Bytes received of an incomplete head.
     head_len: usize,
 }
 
@@ -204,7 +205,7 @@ enum Event {
     /// A request, or the end of the connection.
     Received(Option<Result<Box<Received>, h2::Error>>),
     CallEnded,
-    /// More of a head that is not whole, or the rest of it.
+    /// A part of an incomplete head, or its rest.
     HeadPart,
     ToEnd,
     Late,
@@ -238,7 +239,7 @@ impl<S: ByteStream> Serving<'_, S> {
                     self.begin_end();
                 }
                 Event::Late => {
-                    // The clock by which timers fire: the time of the turn may be behind it.
+                    // The clock of the timers: the time of the turn may be behind it.
                     let (now, open_since) = (self.core.now(), reading.open_since());
                     if self.ends_by <= now {
                         return self.why.unwrap_or(Http2End::Done);
@@ -260,8 +261,7 @@ impl<S: ByteStream> Serving<'_, S> {
         }
     }
 
-    /// Serves a request. `h2` counts streams; one that the caller has reset is none any more, but its request may not have
-    /// ended yet.
+    /// Serves a request. `h2` counts streams, and a reset stream no longer counts, although its request may still run.
     fn begin(&self, service: &mut impl Http2Service, (request, mut respond): Received) {
         if self.shared.open.get() < STREAMS_MAX as usize {
             service.call(Http2Call::new(self.core, request, respond, self.shared));
@@ -292,20 +292,20 @@ impl<S: ByteStream> Serving<'_, S> {
         .await
     }
 
-    /// Tells the caller that the connection takes no more requests.
+    /// Announces that the connection takes no more requests.
     fn begin_end(&mut self) {
         if !std::mem::replace(&mut self.is_ending, true) {
             self.connection.graceful_shutdown();
         }
     }
 
-    /// When nothing has come for too long.
+    /// When the wait for more input times out.
     fn late_at(&mut self, idle_until: Time, open_since: Option<Time>) -> Time {
         if self.why.is_some() {
             return self.ends_by;
         }
         let is_idle = self.shared.open.get() == 0;
-        // A request may come until the caller knows that the connection ends.
+        // A request may arrive until the caller has acknowledged the end.
         self.ends_by = match self.ends_by {
             _ if !self.is_ending || !is_idle => Time::NEVER,
             Time::NEVER => self.core.turn_time() + self.limits.close_timeout,
@@ -321,7 +321,7 @@ fn end_of(error: &h2::Error) -> Http2End {
     match error.reason() {
         Some(Reason::ENHANCE_YOUR_CALM) if error.is_library() => Http2End::Flood,
         _ if error.is_io() => Http2End::Failed,
-        // The caller ended it.
+        // The caller ended the connection.
         _ if error.is_remote() => Http2End::Done,
         _ => Http2End::Protocol,
     }

@@ -1,7 +1,8 @@
-//! Requests of HTTP/2 (RFC 9113): many on one connection at once, each on a stream of it.
+//! Requests of HTTP/2 (RFC 9113): many on one connection at the same time, each on its own stream.
 //!
-//! The `h2` crate has the frames, HPACK, flow control and most limits. [`serve_http2`] runs one of its connections on a byte
-//! stream and gives each request to an [`Http2Service`], which serves it in a task of its own as an [`Http2Request`].
+//! The `h2` crate implements the frames, HPACK, flow control and most limits. [`serve_http2`] runs one of its
+//! connections on a byte stream and gives each request to an [`Http2Service`], which serves it in a task of its own as
+//! an [`Http2Request`].
 
 mod body;
 mod call;

@@ -4,7 +4,7 @@ use crate::base::Time;
 use crate::http2::Watch;
 use crate::wire::http2::HeaderBlocks;
 
-/// What is known of the header block that is being received.
+/// The state of the header block that is being received.
 #[derive(Default)]
 pub(super) struct Reading {
     blocks: RefCell<HeaderBlocks>,
@@ -12,12 +12,12 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Since when a header block is not whole, if one is not.
+    /// When the incomplete header block began, if there is one.
     pub(super) fn open_since(&self) -> Option<Time> {
         self.open_since.get()
     }
 
-    /// How many bytes of it came.
+    /// How many bytes of it have arrived.
     pub(super) fn open_len(&self) -> usize {
         self.blocks.borrow().open_len()
     }

@@ -1,4 +1,4 @@
-//! Requests of HTTP/2, each on its stream.
+//! HTTP/2 requests, each on its stream.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use crate::serve::request_context::RequestContext;
 use crate::wire::http1::{CONTINUE, Cors, HeadError, Progress};
 use crate::wire::http2::{response_of, split_answer, write_request_head};
 
-/// How requests are answered on a connection.
+/// The terms under which requests are answered on a connection.
 #[derive(Clone, Copy)]
 pub struct Http2Terms<'a> {
-    /// By which rules browsers are answered; none leaves that to the next hop.
+    /// The CORS rules for browsers; none leaves CORS to the next hop.
     pub browsers: Option<&'a Arc<OriginRules>>,
     /// The scheme of the connection.
     pub scheme: Scheme,
-    /// What the time of the role itself counts as.
+    /// The phase to which the role's own time is added.
     pub own_phase: Phase,
 }
 
@@ -45,7 +45,7 @@ pub struct Http2Request<'a> {
 }
 
 impl<'a> Http2Request<'a> {
-    /// A request on `stream` that began at `began`. Labels are read.
+    /// A request on `stream` that began at `began`. Its label is read.
     pub(super) fn new(stream: &'a Http2Stream, began: Time, terms: Http2Terms<'_>) -> Http2Request<'a> {
         let mut context = RequestContext::default();
         context.read_labels(true);
@@ -54,7 +54,7 @@ impl<'a> Http2Request<'a> {
         Http2Request { stream, began, context, receiving: Receiving::default(), scratch: Vec::new() }
     }
 
-    /// Reads its head, which is checked as one of HTTP/1.1. `has_body` says that a body follows.
+    /// Reads the head and checks it like one of HTTP/1.1. `has_body`: a body follows.
     pub(super) fn read_head(&mut self, parts: &Parts, has_body: bool) -> Result<(), HeadError> {
         self.scratch.clear();
         write_request_head(parts, has_body, &mut self.scratch);
@@ -72,7 +72,7 @@ impl<'a> Http2Request<'a> {
         self.stream
     }
 
-    /// The request apart from its stream. Waits for the caller have the limits of `patient`.
+    /// Splits the request into head, body and responder. Waits for the caller have the limits of `patient`.
     pub fn incoming_on<'b, C: Fn(u64, &mut Context<'_>) -> ExchangeState>(
         &'b mut self,
         patient: &'b TimeoutStream<'b, Http2Stream, C>,
@@ -87,7 +87,7 @@ impl<'a> Http2Request<'a> {
     }
 }
 
-/// Stands for the limits of waits that have none.
+/// The type for waits without limits.
 type Unlimited = fn(u64, &mut Context<'_>) -> ExchangeState;
 
 impl Request for Http2Request<'_> {
@@ -111,7 +111,7 @@ impl Request for Http2Request<'_> {
         self.receiving.has_ended()
     }
 
-    /// Requests follow on streams of their own.
+    /// Other requests have streams of their own.
     fn can_be_followed(&self) -> bool {
         true
     }
@@ -128,7 +128,7 @@ impl Request for Http2Request<'_> {
         if context.read_label_received(&mut body)? {
             return Ok(());
         }
-        // In a box, so that calls whose body came with the head do not have its size.
+        // Boxed, so that calls whose body came with the head do not pay for its size.
         Box::pin(async {
             if context.take_continue() {
                 // A caller that has left is noticed below.
@@ -139,7 +139,7 @@ impl Request for Http2Request<'_> {
         .await
     }
 
-    /// It has left when it has reset the stream, or its connection has failed.
+    /// The caller has left when it has reset the stream, or its connection has failed.
     async fn caller_left(&mut self) {
         poll_fn(|cx| self.stream.poll_given_up(cx)).await;
     }
@@ -156,7 +156,7 @@ impl Request for Http2Request<'_> {
         scratch.clear();
         write(context.cors(), scratch);
         let Some((head, body)) = split_answer(scratch, context.head.method()) else { return };
-        // It is short: it waits in `h2` until the caller's windows let it through. A caller that has left needs none.
+        // The body is short: it waits in `h2` until the caller's windows allow it. A caller that has left needs none.
         let body = Bytes::copy_from_slice(body);
         if stream.send_head(head, body.is_empty()).is_ok() && !body.is_empty() {
             let _ = stream.send_data(Content::Bytes(body), true);

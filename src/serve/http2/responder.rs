@@ -1,4 +1,4 @@
-//! Responses of HTTP/2.
+//! HTTP/2 responses.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker, ready};
@@ -18,16 +18,16 @@ pub struct Http2Responder<'a, C> {
     pool: &'a Pool,
     patient: &'a TimeoutStream<'a, Http2Stream, C>,
     cors: Option<Cors<'a>>,
-    /// Whether the server's challenges stay here.
+    /// Whether the server's challenges are not passed on.
     drop_challenge: bool,
     scratch: &'a mut Vec<u8>,
-    /// Sees that the body is as long as the head says.
+    /// Checks that the body is as long as the head says.
     encoder: BodyEncoder,
-    /// What small pieces were copied to.
+    /// The buffer in which small pieces are collected.
     gathered: Option<Lease>,
-    /// A large piece that is being sent, behind what was gathered.
+    /// A large piece that is being sent, after the collected ones.
     piece: Option<Lease>,
-    /// Whether what was gathered is to be sent as soon as the caller's windows let it.
+    /// Whether the collected pieces are to be sent as soon as the caller's windows allow it.
     is_flushing: bool,
     /// Whether the end was sent with the head.
     has_ended: bool,
@@ -57,7 +57,7 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Http2Responder<'a, C> {
         }
     }
 
-    /// Keeps the server's challenges here if this is true.
+    /// Sets whether the server's challenges are removed.
     pub(super) fn drop_challenge(mut self, drops: bool) -> Http2Responder<'a, C> {
         self.drop_challenge = drops;
         self
@@ -69,8 +69,8 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Http2Responder<'a, C> {
         self.stream.send_head(response_of(self.scratch), is_end)
     }
 
-    /// Sends what was gathered and the piece behind it, as the connection has room and the caller's windows let it. The end of
-    /// the body goes with the last byte if `is_end` is true.
+    /// Sends the collected bytes and the piece after them, as the connection has room and the caller's windows allow.
+    /// If `is_end`, the last byte ends the body.
     fn poll_send(&mut self, is_end: bool, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         while let Some(lease) = self.gathered.as_mut().or(self.piece.as_mut()) {
             if let Poll::Ready(error) = self.stream.poll_given_up(cx) {
@@ -99,7 +99,7 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Http2Responder<'a, C> {
         .map_err(CarryError::To)
     }
 
-    /// Adds bytes to what is gathered.
+    /// Adds bytes to the collected ones.
     async fn gather(&mut self, mut bytes: &[u8]) -> Result<(), CarryError> {
         while !bytes.is_empty() {
             if self.gathered.as_ref().is_some_and(|lease| lease.tailroom() == 0) {
@@ -114,7 +114,7 @@ impl<'a, C: Fn(u64, &mut Context<'_>) -> ExchangeState> Http2Responder<'a, C> {
         Ok(())
     }
 
-    /// An empty buffer. The wait for one ends with the exchange.
+    /// Takes an empty buffer. The wait for it ends with the exchange.
     async fn fresh(&self, len: usize) -> Result<Lease, StreamError> {
         poll_fn(|cx| match self.pool.poll_lease(Class::for_len(len), cx) {
             Poll::Ready(lease) => Poll::Ready(Ok(lease)),
@@ -153,7 +153,8 @@ impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> Responder for Http2Responder
         };
         self.encoder = BodyEncoder::new(framing);
         self.has_ended = matches!(framing, Framing::None | Framing::Length(0));
-        // A stream that takes a large piece before it may send it would keep the buffer for as long as its caller reads nothing.
+        // If the stream took a large piece before it may send it, the buffer would be held for as long as the caller
+        // reads nothing.
         let is_bulk = match framing {
             Framing::None => false,
             Framing::Length(len) => len > SMALL_LEN_MAX as u64,
@@ -200,7 +201,7 @@ impl<C: Fn(u64, &mut Context<'_>) -> ExchangeState> BodySink for Http2Responder<
     }
 
     fn flush(&mut self) -> Result<(), StreamError> {
-        // What does not go now goes when the sink is ready again.
+        // What cannot be sent now is sent when the sink is ready again.
         match self.poll_send(false, &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(sent) => sent,
             Poll::Pending => {

@@ -11,19 +11,19 @@ use crate::engine::{Core, StreamError};
 use crate::exchange::PeerProgress;
 use crate::http2::{Content, SendPiece, StreamQueue};
 
-/// A stream of HTTP/2: what carries one request and its response.
+/// An HTTP/2 stream, which carries one request and its response.
 pub struct Http2Stream {
     core: Core,
     recv: RefCell<RecvStream>,
     send: RefCell<Sending>,
     queue: Rc<StreamQueue>,
-    /// Whether this side has reset it first.
+    /// Whether this side reset it first.
     is_given_up: Cell<bool>,
     /// Whether the end of the response was queued.
     is_answered: Cell<bool>,
 }
 
-/// The sending half of a stream, by what may be sent next.
+/// The sending half of a stream.
 enum Sending {
     /// Before the head of the response.
     Head(SendResponse<SendPiece>),
@@ -48,12 +48,12 @@ impl Http2Stream {
         }
     }
 
-    /// Resets it, so that the caller sees that the response is not whole.
+    /// Resets the stream, which shows the caller that the response is incomplete.
     pub fn abort(&self) {
         self.reset(Reason::INTERNAL_ERROR);
     }
 
-    /// Resets it, if nothing was done with the request: the caller may send it again.
+    /// Resets the stream of a request that was not processed: the caller may retry it.
     pub fn refuse(&self) {
         self.reset(Reason::REFUSED_STREAM);
     }
@@ -64,7 +64,7 @@ impl Http2Stream {
         !self.is_given_up.get() && self.poll_given_up(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
-    /// Its receiving half, if the response was queued to its end and neither side has reset the stream.
+    /// Its receiving half, if the whole response was queued and neither side has reset the stream.
     pub(super) fn into_answered(self) -> Option<RecvStream> {
         let is_whole = self.is_answered.get() && !self.is_given_up.get() && !self.was_given_up();
         is_whole.then(|| self.recv.into_inner())
@@ -79,17 +79,17 @@ impl Http2Stream {
         reset.map(|_| StreamError::Reset)
     }
 
-    /// The next bytes of the body; none behind the last.
+    /// The next bytes of the body; none after the last.
     pub(super) fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
         self.recv.borrow_mut().poll_data(cx).map_err(of_h2)
     }
 
-    /// The fields behind the body.
+    /// The trailers after the body.
     pub(super) fn poll_trailers(&self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
         self.recv.borrow_mut().poll_trailers(cx).map_err(of_h2)
     }
 
-    /// Lets the caller send as many bytes more.
+    /// Opens the caller's window by `len` bytes.
     pub(super) fn release(&self, len: usize) {
         if len > 0 {
             // A stream that has ended has nothing to release.
@@ -105,7 +105,7 @@ impl Http2Stream {
         }
     }
 
-    /// Queues the head of the response, which `is_end` ends too.
+    /// Queues the head of the response, `is_end`: there is no body.
     pub(super) fn send_head(&self, response: Response<()>, is_end: bool) -> Result<(), StreamError> {
         let mut send = self.send.borrow_mut();
         let Sending::Head(head) = &mut *send else { return Err(StreamError::Closed) };
@@ -114,7 +114,7 @@ impl Http2Stream {
         Ok(())
     }
 
-    /// Ready with how many of `len` bytes the caller's windows let through, at least one.
+    /// Ready with how many of `len` bytes the caller's windows allow, at least one.
     pub(super) fn poll_capacity(&self, len: usize, cx: &mut Context<'_>) -> Poll<Result<usize, StreamError>> {
         let mut send = self.send.borrow_mut();
         let Sending::Body(send) = &mut *send else { return Poll::Ready(Err(StreamError::Closed)) };
@@ -139,7 +139,7 @@ impl Http2Stream {
         Ok(())
     }
 
-    /// Queues the fields behind the response's body, which end it.
+    /// Queues the trailers, which end the response.
     pub(super) fn send_trailers(&self, trailers: HeaderMap) -> Result<(), StreamError> {
         let Sending::Body(send) = &mut *self.send.borrow_mut() else { return Err(StreamError::Closed) };
         send.send_trailers(trailers).map_err(of_h2)?;
@@ -147,17 +147,17 @@ impl Http2Stream {
         Ok(())
     }
 
-    /// Ready when the connection has room for another piece, of so many bytes if that is known.
+    /// Ready when the connection has room for another piece, of `len` bytes if that is known.
     pub(super) fn poll_room(&self, len: Option<usize>, cx: &Context<'_>) -> Poll<()> {
         self.queue.poll_room(len, cx)
     }
 
-    /// The body of the response will come in large pieces.
+    /// Announces that the body of the response comes in large pieces.
     pub(super) fn expect_bulk(&self) {
         self.queue.expect_bulk();
     }
 
-    /// Ready when all of the response was given to the connection, or cannot be.
+    /// Ready when the whole response was given to the connection, or sending has failed.
     pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         if self.queue.poll_flushed(cx).is_ready() {
             return Poll::Ready(Ok(()));
@@ -186,7 +186,7 @@ impl PeerProgress for Http2Stream {
         self.queue.sent_bytes()
     }
 
-    /// What a stream was given to send has room in the caller's window.
+    /// Bytes are given to the stream only when the caller's window has room.
     fn acked_bytes(&self) -> u64 {
         self.queue.sent_bytes()
     }
@@ -196,7 +196,7 @@ impl PeerProgress for Http2Stream {
     }
 }
 
-/// Whatever it is, the stream is of no more use.
+/// After any error the stream is unusable.
 fn of_h2(error: h2::Error) -> StreamError {
     match error.get_io() {
         Some(error) => StreamError::from(error),

@@ -9,7 +9,7 @@ use crate::engine::{Class, Lease, Pool};
 use crate::exchange::{BodySource, Piece};
 use crate::wire::http1::RequestEdits;
 
-/// A next hop that takes all and sends nothing.
+/// A next hop that accepts everything and sends nothing.
 struct NextStream;
 
 impl ByteStream for NextStream {
@@ -34,7 +34,7 @@ impl ByteStream for NextStream {
     fn abort(&self) {}
 }
 
-/// A caller that sends no body and waits. It gets no answer.
+/// A caller that sends no body and waits. It never gets an answer.
 struct Waiting;
 
 impl BodySource for Waiting {
@@ -97,7 +97,7 @@ impl Responder for Waiting {
     }
 }
 
-/// A next hop that takes the head of a request and no more, and answers: with a head at once, and with the rest of it later.
+/// A next hop that reads only the head of a request, then answers: the head at once, the rest later.
 struct Early {
     answered: Cell<bool>,
     later: RefCell<Timer>,
@@ -132,7 +132,7 @@ impl ByteStream for Early {
     fn abort(&self) {}
 }
 
-/// What a caller is sent.
+/// The response that a caller receives.
 #[derive(Default)]
 struct Told {
     status: Cell<u16>,
@@ -181,7 +181,7 @@ impl Responder for &Told {
 struct Hooks {
     core: Core,
     queued: u32,
-    /// The calls are written to it before their answers leave.
+    /// The log to which calls are written before their answers are sent.
     log: Option<AuditLog>,
     lists: Budget,
 }
@@ -222,7 +222,8 @@ impl RelayHooks for Hooks {
     }
 }
 
-/// How an exchange ended whose caller waits until then, when it did, and how many heads were queued: none if there are no buffers.
+/// The result of an exchange whose caller waits until then, when it ended, and how many heads were queued: none if
+/// there are no buffers.
 fn exchange(has_buffers: bool, until: Time) -> (Relayed, Time, u32) {
     let net = SimNet::new(1, Faults::none());
     let mut sim = Simulation::new(net.clone());

@@ -11,7 +11,7 @@ use super::request::SECRET_LEN_MAX;
 pub const CERT_LEN_MAX: usize = 4_096;
 /// The most certificates of a chain.
 pub const CHAIN_MAX: usize = 4;
-/// The least and the most that a certificate may still live, in seconds.
+/// The range of the remaining lifetime of a certificate, in seconds.
 pub const LIFETIME_S_RANGE: (u32, u32) = (1, 366 * 24 * 3_600);
 /// The longest reason text of a refusal, in bytes; a longer one is cut.
 pub const REASON_LEN_MAX: usize = 200;
@@ -25,33 +25,34 @@ const REFUSED: u8 = 4;
 /// The edge's answer to an enrolment.
 #[derive(Clone, Debug)]
 pub enum EnrolAnswer {
-    /// The request is granted: the certificate and what belongs to it.
+    /// The request is granted, with this certificate.
     Granted(Grant),
     /// The request is refused, for this reason.
     Refused(EnrolRefused),
 }
 
-/// A certificate and what belongs to it.
+/// A certificate with its chain, tunnel and lifetime.
 #[derive(Clone)]
 pub struct Grant {
-    /// The edge's clock, in seconds since 1970, so that the connector can tell a wrong clock from a wrong certificate.
+    /// The edge's clock, in seconds since 1970, so that the connector can distinguish a wrong clock from a wrong
+    /// certificate.
     pub edge_time_unix_s: u64,
     /// The remaining validity of the certificate by the edge's clock, in seconds.
     pub lifetime_s: u32,
     /// The tunnel that the certificate is for.
     pub tunnel: TunnelId,
-    /// The secret of a tunnel that was created for a provisioning key; `None` if the connector has the secret already.
+    /// The secret of a tunnel that was created for a provisioning key; `None` if the connector already has the secret.
     pub secret: Option<Secret>,
     /// The certificate and the chain that signs it, the edge's authority last; DER.
     pub chain: Vec<Vec<u8>>,
 }
 
-/// Why there is no certificate.
+/// Why no certificate was issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrolRefused {
     /// The edge's clock, in seconds since 1970.
     pub edge_time_unix_s: u64,
-    /// How long to wait before the next request, in seconds; 0 if the edge does not say.
+    /// How long to wait before the next request, in seconds; 0 if the edge does not specify it.
     pub retry_after_s: u32,
     /// The reason as a code.
     pub refusal: RegistrationRefusal,

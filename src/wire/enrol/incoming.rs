@@ -62,7 +62,7 @@ pub trait EnrolMessage: Sized {
     ///
     /// # Errors
     ///
-    /// What is wrong with the payload.
+    /// If the payload is malformed.
     fn decode(kind: u8, payload: &[u8]) -> Result<Self, EnrolFault>;
 
     /// Appends its payload to `out`, and returns its type.
@@ -78,7 +78,7 @@ pub trait EnrolMessage: Sized {
     ///
     /// If a field is too long to be sent.
     fn encode(&self) -> Result<Secret, EnrolFault> {
-        // The capacity suffices from the start: growing would leave a copy of a secret in freed memory.
+        // The capacity is sufficient from the start: growing would leave a copy of a secret in freed memory.
         let mut out = Vec::with_capacity(HEADER_LEN + Self::LEN_MAX);
         out.extend_from_slice(&[0; HEADER_LEN]);
         let kind = self.encode_payload(&mut out)?;
@@ -92,8 +92,8 @@ pub trait EnrolMessage: Sized {
     }
 }
 
-/// Assembles one message. The header is checked as soon as it has arrived, and no more is kept than the message may be
-/// long.
+/// Assembles one message. The header is checked as soon as it has arrived, and at most the maximum length of the
+/// message is kept.
 pub struct EnrolReader<M> {
     bytes: Zeroizing<Vec<u8>>,
     of: PhantomData<M>,
@@ -110,7 +110,7 @@ impl<M: EnrolMessage> EnrolReader<M> {
     ///
     /// # Errors
     ///
-    /// How the peer violated the protocol. No more bytes may be added then.
+    /// If the peer violated the protocol. No more bytes may be added then.
     pub fn receive(&mut self, mut fresh: &[u8]) -> Result<Option<M>, EnrolFault> {
         while !fresh.is_empty() {
             let missing = self.missing()?;
@@ -130,7 +130,7 @@ impl<M: EnrolMessage> EnrolReader<M> {
         M::decode(self.bytes[2], &self.bytes[HEADER_LEN..]).map(Some)
     }
 
-    /// How many bytes are missing: of the header or, after that, of the message.
+    /// How many bytes are missing from the header or, after that, from the message.
     fn missing(&self) -> Result<usize, EnrolFault> {
         let Some(&[high, low, kind]) = self.bytes.first_chunk() else { return Ok(HEADER_LEN - self.bytes.len()) };
         let len = usize::from(u16::from_be_bytes([high, low]));

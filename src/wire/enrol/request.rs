@@ -19,7 +19,7 @@ pub const REQUEST_LEN_MAX: usize = 1 + TUNNEL_ID_LEN_MAX + 2 + SECRET_LEN_MAX + 
 const BY_TUNNEL: u8 = 1;
 const BY_PROVISIONING_KEY: u8 = 2;
 
-/// The request of a connector: a certificate for its key.
+/// The request of a connector for a certificate for its key.
 #[derive(Clone)]
 pub struct EnrolRequest {
     /// The credential of the connector.

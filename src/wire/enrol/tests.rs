@@ -34,7 +34,7 @@ fn refused() -> EnrolAnswer {
     })
 }
 
-/// Everything that a message tells, secrets included.
+/// The bytes of a message, including secrets.
 fn encoded<M: EnrolMessage>(message: &M) -> Vec<u8> {
     message.encode().unwrap().expose().to_vec()
 }
@@ -48,7 +48,7 @@ fn round_trip<M: EnrolMessage>(message: &M) {
     for cut in 0..bytes.len() {
         let mut incoming = EnrolReader::<M>::default();
         assert!(incoming.receive(&bytes[..cut]).unwrap().is_none(), "{cut}");
-        let back = incoming.receive(&bytes[cut..]).unwrap().expect("it is whole");
+        let back = incoming.receive(&bytes[cut..]).unwrap().expect("it is complete");
         assert_eq!(encoded(&back), bytes);
         assert_eq!(incoming.receive(b"x").err(), Some(EnrolFault::TrailingBytes));
     }
@@ -155,7 +155,7 @@ fn mutations_are_refused_or_read_and_never_more() {
                 _ => bytes[at] ^= 1 << rng.below(8),
             }
         }
-        // What is read is what was meant: it says the same again.
+        // The decoded message encodes to the same bytes.
         if let Ok(Some(request)) = receive::<EnrolRequest>(&bytes) {
             assert_eq!(encoded(&request), bytes);
         }

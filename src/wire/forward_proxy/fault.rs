@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use crate::wire::http1::HeadError;
 
-/// The most bytes of a proxy's own words that are repeated.
+/// The longest text of a proxy that is quoted, in bytes.
 const WORDS_LEN_MAX: usize = 100;
 
 /// Why a proxy did not connect to the host.
@@ -11,10 +11,10 @@ pub enum ProxyFault {
     /// Host, user or password do not fit into the protocol.
     #[error("the host, the user or the password for the proxy is longer than 255 bytes")]
     TooLong,
-    /// It wants to know who asks.
+    /// It requires a login, but none is configured.
     #[error("the proxy requires a login ({0}): write user and password into the proxy's URL")]
     LoginRequired(Box<str>),
-    /// It wants a login of a kind that is not supported.
+    /// It requires an unsupported kind of authentication.
     #[error("the proxy requires {0}, and only Basic is supported: have it allow Basic, or connect by another way")]
     LoginUnsupported(Box<str>),
     /// It does not accept the login.
@@ -27,13 +27,13 @@ pub enum ProxyFault {
     Status {
         /// The HTTP status of the proxy's answer.
         status: u16,
-        /// The proxy's words for it, without control characters.
+        /// The proxy's reason phrase, without control characters.
         words: Box<str>,
     },
     /// It refused the SOCKS5 request.
     #[error("the proxy did not connect: {0}")]
     Reply(&'static str),
-    /// It has none of the methods of authentication that were offered.
+    /// It supports none of the offered methods of authentication.
     #[error("the proxy accepts neither a login by user and password nor none at all")]
     NoMethod,
     /// Its answer is not HTTP.
@@ -42,7 +42,7 @@ pub enum ProxyFault {
     /// Its answer is not SOCKS5.
     #[error("the proxy's answer is not SOCKS5: check the scheme of its URL")]
     NotSocks5,
-    /// It sent bytes of its own behind its answer.
+    /// It sent additional bytes after its answer.
     #[error("the proxy sent bytes behind its answer, which no edge sends before it is spoken to")]
     EarlyBytes,
     /// It sent too many interim answers.
@@ -50,13 +50,13 @@ pub enum ProxyFault {
     Interim,
 }
 
-/// Words of a proxy that can be shown: printable, and not too many.
+/// The printable part of a proxy's text, shortened.
 pub(super) fn words(bytes: &[u8]) -> Box<str> {
     let shown = &bytes[..bytes.len().min(WORDS_LEN_MAX)];
     String::from_utf8_lossy(shown).chars().filter(|c| !c.is_control()).collect::<String>().into()
 }
 
-/// The host as it stands in a URL or a request: an IPv6 address in brackets.
+/// The host as written in a URL or a request: an IPv6 address in brackets.
 pub(super) fn authority(host: &str, port: u16) -> String {
     match host.parse() {
         Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),

@@ -39,7 +39,7 @@ impl HttpConnect {
 
     pub(super) fn receive(&mut self, mut bytes: &[u8]) -> Result<ProxyStep, ProxyFault> {
         while !bytes.is_empty() {
-            // The answer to any method but HEAD is read in the same way: of this one only the head matters.
+            // The answer is parsed as that of any method but HEAD: only its head matters.
             let Progress::Complete { len } = self.head.feed(bytes, Method::Other).map_err(ProxyFault::NotHttp)? else {
                 break;
             };
@@ -68,7 +68,7 @@ impl HttpConnect {
     }
 }
 
-/// The first word of a challenge: the scheme that it asks for.
+/// The first word of a challenge: its authentication scheme.
 fn scheme(challenge: &[u8]) -> &[u8] {
     let end = challenge.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
     &challenge[..end.unwrap_or(challenge.len())]

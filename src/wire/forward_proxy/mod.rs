@@ -1,7 +1,8 @@
-//! The client's side of two ways through a forward proxy: HTTP CONNECT (RFC 9110 section 9.3.6) and SOCKS5 (RFC 1928, RFC 1929).
+//! The client's side of two forward proxy protocols: HTTP CONNECT (RFC 9110 section 9.3.6) and SOCKS5 (RFC 1928, RFC
+//! 1929).
 //!
-//! Bytes of the proxy come in pieces of any size, and the result does not depend on how they are cut. What is kept of them is
-//! bounded.
+//! The proxy's bytes arrive in pieces of any size, and the result does not depend on how they are cut. Only a limited
+//! number of them is kept.
 
 mod fault;
 mod http_connect;
@@ -16,7 +17,7 @@ use socks5::Socks5;
 /// The longest user name and the longest password, in bytes (RFC 1929 section 2).
 pub const LOGIN_PART_LEN_MAX: usize = 255;
 
-/// How a proxy is spoken to.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
     /// An HTTP proxy, with the method CONNECT.
@@ -25,7 +26,7 @@ pub enum ProxyProtocol {
     Socks5,
 }
 
-/// The name and the password for a proxy.
+/// The user name and the password for a proxy.
 #[derive(Clone)]
 pub struct ProxyLogin {
     /// The user's name, at most [`LOGIN_PART_LEN_MAX`] bytes.
@@ -42,11 +43,11 @@ enum Kind {
     Socks5(Socks5),
 }
 
-/// What follows from bytes of the proxy.
+/// The next step after bytes of the proxy.
 pub enum ProxyStep {
-    /// More bytes must come.
+    /// More bytes have to be received.
     More,
-    /// These bytes are to be sent to it.
+    /// These bytes have to be sent to the proxy.
     Send(Secret),
     /// The connection leads to the host now.
     Done,
@@ -58,7 +59,7 @@ impl ProxyHandshake {
     ///
     /// # Errors
     ///
-    /// When host, user or password are too long.
+    /// If host, user or password are too long.
     pub fn new(
         protocol: ProxyProtocol,
         (host, port): (&str, u16),
@@ -82,11 +83,11 @@ impl ProxyHandshake {
         })
     }
 
-    /// Takes the next bytes of the proxy; each byte once.
+    /// Processes the next bytes of the proxy; each byte once.
     ///
     /// # Errors
     ///
-    /// When the proxy refuses, or does not speak its protocol. The connection is of no use then.
+    /// If the proxy refuses, or violates its protocol. The connection is unusable then.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<ProxyStep, ProxyFault> {
         match &mut self.0 {
             Kind::Http(http) => http.receive(bytes),
@@ -99,7 +100,7 @@ impl ProxyHandshake {
 mod tests {
     use super::*;
 
-    /// What a handshake sends in all, and how it ends, when the proxy's bytes come in these pieces.
+    /// The bytes that a handshake sends, and its result, if the proxy's bytes arrive in these pieces.
     pub(super) fn play(
         protocol: ProxyProtocol,
         host: &str,
@@ -111,7 +112,7 @@ mod tests {
         let mut sent = first.expose().to_vec();
         let mut done = false;
         for piece in pieces {
-            assert!(!done, "nothing comes after the end");
+            assert!(!done, "nothing may follow the end");
             match handshake.receive(piece) {
                 Ok(ProxyStep::More) => {}
                 Ok(ProxyStep::Send(bytes)) => sent.extend_from_slice(bytes.expose()),
@@ -122,7 +123,7 @@ mod tests {
         (sent, Ok(done))
     }
 
-    /// Plays the bytes of a proxy in one piece, in each pair of pieces, and byte by byte; all must come to the same.
+    /// Plays the bytes of a proxy in one piece, in each pair of pieces, and byte by byte; all results must be equal.
     pub(super) fn play_in_every_cut(
         protocol: ProxyProtocol,
         login: Option<(&str, &str)>,

@@ -18,10 +18,10 @@ const IPV6: u8 = 4;
 /// The longest message of a proxy: the reply with a name of 255 bytes.
 const MESSAGE_LEN_MAX: usize = 4 + 1 + 255 + 2;
 
-/// A negotiation under way.
+/// The state of a negotiation.
 pub(super) struct Socks5 {
     request: Vec<u8>,
-    /// The message that answers the choice of the login, if there is a login.
+    /// The message to send if the proxy requires the login, if there is one.
     login: Option<Secret>,
     stage: Stage,
     /// The message that is being received.
@@ -71,13 +71,13 @@ impl Socks5 {
         for (nth, byte) in bytes.iter().enumerate() {
             self.message.push(*byte);
             let Some(step) = self.advance()? else { continue };
-            // The proxy waits for us at each step, and at the end for the host.
+            // At each step the proxy waits for the client, and at the end for the host.
             return if nth + 1 == bytes.len() { Ok(step) } else { Err(ProxyFault::EarlyBytes) };
         }
         Ok(ProxyStep::More)
     }
 
-    /// What follows from the message as far as it has come; nothing if it is not whole.
+    /// The next step after the received part of the message; none if it is incomplete.
     fn advance(&mut self) -> Result<Option<ProxyStep>, ProxyFault> {
         let step = match (self.stage, &self.message[..]) {
             (Stage::Method | Stage::Reply, [version, ..]) if *version != VERSION => return Err(ProxyFault::NotSocks5),
@@ -109,7 +109,7 @@ impl Socks5 {
     }
 }
 
-/// The length of a reply, once enough of it is there to tell.
+/// The length of a reply, once enough of it was received.
 fn reply_len(message: &[u8]) -> Result<Option<usize>, ProxyFault> {
     let address_len = match message {
         [_, _, _, IPV4, ..] => 4,
@@ -121,7 +121,7 @@ fn reply_len(message: &[u8]) -> Result<Option<usize>, ProxyFault> {
     Ok(Some(4 + address_len + 2))
 }
 
-/// What a code in a reply means (RFC 1928 section 6), with a remedy.
+/// The meaning of a code in a reply (RFC 1928 section 6), with a remedy.
 fn meaning(code: u8) -> &'static str {
     match code {
         1 => "general failure, see the proxy's log",
@@ -130,8 +130,8 @@ fn meaning(code: u8) -> &'static str {
         4 => "the host is unreachable from it, or it cannot resolve the name",
         5 => "the host refused its connection, check that `adit edge` runs there",
         6 => "the host did not answer it in time",
-        7 => "it does not serve CONNECT",
-        8 => "it does not take this kind of address",
+        7 => "it does not support CONNECT",
+        8 => "it does not support this kind of address",
         _ => "it gave a reason that RFC 1928 does not know",
     }
 }
@@ -161,7 +161,7 @@ mod tests {
         let (sent, done) = play_in_every_cut(ProxyProtocol::Socks5, LOGIN, &[&[5, 2], &[1, 0], DONE]);
         let login = b"\x01\x04user\x04pass";
         assert_eq!((sent, done), ([&b"\x05\x02\x00\x02"[..], login, request].concat(), Ok(true)));
-        // A proxy that needs no login is not told it.
+        // The login is not sent to a proxy that does not require it.
         let (sent, done) = play_in_every_cut(ProxyProtocol::Socks5, LOGIN, &[&[5, 0], DONE]);
         assert_eq!((sent, done), ([&b"\x05\x02\x00\x02"[..], request].concat(), Ok(true)));
     }

@@ -3,10 +3,10 @@ use super::forward::{Connection, push_end};
 use super::text::{push_decimal, push_field};
 use super::{BodyError, Cors, HeadError};
 
-/// The interim response that lets an agent send its body.
+/// The interim response after which an agent sends its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// An answer of our own: a status and a JSON body that says what was wrong.
+/// An answer by adit itself: a status and a JSON body that describes the error.
 ///
 /// With the id of a JSON-RPC request the body is a JSON-RPC error, which an MCP client understands; without one it is
 /// `{"error":{"code":…,"message":…}}`.
@@ -18,31 +18,31 @@ pub struct Answer<'a> {
     pub rpc_code: i32,
     /// A name for programs.
     pub code: &'a str,
-    /// What was wrong and what to do, for a person.
+    /// The error and the remedy, for people.
     pub message: &'a str,
     /// The id of the request as JSON text, when it is known.
     pub rpc_id: Option<&'a str>,
-    /// Whether the MCP server may have acted on the request, where that is known: told in the data of the JSON-RPC error, so
-    /// that a client sees whether calling again is safe.
+    /// Whether the MCP server may have acted on the request, if known. It is part of the data of the JSON-RPC error, so
+    /// that a client knows whether a retry is safe.
     pub may_have_acted: Option<bool>,
-    /// More members of that data as JSON text, each behind a comma.
+    /// More members of that data as JSON text, each after a comma.
     pub data: &'a str,
     /// Whether a JSON-RPC error has no data, like one of the MCP server itself.
     pub is_bare: bool,
-    /// The value of `Retry-After`, in seconds. The data of a JSON-RPC error has it too; it says `terminal` if there is none and
-    /// the request may have been acted on, so that a client does not send it again by itself.
+    /// The value of `Retry-After`, in seconds. The data of a JSON-RPC error contains it too. Without it, if the server
+    /// may have acted on the request, the data contains `terminal`, so that a client does not retry by itself.
     pub retry_after_s: Option<u32>,
     /// Whether the connection closes after it.
     pub close: bool,
-    /// Whether it answers HEAD, so that the body stays away.
+    /// Whether it answers HEAD, so that the body is omitted.
     pub to_head: bool,
-    /// What a browser is told about it, if that is decided here.
+    /// The CORS fields, if adit handles CORS.
     pub cors: Option<Cors<'a>>,
     /// Fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
 
-/// The JSON-RPC code where HTTP itself is at fault and no id is known.
+/// The JSON-RPC code for errors of HTTP itself, without a known id.
 const RPC_CODE_HTTP: i32 = -31_000;
 
 impl<'a> Answer<'a> {
@@ -117,8 +117,8 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// Appends the answer with the metadata of a protected resource (RFC 9728 section 3.2). Any web page may read it, where nothing else is
-/// decided about that: it is public.
+/// Appends the answer with the metadata of a protected resource (RFC 9728 section 3.2). Unless CORS rules are given,
+/// any web page may read it, because it is public.
 pub fn write_metadata(
     metadata: &str,
     (close, to_head): (bool, bool),
@@ -139,20 +139,20 @@ pub fn write_metadata(
 }
 
 impl HeadError {
-    /// Appends the answer to a request whose head is refused so, with these fields added.
+    /// Appends the answer to a request whose head has this error, with these fields added.
     pub fn write_answer(self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
         Answer { cors, append, ..Answer::new(self.status(), HeadError::CODE, &self.to_string()) }.write(out);
     }
 }
 
 impl BodyError {
-    /// Appends the answer to a request whose body is refused so, with these fields added.
+    /// Appends the answer to a request whose body has this error, with these fields added.
     pub fn write_answer(self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
         Answer { cors, append, ..Answer::new(self.status(), BodyError::CODE, &self.to_string()) }.write(out);
     }
 }
 
-/// The reason of the statuses that the tunnel itself answers with.
+/// The reason phrases of the statuses of adit's own answers.
 const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

@@ -65,7 +65,7 @@ impl BodyDecoder {
     }
 
     /// Decodes the next piece of the body from the input. Call it until it returns [`Decoded::More`] or
-    /// [`Decoded::End`]: the end of the body may be in the same input as its last data, and is best forwarded in the
+    /// [`Decoded::End`]: the end of the body may be in the same input as its last data, and should be forwarded in the
     /// same write.
     ///
     /// # Errors

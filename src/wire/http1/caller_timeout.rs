@@ -1,4 +1,4 @@
-//! How long a caller waits for its answer, as it says in the head of its request.
+//! The caller's time limit in the head of a request.
 
 use std::time::Duration;
 
@@ -6,24 +6,25 @@ use super::RequestHead;
 use super::names::Known;
 use super::text::push_decimal;
 
-/// The field of gRPC: up to eight digits and a unit. The other one is in seconds, or with the unit `ms` or `s`.
+/// The gRPC field: up to eight digits and a unit. The other field is in seconds, or has the unit `ms` or `s`.
 const GRPC_TIMEOUT: &[u8] = b"grpc-timeout";
-/// The field in which an edge tells a connector what is left of that time, in the head of a request of a sealed session. It has a
-/// name of its own, so that what the caller says goes on to the server as it is.
+/// The field in which an edge sends the rest of that time to a connector, in the head of a request on a sealed session.
+/// It has its own name, so that the caller's field is forwarded to the server unchanged.
 const TIME_LEFT: &str = "Adit-Time-Left";
 /// The most digits of a number.
 const DIGITS_MAX: usize = 8;
 
-/// A caller's limit that does not say how long it waits.
+/// A caller's time limit that cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedTimeout;
 
 impl RequestHead {
-    /// How long the caller waits for its answer, if it says so (`X-Request-Timeout`, `grpc-timeout`). The first field counts.
+    /// How long the caller waits for its answer, if the head states it (`X-Request-Timeout`, `grpc-timeout`). The first
+    /// field counts.
     ///
     /// # Errors
     ///
-    /// If the field is malformed, or says zero.
+    /// If the field is malformed or zero.
     pub fn caller_timeout(&self) -> Result<Option<Duration>, MalformedTimeout> {
         let section = self.section();
         let Some(field) = section.fields().iter().find(|field| field.known == Known::CallerTimeout) else {
@@ -35,7 +36,7 @@ impl RequestHead {
 }
 
 impl RequestHead {
-    /// What is left of the time that the caller waits, as the edge says in the head of a request of a sealed session.
+    /// The rest of the caller's time, as sent by the edge in the head of a request on a sealed session.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         request_timeout(self.get(TIME_LEFT)?)
@@ -47,7 +48,7 @@ pub(super) fn is_time_left(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(TIME_LEFT.as_bytes())
 }
 
-/// Appends a field that says how long the answer is waited for, in whole milliseconds, at least one.
+/// Appends a field with the caller's time, in whole milliseconds, at least one.
 pub(super) fn push_timeout(out: &mut Vec<u8>, timeout: Duration) {
     push_millis(out, "X-Request-Timeout", timeout);
 }
@@ -65,7 +66,7 @@ fn push_millis(out: &mut Vec<u8>, name: &str, timeout: Duration) {
 }
 
 fn request_timeout(value: &[u8]) -> Option<Duration> {
-    // As most are sent.
+    // The usual form.
     let (digits, unit_ms) = match value {
         [digits @ .., b'm', b's'] => (digits, 1),
         [digits @ .., b's'] => (digits, 1_000),

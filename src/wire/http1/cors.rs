@@ -1,51 +1,53 @@
-//! Cross-origin resource sharing: what lets a page of another origin call, and read what comes back (WHATWG Fetch, section 3.2).
+//! Cross-origin resource sharing: allows pages of other origins to call and to read the response (WHATWG Fetch, section
+//! 3.2).
 
 use super::facts::options;
 use super::text::{push_decimal, push_field};
 use super::{Method, RequestHead};
 
-/// The fields of responses, besides the usual ones, that a page may read: those that MCP clients need, and those of adit.
+/// The response fields that a page may read in addition to the standard ones: those that MCP clients need, and those of
+/// adit.
 const EXPOSED: &[u8] = b"Mcp-Session-Id, WWW-Authenticate, Server-Timing, Retry-After, Mcp-Protocol-Version";
 /// The methods of MCP's transport, and OPTIONS.
 const METHODS: &[u8] = b"GET, POST, DELETE, OPTIONS";
-/// How long a browser may keep the answer to a preflight request, in seconds. No browser keeps it for longer than a day, most
-/// for two hours. A page whose origin is no longer allowed is refused nevertheless, when it calls.
+/// How long a browser may keep the answer to a preflight request, in seconds. No browser keeps it for longer than a
+/// day, and most for at most two hours. A page whose origin is no longer allowed is refused anyway when it calls.
 const MAX_AGE_S: u64 = 7200;
-/// How all fields of CORS begin.
+/// The prefix of all CORS fields.
 const PREFIX: &[u8] = b"access-control-";
 
-/// What a browser is told about a response: whether its page may read it.
+/// The CORS fields of a response: whether a page may read it.
 #[derive(Clone, Copy, Debug)]
 pub struct Cors<'a> {
-    /// Empty if no page may.
+    /// The allowed origin; empty if no page may read it.
     origin: &'a [u8],
 }
 
 impl<'a> Cors<'a> {
-    /// Lets pages of this origin read the response.
+    /// Allows pages of this origin to read the response.
     #[must_use]
     pub fn new(origin: Option<&'a [u8]>) -> Cors<'a> {
         Cors { origin: origin.unwrap_or_default() }
     }
 
-    /// Appends the fields. `varies` says that the response names `Origin` in `Vary` already.
+    /// Appends the fields. `varies`: the response already has `Origin` in `Vary`.
     pub(super) fn push(self, varies: bool, out: &mut Vec<u8>) {
         if !self.origin.is_empty() {
             push_field(out, b"Access-Control-Allow-Origin", self.origin);
             push_field(out, b"Access-Control-Expose-Headers", EXPOSED);
         }
-        // Also where there is no origin: a cache must not show this response to a page.
+        // Also without an origin: a cache must not give this response to a page.
         if !varies {
             push_field(out, b"Vary", b"Origin");
         }
     }
 
-    /// Appends the answer to a preflight request, which lets its page send what it asks for. `close` closes the connection.
+    /// Appends the answer to a preflight request, which allows the page's request. `close` closes the connection.
     pub fn write_preflight(self, request: &RequestHead, close: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 204 No Content\r\n");
         push_field(out, b"Access-Control-Allow-Origin", self.origin);
         push_field(out, b"Access-Control-Allow-Methods", METHODS);
-        // What MCP clients send differs by version and server (`Mcp-Param-…`), and the origin is one that may call.
+        // The fields of MCP clients differ by version and server (`Mcp-Param-…`), and the origin is allowed to call.
         if let Some(wanted) = request.get("Access-Control-Request-Headers").filter(|wanted| is_list_of_names(wanted)) {
             push_field(out, b"Access-Control-Allow-Headers", wanted);
         }
@@ -59,7 +61,7 @@ impl<'a> Cors<'a> {
     }
 }
 
-/// Whether a browser asks with this request if another may be sent.
+/// Whether this is a browser's preflight request.
 pub(super) fn is_preflight(head: &RequestHead) -> bool {
     head.method() == Method::Options
         && head.get("Origin").is_some()

@@ -1,4 +1,4 @@
-/// Why a head is refused. Each text says what is wrong and what to do about it.
+/// Why a head is refused. Each text states the error and the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum HeadError {
     /// The first bytes are a TLS handshake.
@@ -57,7 +57,7 @@ pub enum HeadError {
     /// The section is longer than `HEAD_LEN_MAX` (or, for trailers, `TRAILERS_LEN_MAX`).
     #[error("the header section is too long: send fewer or shorter fields")]
     TooLong,
-    /// The reader keeps as many bytes of other heads as it may.
+    /// The memory for incomplete heads is used up.
     #[error("too many long header sections are under way here: try again, or send fewer or shorter fields")]
     Crowded,
     /// There are more fields than `HEADERS_MAX` (or, for trailers, `TRAILERS_MAX`).
@@ -106,7 +106,7 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// The name of all of them in answers.
+    /// The code of all of them in answers.
     pub const CODE: &str = "bad_request_head";
 
     /// Every error, in the order of the declaration.
@@ -147,7 +147,7 @@ impl HeadError {
         HeadError::UnsupportedExpectation,
     ];
 
-    /// The status of the answer to a request with this error. A response with this error becomes a 502.
+    /// The status of the answer to a request with this error. A response with this error is answered as 502.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
@@ -189,7 +189,7 @@ pub enum BodyError {
     /// A trailer would change framing, routing or credentials afterwards.
     #[error("a trailer names a field that only a head may carry: send it as a header")]
     ForbiddenTrailer,
-    /// A JSON-RPC message can be read in different ways, or is a batch, and a rule of its route depends on what it calls.
+    /// A JSON-RPC message is ambiguous or a batch, and a rule of its route depends on its method or tool.
     #[error("it is not certain what the message calls: send one JSON-RPC message, and each of its keys once")]
     AmbiguousMessage,
     /// A body is not one JSON-RPC message, or not JSON in UTF-8, or nested too deeply, and its route has a policy.
@@ -197,20 +197,20 @@ pub enum BodyError {
         "the body is not one message in JSON and UTF-8: send one, without a byte order mark, and nested less than 128 deep"
     )]
     MalformedMessage,
-    /// A name, URI, method or id is of another type or too long, or has characters that servers read in different ways, and its
-    /// route has a policy.
+    /// A name, URI, method or id is of another type or too long, or has characters that servers interpret differently,
+    /// and its route has a policy.
     #[error(
         "the method, the id, or the name of what is called cannot be checked: send texts without control characters or halves of \
          surrogate pairs, of at most 128 bytes for a method, 64 for an id, 256 for a name and 2,048 for a URI"
     )]
     UncertainName,
-    /// Servers may read the arguments in different ways, and a rule of its route depends on them.
+    /// Servers may interpret the arguments differently, and a rule of its route depends on them.
     #[error(
         "the arguments cannot be checked, because servers may read them in different ways: send each member once and spelled as the tool \
          has it, and numbers that a double holds"
     )]
     UncertainArguments,
-    /// `Mcp-Method` or `Mcp-Name` says something else than the body, and the route has a policy.
+    /// `Mcp-Method` or `Mcp-Name` contradicts the body, and the route has a policy.
     #[error("Mcp-Method or Mcp-Name says something else than the body: make them agree")]
     HeadContradicts,
     /// There is more than one `Content-Type`, and the route has a policy.
@@ -222,21 +222,21 @@ pub enum BodyError {
     /// The body is in another charset than UTF-8, and the route has a policy.
     #[error("the body is not in UTF-8: send it in UTF-8, without another charset in Content-Type")]
     Charset,
-    /// An answer cannot be read, and its route has a policy, by which its list has to be filtered or its texts sanitised.
+    /// An answer cannot be parsed, and the policy of its route has to filter or sanitise it.
     #[error(
         "an answer could not be read to be filtered or sanitised by the policy of the route: it is too long, compressed, or malformed"
     )]
     UnreadableList,
-    /// There is no memory to hold an answer, or an event, while it is filtered or sanitised.
+    /// No memory is left to hold an answer or event while it is filtered or sanitised.
     #[error("the answers that are being filtered have used up the memory for them")]
     CrowdedLists,
 }
 
 impl BodyError {
-    /// The name of all of them in answers.
+    /// The code of all of them in answers.
     pub const CODE: &str = "bad_request_body";
 
-    /// The status of the answer to a request whose body has this error. A response with this error is cut off.
+    /// The status of the answer to a request whose body has this error. A response with this error is aborted.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {

@@ -21,8 +21,8 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// The framing of the same body towards a peer of this version. A peer of version 1.1 can always tell where the
-    /// body ended; one of version 1.0 does not know chunks.
+    /// The framing of the same body towards a peer of this version. A 1.1 peer can always detect the end of the body; a
+    /// 1.0 peer does not support chunks.
     #[must_use]
     pub const fn toward(self, peer: Version) -> Framing {
         match (self, peer) {
@@ -33,7 +33,7 @@ impl Framing {
     }
 }
 
-/// What the fields of a request or response head say about framing and the connection.
+/// The framing and connection options of a request or response head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub(super) content_length: Option<u64>,
@@ -43,7 +43,7 @@ pub(super) struct Facts {
     pub(super) upgrade: bool,
     /// There is an `Expect` field.
     pub(super) expects: bool,
-    /// The sender takes trailers (RFC 9110 section 10.1.4).
+    /// The sender accepts trailers (RFC 9110 section 10.1.4).
     pub(super) takes_trailers: bool,
     /// The number of options in all `Connection` fields.
     pub(super) connection_options: usize,
@@ -84,7 +84,7 @@ impl Facts {
     }
 
     fn note(&mut self, section: &Section, field: &Field) -> Result<(), HeadError> {
-        // Most fields say nothing here, and their values are not looked at.
+        // Most fields do not matter here, and their values are not read.
         let value = || section.value(field);
         match field.known {
             Known::ContentLength if self.content_length.is_some() || value().contains(&b',') => {

@@ -11,7 +11,7 @@ use super::section::{Field, Section};
 use super::text::{push_decimal, push_field};
 use super::{CONNECTION_OPTIONS_MAX, RequestHead, ResponseHead};
 
-/// The status of a response that demands another protocol.
+/// The status of a response that requires another protocol.
 const UPGRADE_REQUIRED: u16 = 426;
 
 /// The changes to a request's head when it is forwarded.
@@ -19,40 +19,42 @@ const UPGRADE_REQUIRED: u16 = 426;
 pub struct RequestEdits<'a> {
     /// The `Host` for the next hop; `None` keeps the original.
     pub host: Option<&'a str>,
-    /// What becomes of `Origin`, if the request has it.
+    /// The change to `Origin`, if the request has it.
     pub origin: OriginEdit<'a>,
     /// The framing of the forwarded body.
     pub framing: Framing,
-    /// Drop `Forwarded`, `X-Forwarded-…`, `X-Real-IP`, `X-Original-URL` and the like, which an untrusted client may have forged.
+    /// Drop `Forwarded`, `X-Forwarded-…`, `X-Real-IP`, `X-Original-URL` and the like, which an untrusted client may
+    /// have set.
     pub drop_forwarded: bool,
-    /// Drop `Expect`, because it was already answered.
+    /// Drop `Expect`, because 100 (Continue) was already sent.
     pub drop_expect: bool,
-    /// What the policy of its route has changed.
+    /// The changes that the policy of its route requires.
     pub policy: PolicyEdit<'a>,
     /// Tell the next hop that no other request follows on this connection.
     pub close: bool,
-    /// How long the answer is waited for, in place of what the request says of it.
+    /// The time limit to send instead of the one in the request.
     pub timeout: Option<Duration>,
-    /// What becomes of the field in which an edge tells a connector how long the answer is waited for.
+    /// The change to the field with the rest of the caller's time.
     pub time_left: TimeLeftEdit,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
 }
 
-/// What is changed of a request whose route has a policy, or asks its callers for tokens.
+/// The changes to a request whose route has a policy or requires tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct PolicyEdit<'a> {
-    /// Drop `Authorization`: it is a key of the policy, or a token for the tunnel, which means nothing to the server.
+    /// Drop `Authorization`, because it is a key of the policy or a token for the tunnel, and not meant for the server.
     pub drop_authorization: bool,
-    /// What takes the place of `Authorization` that is dropped.
+    /// The value that replaces the dropped `Authorization`.
     pub authorization: Option<&'a [u8]>,
-    /// Ask for an answer that is not compressed, so that it can be read.
+    /// Request an uncompressed answer, so that it can be parsed.
     pub identity_only: bool,
-    /// The field, by name and value, that tells the server who calls. What the caller itself has sent under this name is dropped.
+    /// The field, as name and value, that identifies the caller to the server. The caller's own field of this name is
+    /// dropped.
     pub identity: Option<(&'a str, &'a str)>,
 }
 
-/// Without the secret.
+/// Omits the secret.
 impl fmt::Debug for PolicyEdit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PolicyEdit { drop_authorization, identity_only, .. } = self;
@@ -61,7 +63,7 @@ impl fmt::Debug for PolicyEdit<'_> {
 }
 
 impl PolicyEdit<'_> {
-    /// The request stays as it is.
+    /// No changes to the request.
     pub const NONE: PolicyEdit<'static> =
         PolicyEdit { drop_authorization: false, authorization: None, identity_only: false, identity: None };
 
@@ -72,33 +74,33 @@ impl PolicyEdit<'_> {
     }
 }
 
-/// Whether a server may read one name as the other: some take `_` for `-`, as in the variables of CGI.
+/// Whether a server may take one name for the other: some treat `_` as `-`, as in CGI variables.
 fn is_read_as(name: &[u8], own: &[u8]) -> bool {
     let read = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     name.len() == own.len() && name.iter().map(read).eq(own.iter().map(read))
 }
 
-/// What becomes of [the field in which an edge tells a connector](RequestHead::time_left) how long the answer is waited for.
+/// The change to [the field with the rest of the caller's time](RequestHead::time_left).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimeLeftEdit {
-    /// The field stays as it is, like any other: it means nothing on this hop.
+    /// The field is forwarded like any other, because it has no meaning on this hop.
     #[default]
     Keep,
     /// The field is removed from the request.
     Drop,
-    /// This takes its place.
+    /// The field is replaced by this time.
     Replace(Duration),
 }
 
-/// What becomes of the `Origin` of a request when it is forwarded.
+/// The change to the `Origin` of a forwarded request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OriginEdit<'a> {
-    /// The field stays as it is.
+    /// The field is forwarded unchanged.
     #[default]
     Keep,
     /// The field is removed from the request.
     Drop,
-    /// This takes its place.
+    /// The field is replaced by this value.
     Replace(&'a str),
 }
 
@@ -109,11 +111,11 @@ pub struct ResponseEdits<'a> {
     pub framing: Framing,
     /// Tell the agent that no other response follows on this connection.
     pub close: bool,
-    /// Replace what the response says about CORS by this.
+    /// Replace the CORS fields of the response by these.
     pub cors: Option<Cors<'a>>,
-    /// Name the server by its public address where it names itself.
+    /// Replace the server's own address by its public one.
     pub public: Option<PublicAddress<'a>>,
-    /// Leave out what the server asks of the caller's credentials: `WWW-Authenticate`.
+    /// Drop the server's challenge `WWW-Authenticate`.
     pub drop_challenge: bool,
     /// The fields to add at the end.
     pub append: &'a [(&'a str, &'a [u8])],
@@ -164,7 +166,7 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
     if edits.policy.identity_only {
         push_field(out, b"Accept-Encoding", b"identity");
     }
-    // The response comes back with its trailers unless the caller knows no chunks.
+    // Trailers of the response can be forwarded unless the caller does not support chunks.
     let takes_trailers = head.facts().takes_trailers && head.version() == Version::Http11;
     if takes_trailers {
         push_field(out, b"TE", b"trailers");
@@ -175,7 +177,7 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
 /// Appends the head of the forwarded response: HTTP/1.1, with its status and reason, without hop-by-hop fields, with
 /// the new framing. All other fields are copied byte for byte and in order.
 ///
-/// A field that names the server itself is rewritten with its public address, where one is given.
+/// The server's own address is replaced by its public one, if that is given.
 ///
 /// The length of a body that is not sent (HEAD, 304) is kept, because it describes the resource and not this message.
 pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut Vec<u8>) {
@@ -186,7 +188,8 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     out.extend_from_slice(b"\r\n");
     let keeps_length = edits.framing == Framing::None && head.status() >= 200 && head.status() != 204;
     let section = head.section();
-    // It says which protocol the server demands (RFC 9110 section 15.5.22), and needs to be named (section 7.8).
+    // `Upgrade` names the protocol that the server requires (RFC 9110 section 15.5.22), and must be listed in
+    // `Connection` (section 7.8).
     let keeps_upgrade = head.status() == UPGRADE_REQUIRED && head.facts().upgrade;
     let named = Named::of(section, head.facts().connection_options);
     let is_named = |field: &Field| named.as_ref().is_some_and(|named| named.contains(field));
@@ -220,7 +223,7 @@ pub fn write_response(head: &ResponseHead, edits: &ResponseEdits<'_>, out: &mut 
     push_end(out, edits.framing, Connection { close: edits.close, te: false }, edits.append);
 }
 
-/// The options that `Connection` is to have.
+/// The options to write in `Connection`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
     pub(super) close: bool,
@@ -249,13 +252,13 @@ pub(super) fn push_end(out: &mut Vec<u8>, framing: Framing, connection: Connecti
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether a field is forwarded by its meaning alone.
+/// Whether a field with this meaning is forwarded.
 fn goes_on(known: Known) -> bool {
     matches!(known, Known::Host | Known::Expect | Known::Forwarded | Known::CallerTimeout | Known::Other)
         || known.is_end_to_end()
 }
 
-/// The fields that `Connection` declares hop-by-hop. They are looked up once, however many fields are compared.
+/// The fields that `Connection` declares hop-by-hop. They are collected once and compared with all fields.
 struct Named<'a> {
     section: &'a Section,
     options: [&'a [u8]; CONNECTION_OPTIONS_MAX],
@@ -287,7 +290,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// Copies the fields that `keeps` selects, in runs of lines.
+/// Copies the fields that `keeps` selects, in runs of adjacent lines.
 fn copy_fields(section: &Section, out: &mut Vec<u8>, keeps: impl Fn(&Field) -> bool) {
     let bytes = section.bytes();
     let Some(first) = section.fields().first() else { return };

@@ -1,4 +1,4 @@
-/// A request method, as far as it matters to an intermediary.
+/// A request method, as far as an intermediary distinguishes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Method {
     /// GET (RFC 9110 section 9.3.1).
@@ -30,8 +30,8 @@ impl Method {
         }
     }
 
-    /// Whether a request that was sent twice has the effect of one (RFC 9110 section 9.2.2). PUT, which MCP does not use, is
-    /// not told apart from other methods and does not count.
+    /// Whether a request that was sent twice has the effect of one (RFC 9110 section 9.2.2). PUT, which MCP does not
+    /// use, is not distinguished and does not count.
     #[must_use]
     pub const fn is_idempotent(self) -> bool {
         match self {

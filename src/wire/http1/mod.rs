@@ -1,7 +1,7 @@
 //! HTTP/1.1 without input or output: heads, bodies and answers, for both sides of an exchange.
 //!
-//! Bytes come in pieces of any size, and the result does not depend on how they are cut. The strict grammar of RFC 9112
-//! is accepted. Anything that two parsers could read in different ways is refused with a [`HeadError`] or a
+//! Bytes arrive in pieces of any size, and the result does not depend on how they are cut. The strict grammar of RFC
+//! 9112 is accepted. Anything that two parsers could interpret differently is refused with a [`HeadError`] or a
 //! [`BodyError`], because forwarding it could make request smuggling possible.
 //!
 //! All types here are reused for the next message and keep their capacity, so that a warm connection allocates nothing

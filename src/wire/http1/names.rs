@@ -10,19 +10,19 @@ pub(super) enum Known {
     Connection,
     Expect,
     Upgrade,
-    /// Hop-by-hop too, but `trailers` in it is told to the next hop.
+    /// Hop-by-hop, except that `trailers` in it is repeated to the next hop.
     Te,
     /// Hop-by-hop, whether or not `Connection` names it.
     HopByHop,
-    /// Says where a request came from, or what it asked for before a proxy changed it; trusted only from a proxy.
+    /// The origin of a request, or its target before a proxy changed it; trusted only from a proxy.
     Forwarded,
-    /// Says which web origin a browser's page calls from. End-to-end.
+    /// The web origin of a browser's page. End-to-end.
     Origin,
     /// A URL that refers to the answering server itself, or elsewhere: `Location`, `Content-Location`. End-to-end.
     Reference,
-    /// The field `WWW-Authenticate`, which is passed on.
+    /// The field `WWW-Authenticate`. End-to-end.
     Challenge,
-    /// Says how long the caller waits for its answer. To a proxy it is as any other.
+    /// The caller's time limit. For a proxy it is an ordinary field.
     CallerTimeout,
     /// End-to-end, even if `Connection` names it.
     EndToEnd,
@@ -30,15 +30,16 @@ pub(super) enum Known {
     Other,
 }
 
-/// The names that have a meaning, and a few that have none and are frequent.
+/// The names with a meaning, and a few frequent names without one.
 ///
 /// Always hop-by-hop: RFC 9110 section 7.6.1 lists `Proxy-Connection`, `Keep-Alive`, `TE`, `Transfer-Encoding` and
-/// `Upgrade`. The credentials of a proxy are included because the tunnel is a gateway: a proxy's password is not for the
-/// private server, and a private server's proxy challenge is not for the agent. `HTTP2-Settings` belongs to an offer of h2c
-/// (RFC 7540 section 3.2.1), which is not passed on.
+/// `Upgrade`. The credentials of a proxy are included because adit is a gateway: a proxy's password must not reach the
+/// private server, nor a private server's proxy challenge the agent. `HTTP2-Settings` belongs to an offer of h2c (RFC
+/// 7540 section 3.2.1), which is not forwarded.
 ///
 /// End-to-end: the fields for all recipients, which `Connection` must not name (RFC 9110 section 7.6.1). Otherwise a
-/// malicious `Connection: authorization` would remove what the server decides by. All `Mcp-…` fields belong to them too.
+/// malicious `Connection: authorization` would remove the server's basis for its decisions. All `Mcp-…` fields are
+/// end-to-end too.
 const NAMES: [(&str, Known); 41] = [
     ("host", Known::Host),
     ("content-length", Known::ContentLength),
@@ -83,11 +84,12 @@ const NAMES: [(&str, Known); 41] = [
     ("user-agent", Known::Other),
 ];
 
-/// A name that is frequent and longer than those of [`OF_LENGTH`].
+/// A frequent name that is longer than those of [`OF_LENGTH`].
 const REQUEST_TIMEOUT: &str = "x-request-timeout";
 
-/// What proxies say of a request besides `Forwarded` and `X-Forwarded-…`. Some frameworks take the URL of a request from the
-/// last four (Symfony, IIS URL Rewrite, ASP.NET), so that from a stranger they would call another path than the one checked.
+/// Fields of proxies besides `Forwarded` and `X-Forwarded-…`. Some frameworks (Symfony, IIS URL Rewrite, ASP.NET) take
+/// the URL of a request from the last four, so that an untrusted client could reach another path than the one that was
+/// checked.
 const FORWARDED: [&str; 5] = ["x-real-ip", "x-original-url", "x-rewrite-url", "x-original-host", "x-host"];
 
 /// Names that imitate a framing field.
@@ -146,7 +148,7 @@ impl Known {
     }
 }
 
-/// The start of the names that MCP defines.
+/// The prefix of the names that MCP defines.
 const MCP: &[u8] = b"mcp-";
 
 /// A name of [`NAMES`] and its meaning.
@@ -156,7 +158,7 @@ struct Entry {
     known: Known,
 }
 
-/// A name that is looked for among those of a head.
+/// A name to search for among those of a head.
 pub(super) struct Wanted<'a> {
     name: &'a [u8],
     words: Option<[u64; 2]>,
@@ -166,7 +168,7 @@ impl Wanted<'_> {
     /// `name` is a token.
     pub(super) fn new(name: &[u8]) -> Wanted<'_> {
         debug_assert!(name.iter().all(|byte| is_token_byte(*byte)));
-        // As words `^` and `~` are the same. All other tokens differ, but for the case of their letters.
+        // In words, `^` and `~` are equal. All other tokens differ, apart from the case of their letters.
         let words = words(name).filter(|words| !words.iter().any(|word| has_byte(*word, b'~')));
         Wanted { name, words }
     }
@@ -180,10 +182,10 @@ impl Wanted<'_> {
 
 /// The longest names of [`OF_LENGTH`], in bytes.
 const SHORT_LEN_MAX: usize = 16;
-/// The most names of one length. Too small a number stops the build.
+/// The most names of one length. If it is too small, the build fails.
 const SAME_LENGTH_MAX: usize = 5;
 
-/// The names of [`NAMES`] that have 4 to 16 bytes, by their length. Places that are not used hold zeros, which no name has.
+/// The names of [`NAMES`] that have 4 to 16 bytes, by their length. Unused places hold zeros, which occur in no name.
 static OF_LENGTH: [[Entry; SAME_LENGTH_MAX]; SHORT_LEN_MAX + 1] = {
     let mut table = [[Entry { words: [0; 2], known: Known::Other }; SAME_LENGTH_MAX]; SHORT_LEN_MAX + 1];
     let mut counts = [0; SHORT_LEN_MAX + 1];
@@ -200,7 +202,7 @@ static OF_LENGTH: [[Entry; SAME_LENGTH_MAX]; SHORT_LEN_MAX + 1] = {
     table
 };
 
-/// How many of [`NAMES`] have another length.
+/// The number of [`NAMES`] with another length.
 const NOT_SHORT_LEN: usize = {
     let (mut count, mut at) = (0, 0);
     while at < NAMES.len() {
@@ -210,7 +212,7 @@ const NOT_SHORT_LEN: usize = {
     count
 };
 
-/// These.
+/// The names of another length.
 static NOT_SHORT: [(&str, Known); NOT_SHORT_LEN] = {
     let mut names = [NAMES[0]; NOT_SHORT_LEN];
     let (mut count, mut at) = (0, 0);
@@ -226,8 +228,9 @@ static NOT_SHORT: [(&str, Known); NOT_SHORT_LEN] = {
 
 /// The bytes of a name of 4 to 16 bytes in lower case, as its first and its last word, which may overlap.
 ///
-/// Bit 0x20 makes capitals small. It also makes ``@[\]^_`` into other marks, none of which is in a name of [`NAMES`], and
-/// control characters into digits and hyphens, which is why callers exclude those first (a tab becomes a bracket).
+/// Setting bit 0x20 converts capitals to lower case. It also converts ``@[\]^_`` to other marks, none of which is in a
+/// name of [`NAMES`], and control characters to digits and hyphens, so callers exclude those first (a tab becomes a
+/// bracket).
 const fn words(name: &[u8]) -> Option<[u64; 2]> {
     const LOWER: u64 = u64::MAX / 0xff * 0x20;
     let (first, last) = match (name.len(), name.first_chunk(), name.last_chunk()) {
@@ -261,7 +264,7 @@ fn is_forwarded(name: &[u8]) -> bool {
     }
     let [b'x' | b'X', b'-' | b'_', ..] = name else { return false };
     let prefix = b"x-forwarded-";
-    // As almost all are written.
+    // The usual spelling.
     if name.get(..prefix.len()).is_some_and(|start| words(start) == words(prefix)) {
         return true;
     }
@@ -271,7 +274,7 @@ fn is_forwarded(name: &[u8]) -> bool {
 
 /// Whether a text is a token (RFC 9110 section 5.6.2).
 pub(super) fn is_token(text: &[u8]) -> bool {
-    // All bytes are looked at, which is quicker than to stop at the first.
+    // Checking all bytes is faster than stopping at the first.
     text.iter().fold(!text.is_empty(), |is_token, &byte| is_token & is_token_byte(byte))
 }
 
@@ -339,7 +342,7 @@ mod tests {
         assert_eq!(Known::of(b"Content_Length"), Err(HeadError::DisguisedField));
     }
 
-    /// Where it is looked for, too.
+    /// The search by `Wanted` distinguishes them too.
     #[test]
     fn no_other_name_is_taken_for_a_wanted_one() {
         let others = ["x_task_id", "x~task~id", "x^task", "~~~~", "a.b!c#d$e", "%&'*+`|0"];
@@ -356,7 +359,7 @@ mod tests {
         }
     }
 
-    /// A name that differs in one byte from a known one is another name, and is found to be one without a look at each byte.
+    /// A name that differs in one byte from a known one is another name, which is detected without checking each byte.
     #[test]
     fn no_other_name_is_taken_for_a_frequent_one() {
         for (known, _) in NAMES {

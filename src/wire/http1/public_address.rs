@@ -4,26 +4,26 @@ use super::authority::split;
 use super::names::Known;
 use super::text::push_field;
 
-/// The parameter of a challenge that names the metadata of a protected resource (RFC 9728 section 5.1).
+/// The parameter of a challenge with the URL of a protected resource's metadata (RFC 9728 section 5.1).
 const RESOURCE_METADATA: &[u8] = b"resource_metadata";
 
-/// How a server names itself, and how agents call it instead.
+/// The addresses that a server uses for itself, and the public address that replaces them.
 #[derive(Clone, Copy, Debug)]
 pub struct PublicAddress<'a> {
-    /// The authorities by which the server may name itself: that of its URL, and the `Host` that was sent to it.
+    /// The authorities that the server may use for itself: that of its URL, and the `Host` that was sent to it.
     pub own: [&'a str; 2],
     /// The port of an own authority without one.
     pub default_port: u16,
-    /// The scheme by which agents call it, `http` or `https`.
+    /// The scheme of the public address, `http` or `https`.
     pub scheme: &'a [u8],
-    /// The authority by which agents call it.
+    /// The authority of the public address.
     pub authority: &'a [u8],
     /// Whether `resource_metadata` in challenges is rewritten too.
     pub challenges: bool,
 }
 
 impl PublicAddress<'_> {
-    /// Where in the value of a field the server names itself by scheme and authority.
+    /// The position of the server's own scheme and authority in the value of a field.
     pub(super) fn own_part(&self, known: Known, value: &[u8]) -> Option<Range<usize>> {
         match known {
             Known::Reference => self.own_prefix(value).map(|len| 0..len),
@@ -36,15 +36,15 @@ impl PublicAddress<'_> {
         }
     }
 
-    /// Appends a field, with the public scheme and authority in the place of the server's own.
+    /// Appends a field, with the public scheme and authority instead of the server's own.
     pub(super) fn push_rewritten(&self, out: &mut Vec<u8>, name: &[u8], value: &[u8], own: Range<usize>) {
         let rewritten = [&value[..own.start], self.scheme, b"://", self.authority, &value[own.end..]].concat();
         push_field(out, name, &rewritten);
     }
 
-    /// How long scheme and authority of a URL are, if they are the server's own. The scheme does not matter: a server that
-    /// is told `X-Forwarded-Proto` may join that scheme with its own authority. None for a relative reference, and for one
-    /// with user information.
+    /// The length of scheme and authority of a URL, if the authority is the server's own. The scheme does not matter: a
+    /// server may combine that of `X-Forwarded-Proto` with its own authority. None for a relative reference, and for
+    /// one with user information.
     #[must_use]
     pub fn own_prefix(&self, url: &[u8]) -> Option<usize> {
         let slashes = url.windows(2).position(|two| two == b"//").filter(|&at| at <= b"https:".len())?;
@@ -68,8 +68,9 @@ impl PublicAddress<'_> {
     }
 }
 
-/// Where the URL of the parameter `resource_metadata` is in a challenge (RFC 9110 section 11.3), with or without quotes. A name
-/// within the quotes of another parameter does not count, nor a value with an escape, which no URL needs.
+/// The position of the URL of the parameter `resource_metadata` in a challenge (RFC 9110 section 11.3), with or without
+/// quotes. A name inside the quotes of another parameter does not count, and neither does a value with an escape, which
+/// no URL needs.
 fn resource_metadata(challenge: &[u8]) -> Option<Range<usize>> {
     let mut at = 0;
     while at < challenge.len() {
@@ -96,7 +97,7 @@ fn resource_metadata(challenge: &[u8]) -> Option<Range<usize>> {
     None
 }
 
-/// Where a quoted string ends, and whether it has no escapes.
+/// The end of a quoted string, and whether it has no escapes.
 fn quoted_end(text: &[u8], start: usize) -> Option<(usize, bool)> {
     let (mut at, mut is_plain) = (start, true);
     loop {

@@ -91,7 +91,7 @@ impl RequestHead {
         self.stage == Stage::Over || self.section.is_empty()
     }
 
-    /// The method, as far as it matters to an intermediary.
+    /// The method, as far as an intermediary distinguishes it.
     #[must_use]
     pub fn method(&self) -> Method {
         Method::of(self.method_text())
@@ -138,7 +138,7 @@ impl RequestHead {
         self.authority.agrees_with(authority, default_port)
     }
 
-    /// Whether a browser asks with this request if its page may send another (WHATWG Fetch, section 3.2.2).
+    /// Whether this is a browser's preflight request (WHATWG Fetch, section 3.2.2).
     #[must_use]
     pub fn is_preflight(&self) -> bool {
         is_preflight(self)
@@ -180,8 +180,8 @@ impl RequestHead {
         self.expects_continue
     }
 
-    /// Whether the client opens a WebSocket (RFC 6455 section 4.1), which is of no use to it as an HTTP exchange. Any other
-    /// offer of a protocol may be ignored (RFC 9110 section 7.8).
+    /// Whether the client opens a WebSocket (RFC 6455 section 4.1), which cannot be answered as an HTTP exchange. Any
+    /// other offer of a protocol may be ignored (RFC 9110 section 7.8).
     #[must_use]
     pub fn wants_websocket(&self) -> bool {
         let offers = || self.fields_known_as(Known::Upgrade).flat_map(|field| protocols(self.section.value(field)));
@@ -197,13 +197,14 @@ impl RequestHead {
         self.section.get(name)
     }
 
-    /// The value of a field that occurs exactly once: servers may read a repeated one in different ways. Case is ignored.
+    /// The value of a field that occurs exactly once: servers may interpret a repeated one differently. Case is
+    /// ignored.
     #[must_use]
     pub fn get_only(&self, name: &str) -> Option<&[u8]> {
         self.section.get_only(name)
     }
 
-    /// The bytes of the head, to be parsed again elsewhere.
+    /// The bytes of the head, for parsing it again elsewhere.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.section.bytes()
@@ -346,7 +347,7 @@ fn split_url(target: &[u8]) -> Option<Url<'_>> {
     Some(Url { authority: &rest[..end], path: &rest[end..], default_port })
 }
 
-/// The part of a target that the server gets; `None` if the target is malformed.
+/// The part of a target that is sent to the server; `None` if the target is malformed.
 fn path_of<'a>(target: &'a [u8], method: &[u8]) -> Option<&'a [u8]> {
     if !target.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#') {
         return None;

@@ -136,8 +136,8 @@ impl ResponseHead {
         self.facts.persists(self.version) && self.framing() != Framing::UntilClose && !doubtful && self.status != 101
     }
 
-    /// How long the server keeps the connection open without a request, if it says so: `Keep-Alive: timeout=N`, in seconds
-    /// (RFC 2068 section 19.7.1.1).
+    /// How long the server keeps an idle connection, if stated: `Keep-Alive: timeout=N`, in seconds (RFC 2068 section
+    /// 19.7.1.1).
     #[must_use]
     pub fn idle_timeout(&self) -> Option<Duration> {
         let value = self.section.get("Keep-Alive")?;
@@ -149,10 +149,10 @@ impl ResponseHead {
         })
     }
 
-    /// Whether the body is an event stream (WHATWG HTML, section 9.2) as it is written, neither encoded nor of a given length.
+    /// Whether the body is a plain event stream (WHATWG HTML, section 9.2), neither encoded nor of a given length.
     #[must_use]
     pub fn is_event_stream(&self) -> bool {
-        // Most answers have a length, and their fields need not be looked at.
+        // Most answers have a length, and their fields need not be checked.
         if self.status != 200 || !matches!(self.framing(), Framing::Chunked | Framing::UntilClose) {
             return false;
         }
@@ -165,7 +165,7 @@ impl ResponseHead {
         is_events && self.section.iter().all(is_plain)
     }
 
-    /// Whether a client may take the body for an event stream, whatever its status and framing.
+    /// Whether a client may take the body for an event stream, for any status and framing.
     #[must_use]
     pub fn names_event_stream(&self) -> bool {
         const EVENTS: &[u8] = b"text/event-stream";
@@ -174,13 +174,13 @@ impl ResponseHead {
         self.section.iter().any(|(name, value)| is_type(name) && has_events(value))
     }
 
-    /// The values of `Proxy-Authenticate` (RFC 9110 section 11.7.1), which a proxy has for its client.
+    /// The values of `Proxy-Authenticate` (RFC 9110 section 11.7.1), which a proxy sends to its client.
     pub fn proxy_challenges(&self) -> impl Iterator<Item = &[u8]> {
         let wanted = |(name, _): &(&[u8], &[u8])| name.eq_ignore_ascii_case(b"Proxy-Authenticate");
         self.section.iter().filter(wanted).map(|(_, value)| value)
     }
 
-    /// Whether a field may name the server itself: `Location`, `Content-Location` or `WWW-Authenticate`.
+    /// Whether a field may contain the server's own address: `Location`, `Content-Location` or `WWW-Authenticate`.
     #[must_use]
     pub fn may_name_itself(&self) -> bool {
         self.section.fields().iter().any(|field| matches!(field.known, Known::Reference | Known::Challenge))

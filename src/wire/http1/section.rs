@@ -52,7 +52,7 @@ pub(super) struct Field {
 impl Field {
     /// Reads the field of a line that begins at `start` in its section.
     fn read(line: &[u8], start: usize) -> Result<Field, HeadError> {
-        // A name that is known needs no look at each of its bytes.
+        // For a known name, the bytes need not be checked one by one.
         let colon = first_colon(line);
         let (name_len, known) = match colon.and_then(|at| Some((at, Known::of_short(&line[..at])?))) {
             Some(found) => found,
@@ -66,7 +66,7 @@ impl Field {
         };
         let after = &line[name_len + 1..];
         let (value_start, value_len) = match after {
-            // As almost all are sent.
+            // The usual form.
             [b' ', inside @ ..] if !has_space_around(inside) => (name_len + 2, inside.len()),
             _ => {
                 let value = after.trim_ascii_start();
@@ -171,8 +171,8 @@ impl Section {
         self.fields.iter().map(|field| (self.name(field), self.value(field)))
     }
 
-    /// Reads fields as almost all are sent: their lines stand whole in the input, without a control byte before their end.
-    /// Returns how much was read. What follows is for [`Section::take_line`], which knows every case.
+    /// Reads fields in their usual form: complete lines in the input, without a control byte before their end. Returns
+    /// how much was read. [`Section::take_line`] reads the rest and handles every case.
     pub(super) fn take_plain_fields(&mut self, input: &[u8]) -> Result<usize, HeadError> {
         let start = self.bytes.len();
         if start > self.line_start {
@@ -191,13 +191,13 @@ impl Section {
             }
             taken = line_end;
         };
-        // All at once, and also before an error, for the fields that were read refer to it.
+        // Append all at once, and also before an error, because the fields refer to these bytes.
         self.bytes.extend_from_slice(&input[..taken]);
         self.line_start = self.bytes.len();
         read.map(|()| taken)
     }
 
-    /// Takes the empty line that ends the section, if it comes next and stands whole in the input. Returns its length.
+    /// Takes the empty line that ends the section, if it is next and complete in the input. Returns its length.
     pub(super) fn take_end(&mut self, input: &[u8]) -> Option<usize> {
         let is_next = self.bytes.len() == self.line_start && input.starts_with(LINE_END);
         if !is_next || self.bytes.len() + LINE_END.len() > self.len_max {
@@ -250,7 +250,7 @@ impl Section {
     }
 }
 
-/// The first line of the input without its end, if it is whole and has no other control byte.
+/// The first line of the input without its end, if it is complete and has no other control byte.
 fn plain_line(input: &[u8]) -> Option<&[u8]> {
     let (line, rest) = input.split_at(first_control(input)?);
     rest.starts_with(LINE_END).then_some(line)
@@ -287,7 +287,7 @@ fn check_method(line: &[u8]) -> Result<(), HeadError> {
 fn check_bytes(line: &[u8], new: usize) -> Result<(), HeadError> {
     let end = line.strip_suffix(b"\n").map_or(line.len(), <[u8]>::len);
     let end = line[..end].strip_suffix(b"\r").map_or(end, <[u8]>::len);
-    // A carriage return at the end of the previous bytes is checked again, because it is known now what follows it.
+    // A carriage return at the end of the previous bytes is checked again, because the byte after it is known now.
     let from = if new > 0 && line[new - 1] == b'\r' { new - 1 } else { new };
     let Some(fresh) = line.get(from..end) else { return Ok(()) };
     if first_control(fresh).is_none() {

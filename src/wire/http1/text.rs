@@ -1,11 +1,11 @@
-//! Heads as text: fields and numbers.
+//! Writes the text of heads: fields and numbers.
 
 use super::names::is_token;
 use super::section::is_control;
 use crate::wire::scan::first_control;
 
-/// Appends one field. A name that is not a token is not written, and control bytes in the value become spaces, so that
-/// no input can start another field.
+/// Appends one field. A field whose name is not a token is not written, and control bytes in the value become spaces,
+/// so that no input can start another field.
 pub(super) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     if !is_token(name) {
         return;

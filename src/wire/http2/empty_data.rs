@@ -4,7 +4,7 @@ use super::frames::{FRAME_HEADER_LEN, Frames, Part};
 use crate::base::Time;
 use crate::wire::flood::Flood;
 
-/// The types of frames that are looked at (RFC 9113, sections 6.1 to 6.10).
+/// The types of frames that are handled (RFC 9113, sections 6.1 to 6.10).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -13,39 +13,39 @@ const CONTINUATION: u8 = 9;
 /// The flags that end a stream and a header block.
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// How many streams are known to be open. The one that has sent nothing for longest is forgotten when there are more: those that
-/// the other side has reset, which is not seen here, send nothing any more.
+/// The most streams that are tracked as open. Beyond that, the stream that has been silent for longest is forgotten:
+/// streams that the other side has reset, which is not visible here, send nothing any more.
 const STREAMS_MAX: usize = 256;
-/// How many frames are taken out at once, and how many per second after that.
+/// How many frames are removed in a burst, and how many per second after that.
 const BURST: u32 = 1_000;
 const PER_S: u32 = 1_000;
 
-/// Takes the DATA frames that carry nothing out of what one side of a connection sends.
+/// Removes empty DATA frames from the bytes of one side of a connection.
 ///
-/// Clients and servers that flush send such frames. They mean nothing unless they end their stream, and `h2` ends a
-/// connection on which it has received a hundred of them, however long it lives. Those that come too fast, that have
-/// padding, which flow control counts, or that stand where none may stand are left for `h2` to judge.
+/// Clients and servers that flush send such frames. They have no meaning unless they end their stream, but `h2` ends a
+/// connection after a hundred of them, however old it is. Frames that arrive too fast, that have padding (which flow
+/// control counts), or that are not allowed at their position are left to `h2`.
 #[derive(Debug)]
 pub struct EmptyData {
     frames: Frames,
-    /// The header that came last, and from where on it is still to be given out.
+    /// The last header, and from which byte on it has still to be passed on.
     header: [u8; FRAME_HEADER_LEN],
     header_at: usize,
-    /// Whether nothing but the rest of a header block may come.
+    /// Whether only the rest of a header block may follow.
     is_in_block: bool,
-    /// The streams on which DATA may come, the one that sent last at the end.
+    /// The streams on which DATA may arrive, ordered by their last frame.
     open: VecDeque<u32>,
     flood: Flood,
 }
 
 impl EmptyData {
-    /// Of what a client sends, its preface first.
+    /// The filter for a client's bytes, which begin with the preface.
     #[must_use]
     pub fn of_client() -> EmptyData {
         EmptyData::of(Frames::of_client())
     }
 
-    /// Of what a server sends.
+    /// The filter for a server's bytes.
     #[must_use]
     pub fn of_server() -> EmptyData {
         EmptyData::of(Frames::of_server())
@@ -57,8 +57,8 @@ impl EmptyData {
         EmptyData { frames, header, header_at: FRAME_HEADER_LEN, is_in_block: false, open, flood }
     }
 
-    /// Takes bytes that were received at `now`, and gives what is to be read of them to `out`, until that was `room` bytes. A
-    /// header is held back until it is whole.
+    /// Filters bytes that were received at `now`, and gives up to `room` of the remaining bytes to `out`. A header is
+    /// held back until it is complete.
     pub fn pass(&mut self, bytes: &mut &[u8], mut room: usize, now: Time, mut out: impl FnMut(&[u8])) {
         while room > 0 {
             if self.header_at < FRAME_HEADER_LEN {
@@ -88,7 +88,7 @@ impl EmptyData {
         }
     }
 
-    /// Whether a part of a header is held back whose rest did not come.
+    /// Whether a part of an incomplete header is held back.
     #[must_use]
     pub fn has_held(&self) -> bool {
         self.frames.header_len() > 0
@@ -139,7 +139,7 @@ mod tests {
         [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
     }
 
-    /// What is left of `bytes` when they come in pieces of `cut` bytes and are read in pieces of `room`.
+    /// The filtered `bytes`, fed in pieces of `cut` bytes and read in pieces of `room`.
     fn left(filter: &mut EmptyData, bytes: &[u8], cut: usize, room: usize, now: Time) -> Vec<u8> {
         let mut out = Vec::new();
         for mut piece in bytes.chunks(cut) {
@@ -171,7 +171,7 @@ mod tests {
         .concat();
         let data = frame(DATA, 0, 1, b"body");
         let kept_too = [
-            // Padding, another flag, another stream, the end, and what comes behind it.
+            // Padding, another flag, another stream, the end, and frames after it.
             &frame(DATA, 8, 1, &[3, 0, 0, 0])[..],
             &frame(DATA, 2, 1, b""),
             &frame(DATA, 0, 3, b""),

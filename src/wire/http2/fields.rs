@@ -2,7 +2,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRA
 use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memchr;
 
-/// The fields that HTTP/2 does not have (RFC 9113, section 8.2.2), besides those with a constant of their own.
+/// The fields that HTTP/2 does not have (RFC 9113, section 8.2.2), besides those with their own constant.
 const OF_CONNECTIONS: [&str; 2] = ["keep-alive", "proxy-connection"];
 
 /// The lines of a head in HTTP/1.1, without their ends.
@@ -10,7 +10,7 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end)
 }
 
-/// Name and value of a field that stands in a line.
+/// Name and value of the field in a line.
 pub(super) fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr(b':', line)?;
     Some((&line[..colon], line[colon + 1..].trim_ascii()))
@@ -26,13 +26,13 @@ pub(super) fn push_field((name, value): (&[u8], &[u8]), headers: &mut HeaderMap)
     }
 }
 
-/// Appends these pieces in their order.
+/// Appends these pieces in order.
 pub(super) fn push(out: &mut Vec<u8>, pieces: &[&[u8]]) {
     pieces.iter().for_each(|piece| out.extend_from_slice(piece));
 }
 
-/// Whether a body is a chunked one in HTTP/1.1: its length is not known, or trailers are announced, for which no other has room. That
-/// it is as long as announced is checked by `h2`.
+/// Whether a body becomes a chunked one in HTTP/1.1: its length is unknown, or trailers are announced, which only
+/// chunked bodies can have. `h2` checks an announced length.
 pub(super) fn is_chunked(headers: &HeaderMap) -> bool {
     !headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRAILER)
 }

@@ -3,39 +3,39 @@ use super::PREFACE;
 /// The length of a frame's header (RFC 9113, section 4.1).
 pub(super) const FRAME_HEADER_LEN: usize = 9;
 
-/// The bits of a stream's number.
+/// The bits of a stream identifier.
 pub(super) const STREAM_MASK: u32 = 0x7fff_ffff;
 
-/// Cuts what one side of a connection sends into the headers and the payloads of its frames.
+/// Splits the bytes of one side of a connection into frame headers and payloads.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// What is left of the preface or of a frame's payload.
+    /// The remaining length of the preface or of a frame's payload.
     left: usize,
     header: [u8; FRAME_HEADER_LEN],
     header_len: usize,
 }
 
-/// What comes next on a connection.
+/// The next part of a connection's bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
-    /// A whole header of a frame.
+    /// A complete frame header.
     Header { kind: u8, flags: u8, stream: u32 },
-    /// Some of a frame's payload, or of the preface.
+    /// A part of a frame's payload, or of the preface.
     Payload(&'a [u8]),
 }
 
 impl Frames {
-    /// Those of a client, which sends the preface first.
+    /// A splitter for a client's bytes, which begin with the preface.
     pub(super) const fn of_client() -> Frames {
         Frames { left: PREFACE.len(), header: [0; FRAME_HEADER_LEN], header_len: 0 }
     }
 
-    /// Those of a server.
+    /// A splitter for a server's bytes.
     pub(super) const fn of_server() -> Frames {
         Frames { left: 0, header: [0; FRAME_HEADER_LEN], header_len: 0 }
     }
 
-    /// Takes the next part off the bytes; none if they end within a header.
+    /// Removes the next part from the bytes; none if they end within a header.
     pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<Part<'a>> {
         if self.left > 0 && !bytes.is_empty() {
             let (payload, rest) = bytes.split_at(self.left.min(bytes.len()));
@@ -56,12 +56,12 @@ impl Frames {
         Some(Part::Header { kind, flags, stream: u32::from_be_bytes(stream) & STREAM_MASK })
     }
 
-    /// How much of the last header's payload is to come.
+    /// The remaining length of the last header's payload.
     pub(super) fn left(&self) -> usize {
         self.left
     }
 
-    /// Whether the payload of the last header is whole.
+    /// Whether the payload of the last header is complete.
     pub(super) fn is_whole(&self) -> bool {
         self.left == 0
     }
@@ -71,7 +71,7 @@ impl Frames {
         self.header
     }
 
-    /// How many bytes of a header came whose rest did not.
+    /// How many bytes of an incomplete header have arrived.
     pub(super) fn header_len(&self) -> usize {
         self.header_len
     }

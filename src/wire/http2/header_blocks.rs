@@ -6,16 +6,16 @@ const CONTINUATION: u8 = 9;
 /// The flag that ends a header block.
 const END_HEADERS: u8 = 4;
 
-/// Watches the bytes that a client sends for header blocks that are not whole.
+/// Detects incomplete header blocks in the bytes that a client sends.
 ///
-/// A block may come in many frames, and nothing else comes on the connection before its end. How long one may take, and how much
-/// of it is kept, has to be limited while it is received.
+/// A block may consist of many frames, and no other frame may come before its end. Its duration and size have to be
+/// limited while it is received.
 #[derive(Debug)]
 pub struct HeaderBlocks {
     frames: Frames,
-    /// Whether the frame whose payload comes is a part of a block, and whether it is the last one.
+    /// Whether the current frame is part of a block, and whether it is the last one.
     part: Option<bool>,
-    /// The bytes of the block that is under way.
+    /// The length of the incomplete block.
     open_len: usize,
     /// The number of blocks that have ended.
     ended: u64,
@@ -28,7 +28,7 @@ impl Default for HeaderBlocks {
 }
 
 impl HeaderBlocks {
-    /// Takes the next bytes of the connection, from its first one on.
+    /// Processes the next bytes of the connection, from its first one on.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while let Some(part) = self.frames.next(&mut bytes) {
             match part {
@@ -49,7 +49,8 @@ impl HeaderBlocks {
         }
     }
 
-    /// How many bytes of a block came whose end did not. At least one if any byte of a frame came that may be a part of a block.
+    /// How many bytes of an incomplete block have arrived. At least one, if any byte of a frame arrived that may be
+    /// part of a block.
     #[must_use]
     pub fn open_len(&self) -> usize {
         self.open_len + self.frames.header_len()

@@ -1,8 +1,8 @@
-//! HTTP/2 without input or output: its heads and trailers as those of HTTP/1.1, and back (RFC 9113, section 8), and what of its
-//! frames has to be known before they are whole.
+//! HTTP/2 without input or output: converts its heads and trailers to those of HTTP/1.1 and back (RFC 9113, section 8),
+//! and inspects frames before they are complete.
 //!
-//! Frames and HPACK are those of the `h2` crate. What it gives is written as HTTP/1.1 and read by [`wire::http1`], so that the
-//! same rules decide what is passed on, whatever the version in which it came.
+//! The `h2` crate implements frames and HPACK. Its heads are written as HTTP/1.1 and parsed by [`wire::http1`], so that
+//! the same rules apply to every version.
 //!
 //! [`wire::http1`]: crate::wire::http1
 
@@ -23,5 +23,5 @@ pub use response_head::{response_of, split_answer, write_response_head};
 pub use server_frames::{SMALL_FRAMES_TOTAL_MAX, ServerFrames};
 pub use trailers::{read_trailers, trailers_of};
 
-/// With what a client begins a connection (RFC 9113, section 3.4).
+/// The bytes with which a client begins a connection (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

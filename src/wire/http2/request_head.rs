@@ -6,22 +6,22 @@ use http::{HeaderName, Method, Request, Version};
 use super::fields::{is_chunked, lines, push, push_field, split_field};
 use crate::wire::http1::Framing;
 
-/// Why a request cannot be one of HTTP/2.
+/// Why a request cannot be sent over HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// Its `Host` is not an authority.
     #[error("the Host of the request cannot be an :authority of HTTP/2")]
     Host,
-    /// Its method or target.
+    /// Its method or target is invalid in HTTP/2.
     #[error("the method or target of the request cannot be one of HTTP/2")]
     Target,
 }
 
-/// Appends the head of a request as HTTP/1.1, to be read and checked as one. `has_body` says that a body follows.
+/// Appends the head of a request as HTTP/1.1, to be parsed and checked as such. `has_body`: a body follows.
 ///
-/// `:authority` becomes `Host`; where the request has both, the target is written as a URL, so that the two are compared. A body
-/// whose length is not announced becomes a chunked one, and so does one behind which trailers are announced: only those have
-/// room for them. Cookies are joined to one field (RFC 9113, section 8.2.3).
+/// `:authority` becomes `Host`; if the request has both, the target is written as a URL, so that the two are compared.
+/// A body of unknown length or with announced trailers becomes a chunked one, because only those can have trailers.
+/// Cookies are joined to one field (RFC 9113, section 8.2.3).
 pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
@@ -32,7 +32,7 @@ pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
             let path = if path == "*" { "" } else { path };
             push(out, &[scheme.as_bytes(), b"://", authority.as_bytes(), path.as_bytes()]);
         }
-        // CONNECT has nothing but an authority.
+        // CONNECT has only an authority.
         (Some(authority), _) if path.is_empty() => out.extend_from_slice(authority.as_bytes()),
         _ => out.extend_from_slice(path.as_bytes()),
     }
@@ -59,12 +59,12 @@ pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The request whose head `text` is in HTTP/1.1, as it was written here, and the framing of its body. Without the fields that
-/// belong to a connection; `Host` becomes `:authority`.
+/// Converts the head of a request from HTTP/1.1 (`text`, as written by this crate); returns it with the framing of its
+/// body. Fields of the connection are dropped; `Host` becomes `:authority`.
 ///
 /// # Errors
 ///
-/// If HTTP/2 has no way to say it.
+/// If it cannot be expressed in HTTP/2.
 pub fn request_of(text: &[u8], is_tls: bool) -> Result<(Request<()>, Framing), RequestError> {
     let mut lines = lines(text);
     let mut words = lines.next().unwrap_or_default().split(|&byte| byte == b' ');
@@ -95,7 +95,7 @@ pub fn request_of(text: &[u8], is_tls: bool) -> Result<(Request<()>, Framing), R
     Ok((request, framing))
 }
 
-/// The path of a request. What the library does not take as it is may stand there encoded (RFC 3986, section 2.1).
+/// The path of a request. Characters that the library rejects are percent-encoded (RFC 3986, section 2.1).
 fn path_of(target: &[u8]) -> Option<PathAndQuery> {
     if let Ok(path) = PathAndQuery::try_from(target) {
         return Some(path);
@@ -200,7 +200,7 @@ mod tests {
             let mut parts = request.uri().clone().into_parts();
             parts.path_and_query = Some(uri);
             *request.uri_mut() = parts.try_into().unwrap();
-            // Either it is one target, or it is refused.
+            // The target is either accepted as one or refused.
             match read(request, false) {
                 Ok(head) => assert!(head.path().starts_with(b"/a"), "{byte:#04x}"),
                 Err(why) => assert_eq!(why, HeadError::BadTarget, "{byte:#04x}"),

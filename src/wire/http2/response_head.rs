@@ -4,13 +4,14 @@ use http::{HeaderMap, Response, StatusCode};
 use super::fields::{is_chunked, lines, push, push_field, split_field};
 use crate::wire::http1::{Method, Progress, ResponseHead};
 
-/// The head of a response that `text` is in HTTP/1.1, as it was written here. Without the fields that belong to a connection.
+/// Converts the head of a response from HTTP/1.1 (`text`, as written by this crate). Fields of the connection are
+/// dropped.
 #[must_use]
 pub fn response_of(text: &[u8]) -> Response<()> {
     let mut lines = lines(text);
     let status = lines.next().and_then(|line| line.get(9..12)).and_then(|digits| StatusCode::from_bytes(digits).ok());
     let mut response = Response::new(());
-    // What was written here has a status.
+    // Heads that this crate writes always have a status.
     *response.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
     for field in lines.filter_map(split_field) {
         push_field(field, response.headers_mut());
@@ -18,7 +19,7 @@ pub fn response_of(text: &[u8]) -> Response<()> {
     response
 }
 
-/// A whole answer in HTTP/1.1, as it was written here for a request with this method: its head, and the body behind it.
+/// Splits a complete HTTP/1.1 answer, as written by this crate for a request with this method, into head and body.
 #[must_use]
 pub fn split_answer(text: &[u8], method: Method) -> Option<(Response<()>, &[u8])> {
     match ResponseHead::new().feed(text, method) {
@@ -27,11 +28,11 @@ pub fn split_answer(text: &[u8], method: Method) -> Option<(Response<()>, &[u8])
     }
 }
 
-/// Appends the head of a response as HTTP/1.1, to be read and checked as one; returns whether its body is a chunked one.
+/// Appends the head of a response as HTTP/1.1, to be parsed and checked as such; returns whether its body is a chunked
+/// one.
 ///
-/// `has_body` says that a body may follow. One whose length is not announced becomes a chunked one, and so does one behind which
-/// trailers are announced. A response without one to a
-/// request that could have one says so.
+/// `has_body`: a body may follow. A body of unknown length or with announced trailers becomes a chunked one. A response
+/// without a body states that, if it could have one.
 pub fn write_response_head(
     status: StatusCode,
     headers: &HeaderMap,

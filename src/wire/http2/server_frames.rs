@@ -1,7 +1,7 @@
 use super::frames::{Frames, Part, STREAM_MASK};
 use super::small_frames::SmallFrames;
 
-/// The types of frames that are looked at (RFC 9113, sections 6.1 to 6.8).
+/// The types of frames that are handled (RFC 9113, sections 6.1 to 6.8).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -9,15 +9,15 @@ const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 /// The flag of the last frame of a stream (RFC 9113, sections 6.1 and 6.2).
 const END_STREAM: u8 = 1;
-/// The flag of a DATA frame that begins with the length of a padding (RFC 9113, section 6.1).
+/// The flag of a DATA frame that begins with the length of its padding (RFC 9113, section 6.1).
 const PADDED: u8 = 8;
-/// What frames that carry little may cost on one stream, in bytes of bookkeeping, before that stream is to be reset. Only frames of
-/// less than 16 bytes on average can cost so much within a window of 64 KiB.
+/// How much memory the bookkeeping of small frames may take on one stream, in bytes, before that stream has to be
+/// reset. Only frames of less than 16 bytes on average can cost this much within a window of 64 KiB.
 const SMALL_FRAMES_STREAM_MAX: usize = 1024 * 1024;
-/// What they may cost on all streams together.
+/// How much memory they may take on all streams together.
 pub const SMALL_FRAMES_TOTAL_MAX: usize = 6 * 1024 * 1024;
 
-/// How far the server has come with a response.
+/// The progress of a server's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Open,
@@ -27,21 +27,21 @@ enum Answer {
     Cut,
 }
 
-/// Watches what a server sends for what it says of the connection as a whole, and for the ends of responses.
+/// Inspects a server's frames for settings, GOAWAY, the ends of responses, and floods of small frames.
 #[derive(Debug)]
 pub struct ServerFrames {
     frames: Frames,
-    /// The type of the frame whose payload comes.
+    /// The type of the current frame.
     kind: Option<u8>,
-    /// What came of the number that a GOAWAY begins with, and how much of it.
+    /// The received part of the stream identifier in GOAWAY, and its length.
     number: u32,
     number_len: usize,
     has_settings: bool,
     last_stream: Option<u32>,
-    /// The streams on which a response is expected: never more than are open at once.
+    /// The streams on which a response is expected: never more than are open at the same time.
     answers: Vec<(u32, Answer)>,
     small: SmallFrames,
-    /// The stream and the length of a padded DATA frame whose first byte is to come.
+    /// The stream and the length of a padded DATA frame whose padding length was not received yet.
     padded: Option<(u32, usize)>,
 }
 
@@ -63,7 +63,7 @@ impl Default for ServerFrames {
 }
 
 impl ServerFrames {
-    /// Takes the next bytes of the connection, from its first one on.
+    /// Processes the next bytes of the connection, from its first one on.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while let Some(part) = self.frames.next(&mut bytes) {
             match part {
@@ -83,25 +83,25 @@ impl ServerFrames {
         }
     }
 
-    /// Whether the settings of the server have come, with which it begins (RFC 9113, section 3.4).
+    /// Whether the server's SETTINGS, its first frame (RFC 9113, section 3.4), has arrived.
     #[must_use]
     pub fn has_settings(&self) -> bool {
         self.has_settings
     }
 
-    /// Whether the server has said that the connection is to end.
+    /// Whether the server has sent GOAWAY.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         self.last_stream.is_some()
     }
 
-    /// Whether the server has said that it did not look at the request on this stream, and will not (RFC 9113, section 6.8).
+    /// Whether GOAWAY says that the request on this stream was not processed and will not be (RFC 9113, section 6.8).
     #[must_use]
     pub fn excludes(&self, stream: u32) -> bool {
         self.last_stream.is_some_and(|last| stream > last)
     }
 
-    /// Watches for the end of the response on a stream, until [`ServerFrames::forget_answer`].
+    /// Tracks the response on a stream until [`ServerFrames::forget_answer`].
     pub fn expect_answer(&mut self, stream: u32) {
         self.answers.push((stream, Answer::Open));
     }
@@ -113,30 +113,30 @@ impl ServerFrames {
         self.answers.contains(&(stream, Answer::Whole))
     }
 
-    /// Watches this stream no longer.
+    /// Stops tracking this stream.
     pub fn forget_answer(&mut self, stream: u32) {
         self.answers.retain(|(expected, _)| *expected != stream);
         self.small.forget(stream);
     }
 
-    /// A piece of the response on this stream was read, as long as its frame was.
+    /// Notes that a DATA frame of this length was read from the response on this stream.
     pub fn read(&mut self, stream: u32, len: usize) {
         self.small.read(stream, len);
     }
 
-    /// The stream that is to be reset because frames that carry little and are not read need too much memory.
+    /// The stream to reset, if unread small frames take too much memory.
     #[must_use]
     pub fn flood(&self) -> Option<u32> {
         self.small.flood()
     }
 
-    /// What the frames of a stream cost that carry little and are not read, in bytes of bookkeeping.
+    /// The bookkeeping of a stream's unread small frames, in bytes.
     #[must_use]
     pub fn small_cost(&self, stream: u32) -> usize {
         self.small.cost(stream)
     }
 
-    /// Counts what a frame of an expected response costs. The last one of a stream is none of many.
+    /// Counts the cost of a frame of a tracked response. The last frame of a stream is free.
     fn note_data(&mut self, kind: u8, flags: u8, stream: u32) {
         self.padded = None;
         if kind != DATA || flags & END_STREAM != 0 || !self.answers.iter().any(|(expected, _)| *expected == stream) {
@@ -155,7 +155,7 @@ impl ServerFrames {
             RST_STREAM => Answer::Cut,
             _ => return,
         };
-        // What comes behind the first end changes nothing.
+        // Frames after the first end have no effect.
         if let Some((_, answer)) = self.answers.iter_mut().find(|answer| **answer == (stream, Answer::Open)) {
             *answer = end;
         }

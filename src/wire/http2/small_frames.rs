@@ -1,16 +1,16 @@
-/// A DATA frame costs what it lacks to so many bytes: about what its bookkeeping takes, which flow control does not count. The same
-/// as in the budget of `h2`.
+/// A DATA frame shorter than this costs the difference, about what its bookkeeping takes, which flow control does not
+/// count. The budget of `h2` uses the same value.
 const FRAME_LEN_CHEAP: usize = 256;
 
-/// What DATA frames that carry little cost while they wait to be read, by stream.
+/// The cost of small DATA frames that wait to be read, by stream.
 #[derive(Debug)]
 pub(super) struct SmallFrames {
     /// The most that one stream may cost.
     stream_max: usize,
-    /// The most that all may cost together.
+    /// The most that all streams may cost together.
     total_max: usize,
     total: usize,
-    /// The streams that cost something: never more than are open at once.
+    /// The streams with a cost: never more than are open at the same time.
     streams: Vec<(u32, usize)>,
 }
 
@@ -19,7 +19,7 @@ impl SmallFrames {
         SmallFrames { stream_max, total_max, total: 0, streams: Vec::new() }
     }
 
-    /// A frame with so many bytes of a body came.
+    /// Counts a received frame with `len` bytes of a body.
     pub(super) fn received(&mut self, stream: u32, len: usize) {
         let cost = cost_of(len);
         if cost == 0 {
@@ -32,7 +32,7 @@ impl SmallFrames {
         }
     }
 
-    /// A frame with so many bytes was read.
+    /// Counts a frame of this length as read.
     pub(super) fn read(&mut self, stream: u32, len: usize) {
         let Some(at) = self.streams.iter().position(|(of, _)| *of == stream) else { return };
         let cost = cost_of(len).min(self.streams[at].1);
@@ -43,19 +43,19 @@ impl SmallFrames {
         }
     }
 
-    /// Nothing of the stream waits any more.
+    /// Removes a stream of which nothing waits any more.
     pub(super) fn forget(&mut self, stream: u32) {
         if let Some(at) = self.streams.iter().position(|(of, _)| *of == stream) {
             self.total -= self.streams.swap_remove(at).1;
         }
     }
 
-    /// What the frames of a stream cost that are not read.
+    /// The cost of a stream's unread frames.
     pub(super) fn cost(&self, stream: u32) -> usize {
         self.streams.iter().find(|(of, _)| *of == stream).map_or(0, |(_, cost)| *cost)
     }
 
-    /// A stream that costs too much: the one that costs most, if it alone or all together do.
+    /// The stream with the highest cost, if it or all together exceed their limit.
     pub(super) fn flood(&self) -> Option<u32> {
         let (stream, cost) = *self.streams.iter().max_by_key(|(_, cost)| *cost)?;
         (cost > self.stream_max || self.total > self.total_max).then_some(stream)

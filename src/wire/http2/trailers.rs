@@ -21,7 +21,7 @@ pub fn read_trailers(trailers: &HeaderMap, decoder: &mut BodyDecoder) -> Result<
     }
 }
 
-/// Trailers as those of HTTP/2.
+/// Converts trailers to those of HTTP/2.
 pub fn trailers_of<'a>(trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> HeaderMap {
     let of = |(name, value)| Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?));
     let mut map = HeaderMap::new();

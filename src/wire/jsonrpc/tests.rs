@@ -9,12 +9,12 @@ fn peek(body: &[u8]) -> Peek {
     peek
 }
 
-/// Whether servers may read a member in different ways, because a key occurs twice.
+/// Whether servers may interpret a member differently, because a key occurs twice.
 fn is_ambiguous(peek: &Peek) -> bool {
     peek.doubled != 0
 }
 
-/// What is compared between two looks at the same message.
+/// The values that are compared between two inspections of the same message.
 type Seen = (Option<String>, Option<String>, Option<String>, Option<String>, Option<Message>, [bool; 4]);
 
 fn seen(peek: &Peek) -> Seen {
@@ -199,7 +199,7 @@ fn a_full_parser_finds_the_same() {
         assert_eq!(found(&looks), oracle(&message), "{body}");
         assert!(looks.is_whole() && !is_ambiguous(&looks), "{body}");
 
-        // A prefix says the same or nothing.
+        // A prefix yields the same or nothing.
         let cut = rng.below(body.len() as u64) as usize;
         let prefix = peek(&body.as_bytes()[..cut]);
         for (part, whole) in found(&prefix).into_iter().zip(oracle(&message)) {
@@ -234,7 +234,7 @@ fn mutated_bodies_never_mislead() {
             assert!(whole.is_whole(), "{}", body.escape_ascii());
             if !is_ambiguous(&whole) {
                 let (found, [method, id, name, uri]) = (found(&whole), oracle(&message));
-                // A mutated number may be written in another way than the parser prints it.
+                // A mutated number may be written differently than the parser prints it.
                 let same_id = found[1].is_some() == id.is_some() || found[1].as_ref().is_some_and(|id| id.len() > 15);
                 assert!(same_id, "{}", body.escape_ascii());
                 assert_eq!([&found[0], &found[2], &found[3]], [&method, &name, &uri], "{}", body.escape_ascii());
@@ -267,11 +267,11 @@ fn arguments_have_a_digest_however_the_message_is_cut_and_spaced() {
     let other = message(1, r#"{"q":"ab \"\u00e9","n":[1,{"x":null}]}"#);
     assert_ne!(digest(&other, 7), Some(whole), "white space within a text counts");
     assert_eq!(digest(r#"{"id":1,"method":"tools/call","params":{"name":"a"}}"#, 7), None);
-    assert_eq!(digest(&one[..one.len() - 1], 7), None, "the message is not whole");
+    assert_eq!(digest(&one[..one.len() - 1], 7), None, "the message is incomplete");
     let mut peek = Peek::new();
     peek.feed(one.as_bytes());
-    assert_eq!(peek.arguments_digest(), None, "it was not asked for");
-    assert_eq!(peek.arguments_hash(), None, "it was not asked for");
+    assert_eq!(peek.arguments_digest(), None, "it was not enabled");
+    assert_eq!(peek.arguments_hash(), None, "it was not enabled");
     for piece in 1..20 {
         peek.clear();
         peek.hash_arguments();
@@ -284,7 +284,7 @@ fn arguments_have_a_digest_however_the_message_is_cut_and_spaced() {
     peek.clear();
     peek.hash_arguments();
     peek.feed(&one.as_bytes()[..one.len() - 1]);
-    assert_eq!(peek.arguments_hash(), None, "the message is not whole");
+    assert_eq!(peek.arguments_hash(), None, "the message is incomplete");
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn the_trace_in_meta_is_found_in_every_cut_and_nowhere_else() {
         assert_eq!(of_params(none), None, "{none}");
     }
     assert_eq!(of_params(&format!(r#"{{"_meta":{{"traceparent":"{}"}}}}"#, "t".repeat(TRACEPARENT_LEN_MAX + 1))), None);
-    // What agents say of the trace makes no call ambiguous.
+    // A repeated `_meta` does not make a call ambiguous.
     let doubled = peek(br#"{"id":1,"method":"tools/call","params":{"name":"n","_meta":{},"_meta":{}}}"#);
     assert_eq!((doubled.reading(MessageMember::Name), doubled.name()), (Reading::Read, Some("n")));
 }

@@ -2,10 +2,10 @@ use crate::base::CallFailure;
 use crate::wire::codes::codes;
 
 codes! {
-    /// Why a stream was reset: what RESET carries.
+    /// Why a stream was reset: the code in RESET.
     ///
     /// The upper byte of the code says whether the request can have reached the upstream: `0x01xx` certainly not,
-    /// anything else perhaps. The roles speak of [`CallFailure`], which this maps to and from.
+    /// anything else perhaps. The roles use [`CallFailure`], to and from which it is mapped.
     pub enum Cause {
         NoRoute = 0x0100, "no route for this hostname";
         UpstreamRefused = 0x0101, "the upstream refused the connection";
@@ -43,8 +43,8 @@ codes! {
 }
 
 impl Cause {
-    /// Whether it is certain that no byte of the request reached the upstream, so that the call may be tried again
-    /// elsewhere. A code that this version does not know is judged by its upper byte.
+    /// Whether it is certain that no byte of the request reached the upstream, so that the call may be retried
+    /// elsewhere. For a code that this version does not know, the upper byte decides.
     #[must_use]
     pub(super) const fn never_reached_upstream(self) -> bool {
         self.code() >> 8 == 0x01
@@ -92,9 +92,9 @@ impl From<CallFailure> for Cause {
     fn from(failure: CallFailure) -> Cause {
         match failure {
             CallFailure::ConnectorOffline | CallFailure::TunnelRevoked => Cause::Draining,
-            // A code of this range that means no more than that.
+            // The code of this range without a more specific meaning.
             CallFailure::NotPassedOn => Cause::NotSent,
-            // A breaker and a concurrency limit answer where they are asked, so that no other side hears of it.
+            // Breakers and concurrency limits are answered by the side that has them, and never sent to the other.
             CallFailure::Overloaded | CallFailure::BreakerOpen | CallFailure::ConcurrencyLimit => Cause::Overloaded,
             CallFailure::AuditUnavailable => Cause::AuditUnavailable,
             CallFailure::NoRoute => Cause::NoRoute,
@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// An agent that is told that nothing was done may call again, and one that is told the opposite may not.
+    /// An agent may retry if the answer says that nothing was done, and must not otherwise.
     #[test]
     fn a_failure_says_of_each_code_whether_the_request_may_have_reached_the_upstream() {
         let unknown = [0x01ff, 0x02ff, 0x0301, 0x0000, 0xffff].map(Cause::Unrecognized);

@@ -7,12 +7,12 @@ use super::schedule::Schedule;
 
 /// A busy link measures its round-trip time again after this many ping intervals.
 const ROUND_TRIP_INTERVALS: u32 = 4;
-/// The most PINGs that are not answered: fewer than a peer takes at once.
+/// The most unanswered PINGs: fewer than the burst that a peer accepts.
 const PINGS_OUT_MAX: usize = 32;
 
-/// Timers: pings, the end of a link whose peer is silent, and what may not be sent at once.
+/// Timers: pings, the silence timeout, and frames with a rate limit.
 impl<B: Chunk> Mux<B> {
-    /// Measures the round-trip time now, unless a PING is under way.
+    /// Measures the round-trip time now, unless a PING is unanswered.
     pub fn ping(&mut self, now: Time) {
         if self.progress == LinkState::Ready && !self.is_pinging() {
             self.ping_due = true;
@@ -20,8 +20,8 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Sends another PING behind one that is not answered, so that the peer hears this side, which may hear nothing of it. A link
-    /// whose peer stands still sends only so many.
+    /// Sends another PING after an unanswered one, so that the peer receives data even if its answers are lost. A link
+    /// with a stalled peer sends only a limited number.
     pub fn ping_again(&mut self) {
         let may = self.progress == LinkState::Ready && !self.ping_due;
         self.ping_due |= may && (1..PINGS_OUT_MAX).contains(&self.pings_out.len());
@@ -62,7 +62,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Gives back the memory that many streams needed, once there are none.
+    /// Frees the memory that many streams needed, once there are none.
     fn shrink_tables(&mut self) {
         // The queue of capped streams may name slots of streams that have ended.
         if self.capped.is_empty() && self.streams.shrink() {
@@ -70,25 +70,25 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// When the peer must have shown that it is alive; otherwise it is asked.
+    /// The deadline for data from the peer: then a PING is sent, or after a PING the link ends.
     fn alive_at(&self) -> Time {
         if self.is_pinging() { self.dead_at() } else { self.ping_at() }
     }
 
-    /// When the last bytes of the peer came.
+    /// When data last arrived from the peer.
     #[must_use]
     pub fn heard_at(&self) -> Time {
         self.heard_at
     }
 
-    /// Since when the peer has owed the answer to a PING and sent nothing. `None` if it owes none.
+    /// Since when a PING has been unanswered while nothing arrived. `None` if none is.
     #[must_use]
     pub fn owing_since(&self) -> Option<Time> {
         let owes = self.progress == LinkState::Ready && self.is_pinging();
         owes.then(|| self.heard_at.max(self.pinged_at))
     }
 
-    /// Whether a PING is under way or about to be.
+    /// Whether a PING is unanswered or about to be sent.
     fn is_pinging(&self) -> bool {
         self.ping_due || !self.pings_out.is_empty()
     }

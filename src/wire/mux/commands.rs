@@ -17,7 +17,7 @@ use super::stream::{Item, QUEUE_ITEMS_MAX, SendState, Withdrawal};
 /// size of two of the largest buffers, with their framing.
 pub const OVERSHOOT_MAX: usize = 256 * 1024;
 
-/// The calls of the application.
+/// Commands of the application.
 impl<B: Chunk> Mux<B> {
     /// The next event, if there is one.
     pub fn poll_event(&mut self) -> Option<Event<B>> {
@@ -59,8 +59,9 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Sets the hosts of this side: at the connector those for which it has routes, at the edge those of the tunnel. The peer is told
-    /// after the greeting, and again when they change; of changes that follow each other closely only the last one.
+    /// Sets the hosts of this side: at the connector those for which it has routes, at the edge those of the tunnel.
+    /// They are sent to the peer after the greeting and after each change; of changes in quick succession only the last
+    /// is sent.
     pub fn set_hosts(&mut self, now: Time, hosts: &HostSet) {
         if self.progress != LinkState::Over {
             self.hosts.set(hosts);
@@ -108,11 +109,11 @@ impl<B: Chunk> Mux<B> {
         Ok(StreamId { id, slot })
     }
 
-    /// What the edge said when it opened the stream; `None` if the stream is gone.
+    /// The parameters with which the edge opened the stream; `None` if the stream is gone.
     #[must_use]
     pub fn opening(&self, stream: StreamId) -> Option<Open<'_>> {
         let found = self.streams.get(stream)?;
-        // What is kept says nothing of the time that was left when it came.
+        // The kept payload does not contain the caller's time.
         let open = Open::decode(&found.opening, self.version, Time::ZERO).ok()?;
         Some(Open { until: found.until, ..open })
     }
@@ -123,7 +124,7 @@ impl<B: Chunk> Mux<B> {
         decode_call(&mut Fields::new(&self.streams.get(stream)?.opening)).ok()
     }
 
-    /// When the time for the call of a stream is over, if it is limited and both sides know it.
+    /// When the caller's time of a stream's call ends, if it is limited and both sides know it.
     #[must_use]
     pub fn until(&self, stream: StreamId) -> Option<Time> {
         self.streams.get(stream)?.until
@@ -228,8 +229,8 @@ impl<B: Chunk> Mux<B> {
         self.list(slot);
     }
 
-    /// Releases a stream that the application does not use any more. If both sides have finished, queued bytes are
-    /// still sent; otherwise the stream is reset with `cause`, as by [`reset`](Mux::reset). Ignored if it is gone.
+    /// Releases a stream that the application no longer uses. If both sides have finished, queued bytes are still sent;
+    /// otherwise the stream is reset with `cause`, as by [`reset`](Mux::reset). Ignored if it is gone.
     pub fn release_stream(&mut self, stream: StreamId, cause: Cause) {
         let Ok(slot) = self.slot_of(stream) else { return };
         let found = self.streams.at(slot);
@@ -241,14 +242,14 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// At the edge: whether [`withdraw`](Mux::withdraw) takes the stream back.
+    /// At the edge: sets whether [`withdraw`](Mux::withdraw) withdraws the stream.
     pub fn set_withdrawal(&mut self, stream: StreamId, withdrawal: Withdrawal) {
         if let Ok(slot) = self.slot_of(stream) {
             self.streams.at(slot).withdrawal = withdrawal;
         }
     }
 
-    /// At the edge: resets the streams that may be taken back. The connector cannot have acted on them. Returns them.
+    /// At the edge: resets the streams that may be withdrawn, on which the connector cannot have acted. Returns them.
     pub fn withdraw(&mut self) -> Vec<StreamId> {
         let slots: Vec<u32> = self.streams.slots_by_id().collect();
         let unsent = slots.into_iter().filter_map(|slot| {
@@ -268,11 +269,11 @@ impl<B: Chunk> Mux<B> {
         self.streams.get(stream).is_none_or(|found| found.queue.is_empty() && found.sending != SendState::Finishing)
     }
 
-    /// Tells the mux that the application has consumed `n` of the bytes that [`Event::Data`] gave it on this stream, so
-    /// that the peer gets credit for them. More than was given counts as all of it. Ignored if the stream is gone.
+    /// Reports that the application has consumed `n` bytes from [`Event::Data`] of this stream, so that the peer gets
+    /// credit for them. A larger `n` counts as all bytes. Ignored if the stream is gone.
     pub fn consumed(&mut self, stream: StreamId, n: usize) {
         let Ok(slot) = self.slot_of(stream) else { return };
-        // Only a tight link needs it.
+        // Only needed if little of the window is left.
         let share = self.is_tight.then(|| self.share_received().of(self.window.left()));
         let found = self.streams.at(slot);
         let consumed = found.window.consume(u32::try_from(n).unwrap_or(u32::MAX));
@@ -291,8 +292,7 @@ impl<B: Chunk> Mux<B> {
         self.window.size()
     }
 
-    /// Whether the peer is about to be given credit for the link: the moment to ask for [another
-    /// size](Mux::resize_window).
+    /// Whether link credit is about to be sent to the peer: the moment to [resize the window](Mux::resize_window).
     #[must_use]
     pub fn is_window_due(&self) -> bool {
         self.link_credit_due && self.progress == LinkState::Ready
@@ -305,7 +305,7 @@ impl<B: Chunk> Mux<B> {
         self.window.left() < self.window.size() / 2 && self.window.held() <= self.window.size() / 4
     }
 
-    /// Enlarges the window of the link, or shrinks it as far as the peer has no credit for it yet. Returns the new size
+    /// Enlarges the window of the link, or shrinks it by credit that the peer does not have yet. Returns the new size
     /// in bytes.
     pub fn resize_window(&mut self, size: u32) -> u32 {
         self.window.resize(size.min(CREDIT_MAX));
@@ -351,7 +351,7 @@ impl<B: Chunk> Mux<B> {
         self.streams.live()
     }
 
-    /// Ends the link at once and tells the peer the reason. Open streams are reset. Ignored if the link has ended.
+    /// Ends the link at once and sends the reason to the peer. Open streams are reset. Ignored if the link has ended.
     pub fn close(&mut self, fault: Fault) {
         self.end(fault, Side::Local, true, u32::MAX);
     }

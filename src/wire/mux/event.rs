@@ -28,7 +28,7 @@ impl StreamId {
         StreamId { id, slot }
     }
 
-    /// A small index, reused for other streams after this one has ended; for tables that belong to the application.
+    /// A small index for the application's tables. It is reused after this stream has ended.
     #[must_use]
     pub const fn index(self) -> usize {
         self.slot as usize
@@ -89,7 +89,7 @@ pub enum Event<B> {
         /// The stream that may queue again.
         stream: StreamId,
     },
-    /// At the edge: how long the connector's side of the call took, in order with the data.
+    /// At the edge: a report of the connector's times of the call, in order with the data.
     Phases {
         /// The stream of the call.
         stream: StreamId,
@@ -104,7 +104,8 @@ pub enum Event<B> {
     Closed {
         /// The reason why the link ended; [`Fault::Ended`] when it was closed on purpose.
         fault: Fault,
-        /// Who ended it. With `Peer` and a protocol fault, the peer says that this side violated the protocol.
+        /// The side that ended it. With `Peer` and a protocol fault, the peer reports that this side violated the
+        /// protocol.
         by: Side,
     },
     /// A measured round-trip time.

@@ -7,7 +7,7 @@ pub const CREDIT_MAX: u32 = i32::MAX as u32;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Credit {
     left: u32,
-    /// The size of the peer's window, as the peer last said.
+    /// The size of the peer's window, as last received.
     size: u32,
 }
 
@@ -95,8 +95,8 @@ impl Window {
 
     /// Whether to return credit now: half of the window is owed, or the peer has no more left than it is owed.
     ///
-    /// The second rule is for an application that is slow to consume some bytes. Half of what is still moving is then
-    /// less than half of the window, and without the rule the peer would stop for ever.
+    /// The second rule is for an application that does not consume some bytes for long. Half of the rest is then less
+    /// than half of the window, and without the rule the peer would stop for ever.
     pub(super) fn is_due(&self) -> bool {
         self.owed > 0 && (self.owed >= self.size / 2 || self.owed >= self.left)
     }
@@ -115,7 +115,7 @@ impl Window {
     }
 
     /// Enlarges the window, or shrinks it as far as possible now. Only owed bytes can be withheld, and only half of
-    /// them, so that the rest tells the peer the new size. Growth is added to what is owed.
+    /// them, so that the rest announces the new size to the peer. Growth is added to what is owed.
     pub(super) fn resize(&mut self, size: u32) {
         if size > self.size {
             self.owed += size - self.size;

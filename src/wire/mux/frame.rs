@@ -66,7 +66,7 @@ impl FrameKind {
     /// The shortest and the longest payload.
     pub(super) const fn len_range(self) -> (usize, usize) {
         match self {
-            // A later version may need more room before it learns that this side does not speak it.
+            // A later version may need more room before it knows that this side does not support it.
             FrameKind::Hello => (hello::HELLO_LEN_MIN, CONTROL_LEN_MAX),
             FrameKind::Welcome => (hello::WELCOME_LEN, hello::WELCOME_LEN),
             FrameKind::Refused => (hello::REFUSED_LEN_MIN, hello::REFUSED_LEN_MAX),

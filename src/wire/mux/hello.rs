@@ -6,11 +6,11 @@ use crate::wire::field::{Fields, clip, put_text};
 
 use super::fault::Fault;
 
-/// The latest version of the protocol that this crate speaks.
+/// The latest supported version of the protocol.
 pub const VERSION: u16 = 2;
-/// The earliest version that it speaks.
+/// The earliest supported version of the protocol.
 pub(super) const VERSION_MIN: u16 = 1;
-/// The first version in which OPEN may say how much time a call has.
+/// The first version in which OPEN may contain the caller's time.
 pub(super) const VERSION_WITH_BUDGET: u16 = 2;
 /// The longest secret in HELLO, in bytes.
 pub const SECRET_LEN_MAX: usize = 256;
@@ -43,7 +43,7 @@ pub struct Hello {
     pub tunnel: TunnelId,
     /// The secret of the tunnel, at most [`SECRET_LEN_MAX`] bytes. The edge compares it in constant time.
     pub secret: Secret,
-    /// A random number of the connector's process, by which the edge knows which links belong together.
+    /// A random number of the connector's process, by which the edge groups links.
     pub instance: u64,
     /// The name and version of the software, at most [`SOFTWARE_LEN_MAX`] bytes.
     pub software: String,
@@ -101,13 +101,13 @@ pub enum HelloError {
 }
 
 impl Hello {
-    /// Checks that it can be sent.
+    /// Checks that the message can be sent.
     pub(super) fn check(&self) -> Result<(), HelloError> {
         let len = self.secret.expose().len();
         if (1..=SECRET_LEN_MAX).contains(&len) { Ok(()) } else { Err(HelloError::SecretLength) }
     }
 
-    /// `version` is the latest one that is offered.
+    /// Encodes the message; `version` is the latest one that is offered.
     pub(super) fn encode(&self, version: u16, out: &mut Vec<u8>) {
         let secret = self.secret.expose();
         out.extend_from_slice(MAGIC);
@@ -121,8 +121,8 @@ impl Hello {
         out.extend_from_slice(&self.link_index.to_be_bytes());
     }
 
-    /// Returns the version to speak as well: the latest that is offered, at most `latest`. The range is checked before the fields
-    /// after it, so that a later version can change those.
+    /// Also returns the version to use: the latest that is offered, at most `latest`. The range is checked before the
+    /// fields after it, so that a later version can change those.
     pub(super) fn decode(payload: &[u8], latest: u16) -> Result<(Hello, u16), Fault> {
         let mut fields = Fields::new(payload);
         if fields.bytes(MAGIC.len())? != MAGIC {
@@ -169,7 +169,7 @@ impl Welcome {
         }
     }
 
-    /// `latest` is the latest version that was offered.
+    /// Decodes the message; `latest` is the latest version that was offered.
     pub(super) fn decode(payload: &[u8], latest: u16) -> Result<Welcome, Fault> {
         let mut fields = Fields::new(payload);
         let version = fields.u16()?;

@@ -12,11 +12,11 @@ pub(super) const HOSTS_LEN_MIN: usize = 4;
 /// The longest payload of HOSTS, in bytes. With its header it fits one TLS record.
 pub const HOSTS_LEN_MAX: usize = 16_376;
 
-/// A peer may send this many HOSTS at once.
+/// How many HOSTS a peer may send in a burst.
 pub(super) const HOSTS_BURST: u32 = 64;
-/// A peer may send this many HOSTS each second after that.
+/// How many HOSTS a peer may send per second after that.
 pub(super) const HOSTS_PER_S: u32 = 20;
-/// The least time between two HOSTS of this side, well within what the peer accepts.
+/// The shortest time between two HOSTS of this side, well within the peer's limit.
 const HOSTS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The hosts of one side of a link: those for which a connector has routes, or those of the edge's tunnel.
@@ -24,7 +24,7 @@ const HOSTS_INTERVAL: Duration = Duration::from_millis(200);
 pub struct Hosts {
     /// The hosts, as far as they fit into the frame.
     pub listed: HostSet,
-    /// How many more there are.
+    /// How many hosts were left out.
     pub left_out: u32,
 }
 
@@ -32,11 +32,11 @@ pub struct Hosts {
 #[derive(Debug)]
 pub(super) struct HostsToSend {
     hosts: Option<HostSet>,
-    /// They are still to be sent.
+    /// Whether they have still to be sent.
     waits: bool,
-    /// They can be sent now.
+    /// Whether they can be sent now.
     pub(super) due: bool,
-    /// The earliest time at which others can be sent.
+    /// The earliest time at which they can be sent again.
     free_at: Time,
 }
 
@@ -53,12 +53,12 @@ impl HostsToSend {
         }
     }
 
-    /// When hosts that wait can be sent; [`Time::NEVER`] if none wait.
+    /// When waiting hosts can be sent; [`Time::NEVER`] if none wait.
     pub(super) fn due_at(&self) -> Time {
         if self.waits && !self.due { self.free_at } else { Time::NEVER }
     }
 
-    /// Makes hosts that wait due if it is time. To be called when frames can be sent.
+    /// Makes waiting hosts due if it is time. Call it when frames can be sent.
     pub(super) fn release(&mut self, now: Time) {
         self.due |= self.due_at() <= now;
     }
@@ -150,8 +150,8 @@ mod tests {
         assert_eq!(change(4, 0), Fault::FieldRange);
         assert_eq!(change(5, b'\n'), Fault::BadText);
         assert_eq!(change(5, b'_'), Fault::BadHost);
-        assert_eq!(change(5, b'A'), Fault::BadHost, "it is not in normal form");
-        assert_eq!(change(5, b'b'), Fault::BadHost, "it is there twice");
-        assert_eq!(change(5, b'c'), Fault::BadHost, "they do not ascend");
+        assert_eq!(change(5, b'A'), Fault::BadHost, "the host is not in normal form");
+        assert_eq!(change(5, b'b'), Fault::BadHost, "a host occurs twice");
+        assert_eq!(change(5, b'c'), Fault::BadHost, "the hosts are not in order");
     }
 }

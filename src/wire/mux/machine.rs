@@ -21,7 +21,7 @@ pub(super) const STALE_FRAMES_EACH: u32 = 16;
 pub(super) const STALE_FRAMES_MAX: u32 = 65_536;
 /// The most streams that wait to be rejected because no slot is free.
 pub(super) const TURNED_AWAY_MAX: usize = 1_024;
-/// The most PINGs that wait to be answered.
+/// The most received PINGs that wait for an answer.
 pub(super) const PONGS_MAX: usize = 32;
 const PINGS_BURST: u32 = 64;
 const PINGS_PER_S: u32 = 20;
@@ -49,7 +49,7 @@ pub(super) enum LinkState {
     WelcomeAwaited,
     /// The handshake is done; streams may be opened.
     Ready,
-    /// The link has ended: nothing is read any more, and at most one last frame is left to send.
+    /// The link has ended: nothing is read, and at most one last frame is left to send.
     Over,
 }
 
@@ -65,13 +65,13 @@ pub(super) enum Greeting {
 ///
 /// The transport feeds [`receive`](Mux::receive) and [`handle_timeout`](Mux::handle_timeout), then handles every
 /// [`poll_event`](Mux::poll_event), and sends what [`poll_transmit`](Mux::poll_transmit) hands out, which may cause
-/// more events. What is queued in between is bounded by the windows and by the bytes that were fed.
+/// more events. Queues in between are bounded by the windows and by the bytes that were fed.
 #[derive(Debug)]
 pub struct Mux<B> {
     pub(super) role: LinkRole,
     pub(super) settings: Settings,
     pub(super) progress: LinkState,
-    /// The version of the protocol: until the greeting is over the latest that this side speaks, then the one that both do.
+    /// The version of the protocol: during the greeting the latest that this side supports, then the agreed one.
     pub(super) version: u16,
     pub(super) inbound: Inbound,
     pub(super) events: VecDeque<Event<B>>,
@@ -101,11 +101,11 @@ pub struct Mux<B> {
 
     pub(super) credit: Credit,
     pub(super) window: Window,
-    /// Slots of streams that have used up their share, and of some that have it again.
+    /// Slots of streams that have used up their share, and of some that no longer have.
     pub(super) capped: VecDeque<u32>,
-    /// So little of this side's window is left that credit is returned early.
+    /// Little of this side's window is left, so that credit is returned early.
     pub(super) is_tight: bool,
-    /// There is no memory for more unread bytes.
+    /// Whether memory is too short for more unread bytes.
     pub(super) pressed: bool,
     #[cfg(test)]
     pub(super) ignores_shares: bool,
@@ -316,14 +316,14 @@ impl<B: Chunk> Mux<B> {
         self.stale_frames = (self.stale_frames + STALE_FRAMES_EACH).min(STALE_FRAMES_MAX);
     }
 
-    /// Makes the next stream of both sides start at `id`, so that a test need not open two thousand million streams.
+    /// Makes the next stream of both sides start at `id`, so that a test need not open two billion streams.
     #[cfg(test)]
     pub(super) fn skip_to(&mut self, id: u32) {
         self.next_id = Some(id);
         self.last_id = id - 2;
     }
 
-    /// Speaks no later version than this, as a peer does that is older.
+    /// Limits the protocol version, to imitate an older peer.
     #[cfg(test)]
     pub(super) fn speak_at_most(&mut self, version: u16) {
         self.version = version;

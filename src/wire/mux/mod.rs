@@ -1,8 +1,8 @@
 //! The adit link: many streams on one connection between a connector and an edge (`docs/PROTOCOL.md`).
 //!
-//! Sans-IO: [`Mux`] takes bytes and the time, and gives bytes and events. Payload goes through as [`Chunk`]s that are
-//! moved, never copied. Flow control per stream and for the link, a fair sender, and a name and a code for everything that
-//! a peer can do wrong.
+//! Sans-IO: [`Mux`] takes bytes and the time, and returns bytes and events. Payload is moved in [`Chunk`]s and never
+//! copied. It implements flow control per stream and for the link, a fair sender, and a code for every violation by a
+//! peer.
 //!
 //! [`Chunk`]: crate::base::Chunk
 

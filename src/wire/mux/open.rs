@@ -17,7 +17,7 @@ const BUDGET_LEN: usize = 4;
 /// The longest payload of OPEN, in bytes.
 pub const OPEN_LEN_MAX: usize = 8 + 1 + 1 + ROUTE_LEN_MAX + 1 + PEER_LEN_MAX + BUDGET_LEN;
 
-/// What the edge says when it opens a stream.
+/// The parameters with which the edge opens a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open<'a> {
     /// The hostname that the agent called.
@@ -28,8 +28,8 @@ pub struct Open<'a> {
     pub traffic: Traffic,
     /// The agent's address, if the edge passes it on.
     pub peer: Option<&'a str>,
-    /// When the time for the call is over, on the clock of this side, if it is limited. What is left of it crosses the link, from
-    /// version 2 on.
+    /// When the caller's time ends, on the clock of this side, if it is limited. From version 2 on, OPEN contains the
+    /// rest of it.
     pub until: Option<Time>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Open<'a> {
         put_text(out, self.peer.unwrap_or_default());
     }
 
-    /// The payload of a frame of this version of the protocol that came at `now`.
+    /// Decodes a payload of this protocol version that arrived at `now`.
     pub(super) fn decode(payload: &'a [u8], version: u16, now: Time) -> Result<Open<'a>, Fault> {
         let mut fields = Fields::new(payload);
         let (call, traffic) = decode_call(&mut fields)?;
@@ -66,7 +66,7 @@ impl<'a> Open<'a> {
     }
 }
 
-/// The number and the traffic of a call, with which the payload begins. Its texts are not looked at.
+/// Decodes the number and the traffic of a call at the start of the payload. The texts are not read.
 pub(super) fn decode_call(fields: &mut Fields<'_>) -> Result<(u64, Traffic), Fault> {
     let call = fields.u64()?;
     let traffic = fields.u8()?;
@@ -74,8 +74,8 @@ pub(super) fn decode_call(fields: &mut Fields<'_>) -> Result<(u64, Traffic), Fau
     Ok((call, traffic))
 }
 
-/// Appends what is left `now` of the time until `until`, in milliseconds. A call whose time is just over is given the least there
-/// is: its stream is about to be reset.
+/// Appends the time from `now` to `until`, in milliseconds, at least the minimum: if the time is already over, the
+/// stream is about to be reset.
 pub(super) fn put_budget(out: &mut Vec<u8>, until: Time, now: Time) {
     let left_ms = u32::try_from((until - now).as_millis()).unwrap_or(u32::MAX);
     out.extend_from_slice(&left_ms.max(1).to_be_bytes());

@@ -4,16 +4,16 @@ use super::fault::Fault;
 
 pub(super) const PHASES_LEN: usize = 1 + 4 * 8;
 
-/// The stages at which a connector reports how long it and the upstream took.
+/// The stages at which a connector reports the times of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Just before the head of the response. `upstream_last_ns` is not known yet and is zero.
     Head,
-    /// At the end of the call: every figure is final.
+    /// At the end of the call: all values are final.
     End,
 }
 
-/// How long the connector's side of a call took. Durations are in nanoseconds on the connector's own clock.
+/// The connector's times of a call, in nanoseconds on the connector's own clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phases {
     /// The stage of this report.

@@ -4,29 +4,29 @@ use super::cause::Cause;
 use super::event::{Event, StreamId};
 use super::machine::Mux;
 
-/// A reader that takes this many bytes within `slow_reader_ms`, or all that its stream holds, is alive, however slow it
-/// is. A stream holds no more in a window that is nearly full.
+/// A reader that accepts this many bytes within `slow_reader_ms`, or all that its stream holds, counts as alive. In a
+/// window that is nearly full a stream holds no more.
 const ALIVE_LEN_MIN: u32 = 512;
 
-/// Dead readers and the link's window.
+/// Resets streams whose readers have stopped, when they fill up the link's window.
 ///
 /// Bytes that applications have not consumed count against the window of the whole link, so that enough unread streams
-/// would stop all others. A peer that shares the window out leaves a quarter of it to small messages, and bulk data of
-/// unread streams does not clog the link. When thousands of unread streams hold half of that quarter as well, the reader
-/// of each stream has `slow_reader_ms` to take `ALIVE_LEN_MIN` bytes. Streams whose reader did not are then reset, the
-/// largest first, until at most half of the window is held. If there is no memory to hold more, the same happens until
-/// at most half of the held bytes are left.
+/// would stop all others. A peer that divides the window into shares reserves a quarter of it for small messages, so
+/// that bulk data of unread streams does not block the link. When thousands of unread streams hold half of that quarter
+/// as well, the reader of each stream has `slow_reader_ms` to accept `ALIVE_LEN_MIN` bytes. Streams whose reader did
+/// not are then reset, the largest first, until at most half of the window is held. If memory is short, the same
+/// happens until at most half of the held bytes are left.
 ///
-/// What an application consumes goes through queues of its own, which let in more only when much has left them. It
-/// therefore reports what has left them ([`Mux::reader_took`]); otherwise a slow reader would look like a dead one.
+/// The application puts consumed bytes into its own queues, which accept more only when much has left them. It
+/// therefore reports what has left them ([`Mux::reader_took`]); otherwise a slow reader would look like a stopped one.
 impl<B: Chunk> Mux<B> {
-    /// Records whether there is too little memory for more unread bytes.
+    /// Sets whether memory is too short for more unread bytes.
     pub fn set_pressed(&mut self, pressed: bool) {
         self.pressed = pressed;
     }
 
-    /// Tells the mux that the reader of a stream, which the application sends its bytes on to, has taken `n` of them.
-    /// Ignored if the stream is gone.
+    /// Reports that the reader to which the application forwards a stream's bytes has accepted `n` of them. Ignored if
+    /// the stream is gone.
     pub fn reader_took(&mut self, stream: StreamId, n: u64) {
         if self.streams.get(stream).is_some() {
             let found = self.streams.at(stream.slot);
@@ -43,7 +43,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Resets the streams of dead readers when their time is over and they still clog the link.
+    /// Resets the streams of stopped readers when their time is over and they still block the link.
     pub(super) fn relieve(&mut self, now: Time) {
         if self.relief_at.is_none_or(|at| now < at) {
             return;
@@ -84,7 +84,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// Whether half of what is reserved for small messages is held, by more than one stream, or memory is short.
+    /// Whether more than one stream holds half of the reserve for small messages, or memory is short.
     fn is_clogged(&self) -> bool {
         let full = self.window.size() - self.share_received().reserve() / 2;
         (self.streams.live() > 1 && self.window.held() >= full) || (self.pressed && self.window.held() > 0)

@@ -15,17 +15,17 @@ use super::machine::{LinkRole, LinkState, Mux, PONGS_MAX, TURNED_AWAY_MAX};
 use super::open::Open;
 use super::phases::Phases;
 
-/// The position in the frames of the peer.
+/// The position in the peer's frames.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    /// The beginning of a header or of a control payload that came in pieces.
+    /// The beginning of a header or of a control payload that arrives in pieces.
     gathered: Vec<u8>,
     /// The header of the control frame whose payload is being received.
     header: Option<Header>,
     data: Option<Payload>,
 }
 
-/// The payload of a DATA frame that is coming in.
+/// The payload of a DATA frame that is being received.
 #[derive(Clone, Copy, Debug)]
 struct Payload {
     /// The stream that it is for; `None` if it is discarded.
@@ -59,8 +59,8 @@ impl Inbound {
 }
 
 impl<B: Chunk> Mux<B> {
-    /// Processes bytes from the peer, cut anywhere. Payload is passed on as it comes, without waiting for the end of
-    /// its frame. A peer that violates the protocol ends the link, and [`Event::Closed`] says how.
+    /// Processes bytes from the peer, cut anywhere. Payload is reported as it arrives, without waiting for the end of
+    /// its frame. A protocol violation ends the link; [`Event::Closed`] contains the fault.
     pub fn receive(&mut self, now: Time, chunk: B) {
         if self.progress == LinkState::Over || chunk.is_empty() {
             return;
@@ -121,7 +121,7 @@ impl<B: Chunk> Mux<B> {
                 inbound.gathered.zeroize();
             }
             inbound.gathered.clear();
-            // A list of hosts can be long, and seldom comes.
+            // A list of hosts can be long and is rare.
             inbound.gathered.shrink_to(CONTROL_LEN_MAX);
             inbound.header = None;
         }
@@ -294,7 +294,7 @@ impl<B: Chunk> Mux<B> {
         Ok(())
     }
 
-    /// Passes on a piece of DATA.
+    /// Reports a piece of DATA.
     fn on_payload(&mut self, mut payload: Payload, chunk: B) {
         payload.left -= chunk.len();
         if let Some(stream) = payload.stream

@@ -1,15 +1,15 @@
-/// How many bytes of a stream are sent before the next stream has its turn, including headers.
+/// How many bytes of a stream, including headers, are sent before the next stream has its turn.
 pub const QUANTUM: usize = 16 * 1_024;
 
 const NONE: u32 = u32::MAX;
 
 /// Decides which stream sends next.
 ///
-/// Two lists, after the idea of fq_codel (RFC 8290 section 4.2). A stream that was idle and has something to send joins
+/// It has two lists, like fq_codel (RFC 8290 section 4.2). A stream that was idle and has something to send joins
 /// `fresh`, which is served before `old`. When its turn ends, because its quantum is used up or it has nothing more to
-/// send, it moves to the end of `old`, and only from there can it leave. So a small message is sent before all bulk
-/// data, and a stream that sends little and often cannot starve bulk data. Since data can be cut anywhere, a turn is
-/// exactly one quantum and no deficit is carried over.
+/// send, it moves to the end of `old`, the only list that it can leave. A small message is therefore sent before all
+/// bulk data, and a stream that sends little and often cannot starve bulk data. Since data can be cut anywhere, a turn
+/// is exactly one quantum and no deficit is carried over.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     nodes: Vec<Node>,
@@ -55,7 +55,7 @@ impl Schedule {
         self.join(slot, Place::Old);
     }
 
-    /// The stream whose turn it is, and how many bytes of the turn are left.
+    /// The stream at turn, and how many bytes of the turn are left.
     pub(super) fn turn(&self) -> Option<(u32, usize)> {
         let slot = if self.fresh.first == NONE { self.old.first } else { self.fresh.first };
         let node = self.nodes.get(slot as usize)?;
@@ -201,6 +201,6 @@ mod tests {
         let listed = seen.len();
         seen.sort_unstable();
         seen.dedup();
-        assert_eq!(seen.len(), listed, "a stream stood in a list twice");
+        assert_eq!(seen.len(), listed, "a stream was in a list twice");
     }
 }

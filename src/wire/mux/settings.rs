@@ -14,17 +14,17 @@ pub struct Settings {
     pub link_window: u32,
     /// How many bytes a stream may have queued for sending before it is full.
     pub backlog: u32,
-    /// How often the peer must have shown that it is alive, in milliseconds.
+    /// How often data must arrive from the peer, in milliseconds.
     pub ping_interval_ms: u32,
     /// The number of silent intervals after which the link is closed.
     pub silent_intervals_max: u32,
-    /// If unread streams clog the link: how long the reader of each has to take anything, in milliseconds.
+    /// How long a reader may accept nothing while unread streams block the link, in milliseconds.
     pub slow_reader_ms: u32,
     /// How long the handshake may take, in milliseconds.
     pub hello_timeout_ms: u32,
-    /// How many streams the edge may open and reset at once.
+    /// How many streams the edge may open and reset in a burst.
     pub resets_burst: u32,
-    /// How many streams the edge may open and reset each second after that.
+    /// How many streams the edge may open and reset per second after that.
     pub resets_per_s: u32,
 }
 

@@ -2,10 +2,10 @@ use crate::base::Chunk;
 
 use super::machine::Mux;
 
-/// The smallest share of a stream, in bytes, however little of the link's window is left.
+/// The smallest share of a stream, in bytes, even if the link's window is nearly used up.
 const SHARE_MIN: u32 = 512;
-/// The smallest share while more than a quarter of the link's window is left, and while more than half is. It is
-/// larger, so that many streams take turns with pieces worth sending, instead of all sending tiny ones.
+/// The smallest share while more than a quarter of the link's window is left, and while more than half is. These are
+/// larger, so that many streams take turns with pieces of a useful size instead of tiny ones.
 const SHARE_MIN_QUARTER: u32 = 4 * 1024;
 const SHARE_MIN_HALF: u32 = 16 * 1024;
 /// A stream that has used up all but one part in this many of its smallest share waits for credit.
@@ -19,13 +19,13 @@ const SCALE: (u64, u64) = (12, 5);
 /// How much of the link's window one stream may use.
 ///
 /// All streams of a link share its window, and bytes that the peer's application does not read stay in it. If each
-/// stream used its full window, a few unread ones would stop all others. So a sender limits the bytes in flight of each
-/// stream to a share, which shrinks with the square of what is left of the link's window. With `n` streams that are
-/// never read, about `1 / n` of three quarters of the window stays free, and the last quarter is reserved for small
+/// stream used its full window, a few unread ones would stop all others. A sender therefore limits the bytes in flight
+/// of each stream to a share, which shrinks with the square of what is left of the link's window. With `n` streams that
+/// are never read, about `1 / n` of three quarters of the window stays free, and the last quarter is reserved for small
 /// messages.
 ///
-/// The sender counts only what CREDIT has returned. A receiver whose window is no longer nearly empty (`is_tight`) must
-/// therefore return credit as soon as a stream holds nothing, instead of saving it up.
+/// The sender counts only bytes that CREDIT has returned. A receiver with little window left (`is_tight`) must
+/// therefore return credit as soon as a stream holds nothing, instead of accumulating it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WindowShare {
     /// The window of a stream, in bytes.
@@ -64,12 +64,12 @@ impl WindowShare {
         self.link / SMALL_PART
     }
 
-    /// With less than this left, the receiver returns credit early.
+    /// If less than this is left, the receiver returns credit early.
     fn tight_below(self) -> u32 {
         self.link - self.link / 8
     }
 
-    /// With more than this left, it may save credit up again.
+    /// If more than this is left, it may accumulate credit again.
     fn loose_above(self) -> u32 {
         self.link - self.link / 16
     }
@@ -83,7 +83,7 @@ impl<B: Chunk> Mux<B> {
     }
 }
 
-/// The two sides of the rule.
+/// The rule at the sender and at the receiver.
 impl<B: Chunk> Mux<B> {
     /// The share in this side's own window, as the peer computes it.
     pub(super) fn share_received(&self) -> WindowShare {
@@ -99,12 +99,12 @@ impl<B: Chunk> Mux<B> {
         WindowShare::new(self.settings.stream_window, self.credit.size())
     }
 
-    /// For the receiver: called after bytes were received, or credit was returned.
+    /// At the receiver: called after bytes were received, or credit was returned.
     pub(super) fn watch_window(&mut self) {
         let (left, share) = (self.window.left(), self.share_received());
         if !self.is_tight && left < share.tight_below() {
             self.is_tight = true;
-            // The credit that was saved up so far.
+            // Return the accumulated credit.
             let slots: Vec<u32> = self.streams.slots_by_id().collect();
             for slot in slots {
                 let stream = self.streams.at(slot);
@@ -118,8 +118,8 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    /// For the sender: how many more bytes a stream may have in flight, of the `wanted` bytes that it sends next.
-    /// `None` removes it from the schedule until credit comes.
+    /// At the sender: how many more bytes a stream may have in flight, of the `wanted` bytes that it sends next. If
+    /// that is zero, the stream leaves the schedule until credit arrives.
     pub(super) fn share_left(&mut self, slot: u32, wanted: usize) -> usize {
         let credit = u32::try_from(self.credit.left()).unwrap_or(u32::MAX);
         let share = self.share_sent();
@@ -139,7 +139,7 @@ impl<B: Chunk> Mux<B> {
         0
     }
 
-    /// Called when link credit has come: streams that used up their share may have more of it now.
+    /// Called when link credit arrived: streams that used up their share may have more now.
     pub(super) fn uncap(&mut self) {
         let credit = u32::try_from(self.credit.left()).unwrap_or(u32::MAX);
         let share = self.share_sent();

@@ -10,11 +10,11 @@ use super::phases::{Phases, Stage};
 /// The most items that a stream queues, however small they are.
 pub(super) const QUEUE_ITEMS_MAX: usize = 64;
 
-/// So many empty slots keep their buffers.
+/// At most this many empty slots keep their buffers.
 const WARM_SLOTS_MAX: usize = 64;
-/// An empty slot keeps a queue of at most so many entries; a large body needs more of them for a while.
+/// The most entries of a queue that an empty slot keeps. A large body needs more for a while.
 const QUEUE_KEPT: usize = 16;
-/// A table of at most so many slots is kept while no stream is live.
+/// The most slots of a table that is kept while no stream is live.
 const SLOTS_KEPT: usize = 256;
 
 const NO_SLOT: u32 = u32::MAX;
@@ -23,18 +23,18 @@ const INDEX_SLACK: usize = 32;
 /// How many reports each DATA allows: one for each stage.
 const STAGES: u32 = 2;
 
-/// Whether the application lets a stream be taken back, to open it elsewhere.
+/// Whether a stream may be withdrawn, to open it elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withdrawal {
-    /// It stays where it is, whatever becomes of the link.
+    /// It is never withdrawn.
     Forbidden,
-    /// Until something that is queued from now on was handed out.
+    /// It may be withdrawn until bytes that are queued from now on were handed out.
     UntilSent,
-    /// Whatever was handed out: it is nothing that the other side can act upon.
+    /// It may be withdrawn at any time, because the other side cannot act on its bytes.
     Allowed,
 }
 
-/// What waits in the queue of a stream.
+/// An item in the send queue of a stream.
 #[derive(Debug)]
 pub(super) enum Item<B> {
     Bytes(B),
@@ -45,7 +45,7 @@ pub(super) enum Item<B> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendState {
     Open,
-    /// FIN follows what is queued.
+    /// FIN follows the queued bytes.
     Finishing,
     /// FIN has been sent.
     Finished,
@@ -56,9 +56,9 @@ pub(super) enum SendState {
 pub(super) struct Stream<B> {
     /// The stream id on the wire; 0 for an empty slot.
     pub(super) id: u32,
-    /// The payload of OPEN; at the edge without the time that is left.
+    /// The payload of OPEN; at the edge without the caller's time.
     pub(super) opening: Vec<u8>,
-    /// When the time for the call is over, if it is limited and the peer knows it.
+    /// When the caller's time ends, if it is limited and the peer knows it.
     pub(super) until: Option<Time>,
     pub(super) queue: VecDeque<Item<B>>,
     /// Bytes of payload that wait in `queue`.
@@ -68,7 +68,7 @@ pub(super) struct Stream<B> {
     pub(super) window: Window,
     /// The peer has sent FIN.
     pub(super) peer_finished: bool,
-    /// Bytes in flight: sent, and not yet returned as credit.
+    /// Bytes in flight: sent, and not returned as credit yet.
     pub(super) under_way: u32,
     /// It has used up its share of the link's window.
     pub(super) capped: bool,
@@ -79,7 +79,7 @@ pub(super) struct Stream<B> {
     pub(super) open_due: bool,
     pub(super) credit_due: bool,
     pub(super) reset_due: Option<Cause>,
-    /// Whether it may be taken back.
+    /// Whether it may be withdrawn.
     pub(super) withdrawal: Withdrawal,
     /// Whether the slot is in the queue of control frames.
     pub(super) listed: bool,
@@ -87,7 +87,7 @@ pub(super) struct Stream<B> {
     pub(super) ready: bool,
     /// Whether the application waits for room in the queue.
     pub(super) wants_room: bool,
-    /// The application is told when at most this many bytes are queued.
+    /// The application is notified when at most this many bytes are queued.
     pub(super) room_below: usize,
     /// Bytes that its reader has read since the observation of readers began.
     pub(super) read_bytes: u32,
@@ -154,7 +154,7 @@ impl<B: Chunk> Stream<B> {
         self.wants_room = false;
     }
 
-    /// Gives back the memory of an empty slot. The last slots that became empty are used first, and keep theirs.
+    /// Frees the memory of an empty slot. The slots that became empty last are used first, and keep theirs.
     fn drop_buffers(&mut self) {
         self.queue = VecDeque::new();
         self.opening = Vec::new();
@@ -252,8 +252,8 @@ impl<B: Chunk> StreamTable<B> {
         }
     }
 
-    /// Gives back the memory of a table that was large, if no stream is live; returns whether it did. Nothing else may hold
-    /// a slot's number then.
+    /// Frees the memory of a table that was large, if no stream is live; returns whether it did. No other table may
+    /// refer to a slot then.
     pub(super) fn shrink(&mut self) -> bool {
         let is_due = self.live == 0 && self.slots.len() > SLOTS_KEPT;
         if is_due {

@@ -11,7 +11,8 @@ use super::open::put_budget;
 use super::phases::{PHASES_LEN, Phases};
 use super::stream::{Item, QUEUE_ITEMS_MAX, SendState, Withdrawal};
 
-/// The smallest budget of [`Mux::poll_transmit`], in bytes: any control frame but HOSTS fits. A smaller one counts as this.
+/// The smallest budget of [`Mux::poll_transmit`], in bytes: any control frame but HOSTS fits. A smaller budget counts
+/// as this one.
 pub const TRANSMIT_BUDGET_MIN: usize = HEADER_LEN + CONTROL_LEN_MAX;
 /// When a budget or a turn is nearly used up, a chunk is not cut for less than this, in bytes.
 const CUT_MIN: usize = 1_024;
@@ -38,7 +39,7 @@ enum Control {
     Reset(u32, Cause),
 }
 
-/// What a stream sends next.
+/// The next piece of a stream to send.
 enum Piece<B> {
     Data { payload: Option<B>, fin: bool },
     Phases(Phases),
@@ -183,7 +184,7 @@ impl<B: Chunk> Mux<B> {
                 let stream = self.streams.at(slot);
                 put(out, FrameKind::Open, stream.id, |out| {
                     out.extend_from_slice(&stream.opening);
-                    // What is left is known only now: the frame may have waited.
+                    // The rest of the time is computed only now, because the frame may have waited.
                     if let Some(until) = stream.until {
                         put_budget(out, until, now);
                     }
@@ -305,7 +306,7 @@ impl<B: Chunk> Mux<B> {
         len
     }
 
-    /// Removes what is sent next from the queue of a stream; FIN goes with the last data.
+    /// Removes the next piece from the queue of a stream; FIN goes with the last data.
     fn take_piece(&mut self, slot: u32, n: usize) -> Piece<B> {
         let stream = self.streams.at(slot);
         if stream.withdrawal == Withdrawal::UntilSent {

@@ -1,5 +1,6 @@
 //! Opaque tokens, about which a real authorization server is asked (RFC 7662).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -9,12 +10,14 @@ use adit::control::{ClientCredentials, IntrospectionEndpoint, issuer_client, kee
 use adit::engine::ladder::DriverChoice;
 use adit::identity::{TokenCheck, TokenIssuer};
 use adit::policy::ToolPolicy;
+use adit::tls::ALPN_HTTP2;
 use http::Method;
 use serde_json::{Value, json};
 
 use super::server::{Introspects, LoginServer};
 use super::signer::{Signer, claims};
 use super::{RESOURCE, auth, call_process, issuer_of, shown, until};
+use crate::front::Front;
 use crate::http2::client::{request, whole, with_client};
 use crate::policy::{Got, ask, call, serve};
 use crate::support::{HOST, Tunnel};
@@ -150,24 +153,49 @@ fn one_question_for_all_calls_with_a_token_and_a_client_that_is_not_known_is_tol
     });
     assert_eq!(server.introspections("slow"), 1);
 
-    // Over HTTP/2 a call waits just so.
-    server.introspects("another", Introspects::Says(active(&server)));
-    let statuses = with_client(tunnel.agents, |client| async move {
-        let mut statuses = Vec::new();
-        for token in ["another", "never-seen"] {
-            let asked = request(Method::GET, "/mcp").header("authorization", format!("Bearer {token}"));
-            let (response, _) = client.begin(asked.body(()).unwrap(), true).await;
-            statuses.push(whole(response).await.unwrap().head.status().as_u16());
-        }
-        statuses
-    });
-    assert_eq!(statuses, [200, 401]);
-
     tunnel.authorize(true, Some(&auth(&asked(&server, "wrong"), None)));
     server.introspects("good", Introspects::Says(active(&server)));
     let (head, _) = ask(&mut tunnel.agent(), "/mcp", &shown("good"), &call("get_a"));
     assert!(head.starts_with("HTTP/1.1 503 "), "the caller's token may be good: {head}");
     tunnel.end();
+}
+
+/// The statuses of calls over one connection of HTTP/2 with these tokens, one after the other.
+fn statuses(agents: SocketAddr, tokens: &'static [&'static str]) -> Vec<u16> {
+    with_client(agents, |client| async move {
+        let mut statuses = Vec::new();
+        for token in tokens {
+            let asked = request(Method::GET, "/mcp").header("authorization", format!("Bearer {token}"));
+            let (response, _) = client.begin(asked.body(()).unwrap(), true).await;
+            statuses.push(whole(response).await.unwrap().head.status().as_u16());
+        }
+        statuses
+    })
+}
+
+/// Over HTTP/2 calls wait just so, whichever side ends the connection of their agent and whichever asks.
+#[test]
+fn calls_over_http2_wait_for_what_an_issuer_says() {
+    for (driver, traffic, at_edge) in [
+        (DriverChoice::Epoll, Traffic::Plain, true),
+        (DriverChoice::Uring, Traffic::Plain, false),
+        (DriverChoice::Epoll, Traffic::Resealed, false),
+        (DriverChoice::Uring, Traffic::Passthrough, false),
+        (DriverChoice::Epoll, Traffic::Passthrough, false),
+    ] {
+        let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
+        let (got, server) = (Got::default(), LoginServer::start(&Arc::new(Signer::new("k1"))));
+        server.knows_client(ID, SECRET);
+        server.introspects("good", Introspects::Says(active(&server)));
+        server.introspects("down", Introspects::Fails);
+        let tunnel = Tunnel::with_upstreams(driver, traffic, (2, 1), &[serve(&got)]);
+        tunnel.authorize(at_edge, Some(&auth(&asked(&server, SECRET), None)));
+        let front = Front::of_connections(tunnel.agents, Some(tunnel.tls(ALPN_HTTP2)));
+        assert_eq!(statuses(front.address, &["good", "good", "never-seen", "down"]), [200, 200, 401, 503], "{place}");
+        assert_eq!((server.introspections("good"), got.lock().unwrap().len()), (1, 2), "{place}");
+        drop(front);
+        tunnel.end();
+    }
 }
 
 /// As an operator runs it. A token that is revoked is refused after the time of the cache.

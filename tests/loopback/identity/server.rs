@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use aws_lc_rs::digest;
 use axum::Router;
-use axum::extract::State;
-use axum::http::header::AUTHORIZATION;
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -32,8 +32,19 @@ pub(crate) struct LoginServer {
     /// The clients that may ask about tokens, as `Authorization` has them.
     clients: Arc<Mutex<Vec<String>>>,
     tokens: Arc<Mutex<HashMap<String, Known>>>,
+    /// What users have agreed to, by the code that says so.
+    codes: Arc<Mutex<HashMap<String, Consent>>>,
     /// Whether answers that are held are given.
     released: Arc<watch::Sender<bool>>,
+}
+
+/// A user lets a client act (RFC 6749 section 4.1, RFC 7636, RFC 8707).
+struct Consent {
+    client: String,
+    redirect_uri: String,
+    challenge: String,
+    scope: String,
+    resource: String,
 }
 
 /// A token about which clients ask.
@@ -70,12 +81,14 @@ impl LoginServer {
             fetches: Arc::default(),
             clients: Arc::default(),
             tokens: Arc::default(),
+            codes: Arc::default(),
             released: Arc::new(watch::channel(false).0),
         };
         let routes = Router::new()
             .route("/realms/demo/.well-known/openid-configuration", get(metadata))
             .route("/.well-known/oauth-authorization-server/realms/demo", get(metadata))
             .route("/realms/demo/keys", get(keys_of))
+            .route("/realms/demo/authorize", get(authorize))
             .route("/realms/demo/token", post(token))
             .route("/realms/demo/introspect", post(introspect))
             .with_state(server.clone());
@@ -147,8 +160,9 @@ async fn metadata(State(server): State<LoginServer>) -> impl IntoResponse {
     json_of(&json!({
         "issuer": issuer, "jwks_uri": format!("{issuer}/keys"), "token_endpoint": format!("{issuer}/token"),
         "authorization_endpoint": format!("{issuer}/authorize"), "response_types_supported": ["code"],
-        "grant_types_supported": ["client_credentials"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic"],
+        "grant_types_supported": ["authorization_code", "client_credentials"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "none"],
     }))
 }
 
@@ -158,15 +172,67 @@ async fn keys_of(State(server): State<LoginServer>) -> Result<impl IntoResponse,
     keys.map(|keys| json_of(&keys)).ok_or(StatusCode::SERVICE_UNAVAILABLE)
 }
 
-/// A token for the resource and with the scopes that are asked for (RFC 6749 section 4.4, RFC 8707).
-async fn token(State(server): State<LoginServer>, form: String) -> Result<impl IntoResponse, StatusCode> {
-    let form = Url::parse(&format!("http://form/?{form}")).map_err(|_| StatusCode::BAD_REQUEST)?;
-    let of = |name: &str| form.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-    if of("grant_type").as_deref() != Some("client_credentials") {
+/// What a form or a query says.
+struct Form(Url);
+
+impl Form {
+    fn parse(text: &str) -> Result<Form, StatusCode> {
+        Url::parse(&format!("http://form/?{text}")).map(Form).map_err(|_| StatusCode::BAD_REQUEST)
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    }
+
+    /// What it has to say.
+    fn required(&self, name: &str) -> Result<String, StatusCode> {
+        self.get(name).ok_or(StatusCode::BAD_REQUEST)
+    }
+}
+
+/// The user agrees at once.
+async fn authorize(State(server): State<LoginServer>, RawQuery(query): RawQuery) -> Result<Response, StatusCode> {
+    let asked = Form::parse(&query.unwrap_or_default())?;
+    if asked.required("response_type")? != "code" || asked.required("code_challenge_method")? != "S256" {
         return Err(StatusCode::BAD_REQUEST);
     }
-    let scope = of("scope").unwrap_or_default();
-    let mut claims = claims(&server.issuer(), &of("resource").unwrap_or_default());
+    let consent = Consent {
+        client: asked.required("client_id")?,
+        redirect_uri: asked.required("redirect_uri")?,
+        challenge: asked.required("code_challenge")?,
+        scope: asked.get("scope").unwrap_or_default(),
+        resource: asked.required("resource")?,
+    };
+    let mut codes = server.codes.lock().unwrap();
+    let code = format!("code-{}", codes.len());
+    let said = [("code", code.clone()), ("state", asked.get("state").unwrap_or_default())];
+    let back = Url::parse_with_params(&consent.redirect_uri, said).map_err(|_| StatusCode::BAD_REQUEST)?;
+    codes.insert(code, consent);
+    Ok((StatusCode::FOUND, [(LOCATION, back.to_string())]).into_response())
+}
+
+/// A token for the resource and with the scopes that the client asks for, or that a user has agreed to (RFC 6749 sections 4.4 and
+/// 4.1.3, RFC 8707).
+async fn token(State(server): State<LoginServer>, form: String) -> Result<impl IntoResponse, StatusCode> {
+    let form = Form::parse(&form)?;
+    let (resource, scope) = match form.required("grant_type")?.as_str() {
+        "client_credentials" => (form.get("resource").unwrap_or_default(), form.get("scope").unwrap_or_default()),
+        "authorization_code" => {
+            let consent = server.codes.lock().unwrap().remove(&form.required("code")?);
+            let consent = consent.ok_or(StatusCode::BAD_REQUEST)?;
+            let verifier = digest::digest(&digest::SHA256, form.required("code_verifier")?.as_bytes());
+            let is_same = form.required("client_id")? == consent.client
+                && form.required("redirect_uri")? == consent.redirect_uri
+                && form.required("resource")? == consent.resource
+                && URL_SAFE_NO_PAD.encode(verifier) == consent.challenge;
+            if !is_same {
+                return Err(StatusCode::BAD_REQUEST);
+            }
+            (consent.resource, consent.scope)
+        }
+        _ => return Err(StatusCode::BAD_REQUEST),
+    };
+    let mut claims = claims(&server.issuer(), &resource);
     claims["scope"] = json!(scope);
     let token = server.signer.sign(&claims);
     Ok(json_of(&json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300, "scope": scope })))
@@ -178,9 +244,7 @@ async fn introspect(State(server): State<LoginServer>, head: HeaderMap, form: St
     if !server.clients.lock().unwrap().iter().any(|client| client == shown) {
         return Err(StatusCode::UNAUTHORIZED);
     }
-    let form = Url::parse(&format!("http://form/?{form}")).map_err(|_| StatusCode::BAD_REQUEST)?;
-    let of = |name: &str| form.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-    let token = of("token").ok_or(StatusCode::BAD_REQUEST)?;
+    let token = Form::parse(&form)?.required("token")?;
     let said = server.tokens.lock().unwrap().get_mut(&token).map(|known| {
         known.asked += 1;
         known.said.clone()

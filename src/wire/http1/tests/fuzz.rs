@@ -6,7 +6,7 @@ fn token(rng: &mut Rng) -> Vec<u8> {
     let alphabet = b"abcdefghijklmnopqrstuvwxyzABCXYZ0123456789!#$%&'*+-.^`|~";
     let len = rng.between(1, 40);
     let name: Vec<u8> = (0..len).map(|_| alphabet[rng.below(alphabet.len() as u64) as usize]).collect();
-    // The prefix keeps it from being a name that means something.
+    // The prefix prevents a name with a meaning.
     [b"zz-", &name[..]].concat()
 }
 
@@ -56,7 +56,7 @@ fn random_request(rng: &mut Rng) -> (Vec<u8>, Fields, Framing) {
     (bytes, fields, framing)
 }
 
-/// Changes, drops, doubles or inserts a few bytes, with a liking for those that matter.
+/// Changes, drops, doubles or inserts a few bytes, preferably significant ones.
 fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
     let telling = b"\r\n :;,\t\0\x7f\xff0aF-_chunked";
     for _ in 0..rng.between(1, 4) {
@@ -148,7 +148,7 @@ fn mutated_responses_have_one_verdict_in_all_cuts() {
     }
 }
 
-/// Encodes random data in random pieces; the data, and what went out.
+/// Encodes random data in random pieces; returns the data and the encoded bytes.
 fn random_body(rng: &mut Rng, framing: fn(u64) -> Framing) -> (Framing, Vec<u8>, Fields, Vec<u8>) {
     let mut data = vec![0; rng.below(2000) as usize];
     data.iter_mut().for_each(|byte| *byte = rng.next_u64() as u8);

@@ -103,7 +103,7 @@ const BAD_REQUESTS: &[(&str, &[u8], HeadError)] = &[
     ("endless Connection", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: a,b,c,d,e,f,g,h,i\r\nConnection: a,b,c,d,e,f,g,h,i\r\n\r\n", HeadError::TooManyConnectionOptions),
 ];
 
-/// Requests that are accepted: name, bytes, and what is read out of them.
+/// Requests that are accepted: name, bytes, and the parsed values.
 #[rustfmt::skip]
 const GOOD_REQUESTS: &[(&str, &[u8], Expected)] = &[
     ("plain GET", b"GET /a?b=c HTTP/1.1\r\nHost: a\r\n\r\n", Expected { method: Method::Get, path: b"/a?b=c", ..PLAIN }),
@@ -346,7 +346,7 @@ fn faults_are_found_before_the_head_is_whole() {
 fn pipelined_heads_are_read_one_by_one_by_one_owner() {
     let stream = b"GET /1 HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n\r\nGET /2 HTTP/1.1\r\nHost: b\r\n\r\n";
     let mut head = RequestHead::new();
-    let Ok(Progress::Complete { len }) = head.feed(stream) else { panic!("the first is whole") };
+    let Ok(Progress::Complete { len }) = head.feed(stream) else { panic!("the first is complete") };
     assert_eq!((head.path(), head.get("x"), head.is_idle()), (&b"/1"[..], Some(&b"y"[..]), true));
     assert_eq!(head.feed(&stream[len..]), Ok(Progress::Complete { len: stream.len() - len }));
     assert_eq!((head.path(), head.host(), head.get("X")), (&b"/2"[..], Some("b"), None));

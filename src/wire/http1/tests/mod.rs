@@ -8,7 +8,7 @@ mod fuzz;
 mod heads;
 mod rewriting;
 
-/// Feeds the pieces one after another; the outcome with how many bytes of the whole the head took.
+/// Feeds the pieces one after another; returns the result, with the length of the head in all pieces.
 fn feed_request(head: &mut RequestHead, pieces: &[&[u8]]) -> Result<Progress, HeadError> {
     feed(pieces, |piece| head.feed(piece))
 }
@@ -32,7 +32,7 @@ fn request(bytes: &[u8]) -> Result<RequestHead, HeadError> {
     let mut head = RequestHead::new();
     match head.feed(bytes)? {
         Progress::Complete { .. } => Ok(head),
-        Progress::Partial => panic!("the head is not whole: {}", bytes.escape_ascii()),
+        Progress::Partial => panic!("the head is incomplete: {}", bytes.escape_ascii()),
     }
 }
 
@@ -40,17 +40,17 @@ fn response(bytes: &[u8], method: Method) -> Result<ResponseHead, HeadError> {
     let mut head = ResponseHead::new();
     match head.feed(bytes, method)? {
         Progress::Complete { .. } => Ok(head),
-        Progress::Partial => panic!("the head is not whole: {}", bytes.escape_ascii()),
+        Progress::Partial => panic!("the head is incomplete: {}", bytes.escape_ascii()),
     }
 }
 
-/// All ways to cut `bytes` that are tried: in two at each place, and byte by byte.
+/// The tested ways to cut `bytes`: in two at each position, and byte by byte.
 fn cuts(bytes: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     let in_two = (0..=bytes.len()).map(|at| vec![&bytes[..at], &bytes[at..]]);
     in_two.chain(std::iter::once(bytes.chunks(1).collect()))
 }
 
-/// A body with its framing, decoded: data and trailers, or why not, and how many bytes were left over.
+/// A decoded body: data, trailers, and how many bytes were left over.
 type Body = (Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>, usize);
 
 fn decode(framing: Framing, pieces: &[&[u8]]) -> Result<Body, BodyError> {

@@ -51,7 +51,7 @@ fn who_takes_trailers_is_told_to_the_next_hop_and_nothing_else_of_te() {
     let last = RequestEdits { close: true, ..RequestEdits::default() };
     let text = forward(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n", &last);
     assert_eq!(text, "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n");
-    // A caller of HTTP/1.0 is sent no chunks, and so no trailers.
+    // An HTTP/1.0 caller gets no chunks, and so no trailers.
     let text = forward(b"GET / HTTP/1.0\r\nHost: a\r\nTE: trailers\r\n\r\n", &RequestEdits::default());
     assert_eq!(text, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 }
@@ -100,7 +100,7 @@ fn what_is_left_of_a_callers_time_takes_the_place_of_what_it_said() {
     assert_eq!(forward(head, &RequestEdits::default()).as_bytes(), head);
 }
 
-/// It has a field of its own between edge and connector. What the caller said goes on.
+/// Edge and connector use a separate field. The caller's field is forwarded.
 #[test]
 fn what_an_edge_tells_a_connector_of_a_callers_time_goes_no_further() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 5\r\nadit-time-left: 9000s\r\n\r\n";
@@ -215,7 +215,7 @@ fn own_answers_are_whole_responses() {
     Answer { retry_after_s: Some(2), rpc_id: Some("1"), close: false, ..Answer::new(503, "connector_offline", "none") }
         .write(&mut out);
     let mut head = ResponseHead::new();
-    let Ok(Progress::Complete { len }) = head.feed(&out, Method::Post) else { panic!("the head is whole") };
+    let Ok(Progress::Complete { len }) = head.feed(&out, Method::Post) else { panic!("the head is complete") };
     assert_eq!((head.status(), head.get("retry-after"), head.keep_alive()), (503, Some(&b"2"[..]), true));
     assert_eq!(head.framing(), Framing::Length((out.len() - len) as u64));
     assert!(response(CONTINUE, Method::Post).unwrap().is_interim());

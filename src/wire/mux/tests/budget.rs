@@ -1,6 +1,6 @@
 use super::*;
 
-/// A pair of which one side speaks no later version than this.
+/// A pair with one side that supports no later version than this.
 fn pair_with(older: usize, version: u16) -> Pair {
     let mut pair = Pair::new(Settings::default(), 5);
     pair.sides[older].speak_at_most(version);
@@ -10,8 +10,8 @@ fn pair_with(older: usize, version: u16) -> Pair {
     pair
 }
 
-/// Opens a stream whose call has so much time, and lets the frame wait on the edge; the length of OPEN, and what the connector
-/// knows.
+/// Opens a stream with this caller's time, and delays the frame on the edge; returns the length of OPEN, and its
+/// parameters at the connector.
 fn opened(pair: &mut Pair, has: Option<Duration>, waits: Duration) -> (usize, Open<'static>) {
     let until = has.map(|has| pair.now + has);
     let edge = pair.sides[EDGE].open(&Open { until, ..open() }).unwrap();
@@ -36,7 +36,7 @@ fn what_is_left_of_the_time_of_a_call_crosses_the_link_and_nothing_does_without(
     let (began, waits) = (pair.now, Duration::from_millis(300));
     let (len_with, told) = opened(&mut pair, Some(Duration::from_secs(2)), waits);
     assert_eq!(len_with, len + 4);
-    // It counts from when it comes, which is the way of one frame later.
+    // It counts from the arrival, one latency later.
     assert_eq!(told.until, Some(began + Duration::from_secs(2) + pair.latency));
 }
 

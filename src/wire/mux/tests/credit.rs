@@ -118,7 +118,7 @@ fn streams_that_are_read_now_and_then_end_whole_beside_any_number_that_are_not()
             }
         }
         for ((_, len), taken) in live.iter().zip(taken) {
-            assert_eq!(*len, taken, "seed {seed}: a stream stood still beside {dead} that nobody reads");
+            assert_eq!(*len, taken, "seed {seed}: a stream stopped beside {dead} that are not read");
         }
     }
 }
@@ -224,7 +224,7 @@ fn any_number_of_bulk_streams_end_whole() {
 fn the_sender_hears_of_every_size_of_the_window_and_shares_it_out() {
     let settings = Settings { stream_window: 20_000, link_window: 400_000, backlog: 1 << 20, ..Settings::default() };
     let mut pair = Pair::new(settings, 1);
-    // The edge has memory for less than its settings say.
+    // The edge has less memory than its settings need.
     let hello = |pair: &Pair| pair.events[EDGE].iter().any(|event| matches!(event, Event::Hello(_)));
     pair.transmit(CONNECTOR, 16_384);
     pair.now += pair.latency;
@@ -247,8 +247,8 @@ fn the_sender_hears_of_every_size_of_the_window_and_shares_it_out() {
     assert_eq!(pair.sides[CONNECTOR].resize_window(400_000), 400_000);
     pair.run_until_idle();
     assert_eq!(pair.sides[EDGE].credit.size(), 400_000);
-    assert_eq!(pair.bytes(CONNECTOR, far).len() - alone, 20_000, "it has its whole own window in a large one");
-    // It gets smaller only as the peer uses what it was allowed to.
+    assert_eq!(pair.bytes(CONNECTOR, far).len() - alone, 20_000, "in a large link window it has its own whole window");
+    // The window shrinks only as the peer uses its credit.
     assert_eq!(pair.sides[CONNECTOR].resize_window(30_000), 400_000);
     let mut taken = alone;
     while pair.sides[CONNECTOR].window_size() > 30_000 {

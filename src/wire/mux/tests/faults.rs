@@ -1,6 +1,6 @@
 use super::*;
 
-/// How a link ended that a peer has broken.
+/// The end of a link after a violation by the peer.
 struct Broken {
     fault: Fault,
     close: Option<Fault>,
@@ -13,7 +13,7 @@ fn ready(side: usize) -> (Mux<Bytes>, u32) {
     (if side == EDGE { a } else { b }, edge.wire())
 }
 
-/// Feeds frames and says how the link ended, and what the peer was told.
+/// Feeds frames; returns why the link ended, and the CLOSE for the peer.
 fn broken(mut mux: Mux<Bytes>, frames: &[Bytes]) -> Broken {
     for bytes in frames {
         mux.receive(start(), bytes.clone());
@@ -177,6 +177,6 @@ fn every_fault_of_a_peer_has_its_name() {
         let broken = broken(mux, &frames);
         assert_eq!(broken.fault, fault, "case {n}");
         let expected = if fault == Fault::VersionUnsupported { None } else { Some(fault) };
-        assert_eq!(broken.close, expected, "case {n}: the peer must be told");
+        assert_eq!(broken.close, expected, "case {n}: the reason must be sent to the peer");
     }
 }

@@ -50,7 +50,7 @@ fn random_bytes_end_in_a_named_fault() {
     }
 }
 
-/// Random frames that are well formed more often than not.
+/// Random frames, most of them well formed.
 fn frames(rng: &mut Rng) -> Bytes {
     let mut bytes = Vec::new();
     for _ in 0..1 + rng.below(40) {

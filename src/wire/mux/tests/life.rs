@@ -62,10 +62,10 @@ fn streams_of_which_nothing_was_sent_can_be_taken_back_and_others_cannot() {
     let frames: Vec<_> = pair.sent[EDGE].iter().map(|(header, _)| (header.kind, header.stream)).collect();
     let (open, data) = ((FrameKind::Open, kept.wire()), (FrameKind::Data, kept.wire()));
     assert_eq!(frames, [open, (FrameKind::Reset, only_opened.wire()), data]);
-    // What was sent before it was allowed does not count.
+    // Bytes that were sent before do not count.
     pair.sides[EDGE].set_withdrawal(sent, Withdrawal::UntilSent);
     assert_eq!(pair.sides[EDGE].withdraw(), [sent]);
-    // What does not matter is taken back though it was sent, until it is said that it matters.
+    // With `Allowed` a stream is withdrawn although bytes were sent, until that is forbidden.
     let [greeted, begun] = [Withdrawal::Allowed, Withdrawal::Forbidden].map(|after| {
         let stream = opened(&mut pair, false);
         pair.sides[EDGE].set_withdrawal(stream, Withdrawal::Allowed);
@@ -125,18 +125,18 @@ fn a_peer_owes_an_answer_from_the_ping_on_until_anything_comes() {
     let pinged = pair.now;
     assert!(pair.sides[EDGE].heard_at() < pinged);
     pair.sides[EDGE].ping(pinged);
-    assert_eq!(pair.sides[EDGE].owing_since(), Some(pinged), "from when it is due");
+    assert_eq!(pair.sides[EDGE].owing_since(), Some(pinged), "from when it was due");
     pair.transmit(EDGE, 16_384);
     pair.now += ms(300);
     assert_eq!(pair.sides[EDGE].owing_since(), Some(pinged));
-    // Something else comes first.
+    // Other data arrives first.
     pair.sides[CONNECTOR].send(connector, vec![1; 10]).unwrap();
     pair.transmit(CONNECTOR, 16_384);
     pair.wires[CONNECTOR].clear();
     pair.run_until_idle();
     let heard = pair.sides[EDGE].heard_at();
     assert!(heard > pinged);
-    assert_eq!(pair.sides[EDGE].owing_since(), Some(heard), "the answer is still owed");
+    assert_eq!(pair.sides[EDGE].owing_since(), Some(heard), "the PING is still unanswered");
     assert_eq!(pair.closed(EDGE), None);
 }
 

@@ -1,4 +1,4 @@
-//! Both sides of a link on a virtual clock, with a wire between them that has a delay and cuts bytes anywhere.
+//! Both sides of a link on a virtual clock, with a wire between them that delays bytes and cuts them anywhere.
 
 mod budget;
 mod credit;
@@ -28,7 +28,7 @@ pub(super) type Side2<T> = [T; 2];
 pub(super) const EDGE: usize = 0;
 pub(super) const CONNECTOR: usize = 1;
 
-/// A wire's end that keeps what is sent.
+/// The end of a wire, which keeps what is sent.
 #[derive(Default)]
 pub(super) struct Sent {
     pub(super) bytes: Bytes,
@@ -48,14 +48,14 @@ impl FrameSink<Bytes> for Sent {
     }
 }
 
-/// An edge and a connector, joined.
+/// An edge and a connector, connected by wires.
 pub(super) struct Pair {
     pub(super) sides: Side2<Mux<Bytes>>,
     pub(super) events: Side2<Vec<Event<Bytes>>>,
     pub(super) now: Time,
     pub(super) rng: Rng,
     pub(super) latency: Duration,
-    /// What is on its way to each side, and when it gets there.
+    /// The bytes in transit to each side, with their arrival times.
     pub(super) wires: Side2<VecDeque<(Time, Bytes)>>,
     /// Every frame that each side has sent.
     pub(super) sent: Side2<Vec<(Header, Bytes)>>,
@@ -88,7 +88,7 @@ pub(super) fn open<'a>() -> Open<'a> {
 }
 
 impl Pair {
-    /// Two sides that have not spoken yet.
+    /// Two sides that have exchanged nothing yet.
     pub(super) fn new(settings: Settings, seed: u64) -> Pair {
         let now = start();
         Pair {
@@ -102,7 +102,7 @@ impl Pair {
         }
     }
 
-    /// Two sides that have greeted each other and measured their round trip.
+    /// Two sides after the greeting and a round-trip measurement.
     pub(super) fn ready(settings: Settings) -> Pair {
         let mut pair = Pair::new(settings, 1);
         pair.run_until_idle();
@@ -129,7 +129,7 @@ impl Pair {
         }
     }
 
-    /// Sends what a side has to say, at most `budget` bytes; returns how many it was.
+    /// Sends the frames of a side, at most `budget` bytes; returns their length.
     pub(super) fn transmit(&mut self, side: usize, budget: usize) -> usize {
         let mut sent = Sent::default();
         let used = self.sides[side].poll_transmit(self.now, budget, &mut sent);
@@ -148,7 +148,7 @@ impl Pair {
         used
     }
 
-    /// Delivers what has arrived at a side, cut at random.
+    /// Delivers arrived bytes to a side, cut at random.
     pub(super) fn deliver(&mut self, side: usize) -> bool {
         let mut any = false;
         while self.wires[side].front().is_some_and(|(at, _)| *at <= self.now) {
@@ -166,7 +166,7 @@ impl Pair {
         any
     }
 
-    /// One turn of the whole: both sides send, time passes, both receive. False when nothing moved.
+    /// One turn: both sides send, time passes, both receive. False if nothing moved.
     pub(super) fn step(&mut self) -> bool {
         let mut moved = false;
         for side in [EDGE, CONNECTOR] {
@@ -190,10 +190,10 @@ impl Pair {
                 return;
             }
         }
-        panic!("the link does not come to rest");
+        panic!("the link does not become idle");
     }
 
-    /// Opens a stream and lets it arrive; its name on both sides.
+    /// Opens a stream and delivers the frame; returns its id on both sides.
     pub(super) fn open(&mut self) -> Side2<StreamId> {
         let edge = self.sides[EDGE].open(&open()).unwrap();
         self.run_until_idle();
@@ -204,7 +204,7 @@ impl Pair {
         [edge, opened.unwrap()]
     }
 
-    /// The bytes that a side has had on a stream.
+    /// The bytes that a side received on a stream.
     pub(super) fn bytes(&self, side: usize, stream: StreamId) -> Bytes {
         let of_stream = |event: &Event<Bytes>| match event {
             Event::Data { stream: s, chunk } if *s == stream => chunk.clone(),
@@ -231,12 +231,12 @@ impl Pair {
         self.sent[side].iter().map(|(header, _)| header.kind).collect()
     }
 
-    /// What must be true of a side at any time.
+    /// Checks the invariants of one side.
     pub(super) fn check(&mut self, side: usize) {
         check(&mut self.sides[side]);
     }
 
-    /// What must be true of both when nothing is on its way: each knows what the other allows it.
+    /// Checks that both sides agree on the credit when nothing is in transit.
     pub(super) fn check_credit(&mut self) {
         for side in [EDGE, CONNECTOR] {
             if !self.sides[side].is_ready() || !self.sides[1 - side].is_ready() {
@@ -257,7 +257,7 @@ impl Pair {
     }
 }
 
-/// What must be true of a side at any time.
+/// Checks the invariants of a mux.
 pub(super) fn check(mux: &mut Mux<Bytes>) {
     assert!(mux.window.is_whole());
     let slots: Vec<u32> = mux.streams.slots_by_id().collect();
@@ -286,7 +286,7 @@ fn item_len(item: &stream::Item<Bytes>) -> usize {
     }
 }
 
-/// A frame as it stands on the wire.
+/// A frame as sent on the wire.
 pub(super) fn frame(kind: FrameKind, stream: u32, payload: &[u8]) -> Bytes {
     let mut bytes = Header::new(kind, stream, payload.len()).encode().to_vec();
     bytes.extend_from_slice(payload);

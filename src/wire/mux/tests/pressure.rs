@@ -2,8 +2,8 @@ use super::*;
 
 const WAIT: Duration = Duration::from_millis(300);
 
-/// A link with a window of 40,000 whose edge is sent `each` bytes on every stream, by a peer that does not share the window
-/// out.
+/// A link with a window of 40,000 bytes whose edge receives `each` bytes on the streams, from a peer that ignores
+/// shares.
 fn clogged(each: &[usize]) -> (Pair, Vec<StreamId>) {
     let mut pair = Pair::ready(Settings {
         stream_window: 20_000,
@@ -38,7 +38,7 @@ fn streams_that_nobody_reads_give_way_when_they_clog_the_link() {
     assert_eq!(pair.cause(EDGE, streams[0]), Some(Cause::SlowReader), "the one that holds the most");
     assert_eq!(pair.cause(CONNECTOR, streams[0]), Some(Cause::SlowReader));
     assert_eq!(pair.cause(EDGE, streams[1]), None);
-    assert_eq!(pair.bytes(EDGE, streams[2]).len(), 20_000, "the third goes on");
+    assert_eq!(pair.bytes(EDGE, streams[2]).len(), 20_000, "the third continues");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_reader_that_takes_from_the_queues_behind_the_stream_is_spared() {
     let (mut pair, streams) = clogged(&[20_000, 18_000]);
     for _ in 0..10 {
         pair.sides[EDGE].reader_took(streams[0], 60);
-        // Far too little.
+        // Far less than the minimum.
         pair.sides[EDGE].reader_took(streams[1], 10);
         pair.now += WAIT / 10;
     }
@@ -84,7 +84,7 @@ fn a_small_rest_that_was_taken_whole_is_enough() {
 
 #[test]
 fn nobody_is_reset_when_the_link_is_not_clogged_or_not_shared() {
-    // With a peer that shares the window out, streams that are not read hold three quarters of it.
+    // With a peer that divides the window into shares, unread streams hold three quarters of it.
     let (mut pair, streams) = clogged(&[20_000, 14_000]);
     wait(&mut pair, 20 * WAIT);
     assert!(streams.iter().all(|stream| pair.cause(EDGE, *stream).is_none()));

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use super::*;
 
-/// What one side's application knows of a stream.
+/// The state of a stream in one side's application.
 #[derive(Default)]
 struct Book {
     id: Option<StreamId>,
@@ -14,14 +14,14 @@ struct Book {
     gone: bool,
 }
 
-/// Two applications that do random things.
+/// Two applications with random actions.
 struct World {
     pair: Pair,
     books: Side2<HashMap<u32, Book>>,
     seed: u64,
 }
 
-/// The byte at a place of a stream in one direction.
+/// The byte at a position of a stream in one direction.
 fn byte(id: u32, from: usize, at: u64) -> u8 {
     (at.wrapping_mul(31) ^ u64::from(id) ^ ((from as u64) << 6)) as u8
 }
@@ -42,7 +42,7 @@ impl World {
         World { pair, books: [HashMap::new(), HashMap::new()], seed }
     }
 
-    /// Lets both applications see what has happened.
+    /// Lets both applications process their events.
     fn observe(&mut self) {
         for side in [EDGE, CONNECTOR] {
             let events: Vec<_> = self.pair.events[side].drain(..).collect();
@@ -72,7 +72,7 @@ impl World {
                 assert!(!book.peer_finished, "seed {seed}");
                 book.peer_finished = true;
                 let (received, other) = (book.received, &self.books[1 - side][&stream.wire()]);
-                assert_eq!(received, other.sent, "seed {seed}: not every byte came");
+                assert_eq!(received, other.sent, "seed {seed}: not every byte arrived");
             }
             Event::Phases { phases, .. } => {
                 assert_eq!(phases.connector_ns, book.received, "seed {seed}: PHASES left their place");
@@ -82,12 +82,12 @@ impl World {
         }
     }
 
-    /// One random thing that an application does.
+    /// Makes one random action of an application.
     fn act(&mut self) {
         let side = self.pair.rng.below(2) as usize;
         let pick = self.pair.rng.below(100);
         if self.pair.rng.chance(0.02) {
-            // Whatever the size of the link's window becomes, nothing stops for good.
+            // Nothing may stop for good at any size of the link's window.
             let (mux, most) = (&mut self.pair.sides[side], 200_000);
             let size = mux.resize_window(self.pair.rng.between(1_024, most) as u32);
             assert!(size >= 1_024, "seed {}", self.seed);
@@ -149,7 +149,7 @@ impl World {
         }
     }
 
-    /// What a side may keep, whatever the applications and the wire do.
+    /// Checks the limits of what a side may keep, in every state.
     fn bounded(&mut self, side: usize) {
         let mux = &mut self.pair.sides[side];
         let most = mux.settings.backlog as usize + OVERSHOOT_MAX + 20_000;
@@ -159,7 +159,7 @@ impl World {
         assert!(mux.control.len() <= slots.len() && mux.events.is_empty(), "seed {}", self.seed);
     }
 
-    /// Ends every stream and asserts that nothing is left.
+    /// Ends every stream and checks that nothing is left.
     fn finish(&mut self) {
         for _ in 0..100_000 {
             self.observe();

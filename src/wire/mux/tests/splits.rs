@@ -1,6 +1,6 @@
 use super::*;
 
-/// What a side says it has seen, with pieces of data joined, so that it does not depend on where the bytes were cut.
+/// The events of a side as text, with pieces of data joined, so that it does not depend on where the bytes were cut.
 fn described(events: Vec<Event<Bytes>>) -> Vec<String> {
     let mut described: Vec<String> = Vec::new();
     let mut run: Option<(StreamId, Bytes)> = None;
@@ -22,7 +22,7 @@ fn described(events: Vec<Event<Bytes>>) -> Vec<String> {
     described
 }
 
-/// Feeds `pieces` to a side that `fresh` makes and returns what it tells.
+/// Feeds `pieces` to a new side; returns its events.
 fn feed<'a>(fresh: &dyn Fn() -> Mux<Bytes>, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     let mut mux = fresh();
     let mut events = Vec::new();
@@ -36,7 +36,7 @@ fn feed<'a>(fresh: &dyn Fn() -> Mux<Bytes>, pieces: impl Iterator<Item = &'a [u8
     described(events)
 }
 
-/// Asserts that every cut of `bytes` in two, and its cut into single bytes, tells the same as the whole.
+/// Checks that every cut of `bytes` in two, and the cut into single bytes, yields the same events as the whole.
 fn every_split(name: &str, fresh: &dyn Fn() -> Mux<Bytes>, bytes: &[u8]) {
     let whole = feed(fresh, std::iter::once(bytes));
     assert!(!whole.is_empty(), "{name} tells nothing");
@@ -57,7 +57,7 @@ fn fresh_connector() -> Mux<Bytes> {
     mux
 }
 
-/// An edge that has greeted a connector, opened two streams, and been told of them.
+/// An edge that has greeted a connector and opened two streams.
 fn ready_edge() -> Mux<Bytes> {
     let mut pair = Pair::ready(Settings::default());
     pair.open();
@@ -110,7 +110,7 @@ fn every_frame_means_the_same_wherever_it_is_cut() {
     let hosts = [&[0, 0, 0, 9, 8][..], b"*.a.test", &[6], b"b.test"].concat();
     every_split("HOSTS", &ready_edge, &frame(FrameKind::Hosts, 0, &hosts));
     every_split("HOSTS", &ready_connector, &frame(FrameKind::Hosts, 0, &hosts));
-    // CREDIT and PING tell the application nothing; a frame after them shows that they were read to their end.
+    // CREDIT and PING cause no events; a frame after them shows that they were read to their end.
     let end = frame(FrameKind::Fin, 1, &[]);
     every_split("CREDIT", &ready_edge, &[frame(FrameKind::Credit, 1, &[0, 0, 1, 0]), end.clone()].concat());
     every_split(

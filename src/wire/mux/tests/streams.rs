@@ -205,7 +205,7 @@ fn a_stream_that_is_released_before_both_have_finished_is_reset() {
     }
 }
 
-/// The edge may begin the next exchange of a sealed stream before it has heard the last of the one before.
+/// The edge may begin the next exchange of a sealed stream before it has received everything of the previous one.
 #[test]
 fn a_report_that_crosses_the_next_request_is_no_fault() {
     let mut pair = Pair::ready(Settings::default());

@@ -1,30 +1,51 @@
 //! Reads files that the configuration names and that contain no secret, such as public keys and certificates.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NamedFileError {
+pub enum NamedFileError {
     /// The file cannot be opened or read.
     #[error("cannot read {}: {cause}", path.display())]
-    Unreadable { path: PathBuf, cause: io::Error },
+    Unreadable {
+        /// Its path.
+        path: PathBuf,
+        /// The error of the system.
+        cause: io::Error,
+    },
     /// It is not a regular file. Reading it might never end.
     #[error("{} is not a plain file: write what it holds to one, and name that", path.display())]
-    NotAFile { path: PathBuf },
+    NotAFile {
+        /// Its path.
+        path: PathBuf,
+    },
     /// The file is longer than any of its kind should be.
     #[error("{} is longer than {len_max} bytes: is it the right file?", path.display())]
-    TooLong { path: PathBuf, len_max: usize },
+    TooLong {
+        /// Its path.
+        path: PathBuf,
+        /// The most bytes that it may have.
+        len_max: usize,
+    },
+}
+
+/// Opens a file. If it is a pipe, it does not wait until something opens that for writing.
+pub(super) fn open_at_once(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Reads a file of at most `len_max` bytes.
-pub(super) fn read(path: &Path, len_max: usize) -> Result<Vec<u8>, NamedFileError> {
+///
+/// # Errors
+///
+/// If it is no plain file, is longer, or cannot be read.
+pub fn read_named(path: &Path, len_max: usize) -> Result<Vec<u8>, NamedFileError> {
     let named = || path.to_path_buf();
     let unreadable = |cause| NamedFileError::Unreadable { path: named(), cause };
-    // Opening a pipe would otherwise block until something opens it for writing.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
+    let file = open_at_once(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(NamedFileError::NotAFile { path: named() });
     }
@@ -46,7 +67,7 @@ mod tests {
     #[test]
     fn what_has_no_end_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
-        let told = |path: &Path| read(path, 4).unwrap_err().to_string();
+        let told = |path: &Path| read_named(path, 4).unwrap_err().to_string();
         let pipe = dir.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
         for path in [&*pipe, Path::new("/dev/zero"), dir.path()] {
@@ -55,7 +76,7 @@ mod tests {
         let file = dir.path().join("file");
         assert!(told(&file).starts_with("cannot read "));
         std::fs::write(&file, "1234").unwrap();
-        assert_eq!(read(&file, 4).unwrap(), b"1234");
+        assert_eq!(read_named(&file, 4).unwrap(), b"1234");
         std::fs::write(&file, "12345").unwrap();
         assert!(told(&file).ends_with("is longer than 4 bytes: is it the right file?"));
     }
