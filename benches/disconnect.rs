@@ -5,6 +5,7 @@
 #[path = "../tests/loopback/free_address.rs"]
 mod free_address;
 #[path = "../tests/loopback/tunnel_processes.rs"]
+#[allow(dead_code, reason = "the tests need more of it")]
 mod tunnel_processes;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -11,13 +11,14 @@ use crate::cli::audit_args::{
     AuditArgs, AuditCommand, AuditExportArgs, AuditFilterArgs, AuditFormat, AuditQueryArgs, AuditVerifyArgs,
 };
 use crate::cli::audit_export::{csv_head, csv_row, ocsf_event};
+use crate::cli::audit_otel::OtelRecords;
 use crate::cli::call_text::plain;
 use crate::cli::output::print;
 use crate::cli::table::Table;
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE};
 use crate::config::Millis;
 use crate::control::WallTime;
-use crate::control::audit::{AuditError, AuditFile, verify};
+use crate::control::audit::{AuditError, AuditFile, AuditIndex, AuditIndexError, LineFilter, verify};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,8 @@ pub(super) enum AuditFailure {
     Usage(String),
     #[error(transparent)]
     Audit(#[from] AuditError),
+    #[error("the index of the log cannot be read ({0}): --scan does without it")]
+    Index(#[from] AuditIndexError),
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
 }
@@ -96,17 +99,15 @@ fn verified_json(found: &Verified) -> String {
 }
 
 fn run_query(args: &AuditQueryArgs) -> Result<(), AuditFailure> {
-    let (filter, limit) = (Filter::of(&args.filter)?, args.limit as usize);
-    let mut last: VecDeque<Value> = VecDeque::new();
-    each_line(&args.dir, |line| {
-        if filter.wants(&line) {
-            if last.len() == limit {
-                last.pop_front();
-            }
-            last.push_back(line);
-        }
-        Ok(())
-    })?;
+    let (filter, limit) = (filter_of(&args.filter)?, args.limit as usize);
+    let found = index_of(&args.dir, args.filter.scan).and_then(|mut index| {
+        let found = index.newest(&filter, limit);
+        found.inspect_err(|error| note_unused(&args.dir, error)).ok()
+    });
+    let last = match found {
+        Some(found) => found,
+        None => scan(&args.dir, &filter, limit)?,
+    };
     if args.json {
         let mut out = io::stdout().lock();
         last.iter().try_for_each(|line| writeln!(out, "{line}"))?;
@@ -140,21 +141,43 @@ fn run_query(args: &AuditQueryArgs) -> Result<(), AuditFailure> {
     Ok(())
 }
 
+/// The newest lines that the filter wants, so many at most, of all lines.
+pub(super) fn scan(dir: &Path, filter: &LineFilter, limit: usize) -> Result<VecDeque<Value>, AuditFailure> {
+    let mut last = VecDeque::new();
+    each_line(dir, |line| {
+        if filter.wants(&line) {
+            if last.len() == limit {
+                last.pop_front();
+            }
+            last.push_back(line);
+        }
+        Ok(())
+    })?;
+    Ok(last)
+}
+
 fn run_export(args: &AuditExportArgs) -> Result<(), AuditFailure> {
-    let filter = Filter::of(&args.filter)?;
+    let filter = filter_of(&args.filter)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.format == AuditFormat::Csv {
         writeln!(out, "{}", csv_head())?;
     }
-    each_line(&args.dir, |line| {
-        if filter.wants(&line) {
-            match args.format {
-                AuditFormat::Csv => writeln!(out, "{}", csv_row(&line))?,
-                AuditFormat::Ocsf => writeln!(out, "{}", ocsf_event(&line))?,
-            }
+    let mut records = OtelRecords::default();
+    let mut write = |line: Value| -> Result<(), AuditFailure> {
+        match args.format {
+            AuditFormat::Csv => writeln!(out, "{}", csv_row(&line))?,
+            AuditFormat::Ocsf => writeln!(out, "{}", ocsf_event(&line))?,
+            AuditFormat::Otel => records.add(&line).map_or(Ok(()), |request| writeln!(out, "{request}"))?,
         }
         Ok(())
-    })?;
+    };
+    // All of the log is read faster without it.
+    let reads_all = args.filter.scan || !filter.is_selective();
+    match index_of(&args.dir, reads_all) {
+        Some(mut index) => index.each(&filter, &mut write)?,
+        None => each_line(&args.dir, |line| if filter.wants(&line) { write(line) } else { Ok(()) })?,
+    }
+    records.take().map_or(Ok(()), |request| writeln!(out, "{request}"))?;
     out.flush()?;
     Ok(())
 }
@@ -188,42 +211,39 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// The filter for lines.
-struct Filter {
-    since: Option<WallTime>,
-    until: Option<WallTime>,
-    /// Groups of members, and the value that one member of each group must have.
-    members: Vec<(&'static [&'static str], String)>,
+/// The filter that these arguments ask for.
+pub(super) fn filter_of(args: &AuditFilterArgs) -> Result<LineFilter, AuditFailure> {
+    let decision = args.decision.map(|decision| decision.name().to_owned());
+    let texts: [(&[&str], _); 8] = [
+        (&["peer", "caller", "client"], &args.identity),
+        (&["name"], &args.tool),
+        (&["method"], &args.method),
+        (&["route"], &args.route),
+        (&["tunnel"], &args.tunnel),
+        (&["decision"], &decision),
+        (&["rule"], &args.rule),
+        (&["outcome"], &args.outcome),
+    ];
+    let members = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
+    Ok(LineFilter { since: time(args.since.as_deref())?, until: time(args.until.as_deref())?, members })
 }
 
-impl Filter {
-    fn of(args: &AuditFilterArgs) -> Result<Filter, AuditFailure> {
-        let decision = args.decision.map(|decision| decision.name().to_owned());
-        let texts: [(&[&str], _); 8] = [
-            (&["peer", "caller", "client"], &args.identity),
-            (&["name"], &args.tool),
-            (&["method"], &args.method),
-            (&["route"], &args.route),
-            (&["tunnel"], &args.tunnel),
-            (&["decision"], &decision),
-            (&["rule"], &args.rule),
-            (&["outcome"], &args.outcome),
-        ];
-        let members = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))).collect();
-        Ok(Filter { since: time(args.since.as_deref())?, until: time(args.until.as_deref())?, members })
+/// The index of a log, unless all lines are to be read.
+fn index_of(dir: &Path, reads_all: bool) -> Option<AuditIndex> {
+    if reads_all {
+        return None;
     }
+    AuditIndex::open(dir).unwrap_or_else(|error| {
+        note_unused(dir, &error);
+        None
+    })
+}
 
-    fn wants(&self, line: &Value) -> bool {
-        if !matches!(line["kind"].as_str(), Some("call" | "call_end" | "action")) {
-            return false;
-        }
-        let time: Option<WallTime> = line["time"].as_str().and_then(|time| time.parse().ok());
-        let is_in_time = |time: WallTime| {
-            self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
-        };
-        let has = |(names, text): &(&[&str], String)| names.iter().any(|name| line[*name].as_str() == Some(text));
-        time.is_none_or(is_in_time) && self.members.iter().all(has)
-    }
+/// Says that the index is of no use. What is found is the same without it.
+fn note_unused(dir: &Path, error: &AuditIndexError) {
+    let path = AuditIndex::path(dir);
+    AuditIndex::remove_damaged(dir, error);
+    eprintln!("note: {} cannot be used ({error}), so all lines are read", path.display());
 }
 
 /// A point in time, or how long ago it was.
@@ -254,8 +274,8 @@ mod tests {
         json!({"seq": 3, "time": "2026-11-29T12:00:00Z", "kind": "call", "peer": "192.0.2.1", "name": tool, "outcome": "ok"})
     }
 
-    fn filter(args: AuditFilterArgs) -> Filter {
-        Filter::of(&args).unwrap()
+    fn filter(args: AuditFilterArgs) -> LineFilter {
+        filter_of(&args).unwrap()
     }
 
     #[test]
@@ -283,7 +303,7 @@ mod tests {
         let ago = filter(AuditFilterArgs { since: text("1h"), ..Default::default() });
         let now = json!({"kind": "action", "time": WallTime::now().to_string()});
         assert!(ago.wants(&now));
-        assert!(Filter::of(&AuditFilterArgs { since: text("yesterday"), ..Default::default() }).is_err());
+        assert!(filter_of(&AuditFilterArgs { since: text("yesterday"), ..Default::default() }).is_err());
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub struct AuditFilterArgs {
     /// Only calls with this outcome: ok, timed_out, breaker_open and so on
     #[arg(long, value_name = "OUTCOME")]
     pub outcome: Option<String>,
+    /// Read all lines, and neither make nor use the index of the log
+    #[arg(long)]
+    pub scan: bool,
 }
 
 fn decision(text: &str) -> Result<AuditedDecision, String> {
@@ -116,4 +119,6 @@ pub enum AuditFormat {
     Csv,
     /// One event of the Open Cybersecurity Schema Framework on each line
     Ocsf,
+    /// Log records of OpenTelemetry: one request of OTLP in JSON on each line
+    Otel,
 }

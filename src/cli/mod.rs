@@ -12,6 +12,9 @@ mod args;
 mod audit;
 mod audit_args;
 mod audit_export;
+#[cfg(test)]
+mod audit_index_tests;
+mod audit_otel;
 mod breakers;
 mod breakers_args;
 mod call_text;

@@ -3,7 +3,7 @@ use std::path::Path;
 use crate::base::HostPattern;
 use crate::config::addresses::HttpUrl;
 use crate::config::table::{HostConfig, RouteConfig};
-use crate::config::values::{CallerAuth, IdentityHeaderName, TokenText};
+use crate::config::values::{CallerAuth, ClientCertificate, IdentityHeaderName, TokenText};
 
 /// The settings of a table that concern the callers of its host.
 pub struct CallerTerms<'a> {
@@ -17,12 +17,18 @@ pub struct CallerTerms<'a> {
     pub providers: &'a [TokenText],
     /// The setting `auth_resource`, if it is set.
     pub auth_resource: Option<&'a TokenText>,
+    /// Whether callers are asked for a client certificate.
+    pub client_certificate: ClientCertificate,
+    /// The names of the authorities whose certificates are accepted; empty for all.
+    pub client_authorities: &'a [TokenText],
     /// The URL that agents call.
     pub public_url: Option<&'a HttpUrl>,
     /// The scopes that every caller needs.
     pub scopes: &'a [TokenText],
     /// The file with the `Authorization` value for the server.
     pub authorization_file: Option<&'a Path>,
+    /// The name of the table by which tokens are exchanged.
+    pub token_exchange: Option<&'a TokenText>,
     /// The header field in which the server is told who calls.
     pub identity_header: Option<&'a IdentityHeaderName>,
 }
@@ -36,10 +42,13 @@ impl<'a> CallerTerms<'a> {
             host: &host.host,
             auth: host.auth,
             providers: &host.identity_providers,
+            client_certificate: host.client_certificate,
+            client_authorities: &host.client_authorities,
             auth_resource: host.auth_resource.as_ref(),
             public_url: host.public_url.as_ref(),
             scopes: &host.scopes_required,
             authorization_file: host.upstream_authorization_file.as_deref(),
+            token_exchange: host.token_exchange.as_ref(),
             identity_header: host.identity_header.as_ref(),
         }
     }
@@ -52,12 +61,21 @@ impl<'a> CallerTerms<'a> {
             host: &route.host,
             auth: route.auth,
             providers: &route.identity_providers,
+            client_certificate: route.client_certificate,
+            client_authorities: &route.client_authorities,
             auth_resource: route.auth_resource.as_ref(),
             public_url: route.public_url.as_ref(),
             scopes: &route.scopes_required,
             authorization_file: route.upstream_authorization_file.as_deref(),
+            token_exchange: route.token_exchange.as_ref(),
             identity_header: route.identity_header.as_ref(),
         }
+    }
+
+    /// Whether anything is asked of callers.
+    #[must_use]
+    pub fn asks_for_anything(&self) -> bool {
+        self.auth != CallerAuth::Passthrough || self.client_certificate != ClientCertificate::Off
     }
 
     /// The resource that tokens are for.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::HostPattern;
+use crate::base::{HostPattern, Traffic};
 use crate::config::caller_terms::CallerTerms;
 use crate::config::checks::Checker;
 use crate::config::error::nearest;
 use crate::config::table::{ConnectConfig, EdgeConfig, IdentityConfig, IdentityProviderConfig};
-use crate::config::values::CallerAuth;
+use crate::config::values::{CallerAuth, ClientCertificate, TokenText};
 
 impl Checker<'_> {
     /// Checks that the names and issuers of providers are unique, and that hosts and routes name only existing providers.
@@ -24,14 +24,46 @@ impl Checker<'_> {
             self.unique(&mut issuers, &format!("{table}.issuer"), &provider.issuer.0);
             self.provider(&table, provider);
         }
-        let providers = &identity.providers;
-        let hosts = edge.iter().flat_map(|edge| edge.hosts.iter().enumerate());
-        for (index, host) in hosts {
-            self.asks(&CallerTerms::of_host(host, index), &names, providers);
+        let mut authorities = BTreeMap::new();
+        for (index, authority) in identity.authorities.iter().enumerate() {
+            self.unique(&mut authorities, &format!("client_authority[{index}].name"), &authority.name.0);
         }
-        let routes = connect.iter().flat_map(|connect| connect.routes.iter().enumerate());
-        for (index, route) in routes {
-            self.asks(&CallerTerms::of_route(route, index), &names, providers);
+        let mut exchanges = BTreeMap::new();
+        for (index, exchange) in identity.exchanges.iter().enumerate() {
+            let table = format!("token_exchange[{index}]");
+            self.unique(&mut exchanges, &format!("{table}.name"), &exchange.name.0);
+            if !is_safe_url(&exchange.token_url.0) {
+                let why = "tokens and the client's secret are sent here, which needs an https URL, or an http URL on this machine";
+                self.fault(&format!("{table}.token_url"), &[], why);
+            }
+            if exchange.audience.is_none() && exchange.resource.is_none() {
+                let why = "missing; set it or resource, so that the token is for one MCP server only";
+                self.missing(&format!("{table}.audience"), why);
+            }
+        }
+        let providers = &identity.providers;
+        if let Some(edge) = edge {
+            for (index, host) in edge.hosts.iter().enumerate() {
+                let asks = CallerTerms::of_host(host, index);
+                self.asks(&asks, &names, providers);
+                self.exchange(&asks, &exchanges);
+                let unread = edge.agents_cert_file.is_none().then_some(
+                    "agents show certificates in TLS, which does not end at this edge: set edge.agents_cert_file",
+                );
+                self.asks_for_certificate(&asks, &authorities, unread);
+            }
+        }
+        if let Some(connect) = connect {
+            for (index, route) in connect.routes.iter().enumerate() {
+                let asks = CallerTerms::of_route(route, index);
+                self.asks(&asks, &names, providers);
+                self.exchange(&asks, &exchanges);
+                let unread = (route.traffic.unwrap_or(connect.traffic) != Traffic::Passthrough).then_some(
+                    "agents show certificates in TLS, which ends here only with traffic = \"passthrough\": set it in [[host]] of the \
+                     edge, where their TLS ends",
+                );
+                self.asks_for_certificate(&asks, &authorities, unread);
+            }
         }
     }
 
@@ -115,18 +147,73 @@ impl Checker<'_> {
         }
     }
 
+    /// Checks by what the tokens of callers are exchanged, if they are.
+    fn exchange(&mut self, asks: &CallerTerms<'_>, names: &BTreeMap<String, String>) {
+        let Some(name) = asks.token_exchange else { return };
+        let key = |name: &str| format!("{}.{name}", asks.table);
+        if asks.auth != CallerAuth::Terminate {
+            let why = "it has no effect: set auth to terminate, so that the token of the caller stays here";
+            self.fault(&key("token_exchange"), &[&key("auth")], why);
+        }
+        if asks.authorization_file.is_some() {
+            let why = "upstream_authorization_file is set too, and the server gets one `Authorization`: remove one";
+            self.fault(&key("token_exchange"), &[&key("upstream_authorization_file")], why);
+        }
+        self.names_of(asks, ("token_exchange", std::slice::from_ref(name)), "token_exchange", names);
+    }
+
+    /// Checks what is asked of certificates. `unread` is why callers cannot show one here, if that is so.
+    fn asks_for_certificate(&mut self, asks: &CallerTerms<'_>, names: &BTreeMap<String, String>, unread: Option<&str>) {
+        let key = |name: &str| format!("{}.{name}", asks.table);
+        if asks.client_certificate == ClientCertificate::Off {
+            if !asks.client_authorities.is_empty() {
+                let why = "it has no effect: set client_certificate to optional or required";
+                self.fault(&key("client_authorities"), &[&key("client_certificate")], why);
+            }
+            return;
+        }
+        if names.is_empty() {
+            let why = "no authority is configured, so no certificate can be accepted: add a [[client_authority]]";
+            self.fault(&key("client_certificate"), &[], why);
+        }
+        if let Some(why) = unread {
+            self.fault(&key("client_certificate"), &[], why);
+        }
+        self.names_of(asks, ("client_authorities", asks.client_authorities), "client_authority", names);
+    }
+
+    /// Checks that a list names only tables that are there.
+    fn names_of(
+        &mut self,
+        asks: &CallerTerms<'_>,
+        (list, named): (&str, &[TokenText]),
+        record: &str,
+        names: &BTreeMap<String, String>,
+    ) {
+        for name in named.iter().filter(|name| !names.contains_key(&name.0)) {
+            let meant = nearest(&name.0, names.keys().map(String::as_str));
+            let meant = meant.map(|meant| format!(", did you mean {meant}?")).unwrap_or_default();
+            let message = format!("no [[{record}]] has the name {}{meant}", name.0);
+            self.fault(&format!("{}.{list}", asks.table), &[], &message);
+        }
+    }
+
     fn asks(&mut self, asks: &CallerTerms<'_>, names: &BTreeMap<String, String>, providers: &[IdentityProviderConfig]) {
         let key = |name: &str| format!("{}.{name}", asks.table);
         if asks.auth == CallerAuth::Passthrough {
             let settings = [
                 ("identity_providers", !asks.providers.is_empty()),
-                ("auth_resource", asks.auth_resource.is_some()),
+                ("auth_resource", asks.auth_resource.is_some() && asks.identity_header.is_none()),
                 ("scopes_required", !asks.scopes.is_empty()),
                 ("upstream_authorization_file", asks.authorization_file.is_some()),
-                ("identity_header", asks.identity_header.is_some()),
+                ("identity_header", asks.identity_header.is_some() && !asks.asks_for_anything()),
             ];
             for (name, _) in settings.into_iter().filter(|(_, is_set)| *is_set) {
                 self.fault(&key(name), &[&key("auth")], "it has no effect: set auth to verify or terminate");
+            }
+            // Whoever reads the header has to know that it is meant.
+            if asks.asks_for_anything() && asks.identity_header.is_some() {
+                self.resource(asks);
             }
             return;
         }
@@ -138,31 +225,32 @@ impl Checker<'_> {
                 "no identity provider is configured, so no token can be accepted: add an [[identity_provider]]",
             );
         }
-        for provider in asks.providers.iter().filter(|provider| !names.contains_key(&provider.0)) {
-            let meant = nearest(&provider.0, names.keys().map(String::as_str));
-            let meant = meant.map(|meant| format!(", did you mean {meant}?")).unwrap_or_default();
-            let message = format!("no [[identity_provider]] has the name {}{meant}", provider.0);
-            self.fault(&key("identity_providers"), &[], &message);
-        }
+        self.names_of(asks, ("identity_providers", asks.providers), "identity_provider", names);
         if matches!(asks.host, HostPattern::Wildcard(_)) {
             let why = "a token is for one resource, and this is a table for many hosts: write a table for each host";
             self.fault(&key("auth"), &[], why);
         }
+        self.resource(asks);
+        if asks.authorization_file.is_some() && asks.auth != CallerAuth::Terminate {
+            let why = "with auth = \"verify\" the caller's token is passed on to the server: set auth to terminate";
+            self.fault(&key("upstream_authorization_file"), &[&key("auth")], why);
+        }
+    }
+
+    /// Checks that it is known what tokens are for.
+    fn resource(&mut self, asks: &CallerTerms<'_>) {
+        let key = format!("{}.auth_resource", asks.table);
         match (asks.auth_resource, asks.public_url) {
             (None, None) => {
                 let why = "missing; set it to the URL by which agents call the MCP server, or set public_url";
-                self.missing(&key("auth_resource"), why);
+                self.missing(&key, why);
             }
             (Some(resource), _) if !is_resource(&resource.0) => {
                 let why = "this is not the URL of a resource: scheme and host in lower case, no query and no fragment, such as \
                            https://demo.example.com/mcp";
-                self.fault(&key("auth_resource"), &[], why);
+                self.fault(&key, &[], why);
             }
             _ => {}
-        }
-        if asks.authorization_file.is_some() && asks.auth != CallerAuth::Terminate {
-            let why = "with auth = \"verify\" the caller's token is passed on to the server: set auth to terminate";
-            self.fault(&key("upstream_authorization_file"), &[&key("auth")], why);
         }
     }
 }

@@ -10,15 +10,15 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    AlgorithmName, AuditMode, Bytes, CallerAuth, Driver, FieldNameText, FolderPath, Hedge, IdentityHeaderName,
-    LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset, Spin, TokenText,
-    ToolName,
+    AlgorithmName, AuditMode, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FieldNameText, FolderPath,
+    Hedge, IdentityHeaderName, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText,
+    ServerPreset, Spin, TokenText, ToolName,
 };
 use crate::policy::{Member, Network, PinMode, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 13] = [
+pub const PARTS: [Part; 15] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -30,6 +30,8 @@ pub const PARTS: [Part; 13] = [
     Part::of::<RouteConfig>(),
     Part::of::<IdentityConfig>(),
     Part::of::<IdentityProviderConfig>(),
+    Part::of::<ClientAuthorityConfig>(),
+    Part::of::<TokenExchangeConfig>(),
     Part::of::<AuditConfig>(),
     Part::of::<LogConfig>(),
 ];
@@ -370,6 +372,12 @@ section! {
         /// get a token. Both are refused for a host with `passthrough` traffic, which the edge cannot read: set them at
         /// the connector.
         auth: CallerAuth = "passthrough", live, like "verify";
+        /// Whether callers are asked for a client certificate in their TLS handshake. `off`: no. `optional`: a certificate says who
+        /// calls, if one is shown, and is accepted in place of a token. `required`: every caller must show one, besides the token
+        /// that `auth` may ask for ([GOVERNANCE.md](GOVERNANCE.md#client-certificates)). Requires `edge.agents_cert_file`.
+        client_certificate: ClientCertificate = "off", live, like "required";
+        /// The names of the `[[client_authority]]`s whose certificates are accepted; empty for all.
+        client_authorities: Vec<TokenText> = unset, live, like "partners";
         /// The names of the `[[identity_provider]]`s whose tokens are accepted; empty for all.
         identity_providers: Vec<TokenText> = unset, live, like "corporate";
         /// The resource that tokens are for: the URL by which agents call the MCP server, with its path. It is compared
@@ -381,6 +389,9 @@ section! {
         /// A file, mode 0600, with an `Authorization` value, such as `Bearer` and a key of the server. It is sent to
         /// the server instead of the token. Only with `auth = "terminate"`. It is read again when it changes.
         upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
+        /// The name of a `[[token_exchange]]`: the server gets the token that is given there for that of the caller (RFC 8693). Only
+        /// with `auth = "terminate"`, and without `upstream_authorization_file`.
+        token_exchange: Option<TokenText> = unset, live, like "tickets";
         /// The header field in which the MCP server is told who calls: a JWT that is signed by adit, holds for a minute and
         /// has `auth_resource` as its audience. Its name begins with `X-`. Header fields with this name in requests are
         /// removed. The key pair is generated at each start; the public key is available at `/v1/identity-keys` of the
@@ -677,6 +688,13 @@ section! {
         /// tunnel serves the metadata of the resource (RFC 9728) and sends the challenges (401, 403) by which clients
         /// get a token. It applies to all kinds of traffic.
         auth: CallerAuth = "passthrough", live, like "verify";
+        /// Whether callers are asked for a client certificate in their TLS handshake. `off`: no. `optional`: a certificate says who
+        /// calls, if one is shown, and is accepted in place of a token. `required`: every caller must show one, besides the token
+        /// that `auth` may ask for ([GOVERNANCE.md](GOVERNANCE.md#client-certificates)). Only with `passthrough`
+        /// traffic, because otherwise the TLS of agents does not end in the connector.
+        client_certificate: ClientCertificate = "off", live, like "required";
+        /// The names of the `[[client_authority]]`s whose certificates are accepted; empty for all.
+        client_authorities: Vec<TokenText> = unset, live, like "partners";
         /// The names of the `[[identity_provider]]`s whose tokens are accepted; empty for all.
         identity_providers: Vec<TokenText> = unset, live, like "corporate";
         /// The resource that tokens are for: the URL by which agents call the MCP server, with its path. It is compared
@@ -688,6 +706,9 @@ section! {
         /// A file, mode 0600, with an `Authorization` value, such as `Bearer` and a key of the server. It is sent to
         /// the upstream instead of the token. Only with `auth = "terminate"`. It is read again when it changes.
         upstream_authorization_file: Option<PathBuf> = unset, live, like "upstream-authorization";
+        /// The name of a `[[token_exchange]]`: the server gets the token that is given there for that of the caller (RFC 8693). Only
+        /// with `auth = "terminate"`, and without `upstream_authorization_file`.
+        token_exchange: Option<TokenText> = unset, live, like "tickets";
         /// The header field in which the MCP server is told who calls: a JWT that is signed by adit, holds for a minute and
         /// has `auth_resource` as its audience. Its name begins with `X-`. Header fields with this name in requests are
         /// removed. The key pair is generated at each start; the public key is available at `/v1/identity-keys` of the
@@ -794,6 +815,54 @@ section! {
     } with {
         /// The issuers of access tokens: the tables `[[identity_provider]]`.
         providers: IdentityProviderConfig
+    } with {
+        /// The authorities of client certificates: the tables `[[client_authority]]`.
+        authorities: ClientAuthorityConfig
+    } with {
+        /// Where tokens are exchanged: the tables `[[token_exchange]]`.
+        exchanges: TokenExchangeConfig
+    }
+}
+
+section! {
+    /// An authorization server at which tokens of callers are exchanged for tokens of an MCP server (RFC 8693), for hosts and
+    /// routes with `token_exchange`: one `[[token_exchange]]` each. Both roles read it.
+    record "token_exchange" => TokenExchangeConfig {
+        /// The name that hosts and routes use for it.
+        name: TokenText = required, live, like "tickets";
+        /// The URL of the token endpoint: `https`, or `http` on this machine.
+        token_url: TokenText = required, live, like "https://login.example.com/realms/demo/protocol/openid-connect/token";
+        /// The id with which adit authenticates there (HTTP Basic).
+        client_id: TokenText = required, live, like "adit";
+        /// A file, mode 0600, with the secret for `client_id`. It is read again when it changes.
+        client_secret_file: PathBuf = required, live, like "exchange.secret";
+        /// The name of the MCP server at the authorization server. This or `resource` is required.
+        audience: Option<TokenText> = unset, live, like "tickets-api";
+        /// The URL of the MCP server (RFC 8707), for authorization servers that know it by its URL.
+        resource: Option<TokenText> = unset, live, like "https://tickets.internal.example.com/";
+        /// The scopes to ask for. By default, the authorization server decides.
+        scopes: Vec<TokenText> = unset, live, like "tickets:read";
+        /// The certificates (PEM) of the authorities that sign the certificate of the token endpoint, instead of the public ones.
+        ca_file: Option<PathBuf> = unset, live, like "login-ca.pem";
+    }
+}
+
+section! {
+    /// An authority that signs client certificates of callers, for hosts and routes with `client_certificate`: one
+    /// `[[client_authority]]` each. Both roles read it.
+    record "client_authority" => ClientAuthorityConfig {
+        /// The name that hosts and routes use for it. As the issuer of an identity it is written with `x509:` before it.
+        name: TokenText = required, live, like "partners";
+        /// The certificates (PEM) of the authority. Intermediate certificates may also come from the caller. Read again when it
+        /// changes.
+        ca_file: PathBuf = required, live, like "partners-ca.pem";
+        /// Which name in a certificate says who calls: the `uri`, `dns` name or `email` address of its alternative names, the
+        /// `common-name` of its subject, or the whole `subject` (RFC 4514). A certificate with none or several of them is refused.
+        /// For `subject`, the authority must never give one subject to two callers.
+        name_from: CallerName = "uri", live, like "email";
+        /// The lists of revoked certificates (PEM, `X509 CRL`). If it is set, a certificate that no list covers is refused, and
+        /// so are all certificates once the next list is overdue. Read again when it changes.
+        crl_file: Option<PathBuf> = unset, live, like "partners.crl.pem";
     }
 }
 

@@ -169,6 +169,34 @@ choice! {
 }
 
 choice! {
+    /// Whether callers are asked for a client certificate.
+    ClientCertificate {
+        /// They are not asked for one.
+        Off = "off",
+        /// They are asked, and need not show one.
+        Optional = "optional",
+        /// Every caller must show one.
+        Required = "required",
+    }
+}
+
+choice! {
+    /// Which name in a client certificate is that of the caller.
+    CallerName {
+        /// The URI of the subject's alternative names.
+        Uri = "uri",
+        /// The DNS name of the same.
+        Dns = "dns",
+        /// The e-mail address of the same.
+        Email = "email",
+        /// The common name of the subject.
+        CommonName = "common-name",
+        /// The whole subject, as RFC 4514 writes it.
+        Subject = "subject",
+    }
+}
+
+choice! {
     /// How calls are written to the audit log.
     AuditMode {
         /// They are not written at all.

@@ -6,7 +6,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use crate::base::Traffic;
-use crate::connector::call::{CallContext, Caller, UpstreamWork};
+use crate::connector::call::{CallContext, Caller, SessionAgent, UpstreamWork};
 use crate::connector::call_request::PatientRequest;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::number_of;
@@ -32,8 +32,7 @@ pub(super) struct Http2Session {
     pub(super) stream: Rc<CallStream>,
     /// The only host that the agent may call.
     pub(super) host: Hostname,
-    /// The agent's address, as sent by the edge.
-    pub(super) agent: String,
+    pub(super) agent: SessionAgent,
 }
 
 /// Serves a session until it has ended or has to be closed.

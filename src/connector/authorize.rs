@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::connector::call::CallContext;
-use crate::identity::{RouteAuth, TokenRefusal};
+use crate::connector::shared::Counters;
+use crate::identity::RouteAuth;
 use crate::policy::ToolPolicy;
-use crate::serve::{CallerStop, LabelError, Request, caller_denied, issuer_heard};
+use crate::serve::{CallerStop, IssuerWaits, LabelError, Request, caller_denied, is_unexchanged, issuer_heard};
 
 /// A request whose caller is not identified yet.
 pub(super) struct UnknownCaller {
@@ -42,7 +43,7 @@ pub(super) fn identify(
     let Some(auth) = auth else { return Ok(policy) };
     let core = context.core;
     let now = Duration::from_secs(core.connector.settings.clock.now().as_secs());
-    match request.identify(&core.tokens, &auth, policy.as_deref(), now) {
+    match request.identify(&core.tokens, &auth, policy.as_deref(), context.certificate(), now) {
         Ok(()) => Ok(policy),
         Err(stop) => Err(UnknownCaller { auth, policy, stop }),
     }
@@ -57,12 +58,13 @@ pub(super) async fn settle(
     until: Time,
 ) -> Settled {
     let core = context.core;
-    let UnknownCaller { mut auth, policy, mut stop } = unknown;
-    if let CallerStop::Refused(TokenRefusal::Awaits { issuer, awaited }) = stop {
-        issuer_heard(&core.core, &auth, issuer, awaited, until).await;
+    let UnknownCaller { mut auth, mut policy, mut stop } = unknown;
+    let mut waits = IssuerWaits::default();
+    while let Some(awaited) = waits.next(&stop) {
+        issuer_heard(&core.core, &auth, awaited, until).await;
         match identify(context, request, Some(auth), policy) {
             Ok(policy) => return Settled::Known(policy),
-            Err(still) => (auth, stop) = (still.auth, still.stop),
+            Err(still) => (auth, policy, stop) = (still.auth, still.policy, still.stop),
         }
     }
     match stop {
@@ -72,6 +74,11 @@ pub(super) async fn settle(
             context.stream.finish_message();
             Settled::Answered(keep)
         }
-        CallerStop::Refused(refusal) => Settled::Denied(LabelError::Denied(Box::new(caller_denied(&auth, refusal)))),
+        CallerStop::Refused(refusal) => {
+            if is_unexchanged(refusal) {
+                Counters::add(&core.connector.counters.tokens_unexchanged);
+            }
+            Settled::Denied(LabelError::Denied(Box::new(caller_denied(&auth, refusal))))
+        }
     }
 }

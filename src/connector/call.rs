@@ -23,6 +23,7 @@ use crate::exchange::{
     AnsweringStream, CallReport, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer,
     requested_host, trace_of,
 };
+use crate::identity::CallerCertificate;
 use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, RecordedTime, Retries, SentAgain, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
@@ -51,8 +52,16 @@ const LIST: &[u8] = b"list\"";
 pub(super) enum Caller<'a> {
     /// The edge, which has described the agent in the head.
     Edge,
-    /// An agent whose TLS ends in this connector; its address, as sent by the edge.
-    Agent(&'a str),
+    /// An agent whose TLS ends in this connector.
+    Agent(&'a SessionAgent),
+}
+
+/// The agent of a TLS session that ends in this connector.
+pub(super) struct SessionAgent {
+    /// Its address, as sent by the edge.
+    pub(super) address: String,
+    /// Its client certificate.
+    pub(super) certificate: CallerCertificate,
 }
 
 /// The stream and caller of a call.
@@ -182,6 +191,14 @@ impl CallEnd {
 impl CallContext<'_> {
     pub(super) fn is_agents(&self) -> bool {
         matches!(self.caller, Caller::Agent(_))
+    }
+
+    /// What is known of the caller's certificate.
+    pub(super) fn certificate(&self) -> &CallerCertificate {
+        match self.caller {
+            Caller::Edge => CallerCertificate::UNKNOWN,
+            Caller::Agent(agent) => &agent.certificate,
+        }
     }
 }
 
@@ -502,7 +519,7 @@ pub(super) fn addressed<'a>(
     *append = match context.caller {
         // If the connector knows no address, the edge's fields stay as they are.
         Caller::Edge => public.map(|called| forwarded(forwarded_peer(head), called)),
-        Caller::Agent(address) => {
+        Caller::Agent(SessionAgent { address, .. }) => {
             let called = public.unwrap_or_else(|| CalledAddress::of(Scheme::Https, head));
             Some(forwarded(address.as_bytes(), called))
         }

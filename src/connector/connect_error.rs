@@ -81,7 +81,7 @@ pub(super) enum EdgeCertificate {
     #[error(
         "the edge's certificate is signed by {}, which is not trusted here: pass the edge's ca.pem with --edge-ca-file, or use a \
          token that contains it; if neither helps, this is not the expected edge. If that is a firewall or proxy of this network, \
-         it inspects TLS: it ends the connection itself, can read what passes, and lets no link through; have the edge's address \
+         it inspects TLS: it terminates TLS itself, can read the content, and lets no link through; have the edge's address \
          exempted from inspection",
         signer(.issuer.as_deref())
     )]

@@ -78,7 +78,7 @@ impl CallContext<'_> {
     pub(super) fn agent_address(&self, head: &RequestHead) -> Option<IpAddr> {
         let text = match self.caller {
             Caller::Edge => std::str::from_utf8(forwarded_peer(head)).unwrap_or_default(),
-            Caller::Agent(address) => address,
+            Caller::Agent(agent) => &agent.address,
         };
         text.parse().ok()
     }
@@ -93,7 +93,7 @@ impl CallContext<'_> {
     pub(super) fn keep_unreadable(&self, own: Option<OwnAnswer>) {
         let peer = match self.caller {
             Caller::Edge => None,
-            Caller::Agent(address) => address.parse().ok(),
+            Caller::Agent(agent) => agent.address.parse().ok(),
         };
         let number = self.number;
         let record =

@@ -34,7 +34,7 @@ pub(super) fn guarded<'a>(route: &'a ConnectorRoute, call: &'a Call) -> GuardedC
 /// The facts about a call that has ended.
 pub(super) struct Noted<'a> {
     pub(super) work: &'a AgentWork,
-    /// Whether it was begun, and not refused or given up before that.
+    /// Whether it was begun, and not refused or cancelled before that.
     pub(super) is_begun: bool,
     /// Whether the edge cut it and answered.
     pub(super) is_cut_by_edge: bool,

@@ -196,6 +196,8 @@ impl ConnectorRoute {
 pub struct Sealing {
     /// Towards agents whose TLS ends in this connector.
     pub passthrough: Arc<ServerConfig>,
+    /// The same, for routes that ask agents for a certificate.
+    pub passthrough_asking: Arc<ServerConfig>,
     /// Towards edges, which must present a certificate.
     pub resealed: Arc<ServerConfig>,
 }

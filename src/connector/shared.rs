@@ -140,6 +140,7 @@ counters! {
         resends_unread, "Requests sent again of which nothing had reached the upstream";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
+        tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";
     }
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use crate::base::{CallFailure, Traffic};
 use crate::connector::agents_http2::{self, Http2Session};
-use crate::connector::call::{CallContext, Caller, UpstreamWork, count};
+use crate::connector::call::{CallContext, Caller, SessionAgent, UpstreamWork, count};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::number_of;
 use crate::connector::shared::Counters;
 use crate::connector::stream_calls::{Leave, StreamCalls};
 use crate::engine::ByteStream;
+use crate::identity::{CallerCertificate, ShownCertificates};
 use crate::latency::{CallRecord, CallStage, HostText, OwnAnswer};
 use crate::link::{CallStream, CarrierStream};
 use crate::route::{Hostname, Scheme};
@@ -82,16 +83,17 @@ impl Work {
             Some(SessionTerms { host, traffic: open.traffic, agent: open.peer.map(str::to_owned) })
         });
         let Some(terms) = terms.flatten() else { return stream.reset(CallFailure::NoRoute) };
-        let Some(session) = accept(core, stream, &terms).await else { return };
+        let Some((session, certificate)) = accept(core, stream, &terms).await else { return };
+        let agent = SessionAgent { address: terms.agent.unwrap_or_default(), certificate };
         let is_agents = terms.traffic == Traffic::Passthrough;
         if is_agents && speaks_http2(&session) {
-            return serve_http2(core, session, terms).await;
+            return serve_http2(core, session, terms.host, agent).await;
         }
         self.requests.read_labels(is_agents);
         let origins = &core.connector.settings.origins;
         self.requests.answer_browsers(is_agents.then_some(origins), Scheme::Https);
         let caller = match is_agents {
-            true => Caller::Agent(terms.agent.as_deref().unwrap_or_default()),
+            true => Caller::Agent(&agent),
             false => Caller::Edge,
         };
         let number = number_of(session.on_link());
@@ -118,10 +120,9 @@ fn speaks_http2(session: &CallStream) -> bool {
 }
 
 /// Serves an agent's session over HTTP/2 to its end.
-async fn serve_http2(core: &Rc<ConnectorCore>, session: CallStream, terms: SessionTerms) {
+async fn serve_http2(core: &Rc<ConnectorCore>, session: CallStream, host: Hostname, agent: SessionAgent) {
     let stream = Rc::new(session);
-    let agent = terms.agent.unwrap_or_default();
-    let session = Http2Session { core: Rc::clone(core), stream: Rc::clone(&stream), host: terms.host, agent };
+    let session = Http2Session { core: Rc::clone(core), stream: Rc::clone(&stream), host, agent };
     match agents_http2::serve(session).await {
         Http2End::Failed => stream.on_link().reset(CallFailure::Cancelled),
         _ => {
@@ -131,10 +132,15 @@ async fn serve_http2(core: &Rc<ConnectorCore>, session: CallStream, terms: Sessi
     }
 }
 
-/// Makes the handshake of a session. None if it failed; the stream is then reset.
-async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerms) -> Option<CallStream> {
+/// Makes the handshake of a session. Returns it with what is known of the certificate of its agent. None if it failed; the stream is
+/// then reset.
+async fn accept(
+    core: &ConnectorCore,
+    stream: CarrierStream,
+    terms: &SessionTerms,
+) -> Option<(CallStream, CallerCertificate)> {
     let SessionTerms { host, traffic, .. } = terms;
-    let config = match core.upstreams.sealing_of(host, *traffic) {
+    let (config, asks) = match core.upstreams.sealing_of(host, *traffic) {
         Ok(config) => config,
         Err(failure) => {
             count(core, Some(Err(failure)));
@@ -155,7 +161,14 @@ async fn accept(core: &ConnectorCore, stream: CarrierStream, terms: &SessionTerm
     match TlsStream::handshake(stream, session, core.core.pool().clone(), timeout).await {
         Ok(session) => {
             Counters::add(&core.connector.counters.sessions_sealed);
-            Some(CallStream::Sealed(Box::new(session)))
+            let certificate = match (traffic, asks) {
+                (Traffic::Passthrough, true) => {
+                    CallerCertificate::Asked(ShownCertificates::of(session.session().peer_certificates()))
+                }
+                (Traffic::Passthrough, false) => CallerCertificate::NotAsked,
+                _ => CallerCertificate::Unknown,
+            };
+            Some((CallStream::Sealed(Box::new(session)), certificate))
         }
         Err((error, stream)) => {
             Counters::add(&core.connector.counters.seals_failed);

@@ -151,12 +151,16 @@ impl Upstreams {
         }
     }
 
-    /// The TLS configuration for an inner session with a host.
+    /// The TLS configuration for an inner session with a host, and whether it asks agents for a certificate.
     ///
     /// # Errors
     ///
     /// If the host has no route, or its route has other traffic.
-    pub(super) fn sealing_of(&self, host: &Hostname, traffic: Traffic) -> Result<Arc<ServerConfig>, CallFailure> {
+    pub(super) fn sealing_of(
+        &self,
+        host: &Hostname,
+        traffic: Traffic,
+    ) -> Result<(Arc<ServerConfig>, bool), CallFailure> {
         self.refresh_tables();
         let tables = self.tables.borrow();
         let Some(route) = tables.routes.lookup(host) else {
@@ -167,10 +171,12 @@ impl Upstreams {
             return Err(CallFailure::SealMismatch);
         }
         let sealing = tables.sealing.as_ref().ok_or(CallFailure::SealMismatch)?;
+        let asks = route.auth.as_ref().is_some_and(|auth| auth.certificates().is_some());
         match traffic {
             Traffic::Plain => Err(CallFailure::SealMismatch),
-            Traffic::Resealed => Ok(Arc::clone(&sealing.resealed)),
-            Traffic::Passthrough => Ok(Arc::clone(&sealing.passthrough)),
+            Traffic::Resealed => Ok((Arc::clone(&sealing.resealed), false)),
+            Traffic::Passthrough if asks => Ok((Arc::clone(&sealing.passthrough_asking), true)),
+            Traffic::Passthrough => Ok((Arc::clone(&sealing.passthrough), false)),
         }
     }
 

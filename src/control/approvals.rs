@@ -1,6 +1,7 @@
 //! Where calls that wait for approval are decided about, and where that is recorded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::audit::ActionLine;
 use crate::base::Clock;
@@ -8,6 +9,9 @@ use crate::control::recorded::recorded;
 use crate::engine::MonotonicClock;
 use crate::policy::{Approval, ApprovalTicket, Approvals, UndecidedTicket};
 use crate::serve::AuditLog;
+
+/// How long a decision waits to be written to the file of the approvals.
+const KEPT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The calls of a process that wait for approval, and its audit log.
 #[derive(Clone)]
@@ -29,6 +33,11 @@ pub(super) enum Undecided {
         "the decision is not in force, because it cannot be written to the audit log: see the log of the process, and try again"
     )]
     Unrecorded,
+    /// It is decided, but will not be after a restart.
+    #[error(
+        "decided until the process ends, because the decision cannot be written to its directory: see the log of the process"
+    )]
+    NotKept,
 }
 
 /// What somebody decides about a call.
@@ -85,7 +94,11 @@ impl ApprovalDesk {
             caller = decided.call.caller,
             "it was decided about a call that waited for approval"
         );
-        Ok(decided)
+        // Whoever is told that it was decided is told so after a restart as well.
+        match tokio::time::timeout(KEPT_WITHIN, self.approvals.all_kept()).await {
+            Ok(true) => Ok(decided),
+            _ => Err(Undecided::NotKept),
+        }
     }
 
     /// Says in the audit log that the decision which may stand there is not in effect.
@@ -102,7 +115,6 @@ impl ApprovalDesk {
 #[cfg(test)]
 mod tests {
     use std::thread;
-    use std::time::Duration;
 
     use super::*;
     use crate::policy::{Asked, CountedCaller, QuotaTime, RoleSet, ToolPolicy};

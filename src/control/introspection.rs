@@ -1,20 +1,14 @@
 //! Asks token issuers about tokens (RFC 7662), and passes what they say to the cores.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use crate::control::asking::keep_asking;
 use crate::control::issuer_http::{ClientCredentials, FETCH_TIMEOUT, content_of, form, sent, unix_time};
 use crate::identity::{INTROSPECTION_LEN_MAX, Introspected, TokenIssuer, TokenQuestion, read_introspection};
-
-/// The most requests to one issuer that are under way. Further tokens wait for their turn.
-const REQUESTS_MAX: usize = 16;
-/// How often it is logged that an issuer gives no answer.
-const LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 /// Where an issuer is asked about its tokens, by whom, and for how long an answer holds.
 #[derive(Clone)]
@@ -30,30 +24,16 @@ pub struct IntrospectionEndpoint {
 /// Asks an issuer about the tokens that calls show, while it is polled.
 pub async fn keep_introspecting(issuer: Arc<TokenIssuer>, endpoint: IntrospectionEndpoint, client: Client) {
     let Some(answers) = issuer.introspection() else { return };
-    let (endpoint, mut requests, mut logged) = (Arc::new(endpoint), JoinSet::new(), None);
-    loop {
-        tokio::select! {
-            question = poll_fn(|cx| answers.poll_question(cx)), if requests.len() < REQUESTS_MAX => {
-                requests.spawn(answer(question, Arc::clone(&endpoint), client.clone()));
-            }
-            Some(ended) = requests.join_next() => {
-                let why = match ended {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(why)) => why,
-                    Err(error) => error.to_string(),
-                };
-                let is_due = logged.is_none_or(|logged: Instant| logged.elapsed() >= LOGGED_EVERY);
-                if is_due {
-                    logged = Some(Instant::now());
-                    tracing::warn!(
-                        provider = %issuer.name, why,
-                        "an identity provider gives no answer about tokens: calls with tokens that it has not confirmed lately are \
-                         answered 503"
-                    );
-                }
-            }
-        }
-    }
+    let endpoint = Arc::new(endpoint);
+    let answer = |question| answer(question, Arc::clone(&endpoint), client.clone());
+    keep_asking(answers, answer, |why| {
+        tracing::warn!(
+            provider = %issuer.name, why,
+            "an identity provider gives no answer about tokens: calls with tokens that it has not confirmed lately are \
+             answered 503"
+        );
+    })
+    .await;
 }
 
 /// Asks about one token.

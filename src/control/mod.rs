@@ -7,6 +7,7 @@ pub mod admin;
 mod admin_listener;
 pub mod api;
 mod approvals;
+mod asking;
 pub mod audit;
 pub mod bodies;
 mod calls;
@@ -37,6 +38,7 @@ mod state_dir;
 pub mod store;
 mod tasks;
 mod thread;
+mod token_exchange;
 mod token_keys;
 pub mod tunnels;
 mod wall_time;
@@ -70,6 +72,7 @@ pub use thread::{
     Control, ControlError, ControlParts, DRAIN_GRACE, Notice, ProcessRequest, ReloadFn, Reloaded, RoleEvent,
     WATCH_INTERVAL,
 };
+pub use token_exchange::{ExchangeEndpoint, keep_exchanging};
 pub use token_keys::{KeySource, keep_keys};
 pub use wall_time::{WallTime, WallTimeError};
 pub use watch::FileWatch;

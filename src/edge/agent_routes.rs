@@ -5,39 +5,39 @@ use std::ops::Deref;
 use crate::base::Traffic;
 use crate::route::{HostPattern, Route, RouteTable};
 
-/// Which tunnel serves which host, and how many of the routes are passthrough. The number is kept because each change
-/// of the tables asks for it, at a cost that must not depend on their size.
+/// Which tunnel serves which host, and for how many routes the server name has to be read before the TLS handshake. The number is kept
+/// because each change of the tables asks for it, at a cost that must not depend on their size.
 #[derive(Clone, Default)]
 pub struct AgentRoutes {
     table: RouteTable<Route>,
-    passthrough: usize,
+    named: usize,
 }
 
 impl AgentRoutes {
     /// Adds a route, as [`RouteTable::insert`] does.
     pub fn insert(&mut self, pattern: HostPattern, place: &str, route: Route) -> bool {
-        let is_passthrough = is_passthrough(&route);
+        let is_named = is_named(&route);
         let is_new = self.table.insert(pattern, place, route);
-        self.passthrough += usize::from(is_new && is_passthrough);
+        self.named += usize::from(is_new && is_named);
         is_new
     }
 
     /// Removes the route of a pattern, if there is one.
     pub fn remove(&mut self, pattern: &HostPattern) {
-        self.passthrough -= usize::from(self.table.get(pattern).is_some_and(is_passthrough));
+        self.named -= usize::from(self.table.get(pattern).is_some_and(is_named));
         self.table.remove(pattern);
     }
 
-    /// Whether some route is passthrough, so that its TLS ends in the connector.
-    pub(super) fn pass_through(&self) -> bool {
-        self.passthrough > 0
+    /// Whether some route is passthrough, or asks agents for a certificate, so that server names have to be read.
+    pub(super) fn need_names(&self) -> bool {
+        self.named > 0
     }
 }
 
 impl From<RouteTable<Route>> for AgentRoutes {
     fn from(table: RouteTable<Route>) -> AgentRoutes {
-        let passthrough = table.targets().filter(|route| is_passthrough(route)).count();
-        AgentRoutes { table, passthrough }
+        let named = table.targets().filter(|route| is_named(route)).count();
+        AgentRoutes { table, named }
     }
 }
 
@@ -49,8 +49,13 @@ impl Deref for AgentRoutes {
     }
 }
 
-fn is_passthrough(route: &Route) -> bool {
-    route.traffic == Traffic::Passthrough
+fn is_named(route: &Route) -> bool {
+    route.traffic == Traffic::Passthrough || asks_for_certificate(route)
+}
+
+/// Whether a route asks agents for a certificate.
+pub(super) fn asks_for_certificate(route: &Route) -> bool {
+    route.own.auth.as_ref().is_some_and(|auth| auth.certificates().is_some())
 }
 
 #[cfg(test)]
@@ -74,9 +79,9 @@ mod tests {
                 routes.remove(&pattern);
             }
             let fresh = AgentRoutes::from(routes.table.clone());
-            assert_eq!(routes.passthrough, fresh.passthrough);
-            assert_eq!(routes.pass_through(), routes.targets().any(is_passthrough));
-            seen[usize::from(routes.pass_through())] += 1;
+            assert_eq!(routes.named, fresh.named);
+            assert_eq!(routes.need_names(), routes.targets().any(is_named));
+            seen[usize::from(routes.need_names())] += 1;
         }
         assert!(seen.iter().all(|times| *times > 100), "{seen:?}");
     }

@@ -14,15 +14,15 @@ use crate::edge::call_work::Leave;
 use crate::edge::caller::Caller;
 use crate::edge::connectors;
 use crate::edge::edge_core::EdgeCore;
-use crate::edge::front::Front;
 use crate::edge::gate::{AdmissionError, PeerInfo, Port, PreAccept};
-use crate::edge::message::CoreMessage;
+use crate::edge::message::{AgentOrigin, CoreMessage};
 use crate::edge::moves::{Moved, Moves};
 use crate::edge::passthrough::{self, Passing};
 use crate::edge::settings::PlainHttp;
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, Detached, Lease, Listener, Socket, StreamError};
 use crate::exchange::{Outlet, Refusal};
+use crate::identity::{CallerCertificate, ShownCertificates};
 use crate::latency::{CallStage, OwnAnswer, Phase, SERVER_TIMING, own_timing};
 use crate::route::Scheme;
 use crate::serve::{Requests, serve};
@@ -79,23 +79,19 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
 }
 
 /// Takes over a connection that another core accepted and whose first request is unread.
-pub(super) fn adopt(
-    core: &Rc<EdgeCore>,
-    detached: DetachedConnection,
-    peer: Option<SocketAddr>,
-    front: Front,
-    moved: Moved,
-) {
+pub(super) fn adopt(core: &Rc<EdgeCore>, detached: DetachedConnection, origin: AgentOrigin, moved: Moved) {
     let task_core = Rc::clone(core);
     core.core.spawn(async move {
         let core = task_core;
         let _counted = core.drain.count_agent();
         match Connection::adopt(&core.core, detached, core.edge.settings.agent_socket()).await {
             Ok((connection, first)) => {
+                let AgentOrigin { peer, front, certificate } = origin;
                 let source = core.tables.get().admission.source(peer.map(|peer| peer.ip()));
                 let mut peer_info = core.gate.handed_over(peer, source, front);
                 let mut agent = Agent::new(&core, connection, first, &mut peer_info);
                 agent.moved = moved;
+                agent.caller.set_certificate(certificate);
                 agent.serve().await;
             }
             Err(error) => tracing::warn!(%error, "cannot take over a connection from another core"),
@@ -145,7 +141,7 @@ async fn greet(
     }
     let Some(first) = first else { return Ok(None) };
     let speaks_tls = first.first() == Some(&TLS_HANDSHAKE);
-    if speaks_tls && (core.edge.passes_through() || settings.connectors_on_agents_listen) {
+    if speaks_tls && (core.edge.reads_names() || settings.connectors_on_agents_listen) {
         // Boxed, because most edges do not need it.
         return Box::pin(greet_named(core, socket, first, peer_info)).await;
     }
@@ -194,9 +190,15 @@ async fn greet_named(
     };
     let timeout = core.core.sleep(settings.handshake_timeout);
     let greeting = Some(core.greetings.share());
+    let asking = settings.agents_tls_asking.as_ref().filter(|_| peek.asks_for_certificate(core));
     let first = peek.into_leases(core.core.pool()).await;
-    let connection = Connection::server(socket, config, first, greeting, timeout).await?;
-    Ok(Some(Agent::new(core, connection, None, &mut peer_info)))
+    let connection = Connection::server(socket, asking.unwrap_or(config), first, greeting, timeout).await?;
+    let shown = asking.map(|_| CallerCertificate::Asked(connection.with_peer_certificates(ShownCertificates::of)));
+    let mut agent = Agent::new(core, connection, None, &mut peer_info);
+    if let Some(shown) = shown {
+        agent.caller.set_certificate(shown);
+    }
+    Ok(Some(agent))
 }
 
 async fn greet_plain(
@@ -286,7 +288,7 @@ impl Agent {
             Some(Leave::Abort) => connection.abort(),
             Some(Leave::HandOver(target, moved)) => match connection.detach(requests.into_unanswered()).await {
                 Ok(detached) => {
-                    let message = CoreMessage::Agent(Box::new(detached), peer, caller.front, moved);
+                    let message = CoreMessage::Agent(Box::new(detached), caller.origin(peer), moved);
                     caller.core.hand_over(target, message).await;
                 }
                 Err(error) => tracing::debug!(%error, "handing a connection over"),

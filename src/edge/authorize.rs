@@ -8,10 +8,11 @@ use futures_lite::future;
 use crate::edge::agent_request::AgentRequest;
 use crate::edge::call_answers::{leave_unsent, refuse_unlabelled};
 use crate::edge::call_work::{CallWork, Leave};
-use crate::edge::edge_core::EdgeCore;
-use crate::identity::{RouteAuth, TokenRefusal};
+use crate::edge::caller::Caller;
+use crate::edge::shared::Counters;
+use crate::identity::RouteAuth;
 use crate::route::Route;
-use crate::serve::{CallerStop, LabelError, Next, Request, caller_denied, issuer_heard};
+use crate::serve::{CallerStop, IssuerWaits, LabelError, Next, Request, caller_denied, is_unexchanged, issuer_heard};
 
 /// Identifies the caller of a request.
 ///
@@ -21,13 +22,14 @@ use crate::serve::{CallerStop, LabelError, Next, Request, caller_denied, issuer_
 ///
 /// [settled]: settle
 pub(super) fn identify(
-    core: &EdgeCore,
+    caller: &Caller,
     request: &mut impl Request,
     route: &Route,
     auth: &Arc<RouteAuth>,
 ) -> Result<(), CallerStop> {
+    let core = &*caller.core;
     let now = Duration::from_secs(core.edge.settings.clock.now().as_secs());
-    request.identify(&core.tokens, auth, route.own.policy.as_deref(), now)
+    request.identify(&core.tokens, auth, route.own.policy.as_deref(), caller.certificate(), now)
 }
 
 /// Waits for the issuer if the request needs its keys or answer; otherwise answers the request.
@@ -36,17 +38,19 @@ pub(super) fn identify(
 ///
 /// What to do with the connection, if the request was answered.
 pub(super) async fn settle<'r>(
-    core: &EdgeCore,
+    caller: &Caller,
     request: &mut impl AgentRequest<'r>,
     route: &Route,
     auth: &Arc<RouteAuth>,
     work: &CallWork,
     mut stop: CallerStop,
 ) -> Result<(), Next<Leave>> {
-    if let CallerStop::Refused(TokenRefusal::Awaits { issuer, awaited }) = stop {
+    let core = &*caller.core;
+    let mut waits = IssuerWaits::default();
+    while let Some(awaited) = waits.next(&stop) {
         let until = work.guard.deadline.answer_by();
         let checked = async {
-            issuer_heard(&core.core, auth, issuer, awaited, until).await;
+            issuer_heard(&core.core, auth, awaited, until).await;
             true
         };
         let left = async {
@@ -56,7 +60,7 @@ pub(super) async fn settle<'r>(
         if !future::or(checked, left).await {
             return Err(leave_unsent(core, request, route, work));
         }
-        match identify(core, request, route, auth) {
+        match identify(caller, request, route, auth) {
             Ok(()) => return Ok(()),
             Err(still) => stop = still,
         }
@@ -67,6 +71,9 @@ pub(super) async fn settle<'r>(
             if keep { Next::Keep } else { Next::Close }
         }
         CallerStop::Refused(refusal) => {
+            if is_unexchanged(refusal) {
+                Counters::add(&core.edge.counters.tokens_unexchanged);
+            }
             let denied = LabelError::Denied(Box::new(caller_denied(auth, refusal)));
             refuse_unlabelled(core, request, route, work, denied).await
         }

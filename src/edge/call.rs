@@ -146,9 +146,9 @@ impl AgentCalls<'_> {
             return fail(&core, request, route, None, &self.work, CallFailure::AuditUnavailable).await;
         }
         if let Some(auth) = &route.own.auth
-            && let Err(stop) = authorize::identify(&core, request, route, auth)
+            && let Err(stop) = authorize::identify(self.caller, request, route, auth)
             // Boxed, so that other calls do not pay for its size.
-            && let Err(next) = Box::pin(authorize::settle(&core, request, route, auth, &self.work, stop)).await
+            && let Err(next) = Box::pin(authorize::settle(self.caller, request, route, auth, &self.work, stop)).await
         {
             return next;
         }

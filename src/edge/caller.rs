@@ -1,14 +1,17 @@
 //! The caller of a connection, and the check of its requests.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::base::Traffic;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
 use crate::edge::gate::PeerInfo;
+use crate::edge::message::AgentOrigin;
 use crate::edge::settings::EdgeTables;
 use crate::edge::source_permits::ConnectionPermit;
 use crate::exchange::{Refusal, requested_host};
+use crate::identity::CallerCertificate;
 use crate::policy::Source;
 use crate::route::{Hostname, Route, Scheme};
 use crate::serve::Request;
@@ -26,6 +29,8 @@ pub(super) struct Caller {
     pub(super) permit: Option<ConnectionPermit>,
     /// Whether its connection is TLS.
     pub(super) is_tls: bool,
+    /// Its client certificate, if it was asked for one.
+    certificate: Option<Box<CallerCertificate>>,
 }
 
 /// A request that is admitted.
@@ -45,7 +50,29 @@ impl Caller {
             front: peer_info.front,
             permit: peer_info.permit.take(),
             is_tls,
+            certificate: None,
         }
+    }
+
+    /// Sets its client certificate, if it was asked for one.
+    pub(super) fn set_certificate(&mut self, certificate: CallerCertificate) {
+        if matches!(certificate, CallerCertificate::Asked(_)) {
+            self.certificate = Some(Box::new(certificate));
+        }
+    }
+
+    /// Its client certificate, as far as it is known.
+    pub(super) fn certificate(&self) -> &CallerCertificate {
+        match &self.certificate {
+            Some(known) => known,
+            None if self.is_tls => CallerCertificate::NOT_ASKED,
+            None => CallerCertificate::UNKNOWN,
+        }
+    }
+
+    /// What another core needs to know about the agent at `peer` to take over its connection.
+    pub(super) fn origin(&self, peer: Option<SocketAddr>) -> AgentOrigin {
+        AgentOrigin { peer, front: self.front, certificate: self.certificate().clone() }
     }
 
     /// The scheme that the agent used; `route` is that of the host, if there is one.

@@ -43,7 +43,7 @@ pub enum NotCertified {
     #[error("{0}")]
     KeyUnproven(String),
     /// The provisioning key is unknown, expired or used up.
-    #[error("the provisioning key is not known here, has expired or is used up: make another one")]
+    #[error("the provisioning key is unknown, expired or used up: create another one")]
     ProvisioningKey,
     /// The host that the provisioning key assigns overlaps with a wildcard of another tunnel.
     #[error("the host {host} overlaps with a wildcard of another tunnel: give this machine another name")]
@@ -52,7 +52,7 @@ pub enum NotCertified {
         host: String,
     },
     /// This edge does not use provisioning keys.
-    #[error("this edge takes no provisioning keys: use the id and the secret of a tunnel")]
+    #[error("this edge accepts no provisioning keys: use the id and the secret of a tunnel")]
     ProvisioningOff,
     /// Too many requests are waiting.
     #[error("too many certificate requests are waiting: try again later")]

@@ -90,7 +90,7 @@ impl EdgeCore {
         }
     }
 
-    /// Forgets what the server of a host said about its tools, after it announced that they changed.
+    /// Forgets the tool hints of a host's server, after it announced that its tools changed.
     pub(super) fn forget_tools(&self, host: &Hostname) {
         if let Some(route) = self.tables.get().routes.lookup(host)
             && let Some(of) = self.hedged_routes.of(&self.edge.tool_hints, route)

@@ -15,8 +15,8 @@ use crate::route::{Route, RouteName};
 /// The most routes with hedging. Calls of other routes are not sent twice.
 const ROUTES_MAX: usize = 1_024;
 
-/// What the servers of routes have said about their tools, for all cores. It is kept across a reload for routes that
-/// stay in their tunnel.
+/// The tool hints of the servers of routes, for all cores. It is kept across a reload for routes that stay in their
+/// tunnel.
 #[derive(Default)]
 pub(super) struct ToolHints(Mutex<HashMap<RouteName, (TunnelId, Arc<SafeRequests>)>>);
 
@@ -26,7 +26,7 @@ pub(super) struct HedgedRoutes(RefCell<FxHashMap<RouteName, (TunnelId, Rc<Hedged
 
 /// The state of a route with hedging on one core.
 pub(super) struct HedgedRoute {
-    /// What its server has said about its tools.
+    /// The tool hints of its server.
     pub(super) hints: Arc<SafeRequests>,
     /// The budget for second tries on this core.
     pub(super) budget: RefCell<HedgeBudget>,

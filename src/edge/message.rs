@@ -9,6 +9,7 @@ use crate::edge::presence::Booking;
 use crate::edge::report::CoreReport;
 use crate::edge::usage::UsageLine;
 use crate::engine::MailSender;
+use crate::identity::CallerCertificate;
 use crate::latency::{CallFilter, CallLine, CoreFigures};
 use crate::tls::DetachedConnection;
 use crate::wire::mux::Hello;
@@ -82,9 +83,16 @@ pub(super) enum CoreMessage {
     /// A link that another core accepted and registered.
     Link(Box<RegisteredLink>),
     /// An agent's connection that another core accepted and whose first request is unread.
-    Agent(Box<DetachedConnection>, Option<SocketAddr>, Front, Moved),
+    Agent(Box<DetachedConnection>, AgentOrigin, Moved),
     /// A passthrough connection that another core accepted and whose first message is unread.
     Passing(Box<DetachedConnection>, Option<SocketAddr>, Moves),
+}
+
+/// What the core that accepted an agent's connection knows about the agent.
+pub(super) struct AgentOrigin {
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) front: Front,
+    pub(super) certificate: CallerCertificate,
 }
 
 /// A registered link that is handed over to the core on which it will run.

@@ -10,7 +10,7 @@ use crate::edge::agent_request::AgentRequest;
 use crate::edge::caller::Caller;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::front::Front;
-use crate::edge::message::CoreMessage;
+use crate::edge::message::{AgentOrigin, CoreMessage};
 use crate::edge::moves::Moved;
 use crate::engine::{Core, Detached};
 use crate::exchange::{ExchangeState, TimeoutStream};
@@ -30,10 +30,11 @@ pub(super) async fn carry(
     let core = &*caller.core;
     // For the other core, this is a connection without TLS.
     let front = Front { is_tls: Some(caller.scheme(request, None) == Scheme::Https), ..caller.front };
+    let origin = AgentOrigin { front, ..caller.origin(peer) };
     let ends = Detached::pair();
     let adopted = match ends {
         Ok([near, far]) => {
-            let message = CoreMessage::Agent(Box::new(far.into()), peer, front, moved);
+            let message = CoreMessage::Agent(Box::new(far.into()), origin, moved);
             core.hand_over(target, message).await;
             core.core.adopt(near, core.edge.settings.agent_socket()).await
         }

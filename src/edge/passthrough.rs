@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::base::{CallFailure, CoreId, Time, Traffic, TunnelId};
+use crate::edge::agent_routes::asks_for_certificate;
 use crate::edge::agents;
 use crate::edge::bonds::Bond;
 use crate::edge::edge_core::EdgeCore;
@@ -99,6 +100,11 @@ impl FirstBytes {
         leases_of(pool, &self.received).await
     }
 
+    /// Whether the route of the server name asks agents for a certificate.
+    pub(super) fn asks_for_certificate(&self, core: &EdgeCore) -> bool {
+        self.host.is_some_and(|host| core.tables.get().routes.lookup(&host).is_some_and(asks_for_certificate))
+    }
+
     /// The route of the server name, if it is passthrough.
     pub(super) fn route(&self, core: &EdgeCore) -> Option<(Hostname, Route)> {
         let host = self.host?;
@@ -121,7 +127,7 @@ pub(super) fn adopt(core: &Rc<EdgeCore>, detached: DetachedConnection, peer: Opt
             Err(error) => return tracing::warn!(%error, "cannot take over a connection of another core"),
         };
         let Ok(peek) = peek(core, &connection, first).await else { return };
-        // The tables may have changed in the meantime, so that the host has no such route any more.
+        // The tables may have changed in the meantime, so that the host no longer has such a route.
         let Some((host, route)) = peek.route(core) else { return };
         let source = core.tables.get().admission.source(peer.map(|peer| peer.ip()));
         let peer_info = core.gate.handed_over(peer, source, Front::default());

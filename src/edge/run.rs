@@ -97,7 +97,7 @@ impl EdgeCore {
                 told.iter().for_each(|tunnel| self.review_hosts_soon(tunnel));
             }
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
-            CoreMessage::Agent(connection, peer, front, moves) => agents::adopt(self, *connection, peer, front, moves),
+            CoreMessage::Agent(connection, origin, moves) => agents::adopt(self, *connection, origin, moves),
             CoreMessage::Passing(connection, peer, moves) => passthrough::adopt(self, *connection, peer, moves),
         }
     }

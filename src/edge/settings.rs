@@ -34,6 +34,8 @@ pub struct EdgeSettings {
     pub agents_listen: SocketAddr,
     /// TLS towards agents. Without it only plain HTTP is served.
     pub agents_tls: Option<Arc<ServerConfig>>,
+    /// The same for hosts whose agents are asked for a certificate.
+    pub agents_tls_asking: Option<Arc<ServerConfig>>,
     /// Which agents may use plain HTTP.
     pub plain_http: PlainHttp,
     /// Whether agents may use HTTP/2: with TLS by ALPN, without TLS by its preface.
@@ -116,6 +118,7 @@ impl EdgeSettings {
         EdgeSettings {
             agents_listen,
             agents_tls: None,
+            agents_tls_asking: None,
             plain_http: PlainHttp::Anywhere,
             http2: true,
             connectors_listen,

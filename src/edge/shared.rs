@@ -44,7 +44,7 @@ pub struct Edge {
     pub(super) breakers: Arc<BreakerTable>,
     /// The concurrency limits of routes, with their queues.
     pub(super) limits: RouteLimits,
-    /// What servers have said about their tools, for routes with hedging.
+    /// The tool hints of servers, for routes with hedging.
     pub(super) tool_hints: ToolHints,
     /// The calls of each agent task; none if they are not counted.
     tasks: Option<TaskTable>,
@@ -79,13 +79,13 @@ pub(super) enum StrangerTrouble {
 struct Published {
     /// Counts versions of the tables.
     tables_version: AtomicU64,
-    /// Whether some route is passthrough, so that server names have to be read.
-    passes_through: AtomicBool,
+    /// Whether some route is passthrough or asks agents for a certificate, so that server names have to be read.
+    reads_names: AtomicBool,
 }
 
 impl Published {
     fn new(tables: &EdgeTables) -> Published {
-        Published { tables_version: AtomicU64::new(0), passes_through: AtomicBool::new(tables.routes.pass_through()) }
+        Published { tables_version: AtomicU64::new(0), reads_names: AtomicBool::new(tables.routes.need_names()) }
     }
 }
 
@@ -133,6 +133,7 @@ counters! {
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
+        tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";
     }
 }
 
@@ -227,7 +228,7 @@ impl Edge {
     }
 
     fn replace_tables(&self, tables: EdgeTables) {
-        self.published.passes_through.store(tables.routes.pass_through(), Ordering::Relaxed);
+        self.published.reads_names.store(tables.routes.need_names(), Ordering::Relaxed);
         self.agents.limit_calls(tables.admission.calls_per_source);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
         self.published.tables_version.fetch_add(1, Ordering::Release);
@@ -249,8 +250,8 @@ impl Edge {
         self.connectors_tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn passes_through(&self) -> bool {
-        self.published.passes_through.load(Ordering::Relaxed)
+    pub(super) fn reads_names(&self) -> bool {
+        self.published.reads_names.load(Ordering::Relaxed)
     }
 
     /// The version of the current tables.

@@ -117,6 +117,7 @@ fn settings() -> EdgeSettings {
     EdgeSettings {
         agents_listen: (Ipv4Addr::LOCALHOST, 443).into(),
         agents_tls: None,
+        agents_tls_asking: None,
         plain_http: PlainHttp::Anywhere,
         http2: true,
         connectors_listen: (Ipv4Addr::LOCALHOST, 7844).into(),

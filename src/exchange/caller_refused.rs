@@ -1,4 +1,4 @@
-//! The responses to callers whose token is missing, invalid, insufficient, or cannot be checked.
+//! The responses to callers whose token or certificate is missing, invalid, insufficient, or cannot be checked.
 
 use crate::wire::http1::Answer;
 
@@ -20,18 +20,33 @@ pub enum CallerRefused {
     IntrospectionUnavailable,
     /// The request names an MCP session that was begun for another caller.
     OtherSession,
+    /// The caller has shown no client certificate.
+    NoCertificate,
+    /// The client certificate is not accepted.
+    Certificate,
+    /// The caller was not asked for its client certificate, because its connection is for another host.
+    CertificateNotAsked,
+    /// The token of the caller is not exchanged for one of the server.
+    ExchangeRefused,
+    /// The server that exchanges tokens gives no answer at present.
+    ExchangeUnavailable,
 }
 
 impl CallerRefused {
     /// All reasons, in order of declaration.
     #[cfg(test)]
-    pub const ALL: [CallerRefused; 6] = [
+    pub const ALL: [CallerRefused; 11] = [
         CallerRefused::NoToken,
         CallerRefused::InvalidToken,
         CallerRefused::Scope,
         CallerRefused::KeysUnavailable,
         CallerRefused::IntrospectionUnavailable,
         CallerRefused::OtherSession,
+        CallerRefused::NoCertificate,
+        CallerRefused::Certificate,
+        CallerRefused::CertificateNotAsked,
+        CallerRefused::ExchangeRefused,
+        CallerRefused::ExchangeUnavailable,
     ];
 
     /// The machine-readable name of the reason.
@@ -44,6 +59,11 @@ impl CallerRefused {
             CallerRefused::KeysUnavailable => "keys_unavailable",
             CallerRefused::IntrospectionUnavailable => "introspection_unavailable",
             CallerRefused::OtherSession => "session_unknown",
+            CallerRefused::NoCertificate => "certificate_missing",
+            CallerRefused::Certificate => "certificate_refused",
+            CallerRefused::CertificateNotAsked => "certificate_not_asked",
+            CallerRefused::ExchangeRefused => "exchange_refused",
+            CallerRefused::ExchangeUnavailable => "exchange_unavailable",
         }
     }
 
@@ -76,6 +96,33 @@ impl CallerRefused {
             CallerRefused::OtherSession => {
                 (404, -31_053, "this caller has no such session: begin one with `initialize`, without Mcp-Session-Id")
             }
+            CallerRefused::NoCertificate => {
+                (403, -31_055, "this server needs a client certificate: connect with one that its operator accepts")
+            }
+            CallerRefused::Certificate => (
+                403,
+                -31_056,
+                "the client certificate is not accepted: connect with another one, or with none if none is needed",
+            ),
+            CallerRefused::ExchangeRefused => (
+                403,
+                -31_058,
+                "the authorization server gives no token of this MCP server for the access token: have its administrator grant this \
+                 user access to the server, or authorize as another user; the operator finds the reason in the log of the edge or \
+                 connector",
+            ),
+            CallerRefused::ExchangeUnavailable => (
+                503,
+                -31_059,
+                "the access token cannot be exchanged for one of this MCP server, because the authorization server gives no answer: \
+                 try again after a pause; the operator finds the reason in the log of the edge or connector",
+            ),
+            CallerRefused::CertificateNotAsked => (
+                421,
+                -31_057,
+                "this server may need a client certificate, and this connection was made for another host: open a connection with \
+                 this host as its server name (SNI)",
+            ),
         };
         let retry_after_s = Some(RETRY_AFTER_S).filter(|_| status == 503);
         let may_have_acted = Some(false);
@@ -98,6 +145,15 @@ impl CallerRefused {
             CallerRefused::KeysUnavailable => "the keys of the issuer of its access token are not known",
             CallerRefused::IntrospectionUnavailable => "the issuer of its access token gives no answer about it",
             CallerRefused::OtherSession => "its session was begun for another caller",
+            CallerRefused::ExchangeRefused => {
+                "the authorization server gives no token of the server for that of its caller"
+            }
+            CallerRefused::ExchangeUnavailable => "the authorization server that exchanges its token gives no answer",
+            CallerRefused::NoCertificate => "its caller has shown no client certificate",
+            CallerRefused::Certificate => "the client certificate of its caller is not accepted",
+            CallerRefused::CertificateNotAsked => {
+                "its connection is for another host, so its caller was not asked for a certificate"
+            }
         }
     }
 }

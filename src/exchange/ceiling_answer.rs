@@ -63,6 +63,13 @@ pub fn ceiling_answer(reached: &CeilingReached) -> Answer<'static> {
             "approvals_full",
             "too many calls wait for approval: try again after a pause; the operator sees them in `adit approvals list`",
         ),
+        CeilingReached::ApprovalUnkept => (
+            503,
+            -31_073,
+            "approval_unkept",
+            "the call was approved, but it cannot be written to the disk that it is made: try again after a pause; the log of the \
+             process says what is wrong",
+        ),
     };
     let retry_after_s = reached.after().map(seconds);
     let may_have_acted = Some(false);
@@ -81,6 +88,7 @@ pub const fn ceiling_listed(reached: &CeilingReached) -> &'static str {
         CeilingReached::ApprovalWaits(_) => "it waits for approval (`adit approvals list`)",
         CeilingReached::ApprovalDenied(_) => "its approval was denied",
         CeilingReached::ApprovalsFull => "too many calls wait for approval (`adit approvals list`)",
+        CeilingReached::ApprovalUnkept => "it was approved, but the file of the approvals cannot be written",
     }
 }
 

@@ -175,6 +175,7 @@ fn ceilings() -> Vec<CeilingReached> {
         CeilingReached::ApprovalWaits(ticket()),
         CeilingReached::ApprovalDenied(ticket()),
         CeilingReached::ApprovalsFull,
+        CeilingReached::ApprovalUnkept,
     ];
     for reached in &all {
         match reached {
@@ -185,7 +186,8 @@ fn ceilings() -> Vec<CeilingReached> {
             | CeilingReached::Crowded
             | CeilingReached::ApprovalWaits(_)
             | CeilingReached::ApprovalDenied(_)
-            | CeilingReached::ApprovalsFull => {}
+            | CeilingReached::ApprovalsFull
+            | CeilingReached::ApprovalUnkept => {}
         }
     }
     all.to_vec()

@@ -1,5 +1,7 @@
 //! The response to a request that the policy of its route denies.
 
+use std::fmt::Display;
+
 use crate::base::BearerChallenge;
 use crate::exchange::caller_refused::CallerRefused;
 use crate::exchange::ceiling_answer::{ceiling_answer, ceiling_listed};
@@ -108,6 +110,12 @@ impl ToolDenied {
             listed: refused.listed(),
             is_notification: false,
         }
+    }
+
+    /// The same, which also says why.
+    #[must_use]
+    pub fn because(self, why: &impl Display) -> ToolDenied {
+        ToolDenied { message: format!("{} ({why})", self.message), ..self }
     }
 
     /// Whether the request is a notification, which has no id and expects no response.

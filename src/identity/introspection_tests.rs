@@ -84,11 +84,11 @@ fn is_quiet(answers: &Arc<Introspection>) -> bool {
 }
 
 fn shown(auth: &Arc<RouteAuth>, token: &str, now: u64) -> Result<Arc<AgentIdentity>, TokenRefusal> {
-    VerifiedTokens::default().identify(auth, token.as_bytes(), at(now)).map(|shown| shown.identity)
+    VerifiedTokens::default().identify(auth, token.as_bytes(), None, at(now)).map(|shown| shown.identity)
 }
 
 fn awaits(found: &Result<Arc<AgentIdentity>, TokenRefusal>) -> bool {
-    matches!(found, Err(TokenRefusal::Awaits { issuer: 0, awaited: Awaited::Introspection(_) }))
+    matches!(found, Err(TokenRefusal::Awaits(Awaited::Introspection { issuer: 0, .. })))
 }
 
 #[test]
@@ -145,24 +145,24 @@ fn what_is_said_of_a_token_is_checked_as_what_a_signed_one_says() {
 fn a_revoked_token_stops_after_the_time_of_the_cache_and_no_token_outlives_its_end() {
     let (answers, auth) = asked();
     let mut tokens = VerifiedTokens::default();
-    let mut identify = |now| tokens.identify(&auth, b"opaque", at(now)).map(|shown| shown.until);
+    let mut identify = |now| tokens.identify(&auth, b"opaque", None, at(now)).map(|shown| shown.until);
     assert!(identify(NOW).is_err());
     answer(&answers, &said(), NOW);
     // A stream lasts as long as the token.
     assert_eq!(identify(NOW + CACHE - 1).unwrap(), at(NOW + 300 + LEEWAY));
-    assert!(matches!(identify(NOW + CACHE), Err(TokenRefusal::Awaits { .. })));
+    assert!(matches!(identify(NOW + CACHE), Err(TokenRefusal::Awaits(_))));
     answer(&answers, &with("exp", json!(NOW + 62)), NOW + CACHE);
     assert!(identify(NOW + 62 + LEEWAY - 1).is_ok());
     assert_eq!(identify(NOW + 62 + LEEWAY), Err(TokenRefusal::Invalid(TokenError::Expired)));
     // The clock was set back to before the answer.
-    assert!(matches!(identify(NOW + CACHE - 1), Err(TokenRefusal::Awaits { .. })));
+    assert!(matches!(identify(NOW + CACHE - 1), Err(TokenRefusal::Awaits(_))));
     answer(&answers, &json!({"active": false}), NOW + CACHE - 1);
     assert_eq!(identify(NOW + CACHE - 1), Err(TokenRefusal::Invalid(TokenError::Inactive)));
     let (answers, auth) = asked();
     let mut tokens = VerifiedTokens::default();
-    assert!(tokens.identify(&auth, b"opaque", at(NOW)).is_err());
+    assert!(tokens.identify(&auth, b"opaque", None, at(NOW)).is_err());
     answer(&answers, &with("exp", Value::Null), NOW);
-    let until = tokens.identify(&auth, b"opaque", at(NOW)).map(|shown| shown.until);
+    let until = tokens.identify(&auth, b"opaque", None, at(NOW)).map(|shown| shown.until);
     assert_eq!(until, Ok(at(NOW + CACHE)), "without an end a stream is as good as the answer");
 }
 

@@ -1,7 +1,9 @@
-//! Floor 1: which tokens prove which caller. It checks signatures and claims against keys and a time that are passed in; other
-//! modules fetch the keys and ask.
+//! Floor 1: which tokens and certificates prove which caller. It checks signatures and claims against keys and a time that are
+//! passed in; other modules fetch the keys and ask.
 
 mod algorithm;
+mod certificate_subject;
+mod client_authority;
 mod identity_signer;
 mod introspection;
 mod key_set;
@@ -13,6 +15,7 @@ mod strict_object;
 mod token;
 mod token_answers;
 mod token_error;
+mod token_exchange;
 mod token_issuer;
 mod token_rules;
 mod verified_tokens;
@@ -20,11 +23,16 @@ mod verified_tokens;
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod certificate_tests;
+#[cfg(test)]
 mod introspection_tests;
 #[cfg(test)]
 mod signer;
 
 pub use algorithm::{TokenAlgorithm, TokenAlgorithmError};
+pub use client_authority::{
+    CallerCertificate, CertificateName, CertificateRefusal, CertificateTerms, ClientAuthority, ShownCertificates,
+};
 pub use identity_signer::{IDENTITY_SEED_LEN, IdentityHeader, IdentitySigner};
 pub use introspection::{INTROSPECTION_LEN_MAX, Introspected, Introspection, IntrospectionError, read_introspection};
 pub use key_set::{KEY_SET_LEN_MAX, KeySet, KeySetError};
@@ -32,6 +40,9 @@ pub use key_store::{KeyStore, KeysChecked};
 pub use route_auth::{AuthTerms, RouteAuth, TokenRefusal};
 pub use token_answers::{QUESTIONS_MAX, TokenAnswer, TokenAnswers, TokenAsked, TokenQuestion};
 pub use token_error::TokenError;
+pub use token_exchange::{
+    EXCHANGE_LEN_MAX, ExchangeAnswer, ExchangeAnswerError, ExchangedToken, TokenExchange, read_exchange_refusal,
+};
 pub use token_issuer::{Awaited, TokenCheck, TokenIssuer};
 pub use token_rules::TokenRules;
 pub use verified_tokens::{ShownToken, VerifiedTokens};

@@ -7,14 +7,20 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::base::{BearerChallenge, Secret};
+use crate::identity::client_authority::{CertificateRefusal, CertificateTerms, ShownCertificates};
 use crate::identity::identity_signer::IdentityHeader;
 use crate::identity::introspection::Introspection;
 use crate::identity::key_store::KeyStore;
 use crate::identity::token::{ReadToken, TOKEN_LEN_MAX};
 use crate::identity::token_answers::{Looked, TokenAnswer};
 use crate::identity::token_error::TokenError;
+use crate::identity::token_exchange::{ExchangedToken, TokenExchange};
 use crate::identity::token_issuer::{Awaited, TokenCheck, TokenIssuer};
+use crate::identity::token_rules::CheckedClaims;
 use crate::policy::AgentIdentity;
+
+/// How long a certificate is not verified again, in case its authority revokes it.
+const CERTIFICATE_CHECKED_FOR: Duration = Duration::from_secs(60);
 
 /// Where the metadata of a protected resource is found (RFC 9728 section 3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -34,9 +40,12 @@ pub struct AuthTerms {
     pub identity_header: Option<IdentityHeader>,
 }
 
-/// What a route asks of its callers: a token of one of its issuers.
+/// What a route asks of its callers: a token of one of its issuers, a certificate, or both.
 pub struct RouteAuth {
     terms: AuthTerms,
+    asks_for_token: bool,
+    certificates: Option<CertificateTerms>,
+    exchange: Option<Arc<TokenExchange>>,
     issuers: Box<[Arc<TokenIssuer>]>,
     metadata_url: Box<str>,
     metadata: Box<str>,
@@ -50,12 +59,7 @@ pub enum TokenRefusal {
     /// Its token proves nobody.
     Invalid(TokenError),
     /// Its token may be good once more is known of its issuer, which is under way.
-    Awaits {
-        /// The issuer, by its place.
-        issuer: usize,
-        /// What is under way.
-        awaited: Awaited,
-    },
+    Awaits(Awaited),
     /// The keys of its issuer are not known.
     NoKeys,
     /// Its issuer, who is asked about tokens, gave no answer.
@@ -64,20 +68,31 @@ pub enum TokenRefusal {
     Scope,
     /// It names a session that was begun for another caller.
     OtherSession,
+    /// It shows no certificate.
+    NoCertificate,
+    /// Its certificate proves nobody.
+    Certificate(CertificateRefusal),
+    /// It was not asked for a certificate, as its connection was made for another host.
+    CertificateNotAsked,
+    /// There is no token of the server for that of the caller.
+    ExchangeRefused,
+    /// Whoever exchanges tokens gave no answer.
+    NoExchange,
 }
 
-/// What a token has proven.
+/// What a token or a certificate has proven.
 #[derive(Clone)]
 pub(super) struct Verified {
     pub(super) identity: Arc<AgentIdentity>,
     /// Since when it holds, and until when it is not checked again.
     pub(super) since: Duration,
     pub(super) until: Duration,
-    /// Until when the token holds, as far as is known.
+    /// Until when the token or certificate holds, as far as is known.
     pub(super) ends: Duration,
-    /// Its issuer, and the version of the keys by which it was verified.
-    pub(super) issuer: usize,
-    pub(super) version: u64,
+    /// The issuer by whose keys it was verified, and their version.
+    pub(super) keys: Option<(usize, u64)>,
+    /// The digest of the certificate that its caller must have.
+    pub(super) bound_to: Option<[u8; 32]>,
 }
 
 impl RouteAuth {
@@ -99,7 +114,66 @@ impl RouteAuth {
         let (origin, path) = terms.resource.split_at(origin_len);
         let metadata_url = format!("{origin}{WELL_KNOWN}{}", path.trim_end_matches('/'));
         let issuers = issuers.into();
-        RouteAuth { terms, issuers, metadata_url: metadata_url.into(), metadata: metadata.to_string().into() }
+        RouteAuth {
+            terms,
+            asks_for_token: true,
+            certificates: None,
+            exchange: None,
+            issuers,
+            metadata_url: metadata_url.into(),
+            metadata: metadata.to_string().into(),
+        }
+    }
+
+    /// The same, which leaves tokens to the server.
+    #[must_use]
+    pub fn without_tokens(self) -> RouteAuth {
+        RouteAuth { asks_for_token: false, ..self }
+    }
+
+    /// The same, which also asks for certificates.
+    #[must_use]
+    pub fn with_certificates(self, certificates: CertificateTerms) -> RouteAuth {
+        RouteAuth { certificates: Some(certificates), ..self }
+    }
+
+    /// The same, whose server gets another token for that of its caller.
+    #[must_use]
+    pub fn with_exchange(self, exchange: Arc<TokenExchange>) -> RouteAuth {
+        RouteAuth { exchange: Some(exchange), ..self }
+    }
+
+    /// Where the tokens of callers are exchanged for those of the server, if they are.
+    #[must_use]
+    pub fn exchange(&self) -> Option<&TokenExchange> {
+        self.exchange.as_deref()
+    }
+
+    /// What the server gets in place of this token, which has proven its caller; none if tokens are not exchanged.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or not yet.
+    pub fn exchanged(&self, token: &[u8], now: Duration) -> Result<Option<ExchangedToken>, TokenRefusal> {
+        let Some(exchange) = &self.exchange else { return Ok(None) };
+        match exchange.answers.look(token, now) {
+            Looked::Answered(TokenAnswer::Good(exchanged), ..) => Ok(Some(exchanged)),
+            Looked::Answered(TokenAnswer::Refused, ..) => Err(TokenRefusal::ExchangeRefused),
+            Looked::Answered(TokenAnswer::Failed, ..) | Looked::Busy => Err(TokenRefusal::NoExchange),
+            Looked::Asked(asked) => Err(TokenRefusal::Awaits(Awaited::Exchange(asked))),
+        }
+    }
+
+    /// Whether callers need a token, unless something else is accepted in its place.
+    #[must_use]
+    pub fn asks_for_token(&self) -> bool {
+        self.asks_for_token
+    }
+
+    /// What it asks of certificates, if callers are asked for one.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&CertificateTerms> {
+        self.certificates.as_ref()
     }
 
     /// What the configuration says.
@@ -139,8 +213,13 @@ impl RouteAuth {
             TokenRefusal::NoToken
             | TokenRefusal::NoKeys
             | TokenRefusal::NoIntrospection
-            | TokenRefusal::Awaits { .. }
-            | TokenRefusal::OtherSession => asked.to_string(),
+            | TokenRefusal::Awaits(_)
+            | TokenRefusal::OtherSession
+            | TokenRefusal::NoCertificate
+            | TokenRefusal::Certificate(_)
+            | TokenRefusal::CertificateNotAsked
+            | TokenRefusal::ExchangeRefused
+            | TokenRefusal::NoExchange => asked.to_string(),
             TokenRefusal::Invalid(error) => {
                 let (error, description) = (Some(BearerChallenge::INVALID_TOKEN), error.to_string());
                 BearerChallenge { error, description: Some(&description), ..asked }.to_string()
@@ -190,8 +269,8 @@ impl RouteAuth {
         issuer.rules.check_header(&token).map_err(TokenRefusal::Invalid)?;
         let (keys, version) = store.keys();
         let awaits = || {
-            let awaited = Awaited::Keys(store.ask(now)?);
-            Some(TokenRefusal::Awaits { issuer: index, awaited })
+            let check = store.ask(now)?;
+            Some(TokenRefusal::Awaits(Awaited::Keys { issuer: index, check }))
         };
         let Some(keys) = keys else { return Err(awaits().unwrap_or(TokenRefusal::NoKeys)) };
         match keys.verify(&token) {
@@ -206,9 +285,10 @@ impl RouteAuth {
             Err(error) => return Err(TokenRefusal::Invalid(error)),
         }
         let checked = issuer.rules.check_claims(Arc::new(token.claims), &self.terms.resource, now);
-        let (identity, until) = checked.map_err(TokenRefusal::Invalid)?;
-        let identity = Arc::new(identity);
-        Ok(Verified { identity, since: Duration::ZERO, until, ends: until, issuer: index, version })
+        let CheckedClaims { identity, until, bound_to } = checked.map_err(TokenRefusal::Invalid)?;
+        let (identity, until) = (Arc::new(identity), until.unwrap_or_default());
+        let keys = Some((index, version));
+        Ok(Verified { identity, since: Duration::ZERO, until, ends: until, keys, bound_to })
     }
 
     fn introspected(
@@ -226,21 +306,37 @@ impl RouteAuth {
         match answers.look(token, now) {
             Looked::Answered(TokenAnswer::Good(said), since, until) => {
                 let checked = issuer.rules.check_introspected(said, &self.terms.resource, now);
-                let (identity, ends) = checked.map_err(TokenRefusal::Invalid)?;
+                let CheckedClaims { identity, until: ends, bound_to } = checked.map_err(TokenRefusal::Invalid)?;
                 // Without an end of its own it is only known to hold until it is asked about again.
                 let (identity, ends) = (Arc::new(identity), ends.unwrap_or(until));
-                Ok(Verified { identity, since, until: until.min(ends), ends, issuer: index, version: 0 })
+                Ok(Verified { identity, since, until: until.min(ends), ends, keys: None, bound_to })
             }
             Looked::Answered(TokenAnswer::Refused, ..) => Err(TokenRefusal::Invalid(TokenError::Inactive)),
             Looked::Answered(TokenAnswer::Failed, ..) | Looked::Busy => Err(TokenRefusal::NoIntrospection),
-            Looked::Asked(asked) => Err(TokenRefusal::Awaits { issuer: index, awaited: Awaited::Introspection(asked) }),
+            Looked::Asked(asked) => Err(TokenRefusal::Awaits(Awaited::Introspection { issuer: index, asked })),
         }
     }
 
+    /// Who has shown these certificates.
+    ///
+    /// # Errors
+    ///
+    /// Why they prove nobody who may call.
+    pub(super) fn verify_certificate(
+        &self,
+        shown: &ShownCertificates,
+        now: Duration,
+    ) -> Result<Verified, TokenRefusal> {
+        let terms = self.certificates.as_ref().ok_or(TokenRefusal::NoCertificate)?;
+        let (identity, ends) = terms.identify(shown, now).map_err(TokenRefusal::Certificate)?;
+        let until = ends.min(now.saturating_add(CERTIFICATE_CHECKED_FOR));
+        Ok(Verified { identity: Arc::new(identity), since: now, until, ends, keys: None, bound_to: None })
+    }
+
     /// Whether a caller was granted what every caller needs.
-    pub(super) fn check_scopes(&self, identity: &AgentIdentity) -> Result<(), TokenRefusal> {
-        let has_all = self.terms.scopes.iter().all(|scope| identity.scopes.contains(scope));
-        if has_all { Ok(()) } else { Err(TokenRefusal::Scope) }
+    #[must_use]
+    pub fn has_scopes(&self, identity: &AgentIdentity) -> bool {
+        self.terms.scopes.iter().all(|scope| identity.scopes.contains(scope))
     }
 }
 
@@ -253,6 +349,9 @@ impl PartialEq for RouteAuth {
             && own.is_terminated == others.is_terminated
             && own.authorization.as_ref().map(Secret::expose) == others.authorization.as_ref().map(Secret::expose)
             && own.identity_header == others.identity_header
+            && self.asks_for_token == other.asks_for_token
+            && self.certificates == other.certificates
+            && self.exchange.as_ref().map(Arc::as_ptr) == other.exchange.as_ref().map(Arc::as_ptr)
             && self.issuers.len() == other.issuers.len()
             && self.issuers.iter().zip(&other.issuers).all(|(own, other)| Arc::ptr_eq(own, other))
     }

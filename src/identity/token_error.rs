@@ -37,8 +37,8 @@ pub enum TokenError {
     /// The name of its client is too long.
     #[error("the client that the token names is too long")]
     Client,
-    /// It is bound to a key of its client (RFC 7800), of which a bearer proves nothing.
-    #[error("the token is bound to a key (`cnf`), and only bearer tokens are accepted")]
+    /// It is bound to a key of its client (RFC 7800), and its caller has not proven to have it.
+    #[error("the token is bound to a key (`cnf`) by something else than the client certificate of this connection")]
     Bound,
     /// None of the issuer's keys has the id that it names.
     #[error("the key of the token is not known")]

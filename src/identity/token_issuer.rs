@@ -32,9 +32,21 @@ pub enum TokenCheck {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
     /// The keys of an issuer.
-    Keys(KeysChecked),
-    /// What the issuer says about a token.
-    Introspection(TokenAsked),
+    Keys {
+        /// The issuer, by its place.
+        issuer: usize,
+        /// The fetch.
+        check: KeysChecked,
+    },
+    /// What an issuer says about a token.
+    Introspection {
+        /// The issuer, by its place.
+        issuer: usize,
+        /// The question.
+        asked: TokenAsked,
+    },
+    /// The token of the server that the caller's is exchanged for.
+    Exchange(TokenAsked),
 }
 
 impl TokenIssuer {
@@ -61,8 +73,9 @@ impl TokenIssuer {
 impl std::fmt::Debug for Awaited {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Awaited::Keys(check) => f.debug_tuple("Keys").field(check).finish(),
-            Awaited::Introspection(_) => f.write_str("Introspection"),
+            Awaited::Keys { issuer, check } => f.debug_tuple("Keys").field(issuer).field(check).finish(),
+            Awaited::Introspection { issuer, .. } => f.debug_tuple("Introspection").field(issuer).finish(),
+            Awaited::Exchange(_) => f.write_str("Exchange"),
         }
     }
 }

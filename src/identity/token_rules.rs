@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use crate::identity::algorithm::TokenAlgorithm;
@@ -32,6 +34,15 @@ pub struct TokenRules {
     pub leeway: Duration,
 }
 
+/// What was proven of a token, besides its signature.
+pub(super) struct CheckedClaims {
+    pub(super) identity: AgentIdentity,
+    /// Until when it holds, if it says so.
+    pub(super) until: Option<Duration>,
+    /// The SHA-256 digest of the certificate that its caller must have, if it is bound to one (RFC 8705 section 3.1).
+    pub(super) bound_to: Option<[u8; 32]>,
+}
+
 impl TokenRules {
     /// Checks what the header says.
     pub(super) fn check_header(&self, token: &ReadToken<'_>) -> Result<(), TokenError> {
@@ -42,25 +53,25 @@ impl TokenRules {
         if self.types.iter().any(|accepted| **accepted == *kind) { Ok(()) } else { Err(TokenError::Type) }
     }
 
-    /// Checks what is claimed, once the signature is known to be that of the issuer. Returns who calls, and until when that holds.
+    /// Checks what is claimed, once the signature is known to be that of the issuer.
     pub(super) fn check_claims(
         &self,
         claims: Arc<Map<String, Value>>,
         resource: &str,
         now: Duration,
-    ) -> Result<(AgentIdentity, Duration), TokenError> {
-        let until = self.check_terms(&claims, resource, now)?.ok_or(TokenError::NoExpiry)?;
-        Ok((self.identity(claims, IdentityProof::Jwt)?, until))
+    ) -> Result<CheckedClaims, TokenError> {
+        let until = Some(self.check_terms(&claims, resource, now)?.ok_or(TokenError::NoExpiry)?);
+        let bound_to = binding(&claims)?;
+        Ok(CheckedClaims { identity: self.identity(claims, IdentityProof::Jwt)?, until, bound_to })
     }
 
-    /// Checks what the issuer says about an active token (RFC 7662 section 2.2). Returns who calls, and until when that holds, if the
-    /// issuer says so.
+    /// Checks what the issuer says about an active token (RFC 7662 section 2.2).
     pub(super) fn check_introspected(
         &self,
         said: Arc<Map<String, Value>>,
         resource: &str,
         now: Duration,
-    ) -> Result<(AgentIdentity, Option<Duration>), TokenError> {
+    ) -> Result<CheckedClaims, TokenError> {
         if said.get("iss").is_some_and(|issuer| issuer.as_str() != Some(&*self.issuer)) {
             return Err(TokenError::Issuer);
         }
@@ -69,7 +80,8 @@ impl TokenRules {
             return Err(TokenError::Type);
         }
         let until = self.check_terms(&said, resource, now)?;
-        Ok((self.identity(said, IdentityProof::Introspection)?, until))
+        let bound_to = binding(&said)?;
+        Ok(CheckedClaims { identity: self.identity(said, IdentityProof::Introspection)?, until, bound_to })
     }
 
     /// Checks for whom a token is, and when. Returns until when that holds, if it says so.
@@ -95,8 +107,7 @@ impl TokenRules {
         {
             return Err(TokenError::NotYet);
         }
-        // DPoP and mutual TLS bind tokens to keys (RFC 9449, RFC 8705): whoever stole one has only the token.
-        if claims.contains_key("cnf") { Err(TokenError::Bound) } else { Ok(until) }
+        Ok(until)
     }
 
     fn identity(&self, claims: Arc<Map<String, Value>>, proof: IdentityProof) -> Result<AgentIdentity, TokenError> {
@@ -118,6 +129,15 @@ impl TokenRules {
         let scopes: Arc<[Box<str>]> = scopes.take(LISTED_MAX).map(Into::into).collect();
         Ok(AgentIdentity { subject, issuer: Some(Arc::clone(&self.issuer)), client, proof, scopes, claims })
     }
+}
+
+/// The digest of the certificate to which a token is bound, if it is bound at all: whoever stole it has only the token. Bindings to
+/// other keys, such as those of DPoP (RFC 9449), cannot be checked.
+fn binding(claims: &Map<String, Value>) -> Result<Option<[u8; 32]>, TokenError> {
+    let Some(key) = claims.get("cnf") else { return Ok(None) };
+    let digest = key.as_object().filter(|members| members.len() == 1).and_then(|members| members.get("x5t#S256"));
+    let digest = digest.and_then(Value::as_str).and_then(|digest| URL_SAFE_NO_PAD.decode(digest).ok());
+    digest.and_then(|digest| digest.try_into().ok()).map(Some).ok_or(TokenError::Bound)
 }
 
 /// The texts of a claim that is one text or a list of them; none if it is anything else, or too long.

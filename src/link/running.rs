@@ -527,7 +527,7 @@ impl Link {
         }
     }
 
-    /// Adjusts the size of the window, just before the peer is told about it.
+    /// Adjusts the size of the window, just before the new size is sent to the peer.
     fn size_window(&self) {
         let mut mux = self.0.mux.borrow_mut();
         if mux.is_window_due()

@@ -30,11 +30,14 @@ pub enum IdentityProof {
     Jwt,
     /// By a token that its issuer was asked about.
     Introspection,
+    /// By a client certificate.
+    Certificate,
 }
 
 impl IdentityProof {
     /// Every proof, in the order of the declaration.
-    pub const ALL: [IdentityProof; 3] = [IdentityProof::Key, IdentityProof::Jwt, IdentityProof::Introspection];
+    pub const ALL: [IdentityProof; 4] =
+        [IdentityProof::Key, IdentityProof::Jwt, IdentityProof::Introspection, IdentityProof::Certificate];
 
     /// The name in files and records, which does not change.
     #[must_use]
@@ -43,6 +46,7 @@ impl IdentityProof {
             IdentityProof::Key => "key",
             IdentityProof::Jwt => "jwt",
             IdentityProof::Introspection => "introspection",
+            IdentityProof::Certificate => "certificate",
         }
     }
 }

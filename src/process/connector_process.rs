@@ -18,6 +18,7 @@ use crate::control::{
 };
 use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
+use crate::process::approval_file::ApprovalFile;
 use crate::process::audit::{log_of, start_audit};
 use crate::process::edge_process::EVENTS_MAX;
 use crate::process::error::RunError;
@@ -48,6 +49,7 @@ pub struct ConnectorProcess {
     admin: Option<AbortOnDrop>,
     audit: Option<AuditWriter>,
     quotas: QuotaFile,
+    approvals: ApprovalFile,
     /// Holds the instance number, and its lock, until the process ends.
     _instance: Option<Instance>,
     /// Keeps what is known of tools.
@@ -83,8 +85,8 @@ impl ConnectorProcess {
         let is_holder = instance.as_ref().is_some_and(Instance::is_holder);
         if state_dir.is_some() && !is_holder {
             tracing::warn!(
-                "another process uses state_dir, or it cannot be locked: what this one learns about tools, and the calls that it \
-                 counts, are forgotten when it ends; give it a directory of its own"
+                "another process uses state_dir, or it cannot be locked: what this one learns about tools, the calls that it counts \
+                 and those that are approved are forgotten when it ends; give it a directory of its own"
             );
         }
         // Two processes would overwrite what the other one keeps.
@@ -94,6 +96,7 @@ impl ConnectorProcess {
         let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default(), is_holder };
         tables.trust.policies.inventories = Arc::clone(&inventories);
         let quotas = QuotaFile::open(state_path, tables.trust.policies.quotas());
+        let approvals = ApprovalFile::open(state_path, tables.trust.policies.approvals());
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
         let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
         let admin = listen_admin(connect_config.admin_listen)?;
@@ -116,6 +119,7 @@ impl ConnectorProcess {
         state.show_tools(&inventories);
         let keeper = AbortOnDrop(tokio::spawn(inventories.keep()));
         tokio::spawn(quotas.clone().keep());
+        tokio::spawn(approvals.clone().keep());
 
         let (sender, events) = mpsc::unbounded_channel();
         let keep = move |event: &ConnectorEvent| keep_certificate(state_dir.as_ref(), event);
@@ -140,6 +144,7 @@ impl ConnectorProcess {
             admin,
             audit,
             quotas,
+            approvals,
             _instance: instance,
             _keeper: keeper,
         })
@@ -170,6 +175,7 @@ impl ConnectorProcess {
             audit.close();
         }
         self.quotas.save();
+        self.approvals.save();
         tracing::info!("ended");
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::control::{
 };
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
+use crate::process::approval_file::ApprovalFile;
 use crate::process::audit::{log_of, start_audit};
 use crate::process::edge_identity::EdgeTlsIdentity;
 use crate::process::edge_reload::EdgeReload;
@@ -47,6 +48,7 @@ pub struct EdgeProcess {
     store: Option<EdgeStore>,
     audit: Option<AuditWriter>,
     quotas: QuotaFile,
+    approvals: ApprovalFile,
     _tasks: Vec<AbortOnDrop>,
 }
 
@@ -72,9 +74,10 @@ impl EdgeProcess {
         let identity = EdgeTlsIdentity::load(edge_config)?;
         let mut admission = AdmissionReader::default();
         let mut policies = PolicyReader::default();
-        let quotas = QuotaFile::open(edge_config.data_dir.as_ref().map(|dir| &*dir.0), policies.quotas());
-        policies.begin(&config.identity)?;
         let home = edge_config.data_dir.as_ref().map(|dir| &*dir.0);
+        let quotas = QuotaFile::open(home, policies.quotas());
+        let approvals = ApprovalFile::open(home, policies.approvals());
+        policies.begin(&config.identity)?;
         let inventories = Inventories::open(home)?;
         policies.inventories = Arc::clone(&inventories);
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &mut policies, &identity.seals)?;
@@ -114,6 +117,7 @@ impl EdgeProcess {
         ];
         tasks.extend(identity.keep_seals_fresh());
         tasks.push(AbortOnDrop(tokio::spawn(quotas.clone().keep())));
+        tasks.push(AbortOnDrop(tokio::spawn(approvals.clone().keep())));
         let tunnels = access.as_ref().and_then(|access| access.tunnels.clone());
         let provisioning = tunnels.map(|tunnels| tunnels as Arc<dyn Provisioning>);
         serve_certifying(bound.certify_requests, edge_config, &identity, provisioning);
@@ -140,6 +144,7 @@ impl EdgeProcess {
             store,
             audit,
             quotas,
+            approvals,
             _tasks: tasks,
         })
     }
@@ -178,6 +183,7 @@ impl EdgeProcess {
             audit.close();
         }
         self.quotas.save();
+        self.approvals.save();
         tracing::info!("ended");
         Ok(())
     }

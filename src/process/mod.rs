@@ -4,6 +4,7 @@
 //! reserves the listeners, starts the cores, renews certificates, makes back-ups, reloads, and shuts the roles down in
 //! order. It neither parses the command line nor prints anything: [`crate::cli`] does both.
 
+mod approval_file;
 mod audit;
 mod ca_file;
 mod connector_process;

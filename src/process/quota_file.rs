@@ -72,7 +72,8 @@ fn restore(path: &Path, quotas: &Quotas) -> Result<(), String> {
     quotas.restore_day(text, unix_time()).map_err(|error| error.to_string())
 }
 
-fn unix_time() -> Duration {
+/// The time since 1970.
+pub(super) fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! Authenticates callers by the token of their request, on routes that require one.
+//! Authenticates callers by the token of their request or the certificate of their connection, on routes that require one.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::base::Time;
+use crate::base::{Secret, Time};
 use crate::engine::Core;
 use crate::exchange::{CallerRefused, ToolDenied};
-use crate::identity::{Awaited, RouteAuth, ShownToken, TokenCheck, TokenRefusal, VerifiedTokens};
+use crate::identity::{
+    Awaited, CallerCertificate, ExchangedToken, RouteAuth, ShownCertificates, ShownToken, TokenCheck, TokenRefusal,
+    VerifiedTokens,
+};
 use crate::policy::{AgentIdentity, ToolPolicy};
 use crate::serve::session_owners::{SessionOwner, SessionOwners};
 use crate::wire::http1::{Method, RequestHead, ResponseHead};
@@ -18,7 +21,7 @@ use crate::wire::oauth::is_metadata_path;
 /// How long a call waits for an issuer's keys or answer. Each fetch has its own limit, which is shorter.
 const ISSUER_WAIT_MAX: Duration = Duration::from_secs(8);
 
-/// The tokens that a core has verified, and the owners of sessions.
+/// The tokens and certificates that a core has verified, and the owners of sessions.
 pub struct CallerTokens {
     verified: RefCell<VerifiedTokens>,
     owners: SessionOwners,
@@ -27,12 +30,14 @@ pub struct CallerTokens {
 /// The authenticated caller of a request.
 #[derive(Clone)]
 pub struct ProvenCaller {
-    /// The caller's identity; none if it presented a static key of the route's policy.
+    /// The caller's identity; none if it presented a static key of the route's policy, or nothing on a route that requires nothing.
     pub(super) identity: Option<Arc<AgentIdentity>>,
     /// The authentication settings of its route.
     pub(super) auth: Arc<RouteAuth>,
     /// The caller's identity, signed for the server, if the route is configured to send it.
     signed: Option<Arc<str>>,
+    /// The `Authorization` value for the server, if the route exchanges tokens.
+    exchanged: Option<ExchangedToken>,
     /// The caller as an owner of sessions.
     owner: SessionOwner,
     /// When the authentication expires.
@@ -54,7 +59,10 @@ impl CallerTokens {
         CallerTokens { verified: RefCell::default(), owners: owners.clone() }
     }
 
-    /// Identifies the caller of a request with this head. `now` is the time since 1970, and `at` the core's time.
+    /// Identifies the caller of a request with this head, on a connection with this certificate. `now` is the time since 1970, and
+    /// `at` the core's time.
+    ///
+    /// A static key of the policy takes precedence over a token, and a token over a certificate. All that is presented must be valid.
     ///
     /// # Errors
     ///
@@ -64,30 +72,59 @@ impl CallerTokens {
         head: &RequestHead,
         auth: &Arc<RouteAuth>,
         policy: Option<&ToolPolicy>,
+        certificate: &CallerCertificate,
         (now, at): (Duration, Time),
     ) -> Result<ProvenCaller, CallerStop> {
         let is_read = matches!(head.method(), Method::Get | Method::Head);
-        if is_read && is_metadata_path(head.path()) {
+        if is_read && auth.asks_for_token() && is_metadata_path(head.path()) {
             return Err(CallerStop::Metadata);
         }
-        let Some(token) = bearer(head) else { return Err(CallerStop::Refused(TokenRefusal::NoToken)) };
         let terms = auth.terms();
-        let (identity, owner, until, signed) = match policy.and_then(|policy| policy.key_of(token)) {
+        let verified = &mut *self.verified.borrow_mut();
+        let shown = certificate_for(auth, certificate).map_err(CallerStop::Refused)?;
+        let of_certificate = shown.map(|shown| verified.identify_by_certificate(auth, shown, now)).transpose();
+        let of_certificate = of_certificate.map_err(CallerStop::Refused)?;
+        // A certificate that ends takes with it whatever else was shown beside it.
+        let certified_until = of_certificate.as_ref().map(|shown| shown.until);
+        let bearer = bearer(head);
+        let (identity, owner, until, signed) = match bearer.and_then(|token| policy?.key_of(token)) {
+            // Only tokens can be exchanged.
+            Some(_) if auth.exchange().is_some() => return Err(CallerStop::Refused(TokenRefusal::NoToken)),
             Some(of_key) => {
                 let signed = terms.identity_header.as_ref().map(|header| header.sign(of_key, &terms.resource, now));
-                (None, self.owners.owner(of_key), Time::NEVER, signed)
+                (None, self.owners.owner(of_key), certified_until, signed)
             }
             None => {
-                let found = self.verified.borrow_mut().identify(auth, token, now);
-                let ShownToken { identity, until, signed } = found.map_err(CallerStop::Refused)?;
-                let owner = self.owners.owner(&identity);
-                (Some(identity), owner, at + until.saturating_sub(now), signed)
+                let of_token = bearer.filter(|_| auth.asks_for_token());
+                let of_token = of_token.map(|token| verified.identify(auth, token, shown, now)).transpose();
+                let of_token = of_token.map_err(CallerStop::Refused)?;
+                let has_authorization = head.get("Authorization").is_some();
+                let found = match of_token {
+                    Some(of_token) => Some(of_token),
+                    None => in_place_of_token(auth, of_certificate, has_authorization)?,
+                };
+                match found {
+                    Some(ShownToken { identity, until, signed }) => {
+                        let until = certified_until.map_or(until, |certified| certified.min(until));
+                        let owner = self.owners.owner(&identity);
+                        (Some(identity), owner, Some(until), signed)
+                    }
+                    None if matches!(certificate, CallerCertificate::NotAsked) => {
+                        return Err(CallerStop::Refused(TokenRefusal::CertificateNotAsked));
+                    }
+                    None => (None, self.owners.owner_of_nobody(), None, None),
+                }
             }
         };
+        let until = until.map_or(Time::NEVER, |until| at + until.saturating_sub(now));
         if !owner.may_send(&terms.resource, head, at) {
             return Err(CallerStop::Refused(TokenRefusal::OtherSession));
         }
-        Ok(ProvenCaller { identity, auth: Arc::clone(auth), signed, owner, until })
+        let exchanged = match bearer {
+            Some(token) if auth.asks_for_token() => auth.exchanged(token, now).map_err(CallerStop::Refused)?,
+            _ => None,
+        };
+        Ok(ProvenCaller { identity, auth: Arc::clone(auth), signed, exchanged, owner, until })
     }
 }
 
@@ -98,24 +135,97 @@ impl ProvenCaller {
         Some((&header.name, self.signed.as_deref()?))
     }
 
+    /// The `Authorization` value that the server gets in place of the caller's token.
+    pub(super) fn authorization(&self) -> Option<&[u8]> {
+        self.exchanged.as_deref().or(self.auth.terms().authorization.as_ref()).map(Secret::expose)
+    }
+
     /// Learns from the head of an answer which session was created, used or ended.
     pub(super) fn on_answer(&self, request: &RequestHead, answer: &ResponseHead, now: Time) {
         self.owner.on_answer(&self.auth.terms().resource, request, answer, now);
     }
 }
 
-/// Waits until the issuer's keys or answer arrive or the request for them fails, at most until the caller has to be
-/// answered.
-pub async fn issuer_heard(core: &Core, auth: &RouteAuth, issuer: usize, awaited: Awaited, until: Time) {
-    let Some(issuer) = auth.issuers().get(issuer) else { return };
+/// The caller's certificate, on a route that asks for one.
+fn certificate_for<'c>(
+    auth: &RouteAuth,
+    certificate: &'c CallerCertificate,
+) -> Result<Option<&'c ShownCertificates>, TokenRefusal> {
+    let Some(terms) = auth.certificates() else { return Ok(None) };
+    match certificate {
+        CallerCertificate::Asked(Some(shown)) => Ok(Some(shown)),
+        _ if !terms.is_required => Ok(None),
+        CallerCertificate::NotAsked => Err(TokenRefusal::CertificateNotAsked),
+        CallerCertificate::Asked(None) | CallerCertificate::Unknown => Err(TokenRefusal::NoCertificate),
+    }
+}
+
+/// The identity by certificate of a caller without a token; none if it has no certificate either, and the route requires neither.
+///
+/// # Errors
+///
+/// If it needs a token.
+fn in_place_of_token(
+    auth: &RouteAuth,
+    of_certificate: Option<ShownToken>,
+    has_authorization: bool,
+) -> Result<Option<ShownToken>, CallerStop> {
+    if !auth.asks_for_token() {
+        return Ok(of_certificate);
+    }
+    // Only tokens can be exchanged.
+    let needs_both = auth.certificates().is_none_or(|terms| terms.is_required) || auth.exchange().is_some();
+    // The server might use other credentials, which were not checked.
+    match of_certificate.filter(|_| !needs_both && !has_authorization) {
+        Some(found) if auth.has_scopes(&found.identity) => Ok(Some(found)),
+        Some(_) => Err(CallerStop::Refused(TokenRefusal::Scope)),
+        None => Err(CallerStop::Refused(TokenRefusal::NoToken)),
+    }
+}
+
+/// Limits how often a call waits while its caller is identified: once for its token, and once for the exchange of the token.
+#[derive(Default)]
+pub struct IssuerWaits {
+    has_waited: [bool; 2],
+}
+
+impl IssuerWaits {
+    /// What to wait for now, if the request was stopped for that and has not waited for it yet.
+    pub fn next(&mut self, stop: &CallerStop) -> Option<Awaited> {
+        let CallerStop::Refused(TokenRefusal::Awaits(awaited)) = *stop else { return None };
+        let is_exchange = matches!(awaited, Awaited::Exchange(_));
+        let has_waited = std::mem::replace(&mut self.has_waited[usize::from(is_exchange)], true);
+        (!has_waited).then_some(awaited)
+    }
+}
+
+/// Waits until the answer about a token arrives or the request for it fails, at most until the caller has to be answered.
+pub async fn issuer_heard(core: &Core, auth: &RouteAuth, awaited: Awaited, until: Time) {
     let wait = ISSUER_WAIT_MAX.min(until - core.turn_time());
-    let heard = poll_fn(|cx| match (awaited, &issuer.check) {
-        (Awaited::Keys(check), TokenCheck::Keys(keys)) => keys.poll_checked(check, cx),
-        (Awaited::Introspection(asked), TokenCheck::Introspection(answers)) => answers.poll_answered(asked, cx),
-        _ => Poll::Ready(()),
+    let check = |issuer: usize| auth.issuers().get(issuer).map(|issuer| &issuer.check);
+    let heard = poll_fn(|cx| match awaited {
+        Awaited::Keys { issuer, check: fetch } => match check(issuer) {
+            Some(TokenCheck::Keys(keys)) => keys.poll_checked(fetch, cx),
+            _ => Poll::Ready(()),
+        },
+        Awaited::Introspection { issuer, asked } => match check(issuer) {
+            Some(TokenCheck::Introspection(answers)) => answers.poll_answered(asked, cx),
+            _ => Poll::Ready(()),
+        },
+        Awaited::Exchange(asked) => match auth.exchange() {
+            Some(exchange) => exchange.answers.poll_answered(asked, cx),
+            None => Poll::Ready(()),
+        },
     });
     // The result is not used: the caller checks again.
     let _ = core.timeout(wait, heard).await;
+}
+
+/// Whether a caller is refused because its token was not exchanged.
+#[must_use]
+pub fn is_unexchanged(refusal: TokenRefusal) -> bool {
+    use TokenRefusal::{Awaits, ExchangeRefused, NoExchange};
+    matches!(refusal, Awaits(Awaited::Exchange(_)) | ExchangeRefused | NoExchange)
 }
 
 /// The answer for a refused caller that no longer waits for its issuer.
@@ -126,13 +236,22 @@ pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
         TokenRefusal::Invalid(_) => CallerRefused::InvalidToken,
         TokenRefusal::Scope => CallerRefused::Scope,
         // The keys of the issuer could not be fetched, so another token would not help.
-        TokenRefusal::Awaits { awaited: Awaited::Keys(_), .. } | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
-        TokenRefusal::Awaits { awaited: Awaited::Introspection(_), .. } | TokenRefusal::NoIntrospection => {
+        TokenRefusal::Awaits(Awaited::Keys { .. }) | TokenRefusal::NoKeys => CallerRefused::KeysUnavailable,
+        TokenRefusal::Awaits(Awaited::Introspection { .. }) | TokenRefusal::NoIntrospection => {
             CallerRefused::IntrospectionUnavailable
         }
+        TokenRefusal::Awaits(Awaited::Exchange(_)) | TokenRefusal::NoExchange => CallerRefused::ExchangeUnavailable,
+        TokenRefusal::ExchangeRefused => CallerRefused::ExchangeRefused,
         TokenRefusal::OtherSession => CallerRefused::OtherSession,
+        TokenRefusal::NoCertificate => CallerRefused::NoCertificate,
+        TokenRefusal::Certificate(_) => CallerRefused::Certificate,
+        TokenRefusal::CertificateNotAsked => CallerRefused::CertificateNotAsked,
     };
-    ToolDenied::of_caller(refused, auth.challenge(refusal))
+    let denied = ToolDenied::of_caller(refused, auth.challenge(refusal));
+    match refusal {
+        TokenRefusal::Certificate(why) => denied.because(&why),
+        _ => denied,
+    }
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750 section 2.1), if the field occurs once. Tokens in the target or in a

@@ -29,7 +29,7 @@ enum Stage {
 }
 
 impl<'a, B: BodySource, E: Future<Output = ()>> EndingStream<'a, B, E> {
-    /// An event stream that ends when `ends` is ready and no event is under way.
+    /// An event stream that ends when `ends` is ready and no event is incomplete.
     pub(super) fn new(body: B, ends: Pin<&'a mut E>) -> EndingStream<'a, B, E> {
         EndingStream { body, bounds: EventBounds::default(), ends, stage: Stage::Open }
     }

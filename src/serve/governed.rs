@@ -8,8 +8,8 @@ use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
     AgentIdentity, AnswerFilter, AnswerNote, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial, ListFilter,
-    PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments, check_message,
-    read_request,
+    PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments, UsedApproval,
+    check_message, read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::serve::read_ahead::ReadAhead;
@@ -42,6 +42,8 @@ pub(super) struct Governed {
     ticket: Option<ApprovalTicket>,
     /// What is found in its answers, where they are looked at.
     note: Option<AnswerNote>,
+    /// That approval, until it is kept that it was used.
+    used: Option<Box<UsedApproval>>,
 }
 
 /// The policy that decides a request, and when.
@@ -94,6 +96,7 @@ impl Governed {
             permit: None,
             ticket: None,
             note: policy.sanitises().then(AnswerNote::default),
+            used: None,
         }
     }
 
@@ -191,10 +194,37 @@ impl Governed {
         // An approval is used up last, so that only a call that passes all other checks uses it.
         let (mut decision, permit) = self.policy.count(decision, asked, &caller, self.time);
         if let Some(ticket) = self.ticket.filter(|_| decision.is_allowed()) {
-            decision = self.policy.use_approval(decision, ticket, self.time.now);
+            (decision, self.used) = self.policy.use_approval(decision, ticket, self.time.now);
         }
         self.permit = permit.filter(|_| decision.is_allowed());
         Ok(Some(decision))
+    }
+
+    /// Whether it has an approval of which it has to be kept that it was used.
+    pub(super) fn has_used(&self) -> bool {
+        self.used.is_some()
+    }
+
+    /// That approval.
+    pub(super) fn take_used(&mut self) -> Option<Box<UsedApproval>> {
+        self.used.take()
+    }
+
+    /// Denies the request, which is whole, because it cannot be kept that its approval was used.
+    ///
+    /// # Errors
+    ///
+    /// If it is no request that asks for something.
+    #[cold]
+    pub(super) fn deny_unkept(&mut self, head: &RequestHead, peek: &Peek) -> Result<Box<ToolDenied>, BodyError> {
+        let (Reads::Asks(asked), Some(decision)) = (read_request(head, peek, true)?, self.decision.take()) else {
+            return Err(BodyError::MalformedMessage);
+        };
+        let decision = self.decision.insert(ToolPolicy::unkept(decision));
+        let ToolDecision::Denied { how, .. } = &*decision else { return Err(BodyError::MalformedMessage) };
+        let metadata_url = self.auth.as_ref().map(|auth| auth.metadata_url());
+        self.permit = None;
+        Ok(Box::new(ToolDenied::new(&asked, how, self.is_stateless, metadata_url)))
     }
 
     /// The ticket of the approval that the call waits for, or was approved by.

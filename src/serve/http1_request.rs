@@ -90,16 +90,20 @@ impl<S: ByteStream> Request for Http1Request<'_, S> {
 
     async fn read_label(&mut self, limits: ReadAheadLimits<'_>) -> Result<(), LabelError> {
         let Requests { context, intake, decoder, .. } = &mut *self.requests;
-        if context.read_label_received(&mut Http1Source::new(self.stream, intake, decoder))? {
+        let is_read = context.read_label_received(&mut Http1Source::new(self.stream, intake, decoder))?;
+        if is_read && !context.has_used_approval() {
             return Ok(());
         }
         // Boxed, so that calls whose body came with the head do not pay for its size.
         Box::pin(async {
-            if self.requests.context.take_continue() {
-                self.respond(|_, out| out.extend_from_slice(CONTINUE)).await;
+            if !is_read {
+                if self.requests.context.take_continue() {
+                    self.respond(|_, out| out.extend_from_slice(CONTINUE)).await;
+                }
+                let Requests { context, intake, decoder, .. } = &mut *self.requests;
+                context.read_label(self.core, &mut Http1Source::new(self.stream, intake, decoder), limits).await?;
             }
-            let Requests { context, intake, decoder, .. } = &mut *self.requests;
-            context.read_label(self.core, &mut Http1Source::new(self.stream, intake, decoder), limits).await
+            self.requests.context.keep_used_approval(self.core).await
         })
         .await
     }

@@ -1,12 +1,18 @@
+use std::time::Duration;
+
 use crate::base::Time;
+use crate::engine::Core;
 use crate::latency::{PolicyMark, TraceId};
 use crate::policy::{AgentIdentity, AnswerFilter, ApprovalTicket, PolicyDigest, SanitiseFound, ToolDecision};
 use crate::serve::caller_tokens::ProvenCaller;
 use crate::serve::governed::{Governed, Governing};
-use crate::serve::read_ahead::ReadAhead;
+use crate::serve::read_ahead::{LabelError, ReadAhead};
 use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestHead, ResponseHead};
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp::{Call, CallKind, Said};
+
+/// How long a call that was approved waits until it is kept that the approval was used.
+const APPROVAL_KEPT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The label of a call, read from its head and from its body while that passes. Reused by the next request, for its
 /// memory.
@@ -103,6 +109,26 @@ impl CallLabel {
         Some(self.governed.as_ref()?.decision())
     }
 
+    /// Whether the call has an approval of which it has to be kept that it was used.
+    pub(super) fn has_used_approval(&self) -> bool {
+        self.governed.as_ref().is_some_and(|governed| governed.has_used())
+    }
+
+    /// Waits until that is kept.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be, or not in time. The call is then denied, and the approval holds.
+    pub(super) async fn keep_used_approval(&mut self, head: &RequestHead, core: &Core) -> Result<(), LabelError> {
+        let Some(governed) = &mut self.governed else { return Ok(()) };
+        let Some(used) = governed.take_used() else { return Ok(()) };
+        if core.timeout(APPROVAL_KEPT_WITHIN, used.kept()).await == Ok(true) {
+            return Ok(());
+        }
+        used.put_back();
+        Err(LabelError::Denied(governed.deny_unkept(head, &self.peek)?))
+    }
+
     /// The ticket of the approval that the call waits for, or was approved by.
     pub(super) fn approval_ticket(&self) -> Option<ApprovalTicket> {
         self.governed.as_ref()?.ticket()
@@ -121,11 +147,9 @@ impl CallLabel {
         let Some(caller) = &self.caller else { return edit };
         let edit = PolicyEdit { identity: caller.told(), ..edit };
         match caller.auth.terms() {
-            terms if terms.is_terminated => PolicyEdit {
-                drop_authorization: true,
-                authorization: terms.authorization.as_ref().map(|secret| secret.expose()),
-                ..edit
-            },
+            terms if terms.is_terminated => {
+                PolicyEdit { drop_authorization: true, authorization: caller.authorization(), ..edit }
+            }
             _ => edit,
         }
     }

@@ -53,7 +53,7 @@ impl Listing {
         self.is_on = head.status() == 200 && head.get("Content-Encoding").is_none();
     }
 
-    /// Marks the list as filtered. It then does not show which tools there are no more.
+    /// Marks the list as filtered. A filtered list does not show which tools were removed.
     pub fn be_part(&mut self) {
         self.is_part = true;
     }

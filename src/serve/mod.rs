@@ -43,7 +43,9 @@ pub use audit_log::{AUDIT_QUEUE_MAX, AUDIT_WAIT_MAX, AuditCounters, AuditEntry, 
 pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
-pub use caller_tokens::{CallerStop, CallerTokens, ProvenCaller, caller_denied, issuer_heard};
+pub use caller_tokens::{
+    CallerStop, CallerTokens, IssuerWaits, ProvenCaller, caller_denied, is_unexchanged, issuer_heard,
+};
 pub use filtered_answer::list_memory;
 pub use http1_request::Http1Request;
 pub use http2::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::{Clock, Time};
 use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, Refusal, ToolDenied};
-use crate::identity::RouteAuth;
+use crate::identity::{CallerCertificate, RouteAuth};
 use crate::latency::{SERVER_TIMING, own_timing};
 use crate::policy::{QuotaTime, ToolPolicy};
 use crate::route::Scheme;
@@ -83,7 +83,7 @@ pub trait Request {
         }
     }
 
-    /// Identifies the caller by the token that the route requires. `now` is the time since 1970.
+    /// Identifies the caller by the token or certificate that the route requires. `now` is the time since 1970.
     ///
     /// # Errors
     ///
@@ -93,11 +93,12 @@ pub trait Request {
         tokens: &CallerTokens,
         auth: &Arc<RouteAuth>,
         policy: Option<&ToolPolicy>,
+        certificate: &CallerCertificate,
         now: Duration,
     ) -> Result<(), CallerStop> {
         // The answer of a refusal also contains the id of the message.
         self.look_at_message();
-        let caller = tokens.identify(self.head(), auth, policy, (now, self.core().turn_time()))?;
+        let caller = tokens.identify(self.head(), auth, policy, certificate, (now, self.core().turn_time()))?;
         if let Some(label) = self.label() {
             label.set_caller(caller);
         }

@@ -122,6 +122,22 @@ impl RequestContext {
         read.unwrap_or(Err(LabelError::Refused(Refusal::LateBody)))
     }
 
+    /// Whether it is still to be [kept](RequestContext::keep_used_approval) that an approval was used.
+    pub(super) fn has_used_approval(&self) -> bool {
+        self.label.as_deref().is_some_and(CallLabel::has_used_approval)
+    }
+
+    /// Waits until it is kept that the approval of the call was used, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be kept.
+    pub(super) async fn keep_used_approval(&mut self, core: &Core) -> Result<(), LabelError> {
+        let RequestContext { head, label, .. } = self;
+        let Some(label) = label.as_deref_mut() else { return Ok(()) };
+        label.keep_used_approval(head, core).await
+    }
+
     /// Stops counting the call as in flight in its policy.
     pub(super) fn end_governed(&mut self) {
         if let Some(label) = &mut self.label {

@@ -32,6 +32,11 @@ pub(super) struct SessionOwner {
 }
 
 impl SessionOwners {
+    /// All callers without an identity together, as one owner of sessions. No identity has an empty subject.
+    pub(super) fn owner_of_nobody(&self) -> SessionOwner {
+        SessionOwner { sessions: self.clone(), holder: self.0.holder(("", "")) }
+    }
+
     /// The given caller as an owner of sessions.
     pub(super) fn owner(&self, caller: &AgentIdentity) -> SessionOwner {
         let holder = self.0.holder((caller.issuer.as_deref().unwrap_or_default(), &caller.subject));

@@ -9,7 +9,8 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use super::caller::CallerAuthorities;
 use super::certs::{CertError, read_chain};
@@ -17,6 +18,7 @@ use super::clock::WallClock;
 use super::error::TlsError;
 use super::pin::{Fingerprint, PinnedAuthority};
 use super::provider::provider;
+use super::shown_key::ShownKey;
 use super::untrusted::NamesIssuer;
 
 /// The ALPN protocol of agents in HTTP/1.1.
@@ -62,6 +64,8 @@ pub enum Clients {
     Anyone,
     /// A certificate that one of these authorities signed. The caller decides whether a client may have none.
     Known(Roots),
+    /// Any certificate, or none: only that the client has its key is proven.
+    Asked,
     /// The certificate of an edge; required.
     Edges(Arc<CallerAuthorities>),
 }
@@ -234,6 +238,7 @@ pub(super) fn server_config_with(
         Clients::Known(roots) => {
             builder.with_client_cert_verifier(clients_of(roots, provider)?).with_cert_resolver(certs)
         }
+        Clients::Asked => builder.with_client_cert_verifier(Arc::new(ShownKey)).with_cert_resolver(certs),
         Clients::Edges(callers) => {
             builder.with_client_cert_verifier(Arc::<CallerAuthorities>::clone(callers)).with_cert_resolver(certs)
         }
@@ -293,6 +298,30 @@ fn clients_of(roots: &Roots, provider: Arc<CryptoProvider>) -> Result<Arc<dyn Cl
     let roots = Arc::new(roots.store.clone());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).allow_unauthenticated().build();
     verifier.map_err(|error| TlsError::Config(error.to_string()))
+}
+
+/// A verifier of certificates that these authorities have signed for clients. With lists of revoked certificates (PEM), one that none
+/// of them covers is refused, and so are all once their list is too old. The name of their file is for errors.
+///
+/// # Errors
+///
+/// If there are no authorities, or the lists cannot be read.
+pub fn client_verifier(
+    authorities: &Roots,
+    revoked: Option<(&str, &[u8])>,
+) -> Result<Arc<dyn ClientCertVerifier>, CertError> {
+    let failed = |file: &str, cause: String| CertError::BadCertificate { file: file.to_owned(), cause };
+    let roots = Arc::new(authorities.store.clone());
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+    if let Some((file, pem)) = revoked {
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+        let lists = lists.map_err(|error| failed(file, error.to_string()))?;
+        if lists.is_empty() {
+            return Err(failed(file, "it holds no list of revoked certificates (`X509 CRL`)".to_owned()));
+        }
+        builder = builder.with_crls(lists).only_check_end_entity_revocation().enforce_revocation_expiration();
+    }
+    builder.build().map_err(|error| failed(revoked.map_or("the authorities", |(file, _)| file), error.to_string()))
 }
 
 static TLS13_ONLY: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];

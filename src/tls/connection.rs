@@ -118,6 +118,14 @@ impl Connection {
         }
     }
 
+    /// Passes the peer's certificates, its own first, to `read`; none if it sent none.
+    pub fn with_peer_certificates<T>(&self, read: impl FnOnce(&[CertificateDer<'static>]) -> T) -> T {
+        match &self.0 {
+            Kind::Plain(_) => read(&[]),
+            Kind::Tls(stream) => read(stream.session().peer_certificates()),
+        }
+    }
+
     /// The TLS error, if TLS has failed.
     #[must_use]
     pub fn tls_failure(&self) -> Option<TlsError> {

@@ -22,6 +22,7 @@ mod pin;
 mod provider;
 mod record;
 mod session;
+mod shown_key;
 mod signing;
 mod state;
 mod steps;
@@ -39,7 +40,7 @@ pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert, read_chain};
 pub use clock::WallClock;
 pub use config::{
     ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, ClientSettings, Clients, Roots, SESSION_SERVERS_MAX, ServerSettings,
-    SessionMemory, Versions, client_config, server_config, without_http2,
+    SessionMemory, Versions, client_config, client_verifier, server_config, without_http2,
 };
 pub use connection::{Connection, DetachedConnection};
 pub use error::{TlsError, version_name};
@@ -55,4 +56,5 @@ pub use state::{IDLE_RECORDS_MAX, MESSAGE_LEN_MAX};
 pub use stream::{HandshakeError, TlsStream};
 
 pub use rustls::pki_types::ServerName;
+pub use rustls::server::danger::ClientCertVerifier;
 pub use rustls::{ClientConfig, ServerConfig};

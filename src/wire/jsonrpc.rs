@@ -4,13 +4,18 @@
 //! it looks for, so it allocates nothing once warm and works with a body of any size. It reports when servers may
 //! interpret a message differently: if a key occurs twice, or in another case (which Go's decoder accepts).
 
-use std::fmt;
+mod arguments;
+mod members;
+mod texts;
+
 use std::hash::Hasher;
 
-use aws_lc_rs::digest;
-
 use crate::base::Digest;
+use crate::wire::jsonrpc::arguments::ArgumentsHash;
+use crate::wire::jsonrpc::members::{Inner, Key, SLOTS, Slot, Stage, Text};
 use crate::wire::scan::text_stop;
+
+pub use crate::wire::jsonrpc::members::folds_to;
 
 /// How much of a body is inspected, in bytes.
 pub const PEEK_LEN_MAX: usize = 64 * 1024;
@@ -20,15 +25,8 @@ pub const ID_LEN_MAX: usize = 64;
 pub const METHOD_LEN_MAX: usize = 128;
 /// The longest name of a tool, prompt or task, or URI of a resource, that is kept, in bytes.
 pub const NAME_LEN_MAX: usize = 256;
-/// The longest URI that is kept if a rule depends on it, in bytes.
-const STRICT_URI_LEN_MAX: usize = 2_048;
-/// The longest `traceparent` that is kept, in bytes. Version 00 has 55.
-const TRACEPARENT_LEN_MAX: usize = 64;
 /// The deepest nesting of a message; `serde_json` and most servers have the same limit.
 pub const DEPTH_MAX: u32 = 128;
-
-/// Longer than any watched key, in any spelling that folds to it.
-const KEY_LEN_MAX: usize = 16;
 
 /// The kind of a message, by its members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,12 +97,6 @@ pub struct Peek {
     texts: [Text; SLOTS],
 }
 
-/// The length and SHA-256 of the arguments so far.
-struct ArgumentsHash {
-    len: u64,
-    state: digest::Context,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Value,
@@ -129,75 +121,6 @@ enum State {
     Over,
     /// Not JSON, a batch, or nested too deeply.
     Broken,
-}
-
-/// An object within `params` whose members are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Inner {
-    Nothing,
-    Meta,
-    /// The reference of a completion. Its members count as those of `params`.
-    Ref,
-}
-
-/// A member that is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    Method,
-    Id,
-    Params,
-    Result,
-    Error,
-    Name,
-    Uri,
-    TaskId,
-    Arguments,
-    Meta,
-    Ref,
-    Traceparent,
-    Other,
-}
-
-/// Where a text is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slot {
-    Key,
-    Method,
-    Id,
-    Name,
-    Uri,
-    TaskId,
-    Traceparent,
-    Nowhere,
-}
-
-const SLOTS: usize = Slot::Nowhere as usize;
-
-#[derive(Debug, Default)]
-struct Text {
-    bytes: Vec<u8>,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
-    #[default]
-    Absent,
-    Open,
-    Whole,
-    /// Too long, or of the wrong type.
-    Unusable,
-}
-
-impl MessageMember {
-    const fn place(self) -> (Key, Slot) {
-        match self {
-            MessageMember::Method => (Key::Method, Slot::Method),
-            MessageMember::Name => (Key::Name, Slot::Name),
-            MessageMember::Uri => (Key::Uri, Slot::Uri),
-            MessageMember::TaskId => (Key::TaskId, Slot::TaskId),
-        }
-    }
 }
 
 impl Default for Peek {
@@ -567,276 +490,6 @@ impl Peek {
     fn slot_of_value(&self) -> Slot {
         if self.is_watched() { self.key.slot() } else { Slot::Nowhere }
     }
-
-    /// Reads text up to its end or an escape.
-    fn read_text(&mut self, bytes: &[u8], is_key: bool) -> usize {
-        let stop = text_stop(bytes);
-        let plain = &bytes[..stop.unwrap_or(bytes.len())];
-        if !plain.is_empty() {
-            self.flush_surrogate();
-            self.keep(plain);
-        }
-        match stop.map(|at| bytes[at]) {
-            None => bytes.len(),
-            Some(b'"') => {
-                self.flush_surrogate();
-                self.keep_raw(b"\"");
-                self.end_text(is_key);
-                plain.len() + 1
-            }
-            Some(b'\\') => {
-                self.keep_raw(b"\\");
-                self.state = State::Escape { is_key };
-                plain.len() + 1
-            }
-            Some(_) => {
-                self.state = State::Broken;
-                bytes.len()
-            }
-        }
-    }
-
-    fn end_text(&mut self, is_key: bool) {
-        self.close_text();
-        self.state = if is_key { State::Colon } else { State::AfterValue };
-        if is_key && self.is_watched() {
-            self.note_key(None);
-        }
-    }
-
-    /// Handles a watched key: this one, or the stored one.
-    fn note_key(&mut self, whole: Option<&[u8]>) {
-        let stored = &self.texts[Slot::Key as usize];
-        let name = whole.or((stored.stage == Stage::Whole).then_some(&stored.bytes));
-        let (key, is_exact) = name.map_or((Key::Other, true), |name| Key::of(name, self.depth, self.inner));
-        self.key = if is_exact { key } else { Key::Other };
-        if key != Key::Other {
-            if !is_exact || self.seen & key.bit() != 0 {
-                self.doubled |= key.bit();
-            }
-            self.seen |= key.bit();
-        }
-    }
-
-    fn unescape(&mut self, byte: u8, is_key: bool) -> State {
-        self.keep_raw(&[byte]);
-        let plain = match byte {
-            b'"' | b'\\' | b'/' => byte,
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => return State::Hex { is_key, left: 4, unit: 0 },
-            _ => return State::Broken,
-        };
-        self.flush_surrogate();
-        self.keep_decoded(&[plain]);
-        State::Text { is_key }
-    }
-
-    fn read_hex(&mut self, byte: u8, is_key: bool, left: u8, unit: u32) -> State {
-        let Some(digit) = char::from(byte).to_digit(16) else { return State::Broken };
-        self.keep_raw(&[byte]);
-        let unit = unit << 4 | digit;
-        if left > 1 {
-            return State::Hex { is_key, left: left - 1, unit };
-        }
-        match (self.high_surrogate.take(), unit) {
-            (Some(high), 0xdc00..=0xdfff) => self.keep_char(0x1_0000 + ((high - 0xd800) << 10) + (unit - 0xdc00)),
-            (high, _) => {
-                self.high_surrogate = high;
-                self.flush_surrogate();
-                match unit {
-                    0xd800..=0xdbff => self.high_surrogate = Some(unit),
-                    _ => self.keep_char(unit),
-                }
-            }
-        }
-        State::Text { is_key }
-    }
-
-    /// Writes the replacement character for an unpaired surrogate.
-    fn flush_surrogate(&mut self) {
-        if let Some(alone) = self.high_surrogate.take() {
-            self.keep_char(alone);
-        }
-    }
-
-    fn keep_char(&mut self, code: u32) {
-        let char = char::from_u32(code).unwrap_or_else(|| {
-            self.is_torn |= self.reading != Slot::Nowhere;
-            char::REPLACEMENT_CHARACTER
-        });
-        self.keep_decoded(char.encode_utf8(&mut [0; 4]).as_bytes());
-    }
-
-    /// Reads a number, `true`, `false` or `null` to its end.
-    fn read_bare(&mut self, bytes: &[u8]) -> usize {
-        let is_bare = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-        let len = bytes.iter().position(|byte| !is_bare(byte)).unwrap_or(bytes.len());
-        self.keep_raw(&bytes[..len]);
-        if len < bytes.len() {
-            if self.reading == Slot::Id && !is_number(&self.texts[Slot::Id as usize].bytes) {
-                self.spoil();
-            }
-            self.close_text();
-            self.state = State::AfterValue;
-        }
-        len
-    }
-
-    fn open_text(&mut self) {
-        self.high_surrogate = None;
-        if let Some(text) = self.texts.get_mut(self.reading as usize) {
-            text.clear();
-            text.stage = Stage::Open;
-        }
-    }
-
-    fn close_text(&mut self) {
-        if let Some(text) = self.texts.get_mut(self.reading as usize) {
-            text.close();
-        }
-    }
-
-    fn spoil(&mut self) {
-        if let Some(text) = self.texts.get_mut(self.reading as usize) {
-            text.stage = Stage::Unusable;
-        }
-    }
-
-    /// Stores bytes that are not escaped.
-    fn keep(&mut self, bytes: &[u8]) {
-        if let Some(text) = self.texts.get_mut(self.reading as usize) {
-            let is_long = self.is_strict && self.reading == Slot::Uri;
-            text.push(bytes, if is_long { STRICT_URI_LEN_MAX } else { self.reading.len_max() });
-        }
-    }
-
-    /// Stores the character of an escape, unless the JSON text itself is stored.
-    fn keep_decoded(&mut self, bytes: &[u8]) {
-        if self.reading != Slot::Id {
-            self.keep(bytes);
-        }
-    }
-
-    /// Stores quotes, escapes and digits, if the JSON text itself is stored.
-    fn keep_raw(&mut self, bytes: &[u8]) {
-        if self.reading == Slot::Id {
-            self.keep(bytes);
-        }
-    }
-}
-
-impl ArgumentsHash {
-    fn feed(&mut self, bytes: &[u8]) {
-        self.len += bytes.len() as u64;
-        self.state.update(bytes);
-    }
-
-    fn finish(&self) -> (u64, [u8; 32]) {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(self.state.clone().finish().as_ref());
-        (self.len, hash)
-    }
-}
-
-impl Default for ArgumentsHash {
-    fn default() -> ArgumentsHash {
-        ArgumentsHash { len: 0, state: digest::Context::new(&digest::SHA256) }
-    }
-}
-
-impl fmt::Debug for ArgumentsHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ArgumentsHash").field("len", &self.len).finish_non_exhaustive()
-    }
-}
-
-impl Key {
-    const fn bit(self) -> u16 {
-        1 << self as u16
-    }
-
-    /// The member with this name at this place, and whether the name is exact or only folds to it.
-    fn of(name: &[u8], depth: u32, inner: Inner) -> (Key, bool) {
-        const IN_MESSAGE: &[(&[u8], Key)] = &[
-            (b"method", Key::Method),
-            (b"id", Key::Id),
-            (b"params", Key::Params),
-            (b"result", Key::Result),
-            (b"error", Key::Error),
-        ];
-        const IN_PARAMS: &[(&[u8], Key)] = &[
-            (b"name", Key::Name),
-            (b"uri", Key::Uri),
-            (b"taskId", Key::TaskId),
-            (b"arguments", Key::Arguments),
-            (b"_meta", Key::Meta),
-            (b"ref", Key::Ref),
-        ];
-        const IN_META: &[(&[u8], Key)] = &[(b"traceparent", Key::Traceparent)];
-        const IN_REF: &[(&[u8], Key)] = &[(b"name", Key::Name), (b"uri", Key::Uri)];
-        let keys = match (depth, inner) {
-            (1, _) => IN_MESSAGE,
-            (2, _) => IN_PARAMS,
-            (_, Inner::Ref) => IN_REF,
-            _ => IN_META,
-        };
-        // No watched name begins with a letter that has other variants than its two cases.
-        let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return (Key::Other, true) };
-        let fits = |wanted: &[u8]| wanted == name || folds_to(name, wanted);
-        let found = keys.iter().find(|(wanted, _)| wanted[0] == first && fits(wanted));
-        found.map_or((Key::Other, true), |(wanted, key)| (*key, *wanted == name))
-    }
-
-    const fn slot(self) -> Slot {
-        match self {
-            Key::Method => Slot::Method,
-            Key::Id => Slot::Id,
-            Key::Name => Slot::Name,
-            Key::Uri => Slot::Uri,
-            Key::TaskId => Slot::TaskId,
-            Key::Traceparent => Slot::Traceparent,
-            Key::Params | Key::Result | Key::Error | Key::Arguments | Key::Meta | Key::Ref | Key::Other => {
-                Slot::Nowhere
-            }
-        }
-    }
-}
-
-impl Slot {
-    const fn len_max(self) -> usize {
-        match self {
-            Slot::Key => KEY_LEN_MAX,
-            Slot::Method => METHOD_LEN_MAX,
-            Slot::Id => ID_LEN_MAX,
-            Slot::Name | Slot::Uri | Slot::TaskId => NAME_LEN_MAX,
-            Slot::Traceparent => TRACEPARENT_LEN_MAX,
-            Slot::Nowhere => 0,
-        }
-    }
-}
-
-impl Text {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.stage = Stage::Absent;
-    }
-
-    fn push(&mut self, bytes: &[u8], len_max: usize) {
-        match self.stage {
-            Stage::Open if self.bytes.len() + bytes.len() <= len_max => self.bytes.extend_from_slice(bytes),
-            _ => self.stage = Stage::Unusable,
-        }
-    }
-
-    fn close(&mut self) {
-        if self.stage == Stage::Open {
-            self.stage = Stage::Whole;
-        }
-    }
 }
 
 /// Whether these bytes, before which the state is `before`, are white space between values.
@@ -850,23 +503,6 @@ fn whole_text(bytes: &[u8]) -> Option<&[u8]> {
     let after = bytes.strip_prefix(b"\"")?;
     let stop = text_stop(after)?;
     (after[stop] == b'"').then_some(&after[..stop])
-}
-
-/// Whether two names are equal except for case, by the rules of Go's `encoding/json`, which also matches the long s
-/// (U+017F) with s and the Kelvin sign (U+212A) with k.
-#[must_use]
-pub fn folds_to(name: &[u8], wanted: &[u8]) -> bool {
-    let mut rest = name;
-    for letter in wanted {
-        let taken = match (letter.to_ascii_lowercase(), rest) {
-            (b's', [0xc5, 0xbf, ..]) => 2,
-            (b'k', [0xe2, 0x84, 0xaa, ..]) => 3,
-            (lower, [byte, ..]) if byte.to_ascii_lowercase() == lower => 1,
-            _ => return false,
-        };
-        rest = &rest[taken..];
-    }
-    rest.is_empty()
 }
 
 /// Whether a text is a JSON number (RFC 8259 section 6).

@@ -29,10 +29,10 @@ pub struct ProxyHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyHeaderError {
     /// The first bytes are not the signature of PROXY protocol version 2.
-    #[error("no PROXY header of version 2: let the proxy send one, or take it out of the list of proxies")]
+    #[error("no PROXY header of version 2: let the proxy send one, or remove it from the list of proxies")]
     NotProxy,
     /// An unsupported version or an unknown command.
-    #[error("a PROXY header of a version or command that is not known ({0:#04x})")]
+    #[error("a PROXY header with an unknown version or command ({0:#04x})")]
     Version(u8),
     /// Datagrams, or an unknown family.
     #[error("a PROXY header for a connection that is not TCP ({0:#04x})")]

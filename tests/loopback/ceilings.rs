@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use adit::base::{Clock, Traffic};
 use adit::engine::MonotonicClock;
 use adit::engine::ladder::DriverChoice;
-use adit::policy::{ApprovalTicket, Approvals, ToolPolicy};
+use adit::policy::{ApprovalTicket, Approvals, QuotaTime, ToolPolicy};
+use futures_lite::future::block_on;
 use serde_json::{Value, json};
 
 use crate::policy::ask;
@@ -164,6 +166,24 @@ fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     tunnel.end();
 }
 
+/// Keeps approvals as a process does that has a directory, on a disk that may break.
+fn keep_on_a_disk(approvals: &Arc<Approvals>) -> Arc<AtomicBool> {
+    let (approvals, is_sound) = (Arc::clone(approvals), Arc::new(AtomicBool::new(true)));
+    approvals.keep_in_file();
+    let disk = Arc::clone(&is_sound);
+    thread::spawn(move || {
+        loop {
+            block_on(approvals.wanted());
+            let time = QuotaTime { now: MonotonicClock.now(), unix: Duration::ZERO };
+            if let Some((change, _)) = approvals.unwritten(time) {
+                approvals.on_written(change, disk.load(Ordering::Relaxed));
+            }
+            thread::yield_now();
+        }
+    });
+    is_sound
+}
+
 /// Calls that wait for approval, which is given once.
 fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
@@ -178,6 +198,7 @@ fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let (mut policy, approvals) = (ToolPolicy::parse(&text).unwrap(), Arc::<Approvals>::default());
     policy.count_in(&Arc::default(), &approvals, "a.test");
     tunnel.govern(at_edge, &Arc::new(policy));
+    let is_disk_sound = keep_on_a_disk(&approvals);
     let mut agent = tunnel.agent();
     let mut says = |fields: &str, body: &str| ask(&mut agent, "/mcp", fields, body);
     let ticket_of = |answer: &(String, Value)| {
@@ -208,6 +229,11 @@ fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let doubled = pay.replace("}}}", "},\"arguments\":{\"amount\":2}}}");
     let (head, _) = ask(&mut tunnel.agent(), "/mcp", "", &doubled);
     assert!(head.starts_with("HTTP/1.1 400 "), "{place}: {head}");
+    is_disk_sound.store(false, Ordering::Relaxed);
+    let unkept = told(&says("", &pay));
+    assert_eq!((&*unkept.0, &unkept.2), ("503", &json!("approval_unkept")), "{place}: it could be made again");
+    assert_eq!(server.calls(), 0, "{place}");
+    is_disk_sound.store(true, Ordering::Relaxed);
     assert_eq!(says("", &pay).1["result"], json!({"content": []}), "{place}");
     assert_eq!(ticket_of(&says("", &pay)), ticket, "{place}: it was approved once");
     approvals.decide(ticket, false, "carol", MonotonicClock.now()).unwrap();

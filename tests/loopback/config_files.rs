@@ -457,8 +457,18 @@ fn paths_count_from_the_folder_of_the_file_or_from_where_one_stands() {
 }
 
 /// The tables all of whose settings a reload changes.
-const LIVE: [&str; 8] =
-    ["tunnel", "host", "tool", "route", "admission", "network_set", "identity", "identity_provider"];
+const LIVE: [&str; 10] = [
+    "tunnel",
+    "host",
+    "tool",
+    "route",
+    "admission",
+    "network_set",
+    "identity",
+    "identity_provider",
+    "client_authority",
+    "token_exchange",
+];
 
 #[test]
 fn a_reload_is_enough_for_tunnels_routes_admission_and_log_levels_only() {

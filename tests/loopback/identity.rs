@@ -1,5 +1,7 @@
 //! Routes that ask their callers for tokens, at the edge and at the connector.
 
+mod certificates;
+mod exchanges;
 mod opaque;
 mod server;
 mod sessions;

@@ -26,7 +26,9 @@ use adit::tls::{
     ReloadingCerts, Roots, ServerConfig, ServerSettings, WallClock, client_config, server_config,
 };
 use adit::upstream::UpstreamSettings;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 pub(crate) const HOST: &str = "mcp.test";
 /// The instance of the first connector.
@@ -270,6 +272,21 @@ impl Tunnel {
         rustls::StreamOwned::new(session, socket)
     }
 
+    /// A new agent's connection on which it shows a certificate, if it is asked.
+    pub(crate) fn agent_with(&self, certificate: &Arc<CertifiedKey>) -> Agent {
+        let (config, host) = self.tls_with(ALPN_HTTP1, certificate);
+        let session = rustls::ClientConnection::new(config, ServerName::try_from(host).unwrap()).unwrap();
+        rustls::StreamOwned::new(session, TcpStream::connect(self.agents).unwrap())
+    }
+
+    /// As [`Tunnel::tls`], of an agent that shows a certificate, if it is asked.
+    pub(crate) fn tls_with(&self, alpn: &[u8], certificate: &Arc<CertifiedKey>) -> (Arc<ClientConfig>, &'static str) {
+        let (roots, alpn) = (roots_of(&self.authority), vec![alpn.to_vec()]);
+        let identity: Arc<dyn ResolvesClientCert> = Arc::new(SingleCertAndKey::from(Arc::clone(certificate)));
+        let settings = ClientSettings { roots, alpn, identity: Some(identity), ..ClientSettings::default() };
+        (client_config(settings).unwrap(), HOST)
+    }
+
     /// What an agent believes that chooses this protocol, and the name that it asks for.
     pub(crate) fn tls(&self, alpn: &[u8]) -> (Arc<ClientConfig>, &'static str) {
         (tls_client(&self.authority, alpn), HOST)
@@ -324,6 +341,7 @@ fn edge(
 ) -> Arc<Edge> {
     let settings = EdgeSettings {
         agents_tls: Some(tls_server(authority, &[ALPN_HTTP2, ALPN_HTTP1], Clients::Anyone)),
+        agents_tls_asking: Some(tls_server(authority, &[ALPN_HTTP2, ALPN_HTTP1], Clients::Asked)),
         plain_http: PlainHttp::Loopback,
         connectors_tls: link_tls.then(|| tls_server(authority, &[ALPN_LINK], Clients::Anyone)),
         offline_wait: Duration::from_secs(30),
@@ -386,6 +404,7 @@ fn connector(
     callers.set(0, authority.cert_der().clone());
     let sealing = Sealing {
         passthrough: tls_server(authority, &[ALPN_HTTP2, ALPN_HTTP1], Clients::Anyone),
+        passthrough_asking: tls_server(authority, &[ALPN_HTTP2, ALPN_HTTP1], Clients::Asked),
         resealed: tls_server(authority, &[ALPN_HTTP1], Clients::Edges(Arc::new(callers))),
     };
     let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap(), sealing: Some(sealing) };

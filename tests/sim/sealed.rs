@@ -67,6 +67,7 @@ impl Sealed {
         callers.set(0, self.authority.cert_der().clone());
         let sealing = Sealing {
             passthrough: self.server(&[ALPN_HTTP2, ALPN_HTTP1], Clients::Anyone),
+            passthrough_asking: self.server(&[ALPN_HTTP2, ALPN_HTTP1], Clients::Asked),
             resealed: self.server(&[ALPN_HTTP1], Clients::Edges(Arc::new(callers))),
         };
         ConnectorTables { routes: RouteTable::new(routes.collect::<Vec<_>>()).unwrap(), sealing: Some(sealing) }

@@ -698,7 +698,7 @@ fn a_server_whose_answer_is_cut_for_its_small_frames_has_seen_its_request() {
 #[test]
 fn another_reason_for_which_there_is_no_connection_is_logged_but_not_at_once() {
     let play = script(|peer: Peer| async move {
-        // It closes at once, or answers in another way.
+        // It closes at once, or fails in another way.
         if peer.nth % 2 == 1 {
             peer.talk.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
             peer.core.sleep(ms(100)).await;

@@ -22,7 +22,7 @@ fn answering() -> super::bed::Script {
     })
 }
 
-/// Answers after so many milliseconds.
+/// An upstream that answers after `after_ms` milliseconds.
 fn slow(after_ms: u64) -> super::bed::Script {
     script(move |mut peer| async move {
         peer.talk.head().await;

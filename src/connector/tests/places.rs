@@ -97,7 +97,7 @@ fn call_beside(edge: &EdgeSide, config: &Arc<ClientConfig>, peer: &'static str, 
         agent.write(call).await;
         let answer = answer_of(&mut agent).await;
         answers.borrow_mut().push((((edge.now() - began).as_millis() / 100) as u64, answer));
-        // The session goes on, whatever the answer was.
+        // The session continues after any answer.
         let _ = agent.rest().await;
     });
 }

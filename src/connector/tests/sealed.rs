@@ -45,7 +45,11 @@ pub(super) fn sealed_tables_for(traffic: Traffic, alpn: &[u8]) -> (ConnectorTabl
     };
     let callers = CallerAuthorities::default();
     callers.set(0, authority.cert_der().clone());
-    let sealing = Sealing { passthrough: server(Clients::Anyone), resealed: server(Clients::Edges(Arc::new(callers))) };
+    let sealing = Sealing {
+        passthrough: server(Clients::Anyone),
+        passthrough_asking: server(Clients::Asked),
+        resealed: server(Clients::Edges(Arc::new(callers))),
+    };
     let standard = standard_tables();
     let routes = standard.routes.iter().map(|(host, route)| {
         let mut target = route.clone();

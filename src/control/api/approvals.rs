@@ -78,6 +78,7 @@ impl From<Undecided> for ApiError {
         let (status, code) = match why {
             Undecided::Ticket(UndecidedTicket::Unknown) => (StatusCode::NOT_FOUND, "approval_not_found"),
             Undecided::Ticket(UndecidedTicket::Decided) => (StatusCode::CONFLICT, "approval_decided"),
+            Undecided::NotKept => (StatusCode::INTERNAL_SERVER_ERROR, "not_kept"),
             Undecided::Unrecorded => (StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable"),
         };
         ApiError::new(status, code, why.to_string())

@@ -71,11 +71,11 @@ fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
-    /// At most so many entries.
+    /// The most entries of the page.
     #[serde(default = "limit_preset")]
     #[param(minimum = 1, maximum = 1000, default = 20)]
     limit: u32,
-    /// The `next_page` of the part before.
+    /// The `next_page` of the previous page.
     #[param(pattern = "^[1-9][0-9]{0,17}$")]
     page: Option<String>,
     /// Whether archived entries are included.
@@ -99,11 +99,11 @@ impl PageQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PlainPageQuery {
-    /// At most so many entries.
+    /// The most entries of the page.
     #[serde(default = "limit_preset")]
     #[param(minimum = 1, maximum = 1000, default = 20)]
     limit: u32,
-    /// The `next_page` of the part before.
+    /// The `next_page` of the previous page.
     #[param(pattern = "^[1-9][0-9]{0,17}$")]
     page: Option<String>,
 }
@@ -122,7 +122,7 @@ pub(super) fn page(limit: u32, cursor: Option<&str>) -> Result<Page, ApiError> {
         None => None,
         Some(text) => {
             let invalid = || ApiError::bad_query("page must be the next_page of an earlier answer for this list");
-            // Excludes what parsing a number accepts and no cursor has, such as a sign.
+            // Excludes forms that parsing a number accepts and no cursor has, such as a sign.
             let plain =
                 (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
             Some(text.parse().ok().filter(|_| plain).ok_or_else(invalid)?)

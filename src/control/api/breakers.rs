@@ -1,4 +1,4 @@
-//! `/v1/breakers`: what an operator decides about breakers.
+//! `/v1/breakers`: forces breakers open or closed.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,9 +14,9 @@ use crate::latency::{ForcedState, Label};
 /// The method by which tools are called.
 const TOOLS_CALL: &str = "tools/call";
 
-/// Opens or closes a breaker whatever becomes of calls, or leaves it to the calls again. It lasts until the process ends, whatever
-/// the mode of breakers is, and needs no call before. A connector has breakers of routes with passthrough traffic, and needs
-/// `connect.admin_token_file`.
+/// Forces a breaker open or closed, or returns it to normal operation. The state lasts until the process ends, in every
+/// mode of breakers, and can be set before the first call. A connector has breakers of routes with passthrough traffic,
+/// and needs `connect.admin_token_file`.
 #[utoipa::path(
     post, path = "/v1/breakers", tag = "breakers", operation_id = "force_breaker", request_body = ForceBreaker,
     responses((status = 200, body = BreakerInfo), (status = "default", body = ErrorBody))

@@ -59,7 +59,7 @@ pub(super) async fn get(
     Ok(Json(CertificateInfo::of(api.tunnels()?.certificate(tunnel_id(&tunnel)?, id).await?)))
 }
 
-/// Removes a certificate from use. Removing it again changes nothing.
+/// Archives a certificate, which is then no longer used. Archiving it again changes nothing.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/certificates/{certificate_id}/archive", tag = "certificates",
     operation_id = "archive_certificate",

@@ -18,10 +18,10 @@ impl<T> ListPart<T> {
     }
 }
 
-/// What the linked connectors of a tunnel report.
+/// The links of a tunnel, and hosts that no connector serves.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TunnelLinked {
-    /// How many links are up.
+    /// The number of established links.
     pub(super) connections: u32,
     /// The hosts for which no connector has a route.
     pub(super) hosts_unserved: Vec<String>,

@@ -1,4 +1,4 @@
-//! `/v1/provisioning_keys`: secrets with which many new hosts get a tunnel of their own; and `/v1/events`.
+//! `/v1/provisioning_keys`: secrets with which many new machines each get their own tunnel; and `/v1/events`.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -16,13 +16,13 @@ use crate::control::bodies::{CreateKey, CreatedKey, ErrorBody, EventInfo, KeyInf
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {
-    /// Those of one tunnel; of all without it.
+    /// Only events of this tunnel; by default of all.
     #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
     tunnel_id: Option<String>,
-    /// At most so many entries.
+    /// The most entries of the page.
     #[param(minimum = 1, maximum = 1000, default = 20)]
     limit: Option<u32>,
-    /// The `next_page` of the part before.
+    /// The `next_page` of the previous page.
     #[param(pattern = "^[1-9][0-9]{0,17}$")]
     page: Option<String>,
 }

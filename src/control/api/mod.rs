@@ -44,7 +44,7 @@ use crate::control::tunnels::Tunnels;
 
 /// The path of the document that describes the API.
 pub const OPENAPI_PATH: &str = "/v1/openapi.json";
-/// The name of the security scheme of the admin token, in the document.
+/// The name of the admin token's security scheme in the document.
 const SCHEME: &str = "admin_token";
 
 /// The state that the API's handlers use.
@@ -69,7 +69,7 @@ pub struct Access {
 pub struct AdminToken(RwLock<SecretHash>);
 
 impl AdminToken {
-    /// Starts with this token.
+    /// Creates it with this token.
     #[must_use]
     pub fn new(token: &Secret) -> Arc<AdminToken> {
         Arc::new(AdminToken(RwLock::new(SecretHash::of(token))))
@@ -109,7 +109,7 @@ impl Api {
         self.access.as_ref().and_then(|access| access.tunnels.as_ref()).ok_or_else(ApiError::no_store)
     }
 
-    /// The links that are up, of all tunnels.
+    /// The established links of all tunnels.
     async fn links(&self) -> Vec<LinkReading> {
         self.state.read().await.into_iter().flat_map(|role| role.links).collect()
     }

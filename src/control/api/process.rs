@@ -1,5 +1,5 @@
-//! `/healthz`, `/readyz`, `/v1/status`, `/v1/latency`, `/v1/calls` and `/v1/tasks`: the state of the process, the times of calls,
-//! the last calls, and the tasks that they belong to. They only read, and need no token.
+//! `/healthz`, `/readyz`, `/v1/status`, `/v1/latency`, `/v1/calls` and `/v1/tasks`: the state of the process, the times
+//! of calls, the last calls, and their tasks. They are read-only and need no token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +23,12 @@ use crate::control::state::State;
 use crate::control::tasks::TaskOrder;
 use crate::latency::{CallFilter, CallIdError};
 
-/// The calls whose times are reported.
+/// The query for times of calls.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct LatencyQuery {
-    /// The name of a route; all calls without it.
+    /// The name of a route; by default all routes.
     route: Option<String>,
 }
 
@@ -76,7 +76,7 @@ async fn status(Given(state): Given<Arc<State>>) -> Json<StatusBody> {
     Json(state.report().await.status_body(&state.served()))
 }
 
-/// The times of calls, taken apart into phases, for each route, MCP method and tool.
+/// The times of calls by phase, for each route, MCP method and tool.
 #[utoipa::path(
     get, path = "/v1/latency", tag = "process", operation_id = "latency", security(()), params(LatencyQuery),
     responses((status = 200, body = LatencyBody), (status = "default", body = ErrorBody))
@@ -88,32 +88,32 @@ async fn latency(
     Ok(Json(state.report().await.latency_body(query.route.as_deref())))
 }
 
-/// The calls that are listed.
+/// The query for the call log.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct CallsQuery {
-    /// Those with this id: a trace id, or the `id` of a call.
+    /// Only calls with this id: a trace id, or the `id` of a call.
     #[param(pattern = "^([0-9a-f]{1,16}|[0-9a-f]{32})$")]
     id: Option<String>,
-    /// Those that named this host, or are of the route with this name.
+    /// Only calls of this host, or of the route with this name.
     host: Option<String>,
-    /// Those of this tool.
+    /// Only calls of this tool.
     tool: Option<String>,
-    /// Only those that failed: they were not answered completely, or with a status of 400 or higher.
+    /// Only failed calls: not answered completely, or with a status of 400 or higher.
     #[serde(default)]
     #[param(default = false)]
     failed: bool,
-    /// Only those that ended within so many seconds.
+    /// Only calls that ended within this many seconds.
     #[param(minimum = 0, maximum = 31536000)]
     since_s: Option<u32>,
-    /// So many of the last ones at the most.
+    /// The most calls to list, the last ones first.
     #[serde(default = "limit_preset")]
     #[param(minimum = 1, maximum = 1000, default = 50)]
     limit: u32,
 }
 
-/// How far back calls can be asked for, in seconds.
+/// The longest period of a query, in seconds.
 const SINCE_MAX_S: u32 = 31_536_000;
 
 fn limit_preset() -> u32 {
@@ -139,8 +139,8 @@ impl CallsQuery {
     }
 }
 
-/// The last calls, one by one: how far each came, which rules decided about it, and how long each phase took. Connections that were
-/// turned away are among them.
+/// The last calls: the stage at which each ended, the rules that decided about it, and the times of its phases. Refused
+/// connections are included.
 #[utoipa::path(
     get, path = "/v1/calls", tag = "process", operation_id = "calls", security(()), params(CallsQuery),
     responses((status = 200, body = CallsBody), (status = "default", body = ErrorBody))
@@ -152,23 +152,23 @@ async fn calls(
     Ok(Json(state.calls(query.filter()?).await))
 }
 
-/// The tasks that are listed.
+/// The query for tasks.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct TasksQuery {
-    /// By what they are ordered.
+    /// The order of the tasks.
     #[serde(default)]
     #[param(value_type = String, pattern = "^(cost|amplification|calls|last)$", default = "cost")]
     by: TaskOrder,
-    /// So many of the first ones at the most.
+    /// The most tasks to list, the first ones in this order.
     #[serde(default = "limit_preset")]
     #[param(minimum = 1, maximum = 1000, default = 50)]
     limit: u32,
 }
 
-/// The tool calls of each agent task: how many there were and how many repeat another, how many were given up, the size of their
-/// answers, where their time went, and what they cost.
+/// The tool calls of each agent task: their number, repetitions, calls that were given up, the size of the answers, the
+/// times, and the cost.
 #[utoipa::path(
     get, path = "/v1/tasks", tag = "process", operation_id = "tasks", security(()), params(TasksQuery),
     responses((status = 200, body = TasksBody), (status = "default", body = ErrorBody))

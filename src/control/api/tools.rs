@@ -1,4 +1,4 @@
-//! `/v1/tools`: the tools of servers with `pin`, and what is approved of them.
+//! `/v1/tools`: the tools of servers with `pin`, and their approval.
 
 use std::sync::Arc;
 
@@ -20,23 +20,23 @@ use crate::control::state::State;
 use crate::control::wall_time::WallTime;
 use crate::policy::{NotApproved, PinMode, ToolDigest, ToolRecord, ToolStanding};
 
-/// The most tools that are approved at one time.
+/// The most tools that one request can approve.
 const APPROVED_MAX: usize = 200;
 
-/// The tools that are listed.
+/// The query for tools.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ToolsQuery {
-    /// Those behind this host.
+    /// Only tools behind this host.
     route: Option<String>,
-    /// With their definitions.
+    /// Include the definitions of the tools.
     #[serde(default)]
     #[param(default = false)]
     definitions: bool,
 }
 
-/// The tools of the servers of all routes with `pin`, as their lists have described them, and which of these were approved.
+/// The tools of the servers of all routes with `pin`, as listed by the servers, and their approval.
 #[utoipa::path(
     get, path = "/v1/tools", tag = "tools", operation_id = "tools", security(()), params(ToolsQuery),
     responses((status = 200, body = ToolsBody), (status = "default", body = ErrorBody))
@@ -57,8 +57,8 @@ pub(super) async fn list(
     Json(ToolsBody { servers: wanted.map(|server| server_info(server, definitions)).collect(), alike })
 }
 
-/// Approves the definitions of tools, by their digests. Their route then lists them and lets calls of them pass, until the server
-/// changes them. A connector needs `connect.admin_token_file`.
+/// Approves the definitions of tools, by their digests. Their route then lists them and allows calls of them, until the
+/// server changes them. A connector needs `connect.admin_token_file`.
 #[utoipa::path(
     post, path = "/v1/tools/approve", tag = "tools", operation_id = "approve_tools", request_body = ApproveTools,
     responses((status = 200, body = ToolsBody), (status = "default", body = ErrorBody))

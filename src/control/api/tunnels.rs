@@ -26,10 +26,10 @@ use crate::control::wall_time::WallTime;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct UsageQuery {
-    /// From when on (RFC 3339); everything that is kept without it.
+    /// The start of the period (RFC 3339); by default all stored usage.
     #[param(format = DateTime)]
     since: Option<String>,
-    /// The links of one credential; of all without it.
+    /// Only links of this credential; by default of all.
     #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
     credential_id: Option<String>,
 }
@@ -70,7 +70,7 @@ pub(super) async fn list(
     })))
 }
 
-/// Returns one tunnel, also an archived one.
+/// Returns one tunnel, including archived ones.
 #[utoipa::path(
     get, path = "/v1/tunnels/{tunnel_id}", tag = "tunnels", operation_id = "get_tunnel",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -81,8 +81,8 @@ pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>) -> Resul
     Ok(Json(api.tunnel_info(tunnel).await))
 }
 
-/// Changes the name of a tunnel, its hosts, its traffic, or who may use it. The change is in effect when the answer is sent, and
-/// links from addresses that are no longer allowed have ended.
+/// Changes the name of a tunnel, its hosts, its traffic, or who may use it. When the answer is sent, the change is in
+/// effect, and links from addresses that are no longer allowed have ended.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}", tag = "tunnels", operation_id = "update_tunnel",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -117,13 +117,13 @@ pub(super) async fn archive(
     Ok(Json(TunnelInfo::of(tunnel, TunnelLinked::default())))
 }
 
-/// Always refused: an edge keeps a hash of each secret, not the secret. Rotate instead.
+/// Always refused: an edge stores a hash of each secret, not the secret. Rotate instead.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/reveal_token", tag = "tunnels", operation_id = "reveal_token",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
     request_body = Option<Reason>,
     responses(
-        (status = 409, description = "Always: only a hash is kept", body = ErrorBody),
+        (status = 409, description = "Always: only a hash is stored", body = ErrorBody),
         (status = "default", body = ErrorBody)
     )
 )]
@@ -134,15 +134,15 @@ pub(super) async fn reveal_token(
 ) -> Result<Json<IssuedToken>, ApiError> {
     let tunnel = api.tunnels()?.get(tunnel_id(&id)?).await?;
     let message = format!(
-        "the secret of {} is not kept, only its hash: make a new one with POST /v1/tunnels/{}/rotate_token, which leaves \
-         the old one good for a while",
+        "the secret of {} is not stored, only its hash: create a new one with POST /v1/tunnels/{}/rotate_token, which leaves \
+         the old one valid for a while",
         tunnel.id, tunnel.id
     );
     Err(ApiError::new(StatusCode::CONFLICT, "token_not_kept", message))
 }
 
-/// Makes a new secret. The old one stays valid for a while; then the links that use it end. The secret is shown only in this
-/// answer.
+/// Creates a new secret. The old one stays valid for a while; then the links that use it end. The secret is shown only
+/// in this answer.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/rotate_token", tag = "tunnels", operation_id = "rotate_token",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -161,8 +161,8 @@ pub(super) async fn rotate_token(
     Ok(Json(IssuedToken::of(&made, &tunnels.settings().connectors)))
 }
 
-/// Revokes one credential, or all. When the answer is sent, the links that used them have ended, and their calls were answered
-/// with 503.
+/// Revokes one credential, or all. When the answer is sent, links with these credentials have ended, and their calls
+/// were answered with 503.
 #[utoipa::path(
     post, path = "/v1/tunnels/{tunnel_id}/revoke_token", tag = "tunnels", operation_id = "revoke_token",
     params(("tunnel_id" = String, Path, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -201,7 +201,7 @@ pub(super) async fn connections(
     Ok(Json(ListPart { data: of_tunnel.map(ConnectionInfo::of).collect(), next_page: None }))
 }
 
-/// Reports what was called over a tunnel's links, by credential: what a leaked secret may have been used for.
+/// Reports the calls over a tunnel's links by credential, to show how a leaked secret may have been used.
 #[utoipa::path(
     get, path = "/v1/tunnels/{tunnel_id}/usage", tag = "tunnels", operation_id = "tunnel_usage",
     params(

@@ -9,7 +9,9 @@ mod archive;
 mod checking;
 mod dir;
 mod error;
+mod index;
 mod key;
+mod line_filter;
 mod reading;
 mod waiting;
 mod worker;
@@ -17,6 +19,8 @@ mod writer;
 
 pub use checking::verify;
 pub use error::AuditError;
+pub use index::{AuditIndex, AuditIndexError};
+pub use line_filter::LineFilter;
 pub use reading::{AuditFile, AuditLines};
 pub(in crate::control) use waiting::written_in_time;
 pub use writer::{AuditWriter, AuditWriterSettings};

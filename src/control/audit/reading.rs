@@ -1,5 +1,5 @@
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs::{File, Metadata};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// The suffix of a plain file of lines.
@@ -97,23 +97,49 @@ impl AuditFile {
     ///
     /// If it cannot be opened.
     pub fn lines(&self) -> io::Result<AuditLines> {
-        let (file, is_compressed) = match File::open(&self.path) {
+        let (file, is_compressed) = self.open()?;
+        let bytes = if is_compressed { Bytes::Compressed(zstd::Decoder::new(file)?) } else { Bytes::Plain(file) };
+        Ok(AuditLines { reader: BufReader::new(bytes), line: Vec::new(), position: 0 })
+    }
+
+    /// What the system says of it.
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
+        self.open()?.0.metadata()
+    }
+
+    fn open(&self) -> io::Result<(File, bool)> {
+        match File::open(&self.path) {
             // It has just been compressed.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_compressed => {
                 let dir = self.path.parent().unwrap_or(Path::new("."));
-                (File::open(AuditFile::compressed(dir, self.first).path)?, true)
+                Ok((File::open(AuditFile::compressed(dir, self.first).path)?, true))
             }
-            file => (file?, self.is_compressed),
-        };
-        let reader: Box<dyn Read> = if is_compressed { Box::new(zstd::Decoder::new(file)?) } else { Box::new(file) };
-        Ok(AuditLines { reader: BufReader::new(reader), line: Vec::new() })
+            file => Ok((file?, self.is_compressed)),
+        }
+    }
+}
+
+/// The bytes of lines.
+enum Bytes {
+    Plain(File),
+    Compressed(zstd::Decoder<'static, BufReader<File>>),
+}
+
+impl Read for Bytes {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Bytes::Plain(file) => file.read(into),
+            Bytes::Compressed(decoder) => decoder.read(into),
+        }
     }
 }
 
 /// The lines of a file, one after another.
 pub struct AuditLines {
-    reader: BufReader<Box<dyn Read>>,
+    reader: BufReader<Bytes>,
     line: Vec<u8>,
+    /// How many bytes of lines are before the next one.
+    position: u64,
 }
 
 impl AuditLines {
@@ -125,6 +151,7 @@ impl AuditLines {
     pub fn next_line(&mut self) -> io::Result<Option<(&[u8], bool)>> {
         self.line.clear();
         let read = (&mut self.reader).take(LINE_LEN_MAX).read_until(b'\n', &mut self.line)?;
+        self.position += read as u64;
         let line = match self.line.strip_suffix(b"\n") {
             _ if read == 0 => return Ok(None),
             Some(line) => (line, true),
@@ -132,6 +159,27 @@ impl AuditLines {
             None => (&self.line[..], read as u64 == LINE_LEN_MAX),
         };
         Ok(Some(line))
+    }
+
+    /// Where the next line begins, in bytes from the first one.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes on at this position, which must not be before the next line.
+    pub(super) fn skip_to(&mut self, position: u64) -> io::Result<()> {
+        let mut left = position.checked_sub(self.position).ok_or(io::ErrorKind::InvalidInput)?;
+        let buffered = left.min(self.reader.buffer().len() as u64);
+        self.reader.consume(buffered as usize);
+        left -= buffered;
+        if left > 0 {
+            match self.reader.get_mut() {
+                Bytes::Plain(file) => drop(file.seek(SeekFrom::Current(left.cast_signed()))?),
+                Bytes::Compressed(_) => drop(io::copy(&mut (&mut self.reader).take(left), &mut io::sink())?),
+            }
+        }
+        self.position = position;
+        Ok(())
     }
 }
 

@@ -5,10 +5,10 @@ use utoipa::ToSchema;
 
 use crate::control::bodies::GuardModeName;
 
-/// One breaker: whether calls of a tool, or of a whole route, are made.
+/// One circuit breaker, of a tool or of a whole route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BreakerInfo {
-    /// Which calls it refuses.
+    /// The scope of the breaker.
     pub breaker: BreakerKind,
     /// The name of the route.
     pub route: String,
@@ -16,13 +16,13 @@ pub struct BreakerInfo {
     pub method: String,
     /// The tool; empty for other methods.
     pub tool: String,
-    /// What becomes of calls while it is open.
+    /// The mode of the breaker.
     pub mode: GuardModeName,
-    /// Whether it lets calls through.
+    /// The state of the breaker.
     pub state: BreakerStateName,
-    /// In how many seconds calls are tried; null if it is not open.
+    /// The time until probes are sent, in seconds; null if it is not open.
     pub retry_after_s: Option<f64>,
-    /// The calls that it judges by, or has opened for.
+    /// The number of calls in its window, or in the window that opened it.
     pub calls: u64,
     /// How many of these failed.
     pub failed: u64,
@@ -36,14 +36,14 @@ pub struct BreakerInfo {
     pub would_refuse: u64,
 }
 
-/// What is decided about a breaker.
+/// A request to force a breaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForceBreaker {
     /// The name of the route.
     #[schema(min_length = 1, max_length = 255)]
     pub route: String,
-    /// The MCP method. Without it and without a tool, the breaker is that of the upstream.
+    /// The MCP method. Without method and tool, the breaker of the upstream is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128)]
     pub method: Option<String>,
@@ -51,44 +51,44 @@ pub struct ForceBreaker {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128)]
     pub tool: Option<String>,
-    /// The state that it takes.
+    /// The state to set.
     pub state: ForcedStateName,
 }
 
-/// What an operator decides about a breaker.
+/// The state of a breaker as set by an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ForcedStateName {
-    /// No call is made.
+    /// All calls are refused.
     Open,
-    /// Each call is made.
+    /// No call is refused.
     Closed,
     /// The results of calls decide, as in normal operation.
     Auto,
 }
 
-/// Which calls a breaker refuses.
+/// The scope of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerKind {
     /// All calls of a route.
     Upstream,
-    /// Those of one tool, or of one method.
+    /// The calls of one tool, or of one method.
     Tool,
 }
 
-/// What a breaker does.
+/// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerStateName {
-    /// Calls are made, as in normal operation.
+    /// Calls are allowed, as in normal operation.
     Closed,
-    /// No call is made.
+    /// All calls are refused.
     Open,
-    /// A few calls are made to find out whether others succeed.
+    /// A few calls are sent as probes; others are refused.
     HalfOpen,
-    /// No call is made, because an operator has decided so.
+    /// An operator has forced it open: all calls are refused.
     ForcedOpen,
-    /// Each call is made, because an operator has decided so.
+    /// An operator has forced it closed: no call is refused.
     ForcedClosed,
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/calls`: the last calls, one by one.
+//! `GET /v1/calls`: the log of the last calls.
 
 use std::collections::BTreeMap;
 
@@ -7,56 +7,56 @@ use utoipa::ToSchema;
 
 use crate::control::reading::RoleKind;
 
-/// The last calls that were asked for.
+/// The calls that match the query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CallsBody {
     /// The calls, the last one first.
     pub calls: Vec<CallInfo>,
 }
 
-/// One call that has ended, or a connection that did not come to make one.
+/// One call that has ended, or a connection that ended without a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CallInfo {
-    /// The number of the call in hexadecimal digits, which edge and connector share; null for a connection that made none. The
-    /// calls on one inner TLS session have one number at the connector.
+    /// The number of the call in hexadecimal digits, which edge and connector share; null for a connection that made
+    /// none. At the connector, all calls on one inner TLS session have the same number.
     pub id: Option<String>,
-    /// The trace that its caller named in `traceparent`.
+    /// The trace id that its caller sent in `traceparent`.
     pub trace_id: Option<String>,
-    /// The role that kept it. In a process with both roles a call is listed by each.
+    /// The role that logged it. In a process with both roles each role logs the call.
     pub role: RoleKind,
     /// When it ended (RFC 3339).
     pub ended_at: String,
     /// How many seconds ago that was.
     pub age_s: f64,
-    /// The address of its caller, as admission rules see it.
+    /// The address of its caller, as used by admission rules.
     pub from: Option<String>,
-    /// The host that it named; its first 63 bytes, if it is longer.
+    /// The host that it called, cut to 63 bytes.
     pub host: Option<String>,
     /// The name of its route.
     pub route: Option<String>,
     /// The id of its tunnel (at an edge).
     pub tunnel: Option<String>,
-    /// The connector that it went to (at an edge).
+    /// The connector that received it (at an edge).
     pub connector: Option<String>,
-    /// The MCP method, or the kind of request if there is none; null where it was not read.
+    /// The MCP method, or the kind of request if there is none; null if it was not read.
     pub method: Option<String>,
     /// The tool, if it called one.
     pub tool: Option<String>,
     /// The HTTP status of the answer; null if there was none.
     pub status: Option<u16>,
-    /// How it is counted in `adit_calls_total`; null for a connection that made no call.
+    /// Its outcome in `adit_calls_total`; null for a connection without a call.
     pub outcome: Option<String>,
-    /// How far it came.
+    /// The stage at which it ended.
     pub stopped_at: CallStageName,
-    /// What was answered in place of the MCP server; null if that answered.
+    /// The answer in place of the MCP server's; null if the server answered.
     pub answered: Option<AnsweredInfo>,
     /// How long each phase took, in microseconds.
     pub phases: BTreeMap<String, f64>,
-    /// What was decided about it, in the order in which it was.
+    /// The decisions about it, in order.
     pub decisions: Vec<CallDecision>,
 }
 
-/// How far a call came.
+/// The stage at which a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallStageName {
@@ -64,13 +64,13 @@ pub enum CallStageName {
     Accept,
     /// Its connection got no TLS session.
     Tls,
-    /// The request is malformed, or did not come in time.
+    /// The request is malformed, or did not arrive in time.
     Request,
     /// A rule of the edge or of the tunnel refused it.
     Admission,
     /// No route has its host.
     Route,
-    /// Its breaker held it back.
+    /// Its circuit breaker refused it.
     Breaker,
     /// Its route had as many calls in flight as its limit allows.
     Concurrency,
@@ -78,62 +78,62 @@ pub enum CallStageName {
     Policy,
     /// No link could take it, or its link was lost.
     Link,
-    /// The connector did not pass it on.
+    /// The connector did not forward it.
     Connector,
     /// The MCP server could not be reached, or did not answer completely or in time.
     Upstream,
-    /// The caller did not take the whole answer.
+    /// The caller did not receive the whole answer.
     Caller,
-    /// The answer was passed on.
+    /// The answer was forwarded completely.
     Done,
 }
 
-/// What a role answered in place of the MCP server.
+/// The answer of a role in place of the MCP server's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AnsweredInfo {
     /// A name for programs.
     pub code: String,
-    /// The code of the JSON-RPC error; null if it is none.
+    /// The code of the JSON-RPC error; null if the answer is not a JSON-RPC error.
     pub rpc_code: Option<i32>,
-    /// What was wrong and what to do.
+    /// The error and the remedy, for people.
     pub message: String,
 }
 
 /// One decision about a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CallDecision {
-    /// Which kind of decision it is.
+    /// The kind of the decision.
     pub what: DecisionKind,
-    /// By which rule, and with which outcome.
+    /// The rule that decided, and the outcome.
     pub rule: String,
 }
 
-/// What is decided about calls.
+/// The kinds of decisions about calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionKind {
-    /// Which route it has.
+    /// The choice of its route.
     Route,
-    /// Whether its caller may call this, by the policy of the route.
+    /// The decision of its route's policy.
     Policy,
-    /// To wait for a place among the calls of its route, or for a connector.
+    /// A wait for a place among the calls of its route, or for a connector.
     Wait,
-    /// Until when its caller has to be answered.
+    /// The time limit of its caller.
     Caller,
-    /// To let it through as a probe of a breaker.
+    /// Its use as a probe of a breaker.
     Breaker,
-    /// Which place it has among the calls of its route.
+    /// Its place among the calls of its route.
     Place,
-    /// To try another connector, or to send it to the MCP server again.
+    /// A retry on another connector, or to the MCP server.
     Move,
-    /// To try it a second time, because the first try was slow.
+    /// A second try, because the first was slow.
     Hedge,
-    /// How long it may take.
+    /// The deadline of the call.
     Deadline,
-    /// To tell the MCP server that it is cancelled.
+    /// A cancel notification to the MCP server.
     Cancel,
-    /// That it was slow.
+    /// The classification as slow.
     Slow,
-    /// To refuse it, or to answer in place of the MCP server.
+    /// A refusal, or an answer in place of the MCP server's.
     Refuse,
 }

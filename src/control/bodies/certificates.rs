@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A certificate that is to be registered.
+/// A request to register a certificate.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddCertificate {
@@ -33,7 +33,7 @@ pub struct CertificateInfo {
     /// The end of its validity.
     #[schema(format = DateTime)]
     pub expires_at: String,
-    /// When it was taken out of use.
+    /// When it was archived.
     #[schema(format = DateTime)]
     pub archived_at: Option<String>,
 }

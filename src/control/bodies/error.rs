@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What went wrong, as the body of an answer.
+/// The body of an error response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// The type of this object: always `error`.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// What went wrong, for programs and for people.
+    /// The error, for programs and for people.
     pub error: ErrorDetail,
 }
 
@@ -22,10 +22,10 @@ pub struct ErrorDetail {
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// What exactly, for programs; it does not change from version to version.
+    /// The exact error, for programs; stable between versions.
     pub code: String,
     /// The HTTP status of the answer.
     pub status: u16,
-    /// What went wrong and what to do, for people.
+    /// The error and the remedy, for people.
     pub message: String,
 }

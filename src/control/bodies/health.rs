@@ -40,10 +40,10 @@ pub struct SilentRole {
 pub struct ReadyBody {
     /// The state in one word.
     pub status: ReadyStatus,
-    /// How long ago a call or a probe went through the whole path, in milliseconds (on an edge that is ready).
+    /// The time since a call or a probe succeeded on the whole path, in milliseconds (on an edge that is ready).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof_age_ms: Option<u64>,
-    /// How many links take calls (on a connector that is ready).
+    /// The number of links that take calls (on a connector that is ready).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub links: Option<u64>,
     /// Why it is not ready.
@@ -71,7 +71,7 @@ impl ReadyBody {
         ReadyBody { proof_age_ms: Some(proof_age_ms), ..ReadyBody::new(ReadyStatus::Ready) }
     }
 
-    /// A connector with so many links that take calls.
+    /// A connector with this many links that take calls.
     #[must_use]
     pub fn linked(links: u64) -> ReadyBody {
         ReadyBody { links: Some(links), ..ReadyBody::new(ReadyStatus::Ready) }

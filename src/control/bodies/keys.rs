@@ -9,17 +9,17 @@ use super::numbers::{whole, whole_if};
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
-    /// A name for people.
+    /// A name for display only.
     #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub display_name: Option<String>,
-    /// The pattern for the names of hosts, in which `*` stands for any letters, digits and hyphens; by default `*`.
+    /// The pattern for the names of machines, in which `*` matches any letters, digits and hyphens; by default `*`.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9*-]+$")]
     pub name_template: Option<String>,
-    /// The hosts of each tunnel, with `{name}` for the host's name. Without any the edge chooses them.
+    /// The hosts of each tunnel, with `{name}` for the machine's name. Without hosts the edge chooses them.
     #[serde(default)]
     #[schema(max_items = 64)]
     pub hosts: Vec<NamedHostText>,
-    /// How many hosts may use it.
+    /// How many machines may use it.
     #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 100000)]
     pub uses_max: u64,
@@ -47,17 +47,17 @@ pub struct KeyInfo {
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// A name for people.
+    /// A name for display only.
     pub display_name: Option<String>,
-    /// The pattern for the names of hosts.
+    /// The pattern for the names of machines.
     pub name_template: String,
-    /// The hosts of each tunnel, with `{name}` for the host's name.
+    /// The hosts of each tunnel, with `{name}` for the machine's name.
     pub hosts: Vec<String>,
-    /// How many hosts may use it.
+    /// How many machines may use it.
     pub uses_max: u32,
-    /// How many hosts have used it.
+    /// How many machines have used it.
     pub uses: u32,
-    /// When it was made.
+    /// When the key was created.
     #[schema(format = DateTime)]
     pub created_at: String,
     /// When the key expires.
@@ -70,14 +70,14 @@ pub struct KeyInfo {
     pub good: bool,
 }
 
-/// A provisioning key that was just made.
+/// A provisioning key that was just created.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct CreatedKey {
     /// The key without its secret.
     #[serde(flatten)]
     pub key: KeyInfo,
-    /// Its secret. This is the one time that it is shown.
+    /// Its secret, which is shown only here.
     pub secret: String,
-    /// Where connectors dial: `HOST:PORT`.
+    /// The address that connectors dial: `HOST:PORT`.
     pub edge: String,
 }

@@ -11,15 +11,15 @@ use crate::control::reading::RoleKind;
 /// The times of calls, of all or of one route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LatencyBody {
-    /// The role that measured them; null where none does.
+    /// The role that measured them; null if none does.
     pub measured_by: Option<RoleKind>,
-    /// The route that was asked for; null for all.
+    /// The route of the query; null for all.
     pub route: Option<String>,
     /// The times of all calls together.
     pub total: CallTimesSummary,
-    /// The same by route, MCP method and tool.
+    /// The times of calls by route, MCP method and tool.
     pub labels: Vec<CallTimesOfLabel>,
-    /// Calls that are counted under the label `(other)`, because there were too many labels.
+    /// The number of calls under the label `(other)`, because there were too many labels.
     pub over_cap: u64,
 }
 
@@ -35,30 +35,30 @@ pub struct CallTimesOfLabel {
     /// The times of the calls with this label.
     #[serde(flatten)]
     pub times: CallTimesSummary,
-    /// How often calls were sent again: on an edge to another connector, on a connector to its upstream.
+    /// The number of retries: on an edge to another connector, on a connector to its upstream.
     pub retries: u64,
-    /// How many of its calls were sent a second time because the first try was slow.
+    /// How many calls were sent a second time because the first try was slow.
     pub hedges: u64,
-    /// How many of those the second try answered.
+    /// How many of these the second try answered.
     pub hedges_won: u64,
-    /// The state of their breaker; null if they have none, or none was called yet.
+    /// The state of their breaker; null if they have none, or no call was made yet.
     pub breaker: Option<BreakerStateName>,
-    /// Their deadline; null for calls that have none, such as notifications and streams of events.
+    /// Their deadline; null for calls without one, such as notifications and event streams.
     pub deadline: Option<DeadlineOfLabel>,
 }
 
-/// How long a call may take that begins now, and how many took longer.
+/// The current deadline of calls with one label, and how many missed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeadlineOfLabel {
-    /// What becomes of a call that misses it.
+    /// The mode of the deadline.
     pub mode: GuardModeName,
-    /// How long a call may take, in milliseconds; null for any time.
+    /// The limit in milliseconds; null for none.
     pub limit_ms: Option<f64>,
-    /// Why it may take so long.
+    /// How the limit was determined.
     pub why: DeadlineWhy,
-    /// How long half of the last calls took at the most, in milliseconds; null if too few were seen.
+    /// The median duration of the last calls, in milliseconds; null if there were too few.
     pub p50_ms: Option<f64>,
-    /// How long 95 % of the last calls took at the most, in milliseconds; null if too few were seen.
+    /// The 95th percentile of the last calls, in milliseconds; null if there were too few.
     pub p95_ms: Option<f64>,
     /// How many calls missed their deadline and were not cut.
     pub missed: u64,
@@ -66,49 +66,49 @@ pub struct DeadlineOfLabel {
     pub cut: u64,
 }
 
-/// What becomes of calls that miss their deadline.
+/// The mode of a guard: deadline, breaker or concurrency limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GuardModeName {
-    /// Nothing is learned, and nothing is cut.
+    /// The guard is off.
     Off,
-    /// They are counted, and run on.
+    /// Calls that the guard would cut or refuse are counted only.
     Observe,
-    /// They are cut, and get an error.
+    /// Calls are cut or refused, and get an error.
     Enforce,
 }
 
-/// Why a deadline is what it is.
+/// How a deadline was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadlineWhy {
-    /// Too few calls were seen, so that it is the longest.
+    /// There were too few calls, so it is the ceiling.
     Cold,
-    /// It follows from the last calls.
+    /// It was computed from the last calls.
     Learned,
-    /// The last calls were quicker than the shortest deadline.
+    /// The last calls were faster, so it is the floor.
     Floor,
-    /// The last calls were slower than the longest deadline allows.
+    /// The last calls were slower, so it is the ceiling.
     Ceiling,
 }
 
-/// How calls ended and how long their phases took.
+/// The outcomes of calls and the times of their phases.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CallTimesSummary {
-    /// How many calls ended.
+    /// The number of calls that ended.
     pub calls: u64,
-    /// How many ended in each way; ways in which none ended are left out.
+    /// The number of calls by outcome; outcomes without calls are omitted.
     pub outcomes: BTreeMap<String, u64>,
-    /// How long each phase took; phases that no call had are left out.
+    /// The times of each phase; phases without calls are omitted.
     pub phases: BTreeMap<String, PhaseTimes>,
-    /// Calls whose parts were measured longer than the whole.
+    /// Calls whose measured parts were longer than the whole.
     pub clock_disagreements: u64,
 }
 
 /// How long one phase took, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PhaseTimes {
-    /// How many calls had it.
+    /// The number of calls with this phase.
     pub count: u64,
     /// The arithmetic mean over these calls.
     pub mean_us: f64,

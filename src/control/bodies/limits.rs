@@ -5,28 +5,28 @@ use utoipa::ToSchema;
 
 use crate::control::bodies::GuardModeName;
 
-/// How many calls of one route are in flight, and how many may be.
+/// The concurrency limit of one route, and its use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LimitInfo {
     /// The name of the route.
     pub route: String,
-    /// What becomes of calls beyond the limit.
+    /// The mode of the limit.
     pub mode: GuardModeName,
-    /// How many calls may be in flight at the moment.
+    /// The current limit of calls in flight.
     pub limit: u64,
-    /// How many calls are in flight.
+    /// The number of calls in flight.
     pub in_flight: u64,
-    /// How many calls wait for a place.
+    /// The number of calls that wait for a place.
     pub waiting: u64,
-    /// How many agents have calls in flight or waiting.
+    /// The number of agents with calls in flight or waiting.
     pub agents: u64,
-    /// How many calls got a place so far.
+    /// The number of calls that got a place.
     pub admitted: u64,
-    /// How many calls waited for one.
+    /// The number of calls that waited for a place.
     pub waited: u64,
-    /// How many calls were refused.
+    /// The number of calls that were refused.
     pub refused: u64,
-    /// How many of these were refused because their agent had its share, while there were free places.
+    /// How many of these were refused because their agent had used its share while places were free.
     pub refused_for_share: u64,
     /// How many calls would have waited or been refused if the limit were enforced.
     pub would_refuse: u64,

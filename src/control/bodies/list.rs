@@ -11,6 +11,6 @@ pub const LIMIT_MAX: u32 = 1_000;
 pub struct ListPart<T> {
     /// The entries, the newest first.
     pub data: Vec<T>,
-    /// Where the next part begins; null after the last.
+    /// The cursor of the next page; null on the last.
     pub next_page: Option<String>,
 }

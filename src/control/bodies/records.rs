@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// An event: something that was changed.
+/// An event, which records a change.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EventInfo {
-    /// Its place in the order of events.
+    /// Its position in the order of events.
     pub id: i64,
     /// The type of this object: always `event`.
     #[serde(rename = "type")]
@@ -15,11 +15,11 @@ pub struct EventInfo {
     /// When it happened (RFC 3339).
     #[schema(format = DateTime)]
     pub at: String,
-    /// What happened: `tunnel.created`, `credential.revoked` and so on.
+    /// The kind of event: `tunnel.created`, `credential.revoked` and so on.
     pub what: String,
-    /// The tunnel to which it happened.
+    /// The id of the tunnel that was changed.
     pub tunnel_id: Option<String>,
-    /// The credential, certificate or provisioning key to which it happened.
+    /// The id of the credential, certificate or provisioning key that was changed.
     pub subject_id: Option<String>,
     /// The reason that was given with the request.
     pub reason: Option<String>,
@@ -34,19 +34,19 @@ pub struct UsageReport {
     pub kind: String,
     /// The id of the tunnel.
     pub tunnel_id: String,
-    /// From when on; calls count from the beginning of that hour.
+    /// The start of the period; calls count from the beginning of that hour.
     #[schema(format = DateTime)]
     pub since: String,
     /// The number of all calls together.
     pub calls: u64,
-    /// By credential and what was called, the latest first.
+    /// Usage by credential, route, method and tool, the latest first.
     pub data: Vec<UsageEntry>,
 }
 
-/// How often one thing was called.
+/// The calls with one credential and label.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct UsageEntry {
-    /// The credential with which the link came in.
+    /// The credential with which the link was registered.
     pub credential_id: String,
     /// The name of the route.
     pub route: String,
@@ -54,7 +54,7 @@ pub struct UsageEntry {
     pub method: String,
     /// The tool; null for other methods.
     pub tool: Option<String>,
-    /// How many calls of this kind ended.
+    /// The number of these calls.
     pub calls: u64,
     /// When the first of them ended.
     #[schema(format = DateTime)]

@@ -17,7 +17,7 @@ pub struct StatusBody {
     pub commit: String,
     /// The roles that run in the process.
     pub roles: Vec<RoleKind>,
-    /// Whether the process is ending.
+    /// Whether the process is draining.
     pub state: ProcessState,
     /// The driver of the cores.
     pub driver: DriverStatus,
@@ -31,9 +31,9 @@ pub struct StatusBody {
     pub uptime_s: f64,
     /// The cores that answered.
     pub cores: Vec<OfRole<CoreStatus>>,
-    /// How many cores did not answer in time.
+    /// The number of cores that did not answer in time.
     pub cores_silent: u64,
-    /// The links that are up.
+    /// The links that are established.
     pub links: Vec<OfRole<LinkStatus>>,
     /// The certificates in use (on an edge).
     pub certificates: Vec<OfRole<CertificateReading>>,
@@ -47,31 +47,31 @@ pub struct StatusBody {
     pub limits: Vec<OfRole<LimitInfo>>,
     /// The routes that are served.
     pub routes: Vec<OfRole<RouteLine>>,
-    /// The tunnels, and how many links each has.
+    /// The tunnels, with the number of links of each.
     pub tunnels: Vec<OfRole<TunnelLinks>>,
-    /// The counters of each role, by its name and theirs.
+    /// The counters, by role and by name.
     pub counts: BTreeMap<String, BTreeMap<String, u64>>,
-    /// How reloads of the configuration went.
+    /// The results of reloads of the configuration.
     pub reload: ReloadStatus,
 }
 
-/// Something with the role that it belongs to.
+/// An object with the role that it belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OfRole<T> {
     /// The role that it belongs to.
     pub role: RoleKind,
-    /// The object, whose members stand beside `role`.
+    /// The object, whose members are beside `role`.
     #[serde(flatten)]
     pub of: T,
 }
 
-/// Whether a process is ending.
+/// Whether a process is draining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessState {
     /// The process takes calls.
     Running,
-    /// It finishes the calls that it has.
+    /// It finishes the calls in flight.
     Draining,
 }
 
@@ -80,11 +80,11 @@ pub enum ProcessState {
 pub struct DriverStatus {
     /// Its name: `uring` or `epoll`.
     pub name: String,
-    /// Why it was chosen.
+    /// Why this driver was chosen.
     pub why: String,
 }
 
-/// How one core is.
+/// The state of one core.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CoreStatus {
     /// The number of the core.
@@ -99,39 +99,39 @@ pub struct CoreStatus {
     pub tasks_open: u64,
     /// The use of its buffers.
     pub buffers: BuffersStatus,
-    /// How many seconds ago a call last went through the whole path.
+    /// The time since the last successful call, in seconds.
     pub last_good_call_s: Option<f64>,
 }
 
-/// The buffers of one core, in bytes unless said otherwise.
+/// The buffers of one core, in bytes unless stated otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BuffersStatus {
     /// Bytes in buffers that are in use.
     pub leased_bytes: u64,
-    /// In use or free.
+    /// Bytes in use or free.
     pub allocated_bytes: u64,
-    /// In use, and taken to receive.
+    /// Bytes in use for receiving.
     pub receive_bytes: u64,
-    /// In use, and taken to send.
+    /// Bytes in use for sending.
     pub send_bytes: u64,
-    /// In use, and taken for links.
+    /// Bytes in use for links.
     pub link_bytes: u64,
     /// Bytes that the peers of links may make this core hold: the receive windows of all links.
     pub window_bytes: u64,
-    /// The present limit of one queue.
+    /// The current limit of one queue.
     pub allowance_bytes: u64,
-    /// Tasks that wait for a buffer.
+    /// The number of tasks that wait for a buffer.
     pub waiting: u64,
-    /// The most that buffers may take.
+    /// The most bytes that buffers may use.
     pub limit_bytes: u64,
-    /// How often a buffer was requested and none was left.
+    /// How often a buffer was requested when none was left.
     pub exhausted: u64,
 }
 
-/// How one link is.
+/// The state of one link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LinkStatus {
-    /// Its number, unlike that of any other link of the same role.
+    /// Its number, unique within the role.
     pub id: u64,
     /// The core that carries it.
     pub core: u16,
@@ -139,39 +139,39 @@ pub struct LinkStatus {
     pub tunnel: String,
     /// The connector's software, as it reports it (on an edge), or the edge's address (on a connector).
     pub peer: String,
-    /// The connector at its other end (on an edge). All of its links have the same.
+    /// The connector at its other end (on an edge), the same for all of its links.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connector: Option<String>,
-    /// Streams that are open.
+    /// The number of open streams.
     pub streams: u64,
-    /// Its own round trip in microseconds, when it was measured.
+    /// The round-trip time of the link in microseconds, if measured.
     pub round_trip_us: Option<f64>,
-    /// For how many seconds it has been up.
+    /// The time since it was established, in seconds.
     pub age_s: f64,
     /// Whether it takes no new streams.
     pub draining: bool,
 }
 
-/// A tunnel and how many links it has.
+/// A tunnel and the number of its links.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TunnelLinks {
     /// The id of the tunnel.
     pub id: String,
-    /// How many links are up.
+    /// The number of established links.
     pub links: u64,
-    /// Its hosts, and which connectors have a route for each (on an edge); empty if no connector is linked.
+    /// Its hosts, and the connectors with a route for each (on an edge); empty if no connector is linked.
     pub hosts: Vec<HostReading>,
 }
 
-/// How reloads of the configuration went.
+/// The results of reloads of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReloadStatus {
-    /// Reloads that took effect.
+    /// The number of reloads that took effect.
     pub applied: u64,
-    /// Reloads that were refused because something was wrong.
+    /// The number of reloads that were refused because of an error.
     pub refused: u64,
     /// The errors of the last reload; null if it took effect.
     pub faults: Option<Vec<String>>,
-    /// Settings that differ from what runs and act only after a restart.
+    /// Changed settings that take effect only after a restart.
     pub restart_needed: Vec<String>,
 }

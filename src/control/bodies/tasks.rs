@@ -3,42 +3,42 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The tasks that are known, and the totals of all of them.
+/// The tasks, and the totals of all tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TasksBody {
     /// Whether tasks are counted (`tasks_max`).
     pub counted: bool,
-    /// The tasks, in the order that was asked for.
+    /// The tasks, in the requested order.
     pub tasks: Vec<TaskInfo>,
     /// Totals of the calls of all tasks since the start.
     pub total: TaskSummary,
-    /// How many tasks were forgotten because there were too many.
+    /// The number of tasks that were dropped because there were too many.
     pub forgotten: u64,
 }
 
 /// The calls that an agent made for one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskInfo {
-    /// What names it: the value of `task_header`, the trace id, or a hash of the id of its MCP session.
+    /// Its id: the value of `task_header`, the trace id, or a hash of the id of its MCP session.
     pub id: String,
-    /// Which of these that is.
+    /// The source of the id.
     pub named_by: TaskNamedBy,
-    /// How many tools were called; 16 stands for as many or more.
+    /// The number of tools that were called; 16 means 16 or more.
     pub tools: u64,
-    /// For how many seconds it has been known.
+    /// The time since its first call, in seconds.
     pub age_s: f64,
-    /// How many seconds ago its last call ended.
+    /// The time since its last call ended, in seconds.
     pub idle_s: f64,
     /// Totals of its calls.
     #[serde(flatten)]
     pub summary: TaskSummary,
 }
 
-/// What names a task.
+/// The source of a task's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskNamedBy {
-    /// The header field that `task_header` names.
+    /// The header field that `task_header` configures.
     Header,
     /// The trace id of the header field `traceparent`.
     Trace,
@@ -49,17 +49,17 @@ pub enum TaskNamedBy {
 /// Totals of tool calls.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskSummary {
-    /// How many there were.
+    /// The number of calls.
     pub calls: u64,
-    /// How many had the tool and the arguments of another call within ten minutes before them.
+    /// The number of calls with the same tool and arguments as another call in the ten minutes before.
     pub repeated: u64,
-    /// Calls for each call that was not repeated: 1 if none was.
+    /// All calls divided by those that were not repeated: 1 without repetitions.
     pub amplification: f64,
-    /// How many the agent gave up before the answer was complete, or cancelled.
+    /// The number of calls that the agent gave up or cancelled before the answer was complete.
     pub given_up: u64,
-    /// How many timed out.
+    /// The number of calls that timed out.
     pub timed_out: u64,
-    /// Bytes of the answers.
+    /// The length of the answers in bytes.
     pub answer_bytes: u64,
     /// Estimated tokens of the answers: a quarter of the bytes of those that are text or JSON.
     pub answer_tokens: u64,
@@ -67,6 +67,6 @@ pub struct TaskSummary {
     pub tunnel_ms: f64,
     /// Time of the MCP server, in milliseconds.
     pub upstream_ms: f64,
-    /// What they cost by `price_per_call` and `price_per_million_tokens`, in the unit of these.
+    /// The cost by `price_per_call` and `price_per_million_tokens`, in their unit.
     pub cost: f64,
 }

@@ -1,14 +1,14 @@
-//! The tools of servers, as `GET /v1/tools` shows them, and what is approved of them.
+//! `GET /v1/tools`: the tools of servers, and their approval.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What is known of the tools behind a process.
+/// The tools behind a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ToolsBody {
     /// The servers of routes with `pin`.
     pub servers: Vec<ServerToolsInfo>,
-    /// Tools that may be taken for each other, 1,000 at the most.
+    /// Tools with similar names, at most 1,000.
     pub alike: Vec<AlikeTools>,
 }
 
@@ -19,21 +19,21 @@ pub struct ServerToolsInfo {
     pub route: String,
     /// The URL of the upstream; empty at an edge, which does not know it.
     pub upstream: String,
-    /// What becomes of tools that nobody has approved.
+    /// The treatment of tools that are not approved.
     pub pin: PinName,
-    /// How often a list named a tool that there was no room to remember.
+    /// How often a listed tool was not stored because the table was full.
     pub left_out: u64,
     /// Its tools, by name.
     pub tools: Vec<ListedTool>,
 }
 
-/// What becomes of tools that nobody has approved.
+/// The treatment of tools that are not approved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PinName {
     /// New tools and changes are reported.
     Warn,
-    /// They are hidden and cannot be called.
+    /// New and changed tools are hidden and cannot be called.
     Quarantine,
 }
 
@@ -42,10 +42,10 @@ pub enum PinName {
 pub struct ListedTool {
     /// The name by which it is called.
     pub name: String,
-    /// Whether it is as it was approved.
+    /// Whether its definition is the approved one.
     pub standing: StandingName,
-    /// The SHA-256 of its definition: name, title, description, schemas and annotations, in canonical form (RFC 8785, but with
-    /// numbers as the server writes them). Of one that can be read in two ways it is that of its bytes.
+    /// The SHA-256 of its definition: name, title, description, schemas and annotations, in canonical form (RFC 8785,
+    /// but with numbers as the server writes them). For an ambiguous definition it is the hash of its bytes.
     pub sha256: String,
     /// When a list first named it (RFC 3339).
     #[schema(format = DateTime)]
@@ -58,32 +58,32 @@ pub struct ListedTool {
     /// When that definition was approved.
     #[schema(format = DateTime)]
     pub approved_at: Option<String>,
-    /// The definition; null unless it is asked for, and for one of more than 64 KiB.
+    /// The definition; null unless requested, and if it is longer than 64 KiB.
     pub definition: Option<String>,
     /// The definition that was approved.
     pub approved_definition: Option<String>,
 }
 
-/// How a tool stands.
+/// The approval status of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StandingName {
-    /// Nobody has approved it.
+    /// It has not been approved.
     New,
-    /// Its definition is another one than that which was approved.
+    /// Its definition differs from the approved one.
     Changed,
-    /// It is as it was approved.
+    /// Its definition is the approved one.
     Approved,
-    /// Its definition can be read in two ways, so that nobody can approve it.
+    /// Its definition is ambiguous, so it cannot be approved.
     Unreadable,
 }
 
-/// Tools that may be taken for each other.
+/// Tools whose names are equal or look alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AlikeTools {
     /// Whether their names are the same; otherwise they look alike.
     pub same_name: bool,
-    /// The first that has such a name, and this one.
+    /// The first tool with such a name, and this one.
     pub tools: Vec<ToolPlace>,
 }
 
@@ -96,14 +96,14 @@ pub struct ToolPlace {
     pub tool: String,
 }
 
-/// Which tools are approved.
+/// A request to approve tools.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveTools {
     /// The host of the route.
     #[schema(min_length = 1, max_length = 255)]
     pub route: String,
-    /// The tools. All are approved, or none.
+    /// The tools; either all or none are approved.
     #[schema(min_items = 1, max_items = 200)]
     pub tools: Vec<ApprovedTool>,
     /// The reason, for the audit log.
@@ -112,14 +112,14 @@ pub struct ApproveTools {
     pub reason: Option<String>,
 }
 
-/// A tool that is approved.
+/// A tool to approve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovedTool {
     /// The name by which it is called.
     #[schema(max_length = 256)]
     pub name: String,
-    /// The digest of the definition that was looked at. If the tool has another one by now, nothing is approved.
+    /// The digest of the reviewed definition. If the tool has another one now, nothing is approved.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     pub sha256: String,
 }

@@ -10,57 +10,57 @@ use crate::base::Traffic;
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTunnel {
-    /// A name for people.
+    /// A name for display only.
     #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub display_name: Option<String>,
-    /// Its hosts, each a name, or `*.` and a name. Without any the edge chooses one below its `tunnel_domain`.
+    /// Its hosts, each a name, or `*.` and a name. Without hosts the edge chooses one below its `tunnel_domain`.
     #[serde(default)]
     #[schema(max_items = 64)]
     pub hosts: Vec<HostPatternText>,
-    /// How its calls are carried; plain by default.
+    /// The traffic of its calls; plain by default.
     pub traffic: Option<TrafficKind>,
     /// Networks or addresses from which its connectors may connect; by default all.
     #[schema(max_items = 256)]
     pub connectors_from: Option<Vec<NetworkText>>,
-    /// From where agents may call it, within what the edge allows for all tunnels; by default from everywhere.
+    /// Sources from which agents may call it, among those that the edge allows for all tunnels; by default all.
     #[schema(max_items = 256)]
     pub allow_from: Option<Vec<MemberText>>,
-    /// From where agents may not call it; takes precedence over `allow_from`.
+    /// Sources from which agents may not call it; takes precedence over `allow_from`.
     #[schema(max_items = 256)]
     pub deny_from: Option<Vec<MemberText>>,
-    /// Whether calls that the two lists for agents would refuse are only counted and logged.
+    /// Whether calls that `allow_from` and `deny_from` would refuse are only counted and logged.
     pub admission_dry_run: Option<bool>,
 }
 
-/// A change of a tunnel. What is left out, or null, stays as it is; a list replaces the whole present list.
+/// A change of a tunnel. Members that are missing or null are not changed; a list replaces the whole current list.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateTunnel {
-    /// A name for people.
+    /// A name for display only.
     #[schema(min_length = 1, max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub display_name: Option<String>,
     /// All of its hosts.
     #[schema(min_items = 1, max_items = 64)]
     pub hosts: Option<Vec<HostPatternText>>,
-    /// How its calls are carried. The routes of its connectors must have the same setting.
+    /// The traffic of its calls. The routes of its connectors must have the same setting.
     pub traffic: Option<TrafficKind>,
-    /// Networks or addresses from which its connectors may connect; all if it is empty. Links from elsewhere end.
+    /// Networks or addresses from which its connectors may connect; all if empty. Links from other addresses are ended.
     #[schema(max_items = 256)]
     pub connectors_from: Option<Vec<NetworkText>>,
-    /// From where agents may call it; from everywhere if it is empty.
+    /// Sources from which agents may call it; all if empty.
     #[schema(max_items = 256)]
     pub allow_from: Option<Vec<MemberText>>,
-    /// From where agents may not call it; takes precedence over `allow_from`.
+    /// Sources from which agents may not call it; takes precedence over `allow_from`.
     #[schema(max_items = 256)]
     pub deny_from: Option<Vec<MemberText>>,
-    /// Whether calls that the two lists for agents would refuse are only counted and logged.
+    /// Whether calls that `allow_from` and `deny_from` would refuse are only counted and logged.
     pub admission_dry_run: Option<bool>,
     /// The reason, for the list of events.
     #[schema(min_length = 1, max_length = 500, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub reason: Option<String>,
 }
 
-/// A host: a name, or `*.` and a name for every host of one label more.
+/// A host: a name, or `*.` and a name, which matches every host with one more label.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 #[schema(
     max_length = 200,
@@ -68,30 +68,31 @@ pub struct UpdateTunnel {
 )]
 pub struct HostPatternText(pub String);
 
-/// How a tunnel's calls are carried.
+/// The traffic of a tunnel's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TrafficKind {
-    /// Under the link's TLS alone: the edge reads them.
+    /// Encrypted by the link's TLS only: the edge can read calls.
     Plain,
-    /// The edge seals each call again, in a TLS session that ends in the connector. That needs a registered certificate.
+    /// The edge re-encrypts each call, in a TLS session that ends in the connector. This requires a registered
+    /// certificate.
     Resealed,
-    /// The agent's own TLS ends in the connector: the edge reads nothing but the name.
+    /// The agent's own TLS ends in the connector: the edge reads only the server name.
     Passthrough,
 }
 
-/// A network (`10.0.0.0/8`, `fd00::/8`), or one address. No bit is set beyond its prefix.
+/// A network (`10.0.0.0/8`, `fd00::/8`), or one address. No bit may be set beyond the prefix.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 #[schema(max_length = 49, pattern = "^[0-9A-Fa-f.:]{2,45}(/[0-9]{1,3})?$")]
 pub struct NetworkText(pub String);
 
-/// A network or an address; the number of an autonomous system (`AS64500`), for which the edge needs its `asn_file`; or a set
-/// of networks of the edge (`set:vendor`).
+/// A network or an address; the number of an autonomous system (`AS64500`), which requires the edge's `asn_file`; or a
+/// set of networks of the edge (`set:vendor`).
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 #[schema(max_length = 80, pattern = "^([0-9A-Fa-f.:]{2,45}(/[0-9]{1,3})?|AS[0-9]{1,10}|set:[A-Za-z0-9._-]{1,64})$")]
 pub struct MemberText(pub String);
 
-/// Why something is done.
+/// The reason for a change.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
@@ -113,11 +114,11 @@ pub struct RotateToken {
     pub reason: Option<String>,
 }
 
-/// A request to revoke secrets.
+/// A request to revoke credentials.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeToken {
-    /// The credential to revoke; by default all of the tunnel.
+    /// The credential to revoke; by default all credentials of the tunnel.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
     pub credential_id: Option<String>,
     /// The reason, for the list of events.
@@ -133,7 +134,7 @@ pub enum TunnelState {
     Online,
     /// No connector is linked.
     Offline,
-    /// It has no valid credential: no connector can serve it until it is rotated.
+    /// It has no valid credential: no connector can serve it until a new one is created by a rotation.
     Revoked,
     /// It was archived, which is final.
     Archived,
@@ -149,7 +150,7 @@ pub struct TunnelInfo {
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: String,
-    /// A name for people.
+    /// A name for display only.
     pub display_name: Option<String>,
     /// The first of its hosts.
     pub domain: String,
@@ -157,31 +158,31 @@ pub struct TunnelInfo {
     pub hosts: Vec<String>,
     /// The hosts for which no linked connector has a route, so that their calls fail; empty if no connector is linked.
     pub hosts_unserved: Vec<String>,
-    /// How its calls are carried.
+    /// The traffic of its calls.
     pub traffic: TrafficKind,
-    /// Networks or addresses from which its connectors may connect; all if it is empty.
+    /// Networks or addresses from which its connectors may connect; all if empty.
     pub connectors_from: Vec<String>,
-    /// From where agents may call it; from everywhere if it is empty.
+    /// Sources from which agents may call it; all if empty.
     pub allow_from: Vec<String>,
-    /// From where agents may not call it; takes precedence over `allow_from`.
+    /// Sources from which agents may not call it; takes precedence over `allow_from`.
     pub deny_from: Vec<String>,
-    /// Whether calls that the two lists for agents would refuse are only counted and logged.
+    /// Whether calls that `allow_from` and `deny_from` would refuse are only counted and logged.
     pub admission_dry_run: bool,
-    /// When it was made (RFC 3339).
+    /// When it was created (RFC 3339).
     #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was archived.
     #[schema(format = DateTime)]
     pub archived_at: Option<String>,
-    /// Whether it can be called, and why not.
+    /// Whether it can be called, or why not.
     pub state: TunnelState,
-    /// Links of connectors that are up.
+    /// The number of established links.
     pub connections: u32,
-    /// Certificates that are registered with it and active.
+    /// The number of its active certificates.
     pub certificates_active: u32,
     /// The valid credentials, the newest first.
     pub credentials: Vec<CredentialInfo>,
-    /// The provisioning key for which it was made.
+    /// The provisioning key with which it was created.
     pub provisioning_key_id: Option<String>,
 }
 
@@ -190,10 +191,10 @@ pub struct TunnelInfo {
 pub struct CredentialInfo {
     /// The id of the credential.
     pub id: String,
-    /// When it was made.
+    /// When it was created.
     #[schema(format = DateTime)]
     pub created_at: String,
-    /// When it ends, if another has taken its place.
+    /// When it expires, if another has replaced it.
     #[schema(format = DateTime)]
     pub until: Option<String>,
 }
@@ -201,7 +202,7 @@ pub struct CredentialInfo {
 /// A credential with its secret, which is shown once.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct IssuedToken {
-    /// The id of the credential; a rotation makes another.
+    /// The id of the credential; a rotation creates another.
     pub id: String,
     /// The type of this object: always `tunnel_token`.
     #[serde(rename = "type")]
@@ -213,20 +214,20 @@ pub struct IssuedToken {
     pub tunnel_token: String,
     /// The secret alone, for `adit connect --id … --secret …`.
     pub secret: String,
-    /// Where connectors dial: `HOST:PORT`.
+    /// The address that connectors dial: `HOST:PORT`.
     pub edge: String,
-    /// When the credential ends that this one replaces, if one does.
+    /// When the replaced credential expires, if there is one.
     #[schema(format = DateTime)]
     pub previous_until: Option<String>,
 }
 
-/// A tunnel that was just made.
+/// A tunnel that was just created.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct CreatedTunnel {
     /// The tunnel as it is now.
     #[serde(flatten)]
     pub tunnel: TunnelInfo,
-    /// Its first credential. This is the one time that the secret is shown.
+    /// Its first credential. The secret is shown only here.
     pub token: IssuedToken,
     /// Warnings for people, for example that its hosts and those of other tunnels overlap.
     pub warnings: Vec<String>,
@@ -251,16 +252,16 @@ pub struct Revocation {
     pub kind: String,
     /// The tunnel as it is now.
     pub tunnel: TunnelInfo,
-    /// How many links were ended.
+    /// The number of links that were ended.
     pub links_ended: u32,
-    /// How many cores did not confirm in time that links were ended. They are asked again.
+    /// The number of cores that did not confirm in time that links were ended. They are asked again.
     pub cores_silent: u32,
 }
 
 /// A link of a connector.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ConnectionInfo {
-    /// Its number, unlike that of any other link of this process.
+    /// Its number, unique within this process.
     pub id: u64,
     /// The type of this object: always `tunnel_connection`.
     #[serde(rename = "type")]
@@ -270,9 +271,9 @@ pub struct ConnectionInfo {
     pub core: u16,
     /// The credential with which it was registered.
     pub credential_id: Option<String>,
-    /// The connector. All of its links have the same.
+    /// The connector, the same for all of its links.
     pub connector: Option<String>,
-    /// The hosts for which the connector has routes; null if it has not said so.
+    /// The hosts for which the connector has routes; null if it has not reported them.
     pub hosts: Option<Vec<String>>,
     /// The name and version of the connector's software, as the connector reports them.
     pub software: String,

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::base::{Hex, Time, sha256_start, unhex};
+use crate::policy::tools::approval_keeping::Keeping;
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaTime};
 
 /// The most calls that wait, or were decided about, at the same time.
@@ -25,7 +26,13 @@ const PREFIX: &str = "apr_";
 
 /// The calls of a process that have to be approved.
 #[derive(Debug, Default)]
-pub struct Approvals(Mutex<HashMap<ApprovalTicket, Approval>>);
+pub struct Approvals(Mutex<Table>);
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) all: HashMap<ApprovalTicket, Approval>,
+    pub(super) keeping: Keeping,
+}
 
 /// By what a call is known to its caller and to those who decide: a part of the SHA-256 of what is approved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,8 +60,8 @@ pub struct Approval {
     pub asked: Duration,
     /// When what it says ends, on the clock of the process.
     pub ends: Time,
-    terms: ApprovalTerms,
-    asker: Asker,
+    pub(super) terms: ApprovalTerms,
+    pub(super) asker: Asker,
 }
 
 /// Who asks for approval.
@@ -117,7 +124,7 @@ pub(super) enum Asking {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UndecidedTicket {
     /// There is none, or its time is over.
-    #[error("no call with this ticket waits: its time is over, it was made, or the process was started again")]
+    #[error("no call with this ticket waits: its time is over, or it was made")]
     Unknown,
     /// It was decided about before.
     #[error("it was decided about this call already")]
@@ -133,7 +140,8 @@ impl Approvals {
         terms: ApprovalTerms,
         time: QuotaTime,
     ) -> Asking {
-        let mut all = self.lock();
+        let mut table = self.lock();
+        let Table { all, keeping } = &mut *table;
         match all.get(&ticket).filter(|known| known.ends > time.now).map(|known| &known.state) {
             Some(ApprovalState::Approved { .. }) => return Asking::Approved(ticket),
             Some(ApprovalState::Denied { .. }) => return Asking::Denied(ticket),
@@ -154,18 +162,18 @@ impl Approvals {
             .filter(|shown| shown.len() <= SHOWN_ARGUMENTS_LEN_MAX && kept + shown.len() <= SHOWN_ARGUMENTS_SUM_MAX);
         let (asked, ends) = (time.unix, time.now + terms.decide_within);
         all.insert(ticket, Approval { ticket, call, state: ApprovalState::Waits, asked, ends, terms, asker });
+        keeping.changed(false);
         Asking::Waits(ticket)
     }
 
-    /// Uses up what was approved. False if it is not, or not any more.
-    pub(super) fn use_up(&self, ticket: ApprovalTicket, now: Time) -> bool {
-        let mut all = self.lock();
+    /// Uses up what was approved. None if it is not, or not any more. Returns also for which change the call has to wait, if that is
+    /// kept in a file.
+    pub(super) fn use_up(&self, ticket: ApprovalTicket, now: Time) -> Option<(Approval, Option<u64>)> {
+        let Table { all, keeping } = &mut *self.lock();
         let is_good = |known: &Approval| matches!(known.state, ApprovalState::Approved { .. }) && known.ends > now;
-        let is_approved = all.get(&ticket).is_some_and(is_good);
-        if is_approved {
-            all.remove(&ticket);
-        }
-        is_approved
+        all.get(&ticket).filter(|known| is_good(known))?;
+        let used = all.remove(&ticket)?;
+        Some((used, keeping.changed(true)))
     }
 
     /// Decides about a call that waits. Returns it.
@@ -180,7 +188,7 @@ impl Approvals {
         by: &str,
         now: Time,
     ) -> Result<Approval, UndecidedTicket> {
-        let mut all = self.lock();
+        let Table { all, keeping } = &mut *self.lock();
         let known = all.get_mut(&ticket).filter(|known| known.ends > now).ok_or(UndecidedTicket::Unknown)?;
         if known.state != ApprovalState::Waits {
             return Err(UndecidedTicket::Decided);
@@ -190,18 +198,19 @@ impl Approvals {
             true => (ApprovalState::Approved { by }, now + known.terms.use_within),
             false => (ApprovalState::Denied { by }, now + known.terms.decide_within),
         };
+        keeping.changed(true);
         Ok(known.clone())
     }
 
     /// The calls that wait, and those that were decided about and not made yet; the oldest first.
     #[must_use]
     pub fn all(&self, now: Time) -> Vec<Approval> {
-        let mut all: Vec<Approval> = self.lock().values().filter(|known| known.ends > now).cloned().collect();
+        let mut all: Vec<Approval> = self.lock().all.values().filter(|known| known.ends > now).cloned().collect();
         all.sort_by_key(|known| (known.asked, known.ticket));
         all
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ApprovalTicket, Approval>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -278,14 +287,15 @@ mod tests {
         let ticket = keys("a", 1).0;
         assert_eq!(ask(&approvals, "a", 1, 0), Asking::Waits(ticket));
         assert_eq!(ask(&approvals, "a", 1, 5), Asking::Waits(ticket), "it is asked for once");
-        assert!(!approvals.use_up(ticket, at(5).now));
+        assert!(approvals.use_up(ticket, at(5).now).is_none());
         let approved = approvals.decide(ticket, true, "bob", at(10).now).unwrap();
         assert_eq!(approved.state, ApprovalState::Approved { by: "bob".to_owned() });
         assert_eq!(approvals.decide(ticket, false, "eve", at(10).now), Err(UndecidedTicket::Decided));
         assert!(matches!(ask(&approvals, "a", 2, 11), Asking::Waits(_)), "other arguments");
         assert!(matches!(ask(&approvals, "b", 1, 11), Asking::Waits(_)), "another caller");
         assert_eq!(ask(&approvals, "a", 1, 11), Asking::Approved(ticket));
-        assert!(approvals.use_up(ticket, at(11).now) && !approvals.use_up(ticket, at(11).now), "once");
+        let used = || approvals.use_up(ticket, at(11).now).is_some();
+        assert!(used() && !used(), "once");
         assert_eq!(ask(&approvals, "a", 1, 12), Asking::Waits(ticket));
     }
 
@@ -297,7 +307,7 @@ mod tests {
         assert_eq!(approvals.decide(ticket, true, "bob", at(60).now), Err(UndecidedTicket::Unknown));
         ask(&approvals, "a", 1, 60);
         approvals.decide(ticket, true, "bob", at(61).now).unwrap();
-        assert!(!approvals.use_up(ticket, at(71).now), "it was approved for ten seconds");
+        assert!(approvals.use_up(ticket, at(71).now).is_none(), "it was approved for ten seconds");
         assert_eq!(ask(&approvals, "a", 1, 71), Asking::Waits(ticket));
         approvals.decide(ticket, false, "bob", at(72).now).unwrap();
         assert_eq!(ask(&approvals, "a", 1, 131), Asking::Denied(ticket));

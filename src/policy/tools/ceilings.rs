@@ -57,6 +57,8 @@ pub enum CeilingReached {
     ApprovalDenied(ApprovalTicket),
     /// Too many calls wait for approval.
     ApprovalsFull,
+    /// It was approved, but the file of the approvals cannot be written, so that it could be made again after a restart.
+    ApprovalUnkept,
 }
 
 impl Ceilings {
@@ -112,6 +114,7 @@ impl CeilingReached {
             CeilingReached::Day { .. } => "calls_per_day",
             CeilingReached::Crowded => "callers_max",
             CeilingReached::ApprovalWaits(_) | CeilingReached::ApprovalDenied(_) => "approval",
+            CeilingReached::ApprovalUnkept => "approval",
             CeilingReached::ApprovalsFull => "approvals_max",
         }
     }
@@ -124,6 +127,7 @@ impl CeilingReached {
             CeilingReached::AtOnce | CeilingReached::Crowded => Some(Duration::from_secs(1)),
             CeilingReached::ApprovalWaits(_) => Some(ASK_AGAIN_AFTER),
             CeilingReached::ApprovalsFull => Some(FULL_AFTER),
+            CeilingReached::ApprovalUnkept => Some(ASK_AGAIN_AFTER),
             CeilingReached::Arguments(_) | CeilingReached::ApprovalDenied(_) => None,
         }
     }

@@ -1,6 +1,7 @@
 //! Which caller may call which tool, by the rules of a route.
 
 mod answer_filter;
+mod approval_keeping;
 mod approvals;
 mod arguments;
 mod canonical;
@@ -32,6 +33,7 @@ mod tool_record;
 mod uri;
 
 pub use answer_filter::{AnswerFilter, AnswerNote};
+pub use approval_keeping::{ApprovalRecord, UsedApproval};
 pub use approvals::{Approval, ApprovalCall, ApprovalState, ApprovalTicket, Approvals, UndecidedTicket};
 pub use case::CaseOutcome;
 pub use ceilings::CeilingReached;

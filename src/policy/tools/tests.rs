@@ -402,10 +402,12 @@ fn a_role_says_who_vouches_for_its_callers() {
         }
     }
     // What nothing here proves is told by what there is.
-    for proof in ["certificate", "network", "edge", "forwarded"] {
+    for proof in ["x509", "network", "edge", "forwarded"] {
         let told = faults(&role(&format!("proofs = ['{proof}']")));
         assert!(
-            told.len() == 1 && told[0].starts_with("line 3: ") && told[0].ends_with("key, jwt, introspection"),
+            told.len() == 1
+                && told[0].starts_with("line 3: ")
+                && told[0].ends_with("key, jwt, introspection, certificate"),
             "{told:?}"
         );
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::base::Time;
 use crate::policy::identity::AgentIdentity;
+use crate::policy::tools::approval_keeping::UsedApproval;
 use crate::policy::tools::approvals::{ApprovalCall, ApprovalTicket, Approvals, Asker, Asking, caller_told};
 use crate::policy::tools::arguments::Misfit;
 use crate::policy::tools::case::Case;
@@ -289,13 +290,26 @@ impl ToolPolicy {
         }
     }
 
-    /// Uses up an approval, for a request that is about to be passed on. If another one has, it has to be asked for again.
+    /// Uses up an approval, for a request that is about to be passed on. If another one has, it has to be asked for again. If
+    /// approvals are kept in a file, the request waits until it is kept that this one was used.
     #[must_use]
-    pub fn use_approval(&self, decision: ToolDecision, ticket: ApprovalTicket, now: Time) -> ToolDecision {
-        match self.approvals.use_up(ticket, now) {
-            true => decision,
-            false => reached(decision, CeilingReached::ApprovalWaits(ticket)),
-        }
+    pub fn use_approval(
+        &self,
+        decision: ToolDecision,
+        ticket: ApprovalTicket,
+        now: Time,
+    ) -> (ToolDecision, Option<Box<UsedApproval>>) {
+        let Some((approval, change)) = self.approvals.use_up(ticket, now) else {
+            return (reached(decision, CeilingReached::ApprovalWaits(ticket)), None);
+        };
+        let used = change.map(|change| Box::new(UsedApproval::new(&self.approvals, approval, change)));
+        (decision, used)
+    }
+
+    /// The decision about a request with an approval of which it cannot be kept that it was used.
+    #[must_use]
+    pub fn unkept(decision: ToolDecision) -> ToolDecision {
+        reached(decision, CeilingReached::ApprovalUnkept)
     }
 
     /// Whether any rule counts calls or asks for approval, so that it depends on the time since 1970.

@@ -8,26 +8,28 @@ use reqwest::Client;
 
 use crate::base::{Secret, SecretHash};
 use crate::config::{
-    CallerAuth, CallerTerms, ConfigError, ConfigErrors, IdentityConfig, IdentityHeaderName, IdentityProviderConfig,
-    Millis, Origin, read_named,
+    CallerAuth, CallerTerms, ClientCertificate, ConfigError, ConfigErrors, IdentityConfig, IdentityHeaderName,
+    IdentityProviderConfig, Millis, Origin, read_named,
 };
 use crate::control::{
     ClientCredentials, IntrospectionEndpoint, KeySource, issuer_client, keep_introspecting, keep_keys,
 };
 use crate::identity::{
-    AuthTerms, IdentityHeader, IdentitySigner, KEY_SET_LEN_MAX, KeySet, KeyStore, RouteAuth, TokenAlgorithm,
-    TokenCheck, TokenIssuer, TokenRules,
+    AuthTerms, CertificateTerms, IdentityHeader, IdentitySigner, KEY_SET_LEN_MAX, KeySet, KeyStore, RouteAuth,
+    TokenAlgorithm, TokenCheck, TokenIssuer, TokenRules,
 };
 use crate::private;
 use crate::process::random::random;
 use crate::process::runtime::AbortOnDrop;
+use crate::process::settings::client_authorities::KnownAuthority;
+use crate::process::settings::exchanges::KnownExchange;
 
 /// The longest `Authorization` value and the longest shared key, in bytes.
 const SECRET_LEN_MAX: usize = 8 * 1_024;
 /// What a file with a credential for a server holds.
 const AUTHORIZATION: &str = "such as `Bearer` and a key";
 /// The longest file of authorities, in bytes. Those of a whole system take a quarter of this.
-const CA_FILE_LEN_MAX: usize = 1 << 20;
+pub(super) const CA_FILE_LEN_MAX: usize = 1 << 20;
 
 /// Reads what hosts and routes require of their callers. Issuers and routes with unchanged settings are kept across
 /// reloads, and with them their keys and verified tokens.
@@ -43,6 +45,8 @@ pub(crate) struct CallerReader {
 #[derive(Default)]
 struct Known {
     issuers: Vec<KnownIssuer>,
+    authorities: Vec<KnownAuthority>,
+    exchanges: Vec<KnownExchange>,
     routes: HashMap<String, Arc<RouteAuth>>,
 }
 
@@ -71,11 +75,11 @@ struct KnownIssuer {
 }
 
 impl CallerReader {
-    /// Reads the issuers of tokens, and their keys if these are in files. Routes that are read afterwards use them.
+    /// Reads the issuers of tokens, and their keys if these are in files, and the authorities of client certificates. Routes that are read afterwards use them.
     ///
     /// # Errors
     ///
-    /// All faults. The issuers then stay as they were.
+    /// All faults. Issuers and authorities then stay as they were.
     pub(super) fn read_issuers(&mut self, config: &IdentityConfig) -> Result<(), ConfigErrors> {
         let (mut faults, mut issuers) = (Vec::new(), Vec::new());
         let times = [config.refresh_ms, config.offline_grace_ms, config.unknown_key_ms];
@@ -86,16 +90,31 @@ impl CallerReader {
                 Err(fault) => faults.push(fault),
             }
         }
+        let mut authorities = Vec::new();
+        for (index, authority) in config.authorities.iter().enumerate() {
+            match KnownAuthority::read(authority, &format!("client_authority[{index}]"), &self.known.authorities) {
+                Ok(known) => authorities.push(known),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let mut exchanges = Vec::new();
+        for (index, exchange) in config.exchanges.iter().enumerate() {
+            match KnownExchange::read(exchange, &format!("token_exchange[{index}]"), &self.known.exchanges) {
+                Ok(known) => exchanges.push(known),
+                Err(fault) => faults.push(fault),
+            }
+        }
         if !faults.is_empty() {
             return Err(ConfigErrors::new(faults));
         }
-        self.next = Some(Known { issuers, routes: HashMap::new() });
+        self.next = Some(Known { issuers, authorities, exchanges, routes: HashMap::new() });
         Ok(())
     }
 
     /// Puts what was read into effect: starts to fetch the keys of new issuers, and stops for those that are gone.
     pub(super) fn put_in_force(&mut self) {
         let Some(mut next) = self.next.take() else { return };
+        next.exchanges.iter_mut().for_each(|known| known.start(&mut self.known.exchanges));
         for known in &mut next.issuers {
             let before = self.known.issuers.iter_mut().find(|before| Arc::ptr_eq(&before.issuer, &known.issuer));
             // A running task uses the authorities and the secret with which it began.
@@ -115,7 +134,7 @@ impl CallerReader {
 
     /// What a host or route requires of its callers, if anything. A fault is added to `faults`.
     pub(super) fn read(&mut self, asked: &CallerTerms<'_>, faults: &mut Vec<ConfigError>) -> Option<Arc<RouteAuth>> {
-        if asked.auth == CallerAuth::Passthrough {
+        if !asked.asks_for_anything() {
             return None;
         }
         let authorization = match asked.authorization_file.map(|file| read_line(file, AUTHORIZATION)).transpose() {
@@ -133,7 +152,8 @@ impl CallerReader {
             }
         };
         let terms = AuthTerms {
-            resource: asked.resource()?.into(),
+            // A checked configuration has one wherever tokens are for it, or servers are told who calls.
+            resource: asked.resource().map_or_else(|| format!("https://{}", asked.host), str::to_owned).into(),
             scopes: asked.scopes.iter().map(|scope| scope.0.as_str().into()).collect(),
             is_terminated: asked.auth == CallerAuth::Terminate,
             authorization,
@@ -145,8 +165,27 @@ impl CallerReader {
         // Without issuers no caller is admitted.
         let next = self.next.get_or_insert_default();
         let issuers = next.issuers.iter().filter(is_meant).map(|known| Arc::clone(&known.issuer)).collect();
-        let auth = RouteAuth::new(terms, issuers);
+        let mut auth = RouteAuth::new(terms, issuers);
+        if asked.auth == CallerAuth::Passthrough {
+            auth = auth.without_tokens();
+        }
+        if asked.client_certificate != ClientCertificate::Off {
+            let is_meant = |known: &&KnownAuthority| {
+                asked.client_authorities.is_empty()
+                    || asked.client_authorities.iter().any(|name| *name.0 == *known.authority.name)
+            };
+            // Without authorities no certificate is accepted.
+            let authorities =
+                next.authorities.iter().filter(is_meant).map(|known| Arc::clone(&known.authority)).collect();
+            let is_required = asked.client_certificate == ClientCertificate::Required;
+            auth = auth.with_certificates(CertificateTerms { is_required, authorities });
+        }
         let host = asked.host.to_string();
+        if let Some(name) = asked.token_exchange {
+            // A checked configuration has it. Without it nothing is sent to the server in place of a token.
+            let known = next.exchanges.iter().find(|known| *known.exchange.name == *name.0);
+            auth = known.map(|known| Arc::clone(&known.exchange)).into_iter().fold(auth, RouteAuth::with_exchange);
+        }
         let known = self.known.routes.get(&host).filter(|known| ***known == auth);
         let auth = known.map_or_else(|| Arc::new(auth), Arc::clone);
         next.routes.insert(host, Arc::clone(&auth));
@@ -206,7 +245,7 @@ impl CallerReader {
     }
 }
 
-fn fault(table: &str, key: &str, why: String) -> ConfigError {
+pub(super) fn fault(table: &str, key: &str, why: String) -> ConfigError {
     ConfigError::new(Origin::Default, format!("{table}.{key}"), why)
 }
 
@@ -267,7 +306,7 @@ fn algorithms_of(provider: &IdentityProviderConfig) -> Box<[TokenAlgorithm]> {
 }
 
 /// Reads the one line of a private file, which holds this.
-fn read_line(file: &Path, what: &str) -> Result<Secret, String> {
+pub(super) fn read_line(file: &Path, what: &str) -> Result<Secret, String> {
     let content = private::read(file, SECRET_LEN_MAX).map_err(|error| error.to_string())?;
     let value = content.trim_ascii();
     let is_value = !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');

@@ -65,8 +65,11 @@ pub(crate) fn edge_settings(
 ) -> Result<EdgeSettings, ConfigErrors> {
     let alpn = [ALPN_HTTP2, ALPN_HTTP1].into_iter().skip(usize::from(!config.http2)).map(<[u8]>::to_vec).collect();
     let for_agents = ServerSettings { alpn, versions: Versions::Tls12And13, ..ServerSettings::default() };
-    let agents_tls = listeners.agents_certs.as_ref().map(|certs| server_config(certs.clone(), &for_agents));
-    let agents_tls = agents_tls.transpose().map_err(|error| ConfigErrors::of("edge.agents_cert_file", error))?;
+    let asking = ServerSettings { clients: Clients::Asked, ..for_agents.clone() };
+    let agents_tls = |settings: &ServerSettings| {
+        let tls = listeners.agents_certs.as_ref().map(|certs| server_config(certs.clone(), settings));
+        tls.transpose().map_err(|error| ConfigErrors::of("edge.agents_cert_file", error))
+    };
     let authority = listeners.certifying.as_ref().map(|with| &*with.authority);
     let connectors_tls = connectors_tls_config(&listeners.connectors_certs, authority)?;
     let streams_max = config.streams_per_link_max;
@@ -74,7 +77,8 @@ pub(crate) fn edge_settings(
     let (stream_window, link_window) = (bytes(config.stream_window_bytes), bytes(config.link_window_bytes));
     Ok(EdgeSettings {
         agents_listen: listeners.agents,
-        agents_tls,
+        agents_tls: agents_tls(&for_agents)?,
+        agents_tls_asking: agents_tls(&asking)?,
         plain_http: plain_http(config),
         http2: config.http2,
         connectors_listen: listeners.connectors,

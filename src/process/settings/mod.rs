@@ -2,8 +2,10 @@
 
 mod admission_reader;
 mod callers;
+mod client_authorities;
 mod connector_settings;
 mod edge_settings;
+mod exchanges;
 mod policies;
 mod route_identity;
 mod sealing;

@@ -43,6 +43,7 @@ pub(crate) fn sealing(
     };
     Ok(Some(Sealing {
         passthrough: tls(config.http2, Versions::Tls12And13, Clients::Anyone)?,
+        passthrough_asking: tls(config.http2, Versions::Tls12And13, Clients::Asked)?,
         // An edge speaks HTTP/1.1 inside a sealed session.
         resealed: tls(false, Versions::Tls13, Clients::Edges(Arc::clone(callers)))?,
     }))
@@ -102,7 +103,7 @@ mod tests {
         let sealed = config(&state, ROUTES);
         assert_eq!(sealed.sealed_hosts().collect::<Vec<_>>(), ["*.a.example"]);
         let offered = |more: &str| {
-            let Sealing { passthrough, resealed } =
+            let Sealing { passthrough, resealed, .. } =
                 sealing(&config(&state, &format!("{more}{ROUTES}")), &callers).unwrap().unwrap();
             [passthrough, resealed].map(|tls| tls.alpn_protocols.iter().any(|protocol| protocol == ALPN_HTTP2))
         };

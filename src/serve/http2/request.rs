@@ -125,16 +125,20 @@ impl Request for Http2Request<'_> {
         let Http2Request { stream, context, receiving, .. } = self;
         let core = stream.core();
         let mut body = Http2RequestBody::<Unlimited>::new(stream, core.pool(), receiving, None);
-        if context.read_label_received(&mut body)? {
+        let is_read = context.read_label_received(&mut body)?;
+        if is_read && !context.has_used_approval() {
             return Ok(());
         }
         // Boxed, so that calls whose body came with the head do not pay for its size.
         Box::pin(async {
-            if context.take_continue() {
-                // A caller that has left is noticed below.
-                let _ = stream.send_interim(response_of(CONTINUE));
+            if !is_read {
+                if context.take_continue() {
+                    // A caller that has left is noticed below.
+                    let _ = stream.send_interim(response_of(CONTINUE));
+                }
+                context.read_label(core, &mut body, limits).await?;
             }
-            context.read_label(core, &mut body, limits).await
+            context.keep_used_approval(core).await
         })
         .await
     }

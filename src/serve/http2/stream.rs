@@ -105,7 +105,7 @@ impl Http2Stream {
         }
     }
 
-    /// Queues the head of the response, `is_end`: there is no body.
+    /// Queues the head of the response, which ends the response if `is_end`.
     pub(super) fn send_head(&self, response: Response<()>, is_end: bool) -> Result<(), StreamError> {
         let mut send = self.send.borrow_mut();
         let Sending::Head(head) = &mut *send else { return Err(StreamError::Closed) };

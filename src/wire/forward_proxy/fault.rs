@@ -15,7 +15,7 @@ pub enum ProxyFault {
     #[error("the proxy requires a login ({0}): write user and password into the proxy's URL")]
     LoginRequired(Box<str>),
     /// It requires an unsupported kind of authentication.
-    #[error("the proxy requires {0}, and only Basic is supported: have it allow Basic, or connect by another way")]
+    #[error("the proxy requires {0}, and only Basic is supported: allow Basic at the proxy, or connect without it")]
     LoginUnsupported(Box<str>),
     /// It does not accept the login.
     #[error("the proxy does not accept the user and password of its URL")]
@@ -43,7 +43,7 @@ pub enum ProxyFault {
     #[error("the proxy's answer is not SOCKS5: check the scheme of its URL")]
     NotSocks5,
     /// It sent additional bytes after its answer.
-    #[error("the proxy sent bytes behind its answer, which no edge sends before it is spoken to")]
+    #[error("the proxy sent bytes after its answer, which an edge never does before the client")]
     EarlyBytes,
     /// It sent too many interim answers.
     #[error("the proxy sent too many interim answers")]

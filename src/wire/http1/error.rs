@@ -28,7 +28,7 @@ pub enum HeadError {
     #[error("the methods CONNECT and TRACE are not served: use an ordinary method such as GET, POST or DELETE")]
     UnsupportedMethod,
     /// The HTTP version is not 1.0 or 1.1.
-    #[error("this HTTP version is not spoken here: use HTTP/1.1")]
+    #[error("this HTTP version is not supported: use HTTP/1.1")]
     UnsupportedVersion,
     /// A carriage return is not followed by a line feed.
     #[error("the head has a carriage return without a line feed: end each line with CRLF")]
@@ -58,7 +58,7 @@ pub enum HeadError {
     #[error("the header section is too long: send fewer or shorter fields")]
     TooLong,
     /// The memory for incomplete heads is used up.
-    #[error("too many long header sections are under way here: try again, or send fewer or shorter fields")]
+    #[error("too many long header sections are being received: try again, or send fewer or shorter fields")]
     Crowded,
     /// There are more fields than `HEADERS_MAX` (or, for trailers, `TRAILERS_MAX`).
     #[error("the header section has too many fields: send fewer")]
@@ -190,7 +190,7 @@ pub enum BodyError {
     #[error("a trailer names a field that only a head may carry: send it as a header")]
     ForbiddenTrailer,
     /// A JSON-RPC message is ambiguous or a batch, and a rule of its route depends on its method or tool.
-    #[error("it is not certain what the message calls: send one JSON-RPC message, and each of its keys once")]
+    #[error("the message is ambiguous: send one JSON-RPC message, and each of its keys once")]
     AmbiguousMessage,
     /// A body is not one JSON-RPC message, or not JSON in UTF-8, or nested too deeply, and its route has a policy.
     #[error(
@@ -200,18 +200,18 @@ pub enum BodyError {
     /// A name, URI, method or id is of another type or too long, or has characters that servers interpret differently,
     /// and its route has a policy.
     #[error(
-        "the method, the id, or the name of what is called cannot be checked: send texts without control characters or halves of \
+        "the method, the id or the name cannot be checked: send texts without control characters or halves of \
          surrogate pairs, of at most 128 bytes for a method, 64 for an id, 256 for a name and 2,048 for a URI"
     )]
     UncertainName,
     /// Servers may interpret the arguments differently, and a rule of its route depends on them.
     #[error(
-        "the arguments cannot be checked, because servers may read them in different ways: send each member once and spelled as the tool \
-         has it, and numbers that a double holds"
+        "the arguments cannot be checked, because servers may interpret them differently: send each member once, spelled \
+         as in the tool's schema, and numbers that fit a double"
     )]
     UncertainArguments,
     /// `Mcp-Method` or `Mcp-Name` contradicts the body, and the route has a policy.
-    #[error("Mcp-Method or Mcp-Name says something else than the body: make them agree")]
+    #[error("Mcp-Method or Mcp-Name contradicts the body: make them agree")]
     HeadContradicts,
     /// There is more than one `Content-Type`, and the route has a policy.
     #[error("the Content-Type field is repeated: send it once")]

@@ -1,7 +1,9 @@
+use aws_lc_rs::digest;
 use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::base::Rng;
+use crate::wire::jsonrpc::members::TRACEPARENT_LEN_MAX;
 
 fn peek(body: &[u8]) -> Peek {
     let mut peek = Peek::new();

@@ -82,7 +82,7 @@ impl From<Cause> for CallFailure {
             Cause::Unrecorded => CallFailure::Unrecorded,
             Cause::CrowdedLists => CallFailure::CrowdedLists,
             Cause::Unrecognized(_) if cause.never_reached_upstream() => CallFailure::NotPassedOn,
-            // A stream that is not needed any more is not reset before its last byte, unless the other side failed.
+            // A stream with this cause is reset after its last byte, unless the other side failed.
             Cause::NotNeeded | Cause::Internal | Cause::Unrecognized(_) => CallFailure::Internal,
         }
     }

@@ -178,7 +178,7 @@ impl<B: Chunk> Mux<B> {
         Ok(())
     }
 
-    /// At the connector: queues a report of the call's times behind the bytes that are already queued.
+    /// At the connector: queues a report of the call's times after the bytes that are already queued.
     ///
     /// # Errors
     ///

@@ -140,7 +140,7 @@ pub enum OpenError {
     #[error("the link takes no new streams")]
     Draining,
     /// The agreed number of streams is open. Use another link or wait.
-    #[error("the link has as many streams as it may")]
+    #[error("the link has its maximum number of streams")]
     StreamLimit,
     /// The host name or the agent's address is empty, too long, or has control characters.
     #[error("the route or the peer's address cannot be sent")]

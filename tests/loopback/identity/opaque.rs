@@ -27,7 +27,7 @@ const ID: &str = "adit:1";
 const SECRET: &str = "a secret=of&the client";
 
 /// What the server says of a good token.
-fn active(server: &LoginServer) -> Value {
+pub(super) fn active(server: &LoginServer) -> Value {
     let mut said = claims(&server.issuer(), RESOURCE);
     said["active"] = json!(true);
     said
@@ -39,7 +39,7 @@ fn changed(mut said: Value, name: &str, value: Value) -> Value {
 }
 
 /// An issuer that is asked by a thread of its own, as long as the process lasts.
-fn asked(server: &LoginServer, secret: &str) -> Arc<TokenIssuer> {
+pub(super) fn asked(server: &LoginServer, secret: &str) -> Arc<TokenIssuer> {
     let issuer = issuer_of(&server.issuer(), TokenCheck::Introspection(Arc::default()));
     let endpoint = IntrospectionEndpoint {
         url: format!("{}/introspect", server.issuer()).into(),

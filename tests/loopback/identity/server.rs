@@ -32,6 +32,9 @@ pub(crate) struct LoginServer {
     /// The clients that may ask about tokens, as `Authorization` has them.
     clients: Arc<Mutex<Vec<String>>>,
     tokens: Arc<Mutex<HashMap<String, Known>>>,
+    /// What is given for which token, and the requests for that.
+    exchanged: Arc<Mutex<HashMap<String, Exchanges>>>,
+    exchanges: Arc<Mutex<Vec<HashMap<String, String>>>>,
     /// What users have agreed to, by the code that says so.
     codes: Arc<Mutex<HashMap<String, Consent>>>,
     /// Whether answers that are held are given.
@@ -67,6 +70,17 @@ pub(crate) enum Introspects {
     Fails,
 }
 
+/// What is given for a token.
+#[derive(Clone)]
+pub(crate) enum Exchanges {
+    /// This token.
+    Gives(String),
+    /// The same, once it is released.
+    Held(String),
+    /// This status and this text.
+    Answers(u16, String),
+}
+
 impl LoginServer {
     /// A server that signs by this key.
     pub(crate) fn start(signer: &Arc<Signer>) -> LoginServer {
@@ -81,6 +95,8 @@ impl LoginServer {
             fetches: Arc::default(),
             clients: Arc::default(),
             tokens: Arc::default(),
+            exchanged: Arc::default(),
+            exchanges: Arc::default(),
             codes: Arc::default(),
             released: Arc::new(watch::channel(false).0),
         };
@@ -131,9 +147,31 @@ impl LoginServer {
         }
     }
 
+    /// Gives this for a token from now on (RFC 8693).
+    pub(crate) fn exchanges(&self, token: &str, given: Exchanges) {
+        self.exchanged.lock().unwrap().insert(token.to_owned(), given);
+    }
+
+    /// What was asked since this was called last: the forms.
+    pub(crate) fn was_asked_for(&self) -> Vec<HashMap<String, String>> {
+        std::mem::take(&mut *self.exchanges.lock().unwrap())
+    }
+
+    /// Waits until a token is to be exchanged.
+    pub(crate) fn until_exchanged(&self) {
+        while self.exchanges.lock().unwrap().is_empty() {
+            thread::yield_now();
+        }
+    }
+
     /// Gives the answers that are held.
     pub(crate) fn release(&self) {
         self.released.send_replace(true);
+    }
+
+    /// A token with these claims.
+    pub(crate) fn sign(&self, claims: &Value) -> String {
+        self.signer.sign(claims)
     }
 
     pub(crate) fn issuer(&self) -> String {
@@ -213,8 +251,11 @@ async fn authorize(State(server): State<LoginServer>, RawQuery(query): RawQuery)
 
 /// A token for the resource and with the scopes that the client asks for, or that a user has agreed to (RFC 6749 sections 4.4 and
 /// 4.1.3, RFC 8707).
-async fn token(State(server): State<LoginServer>, form: String) -> Result<impl IntoResponse, StatusCode> {
+async fn token(State(server): State<LoginServer>, head: HeaderMap, form: String) -> Result<Response, StatusCode> {
     let form = Form::parse(&form)?;
+    if form.required("grant_type")? == "urn:ietf:params:oauth:grant-type:token-exchange" {
+        return exchange(&server, &head, form.0.query_pairs().into_owned().collect()).await;
+    }
     let (resource, scope) = match form.required("grant_type")?.as_str() {
         "client_credentials" => (form.get("resource").unwrap_or_default(), form.get("scope").unwrap_or_default()),
         "authorization_code" => {
@@ -235,7 +276,34 @@ async fn token(State(server): State<LoginServer>, form: String) -> Result<impl I
     let mut claims = claims(&server.issuer(), &resource);
     claims["scope"] = json!(scope);
     let token = server.signer.sign(&claims);
-    Ok(json_of(&json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300, "scope": scope })))
+    let answer = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300, "scope": scope });
+    Ok(json_of(&answer).into_response())
+}
+
+/// Another token for the one of a caller (RFC 8693 section 2), for clients that may have it.
+async fn exchange(
+    server: &LoginServer,
+    head: &HeaderMap,
+    form: HashMap<String, String>,
+) -> Result<Response, StatusCode> {
+    let shown = head.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !server.clients.lock().unwrap().iter().any(|client| client == shown) {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    let given =
+        server.exchanged.lock().unwrap().get(form.get("subject_token").ok_or(StatusCode::BAD_REQUEST)?).cloned();
+    server.exchanges.lock().unwrap().push(form);
+    let access = "urn:ietf:params:oauth:token-type:access_token";
+    let answer = |token: String| json!({ "access_token": token, "issued_token_type": access, "token_type": "Bearer", "expires_in": 300 });
+    match given {
+        None => Ok((StatusCode::BAD_REQUEST, "{\"error\":\"invalid_request\"}").into_response()),
+        Some(Exchanges::Gives(token)) => Ok(json_of(&answer(token)).into_response()),
+        Some(Exchanges::Held(token)) => {
+            let _ = server.released.subscribe().wait_for(|is_released| *is_released).await;
+            Ok(json_of(&answer(token)).into_response())
+        }
+        Some(Exchanges::Answers(status, text)) => Ok((StatusCode::from_u16(status).unwrap(), text).into_response()),
+    }
 }
 
 /// What is known of a token, for clients that may know it.

@@ -1,48 +1,82 @@
 //! Ceilings and approvals of a connector that runs as users run it.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::site::{Site, text_of};
-use crate::process::{Adit, command};
+use crate::process::{Adit, PATIENCE, command};
 
-#[test]
-fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart() {
-    let site = Site::new("epoll");
-    let made = site.create(&["--host", "a.test"]);
-    let dir = site.data_dir().with_file_name("governed");
-    fs::create_dir(&dir).unwrap();
-    let (policy, log, token) = (dir.join("policy.toml"), dir.join("audit"), dir.join("admin.token"));
-    let rules = "[[rule]]\nname = 'deletes'\neffect = 'approve'\ntools = ['delete_*']\n\
-                 [[rule]]\nname = 'mails'\neffect = 'allow'\ntools = ['mail']\ncalls_per_day = 2\n";
-    fs::write(&policy, rules).unwrap();
-    adit::private::write(&token, b"0123456789abcdef0123456789abcdef").unwrap();
-    let config = format!(
-        "[connect]\nstate_dir = '{}'\nadmin_token_file = '{}'\n[audit]\nmode = 'required'\ndir = '{}'\n\
-         [[route]]\nhost = 'a.test'\nupstream = 'http://{}'\npolicy_file = '{}'\n",
-        dir.join("state").display(),
-        token.display(),
-        log.display(),
-        site.upstream.address,
-        policy.display()
-    );
-    let path = dir.join("connect.toml");
-    adit::private::write(&path, config.as_bytes()).unwrap();
-    let args = site.connector_args_of(&path, &made.token.tunnel_token);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let start = || {
+/// A connector with a policy, which can be started again.
+struct Governed {
+    site: Site,
+    args: Vec<String>,
+    token: PathBuf,
+    log: PathBuf,
+}
+
+impl Governed {
+    fn new() -> Governed {
+        let site = Site::new("epoll");
+        let made = site.create(&["--host", "a.test"]);
+        let dir = site.data_dir().with_file_name("governed");
+        fs::create_dir(&dir).unwrap();
+        let (policy, log, token) = (dir.join("policy.toml"), dir.join("audit"), dir.join("admin.token"));
+        let rules = "[[rule]]\nname = 'deletes'\neffect = 'approve'\ntools = ['delete_*']\n\
+                     [[rule]]\nname = 'mails'\neffect = 'allow'\ntools = ['mail']\ncalls_per_day = 2\n";
+        fs::write(&policy, rules).unwrap();
+        adit::private::write(&token, b"0123456789abcdef0123456789abcdef").unwrap();
+        let config = format!(
+            "[connect]\nstate_dir = '{}'\nadmin_token_file = '{}'\n[audit]\nmode = 'required'\ndir = '{}'\n\
+             [[route]]\nhost = 'a.test'\nupstream = 'http://{}'\npolicy_file = '{}'\n",
+            dir.join("state").display(),
+            token.display(),
+            log.display(),
+            site.upstream.address,
+            policy.display()
+        );
+        let path = dir.join("connect.toml");
+        adit::private::write(&path, config.as_bytes()).unwrap();
+        let args = site.connector_args_of(&path, &made.token.tunnel_token);
+        Governed { site, args, token, log }
+    }
+
+    /// Starts the connector, and returns it and where its admin API is.
+    fn start(&self) -> (Adit, String) {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         let connector = Adit::start(&args);
         let [started, _] = connector.events(["started", "linked"]);
         (connector, started["admin"].as_str().unwrap().to_owned())
-    };
+    }
 
+    fn approvals(&self, admin: &str, more: &[&str]) -> Output {
+        let access = ["--json", "--admin", admin, "--admin-token-file", text_of(&self.token)];
+        command(&[&["approvals"], more, &access].concat()).output().unwrap()
+    }
+
+    /// What the policy says of a call, once the edge has noticed that the connector was started again.
+    fn said(&self, tool: &str) -> Value {
+        let began = Instant::now();
+        loop {
+            let (status, answer) = self.site.call("a.test", tool);
+            if status == 200 {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "{status} {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart() {
+    let governed = Governed::new();
+    let Governed { site, log, .. } = &governed;
+    let start = || governed.start();
     let (connector, admin) = start();
-    let approvals = |more: &[&str]| {
-        let args =
-            [&["approvals"], more, &["--json", "--admin", &admin, "--admin-token-file", text_of(&token)]].concat();
-        command(&args).output().unwrap()
-    };
+    let approvals = |more: &[&str]| governed.approvals(&admin, more);
     let listed = || serde_json::from_slice::<Value>(&approvals(&["list"]).stdout).unwrap();
     assert_eq!(listed(), json!([]));
     let (status, waits) = site.call("a.test", "delete_a");
@@ -86,7 +120,7 @@ fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart()
     assert_eq!(connector.ended(), Some(0));
 
     let query = |args: &[&str]| -> Vec<Value> {
-        let done = site.run(&[&["audit", "query", "--json", text_of(&log)], args].concat());
+        let done = site.run(&[&["audit", "query", "--json", text_of(log)], args].concat());
         String::from_utf8(done.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     let calls = query(&["--rule", "deletes"]);
@@ -103,4 +137,34 @@ fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart()
     let limits: Vec<Value> =
         query(&["--rule", "mails"]).into_iter().filter_map(|line| line.get("limit").cloned()).collect();
     assert_eq!(limits, [json!("calls_per_day")]);
+}
+
+#[test]
+fn approvals_and_their_use_survive_a_process_that_is_killed() {
+    let governed = Governed::new();
+    let (connector, admin) = governed.start();
+    let ticket = |tool: &str| governed.said(tool)["error"]["data"]["ticket"].as_str().unwrap().to_owned();
+    let tickets = ["delete_a", "delete_b", "delete_c"].map(ticket);
+    for (ticket, decision) in tickets.iter().zip(["approve", "approve", "deny"]) {
+        assert!(governed.approvals(&admin, &[decision, ticket, "--by", "bob"]).status.success());
+    }
+    assert!(governed.said("delete_a").get("result").is_some());
+    connector.signal("KILL");
+    connector.ended();
+
+    let (_connector, admin) = governed.start();
+    let listed = governed.approvals(&admin, &["list"]).stdout;
+    let mut listed: Vec<Value> = serde_json::from_slice(&listed).unwrap();
+    listed.sort_by_key(|one| one["name"].to_string());
+    let states: Vec<(&Value, &Value)> = listed.iter().map(|one| (&one["name"], &one["state"])).collect();
+    let (approved, denied) = (json!("approved"), json!("denied"));
+    assert_eq!(
+        states,
+        [(&json!("delete_b"), &approved), (&json!("delete_c"), &denied)],
+        "decided before it was killed"
+    );
+    assert_eq!(governed.said("delete_a")["error"]["data"]["reason"], "approval_needed", "it was made before that");
+    assert!(governed.said("delete_b").get("result").is_some());
+    assert_eq!(governed.said("delete_b")["error"]["data"]["reason"], "approval_needed", "it was approved once");
+    assert_eq!(governed.said("delete_c")["error"]["data"]["reason"], "approval_denied");
 }

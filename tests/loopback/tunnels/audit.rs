@@ -218,6 +218,12 @@ fn a_line_says_what_was_decided_and_by_which_rule_of_which_policy() {
     assert_eq!(found(&["--rule", "no-deletes"]), ["delete_a"]);
     assert_eq!(found(&["--rule", "#2", "--decision", "denied"]), ["drop"]);
     assert_eq!(found(&["--outcome", "ok"]), ["get_a"]);
+    assert!(of_connector.join("audit.index").is_file(), "searches have made an index");
+    assert_eq!(found(&["--scan", "--decision", "denied"]), ["delete_a", "drop", "put"]);
+    let otel = site.run(&["audit", "export", "--format", "otel", "--rule", "no-deletes", text_of(&of_connector)]);
+    let request: Value = serde_json::from_slice(&otel.stdout).unwrap();
+    let records = request["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap();
+    assert_eq!((records.len(), &records[0]["severityText"]), (1, &json!("WARN")));
     let csv = site.run(&["audit", "export", "--format", "csv", "--rule", "no-deletes", text_of(&of_connector)]);
     let csv = String::from_utf8(csv.stdout).unwrap();
     assert!(

@@ -1,0 +1,193 @@
+//! Exchanges the tokens of callers for tokens of a server (RFC 8693): what is known of that, and how an answer is read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::base::Secret;
+use crate::identity::strict_object::strict_object;
+use crate::identity::token::TOKEN_LEN_MAX;
+use crate::identity::token_answers::TokenAnswers;
+
+/// The longest answer of a token endpoint that is read, in bytes.
+pub const EXCHANGE_LEN_MAX: usize = 64 * 1024;
+/// How long a token is used whose issuer does not say how long it holds.
+const UNSAID_LIFE: Duration = Duration::from_secs(60);
+/// The longest time for which a token is used again.
+const LIFE_MAX: Duration = Duration::from_secs(3_600);
+/// A token is used no longer than until a tenth of its life is left, and so much at the most: the server has to be reached before it
+/// ends, and its clock may be ahead.
+const LEFT_MAX: Duration = Duration::from_secs(30);
+/// The longest code of an error that is passed on to the log, in bytes.
+const CODE_LEN_MAX: usize = 64;
+
+/// The value of `Authorization` for the server.
+pub type ExchangedToken = Arc<Secret>;
+
+/// Where tokens of callers are exchanged for those of one server, and what was got for them.
+pub struct TokenExchange {
+    /// The name in the configuration and the log.
+    pub name: Box<str>,
+    /// What was got for each token.
+    pub answers: Arc<TokenAnswers<ExchangedToken>>,
+}
+
+/// An answer with a token.
+pub struct ExchangeAnswer {
+    /// The token.
+    pub token: ExchangedToken,
+    /// How long it is used.
+    pub usable: Duration,
+}
+
+/// Why an answer has no token that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExchangeAnswerError {
+    /// It is no answer of a token endpoint.
+    #[error("the answer is not a JSON object of at most 64 KiB, or a name stands twice in it")]
+    Malformed,
+    /// It has no token, or one that cannot be sent.
+    #[error("the answer has no `access_token` of visible ASCII characters")]
+    Token,
+    /// The token is not for `Authorization: Bearer`.
+    #[error("the `token_type` of the answer is not Bearer")]
+    NotBearer,
+    /// It is not an access token, but for example a refresh token.
+    #[error("the `issued_token_type` of the answer is neither that of access tokens nor that of JWTs")]
+    Kind,
+    /// It is the caller's own.
+    #[error("the answer has the caller's own token, which is not for the server")]
+    Own,
+    /// It does not hold any longer.
+    #[error("the token of the answer has no life left (`expires_in`)")]
+    Expired,
+}
+
+impl ExchangeAnswer {
+    /// Reads the answer to a request with this token of a caller (RFC 8693 section 2.2.1).
+    ///
+    /// # Errors
+    ///
+    /// If it has no token that can be sent to the server.
+    pub fn read(content: &[u8], own: &Secret) -> Result<ExchangeAnswer, ExchangeAnswerError> {
+        let said = strict_object(content).filter(|_| content.len() <= EXCHANGE_LEN_MAX);
+        let said = said.ok_or(ExchangeAnswerError::Malformed)?;
+        let token = text(&said, "access_token").filter(|token| is_token(token)).ok_or(ExchangeAnswerError::Token)?;
+        if !text(&said, "token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
+            return Err(ExchangeAnswerError::NotBearer);
+        }
+        let kind =
+            text(&said, "issued_token_type").and_then(|kind| kind.strip_prefix("urn:ietf:params:oauth:token-type:"));
+        if !matches!(kind, Some("access_token" | "jwt")) {
+            return Err(ExchangeAnswerError::Kind);
+        }
+        if token.as_bytes() == own.expose() {
+            return Err(ExchangeAnswerError::Own);
+        }
+        let life = match said.get("expires_in") {
+            None => UNSAID_LIFE,
+            Some(seconds) => {
+                let seconds = seconds.as_f64().ok_or(ExchangeAnswerError::Expired)?;
+                Duration::try_from_secs_f64(seconds).map_err(|_| ExchangeAnswerError::Expired)?
+            }
+        };
+        let usable = life.saturating_sub((life / 10).min(LEFT_MAX)).min(LIFE_MAX);
+        if usable < Duration::from_secs(1) {
+            return Err(ExchangeAnswerError::Expired);
+        }
+        Ok(ExchangeAnswer { token: Arc::new(Secret::new(format!("Bearer {token}").into_bytes())), usable })
+    }
+}
+
+/// The code by which a token endpoint refuses a request (RFC 6749 section 5.2), if the token or what is asked for is refused, and not
+/// the client or the request as such.
+#[must_use]
+pub fn read_exchange_refusal(content: &[u8]) -> Option<String> {
+    let said = strict_object(content).filter(|_| content.len() <= EXCHANGE_LEN_MAX)?;
+    let code = text(&said, "error")?;
+    let is_client = ["invalid_client", "unauthorized_client", "unsupported_grant_type"].contains(&code);
+    let is_code = code.len() <= CODE_LEN_MAX && code.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_code && !is_client).then(|| code.to_owned())
+}
+
+/// Whether this can stand in a header field as it is (RFC 6750 section 2.1).
+fn is_token(token: &str) -> bool {
+    !token.is_empty() && token.len() <= TOKEN_LEN_MAX && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn text<'a>(said: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    said.get(name).and_then(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ACCESS: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+    fn answer() -> Value {
+        json!({"access_token": "new", "issued_token_type": ACCESS, "token_type": "bearer", "expires_in": 300})
+    }
+
+    fn read(said: &Value) -> Result<ExchangeAnswer, ExchangeAnswerError> {
+        ExchangeAnswer::read(said.to_string().as_bytes(), &Secret::from("own"))
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut said = answer();
+        match value {
+            Value::Null => drop(said.as_object_mut().unwrap().remove(name)),
+            value => said[name] = value,
+        }
+        said
+    }
+
+    #[test]
+    fn a_token_is_used_only_if_it_is_for_the_server_and_can_be_sent() {
+        let read_token = read(&answer()).ok().unwrap();
+        assert_eq!((read_token.token.expose(), read_token.usable), (&b"Bearer new"[..], Duration::from_secs(270)));
+        for (name, value, wanted) in [
+            ("access_token", json!(null), ExchangeAnswerError::Token),
+            ("access_token", json!(7), ExchangeAnswerError::Token),
+            ("access_token", json!(""), ExchangeAnswerError::Token),
+            ("access_token", json!("a\r\nX-Evil: 1"), ExchangeAnswerError::Token),
+            ("access_token", json!("a b"), ExchangeAnswerError::Token),
+            ("access_token", json!("x".repeat(TOKEN_LEN_MAX + 1)), ExchangeAnswerError::Token),
+            ("access_token", json!("own"), ExchangeAnswerError::Own),
+            ("token_type", json!(null), ExchangeAnswerError::NotBearer),
+            ("token_type", json!("N_A"), ExchangeAnswerError::NotBearer),
+            ("token_type", json!("DPoP"), ExchangeAnswerError::NotBearer),
+            ("issued_token_type", json!(null), ExchangeAnswerError::Kind),
+            ("issued_token_type", json!("urn:ietf:params:oauth:token-type:refresh_token"), ExchangeAnswerError::Kind),
+            ("expires_in", json!(0), ExchangeAnswerError::Expired),
+            ("expires_in", json!(-1), ExchangeAnswerError::Expired),
+            ("expires_in", json!("300"), ExchangeAnswerError::Expired),
+            ("expires_in", json!(1e300), ExchangeAnswerError::Expired),
+        ] {
+            assert_eq!(read(&with(name, value.clone())).err(), Some(wanted), "{name} {value}");
+        }
+        for (life, wanted) in [(json!(null), 54), (json!(10), 9), (json!(100_000), 3_600)] {
+            assert_eq!(read(&with("expires_in", life)).ok().unwrap().usable, Duration::from_secs(wanted));
+        }
+        let twice = answer().to_string().replacen('{', "{\"access_token\":\"x\",", 1);
+        for wrong in [&twice, "", "[]", "<html>"] {
+            let read = ExchangeAnswer::read(wrong.as_bytes(), &Secret::from("own"));
+            assert_eq!(read.err(), Some(ExchangeAnswerError::Malformed));
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_about_the_token_and_not_about_the_client() {
+        let refusal = |code: &str| read_exchange_refusal(json!({"error": code}).to_string().as_bytes());
+        for code in ["invalid_grant", "invalid_target", "invalid_request", "invalid_scope", "access_denied"] {
+            assert_eq!(refusal(code).as_deref(), Some(code));
+        }
+        for code in ["invalid_client", "unauthorized_client", "unsupported_grant_type", "a\nb", "ä", &"x".repeat(65)] {
+            assert_eq!(refusal(code), None, "{code}");
+        }
+        assert_eq!(read_exchange_refusal(b"<html>400</html>"), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! The file in which a process keeps the calls that wait for approval, and what was decided about them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Clock, Trouble};
+use crate::engine::MonotonicClock;
+use crate::policy::{ApprovalRecord, Approvals, QuotaTime};
+use crate::private;
+use crate::process::quota_file::unix_time;
+
+/// Its name in the data directory of an edge, or in the state directory of a connector.
+const FILE: &str = "approvals.json";
+/// The version of the file.
+const FORMAT: u32 = 1;
+/// The longest file, in bytes: as many calls as can wait, each with a name of 64 KiB, and all arguments that are shown.
+const FILE_LEN_MAX: usize = 128 << 20;
+/// How long a call that waits is in no file, and how long is waited after a write has failed. Decisions are written at once.
+const SAVE_EVERY: Duration = Duration::from_secs(2);
+
+/// The file, if the process has a directory.
+#[derive(Clone)]
+pub(super) struct ApprovalFile {
+    path: Option<PathBuf>,
+    approvals: Arc<Approvals>,
+    writing: Arc<Mutex<Trouble>>,
+}
+
+/// What the file holds.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    version: u32,
+    approvals: Vec<ApprovalRecord>,
+}
+
+impl ApprovalFile {
+    /// Takes over what the file in this directory says. One that cannot be read is reported, and replaced later.
+    pub(super) fn open(dir: Option<&Path>, approvals: &Arc<Approvals>) -> ApprovalFile {
+        let path = dir.map(|dir| dir.join(FILE));
+        if let Some(path) = &path {
+            if !matches!(path.try_exists(), Ok(false))
+                && let Err(why) = restore(path, approvals)
+            {
+                tracing::error!(
+                    path = %path.display(),
+                    why,
+                    "calls that were approved have to be approved again: the file of the approvals cannot be read"
+                );
+            }
+            approvals.keep_in_file();
+        }
+        ApprovalFile { path, approvals: Arc::clone(approvals), writing: Arc::default() }
+    }
+
+    /// Writes the file whenever somebody waits for it, and otherwise after some time.
+    pub(super) async fn keep(self) {
+        if self.path.is_none() {
+            return;
+        }
+        loop {
+            let _ = tokio::time::timeout(SAVE_EVERY, self.approvals.wanted()).await;
+            let file = self.clone();
+            // A disk that hangs does not stop the control thread.
+            if !matches!(tokio::task::spawn_blocking(move || file.save()).await, Ok(true)) {
+                tokio::time::sleep(SAVE_EVERY).await;
+            }
+        }
+    }
+
+    /// Writes the file, if it lacks anything. False if it cannot be written.
+    pub(super) fn save(&self) -> bool {
+        let Some(path) = &self.path else { return true };
+        // The last one at the end of the process may meet another, whose older text must not replace it.
+        let mut trouble = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = QuotaTime { now: MonotonicClock.now(), unix: unix_time() };
+        let Some((change, approvals)) = self.approvals.unwritten(time) else { return true };
+        let text = serde_json::to_vec(&Kept { version: FORMAT, approvals }).map_err(|error| error.to_string());
+        let written = text.and_then(|text| private::write(path, &text).map_err(|error| error.to_string()));
+        self.approvals.on_written(change, written.is_ok());
+        match &written {
+            Ok(()) if trouble.ends() => tracing::info!("approvals can be written again"),
+            Ok(()) => {}
+            Err(error) if trouble.begins() => {
+                tracing::error!(
+                    error,
+                    "approvals cannot be written: approved calls are refused until they can be; adit will retry"
+                );
+            }
+            Err(_) => {}
+        }
+        written.is_ok()
+    }
+}
+
+fn restore(path: &Path, approvals: &Approvals) -> Result<(), String> {
+    let content = private::read(path, FILE_LEN_MAX).map_err(|error| error.to_string())?;
+    let kept: Kept = serde_json::from_slice(&content).map_err(|error| error.to_string())?;
+    if kept.version != FORMAT {
+        return Err(format!("its version is {}, and this program reads {FORMAT}", kept.version));
+    }
+    let time = QuotaTime { now: MonotonicClock.now(), unix: unix_time() };
+    approvals.restore(&kept.approvals, time).map_err(|at| format!("its entry {at} is of another form"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Asked, CountedCaller, RoleSet, ToolPolicy};
+
+    /// Asks for approval of a call of `tool`, and says whether it may be made, once that is kept.
+    fn may_call(approvals: &Arc<Approvals>, tool: &str) -> bool {
+        let mut policy = ToolPolicy::parse("[[rule]]\nname = 'r'\neffect = 'approve'\ntools = ['*']\n").unwrap();
+        policy.count_in(&Arc::default(), approvals, "a.test");
+        let (asked, caller) = (Asked::tool(tool), CountedCaller { identity: None, address: None });
+        let time = QuotaTime { now: MonotonicClock.now(), unix: unix_time() };
+        let decision = policy.decide(RoleSet::default(), &asked);
+        let message = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}"#;
+        let (decision, ticket) = policy.ask_approval(decision, &asked, &caller, time, (None, message)).unwrap();
+        let Some(ticket) = ticket else { return false };
+        let (decision, used) = policy.use_approval(decision, ticket, time.now);
+        assert!(used.is_some() && decision.is_allowed());
+        true
+    }
+
+    fn opened(dir: &Path) -> ApprovalFile {
+        ApprovalFile::open(Some(dir), &Arc::default())
+    }
+
+    #[test]
+    fn a_process_that_is_started_again_knows_what_was_approved_and_what_was_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = opened(dir.path());
+        assert!(!may_call(&first.approvals, "a") && !may_call(&first.approvals, "b"));
+        for known in first.approvals.all(MonotonicClock.now()) {
+            first.approvals.decide(known.ticket, true, "bob", MonotonicClock.now()).unwrap();
+        }
+        assert!(first.save());
+        let second = opened(dir.path());
+        assert!(may_call(&second.approvals, "a"), "approved before the restart");
+        assert!(second.save());
+        let third = opened(dir.path());
+        assert!(!may_call(&third.approvals, "a"), "used before the restart");
+        assert!(may_call(&third.approvals, "b"), "not used yet");
+        std::fs::write(dir.path().join(FILE), "something else").unwrap();
+        let fourth = opened(dir.path());
+        assert!(!may_call(&fourth.approvals, "b") && fourth.save());
+        assert!(ApprovalFile::open(None, &Arc::default()).save());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_to_those_who_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = opened(&dir.path().join("gone"));
+        may_call(&file.approvals, "a");
+        let ticket = file.approvals.all(MonotonicClock.now())[0].ticket;
+        file.approvals.decide(ticket, true, "bob", MonotonicClock.now()).unwrap();
+        let kept = file.approvals.all_kept();
+        assert!(!file.save());
+        assert!(!futures_lite::future::block_on(kept));
+    }
+}
