@@ -133,6 +133,8 @@ pub struct CallEndLine<'a> {
     pub bytes: u64,
     /// What the policy has found in the texts of the response, as plain words that need no escapes.
     pub found: Option<String>,
+    /// The ceiling that the response reached, by its key in the file.
+    pub limit: Option<&'a str>,
     /// How long the call took.
     pub took: Duration,
 }
@@ -242,6 +244,7 @@ impl CallEndLine<'_> {
         line.text("role", self.role);
         line.hex("call", self.call);
         line.ended(self.outcome, self.answer, self.bytes, self.took);
+        line.text_if("limit", self.limit.unwrap_or_default());
         if let Some(found) = &self.found {
             line.shown("found", found);
         }

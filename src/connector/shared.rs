@@ -10,7 +10,7 @@ use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
-use crate::policy::{KeyedLogLimit, LeftOut, SanitiseFound};
+use crate::policy::{AnswerNote, KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
 use crate::serve::{AuditLog, RouteLimits, SessionOwners};
 use crate::wire::mux::Hosts;
@@ -131,6 +131,7 @@ counters! {
         texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
         lists_crowded, "Answers that were withheld because no memory was left to filter them";
         requests_refused, "Requests that were refused before they became calls";
+        answers_over_ceiling, "Answers that were withheld because they have more than the rule lets them have that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
         requests_resent, "Requests sent again after a connection ended or refused them without an answer";
@@ -145,10 +146,13 @@ counters! {
 }
 
 impl Counters {
-    /// Counts what the policy of its route has found in the texts of an answer.
-    pub(super) fn add_found(&self, found: &SanitiseFound) {
-        self.texts_changed.fetch_add(found.all_changed(), Ordering::Relaxed);
-        self.texts_flagged.fetch_add(found.all_flagged(), Ordering::Relaxed);
+    /// Counts what became of an answer by the policy of its route.
+    pub(super) fn add_note(&self, note: &AnswerNote) {
+        self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
+        self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
+        if note.reached().is_some() {
+            Counters::add(&self.answers_over_ceiling);
+        }
     }
 }
 

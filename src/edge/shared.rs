@@ -15,7 +15,7 @@ use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
-use crate::policy::{KeyedLogLimit, LeftOut, SanitiseFound, SourceKey, SourceLimits};
+use crate::policy::{AnswerNote, KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::serve::{AuditLog, RouteLimits, SessionOwners, SessionTable};
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
@@ -129,6 +129,7 @@ counters! {
         registrations_failed, "Links and enrolments of connectors that were refused, for any reason";
         registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
         requests_refused, "Requests that were refused before they became calls";
+        answers_over_ceiling, "Answers that were withheld because they have more than the rule lets them have that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
         seals_failed, "Inner TLS sessions that could not be established";
@@ -138,10 +139,13 @@ counters! {
 }
 
 impl Counters {
-    /// Counts what the policy of its route has found in the texts of an answer.
-    pub(super) fn add_found(&self, found: &SanitiseFound) {
-        self.texts_changed.fetch_add(found.all_changed(), Ordering::Relaxed);
-        self.texts_flagged.fetch_add(found.all_flagged(), Ordering::Relaxed);
+    /// Counts what became of an answer by the policy of its route.
+    pub(super) fn add_note(&self, note: &AnswerNote) {
+        self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
+        self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
+        if note.reached().is_some() {
+            Counters::add(&self.answers_over_ceiling);
+        }
     }
 }
 

@@ -66,6 +66,7 @@ impl<'a, B: BodySource> FilteredEvents<'a, B> {
     }
 
     fn hold(&mut self, data: Lease) -> Result<(), BodyError> {
+        self.filter.on_bytes(data.len())?;
         self.held_len += data.len();
         if self.held_len > LIST_LEN_MAX {
             return Err(BodyError::UnreadableList);
@@ -82,7 +83,7 @@ impl<'a, B: BodySource> FilteredEvents<'a, B> {
     fn end_event(&mut self) -> Result<(), BodyError> {
         let mut event = Vec::with_capacity(std::mem::take(&mut self.held_len));
         self.held.iter().for_each(|piece| event.extend_from_slice(piece));
-        match self.filter.apply_to_event(&event).map_err(|_| BodyError::UnreadableList)? {
+        match self.filter.apply_to_event(&event)? {
             None => {
                 std::mem::swap(&mut self.same, &mut self.held);
                 self.share.clear();

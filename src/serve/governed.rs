@@ -31,8 +31,6 @@ pub(super) struct Governed {
     kind: Result<BodyKind, BodyError>,
     utf8: Utf8Check,
     has_begun: bool,
-    /// Whether its body is a message. Forms and the registration of clients, whose answers have secrets that are theirs, are none.
-    is_message: bool,
     decision: Option<ToolDecision>,
     address: Option<IpAddr>,
     time: QuotaTime,
@@ -40,10 +38,10 @@ pub(super) struct Governed {
     permit: Option<QuotaPermit>,
     /// The approval under which it is forwarded.
     ticket: Option<ApprovalTicket>,
-    /// What is found in its answers, where they are looked at.
-    note: Option<AnswerNote>,
     /// That approval, until it is kept that it was used.
     used: Option<Box<UsedApproval>>,
+    /// What becomes of its answers, where they are looked at.
+    note: Option<AnswerNote>,
 }
 
 /// The policy that decides a request, and when.
@@ -89,13 +87,12 @@ impl Governed {
             kind: BodyKind::of(head),
             utf8: Utf8Check::default(),
             has_begun: false,
-            is_message: false,
             decision: None,
             address,
             time,
             permit: None,
             ticket: None,
-            note: policy.sanitises().then(AnswerNote::default),
+            note: None,
             used: None,
         }
     }
@@ -137,20 +134,25 @@ impl Governed {
         let asked = match read_request(head, peek, has_ended)? {
             Reads::Unknown => return Ok(Judged::Unknown),
             Reads::NoMethod => {
-                self.is_message = peek.has_outcome();
-                self.decision = Some(ToolDecision::Allowed(None));
+                let decision = ToolDecision::Allowed(None);
+                // The registration of a client is no message, and the secrets in its answer are meant for its caller.
+                let is_part = head.method() == Method::Get || peek.has_outcome();
+                self.note = is_part.then(|| self.policy.note_answers(&decision)).flatten();
+                self.decision = Some(decision);
                 return Ok(Judged::Allowed);
             }
             Reads::Asks(asked) => asked,
         };
-        self.is_message = true;
         let mut decision = self.policy.decide(self.roles, &asked);
-        if self.policy.has_ceilings(&decision) {
+        if self.policy.is_held(&decision, &asked) {
             let Some(held) = self.hold_to_ceilings(decision, &asked, read)? else { return Ok(Judged::Unknown) };
             decision = held;
         }
         let judged = match &decision {
-            ToolDecision::Allowed(_) => Judged::Allowed,
+            ToolDecision::Allowed(_) => {
+                self.note = self.policy.note_answers(&decision);
+                Judged::Allowed
+            }
             ToolDecision::Denied { how, .. } => {
                 self.log(&asked, &decision);
                 let metadata_url = self.auth.as_ref().map(|auth| auth.metadata_url());
@@ -255,8 +257,7 @@ impl Governed {
     /// The filter for the answer, if anything of it may change.
     pub(super) fn filter(&self, head: &RequestHead, call: &Call) -> Option<AnswerFilter> {
         let has_lists = ListFilter::is_needed(&self.policy, head, call);
-        let note = self.note.as_ref().filter(|_| self.is_message || head.method() == Method::Get);
-        AnswerFilter::new(&self.policy, self.roles, has_lists, note)
+        AnswerFilter::new(&self.policy, self.roles, has_lists, self.note.as_ref())
     }
 
     /// What was noted of its answers, where they are looked at.

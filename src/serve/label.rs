@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::Core;
 use crate::latency::{PolicyMark, TraceId};
-use crate::policy::{AgentIdentity, AnswerFilter, ApprovalTicket, PolicyDigest, SanitiseFound, ToolDecision};
+use crate::policy::{AgentIdentity, AnswerFilter, AnswerNote, ApprovalTicket, PolicyDigest, ToolDecision};
 use crate::serve::caller_tokens::ProvenCaller;
 use crate::serve::governed::{Governed, Governing};
 use crate::serve::read_ahead::{LabelError, ReadAhead};
@@ -168,18 +168,26 @@ impl CallLabel {
         self.governed.as_ref().filter(|_| may_answer)?.filter(head, &self.call)
     }
 
-    /// What the policy of the route has found in the texts of the answer, if anything.
-    pub(super) fn found(&self) -> Option<SanitiseFound> {
-        let found = self.governed.as_ref()?.note()?.found();
-        (!found.is_empty()).then_some(found)
+    /// What became of the answer by the policy of the route, if that has looked at it.
+    pub(super) fn answer_note(&self) -> Option<&AnswerNote> {
+        self.governed.as_ref()?.note()
     }
 
-    /// Logs what that is at the end of the call: which kinds and how often, and never the texts. Returns it to be counted.
+    /// Logs what that is at the end of the call: what was found and how often, and never the texts. Returns it to be counted.
     #[must_use]
-    pub fn log_found(&self) -> Option<SanitiseFound> {
-        let found = self.found()?;
-        tracing::info!(%found, "the policy of a route has found something in the texts of an answer");
-        Some(found)
+    pub fn log_answer_note(&self) -> Option<AnswerNote> {
+        let note = self.answer_note()?;
+        let found = note.found();
+        if !found.is_empty() {
+            tracing::info!(%found, "the policy of a route has found something in the texts of an answer");
+        }
+        if let Some(limit) = note.reached() {
+            tracing::info!(
+                limit,
+                "an answer was withheld: it has more than a rule of the policy of its route lets it have"
+            );
+        }
+        Some(note.clone())
     }
 
     /// Computes a digest of the call's arguments with this seed while they pass.

@@ -141,6 +141,8 @@ pub enum RelayError {
     Unrecorded,
     /// The response, or its rest, is withheld because no memory is left to filter its lists.
     CrowdedLists,
+    /// The response, or its rest, is withheld because it has more than a rule of the policy of its route lets it have.
+    OverCeiling,
 }
 
 /// How a response violates HTTP.
@@ -519,9 +521,12 @@ impl<F: ByteStream> Receiving<'_, F> {
             return carry_standing(body, responder, hooks, progress).await;
         }
         match carry_watched(body, responder, hooks, progress).await {
-            Err(error @ (RelayError::Broken(_) | RelayError::Protocol(_) | RelayError::CrowdedLists)) => {
-                tell_broken(error, responder, hooks, progress).await
-            }
+            Err(
+                error @ (RelayError::Broken(_)
+                | RelayError::Protocol(_)
+                | RelayError::CrowdedLists
+                | RelayError::OverCeiling),
+            ) => tell_broken(error, responder, hooks, progress).await,
             ended => ended,
         }
     }
@@ -563,6 +568,7 @@ pub(super) fn of_body(error: CarryError) -> RelayError {
         CarryError::From(error) => RelayError::Broken(Some(error)),
         CarryError::Body(BodyError::Truncated) => RelayError::Broken(None),
         CarryError::Body(BodyError::CrowdedLists) => RelayError::CrowdedLists,
+        CarryError::Body(BodyError::AnswerOverCeiling) => RelayError::OverCeiling,
         error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
     }
 }

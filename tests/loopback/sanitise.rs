@@ -8,14 +8,17 @@ use std::thread;
 use adit::base::Traffic;
 use adit::engine::ladder::DriverChoice;
 use adit::policy::ToolPolicy;
+use http::Method;
 use serde_json::{Value, json};
 
+use crate::http2::client::with_client;
 use crate::policy::ask;
 use crate::support::{Tunnel, read_message};
 
 const POLICY: &str = "[sanitise]\ntags = 'strip'\nbidi = 'strip'\nansi = 'strip'\nsecrets = 'redact'\ncards = 'redact'\n\
                       [[pattern]]\nname = 'ticket'\nregex = 'TCK-[0-9]{6}'\n";
 const TEXT: &str = r"a\u202eb\udb40\udc41 \u001b[31mAKIAIOSFODNN7EXAMPLE 4111 1111 1111 1111 TCK-123456";
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","arguments":{}}}"#;
 const CLEAN: &str = "ab [redacted:secret] [redacted:card] [redacted:ticket]";
 
 /// A server that answers with a text, as JSON or in events that are cut into pieces of this many bytes.
@@ -64,13 +67,22 @@ fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool, piece_len: usize
     let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[serve(piece_len)]);
     tunnel.govern(at_edge, &Arc::new(ToolPolicy::parse(POLICY).unwrap()));
     let mut agent = tunnel.agent();
-    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","arguments":{}}}"#;
     let want: Value =
         json!({"jsonrpc": "2.0", "id": 1, "result": {"content": [{"type": "text", "text": CLEAN}], "n": 1e2}});
-    for (path, fields, body) in [("/mcp", "", call), ("/events", "", call), ("/events", "Last-Event-ID: 0\r\n", "")] {
+    for (path, fields, body) in [("/mcp", "", CALL), ("/events", "", CALL), ("/events", "Last-Event-ID: 0\r\n", "")] {
         let (head, answer) = ask(&mut agent, path, fields, body);
         assert!(head.starts_with("HTTP/1.1 200 "), "{place} {path}: {head}");
         assert_eq!(answer, want, "{place} {path} {fields}");
+        // The length that the head tells is that of what is sent, and its connection goes on.
+        assert_eq!(head.contains("ontent-Length: "), path == "/mcp", "{place} {path}: {head}");
+    }
+    for path in ["/mcp", "/events"].into_iter().filter(|_| traffic != Traffic::Passthrough) {
+        let answer = with_client(tunnel.agents, |client| async move {
+            client.call(Method::POST, path, CALL.as_bytes()).await.unwrap()
+        });
+        let body = String::from_utf8(answer.body.to_vec()).unwrap();
+        let json = body.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or(&body);
+        assert_eq!(serde_json::from_str::<Value>(json).unwrap(), want, "{place} {path} by HTTP/2");
     }
     tunnel.end();
 }

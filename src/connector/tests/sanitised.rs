@@ -217,3 +217,89 @@ fn what_was_found_counts_although_the_agent_leaves_before_the_end_of_the_stream(
     assert_eq!(bed.role.counters().texts_changed.load(Ordering::Relaxed), 2);
     bed.assert_clean();
 }
+
+/// A result with so many rows.
+fn rows(count: usize) -> String {
+    let rows: Vec<String> = (0..count).map(|row| format!("{{\"n\":{row}}}")).collect();
+    format!(r#"{{"jsonrpc":"2.0","id":7,"result":{{"structuredContent":{{"rows":[{}]}}}}}}"#, rows.join(","))
+}
+
+#[test]
+fn an_answer_beyond_a_ceiling_is_withheld_and_its_line_names_the_ceiling() {
+    let rule = "[[rule]]\nname = 'few'\neffect = 'allow'\ntools = ['t']\n";
+    let bytes = format!("{rule}answer_bytes_max = {}\n", rows(2).len());
+    let three = format!("{rule}answer_rows_max = 2\nanswer_rows_at = '/rows'\n");
+    for (policy, count, limit) in [
+        (&bytes, 2, None),
+        (&bytes, 3, Some("answer_bytes_max")),
+        (&bytes, 3_000, Some("answer_bytes_max")),
+        (&three, 2, None),
+        (&three, 3, Some("answer_rows_max")),
+    ] {
+        let body = rows(count);
+        let answer = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
+        let (log, entries) = AuditLog::new(true);
+        let settings = ConnectorSettings { audit: Some(log), ..settings() };
+        let mut bed = Bed::with(settings, 1, Faults::none(), Some(server(&answer, &body)));
+        bed.role.reload(governed(policy));
+        let what = format!("{policy} {count}");
+        bed.run(move |edge| async move {
+            let mut asked = edge.call(call()).await;
+            asked.stream.finish();
+            edge.core.sleep(ms(1_000)).await;
+            let line = written(&entries);
+            match limit {
+                None => assert!(asked.whole().await.ends_with(&body), "{what}"),
+                Some(limit) => {
+                    assert_eq!(asked.cause().await, Cause::AnswerOverCeiling, "{what}");
+                    let parts = [r#""decision":"allowed""#.to_owned(), r#""rule":"few""#.to_owned()];
+                    let of_limit = [format!(r#""limit":"{limit}""#), r#""outcome":"denied""#.to_owned()];
+                    assert!(parts.iter().chain(&of_limit).all(|part| line.contains(part)), "{what}: {line}");
+                }
+            }
+            assert!(entries.try_recv().is_err(), "{what}: it has one line");
+        });
+        let count = bed.role.counters().answers_over_ceiling.load(Ordering::Relaxed);
+        assert_eq!(count, u64::from(limit.is_some()));
+        bed.assert_clean();
+    }
+}
+
+#[test]
+fn of_a_stream_that_goes_beyond_a_ceiling_the_events_before_it_are_passed_on() {
+    let notice = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n";
+    let (small, large) = (format!("data: {}\n\n", rows(1)), format!("data: {}\n\n", rows(50)));
+    let max = notice.len() + small.len();
+    for (last, is_passed) in [(&small, true), (&large, false)] {
+        let (log, entries) = AuditLog::new(true);
+        let settings = ConnectorSettings { audit: Some(log), ..settings() };
+        let last = last.clone();
+        let play = script(move |mut peer| {
+            let last = last.clone();
+            async move {
+                peer.talk.head().await;
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+                peer.talk.write(format!("{head}{notice}")).await;
+                peer.core.sleep(ms(100)).await;
+                peer.talk.write(last).await;
+                peer.talk.stream.finish();
+                let _ = peer.talk.rest().await;
+            }
+        });
+        let mut bed = Bed::with(settings, 1, Faults::none(), Some(play));
+        bed.role.reload(governed(&format!("[[rule]]\neffect = 'allow'\ntools = ['t']\nanswer_bytes_max = {max}\n")));
+        bed.run(move |edge| async move {
+            let mut asked = edge.call(call()).await;
+            asked.stream.finish();
+            edge.core.sleep(ms(50)).await;
+            assert!(written(&entries).contains(r#""outcome":"begun""#));
+            asked.until("notifications/progress").await;
+            let (answer, ended) = asked.rest().await;
+            assert_eq!((answer.contains("structuredContent"), ended.is_ok()), (is_passed, is_passed), "{answer}");
+            edge.core.sleep(ms(10)).await;
+            let end = written(&entries);
+            assert_eq!(end.contains(r#""limit":"answer_bytes_max""#), !is_passed, "{end}");
+        });
+        bed.assert_clean();
+    }
+}

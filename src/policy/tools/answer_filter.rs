@@ -1,12 +1,11 @@
-//! What becomes of the answers to one request: lists without what the caller may not use, texts without what nobody should see.
+//! What becomes of the answers to one request: they may be too large, lists are passed on without what the caller may not use, and
+//! texts without what nobody should see.
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::policy::tools::answer_note::{AnswerNote, AnswerWithheld};
 use crate::policy::tools::list_filter::{ListFilter, UnreadableList};
 use crate::policy::tools::roles::RoleSet;
-use crate::policy::tools::sanitise::SanitiseFound;
 use crate::policy::tools::tool_policy::ToolPolicy;
 
 /// What is changed of the answers to one request.
@@ -14,25 +13,19 @@ use crate::policy::tools::tool_policy::ToolPolicy;
 pub struct AnswerFilter {
     policy: Arc<ToolPolicy>,
     lists: Option<ListFilter>,
-    /// None if texts are not looked at.
+    /// None if texts are not looked at, and answers may be of any size.
     note: Option<AnswerNote>,
 }
 
-/// What was noted of the answers to one request. All copies are the same note.
-#[derive(Clone, Debug, Default)]
-pub struct AnswerNote(Rc<Cell<SanitiseFound>>);
-
-impl AnswerNote {
-    /// What was found in their texts so far.
-    #[must_use]
-    pub fn found(&self) -> SanitiseFound {
-        self.0.get()
+impl From<UnreadableList> for AnswerWithheld {
+    fn from(UnreadableList: UnreadableList) -> AnswerWithheld {
+        AnswerWithheld::Unreadable
     }
 }
 
 impl AnswerFilter {
-    /// A filter for a caller with these roles, of whose answers the lists are filtered or not. What the policy finds in their texts is
-    /// added to `note`; without one they are not looked at. None if nothing can change.
+    /// A filter for a caller with these roles, of whose answers the lists are filtered or not. With a `note` the answers are held to its
+    /// ceiling, and what the policy finds in their texts is added to it. None if nothing can change.
     #[must_use]
     pub fn new(
         policy: &Arc<ToolPolicy>,
@@ -41,7 +34,7 @@ impl AnswerFilter {
         note: Option<&AnswerNote>,
     ) -> Option<AnswerFilter> {
         let lists = has_lists.then(|| ListFilter::new(Arc::clone(policy), roles));
-        let note = note.filter(|_| policy.sanitise.is_some()).cloned();
+        let note = note.cloned();
         (has_lists || note.is_some()).then(|| AnswerFilter { policy: Arc::clone(policy), lists, note })
     }
 
@@ -51,18 +44,26 @@ impl AnswerFilter {
         self.lists.is_some()
     }
 
+    /// Counts bytes of an answer that are received.
+    ///
+    /// # Errors
+    ///
+    /// If they are more than the rule lets it have.
+    pub fn on_bytes(&self, len: usize) -> Result<(), AnswerWithheld> {
+        self.note.as_ref().map_or(Ok(()), |note| note.on_bytes(len))
+    }
+
     /// The answer, or the answers of a batch, as the caller is sent them. None if there is nothing to change. Of what is left every
     /// byte stays as it is.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or may be read in different ways.
-    pub fn apply(&self, answer: &[u8]) -> Result<Option<Vec<u8>>, UnreadableList> {
+    /// If it cannot be read, or has more than the rule lets it have.
+    pub fn apply(&self, answer: &[u8]) -> Result<Option<Vec<u8>>, AnswerWithheld> {
+        self.note.as_ref().map_or(Ok(()), |note| note.check_rows(answer))?;
         let listed = self.lists.as_ref().map_or(Ok(None), |lists| lists.apply(answer))?;
-        let (Some(rules), Some(AnswerNote(note))) = (&self.policy.sanitise, &self.note) else { return Ok(listed) };
-        let mut found = note.get();
-        let cleaned = rules.apply(listed.as_deref().unwrap_or(answer), &mut found);
-        note.set(found);
-        Ok(cleaned?.or(listed))
+        let (Some(rules), Some(note)) = (&self.policy.sanitise, &self.note) else { return Ok(listed) };
+        let cleaned = note.finding(|found| rules.apply(listed.as_deref().unwrap_or(answer), found))?;
+        Ok(cleaned.or(listed))
     }
 }

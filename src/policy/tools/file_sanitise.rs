@@ -42,7 +42,7 @@ pub(super) fn read_sanitise(reader: &mut FileReader, root: &DeTable<'_>) -> Opti
 fn read_modes(reader: &mut FileReader, section: &Section<'_>, rules: &mut SanitiseRules) {
     let kinds = SanitiseKind::ALL.into_iter().filter(|kind| is_key(*kind));
     let mut keys: Vec<&str> = kinds.clone().map(SanitiseKind::name).collect();
-    keys.extend(["scan_bytes_max", "when_longer"]);
+    keys.extend(["scan_bytes_max", "when_longer", "arguments"]);
     reader.only(section, &keys);
     for kind in kinds {
         if let Some(text) = reader.text(section, kind.name()) {
@@ -62,6 +62,17 @@ fn read_modes(reader: &mut FileReader, section: &Section<'_>, rules: &mut Saniti
     }
     if let Some(max) = reader.count(section, "scan_bytes_max", LIST_LEN_MAX as u32) {
         rules.scan_bytes_max = max as usize;
+    }
+    match reader.text(section, "arguments") {
+        None | Some("off") => {}
+        Some("deny") => rules.denies_arguments = true,
+        Some(_) => {
+            let line = section.line_of(reader, "arguments");
+            reader.fault(
+                line,
+                "arguments has to be \"deny\" or \"off\": what a caller sends is passed on unchanged, or not at all",
+            );
+        }
     }
     match reader.text(section, "when_longer") {
         None | Some("refuse") => {}

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::base::Rng;
 use crate::policy::tools::answer_filter::AnswerFilter;
+use crate::policy::tools::answer_note::AnswerWithheld;
 use crate::policy::tools::decision::Asked;
 use crate::policy::tools::inventory::{InventoryMemory, ToolInventory};
-use crate::policy::tools::list_filter::UnreadableList;
 use crate::policy::tools::pins::{PinMode, ToolPins};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
@@ -85,11 +85,11 @@ fn what_can_be_read_in_two_ways_is_refused() {
         "{\"result\":{\"tools\":[{\"name\":\"b\u{1}\"}]}}",
         "",
     ] {
-        assert_eq!(filter.apply(text.as_bytes()), Err(UnreadableList), "{text}");
+        assert_eq!(filter.apply(text.as_bytes()), Err(AnswerWithheld::Unreadable), "{text}");
     }
-    assert_eq!(filter.apply(b"{\"result\":\"\xff\"}"), Err(UnreadableList));
+    assert_eq!(filter.apply(b"{\"result\":\"\xff\"}"), Err(AnswerWithheld::Unreadable));
     let deep = format!(r#"{{"result":{{"tools":[],"x":{}{}}}}}"#, "[".repeat(5_000), "]".repeat(5_000));
-    assert_eq!(filter.apply(deep.as_bytes()), Err(UnreadableList));
+    assert_eq!(filter.apply(deep.as_bytes()), Err(AnswerWithheld::Unreadable));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Which caller may call which tool, by the rules of a route.
 
+mod answer_ceiling;
 mod answer_filter;
+mod answer_note;
 mod approval_keeping;
 mod approvals;
 mod arguments;
@@ -32,7 +34,8 @@ mod tool_policy;
 mod tool_record;
 mod uri;
 
-pub use answer_filter::{AnswerFilter, AnswerNote};
+pub use answer_filter::AnswerFilter;
+pub use answer_note::{AnswerNote, AnswerWithheld};
 pub use approval_keeping::{ApprovalRecord, UsedApproval};
 pub use approvals::{Approval, ApprovalCall, ApprovalState, ApprovalTicket, Approvals, UndecidedTicket};
 pub use case::CaseOutcome;

@@ -230,6 +230,9 @@ pub enum BodyError {
     /// No memory is left to hold an answer or event while it is filtered or sanitised.
     #[error("the answers that are being filtered have used up the memory for them")]
     CrowdedLists,
+    /// An answer has more bytes or rows than a rule of the policy of its route lets it have.
+    #[error("an answer has more than a rule of the policy of its route lets it have")]
+    AnswerOverCeiling,
 }
 
 impl BodyError {

@@ -115,6 +115,14 @@ impl SanitiseFound {
         self.flagged[kind as usize]
     }
 
+    /// The kinds that were stripped or redacted, by their names.
+    #[must_use]
+    pub(in crate::policy::tools) fn changed_kinds(&self) -> String {
+        let names: Vec<&str> =
+            SanitiseKind::ALL.iter().filter(|kind| self.changed(**kind) > 0).map(|kind| kind.name()).collect();
+        names.join(", ")
+    }
+
     /// How often anything was stripped or redacted.
     #[must_use]
     pub fn all_changed(&self) -> u64 {

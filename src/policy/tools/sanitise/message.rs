@@ -75,7 +75,8 @@ impl SanitiseRules {
             return if self.passes_long { Ok(None) } else { Err(Unreadable) };
         }
         Value::of(text)?;
-        let mut walk = Walk { rules: self, found, text, open: Vec::new(), out: Vec::new(), copied: 0 };
+        let (open, out, root) = (Vec::new(), Vec::new(), Area::Message);
+        let mut walk = Walk { rules: self, found, text, root, open, out, copied: 0 };
         walk.run()?;
         let Walk { mut out, copied, .. } = walk;
         if copied == 0 {
@@ -86,11 +87,29 @@ impl SanitiseRules {
     }
 }
 
+impl SanitiseRules {
+    /// What the arguments of a request have that would be taken out of an answer. `message` is all of the request.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or may be read in different ways.
+    pub(in crate::policy::tools) fn look_at_arguments(&self, message: &[u8]) -> Result<SanitiseFound, Unreadable> {
+        let mut found = SanitiseFound::default();
+        let Some(params) = Value::of(message)?.member("params")? else { return Ok(found) };
+        let Some(arguments) = params.value.member("arguments")? else { return Ok(found) };
+        let (text, open, out, root) = (arguments.value.bytes(), Vec::new(), Vec::new(), Area::Data);
+        Walk { rules: self, found: &mut found, text, root, open, out, copied: 0 }.run()?;
+        Ok(found)
+    }
+}
+
 /// Goes once through a text that is known to be JSON.
 struct Walk<'a, 'f> {
     rules: &'a SanitiseRules,
     found: &'f mut SanitiseFound,
     text: &'a [u8],
+    /// What the text is, unless it is a batch.
+    root: Area,
     open: Vec<Open<'a>>,
     out: Vec<u8>,
     /// How much of the text was passed on or replaced.
@@ -142,7 +161,8 @@ impl<'a> Walk<'a, '_> {
     /// What is opened as the next value.
     fn opened(&self, is_object: bool) -> Open<'a> {
         let Some(outer) = self.open.last() else {
-            return Open { is_object, area: if is_object { Area::Message } else { Area::Batch }, name: "".into() };
+            let area = if is_object || self.root == Area::Data { self.root } else { Area::Batch };
+            return Open { is_object, area, name: "".into() };
         };
         let area = match (outer.area, &*outer.name) {
             (Area::Batch, _) => Area::Message,

@@ -37,6 +37,8 @@ pub(in crate::policy::tools) struct SanitiseRules {
     pub(in crate::policy::tools) scan_bytes_max: usize,
     /// Whether a longer one is passed on as it is.
     pub(in crate::policy::tools) passes_long: bool,
+    /// Whether a call is denied whose arguments have what would be taken out of an answer.
+    pub(in crate::policy::tools) denies_arguments: bool,
 }
 
 /// Where a text stands.

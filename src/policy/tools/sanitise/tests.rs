@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::base::Rng;
-use crate::policy::tools::answer_filter::{AnswerFilter, AnswerNote};
+use crate::policy::tools::answer_filter::AnswerFilter;
+use crate::policy::tools::answer_note::AnswerNote;
+use crate::policy::tools::ceilings::CeilingReached;
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::sanitise::found::{SanitiseFound, SanitiseKind};
 use crate::policy::tools::tool_policy::ToolPolicy;
@@ -170,6 +172,7 @@ fn faults_of_the_file_name_the_remedy() {
         ("[sanitise]\n", "looks for nothing"),
         ("[sanitise]\ntags = 'redact'\n", "tags has to be \"strip\", \"flag\" or \"off\""),
         ("[sanitise]\ninstructions = 'strip'\n", "instructions has to be \"flag\" or \"off\""),
+        ("[sanitise]\ntags = 'flag'\narguments = 'redact'\n", "arguments has to be \"deny\" or \"off\""),
         ("[sanitise]\ntoo_long = 'flag'\n", "unknown key"),
         ("[sanitise]\ntags = 'flag'\nwhen_longer = 'drop'\n", "when_longer has to be"),
         ("[[pattern]]\nname = 'x'\n", "has a regex"),
@@ -447,5 +450,49 @@ fn whatever_bytes_come_nothing_panics_and_what_is_passed_on_is_text() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn a_call_is_denied_for_what_its_arguments_have_only_where_the_file_says_so() {
+    use crate::policy::tools::decision::{Asked, Denial, ToolDecision};
+    let message =
+        |arguments: &str| format!(r#"{{"method":"tools/call","params":{{"name":"t","arguments":{arguments}}}}}"#);
+    let policy = |more: &str| {
+        ToolPolicy::parse(&format!(
+            "[sanitise]\ntags = 'strip'\nsecrets = 'redact'\ncards = 'redact'\nemails = 'flag'\n{more}"
+        ))
+        .unwrap()
+    };
+    let (denies, passes) = (policy("arguments = 'deny'\n"), policy(""));
+    let decided = |policy: &ToolPolicy, asked: &Asked<'_>, message: &str| {
+        let decision = policy.decide(RoleSet::default(), asked);
+        assert_eq!(policy.is_held(&decision, asked), policy.needs_arguments(&decision, asked));
+        policy.check_arguments(decision, asked, message.as_bytes())
+    };
+    let call = Asked::tool("t");
+    for (arguments, why) in [
+        (r#"{"a":[{"b":"key AKIAIOSFODNN7EXAMPLE"}]}"#, "they contain secrets"),
+        (r#"{"password":"q8Zr2LxT9vWm4KpN"}"#, "they contain secrets"),
+        (r#"{"a":"\u0041KIAIOSFODNN7EXAMPLE","data":4111111111111111}"#, "they contain secrets, cards"),
+        (r#"[["\udb40\udc41"]]"#, "they contain tags"),
+    ] {
+        let denied = decided(&denies, &call, &message(arguments)).unwrap();
+        let ToolDecision::Denied { how: Denial::Ceiling(reached), .. } = &denied else { panic!("{arguments}") };
+        assert_eq!(
+            (reached, denied.limit()),
+            (&CeilingReached::Arguments(why.into()), Some("arguments")),
+            "{arguments}"
+        );
+        assert!(decided(&passes, &call, &message(arguments)).unwrap().is_allowed(), "{arguments}");
+        let other = Asked { method: "completion/complete", ..Asked::prompt("t") };
+        assert!(decided(&denies, &other, &message(arguments)).unwrap().is_allowed(), "{arguments}");
+    }
+    for arguments in ["{}", r#"{"a":"b@c.de","n":4111111111111112}"#, "null"] {
+        assert!(decided(&denies, &call, &message(arguments)).unwrap().is_allowed(), "{arguments}");
+    }
+    assert!(decided(&denies, &call, r#"{"params":{"name":"t"}}"#).unwrap().is_allowed());
+    for twice in [r#"{"params":{"arguments":{},"arguments":{}}}"#, r#"{"params":{"Arguments":{}}}"#] {
+        assert!(decided(&denies, &call, twice).is_err(), "{twice}");
     }
 }
