@@ -727,6 +727,7 @@ fn failed(error: &RelayError) -> ExchangeError {
         RelayError::Late => CallFailure::Deadline,
         RelayError::Unrecorded => CallFailure::Unrecorded,
         RelayError::CrowdedLists => CallFailure::CrowdedLists,
+        RelayError::OverCeiling => CallFailure::AnswerOverCeiling,
         RelayError::Protocol(_) => CallFailure::UpstreamProtocol,
     };
     ExchangeError::Failed(CallError::Failed(failure))

@@ -58,6 +58,9 @@ pub(super) fn record(
     // Without a begun call, these belong to an earlier call.
     let (retries, again) = if is_begun { (work.retries, work.again) } else { (Retries::default(), None) };
     let core = context.core;
+    if let Some(note) = request.label().and_then(|label| label.log_answer_note()) {
+        core.connector.counters.add_note(&note);
+    }
     let keeps = core.figures.calls.borrow().is_on();
     if host.is_none() && !keeps {
         return;

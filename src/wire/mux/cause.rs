@@ -38,7 +38,8 @@ codes! {
         UpstreamSilent = 0x020b, "the upstream closed the connection before the first byte of its answer";
         CallerTimeout = 0x020c, "the caller's time was over";
         Unrecorded = 0x020d, "the call could not be written to the connector's audit log, so its answer is withheld";
-        CrowdedLists = 0x020e, "the lists that the connector filters have used up the memory for them";
+        CrowdedLists = 0x020e, "the answers that the connector filters have used up the memory for them";
+        AnswerOverCeiling = 0x020f, "the answer has more than the connector's policy allows, so it is withheld";
     }
 }
 
@@ -81,6 +82,7 @@ impl From<Cause> for CallFailure {
             Cause::Revoked => CallFailure::Revoked,
             Cause::Unrecorded => CallFailure::Unrecorded,
             Cause::CrowdedLists => CallFailure::CrowdedLists,
+            Cause::AnswerOverCeiling => CallFailure::AnswerOverCeiling,
             Cause::Unrecognized(_) if cause.never_reached_upstream() => CallFailure::NotPassedOn,
             // A stream with this cause is reset after its last byte, unless the other side failed.
             Cause::NotNeeded | Cause::Internal | Cause::Unrecognized(_) => CallFailure::Internal,
@@ -121,6 +123,7 @@ impl From<CallFailure> for Cause {
             CallFailure::RequestBroken => Cause::RequestBroken,
             CallFailure::Unrecorded => Cause::Unrecorded,
             CallFailure::CrowdedLists => Cause::CrowdedLists,
+            CallFailure::AnswerOverCeiling => Cause::AnswerOverCeiling,
             CallFailure::Internal => Cause::Internal,
         }
     }
