@@ -1,4 +1,4 @@
-//! Answers are read to their end and checked before they count as good.
+//! Reads answers to their end, and checks them before they count as good.
 
 use std::fmt::Write;
 
@@ -35,16 +35,16 @@ pub(crate) enum CallError {
     Head(HeadError),
     #[error("it was answered with status {status}: {text}")]
     Status { status: u16, text: String },
-    #[error("the connection broke: {0}")]
+    #[error("the connection failed: {0}")]
     Stream(#[from] StreamError),
-    #[error("it took longer than a call may (--call-timeout)")]
+    #[error("it exceeded the time limit of a call (--call-timeout)")]
     TimedOut,
     #[error("it was still in flight when the drain was over (--drain)")]
     Unfinished,
 }
 
 impl CallError {
-    /// Whether an answer came, even though it was not a good one.
+    /// Whether an answer was received, even if it was not a good one.
     pub(crate) fn is_answer(&self) -> bool {
         matches!(self.cause(), Cause::Answer | Cause::Status(_))
     }
@@ -65,9 +65,9 @@ impl CallError {
 /// The result of a call that was answered as expected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answered {
-    /// When the complete answer was there.
+    /// When the answer was complete.
     pub(crate) at: Time,
-    /// When the first event was there, for an event stream.
+    /// When the first event was complete, for an event stream.
     pub(crate) first_event: Option<Time>,
     /// The length of the answer in bytes, including the head.
     pub(crate) bytes: u64,
@@ -85,7 +85,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Prepares for a new connection: drops what was read of the old one.
+    /// Prepares for a new connection: drops bytes of the old one.
     pub(crate) fn reset(&mut self) {
         *self.intake.rest() = None;
         self.head.clear();
@@ -141,7 +141,7 @@ impl Reader {
         answered.keeps &= !self.intake.has_rest();
         self.check.end().map_err(CallError::Answer)?;
         if self.head.get(RECEIVED).is_some_and(|received| !request.is_of_len(received)) {
-            return Err(CallError::Answer("the server received fewer or more bytes than were sent"));
+            return Err(CallError::Answer("the server received another number of bytes than were sent"));
         }
         Ok(answered)
     }
@@ -157,7 +157,7 @@ impl Reader {
                 Err(HeadReadError::Timeout) => return Err(CallError::TimedOut),
             }
         }
-        Err(CallError::Answer("it was answered with interim heads without end"))
+        Err(CallError::Answer("it was answered with too many interim responses"))
     }
 
     /// The next piece of the body; `None` at its end.
@@ -171,7 +171,7 @@ impl Reader {
                 return Ok(None);
             }
             if let Some(input) = self.intake.rest() {
-                // Used up, it is empty.
+                // A used-up input is empty.
                 if let Decoded::Data(data) = self.decoder.next(input).map_err(CallError::Body)? {
                     return Ok(Some(data));
                 }
@@ -198,7 +198,7 @@ impl Reader {
     }
 
     fn head_len(&self) -> u64 {
-        // The status line, the fields with their marks, and the empty line; near enough where a sender pads.
+        // The status line, the fields with their separators, and the empty line; approximate if the sender adds spaces.
         let fields: usize = self.head.headers().map(|(name, value)| name.len() + value.len() + ": \r\n".len()).sum();
         ("HTTP/1.1 200 ".len() + self.head.reason().len() + "\r\n\r\n".len() + fields) as u64
     }

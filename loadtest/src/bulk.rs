@@ -61,8 +61,8 @@ pub struct BulkRow {
 impl BulkRow {
     /// Bytes per second, in units of 1,000,000,000, on all connections together; `None` if no body was complete.
     ///
-    /// Computed from the time that bodies took, not from how many ended in the measured time: with few bodies that
-    /// would be inexact.
+    /// Computed from the time that bodies took and not from the number that ended in the measured time, which is
+    /// inexact for few bodies.
     #[must_use]
     pub fn gb_per_s(&self) -> Option<f64> {
         let mean_s = self.outcome.corrected.mean().as_secs_f64();
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(row.cpu_s_per_gb(), None);
         assert!(row.is_good());
         row.outcome.bytes_received = 5;
-        assert!(!row.is_good(), "shorter answers than were asked for");
+        assert!(!row.is_good(), "the answers are shorter than requested");
     }
 
     #[test]

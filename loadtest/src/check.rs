@@ -1,4 +1,4 @@
-//! Checks what an answer says while it passes: a call with a wrong answer has failed.
+//! Checks the content of an answer while it passes: a call with a wrong answer counts as failed.
 
 use adit::wire::jsonrpc::{Message, PEEK_LEN_MAX, Peek};
 use memchr::memmem;
@@ -8,7 +8,7 @@ use crate::events::{Events, Piece};
 /// The mark of a tool call that failed.
 const TOOL_ERROR: &[u8] = b"\"isError\":true";
 
-/// Checks what an answer says while it passes.
+/// Checks the content of one answer while it passes.
 #[derive(Default)]
 pub(crate) struct Check {
     is_rpc: bool,
@@ -19,7 +19,7 @@ pub(crate) struct Check {
     len: usize,
     events: Events,
     tool_error: Finder,
-    /// The answer with the right id has come.
+    /// The answer with the right id was received.
     answered: bool,
 }
 
@@ -88,8 +88,8 @@ impl Check {
     }
 }
 
-/// Whether a message of this length answers the request with this id. Of a long message only the first [`PEEK_LEN_MAX`]
-/// bytes are inspected, where every server puts the id.
+/// Whether a message of this length answers the request with this id. Only the first [`PEEK_LEN_MAX`] bytes of a
+/// message are inspected, which contain the id with every server.
 fn is_answer(peek: &Peek, len: usize, id: &[u8]) -> bool {
     let is_response = peek.message() == Some(Message::Response);
     let is_long = len > PEEK_LEN_MAX && peek.method().is_none();

@@ -33,7 +33,7 @@ pub(crate) struct CoreSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum CoreError {
     /// The thread could not be pinned to its CPU.
-    #[error("CPU {cpu} cannot be kept to ({error}): give one that this process may run on, or none")]
+    #[error("the thread cannot be pinned to CPU {cpu} ({error}): give one that this process may run on, or none")]
     Cpu {
         /// The number of the CPU.
         cpu: usize,
@@ -58,7 +58,7 @@ pub(crate) struct CoreThread<T> {
 type Started = Result<String, CoreError>;
 
 impl<T: Send + 'static> CoreThread<T> {
-    /// Starts a core and a task on it. The core ends with the task.
+    /// Starts a core with a task. The core ends with the task.
     pub(crate) fn start<F, R>(settings: CoreSettings, task: F) -> Result<CoreThread<T>, CoreError>
     where
         F: FnOnce(Core) -> R + Send + 'static,
@@ -69,7 +69,7 @@ impl<T: Send + 'static> CoreThread<T> {
             .name(settings.name.to_owned())
             .spawn(move || run_core(&settings, task, &sender))
             .map_err(CoreError::Thread)?;
-        let gone = || CoreError::Thread(io::Error::other("it ended while it started"));
+        let gone = || CoreError::Thread(io::Error::other("it ended during the start"));
         let why = receiver.recv().map_err(|_| gone())??;
         Ok(CoreThread { thread, why })
     }
@@ -122,7 +122,7 @@ fn thread_id() -> Option<i32> {
     link.file_name()?.to_str()?.parse().ok()
 }
 
-/// Asks for timers that are as exact as possible. If that fails a run is less exact, and measures that itself.
+/// Requests the smallest timer slack. If that fails, a run is less exact, and its measured lag shows that.
 fn sharpen_timers() {
     if let Some(tid) = thread_id() {
         let _ = fs::write(format!("/proc/{tid}/timerslack_ns"), TIMER_SLACK_NS.to_string());
@@ -152,6 +152,6 @@ mod tests {
     #[test]
     fn a_cpu_that_is_not_there_is_named() {
         let error = CoreThread::start(settings(Some(100_000)), |_| async {}).err().expect("no such CPU");
-        assert!(error.to_string().starts_with("CPU 100000 cannot be kept to"), "{error}");
+        assert!(error.to_string().starts_with("the thread cannot be pinned to CPU 100000"), "{error}");
     }
 }

@@ -61,18 +61,18 @@ pub enum TargetError {
         reason: String,
     },
     /// The name is not valid in a certificate.
-    #[error("'{0}' cannot stand in a certificate: give --server-name")]
+    #[error("'{0}' is not a valid name for a certificate: give --server-name")]
     ServerName(String),
     /// The TLS configuration is not valid.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
-/// Why there is no connection.
+/// Why a connection could not be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum DialError {
     /// The connection could not be made.
-    #[error("{address} took no connection ({reason}): check that it listens there")]
+    #[error("{address} accepted no connection ({reason}): check that it listens there")]
     Connect {
         /// The address that was dialled.
         address: SocketAddr,
@@ -88,7 +88,7 @@ pub(crate) enum DialError {
         error: HandshakeError,
     },
     /// It took too long.
-    #[error("{address} took no connection within {} ms", timeout.as_millis())]
+    #[error("{address} accepted no connection within {} ms", timeout.as_millis())]
     Timeout {
         /// The address that was dialled.
         address: SocketAddr,
@@ -100,11 +100,11 @@ pub(crate) enum DialError {
 /// What the user can do about this error.
 fn remedy(error: &HandshakeError) -> &'static str {
     match error {
-        HandshakeError::Tls(TlsError::UnknownIssuer) => " (--ca-file), or believe anybody (--insecure)",
+        HandshakeError::Tls(TlsError::UnknownIssuer) => " (--ca-file), or trust any certificate (--insecure)",
         HandshakeError::Tls(TlsError::UntrustedIssuer { .. }) => {
-            "; --ca-file names that file, --insecure believes anybody"
+            "; --ca-file names that file, --insecure trusts any certificate"
         }
-        HandshakeError::Tls(TlsError::WrongName { .. }) => "; --server-name says which name to ask for",
+        HandshakeError::Tls(TlsError::WrongName { .. }) => "; --server-name sets the expected name",
         _ => "",
     }
 }
@@ -141,7 +141,7 @@ impl Dialer {
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.expect("a dialer has one address at the least"))
+        Err(last.expect("a dialer has at least one address"))
     }
 
     async fn dial_one(&self, core: &Core, address: SocketAddr) -> Result<Connection, DialError> {
@@ -166,7 +166,7 @@ fn tls(target: &Target) -> Result<TlsTarget, TargetError> {
     let server_name = ServerName::try_from(name.clone()).map_err(|_| TargetError::ServerName(name))?;
     let mut roots = Roots::new();
     match &target.trust {
-        Trust::Insecure => return Ok((believing_anybody(target.resume)?, server_name)),
+        Trust::Insecure => return Ok((trusting_any_certificate(target.resume)?, server_name)),
         Trust::Platform => {
             roots.add_platform().map_err(TargetError::Platform)?;
         }
@@ -182,7 +182,7 @@ fn tls(target: &Target) -> Result<TlsTarget, TargetError> {
 }
 
 /// Like `adit::tls::client_config`, but any certificate is trusted.
-fn believing_anybody(resume: bool) -> Result<Arc<ClientConfig>, TlsError> {
+fn trusting_any_certificate(resume: bool) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]);
     let builder = builder.map_err(|error| TlsError::Config(error.to_string()))?;
     let mut config =
@@ -196,7 +196,7 @@ fn believing_anybody(resume: bool) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-/// Believes any certificate, but checks that the server has its key: the work is that of an honest handshake.
+/// Trusts any certificate, but verifies that the server has its key, so that the handshake costs as much as usual.
 #[derive(Debug)]
 struct AnyServer(Arc<CryptoProvider>);
 
@@ -242,7 +242,7 @@ mod tests {
     fn fault(target: &str, change: impl FnOnce(&mut Target)) -> String {
         let mut target: Target = target.parse().unwrap();
         change(&mut target);
-        Dialer::new(&target, Duration::from_secs(1)).err().expect("it cannot be dialled").to_string()
+        Dialer::new(&target, Duration::from_secs(1)).err().expect("the target cannot be dialled").to_string()
     }
 
     #[test]

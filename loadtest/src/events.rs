@@ -13,7 +13,7 @@ pub(crate) enum Piece<'a> {
     End,
 }
 
-/// Finds the data in an event stream that comes in pieces of any size, without storing it.
+/// Finds the data in an event stream that arrives in pieces of any size, without storing it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Events {
     line: Line,

@@ -1,5 +1,5 @@
-//! Faults under load: which calls are lost when a process dies or stands still, or a path loses all packets, and how long it takes
-//! until calls succeed again.
+//! Faults under load: which calls are lost when a process is killed or stopped, or a path drops all packets, and how
+//! long recovery takes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub enum How {
 }
 
 impl How {
-    /// What the part is then, in reports.
+    /// The state of the part, in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl How {
     }
 }
 
-/// What a fault strikes.
+/// The part that a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The public side of the tunnel.
@@ -64,37 +64,37 @@ impl Part {
 pub struct Strike {
     /// When the fault began.
     pub struck: Time,
-    /// The process had ended or stopped, or the path was cut.
+    /// When the process had ended or stopped, or the path was cut.
     pub gone: Time,
-    /// It was over: the new process was started, the process was continued, or packets passed again.
+    /// When it ended: the process was restarted or continued, or packets passed again.
     pub healed: Time,
-    /// The new process accepted connections, if it listens.
+    /// When the new process accepted connections, if it listens.
     pub listening: Option<Time>,
 }
 
 /// The effect of a fault on the calls.
 ///
-/// A call is lost if it was answered with an error or not at all. Only calls that were sent after the process was gone
-/// show that the tunnel has recovered: earlier answers may have been in flight.
+/// A call is lost if it was answered with an error or not at all. Only calls that were sent after the process had ended
+/// show recovery, because earlier answers may have been in flight.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recovery {
     /// Calls with a good answer, in the whole measured time.
     pub good: u64,
-    /// Calls that were lost before the fault.
+    /// Calls that were lost before the fault began.
     pub lost_before: u64,
-    /// Calls that were in flight when it began, and were lost.
+    /// Lost calls that were in flight when it began.
     pub lost_in_flight: u64,
-    /// Calls that were sent afterwards, and were lost.
+    /// Lost calls that were sent afterwards.
     pub lost_after: u64,
     /// All calls that were lost since the fault, by cause.
     pub causes: BTreeMap<Cause, u64>,
-    /// The time from its beginning to the first good answer to a call that was sent after it.
+    /// The time from the beginning of the fault to the first good answer to a call that was sent after it.
     pub from_strike: Option<Duration>,
-    /// The same, from its end; zero for an answer that came before.
+    /// The same time from the end of the fault; zero if the answer arrived before the end.
     pub from_healed: Option<Duration>,
-    /// The time from its beginning to when the last lost call was sent.
+    /// The time from the beginning of the fault to the sending of the last lost call.
     pub last_lost: Option<Duration>,
-    /// The longest time of a good call since the fault, from its planned start.
+    /// The longest latency of a good call since the fault, from its planned start.
     pub longest: Option<Duration>,
 }
 
@@ -142,12 +142,12 @@ impl Recovery {
     }
 }
 
-/// A fault of a tunnel, and what came of it.
+/// The result of a fault.
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// The kind of the fault.
     pub how: How,
-    /// The process or path that it struck.
+    /// The process or path that failed.
     pub part: Part,
     /// The times of the fault.
     pub strike: Strike,
@@ -164,7 +164,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// What is wrong with the result, other than lost calls and lost time, which are what is measured.
+    /// The fault of the result itself, apart from lost calls and time, which are measured.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         let recovery = &self.recovery;
@@ -175,7 +175,7 @@ impl Fault {
             return Some(format!("{} calls were lost before the fault", recovery.lost_before));
         }
         if recovery.from_strike.is_none() {
-            return Some("no call went through again while it was looked at (--after)".to_owned());
+            return Some("no call succeeded again within the measured time (--after)".to_owned());
         }
         match self.doubled {
             None => Some("the upstream lost count of the calls".to_owned()),
@@ -214,23 +214,23 @@ impl Fault {
     }
 }
 
-/// Agents that vanished, each with a silent event stream, and what became of the streams.
+/// The result for vanished agents, each with a silent event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vanished {
     /// The number of agents.
     pub agents: u64,
-    /// The streams that were still open at the end.
+    /// The number of streams that were still open at the end.
     pub left: u64,
     /// The time until the first stream had ended at the upstream.
     pub first: Option<Duration>,
-    /// The time until all had.
+    /// The time until all streams had ended.
     pub all: Option<Duration>,
-    /// How long it was waited for.
+    /// The time limit of the wait.
     pub limit: Duration,
 }
 
 impl Vanished {
-    /// What is wrong with the result.
+    /// The fault of the result, if any.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         let Vanished { agents, left, limit, .. } = self;
@@ -250,7 +250,7 @@ impl Vanished {
     }
 }
 
-/// Milliseconds, with three digits behind the point.
+/// Milliseconds, with three digits after the point.
 #[must_use]
 pub fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn only_a_call_that_was_sent_afterwards_shows_that_it_recovered() {
         let ms = Duration::from_millis;
-        // Answered after the kill, but sent before it; and one sent while the process was dying.
+        // One was answered after the kill but sent before it; one was sent while the process was dying.
         let early = [call(990, 1001, None), call(1005, 1006, None)];
         assert_eq!(recovery(early.into()).from_strike, None);
         let found = recovery([&early[..], &[call(1400, 1450, None), call(1300, 1420, None)]].concat());
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_calls_are_told_apart_by_when_they_were_sent() {
+    fn lost_calls_are_counted_by_when_they_were_sent() {
         let never = Traced { due: at(1200), sent: Time::NEVER, ended: at(9000), failed: Some(Cause::Unfinished) };
         let found = recovery(vec![
             call(900, 950, Some(Cause::Status(502))),
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_come_twice_or_never_again_are_faults_and_lost_ones_are_figures() {
+    fn repeated_calls_and_no_recovery_are_faults_and_lost_calls_are_figures() {
         let lost = vec![call(990, 1002, Some(Cause::Broken)), call(1400, 1500, None)];
         let mut fault = Fault {
             how: How::Kill,
@@ -326,6 +326,6 @@ mod tests {
         fault.doubled = Some(2);
         assert!(fault.fault().unwrap().contains("2 calls reached the upstream more than once"));
         fault.recovery = recovery(vec![call(1400, 1500, Some(Cause::Connect))]);
-        assert!(fault.fault().unwrap().contains("no call went through again"));
+        assert!(fault.fault().unwrap().contains("no call succeeded again"));
     }
 }

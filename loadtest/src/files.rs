@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// How many files a process needs besides its connections.
 const BESIDES: u64 = 256;
 
-/// So many files may not be opened.
+/// The error for too low a limit of open files.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{connections} connections need {needed} open files, and this process may have at most {allowed}: raise the hard limit \
@@ -20,7 +20,7 @@ pub struct TooFewFiles {
 }
 
 /// Ensures that this process can have this many connections open. Processes that it starts inherit the limit, which is
-/// raised as far as permitted: some need two files for each connection that they carry.
+/// raised as far as permitted: some need two files per connection.
 ///
 /// # Errors
 ///
@@ -54,8 +54,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_few_files_are_told_with_what_to_do() {
-        let error = judge(Some(4096), 10_000).expect_err("they are too few").to_string();
+    fn too_few_files_are_reported_with_a_remedy() {
+        let error = judge(Some(4096), 10_000).expect_err("the limit is too low").to_string();
         for part in ["10000 connections", "need 10256", "at most 4096", "ulimit -Hn 10256", "ask for at most 3840"] {
             assert!(error.contains(part), "{part}: {error}");
         }

@@ -32,7 +32,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Asks whatever runs to end soon.
+    /// Asks all runs with this flag to end soon.
     pub fn raise(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -50,7 +50,7 @@ async fn listen(interrupt: &Interrupt, ready: &std::sync::mpsc::Sender<io::Resul
     let (mut int, mut term) = match signals {
         Ok(signals) => signals,
         Err(error) => {
-            // Whoever waits for this has not gone.
+            // The receiver is still waiting for this.
             let _ = ready.send(Err(error));
             return;
         }

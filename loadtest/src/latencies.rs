@@ -41,7 +41,7 @@ impl Latencies {
 
     /// Adds the durations of another distribution.
     pub fn add(&mut self, other: &Latencies) {
-        self.counts.add(&other.counts).expect("all have the same bounds");
+        self.counts.add(&other.counts).expect("all histograms have the same bounds");
         self.sum_ns += other.sum_ns;
         self.min_ns = self.min_ns.min(other.min_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn putting_two_together_is_as_if_one_had_seen_it_all() {
+    fn merged_latencies_equal_those_of_one_recorder() {
         let mut rng = Rng::new(9);
         let (mut all, mut merged) = (Latencies::new(), Latencies::new());
         for _ in 0..3 {

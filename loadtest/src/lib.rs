@@ -1,8 +1,8 @@
-//! The benchmark harness for tunnel overhead, of any tunnel: a load generator that tells the truth, and an upstream that
-//! is never the bottleneck.
+//! The benchmark harness for the overhead of any tunnel: a load generator without coordinated omission, and an upstream
+//! that is never the bottleneck.
 //!
-//! The library is what the program `adit-loadtest` is made of, for those who want to compose runs of their own: describe a
-//! [`Load`], say which processes to watch, and [`run()`] it for an [`Outcome`].
+//! The library behind the program `adit-loadtest`, for custom runs: describe a [`Load`], name the processes to watch,
+//! and [`run()`] it for an [`Outcome`].
 
 mod answer;
 pub mod bulk;

@@ -17,12 +17,12 @@ pub const MCP_PAYLOAD_MAX: u64 = 1 << 24;
 /// The shortest time to measure. Percentiles of a shorter time have no meaning.
 pub const MEASURE_MIN: Duration = Duration::from_millis(10);
 
-/// One load: what is called, how, and for how long.
+/// The description of one load.
 #[derive(Clone, Debug)]
 pub struct Load {
     /// The server that is called.
     pub target: Target,
-    /// What each call is.
+    /// The description of each call.
     pub call: Call,
     /// When calls are made.
     pub mode: Mode,
@@ -68,7 +68,7 @@ impl Load {
     /// The first error.
     pub fn check(&self) -> Result<(), LoadError> {
         if let Mode::Open { rate, .. } = self.mode {
-            // Not a number is refused too.
+            // NaN is refused too.
             if !(rate > 0.0 && rate <= RATE_MAX) {
                 return Err(LoadError::Rate(rate));
             }
@@ -97,7 +97,7 @@ pub enum LoadError {
     #[error("the header '{0}' cannot be sent: write Name: value, in visible characters")]
     Header(String),
     /// The time to measure is too short.
-    #[error("measuring for {0:?} says nothing: give at least {MEASURE_MIN:?}")]
+    #[error("measuring for {0:?} is too short: give at least {MEASURE_MIN:?}")]
     Measure(Duration),
     /// The payload is too long.
     #[error("a payload of {payload} bytes: give at most {payload_max} for this kind of call")]
@@ -115,12 +115,12 @@ pub enum LoadError {
     Url {
         /// The URL as it was written.
         url: String,
-        /// What is wrong with it.
+        /// The error in the URL.
         why: String,
     },
 }
 
-/// What each call is.
+/// The description of each call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// The protocol and the kind of call.
@@ -131,7 +131,7 @@ pub struct Call {
     pub payload: u64,
     /// Fields to add to the head of each request.
     pub headers: Vec<(String, String)>,
-    /// The status that good answers have; any of success, and of MCP calls a result, if none is given.
+    /// The status of good answers; by default any 2xx status and, for MCP calls, a result.
     pub status: Option<u16>,
 }
 
@@ -252,7 +252,7 @@ pub struct Limits {
     pub patience: Duration,
     /// The generator's lag at its 99th percentile above which the run is void.
     pub lag_p99_max: Duration,
-    /// The same as a share of the measured 99th percentile.
+    /// The same limit as a share of the measured 99th percentile.
     pub lag_share_max: f64,
 }
 

@@ -38,7 +38,7 @@ fn reading(process: &Process) -> Option<Reading> {
     let rollup = process.smaps_rollup().ok();
     let maps = rollup.iter().flat_map(|rollup| rollup.memory_map_rollup.iter());
     let of = |key: &str| maps.clone().find_map(|map| map.extension.map.get(key)).map(|bytes| bytes / 1024);
-    // The two of one look, as far as there is one.
+    // Take both values from one reading, if possible.
     let rss_kib = of("Rss").or(status.vmrss)?;
     Some(Reading { pid: process.pid.unsigned_abs(), name: status.name, memory: Memory { rss_kib, pss_kib: of("Pss") } })
 }
@@ -119,7 +119,7 @@ mod tests {
         let after = read(&own);
         assert!(grown.iter().all(|byte| *byte == 7));
         let growth = Growth::between(&before, &after);
-        let own = growth.iter().find(|growth| growth.pid == std::process::id()).expect("it is there");
+        let own = growth.iter().find(|growth| growth.pid == std::process::id()).expect("it exists");
         let (rss, pss) = own.grown_kib().expect("it is still there");
         assert!(rss > 16 << 10, "{own:?}");
         assert!(pss.is_none_or(|pss| pss > 16 << 10), "{own:?}");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_went_and_one_that_came_are_told() {
+    fn ended_and_new_processes_are_reported() {
         let reading = |pid, rss_kib| Reading {
             pid,
             name: format!("p{pid}"),

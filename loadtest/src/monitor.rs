@@ -1,4 +1,4 @@
-//! What a running generator reports to others.
+//! The progress that a running generator reports to other threads.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -61,7 +61,7 @@ impl Monitor {
         *self.news.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Counts a good call. Only the generator's thread counts, so that no atomic exchange is needed.
+    /// Counts a good call. Only the generator's thread counts, so no atomic exchange is needed.
     pub(crate) fn count_good(&self) {
         self.good.store(self.good.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }

@@ -89,7 +89,7 @@ impl Outcome {
         if lag > limits.lag_p99_max {
             return Some(Void::Lag { p99: lag, bound: limits.lag_p99_max });
         }
-        // With nothing answered there is no figure to be a share of.
+        // Without answers there is no p99 for the share.
         let share = Duration::from_nanos((p99.as_nanos() as f64 * limits.lag_share_max) as u64);
         (self.corrected.count() > 0 && lag > share).then_some(Void::Lag { p99: lag, bound: share })
     }
@@ -158,14 +158,14 @@ impl fmt::Display for Void {
         match self {
             Void::Lag { p99, bound } => write!(
                 f,
-                "the generator was late by {:.1} µs at its p99, and may be by {:.1} µs: give it a CPU of its own \
-                 (--cpu), or less to do",
+                "the generator was late by {:.1} µs at its p99, above the limit of {:.1} µs: give it its own CPU \
+                 (--cpu), or reduce the load",
                 micros(*p99),
                 micros(*bound)
             ),
             Void::Overflow { calls, outstanding_max } => write!(
                 f,
-                "{calls} calls were due and found no room: {outstanding_max} may wait for a connection; lower the rate, \
+                "{calls} calls were due and could not be queued: {outstanding_max} may wait for a connection; lower the rate, \
                  or raise --connections or --outstanding-max"
             ),
         }
@@ -189,10 +189,10 @@ pub enum Partial {
 impl fmt::Display for Partial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Partial::Interrupted => f.write_str("interrupted before its time"),
+            Partial::Interrupted => f.write_str("interrupted before the end"),
             Partial::Lost { patience, cause } => write!(
                 f,
-                "given up: every call failed for {:.1} s, the last because {cause}; check that what is called still runs",
+                "given up: every call failed for {:.1} s, the last because {cause}; check that the target still runs",
                 patience.as_secs_f64()
             ),
         }
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told_apart_and_the_first_is_kept() {
+    fn failures_are_counted_by_cause_and_the_first_is_kept() {
         let mut failures = Failures::default();
         for (cause, text) in [(Cause::Status(503), "a"), (Cause::Connect, "b"), (Cause::Status(503), "c")] {
             failures.add(cause, &text);

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_known_by_where_they_stand() {
+    fn bytes_are_determined_by_their_position() {
         let mut body: Vec<u8> = Vec::new();
         while body.len() < 200_000 {
             body.extend_from_slice(bytes_from(body.len() as u64));
@@ -43,6 +43,6 @@ mod tests {
         assert!(is_at(0, &body) && is_at(70_000, &body[70_000..]) && is_at(3, &[]));
         assert!(!is_at(4096, &body), "a buffer was lost");
         let (first, second) = body[..8192].split_at(4096);
-        assert!(!is_at(0, &[second, first].concat()), "two buffers changed places");
+        assert!(!is_at(0, &[second, first].concat()), "two buffers were exchanged");
     }
 }

@@ -1,5 +1,5 @@
-//! When calls are due: a pure function of the start, the number of the call and the rate, so that neither answers nor a
-//! late generator can change it.
+//! The planned times of calls: a pure function of start, call number and rate, which neither answers nor a late
+//! generator can change.
 
 use std::time::Duration;
 
@@ -18,14 +18,15 @@ pub struct ArrivalPlan {
 }
 
 impl ArrivalPlan {
-    /// Calls from `start` on, `rate` a second. The rate is above zero, which [`crate::Load::check`] sees to.
+    /// A plan of calls from `start` on, `rate` per second. The rate is above zero, as checked by
+    /// [`crate::Load::check`].
     #[must_use]
     pub const fn new(start: Time, rate: f64, arrivals: Arrivals) -> ArrivalPlan {
         ArrivalPlan { start, rate, arrivals }
     }
 
-    /// When call `i` is due, counted from 0. For Poisson arrivals this adds up all gaps before it: take
-    /// [`ArrivalPlan::iter`] to walk along.
+    /// When call `i` is due, counted from 0. For Poisson arrivals this sums all earlier gaps; use [`ArrivalPlan::iter`]
+    /// to iterate.
     #[must_use]
     pub fn at(&self, i: u64) -> Time {
         match self.arrivals {
@@ -34,7 +35,7 @@ impl ArrivalPlan {
         }
     }
 
-    /// All calls in order, with when each is due.
+    /// All calls in order, with their planned times.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Time)> + use<> {
         let (plan, mut elapsed) = (*self, 0.0);
         (0..).map(move |i| {
@@ -50,25 +51,25 @@ impl ArrivalPlan {
     }
 
     fn constant(&self, i: u64) -> Time {
-        // Not a sum of rounded gaps: the millionth call is not a million roundings late.
+        // Not a sum of rounded gaps, whose error would grow with each call.
         self.after(i as f64)
     }
 
-    /// The point `gaps` mean gaps after the start.
+    /// The time after this many mean gaps since the start.
     fn after(&self, gaps: f64) -> Time {
         self.start + Duration::from_nanos((gaps * NANOS_PER_S / self.rate) as u64)
     }
 }
 
-/// Gap `i` of a Poisson process of rate 1: exponential, drawn from a number that only `seed` and `i` decide.
+/// Gap `i` of a Poisson process of rate 1: exponential, and determined by `seed` and `i`.
 fn gap(seed: u64, i: u64) -> f64 {
     let bits = mix(seed ^ mix(i));
-    // In 0..1, 1 itself excluded, so that the logarithm is finite.
+    // In 0..1 without 1, so that the logarithm is finite.
     let unit = (bits >> 11) as f64 / (1_u64 << 53) as f64;
     -(1.0 - unit).ln()
 }
 
-/// A bijection that spreads neighbours apart (the finalizer of SplitMix64).
+/// A bijection that maps neighbours far apart (the finalizer of SplitMix64).
 const fn mix(n: u64) -> u64 {
     let z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -89,7 +90,7 @@ mod tests {
         for i in [0, 1, 2, 1_999, 2_000, 123_456_789] {
             assert_eq!(plan.at(i) - START, Duration::from_nanos(i * 500_000), "{i}");
         }
-        // A rate that divides nothing: the whole is rounded, not every step.
+        // A rate that does not divide a second: the sum is rounded, not every step.
         let plan = ArrivalPlan::new(START, 3.0, Arrivals::Constant);
         for i in [1_u64, 1_000_000_007] {
             let exact = u128::from(i) * 1_000_000_000 / 3;

@@ -1,4 +1,4 @@
-//! Requests: encoded once; only the id changes from call to call.
+//! Requests, which are encoded once; only the id changes from call to call.
 
 use std::fmt::Write;
 
@@ -27,7 +27,7 @@ pub(crate) fn id_of(i: u64) -> u64 {
     ID_FIRST + i % ID_COUNT
 }
 
-/// The number of the call that tests connection `place`. No plan reaches the same id.
+/// The number of the call that tests connection `place`. No planned call has the same id.
 pub(crate) fn proof_of(place: usize) -> u64 {
     ID_COUNT - 1 - place as u64 % ID_COUNT
 }
@@ -37,23 +37,23 @@ pub(crate) fn proof_of(place: usize) -> u64 {
 pub(crate) struct Request {
     /// Head and body, or the head alone when the body is too long to be kept.
     bytes: Vec<u8>,
-    /// Where in it the digits of the id are.
+    /// The position of the id's digits in these bytes.
     id_at: Option<usize>,
-    /// Bytes of filler that follow.
+    /// The number of filler bytes that follow.
     filler: u64,
-    /// Bytes of the body, as decimal digits.
+    /// The length of the body as decimal digits.
     body_len: String,
     pub(crate) method: Method,
     /// Whether the answer is a JSON-RPC message with a result.
     pub(crate) is_rpc: bool,
-    /// The status that a good answer has, if not any of success.
+    /// The status of a good answer, if not any 2xx status.
     status: Option<u16>,
     /// Whether no request follows on the connection.
     pub(crate) closes: bool,
 }
 
 impl Request {
-    /// The request of this call, in a session when one is given.
+    /// The request of this call, in a session if one is given.
     pub(crate) fn of_call(target: &Target, call: &Call, reuse: Reuse, session: Option<&str>) -> Request {
         let body = match call.kind {
             CallKind::McpSession | CallKind::McpStateless => Some(tool_call(call)),
@@ -74,7 +74,7 @@ impl Request {
         Request { is_rpc: request.is_rpc && call.status.is_none(), status: call.status, ..request }
     }
 
-    /// `initialize` of revision 2025-11-25.
+    /// The request `initialize` of revision 2025-11-25.
     pub(crate) fn initialize(target: &Target, call: &Call) -> Request {
         let body = json!({
             "jsonrpc": "2.0",
@@ -100,12 +100,12 @@ impl Request {
         self.status.map_or((200..300).contains(&status), |good| good == status)
     }
 
-    /// Bytes of the whole request.
+    /// The length of the whole request in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.bytes.len() as u64 + self.filler
     }
 
-    /// Whether this number, in decimal digits, is that of the body's bytes.
+    /// Whether these decimal digits are the length of the body.
     pub(crate) fn is_of_len(&self, digits: &[u8]) -> bool {
         self.body_len.as_bytes() == digits
     }
@@ -159,7 +159,7 @@ const STATELESS: &str = "2026-07-28";
 const JSON: &str = "application/json";
 const JSON_OR_EVENTS: &str = "application/json, text/event-stream";
 
-/// A head that is being written.
+/// A request head that is being written.
 struct Fields {
     text: String,
     method: Method,
@@ -199,7 +199,7 @@ impl Fields {
         }
         self.closes = reuse == Reuse::PerCall;
         if self.closes {
-            // The server closes first, so that the wait for late packets is not on a port of ours.
+            // The server closes first, so that no local port is in TIME_WAIT.
             self.add("Connection", "close");
         }
         self
@@ -242,7 +242,7 @@ fn client_info() -> Value {
     json!({ "name": "adit-loadtest", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// The body of a tool call: as long as the payload where the envelope leaves room.
+/// The body of a tool call: as long as the payload, if the envelope leaves room.
 fn tool_call(call: &Call) -> String {
     let body = |text: &str| {
         let mut params = json!({ "name": call.tool, "arguments": { "text": text } });
@@ -253,7 +253,7 @@ fn tool_call(call: &Call) -> String {
                 "io.modelcontextprotocol/clientCapabilities": {},
             });
         }
-        // In the order that clients write them in.
+        // The members in the order in which clients write them.
         format!(r#"{{"jsonrpc":"2.0","id":{ID_MARK},"method":"tools/call","params":{params}}}"#)
     };
     let envelope = body("").len();
@@ -281,7 +281,7 @@ mod tests {
 
     fn read(request: &Request) -> (RequestHead, Vec<u8>) {
         let mut head = RequestHead::new();
-        let Ok(Progress::Complete { len }) = head.feed(&request.bytes) else { panic!("a whole head") };
+        let Ok(Progress::Complete { len }) = head.feed(&request.bytes) else { panic!("a complete head") };
         (head, request.bytes[len..].to_vec())
     }
 

@@ -16,7 +16,7 @@ use crate::watch::{Watch, Watched};
 
 pub use crate::interrupt::Interrupt;
 
-/// How often an observer is told the progress of a run.
+/// How often an observer is called with the progress of a run.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the watched processes are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ pub enum Phase {
     WarmUp,
     /// Calls are made and counted.
     Measure,
-    /// Calls in flight may end.
+    /// Calls in flight may finish.
     Drain,
 }
 
@@ -55,7 +55,7 @@ pub enum RunError {
     #[error("the generator cannot run: {0}")]
     Core(#[from] CoreError),
     /// The driver failed during the run.
-    #[error("the generator broke: {0}")]
+    #[error("the generator failed: {0}")]
     Driver(std::io::Error),
     /// The load is not valid.
     #[error(transparent)]
@@ -71,7 +71,7 @@ pub enum RunError {
     Watched(u32),
 }
 
-/// Runs a load and watches some processes meanwhile. Returns when it has ended.
+/// Runs a load while it watches some processes. Returns when the load has ended.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ pub fn run(load: &Load, watched: &Watched) -> Result<Outcome, RunError> {
     run_observed(load, watched, &Interrupt::new(), &mut |_| {})
 }
 
-/// Like [`run`], until it is interrupted. The observer is told the progress from time to time.
+/// Like [`run`], until it is interrupted. The observer is called periodically with the progress.
 ///
 /// # Errors
 ///
@@ -179,7 +179,7 @@ struct Supervisor<'a> {
     watch: Watch,
     progress: Progress,
     phase_began: Instant,
-    /// When the next sample is due, since measuring began.
+    /// When the next sample is due, relative to the start of the measurement.
     next_sample: Duration,
     calls_sampled: u64,
 }

@@ -1,4 +1,4 @@
-//! The highest rate that still meets an objective, found by doubling and then bisection.
+//! Finds the highest rate that meets an objective, by doubling and then bisection.
 //!
 //! The decisions use no clock and no socket: they request one run after another.
 
@@ -99,27 +99,27 @@ impl Step {
 pub enum Bound {
     /// The target: at a higher rate it misses the objective.
     Target,
-    /// The generator: what is called may be able to do more.
+    /// The generator: the target may handle more.
     Generator,
     /// The highest rate that may be tried, [`SearchSettings::rate_max`].
     RateMax,
 }
 
-/// Where a search has come to.
+/// The state or result of a search.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Search {
     /// The highest rate that was good, in calls per second.
     pub best: Option<f64>,
-    /// What keeps it from being higher; none while that is not known.
+    /// What prevents a higher rate; none while that is unknown.
     pub bound: Option<Bound>,
-    /// All that was tried.
+    /// All rates that were tried.
     pub steps: Vec<Step>,
 }
 
 /// Why a search has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError<E> {
-    /// Not even the lowest rate is good.
+    /// Even the lowest rate is not good.
     #[error(
         "{slo} is not met even at the lowest rate, {rate} calls per second ({}): give a lower --rate-min, \
          or an objective that can be met", why(.step)
@@ -129,13 +129,13 @@ pub enum SearchError<E> {
         slo: Slo,
         /// The lowest rate, in calls per second.
         rate: f64,
-        /// What was seen there.
+        /// The step at the lowest rate.
         step: Step,
     },
     /// A run could not be made.
     #[error("{0}")]
     Run(E),
-    /// The settings contradict themselves.
+    /// The settings contradict each other.
     #[error("{0}")]
     Settings(&'static str),
 }
@@ -143,19 +143,19 @@ pub enum SearchError<E> {
 fn why(step: &Step) -> String {
     let worst = step.values_us.iter().copied().fold(0.0, f64::max);
     match step.verdict() {
-        Verdict::Void => "the generator itself is too late there".to_owned(),
-        Verdict::Failed => "calls fail there".to_owned(),
-        Verdict::Met | Verdict::Missed => format!("it was up to {worst:.1} µs there"),
+        Verdict::Void => "the generator itself is too slow at that rate".to_owned(),
+        Verdict::Failed => "calls fail at that rate".to_owned(),
+        Verdict::Met | Verdict::Missed => format!("it was up to {worst:.1} µs at that rate"),
     }
 }
 
 impl Search {
-    /// Searches, with `probe` to make one run at a rate, and say what it showed with the value of the quantile in
-    /// microseconds. Keeps in `self` what is known when that fails.
+    /// Searches. `probe` makes one run at a rate, and returns the verdict and the value of the quantile in
+    /// microseconds. If it fails, `self` keeps the steps so far.
     ///
     /// # Errors
     ///
-    /// When no rate is good, or a run could not be made.
+    /// If no rate is good, or a run could not be made.
     pub fn run<E>(
         &mut self,
         settings: &SearchSettings,
@@ -163,7 +163,7 @@ impl Search {
     ) -> Result<(), SearchError<E>> {
         let SearchSettings { slo, rate_min, rate_max, repeats, tolerance } = *settings;
         if !(rate_min > 0.0 && rate_max >= rate_min && rate_max.is_finite()) {
-            return Err(SearchError::Settings("the rates contradict themselves: 0 < --rate-min <= --rate-max"));
+            return Err(SearchError::Settings("the rates contradict each other: 0 < --rate-min <= --rate-max"));
         }
         if !((1..=REPEATS_MAX).contains(&repeats) && tolerance > 0.0 && tolerance < 1.0) {
             return Err(SearchError::Settings("give --repeats from 1 to 99, and --tolerance between 0 and 1"));
@@ -186,7 +186,7 @@ impl Search {
             return Ok(());
         };
         while bad > good * (1.0 + tolerance) {
-            // As far above the one as below the other, in proportion.
+            // The geometric mean of the two.
             let rate = (good * bad).sqrt();
             match self.try_rate(rate, repeats, &mut probe)?.verdict() {
                 Verdict::Met => good = rate,
@@ -199,7 +199,7 @@ impl Search {
         Ok(())
     }
 
-    /// Makes runs at one rate until a majority is certain.
+    /// Makes runs at one rate until the majority is clear.
     fn try_rate<E>(
         &mut self,
         rate: f64,
@@ -224,7 +224,7 @@ impl Search {
         Ok(step)
     }
 
-    /// All of it, for programs.
+    /// The result as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let bound = self.bound.map(|bound| match bound {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_outvotes_a_run_that_went_wrong() {
+    fn a_majority_outvotes_a_bad_run() {
         for (pattern, is_met) in [
             (&[Verdict::Met, Verdict::Missed, Verdict::Met][..], true),
             (&[Verdict::Void, Verdict::Met, Verdict::Met], true),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_gives_up_first_is_told_apart() {
+    fn a_generator_that_is_too_slow_is_distinguished() {
         let mut search = Search::default();
         let probe = |rate: f64| Ok::<_, ()>((if rate <= 500.0 { Verdict::Met } else { Verdict::Void }, 1.0));
         search.run(&settings(1), probe).unwrap();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_is_kept_when_a_run_cannot_be_made() {
+    fn steps_are_kept_when_a_run_fails() {
         let mut search = Search::default();
         let probe = |rate: f64| if rate < 100.0 { Ok((Verdict::Met, 1.0)) } else { Err("gone") };
         assert!(matches!(search.run(&settings(1), probe), Err(SearchError::Run("gone"))));

@@ -33,7 +33,7 @@ const QUANTILES: [(&str, Quantile, f64); 6] = [
     ("max", Quantile::Max, 1.0),
 ];
 
-/// Why a text is no objective.
+/// The error for an invalid objective.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{text}' is not a valid objective: {why}; write one as p95<5ms, with p50, p90, p95, p99, p999 or max, < or <=, us, ms or s"
@@ -58,7 +58,7 @@ impl Slo {
     }
 
     fn row(&self) -> &(&'static str, Quantile, f64) {
-        QUANTILES.iter().find(|row| row.1 == self.quantile).expect("each quantile has its row")
+        QUANTILES.iter().find(|row| row.1 == self.quantile).expect("each quantile has a row")
     }
 }
 
@@ -89,7 +89,7 @@ fn parse_bound(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let ns = number.parse::<f64>().ok()? * ns_per_unit;
-    // Beyond two minutes no run would tell.
+    // No run could decide about more than two minutes.
     (1.0..=120e9).contains(&ns).then(|| Duration::from_nanos(ns.round() as u64))
 }
 
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused_with_the_remedy() {
+    fn invalid_texts_are_refused_with_the_remedy() {
         for text in [
             "",
             "p95",
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn it_bounds_the_quantile_that_it_names() {
         let mut latencies = Latencies::new();
-        assert!(!parsed("max<1s").is_met(&latencies), "nothing meets nothing");
+        assert!(!parsed("max<1s").is_met(&latencies), "an empty distribution meets nothing");
         (1..=100).for_each(|ms| latencies.record(Duration::from_millis(ms)));
         assert!(parsed("p50<51ms").is_met(&latencies) && !parsed("p50<50ms").is_met(&latencies));
         assert!(parsed("p95<96ms").is_met(&latencies) && !parsed("p95<94ms").is_met(&latencies));

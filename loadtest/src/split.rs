@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::latencies::{Latencies, micros, round};
 
-/// The field in which an upstream reports how long it took, from the first byte of the request to the first queued byte
+/// The field in which an upstream reports its service time, from the first byte of the request to the first queued byte
 /// of the answer, in microseconds as a decimal number.
 pub const TRUTH: &str = "X-Service-Time-Us";
-/// The field in which a tunnel reports the time of a call's parts.
+/// The field in which a tunnel reports the times of a call's parts.
 const SERVER_TIMING: &str = "Server-Timing";
 
-/// How a tunnel divided the time of calls, and how exact that was.
+/// The times of calls' parts as a tunnel reports them, and their error.
 #[derive(Clone, Debug, Default)]
 pub struct Split {
     /// Time in the edge.
@@ -26,9 +26,9 @@ pub struct Split {
     pub upstream: Latencies,
     /// Time in the upstream, as the upstream itself reported it.
     pub truth: Latencies,
-    /// The absolute difference between the two.
+    /// The absolute difference between these two.
     pub error: Latencies,
-    /// The time of the caller minus all that the tunnel reports: the path between the two.
+    /// The caller's time minus all times that the tunnel reports: the path between the two.
     pub outside: Latencies,
     /// The number of answers without the tunnel's report.
     pub without_account: u64,
@@ -59,7 +59,7 @@ impl Split {
         }
     }
 
-    /// By how much the tunnel reports too much for the upstream, on average; negative if it reports too little.
+    /// The mean excess of the tunnel's time for the upstream; negative if it is too short.
     #[must_use]
     pub fn error_mean_us(&self) -> f64 {
         if self.error.count() == 0 { 0.0 } else { self.error_sum_us / self.error.count() as f64 }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_account_is_none() {
+    fn other_values_are_not_an_account() {
         for text in ["", "cache", "edge;dur=1", "upstream;dur=x", "upstream;dur=-1", "upstream;desc=\"x\""] {
             assert_eq!(Account::read(text), None, "{text}");
         }

@@ -1,4 +1,4 @@
-//! Who is called, and how it is found and trusted.
+//! The server to call, and how it is resolved and trusted.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,31 +8,31 @@ use url::Url;
 
 use crate::load::LoadError;
 
-/// Who is called, and how it is found and trusted.
+/// The server to call, and how it is resolved and trusted.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The address that is called: scheme, host, port, path and query.
+    /// The URL to call: scheme, host, port, path and query.
     pub url: Url,
-    /// Where the host is found instead of asking the system.
+    /// The address of the host, instead of resolving it.
     pub resolve_to: Option<SocketAddr>,
-    /// The `Host` header, and with it the name that the certificate must bear, in place of the URL's.
+    /// The `Host` header, instead of the URL's host; the certificate must contain this name.
     pub host: Option<String>,
-    /// The name that the certificate must bear, in place of the host's.
+    /// The name that the certificate must contain, instead of the host.
     pub server_name: Option<String>,
-    /// Whose certificates are believed.
+    /// The authorities that are trusted.
     pub trust: Trust,
     /// Whether TLS sessions are resumed; a full handshake for every connection otherwise.
     pub resume: bool,
 }
 
 impl Target {
-    /// A target that is found by its name and trusted as this machine trusts.
+    /// A target that is resolved by the system, and trusted by the machine's authorities.
     #[must_use]
     pub fn new(url: Url) -> Target {
         Target { url, resolve_to: None, host: None, server_name: None, trust: Trust::default(), resume: false }
     }
 
-    /// Whether it speaks TLS.
+    /// Whether it is called with TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.url.scheme() == "https"
@@ -51,7 +51,7 @@ impl Target {
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
-    /// What the `Host` header says.
+    /// The value of the `Host` header.
     #[must_use]
     pub fn authority(&self) -> String {
         match (&self.host, self.url.port()) {
@@ -61,7 +61,7 @@ impl Target {
         }
     }
 
-    /// The name that the certificate must bear.
+    /// The name that the certificate must contain.
     #[must_use]
     pub fn tls_name(&self) -> String {
         let without_port = |host: &String| match host.rsplit_once(':') {
@@ -92,27 +92,27 @@ impl FromStr for Target {
             return Err(fault("its scheme is neither http nor https"));
         }
         if url.host_str().is_none_or(str::is_empty) {
-            return Err(fault("it names no host"));
+            return Err(fault("it has no host"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(fault("it carries a user name or a password: give them as --header"));
+            return Err(fault("it contains a user name or a password: give them as --header"));
         }
         if url.port() == Some(0) {
-            return Err(fault("port 0 is nobody's"));
+            return Err(fault("port 0 cannot be called"));
         }
         Ok(Target::new(url))
     }
 }
 
-/// Whose certificates are believed.
+/// The authorities that are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// Those of the authorities that this machine trusts.
+    /// The authorities that this machine trusts.
     #[default]
     Platform,
-    /// Those of the authorities in a PEM file.
+    /// The authorities in a PEM file.
     CaFile(PathBuf),
-    /// Anybody's: what is measured is time.
+    /// Any certificate, because only time is measured.
     Insecure,
 }
 
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_knows_whom_to_dial_and_whom_to_name() {
+    fn a_target_knows_its_address_and_its_names() {
         let target: Target = "https://demo.localhost:8443/mcp?x=1".parse().unwrap();
         assert!(target.is_tls());
         assert_eq!((target.host_name(), target.port()), ("demo.localhost", 8443));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_called_is_refused() {
+    fn invalid_targets_are_refused() {
         for text in ["", "localhost:1", "ftp://a/", "http://", "http://u:p@a/", "http://a:0/", "http://a:99999/"] {
             assert!(matches!(text.parse::<Target>(), Err(LoadError::Url { .. })), "{text}");
         }

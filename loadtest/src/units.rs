@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// # Errors
 ///
-/// What is wrong with it, for clap.
+/// If the text is not a valid time.
 pub fn time(text: &str) -> Result<Duration, String> {
     let remedy = || format!("'{text}' is not a valid time; write one as 250us, 5ms, 1.5s, 2m or 1h");
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(remedy)?;
@@ -28,7 +28,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 ///
-/// What is wrong with it, for clap.
+/// If the text is not a valid size.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let remedy = || format!("'{text}' is not a valid size; write one as 1024, 64KiB, 1MiB or 2GiB");
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

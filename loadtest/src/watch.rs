@@ -1,4 +1,4 @@
-//! What the processes under test use of the machine, read from `/proc`.
+//! The CPU time and memory of the processes under test, read from `/proc`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use procfs::process::Process;
 use serde_json::{Value, json};
 
-/// Processes of one tree at the most.
+/// The most processes of one tree.
 const PROCESSES_MAX: usize = 1024;
 
-/// The processes under test. Their children are watched with them.
+/// The processes under test. Their descendants are watched too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
     /// The ids of the processes.
@@ -30,41 +30,41 @@ impl Watched {
     }
 }
 
-/// What the watched processes used, all together.
+/// The resources that all watched processes used together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// CPU time while measuring.
+    /// CPU time during the measurement.
     pub cpu: Duration,
-    /// The most resident memory that was seen, in KiB.
+    /// The peak of resident memory in the samples, in KiB.
     pub rss_kib_max: u64,
-    /// One for each second of the measured time.
+    /// One sample for each second of the measured time.
     pub seconds: Vec<Second>,
-    /// Watched processes that were gone at the end.
+    /// Watched processes that had ended before the end.
     pub gone: Vec<u32>,
     processes: usize,
 }
 
-/// One second of it.
+/// A sample of one second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Second {
-    /// Since measuring began, in seconds.
+    /// The time since the measurement began, in seconds.
     pub at_s: f64,
-    /// CPU time since the sample before.
+    /// CPU time since the previous sample.
     pub cpu: Duration,
-    /// Good calls since the sample before.
+    /// Good calls since the previous sample.
     pub calls: u64,
     /// Resident memory, in KiB.
     pub rss_kib: u64,
 }
 
 impl Usage {
-    /// Whether anything was watched.
+    /// Whether any process was watched.
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.processes > 0
     }
 
-    /// All of it, for programs; null when nothing was watched.
+    /// The usage as JSON; null if nothing was watched.
     #[must_use]
     pub fn to_json(&self) -> Value {
         if !self.is_watched() {
@@ -94,14 +94,14 @@ impl Second {
     }
 }
 
-/// Reads the watched processes, again and again.
+/// Samples the watched processes.
 ///
-/// CPU is the scheduler's own account of each thread, in nanoseconds. Of a thread that ends, what it used after the last
-/// look is lost.
+/// CPU time is the scheduler's value for each thread, in nanoseconds. The time of a thread between its last sample and
+/// its end is lost.
 #[derive(Debug, Default)]
 pub struct Watch {
     pids: Vec<u32>,
-    /// CPU of each thread when it was last seen, in nanoseconds.
+    /// CPU time of each thread in the last sample, in nanoseconds.
     threads: BTreeMap<i32, u64>,
     /// CPU time of all processes at [`Watch::begin`].
     began: Duration,
@@ -110,20 +110,20 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Looks at these processes from now on.
+    /// Watches these processes from now on.
     #[must_use]
     pub fn new(watched: &Watched) -> Watch {
         Watch { pids: watched.pids.clone(), ..Watch::default() }
     }
 
-    /// Starts to measure: what was used before does not count.
+    /// Starts the measurement: earlier usage does not count.
     pub fn begin(&mut self) {
         let (cpu, rss_kib) = self.look();
         (self.began, self.last) = (cpu, cpu);
         self.usage = Usage { rss_kib_max: rss_kib, processes: self.usage.processes, ..Usage::default() };
     }
 
-    /// Takes a sample, `elapsed` after measuring began, with `calls` good calls since the one before.
+    /// Takes a sample, `elapsed` after measuring began, with `calls` good calls since the previous one.
     pub fn sample(&mut self, elapsed: Duration, calls: u64) {
         if self.pids.is_empty() {
             return;
@@ -135,7 +135,7 @@ impl Watch {
         self.usage.seconds.push(Second { at_s: elapsed.as_secs_f64(), cpu: used, calls, rss_kib });
     }
 
-    /// Measuring ended with the sample before.
+    /// Ends the measurement with the last sample.
     #[must_use]
     pub fn end(mut self) -> Usage {
         self.usage.cpu = self.last.saturating_sub(self.began);
@@ -143,7 +143,7 @@ impl Watch {
         self.usage
     }
 
-    /// CPU of all threads so far, and resident memory in KiB.
+    /// CPU time of all threads so far, and resident memory in KiB.
     fn look(&mut self) -> (Duration, u64) {
         let processes = tree(&self.pids);
         self.usage.processes = self.usage.processes.max(processes.len());
@@ -160,19 +160,19 @@ impl Watch {
     }
 }
 
-/// Whether such a process runs. One that has ended and was not waited for does not.
+/// Whether a process with this id runs. A zombie does not.
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
     let stat = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok()?.stat().ok());
     stat.is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }
 
-/// The ids of a process and of all below it.
+/// The ids of a process and of its descendants.
 pub(crate) fn tree_ids(pid: u32) -> BTreeSet<u32> {
     tree(&[pid]).iter().map(|process| process.pid.unsigned_abs()).collect()
 }
 
-/// The processes that are alive of `pids`, with all below them.
+/// The running processes of `pids`, with their descendants.
 pub(crate) fn tree(pids: &[u32]) -> Vec<Process> {
     let mut left: Vec<u32> = pids.to_vec();
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn children_are_watched_and_the_dead_are_told() {
+    fn children_are_watched_and_ended_processes_are_reported() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let (alone, with_child) = (std::process::id(), child.id());
         assert!(tree(&[alone]).iter().any(|process| process.pid == with_child as i32));

@@ -64,6 +64,8 @@ pub struct AuditCallLine<'a> {
     pub answer: RpcAnswer,
     /// The length of the response body in bytes.
     pub bytes: u64,
+    /// What the policy has found in the texts of the response, as plain words that need no escapes.
+    pub found: Option<String>,
     /// How long the call took.
     pub took: Duration,
     /// The durations of its phases.
@@ -129,6 +131,10 @@ pub struct CallEndLine<'a> {
     pub answer: RpcAnswer,
     /// The length of the response body in bytes.
     pub bytes: u64,
+    /// What the policy has found in the texts of the response, as plain words that need no escapes.
+    pub found: Option<String>,
+    /// The ceiling that the response reached, by its key in the file.
+    pub limit: Option<&'a str>,
     /// How long the call took.
     pub took: Duration,
 }
@@ -199,6 +205,9 @@ impl AuditCallLine<'_> {
             line.number("status", self.status);
         }
         line.ended(self.outcome, self.answer, self.bytes, self.took);
+        if let Some(found) = &self.found {
+            line.shown("found", found);
+        }
         if self.retries > 0 {
             line.number("retries", self.retries);
         }
@@ -235,6 +244,10 @@ impl CallEndLine<'_> {
         line.text("role", self.role);
         line.hex("call", self.call);
         line.ended(self.outcome, self.answer, self.bytes, self.took);
+        line.text_if("limit", self.limit.unwrap_or_default());
+        if let Some(found) = &self.found {
+            line.shown("found", found);
+        }
         line.end()
     }
 }
@@ -382,6 +395,7 @@ mod tests {
             outcome: "ok",
             answer: RpcAnswer { code: Some(-1), is_error: Some(true) },
             bytes: 10,
+            found: Some("cards changed 1".into()),
             took: Duration::from_micros(1_500),
             phases: vec![("edge", Duration::from_micros(20)), ("upstream", Duration::from_millis(1))],
             retries: 1,
@@ -391,6 +405,7 @@ mod tests {
         assert_eq!((&line["call"], &line["id"], &line["took_us"]), (&json!("1f"), &json!("\"x\""), &json!(1_500)));
         assert_eq!(line["phases_us"], json!({"edge": 20, "upstream": 1_000}));
         assert_eq!((&line["rpc_code"], &line["is_error"]), (&json!(-1), &json!(true)));
+        assert_eq!(line["found"], "cards changed 1");
         let sha = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
         assert_eq!((&line["argument_bytes"], &line["argument_sha256"]), (&json!(2), &json!(sha)));
         assert_eq!((&line["decision"], &line["rule"]), (&json!("denied"), &json!("no-deletes")));
@@ -414,8 +429,10 @@ mod tests {
 
     #[test]
     fn the_other_lines_are_json_too() {
-        let end = CallEndLine { role: "connector", call: 1, outcome: "ok", ..CallEndLine::default() };
-        assert_eq!(parsed(&end.body())["kind"], "call_end");
+        let found = Some("cards flagged 2".into());
+        let end = CallEndLine { role: "connector", call: 1, outcome: "ok", found, ..CallEndLine::default() };
+        let end = parsed(&end.body());
+        assert_eq!((&end["kind"], &end["found"]), (&json!("call_end"), &json!("cards flagged 2")));
         let action = ActionLine { action: "tunnel.created", reason: Some("because \"so\""), ..ActionLine::default() };
         assert_eq!(parsed(&action.body())["reason"], "because \"so\"");
     }

@@ -97,9 +97,12 @@ pub enum CallFailure {
     /// The call could not be written to the required audit log, so its response must not be sent.
     #[error("the call could not be written to the audit log")]
     Unrecorded,
-    /// The lists that policies filter used up their memory, so the response was not passed on.
-    #[error("the lists that are being filtered have used up the memory for them")]
+    /// The answers that policies filter used up their memory, so the response was not passed on.
+    #[error("the answers that are being filtered have used up the memory for them")]
     CrowdedLists,
+    /// The response has more than a rule of a policy lets it have, so it was not passed on.
+    #[error("the answer has more than a rule of the policy lets it have")]
+    AnswerOverCeiling,
     /// The edge or the connector had an internal error, or reset the call for a reason that this version does not know.
     #[error("the call failed between edge and connector")]
     Internal,
@@ -108,7 +111,7 @@ pub enum CallFailure {
 impl CallFailure {
     /// Every failure, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [CallFailure; 32] = [
+    pub const ALL: [CallFailure; 33] = [
         CallFailure::ConnectorOffline,
         CallFailure::TunnelRevoked,
         CallFailure::Overloaded,
@@ -140,6 +143,7 @@ impl CallFailure {
         CallFailure::RequestBroken,
         CallFailure::Unrecorded,
         CallFailure::CrowdedLists,
+        CallFailure::AnswerOverCeiling,
         CallFailure::Internal,
     ];
 

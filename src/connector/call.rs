@@ -60,7 +60,7 @@ pub(super) enum Caller<'a> {
 pub(super) struct SessionAgent {
     /// Its address, as sent by the edge.
     pub(super) address: String,
-    /// Its client certificate.
+    /// Its client certificate, as far as it is known.
     pub(super) certificate: CallerCertificate,
 }
 
@@ -116,7 +116,7 @@ pub(super) struct AgentWork {
     /// The size of the answer.
     pub(super) answer_size: AnswerSize,
     /// The failure that was sent to the agent at the end of an event stream, if any.
-    pub(super) told_failure: Option<CallFailure>,
+    pub(super) sent_failure: Option<CallFailure>,
 }
 
 /// How a call ended.
@@ -254,7 +254,7 @@ impl UpstreamWork {
             return Err(CallError::Failed(CallFailure::SealMismatch));
         }
         served.on_call();
-        (self.agents.retries, self.agents.again, self.agents.told_failure) = (Retries::default(), None, None);
+        (self.agents.retries, self.agents.again, self.agents.sent_failure) = (Retries::default(), None, None);
         self.agents.answer_size = AnswerSize::default();
         let send_by = self.agents.send_by(context);
         let mut needs_fresh = false;
@@ -645,7 +645,7 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         }
         let failure = CallError::from(failed(error)).failure();
         let event = self.last_event(failure, label)?;
-        self.work.told_failure = Some(failure);
+        self.work.sent_failure = Some(failure);
         Some(event)
     }
 
@@ -727,6 +727,7 @@ fn failed(error: &RelayError) -> ExchangeError {
         RelayError::Late => CallFailure::Deadline,
         RelayError::Unrecorded => CallFailure::Unrecorded,
         RelayError::CrowdedLists => CallFailure::CrowdedLists,
+        RelayError::OverCeiling => CallFailure::AnswerOverCeiling,
         RelayError::Protocol(_) => CallFailure::UpstreamProtocol,
     };
     ExchangeError::Failed(CallError::Failed(failure))
@@ -767,7 +768,7 @@ mod tests {
 
     /// A server whose answer was cut here has answered, even if nothing was passed on.
     #[test]
-    fn a_call_that_was_cut_before_its_answer_was_passed_on_is_not_taken_for_one_that_was_not_sent() {
+    fn a_call_that_was_cut_before_its_answer_was_forwarded_does_not_count_as_unsent() {
         let cut = StreamError::ResetWith { failure: CallFailure::SlowReader };
         for error in [RelayError::NoResponse(Some(cut.clone())), RelayError::Broken(Some(cut))] {
             let failed = failed(&error);

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn each_change_of_what_is_missing_is_told_once() {
+    fn each_change_of_missing_hosts_is_logged_once() {
         let mut edge = EdgeHosts::default();
         let routes = set(&["a.test", "*.b.test"]);
         assert_eq!(edge.change(&routes), None, "the edge has sent nothing yet");

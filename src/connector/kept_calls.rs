@@ -113,7 +113,7 @@ impl ConnectorCore {
         let (calls, recorder) = (self.figures.calls.borrow(), self.figures.recorder.borrow());
         let line = |FoundCall { record, age, label }: FoundCall<'_>| {
             let host = record.host.as_str().parse().ok();
-            let told = host.and_then(|host| {
+            let known = host.and_then(|host| {
                 self.upstreams.route_of(&host, |route| {
                     let rule = record
                         .policy
@@ -121,7 +121,7 @@ impl ConnectorCore {
                     (route.name.to_string(), rule)
                 })
             });
-            let (route, rule) = told.unzip();
+            let (route, rule) = known.unzip();
             CallLine { record: *record, age, label: label.cloned(), route, tunnel: None, rule: rule.flatten() }
         };
         calls.find(filter, &recorder, self.core.now()).into_iter().map(line).collect()

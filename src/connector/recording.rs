@@ -12,7 +12,7 @@ use crate::serve::{AnswerSize, CallEnded, EndedCall, GuardedCall, PlacedCall, Re
 use crate::wire::mcp::{Call, SESSION_ID};
 
 /// The report of a call that failed, with its label as far as it is known.
-pub(super) fn told_of(
+pub(super) fn report_of(
     context: CallContext<'_>,
     request: &mut impl Request,
     route: &ConnectorRoute,
@@ -58,6 +58,9 @@ pub(super) fn record(
     // Without a begun call, these belong to an earlier call.
     let (retries, again) = if is_begun { (work.retries, work.again) } else { (Retries::default(), None) };
     let core = context.core;
+    if let Some(note) = request.label().and_then(|label| label.log_answer_note()) {
+        core.connector.counters.add_note(&note);
+    }
     let keeps = core.figures.calls.borrow().is_on();
     if host.is_none() && !keeps {
         return;
@@ -107,8 +110,8 @@ pub(super) fn record(
     let in_force = of_agent.filter(|_| is_begun).and_then(|guard| guard.deadline.enforced());
     let in_force = in_force.map(|deadline| (deadline, false));
     let (deadline, missed) = counted.and_then(|(_, judged)| judged).or(in_force).unzip();
-    let is_told = |failure: &CallFailure| *failure != CallFailure::Cancelled && !is_cut_by_edge;
-    let failure = ended.and_then(Result::err).filter(is_told);
+    let is_reported = |failure: &CallFailure| *failure != CallFailure::Cancelled && !is_cut_by_edge;
+    let failure = ended.and_then(Result::err).filter(is_reported);
     let kept = CallRecord {
         label: counted.map(|(label, _)| label),
         trace: kept.trace.or(of_body),

@@ -10,7 +10,7 @@ use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
-use crate::policy::{KeyedLogLimit, LeftOut};
+use crate::policy::{AnswerNote, KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
 use crate::serve::{AuditLog, RouteLimits, SessionOwners};
 use crate::wire::mux::Hosts;
@@ -127,8 +127,11 @@ counters! {
         eras_differed, "Openings (initialize, server/discover) answered 400, 404 or 405, as by a server of the other era of MCP";
         links_ended, "Links that ended, for any reason";
         links_made, "Links that were established";
-        lists_crowded, "Answers that were withheld because no memory was left to filter their lists";
+        texts_changed, "Parts of texts that the policies of their routes have had stripped or redacted";
+        texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
+        lists_crowded, "Answers that were withheld because no memory was left to filter them";
         requests_refused, "Requests that were refused before they became calls";
+        answers_over_ceiling, "Answers that were withheld because they have more than the rule lets them have that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
         requests_resent, "Requests sent again after a connection ended or refused them without an answer";
@@ -139,6 +142,17 @@ counters! {
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
         tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";
+    }
+}
+
+impl Counters {
+    /// Counts what became of an answer by the policy of its route.
+    pub(super) fn add_note(&self, note: &AnswerNote) {
+        self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
+        self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
+        if note.reached().is_some() {
+            Counters::add(&self.answers_over_ceiling);
+        }
     }
 }
 
@@ -198,12 +212,12 @@ impl Connector {
         self.hosts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Compares the routes with the hosts that the tunnel has at an edge. `told` are new hosts from that edge.
-    pub(super) fn compare_hosts(&self, edge: usize, told: Option<Hosts>) {
+    /// Compares the routes with the hosts that the tunnel has at an edge. `reported` are new hosts from that edge.
+    pub(super) fn compare_hosts(&self, edge: usize, reported: Option<Hosts>) {
         let (Some(state), Some(address)) = (self.edges.get(edge), self.settings.edges.get(edge)) else { return };
         let mut known = state.hosts();
-        if let Some(told) = told {
-            known.set(told);
+        if let Some(reported) = reported {
+            known.set(reported);
         }
         known.log_missing(address, &self.settings.tunnel, &self.hosts());
     }

@@ -12,7 +12,7 @@ use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::places::QueueNotes;
-use crate::connector::recording::{Noted, TaskEnd, add_call_to_task, guarded, record, told_of};
+use crate::connector::recording::{Noted, TaskEnd, add_call_to_task, guarded, record, report_of};
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::CallTerms;
@@ -173,7 +173,7 @@ impl StreamCalls<'_> {
             // The event stream lasts as long as the agent wants.
             ended = Some(Ok(()));
         }
-        if let (Some(Ok(())), Some(failure)) = (ended, work.agents.told_failure) {
+        if let (Some(Ok(())), Some(failure)) = (ended, work.agents.sent_failure) {
             ended = Some(Err(failure));
         }
         count(context.core, ended);
@@ -343,7 +343,7 @@ impl StreamCalls<'_> {
             }
         };
         let report = core.upstreams.route_of(host, |route| {
-            told_of(self.context, request, route, Phase::Connector, |call| {
+            report_of(self.context, request, route, Phase::Connector, |call| {
                 CallReport::overloaded(&OverloadRefusal { call, overload })
             })
         });
@@ -384,9 +384,9 @@ impl StreamCalls<'_> {
         connector_timing(&CallEnd::new(request.began()).stamps.times(&core.core), &mut timing);
         request.learn_id(work.agents.left(core.core.turn_time())).await;
         self.record_uncalled(request, Some(failure), report.as_ref());
-        let told = work.agents.audit.told(failure, &core.core).await;
-        let report = report.filter(|_| told == failure);
-        let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
+        let reported = work.agents.audit.failure_to_report(failure, &core.core).await;
+        let report = report.filter(|_| reported == failure);
+        let keep = request.fail(reported, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }
     }
 
@@ -407,7 +407,7 @@ impl StreamCalls<'_> {
         let deadline = Some(&work.agents.guard.deadline).filter(|deadline| deadline.was_cut() && may_have_run);
         let tell = |route: &ConnectorRoute| {
             let phase = failure.phase(if is_sent { Phase::Upstream } else { Phase::Connector });
-            told_of(*context, request, route, phase, |call| match deadline {
+            report_of(*context, request, route, phase, |call| match deadline {
                 Some(deadline) if !call.method.is_empty() => deadline.report(call),
                 _ => CallReport::of(&call),
             })
@@ -461,9 +461,9 @@ impl StreamCalls<'_> {
                 let (mut timing, core) = (Vec::new(), self.context.core);
                 connector_timing(&stamps.times(&core.core), &mut timing);
                 request.learn_id(self.work.agents.left(core.core.turn_time())).await;
-                let told = self.work.agents.audit.told(failure, &core.core).await;
-                let report = self.report(request, failure, stamps.is_sent()).filter(|_| told == failure);
-                request.fail(told, report.as_ref(), &timing, !core.is_draining()).await
+                let reported = self.work.agents.audit.failure_to_report(failure, &core.core).await;
+                let report = self.report(request, failure, stamps.is_sent()).filter(|_| reported == failure);
+                request.fail(reported, report.as_ref(), &timing, !core.is_draining()).await
             }
             CallError::BadBody(_) if !self.work.agents.audit.is_settled(&self.context.core.core).await => false,
             CallError::BadBody(error) => {
@@ -544,7 +544,7 @@ fn begin_guard(
         let begun = guard.begin_labelled(&guarded(route, call), &mut recorder, core.core.turn_time());
         drop(recorder);
         let refused = begun.err()?;
-        told_of(context, request, route, Phase::Connector, |call| refused.report(call))
+        report_of(context, request, route, Phase::Connector, |call| refused.report(call))
     });
     begun.flatten()
 }

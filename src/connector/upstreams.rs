@@ -354,9 +354,9 @@ impl Served {
     pub(super) fn on_failed(&self, error: &UpstreamError, now: Time) -> CallFailure {
         let why = error.to_string();
         let mut failing = self.failing.borrow_mut();
-        let told = failing.take().map(|before| before.logged);
-        let is_told = |(told, at): &(String, Time)| *told == why || now - *at < FAILING_EVERY;
-        let logged = told.filter(is_told).unwrap_or_else(|| {
+        let last = failing.take().map(|before| before.logged);
+        let is_known = |(last, at): &(String, Time)| *last == why || now - *at < FAILING_EVERY;
+        let logged = last.filter(is_known).unwrap_or_else(|| {
             tracing::warn!(route = %self.route.name, upstream = %self.route.upstream.url, %error, "cannot connect to the upstream");
             (why.clone(), now)
         });

@@ -20,8 +20,8 @@ pub(super) fn carry(core: &Rc<ConnectorCore>, stream: CarrierStream) {
     }
 }
 
-/// What a worker does, beginning with a first call. It captures what it needs: the parameters of an async function take their place
-/// twice.
+/// The future of a worker, which begins with a first call. It captures its values, because the parameters of an async
+/// function are stored twice in its future.
 fn work(core: Rc<ConnectorCore>, first: CallStream) -> impl Future<Output = ()> {
     let slot = Rc::new(WorkerSlot::default());
     let mut next = Some(first);

@@ -65,7 +65,7 @@ mod tests {
     use crate::route::{RouteName, RouteOverrides};
 
     #[test]
-    fn what_was_counted_is_what_the_table_has() {
+    fn the_table_contains_the_counts() {
         let mut rng = Rng::new(7);
         let mut routes = AgentRoutes::default();
         let mut seen = [0, 0];

@@ -496,7 +496,7 @@ impl AgentCalls<'_> {
                     note_era(core, request, route, work.notes.status);
                 }
                 let delivered = request.delivered(&to_agent, keeps, core).await;
-                let outcome = match (delivered, work.told_failure) {
+                let outcome = match (delivered, work.sent_failure) {
                     (Outcome::Ok, Some(failure)) => failure.outcome(),
                     (Outcome::Ok, None) if work.guard.deadline.was_cut() => Outcome::TimedOut,
                     (delivered, _) => delivered,

@@ -108,9 +108,9 @@ pub(super) async fn fail_with(
         server_timing(&phases, &mut timing);
         let own = Some(failure.own_answer(report.as_ref()));
         record(core, request, route, usage, &phases, Ending { own, ..work.ending(failure.outcome()) });
-        let told = work.notes.audit.told(failure, &core.core).await;
-        let report = report.filter(|_| told == failure);
-        let keep = request.fail(told, report.as_ref(), &timing, !core.is_draining()).await;
+        let reported = work.notes.audit.failure_to_report(failure, &core.core).await;
+        let report = report.filter(|_| reported == failure);
+        let keep = request.fail(reported, report.as_ref(), &timing, !core.is_draining()).await;
         if keep { Next::Keep } else { Next::Close }
     })
     .await

@@ -59,6 +59,7 @@ impl CallEndReason {
             RelayError::Protocol(_) => CallEndReason::Failed { failure: CallFailure::UpstreamProtocol, reset: true },
             RelayError::Unrecorded => CallEndReason::Failed { failure: CallFailure::Unrecorded, reset: true },
             RelayError::CrowdedLists => CallEndReason::Failed { failure: CallFailure::CrowdedLists, reset: true },
+            RelayError::OverCeiling => CallEndReason::Failed { failure: CallFailure::AnswerOverCeiling, reset: true },
             RelayError::Late => CallEndReason::Failed { failure: cut_failure(deadline), reset: true },
         }
     }

@@ -75,7 +75,7 @@ impl RelayHooks for EdgeHooks<'_, '_> {
         }
     }
 
-    /// When a link is to end, its connector ends them, after all that it has sent.
+    /// When a link drains, its connector ends the streams, after all that it has sent.
     fn streams_end(&self) -> impl Future<Output = ()> {
         self.tries.core.drain.begun()
     }
@@ -147,7 +147,7 @@ impl RelayHooks for EdgeHooks<'_, '_> {
             return None;
         };
         let event = self.last_event(failure, label)?;
-        self.work.told_failure = Some(failure);
+        self.work.sent_failure = Some(failure);
         Some(event)
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct CallWork {
     /// Reads an answer that is an event stream as it passes.
     pub(super) answer: AnswerStream,
     /// The failure that was sent to the agent at the end of an event stream, if any.
-    pub(super) told_failure: Option<CallFailure>,
+    pub(super) sent_failure: Option<CallFailure>,
     /// The phase in which its exchange failed.
     pub(super) waits_for: Phase,
     /// The answer, if it may list tools and the list is needed.

@@ -23,7 +23,7 @@ pub(super) struct Caller {
     pub(super) peer: String,
     /// The agent's source, for admission rules.
     pub(super) source: Source,
-    /// What stands in front of the edge.
+    /// The proxy in front of the edge, if any.
     pub(super) front: Front,
     /// Its permit among the connections of its source, if those are counted.
     pub(super) permit: Option<ConnectionPermit>,

@@ -44,7 +44,7 @@ where
     let Caller { peer, front, is_tls, .. } = caller;
     let incoming = request.incoming(to_agent);
     let head = incoming.head;
-    (work.is_refused, work.told_failure) = (false, None);
+    (work.is_refused, work.sent_failure) = (false, None);
     let public = route.own.public.as_ref().or(core.edge.settings.public.as_ref());
     let called = front.called(public, *is_tls, head);
     let append = forwarded(peer.as_bytes(), called);

@@ -64,7 +64,7 @@ pub enum NotCertified {
 
 /// A core's request to the control thread.
 pub struct CertifyRequest {
-    /// For whom the certificate is.
+    /// The subject of the certificate.
     pub subject: CertSubject,
     /// The certificate request: PKCS #10, DER.
     pub csr: Vec<u8>,

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_without_credentials_lets_nobody_in() {
+    fn a_tunnel_without_credentials_accepts_no_secret() {
         let tables = tables(&[]);
         let of = |tunnel: &str| tables.is_revoked(&tunnel.parse().unwrap(), Time::ZERO);
         assert!(of("tnl_a") && !of("tnl_b"));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_goes_on_while_its_credential_is_the_same() {
+    fn a_link_continues_while_its_credential_is_unchanged() {
         let tunnel: TunnelId = "tnl_a".parse().unwrap();
         let old = tables(&[("configured", "old", Time::NEVER)]);
         let credential = old.verify(&tunnel, &Secret::from("old"), Time::ZERO).unwrap().clone();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_goes_on_while_connectors_may_come_from_where_it_came() {
+    fn a_link_continues_while_its_address_is_allowed() {
         let tunnel: TunnelId = "tnl_a".parse().unwrap();
         let mut tables = tables(&[("crd_a", "secret", Time::NEVER)]);
         let credential = tables.verify(&tunnel, &Secret::from("secret"), Time::ZERO).unwrap().clone();

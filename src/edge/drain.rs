@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_drain_that_has_begun_does_not_wait() {
+    fn waiting_for_a_drain_that_has_begun_returns_at_once() {
         let drain = Drain::default();
         let cx = &mut Context::from_waker(Waker::noop());
         let mut begun = pin!(drain.begun());

@@ -4,7 +4,7 @@ use crate::exchange::CalledAddress;
 use crate::route::{Hostname, PublicUrl, Scheme};
 use crate::wire::http1::RequestHead;
 
-/// What is known of a proxy in front of the edge.
+/// The facts about a proxy in front of the edge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Front {
     /// Whether the agent's own connection is TLS, if a PROXY header says so.
@@ -21,8 +21,8 @@ impl Front {
             (Some(public), _) => public.scheme(),
             (None, Some(is_tls)) => Scheme::of_connection(is_tls),
             (None, None) => {
-                let told = self.forwarded_field(head, "x-forwarded-proto").and_then(Scheme::of);
-                told.unwrap_or(Scheme::of_connection(is_tls))
+                let forwarded = self.forwarded_field(head, "x-forwarded-proto").and_then(Scheme::of);
+                forwarded.unwrap_or(Scheme::of_connection(is_tls))
             }
         }
     }
@@ -35,14 +35,14 @@ impl Front {
         head: &'a RequestHead,
     ) -> CalledAddress<'a> {
         let called = CalledAddress::of(self.scheme(public, is_tls, head), head);
-        let is_host = |told: &&[u8]| Hostname::of_authority(told).is_ok();
-        let told = self.forwarded_field(head, "x-forwarded-host").filter(is_host).unwrap_or(called.authority);
+        let is_host = |forwarded: &&[u8]| Hostname::of_authority(forwarded).is_ok();
+        let forwarded = self.forwarded_field(head, "x-forwarded-host").filter(is_host).unwrap_or(called.authority);
         // An edge may have other hosts than that of its URL.
         let public = public.map(|public| public.authority().as_bytes()).filter(|public| {
-            let hosts = (Hostname::of_authority(public), Hostname::of_authority(told));
+            let hosts = (Hostname::of_authority(public), Hostname::of_authority(forwarded));
             matches!(hosts, (Ok(public), Ok(called)) if public == called)
         });
-        CalledAddress { authority: public.unwrap_or(told), ..called }
+        CalledAddress { authority: public.unwrap_or(forwarded), ..called }
     }
 
     /// The proxy's value of a field, which is the last: a proxy appends to what it received.
@@ -74,27 +74,27 @@ mod tests {
     }
 
     #[test]
-    fn without_a_proxy_it_is_the_connection_that_tells() {
+    fn without_a_proxy_the_connection_decides() {
         let forged = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: b.test\r\n";
         assert_eq!(called(NONE, None, false, forged), "http://a.test");
         assert_eq!(called(NONE, None, true, ""), "https://a.test");
     }
 
     #[test]
-    fn a_trusted_proxy_is_believed_if_what_it_says_has_a_meaning() {
-        for (fields, told) in [
+    fn a_trusted_proxys_fields_are_used_if_they_are_valid() {
+        for (fields, expected) in [
             ("X-Forwarded-Proto: https\r\nX-Forwarded-Host: b.test:8443\r\n", "https://b.test:8443"),
             ("X-Forwarded-Proto: http, https\r\n", "https://a.test"),
             ("X-Forwarded-Proto: http\r\nX-Forwarded-Proto: https\r\n", "https://a.test"),
             ("X-Forwarded-Proto: gopher\r\nX-Forwarded-Host: b test\r\n", "http://a.test"),
             ("", "http://a.test"),
         ] {
-            assert_eq!(called(TRUSTED, None, false, fields), told, "{fields}");
+            assert_eq!(called(TRUSTED, None, false, fields), expected, "{fields}");
         }
     }
 
     #[test]
-    fn a_proxy_header_comes_before_a_field_and_the_public_url_before_all() {
+    fn a_proxy_header_overrides_a_field_and_the_public_url_overrides_both() {
         let over = |is_tls| Front { is_tls: Some(is_tls), ..TRUSTED };
         let plain = "X-Forwarded-Proto: http\r\n";
         assert_eq!(called(over(true), None, false, plain), "https://a.test");

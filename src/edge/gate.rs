@@ -53,7 +53,7 @@ pub(super) struct PeerInfo {
     pub(super) direct: Option<SocketAddr>,
     /// The peer's source, for admission rules.
     pub(super) source: Source,
-    /// What is known of a proxy in front of the edge.
+    /// The proxy in front of the edge, if any.
     pub(super) front: Front,
     /// Its permit among the connections of its source, if those are counted.
     pub(super) permit: Option<ConnectionPermit>,
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_for_agents_wait_until_it_is_known_that_it_is_one_where_connectors_may_come_too() {
+    fn agents_rules_apply_after_the_peer_is_known_where_connectors_may_connect_too() {
         let only = |network: &str| Rules::new(Members::new([network.parse().unwrap()], []), Members::default(), false);
         let admission =
             || Admission { agents: only("192.0.2.0/24"), connectors: only("198.51.100.0/24"), ..Admission::default() };

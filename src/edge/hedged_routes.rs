@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn cores_share_what_a_server_has_said_and_a_route_of_another_tunnel_begins_anew() {
+    fn cores_share_tool_hints_and_a_route_of_another_tunnel_starts_empty() {
         let (all, cores) = (ToolHints::default(), [HedgedRoutes::default(), HedgedRoutes::default()]);
         let knows = |core: usize, tunnel: &str| {
             cores[core].of(&all, &route(1, tunnel)).is_some_and(|of| of.hints.is_read_only("look"))

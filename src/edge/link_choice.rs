@@ -21,7 +21,7 @@ use crate::wire::mux::{Hosts, Withdrawal};
 /// connects again within this time.
 const CLOSED_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Where a call is sent.
+/// The choice for a call.
 pub(super) enum Chosen {
     /// Over this link of the core.
     Link(ChosenLink),

@@ -185,12 +185,12 @@ impl LinkTable {
     }
 
     /// How often the connector of some link was stalled for that long.
-    pub(super) fn times_stood_still(&self) -> u64 {
+    pub(super) fn times_stalled(&self) -> u64 {
         self.stood_still.count()
     }
 
     /// Waits until the connector of some link was stalled for that long more than `seen` times. Returns the new count.
-    pub(super) async fn stood_still_after(&self, seen: u64) -> u64 {
+    pub(super) async fn stalled_after(&self, seen: u64) -> u64 {
         self.stood_still.after(seen).await;
         self.stood_still.count()
     }
@@ -397,7 +397,7 @@ impl LinkTable {
 
     /// Sends the hosts of their tunnel to the connectors of one tunnel, or of all. Returns the tunnels with links on
     /// this core.
-    pub(super) fn tell_hosts(&self, tables: &EdgeTables, tunnel: Option<&TunnelId>) -> Vec<TunnelId> {
+    pub(super) fn send_hosts(&self, tables: &EdgeTables, tunnel: Option<&TunnelId>) -> Vec<TunnelId> {
         let by_tunnel = self.by_tunnel.borrow();
         let concerned = by_tunnel.iter().filter(|(id, _)| tunnel.is_none_or(|tunnel| tunnel == *id));
         let tell = |(id, links): (&TunnelId, &Links)| {
@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_a_host_is_served_by_is_asked_where_it_is_not_known_that_all_serve_all() {
+    fn hosts_are_checked_unless_all_connectors_serve_all_hosts() {
         let fixture = Fixture::new(Admission::default());
         let (table, core_tables) = (table(&fixture), CoreTables::new(&fixture.edge));
         let unasked = || {

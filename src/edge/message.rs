@@ -32,7 +32,7 @@ pub enum EdgeCommand {
     Usage(MailSender<Vec<UsageLine>>),
 }
 
-/// What a review of the links' credentials did on a core.
+/// The result of a review of the links' credentials on a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reviewed {
     /// The number of the core.

@@ -368,9 +368,9 @@ async fn carry(
         Ok(())
     };
     let stalled = async {
-        let mut seen = core.links.times_stood_still();
+        let mut seen = core.links.times_stalled();
         while !waits.get() || !is_given_up() {
-            seen = core.links.stood_still_after(seen).await;
+            seen = core.links.stalled_after(seen).await;
         }
         gave_up.set(true);
         Err(StreamError::Closed)
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_message_that_waits_for_the_link_is_kept_until_more_comes() {
+    fn a_first_message_that_waits_for_the_link_is_kept_until_more_arrives() {
         let pool = Pool::new(1 << 20);
         let cx = &mut Context::from_waker(Waker::noop());
         let link = Narrow::default();

@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn each_change_of_what_no_connector_serves_is_told_once() {
+    fn each_change_of_unserved_hosts_is_reported_once() {
         let (presence, tunnel) = presence(1);
         let hosts = set(&["a.test", "b.test", "*.c.test"]);
         assert!(!presence.begin_review(&tunnel), "it has no links");

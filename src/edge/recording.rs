@@ -74,6 +74,9 @@ pub(super) fn record(
         || notes.session.or_else(|| core.bonds.session_of(request.head(), &route.tunnel)).map(|SessionKey(key)| key);
     let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace, session));
     let Some(said) = request.label() else { return };
+    if let Some(note) = said.log_answer_note() {
+        core.edge.counters.add_note(&note);
+    }
     let (arguments, policy) = (said.arguments_digest(), said.policy_mark());
     let call = said.call();
     let method = call.method().unwrap_or(call.kind().name());

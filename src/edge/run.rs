@@ -93,8 +93,8 @@ impl EdgeCore {
         match message {
             CoreMessage::Command(command) => self.run_command(command),
             CoreMessage::HostsChanged(tunnel) => {
-                let told = self.links.tell_hosts(&self.tables.get(), tunnel.as_ref());
-                told.iter().for_each(|tunnel| self.review_hosts_soon(tunnel));
+                let tunnels = self.links.send_hosts(&self.tables.get(), tunnel.as_ref());
+                tunnels.iter().for_each(|tunnel| self.review_hosts_soon(tunnel));
             }
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
             CoreMessage::Agent(connection, origin, moves) => agents::adopt(self, *connection, origin, moves),

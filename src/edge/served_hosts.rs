@@ -53,8 +53,8 @@ struct Seen {
 
 impl Serves {
     /// Whether a connector that reported these hosts serves a host, or all hosts of a wildcard.
-    pub(super) fn of(told: Option<&Hosts>, host: &str) -> Serves {
-        match told {
+    pub(super) fn of(reported: Option<&Hosts>, host: &str) -> Serves {
+        match reported {
             Some(hosts) if hosts.listed.covers(host) => Serves::Yes,
             Some(Hosts { left_out: 0, .. }) => Serves::No,
             _ => Serves::Unknown,
@@ -64,10 +64,10 @@ impl Serves {
 
 impl Wanted<'_> {
     /// Whether a connector that reported these hosts may take the call.
-    pub(super) fn takes(self, told: Option<&Hosts>) -> bool {
+    pub(super) fn takes(self, reported: Option<&Hosts>) -> bool {
         match self {
             Wanted::AllServe(_) | Wanted::Any => true,
-            Wanted::Of(host, least) => Serves::of(told, host) >= least,
+            Wanted::Of(host, least) => Serves::of(reported, host) >= least,
         }
     }
 }
@@ -78,17 +78,17 @@ impl AllServe {
         self.seen.as_ref().is_some_and(|seen| seen.version == version && seen.all_serve)
     }
 
-    /// Like [`AllServe::is_known`], with a lookup if the tables changed. `told` are the hosts that each connector
+    /// Like [`AllServe::is_known`], with a lookup if the tables changed. `reported` are the hosts that each connector
     /// reported.
     pub(super) fn look<'a>(
         &mut self,
         version: u64,
         hosts: &HostSet,
-        mut told: impl Iterator<Item = Option<&'a Hosts>>,
+        mut reported: impl Iterator<Item = Option<&'a Hosts>>,
     ) -> bool {
         let all_serve = match &self.seen {
             Some(seen) if seen.hosts == *hosts => seen.all_serve,
-            _ => told.all(|told| hosts.iter().all(|host| Serves::of(told, host) == Serves::Yes)),
+            _ => reported.all(|reported| hosts.iter().all(|host| Serves::of(reported, host) == Serves::Yes)),
         };
         self.seen = Some(Seen { version, hosts: hosts.clone(), all_serve });
         all_serve
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_said_is_not_known() {
+    fn unreported_hosts_are_unknown() {
         let (whole, cut) = (hosts_of(&["a.test", "*.b.test"], 0), hosts_of(&["a.test"], 1));
         for (hosts, host, serves) in [
             (Some(&whole), "a.test", Serves::Yes),

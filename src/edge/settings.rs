@@ -154,7 +154,7 @@ impl EdgeSettings {
     }
 }
 
-/// What an edge serves. Each version replaces the previous one as a whole; versions share unchanged parts.
+/// The tables of an edge. Each version replaces the previous one as a whole; versions share unchanged parts.
 #[derive(Clone)]
 pub struct EdgeTables {
     /// Which tunnel serves which host.

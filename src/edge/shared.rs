@@ -15,7 +15,7 @@ use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
-use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
+use crate::policy::{AnswerNote, KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::serve::{AuditLog, RouteLimits, SessionOwners, SessionTable};
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
@@ -119,7 +119,9 @@ counters! {
         links_ended, "Links that ended, for any reason";
         links_limited, "Links refused because their tunnel has as many as it may have";
         links_refused, "Links of connectors that were refused";
-        lists_crowded, "Answers that were withheld because no memory was left to filter their lists";
+        texts_changed, "Parts of texts that the policies of their routes have had stripped or redacted";
+        texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
+        lists_crowded, "Answers that were withheld because no memory was left to filter them";
         passed_through, "Connections of agents passed through to the connector still encrypted";
         passed_through_given_up, "Passed-through connections that were ended or moved because their connector was stalled while another one responded";
         passed_through_stalled, "Passed-through connections that ended because their agent stopped reading";
@@ -127,11 +129,23 @@ counters! {
         registrations_failed, "Links and enrolments of connectors that were refused, for any reason";
         registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
         requests_refused, "Requests that were refused before they became calls";
+        answers_over_ceiling, "Answers that were withheld because they have more than the rule lets them have that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
         tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";
+    }
+}
+
+impl Counters {
+    /// Counts what became of an answer by the policy of its route.
+    pub(super) fn add_note(&self, note: &AnswerNote) {
+        self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
+        self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
+        if note.reached().is_some() {
+            Counters::add(&self.answers_over_ceiling);
+        }
     }
 }
 

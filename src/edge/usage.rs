@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_and_what_is_taken_at_once_is_bounded() {
+    fn kept_lines_and_lines_per_request_are_bounded() {
         let settings = LatencySettings { labels_max: 100, labels_per_route_max: 100, ..LatencySettings::default() };
         let mut recorder = Recorder::new(settings);
         let labels: Vec<LabelId> = (0..100).map(|n| recorder.label("a.test", "tools/call", &n.to_string())).collect();

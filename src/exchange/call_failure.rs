@@ -227,7 +227,7 @@ const fn meaning(failure: CallFailure) -> Meaning {
             code: "crowded_lists",
             outcome: Outcome::Overloaded,
             retry_after_s: None,
-            message: "lists that are being filtered by the policies of their routes have used up the memory for them, so that the answer is withheld: the server may have acted on the request",
+            message: "answers that are being filtered by the policies of their routes have used up the memory for them, so that this one is withheld: the server may have acted on the request",
         },
         CallFailure::RequestBroken => Meaning {
             status: 400,
@@ -236,6 +236,15 @@ const fn meaning(failure: CallFailure) -> Meaning {
             outcome: Outcome::BadRequest,
             retry_after_s: None,
             message: "the body of the request is incomplete or malformed, or servers may read it in different ways, so that it was cut off: the server may have acted on the request",
+        },
+        // What clients give to the model, which may ask for less.
+        CallFailure::AnswerOverCeiling => Meaning {
+            status: 200,
+            rpc_code: -31_064,
+            code: "answer_too_large",
+            outcome: Outcome::Denied,
+            retry_after_s: None,
+            message: "the answer has more than the policy of this route allows, so that it is withheld: ask for less, such as fewer rows; the server may have acted on the request",
         },
         CallFailure::Cancelled | CallFailure::Internal => Meaning {
             status: 502,
@@ -292,6 +301,7 @@ impl CallFailure {
             | CallFailure::RequestBroken
             | CallFailure::Unrecorded
             | CallFailure::CrowdedLists
+            | CallFailure::AnswerOverCeiling
             | CallFailure::Internal => Phase::Tunnel,
             // The connector had not begun to send the request.
             CallFailure::CallerTimeoutUnsent if waits_for == Phase::Upstream => Phase::UpstreamConnect,

@@ -157,7 +157,8 @@ fn body_errors() -> Vec<BodyError> {
             | BodyError::UncertainArguments
             // Only responses have these errors.
             | BodyError::UnreadableList
-            | BodyError::CrowdedLists => {}
+            | BodyError::CrowdedLists
+            | BodyError::AnswerOverCeiling => {}
         }
     }
     all.to_vec()

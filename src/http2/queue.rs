@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_for_room_get_it_in_turn() {
+    fn waiting_streams_get_room_in_turn() {
         let (pool, connection) = (Pool::new(0), Rc::new(ConnectionQueue::default()));
         let (a, b) = (StreamQueue::new(&connection), StreamQueue::new(&connection));
         let mut full = piece(&pool, QUEUED_MAX, &a);

@@ -232,6 +232,10 @@ fn a_certificate_counts_where_its_authority_is_accepted_and_is_not_known_by_anot
         let refusal = Err(TokenRefusal::Certificate(CertificateRefusal::Authority));
         assert_eq!(issuer(&one, &of_theirs, now), refusal, "known by the other route");
     }
+    // A refusal is not worked out for each request.
+    let (begins, early) = (1_861_920_000, Err(TokenRefusal::Certificate(CertificateRefusal::NotYet)));
+    assert_eq!([0, 1, 59].map(|s| issuer(&one, &of_ours, begins - 1 + s)), [(); 3].map(|()| early.clone()));
+    assert_eq!(issuer(&one, &of_ours, begins - 1 + 60), Ok(Some("x509:ours".to_owned())));
     let expired = Err(TokenRefusal::Certificate(CertificateRefusal::Expired));
     assert_eq!(issuer(&one, &of_ours, 1_930_000_000), expired, "what was verified ends with the certificate");
 }

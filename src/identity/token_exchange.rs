@@ -35,7 +35,7 @@ pub struct TokenExchange {
 
 /// An answer with a token.
 pub struct ExchangeAnswer {
-    /// The token.
+    /// The `Authorization` value with the token.
     pub token: ExchangedToken,
     /// How long it is used.
     pub usable: Duration,

@@ -16,6 +16,9 @@ use crate::policy::AgentIdentity;
 /// What a signed identity takes besides texts of its token, at the most.
 const SIGNED_LEN: usize = 1_024;
 
+/// How long a certificate that was refused is not checked again.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+
 /// A token or certificate on a route, by its SHA-256 digest and the place of the route in memory, which is kept as long as the entry.
 type Name = ([u8; 32], usize);
 
@@ -24,6 +27,8 @@ type Name = ([u8; 32], usize);
 #[derive(Default)]
 pub struct VerifiedTokens {
     known: Remembered<Name, Known>,
+    /// Certificates that were refused. A chain can be made that takes long to check, and would be shown with every request.
+    refused: Remembered<Name, Refused>,
 }
 
 /// What a token or certificate that was shown has proven.
@@ -34,6 +39,14 @@ pub struct ShownToken {
     pub until: Duration,
     /// The same as a signed text for the server, if its route asks for that.
     pub signed: Option<Arc<str>>,
+}
+
+struct Refused {
+    /// Held so that no other route gets its place.
+    _auth: Arc<RouteAuth>,
+    why: TokenRefusal,
+    since: Duration,
+    until: Duration,
 }
 
 /// What was proven, by what was just verified or is known.
@@ -89,7 +102,15 @@ impl VerifiedTokens {
         now: Duration,
     ) -> Result<ShownToken, TokenRefusal> {
         let name = name_of(auth, shown.digest());
-        let proven = self.prove(auth, name, shown.len(), now, || auth.verify_certificate(shown, now))?;
+        let holds = |refused: &&Refused| refused.since <= now && now < refused.until;
+        if let Some(Refused { why, .. }) = self.refused.get(&name).filter(holds) {
+            return Err(*why);
+        }
+        let proven = self.prove(auth, name, shown.len(), now, || auth.verify_certificate(shown, now));
+        let proven = proven.inspect_err(|why| {
+            let (_auth, until) = (Arc::clone(auth), now.saturating_add(REFUSED_FOR));
+            self.refused.enter(name, Refused { _auth, why: *why, since: now, until }, size_of::<Refused>());
+        })?;
         let signed = self.signed(&name, now);
         Ok(ShownToken { identity: proven.identity, until: proven.until, signed })
     }

@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_edge_learns_whether_another_link_could_take_a_call_that_this_one_refused() {
+    fn an_error_shows_whether_another_link_could_take_the_call() {
         for (error, known) in [
             (OpenError::StreamLimit, CallOpenError::Full),
             (OpenError::Draining, CallOpenError::Draining),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_told_in_the_words_of_its_protocol() {
+    fn an_end_is_described_in_the_terms_of_its_protocol() {
         let ended = CarrierEnded::Link(LinkEnded { fault: Fault::Revoked, by: Side::Peer });
         assert_eq!((ended.to_string(), ended.by()), (Fault::Revoked.to_string(), Side::Peer));
     }

@@ -7,7 +7,7 @@ use crate::audit::{AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy,
 use crate::engine::Core;
 use crate::exchange::{CallFailure, trace_of};
 use crate::latency::{CallPhases, Outcome, Phase};
-use crate::policy::ToolDecision;
+use crate::policy::{AnswerNote, ToolDecision};
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
 use crate::serve::label::CallLabel;
 use crate::serve::recorded::Answered;
@@ -34,7 +34,7 @@ struct Kept {
     receipt: Cell<Option<AuditReceipt>>,
 }
 
-/// What has been written of a call.
+/// Which lines of a call have been written.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Written {
     #[default]
@@ -173,8 +173,10 @@ impl CallAudit {
             // The answer was logged as complete. If the agent did not receive all of it, the call still had its effect.
             Written::Whole => return,
             Written::Begin => {
-                let (role, call) = (call.role, call.number);
-                CallEndLine { role, call, outcome, answer, bytes, took: phases.took() }.body()
+                let (role, call, took) = (call.role, call.number, phases.took());
+                let note = label.as_ref().and_then(|label| label.answer_note());
+                let (found, limit) = (found_in(note), note.and_then(AnswerNote::reached));
+                CallEndLine { role, call, outcome, answer, bytes, found, limit, took }.body()
             }
             Written::Nothing => {
                 let line = AuditCallLine { status, outcome, answer, bytes, ..line_of(call, head, phases) };
@@ -185,7 +187,7 @@ impl CallAudit {
     }
 
     /// The failure to report to the agent: `failure`, or that the call could not be logged.
-    pub async fn told(&self, failure: CallFailure, core: &Core) -> CallFailure {
+    pub async fn failure_to_report(&self, failure: CallFailure, core: &Core) -> CallFailure {
         match self.is_settled(core).await {
             true => failure,
             false if failure.may_have_acted() => CallFailure::Unrecorded,
@@ -206,6 +208,12 @@ impl CallAudit {
 
 fn found(scan: &AnswerScan) -> RpcAnswer {
     RpcAnswer { code: scan.code(), is_error: scan.is_error() }
+}
+
+/// What was found in the texts of an answer, if anything.
+fn found_in(note: Option<&AnswerNote>) -> Option<String> {
+    let found = note?.found();
+    (!found.is_empty()).then(|| found.to_string())
 }
 
 fn line_of<'a>(call: &AuditedCall<'a>, head: &'a RequestHead, phases: &CallPhases) -> AuditCallLine<'a> {
@@ -253,7 +261,7 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
     let policy = governed.filter(|_| decided.is_some()).map(|(digest, _)| AuditedPolicy {
         digest: LineHash(digest.bytes()),
         rule: decided.and_then(ToolDecision::rule).map(|rule| &*rule.name),
-        limit: decided.and_then(ToolDecision::limit),
+        limit: decided.and_then(ToolDecision::limit).or_else(|| label.answer_note()?.reached()),
         approval: label.approval_ticket().map(|ticket| ticket.to_string()),
     });
     let caller = label.identity().map(|identity| AuditedCaller {
@@ -262,7 +270,9 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
         client: identity.client.as_deref(),
         proof: identity.proof.name(),
     });
-    AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, decision, policy, ..line }.body()
+    let found = found_in(label.answer_note());
+    AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, decision, policy, found, ..line }
+        .body()
 }
 
 #[cfg(test)]

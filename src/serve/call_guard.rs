@@ -47,7 +47,7 @@ pub struct CallEnded<'a> {
 /// The call, and the terms of its route.
 #[derive(Clone, Copy)]
 pub struct GuardedCall<'a> {
-    /// What the call is about.
+    /// The label of the call.
     pub call: &'a Call,
     /// The name of its route.
     pub route: &'a str,
@@ -236,7 +236,7 @@ mod tests {
     use crate::latency::{ConnectorTimes, EdgeTimes, StatusClass};
 
     #[test]
-    fn what_the_connector_refuses_itself_says_nothing_of_the_server() {
+    fn refusals_by_the_connector_do_not_count_for_the_server() {
         for (status, of_server) in [(200, CallResult::Answered), (429, CallResult::Answered), (503, CallResult::Failed)]
         {
             let edge = EdgeTimes { status: Some(StatusClass::of(status)), ..EdgeTimes::default() };

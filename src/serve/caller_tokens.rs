@@ -129,10 +129,10 @@ impl CallerTokens {
 }
 
 impl ProvenCaller {
-    /// The header field that names the caller for the server, if it is configured: name and value.
-    pub(super) fn told(&self) -> Option<(&str, &str)> {
+    /// The header field that names the caller for the server, if it is configured: its name, and its value if there is an identity.
+    pub(super) fn identity_field(&self) -> Option<(&str, Option<&str>)> {
         let header = self.auth.terms().identity_header.as_ref()?;
-        Some((&header.name, self.signed.as_deref()?))
+        Some((&header.name, self.signed.as_deref()))
     }
 
     /// The `Authorization` value that the server gets in place of the caller's token.

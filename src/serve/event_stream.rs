@@ -21,7 +21,7 @@ pub(super) struct EndingStream<'a, B, E> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// The stream is to end. Data that has been received is still passed on.
+    /// The stream has to end. Data that has been received is still passed on.
     Ending,
     /// All received data was passed on, and an event is incomplete: nothing after that event is passed on.
     LastEvent,
@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// What is passed on of a stream that is to end after `ends_after` bytes, and whether it has ended.
+    /// The forwarded part of a stream that has to end after `ends_after` bytes, and whether it has ended.
     fn passed_on(pieces: &[&'static str], ends_after: usize) -> (String, bool) {
         let left = pieces.iter().copied().collect();
         let mut body = Pieces { pool: Pool::new(1 << 20), left, is_received: false, has_waited: false };

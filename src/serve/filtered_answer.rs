@@ -3,7 +3,7 @@
 use crate::base::{Budget, Share};
 use crate::engine::{LARGE_LEN, StreamError};
 use crate::exchange::{BodySource, CarryError, Piece};
-use crate::policy::{LIST_LEN_MAX, ListFilter, UnreadableList};
+use crate::policy::{AnswerFilter, AnswerWithheld, LIST_LEN_MAX};
 use crate::serve::incoming::{Responder, ResponseExtras};
 use crate::wire::event_stream::{BOM, EventBounds};
 use crate::wire::http1::{BodyError, Framing, ResponseHead};
@@ -50,17 +50,17 @@ impl FilteredList {
     /// If it is too long, cannot be read, or `memory` is used up.
     pub(super) async fn read(
         from: impl BodySource,
-        filter: &ListFilter,
+        filter: &AnswerFilter,
         memory: &Budget,
     ) -> Result<FilteredList, CarryError> {
         let mut list = FilteredList { body: Vec::new(), share: memory.share() };
-        list.receive(from).await?;
+        list.receive(from, filter).await?;
         // Clients disagree on which header fields distinguish JSON from events. No text is both.
         let filtered = match is_json(&list.body) {
             true => filter.apply(&list.body),
             false => filter_events(&list.body, filter).map(Some),
         };
-        if let Some(filtered) = filtered.map_err(|UnreadableList| CarryError::Body(BodyError::UnreadableList))? {
+        if let Some(filtered) = filtered.map_err(BodyError::from)? {
             list.body = filtered;
             // The filtered text may be a few bytes longer. If the memory is used up, the share stays as it is.
             let _ = list.share.set(list.body.capacity());
@@ -69,10 +69,11 @@ impl FilteredList {
     }
 
     /// Receives the body. It is copied, because a body in small pieces would hold a buffer for each.
-    async fn receive(&mut self, mut from: impl BodySource) -> Result<(), CarryError> {
+    async fn receive(&mut self, mut from: impl BodySource, filter: &AnswerFilter) -> Result<(), CarryError> {
         loop {
             match from.next()? {
                 Piece::Data(piece) => {
+                    filter.on_bytes(piece.len()).map_err(BodyError::from)?;
                     self.make_room(piece.len())?;
                     self.body.extend_from_slice(&piece);
                 }
@@ -138,7 +139,7 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 /// Filters the events of a whole stream.
-fn filter_events(stream: &[u8], filter: &ListFilter) -> Result<Vec<u8>, UnreadableList> {
+fn filter_events(stream: &[u8], filter: &AnswerFilter) -> Result<Vec<u8>, AnswerWithheld> {
     let (mut out, mut rest, mut bounds) = (Vec::with_capacity(stream.len()), stream, EventBounds::default());
     while !rest.is_empty() {
         let len = bounds.feed_to_bound(rest).filter(|len| *len > 0).unwrap_or(rest.len());

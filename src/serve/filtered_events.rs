@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::base::Share;
 use crate::engine::{Class, LARGE_LEN, Lease, Pool, SMALL_LEN, StreamError, push_packed};
 use crate::exchange::{BodySource, Piece};
-use crate::policy::{LIST_LEN_MAX, ListFilter};
+use crate::policy::{AnswerFilter, LIST_LEN_MAX};
 use crate::wire::event_stream::EventBounds;
 use crate::wire::http1::BodyError;
 
@@ -13,7 +13,7 @@ use crate::wire::http1::BodyError;
 pub(super) struct FilteredEvents<'a, B> {
     body: B,
     pool: &'a Pool,
-    filter: ListFilter,
+    filter: AnswerFilter,
     bounds: EventBounds,
     /// Bytes received after the last filtered event.
     rest: Option<Lease>,
@@ -31,7 +31,7 @@ pub(super) struct FilteredEvents<'a, B> {
 }
 
 impl<'a, B: BodySource> FilteredEvents<'a, B> {
-    pub(super) fn new(body: B, pool: &'a Pool, filter: ListFilter, share: Share) -> FilteredEvents<'a, B> {
+    pub(super) fn new(body: B, pool: &'a Pool, filter: AnswerFilter, share: Share) -> FilteredEvents<'a, B> {
         FilteredEvents {
             body,
             pool,
@@ -66,6 +66,7 @@ impl<'a, B: BodySource> FilteredEvents<'a, B> {
     }
 
     fn hold(&mut self, data: Lease) -> Result<(), BodyError> {
+        self.filter.on_bytes(data.len())?;
         self.held_len += data.len();
         if self.held_len > LIST_LEN_MAX {
             return Err(BodyError::UnreadableList);
@@ -82,7 +83,7 @@ impl<'a, B: BodySource> FilteredEvents<'a, B> {
     fn end_event(&mut self) -> Result<(), BodyError> {
         let mut event = Vec::with_capacity(std::mem::take(&mut self.held_len));
         self.held.iter().for_each(|piece| event.extend_from_slice(piece));
-        match self.filter.apply_to_event(&event).map_err(|_| BodyError::UnreadableList)? {
+        match self.filter.apply_to_event(&event)? {
             None => {
                 std::mem::swap(&mut self.same, &mut self.held);
                 self.share.clear();

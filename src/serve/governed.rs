@@ -7,14 +7,14 @@ use crate::exchange::ToolDenied;
 use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
-    AgentIdentity, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial, ListFilter, PolicyDigest, QuotaPermit,
-    QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments, UsedApproval, check_message,
-    read_request,
+    AgentIdentity, AnswerFilter, AnswerNote, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial, ListFilter,
+    PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments, UsedApproval,
+    check_message, read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::serve::read_ahead::ReadAhead;
 use crate::wire::Utf8Check;
-use crate::wire::http1::{BodyError, PolicyEdit, RequestHead};
+use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestHead};
 use crate::wire::jsonrpc::{PEEK_LEN_MAX, Peek};
 use crate::wire::mcp::{self, Call};
 
@@ -40,6 +40,8 @@ pub(super) struct Governed {
     ticket: Option<ApprovalTicket>,
     /// That approval, until it is kept that it was used.
     used: Option<Box<UsedApproval>>,
+    /// What becomes of its answers, where they are looked at.
+    note: Option<AnswerNote>,
 }
 
 /// The policy that decides a request, and when.
@@ -90,6 +92,7 @@ impl Governed {
             time,
             permit: None,
             ticket: None,
+            note: None,
             used: None,
         }
     }
@@ -131,18 +134,25 @@ impl Governed {
         let asked = match read_request(head, peek, has_ended)? {
             Reads::Unknown => return Ok(Judged::Unknown),
             Reads::NoMethod => {
-                self.decision = Some(ToolDecision::Allowed(None));
+                let decision = ToolDecision::Allowed(None);
+                // The registration of a client is no message, and the secrets in its answer are meant for its caller.
+                let is_part = head.method() == Method::Get || peek.has_outcome();
+                self.note = is_part.then(|| self.policy.note_answers(&decision)).flatten();
+                self.decision = Some(decision);
                 return Ok(Judged::Allowed);
             }
             Reads::Asks(asked) => asked,
         };
         let mut decision = self.policy.decide(self.roles, &asked);
-        if self.policy.has_ceilings(&decision) {
+        if self.policy.is_held(&decision, &asked) {
             let Some(held) = self.hold_to_ceilings(decision, &asked, read)? else { return Ok(Judged::Unknown) };
             decision = held;
         }
         let judged = match &decision {
-            ToolDecision::Allowed(_) => Judged::Allowed,
+            ToolDecision::Allowed(_) => {
+                self.note = self.policy.note_answers(&decision);
+                Judged::Allowed
+            }
             ToolDecision::Denied { how, .. } => {
                 self.log(&asked, &decision);
                 let metadata_url = self.auth.as_ref().map(|auth| auth.metadata_url());
@@ -197,7 +207,7 @@ impl Governed {
         self.used.is_some()
     }
 
-    /// That approval, which is no longer looked for here.
+    /// Takes the approval that the call has used up.
     pub(super) fn take_used(&mut self) -> Option<Box<UsedApproval>> {
         self.used.take()
     }
@@ -244,10 +254,15 @@ impl Governed {
         Some(PolicyMark::new(self.policy.digest().mark(), rule))
     }
 
-    /// The filter for the answer, if the request asks for a list.
-    pub(super) fn filter(&self, head: &RequestHead, call: &Call) -> Option<ListFilter> {
-        let is_needed = ListFilter::is_needed(&self.policy, head, call);
-        is_needed.then(|| ListFilter::new(Arc::clone(&self.policy), self.roles))
+    /// The filter for the answer, if anything of it may change.
+    pub(super) fn filter(&self, head: &RequestHead, call: &Call) -> Option<AnswerFilter> {
+        let has_lists = ListFilter::is_needed(&self.policy, head, call);
+        AnswerFilter::new(&self.policy, self.roles, has_lists, self.note.as_ref())
+    }
+
+    /// What was noted of its answers, where they are looked at.
+    pub(super) fn note(&self) -> Option<&AnswerNote> {
+        self.note.as_ref()
     }
 
     /// The changes to make to the request.

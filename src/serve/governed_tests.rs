@@ -347,7 +347,7 @@ fn nothing_that_is_denied_is_reached_however_it_is_written_or_cut() {
 }
 
 #[test]
-fn what_is_allowed_passes_byte_by_byte_as_it_is() {
+fn allowed_messages_pass_unchanged_byte_by_byte() {
     let (pool, policy) = (Pool::new(64 << 20), policy());
     let long = format!(
         r#"{{"id":1,"method":"tools/call","params":{{"name":"search","arguments":{{"q":"{}"}}}}}}"#,
@@ -419,7 +419,7 @@ fn random_messages_reach_nothing_that_is_denied() {
 }
 
 #[test]
-fn what_was_decided_is_known_once_it_was_also_of_what_is_no_message() {
+fn a_decision_is_known_once_made_also_without_a_message() {
     let (pool, policy) = (Pool::new(64 << 20), policy());
     let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{SECRET}"}}}}"#);
     let allowed = call.replace(SECRET, "search");

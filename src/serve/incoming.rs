@@ -47,7 +47,7 @@ pub trait Responder: BodySink {
     fn keeps(&self) -> bool;
 }
 
-/// What a role adds to a response.
+/// The additions of a role to a response.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseExtras<'a> {
     /// Whether another request may follow on the connection.

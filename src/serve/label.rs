@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::Core;
 use crate::latency::{PolicyMark, TraceId};
-use crate::policy::{AgentIdentity, ApprovalTicket, ListFilter, PolicyDigest, ToolDecision};
+use crate::policy::{AgentIdentity, AnswerFilter, AnswerNote, ApprovalTicket, PolicyDigest, ToolDecision};
 use crate::serve::caller_tokens::ProvenCaller;
 use crate::serve::governed::{Governed, Governing};
 use crate::serve::read_ahead::{LabelError, ReadAhead};
@@ -145,7 +145,7 @@ impl CallLabel {
     pub fn policy_edit(&self) -> PolicyEdit<'_> {
         let edit = self.governed.as_ref().map_or(PolicyEdit::NONE, |governed| governed.edit());
         let Some(caller) = &self.caller else { return edit };
-        let edit = PolicyEdit { identity: caller.told(), ..edit };
+        let edit = PolicyEdit { identity: caller.identity_field(), ..edit };
         match caller.auth.terms() {
             terms if terms.is_terminated => {
                 PolicyEdit { drop_authorization: true, authorization: caller.authorization(), ..edit }
@@ -159,13 +159,35 @@ impl CallLabel {
         self.caller.as_ref().is_some_and(|caller| caller.auth.terms().is_terminated)
     }
 
-    /// The filter for this answer, if the caller may see only a part of it.
-    pub(super) fn filter(&mut self, head: &RequestHead, answer: &ResponseHead) -> Option<ListFilter> {
+    /// The filter for this answer, if anything of it may change.
+    pub(super) fn filter(&mut self, head: &RequestHead, answer: &ResponseHead) -> Option<AnswerFilter> {
         self.governed.as_ref()?;
         self.call();
         // A fetched file is not the answer to a message.
         let may_answer = head.method() != Method::Get || answer.names_event_stream();
         self.governed.as_ref().filter(|_| may_answer)?.filter(head, &self.call)
+    }
+
+    /// What became of the answer by the policy of the route, if that has looked at it.
+    pub(super) fn answer_note(&self) -> Option<&AnswerNote> {
+        self.governed.as_ref()?.note()
+    }
+
+    /// Logs what that is at the end of the call: what was found and how often, and never the texts. Returns it to be counted.
+    #[must_use]
+    pub fn log_answer_note(&self) -> Option<AnswerNote> {
+        let note = self.answer_note()?;
+        let found = note.found();
+        if !found.is_empty() {
+            tracing::info!(%found, "the policy of a route has found something in the texts of an answer");
+        }
+        if let Some(limit) = note.reached() {
+            tracing::info!(
+                limit,
+                "an answer was withheld: it has more than a rule of the policy of its route lets it have"
+            );
+        }
+        Some(note.clone())
     }
 
     /// Computes a digest of the call's arguments with this seed while they pass.

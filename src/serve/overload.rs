@@ -128,7 +128,7 @@ fn usual(request: &mut impl Request, call: PlaceTerms<'_>) -> Option<UsualLatenc
 /// The result of a call that had a place.
 #[derive(Clone, Copy)]
 pub struct PlacedCall<'a> {
-    /// What the call was about.
+    /// The label of the call.
     pub call: &'a Call,
     /// The label under which it is counted.
     pub label: LabelId,
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_call_says_of_the_server_depends_on_how_it_ended() {
+    fn the_end_of_a_call_decides_what_is_learned_about_the_server() {
         let (core, _net) = &idle_core();
         let place = Arc::<RouteLimit>::default().admit(core, 1, &ConcurrencyTerms::default()).expect("it is not busy");
         let mut recorder = Recorder::new(LatencySettings::default());

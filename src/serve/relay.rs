@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::base::{Budget, Time};
 use crate::engine::{ByteStream, Core, StreamError, Timer};
 use crate::exchange::{BodySink, CarryError, HeadReadError, Http1Sink, Http1Source, INTERIM_MAX, Intake, carry_body};
-use crate::policy::ListFilter;
+use crate::policy::AnswerFilter;
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
 use crate::serve::filtered_answer::{FilteredList, check_coding, is_carried_whole};
 use crate::serve::filtered_events::FilteredEvents;
@@ -18,7 +18,7 @@ use crate::serve::incoming::{Incoming, RequestBody, Responder, ResponseExtras};
 use crate::serve::label::CallLabel;
 use crate::serve::next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 use crate::serve::recorded::{Answered, carry_recorded, holds_answer, record};
-use crate::serve::relayed_events::{carry_standing, carry_watched, tell_broken};
+use crate::serve::relayed_events::{carry_standing, carry_watched, send_broken_error};
 use crate::serve::rewriting::carry_rewritten;
 use crate::wire::http1::{BodyDecoder, BodyError, HeadError, RequestHead, ResponseHead, Version};
 use crate::wire::mcp::asks_for_stream;
@@ -28,7 +28,7 @@ const EARLY_RESPONSE_WITHIN: Duration = Duration::from_secs(5);
 /// The status after which the connection no longer carries HTTP. adit never requests it.
 const SWITCHING_PROTOCOLS: u16 = 101;
 
-/// What a role adds to an exchange.
+/// The part of a role in an exchange.
 pub trait RelayHooks {
     /// Called when the head of the request was queued.
     fn on_request_head_queued(&mut self);
@@ -141,6 +141,8 @@ pub enum RelayError {
     Unrecorded,
     /// The response, or its rest, is withheld because no memory is left to filter its lists.
     CrowdedLists,
+    /// The response, or its rest, is withheld because it has more than a rule of the policy of its route lets it have.
+    OverCeiling,
 }
 
 /// How a response violates HTTP.
@@ -418,14 +420,14 @@ impl<F: ByteStream> Receiving<'_, F> {
         match carried {
             Err(error @ RelayError::Broken(_)) if is_stream => {
                 // Boxed, so that other calls do not pay for its size.
-                Box::pin(tell_broken(error, responder, hooks, progress)).await
+                Box::pin(send_broken_error(error, responder, hooks, progress)).await
             }
             ended => ended,
         }
     }
 
-    /// The filter for the response, if the caller may see only a part of it.
-    fn filter(&self, progress: &Progress<'_>) -> Option<ListFilter> {
+    /// The filter for the response, if anything of it may change.
+    fn filter(&self, progress: &Progress<'_>) -> Option<AnswerFilter> {
         progress.with_label(|label| label.filter(self.request, self.head)).flatten()
     }
 
@@ -441,9 +443,11 @@ impl<F: ByteStream> Receiving<'_, F> {
     ) -> ControlFlow<Result<(), RelayError>, Time> {
         let filter = self.filter(progress);
         let Receiving { request, from, head, intake, decoder } = self;
-        if hooks.records_in().is_some() {
+        let is_held = holds_answer(request, head);
+        // One that is filtered is recorded as its caller is sent it.
+        if hooks.records_in().is_some() && !(is_held && filter.is_some()) {
             let (label, has_begun) = (&progress.label, &progress.has_begun);
-            if filter.is_none() && holds_answer(request, head) {
+            if is_held {
                 decoder.restart(head.framing());
                 let body = Http1Source::new(*from, intake, decoder);
                 return ControlFlow::Break(
@@ -466,10 +470,10 @@ impl<F: ByteStream> Receiving<'_, F> {
         }
     }
 
-    /// Carries a response of which the caller may see only a part.
+    /// Carries a response that is filtered.
     async fn filtered(
         &mut self,
-        filter: ListFilter,
+        filter: AnswerFilter,
         received_at: Time,
         responder: &mut impl Responder,
         hooks: &mut impl RelayHooks,
@@ -482,11 +486,17 @@ impl<F: ByteStream> Receiving<'_, F> {
         let is_standing = head.is_event_stream() && asks_for_stream(request);
         if is_carried_whole(head) {
             let list = FilteredList::read(body, &filter, hooks.lists()).await.map_err(of_body)?;
+            if hooks.records_in().is_some() && holds_answer(request, head) {
+                let answered = Answered { head, received_at, rest: list.body(), is_whole: true };
+                record(&answered, hooks, &progress.label).await?;
+            }
             progress.has_begun.set(true);
             let extras = hooks.on_response_head(head, received_at);
             list.send_head(head, extras, responder).await.map_err(RelayError::Respond)?;
             hooks.on_response_head_queued();
-            hooks.on_list_filtered();
+            if filter.filters_lists() {
+                hooks.on_list_filtered();
+            }
             if head.is_event_stream() {
                 hooks.on_event_stream(is_standing);
             }
@@ -501,7 +511,9 @@ impl<F: ByteStream> Receiving<'_, F> {
         progress.has_begun.set(true);
         responder.head(head, None, extras).await.map_err(RelayError::Respond)?;
         hooks.on_response_head_queued();
-        hooks.on_list_filtered();
+        if filter.filters_lists() {
+            hooks.on_list_filtered();
+        }
         hooks.on_event_stream(is_standing);
         let core = hooks.core().clone();
         let body = FilteredEvents::new(body, core.pool(), filter, hooks.lists().share());
@@ -509,9 +521,12 @@ impl<F: ByteStream> Receiving<'_, F> {
             return carry_standing(body, responder, hooks, progress).await;
         }
         match carry_watched(body, responder, hooks, progress).await {
-            Err(error @ (RelayError::Broken(_) | RelayError::CrowdedLists)) => {
-                tell_broken(error, responder, hooks, progress).await
-            }
+            Err(
+                error @ (RelayError::Broken(_)
+                | RelayError::Protocol(_)
+                | RelayError::CrowdedLists
+                | RelayError::OverCeiling),
+            ) => send_broken_error(error, responder, hooks, progress).await,
             ended => ended,
         }
     }
@@ -553,6 +568,7 @@ pub(super) fn of_body(error: CarryError) -> RelayError {
         CarryError::From(error) => RelayError::Broken(Some(error)),
         CarryError::Body(BodyError::Truncated) => RelayError::Broken(None),
         CarryError::Body(BodyError::CrowdedLists) => RelayError::CrowdedLists,
+        CarryError::Body(BodyError::AnswerOverCeiling) => RelayError::OverCeiling,
         error @ (CarryError::Body(_) | CarryError::Length(_)) => Violation::Body(error).into(),
     }
 }

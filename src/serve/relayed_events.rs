@@ -79,26 +79,30 @@ pub(super) async fn carry_watched(
         EventsEnd::Broken => false,
     };
     match progress.with_label(|label| hooks.on_cut(label)).flatten().filter(|_| can_tell) {
-        Some(event) => tell(event, responder, progress).await,
+        Some(event) => send_error_event(event, responder, progress).await,
         None => Err(RelayError::Late),
     }
 }
 
 /// Informs the caller of an answer that broke off, if possible.
-pub(super) async fn tell_broken(
+pub(super) async fn send_broken_error(
     error: RelayError,
     responder: &mut impl Responder,
     hooks: &mut impl RelayHooks,
     progress: &Progress<'_>,
 ) -> Result<(), RelayError> {
     match progress.with_label(|label| hooks.on_broken(&error, label)).flatten() {
-        Some(event) => tell(event, responder, progress).await,
+        Some(event) => send_error_event(event, responder, progress).await,
         None => Err(error),
     }
 }
 
 /// Sends an event with the error after the last event of the stream, and ends the stream.
-async fn tell(event: Vec<u8>, responder: &mut impl Responder, progress: &Progress<'_>) -> Result<(), RelayError> {
+async fn send_error_event(
+    event: Vec<u8>,
+    responder: &mut impl Responder,
+    progress: &Progress<'_>,
+) -> Result<(), RelayError> {
     progress.is_cut.set(true);
     responder.copy(&event).await.map_err(of_body)?;
     responder.end(std::iter::empty()).await.map_err(of_body)

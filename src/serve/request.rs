@@ -24,7 +24,7 @@ pub trait Request {
     /// The context of the request: what it asks for and how it is answered.
     fn context(&self) -> &RequestContext;
 
-    /// As [`Request::context`].
+    /// Mutable access to [`Request::context`].
     fn context_mut(&mut self) -> &mut RequestContext;
 
     /// The core that serves it.

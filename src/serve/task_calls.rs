@@ -48,7 +48,7 @@ pub fn task_of(
 
 /// The result of a call that has ended.
 pub struct EndedCall<'a> {
-    /// What the call was about.
+    /// The label of the call.
     pub call: &'a Call,
     /// The digest of its arguments, if it is known.
     pub arguments: Option<u64>,

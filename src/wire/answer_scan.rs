@@ -30,7 +30,7 @@ pub struct AnswerScan {
     part: Part,
 }
 
-/// What the next byte belongs to.
+/// The kind of the next byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
     #[default]
@@ -122,7 +122,7 @@ impl AnswerScan {
                 }
                 self.depth += 1;
             }
-            // What a batch is in.
+            // The bracket of a batch is not counted.
             b'[' if self.depth > 0 => self.depth += 1,
             b'}' | b']' if self.depth > 0 => self.on_end(),
             _ if is_code => self.text.push(byte),
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_and_errors_are_told_apart_in_every_cut() {
+    fn results_and_errors_are_distinguished_in_every_cut() {
         let cases = [
             ("", AnswerSays::Nothing),
             (r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#, AnswerSays::Result),

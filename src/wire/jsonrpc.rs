@@ -486,7 +486,7 @@ impl Peek {
         self.depth == 1 || (self.depth == 2 && self.in_params) || (self.depth == 3 && self.inner != Inner::Nothing)
     }
 
-    /// Where the value that follows is stored.
+    /// The destination of the next value.
     fn slot_of_value(&self) -> Slot {
         if self.is_watched() { self.key.slot() } else { Slot::Nowhere }
     }

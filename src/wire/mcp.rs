@@ -218,7 +218,7 @@ impl Call {
     }
 
     fn read_fields(&mut self, head: &RequestHead) -> bool {
-        if !head.get_only(PROTOCOL_VERSION).is_some_and(says_method_in_head) {
+        if !head.get_only(PROTOCOL_VERSION).is_some_and(has_method_in_head) {
             return false;
         }
         let Some(method) = head.get_only(METHOD).and_then(|method| std::str::from_utf8(method).ok()) else {
@@ -289,7 +289,7 @@ pub fn asks_for_stream(head: &RequestHead) -> bool {
         Method::Get => true,
         Method::Post => {
             head.get_only(METHOD) == Some(LISTEN.as_bytes())
-                && head.get_only(PROTOCOL_VERSION).is_some_and(says_method_in_head)
+                && head.get_only(PROTOCOL_VERSION).is_some_and(has_method_in_head)
         }
         _ => false,
     }
@@ -331,11 +331,11 @@ fn label(method: &str) -> &'static str {
 /// Whether a request is of a revision that has no sessions, from [`FIRST_STATELESS_REVISION`] on.
 #[must_use]
 pub fn is_stateless(head: &RequestHead) -> bool {
-    head.get_only(PROTOCOL_VERSION).is_some_and(says_method_in_head)
+    head.get_only(PROTOCOL_VERSION).is_some_and(has_method_in_head)
 }
 
 /// Whether the head contains the method in this revision, which is a date.
-fn says_method_in_head(revision: &[u8]) -> bool {
+fn has_method_in_head(revision: &[u8]) -> bool {
     let is_date = revision.len() == 10
         && revision.iter().enumerate().all(|(at, byte)| match at {
             4 | 7 => *byte == b'-',
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_says_enough_once_its_method_and_the_target_of_that_were_read() {
+    fn a_body_shows_enough_once_its_method_and_target_were_read() {
         let long = "x".repeat(70_000);
         let cases = [
             ("", Said::TooLittle),

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_foreign_or_no_object_stays() {
+    fn foreign_addresses_and_other_documents_are_unchanged() {
         let deep = format!("{{\"a\":\"http://127.0.0.1:9000\",\"b\":{}", "[".repeat(DEPTH_MAX));
         for body in [
             "",

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_understood_at_every_split_with_whatever_follows() {
+    fn headers_are_parsed_at_every_split_with_any_following_bytes() {
         let cases = [
             (tcp4(), Some("192.0.2.7:49153")),
             (tcp6(), Some("[2001:db8::9]:4660")),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxy_tells_whether_the_clients_connection_is_tls() {
+    fn the_header_shows_whether_the_clients_connection_is_tls() {
         let with = |fields: &[u8]| {
             let mut content = tcp4()[PREFIX_LEN..].to_vec();
             content.extend(fields);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused_as_soon_as_it_is_certain() {
+    fn invalid_headers_are_refused_as_soon_as_possible() {
         let mut mapped = tcp6();
         mapped[16..32].copy_from_slice(&Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets());
         assert_eq!(ProxyHeader::parse(&mapped).unwrap().unwrap().source.unwrap().ip().to_string(), "192.0.2.1");

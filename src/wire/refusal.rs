@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_stands_in_the_protocol_page() {
+    fn every_refusal_is_in_the_protocol_page() {
         let page = include_str!("../../docs/PROTOCOL.md");
         for refusal in RegistrationRefusal::ALL {
             let row = format!("| {} | {refusal:?} | {refusal} |", refusal.code());
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_certificate_mends_is_not_final() {
+    fn refusals_that_another_certificate_solves_are_not_final() {
         assert!(RegistrationRefusal::ALL.iter().all(|refusal| !(refusal.is_final() && refusal.is_of_certificate())));
         assert!(!RegistrationRefusal::Overloaded.is_final() && !RegistrationRefusal::Unrecognized(999).is_final());
     }

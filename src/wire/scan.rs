@@ -88,7 +88,7 @@ mod tests {
 
     /// Texts of all lengths up to three words, each with every byte at every position, before and after other matches.
     #[test]
-    fn what_is_found_is_what_a_look_at_each_byte_finds() {
+    fn searches_find_what_a_check_of_each_byte_finds() {
         for len in 0..3 * WORD {
             for at in 0..len {
                 for byte in 0..=u8::MAX {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_longer_than_short_ones_stop_where_a_look_at_each_byte_says() {
+    fn long_texts_stop_where_a_check_of_each_byte_stops() {
         for len in [SHORT - 1, SHORT, SHORT + 1, 3 * SHORT] {
             for at in 0..len {
                 for byte in [b'"', b'\\', 0, 0x1f, b' ', 0x7f, 0xff] {

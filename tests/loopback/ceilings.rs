@@ -65,12 +65,25 @@ impl Server {
                             has_come.send(()).unwrap();
                             may_go.lock().unwrap().recv().unwrap();
                         }
-                        let answer =
-                            json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"content": []}}).to_string();
-                        let answer = format!(
-                            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{answer}",
-                            answer.len()
-                        );
+                        let result = match asked["params"]["arguments"]["rows"].as_u64() {
+                            Some(rows) => json!({"structuredContent": {"rows": vec![7; rows as usize]}}),
+                            None => json!({"content": []}),
+                        };
+                        let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}).to_string();
+                        let answer = match request.starts_with("POST /events") {
+                            true => {
+                                let event = format!("data: {answer}\n\n");
+                                format!(
+                                    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+                                     {:x}\r\n{event}\r\n0\r\n\r\n",
+                                    event.len()
+                                )
+                            }
+                            false => format!(
+                                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{answer}",
+                                answer.len()
+                            ),
+                        };
                         if socket.write_all(answer.as_bytes()).is_err() {
                             return;
                         }
@@ -240,6 +253,44 @@ fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     assert_eq!(told(&says("", &pay)).2, json!("approval_denied"), "{place}");
     assert_eq!(server.calls(), 1, "{place}");
     tunnel.end();
+}
+
+/// Answers that have more than a rule lets them have.
+fn withholds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
+    let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
+    let server = Server::start();
+    let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[server.address]);
+    let text = "[[rule]]\neffect = 'allow'\ntools = ['rows']\nanswer_rows_max = 3\nanswer_rows_at = '/rows'\n\
+                [[rule]]\neffect = 'allow'\ntools = ['bytes']\nanswer_bytes_max = 5000\n";
+    tunnel.govern(at_edge, &Arc::new(ToolPolicy::parse(text).unwrap()));
+    for (tool, few, many) in [("rows", 3, 4), ("bytes", 2_000, 3_000)] {
+        for path in ["/mcp", "/events"] {
+            let place = format!("{place} {tool} {path}");
+            let asks = |rows: usize| ask(&mut tunnel.agent(), path, "", &call(tool, &format!("{{\"rows\":{rows}}}")));
+            let (_, passed) = asks(few);
+            assert_eq!(passed["result"]["structuredContent"]["rows"].as_array().map(Vec::len), Some(few), "{place}");
+            let (head, told) = asks(many);
+            assert!(head.starts_with("HTTP/1.1 200 "), "{place}: {head}");
+            let error = &told["error"];
+            assert_eq!((&told["id"], &error["code"]), (&json!(7), &json!(-31_064)), "{place}: {told}");
+            assert_eq!(error["data"]["reason"], "answer_too_large", "{place}: {told}");
+            assert_eq!(error["data"]["may_have_acted"], true, "{place}: {told}");
+        }
+    }
+    assert_eq!(server.calls(), 8, "{place}: no call is made twice");
+    tunnel.end();
+}
+
+#[test]
+fn an_answer_that_is_too_large_is_withheld_and_its_caller_told() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
+            withholds(driver, traffic, false);
+            if traffic != Traffic::Passthrough {
+                withholds(driver, traffic, true);
+            }
+        }
+    }
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod policy;
 mod presets;
 mod process;
 mod raw;
+mod sanitise;
 mod sealed;
 mod sessions;
 mod support;

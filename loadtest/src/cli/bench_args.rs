@@ -1,4 +1,4 @@
-//! The flags of the verbs that start tunnels themselves.
+//! The flags of the commands that start tunnels themselves.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::compare::cpus::{CpuList, Layout};
 use crate::compare::launch::keep_to;
 use crate::compare::programs::Programs;
 
-/// Where programs are, and on which CPUs they run.
+/// The paths of programs, and the CPUs on which they run.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
     /// The path of a program, or the folder of a peer's programs; may be repeated
@@ -27,17 +27,17 @@ pub struct BenchArgs {
     no_pin: bool,
 }
 
-/// Why the test environment cannot be set up.
+/// Why the test environment cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
-    #[error("CPUs {cpus} cannot be taken: {source}; name CPUs that this machine has, or give --no-pin")]
+    #[error("CPUs {cpus} cannot be used: {source}; name CPUs that this machine has, or give --no-pin")]
     Cpus { cpus: CpuList, source: rustix::io::Errno },
-    #[error("this program does not know where it is: {0}")]
+    #[error("the path of this program is unknown: {0}")]
     This(io::Error),
 }
 
 impl BenchArgs {
-    /// The environment that these flags describe. Pins the calling thread, which is to run the load.
+    /// The environment that these flags describe. Pins the calling thread, which will run the load.
     pub(crate) fn bench(&self) -> Result<Bench, BenchError> {
         let this = std::env::current_exe().map_err(BenchError::This)?;
         let allowed = adit::engine::cpus_allowed().unwrap_or_default();
@@ -52,7 +52,7 @@ impl BenchArgs {
 fn name_and_path(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), PathBuf::from(path))),
-        _ => Err(format!("'{text}' names no program: write NAME=PATH, such as frp=/opt/frp")),
+        _ => Err(format!("'{text}' is not a program: write NAME=PATH, such as frp=/opt/frp")),
     }
 }
 

@@ -24,7 +24,7 @@ pub struct BulkArgs {
     /// In which direction they are sent
     #[arg(long, value_enum, value_delimiter = ',', default_value = "down,up")]
     directions: Vec<DirectionArg>,
-    /// Number of bodies at the same time, each on a connection of its own
+    /// Number of bodies at the same time, each on its own connection
     #[arg(long, value_name = "N", default_value_t = 1)]
     connections: usize,
     /// Warm-up time before the measurement
@@ -90,7 +90,7 @@ pub(super) fn execute(args: &BulkArgs, interrupt: &Interrupt) -> u8 {
             if !args.json {
                 print(&row.line());
                 if let Some(first) = row.outcome.failed.first() {
-                    print(&format_args!("            the first failure: {first}"));
+                    print(&format_args!("            first failure: {first}"));
                 }
             }
             rows.push(row.to_json());

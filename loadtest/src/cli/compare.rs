@@ -23,7 +23,7 @@ use crate::load::{Call, CallKind, GeneratorSettings, Limits, Load, Mode, Phases,
 use crate::run::Interrupt;
 use crate::units::{bytes, time};
 
-/// After this time without a successful answer a peer is given up.
+/// The measurement of a peer ends after this time without a successful answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most rounds that can be asked for.
 const ROUNDS_MAX: usize = 1000;
@@ -31,13 +31,13 @@ const ROUNDS_MAX: usize = 1000;
 /// The command-line flags of `compare`.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
-    /// The tunnels to compare, separated by commas [default: all whose programs are found]
+    /// The tunnels to compare, separated by commas [default: all whose programs are installed]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     peers: Vec<String>,
-    /// Number of connections, each with one call in flight; of several values, separated by commas, each is a workload
+    /// Number of connections, each with one call in flight; several values, separated by commas, each make a workload
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,64")]
     connections: Vec<usize>,
-    /// Bytes of the body of each request and answer; of several values, separated by commas, each is a workload
+    /// Bytes of the body of each request and answer; several values, separated by commas, each make a workload
     #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = bytes, default_value = "1024")]
     payload: Vec<u64>,
     /// Length of each measurement
@@ -65,10 +65,10 @@ pub struct CompareArgs {
     from: Option<PathBuf>,
     #[command(flatten)]
     bench: BenchArgs,
-    /// A measurement is void if the p99 of the generator's own delay is larger
+    /// A measurement is void if the p99 of the generator's own lag is larger
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "50us")]
     lag_p99_max: Duration,
-    /// The same, as a share of the measured p99
+    /// A measurement is void if this lag is a larger share of the measured p99
     #[arg(long, value_name = "SHARE", default_value_t = crate::load::LAG_SHARE_MAX)]
     lag_share_max: f64,
     /// A closed-loop measurement is void if a smaller share of its connections has a call in flight on average
@@ -85,7 +85,7 @@ enum UsageError {
     Load(#[from] crate::load::LoadError),
     #[error("{0} rounds: give 1 to {ROUNDS_MAX}")]
     Rounds(usize),
-    #[error("{path} cannot be written: {source}; name a file in a folder that is there")]
+    #[error("{path} cannot be written: {source}; name a file in an existing folder")]
     Output { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -154,7 +154,7 @@ impl CompareArgs {
             load.call.payload = workload.payload;
             load.check()?;
         }
-        // Better now than after all the work.
+        // Check now rather than after all measurements.
         for path in self.json.iter().chain(&self.html) {
             let opened = fs::OpenOptions::new().create(true).append(true).open(path);
             opened.map_err(|source| UsageError::Output { path: path.clone(), source })?;
@@ -175,7 +175,7 @@ impl CompareArgs {
     /// The load, without the values that differ between measurements.
     fn load(&self, layout: &Layout) -> Result<Load, UsageError> {
         let mode = self.rate.map_or(Mode::Closed, |rate| Mode::Open { rate, arrivals: self.arrivals.arrivals() });
-        // Each peer's own comes later.
+        // The target is set for each peer later.
         let target: Target = "http://localhost/mcp".parse()?;
         Ok(Load {
             call: Call { kind: CallKind::McpStateless, ..Call::default() },
@@ -223,7 +223,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The command line as it was typed, with the program's name instead of its path.
+/// The command line as entered, with the program's name instead of its path.
 fn command_line(args: impl Iterator<Item = String>) -> String {
     let quoted = args.skip(1).map(|arg| {
         let is_plain = !arg.is_empty() && arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_=.,/:@%+".contains(c));
@@ -248,10 +248,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("x.json");
         for text in ["a longer text", "short"] {
-            replace(&path, text).expect("it can be written");
-            assert_eq!(fs::read_to_string(&path).expect("it is there"), text);
+            replace(&path, text).expect("the file can be written");
+            assert_eq!(fs::read_to_string(&path).expect("the file exists"), text);
         }
         assert!(replace(&folder.path().join("none/x.json"), "").is_err());
-        assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 1, "nothing is left behind");
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder exists").count(), 1, "nothing is left behind");
     }
 }

@@ -27,7 +27,7 @@ use crate::units::time;
 /// The most rounds that can be asked for.
 const ROUNDS_MAX: u32 = 100;
 
-/// Shown after the flags.
+/// Shown in the help after the flags.
 const EXAMPLES: &str = "\
 Examples:
   Kill edge, connector and upstream of adit in turn, three times each:
@@ -68,11 +68,11 @@ pub struct FaultArgs {
     /// The processes to stop (SIGSTOP) and to continue (SIGCONT) after --lasting
     #[arg(long, value_enum, value_delimiter = ',')]
     freeze: Vec<PartArg>,
-    /// The paths on which all packets vanish, for --lasting
+    /// The paths on which all packets are dropped, for --lasting
     #[arg(long, value_enum, value_delimiter = ',')]
     cut: Vec<PathArg>,
-    /// The number of agents that vanish: each holds a silent event stream, and then all packets of agents are dropped, so that
-    /// nothing closes their connections. 0 for none
+    /// The number of agents that vanish: each holds a silent event stream, then all packets of agents are dropped, so
+    /// that nothing closes their connections; 0 for none
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=STREAMS_MAX as i64))]
     vanish: u32,
     /// Fail if an event stream of a vanished agent is open at the upstream for longer than this
@@ -81,7 +81,7 @@ pub struct FaultArgs {
     /// How long processes are stopped and paths cut
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     lasting: Duration,
-    /// How often each fault is brought about; each time all processes are new
+    /// How often each fault is repeated, each time with new processes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
     rounds: u32,
     /// Calls per second, in an open loop
@@ -153,7 +153,7 @@ struct Row {
     peer: String,
     how: How,
     part: Part,
-    /// For each round the result, or why there is none.
+    /// For each round the result, or the reason for its lack.
     rounds: Vec<Result<Fault, String>>,
     within: Option<Duration>,
 }
@@ -164,7 +164,7 @@ struct Found {
     rows: Vec<Row>,
     vanished: Vec<VanishedRow>,
     missing: Vec<PeerNote>,
-    /// Peers that have no such part.
+    /// Peers that do not have this part.
     without: Vec<(String, Part)>,
 }
 
@@ -185,10 +185,10 @@ pub(super) fn execute(args: &FaultArgs, interrupt: &Interrupt) -> u8 {
     let faults: Vec<String> = found.rows.iter().flat_map(Row::faults).chain(vanished).collect();
     faults.iter().for_each(|fault| _ = fail(fault));
     if interrupt.is_raised() {
-        return fail(&"interrupted before its time");
+        return fail(&"interrupted before the end");
     }
     if found.rows.is_empty() && found.vanished.is_empty() {
-        return fail(&"none of the peers can be run here, or none has such a part");
+        return fail(&"none of the peers can be run on this machine, or none has such a part");
     }
     if faults.is_empty() { 0 } else { EXIT_FAILURE }
 }
@@ -233,7 +233,7 @@ impl FaultArgs {
         let plan = Plan { how, part, before: self.before, down: self.down_of(how), service: self.service };
         let mut load = load.clone();
         load.phases.measure = load.phases.measure.saturating_add(plan.down);
-        // That calls fail is what is measured.
+        // Failed calls are what is measured.
         load.limits.patience = load.phases.measure.saturating_add(self.call_timeout);
         let mut row = Row { peer: peer.0.name.clone(), how, part, rounds: Vec::new(), within: self.within };
         for round in 1..=self.rounds {
@@ -268,7 +268,7 @@ impl FaultArgs {
     }
 
     fn load(&self) -> Result<Load, LoadError> {
-        // Each peer's own comes later.
+        // The target is set for each peer later.
         let target: Target = "http://localhost/mcp".parse()?;
         // Without the time of the fault itself, which differs.
         let measure = self.before.saturating_add(self.after);
@@ -306,7 +306,7 @@ impl From<PathArg> for Part {
 }
 
 impl Row {
-    /// What was done, such as "edge killed".
+    /// The fault in words, such as "edge killed".
     fn fault(&self) -> String {
         format!("{} {}", self.part.name(), self.how.name())
     }
@@ -315,7 +315,7 @@ impl Row {
         self.rounds.iter().flatten()
     }
 
-    /// What is wrong, round by round.
+    /// The faults of the results, round by round.
     fn faults(&self) -> Vec<String> {
         let within = |fault: &Fault| {
             let (took, within) = (fault.recovery.from_strike?, self.within?);
@@ -332,7 +332,7 @@ impl Row {
         self.rounds.iter().map(fault).enumerate().filter_map(name).collect()
     }
 
-    /// The median over the rounds, and the greatest.
+    /// The median over the rounds, and the maximum.
     fn spread(&self, pick: impl Fn(&Fault) -> Option<f64>) -> (Option<f64>, Option<f64>) {
         let values: Vec<f64> = self.good().filter_map(pick).collect();
         (median(values.iter().copied()), values.into_iter().reduce(f64::max))

@@ -13,7 +13,7 @@ use crate::interrupt::Interrupt;
 use crate::serve::SERVICE_MAX;
 use crate::units::time;
 
-/// Shown after the flags.
+/// Shown in the help after the flags.
 const EXAMPLES: &str = "\
 Examples:
   With the default settings, about six minutes:
@@ -44,16 +44,16 @@ pub struct GuardArgs {
     /// How long an agent waits for an answer
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     timeout: Duration,
-    /// How often it tries again
+    /// How often it retries a call
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=10))]
     retries: u32,
     /// How long the server works on a call
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "50ms")]
     service: Duration,
-    /// How long it works on a slow one
+    /// How long the server works on a slow call
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     slow: Duration,
-    /// How long the server is as always, before it turns slow
+    /// How long the server is normal, before it becomes slow
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     normal: Duration,
     /// How long a quarter of the calls is slow
@@ -62,16 +62,16 @@ pub struct GuardArgs {
     /// How long all calls are slow
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     all: Duration,
-    /// How long the run goes on when the server has recovered
+    /// How long the run continues after the server has recovered
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "15s")]
     after: Duration,
     /// The shortest deadline that the guard enforces
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
     floor: Duration,
-    /// For how long a breaker is open before calls are tried
+    /// How long a breaker is open before it sends probes
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "2s")]
     open: Duration,
-    /// Have the guard limit the calls in flight as well, by how long they take
+    /// Also limit the calls in flight by their latency
     #[arg(long)]
     concurrency_limit: bool,
     /// Tokens that an agent reads again for each call that it makes

@@ -24,7 +24,7 @@ use crate::run::Interrupt;
 use crate::units::time;
 use crate::watch::Watched;
 
-/// Shown after the flags.
+/// Shown in the help after the flags.
 const EXAMPLES: &str = "\
 Examples:
   Start edge and connector, hold 10,000 event streams open through them, and print the memory of each:
@@ -81,7 +81,7 @@ enum KindArg {
 
 /// The result of one tunnel.
 struct Row {
-    /// The peer; none for a tunnel that was running already.
+    /// The peer; none for a tunnel that was already running.
     peer: Option<String>,
     result: Result<IdleOutcome, RowError>,
 }
@@ -137,7 +137,7 @@ pub(super) fn execute(args: &IdleArgs, interrupt: &Interrupt) -> u8 {
     let faults: Vec<String> = rows.iter().filter_map(Row::fault).collect();
     faults.iter().for_each(|fault| _ = fail(fault));
     if rows.is_empty() {
-        return fail(&"none of the peers can be run here");
+        return fail(&"none of the peers can be run on this machine");
     }
     if faults.is_empty() { 0 } else { EXIT_FAILURE }
 }
@@ -147,7 +147,7 @@ impl IdleArgs {
         if !(1..=STREAMS_MAX).contains(&self.streams) {
             return Err(UsageError::Streams(self.streams));
         }
-        // Also for the processes that are started from here.
+        // Child processes inherit the limit.
         Ok(crate::files::allow(self.streams as u64)?)
     }
 
@@ -178,7 +178,7 @@ impl IdleArgs {
         let credentials = bench.credentials()?;
         let mut load = Load::of(Target::new(upstream.url()));
         load.call = Call { kind: CallKind::McpStateless, ..Call::default() };
-        // One more for whom the generator asks how many there are.
+        // More than the streams, for the generator's requests for the count.
         let tunnel = bench.tunnel(peer, &upstream, &credentials, self.streams + 16, &load, interrupt)?;
         let settings = self.settings(tunnel.target(), load.target, bench.layout.generator());
         let mut outcome = self.hold(&peer.0.name, &settings, &tunnel.watched(), interrupt)?;
@@ -220,7 +220,7 @@ impl IdleArgs {
 }
 
 impl Row {
-    /// What is wrong with it.
+    /// The fault of the result, if any.
     fn fault(&self) -> Option<String> {
         let peer = self.peer.as_deref().map(|peer| format!("{peer}: ")).unwrap_or_default();
         let fault = match &self.result {
@@ -248,7 +248,7 @@ impl From<KindArg> for IdleKind {
     }
 }
 
-/// Processes under each other, and what they have together.
+/// The table: a line for each process, and one for their sum.
 fn text(args: &IdleArgs, rows: &[Row], missing: &[PeerNote]) -> String {
     let heads = ["peer", "process", "streams", "RSS MiB", "with", "KiB a stream", "PSS MiB", "with", "KiB a stream"];
     let mut lines = Vec::new();
@@ -282,7 +282,7 @@ fn text(args: &IdleArgs, rows: &[Row], missing: &[PeerNote]) -> String {
     };
     let mut text = format!("{} {kind}; memory before and with them\n", args.streams);
     if lines.is_empty() {
-        text += "no process was looked at: --watch PID names one\n";
+        text += "no process was watched: --watch PID names one\n";
     } else {
         text += &format!("{}\n", table_of(&heads, 2, lines));
     }
@@ -334,5 +334,5 @@ fn bar(what: &str, streams: usize) -> ProgressBar {
     };
     let bar = ProgressBar::with_draw_target(Some(streams as u64), target).with_prefix(what.to_owned());
     let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos} of {len} streams are open");
-    bar.with_style(style.expect("the template is a constant"))
+    bar.with_style(style.expect("the template is a valid constant"))
 }

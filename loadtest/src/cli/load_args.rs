@@ -1,4 +1,4 @@
-//! The flags that describe a load, shared by the verbs that run one.
+//! The flags that describe a load, shared by the commands that run one.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use crate::load::{
 use crate::units::time;
 use crate::watch::Watched;
 
-/// Connections of an open loop, unless told.
+/// The default number of connections in an open loop.
 const OPEN_CONNECTIONS: usize = 64;
 
-/// The flags that say which server is called.
+/// The flags for the server to call.
 #[derive(Args, Clone, Debug)]
 pub struct TargetArgs {
     /// The http or https URL to call, with host, port and path
@@ -27,7 +27,7 @@ pub struct TargetArgs {
     pub way: WayArgs,
 }
 
-/// The flags that say which server is called, for commands that need none.
+/// The flags for the server to call, for commands that do not require one.
 #[derive(Args, Clone, Debug)]
 pub struct OptionalTargetArgs {
     /// The http or https URL to call, with host, port and path [default: tunnels are started, see --peers]
@@ -70,7 +70,7 @@ impl TargetArgs {
 }
 
 impl OptionalTargetArgs {
-    /// The target that these flags describe, if they do.
+    /// The target that these flags describe, if any.
     #[must_use]
     pub fn target(&self) -> Option<Target> {
         self.url.as_ref().map(|url| self.way.to(url))
@@ -124,7 +124,7 @@ impl From<KindArg> for CallKind {
     }
 }
 
-/// What is called, how often, and for how long.
+/// The flags for the kind, rate and duration of calls.
 #[derive(Args, Clone, Debug)]
 pub struct CallArgs {
     /// The kind of call
@@ -139,7 +139,8 @@ pub struct CallArgs {
     /// A header field to add to each request; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
-    /// Only answers with this status are good, whatever they say: 503 measures how fast an open circuit breaker answers
+    /// Only answers with this status are good, whatever their content: 503 measures how fast an open circuit breaker
+    /// answers
     #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..600))]
     pub status: Option<u16>,
     /// Number of connections: in a closed loop each has a call in flight, in an open loop they limit the calls in flight
@@ -161,16 +162,16 @@ pub struct CallArgs {
     /// Time limit of one call
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     pub call_timeout: Duration,
-    /// End the run after so much time in which no call succeeds
+    /// End the run after this time without a successful call
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     pub patience: Duration,
     /// The most planned calls that may wait for a connection
     #[arg(long, value_name = "N", default_value_t = crate::load::OUTSTANDING_MAX)]
     pub outstanding_max: usize,
-    /// A run is void if the p99 of the generator's own delay is larger
+    /// A run is void if the p99 of the generator's own lag is larger
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "50us")]
     pub lag_p99_max: Duration,
-    /// The same, as a share of the reported p99
+    /// A run is void if this lag is a larger share of the reported p99
     #[arg(long, value_name = "SHARE", default_value_t = crate::load::LAG_SHARE_MAX)]
     pub lag_share_max: f64,
 }
@@ -219,7 +220,7 @@ pub struct RateArgs {
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
     #[command(flatten)]
-    /// How they are spread.
+    /// How calls are spread over time.
     pub arrivals: ArrivalArgs,
 }
 
@@ -235,7 +236,7 @@ pub struct ArrivalArgs {
 }
 
 impl ArrivalArgs {
-    /// How they are spread.
+    /// How calls are spread over time.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
         if self.poisson { Arrivals::Poisson { seed: self.seed } } else { Arrivals::Constant }
@@ -253,7 +254,7 @@ impl RateArgs {
 /// The drivers, as command-line values.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum DriverArg {
-    /// The best one that this system allows
+    /// The best driver that this system allows
     Auto,
     /// The io_uring interface of Linux
     Uring,

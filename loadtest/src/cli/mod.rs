@@ -1,4 +1,4 @@
-//! The command line of `adit-loadtest`: each verb in a module of its own.
+//! The command line of `adit-loadtest`: each command in its own module.
 
 pub mod bench_args;
 pub mod bulk;
@@ -106,7 +106,7 @@ impl Cli {
             Command::Storm(args) => storm::execute(&args, &interrupt),
             Command::Idle(args) => idle::execute(&args, &interrupt),
             Command::Compare(args) => compare::execute(&args, &interrupt),
-            Command::Launch(_) => unreachable!("it was done above, without a thread for signals"),
+            Command::Launch(_) => unreachable!("executed above, without a thread for signals"),
         };
         if code == 0 && output::was_lost() { EXIT_FAILURE } else { code }
     }
@@ -114,7 +114,7 @@ impl Cli {
 
 /// Prints what failed; returns the exit code for it.
 pub(crate) fn fail(why: &dyn std::fmt::Display) -> u8 {
-    // Where nobody listens the exit code still tells.
+    // If standard error is closed, the exit code still reports the failure.
     let _ = writeln!(io::stderr(), "adit-loadtest: {why}");
     EXIT_FAILURE
 }

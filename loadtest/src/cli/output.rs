@@ -9,8 +9,8 @@ use super::fail;
 /// Whether an output could not be written.
 static LOST: AtomicBool = AtomicBool::new(false);
 
-/// Prints a text with one line end. A reader that has gone, such as `head` when it has read enough, is not a panic; the
-/// exit code reports it.
+/// Prints a text with one line end. If the reader has closed its end, as `head` does after enough lines, the exit code
+/// reports that instead of a panic.
 pub(crate) fn print(text: &dyn Display) {
     let text = text.to_string();
     let mut out = io::stdout().lock();

@@ -8,26 +8,26 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::load::Phases;
 use crate::run::{Phase, Progress};
 
-/// A bar that shows how far a run has come, until it is dropped.
+/// A bar that shows the progress of a run until it is dropped.
 pub struct Bar {
     bar: ProgressBar,
     phases: Phases,
 }
 
 impl Bar {
-    /// A bar for a run with these phases; nothing is drawn where standard error is no terminal.
+    /// A bar for a run with these phases; nothing is drawn if standard error is not a terminal.
     #[must_use]
     pub fn new(what: &str, phases: Phases) -> Bar {
         let target =
             if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(millis(phases.warm_up + phases.measure)), target);
         let style = ProgressStyle::with_template("{prefix} {wide_bar} {msg}");
-        bar.set_style(style.expect("the template is a constant"));
+        bar.set_style(style.expect("the template is a valid constant"));
         bar.set_prefix(what.to_owned());
         Bar { bar, phases }
     }
 
-    /// Shows how far it is.
+    /// Updates the bar to this progress.
     pub fn show(&self, progress: &Progress) {
         let Phases { warm_up, measure, .. } = self.phases;
         let (position, name) = match progress.phase {

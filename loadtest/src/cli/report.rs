@@ -5,11 +5,11 @@ use std::fmt::Write;
 use crate::latencies::{Latencies, micros};
 use crate::outcome::Outcome;
 
-/// What came of a run, in a few lines.
+/// The outcome of a run, in a few lines.
 #[must_use]
 pub fn report(outcome: &Outcome) -> String {
     let mut text = String::new();
-    // Writing to memory does not fail.
+    // Writing to memory cannot fail.
     let _ = writeln!(
         text,
         "{} calls in {:.2} s, {:.1}/s, {} failed",
@@ -40,7 +40,7 @@ pub fn report(outcome: &Outcome) -> String {
         let _ = writeln!(text, "  watched: {cpu:.1} µs CPU per call, {} KiB resident", outcome.usage.rss_kib_max);
     }
     for pid in &outcome.usage.gone {
-        let _ = writeln!(text, "  watched process {pid} is gone");
+        let _ = writeln!(text, "  watched process {pid} has ended");
     }
     for (cause, count) in outcome.failed.by_cause() {
         let _ = writeln!(text, "  failed: {count} by {cause}");

@@ -46,7 +46,7 @@ pub struct SearchArgs {
     json: bool,
 }
 
-/// Why a search ended in a run.
+/// Why a search ended during a run.
 enum Ended {
     Run(RunError),
     Interrupted,
@@ -119,7 +119,7 @@ fn report_result(
 fn bound(bound: Option<Bound>) -> &'static str {
     match bound {
         Some(Bound::Target) => "",
-        Some(Bound::Generator) => "; above that the generator itself is too late, so that the target may do more",
+        Some(Bound::Generator) => "; above that the generator itself is too slow, and the target may handle more",
         Some(Bound::RateMax) => ", the highest that was tried (--rate-max)",
         None => ", as far as the search went",
     }

@@ -14,7 +14,7 @@ use crate::run::Interrupt;
 use crate::serve::{AnswerSettings, Certificate, Form, HttpsSettings, ServeSettings, Server, ServiceTime};
 use crate::units::{bytes, time};
 
-/// How often it checks whether it is to end.
+/// How often the server checks whether it has to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The command-line flags of `serve`.
@@ -65,7 +65,7 @@ pub struct ServeArgs {
     /// Keep the ids of calls in this file, so that calls are also counted across restarts
     #[arg(long, value_name = "FILE", requires = "count_doubled")]
     calls_file: Option<PathBuf>,
-    /// The CPU to which it is pinned
+    /// The CPU to which the server is pinned
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
     /// The driver, which is the interface to the kernel
@@ -74,7 +74,7 @@ pub struct ServeArgs {
     /// How long to poll for requests before sleeping
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "0s")]
     spin: Duration,
-    /// Print its addresses as one JSON object
+    /// Print the addresses as one JSON object
     #[arg(long)]
     json: bool,
 }

@@ -30,7 +30,7 @@ const MODERATE: [(Kind, usize); 8] = [
 /// The most faults of rounds that are printed; further ones are only counted.
 const FAULTS_TOLD: usize = 10;
 
-/// Shown after the flags.
+/// Shown in the help after the flags.
 const EXAMPLES: &str = "\
 Examples:
   One hour of all kinds of agent on each driver:
@@ -57,7 +57,7 @@ pub struct SoakArgs {
     /// Pause after each storm; it should be longer than connections to an upstream are kept
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "35s")]
     quiet: Duration,
-    /// Restart connector or edge after so many rounds; 0 for never
+    /// Restart connector or edge after this many rounds; 0 for never
     #[arg(long, value_name = "N", default_value_t = 3)]
     restart_every: usize,
     #[command(flatten)]
@@ -78,7 +78,7 @@ pub struct SoakArgs {
 #[derive(Default)]
 struct Soaked {
     rounds: Vec<Round>,
-    /// Why it ended early.
+    /// Why the run ended early.
     error: Option<StormError>,
 }
 
@@ -114,7 +114,7 @@ impl SoakArgs {
         self.shape.settings(counts, self.round, self.quiet)
     }
 
-    /// Runs rounds for as long as there is time.
+    /// Runs rounds until the time is over.
     fn soak(&self, settings: &StormSettings, bench: &Bench, interrupt: &Interrupt) -> Soaked {
         let mut soaked = Soaked::default();
         soaked.error = self.rounds(settings, bench, interrupt, &mut soaked.rounds).err();
@@ -128,7 +128,7 @@ impl SoakArgs {
         interrupt: &Interrupt,
         rounds: &mut Vec<Round>,
     ) -> Result<(), StormError> {
-        // Also for the processes that are started from here.
+        // Child processes inherit the limit.
         crate::files::allow(settings.streams() as u64 * 2)?;
         let mut ground = self.shape.ground(bench, settings.streams(), interrupt)?;
         let fail_on = judged(&self.fail_on);
@@ -167,7 +167,7 @@ fn faults(soaked: &Soaked, trends: &[Trend], unjudged: Option<String>, interrupt
     faults.extend(unjudged);
     faults.extend(soaked.error.as_ref().map(|error| format!("it ended after {} rounds: {error}", soaked.rounds.len())));
     if interrupt.is_raised() {
-        faults.push("interrupted before its time".to_owned());
+        faults.push("interrupted before the end".to_owned());
     }
     let of_rounds: Vec<String> = soaked
         .rounds
@@ -178,7 +178,7 @@ fn faults(soaked: &Soaked, trends: &[Trend], unjudged: Option<String>, interrupt
     let more = of_rounds.len().saturating_sub(FAULTS_TOLD);
     faults.extend(of_rounds.into_iter().take(FAULTS_TOLD));
     if more > 0 {
-        faults.push(format!("and {more} more of rounds"));
+        faults.push(format!("and {more} more faults of rounds"));
     }
     faults
 }

@@ -67,7 +67,7 @@ pub(super) fn execute(args: &SplitArgs, interrupt: &Interrupt) -> u8 {
             }
             Err(error) => {
                 is_good = false;
-                // Also where the figures go: a script that keeps only those must not be left without a word.
+                // Also on standard output: a script that keeps only that must see it.
                 if !args.json {
                     print(&format_args!("{:>9}  {error}", format!("{service:?}")));
                 }
@@ -108,20 +108,20 @@ impl Row {
         self.tunnel.split.as_ref()
     }
 
-    /// Why this row is void.
+    /// The fault of this row, if any.
     fn fault(&self) -> Option<String> {
         let split = self.split().filter(|_| self.tunnel.calls > 0);
         match split {
             None => {
                 let first = self.tunnel.failed.first().unwrap_or("no call was made");
-                Some(format!("no call came back: {first}"))
+                Some(format!("no call was answered: {first}"))
             }
             Some(split) if split.without_account > 0 => Some(format!(
-                "{} answers had no Server-Timing that tells of the upstream: is this the URL of a tunnel that says it?",
+                "{} answers had no Server-Timing with the upstream's time: is this the URL of a tunnel that reports it?",
                 split.without_account
             )),
             Some(split) if split.without_truth > 0 => Some(format!(
-                "{} answers did not tell the upstream's own time: is the upstream an `adit-loadtest serve`?",
+                "{} answers did not report the upstream's own time: is the upstream an `adit-loadtest serve`?",
                 split.without_truth
             )),
             Some(_) => self.tunnel.failed.first().map(|first| format!("calls failed: {first}")),
@@ -162,7 +162,7 @@ impl Row {
 }
 
 fn header() -> String {
-    let top = "µs, medians; the error is what the tunnel gives the upstream too much";
+    let top = "µs, medians; the error is the time that the tunnel attributes to the upstream in excess";
     format!(
         "{top}\n{:>9}{:>11}{:>11}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}{:>9}{:>11}{:>11}",
         "service",

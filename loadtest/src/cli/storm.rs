@@ -19,7 +19,7 @@ use crate::units::{bytes, time};
 /// The longest storm that can be asked for.
 const LENGTH_MAX: Duration = Duration::from_secs(24 * 3_600);
 
-/// Shown after the flags.
+/// Shown in the help after the flags.
 const EXAMPLES: &str = "\
 Examples:
   100 downloads and 100 uploads of 8 MiB at the same time, beside small calls:
@@ -41,7 +41,7 @@ pub struct StormArgs {
     counts: CountArgs,
     #[command(flatten)]
     shape: ShapeArgs,
-    /// The longest time of the storm; it ends earlier when all answers are there and no agent holds its connection
+    /// The longest time of the storm; it ends earlier if all answers are complete and no agent holds its connection
     #[arg(long = "for", value_name = "TIME", value_parser = time, default_value = "60s")]
     length: Duration,
     /// How long edge and connector have afterwards to return their memory. Unless it is zero, one agent of each kind and an equal
@@ -90,7 +90,7 @@ pub(super) struct CountArgs {
     sealed_partial: usize,
 }
 
-/// What agents do, and under which limits.
+/// The behaviour of agents, and its limits.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ShapeArgs {
     /// Bytes of each download and upload
@@ -172,7 +172,7 @@ pub(super) fn execute(args: &StormArgs, interrupt: &Interrupt) -> u8 {
     }
     faults.iter().for_each(|fault| _ = fail(fault));
     if outcome.interrupted {
-        return fail(&"interrupted before its time");
+        return fail(&"interrupted before the end");
     }
     if faults.is_empty() { 0 } else { EXIT_FAILURE }
 }
@@ -185,7 +185,7 @@ impl StormArgs {
     ) -> Result<Result<StormOutcome, StormError>, UsageError> {
         let bench = self.bench.bench()?;
         let run = || {
-            // Also for the processes that are started from here.
+            // Child processes inherit the limit.
             crate::files::allow(settings.streams() as u64 * 2)?;
             let mut ground = self.shape.ground(&bench, settings.streams(), interrupt)?;
             run(settings, &mut ground, interrupt)
@@ -213,7 +213,7 @@ impl CountArgs {
 }
 
 impl ShapeArgs {
-    /// The storm that the flags describe, if it is possible.
+    /// The storm that the flags describe, if they are valid.
     pub(super) fn settings(
         &self,
         counts: BTreeMap<Kind, usize>,

@@ -17,12 +17,12 @@ Vanished agents; times in s from when their packets were dropped, medians of the
 /// All rounds of one peer.
 pub(super) struct VanishedRow {
     pub(super) peer: String,
-    /// For each round the result, or why there is none.
+    /// For each round the result, or the reason for its lack.
     pub(super) rounds: Vec<Result<Vanished, String>>,
 }
 
 impl VanishedRow {
-    /// What is wrong, round by round.
+    /// The faults of the results, round by round.
     pub(super) fn faults(&self) -> impl Iterator<Item = String> {
         let fault = |round: &Result<Vanished, String>| match round {
             Ok(vanished) => vanished.fault(),

@@ -1,4 +1,4 @@
-//! What peers are started with, where each is tested for itself.
+//! The environment in which peers are started, for commands that test each separately.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,13 +14,13 @@ use super::upstream::{Upstream, UpstreamError};
 use crate::load::Load;
 use crate::run::Interrupt;
 
-/// The place in which peers are tested: programs, CPUs, keys.
+/// The environment in which peers are tested: programs, CPUs, keys.
 pub(crate) struct Bench {
-    /// Where the programs of the peers are looked for.
+    /// The search path for the programs of peers.
     pub(crate) programs: Programs,
-    /// Which CPUs each process may run on.
+    /// The CPUs on which each process may run.
     pub(crate) layout: Layout,
-    /// This program, as it can be started.
+    /// The path of this program.
     pub(crate) this: PathBuf,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Bench {
 pub(crate) type Runnable = (Peer, BTreeMap<String, PathBuf>);
 
 impl Bench {
-    /// The peers that can be run here; and what each is of the others.
+    /// The peers that can be run on this machine, and notes on the others.
     pub(crate) fn look_for(&self, peers: &[Peer]) -> (Vec<Runnable>, Vec<PeerNote>) {
         let (mut runnable, mut missing) = (Vec::new(), Vec::new());
         for peer in peers {
@@ -44,27 +44,27 @@ impl Bench {
     ///
     /// # Errors
     ///
-    /// They cannot be made.
+    /// If they cannot be created.
     pub(crate) fn credentials(&self) -> Result<Credentials, SiteError> {
         Credentials::new()
     }
 
-    /// Starts an upstream with more flags of `serve`.
+    /// Starts an upstream with additional flags of `serve`.
     ///
     /// # Errors
     ///
-    /// It does not listen.
+    /// If it does not listen.
     pub(crate) fn upstream(&self, flags: &[&str]) -> Result<Upstream, UpstreamError> {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         Upstream::start(&self.this, self.layout.upstream().as_ref(), &flags)
     }
 
-    /// Starts a peer in front of an upstream, able to carry so many calls at one time, and waits until calls of `load` go
-    /// through it.
+    /// Starts a peer in front of an upstream, able to carry this many calls in flight, and waits until calls of `load`
+    /// succeed through it.
     ///
     /// # Errors
     ///
-    /// They do not.
+    /// If no call succeeds.
     pub(crate) fn tunnel(
         &self,
         (peer, programs): &Runnable,

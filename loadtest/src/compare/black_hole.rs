@@ -1,4 +1,5 @@
-//! Paths on which packets vanish: in a network namespace of this program's own, so that nothing else on the machine loses any.
+//! Drops all packets on a path, inside a network namespace of this program, so that nothing else on the machine is
+//! affected.
 
 use std::convert::Infallible;
 use std::env::VarError;
@@ -7,25 +8,23 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Says to this program that it runs in the namespace. Its value is the network namespace that the program came from.
+/// Tells this program that it runs in its own namespace. The value is the original network namespace.
 const INSIDE: &str = "ADIT_LOADTEST_INSIDE";
 /// The link that names the network namespace of a process.
 const OWN_NAMESPACE: &str = "/proc/self/ns/net";
-/// Where a user's PATH often does not lead.
+/// Folders that are often missing in a user's PATH.
 const ADMIN_PATHS: &str = ":/usr/sbin:/sbin";
-/// The table of rules.
+/// The name of the table of rules.
 const TABLE: &str = "inet adit_loadtest";
 
 /// Why no path can be cut.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CutError {
-    #[error(
-        "a path is cut in a network namespace, and none can be made here: run it as root, or allow user namespaces"
-    )]
+    #[error("a path is cut in a network namespace, and none can be created: run as root, or allow user namespaces")]
     Namespace,
     #[error(
         "{INSIDE} is set, but this program does not run in a network namespace of its own, and packets of other programs \
-         would vanish: unset it"
+         would be dropped: unset it"
     )]
     NotInside,
     #[error("{OWN_NAMESPACE} cannot be read, which names the network namespace: {0}; mount /proc")]
@@ -36,18 +35,18 @@ pub(crate) enum CutError {
     Failed { command: String, said: String },
 }
 
-/// A path that is cut until this is dropped.
+/// A path that stays cut until this is dropped.
 pub(crate) struct BlackHole(());
 
 impl BlackHole {
-    /// From now on packets from and to this address vanish.
+    /// Drops packets from and to this address from now on.
     ///
     /// # Errors
     ///
-    /// The system does not take the rules.
+    /// If the system rejects the rules.
     pub(crate) fn around(address: SocketAddr) -> Result<BlackHole, CutError> {
         let port = address.port();
-        // It wants each statement on a line of its own.
+        // nft requires each statement on its own line.
         let rules = format!(
             "table {TABLE} {{\nchain cut {{\ntype filter hook input priority 0;\ntcp dport {port} drop\ntcp sport {port} drop\n}}\n}}\n"
         );
@@ -58,21 +57,21 @@ impl BlackHole {
 
 impl Drop for BlackHole {
     fn drop(&mut self) {
-        // If it fails the table stays until the namespace ends, with this program.
+        // If this fails, the table stays until the namespace ends with this program.
         let _ = run("nft", &[&format!("delete table {TABLE}")], "nftables");
     }
 }
 
-/// Prepares the network if this program runs in a namespace of its own, and starts the program again in one otherwise.
+/// Prepares the network if this program runs in its own namespace; otherwise restarts the program in one.
 ///
 /// # Errors
 ///
-/// There can be none. It returns well only inside.
+/// If no namespace can be created. Returns `Ok` only inside one.
 pub(crate) fn enter() -> Result<(), CutError> {
     let own = namespace()?;
     match std::env::var(INSIDE) {
         Ok(outside) if is_another(&outside, &own) => run("ip", &["link", "set", "lo", "up"], "iproute2"),
-        // Another program has set the variable.
+        // Another program set the variable.
         Ok(_) | Err(VarError::NotUnicode(_)) => Err(CutError::NotInside),
         Err(VarError::NotPresent) => match start_again(&own)? {},
     }
@@ -84,7 +83,7 @@ fn namespace() -> Result<String, CutError> {
     Ok(link.to_string_lossy().into_owned())
 }
 
-/// Whether this names a network namespace, and another one than `own`.
+/// Whether this is the name of another network namespace than `own`.
 fn is_another(outside: &str, own: &str) -> bool {
     outside.starts_with("net:[") && outside != own
 }

@@ -1,5 +1,5 @@
-//! The report's pictures, as SVG whose colours are the page's: each colour is written as a CSS variable, so that one picture
-//! serves in light and in dark.
+//! The charts of the report as SVG. Each colour is a CSS variable of the page, so that a chart works in light and dark
+//! mode.
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
@@ -9,21 +9,21 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::peer::ADIT;
 use super::rows::Row;
 
-/// The size of a picture of curves, in pixels.
+/// The size of a chart of curves, in pixels.
 const CURVES: (u32, u32) = (400, 300);
-/// Between the picture's edge and the axes: above, below, left, right.
+/// The margins of the axes: above, below, left, right.
 const MARGINS: [u32; 4] = [10, 28, 58, 24];
-/// The height of a line of text, in pixels: letters are set at four fifths of it.
+/// The height of a line of text, in pixels; the font size is four fifths of it.
 const LETTERS: u32 = 16;
-/// The tail is drawn as far as there are so many calls beyond it.
+/// The tail is drawn up to the point with this many calls beyond it.
 const TAIL_CALLS: f64 = 10.0;
 /// The height of a bar's row.
 const BAR_ROW: i32 = 24;
 /// The height of a bar.
 const BAR: i32 = 12;
-/// A bar so many times longer than most is cut.
+/// A bar longer than most by this factor is cut.
 const CUT_ABOVE: f64 = 2.5;
-/// Shares that are marked on the axis of curves.
+/// The shares that are marked on the axis of curves.
 const SHARES: [(f64, &str); 7] = [
     (0.0, "0"),
     (0.5, "p50"),
@@ -34,28 +34,28 @@ const SHARES: [(f64, &str); 7] = [
     (0.999_99, "p99.999"),
 ];
 
-/// A picture could not be drawn.
+/// Why a chart could not be drawn.
 #[derive(Debug, thiserror::Error)]
-#[error("a picture of the report cannot be drawn: {0}")]
+#[error("a chart of the report cannot be drawn: {0}")]
 pub(crate) struct ChartError(String);
 
-/// The axes that all pictures of a workload share.
+/// The axes that all charts of a workload share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Axes {
-    /// How far the tail is drawn: minus the logarithm of the share beyond.
+    /// The end of the tail: minus the logarithm of the share beyond it.
     tail: f64,
     low_us: f64,
     high_us: f64,
 }
 
-/// How wide a picture of bars is. Letters keep their size, so that they can be read on a phone too.
+/// The width of a chart of bars. The font size is the same in both, so that it is readable on a phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Width {
     Wide,
     Narrow,
 }
 
-/// Colours of the page that are no peer's.
+/// Colours of the page that do not belong to a peer.
 #[derive(Clone, Copy)]
 enum Ink {
     Text,
@@ -64,7 +64,7 @@ enum Ink {
 }
 
 impl Axes {
-    /// Those that hold all of these rows.
+    /// The axes that contain all of these rows.
     pub(crate) fn of(rows: &[Row]) -> Self {
         let calls = rows.iter().map(|row| row.calls).max().unwrap_or(0) as f64;
         let tail = (calls / TAIL_CALLS).max(1.0).log10().clamp(2.0, 5.0);
@@ -78,7 +78,7 @@ impl Axes {
         SHARES.iter().map(|(share, _)| depth(*share)).filter(|depth| *depth <= self.tail).collect()
     }
 
-    /// 1, 2 and 5 of each decade, or 1 alone where there are many.
+    /// The ticks: 1, 2 and 5 of each decade, or only 1 if there are many.
     fn latencies(self) -> Vec<f64> {
         let decades = (self.high_us / self.low_us).log10();
         let steps: &[f64] = if decades > 2.2 { &[1.0] } else { &[1.0, 2.0, 5.0] };
@@ -87,12 +87,12 @@ impl Axes {
     }
 }
 
-/// An axis that is marked where it is told to be.
+/// An axis with ticks at given positions.
 struct Axis {
     from: f64,
     to: f64,
     ticks: Vec<f64>,
-    /// What is laid out evenly.
+    /// The function of a value that is linear on the axis.
     scale: fn(f64) -> f64,
 }
 
@@ -114,7 +114,7 @@ impl Ranged for Axis {
     }
 }
 
-/// Latency against the share of calls that it was not exceeded by. Each row's colour is that of its number here.
+/// Latency against the share of calls that did not exceed it. A row's number selects its colour.
 pub(crate) fn curves(rows: &[(usize, &Row)], axes: Axes) -> Result<String, ChartError> {
     draw("Latency against the share of calls, a curve for each peer", CURVES, |area| {
         let [above, below, left, right] = MARGINS;
@@ -136,7 +136,7 @@ pub(crate) fn curves(rows: &[(usize, &Row)], axes: Axes) -> Result<String, Chart
             .x_label_formatter(&|depth| share_name(*depth).to_owned())
             .y_label_formatter(&|us| latency_name(*us))
             .draw()?;
-        // The first peers last, so that they lie on top.
+        // The first peers are drawn last, on top.
         for (number, row) in rows.iter().rev() {
             let color = peer_color(*number);
             let points = points(row, axes.tail);
@@ -147,7 +147,7 @@ pub(crate) fn curves(rows: &[(usize, &Row)], axes: Axes) -> Result<String, Chart
     })
 }
 
-/// What each peer adds to the median and to the 95th percentile, in groups with a head each.
+/// What each peer adds to the median and to the 95th percentile, in groups with headings.
 pub(crate) fn bars(groups: &[(&str, Vec<(usize, &Row)>)], width: Width) -> Result<String, ChartError> {
     let lines: i32 = groups.iter().map(|(_, rows)| 1 + i32::try_from(rows.len()).unwrap_or(0)).sum();
     let (whole, names, figures) = match width {
@@ -180,7 +180,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// Where so much ends, and whether it goes beyond the picture.
+    /// The end of a bar of this length, and whether it exceeds the chart.
     fn x(self, us: f64) -> (i32, bool) {
         let part = us.max(0.0) / self.full_us;
         (self.left + (f64::from(self.right - self.left) * part.min(1.0)).round() as i32, part > 1.0)
@@ -205,7 +205,7 @@ fn bar(area: &Area<'_>, row: &Row, color: RGBColor, top: i32, scale: Scale, widt
     text(area, &figures, (p95_end + 6, middle), (HPos::Left, LETTERS), Ink::Text.color())
 }
 
-/// What the longest bar stands for: the most that is added, unless that would leave the others too small to see.
+/// The value of the longest bar: the maximum, unless the others would be too small to see.
 fn full_us(groups: &[(&str, Vec<(usize, &Row)>)]) -> f64 {
     let rows = || groups.iter().flat_map(|(_, rows)| rows).map(|(_, row)| row);
     let p50 = rows().filter_map(|row| row.added_p50_us).fold(1.0, f64::max);
@@ -228,7 +228,7 @@ fn line(area: &Area<'_>, from: (i32, i32), to: (i32, i32), color: RGBColor) -> D
     area.draw(&PathElement::new([from, to], color))
 }
 
-/// `label` is for those who cannot see it.
+/// Draws a chart. `label` describes it for screen readers.
 fn draw(label: &str, size: (u32, u32), picture: impl Fn(&Area<'_>) -> Drawn) -> Result<String, ChartError> {
     let mut svg = String::new();
     {
@@ -238,7 +238,7 @@ fn draw(label: &str, size: (u32, u32), picture: impl Fn(&Area<'_>) -> Drawn) -> 
     Ok(with_page_colors(&svg).replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1))
 }
 
-/// A row's curve: how deep in the tail, and the latency there.
+/// A row's curve: depth in the tail, and latency.
 fn points(row: &Row, tail: f64) -> Vec<(f64, f64)> {
     let own_tail = (row.calls as f64 / TAIL_CALLS).max(1.0).log10().min(tail);
     let deep = row.curve.iter().map(|(share, us)| (depth(*share), us.max(1.0)));
@@ -262,7 +262,7 @@ fn latency_name(us: f64) -> String {
     }
 }
 
-/// What stands for a colour of the page until the picture is drawn. Nothing else has these.
+/// The placeholder for a peer's colour until the chart is drawn, used for nothing else.
 fn peer_color(number: usize) -> RGBColor {
     RGBColor(1, 1, u8::try_from(number).unwrap_or(u8::MAX))
 }
@@ -302,8 +302,8 @@ mod tests {
     fn a_picture_has_the_colours_of_the_page_and_no_other() {
         let report = report();
         let rows: Vec<(usize, &Row)> = report.rows.iter().enumerate().take(4).collect();
-        let curves = curves(&rows, Axes::of(&report.rows)).expect("it can be drawn");
-        let bars = bars(&[("all", rows)], Width::Narrow).expect("it can be drawn");
+        let curves = curves(&rows, Axes::of(&report.rows)).expect("the chart is drawn");
+        let bars = bars(&[("all", rows)], Width::Narrow).expect("the chart is drawn");
         for svg in [&curves, &bars] {
             assert!(svg.contains("var(--p1)") && svg.contains("<svg"), "{svg}");
             assert!(!svg.contains("\"#"), "{svg}");

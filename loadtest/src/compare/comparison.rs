@@ -1,4 +1,4 @@
-//! Runs all of it: peers found, rounds interleaved, samples gathered, what failed remembered.
+//! Runs a comparison: finds peers, interleaves rounds, collects samples and failures.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,33 +25,33 @@ use crate::load::{Load, Mode};
 use crate::outcome::Partial;
 use crate::run::{Interrupt, run_observed};
 
-/// A peer that failed in so many measurements is given up.
+/// A peer that failed in this many measurements is not measured again.
 const FAILURES_MAX: usize = 2;
-/// A measurement that is void is made so many times more.
+/// How often a void measurement is repeated.
 const REPEATS_MAX: usize = 1;
 
-/// What is to be compared.
+/// The settings of a comparison.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) peers: Vec<Peer>,
     pub(crate) programs: Programs,
     pub(crate) workloads: Vec<Workload>,
     pub(crate) rounds: usize,
-    /// What is put on each; its target, its connections and its payload are set for each measurement.
+    /// The load for each peer; target, connections and payload are set for each measurement.
     pub(crate) load: Load,
-    /// The share of a closed loop's connections that must have a call in flight.
+    /// The smallest share of a closed loop's connections that must have a call in flight.
     pub(crate) in_flight_min: f64,
     pub(crate) layout: Layout,
-    /// This program, as it can be started.
+    /// The path of this program.
     pub(crate) this: PathBuf,
-    /// How it was started.
+    /// The command line that started it.
     pub(crate) command: String,
 }
 
-/// Why nothing could be compared.
+/// Why a comparison could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompareError {
-    /// The keys and certificates could not be made.
+    /// The keys and certificates could not be created.
     #[error(transparent)]
     Site(#[from] SiteError),
     /// The upstream could not be started.
@@ -59,14 +59,14 @@ pub(crate) enum CompareError {
     Upstream(#[from] UpstreamError),
 }
 
-/// A comparison that is under way.
+/// The state of a running comparison.
 pub(crate) struct Comparison<'a> {
     settings: &'a Settings,
     interrupt: &'a Interrupt,
     credentials: Credentials,
     /// The peers that can be run, with their programs.
     runnable: Vec<(Peer, BTreeMap<String, PathBuf>)>,
-    /// By workload and runnable peer.
+    /// The results, by workload and runnable peer.
     series: Vec<Vec<Series>>,
     /// How often each runnable peer failed.
     failures: Vec<usize>,
@@ -79,7 +79,7 @@ impl<'a> Comparison<'a> {
     ///
     /// # Errors
     ///
-    /// No certificates could be made.
+    /// If no certificates could be created.
     pub(crate) fn new(settings: &'a Settings, interrupt: &'a Interrupt) -> Result<Self, CompareError> {
         let began = OffsetDateTime::now_utc();
         let mut report = Report {
@@ -113,11 +113,11 @@ impl<'a> Comparison<'a> {
         Ok(Self { settings, interrupt, credentials, runnable, series, failures, report, began: CpuTime::now() })
     }
 
-    /// Measures everything; `observer` is shown the report after each round.
+    /// Measures everything; `observer` gets the report after each round.
     ///
     /// # Errors
     ///
-    /// The upstream cannot be started. What fails with a peer is in its rows.
+    /// If the upstream cannot be started. Failures of a peer are in its rows.
     pub(crate) fn run(mut self, observer: &mut dyn FnMut(&Report)) -> Result<Report, CompareError> {
         let mut upstreams = self.start_upstreams()?;
         let cells = cells(self.settings.rounds, self.settings.workloads.len(), self.runnable.len());
@@ -159,7 +159,7 @@ impl<'a> Comparison<'a> {
         format!("round {}: {peer}, {} in flight, {} B", cell.round + 1, workload.connections, workload.payload)
     }
 
-    /// Makes one measurement, again if it was void, and keeps what came of it.
+    /// Makes one measurement, repeats it if it was void, and stores the result.
     fn measure(&mut self, cell: Cell, upstreams: &BTreeMap<u64, Upstream>, bar: &ProgressBar) {
         let workload = self.settings.workloads[cell.workload];
         let upstream = upstreams[&workload.payload].address();
@@ -211,11 +211,11 @@ impl<'a> Comparison<'a> {
         load.target = tunnel.target();
         let cpu_time = CpuTime::now();
         let outcome = run_observed(&load, &tunnel.watched(), self.interrupt, &mut |_| {});
-        // A process that died says more than the connections that it did not take.
+        // The death of a process explains more than the connections that failed.
         tunnel.check()?;
         let outcome = outcome?;
         let busy = |cpus: &Option<CpuList>| cpus.as_ref().map(|cpus| cpu_time.busy(cpus));
-        // An open loop has connections to spare.
+        // An open loop may have idle connections.
         let in_flight_min = match load.mode {
             Mode::Closed => self.settings.in_flight_min * load.connections as f64,
             Mode::Open { .. } => 0.0,
@@ -226,7 +226,7 @@ impl<'a> Comparison<'a> {
             peer_cpu_busy: busy(&self.settings.layout.peer),
         };
         match outcome.partial {
-            // Better than nothing, where there is nothing else.
+            // Better than no result at all.
             Some(Partial::Interrupted)
                 if outcome.calls > 0 && self.series[cell.workload][cell.peer].samples.is_empty() =>
             {
@@ -239,7 +239,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// What is known by now.
+    /// The report of what was measured so far.
     fn report(&self) -> Report {
         let mut report = self.report.clone();
         report.host.finish(&self.began);
@@ -258,7 +258,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// What a peer is on this machine, and its programs if it can be run.
+/// A note on a peer on this machine, and its programs if it can be run.
 pub(super) fn look_for(peer: &Peer, programs: &Programs) -> (PeerNote, BTreeMap<String, PathBuf>) {
     if let Some(reason) = &peer.file.no_far_side {
         return (PeerNote::new(peer, State::NoFarSide, Some(reason.clone())), BTreeMap::new());
@@ -294,10 +294,10 @@ fn method(settings: &Settings) -> Method {
     }
 }
 
-/// Drawn on standard error, and only for a person.
+/// A bar on standard error, drawn only on a terminal.
 fn progress_bar(cells: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left");
-    let bar = ProgressBar::new(cells as u64).with_style(style.expect("the template is a constant that is right"));
+    let bar = ProgressBar::new(cells as u64).with_style(style.expect("the template is a valid constant"));
     bar.enable_steady_tick(Duration::from_secs(1));
     bar
 }

@@ -1,27 +1,27 @@
-//! Which CPUs who runs on.
+//! The CPUs on which each process runs.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Some CPUs, by number, each once and in order; at least one.
+/// A list of CPU numbers, in order and without duplicates; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CpuList(Vec<usize>);
 
-/// A list of CPUs that cannot be read.
+/// The error for an invalid list of CPUs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a valid list of CPUs: write numbers and ranges, such as 1 or 0,2-3")]
 pub(crate) struct CpuListError(String);
 
-/// Who runs where. What is measured must not share a CPU with what measures it.
+/// The CPUs of load and peer. The processes under test must not share a CPU with the generator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// The generator and the upstream.
+    /// The CPUs of generator and upstream.
     pub(crate) load: Option<CpuList>,
-    /// The peer, all its processes.
+    /// The CPUs of all processes of the peer.
     pub(crate) peer: Option<CpuList>,
 }
 
-/// The highest CPU number that is taken.
+/// The highest CPU number that is accepted.
 const CPU_MAX: usize = 4095;
 
 impl CpuList {
@@ -34,7 +34,7 @@ impl CpuList {
         self.0.iter().copied()
     }
 
-    /// How many there are.
+    /// The number of CPUs in the list.
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
@@ -69,8 +69,8 @@ impl fmt::Display for CpuList {
 }
 
 impl Layout {
-    /// What was asked for; else the peer on the last of the `allowed` CPUs and the load on the first; with one CPU, or
-    /// when pinning is off, nobody is kept anywhere.
+    /// The requested CPUs; by default the last of the `allowed` ones for the peer and the first for the load. With one
+    /// CPU, or without pinning, nothing is pinned.
     pub(crate) fn new(load: Option<CpuList>, peer: Option<CpuList>, pin: bool, allowed: &[usize]) -> Self {
         if !pin {
             return Self { load: None, peer: None };
@@ -82,12 +82,12 @@ impl Layout {
         Self { load: load.or(first), peer: peer.or(last) }
     }
 
-    /// Where the generator runs: the first of the CPUs for load.
+    /// The CPU of the generator: the first of the CPUs for load.
     pub(crate) fn generator(&self) -> Option<usize> {
         self.load.as_ref().and_then(|cpus| cpus.iter().next())
     }
 
-    /// Where the upstream runs: on the others, if there are others.
+    /// The CPUs of the upstream: the other ones, if there are any.
     pub(crate) fn upstream(&self) -> Option<CpuList> {
         let others = self.load.as_ref()?.iter().skip(1).collect::<Vec<usize>>();
         if others.is_empty() { self.load.clone() } else { Some(CpuList(others)) }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peer_is_kept_away_from_what_measures_it() {
+    fn the_peer_shares_no_cpu_with_the_generator() {
         let layout = |allowed: &[usize]| Layout::new(None, None, true, allowed);
         assert_eq!(layout(&[0, 1]), Layout { load: Some(CpuList::one(0)), peer: Some(CpuList::one(1)) });
         assert_eq!(layout(&[2, 3, 5]), Layout { load: Some(CpuList::one(2)), peer: Some(CpuList::one(5)) });

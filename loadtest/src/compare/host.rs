@@ -1,4 +1,4 @@
-//! The machine that it was measured on, and the programs.
+//! The machine of a measurement, and the versions of the programs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,35 +11,35 @@ use serde::{Deserialize, Serialize};
 use super::cpus::CpuList;
 use super::peer::Program;
 
-/// What a reader of figures must know of the machine.
+/// The description of the machine for readers of the figures.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(crate) struct Host {
     /// The model name of the CPU.
     pub(crate) cpu: String,
-    /// CPUs that the machine has.
+    /// The number of CPUs of the machine.
     pub(crate) cores: usize,
     /// The version of the kernel.
     pub(crate) kernel: String,
-    /// How the first CPU's frequency is governed; `none` where the system does not say.
+    /// The frequency governor of the first CPU; `none` if the system reports none.
     pub(crate) governor: String,
-    /// Memory in all, in MiB.
+    /// The memory of the machine, in MiB.
     pub(crate) memory_mib: u64,
     /// The load average over a minute before the first round.
     pub(crate) load_before: f64,
-    /// After the last one.
+    /// The load average after the last round.
     pub(crate) load_after: f64,
-    /// What the host of a virtual machine took of the CPUs during all rounds, in percent.
+    /// CPU time that the hypervisor took during all rounds (steal), in percent.
     pub(crate) steal_percent: f64,
-    /// Where the generator and the upstream ran; `any` if nothing kept them.
+    /// The CPUs of generator and upstream; `any` if they were not pinned.
     pub(crate) load_cpus: String,
-    /// Where the peers ran.
+    /// The CPUs of the peers.
     pub(crate) peer_cpus: String,
-    /// What each peer's programs say of their version.
+    /// The version texts of each peer's programs.
     pub(crate) versions: BTreeMap<String, String>,
 }
 
-/// CPU time of the machine up to a moment, to tell who had how much of it since.
+/// The machine's CPU times at one moment, to compute differences later.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CpuTime {
     machine: Ticks,
@@ -54,7 +54,7 @@ struct Ticks {
 }
 
 impl Host {
-    /// What can be told before anything runs.
+    /// The values that are known before the first round.
     pub(crate) fn look() -> Self {
         let cpus = CpuInfo::current().ok();
         let governor = fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
@@ -70,7 +70,7 @@ impl Host {
         }
     }
 
-    /// What can be told only afterwards; `began` is from before the first round.
+    /// Sets the values that are known after the last round; `began` is from before the first.
     pub(crate) fn finish(&mut self, began: &CpuTime) {
         self.load_after = load_average();
         self.steal_percent = began.steal_percent();
@@ -78,19 +78,19 @@ impl Host {
 }
 
 impl CpuTime {
-    /// Up to now; nothing where the system does not tell.
+    /// The times up to now; zero if the system does not report them.
     pub(crate) fn now() -> Self {
         let Ok(KernelStats { total, cpu_time, .. }) = KernelStats::current() else { return Self::default() };
         Self { machine: Ticks::of(&total), cpus: cpu_time.iter().map(Ticks::of).collect() }
     }
 
-    /// What was taken from the machine since then, in percent.
+    /// CPU time that the hypervisor took since then, in percent.
     pub(crate) fn steal_percent(&self) -> f64 {
         let since = Self::now().machine.since(self.machine);
         (since.share(since.stolen) * 1e4).round() / 1e2
     }
 
-    /// How busy these CPUs were since then, from 0 to 1.
+    /// The utilisation of these CPUs since then, from 0 to 1.
     pub(crate) fn busy(&self, cpus: &CpuList) -> f64 {
         let now = Self::now();
         let mut since = Ticks::default();
@@ -125,7 +125,7 @@ impl Ticks {
     }
 }
 
-/// What a program says of its version; some say it on standard error.
+/// The version text of a program; some print it on standard error.
 pub(crate) fn version_of(path: &Path, program: &Program) -> String {
     let output = Command::new(path).args(&program.version_args).stdin(Stdio::null()).output();
     let Ok(output) = output else { return "unknown".to_owned() };
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_tells_what_it_is() {
+    fn the_machine_is_described() {
         let mut host = Host::look();
         host.finish(&CpuTime::now());
         assert!(!host.kernel.is_empty() && !host.cpu.is_empty() && host.cores > 0 && host.memory_mib > 0);
@@ -169,11 +169,11 @@ mod tests {
     fn a_cpu_that_works_is_busy() {
         let before = CpuTime::now();
         assert!((0.0..=1.0).contains(&before.busy(&CpuList::one(0))));
-        assert_eq!(before.busy(&CpuList::one(4_000)), 0.0, "there is no such CPU");
+        assert_eq!(before.busy(&CpuList::one(4_000)), 0.0, "this CPU does not exist");
     }
 
     #[test]
-    fn a_version_is_found_where_it_is_said() {
+    fn a_version_is_found_on_its_line() {
         assert_eq!(version_in("\nbore-cli 0.6.0\nmore", None), Some("bore-cli 0.6.0"));
         assert_eq!(version_in("rathole\nBuild Version:     0.5.0\n", Some("Build Version")), Some("0.5.0"));
         assert_eq!(version_in("rathole\n", Some("Build Version")), None);

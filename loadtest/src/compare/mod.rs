@@ -1,5 +1,5 @@
-//! `compare`: the same load on several tunnels, interleaved, so that what differs is theirs. And what it starts them with,
-//! for the verbs that test tunnels one by one.
+//! `compare`: the same load on several tunnels, interleaved, so that differences are those of the tunnels. Also starts
+//! tunnels for the commands that test them one by one.
 
 pub(crate) mod bench;
 pub(crate) mod black_hole;

@@ -1,4 +1,4 @@
-//! The report as one HTML page that needs nothing else: no network, no script, no font.
+//! The report as one self-contained HTML page, without network, scripts or fonts.
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
@@ -12,7 +12,7 @@ use crate::units::show_bytes;
 
 const TEMPLATE: &str = include_str!("page.html");
 
-/// A page could not be made.
+/// Why a page could not be created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PageError {
     /// A chart could not be drawn.
@@ -35,7 +35,7 @@ struct Section {
     adit: Option<Row>,
 }
 
-/// Curves of peers that do like work, beside `direct` and `adit`.
+/// Curves of peers with the same encryption, beside `direct` and `adit`.
 #[derive(Serialize)]
 struct Panel {
     head: &'static str,
@@ -59,11 +59,11 @@ struct Line {
     row: Row,
 }
 
-/// The page.
+/// The page of a report.
 ///
 /// # Errors
 ///
-/// A picture cannot be drawn.
+/// If a chart cannot be drawn.
 pub(crate) fn html(report: &Report) -> Result<String, PageError> {
     let names: Vec<String> = report.peers.iter().map(|note| note.name.clone()).collect();
     let number = |name: &str| names.iter().position(|known| known == name).unwrap_or(names.len());
@@ -134,7 +134,7 @@ fn lines(rows: &[Row], number: &dyn Fn(&str) -> usize) -> Vec<Line> {
     lines
 }
 
-/// The rows of one cover, in their order; `direct` is none's.
+/// The rows of one cover, in order; `direct` belongs to none.
 fn among<'a>(rows: &[(usize, &'a Row)], cover: Cover) -> impl Iterator<Item = (usize, &'a Row)> {
     rows.iter().copied().filter(move |(_, row)| row.kind != Kind::Baseline && row.cover() == cover)
 }
@@ -151,7 +151,7 @@ fn head(cover: Cover) -> &'static str {
     }
 }
 
-/// A number with so many digits after the point; a dash where there is none.
+/// A number with this many digits after the point; a dash for none.
 fn figure(value: &Value, digits: impl Fn(f64) -> usize) -> String {
     f64::try_from(value.clone()).map_or_else(
         |_| "–".to_owned(),
@@ -182,9 +182,9 @@ mod tests {
     use crate::compare::sample::report;
 
     #[test]
-    fn the_page_stands_alone() {
-        let page = html(&report()).expect("it can be made");
-        // Where a peer comes from is said as text and as a link that the reader may follow; nothing is fetched.
+    fn the_page_is_self_contained() {
+        let page = html(&report()).expect("the page is created");
+        // A peer's home page is given as text and as a link; nothing is fetched.
         for outside in ["<script", "<link", "<img", "<iframe", "<object", "@import", "url(", "src=", "xlink:"] {
             assert!(!page.contains(outside), "{outside}");
         }
@@ -200,23 +200,23 @@ mod tests {
 
     #[test]
     fn every_peer_has_a_colour_in_the_light_and_in_the_dark() {
-        let page = html(&report()).expect("it can be made");
+        let page = html(&report()).expect("the page is created");
         for number in 0..Peer::all().len() {
             assert_eq!(page.matches(&format!("--p{number}: #")).count(), 2, "{number}");
         }
     }
 
     #[test]
-    fn what_is_told_is_escaped() {
-        let page = html(&report()).expect("it can be made");
+    fn texts_of_peers_are_escaped() {
+        let page = html(&report()).expect("the page is created");
         assert!(page.contains("&lt;sample&gt;") && !page.contains("<sample>"));
         assert!(page.contains("a&lt;b&gt;"));
     }
 
     #[test]
-    fn every_peer_is_on_the_page_whatever_became_of_it() {
+    fn every_peer_is_on_the_page_in_any_state() {
         let report = report();
-        let page = html(&report).expect("it can be made");
+        let page = html(&report).expect("the page is created");
         for note in &report.peers {
             assert!(page.contains(&format!(">{}<", note.name)), "{}", note.name);
         }
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_report_without_a_row_is_still_a_page() {
         let empty = Report { rows: Vec::new(), ..report() };
-        assert!(html(&empty).expect("it can be made").contains("not found"));
+        assert!(html(&empty).expect("the page is created").contains("not found"));
     }
 
     #[test]

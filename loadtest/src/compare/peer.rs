@@ -1,4 +1,4 @@
-//! What a peer is: one small file each, data only, embedded.
+//! The description of a peer: one small embedded data file each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,20 +21,20 @@ const FILES: &[(&str, &str)] = &[
     ("tunnel-client", include_str!("../../peers/tunnel-client.toml")),
 ];
 
-/// The peer that the others are measured against.
+/// The peer to which the others are compared.
 pub(crate) const DIRECT: &str = "direct";
 
-/// The peer that is ours, as shipped.
+/// adit itself, as shipped.
 pub(crate) const ADIT: &str = "adit";
 
-/// A way from an agent to the upstream that can be measured.
+/// A path from an agent to the upstream that can be measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    /// What `--peers` calls it.
+    /// The name for `--peers`.
     pub(crate) name: String,
-    /// What differs between the peers of one file, for its templates.
+    /// The template values that differ between the peers of one file.
     pub(crate) values: BTreeMap<String, String>,
-    /// What its file says.
+    /// The content of its file.
     pub(crate) file: PeerFile,
 }
 
@@ -42,32 +42,32 @@ pub(crate) struct Peer {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PeerFile {
-    /// What it is, in a few words.
+    /// A description in a few words.
     pub(crate) summary: String,
-    /// What it may be compared with.
+    /// The kind, because only peers of one kind are comparable.
     pub(crate) kind: Kind,
     /// The licence, as an SPDX expression.
     pub(crate) licence: String,
-    /// Where it comes from.
+    /// The home page of the peer.
     pub(crate) home: String,
     /// How a user installs it.
     pub(crate) install: String,
-    /// Whether the agent speaks TLS to it.
+    /// Whether the agent connects with TLS.
     pub(crate) agent_tls: bool,
     /// Whether the hop between its two processes is encrypted.
     pub(crate) link_encrypted: bool,
-    /// What it encrypts, hop by hop, in words.
+    /// The encryption of each hop, in words.
     pub(crate) encrypts: String,
-    /// Why it cannot be measured here, for a connector whose other side is a vendor's service.
+    /// Why it cannot be measured, if its other side is a vendor's service.
     #[serde(default)]
     pub(crate) no_far_side: Option<String>,
-    /// Names of ports to choose, of which `agents` is where the load goes.
+    /// The names of ports to choose; the load goes to `agents`.
     #[serde(default)]
     pub(crate) ports: Vec<String>,
-    /// Ports that the peer does not let one choose.
+    /// Ports that cannot be configured.
     #[serde(default)]
     pub(crate) fixed_ports: BTreeMap<String, u16>,
-    /// Peers made from this file; without any there is one, named as the file is.
+    /// The peers of this file; without variants there is one, with the file's name.
     #[serde(default, rename = "variant")]
     pub(crate) variants: Vec<Variant>,
     /// The programs that it needs.
@@ -81,16 +81,16 @@ pub(crate) struct PeerFile {
     pub(crate) processes: Vec<ProcessPlan>,
 }
 
-/// What a peer is, because only like may be ranked with like.
+/// The kind of a peer. Only peers of one kind are ranked together.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     /// The upstream itself, called without a tunnel.
     #[default]
     Baseline,
-    /// Two proxies in a row, the first of which dials the second.
+    /// Two proxies in a row; the first dials the second.
     Hops,
-    /// Two processes, the inner of which dials the outer.
+    /// Two processes; the inner one dials the outer one.
     Tunnel,
 }
 
@@ -107,11 +107,11 @@ pub(crate) struct Variant {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Program {
-    /// The name by which it is looked for.
+    /// The file name of the program.
     pub(crate) name: String,
-    /// What makes it print its version.
+    /// The arguments that print its version.
     pub(crate) version_args: Vec<String>,
-    /// What stands before the version on the line that has it, where that is not the first one.
+    /// The start of the line with the version, if that is not the first line.
     #[serde(default)]
     pub(crate) version_line: Option<String>,
 }
@@ -128,23 +128,23 @@ pub(crate) struct ConfigFile {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProcessPlan {
-    /// Its part, such as `client`.
+    /// Its role, such as `client`.
     pub(crate) name: String,
-    /// One of the file's programs.
+    /// The name of one of the file's programs.
     pub(crate) program: String,
     pub(crate) args: Vec<String>,
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
-    /// A port that must accept before the next process starts.
+    /// The port that must accept connections before the next process starts.
     #[serde(default)]
     pub(crate) listens: Option<String>,
 }
 
-/// How much of an agent's way to the upstream is encrypted. Peers of different cover do different work.
+/// How much of the path from agent to upstream is encrypted. Peers of different cover do different work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Cover {
-    /// TLS from the agent, and the link.
+    /// TLS from the agent and on the link.
     Full,
     /// TLS on the link only.
     Link,
@@ -152,7 +152,7 @@ pub(crate) enum Cover {
     None,
 }
 
-/// A name that no peer has.
+/// The error for an unknown peer.
 #[derive(Debug, thiserror::Error)]
 #[error("no peer is called '{name}'; there are {known}")]
 pub(crate) struct UnknownPeer {
@@ -161,16 +161,16 @@ pub(crate) struct UnknownPeer {
 }
 
 impl Peer {
-    /// Every peer that is described.
+    /// All peers that are described.
     pub(crate) fn all() -> Vec<Self> {
         FILES.iter().flat_map(|(stem, text)| Self::of_file(stem, text)).collect()
     }
 
-    /// The peers with these names, in their order; each once.
+    /// The peers with these names, in this order and without duplicates.
     ///
     /// # Errors
     ///
-    /// A name is not known.
+    /// If a name is unknown.
     pub(crate) fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Self>, UnknownPeer> {
         let all = Self::all();
         let mut chosen: Vec<Self> = Vec::new();
@@ -240,7 +240,7 @@ mod tests {
                 Kind::Baseline => assert!(file.processes.is_empty()),
                 _ if file.no_far_side.is_some() => assert!(file.processes.is_empty(), "{name}"),
                 Kind::Hops | Kind::Tunnel => {
-                    assert_eq!(file.processes.len(), 2, "{name}: a side each");
+                    assert_eq!(file.processes.len(), 2, "{name}: one for each side");
                     assert!(file.ports.iter().any(|port| port == "agents"), "{name}");
                 }
             }
@@ -249,7 +249,7 @@ mod tests {
         assert!(names.contains(&DIRECT) && names.contains(&ADIT));
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), peers.len(), "a name stands for one peer");
+        assert_eq!(names.len(), peers.len(), "the names are unique");
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
         let mut found: Vec<String> = std::fs::read_dir(folder)
             .expect("the folder is there")
-            .map(|entry| entry.expect("it can be read").file_name().into_string().expect("plain names"))
+            .map(|entry| entry.expect("the file is readable").file_name().into_string().expect("plain names"))
             .collect();
         found.sort();
         let mut embedded: Vec<String> = FILES.iter().map(|(stem, _)| format!("{stem}.toml")).collect();
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn peers_are_found_by_name_each_once() {
-        let chosen = Peer::named(["rathole", "adit-epoll-park", "rathole"]).expect("both are known");
+        let chosen = Peer::named(["rathole", "adit-epoll-park", "rathole"]).expect("two known peers");
         let names: Vec<&str> = chosen.iter().map(|peer| peer.name.as_str()).collect();
         assert_eq!(names, ["rathole", "adit-epoll-park"]);
         assert_eq!(chosen[1].values["driver"], "epoll");
@@ -276,9 +276,9 @@ mod tests {
     }
 
     #[test]
-    fn cover_says_what_is_encrypted() {
+    fn cover_shows_the_encrypted_hops() {
         let cover = |name| {
-            let file = &Peer::named([name]).expect("it is known")[0].file;
+            let file = &Peer::named([name]).expect("a known peer")[0].file;
             Cover::of(file.agent_tls, file.link_encrypted)
         };
         assert_eq!(cover("adit"), Cover::Full);

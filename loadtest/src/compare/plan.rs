@@ -1,4 +1,4 @@
-//! In which order what is measured.
+//! The order of the measurements.
 
 /// One measurement: a round, a workload and a peer, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,8 +8,8 @@ pub(crate) struct Cell {
     pub(crate) peer: usize,
 }
 
-/// All cells in the order of their run. Peers alternate within a round, so that what the machine does meanwhile meets all
-/// of them, and every other round goes backwards, so that none is always the one after a certain other.
+/// All measurements in order. Peers alternate within a round, so that disturbances of the machine affect all of them.
+/// Every other round is reversed, so that no peer always follows the same one.
 pub(crate) fn cells(rounds: usize, workloads: usize, peers: usize) -> Vec<Cell> {
     let mut cells = Vec::with_capacity(rounds * workloads * peers);
     for round in 0..rounds {
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_alternate_and_every_other_round_goes_backwards() {
+    fn peers_alternate_and_every_other_round_is_reversed() {
         let order: Vec<(usize, usize, usize)> =
             cells(3, 2, 2).iter().map(|cell| (cell.round, cell.workload, cell.peer)).collect();
         let forwards = [(0, 0), (0, 1), (1, 0), (1, 1)];

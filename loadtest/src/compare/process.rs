@@ -1,4 +1,4 @@
-//! Processes under test: started, watched, and ended on every way out.
+//! Processes under test: started, watched, and ended on every exit path.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -19,43 +19,43 @@ use super::launch::LAUNCH;
 use super::site::CommandLine;
 use crate::watch::tree;
 
-/// So much of what a process said last is told when it fails.
+/// How many bytes of a process's last output are quoted when it fails.
 const TAIL_LEN: u64 = 600;
-/// Between two looks at something that is not there yet.
+/// The interval for polling a condition.
 const POLL: Duration = Duration::from_millis(5);
-/// Between two looks at the sockets of a process that was just started.
+/// The interval for polling the sockets of a process that was just started.
 const LISTEN_POLL: Duration = Duration::from_millis(2);
 
-/// The groups of all processes that run. When this process panics nothing is dropped, but these are still ended.
+/// The process groups of all running processes. They are ended even if this process panics, when nothing is dropped.
 static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// A process with all of its children; ended when dropped.
+/// A process with its children, which are ended on drop.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// Its part, such as `client`.
+    /// Its role, such as `client`.
     name: String,
     child: Child,
     log: PathBuf,
 }
 
-/// Why a process is not what it should be.
+/// Why a process does not run as expected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProcessError {
     #[error("{name}: {source}")]
     Start { name: String, source: io::Error },
-    #[error("the {name} ended by itself ({status}); the last it said: {log_tail}")]
+    #[error("the {name} ended by itself ({status}); its last output: {log_tail}")]
     Died { name: String, status: ExitStatus, log_tail: String },
-    #[error("the {name} did not listen on {address} within {} s; the last it said: {log_tail}", patience.as_secs())]
+    #[error("the {name} did not listen on {address} within {} s; its last output: {log_tail}", patience.as_secs())]
     Deaf { name: String, address: SocketAddr, patience: Duration, log_tail: String },
 }
 
 impl Process {
-    /// Starts `program` as a command line says, on these CPUs, by way of `launcher`, which is this program.
+    /// Starts `program` with a command line on these CPUs, through `launcher`, which is this program.
     ///
     /// # Errors
     ///
-    /// The launcher cannot be run, or the log not written. A program that cannot be run is seen later, by
-    /// [`Process::check`].
+    /// If the launcher cannot be run or the log not written. If the program itself cannot be run, [`Process::check`]
+    /// reports it later.
     pub(crate) fn start(
         launcher: &Path,
         program: &Path,
@@ -64,7 +64,7 @@ impl Process {
     ) -> Result<Self, ProcessError> {
         end_all_on_panic();
         let failed = |source| ProcessError::Start { name: line.name.clone(), source };
-        // One that is started again goes on in the same.
+        // A restarted process appends to the same log.
         let log = File::options().create(true).append(true).open(&line.log).map_err(failed)?;
         let mut command = Command::new(launcher);
         command.arg(LAUNCH).arg("--parent").arg(std::process::id().to_string());
@@ -72,7 +72,7 @@ impl Process {
             command.arg("--cpus").arg(cpus.to_string());
         }
         command.arg("--").arg(program).args(&line.args);
-        // What is set for adit here would change the peer that is called adit.
+        // The environment for adit would affect the peer adit.
         let settings = std::env::vars_os().map(|(name, _)| name);
         settings.filter(|name| name.to_string_lossy().starts_with("ADIT_")).for_each(|name| {
             command.env_remove(name);
@@ -89,23 +89,23 @@ impl Process {
         &self.name
     }
 
-    /// The id of the process that was started first; its children have others.
+    /// The id of the main process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Stops it, with its children, until what is returned is dropped.
+    /// Stops it and its children until the returned value is dropped.
     pub(crate) fn frozen(&self) -> Frozen {
         let group = group_of(&self.child);
         signal(group, Signal::STOP);
         Frozen(group)
     }
 
-    /// Whether it still runs.
+    /// Checks that it still runs.
     ///
     /// # Errors
     ///
-    /// It has ended.
+    /// If it has ended.
     pub(crate) fn check(&mut self) -> Result<(), ProcessError> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
@@ -118,7 +118,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// It ended first, or did not within `patience`.
+    /// If it ended, or did not accept within `patience`.
     pub(crate) fn until_listening(&mut self, address: SocketAddr, patience: Duration) -> Result<(), ProcessError> {
         let began = Instant::now();
         while TcpStream::connect_timeout(&address, patience).is_err() {
@@ -132,13 +132,12 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until it, or a child of it, has a socket that listens on this port. Unlike [`Process::until_listening`] this is
-    /// not taken in by what a killed predecessor leaves: the kernel takes down an io_uring, and the listener that it
-    /// accepts on, some time after the process.
+    /// Waits until it or a child listens on this port. Unlike [`Process::until_listening`] this is not deceived by a
+    /// killed predecessor: the kernel closes an io_uring, and its listener, some time after the process has ended.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// If it ended, or did not listen within `patience`.
     pub(crate) fn until_it_listens(&mut self, address: SocketAddr, patience: Duration) -> Result<(), ProcessError> {
         let began = Instant::now();
         while !listens(self.pid(), address.port()) {
@@ -152,7 +151,7 @@ impl Process {
         Ok(())
     }
 
-    /// The last that it said, on one line.
+    /// The end of its output, on one line.
     pub(crate) fn log_tail(&self) -> String {
         let text = tail(&self.log).unwrap_or_default();
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -160,7 +159,7 @@ impl Process {
     }
 }
 
-/// Processes that are stopped; dropping this continues them.
+/// Stopped processes, which are continued on drop.
 pub(crate) struct Frozen(i32);
 
 impl Drop for Frozen {
@@ -173,14 +172,14 @@ impl Drop for Process {
     fn drop(&mut self) {
         let group = group_of(&self.child);
         end(group);
-        // It was killed, so it does not last.
+        // It was killed, so it ends soon.
         let _ = self.child.wait();
         groups().remove(&group);
     }
 }
 
 fn group_of(child: &Child) -> i32 {
-    i32::try_from(child.id()).expect("Linux has no greater process id")
+    i32::try_from(child.id()).expect("process ids fit into i32")
 }
 
 fn groups() -> std::sync::MutexGuard<'static, BTreeSet<i32>> {
@@ -193,12 +192,12 @@ fn end(group: i32) {
 
 fn signal(group: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(group) {
-        // Fails if all of it is gone already.
+        // Fails if all processes have already ended.
         let _ = kill_process_group(pid, signal);
     }
 }
 
-/// Whether one of the processes from `pid` downwards listens on a port, by IPv4.
+/// Whether `pid` or one of its descendants listens on a port (IPv4).
 fn listens(pid: u32, port: u16) -> bool {
     let sockets = procfs::net::tcp().unwrap_or_default();
     let listeners: BTreeSet<u64> = sockets
@@ -211,7 +210,7 @@ fn listens(pid: u32, port: u16) -> bool {
     tree(&[pid]).iter().any(|process| files(process).into_iter().any(|file| is_listener(file.target)))
 }
 
-/// A release build aborts when it panics, without dropping anything.
+/// Ends all processes on a panic. A release build aborts without dropping anything.
 fn end_all_on_panic() {
     static HOOKED: Once = Once::new();
     HOOKED.call_once(|| {
@@ -242,9 +241,9 @@ mod tests {
     #[test]
     fn whose_listener_it_is_is_seen() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = listener.local_addr().expect("it is bound").port();
+        let port = listener.local_addr().expect("a bound socket").port();
         assert!(listens(std::process::id(), port));
-        // It inherits nothing that is closed on exec.
+        // It does not inherit sockets that are closed on exec.
         let mut child = Command::new("sleep").arg("60").spawn().expect("there is a sleep command");
         assert!(!listens(child.id(), port));
         child.kill().expect("it runs");

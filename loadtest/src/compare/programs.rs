@@ -1,4 +1,4 @@
-//! Where the peers' programs are.
+//! Finds the programs of the peers.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -10,20 +10,20 @@ use super::peer::Peer;
 /// Folders of programs that are not on every user's PATH.
 const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
-/// The places in which programs of peers are looked for.
+/// The paths on which programs of peers are searched.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Programs {
-    /// What the user said of a program or of a peer: its file, or a folder that holds it.
+    /// The user's path for a program or a peer: its file, or a folder that contains it.
     given: BTreeMap<String, PathBuf>,
-    /// The folder of this program, where the adit lies that was built with it.
+    /// The folder of this program, which contains the adit that was built with it.
     own: Option<PathBuf>,
 }
 
-/// A program that is not there.
+/// The error for a missing program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
     pub(crate) program: String,
-    /// Where alone it was looked for, because the user said so.
+    /// The only path on which it was searched, if the user gave one.
     pub(crate) given: Option<PathBuf>,
 }
 
@@ -36,7 +36,7 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// The first that is not there.
+    /// If a program is missing.
     pub(crate) fn of(&self, peer: &Peer) -> Result<BTreeMap<String, PathBuf>, Missing> {
         let programs = peer.file.programs.iter();
         programs.map(|program| Ok((program.name.clone(), self.find(&peer.name, &program.name)?))).collect()
@@ -55,7 +55,7 @@ impl Programs {
     fn folders(&self) -> OsString {
         let path = env::var_os("PATH").unwrap_or_default();
         let folders = self.own.iter().cloned().chain(env::split_paths(&path)).chain(MORE_FOLDERS.map(PathBuf::from));
-        // A folder that cannot be in a PATH was not in one.
+        // The existing folders came from a PATH, so joining succeeds.
         env::join_paths(folders).unwrap_or(path)
     }
 }
@@ -80,18 +80,18 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn peer(name: &str) -> Peer {
-        Peer::named([name]).expect("it is known").remove(0)
+        Peer::named([name]).expect("a known peer").remove(0)
     }
 
     fn program(folder: &Path, name: &str) -> PathBuf {
         let path = folder.join(name);
-        std::fs::write(&path, "#!/bin/sh\n").expect("it can be written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        std::fs::write(&path, "#!/bin/sh\n").expect("the file is writable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("our own file");
         path
     }
 
     #[test]
-    fn a_program_is_where_the_user_says_or_beside_this_one() {
+    fn a_program_is_found_at_the_given_path_or_beside_this_one() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let (frps, frpc) = (program(folder.path(), "frps"), program(folder.path(), "frpc"));
         let adit = program(folder.path(), "adit");

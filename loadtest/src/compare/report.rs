@@ -1,4 +1,4 @@
-//! All that a comparison found, as it is written to JSON and read from it.
+//! The complete report of a comparison, written as and read from JSON.
 
 use std::fs;
 use std::io;
@@ -13,69 +13,69 @@ use super::rows::Row;
 /// The report of a whole comparison.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Report {
-    /// The command line that made it.
+    /// The command line that created it.
     pub(crate) command: String,
     /// The version of this program.
     pub(crate) version: String,
     /// When it began (RFC 3339, UTC).
     pub(crate) began: String,
-    /// How it was measured.
+    /// The method of the measurements.
     pub(crate) method: Method,
     /// The machine on which it was measured.
     pub(crate) host: Host,
-    /// What was measured: by payload, then connections, then in the order of the peers.
+    /// The results: by payload, then connections, then in the order of the peers.
     pub(crate) rows: Vec<Row>,
-    /// Peers whose program is missing here.
+    /// Peers with a missing program.
     pub(crate) not_found: Vec<String>,
-    /// Peers that are only one side of a vendor's service.
+    /// Peers whose other side is a vendor's service.
     pub(crate) no_far_side: Vec<String>,
-    /// What each peer is, measured or not.
+    /// Notes on all peers, measured or not.
     pub(crate) peers: Vec<PeerNote>,
-    /// Why rounds are missing; none if they are all there.
+    /// Why rounds are missing; none if all are complete.
     pub(crate) ended_early: Option<String>,
     /// Whether this program, and so likely the adit beside it, was built without optimisation.
     pub(crate) debug_build: bool,
 }
 
-/// How it was measured.
+/// The method of the measurements.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(crate) struct Method {
-    /// What each call is.
+    /// The kind of each call.
     pub(crate) call: String,
     /// `closed`, or the rate of an open loop.
     pub(crate) mode: String,
     /// The number of rounds.
     pub(crate) rounds: usize,
-    /// The counted time of one measurement, in seconds.
+    /// The length of one measurement, in seconds.
     pub(crate) duration_s: f64,
-    /// The time before it that was not counted, in seconds.
+    /// The warm-up time before it, in seconds.
     pub(crate) warm_up_s: f64,
 }
 
-/// What a peer is.
+/// A note on one peer.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(crate) struct PeerNote {
     /// The name of the peer.
     pub(crate) name: String,
-    /// What it is, in a few words.
+    /// A description in a few words.
     pub(crate) summary: String,
-    /// What it may be compared with.
+    /// The kind, because only peers of one kind are comparable.
     pub(crate) kind: Kind,
     /// The licence, as an SPDX expression.
     pub(crate) licence: String,
-    /// Where it comes from.
+    /// The home page of the peer.
     pub(crate) home: String,
     /// How a user installs it.
     pub(crate) install: String,
-    /// Whether the agent speaks TLS to it.
+    /// Whether the agent connects with TLS.
     pub(crate) agent_tls: bool,
     /// Whether the hop between its two processes is encrypted.
     pub(crate) link_encrypted: bool,
-    /// What it encrypts, in words.
+    /// The encryption of each hop, in words.
     pub(crate) encrypts: String,
-    /// What its programs say of their version.
+    /// The version texts of its programs.
     pub(crate) version: Option<String>,
     /// `measured`, `not found` or `no far side`.
     pub(crate) state: State,
@@ -83,14 +83,14 @@ pub(crate) struct PeerNote {
     pub(crate) reason: Option<String>,
 }
 
-/// What became of a peer.
+/// Whether a peer was measured.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) enum State {
     /// All its programs were found, and it was measured.
     #[default]
     #[serde(rename = "measured")]
     Measured,
-    /// A program of it is missing here.
+    /// A program of it is missing.
     #[serde(rename = "not found")]
     NotFound,
     /// It is one side of a vendor's service.
@@ -118,7 +118,7 @@ impl PeerNote {
     }
 }
 
-/// Why a file is no report.
+/// Why a file is not a valid report.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReportError {
     #[error("{} cannot be read: {source}; check the path", path.display())]
@@ -128,11 +128,11 @@ pub(crate) enum ReportError {
 }
 
 impl Report {
-    /// Reads what `compare --json` wrote. What an older version did not write is as if it had not been measured.
+    /// Reads a file of `compare --json`. Values that an older version did not write count as not measured.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or holds something else.
+    /// If the file cannot be read or is not a report.
     pub(crate) fn read(path: &Path) -> Result<Report, ReportError> {
         let text = fs::read_to_string(path).map_err(|source| ReportError::Read { path: path.to_owned(), source })?;
         serde_json::from_str(&text).map_err(|source| ReportError::Parse { path: path.to_owned(), source })
@@ -143,7 +143,7 @@ impl Report {
         self.rows.chunk_by(|a, b| (a.payload, a.connections) == (b.payload, b.connections)).collect()
     }
 
-    /// Whether every peer that could be run was measured well.
+    /// Whether every peer that could be run was measured without errors.
     #[must_use]
     pub(crate) fn is_good(&self) -> bool {
         self.ended_early.is_none()
@@ -161,32 +161,35 @@ mod tests {
     fn read_back(text: &str) -> Result<Report, ReportError> {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("x.json");
-        fs::write(&path, text).expect("it can be written");
+        fs::write(&path, text).expect("the file is writable");
         Report::read(&path)
     }
 
     #[test]
-    fn what_was_written_is_read_back_and_makes_the_same_page() {
+    fn a_written_report_is_read_back_and_makes_the_same_page() {
         let written = report();
-        let text = serde_json::to_string(&written).expect("plain");
+        let text = serde_json::to_string(&written).expect("it serializes");
         let read = read_back(&text).expect("it was written here");
-        // Not by what is in them: a number that is read may differ in its last bit.
-        assert!(html(&read).expect("it can be made") == html(&written).expect("it can be made"), "another page");
+        // Compare the pages, because a parsed number may differ in its last bit.
+        assert!(
+            html(&read).expect("the page is created") == html(&written).expect("the page is created"),
+            "another page"
+        );
         assert!(crate::compare::table::text(&read) == crate::compare::table::text(&written), "another table");
     }
 
     #[test]
     fn a_report_of_an_older_version_is_read_too() {
-        let mut older = serde_json::to_value(report()).expect("plain");
+        let mut older = serde_json::to_value(report()).expect("it serializes");
         older["rows"][0].as_object_mut().expect("a row").remove("in_flight");
         older["host"].as_object_mut().expect("a host").remove("governor");
-        let read = read_back(&older.to_string()).expect("it lacks little");
+        let read = read_back(&older.to_string()).expect("an older report is readable");
         assert_eq!((read.rows[0].in_flight, read.host.governor.as_str()), (None, ""));
-        html(&read).expect("it can be made");
+        html(&read).expect("the page is created");
     }
 
     #[test]
-    fn what_is_no_report_is_told_by_its_name() {
+    fn an_invalid_report_is_named_in_the_error() {
         for text in ["", "{}", "[1]", r#"{"rows":[{"peer":1}]}"#] {
             let error = read_back(text).expect_err("it is none").to_string();
             assert!(error.contains("x.json is not a comparison"), "{error}");

@@ -1,4 +1,4 @@
-//! Rows: what was measured, put together. Medians over the rounds, what a peer adds to `direct`, ratios.
+//! The rows of a report: medians over the rounds, the difference to `direct`, ratios.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,16 +6,16 @@ use super::peer::{ADIT, Cover, DIRECT, Kind, Peer};
 use super::series::{Figures, Series, Workload, median};
 use crate::latencies::Latencies;
 
-/// A CPU that is busier than this has nothing left.
+/// A CPU with a higher utilisation counts as full.
 const CPU_FULL: f64 = 0.97;
 
-/// A peer under a workload, as it is reported. Times in microseconds; medians over the rounds.
+/// The result of a peer under a workload. Times in microseconds; medians over the rounds.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(crate) struct Row {
     /// The name of the peer.
     pub(crate) peer: String,
-    /// Calls in flight of a closed loop; of an open one, connections.
+    /// Calls in flight of a closed loop, or connections of an open loop.
     pub(crate) connections: usize,
     /// Bytes of each request's body, and of its answer's.
     pub(crate) payload: u64,
@@ -29,40 +29,40 @@ pub(crate) struct Row {
     pub(crate) p99_us: Option<f64>,
     /// The 99.9th percentile of the latency.
     pub(crate) p999_us: Option<f64>,
-    /// What the peer added to calling directly, in the same round.
+    /// The difference to a direct call in the same round, at the median.
     pub(crate) added_p50_us: Option<f64>,
-    /// The same for the 95th percentile.
+    /// The same difference at the 95th percentile.
     pub(crate) added_p95_us: Option<f64>,
-    /// CPU time of all processes of the peer for a call.
+    /// CPU time of all processes of the peer per call.
     pub(crate) cpu_us_per_call: Option<f64>,
-    /// Resident memory of all processes of the peer, at most.
+    /// The maximum resident memory of all processes of the peer.
     pub(crate) rss_kib: Option<f64>,
-    /// How late the generator was.
+    /// The generator's lag at its 99th percentile.
     pub(crate) generator_lag_p99_us: Option<f64>,
     /// Calls in flight on average, by Little's law.
     pub(crate) in_flight: Option<f64>,
-    /// Why these figures do not count; none when they do.
+    /// Why these figures do not count; none if they do.
     pub(crate) void: Option<String>,
-    /// What went wrong with the peer; its figures are those of the rounds that went well.
+    /// The first error of the peer; its figures are those of the good rounds.
     pub(crate) error: Option<String>,
-    /// Rounds that the figures are of.
+    /// The number of rounds in the figures.
     pub(crate) rounds: usize,
     /// The lowest median latency of a round.
     pub(crate) p50_us_min: Option<f64>,
     /// The highest median latency of a round.
     pub(crate) p50_us_max: Option<f64>,
-    /// Calls that the figures are of.
+    /// The number of calls in the figures.
     pub(crate) calls: u64,
-    /// Calls that failed, in all rounds.
+    /// The number of failed calls in all rounds.
     pub(crate) failed_calls: u64,
-    /// How busy the CPUs of generator and upstream were, from 0 to 1; none where nothing is kept to a CPU. Near 1, calls
-    /// per second are their limit, not the peer's.
+    /// The utilisation of the CPUs of generator and upstream, from 0 to 1; none without pinning. Near 1, they limit the
+    /// calls per second, and not the peer.
     pub(crate) load_cpu_busy: Option<f64>,
-    /// How busy the peer's CPUs were.
+    /// The utilisation of the peer's CPUs, from 0 to 1.
     pub(crate) peer_cpu_busy: Option<f64>,
-    /// What the host took of this machine meanwhile, in percent, in the worst round.
+    /// CPU time that the hypervisor took in the worst round (steal), in percent.
     pub(crate) steal_percent: Option<f64>,
-    /// Whether the agent speaks TLS.
+    /// Whether the agent connects with TLS.
     pub(crate) agent_tls: bool,
     /// Whether the hop between the peer's two processes is encrypted.
     pub(crate) link_encrypted: bool,
@@ -72,7 +72,7 @@ pub(crate) struct Row {
     pub(crate) to_direct: Ratios,
     /// This peer's figures divided by those of `adit`, in the same round.
     pub(crate) to_adit: Ratios,
-    /// Shares of calls and the latency that they did not exceed, of all rounds together.
+    /// Shares of calls with the latency that they did not exceed, over all rounds.
     pub(crate) curve: Vec<(f64, f64)>,
 }
 
@@ -84,16 +84,16 @@ pub(crate) struct Ratios {
     pub(crate) rps: Option<f64>,
     /// Median latency: above 1 is slower than the other.
     pub(crate) p50: Option<f64>,
-    /// What is added to the median.
+    /// The difference to `direct` at the median.
     pub(crate) added_p50: Option<f64>,
-    /// What is added to the 95th percentile.
+    /// The difference to `direct` at the 95th percentile.
     pub(crate) added_p95: Option<f64>,
-    /// CPU time for a call.
+    /// CPU time per call.
     pub(crate) cpu: Option<f64>,
 }
 
 impl Row {
-    /// The row of one peer. `direct` and `adit` are the series of those under the same workload.
+    /// The row of one peer. `direct` and `adit` are their series under the same workload.
     pub(crate) fn new(peer: &Peer, workload: Workload, series: &Series, direct: &Series, adit: &Series) -> Self {
         let (used, void) = series.used();
         let all = |pick: fn(&Figures) -> Option<f64>| median(used.iter().filter_map(|sample| pick(&sample.figures)));
@@ -142,12 +142,12 @@ impl Row {
         }
     }
 
-    /// Whether its calls per second are those of generator and upstream, which had no CPU left.
+    /// Whether its calls per second were limited by generator and upstream, which had no CPU left.
     pub(crate) fn is_bounded_by_load(&self) -> bool {
         self.load_cpu_busy.is_some_and(|busy| busy >= CPU_FULL)
     }
 
-    /// Whether its figures may be compared with others'.
+    /// Whether its figures may be compared with those of others.
     #[must_use]
     pub(crate) fn counts(&self) -> bool {
         self.void.is_none() && self.p50_us.is_some()
@@ -159,7 +159,7 @@ impl Row {
 }
 
 impl Ratios {
-    /// `direct` is what both add to; without it nothing is added.
+    /// The ratios of two series. Without `direct` there are no differences.
     fn of(series: &Series, other: &Series, direct: Option<&Series>) -> Self {
         let ratio = |pick: fn(&Figures) -> Option<f64>| {
             series.paired(other, |own, base| divide(pick(own)?, pick(base)?)).map(hundredth)
@@ -183,7 +183,7 @@ impl Ratios {
     }
 }
 
-/// None where the divisor is not above zero: such a ratio says nothing.
+/// None if the divisor is not above zero, because the ratio has no meaning.
 fn divide(dividend: f64, divisor: f64) -> Option<f64> {
     (divisor > 0.0).then(|| dividend / divisor)
 }
@@ -219,13 +219,13 @@ mod tests {
     }
 
     fn row(name: &str, own: &Series, direct: &Series, adit: &Series) -> Row {
-        let peer = Peer::named([name]).expect("it is known").remove(0);
+        let peer = Peer::named([name]).expect("a known peer").remove(0);
         Row::new(&peer, Workload { payload: 1024, connections: 1 }, own, direct, adit)
     }
 
     #[test]
-    fn what_is_added_is_told_within_each_round() {
-        // The machine slowed down, for all alike: 50, 60 and 70 were added in the three rounds.
+    fn differences_are_computed_within_each_round() {
+        // The machine slowed down for all peers: 50, 60 and 70 were added in the three rounds.
         let (direct, adit) = (series(&[100.0, 200.0, 300.0]), series(&[150.0, 260.0, 370.0]));
         let shown = row("adit", &adit, &direct, &adit);
         assert_eq!((shown.p50_us, shown.added_p50_us, shown.added_p95_us), (Some(260.0), Some(60.0), Some(120.0)));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_failed_has_its_error_and_what_there_is() {
+    fn a_peer_that_failed_has_its_error_and_its_good_rounds() {
         let own = Series { error: Some("it died".to_owned()), ..series(&[150.0]) };
         let shown = row("adit", &own, &series(&[100.0, 100.0]), &own);
         assert_eq!((shown.error.as_deref(), shown.added_p50_us), (Some("it died"), Some(50.0)));
@@ -273,11 +273,11 @@ mod tests {
         (failing.samples[0].failed, failing.samples[0].first_failure) = (3, Some("status 502".to_owned()));
         let shown = row("adit", &failing, &series(&[100.0]), &failing);
         assert_eq!(shown.failed_calls, 3);
-        assert!(shown.error.expect("it is told").contains("status 502"));
+        assert!(shown.error.expect("the error is reported").contains("status 502"));
     }
 
     #[test]
-    fn it_is_told_when_the_load_had_no_cpu_left() {
+    fn a_load_without_cpu_left_is_reported() {
         let mut own = series(&[150.0, 150.0, 150.0]);
         for (sample, busy) in own.samples.iter_mut().zip([0.99, 0.5, 0.98]) {
             sample.machine = Machine { load_cpu_busy: Some(busy), ..Machine::default() };
@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn a_row_has_the_fields_that_readers_rely_on() {
-        let json = serde_json::to_value(row("adit", &series(&[1.0]), &series(&[1.0]), &series(&[1.0]))).expect("plain");
+        let json = serde_json::to_value(row("adit", &series(&[1.0]), &series(&[1.0]), &series(&[1.0])))
+            .expect("it serializes");
         for field in [
             "peer",
             "connections",

@@ -1,4 +1,4 @@
-//! A report with everything in it, for tests: measured, void, failed, not found, without a far side.
+//! A sample report for tests, with every state: measured, void, failed, not found, without a far side.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) fn report() -> Report {
     let mut rows = Vec::new();
     for connections in [1, 64] {
         let workload = Workload { payload: 1024, connections };
-        let find = |name: &str| peers.iter().find(|peer| peer.name == name).expect("it is there");
+        let find = |name: &str| peers.iter().find(|peer| peer.name == name).expect("it exists");
         let (direct, adit) = (series(find(DIRECT), workload), series(find(ADIT), workload));
         for peer in peers.iter().filter(|peer| state(&peer.name) == State::Measured) {
             rows.push(Row::new(peer, workload, &series(peer, workload), &direct, &adit));
@@ -66,7 +66,7 @@ fn reason(peer: &Peer) -> Option<String> {
     (peer.name == "wstunnel").then(|| peer.file.install.clone()).or_else(|| peer.file.no_far_side.clone())
 }
 
-/// Made up, with a longer tail for the slower ones.
+/// Invented values, with a longer tail for slower peers.
 fn series(peer: &Peer, workload: Workload) -> Series {
     let place = peer.name.bytes().map(u64::from).sum::<u64>() % 97;
     let base_us = if peer.name == DIRECT { 40.0 } else { 90.0 + place as f64 } * (workload.connections as f64).sqrt();
@@ -106,13 +106,13 @@ fn sample(peer: &Peer, round: usize, base_us: f64) -> Sample {
     Sample { round, figures, latencies, void, machine, failed: 0, first_failure: None }
 }
 
-/// Writes the page of this report where one can look at it.
+/// Writes the page of this report to a file for inspection.
 #[test]
 fn the_sample_can_be_looked_at() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let folder = std::env::var_os("ADIT_TEST_PAGE").map_or_else(|| folder.path().to_owned(), Into::into);
-    let (path, page) = (folder.join("sample.html"), super::page::html(&report()).expect("it can be made"));
-    std::fs::write(&path, &page).expect("it can be written");
-    std::fs::write(folder.join("sample.txt"), super::table::text(&report())).expect("it can be written");
+    let (path, page) = (folder.join("sample.html"), super::page::html(&report()).expect("the page is created"));
+    std::fs::write(&path, &page).expect("the file is writable");
+    std::fs::write(folder.join("sample.txt"), super::table::text(&report())).expect("the file is writable");
     assert!(page.len() < 400_000, "{} bytes is no page that one likes to send", page.len());
 }

@@ -1,41 +1,41 @@
-//! What was measured, round by round.
+//! The samples of a peer, by round.
 
 use crate::latencies::Latencies;
 use crate::outcome::Outcome;
 
-/// The default share of a closed loop's connections that must have had a call in flight, by Little's law. A call that was
-/// stuck before measuring began, and still is when it ends, is in no histogram, but it is missed here.
+/// The default share of a closed loop's connections that must have had a call in flight, by Little's law. A call that
+/// is stuck during the whole measurement is in no histogram, but lowers this share.
 pub(crate) const IN_FLIGHT_MIN: f64 = 0.8;
 
-/// What load is put on each peer.
+/// The workload for each peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Workload {
     pub(crate) payload: u64,
     pub(crate) connections: usize,
 }
 
-/// What one measurement of one peer gave.
+/// The result of one measurement of one peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub(crate) round: usize,
     pub(crate) figures: Figures,
     pub(crate) latencies: Latencies,
-    /// Why it does not count.
+    /// Why it does not count, if so.
     pub(crate) void: Option<String>,
     pub(crate) machine: Machine,
-    /// Calls that failed, and what the first one said.
+    /// The number of failed calls, and the error of the first.
     pub(crate) failed: u64,
     pub(crate) first_failure: Option<String>,
 }
 
-/// What the machine did meanwhile.
+/// The state of the machine during a measurement.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Machine {
-    /// What the host took of it, in percent.
+    /// CPU time that the hypervisor took (steal), in percent.
     pub(crate) steal_percent: f64,
-    /// How busy the CPUs of generator and upstream were, from 0 to 1; none where nothing is kept to a CPU.
+    /// The utilisation of the CPUs of generator and upstream, from 0 to 1; none without pinning.
     pub(crate) load_cpu_busy: Option<f64>,
-    /// The same for those of the peer.
+    /// The utilisation of the peer's CPUs.
     pub(crate) peer_cpu_busy: Option<f64>,
 }
 
@@ -58,12 +58,12 @@ pub(crate) struct Figures {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Series {
     pub(crate) samples: Vec<Sample>,
-    /// What went wrong, in the first round in which something did.
+    /// The error of the first round that failed.
     pub(crate) error: Option<String>,
 }
 
 impl Sample {
-    /// What is kept of a run, of which at least `in_flight_min` calls must have been in flight.
+    /// The sample of a run, in which at least `in_flight_min` calls must have been in flight.
     pub(crate) fn new(round: usize, outcome: &Outcome, in_flight_min: f64, machine: Machine) -> Self {
         let at = |q| outcome.corrected.quantile_us(q);
         let rss_kib = outcome.usage.is_watched().then_some(outcome.usage.rss_kib_max as f64);
@@ -92,7 +92,7 @@ impl Sample {
 }
 
 impl Series {
-    /// The samples that figures are made of: the sound ones, if they are most; else all, and the row is void.
+    /// The samples for the figures: the valid ones, if they are the majority; otherwise all, and the row is void.
     pub(crate) fn used(&self) -> (Vec<&Sample>, Option<String>) {
         let sound: Vec<&Sample> = self.samples.iter().filter(|sample| sample.void.is_none()).collect();
         if sound.len() * 2 > self.samples.len() {
@@ -106,7 +106,7 @@ impl Series {
         self.used().0.into_iter().find(|sample| sample.round == round).map(|sample| &sample.figures)
     }
 
-    /// The median over the rounds in which both this and the other were measured.
+    /// The median over the rounds in which both peers were measured.
     pub(crate) fn paired(&self, other: &Self, pair: impl Fn(&Figures, &Figures) -> Option<f64>) -> Option<f64> {
         let values = self.used().0.into_iter().filter_map(|sample| {
             let other = other.in_round(sample.round)?;
@@ -115,18 +115,18 @@ impl Series {
         median(values)
     }
 
-    /// What went wrong: with the peer itself, else with its calls.
+    /// The error of the peer itself, or else of its calls.
     pub(crate) fn error(&self) -> Option<String> {
         let failed = || {
             let sample = self.samples.iter().find(|sample| sample.failed > 0)?;
-            let first = sample.first_failure.as_deref().unwrap_or("without a word");
+            let first = sample.first_failure.as_deref().unwrap_or("without a reason");
             Some(format!("round {}: {} calls failed, the first: {first}", sample.round + 1, sample.failed))
         };
         self.error.clone().or_else(failed)
     }
 }
 
-/// Why the figures of a closed loop do not count in which connections stood still.
+/// Why the figures of a closed loop with stuck connections do not count.
 fn idle(in_flight: f64, in_flight_min: f64) -> Option<String> {
     (in_flight < in_flight_min).then(|| {
         format!(
@@ -136,7 +136,7 @@ fn idle(in_flight: f64, in_flight_min: f64) -> Option<String> {
     })
 }
 
-/// The middle value; of an even number, between the middle two. None of nothing.
+/// The median; none without values.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -153,14 +153,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_that_stand_still_make_a_sample_void() {
+    fn stuck_connections_make_a_sample_void() {
         use std::time::Duration;
         // Four connections, each with a call of 1 ms: 4,000 calls in a second.
         let mut outcome = Outcome { calls: 4_000, measured: Duration::from_secs(1), ..Outcome::default() };
         (0..4_000).for_each(|_| outcome.corrected.record(Duration::from_millis(1)));
         let void = |in_flight_min| Sample::new(0, &outcome, in_flight_min, Machine::default()).void;
         assert_eq!(void(4.0 * IN_FLIGHT_MIN), None);
-        assert!(void(64.0 * IN_FLIGHT_MIN).expect("sixty stood still").contains("only about 4.0 calls were in flight"));
+        assert!(void(64.0 * IN_FLIGHT_MIN).expect("sixty were stuck").contains("only about 4.0 calls were in flight"));
     }
 
     #[test]

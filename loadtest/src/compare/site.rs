@@ -1,4 +1,4 @@
-//! What a peer is given on this machine: certificates, ports, and its files with the blanks filled in.
+//! The environment of a peer on this machine: certificates, ports, and its files from templates.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -20,17 +20,17 @@ use tempfile::TempDir;
 
 use super::peer::{Peer, ProcessPlan};
 
-/// The host that agents call and that every certificate bears.
+/// The host that agents call, contained in every certificate.
 pub(crate) const HOST: &str = "localhost";
 
-/// Ports are chosen from here on: below those that Linux gives to outgoing connections, so that none of these can take one.
+/// The first port to choose: below the range for outgoing connections in Linux, so that none of these can occupy it.
 const PORT_FIRST: u16 = 20_000;
-/// So many ports are looked at.
+/// How many ports are tried.
 const PORT_COUNT: u16 = 12_000;
-/// How long the certificates live.
+/// The lifetime of the certificates.
 const CERT_LIFE: Duration = Duration::from_secs(2 * 24 * 3_600);
 
-/// Keys and certificates, made once for a whole comparison, so that all peers work with the same.
+/// Keys and certificates, created once for a whole comparison, so that all peers use the same.
 pub(crate) struct Credentials {
     folder: TempDir,
     secret: String,
@@ -38,34 +38,34 @@ pub(crate) struct Credentials {
     x25519_public: String,
 }
 
-/// A peer's place: its folder, its ports, its command lines.
+/// The environment of a peer: its folder, its ports, its command lines.
 pub(crate) struct Site {
-    /// Its files; they go when this is dropped.
+    /// Its files, which are deleted on drop.
     pub(crate) folder: TempDir,
-    /// Where the load goes.
+    /// The address for the load.
     pub(crate) agents: SocketAddr,
     /// Its ports, by name.
     pub(crate) ports: BTreeMap<String, u16>,
-    /// What to start, in this order.
+    /// The processes to start, in this order.
     pub(crate) commands: Vec<CommandLine>,
 }
 
 /// A process to start.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CommandLine {
-    /// Its part, such as `client`.
+    /// Its role, such as `client`.
     pub(crate) name: String,
-    /// The program, by the name that the peer's file gives it.
+    /// The program, by its name in the peer's file.
     pub(crate) program: String,
     pub(crate) args: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
-    /// What must accept before the next process starts.
+    /// The address that must accept connections before the next process starts.
     pub(crate) listens: Option<SocketAddr>,
-    /// Where what it says is written.
+    /// The file for its output.
     pub(crate) log: PathBuf,
 }
 
-/// Why a peer could not be given its place.
+/// Why the environment of a peer could not be created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SiteError {
     #[error("no certificate could be made: {0}")]
@@ -74,20 +74,20 @@ pub(crate) enum SiteError {
     Key,
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
-    #[error("no port is free between {PORT_FIRST} and {}: end what listens there", PORT_FIRST + PORT_COUNT)]
+    #[error("no port is free between {PORT_FIRST} and {}: stop what listens there", PORT_FIRST + PORT_COUNT)]
     NoPort,
-    #[error("port {0}, which the peer insists on, is taken: end what listens there")]
+    #[error("port {0}, which the peer requires, is in use: stop what listens there")]
     PortTaken(u16),
     #[error("its peer file has a template that cannot be filled in: {0}")]
     Template(#[from] minijinja::Error),
 }
 
 impl Credentials {
-    /// Fresh ones.
+    /// Creates new keys and certificates.
     ///
     /// # Errors
     ///
-    /// The system gives no random bytes, or files cannot be written.
+    /// If the system provides no random bytes, or files cannot be written.
     pub(crate) fn new() -> Result<Self, SiteError> {
         let folder = tempfile::tempdir().map_err(|source| SiteError::File { path: std::env::temp_dir(), source })?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -108,12 +108,12 @@ impl Credentials {
         Ok(Self { x25519_private, x25519_public, ..made })
     }
 
-    /// The authority that vouches for every certificate (PEM).
+    /// The authority that issued every certificate (PEM).
     pub(crate) fn ca(&self) -> PathBuf {
         self.path("ca.pem")
     }
 
-    /// Where another file of this name may lie, as long as they do.
+    /// The path for another file of this name, which is deleted with them.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.path(name)
     }
@@ -124,12 +124,12 @@ impl Credentials {
 }
 
 impl Site {
-    /// Chooses ports for a peer and writes its files; `cpus` is how many CPUs it will have, `streams` how many calls it must
-    /// carry at one time.
+    /// Chooses ports for a peer and writes its files; `cpus` is its number of CPUs, `streams` the number of calls in
+    /// flight that it must carry.
     ///
     /// # Errors
     ///
-    /// No port is free, a file cannot be written, or the peer's file has a template that cannot be filled in.
+    /// If no port is free, a file cannot be written, or a template of the peer's file is invalid.
     pub(crate) fn new(
         peer: &Peer,
         credentials: &Credentials,
@@ -167,7 +167,7 @@ impl Site {
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
         let fill = |text: &str| templates.render_str(text, blanks.clone());
         for file in &peer.file.files {
-            // The template loses its last line end, without which haproxy takes the file for cut off.
+            // The template drops the last line end, without which haproxy considers the file truncated.
             write(&folder.path().join(&file.name), &format!("{}\n", fill(&file.text)?))?;
         }
         let mut commands = Vec::new();
@@ -196,7 +196,7 @@ fn command_line(
     })
 }
 
-/// A port for each name that the peer wants one for, none of which anybody listens on.
+/// A free port for each name in the peer's file.
 fn choose_ports(peer: &Peer) -> Result<BTreeMap<String, u16>, SiteError> {
     let mut ports = BTreeMap::new();
     for (name, port) in &peer.file.fixed_ports {
@@ -211,11 +211,11 @@ fn choose_ports(peer: &Peer) -> Result<BTreeMap<String, u16>, SiteError> {
     Ok(ports)
 }
 
-/// A port on loopback that nobody listens on, and that no outgoing connection is given.
+/// A free port on loopback, outside the range for outgoing connections.
 ///
 /// # Errors
 ///
-/// All are taken.
+/// If all are in use.
 pub(crate) fn free_port() -> Result<u16, SiteError> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static TRIED: AtomicU32 = AtomicU32::new(0);
@@ -230,7 +230,7 @@ pub(crate) fn free_port() -> Result<u16, SiteError> {
     Err(SiteError::NoPort)
 }
 
-/// Whether nobody listens on a port of loopback.
+/// Whether a port of loopback is free.
 pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
@@ -249,7 +249,7 @@ fn random_hex() -> Result<String, SiteError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A fresh X25519 pair, private and public, in base64.
+/// A new X25519 key pair, private and public, in base64.
 fn x25519() -> Result<(String, String), SiteError> {
     let private = PrivateKey::generate(&X25519).map_err(|_| SiteError::Key)?;
     let public = private.compute_public_key().map_err(|_| SiteError::Key)?;
@@ -267,9 +267,9 @@ mod tests {
 
     #[test]
     fn every_blank_of_every_peer_is_filled_in() {
-        let credentials = Credentials::new().expect("they can be made");
+        let credentials = Credentials::new().expect("credentials are created");
         for mut peer in Peer::all() {
-            // The machine of a test may be busy on those.
+            // These ports may be in use on the test's machine.
             peer.file.fixed_ports.values_mut().for_each(|port| *port = free_port().expect("one is free"));
             let site =
                 Site::new(&peer, &credentials, upstream(), 1, 64).unwrap_or_else(|e| panic!("{}: {e}", peer.name));
@@ -293,18 +293,18 @@ mod tests {
 
     #[test]
     fn a_blank_that_nothing_fills_is_an_error() {
-        let mut peer = Peer::named(["rathole"]).expect("it is known").remove(0);
+        let mut peer = Peer::named(["rathole"]).expect("a known peer").remove(0);
         peer.file.files[0].text = "port = {{ ports.missing }}".to_owned();
-        let credentials = Credentials::new().expect("they can be made");
+        let credentials = Credentials::new().expect("credentials are created");
         let error = Site::new(&peer, &credentials, upstream(), 1, 64).err().expect("it must fail").to_string();
         assert!(error.contains("template"), "{error}");
     }
 
     #[test]
-    fn a_port_that_is_taken_is_told_or_passed_over() {
+    fn a_port_in_use_is_reported_or_skipped() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port().expect("one is free"))).expect("it is free");
-        let port = taken.local_addr().expect("it is bound").port();
-        let mut peer = Peer::named(["bore"]).expect("it is known").remove(0);
+        let port = taken.local_addr().expect("a bound socket").port();
+        let mut peer = Peer::named(["bore"]).expect("a known peer").remove(0);
         peer.file.fixed_ports.insert("link".to_owned(), port);
         assert!(matches!(choose_ports(&peer), Err(SiteError::PortTaken(taken)) if taken == port));
         assert_ne!(free_port().expect("one is free"), port);

@@ -1,4 +1,4 @@
-//! One fault on a tunnel of our own: load, strike, and what came of it.
+//! One fault on a tunnel under load, and its effect on the calls.
 
 use std::time::Duration;
 
@@ -19,22 +19,22 @@ use crate::outcome::Partial;
 use crate::run::{Interrupt, Phase, Progress, RunError, run_observed};
 use crate::watch::Watched;
 
-/// A fault that is to come.
+/// The plan of a fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     /// The kind of the fault.
     pub(crate) how: How,
-    /// The process or path that it strikes.
+    /// The process or path that fails.
     pub(crate) part: Part,
-    /// How long measuring goes on before it.
+    /// How long calls are measured before it.
     pub(crate) before: Duration,
-    /// How long the process stays dead or frozen, or the path cut.
+    /// How long the process is dead or stopped, or the path cut.
     pub(crate) down: Duration,
     /// How long the upstream works on each call, so that some are in flight.
     pub(crate) service: Duration,
 }
 
-/// Why nothing is known of a fault.
+/// Why a fault has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StrikeError {
     #[error(transparent)]
@@ -63,7 +63,7 @@ pub(crate) enum StrikeError {
     Streams(String),
 }
 
-/// The number in the peer's file of the process that is this part; none where the peer has none.
+/// The index of this part's process in the peer's file; none if the peer has none.
 fn side(peer: &Runnable, part: Part) -> Option<usize> {
     let [inner_of_hops, outer_of_hops] = [0, 1];
     match (peer.0.file.kind, part) {
@@ -84,18 +84,18 @@ pub(crate) fn has(peer: &Runnable, part: Part) -> bool {
     }
 }
 
-/// What is there to strike at.
+/// The processes that can fail.
 struct Site {
     tunnel: Tunnel,
     upstream: Upstream,
     side: Option<usize>,
 }
 
-/// Starts the peer, puts the load on it, brings a fault about and ends it, and tells what became of the calls.
+/// Starts the peer, applies the load, causes a fault and ends it; returns the effect on the calls.
 ///
 /// # Errors
 ///
-/// The strike did not come about. What follows it is in the fault.
+/// If the fault could not be caused. Later errors are in the result.
 pub(crate) fn strike(
     bench: &Bench,
     peer: &Runnable,
@@ -109,7 +109,7 @@ pub(crate) fn strike(
     let service = format!("{}ns", plan.service.as_nanos());
     let upstream = bench.upstream(&["--service", &service, "--count-doubled", "--calls-file", &calls])?;
     let tunnel = bench.tunnel(peer, &upstream, &credentials, load.connections, load, interrupt)?;
-    // The calls that showed that it is ready have ids of the run.
+    // The calls that tested readiness used the same ids.
     upstream.reset_stats()?;
     let load = Load { target: tunnel.target(), trace: true, ..load.clone() };
     let mut site = Site { tunnel, upstream, side: side(peer, plan.part) };
@@ -122,7 +122,7 @@ pub(crate) fn strike(
     });
     let died = site.check().err().map(|error| error.to_string());
     let outcome = match (outcome, &died) {
-        // A process that died says more than the connections that it did not take.
+        // The death of a process explains more than the connections that failed.
         (Err(_), Some(died)) => return Err(StrikeError::Died(died.clone())),
         (outcome, _) => outcome?,
     };
@@ -153,7 +153,7 @@ impl StrikeError {
 }
 
 impl Site {
-    /// Whether all of its processes still run.
+    /// Checks that all of its processes still run.
     fn check(&mut self) -> Result<(), ProcessError> {
         self.tunnel.check().and_then(|()| self.upstream.check())
     }
@@ -166,13 +166,13 @@ impl Site {
                     Some(side) => self.tunnel.process(side),
                     None => self.upstream.process(),
                 };
-                let process = process.expect("it runs since it was started");
+                let process = process.expect("a started process");
                 Ok(for_a_while(plan, || Ok::<_, ProcessError>(process.frozen()))?)
             }
             How::Cut => {
                 let address = match plan.part {
                     Part::Upstream => Some(self.upstream.address()),
-                    // In either kind of peer the first process listens where the other side connects.
+                    // In every kind of peer the first process listens for the other side.
                     _ => self.tunnel.listens(0),
                 };
                 let address = address.ok_or(StrikeError::NoPath)?;
@@ -205,7 +205,7 @@ impl Site {
     }
 }
 
-/// Brings a fault about that lasts as long as what `begin` returns is held.
+/// Causes a fault that lasts while the value of `begin` is held.
 fn for_a_while<T, E>(plan: &Plan, begin: impl FnOnce() -> Result<T, E>) -> Result<Strike, E> {
     let struck = MonotonicClock.now();
     let held = begin()?;

@@ -1,4 +1,4 @@
-//! The report as text, for a terminal.
+//! The report as text for a terminal.
 
 use std::fmt::Write;
 
@@ -7,14 +7,14 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, Tab
 use super::report::{PeerNote, Report, State};
 use super::rows::Row;
 
-/// The text is no wider than this.
+/// The maximum width of the text.
 pub(crate) const WIDTH: u16 = 120;
 
-/// The columns: what stands above each.
+/// The headings of the columns.
 const HEADS: [&str; 13] =
     ["peer", "encrypted", "p50", "p95", "p99", "p99.9", "+p50", "+p95", "×adit", "CPU", "calls/s", "×adit", "RSS MiB"];
 
-/// The whole report as text for a terminal.
+/// The whole report as text.
 pub(crate) fn text(report: &Report) -> String {
     let mut text = String::new();
     for rows in report.by_workload() {
@@ -42,7 +42,7 @@ fn table(rows: &[Row]) -> Table {
     table_of(&HEADS, 2, rows.iter().map(|row| columns(row).into()))
 }
 
-/// A table of these lines, the first `names` columns of which are names.
+/// A table of these lines; the first `names` columns are names.
 pub(crate) fn table_of(heads: &[&str], names: usize, lines: impl IntoIterator<Item = Vec<String>>) -> Table {
     let cell = |(i, text)| cell(if i < names { CellAlignment::Left } else { CellAlignment::Right }, text);
     let mut table = Table::new();
@@ -58,7 +58,7 @@ pub(crate) fn table_of(heads: &[&str], names: usize, lines: impl IntoIterator<It
     table
 }
 
-/// Names to the left, numbers to the right.
+/// A cell with this alignment: left for names, right for numbers.
 fn cell(alignment: CellAlignment, text: String) -> Cell {
     Cell::new(text).set_alignment(alignment)
 }
@@ -88,7 +88,7 @@ fn columns(row: &Row) -> [String; 13] {
     ]
 }
 
-/// Three digits are enough, and all that there is.
+/// Three digits are sufficient, and all that is exact.
 fn micros(value: Option<f64>) -> String {
     number(value, if value.is_some_and(|value| value.abs() >= 100.0) { 0 } else { 1 })
 }
@@ -97,7 +97,7 @@ fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// What was not measured and why; what the columns are; the machine.
+/// Notes: peers that were not measured, the meaning of the columns, the machine.
 fn notes(report: &Report) -> String {
     let mut text = String::from("\n");
     for note in report.peers.iter().filter(|note| note.state != State::Measured) {
@@ -148,7 +148,7 @@ fn state_word(note: &PeerNote) -> &'static str {
     }
 }
 
-/// A paragraph, no wider than the text may be.
+/// A paragraph, wrapped at the maximum width.
 fn wrapped(head: &str, body: &str) -> String {
     let options = textwrap::Options::new(usize::from(WIDTH)).initial_indent(head).subsequent_indent("  ");
     let mut text = textwrap::fill(body, options);

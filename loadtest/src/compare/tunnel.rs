@@ -1,4 +1,4 @@
-//! A peer that runs.
+//! A running peer with its processes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::outcome::Partial;
 use crate::run::{Interrupt, RunError, run_observed};
 use crate::watch::Watched;
 
-/// A peer may take so long until calls go through it.
+/// How long a peer may take until calls succeed through it.
 const READY_PATIENCE: Duration = Duration::from_secs(15);
 /// The time in which one attempt must succeed.
 const ATTEMPT: Duration = Duration::from_millis(250);
@@ -26,19 +26,19 @@ const TRY_FOR: Duration = Duration::from_millis(20);
 /// The pause between two attempts.
 const POLL: Duration = Duration::from_millis(10);
 
-/// What every peer is started with.
+/// The environment in which every peer is started.
 pub(crate) struct Setting<'a> {
     /// The path of this program, which starts the processes of peers.
     pub(crate) launcher: &'a Path,
     pub(crate) credentials: &'a Credentials,
     pub(crate) cpus: Option<&'a CpuList>,
     pub(crate) cpu_count: usize,
-    /// Calls that it must be able to carry at one time.
+    /// The number of calls in flight that it must carry.
     pub(crate) streams: usize,
     pub(crate) interrupt: &'a Interrupt,
 }
 
-/// A peer whose processes run, through which calls go; all of it ends when this is dropped.
+/// A running peer through which calls succeed; ended on drop.
 pub(crate) struct Tunnel {
     sides: Vec<Side>,
     target: Target,
@@ -49,7 +49,7 @@ pub(crate) struct Tunnel {
     _folder: TempDir,
 }
 
-/// One of its processes, and how it is started.
+/// One of its processes, and its command line.
 struct Side {
     /// None between [`Tunnel::kill`] and [`Tunnel::launch`].
     process: Option<Process>,
@@ -57,7 +57,7 @@ struct Side {
     line: CommandLine,
 }
 
-/// Why a peer does not carry calls.
+/// Why no calls succeed through a peer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TunnelError {
     #[error(transparent)]
@@ -68,22 +68,22 @@ pub(crate) enum TunnelError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("no call went through it within {} s; the last failed: {last}", READY_PATIENCE.as_secs())]
+    #[error("no call succeeded through it within {} s; the last failed: {last}", READY_PATIENCE.as_secs())]
     NotReady { last: String },
     #[error("{0}")]
     Lost(Partial),
-    #[error("not one call was answered well")]
+    #[error("no call succeeded")]
     Silent,
     #[error("interrupted")]
     Interrupted,
 }
 
 impl Tunnel {
-    /// Starts a peer in front of `upstream` and waits until calls of `load` go through it.
+    /// Starts a peer in front of `upstream` and waits until calls of `load` succeed through it.
     ///
     /// # Errors
     ///
-    /// They do not, within [`READY_PATIENCE`].
+    /// If none succeeds within [`READY_PATIENCE`].
     pub(crate) fn start(
         peer: &Peer,
         programs: &BTreeMap<String, PathBuf>,
@@ -117,36 +117,36 @@ impl Tunnel {
         Ok(tunnel)
     }
 
-    /// Where the load goes.
+    /// The target for the load.
     pub(crate) fn target(&self) -> Target {
         self.target.clone()
     }
 
-    /// What is watched while it does.
+    /// The processes to watch.
     pub(crate) fn watched(&self) -> Watched {
         Watched::pids(self.parts().map(|(_, pid)| pid))
     }
 
-    /// The port that its file gives this name.
+    /// The port with this name in its file.
     pub(crate) fn port(&self, name: &str) -> Option<u16> {
         self.ports.get(name).copied()
     }
 
-    /// Its processes: the part of each, and its id.
+    /// Its processes: the role and the id of each.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (&str, u32)> {
         self.sides.iter().flat_map(|side| &side.process).map(|process| (process.name(), process.pid()))
     }
 
-    /// Whether all of its processes still run.
+    /// Checks that all of its processes still run.
     ///
     /// # Errors
     ///
-    /// One does not.
+    /// If one has ended.
     pub(crate) fn check(&mut self) -> Result<(), ProcessError> {
         self.sides.iter_mut().flat_map(|side| &mut side.process).try_for_each(Process::check)
     }
 
-    /// Kills one of its processes, by its number in the peer's file, and waits until it is gone.
+    /// Kills one of its processes, by its index in the peer's file, and waits until it has ended.
     pub(crate) fn kill(&mut self, side: usize) {
         self.sides[side].process = None;
     }
@@ -156,39 +156,38 @@ impl Tunnel {
         self.sides[side].process.as_ref()
     }
 
-    /// Where one of its processes listens, as far as its file says so.
+    /// The address on which one of its processes listens, if its file says so.
     pub(crate) fn listens(&self, side: usize) -> Option<SocketAddr> {
         self.sides[side].line.listens
     }
 
-    /// Starts one of its processes, as it was started first.
+    /// Restarts one of its processes with the same command line.
     ///
     /// # Errors
     ///
-    /// It cannot be started.
+    /// If it cannot be started.
     pub(crate) fn launch(&mut self, side: usize) -> Result<(), ProcessError> {
         let Side { process, program, line } = &mut self.sides[side];
         *process = Some(Process::start(&self.launcher, program, line, self.cpus.as_ref())?);
         Ok(())
     }
 
-    /// Waits until one of its processes, which was started again, takes connections, where it is to take any; whether it
-    /// does.
+    /// Waits until a restarted process accepts connections, if it listens. Returns whether it listens.
     ///
     /// # Errors
     ///
-    /// It should, and does not.
+    /// If it should listen and does not.
     pub(crate) fn until_it_listens(&mut self, side: usize) -> Result<bool, ProcessError> {
         let Side { process, line, .. } = &mut self.sides[side];
         let (Some(process), Some(address)) = (process, line.listens) else { return Ok(false) };
         process.until_it_listens(address, READY_PATIENCE).map(|()| true)
     }
 
-    /// Makes real calls until one is answered well.
+    /// Makes real calls until one succeeds.
     ///
     /// # Errors
     ///
-    /// None is, within [`READY_PATIENCE`].
+    /// If none succeeds within [`READY_PATIENCE`].
     pub(crate) fn until_ready(&mut self, load: &Load, interrupt: &Interrupt) -> Result<(), TunnelError> {
         let began = Instant::now();
         let mut attempt = Load { target: self.target(), connections: 1, ..load.clone() };
@@ -198,7 +197,7 @@ impl Tunnel {
         loop {
             let last = match run_observed(&attempt, &Watched::nothing(), interrupt, &mut |_| {}) {
                 Ok(outcome) if outcome.calls > 0 => return Ok(()),
-                Ok(outcome) => outcome.failed.first().unwrap_or("without a word").to_owned(),
+                Ok(outcome) => outcome.failed.first().unwrap_or("without a reason").to_owned(),
                 Err(error @ RunError::Session(_)) => error.to_string(),
                 Err(error) => return Err(error.into()),
             };
@@ -214,7 +213,7 @@ impl Tunnel {
     }
 }
 
-/// Where agents call, believed only with the comparison's own certificate.
+/// The target of agents, which trusts only the comparison's own authority.
 fn target(tls: bool, agents: SocketAddr, credentials: &Credentials) -> Result<Target, LoadError> {
     let scheme = if tls { "https" } else { "http" };
     let mut target: Target = format!("{scheme}://{HOST}:{}/mcp", agents.port()).parse()?;

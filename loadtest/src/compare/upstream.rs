@@ -1,4 +1,4 @@
-//! The upstream behind the tunnels that are tested: `adit-loadtest serve`, a process of its own.
+//! The upstream behind the tested tunnels: `adit-loadtest serve` in its own process.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -14,14 +14,14 @@ use super::cpus::CpuList;
 use super::process::{Process, ProcessError};
 use super::site::{CommandLine, SiteError, free_port, is_free};
 
-/// It may take so long to start.
+/// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks whether its port is free.
+/// The interval for polling whether its port is free.
 const POLL: Duration = Duration::from_millis(1);
-/// The longest answer that says what it counted, in bytes.
+/// The longest answer with its counts, in bytes.
 const STATS_LEN_MAX: u64 = 4096;
 
-/// An upstream that runs; it ends when this is dropped.
+/// A running upstream, ended on drop.
 pub(crate) struct Upstream {
     address: SocketAddr,
     /// None between [`Upstream::kill`] and [`Upstream::restart`].
@@ -33,36 +33,37 @@ pub(crate) struct Upstream {
     _folder: TempDir,
 }
 
-/// What an upstream counts.
+/// The counts of an upstream.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub(crate) struct UpstreamStats {
-    /// The number of tool calls that were served.
+    /// The number of served tool calls.
     pub(crate) calls: u64,
-    /// Those whose id had come before; none if it does not know.
+    /// The calls with an id that an earlier call had; none if they are not counted.
     pub(crate) doubled: Option<u64>,
-    /// The calls and event streams that it holds until they are released.
+    /// The number of calls and event streams that it holds until they are released.
     pub(crate) held: u64,
 }
 
-/// Why there is no upstream.
+/// Why the upstream is unavailable.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
     #[error(transparent)]
     Site(#[from] SiteError),
     #[error("the upstream cannot be started: {0}")]
     Process(#[from] ProcessError),
-    #[error("the upstream does not say what it counted: {0}")]
+    #[error("the upstream does not report its counts: {0}")]
     Stats(io::Error),
     #[error("no folder for the upstream in {folder}: {source}")]
     Folder { folder: PathBuf, source: io::Error },
 }
 
 impl Upstream {
-    /// Starts one of `this` program with more flags of `serve`, on these CPUs, and waits until it listens.
+    /// Starts `this` program as an upstream with additional flags of `serve`, on these CPUs, and waits until it
+    /// listens.
     ///
     /// # Errors
     ///
-    /// It does not.
+    /// If it does not listen.
     pub(crate) fn start(this: &Path, cpus: Option<&CpuList>, flags: &[String]) -> Result<Self, UpstreamError> {
         let folder = tempfile::tempdir();
         let folder = folder.map_err(|source| UpstreamError::Folder { folder: std::env::temp_dir(), source })?;
@@ -91,14 +92,14 @@ impl Upstream {
 
     /// The URL at which it serves MCP.
     pub(crate) fn url(&self) -> Url {
-        format!("http://{}/mcp", self.address).parse().expect("an address is a host")
+        format!("http://{}/mcp", self.address).parse().expect("an address is a valid host")
     }
 
-    /// Whether it still runs.
+    /// Checks that it still runs.
     ///
     /// # Errors
     ///
-    /// It has ended.
+    /// If it has ended.
     pub(crate) fn check(&mut self) -> Result<(), ProcessError> {
         self.process.as_mut().map_or(Ok(()), Process::check)
     }
@@ -108,16 +109,16 @@ impl Upstream {
         self.process.as_ref()
     }
 
-    /// Kills it, and waits until it is gone.
+    /// Kills it, and waits until it has ended.
     pub(crate) fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Starts it, as it was started first, once nothing of its predecessor listens any more.
+    /// Restarts it with the same command line, once its predecessor no longer listens.
     ///
     /// # Errors
     ///
-    /// The program cannot be run.
+    /// If the program cannot be run.
     pub(crate) fn launch(&mut self) -> Result<(), ProcessError> {
         let began = Instant::now();
         while !is_free(self.address.port()) && began.elapsed() < PATIENCE {
@@ -127,32 +128,32 @@ impl Upstream {
         Ok(())
     }
 
-    /// Waits until it takes connections.
+    /// Waits until it accepts connections.
     ///
     /// # Errors
     ///
-    /// It does not.
+    /// If it does not accept connections.
     pub(crate) fn until_listening(&mut self) -> Result<(), ProcessError> {
         let (process, address) = (self.process.as_mut(), self.address);
         process.map_or(Ok(()), |process| process.until_listening(address, PATIENCE))
     }
 
-    /// What it counts.
+    /// Its counts since the last reset.
     ///
     /// # Errors
     ///
-    /// It does not answer.
+    /// If it does not answer.
     pub(crate) fn stats(&self) -> Result<UpstreamStats, UpstreamError> {
         let answer = self.ask("GET")?;
         let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
         serde_json::from_str(body).map_err(|error| UpstreamError::Stats(io::Error::other(error)))
     }
 
-    /// Lets it count anew.
+    /// Resets its counts to zero.
     ///
     /// # Errors
     ///
-    /// It does not answer.
+    /// If it does not answer.
     pub(crate) fn reset_stats(&self) -> Result<(), UpstreamError> {
         self.ask("DELETE").map(|_| ())
     }

@@ -1,5 +1,5 @@
-//! Agents that vanish: each holds a silent event stream through a tunnel, then all their packets are dropped, and the upstream
-//! says when their streams have ended.
+//! Agents that vanish: each holds a silent event stream through a tunnel, then all their packets are dropped, and the
+//! upstream reports when their streams have ended.
 
 use std::time::Duration;
 
@@ -18,25 +18,26 @@ use crate::watch::Watched;
 
 /// How long one stream may take to open, and all together to arrive at the upstream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the stream that is tried first may take to be answered. Those of vanished agents are waited for as long.
+/// How long the first stream, a test, may take to be answered. The wait for streams of vanished agents has the same
+/// limit.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the upstream is asked.
+/// How often the upstream is polled.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Agents that are to vanish.
+/// The plan for agents that vanish.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VanishPlan {
-    /// Their number.
+    /// The number of agents.
     pub(crate) agents: usize,
     /// How long their streams may stay open.
     pub(crate) limit: Duration,
 }
 
-/// Starts the peer, opens the event streams, drops all packets of agents, and tells when the streams have ended.
+/// Starts the peer, opens the event streams, and drops all packets of agents; returns when the streams ended.
 ///
 /// # Errors
 ///
-/// The agents did not vanish: the peer does not run, or the streams were not opened.
+/// If the peer does not run, or the streams were not opened.
 pub(crate) fn vanish(
     bench: &Bench,
     peer: &Runnable,
@@ -54,7 +55,7 @@ pub(crate) fn vanish(
         control: Target::new(upstream.url()),
         kind: IdleKind::Sse,
         streams: plan.agents,
-        // They are told to end when enough was seen.
+        // The streams are ended when enough was measured.
         settle: plan.limit.saturating_mul(2) + OPEN_TIMEOUT,
         open_timeout: OPEN_TIMEOUT,
         answer_timeout: ANSWER_TIMEOUT,
@@ -76,7 +77,7 @@ pub(crate) fn vanish(
     }
 }
 
-/// Lets the agents vanish once the upstream holds all their streams, and watches how many it still does.
+/// Lets the agents vanish once the upstream holds all their streams, then polls how many it still holds.
 fn watch(
     upstream: &Upstream,
     agents: std::net::SocketAddr,

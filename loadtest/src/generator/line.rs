@@ -1,4 +1,4 @@
-//! One connection of the generator and the calls on it.
+//! One connection of the generator, and its calls.
 
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -26,10 +26,10 @@ pub enum SessionError {
     /// The server opened no session.
     #[error("no MCP session of revision 2025-11-25: {0}; check that an MCP server answers at this URL")]
     Initialize(String),
-    /// A connection was made and carries no calls.
+    /// A connection was made, but its test call failed.
     #[error(
-        "connection {place} of {connections} was made, and the call that was to prove it came to nothing: {reason}; check \
-         that all of what is called runs and carries so many connections, or give it longer (--call-timeout)"
+        "connection {place} of {connections} was made, but its test call failed: {reason}; check \
+         that the target is running and accepts this many connections, or allow more time (--call-timeout)"
     )]
     Unproven {
         /// The number of the connection, from 1.
@@ -41,7 +41,7 @@ pub enum SessionError {
     },
 }
 
-/// The times of one call.
+/// The timestamps of one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
     /// The planned time of the call.
@@ -54,12 +54,12 @@ pub(super) struct Times {
     pub(super) connect: Option<Duration>,
 }
 
-/// A connection of the generator, and what its calls need.
+/// A connection of the generator, with the state of its calls.
 pub(crate) struct Line {
     connection: Option<Connection>,
     reader: Reader,
     request: Rc<Request>,
-    /// The server does not know the session any more.
+    /// The server no longer knows the session.
     session_lost: bool,
 }
 
@@ -67,7 +67,8 @@ impl Line {
     /// Makes the connection for calls with this request, and a session if one is needed; then tests it with a call.
     ///
     /// A tunnel may accept a connection long before it is connected to the upstream. Without the test, that would
-    /// happen while measuring. Any answer passes the test, even an error status: how calls end is what is measured.
+    /// happen during the measurement. Any answer passes the test, even an error status, because the results of calls
+    /// are measured later.
     pub(super) async fn open(core: &Core, job: &Job, request: Rc<Request>, place: usize) -> Result<Line, SessionError> {
         let call = &job.load.call;
         let mut line = Line { connection: None, reader: Reader::default(), request, session_lost: false };
@@ -120,7 +121,7 @@ impl Line {
         let request = Rc::clone(&self.request);
         let answered = self.exchange(core, &request, id_of(i)).await;
         if let Err(CallError::Status { status: 404, .. }) = answered {
-            // In a session, this status means that the server does not know the session any more.
+            // In a session, this status means that the server no longer knows the session.
             self.session_lost = job.load.call.kind == CallKind::McpSession;
         }
         let answered = answered?;
@@ -130,7 +131,7 @@ impl Line {
         Ok(answered)
     }
 
-    /// Gives the connection up.
+    /// Drops the connection.
     pub(super) fn give_up(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.abort();
@@ -143,7 +144,7 @@ impl Line {
         self.reader.head()
     }
 
-    /// Whether there is a connection on which nothing was received since the last answer, not even its end.
+    /// Whether there is a connection that has received nothing since the last answer, not even its end.
     fn is_ready(&mut self) -> bool {
         let quiet =
             |connection: &Connection| connection.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending();
@@ -176,7 +177,7 @@ impl Line {
         reader.read(core, connection, request, id).await
     }
 
-    /// Lets the server close the connection first, so that the TIME_WAIT state is not on a local port.
+    /// Lets the server close the connection first, so that no local port is in TIME_WAIT.
     fn let_close(&mut self, core: &Core) {
         self.reader.reset();
         let Some(connection) = self.connection.take() else { return };

@@ -36,7 +36,7 @@ use tally::Tally;
 
 /// How often the generator checks for calls that take too long, and for the end of the run.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// How many connections are made at the same time before calls begin: fewer than a listener's queue is long.
+/// How many connections are made at the same time before calls begin: fewer than the queue of a listener holds.
 const DIALS_AT_ONCE: usize = 64;
 /// How long a closed loop pauses after a call without a connection, so that it does not retry in a busy loop.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(10);
@@ -110,11 +110,11 @@ impl Generator {
         })
     }
 
-    /// Makes the connections and their sessions, until each has been answered once.
+    /// Makes the connections and their sessions, until each has answered once.
     ///
     /// # Errors
     ///
-    /// The first error. `None` if the run was interrupted meanwhile.
+    /// The first error. `None` if the run was interrupted.
     pub(crate) async fn connect(self: &Rc<Self>) -> Result<Option<Vec<Line>>, SessionError> {
         self.monitor.enter(Phase::Connect);
         let mut lines = pin!(self.open_all());
@@ -234,7 +234,7 @@ impl Generator {
         }
     }
 
-    /// Makes calls on one connection until the run is over.
+    /// Makes calls on one connection until the run ends.
     async fn call_on(self: Rc<Self>, place: usize, mut line: Line) {
         let mut free_at = self.core.now();
         while let Some(due) = self.next(place, free_at).await {
@@ -259,7 +259,7 @@ impl Generator {
         }
     }
 
-    /// The next call for a connection that is free since `free_at`; `None` when the run is over.
+    /// The next call for a connection that is free since `free_at`; `None` when the run ends.
     async fn next(&self, place: usize, free_at: Time) -> Option<Due> {
         if self.job.load.mode == Mode::Closed {
             if self.over.get() || self.tally.borrow().is_after(free_at) {
@@ -276,7 +276,7 @@ impl Generator {
         Some(poll_fn(|cx| self.places[place].poll_due(cx)).await)
     }
 
-    /// Ends calls that take too long, and the run when it must end.
+    /// Ends calls that take too long, and the run at its end.
     async fn watch(self: Rc<Self>) {
         let call_timeout = self.job.load.limits.call_timeout;
         loop {

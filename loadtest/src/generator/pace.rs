@@ -7,8 +7,8 @@ use std::time::Duration;
 use adit::base::{Clock, Time};
 use adit::engine::Core;
 
-/// Waits until `at`: asleep at first, and awake for the last `spin`, while the core polls its sockets. If `at` has
-/// passed it returns at once, or after one such poll if `yields`.
+/// Waits until `at`: sleeps first, and for the last `spin` polls the clock while the core polls its sockets. If `at`
+/// has passed it returns at once, or after one such poll if `yields`.
 pub(super) async fn wait_until(core: &Core, at: Time, spin: Duration, yields: bool) {
     if spin.is_zero() {
         core.sleep_until(at).await;

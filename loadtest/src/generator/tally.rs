@@ -64,7 +64,7 @@ impl Tally {
     pub(super) fn record(&mut self, times: &Times, result: &Result<Answered, CallError>, now: Time, line: &Line) {
         match result {
             Ok(_) => self.failing = None,
-            // Ended by the end of the run, which is not a failure of the target.
+            // Cut by the end of the run, which is not a failure of the target.
             Err(CallError::Unfinished) => {}
             Err(error) => {
                 let since = self.failing.as_ref().map_or(now, |failing| failing.since);

@@ -1,4 +1,4 @@
-//! The generator and the upstream, both as they are, on the simulated network: virtual time, nothing random but the seed.
+//! The real generator and upstream on the simulated network, with virtual time and a fixed seed.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -103,15 +103,19 @@ const MS: Duration = Duration::from_millis(1);
 
 #[test]
 fn a_stall_shows_in_the_corrected_figures_and_hides_from_the_uncorrected() {
-    // A few calls in a thousand take two seconds, and behind each of them two hundred more are due.
+    // A few calls in a thousand take two seconds, during which two hundred more become due.
     let service = ServiceTime::Bimodal { fast: MS, slow: 2_000 * MS, slow_share: 0.003 };
     let outcome = Site::new(load(open(100.0), 1, 20_000 * MS), served(service)).finish().unwrap();
     assert_eq!(outcome.calls, 2_000, "every planned call counts: {:?}", outcome.failed);
     assert!(outcome.uncorrected.quantile(0.99) < 5 * MS, "{:?}", outcome.uncorrected.quantile(0.99));
     assert!(outcome.uncorrected.max() >= 2_000 * MS);
     assert!(outcome.corrected.quantile(0.9) > 100 * MS, "{:?}", outcome.corrected.quantile(0.9));
-    assert!(outcome.waited.count() > 100, "those that were held up are told");
-    assert_eq!((outcome.void.clone(), outcome.generator_lag.max()), (None, Duration::ZERO), "the generator was not");
+    assert!(outcome.waited.count() > 100, "delayed calls are reported");
+    assert_eq!(
+        (outcome.void.clone(), outcome.generator_lag.max()),
+        (None, Duration::ZERO),
+        "the generator was not delayed"
+    );
 }
 
 #[test]
@@ -165,12 +169,12 @@ fn every_kind_of_call_is_understood() {
     }
 }
 
-/// As with what an edge refuses by itself.
+/// Such as the answers of an edge to calls that it refuses.
 #[test]
-fn answers_with_the_status_that_is_asked_for_are_the_good_ones() {
+fn answers_with_the_requested_status_are_the_good_ones() {
     for (asked, is_good) in [(Some(405), true), (Some(503), false), (None, false)] {
         let mut load = load(Mode::Closed, 2, 100 * MS);
-        // There is no stream to be had at the path for calls of MCP.
+        // The path for MCP calls offers no stream.
         load.call = Call { kind: CallKind::Get, status: asked, ..Call::default() };
         let outcome = Site::new(load, served(ServiceTime::Fixed(MS))).finish().unwrap();
         assert_eq!((outcome.is_good(), outcome.calls > 10), (is_good, is_good), "{asked:?}: {:?}", outcome.failed);
@@ -188,7 +192,7 @@ fn calls_without_room_to_wait_make_the_run_void() {
 }
 
 #[test]
-fn an_interrupted_run_reports_what_it_has() {
+fn an_interrupted_run_reports_its_results_so_far() {
     let mut site = Site::new(load(open(100.0), 8, 60_000 * MS), served(ServiceTime::Fixed(MS)));
     site.pass(11_000 * MS);
     site.interrupt.raise();
@@ -200,7 +204,7 @@ fn an_interrupted_run_reports_what_it_has() {
 }
 
 #[test]
-fn an_upstream_that_dies_ends_the_run_and_what_was_measured_is_kept() {
+fn an_upstream_that_dies_ends_the_run_and_the_results_are_kept() {
     for (how, cause) in [(Death::Processes, Cause::Connect), (Death::Power, Cause::TimedOut)] {
         for mode in [open(100.0), Mode::Closed] {
             let mut load = load(mode, 4, 60_000 * MS);
@@ -228,11 +232,11 @@ fn measuring_begins_when_every_connection_has_been_answered_once() {
     let net = site.net.clone();
     let outcome = site.finish().unwrap();
     assert_eq!((outcome.calls, outcome.failed.count()), (4, 0));
-    assert!(net.now() - Time::ZERO >= 10_000 * MS, "a call to prove each connection, and then one that counts");
+    assert!(net.now() - Time::ZERO >= 10_000 * MS, "a test call on each connection, and then one that counts");
 }
 
 #[test]
-fn a_connection_that_is_not_answered_is_told_before_anything_is_measured() {
+fn a_connection_without_an_answer_is_reported_before_the_measurement() {
     let mut load = load(Mode::Closed, 3, 500 * MS);
     load.limits.call_timeout = 2_000 * MS;
     let error = Site::new(load, served(ServiceTime::Fixed(5_000 * MS))).finish().unwrap_err();
@@ -241,7 +245,7 @@ fn a_connection_that_is_not_answered_is_told_before_anything_is_measured() {
 }
 
 #[test]
-fn an_answer_that_says_no_proves_a_connection_too() {
+fn an_error_status_passes_the_test_of_a_connection() {
     let mut load = load(Mode::Closed, 2, 500 * MS);
     load.target = format!("http://{AT}/mcp").parse().unwrap();
     load.call.kind = CallKind::Get;
@@ -261,7 +265,7 @@ fn an_interrupt_does_not_wait_for_connections_that_are_not_answered() {
 }
 
 #[test]
-fn a_call_without_end_is_told_at_the_end_of_the_drain() {
+fn a_call_without_end_is_reported_at_the_end_of_the_drain() {
     let mut load = load(Mode::Closed, 2, 500 * MS);
     load.limits.call_timeout = 100_000 * MS;
     load.phases.warm_up = Duration::ZERO;
@@ -272,13 +276,13 @@ fn a_call_without_end_is_told_at_the_end_of_the_drain() {
 }
 
 #[test]
-fn nobody_there_is_said_before_anything_is_measured() {
+fn an_unreachable_target_is_reported_before_the_measurement() {
     let mut site = Site::new(load(Mode::Closed, 2, 500 * MS), served(ServiceTime::default()));
     site.net.kill(UPSTREAM, Death::Processes);
     site.sim.remove(site.upstream);
     let error = site.finish().unwrap_err();
     assert!(matches!(error, SessionError::Connect(_)), "{error}");
-    assert!(error.to_string().contains("10.0.0.2:9000 took no connection"), "{error}");
+    assert!(error.to_string().contains("10.0.0.2:9000 accepted no connection"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! An agent of one task: a connection, and calls with a time-out.
+//! An agent of one task: a connection, and calls with a timeout.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,56 +11,56 @@ use crate::serve::WANTED_SERVICE;
 
 /// The longest answer that is read, in bytes.
 const ANSWER_LEN_MAX: usize = 1 << 20;
-/// How long the server may take to say how many calls it has had.
+/// How long the server may take to report its counts.
 const STATS_TIMEOUT: Duration = Duration::from_secs(10);
-/// The header field by which an agent says how long it waits, in seconds.
+/// The header field with the time that an agent waits, in seconds.
 const REQUEST_TIMEOUT: &str = "X-Request-Timeout";
-/// The tool that is called.
+/// The name of the called tool.
 const TOOL: &str = "book";
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallEnd {
-    /// It was answered well.
+    /// The answer was a good one.
     Answered { bytes: u64 },
-    /// It was answered with an error.
+    /// The answer was an error.
     Refused(RefusedCall),
-    /// Nothing came in time.
+    /// No answer arrived in time.
     TimedOut,
     /// The connection failed.
     Broken,
 }
 
-/// What an error says.
+/// The content of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RefusedCall {
     pub(super) bytes: u64,
-    /// It is not to be repeated.
+    /// Whether it must not be retried.
     pub(super) is_terminal: bool,
-    /// When it may be.
+    /// When it may be retried.
     pub(super) retry_after: Option<Duration>,
     /// Whether the tool may have run.
     pub(super) may_have_run: bool,
 }
 
-/// An agent, and its connection while that is of use.
+/// An agent, and its connection while that is usable.
 pub(super) struct Agent {
     to: SocketAddr,
     timeout: Duration,
-    /// A field that says how long it waits, with its end of line; empty if it does not say so.
+    /// The field with the time that it waits, including the line end; empty if it sends none.
     field: String,
     connection: Option<TcpStream>,
 }
 
 impl Agent {
-    /// One that waits so long for an answer, and tells the tunnel so if `tells` is true.
+    /// An agent that waits `timeout` for an answer, and sends that time to the tunnel if `tells`.
     pub(super) fn new(to: SocketAddr, timeout: Duration, tells: bool) -> Agent {
         let field = format!("{REQUEST_TIMEOUT}: {:.3}\r\n", timeout.as_secs_f64());
         Agent { to, timeout, field: if tells { field } else { String::new() }, connection: None }
     }
 
-    /// Calls the tool for the task with this number, and asks the server to work so long. The connection is closed unless the answer came in
-    /// time, which is how agents give calls up.
+    /// Calls the tool for the task with this number, with this service time at the server. Without an answer in time
+    /// the connection is closed, which is how agents cancel calls.
     pub(super) fn call(&mut self, task: u64, service: Duration) -> CallEnd {
         let until = Instant::now() + self.timeout;
         match self.ask(task, service, until) {
@@ -101,13 +101,13 @@ impl Agent {
     }
 }
 
-/// The time that is left.
+/// The time that is left until then.
 fn left(until: Instant) -> io::Result<Duration> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// An answer that was read.
+/// A received answer.
 struct Answer {
     status: u16,
     retry_after: Option<Duration>,
@@ -131,7 +131,7 @@ impl Answer {
         }
     }
 
-    /// The answer, once all of it is there.
+    /// The answer, once it is complete.
     fn of(bytes: &[u8]) -> io::Result<Option<Answer>> {
         let bad = || io::Error::from(io::ErrorKind::InvalidData);
         let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
@@ -164,15 +164,15 @@ impl Answer {
     }
 }
 
-/// The calls that a server has begun to work on.
+/// The calls on which a server has begun to work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServerCalls {
     pub(super) all: u64,
-    /// Those with an id that an earlier call had.
+    /// The calls with an id that an earlier call had.
     pub(super) repeated: u64,
 }
 
-/// How many tool calls the server has begun to work on.
+/// The number of tool calls on which the server has begun to work.
 pub(super) fn count_calls(upstream: SocketAddr) -> io::Result<ServerCalls> {
     let answer = ask_server(upstream, "GET")?;
     let json: Value = serde_json::from_slice(&answer.body)?;
@@ -180,7 +180,7 @@ pub(super) fn count_calls(upstream: SocketAddr) -> io::Result<ServerCalls> {
     Ok(ServerCalls { all: count("calls")?, repeated: count("doubled")? })
 }
 
-/// Has the server count from zero.
+/// Resets the server's counts to zero.
 pub(super) fn forget_calls(upstream: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&upstream, STATS_TIMEOUT)?;
     stream.set_read_timeout(Some(STATS_TIMEOUT))?;
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_whole_and_says_whether_to_try_again() {
+    fn an_answer_is_read_to_its_end_and_shows_whether_to_retry() {
         let good = answer("200 OK", r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
         assert_eq!(end(&good), Some(CallEnd::Answered { bytes: 36 }));
         assert_eq!(end(&good[..good.len() - 1]), None);
@@ -224,6 +224,6 @@ mod tests {
         let (bytes, retry_after) = (other.len() as u64, Some(Duration::from_secs(2)));
         let refused = RefusedCall { bytes, is_terminal: false, retry_after, may_have_run: false };
         assert_eq!(end(&answer("503 No\r\nRetry-After: 2", &other)), Some(CallEnd::Refused(refused)));
-        assert!(Answer::of(b"HTTP/1.1 200 OK\r\n\r\n").is_err(), "its length is not known");
+        assert!(Answer::of(b"HTTP/1.1 200 OK\r\n\r\n").is_err(), "its length is unknown");
     }
 }

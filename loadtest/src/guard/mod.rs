@@ -1,5 +1,5 @@
-//! Agents that time out and try again, before a server that turns slow: what that costs without a guard, with it, and without a
-//! tunnel.
+//! Agents that time out and retry calls of a server that becomes slow: the cost without guards, with them, and without
+//! a tunnel.
 
 mod agent;
 pub(crate) mod picture;
@@ -26,33 +26,33 @@ use crate::serve::{ServeError, ServeSettings, Server};
 
 /// The peer file with which the tunnel is started.
 const SITE: &str = include_str!("site.toml");
-/// The most tasks that are under way at one time, each on a thread of its own.
+/// The most tasks at the same time, each on its own thread.
 pub(crate) const TASKS_MAX: usize = 4_000;
 /// Memory for the stack of each thread, in bytes.
 const STACK_LEN: usize = 128 * 1024;
-/// How long an agent waits before it tries again, unless it is told how long.
+/// How long an agent waits before a retry, unless the answer says how long.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The longest that it waits if it is told.
+/// The longest wait that an answer can cause.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// How often the server is asked how many calls it has run.
+/// How often the server's counts are polled.
 pub(crate) const SAMPLE: Duration = Duration::from_secs(1);
-/// A task is as in normal times if it takes no longer than so many times the service time, and [`NORMAL_SLACK`].
+/// A task is normal if it takes at most this many times the service time, plus [`NORMAL_SLACK`].
 const NORMAL_FACTOR: u32 = 3;
-/// Time that a task may take besides, on a busy machine.
+/// Additional time for a normal task, on a busy machine.
 const NORMAL_SLACK: Duration = Duration::from_millis(100);
 
-/// What is run.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct GuardSettings {
     /// Tasks that begin each second.
     pub(crate) rate: f64,
     /// How long an agent waits for an answer.
     pub(crate) timeout: Duration,
-    /// How often it tries again.
+    /// How often it retries a call.
     pub(crate) retries: u32,
     /// How long the server works on a call in normal times.
     pub(crate) service: Duration,
-    /// How long it works on a slow one.
+    /// How long the server works on a slow call.
     pub(crate) slow: Duration,
     /// How long each part lasts, in the order of [`Part::ALL`].
     pub(crate) parts: [Duration; 4],
@@ -60,20 +60,20 @@ pub(crate) struct GuardSettings {
     pub(crate) context_tokens: u64,
     /// The shortest deadline that the guard enforces.
     pub(crate) floor: Duration,
-    /// Whether the guard limits the calls in flight as well.
+    /// Whether the guard also limits the calls in flight.
     pub(crate) limits_concurrency: bool,
-    /// For how long a breaker is open before calls are tried.
+    /// How long a breaker is open before it sends probes.
     pub(crate) open: Duration,
 }
 
 /// A part of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The server is as always.
+    /// The server is as fast as usual.
     Normal = 0,
     /// One call in four is slow.
     Quarter = 1,
-    /// All calls are.
+    /// All calls are slow.
     All = 2,
     /// The server has recovered.
     Recovered = 3,
@@ -82,7 +82,7 @@ pub(crate) enum Part {
 impl Part {
     pub(crate) const ALL: [Part; 4] = [Part::Normal, Part::Quarter, Part::All, Part::Recovered];
 
-    /// Which share of the calls is slow.
+    /// The share of slow calls.
     const fn slow_share(self) -> f64 {
         match self {
             Part::Normal | Part::Recovered => 0.0,
@@ -92,14 +92,14 @@ impl Part {
     }
 }
 
-/// The way to the server.
+/// The path to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// No tunnel.
+    /// Without a tunnel.
     Direct,
     /// A tunnel without deadlines and breakers.
     Unguarded,
-    /// A tunnel that enforces both, and concurrency limits if that is asked for, and whose agents say how long they wait.
+    /// A tunnel that enforces both, and concurrency limits if requested; agents send the time that they wait.
     Guarded,
 }
 
@@ -125,7 +125,7 @@ impl Way {
     }
 }
 
-/// Why there was no run.
+/// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GuardError {
     #[error("adit cannot be run: {0}")]
@@ -144,42 +144,42 @@ pub(crate) enum GuardError {
     Interrupted,
 }
 
-/// What became of one task.
+/// The result of one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TaskEnd {
     /// When it began, from the start of the run.
     pub(crate) began: Duration,
-    /// How long it took, all its calls together.
+    /// How long all its calls took together.
     pub(crate) took: Duration,
     /// How many calls it made.
     pub(crate) calls: u32,
-    /// Whether one of them was answered well.
+    /// Whether one of them was answered without error.
     pub(crate) is_done: bool,
-    /// Whether a call before the last one may have run, so that the tool may have run more than once.
+    /// Whether an earlier call than the last may have run, so that the tool may have run more than once.
     pub(crate) may_have_run: bool,
     /// Whether it ended because an answer said not to retry.
     pub(crate) is_terminal: bool,
-    /// Bytes of the bodies of answers.
+    /// The length of all answer bodies, in bytes.
     pub(crate) bytes: u64,
 }
 
-/// What came of one way.
+/// The result of one path.
 #[derive(Clone, Debug)]
 pub(crate) struct WayOutcome {
     pub(crate) way: Way,
     pub(crate) tasks: Vec<TaskEnd>,
-    /// Tasks that never began, because too many were under way.
+    /// Tasks that were not begun, because too many were running.
     pub(crate) left_out: u64,
-    /// Calls that the server began to work on in each part of the run.
+    /// Calls on which the server began to work, by part of the run.
     pub(crate) served: [u64; Part::ALL.len()],
-    /// Those of tasks for which it had begun to work before.
+    /// Calls of tasks for which it had already begun to work.
     pub(crate) repeated: u64,
-    /// Calls that it began to work on in each [`SAMPLE`].
+    /// Calls on which it began to work, by [`SAMPLE`].
     pub(crate) served_over_time: Vec<u64>,
 }
 
 impl TaskEnd {
-    /// Whether it was done, and the tool ran once.
+    /// Whether it succeeded and the tool ran once.
     pub(crate) fn is_done_once(&self) -> bool {
         self.is_done && !self.may_have_run
     }
@@ -201,7 +201,7 @@ impl GuardSettings {
         begins..begins + self.parts[part as usize]
     }
 
-    /// When the bad time begins and ends.
+    /// When the slow time begins and ends.
     pub(crate) fn bad(&self) -> Range<Duration> {
         self.time_of(Part::Quarter).start..self.time_of(Part::All).end
     }
@@ -210,17 +210,17 @@ impl GuardSettings {
         self.parts.iter().sum()
     }
 
-    /// Whether a task is as in normal times.
+    /// Whether a task took a normal time.
     pub(crate) fn is_normal(&self, task: &TaskEnd) -> bool {
         task.is_done && task.took <= self.service * NORMAL_FACTOR + NORMAL_SLACK
     }
 }
 
-/// Runs one way to its end.
+/// Runs one path to its end.
 ///
 /// # Errors
 ///
-/// When it could not begin, or what makes it broke.
+/// If it could not begin, or a process failed.
 pub(crate) fn run(
     way: Way,
     settings: &GuardSettings,
@@ -256,7 +256,7 @@ fn start(
     let peer = Peer {
         name: "adit".to_owned(),
         values: values.map(|(name, value)| (name.to_owned(), value)).into(),
-        file: toml::from_str(SITE).expect("it is part of the program"),
+        file: toml::from_str(SITE).expect("the embedded file is valid"),
     };
     let programs = bench.programs.of(&peer).map_err(|missing| GuardError::Program(missing.to_string()))?;
     let cpus = bench.layout.peer.as_ref();
@@ -268,12 +268,12 @@ fn start(
         streams: TASKS_MAX,
         interrupt,
     };
-    let mut ready = Load::of(format!("http://{HOST}/mcp").parse::<Target>().expect("it is a URL"));
+    let mut ready = Load::of(format!("http://{HOST}/mcp").parse::<Target>().expect("a valid URL"));
     ready.call = Call { kind: CallKind::McpStateless, payload: 0, ..Call::default() };
     Ok(Tunnel::start(&peer, &programs, upstream.address(), &ready, &setting)?)
 }
 
-/// Begins tasks at a fixed rate, whatever becomes of those before them.
+/// Begins tasks at a fixed rate, independently of earlier ones.
 fn let_run(
     way: Way,
     settings: &GuardSettings,
@@ -310,7 +310,7 @@ fn let_run(
         let thread = std::thread::Builder::new().name("agent".to_owned()).stack_size(STACK_LEN).spawn(task);
         threads.push(thread.map_err(GuardError::Thread)?);
     }
-    // Each ends within its time-outs.
+    // Each ends within its timeouts.
     threads.into_iter().for_each(|thread| drop(thread.join()));
     let end = agent::count_calls(upstream).map_err(GuardError::Stats)?;
     let mut tasks = std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner));
@@ -319,7 +319,7 @@ fn let_run(
     Ok(WayOutcome { way, tasks, left_out, served, repeated: end.repeated, served_over_time })
 }
 
-/// How many calls the server had begun to work on.
+/// The number of calls on which the server had begun to work.
 #[derive(Default)]
 struct Counted {
     /// At the end of each part.
@@ -329,7 +329,7 @@ struct Counted {
 }
 
 impl Counted {
-    /// Asks, if it is time to.
+    /// Polls the counts, if it is time to.
     fn at(&mut self, elapsed: Duration, settings: &GuardSettings, upstream: SocketAddr) -> io::Result<()> {
         let part_ends: Duration = settings.parts.iter().take(self.parts.len() + 1).sum();
         let is_part_over = self.parts.len() < settings.parts.len() && elapsed >= part_ends;
@@ -343,7 +343,7 @@ impl Counted {
         Ok(())
     }
 
-    /// Calls in each part; those after the last belong to that.
+    /// The calls in each part; later ones belong to the last part.
     fn of_parts(&self, end: u64) -> [u64; Part::ALL.len()] {
         let last = Part::ALL.len() - 1;
         let until = |part: usize| if part == last { end } else { self.parts.get(part).copied().unwrap_or(end) };
@@ -356,8 +356,8 @@ impl Counted {
     }
 }
 
-/// One task: a call, and the calls that follow when it comes to nothing. The tool is not marked as safe to repeat. All calls of a
-/// task have one JSON-RPC id, so that the server can tell how often the tool ran for it.
+/// One task: a call, and its retries. The tool is not marked as safe to repeat. All calls of a task have the same
+/// JSON-RPC id, so that the server can count how often the tool ran for it.
 fn run_task(nth: u64, way: Way, settings: &GuardSettings, to: SocketAddr, run_began: Instant) -> TaskEnd {
     let began = run_began.elapsed();
     let mut rng = Rng::new(nth);
@@ -440,7 +440,7 @@ mod tests {
         let counted = Counted { parts: vec![10, 30, 30], samples: vec![5, 10, 30] };
         assert_eq!(counted.of_parts(42), [10, 20, 0, 12]);
         assert_eq!(counted.over_time(), [5, 5, 20]);
-        // A run that was so slow that the last parts were never reached.
+        // The run was so slow that the last parts were never reached.
         assert_eq!(Counted { parts: vec![10], samples: vec![] }.of_parts(42), [10, 32, 0, 0]);
     }
 }

@@ -1,27 +1,27 @@
-//! A run as a picture: what the server had to run, and what came of it.
+//! A run as a chart: the calls that the server ran, and the tasks that succeeded.
 
 use plotters::prelude::*;
 
 use super::{GuardSettings, Part, SAMPLE, TaskEnd, Way, WayOutcome};
 
-/// The size of the picture, in pixels.
+/// The size of the chart, in pixels.
 const SIZE: (u32, u32) = (900, 560);
-/// The size of letters.
+/// The font size in pixels.
 const LETTERS: u32 = 15;
 const TEXT: RGBColor = RGBColor(90, 90, 90);
 const GRID: RGBColor = RGBColor(225, 225, 225);
-/// Behind the parts in which the server is slow.
+/// The background of the parts in which the server is slow.
 const SLOW: RGBColor = RGBColor(204, 60, 40);
 
-/// A picture could not be drawn.
+/// Why a chart could not be drawn.
 #[derive(Debug, thiserror::Error)]
-#[error("the picture cannot be drawn: {0}")]
+#[error("the chart cannot be drawn: {0}")]
 pub(crate) struct PictureError(String);
 
-/// One curve: its path, and a figure for each second.
+/// One curve: its path, and a value for each second.
 type Curve = (Way, Vec<f64>);
 
-/// The picture of a run, as SVG.
+/// The chart of a run, as SVG.
 ///
 /// # Errors
 ///
@@ -45,7 +45,7 @@ pub(crate) fn draw(outcomes: &[WayOutcome], settings: &GuardSettings) -> Result<
     Ok(svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1))
 }
 
-/// Above the panels.
+/// The captions of the panels.
 const CAPTIONS: [&str; 2] =
     ["calls that the server ran, per second", "tasks done with one run of the tool, per second"];
 
@@ -90,7 +90,7 @@ fn run_per_second(outcome: &WayOutcome) -> Vec<f64> {
     outcome.served_over_time.iter().map(|count| *count as f64 / SAMPLE.as_secs_f64()).collect()
 }
 
-/// By the second in which they ended.
+/// The successful tasks, by the second in which they ended.
 fn done_per_second(tasks: &[TaskEnd], seconds: f64) -> Vec<f64> {
     let mut counts = vec![0.0; (seconds / SAMPLE.as_secs_f64()).ceil() as usize];
     for task in tasks.iter().filter(|task| task.is_done_once()) {
@@ -138,8 +138,8 @@ mod tests {
             served_over_time: vec![0, 20, 80],
         });
         assert_eq!(done_per_second(&outcomes[0].tasks, 6.0), [0.0, 0.0, 0.0, 0.0, 2.0, 0.0]);
-        let svg = draw(&outcomes, &settings()).expect("it can be drawn");
-        // Each curve, and its mark in the legend, in two panels.
+        let svg = draw(&outcomes, &settings()).expect("the chart is drawn");
+        // Each curve and its entry in the legend, in two panels.
         assert_eq!(svg.matches("stroke-width=\"2\"").count(), 2 * 2 * Way::ALL.len(), "{svg}");
         assert!(Way::ALL.iter().all(|way| svg.contains(way.name())), "{svg}");
         assert_eq!(svg.matches("fill=\"#CC3C28\"").count(), 2 * 2, "{svg}");

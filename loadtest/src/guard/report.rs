@@ -8,10 +8,10 @@ use super::{GuardSettings, Part, TaskEnd, WayOutcome};
 use crate::compare::table::table_of;
 use crate::latencies::Latencies;
 
-/// So many bytes of answers are about one token.
+/// The approximate number of bytes per token.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// The columns: what stands above each.
+/// The headings of the columns.
 const HEADS: [&str; 13] = [
     "path",
     "server slow",
@@ -28,12 +28,12 @@ const HEADS: [&str; 13] = [
     "p99 ms",
 ];
 
-/// What came of the tasks that began in some part of the run.
+/// The sums of the tasks that began in some parts of the run.
 #[derive(Clone, Debug)]
 struct Sum {
     tasks: u64,
     calls: u64,
-    /// Calls that the server began to work on in that time.
+    /// Calls on which the server began to work in that time.
     run: u64,
     done: u64,
     done_once: u64,
@@ -41,12 +41,12 @@ struct Sum {
     tokens: u64,
     /// Tasks done with one run, per second.
     goodput: f64,
-    /// Of tasks that were done.
+    /// The durations of successful tasks.
     took: Latencies,
 }
 
 impl Sum {
-    /// Of these parts, which follow one another.
+    /// The sums of these consecutive parts.
     fn of(outcome: &WayOutcome, settings: &GuardSettings, parts: &[Part]) -> Sum {
         let seconds: f64 = parts.iter().map(|part| settings.parts[*part as usize].as_secs_f64()).sum();
         let times: Vec<_> = parts.iter().map(|part| settings.time_of(*part)).collect();
@@ -84,7 +84,7 @@ impl Sum {
     }
 }
 
-/// How long after the server tasks are as in normal times; none if they are not before the end.
+/// How long after the server's recovery tasks are normal again; none if they are not before the end.
 fn normal_after(outcome: &WayOutcome, settings: &GuardSettings) -> Option<Duration> {
     let recovered = settings.bad().end;
     let later: Vec<&TaskEnd> = outcome.tasks.iter().filter(|task| task.began >= recovered).collect();
@@ -102,7 +102,7 @@ const ROWS: [(&str, &str, &[Part]); 3] = [
     ("both", "bad", &[Part::Quarter, Part::All]),
 ];
 
-/// The table.
+/// The report as a table.
 pub(crate) fn text(outcomes: &[WayOutcome], settings: &GuardSettings) -> String {
     let row = |outcome: &WayOutcome, (name, _, parts): (&str, &str, &[Part])| {
         let sum = Sum::of(outcome, settings, parts);
@@ -150,7 +150,7 @@ pub(crate) fn text(outcomes: &[WayOutcome], settings: &GuardSettings) -> String 
     )
 }
 
-/// The same for programs.
+/// The report as JSON.
 pub(crate) fn to_json(outcomes: &[WayOutcome], settings: &GuardSettings) -> Value {
     let row = |outcome: &WayOutcome| {
         let mut row = json!({
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_recover_says_so() {
+    fn a_fault_without_recovery_is_reported() {
         let (settings, never) = (settings(), outcome(vec![task(61, 50, 1, true), task(65, 9_000, 4, false)]));
         assert_eq!(normal_after(&never, &settings), None);
         assert!(text(&[never], &settings).contains("guarded: not after"));

@@ -20,7 +20,7 @@ use crate::request::{Request, id_of};
 use crate::serve::{HELD, HOLD, RELEASED};
 use crate::watch::Watched;
 
-/// The streams, on their core.
+/// The streams of a run, on their core.
 pub(super) struct Holding {
     core: Core,
     settings: IdleSettings,
@@ -119,7 +119,7 @@ impl Holding {
         })
     }
 
-    /// Checks with one stream that everything works, and lets the processes allocate what they allocate only once.
+    /// Checks with one stream that everything works, and triggers one-time allocations of the processes.
     async fn first(self: &Rc<Holding>) -> Result<(), IdleError> {
         let url = self.settings.control.url.to_string();
         self.held().await.map_err(|why| IdleError::Upstream { url, why })?;
@@ -136,7 +136,7 @@ impl Holding {
         match (tally.answered, failed) {
             (1, _) => Ok(()),
             (_, Some(why)) => Err(IdleError::First(why.to_owned())),
-            (_, None) => Err(IdleError::First("it was released, and nothing came of it in time".to_owned())),
+            (_, None) => Err(IdleError::First("it was released, and was not answered in time".to_owned())),
         }
     }
 
@@ -198,7 +198,7 @@ impl Holding {
             match ended {
                 Ok(_) if self.released.get() => tally.answered += 1,
                 Ok(_) => {
-                    let early = CallError::Answer("it was answered although the upstream keeps it");
+                    let early = CallError::Answer("it was answered although the upstream holds it");
                     tally.lost.add(early.cause(), &early);
                 }
                 Err(error) => tally.lost.add(error.cause(), &error),
@@ -216,7 +216,7 @@ impl Holding {
         Ok(connection)
     }
 
-    /// Waits until the upstream holds all open streams; returns how many it holds.
+    /// Waits until the upstream holds all open streams; returns their number.
     async fn until_held(&self, interrupt: &Interrupt) -> Option<u64> {
         let until = self.core.now() + self.settings.open_timeout;
         loop {
@@ -228,7 +228,8 @@ impl Holding {
         }
     }
 
-    /// Waits while all streams are silent, as long as there are any; returns false if the run was interrupted.
+    /// Waits for the settle time while all streams are silent and some are open; returns false if the run was
+    /// interrupted.
     async fn wait_idle(&self, interrupt: &Interrupt) -> bool {
         let until = self.core.now() + self.settings.settle;
         while self.core.now() < until && self.tally.borrow().open() > 0 {
@@ -254,7 +255,7 @@ impl Holding {
             }
         };
         if open > 0 {
-            // Streams that are left are silent, which shows in the difference.
+            // Unanswered streams show in the difference.
             let _ = self.core.timeout(self.settings.answer_timeout, all_ended).await;
         }
         Ok(())

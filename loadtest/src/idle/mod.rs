@@ -1,5 +1,4 @@
-//! Idle streams: many calls that are open and silent. How much memory do they take, and are they still alive at the
-//! end?
+//! Idle streams: measures the memory of many open, silent calls, and whether they are still alive at the end.
 
 mod holding;
 
@@ -22,15 +21,15 @@ use holding::Holding;
 
 /// The most streams of a run.
 pub const STREAMS_MAX: usize = 10_000;
-/// How many streams are opened at the same time: fewer than a listener's queue is long.
+/// How many streams are opened at the same time: fewer than the queue of a listener holds.
 const OPENINGS_AT_ONCE: usize = 64;
 /// How often progress and interruption are checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What an idle stream is.
+/// The kind of an idle stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdleKind {
-    /// An event stream: the head of its answer has come, and no event yet.
+    /// An event stream: the head of its answer was received, and no event yet.
     Sse,
     /// An MCP call that the upstream does not answer yet.
     Call,
@@ -47,12 +46,12 @@ impl IdleKind {
     }
 }
 
-/// What to hold open, and how.
+/// The streams to hold open.
 #[derive(Clone, Debug)]
 pub struct IdleSettings {
     /// The target, behind which there must be an `adit-loadtest serve`.
     pub target: Target,
-    /// Where the upstream is told to release the streams: the upstream itself, or the target if that forwards any path.
+    /// The target for requests to release the streams: the upstream itself, or the tunnel if that forwards every path.
     pub control: Target,
     /// The kind of each stream.
     pub kind: IdleKind,
@@ -62,7 +61,7 @@ pub struct IdleSettings {
     pub settle: Duration,
     /// How long one stream may take to open, and all together to arrive at the upstream.
     pub open_timeout: Duration,
-    /// How long they may take to be answered when they are released.
+    /// How long they may take to be answered after their release.
     pub answer_timeout: Duration,
     /// The thread that opens the streams.
     pub generator: GeneratorSettings,
@@ -75,14 +74,14 @@ pub enum IdleError {
     #[error("the generator cannot run: {0}")]
     Core(#[from] CoreError),
     /// The driver broke while it ran.
-    #[error("the generator broke: {0}")]
+    #[error("the generator failed: {0}")]
     Driver(std::io::Error),
     /// The process may not open enough files.
     #[error(transparent)]
     Files(#[from] TooFewFiles),
     /// The first stream, which checks that everything works, failed.
     #[error(
-        "one stream could not be opened, held and released, so that many were not tried: {0}; streams must end at an \
+        "a single stream could not be opened, held and released, so many were not tried: {0}; streams must end at an \
          `adit-loadtest serve`"
     )]
     First(String),
@@ -94,13 +93,13 @@ pub enum IdleError {
     Target(#[from] TargetError),
     /// The upstream does not hold calls.
     #[error(
-        "{url} is not an `adit-loadtest serve` of this version: it does not say how many calls it keeps ({why}); name one by \
+        "{url} is not an `adit-loadtest serve` of this version: it does not report how many calls it holds ({why}); name one with \
          --upstream"
     )]
     Upstream {
         /// The URL that was asked.
         url: String,
-        /// What the upstream answered.
+        /// The answer of the upstream.
         why: String,
     },
     /// A process to be watched does not exist.
@@ -113,20 +112,20 @@ pub enum IdleError {
 pub enum IdlePartial {
     /// It was interrupted, by a signal or by the caller.
     Interrupted,
-    /// No stream could be opened any more.
+    /// No more streams could be opened.
     GivenUp,
-    /// The upstream could not be told to release the streams.
+    /// The request to release the streams failed.
     Control(String),
 }
 
 impl fmt::Display for IdlePartial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            IdlePartial::Interrupted => f.write_str("interrupted before its time"),
+            IdlePartial::Interrupted => f.write_str("interrupted before the end"),
             IdlePartial::GivenUp => {
-                write!(f, "given up: of {OPENINGS_AT_ONCE} streams in a row none could be opened")
+                write!(f, "given up: {OPENINGS_AT_ONCE} streams in a row could not be opened")
             }
-            IdlePartial::Control(why) => write!(f, "the upstream could not be told to let go: {why}"),
+            IdlePartial::Control(why) => write!(f, "the upstream could not be asked to release the streams: {why}"),
         }
     }
 }
@@ -142,7 +141,7 @@ pub struct IdleOutcome {
     pub refused: Failures,
     /// The streams that ended before they were released, or with an error afterwards, by cause.
     pub lost: Failures,
-    /// How many calls the upstream reported to hold.
+    /// The number of calls that the upstream reported as held.
     pub held: Option<u64>,
     /// The number of streams that delivered their event or answer after the release.
     pub answered: usize,
@@ -150,7 +149,7 @@ pub struct IdleOutcome {
     pub opening: Duration,
     /// The memory of the processes under test.
     pub processes: Vec<Growth>,
-    /// Why it ended early.
+    /// Why the run ended early.
     pub partial: Option<IdlePartial>,
 }
 
@@ -162,7 +161,7 @@ impl IdleOutcome {
         all && self.partial.is_none() && self.processes.iter().all(|process| process.after.is_some())
     }
 
-    /// What is wrong with a result that is not good.
+    /// The faults of a result that is not good.
     #[must_use]
     pub fn fault(&self) -> String {
         let mut faults = Vec::new();
@@ -213,7 +212,7 @@ impl IdleOutcome {
 }
 
 /// Opens streams, measures the memory that the watched processes take for them, and checks that they are alive.
-/// `observer` is told from time to time how many are open.
+/// `observer` is called periodically with the number of open streams.
 ///
 /// # Errors
 ///

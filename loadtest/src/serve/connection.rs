@@ -1,4 +1,4 @@
-//! One connection of an upstream: requests in, answers out, one after the other.
+//! One connection of an upstream, which answers one request after another.
 
 use std::future::poll_fn;
 use std::io::Write;
@@ -26,9 +26,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
 enum End {
-    /// The client has finished, or has gone.
+    /// The client has finished or left.
     Quiet,
-    /// The last answer announced the end.
+    /// The last answer announced the end of the connection.
     Answered,
 }
 
@@ -52,13 +52,13 @@ struct Serving<'a> {
     id: Vec<u8>,
     /// When the first byte of the request arrived.
     began: Time,
-    /// The bytes received of its body.
+    /// The number of received body bytes.
     received: u64,
-    /// Whether the body should be the pattern and is not.
+    /// Whether the body should be the pattern and differs.
     is_wrong: bool,
 }
 
-/// What a request asks for.
+/// The resource that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     /// An answer of this many bytes of the pattern.
@@ -122,7 +122,7 @@ impl Serving<'_> {
         }
         match (self.head.method(), wanted) {
             (Method::Post, Wanted::Mcp) => self.answer_mcp().await?,
-            (Method::Get, Wanted::Mcp) => self.refuse(405, "no stream from server to client is offered").await?,
+            (Method::Get, Wanted::Mcp) => self.refuse(405, "no event stream is offered").await?,
             (Method::Delete, Wanted::Mcp) => self.answer_empty(204).await?,
             (Method::Get, Wanted::Stats) => self.answer_stats().await?,
             (Method::Delete, Wanted::Stats) => {
@@ -136,10 +136,10 @@ impl Serving<'_> {
             (Method::Get, Wanted::Body(len)) if len <= ANSWER_LEN_MAX => self.answer_body(len).await?,
             (Method::Get, Wanted::Ticks(ticks)) => self.answer_ticks(ticks).await?,
             (Method::Post, Wanted::Upload) if self.is_wrong => {
-                self.refuse(400, "it is not the body that was sent").await?
+                self.refuse(400, "the body differs from the pattern").await?
             }
             (Method::Post, Wanted::Upload) => self.answer_body(0).await?,
-            _ => self.refuse(404, "nothing is here for this method").await?,
+            _ => self.refuse(404, "no such resource for this method").await?,
         }
         if self.head.keep_alive() { Ok(()) } else { Err(End::Answered) }
     }
@@ -200,7 +200,7 @@ impl Serving<'_> {
     }
 
     async fn answer_tool(&mut self) -> Result<(), End> {
-        // Revisions are dates, whose order as text is their order in time.
+        // Revisions are dates, which sort as text.
         let is_stateless = |version: &[u8]| version >= FIRST_STATELESS_REVISION.as_bytes();
         let stateless = self.head.get(PROTOCOL_VERSION).is_some_and(is_stateless);
         self.work().await;
@@ -237,7 +237,7 @@ impl Serving<'_> {
         let body = match answers::result(method) {
             Some(result) => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
             None => {
-                format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"no such method here"}}}}"#)
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"unknown method"}}}}"#)
             }
         };
         self.begin_head("application/json", Some(body.len() as u64));
@@ -269,7 +269,7 @@ impl Serving<'_> {
             if n > 0 && n >= ticks.at_once && !ticks.gap.is_zero() {
                 self.server.core.sleep(ticks.gap).await;
             }
-            // A client that does not read must not make the queue grow.
+            // If the client does not read, the queue must not grow.
             self.connection.ready().await?;
             ticks.write(n, &mut event);
             answers::chunk_size(&mut self.out, event.len() as u64);
@@ -349,7 +349,7 @@ impl Serving<'_> {
         self.head.get(HOLD).is_some()
     }
 
-    /// Holds a call that asks for it, until it is released or its client goes away.
+    /// Holds a call that asks for it, until it is released or its client leaves.
     async fn hold(&mut self) -> Result<(), End> {
         if !self.is_to_hold() {
             return Ok(());
@@ -392,8 +392,8 @@ impl Serving<'_> {
         answers::head(&mut self.out, kind, len, service, !self.head.keep_alive());
     }
 
-    /// Sends an event as one chunk, in the same write as what was started before it, and with the end of the body if it
-    /// is the last.
+    /// Sends an event as one chunk, in the same write as the pending bytes, and with the end of the body if it is the
+    /// last.
     async fn send_event(&mut self, data: &[Part<'_>], data_len: u64, last: bool) -> Result<(), End> {
         let (before, after) = answers::event();
         answers::chunk_size(&mut self.out, before.len() as u64 + data_len + after.len() as u64);

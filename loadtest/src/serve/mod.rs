@@ -37,7 +37,7 @@ pub(crate) use stats::Stats;
 
 /// The request field that asks for a service time other than the one in the settings, in microseconds.
 pub const WANTED_SERVICE: &str = "X-Want-Service-Us";
-/// The request field that asks to hold the call until it is released (`POST /release`): an MCP call before the first
+/// The request field with which a call is held until it is released (`POST /release`): an MCP call before the first
 /// byte of its answer, an event stream after its head. Its value is ignored.
 pub const HOLD: &str = "X-Want-Hold";
 /// The field in which `GET /stats` reports how many calls are held.
@@ -62,7 +62,7 @@ pub enum ServeError {
     #[error("the upstream cannot run: {0}")]
     Core(#[from] CoreError),
     /// The file of calls cannot be used.
-    #[error("the calls cannot be kept in {} ({error}): name a file that can be written", path.display())]
+    #[error("the ids of calls cannot be stored in {} ({error}): name a file that can be written", path.display())]
     CallsFile {
         /// The path of the file.
         path: PathBuf,
@@ -70,7 +70,7 @@ pub enum ServeError {
         error: io::Error,
     },
     /// The driver failed while the server ran.
-    #[error("the upstream broke: {0}")]
+    #[error("the upstream failed: {0}")]
     Driver(io::Error),
     /// The address is in use, or does not belong to this machine.
     #[error("cannot listen at {address} ({error}): choose another, or port 0")]
@@ -106,7 +106,7 @@ impl Server {
     pub fn start(settings: ServeSettings) -> Result<Server, ServeError> {
         settings.check().map_err(ServeError::Settings)?;
         for address in std::iter::once(settings.listen).chain(settings.https.iter().map(|https| https.listen)) {
-            // Bound without SO_REUSEPORT, which fails if somebody else listens here.
+            // Bound without SO_REUSEPORT, which fails if the address is in use.
             TcpListener::bind(address).map_err(|error| ServeError::Listen { address, error })?;
         }
         let (tls, ca_pem) = match &settings.https {
@@ -125,7 +125,7 @@ impl Server {
             buffer_memory: settings.buffer_memory,
         };
         let core = CoreThread::start(core, move |core| serve(core, settings, stats, tls, sender, stopped))?;
-        let ended = |_| ServeError::Listen { address: listen, error: io::Error::other("it ended while it started") };
+        let ended = |_| ServeError::Listen { address: listen, error: io::Error::other("it ended during the start") };
         let listening = receiver.recv().map_err(ended)?;
         let (address, https_address) = listening.map_err(|(address, error)| ServeError::Listen { address, error })?;
         let why = core.why.clone();
@@ -150,7 +150,7 @@ impl Server {
         self.ca_pem.as_deref()
     }
 
-    /// The driver that it runs on, and why.
+    /// The driver on which it runs, and the reason.
     #[must_use]
     pub fn driver(&self) -> &str {
         &self.why
@@ -173,7 +173,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The error cannot be reported to anybody.
+        // The error cannot be reported.
         let _ = self.end();
     }
 }
@@ -210,7 +210,7 @@ fn certificate(certificate: &Certificate) -> Result<(Arc<ServerConfig>, Option<S
     Ok((server_config(certs, &settings)?, ca_pem))
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct ServerState {
     core: Core,
     settings: ServeSettings,
@@ -266,7 +266,7 @@ impl ServerState {
 
     async fn accept(self: Rc<ServerState>, listener: Listener, tls: Option<Arc<ServerConfig>>) {
         loop {
-            // It pauses by itself after an error of the system.
+            // The listener pauses by itself after an error of the system.
             let Ok((detached, _)) = listener.accept().await else { continue };
             let Ok(socket) = self.core.adopt(detached, SocketOptions::default()).await else { continue };
             let (server, tls) = (Rc::clone(&self), tls.clone());

@@ -4,7 +4,7 @@ use adit::engine::{ByteStream, Class, Lease, Pool, StreamError};
 
 use crate::pattern;
 
-/// What filler is made of.
+/// The content of filler parts.
 const FILLER: [u8; 4096] = [b'x'; 4096];
 
 /// One part of a message.

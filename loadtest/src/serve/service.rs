@@ -1,4 +1,4 @@
-//! How long an upstream works on a call.
+//! The service time of an upstream.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,7 +47,7 @@ impl ServiceTime {
     }
 }
 
-/// Why a text is no distribution.
+/// The error for an invalid distribution.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' is not a valid service time of at most 60 s; write one as 20ms, exp:20ms or bimodal:1ms,200ms,0.05 (fast, slow, share of slow)"
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_means_the_same_and_nonsense_is_refused() {
+    fn printed_values_parse_to_the_same_and_nonsense_is_refused() {
         for text in ["0s", "20ms", "exp:1.5ms", "bimodal:1ms,200ms,0.05", "fixed:3us", "bimodal: 1ms, 2ms, 1"] {
             let parsed: ServiceTime = text.parse().unwrap();
             assert_eq!(parsed.to_string().parse(), Ok(parsed), "{text}");

@@ -19,7 +19,7 @@ pub const SERVICE_MAX: Duration = Duration::from_secs(60);
 /// The settings of an upstream.
 #[derive(Clone, Debug)]
 pub struct ServeSettings {
-    /// The address to listen on for plain HTTP; with port 0 the system chooses the port.
+    /// The address for plain HTTP; with port 0 the system chooses the port.
     pub listen: SocketAddr,
     /// The address and the certificate for HTTPS.
     pub https: Option<HttpsSettings>,
@@ -27,7 +27,7 @@ pub struct ServeSettings {
     pub service: ServiceTime,
     /// The seed of drawn service times.
     pub seed: u64,
-    /// What calls are answered with.
+    /// The answers to calls.
     pub answer: AnswerSettings,
     /// Whether sessions of revision 2025-11-25 get an id.
     pub sessions: bool,
@@ -92,7 +92,7 @@ pub enum Certificate {
     },
 }
 
-/// What calls are answered with.
+/// The answers to calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerSettings {
     /// The length of the body in bytes; of an event stream, that of its last event. An MCP answer is never shorter than

@@ -1,4 +1,4 @@
-//! What an upstream counts.
+//! The counts of an upstream.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -54,7 +54,7 @@ impl Stats {
             self.calls += 1;
             return;
         };
-        // Written at once, so that the next server knows it whatever happens to this one.
+        // Written at once, so that the next server knows it even if this one is killed.
         let kept = self.file.as_mut().is_none_or(|file| file.write_all(&id.to_le_bytes()).is_ok());
         self.count(id);
         if !kept {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_that_come_twice_are_told_where_that_is_asked_for() {
+    fn calls_that_arrive_twice_are_counted_if_enabled() {
         let mut stats = Stats::new(true);
         ["1", "2", "1", "\"a\"", "\"a\""].iter().for_each(|id| stats.call(id));
         assert_eq!(stats.to_json(), json!({ "calls": 5, "connections_open": 0, "held": 0, "doubled": 1 }));
@@ -109,16 +109,16 @@ mod tests {
         let path = folder.path().join("calls");
         let mut first = Stats::continued(&path).expect("it can be made");
         ["1", "2", "2"].iter().for_each(|id| first.call(id));
-        // Nothing is said to it: that is what being killed is like. And half of a write has gone out.
-        File::options().append(true).open(&path).expect("it is there").write_all(&[7; 3]).expect("it can be written");
-        let mut second = Stats::continued(&path).expect("it can be read");
+        // The first server is not notified, as if it was killed, and the last write is incomplete.
+        File::options().append(true).open(&path).expect("it exists").write_all(&[7; 3]).expect("the file is writable");
+        let mut second = Stats::continued(&path).expect("the file is readable");
         assert_eq!(second.to_json(), first.to_json());
         second.call("1");
         assert_eq!((second.to_json()["calls"].as_u64(), second.to_json()["doubled"].as_u64()), (Some(4), Some(2)));
         second.reset();
         second.call("1");
-        let third = Stats::continued(&path).expect("it can be read");
+        let third = Stats::continued(&path).expect("the file is readable");
         assert_eq!((third.to_json()["calls"].as_u64(), third.to_json()["doubled"].as_u64()), (Some(1), Some(0)));
-        assert!(Stats::continued(folder.path()).is_err(), "a folder is no file");
+        assert!(Stats::continued(folder.path()).is_err(), "a folder is not a file");
     }
 }

@@ -1,9 +1,9 @@
-//! Streams of small numbered events; the path of the request says how many and how fast.
+//! Streams of small numbered events; the path of the request contains their number and rate.
 
 use std::io::Write;
 use std::time::Duration;
 
-/// What stands around the number of an event.
+/// The text before and after the number of an event.
 const AROUND: (&str, &str) = ("data: ", "\n\n");
 /// The fewest digits of an event's number.
 const DIGITS_MIN: usize = 8;
@@ -12,7 +12,7 @@ pub(crate) const TICK_LEN_MIN: usize = AROUND.0.len() + DIGITS_MIN + AROUND.1.le
 /// The length of the largest event in bytes.
 pub(crate) const TICK_LEN_MAX: usize = 1 << 16;
 
-/// The description of such a stream.
+/// A stream of numbered events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticks {
     /// The number of events.
@@ -26,7 +26,7 @@ pub(crate) struct Ticks {
 }
 
 impl Ticks {
-    /// The stream that a path asks for; `None` if it asks for none.
+    /// The stream that a path requests; `None` if it requests none.
     pub(crate) fn of_path(path: &[u8]) -> Option<Ticks> {
         let text = std::str::from_utf8(path.strip_prefix(b"/ticks/")?).ok()?;
         let mut numbers = text.split('/').map(|number| number.parse::<u64>().ok());
@@ -40,7 +40,7 @@ impl Ticks {
         })
     }
 
-    /// The path that asks for this stream.
+    /// The path that requests this stream.
     pub(crate) fn path(&self) -> String {
         format!("/ticks/{}/{}/{}/{}", self.count, self.at_once, self.gap.as_micros(), self.len)
     }
@@ -50,11 +50,11 @@ impl Ticks {
         self.count * self.len as u64
     }
 
-    /// Writes one event in place of what is there.
+    /// Replaces the buffer's content by one event.
     pub(crate) fn write(&self, n: u64, event: &mut Vec<u8>) {
         event.clear();
         let digits = self.len - AROUND.0.len() - AROUND.1.len();
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         let _ = write!(event, "{}{n:0digits$}{}", AROUND.0, AROUND.1);
     }
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_says_which_events_are_wanted() {
+    fn a_path_describes_the_requested_events() {
         let ticks = Ticks { count: 3, at_once: 1, gap: Duration::from_micros(200), len: 16 };
         assert_eq!(Ticks::of_path(ticks.path().as_bytes()), Some(ticks));
         let mut event = Vec::new();

@@ -23,9 +23,9 @@ use crate::pattern;
 use crate::serve::outgoing::{Part, send};
 use crate::serve::ticks::Ticks;
 
-/// How many connections are made at the same time: fewer than a listener's queue is long.
+/// How many connections are made at the same time: fewer than the queue of a listener holds.
 const DIALS_AT_ONCE: usize = 64;
-/// An agent that aborts does so after it has read this many bytes.
+/// After how many bytes an aborting agent disconnects.
 const ABORT_AFTER: u64 = 64 * 1024;
 /// How often the end of the storm is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -34,7 +34,7 @@ const INTERIM_MAX: usize = 8;
 
 /// Why a call did not complete.
 enum Trouble {
-    /// It was in progress: an answer had begun, or a body was being sent.
+    /// It was cut: an answer had begun, or a body was being sent.
     Cut(String),
     /// There was no good answer.
     Failed(String),
@@ -84,7 +84,7 @@ pub(super) async fn run(
         .map(|(kind, count)| (*kind, *count))
         .collect();
     let mut agents: Vec<Task<()>> = Vec::new();
-    // Of each kind in turn, so that none has the way to itself.
+    // One of each kind in turn, so that the kinds are mixed.
     for n in 0..asked.iter().map(|(_, count)| *count).max().unwrap_or(0) {
         for (kind, _) in asked.iter().filter(|(_, count)| n < *count) {
             storm.wait(&stop, || storm.dialing.get() < DIALS_AT_ONCE).await;
@@ -101,19 +101,19 @@ pub(super) async fn run(
     for (kind, count) in asked {
         let tally = tallies.entry(kind).or_default();
         tally.asked = count as u64;
-        // Those that were dropped.
+        // Agents that were dropped.
         for _ in tally.whole + tally.cut + tally.failed..tally.asked {
-            tally.fail("the storm was ended before it was");
+            tally.fail("the storm ended before the call");
         }
     }
     tallies
 }
 
 impl StormState {
-    /// Waits until this is so, or all is to end.
+    /// Waits until the condition is true, or the storm has to end.
     async fn wait(&self, stop: &AtomicBool, is_so: impl Fn() -> bool) {
         while !is_so() && !stop.load(Ordering::Relaxed) {
-            // It is looked again in any case.
+            // The condition is checked again in any case.
             let _ = self.core.timeout(LOOK_INTERVAL, self.news.after(self.news.count())).await;
         }
     }
@@ -151,7 +151,7 @@ impl StormState {
         let call = RunningCall { storm: self, connection, under_way: Cell::new(false) };
         let result = self.core.timeout(self.until - began, call.run(kind)).await;
         let result = result.unwrap_or_else(|_| {
-            let why = "it was not whole when the time was over".to_owned();
+            let why = "it was incomplete when the time was over".to_owned();
             Err(if call.under_way.get() { Trouble::Cut(why) } else { Trouble::Failed(why) })
         });
         if result.is_err() {
@@ -188,7 +188,7 @@ impl RunningCall<'_> {
 
     async fn send(&self, parts: &[Part<'_>]) -> Result<(), Trouble> {
         let sent = send(self.connection, self.storm.core.pool(), parts).await;
-        sent.map_err(|error| Trouble::Failed(format!("the request was not taken: {error}")))
+        sent.map_err(|error| Trouble::Failed(format!("the request was not accepted: {error}")))
     }
 
     async fn answer(&self, method: Method) -> Result<Answer<'_>, Trouble> {
@@ -203,7 +203,7 @@ impl RunningCall<'_> {
         Ok(answer)
     }
 
-    /// Reads an answer of the pattern; no further than this.
+    /// Reads an answer of the pattern, at most `enough` bytes.
     async fn download(&self, len: u64, enough: u64) -> Result<(), Trouble> {
         let mut answer = self.get(&format!("/body/{len}")).await?;
         let mut at = 0;
@@ -238,7 +238,7 @@ impl RunningCall<'_> {
         if at == all { Ok(()) } else { Err(Trouble::Cut(format!("it ended after {at} of {all} bytes"))) }
     }
 
-    /// Sends the pattern. An answer that comes before its end is looked at at once.
+    /// Sends the pattern. An answer that arrives before the end is read at once.
     async fn upload(&self, len: u64) -> Result<(), Trouble> {
         let head = request_head("POST", "/body", &self.storm.authority, Some(len));
         let parts = [Part::Text(head.as_bytes()), Part::Pattern(len)];
@@ -251,13 +251,13 @@ impl RunningCall<'_> {
             {
                 sent = Some(done);
             }
-            // Who broke the connection off may have said why.
+            // The server may have sent a reason before it closed the connection.
             answering.as_mut().poll(cx)
         })
         .await;
         let mut answer = match (answer, sent) {
             (Ok(answer), Some(Ok(()))) => answer,
-            (Ok(_), _) => return Err(Trouble::Cut("it was answered before all was sent".to_owned())),
+            (Ok(_), _) => return Err(Trouble::Cut("it was answered before everything was sent".to_owned())),
             (Err(Trouble::Failed(why)), Some(Err(_))) => return Err(Trouble::Cut(why)),
             (Err(trouble), _) => return Err(trouble),
         };
@@ -279,7 +279,7 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// Reads its head, which must be that of a good one.
+    /// Reads the head, which must be that of a good answer.
     async fn begin(&mut self, method: Method) -> Result<(), String> {
         for _ in 0..INTERIM_MAX {
             match self.intake.response_head(self.connection, &mut self.head, method).await {
@@ -289,14 +289,14 @@ impl Answer<'_> {
                     return Ok(());
                 }
                 Ok(true) => return Err(format!("it was answered with status {}", self.head.status())),
-                Ok(false) => return Err("the connection was closed before it was answered".to_owned()),
+                Ok(false) => return Err("the connection was closed before the answer".to_owned()),
                 Err(error) => return Err(error.to_string()),
             }
         }
-        Err("it was answered with interim heads without end".to_owned())
+        Err("it was answered with too many interim responses".to_owned())
     }
 
-    /// The next piece of its body; none at its end.
+    /// The next piece of the body; none at its end.
     async fn next(&mut self) -> Result<Option<Lease>, String> {
         loop {
             let rest = self.intake.rest();

@@ -1,4 +1,4 @@
-//! Where a storm goes: an edge and a connector as processes of their own, and upstreams behind them.
+//! The system under a storm: edge and connector as separate processes, and upstreams behind them.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::serve::{ServeSettings, Server};
 /// The peer file with which the tunnel is started.
 const SITE: &str = include_str!("site.toml");
 
-/// One of the two processes, by its number in the peer's file.
+/// One of the two processes, by its index in the peer's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Edge = 0,
@@ -35,19 +35,19 @@ impl Part {
     }
 }
 
-/// What is started for a storm; all of it ends when this is dropped.
+/// The processes and servers of a storm, ended on drop.
 pub(crate) struct Ground {
     tunnel: Tunnel,
     ready: Load,
     target: Target,
-    // They outlive the tunnel: fields are dropped in this order.
+    // The upstreams outlive the tunnel: fields are dropped in this order.
     _upstream: Server,
     _probe_upstream: Server,
     _credentials: Credentials,
 }
 
 impl Ground {
-    /// Starts all of it, able to carry so many calls at one time, and waits until calls go through.
+    /// Starts everything, able to carry this many calls in flight, and waits until calls succeed.
     pub(crate) fn start(
         bench: &Bench,
         driver: DriverChoice,
@@ -55,7 +55,7 @@ impl Ground {
         streams: usize,
         interrupt: &Interrupt,
     ) -> Result<Ground, StormError> {
-        // An upstream that runs out of buffers would be the one that is measured.
+        // An upstream without enough buffers would be the bottleneck.
         let served = ServeSettings { buffer_memory: super::buffer_memory(streams), ..ServeSettings::default() };
         let (upstream, probe_upstream) = (Server::start(served)?, Server::start(ServeSettings::default())?);
         let mut peer =
@@ -81,7 +81,7 @@ impl Ground {
             streams,
             interrupt,
         };
-        let mut ready = Load::of(format!("http://{HOST}/mcp").parse::<Target>().expect("it is a URL"));
+        let mut ready = Load::of(format!("http://{HOST}/mcp").parse::<Target>().expect("a valid URL"));
         ready.call = Call { kind: CallKind::McpStateless, payload: 0, ..Call::default() };
         let tunnel = Tunnel::start(&peer, &programs, upstream.address(), &ready, &setting)?;
         let target = tunnel.target();
@@ -100,7 +100,7 @@ impl Ground {
         &self.target
     }
 
-    /// Where the probe calls: the same edge, connector and link, and an upstream that nobody else keeps busy.
+    /// The target of the probe: the same edge, connector and link, with its own idle upstream.
     pub(crate) fn probe_target(&self) -> Target {
         let mut target = self.target.clone();
         target.host = Some(PROBE_HOST.to_owned());
@@ -118,12 +118,12 @@ impl Ground {
         self.tunnel.parts().map(side).collect()
     }
 
-    /// Whether both still run.
+    /// Checks that both still run.
     pub(crate) fn check(&mut self) -> Result<(), StormError> {
         Ok(self.tunnel.check()?)
     }
 
-    /// Kills one of them and starts it again; then calls go through again.
+    /// Kills and restarts one of them, and waits until calls succeed again.
     pub(crate) fn restart(&mut self, part: Part, interrupt: &Interrupt) -> Result<(), StormError> {
         let side = part as usize;
         self.tunnel.kill(side);

@@ -1,4 +1,4 @@
-//! Agents that hold a connection and do nothing with it: plain sockets that are put aside, so that nobody reads them.
+//! Agents that hold a connection and do nothing with it: plain sockets that are never read.
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
@@ -17,20 +17,20 @@ use super::{Kind, StormSettings, Tally};
 use crate::dial::TlsTarget;
 use crate::serve::ticks::Ticks;
 
-/// What the kernel may keep for an agent that does not read, in bytes; it takes no less than a few kilobytes.
+/// The receive buffer of an agent that does not read, in bytes; the kernel's minimum is a few kilobytes.
 const RECEIVE_BUFFER: usize = 4096;
-/// How long one may take to get its connection.
+/// How long one agent may take to connect.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it is looked whether all is to end.
+/// How often the end of the storm is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// The first byte of a TLS record, of which no more follows.
+/// The first byte of a TLS handshake record, without the rest.
 const RECORD_BEGINS: &[u8] = &[0x16];
-/// The same, when TLS is agreed.
+/// The first byte of a record after the TLS handshake, without the rest.
 const DATA_BEGINS: &[u8] = &[0x17];
-/// The first byte of a request, likewise.
+/// The first byte of a request, without the rest.
 const HEAD_BEGINS: &[u8] = b"G";
 
-/// What all holders of one kind need.
+/// The parameters of all holders of one kind.
 pub(super) struct Holders {
     pub(super) kind: Kind,
     pub(super) count: usize,
@@ -41,13 +41,13 @@ pub(super) struct Holders {
 }
 
 impl Holders {
-    /// Opens them, one after the other, holds them until `stop` is set, and looks which are still there.
+    /// Opens the connections one after the other, holds them until `stop` is set, and checks which are still open.
     pub(super) fn run(self, stop: &Arc<AtomicBool>) -> Tally {
         let mut tally = Tally { asked: self.count as u64, ..Tally::default() };
         let mut held = Vec::with_capacity(self.count);
         for _ in 0..self.count {
             if stop.load(Ordering::Relaxed) {
-                tally.fail("the storm was over before it had its connection");
+                tally.fail("the storm was over before it was connected");
                 continue;
             }
             let began = Instant::now();
@@ -83,11 +83,11 @@ impl Holders {
             _ => format!("/body/{}", self.settings.stalled_bytes),
         };
         let request = request_head("GET", &path, &self.authority, None);
-        self.send(&mut socket, request.as_bytes()).map_err(|error| format!("the request was not taken: {error}"))?;
+        self.send(&mut socket, request.as_bytes()).map_err(|error| format!("the request was not accepted: {error}"))?;
         Ok(socket)
     }
 
-    /// Agrees on TLS, where it is spoken.
+    /// Makes the TLS handshake, if TLS is used.
     fn seal(&self, socket: &mut TcpStream) -> std::io::Result<Option<ClientConnection>> {
         let Some((config, name)) = &self.tls else { return Ok(None) };
         let mut session = ClientConnection::new(Arc::clone(config), name.clone()).map_err(std::io::Error::other)?;
@@ -107,12 +107,12 @@ impl Holders {
     }
 }
 
-/// A connection that blocks, but not for ever.
+/// A blocking connection with timeouts.
 fn dial(address: SocketAddr, small: bool) -> std::io::Result<TcpStream> {
     let SocketAddr::V4(address) = address else { return Err(ErrorKind::Unsupported.into()) };
     let raw = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     if small {
-        // Before it connects, or the peer is told of a larger one.
+        // Set before connecting, because the window scale is negotiated then.
         set_socket_recv_buffer_size(&raw, RECEIVE_BUFFER)?;
     }
     for way in [Timeout::Send, Timeout::Recv] {
@@ -122,7 +122,7 @@ fn dial(address: SocketAddr, small: bool) -> std::io::Result<TcpStream> {
     Ok(TcpStream::from(raw))
 }
 
-/// Whether the other side has neither finished nor reset it, and said nothing to one that asked nothing.
+/// Whether the peer has neither finished nor reset the connection, and sent nothing if nothing was requested.
 fn is_open(socket: &TcpStream) -> bool {
     let mut polled = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::RDHUP)];
     let looked = poll(&mut polled, Some(&Timespec::default()));
@@ -135,7 +135,7 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn one_that_was_closed_is_seen() {
+    fn a_closed_connection_is_noticed() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = dial(listener.local_addr().unwrap(), true).unwrap();
         let (accepted, _) = listener.accept().unwrap();

@@ -1,5 +1,5 @@
-//! A storm: many large bodies, event streams, agents that do not read and agents that do not speak, all at once, beside a
-//! probe of small calls that must not notice.
+//! A storm: many large bodies, event streams, agents that do not read and agents that do not send, all at the same
+//! time, beside a probe of small calls that must not be slowed.
 
 mod agents;
 pub(crate) mod ground;
@@ -34,30 +34,30 @@ use holders::Holders;
 pub(crate) use report::{FailOn, StormOutcome, judged};
 use sides::{Reading, Side};
 
-/// Agents of one kind at the most.
+/// The most agents of one kind.
 pub(crate) const AGENTS_MAX: usize = 20_000;
 /// The host that the probe calls.
 const PROBE_HOST: &str = "probe.localhost";
-/// Connections of the probe.
+/// The number of connections of the probe.
 const PROBE_CONNECTIONS: usize = 32;
-/// Calls of the probe before anything begins.
+/// How long the probe makes calls before the storm begins.
 const PROBE_WARM_UP: Duration = Duration::from_millis(300);
 /// How long a call of the probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of each call of the probe.
+/// The length of each call of the probe, in bytes.
 const PROBE_LEN: u64 = 256;
-/// How long one connection may take.
+/// How long connecting may take, per connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Buffers of the generator for each agent, in bytes, so that it is never the one that waits.
+/// The generator's buffers per agent, in bytes, so that the generator never waits for them.
 const BUFFERS_PER_AGENT: usize = 1 << 20;
-/// Buffers of the generator at the most.
+/// The most buffer memory of the generator, in bytes.
 const BUFFERS_MAX: usize = 8 << 30;
-/// How often the memory of both sides is looked at.
+/// How often the memory of both sides is sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
-/// How much later than it should the storm's own thread may run when others want the CPU.
+/// The nice value of the storm's own thread, which gives way to the other processes.
 const NICENESS: i32 = 5;
 
-/// What an agent does.
+/// The behaviour of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// Fetches a large answer.
@@ -66,17 +66,17 @@ pub(crate) enum Kind {
     Upload,
     /// Reads a stream of small events.
     Chatty,
-    /// Asks for a large answer, and goes when it has begun.
+    /// Requests a large answer, and disconnects when it has begun.
     Aborted,
-    /// Asks for a large answer, and reads nothing.
+    /// Requests a large answer, and reads nothing.
     Stalled,
-    /// Asks for small events, and reads nothing.
+    /// Requests small events, and reads nothing.
     ChattyStalled,
-    /// Connects, and says nothing.
+    /// Connects, and sends nothing.
     HalfOpen,
     /// Sends one byte and then nothing more.
     Partial,
-    /// Sends one byte of a record when TLS is agreed.
+    /// Sends one byte of a record after the TLS handshake.
     SealedPartial,
 }
 
@@ -108,13 +108,13 @@ impl Kind {
         }
     }
 
-    /// Whether it comes to an end by itself.
+    /// Whether its call ends by itself.
     pub(crate) const fn is_active(self) -> bool {
         matches!(self, Kind::Download | Kind::Upload | Kind::Chatty | Kind::Aborted)
     }
 
-    /// Whether it must come to a good end.
-    pub(crate) const fn is_owed(self) -> bool {
+    /// Whether its call must succeed.
+    pub(crate) const fn must_succeed(self) -> bool {
         matches!(self, Kind::Download | Kind::Upload | Kind::Chatty)
     }
 
@@ -123,59 +123,59 @@ impl Kind {
     }
 }
 
-/// What a storm consists of.
+/// The settings of a storm.
 #[derive(Clone, Debug)]
 pub(crate) struct StormSettings {
-    /// How many agents of each kind.
+    /// The number of agents of each kind.
     pub(crate) counts: BTreeMap<Kind, usize>,
     /// Bytes of a download and of an upload.
     pub(crate) bytes: u64,
-    /// Bytes that one that reads nothing asks for.
+    /// Bytes of an answer that is never read.
     pub(crate) stalled_bytes: u64,
     /// The events of a stream that is read.
     pub(crate) events: Ticks,
-    /// The events of one that is not; their number is without end.
+    /// The events of a stream that is never read, which does not end.
     pub(crate) stalled_events: Ticks,
-    /// How far apart the calls of the probe are.
+    /// The time between two calls of the probe.
     pub(crate) probe_every: Duration,
-    /// How long it lasts at the most; with agents that hold, exactly so long.
+    /// The longest time of the storm; with agents that hold connections, its exact time.
     pub(crate) length: Duration,
-    /// How long both sides have afterwards to give their memory back.
+    /// How long both sides have afterwards to free their memory.
     pub(crate) settle: Duration,
-    /// Whether one agent of each kind that comes to an end, and as long a rest, precede the first look at the memory: the first
-    /// call of its kind brings code, tables of its times and buffers into memory that stay for the next.
+    /// Whether one agent of each kind that ends, and a pause as long, precede the first measurement of memory: the
+    /// first call of each kind loads code, tables and buffers that stay in memory.
     pub(crate) rehearse: bool,
 }
 
 impl StormSettings {
-    /// Agents of all kinds.
+    /// The number of agents of all kinds.
     pub(crate) fn agents(&self) -> usize {
         self.counts.values().sum()
     }
 
-    /// Calls that are in flight at one time, the probe's included.
+    /// The number of calls in flight at the same time, including the probe's.
     pub(crate) fn streams(&self) -> usize {
         self.agents() + PROBE_CONNECTIONS + 16
     }
 }
 
-/// What became of the agents of one kind.
+/// The results of the agents of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) asked: u64,
-    /// Came to their end, with all that was owed.
+    /// Calls that ended with a complete answer.
     pub(crate) whole: u64,
-    /// Ended before all that was owed had come.
+    /// Calls that ended with an incomplete answer.
     pub(crate) cut: u64,
-    /// Were refused or never answered; of those that hold, had no connection.
+    /// Calls that were refused or never answered; for holding agents, failed connections.
     pub(crate) failed: u64,
-    /// Of those that hold: still there at the end.
+    /// Held connections that were open at the end.
     pub(crate) held: u64,
-    /// Of those that hold: ended by the other side.
+    /// Held connections that the other side closed.
     pub(crate) ended: u64,
-    /// The slowest whole call, or the slowest connection of one that holds.
+    /// The slowest complete call, or the slowest connecting of a holding agent.
     pub(crate) slowest: Duration,
-    /// What befell the first that was cut or failed.
+    /// The error of the first one that was cut or failed.
     pub(crate) first: Option<String>,
 }
 
@@ -191,18 +191,18 @@ impl Tally {
     }
 }
 
-/// Why there was no storm.
+/// Why a storm failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StormError {
     #[error("the agents cannot run: {0}")]
     Core(#[from] CoreError),
-    #[error("the agents broke: {0}")]
+    #[error("the agents failed: {0}")]
     Driver(std::io::Error),
     #[error(transparent)]
     Files(#[from] TooFewFiles),
     #[error("adit cannot be run: {0}")]
     Program(String),
-    #[error("the probe came to nothing: {0}")]
+    #[error("the probe failed: {0}")]
     Probe(#[from] RunError),
     #[error("no thread could be started: {0}")]
     Thread(std::io::Error),
@@ -224,26 +224,26 @@ pub(crate) enum StormError {
     Interrupted,
 }
 
-/// Buffers that so many agents need at the most, in bytes.
+/// The most buffer memory that this many agents need, in bytes.
 pub(crate) fn buffer_memory(agents: usize) -> usize {
     agents.saturating_mul(BUFFERS_PER_AGENT).saturating_add(BUFFER_MEMORY_DEFAULT).min(BUFFERS_MAX)
 }
 
-/// What a side was seen to take.
+/// The measured resources of one side.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SideOutcome {
     pub(crate) name: String,
-    /// At rest, before the storm.
+    /// The idle state before the storm.
     pub(crate) before: Reading,
-    /// The most resident memory while it lasted, in KiB.
+    /// The most resident memory during the storm, in KiB.
     pub(crate) peak_kib: u64,
-    /// At its end, with all agents that hold still there.
+    /// The state at its end, with all holding agents connected.
     pub(crate) at_end: Option<Reading>,
-    /// When it had settled.
+    /// The state after the settle time.
     pub(crate) settled: Option<Reading>,
 }
 
-/// A probe that runs on a thread of its own.
+/// A probe on its own thread.
 struct Probe {
     thread: JoinHandle<Result<Outcome, RunError>>,
     measuring: Arc<AtomicBool>,
@@ -261,7 +261,7 @@ impl Probe {
             limits: Limits {
                 call_timeout: PROBE_TIMEOUT,
                 connect_timeout: PROBE_TIMEOUT,
-                // That calls fail is what is looked at.
+                // Failed calls are what is measured.
                 patience: length + PROBE_TIMEOUT,
                 ..Limits::default()
             },
@@ -286,7 +286,7 @@ impl Probe {
     }
 }
 
-/// Looks at both sides again and again.
+/// Samples both sides periodically.
 struct Sampler {
     sides: Vec<(Side, SideOutcome)>,
 }
@@ -313,11 +313,11 @@ impl Sampler {
     }
 }
 
-/// Lets a storm loose.
+/// Runs a storm to its end.
 ///
 /// # Errors
 ///
-/// When it could not begin, or what makes it broke. What it does to the tunnel is in the outcome.
+/// If it could not begin, or the generator failed. Its effect on the tunnel is in the outcome.
 pub(crate) fn run(
     settings: &StormSettings,
     ground: &mut Ground,
@@ -332,7 +332,7 @@ pub(crate) fn run(
     let probe = Probe::start(ground, settings)?;
     while !probe.measuring.load(Ordering::Relaxed) {
         if probe.thread.is_finished() || interrupt.is_raised() {
-            // With what was amiss.
+            // Report an error of the probe first.
             return probe.end().and(Err(StormError::Interrupted));
         }
         std::thread::sleep(SAMPLE_INTERVAL);
@@ -340,7 +340,7 @@ pub(crate) fn run(
     let stop = Arc::new(AtomicBool::new(false));
     let began = Instant::now();
     let holding = hold(settings, ground, &dialer, &stop)?;
-    let agents = let_loose(settings, ground, dialer, &stop)?;
+    let agents = start_ending(settings, ground, dialer, &stop)?;
     while began.elapsed() < settings.length && !interrupt.is_raised() {
         if agents.is_finished() && holding.is_empty() {
             break;
@@ -375,7 +375,7 @@ pub(crate) fn run(
     })
 }
 
-/// Serves one agent of each kind that comes to an end and some calls of the probe, and lets both sides rest.
+/// Runs one agent of each kind that ends and some calls of the probe, then pauses.
 fn rehearse(settings: &StormSettings, ground: &Ground, interrupt: &Interrupt) -> Result<(), StormError> {
     let is_run = |(kind, count): (&Kind, &usize)| (kind.is_active() && *count > 0).then_some((*kind, 1));
     let few = StormSettings {
@@ -385,9 +385,9 @@ fn rehearse(settings: &StormSettings, ground: &Ground, interrupt: &Interrupt) ->
     };
     let probe = Probe::start(ground, &few)?;
     let dialer = Dialer::new(ground.target(), CONNECT_TIMEOUT)?;
-    let_loose(&few, ground, dialer, &Arc::new(AtomicBool::new(false)))?.join().map_err(StormError::Driver)?;
+    start_ending(&few, ground, dialer, &Arc::new(AtomicBool::new(false)))?.join().map_err(StormError::Driver)?;
     probe.end()?;
-    // Reading them takes memory too.
+    // Sampling also allocates memory once.
     drop(Sampler::new(ground));
     let rested = Instant::now();
     while rested.elapsed() < settings.settle && !interrupt.is_raised() {
@@ -398,7 +398,7 @@ fn rehearse(settings: &StormSettings, ground: &Ground, interrupt: &Interrupt) ->
 
 type HolderThread = (Kind, JoinHandle<Tally>);
 
-/// Starts the agents that hold, a thread for each kind.
+/// Starts the holding agents, a thread for each kind.
 fn hold(
     settings: &StormSettings,
     ground: &Ground,
@@ -424,8 +424,8 @@ fn hold(
     wanted.map(start).collect()
 }
 
-/// Starts the agents that come to an end.
-fn let_loose(
+/// Starts the agents whose calls end.
+fn start_ending(
     settings: &StormSettings,
     ground: &Ground,
     dialer: Dialer,
@@ -440,8 +440,8 @@ fn let_loose(
     };
     let (job, stop) = ((settings.clone(), ground.target().authority()), Arc::clone(stop));
     let core = CoreThread::start(core, move |core| async move {
-        // The probe and the upstreams are on the same CPUs, and must not wait for this. Of this thread alone; where it is
-        // not allowed they do.
+        // The probe and the upstreams share these CPUs and must not wait for this thread. If the call is not permitted,
+        // they do.
         let _ = rustix::process::setpriority_process(None, NICENESS);
         let (settings, authority) = job;
         agents::run(core, settings, dialer, authority, stop).await

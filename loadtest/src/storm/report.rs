@@ -1,4 +1,4 @@
-//! What came of a storm, in words and for programs, and whether it is good enough.
+//! The report of a storm as text and JSON, and its faults.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,14 +12,14 @@ use super::{Kind, SideOutcome, Tally};
 use crate::compare::table::table_of;
 use crate::outcome::Outcome;
 
-/// Memory that a side may have beside its buffers, in KiB.
+/// The memory that a side may use in addition to its buffers, in KiB.
 const BESIDE_BUFFERS_KIB: u64 = 32 << 10;
-/// Memory that it may have for each connection, in KiB.
+/// The memory that it may use per connection, in KiB.
 const PER_CONNECTION_KIB: u64 = 16;
-/// By how much of what it was it may be greater when it has settled.
+/// The share by which memory may be larger after the settle time than before.
 const SETTLED_SHARE: f64 = 0.1;
 
-/// What makes it fail.
+/// What makes a storm fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum FailOn {
     /// A download, upload or event stream that was cut or failed
@@ -28,34 +28,34 @@ pub(crate) enum FailOn {
     Probe,
     /// A side that takes more memory than its buffers, 32 MiB, and 16 KiB for each connection
     Memory,
-    /// A side that has not given its memory back, but for a tenth of what it was
+    /// A side whose memory is more than a tenth larger than before, after the settle time
     Settled,
     /// A link that was lost
     Links,
 }
 
-/// What came of a storm.
+/// The result of a storm.
 #[derive(Clone, Debug)]
 pub(crate) struct StormOutcome {
-    /// Agents of all kinds that were asked for.
+    /// The number of agents of all kinds.
     pub(crate) agents: usize,
     pub(crate) lasted: Duration,
     pub(crate) settle: Duration,
     pub(crate) tallies: BTreeMap<Kind, Tally>,
     pub(crate) probe: Outcome,
     pub(crate) sides: Vec<SideOutcome>,
-    /// What was said of a process that ended.
+    /// The message about a process that ended.
     pub(crate) died: Option<String>,
     pub(crate) interrupted: bool,
 }
 
 impl StormOutcome {
-    /// Calls of the probe that came to nothing, or were never made as too many waited.
+    /// Calls of the probe that failed, or were not made because too many were waiting.
     pub(crate) fn probe_failed(&self) -> u64 {
         self.probe.failed.count() + self.probe.overflowed
     }
 
-    /// Links that ended meanwhile, as the side says that saw the most; none if neither says anything.
+    /// Links that ended during the storm: the larger number of both sides; none if neither reports it.
     pub(crate) fn links_lost(&self) -> Option<u64> {
         let ended = |reading: &Reading| reading.metric("adit_links_ended_total");
         let of = |side: &SideOutcome| {
@@ -65,13 +65,13 @@ impl StormOutcome {
         self.sides.iter().filter_map(of).max()
     }
 
-    /// What a side may take, in KiB; none where it does not say how large its buffers may be.
+    /// The memory that a side may use, in KiB; none if it does not report its limit of buffers.
     fn memory_max_kib(&self, side: &SideOutcome) -> Option<u64> {
         let buffers = side.before.metric("adit_buffers_limit_bytes")? as u64 / 1024;
         Some(buffers + BESIDE_BUFFERS_KIB + PER_CONNECTION_KIB * self.agents as u64)
     }
 
-    /// What is not as it should be.
+    /// The faults of the result.
     pub(crate) fn faults(&self, fail_on: &[FailOn], probe_max: Duration) -> Vec<String> {
         let mut faults: Vec<String> = self.died.iter().cloned().collect();
         for fail_on in fail_on {
@@ -81,14 +81,15 @@ impl StormOutcome {
                 FailOn::Memory => faults.extend(self.sides.iter().filter_map(|side| {
                     let max = self.memory_max_kib(side)?;
                     let (name, peak) = (&side.name, side.peak_kib);
-                    (peak > max).then(|| format!("{name}: {} MiB of memory, and may take {}", mib(peak), mib(max)))
+                    (peak > max)
+                        .then(|| format!("{name}: {} MiB of memory, above the limit of {}", mib(peak), mib(max)))
                 })),
                 FailOn::Settled => faults.extend(self.sides.iter().filter_map(|side| {
                     let (name, before) = (&side.name, side.before.rss_kib);
                     let after = side.settled.as_ref()?.rss_kib;
                     let is_over = after as f64 > before as f64 * (1.0 + SETTLED_SHARE);
                     let (before, after) = (mib(before), mib(after));
-                    is_over.then(|| format!("{name}: {after} MiB of memory when it had settled, {before} before"))
+                    is_over.then(|| format!("{name}: {after} MiB of memory after the settle time, {before} before"))
                 })),
                 FailOn::Links => {
                     let lost = self.links_lost().filter(|lost| *lost > 0);
@@ -100,7 +101,7 @@ impl StormOutcome {
     }
 
     fn bodies_at_fault(&self) -> Vec<String> {
-        let owed = self.tallies.iter().filter(|(kind, tally)| kind.is_owed() && tally.cut + tally.failed > 0);
+        let owed = self.tallies.iter().filter(|(kind, tally)| kind.must_succeed() && tally.cut + tally.failed > 0);
         let fault = |(kind, tally): (&Kind, &Tally)| {
             let first = tally.first.as_deref().unwrap_or_default();
             let Tally { asked, cut, failed, .. } = tally;
@@ -112,15 +113,15 @@ impl StormOutcome {
     fn probe_at_fault(&self, probe_max: Duration) -> Vec<String> {
         let mut faults = Vec::new();
         if self.probe_failed() > 0 {
-            let first = self.probe.failed.first().unwrap_or("too many waited");
+            let first = self.probe.failed.first().unwrap_or("too many were waiting");
             faults.push(format!("probe: {} calls failed; the first: {first}", self.probe_failed()));
         }
         if self.probe.calls == 0 {
-            faults.push("probe: not one call was answered well".to_owned());
+            faults.push("probe: no call succeeded".to_owned());
         }
         if self.probe.corrected.max() > probe_max {
             faults.push(format!(
-                "probe: the worst call took {:.1} ms, and may take {:.1}",
+                "probe: the slowest call took {:.1} ms, above the limit of {:.1}",
                 ms(self.probe.corrected.max()),
                 ms(probe_max)
             ));
@@ -128,7 +129,7 @@ impl StormOutcome {
         faults
     }
 
-    /// All of it, for programs.
+    /// The report as JSON.
     pub(crate) fn to_json(&self, faults: &[String]) -> Value {
         let kind = |(kind, tally): (&Kind, &Tally)| {
             let figures = json!({
@@ -189,7 +190,7 @@ impl StormOutcome {
                 format!("{:.0}", ms(tally.slowest)),
             ]
         };
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         let _ = writeln!(text, "{}", table_of(&heads, 1, self.tallies.iter().map(line)));
         for (kind, tally) in &self.tallies {
             if let Some(first) = &tally.first {
@@ -238,7 +239,7 @@ impl StormOutcome {
     }
 }
 
-/// The words for what fails, each once and in order.
+/// The causes of failure, in order and without duplicates.
 pub(crate) fn judged(fail_on: &[FailOn]) -> Vec<FailOn> {
     let mut judged = fail_on.to_vec();
     judged.sort_unstable();

@@ -1,4 +1,4 @@
-//! What edge and connector take of the machine, and what they say of themselves.
+//! The resources that edge and connector use, and their own metrics.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -8,9 +8,9 @@ use std::time::Duration;
 use procfs::process::Process;
 use serde_json::{Value, json};
 
-/// A side may take so long to say how it is.
+/// How long a side may take to return its metrics.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(2);
-/// The longest answer that is read of it, in bytes.
+/// The longest metrics that are read, in bytes.
 const METRICS_LEN_MAX: u64 = 4 << 20;
 
 /// One process of the tunnel.
@@ -20,25 +20,25 @@ pub(crate) struct Side {
     pub(crate) name: String,
     /// The id of the process.
     pub(crate) pid: u32,
-    /// Where it serves metrics.
+    /// The port on which it serves metrics.
     pub(crate) admin: Option<u16>,
 }
 
-/// How a process is at one moment.
+/// The state of a process at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reading {
     /// Resident memory, in KiB.
     pub(crate) rss_kib: u64,
-    /// The most that there ever was.
+    /// The peak of resident memory, in KiB.
     pub(crate) peak_kib: u64,
     /// The number of open file descriptors.
     pub(crate) descriptors: u64,
-    /// What it says itself, summed over labels; nothing where it did not answer.
+    /// Its own metrics, summed over labels; empty if it did not answer.
     pub(crate) metrics: BTreeMap<String, f64>,
 }
 
 impl Side {
-    /// What the system says of it; none if it is gone.
+    /// Its memory as reported by the system; none if it has ended.
     pub(crate) fn memory(&self) -> Option<Reading> {
         let process = Process::new(i32::try_from(self.pid).ok()?).ok()?;
         let status = process.status().ok()?;
@@ -46,7 +46,7 @@ impl Side {
         Some(Reading { rss_kib, peak_kib, ..Reading::default() })
     }
 
-    /// The same, with what it has open and what it says itself.
+    /// Like [`Side::memory`], with open descriptors and its own metrics.
     pub(crate) fn read(&self) -> Option<Reading> {
         let process = Process::new(i32::try_from(self.pid).ok()?).ok()?;
         let descriptors = process.fd_count().ok()? as u64;
@@ -82,7 +82,7 @@ impl Reading {
     }
 }
 
-/// What each metric amounts to; buckets and the times of phases are left out.
+/// The sum of each metric; buckets and phase times are omitted.
 fn sums(text: &str) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("adit_") && !line.contains("_phase_duration_")) {

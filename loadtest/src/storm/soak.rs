@@ -1,4 +1,4 @@
-//! Whether anything grows when storms come and go for a long time, with restarts between them.
+//! Detects growth of resources over many storms, with restarts between them.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use super::report::{mib, ms};
 use super::sides::Reading;
 use crate::compare::series::median;
 
-/// A side that was seen in fewer rounds, from its start on, is not judged.
+/// A side that has run for fewer rounds since its start is not checked.
 pub(crate) const ROUNDS_MIN: usize = 4;
-/// Rounds of so long a life are judged without the first, in which a side makes what it makes once.
+/// From this many rounds on, the first one is ignored, because it contains one-time allocations.
 const ROUNDS_LONG: usize = 8;
-/// By how much of what it was a figure may be greater at the end.
+/// The share by which a figure may be larger at the end.
 const GROWTH_SHARE: f64 = 0.1;
 
 /// A figure that must not grow.
 struct Figure {
     name: &'static str,
-    /// What it may grow by beside its share.
+    /// The growth that is allowed in addition to the share.
     allowance: f64,
     read: fn(&Reading) -> Option<f64>,
     show: fn(f64) -> String,
 }
 
-/// All that is judged. What a side does not tell is not.
+/// All figures that are checked. Figures that a side does not report are skipped.
 const FIGURES: &[Figure] = &[
     Figure {
         name: "resident memory",
@@ -53,30 +53,30 @@ const fn count(name: &'static str, read: fn(&Reading) -> Option<f64>) -> Figure 
     Figure { name, allowance: 8.0, read, show: |count| format!("{count:.0}") }
 }
 
-/// One round: a storm, and the quiet after it.
+/// One round: a storm, and the pause after it.
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
-    /// When it had ended, since the first began.
+    /// When it ended, relative to the start of the first.
     pub(crate) at: Duration,
-    /// What was restarted before it.
+    /// The process that was restarted before it.
     pub(crate) restarted: Option<Part>,
-    /// Each side, with how many rounds it had lived through before.
+    /// The state of each side.
     pub(crate) sides: Vec<(String, Reading)>,
-    /// Calls of the agents that must come to a good end: whole, cut, failed.
+    /// Calls that must succeed: complete, cut, failed.
     pub(crate) bodies: [u64; 3],
     pub(crate) probe_calls: u64,
     pub(crate) probe_failed: u64,
     pub(crate) probe_p99: Duration,
     pub(crate) probe_worst: Duration,
     pub(crate) links_lost: Option<u64>,
-    /// What was not as it should be.
+    /// The faults of the round.
     pub(crate) faults: Vec<String>,
 }
 
 impl Round {
-    /// What is kept of a storm.
+    /// The round of a storm.
     pub(crate) fn of(outcome: &StormOutcome, restarted: Option<Part>, at: Duration, faults: Vec<String>) -> Round {
-        let owed = outcome.tallies.iter().filter(|(kind, _)| kind.is_owed()).map(|(_, tally)| tally);
+        let owed = outcome.tallies.iter().filter(|(kind, _)| kind.must_succeed()).map(|(_, tally)| tally);
         let bodies = owed
             .fold([0; 3], |[whole, cut, failed], tally| [whole + tally.whole, cut + tally.cut, failed + tally.failed]);
         let side = |side: &super::SideOutcome| Some((side.name.clone(), side.settled.clone()?));
@@ -98,7 +98,7 @@ impl Round {
         self.sides.iter().find(|(side, _)| side == name).map(|(_, reading)| reading)
     }
 
-    /// It, on one line.
+    /// The round on one line.
     pub(crate) fn line(&self, n: usize) -> String {
         let [whole, cut, failed] = self.bodies;
         let side = |(name, reading): &(String, Reading)| {
@@ -142,7 +142,7 @@ impl Round {
     }
 }
 
-/// One figure of one side, at the beginning of its life and at the end.
+/// One figure of one side, at the beginning and at the end of its run.
 #[derive(Clone, Debug)]
 pub(crate) struct Trend {
     pub(crate) side: String,
@@ -155,7 +155,7 @@ pub(crate) struct Trend {
 }
 
 impl Trend {
-    /// Whether it grew by more than it may.
+    /// Whether it grew by more than the limit.
     pub(crate) fn grew(&self) -> bool {
         self.last > self.may_be
     }
@@ -172,7 +172,7 @@ impl Trend {
         })
     }
 
-    /// Its columns in a table.
+    /// The columns of the table.
     pub(crate) fn columns(&self) -> Vec<String> {
         let word = if self.grew() { "grew" } else { "steady" };
         let show = self.show;
@@ -187,12 +187,12 @@ impl Trend {
         ]
     }
 
-    /// What is wrong with it, where something is.
+    /// The fault of the figure, if it grew too much.
     pub(crate) fn fault(&self) -> Option<String> {
         let show = self.show;
         self.grew().then(|| {
             format!(
-                "{}: {} grew from {} in the first quarter of {} rounds to {} in the last, and may be {}",
+                "{}: {} grew from {} in the first quarter of {} rounds to {} in the last, above the limit of {}",
                 self.side,
                 self.figure,
                 show(self.first),
@@ -204,8 +204,8 @@ impl Trend {
     }
 }
 
-/// Which side is restarted before this round, when so much of all the time is over: the connector in the first half, so that
-/// the edge lives through all of that, then the edge.
+/// The side to restart before this round, by the share of the time that is over: in the first half the connector, so
+/// that the edge runs through it, then the edge.
 pub(crate) fn restart_before(round: usize, every: usize, share: f64) -> Option<Part> {
     (every > 0 && round > 0 && round.is_multiple_of(every)).then_some(if share < 0.5 {
         Part::Connector
@@ -214,11 +214,12 @@ pub(crate) fn restart_before(round: usize, every: usize, share: f64) -> Option<P
     })
 }
 
-/// Compares the medians of the first and the last quarter of the rounds, of each side in the longest of its lives.
+/// Compares the medians of the first and the last quarter of the rounds, for each side between its restarts that are
+/// furthest apart.
 ///
 /// # Errors
 ///
-/// A side has lived through too few rounds.
+/// If a side has run for too few rounds.
 pub(crate) fn trends(rounds: &[Round]) -> Result<Vec<Trend>, String> {
     let mut trends = Vec::new();
     for part in [Part::Edge, Part::Connector] {
@@ -226,7 +227,7 @@ pub(crate) fn trends(rounds: &[Round]) -> Result<Vec<Trend>, String> {
         if life.len() < ROUNDS_MIN {
             let (name, len) = (part.name(), life.len());
             return Err(format!(
-                "{name}: it lived through {len} rounds, and growth is seen in {ROUNDS_MIN} or more: give a longer --for or a greater \
+                "{name}: it lived through {len} rounds, and growth needs {ROUNDS_MIN} or more: give a longer --for or a larger \
                  --restart-every"
             ));
         }
@@ -258,7 +259,7 @@ fn longest_life(rounds: &[Round], part: Part) -> &[Round] {
     lives.into_iter().max_by_key(|life| life.len()).unwrap_or_default()
 }
 
-/// All of it, for programs.
+/// The report as JSON.
 pub(crate) fn to_json(rounds: &[Round], trends: &[Trend], faults: &[String]) -> Value {
     json!({
         "rounds": rounds.iter().map(Round::to_json).collect::<Vec<_>>(),
@@ -293,17 +294,17 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_as_it_is_is_steady() {
+    fn constant_figures_are_steady() {
         let rounds: Vec<Round> = (0..20).map(|n| round(30_000 + n % 3 * 500, 20 + n % 4, None)).collect();
         assert_eq!(faults(&rounds), Vec::<String>::new());
-        // What is taken once is no growth.
+        // One-time allocations do not count as growth.
         let mut first = rounds;
         first[0].sides[0].1.rss_kib = 10_000;
         assert_eq!(faults(&first), Vec::<String>::new());
     }
 
     #[test]
-    fn what_grows_is_told_in_words() {
+    fn growth_is_reported_in_words() {
         let rounds: Vec<Round> = (0..20).map(|n| round(30_000 + n * 1_000, 20 + n, None)).collect();
         let faults = faults(&rounds);
         assert_eq!(faults.len(), 2, "{faults:?}");
@@ -316,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_side_is_judged_in_the_longest_of_its_lives() {
-        // A restart gives all back, and would hide what grows.
+        // A restart frees everything, and would hide growth.
         let mut rounds: Vec<Round> = (0..8).map(|n| round(30_000, 20 + n * 4, None)).collect();
         rounds.extend((0..5).map(|n| round(30_000, 20, (n == 0).then_some(Part::Connector))));
         let faults = faults(&rounds);

@@ -293,9 +293,9 @@ fn what_cannot_be_followed_is_refused_before_any_work() {
         (["--connections", "0"], "0 connections"),
         (["--duration", "0s"], "measuring for 0ns"),
         (["--payload", "x"], "'x' is not a valid size"),
-        (["--peer-bin", "adit"], "'adit' names no program"),
+        (["--peer-bin", "adit"], "'adit' is not a program"),
         (["--sut-cpus", "a"], "'a' is not a valid list of CPUs"),
-        (["--load-cpus", "4000"], "CPUs 4000 cannot be taken"),
+        (["--load-cpus", "4000"], "CPUs 4000 cannot be used"),
         (["--json", "/nowhere/x.json"], "/nowhere/x.json cannot be written"),
     ] {
         let output = Command::new(PROGRAM).arg("compare").args(args).output().expect("the program runs");

@@ -220,7 +220,7 @@ fn what_cannot_be_done_is_told_with_its_remedy() {
         (2, &["--peers", "nosuch"], &["no peer is called 'nosuch'"]),
         (2, &["--sut-cpus", "x"], &["'x' is not a valid list of CPUs"]),
         (1, &["--peers", "direct", "--kill", "edge"], &["none has such a part"]),
-        (1, &["--peer-bin", "adit=/nowhere"], &["none of the peers can be run here"]),
+        (1, &["--peer-bin", "adit=/nowhere"], &["none of the peers can be run on this machine"]),
     ];
     for (code, args, parts) in cases {
         let out = output(&[&["fault"], args].concat());

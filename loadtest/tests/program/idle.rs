@@ -86,7 +86,7 @@ fn streams_whose_upstream_dies_are_lost_and_told() {
     let idle: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(code, Some(1), "{idle}");
     assert_eq!((row(&idle)["lost"]["count"].as_u64(), row(&idle)["open"].as_u64()), (Some(20), Some(0)), "{idle}");
-    assert!(row(&idle)["partial"].as_str().unwrap().contains("could not be told to let go"), "{idle}");
+    assert!(row(&idle)["partial"].as_str().unwrap().contains("could not be asked to release"), "{idle}");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn an_interrupt_keeps_what_there_is() {
     idle.signal("INT");
     let (code, said) = idle.ended();
     let idle: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!((code, row(&idle)["partial"].as_str()), (Some(1), Some("interrupted before its time")), "{idle}");
+    assert_eq!((code, row(&idle)["partial"].as_str()), (Some(1), Some("interrupted before the end")), "{idle}");
     assert_eq!(row(&idle)["answered_when_released"], 20, "those that were open are still seen to: {idle}");
 }
 
@@ -124,8 +124,8 @@ fn what_cannot_be_done_is_told_with_its_remedy() {
         (2, &["--streams", "10001"], &["10001 streams"]),
         (2, &["--peers", "direct,nosuch"], &["no peer is called 'nosuch'"]),
         (2, &["--peers", "adit", "--url", &nobody], &["cannot be used with"]),
-        (2, &["--sut-cpus", "4000-4001", "--load-cpus", "4000"], &["CPUs 4000 cannot be taken", "--no-pin"]),
-        (1, &["--url", &nobody], &["took no connection"]),
+        (2, &["--sut-cpus", "4000-4001", "--load-cpus", "4000"], &["CPUs 4000 cannot be used", "--no-pin"]),
+        (1, &["--url", &nobody], &["accepted no connection"]),
         (1, &["--url", "http://no-such-host.invalid/"], &["no-such-host.invalid", "--resolve-to"]),
         (1, &["--url", &upstream.url, "--watch", "2000000000"], &["no process 2000000000"]),
         (1, &["--peers", "rathole", "--peer-bin", "rathole=/nowhere"], &["none of the peers can be run"]),

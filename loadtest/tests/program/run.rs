@@ -66,7 +66,7 @@ fn bad_input_is_told_with_its_cause_and_its_remedy() {
     let (missing, not_mcp) = (upstream.dir.path().join("none.pem").display().to_string(), upstream.at("/bytes/5"));
     let cases: [(i32, &[&str], &[&str]); 12] = [
         (1, &["run", "--url", "http://no-such-host.invalid/"], &["no-such-host.invalid", "--resolve-to"]),
-        (1, &["run", "--url", &nobody], &["took no connection", "check that it listens"]),
+        (1, &["run", "--url", &nobody], &["accepted no connection", "check that it listens"]),
         (1, &["run", "--url", &upstream.https_url], &["not trusted", "--ca-file", "--insecure"]),
         (1, &["run", "--url", &upstream.https_url, "--ca-file", &missing], &["none.pem", "check the path"]),
         (1, &["run", "--url", &upstream.url, "--rate", "0"], &["a rate of 0", "more than 0"]),
@@ -108,7 +108,7 @@ fn an_interrupted_run_ends_cleanly_and_reports_what_it_has() {
         let (code, said) = run.ended();
         let run: Value = serde_json::from_str(&said).unwrap();
         assert_eq!(code, Some(1), "{run}");
-        assert_eq!((&run["partial"], &run["failed"]["count"]), (&"interrupted before its time".into(), &0.into()));
+        assert_eq!((&run["partial"], &run["failed"]["count"]), (&"interrupted before the end".into(), &0.into()));
         assert!(run["calls"].as_u64().unwrap() >= 40, "{run}");
     }
 }
@@ -123,7 +123,7 @@ fn a_peer_that_dies_leaves_what_was_measured() {
     let (code, said) = run.ended();
     let run: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(code, Some(1), "{run}");
-    assert!(run["partial"].as_str().unwrap().contains("check that what is called still runs"), "{run}");
+    assert!(run["partial"].as_str().unwrap().contains("check that the target still runs"), "{run}");
     assert!(run["calls"].as_u64().unwrap() > 0 && run["failed"]["count"].as_u64().unwrap() > 0, "{run}");
 }
 
@@ -139,7 +139,7 @@ fn a_search_finds_a_rate_or_says_why_there_is_none() {
     assert_eq!((&none["rate"], &none["steps"][0]["verdict"]), (&Value::Null, &"missed".into()));
     let void = ["--slo", "p50<60s", "--lag-p99-max", "0s"];
     let void = json(1, &[&args, &void, &SHORT]);
-    assert!(void["partial"].as_str().unwrap().contains("the generator itself is too late"), "{void}");
+    assert!(void["partial"].as_str().unwrap().contains("the generator itself is too slow"), "{void}");
 }
 
 #[test]
@@ -213,10 +213,10 @@ fn a_split_that_cannot_begin_says_so_where_its_figures_go() {
     let url = format!("http://{closed}/mcp");
     let split = json(1, &[&["split", "--json", "--url", &url, "--services", "1ms"]]);
     assert_eq!(split["rows"][0]["service_us"], 1_000);
-    assert!(split["rows"][0]["error"].as_str().unwrap().contains("took no connection"), "{split}");
+    assert!(split["rows"][0]["error"].as_str().unwrap().contains("accepted no connection"), "{split}");
     let text = output(&["split", "--url", &url, "--services", "1ms"]);
     let (said, told) = (String::from_utf8_lossy(&text.stdout), String::from_utf8_lossy(&text.stderr));
-    assert!(said.contains("took no connection") && told.contains("took no connection"), "{said}{told}");
+    assert!(said.contains("accepted no connection") && told.contains("accepted no connection"), "{said}{told}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::wire::mux::{Phases, Stage};
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn a_call_goes_on_under_the_upstreams_own_name_and_its_answer_comes_back() {
+fn a_call_is_forwarded_with_the_upstreams_own_host_and_answered() {
     let mut bed = Bed::new(script(|mut peer| async move {
         let request = peer.talk.until("{\"id\":1}").await;
         let want = format!(
@@ -236,7 +236,7 @@ fn an_upstream_is_asked_whether_it_wants_the_body_and_its_other_hints_pass() {
 }
 
 #[test]
-fn the_time_is_split_to_the_nanosecond_and_told_in_its_place() {
+fn the_time_is_split_to_the_nanosecond_and_reported_in_order() {
     let ns = |duration: std::time::Duration| duration.as_nanos() as u64;
     let mut bed = Bed::new(script(|mut peer| async move {
         for _ in 0..2 {
@@ -270,7 +270,7 @@ fn the_time_is_split_to_the_nanosecond_and_told_in_its_place() {
 }
 
 #[test]
-fn an_early_answer_ends_the_call_though_the_request_goes_on() {
+fn an_early_answer_ends_the_call_although_the_request_continues() {
     let mut bed = Bed::new(script(|mut peer| async move {
         if peer.nth == 0 {
             peer.talk.head().await;

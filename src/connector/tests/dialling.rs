@@ -96,7 +96,7 @@ fn an_edge_is_linked_soon_after_its_name_can_be_resolved_again() {
 }
 
 #[test]
-fn an_edge_that_does_not_answer_is_told_from_one_that_refuses() {
+fn an_edge_that_does_not_answer_is_distinguished_from_one_that_refuses() {
     let cases = [
         (HOLE, "the edge at 10.0.0.9:7844 did not answer within 2000 ms"),
         (BARE, "cannot connect to the edge at 10.0.0.8:7844 (connection refused)"),
@@ -131,7 +131,7 @@ fn failed_call(bed: &mut Bed) -> (Cause, String) {
 }
 
 #[test]
-fn an_upstream_that_stalls_in_the_tls_handshake_is_told_from_one_that_takes_no_connection() {
+fn an_upstream_that_stalls_in_the_tls_handshake_is_distinguished_from_an_unreachable_one() {
     let mut bed =
         Bed::new(script(|peer| async move { while peer.talk.stream.recv().await.is_ok_and(|it| it.is_some()) {} }));
     let tls = client_config(ClientSettings { roots: Roots::new(), ..ClientSettings::default() }).unwrap();

@@ -198,7 +198,7 @@ fn too_many_calls_and_too_long_a_queue_are_overload() {
 }
 
 #[test]
-fn an_agent_that_goes_away_is_seen_by_the_upstream_at_once() {
+fn an_agent_that_leaves_is_noticed_by_the_upstream_at_once() {
     let closed = Rc::new(Cell::new(Time::ZERO));
     let set = Rc::clone(&closed);
     let mut bed = Bed::new(script(move |mut peer| {
@@ -233,7 +233,7 @@ fn an_agent_that_goes_away_is_seen_by_the_upstream_at_once() {
 }
 
 #[test]
-fn an_agent_that_goes_away_ends_the_connecting_too() {
+fn an_agent_that_leaves_ends_the_connecting_too() {
     let mut bed = Bed::new(script(|_| async {}));
     bed.net.partition(CONNECTOR, UPSTREAM);
     bed.run(|edge| async move {
@@ -413,7 +413,7 @@ fn a_route_may_change_under_way_and_only_its_own_connections_go() {
 }
 
 #[test]
-fn a_freed_connection_goes_to_a_call_that_still_waits() {
+fn a_freed_connection_is_given_to_a_call_that_still_waits() {
     let mut bed = Bed::new(script(|mut peer| async move {
         loop {
             peer.talk.head().await;
@@ -441,7 +441,7 @@ fn a_freed_connection_goes_to_a_call_that_still_waits() {
 }
 
 #[test]
-fn an_upstream_that_takes_nothing_more_ends_the_call_in_its_time_and_one_that_goes_on_does_not() {
+fn an_upstream_that_stops_reading_times_out_and_a_slow_one_does_not() {
     // The first is far more than the queues between edge and upstream can hold.
     for (goes_on, len) in [(false, 8_000_000_usize), (true, 1_000_000)] {
         let request = format!("POST /mcp HTTP/1.1\r\nHost: mcp.test\r\nContent-Length: {len}\r\n\r\n");

@@ -31,7 +31,7 @@ fn by_name() -> String {
 }
 
 #[test]
-fn an_upstream_outside_the_allowed_networks_is_never_dialled_and_it_is_told_why() {
+fn an_upstream_outside_the_allowed_networks_is_never_dialled_and_the_reason_is_logged() {
     let nobody = script(|_| async { panic!("no call may arrive here") });
     let mut bed = Bed::with(settings(), 1, Faults::none(), Some(nobody));
     bed.meanings.borrow_mut().push(vec![UPSTREAM]);
@@ -146,7 +146,7 @@ fn a_request_that_an_earlier_policy_has_let_in_is_not_sent_by_later_routes() {
 }
 
 #[test]
-fn a_call_that_cannot_be_written_to_the_audit_log_is_kept_as_one_that_was_refused() {
+fn a_call_that_cannot_be_written_to_the_audit_log_is_logged_as_refused() {
     let nobody = script(|_| async { panic!("no call may arrive here") });
     let (log, _entries) = AuditLog::new(true);
     log.set_broken(true);

@@ -200,7 +200,7 @@ fn a_server_gets_no_more_calls_at_once_on_a_connection_than_it_allows() {
 }
 
 #[test]
-fn all_that_waits_for_one_attempt_to_connect_learns_why_it_failed() {
+fn all_calls_that_wait_for_one_attempt_to_connect_get_its_error() {
     let play = script(|mut peer: Peer| async move {
         peer.talk.head().await;
         peer.talk.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
@@ -256,7 +256,7 @@ fn bodies_trailers_and_interim_responses_pass() {
 }
 
 #[test]
-fn a_caller_that_takes_trailers_is_told_to_the_server() {
+fn te_trailers_is_forwarded_to_the_server() {
     let (play, _) = server(Builder::new(), |mut asked| async move {
         let te = asked.request.headers().get("te").map(|te| te.to_str().unwrap().to_owned()).unwrap_or_default();
         let head = Response::builder().header("x-te", te).body(()).unwrap();
@@ -420,7 +420,7 @@ fn a_response_that_breaks_a_rule_fails_its_own_call_alone() {
 }
 
 #[test]
-fn why_a_server_resets_a_call_is_logged_and_that_it_refuses_one_is_not() {
+fn the_reason_of_a_reset_is_logged_and_a_refusal_is_not() {
     for (reason, told) in
         [(Reason::INTERNAL_ERROR, Some("it reset the call (INTERNAL_ERROR)")), (Reason::REFUSED_STREAM, None)]
     {
@@ -443,7 +443,7 @@ fn why_a_server_resets_a_call_is_logged_and_that_it_refuses_one_is_not() {
 }
 
 #[test]
-fn a_refused_request_is_sent_again_on_other_connections_and_one_that_was_looked_at_never() {
+fn a_refused_request_is_resent_on_other_connections_and_a_processed_one_never() {
     // How often it is refused, the reason, how often it is sent, and the result.
     for (refused, reason, sent, becomes) in [
         (1, Reason::REFUSED_STREAM, 2, None),
@@ -822,7 +822,7 @@ impl Raw {
 }
 
 #[test]
-fn of_two_calls_that_cross_a_goaway_the_one_that_it_leaves_out_is_sent_again_and_the_other_is_answered() {
+fn of_two_calls_that_cross_a_goaway_the_excluded_one_is_resent_and_the_other_is_answered() {
     for code in [0, 11] {
         let seen = Rc::<RefCell<Vec<(usize, u32)>>>::default();
         let note = Rc::clone(&seen);

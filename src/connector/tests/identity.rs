@@ -176,7 +176,7 @@ fn the_upstream_gets_the_host_and_the_origin_that_are_set() {
 }
 
 #[test]
-fn a_public_url_stands_for_whatever_the_agent_called() {
+fn a_public_url_replaces_the_address_that_the_agent_called() {
     let mut bed = Bed::new(echoing("Location: http://10.0.0.3:9000/mcp/\r\n"));
     let identity = RouteIdentity { public: PublicUrl::of("https://public.test"), ..RouteIdentity::default() };
     bed.role.reload(with(standard_tables(), &identity));
@@ -190,7 +190,7 @@ fn a_public_url_stands_for_whatever_the_agent_called() {
 }
 
 #[test]
-fn where_the_agents_tls_ends_here_its_own_request_tells_the_address() {
+fn for_agents_whose_tls_ends_here_their_own_host_is_the_public_address() {
     for (public, wanted) in [(None, "mcp.test:8443"), (Some("https://public.test"), "public.test")] {
         let mut bed = Bed::new(echoing("Location: http://10.0.0.3:9000/mcp/\r\n"));
         let (tables, config) = sealed_tables(Traffic::Passthrough);

@@ -71,7 +71,7 @@ fn a_connection_is_not_used_in_the_last_second_before_the_upstream_closes_it() {
 }
 
 #[test]
-fn an_idempotent_request_is_sent_once_more_when_an_idle_connection_was_closed_as_it_came() {
+fn an_idempotent_request_is_resent_when_an_idle_connection_was_closed_as_it_arrived() {
     for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
         // Both idle connections are closed when the next request arrives.
         let (play, seen) = upstream(OK, |nth, request| nth >= 2 || request == 0);
@@ -171,7 +171,7 @@ fn message(method: &str, tool: &str) -> String {
 }
 
 #[test]
-fn a_call_of_a_tool_that_its_server_declares_read_only_is_sent_once_more_where_the_owner_says_so_and_no_other() {
+fn only_calls_of_read_only_tools_are_resent_and_only_if_the_route_allows_it() {
     for (believes, is_events) in [(false, false), (true, false), (true, true)] {
         let (play, seen) = tools(is_events);
         let mut bed = Bed::new(play);

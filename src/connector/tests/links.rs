@@ -49,7 +49,7 @@ fn there_are_as_many_links_as_the_edge_has_cores() {
 }
 
 #[test]
-fn every_link_tells_for_which_hosts_there_are_routes_also_after_a_reload() {
+fn every_link_sends_the_hosts_of_the_routes_also_after_a_reload() {
     let mut bed = Bed::with(ConnectorSettings { links: 2, ..settings() }, 1, Faults::none(), Some(answering()));
     let told = |link: &crate::link::Link| {
         let hosts = link.peer_hosts().expect("it was told");
@@ -70,7 +70,7 @@ fn every_link_tells_for_which_hosts_there_are_routes_also_after_a_reload() {
 }
 
 #[test]
-fn as_many_links_as_were_asked_for_are_opened_whatever_the_edge_has() {
+fn the_configured_number_of_links_is_opened() {
     let mut bed = Bed::with(ConnectorSettings { links: 2, ..settings() }, 1, Faults::none(), Some(answering()));
     bed.edge.cores.set(7);
     bed.run(|edge| async move {
@@ -132,7 +132,7 @@ fn an_edge_that_is_away_is_asked_ever_less_often_and_reported_once() {
 }
 
 #[test]
-fn a_refused_connector_asks_again_and_says_so_once() {
+fn a_refused_connector_retries_and_logs_that_once() {
     let mut bed = Bed::new(answering());
     bed.edge.refuse.set(Some(RegistrationRefusal::Credentials));
     bed.restart_edge();

@@ -82,7 +82,7 @@ fn a_list_for_which_there_is_no_memory_is_withheld_and_the_next_one_has_it_again
 }
 
 #[test]
-fn a_filtered_list_teaches_what_it_shows_and_its_bytes_are_told() {
+fn a_filtered_list_is_learned_from_as_far_as_it_is_shown_and_its_bytes_are_counted() {
     for is_events in [false, true] {
         for is_long in [false, true] {
             let server = script(move |mut peer| async move {
@@ -129,7 +129,7 @@ fn a_filtered_list_teaches_what_it_shows_and_its_bytes_are_told() {
 }
 
 #[test]
-fn events_are_filtered_whatever_else_the_head_of_the_answer_says() {
+fn events_are_filtered_for_any_status_and_content_type() {
     let resumed = "GET /mcp HTTP/1.1\r\nHost: mcp.test\r\nAccept: text/event-stream\r\nLast-Event-ID: 1\r\n\r\n";
     for (asked, status, kind) in [
         (resumed.to_owned(), "200 OK", "text/event-stream"),

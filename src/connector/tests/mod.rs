@@ -13,5 +13,6 @@ mod links;
 mod lists;
 mod out_of_time;
 mod places;
+mod sanitised;
 mod sealed;
 mod sealed_http2;

@@ -39,7 +39,7 @@ async fn call_within(edge: &EdgeSide, left: Duration, request: &str) -> Talk<Lin
 }
 
 #[test]
-fn a_call_that_gets_no_connection_in_time_is_told_as_unsent_and_before_its_edge_has_to_answer() {
+fn a_call_without_a_connection_in_time_is_reported_as_unsent_before_the_edge_answers() {
     let mut bed = Bed::new(script(|_| async { panic!("no call may arrive here") }));
     bed.net.partition(CONNECTOR, UPSTREAM);
     bed.run(|edge| async move {
@@ -52,7 +52,7 @@ fn a_call_that_gets_no_connection_in_time_is_told_as_unsent_and_before_its_edge_
 }
 
 #[test]
-fn a_call_that_may_have_run_is_told_so_when_it_cannot_be_sent_again() {
+fn a_call_that_may_have_run_is_reported_so_when_it_cannot_be_retried() {
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.head().await;
         peer.talk.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
@@ -69,7 +69,7 @@ fn a_call_that_may_have_run_is_told_so_when_it_cannot_be_sent_again() {
 }
 
 #[test]
-fn a_server_of_http_2_is_told_to_stop_in_the_way_of_its_era() {
+fn a_server_of_http_2_gets_the_cancellation_of_its_era() {
     const STATELESS: &str = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: search\r\n";
     for (fields, told) in [("", 1), (STATELESS, 0)] {
         let seen = Rc::<RefCell<(Vec<Time>, Vec<String>)>>::default();
@@ -118,7 +118,7 @@ pub(super) fn changed(tables: &ConnectorTables, change: impl Fn(&mut ConnectorRo
 
 /// Its head, or the part of its body with the label, arrives after its caller has given up.
 #[test]
-fn an_agents_call_that_comes_after_its_time_is_answered_as_unsent() {
+fn an_agents_call_that_arrives_after_its_time_is_answered_as_unsent() {
     let request = post("X-Request-Timeout: 1\r\n");
     for (is_enforced, first_len) in [(false, 30), (true, request.len() - CALL.len() + 30)] {
         let mut bed = Bed::new(script(|_| async { panic!("no call may arrive here") }));
@@ -151,7 +151,7 @@ fn an_agents_call_that_comes_after_its_time_is_answered_as_unsent() {
 }
 
 #[test]
-fn what_cancels_a_call_has_no_key_that_the_call_did_not_have_at_the_upstream() {
+fn a_cancellation_has_no_key_that_the_call_did_not_have_at_the_upstream() {
     let came = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&came);
     let mut bed = Bed::new(script(move |mut peer| {

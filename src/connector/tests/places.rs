@@ -115,7 +115,7 @@ async fn answer_of(agent: &mut Agent) -> String {
 }
 
 #[test]
-fn an_agents_call_beyond_the_limit_waits_for_a_place_and_is_told_if_it_gets_none() {
+fn an_agents_call_beyond_the_limit_waits_for_a_place_or_is_refused() {
     let calls = Rc::<Cell<u32>>::default();
     let (mut bed, config) = bed(1, ms(600), &calls);
     let answers = Answers::default();

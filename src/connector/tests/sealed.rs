@@ -83,7 +83,7 @@ pub(super) async fn agent_at(edge: &EdgeSide, config: &Arc<ClientConfig>, peer: 
 }
 
 #[test]
-fn an_agents_session_carries_one_call_after_the_other_and_ends_when_it_lies_unused() {
+fn an_agents_session_carries_one_call_after_the_other_and_ends_when_idle() {
     let mut bed = Bed::new(script(|mut peer| async move {
         for _ in 0..3 {
             let head = peer.talk.until("four\"}").await;
@@ -149,7 +149,7 @@ fn an_agent_that_meets_a_server_of_the_other_era_is_counted_where_its_tls_ends()
 }
 
 #[test]
-fn an_agent_whose_upstream_never_answers_is_told_so_with_the_id_of_its_call() {
+fn an_agent_whose_upstream_never_answers_gets_an_error_with_the_id_of_its_call() {
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.until("four\"}").await;
         let _ = peer.talk.rest().await;
@@ -190,7 +190,7 @@ fn a_stream_that_is_sealed_otherwise_than_its_route_reaches_no_upstream() {
 }
 
 #[test]
-fn whoever_cannot_show_that_it_is_the_edge_gets_an_alert() {
+fn a_peer_without_the_edges_certificate_gets_an_alert() {
     let mut bed = Bed::new(script(|_| async { panic!("no call may arrive here") }));
     let (tables, config) = sealed_tables(Traffic::Resealed);
     bed.role.reload(tables);
@@ -312,7 +312,7 @@ fn a_silent_event_stream_gets_comments_and_only_between_its_events() {
 }
 
 #[test]
-fn what_is_no_plain_event_stream_gets_no_comments() {
+fn only_plain_event_streams_get_comments() {
     for fields in [
         "Content-Type: application/json\r\n",
         "Content-Type: text/event-streams\r\n",
@@ -365,7 +365,7 @@ fn an_agents_call_whose_label_is_needed_is_read_ahead_or_refused() {
 }
 
 #[test]
-fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_on() {
+fn an_agents_call_beyond_its_deadline_is_cut_and_its_session_continues() {
     const SEARCH: &str = r#"{"id":1,"method":"tools/call","params":{"name":"search"}}"#;
     const USUAL: usize = 25;
     let mut bed = Bed::new(script(|mut peer| async move {
@@ -413,7 +413,7 @@ fn an_agents_call_that_takes_much_longer_than_usual_is_cut_and_its_session_goes_
 }
 
 #[test]
-fn an_agents_calls_of_a_tool_that_fails_are_answered_at_once_and_its_session_goes_on() {
+fn an_agents_calls_of_a_failing_tool_are_refused_and_its_session_continues() {
     const SEARCH: &str = r#"{"id":1,"method":"tools/call","params":{"name":"search"}}"#;
     const OTHER: &str = r#"{"id":1,"method":"tools/call","params":{"name":"other"}}"#;
     const BAD: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\n\r\nbad";

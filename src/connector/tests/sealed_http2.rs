@@ -92,7 +92,7 @@ fn bed(play: Script) -> (Bed, Arc<ClientConfig>) {
 }
 
 #[test]
-fn calls_on_one_session_run_beside_each_other_and_are_measured() {
+fn calls_on_one_session_run_in_parallel_and_are_measured() {
     /// The number of connections that the upstream accepts.
     const CALLS: usize = 8;
     let heads = Rc::<RefCell<Vec<String>>>::default();
@@ -230,7 +230,7 @@ fn a_connector_that_ends_lets_calls_finish_and_takes_no_new_ones_on_the_session(
 }
 
 #[test]
-fn a_session_that_lies_unused_is_ended_and_one_that_gives_up_too_much_is_refused() {
+fn an_idle_session_is_ended_and_one_with_too_many_resets_is_refused() {
     let (mut bed, config) = bed(script(|mut peer: Peer| async move {
         let _ = peer.talk.rest().await;
     }));

@@ -199,9 +199,9 @@ mod tests {
         ];
         for (error, status, code) in cases {
             let message = error.to_string();
-            let told = ApiError::from(error);
-            assert_eq!((told.status.as_u16(), told.code, &told.message), (status, code, &message));
-            let answer = told.into_response();
+            let converted = ApiError::from(error);
+            assert_eq!((converted.status.as_u16(), converted.code, &converted.message), (status, code, &message));
+            let answer = converted.into_response();
             assert_eq!(answer.status().as_u16(), status, "{code}");
         }
     }

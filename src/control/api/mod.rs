@@ -54,7 +54,7 @@ pub struct Api {
     access: Option<Access>,
 }
 
-/// What the admin token gives access to.
+/// The objects to which the admin token gives access.
 #[derive(Clone)]
 pub struct Access {
     /// The tunnels of an edge; a connector has none.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::rates::Rate;
+use crate::policy::tools::answer_ceiling::AnswerCeiling;
 use crate::policy::tools::approval_ticket::{ApprovalTerms, ApprovalTicket};
 use crate::policy::tools::arguments::ArgumentSchema;
 
@@ -21,6 +22,8 @@ pub(super) struct Ceilings {
     pub(super) quota: Quota,
     /// How long is waited for approval; none if none is asked for.
     pub(super) approval: Option<ApprovalTerms>,
+    /// How much the answers may have.
+    pub(super) answer: Option<Arc<AnswerCeiling>>,
 }
 
 /// How much one caller may use one tool.
@@ -64,7 +67,7 @@ pub enum CeilingReached {
 impl Ceilings {
     /// Whether it limits nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.arguments.is_none() && self.quota.is_empty() && self.approval.is_none()
+        self.arguments.is_none() && self.quota.is_empty() && self.approval.is_none() && self.answer.is_none()
     }
 }
 
@@ -85,6 +88,12 @@ impl fmt::Display for Ceilings {
             parts.push(format!("approval, which is waited for {decide} s and holds {once} s"));
         }
         parts.extend(per_day.map(|max| format!("{max} a day")));
+        if let Some(AnswerCeiling { bytes_max, rows }) = self.answer.as_deref() {
+            parts.extend(bytes_max.map(|max| format!("answers of at most {max} bytes")));
+            let rows =
+                rows.as_ref().map(|rows| format!("answers of at most {} rows at {:?}", rows.max, rows.at.as_str()));
+            parts.extend(rows);
+        }
         f.write_str(&parts.join(", "))
     }
 }

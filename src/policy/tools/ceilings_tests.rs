@@ -26,6 +26,14 @@ fn ceilings_are_of_rules_that_allow_and_say_something() {
             rule("[rule.arguments]\nrequired = ['a']").replace("tools", "resources").replace("'a'", "'a:b'"),
             "name some in tools or prompts",
         ),
+        (rule("answer_bytes_max = 4_194_305"), "line 5: answer_bytes_max has to be a whole number from 1 to 4194304"),
+        (rule("answer_rows_max = 5"), "line 5: answer_rows_max and answer_rows_at go together"),
+        (rule("answer_rows_at = '/a'"), "line 5: answer_rows_max and answer_rows_at go together"),
+        (rule("answer_rows_max = 5\nanswer_rows_at = 'a'"), "line 6: answer_rows_at has to be a JSON pointer"),
+        (
+            rule("answer_rows_max = 5\nanswer_rows_at = ''").replace("tools", "prompts"),
+            "line 5: answer_rows_max is about results of tools",
+        ),
         (rule("calls_per_day = 5").replace("name = 'r'\n", ""), "line 1: a rule that counts calls needs a name"),
         (
             "[[rule]]\neffect = 'approve'\ntools = ['a']\n".to_owned(),
@@ -46,6 +54,15 @@ fn ceilings_are_of_rules_that_allow_and_say_something() {
     assert!(good.needs_arguments(&decision, &Asked::tool("a")) && good.needs_wall_time());
     let other = good.decide(RoleSet::default(), &Asked::tool("b"));
     assert!(!good.needs_arguments(&other, &Asked::tool("b")) && !good.has_ceilings(&other));
+    let told = |lines: &str| {
+        let policy = policy(&rule(lines));
+        let decision = policy.decide(RoleSet::default(), &Asked::tool("a"));
+        assert!(policy.note_answers(&decision).is_some() && !policy.needs_arguments(&decision, &Asked::tool("a")));
+        assert!(policy.note_answers(&policy.decide(RoleSet::default(), &Asked::tool("b"))).is_none());
+        policy.ceilings_told(&decision).unwrap()
+    };
+    assert_eq!(told("answer_bytes_max = 500"), "answers of at most 500 bytes");
+    assert_eq!(told("answer_rows_max = 5\nanswer_rows_at = '/a'"), "answers of at most 5 rows at \"/a\"");
     let plain = policy(&rule(""));
     assert!(!plain.needs_wall_time() && !plain.has_ceilings(&plain.decide(RoleSet::default(), &Asked::tool("a"))));
 }

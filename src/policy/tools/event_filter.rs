@@ -1,16 +1,17 @@
 //! Answers with lists as they come in event streams (WHATWG HTML section 9.2.6).
 
-use crate::policy::tools::list_filter::{ListFilter, UnreadableList};
+use crate::policy::tools::answer_filter::AnswerFilter;
+use crate::policy::tools::answer_note::AnswerWithheld;
 use crate::wire::event_stream::BOM;
 
-impl ListFilter {
+impl AnswerFilter {
     /// One event of a stream, to its empty line, without what the caller may not use. None if there is nothing to change. All lines
     /// that carry no data stay as they are.
     ///
     /// # Errors
     ///
-    /// If its data looks like an answer and cannot be read.
-    pub fn apply_to_event(&self, event: &[u8]) -> Result<Option<Vec<u8>>, UnreadableList> {
+    /// If its data looks like an answer and cannot be read, or has more than the rule lets it have.
+    pub fn apply_to_event(&self, event: &[u8]) -> Result<Option<Vec<u8>>, AnswerWithheld> {
         let (mark, lines) = match event.strip_prefix(BOM) {
             Some(lines) => (BOM, lines),
             None => (&b""[..], event),

@@ -14,6 +14,7 @@ use crate::policy::tools::case::{Case, OwnedTarget};
 use crate::policy::tools::decision::{Denial, PolicyDigest, RuleId};
 use crate::policy::tools::file_ceilings::{CEILING_KEYS, read_ceilings};
 use crate::policy::tools::file_reader::{FileReader, PolicyFault, Section};
+use crate::policy::tools::file_sanitise::read_sanitise;
 use crate::policy::tools::hints::WantedHints;
 use crate::policy::tools::pattern::{PATTERN_LEN_MAX, Patterns};
 use crate::policy::tools::pins::PIN_RULE;
@@ -51,12 +52,12 @@ impl ToolPolicy {
         }
         let root = root.into_inner();
         for (key, _) in &root {
-            if !["policy", "key", "role", "rule", "test"].contains(&&**key.get_ref()) {
+            if !["policy", "key", "role", "rule", "sanitise", "pattern", "test"].contains(&&**key.get_ref()) {
                 let line = reader.line(&key.span());
                 reader.fault(
                     line,
                     format!(
-                        "unknown table {:?}: a policy has [policy], [[key]], [[role]], [[rule]] and [[test]]",
+                        "unknown table {:?}: a policy has [policy], [[key]], [[role]], [[rule]], [sanitise], [[pattern]] and [[test]]",
                         key.get_ref()
                     ),
                 );
@@ -89,6 +90,7 @@ impl Parts<'_> {
             asks_for_approval: false,
             needs_wall_time: false,
             cases: Vec::new(),
+            sanitise: read_sanitise(self.reader, root),
             hints: Arc::default(),
             pins: None,
             quotas: Arc::default(),

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::rates::Rate;
+use crate::policy::tools::answer_ceiling::{AnswerCeiling, BYTES_KEY, JsonPointer, ROWS_KEY, RowsMax};
 use crate::policy::tools::approval_ticket::ApprovalTerms;
 use crate::policy::tools::arguments::ArgumentSchema;
 use crate::policy::tools::ceilings::{Ceilings, Quota};
 use crate::policy::tools::file_reader::{FileReader, Section};
+use crate::policy::tools::list_filter::LIST_LEN_MAX;
 use crate::policy::tools::rule::Effect;
 
 /// The keys of a rule that set its ceilings.
-pub(super) const CEILING_KEYS: [&str; 7] = [
+pub(super) const CEILING_KEYS: [&str; 10] = [
     "arguments",
     "calls_per_minute",
     "calls_burst",
@@ -19,7 +21,15 @@ pub(super) const CEILING_KEYS: [&str; 7] = [
     "calls_per_day",
     "approval_wait_ms",
     "approval_use_within_ms",
+    BYTES_KEY,
+    ROWS_KEY,
+    ROWS_AT,
 ];
+
+/// The key that says where the rows of an answer are.
+const ROWS_AT: &str = "answer_rows_at";
+/// The highest number of rows.
+const ROWS_MAX: u32 = 1_000_000;
 
 /// The highest rate, burst and number of calls at once.
 const CALLS_MAX: u32 = 1_000_000;
@@ -54,7 +64,8 @@ pub(super) fn read_ceilings(reader: &mut FileReader, section: &Section<'_>, effe
         per_day: reader.count(section, "calls_per_day", CALLS_PER_DAY_MAX),
     };
     let approval = read_approval(reader, section, asks);
-    let ceilings = Ceilings { arguments: read_arguments(reader, section), quota, approval };
+    let answer = read_answer(reader, section);
+    let ceilings = Ceilings { arguments: read_arguments(reader, section), quota, approval, answer };
     (!ceilings.is_empty()).then(|| Box::new(ceilings))
 }
 
@@ -69,6 +80,33 @@ fn read_approval(reader: &mut FileReader, section: &Section<'_>, asks: bool) -> 
     let decide_within = within("approval_wait_ms", APPROVAL_WAIT);
     let use_within = within("approval_use_within_ms", APPROVAL_USE_WITHIN);
     asks.then_some(ApprovalTerms { decide_within, use_within })
+}
+
+fn read_answer(reader: &mut FileReader, section: &Section<'_>) -> Option<Arc<AnswerCeiling>> {
+    // A longer one is not held, and what is not held cannot be withheld.
+    let bytes_max = reader.count(section, BYTES_KEY, LIST_LEN_MAX as u32);
+    let max = reader.count(section, ROWS_KEY, ROWS_MAX);
+    let at = reader.text(section, ROWS_AT);
+    if section.has(ROWS_KEY) != section.has(ROWS_AT) {
+        let line = section.line_of(reader, if max.is_some() { ROWS_KEY } else { ROWS_AT });
+        reader.fault(line, format!("{ROWS_KEY} and {ROWS_AT} go together: how many elements, and of which array"));
+    }
+    if section.has(ROWS_KEY) && !section.has("tools") && !section.has("annotations") {
+        let line = section.line_of(reader, ROWS_KEY);
+        reader.fault(line, format!("{ROWS_KEY} is about results of tools: name some in tools"));
+    }
+    let pointer = at.and_then(|at| {
+        let pointer = JsonPointer::parse(at);
+        if pointer.is_none() {
+            let line = section.line_of(reader, ROWS_AT);
+            let why = "has to be a JSON pointer into structuredContent, such as \"/rows\"";
+            reader.fault(line, format!("{ROWS_AT} {why}"));
+        }
+        pointer
+    });
+    let rows = max.zip(pointer).map(|(max, at)| RowsMax { max, at });
+    let ceiling = AnswerCeiling { bytes_max, rows };
+    (!ceiling.is_empty()).then(|| Arc::new(ceiling))
 }
 
 fn read_arguments(reader: &mut FileReader, section: &Section<'_>) -> Option<Arc<ArgumentSchema>> {

@@ -5,26 +5,27 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::base::Rng;
+use crate::policy::tools::answer_filter::AnswerFilter;
+use crate::policy::tools::answer_note::AnswerWithheld;
 use crate::policy::tools::decision::Asked;
 use crate::policy::tools::inventory::{InventoryMemory, ToolInventory};
-use crate::policy::tools::list_filter::{ListFilter, UnreadableList};
 use crate::policy::tools::pins::{PinMode, ToolPins};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
 use crate::policy::tools::tool_record::{ToolDigest, ToolStanding};
 
-fn filter(text: &str) -> ListFilter {
-    ListFilter::new(Arc::new(ToolPolicy::parse(text).unwrap()), RoleSet::default())
+fn filter(text: &str) -> AnswerFilter {
+    AnswerFilter::new(&Arc::new(ToolPolicy::parse(text).unwrap()), RoleSet::default(), true, None).unwrap()
 }
 
-fn some() -> ListFilter {
+fn some() -> AnswerFilter {
     filter(
         "[policy]\npass_instructions = false\n[[rule]]\neffect = 'allow'\ntools = ['a*']\nprompts = ['a*']\n\
          resources = ['x://a*']\n[[rule]]\neffect = 'deny'\ntools = ['asked']\nscope = 's'\n",
     )
 }
 
-fn applied(filter: &ListFilter, text: &str) -> String {
+fn applied(filter: &AnswerFilter, text: &str) -> String {
     filter.apply(text.as_bytes()).unwrap().map_or_else(|| text.to_owned(), |out| String::from_utf8(out).unwrap())
 }
 
@@ -84,11 +85,11 @@ fn what_can_be_read_in_two_ways_is_refused() {
         "{\"result\":{\"tools\":[{\"name\":\"b\u{1}\"}]}}",
         "",
     ] {
-        assert_eq!(filter.apply(text.as_bytes()), Err(UnreadableList), "{text}");
+        assert_eq!(filter.apply(text.as_bytes()), Err(AnswerWithheld::Unreadable), "{text}");
     }
-    assert_eq!(filter.apply(b"{\"result\":\"\xff\"}"), Err(UnreadableList));
+    assert_eq!(filter.apply(b"{\"result\":\"\xff\"}"), Err(AnswerWithheld::Unreadable));
     let deep = format!(r#"{{"result":{{"tools":[],"x":{}{}}}}}"#, "[".repeat(5_000), "]".repeat(5_000));
-    assert_eq!(filter.apply(deep.as_bytes()), Err(UnreadableList));
+    assert_eq!(filter.apply(deep.as_bytes()), Err(AnswerWithheld::Unreadable));
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn a_list_shows_what_a_call_may_reach() {
             }
         }
         let policy = Arc::new(ToolPolicy::parse(&text).unwrap());
-        let filter = ListFilter::new(Arc::clone(&policy), RoleSet::default());
+        let filter = AnswerFilter::new(&Arc::clone(&policy), RoleSet::default(), true, None).unwrap();
         let names = ["a", "b", "bc", "c", "d"];
         let tools: Vec<Value> =
             names.iter().map(|name| json!({"name": name, "annotations": {"readOnlyHint": rng.chance(0.5)}})).collect();
@@ -199,7 +200,7 @@ fn a_tool_in_quarantine_is_hidden_and_cannot_be_called_until_it_is_approved() {
     let pinned = |mode| {
         let policy = ToolPolicy::parse("[[rule]]\neffect = 'deny'\ntools = ['asked']\nscope = 's'\n").unwrap();
         let policy = Arc::new(policy.pinned(ToolPins::new(mode, &inventory)));
-        (Arc::clone(&policy), ListFilter::new(policy, RoleSet::default()))
+        (Arc::clone(&policy), AnswerFilter::new(&policy, RoleSet::default(), true, None).unwrap())
     };
     let (policy, filter) = pinned(PinMode::Quarantine);
     let may_call = |policy: &ToolPolicy, tool| policy.decide(RoleSet::default(), &Asked::tool(tool));

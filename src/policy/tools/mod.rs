@@ -1,5 +1,8 @@
 //! Which caller may call which tool, by the rules of a route.
 
+mod answer_ceiling;
+mod answer_filter;
+mod answer_note;
 mod approval_keeping;
 mod approval_ticket;
 mod approvals;
@@ -13,6 +16,7 @@ mod event_filter;
 mod file;
 mod file_ceilings;
 mod file_reader;
+mod file_sanitise;
 mod hints;
 mod inventory;
 mod json_text;
@@ -26,10 +30,13 @@ mod replay;
 mod request;
 mod roles;
 mod rule;
+mod sanitise;
 mod tool_policy;
 mod tool_record;
 mod uri;
 
+pub use answer_filter::AnswerFilter;
+pub use answer_note::{AnswerNote, AnswerWithheld};
 pub use approval_keeping::{ApprovalRecord, UsedApproval};
 pub use approval_ticket::{ApprovalTicket, UndecidedTicket};
 pub use approvals::{Approval, ApprovalCall, ApprovalState, Approvals};
@@ -47,6 +54,7 @@ pub use quotas::{COUNTED_MAX, CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Q
 pub use replay::{CallFate, RecordedCall, ReplayUnknown, ReplayedCall};
 pub use request::{BodyKind, Reads, check_message, read_request};
 pub use roles::RoleSet;
+pub use sanitise::{SanitiseFound, SanitiseKind};
 pub use tool_policy::{MethodDefault, ToolPolicy, UnreadableArguments};
 pub use tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::base::Time;
 use crate::policy::identity::AgentIdentity;
+use crate::policy::tools::answer_note::AnswerNote;
 use crate::policy::tools::approval_keeping::UsedApproval;
 use crate::policy::tools::approval_ticket::ApprovalTicket;
 use crate::policy::tools::approvals::{ApprovalCall, Approvals, Asker, Asking, caller_told};
@@ -22,6 +23,7 @@ use crate::policy::tools::pins::{PIN_RULE, ToolPins};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
+use crate::policy::tools::sanitise::SanitiseRules;
 use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
 
 /// The rules of a route, as its file has them, and what is known of the tools of its server.
@@ -41,6 +43,8 @@ pub struct ToolPolicy {
     pub(super) asks_for_approval: bool,
     pub(super) needs_wall_time: bool,
     pub(super) cases: Vec<Case>,
+    /// What of the texts of its server is changed or flagged; none if they are not looked at.
+    pub(super) sanitise: Option<Box<SanitiseRules>>,
     pub(super) hints: Arc<KnownHints>,
     /// What becomes of tools that nobody has approved, if anything does.
     pub(super) pins: Option<ToolPins>,
@@ -222,7 +226,18 @@ impl ToolPolicy {
     /// Whether the arguments of a request have to be known, about which this was decided.
     #[must_use]
     pub fn needs_arguments(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
-        self.needs_approval(decision) || self.checks_arguments(decision, asked)
+        self.needs_approval(decision) || self.checks_arguments(decision, asked) || self.looks_at_arguments(asked)
+    }
+
+    /// Whether something more is asked of a request that was allowed so.
+    #[must_use]
+    pub fn is_held(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
+        self.has_ceilings(decision) || (decision.is_allowed() && self.looks_at_arguments(asked))
+    }
+
+    /// Whether the texts of its arguments are looked at.
+    fn looks_at_arguments(&self, asked: &Asked<'_>) -> bool {
+        self.sanitise.as_ref().is_some_and(|rules| rules.denies_arguments) && asked.has_arguments()
     }
 
     /// Whether the rule that allows a request says what its arguments have to be.
@@ -318,8 +333,15 @@ impl ToolPolicy {
 
     /// Whether the rule that allows a request has a ceiling.
     #[must_use]
-    pub fn has_ceilings(&self, decision: &ToolDecision) -> bool {
+    pub(super) fn has_ceilings(&self, decision: &ToolDecision) -> bool {
         self.ceilings_of(decision).is_some()
+    }
+
+    /// Where what becomes of the answers to a request is noted, by what was decided about it; none if they are passed on as they are.
+    #[must_use]
+    pub fn note_answers(&self, decision: &ToolDecision) -> Option<AnswerNote> {
+        let ceiling = self.ceilings_of(decision).and_then(|ceilings| ceilings.answer.clone());
+        (self.sanitise.is_some() || ceiling.is_some()).then(|| AnswerNote::with(ceiling))
     }
 
     /// What becomes of a request that a rule allows with these arguments, by what it asks of them. `message` is the whole message.
@@ -336,9 +358,16 @@ impl ToolPolicy {
         let ceilings = self.ceilings_of(&decision).filter(|_| asked.has_arguments());
         let schema = ceilings.and_then(|ceilings| ceilings.arguments.as_ref());
         match schema.map_or(Ok(()), |schema| schema.check_message(message)) {
-            Ok(()) => Ok(decision),
-            Err(Misfit::Unreadable) => Err(UnreadableArguments),
-            Err(Misfit::Wrong(why)) => Ok(reached(decision, CeilingReached::Arguments(why.into()))),
+            Ok(()) => {}
+            Err(Misfit::Unreadable) => return Err(UnreadableArguments),
+            Err(Misfit::Wrong(why)) => return Ok(reached(decision, CeilingReached::Arguments(why.into()))),
+        }
+        let rules = self.sanitise.as_ref().filter(|_| decision.is_allowed() && self.looks_at_arguments(asked));
+        let Some(rules) = rules else { return Ok(decision) };
+        let found = rules.look_at_arguments(message).map_err(|Unreadable| UnreadableArguments)?;
+        match found.changed_kinds() {
+            kinds if kinds.is_empty() => Ok(decision),
+            kinds => Ok(reached(decision, CeilingReached::Arguments(format!("they contain {kinds}").into()))),
         }
     }
 

@@ -60,7 +60,7 @@ pub trait Http2Service {
     /// The limits of the connection.
     fn limits(&self) -> Http2Limits;
 
-    /// Ready when the connection is to end after its open requests.
+    /// Ready when the connection must end after its open requests.
     fn ends(&self) -> impl Future<Output = ()>;
 
     /// Whether an incomplete head of this many bytes may be held; zero when none is held any more.
@@ -87,7 +87,7 @@ pub enum Http2End {
     Failed,
 }
 
-/// What a connection and its requests share.
+/// The state that a connection and its requests share.
 #[derive(Default)]
 pub(super) struct Shared {
     queue: Rc<ConnectionQueue>,
@@ -130,7 +130,7 @@ impl Shared {
     }
 }
 
-/// Serves the requests of a connection, whose first bytes are `first`, until it has ended or is to be closed. All of
+/// Serves the requests of a connection, whose first bytes are `first`, until it has ended or has to be closed. All of
 /// its requests have ended when this returns.
 pub async fn serve_http2<S: ByteStream>(
     core: &Core,
@@ -200,7 +200,7 @@ struct Serving<'a, S> {
     head_len: usize,
 }
 
-/// What a connection waits for.
+/// An event that a connection waits for.
 enum Event {
     /// A request, or the end of the connection.
     Received(Option<Result<Box<Received>, h2::Error>>),

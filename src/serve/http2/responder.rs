@@ -27,7 +27,7 @@ pub struct Http2Responder<'a, C> {
     gathered: Option<Lease>,
     /// A large piece that is being sent, after the collected ones.
     piece: Option<Lease>,
-    /// Whether the collected pieces are to be sent as soon as the caller's windows allow it.
+    /// Whether the collected pieces must be sent as soon as the caller's windows allow it.
     is_flushing: bool,
     /// Whether the end was sent with the head.
     has_ended: bool,

@@ -65,7 +65,7 @@ fn both_messages_round_trip_however_they_are_cut() {
 }
 
 #[test]
-fn a_shortened_payload_is_truncated_and_a_longer_one_trails() {
+fn a_short_payload_is_truncated_and_a_long_one_has_trailing_bytes() {
     fn try_lengths<M: EnrolMessage>(message: &M) {
         let bytes = encoded(message);
         let with_len = |payload: &[u8]| {
@@ -124,7 +124,7 @@ fn each_bad_field_has_its_fault() {
 }
 
 #[test]
-fn what_is_too_long_is_not_sent_and_texts_are_cut() {
+fn overlong_values_are_not_sent_and_texts_are_cut() {
     let long = EnrolRequest { csr: vec![0; CSR_LEN_MAX + 1], ..by_tunnel() };
     assert_eq!(long.encode().err(), Some(EnrolFault::FieldRange));
     let empty = EnrolRequest { csr: Vec::new(), ..by_tunnel() };
@@ -166,7 +166,7 @@ fn mutations_are_refused_or_read_and_never_more() {
 }
 
 #[test]
-fn the_limits_stand_in_the_protocol_page() {
+fn the_limits_are_in_the_protocol_page() {
     let page = include_str!("../../../docs/PROTOCOL.md");
     for (what, limit) in
         [("| 1 | ENROL, by tunnel | connector |", REQUEST_LEN_MAX), ("| 3 | GRANTED | edge |", ANSWER_LEN_MAX)]

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_says_what_to_do() {
+    fn each_refusal_has_a_remedy() {
         let denied = answered(None, "HTTP/1.1 403 Forbidden\x01\r\n\r\n");
         assert_eq!(denied, Err(ProxyFault::NotHttp(HeadError::ControlByte)));
         let denied = answered(None, "HTTP/1.1 403 Forbidden by policy\r\n\r\n");

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_for_the_protocols_is_refused_before_anything_is_sent() {
+    fn overlong_values_are_refused_before_anything_is_sent() {
         let long = "x".repeat(LOGIN_PART_LEN_MAX + 1);
         for protocol in [ProxyProtocol::Http, ProxyProtocol::Socks5] {
             let login = ProxyLogin { user: long.as_str().into(), password: Secret::from("p") };

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_says_what_to_do() {
+    fn each_refusal_has_a_remedy() {
         assert_eq!(ended(None, &[&[5, 0xff]]), Err(ProxyFault::LoginRequired("SOCKS5".into())));
         assert_eq!(ended(LOGIN, &[&[5, 0xff]]), Err(ProxyFault::NoMethod));
         assert_eq!(ended(LOGIN, &[&[5, 2], &[1, 1]]), Err(ProxyFault::LoginRefused));

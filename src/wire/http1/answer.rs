@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_head_closes_and_says_why() {
+    fn a_refused_head_is_answered_and_closes_the_connection() {
         let mut out = Vec::new();
         HeadError::TooLong.write_answer(None, &[], &mut out);
         let text = String::from_utf8(out).unwrap();

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_authority_is_refused() {
+    fn invalid_authorities_are_refused() {
         let long = "a".repeat(255);
         let bad = [
             "",

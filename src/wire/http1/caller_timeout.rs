@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_says_how_long_it_waits() {
+    fn the_time_of_a_caller_is_parsed() {
         let ms = |ms| Ok(Some(Duration::from_millis(ms)));
         for (field, expected) in [
             ("X-Request-Timeout: 5", ms(5_000)),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_is_understood() {
+    fn written_timeouts_are_parsed_back() {
         let told = |timeout| {
             let mut field = Vec::new();
             push_timeout(&mut field, timeout);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_says_nothing() {
+    fn malformed_timeouts_are_errors() {
         for value in
             ["", "0", "0ms", "-1", "5 s", "1e9", "five", "5m", "5.", ".5", "1.2.3", "123456789", "inf", "NaN", "+5"]
         {

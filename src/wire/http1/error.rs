@@ -222,12 +222,17 @@ pub enum BodyError {
     /// The body is in another charset than UTF-8, and the route has a policy.
     #[error("the body is not in UTF-8: send it in UTF-8, without another charset in Content-Type")]
     Charset,
-    /// An answer with a list cannot be parsed, and the policy of its route has to filter it.
-    #[error("a list could not be filtered by the policy of the route: it is too long, compressed, or malformed")]
+    /// An answer cannot be parsed, and the policy of its route has to filter or sanitise it.
+    #[error(
+        "an answer could not be read to be filtered or sanitised by the policy of the route: it is too long, compressed, or malformed"
+    )]
     UnreadableList,
-    /// No memory is left to hold an answer or event with a list while it is filtered.
-    #[error("no memory is left for lists that are being filtered")]
+    /// No memory is left to hold an answer or event while it is filtered or sanitised.
+    #[error("the answers that are being filtered have used up the memory for them")]
     CrowdedLists,
+    /// An answer has more bytes or rows than a rule of the policy of its route lets it have.
+    #[error("an answer has more than a rule of the policy of its route lets it have")]
+    AnswerOverCeiling,
 }
 
 impl BodyError {

@@ -49,9 +49,9 @@ pub struct PolicyEdit<'a> {
     pub authorization: Option<&'a [u8]>,
     /// Request an uncompressed answer, so that it can be parsed.
     pub identity_only: bool,
-    /// The field, as name and value, that identifies the caller to the server. The caller's own field of this name is
-    /// dropped.
-    pub identity: Option<(&'a str, &'a str)>,
+    /// The field that identifies the caller to the server: its name, and its value if the caller is identified. The caller's own
+    /// field of this name is dropped in any case.
+    pub identity: Option<(&'a str, Option<&'a str>)>,
 }
 
 /// Omits the secret.
@@ -160,7 +160,7 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
     if let Some(authorization) = edits.policy.authorization {
         push_field(out, b"Authorization", authorization);
     }
-    if let Some((name, value)) = edits.policy.identity {
+    if let Some((name, Some(value))) = edits.policy.identity {
         push_field(out, name.as_bytes(), value.as_bytes());
     }
     if edits.policy.identity_only {

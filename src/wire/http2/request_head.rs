@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn ambiguous_heads_are_refused() {
         refused(Request::get("https://user@a.test/").body(()).unwrap(), HeadError::BadHost);
         let userinfo = Request::get("https://user@a.test/").header("host", "a.test").body(()).unwrap();
         refused(userinfo, HeadError::HostMismatch);

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn ambiguous_heads_are_refused() {
         let lengths = Response::builder().header("content-length", "1").header("content-length", "2").body(()).unwrap();
         assert_eq!(read(&lengths, Method::Post, true).err(), Some(HeadError::RepeatedContentLength));
         let signed = Response::builder().header("content-length", "+1").body(()).unwrap();

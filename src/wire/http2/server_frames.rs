@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_to_end_may_still_answer_what_it_was_asked() {
+    fn a_draining_server_may_still_answer_earlier_requests() {
         let mut frames = ServerFrames::default();
         frames.feed(&frame(SETTINGS, &[]));
         assert!(frames.has_settings() && !frames.is_ending() && !frames.excludes(1));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_http_2_is_no_settings() {
+    fn other_protocols_have_no_settings() {
         let mut frames = ServerFrames::default();
         frames.feed(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
         assert!(!frames.has_settings() && !frames.is_ending());

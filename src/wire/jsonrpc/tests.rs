@@ -58,7 +58,7 @@ fn kinds_of_messages() {
 }
 
 #[test]
-fn a_failed_response_is_told_from_a_good_one() {
+fn a_failed_response_is_distinguished_from_a_good_one() {
     assert!(peek(br#"{"id":1,"error":{"code":-32603,"message":"no"}}"#).has_error());
     assert!(!peek(br#"{"id":1,"result":{"error":1}}"#).has_error());
 }

@@ -38,7 +38,8 @@ codes! {
         UpstreamSilent = 0x020b, "the upstream closed the connection before the first byte of its answer";
         CallerTimeout = 0x020c, "the caller's time was over";
         Unrecorded = 0x020d, "the call could not be written to the connector's audit log, so its answer is withheld";
-        CrowdedLists = 0x020e, "the lists that the connector filters have used up the memory for them";
+        CrowdedLists = 0x020e, "the answers that the connector filters have used up the memory for them";
+        AnswerOverCeiling = 0x020f, "the answer has more than the connector's policy allows, so it is withheld";
     }
 }
 
@@ -81,6 +82,7 @@ impl From<Cause> for CallFailure {
             Cause::Revoked => CallFailure::Revoked,
             Cause::Unrecorded => CallFailure::Unrecorded,
             Cause::CrowdedLists => CallFailure::CrowdedLists,
+            Cause::AnswerOverCeiling => CallFailure::AnswerOverCeiling,
             Cause::Unrecognized(_) if cause.never_reached_upstream() => CallFailure::NotPassedOn,
             // A stream with this cause is reset after its last byte, unless the other side failed.
             Cause::NotNeeded | Cause::Internal | Cause::Unrecognized(_) => CallFailure::Internal,
@@ -121,6 +123,7 @@ impl From<CallFailure> for Cause {
             CallFailure::RequestBroken => Cause::RequestBroken,
             CallFailure::Unrecorded => Cause::Unrecorded,
             CallFailure::CrowdedLists => Cause::CrowdedLists,
+            CallFailure::AnswerOverCeiling => Cause::AnswerOverCeiling,
             CallFailure::Internal => Cause::Internal,
         }
     }
@@ -150,7 +153,7 @@ mod tests {
 
     /// An agent may retry if the answer says that nothing was done, and must not otherwise.
     #[test]
-    fn a_failure_says_of_each_code_whether_the_request_may_have_reached_the_upstream() {
+    fn each_code_shows_whether_the_request_may_have_reached_the_upstream() {
         let unknown = [0x01ff, 0x02ff, 0x0301, 0x0000, 0xffff].map(Cause::Unrecognized);
         for cause in Cause::ALL.iter().copied().chain(unknown) {
             let failure = CallFailure::from(cause);
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_role_says_of_a_call_is_what_the_other_role_hears() {
+    fn a_failure_is_the_same_on_both_sides_of_a_link() {
         let of_one_side = [
             CallFailure::TunnelRevoked,
             CallFailure::NotPassedOn,
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_stands_in_the_protocol_page() {
+    fn every_cause_is_in_the_protocol_page() {
         let page = include_str!("../../../docs/PROTOCOL.md");
         for cause in Cause::ALL {
             let reached = if cause.never_reached_upstream() { "no" } else { "perhaps" };

@@ -50,7 +50,7 @@ pub enum Side {
     Peer,
 }
 
-/// What happened on a link, in order.
+/// An event on a link. Events are reported in order.
 #[derive(Debug)]
 pub enum Event<B> {
     /// At the edge: a connector has sent HELLO. Answer with [`welcome`](super::Mux::welcome) or

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_stands_in_the_protocol_page() {
+    fn every_code_is_in_the_protocol_page() {
         let page = include_str!("../../../docs/PROTOCOL.md");
         for fault in Fault::ALL {
             let row = format!("| `0x{:04x}` | {fault:?} |", fault.code());

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn credit_comes_back_lazily_but_before_the_peer_stalls() {
+    fn credit_is_returned_lazily_but_before_the_peer_stalls() {
         let mut window = Window::new(100);
         assert!(window.receive(40));
         assert_eq!(window.consume(40), 40);

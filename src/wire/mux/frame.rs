@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_header_can_break_has_a_name() {
+    fn every_violation_of_a_header_has_a_name() {
         let cases = [
             ([0, 0, 0, 0, 0, 0, 0, 0], Fault::UnknownType),
             ([0, 0, 15, 0, 0, 0, 0, 0], Fault::UnknownType),

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_rounded_down_and_never_nothing() {
+    fn the_remaining_time_is_rounded_down_and_never_zero() {
         let left_ms = |until: Time| {
             let mut out = Vec::new();
             put_budget(&mut out, until, NOW);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_turn_is_kept_while_a_newcomer_goes_first() {
+    fn the_rest_of_a_turn_is_kept_while_a_new_stream_is_sent_first() {
         let mut schedule = Schedule::default();
         schedule.wake(1);
         schedule.spend(1, QUANTUM);

@@ -183,8 +183,8 @@ impl<B: Chunk> Stream<B> {
         left.is_some()
     }
 
-    /// Records a stage that is to be reported; returns false if it, or a later one, was reported since DATA was last
-    /// sent or received.
+    /// Records a stage to report; returns false if it, or a later one, was reported since DATA was last sent or
+    /// received.
     pub(super) fn book_stage(&mut self, stage: Stage) -> bool {
         let bit = match stage {
             Stage::Head => 0b01,

@@ -237,3 +237,30 @@ fn a_token_says_who_calls_before_a_certificate_does_and_whatever_is_shown_is_goo
         tunnel.end();
     }
 }
+
+/// A caller of whom nothing is known is not told to the server as somebody else by what it sends itself.
+#[test]
+fn a_server_is_told_nothing_of_callers_that_need_not_say_who_they_are() {
+    let ca = Ca::new();
+    let alice = ca.certifies(ALICE);
+    let header = IdentityHeader { name: "X-Caller".into(), signer: Arc::new(IdentitySigner::new(&[7; 32])) };
+    let forged = "X-Caller: eve\r\nx_caller: eve\r\nX-CALLER: eve\r\n";
+    for (driver, traffic, at_edge) in [PLACES[0], PLACES[5]] {
+        let got = Got::default();
+        let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[serve(&got)]);
+        let terms = AuthTerms {
+            is_terminated: false,
+            authorization: None,
+            identity_header: Some(header.clone()),
+            ..terms(&[])
+        };
+        let auth = RouteAuth::new(terms, Vec::new()).without_tokens().with_certificates(ca.terms(false));
+        tunnel.authorize(at_edge, Some(&Arc::new(auth)));
+        is_answered(&mut tunnel.agent_with(&alice), forged);
+        assert_eq!(told(&got)["sub"], ALICE);
+        is_answered(&mut tunnel.agent(), forged);
+        let passed = got.lock().unwrap().pop().unwrap();
+        assert!(!passed.to_lowercase().replace('_', "-").contains("x-caller"), "{traffic:?}: {passed}");
+        tunnel.end();
+    }
+}

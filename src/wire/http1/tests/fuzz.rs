@@ -80,7 +80,7 @@ fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn written_requests_are_read_back() {
     let mut rng = Rng::new(1);
     let mut head = RequestHead::new();
     for _ in 0..ROUNDS {
@@ -172,7 +172,7 @@ fn random_body(rng: &mut Rng, framing: fn(u64) -> Framing) -> (Framing, Vec<u8>,
 }
 
 #[test]
-fn bodies_come_back_as_they_went() {
+fn bodies_are_returned_unchanged() {
     let mut rng = Rng::new(4);
     for round in 0..ROUNDS {
         let kind = [(|_| Framing::Chunked) as fn(u64) -> Framing, Framing::Length, |_| Framing::UntilClose];

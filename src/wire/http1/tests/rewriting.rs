@@ -32,7 +32,7 @@ fn hop_by_hop_fields_are_dropped_and_connection_names_more() {
 }
 
 #[test]
-fn who_takes_trailers_is_told_to_the_next_hop_and_nothing_else_of_te() {
+fn only_trailers_of_te_is_forwarded() {
     let with =
         |te: &str| forward(format!("GET / HTTP/1.1\r\nHost: a\r\n{te}\r\n").as_bytes(), &RequestEdits::default());
     let told = "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n";
@@ -92,7 +92,7 @@ fn host_is_replaced_and_strangers_claims_are_dropped() {
 }
 
 #[test]
-fn what_is_left_of_a_callers_time_takes_the_place_of_what_it_said() {
+fn the_remaining_time_replaces_the_callers_field() {
     let head = b"POST / HTTP/1.1\r\nx-request-timeout: 5\r\nHost: a\r\nGrpc-Timeout: 5S\r\nX-Request-Id: 1\r\n\r\n";
     let edits = RequestEdits { timeout: Some(std::time::Duration::from_millis(4_200)), ..Default::default() };
     let expected = "POST / HTTP/1.1\r\nHost: a\r\nX-Request-Id: 1\r\nX-Request-Timeout: 4200ms\r\n\r\n";
@@ -102,7 +102,7 @@ fn what_is_left_of_a_callers_time_takes_the_place_of_what_it_said() {
 
 /// Edge and connector use a separate field. The caller's field is forwarded.
 #[test]
-fn what_an_edge_tells_a_connector_of_a_callers_time_goes_no_further() {
+fn the_edges_time_field_is_not_forwarded_by_the_connector() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 5\r\nadit-time-left: 9000s\r\n\r\n";
     let with = |time_left| forward(head, &RequestEdits { time_left, ..Default::default() });
     let told = with(TimeLeftEdit::Replace(std::time::Duration::from_millis(4_200)));
@@ -222,7 +222,7 @@ fn own_answers_are_whole_responses() {
 }
 
 #[test]
-fn what_a_policy_changes_is_changed_alone() {
+fn a_policy_edit_changes_nothing_else() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer k\r\nAccept-Encoding: gzip, br\r\nX: 1\r\n\r\n";
     let written = |policy| forward(head, &RequestEdits { policy, ..RequestEdits::default() });
     let kept = written(PolicyEdit { identity_only: true, ..PolicyEdit::NONE });
@@ -235,7 +235,7 @@ fn what_a_policy_changes_is_changed_alone() {
     assert!(written(PolicyEdit::NONE).contains("Accept-Encoding: gzip, br\r\n"));
     let forged =
         b"POST / HTTP/1.1\r\nHost: a\r\nX-Caller: eve\r\nx_cAller: eve\r\nX-Caller2: kept\r\nx-caller: eve\r\n\r\n";
-    let policy = PolicyEdit { identity: Some(("X-Caller", "signed")), ..PolicyEdit::NONE };
+    let policy = PolicyEdit { identity: Some(("X-Caller", Some("signed"))), ..PolicyEdit::NONE };
     let told = forward(forged, &RequestEdits { policy, ..RequestEdits::default() });
     assert_eq!(told, "POST / HTTP/1.1\r\nHost: a\r\nX-Caller2: kept\r\nX-Caller: signed\r\n\r\n");
 }

@@ -28,7 +28,7 @@ fn opened(pair: &mut Pair, has: Option<Duration>, waits: Duration) -> (usize, Op
 }
 
 #[test]
-fn what_is_left_of_the_time_of_a_call_crosses_the_link_and_nothing_does_without() {
+fn the_remaining_time_of_a_call_crosses_the_link_if_it_is_limited() {
     let mut pair = Pair::ready(Settings::default());
     let (len, told) = opened(&mut pair, None, Duration::ZERO);
     assert_eq!((len, told.until), (12 + "mcp.example.com".len() - 1 + "192.0.2.1:5000".len(), None));
@@ -41,7 +41,7 @@ fn what_is_left_of_the_time_of_a_call_crosses_the_link_and_nothing_does_without(
 }
 
 #[test]
-fn a_connector_that_is_older_is_told_nothing_of_it() {
+fn an_older_connector_is_not_sent_the_callers_time() {
     let mut pair = pair_with(CONNECTOR, 1);
     let (len, told) = opened(&mut pair, Some(Duration::from_secs(2)), Duration::ZERO);
     assert_eq!((len, told.until), (12 + "mcp.example.com".len() - 1 + "192.0.2.1:5000".len(), None));
@@ -62,7 +62,7 @@ fn an_edge_that_is_older_chooses_the_version_that_it_speaks() {
 }
 
 #[test]
-fn a_call_that_is_given_up_before_its_frame_has_left_is_never_told() {
+fn a_call_that_is_reset_before_its_open_was_sent_is_never_sent() {
     let mut pair = Pair::ready(Settings::default());
     let stream = pair.sides[EDGE].open(&Open { until: Some(pair.now), ..open() }).unwrap();
     pair.sides[EDGE].reset(stream, Cause::Deadline);

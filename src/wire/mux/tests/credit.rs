@@ -5,7 +5,7 @@ fn small() -> Settings {
 }
 
 #[test]
-fn a_stream_stops_at_its_window_and_goes_on_when_its_reader_does() {
+fn a_stream_stops_at_its_window_and_continues_with_its_reader() {
     let mut pair = Pair::ready(Settings { link_window: 1 << 20, ..small() });
     let [edge, connector] = pair.open();
     pair.sides[EDGE].send(edge, vec![7; 100_000]).unwrap();
@@ -60,7 +60,7 @@ fn a_stalled_stream_does_not_stall_another() {
 }
 
 #[test]
-fn the_link_window_bounds_what_all_streams_together_can_leave_with_us() {
+fn the_link_window_bounds_the_unread_bytes_of_all_streams() {
     let mut pair = Pair::ready(small());
     let streams: Vec<Side2<StreamId>> = (0..5).map(|_| pair.open()).collect();
     for [edge, _] in &streams {
@@ -156,7 +156,7 @@ fn bytes_of_a_reset_stream_give_their_link_credit_back() {
 }
 
 #[test]
-fn a_sender_is_told_to_wait_and_told_when_to_go_on() {
+fn a_sender_is_stopped_and_resumed() {
     let mut pair = Pair::ready(Settings { backlog: 32_768, ..Settings::default() });
     let [edge, connector] = pair.open();
     pair.sides[EDGE].send(edge, vec![1; 40_000]).unwrap();
@@ -172,7 +172,7 @@ fn a_sender_is_told_to_wait_and_told_when_to_go_on() {
 }
 
 #[test]
-fn one_who_does_not_wait_is_stopped() {
+fn a_sender_that_ignores_the_backlog_is_stopped() {
     let mut pair = Pair::ready(Settings { backlog: 32_768, ..Settings::default() });
     let [edge, _] = pair.open();
     pair.sides[EDGE].send(edge, vec![1; 32_767]).unwrap();

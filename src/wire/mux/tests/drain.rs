@@ -21,7 +21,7 @@ fn the_edge_drains() {
 }
 
 #[test]
-fn the_connector_drains_and_still_serves_what_was_on_its_way() {
+fn the_connector_drains_and_still_serves_calls_in_transit() {
     let mut pair = Pair::ready(Settings::default());
     pair.sides[CONNECTOR].drain();
     let crossing = pair.sides[EDGE].open(&open()).unwrap();

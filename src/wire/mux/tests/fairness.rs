@@ -15,7 +15,7 @@ fn records(pair: &mut Pair, n: usize) -> Vec<(u32, usize)> {
 }
 
 #[test]
-fn a_small_message_goes_before_all_bulk() {
+fn a_small_message_is_sent_before_all_bulk() {
     let mut pair = Pair::ready(big());
     let bulk: Vec<StreamId> = (0..10).map(|_| pair.open()[EDGE]).collect();
     let small = pair.open()[EDGE];
@@ -107,7 +107,7 @@ fn a_stream_that_sends_little_and_often_cannot_starve_bulk() {
 }
 
 #[test]
-fn control_goes_before_data() {
+fn control_is_sent_before_data() {
     let mut pair = Pair::ready(big());
     let [bulk, _] = pair.open();
     pair.sides[EDGE].send(bulk, vec![0; 1 << 20]).unwrap();

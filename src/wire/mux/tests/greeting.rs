@@ -12,7 +12,7 @@ fn both_sides_learn_who_the_other_is() {
 }
 
 #[test]
-fn the_edge_says_nothing_before_it_has_been_greeted() {
+fn the_edge_sends_nothing_before_hello() {
     let mut edge: Mux<Bytes> = Mux::edge(start(), Settings::default());
     assert!(!edge.wants_transmit());
     assert_eq!(edge.open(&open()), Err(OpenError::NotReady));

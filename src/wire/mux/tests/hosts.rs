@@ -26,7 +26,7 @@ fn each_side_sends_its_hosts_right_after_the_greeting() {
 }
 
 #[test]
-fn of_changes_that_follow_each_other_closely_the_last_one_is_sent_and_no_peer_takes_them_for_a_flood() {
+fn only_the_last_of_changes_in_quick_succession_is_sent_and_no_flood_is_detected() {
     let mut pair = Pair::ready(Settings::default());
     for n in 0..1_000 {
         let now = pair.now;
@@ -74,7 +74,7 @@ fn a_list_that_fills_its_frame_is_sent_whatever_the_budget_and_keeps_no_memory()
 }
 
 #[test]
-fn what_was_not_sent_ends_with_the_link() {
+fn unsent_calls_end_with_the_link() {
     let mut pair = Pair::ready(Settings::default());
     pair.sides[EDGE].set_hosts(pair.now, &host_set(&["a.test"]));
     pair.sides[EDGE].close(Fault::Ended);

@@ -79,7 +79,7 @@ fn streams_of_which_nothing_was_sent_can_be_taken_back_and_others_cannot() {
 }
 
 #[test]
-fn traffic_stands_for_pings_but_the_round_trip_is_still_measured_now_and_then() {
+fn traffic_replaces_pings_but_the_round_trip_is_still_measured() {
     let mut pair = Pair::ready(Settings { ping_interval_ms: 1_000, ..Settings::default() });
     let [edge, connector] = pair.open();
     pair.clear();
@@ -117,7 +117,7 @@ fn a_silent_peer_is_given_up_after_three_intervals() {
 }
 
 #[test]
-fn a_peer_owes_an_answer_from_the_ping_on_until_anything_comes() {
+fn a_peer_owes_an_answer_from_the_ping_until_data_arrives() {
     let mut pair = Pair::ready(Settings::default());
     let [_, connector] = pair.open();
     assert_eq!(pair.sides[EDGE].owing_since(), None);
@@ -168,7 +168,7 @@ fn a_greeting_that_does_not_come_ends_the_link() {
 }
 
 #[test]
-fn close_tells_the_peer_which_streams_were_never_taken_up() {
+fn close_says_which_streams_were_never_processed() {
     let mut pair = Pair::ready(Settings::default());
     let [taken, _] = pair.open();
     let crossing = pair.sides[EDGE].open(&open()).unwrap();
@@ -188,7 +188,7 @@ fn close_tells_the_peer_which_streams_were_never_taken_up() {
 }
 
 #[test]
-fn a_lost_transport_resets_every_stream_and_says_nothing_more() {
+fn a_lost_transport_resets_every_stream_and_sends_nothing_more() {
     let mut pair = Pair::ready(Settings::default());
     let [edge, connector] = pair.open();
     for (side, stream) in [(EDGE, edge), (CONNECTOR, connector)] {

@@ -28,7 +28,7 @@ fn wait(pair: &mut Pair, time: Duration) {
 }
 
 #[test]
-fn streams_that_nobody_reads_give_way_when_they_clog_the_link() {
+fn unread_streams_are_reset_when_they_block_the_link() {
     let (mut pair, streams) = clogged(&[20_000, 12_000, 20_000]);
     assert_eq!(pair.sides[EDGE].window.held(), 40_000);
     assert_eq!(pair.bytes(EDGE, streams[2]).len(), 8_000, "the third waits for the first two");
@@ -83,7 +83,7 @@ fn a_small_rest_that_was_taken_whole_is_enough() {
 }
 
 #[test]
-fn nobody_is_reset_when_the_link_is_not_clogged_or_not_shared() {
+fn no_stream_is_reset_when_the_link_is_not_blocked_or_not_shared() {
     // With a peer that divides the window into shares, unread streams hold three quarters of it.
     let (mut pair, streams) = clogged(&[20_000, 14_000]);
     wait(&mut pair, 20 * WAIT);

@@ -5,7 +5,7 @@ fn phases(stage: Stage) -> Phases {
 }
 
 #[test]
-fn a_call_goes_there_and_back() {
+fn a_call_and_its_answer_cross_the_link() {
     let mut pair = Pair::ready(Settings::default());
     let [edge, connector] = pair.open();
     assert_eq!(pair.sides[CONNECTOR].opening(connector), Some(open()));
@@ -31,7 +31,7 @@ fn a_call_goes_there_and_back() {
 }
 
 #[test]
-fn commands_on_a_stream_that_cannot_take_them_say_why() {
+fn commands_on_an_unusable_stream_return_the_reason() {
     let mut pair = Pair::ready(Settings::default());
     let [edge, connector] = pair.open();
     assert_eq!(pair.sides[EDGE].phases(edge, phases(Stage::Head)), Err(StreamCommandError::WrongSide));

@@ -1,0 +1,150 @@
+//! How much an answer may have: bytes, and rows of a structured result.
+
+use std::borrow::Cow;
+
+use crate::policy::tools::json_text::{Unreadable, Value};
+
+/// The key of the file that limits the bytes of an answer.
+pub(super) const BYTES_KEY: &str = "answer_bytes_max";
+/// The key that limits its rows.
+pub(super) const ROWS_KEY: &str = "answer_rows_max";
+
+/// How much a rule lets answers have. What it does not say is not limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct AnswerCeiling {
+    /// The length of its body, or of the events of a stream, in bytes.
+    pub(super) bytes_max: Option<u32>,
+    pub(super) rows: Option<RowsMax>,
+}
+
+/// How many elements an array of a structured result may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RowsMax {
+    pub(super) max: u32,
+    pub(super) at: JsonPointer,
+}
+
+/// Where a value is (RFC 6901).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct JsonPointer(String);
+
+impl AnswerCeiling {
+    /// Whether it limits nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == AnswerCeiling::default()
+    }
+
+    /// Whether an answer, or one of a batch, has too many rows.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or may be read in different ways.
+    pub(super) fn is_over_rows(&self, answer: &[u8]) -> Result<bool, Unreadable> {
+        let Some(rows) = &self.rows else { return Ok(false) };
+        let whole = Value::of(answer)?;
+        if !whole.is_array() {
+            return rows.is_over(&whole);
+        }
+        for message in whole.parts() {
+            if rows.is_over(&message?.value)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl RowsMax {
+    fn is_over(&self, message: &Value<'_>) -> Result<bool, Unreadable> {
+        let Some(result) = message.member("result")? else { return Ok(false) };
+        let Some(structured) = result.value.member("structuredContent")? else { return Ok(false) };
+        let Some(array) = self.at.find(structured.value)?.filter(Value::is_array) else { return Ok(false) };
+        let mut rows = 0;
+        for row in array.parts() {
+            row?;
+            rows += 1;
+            if rows > self.max {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl JsonPointer {
+    /// A pointer as it is written; none if it is none.
+    pub(super) fn parse(text: &str) -> Option<JsonPointer> {
+        let begins = text.is_empty() || text.starts_with('/');
+        let is_escaped = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        (begins && is_escaped).then(|| JsonPointer(text.to_owned()))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The value at this place of another; none if there is none.
+    fn find<'a>(&self, value: Value<'a>) -> Result<Option<Value<'a>>, Unreadable> {
+        let mut found = value;
+        for token in self.0.split('/').skip(1) {
+            let token: Cow<'_, str> = match token.contains('~') {
+                true => token.replace("~1", "/").replace("~0", "~").into(),
+                false => token.into(),
+            };
+            let part = if found.is_array() {
+                let Ok(nth) = token.parse::<usize>() else { return Ok(None) };
+                found.parts().nth(nth).transpose()?
+            } else {
+                found.member(&token)?
+            };
+            let Some(part) = part else { return Ok(None) };
+            found = part.value;
+        }
+        Ok(Some(found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_those_of_the_array_at_the_pointer_and_of_nothing_else() {
+        let over = |at: &str, max, answer: &str| {
+            let rows = Some(RowsMax { max, at: JsonPointer::parse(at).unwrap() });
+            AnswerCeiling { bytes_max: None, rows }.is_over_rows(answer.as_bytes())
+        };
+        let result =
+            |structured: &str| format!(r#"{{"id":1,"result":{{"content":[1,2,3],"structuredContent":{structured}}}}}"#);
+        for (at, structured, rows) in [
+            ("/rows", r#"{"rows":[1,[2,3],{"a":[4,5,6]}]}"#, 3),
+            ("/a~1b/m~0n/1", r#"{"a/b":{"m~n":[[],[1,2]]}}"#, 2),
+            ("", "[1, 2, 3, 4]", 4),
+            ("/rows", r#"{ "\u0072ows" : [ ] }"#, 0),
+            ("/rows", r#"{"rows":"many"}"#, 0),
+            ("/rows/5", r#"{"rows":[[1,2]]}"#, 0),
+            ("/rows/x", r#"{"rows":[[1,2]]}"#, 0),
+            ("/other", r#"{"rows":[1,2]}"#, 0),
+        ] {
+            let answer = result(structured);
+            for max in 0..6 {
+                assert_eq!(over(at, max, &answer), Ok(rows > max), "{at} {structured} {max}");
+                assert_eq!(
+                    over(at, max, &format!("[{{\"id\":0}},{answer}]")),
+                    Ok(rows > max),
+                    "{at} {structured} {max}"
+                );
+            }
+        }
+        assert_eq!(over("/rows", 0, r#"{"id":1,"error":{"code":1,"message":""}}"#), Ok(false));
+        for answer in [
+            "",
+            "{",
+            r#"{"result":{"structuredContent":{"rows":[1],"rows":[]}}}"#,
+            r#"{"result":{"structuredContent":{"Rows":[1]}}}"#,
+        ] {
+            assert_eq!(over("/rows", 0, answer), Err(Unreadable), "{answer}");
+        }
+        assert!(["rows", "/~2", "/a~"].iter().all(|text| JsonPointer::parse(text).is_none()));
+    }
+}

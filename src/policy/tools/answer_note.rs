@@ -1,0 +1,93 @@
+//! What is noted of the answers to a request, for its log line and the counters.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::policy::tools::answer_ceiling::{AnswerCeiling, BYTES_KEY, ROWS_KEY};
+use crate::policy::tools::json_text::Unreadable;
+use crate::policy::tools::sanitise::SanitiseFound;
+use crate::wire::http1::BodyError;
+
+/// What was noted of the answers to one request. All copies are the same note.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerNote(Rc<Note>);
+
+#[derive(Debug, Default)]
+struct Note {
+    /// How much they may have, by the rule that allows the request.
+    ceiling: Option<Arc<AnswerCeiling>>,
+    found: Cell<SanitiseFound>,
+    bytes: Cell<u64>,
+    reached: Cell<Option<&'static str>>,
+}
+
+/// Why an answer is not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerWithheld {
+    /// It cannot be read, or may be read in different ways.
+    Unreadable,
+    /// It has more than the rule lets it have.
+    OverCeiling,
+}
+
+impl From<Unreadable> for AnswerWithheld {
+    fn from(Unreadable: Unreadable) -> AnswerWithheld {
+        AnswerWithheld::Unreadable
+    }
+}
+
+impl From<AnswerWithheld> for BodyError {
+    fn from(why: AnswerWithheld) -> BodyError {
+        match why {
+            AnswerWithheld::Unreadable => BodyError::UnreadableList,
+            AnswerWithheld::OverCeiling => BodyError::AnswerOverCeiling,
+        }
+    }
+}
+
+impl AnswerNote {
+    /// A note of answers that may have so much.
+    pub(super) fn with(ceiling: Option<Arc<AnswerCeiling>>) -> AnswerNote {
+        AnswerNote(Rc::new(Note { ceiling, ..Note::default() }))
+    }
+
+    /// What was found in their texts so far.
+    #[must_use]
+    pub fn found(&self) -> SanitiseFound {
+        self.0.found.get()
+    }
+
+    /// The key of the ceiling beyond which one was.
+    #[must_use]
+    pub fn reached(&self) -> Option<&'static str> {
+        self.0.reached.get()
+    }
+
+    /// Counts bytes of an answer that are received.
+    pub(super) fn on_bytes(&self, len: usize) -> Result<(), AnswerWithheld> {
+        let Some(max) = self.0.ceiling.as_ref().and_then(|ceiling| ceiling.bytes_max) else { return Ok(()) };
+        let bytes = self.0.bytes.get() + len as u64;
+        self.0.bytes.set(bytes);
+        if bytes > u64::from(max) { Err(self.reach(BYTES_KEY)) } else { Ok(()) }
+    }
+
+    /// Checks how many rows an answer has.
+    pub(super) fn check_rows(&self, answer: &[u8]) -> Result<(), AnswerWithheld> {
+        let Some(ceiling) = &self.0.ceiling else { return Ok(()) };
+        if ceiling.is_over_rows(answer)? { Err(self.reach(ROWS_KEY)) } else { Ok(()) }
+    }
+
+    /// Has what `look` finds added to it.
+    pub(super) fn finding<T>(&self, look: impl FnOnce(&mut SanitiseFound) -> T) -> T {
+        let mut found = self.0.found.get();
+        let seen = look(&mut found);
+        self.0.found.set(found);
+        seen
+    }
+
+    fn reach(&self, key: &'static str) -> AnswerWithheld {
+        self.0.reached.set(Some(key));
+        AnswerWithheld::OverCeiling
+    }
+}

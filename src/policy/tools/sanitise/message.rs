@@ -1,0 +1,290 @@
+//! JSON-RPC messages, of which only the texts are changed that are data.
+
+use std::borrow::Cow;
+
+use crate::policy::tools::json_text::{Unreadable, Value};
+use crate::policy::tools::list_filter::LIST_LEN_MAX;
+use crate::policy::tools::sanitise::found::{SanitiseFound, SanitiseKind};
+use crate::policy::tools::sanitise::rules::{SanitiseMode, SanitiseRules, TextPlace};
+use crate::policy::tools::sanitise::secrets::NAME_LEN_MAX;
+
+/// What the strings of an object or array are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Area {
+    /// Messages of a batch.
+    Batch,
+    /// The members of a message.
+    Message,
+    /// What the protocol describes.
+    Described,
+    /// Blocks of content, some of which are binary.
+    Content,
+    /// A schema of JSON values.
+    Schema,
+    /// Data of the server or the caller.
+    Data,
+}
+
+/// An object or array that is open.
+struct Open<'a> {
+    is_object: bool,
+    area: Area,
+    /// The name of the member that is read, or of which an array is the value. Empty if it is longer than any that matters.
+    name: Cow<'a, str>,
+}
+
+/// Names by which clients know something again. What they name is flagged and never changed.
+const IDENTIFIERS: [&str; 22] = [
+    "name",
+    "uri",
+    "uriTemplate",
+    "url",
+    "mimeType",
+    "type",
+    "nextCursor",
+    "cursor",
+    "progressToken",
+    "taskId",
+    "requestId",
+    "id",
+    "role",
+    "protocolVersion",
+    "method",
+    "cacheScope",
+    "version",
+    "elicitationId",
+    "$schema",
+    "level",
+    "resultType",
+    "requestState",
+];
+
+impl SanitiseRules {
+    /// The message, or messages, as they are passed on; none if they stay as they are. All bytes outside of changed values stay.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is longer than the rules allow, or would become too long.
+    pub(in crate::policy::tools) fn apply(
+        &self,
+        text: &[u8],
+        found: &mut SanitiseFound,
+    ) -> Result<Option<Vec<u8>>, Unreadable> {
+        if text.len() > self.scan_bytes_max {
+            found.add(SanitiseKind::TooLong, !self.passes_long);
+            return if self.passes_long { Ok(None) } else { Err(Unreadable) };
+        }
+        Value::of(text)?;
+        let (open, out, root) = (Vec::new(), Vec::new(), Area::Message);
+        let mut walk = Walk { rules: self, found, text, root, open, out, copied: 0 };
+        walk.run()?;
+        let Walk { mut out, copied, .. } = walk;
+        if copied == 0 {
+            return Ok(None);
+        }
+        out.extend_from_slice(&text[copied..]);
+        Ok(Some(out))
+    }
+}
+
+impl SanitiseRules {
+    /// What the arguments of a request have that would be taken out of an answer. `message` is all of the request.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or may be read in different ways.
+    pub(in crate::policy::tools) fn look_at_arguments(&self, message: &[u8]) -> Result<SanitiseFound, Unreadable> {
+        let mut found = SanitiseFound::default();
+        let Some(params) = Value::of(message)?.member("params")? else { return Ok(found) };
+        let Some(arguments) = params.value.member("arguments")? else { return Ok(found) };
+        let (text, open, out, root) = (arguments.value.bytes(), Vec::new(), Vec::new(), Area::Data);
+        Walk { rules: self, found: &mut found, text, root, open, out, copied: 0 }.run()?;
+        Ok(found)
+    }
+}
+
+/// Goes once through a text that is known to be JSON.
+struct Walk<'a, 'f> {
+    rules: &'a SanitiseRules,
+    found: &'f mut SanitiseFound,
+    text: &'a [u8],
+    /// What the text is, unless it is a batch.
+    root: Area,
+    open: Vec<Open<'a>>,
+    out: Vec<u8>,
+    /// How much of the text was passed on or replaced.
+    copied: usize,
+}
+
+impl<'a> Walk<'a, '_> {
+    fn run(&mut self) -> Result<(), Unreadable> {
+        let (mut at, mut is_name) = (0, false);
+        while let Some(byte) = self.text.get(at) {
+            match byte {
+                b'{' | b'[' => {
+                    is_name = *byte == b'{';
+                    let open = self.opened(is_name);
+                    self.open.push(open);
+                    at += 1;
+                }
+                b'}' | b']' => {
+                    self.open.pop();
+                    is_name = false;
+                    at += 1;
+                }
+                b',' => {
+                    is_name = self.open.last().is_some_and(|open| open.is_object);
+                    at += 1;
+                }
+                b'"' => {
+                    let end = at + string_len(&self.text[at..]);
+                    let value = decoded(&self.text[at..end]);
+                    if std::mem::take(&mut is_name) {
+                        self.name(value);
+                    } else {
+                        self.string(&value, at..end)?;
+                    }
+                    at = end;
+                }
+                b'0'..=b'9' | b'-' => {
+                    let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
+                    let end = at + self.text[at..].iter().take_while(is_part).count();
+                    self.number(at..end)?;
+                    at = end;
+                }
+                _ => at += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// What is opened as the next value.
+    fn opened(&self, is_object: bool) -> Open<'a> {
+        let Some(outer) = self.open.last() else {
+            let area = if is_object || self.root == Area::Data { self.root } else { Area::Batch };
+            return Open { is_object, area, name: "".into() };
+        };
+        let area = match (outer.area, &*outer.name) {
+            (Area::Batch, _) => Area::Message,
+            (Area::Message, _) => Area::Described,
+            (Area::Described, "structuredContent" | "arguments" | "data") => Area::Data,
+            (Area::Described | Area::Content, "inputSchema" | "outputSchema" | "requestedSchema") => Area::Schema,
+            (Area::Described, "content" | "contents") => Area::Content,
+            (area, _) => area,
+        };
+        let name = if is_object { "".into() } else { outer.name.clone() };
+        Open { is_object, area, name }
+    }
+
+    fn name(&mut self, name: Cow<'a, str>) {
+        let Some(open) = self.open.last_mut() else { return };
+        if open.area == Area::Data {
+            // Who reads the value goes by its name.
+            let _ = self.rules.clean(&name, TextPlace { name: "", may_change: false }, self.found);
+        }
+        // Each array within it has a copy.
+        open.name = if name.len() > NAME_LEN_MAX { Cow::Borrowed("") } else { name };
+    }
+
+    fn string(&mut self, value: &str, range: std::ops::Range<usize>) -> Result<(), Unreadable> {
+        let Some(open) = self.open.last() else { return Ok(()) };
+        let name = &*open.name;
+        let may_change = match open.area {
+            Area::Message if matches!(name, "jsonrpc" | "id" | "method") => return Ok(()),
+            Area::Content if matches!(name, "data" | "blob") && is_base64(value) => return Ok(()),
+            Area::Batch | Area::Message | Area::Data => true,
+            Area::Schema => matches!(name, "description" | "title"),
+            Area::Described | Area::Content => !IDENTIFIERS.contains(&name),
+        };
+        let place = TextPlace { name, may_change };
+        match self.rules.clean(value, place, self.found) {
+            Some(cleaned) => {
+                let with = serde_json::to_string(&cleaned).map_err(|_| Unreadable)?;
+                self.replace(range, with.as_bytes())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn number(&mut self, range: std::ops::Range<usize>) -> Result<(), Unreadable> {
+        let mode = self.rules.mode(SanitiseKind::Cards);
+        let is_data = self.open.last().is_some_and(|open| open.area == Area::Data);
+        if mode == SanitiseMode::Off || !is_data || !self.rules.is_card(&self.text[range.clone()]) {
+            return Ok(());
+        }
+        self.found.add(SanitiseKind::Cards, mode == SanitiseMode::Change);
+        // A number stays a number.
+        if mode == SanitiseMode::Change { self.replace(range, b"0") } else { Ok(()) }
+    }
+
+    fn replace(&mut self, range: std::ops::Range<usize>, with: &[u8]) -> Result<(), Unreadable> {
+        self.out.extend_from_slice(&self.text[self.copied..range.start]);
+        self.out.extend_from_slice(with);
+        self.copied = range.end;
+        // Placeholders may be longer than what they stand for.
+        if self.out.len() + self.text.len() - self.copied > LIST_LEN_MAX { Err(Unreadable) } else { Ok(()) }
+    }
+}
+
+/// The length of the string at the start, with its quotes.
+fn string_len(text: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(stop) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += stop + 1;
+        if text[at - 1] == b'"' {
+            return at;
+        }
+        at += 1;
+    }
+    text.len()
+}
+
+/// What a string says. Half of a pair of surrogates, which is no character, reads as U+FFFD.
+fn decoded(quoted: &[u8]) -> Cow<'_, str> {
+    let plain = &quoted[1..quoted.len() - 1];
+    if !plain.contains(&b'\\') {
+        return String::from_utf8_lossy(plain);
+    }
+    let mut out = Vec::with_capacity(plain.len());
+    let mut rest = plain;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let (escape, behind) = rest[at..].split_at(2.min(rest.len() - at));
+        rest = behind;
+        match escape.get(1) {
+            Some(b'b') => out.push(0x08),
+            Some(b'f') => out.push(0x0c),
+            Some(b'n') => out.push(b'\n'),
+            Some(b'r') => out.push(b'\r'),
+            Some(b't') => out.push(b'\t'),
+            Some(b'u') => {
+                let first = unit(rest).unwrap_or(0xd800);
+                rest = rest.get(4..).unwrap_or_default();
+                let second = rest.strip_prefix(b"\\u").and_then(unit).filter(|unit| (0xdc00..0xe000).contains(unit));
+                let char = match (first, second) {
+                    (0xd800..=0xdbff, Some(second)) => {
+                        rest = &rest[6..];
+                        char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00))
+                    }
+                    _ => char::from_u32(first),
+                };
+                let char = char.unwrap_or(char::REPLACEMENT_CHARACTER);
+                out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            Some(other) => out.push(*other),
+            None => {}
+        }
+    }
+    out.extend_from_slice(rest);
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// The number that four hexadecimal digits are.
+fn unit(text: &[u8]) -> Option<u32> {
+    let digits = text.get(..4)?;
+    digits.iter().try_fold(0, |unit, byte| Some(unit << 4 | char::from(*byte).to_digit(16)?))
+}
+
+fn is_base64(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_\r\n".contains(&byte))
+}

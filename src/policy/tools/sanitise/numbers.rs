@@ -1,0 +1,146 @@
+//! Numbers of payment cards and bank accounts, by their checksums; and addresses of e-mail.
+
+use std::ops::Range;
+
+/// The shortest and the longest number of a card, in digits.
+const CARD_LENS: Range<usize> = 14..20;
+/// The longest parts of an address of e-mail, in bytes (RFC 5321 section 4.5.3.1).
+const LOCAL_LEN_MAX: usize = 64;
+const DOMAIN_LEN_MAX: usize = 255;
+
+/// Passes on each number of a card in a text (ISO/IEC 7812). Its digits may be in groups, with one space or hyphen between them.
+pub(super) fn cards(text: &[u8], mut found: impl FnMut(Range<usize>)) {
+    let mut at = 0;
+    while at < text.len() {
+        if !text[at].is_ascii_digit() || (at > 0 && text[at - 1].is_ascii_alphanumeric()) {
+            at += 1;
+            continue;
+        }
+        match card_at(&text[at..]) {
+            Some(len) => {
+                found(at..at + len);
+                at += len;
+            }
+            // No number begins within a group of digits.
+            None => at += text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count(),
+        }
+    }
+}
+
+/// The length of the longest number of a card at the start.
+fn card_at(text: &[u8]) -> Option<usize> {
+    let (mut digits, mut len, mut at, mut longest) = ([0u8; CARD_LENS.end], 0, 0, None);
+    while let Some(byte) = text.get(at) {
+        if byte.is_ascii_digit() {
+            if len + 1 == CARD_LENS.end {
+                break;
+            }
+            digits[len] = byte - b'0';
+            len += 1;
+            let ends = !text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric);
+            if ends && is_card(&digits[..len]) {
+                longest = Some(at + 1);
+            }
+        } else if !matches!(byte, b' ' | b'-') || !text.get(at + 1).is_some_and(u8::is_ascii_digit) {
+            break;
+        }
+        at += 1;
+    }
+    longest
+}
+
+/// Whether these digits are the number of a card: its issuer, its length and its checksum.
+pub(super) fn is_card(digits: &[u8]) -> bool {
+    if !CARD_LENS.contains(&digits.len()) {
+        return false;
+    }
+    let first = |len: usize| digits[..len].iter().fold(0u32, |number, digit| number * 10 + u32::from(*digit));
+    let fits = matches!(
+        (first(2), first(4), digits.len()),
+        (_, 2_221..=2_720, 16)
+            | (51..=55, _, 16)
+            | (40..=49, _, 16 | 19)
+            | (34 | 37, _, 15)
+            | (36 | 38 | 39, _, 14)
+            | (_, 3_000..=3_059, 14)
+            | (_, 3_528..=3_589, 16)
+            | (65, _, 16)
+            | (_, 6_011 | 6_440..=6_499, 16)
+            | (62, _, 16..=19)
+    );
+    let doubled = |digit: u8| if digit > 4 { digit * 2 - 9 } else { digit * 2 };
+    let sum = |(at, digit): (usize, &u8)| u32::from(if at % 2 == 1 { doubled(*digit) } else { *digit });
+    fits && digits.iter().rev().enumerate().map(sum).sum::<u32>() % 10 == 0
+}
+
+/// The length of an IBAN by its country (ISO 13616): two letters and two digits for each.
+const IBAN_LENS: &[u8] =
+    b"AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21CR22CY28CZ24DE22DJ27DK18DO28EE20EG29ES24FI18FK18FO18FR27\
+    GB22GE22GI23GL18GR27GT28HN28HR21HU28IE22IL23IQ23IS26IT27JO30KW30KZ20LB28LC32LI21LT20LU20LV21LY25MC27MD24ME22\
+    MK19MN20MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24SM27SO23ST25SV28\
+    TL23TN24TR26UA29VA22VG24XK20YE30";
+
+/// Passes on each IBAN in a text (ISO 13616). It may be in groups, with one space between them.
+pub(super) fn ibans(text: &[u8], mut found: impl FnMut(Range<usize>)) {
+    let mut at = 0;
+    while at + 4 <= text.len() {
+        let begins = at == 0 || !text[at - 1].is_ascii_alphanumeric();
+        match Some(&text[at..]).filter(|_| begins).and_then(iban_at) {
+            Some(len) => {
+                found(at..at + len);
+                at += len;
+            }
+            None => at += 1,
+        }
+    }
+}
+
+fn iban_at(text: &[u8]) -> Option<usize> {
+    let [first, second, third, fourth, ..] = text else { return None };
+    if !third.is_ascii_digit() || !fourth.is_ascii_digit() {
+        return None;
+    }
+    let country = [first.to_ascii_uppercase(), second.to_ascii_uppercase()];
+    let entry = IBAN_LENS.chunks(4).find(|entry| entry[..2] == country)?;
+    let want = entry[2..].iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
+    let (mut chars, mut len, mut at) = ([0u8; 34], 0, 0);
+    while len < want {
+        let byte = *text.get(at)?;
+        if byte.is_ascii_alphanumeric() {
+            chars[len] = byte.to_ascii_uppercase();
+            len += 1;
+        } else if byte != b' ' || text.get(at + 1) == Some(&b' ') {
+            return None;
+        }
+        at += 1;
+    }
+    if text.get(at).is_some_and(u8::is_ascii_alphanumeric) {
+        return None;
+    }
+    // ISO 7064, MOD 97-10: the first four stand at the end, and letters are two digits.
+    let turned = chars[4..len].iter().chain(&chars[..4]);
+    let rest = turned.fold(0u32, |rest, byte| match byte {
+        b'0'..=b'9' => (rest * 10 + u32::from(byte - b'0')) % 97,
+        _ => (rest * 100 + u32::from(byte - b'A') + 10) % 97,
+    });
+    (rest == 1).then_some(at)
+}
+
+/// Passes on each address of e-mail in a text.
+pub(super) fn emails(text: &[u8], mut found: impl FnMut(Range<usize>)) {
+    let is_local = |byte: &u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(byte);
+    let is_domain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let mut from = 0;
+    for at in memchr::memchr_iter(b'@', text) {
+        let before = &text[from.max(at.saturating_sub(LOCAL_LEN_MAX))..at];
+        let behind = &text[at + 1..text.len().min(at + 1 + DOMAIN_LEN_MAX)];
+        let local = before.iter().rev().take_while(|byte| is_local(byte)).count();
+        let domain = behind.iter().take_while(|byte| is_domain(byte)).count();
+        let domain = behind[..domain].iter().rposition(u8::is_ascii_alphabetic).map_or(0, |last| last + 1);
+        let has_dot = behind[..domain].iter().skip(1).any(|byte| *byte == b'.');
+        if local > 0 && has_dot && behind[0].is_ascii_alphanumeric() {
+            from = at + 1 + domain;
+            found(at - local..from);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Keys, tokens and passwords: those that say what they are, and what looks random where one is named.
+
+use std::ops::Range;
+
+/// How keys of well-known services begin, and how long they are at least, in bytes.
+const PREFIXES: [(&[u8], usize); 30] = [
+    (b"AKIA", 20),
+    (b"ASIA", 20),
+    (b"AIza", 35),
+    (b"ghp_", 36),
+    (b"gho_", 36),
+    (b"ghu_", 36),
+    (b"ghs_", 36),
+    (b"ghr_", 36),
+    (b"github_pat_", 40),
+    (b"glpat-", 20),
+    (b"sk-", 24),
+    (b"sk_live_", 24),
+    (b"sk_test_", 24),
+    (b"rk_live_", 24),
+    (b"rk_test_", 24),
+    (b"whsec_", 24),
+    (b"xoxb-", 20),
+    (b"xoxp-", 20),
+    (b"xoxa-", 20),
+    (b"xoxr-", 20),
+    (b"xoxs-", 20),
+    (b"xapp-", 20),
+    (b"npm_", 36),
+    (b"pypi-", 40),
+    (b"hf_", 30),
+    (b"dop_v1_", 40),
+    (b"shpat_", 32),
+    (b"glsa_", 32),
+    (b"lin_api_", 36),
+    (b"dckr_pat_", 27),
+];
+/// The length of the id of a key of AWS, which has capitals and not always a digit.
+const AWS_KEY_ID_LEN: usize = 20;
+/// Words of names that stand before secrets, without marks between their parts.
+const NAMES: [&str; 9] =
+    ["password", "passwd", "secret", "token", "apikey", "accesskey", "privatekey", "authorization", "credential"];
+/// Words of names that only look like these.
+const NOT_NAMES: [&str; 7] = ["page", "cursor", "continu", "next", "progress", "count", "max"];
+/// The longest name that is looked at, and the longest secret behind one, in bytes.
+pub(super) const NAME_LEN_MAX: usize = 64;
+const VALUE_LENS: Range<usize> = 16..513;
+/// The longest secret that is the whole value of a member, in bytes.
+const MEMBER_LEN_MAX: usize = 4_096;
+/// The least entropy of a value that looks random, in bits per character.
+const ENTROPY_MIN: f64 = 3.5;
+/// The most bytes between a name and its value.
+const BETWEEN_LEN_MAX: usize = 8;
+/// The least length of the first two parts of a JWT.
+const JWT_PART_LEN_MIN: usize = 10;
+
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+const PEM_END: &[u8] = b"-----END ";
+const PEM_KEY: &[u8] = b"PRIVATE KEY";
+/// The longest label of a PEM block (RFC 7468) that is looked at.
+const PEM_LABEL_LEN_MAX: usize = 64;
+
+/// Passes on each secret in a text.
+pub(super) fn secrets(text: &[u8], mut found: impl FnMut(Range<usize>)) {
+    pem_keys(text, &mut found);
+    let mut at = 0;
+    while at < text.len() {
+        if !is_token(text[at]) {
+            at += 1;
+            continue;
+        }
+        let end = at + text[at..].iter().take_while(|byte| is_token(**byte)).count();
+        let start = at + text[at..end].iter().take_while(|byte| matches!(byte, b'-' | b'_')).count();
+        if let Some(secret_end) = jwt_end(text, start, end) {
+            found(start..secret_end);
+            at = secret_end;
+            continue;
+        }
+        at = end;
+        if has_prefix(&text[start..end]) {
+            found(start..end);
+        } else if let Some(value) = named_value(text, start..end) {
+            at = value.end;
+            found(value);
+        }
+    }
+}
+
+/// Whether a value is a secret because a member with this name has it.
+pub(super) fn is_named_secret(name: &str, value: &str) -> bool {
+    value.len() <= MEMBER_LEN_MAX && is_name(name.as_bytes()) && is_random(value.as_bytes())
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+fn is_value(byte: u8) -> bool {
+    is_token(byte) || b"+/=.~".contains(&byte)
+}
+
+fn has_prefix(token: &[u8]) -> bool {
+    let fits = |(prefix, len): &(&[u8], usize)| token.len() >= *len && token.starts_with(prefix);
+    let is_of_aws = token.len() == AWS_KEY_ID_LEN && !token.iter().any(u8::is_ascii_lowercase);
+    PREFIXES.iter().any(fits) && (is_of_aws || token.iter().any(u8::is_ascii_digit))
+}
+
+/// The end of the JWT (RFC 7519) that begins with these bytes.
+fn jwt_end(text: &[u8], start: usize, end: usize) -> Option<usize> {
+    if !text[start..end].starts_with(b"eyJ") || end - start < JWT_PART_LEN_MIN || text.get(end) != Some(&b'.') {
+        return None;
+    }
+    let part = |from: usize| from + text[from..].iter().take_while(|byte| is_token(**byte)).count();
+    let second = part(end + 1);
+    if second - end <= JWT_PART_LEN_MIN || text.get(second) != Some(&b'.') {
+        return None;
+    }
+    Some(part(second + 1))
+}
+
+/// What looks random behind a name, with `:` or `=` between them.
+fn named_value(text: &[u8], name: Range<usize>) -> Option<Range<usize>> {
+    if !is_name(&text[name.clone()]) {
+        return None;
+    }
+    let behind = &text[name.end..];
+    let between = behind.iter().take_while(|byte| b" \t\"':=>".contains(byte)).take(BETWEEN_LEN_MAX).count();
+    if !behind[..between].iter().any(|byte| matches!(byte, b':' | b'=')) {
+        return None;
+    }
+    let mut start = name.end + between;
+    for scheme in [&b"bearer "[..], b"basic "] {
+        if text[start..].get(..scheme.len()).is_some_and(|word| word.eq_ignore_ascii_case(scheme)) {
+            start += scheme.len();
+        }
+    }
+    let len = text[start..].iter().take(VALUE_LENS.end).take_while(|byte| is_value(**byte)).count();
+    let value = &text[start..start + len];
+    (len < VALUE_LENS.end && is_random(value)).then_some(start..start + len)
+}
+
+/// Whether a name says that what it names is a secret.
+fn is_name(name: &[u8]) -> bool {
+    if name.len() > NAME_LEN_MAX {
+        return false;
+    }
+    let letters = name.iter().filter(|byte| byte.is_ascii_alphabetic());
+    let word: String = letters.map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+    NAMES.iter().any(|name| word.contains(name)) && !NOT_NAMES.iter().any(|name| word.contains(name))
+}
+
+fn is_random(value: &[u8]) -> bool {
+    if value.len() < VALUE_LENS.start || !value.iter().all(|byte| is_value(*byte)) {
+        return false;
+    }
+    let mut counts = [0u16; 128];
+    value.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let all = value.len() as f64;
+    let shares = counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / all);
+    let entropy: f64 = shares.map(|share| -share * share.log2()).sum();
+    let has = |is: fn(&u8) -> bool| value.iter().any(is);
+    entropy >= ENTROPY_MIN && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
+}
+
+/// Private keys as PEM. One without its end goes to the end of the text.
+fn pem_keys(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+    let mut from = 0;
+    while let Some(start) = memchr::memmem::find(&text[from..], PEM_BEGIN).map(|at| from + at) {
+        from = start + PEM_BEGIN.len();
+        let label = &text[from..text.len().min(from + PEM_LABEL_LEN_MAX)];
+        let Some(dashes) = memchr::memmem::find(label, b"-----") else { continue };
+        if memchr::memmem::find(&label[..dashes], PEM_KEY).is_none() {
+            continue;
+        }
+        let behind = from + dashes;
+        let end = memchr::memmem::find(&text[behind..], PEM_END).map_or(text.len(), |at| {
+            let from = behind + at + PEM_END.len();
+            let label = &text[from..text.len().min(from + PEM_LABEL_LEN_MAX)];
+            memchr::memmem::find(label, b"-----").map_or(from, |dashes| from + dashes + 5)
+        });
+        found(start..end);
+        from = end;
+    }
+}
