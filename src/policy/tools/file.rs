@@ -18,7 +18,7 @@ use crate::policy::tools::file_sanitise::read_sanitise;
 use crate::policy::tools::hints::WantedHints;
 use crate::policy::tools::pattern::{PATTERN_LEN_MAX, Patterns};
 use crate::policy::tools::pins::PIN_RULE;
-use crate::policy::tools::roles::{IdentityRule, Key, ROLES_MAX, Role, RoleSet};
+use crate::policy::tools::roles::{IdentityRule, Key, ROLES_MAX, Role, RoleSet, SCOPES_MAX};
 use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::tool_policy::ToolPolicy;
 use crate::policy::tools::uri::{lower, normal_pattern};
@@ -82,6 +82,7 @@ impl Parts<'_> {
         let mut policy = ToolPolicy {
             digest: PolicyDigest::of(text.as_bytes()),
             roles: Vec::new(),
+            scopes: Vec::new(),
             keys: Vec::new(),
             passes_keys: false,
             passes_instructions: true,
@@ -117,7 +118,8 @@ impl Parts<'_> {
         }
         let mut names = Names::default();
         for (at, section) in self.reader.rows(root, "rule", RULES_MAX).into_iter().enumerate() {
-            let rule = self.rule(&section, at, &policy.roles, &mut names);
+            let mut rule = self.rule(&section, at, &policy.roles, &mut names);
+            rule.scope = self.place_of_scope(&section, &rule.effect, &mut policy.scopes);
             if !rule.hints.is_empty() && !trusts_annotations {
                 self.reader.fault(
                     section.line_of(self.reader, "annotations"),
@@ -267,6 +269,7 @@ impl Parts<'_> {
             line: section.line,
             effect,
             roles,
+            scope: None,
             methods: Patterns::default(),
             tools: Patterns::default(),
             prompts: Patterns::default(),
@@ -330,6 +333,21 @@ impl Parts<'_> {
             self.reader.fault(line, format!("scope has to be one or more scopes of OAuth with single spaces between them, of at most {SCOPE_LEN_MAX} bytes"));
         }
         Some(scope.into())
+    }
+
+    /// The place of the scopes of a rule among those of all rules.
+    fn place_of_scope(&mut self, section: &Section<'_>, effect: &Effect, scopes: &mut Vec<Arc<str>>) -> Option<usize> {
+        let Effect::Deny(Denial::Scope(scope)) = effect else { return None };
+        let known = scopes.iter().position(|known| known == scope);
+        if known.is_some() || scopes.len() < SCOPES_MAX {
+            return known.or_else(|| {
+                scopes.push(Arc::clone(scope));
+                Some(scopes.len() - 1)
+            });
+        }
+        let line = section.line_of(self.reader, "scope");
+        self.reader.fault(line, format!("the rules have more than {SCOPES_MAX} different scopes: use fewer"));
+        None
     }
 
     fn roles(&mut self, section: &Section<'_>, roles: &[Role]) -> RoleSet {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::policy::identity::AgentIdentity;
+use crate::policy::identity::{AgentIdentity, IdentityProof};
 use crate::policy::tools::decision::{Asked, Target, ToolDecision};
 use crate::policy::tools::hints::ToolHints;
 use crate::policy::tools::roles::RoleSet;
@@ -116,11 +116,14 @@ impl ToolPolicy {
         replayed
     }
 
-    /// The roles that the caller has if its scopes and claims are the right ones.
+    /// The roles that the caller has, and the scopes it was granted, if its scopes and claims are the right ones.
     fn unsure_roles(&self, call: &RecordedCall<'_>, sure: RoleSet) -> Vec<RoleSet> {
         let roles = self.roles.iter().enumerate().filter(|(at, _)| !sure.contains(*at));
         let may = roles.filter(|(_, role)| role.may_be_of(call.address, call.identity.as_ref()));
-        may.map(|(at, _)| RoleSet::one(at)).collect()
+        let may = may.map(|(at, _)| RoleSet::one(at));
+        let has_scopes = call.identity.as_ref().is_some_and(|identity| identity.proof != IdentityProof::Key);
+        let scopes = if has_scopes { self.scopes.len() } else { 0 };
+        may.chain((0..scopes).map(RoleSet::one_granted)).collect()
     }
 
     /// The annotations that its tool may have, if a rule depends on any.

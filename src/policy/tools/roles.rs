@@ -13,39 +13,53 @@ use crate::policy::tools::pattern::Patterns;
 
 /// The most roles of one policy.
 pub(super) const ROLES_MAX: usize = 64;
+/// The most different values of `scope` in the rules of one policy.
+pub(super) const SCOPES_MAX: usize = 64;
 /// The longest key that is looked at, in bytes.
 const KEY_LEN_MAX: usize = 4_096;
 
-/// Some roles of one policy.
+/// The roles of a caller or rule, and for a caller which scopes of the rules it was granted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RoleSet(u64);
+pub struct RoleSet {
+    roles: u64,
+    granted: u64,
+}
 
 impl RoleSet {
     /// The role at this place of the file.
     pub(super) const fn one(index: usize) -> RoleSet {
-        RoleSet(1 << index)
+        RoleSet { roles: 1 << index, granted: 0 }
     }
 
-    /// These roles and others.
+    /// The scopes at this place among those of the rules.
+    pub(super) const fn one_granted(index: usize) -> RoleSet {
+        RoleSet { roles: 0, granted: 1 << index }
+    }
+
+    /// Combines these roles and scopes with others.
     #[must_use]
     pub const fn and(self, other: RoleSet) -> RoleSet {
-        RoleSet(self.0 | other.0)
+        RoleSet { roles: self.roles | other.roles, granted: self.granted | other.granted }
     }
 
     pub(super) const fn is_empty(self) -> bool {
-        self.0 == 0
+        self.roles == 0
     }
 
     pub(super) const fn intersects(self, other: RoleSet) -> bool {
-        self.0 & other.0 != 0
+        self.roles & other.roles != 0
     }
 
     pub(super) const fn contains_all(self, other: RoleSet) -> bool {
-        self.0 & other.0 == other.0
+        self.roles & other.roles == other.roles
     }
 
     pub(super) const fn contains(self, index: usize) -> bool {
-        self.0 >> index & 1 == 1
+        self.roles >> index & 1 == 1
+    }
+
+    pub(super) const fn has_granted(self, index: usize) -> bool {
+        self.granted >> index & 1 == 1
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Rule {
     pub(super) effect: Effect,
     /// Callers with one of them; all callers if there are none.
     pub(super) roles: RoleSet,
+    /// The place of its scopes among those of all rules: it is not about callers to whom they were granted.
+    pub(super) scope: Option<usize>,
     pub(super) methods: Patterns,
     pub(super) tools: Patterns,
     pub(super) prompts: Patterns,
@@ -93,12 +95,13 @@ impl Rule {
     }
 
     pub(super) fn is_for(&self, roles: RoleSet) -> bool {
-        self.roles.is_empty() || self.roles.intersects(roles)
+        (self.roles.is_empty() || self.roles.intersects(roles)) && !self.scope.is_some_and(|at| roles.has_granted(at))
     }
 
     /// Whether it matches all that `other` matches, as far as that can be told.
     pub(super) fn covers(&self, other: &Rule) -> bool {
         let roles = self.roles.is_empty() || (!other.roles.is_empty() && self.roles.contains_all(other.roles));
+        let scope = self.scope.is_none() || self.scope == other.scope;
         let part = |own: &Patterns, other: &Patterns| other.is_empty() || own.cover_all(other);
         let methods = self.methods.is_empty() || (!other.methods.is_empty() && self.methods.cover_all(&other.methods));
         let hints = self.hints.is_empty() || self.hints == other.hints;
@@ -110,6 +113,6 @@ impl Rule {
                 && (other.hints.is_empty()
                     || !other.tools.is_empty()
                     || self.tools.is_empty() && !self.hints.is_empty()));
-        roles && methods && hints && targets
+        roles && scope && methods && hints && targets
     }
 }

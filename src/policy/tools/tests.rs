@@ -340,6 +340,21 @@ fn a_caller_who_lacks_a_scope_is_told_which() {
 }
 
 #[test]
+fn a_caller_to_whom_the_scope_was_granted_is_not_denied_for_it() {
+    let policy = policy("[[rule]]\neffect = 'deny'\ntools = ['write']\nscope = 'a b'\n");
+    let may_write = |scopes: &[&str]| {
+        let identity = AgentIdentity {
+            scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
+            ..identity(IdentityProof::Jwt, "a")
+        };
+        policy.decide(policy.roles_of(None, Some(&identity)), &Asked::tool("write")).is_allowed()
+    };
+    assert!(may_write(&["a", "b"]) && may_write(&["c", "b", "a"]));
+    assert!(!may_write(&[]) && !may_write(&["a"]) && !may_write(&["a b"]));
+    assert!(!policy.decide(policy.roles_of(None, None), &Asked::tool("write")).is_allowed());
+}
+
+#[test]
 fn annotations_count_as_the_last_list_had_them_and_the_worst_is_assumed_before() {
     let policy = policy(FILE);
     assert_eq!(verdict(&policy, &[], Asked::tool("look")), "-");

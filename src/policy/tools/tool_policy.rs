@@ -32,6 +32,8 @@ use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal,
 pub struct ToolPolicy {
     pub(super) digest: PolicyDigest,
     pub(super) roles: Vec<Role>,
+    /// The different values of `scope` in the rules.
+    pub(super) scopes: Vec<Arc<str>>,
     pub(super) keys: Vec<Key>,
     /// Whether a key goes on to the server.
     pub(super) passes_keys: bool,
@@ -151,7 +153,12 @@ impl ToolPolicy {
     #[must_use]
     pub fn roles_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> RoleSet {
         let roles = self.roles.iter().enumerate().filter(|(_, role)| role.is_of(address, identity));
-        roles.fold(RoleSet::default(), |all, (at, _)| all.and(RoleSet::one(at)))
+        let roles = roles.fold(RoleSet::default(), |all, (at, _)| all.and(RoleSet::one(at)));
+        let Some(identity) = identity.filter(|identity| !identity.scopes.is_empty()) else { return roles };
+        let is_granted =
+            |scopes: &str| scopes.split(' ').all(|scope| identity.scopes.iter().any(|has| **has == *scope));
+        let granted = self.scopes.iter().enumerate().filter(|(_, scopes)| is_granted(scopes));
+        granted.fold(roles, |all, (at, _)| all.and(RoleSet::one_granted(at)))
     }
 
     /// The roles with these names.
