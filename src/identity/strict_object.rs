@@ -1,14 +1,14 @@
-//! JSON objects that every reader reads alike: no name stands twice, at any depth.
+//! JSON objects without duplicate names at any depth, so that all parsers read them alike.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The deepest nesting that is read.
+/// The deepest nesting that is accepted.
 const DEPTH_MAX: usize = 16;
 
-/// The object that these bytes are, if they are one and no name stands twice in it.
+/// Parses an object; `None` if it is not one, or has a duplicate name.
 pub(super) fn strict_object(bytes: &[u8]) -> Option<Map<String, Value>> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: 0 }.deserialize(&mut reader).ok()?;
