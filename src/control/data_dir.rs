@@ -48,7 +48,7 @@ pub enum DataDirError {
     /// The token file contains no token.
     #[error("{} holds no admin token: remove it and run `{}` again", path.display(), init_again(path.parent().unwrap_or(path)))]
     NoToken {
-        /// The file that should hold the token.
+        /// The path of the token file.
         path: PathBuf,
     },
     /// Another process uses the directory.
@@ -116,7 +116,7 @@ impl DataDir {
         self.path.join("edge.key")
     }
 
-    /// The file of the store.
+    /// The path of the store.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.path.join("store.sqlite")

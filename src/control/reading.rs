@@ -285,12 +285,12 @@ pub trait Role: Send + Sync {
         None
     }
 
-    /// The public keys by which servers check who calls, if any is told.
+    /// The public keys with which servers verify caller identities, if any are sent.
     fn identity_keys(&self) -> Vec<Value> {
         Vec::new()
     }
 
-    /// The routes that are served now.
+    /// The routes served at present.
     fn routes(&self) -> Vec<RouteLine>;
 
     /// The tunnels, without secrets.

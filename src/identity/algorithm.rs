@@ -12,7 +12,7 @@ pub enum TokenAlgorithm {
     Rs384,
     /// RSASSA-PKCS1-v1_5 with SHA-512.
     Rs512,
-    /// RSASSA-PSS with SHA-256.
+    /// RSASSA-PSS with the hash SHA-256.
     Ps256,
     /// RSASSA-PSS with SHA-384.
     Ps384,

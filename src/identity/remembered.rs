@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use rustc_hash::FxHashMap;
 
-/// The most entries.
+/// The most entries that are kept.
 pub(super) const ENTRIES_MAX: usize = 4_096;
 /// The most bytes of all entries together, by the lengths passed to `enter`.
 pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;

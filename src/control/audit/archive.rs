@@ -33,7 +33,7 @@ pub(super) struct Keeping {
     pub(super) len_max: u64,
 }
 
-/// The thread that processes closed files.
+/// The thread that compresses and removes closed files.
 pub(super) struct Archive {
     thread: Worker,
     is_stopped: Arc<AtomicBool>,
@@ -191,7 +191,7 @@ fn head_of(dir: &Path) -> Option<u64> {
     Some(ChainedLine::parse(head.strip_suffix(b"\n").unwrap_or(&head))?.seq)
 }
 
-/// Removes what interrupted compressions left behind.
+/// Removes the temporary files of interrupted compressions.
 fn sweep(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {

@@ -197,7 +197,7 @@ impl AuditDir {
         self.since_checkpoint
     }
 
-    /// The lock that excludes other processes from the directory while it is held.
+    /// The lock that excludes other processes from the directory.
     pub(super) fn lock(&self) -> Arc<FileLock> {
         self.lock.clone()
     }

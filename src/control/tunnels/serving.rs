@@ -19,8 +19,8 @@ use crate::policy::{Admission, TunnelLists, Unmet};
 use crate::route::{HostPattern, Route, RouteName};
 use crate::tls::ClientConfig;
 
-/// How often cores are asked to review their links before the caller is told that some did not answer. They are then
-/// asked again in the background.
+/// How often cores are asked to review their links, before the caller learns that some did not answer. The review then
+/// continues in the background.
 const REVIEWS_MAX: usize = 3;
 /// The pause before cores are asked again.
 const REVIEW_PAUSE: Duration = Duration::from_millis(50);
@@ -113,7 +113,8 @@ impl Serving {
         self.ends_changed.notify_one();
     }
 
-    /// Serves one tunnel of the store as it is now, or stops if it is archived. Links are reviewed by the caller that
+    /// Serves one tunnel of the store as it is now, or stops if it is archived. The caller that revokes a credential
+    /// reviews the links, and so does the end of a credential.
     /// revoked something, and when a credential ends.
     pub fn set_tunnel(&self, tunnel: Tunnel) {
         let mut parts = self.parts();
@@ -144,13 +145,13 @@ impl Serving {
         found.take(max).collect()
     }
 
-    /// What the lists name that the edge does not know, if anything.
+    /// Names in the lists that the edge does not know, if any.
     #[must_use]
     pub fn unmet(&self, lists: &TunnelLists) -> Option<Unmet> {
         unmet(lists, &self.parts().configured.admission)
     }
 
-    /// A tunnel of the store whose lists name something that is unknown under this admission, and what that is.
+    /// A tunnel of the store whose lists have names that are unknown under this admission, and those names.
     #[must_use]
     pub fn unmet_by(&self, admission: &Admission) -> Option<(TunnelId, Unmet)> {
         let parts = self.parts();

@@ -1,8 +1,8 @@
 //! Restores a back-up. What was revoked since the back-up stays revoked.
 //!
-//! A store consists of up to four files, and no file system moves four files atomically. The complete copy is therefore
-//! first renamed, in one step, to a name that marks it as the next store. Before that step the old store is untouched.
-//! After it, whoever opens the store completes the moves first, so that no state in between is ever opened.
+//! A store consists of up to four files, which no file system moves atomically. The complete copy is therefore first
+//! renamed, in one step, to a name that marks it as the next store. Before that step the old store is untouched. After
+//! it, the next process that opens the store first completes the moves, so that no intermediate state is ever opened.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -210,7 +210,7 @@ fn reinstated(store: &Path, copy: &Path, now: WallTime) -> Option<Vec<Reinstated
     Some(reinstated.collect())
 }
 
-/// Everything that can be revoked, with the time when it was revoked or was to end. The query uses only tables of the
+/// Everything that can be revoked, with the time of its revocation or planned end. The query uses only tables of the
 /// first schema.
 fn ends(connection: &Connection) -> rusqlite::Result<Vec<(Reinstated, Option<WallTime>)>> {
     let mut all = Vec::new();
@@ -237,7 +237,7 @@ fn ends(connection: &Connection) -> rusqlite::Result<Vec<(Reinstated, Option<Wal
     Ok(all)
 }
 
-/// Revokes in a copy what would become valid again with it, and records that.
+/// Revokes in a copy what would become valid again with it, and records these revocations.
 fn withdraw(copy: &Path, reinstated: &[Reinstated], now: WallTime) -> rusqlite::Result<()> {
     let mut copy = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let change = copy.transaction()?;
@@ -466,7 +466,7 @@ mod tests {
                 assert_eq!(events.rows[0].kind, "credential.revoked");
             }
             drop(store);
-            // A store that cannot be read reveals nothing.
+            // An unreadable store yields nothing.
             fs::write(&path, "no store").unwrap();
             assert_eq!(restore(&first, &path, keep, at).unwrap().reinstated, None);
         }

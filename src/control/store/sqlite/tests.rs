@@ -291,7 +291,7 @@ fn a_rotation_leaves_two_good_and_ends_the_old_one() {
     );
     let cut = bench.store.rotate(&id, &credential("crd_3"), NOW, &note(NOW)).unwrap();
     assert_eq!(good(&cut, NOW), ["crd_3"]);
-    // For a while the edge still gets those that ended.
+    // The edge still gets ended credentials for a while.
     assert_eq!(bench.store.active_tunnels().unwrap()[0].known_credentials(NOW).count(), 3);
     assert_eq!(bench.store.active_tunnels().unwrap()[0].known_credentials(NOW.after(MINUTE * 61)).count(), 1);
 }
@@ -579,7 +579,7 @@ fn so_many_back_ups_are_kept_and_a_copy_goes_into_a_new_file_only() {
     assert!(told.contains("there is a file already"), "{told}");
 }
 
-/// Otherwise a commit would do it, while someone waits for that.
+/// Otherwise a commit would write the log back, while a caller waits for the commit.
 #[test]
 fn the_log_is_written_back_in_a_pause_and_not_by_a_commit() {
     let mut bench = Bench::new();
