@@ -60,11 +60,11 @@ pub struct AuditCallLine<'a> {
     /// The name of the outcome. `begun` means that the line was written before the response; the end then has a
     /// [`CallEndLine`].
     pub outcome: &'a str,
-    /// What the JSON-RPC response contains.
+    /// The result in the JSON-RPC response.
     pub answer: RpcAnswer,
     /// The length of the response body in bytes.
     pub bytes: u64,
-    /// What the policy has found in the texts of the response, as plain words that need no escapes.
+    /// The policy's findings in the texts of the response, as words that need no JSON escapes.
     pub found: Option<String>,
     /// How long the call took.
     pub took: Duration,
@@ -127,11 +127,11 @@ pub struct CallEndLine<'a> {
     pub call: u64,
     /// The name of the outcome.
     pub outcome: &'a str,
-    /// What the last JSON-RPC message of the response contains.
+    /// The result in the last JSON-RPC message of the response.
     pub answer: RpcAnswer,
     /// The length of the response body in bytes.
     pub bytes: u64,
-    /// What the policy has found in the texts of the response, as plain words that need no escapes.
+    /// The policy's findings in the texts of the response, as words that need no JSON escapes.
     pub found: Option<String>,
     /// The key of the ceiling that the response reached, as in the policy file.
     pub limit: Option<&'a str>,

@@ -286,7 +286,7 @@ fn is_due(info: &CertInfo, now: UnixTime) -> bool {
     info.not_after_unix_s < i64::try_from(soon).unwrap_or(i64::MAX)
 }
 
-/// The command that creates what is missing in the data directory at this path.
+/// The command that creates missing files in the data directory at this path.
 fn init_again(path: &Path) -> String {
     format!("adit edge init --data-dir {}", shell_word(&path.to_string_lossy()))
 }

@@ -29,8 +29,7 @@ pub async fn keep_introspecting(issuer: Arc<TokenIssuer>, endpoint: Introspectio
     keep_asking(answers, answer, |why| {
         tracing::warn!(
             provider = %issuer.name, why,
-            "an identity provider gives no answer about tokens: calls with tokens that it has not confirmed lately are \
-             answered 503"
+            "an identity provider does not answer introspection requests: calls whose token is not cached get 503"
         );
     })
     .await;

@@ -39,7 +39,7 @@ pub fn issuer_client(ca: Option<(&Path, &[u8])>) -> Result<Client, String> {
         let certs: Result<Vec<Certificate>, _> = certs.iter().map(|der| Certificate::from_der(der)).collect();
         builder = builder.tls_certs_only(certs.map_err(|error| format!("{name}: {error}"))?);
     }
-    builder.build().map_err(|error| format!("no HTTP client: {error}"))
+    builder.build().map_err(|error| format!("the HTTP client cannot be created: {error}"))
 }
 
 /// Sends a request, and returns the response before its body.
@@ -53,7 +53,7 @@ pub(super) async fn content_of(url: &str, mut answer: Response, len_max: usize) 
     let mut content = Vec::new();
     while let Some(piece) = answer.chunk().await.map_err(|error| format!("{url}: {}", chain(&error)))? {
         if content.len() + piece.len() > len_max {
-            return Err(format!("{url} answers more than {len_max} bytes"));
+            return Err(format!("the response of {url} exceeds {len_max} bytes"));
         }
         content.extend_from_slice(&piece);
     }

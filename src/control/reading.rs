@@ -264,7 +264,7 @@ pub trait Role: Send + Sync {
     /// The role that this is.
     fn kind(&self) -> RoleKind;
 
-    /// Tells every core to finish what is in flight and then end.
+    /// Makes every core finish its calls in flight and then end.
     fn drain(&self);
 
     /// Queries the state of every core, and waits at most `wait` for the answers.

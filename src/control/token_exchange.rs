@@ -36,7 +36,7 @@ pub async fn keep_exchanging(exchange: Arc<TokenExchange>, endpoint: ExchangeEnd
     keep_asking(&exchange.answers, answer, |why| {
         tracing::warn!(
             exchange = %exchange.name, why,
-            "tokens of callers are not exchanged: their calls are answered 403 where that is refused, and else 503"
+            "tokens of callers cannot be exchanged: calls get 403 if the exchange is refused, and 503 otherwise"
         );
     })
     .await;

@@ -8,15 +8,15 @@ use jsonwebtoken::Algorithm;
 pub enum TokenAlgorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256, the usual choice of issuers.
     Rs256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    /// The same scheme as RS256, with SHA-384.
     Rs384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    /// The same scheme as RS256, with SHA-512.
     Rs512,
     /// RSASSA-PSS with the hash SHA-256.
     Ps256,
-    /// RSASSA-PSS with SHA-384.
+    /// The same scheme as PS256, with SHA-384.
     Ps384,
-    /// RSASSA-PSS with SHA-512.
+    /// The same scheme as PS256, with SHA-512.
     Ps512,
     /// ECDSA over P-256 with SHA-256.
     Es256,

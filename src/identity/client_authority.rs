@@ -90,13 +90,13 @@ pub enum CertificateRefusal {
     #[error("it was revoked")]
     Revoked,
     /// The revocation status cannot be determined.
-    #[error("its authority's list of revoked certificates is too old, or does not cover it")]
+    #[error("the revocation list of its authority has expired, or does not cover it")]
     Unlisted,
     /// It is malformed, or not for TLS clients.
     #[error("it is not a certificate for TLS clients")]
     Unfit,
     /// It has none or several of the names that identify callers.
-    #[error("it does not name its owner exactly once in the way that is asked for here")]
+    #[error("it does not contain exactly one name of the required kind")]
     Name,
 }
 

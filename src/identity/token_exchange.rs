@@ -60,7 +60,7 @@ pub enum ExchangeAnswerError {
     #[error("the answer has the caller's own token, which is not for the server")]
     Own,
     /// The token has expired or is about to.
-    #[error("the token of the answer has no life left (`expires_in`)")]
+    #[error("the token in the answer has expired or is about to (`expires_in`)")]
     Expired,
 }
 

@@ -149,7 +149,7 @@ impl Writing {
         if self.dir.since_checkpoint() > 0 { self.checkpoint_at.min(self.tidy_at) } else { self.tidy_at }
     }
 
-    /// Writes this line and those that wait behind it. Returns whether the log was closed.
+    /// Writes this line and the lines queued behind it. Returns whether the log was closed.
     fn write(&mut self, first: Option<AuditEntry>, waiting: &mut Vec<MailSender<()>>) -> bool {
         let now = Instant::now();
         let mut batch = self.dir.begin_batch();

@@ -43,7 +43,7 @@ pub const EVENTS_MAX: u32 = 100_000;
 /// The most rows of usage that are kept. New rows replace the oldest.
 pub const USAGE_ROWS_MAX: u32 = 200_000;
 
-/// Stores what an edge must not lose. Each call is one transaction.
+/// Stores the persistent state of an edge. Each call is one transaction.
 ///
 /// # Errors
 ///

@@ -338,7 +338,7 @@ impl Parts {
     }
 }
 
-/// When the credentials of a tunnel end, for those that do.
+/// The end times of a tunnel's credentials that have one.
 fn ends(tunnel: &Tunnel) -> impl Iterator<Item = (WallTime, CredentialId)> {
     let credentials = tunnel.credentials.iter().filter(|row| row.revoked_at.is_none());
     credentials.filter_map(|row| Some((row.until?, row.id.clone())))
@@ -357,7 +357,8 @@ fn seal(stored: &Tunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
     made.inspect_err(|why| tracing::error!(tunnel = %stored.id, why, "a registered certificate cannot be used")).ok()
 }
 
-/// Adds who may call a tunnel of the store. If its lists name something unknown, nobody may, and this is logged.
+/// Adds the admission of callers to a tunnel of the store. If its lists have an unknown name, no agent may call it, and
+    /// an error is logged.
 fn admit(stored: &Tunnel, admission: &mut Admission) {
     let lists = &stored.lists;
     if lists.admits_all_agents() {

@@ -168,7 +168,7 @@ fn a_provisioning_key_takes_nothing_from_anothers_wildcard() {
     }
     assert_eq!(refused(bench.store.tunnel(&tunnel_id("tnl_b"))), RuleViolation::NoTunnel(tunnel_id("tnl_b")));
     assert_eq!(bench.store.key("pkey_a").unwrap().uses, 0);
-    // Generated hosts belong to nobody else.
+    // A generated host cannot belong to another tunnel.
     let made_up = NewTunnel { hosts_made_up: true, ..new_tunnel("tnl_b", &["random.a.test", "*.random.a.test"]) };
     bench.store.trade_key("pkey_a", &made_up, &note(NOW)).unwrap();
 }
