@@ -173,7 +173,7 @@ fn the_id_of_a_key_is_a_name_and_nothing_else() {
     }
     // The id of the other key, with a different algorithm.
     assert_eq!(refused(&auth, &signer.sign("k2", &claims(), json!({}))), TokenError::Signature);
-    assert!(shown(&auth, &signer.sign("k1", &claims(), json!({ "kid": null })), NOW).is_ok(), "no id is needed");
+    assert!(shown(&auth, &signer.sign("k1", &claims(), json!({ "kid": null })), NOW).is_ok(), "a key id is optional");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn keys_that_a_token_brings_itself_are_not_looked_at() {
         assert_eq!(refused(&auth, &evil.sign("k1", &claims(), more.clone())), TokenError::Signature, "{more}");
         let unknown = evil.sign("evil", &claims(), more.clone());
         assert_eq!(refused(&auth, &unknown), TokenError::UnknownKey, "{more}");
-        assert!(shown(&auth, &good.sign("k1", &claims(), more), NOW).is_ok(), "they do no harm either");
+        assert!(shown(&auth, &good.sign("k1", &claims(), more), NOW).is_ok(), "they are ignored");
     }
 }
 
@@ -247,7 +247,7 @@ fn an_audience_is_compared_byte_for_byte() {
     own.audiences = ["api://demo".into()].into();
     let own = auth_of(vec![issuer(own, KeyStore::fixed(keys(&[signer.jwk("k1")])))], &[]);
     assert!(shown(&own, &of(json!("api://demo")), NOW).is_ok());
-    assert_eq!(refused(&own, &of(json!(RESOURCE))), TokenError::Audience, "those that are configured alone");
+    assert_eq!(refused(&own, &of(json!(RESOURCE))), TokenError::Audience, "only the configured audiences");
 }
 
 #[test]
@@ -499,7 +499,7 @@ fn keys_rotate_and_what_was_verified_by_the_old_ones_is_forgotten() {
     // Before the first fetch ends, all calls wait for it.
     assert!(matches!(identify(&by_old, NOW), Err(TokenRefusal::Awaits(Awaited::Keys { issuer: 0, .. }))));
     store.keys().unwrap().on_failed(at(NOW));
-    assert_eq!(identify(&by_old, NOW + 1), Err(TokenRefusal::NoKeys), "nobody asks again at once");
+    assert_eq!(identify(&by_old, NOW + 1), Err(TokenRefusal::NoKeys), "no fetch is requested again at once");
     store.keys().unwrap().publish(keys(&[old.jwk("old")]), at(NOW + 15));
     assert_eq!(identify(&by_old, NOW + 16), Ok(()));
     assert_eq!(identify(&by_new, NOW + 16), Err(TokenRefusal::Invalid(TokenError::UnknownKey)));
@@ -525,7 +525,7 @@ fn a_token_that_names_no_new_key_causes_no_fetch() {
         assert_eq!(shown(&auth, &token, later), Err(TokenRefusal::Invalid(TokenError::Signature)), "{id}");
     }
     let cx = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(store.keys().unwrap().poll_asked(&cx).is_pending(), "nobody has asked");
+    assert!(store.keys().unwrap().poll_asked(&cx).is_pending(), "no fetch is requested");
     assert!(matches!(shown(&auth, &evil.sign("k3", &claims(), json!({})), later), Err(TokenRefusal::Awaits(_))));
     assert!(store.keys().unwrap().poll_asked(&cx).is_ready());
     // After a failed fetch it is unknown whether that key exists: another token would not help.

@@ -230,14 +230,14 @@ fn a_certificate_counts_where_its_authority_is_accepted_and_is_not_known_by_anot
         assert_eq!(issuer(&both, &of_ours, now), Ok(Some("x509:ours".to_owned())));
         assert_eq!(issuer(&one, &of_ours, now), Ok(Some("x509:ours".to_owned())));
         let refusal = Err(TokenRefusal::Certificate(CertificateRefusal::Authority));
-        assert_eq!(issuer(&one, &of_theirs, now), refusal, "known by the other route");
+        assert_eq!(issuer(&one, &of_theirs, now), refusal, "cached for the other route");
     }
     // A refusal is remembered, not evaluated for each request.
     let (begins, early) = (1_861_920_000, Err(TokenRefusal::Certificate(CertificateRefusal::NotYet)));
     assert_eq!([0, 1, 59].map(|s| issuer(&one, &of_ours, begins - 1 + s)), [(); 3].map(|()| early.clone()));
     assert_eq!(issuer(&one, &of_ours, begins - 1 + 60), Ok(Some("x509:ours".to_owned())));
     let expired = Err(TokenRefusal::Certificate(CertificateRefusal::Expired));
-    assert_eq!(issuer(&one, &of_ours, 1_930_000_000), expired, "what was verified ends with the certificate");
+    assert_eq!(issuer(&one, &of_ours, 1_930_000_000), expired, "a verification expires with its certificate");
 }
 
 /// A token that is bound to a certificate (RFC 8705) is accepted only on connections with that certificate.
@@ -273,7 +273,7 @@ fn a_token_that_is_bound_to_a_certificate_needs_that_one() {
     for _ in 0..2 {
         assert_eq!(subject(&token, None), refused);
         assert_eq!(subject(&token, Some(&own)), Ok("alice".to_owned()));
-        assert_eq!(subject(&token, Some(&other)), refused, "it is known by then");
+        assert_eq!(subject(&token, Some(&other)), refused, "the token is cached by then");
     }
     for cnf in [
         json!({ "x5t#S256": digest, "jkt": "x" }),

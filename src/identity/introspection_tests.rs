@@ -164,7 +164,7 @@ fn a_revoked_token_stops_after_the_time_of_the_cache_and_no_token_outlives_its_e
     assert!(tokens.identify(&auth, b"opaque", None, at(NOW)).is_err());
     answer(&answers, &with("exp", Value::Null), NOW);
     let until = tokens.identify(&auth, b"opaque", None, at(NOW)).map(|shown| shown.until);
-    assert_eq!(until, Ok(at(NOW + CACHE)), "without an end a stream is as good as the answer");
+    assert_eq!(until, Ok(at(NOW + CACHE)), "without an expiry a stream ends with the answer");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn without_an_answer_a_token_that_was_good_is_not_good_any_longer() {
     for nth in 0..QUESTIONS_MAX {
         assert!(awaits(&shown(&auth, &nth.to_string(), NOW)));
     }
-    assert_eq!(shown(&auth, "another", NOW), Err(TokenRefusal::NoIntrospection), "too many are asked about");
+    assert_eq!(shown(&auth, "another", NOW), Err(TokenRefusal::NoIntrospection), "too many requests are queued");
 }
 
 /// The introspection server receives the token, and could use it.

@@ -44,7 +44,9 @@ pub enum KeySetError {
     #[error("this is no JSON Web Key Set: an object with a list `keys` is expected")]
     Malformed,
     /// No key of the set can verify a token.
-    #[error("the set has no key that can verify tokens: expected RSA with at least 2048 bits, EC P-256 or P-384, or Ed25519")]
+    #[error(
+        "the set has no key that can verify tokens: expected RSA with at least 2048 bits, EC P-256 or P-384, or Ed25519"
+    )]
     NoKeys,
     /// A shared key is too short.
     #[error("a shared key of {0} bytes is too short: it needs 32, 48 or 64 bytes for HS256, HS384 or HS512")]

@@ -228,6 +228,6 @@ mod tests {
         let waiting = wakers.iter().filter(|waker| store.poll_checked(first, &Context::from_waker(waker)).is_pending());
         assert_eq!(waiting.count(), WAITING_MAX);
         let cx = Context::from_waker(&wakers[0]);
-        assert!(store.poll_checked(first, &cx).is_pending(), "whoever waits already goes on waiting");
+        assert!(store.poll_checked(first, &cx).is_pending(), "calls that wait already continue to wait");
     }
 }

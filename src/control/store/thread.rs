@@ -22,8 +22,8 @@ enum Job {
     Close(oneshot::Sender<()>),
 }
 
-/// A store on its own thread. The thread ends when it is told to close or the last handle is dropped, after the
-/// requests that came before.
+/// A store on its own thread. The thread ends on [`close`](StoreHandle::close) or when the last handle is dropped,
+/// after all earlier requests.
 #[derive(Clone)]
 pub struct StoreHandle {
     jobs: SyncSender<Job>,

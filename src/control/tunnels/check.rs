@@ -13,7 +13,7 @@ use crate::route::HostPattern;
 /// The longest display name, in characters.
 const DISPLAY_NAME_LEN_MAX: usize = 255;
 
-/// The hosts of a new tunnel, if any are given, and who may connect to and call it.
+/// The hosts of a new tunnel, if any are given, and its admission lists.
 pub(super) fn new_tunnel(
     tunnels: &Tunnels,
     body: &CreateTunnel,

@@ -42,7 +42,7 @@ pub struct Serving {
 }
 
 struct Parts {
-    /// The tunnels of the configuration, and who may connect to and call any tunnel.
+    /// The tunnels of the configuration, and its admission rules for all tunnels.
     configured: EdgeTables,
     /// The tunnels of the store that are not archived.
     stored: HashMap<TunnelId, Tunnel>,
@@ -357,8 +357,8 @@ fn seal(stored: &Tunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
     made.inspect_err(|why| tracing::error!(tunnel = %stored.id, why, "a registered certificate cannot be used")).ok()
 }
 
-/// Adds the admission of callers to a tunnel of the store. If its lists have an unknown name, no agent may call it, and
-    /// an error is logged.
+/// Adds the admission of agents to a tunnel of the store. If its lists have an unknown name, no agent may call it, and
+/// an error is logged.
 fn admit(stored: &Tunnel, admission: &mut Admission) {
     let lists = &stored.lists;
     if lists.admits_all_agents() {

@@ -63,7 +63,7 @@ pub enum ReinstatedKind {
 }
 
 /// Replaces the store with a copy, and keeps the former files aside. With `keep_withdrawn`, objects that were
-/// revoked after the copy was made stay revoked. No edge may use the store. An earlier restore that was interrupted is completed first.
+/// revoked after the copy was made stay revoked. No edge may use the store. An interrupted restore is completed first.
 ///
 /// # Errors
 ///

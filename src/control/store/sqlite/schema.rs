@@ -94,7 +94,7 @@ CREATE TABLE usage (
 ) STRICT;
 ";
 
-/// Who may connect to and call a tunnel: lists with one entry per line.
+/// The admission lists of a tunnel, with one entry per line.
 const WHO_MAY_COME: &str = "
 ALTER TABLE tunnel ADD COLUMN connectors_from TEXT NOT NULL DEFAULT '';
 ALTER TABLE tunnel ADD COLUMN allow_from TEXT NOT NULL DEFAULT '';
