@@ -17,7 +17,7 @@ pub struct Chain {
 /// The parsed members of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainedLine<'a> {
-    /// Its place in the chain.
+    /// The number of the line in the chain.
     pub seq: u64,
     /// The hash of the line before.
     pub prev: LineHash,

@@ -69,7 +69,7 @@ pub struct Signing {
 pub async fn serve_certifications(mut requests: MailReceiver<CertifyRequest>, signing: Signing) {
     while let Some(CertifyRequest { subject, csr, reply }) = requests.recv().await {
         let certified = signing.certify(subject, &csr).await;
-        // This fails if the requester has timed out.
+        // The send fails if the requester is gone.
         let _ = reply.send(certified);
         // Gives the admin API a turn, however many connectors arrive at once.
         tokio::task::yield_now().await;

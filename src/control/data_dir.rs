@@ -220,7 +220,7 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// As for [`DataDir::lock`].
+    /// The same as for [`DataDir::lock`].
     pub async fn lock_soon(&self, mut pause: impl AsyncFnMut() -> bool) -> Result<DataDirLock, DataDirError> {
         loop {
             match self.lock() {

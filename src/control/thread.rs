@@ -295,7 +295,7 @@ impl Control {
         if let Some((_, cores)) = self.left.iter_mut().find(|(kind, _)| *kind == role) {
             *cores = cores.saturating_sub(1);
         }
-        // With a core missing, some connections would never be served, so all cores end.
+        // Without this core some connections would never be served, so all cores end.
         self.drain(Duration::ZERO);
         self.start_drain();
         self.next_stage();

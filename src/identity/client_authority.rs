@@ -92,10 +92,10 @@ pub enum CertificateRefusal {
     /// The revocation status cannot be determined.
     #[error("the revocation list of its authority has expired, or does not cover it")]
     Unlisted,
-    /// It is malformed, or not for TLS clients.
+    /// The certificate is malformed, or not for TLS clients.
     #[error("it is not a certificate for TLS clients")]
     Unfit,
-    /// It has none or several of the names that identify callers.
+    /// The certificate has none or several of the names that identify callers.
     #[error("it does not contain exactly one name of the required kind")]
     Name,
 }
@@ -126,9 +126,9 @@ impl ShownCertificates {
 }
 
 impl CallerCertificate {
-    /// For callers whose TLS does not end here.
+    /// The value for callers whose TLS does not end here.
     pub const UNKNOWN: &'static CallerCertificate = &CallerCertificate::Unknown;
-    /// For callers that were not asked.
+    /// The value for callers that were not asked.
     pub const NOT_ASKED: &'static CallerCertificate = &CallerCertificate::NotAsked;
 }
 

@@ -40,7 +40,7 @@ pub enum KeySetError {
     /// The set is too long.
     #[error("the set of keys is longer than {KEY_SET_LEN_MAX} bytes")]
     TooLong,
-    /// It is not a set of keys.
+    /// The content is not a set of keys.
     #[error("this is no JSON Web Key Set: an object with a list `keys` is expected")]
     Malformed,
     /// No key of the set can verify a token.

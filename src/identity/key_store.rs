@@ -106,7 +106,7 @@ impl KeyStore {
         Poll::Pending
     }
 
-    /// For the fetcher: waits until a fetch is requested.
+    /// Called by the fetcher: waits until a fetch is requested.
     pub fn poll_asked(&self, cx: &Context<'_>) -> Poll<()> {
         let mut shared = self.lock();
         if shared.is_asked {

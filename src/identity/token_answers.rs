@@ -130,7 +130,7 @@ impl<V: Clone> TokenAnswers<V> {
         Poll::Pending
     }
 
-    /// For the task that sends requests: waits for the next token.
+    /// Called by the task that sends requests: waits for the next token.
     pub fn poll_question(self: &Arc<Self>, cx: &Context<'_>) -> Poll<TokenQuestion<V>> {
         let mut shared = self.lock();
         let Some((name, token)) = shared.queue.pop_front() else {

@@ -4,28 +4,28 @@ pub enum TokenError {
     /// The token exceeds 16 KiB.
     #[error("the token is too long")]
     TooLong,
-    /// It is not a JSON Web Token in compact form, or parsers could read it differently.
+    /// The token is not a JSON Web Token in compact form, or parsers could read it differently.
     #[error("the token is not a well-formed JSON Web Token")]
     Malformed,
-    /// Its algorithm is not one of the issuer's, or it is not signed.
+    /// The issuer does not use its algorithm, or the token is not signed.
     #[error("the algorithm of the token is not accepted")]
     Algorithm,
-    /// Its header has critical extensions.
+    /// The header has critical extensions.
     #[error("the token has critical extensions, and none are supported")]
     Critical,
-    /// It is another type of token, such as an ID token.
+    /// The token has another type, such as an ID token.
     #[error("the type of the token is not accepted")]
     Type,
-    /// Its issuer is not one of the route's.
+    /// The route does not accept the issuer.
     #[error("the issuer of the token is not accepted")]
     Issuer,
-    /// Its audience is not this resource.
+    /// The audience is not this resource.
     #[error("the token is not for this resource")]
     Audience,
     /// The token has expired already.
     #[error("the token has expired")]
     Expired,
-    /// It has no expiry time.
+    /// The token has no expiry.
     #[error("the token does not say when it expires")]
     NoExpiry,
     /// The token is not valid yet.
@@ -37,13 +37,13 @@ pub enum TokenError {
     /// The name of its client is too long.
     #[error("the client that the token names is too long")]
     Client,
-    /// It is bound to a key (RFC 7800) that its caller has not proven to have.
+    /// The token is bound to a key (RFC 7800) that the caller has not proven to have.
     #[error("the token is bound to a key (`cnf`) by something else than the client certificate of this connection")]
     Bound,
     /// No key of the issuer has its key id.
     #[error("the key of the token is not known")]
     UnknownKey,
-    /// Its issuer reports it as not active.
+    /// The issuer reports the token as not active.
     #[error("the issuer of the token says that it is not active")]
     Inactive,
     /// The signature is not valid.

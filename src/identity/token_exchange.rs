@@ -44,19 +44,19 @@ pub struct ExchangeAnswer {
 /// Why an answer contains no usable token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeAnswerError {
-    /// It is not an answer of a token endpoint.
+    /// The content is not an answer of a token endpoint.
     #[error("the answer is not a JSON object of at most 64 KiB, or a name stands twice in it")]
     Malformed,
-    /// It has no token, or one that is not valid in a header.
+    /// The answer has no token, or one that is not valid in a header.
     #[error("the answer has no `access_token` of visible ASCII characters")]
     Token,
     /// The token type is not Bearer.
     #[error("the `token_type` of the answer is not Bearer")]
     NotBearer,
-    /// It is not an access token, for example a refresh token.
+    /// The token is not an access token, for example a refresh token.
     #[error("the `issued_token_type` of the answer is neither that of access tokens nor that of JWTs")]
     Kind,
-    /// It is the caller's own token.
+    /// The token is the caller's own.
     #[error("the answer has the caller's own token, which is not for the server")]
     Own,
     /// The token has expired or is about to.

@@ -208,7 +208,7 @@ fn compress(dir: &Path, file: &AuditFile) -> io::Result<()> {
     let to = AuditFile::compressed(dir, file.first);
     let aside = AuditFile::compressing(dir, file.first);
     if let Err(error) = write_compressed(file, &aside).and_then(|()| std::fs::rename(&aside, &to.path)) {
-        // It may not have been created.
+        // The file may not exist yet.
         let _ = std::fs::remove_file(&aside);
         return Err(error);
     }

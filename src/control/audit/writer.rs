@@ -192,7 +192,7 @@ impl Writing {
                     tracing::info!("the audit log can be written again");
                 }
                 for written in waiting.drain(..) {
-                    // This fails if the call was cancelled.
+                    // The send fails if the call was cancelled.
                     let _ = written.send(());
                 }
                 match self.dir.keep_head() {

@@ -45,14 +45,14 @@ impl StoreHandle {
     ///
     /// # Errors
     ///
-    /// Those of `run`, or if too many operations are waiting.
+    /// The errors of `run`, or if too many operations are waiting.
     pub async fn with<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Run(Box::new(move |store| {
-            // This fails if the requester has gone. The operation took effect all the same.
+            // The send fails if the requester is gone. The operation has taken effect nevertheless.
             let _ = reply.send(run(store));
         })))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
@@ -95,7 +95,7 @@ fn serve(mut store: impl Store, queue: &Receiver<Job>) {
     };
     drop(store);
     if let Some(closed) = closed {
-        // This fails if the requester did not wait.
+        // The send fails if the requester is gone.
         let _ = closed.send(());
     }
 }

@@ -103,7 +103,7 @@ impl SqliteStore {
         let connection = &self.connection;
         let set_up = || {
             connection.busy_timeout(LOCK_WAIT)?;
-            // Until the file is known to be intact nothing is written, not even the content of its log.
+            // Nothing is written before the file is verified, not even the content of its log.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;

@@ -129,7 +129,7 @@ fn hosts_of_two_tunnels_overlap_where_one_is_a_wildcard_over_the_other() {
     assert_eq!(found, [overlap("x.a.test", "*.a.test", "tnl_a"), overlap("*.b.test", "x.b.test", "tnl_a")]);
     let found = bench.store.overlaps(&tunnel_id("tnl_a")).unwrap();
     assert_eq!(found, [overlap("*.a.test", "x.a.test", "tnl_b"), overlap("x.b.test", "*.b.test", "tnl_b")]);
-    // One tunnel may have both, and archived hosts cover nothing.
+    // Hosts of one tunnel may overlap, and archived hosts cover nothing.
     bench.create("tnl_c", &["*.c.test", "x.c.test"]).unwrap();
     assert!(bench.store.overlaps(&tunnel_id("tnl_c")).unwrap().is_empty());
     bench.store.archive_tunnel(&tunnel_id("tnl_a"), &note(NOW)).unwrap();
