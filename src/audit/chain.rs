@@ -17,7 +17,7 @@ pub struct Chain {
 /// The parsed members of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainedLine<'a> {
-    /// Its place in the chain.
+    /// The number of the line in the chain.
     pub seq: u64,
     /// The hash of the line before.
     pub prev: LineHash,
@@ -102,7 +102,7 @@ impl<'a> ChainedLine<'a> {
         (body.starts_with(KIND) && body.ends_with(b"}")).then_some(ChainedLine { seq, prev, time, body })
     }
 
-    /// The value of `kind`.
+    /// The value of the member `kind`.
     #[must_use]
     pub fn kind(&self) -> &'a str {
         let rest = self.body.get(KIND.len()..).unwrap_or_default();
@@ -110,7 +110,7 @@ impl<'a> ChainedLine<'a> {
         std::str::from_utf8(&rest[..end]).unwrap_or_default()
     }
 
-    /// A numeric member of this name, at the top level of the line.
+    /// A numeric member of the line with this name, not of a nested object.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<u64> {
         let line = serde_json::from_slice::<serde_json::Value>(&[b"{", self.body].concat()).ok()?;

@@ -51,7 +51,7 @@ impl CheckpointKey {
         Ed25519KeyPair::from_pkcs8(document).ok().map(CheckpointKey)
     }
 
-    /// The public half, with which anybody can verify.
+    /// The public half, for verification.
     ///
     /// # Panics
     ///

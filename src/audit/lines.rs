@@ -7,18 +7,18 @@ use crate::base::{push_hex, text_start};
 
 /// Texts that a caller chooses are cut to this length, in bytes.
 const TEXT_LEN_MAX: usize = 256;
-/// The same for what an operator says of an action: room for the longest name and reason that are accepted (`control::given_text`),
-/// which are never cut.
+/// The longest name and reason of an action, in bytes. The longest accepted ones (`control::given_text`) fit, and are
+/// never cut.
 const REASON_LEN_MAX: usize = 3_072;
-/// How many bytes of a session's hash are written. They distinguish sessions, and are not enough to use one.
+/// How many bytes of a session id's hash are written: enough to distinguish sessions, too few to use one.
 const SESSION_HASH_LEN: usize = 8;
 
-/// The line of a call. Members that are not known are left out.
+/// The line of a call. Unknown members are omitted.
 #[derive(Clone, Debug, Default)]
 pub struct AuditCallLine<'a> {
     /// The role that writes the line.
     pub role: &'a str,
-    /// The number by which edge and connector know the call.
+    /// The number of the call, shared by edge and connector.
     pub call: u64,
     /// The id of its tunnel.
     pub tunnel: &'a str,
@@ -60,11 +60,11 @@ pub struct AuditCallLine<'a> {
     /// The name of the outcome. `begun` means that the line was written before the response; the end then has a
     /// [`CallEndLine`].
     pub outcome: &'a str,
-    /// What the JSON-RPC response contains.
+    /// The result in the JSON-RPC response.
     pub answer: RpcAnswer,
     /// The length of the response body in bytes.
     pub bytes: u64,
-    /// What the policy has found in the texts of the response, as plain words that need no escapes.
+    /// The policy's findings in the texts of the response, as words that need no JSON escapes.
     pub found: Option<String>,
     /// How long the call took.
     pub took: Duration,
@@ -90,7 +90,7 @@ pub struct AuditedCaller<'a> {
     pub subject: &'a str,
     /// The issuer that vouches for the caller.
     pub issuer: Option<&'a str>,
-    /// The client program of the caller.
+    /// The program with which the caller connects.
     pub client: Option<&'a str>,
     /// How the identity was proven.
     pub proof: &'a str,
@@ -99,7 +99,7 @@ pub struct AuditedCaller<'a> {
 /// Whether a call was let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditedDecision {
-    /// The role passed the call on, or would have.
+    /// The role passed the call on, or tried to.
     Allowed,
     /// The policy of the route denied the call, or the caller was not sufficiently authenticated.
     Denied,
@@ -114,7 +114,7 @@ pub struct AuditedPolicy<'a> {
     pub rule: Option<&'a str>,
     /// The key of that rule whose ceiling is reached.
     pub limit: Option<&'a str>,
-    /// The ticket by which it waits for approval, or was approved.
+    /// The approval ticket that the call waits for, or was approved with.
     pub approval: Option<String>,
 }
 
@@ -127,13 +127,13 @@ pub struct CallEndLine<'a> {
     pub call: u64,
     /// The name of the outcome.
     pub outcome: &'a str,
-    /// What the last JSON-RPC message of the response contains.
+    /// The result in the last JSON-RPC message of the response.
     pub answer: RpcAnswer,
     /// The length of the response body in bytes.
     pub bytes: u64,
-    /// What the policy has found in the texts of the response, as plain words that need no escapes.
+    /// The policy's findings in the texts of the response, as words that need no JSON escapes.
     pub found: Option<String>,
-    /// The ceiling that the response reached, by its key in the file.
+    /// The key of the ceiling that the response reached, as in the policy file.
     pub limit: Option<&'a str>,
     /// How long the call took.
     pub took: Duration,

@@ -1,10 +1,10 @@
-//! Floor 1: the audit log as text: the format of its lines, how they are chained, and how a chain is verified. The
-//! control thread does the I/O, and supplies clocks and keys.
+//! Floor 1: the format of the audit log, its hash chain, and its verification. The control thread does the I/O, and
+//! supplies clocks and keys.
 //!
-//! A [`Chain`] puts a number, the hash of the line before and the time in front of each line. A [`CheckpointKey`] signs
-//! the end of the chain. A [`Resumer`] continues the log of a process that was killed. A [`Verifier`] reads the lines
-//! and reports what was removed, changed, moved or cut off. [`AuditCallLine`], [`CallEndLine`] and [`ActionLine`]
-//! define the content of lines.
+//! A [`Chain`] adds the number, the hash of the line before and the time to each line. A [`CheckpointKey`] signs the
+//! end of the chain. A [`Resumer`] continues the log of a killed process. A [`Verifier`] reports lines that were
+//! removed, changed, moved or cut off. [`AuditCallLine`], [`CallEndLine`] and [`ActionLine`] define the content of
+//! lines.
 
 mod chain;
 mod checkpoint;

@@ -5,8 +5,7 @@ use crate::audit::checkpoint::{CHECKPOINT_LINES, Ed25519PublicKey};
 
 /// The most faults that are reported. Further ones are only counted.
 const FAULTS_TOLD_MAX: usize = 100;
-/// How many lines beyond [`CHECKPOINT_LINES`] may come without a checkpoint: those that a process writes when it
-/// starts.
+/// How many lines beyond [`CHECKPOINT_LINES`] may be without a checkpoint: the lines at the start of a process.
 const CHECKPOINT_SLACK: u64 = 16;
 
 /// A fault of an audit log.
@@ -74,7 +73,7 @@ pub enum ChainFault {
         /// The last checkpoint that had been written; 0 if it is not known.
         head: u64,
     },
-    /// A line names a different key than the one for verification.
+    /// A line names a different key than the key for verification.
     #[error("line {0} names another key")]
     OtherKey(u64),
     /// The log has no lines.

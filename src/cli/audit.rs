@@ -141,7 +141,7 @@ fn run_query(args: &AuditQueryArgs) -> Result<(), AuditFailure> {
     Ok(())
 }
 
-/// The newest lines that the filter wants, so many at most, of all lines.
+/// The newest matching lines, at most `limit`, found by reading all lines.
 pub(super) fn scan(dir: &Path, filter: &LineFilter, limit: usize) -> Result<VecDeque<Value>, AuditFailure> {
     let mut last = VecDeque::new();
     each_line(dir, |line| {
@@ -171,7 +171,7 @@ fn run_export(args: &AuditExportArgs) -> Result<(), AuditFailure> {
         }
         Ok(())
     };
-    // All of the log is read faster without it.
+    // Reading the whole log is faster without the index.
     let reads_all = args.filter.scan || !filter.is_selective();
     match index_of(&args.dir, reads_all) {
         Some(mut index) => index.each(&filter, &mut write)?,
@@ -203,7 +203,7 @@ pub(super) fn each_line(
     Ok(())
 }
 
-/// A value as text for people, safe to print whatever an agent chose.
+/// A value as text, with control characters escaped.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => plain(text),
@@ -211,7 +211,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// The filter that these arguments ask for.
+/// The filter for these arguments.
 pub(super) fn filter_of(args: &AuditFilterArgs) -> Result<LineFilter, AuditFailure> {
     let decision = args.decision.map(|decision| decision.name().to_owned());
     let texts: [(&[&str], _); 8] = [
@@ -239,14 +239,14 @@ fn index_of(dir: &Path, reads_all: bool) -> Option<AuditIndex> {
     })
 }
 
-/// Says that the index is of no use. What is found is the same without it.
+/// Reports that the index cannot be used. The results are the same without it.
 fn note_unused(dir: &Path, error: &AuditIndexError) {
     let path = AuditIndex::path(dir);
     AuditIndex::remove_damaged(dir, error);
     eprintln!("note: {} cannot be used ({error}), so all lines are read", path.display());
 }
 
-/// A point in time, or how long ago it was.
+/// Parses a time, or a duration before now.
 pub(super) fn time(text: Option<&str>) -> Result<Option<WallTime>, AuditFailure> {
     let Some(text) = text else { return Ok(None) };
     if let Ok(ago) = text.parse::<Millis>() {

@@ -1,4 +1,4 @@
-//! Lines of the audit log in other formats.
+//! Exports lines of the audit log in other formats.
 
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ pub(super) fn csv_row(line: &Value) -> String {
 
 fn cell(value: &Value) -> String {
     let Value::String(text) = value else { return value.to_string() };
-    // A spreadsheet would interpret a text that begins like this as a formula.
+    // Spreadsheets interpret texts with these first characters as formulas.
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if is_formula { format!("'{text}") } else { text.clone() };
     match text.contains([',', '"', '\n', '\r']) {

@@ -1,4 +1,4 @@
-//! Searches with the index of a log find what a search of all lines finds, whatever has become of the log and the index.
+//! Searches with and without the index find the same lines, whatever happened to log and index.
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -19,7 +19,7 @@ fn one<'a>(rng: &mut Rng, of: &[&'a str]) -> &'a str {
     of[rng.below(of.len() as u64) as usize]
 }
 
-/// A line as adit writes it, or one that it never would.
+/// A line as adit writes it, or an arbitrary one.
 fn line(rng: &mut Rng, nth: u64) -> String {
     match rng.below(40) {
         0 => return String::new(),
@@ -72,7 +72,7 @@ fn filter(rng: &mut Rng) -> AuditFilterArgs {
     }
 }
 
-/// A log that grows and changes.
+/// A log that grows and is changed.
 struct Log<'a> {
     dir: &'a Path,
     rng: Rng,
@@ -84,7 +84,7 @@ impl Log<'_> {
         AuditFile::list(self.dir).unwrap()
     }
 
-    /// Adds lines to the last file. The last of them may have no end yet.
+    /// Adds lines to the last file. The last line may be incomplete.
     fn grow(&mut self, count: u64) {
         let files = self.files();
         let path = files.last().filter(|last| !last.is_compressed).map(|last| last.path.clone());
@@ -116,14 +116,14 @@ impl Log<'_> {
                 }
             }
             3 => closed.iter().take(1).for_each(|file| std::fs::remove_file(&file.path).unwrap()),
-            // Somebody rewrites a closed file.
+            // Another program rewrites a closed file.
             4 => {
                 if let Some(file) = closed.iter().find(|file| !file.is_compressed) {
                     let text = std::fs::read_to_string(&file.path).unwrap();
                     std::fs::write(&file.path, text.replace("\"a\"", "\"chosen\"").replace("\"b\"", "\"a\"")).unwrap();
                 }
             }
-            // A crash has cut the last file, and other lines follow.
+            // A crash has cut the last file, and further lines follow.
             5 => {
                 if let Some(last) = last.filter(|last| !last.is_compressed) {
                     let file = OpenOptions::new().write(true).open(&last.path).unwrap();
@@ -134,7 +134,7 @@ impl Log<'_> {
             6 => {
                 let _ = std::fs::remove_file(AuditIndex::path(self.dir));
             }
-            // A disk has lost something.
+            // Part of the disk is damaged.
             7 => self.damage(),
             _ => {}
         }
@@ -142,14 +142,14 @@ impl Log<'_> {
 
     fn damage(&mut self) {
         let Ok(mut index) = OpenOptions::new().write(true).open(AuditIndex::path(self.dir)) else { return };
-        // Its head, so that it is noticed.
+        // In the header, so that the damage is detected.
         let at = self.rng.below(60);
         index.seek(SeekFrom::Start(at)).unwrap();
         index.write_all(&[0xa5; 40]).unwrap();
     }
 }
 
-/// The newest lines and all lines that are found with the index, and without.
+/// Compares the newest lines and all lines, found with and without the index.
 fn assert_same(dir: &Path, args: &AuditFilterArgs, limit: usize, seed: u64) -> usize {
     let filter = filter_of(args).unwrap();
     let mut index = AuditIndex::open(dir).unwrap_or_else(|error| panic!("{seed}: {error}")).unwrap();
@@ -181,7 +181,7 @@ fn a_search_with_the_index_finds_what_a_search_of_all_lines_finds() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = Log { dir: dir.path(), rng: Rng::new(seed), lines: 0 };
         for _ in 0..6 {
-            // Now and then more than one segment has.
+            // Occasionally the log has more than one segment.
             let count = if log.rng.chance(0.05) { 9_000 } else { log.rng.below(300) };
             log.grow(count);
             log.change();

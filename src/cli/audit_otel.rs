@@ -1,12 +1,13 @@
-//! Lines of the audit log as log records of OpenTelemetry: OTLP in JSON, one request on each line, as its file exporter writes them.
+//! Exports lines of the audit log as OpenTelemetry log records: OTLP in JSON, one request per line, like the OTLP file
+//! exporter.
 
 use serde_json::{Map, Value, json};
 
 use crate::control::WallTime;
 
-/// How many records a request has at most.
+/// The most log records of one request.
 const RECORDS_MAX: usize = 256;
-/// What a member of a line is called as an attribute. The others are called `adit.` and their own name.
+/// Attribute names of members. Other members are prefixed with `adit.`.
 const ATTRIBUTES: [(&str, &str); 9] = [
     ("caller", "user.id"),
     ("http", "http.request.method"),
@@ -18,12 +19,12 @@ const ATTRIBUTES: [(&str, &str); 9] = [
     ("rpc_code", "rpc.response.status_code"),
     ("status", "http.response.status_code"),
 ];
-/// Members that are no attributes, because the record has a place for them.
+/// Members with their own field in the record, which are not attributes.
 const ELSEWHERE: [&str; 2] = ["time", "trace"];
 const SEVERITY_INFO: (u32, &str) = (9, "INFO");
 const SEVERITY_WARN: (u32, &str) = (13, "WARN");
 
-/// Records that become one request.
+/// Log records for one request.
 #[derive(Default)]
 pub(super) struct OtelRecords(Vec<Value>);
 
@@ -34,7 +35,7 @@ impl OtelRecords {
         if self.0.len() < RECORDS_MAX { None } else { self.take() }
     }
 
-    /// The request with the records that were added since the last one, if there are any.
+    /// The request with the records added since the last one, if any.
     pub(super) fn take(&mut self) -> Option<Value> {
         if self.0.is_empty() {
             return None;
@@ -67,7 +68,7 @@ fn record(line: &Value) -> Value {
         "severityNumber": severity,
         "severityText": severity_text,
         "eventName": format!("adit.audit.{}", text("kind").unwrap_or("line")),
-        // All of it, for readers that do not know the attributes.
+        // The whole line, for readers that do not know the attributes.
         "body": {"stringValue": line.to_string()},
         "attributes": attributes,
     });
@@ -78,7 +79,7 @@ fn record(line: &Value) -> Value {
     record
 }
 
-/// What a member is called. The name of what is called depends on the method (semantic conventions for MCP).
+/// The attribute name of a member. For `name` it depends on the method (semantic conventions for MCP).
 fn name_of(line: &Value, member: &str) -> String {
     if member == "name" {
         let by_method = match line["method"].as_str() {
@@ -97,7 +98,7 @@ fn attribute(key: &str, value: &Value) -> Value {
     json!({"key": key, "value": any_value(value)})
 }
 
-/// A value as OTLP has it in JSON: whole numbers of 64 bits are texts.
+/// A value in OTLP JSON: 64-bit integers are strings.
 fn any_value(value: &Value) -> Value {
     match value {
         Value::Null => json!({}),
@@ -154,7 +155,7 @@ mod tests {
         let phases =
             json!([{"key": "edge", "value": {"intValue": "20"}}, {"key": "tunnel", "value": {"doubleValue": 0.5}}]);
         assert_eq!(of(&record, "adit.phases_us")["kvlistValue"]["values"], phases);
-        // Each member is somewhere, besides the error.
+        // Every member is exported, in addition to the error.
         let attributes = record["attributes"].as_array().unwrap().len();
         assert_eq!(attributes, line.as_object().unwrap().len() - ELSEWHERE.len() + 1);
     }

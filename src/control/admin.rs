@@ -17,7 +17,7 @@ use crate::control::api::{Access, Api, ApiError, open_routes};
 use crate::control::metrics::{METRICS_TYPE, metrics};
 use crate::control::state::State;
 
-/// Every path that can only be read.
+/// Paths that can only be read.
 pub const ADMIN_PATHS: [&str; 8] =
     ["/healthz", "/metrics", "/readyz", "/v1/calls", "/v1/identity-keys", "/v1/latency", "/v1/status", "/v1/tasks"];
 
@@ -40,7 +40,7 @@ async fn get_metrics(Given(state): Given<Arc<State>>) -> Response {
     ([(CONTENT_TYPE, METRICS_TYPE)], metrics(state.report().await)).into_response()
 }
 
-/// The keys by which servers check who calls (RFC 7517), each once.
+/// The public keys of signed caller identities (RFC 7517), without duplicates.
 async fn get_identity_keys(Given(state): Given<Arc<State>>) -> Json<Value> {
     let mut keys: Vec<Value> = state.roles.iter().flat_map(|role| role.identity_keys()).collect();
     keys.dedup();
@@ -55,7 +55,7 @@ async fn wrong_method() -> ApiError {
     ApiError::wrong_method()
 }
 
-/// Rejects requests with a body. Reading needs none.
+/// Rejects requests with a body.
 async fn without_body(request: Request, next: Next) -> Response {
     if has_body(request.headers()) {
         return ApiError::too_large("a request to this path must have no body").into_response();

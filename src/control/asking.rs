@@ -1,4 +1,4 @@
-//! Asks a server about tokens, for as many calls as show them, and passes its answers to the cores.
+//! Sends requests about tokens to a server, and passes its answers to the cores.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use tokio::time::Instant;
 
 use crate::identity::{TokenAnswers, TokenQuestion};
 
-/// The most requests to one server that are under way. Further tokens wait for their turn.
+/// The most requests in flight to one server. Further tokens wait.
 const REQUESTS_MAX: usize = 16;
-/// How often it is logged that a server gives no answer.
+/// The shortest time between two logged failures.
 const LOGGED_EVERY: Duration = Duration::from_secs(10);
 
-/// Answers the questions about tokens, while it is polled. `answer` asks the server and says why it could not; what it says is logged
-/// by `warn`, but not each time.
+/// Answers the questions about tokens while it is polled. `answer` sends a request, and returns why it failed. Failures
+/// are passed to `warn`, at most one per [`LOGGED_EVERY`].
 pub(super) async fn keep_asking<V, F>(
     answers: &Arc<TokenAnswers<V>>,
     answer: impl Fn(TokenQuestion<V>) -> F,

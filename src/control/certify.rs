@@ -52,7 +52,7 @@ impl ReloadingAuthority {
     }
 }
 
-/// What the control thread needs to sign certificates for connectors.
+/// The dependencies of signing certificates for connectors.
 #[derive(Clone)]
 pub struct Signing {
     /// The authority that signs the certificates.
@@ -65,11 +65,11 @@ pub struct Signing {
     pub provisioning: Option<Arc<dyn Provisioning>>,
 }
 
-/// Signs what the cores request, one request at a time, until all cores have ended.
+/// Signs certificates for the cores, one request at a time, until all cores have ended.
 pub async fn serve_certifications(mut requests: MailReceiver<CertifyRequest>, signing: Signing) {
     while let Some(CertifyRequest { subject, csr, reply }) = requests.recv().await {
         let certified = signing.certify(subject, &csr).await;
-        // This fails if the requester has given up.
+        // The send fails if the requester is gone.
         let _ = reply.send(certified);
         // Gives the admin API a turn, however many connectors arrive at once.
         tokio::task::yield_now().await;

@@ -85,7 +85,7 @@ impl Role for ConnectorRole {
 
     fn latency(&self, wait: Duration) -> BoxFuture<'_, Option<Arc<Snapshot>>> {
         Box::pin(async move {
-            // For all other traffic the edge reports more.
+            // The edge reports more about other traffic.
             let passed_through = |route: &ConnectorRoute| route.traffic == Traffic::Passthrough;
             if !self.connector.tables().routes.iter().any(|(_, route)| passed_through(route)) {
                 return None;

@@ -48,7 +48,7 @@ pub enum DataDirError {
     /// The token file contains no token.
     #[error("{} holds no admin token: remove it and run `{}` again", path.display(), init_again(path.parent().unwrap_or(path)))]
     NoToken {
-        /// The file that should hold the token.
+        /// The path of the token file.
         path: PathBuf,
     },
     /// Another process uses the directory.
@@ -116,7 +116,7 @@ impl DataDir {
         self.path.join("edge.key")
     }
 
-    /// The file of the store.
+    /// The path of the store.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.path.join("store.sqlite")
@@ -220,7 +220,7 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// As for [`DataDir::lock`].
+    /// The same as for [`DataDir::lock`].
     pub async fn lock_soon(&self, mut pause: impl AsyncFnMut() -> bool) -> Result<DataDirLock, DataDirError> {
         loop {
             match self.lock() {
@@ -286,7 +286,7 @@ fn is_due(info: &CertInfo, now: UnixTime) -> bool {
     info.not_after_unix_s < i64::try_from(soon).unwrap_or(i64::MAX)
 }
 
-/// The command that creates what is missing in the data directory at this path.
+/// The command that creates missing files in the data directory at this path.
 fn init_again(path: &Path) -> String {
     format!("adit edge init --data-dir {}", shell_word(&path.to_string_lossy()))
 }

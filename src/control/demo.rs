@@ -1,8 +1,7 @@
 //! The built-in MCP server that `adit up` starts behind the tunnel when it is given none.
 //!
-//! It answers the sessions of revision 2025-11-25 and the stateless requests of 2026-07-28, so that any client can call
-//! something right after the program was built. Its `wait` tool takes a known time, so that tests can check the parts of a
-//! call's time.
+//! It supports the sessions of revision 2025-11-25 and the stateless requests of 2026-07-28, so that every client can
+//! call it. Its `wait` tool takes a known time, so that tests can check the phases of a call.
 
 use std::future::Future;
 use std::io;
@@ -17,13 +16,13 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use rmcp::{ErrorData, RoleServer, ServerHandler, tool, tool_handler, tool_router};
 use tokio::net::TcpListener;
 
-/// Path at which the demo answers.
+/// The path of the MCP endpoint.
 pub const DEMO_PATH: &str = "/mcp";
-/// Longest time, in milliseconds, that one call of `wait` may take.
+/// Longest duration of one call of `wait`, in milliseconds.
 pub const WAIT_MAX_MS: u64 = 10_000;
-/// Highest number that `count` counts to.
+/// Highest last number of `count`.
 pub const COUNT_MAX: u32 = 100;
-/// Longest pause, in milliseconds, between two numbers of `count`.
+/// Longest interval between two numbers of `count`, in milliseconds.
 pub const COUNT_INTERVAL_MAX_MS: u64 = 1_000;
 
 /// The demo server: four tools and no state.
@@ -68,13 +67,13 @@ struct Count {
 
 #[tool_router]
 impl Demo {
-    /// Answers on `listener` until `shutdown` resolves, then ends the open sessions and streams and returns.
+    /// Serves `listener` until `shutdown` resolves, then ends the open sessions and streams and returns.
     ///
-    /// `Host` must name a loopback address, which is what a connector beside it sends.
+    /// `Host` must name a loopback address, as connectors on this host send it.
     ///
     /// # Errors
     ///
-    /// The listener's address cannot be read, or accepting failed for good.
+    /// If the address of the listener cannot be read, or accepting fails permanently.
     pub async fn serve(listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let address = listener.local_addr()?;
         let config = StreamableHttpServerConfig::default().with_allowed_hosts([
@@ -159,7 +158,7 @@ impl ServerHandler for Demo {
     }
 }
 
-/// Refuses an argument above its bound, naming the argument and the bound.
+/// Rejects an argument above its limit. The error names both.
 fn at_most(name: &str, value: u64, bound: u64) -> Result<(), ErrorData> {
     if value <= bound {
         return Ok(());
@@ -167,7 +166,7 @@ fn at_most(name: &str, value: u64, bound: u64) -> Result<(), ErrorData> {
     Err(ErrorData::invalid_params(format!("{name} is {value}; the highest value taken is {bound}"), None))
 }
 
-/// Waits `ms` milliseconds, or less when the caller cancels.
+/// Waits `ms` milliseconds, or until the caller cancels.
 async fn pause(ms: u64, context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
     if ms == 0 {
         return Ok(());
@@ -191,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// A client that keeps the progress it is told.
+    /// A client that records progress notifications.
     #[derive(Clone, Default)]
     struct Caller {
         progress: Arc<Mutex<Vec<f64>>>,
@@ -203,7 +202,7 @@ mod tests {
         }
     }
 
-    /// A demo on a free port, stopped by its sender.
+    /// Starts a demo on a free port. The sender stops it.
     async fn start() -> (String, oneshot::Sender<()>, tokio::task::JoinHandle<io::Result<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}{DEMO_PATH}", listener.local_addr().unwrap());
@@ -249,7 +248,7 @@ mod tests {
         assert_eq!(text(&waited), "waited 1 ms");
         let counted = client.call_tool(call("count", json!({ "to": 5 }))).await.unwrap();
         assert_eq!(text(&counted), "counted to 5");
-        // The notifications came on the call's own stream before its result, but the client runs each in its own task.
+        // The notifications arrive before the result, but the client runs each in its own task.
         while caller.progress.lock().unwrap().len() < 5 {
             tokio::task::yield_now().await;
         }

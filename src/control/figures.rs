@@ -1,4 +1,4 @@
-//! The durations of calls on all cores of a role, added up.
+//! The durations of calls, summed over all cores of a role.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

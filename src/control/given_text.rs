@@ -1,22 +1,22 @@
-//! Checks the texts that operators give with a change: who decides, why, what something is called.
+//! Validates texts that operators provide with a change: reasons and names.
 
-/// The longest reason, in characters, whatever is changed. The audit log has room for all of it.
+/// The longest reason of a change, in characters. It always fits into the audit log.
 pub(super) const REASON_LEN_MAX: usize = 500;
-/// The longest name of who decides about a call, in characters.
+/// The longest name of an approver, in characters.
 const BY_LEN_MAX: usize = 128;
 
-/// A text that cannot be written to the audit log as it is.
+/// A text that is not suitable for the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnfitText {
-    /// It is empty or too long.
+    /// The text is empty or too long.
     #[error("{what} must have 1 to {len_max} characters")]
     Length {
         /// The name of the member.
         what: &'static str,
-        /// The most characters that it may have.
+        /// Its limit, in characters.
         len_max: usize,
     },
-    /// It has a control character.
+    /// The text has a control character.
     #[error("{what} must not contain control characters")]
     Control {
         /// The name of the member.
@@ -24,7 +24,7 @@ pub(super) enum UnfitText {
     },
 }
 
-/// Checks the member `what` of a request, which may have `len_max` characters.
+/// Validates the member `what` of a request, of at most `len_max` characters.
 ///
 /// # Errors
 ///
@@ -39,20 +39,20 @@ pub(super) fn checked_text(what: &'static str, text: &str, len_max: usize) -> Re
     Ok(())
 }
 
-/// Checks why something is changed.
+/// Validates the reason of a change.
 ///
 /// # Errors
 ///
-/// As [`checked_text`] has them.
+/// The same as for [`checked_text`].
 pub(super) fn checked_reason(reason: Option<&String>) -> Result<(), UnfitText> {
     reason.map_or(Ok(()), |reason| checked_text("reason", reason, REASON_LEN_MAX))
 }
 
-/// Checks who decides about a call.
+/// Validates the name of an approver.
 ///
 /// # Errors
 ///
-/// As [`checked_text`] has them.
+/// The same as for [`checked_text`].
 pub(super) fn checked_by(by: &str) -> Result<(), UnfitText> {
     checked_text("by", by, BY_LEN_MAX)
 }

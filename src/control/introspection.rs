@@ -1,4 +1,4 @@
-//! Asks token issuers about tokens (RFC 7662), and passes what they say to the cores.
+//! Introspects tokens at their issuers (RFC 7662), and passes the answers to the cores.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use crate::control::asking::keep_asking;
 use crate::control::issuer_http::{ClientCredentials, FETCH_TIMEOUT, content_of, form, sent, unix_time};
 use crate::identity::{INTROSPECTION_LEN_MAX, Introspected, TokenIssuer, TokenQuestion, read_introspection};
 
-/// Where an issuer is asked about its tokens, by whom, and for how long an answer holds.
+/// The introspection endpoint of an issuer, the credentials for it, and how long answers are cached.
 #[derive(Clone)]
 pub struct IntrospectionEndpoint {
     /// The URL of the endpoint.
     pub url: Box<str>,
-    /// What this client shows there.
+    /// The credentials of this client.
     pub credentials: ClientCredentials,
-    /// How long a good token is not asked about again.
+    /// How long an active token is not introspected again.
     pub cache: Duration,
 }
 
-/// Asks an issuer about the tokens that calls show, while it is polled.
+/// Introspects the tokens of calls at their issuer while it is polled.
 pub async fn keep_introspecting(issuer: Arc<TokenIssuer>, endpoint: IntrospectionEndpoint, client: Client) {
     let Some(answers) = issuer.introspection() else { return };
     let endpoint = Arc::new(endpoint);
@@ -29,14 +29,13 @@ pub async fn keep_introspecting(issuer: Arc<TokenIssuer>, endpoint: Introspectio
     keep_asking(answers, answer, |why| {
         tracing::warn!(
             provider = %issuer.name, why,
-            "an identity provider gives no answer about tokens: calls with tokens that it has not confirmed lately are \
-             answered 503"
+            "an identity provider does not answer introspection requests: calls whose token is not cached get 503"
         );
     })
     .await;
 }
 
-/// Asks about one token.
+/// Introspects one token.
 ///
 /// # Errors
 ///
@@ -67,7 +66,7 @@ async fn ask(
     client: &Client,
 ) -> Result<Option<(Introspected, usize)>, String> {
     let url = &*endpoint.url;
-    // Tokens that are asked about are visible ASCII characters.
+    // These tokens are visible ASCII characters.
     let token = String::from_utf8_lossy(question.token().expose());
     let fields = [("token", &*token), ("token_type_hint", "access_token")];
     let answer = sent(url, form(client, url, &endpoint.credentials, &fields)).await?;
@@ -91,8 +90,8 @@ mod tests {
     use crate::control::issuer_http::issuer_client;
     use crate::identity::TokenAnswers;
 
-    /// An endpoint that accepts connections and says nothing: without a limit the call would wait as long as its caller does, and
-    /// the token would never be asked about again.
+    /// The endpoint accepts connections and never answers. Without a timeout the call would wait for as long as its
+    /// caller, and the token would never be introspected again.
     #[tokio::test]
     async fn an_endpoint_that_says_nothing_is_given_up_and_may_be_asked_again() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();

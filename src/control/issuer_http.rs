@@ -1,4 +1,4 @@
-//! How the servers of token issuers are called, for their keys and about their tokens.
+//! HTTP requests to token issuers: for their keys and about tokens.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use crate::control::once::chain;
 use crate::control::wall_time::WallTime;
 use crate::tls::read_chain;
 
-/// How long one fetch may take, including its connection and the metadata of the issuer.
+/// The timeout of one fetch, including its connection and the metadata of the issuer.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// What a client of an authorization server shows to it (RFC 6749 section 2.3.1).
+/// The credentials of a client at an authorization server (RFC 6749 section 2.3.1).
 #[derive(Clone)]
 pub struct ClientCredentials {
-    /// Its id at the authorization server.
+    /// The client id at the authorization server.
     pub id: Box<str>,
-    /// Its secret, which is text.
+    /// The client secret, which is text.
     pub secret: Secret,
 }
 
-/// An HTTP client for the servers of token issuers. It follows no redirects, uses the proxies of the environment, and trusts the
-/// authorities in this file (path and content), or the public ones.
+/// Creates an HTTP client for token issuers. It follows no redirects, uses the proxies of the environment, and trusts
+/// the authorities in this file (path and content), or by default the public ones.
 ///
 /// # Errors
 ///
-/// A sentence, if the content cannot be used.
+/// Why the content cannot be used.
 pub fn issuer_client(ca: Option<(&Path, &[u8])>) -> Result<Client, String> {
     let mut builder = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(FETCH_TIMEOUT);
     if let Some((file, pem)) = ca {
@@ -39,28 +39,28 @@ pub fn issuer_client(ca: Option<(&Path, &[u8])>) -> Result<Client, String> {
         let certs: Result<Vec<Certificate>, _> = certs.iter().map(|der| Certificate::from_der(der)).collect();
         builder = builder.tls_certs_only(certs.map_err(|error| format!("{name}: {error}"))?);
     }
-    builder.build().map_err(|error| format!("no HTTP client: {error}"))
+    builder.build().map_err(|error| format!("the HTTP client cannot be created: {error}"))
 }
 
-/// Sends a request to a server, without its answer's body.
+/// Sends a request, and returns the response before its body.
 pub(super) async fn sent(url: &str, request: RequestBuilder) -> Result<Response, String> {
     let request = request.header(header::ACCEPT, "application/json");
     request.send().await.map_err(|error| format!("{url}: {}", chain(&error)))
 }
 
-/// The body of an answer, if it is no longer than this.
+/// Reads the body of a response, of at most `len_max` bytes.
 pub(super) async fn content_of(url: &str, mut answer: Response, len_max: usize) -> Result<Vec<u8>, String> {
     let mut content = Vec::new();
     while let Some(piece) = answer.chunk().await.map_err(|error| format!("{url}: {}", chain(&error)))? {
         if content.len() + piece.len() > len_max {
-            return Err(format!("{url} answers more than {len_max} bytes"));
+            return Err(format!("the response of {url} exceeds {len_max} bytes"));
         }
         content.extend_from_slice(&piece);
     }
     Ok(content)
 }
 
-/// A request with this form, in which the client shows who it is.
+/// A request with this form and the credentials of the client.
 pub(super) fn form(
     client: &Client,
     url: &str,
@@ -73,7 +73,7 @@ pub(super) fn form(
     request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(encoded(fields))
 }
 
-/// Fields as `application/x-www-form-urlencoded` has them.
+/// Encodes fields as `application/x-www-form-urlencoded`.
 fn encoded(fields: &[(&str, &str)]) -> String {
     let mut url = Url::parse("form:x").expect("this is a URL");
     url.query_pairs_mut().extend_pairs(fields);

@@ -46,9 +46,8 @@ pub enum ProbeError {
     },
 }
 
-/// Sends `OPTIONS /` through the agents' listener, which in MCP neither opens a session nor calls anything. Any
-/// response of the upstream proves the path, except 502, 503 and 504, with which a proxy reports that the server behind
-/// it is down.
+/// Sends `OPTIONS /` through the agents' listener, which in MCP neither opens a session nor calls a tool. Any response
+/// of the upstream proves the path, except 502, 503 and 504, with which proxies report a dead server.
 #[derive(Debug)]
 pub struct Prober {
     client: Client,
@@ -70,10 +69,9 @@ impl Prober {
             .timeout(PROBE_TIMEOUT)
             .user_agent(concat!("adit-probe/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
-            // HTTP/2 would send the listener's address as `:authority` in addition to the route's `Host`, which is
-            // refused.
+            // HTTP/2 would add the listener's address as `:authority` to the route's `Host`, and be rejected.
             .http1_only()
-            // The listener is this process's own, addressed directly. Its certificate is for the names that agents use.
+            // The client connects to this process's own listener, whose certificate is for the names that agents use.
             .tls_danger_accept_invalid_certs(true)
             .no_proxy()
             .build()?;

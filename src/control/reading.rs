@@ -264,7 +264,7 @@ pub trait Role: Send + Sync {
     /// The role that this is.
     fn kind(&self) -> RoleKind;
 
-    /// Tells every core to finish what is in flight and then end.
+    /// Makes every core finish its calls in flight and then end.
     fn drain(&self);
 
     /// Queries the state of every core, and waits at most `wait` for the answers.
@@ -285,12 +285,12 @@ pub trait Role: Send + Sync {
         None
     }
 
-    /// The public keys by which servers check who calls, if any is told.
+    /// The public keys with which servers verify caller identities, if any are sent.
     fn identity_keys(&self) -> Vec<Value> {
         Vec::new()
     }
 
-    /// The routes that are served now.
+    /// The routes served at present.
     fn routes(&self) -> Vec<RouteLine>;
 
     /// The tunnels, without secrets.

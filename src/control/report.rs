@@ -73,7 +73,7 @@ pub struct Report {
     pub latency: Option<CallTimes>,
     /// The results of configuration reloads.
     pub reloads: Reloads,
-    /// How the tools of each route with `pin` stand.
+    /// The states of the tools of each route with `pin`.
     pub tools: Vec<ToolCounts>,
 }
 

@@ -48,7 +48,7 @@ where
         for (Asker { port, reply }, answer) in names.due.answers.drain(..) {
             let with_port =
                 |addresses: Vec<IpAddr>| addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-            // This fails if the requester has given up.
+            // The send fails if the requester is gone.
             let _ = reply.send(answer.map(with_port));
         }
     }

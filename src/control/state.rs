@@ -49,13 +49,13 @@ impl State {
         })
     }
 
-    /// Shows the tools of these inventories from now on.
+    /// Sets the inventories whose tools are reported.
     pub fn show_tools(&self, inventories: &Arc<Inventories>) {
-        // A process has one of them, from its start.
+        // A process has one set of inventories, from its start.
         let _ = self.inventories.set(Arc::clone(inventories));
     }
 
-    /// What is known of the tools of servers.
+    /// The inventories of the tools of servers.
     pub(super) fn inventories(&self) -> &Arc<Inventories> {
         self.inventories.get_or_init(Arc::default)
     }

@@ -58,7 +58,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Whether this process has the state directory for itself: no other one may write the files in it that change.
+    /// Whether this process has locked the state directory, so that no other writes its changing files.
     #[must_use]
     pub fn is_holder(&self) -> bool {
         self.lock.is_some()

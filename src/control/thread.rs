@@ -79,7 +79,7 @@ pub enum ProcessRequest {
 pub enum Notice {
     /// An event of a role.
     Role(RoleKind, RoleEvent),
-    /// The process accepts nothing new and finishes what is in flight.
+    /// The process accepts no new work and finishes calls in flight.
     Draining,
     /// The configuration was reloaded.
     Reloaded,
@@ -145,13 +145,13 @@ struct Drain {
     /// The role that is ending, by index.
     stage: usize,
     began: Instant,
-    /// When the roles are told to end.
+    /// When the roles begin to end.
     starts: Instant,
     has_started: bool,
     deadline: Instant,
 }
 
-/// What is needed to create a [`Control`].
+/// The parts of a [`Control`].
 pub struct ControlParts {
     /// The state that the admin API shows.
     pub state: Arc<State>,
@@ -161,7 +161,7 @@ pub struct ControlParts {
     pub events: mpsc::UnboundedReceiver<(RoleKind, RoleEvent)>,
     /// Requests from outside, as [`signals`](crate::control::signals) returns them.
     pub requests: mpsc::UnboundedReceiver<ProcessRequest>,
-    /// How long all roles together may take to end: what their settings allow, plus [`DRAIN_GRACE`].
+    /// How long all roles together may take to end: the sum of their settings plus [`DRAIN_GRACE`].
     pub drain_max: Duration,
 }
 
@@ -295,7 +295,7 @@ impl Control {
         if let Some((_, cores)) = self.left.iter_mut().find(|(kind, _)| *kind == role) {
             *cores = cores.saturating_sub(1);
         }
-        // With a core missing, some connections would never be served, so all cores end.
+        // Without this core some connections would never be served, so all cores end.
         self.drain(Duration::ZERO);
         self.start_drain();
         self.next_stage();

@@ -1,4 +1,4 @@
-//! Exchanges tokens of callers for tokens of their servers (RFC 8693), and passes these to the cores.
+//! Exchanges tokens of callers for tokens of servers (RFC 8693), and passes these to the cores.
 
 use std::sync::Arc;
 
@@ -14,45 +14,45 @@ use crate::identity::{
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// Where tokens are exchanged, by whom, and for what.
+/// The token endpoint, the credentials for it, and the requested target.
 #[derive(Clone)]
 pub struct ExchangeEndpoint {
     /// The URL of the token endpoint.
     pub url: Box<str>,
-    /// What this client shows there.
+    /// The credentials of this client.
     pub credentials: ClientCredentials,
-    /// The name of the server at the authorization server, if that is asked for by name.
+    /// The name of the server at the authorization server, for requests by name.
     pub audience: Option<Box<str>>,
-    /// The URL of the server (RFC 8707), if that is asked for by URL.
+    /// The URL of the server (RFC 8707), for requests by URL.
     pub resource: Option<Box<str>>,
-    /// What the token is to allow, with spaces between them; what the server gives by itself if none are asked for.
+    /// The requested scopes, separated by spaces; if empty, the authorization server chooses.
     pub scopes: Box<str>,
 }
 
-/// Exchanges the tokens that calls show, while it is polled.
+/// Exchanges the tokens of calls while it is polled.
 pub async fn keep_exchanging(exchange: Arc<TokenExchange>, endpoint: ExchangeEndpoint, client: Client) {
     let endpoint = Arc::new(endpoint);
     let answer = |question| answer(question, Arc::clone(&endpoint), client.clone());
     keep_asking(&exchange.answers, answer, |why| {
         tracing::warn!(
             exchange = %exchange.name, why,
-            "tokens of callers are not exchanged: their calls are answered 403 where that is refused, and else 503"
+            "tokens of callers cannot be exchanged: calls get 403 if the exchange is refused, and 503 otherwise"
         );
     })
     .await;
 }
 
-/// What became of a token.
+/// The result of an exchange.
 enum Outcome {
     Exchanged(ExchangeAnswer),
     Refused(String),
 }
 
-/// Exchanges one token.
+/// Exchanges one token of a caller.
 ///
 /// # Errors
 ///
-/// Why there is no other for it.
+/// Why the exchange failed.
 async fn answer(
     question: TokenQuestion<ExchangedToken>,
     endpoint: Arc<ExchangeEndpoint>,
@@ -85,7 +85,7 @@ async fn ask(
     client: &Client,
 ) -> Result<Outcome, String> {
     let url = &*endpoint.url;
-    // Tokens that were verified are visible ASCII characters.
+    // Verified tokens are visible ASCII characters.
     let token = String::from_utf8_lossy(question.token().expose());
     let mut fields = vec![
         ("grant_type", GRANT),

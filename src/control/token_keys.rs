@@ -112,7 +112,7 @@ async fn discover(issuer: &str, client: &Client) -> Result<Box<str>, String> {
     if metadata["issuer"] != *issuer {
         return Err(format!("the metadata name the issuer {}, not {issuer}", metadata["issuer"]));
     }
-    let url = metadata["jwks_uri"].as_str().ok_or_else(|| format!("the metadata of {issuer} name no jwks_uri"))?;
+    let url = metadata["jwks_uri"].as_str().ok_or_else(|| format!("the metadata of {issuer} contain no jwks_uri"))?;
     let is_safe = url.starts_with("https://") || (url.starts_with("http://") && url.starts_with(&format!("{origin}/")));
     if is_safe { Ok(url.into()) } else { Err(format!("the jwks_uri in the metadata of {issuer} is not an https URL")) }
 }

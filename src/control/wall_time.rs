@@ -44,11 +44,11 @@ impl WallTime {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The same point on the cores' clock. The arguments are the present on both clocks.
+    /// Converts to the cores' clock. The arguments are the current times of both clocks.
     #[must_use]
     pub fn on_cores(self, now: WallTime, now_on_cores: Time) -> Time {
         match self.0.saturating_sub(now.0) {
-            // It has passed; how long ago does not matter.
+            // A past time: how long ago does not matter.
             left if left <= 0 => Time::ZERO,
             _ => now_on_cores + self.since(now),
         }

@@ -3,36 +3,36 @@ use std::str::FromStr;
 
 use jsonwebtoken::Algorithm;
 
-/// How a token is signed (RFC 7518 section 3.1, RFC 8037 section 3.1). `none` is none of them.
+/// The signature algorithm of a token (RFC 7518 section 3.1, RFC 8037 section 3.1), never `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TokenAlgorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256, as most issuers sign.
+    /// RSASSA-PKCS1-v1_5 with SHA-256, the usual choice of issuers.
     Rs256,
-    /// As RS256, with SHA-384.
+    /// The same scheme as RS256, with SHA-384.
     Rs384,
-    /// As RS256, with SHA-512.
+    /// The same scheme as RS256, with SHA-512.
     Rs512,
-    /// RSASSA-PSS, with the hash SHA-256.
+    /// RSASSA-PSS with the hash SHA-256.
     Ps256,
-    /// As PS256, with SHA-384.
+    /// The same scheme as PS256, with SHA-384.
     Ps384,
-    /// As PS256, with SHA-512.
+    /// The same scheme as PS256, with SHA-512.
     Ps512,
     /// ECDSA over P-256 with SHA-256.
     Es256,
     /// ECDSA over P-384 with SHA-384.
     Es384,
-    /// The curve Ed25519, and no other Edwards curve.
+    /// EdDSA over the curve Ed25519 only.
     EdDsa,
-    /// HMAC with SHA-256 and a key that both sides know.
+    /// HMAC with SHA-256 and a shared key.
     Hs256,
-    /// As HS256, with SHA-384.
+    /// HMAC with SHA-384 and a shared key.
     Hs384,
-    /// As HS256, with SHA-512.
+    /// HMAC with SHA-512 and a shared key.
     Hs512,
 }
 
-/// A name that is none of an algorithm.
+/// An unknown name of an algorithm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no algorithm for tokens: use {names}", names = TokenAlgorithm::ALL.map(TokenAlgorithm::name).join(", "))]
 pub struct TokenAlgorithmError(String);
@@ -54,7 +54,7 @@ impl TokenAlgorithm {
         TokenAlgorithm::Hs512,
     ];
 
-    /// The name, as it stands in tokens.
+    /// The name, as in the `alg` of a token.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -73,13 +73,13 @@ impl TokenAlgorithm {
         }
     }
 
-    /// The algorithm with this name, which is compared with its case.
+    /// The algorithm with this name, which is case-sensitive.
     #[must_use]
     pub fn of(name: &str) -> Option<TokenAlgorithm> {
         TokenAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// Whether whoever can verify a token can also make one.
+    /// Whether the key that verifies a token also signs it.
     #[must_use]
     pub const fn is_shared(self) -> bool {
         matches!(self, TokenAlgorithm::Hs256 | TokenAlgorithm::Hs384 | TokenAlgorithm::Hs512)

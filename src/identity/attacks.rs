@@ -1,4 +1,4 @@
-//! What no caller gets past: tokens that prove nobody, in all the ways in which they are known to be forged.
+//! Forged tokens of every known kind are refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,14 +112,14 @@ fn what_is_not_signed_is_refused_however_none_is_spelled() {
         let signed = signer.sign("k1", &claims(), json!({ "alg": name }));
         assert_eq!(refused(&auth, &signed), TokenError::Algorithm, "{name:?}");
     }
-    // The signature of a good token taken away.
+    // The signature of a valid token is removed.
     let good = signer.sign("k1", &claims(), json!({}));
     let (signed, _) = good.rsplit_once('.').unwrap();
     assert_eq!(refused(&auth, &format!("{signed}.")), TokenError::Signature);
     assert_eq!(refused(&auth, signed), TokenError::Malformed);
 }
 
-/// The public key is known to everybody: it must never be taken for a shared one.
+/// The public key is not secret: it must never be used as a shared key.
 #[test]
 fn a_public_key_is_never_used_as_a_shared_one() {
     let signer = Signer::shared_rsa();
@@ -132,7 +132,7 @@ fn a_public_key_is_never_used_as_a_shared_one() {
         assert_eq!(refused(&auth(signer), &token), TokenError::Algorithm);
         assert_eq!(refused(&careless, &token), TokenError::Signature, "even where HS256 is accepted");
     }
-    // A set that has a shared key is not believed.
+    // A shared key in a fetched set is ignored.
     let secret = Signer::Hmac(b"0123456789abcdef0123456789abcdef".to_vec());
     let mixed = keys(&[secret.jwk("k1"), signer.jwk("k2")]);
     assert_eq!(mixed.key_count(), 1);
@@ -171,9 +171,9 @@ fn the_id_of_a_key_is_a_name_and_nothing_else() {
         let token = signer.sign("k1", &claims(), json!({ "kid": id }));
         assert_eq!(refused(&auth, &token), TokenError::Malformed);
     }
-    // The other key's id, with an algorithm that is not its own.
+    // The id of the other key, with a different algorithm.
     assert_eq!(refused(&auth, &signer.sign("k2", &claims(), json!({}))), TokenError::Signature);
-    assert!(shown(&auth, &signer.sign("k1", &claims(), json!({ "kid": null })), NOW).is_ok(), "no id is needed");
+    assert!(shown(&auth, &signer.sign("k1", &claims(), json!({ "kid": null })), NOW).is_ok(), "a key id is optional");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn keys_that_a_token_brings_itself_are_not_looked_at() {
         assert_eq!(refused(&auth, &evil.sign("k1", &claims(), more.clone())), TokenError::Signature, "{more}");
         let unknown = evil.sign("evil", &claims(), more.clone());
         assert_eq!(refused(&auth, &unknown), TokenError::UnknownKey, "{more}");
-        assert!(shown(&auth, &good.sign("k1", &claims(), more), NOW).is_ok(), "they do no harm either");
+        assert!(shown(&auth, &good.sign("k1", &claims(), more), NOW).is_ok(), "they are ignored");
     }
 }
 
@@ -205,10 +205,10 @@ fn a_signature_holds_for_these_bytes_and_this_key_alone() {
     assert_eq!(refused(&auth, &format!("{}.{root}.{}", parts[0], parts[2])), TokenError::Signature);
     let header = encoded(json!({"alg": "ES256", "typ": "jwt", "kid": "k1"}).to_string());
     assert_eq!(refused(&auth, &format!("{header}.{}.{}", parts[1], parts[2])), TokenError::Signature);
-    // All zeros, which a careless ECDSA accepts for everything.
+    // All zeros: a careless ECDSA implementation accepts that signature for every message.
     let zeros = encoded([0; 64]);
     assert_eq!(refused(&auth, &format!("{}.{}.{zeros}", parts[0], parts[1])), TokenError::Signature);
-    // A key with the right id, for another algorithm.
+    // A key with the same id, for another algorithm.
     let mut jwk = signer.jwk("k1");
     jwk["alg"] = json!("ES384");
     assert!(KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).is_err());
@@ -247,7 +247,7 @@ fn an_audience_is_compared_byte_for_byte() {
     own.audiences = ["api://demo".into()].into();
     let own = auth_of(vec![issuer(own, KeyStore::fixed(keys(&[signer.jwk("k1")])))], &[]);
     assert!(shown(&own, &of(json!("api://demo")), NOW).is_ok());
-    assert_eq!(refused(&own, &of(json!(RESOURCE))), TokenError::Audience, "those that are configured alone");
+    assert_eq!(refused(&own, &of(json!(RESOURCE))), TokenError::Audience, "only the configured audiences");
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn what_two_readers_could_read_in_different_ways_is_refused() {
         VerifiedTokens::default().identify(&auth, b"\xff.\xff.\xff", None, at(NOW)).map(|shown| shown.identity),
         Err(TokenRefusal::Invalid(TokenError::Malformed))
     ));
-    // Only the last characters of the signature differ, in bits that carry nothing.
+    // Only the last characters of the signature differ, in bits that are not significant.
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let last = signature.chars().last().unwrap();
     for other in ["A", "B", "C", "D", "E", "F", "g", "w", "x", "_"].iter().filter(|other| !other.starts_with(last)) {
@@ -445,7 +445,7 @@ fn a_subject_is_needed_and_scopes_are_read_as_the_issuers_write_them() {
     }
 }
 
-/// Whoever stole it has the token and not the key (RFC 9449, RFC 8705).
+/// A thief of the token does not have its key (RFC 9449, RFC 8705).
 #[test]
 fn a_token_that_is_bound_to_a_key_is_not_taken_from_a_bearer() {
     let signer = Signer::shared_rsa();
@@ -496,10 +496,10 @@ fn keys_rotate_and_what_was_verified_by_the_old_ones_is_forgotten() {
     let by_old = old.sign("old", &claims(), json!({}));
     let by_new = new.sign("new", &claims(), json!({}));
     let mut identify = |token: &str, now| tokens.identify(&auth, token.as_bytes(), None, at(now)).map(|_| ());
-    // Before the first fetch all wait for it.
+    // Before the first fetch ends, all calls wait for it.
     assert!(matches!(identify(&by_old, NOW), Err(TokenRefusal::Awaits(Awaited::Keys { issuer: 0, .. }))));
     store.keys().unwrap().on_failed(at(NOW));
-    assert_eq!(identify(&by_old, NOW + 1), Err(TokenRefusal::NoKeys), "nobody asks again at once");
+    assert_eq!(identify(&by_old, NOW + 1), Err(TokenRefusal::NoKeys), "no fetch is requested again at once");
     store.keys().unwrap().publish(keys(&[old.jwk("old")]), at(NOW + 15));
     assert_eq!(identify(&by_old, NOW + 16), Ok(()));
     assert_eq!(identify(&by_new, NOW + 16), Err(TokenRefusal::Invalid(TokenError::UnknownKey)));
@@ -507,12 +507,12 @@ fn keys_rotate_and_what_was_verified_by_the_old_ones_is_forgotten() {
     store.keys().unwrap().publish(keys(&[new.jwk("new")]), at(NOW + 31));
     assert_eq!(identify(&by_new, NOW + 31), Ok(()));
     assert_eq!(identify(&by_old, NOW + 32), Err(TokenRefusal::Invalid(TokenError::UnknownKey)));
-    // The issuer is gone for too long.
+    // The issuer was unreachable for longer than its grace period.
     store.keys().unwrap().lose();
     assert_eq!(identify(&by_new, NOW + 33), Err(TokenRefusal::NoKeys));
 }
 
-/// Anybody can make a token that no key fits. Only one that names a key which may be new is worth a fetch.
+/// Anybody can make a token that matches no key. Only one with an unknown key id, which may be new, triggers a fetch.
 #[test]
 fn a_token_that_names_no_new_key_causes_no_fetch() {
     let (own, evil) = (Signer::ec(), Signer::ec());
@@ -525,10 +525,10 @@ fn a_token_that_names_no_new_key_causes_no_fetch() {
         assert_eq!(shown(&auth, &token, later), Err(TokenRefusal::Invalid(TokenError::Signature)), "{id}");
     }
     let cx = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(store.keys().unwrap().poll_asked(&cx).is_pending(), "nobody has asked");
+    assert!(store.keys().unwrap().poll_asked(&cx).is_pending(), "no fetch is requested");
     assert!(matches!(shown(&auth, &evil.sign("k3", &claims(), json!({})), later), Err(TokenRefusal::Awaits(_))));
     assert!(store.keys().unwrap().poll_asked(&cx).is_ready());
-    // Whether there is such a key is not known if the fetch has failed: another token would not help.
+    // After a failed fetch it is unknown whether that key exists: another token would not help.
     store.keys().unwrap().on_failed(at(later));
     assert_eq!(shown(&auth, &evil.sign("k3", &claims(), json!({})), later), Err(TokenRefusal::NoKeys));
     assert!(shown(&auth, &own.sign("k1", &claims(), json!({})), later).is_ok(), "known keys are used meanwhile");
@@ -559,7 +559,7 @@ fn a_token_for_one_route_is_none_for_another_and_the_memory_has_an_end() {
     let (count, bytes) = tokens.held();
     assert!(count < 1_002 && bytes <= 16 * 1024 * 1024, "{count} tokens of {bytes} bytes");
     assert!(tokens.identify(&auth, token.as_bytes(), None, at(NOW)).is_ok());
-    // What takes far more room when it is read than in the token.
+    // Claims that take far more memory once parsed than in the token.
     for nth in 0..400 {
         let claims = with("many", json!(vec![0; 4_000]));
         let claims = claims.as_object().unwrap().iter().map(|(name, value)| (name.clone(), value.clone()));

@@ -1,11 +1,11 @@
-//! The subject of a certificate as text, which no two subjects have in common (RFC 4514).
+//! The subject of a certificate as text that is unique for each subject (RFC 4514).
 
 use std::fmt::Write;
 
 use x509_parser::oid_registry::Oid;
 use x509_parser::x509::X509Name;
 
-/// Types of attributes and their names (RFC 4514 section 3). Others are written as numbers.
+/// Attribute types and their names (RFC 4514 section 3). Other types are written as numbers.
 const TYPES: [(&str, &str); 10] = [
     ("2.5.4.3", "CN"),
     ("2.5.4.7", "L"),
@@ -19,7 +19,7 @@ const TYPES: [(&str, &str); 10] = [
     ("1.2.840.113549.1.9.1", "emailAddress"),
 ];
 
-/// The attributes of a subject that roles may ask for, by the names of their claims. None if one is no text.
+/// The attributes of a subject that roles can use, by claim name. None if one of them is not text.
 pub(super) fn attributes<'a>(subject: &'a X509Name<'_>) -> Option<Vec<(&'static str, &'a str)>> {
     let mut found = Vec::new();
     for attribute in subject.iter_attributes() {
@@ -34,7 +34,7 @@ pub(super) fn attributes<'a>(subject: &'a X509Name<'_>) -> Option<Vec<(&'static 
     Some(found)
 }
 
-/// The whole subject, its last part first. None if a part is no text.
+/// The whole subject, most specific part first. None if a part is not text.
 pub(super) fn subject_text(subject: &X509Name<'_>) -> Option<String> {
     let mut text = String::new();
     for (nth, part) in subject.iter().collect::<Vec<_>>().into_iter().rev().enumerate() {
@@ -57,7 +57,7 @@ fn type_of(oid: &Oid<'_>) -> String {
     TYPES.iter().find(|(known, _)| *known == number).map_or(number, |(_, name)| (*name).to_owned())
 }
 
-/// Writes a value so that it cannot be read as more than one (RFC 4514 section 2.4).
+/// Escapes a value, so that it cannot be parsed as several (RFC 4514 section 2.4).
 fn write_value(value: &str, text: &mut String) {
     let last = value.chars().count().saturating_sub(1);
     for (at, symbol) in value.chars().enumerate() {

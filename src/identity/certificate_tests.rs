@@ -1,4 +1,4 @@
-//! Client certificates: whom they name, and whom they prove nothing of.
+//! Client certificates: which caller they prove, and which certificates are refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::*;
 use crate::base::sha256;
 use crate::policy::{AgentIdentity, IdentityProof};
 
-/// In the year 2030, as the certificates here are of 2029 to 2031 unless they say otherwise.
+/// A time in 2030. Certificates in these tests are valid from 2029 to 2031 by default.
 const NOW: u64 = 1_900_000_000;
 const RESOURCE: &str = "https://demo.example.com/mcp";
 const LOGIN: &str = "https://login.example";
@@ -29,7 +29,7 @@ fn at(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
-/// An authority with its key.
+/// A certificate authority with its key.
 struct Ca {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
@@ -43,7 +43,7 @@ impl Ca {
         Ca { certificate, issuer: Issuer::new(params, key) }
     }
 
-    /// One that this one has certified, which comes with the certificates of callers.
+    /// An intermediate authority that this one has certified.
     fn below(&self, name: &str) -> Ca {
         let (mut params, key) = (params(name), KeyPair::generate().unwrap());
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -77,7 +77,7 @@ fn uri(text: &str) -> SanType {
     SanType::URI(Ia5String::try_from(text).unwrap())
 }
 
-/// What a caller of this name is certified as.
+/// The certificate parameters of a caller with this name.
 fn caller(name: &str) -> CertificateParams {
     let mut params = params("agent");
     params.subject_alt_names = vec![uri(name)];
@@ -133,7 +133,7 @@ fn a_certificate_names_its_owner_and_who_vouches_for_it() {
     assert_eq!((identity.proof, identity.scopes.len()), (IdentityProof::Certificate, 0));
     assert_eq!(identity.claims["organizational_unit"], json!(["batch"]));
     assert_eq!(identity.claims["dns"], json!(["a.example"]));
-    // What an authority of the caller's own has certified comes with it.
+    // The chain includes an intermediate authority of the caller's own organisation.
     let below = ca.below("Partners, below");
     let certificate = below.signs(&caller("spiffe://partner.example/other"));
     let identity = identified(&auth, &[&certificate, &below.certificate], NOW).unwrap();
@@ -143,14 +143,14 @@ fn a_certificate_names_its_owner_and_who_vouches_for_it() {
 
 #[test]
 fn what_no_accepted_authority_has_signed_for_clients_and_for_now_proves_nobody() {
-    // One that calls itself by the same name is another one.
+    // Another authority with the same name.
     let (ca, evil) = (Ca::new("Partners"), Ca::new("Partners"));
     let auth = auth(vec![ca.accepted_as("partners", CertificateName::Uri)]);
     let good = caller("spiffe://partner.example/agent");
     assert_eq!(refused(&auth, &[&evil.signs(&good)], NOW), CertificateRefusal::Authority);
     assert_eq!(refused(&auth, &[&evil.signs(&good), &ca.certificate], NOW), CertificateRefusal::Authority);
     assert_eq!(refused(&auth, &[&evil.signs(&good), &evil.certificate], NOW), CertificateRefusal::Authority);
-    // A caller certifies others.
+    // A caller's certificate signs other certificates.
     let own_key = KeyPair::generate().unwrap();
     let own = good.signed_by(&own_key, &ca.issuer).unwrap();
     let own_issuer = Issuer::new(good.clone(), own_key);
@@ -194,7 +194,7 @@ fn a_certificate_with_no_name_or_several_names_nobody() {
     assert_eq!(subject(CertificateName::Subject, &params), none);
 }
 
-/// Whoever chooses its own name must not get the subject of another by it.
+/// A caller that chooses its own name must not get the subject of another caller.
 #[test]
 fn two_subjects_are_never_written_alike() {
     let ca = Ca::new("Partners");
@@ -230,17 +230,17 @@ fn a_certificate_counts_where_its_authority_is_accepted_and_is_not_known_by_anot
         assert_eq!(issuer(&both, &of_ours, now), Ok(Some("x509:ours".to_owned())));
         assert_eq!(issuer(&one, &of_ours, now), Ok(Some("x509:ours".to_owned())));
         let refusal = Err(TokenRefusal::Certificate(CertificateRefusal::Authority));
-        assert_eq!(issuer(&one, &of_theirs, now), refusal, "known by the other route");
+        assert_eq!(issuer(&one, &of_theirs, now), refusal, "cached for the other route");
     }
-    // A refusal is not worked out for each request.
+    // A refusal is remembered, not evaluated for each request.
     let (begins, early) = (1_861_920_000, Err(TokenRefusal::Certificate(CertificateRefusal::NotYet)));
     assert_eq!([0, 1, 59].map(|s| issuer(&one, &of_ours, begins - 1 + s)), [(); 3].map(|()| early.clone()));
     assert_eq!(issuer(&one, &of_ours, begins - 1 + 60), Ok(Some("x509:ours".to_owned())));
     let expired = Err(TokenRefusal::Certificate(CertificateRefusal::Expired));
-    assert_eq!(issuer(&one, &of_ours, 1_930_000_000), expired, "what was verified ends with the certificate");
+    assert_eq!(issuer(&one, &of_ours, 1_930_000_000), expired, "a verification expires with its certificate");
 }
 
-/// A token that is bound to a certificate (RFC 8705) is good on its connections only.
+/// A token that is bound to a certificate (RFC 8705) is accepted only on connections with that certificate.
 #[test]
 fn a_token_that_is_bound_to_a_certificate_needs_that_one() {
     let (ca, signer) = (Ca::new("Partners"), Signer::ed());
@@ -273,7 +273,7 @@ fn a_token_that_is_bound_to_a_certificate_needs_that_one() {
     for _ in 0..2 {
         assert_eq!(subject(&token, None), refused);
         assert_eq!(subject(&token, Some(&own)), Ok("alice".to_owned()));
-        assert_eq!(subject(&token, Some(&other)), refused, "it is known by then");
+        assert_eq!(subject(&token, Some(&other)), refused, "the token is cached by then");
     }
     for cnf in [
         json!({ "x5t#S256": digest, "jkt": "x" }),

@@ -1,4 +1,4 @@
-//! Client certificates of callers (RFC 5280): whose authority has signed them, and whom they name.
+//! Client certificates of callers (RFC 5280): which authority has signed them, and which caller they name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,45 +14,45 @@ use crate::base::{hex, sha256};
 use crate::identity::certificate_subject::{attributes, subject_text};
 use crate::policy::{AgentIdentity, IdentityProof};
 
-/// The most names of one kind that are read of a certificate.
+/// The most names of one kind that are read from a certificate.
 const LISTED_MAX: usize = 64;
-/// The longest name of a caller that is accepted, in bytes.
+/// The longest accepted name of a caller, in bytes.
 const NAME_LEN_MAX: usize = 1_024;
-/// What the issuer of an identity begins with that a certificate proves, so that no issuer of tokens is taken for it.
+/// The prefix of the issuer of an identity that a certificate proves. It keeps these apart from token issuers.
 const ISSUER_PREFIX: &str = "x509:";
 
-/// Certificates that a caller has shown in its TLS handshake, in which it has proven that it has the key of the first.
+/// Certificates that a caller has presented in its TLS handshake, with proof of the key of the first.
 pub struct ShownCertificates {
     chain: Vec<CertificateDer<'static>>,
     digest: [u8; 32],
-    /// The SHA-256 digest of the first, by which tokens are bound to it (RFC 8705 section 3.1).
+    /// The SHA-256 digest of the first certificate, to which tokens are bound (RFC 8705 section 3.1).
     pub(super) thumbprint: [u8; 32],
 }
 
-/// What is known of the certificate of a caller.
+/// The state of a caller's client certificate.
 #[derive(Clone, Default)]
 pub enum CallerCertificate {
-    /// Its TLS does not end here, or it uses none.
+    /// The connection has no TLS, or its TLS ends elsewhere.
     #[default]
     Unknown,
-    /// It was not asked for one, as its connection was made for another host.
+    /// The caller was not asked for one: its connection was made for another host.
     NotAsked,
-    /// It was asked, and has shown these or none.
+    /// The caller was asked, and has presented these certificates or none.
     Asked(Option<Arc<ShownCertificates>>),
 }
 
-/// Which name in a certificate is that of the caller.
+/// The name in a certificate that identifies the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateName {
-    /// The URI of the subject's alternative names, such as a SPIFFE id.
+    /// The URI in the subject alternative names, such as a SPIFFE id.
     Uri,
-    /// The DNS name of the same.
+    /// The DNS name in the subject alternative names.
     Dns,
-    /// The e-mail address of the same.
+    /// The e-mail address in the subject alternative names.
     Email,
     /// The common name of the subject.
     CommonName,
-    /// The whole subject, as RFC 4514 writes it.
+    /// The whole subject, formatted as in RFC 4514.
     Subject,
 }
 
@@ -65,47 +65,47 @@ pub struct ClientAuthority {
     named_by: CertificateName,
 }
 
-/// What a route asks of the certificates of its callers.
+/// The requirements of a route for client certificates.
 #[derive(Clone)]
 pub struct CertificateTerms {
-    /// Whether every caller must show one.
+    /// Whether every caller must present a certificate.
     pub is_required: bool,
-    /// Who may have signed it. If several have, the first one counts.
+    /// The accepted authorities. If several have signed a certificate, the first one counts.
     pub authorities: Box<[Arc<ClientAuthority>]>,
 }
 
-/// Why a certificate proves nobody. The sentences are told to the caller.
+/// Why a client certificate is refused. The caller receives the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateRefusal {
-    /// None of the authorities has signed it.
+    /// No accepted authority has signed it.
     #[error("no authority that is accepted here has signed it")]
     Authority,
-    /// Its time is over.
+    /// The certificate has expired.
     #[error("it has expired")]
     Expired,
-    /// Its time has not come.
+    /// The certificate is not valid yet.
     #[error("it is not valid yet")]
     NotYet,
-    /// Its authority has revoked it.
+    /// Its authority has revoked the certificate.
     #[error("it was revoked")]
     Revoked,
-    /// It is unknown whether its authority has revoked it.
-    #[error("its authority's list of revoked certificates is too old, or does not cover it")]
+    /// The revocation status cannot be determined.
+    #[error("the revocation list of its authority has expired, or does not cover it")]
     Unlisted,
-    /// It is damaged, or not for clients.
+    /// The certificate is malformed, or not for TLS clients.
     #[error("it is not a certificate for TLS clients")]
     Unfit,
-    /// It has none or several of the names by which callers are told apart.
-    #[error("it does not name its owner exactly once in the way that is asked for here")]
+    /// The certificate has none or several of the names that identify callers.
+    #[error("it does not contain exactly one name of the required kind")]
     Name,
 }
 
 impl ShownCertificates {
-    /// Certificates that a client has shown, its own first; none if there are none.
+    /// The certificates that a client has presented, its own first; `None` if the list is empty.
     #[must_use]
     pub fn of(chain: &[CertificateDer<'static>]) -> Option<Arc<ShownCertificates>> {
         let thumbprint = sha256(chain.first()?);
-        // No token is read as this, as it has a zero byte.
+        // The zero byte keeps these names apart from those of tokens.
         let mut all = b"x509\0".to_vec();
         for certificate in chain {
             all.extend_from_slice(&(certificate.len() as u64).to_be_bytes());
@@ -114,33 +114,33 @@ impl ShownCertificates {
         Some(Arc::new(ShownCertificates { chain: chain.to_vec(), digest: sha256(&all), thumbprint }))
     }
 
-    /// The digest of all of them.
+    /// The digest of all certificates.
     pub(super) fn digest(&self) -> [u8; 32] {
         self.digest
     }
 
-    /// How many bytes they have.
+    /// Their total length in bytes.
     pub(super) fn len(&self) -> usize {
         self.chain.iter().map(|certificate| certificate.len()).sum()
     }
 }
 
 impl CallerCertificate {
-    /// That of a caller whose TLS does not end here.
+    /// The value for callers whose TLS does not end here.
     pub const UNKNOWN: &'static CallerCertificate = &CallerCertificate::Unknown;
-    /// That of a caller who was not asked.
+    /// The value for callers that were not asked.
     pub const NOT_ASKED: &'static CallerCertificate = &CallerCertificate::NotAsked;
 }
 
 impl ClientAuthority {
-    /// An authority of this name. The verifier knows what it has signed and revoked.
+    /// An authority with this name. The verifier has its certificate and its revocation list.
     #[must_use]
     pub fn new(name: &str, verifier: Arc<dyn ClientCertVerifier>, named_by: CertificateName) -> ClientAuthority {
         let issuer = format!("{ISSUER_PREFIX}{name}").into();
         ClientAuthority { name: name.into(), issuer, verifier, named_by }
     }
 
-    /// Who has shown these certificates, and until when they hold.
+    /// Identifies the caller that presented these certificates. Also returns when they expire.
     fn identify(
         &self,
         shown: &ShownCertificates,
@@ -182,7 +182,7 @@ impl ClientAuthority {
 }
 
 impl CertificateTerms {
-    /// Who has shown these certificates, and until when they hold.
+    /// Identifies the caller that presented these certificates. Also returns when they expire.
     pub(super) fn identify(
         &self,
         shown: &ShownCertificates,
@@ -214,7 +214,7 @@ fn refusal_of(error: &Error) -> CertificateRefusal {
     }
 }
 
-/// What a certificate says of its owner, by the names that roles use.
+/// The claims of a certificate about its owner, by the names that roles use.
 fn claims_of(
     certificate: &X509Certificate<'_>,
     shown: &ShownCertificates,
@@ -223,7 +223,7 @@ fn claims_of(
     let mut add = |name: &str, value: &str| {
         let list = claims.entry(name).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(list) = list
-            // One more than is read, so that it is not taken for all of them.
+            // Reads one more than the limit, so that a truncated list is never taken for a whole one.
             && list.len() <= LISTED_MAX
         {
             list.push(value.into());
@@ -245,7 +245,7 @@ fn claims_of(
     Ok(claims)
 }
 
-/// Terms are the same if their authorities are the same objects.
+/// Terms are equal if their authorities are the same objects.
 impl PartialEq for CertificateTerms {
     fn eq(&self, other: &CertificateTerms) -> bool {
         self.is_required == other.is_required

@@ -1,4 +1,4 @@
-//! Tells an MCP server who calls: a signed text that it can check by itself.
+//! Sends the identity of a caller to an MCP server, as a signed token that the server can verify.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,43 +11,44 @@ use serde_json::{Value, json};
 use crate::base::{hex, sha256};
 use crate::policy::AgentIdentity;
 
-/// How long a signed identity holds.
+/// The lifetime of a signed identity.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// For how long the same is sent again. There is time left for what the server does with it.
+/// How long a signed identity is reused. The rest of its lifetime is left for the server.
 const SENT_FOR: Duration = Duration::from_secs(30);
-/// Who signs, as the claim `iss` has it.
+/// The issuer, in the claim `iss`.
 const ISSUER: &str = "adit";
-/// How many digits of the hash of a key are its name.
+/// The length of a key id: hexadecimal digits of the hash of the key.
 const KEY_ID_LEN: usize = 16;
 
-/// The length of what a key is made from, in bytes.
+/// The length of the seed of a key, in bytes.
 pub const IDENTITY_SEED_LEN: usize = 32;
 
-/// Signs identities as JWTs (RFC 7519) with Ed25519 (RFC 8037). The key is only for that, and lasts as long as the process.
+/// Signs identities as JWTs (RFC 7519) with Ed25519 (RFC 8037). The key has no other use, and exists until the process
+/// ends.
 pub struct IdentitySigner {
     pair: Ed25519KeyPair,
     key_id: Box<str>,
 }
 
-/// The header field in which a server is told who calls.
+/// The header field that carries the identity of the caller to a server.
 #[derive(Clone)]
 pub struct IdentityHeader {
     /// The name of the field.
     pub name: Box<str>,
-    /// Who signs its value.
+    /// The signer of its value.
     pub signer: Arc<IdentitySigner>,
 }
 
-/// An identity that was signed for one resource.
+/// An identity, signed for one resource.
 #[derive(Clone)]
 pub(super) struct SignedIdentity {
     pub(super) text: Arc<str>,
-    /// Until when it is sent.
+    /// The time until which it is sent.
     pub(super) until: Duration,
 }
 
 impl IdentitySigner {
-    /// A signer with the key that is made from these random bytes.
+    /// Creates a signer whose key is derived from these random bytes.
     #[must_use]
     pub fn new(seed: &[u8; IDENTITY_SEED_LEN]) -> IdentitySigner {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every seed of this length makes a key");
@@ -56,14 +57,14 @@ impl IdentitySigner {
         IdentitySigner { pair, key_id: key_id[..KEY_ID_LEN].into() }
     }
 
-    /// The public key, as it stands in a set (RFC 7517).
+    /// The public key as a JWK (RFC 7517).
     #[must_use]
     pub fn public_key(&self) -> Value {
         let x = URL_SAFE_NO_PAD.encode(self.pair.public_key());
         json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.key_id, "x": x})
     }
 
-    /// The identity of a caller for this resource. It holds for a minute, and no longer than its proof does.
+    /// Signs the identity of a caller for this resource. It expires after a minute, or earlier with its proof.
     pub(super) fn sign(
         &self,
         identity: &AgentIdentity,
@@ -96,14 +97,14 @@ impl IdentitySigner {
 }
 
 impl IdentityHeader {
-    /// The value for a caller that has shown a static key, for this resource.
+    /// The value for a caller with a static key, for this resource.
     #[must_use]
     pub fn sign(&self, identity: &AgentIdentity, resource: &str, now: Duration) -> Arc<str> {
         self.signer.sign(identity, resource, (now, Duration::MAX)).text
     }
 }
 
-/// Headers are the same if their names are and their signer is the same object.
+/// Headers are equal if their names are equal and their signers are the same object.
 impl PartialEq for IdentityHeader {
     fn eq(&self, other: &IdentityHeader) -> bool {
         self.name == other.name && Arc::ptr_eq(&self.signer, &other.signer)

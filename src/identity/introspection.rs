@@ -1,4 +1,4 @@
-//! What an issuer says about a token when it is asked (RFC 7662).
+//! Answers to token introspection (RFC 7662).
 
 use std::sync::Arc;
 
@@ -8,25 +8,26 @@ use crate::identity::members_len::members_len;
 use crate::identity::strict_object::strict_object;
 use crate::identity::token_answers::TokenAnswers;
 
-/// The longest answer that is read, in bytes.
+/// The longest accepted answer, in bytes.
 pub const INTROSPECTION_LEN_MAX: usize = 64 * 1024;
 
-/// The members of an answer about a token that is active.
+/// The members of an answer about an active token.
 pub type Introspected = Arc<Map<String, Value>>;
 
-/// What an issuer has said about its tokens.
+/// The answers of an issuer about its tokens.
 pub type Introspection = TokenAnswers<Introspected>;
 
-/// An answer that says neither that a token is active nor that it is not.
+/// An answer that does not state whether a token is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the answer is not a JSON object with `active` (true or false), or a name stands twice in it")]
 pub struct IntrospectionError;
 
-/// Reads an answer about a token. None if the token is not active; else what is said of it, and about how many bytes that takes.
+/// Parses an answer about a token. Returns its members and about how many bytes they take, or `None` if the token is
+/// not active.
 ///
 /// # Errors
 ///
-/// If the answer says neither.
+/// If the answer does not state whether the token is active.
 pub fn read_introspection(content: &[u8]) -> Result<Option<(Introspected, usize)>, IntrospectionError> {
     let said = strict_object(content).filter(|_| content.len() <= INTROSPECTION_LEN_MAX).ok_or(IntrospectionError)?;
     match said.get("active") {

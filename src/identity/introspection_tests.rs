@@ -1,4 +1,5 @@
-//! Tokens whose issuer is asked about them: what it says is checked as what a signed token says, and others are not shown to it.
+//! Introspected tokens: an answer is checked like the claims of a signed token, and tokens of other issuers are never
+//! sent.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -14,7 +15,7 @@ const ISSUER: &str = "https://login.example/realms/demo";
 const RESOURCE: &str = "https://demo.example.com/mcp";
 const NOW: u64 = 1_900_000_000;
 const LEEWAY: u64 = 30;
-/// For how long an answer holds.
+/// How long an answer is valid, in seconds.
 const CACHE: u64 = 60;
 
 fn at(s: u64) -> Duration {
@@ -65,10 +66,10 @@ fn with(name: &str, value: Value) -> Value {
     said
 }
 
-/// Answers the one question that there is. Returns the token that it is about.
+/// Answers the only pending question. Returns the token in it.
 fn answer(answers: &Arc<Introspection>, said: &Value, now: u64) -> String {
     let Poll::Ready(question) = answers.poll_question(&Context::from_waker(Waker::noop())) else {
-        panic!("nobody has asked")
+        panic!("no question is pending")
     };
     let token = String::from_utf8(question.token().expose().to_vec()).unwrap();
     match read_introspection(said.to_string().as_bytes()) {
@@ -101,7 +102,7 @@ fn a_token_is_asked_about_once_and_says_who_calls() {
     assert_eq!((&*identity.subject, identity.issuer.as_deref()), ("alice", Some(ISSUER)));
     assert_eq!((identity.client.as_deref(), identity.proof), (Some("agent-7"), IdentityProof::Introspection));
     assert_eq!(identity.claims["groups"], json!(["support"]));
-    // Another token of the same caller is another question.
+    // Another token of the same caller needs its own answer.
     assert!(awaits(&shown(&auth, "opaque2", NOW)));
 }
 
@@ -132,7 +133,7 @@ fn what_is_said_of_a_token_is_checked_as_what_a_signed_one_says() {
     assert!(awaits(&shown(&auth, "opaque", NOW)));
     answer(&answers, &with("scope", json!("tickets:write")), NOW);
     assert_eq!(shown(&auth, "opaque", NOW), Err(TokenRefusal::Scope));
-    // What need not be said.
+    // Members that are optional.
     for name in ["iss", "exp", "nbf", "sub"] {
         let (answers, auth) = asked();
         assert!(awaits(&shown(&auth, "opaque", NOW)));
@@ -148,7 +149,7 @@ fn a_revoked_token_stops_after_the_time_of_the_cache_and_no_token_outlives_its_e
     let mut identify = |now| tokens.identify(&auth, b"opaque", None, at(now)).map(|shown| shown.until);
     assert!(identify(NOW).is_err());
     answer(&answers, &said(), NOW);
-    // A stream lasts as long as the token.
+    // A stream lasts until the token expires.
     assert_eq!(identify(NOW + CACHE - 1).unwrap(), at(NOW + 300 + LEEWAY));
     assert!(matches!(identify(NOW + CACHE), Err(TokenRefusal::Awaits(_))));
     answer(&answers, &with("exp", json!(NOW + 62)), NOW + CACHE);
@@ -163,7 +164,7 @@ fn a_revoked_token_stops_after_the_time_of_the_cache_and_no_token_outlives_its_e
     assert!(tokens.identify(&auth, b"opaque", None, at(NOW)).is_err());
     answer(&answers, &with("exp", Value::Null), NOW);
     let until = tokens.identify(&auth, b"opaque", None, at(NOW)).map(|shown| shown.until);
-    assert_eq!(until, Ok(at(NOW + CACHE)), "without an end a stream is as good as the answer");
+    assert_eq!(until, Ok(at(NOW + CACHE)), "without an expiry a stream ends with the answer");
 }
 
 #[test]
@@ -181,10 +182,10 @@ fn without_an_answer_a_token_that_was_good_is_not_good_any_longer() {
     for nth in 0..QUESTIONS_MAX {
         assert!(awaits(&shown(&auth, &nth.to_string(), NOW)));
     }
-    assert_eq!(shown(&auth, "another", NOW), Err(TokenRefusal::NoIntrospection), "too many are asked about");
+    assert_eq!(shown(&auth, "another", NOW), Err(TokenRefusal::NoIntrospection), "too many requests are queued");
 }
 
-/// Whoever is asked about a token has it, and could use it.
+/// The introspection server receives the token, and could use it.
 #[test]
 fn the_token_of_another_issuer_is_not_shown_to_the_one_who_is_asked() {
     let (signer, evil) = (Signer::ed(), Signer::ed());
@@ -209,7 +210,7 @@ fn the_token_of_another_issuer_is_not_shown_to_the_one_who_is_asked() {
         assert!(matches!(shown(&auth, token, NOW), Err(TokenRefusal::Invalid(_))), "{token:.10}");
     }
     assert!(is_quiet(&answers));
-    // It is asked about its own, signed or not, and whatever the signature is.
+    // The issuer is asked about its own tokens, whether they are signed or not, and whatever the signature is.
     let own = evil.sign("k9", &said(), json!({}));
     assert!(awaits(&shown(&auth, &own, NOW)));
     assert_eq!(answer(&answers, &json!({"active": false}), NOW), own);

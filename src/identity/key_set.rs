@@ -11,25 +11,25 @@ use crate::identity::strict_object::strict_object;
 use crate::identity::token::{KEY_ID_LEN_MAX, ReadToken};
 use crate::identity::token_error::TokenError;
 
-/// The longest set of keys that is read, in bytes.
+/// The longest accepted set of keys, in bytes.
 pub const KEY_SET_LEN_MAX: usize = 256 * 1024;
 /// The most keys of a set that are kept.
 const KEYS_MAX: usize = 64;
-/// The most keys that are tried for a token that names none.
+/// The most keys that are tried for a token without a key id.
 const TRIES_MAX: usize = 8;
 
-/// The keys of an issuer, by which its tokens are verified (RFC 7517).
+/// The keys that verify the tokens of an issuer (RFC 7517).
 #[derive(Clone)]
 pub struct KeySet {
     keys: Vec<VerifyingKey>,
-    /// Of what it was read from, so that the same set is known again.
+    /// The hash of the source, to detect an unchanged set.
     hash: SecretHash,
 }
 
 #[derive(Clone)]
 struct VerifyingKey {
     id: Option<String>,
-    /// The only algorithms that it may be used with.
+    /// The algorithms that it may be used with.
     algorithms: Vec<TokenAlgorithm>,
     key: DecodingKey,
 }
@@ -37,14 +37,16 @@ struct VerifyingKey {
 /// Why a set of keys cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
-    /// It is too long.
+    /// The set is too long.
     #[error("the set of keys is longer than {KEY_SET_LEN_MAX} bytes")]
     TooLong,
-    /// It is no set of keys.
+    /// The content is not a set of keys.
     #[error("this is no JSON Web Key Set: an object with a list `keys` is expected")]
     Malformed,
-    /// None of its keys can verify a token.
-    #[error("the set has no key that can verify tokens: RSA from 2048 bits, EC P-256 or P-384, or Ed25519 is expected")]
+    /// No key of the set can verify a token.
+    #[error(
+        "the set has no key that can verify tokens: expected RSA with at least 2048 bits, EC P-256 or P-384, or Ed25519"
+    )]
     NoKeys,
     /// A shared key is too short.
     #[error("a shared key of {0} bytes is too short: it needs 32, 48 or 64 bytes for HS256, HS384 or HS512")]
@@ -52,12 +54,12 @@ pub enum KeySetError {
 }
 
 impl KeySet {
-    /// Reads a JSON Web Key Set. Keys of kinds that are not known, and keys for encryption, are left out, as RFC 7517 section 5 wants
-    /// it; so are shared keys, which have no business in a public set.
+    /// Parses a JSON Web Key Set. Unknown kinds of keys and encryption keys are ignored (RFC 7517 section 5), and so
+    /// are shared keys, which do not belong in a public set.
     ///
     /// # Errors
     ///
-    /// If it is no set of keys, or none of them can be used.
+    /// If it is not a set of keys, or no key is usable.
     pub fn parse(content: &[u8]) -> Result<KeySet, KeySetError> {
         if content.len() > KEY_SET_LEN_MAX {
             return Err(KeySetError::TooLong);
@@ -73,11 +75,11 @@ impl KeySet {
         }
     }
 
-    /// A key that the issuer shares with whoever verifies its tokens.
+    /// A key that the issuer shares with the verifiers of its tokens.
     ///
     /// # Errors
     ///
-    /// If it is shorter than what any of the algorithms makes of it (RFC 7518 section 3.2).
+    /// If it is shorter than the hash of every algorithm (RFC 7518 section 3.2).
     pub fn shared(secret: &Secret) -> Result<KeySet, KeySetError> {
         let len = secret.expose().len();
         let all = [(32, TokenAlgorithm::Hs256), (48, TokenAlgorithm::Hs384), (64, TokenAlgorithm::Hs512)];
@@ -89,7 +91,7 @@ impl KeySet {
         Ok(KeySet { keys: vec![VerifyingKey { id: None, algorithms, key }], hash })
     }
 
-    /// How many keys it has.
+    /// The number of its keys.
     #[must_use]
     pub fn key_count(&self) -> usize {
         self.keys.len()
@@ -99,11 +101,12 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// [`TokenError::UnknownKey`] if the issuer may have another key by now, else [`TokenError::Signature`].
+    /// [`TokenError::UnknownKey`] if the token may be signed by a key that is not fetched yet, else
+    /// [`TokenError::Signature`].
     pub(super) fn verify(&self, token: &ReadToken<'_>) -> Result<(), TokenError> {
         let may_be = |key: &&VerifyingKey| match (&key.id, &token.key_id) {
             (Some(id), Some(named)) => id == named,
-            // One of the two does not name its keys.
+            // The token or the key has no key id.
             _ => true,
         };
         let fitting = self.keys.iter().filter(may_be).filter(|key| key.algorithms.contains(&token.algorithm));
@@ -112,7 +115,7 @@ impl KeySet {
                 return Ok(());
             }
         }
-        // Anybody can make a token that fits no key. Only one that names a key may be signed by one that is new.
+        // Anybody can make a token that matches no key. Only a token with an unknown key id may be signed by a new key.
         let is_named = |id: &String| self.keys.iter().any(|key| key.id.as_ref() == Some(id));
         let may_be_new = token.key_id.as_ref().is_some_and(|id| !is_named(id));
         Err(if may_be_new { TokenError::UnknownKey } else { TokenError::Signature })
@@ -135,7 +138,7 @@ impl fmt::Debug for KeySet {
 }
 
 impl VerifyingKey {
-    /// A key of a set, if tokens can be verified by it.
+    /// Parses a key of a set; `None` if it cannot verify tokens.
     fn of(key: &Map<String, Value>) -> Option<VerifyingKey> {
         use TokenAlgorithm as A;
         let text = |name: &str| key.get(name).and_then(Value::as_str);
@@ -150,7 +153,7 @@ impl VerifyingKey {
         let (decoding, mut algorithms) = match (text("kty")?, text("crv")) {
             ("RSA", _) => {
                 let (modulus, exponent) = (bytes("n")?, bytes("e")?);
-                // The library of the signatures accepts no others.
+                // The signature library accepts no other lengths.
                 let is_long = (256..=1_024).contains(&modulus.len());
                 let key = is_long.then(|| DecodingKey::from_rsa_raw_components(&modulus, &exponent))?;
                 (key, vec![A::Rs256, A::Rs384, A::Rs512, A::Ps256, A::Ps384, A::Ps512])
@@ -164,7 +167,7 @@ impl VerifyingKey {
             _ => return None,
         };
         if let Some(named) = key.get("alg") {
-            // A key that is for one algorithm is for no other.
+            // A key for one algorithm is never used with another.
             let named = named.as_str().and_then(TokenAlgorithm::of)?;
             algorithms.retain(|algorithm| *algorithm == named);
         }
@@ -174,7 +177,7 @@ impl VerifyingKey {
     }
 }
 
-/// A point of a curve in its plain form (SEC 1, section 2.3.3), whose coordinates are so long.
+/// The uncompressed form of a curve point (SEC 1, section 2.3.3) with coordinates of `len` bytes.
 fn point(x: &[u8], y: &[u8], len: usize) -> Option<DecodingKey> {
     let is_whole = x.len() == len && y.len() == len;
     is_whole.then(|| DecodingKey::from_ec_der(&[&[4], x, y].concat()))

@@ -1,4 +1,4 @@
-//! The keys of an issuer, as they are passed from whoever fetches them to the cores.
+//! The keys of an issuer, which a fetcher publishes to the cores.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,45 +7,44 @@ use std::time::Duration;
 
 use crate::identity::key_set::KeySet;
 
-/// The most calls that wait for keys at one time, all cores together. Others are refused.
+/// The most calls that wait for keys at the same time, over all cores. More are refused.
 const WAITING_MAX: usize = 1_024;
 
-/// The keys of an issuer: those that are known, and whether they are to be fetched. A core holds its lock for as long as it takes to
-/// copy a pointer.
+/// The current keys of an issuer, and the state of their fetches. A core holds the lock only while it copies a pointer.
 pub struct KeyStore {
     shared: Mutex<Shared>,
-    /// Counts how often the keys became others, so that a core can tell without the lock.
+    /// Increases with each change of the keys, so that a core detects changes without the lock.
     version: AtomicU64,
-    /// How long after a fetch a key that is not known causes the next one.
+    /// The shortest time between a fetch and the next one for an unknown key.
     check_gap: Duration,
 }
 
 struct Shared {
     keys: Option<Arc<KeySet>>,
-    /// Whether somebody fetches keys when they are asked for.
+    /// Whether a fetcher serves this store.
     is_fetched: bool,
     is_asked: bool,
     /// How many fetches have ended, and when the last one did.
     checks: u64,
     checked_at: Option<Duration>,
-    /// Whether the last one failed.
+    /// Whether the last fetch failed.
     has_failed: bool,
     waiting: Vec<Waker>,
     fetcher: Option<Waker>,
 }
 
-/// A fetch that has not ended yet, by its number.
+/// The number of a fetch in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeysChecked(u64);
 
 impl KeyStore {
-    /// Keys that are fetched, and are asked for from the start.
+    /// A store with a fetcher. The first fetch is requested at once.
     #[must_use]
     pub fn fetched(check_gap: Duration) -> KeyStore {
         KeyStore::new(None, true, check_gap)
     }
 
-    /// Keys that are not fetched: those of a file.
+    /// A store with the fixed keys of a file.
     #[must_use]
     pub fn fixed(keys: KeySet) -> KeyStore {
         KeyStore::new(Some(Arc::new(keys)), false, Duration::ZERO)
@@ -58,19 +57,19 @@ impl KeyStore {
         KeyStore { shared: Mutex::new(shared), version: AtomicU64::new(0), check_gap }
     }
 
-    /// The keys, if some are known, and the version that they are.
+    /// The keys, if any are known, and their version.
     pub fn keys(&self) -> (Option<Arc<KeySet>>, u64) {
         let shared = self.lock();
         (shared.keys.clone(), self.version())
     }
 
-    /// Counts how often the keys became others.
+    /// How often the keys have changed.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Has the keys fetched, because those that are known do not do. Returns which fetch to wait for; none if the last one was just
-    /// now, or nobody fetches.
+    /// Requests a fetch, because no known key matches. Returns the fetch to wait for; `None` if the last fetch was too
+    /// recent, or there is no fetcher.
     pub fn ask(&self, now: Duration) -> Option<KeysChecked> {
         let mut shared = self.lock();
         // A wall clock may be set back.
@@ -86,12 +85,12 @@ impl KeyStore {
         Some(KeysChecked(shared.checks + 1))
     }
 
-    /// Whether the last fetch failed, so that the issuer may have keys that are not known.
+    /// Whether the last fetch failed, so that the issuer may have unknown keys.
     pub fn has_failed(&self) -> bool {
         self.lock().has_failed
     }
 
-    /// Waits until a fetch has ended, or as many wait as may.
+    /// Waits until a fetch has ended. Returns at once if too many calls wait.
     pub fn poll_checked(&self, check: KeysChecked, cx: &Context<'_>) -> Poll<()> {
         let mut shared = self.lock();
         if shared.checks >= check.0 {
@@ -107,7 +106,7 @@ impl KeyStore {
         Poll::Pending
     }
 
-    /// For whoever fetches: waits until somebody asks.
+    /// Called by the fetcher: waits until a fetch is requested.
     pub fn poll_asked(&self, cx: &Context<'_>) -> Poll<()> {
         let mut shared = self.lock();
         if shared.is_asked {
@@ -117,7 +116,7 @@ impl KeyStore {
         Poll::Pending
     }
 
-    /// These are the keys now. True if they are others than before.
+    /// Replaces the keys after a fetch. Returns whether they have changed.
     pub fn publish(&self, keys: KeySet, now: Duration) -> bool {
         let mut shared = self.lock();
         let is_new = shared.keys.as_deref() != Some(&keys);
@@ -129,12 +128,12 @@ impl KeyStore {
         is_new
     }
 
-    /// The keys could not be fetched. Those that are known stay.
+    /// Records a failed fetch. The known keys stay in use.
     pub fn on_failed(&self, now: Duration) {
         self.lock().end_check(now, true);
     }
 
-    /// The keys were not confirmed for too long: none are known any more. True if some were.
+    /// Removes the keys after the grace period. Returns whether there were any.
     pub fn lose(&self) -> bool {
         let was_known = self.lock().keys.take().is_some();
         self.version.fetch_add(u64::from(was_known), Ordering::Release);
@@ -187,7 +186,7 @@ mod tests {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let cx = Context::from_waker(&waker);
-        // Whoever comes before the first fetch has ended waits for that one.
+        // Requests before the end of the first fetch wait for that fetch.
         let first = store.ask(at(100)).unwrap();
         assert!(store.poll_asked(&cx).is_ready());
         assert!(store.poll_checked(first, &cx).is_pending() && store.poll_checked(first, &cx).is_pending());
@@ -229,6 +228,6 @@ mod tests {
         let waiting = wakers.iter().filter(|waker| store.poll_checked(first, &Context::from_waker(waker)).is_pending());
         assert_eq!(waiting.count(), WAITING_MAX);
         let cx = Context::from_waker(&wakers[0]);
-        assert!(store.poll_checked(first, &cx).is_pending(), "whoever waits already goes on waiting");
+        assert!(store.poll_checked(first, &cx).is_pending(), "calls that wait already continue to wait");
     }
 }

@@ -1,16 +1,16 @@
-//! How many bytes what was read of a token takes, about.
+//! Estimates the memory that parsed JSON objects take.
 
 use serde_json::{Map, Value};
 
-/// What a member of an object takes besides its name and its value, about.
+/// The estimated overhead of a member, in bytes, besides its name and value.
 const MEMBER_LEN: usize = size_of::<String>() + 2 * size_of::<usize>();
 
-/// About how many bytes the members of an object take.
+/// The estimated size of the members of an object, in bytes.
 pub(super) fn members_len(members: &Map<String, Value>) -> usize {
     members.iter().map(|(name, value)| MEMBER_LEN + name.len() + value_len(value)).sum()
 }
 
-/// Tokens are not nested deeper than is safe to follow.
+/// The recursion is bounded: deeply nested tokens are refused when parsed.
 fn value_len(value: &Value) -> usize {
     let more = match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,

@@ -1,5 +1,5 @@
-//! Floor 1: which tokens and certificates prove which caller. It checks signatures and claims against keys and a time that are
-//! passed in; other modules fetch the keys and ask.
+//! Floor 1: verifies tokens and certificates, and maps them to the identity of a caller. Keys and the time are passed
+//! in; other modules fetch keys and send requests.
 
 mod algorithm;
 mod certificate_subject;

@@ -1,16 +1,16 @@
-//! What is known by names that others choose, in bounded memory: the oldest gives way.
+//! A bounded cache whose keys are chosen by others. The oldest entry is evicted first.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
 
 use rustc_hash::FxHashMap;
 
-/// The most entries. The oldest gives way.
+/// The most entries that are kept.
 pub(super) const ENTRIES_MAX: usize = 4_096;
-/// The most bytes that all entries have together, by what was told of each.
+/// The most bytes of all entries together, by the lengths passed to `enter`.
 pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Entries by their names, in the order in which these were first entered.
+/// Entries by name, in the order of their first insertion.
 pub(super) struct Remembered<N, V> {
     known: FxHashMap<N, (V, usize)>,
     order: VecDeque<N>,
@@ -26,11 +26,11 @@ impl<N: Copy + Eq + Hash, V> Remembered<N, V> {
         self.known.get_mut(name).map(|(value, _)| value)
     }
 
-    /// Enters a value that takes about this many bytes, in place of the one with the same name.
+    /// Inserts a value of about this many bytes, and replaces the one with the same name.
     pub(super) fn enter(&mut self, name: N, value: V, len: usize) {
         self.bytes += len;
         match self.known.insert(name, (value, len)) {
-            // It keeps its place in the order.
+            // A replaced entry keeps its place in the order.
             Some((_, len_before)) => self.bytes -= len_before,
             None => self.order.push_back(name),
         }
@@ -40,7 +40,7 @@ impl<N: Copy + Eq + Hash, V> Remembered<N, V> {
         }
     }
 
-    /// Removes an entry, if there is one.
+    /// Removes an entry, if it exists.
     pub(super) fn forget(&mut self, name: &N) {
         if let Some((_, len)) = self.known.remove(name) {
             self.bytes -= len;
@@ -48,7 +48,7 @@ impl<N: Copy + Eq + Hash, V> Remembered<N, V> {
         }
     }
 
-    /// How many entries there are, and of how many bytes.
+    /// The number of entries, and their total length in bytes.
     #[cfg(test)]
     pub(super) fn held(&self) -> (usize, usize) {
         assert_eq!(self.known.len(), self.order.len());

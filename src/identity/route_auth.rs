@@ -1,4 +1,4 @@
-//! What a route asks of its callers.
+//! The authentication of callers on a route.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use crate::identity::token_issuer::{Awaited, TokenCheck, TokenIssuer};
 use crate::identity::token_rules::CheckedClaims;
 use crate::policy::AgentIdentity;
 
-/// How long a certificate is not verified again, in case its authority revokes it.
+/// How long a verified certificate is trusted, before its revocation is checked again.
 const CERTIFICATE_CHECKED_FOR: Duration = Duration::from_secs(60);
 
-/// Where the metadata of a protected resource is found (RFC 9728 section 3).
+/// The path prefix of protected resource metadata (RFC 9728 section 3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// What the configuration of a route says of its callers.
+/// The configuration of a route for its callers.
 #[derive(Clone)]
 pub struct AuthTerms {
-    /// The resource that tokens are for: the URL by which agents call the route.
+    /// The expected audience of tokens: the URL by which agents call the route.
     pub resource: Box<str>,
-    /// What every caller must have been granted.
+    /// The scopes that every caller needs.
     pub scopes: Box<[Box<str>]>,
-    /// Whether the token stays here and does not go on to the server.
+    /// Whether the token is removed before the call is sent to the server.
     pub is_terminated: bool,
-    /// What the server gets as `Authorization` in its place.
+    /// The `Authorization` value that replaces the token.
     pub authorization: Option<Secret>,
-    /// How the server is told who calls, if it is.
+    /// The header with the identity of the caller, if the server gets one.
     pub identity_header: Option<IdentityHeader>,
 }
 
-/// What a route asks of its callers: a token of one of its issuers, a certificate, or both.
+/// The authentication that a route requires: a token of one of its issuers, a certificate, or both.
 pub struct RouteAuth {
     terms: AuthTerms,
     asks_for_token: bool,
@@ -54,44 +54,44 @@ pub struct RouteAuth {
 /// Why a caller is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenRefusal {
-    /// It shows no token.
+    /// The request has no token.
     NoToken,
-    /// Its token proves nobody.
+    /// The token is not valid.
     Invalid(TokenError),
-    /// Its token may be good once more is known of its issuer, which is under way.
+    /// The token cannot be verified until a request to its issuer, which is in flight, has ended.
     Awaits(Awaited),
-    /// The keys of its issuer are not known.
+    /// The keys of its issuer are not available.
     NoKeys,
-    /// Its issuer, who is asked about tokens, gave no answer.
+    /// Its issuer did not answer the introspection request.
     NoIntrospection,
-    /// It was granted too little.
+    /// The token lacks a required scope.
     Scope,
-    /// It names a session that was begun for another caller.
+    /// The request names a session of another caller.
     OtherSession,
-    /// It shows no certificate.
+    /// The caller presented no certificate.
     NoCertificate,
-    /// Its certificate proves nobody.
+    /// The certificate is refused.
     Certificate(CertificateRefusal),
-    /// It was not asked for a certificate, as its connection was made for another host.
+    /// The caller was not asked for a certificate: its connection was made for another host.
     CertificateNotAsked,
-    /// There is no token of the server for that of the caller.
+    /// The token endpoint refused to exchange the token.
     ExchangeRefused,
-    /// Whoever exchanges tokens gave no answer.
+    /// The token endpoint gave no answer.
     NoExchange,
 }
 
-/// What a token or a certificate has proven.
+/// The result of verifying a token or certificate.
 #[derive(Clone)]
 pub(super) struct Verified {
     pub(super) identity: Arc<AgentIdentity>,
-    /// Since when it holds, and until when it is not checked again.
+    /// The times from which it is valid, and at which it must be verified again.
     pub(super) since: Duration,
     pub(super) until: Duration,
-    /// Until when the token or certificate holds, as far as is known.
+    /// When the token or certificate expires, as far as is known.
     pub(super) ends: Duration,
-    /// The issuer by whose keys it was verified, and their version.
+    /// The issuer whose keys verified it, and the version of those keys.
     pub(super) keys: Option<(usize, u64)>,
-    /// The digest of the certificate that its caller must have.
+    /// The digest of the certificate that the token is bound to.
     pub(super) bound_to: Option<[u8; 32]>,
 }
 
@@ -100,7 +100,7 @@ impl RouteAuth {
     #[must_use]
     pub fn new(terms: AuthTerms, issuers: Vec<Arc<TokenIssuer>>) -> RouteAuth {
         let servers: Vec<&str> = issuers.iter().map(|issuer| &*issuer.rules.issuer).collect();
-        // What is no URL is no authorization server that a client could find.
+        // An issuer that is not a URL cannot be discovered as an authorization server.
         let servers: Vec<&str> = servers.into_iter().filter(|issuer| issuer.starts_with("http")).collect();
         let mut metadata = json!({
             "resource": terms.resource,
@@ -125,35 +125,36 @@ impl RouteAuth {
         }
     }
 
-    /// The same, which leaves tokens to the server.
+    /// Leaves the verification of tokens to the server.
     #[must_use]
     pub fn without_tokens(self) -> RouteAuth {
         RouteAuth { asks_for_token: false, ..self }
     }
 
-    /// The same, which also asks for certificates.
+    /// Also asks callers for client certificates.
     #[must_use]
     pub fn with_certificates(self, certificates: CertificateTerms) -> RouteAuth {
         RouteAuth { certificates: Some(certificates), ..self }
     }
 
-    /// The same, whose server gets another token for that of its caller.
+    /// Exchanges the tokens of callers for tokens of the server.
     #[must_use]
     pub fn with_exchange(self, exchange: Arc<TokenExchange>) -> RouteAuth {
         RouteAuth { exchange: Some(exchange), ..self }
     }
 
-    /// Where the tokens of callers are exchanged for those of the server, if they are.
+    /// The token exchange of the route, if it has one.
     #[must_use]
     pub fn exchange(&self) -> Option<&TokenExchange> {
         self.exchange.as_deref()
     }
 
-    /// What the server gets in place of this token, which has proven its caller; none if tokens are not exchanged.
+    /// The token for the server in exchange for this verified token of a caller; `None` if the route exchanges no
+    /// tokens.
     ///
     /// # Errors
     ///
-    /// If there is none, or not yet.
+    /// If the exchange was refused, failed, or is in flight.
     pub fn exchanged(&self, token: &[u8], now: Duration) -> Result<Option<ExchangedToken>, TokenRefusal> {
         let Some(exchange) = &self.exchange else { return Ok(None) };
         match exchange.answers.look(token, now) {
@@ -164,25 +165,25 @@ impl RouteAuth {
         }
     }
 
-    /// Whether callers need a token, unless something else is accepted in its place.
+    /// Whether callers need a token, unless another proof is accepted instead.
     #[must_use]
     pub fn asks_for_token(&self) -> bool {
         self.asks_for_token
     }
 
-    /// What it asks of certificates, if callers are asked for one.
+    /// The terms for client certificates, if callers are asked for one.
     #[must_use]
     pub fn certificates(&self) -> Option<&CertificateTerms> {
         self.certificates.as_ref()
     }
 
-    /// What the configuration says.
+    /// The configuration of the route.
     #[must_use]
     pub fn terms(&self) -> &AuthTerms {
         &self.terms
     }
 
-    /// The issuers whose tokens it accepts.
+    /// The issuers of accepted tokens.
     #[must_use]
     pub fn issuers(&self) -> &[Arc<TokenIssuer>] {
         &self.issuers
@@ -194,13 +195,13 @@ impl RouteAuth {
         &self.metadata
     }
 
-    /// Where that metadata is found.
+    /// The path of the resource metadata.
     #[must_use]
     pub fn metadata_url(&self) -> &str {
         &self.metadata_url
     }
 
-    /// The value of `WWW-Authenticate` for a caller that is refused (RFC 6750 section 3, RFC 9728 section 5.1).
+    /// The value of `WWW-Authenticate` for a refused caller (RFC 6750 section 3, RFC 9728 section 5.1).
     #[must_use]
     pub fn challenge(&self, refusal: TokenRefusal) -> String {
         let scopes = self.terms.scopes.join(" ");
@@ -231,18 +232,19 @@ impl RouteAuth {
         }
     }
 
-    /// Who shows this token.
+    /// Verifies a token, and identifies its caller.
     ///
     /// # Errors
     ///
-    /// Why it proves nobody who may call.
+    /// Why the token is refused.
     pub(super) fn verify(&self, token: &[u8], now: Duration) -> Result<Verified, TokenRefusal> {
         let read = ReadToken::parse(token);
         let named = read.as_ref().ok().and_then(|token| token.claims.get("iss")).and_then(|issuer| issuer.as_str());
         let mut issuers = self.issuers.iter().enumerate();
         let found = match named {
             Some(named) => issuers.find(|(_, issuer)| named == &*issuer.rules.issuer),
-            // What does not say whose it is can only be a token of the one who is asked. No token of another issuer is shown to it.
+            // A token without an issuer can only belong to the issuer with introspection. Tokens of other issuers are
+            // never sent to it.
             None if matches!(read, Ok(_) | Err(TokenError::Malformed)) => {
                 issuers.find(|(_, issuer)| issuer.introspection().is_some())
             }
@@ -307,7 +309,7 @@ impl RouteAuth {
             Looked::Answered(TokenAnswer::Good(said), since, until) => {
                 let checked = issuer.rules.check_introspected(said, &self.terms.resource, now);
                 let CheckedClaims { identity, until: ends, bound_to } = checked.map_err(TokenRefusal::Invalid)?;
-                // Without an end of its own it is only known to hold until it is asked about again.
+                // A token without an expiry is valid until the next introspection.
                 let (identity, ends) = (Arc::new(identity), ends.unwrap_or(until));
                 Ok(Verified { identity, since, until: until.min(ends), ends, keys: None, bound_to })
             }
@@ -317,11 +319,11 @@ impl RouteAuth {
         }
     }
 
-    /// Who has shown these certificates.
+    /// Identifies the caller that presented these certificates.
     ///
     /// # Errors
     ///
-    /// Why they prove nobody who may call.
+    /// Why the certificates are refused.
     pub(super) fn verify_certificate(
         &self,
         shown: &ShownCertificates,
@@ -333,14 +335,14 @@ impl RouteAuth {
         Ok(Verified { identity: Arc::new(identity), since: now, until, ends, keys: None, bound_to: None })
     }
 
-    /// Whether a caller was granted what every caller needs.
+    /// Whether a caller has the scopes that every caller needs.
     #[must_use]
     pub fn has_scopes(&self, identity: &AgentIdentity) -> bool {
         self.terms.scopes.iter().all(|scope| identity.scopes.contains(scope))
     }
 }
 
-/// Routes are the same if their terms are and their issuers are the same objects.
+/// Routes are equal if their terms are equal and their issuers are the same objects.
 impl PartialEq for RouteAuth {
     fn eq(&self, other: &RouteAuth) -> bool {
         let (own, others) = (&self.terms, &other.terms);
@@ -365,7 +367,7 @@ impl fmt::Debug for RouteAuth {
     }
 }
 
-/// How long scheme and authority of a URL are together.
+/// The length of the scheme and authority of a URL.
 fn origin_len(url: &str) -> usize {
     let authority = url.find("://").map_or(0, |at| at + "://".len());
     url[authority..].find('/').map_or(url.len(), |at| authority + at)

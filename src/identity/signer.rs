@@ -1,4 +1,4 @@
-//! An issuer of tokens, good and bad ones, for tests.
+//! An issuer of valid and forged tokens, for tests.
 
 use std::sync::OnceLock;
 
@@ -30,7 +30,7 @@ impl Signer {
         Signer::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()), &RSA_PKCS1_SHA256)
     }
 
-    /// One that is made once for all tests.
+    /// An RSA signer that is generated once for all tests.
     pub(super) fn shared_rsa() -> &'static Signer {
         static SIGNER: OnceLock<Signer> = OnceLock::new();
         SIGNER.get_or_init(Signer::rsa)
@@ -59,7 +59,7 @@ impl Signer {
         }
     }
 
-    /// The public key, as it stands in a set.
+    /// The public key as a JWK.
     pub(super) fn jwk(&self, id: &str) -> Value {
         match self {
             Signer::Rsa(pair, _) => {
@@ -78,13 +78,13 @@ impl Signer {
         }
     }
 
-    /// A token of these two texts, which need not be JSON.
+    /// Signs these two texts, which need not be JSON.
     pub(super) fn sign_texts(&self, header: &str, claims: &str) -> String {
         let signed = format!("{}.{}", encoded(header), encoded(claims));
         format!("{signed}.{}", encoded(self.signature(signed.as_bytes())))
     }
 
-    /// A token with the claims, under the key of this id, with more members of the header.
+    /// Signs the claims with this key id and additional header members.
     pub(super) fn sign(&self, id: &str, claims: &Value, more: Value) -> String {
         let mut header = json!({"alg": self.algorithm(), "typ": "at+jwt", "kid": id});
         for (name, value) in more.as_object().unwrap() {

@@ -1,4 +1,4 @@
-//! Tokens in the compact form of RFC 7515, section 3.1, as they come from callers.
+//! Tokens of callers in the compact serialization (RFC 7515, section 3.1).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,27 +8,27 @@ use crate::identity::algorithm::TokenAlgorithm;
 use crate::identity::strict_object::strict_object;
 use crate::identity::token_error::TokenError;
 
-/// The longest token that is looked at, in bytes.
+/// The longest accepted token, in bytes.
 pub(super) const TOKEN_LEN_MAX: usize = 16 * 1024;
-/// The longest header of a token, in bytes before it is decoded.
+/// The longest encoded header of a token, in bytes.
 const HEADER_LEN_MAX: usize = 4 * 1024;
-/// The longest id of a key, in bytes.
+/// The longest key id, in bytes.
 pub(super) const KEY_ID_LEN_MAX: usize = 256;
 
-/// A token that was read, of which nothing is proven.
+/// A parsed token that is not verified.
 pub(super) struct ReadToken<'a> {
     pub(super) algorithm: TokenAlgorithm,
-    /// Its type, without `application/`, in lower case.
+    /// Its type in lower case, without `application/`.
     pub(super) kind: Option<String>,
     pub(super) key_id: Option<String>,
     pub(super) claims: Map<String, Value>,
-    /// What the signature is about.
+    /// The bytes that the signature covers.
     pub(super) signed: &'a [u8],
     pub(super) signature: &'a str,
 }
 
 impl<'a> ReadToken<'a> {
-    /// Reads a token. Keys that it brings itself (`jwk`, `jku`, `x5c`, `x5u`) are not looked at.
+    /// Parses a token. Keys in the token itself (`jwk`, `jku`, `x5c`, `x5u`) are ignored.
     pub(super) fn parse(token: &'a [u8]) -> Result<ReadToken<'a>, TokenError> {
         if token.len() > TOKEN_LEN_MAX {
             return Err(TokenError::TooLong);
@@ -63,7 +63,7 @@ impl<'a> ReadToken<'a> {
     }
 }
 
-/// A text that an object may have. Another value in its place is refused.
+/// An optional text of an object. A value of another type is an error.
 fn text_of(object: &Map<String, Value>, name: &str) -> Result<Option<String>, TokenError> {
     match object.get(name) {
         None => Ok(None),

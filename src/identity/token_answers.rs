@@ -1,4 +1,4 @@
-//! What another server says about tokens, as it is passed from whoever asks that server to the cores.
+//! The answers of another server about tokens, which a task requests for the cores.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,30 +10,30 @@ use rustc_hash::FxHashMap;
 use crate::base::{Secret, sha256};
 use crate::identity::remembered::Remembered;
 
-/// The most tokens that the server is asked about at one time, with those that wait for their turn. Others are not asked about.
+/// The most tokens that are queued or in flight at the same time. More are refused.
 pub const QUESTIONS_MAX: usize = 256;
-/// The most calls that wait for answers at one time, all cores together. Others are refused.
+/// The most calls that wait for answers at the same time, over all cores. More are refused.
 const WAITING_MAX: usize = 1_024;
-/// How long a bad token is known to be bad.
+/// How long a refusal is cached.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
-/// How long a server that gave no answer is not asked again about the same token.
+/// How long a failure is cached, before the server is asked again about the same token.
 const FAILED_FOR: Duration = Duration::from_secs(2);
 
-/// What a token is called here, which does not tell what it is: its SHA-256 digest.
+/// The SHA-256 digest of a token, which does not reveal it.
 type Name = [u8; 32];
 
-/// The answers of one server about tokens. Each token is asked about once at a time. A core holds the lock for as long as it takes to
-/// look one up.
+/// The answers of one server about tokens. Each token has at most one request in flight. A core holds the lock only for
+/// a lookup.
 pub struct TokenAnswers<V>(Mutex<Shared<V>>);
 
 struct Shared<V> {
-    /// Apart from the bad ones, which anybody can make, so that those do not drive out good ones.
+    /// Separate from refusals, so that forged tokens cannot evict valid ones.
     good: Remembered<Name, Known<V>>,
     bad: Remembered<Name, Known<V>>,
-    /// The tokens without an answer yet, and the calls that wait for it.
+    /// The tokens without an answer yet, and the calls that wait for one.
     open: FxHashMap<Name, Vec<Waker>>,
     waiting: usize,
-    /// Those of them that are still to be asked about.
+    /// The tokens that are not requested yet.
     queue: VecDeque<(Name, Secret)>,
     asker: Option<Waker>,
 }
@@ -44,32 +44,32 @@ struct Known<V> {
     until: Duration,
 }
 
-/// What a server says about a token.
+/// The answer of a server about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenAnswer<V> {
-    /// The token is good, and this is what it stands for.
+    /// The token is valid, with this result.
     Good(V),
-    /// The token is not good.
+    /// The token is refused.
     Refused,
-    /// There was no answer, or none that can be used.
+    /// The request failed, or its answer is not usable.
     Failed,
 }
 
-/// What is known of a token.
+/// The result of a lookup.
 pub(super) enum Looked<V> {
-    /// The server has answered, at the first time, and that holds until the second.
+    /// The answer of the server, when it was given, and until when it is valid.
     Answered(TokenAnswer<V>, Duration, Duration),
-    /// It is being asked.
+    /// The answer is requested.
     Asked(TokenAsked),
-    /// It is asked about too many others.
+    /// Too many tokens are queued or in flight.
     Busy,
 }
 
-/// A question that has no answer yet, by the digest of its token.
+/// A pending question, by the digest of its token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenAsked(Name);
 
-/// A question for whoever asks the server. If it is dropped without an answer, there was none.
+/// A question for the task that sends requests. Dropping it counts as a failure.
 pub struct TokenQuestion<V> {
     name: Name,
     token: Secret,
@@ -91,11 +91,11 @@ impl<V: Clone> TokenAnswers<V> {
         }))
     }
 
-    /// What is known of a token, about which the server is asked if that is nothing.
+    /// Looks up the answer for a token. If there is none, a request is queued.
     pub(super) fn look(&self, token: &[u8], now: Duration) -> Looked<V> {
         let name = sha256(token);
         let mut shared = self.lock();
-        // None holds before it was given: a wall clock may be set back.
+        // An answer is not valid before it was given, as a wall clock may be set back.
         let holds = |known: &&Known<V>| known.since <= now && now < known.until;
         let known = shared.good.get(&name).filter(holds).or_else(|| shared.bad.get(&name).filter(holds));
         if let Some(known) = known {
@@ -114,7 +114,7 @@ impl<V: Clone> TokenAnswers<V> {
         Looked::Asked(TokenAsked(name))
     }
 
-    /// Waits until there is an answer, or as many wait as may.
+    /// Waits for an answer. Returns at once if too many calls wait.
     pub fn poll_answered(&self, asked: TokenAsked, cx: &Context<'_>) -> Poll<()> {
         let mut shared = self.lock();
         let Shared { open, waiting, .. } = &mut *shared;
@@ -130,7 +130,7 @@ impl<V: Clone> TokenAnswers<V> {
         Poll::Pending
     }
 
-    /// For whoever asks the server: the next token to ask about.
+    /// Called by the task that sends requests: waits for the next token.
     pub fn poll_question(self: &Arc<Self>, cx: &Context<'_>) -> Poll<TokenQuestion<V>> {
         let mut shared = self.lock();
         let Some((name, token)) = shared.queue.pop_front() else {
@@ -143,18 +143,18 @@ impl<V: Clone> TokenAnswers<V> {
 
 #[cfg(test)]
 impl<V: Clone> TokenAnswers<V> {
-    /// Has this token asked about, of which nothing is known: what a call waits for, and the question.
+    /// Queues an unknown token. Returns what a call waits for, and the question.
     pub(crate) fn asked_about(answers: &Arc<Self>, token: &[u8], now: Duration) -> (TokenAsked, TokenQuestion<V>) {
-        let Looked::Asked(asked) = answers.look(token, now) else { panic!("something is known of this token") };
+        let Looked::Asked(asked) = answers.look(token, now) else { panic!("an answer to this token is cached") };
         let Poll::Ready(question) = answers.poll_question(&Context::from_waker(Waker::noop())) else {
-            panic!("this token is to be asked about")
+            panic!("the request for this token is not queued")
         };
         (asked, question)
     }
 }
 
 impl<V> TokenAnswers<V> {
-    /// A token is no longer asked about. This is what is known of it now, if there is something, and how many bytes that takes.
+    /// Ends the request for a token. Stores its answer with its length in bytes, if there is one.
     fn close(&self, name: Name, known: Option<(Known<V>, usize)>) {
         let mut shared = self.lock();
         if let Some((known, len)) = known {
@@ -187,24 +187,24 @@ impl<V: Clone> Default for TokenAnswers<V> {
 }
 
 impl<V> TokenQuestion<V> {
-    /// The token, for the request to the server and nothing else.
+    /// The token, only for the request to the server.
     #[must_use]
     pub fn token(&self) -> &Secret {
         &self.token
     }
 
-    /// The server has said at this time that the token is good, which holds until the second time. The value takes about so many bytes.
+    /// Accepts the token from the first time until the second. The value takes about `len` bytes.
     pub fn accept(mut self, value: V, (since, until): (Duration, Duration), len: usize) {
         self.close(Some((Known { answer: TokenAnswer::Good(value), since, until }, len)));
     }
 
-    /// The server has said at this time that the token is not good.
+    /// Refuses the token at this time.
     pub fn refuse(mut self, now: Duration) {
         let until = now.saturating_add(REFUSED_FOR);
         self.close(Some((Known { answer: TokenAnswer::Refused, since: now, until }, 0)));
     }
 
-    /// The server has given no answer until this time.
+    /// Records at this time that the request has failed.
     pub fn fail(mut self, now: Duration) {
         let until = now.saturating_add(FAILED_FOR);
         self.close(Some((Known { answer: TokenAnswer::Failed, since: now, until }, 0)));
@@ -251,7 +251,7 @@ mod tests {
     fn question(answers: &Arc<TokenAnswers<u32>>) -> TokenQuestion<u32> {
         match answers.poll_question(&idle()) {
             Poll::Ready(question) => question,
-            Poll::Pending => panic!("somebody has asked"),
+            Poll::Pending => panic!("no token is queued"),
         }
     }
 
@@ -266,7 +266,7 @@ mod tests {
     fn known(answers: &TokenAnswers<u32>, token: &[u8], now: u64) -> TokenAnswer<u32> {
         match answers.look(token, at(now)) {
             Looked::Answered(answer, ..) => answer,
-            Looked::Asked(_) | Looked::Busy => panic!("nothing is known"),
+            Looked::Asked(_) | Looked::Busy => panic!("no answer is cached"),
         }
     }
 
@@ -307,11 +307,11 @@ mod tests {
         asked(&answers, b"a", 212);
         question(&answers).accept(8, (at(212), at(300)), 1);
         assert_eq!(known(&answers, b"a", 213), TokenAnswer::Good(8));
-        // A clock that was set back.
+        // The clock was set back.
         asked(&answers, b"a", 211);
     }
 
-    /// As when the one who asks is replaced after a change of the configuration.
+    /// A reload of the configuration replaces the task that sends requests.
     #[test]
     fn a_question_that_is_dropped_has_no_answer_and_can_be_asked_again() {
         let answers = Arc::new(TokenAnswers::new());
@@ -340,7 +340,7 @@ mod tests {
             question(&answers).accept(1, (at(100), at(200)), 10);
         }
         assert_eq!(answers.lock().waiting, 0);
-        // Tokens that anybody can make drive out no good ones.
+        // Tokens that anybody can make do not evict valid ones.
         for nth in QUESTIONS_MAX..2 * ENTRIES_MAX {
             asked(&answers, &name(nth), 100);
             question(&answers).refuse(at(100));

@@ -1,52 +1,52 @@
-/// Why a token proves nobody. The sentences are told to the caller and name nothing of the token.
+/// Why a token is refused. The caller receives the message, which contains nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenError {
-    /// It is longer than 16 KiB.
+    /// The token exceeds 16 KiB.
     #[error("the token is too long")]
     TooLong,
-    /// It is no JSON Web Token in its compact form, or readers could read it in different ways.
+    /// The token is not a JSON Web Token in compact form, or parsers could read it differently.
     #[error("the token is not a well-formed JSON Web Token")]
     Malformed,
-    /// It is signed by another algorithm than the issuer uses, or not at all.
+    /// The issuer does not use its algorithm, or the token is not signed.
     #[error("the algorithm of the token is not accepted")]
     Algorithm,
-    /// Its header has extensions that must be understood.
+    /// The header has critical extensions.
     #[error("the token has critical extensions, and none are supported")]
     Critical,
-    /// It is a token of another type, such as an identity token.
+    /// The token has another type, such as an ID token.
     #[error("the type of the token is not accepted")]
     Type,
-    /// None of the route's issuers has issued it.
+    /// The route does not accept the issuer.
     #[error("the issuer of the token is not accepted")]
     Issuer,
-    /// It is for somebody else.
+    /// The audience is not this resource.
     #[error("the token is not for this resource")]
     Audience,
-    /// Its time is over.
+    /// The token has expired already.
     #[error("the token has expired")]
     Expired,
-    /// It does not say until when it is valid.
+    /// The token has no expiry.
     #[error("the token does not say when it expires")]
     NoExpiry,
-    /// Its time has not come.
+    /// The token is not valid yet.
     #[error("the token is not valid yet")]
     NotYet,
-    /// It does not say whose it is.
+    /// The token has no subject.
     #[error("the token names no subject")]
     Subject,
     /// The name of its client is too long.
     #[error("the client that the token names is too long")]
     Client,
-    /// It is bound to a key of its client (RFC 7800), and its caller has not proven to have it.
+    /// The token is bound to a key (RFC 7800) that the caller has not proven to have.
     #[error("the token is bound to a key (`cnf`) by something else than the client certificate of this connection")]
     Bound,
-    /// None of the issuer's keys has the id that it names.
+    /// No key of the issuer has its key id.
     #[error("the key of the token is not known")]
     UnknownKey,
-    /// Its issuer says that it is not valid, or no longer.
+    /// The issuer reports the token as not active.
     #[error("the issuer of the token says that it is not active")]
     Inactive,
-    /// The signature is not that of its issuer.
+    /// The signature is not valid.
     #[error("the signature of the token is not valid")]
     Signature,
 }

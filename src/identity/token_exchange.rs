@@ -1,4 +1,4 @@
-//! Exchanges the tokens of callers for tokens of a server (RFC 8693): what is known of that, and how an answer is read.
+//! Exchanges tokens of callers for tokens of a server (RFC 8693): cached results, and parsing of answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,66 +10,66 @@ use crate::identity::strict_object::strict_object;
 use crate::identity::token::TOKEN_LEN_MAX;
 use crate::identity::token_answers::TokenAnswers;
 
-/// The longest answer of a token endpoint that is read, in bytes.
+/// The longest accepted answer of a token endpoint, in bytes.
 pub const EXCHANGE_LEN_MAX: usize = 64 * 1024;
-/// How long a token is used whose issuer does not say how long it holds.
+/// How long a token without `expires_in` is used.
 const UNSAID_LIFE: Duration = Duration::from_secs(60);
-/// The longest time for which a token is used again.
+/// The longest time for which a token is reused.
 const LIFE_MAX: Duration = Duration::from_secs(3_600);
-/// A token is used no longer than until a tenth of its life is left, and so much at the most: the server has to be reached before it
-/// ends, and its clock may be ahead.
+/// The unused end of a token's lifetime is a tenth of it, and at most this: the request must reach the server in time,
+/// and the server's clock may be ahead.
 const LEFT_MAX: Duration = Duration::from_secs(30);
-/// The longest code of an error that is passed on to the log, in bytes.
+/// The longest error code that is logged, in bytes.
 const CODE_LEN_MAX: usize = 64;
 
 /// The value of `Authorization` for the server.
 pub type ExchangedToken = Arc<Secret>;
 
-/// Where tokens of callers are exchanged for those of one server, and what was got for them.
+/// The exchange of callers' tokens for those of one server, and its results.
 pub struct TokenExchange {
     /// The name in the configuration and the log.
     pub name: Box<str>,
-    /// What was got for each token.
+    /// The results by token of the caller.
     pub answers: Arc<TokenAnswers<ExchangedToken>>,
 }
 
-/// An answer with a token.
+/// A successful answer of the token endpoint.
 pub struct ExchangeAnswer {
     /// The `Authorization` value with the token.
     pub token: ExchangedToken,
-    /// How long it is used.
+    /// How long the token is used.
     pub usable: Duration,
 }
 
-/// Why an answer has no token that can be used.
+/// Why an answer contains no usable token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeAnswerError {
-    /// It is no answer of a token endpoint.
+    /// The content is not an answer of a token endpoint.
     #[error("the answer is not a JSON object of at most 64 KiB, or a name stands twice in it")]
     Malformed,
-    /// It has no token, or one that cannot be sent.
+    /// The answer has no token, or one that is not valid in a header.
     #[error("the answer has no `access_token` of visible ASCII characters")]
     Token,
-    /// The token is not for `Authorization: Bearer`.
+    /// The token type is not Bearer.
     #[error("the `token_type` of the answer is not Bearer")]
     NotBearer,
-    /// It is not an access token, but for example a refresh token.
+    /// The token is not an access token, for example a refresh token.
     #[error("the `issued_token_type` of the answer is neither that of access tokens nor that of JWTs")]
     Kind,
-    /// It is the caller's own.
+    /// The token is the caller's own.
     #[error("the answer has the caller's own token, which is not for the server")]
     Own,
-    /// It does not hold any longer.
-    #[error("the token of the answer has no life left (`expires_in`)")]
+    /// The token has expired or is about to.
+    #[error("the token in the answer has expired or is about to (`expires_in`)")]
     Expired,
 }
 
 impl ExchangeAnswer {
-    /// Reads the answer to a request with this token of a caller (RFC 8693 section 2.2.1).
+    /// Parses the answer to the exchange of a caller's token (RFC 8693 section 2.2.1).
     ///
     /// # Errors
     ///
-    /// If it has no token that can be sent to the server.
+    /// If it contains no token that can be sent to the server.
     pub fn read(content: &[u8], own: &Secret) -> Result<ExchangeAnswer, ExchangeAnswerError> {
         let said = strict_object(content).filter(|_| content.len() <= EXCHANGE_LEN_MAX);
         let said = said.ok_or(ExchangeAnswerError::Malformed)?;
@@ -100,8 +100,8 @@ impl ExchangeAnswer {
     }
 }
 
-/// The code by which a token endpoint refuses a request (RFC 6749 section 5.2), if the token or what is asked for is refused, and not
-/// the client or the request as such.
+/// The error code of a token endpoint (RFC 6749 section 5.2), if it refuses the token or its target, as opposed to the
+/// client or the request.
 #[must_use]
 pub fn read_exchange_refusal(content: &[u8]) -> Option<String> {
     let said = strict_object(content).filter(|_| content.len() <= EXCHANGE_LEN_MAX)?;
@@ -111,7 +111,7 @@ pub fn read_exchange_refusal(content: &[u8]) -> Option<String> {
     (is_code && !is_client).then(|| code.to_owned())
 }
 
-/// Whether this can stand in a header field as it is (RFC 6750 section 2.1).
+/// Whether this is a valid token for a header field (RFC 6750 section 2.1).
 fn is_token(token: &str) -> bool {
     !token.is_empty() && token.len() <= TOKEN_LEN_MAX && token.bytes().all(|byte| byte.is_ascii_graphic())
 }

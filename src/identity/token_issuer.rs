@@ -6,51 +6,51 @@ use crate::identity::key_store::{KeyStore, KeysChecked};
 use crate::identity::token_answers::TokenAsked;
 use crate::identity::token_rules::TokenRules;
 
-/// Who issues tokens that a route accepts: what they must be, and how it is known that they are its own.
+/// An issuer whose tokens a route accepts, and how they are verified.
 pub struct TokenIssuer {
     /// The name in the configuration and the log.
     pub name: Box<str>,
-    /// What its tokens must be.
+    /// The requirements for its tokens.
     pub rules: TokenRules,
-    /// How a token is known to be one of its own.
+    /// How its tokens are verified.
     pub check: TokenCheck,
-    /// How often the keys are fetched, if they are.
+    /// The interval between fetches of the keys.
     pub refresh: Duration,
-    /// How long keys are used that cannot be fetched again.
+    /// How long keys stay in use while fetches fail.
     pub grace: Duration,
 }
 
-/// How it is known that a token is one of its issuer.
+/// How the tokens of an issuer are verified.
 pub enum TokenCheck {
-    /// It is signed by one of these keys.
+    /// By signature, with one of these keys.
     Keys(KeyStore),
-    /// The issuer says so when it is asked (RFC 7662).
+    /// By introspection at the issuer (RFC 7662).
     Introspection(Arc<Introspection>),
 }
 
-/// What a call waits for until it is known who calls.
+/// The pending request that a call waits for, before its caller is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
-    /// The keys of an issuer.
+    /// A fetch of an issuer's keys.
     Keys {
-        /// The issuer, by its place.
+        /// The index of the issuer.
         issuer: usize,
-        /// The fetch.
+        /// The fetch in flight.
         check: KeysChecked,
     },
-    /// What an issuer says about a token.
+    /// An introspection of the token by its issuer.
     Introspection {
-        /// The issuer, by its place.
+        /// The index of the issuer.
         issuer: usize,
-        /// The question.
+        /// The pending question about the token.
         asked: TokenAsked,
     },
-    /// The token of the server that the caller's is exchanged for.
+    /// The exchange of the caller's token for one of the server.
     Exchange(TokenAsked),
 }
 
 impl TokenIssuer {
-    /// The keys, if its tokens are signed.
+    /// The keys, if its tokens are verified by signature.
     #[must_use]
     pub fn keys(&self) -> Option<&KeyStore> {
         match &self.check {
@@ -59,7 +59,7 @@ impl TokenIssuer {
         }
     }
 
-    /// What it has said about its tokens, if it is asked about them.
+    /// The introspection answers, if its tokens are verified by introspection.
     #[must_use]
     pub fn introspection(&self) -> Option<&Arc<Introspection>> {
         match &self.check {
@@ -69,7 +69,7 @@ impl TokenIssuer {
     }
 }
 
-/// What is asked is not told.
+/// Omits the digest of the token.
 impl std::fmt::Debug for Awaited {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! What a token of an issuer must say.
+//! The checks of a token's header and claims.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,39 +12,40 @@ use crate::identity::token::ReadToken;
 use crate::identity::token_error::TokenError;
 use crate::policy::{AgentIdentity, IdentityProof};
 
-/// The most audiences, and the most scopes, that are read of one token.
+/// The most audiences, and the most scopes, that are read from one token.
 const LISTED_MAX: usize = 256;
-/// The longest name of a subject or client that is accepted, in bytes.
+/// The longest accepted name of a subject or client, in bytes.
 const NAME_LEN_MAX: usize = 1_024;
-/// The claims that may name the client, the first that is there counts: OpenID Connect, RFC 9068, Okta, and Entra ID before version 2.
+/// Claims that name the client; the first that is present counts: OpenID Connect, RFC 9068, Okta, Entra ID before
+/// version 2.
 const CLIENT_CLAIMS: [&str; 4] = ["azp", "client_id", "cid", "appid"];
 
-/// What the tokens of one issuer must be.
+/// The requirements for the tokens of one issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRules {
-    /// The issuer, as it stands in `iss`.
+    /// The issuer, compared with `iss`.
     pub issuer: Arc<str>,
-    /// What `aud` must name one of; without any the resource of the route.
+    /// The accepted values of `aud`; if empty, the resource of the route.
     pub audiences: Box<[Box<str>]>,
-    /// By which of them a token may be signed.
+    /// The accepted signature algorithms.
     pub algorithms: Box<[TokenAlgorithm]>,
-    /// What `typ` may be, in lower case and without `application/`. A token without a type counts as `jwt`.
+    /// The accepted values of `typ`, in lower case and without `application/`. A token without a type counts as `jwt`.
     pub types: Box<[Box<str>]>,
-    /// How far the clocks of issuer and tunnel may be apart.
+    /// The tolerated difference between the clocks of issuer and tunnel.
     pub leeway: Duration,
 }
 
-/// What was proven of a token, besides its signature.
+/// The claims of a token after all checks.
 pub(super) struct CheckedClaims {
     pub(super) identity: AgentIdentity,
-    /// Until when it holds, if it says so.
+    /// When the token expires, if it has an expiry.
     pub(super) until: Option<Duration>,
-    /// The SHA-256 digest of the certificate that its caller must have, if it is bound to one (RFC 8705 section 3.1).
+    /// The SHA-256 digest of the certificate that the token is bound to, if any (RFC 8705 section 3.1).
     pub(super) bound_to: Option<[u8; 32]>,
 }
 
 impl TokenRules {
-    /// Checks what the header says.
+    /// Checks the header of a token.
     pub(super) fn check_header(&self, token: &ReadToken<'_>) -> Result<(), TokenError> {
         if !self.algorithms.contains(&token.algorithm) {
             return Err(TokenError::Algorithm);
@@ -53,7 +54,7 @@ impl TokenRules {
         if self.types.iter().any(|accepted| **accepted == *kind) { Ok(()) } else { Err(TokenError::Type) }
     }
 
-    /// Checks what is claimed, once the signature is known to be that of the issuer.
+    /// Checks the claims, after the signature was verified.
     pub(super) fn check_claims(
         &self,
         claims: Arc<Map<String, Value>>,
@@ -65,7 +66,7 @@ impl TokenRules {
         Ok(CheckedClaims { identity: self.identity(claims, IdentityProof::Jwt)?, until, bound_to })
     }
 
-    /// Checks what the issuer says about an active token (RFC 7662 section 2.2).
+    /// Checks the introspection answer about an active token (RFC 7662 section 2.2).
     pub(super) fn check_introspected(
         &self,
         said: Arc<Map<String, Value>>,
@@ -75,7 +76,7 @@ impl TokenRules {
         if said.get("iss").is_some_and(|issuer| issuer.as_str() != Some(&*self.issuer)) {
             return Err(TokenError::Issuer);
         }
-        // Refresh tokens are active as well.
+        // Refresh tokens are reported as active, too.
         if said.get("token_use").is_some_and(|purpose| purpose != "access_token") {
             return Err(TokenError::Type);
         }
@@ -84,7 +85,7 @@ impl TokenRules {
         Ok(CheckedClaims { identity: self.identity(said, IdentityProof::Introspection)?, until, bound_to })
     }
 
-    /// Checks for whom a token is, and when. Returns until when that holds, if it says so.
+    /// Checks the audience and validity period of a token. Returns when it expires, if it has an expiry.
     fn check_terms(
         &self,
         claims: &Map<String, Value>,
@@ -116,7 +117,7 @@ impl TokenRules {
         if client.as_ref().is_some_and(|client| client.len() > NAME_LEN_MAX) {
             return Err(TokenError::Client);
         }
-        // A program that calls for itself is its own subject.
+        // A client that acts for itself is its own subject.
         let subject: Arc<str> = match claims.get("sub") {
             Some(_) => text("sub").ok_or(TokenError::Subject)?.into(),
             None => client.clone().ok_or(TokenError::Subject)?,
@@ -131,8 +132,8 @@ impl TokenRules {
     }
 }
 
-/// The digest of the certificate to which a token is bound, if it is bound at all: whoever stole it has only the token. Bindings to
-/// other keys, such as those of DPoP (RFC 9449), cannot be checked.
+/// The digest of the certificate that a token is bound to, if any: the token alone is useless to a thief. Bindings to
+/// other keys, such as DPoP (RFC 9449), cannot be verified.
 fn binding(claims: &Map<String, Value>) -> Result<Option<[u8; 32]>, TokenError> {
     let Some(key) = claims.get("cnf") else { return Ok(None) };
     let digest = key.as_object().filter(|members| members.len() == 1).and_then(|members| members.get("x5t#S256"));
@@ -140,7 +141,7 @@ fn binding(claims: &Map<String, Value>) -> Result<Option<[u8; 32]>, TokenError> 
     digest.and_then(|digest| digest.try_into().ok()).map(Some).ok_or(TokenError::Bound)
 }
 
-/// The texts of a claim that is one text or a list of them; none if it is anything else, or too long.
+/// The texts of a claim that is a text or a list of texts; `None` for other types or too many.
 fn listed(claim: Option<&Value>) -> Option<Vec<&str>> {
     match claim? {
         Value::String(text) => Some(vec![text]),
@@ -149,7 +150,7 @@ fn listed(claim: Option<&Value>) -> Option<Vec<&str>> {
     }
 }
 
-/// A time in seconds since 1970, which may have a fraction (RFC 7519 section 2).
+/// Parses a time in seconds since 1970, with an optional fraction (RFC 7519 section 2).
 fn moment(claim: &Value) -> Result<Duration, TokenError> {
     let seconds = claim.as_f64().ok_or(TokenError::Malformed)?;
     Duration::try_from_secs_f64(seconds).map_err(|_| TokenError::Malformed)

@@ -1,4 +1,4 @@
-//! Tokens that were verified, so that the next call with them costs a look-up.
+//! Caches verified tokens, so that the next call with one costs a lookup.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,43 +13,43 @@ use crate::identity::route_auth::{RouteAuth, TokenRefusal, Verified};
 use crate::identity::token_error::TokenError;
 use crate::policy::AgentIdentity;
 
-/// What a signed identity takes besides texts of its token, at the most.
+/// The estimated size of a signed identity, in bytes, without the texts of its token.
 const SIGNED_LEN: usize = 1_024;
 
-/// How long a certificate that was refused is not checked again.
+/// How long the refusal of a certificate is cached.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// A token or certificate on a route, by its SHA-256 digest and the place of the route in memory, which is kept as long as the entry.
+/// The SHA-256 digest of a token or certificate chain, and the address of its route, which the entry keeps alive.
 type Name = ([u8; 32], usize);
 
-/// The tokens and certificates that one core has verified. They are forgotten when they end, when the keys of their issuer change,
-/// and when their issuer is to be asked again.
+/// The tokens and certificates that one core has verified. An entry ends when it expires, when the keys of its issuer
+/// change, or when the issuer must be asked again.
 #[derive(Default)]
 pub struct VerifiedTokens {
     known: Remembered<Name, Known>,
-    /// Certificates that were refused. A chain can be made that takes long to check, and would be shown with every request.
+    /// Refused certificates. A client could otherwise present a chain that is slow to verify with every request.
     refused: Remembered<Name, Refused>,
 }
 
-/// What a token or certificate that was shown has proven.
+/// The result of verifying a presented token or certificate.
 pub struct ShownToken {
-    /// Who calls with it.
+    /// The identity of the caller.
     pub identity: Arc<AgentIdentity>,
-    /// Until when that is proven, since 1970.
+    /// When the proof expires, since 1970.
     pub until: Duration,
-    /// The same as a signed text for the server, if its route asks for that.
+    /// The signed identity for the server, if its route sends one.
     pub signed: Option<Arc<str>>,
 }
 
 struct Refused {
-    /// Held so that no other route gets its place.
+    /// Keeps the route alive, so that no other gets its address.
     _auth: Arc<RouteAuth>,
     why: TokenRefusal,
     since: Duration,
     until: Duration,
 }
 
-/// What was proven, by what was just verified or is known.
+/// A proof that was just verified or was cached.
 struct Proven {
     identity: Arc<AgentIdentity>,
     until: Duration,
@@ -57,18 +57,18 @@ struct Proven {
 }
 
 struct Known {
-    /// Held so that no other route gets its place.
+    /// Keeps the route alive, so that no other gets its address.
     auth: Arc<RouteAuth>,
     verified: Verified,
     signed: Option<SignedIdentity>,
 }
 
 impl VerifiedTokens {
-    /// Who shows this token on a route, with this certificate or none, and until when that holds.
+    /// Identifies the caller by this token on a route, with its certificate if it presented one.
     ///
     /// # Errors
     ///
-    /// Why it proves nobody who may call.
+    /// Why the caller is refused.
     pub fn identify(
         &mut self,
         auth: &Arc<RouteAuth>,
@@ -89,12 +89,11 @@ impl VerifiedTokens {
         Ok(ShownToken { identity, until, signed })
     }
 
-    /// Who shows these certificates on a route, and until when that holds. Which scopes the route asks for is not checked: they are
-    /// those of tokens.
+    /// Identifies the caller by these certificates on a route. The scopes of the route apply only to tokens.
     ///
     /// # Errors
     ///
-    /// Why they prove nobody who may call.
+    /// Why the caller is refused.
     pub fn identify_by_certificate(
         &mut self,
         auth: &Arc<RouteAuth>,
@@ -115,7 +114,7 @@ impl VerifiedTokens {
         Ok(ShownToken { identity: proven.identity, until: proven.until, signed })
     }
 
-    /// What is known by this name, or is found out by `verify`. What is shown has so many bytes.
+    /// Returns the cached proof, or the result of `verify`. `shown_len` is the length of the token or certificates.
     fn prove(
         &mut self,
         auth: &Arc<RouteAuth>,
@@ -135,7 +134,7 @@ impl VerifiedTokens {
         Ok(proven)
     }
 
-    /// The identity of a token or certificate that is known, as it is sent to its server. It is signed anew after a while.
+    /// The signed identity for the server. It is signed again when it is about to expire.
     fn signed(&mut self, name: &Name, now: Duration) -> Option<Arc<str>> {
         let Known { auth, verified, signed, .. } = self.known.get_mut(name)?;
         let terms = auth.terms();
@@ -161,7 +160,7 @@ impl Proven {
     }
 }
 
-/// How many bytes an identity takes, about: what is small in a token may be large once it was read.
+/// The estimated size of an identity, in bytes: parsed claims may be much larger than the token.
 fn len_of(identity: &AgentIdentity) -> usize {
     let scopes = identity.scopes.iter().map(|scope| size_of::<Box<str>>() + scope.len());
     size_of::<AgentIdentity>() + scopes.sum::<usize>() + members_len(&identity.claims)
@@ -173,7 +172,7 @@ fn name_of(auth: &Arc<RouteAuth>, digest: [u8; 32]) -> Name {
 
 #[cfg(test)]
 impl VerifiedTokens {
-    /// How many tokens are held, and of how many bytes.
+    /// The number of cached tokens, and their total length in bytes.
     pub(super) fn held(&self) -> (usize, usize) {
         self.known.held()
     }

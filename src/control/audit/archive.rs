@@ -33,7 +33,7 @@ pub(super) struct Keeping {
     pub(super) len_max: u64,
 }
 
-/// The thread that processes closed files.
+/// The thread that compresses and removes closed files.
 pub(super) struct Archive {
     thread: Worker,
     is_stopped: Arc<AtomicBool>,
@@ -191,7 +191,7 @@ fn head_of(dir: &Path) -> Option<u64> {
     Some(ChainedLine::parse(head.strip_suffix(b"\n").unwrap_or(&head))?.seq)
 }
 
-/// Removes what interrupted compressions left behind.
+/// Removes the temporary files of interrupted compressions.
 fn sweep(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
@@ -208,7 +208,7 @@ fn compress(dir: &Path, file: &AuditFile) -> io::Result<()> {
     let to = AuditFile::compressed(dir, file.first);
     let aside = AuditFile::compressing(dir, file.first);
     if let Err(error) = write_compressed(file, &aside).and_then(|()| std::fs::rename(&aside, &to.path)) {
-        // It may not have been created.
+        // The file may not exist yet.
         let _ = std::fs::remove_file(&aside);
         return Err(error);
     }

@@ -42,7 +42,7 @@ fn a_file_that_cannot_be_compressed_keeps_no_other_from_its_turn_and_leaves_noth
     let now = SystemTime::now();
     let old = FileTimes::new().set_modified(now - 2 * HOUR);
     File::options().write(true).open(&files[0].path).unwrap().set_times(old).unwrap();
-    // A directory can be opened but not read as a file.
+    // A directory can be opened, but reading it fails.
     fs::remove_file(&files[1].path).unwrap();
     fs::create_dir(&files[1].path).unwrap();
     assert!(!tidying(&dir, &writer).tidy(now), "it is to be tried again");

@@ -197,7 +197,7 @@ impl AuditDir {
         self.since_checkpoint
     }
 
-    /// The lock that excludes other processes from the directory while it is held.
+    /// The lock that excludes other processes from the directory.
     pub(super) fn lock(&self) -> Arc<FileLock> {
         self.lock.clone()
     }
@@ -240,7 +240,7 @@ fn resume(path: &Path) -> Result<(File, Resumed, u64, WallTime), AuditError> {
             resumer.line(line);
         }
         if len == 0 {
-            // The file is empty: a process was killed when it had just created it, or someone emptied it.
+            // The file is empty: its process was killed after creating it, or it was truncated.
             std::fs::remove_file(&last.path).map_err(at_last())?;
             continue;
         }

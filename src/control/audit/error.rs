@@ -39,7 +39,7 @@ pub enum AuditError {
     /// A file or the directory cannot be read or written.
     #[error("{}: {cause}", path.display())]
     Io {
-        /// Its path.
+        /// The path of the file or directory.
         path: PathBuf,
         /// The error of the system.
         cause: io::Error,

@@ -10,11 +10,11 @@ const COMPRESSED: &str = ".jsonl.zst";
 pub(super) const COMPRESSING: &str = ".jsonl.zst.tmp";
 /// The prefix before the number of the first line.
 const PREFIX: &str = "audit-";
-/// The digits of that number, so that names sort by it.
+/// The digits of that number, zero-padded for sorting.
 const DIGITS: usize = 20;
 /// How often a directory is listed at most, until two listings agree.
 const LISTINGS_MAX: u32 = 100;
-/// The longest line that is read, in bytes. It is many times the longest that is written.
+/// The longest line that is read, in bytes, many times the longest that is written.
 const LINE_LEN_MAX: u64 = 256 * 1024;
 
 /// A file of lines.
@@ -43,7 +43,7 @@ impl AuditFile {
         AuditFile { first, is_compressed: true, path }
     }
 
-    /// Where its lines are written while they are being compressed.
+    /// The temporary path of a file that is being compressed.
     pub(super) fn compressing(dir: &Path, first: u64) -> PathBuf {
         dir.join(format!("{PREFIX}{first:0DIGITS$}{COMPRESSING}"))
     }
@@ -102,14 +102,14 @@ impl AuditFile {
         Ok(AuditLines { reader: BufReader::new(bytes), line: Vec::new(), position: 0 })
     }
 
-    /// What the system says of it.
+    /// The file's metadata, such as its length.
     pub(super) fn metadata(&self) -> io::Result<Metadata> {
         self.open()?.0.metadata()
     }
 
     fn open(&self) -> io::Result<(File, bool)> {
         match File::open(&self.path) {
-            // It has just been compressed.
+            // The file was compressed a moment ago.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_compressed => {
                 let dir = self.path.parent().unwrap_or(Path::new("."));
                 Ok((File::open(AuditFile::compressed(dir, self.first).path)?, true))
@@ -134,11 +134,11 @@ impl Read for Bytes {
     }
 }
 
-/// The lines of a file, one after another.
+/// Reads the lines of a file in order.
 pub struct AuditLines {
     reader: BufReader<Bytes>,
     line: Vec<u8>,
-    /// How many bytes of lines are before the next one.
+    /// The position of the next line, in uncompressed bytes.
     position: u64,
 }
 
@@ -155,18 +155,18 @@ impl AuditLines {
         let line = match self.line.strip_suffix(b"\n") {
             _ if read == 0 => return Ok(None),
             Some(line) => (line, true),
-            // A line that is too long is not a valid one. Its rest is returned as further lines.
+            // A longer line is not valid. The rest of it is returned as further lines.
             None => (&self.line[..], read as u64 == LINE_LEN_MAX),
         };
         Ok(Some(line))
     }
 
-    /// Where the next line begins, in bytes from the first one.
+    /// The position of the next line, in uncompressed bytes.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    /// Goes on at this position, which must not be before the next line.
+    /// Skips to this position, which must not be before the next line.
     pub(super) fn skip_to(&mut self, position: u64) -> io::Result<()> {
         let mut left = position.checked_sub(self.position).ok_or(io::ErrorKind::InvalidInput)?;
         let buffered = left.min(self.reader.buffer().len() as u64);

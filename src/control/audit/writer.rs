@@ -87,7 +87,7 @@ impl AuditWriter {
         self.log.clone()
     }
 
-    /// Closes the log after everything that was sent to it. If the disk hangs, this gives up and logs it.
+    /// Closes the log after all lines that were sent to it. If the disk hangs, this gives up and logs an error.
     pub fn close(self) {
         self.close_within(AUDIT_WAIT_MAX);
     }
@@ -144,12 +144,12 @@ impl Writing {
         }
     }
 
-    /// When there is work even if no line arrives.
+    /// The time of the next task when no line arrives.
     fn due_at(&self) -> Instant {
         if self.dir.since_checkpoint() > 0 { self.checkpoint_at.min(self.tidy_at) } else { self.tidy_at }
     }
 
-    /// Writes this line and those that wait behind it. Returns whether the log was closed.
+    /// Writes this line and the lines queued behind it. Returns whether the log was closed.
     fn write(&mut self, first: Option<AuditEntry>, waiting: &mut Vec<MailSender<()>>) -> bool {
         let now = Instant::now();
         let mut batch = self.dir.begin_batch();
@@ -192,7 +192,7 @@ impl Writing {
                     tracing::info!("the audit log can be written again");
                 }
                 for written in waiting.drain(..) {
-                    // This fails if the call has gone.
+                    // The send fails if the call was cancelled.
                     let _ = written.send(());
                 }
                 match self.dir.keep_head() {

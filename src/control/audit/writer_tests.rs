@@ -125,14 +125,14 @@ fn a_line_that_was_cut_off_is_removed_and_noted_even_if_it_is_the_first_of_its_f
     let found = verify(&settings);
     assert_eq!(found.faults, []);
     assert_eq!(found.remarks.len(), 1, "{:?}", found.remarks);
-    // A file that had just been begun.
+    // A process was killed after it had created the next file.
     let next = AuditFile::plain(&settings.dir, found.last + 1);
     fs::write(&next.path, b"{\"seq\"").unwrap();
     start(&settings).close();
     assert!(!next.path.exists());
     assert_eq!(verify(&settings).faults, []);
     assert!(verify(&settings).lines > whole);
-    // The very first line of all.
+    // A process was killed after it had created the first file.
     fs::remove_dir_all(&settings.dir).unwrap();
     fs::create_dir(&settings.dir).unwrap();
     fs::write(AuditFile::plain(&settings.dir, 1).path, b"{\"seq\":1").unwrap();

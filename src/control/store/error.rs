@@ -29,7 +29,7 @@ pub enum StoreError {
     Damaged {
         /// The path of its file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault that was found.
         cause: String,
         /// The newest back-up beside it.
         backup: Option<PathBuf>,
@@ -93,7 +93,7 @@ pub enum RuleViolation {
     /// The host belongs to another tunnel.
     #[error("the host {host} belongs to the tunnel {tunnel}: choose another, or archive that tunnel")]
     HostTaken {
-        /// The host that was asked for.
+        /// The host that was requested.
         host: String,
         /// The tunnel that has it.
         tunnel: TunnelId,

@@ -32,7 +32,7 @@ pub const TUNNELS_MAX: u32 = 10_000;
 pub const TUNNEL_HOSTS_MAX: usize = 64;
 /// The most overlaps with hosts of other tunnels that are reported at once.
 pub const OVERLAPS_REPORTED_MAX: usize = 16;
-/// The most entries in one list of who may connect to or call a tunnel. Longer lists belong in a set.
+/// The most entries in one admission list of a tunnel. Longer lists belong in a set.
 pub const TUNNEL_LIST_LEN_MAX: usize = 256;
 /// The most active certificates of one tunnel: the current one and, during a change, the next one.
 pub const CERTIFICATES_ACTIVE_MAX: usize = 2;
@@ -43,7 +43,7 @@ pub const EVENTS_MAX: u32 = 100_000;
 /// The most rows of usage that are kept. New rows replace the oldest.
 pub const USAGE_ROWS_MAX: u32 = 200_000;
 
-/// Stores what an edge must not lose. Each call is one transaction.
+/// Stores the persistent state of an edge. Each call is one transaction.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub trait Store: Send {
     fn tunnel(&mut self, id: &TunnelId) -> Result<Tunnel, StoreError>;
     /// Lists tunnels; archived ones only with `archived_too`.
     fn tunnels(&mut self, archived_too: bool, page: Page) -> Result<Listed<Tunnel>, StoreError>;
-    /// Changes the name of a tunnel, its hosts, its traffic, or who may connect to or call it.
+    /// Changes the name, hosts, traffic or admission lists of a tunnel.
     fn change_tunnel(&mut self, id: &TunnelId, wanted: &TunnelChange, note: &Note) -> Result<Tunnel, StoreError>;
     /// The overlaps of a tunnel's hosts with those of others: at most [`OVERLAPS_REPORTED_MAX`].
     fn overlaps(&mut self, id: &TunnelId) -> Result<Vec<Overlap>, StoreError>;

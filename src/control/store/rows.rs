@@ -28,9 +28,9 @@ pub struct Tunnel {
     pub hosts: Vec<HostPattern>,
     /// How its calls are carried.
     pub traffic: Traffic,
-    /// Who may connect to it and call it.
+    /// Its admission lists for connectors and agents.
     pub lists: TunnelLists,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: WallTime,
     /// When it was archived.
     pub archived_at: Option<WallTime>,
@@ -68,7 +68,7 @@ pub struct CredentialRow {
     pub id: CredentialId,
     /// The hash of its secret.
     pub hash: SecretHash,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: WallTime,
     /// When it ends, if another has replaced it.
     pub until: Option<WallTime>,
@@ -111,7 +111,7 @@ pub struct NewTunnel {
     pub hosts_made_up: bool,
     /// How its calls are carried.
     pub traffic: Traffic,
-    /// Who may connect to it and call it.
+    /// Its admission lists for connectors and agents.
     pub lists: TunnelLists,
     /// The first credential of the tunnel.
     pub credential: NewCredential,
@@ -119,7 +119,7 @@ pub struct NewTunnel {
     pub requester: Option<Requester>,
 }
 
-/// A change of a tunnel. What is `None` stays as it is.
+/// A change of a tunnel. A member that is `None` stays unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TunnelChange {
     /// The name for people.
@@ -128,11 +128,11 @@ pub struct TunnelChange {
     pub hosts: Option<Vec<HostPattern>>,
     /// How its calls are carried.
     pub traffic: Option<Traffic>,
-    /// From where its connectors may connect.
+    /// The networks of its connectors.
     pub connectors_from: Option<Vec<Network>>,
-    /// From where agents may call it.
+    /// The sources of agents that may call it.
     pub allow_from: Option<Vec<Member>>,
-    /// From where agents may not call it.
+    /// The sources of agents that may not call it.
     pub deny_from: Option<Vec<Member>>,
     /// Whether the lists for agents only count and log.
     pub dry_run: Option<bool>,
@@ -201,7 +201,7 @@ pub struct Certificate {
     pub created_at: WallTime,
     /// The end of its validity.
     pub expires_at: WallTime,
-    /// When it was taken out of use.
+    /// When it was archived, if it was.
     pub archived_at: Option<WallTime>,
 }
 
@@ -220,7 +220,7 @@ pub struct ProvisioningKey {
     pub uses_max: u32,
     /// How many times it was exchanged.
     pub uses: u32,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: WallTime,
     /// When the key expires.
     pub expires_at: WallTime,
@@ -262,7 +262,7 @@ pub struct AuditEvent {
     pub reason: Option<String>,
 }
 
-/// How often something was called over links with one credential.
+/// The calls of one kind over links with one credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// The id of its tunnel.
@@ -297,6 +297,6 @@ pub struct Page {
 pub struct Listed<T> {
     /// The rows of this page.
     pub rows: Vec<T>,
-    /// Where the next page begins; `None` after the last.
+    /// The position of the next page; `None` after the last.
     pub next: Option<i64>,
 }

@@ -22,8 +22,8 @@ enum Job {
     Close(oneshot::Sender<()>),
 }
 
-/// A store on its own thread. The thread ends when it is told to close or the last handle is dropped, after the
-/// requests that came before.
+/// A store on its own thread. The thread ends on [`close`](StoreHandle::close) or when the last handle is dropped,
+/// after all earlier requests.
 #[derive(Clone)]
 pub struct StoreHandle {
     jobs: SyncSender<Job>,
@@ -45,14 +45,14 @@ impl StoreHandle {
     ///
     /// # Errors
     ///
-    /// Those of `run`, or if too many operations are waiting.
+    /// The errors of `run`, or if too many operations are waiting.
     pub async fn with<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Run(Box::new(move |store| {
-            // This fails if the requester has gone. The operation took effect all the same.
+            // The send fails if the requester is gone. The operation has taken effect nevertheless.
             let _ = reply.send(run(store));
         })))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
@@ -95,7 +95,7 @@ fn serve(mut store: impl Store, queue: &Receiver<Job>) {
     };
     drop(store);
     if let Some(closed) = closed {
-        // This fails if the requester did not wait.
+        // The send fails if the requester is gone.
         let _ = closed.send(());
     }
 }

@@ -1,4 +1,4 @@
-//! Validates requests, and converts their bodies into what the store accepts.
+//! Validates requests, and converts them for the store.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use crate::route::HostPattern;
 /// The longest display name, in characters.
 const DISPLAY_NAME_LEN_MAX: usize = 255;
 
-/// The hosts of a new tunnel, if any are given, and who may connect to and call it.
+/// The hosts of a new tunnel, if any are given, and its admission lists.
 pub(super) fn new_tunnel(
     tunnels: &Tunnels,
     body: &CreateTunnel,
@@ -29,7 +29,7 @@ pub(super) fn new_tunnel(
     Ok((Some(hosts).filter(|hosts| !hosts.is_empty()), lists))
 }
 
-/// The change of a tunnel. Checks that the configuration has none of its hosts, and that what its lists name exists.
+/// Validates a change of a tunnel: its hosts must not be in the configuration, and all names in its lists must exist.
 pub(super) fn change(tunnels: &Tunnels, body: UpdateTunnel) -> Result<TunnelChange, TunnelsError> {
     let change = TunnelChange {
         display_name: display_name(body.display_name)?,
@@ -85,7 +85,7 @@ fn list<'a, T: FromStr<Err: Display>>(
     texts.map(|text| text.parse().map_err(|error| TunnelsError::Invalid(format!("{name}: {error}")))).collect()
 }
 
-/// Checks that the edge knows everything that the lists name.
+/// Checks that every name in the lists exists on the edge.
 fn known(tunnels: &Tunnels, lists: &TunnelLists) -> Result<(), TunnelsError> {
     match tunnels.serving.unmet(lists) {
         Some(unmet) => Err(TunnelsError::Invalid(unmet.to_string())),

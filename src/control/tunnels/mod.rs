@@ -329,7 +329,7 @@ impl Tunnels {
     ///
     /// # Errors
     ///
-    /// What could not be recorded.
+    /// If the latest usage cannot be recorded.
     pub async fn close(&self) -> Result<(), StoreError> {
         let last = self.usage.gather().await;
         self.store.close().await?;

@@ -19,8 +19,8 @@ use crate::policy::{Admission, TunnelLists, Unmet};
 use crate::route::{HostPattern, Route, RouteName};
 use crate::tls::ClientConfig;
 
-/// How often cores are asked to review their links before the caller is told that some did not answer. They are then
-/// asked again in the background.
+/// How often cores are asked to review their links, before the caller learns that some did not answer. The review then
+/// continues in the background.
 const REVIEWS_MAX: usize = 3;
 /// The pause before cores are asked again.
 const REVIEW_PAUSE: Duration = Duration::from_millis(50);
@@ -42,7 +42,7 @@ pub struct Serving {
 }
 
 struct Parts {
-    /// The tunnels of the configuration, and who may connect to and call any tunnel.
+    /// The tunnels of the configuration, and its admission rules for all tunnels.
     configured: EdgeTables,
     /// The tunnels of the store that are not archived.
     stored: HashMap<TunnelId, Tunnel>,
@@ -113,7 +113,8 @@ impl Serving {
         self.ends_changed.notify_one();
     }
 
-    /// Serves one tunnel of the store as it is now, or stops if it is archived. Links are reviewed by the caller that
+    /// Serves one tunnel of the store as it is now, or stops if it is archived. The caller that revokes a credential
+    /// reviews the links, and so does the end of a credential.
     /// revoked something, and when a credential ends.
     pub fn set_tunnel(&self, tunnel: Tunnel) {
         let mut parts = self.parts();
@@ -144,13 +145,13 @@ impl Serving {
         found.take(max).collect()
     }
 
-    /// What the lists name that the edge does not know, if anything.
+    /// Names in the lists that the edge does not know, if any.
     #[must_use]
     pub fn unmet(&self, lists: &TunnelLists) -> Option<Unmet> {
         unmet(lists, &self.parts().configured.admission)
     }
 
-    /// A tunnel of the store whose lists name something that is unknown under this admission, and what that is.
+    /// A tunnel of the store whose lists have names that are unknown under this admission, and those names.
     #[must_use]
     pub fn unmet_by(&self, admission: &Admission) -> Option<(TunnelId, Unmet)> {
         let parts = self.parts();
@@ -337,7 +338,7 @@ impl Parts {
     }
 }
 
-/// When the credentials of a tunnel end, for those that do.
+/// The end times of a tunnel's credentials that have one.
 fn ends(tunnel: &Tunnel) -> impl Iterator<Item = (WallTime, CredentialId)> {
     let credentials = tunnel.credentials.iter().filter(|row| row.revoked_at.is_none());
     credentials.filter_map(|row| Some((row.until?, row.id.clone())))
@@ -356,7 +357,8 @@ fn seal(stored: &Tunnel, seals: &Seals) -> Option<Arc<ClientConfig>> {
     made.inspect_err(|why| tracing::error!(tunnel = %stored.id, why, "a registered certificate cannot be used")).ok()
 }
 
-/// Adds who may call a tunnel of the store. If its lists name something unknown, nobody may, and this is logged.
+/// Adds the admission of agents to a tunnel of the store. If its lists have an unknown name, no agent may call it, and
+/// an error is logged.
 fn admit(stored: &Tunnel, admission: &mut Admission) {
     let lists = &stored.lists;
     if lists.admits_all_agents() {

@@ -15,9 +15,9 @@ use crate::edge::{EdgeCommand, USAGE_LINES_MAX, UsageLine};
 use crate::engine::mailbox;
 use crate::latency::Label;
 
-/// How often usage is recorded.
+/// The interval between records of usage.
 pub const USAGE_INTERVAL: Duration = Duration::from_secs(10);
-/// The most rows that wait while the store does not accept them. Calls of further rows are counted as lost.
+/// The most rows that wait while the store rejects them. Calls of further rows are counted as lost.
 const PENDING_MAX: usize = 50_000;
 
 /// Collects usage from the cores and writes it to the store. It keeps the rows while the store does not accept them.

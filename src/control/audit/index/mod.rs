@@ -1,7 +1,8 @@
-//! An index of the lines of a log, so that a search reads few of them: `audit.index`, an SQLite file beside the log.
+//! An index of a log, so that a search reads few of its lines: `audit.index`, an SQLite file beside the log.
 //!
-//! It is made and brought up to date by whoever searches, never by the process that writes the log. It contains where lines begin,
-//! and hashes of what they contain; each line that it names is read from the log and compared again. It can be removed at any time.
+//! Searches create and update it, never the process that writes the log. It contains the positions of lines and hashes
+//! of their members; a search reads each candidate from the log and matches it again. The file can be deleted at any
+//! time.
 
 mod numbers;
 mod search;
@@ -21,15 +22,15 @@ use crate::control::audit::reading::AuditFile;
 
 /// The file of the index.
 const INDEX: &str = "audit.index";
-/// The mode of the file, which is that of the log.
+/// The mode of the file, the same as of the log.
 const FILE_MODE: u32 = 0o640;
-/// The version of the tables. An index of another version is made anew.
+/// The version of the tables. An index of another version is rebuilt.
 const VERSION: i64 = 1;
-/// The most pages of the index, of 4 KiB each.
+/// The limit of the index, in pages of 4 KiB.
 const PAGES_MAX: i64 = 1 << 20;
-/// How much of its disk has to be free for an index to grow, in bytes: the log needs it more.
+/// The free disk space that an update needs, in bytes: the log must not run out of it.
 const DISK_FREE_MIN: u64 = 256 << 20;
-/// How long another search that brings the index up to date is waited for.
+/// How long to wait for another search that updates the index.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const TABLES: &str = "
@@ -40,45 +41,45 @@ const TABLES: &str = "
     CREATE TABLE posting (
         segment INTEGER NOT NULL, term INTEGER NOT NULL, lines BLOB NOT NULL, PRIMARY KEY (segment, term)) WITHOUT ROWID;";
 
-/// Why an index cannot be used. The log can be read without it.
+/// Why an index cannot be used. Searches then read the log.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditIndexError {
-    /// The database reports an error.
+    /// The database returned an error.
     #[error(transparent)]
     Sql(#[from] rusqlite::Error),
     /// A file cannot be read or written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// There is too little room on the disk.
+    /// Too little disk space is free.
     #[error("less than {} MiB of its disk are free", DISK_FREE_MIN >> 20)]
     DiskFull,
 }
 
-/// The index of a log, as far as the log had been written when it was opened.
+/// The index of a log, up to date when it was opened.
 pub struct AuditIndex {
     connection: Connection,
     files: Vec<AuditFile>,
 }
 
-/// What is known of a file of the log.
+/// The state of a file in the index.
 struct IndexedFile {
     stamp: Vec<u8>,
-    /// Whether it is closed and all of it is in the index.
+    /// Whether the file is closed and completely indexed.
     is_whole: bool,
 }
 
 impl AuditIndex {
-    /// The path of the index of the log in this directory.
+    /// The path of the index in this directory.
     #[must_use]
     pub fn path(dir: &Path) -> PathBuf {
         dir.join(INDEX)
     }
 
-    /// Opens the index of a log and brings it up to date. One that is damaged is made anew. None if there is no log.
+    /// Opens and updates the index of a log. A damaged index is rebuilt. `None` if there is no log.
     ///
     /// # Errors
     ///
-    /// If it cannot be read or written, or the log cannot be read.
+    /// If the index cannot be read or written, or the log cannot be read.
     pub fn open(dir: &Path) -> Result<Option<AuditIndex>, AuditIndexError> {
         let files = AuditFile::list(dir)?;
         if files.is_empty() {
@@ -98,10 +99,10 @@ impl AuditIndex {
         }
     }
 
-    /// Removes the index of a log if this says that it is damaged. It is then made anew.
+    /// Removes the index of a log if this error reports damage, so that it is rebuilt.
     pub fn remove_damaged(dir: &Path, error: &AuditIndexError) {
         if error.is_damage() {
-            // Whoever searches next meets the same.
+            // On failure the next search finds the same damage.
             let _ = std::fs::remove_file(AuditIndex::path(dir));
         }
     }
@@ -129,7 +130,7 @@ impl AuditIndex {
         Ok(index)
     }
 
-    /// Forgets the files that are not there any more.
+    /// Removes files from the index that no longer exist.
     fn forget_removed(&mut self) -> Result<(), AuditIndexError> {
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let known: Vec<i64> =
@@ -143,7 +144,7 @@ impl AuditIndex {
         Ok(())
     }
 
-    /// Adds the lines of a file that are not in the index yet. What does not fit the file any more is made anew.
+    /// Indexes the new lines of a file. Segments that no longer match the file are rebuilt.
     fn bring_up_to_date(&mut self, nth: usize) -> Result<(), AuditIndexError> {
         let is_last = nth + 1 == self.files.len();
         let (file, key) = (&self.files[nth], key_of(&self.files[nth]));
@@ -168,7 +169,7 @@ impl AuditIndex {
     }
 }
 
-/// Forgets the segments of a file from this one on, and with all of them the file.
+/// Removes the segments of a file from `from` on. With all its segments, the file is removed, too.
 fn forget(change: &Transaction<'_>, file: i64, from: i64) -> rusqlite::Result<()> {
     change.execute(
         "DELETE FROM posting WHERE segment IN (SELECT id FROM segment WHERE file = ?1 AND nth >= ?2)",
@@ -186,24 +187,24 @@ fn indexed_file(connection: &Connection, key: i64) -> rusqlite::Result<Option<In
     statement.query_row([key], |row| Ok(IndexedFile { stamp: row.get(0)?, is_whole: row.get(1)? })).optional()
 }
 
-/// A file by the number of its first line.
+/// The key of a file: the number of its first line.
 fn key_of(file: &AuditFile) -> i64 {
     file.first.cast_signed()
 }
 
-/// What stays the same while lines are added to a file.
+/// Identifies a file to which lines are added.
 fn inode(metadata: &Metadata) -> Vec<u8> {
     [metadata.dev(), metadata.ino()].iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
-/// What changes whenever a file does: nobody can set the time of the last change.
+/// Changes with each change of a file: its change time cannot be set by programs.
 fn stamp(metadata: &Metadata) -> Vec<u8> {
     let numbers = [metadata.len(), metadata.ctime().cast_unsigned(), metadata.ctime_nsec().cast_unsigned()];
     [inode(metadata), numbers.iter().flat_map(|number| number.to_be_bytes()).collect()].concat()
 }
 
 impl AuditIndexError {
-    /// Whether the index itself is at fault, so that it has to be made anew.
+    /// Whether the index must be rebuilt.
     fn is_damage(&self) -> bool {
         let AuditIndexError::Sql(error) = self else { return false };
         !matches!(
@@ -228,14 +229,14 @@ impl AuditIndexError {
     }
 }
 
-/// Whether an index is so large that it has reached its limit. A smaller one only says so, as its disk has room.
+/// Whether an index may have reached its own limit. Below half of it, the disk is full instead.
 fn may_be_full(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > (PAGES_MAX as u64) << 11)
 }
 
-/// A term by which lines are found: a member and its value, by their hash. Different ones may share it.
+/// A search term: the hash of a member and its value. Different terms may have the same hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Term(i64);
 
-/// The lines of a segment that have a term, in ascending order.
+/// The lines of a segment for each term, in ascending order.
 type Postings = HashMap<Term, Vec<u32>>;

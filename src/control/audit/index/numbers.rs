@@ -1,4 +1,4 @@
-//! Lists of numbers in few bytes (LEB128).
+//! Compact lists of numbers (LEB128).
 
 /// Appends a number to a list.
 pub(super) fn push(out: &mut Vec<u8>, mut number: u64) {
@@ -9,7 +9,7 @@ pub(super) fn push(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// The numbers of a list. What cannot be read ends it.
+/// Reads the numbers of a list, up to the first malformed one.
 pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = u64> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -26,7 +26,7 @@ pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Numbers that ascend, by their differences.
+/// Encodes ascending numbers as differences.
 pub(super) fn write_ascending(numbers: &[u32]) -> Vec<u8> {
     let (mut out, mut before) = (Vec::with_capacity(numbers.len()), 0);
     for number in numbers {
@@ -36,7 +36,7 @@ pub(super) fn write_ascending(numbers: &[u32]) -> Vec<u8> {
     out
 }
 
-/// The same numbers again.
+/// Decodes the result of [`write_ascending`].
 pub(super) fn read_ascending(bytes: &[u8]) -> Vec<u32> {
     let mut before = 0_u32;
     read(bytes)

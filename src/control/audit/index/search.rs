@@ -9,12 +9,12 @@ use crate::control::audit::index::{AuditIndex, AuditIndexError, Term, indexed_fi
 use crate::control::audit::line_filter::LineFilter;
 use crate::control::audit::reading::AuditFile;
 
-/// How many lines are looked at first, when only the newest are wanted. Then it is twice as many each time, so that a compressed file
-/// is read a few times at most.
+/// The number of candidates in the first step of a search for the newest lines. Each step doubles it, so that a
+/// compressed file is read only a few times.
 const FIRST_LOOK: usize = 256;
 
 impl AuditIndex {
-    /// The newest lines that the filter wants, so many at most, in the order of the log.
+    /// The newest matching lines, at most `max`, in the order of the log.
     ///
     /// # Errors
     ///
@@ -44,11 +44,11 @@ impl AuditIndex {
         Ok(found)
     }
 
-    /// Passes on all lines that the filter wants, in the order of the log.
+    /// Passes every matching line to `see`, in the order of the log.
     ///
     /// # Errors
     ///
-    /// If the index or the log cannot be read, or what is given by `see`.
+    /// If the index or the log cannot be read, or `see` fails.
     pub fn each<E: From<AuditIndexError>>(
         &mut self,
         filter: &LineFilter,
@@ -66,11 +66,11 @@ impl AuditIndex {
     }
 }
 
-/// The lines of a file that the filter may want.
+/// The lines of a file that may match.
 struct Candidates {
-    /// Where they begin, in ascending order.
+    /// The positions of the lines, in ascending order.
     offsets: Vec<u64>,
-    /// From where on lines are not in the index, if there may be any.
+    /// The position from which lines are not indexed, if there may be any.
     rest_from: Option<u64>,
 }
 
@@ -98,12 +98,12 @@ impl Candidates {
     }
 }
 
-/// The terms of which a line has to have one; none if the index does not know these members.
+/// The terms for one value of several members; `None` if a member is not indexed.
 fn terms(names: &[&str], text: &str) -> Option<Vec<Term>> {
     names.iter().all(|name| SEARCHED.contains(name)).then(|| names.iter().map(|name| Term::of(name, text)).collect())
 }
 
-/// The lines of a segment that have a term of each group; without groups, all calls and actions.
+/// The lines of a segment with a term of each group; without groups, all calls and actions.
 fn lines_of(postings: &mut Statement<'_>, segment: i64, groups: &[Vec<Term>]) -> rusqlite::Result<Vec<u32>> {
     let Some((first, others)) = groups.split_first() else { return lines_with(postings, segment, &[Term::any()]) };
     let mut lines = lines_with(postings, segment, first)?;
@@ -117,7 +117,7 @@ fn lines_of(postings: &mut Statement<'_>, segment: i64, groups: &[Vec<Term>]) ->
     Ok(lines)
 }
 
-/// The lines of a segment that have one of these terms.
+/// The lines of a segment with any of these terms.
 fn lines_with(postings: &mut Statement<'_>, segment: i64, terms: &[Term]) -> rusqlite::Result<Vec<u32>> {
     let mut lines = Vec::new();
     for term in terms {
@@ -143,7 +143,7 @@ fn add_offsets(segment: &Segment, lines: &[u32], offsets: &mut Vec<u64>) {
     }
 }
 
-/// Passes on the lines at these positions that the filter wants.
+/// Passes the matching lines at these positions to `see`.
 fn each_at<E: From<AuditIndexError>>(
     file: &AuditFile,
     offsets: &[u64],
@@ -163,7 +163,7 @@ fn each_at<E: From<AuditIndexError>>(
     Ok(())
 }
 
-/// Passes on the lines from this position on that the filter wants.
+/// Passes the matching lines from this position on to `see`.
 fn each_from<E: From<AuditIndexError>>(
     file: &AuditFile,
     from: u64,
@@ -186,7 +186,7 @@ fn see_wanted<E>(line: &[u8], filter: &LineFilter, see: &mut impl FnMut(Value) -
     }
 }
 
-/// Adds a line behind others, of which the last so many are kept.
+/// Appends a line, and keeps only the last `max`.
 fn push_last(lines: &mut VecDeque<Value>, line: Value, max: usize) -> Result<(), AuditIndexError> {
     lines.push_back(line);
     if lines.len() > max {

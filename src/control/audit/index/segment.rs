@@ -9,28 +9,28 @@ use crate::control::audit::line_filter::{is_searched, time_of};
 use crate::control::audit::reading::AuditFile;
 use crate::control::wall_time::WallTime;
 
-/// The lines of a segment, so many in each but the last of a file.
+/// The lines per segment. Only the last segment of a file has fewer.
 const LINES_MAX: usize = 8_192;
-/// The members by which lines are found.
+/// The members that are indexed.
 pub(super) const SEARCHED: [&str; 10] =
     ["peer", "caller", "client", "name", "method", "route", "tunnel", "decision", "rule", "outcome"];
 
-/// Lines of a file that follow each other.
+/// A run of consecutive lines of a file.
 pub(super) struct Segment {
     pub(super) id: i64,
     nth: i64,
-    /// Where its first line begins, in bytes from the start of the file.
+    /// The position of its first line, in bytes.
     pub(super) start: u64,
-    /// How long its lines are, with their line feeds.
+    /// The lengths of its lines, with their line feeds.
     pub(super) lengths: Vec<u64>,
-    /// The time of the first and of the last of its lines. A line without a time could be of any.
+    /// The times of its first and last line. A line without a time matches every time range.
     pub(super) times: (WallTime, WallTime),
     /// The SHA-256 of the last line.
     last_line: Vec<u8>,
 }
 
 impl Term {
-    /// All calls and actions.
+    /// The term of all calls and actions.
     pub(super) fn any() -> Term {
         Term::of("", "")
     }
@@ -57,18 +57,18 @@ impl Segment {
         })
     }
 
-    /// The last one of a file, if there is any.
+    /// The last segment of a file, if it has any.
     pub(super) fn last_of(connection: &Connection, file: i64) -> rusqlite::Result<Option<Segment>> {
         let sql = format!("SELECT {} FROM segment WHERE file = ?1 ORDER BY nth DESC LIMIT 1", Segment::COLUMNS);
         connection.prepare(&sql)?.query_row([file], Segment::of_row).optional()
     }
 
-    /// Where its last line ends, in bytes from the start of the file.
+    /// The end of its last line, in bytes from the start of the file.
     pub(super) fn end(&self) -> u64 {
         self.lengths.iter().fold(self.start, |end, length| end.saturating_add(*length))
     }
 
-    /// Whether its last line still stands where it did.
+    /// Whether its last line is unchanged at the same position.
     pub(super) fn fits(&self, file: &AuditFile) -> io::Result<bool> {
         let Some(last) = self.lengths.last() else { return Ok(false) };
         let mut lines = file.lines()?;
@@ -76,14 +76,14 @@ impl Segment {
         Ok(lines.next_line()?.is_some_and(|(line, _)| sha256(line)[..] == self.last_line))
     }
 
-    /// Where lines that follow are to be added, and to which segment: to this one, which is then made anew, unless it is full.
+    /// The position and segment at which indexing continues: this segment, which is then rebuilt, unless it is full.
     pub(super) fn next(&self) -> (u64, i64) {
         if self.lengths.len() < LINES_MAX { (self.start, self.nth) } else { (self.end(), self.nth + 1) }
     }
 }
 
-/// Adds the lines of a file from this position on to segments from this one on. Of a file to which lines `may_be_added`, a last line
-/// that has no end yet is left out.
+/// Indexes the lines of a file from this position and segment on. If lines `may_be_added` to the file, an incomplete
+/// last line is left out.
 pub(super) fn add_lines(
     change: &Transaction<'_>,
     file: &AuditFile,
@@ -114,7 +114,7 @@ pub(super) fn add_lines(
     Ok(())
 }
 
-/// A segment whose lines are being read.
+/// A segment under construction.
 #[derive(Default)]
 struct Gathered {
     nth: i64,
@@ -164,7 +164,7 @@ impl Gathered {
         ])?;
         let id = change.last_insert_rowid();
         let mut postings: Vec<_> = self.postings.into_iter().collect();
-        // In the order of the table, which is written faster so.
+        // Inserts in the order of the table are faster.
         postings.sort_unstable_by_key(|(term, _)| term.0);
         let mut statement = change.prepare("INSERT INTO posting VALUES (?1, ?2, ?3)")?;
         for (term, lines) in postings {

@@ -43,7 +43,7 @@ pub(super) fn one(look: &Transaction<'_>, id: &str) -> SqlResult<ProvisioningKey
 }
 
 pub(super) fn good(look: &Transaction<'_>, hash: &SecretHash, now: WallTime) -> SqlResult<ProvisioningKey> {
-    // The index lookup is not constant-time. It may reveal the hash of what was presented, but nothing about a secret.
+    // The index lookup is not constant-time. It may reveal the hash of the presented key, but nothing about a valid one.
     let row = look.query_row(&format!("SELECT {COLUMNS} FROM provisioning_key WHERE hash = ?"), [hash.as_bytes()], key);
     let found = row.optional()?.map(|(_, key)| key).filter(|key| key.is_good(now));
     Ok(found.ok_or(RuleViolation::KeyNotGood)?)
@@ -85,7 +85,7 @@ pub(super) fn trade(change: &Transaction<'_>, id: &str, new: &NewTunnel, note: &
     }
     change.execute("UPDATE provisioning_key SET uses = uses + 1 WHERE id = ?", [id])?;
     let tunnel = tunnels::create(change, new, Some(id), note)?;
-    // A generated host is random, so it takes no name that someone else wanted.
+    // A generated host is random, so no other tunnel can want it.
     if !new.hosts_made_up
         && let Some(overlap) = tunnels::overlaps(change, &new.id)?.pop()
     {

@@ -103,7 +103,7 @@ impl SqliteStore {
         let connection = &self.connection;
         let set_up = || {
             connection.busy_timeout(LOCK_WAIT)?;
-            // Until the file is known to be intact nothing is written, not even the content of its log.
+            // Nothing is written before the file is verified, not even the content of its log.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
@@ -310,7 +310,7 @@ impl Store for SqliteStore {
     }
 
     fn keep_backup(&mut self, now: WallTime) -> Result<PathBuf, StoreError> {
-        // A copy of a damaged store would displace a good one.
+        // A copy of a damaged store would displace a valid back-up.
         self.check()?;
         let to = backup::name(&self.backups, now);
         self.backup(&to)?;
@@ -322,7 +322,7 @@ impl Store for SqliteStore {
         if !std::mem::take(&mut self.is_changed) {
             return;
         }
-        // PASSIVE waits for nobody. What another process prevents is done the next time.
+        // PASSIVE does not wait for other processes. The next checkpoint does the rest.
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the log of the store could not be written back; this is tried again after the next change");
         }

@@ -12,7 +12,7 @@ use crate::serve::AuditLog;
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// An event: what was done, to what.
+/// An event: the action and its objects.
 pub(super) struct Fact<'a> {
     pub(super) kind: &'static str,
     pub(super) tunnel: Option<&'a TunnelId>,

@@ -1,8 +1,8 @@
-//! Restores a back-up. What was revoked since the back-up stays revoked.
+//! Restores a back-up. Objects that were revoked since the back-up stay revoked.
 //!
-//! A store consists of up to four files, and no file system moves four files atomically. The complete copy is therefore
-//! first renamed, in one step, to a name that marks it as the next store. Before that step the old store is untouched.
-//! After it, whoever opens the store completes the moves first, so that no state in between is ever opened.
+//! A store consists of up to four files, which no file system moves atomically. The complete copy is therefore first
+//! renamed, in one step, to a name that marks it as the next store. Before that step the old store is untouched. After
+//! it, the next process that opens the store first completes the moves, so that no intermediate state is ever opened.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -31,8 +31,8 @@ const ASIDE: &str = ".replaced-";
 pub struct Restored {
     /// Where the former store is now, if there was one.
     pub aside: Option<PathBuf>,
-    /// What was revoked after the copy was made, and is valid again, unless it was to stay revoked. `None` if the
-    /// former store cannot be read.
+    /// The objects that were revoked after the copy was made, and are valid again unless they were kept revoked.
+    /// `None` if the former store cannot be read.
     pub reinstated: Option<Vec<Reinstated>>,
 }
 
@@ -62,8 +62,8 @@ pub enum ReinstatedKind {
     ProvisioningKey,
 }
 
-/// Replaces the store with a copy, and keeps the former files aside. With `keep_withdrawn`, what was revoked after the
-/// copy was made stays revoked. No edge may use the store. An earlier restore that was interrupted is completed first.
+/// Replaces the store with a copy, and keeps the former files aside. With `keep_withdrawn`, objects that were
+/// revoked after the copy was made stay revoked. No edge may use the store. An interrupted restore is completed first.
 ///
 /// # Errors
 ///
@@ -114,7 +114,7 @@ fn stage(
     now: WallTime,
 ) -> Result<Option<Vec<Reinstated>>, StoreError> {
     let draft = store.with_extension("restoring");
-    // Removes what an earlier restore left behind.
+    // Removes the leftovers of an earlier restore.
     for left in std::iter::once(draft.clone()).chain(SIBLINGS.map(|tail| beside(&draft, tail))) {
         match fs::remove_file(&left) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&left, &error)),
@@ -191,7 +191,7 @@ fn free(store: &Path, now: WallTime) -> String {
     times.find(is_free).expect("not every number is taken")
 }
 
-/// What is no longer valid in the store, but is in a copy of it; `None` if the store cannot be read.
+/// The objects that are valid in the copy, but no longer in the store; `None` if the store cannot be read.
 fn reinstated(store: &Path, copy: &Path, now: WallTime) -> Option<Vec<Reinstated>> {
     let [former, copy] = [store, copy].map(|path| {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
@@ -210,7 +210,7 @@ fn reinstated(store: &Path, copy: &Path, now: WallTime) -> Option<Vec<Reinstated
     Some(reinstated.collect())
 }
 
-/// Everything that can be revoked, with the time when it was revoked or was to end. The query uses only tables of the
+/// Everything that can be revoked, with the time of its revocation or planned end. The query uses only tables of the
 /// first schema.
 fn ends(connection: &Connection) -> rusqlite::Result<Vec<(Reinstated, Option<WallTime>)>> {
     let mut all = Vec::new();
@@ -237,7 +237,7 @@ fn ends(connection: &Connection) -> rusqlite::Result<Vec<(Reinstated, Option<Wal
     Ok(all)
 }
 
-/// Revokes in a copy what would become valid again with it, and records that.
+/// Revokes these objects in a copy, and records the revocations.
 fn withdraw(copy: &Path, reinstated: &[Reinstated], now: WallTime) -> rusqlite::Result<()> {
     let mut copy = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let change = copy.transaction()?;
@@ -466,7 +466,7 @@ mod tests {
                 assert_eq!(events.rows[0].kind, "credential.revoked");
             }
             drop(store);
-            // A store that cannot be read reveals nothing.
+            // An unreadable store yields nothing.
             fs::write(&path, "no store").unwrap();
             assert_eq!(restore(&first, &path, keep, at).unwrap().reinstated, None);
         }

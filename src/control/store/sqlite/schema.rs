@@ -9,7 +9,7 @@ const STEPS: [&str; 5] = [FIRST, WHO_MAY_COME, TRAFFIC, WHO_TRADED, MANY_TUNNELS
 /// The schema version that this version of adit creates and reads.
 pub const SCHEMA_VERSION: i64 = STEPS.len() as i64;
 
-/// Identifies the file as ours (`adit`) for `file` and similar programs.
+/// Identifies the file as a store of adit for `file` and similar programs.
 const APPLICATION_ID: i64 = 0x6164_6974;
 
 pub(super) const FIRST: &str = "
@@ -94,7 +94,7 @@ CREATE TABLE usage (
 ) STRICT;
 ";
 
-/// Who may connect to and call a tunnel: lists with one entry per line.
+/// The admission lists of a tunnel, with one entry per line.
 const WHO_MAY_COME: &str = "
 ALTER TABLE tunnel ADD COLUMN connectors_from TEXT NOT NULL DEFAULT '';
 ALTER TABLE tunnel ADD COLUMN allow_from TEXT NOT NULL DEFAULT '';
@@ -116,7 +116,7 @@ CREATE INDEX tunnel_of_requester ON tunnel (requester) WHERE requester IS NOT NU
 /// The part of a host after its first label, as the index spells it; the host itself if it has one label.
 pub(super) const PARENT: &str = "substr(host, instr(host, '.') + 1)";
 
-/// Indexes for what a change looks up among all tunnels.
+/// Indexes for the lookups of a change among all tunnels.
 const MANY_TUNNELS: &str = "
 CREATE INDEX tunnel_in_use ON tunnel (seq) WHERE archived_at IS NULL;
 CREATE INDEX host_by_parent ON host (substr(host, instr(host, '.') + 1)) WHERE retired = 0;

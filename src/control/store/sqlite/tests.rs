@@ -129,7 +129,7 @@ fn hosts_of_two_tunnels_overlap_where_one_is_a_wildcard_over_the_other() {
     assert_eq!(found, [overlap("x.a.test", "*.a.test", "tnl_a"), overlap("*.b.test", "x.b.test", "tnl_a")]);
     let found = bench.store.overlaps(&tunnel_id("tnl_a")).unwrap();
     assert_eq!(found, [overlap("*.a.test", "x.a.test", "tnl_b"), overlap("x.b.test", "*.b.test", "tnl_b")]);
-    // One tunnel may have both, and archived hosts cover nothing.
+    // Hosts of one tunnel may overlap, and archived hosts cover nothing.
     bench.create("tnl_c", &["*.c.test", "x.c.test"]).unwrap();
     assert!(bench.store.overlaps(&tunnel_id("tnl_c")).unwrap().is_empty());
     bench.store.archive_tunnel(&tunnel_id("tnl_a"), &note(NOW)).unwrap();
@@ -168,7 +168,7 @@ fn a_provisioning_key_takes_nothing_from_anothers_wildcard() {
     }
     assert_eq!(refused(bench.store.tunnel(&tunnel_id("tnl_b"))), RuleViolation::NoTunnel(tunnel_id("tnl_b")));
     assert_eq!(bench.store.key("pkey_a").unwrap().uses, 0);
-    // Generated hosts belong to nobody else.
+    // A generated host cannot belong to another tunnel.
     let made_up = NewTunnel { hosts_made_up: true, ..new_tunnel("tnl_b", &["random.a.test", "*.random.a.test"]) };
     bench.store.trade_key("pkey_a", &made_up, &note(NOW)).unwrap();
 }
@@ -291,7 +291,7 @@ fn a_rotation_leaves_two_good_and_ends_the_old_one() {
     );
     let cut = bench.store.rotate(&id, &credential("crd_3"), NOW, &note(NOW)).unwrap();
     assert_eq!(good(&cut, NOW), ["crd_3"]);
-    // For a while the edge still gets those that ended.
+    // The edge still gets ended credentials for a while.
     assert_eq!(bench.store.active_tunnels().unwrap()[0].known_credentials(NOW).count(), 3);
     assert_eq!(bench.store.active_tunnels().unwrap()[0].known_credentials(NOW.after(MINUTE * 61)).count(), 1);
 }
@@ -579,7 +579,7 @@ fn so_many_back_ups_are_kept_and_a_copy_goes_into_a_new_file_only() {
     assert!(told.contains("there is a file already"), "{told}");
 }
 
-/// Otherwise a commit would do it, while someone waits for that.
+/// Otherwise a commit would write the log back, while a caller waits for the commit.
 #[test]
 fn the_log_is_written_back_in_a_pause_and_not_by_a_commit() {
     let mut bench = Bench::new();

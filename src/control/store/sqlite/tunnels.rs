@@ -16,9 +16,9 @@ use crate::route::{HostPattern, ROUTES_MAX};
 
 /// The values of a host's `retired` column.
 mod retired {
-    /// Its tunnel is archived.
+    /// The tunnel of the host is archived.
     pub(super) const ARCHIVED: i64 = 1;
-    /// Its tunnel no longer has it. This is recorded only for generated hosts.
+    /// The tunnel no longer has the host. Recorded only for generated hosts.
     pub(super) const GIVEN_UP: i64 = 2;
 }
 
