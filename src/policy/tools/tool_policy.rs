@@ -102,7 +102,7 @@ impl MethodDefault {
 }
 
 impl ToolPolicy {
-    /// Takes over the tool annotations and inventory of the route's previous policy, and shares them from now on.
+    /// Shares the tool annotations learned under the route's previous policy.
     pub fn learn_from(&mut self, before: &ToolPolicy) {
         self.hints = Arc::clone(&before.hints);
     }
