@@ -1,22 +1,22 @@
-//! Checks the texts that operators give with a change: who decides, why, what something is called.
+//! Checks texts that operators supply with a change: names and reasons.
 
-/// The longest reason, in characters, whatever is changed. The audit log has room for all of it.
+/// The maximum length of a reason, in characters. It always fits into the audit log.
 pub(super) const REASON_LEN_MAX: usize = 500;
-/// The longest name of who decides about a call, in characters.
+/// The maximum length of an approver's name, in characters.
 const BY_LEN_MAX: usize = 128;
 
-/// A text that cannot be written to the audit log as it is.
+/// Why a text cannot be written to the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnfitText {
-    /// It is empty or too long.
+    /// The text is empty or too long.
     #[error("{what} must have 1 to {len_max} characters")]
     Length {
         /// The name of the member.
         what: &'static str,
-        /// The most characters that it may have.
+        /// The maximum length, in characters.
         len_max: usize,
     },
-    /// It has a control character.
+    /// The text has a control character.
     #[error("{what} must not contain control characters")]
     Control {
         /// The name of the member.
@@ -24,11 +24,11 @@ pub(super) enum UnfitText {
     },
 }
 
-/// Checks the member `what` of a request, which may have `len_max` characters.
+/// Checks the member `what` of a request, of at most `len_max` characters.
 ///
 /// # Errors
 ///
-/// If it is empty, too long, or has a control character.
+/// If the text is empty, too long, or has a control character.
 pub(super) fn checked_text(what: &'static str, text: &str, len_max: usize) -> Result<(), UnfitText> {
     if !(1..=len_max).contains(&text.chars().count()) {
         return Err(UnfitText::Length { what, len_max });
@@ -39,20 +39,20 @@ pub(super) fn checked_text(what: &'static str, text: &str, len_max: usize) -> Re
     Ok(())
 }
 
-/// Checks why something is changed.
+/// Checks the reason for a change.
 ///
 /// # Errors
 ///
-/// As [`checked_text`] has them.
+/// The errors of [`checked_text`].
 pub(super) fn checked_reason(reason: Option<&String>) -> Result<(), UnfitText> {
     reason.map_or(Ok(()), |reason| checked_text("reason", reason, REASON_LEN_MAX))
 }
 
-/// Checks who decides about a call.
+/// Checks the name of an approver.
 ///
 /// # Errors
 ///
-/// As [`checked_text`] has them.
+/// The errors of [`checked_text`].
 pub(super) fn checked_by(by: &str) -> Result<(), UnfitText> {
     checked_text("by", by, BY_LEN_MAX)
 }
