@@ -1,4 +1,4 @@
-//! Tells a web server of calls that wait for approval, in the form of Standard Webhooks (<https://www.standardwebhooks.com>).
+//! Notifies a web server of calls that wait for approval, as Standard Webhooks (<https://www.standardwebhooks.com>).
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -19,15 +19,15 @@ use crate::control::wall_time::WallTime;
 use crate::engine::MonotonicClock;
 use crate::policy::{Approval, ApprovalTicket, Approvals};
 
-/// How long the server may take to answer.
+/// The timeout of a request.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
-/// How often is looked for calls that it has not been told of, and how long is waited after it has failed.
+/// How often new calls are polled, and the limits of the pause after a failure.
 const PACE: Pace =
     Pace { look_every: Duration::from_secs(1), pause_min: Duration::from_secs(2), pause_max: Duration::from_secs(300) };
-/// What secrets begin with that are written in Base64, by Standard Webhooks.
+/// The prefix of Base64 secrets in Standard Webhooks.
 const ENCODED_SECRET: &str = "whsec_";
 
-/// A web server that is told of calls that wait for approval. It decides nothing: that is done with the admin API.
+/// A web server that is notified of calls that wait for approval. Decisions are made with the admin API.
 pub struct ApprovalWebhook {
     url: Box<str>,
     client: Client,
@@ -43,24 +43,24 @@ struct Pace {
     pause_max: Duration,
 }
 
-/// What the server was told of. There is no more of it than of calls that wait.
+/// The notifications sent so far, for pending calls only.
 #[derive(Default)]
 struct Told {
-    /// The calls, by ticket and by when they were first asked for.
+    /// The calls, by ticket and time of the first request.
     calls: HashSet<(ApprovalTicket, Duration)>,
-    /// How often it was tried in vain to tell of a call.
+    /// The number of failed notifications per call.
     failed: HashMap<ApprovalTicket, u32>,
-    /// How long is waited since the last try, and until when.
+    /// The length of the current pause, and its end.
     pause: Option<(Duration, Time)>,
 }
 
 impl ApprovalWebhook {
-    /// The server at this URL, with the secret by which it knows that messages come from here. It is trusted by the authorities in
-    /// this file (path and content), or by the public ones.
+    /// A server at this URL, with the secret that signs the messages. Its certificate is verified by the authorities in the file
+    /// `ca` (path and content), or by the public ones.
     ///
     /// # Errors
     ///
-    /// A sentence, if the secret or the file cannot be used.
+    /// Why the secret or the file cannot be used, as a sentence.
     pub fn new(
         url: &str,
         secret: &Secret,
@@ -75,7 +75,7 @@ impl ApprovalWebhook {
         Ok(ApprovalWebhook { url: url.into(), client, key, shows_arguments, pace: PACE })
     }
 
-    /// Tells of calls as they come, until it is dropped. What fails is tried again until the call does not wait any more.
+    /// Sends notifications until the future is dropped. A failed one is retried until the call is no longer pending.
     pub async fn keep(self, approvals: Arc<Approvals>) {
         let (mut told, mut trouble, mut seen) = (Told::default(), Trouble::default(), None);
         loop {
@@ -113,7 +113,7 @@ impl ApprovalWebhook {
         info.arguments = info.arguments.filter(|_| self.shows_arguments);
         let now = WallTime::now();
         let body = json!({"type": "approval.waiting", "timestamp": now.to_string(), "data": info}).to_string();
-        // The same for each try, so that the server can leave out what it has had.
+        // The id is the same for each retry, so that the server can drop duplicates.
         let id = format!("{}_{}", call.ticket, call.asked.as_secs());
         let time = now.as_unix().as_secs();
         let signature = hmac::sign(&self.key, format!("{id}.{time}.{body}").as_bytes());
@@ -134,7 +134,7 @@ impl Told {
         self.pause.is_some_and(|(_, until)| until > now)
     }
 
-    /// The calls that wait and of which it was not told, those first that have failed least.
+    /// The pending calls that were not notified yet, those with the fewest failures first.
     fn next(&mut self, all: Vec<Approval>) -> Vec<Approval> {
         let waiting: HashSet<_> =
             all.iter().filter(|one| one.is_waiting()).map(|one| (one.ticket, one.asked)).collect();
@@ -178,7 +178,7 @@ mod tests {
         policy.ask_approval(decision, &asked, &caller, time, (Some((12, [1; 32])), message)).unwrap();
     }
 
-    /// A request: its head and its body.
+    /// Reads a request: its head and its body.
     fn request(socket: &mut impl Read) -> (String, String) {
         let (mut reader, mut head) = (BufReader::new(socket), String::new());
         while !head.ends_with("\r\n\r\n") {
@@ -221,7 +221,7 @@ mod tests {
         let got = runtime.block_on(async move {
             let keeper = tokio::spawn(webhook.keep(Arc::clone(&of)));
             let got = tokio::task::spawn_blocking(move || {
-                // The second call comes while the first one is being told.
+                // The second call arrives while the first is being sent.
                 ask(&of, "two");
                 server.join().unwrap()
             });

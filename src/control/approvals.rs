@@ -1,4 +1,4 @@
-//! Where calls that wait for approval are decided about, and where that is recorded.
+//! Decides about calls that wait for approval, and records the decisions in the audit log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::engine::MonotonicClock;
 use crate::policy::{Approval, ApprovalTicket, Approvals, UndecidedTicket};
 use crate::serve::AuditLog;
 
-/// How long a decision waits to be written to the file of the approvals.
+/// How long a decision waits for the approvals file to be written.
 const KEPT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The calls of a process that wait for approval, and its audit log.
@@ -18,11 +18,11 @@ const KEPT_WITHIN: Duration = Duration::from_secs(5);
 pub struct ApprovalDesk {
     approvals: Arc<Approvals>,
     audit: Option<AuditLog>,
-    /// Held from the line in the log until the decision is in effect, so that the log has them in the same order.
+    /// Held from the audit line until the decision takes effect, so that both have the same order.
     deciding: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// Why nothing was decided.
+/// Why a decision was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Undecided {
     /// No call waits with this ticket.
@@ -33,41 +33,41 @@ pub(super) enum Undecided {
         "the decision is not in force, because it cannot be written to the audit log: see the log of the process, and try again"
     )]
     Unrecorded,
-    /// It is decided, but will not be after a restart.
+    /// The decision is in effect, but would be lost by a restart.
     #[error(
         "decided until the process ends, because the decision cannot be written to its directory: see the log of the process"
     )]
     NotKept,
 }
 
-/// What somebody decides about a call.
+/// A decision about a call, as an approver submits it.
 #[derive(Clone, Debug)]
 pub(super) struct Decision {
     /// Whether the call may be made.
     pub(super) may_call: bool,
-    /// The name of whoever decides.
+    /// The name of the approver.
     pub(super) by: String,
-    /// Why it is decided so, in their words.
+    /// The reason, in the approver's words.
     pub(super) reason: Option<String>,
 }
 
 impl ApprovalDesk {
-    /// The desk of these calls, which records in this log.
+    /// Creates a desk for these approvals that records in this log.
     #[must_use]
     pub fn new(approvals: &Arc<Approvals>, audit: Option<AuditLog>) -> ApprovalDesk {
         ApprovalDesk { approvals: Arc::clone(approvals), audit, deciding: Arc::default() }
     }
 
-    /// The calls that wait, and those that were decided about and not made yet; the oldest first.
+    /// The pending and the decided calls, oldest first. Calls that were made are not included.
     pub(super) fn all(&self) -> Vec<Approval> {
         self.approvals.all(MonotonicClock.now())
     }
 
-    /// Decides about a call, once that is recorded. Waits for the log.
+    /// Decides about a call, once the audit log has recorded the decision.
     ///
     /// # Errors
     ///
-    /// If nothing is decided.
+    /// If the decision was not made, or would be lost by a restart.
     pub(super) async fn decide(&self, ticket: ApprovalTicket, decision: &Decision) -> Result<Approval, Undecided> {
         let Decision { may_call, by, reason } = decision;
         let _alone = self.deciding.lock().await;
@@ -94,14 +94,14 @@ impl ApprovalDesk {
             caller = decided.call.caller,
             "it was decided about a call that waited for approval"
         );
-        // Whoever is told that it was decided is told so after a restart as well.
+        // A decision is confirmed only once it is sure to survive a restart.
         match tokio::time::timeout(KEPT_WITHIN, self.approvals.all_kept()).await {
             Ok(true) => Ok(decided),
             _ => Err(Undecided::NotKept),
         }
     }
 
-    /// Says in the audit log that the decision which may stand there is not in effect.
+    /// Records in the audit log that the decision, if it was logged, is not in effect.
     fn take_back(&self, ticket: ApprovalTicket) {
         let Some(audit) = &self.audit else { return };
         let ticket = ticket.to_string();
@@ -120,7 +120,7 @@ mod tests {
     use crate::policy::{Asked, CountedCaller, QuotaTime, RoleSet, ToolPolicy};
     use crate::serve::AuditEntry;
 
-    /// Calls of which one waits for approval.
+    /// Approvals with one pending call.
     fn waiting() -> (Arc<Approvals>, ApprovalTicket) {
         let approvals = Arc::<Approvals>::default();
         let mut policy = ToolPolicy::parse("[[rule]]\nname = 'r'\neffect = 'approve'\ntools = ['pay']\n").unwrap();

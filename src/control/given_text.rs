@@ -1,11 +1,11 @@
-//! Validates texts that operators provide with a change: reasons and names.
+//! Checks texts that operators supply with a change: names and reasons.
 
-/// The longest reason of a change, in characters. It always fits into the audit log.
+/// The maximum length of a reason, in characters. It always fits into the audit log.
 pub(super) const REASON_LEN_MAX: usize = 500;
-/// The longest name of an approver, in characters.
+/// The maximum length of an approver's name, in characters.
 const BY_LEN_MAX: usize = 128;
 
-/// A text that is not suitable for the audit log.
+/// Why a text cannot be written to the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnfitText {
     /// The text is empty or too long.
@@ -13,7 +13,7 @@ pub(super) enum UnfitText {
     Length {
         /// The name of the member.
         what: &'static str,
-        /// Its limit, in characters.
+        /// The maximum length, in characters.
         len_max: usize,
     },
     /// The text has a control character.
@@ -24,11 +24,11 @@ pub(super) enum UnfitText {
     },
 }
 
-/// Validates the member `what` of a request, of at most `len_max` characters.
+/// Checks the member `what` of a request, of at most `len_max` characters.
 ///
 /// # Errors
 ///
-/// If it is empty, too long, or has a control character.
+/// If the text is empty, too long, or has a control character.
 pub(super) fn checked_text(what: &'static str, text: &str, len_max: usize) -> Result<(), UnfitText> {
     if !(1..=len_max).contains(&text.chars().count()) {
         return Err(UnfitText::Length { what, len_max });
@@ -39,20 +39,20 @@ pub(super) fn checked_text(what: &'static str, text: &str, len_max: usize) -> Re
     Ok(())
 }
 
-/// Validates the reason of a change.
+/// Checks the reason for a change.
 ///
 /// # Errors
 ///
-/// The same as for [`checked_text`].
+/// The errors of [`checked_text`].
 pub(super) fn checked_reason(reason: Option<&String>) -> Result<(), UnfitText> {
     reason.map_or(Ok(()), |reason| checked_text("reason", reason, REASON_LEN_MAX))
 }
 
-/// Validates the name of an approver.
+/// Checks the name of an approver.
 ///
 /// # Errors
 ///
-/// The same as for [`checked_text`].
+/// The errors of [`checked_text`].
 pub(super) fn checked_by(by: &str) -> Result<(), UnfitText> {
     checked_text("by", by, BY_LEN_MAX)
 }

@@ -1,4 +1,4 @@
-//! The inventories of the tools behind a process: kept in a file, and what changes in them is told.
+//! The tool inventories of a process: stores them in a file, and reports changes to the logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,55 +21,55 @@ use crate::serve::AuditLog;
 
 /// The file of the inventories, in the directory of the role.
 pub const INVENTORY_FILE: &str = "tools.json";
-/// The longest file, in bytes: all that fits the memory, with each quotation mark escaped.
+/// The maximum length of the file, in bytes: all of the memory, with each quotation mark escaped.
 const FILE_LEN_MAX: usize = 128 << 20;
 /// The memory of all inventories, in bytes.
 const MEMORY_LEN: usize = 32 << 20;
 /// The version of the file.
 const FORMAT: u32 = 1;
-/// How often is looked whether something has changed.
+/// How often the inventories are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How many looks pass until the file is written because lists have passed, in which nothing has changed.
+/// After how many checks new last-seen times are written, if nothing else changed.
 const LOOKS_UNTIL_KEPT: u32 = 60;
-/// The most tools of one server that are named in the log at one time.
+/// The maximum number of tools of a server named in the log at a time.
 const NAMED_MAX: usize = 20;
-/// The most findings that are told.
+/// The maximum number of reported findings.
 pub const FINDINGS_MAX: usize = 1_000;
 
 /// Why the file of the inventories cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InventoriesError {
-    /// It cannot be read or written, or is open to others.
+    /// The file cannot be read or written, or others may access it.
     #[error(transparent)]
     Private(#[from] PrivateError),
-    /// It holds something else.
+    /// The content is not an inventory.
     #[error("{} holds no inventory of tools: {why}; restore it, or remove it and approve all tools again", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault of the content.
         why: String,
     },
 }
 
-/// Why tools were not approved. None of them was.
+/// Why tools were not approved. Except for `NotKept`, none of them was.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolApprovalError {
-    /// The tools of the route are not looked at.
+    /// The tools of the route are not checked.
     #[error("no route has this name and `pin`: `adit tools list` shows all")]
     NoServer,
-    /// One of them cannot be approved.
+    /// One of the tools cannot be approved.
     #[error("{tool}: {why}")]
     Tool {
-        /// Its name.
+        /// The name of the tool.
         tool: String,
-        /// Why.
+        /// Why the tool cannot be approved.
         why: NotApproved,
     },
-    /// It could not be written to the audit log.
+    /// The approval could not be written to the audit log.
     #[error("the approval could not be written to the audit log")]
     Unrecorded,
-    /// They are approved, but will not be after a restart.
+    /// The tools are approved, but a restart would lose the approvals.
     #[error("approved until the process ends, because this cannot be kept: {0}")]
     NotKept(String),
 }
@@ -80,26 +80,26 @@ pub struct Inventories {
     audit: OnceLock<AuditLog>,
     memory: Arc<InventoryMemory>,
     servers: Mutex<BTreeMap<String, Server>>,
-    /// Whether something has changed that is not in the file.
+    /// Whether a change is not yet in the file.
     is_unwritten: AtomicBool,
     /// Held while the file is written.
     writing: tokio::sync::Mutex<()>,
 }
 
-/// A server whose tools are looked at, as the configuration has it.
+/// A server whose tools are checked, by the configuration.
 #[derive(Clone)]
 pub struct PinnedServer {
     /// The URL of the upstream; empty at an edge, which does not know it.
     pub upstream: String,
-    /// What becomes of tools that nobody has approved.
+    /// How unapproved tools are handled.
     pub mode: PinMode,
-    /// What is known of its tools.
+    /// The inventory of its tools.
     pub tools: Arc<ToolInventory>,
 }
 
 /// The server behind a route.
 struct Server {
-    /// Where it is.
+    /// The URL of the upstream.
     upstream: String,
     mode: PinMode,
     tools: Arc<ToolInventory>,
@@ -112,39 +112,39 @@ pub struct ServerTools {
     pub route: String,
     /// The URL of the upstream; empty at an edge, which does not know it.
     pub upstream: String,
-    /// What becomes of tools that nobody has approved.
+    /// How unapproved tools are handled.
     pub mode: PinMode,
-    /// How often a tool was named for which there was no room.
+    /// How often a listed tool was dropped for lack of room.
     pub left_out: u64,
     /// Its tools, by name.
     pub tools: Vec<ToolRecord>,
 }
 
-/// How many tools of a route stand how.
+/// The number of tools of a route, by standing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolCounts {
     /// The host of the route.
     pub route: String,
     /// Tools that nobody has approved.
     pub new: usize,
-    /// Tools with another definition than the approved one.
+    /// Tools whose definition differs from the approved one.
     pub changed: usize,
-    /// Tools that are as they were approved.
+    /// Tools whose definition is approved.
     pub approved: usize,
-    /// Tools whose definition can be read in two ways.
+    /// Tools whose definition has more than one reading.
     pub unreadable: usize,
 }
 
-/// Two tools that may be taken for each other.
+/// Two tools that may be confused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NameFinding {
-    /// Whether the names are the same; otherwise they only look so.
+    /// Whether the names are equal; otherwise they only look alike.
     pub is_same: bool,
     /// The route and name of each.
     pub tools: [(String, String); 2],
 }
 
-/// The file.
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     version: u32,
@@ -172,11 +172,11 @@ impl Default for Inventories {
 }
 
 impl Inventories {
-    /// Those that are kept in this directory; without one they last as long as the process.
+    /// Opens the inventories stored in this directory. Without a directory they last as long as the process.
     ///
     /// # Errors
     ///
-    /// When there is a file that cannot be used.
+    /// If the file exists and cannot be used.
     pub fn open(dir: Option<&Path>) -> Result<Arc<Inventories>, InventoriesError> {
         let file = dir.map(|dir| dir.join(INVENTORY_FILE));
         let inventories = Inventories { file, ..Inventories::default() };
@@ -187,23 +187,23 @@ impl Inventories {
         Ok(Arc::new(inventories))
     }
 
-    /// Writes what changes, and what is approved, to this log.
+    /// Records changes and approvals in this log.
     pub fn record_in(&self, audit: Option<AuditLog>) {
         if let Some(audit) = audit {
-            // A process has one log, from its start.
+            // A process sets its log once, at the start.
             let _ = self.audit.set(audit);
         }
     }
 
-    /// What is known of the tools behind this route, or an empty inventory, which is one of these only once it is
-    /// [put in force](Inventories::put_in_force).
+    /// The inventory of the server behind this route. A new one is empty, and is stored only once it is [put in
+    /// force](Inventories::put_in_force).
     #[must_use]
     pub fn of_route(&self, route: &str) -> Arc<ToolInventory> {
         let known = self.servers().get(route).map(|server| Arc::clone(&server.tools));
         known.unwrap_or_else(|| Arc::new(ToolInventory::new(&self.memory)))
     }
 
-    /// Says which servers are looked at from now on, by route, and how. Of other routes, what is known is kept.
+    /// Sets which servers are checked, by route, and how. The inventories of other routes are kept.
     pub fn put_in_force(&self, pinned: &BTreeMap<String, PinnedServer>) {
         let mut servers = self.servers();
         for (route, PinnedServer { upstream, mode, tools }) in pinned {
@@ -216,7 +216,7 @@ impl Inventories {
         });
     }
 
-    /// Keeps what lists teach, until it is dropped.
+    /// Stores and reports changes until the future is dropped.
     pub async fn keep(self: Arc<Inventories>) {
         let (mut looks, mut trouble) = (0, Trouble::default());
         loop {
@@ -224,13 +224,13 @@ impl Inventories {
             looks += 1;
             let is_any = |look: fn(&ToolInventory) -> bool| self.servers().values().any(|server| look(&server.tools));
             let has_news = is_any(ToolInventory::has_news);
-            // The news may have been reported already, to somebody who asked for the tools.
+            // A query of the tools may have reported the changes already.
             let is_changed = has_news || self.is_unwritten.load(Ordering::Relaxed);
             let is_due = looks >= LOOKS_UNTIL_KEPT && (is_changed || is_any(ToolInventory::is_fresh));
             if has_news && trouble.is_on() && !is_due {
                 self.stamp();
             }
-            // What could not be written is tried again after some time.
+            // After a failed write, the next attempt waits until it is due.
             if !is_due && (!is_changed || trouble.is_on()) {
                 continue;
             }
@@ -246,14 +246,14 @@ impl Inventories {
         }
     }
 
-    /// What is known of the servers of all routes with `pin`, by route.
+    /// The tools of all routes with `pin`, by route.
     #[must_use]
     pub fn all(&self) -> Vec<ServerTools> {
         self.stamp();
         self.kept().into_iter().filter(|server| server.mode != PinMode::Off).collect()
     }
 
-    /// How the tools of each route with `pin` stand.
+    /// The number of tools of each route with `pin`, by standing.
     #[must_use]
     pub fn counts(&self) -> Vec<ToolCounts> {
         let servers = self.servers();
@@ -271,11 +271,11 @@ impl Inventories {
         counts.collect()
     }
 
-    /// Approves tools of the server behind a route, by the digests of their definitions.
+    /// Approves tools of a route, by the digests of their definitions.
     ///
     /// # Errors
     ///
-    /// If one of them cannot be approved, or the approval cannot be kept.
+    /// If one of the tools cannot be approved, or the approvals cannot be stored.
     pub async fn approve(
         &self,
         route: &str,
@@ -311,7 +311,7 @@ impl Inventories {
         self.stamp_and_write().await.map_err(ToolApprovalError::NotKept)
     }
 
-    /// Says in the audit log that the last lines about so many tools, as far as they are there, are not true.
+    /// Records in the audit log that the last `count` approvals, as far as they were logged, are not in effect.
     fn take_back(&self, route: &str, count: usize) {
         let Some(audit) = self.audit.get() else { return };
         let reason =
@@ -320,7 +320,7 @@ impl Inventories {
         audit.write(ActionLine { action, subject, reason: Some(&reason), ..ActionLine::default() }.body());
     }
 
-    /// Notes when lists have named tools, and tells what has changed.
+    /// Updates the last-seen times, and reports what changed.
     fn stamp(&self) {
         let now = WallTime::now().0;
         let news =
@@ -363,7 +363,7 @@ impl Inventories {
     }
 
     async fn stamp_and_write(&self) -> Result<(), String> {
-        // Whoever writes later writes what is newer.
+        // Serialises writers, so that the file never goes back to an older state.
         let _writing = self.writing.lock().await;
         self.stamp();
         self.is_unwritten.store(false, Ordering::Relaxed);
@@ -395,16 +395,16 @@ impl Inventories {
     }
 }
 
-/// Reads the file: the routes, where their servers are, and their tools. Nothing if there is no file.
+/// Reads the file: the routes with their upstreams and tools. Empty if there is no file.
 ///
 /// # Errors
 ///
-/// When it cannot be used.
+/// If the file cannot be used.
 pub fn read(file: &Path) -> Result<Vec<(String, String, Vec<ToolRecord>)>, InventoriesError> {
     let len = match file.metadata() {
         Ok(meta) => meta.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        // What cannot be read is not overwritten.
+        // An unreadable file is not overwritten.
         Err(error) => {
             return Err(PrivateError::Unreadable { path: file.to_path_buf(), cause: error.to_string().into() }.into());
         }
@@ -419,8 +419,8 @@ pub fn read(file: &Path) -> Result<Vec<(String, String, Vec<ToolRecord>)>, Inven
     Ok(kept.servers.into_iter().map(|KeptServer { route, upstream, tools }| (route, upstream, tools)).collect())
 }
 
-/// Tools that may be taken for each other: of different servers with the same name, and any two whose names look alike (Unicode
-/// Technical Standard 39, section 4).
+/// Finds tools that may be confused: tools of different servers with equal names, and any two tools whose names look alike
+/// (Unicode Technical Standard 39, section 4).
 #[must_use]
 pub fn alike_names<'a>(servers: impl IntoIterator<Item = (&'a str, &'a [ToolRecord])>) -> Vec<NameFinding> {
     let mut by_look: BTreeMap<String, Vec<(&str, &str)>> = BTreeMap::new();
@@ -432,7 +432,7 @@ pub fn alike_names<'a>(servers: impl IntoIterator<Item = (&'a str, &'a [ToolReco
     let mut found = BTreeSet::new();
     for tools in by_look.values() {
         for (nth, one) in tools.iter().enumerate() {
-            // Each is told beside the first, and not beside all others.
+            // Each is paired with the first only.
             let Some(first) = tools.first().filter(|_| nth > 0) else { continue };
             let owned = |tool: &(&str, &str)| (tool.0.to_owned(), tool.1.to_owned());
             found.insert(NameFinding { is_same: first.1 == one.1, tools: [owned(first), owned(one)] });
@@ -441,13 +441,13 @@ pub fn alike_names<'a>(servers: impl IntoIterator<Item = (&'a str, &'a [ToolReco
     found.into_iter().take(FINDINGS_MAX).collect()
 }
 
-/// Subject and reason of a line about a tool.
+/// The subject and reason of an audit line about a tool.
 fn line_texts(route: &str, tool: &str, digest: ToolDigest, why: Option<&str>) -> (String, String) {
     let reason = why.map_or_else(|| format!("sha256 {digest}"), |why| format!("sha256 {digest}: {why}"));
     (format!("{route} {}", printable(tool)), reason)
 }
 
-/// A name as a line of the log has it.
+/// A name as it is logged.
 fn printable(name: &str) -> String {
     name.escape_debug().to_string()
 }

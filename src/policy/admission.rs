@@ -4,11 +4,11 @@ use std::sync::Arc;
 use crate::base::{SharedMap, TunnelId};
 use crate::policy::{Asn, AsnTable, Network, Networks, Rate, Sets, Source};
 
-/// Rules by network and autonomous system: nobody in `deny` is admitted and, where `allow` has members, nobody outside
-/// `allow`.
+/// Rules by network and autonomous system. A source in `deny` is refused; if `allow` has members, so is every source outside of
+/// it.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// The networks of `allow_from`; `None` admits everybody who is not in `deny`.
+    /// The members of `allow_from`; `None` admits every source that is not in `deny`.
     allow: Option<Members>,
     deny: Members,
     /// Whether a refusal is only counted and logged, and the connection admitted.
@@ -23,7 +23,7 @@ pub struct Members {
     asns: Arc<[Asn]>,
 }
 
-/// What the rules decide about a source.
+/// The decision about a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdmissionVerdict {
     /// The connection is admitted.
@@ -39,7 +39,7 @@ pub enum AdmissionVerdict {
 pub enum Why {
     /// Its network is in `deny_from`.
     Listed,
-    /// There is an `allow_from`, and its network is not in it.
+    /// `allow_from` is set, and the network is not in it.
     NotListed,
 }
 
@@ -83,7 +83,7 @@ impl Rules {
         Rules { allow: Some(allow).filter(|allow| !allow.is_empty()), deny, dry_run }
     }
 
-    /// Rules that admit nobody.
+    /// Rules that refuse every source.
     #[must_use]
     pub fn closed(dry_run: bool) -> Rules {
         Rules { allow: Some(Members::default()), deny: Members::default(), dry_run }
@@ -103,7 +103,7 @@ impl Rules {
     }
 }
 
-/// What an edge knows about who is admitted. Replaced as a whole when the configuration is reloaded.
+/// The admission settings of an edge, replaced as a whole when the configuration is reloaded.
 #[derive(Clone, Debug, Default)]
 pub struct Admission {
     /// The rules for agents, for all tunnels.
@@ -112,7 +112,7 @@ pub struct Admission {
     pub tunnels: SharedMap<TunnelId, Rules>,
     /// The rules for connectors that dial in.
     pub connectors: Rules,
-    /// The proxies on the agents' port whose PROXY header is trusted. A header from anybody else is not.
+    /// The proxies on the agents' port whose PROXY header is trusted. The headers of other peers are not.
     pub agents_proxies: Networks,
     /// The proxies on the connectors' port whose PROXY header is trusted.
     pub connectors_proxies: Networks,
@@ -124,7 +124,7 @@ pub struct Admission {
     pub connections_per_source: Option<u32>,
     /// How many calls one source may have in flight; `None` for no limit.
     pub calls_per_source: Option<u32>,
-    /// How many connections of one source may be open on the connectors' port before they have authenticated.
+    /// How many unauthenticated connections one source may have open on the connectors' port.
     pub strangers_per_source: Option<u32>,
     /// How many links one tunnel may have; `None` for no limit.
     pub links_per_tunnel: Option<u32>,

@@ -8,10 +8,10 @@ use crate::policy::Asn;
 /// The field of a record with the number, in the files of MaxMind and compatible ones.
 const NUMBER: &str = "autonomous_system_number";
 
-/// The autonomous systems that announce addresses: the content of a file in MaxMind's format (MMDB), held in memory.
+/// A table of autonomous systems by address: a MaxMind file (MMDB), held in memory.
 pub struct AsnTable(Reader<Vec<u8>>);
 
-/// Why a file has no data about autonomous systems.
+/// Why a file cannot be used as a table of autonomous systems.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AsnTableError {
     /// The file is not in the MMDB format.
@@ -40,7 +40,7 @@ impl AsnTable {
         Ok(AsnTable(reader))
     }
 
-    /// The autonomous system of an address; `None` where the file has none or is damaged.
+    /// The autonomous system of an address; `None` if the file has no entry or is damaged.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> Option<Asn> {
         let found = self.0.lookup(address.to_canonical()).ok()?;

@@ -2,22 +2,22 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-/// Who calls, as far as that was proven. A caller of whom nothing is known has no identity.
+/// The proven identity of a caller. An unauthenticated caller has none.
 ///
-/// A copy shares its texts with the original, and allocates nothing.
+/// A clone shares the strings and does not allocate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentIdentity {
     /// The name of the caller, unique with its issuer.
     pub subject: Arc<str>,
-    /// Who vouches for the subject, such as the issuer of a token.
+    /// The authority that vouches for the subject, such as the issuer of a token.
     pub issuer: Option<Arc<str>>,
-    /// The program by which the subject calls, such as the client of a token.
+    /// The program that acts for the subject, such as the client of a token.
     pub client: Option<Arc<str>>,
-    /// How it was proven.
+    /// How the identity was proven.
     pub proof: IdentityProof,
-    /// What the caller was granted (OAuth 2.0, RFC 6749 section 3.3).
+    /// The scopes granted to the caller (OAuth 2.0, RFC 6749 section 3.3).
     pub scopes: Arc<[Box<str>]>,
-    /// What else its issuer says of it.
+    /// Further claims of the issuer about the subject.
     pub claims: Arc<Map<String, Value>>,
 }
 
@@ -28,7 +28,7 @@ pub enum IdentityProof {
     Key,
     /// By a signed token.
     Jwt,
-    /// By a token that its issuer was asked about.
+    /// By introspection of a token at its issuer.
     Introspection,
     /// By a client certificate.
     Certificate,
@@ -39,7 +39,7 @@ impl IdentityProof {
     pub const ALL: [IdentityProof; 4] =
         [IdentityProof::Key, IdentityProof::Jwt, IdentityProof::Introspection, IdentityProof::Certificate];
 
-    /// The name in files and records, which does not change.
+    /// The name in files and records. It is stable.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

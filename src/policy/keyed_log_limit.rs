@@ -2,27 +2,27 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// How long after a line there is no other one of the same key.
+/// The minimum time between two lines of the same key.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// The most keys that are remembered at the same time.
+/// The maximum number of keys remembered at the same time.
 const ENTRIES_MAX: usize = 256;
 
-/// Limits log lines that others can cause: one for each key and minute, where a key is what a line is about, such as a source and
-/// what it did. The next line says how many were left out.
+/// Limits log lines that others can cause to one per key and minute. A key identifies the subject of a line, such as a source and
+/// its action. The next line reports how many were suppressed.
 ///
-/// When more keys come within a minute than are remembered, the further ones get no line, and are counted together.
+/// Lines of keys beyond the maximum are suppressed and counted together.
 #[derive(Debug)]
 pub struct KeyedLogLimit<K> {
     entries: Vec<Entry<K>>,
     others: u64,
 }
 
-/// How many lines were left out before this one.
+/// How many lines were suppressed before this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Of the same key.
+    /// Lines of the same key.
     pub same: u64,
-    /// Of keys for which there was no room.
+    /// Lines of keys for which there was no room.
     pub others: u64,
 }
 
@@ -40,7 +40,7 @@ impl<K> Default for KeyedLogLimit<K> {
 }
 
 impl<K: PartialEq> KeyedLogLimit<K> {
-    /// Asks to write a line about this now; `None` if there was one within a minute.
+    /// Asks to write a line for this key; `None` if there was one within a minute.
     pub fn allow(&mut self, key: K, now: Time) -> Option<LeftOut> {
         let is_due = |entry: &Entry<K>| now.since(entry.last) >= INTERVAL;
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.key == key) {

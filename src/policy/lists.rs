@@ -1,4 +1,4 @@
-//! Lists of who is admitted, as people write them, and the rules that result from them.
+//! Admission lists as operators write them, and the rules that they resolve to.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,7 +16,7 @@ pub struct SetName(Box<str>);
 /// The networks of each set.
 pub type Sets = HashMap<SetName, Vec<Network>>;
 
-/// One entry of a list: who is or is not admitted.
+/// An entry of an admission list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Member {
     /// All addresses of a network.
@@ -118,7 +118,7 @@ impl fmt::Display for Member {
 }
 
 impl Members {
-    /// The members that a list stands for. A set that does not exist has no members: see [`TunnelLists::unmet`].
+    /// Resolves a list to its members. An unknown set has no members: see [`TunnelLists::unmet`].
     #[must_use]
     pub fn of(list: &[Member], sets: &Sets) -> Members {
         let networks = list.iter().flat_map(|member| match member {
@@ -141,8 +141,7 @@ impl TunnelLists {
         self.allow_from.is_empty() && self.deny_from.is_empty()
     }
 
-    /// The rules that the lists stand for. If they name something unknown, nobody is admitted, because it is not known
-    /// who is meant.
+    /// Resolves the lists to rules. If an entry cannot be resolved, the rules admit nobody.
     #[must_use]
     pub fn rules(&self, sets: &Sets, knows_asns: bool) -> Rules {
         if self.unmet(sets, knows_asns).is_some() {
@@ -195,7 +194,7 @@ mod tests {
         assert_eq!(judge(&vendor, &sets, false), AdmissionVerdict::Admitted);
         assert_eq!(judge(&vendor, &Sets::new(), false), AdmissionVerdict::Denied(Why::NotListed));
         assert_eq!(vendor.unmet(&Sets::new(), false), Some(Unmet::Set("vendor".parse().unwrap())));
-        // Also where the list only says who may not come.
+        // A deny list alone also needs the table.
         let system = lists(&[], &["AS64500"]);
         assert_eq!(judge(&system, &sets, true), AdmissionVerdict::Admitted);
         assert_eq!(judge(&system, &sets, false), AdmissionVerdict::Denied(Why::NotListed));

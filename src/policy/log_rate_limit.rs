@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::base::Time;
 
-/// Limits log lines that strangers can cause: a few per second, then only a count of those that were left out.
+/// Limits log lines that strangers can cause to a few per second. The next line reports how many were suppressed.
 #[derive(Debug)]
 pub struct LogRateLimit {
     per_second_max: u32,
@@ -18,7 +18,7 @@ impl LogRateLimit {
         LogRateLimit { per_second_max, second_start: Time::ZERO, lines: 0, left_out: 0 }
     }
 
-    /// Asks to write a line now: `None` if the limit is reached, otherwise the number of lines left out before it.
+    /// Asks to write a line now: `None` if the limit is reached, otherwise the number of lines suppressed before it.
     pub fn allow(&mut self, now: Time) -> Option<u64> {
         if now.since(self.second_start) >= Duration::from_secs(1) {
             self.second_start = now;

@@ -1,5 +1,5 @@
-//! Floor 1: who is admitted, what callers may call, and where calls may go. It decides by addresses, identities and times; other
-//! modules act.
+//! Floor 1: decides about admission, callers' permissions, and the destinations of calls, from addresses, identities and times.
+//! Other modules act on the decisions.
 
 mod admission;
 mod asns;

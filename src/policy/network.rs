@@ -21,7 +21,7 @@ pub enum NetworkError {
         "{0:?} is not a network: write an address, or an address with a prefix length, such as 10.0.0.0/8 or fd00::/8"
     )]
     Malformed(Box<str>),
-    /// Bits beyond the prefix are set, so that the meaning is unclear.
+    /// Bits beyond the prefix are set, so the meaning is ambiguous.
     #[error("{written} has bits beyond its prefix: write {network} for the network, or {address} for the one address")]
     BitsBeyondPrefix {
         /// The text as it was written.
@@ -85,7 +85,7 @@ fn unmapped(net: IpNet) -> IpNet {
     v4.map_or(net, IpNet::V4)
 }
 
-/// The address as a number; the flag tells IPv6 from IPv4.
+/// The address as a number, and whether it is IPv6.
 pub(super) fn number(address: IpAddr) -> (bool, u128) {
     match address.to_canonical() {
         IpAddr::V4(address) => (false, u128::from(address.to_bits())),

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::policy::SourceKey;
 
-/// The number of sources that are remembered at the same time.
+/// The maximum number of sources remembered at the same time.
 pub const SOURCES_MAX: usize = 32_768;
 /// The number of slots in which one source can be stored.
 const WAYS: usize = 8;
@@ -24,29 +24,29 @@ impl Rate {
         (burst > 0).then_some(Rate { interval_ns, burst })
     }
 
-    /// How many a minute there are on average, rounded.
+    /// The average number per minute, rounded.
     #[must_use]
     pub fn per_minute(self) -> u64 {
         const MINUTE_NS: u64 = 60_000_000_000;
         (MINUTE_NS + self.interval_ns / 2) / self.interval_ns
     }
 
-    /// How many there may be at one time.
+    /// The maximum burst size.
     #[must_use]
     pub const fn burst(self) -> u64 {
         self.burst
     }
 
-    /// When a bucket of another rate is full that goes on with this one: it owes no more than this one holds.
+    /// Converts the state of a bucket of another rate to this rate. The debt is capped at the burst of this rate.
     pub(super) fn taking_over(self, full_at_ns: u64, now: Time) -> u64 {
         full_at_ns.min(now.as_nanos().saturating_add(self.ahead_max_ns()))
     }
 
-    /// Takes a token of the bucket that is full at this nanosecond. Returns when it is full then.
+    /// Takes a token from a bucket that is full at `full_at_ns`. Returns the new time at which it is full.
     ///
     /// # Errors
     ///
-    /// How long it takes until there is a token, if there is none.
+    /// The time until a token is available, if there is none.
     pub(super) fn take_from(self, full_at_ns: u64, now: Time) -> Result<u64, Duration> {
         let owed_ns = full_at_ns.saturating_sub(now.as_nanos()).saturating_add(self.interval_ns);
         match owed_ns.checked_sub(self.ahead_max_ns()) {
@@ -55,7 +55,7 @@ impl Rate {
         }
     }
 
-    /// How far ahead of the clock a source may be.
+    /// How far in the future `full_at_ns` may be.
     fn ahead_max_ns(self) -> u64 {
         self.interval_ns.saturating_mul(self.burst)
     }
@@ -63,17 +63,15 @@ impl Rate {
 
 /// Token buckets, one for each source, in a table of fixed size.
 ///
-/// A bucket is stored as the time at which it will be full again (the generic cell rate algorithm), so that one number
-/// is enough. Each source has eight slots where it can be stored. If all are in use by sources whose buckets are not
-/// full, the one that is nearest to full is overwritten. An attacker with enough addresses to fill the table gains
-/// nothing: each address has a full bucket anyway.
+/// A bucket is stored as the time at which it will be full again (the generic cell rate algorithm), so one number is enough. Each
+/// source has eight possible slots. If other sources with buckets that are not full use all of them, the slot nearest to full is
+/// overwritten. An attacker with enough addresses to fill the table gains nothing: each address has a full bucket anyway.
 pub struct SourceLimits {
     slots: Box<[Slot]>,
     seed: u64,
 }
 
-/// A key, and the nanosecond at which its bucket is full. Plain numbers that are zero at first, so that unused memory
-/// is never touched.
+/// A key, and the nanosecond at which its bucket is full. Zero when unused, so that unused memory is never touched.
 type Slot = [u64; 2];
 
 impl SourceLimits {
@@ -83,7 +81,7 @@ impl SourceLimits {
         SourceLimits { slots: vec![[0; 2]; SOURCES_MAX].into(), seed }
     }
 
-    /// Takes a token of this source; returns false if it has none.
+    /// Takes a token of this source. Returns false if there is none.
     pub fn take(&mut self, source: SourceKey, rate: Rate, now: Time) -> bool {
         let slot = self.slot(source);
         let owed_ns = owed_ns(slot, source, now);
@@ -94,14 +92,14 @@ impl SourceLimits {
         true
     }
 
-    /// Whether this source has a token; none is taken.
+    /// Whether this source has a token, without taking it.
     #[must_use]
     pub fn has(&self, source: SourceKey, rate: Rate, now: Time) -> bool {
         let owed_ns = self.slots[self.places(source)].iter().map(|slot| owed_ns(slot, source, now)).max();
         owed_ns.unwrap_or(0).saturating_add(rate.interval_ns) <= rate.ahead_max_ns()
     }
 
-    /// The slot of a source, or the slot that it may overwrite.
+    /// The slot of a source, or the slot that it replaces.
     fn slot(&mut self, source: SourceKey) -> &mut Slot {
         let places = self.places(source);
         let slots = &mut self.slots[places];
@@ -143,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_burst_goes_through_and_then_as_much_as_the_rate_gives() {
-        // Ten in a second, five at once.
+        // A rate of ten per second, with bursts of five.
         let rate = Rate::new(600, 5).unwrap();
         let mut limits = SourceLimits::new(1);
         let taken =

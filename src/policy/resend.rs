@@ -9,20 +9,20 @@ use crate::wire::http1::RequestHead;
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp::Said;
 
-/// The most tools of one route that are remembered as safe.
+/// The maximum number of safe tools remembered per route.
 const TOOLS_MAX: usize = 1_024;
-/// The longest name of a tool that is remembered, in bytes.
+/// The maximum length of a remembered tool name, in bytes.
 const NAME_LEN_MAX: usize = 128;
 
-/// Which requests of MCP may run twice, by the word of a server that the owner of the route trusts: `ping`, `server/discover`, what
-/// only lists, and calls of tools that the server declares as read-only or idempotent.
+/// Decides which MCP requests may run twice, for a server that the owner of the route trusts: `ping`, `server/discover`, list
+/// requests, and calls of tools that the server declares as read-only or idempotent.
 #[derive(Debug, Default)]
 pub struct SafeRequests {
     /// The tools that may run twice, and whether they are declared as read-only.
     tools: Mutex<HashMap<Box<str>, bool>>,
 }
 
-/// What of an answer to `tools/list` matters (MCP 2025-11-25, section "Tools").
+/// The used parts of an answer to `tools/list` (MCP 2025-11-25, section "Tools").
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow)]
@@ -34,7 +34,7 @@ struct Answer<'a> {
 struct Listed<'a> {
     #[serde(borrow, default)]
     tools: Option<Vec<Tool<'a>>>,
-    /// Where the list goes on, if this is not all of it.
+    /// The cursor of the next page, if there is one.
     #[serde(borrow, default)]
     next_cursor: Option<Cow<'a, str>>,
 }
@@ -57,7 +57,8 @@ struct Hints {
 }
 
 impl SafeRequests {
-    /// Whether a request whose body was read may run twice. Only a whole and unambiguous one may, whose head says nothing else.
+    /// Whether a parsed request may run twice. The request must be complete and unambiguous, and its head must agree with its
+    /// body.
     #[must_use]
     pub fn may_run_twice(&self, head: &RequestHead, request: &Peek) -> bool {
         match request.method().filter(|_| is_certain(head, request)) {
@@ -68,8 +69,8 @@ impl SafeRequests {
         }
     }
 
-    /// Whether a request whose body was read calls a tool that only reads, so that it may run twice at the same time. An idempotent
-    /// tool may not: its calls change something. Only a whole and unambiguous request may, whose head says nothing else.
+    /// Whether a parsed request calls a read-only tool and so may run twice concurrently. An idempotent tool may not, because its
+    /// calls change state. The request must be complete and unambiguous, and its head must agree with its body.
     #[must_use]
     pub fn only_reads(&self, head: &RequestHead, request: &Peek) -> bool {
         let is_call = request.method() == Some("tools/call") && is_certain(head, request);
@@ -82,27 +83,27 @@ impl SafeRequests {
         self.tools().get(tool) == Some(&true)
     }
 
-    /// Forgets all tools: the server has said that they have changed, so that what it said of them does not hold any more.
+    /// Forgets all tools: the server has announced that its tools changed, so earlier declarations are void.
     pub fn forget(&self) {
         self.tools().clear();
     }
 
-    /// Whether the answer to a request is worth [learning](SafeRequests::learn).
+    /// Whether the answer to a request should be [learned](SafeRequests::learn).
     #[must_use]
     pub fn is_listing(request: &Peek) -> bool {
         request.is_whole() && Said::by(request) == Said::Enough && request.method() == Some("tools/list")
     }
 
-    /// Whether the request for a list, with this body, asks for the first page. If anything else has the name of a cursor, the page
-    /// counts as a further one.
+    /// Whether the body of a list request asks for the first page. If any other member is named like a cursor, the page counts as
+    /// a further one.
     #[must_use]
     pub fn is_first_page(request: &[u8]) -> bool {
         memmem::find(request, b"\"cursor\"").is_none()
     }
 
     /// Learns which tools are safe from the body of an answer to `tools/list`: a JSON-RPC message, or with `is_events` an event
-    /// stream of them. What cannot be read teaches nothing.
-    /// A list `from_start`, of which there is no further page, has all tools: others are forgotten.
+    /// stream of messages. Unparsable parts are ignored. A first page (`from_start`) without a next page is the complete list, so
+    /// other tools are forgotten.
     pub fn learn(&self, answer: &[u8], is_events: bool, from_start: bool) {
         if !is_events {
             return self.learn_message(answer, from_start);
@@ -147,7 +148,7 @@ impl SafeRequests {
     }
 }
 
-/// Whether a request is whole and unambiguous, and its head says nothing else than its body.
+/// Whether a request is complete and unambiguous, and its head agrees with its body.
 fn is_certain(head: &RequestHead, request: &Peek) -> bool {
     let agrees =
         |field: &str, said: Option<&str>| head.get(field).is_none_or(|told| Some(told) == said.map(str::as_bytes));
@@ -243,7 +244,7 @@ mod tests {
             )
         };
         safe.learn(list("one", "").as_bytes(), false, true);
-        // Pages of a list, of which none is all of it.
+        // The pages of a list, each incomplete.
         safe.learn(list("two", r#","nextCursor":"2""#).as_bytes(), false, true);
         safe.learn(list("three", "").as_bytes(), false, false);
         assert!(knows("one") && knows("two") && knows("three"));

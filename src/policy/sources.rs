@@ -5,16 +5,16 @@ use crate::policy::network::number;
 /// The number of an autonomous system.
 pub type Asn = u32;
 
-/// Where a connection comes from: an address, and the autonomous system that announces it, if known.
+/// The source of a connection: its address, and the autonomous system that announces the address, if known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The address; `None` if the listener has none, as on a Unix socket.
+    /// The address; `None` if the peer has none, as on a Unix socket.
     pub address: Option<IpAddr>,
     /// The autonomous system; `None` without a table, or if the table has no entry.
     pub asn: Option<Asn>,
 }
 
-/// What counts as one source for limits: an IPv4 address, or an IPv6 /64, the network of one subscriber.
+/// The unit of per-source limits: an IPv4 address, or an IPv6 /64, the network of one subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SourceKey(u64);
 
@@ -22,7 +22,7 @@ impl SourceKey {
     /// The key of an address.
     #[must_use]
     pub fn of(address: IpAddr) -> SourceKey {
-        // Mapped IPv4 addresses all lie in ::/64, of which no host is; the first bit keeps them apart from it all the same.
+        // Mapped IPv4 addresses all lie in ::/64, which contains no host; the first bit separates them from it nevertheless.
         const V4: u64 = 1 << 63 | 0xffff << 32;
         match number(address) {
             (false, v4) => SourceKey(V4 | v4 as u64),
@@ -30,7 +30,7 @@ impl SourceKey {
         }
     }
 
-    /// The key as a number, which no other source has.
+    /// The key as a number, unique to the source.
     #[must_use]
     pub fn get(self) -> u64 {
         self.0

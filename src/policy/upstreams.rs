@@ -2,12 +2,12 @@ use std::net::IpAddr;
 
 use crate::policy::{Network, Networks};
 
-/// What a connector may dial by default: private networks (RFC 1918, RFC 4193) and loopback.
+/// The networks that a connector may dial by default: private networks (RFC 1918, RFC 4193) and loopback.
 const PRIVATE: [&str; 6] = ["10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1", "fc00::/7"];
 
-/// Addresses that may be dialled only if a network inside them is named, never because a wider network is allowed:
-/// link-local and multicast addresses, addresses where clouds serve a machine's credentials, and IPv6 addresses that
-/// embed an IPv4 address and would bypass the lists.
+/// Networks that may be dialled only if `allowed_upstreams` names a network inside them, not because a wider network is allowed:
+/// link-local and multicast addresses, metadata services of clouds that serve credentials, and IPv6 addresses that embed an IPv4
+/// address and would bypass the lists.
 const SPECIAL: [(&str, &str); 19] = [
     ("169.254.0.0/16", "a link-local address, where clouds keep a machine's credentials"),
     ("fe80::/10", "a link-local address"),
@@ -30,7 +30,7 @@ const SPECIAL: [(&str, &str); 19] = [
     ("::ffff:0:0:0/96", "an IPv4 address within IPv6, which no list would see"),
 ];
 
-/// Where a connector may send calls. Checked for every resolved address, each time it is dialled.
+/// The addresses that a connector may dial. Every resolved address is checked each time it is dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedUpstreams {
     allowed: Networks,
@@ -44,12 +44,12 @@ pub enum NotAllowed {
     /// No allowed network contains it.
     #[error("outside of `connect.allowed_upstreams`: add {0} there if that is intended")]
     Outside(Network),
-    /// It is special, and no allowed network lies inside the special one and contains it.
+    /// The address is in a special network, and no allowed network lies inside that network and contains the address.
     #[error("{what}, and not named in `connect.allowed_upstreams`: add {network} there if that is intended")]
     Special {
         /// The address as a network.
         network: Network,
-        /// What kind of special address it is, for the error's text.
+        /// The kind of special address, for the error message.
         what: &'static str,
     },
 }
@@ -75,7 +75,7 @@ impl AllowedUpstreams {
     ///
     /// # Errors
     ///
-    /// The reason why not.
+    /// If the address may not be dialled.
     pub fn judge(&self, address: IpAddr) -> Result<(), NotAllowed> {
         let network = Network::of_address(address);
         if self.named.contains(address) {

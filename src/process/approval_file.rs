@@ -1,4 +1,4 @@
-//! The file in which a process keeps the calls that wait for approval, and what was decided about them.
+//! The file that stores pending and decided approvals.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,16 +12,17 @@ use crate::policy::{ApprovalRecord, Approvals, QuotaTime};
 use crate::private;
 use crate::process::quota_file::unix_time;
 
-/// Its name in the data directory of an edge, or in the state directory of a connector.
+/// The file name, in the data directory of an edge or the state directory of a connector.
 const FILE: &str = "approvals.json";
 /// The version of the file.
 const FORMAT: u32 = 1;
-/// The longest file, in bytes: as many calls as can wait, each with a name of 64 KiB, and all arguments that are shown.
+/// The maximum length of the file, in bytes: the maximum number of calls, each with a name of 64 KiB, and all arguments kept for
+/// review.
 const FILE_LEN_MAX: usize = 128 << 20;
-/// How long a call that waits is in no file, and how long is waited after a write has failed. Decisions are written at once.
+/// How long a pending call may be missing in the file, and the pause after a failed write. Decisions are written at once.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 
-/// The file, if the process has a directory.
+/// The approvals file; nothing is written without a directory.
 #[derive(Clone)]
 pub(super) struct ApprovalFile {
     path: Option<PathBuf>,
@@ -29,7 +30,7 @@ pub(super) struct ApprovalFile {
     writing: Arc<Mutex<Trouble>>,
 }
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     version: u32,
@@ -37,7 +38,7 @@ struct Kept {
 }
 
 impl ApprovalFile {
-    /// Takes over what the file in this directory says. One that cannot be read is reported, and replaced later.
+    /// Restores the approvals from the file in this directory. An unreadable file is reported, and overwritten later.
     pub(super) fn open(dir: Option<&Path>, approvals: &Arc<Approvals>) -> ApprovalFile {
         let path = dir.map(|dir| dir.join(FILE));
         if let Some(path) = &path {
@@ -55,7 +56,7 @@ impl ApprovalFile {
         ApprovalFile { path, approvals: Arc::clone(approvals), writing: Arc::default() }
     }
 
-    /// Writes the file whenever somebody waits for it, and otherwise after some time.
+    /// Writes the file when a task waits for it, and otherwise after some time.
     pub(super) async fn keep(self) {
         if self.path.is_none() {
             return;
@@ -63,17 +64,17 @@ impl ApprovalFile {
         loop {
             let _ = tokio::time::timeout(SAVE_EVERY, self.approvals.wanted()).await;
             let file = self.clone();
-            // A disk that hangs does not stop the control thread.
+            // A hanging disk must not block the control thread.
             if !matches!(tokio::task::spawn_blocking(move || file.save()).await, Ok(true)) {
                 tokio::time::sleep(SAVE_EVERY).await;
             }
         }
     }
 
-    /// Writes the file, if it lacks anything. False if it cannot be written.
+    /// Writes the file if it is out of date. Returns false if it cannot be written.
     pub(super) fn save(&self) -> bool {
         let Some(path) = &self.path else { return true };
-        // The last one at the end of the process may meet another, whose older text must not replace it.
+        // The last write of the process may run beside another, whose older state must not win.
         let mut trouble = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let time = QuotaTime { now: MonotonicClock.now(), unix: unix_time() };
         let Some((change, approvals)) = self.approvals.unwritten(time) else { return true };
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
     use crate::policy::{Asked, CountedCaller, RoleSet, ToolPolicy};
 
-    /// Asks for approval of a call of `tool`, and says whether it may be made, once that is kept.
+    /// Requests approval of a call of `tool`. Returns whether the call may be made, once its use is written.
     fn may_call(approvals: &Arc<Approvals>, tool: &str) -> bool {
         let mut policy = ToolPolicy::parse("[[rule]]\nname = 'r'\neffect = 'approve'\ntools = ['*']\n").unwrap();
         policy.count_in(&Arc::default(), approvals, "a.test");

@@ -1,17 +1,17 @@
-//! The web server that is told of calls that wait for approval, as the configuration has it.
+//! Reads the approval webhook from the configuration.
 
 use crate::config::{Config, NamedFileError, SecretSource, read_named};
 use crate::control::ApprovalWebhook;
 use crate::process::error::RunError;
 
-/// The longest file of certificates, in bytes.
+/// The maximum length of the CA file, in bytes.
 const CA_FILE_LEN_MAX: usize = 256 * 1024;
 
-/// The server, if one is configured.
+/// The webhook, if one is configured.
 ///
 /// # Errors
 ///
-/// If a file that is named cannot be used.
+/// If a configured file cannot be used.
 pub(super) fn approval_webhook(config: &Config) -> Result<Option<ApprovalWebhook>, RunError> {
     let settings = &config.approvals;
     let (Some(url), Some(secret)) = (&settings.webhook_url, &settings.webhook_secret_file) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! The file in which a process keeps how many calls of the day its callers have made, where rules of policies limit that.
+//! The file that stores the calls of the day per caller, for rules with a daily limit.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,12 +8,12 @@ use crate::base::Trouble;
 use crate::policy::{QUOTA_STATE_LEN_MAX, Quotas};
 use crate::private::{self, PrivateError};
 
-/// Its name in the data directory of an edge, or in the state directory of a connector.
+/// The file name, in the data directory of an edge or the state directory of a connector.
 const FILE: &str = "calls-of-day";
-/// How often it is written, if calls were counted. So much is forgotten if the process is killed.
+/// How often changed counts are written. A killed process loses the counts of this time.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 
-/// The file, if the process has a directory.
+/// The quota file; nothing is written without a directory.
 #[derive(Clone)]
 pub(super) struct QuotaFile {
     path: Option<PathBuf>,
@@ -22,7 +22,7 @@ pub(super) struct QuotaFile {
 }
 
 impl QuotaFile {
-    /// Takes over what the file in this directory says. One that cannot be read is reported, and replaced later.
+    /// Restores the counts from the file in this directory. An unreadable file is reported, and overwritten later.
     pub(super) fn open(dir: Option<&Path>, quotas: &Arc<Quotas>) -> QuotaFile {
         let path = dir.map(|dir| dir.join(FILE));
         if let Some(path) = path.as_ref().filter(|path| !matches!(path.try_exists(), Ok(false)))
@@ -33,7 +33,7 @@ impl QuotaFile {
         QuotaFile { path, quotas: Arc::clone(quotas), writing: Arc::default() }
     }
 
-    /// Writes the file again and again.
+    /// Writes the file at regular intervals.
     pub(super) async fn keep(self) {
         if self.path.is_none() {
             return;
@@ -41,15 +41,15 @@ impl QuotaFile {
         loop {
             tokio::time::sleep(SAVE_EVERY).await;
             let file = self.clone();
-            // A disk that hangs does not stop the control thread.
+            // A hanging disk must not block the control thread.
             let _ = tokio::task::spawn_blocking(move || file.save()).await;
         }
     }
 
-    /// Writes the file, if calls were counted since it was last written.
+    /// Writes the file if calls were counted since the last write.
     pub(super) fn save(&self) {
         let Some(path) = &self.path else { return };
-        // The last one at the end of the process may meet another, whose older text must not replace it.
+        // The last write of the process may run beside another, whose older state must not win.
         let mut trouble = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(text) = self.quotas.day_state(unix_time()) else { return };
         match private::write(path, text.as_bytes()) {
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(calls(&first.quotas, 2), 2);
         first.save();
         let second = QuotaFile::open(Some(dir.path()), &Arc::default());
-        // If midnight has come between the two, a new day has begun.
+        // If midnight passes between the two steps, a new day starts.
         let left = calls(&second.quotas, 9);
         assert!(left == 1 || unix_time().as_secs() % 86_400 < 60, "{left}");
         std::fs::write(dir.path().join(FILE), "something else").unwrap();

@@ -1,44 +1,44 @@
-//! How much an answer may have: bytes, and rows of a structured result.
+//! Limits for answers: bytes, and rows of a structured result.
 
 use std::borrow::Cow;
 
 use crate::policy::tools::json_text::{Unreadable, Value};
 
-/// The key of the file that limits the bytes of an answer.
+/// The key that limits the bytes of an answer.
 pub(super) const BYTES_KEY: &str = "answer_bytes_max";
-/// The key that limits its rows.
+/// The key that limits the rows of an answer.
 pub(super) const ROWS_KEY: &str = "answer_rows_max";
 
-/// How much a rule lets answers have. What it does not say is not limited.
+/// The limits of a rule for answers. An absent limit limits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AnswerCeiling {
-    /// The length of its body, or of the events of a stream, in bytes.
+    /// The length of the body, or of the events of a stream, in bytes.
     pub(super) bytes_max: Option<u32>,
     pub(super) rows: Option<RowsMax>,
 }
 
-/// How many elements an array of a structured result may have.
+/// The maximum number of elements of an array in a structured result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RowsMax {
     pub(super) max: u32,
     pub(super) at: JsonPointer,
 }
 
-/// Where a value is (RFC 6901).
+/// A JSON pointer (RFC 6901).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct JsonPointer(String);
 
 impl AnswerCeiling {
-    /// Whether it limits nothing.
+    /// Whether there is no limit.
     pub(super) fn is_empty(&self) -> bool {
         *self == AnswerCeiling::default()
     }
 
-    /// Whether an answer, or one of a batch, has too many rows.
+    /// Whether an answer, or one of a batch, exceeds the row limit.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or may be read in different ways.
+    /// If the answer cannot be parsed, or has more than one reading.
     pub(super) fn is_over_rows(&self, answer: &[u8]) -> Result<bool, Unreadable> {
         let Some(rows) = &self.rows else { return Ok(false) };
         let whole = Value::of(answer)?;
@@ -72,7 +72,7 @@ impl RowsMax {
 }
 
 impl JsonPointer {
-    /// A pointer as it is written; none if it is none.
+    /// Parses a pointer; `None` if it is invalid.
     pub(super) fn parse(text: &str) -> Option<JsonPointer> {
         let begins = text.is_empty() || text.starts_with('/');
         let is_escaped = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
@@ -83,7 +83,7 @@ impl JsonPointer {
         &self.0
     }
 
-    /// The value at this place of another; none if there is none.
+    /// Resolves the pointer; `None` if there is no such value.
     fn find<'a>(&self, value: Value<'a>) -> Result<Option<Value<'a>>, Unreadable> {
         let mut found = value;
         for token in self.0.split('/').skip(1) {

@@ -1,5 +1,5 @@
-//! What becomes of the answers to one request: they may be too large, lists are passed on without what the caller may not use, and
-//! texts without what nobody should see.
+//! Filters the answers to one request: enforces size limits, removes items that the caller may not use from lists, and sanitises
+//! texts.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::policy::tools::list_filter::{ListFilter, UnreadableList};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
 
-/// What is changed of the answers to one request.
+/// The filter for the answers to one request.
 #[derive(Clone, Debug)]
 pub struct AnswerFilter {
     policy: Arc<ToolPolicy>,
     lists: Option<ListFilter>,
-    /// None if texts are not looked at, and answers may be of any size.
+    /// `None` if texts are not scanned and answers have no limit.
     note: Option<AnswerNote>,
 }
 
@@ -24,8 +24,8 @@ impl From<UnreadableList> for AnswerWithheld {
 }
 
 impl AnswerFilter {
-    /// A filter for a caller with these roles, of whose answers the lists are filtered or not. With a `note` the answers are held to its
-    /// ceiling, and what the policy finds in their texts is added to it. None if nothing can change.
+    /// A filter for a caller with these roles. `note` sets the limit of the answers and receives the findings in their texts.
+    /// `None` if the filter would change nothing.
     #[must_use]
     pub fn new(
         policy: &Arc<ToolPolicy>,
@@ -38,27 +38,26 @@ impl AnswerFilter {
         (has_lists || note.is_some()).then(|| AnswerFilter { policy: Arc::clone(policy), lists, note })
     }
 
-    /// Whether the answer may be a list, of which only a part is sent.
+    /// Whether the answer may be a list that is filtered.
     #[must_use]
     pub fn filters_lists(&self) -> bool {
         self.lists.is_some()
     }
 
-    /// Counts bytes of an answer that are received.
+    /// Counts received bytes of an answer.
     ///
     /// # Errors
     ///
-    /// If they are more than the rule lets it have.
+    /// If the answer exceeds the limit of the rule.
     pub fn on_bytes(&self, len: usize) -> Result<(), AnswerWithheld> {
         self.note.as_ref().map_or(Ok(()), |note| note.on_bytes(len))
     }
 
-    /// The answer, or the answers of a batch, as the caller is sent them. None if there is nothing to change. Of what is left every
-    /// byte stays as it is.
+    /// Filters an answer, or the answers of a batch. `None` if nothing changes. The bytes that remain are unchanged.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or has more than the rule lets it have.
+    /// If the answer cannot be parsed or exceeds the limit of the rule.
     pub fn apply(&self, answer: &[u8]) -> Result<Option<Vec<u8>>, AnswerWithheld> {
         self.note.as_ref().map_or(Ok(()), |note| note.check_rows(answer))?;
         let listed = self.lists.as_ref().map_or(Ok(None), |lists| lists.apply(answer))?;

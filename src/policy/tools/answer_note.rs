@@ -1,4 +1,4 @@
-//! What is noted of the answers to a request, for its log line and the counters.
+//! The findings in the answers to a request, for its log line and counters.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,25 +9,25 @@ use crate::policy::tools::json_text::Unreadable;
 use crate::policy::tools::sanitise::SanitiseFound;
 use crate::wire::http1::BodyError;
 
-/// What was noted of the answers to one request. All copies are the same note.
+/// The findings in the answers to one request. Copies share the same note.
 #[derive(Clone, Debug, Default)]
 pub struct AnswerNote(Rc<Note>);
 
 #[derive(Debug, Default)]
 struct Note {
-    /// How much they may have, by the rule that allows the request.
+    /// The limits for answers, from the rule that allows the request.
     ceiling: Option<Arc<AnswerCeiling>>,
     found: Cell<SanitiseFound>,
     bytes: Cell<u64>,
     reached: Cell<Option<&'static str>>,
 }
 
-/// Why an answer is not passed on.
+/// Why an answer is withheld.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerWithheld {
-    /// It cannot be read, or may be read in different ways.
+    /// The answer cannot be parsed, or has more than one reading.
     Unreadable,
-    /// It has more than the rule lets it have.
+    /// The answer exceeds a limit of the rule.
     OverCeiling,
 }
 
@@ -47,24 +47,24 @@ impl From<AnswerWithheld> for BodyError {
 }
 
 impl AnswerNote {
-    /// A note of answers that may have so much.
+    /// A note for answers with this limit.
     pub(super) fn with(ceiling: Option<Arc<AnswerCeiling>>) -> AnswerNote {
         AnswerNote(Rc::new(Note { ceiling, ..Note::default() }))
     }
 
-    /// What was found in their texts so far.
+    /// The findings in the texts so far.
     #[must_use]
     pub fn found(&self) -> SanitiseFound {
         self.0.found.get()
     }
 
-    /// The key of the ceiling beyond which one was.
+    /// The key of the limit that an answer exceeded, if any.
     #[must_use]
     pub fn reached(&self) -> Option<&'static str> {
         self.0.reached.get()
     }
 
-    /// Counts bytes of an answer that are received.
+    /// Counts received bytes of an answer.
     pub(super) fn on_bytes(&self, len: usize) -> Result<(), AnswerWithheld> {
         let Some(max) = self.0.ceiling.as_ref().and_then(|ceiling| ceiling.bytes_max) else { return Ok(()) };
         let bytes = self.0.bytes.get() + len as u64;
@@ -72,13 +72,13 @@ impl AnswerNote {
         if bytes > u64::from(max) { Err(self.reach(BYTES_KEY)) } else { Ok(()) }
     }
 
-    /// Checks how many rows an answer has.
+    /// Checks the number of rows of an answer.
     pub(super) fn check_rows(&self, answer: &[u8]) -> Result<(), AnswerWithheld> {
         let Some(ceiling) = &self.0.ceiling else { return Ok(()) };
         if ceiling.is_over_rows(answer)? { Err(self.reach(ROWS_KEY)) } else { Ok(()) }
     }
 
-    /// Has what `look` finds added to it.
+    /// Runs `look` and adds its findings.
     pub(super) fn finding<T>(&self, look: impl FnOnce(&mut SanitiseFound) -> T) -> T {
         let mut found = self.0.found.get();
         let seen = look(&mut found);

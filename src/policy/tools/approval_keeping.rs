@@ -1,4 +1,4 @@
-//! Approvals over a restart: what of them is in a file, who waits for that, and what the file says.
+//! Persistence of approvals: which changes are in the file, who waits for a write, and the format of a record.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use crate::policy::tools::approval_ticket::ApprovalTerms;
 use crate::policy::tools::approvals::{APPROVALS_MAX, Approval, ApprovalCall, ApprovalState, Approvals, Asker};
 use crate::policy::tools::quotas::QuotaTime;
 
-/// Which changes of the approvals are in a file.
+/// Which changes of the approvals are in the file.
 #[derive(Debug, Default)]
 pub(super) struct Keeping {
-    /// Whether there is a file.
+    /// Whether approvals are kept in a file.
     has_file: bool,
-    /// How many changes there were.
+    /// The number of changes so far.
     changes: u64,
-    /// Up to which of them somebody waits.
+    /// The last change that a task waits for.
     wanted: u64,
-    /// Up to which they are in the file.
+    /// The last change that is in the file.
     kept: u64,
-    /// Up to which it was tried in vain.
+    /// The last change whose write has failed.
     failed: u64,
     waiting: Vec<Waker>,
 }
 
-/// An approval that a call has used up. The call may be made once that is [kept](UsedApproval::kept): otherwise it could be made a
-/// second time after a restart.
+/// An approval that a call has used up. The call may be made once the use is [kept](UsedApproval::kept); otherwise it could be
+/// made a second time after a restart.
 #[derive(Debug)]
 pub struct UsedApproval {
     approvals: Arc<Approvals>,
@@ -37,7 +37,7 @@ pub struct UsedApproval {
     change: u64,
 }
 
-/// A call that waits or was decided about, as it is kept in a file.
+/// The stored form of an approval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalRecord {
     ticket: String,
@@ -74,14 +74,14 @@ enum KeptState {
 }
 
 impl Keeping {
-    /// Something has changed. Returns which change it is, if somebody has to wait until it is kept.
+    /// Counts a change. Returns its number if the caller must wait until the change is written.
     pub(super) fn changed(&mut self, is_waited_for: bool) -> Option<u64> {
         self.changes += 1;
         if !self.has_file || !is_waited_for {
             return None;
         }
         self.wanted = self.changes;
-        // Who writes the file is among them.
+        // The task that writes the file is among the waiters.
         self.wake();
         Some(self.changes)
     }
@@ -99,18 +99,18 @@ impl Keeping {
 }
 
 impl Approvals {
-    /// Says that changes are written to a file from now on, by whoever asks for [what to write](Approvals::unwritten).
+    /// Enables the file. From now on a task must write [the unwritten changes](Approvals::unwritten).
     pub fn keep_in_file(&self) {
         self.lock().keeping.has_file = true;
     }
 
-    /// How many changes there were.
+    /// The number of changes so far.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.lock().keeping.changes
     }
 
-    /// Waits until somebody waits for a change to be written.
+    /// Waits until a task waits for a change to be written.
     pub fn wanted(&self) -> impl Future<Output = ()> {
         poll_fn(|cx| {
             let keeping = &mut self.lock().keeping;
@@ -118,7 +118,7 @@ impl Approvals {
         })
     }
 
-    /// Waits until all that was changed so far is in the file, if there is one. False if it could not be written.
+    /// Waits until all changes so far are in the file, if there is one. Returns false if they could not be written.
     pub fn all_kept(&self) -> impl Future<Output = bool> {
         let change = {
             let keeping = &mut self.lock().keeping;
@@ -140,7 +140,7 @@ impl Approvals {
         })
     }
 
-    /// What has to be written, if the file lacks any change, and which change is the last one in it.
+    /// The number of the last change, and all records to write; `None` if the file is up to date.
     #[must_use]
     pub fn unwritten(&self, time: QuotaTime) -> Option<(u64, Vec<ApprovalRecord>)> {
         let table = self.lock();
@@ -152,7 +152,7 @@ impl Approvals {
         Some((keeping.changes, in_time.map(|known| ApprovalRecord::of(known, time)).collect()))
     }
 
-    /// Says whether the file was written, up to this change.
+    /// Reports whether the changes up to this one were written.
     pub fn on_written(&self, change: u64, is_written: bool) {
         let keeping = &mut self.lock().keeping;
         let reached = if is_written { &mut keeping.kept } else { &mut keeping.failed };
@@ -160,11 +160,11 @@ impl Approvals {
         keeping.wake();
     }
 
-    /// Takes over what a file says, as far as its time is not over.
+    /// Restores the records that have not expired.
     ///
     /// # Errors
     ///
-    /// The place of the first record that is none. Nothing is taken over then.
+    /// The index of the first invalid record. Nothing is restored then.
     pub fn restore(&self, records: &[ApprovalRecord], time: QuotaTime) -> Result<(), usize> {
         let read = |(at, record): (usize, &ApprovalRecord)| record.read(time).ok_or(at);
         let all = records.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
@@ -179,12 +179,12 @@ impl UsedApproval {
         UsedApproval { approvals: Arc::clone(approvals), approval, change }
     }
 
-    /// Waits until it is kept that this was used. False if that cannot be written.
+    /// Waits until the use of the approval is in the file. Returns false if it cannot be written.
     pub fn kept(&self) -> impl Future<Output = bool> {
         self.approvals.kept(self.change)
     }
 
-    /// The call is not made after all.
+    /// Gives the approval back, if the call is not made after all.
     pub fn put_back(self) {
         let mut table = self.approvals.lock();
         table.all.insert(self.approval.ticket, self.approval);
@@ -232,7 +232,7 @@ impl ApprovalRecord {
             KeptState::Approved => (ApprovalState::Approved { by: by()? }, terms.use_within),
             KeptState::Denied => (ApprovalState::Denied { by: by()? }, terms.decide_within),
         };
-        // A clock that was set back does not make it longer than its rule says.
+        // A clock that was set back does not extend the time that the rule sets.
         let left = Duration::from_millis(self.ends_ms).saturating_sub(time.unix).min(longest);
         let arguments = match (self.argument_bytes, &self.argument_sha256) {
             (Some(len), Some(hash)) => Some((len, unhex(hash.as_bytes())?)),
@@ -276,7 +276,7 @@ mod tests {
     const TERMS: ApprovalTerms =
         ApprovalTerms { decide_within: Duration::from_secs(60), use_within: Duration::from_secs(10) };
 
-    /// A process has its own clock, and shares that of the wall.
+    /// Each process has its own monotonic clock; the wall clock is shared.
     fn at(now: u64, unix: u64) -> QuotaTime {
         QuotaTime { now: Time::ZERO + Duration::from_secs(now), unix: Duration::from_secs(1_800_000_000 + unix) }
     }
@@ -320,9 +320,9 @@ mod tests {
         let told =
             |all: &Approvals, now| -> Vec<ApprovalCall> { all.all(now).into_iter().map(|one| one.call).collect() };
         assert_eq!(told(&next, at(5, 4).now), told(&approvals, at(102, 2).now));
-        // The approval ends ten seconds after it was given, of which three are over, whatever the clock of the process says.
+        // The approval expires ten seconds after it was given, three of which have passed, whatever the monotonic clock.
         assert!(next.use_up(tickets[1], at(12, 11).now).is_none() && next.use_up(tickets[1], at(11, 10).now).is_some());
-        // Nor does a clock that was set back prolong it.
+        // A clock that was set back does not extend it.
         let back = again(&approvals, at(102, 2), QuotaTime { now: Time::ZERO, unix: Duration::from_secs(1) });
         assert!(back.use_up(tickets[1], at(10, 0).now).is_none());
         let late = again(&approvals, at(102, 2), at(0, 60));

@@ -1,4 +1,4 @@
-//! By what a call that has to be approved is known, and how long is waited for that.
+//! The ticket of a call that requires approval, and the timeouts of approvals.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,35 +7,35 @@ use std::time::Duration;
 use crate::base::{Hex, sha256_start, unhex};
 use crate::policy::tools::quotas::QuotaKey;
 
-/// What tickets begin with.
+/// The prefix of every ticket.
 const PREFIX: &str = "apr_";
 
-/// By what a call is known to its caller and to those who decide: a part of the SHA-256 of what is approved.
+/// The identifier of a call for its caller and its approvers: a prefix of the SHA-256 of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ApprovalTicket([u8; 16]);
 
-/// How long is waited.
+/// The timeouts of an approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ApprovalTerms {
-    /// How long a call waits for a decision, and how long a denial holds.
+    /// How long a call waits for a decision, and how long a denial is valid.
     pub(super) decide_within: Duration,
-    /// How long a call may be made once it was approved.
+    /// How long an approved call may be made.
     pub(super) use_within: Duration,
 }
 
-/// Why nothing is decided about a call.
+/// Why a decision was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UndecidedTicket {
-    /// There is none, or its time is over.
+    /// No call has this ticket, or it has expired.
     #[error("no call with this ticket waits: its time is over, or it was made")]
     Unknown,
-    /// It was decided about before.
+    /// The call was already decided.
     #[error("it was decided about this call already")]
     Decided,
 }
 
 impl ApprovalTicket {
-    /// The ticket of a call: the same for the same rule, caller, tool and arguments.
+    /// The ticket of a call. The same rule, caller, tool and arguments have the same ticket.
     #[must_use]
     pub fn of(counted: &QuotaKey, method: &str, arguments: Option<(u64, [u8; 32])>) -> ApprovalTicket {
         let (len, hash) = arguments.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Calls that wait for somebody to approve them, and what was decided about them.
+//! Calls that wait for approval, and the decisions about them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,18 +9,18 @@ use crate::policy::tools::approval_keeping::Keeping;
 use crate::policy::tools::approval_ticket::{ApprovalTerms, ApprovalTicket, UndecidedTicket};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaTime};
 
-/// The most calls that wait, or were decided about, at the same time.
+/// The maximum number of approvals, pending or decided.
 pub(super) const APPROVALS_MAX: usize = 1_024;
-/// How many of them may be of callers without an identity, who can have as many addresses as they like.
+/// The maximum for callers without an identity, who can use any number of addresses.
 const APPROVALS_UNPROVEN_MAX: usize = APPROVALS_MAX / 2;
-/// How many of them may be of one caller of one host.
+/// The maximum for one caller of one host.
 pub(super) const APPROVALS_OF_CALLER_MAX: usize = 32;
-/// The longest arguments that are kept for those who decide, in bytes. Of longer ones they see the length and the hash.
+/// The maximum length of arguments kept for review, in bytes. Of longer ones the length and hash are shown.
 pub(super) const SHOWN_ARGUMENTS_LEN_MAX: usize = 16 * 1024;
-/// The most bytes of arguments that are kept of all calls together.
+/// The maximum length of all arguments kept for review together, in bytes.
 const SHOWN_ARGUMENTS_SUM_MAX: usize = 4 * 1024 * 1024;
 
-/// The calls of a process that have to be approved.
+/// The calls of a process that require approval.
 #[derive(Debug, Default)]
 pub struct Approvals(Mutex<Table>);
 
@@ -30,81 +30,81 @@ pub(super) struct Table {
     pub(super) keeping: Keeping,
 }
 
-/// A call that has to be approved.
+/// A call that requires approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Approval {
-    /// By what it is known.
+    /// The ticket that identifies the call.
     pub ticket: ApprovalTicket,
-    /// What is to be called.
+    /// The call to be made.
     pub call: ApprovalCall,
-    /// What was decided about it.
+    /// The state of the decision.
     pub state: ApprovalState,
-    /// When it was first asked for, since 1970.
+    /// When approval was first requested, since 1970.
     pub asked: Duration,
-    /// When what it says ends, on the clock of the process.
+    /// When the state expires, on the clock of the process.
     pub ends: Time,
     pub(super) terms: ApprovalTerms,
     pub(super) asker: Asker,
 }
 
-/// Who asks for approval.
+/// The caller that requests approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asker {
     /// The caller, at one host.
     pub(super) key: QuotaKey,
-    /// Whether it has an identity.
+    /// Whether the caller has an identity.
     pub(super) is_proven: bool,
 }
 
-/// What somebody is asked to approve.
+/// The call that is to be approved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApprovalCall {
     /// The host that is called.
     pub place: String,
-    /// The name of the rule that asks for it.
+    /// The name of the rule that requires approval.
     pub rule: String,
-    /// Who calls, for people.
+    /// The caller, in words for people.
     pub caller: String,
     /// The JSON-RPC method of the call.
     pub method: String,
     /// The tool, prompt or resource.
     pub name: String,
-    /// The length of the arguments as JSON text without white space, and their SHA-256.
+    /// The length and SHA-256 of the arguments as JSON without white space.
     pub arguments: Option<(u64, [u8; 32])>,
-    /// The arguments as they were sent, unless they are too long to be kept.
+    /// The arguments as sent, unless they are too long to keep.
     pub shown: Option<String>,
 }
 
-/// What was decided about a call.
+/// The state of an approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApprovalState {
-    /// Nobody has decided about it yet.
+    /// No decision was made yet.
     Waits,
-    /// It may be made once.
+    /// The call may be made once.
     Approved {
-        /// Who says so.
+        /// The name of the approver.
         by: String,
     },
-    /// It may not be made.
+    /// The call may not be made.
     Denied {
-        /// Who says so.
+        /// The name of the person who denied the call.
         by: String,
     },
 }
 
-/// What becomes of a call that has to be approved.
+/// The result of a request for approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asking {
-    /// It may be made.
+    /// The call may be made.
     Approved(ApprovalTicket),
     Waits(ApprovalTicket),
     Denied(ApprovalTicket),
-    /// Too many calls wait already.
+    /// Too many calls wait for approval.
     Full,
 }
 
 impl Approvals {
-    /// Asks whether a call may be made. If nobody was asked, it waits from now on.
+    /// Requests approval of a call. Records the call as pending if it is new.
     pub(super) fn ask(
         &self,
         call: impl FnOnce() -> ApprovalCall,
@@ -138,8 +138,8 @@ impl Approvals {
         Asking::Waits(ticket)
     }
 
-    /// Uses up what was approved. None if it is not, or not any more. Returns also for which change the call has to wait, if that is
-    /// kept in a file.
+    /// Uses up an approval; `None` if the call is not approved or the approval has expired. Also returns the change that the call
+    /// must wait for, if approvals are kept in a file.
     pub(super) fn use_up(&self, ticket: ApprovalTicket, now: Time) -> Option<(Approval, Option<u64>)> {
         let Table { all, keeping } = &mut *self.lock();
         let is_good = |known: &Approval| matches!(known.state, ApprovalState::Approved { .. }) && known.ends > now;
@@ -148,11 +148,11 @@ impl Approvals {
         Some((used, keeping.changed(true)))
     }
 
-    /// Decides about a call that waits. Returns it.
+    /// Decides about a pending call, and returns it.
     ///
     /// # Errors
     ///
-    /// If none waits with this ticket.
+    /// If no call with this ticket is pending.
     pub fn decide(
         &self,
         ticket: ApprovalTicket,
@@ -174,7 +174,7 @@ impl Approvals {
         Ok(known.clone())
     }
 
-    /// The calls that wait, and those that were decided about and not made yet; the oldest first.
+    /// The pending and the decided calls, oldest first. Calls that were made are not included.
     #[must_use]
     pub fn all(&self, now: Time) -> Vec<Approval> {
         let mut all: Vec<Approval> = self.lock().all.values().filter(|known| known.ends > now).cloned().collect();
@@ -188,14 +188,14 @@ impl Approvals {
 }
 
 impl Approval {
-    /// Whether nothing was decided about it.
+    /// Whether the call is still pending.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.state == ApprovalState::Waits
     }
 }
 
-/// Who calls, for people.
+/// The caller, in words for people.
 pub(super) fn caller_told(caller: &CountedCaller<'_>) -> String {
     match (caller.identity, caller.address) {
         (Some(identity), _) => match &identity.issuer {

@@ -1,7 +1,8 @@
-//! What the arguments of a call have to be: a part of JSON Schema, read more strictly than its standard has it.
+//! Checks the arguments of calls against a subset of JSON Schema, applied more strictly than the standard requires.
 //!
-//! A keyword says of which type a value has to be: by the standard, `maximum` lets each text pass, which servers may then read as
-//! a number. A server may also read a name in another case, and the second of two members, so that neither is let through.
+//! A keyword implies the type of the value: in the standard, `maximum` accepts any string, which a server may then parse as a
+//! number. Servers may also match names case-insensitively, or use the second of two members of the same name, so both are
+//! refused.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -13,24 +14,24 @@ use serde_json::Value as Json;
 use crate::policy::tools::json_text::{Unreadable, Value, folded};
 use crate::policy::tools::number::Number;
 
-/// The most values that are described by one rule, and the deepest nesting of them.
+/// The maximum number of values that one schema describes, and their maximum nesting depth.
 const VALUES_MAX: usize = 500;
 const DEPTH_MAX: usize = 16;
-/// The most values of one `enum`.
+/// The maximum number of values in one `enum`.
 const ENUM_MAX: usize = 1_000;
-/// The longest pattern, in bytes, and the most memory that it may take once it is compiled.
+/// The maximum length of a pattern, in bytes, and the maximum memory of a compiled one.
 const PATTERN_LEN_MAX: usize = 1_000;
 const PATTERN_SIZE_MAX: usize = 1 << 18;
 
-/// The keywords that say nothing that is checked.
+/// Keywords that are annotations and are not checked.
 const NOTES: [&str; 4] = ["title", "description", "$comment", "examples"];
 
-/// What a value has to be.
+/// The schema of a value.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ArgumentSchema {
-    /// The types that it may have.
+    /// The types that are allowed.
     kinds: Kinds,
-    /// The values that it may have, if they are listed.
+    /// The values of `enum` or `const`, if there are any.
     listed: Option<ListedValues>,
     minimum: Option<Number>,
     maximum: Option<Number>,
@@ -45,26 +46,26 @@ pub(super) struct ArgumentSchema {
     properties: Vec<(Box<str>, ArgumentSchema)>,
     required: Vec<Box<str>>,
     names: Names,
-    /// Whether it may have members that `properties` does not name.
+    /// Whether members that `properties` does not name are refused.
     is_closed: bool,
 }
 
-/// The names in `properties` and `required`, so that each member of an object is looked up once, however many names there are.
+/// The names in `properties` and `required`, indexed so that each member of an object takes one lookup.
 #[derive(Clone, Debug, Default)]
 struct Names {
-    /// By what all spellings of a name in other cases have in common.
+    /// The names, by their case-folded form.
     by_folded: HashMap<Box<str>, Name>,
-    /// How many of them have to be there.
+    /// The number of required names.
     required: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Name {
     text: Box<str>,
-    /// The place in `properties`, if it is there.
+    /// The index in `properties`, if the name is there.
     property: Option<usize>,
     is_required: bool,
-    /// Whether another name differs from it in its case only: nobody can tell which of them a member is.
+    /// Whether another name differs from this one only in case, so that a member cannot be assigned to either.
     is_unclear: bool,
 }
 
@@ -84,7 +85,7 @@ impl Names {
     }
 }
 
-/// Where a value is in the arguments. It is written only to say that it is wrong.
+/// The path of a value in the arguments. It is formatted only for error messages.
 #[derive(Clone, Copy)]
 enum Path<'a> {
     Arguments,
@@ -103,11 +104,11 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// The values that may be given, so that each is found at once however many there are.
+/// The values of an `enum`, indexed so that a lookup does not depend on their number.
 #[derive(Clone, Debug, Default)]
 struct ListedValues {
     texts: HashSet<Box<str>>,
-    /// In their order.
+    /// The numbers, in ascending order.
     numbers: Vec<Number>,
     words: Vec<&'static [u8]>,
 }
@@ -126,7 +127,7 @@ impl ListedValues {
         all
     }
 
-    /// The search meets both neighbours of a number: if any of the doubles is the same, that of a neighbour is.
+    /// The binary search visits both neighbours of a number: if a listed number has the same double, a neighbour has it too.
     fn has_number(&self, number: &Number) -> Result<bool, Unreadable> {
         let (mut low, mut high) = (0, self.numbers.len());
         while low < high {
@@ -141,25 +142,25 @@ impl ListedValues {
     }
 }
 
-/// A value that may be given.
+/// A value of an `enum`.
 #[derive(Clone, Debug)]
 enum Listed {
     Text(Box<str>),
     Number(Number),
-    /// `true`, `false` or `null`.
+    /// `true`, `false` or `null` as written.
     Word(&'static [u8]),
 }
 
-/// Types of JSON values, one bit for each.
+/// A set of JSON types, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Kinds(u8);
 
-/// Why arguments are not let through.
+/// Why arguments are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Misfit {
-    /// Servers may read them in different ways.
+    /// Servers may read the arguments differently.
     Unreadable,
-    /// What is wrong, for the caller.
+    /// The violation, as a message for the caller.
     Wrong(String),
 }
 
@@ -176,7 +177,7 @@ impl Kinds {
     const STRING: Kinds = Kinds(8);
     const ARRAY: Kinds = Kinds(16);
     const OBJECT: Kinds = Kinds(32);
-    /// A number without a fraction.
+    /// A number without a fractional part.
     const INTEGER: Kinds = Kinds(64);
     const NAMES: [(&'static str, Kinds); 7] = [
         ("null", Kinds::NULL),
@@ -215,11 +216,11 @@ impl Kinds {
 }
 
 impl ArgumentSchema {
-    /// Reads what the file of a policy says of the arguments.
+    /// Reads the argument schema of a rule.
     ///
     /// # Errors
     ///
-    /// All that is wrong.
+    /// All faults of the schema.
     pub(super) fn parse(schema: &Json) -> Result<ArgumentSchema, Vec<String>> {
         let mut reader = SchemaReader { faults: Vec::new(), values: 0 };
         let mut read = reader.read(schema, "arguments", 0);
@@ -230,7 +231,7 @@ impl ArgumentSchema {
         if reader.faults.is_empty() { Ok(read) } else { Err(reader.faults) }
     }
 
-    /// Checks the arguments in a message that is whole.
+    /// Checks the arguments in a complete message.
     pub(super) fn check_message(&self, message: &[u8]) -> Result<(), Misfit> {
         let params = Value::of(message)?.member("params")?;
         let arguments = params.map(|params| params.value.member("arguments")).transpose()?.flatten();
@@ -240,7 +241,7 @@ impl ArgumentSchema {
         }
     }
 
-    /// Checks the value at this path of names.
+    /// Checks a value against the schema. `path` is for error messages.
     fn check(&self, value: &Value<'_>, path: &Path<'_>) -> Result<(), Misfit> {
         let wrong = |what: String| Err(Misfit::Wrong(format!("{path} {what}")));
         let kind = Kinds::of(value)?;
@@ -352,7 +353,7 @@ impl ArgumentSchema {
     }
 }
 
-/// Reads a schema, and notes what is wrong with it.
+/// Reads a schema and collects its faults.
 struct SchemaReader {
     faults: Vec<String>,
     values: usize,
@@ -449,7 +450,7 @@ impl SchemaReader {
         read
     }
 
-    /// Notes ranges in which nothing is.
+    /// Reports ranges that no value satisfies.
     fn check_ranges(&mut self, read: &ArgumentSchema, path: &str) {
         let lowest = [(&read.minimum, Ordering::Greater), (&read.above, Ordering::Equal)];
         let highest = [&read.maximum, &read.below];

@@ -9,7 +9,7 @@ fn faults(text: &str) -> String {
     ArgumentSchema::parse(&serde_json::from_str(text).unwrap()).unwrap_err().join("\n")
 }
 
-/// What becomes of these arguments: `+`, `-` with the reason, or `?` if they cannot be read in one way only.
+/// The result for these arguments: `+`, `-` with the reason, or `?` if they have more than one reading.
 fn checked(schema: &ArgumentSchema, arguments: &str) -> String {
     checked_message(schema, &format!(r#"{{"method":"tools/call","params":{{"name":"t","arguments":{arguments}}}}}"#))
 }
@@ -58,7 +58,7 @@ fn arguments_beyond_it_are_told_what_is_wrong() {
         (r#"{"amount": 0}"#, "amount is a number out of the range that is allowed"),
         (r#"{"amount": -0}"#, "amount is a number out of the range that is allowed"),
         (r#"{"amount": -1e400}"#, "amount is a number out of the range that is allowed"),
-        // The standard lets these pass, and servers read them as numbers.
+        // The standard accepts these values, and servers read them as numbers.
         (r#"{"amount": "9999"}"#, "amount has to be of type number"),
         (r#"{"amount": [9999]}"#, "amount has to be of type number"),
         (r#"{"amount": null}"#, "amount has to be of type number"),
@@ -88,7 +88,7 @@ fn what_servers_may_read_in_different_ways_is_not_read() {
         r#"{"amount": 1, "Amount": 9999}"#,
         r#"{"AMOUNT": 9999}"#,
         r#"{"amount": 1, "\u0061mount": 9999}"#,
-        // Go takes U+017F for an s.
+        // Go folds U+017F to s.
         "{\"amount\": 1, \"line\u{17f}\": [0]}",
         r#"{"amount": 1, "to": {"country": "DE", "Country": "US"}}"#,
         r#"{"amount": 500.00000000000000000001}"#,
@@ -112,7 +112,7 @@ fn what_servers_may_read_in_different_ways_is_not_read() {
     assert_eq!(checked_message(&schema, two), "?");
 }
 
-/// Whatever `serde_json` reads as an amount above the limit is refused, and so is what Go would read.
+/// Arguments that `serde_json` or Go reads as an amount above the limit are refused.
 #[test]
 fn no_text_passes_that_a_server_reads_as_more() {
     let schema = schema(r#"{"properties": {"amount": {"minimum": 0, "maximum": 500}}, "required": ["amount"]}"#);
@@ -223,7 +223,7 @@ fn values_of_long_lists_are_found_and_no_others() {
     ] {
         assert!(checked(&wanted, &format!(r#"{{"a": [3, {value}]}}"#)).starts_with(want), "{value}");
     }
-    // As long as a body may be: no value of it is compared with all of the list.
+    // As long as a body may be: the values are not compared with the list one by one.
     let long = vec!["1497"; 13_000].join(",");
     assert_eq!(checked(&wanted, &format!(r#"{{"a": [{long}]}}"#)), "+");
 }

@@ -1,7 +1,7 @@
-//! The canonical form of a JSON value (RFC 8785), so that two texts of the same value have the same digest.
+//! The canonical form of a JSON value (RFC 8785), in which equal values have equal digests.
 //!
-//! Numbers are an exception: they stay as they are written. RFC 8785 takes each for a double, so that 9007199254740993 and
-//! 9007199254740992 would be the same, which they are not for every client.
+//! Unlike RFC 8785, numbers stay as written. RFC 8785 converts them to doubles, which makes 9007199254740993 and 9007199254740992
+//! equal; some clients tell them apart.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 
 use crate::policy::tools::json_text::{Cursor, DEPTH_MAX, Unreadable, Value};
 
-/// A value, with the members of its objects in order.
+/// A value whose object members are sorted.
 enum Node<'a> {
     /// A number, `true`, `false` or `null`.
     Plain(&'a [u8]),
@@ -22,7 +22,7 @@ enum Node<'a> {
 ///
 /// # Errors
 ///
-/// If an object has two members of the same name, of which readers take either.
+/// If an object has two members of the same name: readers use either.
 pub(super) fn write_canonical(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), Unreadable> {
     read(&mut Cursor::of(value), 0)?.write(out);
     Ok(())
@@ -30,11 +30,11 @@ pub(super) fn write_canonical(value: &Value<'_>, out: &mut Vec<u8>) -> Result<()
 
 /// Appends a text as a JSON string.
 pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
-    // It escapes what RFC 8785 section 3.2.2.2 says, and in the same way.
+    // `serde_json` escapes exactly as RFC 8785 section 3.2.2.2 requires.
     serde_json::to_writer(out, text).expect("a vector takes all that is written");
 }
 
-/// Each byte is read once, however deep the value is nested.
+/// Parses a value. Each byte is read once, whatever the nesting depth.
 fn read<'a>(cursor: &mut Cursor<'a>, depth: usize) -> Result<Node<'a>, Unreadable> {
     match cursor.peek() {
         Some(b'"') => Ok(Node::Text(cursor.text_value()?.string().ok_or(Unreadable)?)),
@@ -57,7 +57,7 @@ fn read<'a>(cursor: &mut Cursor<'a>, depth: usize) -> Result<Node<'a>, Unreadabl
                 members.push((name, read(cursor, depth + 1)?));
                 Ok(())
             })?;
-            // By UTF-16 code units (section 3.2.3).
+            // Sorted by UTF-16 code units (section 3.2.3).
             members.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
             if members.windows(2).any(|pair| pair[0].0 == pair[1].0) {
                 return Err(Unreadable);
@@ -72,7 +72,7 @@ fn read<'a>(cursor: &mut Cursor<'a>, depth: usize) -> Result<Node<'a>, Unreadabl
     }
 }
 
-/// Passes the place of each part of an array or object to `part`, which moves it to the end of the part.
+/// Calls `part` at each element of an array or object. `part` must move the cursor to the end of the element.
 fn each<'a>(
     cursor: &mut Cursor<'a>,
     open: u8,
@@ -142,7 +142,7 @@ mod tests {
         for (text, want) in [
             (r#" { "b" : [ 1 , {"d":null,"c":true} ] , "a" : "x" } "#, r#"{"a":"x","b":[1,{"c":true,"d":null}]}"#),
             (r#"{"\u0061\/\n\u001f":"\u00e9\u20ac\ud83d\ude00"}"#, "{\"a/\\n\\u001f\":\"é€😀\"}"),
-            // The example of RFC 8785 section 3.2.3: by UTF-16, not by code points.
+            // The example of RFC 8785 section 3.2.3: sorted by UTF-16, not by code points.
             (
                 r#"{"\u20ac":1,"\r":2,"\ufb33":3,"1":4,"\ud83d\ude00":5,"\u0080":6,"\u00f6":7}"#,
                 "{\"\\r\":2,\"1\":4,\"\u{80}\":6,\"ö\":7,\"€\":1,\"😀\":5,\"\u{fb33}\":3}",

@@ -1,4 +1,4 @@
-//! The tests that the file of a policy has for itself.
+//! The test cases in a policy file.
 
 use std::net::IpAddr;
 
@@ -7,27 +7,27 @@ use crate::policy::tools::decision::{Asked, Target};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::{ToolPolicy, UnreadableArguments};
 
-/// A request, and what is to be decided about it.
+/// A request and the expected decision.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) line: usize,
-    /// Roles that the caller has, besides those of its address and identity.
+    /// Roles of the caller, besides those of its address and identity.
     pub(super) roles: RoleSet,
     pub(super) address: Option<IpAddr>,
     pub(super) identity: Option<AgentIdentity>,
     pub(super) method: String,
     pub(super) target: OwnedTarget,
-    /// The arguments of the call, if they are said.
+    /// The arguments of the call, if given.
     pub(super) arguments: Option<serde_json::Value>,
     pub(super) is_allowed: bool,
-    /// Whether it is allowed once it was approved.
+    /// Whether the call is expected to require approval.
     pub(super) needs_approval: bool,
-    /// The rule that decides, if that is to be so.
+    /// The expected deciding rule, if given.
     pub(super) rule: Option<String>,
 }
 
-/// What the method of a case is about.
+/// The target of a case's method.
 #[derive(Clone, Debug)]
 pub(super) enum OwnedTarget {
     Nothing,
@@ -36,19 +36,19 @@ pub(super) enum OwnedTarget {
     Resource(String),
 }
 
-/// How a test of a policy came out.
+/// The result of a test case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaseOutcome {
     /// The name of the test.
     pub name: String,
     /// Its line in the file.
     pub line: usize,
-    /// What is wrong with the decision, if it is not what was expected.
+    /// The difference from the expected decision, if any.
     pub wrong: Option<String>,
 }
 
 impl ToolPolicy {
-    /// Runs the tests of the file, in its order.
+    /// Runs the tests of the file, in order.
     pub fn run_cases(&self) -> impl Iterator<Item = CaseOutcome> {
         self.cases.iter().map(|case| case.run(self))
     }

@@ -1,4 +1,4 @@
-//! The ceilings of a rule: how often, how many at once, with which arguments, and whether somebody has to approve.
+//! The ceilings of a rule: rate, concurrency, arguments, answers and approval.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,69 +9,69 @@ use crate::policy::tools::answer_ceiling::AnswerCeiling;
 use crate::policy::tools::approval_ticket::{ApprovalTerms, ApprovalTicket};
 use crate::policy::tools::arguments::ArgumentSchema;
 
-/// After how long a call that waits for approval may be tried again.
+/// When a call that waits for approval may be retried.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(15);
-/// The same where too many wait.
+/// When a call may be retried if too many wait for approval.
 const FULL_AFTER: Duration = Duration::from_secs(60);
 
-/// What a rule asks of the calls that it allows. What it does not say is not limited.
+/// The ceilings of a rule. An absent ceiling limits nothing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ceilings {
-    /// What the arguments have to be.
+    /// The schema of the arguments.
     pub(super) arguments: Option<Arc<ArgumentSchema>>,
     pub(super) quota: Quota,
-    /// How long is waited for approval; none if none is asked for.
+    /// The approval timeouts; `None` if no approval is required.
     pub(super) approval: Option<ApprovalTerms>,
-    /// How much the answers may have.
+    /// The limits of the answers.
     pub(super) answer: Option<Arc<AnswerCeiling>>,
 }
 
-/// How much one caller may use one tool.
+/// The limits of one caller's use of one tool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Quota {
     pub(super) rate: Option<Rate>,
     pub(super) at_once: Option<u32>,
-    /// Per day of UTC.
+    /// Calls per day (UTC).
     pub(super) per_day: Option<u32>,
 }
 
-/// A ceiling of a rule that a call has reached.
+/// The ceiling of a rule that a call has reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CeilingReached {
-    /// Its arguments are not those that the rule allows. This is wrong with them.
+    /// The arguments violate the schema, with the violation.
     Arguments(Arc<str>),
-    /// Its caller has called too often in the last time.
+    /// The caller exceeds its rate.
     Rate {
-        /// When it may call again.
+        /// When the caller may call again.
         after: Duration,
     },
-    /// As many calls of its caller as may be are under way.
+    /// The caller has the maximum number of calls in flight.
     AtOnce,
-    /// Its caller has made all calls of this day.
+    /// The caller has used its calls of the day.
     Day {
-        /// When the next day begins.
+        /// The time until the next day starts.
         after: Duration,
     },
-    /// So many callers are counted that this one cannot be.
+    /// The table of counted callers is full.
     Crowded,
-    /// Nobody has approved it yet.
+    /// The call waits for approval.
     ApprovalWaits(ApprovalTicket),
-    /// Whoever decides about it has denied it.
+    /// The approval of the call was denied.
     ApprovalDenied(ApprovalTicket),
     /// Too many calls wait for approval.
     ApprovalsFull,
-    /// It was approved, but the file of the approvals cannot be written, so that it could be made again after a restart.
+    /// The call was approved, but the use of the approval cannot be written to the file, and a restart would allow it again.
     ApprovalUnkept,
 }
 
 impl Ceilings {
-    /// Whether it limits nothing.
+    /// Whether there is no ceiling.
     pub(super) fn is_empty(&self) -> bool {
         self.arguments.is_none() && self.quota.is_empty() && self.approval.is_none() && self.answer.is_none()
     }
 }
 
-/// As `adit policy explain` tells them.
+/// The text that `adit policy explain` shows.
 impl fmt::Display for Ceilings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Quota { rate, at_once, per_day } = self.quota;
@@ -99,21 +99,21 @@ impl fmt::Display for Ceilings {
 }
 
 impl Ceilings {
-    /// Whether they count calls or ask for approval, so that they depend on the time since 1970.
+    /// Whether the ceilings count calls or require approval, and so depend on the time since 1970.
     pub(super) fn need_wall_time(&self) -> bool {
         !self.quota.is_empty() || self.approval.is_some()
     }
 }
 
 impl Quota {
-    /// Whether it limits nothing.
+    /// Whether there is no limit.
     pub(super) fn is_empty(&self) -> bool {
         *self == Quota::default()
     }
 }
 
 impl CeilingReached {
-    /// The key of the file that sets it, by which the audit log names it.
+    /// The key of the ceiling in the policy file, which the audit log uses.
     #[must_use]
     pub const fn key(&self) -> &'static str {
         match self {
@@ -128,7 +128,7 @@ impl CeilingReached {
         }
     }
 
-    /// When the same call may succeed, if that is known.
+    /// When a retry may succeed, if known.
     #[must_use]
     pub const fn after(&self) -> Option<Duration> {
         match self {
@@ -141,7 +141,7 @@ impl CeilingReached {
         }
     }
 
-    /// By which ticket the call waits, or was denied.
+    /// The ticket of the pending or denied approval.
     #[must_use]
     pub const fn ticket(&self) -> Option<ApprovalTicket> {
         match self {

@@ -1,4 +1,4 @@
-//! Ceilings and approvals of rules, as the files of policies have them.
+//! Tests of ceilings and approvals, from policy files.
 
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ fn what_asks_for_approval_goes_before_what_allows_and_behind_what_denies() {
 
 const TIME: QuotaTime = QuotaTime { now: Time::ZERO, unix: Duration::from_secs(20_000 * 86_400) };
 
-/// How many of these a caller without identity gets through, one after the other.
+/// How many of these calls of an anonymous caller pass, one after the other.
 fn passed<'a>(policy: &ToolPolicy, address: [u8; 4], all: impl IntoIterator<Item = Asked<'a>>) -> usize {
     let caller = CountedCaller { identity: None, address: Some(address.into()) };
     let passes = |asked: &Asked<'_>| {

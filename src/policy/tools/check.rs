@@ -1,4 +1,4 @@
-//! What of a policy has no effect.
+//! Finds parts of a policy that have no effect.
 
 use crate::policy::tools::file_reader::PolicyFault;
 use crate::policy::tools::roles::RoleSet;
@@ -6,7 +6,7 @@ use crate::policy::tools::rule::Rule;
 use crate::policy::tools::tool_policy::ToolPolicy;
 
 impl ToolPolicy {
-    /// The rules that never decide, and the roles and keys that no rule depends on.
+    /// The rules that never decide, and the roles and keys that no rule uses.
     #[must_use]
     pub fn useless(&self) -> Vec<PolicyFault> {
         let mut faults: Vec<PolicyFault> = self.rules.iter().filter_map(|rule| self.useless_rule(rule)).collect();

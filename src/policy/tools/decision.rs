@@ -4,31 +4,31 @@ use std::sync::Arc;
 use crate::base::{Hex, sha256};
 use crate::policy::tools::ceilings::CeilingReached;
 
-/// How much of the digest of a policy is shown, in bytes.
+/// How many bytes of a policy's digest are shown.
 const DIGEST_SHOWN: usize = 8;
 
-/// What is decided about one request.
+/// The decision about one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolDecision {
-    /// It may be passed on.
+    /// The request may be passed on.
     Allowed(Option<RuleId>),
-    /// It is answered here.
+    /// The request is answered without the server.
     Denied {
-        /// The rule that denies it; none if no rule allows it where one has to.
+        /// The rule that denies the request; `None` if no rule allows it and one has to.
         rule: Option<RuleId>,
-        /// What its caller is told.
+        /// The reply to the caller.
         how: Denial,
     },
 }
 
 impl ToolDecision {
-    /// Whether it may be passed on.
+    /// Whether the request may be passed on.
     #[must_use]
     pub const fn is_allowed(&self) -> bool {
         matches!(self, ToolDecision::Allowed(_))
     }
 
-    /// The rule that decided, if one did.
+    /// The rule that decided, if any.
     #[must_use]
     pub const fn rule(&self) -> Option<&RuleId> {
         match self {
@@ -36,7 +36,7 @@ impl ToolDecision {
         }
     }
 
-    /// The key of the rule whose ceiling is reached, if that is why it is denied.
+    /// The key of the ceiling that was reached, if the request is denied for that.
     #[must_use]
     pub const fn limit(&self) -> Option<&'static str> {
         match self {
@@ -46,25 +46,25 @@ impl ToolDecision {
     }
 }
 
-/// What the caller of a request that is denied is told.
+/// The reply to the caller of a denied request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// That there is no such thing: what is denied is not shown in lists either.
+    /// The target does not exist. It is hidden from lists as well.
     Hidden,
-    /// The same, because nobody has approved the tool as the server describes it now.
+    /// Like `Hidden`, because the tool's current definition is not approved.
     Pinned,
-    /// Which scope it lacks (RFC 6750 section 3.1), so that it can ask its user for more. What is denied is shown in lists.
+    /// The missing scope (RFC 6750 section 3.1), so that the caller can ask its user for it. The target stays in lists.
     Scope(Arc<str>),
-    /// Which ceiling of the rule that allows it is reached. What is denied is shown in lists.
+    /// The ceiling that was reached. The target stays in lists.
     Ceiling(CeilingReached),
 }
 
-/// A rule, by its place in the file of its policy and its name there.
+/// A rule, by its index and name in the policy file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleId {
-    /// The place among the rules of the file, from 0.
+    /// The index among the rules of the file, from 0.
     pub index: u16,
-    /// Its name, or its place if it has none.
+    /// The name, or the position if the rule has none.
     pub name: Arc<str>,
 }
 
@@ -87,13 +87,13 @@ impl PolicyDigest {
 }
 
 impl PolicyDigest {
-    /// The 32 bytes of SHA-256, of which its text has only the first.
+    /// The full SHA-256 digest. `Display` shows only its start.
     #[must_use]
     pub const fn bytes(&self) -> [u8; 32] {
         self.0
     }
 
-    /// Its first two bytes.
+    /// The first two bytes of the digest.
     #[must_use]
     pub const fn mark(&self) -> u16 {
         let [first, second, ..] = self.0;
@@ -114,19 +114,19 @@ impl fmt::Debug for PolicyDigest {
     }
 }
 
-/// What a request asks for.
+/// The method and target of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked<'a> {
     /// The method of the JSON-RPC message.
     pub method: &'a str,
-    /// What the method is about.
+    /// The target of the method.
     pub target: Target<'a>,
 }
 
-/// What a method is about.
+/// The target of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// Nothing that has a name.
+    /// The method has no named target.
     Nothing,
     /// A tool, by its name.
     Tool(&'a str),
@@ -139,31 +139,31 @@ pub enum Target<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// The call of a tool.
+    /// A call of a tool.
     #[must_use]
     pub const fn tool(name: &'a str) -> Asked<'a> {
         Asked { method: "tools/call", target: Target::Tool(name) }
     }
 
-    /// Whether its method has arguments that rules are about. A completion names a prompt too, and has others.
+    /// Whether rules can check the arguments of this method. A completion names a prompt too, but has other arguments.
     #[must_use]
     pub(super) fn has_arguments(&self) -> bool {
         matches!(self.method, "tools/call" | "prompts/get")
     }
 
-    /// The use of a prompt.
+    /// A request for a prompt.
     #[must_use]
     pub const fn prompt(name: &'a str) -> Asked<'a> {
         Asked { method: "prompts/get", target: Target::Prompt(name) }
     }
 
-    /// A resource that is read.
+    /// A read of a resource.
     #[must_use]
     pub const fn resource(uri: &'a str) -> Asked<'a> {
         Asked { method: "resources/read", target: Target::Resource(uri) }
     }
 
-    /// Resources of a template that are read.
+    /// A read of the resources of a template.
     #[must_use]
     pub const fn template(uri: &'a str) -> Asked<'a> {
         Asked { method: "resources/read", target: Target::Template(uri) }
@@ -171,7 +171,7 @@ impl<'a> Asked<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// The name, URI or template, if it has one.
+    /// The name, URI or template of the target, if it has one.
     #[must_use]
     pub const fn name(&self) -> Option<&'a str> {
         match self {

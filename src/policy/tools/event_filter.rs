@@ -1,16 +1,15 @@
-//! Answers with lists as they come in event streams (WHATWG HTML section 9.2.6).
+//! Filters lists in event streams (WHATWG HTML section 9.2.6).
 
 use crate::policy::tools::answer_filter::AnswerFilter;
 use crate::policy::tools::answer_note::AnswerWithheld;
 use crate::wire::event_stream::BOM;
 
 impl AnswerFilter {
-    /// One event of a stream, to its empty line, without what the caller may not use. None if there is nothing to change. All lines
-    /// that carry no data stay as they are.
+    /// Filters one event of a stream, including its empty line. `None` if nothing changes. Lines without data are unchanged.
     ///
     /// # Errors
     ///
-    /// If its data looks like an answer and cannot be read, or has more than the rule lets it have.
+    /// If the data looks like an answer and cannot be parsed, or the answer exceeds the limit of the rule.
     pub fn apply_to_event(&self, event: &[u8]) -> Result<Option<Vec<u8>>, AnswerWithheld> {
         let (mark, lines) = match event.strip_prefix(BOM) {
             Some(lines) => (BOM, lines),
@@ -26,7 +25,7 @@ impl AnswerFilter {
                 data.extend_from_slice(value);
             }
         }
-        // The first event of the transport before 2025-03-26 has a path as its data, and the one that primes a stream has none.
+        // In the transport before 2025-03-26 the first event carries a path; an event that primes a stream has no data.
         if !matches!(data.trim_ascii_start().first(), Some(b'{' | b'[')) {
             return Ok(None);
         }
@@ -50,7 +49,7 @@ impl AnswerFilter {
     }
 }
 
-/// The value of a line of data.
+/// The value of a data line.
 fn data_of(line: &[u8]) -> Option<&[u8]> {
     match line.strip_prefix(b"data")? {
         [] => Some(b""),
@@ -59,7 +58,7 @@ fn data_of(line: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The lines of a text, each with its end.
+/// The lines of a text, each with its line ending.
 struct Lines<'a>(&'a [u8]);
 
 impl<'a> Iterator for Lines<'a> {

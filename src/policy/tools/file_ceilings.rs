@@ -1,4 +1,4 @@
-//! The ceilings of a rule, as the file of a policy has them.
+//! Reads the ceilings of a rule from the policy file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,24 +26,24 @@ pub(super) const CEILING_KEYS: [&str; 10] = [
     ROWS_AT,
 ];
 
-/// The key that says where the rows of an answer are.
+/// The key that locates the rows of an answer.
 const ROWS_AT: &str = "answer_rows_at";
-/// The highest number of rows.
+/// The maximum of a row limit.
 const ROWS_MAX: u32 = 1_000_000;
 
-/// The highest rate, burst and number of calls at once.
+/// The maximum rate, burst and number of calls in flight.
 const CALLS_MAX: u32 = 1_000_000;
-/// The most calls of a day.
+/// The maximum of a daily limit.
 const CALLS_PER_DAY_MAX: u32 = 1_000_000_000;
 
-/// The longest time for an approval, in milliseconds: a week.
+/// The maximum approval timeout, in milliseconds: a week.
 const APPROVAL_MS_MAX: u32 = 7 * 86_400_000;
-/// How long a call waits for approval, unless the rule says something else.
+/// How long a call waits for approval by default.
 const APPROVAL_WAIT: Duration = Duration::from_secs(3_600);
-/// How long an approval holds, unless the rule says something else.
+/// How long an approval is valid by default.
 const APPROVAL_USE_WITHIN: Duration = Duration::from_secs(600);
 
-/// The ceilings of a rule; none if it has none.
+/// Reads the ceilings of a rule; `None` if it has none.
 pub(super) fn read_ceilings(reader: &mut FileReader, section: &Section<'_>, effect: &Effect) -> Option<Box<Ceilings>> {
     let first = CEILING_KEYS.into_iter().find(|key| section.has(key));
     let asks = *effect == Effect::Approve;
@@ -83,7 +83,7 @@ fn read_approval(reader: &mut FileReader, section: &Section<'_>, asks: bool) -> 
 }
 
 fn read_answer(reader: &mut FileReader, section: &Section<'_>) -> Option<Arc<AnswerCeiling>> {
-    // A longer one is not held, and what is not held cannot be withheld.
+    // A longer answer is not buffered, so it could not be withheld.
     let bytes_max = reader.count(section, BYTES_KEY, LIST_LEN_MAX as u32);
     let max = reader.count(section, ROWS_KEY, ROWS_MAX);
     let at = reader.text(section, ROWS_AT);

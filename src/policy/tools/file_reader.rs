@@ -1,4 +1,4 @@
-//! Values of a TOML file, with the line of everything that is wrong.
+//! Reads values of a TOML file, and reports faults with their line.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,12 +6,12 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Something wrong, or useless, in the file of a policy.
+/// A fault in a policy file: something wrong, or without effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyFault {
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong, and what to do.
+    /// The fault and its remedy.
     pub message: String,
 }
 
@@ -21,17 +21,17 @@ impl fmt::Display for PolicyFault {
     }
 }
 
-/// A file that is read, and what was found to be wrong with it.
+/// A file being read, with the faults found so far.
 pub(super) struct FileReader {
-    /// Where its lines end.
+    /// The ends of its lines.
     ends: Vec<usize>,
     pub(super) faults: Vec<PolicyFault>,
 }
 
-/// A table of it.
+/// A table of the file.
 pub(super) struct Section<'a> {
     pub(super) line: usize,
-    /// Its name, for messages.
+    /// The table's name, for messages.
     name: &'static str,
     table: &'a DeTable<'a>,
 }
@@ -49,7 +49,7 @@ impl FileReader {
         self.ends.partition_point(|end| *end < span.start) + 1
     }
 
-    /// The tables `[[name]]` of the file, which are at most `max`.
+    /// The tables `[[name]]` of the file, at most `max`.
     pub(super) fn rows<'a>(&mut self, root: &'a DeTable<'a>, name: &'static str, max: usize) -> Vec<Section<'a>> {
         let Some((key, value)) = root.get_key_value(name) else { return Vec::new() };
         let DeValue::Array(rows) = value.get_ref() else {
@@ -78,7 +78,7 @@ impl FileReader {
         }
     }
 
-    /// Reports the keys that are none of `known`.
+    /// Reports the keys that are not among `known`.
     pub(super) fn only(&mut self, section: &Section<'_>, known: &[&str]) {
         for (key, _) in section.table {
             let name = key.get_ref();
@@ -125,7 +125,7 @@ impl FileReader {
         number
     }
 
-    /// A list of texts, each with its line. None if it is not there.
+    /// A list of strings, each with its line; `None` if the key is absent.
     pub(super) fn texts<'a>(&mut self, section: &Section<'a>, key: &str) -> Option<Vec<(&'a str, usize)>> {
         let value = section.table.get(key)?;
         let DeValue::Array(items) = value.get_ref() else {
@@ -146,14 +146,14 @@ impl FileReader {
         Some(texts)
     }
 
-    /// A table within a table.
+    /// A table nested in the section.
     pub(super) fn inner<'a>(&mut self, section: &Section<'a>, key: &'static str) -> Option<Section<'a>> {
         self.section_of(section.table.get(key)?, key)
     }
 }
 
 impl<'a> Section<'a> {
-    /// Its keys and values as JSON.
+    /// The keys and values as JSON.
     pub(super) fn json(&self) -> impl Iterator<Item = (&'a str, serde_json::Value)> {
         self.table.iter().map(|(key, value)| (&**key.get_ref(), json(value.get_ref())))
     }

@@ -1,4 +1,4 @@
-//! What is sanitised, as the file of a policy has it.
+//! Reads the sanitising rules from the policy file.
 
 use regex::RegexBuilder;
 use toml::de::DeTable;
@@ -7,16 +7,16 @@ use crate::policy::tools::file_reader::{FileReader, Section};
 use crate::policy::tools::list_filter::LIST_LEN_MAX;
 use crate::policy::tools::sanitise::{OwnPattern, SanitiseKind, SanitiseMode, SanitiseRules};
 
-/// The most patterns of one policy.
+/// The maximum number of patterns in a policy.
 const OWN_PATTERNS_MAX: usize = 32;
-/// The longest pattern, what it may take when it is compiled, and the longest text that it may match, in bytes.
+/// The maximum length of a pattern, of its compiled form and of its matches, in bytes.
 const REGEX_LEN_MAX: usize = 1_024;
 const REGEX_SIZE_MAX: usize = 1 << 20;
 const MATCH_LEN_MAX: usize = 1_024;
-/// How deep its groups may be.
+/// The maximum nesting depth of groups in a pattern.
 const REGEX_NESTING_MAX: u32 = 32;
 
-/// What `[sanitise]` and `[[pattern]]` say; none if nothing is sanitised.
+/// Reads `[sanitise]` and `[[pattern]]`; `None` if nothing is sanitised.
 pub(super) fn read_sanitise(reader: &mut FileReader, root: &DeTable<'_>) -> Option<Box<SanitiseRules>> {
     let section = reader.section(root, "sanitise");
     let rows = reader.rows(root, "pattern", OWN_PATTERNS_MAX);
@@ -88,7 +88,7 @@ fn is_key(kind: SanitiseKind) -> bool {
     !matches!(kind, SanitiseKind::Patterns | SanitiseKind::TooLong)
 }
 
-/// The word for what takes it out; none if it is only flagged.
+/// The mode that removes matches of this kind; `None` if they can only be flagged.
 fn change_word(kind: SanitiseKind) -> Option<&'static str> {
     match kind {
         SanitiseKind::Tags | SanitiseKind::ZeroWidth | SanitiseKind::Bidi | SanitiseKind::Ansi => Some("strip"),
@@ -131,7 +131,7 @@ fn read_pattern(reader: &mut FileReader, section: &Section<'_>) -> Option<OwnPat
             reader.fault(line, "regex matches the empty text, and so everywhere: say what has to be there");
             None
         }
-        // However often it matches, a text is read in time that is in proportion to its length.
+        // Bounded matches keep the scan linear in the length of the text.
         Ok(_) if !lens.is_ok_and(|(_, max)| max.is_some_and(|max| max <= MATCH_LEN_MAX)) => {
             reader.fault(
                 line,

@@ -1,26 +1,26 @@
-//! What a server says of its tools (MCP 2025-11-25, "ToolAnnotations"), where the owner of the route trusts it in this.
+//! Annotations of tools (MCP 2025-11-25, "ToolAnnotations"), used where the owner of the route trusts the server.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
-/// The most tools of one server that are remembered.
+/// The maximum number of tools remembered per server.
 const TOOLS_MAX: usize = 4_096;
-/// The longest name of a tool that is remembered, in bytes.
+/// The maximum length of a remembered tool name, in bytes.
 const NAME_LEN_MAX: usize = 256;
 
-/// What is said of one tool. What is not said has the meaning that the specification gives it, which is the worst.
+/// The annotations of one tool. An absent annotation has the default of the specification, which is the worst case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ToolHints {
-    /// It changes nothing where it runs.
+    /// The tool does not modify its environment.
     pub read_only_hint: bool,
-    /// It may destroy something.
+    /// The tool may destroy something.
     pub destructive_hint: bool,
-    /// A second call with the same arguments changes nothing more.
+    /// A repeated call with the same arguments has no further effect.
     pub idempotent_hint: bool,
-    /// It deals with more than the server itself.
+    /// The tool interacts with systems outside of the server.
     pub open_world_hint: bool,
 }
 
@@ -30,7 +30,7 @@ impl Default for ToolHints {
     }
 }
 
-/// The annotations that a rule asks for.
+/// The annotations that a rule requires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WantedHints {
     pub(super) read_only: Option<bool>,
@@ -47,14 +47,14 @@ impl WantedHints {
     pub(super) fn fit(self, hints: ToolHints) -> bool {
         let fits = |wanted: Option<bool>, said: bool| wanted.is_none_or(|wanted| wanted == said);
         fits(self.read_only, hints.read_only_hint)
-            // It has a meaning only where something is changed.
+            // This annotation is meaningful only if the tool modifies something.
             && fits(self.destructive, hints.destructive_hint && !hints.read_only_hint)
             && fits(self.idempotent, hints.idempotent_hint)
             && fits(self.open_world, hints.open_world_hint)
     }
 }
 
-/// What the last lists have said of the tools of a server.
+/// The annotations of a server's tools, from its latest lists.
 #[derive(Debug, Default)]
 pub(super) struct KnownHints(Mutex<Known>);
 
@@ -65,7 +65,7 @@ struct Known {
 }
 
 impl KnownHints {
-    /// What is said of a tool; the worst of one that is not known.
+    /// The annotations of a tool; the worst case if it is unknown.
     pub(super) fn of(&self, tool: &str) -> ToolHints {
         self.lock().tools.get(tool).copied().unwrap_or_default()
     }
@@ -81,7 +81,7 @@ impl KnownHints {
         }
     }
 
-    /// Says which server it is. What another has said is forgotten.
+    /// Sets the server. Annotations of another server are discarded.
     pub(super) fn be_of(&self, server: &str) {
         let mut known = self.lock();
         if *known.server != *server {

@@ -1,4 +1,4 @@
-//! The tools of a server, as its lists have described them, and which of these descriptions somebody has approved.
+//! The inventory of a server's tools: their definitions as listed, and which definitions are approved.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,47 +10,47 @@ use crate::policy::tools::canonical::{write_canonical, write_text};
 use crate::policy::tools::json_text::{Unreadable, Value};
 use crate::policy::tools::tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 
-/// The most tools of one server that are remembered.
+/// The maximum number of tools remembered per server.
 pub const INVENTORY_TOOLS_MAX: usize = 4_096;
-/// The longest name of a tool that is remembered, in bytes.
+/// The maximum length of a remembered tool name, in bytes.
 const NAME_LEN_MAX: usize = 256;
-/// The longest definition whose text is kept, in bytes. Of a longer one the digest is known, and not what has changed in it.
+/// The maximum length of a definition whose text is kept, in bytes. A longer definition is known by its digest only.
 const TEXT_LEN_MAX: usize = 64 * 1024;
-/// What a tool takes beside its name and texts, in bytes.
+/// The memory charged per tool besides its name and texts, in bytes.
 const TOOL_LEN: usize = 320;
-/// What all tools of one server may take, in bytes; their texts leave room for the others.
+/// The maximum memory for the tools of one server, in bytes. Texts leave room for further tools.
 const SERVER_LEN_MAX: usize = 4 << 20;
 const SERVER_TEXTS_MAX: usize = 2 << 20;
-/// How long a tool is remembered that nobody has approved and that is not listed any more.
+/// How long an unapproved tool is remembered after it was last listed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// The members of a tool that say what it is and does (MCP 2025-11-25, "Tool"): what a model or its user goes by.
+/// The members of a tool that a model or its user relies on (MCP 2025-11-25, "Tool"). The digest covers only these.
 const MEMBERS: [&str; 6] = ["annotations", "description", "inputSchema", "name", "outputSchema", "title"];
 
-/// Memory that the inventories of a process share, in bytes.
+/// The memory that all inventories of a process share, in bytes.
 #[derive(Debug)]
 pub struct InventoryMemory(AtomicUsize);
 
-/// What a server says of a tool.
+/// The definition of a tool in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Definition {
     digest: ToolDigest,
-    /// In its canonical form, if that is kept.
+    /// The canonical form, if it is kept.
     text: Option<Arc<str>>,
-    /// Whether all readers read the same. If not, the digest is that of the bytes.
+    /// Whether the definition has only one reading. If not, the digest is that of the raw bytes.
     is_readable: bool,
 }
 
 /// A tool that a list has named.
 struct Known {
     seen: Definition,
-    /// The hash of the bytes from which that was read.
+    /// The hash of the raw bytes of the definition.
     raw: [u8; 32],
     first_seen_ms: Option<i64>,
     last_seen_ms: i64,
-    /// Whether a list has named it since the last stamp.
+    /// Whether a list has named the tool since the last stamp.
     is_fresh: bool,
-    /// Whether it has come or changed since then.
+    /// Whether the tool was added or changed since the last stamp.
     is_news: bool,
     approved: Option<(Definition, i64)>,
 }
@@ -59,21 +59,21 @@ struct Known {
 #[derive(Default)]
 struct Held {
     tools: HashMap<Box<str>, Known>,
-    /// What they take of the memory, in bytes.
+    /// The memory that the tools use, in bytes.
     taken: usize,
 }
 
-/// What is known of the tools of one server. All cores share it.
+/// The inventory of one server's tools, shared by all cores.
 pub struct ToolInventory {
     held: Mutex<Held>,
     memory: Arc<InventoryMemory>,
     has_news: AtomicBool,
     is_fresh: AtomicBool,
-    /// How often a tool was named for which there was no room.
+    /// How often a listed tool was dropped for lack of room.
     left_out: AtomicU64,
 }
 
-/// A definition that somebody has looked at, and approves.
+/// A reviewed definition that is to be approved.
 #[derive(Debug)]
 pub struct ToolApproval {
     tool: Box<str>,
@@ -81,7 +81,7 @@ pub struct ToolApproval {
 }
 
 impl InventoryMemory {
-    /// A memory of so many bytes.
+    /// Creates a pool of this many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Arc<InventoryMemory> {
         Arc::new(InventoryMemory(AtomicUsize::new(bytes)))
@@ -97,7 +97,7 @@ impl InventoryMemory {
 }
 
 impl Definition {
-    /// What is said of a tool in an element of a list.
+    /// Reads the definition from an element of a list.
     fn of(element: &Value<'_>) -> Definition {
         let digest = ToolDigest::of(element.bytes());
         Definition::read(element).unwrap_or(Definition { digest, text: None, is_readable: false })
@@ -136,14 +136,14 @@ impl Known {
         ToolStanding::of(self.seen.is_readable, &self.seen.digest, approved)
     }
 
-    /// What it takes of the memory, beside its name.
+    /// The memory that the tool uses, in bytes, without its name.
     fn len(&self) -> usize {
         TOOL_LEN + self.seen.len() + self.approved.as_ref().map_or(0, |(approved, _)| approved.len())
     }
 }
 
 impl Held {
-    /// Whether there is room for one tool more, which then is taken.
+    /// Reserves memory for one more tool. Returns false if there is none.
     fn has_room_for(&mut self, name: &str, memory: &InventoryMemory) -> bool {
         let len = TOOL_LEN + name.len();
         let is_small = self.tools.len() < INVENTORY_TOOLS_MAX && name.len() <= NAME_LEN_MAX;
@@ -157,7 +157,7 @@ impl Held {
     }
 }
 
-/// The definition, without its text if there is no memory for that.
+/// Accounts for a definition. Drops its text if there is no memory for it.
 fn keep(taken: &mut usize, mut definition: Definition, memory: &InventoryMemory) -> Definition {
     let len = definition.len();
     if *taken + len <= SERVER_TEXTS_MAX && memory.take(len) {
@@ -174,7 +174,7 @@ fn give_back(taken: &mut usize, len: usize, memory: &InventoryMemory) {
 }
 
 impl ToolInventory {
-    /// One of a server of which nothing is known.
+    /// Creates an empty inventory.
     #[must_use]
     pub fn new(memory: &Arc<InventoryMemory>) -> ToolInventory {
         ToolInventory {
@@ -186,12 +186,12 @@ impl ToolInventory {
         }
     }
 
-    /// What was kept of a server, as far as there is room for it.
+    /// Creates an inventory from stored records, as far as there is room.
     #[must_use]
     pub fn restored(memory: &Arc<InventoryMemory>, records: &[ToolRecord]) -> ToolInventory {
         let inventory = ToolInventory::new(memory);
         let mut held = inventory.lock();
-        // What somebody has approved comes first.
+        // Approved tools are restored first.
         let (approved, others): (Vec<_>, Vec<_>) = records.iter().partition(|record| record.approved.is_some());
         for record in approved.into_iter().chain(others) {
             let Some(seen) = Definition::kept(&record.digest, record.definition.as_ref(), !record.unreadable) else {
@@ -205,7 +205,7 @@ impl ToolInventory {
             }
             let tool = Known {
                 seen: held.keep(seen, memory),
-                // The next list is read.
+                // A zero hash makes the next list be read.
                 raw: [0; 32],
                 first_seen_ms: Some(record.first_seen_ms),
                 last_seen_ms: record.last_seen_ms,
@@ -219,13 +219,13 @@ impl ToolInventory {
         inventory
     }
 
-    /// Whether calls of this tool are of one that was approved and has not changed since.
+    /// Whether the tool's current definition is the approved one.
     #[must_use]
     pub fn is_approved(&self, tool: &str) -> bool {
         self.lock().tools.get(tool).is_some_and(|known| known.standing() == ToolStanding::Approved)
     }
 
-    /// A list names this tool, and describes it so. Returns whether that was approved.
+    /// Records a definition from a list. Returns whether it is the approved one.
     pub(super) fn observe(&self, name: &str, element: &Value<'_>) -> bool {
         let raw = sha256(element.bytes());
         if let Some(known) = self.lock().tools.get_mut(name).filter(|known| known.raw == raw) {
@@ -262,32 +262,32 @@ impl ToolInventory {
         false
     }
 
-    /// Whether it has no tool.
+    /// Whether the inventory is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lock().tools.is_empty()
     }
 
-    /// Whether tools have come or changed since the last [stamp](ToolInventory::stamp).
+    /// Whether tools were added or changed since the last [stamp](ToolInventory::stamp).
     #[must_use]
     pub fn has_news(&self) -> bool {
         self.has_news.load(Ordering::Relaxed)
     }
 
-    /// Whether lists have passed since then.
+    /// Whether a list was recorded since the last stamp.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.is_fresh.load(Ordering::Relaxed)
     }
 
-    /// How often a tool was named for which there was no room.
+    /// How often a listed tool was dropped for lack of room.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.left_out.load(Ordering::Relaxed)
     }
 
-    /// Notes that what lists have named was named now, in milliseconds since 1970, and forgets what is gone for long. Returns what
-    /// has come or changed.
+    /// Sets the last-seen time of the tools listed since the last stamp, in milliseconds since 1970, and forgets tools that have
+    /// not been listed for long. Returns the tools that were added or changed.
     #[must_use]
     pub fn stamp(&self, now_ms: i64) -> Vec<ToolNews> {
         self.has_news.store(false, Ordering::Relaxed);
@@ -316,11 +316,11 @@ impl ToolInventory {
         news
     }
 
-    /// Looks up the definition of a tool that is to be [approved](ToolInventory::approve), whose digest somebody has seen.
+    /// Prepares the [approval](ToolInventory::approve) of a tool whose definition has this digest.
     ///
     /// # Errors
     ///
-    /// If the tool is not known, has another definition, or one that can be read in two ways.
+    /// If the tool is unknown, its digest differs, or its definition has more than one reading.
     pub fn approval(&self, tool: &str, digest: ToolDigest) -> Result<ToolApproval, NotApproved> {
         let held = self.lock();
         let known = held.tools.get(tool).ok_or(NotApproved::Unknown)?;
@@ -333,7 +333,8 @@ impl ToolInventory {
         Ok(ToolApproval { tool: tool.into(), definition: known.seen.clone() })
     }
 
-    /// Approves a definition, at this time in milliseconds since 1970. A tool that has changed meanwhile stays one that has changed.
+    /// Approves a definition, at this time in milliseconds since 1970. If the tool has changed in the meantime, it remains
+    /// changed.
     pub fn approve(&self, approval: ToolApproval, at_ms: i64) {
         let mut held = self.lock();
         let Held { tools, taken } = &mut *held;
@@ -344,12 +345,12 @@ impl ToolInventory {
         known.approved = Some((keep(taken, approval.definition, &self.memory), at_ms));
     }
 
-    /// Passes how each tool stands to `see`.
+    /// Calls `see` with the standing of each tool.
     pub fn each_standing(&self, mut see: impl FnMut(ToolStanding)) {
         self.lock().tools.values().for_each(|known| see(known.standing()));
     }
 
-    /// All tools, by name.
+    /// The records of all tools, by name.
     #[must_use]
     pub fn records(&self) -> Vec<ToolRecord> {
         let text = |definition: &Definition| definition.text.as_deref().map(str::to_owned);
@@ -412,7 +413,7 @@ mod tests {
         assert!(inventory.stamp(11).is_empty() && !inventory.has_news());
         approve_all(&inventory, 12);
         assert!(inventory.is_approved("a"));
-        // The same in other words, and with what says nothing of what it does.
+        // The same definition, spelled differently, with further members that the digest ignores.
         assert!(observe(
             &inventory,
             r#"{"icons":[],"_meta":{"n":1}, "inputSchema":{"y":2,"x":1},"description":"\u0061dds","name":"a"}"#
@@ -515,7 +516,7 @@ mod tests {
         assert_eq!((records.len(), inventory.left_out()), (INVENTORY_TOOLS_MAX, 100));
         let texts = records.iter().filter(|record| record.definition.is_some()).count();
         assert!((400..520).contains(&texts), "{texts}");
-        // Another server has what is left of the memory.
+        // Another server can use the remaining memory.
         let other = ToolInventory::new(&memory);
         observe(&other, r#"{"name":"a"}"#);
         assert_eq!(other.records().len(), 1);

@@ -1,4 +1,4 @@
-//! Lists, as their callers see them.
+//! Tests of lists as callers receive them.
 
 use std::sync::Arc;
 
@@ -223,12 +223,12 @@ fn a_tool_in_quarantine_is_hidden_and_cannot_be_called_until_it_is_approved() {
     let changed = r#"{"result":{"tools":[{"name":"a","description":"x"},{"name":"asked"}]}}"#;
     assert_eq!(applied(&filter, changed), r#"{"result":{"tools":[{"name":"asked"}]}}"#);
     assert!(!may_call(&policy, "a").is_allowed());
-    // Where it is only reported, nothing is hidden.
+    // If unapproved tools are only reported, nothing is hidden.
     let (policy, filter) = pinned(PinMode::Warn);
     assert_eq!(applied(&filter, changed), changed);
     assert!(may_call(&policy, "a").is_allowed());
     assert!(ToolPins::new(PinMode::Off, &inventory).is_none());
-    // What is read in two ways is told, also where it is hidden for another reason, and calls of it are denied.
+    // A definition with more than one reading is reported even if the tool is hidden anyway, and calls are denied.
     let approved = ToolDigest::parse(&inventory.records()[0].digest).unwrap();
     inventory.approve(inventory.approval("a", approved).unwrap(), 2);
     let (quarantine, _) = pinned(PinMode::Quarantine);

@@ -1,4 +1,4 @@
-//! Which caller may call which tool, by the rules of a route.
+//! Access rules of a route: which callers may use which tools.
 
 mod answer_ceiling;
 mod answer_filter;

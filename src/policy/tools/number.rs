@@ -1,27 +1,27 @@
-//! Numbers of JSON as their servers may read them: exactly as they are written, or as the nearest double (IEEE 754).
+//! JSON numbers as servers may read them: exactly as written, or as the nearest double (IEEE 754).
 
 use std::cmp::Ordering;
 
 use crate::policy::tools::json_text::Unreadable;
 
-/// The longest number that is read, in bytes.
+/// The maximum length of a number, in bytes.
 const NUMBER_LEN_MAX: usize = 1_024;
-/// Exponents beyond it count as this. It is far from all that doubles hold, and from overflow.
+/// Exponents are clamped to this, far beyond the range of doubles and far from overflow.
 const EXPONENT_MAX: i64 = 1 << 40;
 
-/// A number, as it is written.
+/// A number as written.
 #[derive(Clone, Debug)]
 pub(super) struct Number {
     is_negative: bool,
-    /// Its digits without zeros at both ends; none if it is zero.
+    /// The digits without leading and trailing zeros; empty for zero.
     digits: Box<[u8]>,
-    /// It is `0.digits` times ten to the power of this.
+    /// The value is `0.digits` times ten to this power.
     exponent: i64,
     double: f64,
 }
 
 impl Number {
-    /// Reads a number (RFC 8259 section 6).
+    /// Parses a number (RFC 8259 section 6).
     pub(super) fn parse(text: &[u8]) -> Result<Number, Unreadable> {
         let (is_negative, rest) = match text {
             [b'-', rest @ ..] => (true, rest),
@@ -54,17 +54,17 @@ impl Number {
         Ok(Number { is_negative: is_negative && !digits.is_empty(), digits, exponent, double })
     }
 
-    /// How it compares with another.
+    /// Compares the values of two numbers.
     ///
     /// # Errors
     ///
-    /// If the doubles that are nearest to both compare in another way, so that servers may see either.
+    /// If the nearest doubles compare differently, because servers may then see either order.
     pub(super) fn compare(&self, other: &Number) -> Result<Ordering, Unreadable> {
         let exactly = self.compare_exactly(other);
         if self.double.partial_cmp(&other.double) == Some(exactly) { Ok(exactly) } else { Err(Unreadable) }
     }
 
-    /// How they compare as they are written.
+    /// Compares two numbers exactly as written.
     pub(super) fn compare_exactly(&self, other: &Number) -> Ordering {
         let sign = |number: &Number| match (number.digits.is_empty(), number.is_negative) {
             (true, _) => 0,
@@ -79,11 +79,11 @@ impl Number {
         }
     }
 
-    /// Whether it has no part behind the point. `1.0` has none.
+    /// Whether the number has no fractional part. `1.0` has none.
     ///
     /// # Errors
     ///
-    /// If the nearest double says something else.
+    /// If the nearest double differs in this.
     pub(super) fn is_whole(&self) -> Result<bool, Unreadable> {
         let exactly = self.digits.is_empty() || self.exponent >= self.digits.len() as i64;
         let by_double = !self.double.is_finite() || self.double.fract() == 0.0;

@@ -1,11 +1,11 @@
-//! Names as rules write them: exact, or with `*` for any characters.
+//! Patterns for names: exact, or with `*` for any characters.
 
 use std::collections::HashSet;
 
 /// The longest pattern, in bytes.
 pub(super) const PATTERN_LEN_MAX: usize = 512;
 
-/// Some patterns. A name that is written out is found by its hash, whatever their number.
+/// A set of patterns. Exact names are found by hash, whatever their number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Patterns {
     exact: HashSet<Box<str>>,
@@ -25,23 +25,23 @@ impl Patterns {
         self.exact.is_empty() && self.globs.is_empty()
     }
 
-    /// Whether one of them matches this name.
+    /// Whether any pattern matches this name.
     pub(super) fn matches(&self, name: &str) -> bool {
         self.exact.contains(name) || self.globs.iter().any(|glob| matches(glob, name))
     }
 
-    /// Whether one of them is this name, written out.
+    /// Whether this name is listed exactly, without `*`.
     pub(super) fn names(&self, name: &str) -> bool {
         self.exact.contains(name)
     }
 
-    /// Whether one of them matches every name that this pattern matches.
+    /// Whether a single pattern matches every name that `pattern` matches.
     pub(super) fn cover(&self, pattern: &str) -> bool {
-        // A `*` of the pattern is matched by a `*` alone, so that it can stand for itself.
+        // Only a `*` matches the `*` of `pattern`, so it can stand for itself.
         self.matches(pattern)
     }
 
-    /// Whether one of them matches a name that this pattern matches.
+    /// Whether any pattern matches a name that `pattern` matches.
     pub(super) fn overlap(&self, pattern: &str) -> bool {
         let exact = if pattern.contains('*') {
             self.exact.iter().any(|own| matches(pattern, own))
@@ -51,7 +51,7 @@ impl Patterns {
         exact || self.globs.iter().any(|own| overlap(own, pattern))
     }
 
-    /// Whether every name that `other` matches is matched by one of them, as far as that can be told pattern by pattern.
+    /// Whether every pattern of `other` is covered by a single pattern. Unions of patterns are not considered.
     pub(super) fn cover_all(&self, other: &Patterns) -> bool {
         other.all().all(|pattern| self.cover(pattern))
     }
@@ -65,7 +65,7 @@ impl Patterns {
 fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut at, mut seen) = (0, 0);
-    // Behind the last `*`, and how much of the name it takes.
+    // The position after the last `*`, and how much of the name it takes.
     let mut star: Option<(usize, usize)> = None;
     while seen < name.len() {
         match pattern.get(at) {
@@ -93,7 +93,7 @@ fn overlap(one: &str, other: &str) -> bool {
         return matches(one, other);
     }
     let (one, other) = (one.as_bytes(), other.as_bytes());
-    // Which starts of `other` have a name in common with the start of `one` that was looked at.
+    // Which prefixes of `other` share a name with the prefix of `one` read so far.
     let mut reached = vec![false; other.len() + 1];
     reached[0] = true;
     for at in 0..other.len() {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::base::Rng;
 
-    /// The same, by the definition.
+    /// A reference implementation, straight from the definition.
     fn slowly(pattern: &[u8], name: &[u8]) -> bool {
         match pattern.split_first() {
             None => name.is_empty(),

@@ -1,4 +1,4 @@
-//! What becomes of the tools of a server that nobody has approved.
+//! How unapproved tools of a server are handled.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,22 +8,22 @@ use crate::policy::tools::decision::{Denial, RuleId, ToolDecision};
 use crate::policy::tools::inventory::ToolInventory;
 use crate::policy::tools::json_text::Value;
 
-/// The place and name of the rule that denies what is in quarantine. No file has so many rules.
+/// The index and name of the rule that denies quarantined tools. No file has so many rules.
 pub(super) const PIN_RULE: (u16, &str) = (u16::MAX - 2, "pin");
 
-/// What becomes of tools that are new, or whose definition has changed.
+/// How tools that are new or changed are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PinMode {
-    /// Nothing: the tools of the server are not looked at.
+    /// Tools are not checked.
     #[default]
     Off,
-    /// They are reported, and nothing else.
+    /// Unapproved tools are reported only.
     Warn,
-    /// They are reported, hidden from lists, and cannot be called until they are approved.
+    /// Unapproved tools are reported, hidden from lists, and denied until they are approved.
     Quarantine,
 }
 
-/// The tools of a server, and what becomes of those that nobody has approved.
+/// The inventory of a server, and how its unapproved tools are handled.
 #[derive(Clone)]
 pub struct ToolPins {
     is_quarantine: bool,
@@ -31,10 +31,10 @@ pub struct ToolPins {
 }
 
 impl PinMode {
-    /// All modes, the mildest first.
+    /// All modes, from mildest to strictest.
     pub const ALL: [PinMode; 3] = [PinMode::Off, PinMode::Warn, PinMode::Quarantine];
 
-    /// The word for it.
+    /// The name of the mode in files.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl FromStr for PinMode {
 }
 
 impl ToolPins {
-    /// The tools of this inventory, treated so; none if they are not looked at.
+    /// Pins for this inventory; `None` if tools are not checked.
     #[must_use]
     pub fn new(mode: PinMode, inventory: &Arc<ToolInventory>) -> Option<ToolPins> {
         let pins = |is_quarantine| ToolPins { is_quarantine, inventory: Arc::clone(inventory) };
@@ -65,7 +65,7 @@ impl ToolPins {
         !self.is_quarantine || self.inventory.is_approved(tool)
     }
 
-    /// Whether a tool may be listed that the server has just described so.
+    /// Records the listed definition of a tool. Returns whether it may be listed.
     pub(super) fn may_list(&self, tool: &str, element: &Value<'_>) -> bool {
         self.inventory.observe(tool, element) || !self.is_quarantine
     }
@@ -76,7 +76,7 @@ impl ToolPins {
     }
 }
 
-/// Two are equal if they treat the same tools alike.
+/// Pins are equal if they share the inventory and mode.
 impl PartialEq for ToolPins {
     fn eq(&self, other: &ToolPins) -> bool {
         self.is_quarantine == other.is_quarantine && Arc::ptr_eq(&self.inventory, &other.inventory)

@@ -1,22 +1,22 @@
-//! The calls of the day as text, so that a restart does not begin the day again.
+//! The text form of the calls of the day, so that a restart does not reset the counts.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use crate::policy::tools::quotas::{COUNTED_MAX, DayCalls, QuotaKey, Quotas, day_of, is_of};
 
-/// The longest text that is read, in bytes: no line is longer than 64.
+/// The maximum length of the text, in bytes. No line is longer than 64.
 pub const QUOTA_STATE_LEN_MAX: usize = 64 * (COUNTED_MAX + 1);
-/// The first line, which names the form of the others.
+/// The first line, with the version of the format.
 const FIRST: &str = "adit calls of a day, 1";
 
-/// Why a text is not taken over.
+/// Why a text cannot be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it does not hold the calls of a day: its line {0} is of another form")]
 pub struct QuotaStateError(pub usize);
 
 impl Quotas {
-    /// What was counted of this day as text, if that has changed since it was last asked for.
+    /// The counts of this day as text; `None` if they have not changed since the last call.
     #[must_use]
     pub fn day_state(&self, unix: Duration) -> Option<String> {
         if !self.take_changed() {
@@ -31,11 +31,11 @@ impl Quotas {
         Some(text)
     }
 
-    /// Takes over what was counted before, as far as it is of this day.
+    /// Restores the counts that are of this day.
     ///
     /// # Errors
     ///
-    /// If the text has another form. Nothing is taken over then.
+    /// If the text has another format. Nothing is restored then.
     pub fn restore_day(&self, text: &str, unix: Duration) -> Result<(), QuotaStateError> {
         let today = day_of(unix);
         let mut lines = text.lines();

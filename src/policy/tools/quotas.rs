@@ -1,4 +1,4 @@
-//! How much each caller has used of what the rules of policies allow: token buckets, calls under way, calls of the day.
+//! Quota usage per caller and tool: token buckets, calls in flight, and calls per day.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,23 +13,23 @@ use crate::policy::SourceKey;
 use crate::policy::identity::AgentIdentity;
 use crate::policy::tools::ceilings::{CeilingReached, Quota};
 
-/// The most pairs of a caller and a tool that are counted at the same time.
+/// The maximum number of pairs of caller and tool that are counted at the same time.
 pub const COUNTED_MAX: usize = 65_536;
-/// In how many parts they are kept, each with a lock of its own.
+/// The number of shards, each with its own lock.
 const PARTS: usize = 16;
 const PART_MAX: usize = COUNTED_MAX / PARTS;
-/// How many of a part may be of callers that have proven nothing, so that a flood of them leaves room for the others.
+/// The maximum number of entries per shard for callers without an identity, so that a flood of them leaves room for others.
 const PART_UNPROVEN_MAX: usize = PART_MAX / 2;
-/// The shortest time between two searches of a full part for what may be forgotten.
+/// The minimum time between two sweeps of a full shard.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// The seconds of a day.
+/// The length of a day, in seconds.
 const DAY_S: u64 = 86_400;
 
-/// What is counted of all callers, for as long as the process lasts.
+/// The quota usage of all callers. It lives as long as the process.
 #[derive(Debug)]
 pub struct Quotas {
     parts: [Mutex<Part>; PARTS],
-    /// Whether calls of a day were counted since that was last asked.
+    /// Whether calls of a day were counted since the last query.
     has_changed: AtomicBool,
 }
 
@@ -40,50 +40,50 @@ struct Part {
     swept: Option<Time>,
 }
 
-/// Which rule, caller and tool are counted together: the start of a SHA-256.
+/// The key of a counter, for a rule, caller and tool: a prefix of a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QuotaKey([u8; 16]);
 
-/// What is counted of one of them.
+/// The usage of one key.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {
-    /// When its bucket is full again, in nanoseconds.
+    /// When the bucket is full again, in nanoseconds.
     full_at_ns: u64,
     at_once: u32,
-    /// The day since 1970, and how many calls were made on it.
+    /// The day since 1970, and the number of calls on that day.
     day: u32,
     of_day: u32,
     is_proven: bool,
 }
 
-/// How many calls were made on a day.
+/// The number of calls on a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DayCalls {
     pub(super) day: u32,
     pub(super) calls: u32,
-    /// Whether their caller has proven who it is.
+    /// Whether the caller has an identity.
     pub(super) is_proven: bool,
 }
 
-/// Who calls, as far as that is known.
+/// A caller, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub struct CountedCaller<'a> {
-    /// Who it has proven to be.
+    /// The identity of the caller, if proven.
     pub identity: Option<&'a AgentIdentity>,
-    /// Where it calls from.
+    /// The address of the caller.
     pub address: Option<IpAddr>,
 }
 
 /// The time of a call, on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct QuotaTime {
-    /// That of this process.
+    /// The clock of this process.
     pub now: Time,
     /// The time since 1970.
     pub unix: Duration,
 }
 
-/// A call that is under way. Dropped, it is not any more.
+/// A call in flight. Dropping the permit ends the count.
 #[derive(Debug)]
 pub struct QuotaPermit {
     quotas: Arc<Quotas>,
@@ -105,7 +105,7 @@ impl Default for Quotas {
 }
 
 impl QuotaKey {
-    /// What is counted of a caller that uses this tool by a rule with this name, of the policy of this place.
+    /// The key for a caller, a tool, and a rule of the policy at this host.
     #[must_use]
     pub fn of(place: &str, rule: &str, caller: &CountedCaller<'_>, tool: &str) -> QuotaKey {
         let source = caller.address.map(|address| SourceKey::of(address).get().to_be_bytes());
@@ -124,7 +124,7 @@ impl QuotaKey {
     }
 }
 
-/// 32 hexadecimal digits.
+/// 32 hexadecimal digits of the key.
 impl fmt::Display for QuotaKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&Hex(&self.0), f)
@@ -140,11 +140,11 @@ impl FromStr for QuotaKey {
 }
 
 impl Quotas {
-    /// Counts one more call, or says which ceiling is reached; then it counts for none.
+    /// Counts a call against all ceilings, or against none if one is reached.
     ///
     /// # Errors
     ///
-    /// If a ceiling is reached.
+    /// The ceiling that is reached.
     pub(super) fn take(
         self: &Arc<Quotas>,
         key: QuotaKey,
@@ -179,17 +179,17 @@ impl Quotas {
         }))
     }
 
-    /// Whether calls of a day were counted since this was last asked.
+    /// Whether calls of a day were counted since the last query.
     pub(super) fn take_changed(&self) -> bool {
         self.has_changed.swap(false, Ordering::Relaxed)
     }
 
-    /// What was counted could not be kept: it is told again.
+    /// Marks the counts as changed again, after they could not be written.
     pub fn day_state_lost(&self) {
         self.has_changed.store(true, Ordering::Relaxed);
     }
 
-    /// Passes on what was counted of this day, and of the one behind it where a clock went back.
+    /// Visits the counts of this day, and those of the next day if the clock was set back.
     pub(super) fn each_of_day(&self, today: u32, mut pass: impl FnMut(QuotaKey, DayCalls)) {
         for part in &self.parts {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,7 +202,7 @@ impl Quotas {
         }
     }
 
-    /// Counts calls that were made before.
+    /// Restores the number of calls of a day.
     pub(super) fn restore(&self, key: QuotaKey, of_day: DayCalls, unix: Duration) {
         let DayCalls { day, calls, is_proven } = of_day;
         let time = QuotaTime { now: Time::ZERO, unix };
@@ -218,7 +218,7 @@ impl Quotas {
 }
 
 impl Part {
-    /// What is counted of a key; none if no room is left for a new one.
+    /// The counter of a key; `None` if there is no room for a new one.
     fn counted(&mut self, key: QuotaKey, is_proven: bool, time: QuotaTime) -> Option<&mut Counted> {
         let is_full = self.counted.len() >= PART_MAX || (!is_proven && self.unproven >= PART_UNPROVEN_MAX);
         if is_full && !self.counted.contains_key(&key) && !self.sweep(is_proven, time) {
@@ -231,7 +231,7 @@ impl Part {
         Some(counted)
     }
 
-    /// Forgets those of which nothing is to be remembered. True if there is room then.
+    /// Removes counters that no longer matter. Returns whether there is room now.
     fn sweep(&mut self, is_proven: bool, time: QuotaTime) -> bool {
         if self.swept.is_some_and(|swept| time.now - swept < SWEEP_EVERY) {
             return false;
@@ -248,12 +248,12 @@ impl Part {
     }
 }
 
-/// The day since 1970 of this time.
+/// The day since 1970 that contains this time.
 pub(super) fn day_of(unix: Duration) -> u32 {
     u32::try_from(unix.as_secs() / DAY_S).unwrap_or(u32::MAX - 1)
 }
 
-/// Whether what was counted on this day still counts: a clock that goes back a little begins no day again.
+/// Whether a count of `day` applies to `today`. A clock that is set back slightly does not start a new day.
 pub(super) fn is_of(day: u32, today: u32) -> bool {
     day == today || day == today + 1
 }

@@ -1,4 +1,4 @@
-//! What a policy makes of a call of which only a record is left.
+//! Evaluates a policy for a recorded call.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,53 +10,54 @@ use crate::policy::tools::hints::ToolHints;
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
 
-/// The most roles that a caller may have or not, for which every combination is tried.
+/// The maximum number of uncertain roles for which every combination is tried.
 const UNSURE_ROLES_MAX: u32 = 8;
 
-/// A call, as far as a record has it: without scopes, claims and arguments, and without the annotations of its tool.
+/// A recorded call: it has no scopes, claims or arguments, and no annotations of its tool.
 #[derive(Clone, Debug)]
 pub struct RecordedCall<'a> {
-    /// What it asked for.
+    /// The request of the call.
     pub asked: Asked<'a>,
-    /// Where its caller was.
+    /// The address of the caller.
     pub address: Option<IpAddr>,
-    /// Who its caller was, without scopes and claims.
+    /// The identity of the caller, without scopes and claims.
     pub identity: Option<AgentIdentity>,
 }
 
-/// What becomes of a call, without what depends on the calls before it.
+/// The outcome of a call, apart from limits that depend on earlier calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CallFate {
-    /// It is passed on.
+    /// The call is passed on.
     Allowed,
-    /// It waits until somebody approves it.
+    /// The call waits for approval.
     NeedsApproval,
-    /// It is denied, and reaches no server.
+    /// The call is denied and reaches no server.
     Denied,
 }
 
-/// What may become of a recorded call.
+/// The possible outcomes of a recorded call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplayedCall {
-    /// All that is possible, with the rule that then decides. More than one if that depends on what the record does not have.
+    /// All possible outcomes, each with the deciding rule. There is more than one if the outcome depends on data that the record
+    /// lacks.
     pub possible: BTreeSet<(CallFate, Option<Arc<str>>)>,
-    /// What it depends on.
+    /// The missing data that the outcome depends on.
     pub depends_on: BTreeSet<ReplayUnknown>,
 }
 
-/// What a record does not have of a call.
+/// Data of a call that a record lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReplayUnknown {
     /// The scopes and claims of the caller.
     Claims,
     /// The annotations of the tool.
     Annotations,
-    /// The arguments, of which a record has only the hash.
+    /// The arguments, which are recorded only as a hash.
     Arguments,
 }
 
 impl CallFate {
-    /// Its name in texts for people and programs.
+    /// The name for people and programs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -68,7 +69,7 @@ impl CallFate {
 }
 
 impl ReplayUnknown {
-    /// Its name in texts for people and programs.
+    /// The name for people and programs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -80,7 +81,7 @@ impl ReplayUnknown {
 }
 
 impl ToolPolicy {
-    /// What may become of a recorded call. Rates and other counts are not looked at, and neither are tools that nobody has approved.
+    /// The possible outcomes of a recorded call. Rates, counts and tool approvals are not evaluated.
     #[must_use]
     pub fn replay(&self, call: &RecordedCall<'_>) -> ReplayedCall {
         let mut replayed = ReplayedCall::default();
@@ -116,7 +117,7 @@ impl ToolPolicy {
         replayed
     }
 
-    /// The roles that the caller has, and the scopes it was granted, if its scopes and claims are the right ones.
+    /// The sets of roles that the caller may have, depending on its scopes and claims.
     fn unsure_roles(&self, call: &RecordedCall<'_>, sure: RoleSet) -> Vec<RoleSet> {
         let roles = self.roles.iter().enumerate().filter(|(at, _)| !sure.contains(*at));
         let may = roles.filter(|(_, role)| role.may_be_of(call.address, call.identity.as_ref()));
@@ -126,7 +127,7 @@ impl ToolPolicy {
         may.chain((0..scopes).map(RoleSet::one_granted)).collect()
     }
 
-    /// The annotations that its tool may have, if a rule depends on any.
+    /// The annotations that the tool may have, if a rule depends on any.
     fn possible_hints(&self, asked: &Asked<'_>) -> Vec<ToolHints> {
         if !self.uses_annotations() || !matches!(asked.target, Target::Tool(_)) {
             return vec![ToolHints::default()];
@@ -202,7 +203,7 @@ mod tests {
             rule(CallFate::Denied, "no-guests"),
         ];
         assert_eq!((&possible[..], &depends_on[..]), (&all[..], &["claims", "annotations"][..]));
-        // Of nobody there are no claims.
+        // An anonymous caller has no claims.
         assert_eq!(replay(policy, Asked::tool("s"), None).1, ["annotations"]);
         assert_eq!(replay(policy, Asked::prompt("s"), None), (vec![rule(CallFate::Denied, "")], vec![]));
         let (possible, depends_on) = replay(policy, Asked::tool("pay"), None);

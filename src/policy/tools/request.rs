@@ -1,4 +1,4 @@
-//! What a request asks for, read as its server reads it. What two readers may read in different ways is refused.
+//! Reads the method and target of a request as its server does. A request with more than one reading is refused.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,24 +8,24 @@ use crate::wire::http1::{BodyError, RequestHead};
 use crate::wire::jsonrpc::{MessageMember, Peek, Reading};
 use crate::wire::mcp;
 
-/// The longest name that a field of the head may wrap, in bytes.
+/// The maximum length of a name that a header field may encode, in bytes.
 const WRAPPED_LEN_MAX: usize = 2_048;
 
-/// What has been read of a request.
+/// What has been parsed of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads<'a> {
-    /// Not enough yet to decide.
+    /// More of the body is needed to decide.
     Unknown,
     /// A message with a method.
     Asks(Asked<'a>),
-    /// No method: an answer of the caller to a request of the server, something that is no message of JSON-RPC, or nothing.
+    /// No method: a response of the caller to a server request, a body that is not JSON-RPC, or an empty body.
     NoMethod,
 }
 
-/// What the body of a request is by its head.
+/// The kind of a request body, by its head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyKind {
-    /// A message, or something else in JSON.
+    /// A message, or other JSON.
     #[default]
     Json,
     /// A form, such as a request for a token (RFC 6749 section 4).
@@ -33,11 +33,11 @@ pub enum BodyKind {
 }
 
 impl BodyKind {
-    /// What the body of a request with this head is.
+    /// Classifies the body of a request by its head.
     ///
     /// # Errors
     ///
-    /// If its server may read other characters than these bytes are.
+    /// If the server may decode the body to other characters than these bytes.
     pub fn of(head: &RequestHead) -> Result<BodyKind, BodyError> {
         let mut kind = None;
         for (name, value) in head.headers() {
@@ -45,7 +45,7 @@ impl BodyKind {
                 return Err(BodyError::ContentCoding);
             }
             if name.eq_ignore_ascii_case(b"content-type") {
-                // Of two, servers read either.
+                // If the field occurs twice, servers use either.
                 if kind.is_some() {
                     return Err(BodyError::AmbiguousHead);
                 }
@@ -72,18 +72,18 @@ impl BodyKind {
         Ok(if is_form { BodyKind::Form } else { BodyKind::Json })
     }
 
-    /// Whether a body of this kind may begin so. A form that begins like JSON may be read as JSON.
+    /// Whether a body of this kind may start like this. A form that starts like JSON may be parsed as JSON.
     #[must_use]
     pub fn begins_with(self, first: u8) -> bool {
         self == BodyKind::Json || first.is_ascii_alphanumeric() || b"%_-.~*+".contains(&first)
     }
 }
 
-/// What a request asks for, as far as its body has been read strictly. It `has_ended`, or more may come.
+/// Reads the method and target of a request from the parsed part of its body. `has_ended` tells whether the body is complete.
 ///
 /// # Errors
 ///
-/// If servers may read it in different ways, it is no single message, or its head says something else.
+/// If servers may read the request differently, if it is not a single message, or if its head contradicts its body.
 pub fn read_request<'a>(head: &RequestHead, peek: &'a Peek, has_ended: bool) -> Result<Reads<'a>, BodyError> {
     check_message(peek)?;
     if peek.reading(MessageMember::Method) == Reading::Absent {
@@ -116,7 +116,7 @@ pub fn read_request<'a>(head: &RequestHead, peek: &'a Peek, has_ended: bool) -> 
     Ok(Reads::Asks(Asked { method, target }))
 }
 
-/// Checks what has been read of a message, whatever it asks for.
+/// Checks the parsed part of a message, whatever its method.
 ///
 /// # Errors
 ///
@@ -138,7 +138,7 @@ pub fn check_message(peek: &Peek) -> Result<(), BodyError> {
     Ok(())
 }
 
-/// What a member says; none if it may still come. Empty if it is not there.
+/// The value of a member; `None` if it may still come, and empty if it is absent.
 fn text(peek: &Peek, member: MessageMember, may_come: bool) -> Result<Option<&str>, BodyError> {
     let said = match (member, peek.reading(member)) {
         (_, Reading::Absent) if may_come => return Ok(None),
@@ -152,7 +152,7 @@ fn text(peek: &Peek, member: MessageMember, may_come: bool) -> Result<Option<&st
     }
 }
 
-/// Checks that the head says nothing else. In revisions where its fields have no meaning, they may not contradict either.
+/// Checks that the head agrees with the body. This also applies to revisions in which these fields have no meaning.
 fn check_fields(head: &RequestHead, method: &str, name: Option<&str>) -> Result<(), BodyError> {
     for (field, value) in head.headers() {
         let agrees = if field.eq_ignore_ascii_case(mcp::METHOD.as_bytes()) {
@@ -169,7 +169,7 @@ fn check_fields(head: &RequestHead, method: &str, name: Option<&str>) -> Result<
     Ok(())
 }
 
-/// Whether the value of a field, which may be wrapped, is this name (revision 2026-07-28, "Header value encoding").
+/// Whether a field value, which may be encoded, is this name (revision 2026-07-28, "Header value encoding").
 fn says(value: &[u8], name: &str) -> bool {
     match value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?=")) {
         Some(wrapped) => {

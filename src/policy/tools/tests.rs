@@ -1,4 +1,4 @@
-//! Policies as a whole: what their files say, and what is decided by them.
+//! Tests of whole policies: policy files and the resulting decisions.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(super) fn faults(text: &str) -> Vec<String> {
     ToolPolicy::parse(text).unwrap_err().iter().map(ToString::to_string).collect()
 }
 
-/// By which rule a request is allowed (`+name`) or denied (`-name`).
+/// The deciding rule: `+name` for allow, `-name` for deny.
 pub(super) fn verdict(policy: &ToolPolicy, roles: &[&str], asked: Asked<'_>) -> String {
     let roles = policy.roles_named(roles.iter().copied()).unwrap();
     let decision = policy.decide(roles, &asked);
@@ -26,7 +26,7 @@ pub(super) fn verdict(policy: &ToolPolicy, roles: &[&str], asked: Asked<'_>) -> 
     format!("{sign}{}", decision.rule().map(|rule| &*rule.name).unwrap_or_default())
 }
 
-/// What is decided of a tool that a list has just named.
+/// The decision about a tool that a list has just named.
 fn listed(policy: &ToolPolicy, tool: &str, said: ToolHints) -> ToolDecision {
     policy.decide_listed(RoleSet::default(), tool, said, &Value::of(b"{}").unwrap())
 }
@@ -416,7 +416,7 @@ fn a_role_says_who_vouches_for_its_callers() {
             policy(&role(&format!("{vouches}\n{said}")));
         }
     }
-    // What nothing here proves is told by what there is.
+    // An unknown proof is reported with the list of known ones.
     for proof in ["x509", "network", "edge", "forwarded"] {
         let told = faults(&role(&format!("proofs = ['{proof}']")));
         assert!(
@@ -532,7 +532,7 @@ fn rules_that_never_decide_are_found() {
     );
 }
 
-/// Random policies over few names.
+/// Random policies over a few names.
 fn any_file(rng: &mut Rng) -> String {
     const NAMES: [&str; 7] = ["a", "b", "ab", "a*", "*b", "*", "c"];
     let mut text = String::new();
@@ -584,7 +584,7 @@ fn a_rule_without_effect_can_be_left_out_and_a_deny_only_takes_away() {
             let at = text.lines().take(line - 1).map(|line| line.len() + 1).sum::<usize>();
             let end = text[at + 1..].find("[[").map_or(text.len(), |end| at + 1 + end);
             let without = policy(&format!("{}{}", &text[..at], &text[end..]));
-            // Without its last rule that allows, a policy allows what no rule denies.
+            // Without its last allow rule, a policy allows whatever no rule denies.
             if text[..at].contains("'allow'") || text[end..].contains("'allow'") || !text[at..end].contains("'allow'") {
                 left_out += 1;
                 assert_eq!(verdicts(&without), before, "{text}\nwithout line {line}");

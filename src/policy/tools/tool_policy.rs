@@ -1,4 +1,4 @@
-//! The policy of a route: which caller may call what.
+//! The policy of a route: which callers may call which tools, prompts and resources.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -26,58 +26,58 @@ use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::sanitise::SanitiseRules;
 use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
 
-/// The rules of a route, as its file has them, and what is known of the tools of its server.
+/// The rules of a route's policy file, with the state that they depend on.
 ///
-/// A rule that denies goes before all that allow. Where any rule allows, what none allows is denied.
+/// A deny rule overrides all allow rules. If the policy has any allow rule, a request that no rule allows is denied.
 pub struct ToolPolicy {
     pub(super) digest: PolicyDigest,
     pub(super) roles: Vec<Role>,
     /// The different values of `scope` in the rules.
     pub(super) scopes: Vec<Arc<str>>,
     pub(super) keys: Vec<Key>,
-    /// Whether a key goes on to the server.
+    /// Whether the caller's key is forwarded to the server.
     pub(super) passes_keys: bool,
-    /// Whether a server may tell in the list of its tools, or its instructions, what the caller may not use.
+    /// Whether the server's list of tools or its instructions may mention tools that the caller may not use.
     pub(super) passes_instructions: bool,
     pub(super) rules: Vec<Rule>,
-    /// What each request has to know of the rules, without looking at all of them.
+    /// Properties of the rules, computed once so that a request need not scan them.
     pub(super) uses_annotations: bool,
     pub(super) asks_for_approval: bool,
     pub(super) needs_wall_time: bool,
     pub(super) cases: Vec<Case>,
-    /// What of the texts of its server is changed or flagged; none if they are not looked at.
+    /// The sanitising rules for texts of the server; `None` if texts are not scanned.
     pub(super) sanitise: Option<Box<SanitiseRules>>,
     pub(super) hints: Arc<KnownHints>,
-    /// What becomes of tools that nobody has approved, if anything does.
+    /// How unapproved tools are handled; `None` if they are not checked.
     pub(super) pins: Option<ToolPins>,
-    /// What callers have used of what its rules allow.
+    /// The quota usage of callers.
     pub(super) quotas: Arc<Quotas>,
     /// The calls that wait for approval.
     pub(super) approvals: Arc<Approvals>,
-    /// The host for which its callers are counted.
+    /// The host of the route, under which callers are counted.
     pub(super) place: Arc<str>,
 }
 
-/// The arguments of a call cannot be read, or not in one way only.
+/// The arguments of a call cannot be parsed, or have more than one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadableArguments;
 
-/// How a method is treated that no rule names.
+/// The default for a method that no rule names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MethodDefault {
-    /// It is allowed: it is part of the protocol, or what it lists is filtered.
+    /// Allowed: the method is part of the protocol, or its lists are filtered.
     Allowed,
-    /// It is decided by what it names. One that names nothing is [indirect](MethodDefault::Indirect).
+    /// Decided by the target. A request without a target is treated as [indirect](MethodDefault::Indirect).
     ByTarget,
-    /// It reaches what rules are about without their names: the result of a call that another may have made, resources in a list.
-    /// It is denied where any rule is about the caller, or allows something, unless a rule allows it.
+    /// The method reaches tools or resources without naming them, such as the result of another call, or resources in a list. It
+    /// is denied if any rule applies to the caller or allows something, unless a rule allows the method.
     Indirect,
-    /// It is denied where any rule allows something.
+    /// Denied if the policy has any allow rule.
     Unknown,
 }
 
 impl MethodDefault {
-    /// How this method is treated.
+    /// The default for this method.
     #[must_use]
     pub fn of(method: &str) -> MethodDefault {
         match method {
@@ -104,42 +104,42 @@ impl MethodDefault {
 }
 
 impl ToolPolicy {
-    /// Shares from now on with another policy of the same route what is known of the tools.
+    /// Shares the tool annotations learned under the route's previous policy.
     pub fn learn_from(&mut self, before: &ToolPolicy) {
         self.hints = Arc::clone(&before.hints);
     }
 
-    /// The same policy where tools that nobody has approved are treated so.
+    /// Sets how unapproved tools are handled.
     #[must_use]
     pub fn pinned(self, pins: Option<ToolPins>) -> ToolPolicy {
         ToolPolicy { pins, ..self }
     }
 
-    /// Counts from now on in what all policies of the process share, by this place.
+    /// Counts calls of the host `place` in the quotas and approvals that all policies of the process share.
     pub fn count_in(&mut self, quotas: &Arc<Quotas>, approvals: &Arc<Approvals>, place: &str) {
         (self.quotas, self.approvals, self.place) = (Arc::clone(quotas), Arc::clone(approvals), place.into());
     }
 
-    /// Says which server the calls of its route go to. What another has said of its tools is forgotten.
+    /// Sets the server of the route. Annotations of another server are discarded.
     pub fn be_of(&self, server: &str) {
         if self.uses_annotations() {
             self.hints.be_of(server);
         }
     }
 
-    /// Whether a rule depends on the annotations of tools.
+    /// Whether a rule depends on tool annotations.
     #[must_use]
     pub const fn uses_annotations(&self) -> bool {
         self.uses_annotations
     }
 
-    /// The digest of its file.
+    /// The digest of the policy file.
     #[must_use]
     pub fn digest(&self) -> PolicyDigest {
         self.digest
     }
 
-    /// The name of the rule at this place of the file, if `mark` is [that](PolicyDigest::mark) of its digest.
+    /// The name of the rule with this index, if `mark` is the [mark](PolicyDigest::mark) of this policy's digest.
     #[must_use]
     pub fn rule_name(&self, mark: u16, index: u16) -> Option<&str> {
         if self.digest.mark() != mark {
@@ -149,7 +149,7 @@ impl ToolPolicy {
         name.or_else(|| (index == PIN_RULE.0).then_some(PIN_RULE.1))
     }
 
-    /// The roles of a caller, by its address and by who it has proven to be.
+    /// The roles of a caller, by its address and identity.
     #[must_use]
     pub fn roles_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> RoleSet {
         let roles = self.roles.iter().enumerate().filter(|(_, role)| role.is_of(address, identity));
@@ -161,11 +161,11 @@ impl ToolPolicy {
         granted.fold(roles, |all, (at, _)| all.and(RoleSet::one_granted(at)))
     }
 
-    /// The roles with these names.
+    /// Resolves the names of roles.
     ///
     /// # Errors
     ///
-    /// The first name that no role has.
+    /// The first name without a role.
     pub fn roles_named<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<RoleSet, &'a str> {
         names.into_iter().try_fold(RoleSet::default(), |all, name| {
             let at = self.roles.iter().position(|role| *role.name == *name).ok_or(name)?;
@@ -173,31 +173,31 @@ impl ToolPolicy {
         })
     }
 
-    /// The names of these roles, in the order of the file.
+    /// The names of these roles, in file order.
     pub fn names_of(&self, roles: RoleSet) -> impl Iterator<Item = &str> {
         let has = move |(at, _): &(usize, &Role)| roles.contains(*at);
         self.roles.iter().enumerate().filter(has).map(|(_, role)| &*role.name)
     }
 
-    /// Whose static key this is.
+    /// The identity of the holder of a static key.
     #[must_use]
     pub fn key_of(&self, bearer: &[u8]) -> Option<&AgentIdentity> {
         owner(&self.keys, bearer)
     }
 
-    /// Whether a key goes on to the server.
+    /// Whether the caller's key is forwarded to the server.
     #[must_use]
     pub fn passes_keys(&self) -> bool {
         self.passes_keys
     }
 
-    /// Whether the instructions of the server go on to the caller.
+    /// Whether the server's instructions are forwarded to the caller.
     #[must_use]
     pub fn passes_instructions(&self) -> bool {
         self.passes_instructions
     }
 
-    /// What becomes of a request of a caller with these roles.
+    /// Evaluates the rules for a request of a caller with these roles.
     #[must_use]
     pub fn decide(&self, roles: RoleSet, asked: &Asked<'_>) -> ToolDecision {
         if let (Target::Tool(tool), Some(pins)) = (asked.target, &self.pins)
@@ -205,12 +205,12 @@ impl ToolPolicy {
         {
             return pins.denied();
         }
-        // What a request names is one tool, however many rules ask about it.
+        // A request names one tool, so its annotations are looked up at most once.
         let known = OnceCell::new();
         self.decide_with(roles, asked, |tool| *known.get_or_init(|| self.hints.of(tool)))
     }
 
-    /// The same of a tool that the server has just described so in a list, with these annotations. Both are remembered.
+    /// Evaluates the rules for a tool in a list, by the definition and annotations of the list. Remembers both.
     #[must_use]
     pub(super) fn decide_listed(
         &self,
@@ -230,46 +230,47 @@ impl ToolPolicy {
         self.decide_with(roles, &Asked::tool(tool), |_| said)
     }
 
-    /// Whether the arguments of a request have to be known, about which this was decided.
+    /// Whether the decision depends on the arguments of the request.
     #[must_use]
     pub fn needs_arguments(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
         self.needs_approval(decision) || self.checks_arguments(decision, asked) || self.looks_at_arguments(asked)
     }
 
-    /// Whether something more is asked of a request that was allowed so.
+    /// Whether an allowed request has further checks to pass.
     #[must_use]
     pub fn is_held(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
         self.has_ceilings(decision) || (decision.is_allowed() && self.looks_at_arguments(asked))
     }
 
-    /// Whether the texts of its arguments are looked at.
+    /// Whether the texts of the arguments are scanned.
     fn looks_at_arguments(&self, asked: &Asked<'_>) -> bool {
         self.sanitise.as_ref().is_some_and(|rules| rules.denies_arguments) && asked.has_arguments()
     }
 
-    /// Whether the rule that allows a request says what its arguments have to be.
+    /// Whether the rule that allows the request has an argument schema.
     pub(super) fn checks_arguments(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
         asked.has_arguments() && self.ceilings_of(decision).is_some_and(|ceilings| ceilings.arguments.is_some())
     }
 
-    /// Whether any rule asks for approval.
+    /// Whether any rule requires approval.
     #[must_use]
     pub const fn asks_for_approval(&self) -> bool {
         self.asks_for_approval
     }
 
-    /// Whether the rule that allows a request asks for approval.
+    /// Whether the rule that allows the request requires approval.
     #[must_use]
     pub fn needs_approval(&self, decision: &ToolDecision) -> bool {
         self.ceilings_of(decision).is_some_and(|ceilings| ceilings.approval.is_some())
     }
 
-    /// Asks for approval of a request, if the rule that allows it does. Returns the ticket by which it was approved, which is still to
-    /// be [used up](ToolPolicy::use_approval). `arguments` are the length and hash of its arguments, `message` is all of it.
+    /// Requests approval if the rule that allows the request requires it. Returns the ticket of the approval, which must then be
+    /// [used up](ToolPolicy::use_approval). `arguments` are the length and hash of the arguments; `message` is the complete
+    /// message.
     ///
     /// # Errors
     ///
-    /// If servers may read it in different ways.
+    /// If servers may read the arguments differently.
     pub fn ask_approval(
         &self,
         decision: ToolDecision,
@@ -304,8 +305,8 @@ impl ToolPolicy {
         }
     }
 
-    /// Uses up an approval, for a request that is about to be passed on. If another one has, it has to be asked for again. If
-    /// approvals are kept in a file, the request waits until it is kept that this one was used.
+    /// Uses up an approval for a request that is about to be forwarded. If another request has used it, approval is requested
+    /// again. If approvals are kept in a file, the request must wait until the use is written.
     #[must_use]
     pub fn use_approval(
         &self,
@@ -320,19 +321,19 @@ impl ToolPolicy {
         (decision, used)
     }
 
-    /// The decision about a request with an approval of which it cannot be kept that it was used.
+    /// The decision for an approved request if the use of the approval cannot be written.
     #[must_use]
     pub fn unkept(decision: ToolDecision) -> ToolDecision {
         reached(decision, CeilingReached::ApprovalUnkept)
     }
 
-    /// Whether any rule counts calls or asks for approval, so that it depends on the time since 1970.
+    /// Whether any rule counts calls or requires approval, and so depends on the time since 1970.
     #[must_use]
     pub const fn needs_wall_time(&self) -> bool {
         self.needs_wall_time
     }
 
-    /// The ceilings of the rule that allows a request, in words; none if it has none.
+    /// The ceilings of the rule that allows a request, in words; `None` if it has none.
     #[must_use]
     pub fn ceilings_told(&self, decision: &ToolDecision) -> Option<String> {
         self.ceilings_of(decision).map(ToString::to_string)
@@ -344,18 +345,18 @@ impl ToolPolicy {
         self.ceilings_of(decision).is_some()
     }
 
-    /// Where what becomes of the answers to a request is noted, by what was decided about it; none if they are passed on as they are.
+    /// The note for the answers to a request, by its decision; `None` if the answers are passed on unchanged.
     #[must_use]
     pub fn note_answers(&self, decision: &ToolDecision) -> Option<AnswerNote> {
         let ceiling = self.ceilings_of(decision).and_then(|ceilings| ceilings.answer.clone());
         (self.sanitise.is_some() || ceiling.is_some()).then(|| AnswerNote::with(ceiling))
     }
 
-    /// What becomes of a request that a rule allows with these arguments, by what it asks of them. `message` is the whole message.
+    /// Checks the arguments of an allowed request against the rule that allows it. `message` is the complete message.
     ///
     /// # Errors
     ///
-    /// If servers may read the arguments in different ways.
+    /// If servers may read the arguments differently.
     pub fn check_arguments(
         &self,
         decision: ToolDecision,
@@ -378,7 +379,7 @@ impl ToolPolicy {
         }
     }
 
-    /// Counts a request that a rule allows, or says which of its ceilings is reached. The permit lasts as long as the call.
+    /// Counts an allowed request, or reports the ceiling that it reaches. The permit is held until the call ends.
     #[must_use]
     pub fn count(
         &self,
@@ -404,7 +405,7 @@ impl ToolPolicy {
         }
     }
 
-    /// Why no rule is asked about this request, which is denied: servers may read the URI that it names in different ways.
+    /// Why a request is denied without evaluating the rules: servers may read its URI differently.
     #[must_use]
     pub fn why_refused(&self, asked: &Asked<'_>) -> Option<&'static str> {
         match asked.target {
@@ -414,7 +415,7 @@ impl ToolPolicy {
         }
     }
 
-    /// Whether a rule names resources. Where none does, their URIs are not looked at.
+    /// Whether any rule names resources. If none does, URIs are not normalised.
     fn names_resources(&self) -> bool {
         self.rules.iter().any(|rule| !rule.resources.is_empty())
     }
@@ -431,7 +432,7 @@ impl ToolPolicy {
             Target::Resource(uri) if self.names_resources() => {
                 let Ok(uri) = normal(uri) else { return REFUSED };
                 let ask = |uri| self.decide_one(roles, &Asked { target: Target::Resource(uri), ..*asked }, &hints);
-                // A server may read it as a shorter one: what denies that denies it too.
+                // A server may read the URI as a shorter one: a rule that denies the shorter one denies this one too.
                 let lower = lower(&uri);
                 let mut read = iter::once(&*lower).chain(shorter(&lower)).map(ask);
                 read.find(is_explicit).unwrap_or_else(|| ask(&uri))
@@ -454,14 +455,14 @@ impl ToolPolicy {
         let mut needs_allow = false;
         for rule in &self.rules {
             needs_allow |= rule.is_allow() || (default == MethodDefault::Indirect && rule.is_for(roles));
-            // What the protocol itself needs is only denied by a rule that names it.
+            // Methods that the protocol itself needs are denied only by a rule that names them.
             let is_about = default != MethodDefault::Allowed || !rule.methods.is_empty();
             if !is_about || (rule.effect == Effect::Allow && allowed.is_some()) || !rule.matches(roles, asked, hints) {
                 continue;
             }
             match &rule.effect {
                 Effect::Allow => allowed = Some(&rule.id),
-                // What asks for approval goes before what does not.
+                // A rule that requires approval overrides one that does not.
                 Effect::Approve => held = held.or(Some(&rule.id)),
                 Effect::Deny(how) => return ToolDecision::Denied { rule: Some(rule.id.clone()), how: how.clone() },
             }
@@ -474,18 +475,18 @@ impl ToolPolicy {
     }
 }
 
-/// The arguments in a message that is whole, if it has any.
+/// The arguments in a complete message, if there are any.
 fn arguments_of(message: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
     let Some(params) = Value::of(message)?.member("params")? else { return Ok(None) };
     Ok(params.value.member("arguments")?.map(|arguments| arguments.value.bytes()))
 }
 
-/// The decision about a request that reaches a ceiling of the rule that allows it.
+/// The decision for a request that reaches a ceiling of the rule that allows it.
 fn reached(decision: ToolDecision, ceiling: CeilingReached) -> ToolDecision {
     ToolDecision::Denied { rule: decision.rule().cloned(), how: Denial::Ceiling(ceiling) }
 }
 
-/// The pattern of all URIs that a template can become, in its normal form.
+/// The pattern of all URIs that a template can expand to, in normal form.
 fn pattern_of(template: &str) -> Result<String, Ambiguity> {
     if template.len() > URI_LEN_MAX {
         return Err(TOO_LONG);
@@ -501,7 +502,7 @@ fn pattern_of(template: &str) -> Result<String, Ambiguity> {
     normal_pattern(&pattern).map(Cow::into_owned)
 }
 
-/// Two policies are equal if their files are, and they treat tools that nobody has approved alike.
+/// Policies are equal if their files are equal and they handle unapproved tools alike.
 impl PartialEq for ToolPolicy {
     fn eq(&self, other: &ToolPolicy) -> bool {
         self.digest == other.digest && self.pins == other.pins

@@ -1,4 +1,4 @@
-//! A tool of an inventory, as others see it.
+//! The stored and displayed form of a tool in an inventory.
 
 use std::fmt;
 
@@ -6,25 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{Hex, sha256, unhex};
 
-/// The SHA-256 of what a server says of a tool, in its canonical form.
+/// The SHA-256 of a tool's definition in canonical form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ToolDigest([u8; 32]);
 
-/// How a tool stands.
+/// The approval status of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToolStanding {
-    /// Nobody has approved it.
+    /// No definition of the tool was ever approved.
     New,
-    /// Its definition is another one than that which was approved.
+    /// The current definition differs from the approved one.
     Changed,
-    /// It is as it was approved.
+    /// The current definition is the approved one.
     Approved,
-    /// Its definition can be read in two ways, so that nobody can approve it.
+    /// The definition has more than one reading, so it cannot be approved.
     Unreadable,
 }
 
 impl ToolStanding {
-    /// How a tool with this digest stands, if that one was approved.
+    /// The standing of a tool with this digest, given the approved digest.
     pub(super) fn of<D: PartialEq>(is_readable: bool, digest: &D, approved: Option<&D>) -> ToolStanding {
         match approved {
             _ if !is_readable => ToolStanding::Unreadable,
@@ -35,79 +35,79 @@ impl ToolStanding {
     }
 }
 
-/// A tool, as it is kept in a file and shown.
+/// A tool as stored in the file and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolRecord {
-    /// The name by which it is called.
+    /// The name of the tool.
     pub name: String,
-    /// The digest of its definition, in hexadecimal digits.
+    /// The digest of the definition, in hexadecimal digits.
     pub digest: String,
-    /// The definition in its canonical form, if that is kept.
+    /// The definition in canonical form, if it is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
-    /// Whether the definition can be read in two ways. The digest is that of its bytes then.
+    /// Whether the definition has more than one reading. The digest is then that of its raw bytes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreadable: bool,
-    /// When a list first named it, in milliseconds since 1970.
+    /// When a list first named the tool, in milliseconds since 1970.
     pub first_seen_ms: i64,
-    /// When a list last named it.
+    /// When a list last named the tool.
     pub last_seen_ms: i64,
-    /// The definition that was approved, if one was.
+    /// The approved definition, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<ApprovedRecord>,
 }
 
-/// A definition that was approved.
+/// An approved definition of a tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovedRecord {
-    /// Its digest, in hexadecimal digits.
+    /// The digest of the definition, in hexadecimal digits.
     pub digest: String,
-    /// The definition in its canonical form, if that is kept.
+    /// The definition in canonical form, if it is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
-    /// When it was approved, in milliseconds since 1970.
+    /// When the definition was approved, in milliseconds since 1970.
     pub at_ms: i64,
 }
 
-/// A tool that has come, or whose definition has changed.
+/// A tool that was added, or whose definition has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolNews {
-    /// The name by which it is called.
+    /// The name of the tool.
     pub name: String,
-    /// How it stands now.
+    /// The current standing of the tool.
     pub standing: ToolStanding,
-    /// The digest of its definition.
+    /// The digest of the definition.
     pub digest: ToolDigest,
 }
 
 /// Why a tool cannot be approved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotApproved {
-    /// No list has named it.
+    /// No list has named the tool.
     #[error("no list of the server has named this tool")]
     Unknown,
-    /// It has changed since the digest was read.
+    /// The definition has changed since the digest was read.
     #[error("its definition is another one by now: look at it again")]
     OtherDigest,
-    /// Readers read its definition in two ways.
+    /// The definition has more than one reading.
     #[error("its definition can be read in two ways, as with a name twice in one object: the server has to mend it")]
     Unreadable,
 }
 
 impl ToolDigest {
-    /// That of a definition in its canonical form.
+    /// The digest of a definition in canonical form.
     pub(super) fn of(definition: &[u8]) -> ToolDigest {
         ToolDigest(sha256(definition))
     }
 
-    /// Reads it from its 64 hexadecimal digits.
+    /// Parses 64 hexadecimal digits of a digest.
     #[must_use]
     pub fn parse(text: &str) -> Option<ToolDigest> {
         unhex(text.as_bytes()).map(ToolDigest)
     }
 }
 
-/// Its 64 hexadecimal digits.
+/// 64 hexadecimal digits of the digest.
 impl fmt::Display for ToolDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&Hex(&self.0), f)
@@ -121,7 +121,7 @@ impl fmt::Debug for ToolDigest {
 }
 
 impl ToolRecord {
-    /// How the tool stands.
+    /// The approval status of the tool.
     #[must_use]
     pub fn standing(&self) -> ToolStanding {
         ToolStanding::of(!self.unreadable, &self.digest, self.approved.as_ref().map(|approved| &approved.digest))

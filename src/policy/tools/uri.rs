@@ -1,15 +1,15 @@
-//! URIs in the one form that rules compare.
+//! The normal form of URIs, which rules compare.
 //!
-//! Servers read URIs in different ways: some resolve `..`, some decode escapes twice, some cut off what they do not know. A rule
-//! must not depend on which: a URI that has more than one reading is refused, and not guessed at.
+//! Servers read URIs differently: some resolve `..`, some decode escapes twice, some drop parts that they do not know. A rule
+//! must not depend on this, so a URI with more than one reading is refused.
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The longest URI that is looked at, in bytes.
+/// The maximum length of a URI, in bytes.
 pub(super) const URI_LEN_MAX: usize = 2_048;
 
-/// Why a URI has no form that can be compared.
+/// Why a URI has no normal form.
 pub(super) type Ambiguity = &'static str;
 
 pub(super) const TOO_LONG: Ambiguity = "it is too long: a URI has at most 2048 bytes";
@@ -29,25 +29,25 @@ const HOST: Ambiguity = "its host has a user, a port that is the usual one, or a
 const CAPITALS: Ambiguity =
     "capitals behind a '*' may be of the host or of the path: write the host in lower case, or '/' before the path";
 
-/// The URI with its escapes decoded, and its scheme and host in lower case.
+/// Normalises a URI: decodes its escapes and lower-cases its scheme and host.
 ///
 /// # Errors
 ///
-/// Why servers may read it in different ways.
+/// Why servers may read the URI differently.
 pub(super) fn normal(uri: &str) -> Result<Cow<'_, str>, Ambiguity> {
     one_form(uri, false)
 }
 
-/// The same of a pattern, in which `*` stands for any characters.
+/// Normalises a URI pattern, in which `*` matches any characters.
 ///
 /// # Errors
 ///
-/// Why no URI that has one form matches it, or which part of one it is about cannot be told.
+/// Why no normalised URI can match the pattern, or why its `*` could stand for more than one part of a URI.
 pub(super) fn normal_pattern(pattern: &str) -> Result<Cow<'_, str>, Ambiguity> {
     one_form(pattern, true)
 }
 
-/// As what else servers may read a URI in its normal form: without its query, its parameters, and its last `/`.
+/// Other readings that a server may have of a normalised URI: without the query, the parameters, or the final `/`.
 pub(super) fn shorter(normal: &str) -> impl Iterator<Item = &str> {
     let until = |end: &[char]| normal.split(end).next().unwrap_or_default();
     let (path, plain) = (until(&['?']), until(&['?', ';']));
@@ -55,7 +55,7 @@ pub(super) fn shorter(normal: &str) -> impl Iterator<Item = &str> {
     parts.into_iter().filter(|part| part.len() < normal.len())
 }
 
-/// The same in lower case, for rules that deny: a `*` may stand for the start of a host, and file systems may know no case.
+/// A lower-cased URI for deny rules: a `*` may match the start of a host, and file systems may be case-insensitive.
 pub(super) fn lower(normal: &str) -> String {
     normal.chars().flat_map(char::to_lowercase).collect()
 }
@@ -91,7 +91,7 @@ fn one_form(text: &str, is_pattern: bool) -> Result<Cow<'_, str>, Ambiguity> {
     Ok(decoded)
 }
 
-/// The scheme (RFC 3986 section 3.1); none of a pattern in which a `*` stands for it.
+/// The scheme (RFC 3986 section 3.1); `None` for a pattern in which a `*` stands for it.
 fn scheme(text: &str, is_pattern: bool) -> Result<Option<&str>, Ambiguity> {
     let end =
         text.find(|letter: char| !letter.is_ascii_alphanumeric() && !"+-.".contains(letter)).unwrap_or(text.len());
@@ -103,7 +103,7 @@ fn scheme(text: &str, is_pattern: bool) -> Result<Option<&str>, Ambiguity> {
     if is_scheme { Ok(Some(scheme)) } else { Err(NO_SCHEME) }
 }
 
-/// The length of its scheme and, if it has one, its authority: what has no case.
+/// The length of the case-insensitive part: the scheme and, if there is one, the authority.
 fn head_len(text: &str, scheme: Option<&str>, is_pattern: bool) -> Result<usize, Ambiguity> {
     let is_file = scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("file"));
     let usual_port = scheme.and_then(usual_port);
@@ -120,7 +120,7 @@ fn head_len(text: &str, scheme: Option<&str>, is_pattern: bool) -> Result<usize,
         None => text.find('/').unwrap_or(text.len()),
     };
     if !text[begin..].starts_with("//") {
-        // What a pattern has before a `*` that stands for the rest of its scheme is of the scheme.
+        // The characters before a `*` that matches the rest of the scheme belong to the scheme.
         return Ok(scheme.map_or_else(|| text.find('*').unwrap_or(0), |_| begin));
     }
     let begin = begin + 2;
@@ -137,13 +137,13 @@ fn head_len(text: &str, scheme: Option<&str>, is_pattern: bool) -> Result<usize,
     Ok(end)
 }
 
-/// The port that a URI of this scheme need not name.
+/// The default port of a scheme.
 fn usual_port(scheme: &str) -> Option<&'static str> {
     let ports = [("http", "80"), ("https", "443"), ("ws", "80"), ("wss", "443"), ("ftp", "21")];
     ports.into_iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name)).map(|(_, port)| port)
 }
 
-/// Whether an authority is spelled in the one usual way.
+/// Whether an authority has its usual spelling.
 fn is_usual(authority: &str, usual_port: &str, is_pattern: bool) -> bool {
     let has_star = |part: &str| is_pattern && part.contains('*');
     let (host, port) = match authority.rsplit_once(':') {
@@ -168,12 +168,12 @@ fn is_usual(authority: &str, usual_port: &str, is_pattern: bool) -> bool {
         return literal.parse::<Ipv6Addr>().is_ok_and(|address| address.to_string().eq_ignore_ascii_case(literal));
     }
     let last = host.rsplit('.').next().unwrap_or_default();
-    // What ends so is an address for a browser, whatever it looks like: 127.1, 0x7f000001.
+    // Browsers parse a host that ends in such a label as an IPv4 address: 127.1, 0x7f000001.
     let is_number = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
     !is_number || host.parse::<Ipv4Addr>().is_ok()
 }
 
-/// The text with its escapes decoded, once.
+/// Decodes the escapes of the text, once.
 fn decode(text: &str, is_pattern: bool) -> Result<Cow<'_, str>, Ambiguity> {
     if !text.contains('%') {
         return Ok(Cow::Borrowed(text));
@@ -276,7 +276,7 @@ mod tests {
             };
             read += 1;
             assert!(!form.contains("/../") && !form[8..].contains("//") || form.contains('?'), "{uri}");
-            // Escaped as a whole, but for what escapes cannot stand for.
+            // Every byte escaped, except those that may not be.
             let escaped: String = form[8..]
                 .bytes()
                 .map(|byte| if b"/?".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

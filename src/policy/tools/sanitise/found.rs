@@ -1,17 +1,17 @@
-//! What was found in a text, by its kind, and what became of it.
+//! The findings in a text, by kind, and whether each was changed or flagged.
 
 use std::fmt;
 
-/// A kind of what is looked for.
+/// A kind of finding in texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SanitiseKind {
-    /// Tag characters and variation selectors of Unicode's last planes, which nobody sees and models read.
+    /// Tag characters and variation selectors of Unicode plane 14: invisible to people, read by models.
     Tags,
-    /// Characters that are not shown.
+    /// Characters that are not displayed.
     ZeroWidth,
     /// Characters that set the direction of text.
     Bidi,
-    /// Escapes that terminals act on.
+    /// Escape sequences that terminals act on.
     Ansi,
     /// Keys, tokens and passwords.
     Secrets,
@@ -21,16 +21,16 @@ pub enum SanitiseKind {
     Ibans,
     /// Addresses of people for e-mail.
     Emails,
-    /// What a pattern of the policy matches.
+    /// Matches of the policy's own patterns.
     Patterns,
-    /// Text that reads like an instruction to a model.
+    /// Text that resembles an instruction to a model.
     Instructions,
-    /// Messages that were too long to be looked at.
+    /// Messages that were too long to scan.
     TooLong,
 }
 
 impl SanitiseKind {
-    /// All kinds, in the order in which they are told.
+    /// All kinds, in the order of reports.
     pub const ALL: [SanitiseKind; 11] = [
         SanitiseKind::Tags,
         SanitiseKind::ZeroWidth,
@@ -45,7 +45,7 @@ impl SanitiseKind {
         SanitiseKind::TooLong,
     ];
 
-    /// The key of the file that turns it on.
+    /// The key of the policy file that enables the kind.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl SanitiseKind {
         }
     }
 
-    /// What stands in a text for what was taken out of it. Nothing stands for what nobody sees.
+    /// The placeholder for removed text. Invisible characters have none.
     pub(super) const fn placeholder(self) -> &'static str {
         match self {
             SanitiseKind::Secrets => "[redacted:secret]",
@@ -76,7 +76,7 @@ impl SanitiseKind {
     }
 }
 
-/// How often each kind was found: how often it was changed, and how often it was left as it is.
+/// How often each kind was changed, and how often it was only flagged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SanitiseFound {
     changed: [u32; SanitiseKind::ALL.len()],
@@ -89,25 +89,33 @@ impl SanitiseFound {
         counts[kind as usize] = counts[kind as usize].saturating_add(1);
     }
 
-    /// Whether there was nothing.
+    /// Adds the findings of another text.
+    pub fn join(&mut self, other: &SanitiseFound) {
+        for at in 0..SanitiseKind::ALL.len() {
+            self.changed[at] = self.changed[at].saturating_add(other.changed[at]);
+            self.flagged[at] = self.flagged[at].saturating_add(other.flagged[at]);
+        }
+    }
+
+    /// Whether there are no findings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == SanitiseFound::default()
     }
 
-    /// How often a kind was stripped or redacted.
+    /// How often this kind was stripped or redacted.
     #[must_use]
     pub fn changed(&self, kind: SanitiseKind) -> u32 {
         self.changed[kind as usize]
     }
 
-    /// How often a kind was found and left as it is.
+    /// How often this kind was only flagged.
     #[must_use]
     pub fn flagged(&self, kind: SanitiseKind) -> u32 {
         self.flagged[kind as usize]
     }
 
-    /// The kinds that were stripped or redacted, by their names.
+    /// The names of the kinds that were stripped or redacted.
     #[must_use]
     pub(in crate::policy::tools) fn changed_kinds(&self) -> String {
         let names: Vec<&str> =
@@ -121,14 +129,14 @@ impl SanitiseFound {
         self.changed.iter().map(|count| u64::from(*count)).sum()
     }
 
-    /// How often anything was found and left as it is.
+    /// How often anything was only flagged.
     #[must_use]
     pub fn all_flagged(&self) -> u64 {
         self.flagged.iter().map(|count| u64::from(*count)).sum()
     }
 }
 
-/// The kinds with their counts, and nothing of the text.
+/// The kinds with their counts, without any of the text.
 impl fmt::Display for SanitiseFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut between = "";

@@ -1,8 +1,9 @@
-//! Characters that nobody sees: those without width, those that turn text around, and escapes for terminals.
+//! Invisible characters: zero-width characters, bidirectional controls, and terminal escapes.
 
 use crate::policy::tools::sanitise::found::SanitiseKind;
 
-/// The text without what `strips` wants to have stripped of it; it is asked once for each that is there. None if that is nothing.
+/// Strips the invisible characters and escapes that `strips` selects. `strips` is called once for each. `None` if nothing is
+/// stripped.
 pub(super) fn strip(text: &str, mut strips: impl FnMut(SanitiseKind) -> bool) -> Option<String> {
     if text.is_ascii() && !text.as_bytes().contains(&0x1b) {
         return None;
@@ -20,7 +21,7 @@ pub(super) fn strip(text: &str, mut strips: impl FnMut(SanitiseKind) -> bool) ->
             at += if kind == SanitiseKind::Ansi { escape_len(&text[at..]) } else { len };
             copied = at;
         } else {
-            // An escape that stays hides nothing: what it contains is looked at as well.
+            // An escape that is kept hides nothing: its content is scanned as well.
             at += len;
         }
     }
@@ -30,14 +31,14 @@ pub(super) fn strip(text: &str, mut strips: impl FnMut(SanitiseKind) -> bool) ->
     out
 }
 
-/// What a character is that nobody sees, between these: the last before it that is seen, and the next.
+/// The kind of an invisible character between the last visible character before it and the next character.
 fn kind_of(char: char, before: Option<char>, behind: Option<char>) -> Option<SanitiseKind> {
-    // Joiners have a meaning between letters of some scripts, and within emoji.
+    // Joiners are meaningful between letters of some scripts, and within emoji.
     let joins = |char: Option<char>| char.is_some_and(|char| !char.is_ascii() && kind_of(char, None, None).is_none());
     match char {
         '\u{1b}' | '\u{90}' | '\u{98}' | '\u{9b}' | '\u{9d}'..='\u{9f}' => Some(SanitiseKind::Ansi),
         '\u{e0000}'..='\u{e0fff}' => Some(SanitiseKind::Tags),
-        // One selects a form of the character before it. A second one selects nothing, and can only carry something.
+        // One selects a form of the preceding character. A second one selects nothing, and can only carry hidden data.
         '\u{fe00}'..='\u{fe0f}' => {
             before.filter(|before| ('\u{fe00}'..='\u{fe0f}').contains(before)).map(|_| SanitiseKind::Tags)
         }
@@ -45,7 +46,7 @@ fn kind_of(char: char, before: Option<char>, behind: Option<char>) -> Option<San
         '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
             Some(SanitiseKind::Bidi)
         }
-        // Of what Unicode has ignored where it is not supported (Default_Ignorable_Code_Point), all that no script in use needs.
+        // Default_Ignorable_Code_Point, except those that scripts in use need.
         '\u{ad}'
         | '\u{34f}'
         | '\u{115f}'
@@ -66,7 +67,7 @@ fn kind_of(char: char, before: Option<char>, behind: Option<char>) -> Option<San
     }
 }
 
-/// The length of the escape at the start (ECMA-48 section 5). Of one that does not end only its introducer.
+/// The length of the escape at the start (ECMA-48 section 5). For an unterminated one, only its introducer.
 fn escape_len(text: &str) -> usize {
     let first = text.chars().next().map_or(0, char::len_utf8);
     let (intro, kind) = match (text.as_bytes(), text.as_bytes().get(1)) {
@@ -82,7 +83,7 @@ fn escape_len(text: &str) -> usize {
             intro + len + usize::from(body.get(len).is_some_and(|byte| (0x40..=0x7e).contains(byte)))
         }
         b']' => {
-            // What ends it, or begins another one: no part of a text is looked at more than twice.
+            // The terminator, or the start of another escape: no part of a text is scanned more than twice.
             let end = memchr::memchr3(0x07, 0x1b, 0xc2, body);
             match end.map(|at| (at, &body[at..])) {
                 Some((at, [0x07, ..])) => intro + at + 1,

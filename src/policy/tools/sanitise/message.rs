@@ -1,4 +1,4 @@
-//! JSON-RPC messages, of which only the texts are changed that are data.
+//! Sanitises JSON-RPC messages. Only texts that are data are changed.
 
 use std::borrow::Cow;
 
@@ -8,20 +8,20 @@ use crate::policy::tools::sanitise::found::{SanitiseFound, SanitiseKind};
 use crate::policy::tools::sanitise::rules::{SanitiseMode, SanitiseRules, TextPlace};
 use crate::policy::tools::sanitise::secrets::NAME_LEN_MAX;
 
-/// What the strings of an object or array are.
+/// The role of the strings in an object or array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Area {
     /// Messages of a batch.
     Batch,
     /// The members of a message.
     Message,
-    /// What the protocol describes.
+    /// Members that the protocol defines.
     Described,
-    /// Blocks of content, some of which are binary.
+    /// Content blocks, some of which are binary.
     Content,
     /// A schema of JSON values.
     Schema,
-    /// Data of the server or the caller.
+    /// Data of the server or caller.
     Data,
 }
 
@@ -29,11 +29,11 @@ enum Area {
 struct Open<'a> {
     is_object: bool,
     area: Area,
-    /// The name of the member that is read, or of which an array is the value. Empty if it is longer than any that matters.
+    /// The name of the member being read, or whose value the array is. Empty if it is longer than any name that matters.
     name: Cow<'a, str>,
 }
 
-/// Names by which clients know something again. What they name is flagged and never changed.
+/// Members that clients use as identifiers. Their values are flagged but never changed.
 const IDENTIFIERS: [&str; 22] = [
     "name",
     "uri",
@@ -60,11 +60,11 @@ const IDENTIFIERS: [&str; 22] = [
 ];
 
 impl SanitiseRules {
-    /// The message, or messages, as they are passed on; none if they stay as they are. All bytes outside of changed values stay.
+    /// Sanitises a message or batch. `None` if nothing changes. All bytes outside of changed values are kept.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, is longer than the rules allow, or would become too long.
+    /// If the message cannot be parsed, is longer than the rules allow, or would become too long.
     pub(in crate::policy::tools) fn apply(
         &self,
         text: &[u8],
@@ -88,11 +88,11 @@ impl SanitiseRules {
 }
 
 impl SanitiseRules {
-    /// What the arguments of a request have that would be taken out of an answer. `message` is all of the request.
+    /// Finds in the arguments of a request what would be removed from an answer. `message` is the complete request.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or may be read in different ways.
+    /// If the message cannot be parsed, or has more than one reading.
     pub(in crate::policy::tools) fn look_at_arguments(&self, message: &[u8]) -> Result<SanitiseFound, Unreadable> {
         let mut found = SanitiseFound::default();
         let Some(params) = Value::of(message)?.member("params")? else { return Ok(found) };
@@ -103,16 +103,16 @@ impl SanitiseRules {
     }
 }
 
-/// Goes once through a text that is known to be JSON.
+/// A single pass over valid JSON text.
 struct Walk<'a, 'f> {
     rules: &'a SanitiseRules,
     found: &'f mut SanitiseFound,
     text: &'a [u8],
-    /// What the text is, unless it is a batch.
+    /// The role of the text's root, unless it is a batch.
     root: Area,
     open: Vec<Open<'a>>,
     out: Vec<u8>,
-    /// How much of the text was passed on or replaced.
+    /// How much of the text was copied or replaced.
     copied: usize,
 }
 
@@ -158,7 +158,7 @@ impl<'a> Walk<'a, '_> {
         Ok(())
     }
 
-    /// What is opened as the next value.
+    /// The state for the next value, which is an object or array.
     fn opened(&self, is_object: bool) -> Open<'a> {
         let Some(outer) = self.open.last() else {
             let area = if is_object || self.root == Area::Data { self.root } else { Area::Batch };
@@ -179,10 +179,10 @@ impl<'a> Walk<'a, '_> {
     fn name(&mut self, name: Cow<'a, str>) {
         let Some(open) = self.open.last_mut() else { return };
         if open.area == Area::Data {
-            // Who reads the value goes by its name.
+            // Readers identify the value by its name, so the name is not changed.
             let _ = self.rules.clean(&name, TextPlace { name: "", may_change: false }, self.found);
         }
-        // Each array within it has a copy.
+        // Each nested array keeps a copy.
         open.name = if name.len() > NAME_LEN_MAX { Cow::Borrowed("") } else { name };
     }
 
@@ -213,7 +213,7 @@ impl<'a> Walk<'a, '_> {
             return Ok(());
         }
         self.found.add(SanitiseKind::Cards, mode == SanitiseMode::Change);
-        // A number stays a number.
+        // A number is replaced by a number.
         if mode == SanitiseMode::Change { self.replace(range, b"0") } else { Ok(()) }
     }
 
@@ -221,12 +221,12 @@ impl<'a> Walk<'a, '_> {
         self.out.extend_from_slice(&self.text[self.copied..range.start]);
         self.out.extend_from_slice(with);
         self.copied = range.end;
-        // Placeholders may be longer than what they stand for.
+        // Placeholders may be longer than the text they replace.
         if self.out.len() + self.text.len() - self.copied > LIST_LEN_MAX { Err(Unreadable) } else { Ok(()) }
     }
 }
 
-/// The length of the string at the start, with its quotes.
+/// The length of the string at the start, including its quotes.
 fn string_len(text: &[u8]) -> usize {
     let mut at = 1;
     while let Some(stop) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
@@ -239,7 +239,7 @@ fn string_len(text: &[u8]) -> usize {
     text.len()
 }
 
-/// What a string says. Half of a pair of surrogates, which is no character, reads as U+FFFD.
+/// Decodes a string. An unpaired surrogate becomes U+FFFD.
 fn decoded(quoted: &[u8]) -> Cow<'_, str> {
     let plain = &quoted[1..quoted.len() - 1];
     if !plain.contains(&b'\\') {
@@ -279,7 +279,7 @@ fn decoded(quoted: &[u8]) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// The number that four hexadecimal digits are.
+/// The value of four hexadecimal digits.
 fn unit(text: &[u8]) -> Option<u32> {
     let digits = text.get(..4)?;
     digits.iter().try_fold(0, |unit, byte| Some(unit << 4 | char::from(*byte).to_digit(16)?))

@@ -1,4 +1,4 @@
-//! Text of messages, cleaned of what nobody sees, of secrets, and of numbers that are nobody else's affair.
+//! Sanitises texts of messages: removes invisible characters, secrets and personal data.
 
 mod found;
 mod invisible;

@@ -1,14 +1,14 @@
-//! Numbers of payment cards and bank accounts, by their checksums; and addresses of e-mail.
+//! Finds numbers of payment cards and bank accounts by their checksums, and e-mail addresses.
 
 use std::ops::Range;
 
-/// The shortest and the longest number of a card, in digits.
+/// The lengths of card numbers, in digits.
 const CARD_LENS: Range<usize> = 14..20;
-/// The longest parts of an address of e-mail, in bytes (RFC 5321 section 4.5.3.1).
+/// The maximum lengths of the parts of an e-mail address, in bytes (RFC 5321 section 4.5.3.1).
 const LOCAL_LEN_MAX: usize = 64;
 const DOMAIN_LEN_MAX: usize = 255;
 
-/// Passes on each number of a card in a text (ISO/IEC 7812). Its digits may be in groups, with one space or hyphen between them.
+/// Calls `found` for each card number in a text (ISO/IEC 7812). Digits may be grouped, with one space or hyphen between groups.
 pub(super) fn cards(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     let mut at = 0;
     while at < text.len() {
@@ -21,13 +21,13 @@ pub(super) fn cards(text: &[u8], mut found: impl FnMut(Range<usize>)) {
                 found(at..at + len);
                 at += len;
             }
-            // No number begins within a group of digits.
+            // A card number does not start within a group of digits.
             None => at += text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count(),
         }
     }
 }
 
-/// The length of the longest number of a card at the start.
+/// The length of the longest card number at the start.
 fn card_at(text: &[u8]) -> Option<usize> {
     let (mut digits, mut len, mut at, mut longest) = ([0u8; CARD_LENS.end], 0, 0, None);
     while let Some(byte) = text.get(at) {
@@ -49,7 +49,7 @@ fn card_at(text: &[u8]) -> Option<usize> {
     longest
 }
 
-/// Whether these digits are the number of a card: its issuer, its length and its checksum.
+/// Whether the digits are a card number, by issuer, length and checksum.
 pub(super) fn is_card(digits: &[u8]) -> bool {
     if !CARD_LENS.contains(&digits.len()) {
         return false;
@@ -73,14 +73,14 @@ pub(super) fn is_card(digits: &[u8]) -> bool {
     fits && digits.iter().rev().enumerate().map(sum).sum::<u32>() % 10 == 0
 }
 
-/// The length of an IBAN by its country (ISO 13616): two letters and two digits for each.
+/// The length of an IBAN by country (ISO 13616): two letters and two digits each.
 const IBAN_LENS: &[u8] =
     b"AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21CR22CY28CZ24DE22DJ27DK18DO28EE20EG29ES24FI18FK18FO18FR27\
     GB22GE22GI23GL18GR27GT28HN28HR21HU28IE22IL23IQ23IS26IT27JO30KW30KZ20LB28LC32LI21LT20LU20LV21LY25MC27MD24ME22\
     MK19MN20MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24SM27SO23ST25SV28\
     TL23TN24TR26UA29VA22VG24XK20YE30";
 
-/// Passes on each IBAN in a text (ISO 13616). It may be in groups, with one space between them.
+/// Calls `found` for each IBAN in a text (ISO 13616). It may be grouped, with one space between groups.
 pub(super) fn ibans(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     let mut at = 0;
     while at + 4 <= text.len() {
@@ -117,7 +117,7 @@ fn iban_at(text: &[u8]) -> Option<usize> {
     if text.get(at).is_some_and(u8::is_ascii_alphanumeric) {
         return None;
     }
-    // ISO 7064, MOD 97-10: the first four stand at the end, and letters are two digits.
+    // ISO 7064, MOD 97-10: the first four characters move to the end, and a letter counts as two digits.
     let turned = chars[4..len].iter().chain(&chars[..4]);
     let rest = turned.fold(0u32, |rest, byte| match byte {
         b'0'..=b'9' => (rest * 10 + u32::from(byte - b'0')) % 97,
@@ -126,7 +126,7 @@ fn iban_at(text: &[u8]) -> Option<usize> {
     (rest == 1).then_some(at)
 }
 
-/// Passes on each address of e-mail in a text.
+/// Calls `found` for each e-mail address in a text.
 pub(super) fn emails(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     let is_local = |byte: &u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(byte);
     let is_domain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');

@@ -1,4 +1,4 @@
-//! What is looked for in texts, and what becomes of it.
+//! The sanitising rules of a policy, applied to single texts.
 
 use std::ops::Range;
 
@@ -7,65 +7,65 @@ use regex::Regex;
 use crate::policy::tools::sanitise::found::{SanitiseFound, SanitiseKind};
 use crate::policy::tools::sanitise::{invisible, numbers, secrets};
 
-/// What becomes of a kind.
+/// How findings of a kind are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::policy::tools) enum SanitiseMode {
-    /// It is not looked for.
+    /// The kind is not searched.
     #[default]
     Off,
-    /// It is counted, and left as it is.
+    /// Findings are counted and left unchanged.
     Flag,
-    /// It is taken out.
+    /// Findings are removed or replaced.
     Change,
 }
 
-/// A pattern of the policy. No match is long, so that the time for all of them is in proportion to the text.
+/// A pattern of the policy. Matches are bounded, so that scanning is linear in the length of the text.
 #[derive(Clone, Debug)]
 pub(in crate::policy::tools) struct OwnPattern {
     pub(in crate::policy::tools) regex: Regex,
-    /// What stands for what it matches.
+    /// The replacement for a match.
     pub(in crate::policy::tools) placeholder: String,
     pub(in crate::policy::tools) changes: bool,
 }
 
-/// What a policy has sanitised. By default nothing.
+/// The sanitising rules of a policy. The default sanitises nothing.
 #[derive(Clone, Debug, Default)]
 pub(in crate::policy::tools) struct SanitiseRules {
     pub(in crate::policy::tools) modes: [SanitiseMode; SanitiseKind::ALL.len()],
     pub(in crate::policy::tools) patterns: Vec<OwnPattern>,
-    /// The longest message that is looked at, in bytes.
+    /// The maximum length of a scanned message, in bytes.
     pub(in crate::policy::tools) scan_bytes_max: usize,
-    /// Whether a longer one is passed on as it is.
+    /// Whether a longer message is passed on unscanned.
     pub(in crate::policy::tools) passes_long: bool,
-    /// Whether a call is denied whose arguments have what would be taken out of an answer.
+    /// Whether a call is denied if its arguments contain what would be removed from an answer.
     pub(in crate::policy::tools) denies_arguments: bool,
 }
 
-/// Where a text stands.
+/// The position of a text in its message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TextPlace<'a> {
-    /// The name of its member.
+    /// The name of the member that contains the text.
     pub(super) name: &'a str,
-    /// Whether it is data, and nothing that a client knows again or a schema demands.
+    /// Whether the text may be changed: it is data, not an identifier, and no schema constrains it.
     pub(super) may_change: bool,
 }
 
-/// The most parts of one text that are replaced one by one. Of what begins behind the first of the others nothing is left.
+/// The maximum number of parts replaced one by one. Beyond it, the rest of the text is removed.
 const CUTS_MAX: usize = 65_536;
-/// What stands for that.
+/// The replacement for the rest.
 const REST: &str = "[redacted]";
 
-/// Passes on each part of a text that is of a kind.
+/// Calls a function with each range of a text that matches.
 type Search<'a> = &'a dyn Fn(&mut dyn FnMut(Range<usize>));
 
-/// Parts of a text that are replaced.
+/// The ranges of a text to replace.
 struct Cuts<'a> {
     parts: Vec<(Range<usize>, &'a str)>,
-    /// From where on all of it is.
+    /// Where the removed rest of the text starts.
     rest_from: usize,
 }
 
-/// What texts say that mean to instruct a model, in small letters and with single spaces. It is a hint and no proof.
+/// Phrases typical of text that instructs a model, in lower case with single spaces. A match is a hint, not proof.
 const INSTRUCTIONS: [&str; 16] = [
     "ignore previous instructions",
     "ignore all previous",
@@ -90,7 +90,7 @@ impl SanitiseRules {
         self.modes[kind as usize]
     }
 
-    /// The text as it is passed on; none if it stays as it is. Counts what was found.
+    /// Sanitises a text; `None` if nothing changes. Counts the findings.
     pub(super) fn clean(&self, text: &str, place: TextPlace<'_>, found: &mut SanitiseFound) -> Option<String> {
         let stripped = invisible::strip(text, |kind| {
             let mode = self.mode(kind);
@@ -100,7 +100,7 @@ impl SanitiseRules {
             }
             changes
         });
-        // What nobody sees does not hide a key.
+        // Invisible characters must not hide a key.
         let read = stripped.as_deref().unwrap_or(text);
         let redacted = self.redact(read, place, found);
         if self.mode(SanitiseKind::Instructions) != SanitiseMode::Off && instructs(read) {
@@ -144,7 +144,7 @@ impl SanitiseRules {
         cuts.apply(text)
     }
 
-    /// Whether a number of JSON is to be taken out.
+    /// Whether a JSON number is a card number to be removed.
     pub(super) fn is_card(&self, number: &[u8]) -> bool {
         let mut digits = [0; 19];
         let Some(digits) = digits.get_mut(..number.len()) else { return false };
@@ -162,7 +162,7 @@ impl<'a> Cuts<'a> {
         }
     }
 
-    /// The text with these parts replaced; none if there are none. Of parts that overlap the first stands for all.
+    /// Replaces the ranges; `None` if there are none. The first of overlapping ranges replaces all of them.
     fn apply(mut self, text: &str) -> Option<String> {
         if self.parts.is_empty() {
             return None;

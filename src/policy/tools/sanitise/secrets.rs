@@ -1,8 +1,8 @@
-//! Keys, tokens and passwords: those that say what they are, and what looks random where one is named.
+//! Finds keys, tokens and passwords: by their known form, or as random-looking values after a telling name.
 
 use std::ops::Range;
 
-/// How keys of well-known services begin, and how long they are at least, in bytes.
+/// Prefixes of the keys of well-known services, with their minimum lengths in bytes.
 const PREFIXES: [(&[u8], usize); 30] = [
     (b"AKIA", 20),
     (b"ASIA", 20),
@@ -35,32 +35,32 @@ const PREFIXES: [(&[u8], usize); 30] = [
     (b"lin_api_", 36),
     (b"dckr_pat_", 27),
 ];
-/// The length of the id of a key of AWS, which has capitals and not always a digit.
+/// The length of an AWS key ID, which is upper case and need not contain a digit.
 const AWS_KEY_ID_LEN: usize = 20;
-/// Words of names that stand before secrets, without marks between their parts.
+/// Words in names of secrets, without separators.
 const NAMES: [&str; 9] =
     ["password", "passwd", "secret", "token", "apikey", "accesskey", "privatekey", "authorization", "credential"];
-/// Words of names that only look like these.
+/// Words in names that only resemble names of secrets.
 const NOT_NAMES: [&str; 7] = ["page", "cursor", "continu", "next", "progress", "count", "max"];
-/// The longest name that is looked at, and the longest secret behind one, in bytes.
+/// The maximum length of a name, and of a secret after a name, in bytes.
 pub(super) const NAME_LEN_MAX: usize = 64;
 const VALUE_LENS: Range<usize> = 16..513;
-/// The longest secret that is the whole value of a member, in bytes.
+/// The maximum length of a secret that is the whole value of a member, in bytes.
 const MEMBER_LEN_MAX: usize = 4_096;
-/// The least entropy of a value that looks random, in bits per character.
+/// The minimum entropy of a random-looking value, in bits per character.
 const ENTROPY_MIN: f64 = 3.5;
-/// The most bytes between a name and its value.
+/// The maximum number of bytes between a name and its value.
 const BETWEEN_LEN_MAX: usize = 8;
-/// The least length of the first two parts of a JWT.
+/// The minimum length of the first two parts of a JWT.
 const JWT_PART_LEN_MIN: usize = 10;
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 const PEM_END: &[u8] = b"-----END ";
 const PEM_KEY: &[u8] = b"PRIVATE KEY";
-/// The longest label of a PEM block (RFC 7468) that is looked at.
+/// The maximum length of the label of a PEM block (RFC 7468).
 const PEM_LABEL_LEN_MAX: usize = 64;
 
-/// Passes on each secret in a text.
+/// Calls `found` for each secret in a text.
 pub(super) fn secrets(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     pem_keys(text, &mut found);
     let mut at = 0;
@@ -86,7 +86,7 @@ pub(super) fn secrets(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     }
 }
 
-/// Whether a value is a secret because a member with this name has it.
+/// Whether a value is a secret, by the name of its member.
 pub(super) fn is_named_secret(name: &str, value: &str) -> bool {
     value.len() <= MEMBER_LEN_MAX && is_name(name.as_bytes()) && is_random(value.as_bytes())
 }
@@ -105,7 +105,7 @@ fn has_prefix(token: &[u8]) -> bool {
     PREFIXES.iter().any(fits) && (is_of_aws || token.iter().any(u8::is_ascii_digit))
 }
 
-/// The end of the JWT (RFC 7519) that begins with these bytes.
+/// The end of the JWT (RFC 7519) that starts here.
 fn jwt_end(text: &[u8], start: usize, end: usize) -> Option<usize> {
     if !text[start..end].starts_with(b"eyJ") || end - start < JWT_PART_LEN_MIN || text.get(end) != Some(&b'.') {
         return None;
@@ -118,7 +118,7 @@ fn jwt_end(text: &[u8], start: usize, end: usize) -> Option<usize> {
     Some(part(second + 1))
 }
 
-/// What looks random behind a name, with `:` or `=` between them.
+/// The random-looking value after a name, with `:` or `=` between them.
 fn named_value(text: &[u8], name: Range<usize>) -> Option<Range<usize>> {
     if !is_name(&text[name.clone()]) {
         return None;
@@ -139,7 +139,7 @@ fn named_value(text: &[u8], name: Range<usize>) -> Option<Range<usize>> {
     (len < VALUE_LENS.end && is_random(value)).then_some(start..start + len)
 }
 
-/// Whether a name says that what it names is a secret.
+/// Whether a name is that of a secret.
 fn is_name(name: &[u8]) -> bool {
     if name.len() > NAME_LEN_MAX {
         return false;
@@ -162,7 +162,7 @@ fn is_random(value: &[u8]) -> bool {
     entropy >= ENTROPY_MIN && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
 }
 
-/// Private keys as PEM. One without its end goes to the end of the text.
+/// Calls `found` for each private key in PEM. A key without an end line extends to the end of the text.
 fn pem_keys(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
     let mut from = 0;
     while let Some(start) = memchr::memmem::find(&text[from..], PEM_BEGIN).map(|at| from + at) {

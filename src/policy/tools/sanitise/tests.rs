@@ -1,4 +1,4 @@
-//! Texts as they are passed on, and what was found in them.
+//! Tests of sanitised texts and their findings.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn filter(policy: &str) -> AnswerFilter {
     noting(policy).0
 }
 
-/// A filter, and what it finds.
+/// A filter and the note of its findings.
 fn noting(policy: &str) -> (AnswerFilter, AnswerNote) {
     let policy = ToolPolicy::parse(policy).unwrap_or_else(|faults| panic!("{faults:?}"));
     let note = AnswerNote::default();
@@ -32,7 +32,7 @@ fn applied(filter: &AnswerFilter, message: &str) -> String {
     out.map_or_else(|| message.to_owned(), |out| String::from_utf8(out).unwrap())
 }
 
-/// What becomes of a text in a result, and what was found in it.
+/// A text in a result after sanitising, and its findings.
 fn cleaned(policy: &str, text: &str) -> (String, SanitiseFound) {
     let (filter, note) = noting(policy);
     let message = json!({"jsonrpc": "2.0", "id": 1, "result": {"content": [{"type": "text", "text": text}]}});
@@ -50,12 +50,12 @@ fn each_kind_is_taken_out_and_what_only_looks_like_it_stays() {
         ("a\u{202e}b\u{2066}c", "abc".into()),
         ("\u{1b}[31mred\u{1b}[0m \u{1b}]8;;http://x\u{7}link\u{1b}]8;;\u{1b}\\ \u{9b}1mx\u{1b}(B", "red link x".into()),
         ("\u{1b}]no end \u{1b}[1mx", "no end x".into()),
-        // Pairs of characters that select forms can carry text, and so can characters that are only ignored.
+        // Pairs of variation selectors can carry text, and so can ignorable characters.
         ("a\u{fe01}\u{fe02}\u{200b}\u{fe03}b\u{3164}\u{34f}c\u{e0fff}", "a\u{fe01}bc".into()),
         ("AKIAABCDEFGHIJKLMNOP", "[redacted:secret]".into()),
         ("key AKIAIOSFODNN7EXAMPLE.", "key [redacted:secret].".into()),
         ("x=ghp_0123456789abcdefghijABCDEFGHIJ012345", "x=[redacted:secret]".into()),
-        // What nobody sees does not hide a key.
+        // Invisible characters do not hide a key.
         ("AKIA\u{200b}IOSFODNN7EXAMPLE", "[redacted:secret]".into()),
         (&format!("a {jwt} b"), "a [redacted:secret] b".into()),
         (&format!("a {pem} b"), "a [redacted:secret] b".into()),
@@ -130,12 +130,12 @@ fn escapes_of_json_hide_nothing_and_all_other_bytes_stay() {
             r#"[{"result":{"content":[{"text":"\u200b"}]}},{"id":2}]"#,
             r#"[{"result":{"content":[{"text":""}]}},{"id":2}]"#,
         ),
-        // A string stays a string and a number a number.
+        // A string is replaced by a string, a number by a number.
         (
             r#"{"result":{"structuredContent":{"name":"\u200bx","password":"q8Zr2LxT9vWm4KpN","card":4111111111111111,"n":4111111111111112}}}"#,
             r#"{"result":{"structuredContent":{"name":"x","password":"[redacted:secret]","card":0,"n":4111111111111112}}}"#,
         ),
-        // Binary data, and what clients know again.
+        // Binary data, and identifiers for clients.
         (
             r#"{"result":{"content":[{"type":"image","data":"AKIAIOSFODNN7EXAMPLE"},{"resource":{"blob":"AKIAIOSFODNN7EXAMPLE"}}]}}"#,
             r#"{"result":{"content":[{"type":"image","data":"AKIAIOSFODNN7EXAMPLE"},{"resource":{"blob":"AKIAIOSFODNN7EXAMPLE"}}]}}"#,
@@ -159,7 +159,7 @@ fn a_message_beyond_the_limit_is_refused_or_passed_and_counted() {
     let (passes, note) = noting("[sanitise]\nzero_width = 'strip'\nscan_bytes_max = 10\nwhen_longer = 'pass'\n");
     assert_eq!(passes.apply(message), Ok(None));
     assert_eq!(note.found().flagged(SanitiseKind::TooLong), 1);
-    // Placeholders that are longer than what they stand for do not make a message grow without bound.
+    // Placeholders that are longer than the matches do not make a message grow without bound.
     let grows = filter("[[pattern]]\nname = 'long-long-long-long-long-long'\nregex = 'x'\n");
     let texts: Vec<String> = (0..1_000).map(|_| "x ".repeat(250)).collect();
     let message = json!({"result": {"structuredContent": texts}}).to_string();
@@ -189,7 +189,7 @@ fn faults_of_the_file_name_the_remedy() {
     }
 }
 
-/// Texts that are made of what is looked for, of parts of it, and of anything else.
+/// Texts made of findings, parts of findings, and other characters.
 fn any_text(rng: &mut Rng) -> String {
     const PARTS: [&str; 22] = [
         "4111",
@@ -233,7 +233,7 @@ fn any_value(rng: &mut Rng, depth: u32) -> Value {
     }
 }
 
-/// Whether two values differ in nothing but strings and numbers that are not keys.
+/// Whether two values differ only in strings and numbers that are not keys.
 fn is_alike(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
@@ -257,7 +257,7 @@ fn whatever_a_message_has_it_stays_json_of_the_same_shape_and_nothing_is_found_t
         let once = applied(&filter, &message.to_string());
         let read: Value = serde_json::from_str(&once).unwrap_or_else(|error| panic!("seed {seed}: {error}: {once}"));
         assert!(is_alike(&message, &read), "seed {seed}: {message} became {once}");
-        // Nothing of what nobody sees is left.
+        // No invisible characters are left.
         let (again, note) = noting(ALL);
         applied(&again, &once);
         for kind in [SanitiseKind::Tags, SanitiseKind::ZeroWidth, SanitiseKind::Bidi, SanitiseKind::Ansi] {
@@ -279,7 +279,7 @@ fn an_escape_that_stays_hides_nothing_of_what_it_contains() {
     }
 }
 
-/// What is to be redacted, in each of its forms.
+/// Text to be redacted, in each form.
 const PLANTED: [&str; 6] = [
     "AKIAIOSFODNN7EXAMPLE",
     "ghp_0123456789abcdefghijABCDEFGHIJ012345",
@@ -289,13 +289,13 @@ const PLANTED: [&str; 6] = [
     "TCK-123456",
 ];
 
-/// A character within a string of JSON.
+/// A character in a JSON string.
 fn quoted(char: char) -> String {
     let text = serde_json::to_string(&char).unwrap();
     text[1..text.len() - 1].to_owned()
 }
 
-/// A text as a string of JSON, some of its characters as escapes, and some with characters between that nobody sees.
+/// A text as a JSON string, with some characters escaped, and some invisible characters inserted.
 fn written(text: &str, rng: &mut Rng) -> String {
     let mut out = String::from("\"");
     for char in text.chars() {
@@ -333,7 +333,7 @@ fn what_is_to_be_redacted_is_not_passed_on_wherever_it_stands_and_however_it_is_
         };
         let out = applied(&filter, &message);
         let read: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("seed {seed}: {error}: {out}"));
-        // As text, in which each string stands as it reads.
+        // The strings of the message in decoded form.
         let mut shown = String::new();
         show(&read, &mut shown);
         assert!(!shown.contains(secret), "seed {seed}: {message} became {out}");
@@ -370,7 +370,7 @@ fn a_message_in_which_nothing_is_found_stays_as_it_is_byte_by_byte() {
     assert!(note.found().is_empty(), "{}", note.found());
 }
 
-/// A text as a string of JSON, some of its characters as escapes.
+/// A text as a JSON string, with some characters escaped.
 fn written_plainly(text: &str, rng: &mut Rng) -> String {
     let escaped = |char: char, rng: &mut Rng| match rng.below(3) {
         0 => char.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
@@ -380,7 +380,7 @@ fn written_plainly(text: &str, rng: &mut Rng) -> String {
     format!("\"{out}\"")
 }
 
-/// No text takes more than a small multiple of its length, whatever it is made of: a test that would take minutes if one did.
+/// Sanitising takes time linear in the length of the text, whatever its content: otherwise this test would take minutes.
 #[test]
 fn hostile_texts_are_read_in_time_that_is_in_proportion_to_their_length() {
     let filter = filter(ALL);
@@ -413,11 +413,11 @@ fn hostile_texts_are_read_in_time_that_is_in_proportion_to_their_length() {
             json!({"result": {"content": [{"text": text}], "structuredContent": {"token": text}}}).to_string();
         let _ = applied(&filter, &message);
     }
-    // Names that are copied for each array within them.
+    // A name that is copied for each nested array.
     let name = "\\n".repeat(len);
     let deep = format!("{{\"result\":{{\"{name}\":{}{}}}}}", "[".repeat(100), "]".repeat(100));
     assert_eq!(filter.apply(deep.as_bytes()), Ok(None));
-    // So many parts that the rest is taken out in one.
+    // So many findings that the rest is removed at once.
     let many = "a@b.cd ".repeat(80_000);
     let (got, _) = cleaned(ALL, &format!("{many}AKIAIOSFODNN7EXAMPLE"));
     assert!(!got.contains('@') && !got.contains("AKIA") && got.ends_with("[redacted]"));
