@@ -89,14 +89,6 @@ impl SanitiseFound {
         counts[kind as usize] = counts[kind as usize].saturating_add(1);
     }
 
-    /// Adds the findings of another text.
-    pub fn join(&mut self, other: &SanitiseFound) {
-        for at in 0..SanitiseKind::ALL.len() {
-            self.changed[at] = self.changed[at].saturating_add(other.changed[at]);
-            self.flagged[at] = self.flagged[at].saturating_add(other.flagged[at]);
-        }
-    }
-
     /// Whether there are no findings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
