@@ -92,7 +92,7 @@ impl ApprovalDesk {
             method = decided.call.method,
             name = decided.call.name,
             caller = decided.call.caller,
-            "it was decided about a call that waited for approval"
+            "a call that waited for approval was decided"
         );
         // A decision is confirmed only once it is sure to survive a restart.
         match tokio::time::timeout(KEPT_WITHIN, self.approvals.all_kept()).await {

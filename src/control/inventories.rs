@@ -125,7 +125,7 @@ pub struct ServerTools {
 pub struct ToolCounts {
     /// The host of the route.
     pub route: String,
-    /// Tools that nobody has approved.
+    /// Tools of which no definition was ever approved.
     pub new: usize,
     /// Tools whose definition differs from the approved one.
     pub changed: usize,
@@ -335,15 +335,12 @@ impl Inventories {
     fn tell(&self, route: &str, upstream: &str, news: &[ToolNews]) {
         for ToolNews { name, standing, digest } in news.iter().take(NAMED_MAX) {
             let (action, what) = match standing {
-                ToolStanding::New => ("tool.new", "a tool that nobody has approved"),
-                ToolStanding::Changed => ("tool.changed", "the definition of a tool is not the one that was approved"),
-                ToolStanding::Approved => {
-                    ("tool.restored", "the definition of a tool is again the one that was approved")
+                ToolStanding::New => ("tool.new", "a tool that is not approved"),
+                ToolStanding::Changed => ("tool.changed", "the definition of a tool differs from the approved one"),
+                ToolStanding::Approved => ("tool.restored", "the definition of a tool is the approved one again"),
+                ToolStanding::Unreadable => {
+                    ("tool.unreadable", "the definition of a tool can be read in two ways, so it cannot be approved")
                 }
-                ToolStanding::Unreadable => (
-                    "tool.unreadable",
-                    "the definition of a tool can be read in two ways, so that nobody can approve it",
-                ),
             };
             tracing::warn!(route, upstream, tool = %printable(name), %digest, "{what}: see `adit tools diff`");
             if let Some(audit) = self.audit.get() {

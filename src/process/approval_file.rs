@@ -48,7 +48,7 @@ impl ApprovalFile {
                 tracing::error!(
                     path = %path.display(),
                     why,
-                    "calls that were approved have to be approved again: the file of the approvals cannot be read"
+                    "approved calls must be approved again: the file of the approvals cannot be read"
                 );
             }
             approvals.keep_in_file();
@@ -103,7 +103,7 @@ fn restore(path: &Path, approvals: &Approvals) -> Result<(), String> {
         return Err(format!("its version is {}, and this program reads {FORMAT}", kept.version));
     }
     let time = QuotaTime { now: MonotonicClock.now(), unix: unix_time() };
-    approvals.restore(&kept.approvals, time).map_err(|at| format!("its entry {at} is of another form"))
+    approvals.restore(&kept.approvals, time).map_err(|at| format!("its entry {at} is invalid"))
 }
 
 #[cfg(test)]

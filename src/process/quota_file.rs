@@ -28,7 +28,7 @@ impl QuotaFile {
         if let Some(path) = path.as_ref().filter(|path| !matches!(path.try_exists(), Ok(false)))
             && let Err(why) = restore(path, quotas)
         {
-            tracing::error!(path = %path.display(), why, "the calls of this day are counted anew: their file cannot be read");
+            tracing::error!(path = %path.display(), why, "the calls of this day are counted from zero: their file cannot be read");
         }
         QuotaFile { path, quotas: Arc::clone(quotas), writing: Arc::default() }
     }

@@ -27,10 +27,10 @@ pub(super) struct ApprovalTerms {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UndecidedTicket {
     /// No call has this ticket, or it has expired.
-    #[error("no call with this ticket waits: its time is over, or it was made")]
+    #[error("no call with this ticket waits: it has expired, or it was made")]
     Unknown,
     /// The call was already decided.
-    #[error("it was decided about this call already")]
+    #[error("this call was already decided")]
     Decided,
 }
 

@@ -12,7 +12,7 @@ const FIRST: &str = "adit calls of a day, 1";
 
 /// Why a text cannot be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it does not hold the calls of a day: its line {0} is of another form")]
+#[error("it does not hold the calls of a day: its line {0} is invalid")]
 pub struct QuotaStateError(pub usize);
 
 impl Quotas {

@@ -87,7 +87,7 @@ pub enum NotApproved {
     #[error("no list of the server has named this tool")]
     Unknown,
     /// The definition has changed since the digest was read.
-    #[error("its definition is another one by now: look at it again")]
+    #[error("its definition has changed since: look at it again")]
     OtherDigest,
     /// The definition has more than one reading.
     #[error("its definition can be read in two ways, as with a name twice in one object: the server has to mend it")]

@@ -179,7 +179,7 @@ impl<'a> Walk<'a, '_> {
     fn name(&mut self, name: Cow<'a, str>) {
         let Some(open) = self.open.last_mut() else { return };
         if open.area == Area::Data {
-            // Readers identify the value by its name, so the name is not changed.
+            // Findings in names are only flagged: readers identify a value by its name.
             let _ = self.rules.clean(&name, TextPlace { name: "", may_change: false }, self.found);
         }
         // Each nested array keeps a copy.
