@@ -105,8 +105,8 @@ impl Definition {
 
     fn read(element: &Value<'_>) -> Result<Definition, Unreadable> {
         let mut text = vec![b'{'];
-        for name in MEMBERS {
-            let Some(part) = element.member(name)? else { continue };
+        for (name, member) in MEMBERS.into_iter().zip(element.members(MEMBERS)?) {
+            let Some(part) = member? else { continue };
             if text.len() > 1 {
                 text.push(b',');
             }

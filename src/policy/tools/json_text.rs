@@ -30,6 +30,9 @@ pub(super) struct Part<'a> {
     pub(super) range: Range<usize>,
 }
 
+/// A member, if there is one, or an error if readers may disagree about it.
+pub(super) type Member<'a> = Result<Option<Part<'a>>, Unreadable>;
+
 impl<'a> Value<'a> {
     /// The one value of a text.
     pub(super) fn of(text: &'a [u8]) -> Result<Value<'a>, Unreadable> {
@@ -73,24 +76,36 @@ impl<'a> Value<'a> {
         Parts { cursor: Cursor { text: self.text, at: self.start + 1 }, is_object, is_open, is_first: true }
     }
 
-    /// The member of this name.
+    /// The member with this name.
     ///
     /// # Errors
     ///
-    /// If there are two, or one whose name differs in its case only, which some readers take for it.
+    /// If there are two, or one whose name differs only in case, which some readers accept.
     pub(super) fn member(&self, name: &str) -> Result<Option<Part<'a>>, Unreadable> {
-        let mut found = None;
+        let [member] = self.members([name])?;
+        member
+    }
+
+    /// The members with these names, found in one pass. Each is an error by itself, as for [`member`](Value::member).
+    ///
+    /// # Errors
+    ///
+    /// If the value cannot be read.
+    pub(super) fn members<const N: usize>(&self, names: [&str; N]) -> Result<[Member<'a>; N], Unreadable> {
+        let mut found = [const { Ok(None) }; N];
         if !self.is_object() {
-            return Ok(None);
+            return Ok(found);
         }
         for part in self.parts() {
             let part = part?;
-            if folds_to(part.name.as_bytes(), name.as_bytes()) {
-                if found.is_some() || part.name != name {
-                    return Err(Unreadable);
-                }
-                found = Some(part);
-            }
+            // A name folds to one of them at most.
+            let Some(at) = names.iter().position(|name| folds_to(part.name.as_bytes(), name.as_bytes())) else {
+                continue;
+            };
+            found[at] = match found[at] {
+                Ok(None) if part.name == names[at] => Ok(Some(part)),
+                _ => Err(Unreadable),
+            };
         }
         Ok(found)
     }

@@ -85,23 +85,25 @@ impl ListFilter {
         if !result.is_object() {
             return Ok(());
         }
+        let [tools, prompts, resources, templates, cache_scope, instructions] =
+            result.members(["tools", "prompts", "resources", "resourceTemplates", "cacheScope", "instructions"])?;
         let mut has_list = false;
-        for (list, name) in LISTS {
-            let Some(Part { value: list_value, .. }) = result.member(list)? else { continue };
+        for ((list, name), member) in LISTS.into_iter().zip([tools, prompts, resources, templates]) {
+            let Some(Part { value: list_value, .. }) = member? else { continue };
             if list_value.is_array() {
                 has_list = true;
                 self.list(&list_value, list, name, changes)?;
             }
         }
         if has_list
-            && let Some(scope) = result.member("cacheScope")?
+            && let Some(scope) = cache_scope?
             && scope.value.bytes() != b"\"private\""
         {
             // Others may not use what was filtered for this caller.
             changes.0.push((scope.value.range(), b"\"private\""));
         }
         if !self.policy.passes_instructions()
-            && let Some(instructions) = result.member("instructions")?
+            && let Some(instructions) = instructions?
         {
             changes.0.push((instructions.value.range(), b"\"\""));
         }
@@ -130,11 +132,10 @@ impl ListFilter {
 
     /// Whether the caller sees an element. One whose name is not certain it does not.
     fn shows(&self, element: &Value<'_>, kind: &str, named_by: &str) -> bool {
-        let Ok(Some(name)) = element.member(named_by) else { return false };
+        let Ok([Ok(Some(name)), annotations]) = element.members([named_by, "annotations"]) else { return false };
         let Some(name) = name.value.string() else { return false };
         let decision = match kind {
             "tools" => {
-                let annotations = element.member("annotations");
                 let said = annotations.as_ref().ok().and_then(Option::as_ref);
                 let said = said.and_then(|said| serde_json::from_slice::<ToolHints>(said.value.bytes()).ok());
                 let decision = self.policy.decide_listed(self.roles, &name, said.unwrap_or_default(), element);
