@@ -39,7 +39,9 @@ fn serve() -> (SocketAddr, Receiver<Seen>) {
                 let Some((_, body)) = request.split_once("\r\n\r\n") else { return };
                 let message: serde_json::Value = serde_json::from_str(body).unwrap();
                 if message["method"] == "notifications/cancelled" {
-                    socket.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").unwrap();
+                    socket
+                        .write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                        .unwrap();
                     return told.send(Seen::Cancelled(message["params"]["requestId"].as_u64().unwrap())).unwrap();
                 }
                 told.send(Seen::Called(message["id"].as_u64().unwrap())).unwrap();
