@@ -116,6 +116,15 @@ impl Adit {
         assert!(sent.expect("there is a kill command").success());
     }
 
+    /// Stops it (SIGSTOP). Its threads go on for a moment after the signal was sent: this waits until all stand still.
+    pub(crate) fn stop(&self) {
+        self.signal("STOP");
+        let is_stopped = |stat: &str| stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'));
+        let threads = || std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let stats = || threads().map(|thread| std::fs::read_to_string(thread.expect("it runs").path().join("stat")));
+        while !stats().all(|stat| stat.is_ok_and(|stat| is_stopped(&stat))) {}
+    }
+
     /// Waits until it has ended, and gives back its exit code.
     pub(crate) fn ended(mut self) -> Option<i32> {
         while self.lines.recv_timeout(PATIENCE).is_ok() {}

@@ -72,7 +72,7 @@ fn kept_connections_to_a_connector_that_is_stopped_end_and_their_agents_reach_th
                 _ => {}
             }
         };
-        stopped.signal("STOP");
+        stopped.stop();
         thread::scope(|scope| {
             let begun = scope.spawn(|| is_answered(&mut agent()));
             assert!(!is_answered(&mut busy), "{driver}");
@@ -110,7 +110,7 @@ fn stop_one_of_two(driver: &str, traffic: Traffic, patience: Duration) {
         agent.sock.set_read_timeout(Some(patience)).unwrap();
         agent
     };
-    stopped.signal("STOP");
+    stopped.stop();
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {

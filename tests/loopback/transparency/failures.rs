@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{CALL, HOST, Way, get, post};
+use crate::free_address::free_address;
 use crate::front::Front;
 use crate::raw::{Head, Peer, Upstream, latin1};
 use crate::tunnel_processes::Tunnel;
@@ -43,8 +44,7 @@ fn assert_unavailable(tunnel: &Tunnel) {
 
 #[test]
 fn an_upstream_that_refuses_is_503_with_the_id_of_the_call_and_a_time_to_try_again() {
-    let gone = Upstream::start().address;
-    let tunnel = Tunnel::start(HOST, gone);
+    let tunnel = Tunnel::start(HOST, free_address());
     assert_unavailable(&tunnel);
 }
 
