@@ -131,7 +131,7 @@ counters! {
         texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
         lists_crowded, "Answers that were withheld because no memory was left to filter them";
         requests_refused, "Requests that were refused before they became calls";
-        answers_over_ceiling, "Answers that were withheld because they have more than the rule lets them have that allows their calls";
+        answers_over_ceiling, "Answers that were withheld because they exceeded a ceiling of the rule that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
         requests_resent, "Requests sent again after a connection ended or refused them without an answer";

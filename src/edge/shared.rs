@@ -129,7 +129,7 @@ counters! {
         registrations_failed, "Links and enrolments of connectors that were refused, for any reason";
         registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
         requests_refused, "Requests that were refused before they became calls";
-        answers_over_ceiling, "Answers that were withheld because they have more than the rule lets them have that allows their calls";
+        answers_over_ceiling, "Answers that were withheld because they exceeded a ceiling of the rule that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
         seals_failed, "Inner TLS sessions that could not be established";
