@@ -177,7 +177,7 @@ fn assert_same(dir: &Path, args: &AuditFilterArgs, limit: usize, seed: u64) -> u
 #[test]
 fn a_search_with_the_index_finds_what_a_search_of_all_lines_finds() {
     let mut found = 0;
-    for seed in 0..24 {
+    for seed in 0..10 {
         let dir = tempfile::tempdir().unwrap();
         let mut log = Log { dir: dir.path(), rng: Rng::new(seed), lines: 0 };
         for _ in 0..6 {
@@ -194,7 +194,7 @@ fn a_search_with_the_index_finds_what_a_search_of_all_lines_finds() {
             }
         }
     }
-    assert!(found > 5_000, "{found}");
+    assert!(found > 2_000, "{found}");
 }
 
 #[test]
