@@ -19,6 +19,7 @@ use crate::latency::{
     Label, LatencySettings, Outcome, OwnAnswer, PolicyMark, QueueCounts, QueueReading, RecordedTime, Recorder,
     SentAgain, Snapshot, StatusClass, TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, UsualLatency, WaitEnd,
 };
+use crate::policy::OfferKind;
 
 pub(super) struct SampleRole {
     pub(super) reading: Mutex<RoleReading>,
@@ -285,6 +286,13 @@ pub(super) fn report() -> Report {
             faults: Some("adit.toml:3: a\nadit.toml:4: b".to_owned()),
             restart_needed: vec!["engine.cores".to_owned()],
         },
-        tools: vec![ToolCounts { route: "a.test".to_owned(), new: 1, changed: 2, approved: 3, unreadable: 4 }],
+        tools: vec![ToolCounts {
+            route: "a.test".to_owned(),
+            kind: OfferKind::Tool,
+            new: 1,
+            changed: 2,
+            approved: 3,
+            unreadable: 4,
+        }],
     }
 }

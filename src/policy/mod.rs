@@ -27,9 +27,10 @@ pub use rates::{Rate, SOURCES_MAX, SourceLimits};
 pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
 pub use tools::{
-    AnswerFilter, AnswerNote, AnswerWithheld, Approval, ApprovalCall, ApprovalRecord, ApprovalState, ApprovalTicket,
-    Approvals, ApprovedRecord, Asked, BodyKind, COUNTED_MAX, CallFate, CaseOutcome, CeilingReached, CountedCaller,
-    Denial, INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter, MethodDefault, NotApproved,
+    ANSWER_TOO_LARGE, ANSWER_TOO_LARGE_CODE, ANSWER_TOO_LARGE_MESSAGE, AnswerFilter, AnswerNote, AnswerWithheld,
+    AnsweredRequest, Approval, ApprovalCall, ApprovalRecord, ApprovalState, ApprovalTicket, Approvals, ApprovedRecord,
+    Asked, BodyKind, COUNTED_MAX, CallFate, CaseOutcome, CeilingReached, CountedCaller, Denial, INVENTORY_OTHERS_MAX,
+    INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter, MethodDefault, NotApproved, OfferKind,
     POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey, QuotaPermit,
     QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown, ReplayedCall, RoleSet, RuleId,
     SanitiseFound, SanitiseKind, Target, ToolApproval, ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews,

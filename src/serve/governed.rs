@@ -7,9 +7,9 @@ use crate::exchange::ToolDenied;
 use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
-    AgentIdentity, AnswerFilter, AnswerNote, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial, ListFilter,
-    PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments, UsedApproval,
-    check_message, read_request,
+    AgentIdentity, AnswerFilter, AnswerNote, AnsweredRequest, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial,
+    ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments,
+    UsedApproval, check_message, read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::serve::read_ahead::ReadAhead;
@@ -255,7 +255,18 @@ impl Governed {
     }
 
     /// The filter for the answer, if anything of it may change.
-    pub(super) fn filter(&self, head: &RequestHead, call: &Call) -> Option<AnswerFilter> {
+    pub(super) fn filter(&mut self, head: &RequestHead, call: &Call, peek: &Peek) -> Option<AnswerFilter> {
+        if let Some(decision) = &self.decision {
+            // By now the whole message was read, and so its id.
+            let asked = AnsweredRequest {
+                is_stream: head.method() == Method::Get,
+                method: peek.method(),
+                id: peek.id(),
+                session: head.get(mcp::SESSION_ID),
+                task: peek.task_id(),
+            };
+            self.policy.hold_results(&mut self.note, self.roles, decision, &asked);
+        }
         let has_lists = ListFilter::is_needed(&self.policy, head, call);
         AnswerFilter::new(&self.policy, self.roles, has_lists, self.note.as_ref())
     }

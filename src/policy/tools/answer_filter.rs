@@ -78,8 +78,9 @@ impl AnswerFilter {
             None => listed,
         };
         // What is cut has been sanitised, so that nothing hides behind the place where it is cut.
-        let cut = note.cut(cleaned.as_deref().unwrap_or(answer), around)?;
-        Ok(cut.or(cleaned))
+        let held = note.hold_results(cleaned.as_deref().unwrap_or(answer))?.or(cleaned);
+        let cut = note.cut(held.as_deref().unwrap_or(answer), around)?;
+        Ok(cut.or(held))
     }
 
     /// Counts bytes that are passed on.

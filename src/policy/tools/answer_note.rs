@@ -1,11 +1,12 @@
 //! The findings in the answers to a request, for its log line and counters.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::policy::tools::answer_ceiling::{AnswerCeiling, BYTES_KEY, Over, ROWS_KEY};
 use crate::policy::tools::answer_cut::Uncut;
+use crate::policy::tools::held_results::{HeldResult, HeldResults, error_for};
 use crate::policy::tools::json_text::Unreadable;
 use crate::policy::tools::sanitise::SanitiseFound;
 use crate::wire::http1::BodyError;
@@ -18,6 +19,8 @@ pub struct AnswerNote(Rc<Note>);
 struct Note {
     /// The limits for answers, from the rule that allows the request.
     ceiling: Option<Arc<AnswerCeiling>>,
+    /// Which results are held to the limits of other calls.
+    held: OnceCell<HeldResults>,
     found: Cell<SanitiseFound>,
     /// The bytes that were received, or passed on where answers are cut.
     bytes: Cell<u64>,
@@ -122,6 +125,32 @@ impl AnswerNote {
             }
             Err(Uncut::Whole(limit)) => Err(self.reach(limit)),
             Err(Uncut::Unreadable) => Err(AnswerWithheld::Unreadable),
+        }
+    }
+
+    /// Sets which results are held to the limits of other calls.
+    pub(super) fn hold(&self, held: HeldResults) {
+        // A request that is sent again has the same.
+        let _ = self.0.held.set(held);
+    }
+
+    /// Holds the results in an answer to the limits of the calls that they belong to.
+    pub(super) fn hold_results(&self, answer: &[u8]) -> Result<Option<Vec<u8>>, AnswerWithheld> {
+        let Some(held) = self.0.held.get() else { return Ok(None) };
+        match held.apply(answer)? {
+            HeldResult::Same => Ok(None),
+            HeldResult::Cut(cut) => {
+                self.0.is_cut.set(true);
+                self.0.reached.set(Some(cut.limit));
+                Ok(Some(cut.text))
+            }
+            HeldResult::Over(key) => {
+                let withheld = self.reach(key);
+                match held.is_stream() {
+                    true => error_for(answer)?.map(Some).ok_or(withheld),
+                    false => Err(withheld),
+                }
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! The policy of a route: which callers may call which tools, prompts and resources.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
 use std::iter;
@@ -14,6 +13,7 @@ use crate::policy::tools::approval_keeping::UsedApproval;
 use crate::policy::tools::approval_ticket::ApprovalTicket;
 use crate::policy::tools::approvals::{ApprovalCall, Approvals, Asker, Asking, caller_told};
 use crate::policy::tools::arguments::Misfit;
+use crate::policy::tools::awaited::AwaitedAnswers;
 use crate::policy::tools::case::Case;
 use crate::policy::tools::ceilings::{CeilingReached, Ceilings};
 use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
@@ -24,7 +24,7 @@ use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTi
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::sanitise::SanitiseRules;
-use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
+use crate::policy::tools::uri::{lower, normal, pattern_of, shorter};
 
 /// The rules of a route's policy file, with the state that they depend on.
 ///
@@ -44,10 +44,15 @@ pub struct ToolPolicy {
     pub(super) uses_annotations: bool,
     pub(super) asks_for_approval: bool,
     pub(super) needs_wall_time: bool,
+    /// Whether any rule limits answers, and whether there may be tasks whose results are then limited.
+    pub(super) limits_answers: bool,
+    pub(super) shows_tasks: bool,
     pub(super) cases: Vec<Case>,
     /// The sanitising rules for texts of the server; `None` if texts are not scanned.
     pub(super) sanitise: Option<Box<SanitiseRules>>,
     pub(super) hints: Arc<KnownHints>,
+    /// The limits of answers that may come in another way.
+    pub(super) awaited: Arc<AwaitedAnswers>,
     /// How unapproved tools are handled; `None` if they are not checked.
     pub(super) pins: Option<ToolPins>,
     /// The quota usage of callers.
@@ -104,9 +109,10 @@ impl MethodDefault {
 }
 
 impl ToolPolicy {
-    /// Shares the tool annotations learned under the route's previous policy.
+    /// Shares what was learned under the route's previous policy: tool annotations, and the limits of awaited answers.
     pub fn learn_from(&mut self, before: &ToolPolicy) {
         self.hints = Arc::clone(&before.hints);
+        self.awaited = Arc::clone(&before.awaited);
     }
 
     /// Sets how unapproved tools are handled.
@@ -200,8 +206,8 @@ impl ToolPolicy {
     /// Evaluates the rules for a request of a caller with these roles.
     #[must_use]
     pub fn decide(&self, roles: RoleSet, asked: &Asked<'_>) -> ToolDecision {
-        if let (Target::Tool(tool), Some(pins)) = (asked.target, &self.pins)
-            && !pins.may_call(tool)
+        if let Some(pins) = &self.pins
+            && !pins.may_call(asked.target)
         {
             return pins.denied();
         }
@@ -210,24 +216,24 @@ impl ToolPolicy {
         self.decide_with(roles, asked, |tool| *known.get_or_init(|| self.hints.of(tool)))
     }
 
-    /// Evaluates the rules for a tool in a list, by the definition and annotations of the list. Remembers both.
+    /// Evaluates the rules for an element of a list, by its definition, and by its annotations if it is a tool. Remembers both.
     #[must_use]
     pub(super) fn decide_listed(
         &self,
         roles: RoleSet,
-        tool: &str,
+        asked: &Asked<'_>,
         said: ToolHints,
         element: &Value<'_>,
     ) -> ToolDecision {
-        if self.uses_annotations() {
+        if let (Target::Tool(tool), true) = (asked.target, self.uses_annotations()) {
             self.hints.learn(tool, said);
         }
         if let Some(pins) = &self.pins
-            && !pins.may_list(tool, element)
+            && !pins.may_list(asked.target, element)
         {
             return pins.denied();
         }
-        self.decide_with(roles, &Asked::tool(tool), |_| said)
+        self.decide_with(roles, asked, |_| said)
     }
 
     /// Whether the decision depends on the arguments of the request.
@@ -398,7 +404,7 @@ impl ToolPolicy {
         }
     }
 
-    fn ceilings_of(&self, decision: &ToolDecision) -> Option<&Ceilings> {
+    pub(super) fn ceilings_of(&self, decision: &ToolDecision) -> Option<&Ceilings> {
         match decision {
             ToolDecision::Allowed(Some(rule)) => self.rules.get(usize::from(rule.index))?.ceilings.as_deref(),
             _ => None,
@@ -484,22 +490,6 @@ fn arguments_of(message: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
 /// The decision for a request that reaches a ceiling of the rule that allows it.
 fn reached(decision: ToolDecision, ceiling: CeilingReached) -> ToolDecision {
     ToolDecision::Denied { rule: decision.rule().cloned(), how: Denial::Ceiling(ceiling) }
-}
-
-/// The pattern of all URIs that a template can expand to, in normal form.
-fn pattern_of(template: &str) -> Result<String, Ambiguity> {
-    if template.len() > URI_LEN_MAX {
-        return Err(TOO_LONG);
-    }
-    let mut pattern = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, behind)) = rest.split_once('{') {
-        pattern.push_str(before);
-        pattern.push('*');
-        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
-    }
-    pattern.push_str(rest);
-    normal_pattern(&pattern).map(Cow::into_owned)
 }
 
 /// Policies are equal if their files are equal and they handle unapproved tools alike.
