@@ -8,8 +8,8 @@ use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
     AgentIdentity, AnswerFilter, AnswerNote, AnsweredRequest, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial,
-    ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments,
-    UsedApproval, check_message, read_request,
+    ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, SanitiseFound, ToolDecision, ToolPolicy,
+    UnreadableArguments, UsedApproval, check_message, read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::serve::read_ahead::ReadAhead;
@@ -40,6 +40,8 @@ pub(super) struct Governed {
     ticket: Option<ApprovalTicket>,
     /// That approval, until it is kept that it was used.
     used: Option<Box<UsedApproval>>,
+    /// What was found in its arguments.
+    found: SanitiseFound,
     /// What becomes of its answers, where they are looked at.
     note: Option<AnswerNote>,
 }
@@ -92,6 +94,7 @@ impl Governed {
             time,
             permit: None,
             ticket: None,
+            found: SanitiseFound::default(),
             note: None,
             used: None,
         }
@@ -159,6 +162,9 @@ impl Governed {
                 Judged::Denied(Box::new(ToolDenied::new(&asked, how, self.is_stateless, metadata_url)))
             }
         };
+        if !self.found.is_empty() {
+            self.note.get_or_insert_default().add(&self.found);
+        }
         self.decision = Some(decision);
         Ok(judged)
     }
@@ -189,7 +195,7 @@ impl Governed {
             let arguments = (read.peek.arguments_hash(), &message[..]);
             let checked = self
                 .policy
-                .check_arguments(decision, asked, &message)
+                .check_arguments_finding(decision, asked, &message, &mut self.found)
                 .and_then(|decision| self.policy.ask_approval(decision, asked, &caller, self.time, arguments));
             (decision, self.ticket) = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;
         }
@@ -261,6 +267,7 @@ impl Governed {
             let asked = AnsweredRequest {
                 is_stream: head.method() == Method::Get,
                 method: peek.method(),
+                tool: peek.name().filter(|_| peek.method() == Some("tools/call")),
                 id: peek.id(),
                 session: head.get(mcp::SESSION_ID),
                 task: peek.task_id(),

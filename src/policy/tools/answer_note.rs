@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::policy::tools::answer_ceiling::{AnswerCeiling, BYTES_KEY, Over, ROWS_KEY};
-use crate::policy::tools::answer_cut::Uncut;
+use crate::policy::tools::answer_cut::{Uncut, without_structured};
 use crate::policy::tools::held_results::{HeldResult, HeldResults, error_for};
-use crate::policy::tools::json_text::Unreadable;
-use crate::policy::tools::sanitise::SanitiseFound;
+use crate::policy::tools::json_text::{Unreadable, Value};
+use crate::policy::tools::result_schema::still_fits;
+use crate::policy::tools::sanitise::{SanitiseFound, SanitiseKind};
 use crate::wire::http1::BodyError;
 
 /// The findings in the answers to one request. Copies share the same note.
@@ -21,6 +22,8 @@ struct Note {
     ceiling: Option<Arc<AnswerCeiling>>,
     /// Which results are held to the limits of other calls.
     held: OnceCell<HeldResults>,
+    /// The output schema of the tool that is called, if it is known.
+    schema: OnceCell<Arc<[u8]>>,
     found: Cell<SanitiseFound>,
     /// The bytes that were received, or passed on where answers are cut.
     bytes: Cell<u64>,
@@ -56,6 +59,11 @@ impl AnswerNote {
     /// A note for answers with this limit.
     pub(super) fn with(ceiling: Option<Arc<AnswerCeiling>>) -> AnswerNote {
         AnswerNote(Rc::new(Note { ceiling, ..Note::default() }))
+    }
+
+    /// Adds findings in the texts of the request.
+    pub fn add(&self, found: &SanitiseFound) {
+        self.finding(|all| all.add_flags(found));
     }
 
     /// The findings in the texts so far.
@@ -128,6 +136,26 @@ impl AnswerNote {
         }
     }
 
+    /// Sets the output schema of the tool that is called.
+    pub(super) fn fit(&self, schema: Arc<[u8]>) {
+        // A request that is sent again has the same.
+        let _ = self.0.schema.set(schema);
+    }
+
+    /// A sanitised answer, without its structured result if that no longer fits the schema of the tool.
+    pub(super) fn fitted(&self, before: &[u8], cleaned: Vec<u8>) -> Result<Vec<u8>, AnswerWithheld> {
+        let Some(schema) = self.0.schema.get() else { return Ok(cleaned) };
+        let fits = match (structured_of(before)?, structured_of(&cleaned)?) {
+            (Some(before), Some(after)) => before == after || still_fits(schema, before, after),
+            _ => true,
+        };
+        if fits {
+            return Ok(cleaned);
+        }
+        self.finding(|found| found.add(SanitiseKind::OutputSchema, true));
+        without_structured(&cleaned).map_err(|_| AnswerWithheld::Unreadable)
+    }
+
     /// Sets which results are held to the limits of other calls.
     pub(super) fn hold(&self, held: HeldResults) {
         // A request that is sent again has the same.
@@ -167,4 +195,10 @@ impl AnswerNote {
         self.0.reached.set(Some(key));
         AnswerWithheld::OverCeiling
     }
+}
+
+/// The structured result of a call, if the answer has one.
+fn structured_of(answer: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
+    let Some(result) = Value::of(answer)?.member("result")? else { return Ok(None) };
+    Ok(result.value.member("structuredContent")?.map(|structured| structured.value.bytes()))
 }

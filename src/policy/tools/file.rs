@@ -93,6 +93,7 @@ impl Parts<'_> {
             limits_answers: false,
             shows_tasks: false,
             awaited: Arc::default(),
+            schemas: Arc::default(),
             cases: Vec::new(),
             sanitise: read_sanitise(self.reader, root),
             hints: Arc::default(),

@@ -20,6 +20,8 @@ pub struct AnsweredRequest<'a> {
     pub is_stream: bool,
     /// The method of its message.
     pub method: Option<&'a str>,
+    /// The tool that it calls.
+    pub tool: Option<&'a str>,
     /// The id of its message as JSON text, if it is known.
     pub id: Option<&'a str>,
     /// The id of its session.
@@ -38,7 +40,13 @@ impl ToolPolicy {
         decision: &ToolDecision,
         asked: &AnsweredRequest<'_>,
     ) {
-        if !self.limits_answers || !decision.is_allowed() {
+        if !decision.is_allowed() {
+            return;
+        }
+        if let Some(schema) = asked.tool.filter(|_| self.keeps_schemas()).and_then(|tool| self.schemas.of(tool)) {
+            note.get_or_insert_default().fit(schema);
+        }
+        if !self.limits_answers {
             return;
         }
         let session = asked.session.map(awaited_key);
@@ -114,13 +122,14 @@ mod tests {
         fn calls(&self, tool: &str, session: &str, id: &str) -> Option<AnswerFilter> {
             let decision = self.0.decide(RoleSet::default(), &Asked::tool(tool));
             let (id, session) = (Some(id), Some(session.as_bytes()));
-            let asked = AnsweredRequest { is_stream: false, method: Some("tools/call"), id, session, task: None };
+            let asked =
+                AnsweredRequest { is_stream: false, method: Some("tools/call"), id, session, task: None, tool: None };
             self.filter(&decision, &asked).0
         }
 
         fn stream(&self, session: Option<&str>) -> (AnswerFilter, AnswerNote) {
             let session = session.map(str::as_bytes);
-            let asked = AnsweredRequest { is_stream: true, method: None, id: None, session, task: None };
+            let asked = AnsweredRequest { is_stream: true, method: None, id: None, session, task: None, tool: None };
             let (filter, note) = self.filter(&ToolDecision::Allowed(None), &asked);
             (filter.unwrap(), note.unwrap())
         }
@@ -132,6 +141,7 @@ mod tests {
                 id: Some("1"),
                 session: None,
                 task: Some(task),
+                tool: None,
             };
             self.filter(&ToolDecision::Allowed(None), &asked).0
         }
@@ -214,7 +224,8 @@ mod tests {
         assert!(no_tasks.calls("free", "s", "1").is_none() && no_tasks.calls("few", "s", "2").is_some());
         let free = Route::new("[[rule]]\neffect = 'allow'\ntools = ['*']\nmethods = ['tools/call', 'tasks/*']\n");
         assert!(free.calls("few", "s", "1").is_none() && free.task("tasks/result", "a").is_none());
-        let asked = AnsweredRequest { is_stream: true, method: None, id: None, session: Some(b"s"), task: None };
+        let asked =
+            AnsweredRequest { is_stream: true, method: None, id: None, session: Some(b"s"), task: None, tool: None };
         assert!(free.filter(&ToolDecision::Allowed(None), &asked).0.is_none());
     }
 }

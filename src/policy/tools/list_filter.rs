@@ -142,6 +142,10 @@ impl ListFilter {
                 let said = said.and_then(|said| serde_json::from_slice::<ToolHints>(said.value.bytes()).ok());
                 let (asked, said) = (Asked::tool(&name), said.unwrap_or_default());
                 let decision = self.policy.decide_listed(self.roles, &asked, said, element);
+                if self.policy.keeps_schemas() {
+                    let schema = element.member("outputSchema").ok().flatten();
+                    self.policy.schemas.learn(&name, schema.as_ref().map(|schema| schema.value.bytes()));
+                }
                 if annotations.is_err() {
                     return false;
                 }

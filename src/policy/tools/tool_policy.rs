@@ -12,7 +12,6 @@ use crate::policy::tools::answer_note::AnswerNote;
 use crate::policy::tools::approval_keeping::UsedApproval;
 use crate::policy::tools::approval_ticket::ApprovalTicket;
 use crate::policy::tools::approvals::{ApprovalCall, Approvals, Asker, Asking, caller_told};
-use crate::policy::tools::arguments::Misfit;
 use crate::policy::tools::awaited::AwaitedAnswers;
 use crate::policy::tools::case::Case;
 use crate::policy::tools::ceilings::{CeilingReached, Ceilings};
@@ -21,9 +20,10 @@ use crate::policy::tools::hints::{KnownHints, ToolHints};
 use crate::policy::tools::json_text::{Unreadable, Value};
 use crate::policy::tools::pins::{PIN_RULE, ToolPins};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
+use crate::policy::tools::result_schema::OutputSchemas;
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
-use crate::policy::tools::sanitise::SanitiseRules;
+use crate::policy::tools::sanitise::{SanitiseMode, SanitiseRules};
 use crate::policy::tools::uri::{lower, normal, pattern_of, shorter};
 
 /// The rules of a route's policy file, with the state that they depend on.
@@ -51,6 +51,8 @@ pub struct ToolPolicy {
     /// The sanitising rules for texts of the server; `None` if texts are not scanned.
     pub(super) sanitise: Option<Box<SanitiseRules>>,
     pub(super) hints: Arc<KnownHints>,
+    /// The output schemas of the tools, where their results may change.
+    pub(super) schemas: Arc<OutputSchemas>,
     /// The limits of answers that may come in another way.
     pub(super) awaited: Arc<AwaitedAnswers>,
     /// How unapproved tools are handled; `None` if they are not checked.
@@ -113,6 +115,7 @@ impl ToolPolicy {
     pub fn learn_from(&mut self, before: &ToolPolicy) {
         self.hints = Arc::clone(&before.hints);
         self.awaited = Arc::clone(&before.awaited);
+        self.schemas = Arc::clone(&before.schemas);
     }
 
     /// Sets how unapproved tools are handled.
@@ -236,6 +239,11 @@ impl ToolPolicy {
         self.decide_with(roles, asked, |_| said)
     }
 
+    /// Whether structured results may be changed, so that they may no longer fit the schemas of their tools.
+    pub(super) fn keeps_schemas(&self) -> bool {
+        self.sanitise.as_ref().is_some_and(|rules| rules.changes())
+    }
+
     /// Whether the decision depends on the arguments of the request.
     #[must_use]
     pub fn needs_arguments(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
@@ -249,8 +257,8 @@ impl ToolPolicy {
     }
 
     /// Whether the texts of the arguments are scanned.
-    fn looks_at_arguments(&self, asked: &Asked<'_>) -> bool {
-        self.sanitise.as_ref().is_some_and(|rules| rules.denies_arguments) && asked.has_arguments()
+    pub(super) fn looks_at_arguments(&self, asked: &Asked<'_>) -> bool {
+        self.sanitise.as_ref().is_some_and(|rules| rules.arguments != SanitiseMode::Off) && asked.has_arguments()
     }
 
     /// Whether the rule that allows the request has an argument schema.
@@ -358,33 +366,6 @@ impl ToolPolicy {
         (self.sanitise.is_some() || ceiling.is_some()).then(|| AnswerNote::with(ceiling))
     }
 
-    /// Checks the arguments of an allowed request against the rule that allows it. `message` is the complete message.
-    ///
-    /// # Errors
-    ///
-    /// If servers may read the arguments differently.
-    pub fn check_arguments(
-        &self,
-        decision: ToolDecision,
-        asked: &Asked<'_>,
-        message: &[u8],
-    ) -> Result<ToolDecision, UnreadableArguments> {
-        let ceilings = self.ceilings_of(&decision).filter(|_| asked.has_arguments());
-        let schema = ceilings.and_then(|ceilings| ceilings.arguments.as_ref());
-        match schema.map_or(Ok(()), |schema| schema.check_message(message)) {
-            Ok(()) => {}
-            Err(Misfit::Unreadable) => return Err(UnreadableArguments),
-            Err(Misfit::Wrong(why)) => return Ok(reached(decision, CeilingReached::Arguments(why.into()))),
-        }
-        let rules = self.sanitise.as_ref().filter(|_| decision.is_allowed() && self.looks_at_arguments(asked));
-        let Some(rules) = rules else { return Ok(decision) };
-        let found = rules.look_at_arguments(message).map_err(|Unreadable| UnreadableArguments)?;
-        match found.changed_kinds() {
-            kinds if kinds.is_empty() => Ok(decision),
-            kinds => Ok(reached(decision, CeilingReached::Arguments(format!("they contain {kinds}").into()))),
-        }
-    }
-
     /// Counts an allowed request, or reports the ceiling that it reaches. The permit is held until the call ends.
     #[must_use]
     pub fn count(
@@ -488,7 +469,7 @@ fn arguments_of(message: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
 }
 
 /// The decision for a request that reaches a ceiling of the rule that allows it.
-fn reached(decision: ToolDecision, ceiling: CeilingReached) -> ToolDecision {
+pub(super) fn reached(decision: ToolDecision, ceiling: CeilingReached) -> ToolDecision {
     ToolDecision::Denied { rule: decision.rule().cloned(), how: Denial::Ceiling(ceiling) }
 }
 
