@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_to_others_or_half_there_is_refused_with_the_remedy() {
+    fn readable_or_incomplete_directories_are_refused_with_the_remedy() {
         let (_dir, data) = fresh();
         let told = data.authority(NOW).err().unwrap().to_string();
         assert!(told.contains("adit edge init --data-dir"), "{told}");
