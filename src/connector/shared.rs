@@ -131,6 +131,7 @@ counters! {
         texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
         lists_crowded, "Answers that were withheld because no memory was left to filter them";
         requests_refused, "Requests that were refused before they became calls";
+        answers_cut, "Answers of which a part was left out because they exceeded a ceiling of the rule that allows their calls";
         answers_over_ceiling, "Answers that were withheld because they exceeded a ceiling of the rule that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
@@ -150,7 +151,9 @@ impl Counters {
     pub(super) fn add_note(&self, note: &AnswerNote) {
         self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
         self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
-        if note.reached().is_some() {
+        if note.is_cut() {
+            Counters::add(&self.answers_cut);
+        } else if note.reached().is_some() {
             Counters::add(&self.answers_over_ceiling);
         }
     }

@@ -129,6 +129,7 @@ counters! {
         registrations_failed, "Links and enrolments of connectors that were refused, for any reason";
         registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
         requests_refused, "Requests that were refused before they became calls";
+        answers_cut, "Answers of which a part was left out because they exceeded a ceiling of the rule that allows their calls";
         answers_over_ceiling, "Answers that were withheld because they exceeded a ceiling of the rule that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
@@ -143,7 +144,9 @@ impl Counters {
     pub(super) fn add_note(&self, note: &AnswerNote) {
         self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
         self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
-        if note.reached().is_some() {
+        if note.is_cut() {
+            Counters::add(&self.answers_cut);
+        } else if note.reached().is_some() {
             Counters::add(&self.answers_over_ceiling);
         }
     }

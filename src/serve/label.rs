@@ -181,7 +181,9 @@ impl CallLabel {
         if !found.is_empty() {
             tracing::info!(%found, "the policy of a route has found something in the texts of an answer");
         }
-        if let Some(limit) = note.reached() {
+        if let Some(limit) = note.reached().filter(|_| note.is_cut()) {
+            tracing::info!(limit, "an answer was cut: it has more than a rule of the policy of its route lets it have");
+        } else if let Some(limit) = note.reached() {
             tracing::info!(
                 limit,
                 "an answer was withheld: it has more than a rule of the policy of its route lets it have"

@@ -265,6 +265,49 @@ fn an_answer_beyond_a_ceiling_is_withheld_and_its_line_names_the_ceiling() {
 }
 
 #[test]
+fn an_answer_that_is_cut_is_counted_and_its_line_names_the_ceiling() {
+    let rule = "[[rule]]\nname = 'few'\neffect = 'allow'\ntools = ['t']\nanswer_over = 'cut'\n";
+    let bytes = format!("{rule}answer_bytes_max = 1000\n");
+    let two = format!("{rule}answer_rows_max = 2\nanswer_rows_at = '/rows'\n");
+    let text = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"TEXT"}]}}"#
+        .replace("TEXT", &"x".repeat(2_000));
+    for (policy, body, limit) in
+        [(&two, rows(2), None), (&two, rows(3), Some("answer_rows_max")), (&bytes, text, Some("answer_bytes_max"))]
+    {
+        for is_events in [false, true] {
+            let (fields, body) = match is_events {
+                true => {
+                    ("Content-Type: text/event-stream\r\nConnection: close".to_owned(), format!("data: {body}\n\n"))
+                }
+                false => (format!("Content-Type: application/json\r\nContent-Length: {}", body.len()), body.clone()),
+            };
+            let (log, entries) = AuditLog::new(true);
+            let settings = ConnectorSettings { audit: Some(log), ..settings() };
+            let mut bed = Bed::with(settings, 1, Faults::none(), Some(server(&fields, &body)));
+            bed.role.reload(governed(policy));
+            let what = format!("{policy} events={is_events}");
+            bed.run(move |edge| async move {
+                let mut asked = edge.call(call()).await;
+                asked.stream.finish();
+                edge.core.sleep(ms(1_000)).await;
+                let begin = written(&entries);
+                let answer = asked.whole().await;
+                assert_eq!(answer.contains("adit/cut"), limit.is_some(), "{what}: {answer}");
+                edge.core.sleep(ms(10)).await;
+                let line = if is_events { written(&entries) } else { begin };
+                assert!(line.contains(r#""outcome":"ok""#), "{what}: {line}");
+                assert_eq!(line.contains(r#""limit":"#), limit.is_some(), "{what}: {line}");
+                assert!(limit.is_none_or(|limit| line.contains(&format!(r#""limit":"{limit}""#))), "{what}: {line}");
+            });
+            let (cut, over) = (&bed.role.counters().answers_cut, &bed.role.counters().answers_over_ceiling);
+            let count = (cut.load(Ordering::Relaxed), over.load(Ordering::Relaxed));
+            assert_eq!(count, (u64::from(limit.is_some()), 0));
+            bed.assert_clean();
+        }
+    }
+}
+
+#[test]
 fn of_a_stream_that_goes_beyond_a_ceiling_the_events_before_it_are_passed_on() {
     let notice = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n";
     let (small, large) = (format!("data: {}\n\n", rows(1)), format!("data: {}\n\n", rows(50)));
