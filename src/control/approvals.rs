@@ -63,6 +63,11 @@ impl ApprovalDesk {
         self.approvals.all(MonotonicClock.now())
     }
 
+    /// The call with this ticket, pending or decided.
+    pub(super) fn find(&self, ticket: ApprovalTicket) -> Option<Approval> {
+        self.approvals.find(ticket, MonotonicClock.now())
+    }
+
     /// Decides about a call, once the audit log has recorded the decision.
     ///
     /// # Errors
@@ -71,7 +76,7 @@ impl ApprovalDesk {
     pub(super) async fn decide(&self, ticket: ApprovalTicket, decision: &Decision) -> Result<Approval, Undecided> {
         let Decision { may_call, by, reason } = decision;
         let _alone = self.deciding.lock().await;
-        let known = self.all().into_iter().find(|known| known.ticket == ticket).ok_or(UndecidedTicket::Unknown)?;
+        let known = self.find(ticket).ok_or(UndecidedTicket::Unknown)?;
         if !known.is_waiting() {
             return Err(UndecidedTicket::Decided.into());
         }

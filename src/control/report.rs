@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::GuardMode;
+use crate::control::approval_counts::ApprovalReading;
 use crate::control::bodies::{
     BreakerInfo, BreakerKind, BreakerStateName, BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus,
     DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LimitInfo, LinkStatus, OfRole, PhaseTimes,
@@ -75,6 +76,8 @@ pub struct Report {
     pub reloads: Reloads,
     /// The states of the tools of each route with `pin`.
     pub tools: Vec<ToolCounts>,
+    /// The counts of approvals; none in a process in which nothing can be approved.
+    pub approvals: Option<ApprovalReading>,
 }
 
 /// The routes and tunnels of one role.

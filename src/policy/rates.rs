@@ -47,7 +47,7 @@ impl Rate {
     /// # Errors
     ///
     /// The time until a token is available, if there is none.
-    pub(super) fn take_from(self, full_at_ns: u64, now: Time) -> Result<u64, Duration> {
+    pub fn take_from(self, full_at_ns: u64, now: Time) -> Result<u64, Duration> {
         let owed_ns = full_at_ns.saturating_sub(now.as_nanos()).saturating_add(self.interval_ns);
         match owed_ns.checked_sub(self.ahead_max_ns()) {
             None | Some(0) => Ok(now.as_nanos().saturating_add(owed_ns)),

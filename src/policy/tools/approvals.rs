@@ -174,6 +174,12 @@ impl Approvals {
         Ok(known.clone())
     }
 
+    /// The call with this ticket, pending or decided, until its time is over or it was made.
+    #[must_use]
+    pub fn find(&self, ticket: ApprovalTicket, now: Time) -> Option<Approval> {
+        self.lock().all.get(&ticket).filter(|known| known.ends > now).cloned()
+    }
+
     /// The pending and the decided calls, oldest first. Calls that were made are not included.
     #[must_use]
     pub fn all(&self, now: Time) -> Vec<Approval> {

@@ -56,7 +56,7 @@ pub use quotas::{COUNTED_MAX, CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Q
 pub use replay::{CallFate, RecordedCall, ReplayUnknown, ReplayedCall};
 pub use request::{BodyKind, Reads, check_message, read_request};
 pub use roles::RoleSet;
-pub use sanitise::{SanitiseFound, SanitiseKind};
+pub use sanitise::{SanitiseFound, SanitiseKind, redacted_arguments};
 pub use tool_policy::{MethodDefault, ToolPolicy, UnreadableArguments};
 pub use tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 
