@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::control::WallTime;
 
 /// The columns of the table: all members of calls and actions, except `phases_us`, which is an object.
-const COLUMNS: [&str; 39] = [
+const COLUMNS: [&str; 41] = [
     "seq",
     "time",
     "kind",
@@ -30,6 +30,8 @@ const COLUMNS: [&str; 39] = [
     "issuer",
     "client",
     "proof",
+    "forwarded_by",
+    "forwarded_proof",
     "decision",
     "policy",
     "rule",
@@ -188,7 +190,13 @@ mod tests {
             session: Some(b"s"),
             trace: Some("4bf9".into()),
             arguments: Some((2, LineHash::of(b"{}"))),
-            caller: Some(AuditedCaller { subject: "a", issuer: Some("i"), client: Some("c"), proof: "jwt" }),
+            caller: Some(AuditedCaller {
+                subject: "a",
+                issuer: Some("i"),
+                client: Some("c"),
+                proof: "jwt",
+                forwarded: None,
+            }),
             decision: Some(AuditedDecision::Denied),
             policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("r"), limit: None, approval: None }),
             status: 200,

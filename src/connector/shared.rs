@@ -142,6 +142,7 @@ counters! {
         resends_unread, "Requests sent again of which nothing had reached the upstream";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
+        edge_identities_refused, "Calls refused because an edge has not said who calls, or what it says is not accepted";
         tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";
     }
 }

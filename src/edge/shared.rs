@@ -135,6 +135,7 @@ counters! {
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
+        identities_unforwarded, "Calls refused because the identity of their caller is too long to be forwarded to the connector";
         tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";
     }
 }

@@ -269,6 +269,7 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
         issuer: identity.issuer.as_deref(),
         client: identity.client.as_deref(),
         proof: identity.proof.name(),
+        forwarded: identity.forwarded_by().zip(identity.forwarded_proof()),
     });
     let found = found_in(label.answer_note());
     AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, decision, policy, found, ..line }

@@ -87,7 +87,9 @@ impl CallLabel {
         if governing.policy.asks_for_approval() {
             self.peek.hash_arguments();
         }
-        let governed = Governed::new(governing, head, self.caller.as_ref());
+        let address = self.caller.as_ref().and_then(|caller| caller.address).or(governing.address);
+        let governing = Governing { address, ..*governing };
+        let governed = Governed::new(&governing, head, self.caller.as_ref());
         self.governed = Some(match self.spare.take() {
             Some(mut spare) => {
                 *spare = governed;
@@ -152,6 +154,12 @@ impl CallLabel {
             }
             _ => edit,
         }
+    }
+
+    /// The caller's identity for the connector, if the route forwards it.
+    #[must_use]
+    pub fn forwarded_identity(&self) -> Option<&str> {
+        self.caller.as_ref()?.forwarded()
     }
 
     /// Whether the caller's token is removed here. The server's challenges then do not concern the caller.

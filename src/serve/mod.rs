@@ -46,7 +46,8 @@ pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
 pub use caller_tokens::{
-    CallerStop, CallerTokens, IssuerWaits, ProvenCaller, caller_denied, is_unexchanged, issuer_heard,
+    CallerConnection, CallerStop, CallerTokens, IssuerWaits, ProvenCaller, caller_denied, is_edge_identity_refused,
+    is_unexchanged, issuer_heard,
 };
 pub use filtered_answer::list_memory;
 pub use http1_request::Http1Request;

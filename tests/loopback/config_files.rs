@@ -459,7 +459,7 @@ fn paths_count_from_the_folder_of_the_file_or_from_where_one_stands() {
 }
 
 /// The tables all of whose settings a reload changes.
-const LIVE: [&str; 10] = [
+const LIVE: [&str; 11] = [
     "tunnel",
     "host",
     "tool",
@@ -470,6 +470,7 @@ const LIVE: [&str; 10] = [
     "identity_provider",
     "client_authority",
     "token_exchange",
+    "trusted_edge",
 ];
 
 #[test]

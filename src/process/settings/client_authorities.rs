@@ -137,6 +137,8 @@ mod tests {
                 providers: Vec::new(),
                 authorities: vec![authority],
                 exchanges: Vec::new(),
+                trusted_edges: Vec::new(),
+                edge_issuer: None,
             }
         }
     }
@@ -155,6 +157,9 @@ mod tests {
             authorization_file: None,
             token_exchange: None,
             identity_header: None,
+            forwards: None,
+            forwarded_identity: crate::config::ForwardedIdentity::Off,
+            trusted_edges: &[],
             client_certificate: ClientCertificate::Required,
             client_authorities: &[],
         };

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use super::tls_files::{TlsFiles, data_dir};
 use crate::config::{self, Config, Driver, EngineConfig, Spin, WebOrigin};
+use crate::control::DataDir;
 use crate::engine::EngineSettings;
 use crate::engine::ladder::DriverChoice;
 use crate::exchange::OwnOrigin;
@@ -41,7 +42,10 @@ pub(super) fn watched_files(config: &Config) -> BTreeSet<PathBuf> {
     if let Some(edge) = &config.edge {
         let pairs = [TlsFiles::for_connectors(edge), TlsFiles::of_authority(edge)].into_iter().flatten();
         files.extend(pairs.flat_map(|tls| [tls.cert_file.into_owned(), tls.key_file.into_owned()]));
-        files.extend(data_dir(edge).map(|dir| dir.admin_token_file()));
+        let dir = data_dir(edge);
+        files.extend(dir.iter().map(DataDir::admin_token_file));
+        let forwards = edge.hosts.iter().any(|host| host.forward_identity);
+        files.extend(dir.iter().filter(|_| forwards).map(DataDir::identity_keys_file));
     }
     files
 }
