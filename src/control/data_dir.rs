@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint, plain_text, shell_word, single_value};
 use crate::control::file_lock::FileLock;
-use crate::private::{self, PrivateError};
+use crate::private::{self, FileError, PrivateError};
 use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
 /// The validity of edge certificates that the edge's own authority issues.
@@ -238,8 +238,7 @@ impl DataDir {
     pub fn lock(&self) -> Result<DataDirLock, DataDirError> {
         let path = self.path.join("lock");
         private::ensure(&path)?;
-        let unreadable =
-            |cause: io::Error| PrivateError::Unreadable { path: path.clone(), cause: cause.to_string().into() };
+        let unreadable = |cause: io::Error| PrivateError::from(FileError::unreadable(&path, &cause));
         let lock = File::open(&path).and_then(FileLock::try_lock).map_err(unreadable)?;
         let lock = lock.ok_or_else(|| DataDirError::InUse { path: self.path.clone() })?;
         Ok(DataDirLock { _lock: lock })
