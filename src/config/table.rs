@@ -906,7 +906,7 @@ section! {
         /// For `subject`, the authority must never give one subject to two callers.
         name_from: CallerName = "uri", live, like "email";
         /// The lists of revoked certificates (PEM, `X509 CRL`). If it is set, a certificate that no list covers is refused, and
-        /// so are all certificates once the next list is overdue. Read again when it changes.
+        /// so are all certificates once the next list is overdue. Intermediate certificates need a list of their authority too. Read again when it changes.
         crl_file: Option<PathBuf> = unset, live, like "partners.crl.pem";
     }
 }

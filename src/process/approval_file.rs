@@ -17,9 +17,9 @@ use crate::process::quota_file::unix_time;
 const FILE: &str = "approvals.json";
 /// The version of the file.
 const FORMAT: u32 = 1;
-/// The maximum length of the file, in bytes: the maximum number of calls, each with a name of 64 KiB, and all arguments kept for
-/// review.
-const FILE_LEN_MAX: usize = 128 << 20;
+/// The maximum length of the file, in bytes: the maximum number of calls with short texts, and all arguments kept for review, each
+/// character in its longest form.
+const FILE_LEN_MAX: usize = 32 << 20;
 /// How long a pending call may be missing in the file, and the pause after a failed write. Decisions are written at once.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{Config, NamedFileError, SecretSource, read_named};
+use crate::config::{Config, SecretSource, read_named};
 use crate::control::{ApprovalCounts, ApprovalLinks, ApprovalWebhook, LINK_KEY_LEN};
 use crate::private;
 use crate::process::error::RunError;
@@ -35,7 +35,7 @@ pub(super) fn approval_notices(config: &Config, dir: Option<&Path>) -> Result<Ap
     let secret = secret.map_err(|error| wrong("webhook_secret_file", error.to_string()))?;
     let file = settings.webhook_ca_file.as_deref();
     let pem = file.map(|file| read_named(file, CA_FILE_LEN_MAX)).transpose();
-    let pem = pem.map_err(|error: NamedFileError| wrong("webhook_ca_file", error.to_string()))?;
+    let pem = pem.map_err(|error| wrong("webhook_ca_file", error.to_string()))?;
     let (ca, counts) = (file.zip(pem.as_deref()), Arc::clone(&notices.counts));
     let webhook = ApprovalWebhook::new(&url.0, &secret, ca, settings.webhook_arguments, Arc::clone(&counts));
     let webhook = webhook.map_err(|why| wrong("webhook_secret_file", why))?;

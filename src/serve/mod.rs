@@ -55,7 +55,7 @@ pub use http2::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,
 };
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
-pub use label::CallLabel;
+pub use label::{CallLabel, NoteCounters};
 pub use listing::Listing;
 pub use next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 pub use overload::{Entry, Full, PlaceTerms, PlacedCall, Queued, QueuedEnd, enter, leave, needs_place};
