@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_call_is_json_whatever_its_agent_calls_things() {
+    fn a_line_is_valid_json_for_any_name_that_an_agent_sends() {
         let call = AuditCallLine {
             role: "edge",
             call: 0x1f,

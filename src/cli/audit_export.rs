@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_what_its_class_requires() {
+    fn an_event_has_the_attributes_that_its_class_requires() {
         let line = json!({"seq": 7, "time": "1970-01-01T00:00:01Z", "kind": "call", "method": "tools/call", "name": "t",
             "peer": "192.0.2.1", "outcome": "ok", "is_error": true, "status": 200, "took_us": 2_500});
         let event = ocsf_event(&line);

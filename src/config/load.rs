@@ -86,7 +86,9 @@ impl Config {
             checker.identity(identity, edge.as_ref(), connect.as_ref());
         }
         if let Some(approvals) = &approvals {
-            checker.approvals(approvals);
+            // `adit up` has no approvals, and says so itself.
+            let is_role = sources.purpose != Purpose::Up;
+            checker.approvals(approvals, edge.as_ref().filter(|_| is_role), connect.as_ref().filter(|_| is_role));
         }
         faults.extend(checker.into_faults());
 

@@ -37,7 +37,7 @@ pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy, read_policy_file};
 pub use load::Config;
-pub use named_file::{NamedFileError, read_named};
+pub use named_file::read_named;
 pub use networks::UpstreamNetwork;
 pub use profile::{Profile, UnknownProfile};
 pub use proxy::{NO_PROXY_ENVS, PROXY_ENVS, ProxyScheme, ProxyUrl};

@@ -906,7 +906,7 @@ section! {
         /// For `subject`, the authority must never give one subject to two callers.
         name_from: CallerName = "uri", live, like "email";
         /// The lists of revoked certificates (PEM, `X509 CRL`). If it is set, a certificate that no list covers is refused, and
-        /// so are all certificates once the next list is overdue. Read again when it changes.
+        /// so are all certificates once the next list is overdue. Intermediate certificates need a list of their authority too. Read again when it changes.
         crl_file: Option<PathBuf> = unset, live, like "partners.crl.pem";
     }
 }
@@ -960,7 +960,7 @@ section! {
     /// Who is told of calls that wait for approval. Both roles read it; `adit up` does not.
     section "approvals" => ApprovalsConfig {
         /// The URL to which a message is sent (POST) for each call that waits: `https`, or `http` on this machine. The messages have
-        /// the form of Standard Webhooks, and only tell: calls are approved with `adit approvals` or the admin API. The URL is shown
+        /// the form of Standard Webhooks. Calls are approved with `adit approvals`, the admin API, or `link_url`. The URL is shown
         /// by `adit config show`, so it must not contain a secret.
         webhook_url: Option<TokenText> = unset, restart, like "https://hooks.example.com/adit";
         /// A file with the secret that signs the messages (HMAC-SHA256), mode 0600. One that begins with `whsec_` is Base64.
@@ -969,6 +969,13 @@ section! {
         webhook_ca_file: Option<PathBuf> = unset, restart, like "hooks-ca.pem";
         /// Whether the messages contain the arguments of calls. Otherwise they have their length and hash.
         webhook_arguments: bool = "false", restart, like "true";
+        /// The URL at which people reach the admin listener, for example through a reverse proxy: `https`, or `http` on this machine.
+        /// With it, each message has a signed link to a page below it, `approve/`, on which one can decide about the call. Whoever has
+        /// the link can, and nothing else. The URL is shown by `adit config show`.
+        link_url: Option<TokenText> = unset, restart, like "https://adit.example.com";
+        /// Whether the page shows the arguments of the call, without secrets, payment cards and bank accounts. Otherwise it shows
+        /// their length and hash.
+        link_arguments: bool = "false", restart, like "true";
     }
 }
 

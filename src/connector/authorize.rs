@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::connector::call::CallContext;
 use crate::connector::shared::Counters;
-use crate::identity::RouteAuth;
+use crate::identity::{Awaited, RouteAuth};
 use crate::policy::ToolPolicy;
 use crate::serve::{
     CallerConnection, CallerStop, IssuerWaits, LabelError, Request, caller_denied, is_edge_identity_refused,
@@ -54,6 +54,19 @@ pub(super) fn identify(
     }
 }
 
+/// Exchanges the token of a request that may be forwarded, if its route does that.
+///
+/// # Errors
+///
+/// If the request has to be [settled] first.
+///
+/// [settled]: settle
+pub(super) fn exchange(context: CallContext<'_>, request: &mut impl Request) -> Result<(), UnknownCaller> {
+    let clock = &context.core.connector.settings.clock;
+    let exchanged = request.exchange_token(|| Duration::from_secs(clock.now().as_secs()));
+    exchanged.map_err(|(auth, refusal)| UnknownCaller { auth, policy: None, stop: CallerStop::Refused(refusal) })
+}
+
 /// Waits for the issuer if the request needs its keys or answer, at most until the caller has to be answered. Otherwise
 /// answers the request, or returns how to refuse it.
 pub(super) async fn settle(
@@ -67,7 +80,12 @@ pub(super) async fn settle(
     let mut waits = IssuerWaits::default();
     while let Some(awaited) = waits.next(&stop) {
         issuer_heard(&core.core, &auth, awaited, until).await;
-        match identify(context, request, Some(auth), policy) {
+        // A request that waits for an exchange is identified already, and its policy has decided.
+        let again = match awaited {
+            Awaited::Exchange(_) => exchange(context, request).map(|()| None),
+            _ => identify(context, request, Some(auth), policy),
+        };
+        match again {
             Ok(policy) => return Settled::Known(policy),
             Err(still) => (auth, policy, stop) = (still.auth, still.policy, still.stop),
         }

@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint, plain_text, shell_word, single_value};
 use crate::control::file_lock::FileLock;
 use crate::identity::ForwardingKeysError;
-use crate::private::{self, PrivateError};
+use crate::private::{self, FileError, PrivateError};
 use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
 /// The validity of edge certificates that the edge's own authority issues.
@@ -265,8 +265,7 @@ impl DataDir {
     pub(super) fn try_lock(&self, name: &str) -> Result<Option<FileLock>, DataDirError> {
         let path = self.path.join(name);
         private::ensure(&path)?;
-        let unreadable =
-            |cause: io::Error| PrivateError::Unreadable { path: path.clone(), cause: cause.to_string().into() };
+        let unreadable = |cause: io::Error| PrivateError::from(FileError::unreadable(&path, &cause));
         Ok(File::open(&path).and_then(FileLock::try_lock).map_err(unreadable)?)
     }
 
@@ -386,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_to_others_or_half_there_is_refused_with_the_remedy() {
+    fn readable_or_incomplete_directories_are_refused_with_the_remedy() {
         let (_dir, data) = fresh();
         let told = data.authority(NOW).err().unwrap().to_string();
         assert!(told.contains("adit edge init --data-dir"), "{told}");

@@ -34,6 +34,6 @@ pub use tools::{
     QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown, ReplayedCall, RoleSet, RuleId,
     SanitiseFound, SanitiseKind, Target, ToolApproval, ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews,
     ToolPins, ToolPolicy, ToolRecord, ToolStanding, UndecidedTicket, UnreadableArguments, UnreadableList, UsedApproval,
-    check_message, read_request,
+    check_message, read_request, redacted_arguments,
 };
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

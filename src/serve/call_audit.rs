@@ -117,7 +117,7 @@ impl CallAudit {
 
     /// Reads bytes of the answer's body as they pass.
     pub fn on_body_bytes(&mut self, bytes: &[u8], is_event_stream: bool) {
-        let Some(kept) = &mut self.0 else { return };
+        let Some(kept) = self.0.as_mut().filter(|kept| kept.written.get() != Written::Whole) else { return };
         kept.bytes += bytes.len() as u64;
         match is_event_stream {
             false => kept.scan.feed(bytes),

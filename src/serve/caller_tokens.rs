@@ -155,16 +155,24 @@ impl CallerTokens {
         if !owner.may_send(&terms.resource, head, at) {
             return Err(CallerStop::Refused(TokenRefusal::OtherSession));
         }
-        let exchanged = match bearer {
-            Some(token) if auth.asks_for_token() => auth.exchanged(token, now).map_err(CallerStop::Refused)?,
-            _ => None,
-        };
-        let exchanged = exchanged.map(|exchanged| (exchanged, now));
-        Ok(ProvenCaller { identity, auth: Arc::clone(auth), signed, exchanged, forwarded, address, owner, until })
+        Ok(ProvenCaller { identity, auth: Arc::clone(auth), signed, exchanged: None, forwarded, address, owner, until })
     }
 }
 
 impl ProvenCaller {
+    /// Exchanges the token of a request with this head, if the route exchanges tokens. `now` is the time since 1970. Called once
+    /// nothing else stands against the request, because the authorization server takes part in it.
+    ///
+    /// # Errors
+    ///
+    /// If the exchange was refused, failed, or is in flight.
+    pub(super) fn exchange(&mut self, head: &RequestHead, now: Duration) -> Result<(), TokenRefusal> {
+        if let Some(token) = bearer(head).filter(|_| self.auth.asks_for_token()) {
+            self.exchanged = self.auth.exchanged(token, now)?.map(|exchanged| (exchanged, now));
+        }
+        Ok(())
+    }
+
     /// The header field that names the caller for the server, if it is configured: its name, and its value if there is an identity.
     pub(super) fn identity_field(&self) -> Option<(&str, Option<&str>)> {
         let header = self.auth.terms().identity_header.as_ref()?;

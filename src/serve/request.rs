@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::{Clock, Time};
 use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, Refusal, ToolDenied};
-use crate::identity::RouteAuth;
+use crate::identity::{RouteAuth, TokenRefusal};
 use crate::latency::{SERVER_TIMING, own_timing};
 use crate::policy::{QuotaTime, ToolPolicy};
 use crate::route::Scheme;
@@ -103,6 +103,20 @@ pub trait Request {
             label.set_caller(caller);
         }
         Ok(())
+    }
+
+    /// Exchanges the caller's token for one of the server, if its route does that and nothing else stands against the request.
+    /// `now` is the time since 1970.
+    ///
+    /// # Errors
+    ///
+    /// The route's authentication settings, and why there is no such token, or not yet.
+    fn exchange_token(&mut self, now: impl FnOnce() -> Duration) -> Result<(), (Arc<RouteAuth>, TokenRefusal)> {
+        let (head, label) = self.context_mut().head_and_label();
+        match label.filter(|label| label.exchanges_token()) {
+            Some(label) => label.exchange_token(head, now()),
+            None => Ok(()),
+        }
     }
 
     /// Answers with the metadata of the route as a protected resource (RFC 9728). Returns whether the connection can

@@ -182,7 +182,7 @@ upstream_http2 = false
     }
 
     #[test]
-    fn the_engine_is_told_what_was_set() {
+    fn engine_settings_are_applied() {
         let engine = engine_settings(&config(Path::new(""), TEXT).engine);
         assert_eq!((engine.cores, engine.driver), (3, DriverChoice::Epoll));
         assert_eq!(engine.spin, Some(Duration::from_micros(25)));
@@ -190,7 +190,7 @@ upstream_http2 = false
     }
 
     #[test]
-    fn an_edge_is_told_its_share_of_each_core_and_zero_means_no_limit() {
+    fn an_edge_gets_its_share_per_core_and_zero_means_no_limit() {
         let dir = tempfile::tempdir().unwrap();
         let cert = authority(dir.path()).issue(&["localhost"]).unwrap().server_cert(UnixTime::now()).unwrap();
         let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
@@ -265,7 +265,7 @@ progress_max_ms = "1h"
     }
 
     #[test]
-    fn a_connector_is_told_its_edges_and_keeps_its_trust_until_the_file_changes() {
+    fn a_connector_gets_its_edges_and_keeps_its_trust_until_the_file_changes() {
         let dir = tempfile::tempdir().unwrap();
         authority(dir.path());
         let connect = config(dir.path(), TEXT).connect.unwrap();
@@ -295,7 +295,7 @@ progress_max_ms = "1h"
     }
 
     #[test]
-    fn what_a_server_said_of_its_tools_survives_a_reload_that_keeps_its_address() {
+    fn tool_annotations_survive_a_reload_that_keeps_the_address_of_the_server() {
         let dir = tempfile::tempdir().unwrap();
         let mut trust = UpstreamTrust::default();
         let mut safe_of = |url: &str, resend: &str, more: &str| {
@@ -315,7 +315,7 @@ progress_max_ms = "1h"
     }
 
     #[test]
-    fn files_that_cannot_be_used_are_told_under_their_settings() {
+    fn unusable_files_are_reported_under_their_settings() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), "no PEM").unwrap();
         for file in ["edge.crt", "edge.key"] {
