@@ -19,6 +19,8 @@ use crate::serve::session_owners::{SessionOwner, SessionOwners};
 use crate::wire::http1::{AmbiguousIdentity, Method, RequestHead, ResponseHead};
 use crate::wire::oauth::is_metadata_path;
 
+/// The status with which a server refuses a token.
+const UNAUTHORIZED: u16 = 401;
 /// How long a call waits for an issuer's keys or answer. Each fetch has its own limit, which is shorter.
 const ISSUER_WAIT_MAX: Duration = Duration::from_secs(8);
 
@@ -37,8 +39,8 @@ pub struct ProvenCaller {
     pub(super) auth: Arc<RouteAuth>,
     /// The caller's identity, signed for the server, if the route is configured to send it.
     signed: Option<Arc<str>>,
-    /// The `Authorization` value for the server, if the route exchanges tokens.
-    exchanged: Option<ExchangedToken>,
+    /// The `Authorization` value for the server, if the route exchanges tokens, and when it was looked up, since 1970.
+    exchanged: Option<(ExchangedToken, Duration)>,
     /// The caller's identity, signed for the connector, if the route forwards it.
     forwarded: Option<Arc<str>>,
     /// The caller's address, if an edge has signed it.
@@ -166,7 +168,7 @@ impl ProvenCaller {
     /// If the exchange was refused, failed, or is in flight.
     pub(super) fn exchange(&mut self, head: &RequestHead, now: Duration) -> Result<(), TokenRefusal> {
         if let Some(token) = bearer(head).filter(|_| self.auth.asks_for_token()) {
-            self.exchanged = self.auth.exchanged(token, now)?;
+            self.exchanged = self.auth.exchanged(token, now)?.map(|exchanged| (exchanged, now));
         }
         Ok(())
     }
@@ -184,12 +186,22 @@ impl ProvenCaller {
 
     /// The `Authorization` value that the server gets in place of the caller's token.
     pub(super) fn authorization(&self) -> Option<&[u8]> {
-        self.exchanged.as_deref().or(self.auth.terms().authorization.as_ref()).map(Secret::expose)
+        self.exchanged
+            .as_ref()
+            .map(|(token, _)| &**token)
+            .or(self.auth.terms().authorization.as_ref())
+            .map(Secret::expose)
     }
 
-    /// Learns from the head of an answer which session was created, used or ended.
+    /// Learns from the head of an answer which session was created, used or ended, and whether the server refuses an exchanged token.
     pub(super) fn on_answer(&self, request: &RequestHead, answer: &ResponseHead, now: Time) {
         self.owner.on_answer(&self.auth.terms().resource, request, answer, now);
+        if answer.status() == UNAUTHORIZED
+            && let (Some((exchanged, looked_up)), Some(exchange)) = (&self.exchanged, self.auth.exchange())
+            && let Some(token) = bearer(request)
+        {
+            exchange.on_refused(token, exchanged, *looked_up);
+        }
     }
 }
 
