@@ -132,7 +132,7 @@ impl ToolDenied {
 
     /// The same as a result for a client that handles tasks of MCP.
     #[must_use]
-    pub fn as_task(self, task: &ApprovalTask) -> ToolDenied {
+    pub fn in_task(self, task: &ApprovalTask) -> ToolDenied {
         let ToolDenied { rpc_code, message, .. } = &self;
         let data = json!({"reason": self.code, "ticket": task.ticket.to_string(), "may_have_acted": false});
         let error = json!({"code": rpc_code, "message": message, "data": data});

@@ -164,7 +164,7 @@ impl Governed {
                 let metadata_url = self.auth.as_ref().map(|auth| auth.metadata_url());
                 let denied = ToolDenied::new(&asked, how, self.is_stateless, metadata_url);
                 Judged::Denied(Box::new(match &self.task {
-                    Some(task) => denied.as_task(task),
+                    Some(task) => denied.in_task(task),
                     None => denied,
                 }))
             }
@@ -189,7 +189,7 @@ impl Governed {
         let denied = ToolDenied::new(asked, how, self.is_stateless, None);
         self.decision = Some(decision);
         Some(Judged::Denied(Box::new(match task {
-            Some(task) => denied.as_task(&task),
+            Some(task) => denied.in_task(&task),
             None => denied,
         })))
     }
