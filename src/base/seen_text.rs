@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_seen_is_written_out() {
+    fn invisible_characters_are_escaped() {
         for (text, shown) in [
             ("a\u{202e}b", "a\\u{202e}b"),
             ("a\u{200b}\u{e0041}", "a\\u{200b}\\u{e0041}"),

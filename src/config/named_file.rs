@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_end_is_not_read() {
+    fn a_file_without_an_end_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let told = |path: &Path| read_named(path, 4).unwrap_err().to_string();
         let pipe = dir.path().join("pipe");

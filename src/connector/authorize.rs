@@ -8,7 +8,10 @@ use crate::connector::call::CallContext;
 use crate::connector::shared::Counters;
 use crate::identity::{Awaited, RouteAuth};
 use crate::policy::ToolPolicy;
-use crate::serve::{CallerStop, IssuerWaits, LabelError, Request, caller_denied, is_unexchanged, issuer_heard};
+use crate::serve::{
+    CallerConnection, CallerStop, IssuerWaits, LabelError, Request, caller_denied, is_edge_identity_refused,
+    is_unexchanged, issuer_heard,
+};
 
 /// A request whose caller is not identified yet.
 pub(super) struct UnknownCaller {
@@ -43,7 +46,9 @@ pub(super) fn identify(
     let Some(auth) = auth else { return Ok(policy) };
     let core = context.core;
     let now = Duration::from_secs(core.connector.settings.clock.now().as_secs());
-    match request.identify(&core.tokens, &auth, policy.as_deref(), context.certificate(), now) {
+    let address = context.agent_address(request.head());
+    let connection = CallerConnection { certificate: context.certificate(), address, is_edges: !context.is_agents() };
+    match request.identify(&core.tokens, &auth, policy.as_deref(), connection, now) {
         Ok(()) => Ok(policy),
         Err(stop) => Err(UnknownCaller { auth, policy, stop }),
     }
@@ -95,6 +100,9 @@ pub(super) async fn settle(
         CallerStop::Refused(refusal) => {
             if is_unexchanged(refusal) {
                 Counters::add(&core.connector.counters.tokens_unexchanged);
+            }
+            if is_edge_identity_refused(refusal) {
+                Counters::add(&core.connector.counters.edge_identities_refused);
             }
             Settled::Denied(LabelError::Denied(Box::new(caller_denied(&auth, refusal))))
         }

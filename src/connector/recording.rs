@@ -61,8 +61,8 @@ pub(super) fn record(
     let (retries, again) = if is_begun { (work.retries, work.again) } else { (Retries::default(), None) };
     let core = context.core;
     if let Some(label) = request.label() {
-        let Counters { texts_changed, texts_flagged, answers_over_ceiling, .. } = &core.connector.counters;
-        label.log_answer_note(NoteCounters { texts_changed, texts_flagged, answers_over_ceiling });
+        let Counters { texts_changed, texts_flagged, answers_over_ceiling, answers_cut, .. } = &core.connector.counters;
+        label.log_answer_note(NoteCounters { texts_changed, texts_flagged, answers_over_ceiling, answers_cut });
     }
     let keeps = core.figures.calls.borrow().is_on();
     if host.is_none() && !keeps {

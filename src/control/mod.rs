@@ -25,6 +25,7 @@ mod edge_role;
 mod figures;
 mod file_lock;
 mod given_text;
+mod identity_keys;
 mod inputs;
 mod introspection;
 mod inventories;

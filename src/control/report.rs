@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_rounded_to_what_they_say() {
+    fn durations_are_rounded_to_their_printed_unit() {
         // Most of these have no exact binary value. Without rounding they would be written with twelve digits or more.
         for (ns, ms, s) in
             [(96_000_000_010, "96000.0", "96.0"), (42_123_456, "42.123", "0.0"), (1_234_567_890, "1234.568", "1.2")]

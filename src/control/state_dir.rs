@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_taken_up_by_its_owner_alone_and_while_it_is_good() {
+    fn only_the_owner_continues_a_state_and_only_while_it_is_valid() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("state");
         let dir = StateDir::new(&path);

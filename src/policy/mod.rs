@@ -17,7 +17,7 @@ mod upstreams;
 
 pub use admission::{Admission, AdmissionVerdict, Members, Rules, Why};
 pub use asns::{AsnTable, AsnTableError};
-pub use identity::{AgentIdentity, IdentityProof};
+pub use identity::{AgentIdentity, FORWARDED_BY, FORWARDED_PROOF, IdentityProof};
 pub use keyed_log_limit::{KeyedLogLimit, LeftOut};
 pub use lists::{Member, MemberError, SetName, Sets, TunnelLists, Unmet};
 pub use log_rate_limit::LogRateLimit;

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_average_nobody_gets_more_than_the_rate_however_they_come() {
+    fn no_caller_exceeds_the_rate_on_average() {
         let rate = Rate::new(60, 3).unwrap();
         let mut limits = SourceLimits::new(7);
         let (mut rng, mut now_ms, mut taken) = (Rng::new(9), 0, 0);

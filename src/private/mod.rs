@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_private_from_the_start_and_read_again() {
+    fn a_file_is_private_from_its_creation_and_can_be_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         write(&path, b"first").unwrap();

@@ -34,6 +34,7 @@ use crate::process::settings::{
     AdmissionReader, Certifying, EdgeListeners, PolicyReader, edge_settings, engine_settings, sealed_edge_tables,
 };
 use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
+use crate::process::tls_files::data_dir as data_dir_of;
 use crate::serve::AuditLog;
 use crate::tls::WallClock;
 
@@ -80,6 +81,7 @@ impl EdgeProcess {
         let quotas = QuotaFile::open(home, policies.quotas());
         let ApprovalNotices { webhook, links, counts } = approval_notices(&config, home)?;
         let approvals = ApprovalFile::open(home, policies.approvals(), &counts);
+        policies.callers.keep_keys_in(data_dir_of(edge_config));
         policies.begin(&config.identity)?;
         let inventories = Inventories::open(home)?;
         policies.inventories = Arc::clone(&inventories);

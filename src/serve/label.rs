@@ -49,13 +49,16 @@ pub struct NoteCounters<'a> {
     pub texts_flagged: &'a AtomicU64,
     /// Answers that were withheld because of a ceiling.
     pub answers_over_ceiling: &'a AtomicU64,
+    /// Answers that were cut because of a ceiling.
+    pub answers_cut: &'a AtomicU64,
 }
 
 impl NoteCounters<'_> {
     fn add(self, note: &AnswerNote) {
         self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
         self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
-        self.answers_over_ceiling.fetch_add(u64::from(note.reached().is_some()), Ordering::Relaxed);
+        let of_ceiling = if note.is_cut() { self.answers_cut } else { self.answers_over_ceiling };
+        of_ceiling.fetch_add(u64::from(note.reached().is_some()), Ordering::Relaxed);
     }
 }
 
@@ -127,7 +130,9 @@ impl CallLabel {
         if governing.policy.asks_for_approval() {
             self.peek.hash_arguments();
         }
-        let governed = Governed::new(governing, head, self.caller.as_ref());
+        let address = self.caller.as_ref().and_then(|caller| caller.address).or(governing.address);
+        let governing = Governing { address, ..*governing };
+        let governed = Governed::new(&governing, head, self.caller.as_ref());
         self.governed = Some(match self.spare.take() {
             Some(mut spare) => {
                 *spare = governed;
@@ -194,6 +199,12 @@ impl CallLabel {
         }
     }
 
+    /// The caller's identity for the connector, if the route forwards it.
+    #[must_use]
+    pub fn forwarded_identity(&self) -> Option<&str> {
+        self.caller.as_ref()?.forwarded()
+    }
+
     /// Whether the caller's token is removed here. The server's challenges then do not concern the caller.
     pub(super) fn is_terminated(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.auth.terms().is_terminated)
@@ -220,7 +231,9 @@ impl CallLabel {
         if !found.is_empty() {
             tracing::info!(%found, "the policy of a route has found something in the texts of an answer");
         }
-        if let Some(limit) = note.reached() {
+        if let Some(limit) = note.reached().filter(|_| note.is_cut()) {
+            tracing::info!(limit, "an answer was cut: it has more than a rule of the policy of its route lets it have");
+        } else if let Some(limit) = note.reached() {
             tracing::info!(
                 limit,
                 "an answer was withheld: it has more than a rule of the policy of its route lets it have"

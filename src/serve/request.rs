@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::base::{Clock, Time};
 use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, Refusal, ToolDenied};
-use crate::identity::{CallerCertificate, RouteAuth, TokenRefusal};
+use crate::identity::{RouteAuth, TokenRefusal};
 use crate::latency::{SERVER_TIMING, own_timing};
 use crate::policy::{QuotaTime, ToolPolicy};
 use crate::route::Scheme;
-use crate::serve::caller_tokens::{CallerStop, CallerTokens};
+use crate::serve::caller_tokens::{CallerConnection, CallerStop, CallerTokens};
 use crate::serve::governed::Governing;
 use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
@@ -93,12 +93,12 @@ pub trait Request {
         tokens: &CallerTokens,
         auth: &Arc<RouteAuth>,
         policy: Option<&ToolPolicy>,
-        certificate: &CallerCertificate,
+        connection: CallerConnection<'_>,
         now: Duration,
     ) -> Result<(), CallerStop> {
         // The answer of a refusal also contains the id of the message.
         self.look_at_message();
-        let caller = tokens.identify(self.head(), auth, policy, certificate, (now, self.core().turn_time()))?;
+        let caller = tokens.identify(self.head(), auth, policy, connection, (now, self.core().turn_time()))?;
         if let Some(label) = self.label() {
             label.set_caller(caller);
         }

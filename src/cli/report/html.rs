@@ -89,7 +89,7 @@ mod tests {
     use crate::cli::report::model::ToolUse;
 
     #[test]
-    fn what_others_have_named_is_shown_and_runs_nothing() {
+    fn names_from_servers_are_escaped() {
         let tool = ToolUse { name: "<script>x</script>\u{202e}".to_owned(), standing: "new", ..ToolUse::default() };
         let unapproved = vec!["a\"<i>".to_owned()];
         let server =

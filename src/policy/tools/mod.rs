@@ -1,6 +1,7 @@
 //! Access rules of a route: which callers may use which tools.
 
 mod answer_ceiling;
+mod answer_cut;
 mod answer_filter;
 mod answer_note;
 mod approval_keeping;
@@ -11,6 +12,7 @@ mod arguments;
 mod canonical;
 mod case;
 mod ceilings;
+mod changes;
 mod check;
 mod decision;
 mod event_filter;

@@ -152,6 +152,8 @@ mod tests {
                 providers: Vec::new(),
                 authorities: vec![authority],
                 exchanges: Vec::new(),
+                trusted_edges: Vec::new(),
+                edge_issuer: None,
             }
         }
     }
@@ -170,6 +172,9 @@ mod tests {
             authorization_file: None,
             token_exchange: None,
             identity_header: None,
+            forwards: None,
+            forwarded_identity: crate::config::ForwardedIdentity::Off,
+            trusted_edges: &[],
             client_certificate: ClientCertificate::Required,
             client_authorities: &[],
         };
