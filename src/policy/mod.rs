@@ -27,11 +27,11 @@ pub use rates::{Rate, SOURCES_MAX, SourceLimits};
 pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
 pub use tools::{
-    AnswerFilter, AnswerNote, AnswerWithheld, Approval, ApprovalCall, ApprovalRecord, ApprovalState, ApprovalTicket,
-    Approvals, ApprovedRecord, Asked, BodyKind, COUNTED_MAX, CallFate, CaseOutcome, CeilingReached, CountedCaller,
-    Denial, INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter, MethodDefault, NotApproved,
-    POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey, QuotaPermit,
-    QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown, ReplayedCall, RoleSet, RuleId,
+    AnswerFilter, AnswerNote, AnswerWithheld, Approval, ApprovalCall, ApprovalRecord, ApprovalState, ApprovalTask,
+    ApprovalTaskSaid, ApprovalTicket, Approvals, ApprovedRecord, Asked, BodyKind, COUNTED_MAX, CallFate, CaseOutcome,
+    CeilingReached, CountedCaller, Denial, INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter,
+    MethodDefault, NotApproved, POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey,
+    QuotaPermit, QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown, ReplayedCall, RoleSet, RuleId,
     SanitiseFound, SanitiseKind, Target, ToolApproval, ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews,
     ToolPins, ToolPolicy, ToolRecord, ToolStanding, UndecidedTicket, UnreadableArguments, UnreadableList, UsedApproval,
     check_message, read_request, redacted_arguments,

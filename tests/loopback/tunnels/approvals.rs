@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 use aws_lc_rs::hmac;
@@ -13,6 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::site::{Site, text_of};
+use crate::clients::{Program, file, server};
+use crate::conformance::setup::SetUp;
 use crate::process::{Adit, PATIENCE, command};
 use crate::support::read_message;
 
@@ -27,22 +29,27 @@ struct Governed {
 impl Governed {
     fn new(more: &str) -> Governed {
         let site = Site::new("epoll");
-        let made = site.create(&["--host", "a.test"]);
+        let upstream = site.upstream.address;
+        Governed::before(site, "a.test", upstream, more)
+    }
+
+    /// The same for another host and server.
+    fn before(site: Site, host: &str, upstream: SocketAddr, more: &str) -> Governed {
+        let made = site.create(&["--host", host]);
         let dir = site.data_dir().with_file_name("governed");
         fs::create_dir(&dir).unwrap();
         let (policy, log, token) = (dir.join("policy.toml"), dir.join("audit"), dir.join("admin.token"));
-        let rules = "[[rule]]\nname = 'deletes'\neffect = 'approve'\ntools = ['delete_*']\n\
+        let rules = "[[rule]]\nname = 'deletes'\neffect = 'approve'\ntools = ['delete_*', 'work']\n\
                      [[rule]]\nname = 'mails'\neffect = 'allow'\ntools = ['mail']\ncalls_per_day = 2\n";
         fs::write(&policy, rules).unwrap();
         adit::private::write(&token, b"0123456789abcdef0123456789abcdef").unwrap();
         adit::private::write(&dir.join("webhook.secret"), b"the secret of a webhook").unwrap();
         let config = format!(
             "[connect]\nstate_dir = '{}'\nadmin_token_file = '{}'\n[audit]\nmode = 'required'\ndir = '{}'\n\
-             [[route]]\nhost = 'a.test'\nupstream = 'http://{}'\npolicy_file = '{}'\n{more}",
+             [[route]]\nhost = '{host}'\nupstream = 'http://{upstream}'\npolicy_file = '{}'\n{more}",
             dir.join("state").display(),
             token.display(),
             log.display(),
-            site.upstream.address,
             policy.display()
         );
         let path = dir.join("connect.toml");
@@ -174,6 +181,22 @@ fn approvals_and_their_use_survive_a_process_that_is_killed() {
     assert!(governed.said("delete_b").get("result").is_some());
     assert_eq!(governed.said("delete_b")["error"]["data"]["reason"], "approval_needed", "it was approved once");
     assert_eq!(governed.said("delete_c")["error"]["data"]["reason"], "approval_denied");
+}
+
+/// A client of the Python SDK that handles tasks asks by itself, and makes the call again once it was approved.
+#[test]
+fn a_client_of_an_sdk_waits_for_an_approval_as_for_a_task() {
+    let (_server, address) = server();
+    let governed = Governed::before(Site::new("epoll"), "localhost", address, "");
+    let (_connector, admin) = governed.start();
+    let url = format!("http://localhost:{}/mcp", governed.site.agents.port());
+    let mut client = Program::start(Command::new(&SetUp::get().python).arg(file("approved.py")).arg(url));
+    for (decision, end) in [("approve", "done"), ("deny", "-31071")] {
+        let ticket = client.line();
+        let decided = governed.approvals(&admin, &[decision, &ticket, "--by", "bob"]);
+        assert!(decided.status.success(), "{decided:?}");
+        assert_eq!(client.line(), end);
+    }
 }
 
 /// The settings that send notifications to this listener.
