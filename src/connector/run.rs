@@ -29,6 +29,7 @@ impl Connector {
 
 impl ConnectorCore {
     async fn run(self: &Rc<ConnectorCore>, mut messages: MailReceiver<CoreMessage>) {
+        self.upstreams.start_children();
         enrol::keep_certified(self);
         links::open_links(self);
         while !self.is_draining() {
@@ -78,7 +79,10 @@ impl ConnectorCore {
             CoreMessage::MoreLinks if !self.is_draining() => links::open_links(self),
             CoreMessage::MoreLinks => {}
             CoreMessage::EdgeStatus(edge) => self.edges.on_status(edge),
-            CoreMessage::RoutesChanged => self.links.set_hosts(&self.connector.hosts()),
+            CoreMessage::RoutesChanged => {
+                self.links.set_hosts(&self.connector.hosts());
+                self.upstreams.start_children();
+            }
         }
     }
 
