@@ -104,6 +104,13 @@ impl ConnectArgs {
         ]);
         flags.extend(self.edge.iter().map(|edge| Flag::new("connect.edge", edge.as_str())));
         // The one route without a URL goes to the command.
+        let hosts = self.route.iter().filter(|route| !route.contains('=')).count();
+        if !self.command.is_empty() && hosts != 1 {
+            return Err(ConfigErrors::of(
+                "route",
+                "the command after -- needs one --route HOST, without a URL, that names its host",
+            ));
+        }
         let command = (!self.command.is_empty()).then(|| Value::from(self.command.as_slice()));
         flags.extend(self.route.iter().map(|route| match command.as_ref().filter(|_| !route.contains('=')) {
             Some(command) => Flag::new("route", format!("{route}={command}")),

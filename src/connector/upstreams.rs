@@ -112,6 +112,11 @@ impl Upstreams {
         children.enumerate().filter(|(index, _)| index % cores == own).for_each(|(_, child)| child.open(&self.core));
     }
 
+    /// Whether any route has a child process.
+    pub(super) fn has_children(&self) -> bool {
+        self.tables.borrow().routes.targets().any(|route| route.upstream.stdio.is_some())
+    }
+
     pub(super) fn close_idle(&self) {
         self.served.borrow().values().for_each(|served| served.upstream.close_idle());
     }

@@ -153,8 +153,10 @@ impl HttpExchange<'_> {
     /// Sends what the child sends for a request.
     async fn answer(&mut self, open: OpenExchange, session: Option<SessionUse>) -> Result<(), Cut> {
         let head = &self.buffers.head;
-        let (mut streams, may_stream) = (false, accepts(head, b"text/event-stream"));
         let is_without_session = is_stateless(head);
+        // The head of the response to `initialize` names the session, which begins with its result.
+        let has_place = session.is_some() || is_without_session;
+        let (mut streams, may_stream) = (false, has_place && accepts(head, b"text/event-stream"));
         let stream = open.asker.exchange;
         loop {
             let inbox = Rc::clone(&open.inbox);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::base::{Clock, Time};
+use crate::base::Clock;
 use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Core, Detached, MailReceiver, Socket, Task, send_bytes};
 use crate::policy::LogRateLimit;
@@ -130,22 +130,24 @@ async fn serve(core: &Core, shop: &Rc<Shop>, io: &Socket, errors: &Socket, mut e
 /// Reads the child's messages until it closes its output.
 async fn read_child(shop: &Shop, io: &Socket) {
     let (mut lines, mut limit, mut strays) = (Lines::new(LINE_LEN_MAX), LogRateLimit::new(1), 0_u64);
-    while let Ok(Some(bytes)) = io.recv().await {
-        lines.feed(&bytes, |line| match line {
-            Line::Message(message) => shop.on_child(message),
-            Line::Text(_) | Line::TooLong => {
-                strays += 1;
-                let what = if line == Line::TooLong { "is too long" } else { "is no message" };
-                if limit.allow(shop.core.now()).is_some() {
-                    tracing::warn!(
-                        route = shop.route,
-                        total = strays,
-                        "a line of the child's standard output {what}: it should log to standard error"
-                    );
-                }
+    let mut each = |line: Line<'_>| match line {
+        Line::Message(message) => shop.on_child(message),
+        Line::Text(_) | Line::TooLong => {
+            strays += 1;
+            let what = if line == Line::TooLong { "is too long" } else { "is no message" };
+            if limit.allow(shop.core.now()).is_some() {
+                tracing::warn!(
+                    route = shop.route,
+                    total = strays,
+                    "a line of the child's standard output {what}: it should log to standard error"
+                );
             }
-        });
+        }
+    };
+    while let Ok(Some(bytes)) = io.recv().await {
+        lines.feed(&bytes, &mut each);
     }
+    lines.finish(each);
 }
 
 /// Writes to the child what waits for it, until it does not read any more.
@@ -165,18 +167,21 @@ async fn write_child(shop: &Shop, io: &Socket) {
 /// Logs the lines of the child's standard error.
 async fn log_lines(core: &Core, route: &str, errors: &Socket) {
     let (mut lines, mut limit) = (Lines::new(ERROR_LINE_LEN_MAX), LogRateLimit::new(LINES_LOGGED_MAX));
+    let mut each = |line: Line<'_>| {
+        let text = match line {
+            Line::Message(text) | Line::Text(text) => String::from_utf8_lossy(text),
+            Line::TooLong => "(a line that is too long for the log)".into(),
+        };
+        // A child must not write to a terminal what moves its cursor.
+        let text = text.replace(char::is_control, "\u{fffd}");
+        match limit.allow(core.now()) {
+            Some(0) => tracing::info!(route, "{text}"),
+            Some(left_out) => tracing::info!(route, left_out, "{text}"),
+            None => {}
+        }
+    };
     while let Ok(Some(bytes)) = errors.recv().await {
-        let now: Time = core.now();
-        lines.feed(&bytes, |line| {
-            let text = match line {
-                Line::Message(text) | Line::Text(text) => String::from_utf8_lossy(text),
-                Line::TooLong => "(a line that is too long for the log)".into(),
-            };
-            match limit.allow(now) {
-                Some(0) => tracing::info!(route, "{}", text.escape_debug()),
-                Some(left_out) => tracing::info!(route, left_out, "{}", text.escape_debug()),
-                None => {}
-            }
-        });
+        lines.feed(&bytes, &mut each);
     }
+    lines.finish(each);
 }

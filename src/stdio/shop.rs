@@ -240,11 +240,6 @@ impl Shop {
                         }
                     }
                 }
-                Effect::Cancelled { exchange } => {
-                    if let Some(inbox) = self.inbox(exchange) {
-                        inbox.put(Mail::End);
-                    }
-                }
                 Effect::Before { exchange, message } => match self.inbox(exchange) {
                     Some(inbox) => self.note_dropped(inbox.message(message)),
                     None => self.note_dropped(false),

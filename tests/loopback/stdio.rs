@@ -1,10 +1,12 @@
 //! Servers that speak over standard input and output, as child processes of the program as people run it.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use futures_lite::future::zip;
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 
@@ -67,12 +69,15 @@ impl Up {
         request.send().await.unwrap()
     }
 
-    /// A new session. A child that has just ended is started again within the wait for it.
+    /// A new session. A child that has ended several times is started again after a pause, in which calls are answered 503.
     async fn session(&self) -> String {
         let params =
             json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
-        let answer =
-            self.post(None, &json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})).await;
+        let message = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
+        let mut answer = self.post(None, &message).await;
+        while answer.status() == 503 {
+            answer = self.post(None, &message).await;
+        }
         assert_eq!(answer.status(), 200);
         let session = answer.headers()[SESSION].to_str().unwrap().to_owned();
         let told = self.post(Some(&session), &json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
@@ -178,6 +183,8 @@ async fn every_caller_gets_its_own_answer_on_both_drivers() {
         for (name, value) in [("FOR_THE_CHILD", "seen"), ("ADIT_LOG", "unset")] {
             assert_eq!(up.call(&sessions[0], &json!(3), "variable", json!({"name": name})).await, Ok(value.to_owned()));
         }
+        let cancelled = cancelled_call(up, &sessions[0]).await;
+        assert_eq!((&cancelled["id"], &cancelled["error"]["code"]), (&json!("c"), &json!(-32_800)));
         let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
         assert_eq!(up.post(None, &message).await.status(), 400);
         assert_eq!(up.post(Some("0123456789abcdef0123456789abcdef"), &message).await.status(), 404);
@@ -186,6 +193,26 @@ async fn every_caller_gets_its_own_answer_on_both_drivers() {
         assert_eq!(up.post(Some(&sessions[1]), &message).await.status(), 404);
         assert_eq!(up.post(Some(&sessions[2]), &message).await.status(), 200);
     }
+}
+
+/// The answer to a call of a minute that its agent cancels.
+async fn cancelled_call(up: &Up, session: &str) -> Value {
+    let params = json!({"name": "work", "arguments": {"ms": 60_000}});
+    let message = json!({"jsonrpc": "2.0", "id": "c", "method": "tools/call", "params": params});
+    let is_answered = Cell::new(false);
+    let call = async {
+        let answer = up.post(Some(session), &message).await.json().await.unwrap();
+        is_answered.set(true);
+        answer
+    };
+    // The call may arrive after the first of them.
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "c"}});
+    let cancelling = async {
+        while !is_answered.get() {
+            assert_eq!(up.post(Some(session), &cancel).await.status(), 202);
+        }
+    };
+    zip(call, cancelling).await.0
 }
 
 /// Runs all futures at the same time.
@@ -205,6 +232,24 @@ async fn a_child_that_ends_is_started_again_and_its_sessions_are_gone() {
         let before = up.processes(&session).await;
         assert_eq!(up.call(&session, &json!(1), "end", json!({"code": 3})).await, Err(502));
         until_gone(&before);
+        // Whenever it ends, each call ends too, and none with the answer of another.
+        for round in 0..3 {
+            let session = up.session().await;
+            let (up, session) = (&up, &session);
+            let calls = (0..40).map(|nth| async move {
+                let (tool, arguments) = match nth {
+                    20 => ("end", json!({"code": 1})),
+                    _ if nth % 2 == 0 => ("work", json!({"ms": nth * round})),
+                    _ => ("echo", json!({"text": nth.to_string()})),
+                };
+                match up.call(session, &json!(7), tool, arguments).await {
+                    Ok(text) if tool == "echo" => assert_eq!(text, nth.to_string()),
+                    Ok(text) => assert_eq!(text, "done"),
+                    Err(status) => assert!([404, 502, 503].contains(&status), "{status}"),
+                }
+            });
+            join_all(calls.map(Box::pin).collect()).await;
+        }
         let next = up.session().await;
         assert_eq!(up.call(&session, &json!(1), "echo", json!({"text": "x"})).await, Err(404));
         assert_eq!(up.call(&next, &json!(1), "echo", json!({"text": "x"})).await, Ok("x".to_owned()));

@@ -20,6 +20,9 @@ const CANCELLED_MAX: usize = 256;
 const ASKED_MAX: usize = 256;
 /// The longest id of a request of the server, in bytes.
 const ASKED_ID_LEN_MAX: usize = 256;
+/// The code of an answer to a request that was cancelled, as language servers have it.
+const REQUEST_CANCELLED: i64 = -32_800;
+const CANCELLED_ERROR: &[u8] = b"{\"code\":-32800,\"message\":\"Request cancelled\"}";
 /// The code of JSON-RPC for an internal error.
 const INTERNAL_ERROR: i64 = -32_603;
 
@@ -96,11 +99,6 @@ pub enum Effect {
         exchange: u64,
         /// The message itself.
         message: Vec<u8>,
-    },
-    /// The request of this exchange was cancelled by its agent, so that no answer may follow.
-    Cancelled {
-        /// The exchange that waits for nothing any more.
-        exchange: u64,
     },
     /// Send this message to a session.
     ToSession {
@@ -351,14 +349,19 @@ impl Multiplexer {
             call.asker.session == Some(session) && *call.id == text[place.clone()] && call.state != CallState::Cancelled
         };
         let Some((number, call)) = self.calls.iter().rfind(|(_, call)| is_meant(call)) else { return };
-        let (number, was_awaited, exchange) = (*number, call.is_awaited(), call.asker.exchange);
+        let (number, was_awaited, exchange, id) = (*number, call.is_awaited(), call.asker.exchange, call.id.clone());
         // A client must not cancel its `initialize`, for whose result others wait.
         if matches!(self.opening, Opening::Underway { number: opening, .. } if opening == number) {
             return;
         }
         effects.push(Effect::ToServer(line_of(text, &mut [(place, number.to_string().as_bytes())])));
         if was_awaited {
-            effects.push(Effect::Cancelled { exchange });
+            // Many servers give no answer, for which the exchange would wait.
+            effects.push(Effect::Answer {
+                exchange,
+                message: outcome(&id, "error", CANCELLED_ERROR),
+                note: AnswerMeaning { code: Some(REQUEST_CANCELLED), opens: false },
+            });
         }
         self.set_cancelled(number);
     }
