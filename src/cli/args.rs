@@ -345,6 +345,16 @@ pub enum EdgeDirCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Print the public keys (JWKS) of the identities that the edge forwards, for the jwks_file of a connector; the edge
+    /// may be running
+    IdentityKeys {
+        /// The data directory to work on.
+        #[command(flatten)]
+        dir: DataDirArgs,
+        /// Sign with the next key from now on, and create another one
+        #[arg(long)]
+        rotate: bool,
+    },
     /// Back up the store; the edge may be running
     Backup {
         /// The data directory to work on.

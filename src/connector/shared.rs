@@ -10,7 +10,7 @@ use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
-use crate::policy::{AnswerNote, KeyedLogLimit, LeftOut};
+use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
 use crate::serve::{AuditLog, RouteLimits, SessionOwners};
 use crate::wire::mux::Hosts;
@@ -133,6 +133,7 @@ counters! {
         texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
         lists_crowded, "Answers that were withheld because no memory was left to filter them";
         requests_refused, "Requests that were refused before they became calls";
+        answers_cut, "Answers of which a part was left out because they exceeded a ceiling of the rule that allows their calls";
         answers_over_ceiling, "Answers that were withheld because they exceeded a ceiling of the rule that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
@@ -143,18 +144,8 @@ counters! {
         resends_unread, "Requests sent again of which nothing had reached the upstream";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
+        edge_identities_refused, "Calls refused because an edge has not said who calls, or what it says is not accepted";
         tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";
-    }
-}
-
-impl Counters {
-    /// Counts what became of an answer by the policy of its route.
-    pub(super) fn add_note(&self, note: &AnswerNote) {
-        self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
-        self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
-        if note.reached().is_some() {
-            Counters::add(&self.answers_over_ceiling);
-        }
     }
 }
 

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_answered_as_by_a_server_that_does_not_have_it() {
+    fn a_hidden_tool_is_answered_like_an_unknown_one() {
         let (head, body) = answer(&Asked::tool("a\"b"), &Denial::Hidden, false, Some("7"));
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         let want =
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_scope_is_told_as_rfc_6750_has_it() {
+    fn a_missing_scope_is_answered_as_in_rfc_6750() {
         let how = Denial::Scope("tickets:write".into());
         let (head, body) = answer(&Asked::tool("write"), &how, true, Some("1"));
         assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{head}");
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_is_told_that_it_is_denied() {
+    fn a_denied_notification_is_answered_with_an_error() {
         let asked = Asked { method: "notifications/x", target: Target::Nothing };
         let (head, body) = answer(&asked, &Denial::Hidden, false, None);
         assert!(head.starts_with("HTTP/1.1 403 "), "{head}");

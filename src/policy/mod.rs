@@ -17,7 +17,7 @@ mod upstreams;
 
 pub use admission::{Admission, AdmissionVerdict, Members, Rules, Why};
 pub use asns::{AsnTable, AsnTableError};
-pub use identity::{AgentIdentity, IdentityProof};
+pub use identity::{AgentIdentity, FORWARDED_BY, FORWARDED_PROOF, IdentityProof};
 pub use keyed_log_limit::{KeyedLogLimit, LeftOut};
 pub use lists::{Member, MemberError, SetName, Sets, TunnelLists, Unmet};
 pub use log_rate_limit::LogRateLimit;
@@ -34,6 +34,6 @@ pub use tools::{
     QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown, ReplayedCall, RoleSet, RuleId,
     SanitiseFound, SanitiseKind, Target, ToolApproval, ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews,
     ToolPins, ToolPolicy, ToolRecord, ToolStanding, UndecidedTicket, UnreadableArguments, UnreadableList, UsedApproval,
-    check_message, read_request,
+    check_message, read_request, redacted_arguments,
 };
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

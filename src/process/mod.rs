@@ -39,7 +39,7 @@ pub use edge_process::EdgeProcess;
 pub use error::RunError;
 pub use facts::COMMIT;
 pub use log::{ERASE_LINE, Log, set_live_line};
-pub use maintenance::{RestoredFrom, back_up_store, init_data_dir, restore_store};
+pub use maintenance::{RestoredFrom, back_up_store, identity_key_set, init_data_dir, restore_store};
 pub use random::{random, random_number};
 pub use runtime::on_control_thread;
 pub use settings::credentials;

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_by_its_fault() {
+    fn invalid_upstreams_are_refused_with_their_fault() {
         let long = format!("unix:/{}", "x".repeat(UNIX_PATH_LEN_MAX));
         let base = |path: &str| UpstreamUrlError::BasePath { path: path.to_owned() };
         let host = |host: &str| UpstreamUrlError::Host { host: host.to_owned() };
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_means_the_same() {
+    fn a_printed_upstream_parses_to_the_same_upstream() {
         let mut rng = Rng::new(17);
         let parts = ["a", "B_c", ".", "[", "::1", "]", ":", "//", "/", ":80", ":443", "@", "?"];
         let mut urls = 0;

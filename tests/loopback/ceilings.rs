@@ -65,9 +65,11 @@ impl Server {
                             has_come.send(()).unwrap();
                             may_go.lock().unwrap().recv().unwrap();
                         }
-                        let result = match asked["params"]["arguments"]["rows"].as_u64() {
-                            Some(rows) => json!({"structuredContent": {"rows": vec![7; rows as usize]}}),
-                            None => json!({"content": []}),
+                        let arguments = &asked["params"]["arguments"];
+                        let result = match (arguments["rows"].as_u64(), arguments["text"].as_u64()) {
+                            (Some(rows), _) => json!({"structuredContent": {"rows": vec![7; rows as usize]}}),
+                            (_, Some(len)) => json!({"content": [{"type": "text", "text": "x".repeat(len as usize)}]}),
+                            _ => json!({"content": []}),
                         };
                         let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}).to_string();
                         let answer = match request.starts_with("POST /events") {
@@ -279,6 +281,61 @@ fn withholds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     }
     assert_eq!(server.calls(), 8, "{place}: no call is made twice");
     tunnel.end();
+}
+
+/// Answers that are cut, because the rule says so.
+fn cuts(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
+    let server = Server::start();
+    let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[server.address]);
+    let text = "[[rule]]\neffect = 'allow'\ntools = ['rows']\nanswer_rows_max = 3\nanswer_rows_at = '/rows'\n\
+                answer_over = 'cut'\n\
+                [[rule]]\neffect = 'allow'\ntools = ['bytes']\nanswer_bytes_max = 5000\nanswer_over = 'cut'\n";
+    tunnel.govern(at_edge, &Arc::new(ToolPolicy::parse(text).unwrap()));
+    for path in ["/mcp", "/events"] {
+        let place = format!("{driver:?} {traffic:?} at_edge={at_edge} {path}");
+        let asks = |tool: &str, arguments: Value| {
+            let (head, told) = ask(&mut tunnel.agent(), path, "", &call(tool, &arguments.to_string()));
+            assert!(head.starts_with("HTTP/1.1 200 ") && told["id"] == 7, "{place}: {head} {told}");
+            told
+        };
+        let rows = |result: &Value| result["structuredContent"]["rows"].as_array().map(Vec::len);
+        let few = &asks("rows", json!({"rows": 3}))["result"];
+        assert_eq!((rows(few), &few["_meta"]), (Some(3), &Value::Null), "{place}");
+        let many = &asks("rows", json!({"rows": 100}))["result"];
+        assert_eq!(rows(many), Some(3), "{place}: {many}");
+        let marker = many["content"][0]["text"].as_str().unwrap();
+        assert!(marker.contains("97 of 100 rows"), "{place}: {marker}");
+        assert_eq!(many["_meta"]["adit/cut"]["rows"][0]["count"], 100, "{place}");
+
+        let short = &asks("bytes", json!({"text": 4_000}))["result"];
+        assert_eq!(short["content"], json!([{"type": "text", "text": "x".repeat(4_000)}]), "{place}");
+        for len in [6_000, 300_000] {
+            let told = asks("bytes", json!({"text": len}));
+            let content = &told["result"]["content"];
+            let (left, marker) = (content[0]["text"].as_str().unwrap(), content[1]["text"].as_str().unwrap());
+            assert!(left.chars().all(|char| char == 'x') && left.len() > 4_000, "{place}: {}", left.len());
+            assert!(
+                told.to_string().len() <= 5_000 && marker.contains(" are allowed, so that text is missing"),
+                "{place}: {marker}"
+            );
+        }
+        // Nothing of these rows can be left out, because nobody said where they are.
+        let refused = asks("bytes", json!({"rows": 3_000}));
+        assert_eq!(refused["error"]["code"], -31_064, "{place}: {refused}");
+    }
+    tunnel.end();
+}
+
+#[test]
+fn an_answer_is_cut_where_a_rule_says_so_and_its_reader_told() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
+            cuts(driver, traffic, false);
+            if traffic != Traffic::Passthrough {
+                cuts(driver, traffic, true);
+            }
+        }
+    }
 }
 
 #[test]

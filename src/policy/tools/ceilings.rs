@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::rates::Rate;
-use crate::policy::tools::answer_ceiling::AnswerCeiling;
+use crate::policy::tools::answer_ceiling::{AnswerCeiling, BytesMax, Over, RowsMax};
 use crate::policy::tools::approval_ticket::{ApprovalTerms, ApprovalTicket};
 use crate::policy::tools::arguments::ArgumentSchema;
 
@@ -88,11 +88,12 @@ impl fmt::Display for Ceilings {
             parts.push(format!("approval, which is waited for {decide} s and holds {once} s"));
         }
         parts.extend(per_day.map(|max| format!("{max} a day")));
-        if let Some(AnswerCeiling { bytes_max, rows }) = self.answer.as_deref() {
-            parts.extend(bytes_max.map(|max| format!("answers of at most {max} bytes")));
-            let rows =
-                rows.as_ref().map(|rows| format!("answers of at most {} rows at {:?}", rows.max, rows.at.as_str()));
-            parts.extend(rows);
+        if let Some(AnswerCeiling { bytes, rows }) = self.answer.as_deref() {
+            let cut = |over| if over == Over::Cut { ", cut beyond that" } else { "" };
+            parts.extend(bytes.map(|BytesMax { max, over }| format!("answers of at most {max} bytes{}", cut(over))));
+            parts.extend(rows.iter().map(|RowsMax { max, at, over }| {
+                format!("answers of at most {max} rows at {:?}{}", at.as_str(), cut(*over))
+            }));
         }
         f.write_str(&parts.join(", "))
     }

@@ -1,6 +1,7 @@
 //! Access rules of a route: which callers may use which tools.
 
 mod answer_ceiling;
+mod answer_cut;
 mod answer_filter;
 mod answer_note;
 mod approval_keeping;
@@ -10,6 +11,7 @@ mod arguments;
 mod canonical;
 mod case;
 mod ceilings;
+mod changes;
 mod check;
 mod decision;
 mod event_filter;
@@ -54,7 +56,7 @@ pub use quotas::{COUNTED_MAX, CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Q
 pub use replay::{CallFate, RecordedCall, ReplayUnknown, ReplayedCall};
 pub use request::{BodyKind, Reads, check_message, read_request};
 pub use roles::RoleSet;
-pub use sanitise::{SanitiseFound, SanitiseKind};
+pub use sanitise::{SanitiseFound, SanitiseKind, redacted_arguments};
 pub use tool_policy::{MethodDefault, ToolPolicy, UnreadableArguments};
 pub use tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 

@@ -56,14 +56,18 @@ fn is_exchanged(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let tunnel = Tunnel::with_upstreams(driver, traffic, (2, 1), &[serve(&got)]);
     let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
     // printf %s open-sesame | sha256sum
-    let policy =
-        "[[key]]\nname = 'night-batch'\nsha256 = 'd7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7'\n";
+    let policy = "[[key]]\nname = 'night-batch'\nsha256 = 'd7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7'\n\
+         [[rule]]\nname = 'no-drops'\neffect = 'deny'\ntools = ['drop']\n";
     tunnel.govern(at_edge, &Arc::new(ToolPolicy::parse(policy).unwrap()));
     tunnel.authorize(at_edge, Some(&exchanging(&issuer, &exchange(&server, SECRET))));
     let token_of = |subject: &str| signer.sign(&with("sub", json!(subject)));
     let [alice, bob] = ["alice", "bob"].map(token_of);
     server.exchanges(&alice, Exchanges::Gives("of-alice".into()));
     server.exchanges(&bob, Exchanges::Gives("of-bob".into()));
+
+    let (_, denied) = ask(&mut tunnel.agent(), "/mcp", &shown(&alice), &call("drop"));
+    assert_eq!(denied["error"]["message"], "Unknown tool: drop", "{place}");
+    assert!(server.was_asked_for().is_empty(), "{place}: no token is made for a call that is denied");
 
     for (token, wanted) in [(&alice, "of-alice"), (&bob, "of-bob"), (&alice, "of-alice"), (&bob, "of-bob")] {
         let (head, answer) = ask(&mut tunnel.agent(), "/mcp", &shown(token), &call("get_a"));
