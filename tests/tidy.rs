@@ -44,13 +44,14 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("serve", &["base", "audit", "wire", "route", "latency", "policy", "identity", "engine", "http2", "exchange"]),
-    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2"]),
+    ("stdio", &["base", "wire", "policy", "engine", "exchange"]),
+    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2", "stdio"]),
     // Floor 4: the roles, and the control thread that speaks to them.
     (
         "connector",
         &[
             "base", "wire", "route", "latency", "policy", "identity", "engine", "private", "tls", "dial", "http2",
-            "exchange", "link", "serve", "upstream",
+            "exchange", "link", "serve", "stdio", "upstream",
         ],
     ),
     (
@@ -100,6 +101,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "exchange",
             "link",
             "serve",
+            "stdio",
             "upstream",
             "connector",
             "edge",

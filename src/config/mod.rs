@@ -11,6 +11,7 @@ mod addresses;
 mod approval_checks;
 mod caller_terms;
 mod checks;
+mod command_setting;
 mod docs;
 mod entries;
 mod error;
@@ -33,6 +34,7 @@ mod values;
 
 pub use addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 pub use caller_terms::CallerTerms;
+pub use command_setting::{CommandWords, EnvVariables};
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy, read_policy_file};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::base::{GuardMode, Traffic, TunnelId};
 use crate::config::addresses::{HostField, HostPort, HttpUrl, WebOrigin};
+use crate::config::command_setting::{CommandWords, EnvVariables};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
@@ -684,8 +685,16 @@ section! {
         host: HostPattern = required, live, like "demo.example.com";
         /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`. For a server that
         /// speaks HTTP/2 without TLS, it is `h2c://HOST:PORT` or `h2c+unix:/path/of/socket`. It has no path, because
-        /// the path of each call is passed on unchanged.
+        /// the path of each call is passed on unchanged. `stdio`: a program that is started with `command` and speaks MCP over its
+        /// standard input and output ([OPERATING.md](OPERATING.md#servers-that-speak-stdio)).
         upstream: UpstreamUrl = required, live, like "http://127.0.0.1:9000";
+        /// The program of a `stdio` upstream and its arguments, as a list. No shell reads it. In a variable or a flag it is a list in JSON.
+        command: CommandWords = unset, live, like "mcp-server-time";
+        /// Variables that are added to the environment of `command`, each as `NAME=value`. It has the variables of this process,
+        /// except those whose names begin with `ADIT_`. The values are not displayed.
+        env: EnvVariables = unset, live, like "TZ=UTC";
+        /// The folder in which `command` runs, instead of that of this process.
+        cwd: Option<FolderPath> = unset, live, like "/srv/mcp";
         /// How its calls are carried, if that differs from `connect.traffic`.
         traffic: Option<Traffic> = unset, live, like "passthrough";
         /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct Connector {
     /// The tasks that these calls belong to; none if they are not counted.
     tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
+    /// The number of cores whose calls have ended for good.
+    drained: AtomicUsize,
     messages: Mutex<Vec<Option<MailReceiver<CoreMessage>>>>,
     pub(super) events: MailSender<ConnectorEvent>,
     /// The owners of sessions, on routes that require tokens.
@@ -178,6 +180,7 @@ impl Connector {
             limits: RouteLimits::default(),
             tasks,
             cores: senders,
+            drained: AtomicUsize::new(0),
             messages: Mutex::new(messages.into_iter().map(Some).collect()),
             events: events.clone(),
             session_owners: SessionOwners::default(),
@@ -263,6 +266,16 @@ impl Connector {
 
     pub(super) fn tables_version(&self) -> u64 {
         self.tables_version.load(Ordering::Acquire)
+    }
+
+    /// Takes note that the calls of a core have ended for good.
+    pub(super) fn on_drained(&self) {
+        self.drained.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the calls of all cores have ended for good.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed) >= self.core_count()
     }
 
     pub(super) fn core_count(&self) -> usize {

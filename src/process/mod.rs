@@ -27,6 +27,7 @@ mod random;
 mod runtime;
 mod settings;
 mod source;
+mod stdio_guard;
 mod tls_files;
 mod up_process;
 
@@ -43,4 +44,5 @@ pub use random::{random, random_number};
 pub use runtime::on_control_thread;
 pub use settings::credentials;
 pub use source::{LoadedConfig, ReadConfig};
+pub use stdio_guard::guard;
 pub use up_process::{Measured, NODE_CERTS_ENV, UpHandle, UpProcess};

@@ -386,7 +386,7 @@ async fn next(stream: &mut reqwest::Response) -> String {
     String::from_utf8(chunk.expect("the stream goes on").to_vec()).expect("text")
 }
 
-fn client_trusting(pem: &[u8], host: &str, at: SocketAddr) -> Client {
+pub(crate) fn client_trusting(pem: &[u8], host: &str, at: SocketAddr) -> Client {
     let certs = Certificate::from_pem_bundle(pem).expect("a certificate");
     let builder = Client::builder().tls_certs_only(certs).resolve(host, at).no_proxy();
     builder.timeout(PATIENCE).build().expect("a client")

@@ -15,8 +15,8 @@ pub(super) use admission_reader::AdmissionReader;
 pub(super) use callers::CallerReader;
 pub use connector_settings::credentials;
 pub(super) use connector_settings::{
-    UpstreamTrust, admin_token, connector_settings, connector_tables, edge_addresses, edge_roots, fallback_port,
-    open_state_dir, proxy_for,
+    UpstreamTrust, admin_token, child_of, connector_settings, connector_tables, edge_addresses, edge_roots,
+    fallback_port, open_state_dir, proxy_for,
 };
 pub(super) use edge_settings::{
     Certifying, EdgeListeners, connectors_tls_config, edge_settings, edge_tables, sealed_edge_tables,

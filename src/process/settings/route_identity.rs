@@ -40,7 +40,7 @@ impl Preset {
                 return Preset { host: None, origin: UpstreamOrigin::Rewrite };
             }
             UpstreamAddr::Tcp { port, .. } => *port,
-            UpstreamAddr::Unix { .. } => 80,
+            UpstreamAddr::Unix { .. } | UpstreamAddr::Stdio => 80,
         };
         let host = match preset {
             // The Python SDK compares with `localhost:*`, which does not match a host without a port.
