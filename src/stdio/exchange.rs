@@ -6,12 +6,12 @@ use futures_lite::future;
 
 use crate::engine::{Socket, StreamError, send_bytes};
 use crate::exchange::{BodySource, Http1Source, Intake, Piece};
+use crate::stdio::children::Children;
 use crate::stdio::event::{LAST_CHUNK, event};
-use crate::stdio::hall::Hall;
 use crate::stdio::inbox::Mail;
 use crate::stdio::reply::{Reply, stream_head};
+use crate::stdio::running_child::{OpenExchange, RunningChild};
 use crate::stdio::session::{EventPlace, GET_STREAM, Session};
-use crate::stdio::shop::{OpenExchange, Shop};
 use crate::wire::http1::{BodyDecoder, CONTINUE, Method, RequestHead};
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp::{Call, INITIALIZE, SESSION_ID, is_stateless};
@@ -43,23 +43,23 @@ pub(super) struct Buffers {
 }
 
 /// Why a connection ends within an exchange.
-pub(super) enum Cut {
+pub(super) enum ExchangeEnd {
     /// The connection has failed, or the other side has closed it.
     Stream,
     /// The child gives no answer, which cannot be said in the response that has begun.
     NoAnswer,
 }
 
-impl From<StreamError> for Cut {
-    fn from(_: StreamError) -> Cut {
-        Cut::Stream
+impl From<StreamError> for ExchangeEnd {
+    fn from(_: StreamError) -> ExchangeEnd {
+        ExchangeEnd::Stream
     }
 }
 
 /// An exchange whose head was read.
 pub(super) struct HttpExchange<'a> {
-    pub(super) hall: &'a Rc<Hall>,
-    pub(super) shop: &'a Rc<Shop>,
+    pub(super) children: &'a Rc<Children>,
+    pub(super) child: &'a Rc<RunningChild>,
     pub(super) socket: &'a Socket,
     pub(super) buffers: &'a mut Buffers,
 }
@@ -82,7 +82,7 @@ impl Drop for SessionUse {
 
 impl HttpExchange<'_> {
     /// Carries it to its end.
-    pub(super) async fn run(&mut self) -> Result<(), Cut> {
+    pub(super) async fn run(&mut self) -> Result<(), ExchangeEnd> {
         let head = &self.buffers.head;
         if !PATHS.contains(&head.path()) {
             return self
@@ -100,7 +100,7 @@ impl HttpExchange<'_> {
         }
     }
 
-    async fn post(&mut self) -> Result<(), Cut> {
+    async fn post(&mut self) -> Result<(), ExchangeEnd> {
         let is_json = self.buffers.head.get("Content-Type").is_some_and(is_json);
         if !is_json {
             return self
@@ -108,7 +108,7 @@ impl HttpExchange<'_> {
                 .await;
         }
         let is_without_session = is_stateless(&self.buffers.head);
-        let mut share = self.shop.messages.share();
+        let mut share = self.child.messages.share();
         let body = match self.read_body(|len| share.set(len)).await? {
             Ok(body) => body,
             Err(reply) => return self.refuse(reply).await,
@@ -128,14 +128,14 @@ impl HttpExchange<'_> {
             Ok(session) => session,
             Err(reply) => return self.send(reply).await,
         };
-        if !self.while_connected(self.shop.has_room()).await {
-            return Err(Cut::Stream);
+        if !self.while_connected(self.child.has_room()).await {
+            return Err(ExchangeEnd::Stream);
         }
-        if self.shop.is_over() {
-            return Err(Cut::NoAnswer);
+        if self.child.is_over() {
+            return Err(ExchangeEnd::NoAnswer);
         }
-        let open = self.shop.open(session.as_ref().map(|session| session.0.key));
-        match self.shop.on_agent(open.asker, &body) {
+        let open = self.child.open(session.as_ref().map(|session| session.0.key));
+        match self.child.on_agent(open.asker, &body) {
             Ok(Heard::Awaits) => {}
             Ok(Heard::Accepted) => {
                 open.finish();
@@ -151,7 +151,7 @@ impl HttpExchange<'_> {
     }
 
     /// Sends what the child sends for a request.
-    async fn answer(&mut self, open: OpenExchange, session: Option<SessionUse>) -> Result<(), Cut> {
+    async fn answer(&mut self, open: OpenExchange, session: Option<SessionUse>) -> Result<(), ExchangeEnd> {
         let head = &self.buffers.head;
         let is_without_session = is_stateless(head);
         // The head of the response to `initialize` names the session, which begins with its result.
@@ -162,9 +162,9 @@ impl HttpExchange<'_> {
             let inbox = Rc::clone(&open.inbox);
             let Some(mail) = self.next_mail(async { inbox.next(|| false).await }).await else {
                 if let Some(session) = session.filter(|_| streams) {
-                    keep_for_later(self.shop, open, session);
+                    keep_for_later(self.child, open, session);
                 }
-                return Err(Cut::Stream);
+                return Err(ExchangeEnd::Stream);
             };
             match mail {
                 Mail::Message(message) if may_stream => {
@@ -192,7 +192,7 @@ impl HttpExchange<'_> {
                 }
                 Mail::End => {
                     open.finish();
-                    return Err(Cut::NoAnswer);
+                    return Err(ExchangeEnd::NoAnswer);
                 }
             }
         }
@@ -202,7 +202,7 @@ impl HttpExchange<'_> {
     fn reply(&self, message: Vec<u8>, AnswerMeaning { code, opens }: AnswerMeaning, is_without_session: bool) -> Reply {
         let asks_for_era = self.buffers.head.get(crate::wire::mcp::METHOD) == Some(b"server/discover");
         if is_without_session && asks_for_era && code.is_some() {
-            self.hall.on_refused(self.shop);
+            self.children.on_refused(self.child);
         }
         let status = match code {
             Some(METHOD_NOT_FOUND) if is_without_session => 404,
@@ -212,7 +212,7 @@ impl HttpExchange<'_> {
             _ => 200,
         };
         let session = if opens && code.is_none() {
-            let begun = new_id().and_then(|id| self.shop.begin_session(id));
+            let begun = new_id().and_then(|id| self.child.begin_session(id));
             let Some(session) = begun else {
                 return Reply::error(503, OVERLOADED, "too many sessions are open: try again later");
             };
@@ -223,7 +223,7 @@ impl HttpExchange<'_> {
         Reply { body: message, session, ..Reply::empty(status) }
     }
 
-    async fn get(&mut self) -> Result<(), Cut> {
+    async fn get(&mut self) -> Result<(), ExchangeEnd> {
         if !accepts(&self.buffers.head, b"text/event-stream") {
             return self
                 .refuse(Reply::error(406, INVALID_REQUEST, "a GET gets an event stream: accept text/event-stream"))
@@ -231,7 +231,7 @@ impl HttpExchange<'_> {
         }
         let session = match self.session_for(false) {
             Ok(Some(session)) => session,
-            Ok(None) => return Err(Cut::NoAnswer),
+            Ok(None) => return Err(ExchangeEnd::NoAnswer),
             Err(reply) => return self.refuse(reply).await,
         };
         let last = self.buffers.head.get_only(LAST_EVENT_ID).and_then(EventPlace::parse);
@@ -250,7 +250,7 @@ impl HttpExchange<'_> {
         loop {
             let Some(mail) = self.next_mail(session.inbox.next(is_over)).await else {
                 if !is_over() {
-                    return Err(Cut::Stream);
+                    return Err(ExchangeEnd::Stream);
                 }
                 return Ok(self.write(LAST_CHUNK).await?);
             };
@@ -262,7 +262,7 @@ impl HttpExchange<'_> {
     }
 
     /// Sends the events of a stream after this one. Returns whether the stream has ended; that of a GET goes on.
-    async fn send_kept(&mut self, session: &Session, mut last: EventPlace) -> Result<bool, Cut> {
+    async fn send_kept(&mut self, session: &Session, mut last: EventPlace) -> Result<bool, ExchangeEnd> {
         loop {
             let seen = session.kept_more.count();
             while let Some(kept) = session.kept_after(last) {
@@ -275,20 +275,20 @@ impl HttpExchange<'_> {
             if last.stream == GET_STREAM || session.is_over.get() {
                 return Ok(false);
             }
-            if !self.shop.is_open(last.stream) {
+            if !self.child.is_open(last.stream) {
                 return Ok(true);
             }
             if !self.while_connected(session.kept_more.after(seen)).await {
-                return Err(Cut::Stream);
+                return Err(ExchangeEnd::Stream);
             }
         }
     }
 
-    async fn delete(&mut self) -> Result<(), Cut> {
+    async fn delete(&mut self) -> Result<(), ExchangeEnd> {
         match self.session_for(false) {
             Ok(session) => {
                 if let Some(session) = session {
-                    self.shop.end_session(&session.0);
+                    self.child.end_session(&session.0);
                 }
                 self.refuse(Reply::empty(200)).await
             }
@@ -303,7 +303,7 @@ impl HttpExchange<'_> {
         }
         match self.buffers.head.get_only(SESSION_ID) {
             None => Err(Reply::error(400, INVALID_REQUEST, "Mcp-Session-Id is missing: begin with initialize")),
-            Some(id) => match self.shop.session(id) {
+            Some(id) => match self.child.session(id) {
                 Some(session) => Ok(Some(SessionUse::new(session))),
                 None => Err(Reply::error(404, SESSION_NOT_FOUND, "Session not found")),
             },
@@ -311,14 +311,17 @@ impl HttpExchange<'_> {
     }
 
     /// Reads the body, while `may_hold` allows that many bytes.
-    async fn read_body(&mut self, mut may_hold: impl FnMut(usize) -> bool) -> Result<Result<Vec<u8>, Reply>, Cut> {
+    async fn read_body(
+        &mut self,
+        mut may_hold: impl FnMut(usize) -> bool,
+    ) -> Result<Result<Vec<u8>, Reply>, ExchangeEnd> {
         if self.buffers.head.expects_continue() {
             self.write(CONTINUE).await?;
         }
         let Buffers { intake, decoder, .. } = &mut *self.buffers;
         let (mut source, mut body) = (Http1Source::new(self.socket, intake, decoder), Vec::new());
         loop {
-            match source.next().map_err(|_| Cut::Stream)? {
+            match source.next().map_err(|_| ExchangeEnd::Stream)? {
                 Piece::Data(data) => {
                     let len = body.len() + data.len();
                     if len > MESSAGE_LEN_MAX {
@@ -365,24 +368,24 @@ impl HttpExchange<'_> {
     }
 
     /// Sends a response after the body was read.
-    async fn send(&self, reply: Reply) -> Result<(), Cut> {
+    async fn send(&self, reply: Reply) -> Result<(), ExchangeEnd> {
         Ok(self.write(&reply.bytes()).await?)
     }
 
     /// Sends a response to a request whose body was not read. The connection ends, unless there is none.
-    async fn refuse(&mut self, reply: Reply) -> Result<(), Cut> {
+    async fn refuse(&mut self, reply: Reply) -> Result<(), ExchangeEnd> {
         self.send(reply).await?;
-        if self.buffers.decoder.is_done() { Ok(()) } else { Err(Cut::Stream) }
+        if self.buffers.decoder.is_done() { Ok(()) } else { Err(ExchangeEnd::Stream) }
     }
 
     async fn write(&self, bytes: &[u8]) -> Result<(), StreamError> {
-        send_bytes(self.socket, self.shop.core.pool(), bytes).await
+        send_bytes(self.socket, self.child.core.pool(), bytes).await
     }
 }
 
 /// Keeps what follows on a stream that has broken off, for the agent that comes back with the id of its last event.
-fn keep_for_later(shop: &Rc<Shop>, open: OpenExchange, session: SessionUse) {
-    let core = shop.core.clone();
+fn keep_for_later(child: &Rc<RunningChild>, open: OpenExchange, session: SessionUse) {
+    let core = child.core.clone();
     core.spawn(async move {
         let (stream, inbox) = (open.asker.exchange, Rc::clone(&open.inbox));
         while let Some(mail) = inbox.next(|| session.0.is_over.get()).await {

@@ -11,7 +11,7 @@ use crate::dial::{DialError, ResolveError, Resolver, connect_first, connect_one}
 use crate::engine::Core;
 use crate::engine::driver::{Address, SocketOptions};
 use crate::route::UpstreamAddr;
-use crate::stdio::DoorwayShut;
+use crate::stdio::StdioUnavailable;
 use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName, without_http2};
 use crate::upstream::http1_demand::Http1Demand;
 use crate::upstream::{UpstreamError, UpstreamSettings};
@@ -88,7 +88,7 @@ impl Dialler {
         let options = SocketOptions { quick_ack: true, silence_max: Some(self.settings.silence_max) };
         let (socket, address) = match url.addr() {
             // Boxed, so that dialling other servers does not pay for its size.
-            UpstreamAddr::Stdio => return Box::pin(self.enter()).await,
+            UpstreamAddr::Stdio => return Box::pin(self.connect_stdio()).await,
             UpstreamAddr::Unix { path } => {
                 let address = Address::Unix(path.as_ref().into());
                 let socket = connect_one(core, &address, options, deadline).await;
@@ -123,12 +123,12 @@ impl Dialler {
     }
 
     /// Connects to a child process.
-    async fn enter(&self) -> Result<Line, UpstreamError> {
+    async fn connect_stdio(&self) -> Result<Line, UpstreamError> {
         let missing = || UpstreamError::NotRunning { reason: "the route has no command".into() };
-        let doorway = self.settings.stdio.as_ref().ok_or_else(missing)?;
-        doorway.open(&self.core);
-        let near = doorway.enter().map_err(|shut| match shut {
-            DoorwayShut::Down(reason) => UpstreamError::NotRunning { reason },
+        let stdio_upstream = self.settings.stdio.as_ref().ok_or_else(missing)?;
+        stdio_upstream.open(&self.core);
+        let near = stdio_upstream.connect().map_err(|error| match error {
+            StdioUnavailable::Down(reason) => UpstreamError::NotRunning { reason },
             other => UpstreamError::Unreachable { address: STDIO_ADDRESS.into(), reason: other.to_string().into() },
         })?;
         let socket = self.core.adopt(near, SocketOptions::default()).await.map_err(|error| {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::policy::AllowedUpstreams;
 use crate::route::UpstreamUrl;
-use crate::stdio::Doorway;
+use crate::stdio::StdioUpstream;
 use crate::tls::ClientConfig;
 
 /// The settings of one upstream.
@@ -31,7 +31,7 @@ pub struct UpstreamSettings {
     /// another one each time.
     pub allowed: Arc<AllowedUpstreams>,
     /// The way to the child process, if the server is one.
-    pub stdio: Option<Arc<Doorway>>,
+    pub stdio: Option<Arc<StdioUpstream>>,
 }
 
 #[cfg(feature = "internals")]

@@ -24,7 +24,7 @@ use crate::latency::TaskSettings;
 use crate::policy::SafeRequests;
 use crate::process::settings::policies::{PolicyReader, PolicySource};
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
-use crate::stdio::{Doorway, StdioSettings};
+use crate::stdio::{StdioSettings, StdioUpstream};
 use crate::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock,
     client_config,
@@ -170,7 +170,7 @@ pub(crate) fn connector_tables(
     trust: &mut UpstreamTrust,
     name: impl Fn(&HostPattern) -> RouteName,
 ) -> Result<ConnectorTables, ConfigErrors> {
-    let (mut faults, mut entries, mut safe, mut doorways) = (Vec::new(), Vec::new(), HashMap::new(), Vec::new());
+    let (mut faults, mut entries, mut safe, mut stdio_upstreams) = (Vec::new(), Vec::new(), HashMap::new(), Vec::new());
     let allowed = Arc::new(UpstreamNetwork::allowed(&config.allowed_upstreams));
     for (index, route) in config.routes.iter().enumerate() {
         let key = format!("route[{index}].upstream_ca_file");
@@ -195,7 +195,7 @@ pub(crate) fn connector_tables(
             queue_timeout: UPSTREAM_QUEUE_TIMEOUT,
             allowed: Arc::clone(&allowed),
             stdio: (route.upstream.is_stdio() && !trust.starts_no_children)
-                .then(|| trust.doorway(child_of(route, &name(&route.host)), &mut doorways)),
+                .then(|| trust.stdio_upstream(child_of(route, &name(&route.host)), &mut stdio_upstreams)),
         };
         let resend = (route.resend == Resend::McpSafe).then(|| {
             let key = (route.host.to_string(), route.upstream.to_string());
@@ -241,7 +241,7 @@ pub(crate) fn connector_tables(
         return Err(ConfigErrors::new(faults));
     }
     trust.safe = safe;
-    trust.doorways = doorways.iter().map(Arc::downgrade).collect();
+    trust.stdio_upstreams = stdio_upstreams.iter().map(Arc::downgrade).collect();
     Ok(ConnectorTables { routes, sealing: None })
 }
 
@@ -345,19 +345,19 @@ pub(crate) struct UpstreamTrust {
     /// Whether calls for child processes fail, and none is started.
     pub(crate) starts_no_children: bool,
     /// The ways to child processes of the tables in force. Only the tables keep them: without a route, a child ends.
-    doorways: Vec<Weak<Doorway>>,
+    stdio_upstreams: Vec<Weak<StdioUpstream>>,
 }
 
 impl UpstreamTrust {
     /// The way to a child process: the same for routes of one name with equal settings, now and in the tables before.
-    fn doorway(&self, settings: StdioSettings, found: &mut Vec<Arc<Doorway>>) -> Arc<Doorway> {
-        let before = self.doorways.iter().filter_map(Weak::upgrade);
-        let known = found.iter().cloned().chain(before).find(|doorway| *doorway.settings() == settings);
-        let doorway = known.unwrap_or_else(|| Doorway::new(settings));
-        if !found.iter().any(|other| Arc::ptr_eq(other, &doorway)) {
-            found.push(Arc::clone(&doorway));
+    fn stdio_upstream(&self, settings: StdioSettings, found: &mut Vec<Arc<StdioUpstream>>) -> Arc<StdioUpstream> {
+        let before = self.stdio_upstreams.iter().filter_map(Weak::upgrade);
+        let known = found.iter().cloned().chain(before).find(|stdio_upstream| *stdio_upstream.settings() == settings);
+        let stdio_upstream = known.unwrap_or_else(|| StdioUpstream::new(settings));
+        if !found.iter().any(|other| Arc::ptr_eq(other, &stdio_upstream)) {
+            found.push(Arc::clone(&stdio_upstream));
         }
-        doorway
+        stdio_upstream
     }
 
     /// The TLS configuration that trusts the authorities of a file, or the public ones without a file.

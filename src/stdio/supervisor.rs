@@ -11,11 +11,11 @@ use crate::engine::driver::SocketOptions;
 use crate::engine::{ByteStream, Core, Detached, MailReceiver, Socket, Task, send_bytes};
 use crate::policy::LogRateLimit;
 use crate::stdio::child::{self, StartedChild};
-use crate::stdio::doorway::Sign;
-use crate::stdio::front;
-use crate::stdio::hall::Hall;
+use crate::stdio::children::Children;
+use crate::stdio::http_server;
+use crate::stdio::running_child::RunningChild;
 use crate::stdio::settings::StdioSettings;
-use crate::stdio::shop::Shop;
+use crate::stdio::stdio_upstream::ChildStatus;
 use crate::wire::stdio::{Line, Lines};
 
 /// The longest line of a child's standard output, in bytes.
@@ -36,86 +36,92 @@ const IDLE_CHECK: Duration = Duration::from_secs(60);
 pub(super) async fn run(
     core: Core,
     settings: Arc<StdioSettings>,
-    mut entering: MailReceiver<Detached>,
-    sign: Arc<Sign>,
+    mut waiting: MailReceiver<Detached>,
+    status: Arc<ChildStatus>,
 ) {
-    let hall = Rc::new(Hall::new(&core, &settings.route));
-    let starting = core.spawn_held(keep_started(Rc::clone(&hall), settings, sign));
+    let children = Rc::new(Children::new(&core, &settings.route));
+    let starting = core.spawn_held(keep_started(Rc::clone(&children), settings, status));
     let mut connections = Vec::<Task<()>>::new();
-    while let Some(detached) = entering.recv().await {
+    while let Some(detached) = waiting.recv().await {
         connections.retain(|task| !task.is_finished());
-        connections.push(core.spawn_held(front::serve(Rc::clone(&hall), detached)));
+        connections.push(core.spawn_held(http_server::serve(Rc::clone(&children), detached)));
     }
     // Nobody can start another child from here on. Those that run end as their sockets are closed.
     drop((starting, connections));
-    hall.close();
+    children.close();
 }
 
 /// Starts a child at once, and another one whenever one is wanted.
-async fn keep_started(hall: Rc<Hall>, settings: Arc<StdioSettings>, sign: Arc<Sign>) {
+async fn keep_started(children: Rc<Children>, settings: Arc<StdioSettings>, status: Arc<ChildStatus>) {
     let mut pause = PAUSE_MIN;
     loop {
-        let began = hall.core.now();
-        let why = match start(&hall, &settings).await {
-            Ok(()) => hall.child_wanted().await,
+        let began = children.core.now();
+        let why = match start(&children, &settings).await {
+            Ok(()) => children.child_wanted().await,
             Err(why) => Some(why),
         };
         // Without a reason there is just need of another one.
         let Some(why) = why else { continue };
-        if hall.core.now() - began >= STEADY_AFTER {
+        if children.core.now() - began >= STEADY_AFTER {
             pause = PAUSE_MIN;
         }
-        tracing::warn!(route = hall.route, again_in_ms = pause.as_millis(), "{why}");
-        sign.set(Some(why.clone()).filter(|_| hall.is_empty()));
-        hall.on_failed(why);
-        hall.rests.set(true);
-        hall.core.sleep(pause).await;
-        hall.rests.set(false);
+        tracing::warn!(route = children.route, again_in_ms = pause.as_millis(), "{why}");
+        status.set(Some(why.clone()).filter(|_| children.is_empty()));
+        children.on_failed(why);
+        children.is_paused.set(true);
+        children.core.sleep(pause).await;
+        children.is_paused.set(false);
         pause = (pause * 2).min(PAUSE_MAX);
-        sign.set(None);
+        status.set(None);
     }
 }
 
 /// Starts a child, which is spare until an agent comes.
-async fn start(hall: &Rc<Hall>, settings: &Arc<StdioSettings>) -> Result<(), String> {
+async fn start(children: &Rc<Children>, settings: &Arc<StdioSettings>) -> Result<(), String> {
     let StartedChild { io, errors, end } = child::start(settings).await?;
-    let adopt = async |detached| hall.core.adopt(detached, SocketOptions::default()).await;
+    let adopt = async |detached| children.core.adopt(detached, SocketOptions::default()).await;
     let adopted = (adopt(io).await, adopt(errors).await);
     let (Ok(io), Ok(errors)) = adopted else { return Err("the sockets of the child cannot be used".to_owned()) };
-    tracing::info!(route = hall.route, "started {}", settings.program());
-    let shop = Rc::new(Shop::new(&hall.core, &hall.route));
-    hall.add(&shop);
-    let hall = Rc::clone(hall);
-    hall.core.clone().spawn(async move {
-        let why = serve(&hall.core, &shop, &io, &errors, end).await;
-        let was_closed = shop.is_over();
-        shop.close();
+    tracing::info!(route = children.route, "started {}", settings.program());
+    let child = Rc::new(RunningChild::new(&children.core, &children.route));
+    children.add(&child);
+    let children = Rc::clone(children);
+    children.core.clone().spawn(async move {
+        let why = serve(&children.core, &child, &io, &errors, end).await;
+        let was_closed = child.is_over();
+        child.close();
         if !was_closed {
-            hall.on_ended(&shop, why);
+            children.on_ended(&child, why);
         }
     });
     Ok(())
 }
 
-/// Serves a child until it has ended or its shop is closed; returns why. The child ends when its socket is dropped.
-async fn serve(core: &Core, shop: &Rc<Shop>, io: &Socket, errors: &Socket, mut end: MailReceiver<String>) -> String {
+/// Serves a child until it has ended or its child is closed; returns why. The child ends when its socket is dropped.
+async fn serve(
+    core: &Core,
+    child: &Rc<RunningChild>,
+    io: &Socket,
+    errors: &Socket,
+    mut end: MailReceiver<String>,
+) -> String {
     let ended = async { end.recv().await.unwrap_or_else(|| "the child cannot be waited for".to_owned()) };
     let log_errors = async {
-        log_lines(core, &shop.route, errors).await;
+        log_lines(core, &child.route, errors).await;
         future::pending().await
     };
     let tidying = async {
         loop {
             core.sleep(IDLE_CHECK).await;
-            shop.end_idle_sessions();
+            child.end_idle_sessions();
         }
     };
     let talking = async {
-        future::or(read_child(shop, io), write_child(shop, io)).await;
+        future::or(read_child(child, io), write_child(child, io)).await;
         "the child has closed its standard input or output".to_owned()
     };
     let closed = async {
-        shop.over().await;
+        child.over().await;
         String::new()
     };
     // How a child has ended says more than that it has closed its output just before.
@@ -128,16 +134,16 @@ async fn serve(core: &Core, shop: &Rc<Shop>, io: &Socket, errors: &Socket, mut e
 }
 
 /// Reads the child's messages until it closes its output.
-async fn read_child(shop: &Shop, io: &Socket) {
+async fn read_child(child: &RunningChild, io: &Socket) {
     let (mut lines, mut limit, mut strays) = (Lines::new(LINE_LEN_MAX), LogRateLimit::new(1), 0_u64);
     let mut each = |line: Line<'_>| match line {
-        Line::Message(message) => shop.on_child(message),
+        Line::Message(message) => child.on_child(message),
         Line::Text(_) | Line::TooLong => {
             strays += 1;
             let what = if line == Line::TooLong { "is too long" } else { "is no message" };
-            if limit.allow(shop.core.now()).is_some() {
+            if limit.allow(child.core.now()).is_some() {
                 tracing::warn!(
-                    route = shop.route,
+                    route = child.route,
                     total = strays,
                     "a line of the child's standard output {what}: it should log to standard error"
                 );
@@ -151,16 +157,16 @@ async fn read_child(shop: &Shop, io: &Socket) {
 }
 
 /// Writes to the child what waits for it, until it does not read any more.
-async fn write_child(shop: &Shop, io: &Socket) {
+async fn write_child(child: &RunningChild, io: &Socket) {
     loop {
-        let seen = shop.added.count();
-        while let Some(line) = shop.take_line() {
-            if send_bytes(io, shop.core.pool(), &line).await.is_err() {
+        let seen = child.added.count();
+        while let Some(line) = child.take_line() {
+            if send_bytes(io, child.core.pool(), &line).await.is_err() {
                 return;
             }
-            shop.on_written(line.len());
+            child.on_written(line.len());
         }
-        shop.added.after(seen).await;
+        child.added.after(seen).await;
     }
 }
 

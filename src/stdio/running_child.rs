@@ -27,7 +27,7 @@ const MEMORY_FREE: usize = 64 * 1024;
 const ANSWERS_LEN_MAX: usize = 64 * 1024 * 1024;
 
 /// The state of one child while it runs.
-pub(super) struct Shop {
+pub(super) struct RunningChild {
     pub(super) core: Core,
     pub(super) route: String,
     mux: RefCell<Multiplexer>,
@@ -56,7 +56,7 @@ pub(super) struct Shop {
 
 /// An exchange that waits for mail. Dropping it tells that its agent has left.
 pub(super) struct OpenExchange {
-    shop: Rc<Shop>,
+    child: Rc<RunningChild>,
     pub(super) asker: Asker,
     pub(super) inbox: Rc<Inbox>,
     /// Whether nothing more follows.
@@ -70,9 +70,9 @@ impl OpenExchange {
     }
 }
 
-impl Shop {
-    pub(super) fn new(core: &Core, route: &str) -> Shop {
-        Shop {
+impl RunningChild {
+    pub(super) fn new(core: &Core, route: &str) -> RunningChild {
+        RunningChild {
             core: core.clone(),
             route: route.to_owned(),
             mux: RefCell::new(Multiplexer::new(MultiplexerLimits { calls_max: CALLS_MAX, sessions_max: SESSIONS_MAX })),
@@ -129,19 +129,19 @@ impl Shop {
         self.to_child.borrow_mut().pop_front()
     }
 
-    /// Takes note that a line was written.
+    /// Records that a line was written.
     pub(super) fn on_written(&self, len: usize) {
         self.to_child_len.set(self.to_child_len.get() - len);
         self.taken.raise();
     }
 
     /// Opens an exchange, which belongs to a session if it has one.
-    pub(super) fn open(self: &Rc<Shop>, session: Option<StdioSession>) -> OpenExchange {
+    pub(super) fn open(self: &Rc<RunningChild>, session: Option<StdioSession>) -> OpenExchange {
         let exchange = self.next_exchange.get();
         self.next_exchange.set(exchange + 1);
         let inbox = Rc::<Inbox>::default();
         self.exchanges.borrow_mut().insert(exchange, Rc::clone(&inbox));
-        OpenExchange { shop: Rc::clone(self), asker: Asker { exchange, session }, inbox, is_over: false }
+        OpenExchange { child: Rc::clone(self), asker: Asker { exchange, session }, inbox, is_over: false }
     }
 
     /// Whether this exchange waits for an answer.
@@ -275,13 +275,13 @@ impl Shop {
 
 impl Drop for OpenExchange {
     fn drop(&mut self) {
-        self.shop.exchanges.borrow_mut().remove(&self.asker.exchange);
+        self.child.exchanges.borrow_mut().remove(&self.asker.exchange);
         if !self.is_over {
             let mut effects = Vec::new();
             // A closed exchange cancels its request only where there are no sessions.
             let cancels = self.asker.session.is_none();
-            self.shop.mux.borrow_mut().on_left(self.asker.exchange, cancels, &mut effects);
-            self.shop.apply(effects);
+            self.child.mux.borrow_mut().on_left(self.asker.exchange, cancels, &mut effects);
+            self.child.apply(effects);
         }
     }
 }

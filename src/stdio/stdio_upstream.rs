@@ -4,24 +4,24 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::{Core, Detached, MailReceiver, MailSender, mailbox};
-use crate::stdio::host;
 use crate::stdio::settings::StdioSettings;
+use crate::stdio::supervisor;
 
 /// The most connections that wait until the core of the child takes them.
-const ENTERING_MAX: usize = 1_024;
+const WAITING_MAX: usize = 1_024;
 
 /// The way to a child. It lives for as long as a route uses the child; then the child is ended.
-pub struct Doorway {
+pub struct StdioUpstream {
     settings: Arc<StdioSettings>,
-    entrance: MailSender<Detached>,
+    connections: MailSender<Detached>,
     /// The other end, until a core takes the child.
-    entering: Mutex<Option<MailReceiver<Detached>>>,
-    sign: Arc<Sign>,
+    waiting: Mutex<Option<MailReceiver<Detached>>>,
+    status: Arc<ChildStatus>,
 }
 
 /// Why no connection enters: the child is not running.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DoorwayShut {
+pub enum StdioUnavailable {
     /// The child has ended or could not be started, and is started again after a pause.
     #[error("{0}")]
     Down(Box<str>),
@@ -35,9 +35,9 @@ pub enum DoorwayShut {
 
 /// What the core of the child tells all others: why the child is not running, if it is not.
 #[derive(Default)]
-pub(super) struct Sign(Mutex<Option<Box<str>>>);
+pub(super) struct ChildStatus(Mutex<Option<Box<str>>>);
 
-impl Sign {
+impl ChildStatus {
     pub(super) fn set(&self, why: Option<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why.map(Into::into);
     }
@@ -47,16 +47,16 @@ impl Sign {
     }
 }
 
-impl Doorway {
-    /// The way to a child that is started when a core [opens](Doorway::open) it.
+impl StdioUpstream {
+    /// The way to a child that is started when a core [opens](StdioUpstream::open) it.
     #[must_use]
-    pub fn new(settings: StdioSettings) -> Arc<Doorway> {
-        let (entrance, entering) = mailbox(ENTERING_MAX);
-        Arc::new(Doorway {
+    pub fn new(settings: StdioSettings) -> Arc<StdioUpstream> {
+        let (connections, waiting) = mailbox(WAITING_MAX);
+        Arc::new(StdioUpstream {
             settings: Arc::new(settings),
-            entrance,
-            entering: Mutex::new(Some(entering)),
-            sign: Arc::default(),
+            connections,
+            waiting: Mutex::new(Some(waiting)),
+            status: Arc::default(),
         })
     }
 
@@ -68,9 +68,9 @@ impl Doorway {
 
     /// Starts the child, and serves it on this core from now on, unless another core does.
     pub fn open(&self, core: &Core) {
-        let entering = self.entering.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(entering) = entering {
-            core.spawn(host::run(core.clone(), Arc::clone(&self.settings), entering, Arc::clone(&self.sign)));
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waiting) = waiting {
+            core.spawn(supervisor::run(core.clone(), Arc::clone(&self.settings), waiting, Arc::clone(&self.status)));
         }
     }
 
@@ -79,12 +79,12 @@ impl Doorway {
     /// # Errors
     ///
     /// If the child is not running.
-    pub fn enter(&self) -> Result<Detached, DoorwayShut> {
-        if let Some(why) = self.sign.read() {
-            return Err(DoorwayShut::Down(why));
+    pub fn connect(&self) -> Result<Detached, StdioUnavailable> {
+        if let Some(why) = self.status.read() {
+            return Err(StdioUnavailable::Down(why));
         }
-        let [near, far] = Detached::pair().map_err(|error| DoorwayShut::Io(error.kind()))?;
-        self.entrance.send(far).map_err(|_| DoorwayShut::Crowded)?;
+        let [near, far] = Detached::pair().map_err(|error| StdioUnavailable::Io(error.kind()))?;
+        self.connections.send(far).map_err(|_| StdioUnavailable::Crowded)?;
         Ok(near)
     }
 }

@@ -10,26 +10,26 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::engine::{Core, Signal};
-use crate::stdio::shop::Shop;
+use crate::stdio::running_child::RunningChild;
 use crate::wire::mcp::Era;
 
 /// How long an exchange waits for a child while none is started, because the last one has just failed.
-const REST_WAIT_MAX: Duration = Duration::from_millis(1_500);
+const PAUSE_WAIT_MAX: Duration = Duration::from_millis(1_500);
 
 /// The children of a route that run.
-pub(super) struct Hall {
+pub(super) struct Children {
     pub(super) core: Core,
     pub(super) route: String,
     /// The children that have been addressed: with sessions, and without.
-    shops: RefCell<[Option<Rc<Shop>>; 2]>,
+    by_era: RefCell<[Option<Rc<RunningChild>>; 2]>,
     /// A child that has received nothing.
-    spare: RefCell<Option<Rc<Shop>>>,
+    spare: RefCell<Option<Rc<RunningChild>>>,
     /// Whether the server has refused the era without sessions.
     refuses_stateless: Cell<bool>,
     /// The number of exchanges that wait for a child.
     waiting: Cell<usize>,
     /// Whether no child is started at the moment, because the last one has just failed.
-    pub(super) rests: Cell<bool>,
+    pub(super) is_paused: Cell<bool>,
     /// Why the last child has ended, until the task that starts children has taken it.
     ended: RefCell<Option<String>>,
     /// Why the last child could not be started, or has ended.
@@ -42,16 +42,16 @@ pub(super) struct Hall {
     failed: Signal,
 }
 
-impl Hall {
-    pub(super) fn new(core: &Core, route: &str) -> Hall {
-        Hall {
+impl Children {
+    pub(super) fn new(core: &Core, route: &str) -> Children {
+        Children {
             core: core.clone(),
             route: route.to_owned(),
-            shops: RefCell::default(),
+            by_era: RefCell::default(),
             spare: RefCell::default(),
             refuses_stateless: Cell::new(false),
             waiting: Cell::new(0),
-            rests: Cell::new(false),
+            is_paused: Cell::new(false),
             ended: RefCell::default(),
             failure: RefCell::default(),
             wanted: Signal::default(),
@@ -65,7 +65,7 @@ impl Hall {
     /// # Errors
     ///
     /// Why none can be started.
-    pub(super) async fn shop(&self, era: Era) -> Result<Rc<Shop>, String> {
+    pub(super) async fn child_for(&self, era: Era) -> Result<Rc<RunningChild>, String> {
         loop {
             let place = match era {
                 Era::Stateless if !self.refuses_stateless.get() => 1,
@@ -73,12 +73,12 @@ impl Hall {
             };
             let (started, failed) = (self.started.count(), self.failed.count());
             {
-                let mut shops = self.shops.borrow_mut();
-                if shops[place].is_none() {
-                    shops[place] = self.spare.borrow_mut().take();
+                let mut by_era = self.by_era.borrow_mut();
+                if by_era[place].is_none() {
+                    by_era[place] = self.spare.borrow_mut().take();
                 }
-                if let Some(shop) = &shops[place] {
-                    return Ok(Rc::clone(shop));
+                if let Some(child) = &by_era[place] {
+                    return Ok(Rc::clone(child));
                 }
             }
             let _waits = Waiting::new(&self.waiting);
@@ -91,7 +91,7 @@ impl Hall {
                 self.failed.after(failed).await;
                 false
             };
-            let patience = if self.rests.get() { REST_WAIT_MAX } else { Duration::MAX };
+            let patience = if self.is_paused.get() { PAUSE_WAIT_MAX } else { Duration::MAX };
             if self.core.timeout(patience, future::or(later, never)).await != Ok(true) {
                 return Err(self.failure.borrow().clone());
             }
@@ -99,14 +99,14 @@ impl Hall {
     }
 
     /// Adds a child that was started.
-    pub(super) fn add(&self, shop: &Rc<Shop>) {
-        *self.spare.borrow_mut() = Some(Rc::clone(shop));
+    pub(super) fn add(&self, child: &Rc<RunningChild>) {
+        *self.spare.borrow_mut() = Some(Rc::clone(child));
         self.started.raise();
     }
 
     /// Whether no child runs.
     pub(super) fn is_empty(&self) -> bool {
-        self.spare.borrow().is_none() && self.shops.borrow().iter().all(Option::is_none)
+        self.spare.borrow().is_none() && self.by_era.borrow().iter().all(Option::is_none)
     }
 
     /// Waits until another child is wanted. Returns why, if it is because one has ended.
@@ -123,16 +123,16 @@ impl Hall {
         }
     }
 
-    /// Takes note that no child can be started now: who waits for one need not wait any more.
+    /// Records that no child can be started now: who waits for one need not wait any more.
     pub(super) fn on_failed(&self, why: String) {
         *self.failure.borrow_mut() = why;
         self.failed.raise();
     }
 
-    /// Takes note that a child has ended.
-    pub(super) fn on_ended(&self, shop: &Rc<Shop>, why: String) {
-        let is_other = |other: &Rc<Shop>| !Rc::ptr_eq(other, shop);
-        for place in self.shops.borrow_mut().iter_mut() {
+    /// Records that a child has ended.
+    pub(super) fn on_ended(&self, child: &Rc<RunningChild>, why: String) {
+        let is_other = |other: &Rc<RunningChild>| !Rc::ptr_eq(other, child);
+        for place in self.by_era.borrow_mut().iter_mut() {
             *place = place.take().filter(is_other);
         }
         let spare = self.spare.borrow_mut().take();
@@ -143,25 +143,25 @@ impl Hall {
         self.wanted.raise();
     }
 
-    /// Takes note that a server refuses the era without sessions. Its child serves sessions, unless another one does.
-    pub(super) fn on_refused(&self, shop: &Rc<Shop>) {
-        let mut shops = self.shops.borrow_mut();
-        let [with_sessions, without] = &mut *shops;
-        if !without.as_ref().is_some_and(|other| Rc::ptr_eq(other, shop)) {
+    /// Records that a server refuses the era without sessions. Its child serves sessions, unless another one does.
+    pub(super) fn on_refused(&self, child: &Rc<RunningChild>) {
+        let mut by_era = self.by_era.borrow_mut();
+        let [with_sessions, without] = &mut *by_era;
+        if !without.as_ref().is_some_and(|other| Rc::ptr_eq(other, child)) {
             return;
         }
         self.refuses_stateless.set(true);
         let refusing = without.take();
         match with_sessions {
-            Some(_) => refusing.iter().for_each(|shop| shop.close()),
+            Some(_) => refusing.iter().for_each(|child| child.close()),
             None => *with_sessions = refusing,
         }
     }
 
     /// Ends all children, also the spare one.
     pub(super) fn close(&self) {
-        let shops = self.shops.take().into_iter().chain([self.spare.take()]);
-        shops.flatten().for_each(|shop| shop.close());
+        let by_era = self.by_era.take().into_iter().chain([self.spare.take()]);
+        by_era.flatten().for_each(|child| child.close());
     }
 }
 
