@@ -7,9 +7,9 @@ use crate::exchange::ToolDenied;
 use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
-    AgentIdentity, AnswerFilter, AnswerNote, AnsweredRequest, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial,
-    ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, SanitiseFound, ToolDecision, ToolPolicy,
-    UnreadableArguments, UsedApproval, check_message, read_request,
+    AgentIdentity, AnswerFilter, AnswerNote, AnsweredRequest, ApprovalTask, ApprovalTicket, Asked, BodyKind,
+    CountedCaller, Denial, ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, SanitiseFound,
+    ToolDecision, ToolPolicy, UnreadableArguments, UsedApproval, check_message, read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::serve::read_ahead::ReadAhead;
@@ -38,6 +38,8 @@ pub(super) struct Governed {
     permit: Option<QuotaPermit>,
     /// The approval under which it is forwarded.
     ticket: Option<ApprovalTicket>,
+    /// The task in which it waits for approval, or that it asks about.
+    task: Option<ApprovalTask>,
     /// That approval, until it is kept that it was used.
     used: Option<Box<UsedApproval>>,
     /// What was found in its arguments.
@@ -95,6 +97,7 @@ impl Governed {
             permit: None,
             ticket: None,
             found: SanitiseFound::default(),
+            task: None,
             note: None,
             used: None,
         }
@@ -146,6 +149,9 @@ impl Governed {
             }
             Reads::Asks(asked) => asked,
         };
+        if let Some(judged) = self.judge_task(&asked, read) {
+            return Ok(judged);
+        }
         let mut decision = self.policy.decide(self.roles, &asked);
         if self.policy.is_held(&decision, &asked) {
             let Some(held) = self.hold_to_ceilings(decision, &asked, read)? else { return Ok(Judged::Unknown) };
@@ -159,7 +165,11 @@ impl Governed {
             ToolDecision::Denied { how, .. } => {
                 self.log(&asked, &decision);
                 let metadata_url = self.auth.as_ref().map(|auth| auth.metadata_url());
-                Judged::Denied(Box::new(ToolDenied::new(&asked, how, self.is_stateless, metadata_url)))
+                let denied = ToolDenied::new(&asked, how, self.is_stateless, metadata_url);
+                Judged::Denied(Box::new(match &self.task {
+                    Some(task) => denied.in_task(task),
+                    None => denied,
+                }))
             }
         };
         if !self.found.is_empty() {
@@ -167,6 +177,27 @@ impl Governed {
         }
         self.decision = Some(decision);
         Ok(judged)
+    }
+
+    /// Answers a request about a call that waits for approval as a task. Its server never gets it. None for other requests.
+    fn judge_task(&mut self, asked: &Asked<'_>, read: &ReadRequest<'_>) -> Option<Judged> {
+        if !asked.method.starts_with("tasks/") || !self.policy.asks_for_approval() {
+            return None;
+        }
+        let Some(id) = read.peek.task_id() else {
+            let may_come = !read.has_ended && !read.peek.is_whole();
+            return may_come.then_some(Judged::Unknown);
+        };
+        let ticket = id.parse::<ApprovalTicket>().ok()?;
+        let caller = CountedCaller { identity: self.key.as_ref().or(read.identity), address: self.address };
+        let (decision, task) = self.policy.answer_task(asked.method, ticket, &caller, self.time);
+        let ToolDecision::Denied { how, .. } = &decision else { return None };
+        let denied = ToolDenied::new(asked, how, self.is_stateless, None);
+        self.decision = Some(decision);
+        Some(Judged::Denied(Box::new(match task {
+            Some(task) => denied.in_task(&task),
+            None => denied,
+        })))
     }
 
     /// Decides about a request that is allowed by a rule with ceilings. None if more of it has to be read.
@@ -198,6 +229,9 @@ impl Governed {
                 .check_arguments_finding(decision, asked, &message, &mut self.found)
                 .and_then(|decision| self.policy.ask_approval(decision, asked, &caller, self.time, arguments));
             (decision, self.ticket) = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;
+            if self.is_stateless {
+                self.task = self.policy.task_of_call(&decision, asked, &message, &caller, self.time);
+            }
         }
         // An approval is used up last, so that only a call that passes all other checks uses it.
         let (mut decision, permit) = self.policy.count(decision, asked, &caller, self.time);

@@ -58,6 +58,10 @@ pub enum CeilingReached {
     ApprovalWaits(ApprovalTicket),
     /// The approval of the call was denied.
     ApprovalDenied(ApprovalTicket),
+    /// The call was approved; it has not been made yet.
+    ApprovalGiven(ApprovalTicket),
+    /// The caller has no call with this ticket.
+    ApprovalUnknown,
     /// Too many calls wait for approval.
     ApprovalsFull,
     /// The call was approved, but the use of the approval cannot be written to the file, and a restart would allow it again.
@@ -124,6 +128,7 @@ impl CeilingReached {
             CeilingReached::Day { .. } => "calls_per_day",
             CeilingReached::Crowded => "callers_max",
             CeilingReached::ApprovalWaits(_) | CeilingReached::ApprovalDenied(_) => "approval",
+            CeilingReached::ApprovalGiven(_) | CeilingReached::ApprovalUnknown => "approval",
             CeilingReached::ApprovalUnkept => "approval",
             CeilingReached::ApprovalsFull => "approvals_max",
         }
@@ -139,6 +144,7 @@ impl CeilingReached {
             CeilingReached::ApprovalsFull => Some(FULL_AFTER),
             CeilingReached::ApprovalUnkept => Some(ASK_AGAIN_AFTER),
             CeilingReached::Arguments(_) | CeilingReached::ApprovalDenied(_) => None,
+            CeilingReached::ApprovalGiven(_) | CeilingReached::ApprovalUnknown => None,
         }
     }
 
@@ -146,7 +152,9 @@ impl CeilingReached {
     #[must_use]
     pub const fn ticket(&self) -> Option<ApprovalTicket> {
         match self {
-            CeilingReached::ApprovalWaits(ticket) | CeilingReached::ApprovalDenied(ticket) => Some(*ticket),
+            CeilingReached::ApprovalWaits(ticket)
+            | CeilingReached::ApprovalDenied(ticket)
+            | CeilingReached::ApprovalGiven(ticket) => Some(*ticket),
             _ => None,
         }
     }

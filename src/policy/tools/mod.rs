@@ -5,6 +5,7 @@ mod answer_cut;
 mod answer_filter;
 mod answer_note;
 mod approval_keeping;
+mod approval_task;
 mod approval_ticket;
 mod approvals;
 mod argument_check;
@@ -45,6 +46,7 @@ mod uri;
 pub use answer_filter::AnswerFilter;
 pub use answer_note::{AnswerNote, AnswerWithheld};
 pub use approval_keeping::{ApprovalRecord, UsedApproval};
+pub use approval_task::{ApprovalTask, ApprovalTaskSaid};
 pub use approval_ticket::{ApprovalTicket, UndecidedTicket};
 pub use approvals::{Approval, ApprovalCall, ApprovalState, Approvals};
 pub use case::CaseOutcome;
@@ -63,7 +65,7 @@ pub use quotas::{COUNTED_MAX, CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Q
 pub use replay::{CallFate, RecordedCall, ReplayUnknown, ReplayedCall};
 pub use request::{BodyKind, Reads, check_message, read_request};
 pub use roles::RoleSet;
-pub use sanitise::{SanitiseFound, SanitiseKind};
+pub use sanitise::{SanitiseFound, SanitiseKind, redacted_arguments};
 pub use tool_policy::{MethodDefault, ToolPolicy, UnreadableArguments};
 pub use tool_record::{ApprovedRecord, NotApproved, OfferKind, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 
