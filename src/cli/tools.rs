@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use similar::{ChangeTag, TextDiff};
 
 use crate::base::{hex, sha256};
@@ -9,10 +10,10 @@ use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::call_text::{NONE, plain, plain_quoted};
 use crate::cli::command_line::CommandLine;
 use crate::cli::table::Table;
-use crate::cli::tools_args::{ToolsArgs, ToolsCommand};
+use crate::cli::tools_args::{OfferArg, ToolsArgs, ToolsCommand};
 use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{
-    AlikeTools, ApproveTools, ApprovedTool, ListedTool, PinName, ServerToolsInfo, StandingName, ToolsBody,
+    AlikeTools, ApproveTools, ApprovedTool, ListedTool, OfferName, PinName, ServerToolsInfo, StandingName, ToolsBody,
 };
 
 /// How many tools are approved with one request.
@@ -29,26 +30,28 @@ pub fn run_tools(args: &ToolsArgs, env: &BTreeMap<String, String>) -> u8 {
 async fn run(args: &ToolsArgs, env: &BTreeMap<String, String>) -> Result<String, AdminError> {
     let url = args.admin.admin.as_deref();
     match &args.command {
-        ToolsCommand::List { route, pending } => {
+        ToolsCommand::List { route, pending, kind } => {
             let mut body = read(&AdminClient::without_token(url, env)?, route.as_deref(), false).await?;
-            if *pending {
-                body.servers.iter_mut().for_each(|server| server.tools.retain(is_pending));
-            }
+            let is_shown = |tool: &ListedTool| is_of(tool, *kind) && (!pending || is_pending(tool));
+            body.servers.iter_mut().for_each(|server| server.tools.retain(is_shown));
             Ok(if args.admin.json { format!("{:#}\n", serde_json::json!(body)) } else { listed(&body) })
         }
-        ToolsCommand::Diff { route, tool } => {
+        ToolsCommand::Diff { route, tool, kind } => {
             let mut body = read(&AdminClient::without_token(url, env)?, route.as_deref(), true).await?;
             for server in &mut body.servers {
-                server.tools.retain(|known| is_pending(known) && tool.as_ref().is_none_or(|tool| known.name == *tool));
+                let is_named = |known: &ListedTool| tool.as_ref().is_none_or(|tool| known.name == *tool);
+                server.tools.retain(|known| is_pending(known) && is_of(known, *kind) && is_named(known));
             }
             if args.admin.json {
                 return Ok(format!("{:#}\n", serde_json::json!(body.servers)));
             }
-            Ok(compared(args, &body, tool.is_none()))
+            Ok(compared(args, &body, tool.is_none(), *kind))
         }
-        ToolsCommand::Approve { route, tools, all, sha256, unseen, reason } => {
+        ToolsCommand::Approve { route, tools, kind, all, sha256, unseen, reason } => {
             let client = AdminClient::new(&args.admin, env)?;
-            let body = read(&client, Some(route), true).await?;
+            let mut body = read(&client, Some(route), true).await?;
+            let kind = kind.or((!all).then_some(OfferArg::Tool));
+            body.servers.iter_mut().for_each(|server| server.tools.retain(|tool| is_of(tool, kind)));
             let wanted = wanted(&body, route, if *all { None } else { Some(tools) }, sha256.as_deref(), *unseen)?;
             let mut left = ToolsBody::default();
             for tools in wanted.chunks(APPROVED_AT_ONCE) {
@@ -58,11 +61,14 @@ async fn run(args: &ToolsArgs, env: &BTreeMap<String, String>) -> Result<String,
             if args.admin.json {
                 return Ok(format!("{:#}\n", serde_json::json!(left.servers)));
             }
-            let names = wanted.iter().map(|tool| format!("  {}  {}\n", plain(&tool.sha256), plain(&tool.name)));
+            let names =
+                wanted.iter().map(|tool| format!("  {}  {}\n", plain(&tool.sha256), titled(tool.kind, &tool.name)));
+            let are_tools = wanted.iter().all(|tool| tool.kind == OfferName::Tool);
             let count = match wanted.len() {
-                0 => return Ok("every tool is approved already\n".to_owned()),
-                1 => "1 tool".to_owned(),
-                count => format!("{count} tools"),
+                0 => return Ok("everything is approved already\n".to_owned()),
+                1 => format!("1 {}", kind_name(wanted[0].kind)),
+                count if are_tools => format!("{count} tools"),
+                count => format!("{count} definitions"),
             };
             Ok(format!("approved {count} of {}:\n{}", plain(route), names.collect::<String>()))
         }
@@ -89,7 +95,8 @@ fn wanted(
     let Some(server) = body.servers.first() else {
         return usage(format!("no route {} has `pin`: `adit tools list` shows all", plain(route)));
     };
-    let approved = |tool: &ListedTool| ApprovedTool { name: tool.name.clone(), sha256: tool.sha256.clone() };
+    let approved =
+        |tool: &ListedTool| ApprovedTool { kind: tool.kind, name: tool.name.clone(), sha256: tool.sha256.clone() };
     let Some(tools) = tools else {
         let pending = || server.tools.iter().filter(|tool| is_pending(tool));
         if let Some((tool, why)) = pending().find_map(|tool| Some((tool, unshown(tool)?))) {
@@ -109,7 +116,11 @@ fn wanted(
     let mut wanted = Vec::new();
     for name in tools {
         let Some(tool) = server.tools.iter().find(|tool| tool.name == *name) else {
-            return usage(format!("no list of {} has named a tool {}", plain(route), plain(name)));
+            return usage(format!(
+                "no list of {} has named this: {}; --kind says what it is",
+                plain(route),
+                plain(name)
+            ));
         };
         if let Some(why) = unshown(tool).filter(|_| tool.standing == StandingName::Unreadable) {
             return usage(format!("{}: {why}: until then nobody can approve it", plain(name)));
@@ -123,6 +134,30 @@ fn wanted(
         wanted.push(approved(tool));
     }
     Ok(wanted)
+}
+
+fn kind_name(kind: OfferName) -> &'static str {
+    match kind {
+        OfferName::Tool => "tool",
+        OfferName::Prompt => "prompt",
+        OfferName::Resource => "resource",
+        OfferName::Template => "template",
+    }
+}
+
+fn is_of(tool: &ListedTool, kind: Option<OfferArg>) -> bool {
+    kind.is_none_or(|kind| match kind {
+        OfferArg::Tool => tool.kind == OfferName::Tool,
+        OfferArg::Prompt => tool.kind == OfferName::Prompt,
+        OfferArg::Resource => tool.kind == OfferName::Resource,
+        OfferArg::Template => tool.kind == OfferName::Template,
+    })
+}
+
+/// A name with what it is of; the name alone is a tool.
+fn titled(kind: OfferName, name: &str) -> String {
+    let name = plain(name);
+    if kind == OfferName::Tool { name } else { format!("{} {name}", kind_name(kind)) }
 }
 
 fn is_pending(tool: &ListedTool) -> bool {
@@ -140,7 +175,7 @@ fn standing(tool: &ListedTool) -> &'static str {
 
 /// The digest of the names and digests of tools.
 fn digest_of_all<'a>(tools: impl Iterator<Item = &'a ListedTool>) -> String {
-    let all: Vec<(&str, &str)> = tools.map(|tool| (&*tool.name, &*tool.sha256)).collect();
+    let all: Vec<_> = tools.map(|tool| (kind_name(tool.kind), &*tool.name, &*tool.sha256)).collect();
     hex(&sha256(serde_json::json!(all).to_string().as_bytes()))
 }
 
@@ -157,11 +192,13 @@ fn unshown(tool: &ListedTool) -> Option<&'static str> {
 }
 
 fn listed(ToolsBody { servers, alike }: &ToolsBody) -> String {
-    let mut table = Table::new(["ROUTE", "TOOL", "STANDING", "PIN", "SHA-256", "FIRST SEEN", "LAST SEEN", "APPROVED"]);
+    let mut table =
+        Table::new(["ROUTE", "KIND", "NAME", "STANDING", "PIN", "SHA-256", "FIRST SEEN", "LAST SEEN", "APPROVED"]);
     for ServerToolsInfo { route, pin, tools, .. } in servers {
         for tool in tools {
             table.row([
                 plain(route),
+                kind_name(tool.kind).to_owned(),
                 plain(&tool.name),
                 standing(tool).to_owned(),
                 match pin {
@@ -178,24 +215,24 @@ fn listed(ToolsBody { servers, alike }: &ToolsBody) -> String {
     let mut text = table.text("no route has `pin`, or no list has passed yet");
     for AlikeTools { same_name, tools } in alike {
         let names: Vec<String> =
-            tools.iter().map(|tool| format!("{} of {}", plain(&tool.tool), plain(&tool.route))).collect();
+            tools.iter().map(|tool| format!("{} of {}", titled(tool.kind, &tool.tool), plain(&tool.route))).collect();
         let what = if *same_name { "has the same name as" } else { "looks like" };
         text.push_str(&format!("note: {}\n", names.join(&format!(" {what} "))));
     }
     for server in servers.iter().filter(|server| server.left_out > 0) {
         let route = plain(&server.route);
         text.push_str(&format!(
-            "note: there is no room for all tools of {route}: some are not known, and count as new\n"
+            "note: there is no room for all that {route} offers: some is not known, and counts as new\n"
         ));
     }
     text
 }
 
-fn compared(args: &ToolsArgs, body: &ToolsBody, is_all: bool) -> String {
+fn compared(args: &ToolsArgs, body: &ToolsBody, is_all: bool, of: Option<OfferArg>) -> String {
     let mut text = String::new();
     for ServerToolsInfo { route, tools, .. } in &body.servers {
         for tool in tools {
-            text.push_str(&format!("{} of {}: {}\n", plain(&tool.name), plain(route), standing(tool)));
+            text.push_str(&format!("{} of {}: {}\n", titled(tool.kind, &tool.name), plain(route), standing(tool)));
             if let Some(why) = unshown(tool) {
                 text.push_str(&format!("  {why}; its SHA-256 is {}\n\n", plain(&tool.sha256)));
                 continue;
@@ -208,16 +245,27 @@ fn compared(args: &ToolsArgs, body: &ToolsBody, is_all: bool) -> String {
                 text.push_str("  no command line can have its name: approve it through the admin API\n\n");
                 continue;
             }
-            let approve = CommandLine::new("adit tools approve").flag("--sha256", &tool.sha256).admin(&args.admin);
+            let approve = CommandLine::new("adit tools approve");
+            let approve = match tool.kind {
+                OfferName::Tool => approve,
+                kind => approve.flag("--kind", kind_name(kind)),
+            };
+            let approve = approve.flag("--sha256", &tool.sha256).admin(&args.admin);
             text.push_str(&format!("  {}\n\n", approve.operands(&[route, &tool.name])));
         }
         if is_all && tools.len() > 1 && tools.iter().all(|tool| unshown(tool).is_none()) {
             let approve = CommandLine::new("adit tools approve --all").flag("--sha256", &digest_of_all(tools.iter()));
+            let approve = match of {
+                Some(of) => {
+                    approve.flag("--kind", of.to_possible_value().as_ref().map_or("tool", |value| value.get_name()))
+                }
+                None => approve,
+            };
             let approve = approve.admin(&args.admin).operands(&[route]);
             text.push_str(&format!("all of {}, as shown here:\n  {approve}\n\n", plain(route)));
         }
     }
-    if text.is_empty() { "no tool is new or has changed\n".to_owned() } else { text }
+    if text.is_empty() { "nothing is new or has changed\n".to_owned() } else { text }
 }
 
 /// What has changed in a definition, line by line.
@@ -290,6 +338,7 @@ mod tests {
     fn tool(name: &str, standing: StandingName, sha256: &str) -> ListedTool {
         let definition = (standing != StandingName::Unreadable).then(|| format!("{{\"name\":\"{name}\"}}"));
         ListedTool {
+            kind: OfferName::Tool,
             name: name.to_owned(),
             standing,
             sha256: sha256.repeat(64),
@@ -382,8 +431,8 @@ mod tests {
         let names = ["add", "--all", "--admin=http://x", "-h", "a b'c", "a\u{202e}\u{200b}\u{e0041}%s\\", "a\nb"];
         let all = body(names.iter().map(|name| tool(name, StandingName::New, "0")).collect());
         let admin = AdminArgs { admin: Some("http://127.0.0.1:1".to_owned()), ..AdminArgs::default() };
-        let args = ToolsArgs { admin, command: ToolsCommand::Diff { route: None, tool: None } };
-        let shown = compared(&args, &all, true);
+        let args = ToolsArgs { admin, command: ToolsCommand::Diff { route: None, tool: None, kind: None } };
+        let shown = compared(&args, &all, true, None);
         assert!(!shown.contains(['\u{202e}', '\u{200b}', '\u{e0041}']), "{shown}");
         let commands: Vec<&str> = shown.lines().filter(|line| line.starts_with("  adit ")).collect();
         let parsed = |line: &str| {
@@ -406,7 +455,7 @@ mod tests {
         assert_eq!(commands.len(), names.len() + 1);
         let ToolsCommand::Approve { tools, all: true, sha256, .. } = parsed(commands[names.len()]) else { panic!() };
         assert_eq!((tools.len(), sha256), (0, Some(digest_of_all(all.servers[0].tools.iter()))));
-        let other = compared(&args, &body(vec![tool("a\n", StandingName::New, "0")]), true);
+        let other = compared(&args, &body(vec![tool("a\n", StandingName::New, "0")]), true, None);
         assert!(other.contains("through the admin API") && !other.contains("adit tools approve"), "{other}");
     }
 

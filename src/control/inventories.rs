@@ -1,4 +1,4 @@
-//! The tool inventories of a process: stores them in a file, and reports changes to the logs.
+//! The inventories of a process, of the tools, prompts and resources of servers: stores them in a file, and reports changes to the logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::base::Trouble;
 use crate::control::recorded::recorded;
 use crate::control::wall_time::WallTime;
 use crate::policy::{
-    InventoryMemory, NotApproved, PinMode, ToolDigest, ToolInventory, ToolNews, ToolRecord, ToolStanding,
+    InventoryMemory, NotApproved, OfferKind, PinMode, ToolDigest, ToolInventory, ToolNews, ToolRecord, ToolStanding,
 };
 use crate::private::{self, FileError, PrivateError};
 use crate::serve::AuditLog;
@@ -120,11 +120,13 @@ pub struct ServerTools {
     pub tools: Vec<ToolRecord>,
 }
 
-/// The number of tools of a route, by standing.
+/// The number of tools of a route, or of what else its server offers, by standing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolCounts {
     /// The host of the route.
     pub route: String,
+    /// The kind of what is counted.
+    pub kind: OfferKind,
     /// Tools of which no definition was ever approved.
     pub new: usize,
     /// Tools whose definition differs from the approved one.
@@ -135,9 +137,11 @@ pub struct ToolCounts {
     pub unreadable: usize,
 }
 
-/// Two tools that may be confused.
+/// Two tools, or two prompts, that may be confused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NameFinding {
+    /// What they are: tools or prompts.
+    pub kind: OfferKind,
     /// Whether the names are equal; otherwise they only look alike.
     pub is_same: bool,
     /// The route and name of each.
@@ -253,20 +257,28 @@ impl Inventories {
         self.kept().into_iter().filter(|server| server.mode != PinMode::Off).collect()
     }
 
-    /// The number of tools of each route with `pin`, by standing.
+    /// What the servers of routes with `pin` offer, by kind and standing. Of tools there is always a row.
     #[must_use]
     pub fn counts(&self) -> Vec<ToolCounts> {
         let servers = self.servers();
         let pinned = servers.iter().filter(|(_, server)| server.mode != PinMode::Off);
-        let counts = pinned.map(|(route, server)| {
-            let mut counts = ToolCounts { route: route.clone(), ..ToolCounts::default() };
-            server.tools.each_standing(|standing| match standing {
-                ToolStanding::New => counts.new += 1,
-                ToolStanding::Changed => counts.changed += 1,
-                ToolStanding::Approved => counts.approved += 1,
-                ToolStanding::Unreadable => counts.unreadable += 1,
+        let counts = pinned.flat_map(|(route, server)| {
+            let mut counts =
+                OfferKind::ALL.map(|kind| ToolCounts { route: route.clone(), kind, ..ToolCounts::default() });
+            server.tools.each_standing(|kind, standing| {
+                let counts = &mut counts[kind as usize];
+                match standing {
+                    ToolStanding::New => counts.new += 1,
+                    ToolStanding::Changed => counts.changed += 1,
+                    ToolStanding::Approved => counts.approved += 1,
+                    ToolStanding::Unreadable => counts.unreadable += 1,
+                }
             });
-            counts
+            let is_shown = |counts: &ToolCounts| {
+                let ToolCounts { kind, new, changed, approved, unreadable, .. } = counts;
+                *kind == OfferKind::Tool || new + changed + approved + unreadable > 0
+            };
+            counts.into_iter().filter(is_shown)
         });
         counts.collect()
     }
@@ -279,25 +291,22 @@ impl Inventories {
     pub async fn approve(
         &self,
         route: &str,
-        tools: &[(String, ToolDigest)],
+        tools: &[(OfferKind, String, ToolDigest)],
         reason: Option<&str>,
     ) -> Result<(), ToolApprovalError> {
         self.stamp();
         let inventory =
             self.servers().get(route).filter(|server| server.mode != PinMode::Off).map(|s| Arc::clone(&s.tools));
         let inventory = inventory.ok_or(ToolApprovalError::NoServer)?;
-        let look = |(tool, digest): &(String, ToolDigest)| {
-            inventory.approval(tool, *digest).map_err(|why| ToolApprovalError::Tool { tool: tool.clone(), why })
+        let look = |(kind, tool, digest): &(OfferKind, String, ToolDigest)| {
+            inventory.approval(*kind, tool, *digest).map_err(|why| ToolApprovalError::Tool { tool: tool.clone(), why })
         };
         let approvals = tools.iter().map(look).collect::<Result<Vec<_>, _>>()?;
-        for (nth, (tool, digest)) in tools.iter().enumerate() {
+        for (nth, (kind, tool, digest)) in tools.iter().enumerate() {
             let (subject, why) = line_texts(route, tool, *digest, reason);
-            let line = ActionLine {
-                action: "tool.approved",
-                subject: Some(&subject),
-                reason: Some(&why),
-                ..ActionLine::default()
-            };
+            let action = format!("{}.approved", kind.name());
+            let line =
+                ActionLine { action: &action, subject: Some(&subject), reason: Some(&why), ..ActionLine::default() };
             if !recorded(self.audit.get(), line).await {
                 self.take_back(route, nth + 1);
                 return Err(ToolApprovalError::Unrecorded);
@@ -305,8 +314,8 @@ impl Inventories {
         }
         let now = WallTime::now().0;
         approvals.into_iter().for_each(|approval| inventory.approve(approval, now));
-        for (tool, digest) in tools {
-            tracing::info!(route, tool = %printable(tool), %digest, "a tool was approved");
+        for (kind, tool, digest) in tools {
+            tracing::info!(route, kind = kind.name(), name = %printable(tool), %digest, "what a server offers was approved");
         }
         self.stamp_and_write().await.map_err(ToolApprovalError::NotKept)
     }
@@ -314,8 +323,7 @@ impl Inventories {
     /// Records in the audit log that the last `count` approvals, as far as they were logged, are not in effect.
     fn take_back(&self, route: &str, count: usize) {
         let Some(audit) = self.audit.get() else { return };
-        let reason =
-            format!("the last {count} lines tool.approved could not all be written: none of these tools is approved");
+        let reason = format!("the last {count} approvals could not all be written: none of these is approved");
         let (action, subject) = ("tool.approval_failed", Some(route));
         audit.write(ActionLine { action, subject, reason: Some(&reason), ..ActionLine::default() }.body());
     }
@@ -333,25 +341,35 @@ impl Inventories {
     }
 
     fn tell(&self, route: &str, upstream: &str, news: &[ToolNews]) {
-        for ToolNews { name, standing, digest } in news.iter().take(NAMED_MAX) {
-            let (action, what) = match standing {
-                ToolStanding::New => ("tool.new", "a tool that is not approved"),
-                ToolStanding::Changed => ("tool.changed", "the definition of a tool differs from the approved one"),
-                ToolStanding::Approved => ("tool.restored", "the definition of a tool is the approved one again"),
-                ToolStanding::Unreadable => {
-                    ("tool.unreadable", "the definition of a tool can be read in two ways, so it cannot be approved")
+        for ToolNews { kind, name, standing, digest } in news.iter().take(NAMED_MAX) {
+            let (event, what) = match standing {
+                ToolStanding::New => ("new", "a server offers what is not approved"),
+                ToolStanding::Changed => {
+                    ("changed", "the definition of what a server offers differs from the approved one")
                 }
+                ToolStanding::Approved => {
+                    ("restored", "the definition of what a server offers is the approved one again")
+                }
+                ToolStanding::Unreadable => (
+                    "unreadable",
+                    "the definition of what a server offers can be read in two ways, so it cannot be approved",
+                ),
             };
-            tracing::warn!(route, upstream, tool = %printable(name), %digest, "{what}: see `adit tools diff`");
+            let (kind, action) = (kind.name(), format!("{}.{event}", kind.name()));
+            tracing::warn!(route, upstream, kind, name = %printable(name), %digest, "{what}: see `adit tools diff`");
             if let Some(audit) = self.audit.get() {
                 let (subject, reason) = line_texts(route, name, *digest, None);
-                let line =
-                    ActionLine { action, subject: Some(&subject), reason: Some(&reason), ..ActionLine::default() };
+                let line = ActionLine {
+                    action: &action,
+                    subject: Some(&subject),
+                    reason: Some(&reason),
+                    ..ActionLine::default()
+                };
                 audit.write(line.body());
             }
         }
         if let Some(more) = news.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
-            tracing::warn!(route, upstream, more, "and more tools that are new or have changed: see `adit tools list`");
+            tracing::warn!(route, upstream, more, "and more that is new or has changed: see `adit tools list`");
             if let Some(audit) = self.audit.get() {
                 let (action, subject) = ("tool.more_changed", format!("{more} tools of {route}"));
                 audit.write(ActionLine { action, subject: Some(&subject), ..ActionLine::default() }.body());
@@ -416,23 +434,25 @@ pub fn read(file: &Path) -> Result<Vec<(String, String, Vec<ToolRecord>)>, Inven
     Ok(kept.servers.into_iter().map(|KeptServer { route, upstream, tools }| (route, upstream, tools)).collect())
 }
 
-/// Finds tools that may be confused: tools of different servers with equal names, and any two tools whose names look alike
+/// Finds tools, and prompts, that may be confused: those of different servers with equal names, and any two whose names look alike
 /// (Unicode Technical Standard 39, section 4).
 #[must_use]
 pub fn alike_names<'a>(servers: impl IntoIterator<Item = (&'a str, &'a [ToolRecord])>) -> Vec<NameFinding> {
-    let mut by_look: BTreeMap<String, Vec<(&str, &str)>> = BTreeMap::new();
+    let mut by_look: BTreeMap<(OfferKind, String), Vec<(&str, &str)>> = BTreeMap::new();
     for (route, tools) in servers {
-        for tool in tools {
-            by_look.entry(skeleton(&tool.name.to_lowercase()).collect()).or_default().push((route, &tool.name));
+        // The URIs of resources are meant for one server.
+        for tool in tools.iter().filter(|tool| matches!(tool.kind, OfferKind::Tool | OfferKind::Prompt)) {
+            let look = (tool.kind, skeleton(&tool.name.to_lowercase()).collect());
+            by_look.entry(look).or_default().push((route, &tool.name));
         }
     }
     let mut found = BTreeSet::new();
-    for tools in by_look.values() {
+    for ((kind, _), tools) in &by_look {
         for (nth, one) in tools.iter().enumerate() {
             // Each is paired with the first only.
             let Some(first) = tools.first().filter(|_| nth > 0) else { continue };
             let owned = |tool: &(&str, &str)| (tool.0.to_owned(), tool.1.to_owned());
-            found.insert(NameFinding { is_same: first.1 == one.1, tools: [owned(first), owned(one)] });
+            found.insert(NameFinding { kind: *kind, is_same: first.1 == one.1, tools: [owned(first), owned(one)] });
         }
     }
     found.into_iter().take(FINDINGS_MAX).collect()
@@ -461,5 +481,23 @@ mod tests {
         std::os::unix::fs::symlink(&file, &file).unwrap();
         let refused = Inventories::open(Some(dir.path())).err().unwrap().to_string();
         assert!(refused.contains("cannot read"), "{refused}");
+    }
+
+    #[test]
+    fn names_that_look_alike_are_found_among_tools_and_among_prompts() {
+        let record = |kind: &str, name: &str| -> ToolRecord {
+            let text =
+                format!(r#"{{"kind":"{kind}","name":"{name}","digest":"0","first_seen_ms":1,"last_seen_ms":1}}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        let one = [record("tool", "pay"), record("prompt", "ask"), record("resource", "a:b")];
+        let two =
+            [record("tool", "ask"), record("prompt", "\u{430}sk"), record("resource", "a:b"), record("tool", "pay")];
+        let found: Vec<_> = alike_names([("a.test", &one[..]), ("b.test", &two[..])])
+            .into_iter()
+            .map(|found| (found.kind, found.is_same, found.tools[1].1.clone()))
+            .collect();
+        let want = [(OfferKind::Tool, true, "pay".to_owned()), (OfferKind::Prompt, false, "\u{430}sk".to_owned())];
+        assert_eq!(found, want);
     }
 }

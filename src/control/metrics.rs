@@ -258,14 +258,15 @@ impl Scrape {
 
     /// The concurrency limits of routes that have had calls.
     fn tools(&self, families: &mut Families<'_>) -> fmt::Result {
-        let rows = self.0.tools.iter().flat_map(|ToolCounts { route, new, changed, approved, unreadable }| {
+        let rows = self.0.tools.iter().flat_map(|ToolCounts { route, kind, new, changed, approved, unreadable }| {
             let by_standing = [("new", new), ("changed", changed), ("approved", approved), ("unreadable", unreadable)];
             by_standing.map(|(standing, count)| {
-                let labels = vec![("route", route.clone()), ("standing", standing.to_owned())];
+                let kind = ("kind", kind.name().to_owned());
+                let labels = vec![("route", route.clone()), kind, ("standing", standing.to_owned())];
                 (labels, *count as f64)
             })
         });
-        let help = "Tools of a route with `pin`, by whether somebody has approved them";
+        let help = "Tools, prompts and resources of a route with `pin`, by whether somebody has approved them";
         families.gauges("adit_tools", help, None, &rows.collect::<Vec<_>>())
     }
 
@@ -592,7 +593,7 @@ mod tests {
                 "adit_links_open role",
                 "adit_sockets_open core,role",
                 "adit_tasks_open core,role",
-                "adit_tools route,standing",
+                "adit_tools kind,route,standing",
                 "adit_tunnel_hosts_unserved tunnel",
                 "adit_tunnel_idle_seconds tunnel",
                 "adit_upstream_answers_total class,method,route,tool",

@@ -20,6 +20,7 @@ use crate::latency::{
     Label, LatencySettings, Outcome, OwnAnswer, PolicyMark, QueueCounts, QueueReading, RecordedTime, Recorder,
     SentAgain, Snapshot, StatusClass, TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, UsualLatency, WaitEnd,
 };
+use crate::policy::OfferKind;
 
 pub(super) struct SampleRole {
     pub(super) reading: Mutex<RoleReading>,
@@ -287,6 +288,13 @@ pub(super) fn report() -> Report {
             restart_needed: vec!["engine.cores".to_owned()],
         },
         approvals: Some(ApprovalCounts::default().reading()),
-        tools: vec![ToolCounts { route: "a.test".to_owned(), new: 1, changed: 2, approved: 3, unreadable: 4 }],
+        tools: vec![ToolCounts {
+            route: "a.test".to_owned(),
+            kind: OfferKind::Tool,
+            new: 1,
+            changed: 2,
+            approved: 3,
+            unreadable: 4,
+        }],
     }
 }

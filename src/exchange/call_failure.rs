@@ -4,6 +4,7 @@ pub use crate::base::CallFailure;
 use crate::engine::StreamError;
 use crate::exchange::call_report::{CODE_CALLER_TIMEOUT, RPC_CODE_CALLER_TIMEOUT};
 use crate::latency::{Outcome, Phase};
+use crate::policy::{ANSWER_TOO_LARGE, ANSWER_TOO_LARGE_CODE, ANSWER_TOO_LARGE_MESSAGE};
 use crate::route::Offline;
 use crate::wire::http1::Answer;
 
@@ -240,11 +241,11 @@ const fn meaning(failure: CallFailure) -> Meaning {
         // What clients give to the model, which may ask for less.
         CallFailure::AnswerOverCeiling => Meaning {
             status: 200,
-            rpc_code: -31_064,
-            code: "answer_too_large",
+            rpc_code: ANSWER_TOO_LARGE_CODE,
+            code: ANSWER_TOO_LARGE,
             outcome: Outcome::Denied,
             retry_after_s: None,
-            message: "the answer has more than the policy of this route allows, so that it is withheld: ask for less, such as fewer rows; the server may have acted on the request",
+            message: ANSWER_TOO_LARGE_MESSAGE,
         },
         CallFailure::Cancelled | CallFailure::Internal => Meaning {
             status: 502,

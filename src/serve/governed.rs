@@ -7,9 +7,9 @@ use crate::exchange::ToolDenied;
 use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
-    AgentIdentity, AnswerFilter, AnswerNote, ApprovalTask, ApprovalTicket, Asked, BodyKind, CountedCaller, Denial,
-    ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy, UnreadableArguments,
-    UsedApproval, check_message, read_request,
+    AgentIdentity, AnswerFilter, AnswerNote, AnsweredRequest, ApprovalTask, ApprovalTicket, Asked, BodyKind,
+    CountedCaller, Denial, ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, SanitiseFound,
+    ToolDecision, ToolPolicy, UnreadableArguments, UsedApproval, check_message, read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::serve::read_ahead::ReadAhead;
@@ -42,6 +42,8 @@ pub(super) struct Governed {
     task: Option<ApprovalTask>,
     /// That approval, until it is kept that it was used.
     used: Option<Box<UsedApproval>>,
+    /// What was found in its arguments.
+    found: SanitiseFound,
     /// What becomes of its answers, where they are looked at.
     note: Option<AnswerNote>,
 }
@@ -94,6 +96,7 @@ impl Governed {
             time,
             permit: None,
             ticket: None,
+            found: SanitiseFound::default(),
             task: None,
             note: None,
             used: None,
@@ -169,6 +172,9 @@ impl Governed {
                 }))
             }
         };
+        if !self.found.is_empty() {
+            self.note.get_or_insert_default().add(&self.found);
+        }
         self.decision = Some(decision);
         Ok(judged)
     }
@@ -220,7 +226,7 @@ impl Governed {
             let arguments = (read.peek.arguments_hash(), &message[..]);
             let checked = self
                 .policy
-                .check_arguments(decision, asked, &message)
+                .check_arguments_finding(decision, asked, &message, &mut self.found)
                 .and_then(|decision| self.policy.ask_approval(decision, asked, &caller, self.time, arguments));
             (decision, self.ticket) = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;
             if self.is_stateless {
@@ -289,7 +295,19 @@ impl Governed {
     }
 
     /// The filter for the answer, if anything of it may change.
-    pub(super) fn filter(&self, head: &RequestHead, call: &Call) -> Option<AnswerFilter> {
+    pub(super) fn filter(&mut self, head: &RequestHead, call: &Call, peek: &Peek) -> Option<AnswerFilter> {
+        if let Some(decision) = &self.decision {
+            // By now the whole message was read, and so its id.
+            let asked = AnsweredRequest {
+                is_stream: head.method() == Method::Get,
+                method: peek.method(),
+                tool: peek.name().filter(|_| peek.method() == Some("tools/call")),
+                id: peek.id(),
+                session: head.get(mcp::SESSION_ID),
+                task: peek.task_id(),
+            };
+            self.policy.hold_results(&mut self.note, self.roles, decision, &asked);
+        }
         let has_lists = ListFilter::is_needed(&self.policy, head, call);
         AnswerFilter::new(&self.policy, self.roles, has_lists, self.note.as_ref())
     }

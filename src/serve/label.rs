@@ -216,7 +216,8 @@ impl CallLabel {
         self.call();
         // A fetched file is not the answer to a message.
         let may_answer = head.method() != Method::Get || answer.names_event_stream();
-        self.governed.as_ref().filter(|_| may_answer)?.filter(head, &self.call)
+        let (call, peek) = (&self.call, &self.peek);
+        self.governed.as_mut().filter(|_| may_answer)?.filter(head, call, peek)
     }
 
     /// What became of the answer by the policy of the route, if that has looked at it.

@@ -15,9 +15,9 @@ use adit::policy::{ApprovalTicket, Approvals, QuotaTime, ToolPolicy};
 use futures_lite::future::block_on;
 use serde_json::{Value, json};
 
-use crate::policy::ask;
+use crate::policy::{ask, read_answer};
 use crate::process::PATIENCE;
-use crate::support::{Tunnel, read_message};
+use crate::support::{HOST, Tunnel, read_message};
 
 /// `printf %s open-sesame | sha256sum`
 const KEY: &str = "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7";
@@ -59,6 +59,10 @@ impl Server {
                     loop {
                         let request = read_message(&mut socket);
                         let Some((_, body)) = request.split_once("\r\n\r\n") else { return };
+                        if request.starts_with("GET ") {
+                            let _ = socket.write_all(resumed().as_bytes());
+                            return;
+                        }
                         let asked: Value = serde_json::from_str(body).unwrap_or_default();
                         got.lock().unwrap().push(body.to_owned());
                         if asked["params"]["name"] == "wait" {
@@ -67,7 +71,9 @@ impl Server {
                         }
                         let arguments = &asked["params"]["arguments"];
                         let result = match (arguments["rows"].as_u64(), arguments["text"].as_u64()) {
-                            (Some(rows), _) => json!({"structuredContent": {"rows": vec![7; rows as usize]}}),
+                            _ if asked["method"] == "tasks/result" => rows(10),
+                            _ if arguments["task"].is_string() => json!({"task": {"taskId": arguments["task"]}}),
+                            (Some(count), _) => rows(count),
                             (_, Some(len)) => json!({"content": [{"type": "text", "text": "x".repeat(len as usize)}]}),
                             _ => json!({"content": []}),
                         };
@@ -99,6 +105,19 @@ impl Server {
     fn calls(&self) -> usize {
         self.got.lock().unwrap().len()
     }
+}
+
+fn rows(count: u64) -> Value {
+    json!({"structuredContent": {"rows": vec![7; count as usize]}})
+}
+
+/// A stream on which the answers to earlier requests come.
+fn resumed() -> String {
+    let answers = (7..=9).map(|id| json!({"jsonrpc": "2.0", "id": id, "result": rows(10)}));
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}});
+    let events: String = answers.chain([note]).map(|message| format!("data: {message}\n\n")).collect();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    format!("{head}{:x}\r\n{events}\r\n0\r\n\r\n", events.len())
 }
 
 fn call(tool: &str, arguments: &str) -> String {
@@ -401,6 +420,70 @@ fn cuts(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
         assert_eq!(refused["error"]["code"], -31_064, "{place}: {refused}");
     }
     tunnel.end();
+}
+
+/// Answers that are not those to their own requests: on a stream that the caller resumes, and of tasks.
+fn holds_later_answers(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
+    let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
+    let server = Server::start();
+    let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[server.address]);
+    let text = "[[rule]]\neffect = 'allow'\ntools = ['few']\nanswer_rows_max = 3\nanswer_rows_at = '/rows'\n\
+                [[rule]]\neffect = 'allow'\ntools = ['free']\n\
+                [[rule]]\neffect = 'allow'\nmethods = ['tasks/result']\n";
+    tunnel.govern(at_edge, &Arc::new(ToolPolicy::parse(text).unwrap()));
+    let session = "Mcp-Session-Id: s-1\r\n";
+    let asks = |body: &str| ask(&mut tunnel.agent(), "/mcp", session, body).1;
+    let count = |answer: &Value| answer["result"]["structuredContent"]["rows"].as_array().map(Vec::len);
+    assert_eq!(count(&asks(&call("few", r#"{"rows":2}"#))), Some(2), "{place}");
+    // As the Python SDK writes it: its id comes last.
+    let last = r#"{"method":"tools/call","params":{"name":"free","arguments":{"rows":50}},"jsonrpc":"2.0","id":8}"#;
+    assert_eq!(count(&asks(last)), Some(50), "{place}");
+
+    let resumes = |fields: &str| -> Vec<Value> {
+        let mut agent = tunnel.agent();
+        let head = format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/event-stream\r\nLast-Event-ID: 1\r\n");
+        agent.write_all(format!("{head}{fields}\r\n").as_bytes()).unwrap();
+        let answer = read_answer(&mut agent);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{place}: {answer}");
+        let events = answer.lines().filter_map(|line| line.strip_prefix("data: "));
+        events.map(|event| serde_json::from_str(event).unwrap_or_else(|error| panic!("{error}: {answer}"))).collect()
+    };
+    let withheld = |answer: &Value| answer["error"]["code"] == -31_064;
+    for (fields, is_known) in [(session, true), ("", false), ("Mcp-Session-Id: s-2\r\n", false)] {
+        let told = resumes(fields);
+        assert_eq!(told.len(), 4, "{place} {fields}: the stream goes on {told:?}");
+        assert!(withheld(&told[0]) && told[0]["id"] == 7, "{place} {fields}: {told:?}");
+        assert_eq!((withheld(&told[1]), told[1]["id"].as_u64()), (!is_known, Some(8)), "{place} {fields}: {told:?}");
+        assert!(withheld(&told[2]), "{place} {fields}: nobody knows what it answers {told:?}");
+        assert_eq!(told[3]["method"], "notifications/message", "{place} {fields}");
+    }
+
+    for (tool, task) in [("few", "t1"), ("free", "t2")] {
+        let begun = asks(&call(tool, &json!({"task": task}).to_string()));
+        assert_eq!(begun["result"]["task"]["taskId"], *task, "{place}");
+    }
+    for (task, is_withheld) in [("t1", true), ("t2", false), ("t3", true)] {
+        let params = json!({"taskId": task});
+        let told = asks(&json!({"jsonrpc": "2.0", "id": 9, "method": "tasks/result", "params": params}).to_string());
+        assert_eq!(
+            (withheld(&told), count(&told)),
+            (is_withheld, (!is_withheld).then_some(10)),
+            "{place} {task}: {told}"
+        );
+    }
+    tunnel.end();
+}
+
+#[test]
+fn later_answers_are_held_to_the_ceilings_of_their_calls() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
+            holds_later_answers(driver, traffic, false);
+            if traffic != Traffic::Passthrough {
+                holds_later_answers(driver, traffic, true);
+            }
+        }
+    }
 }
 
 #[test]

@@ -103,7 +103,7 @@ pub(crate) fn ask(agent: &mut Agent, path: &str, fields: &str, body: &str) -> (S
 }
 
 /// An answer, whose chunks are put together.
-fn read_answer(agent: &mut impl Read) -> String {
+pub(crate) fn read_answer(agent: &mut impl Read) -> String {
     let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();

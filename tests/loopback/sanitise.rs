@@ -36,6 +36,7 @@ fn serve(piece_len: usize) -> SocketAddr {
                     let answer = format!(
                         r#"{{"jsonrpc":"2.0", "id":1,"result":{{"content":[{{"type":"text","text":"{TEXT}"}}], "n":1e2}}}}"#
                     );
+                    let answer = if request.contains("/schema") { with_schema(&request) } else { answer };
                     let answer = if request.starts_with("POST /mcp") {
                         let len = answer.len();
                         format!(
@@ -60,6 +61,49 @@ fn serve(piece_len: usize) -> SocketAddr {
         }
     });
     address
+}
+
+/// The list of a tool whose results have a schema, or a result that fits it.
+fn with_schema(request: &str) -> String {
+    let key = json!({"properties": {"key": {"type": "string", "pattern": "^AKIA"}, "note": {"type": "string"}}});
+    let result = match request.contains("tools/list") {
+        true => json!({"tools": [{"name": "read", "inputSchema": {}, "outputSchema": key}]}),
+        false if request.contains("Key: none") => json!({"structuredContent": {"note": "AKIAIOSFODNN7EXAMPLE"}}),
+        false => json!({"structuredContent": {"key": "AKIAIOSFODNN7EXAMPLE"}}),
+    };
+    json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string()
+}
+
+/// A placeholder that a strict client would refuse is not sent.
+fn keeps_schemas(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
+    let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
+    let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[serve(7)]);
+    tunnel.govern(at_edge, &Arc::new(ToolPolicy::parse(POLICY).unwrap()));
+    let mut agent = tunnel.agent();
+    let mut says = |path: &str, fields: &str, body: &str| ask(&mut agent, path, fields, body).1["result"].clone();
+    let redacted = json!({"structuredContent": {"key": "[redacted:secret]"}});
+    assert_eq!(says("/mcp/schema", "", CALL), redacted, "{place}: no list has named its schema");
+    let list = says("/mcp/schema", "", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
+    assert_eq!(list["tools"][0]["name"], "read", "{place}");
+    for path in ["/mcp/schema", "/events/schema"] {
+        let told = says(path, "", CALL);
+        assert_eq!((told.get("structuredContent"), &told["isError"]), (None, &json!(true)), "{place} {path}: {told}");
+        assert!(told["content"][0]["text"].as_str().unwrap().contains("output schema"), "{place} {path}: {told}");
+        let fits = json!({"structuredContent": {"note": "[redacted:secret]"}});
+        assert_eq!(says(path, "Key: none\r\n", CALL), fits, "{place} {path}");
+    }
+    tunnel.end();
+}
+
+#[test]
+fn a_structured_result_that_would_no_longer_fit_its_schema_is_left_out() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for (traffic, at_edge) in
+            [(Traffic::Plain, true), (Traffic::Plain, false), (Traffic::Resealed, true), (Traffic::Passthrough, false)]
+        {
+            keeps_schemas(driver, traffic, at_edge);
+        }
+    }
 }
 
 fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool, piece_len: usize) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use adit::control::bodies::{ListedTool, StandingName, ToolsBody};
+use adit::control::bodies::{ListedTool, OfferName, StandingName, ToolsBody};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
@@ -195,12 +195,49 @@ fn is_quarantined(at_edge: bool) {
     assert_eq!(site.names(), ["add", "greet"], "at_edge={at_edge}: it is again what was approved");
     assert_eq!(site.add()["result"]["structuredContent"], json!({"result": 3}));
 
+    has_others_in_quarantine(&site);
     until(|| audited(&site.audit_dir()).contains("tool.restored"));
     let log = audited(&site.audit_dir());
     let has = |action: &str, more: &str| log.lines().any(|line| line.contains(action) && line.contains(more));
     assert!(has("\"tool.new\"", "tools.test add") && has("\"tool.changed\"", "tools.test add"), "{log}");
     assert!(has("\"tool.approved\"", "looked at") && has("\"tool.restored\"", "tools.test add"), "{log}");
     assert!(has("\"rule\":\"pin\"", "\"decision\":\"denied\""), "{log}");
+}
+
+/// Prompts and resources are treated as tools are.
+fn has_others_in_quarantine(site: &Site) {
+    let ask = |method: &str, params: Value| {
+        site.ask(&json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).to_string())
+    };
+    for (kind, list, place, name, get) in [
+        (
+            "prompt",
+            "prompts/list",
+            "prompts",
+            "name",
+            ("prompts/get", json!({"name": "review", "arguments": {"text": "x"}})),
+        ),
+        ("resource", "resources/list", "resources", "uri", ("resources/read", json!({"uri": "notes://one"}))),
+    ] {
+        let names = || ask(list, json!({}))["result"][place].clone();
+        assert_eq!(names(), json!([]), "{kind}: nothing is approved");
+        let denied = ask(get.0, get.1.clone());
+        assert!(
+            denied["error"]["message"].as_str().is_some_and(|told| told.contains(get.1[name].as_str().unwrap())),
+            "{denied}"
+        );
+        let [command] = &site.printed()[..] else { panic!("{:?}", site.printed()) };
+        assert!(command.contains(&format!("--kind {kind}")), "{command}");
+        let said = Shell::new().run(command, "");
+        assert!(said.contains(&format!("approved 1 {kind}")), "{said}");
+        assert_eq!(names()[0][name], get.1[name], "{kind}");
+        assert!(ask(get.0, get.1.clone())["result"].is_object(), "{kind}");
+        let (_, table) = site.tools(&["list", "--kind", kind]);
+        assert!(table.lines().nth(1).is_some_and(|line| line.contains(kind) && line.contains("approved")), "{table}");
+    }
+    let known = site.known();
+    assert_eq!(known.iter().filter(|known| known.kind == OfferName::Tool).count(), 2, "{known:?}");
+    until(|| audited(&site.audit_dir()).contains("prompt.approved"));
 }
 
 impl Site {

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::base::Traffic;
 use crate::cli::audit::{AuditFailure, each_line};
-use crate::cli::report::model::{Count, Notice, ServerReport, ToolReport, ToolUse};
+use crate::cli::report::model::{Count, Notice, Offered, ServerReport, ToolReport, ToolUse};
 use crate::config::{AuditMode, CallerAuth, Config, HostConfig};
 use crate::control::{InventoriesError, WallTime, alike_names, read_inventories};
-use crate::policy::{PinMode, ToolRecord, ToolStanding};
+use crate::policy::{OfferKind, PinMode, ToolRecord, ToolStanding};
 use crate::process::{audit_dir, inventory_file};
 use crate::route::{HostPattern, RouteName};
 
@@ -68,7 +68,8 @@ pub(super) fn gather(config: &Config, since: WallTime) -> Result<ToolReport, Rep
     let known = |host: &str| kept.get(host).map(Vec::as_slice).unwrap_or_default();
     let alike = alike_names(pinned.map(|place| (&*place.host, known(&place.host))));
     let alike = alike.into_iter().map(|found| {
-        let [one, other] = found.tools.map(|(route, tool)| format!("{tool} of {route}"));
+        let of = if found.kind == OfferKind::Tool { String::new() } else { format!("{} ", found.kind.name()) };
+        let [one, other] = found.tools.map(|(route, tool)| format!("{of}{tool} of {route}"));
         format!("{one} {} {other}", if found.is_same { "has the same name as" } else { "looks like" })
     });
     let mut servers: Vec<ServerReport> = places
@@ -165,7 +166,7 @@ fn count(line: &Value, since: WallTime, counted: &mut BTreeMap<String, Counted>)
 fn server(place: &Place, counted: Counted, known: &[ToolRecord], audit: AuditMode) -> ServerReport {
     let is_inventoried = place.pin != PinMode::Off;
     let mut tools: BTreeMap<String, ToolUse> = BTreeMap::new();
-    for record in known.iter().filter(|_| is_inventoried) {
+    for record in known.iter().filter(|record| is_inventoried && record.kind == OfferKind::Tool) {
         let standing = match record.standing() {
             ToolStanding::New => "new",
             ToolStanding::Changed => "changed",
@@ -199,10 +200,22 @@ fn server(place: &Place, counted: Counted, known: &[ToolRecord], audit: AuditMod
         callers,
         callers_count,
         tools: tools.into_values().collect(),
+        others: if is_inventoried { others(known) } else { Vec::new() },
         unapproved,
         is_inventoried,
         notices: notices(place, audit),
     }
+}
+
+/// What a server offers besides tools.
+fn others(known: &[ToolRecord]) -> Vec<Offered> {
+    let of_kind = |kind: OfferKind| {
+        let of = known.iter().filter(|record| record.kind == kind);
+        let unapproved = of.clone().filter(|record| record.standing() != ToolStanding::Approved).count();
+        Offered { kind: kind.name(), count: of.count(), unapproved }
+    };
+    let kinds = OfferKind::ALL.into_iter().filter(|kind| *kind != OfferKind::Tool);
+    kinds.map(of_kind).filter(|offered| offered.count > 0).collect()
 }
 
 /// Who would notice what happens on a route.
@@ -260,7 +273,14 @@ mod tests {
         count(&call("old", "allowed", "eve"), "2026-11-30T00:00:00Z".parse().unwrap(), &mut counted);
         let auth = CallerAuth::Passthrough;
         let place = Place { host: "a.test".to_owned(), upstream: "http://a".to_owned(), pin, has_policy: true, auth };
-        let known = [record("get", Some("0")), record("put", Some("1")), record("new", None)];
+        let prompt = |name: &str, approved| ToolRecord { kind: OfferKind::Prompt, ..record(name, approved) };
+        let known = [
+            record("get", Some("0")),
+            record("put", Some("1")),
+            record("new", None),
+            prompt("get", Some("0")),
+            prompt("ask", None),
+        ];
         server(&place, counted.remove("a.test").unwrap(), &known, AuditMode::Required)
     }
 
@@ -325,6 +345,7 @@ mod tests {
     fn a_report_lists_tools_that_are_not_approved() {
         let warned = report(PinMode::Warn);
         assert_eq!((warned.calls, warned.denied, warned.callers_count), (3, 1, 2));
+        assert_eq!(warned.others, [Offered { kind: "prompt", count: 2, unapproved: 1 }]);
         assert_eq!(warned.callers[0], Count { name: "alice".to_owned(), calls: 2 });
         assert_eq!(warned.unapproved, ["new", "put"], "nobody has called what no list has and what was denied");
         let standings: Vec<_> = warned.tools.iter().map(|tool| (&*tool.name, tool.standing, tool.calls)).collect();

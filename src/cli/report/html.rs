@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::base::html_text;
 use crate::cli::call_text::plain;
 use crate::cli::report::model::{ServerReport, ToolReport};
-use crate::cli::report::text::unapproved;
+use crate::cli::report::text::{others, unapproved};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2rem 0 .3rem}table{border-collapse:collapse;width:100%}\
@@ -54,6 +54,9 @@ fn of_server(server: &ServerReport, out: &mut String) {
         callers.collect::<Vec<_>>().join(", "),
         html_text(&unapproved(server)),
     );
+    if !server.others.is_empty() {
+        let _ = writeln!(out, "<p>Offers also: {}</p>", html_text(&others(server)));
+    }
     out.push_str("<ul>");
     for notice in &server.notices {
         let class = if notice.is_good { "good" } else { "bad" };

@@ -34,12 +34,24 @@ pub(super) struct ServerReport {
     pub(super) callers_count: usize,
     /// The tools that were called or listed, by name.
     pub(super) tools: Vec<ToolUse>,
+    /// What else the server offers.
+    pub(super) others: Vec<Offered>,
     /// The names of tools that agents can call, and that nobody has approved as they are.
     pub(super) unapproved: Vec<String>,
     /// Whether it is known what agents can call.
     pub(super) is_inventoried: bool,
     /// Who would notice what.
     pub(super) notices: Vec<Notice>,
+}
+
+/// How much a server offers of one kind: prompts, resources or templates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Offered {
+    /// `prompt`, `resource` or `template`.
+    pub(super) kind: &'static str,
+    pub(super) count: usize,
+    /// How many nobody has approved as they are.
+    pub(super) unapproved: usize,
 }
 
 /// How often something was counted.

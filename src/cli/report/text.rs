@@ -1,7 +1,7 @@
 //! A report for a terminal.
 
 use crate::cli::call_text::plain;
-use crate::cli::report::model::{ServerReport, ToolReport};
+use crate::cli::report::model::{Offered, ServerReport, ToolReport};
 
 /// The most tools of a server that are named where they stand in a line.
 pub(super) const NAMED_MAX: usize = 12;
@@ -43,6 +43,9 @@ fn of_server(server: &ServerReport) -> String {
         out.push_str(&format!("  tools called  {}\n", shortened(&called)));
     }
     out.push_str(&format!("  not approved  {}\n", unapproved(server)));
+    if !server.others.is_empty() {
+        out.push_str(&format!("  offers also   {}\n", others(server)));
+    }
     for notice in &server.notices {
         out.push_str(&format!("  {:13} {}\n", if notice.is_good { "noticed" } else { "NOT NOTICED" }, notice.what));
     }
@@ -58,6 +61,15 @@ pub(super) fn unapproved(server: &ServerReport) -> String {
         (false, true) => "not known: nothing is inventoried".to_owned(),
         (false, false) => format!("whatever the server offers; called were {}", shortened(&names)),
     }
+}
+
+/// What the server offers besides tools, in words.
+pub(super) fn others(server: &ServerReport) -> String {
+    let told = |offered: &Offered| {
+        let plural = if offered.count == 1 { "" } else { "s" };
+        format!("{} {}{plural}, {} of them not approved", offered.count, offered.kind, offered.unapproved)
+    };
+    server.others.iter().map(told).collect::<Vec<_>>().join("; ")
 }
 
 fn shortened(names: &[String]) -> String {
@@ -83,6 +95,7 @@ mod tests {
             tools: vec![ToolUse { name: "get".to_owned(), calls: 3, ..ToolUse::default() }],
             unapproved: (0..14).map(|nth| format!("t{nth}")).collect(),
             is_inventoried: true,
+            others: vec![Offered { kind: "prompt", count: 2, unapproved: 1 }],
             notices: vec![Notice { is_good: false, what: "nobody".to_owned() }],
             ..ServerReport::default()
         };
@@ -90,6 +103,7 @@ mod tests {
         assert!(text.contains("by            al\\u{1b}ice (3) and 1 more\n"), "{text}");
         assert!(text.contains("14 tools can be called: t0, t1") && text.contains("t11 and 2 more"), "{text}");
         assert!(text.contains("NOT NOTICED   nobody"), "{text}");
+        assert!(text.contains("offers also   2 prompts, 1 of them not approved\n"), "{text}");
         server.unapproved.clear();
         assert_eq!(unapproved(&server), "nothing that could be called");
     }

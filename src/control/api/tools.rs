@@ -12,13 +12,14 @@ use super::body::{JsonObject, ValidQuery};
 use super::error::ApiError;
 use super::{Api, to_the_end};
 use crate::control::bodies::{
-    AlikeTools, ApproveTools, ErrorBody, ListedTool, PinName, ServerToolsInfo, StandingName, ToolPlace, ToolsBody,
+    AlikeTools, ApproveTools, ErrorBody, ListedTool, OfferName, PinName, ServerToolsInfo, StandingName, ToolPlace,
+    ToolsBody,
 };
 use crate::control::given_text::checked_reason;
 use crate::control::inventories::{ServerTools, ToolApprovalError, alike_names};
 use crate::control::state::State;
 use crate::control::wall_time::WallTime;
-use crate::policy::{NotApproved, PinMode, ToolDigest, ToolRecord, ToolStanding};
+use crate::policy::{NotApproved, OfferKind, PinMode, ToolDigest, ToolRecord, ToolStanding};
 
 /// The most tools that one request can approve.
 const APPROVED_MAX: usize = 200;
@@ -49,7 +50,7 @@ pub(super) async fn list(
     let names = all.iter().map(|server| (&*server.route, &*server.tools));
     let alike = alike_names(names).into_iter().map(|found| AlikeTools {
         same_name: found.is_same,
-        tools: found.tools.map(|(route, tool)| ToolPlace { route, tool }).into(),
+        tools: found.tools.map(|(route, tool)| ToolPlace { route, kind: offer_name(found.kind), tool }).into(),
     });
     let is_of = |place: &ToolPlace| route.as_ref().is_none_or(|route| place.route == *route);
     let alike = alike.filter(|alike| alike.tools.iter().any(is_of)).collect();
@@ -72,7 +73,8 @@ pub(super) async fn approve(
         return Err(ApiError::invalid("tools has to be a list of 1 to 200 tools"));
     }
     checked_reason(reason.as_ref())?;
-    let parsed = tools.into_iter().map(|tool| Some((tool.name, ToolDigest::parse(&tool.sha256)?)));
+    let parsed =
+        tools.into_iter().map(|tool| Some((offer_kind(tool.kind), tool.name, ToolDigest::parse(&tool.sha256)?)));
     let parsed: Option<Vec<_>> = parsed.collect();
     let parsed = parsed.ok_or_else(|| ApiError::invalid("sha256 has to be 64 hexadecimal digits"))?;
     let inventories = Arc::clone(api.state.inventories());
@@ -97,6 +99,24 @@ impl From<ToolApprovalError> for ApiError {
     }
 }
 
+fn offer_name(kind: OfferKind) -> OfferName {
+    match kind {
+        OfferKind::Tool => OfferName::Tool,
+        OfferKind::Prompt => OfferName::Prompt,
+        OfferKind::Resource => OfferName::Resource,
+        OfferKind::Template => OfferName::Template,
+    }
+}
+
+fn offer_kind(name: OfferName) -> OfferKind {
+    match name {
+        OfferName::Tool => OfferKind::Tool,
+        OfferName::Prompt => OfferKind::Prompt,
+        OfferName::Resource => OfferKind::Resource,
+        OfferName::Template => OfferKind::Template,
+    }
+}
+
 fn server_info(server: ServerTools, definitions: bool) -> ServerToolsInfo {
     ServerToolsInfo {
         route: server.route,
@@ -116,6 +136,7 @@ fn tool_info(tool: ToolRecord, definitions: bool) -> ListedTool {
     };
     let time = |ms| WallTime(ms).to_string();
     ListedTool {
+        kind: offer_name(tool.kind),
         standing,
         name: tool.name,
         sha256: tool.digest,

@@ -36,7 +36,8 @@ pub use status::{
 };
 pub use tasks::{TaskInfo, TaskNamedBy, TaskSummary, TasksBody};
 pub use tools::{
-    AlikeTools, ApproveTools, ApprovedTool, ListedTool, PinName, ServerToolsInfo, StandingName, ToolPlace, ToolsBody,
+    AlikeTools, ApproveTools, ApprovedTool, ListedTool, OfferName, PinName, ServerToolsInfo, StandingName, ToolPlace,
+    ToolsBody,
 };
 pub use tunnels::{
     ConnectionInfo, CreateTunnel, CreatedTunnel, CredentialInfo, HostPatternText, IssuedToken, MemberText, NetworkText,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 pub struct ToolsBody {
     /// The servers of routes with `pin`.
     pub servers: Vec<ServerToolsInfo>,
-    /// Tools with similar names, at most 1,000.
+    /// Tools, and prompts, with similar names, at most 1,000.
     pub alike: Vec<AlikeTools>,
 }
 
@@ -23,7 +23,7 @@ pub struct ServerToolsInfo {
     pub pin: PinName,
     /// How often a listed tool was not stored because the table was full.
     pub left_out: u64,
-    /// Its tools, by name.
+    /// Its tools, prompts, resources and templates, by name.
     pub tools: Vec<ListedTool>,
 }
 
@@ -37,15 +37,32 @@ pub enum PinName {
     Quarantine,
 }
 
-/// One tool of a server.
+/// What a server offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OfferName {
+    /// A tool, by its name.
+    #[default]
+    Tool,
+    /// A prompt, by its name.
+    Prompt,
+    /// A resource, by its URI.
+    Resource,
+    /// A template of resources, by its URI template.
+    Template,
+}
+
+/// One tool of a server, or something else that it offers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ListedTool {
-    /// The name by which it is called.
+    /// What kind of offer it is.
+    pub kind: OfferName,
+    /// The name by which it is called; the URI of a resource, or the URI template.
     pub name: String,
     /// Whether its definition is the approved one.
     pub standing: StandingName,
-    /// The SHA-256 of its definition: name, title, description, schemas and annotations, in canonical form (RFC 8785,
-    /// but with numbers as the server writes them). For an ambiguous definition it is the hash of its bytes.
+    /// The SHA-256 of its definition: name, title, description, schemas, arguments, media type and annotations, in canonical
+    /// form (RFC 8785, but with numbers as the server writes them). For an ambiguous definition it is the hash of its bytes.
     pub sha256: String,
     /// When a list first named it (RFC 3339).
     #[schema(format = DateTime)]
@@ -87,11 +104,13 @@ pub struct AlikeTools {
     pub tools: Vec<ToolPlace>,
 }
 
-/// A tool of a server.
+/// A tool, or a prompt, of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ToolPlace {
     /// The host of its route.
     pub route: String,
+    /// What kind of offer it is.
+    pub kind: OfferName,
     /// The name by which it is called.
     pub tool: String,
 }
@@ -116,8 +135,11 @@ pub struct ApproveTools {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovedTool {
-    /// The name by which it is called.
-    #[schema(max_length = 256)]
+    /// What kind of offer it is.
+    #[serde(default)]
+    pub kind: OfferName,
+    /// The name by which it is called; the URI of a resource, or the URI template.
+    #[schema(max_length = 512)]
     pub name: String,
     /// The digest of the reviewed definition. If the tool has another one now, nothing is approved.
     #[schema(pattern = "^[0-9a-f]{64}$")]

@@ -23,6 +23,12 @@ pub(super) enum Over {
     Cut,
 }
 
+impl Over {
+    fn stricter(self, other: Over) -> Over {
+        if self == Over::Cut { other } else { self }
+    }
+}
+
 /// The limits of a rule for answers. An absent limit limits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AnswerCeiling {
@@ -53,6 +59,26 @@ impl AnswerCeiling {
     /// Whether there is no limit.
     pub(super) fn is_empty(&self) -> bool {
         *self == AnswerCeiling::default()
+    }
+
+    /// Both limits together. If one withholds answers, so do both.
+    pub(super) fn and(&self, other: &AnswerCeiling) -> AnswerCeiling {
+        let bytes = match (self.bytes, other.bytes) {
+            (Some(one), Some(other)) => {
+                Some(BytesMax { max: one.max.min(other.max), over: one.over.stricter(other.over) })
+            }
+            (one, other) => one.or(other),
+        };
+        let mut rows = self.rows.clone();
+        for more in &other.rows {
+            match rows.iter_mut().find(|rows| rows.at == more.at) {
+                Some(rows) => {
+                    (rows.max, rows.over) = (rows.max.min(more.max), rows.over.stricter(more.over));
+                }
+                None => rows.push(more.clone()),
+            }
+        }
+        AnswerCeiling { bytes, rows }
     }
 
     /// Whether some limit cuts answers.

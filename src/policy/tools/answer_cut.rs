@@ -131,6 +131,35 @@ impl Marker {
     }
 }
 
+/// Leaves `structuredContent` out of the result of a tool, which clients would refuse. They also refuse a result without it, except
+/// of a call that has failed: so the result says that it has.
+///
+/// # Errors
+///
+/// If the answer cannot be parsed, or is no single result of a tool.
+pub(super) fn without_structured(text: &[u8]) -> Result<Vec<u8>, Uncut> {
+    const CANNOT: Uncut = Uncut::Whole(BYTES_KEY);
+    let mut marker = Marker::default();
+    marker.say(
+        "structuredContent is left out, because with what was redacted it does not fit the output schema of the tool",
+    );
+    marker.meta.insert("structuredContent".to_owned(), json!("outputSchema"));
+    let text = shortened(text, &marker, usize::MAX)?.ok_or(CANNOT)?;
+    let result = the_result(&Value::of(&text)?, BYTES_KEY)?;
+    let [structured, is_error] = result.members(["structuredContent", "isError"])?;
+    let (part, mut changes) = (structured?.ok_or(CANNOT)?.range, Changes::default());
+    let part = if text[part.end] == b',' { part.start..part.end + 1 } else { part.start - 1..part.end };
+    match is_error? {
+        Some(is_error) => changes.push(is_error.value.range(), &b"true"[..]),
+        None => {
+            let start = result.range().start + 1;
+            changes.push(start..start, &b"\"isError\":true,"[..]);
+        }
+    }
+    changes.push(part, &b""[..]);
+    changes.apply(&text).ok_or(CANNOT)
+}
+
 /// The result that can be cut: that of the call itself, or that of the finished task in it.
 ///
 /// # Errors
@@ -345,6 +374,25 @@ mod tests {
         both.rows.extend(rows("/a/0", 1).rows);
         let nested = r#"{"id":7,"result":{"structuredContent":{"a":[[1,2],[3]]}}}"#;
         assert_eq!(cut(&both, nested, None)["result"]["structuredContent"], json!({"a": [[1]]}));
+    }
+
+    #[test]
+    fn a_structured_result_is_left_out_and_the_rest_stays() {
+        for members in [
+            r#""content":[{"type":"text","text":"a"}],"structuredContent":{"a":1},"n":1"#,
+            r#""structuredContent":{"a":1},"content":[{"type":"text","text":"a"}],"n":1"#,
+            r#""n":1, "isError" : false,"content":[{"type":"text","text":"a"}] , "structuredContent" : {"a":1} "#,
+        ] {
+            let text = format!(r#"{{"id":7,"result":{{{members}}}}}"#);
+            let told = parsed(&without_structured(text.as_bytes()).unwrap());
+            let result = &told["result"];
+            assert_eq!((&result["n"], &result["isError"], &told["id"]), (&json!(1), &json!(true), &json!(7)), "{told}");
+            assert_eq!((result.get("structuredContent"), &result["content"][0]["text"]), (None, &json!("a")), "{told}");
+            assert!(result["content"][1]["text"].as_str().unwrap().contains("output schema"), "{told}");
+        }
+        let bare = without_structured(br#"{"id":7,"result":{"structuredContent":{"a":1}}}"#).unwrap();
+        assert_eq!(parsed(&bare)["result"]["content"].as_array().unwrap().len(), 1);
+        assert!(without_structured(br#"{"id":7,"result":{"content":[]}}"#).is_err());
     }
 
     #[test]

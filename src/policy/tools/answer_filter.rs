@@ -74,12 +74,19 @@ impl AnswerFilter {
         let listed = self.lists.as_ref().map_or(Ok(None), |lists| lists.apply(answer))?;
         let Some(note) = &self.note else { return Ok(listed) };
         let cleaned = match &self.policy.sanitise {
-            Some(rules) => note.finding(|found| rules.apply(listed.as_deref().unwrap_or(answer), found))?.or(listed),
+            Some(rules) => {
+                let before = listed.as_deref().unwrap_or(answer);
+                match note.finding(|found| rules.apply(before, found))? {
+                    Some(cleaned) => Some(note.fitted(before, cleaned)?),
+                    None => listed,
+                }
+            }
             None => listed,
         };
         // What is cut has been sanitised, so that nothing hides behind the place where it is cut.
-        let cut = note.cut(cleaned.as_deref().unwrap_or(answer), around)?;
-        Ok(cut.or(cleaned))
+        let held = note.hold_results(cleaned.as_deref().unwrap_or(answer))?.or(cleaned);
+        let cut = note.cut(held.as_deref().unwrap_or(answer), around)?;
+        Ok(cut.or(held))
     }
 
     /// Counts bytes that are passed on.

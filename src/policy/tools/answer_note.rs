@@ -1,13 +1,15 @@
 //! The findings in the answers to a request, for its log line and counters.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::policy::tools::answer_ceiling::{AnswerCeiling, BYTES_KEY, Over, ROWS_KEY};
-use crate::policy::tools::answer_cut::Uncut;
-use crate::policy::tools::json_text::Unreadable;
-use crate::policy::tools::sanitise::SanitiseFound;
+use crate::policy::tools::answer_cut::{Uncut, without_structured};
+use crate::policy::tools::held_results::{HeldResult, HeldResults, error_for};
+use crate::policy::tools::json_text::{Unreadable, Value};
+use crate::policy::tools::result_schema::still_fits;
+use crate::policy::tools::sanitise::{SanitiseFound, SanitiseKind};
 use crate::wire::http1::BodyError;
 
 /// The findings in the answers to one request. Copies share the same note.
@@ -18,6 +20,10 @@ pub struct AnswerNote(Rc<Note>);
 struct Note {
     /// The limits for answers, from the rule that allows the request.
     ceiling: Option<Arc<AnswerCeiling>>,
+    /// Which results are held to the limits of other calls.
+    held: OnceCell<HeldResults>,
+    /// The output schema of the tool that is called, if it is known.
+    schema: OnceCell<Arc<[u8]>>,
     found: Cell<SanitiseFound>,
     /// The bytes that were received, or passed on where answers are cut.
     bytes: Cell<u64>,
@@ -53,6 +59,11 @@ impl AnswerNote {
     /// A note for answers with this limit.
     pub(super) fn with(ceiling: Option<Arc<AnswerCeiling>>) -> AnswerNote {
         AnswerNote(Rc::new(Note { ceiling, ..Note::default() }))
+    }
+
+    /// Adds findings in the texts of the request.
+    pub fn add(&self, found: &SanitiseFound) {
+        self.finding(|all| all.add_flags(found));
     }
 
     /// The findings in the texts so far.
@@ -125,6 +136,52 @@ impl AnswerNote {
         }
     }
 
+    /// Sets the output schema of the tool that is called.
+    pub(super) fn fit(&self, schema: Arc<[u8]>) {
+        // A request that is sent again has the same.
+        let _ = self.0.schema.set(schema);
+    }
+
+    /// A sanitised answer, without its structured result if that no longer fits the schema of the tool.
+    pub(super) fn fitted(&self, before: &[u8], cleaned: Vec<u8>) -> Result<Vec<u8>, AnswerWithheld> {
+        let Some(schema) = self.0.schema.get() else { return Ok(cleaned) };
+        let fits = match (structured_of(before)?, structured_of(&cleaned)?) {
+            (Some(before), Some(after)) => before == after || still_fits(schema, before, after),
+            _ => true,
+        };
+        if fits {
+            return Ok(cleaned);
+        }
+        self.finding(|found| found.add(SanitiseKind::OutputSchema, true));
+        without_structured(&cleaned).map_err(|_| AnswerWithheld::Unreadable)
+    }
+
+    /// Sets which results are held to the limits of other calls.
+    pub(super) fn hold(&self, held: HeldResults) {
+        // A request that is sent again has the same.
+        let _ = self.0.held.set(held);
+    }
+
+    /// Holds the results in an answer to the limits of the calls that they belong to.
+    pub(super) fn hold_results(&self, answer: &[u8]) -> Result<Option<Vec<u8>>, AnswerWithheld> {
+        let Some(held) = self.0.held.get() else { return Ok(None) };
+        match held.apply(answer)? {
+            HeldResult::Same => Ok(None),
+            HeldResult::Cut(cut) => {
+                self.0.is_cut.set(true);
+                self.0.reached.set(Some(cut.limit));
+                Ok(Some(cut.text))
+            }
+            HeldResult::Over(key) => {
+                let withheld = self.reach(key);
+                match held.is_stream() {
+                    true => error_for(answer)?.map(Some).ok_or(withheld),
+                    false => Err(withheld),
+                }
+            }
+        }
+    }
+
     /// Runs `look` and adds its findings.
     pub(super) fn finding<T>(&self, look: impl FnOnce(&mut SanitiseFound) -> T) -> T {
         let mut found = self.0.found.get();
@@ -138,4 +195,10 @@ impl AnswerNote {
         self.0.reached.set(Some(key));
         AnswerWithheld::OverCeiling
     }
+}
+
+/// The structured result of a call, if the answer has one.
+fn structured_of(answer: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
+    let Some(result) = Value::of(answer)?.member("result")? else { return Ok(None) };
+    Ok(result.value.member("structuredContent")?.map(|structured| structured.value.bytes()))
 }

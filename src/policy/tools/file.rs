@@ -90,6 +90,10 @@ impl Parts<'_> {
             uses_annotations: false,
             asks_for_approval: false,
             needs_wall_time: false,
+            limits_answers: false,
+            shows_tasks: false,
+            awaited: Arc::default(),
+            schemas: Arc::default(),
             cases: Vec::new(),
             sanitise: read_sanitise(self.reader, root),
             hints: Arc::default(),
@@ -129,8 +133,10 @@ impl Parts<'_> {
             policy.uses_annotations |= !rule.hints.is_empty();
             policy.asks_for_approval |= rule.is_approve();
             policy.needs_wall_time |= rule.ceilings.as_ref().is_some_and(|ceilings| ceilings.need_wall_time());
+            policy.limits_answers |= rule.ceilings.as_ref().is_some_and(|ceilings| ceilings.answer.is_some());
             policy.rules.push(rule);
         }
+        policy.shows_tasks = policy.limits_answers && policy.has_task_rules();
         if self.patterns > PATTERNS_MAX {
             self.reader.fault(1, format!("the rules have more than {PATTERNS_MAX} patterns: use '*' for many of them"));
         }

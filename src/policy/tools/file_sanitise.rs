@@ -65,12 +65,13 @@ fn read_modes(reader: &mut FileReader, section: &Section<'_>, rules: &mut Saniti
     }
     match reader.text(section, "arguments") {
         None | Some("off") => {}
-        Some("deny") => rules.denies_arguments = true,
+        Some("deny") => rules.arguments = SanitiseMode::Change,
+        Some("flag") => rules.arguments = SanitiseMode::Flag,
         Some(_) => {
             let line = section.line_of(reader, "arguments");
             reader.fault(
                 line,
-                "arguments has to be \"deny\" or \"off\": what a caller sends is passed on unchanged, or not at all",
+                "arguments has to be \"deny\", \"flag\" or \"off\": what a caller sends is passed on unchanged, or not at all",
             );
         }
     }
@@ -85,7 +86,7 @@ fn read_modes(reader: &mut FileReader, section: &Section<'_>, rules: &mut Saniti
 }
 
 fn is_key(kind: SanitiseKind) -> bool {
-    !matches!(kind, SanitiseKind::Patterns | SanitiseKind::TooLong)
+    !matches!(kind, SanitiseKind::Patterns | SanitiseKind::TooLong | SanitiseKind::OutputSchema)
 }
 
 /// The mode that removes matches of this kind; `None` if they can only be flagged.
@@ -93,7 +94,9 @@ fn change_word(kind: SanitiseKind) -> Option<&'static str> {
     match kind {
         SanitiseKind::Tags | SanitiseKind::ZeroWidth | SanitiseKind::Bidi | SanitiseKind::Ansi => Some("strip"),
         SanitiseKind::Secrets | SanitiseKind::Cards | SanitiseKind::Ibans | SanitiseKind::Emails => Some("redact"),
-        SanitiseKind::Patterns | SanitiseKind::Instructions | SanitiseKind::TooLong => None,
+        SanitiseKind::Patterns | SanitiseKind::Instructions | SanitiseKind::TooLong | SanitiseKind::OutputSchema => {
+            None
+        }
     }
 }
 

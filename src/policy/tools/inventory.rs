@@ -1,4 +1,4 @@
-//! The inventory of a server's tools: their definitions as listed, and which definitions are approved.
+//! The inventory of a server's tools, prompts and resources: their definitions as listed, and which definitions are approved.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -8,24 +8,34 @@ use std::time::Duration;
 use crate::base::sha256;
 use crate::policy::tools::canonical::{write_canonical, write_text};
 use crate::policy::tools::json_text::{Unreadable, Value};
-use crate::policy::tools::tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
+use crate::policy::tools::tool_record::{
+    ApprovedRecord, NotApproved, OfferKind, ToolDigest, ToolNews, ToolRecord, ToolStanding,
+};
 
 /// The maximum number of tools remembered per server.
 pub const INVENTORY_TOOLS_MAX: usize = 4_096;
-/// The maximum length of a remembered tool name, in bytes.
-const NAME_LEN_MAX: usize = 256;
+/// The maximum number of prompts, of resources and of templates remembered per server.
+pub const INVENTORY_OTHERS_MAX: usize = 1_024;
+/// The maximum length of a remembered name, and of a URI, in bytes.
+pub(super) const NAME_LEN_MAX: usize = 256;
+const URI_LEN_MAX: usize = 512;
 /// The maximum length of a definition whose text is kept, in bytes. A longer definition is known by its digest only.
-const TEXT_LEN_MAX: usize = 64 * 1024;
+pub(super) const TEXT_LEN_MAX: usize = 64 * 1024;
 /// The memory charged per tool besides its name and texts, in bytes.
 const TOOL_LEN: usize = 320;
 /// The maximum memory for the tools of one server, in bytes. Texts leave room for further tools.
-const SERVER_LEN_MAX: usize = 4 << 20;
+pub(super) const SERVER_LEN_MAX: usize = 4 << 20;
 const SERVER_TEXTS_MAX: usize = 2 << 20;
 /// How long an unapproved tool is remembered after it was last listed.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(30 * 24 * 3_600);
+pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// The members of a tool that a model or its user relies on (MCP 2025-11-25, "Tool"). The digest covers only these.
-const MEMBERS: [&str; 6] = ["annotations", "description", "inputSchema", "name", "outputSchema", "title"];
+/// The members that a model or its user relies on (MCP 2025-11-25, "Tool", "Prompt", "Resource"). The digest covers only these.
+const OF_TOOLS: [&str; 6] = ["annotations", "description", "inputSchema", "name", "outputSchema", "title"];
+const OF_PROMPTS: [&str; 6] = ["annotations", "arguments", "description", "name", "title", ""];
+const OF_RESOURCES: [&str; 6] = ["annotations", "description", "mimeType", "name", "title", "uri"];
+const OF_TEMPLATES: [&str; 6] = ["annotations", "description", "mimeType", "name", "title", "uriTemplate"];
+/// The members of the annotations of a resource. `lastModified` changes with its content.
+const OF_RESOURCE_ANNOTATIONS: [&str; 2] = ["audience", "priority"];
 
 /// The memory that all inventories of a process share, in bytes.
 #[derive(Debug)]
@@ -55,10 +65,10 @@ struct Known {
     approved: Option<(Definition, i64)>,
 }
 
-/// The tools of a server, by name.
+/// What a server offers, by kind and name.
 #[derive(Default)]
 struct Held {
-    tools: HashMap<Box<str>, Known>,
+    offers: [HashMap<Box<str>, Known>; OfferKind::ALL.len()],
     /// The memory that the tools use, in bytes.
     taken: usize,
 }
@@ -76,6 +86,7 @@ pub struct ToolInventory {
 /// A reviewed definition that is to be approved.
 #[derive(Debug)]
 pub struct ToolApproval {
+    kind: OfferKind,
     tool: Box<str>,
     definition: Definition,
 }
@@ -85,6 +96,12 @@ impl InventoryMemory {
     #[must_use]
     pub fn new(bytes: usize) -> Arc<InventoryMemory> {
         Arc::new(InventoryMemory(AtomicUsize::new(bytes)))
+    }
+
+    /// How many bytes are left.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -98,23 +115,28 @@ impl InventoryMemory {
 
 impl Definition {
     /// Reads the definition from an element of a list.
-    fn of(element: &Value<'_>) -> Definition {
+    fn of(kind: OfferKind, element: &Value<'_>) -> Definition {
         let digest = ToolDigest::of(element.bytes());
-        Definition::read(element).unwrap_or(Definition { digest, text: None, is_readable: false })
+        Definition::read(kind, element).unwrap_or(Definition { digest, text: None, is_readable: false })
     }
 
-    fn read(element: &Value<'_>) -> Result<Definition, Unreadable> {
-        let mut text = vec![b'{'];
-        for (name, member) in MEMBERS.into_iter().zip(element.members(MEMBERS)?) {
-            let Some(part) = member? else { continue };
-            if text.len() > 1 {
-                text.push(b',');
+    fn read(kind: OfferKind, element: &Value<'_>) -> Result<Definition, Unreadable> {
+        let names = match kind {
+            OfferKind::Tool => OF_TOOLS,
+            OfferKind::Prompt => OF_PROMPTS,
+            OfferKind::Resource => OF_RESOURCES,
+            OfferKind::Template => OF_TEMPLATES,
+        };
+        let is_resource = matches!(kind, OfferKind::Resource | OfferKind::Template);
+        let mut text = Vec::new();
+        write_members(element, names, &mut text, |name, value, text| {
+            if is_resource && name == "annotations" && value.is_object() {
+                return write_members(value, OF_RESOURCE_ANNOTATIONS, text, |_, value, text| {
+                    write_canonical(value, text)
+                });
             }
-            write_text(name, &mut text);
-            text.push(b':');
-            write_canonical(&part.value, &mut text)?;
-        }
-        text.push(b'}');
+            write_canonical(value, text)
+        })?;
         let digest = ToolDigest::of(&text);
         let text = String::from_utf8(text).ok().filter(|text| text.len() <= TEXT_LEN_MAX);
         Ok(Definition { digest, text: text.map(Into::into), is_readable: true })
@@ -130,6 +152,28 @@ impl Definition {
     }
 }
 
+/// Writes these members of an object, in this order.
+fn write_members<const N: usize>(
+    object: &Value<'_>,
+    names: [&str; N],
+    text: &mut Vec<u8>,
+    mut write: impl FnMut(&str, &Value<'_>, &mut Vec<u8>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    text.push(b'{');
+    let mut between = false;
+    for (name, member) in names.into_iter().zip(object.members(names)?) {
+        let Some(part) = member? else { continue };
+        if std::mem::replace(&mut between, true) {
+            text.push(b',');
+        }
+        write_text(name, text);
+        text.push(b':');
+        write(name, &part.value, text)?;
+    }
+    text.push(b'}');
+    Ok(())
+}
+
 impl Known {
     fn standing(&self) -> ToolStanding {
         let approved = self.approved.as_ref().map(|(approved, _)| &approved.digest);
@@ -143,13 +187,27 @@ impl Known {
 }
 
 impl Held {
-    /// Reserves memory for one more tool. Returns false if there is none.
-    fn has_room_for(&mut self, name: &str, memory: &InventoryMemory) -> bool {
+    /// Reserves memory for one more. Returns false if there is none.
+    fn has_room_for(&mut self, kind: OfferKind, name: &str, memory: &InventoryMemory) -> bool {
         let len = TOOL_LEN + name.len();
-        let is_small = self.tools.len() < INVENTORY_TOOLS_MAX && name.len() <= NAME_LEN_MAX;
+        let (count_max, len_max) = match kind {
+            OfferKind::Tool => (INVENTORY_TOOLS_MAX, NAME_LEN_MAX),
+            OfferKind::Prompt => (INVENTORY_OTHERS_MAX, NAME_LEN_MAX),
+            OfferKind::Resource | OfferKind::Template => (INVENTORY_OTHERS_MAX, URI_LEN_MAX),
+        };
+        let is_small = self.offers[kind as usize].len() < count_max && name.len() <= len_max;
         let has_room = is_small && self.taken + len <= SERVER_LEN_MAX && memory.take(len);
         self.taken += if has_room { len } else { 0 };
         has_room
+    }
+
+    fn get(&self, kind: OfferKind, name: &str) -> Option<&Known> {
+        self.offers[kind as usize].get(name)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (OfferKind, &str, &Known)> {
+        let of = |kind: OfferKind| self.offers[kind as usize].iter().map(move |(name, known)| (kind, &**name, known));
+        OfferKind::ALL.into_iter().flat_map(of)
     }
 
     fn keep(&mut self, definition: Definition, memory: &InventoryMemory) -> Definition {
@@ -200,8 +258,8 @@ impl ToolInventory {
             let approved = record.approved.as_ref().and_then(|approved| {
                 Some((Definition::kept(&approved.digest, approved.definition.as_ref(), true)?, approved.at_ms))
             });
-            if !held.has_room_for(&record.name, memory) {
-                break;
+            if !held.has_room_for(record.kind, &record.name, memory) {
+                continue;
             }
             let tool = Known {
                 seen: held.keep(seen, memory),
@@ -213,31 +271,43 @@ impl ToolInventory {
                 is_news: false,
                 approved: approved.map(|(definition, at)| (held.keep(definition, memory), at)),
             };
-            held.tools.insert(record.name.as_str().into(), tool);
+            held.offers[record.kind as usize].insert(record.name.as_str().into(), tool);
         }
         drop(held);
         inventory
     }
 
-    /// Whether the tool's current definition is the approved one.
+    /// Whether the current definition is the approved one.
     #[must_use]
-    pub fn is_approved(&self, tool: &str) -> bool {
-        self.lock().tools.get(tool).is_some_and(|known| known.standing() == ToolStanding::Approved)
+    pub fn is_approved(&self, kind: OfferKind, name: &str) -> bool {
+        self.standing(kind, name) == Some(ToolStanding::Approved)
+    }
+
+    /// The standing of a definition, if a list has named it.
+    pub(super) fn standing(&self, kind: OfferKind, name: &str) -> Option<ToolStanding> {
+        self.lock().get(kind, name).map(Known::standing)
+    }
+
+    /// Whether `covers` says of an approved template that it covers something.
+    pub(super) fn has_template(&self, covers: impl Fn(&str) -> bool) -> bool {
+        let held = self.lock();
+        let mut templates = held.offers[OfferKind::Template as usize].iter();
+        templates.any(|(template, known)| known.standing() == ToolStanding::Approved && covers(template))
     }
 
     /// Records a definition from a list. Returns whether it is the approved one.
-    pub(super) fn observe(&self, name: &str, element: &Value<'_>) -> bool {
+    pub(super) fn observe(&self, kind: OfferKind, name: &str, element: &Value<'_>) -> bool {
         let raw = sha256(element.bytes());
-        if let Some(known) = self.lock().tools.get_mut(name).filter(|known| known.raw == raw) {
+        if let Some(known) = self.lock().offers[kind as usize].get_mut(name).filter(|known| known.raw == raw) {
             known.is_fresh = true;
             self.is_fresh.store(true, Ordering::Relaxed);
             return known.standing() == ToolStanding::Approved;
         }
-        let definition = Definition::of(element);
+        let definition = Definition::of(kind, element);
         self.is_fresh.store(true, Ordering::Relaxed);
         let mut held = self.lock();
-        let Held { tools, taken } = &mut *held;
-        if let Some(known) = tools.get_mut(name) {
+        let Held { offers, taken } = &mut *held;
+        if let Some(known) = offers[kind as usize].get_mut(name) {
             known.raw = raw;
             known.is_fresh = true;
             if known.seen.digest != definition.digest {
@@ -248,13 +318,13 @@ impl ToolInventory {
             }
             return known.standing() == ToolStanding::Approved;
         }
-        if !held.has_room_for(name, &self.memory) {
+        if !held.has_room_for(kind, name, &self.memory) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
             return false;
         }
         let seen = held.keep(definition, &self.memory);
         let (first_seen_ms, last_seen_ms, approved) = (None, 0, None);
-        held.tools.insert(
+        held.offers[kind as usize].insert(
             name.into(),
             Known { seen, raw, first_seen_ms, last_seen_ms, is_fresh: true, is_news: true, approved },
         );
@@ -265,7 +335,7 @@ impl ToolInventory {
     /// Whether the inventory is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lock().tools.is_empty()
+        self.lock().offers.iter().all(HashMap::is_empty)
     }
 
     /// Whether tools were added or changed since the last [stamp](ToolInventory::stamp).
@@ -294,25 +364,28 @@ impl ToolInventory {
         self.is_fresh.store(false, Ordering::Relaxed);
         let mut news = Vec::new();
         let mut held = self.lock();
-        let Held { tools, taken } = &mut *held;
-        for (name, known) in &mut *tools {
-            if std::mem::take(&mut known.is_fresh) {
-                known.last_seen_ms = now_ms;
-                known.first_seen_ms.get_or_insert(now_ms);
-            }
-            if std::mem::take(&mut known.is_news) {
-                news.push(ToolNews { name: name.to_string(), standing: known.standing(), digest: known.seen.digest });
-            }
-        }
+        let Held { offers, taken } = &mut *held;
         let kept_from = now_ms.saturating_sub(i64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(i64::MAX));
-        tools.retain(|name, known| {
-            let is_kept = known.approved.is_some() || known.last_seen_ms >= kept_from;
-            if !is_kept {
-                give_back(taken, known.len() + name.len(), &self.memory);
+        for (kind, offers) in OfferKind::ALL.into_iter().zip(offers) {
+            for (name, known) in &mut *offers {
+                if std::mem::take(&mut known.is_fresh) {
+                    known.last_seen_ms = now_ms;
+                    known.first_seen_ms.get_or_insert(now_ms);
+                }
+                if std::mem::take(&mut known.is_news) {
+                    let (name, standing, digest) = (name.to_string(), known.standing(), known.seen.digest);
+                    news.push(ToolNews { kind, name, standing, digest });
+                }
             }
-            is_kept
-        });
-        news.sort_by(|one, other| one.name.cmp(&other.name));
+            offers.retain(|name, known| {
+                let is_kept = known.approved.is_some() || known.last_seen_ms >= kept_from;
+                if !is_kept {
+                    give_back(taken, known.len() + name.len(), &self.memory);
+                }
+                is_kept
+            });
+        }
+        news.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
         news
     }
 
@@ -321,40 +394,41 @@ impl ToolInventory {
     /// # Errors
     ///
     /// If the tool is unknown, its digest differs, or its definition has more than one reading.
-    pub fn approval(&self, tool: &str, digest: ToolDigest) -> Result<ToolApproval, NotApproved> {
+    pub fn approval(&self, kind: OfferKind, tool: &str, digest: ToolDigest) -> Result<ToolApproval, NotApproved> {
         let held = self.lock();
-        let known = held.tools.get(tool).ok_or(NotApproved::Unknown)?;
+        let known = held.get(kind, tool).ok_or(NotApproved::Unknown)?;
         if known.seen.digest != digest {
             return Err(NotApproved::OtherDigest);
         }
         if !known.seen.is_readable {
             return Err(NotApproved::Unreadable);
         }
-        Ok(ToolApproval { tool: tool.into(), definition: known.seen.clone() })
+        Ok(ToolApproval { kind, tool: tool.into(), definition: known.seen.clone() })
     }
 
     /// Approves a definition, at this time in milliseconds since 1970. If the tool has changed in the meantime, it remains
     /// changed.
     pub fn approve(&self, approval: ToolApproval, at_ms: i64) {
         let mut held = self.lock();
-        let Held { tools, taken } = &mut *held;
-        let Some(known) = tools.get_mut(&approval.tool) else { return };
+        let Held { offers, taken } = &mut *held;
+        let Some(known) = offers[approval.kind as usize].get_mut(&approval.tool) else { return };
         if let Some((before, _)) = known.approved.take() {
             give_back(taken, before.len(), &self.memory);
         }
         known.approved = Some((keep(taken, approval.definition, &self.memory), at_ms));
     }
 
-    /// Calls `see` with the standing of each tool.
-    pub fn each_standing(&self, mut see: impl FnMut(ToolStanding)) {
-        self.lock().tools.values().for_each(|known| see(known.standing()));
+    /// Calls `see` with the kind and standing of each.
+    pub fn each_standing(&self, mut see: impl FnMut(OfferKind, ToolStanding)) {
+        self.lock().all().for_each(|(kind, _, known)| see(kind, known.standing()));
     }
 
-    /// The records of all tools, by name.
+    /// The records of all, by kind and name.
     #[must_use]
     pub fn records(&self) -> Vec<ToolRecord> {
         let text = |definition: &Definition| definition.text.as_deref().map(str::to_owned);
-        let record = |name: &str, known: &Known| ToolRecord {
+        let record = |(kind, name, known): (OfferKind, &str, &Known)| ToolRecord {
+            kind,
             name: name.to_owned(),
             digest: known.seen.digest.to_string(),
             definition: text(&known.seen),
@@ -367,8 +441,8 @@ impl ToolInventory {
                 at_ms: *at_ms,
             }),
         };
-        let mut records: Vec<ToolRecord> = self.lock().tools.iter().map(|(name, known)| record(name, known)).collect();
-        records.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut records: Vec<ToolRecord> = self.lock().all().map(record).collect();
+        records.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
         records
     }
 
@@ -381,163 +455,5 @@ impl Drop for ToolInventory {
     fn drop(&mut self) {
         let taken = self.lock().taken;
         self.memory.give_back(taken);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ENOUGH: usize = 1 << 20;
-
-    fn observe(inventory: &ToolInventory, text: &str) -> bool {
-        let element = Value::of(text.as_bytes()).unwrap();
-        let name = element.member("name").unwrap().unwrap().value.string().unwrap().into_owned();
-        inventory.observe(&name, &element)
-    }
-
-    fn approve_all(inventory: &ToolInventory, at_ms: i64) {
-        for record in inventory.records() {
-            let digest = ToolDigest::parse(&record.digest).unwrap();
-            inventory.approve(inventory.approval(&record.name, digest).unwrap(), at_ms);
-        }
-    }
-
-    #[test]
-    fn a_tool_is_approved_until_what_is_said_of_it_changes() {
-        let inventory = ToolInventory::new(&InventoryMemory::new(ENOUGH));
-        assert!(!observe(&inventory, r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":2}}"#));
-        assert!(!inventory.is_approved("a") && !inventory.is_approved("b"));
-        let news = inventory.stamp(10);
-        assert_eq!((&*news[0].name, news[0].standing, news.len()), ("a", ToolStanding::New, 1));
-        assert!(inventory.stamp(11).is_empty() && !inventory.has_news());
-        approve_all(&inventory, 12);
-        assert!(inventory.is_approved("a"));
-        // The same definition, spelled differently, with further members that the digest ignores.
-        assert!(observe(
-            &inventory,
-            r#"{"icons":[],"_meta":{"n":1}, "inputSchema":{"y":2,"x":1},"description":"\u0061dds","name":"a"}"#
-        ));
-        assert!(inventory.stamp(13).is_empty());
-        for changed in [
-            r#"{"name":"a","description":"adds, and sends","inputSchema":{"x":1,"y":2}}"#,
-            r#"{"name":"a","title":"t","description":"adds","inputSchema":{"x":1,"y":2}}"#,
-            r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":3}}"#,
-            r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":2},"outputSchema":{}}"#,
-            r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":2},"annotations":{"readOnlyHint":true}}"#,
-        ] {
-            assert!(!observe(&inventory, changed), "{changed}");
-            assert!(!inventory.is_approved("a"), "{changed}");
-            assert_eq!(inventory.stamp(14)[0].standing, ToolStanding::Changed);
-        }
-        assert!(observe(&inventory, r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":2}}"#), "it is back");
-    }
-
-    #[test]
-    fn what_readers_read_in_two_ways_is_told_and_is_nothing_that_can_be_approved() {
-        let memory = InventoryMemory::new(ENOUGH);
-        let inventory = ToolInventory::new(&memory);
-        let good = r#"{"name":"a","description":"adds","inputSchema":{"x":1}}"#;
-        observe(&inventory, good);
-        let _ = inventory.stamp(1);
-        approve_all(&inventory, 2);
-        for unclear in [
-            r#"{"name":"a","description":"adds","inputSchema":{"x":1,"x":1}}"#,
-            r#"{"name":"a","description":"adds","Description":"sends","inputSchema":{"x":1}}"#,
-            r#"{"name":"a","description":"\ud800","inputSchema":{"x":1}}"#,
-            r#"{"name":"a","description":"adds","inputSchema":{"x":01}}"#,
-        ] {
-            assert!(!observe(&inventory, unclear) && !observe(&inventory, unclear), "{unclear}");
-            assert!(!inventory.is_approved("a"), "{unclear}");
-            let news = inventory.stamp(3);
-            assert_eq!((news.len(), news[0].standing), (1, ToolStanding::Unreadable), "{unclear}");
-            let records = inventory.records();
-            assert_eq!(records[0].standing(), ToolStanding::Unreadable);
-            assert_eq!(inventory.approval("a", news[0].digest).unwrap_err(), NotApproved::Unreadable);
-            let kept = serde_json::to_string(&records).unwrap();
-            let again = ToolInventory::restored(&memory, &serde_json::from_str::<Vec<ToolRecord>>(&kept).unwrap());
-            assert!(!again.is_approved("a") && again.records() == records, "{kept}");
-        }
-        assert!(observe(&inventory, good), "it is again what was approved");
-        assert_eq!(inventory.stamp(4)[0].standing, ToolStanding::Approved);
-        observe(&inventory, r#"{"name":"b","inputSchema":{"x":1,"x":1}}"#);
-        assert_eq!(inventory.stamp(5)[0].standing, ToolStanding::Unreadable);
-    }
-
-    #[test]
-    fn only_what_was_looked_at_can_be_approved() {
-        let inventory = ToolInventory::new(&InventoryMemory::new(ENOUGH));
-        observe(&inventory, r#"{"name":"a"}"#);
-        let digest = ToolDigest::parse(&inventory.records()[0].digest).unwrap();
-        let approval = inventory.approval("a", digest).unwrap();
-        observe(&inventory, r#"{"name":"a","description":"other"}"#);
-        assert_eq!(inventory.approval("a", digest).unwrap_err(), NotApproved::OtherDigest);
-        assert_eq!(inventory.approval("b", digest).unwrap_err(), NotApproved::Unknown);
-        inventory.approve(approval, 1);
-        assert!(!inventory.is_approved("a"), "it has changed since");
-        assert!(observe(&inventory, r#"{"name":"a"}"#));
-    }
-
-    #[test]
-    fn what_is_kept_is_taken_up_again() {
-        let memory = InventoryMemory::new(ENOUGH);
-        let inventory = ToolInventory::new(&memory);
-        observe(&inventory, r#"{"name":"a","description":"one"}"#);
-        observe(&inventory, r#"{"name":"b"}"#);
-        let _ = inventory.stamp(5);
-        approve_all(&inventory, 6);
-        observe(&inventory, r#"{"name":"a","description":"two"}"#);
-        let _ = inventory.stamp(7);
-        let text = serde_json::to_string(&inventory.records()).unwrap();
-        let records: Vec<ToolRecord> = serde_json::from_str(&text).unwrap();
-        let again = ToolInventory::restored(&memory, &records);
-        assert_eq!(again.records(), inventory.records());
-        assert!(again.is_approved("b") && !again.is_approved("a"));
-        assert_eq!(records[0].standing(), ToolStanding::Changed);
-        assert_eq!(
-            records[0].approved.as_ref().unwrap().definition.as_deref(),
-            Some(r#"{"description":"one","name":"a"}"#)
-        );
-        assert!(!observe(&again, r#"{"name":"a","description":"two"}"#) && !again.has_news());
-        drop((inventory, again));
-        assert_eq!(memory.0.load(Ordering::Relaxed), ENOUGH, "all memory is given back");
-    }
-
-    #[test]
-    fn what_a_server_can_fill_is_bounded_and_what_nobody_approved_is_forgotten() {
-        const MEMORY: usize = SERVER_LEN_MAX + 1_000;
-        let memory = InventoryMemory::new(MEMORY);
-        let inventory = ToolInventory::new(&memory);
-        let long = "x".repeat(4_000);
-        for nth in 0..INVENTORY_TOOLS_MAX + 100 {
-            observe(&inventory, &format!(r#"{{"name":"{nth:05}","description":"{long}"}}"#));
-        }
-        let records = inventory.records();
-        assert_eq!((records.len(), inventory.left_out()), (INVENTORY_TOOLS_MAX, 100));
-        let texts = records.iter().filter(|record| record.definition.is_some()).count();
-        assert!((400..520).contains(&texts), "{texts}");
-        // Another server can use the remaining memory.
-        let other = ToolInventory::new(&memory);
-        observe(&other, r#"{"name":"a"}"#);
-        assert_eq!(other.records().len(), 1);
-        let kept = ToolDigest::parse(&records[0].digest).unwrap();
-        let _ = inventory.stamp(1);
-        inventory.approve(inventory.approval(&records[0].name, kept).unwrap(), 1);
-        let _ = inventory.stamp(1 + FORGOTTEN_AFTER.as_millis() as i64 + 1);
-        assert_eq!(inventory.records().len(), 1);
-        observe(&inventory, &format!(r#"{{"name":"{}"}}"#, "n".repeat(NAME_LEN_MAX + 1)));
-        assert_eq!(inventory.records().len(), 1);
-        drop((inventory, other));
-        assert_eq!(memory.0.load(Ordering::Relaxed), MEMORY);
-    }
-
-    #[test]
-    fn a_tool_that_is_described_at_length_is_known_by_its_digest() {
-        let inventory = ToolInventory::new(&InventoryMemory::new(ENOUGH));
-        observe(&inventory, &format!(r#"{{"name":"a","description":"{}"}}"#, "x".repeat(TEXT_LEN_MAX)));
-        assert_eq!(inventory.records()[0].definition, None);
-        approve_all(&inventory, 1);
-        assert!(inventory.is_approved("a"));
-        assert!(!observe(&inventory, &format!(r#"{{"name":"a","description":"{}y"}}"#, "x".repeat(TEXT_LEN_MAX))));
     }
 }

@@ -140,17 +140,26 @@ impl ListFilter {
             "tools" => {
                 let said = annotations.as_ref().ok().and_then(Option::as_ref);
                 let said = said.and_then(|said| serde_json::from_slice::<ToolHints>(said.value.bytes()).ok());
-                let decision = self.policy.decide_listed(self.roles, &name, said.unwrap_or_default(), element);
+                let (asked, said) = (Asked::tool(&name), said.unwrap_or_default());
+                let decision = self.policy.decide_listed(self.roles, &asked, said, element);
+                if self.policy.keeps_schemas() {
+                    let schema = element.member("outputSchema").ok().flatten();
+                    self.policy.schemas.learn(&name, schema.as_ref().map(|schema| schema.value.bytes()));
+                }
                 if annotations.is_err() {
                     return false;
                 }
                 decision
             }
-            "prompts" => self.policy.decide(self.roles, &Asked::prompt(&name)),
-            "resources" => self.policy.decide(self.roles, &Asked::resource(&name)),
-            _ => self.policy.decide(self.roles, &Asked::template(&name)),
+            "prompts" => self.decide(&Asked::prompt(&name), element),
+            "resources" => self.decide(&Asked::resource(&name), element),
+            _ => self.decide(&Asked::template(&name), element),
         };
         // Whoever can ask for a scope has to know for what.
         matches!(decision, ToolDecision::Allowed(_) | ToolDecision::Denied { how: Denial::Scope(_), .. })
+    }
+
+    fn decide(&self, asked: &Asked<'_>, element: &Value<'_>) -> ToolDecision {
+        self.policy.decide_listed(self.roles, asked, ToolHints::default(), element)
     }
 }

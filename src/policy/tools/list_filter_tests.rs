@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use crate::base::Rng;
 use crate::policy::tools::answer_filter::AnswerFilter;
 use crate::policy::tools::answer_note::AnswerWithheld;
-use crate::policy::tools::decision::Asked;
+use crate::policy::tools::decision::{Asked, Target};
 use crate::policy::tools::inventory::{InventoryMemory, ToolInventory};
 use crate::policy::tools::pins::{PinMode, ToolPins};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
-use crate::policy::tools::tool_record::{ToolDigest, ToolStanding};
+use crate::policy::tools::tool_record::{OfferKind, ToolDigest, ToolStanding};
 
 fn filter(text: &str) -> AnswerFilter {
     AnswerFilter::new(&Arc::new(ToolPolicy::parse(text).unwrap()), RoleSet::default(), true, None).unwrap()
@@ -216,7 +216,7 @@ fn a_tool_in_quarantine_is_hidden_and_cannot_be_called_until_it_is_approved() {
     assert_eq!(policy.rule_name(mark, may_call(&policy, "a").rule().unwrap().index), Some("pin"));
     for record in inventory.records() {
         let digest = ToolDigest::parse(&record.digest).unwrap();
-        inventory.approve(inventory.approval(&record.name, digest).unwrap(), 1);
+        inventory.approve(inventory.approval(record.kind, &record.name, digest).unwrap(), 1);
     }
     assert_eq!(applied(&filter, list), list);
     assert!(may_call(&policy, "a").is_allowed() && !may_call(&policy, "asked").is_allowed());
@@ -230,7 +230,7 @@ fn a_tool_in_quarantine_is_hidden_and_cannot_be_called_until_it_is_approved() {
     assert!(ToolPins::new(PinMode::Off, &inventory).is_none());
     // A definition with more than one reading is reported even if the tool is hidden anyway, and calls are denied.
     let approved = ToolDigest::parse(&inventory.records()[0].digest).unwrap();
-    inventory.approve(inventory.approval("a", approved).unwrap(), 2);
+    inventory.approve(inventory.approval(OfferKind::Tool, "a", approved).unwrap(), 2);
     let (quarantine, _) = pinned(PinMode::Quarantine);
     assert!(may_call(&quarantine, "a").is_allowed());
     for (unclear, want) in [
@@ -244,4 +244,39 @@ fn a_tool_in_quarantine_is_hidden_and_cannot_be_called_until_it_is_approved() {
         assert_eq!(inventory.records()[0].standing(), ToolStanding::Unreadable, "{unclear}");
         assert!(!may_call(&quarantine, "a").is_allowed(), "{unclear}");
     }
+}
+
+#[test]
+fn prompts_and_resources_in_quarantine_are_hidden_and_cannot_be_used_until_they_are_approved() {
+    let inventory = Arc::new(ToolInventory::new(&InventoryMemory::new(1 << 20)));
+    let policy = ToolPolicy::parse("").unwrap().pinned(ToolPins::new(PinMode::Quarantine, &inventory));
+    let policy = Arc::new(policy);
+    let filter = AnswerFilter::new(&policy, RoleSet::default(), true, None).unwrap();
+    let may = |asked: Asked<'_>| policy.decide(RoleSet::default(), &asked).is_allowed();
+    let lists = [
+        r#"{"result":{"prompts":[{"name":"p","description":"asks"}]}}"#,
+        r#"{"result":{"resources":[{"uri":"a:1","name":"one"},{"uri":"file:///d/x","name":"x"}]}}"#,
+        r#"{"result":{"resourceTemplates":[{"uriTemplate":"file:///d/{name}","name":"all"}]}}"#,
+    ];
+    let template = Asked { method: "completion/complete", target: Target::Template("file:///d/{name}") };
+    for list in lists {
+        let start = list.find('[').unwrap();
+        assert_eq!(applied(&filter, list), format!("{}[]}}}}", &list[..start]));
+    }
+    let denied =
+        [Asked::prompt("p"), Asked::resource("a:1"), Asked::resource("file:///d/y"), template, Asked::tool("p")];
+    assert!(denied.iter().all(|asked| !may(*asked)));
+    for record in inventory.records() {
+        let digest = ToolDigest::parse(&record.digest).unwrap();
+        inventory.approve(inventory.approval(record.kind, &record.name, digest).unwrap(), 1);
+    }
+    for list in lists {
+        assert_eq!(applied(&filter, list), list);
+    }
+    assert!(denied[..4].iter().all(|asked| may(*asked)) && !may(denied[4]), "a tool is no prompt");
+    assert!(may(Asked::resource("file:///d/never-listed")), "its template is approved");
+    assert!(!may(Asked::resource("file:///e/x")) && !may(Asked::resource("file:///d/../e/x")));
+    let changed = lists[1].replace(r#""name":"x""#, r#""name":"y""#);
+    assert_eq!(applied(&filter, &changed), r#"{"result":{"resources":[{"uri":"a:1","name":"one"}]}}"#);
+    assert!(!may(Asked::resource("file:///d/x")), "it has changed, whatever the template says");
 }

@@ -8,7 +8,9 @@ mod approval_keeping;
 mod approval_task;
 mod approval_ticket;
 mod approvals;
+mod argument_check;
 mod arguments;
+mod awaited;
 mod canonical;
 mod case;
 mod ceilings;
@@ -20,9 +22,11 @@ mod file;
 mod file_ceilings;
 mod file_reader;
 mod file_sanitise;
+mod held_results;
 mod hints;
 mod inventory;
 mod json_text;
+mod later_answers;
 mod list_filter;
 mod number;
 mod pattern;
@@ -31,6 +35,7 @@ mod quota_state;
 mod quotas;
 mod replay;
 mod request;
+mod result_schema;
 mod roles;
 mod rule;
 mod sanitise;
@@ -49,8 +54,10 @@ pub use ceilings::CeilingReached;
 pub use decision::{Asked, Denial, PolicyDigest, RuleId, Target, ToolDecision};
 pub use file::POLICY_FILE_LEN_MAX;
 pub use file_reader::PolicyFault;
+pub use held_results::{ANSWER_TOO_LARGE, ANSWER_TOO_LARGE_CODE, ANSWER_TOO_LARGE_MESSAGE};
 pub use hints::ToolHints;
-pub use inventory::{INVENTORY_TOOLS_MAX, InventoryMemory, ToolApproval, ToolInventory};
+pub use inventory::{INVENTORY_OTHERS_MAX, INVENTORY_TOOLS_MAX, InventoryMemory, ToolApproval, ToolInventory};
+pub use later_answers::AnsweredRequest;
 pub use list_filter::{LIST_LEN_MAX, ListFilter, UnreadableList};
 pub use pins::{PinMode, ToolPins};
 pub use quota_state::{QUOTA_STATE_LEN_MAX, QuotaStateError};
@@ -60,10 +67,12 @@ pub use request::{BodyKind, Reads, check_message, read_request};
 pub use roles::RoleSet;
 pub use sanitise::{SanitiseFound, SanitiseKind, redacted_arguments};
 pub use tool_policy::{MethodDefault, ToolPolicy, UnreadableArguments};
-pub use tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
+pub use tool_record::{ApprovedRecord, NotApproved, OfferKind, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 
 #[cfg(test)]
 mod ceilings_tests;
+#[cfg(test)]
+mod inventory_tests;
 #[cfg(test)]
 mod list_filter_tests;
 #[cfg(test)]

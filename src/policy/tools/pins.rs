@@ -4,9 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::policy::tools::decision::{Denial, RuleId, ToolDecision};
+use crate::policy::tools::decision::{Denial, RuleId, Target, ToolDecision};
 use crate::policy::tools::inventory::ToolInventory;
 use crate::policy::tools::json_text::Value;
+use crate::policy::tools::pattern::Patterns;
+use crate::policy::tools::tool_record::{OfferKind, ToolStanding};
+use crate::policy::tools::uri::{normal, pattern_of};
 
 /// The index and name of the rule that denies quarantined tools. No file has so many rules.
 pub(super) const PIN_RULE: (u16, &str) = (u16::MAX - 2, "pin");
@@ -61,19 +64,48 @@ impl ToolPins {
         (mode != PinMode::Off).then(|| pins(mode == PinMode::Quarantine))
     }
 
-    pub(super) fn may_call(&self, tool: &str) -> bool {
-        !self.is_quarantine || self.inventory.is_approved(tool)
+    /// Whether the target of a request is approved, if it has to be. A resource may be one of an approved template.
+    pub(super) fn may_call(&self, target: Target<'_>) -> bool {
+        if !self.is_quarantine {
+            return true;
+        }
+        match target {
+            Target::Nothing => true,
+            Target::Tool(name) => self.inventory.is_approved(OfferKind::Tool, name),
+            Target::Prompt(name) => self.inventory.is_approved(OfferKind::Prompt, name),
+            Target::Template(template) => self.inventory.is_approved(OfferKind::Template, template),
+            Target::Resource(uri) => match self.inventory.standing(OfferKind::Resource, uri) {
+                Some(standing) => standing == ToolStanding::Approved,
+                // Resources of a template need not be in any list.
+                None => self.inventory.has_template(|template| expands_to(template, uri)),
+            },
+        }
     }
 
-    /// Records the listed definition of a tool. Returns whether it may be listed.
-    pub(super) fn may_list(&self, tool: &str, element: &Value<'_>) -> bool {
-        self.inventory.observe(tool, element) || !self.is_quarantine
+    /// Records a listed definition. Returns whether it may be listed.
+    pub(super) fn may_list(&self, target: Target<'_>, element: &Value<'_>) -> bool {
+        let (kind, name) = match target {
+            Target::Nothing => return true,
+            Target::Tool(name) => (OfferKind::Tool, name),
+            Target::Prompt(name) => (OfferKind::Prompt, name),
+            Target::Resource(uri) => (OfferKind::Resource, uri),
+            Target::Template(template) => (OfferKind::Template, template),
+        };
+        self.inventory.observe(kind, name, element) || !self.is_quarantine
     }
 
     pub(super) fn denied(&self) -> ToolDecision {
         let (index, name) = PIN_RULE;
         ToolDecision::Denied { rule: Some(RuleId { index, name: name.into() }), how: Denial::Pinned }
     }
+}
+
+/// Whether a template can expand to this URI.
+fn expands_to(template: &str, uri: &str) -> bool {
+    let (Ok(pattern), Ok(uri)) = (pattern_of(template), normal(uri)) else { return false };
+    let mut patterns = Patterns::default();
+    patterns.add(&pattern);
+    patterns.matches(&uri)
 }
 
 /// Pins are equal if they share the inventory and mode.

@@ -28,7 +28,7 @@ pub(super) fn verdict(policy: &ToolPolicy, roles: &[&str], asked: Asked<'_>) -> 
 
 /// The decision about a tool that a list has just named.
 fn listed(policy: &ToolPolicy, tool: &str, said: ToolHints) -> ToolDecision {
-    policy.decide_listed(RoleSet::default(), tool, said, &Value::of(b"{}").unwrap())
+    policy.decide_listed(RoleSet::default(), &Asked::tool(tool), said, &Value::of(b"{}").unwrap())
 }
 
 fn identity(proof: IdentityProof, subject: &str) -> AgentIdentity {

@@ -1,6 +1,5 @@
 //! The policy of a route: which callers may call which tools, prompts and resources.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
 use std::iter;
@@ -13,7 +12,7 @@ use crate::policy::tools::answer_note::AnswerNote;
 use crate::policy::tools::approval_keeping::UsedApproval;
 use crate::policy::tools::approval_ticket::ApprovalTicket;
 use crate::policy::tools::approvals::{ApprovalCall, Approvals, Asker, Asking, caller_told};
-use crate::policy::tools::arguments::Misfit;
+use crate::policy::tools::awaited::AwaitedAnswers;
 use crate::policy::tools::case::Case;
 use crate::policy::tools::ceilings::{CeilingReached, Ceilings};
 use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
@@ -21,10 +20,11 @@ use crate::policy::tools::hints::{KnownHints, ToolHints};
 use crate::policy::tools::json_text::{Unreadable, Value};
 use crate::policy::tools::pins::{PIN_RULE, ToolPins};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
+use crate::policy::tools::result_schema::OutputSchemas;
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
-use crate::policy::tools::sanitise::SanitiseRules;
-use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
+use crate::policy::tools::sanitise::{SanitiseMode, SanitiseRules};
+use crate::policy::tools::uri::{lower, normal, pattern_of, shorter};
 
 /// The rules of a route's policy file, with the state that they depend on.
 ///
@@ -44,10 +44,17 @@ pub struct ToolPolicy {
     pub(super) uses_annotations: bool,
     pub(super) asks_for_approval: bool,
     pub(super) needs_wall_time: bool,
+    /// Whether any rule limits answers, and whether there may be tasks whose results are then limited.
+    pub(super) limits_answers: bool,
+    pub(super) shows_tasks: bool,
     pub(super) cases: Vec<Case>,
     /// The sanitising rules for texts of the server; `None` if texts are not scanned.
     pub(super) sanitise: Option<Box<SanitiseRules>>,
     pub(super) hints: Arc<KnownHints>,
+    /// The output schemas of the tools, where their results may change.
+    pub(super) schemas: Arc<OutputSchemas>,
+    /// The limits of answers that may come in another way.
+    pub(super) awaited: Arc<AwaitedAnswers>,
     /// How unapproved tools are handled; `None` if they are not checked.
     pub(super) pins: Option<ToolPins>,
     /// The quota usage of callers.
@@ -104,9 +111,11 @@ impl MethodDefault {
 }
 
 impl ToolPolicy {
-    /// Shares the tool annotations learned under the route's previous policy.
+    /// Shares what was learned under the route's previous policy: tool annotations, and the limits of awaited answers.
     pub fn learn_from(&mut self, before: &ToolPolicy) {
         self.hints = Arc::clone(&before.hints);
+        self.awaited = Arc::clone(&before.awaited);
+        self.schemas = Arc::clone(&before.schemas);
     }
 
     /// Sets how unapproved tools are handled.
@@ -200,8 +209,8 @@ impl ToolPolicy {
     /// Evaluates the rules for a request of a caller with these roles.
     #[must_use]
     pub fn decide(&self, roles: RoleSet, asked: &Asked<'_>) -> ToolDecision {
-        if let (Target::Tool(tool), Some(pins)) = (asked.target, &self.pins)
-            && !pins.may_call(tool)
+        if let Some(pins) = &self.pins
+            && !pins.may_call(asked.target)
         {
             return pins.denied();
         }
@@ -210,24 +219,29 @@ impl ToolPolicy {
         self.decide_with(roles, asked, |tool| *known.get_or_init(|| self.hints.of(tool)))
     }
 
-    /// Evaluates the rules for a tool in a list, by the definition and annotations of the list. Remembers both.
+    /// Evaluates the rules for an element of a list, by its definition, and by its annotations if it is a tool. Remembers both.
     #[must_use]
     pub(super) fn decide_listed(
         &self,
         roles: RoleSet,
-        tool: &str,
+        asked: &Asked<'_>,
         said: ToolHints,
         element: &Value<'_>,
     ) -> ToolDecision {
-        if self.uses_annotations() {
+        if let (Target::Tool(tool), true) = (asked.target, self.uses_annotations()) {
             self.hints.learn(tool, said);
         }
         if let Some(pins) = &self.pins
-            && !pins.may_list(tool, element)
+            && !pins.may_list(asked.target, element)
         {
             return pins.denied();
         }
-        self.decide_with(roles, &Asked::tool(tool), |_| said)
+        self.decide_with(roles, asked, |_| said)
+    }
+
+    /// Whether structured results may be changed, so that they may no longer fit the schemas of their tools.
+    pub(super) fn keeps_schemas(&self) -> bool {
+        self.sanitise.as_ref().is_some_and(|rules| rules.changes())
     }
 
     /// Whether the decision depends on the arguments of the request.
@@ -243,8 +257,8 @@ impl ToolPolicy {
     }
 
     /// Whether the texts of the arguments are scanned.
-    fn looks_at_arguments(&self, asked: &Asked<'_>) -> bool {
-        self.sanitise.as_ref().is_some_and(|rules| rules.denies_arguments) && asked.has_arguments()
+    pub(super) fn looks_at_arguments(&self, asked: &Asked<'_>) -> bool {
+        self.sanitise.as_ref().is_some_and(|rules| rules.arguments != SanitiseMode::Off) && asked.has_arguments()
     }
 
     /// Whether the rule that allows the request has an argument schema.
@@ -352,33 +366,6 @@ impl ToolPolicy {
         (self.sanitise.is_some() || ceiling.is_some()).then(|| AnswerNote::with(ceiling))
     }
 
-    /// Checks the arguments of an allowed request against the rule that allows it. `message` is the complete message.
-    ///
-    /// # Errors
-    ///
-    /// If servers may read the arguments differently.
-    pub fn check_arguments(
-        &self,
-        decision: ToolDecision,
-        asked: &Asked<'_>,
-        message: &[u8],
-    ) -> Result<ToolDecision, UnreadableArguments> {
-        let ceilings = self.ceilings_of(&decision).filter(|_| asked.has_arguments());
-        let schema = ceilings.and_then(|ceilings| ceilings.arguments.as_ref());
-        match schema.map_or(Ok(()), |schema| schema.check_message(message)) {
-            Ok(()) => {}
-            Err(Misfit::Unreadable) => return Err(UnreadableArguments),
-            Err(Misfit::Wrong(why)) => return Ok(reached(decision, CeilingReached::Arguments(why.into()))),
-        }
-        let rules = self.sanitise.as_ref().filter(|_| decision.is_allowed() && self.looks_at_arguments(asked));
-        let Some(rules) = rules else { return Ok(decision) };
-        let found = rules.look_at_arguments(message).map_err(|Unreadable| UnreadableArguments)?;
-        match found.changed_kinds() {
-            kinds if kinds.is_empty() => Ok(decision),
-            kinds => Ok(reached(decision, CeilingReached::Arguments(format!("they contain {kinds}").into()))),
-        }
-    }
-
     /// Counts an allowed request, or reports the ceiling that it reaches. The permit is held until the call ends.
     #[must_use]
     pub fn count(
@@ -398,7 +385,7 @@ impl ToolPolicy {
         }
     }
 
-    fn ceilings_of(&self, decision: &ToolDecision) -> Option<&Ceilings> {
+    pub(super) fn ceilings_of(&self, decision: &ToolDecision) -> Option<&Ceilings> {
         match decision {
             ToolDecision::Allowed(Some(rule)) => self.rules.get(usize::from(rule.index))?.ceilings.as_deref(),
             _ => None,
@@ -482,24 +469,8 @@ fn arguments_of(message: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
 }
 
 /// The decision for a request that reaches a ceiling of the rule that allows it.
-fn reached(decision: ToolDecision, ceiling: CeilingReached) -> ToolDecision {
+pub(super) fn reached(decision: ToolDecision, ceiling: CeilingReached) -> ToolDecision {
     ToolDecision::Denied { rule: decision.rule().cloned(), how: Denial::Ceiling(ceiling) }
-}
-
-/// The pattern of all URIs that a template can expand to, in normal form.
-fn pattern_of(template: &str) -> Result<String, Ambiguity> {
-    if template.len() > URI_LEN_MAX {
-        return Err(TOO_LONG);
-    }
-    let mut pattern = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, behind)) = rest.split_once('{') {
-        pattern.push_str(before);
-        pattern.push('*');
-        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
-    }
-    pattern.push_str(rest);
-    normal_pattern(&pattern).map(Cow::into_owned)
 }
 
 /// Policies are equal if their files are equal and they handle unapproved tools alike.

@@ -10,6 +10,41 @@ use crate::base::{Hex, sha256, unhex};
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ToolDigest([u8; 32]);
 
+/// What a server offers. Inventories keep each kind by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OfferKind {
+    /// A tool, by its name.
+    #[default]
+    Tool,
+    /// A prompt, by its name.
+    Prompt,
+    /// A resource, by its URI.
+    Resource,
+    /// A template of resources, by its URI template.
+    Template,
+}
+
+impl OfferKind {
+    /// All kinds, in the order in which they are shown.
+    pub const ALL: [OfferKind; 4] = [OfferKind::Tool, OfferKind::Prompt, OfferKind::Resource, OfferKind::Template];
+
+    /// The name of the kind in files and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            OfferKind::Tool => "tool",
+            OfferKind::Prompt => "prompt",
+            OfferKind::Resource => "resource",
+            OfferKind::Template => "template",
+        }
+    }
+
+    fn is_tool(&self) -> bool {
+        *self == OfferKind::Tool
+    }
+}
+
 /// The approval status of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToolStanding {
@@ -35,10 +70,13 @@ impl ToolStanding {
     }
 }
 
-/// A tool as stored in the file and shown.
+/// A tool, or something else that a server offers, as stored in the file and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolRecord {
-    /// The name of the tool.
+    /// What kind of offer it is. Files of earlier versions have tools only.
+    #[serde(default, skip_serializing_if = "OfferKind::is_tool")]
+    pub kind: OfferKind,
+    /// The name of the tool or prompt, or the URI of the resource.
     pub name: String,
     /// The digest of the definition, in hexadecimal digits.
     pub digest: String,
@@ -72,6 +110,8 @@ pub struct ApprovedRecord {
 /// A tool that was added, or whose definition has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolNews {
+    /// What kind of offer it is.
+    pub kind: OfferKind,
     /// The name of the tool.
     pub name: String,
     /// The current standing of the tool.

@@ -1,4 +1,4 @@
-"""An MCP server of the official Python SDK with two tools, of which one is described as it is told.
+"""An MCP server of the official Python SDK with two tools, of which one is described as it is told, a prompt and a resource.
 
 Usage: server.py [PORT]
 
@@ -24,6 +24,16 @@ def add(a: int, b: int) -> int:
 @server.tool(description="Says hello.")
 def greet(name: str) -> str:
     return f"hello {name}"
+
+
+@server.prompt(description="Asks for a review.")
+def review(text: str) -> str:
+    return f"Please review: {text}"
+
+
+@server.resource("notes://one", description="A note.")
+def note() -> str:
+    return "one"
 
 
 def describe():

@@ -27,11 +27,13 @@ pub enum SanitiseKind {
     Instructions,
     /// Messages that were too long to scan.
     TooLong,
+    /// Structured results that no longer fit the schema of their tool.
+    OutputSchema,
 }
 
 impl SanitiseKind {
     /// All kinds, in the order of reports.
-    pub const ALL: [SanitiseKind; 11] = [
+    pub const ALL: [SanitiseKind; 12] = [
         SanitiseKind::Tags,
         SanitiseKind::ZeroWidth,
         SanitiseKind::Bidi,
@@ -43,6 +45,7 @@ impl SanitiseKind {
         SanitiseKind::Patterns,
         SanitiseKind::Instructions,
         SanitiseKind::TooLong,
+        SanitiseKind::OutputSchema,
     ];
 
     /// The key of the policy file that enables the kind.
@@ -60,6 +63,7 @@ impl SanitiseKind {
             SanitiseKind::Patterns => "pattern",
             SanitiseKind::Instructions => "instructions",
             SanitiseKind::TooLong => "too_long",
+            SanitiseKind::OutputSchema => "output_schema",
         }
     }
 
@@ -84,9 +88,16 @@ pub struct SanitiseFound {
 }
 
 impl SanitiseFound {
-    pub(super) fn add(&mut self, kind: SanitiseKind, is_changed: bool) {
+    pub(in crate::policy::tools) fn add(&mut self, kind: SanitiseKind, is_changed: bool) {
         let counts = if is_changed { &mut self.changed } else { &mut self.flagged };
         counts[kind as usize] = counts[kind as usize].saturating_add(1);
+    }
+
+    /// Adds the findings in a text that was passed on as it is, or not at all.
+    pub(in crate::policy::tools) fn add_flags(&mut self, other: &SanitiseFound) {
+        for (flagged, kind) in self.flagged.iter_mut().zip(SanitiseKind::ALL) {
+            *flagged = flagged.saturating_add(other.flagged(kind)).saturating_add(other.changed(kind));
+        }
     }
 
     /// Whether there are no findings.

@@ -37,8 +37,8 @@ pub(in crate::policy::tools) struct SanitiseRules {
     pub(in crate::policy::tools) scan_bytes_max: usize,
     /// Whether a longer message is passed on unscanned.
     pub(in crate::policy::tools) passes_long: bool,
-    /// Whether a call is denied if its arguments contain what would be removed from an answer.
-    pub(in crate::policy::tools) denies_arguments: bool,
+    /// How findings in the arguments of calls are handled. `Change` denies a call that contains what would be removed from an answer.
+    pub(in crate::policy::tools) arguments: SanitiseMode,
 }
 
 /// The position of a text in its message.
@@ -86,6 +86,11 @@ const INSTRUCTIONS: [&str; 16] = [
 ];
 
 impl SanitiseRules {
+    /// Whether anything is removed or replaced.
+    pub(in crate::policy::tools) fn changes(&self) -> bool {
+        self.modes.contains(&SanitiseMode::Change) || self.patterns.iter().any(|pattern| pattern.changes)
+    }
+
     pub(super) fn mode(&self, kind: SanitiseKind) -> SanitiseMode {
         self.modes[kind as usize]
     }

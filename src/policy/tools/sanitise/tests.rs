@@ -172,7 +172,7 @@ fn faults_of_the_file_name_the_remedy() {
         ("[sanitise]\n", "looks for nothing"),
         ("[sanitise]\ntags = 'redact'\n", "tags has to be \"strip\", \"flag\" or \"off\""),
         ("[sanitise]\ninstructions = 'strip'\n", "instructions has to be \"flag\" or \"off\""),
-        ("[sanitise]\ntags = 'flag'\narguments = 'redact'\n", "arguments has to be \"deny\" or \"off\""),
+        ("[sanitise]\ntags = 'flag'\narguments = 'redact'\n", "arguments has to be \"deny\", \"flag\" or \"off\""),
         ("[sanitise]\ntoo_long = 'flag'\n", "unknown key"),
         ("[sanitise]\ntags = 'flag'\nwhen_longer = 'drop'\n", "when_longer has to be"),
         ("[[pattern]]\nname = 'x'\n", "has a regex"),
@@ -494,5 +494,22 @@ fn a_call_is_denied_for_what_its_arguments_have_only_where_the_file_says_so() {
     assert!(decided(&denies, &call, r#"{"params":{"name":"t"}}"#).unwrap().is_allowed());
     for twice in [r#"{"params":{"arguments":{},"arguments":{}}}"#, r#"{"params":{"Arguments":{}}}"#] {
         assert!(decided(&denies, &call, twice).is_err(), "{twice}");
+    }
+}
+
+#[test]
+fn what_is_found_in_arguments_is_counted_and_with_flag_nothing_is_denied() {
+    use crate::policy::tools::decision::Asked;
+    let message = br#"{"params":{"name":"t","arguments":{"a":"AKIAIOSFODNN7EXAMPLE b@c.de","b":"c@d.de"}}}"#;
+    for (mode, is_allowed, counted) in [("flag", true, (1, 2)), ("deny", false, (1, 2)), ("off", true, (0, 0))] {
+        let text = format!("[sanitise]\nsecrets = 'redact'\nemails = 'flag'\narguments = '{mode}'\n");
+        let (policy, asked) = (ToolPolicy::parse(&text).unwrap(), Asked::tool("t"));
+        let decision = policy.decide(RoleSet::default(), &asked);
+        assert_eq!(policy.needs_arguments(&decision, &asked), mode != "off");
+        let mut found = SanitiseFound::default();
+        let decision = policy.check_arguments_finding(decision, &asked, message, &mut found).unwrap();
+        assert_eq!(decision.is_allowed(), is_allowed, "{mode}");
+        assert_eq!((found.flagged(SanitiseKind::Secrets), found.flagged(SanitiseKind::Emails)), counted, "{mode}");
+        assert_eq!(found.all_changed(), 0, "{mode}: they are passed on as they are, or not at all");
     }
 }
