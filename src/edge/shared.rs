@@ -132,6 +132,7 @@ counters! {
         answers_over_ceiling, "Answers that were withheld because they exceeded a ceiling of the rule that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
+        calls_unevaluated, "Calls that were denied because a policy in Cedar could not be evaluated";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
         tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";

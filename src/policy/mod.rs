@@ -28,12 +28,12 @@ pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
 pub use tools::{
     AnswerFilter, AnswerNote, AnswerWithheld, Approval, ApprovalCall, ApprovalRecord, ApprovalState, ApprovalTicket,
-    Approvals, ApprovedRecord, Asked, BodyKind, COUNTED_MAX, CallFate, CaseOutcome, CeilingReached, CountedCaller,
-    Denial, INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter, MethodDefault, NotApproved,
-    POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey, QuotaPermit,
-    QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown, ReplayedCall, RoleSet, RuleId,
+    Approvals, ApprovedRecord, Asked, BodyKind, COUNTED_MAX, CallFate, CallerFacts, CaseOutcome, CedarCaller,
+    CedarRules, CeilingReached, CountedCaller, Denial, INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter,
+    MethodDefault, NotApproved, POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey,
+    QuotaPermit, QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown, ReplayedCall, RoleSet, RuleId,
     SanitiseFound, SanitiseKind, Target, ToolApproval, ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews,
     ToolPins, ToolPolicy, ToolRecord, ToolStanding, UndecidedTicket, UnreadableArguments, UnreadableList, UsedApproval,
-    check_message, read_request,
+    cedar_schema, check_message, read_request,
 };
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

@@ -1,6 +1,5 @@
 //! The policy of a route: which callers may call which tools, prompts and resources.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
 use std::iter;
@@ -15,16 +14,18 @@ use crate::policy::tools::approval_ticket::ApprovalTicket;
 use crate::policy::tools::approvals::{ApprovalCall, Approvals, Asker, Asking, caller_told};
 use crate::policy::tools::arguments::Misfit;
 use crate::policy::tools::case::Case;
+use crate::policy::tools::cedar::CedarRules;
 use crate::policy::tools::ceilings::{CeilingReached, Ceilings};
 use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
 use crate::policy::tools::hints::{KnownHints, ToolHints};
 use crate::policy::tools::json_text::{Unreadable, Value};
+use crate::policy::tools::method_default::MethodDefault;
 use crate::policy::tools::pins::{PIN_RULE, ToolPins};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
 use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::sanitise::SanitiseRules;
-use crate::policy::tools::uri::{Ambiguity, TOO_LONG, URI_LEN_MAX, lower, normal, normal_pattern, shorter};
+use crate::policy::tools::uri::{lower, normal, pattern_of, shorter};
 
 /// The rules of a route's policy file, with the state that they depend on.
 ///
@@ -40,6 +41,8 @@ pub struct ToolPolicy {
     /// Whether the server's list of tools or its instructions may mention tools that the caller may not use.
     pub(super) passes_instructions: bool,
     pub(super) rules: Vec<Rule>,
+    /// The second tier; `None` if there is none.
+    pub(super) cedar: Option<CedarRules>,
     /// Properties of the rules, computed once so that a request need not scan them.
     pub(super) uses_annotations: bool,
     pub(super) asks_for_approval: bool,
@@ -61,47 +64,6 @@ pub struct ToolPolicy {
 /// The arguments of a call cannot be parsed, or have more than one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadableArguments;
-
-/// The default for a method that no rule names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MethodDefault {
-    /// Allowed: the method is part of the protocol, or its lists are filtered.
-    Allowed,
-    /// Decided by the target. A request without a target is treated as [indirect](MethodDefault::Indirect).
-    ByTarget,
-    /// The method reaches tools or resources without naming them, such as the result of another call, or resources in a list. It
-    /// is denied if any rule applies to the caller or allows something, unless a rule allows the method.
-    Indirect,
-    /// Denied if the policy has any allow rule.
-    Unknown,
-}
-
-impl MethodDefault {
-    /// The default for this method.
-    #[must_use]
-    pub fn of(method: &str) -> MethodDefault {
-        match method {
-            "tools/call"
-            | "prompts/get"
-            | "resources/read"
-            | "resources/subscribe"
-            | "resources/unsubscribe"
-            | "completion/complete" => MethodDefault::ByTarget,
-            "initialize"
-            | "server/discover"
-            | "ping"
-            | "logging/setLevel"
-            | "tools/list"
-            | "prompts/list"
-            | "resources/list"
-            | "resources/templates/list" => MethodDefault::Allowed,
-            "subscriptions/listen" => MethodDefault::Indirect,
-            method if method.starts_with("tasks/") => MethodDefault::Indirect,
-            method if method.starts_with("notifications/") => MethodDefault::Allowed,
-            _ => MethodDefault::Unknown,
-        }
-    }
-}
 
 impl ToolPolicy {
     /// Shares the tool annotations learned under the route's previous policy.
@@ -146,6 +108,7 @@ impl ToolPolicy {
             return None;
         }
         let name = self.rules.get(usize::from(index)).map(|rule| &*rule.id.name);
+        let name = name.or_else(|| self.cedar.as_ref()?.rule_name(index));
         name.or_else(|| (index == PIN_RULE.0).then_some(PIN_RULE.1))
     }
 
@@ -233,13 +196,18 @@ impl ToolPolicy {
     /// Whether the decision depends on the arguments of the request.
     #[must_use]
     pub fn needs_arguments(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
-        self.needs_approval(decision) || self.checks_arguments(decision, asked) || self.looks_at_arguments(asked)
+        self.needs_approval(decision)
+            || self.checks_arguments(decision, asked)
+            || self.looks_at_arguments(asked)
+            || self.cedar_needs_arguments(decision, asked)
     }
 
     /// Whether an allowed request has further checks to pass.
     #[must_use]
     pub fn is_held(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
-        self.has_ceilings(decision) || (decision.is_allowed() && self.looks_at_arguments(asked))
+        self.has_ceilings(decision)
+            || (decision.is_allowed() && self.looks_at_arguments(asked))
+            || self.cedar_needs_arguments(decision, asked)
     }
 
     /// Whether the texts of the arguments are scanned.
@@ -327,7 +295,7 @@ impl ToolPolicy {
         reached(decision, CeilingReached::ApprovalUnkept)
     }
 
-    /// Whether any rule counts calls or requires approval, and so depends on the time since 1970.
+    /// Whether any rule counts calls, requires approval or has times, and so depends on the time since 1970.
     #[must_use]
     pub const fn needs_wall_time(&self) -> bool {
         self.needs_wall_time
@@ -415,9 +383,9 @@ impl ToolPolicy {
         }
     }
 
-    /// Whether any rule names resources. If none does, URIs are not normalised.
+    /// Whether any rule may name resources. If none does, URIs are not normalised.
     fn names_resources(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.resources.is_empty())
+        self.cedar.is_some() || self.rules.iter().any(|rule| !rule.resources.is_empty())
     }
 
     pub(super) fn decide_with(
@@ -484,22 +452,6 @@ fn arguments_of(message: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
 /// The decision for a request that reaches a ceiling of the rule that allows it.
 fn reached(decision: ToolDecision, ceiling: CeilingReached) -> ToolDecision {
     ToolDecision::Denied { rule: decision.rule().cloned(), how: Denial::Ceiling(ceiling) }
-}
-
-/// The pattern of all URIs that a template can expand to, in normal form.
-fn pattern_of(template: &str) -> Result<String, Ambiguity> {
-    if template.len() > URI_LEN_MAX {
-        return Err(TOO_LONG);
-    }
-    let mut pattern = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, behind)) = rest.split_once('{') {
-        pattern.push_str(before);
-        pattern.push('*');
-        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
-    }
-    pattern.push_str(rest);
-    normal_pattern(&pattern).map(Cow::into_owned)
 }
 
 /// Policies are equal if their files are equal and they handle unapproved tools alike.

@@ -208,6 +208,22 @@ fn decode(text: &str, is_pattern: bool) -> Result<Cow<'_, str>, Ambiguity> {
     Ok(Cow::Owned(decoded))
 }
 
+/// The pattern of all URIs that a template can expand to, in normal form.
+pub(super) fn pattern_of(template: &str) -> Result<String, Ambiguity> {
+    if template.len() > URI_LEN_MAX {
+        return Err(TOO_LONG);
+    }
+    let mut pattern = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, behind)) = rest.split_once('{') {
+        pattern.push_str(before);
+        pattern.push('*');
+        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    pattern.push_str(rest);
+    normal_pattern(&pattern).map(Cow::into_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
