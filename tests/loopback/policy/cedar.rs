@@ -81,14 +81,11 @@ fn is_governed(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
 }
 
 #[test]
-fn what_cedar_denies_is_neither_shown_nor_reached_at_the_connector() {
-    for driver in [DriverChoice::Epoll, DriverChoice::Auto] {
-        is_governed(driver, Traffic::Terminated, false);
-        is_governed(driver, Traffic::Sealed, false);
+fn what_cedar_denies_is_neither_shown_nor_reached() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in [Traffic::Plain, Traffic::Passthrough] {
+            is_governed(driver, traffic, false);
+        }
+        is_governed(driver, Traffic::Plain, true);
     }
-}
-
-#[test]
-fn what_cedar_denies_is_neither_shown_nor_reached_at_the_edge() {
-    is_governed(DriverChoice::Auto, Traffic::Terminated, true);
 }
