@@ -90,6 +90,10 @@ mod serve;
 #[cfg(feature = "internals")]
 pub mod serve;
 #[cfg(not(feature = "internals"))]
+mod stdio;
+#[cfg(feature = "internals")]
+pub mod stdio;
+#[cfg(not(feature = "internals"))]
 mod tls;
 #[cfg(feature = "internals")]
 pub mod tls;

@@ -42,5 +42,6 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Policy(args) => Ok(cli::run_policy(&args, &env)),
         Command::Doctor(args) => Ok(cli::run_doctor(args, &env)),
         Command::Up(args) => Ok(cli::run_up(args, &env)),
+        Command::StdioGuard(args) => Ok(cli::run_stdio_guard(&args)),
     }
 }

@@ -44,13 +44,14 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("serve", &["base", "audit", "wire", "route", "latency", "policy", "identity", "engine", "http2", "exchange"]),
-    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2"]),
+    ("stdio", &["base", "wire", "policy", "engine", "exchange"]),
+    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2", "stdio"]),
     // Floor 4: the roles, and the control thread that speaks to them.
     (
         "connector",
         &[
             "base", "wire", "route", "latency", "policy", "identity", "engine", "private", "tls", "dial", "http2",
-            "exchange", "link", "serve", "upstream",
+            "exchange", "link", "serve", "stdio", "upstream",
         ],
     ),
     (
@@ -100,6 +101,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "exchange",
             "link",
             "serve",
+            "stdio",
             "upstream",
             "connector",
             "edge",
@@ -155,7 +157,7 @@ type Rule = fn(&Source) -> Vec<Fault>;
 const RULES: &[Rule] = &[
     arrows_point_down,
     no_super_leaves_its_module,
-    what_decides_does_not_act,
+    deciding_modules_do_not_act,
     tokio_stays_on_the_control_thread,
     unsafe_has_its_place,
     unsafe_has_its_note,
@@ -248,7 +250,7 @@ fn is_setting(name: &str, config: &str) -> bool {
 }
 
 #[test]
-fn what_is_shown_to_outsiders_is_used_by_one() {
+fn public_items_are_used_outside_the_crate() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = sources_of(root);
     let (inside, outside): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|s| s.path.starts_with("src/"));
@@ -324,7 +326,7 @@ fn no_super_leaves_its_module(source: &Source) -> Vec<Fault> {
     faults
 }
 
-fn what_decides_does_not_act(source: &Source) -> Vec<Fault> {
+fn deciding_modules_do_not_act(source: &Source) -> Vec<Fault> {
     let Some(module) = source.module().filter(|module| DECIDING.contains(module)) else { return Vec::new() };
     let remedy = "what decides never acts: take bytes, durations and `now` in, give events out";
     each(source, ACTING, |phrase| format!("`{module}` uses `{phrase}`"), remedy)
@@ -516,11 +518,11 @@ mod samples {
     }
 
     #[test]
-    fn what_decides_and_acts_is_seen() {
-        bad(what_decides_does_not_act, "src/route/table.rs", "\nuse std::fs::File;");
-        bad(what_decides_does_not_act, "src/base/time.rs", "\nstd::thread::spawn(f);");
-        bad(what_decides_does_not_act, "src/wire/mux.rs", "\nuse std::net::{IpAddr, TcpStream};");
-        good(what_decides_does_not_act, "src/route/host.rs", "use std::net::Ipv4Addr; std::thread_local!();");
+    fn a_deciding_module_that_acts_is_found() {
+        bad(deciding_modules_do_not_act, "src/route/table.rs", "\nuse std::fs::File;");
+        bad(deciding_modules_do_not_act, "src/base/time.rs", "\nstd::thread::spawn(f);");
+        bad(deciding_modules_do_not_act, "src/wire/mux.rs", "\nuse std::net::{IpAddr, TcpStream};");
+        good(deciding_modules_do_not_act, "src/route/host.rs", "use std::net::Ipv4Addr; std::thread_local!();");
         bad(tokio_stays_on_the_control_thread, "src/edge/mod.rs", "\nuse tokio::net::TcpStream;");
         good(tokio_stays_on_the_control_thread, "src/control/mod.rs", "use tokio::net::TcpStream;");
     }
@@ -557,7 +559,7 @@ mod samples {
     }
 
     #[test]
-    fn what_is_left_over_is_seen() {
+    fn leftovers_are_found() {
         for text in ["todo!()", "dbg!(x)", "unimplemented!()", "// TODO: later", "#[allow(dead_code)]"] {
             bad(nothing_is_left_over, "tests/x.rs", &format!("\n{text}"));
         }

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_otherwise_is_no_line() {
+    fn lines_in_another_format_are_refused() {
         let (mut chain, mut out) = (Chain::new(), Vec::new());
         chain.append("2026-11-29T19:00:00Z", br#""kind":"call"}"#, &mut out);
         let good = String::from_utf8(out).unwrap().trim_end().to_owned();

@@ -94,6 +94,8 @@ pub struct AuditedCaller<'a> {
     pub client: Option<&'a str>,
     /// How the identity was proven.
     pub proof: &'a str,
+    /// The edge that has forwarded the identity, and the proof that it has checked.
+    pub forwarded: Option<(&'a str, &'a str)>,
 }
 
 /// Whether a call was let through.
@@ -191,6 +193,10 @@ impl AuditCallLine<'_> {
             line.text_if("issuer", caller.issuer.unwrap_or_default());
             line.text_if("client", caller.client.unwrap_or_default());
             line.text("proof", caller.proof);
+            if let Some((edge, proof)) = caller.forwarded {
+                line.text("forwarded_by", edge);
+                line.text("forwarded_proof", proof);
+            }
         }
         if let Some(decision) = self.decision {
             line.text("decision", decision.name());
@@ -360,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_call_is_json_whatever_its_agent_calls_things() {
+    fn a_line_is_valid_json_for_any_name_that_an_agent_sends() {
         let call = AuditCallLine {
             role: "edge",
             call: 0x1f,
@@ -382,7 +388,8 @@ mod tests {
                 subject: "alice\n",
                 issuer: Some("https://login.example"),
                 client: None,
-                proof: "jwt",
+                proof: "forwarded",
+                forwarded: Some(("front", "jwt")),
             }),
             decision: Some(AuditedDecision::Denied),
             policy: Some(AuditedPolicy {
@@ -410,7 +417,8 @@ mod tests {
         assert_eq!((&line["argument_bytes"], &line["argument_sha256"]), (&json!(2), &json!(sha)));
         assert_eq!((&line["decision"], &line["rule"]), (&json!("denied"), &json!("no-deletes")));
         assert_eq!(line["policy"], sha);
-        assert_eq!((&line["caller"], &line["proof"]), (&json!("alice\n"), &json!("jwt")));
+        assert_eq!((&line["caller"], &line["proof"]), (&json!("alice\n"), &json!("forwarded")));
+        assert_eq!((&line["forwarded_by"], &line["forwarded_proof"]), (&json!("front"), &json!("jwt")));
         assert_eq!((&line["issuer"], line.get("client")), (&json!("https://login.example"), None));
         assert!(!line.to_string().contains("secret"), "{line}");
         let least = parsed(&AuditCallLine { role: "edge", outcome: "offline", ..AuditCallLine::default() }.body());

@@ -206,7 +206,7 @@ fn the_end_is_checked_by_the_checkpoint_that_was_kept_and_by_no_other() {
 }
 
 #[test]
-fn what_was_removed_for_its_age_is_no_fault_if_the_log_says_so_and_only_as_far() {
+fn files_removed_by_age_are_no_fault_as_far_as_the_log_says_so() {
     let (key, mut chain) = (key(), Chain::new());
     let mut lines = Vec::new();
     for _ in 0..5 {
@@ -271,7 +271,7 @@ fn a_process_that_is_killed_at_any_byte_loses_the_line_that_it_wrote_and_no_othe
 }
 
 #[test]
-fn what_was_done_to_a_log_while_no_process_wrote_it_is_noted_by_the_next_one() {
+fn changes_to_a_closed_log_are_noted_by_the_next_process() {
     let mut log = log(6);
     let heads = [(0, log.head.clone())];
     let whole = log.bytes();

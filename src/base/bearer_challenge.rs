@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_is_left_out() {
+    fn absent_parameters_are_left_out() {
         let scope = BearerChallenge { scope: Some("a b"), ..BearerChallenge::default() };
         assert_eq!(scope.to_string(), r#"Bearer scope="a b""#);
         let all = BearerChallenge {

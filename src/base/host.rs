@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused_by_its_fault() {
+    fn invalid_hosts_are_refused_with_their_fault() {
         let (label, long) = ("x".repeat(64), ["x".repeat(63).as_str(); 4].join("."));
         let cases = [
             ("", HostError::Empty),

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_set_lacks_is_named_in_order_and_a_long_list_is_cut() {
+    fn missing_hosts_are_named_in_order_and_a_long_list_is_cut() {
         let routes = set(&["c.test", "b.test", "*.d.test", "a.test", "b.test"]);
         assert_eq!(routes.len(), 4);
         let lacking = routes.without(&set(&["b.test", "x.d.test"]));

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minted_secret_says_what_it_is_for_and_names_its_edge() {
+    fn a_minted_secret_names_its_purpose_and_its_edge() {
         let secret = mint(SecretKind::Tunnel, &[0xff; SECRET_ENTROPY_LEN], Some(PIN));
         let want = format!("adts_{}.{}", "_".repeat(42) + "8", "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc");
         assert_eq!(text(&secret), want);

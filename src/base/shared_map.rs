@@ -164,7 +164,7 @@ mod tests {
     use crate::base::Rng;
 
     #[test]
-    fn it_holds_what_an_ordinary_map_holds_and_copies_stay_as_they_were() {
+    fn it_equals_an_ordinary_map_and_copies_do_not_change() {
         let mut rng = Rng::new(7);
         let (mut map, mut model) = (SharedMap::default(), HashMap::new());
         let mut copies = Vec::new();

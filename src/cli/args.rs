@@ -10,9 +10,11 @@ use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::policy_args::PolicyArgs;
 use crate::cli::report_args::ReportArgs;
+use crate::cli::stdio_guard::StdioGuardArgs;
 use crate::cli::tools_args::ToolsArgs;
 use crate::cli::tunnel_args::TunnelArgs;
 use crate::config::{Millis, Profile};
+use crate::stdio::STDIO_GUARD;
 
 /// The path of the MCP endpoint of most servers.
 pub(super) const MCP_PATH: &str = "/mcp";
@@ -91,6 +93,9 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Print the version of the program
     Version(VersionArgs),
+    /// Start a command, and end it with all that it has started when standard input is closed
+    #[command(name = STDIO_GUARD, hide = true)]
+    StdioGuard(StdioGuardArgs),
 }
 
 const APPROVALS_EXAMPLES: &str = "Examples:
@@ -140,12 +145,15 @@ const CONNECT_EXAMPLES: &str = "Examples:
       --route demo.example.com=http://127.0.0.1:9000
   ADIT_TUNNEL_SECRET=… adit connect --edge edge.example.com:7844 --id tnl_demo \\
       --route demo.example.com=unix:/run/mcp.sock
+  adit connect --edge edge.example.com:7844 --id tnl_demo --secret-file demo.secret --route demo.example.com \\
+      -- npx -y @modelcontextprotocol/server-everything
 
 Exit code 2 means a wrong flag or configuration.";
 
 const UP_EXAMPLES: &str = "Examples:
   adit up                                    # with the built-in demo server
   adit up --upstream http://127.0.0.1:9000   # with your own server
+  adit up -- uvx mcp-server-time             # with a server that speaks over standard input and output
   adit up --once --json                      # 200 calls, then their times as JSON
 
 Exit code 1 means that a call failed, 2 a wrong flag or configuration.";
@@ -337,6 +345,16 @@ pub enum EdgeDirCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Print the public keys (JWKS) of the identities that the edge forwards, for the jwks_file of a connector; the edge
+    /// may be running
+    IdentityKeys {
+        /// The data directory to work on.
+        #[command(flatten)]
+        dir: DataDirArgs,
+        /// Sign with the next key from now on, and create another one
+        #[arg(long)]
+        rotate: bool,
+    },
     /// Back up the store; the edge may be running
     Backup {
         /// The data directory to work on.
@@ -392,9 +410,13 @@ pub struct ConnectArgs {
     #[arg(long, value_name = "FOLDER")]
     pub state_dir: Option<String>,
     /// Forward the calls for a host name to a server: http://HOST:PORT, https://HOST:PORT or unix:PATH; may be given
-    /// several times
+    /// several times; HOST alone for the command after --
     #[arg(long, value_name = "HOST=URL")]
     pub route: Vec<String>,
+    /// An MCP server that speaks over standard input and output: its program and arguments, after --; no shell reads them. Its route
+    /// is given as --route HOST
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
     /// How calls are carried: plain, resealed (re-encrypted, with an inner TLS session from the edge to this connector) or
     /// passthrough (the agent's own TLS session ends here); the edge must have the same value [default: plain]
     #[arg(long, value_name = "HOW")]
@@ -422,6 +444,9 @@ pub struct ConnectArgs {
 /// The arguments of `adit up`.
 #[derive(Args, Clone)]
 pub struct UpArgs {
+    /// An MCP server that speaks over standard input and output: its program and arguments, after --; no shell reads them
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["upstream", "demo"])]
+    pub command: Vec<String>,
     /// The MCP server to reach: http://HOST:PORT, https://HOST:PORT or unix:PATH
     #[arg(long, value_name = "URL", conflicts_with = "demo")]
     pub upstream: Option<String>,

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_query_cannot_do_is_refused_before_it_begins() {
+    fn an_invalid_query_is_refused_before_it_begins() {
         let parses = |args: &[&str]| Cli::try_parse_from([&["adit", "audit", "query", "log"], args].concat()).is_ok();
         for good in ["1", "100000"] {
             assert!(parses(&["--limit", good]), "{good}");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::control::WallTime;
 
 /// The columns of the table: all members of calls and actions, except `phases_us`, which is an object.
-const COLUMNS: [&str; 39] = [
+const COLUMNS: [&str; 41] = [
     "seq",
     "time",
     "kind",
@@ -30,6 +30,8 @@ const COLUMNS: [&str; 39] = [
     "issuer",
     "client",
     "proof",
+    "forwarded_by",
+    "forwarded_proof",
     "decision",
     "policy",
     "rule",
@@ -188,7 +190,13 @@ mod tests {
             session: Some(b"s"),
             trace: Some("4bf9".into()),
             arguments: Some((2, LineHash::of(b"{}"))),
-            caller: Some(AuditedCaller { subject: "a", issuer: Some("i"), client: Some("c"), proof: "jwt" }),
+            caller: Some(AuditedCaller {
+                subject: "a",
+                issuer: Some("i"),
+                client: Some("c"),
+                proof: "jwt",
+                forwarded: None,
+            }),
             decision: Some(AuditedDecision::Denied),
             policy: Some(AuditedPolicy { digest: LineHash::of(b"{}"), rule: Some("r"), limit: None, approval: None }),
             status: 200,
@@ -209,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_what_its_class_requires() {
+    fn an_event_has_the_attributes_that_its_class_requires() {
         let line = json!({"seq": 7, "time": "1970-01-01T00:00:01Z", "kind": "call", "method": "tools/call", "name": "t",
             "peer": "192.0.2.1", "outcome": "ok", "is_error": true, "status": 200, "took_us": 2_500});
         let event = ocsf_event(&line);

@@ -175,7 +175,7 @@ fn assert_same(dir: &Path, args: &AuditFilterArgs, limit: usize, seed: u64) -> u
 }
 
 #[test]
-fn a_search_with_the_index_finds_what_a_search_of_all_lines_finds() {
+fn a_search_with_the_index_equals_a_scan_of_all_lines() {
     let mut found = 0;
     for seed in 0..10 {
         let dir = tempfile::tempdir().unwrap();

@@ -77,7 +77,7 @@ mod tests {
     use crate::control::bodies::{BreakerKind, BreakerStateName, GuardModeName};
 
     #[test]
-    fn a_row_says_what_a_breaker_does_and_why() {
+    fn a_row_has_the_state_of_a_breaker_and_its_reason() {
         let breaker = BreakerInfo {
             breaker: BreakerKind::Tool,
             route: "a.test".to_owned(),

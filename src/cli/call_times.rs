@@ -115,6 +115,7 @@ mod tests {
             latency,
             reloads,
             tools: Vec::new(),
+            approvals: None,
         }
     }
 

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_a_secret_or_a_key_and_is_open_to_others_is_reported_with_the_command_that_corrects_it() {
+    fn readable_secret_files_are_reported_with_the_command_that_corrects_them() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
         let text = "[edge]\nconnectors_cert_file = \"c\"\nconnectors_key_file = \"k\"\n[[tunnel]]\nid = \"t\"\nhosts = \"a\"\n\

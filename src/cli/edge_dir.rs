@@ -1,4 +1,4 @@
-//! `adit edge init`, `adit edge backup` and `adit edge restore`.
+//! `adit edge init`, `adit edge identity-keys`, `adit edge backup` and `adit edge restore`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,14 +22,17 @@ pub(super) const DATA_DIR_ENV: &str = "ADIT_EDGE_DATA_DIR";
 
 /// Runs a command on the data directory, and returns the exit code.
 pub(super) fn run_edge_dir(command: &EdgeDirCommand, env: &BTreeMap<String, String>) -> u8 {
-    let (EdgeDirCommand::Init { dir, .. } | EdgeDirCommand::Backup { dir, .. } | EdgeDirCommand::Restore { dir, .. }) =
-        command;
+    let (EdgeDirCommand::Init { dir, .. }
+    | EdgeDirCommand::IdentityKeys { dir, .. }
+    | EdgeDirCommand::Backup { dir, .. }
+    | EdgeDirCommand::Restore { dir, .. }) = command;
     let Some(dir) = data_dir(dir, env) else {
         eprintln!("no data directory: give --data-dir, or set {DATA_DIR_ENV}");
         return EXIT_USAGE;
     };
     let done = match command {
         EdgeDirCommand::Init { name, json, .. } => init(&dir, name, *json),
+        EdgeDirCommand::IdentityKeys { rotate, .. } => identity_keys(&dir, *rotate),
         EdgeDirCommand::Backup { to, .. } => backup(&dir, to.clone()),
         EdgeDirCommand::Restore { from, keep_withdrawn, dir: given } => {
             put_back(&dir, given.data_dir.as_deref(), from.clone(), *keep_withdrawn)
@@ -65,6 +68,11 @@ fn init(dir: &DataDir, names: &[String], json: bool) -> Result<(), RunError> {
         done.names.join(", "),
         done.authority,
     ));
+    Ok(())
+}
+
+fn identity_keys(dir: &DataDir, rotate: bool) -> Result<(), RunError> {
+    print(&format!("{:#}\n", process::identity_key_set(dir, rotate)?));
     Ok(())
 }
 

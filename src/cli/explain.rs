@@ -181,7 +181,7 @@ call 1f3: tools/call sea\\u{1b}[2Jrch
     }
 
     #[test]
-    fn what_the_connector_says_follows_what_the_edge_says() {
+    fn the_connectors_part_follows_the_edges() {
         let of = |id: &str, role| CallInfo { id: Some(id.to_owned()), role, ..call() };
         let (edge, connector) = (RoleKind::Edge, RoleKind::Connector);
         let mut calls = vec![of("a", edge), of("9", edge), of("a", connector), of("9", connector)];
@@ -191,7 +191,7 @@ call 1f3: tools/call sea\\u{1b}[2Jrch
     }
 
     #[test]
-    fn the_end_of_a_call_says_who_ended_it() {
+    fn the_end_of_a_call_names_the_side_that_ended_it() {
         let answered = CallInfo { answered: None, stopped_at: CallStageName::Done, status: Some(200), ..call() };
         assert_eq!(ended(&answered), "answered with status 200");
         let gone = CallInfo { outcome: Some("agent_gone".to_owned()), stopped_at: CallStageName::Caller, ..answered };

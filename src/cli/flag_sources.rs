@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use crate::cli::args::{ConnectArgs, EdgeArgs, EngineArgs, FileArgs, MCP_PATH, UpArgs};
 use crate::config::{CREDENTIALS, CREDENTIALS_ENV, ConfigErrors, FILE_ENV, FileText, Flag, Purpose, Sources, settings};
 
@@ -10,6 +12,8 @@ use crate::config::{CREDENTIALS, CREDENTIALS_ENV, ConfigErrors, FILE_ENV, FileTe
 const UP_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// The tunnel of `adit up`.
 const UP_TUNNEL: &str = "tnl_up";
+/// The upstream that is a command.
+const STDIO: &str = "stdio";
 /// The address that lets the system choose the port.
 const UP_ANY_PORT: &str = "127.0.0.1:0";
 
@@ -99,7 +103,19 @@ impl ConnectArgs {
             ("connect.admin_listen", &self.admin),
         ]);
         flags.extend(self.edge.iter().map(|edge| Flag::new("connect.edge", edge.as_str())));
-        flags.extend(self.route.iter().map(|route| Flag::new("route", route.as_str())));
+        // The one route without a URL goes to the command.
+        let hosts = self.route.iter().filter(|route| !route.contains('=')).count();
+        if !self.command.is_empty() && hosts != 1 {
+            return Err(ConfigErrors::of(
+                "route",
+                "the command after -- needs one --route HOST, without a URL, that names its host",
+            ));
+        }
+        let command = (!self.command.is_empty()).then(|| Value::from(self.command.as_slice()));
+        flags.extend(self.route.iter().map(|route| match command.as_ref().filter(|_| !route.contains('=')) {
+            Some(command) => Flag::new("route", format!("{route}={command}")),
+            None => Flag::new("route", route.as_str()),
+        }));
         flags.extend(self.engine.flags());
         self.file.sources(Purpose::Connect, env, flags)
     }
@@ -111,6 +127,9 @@ impl UpArgs {
     /// the agents' URL.
     #[must_use]
     pub fn upstream_parts(&self) -> Option<(&str, &str)> {
+        if !self.command.is_empty() {
+            return Some((STDIO, MCP_PATH));
+        }
         let url = self.upstream.as_deref()?;
         let is_socket = url.starts_with("unix:") || url.starts_with("h2c+unix:");
         let host_at = url.find("://").filter(|_| !is_socket).map(|at| at + 3);
@@ -154,6 +173,9 @@ impl UpArgs {
                 value: value.to_owned(),
             };
             flags.extend([field("host", host_flag, host), field("upstream", upstream_flag, upstream)]);
+            if !self.command.is_empty() {
+                flags.push(field("command", "--", &Value::from(self.command.as_slice()).to_string()));
+            }
         }
         let profile = self.profile.profile;
         Sources { purpose: Purpose::Up, profile, file: None, env: env.clone(), flags, credentials: Vec::new() }

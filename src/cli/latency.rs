@@ -84,7 +84,7 @@ mod tests {
     use crate::control::bodies::{BreakerStateName, CallTimesSummary, GuardModeName};
 
     #[test]
-    fn a_row_says_what_the_tunnel_and_the_server_take_and_what_a_call_may() {
+    fn a_row_has_the_times_of_tunnel_and_server_and_the_deadline() {
         let us = |p50_us: f64| PhaseTimes {
             count: 2,
             mean_us: 1.0,

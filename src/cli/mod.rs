@@ -39,6 +39,7 @@ mod policy_tools;
 mod report;
 mod report_args;
 mod run;
+mod stdio_guard;
 mod table;
 mod tasks;
 mod tools;
@@ -76,6 +77,7 @@ pub use policy_args::{PolicyArgs, PolicyCommand, PolicyDiffArgs, PolicyExplainAr
 pub use report::run_report;
 pub use report_args::{ReportArgs, ReportFormat};
 pub use run::{EXIT_FAILURE, RunError};
+pub use stdio_guard::{StdioGuardArgs, run_stdio_guard};
 pub use tasks::run_tasks;
 pub use tools::run_tools;
 pub use tools_args::{ToolsArgs, ToolsCommand};

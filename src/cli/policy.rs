@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_is_told_with_its_rule_and_its_reason() {
+    fn a_decision_is_shown_with_its_rule_and_its_reason() {
         let policy = policy();
         let told = |args: &PolicyExplainArgs| explained(&policy, args).unwrap();
         let (text, code) = told(&args(&["office"], Some("get_a"), None));

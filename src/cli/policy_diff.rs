@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_would_be_decided_in_another_way_are_told_in_groups() {
+    fn changed_decisions_are_grouped() {
         let alice = json!({"caller": "alice", "issuer": "https://i", "proof": "jwt"});
         let lines = [
             line("get_a", json!({})),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_denied_then_may_pass_now() {
+    fn a_call_that_was_denied_may_pass_now() {
         let policy = json!({"decision": "denied", "policy": "ab", "rule": "no"});
         let found = compared(None, &[line("get_a", policy)]);
         let (group, _) = found.changed.first_key_value().unwrap();

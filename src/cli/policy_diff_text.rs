@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_told_who_what_and_why() {
+    fn the_text_names_the_caller_the_call_and_the_reason() {
         let text = diff_text(&found(), false);
         assert!(
             text.contains("2      allowed (all)  denied  alice of https://i  a.test  tools/call  set\\u{202e}  2026-"),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_told_the_same() {
+    fn the_json_has_the_same_facts() {
         let new = ToolPolicy::parse("").unwrap();
         let body: Value = serde_json::from_str(&diff_json(&found(), None, &new)).unwrap();
         assert_eq!(body["changed"][0]["before"][0], json!({"decision": "allowed", "rule": "all"}));

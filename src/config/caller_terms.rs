@@ -3,7 +3,7 @@ use std::path::Path;
 use crate::base::HostPattern;
 use crate::config::addresses::HttpUrl;
 use crate::config::table::{HostConfig, RouteConfig};
-use crate::config::values::{CallerAuth, ClientCertificate, IdentityHeaderName, TokenText};
+use crate::config::values::{CallerAuth, ClientCertificate, ForwardedIdentity, IdentityHeaderName, TokenText};
 
 /// The settings of a table that concern the callers of its host.
 pub struct CallerTerms<'a> {
@@ -31,6 +31,12 @@ pub struct CallerTerms<'a> {
     pub token_exchange: Option<&'a TokenText>,
     /// The header field in which the server is told who calls.
     pub identity_header: Option<&'a IdentityHeaderName>,
+    /// The claims that are forwarded to the connector, if identities are.
+    pub forwards: Option<&'a [TokenText]>,
+    /// Whether an edge may say who calls.
+    pub forwarded_identity: ForwardedIdentity,
+    /// The names of the edges that may; empty for all.
+    pub trusted_edges: &'a [TokenText],
 }
 
 impl<'a> CallerTerms<'a> {
@@ -50,6 +56,9 @@ impl<'a> CallerTerms<'a> {
             authorization_file: host.upstream_authorization_file.as_deref(),
             token_exchange: host.token_exchange.as_ref(),
             identity_header: host.identity_header.as_ref(),
+            forwards: host.forward_identity.then_some(&*host.forwarded_claims),
+            forwarded_identity: ForwardedIdentity::Off,
+            trusted_edges: &[],
         }
     }
 
@@ -69,13 +78,18 @@ impl<'a> CallerTerms<'a> {
             authorization_file: route.upstream_authorization_file.as_deref(),
             token_exchange: route.token_exchange.as_ref(),
             identity_header: route.identity_header.as_ref(),
+            forwards: None,
+            forwarded_identity: route.forwarded_identity,
+            trusted_edges: &route.trusted_edges,
         }
     }
 
     /// Whether anything is asked of callers.
     #[must_use]
     pub fn asks_for_anything(&self) -> bool {
-        self.auth != CallerAuth::Passthrough || self.client_certificate != ClientCertificate::Off
+        self.auth != CallerAuth::Passthrough
+            || self.client_certificate != ClientCertificate::Off
+            || self.forwarded_identity != ForwardedIdentity::Off
     }
 
     /// The resource that tokens are for.

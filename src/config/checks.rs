@@ -104,6 +104,20 @@ impl<'a> Checker<'a> {
             }
             let key = format!("route[{index}].host");
             self.unique(&mut hosts, &key, &route.host.to_string());
+            let command = format!("route[{index}].command");
+            match (route.upstream.is_stdio(), route.command.0.is_empty()) {
+                (true, true) => {
+                    self.missing(&command, "missing; a stdio upstream is a program: name it and its arguments")
+                }
+                (false, false) => {
+                    self.fault(&command, &[&upstream], "only a `stdio` upstream is started: set `upstream = \"stdio\"`")
+                }
+                _ => {}
+            }
+            if !route.upstream.is_stdio() && (!route.env.0.is_empty() || route.cwd.is_some()) {
+                let key = if route.cwd.is_some() { "cwd" } else { "env" };
+                self.fault(&format!("route[{index}].{key}"), &[&upstream], "only a `stdio` upstream is started");
+            }
             if route.upstream_ca_file.is_some() && !route.upstream.is_tls() {
                 let key = format!("route[{index}].upstream_ca_file");
                 self.fault(&key, &[&upstream], "only an https upstream has a certificate");

@@ -176,7 +176,13 @@ impl Entries {
             self.set(path, Raw::Word(text.to_owned()), origin.clone(), PathBuf::new());
         };
         set("host", host);
-        set("upstream", upstream);
+        // A list is a command.
+        if upstream.starts_with('[') {
+            set("command", upstream);
+            set("upstream", "stdio");
+        } else {
+            set("upstream", upstream);
+        }
     }
 
     /// Removes the tables of this kind that a lower layer set.

@@ -186,6 +186,7 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
+    use crate::private::FileError;
 
     #[test]
     fn a_secret_file_may_end_with_a_line_end_and_must_hold_a_secret() {
@@ -197,9 +198,12 @@ mod tests {
         };
         assert_eq!(read("\u{feff}0123456789abcdef\r\n").unwrap().expose(), b"0123456789abcdef");
         assert!(matches!(read("short\n"), Err(SecretFault::Unfit { .. })));
-        assert!(matches!(read(&"x".repeat(5_000)), Err(SecretFault::File(PrivateError::TooLong { .. }))));
+        assert!(matches!(
+            read(&"x".repeat(5_000)),
+            Err(SecretFault::File(PrivateError::File(FileError::TooLong { .. })))
+        ));
         let absent = SecretSource::File(dir.path().join("none")).read();
-        assert!(matches!(absent, Err(SecretFault::File(PrivateError::Unreadable { .. }))));
+        assert!(matches!(absent, Err(SecretFault::File(PrivateError::File(FileError::Unreadable { .. })))));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::base::{HostPattern, Traffic};
 use crate::config::caller_terms::CallerTerms;
 use crate::config::checks::Checker;
 use crate::config::error::nearest;
-use crate::config::table::{ConnectConfig, EdgeConfig, IdentityConfig, IdentityProviderConfig};
-use crate::config::values::{CallerAuth, ClientCertificate, TokenText};
+use crate::config::table::{ConnectConfig, EdgeConfig, IdentityConfig, IdentityProviderConfig, TrustedEdgeConfig};
+use crate::config::values::{CallerAuth, ClientCertificate, ForwardedIdentity, TokenText};
 
 impl Checker<'_> {
     /// Checks that the names and issuers of providers are unique, and that hosts and routes name only existing providers.
@@ -41,6 +41,14 @@ impl Checker<'_> {
                 self.missing(&format!("{table}.audience"), why);
             }
         }
+        let mut edges = BTreeMap::new();
+        let mut edge_issuers = BTreeMap::new();
+        for (index, edge) in identity.trusted_edges.iter().enumerate() {
+            let table = format!("trusted_edge[{index}]");
+            self.unique(&mut edges, &format!("{table}.name"), &edge.name.0);
+            self.unique(&mut edge_issuers, &format!("{table}.issuer"), &edge.issuer.0);
+            self.trusted_edge(&table, edge);
+        }
         let providers = &identity.providers;
         if let Some(edge) = edge {
             for (index, host) in edge.hosts.iter().enumerate() {
@@ -51,6 +59,7 @@ impl Checker<'_> {
                     "agents show certificates in TLS, which does not end at this edge: set edge.agents_cert_file",
                 );
                 self.asks_for_certificate(&asks, &authorities, unread);
+                self.forwards(&asks, identity, edge);
             }
         }
         if let Some(connect) = connect {
@@ -63,7 +72,82 @@ impl Checker<'_> {
                      edge, where their TLS ends",
                 );
                 self.asks_for_certificate(&asks, &authorities, unread);
+                self.trusts(&asks, &edges, route.traffic.unwrap_or(connect.traffic));
             }
+        }
+    }
+
+    fn trusted_edge(&mut self, table: &str, edge: &TrustedEdgeConfig) {
+        let key = |name: &str| format!("{table}.{name}");
+        match (&edge.jwks_file, &edge.jwks_url) {
+            (None, None) => self.missing(
+                &key("jwks_file"),
+                "missing; set it or jwks_url, so that it is known which keys are those of the edge",
+            ),
+            (Some(_), Some(_)) => {
+                self.fault(&key("jwks_file"), &[&key("jwks_url")], "jwks_file and jwks_url are both set; remove one");
+            }
+            (None, Some(url)) if !is_safe_url(&url.0) => {
+                let why = "the keys of the edge are fetched from here, which needs an https URL, or an http URL on this machine";
+                self.fault(&key("jwks_url"), &[], why);
+            }
+            _ => {}
+        }
+        if edge.ca_file.is_some() && edge.jwks_url.is_none() {
+            self.fault(&key("ca_file"), &[], "nothing is fetched from this edge, so no certificate is checked");
+        }
+    }
+
+    /// Checks that an edge which forwards identities can sign them, and has some.
+    fn forwards(&mut self, asks: &CallerTerms<'_>, identity: &IdentityConfig, edge: &EdgeConfig) {
+        if asks.forwards.is_none() {
+            return;
+        }
+        let key = format!("{}.forward_identity", asks.table);
+        if !asks.asks_for_anything() {
+            let why = "nobody proves who calls: set auth to verify or terminate, or client_certificate";
+            self.fault(&key, &[], why);
+        } else if asks.auth == CallerAuth::Passthrough {
+            // The audience of what is signed.
+            self.resource(asks);
+        }
+        if identity.edge_issuer.is_none() {
+            self.missing("identity.edge_issuer", "missing; forward_identity needs it: set it to the URL of this edge");
+        }
+        if edge.data_dir.is_none() {
+            self.missing(
+                "edge.data_dir",
+                "missing; forward_identity needs it, as the edge keeps its signing keys there",
+            );
+        }
+    }
+
+    /// Checks which edges may say who calls a route.
+    fn trusts(&mut self, asks: &CallerTerms<'_>, names: &BTreeMap<String, String>, traffic: Traffic) {
+        let key = |name: &str| format!("{}.{name}", asks.table);
+        if asks.forwarded_identity == ForwardedIdentity::Off {
+            if !asks.trusted_edges.is_empty() {
+                let why = "it has no effect: set forwarded_identity to optional or required";
+                self.fault(&key("trusted_edges"), &[&key("forwarded_identity")], why);
+            }
+            return;
+        }
+        if names.is_empty() {
+            let why = "no edge is trusted, so no identity can be accepted: add a [[trusted_edge]]";
+            self.fault(&key("forwarded_identity"), &[], why);
+        }
+        if traffic == Traffic::Passthrough {
+            let why = "no edge reads passthrough traffic, so none can say who calls";
+            self.fault(&key("forwarded_identity"), &[], why);
+        }
+        self.names_of(asks, ("trusted_edges", asks.trusted_edges), "trusted_edge", names);
+        if matches!(asks.host, HostPattern::Wildcard(_)) && asks.auth == CallerAuth::Passthrough {
+            let why =
+                "an identity is for one resource, and this is a table for many hosts: write a table for each host";
+            self.fault(&key("forwarded_identity"), &[], why);
+        }
+        if asks.auth == CallerAuth::Passthrough && asks.identity_header.is_none() {
+            self.resource(asks);
         }
     }
 
@@ -201,10 +285,11 @@ impl Checker<'_> {
     fn asks(&mut self, asks: &CallerTerms<'_>, names: &BTreeMap<String, String>, providers: &[IdentityProviderConfig]) {
         let key = |name: &str| format!("{}.{name}", asks.table);
         if asks.auth == CallerAuth::Passthrough {
+            let is_forwarded = asks.forwards.is_some() || asks.forwarded_identity != ForwardedIdentity::Off;
             let settings = [
                 ("identity_providers", !asks.providers.is_empty()),
-                ("auth_resource", asks.auth_resource.is_some() && asks.identity_header.is_none()),
-                ("scopes_required", !asks.scopes.is_empty()),
+                ("auth_resource", asks.auth_resource.is_some() && asks.identity_header.is_none() && !is_forwarded),
+                ("scopes_required", !asks.scopes.is_empty() && asks.forwarded_identity == ForwardedIdentity::Off),
                 ("upstream_authorization_file", asks.authorization_file.is_some()),
                 ("identity_header", asks.identity_header.is_some() && !asks.asks_for_anything()),
             ];

@@ -86,7 +86,9 @@ impl Config {
             checker.identity(identity, edge.as_ref(), connect.as_ref());
         }
         if let Some(approvals) = &approvals {
-            checker.approvals(approvals);
+            // `adit up` has no approvals, and says so itself.
+            let is_role = sources.purpose != Purpose::Up;
+            checker.approvals(approvals, edge.as_ref().filter(|_| is_role), connect.as_ref().filter(|_| is_role));
         }
         faults.extend(checker.into_faults());
 
@@ -211,7 +213,9 @@ fn files_of_roles(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<Named
     let of_edge = |key: &str| {
         ["edge.", "tunnel[", "host[", "admission.", "network_set["].iter().any(|part| key.starts_with(part))
     };
-    let of_both = |key: &str| key.starts_with("identity_provider[");
+    let of_both = |key: &str| {
+        ["identity_provider[", "client_authority[", "token_exchange["].iter().any(|part| key.starts_with(part))
+    };
     files.into_iter().filter(|file| of_both(&file.key) || if of_edge(&file.key) { edge } else { connect }).collect()
 }
 

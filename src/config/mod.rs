@@ -11,6 +11,7 @@ mod addresses;
 mod approval_checks;
 mod caller_terms;
 mod checks;
+mod command_setting;
 mod docs;
 mod entries;
 mod error;
@@ -33,11 +34,12 @@ mod values;
 
 pub use addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 pub use caller_terms::CallerTerms;
+pub use command_setting::{CommandWords, EnvVariables};
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy, read_policy_files};
 pub use load::Config;
-pub use named_file::{NamedFileError, read_named};
+pub use named_file::read_named;
 pub use networks::UpstreamNetwork;
 pub use profile::{Profile, UnknownProfile};
 pub use proxy::{NO_PROXY_ENVS, PROXY_ENVS, ProxyScheme, ProxyUrl};
@@ -48,10 +50,10 @@ pub use table::{
     ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ApprovalsConfig, AuditConfig,
     ClientAuthorityConfig, ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, HostConfig, IdentityConfig,
     IdentityProviderConfig, LogConfig, NetworkSetConfig, PARTS, RouteConfig, TokenExchangeConfig, ToolConfig,
-    TunnelConfig, settings,
+    TrustedEdgeConfig, TunnelConfig, settings,
 };
 pub use values::{
-    AlgorithmName, AuditMode, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FolderPath, Hedge,
-    IdentityHeaderName, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX,
+    AlgorithmName, AuditMode, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FolderPath, ForwardedIdentity,
+    Hedge, IdentityHeaderName, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX,
     SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin, TokenText,
 };

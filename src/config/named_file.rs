@@ -3,34 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Why a file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum NamedFileError {
-    /// The file cannot be opened or read.
-    #[error("cannot read {}: {cause}", path.display())]
-    Unreadable {
-        /// Its path.
-        path: PathBuf,
-        /// The error of the system.
-        cause: io::Error,
-    },
-    /// It is not a regular file. Reading it might never end.
-    #[error("{} is not a plain file: write what it holds to one, and name that", path.display())]
-    NotAFile {
-        /// Its path.
-        path: PathBuf,
-    },
-    /// The file is longer than any of its kind should be.
-    #[error("{} is longer than {len_max} bytes: is it the right file?", path.display())]
-    TooLong {
-        /// Its path.
-        path: PathBuf,
-        /// The most bytes that it may have.
-        len_max: usize,
-    },
-}
+use crate::private::FileError;
 
 /// Opens a file. If it is a pipe, it does not wait until something opens that for writing.
 pub(super) fn open_at_once(path: &Path) -> io::Result<File> {
@@ -42,18 +17,17 @@ pub(super) fn open_at_once(path: &Path) -> io::Result<File> {
 /// # Errors
 ///
 /// If it is no plain file, is longer, or cannot be read.
-pub fn read_named(path: &Path, len_max: usize) -> Result<Vec<u8>, NamedFileError> {
-    let named = || path.to_path_buf();
-    let unreadable = |cause| NamedFileError::Unreadable { path: named(), cause };
+pub fn read_named(path: &Path, len_max: usize) -> Result<Vec<u8>, FileError> {
+    let unreadable = |cause: io::Error| FileError::unreadable(path, &cause);
     let file = open_at_once(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(NamedFileError::NotAFile { path: named() });
+        return Err(FileError::NotAFile { path: path.to_path_buf() });
     }
     let mut content = Vec::new();
     // The file may grow while it is read.
     file.take(len_max as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() > len_max {
-        return Err(NamedFileError::TooLong { path: named(), len_max });
+        return Err(FileError::TooLong { path: path.to_path_buf(), len_max });
     }
     Ok(content)
 }
@@ -65,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_end_is_not_read() {
+    fn a_file_without_an_end_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let told = |path: &Path| read_named(path, 4).unwrap_err().to_string();
         let pipe = dir.path().join("pipe");

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_said_and_no_password_is_repeated() {
+    fn unusable_proxy_urls_are_reported_without_their_password() {
         for (text, said) in [
             ("https://me:hunter2@proxy:3128", "TLS to a proxy is not supported"),
             ("socks4://me:hunter2@proxy", "socks4:// are not supported"),

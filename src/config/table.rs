@@ -6,19 +6,20 @@ use std::path::PathBuf;
 
 use crate::base::{GuardMode, Traffic, TunnelId};
 use crate::config::addresses::{HostField, HostPort, HttpUrl, WebOrigin};
+use crate::config::command_setting::{CommandWords, EnvVariables};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
     AlgorithmName, AuditMode, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FieldNameText, FolderPath,
-    Hedge, IdentityHeaderName, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText,
-    ServerPreset, Spin, TokenText, ToolName,
+    ForwardedIdentity, Hedge, IdentityHeaderName, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend,
+    SecretText, ServerPreset, Spin, TokenText, ToolName,
 };
 use crate::policy::{Member, Network, PinMode, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 16] = [
+pub const PARTS: [Part; 17] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -32,6 +33,7 @@ pub const PARTS: [Part; 16] = [
     Part::of::<IdentityProviderConfig>(),
     Part::of::<ClientAuthorityConfig>(),
     Part::of::<TokenExchangeConfig>(),
+    Part::of::<TrustedEdgeConfig>(),
     Part::of::<ApprovalsConfig>(),
     Part::of::<AuditConfig>(),
     Part::of::<LogConfig>(),
@@ -398,6 +400,13 @@ section! {
         /// removed. The key pair is generated at each start; the public key is available at `/v1/identity-keys` of the
         /// admin API.
         identity_header: Option<IdentityHeaderName> = unset, live, like "X-Caller";
+        /// Whether the connector is told who calls: the edge sends it the identity that it has checked, signed, in a field that never
+        /// leaves the tunnel ([GOVERNANCE.md](GOVERNANCE.md#identities-that-an-edge-forwards)). Requires `edge.data_dir`,
+        /// `identity.edge_issuer`, and `auth` or `client_certificate`.
+        forward_identity: bool = "false", live, like "true";
+        /// The claims of callers that are forwarded besides subject, issuer, client and scopes, because roles of the connector need
+        /// them. A forwarded identity has at most 8 KiB; calls with a longer one are refused with 403.
+        forwarded_claims: Vec<TokenText> = "groups,roles", live, like "groups";
         /// The policy of the host: a file with the rules for which caller may call which tool, prompt and resource
         /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
         /// version stays in effect. It is refused for a host with `passthrough` traffic, which the edge cannot read:
@@ -680,8 +689,16 @@ section! {
         host: HostPattern = required, live, like "demo.example.com";
         /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`. For a server that
         /// speaks HTTP/2 without TLS, it is `h2c://HOST:PORT` or `h2c+unix:/path/of/socket`. It has no path, because
-        /// the path of each call is passed on unchanged.
+        /// the path of each call is passed on unchanged. `stdio`: a program that is started with `command` and speaks MCP over its
+        /// standard input and output ([OPERATING.md](OPERATING.md#servers-that-speak-stdio)).
         upstream: UpstreamUrl = required, live, like "http://127.0.0.1:9000";
+        /// The program of a `stdio` upstream and its arguments, as a list. No shell reads it. In a variable or a flag it is a list in JSON.
+        command: CommandWords = unset, live, like "mcp-server-time";
+        /// Variables that are added to the environment of `command`, each as `NAME=value`. It has the variables of this process,
+        /// except those whose names begin with `ADIT_`. The values are not displayed.
+        env: EnvVariables = unset, live, like "TZ=UTC";
+        /// The folder in which `command` runs, instead of that of this process.
+        cwd: Option<FolderPath> = unset, live, like "/srv/mcp";
         /// How its calls are carried, if that differs from `connect.traffic`.
         traffic: Option<Traffic> = unset, live, like "passthrough";
         /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the
@@ -719,6 +736,13 @@ section! {
         /// removed. The key pair is generated at each start; the public key is available at `/v1/identity-keys` of the
         /// admin API.
         identity_header: Option<IdentityHeaderName> = unset, live, like "X-Caller";
+        /// Whether an edge may say who calls, in place of a token that the connector would check itself. `off`: no. `optional`: what a
+        /// trusted edge says counts, if it says something. `required`: every call must come from a trusted edge that says who
+        /// calls ([GOVERNANCE.md](GOVERNANCE.md#identities-that-an-edge-forwards)). Requires a `[[trusted_edge]]`, and `auth_resource`
+        /// or `public_url`. Not for `passthrough` traffic, which no edge can read.
+        forwarded_identity: ForwardedIdentity = "off", live, like "required";
+        /// The names of the `[[trusted_edge]]`s that may say who calls; empty for all.
+        trusted_edges: Vec<TokenText> = unset, live, like "front";
         /// The policy of the route: a file with the rules for which caller may call which tool, prompt and resource
         /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
         /// version stays in effect. It applies to all kinds of traffic.
@@ -820,6 +844,9 @@ section! {
         /// The shortest time between two fetches that tokens with unknown keys cause, for example after keys were rotated. In
         /// between, such tokens are refused.
         unknown_key_ms: Millis = "15s" in 1_000..=3_600_000, live, like "1m";
+        /// The name of this edge as the issuer of identities that it forwards (`forward_identity`), such as its URL. Connectors compare
+        /// it byte for byte with `issuer` of a `[[trusted_edge]]`.
+        edge_issuer: Option<TokenText> = unset, live, like "https://edge.example.com";
     } with {
         /// The issuers of access tokens: the tables `[[identity_provider]]`.
         providers: IdentityProviderConfig
@@ -829,6 +856,32 @@ section! {
     } with {
         /// Where tokens are exchanged: the tables `[[token_exchange]]`.
         exchanges: TokenExchangeConfig
+    } with {
+        /// The edges that may say who calls: the tables `[[trusted_edge]]`.
+        trusted_edges: TrustedEdgeConfig
+    }
+}
+
+section! {
+    /// An edge that may say who calls, for routes with `forwarded_identity`: one `[[trusted_edge]]` each. It can then claim to be called
+    /// by anybody. Read by `adit connect`.
+    record "trusted_edge" => TrustedEdgeConfig {
+        /// The name that routes, policies and the audit log use for it.
+        name: TokenText = required, live, like "front";
+        /// Its name as an issuer, byte for byte as in its `identity.edge_issuer`.
+        issuer: TokenText = required, live, like "https://edge.example.com";
+        /// A file with its public keys (JWKS), as `adit edge identity-keys` prints them. Read again when it changes. This or `jwks_url`
+        /// is required.
+        jwks_file: Option<PathBuf> = unset, live, like "front.jwks.json";
+        /// The URL of its public keys (JWKS): `https`, or `http` on this machine. Redirects are not followed.
+        jwks_url: Option<TokenText> = unset, live, like "https://keys.example.com/front.jwks.json";
+        /// The certificates (PEM) of the authorities that sign the certificate of `jwks_url`, instead of the public ones.
+        ca_file: Option<PathBuf> = unset, live, like "keys-ca.pem";
+        /// The issuers of the identities that it may forward: those of tokens, `x509:` with the name of a `[[client_authority]]`
+        /// of the edge, or its own `issuer` for static keys. Empty for any.
+        vouches_for: Vec<TokenText> = unset, live, like "https://login.example.com/realms/demo";
+        /// How far the clocks of the edge and of this process may be apart.
+        leeway_ms: Millis = "10s" in 0..=60_000, live, like "2s";
     }
 }
 
@@ -869,7 +922,7 @@ section! {
         /// For `subject`, the authority must never give one subject to two callers.
         name_from: CallerName = "uri", live, like "email";
         /// The lists of revoked certificates (PEM, `X509 CRL`). If it is set, a certificate that no list covers is refused, and
-        /// so are all certificates once the next list is overdue. Read again when it changes.
+        /// so are all certificates once the next list is overdue. Intermediate certificates need a list of their authority too. Read again when it changes.
         crl_file: Option<PathBuf> = unset, live, like "partners.crl.pem";
     }
 }
@@ -923,7 +976,7 @@ section! {
     /// Who is told of calls that wait for approval. Both roles read it; `adit up` does not.
     section "approvals" => ApprovalsConfig {
         /// The URL to which a message is sent (POST) for each call that waits: `https`, or `http` on this machine. The messages have
-        /// the form of Standard Webhooks, and only tell: calls are approved with `adit approvals` or the admin API. The URL is shown
+        /// the form of Standard Webhooks. Calls are approved with `adit approvals`, the admin API, or `link_url`. The URL is shown
         /// by `adit config show`, so it must not contain a secret.
         webhook_url: Option<TokenText> = unset, restart, like "https://hooks.example.com/adit";
         /// A file with the secret that signs the messages (HMAC-SHA256), mode 0600. One that begins with `whsec_` is Base64.
@@ -932,6 +985,13 @@ section! {
         webhook_ca_file: Option<PathBuf> = unset, restart, like "hooks-ca.pem";
         /// Whether the messages contain the arguments of calls. Otherwise they have their length and hash.
         webhook_arguments: bool = "false", restart, like "true";
+        /// The URL at which people reach the admin listener, for example through a reverse proxy: `https`, or `http` on this machine.
+        /// With it, each message has a signed link to a page below it, `approve/`, on which one can decide about the call. Whoever has
+        /// the link can, and nothing else. The URL is shown by `adit config show`.
+        link_url: Option<TokenText> = unset, restart, like "https://adit.example.com";
+        /// Whether the page shows the arguments of the call, without secrets, payment cards and bank accounts. Otherwise it shows
+        /// their length and hash.
+        link_arguments: bool = "false", restart, like "true";
     }
 }
 

@@ -181,6 +181,18 @@ choice! {
 }
 
 choice! {
+    /// Whether an edge may say who calls.
+    ForwardedIdentity {
+        /// What it says is ignored.
+        Off = "off",
+        /// It counts, if it says something.
+        Optional = "optional",
+        /// Every call must come from an edge that says it.
+        Required = "required",
+    }
+}
+
+choice! {
     /// Which name in a client certificate is that of the caller.
     CallerName {
         /// The URI of the subject's alternative names.

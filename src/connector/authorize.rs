@@ -6,9 +6,12 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::connector::call::CallContext;
 use crate::connector::shared::Counters;
-use crate::identity::RouteAuth;
+use crate::identity::{Awaited, RouteAuth};
 use crate::policy::ToolPolicy;
-use crate::serve::{CallerStop, IssuerWaits, LabelError, Request, caller_denied, is_unexchanged, issuer_heard};
+use crate::serve::{
+    CallerConnection, CallerStop, IssuerWaits, LabelError, Request, caller_denied, is_edge_identity_refused,
+    is_unexchanged, issuer_heard,
+};
 
 /// A request whose caller is not identified yet.
 pub(super) struct UnknownCaller {
@@ -43,10 +46,25 @@ pub(super) fn identify(
     let Some(auth) = auth else { return Ok(policy) };
     let core = context.core;
     let now = Duration::from_secs(core.connector.settings.clock.now().as_secs());
-    match request.identify(&core.tokens, &auth, policy.as_deref(), context.certificate(), now) {
+    let address = context.agent_address(request.head());
+    let connection = CallerConnection { certificate: context.certificate(), address, is_edges: !context.is_agents() };
+    match request.identify(&core.tokens, &auth, policy.as_deref(), connection, now) {
         Ok(()) => Ok(policy),
         Err(stop) => Err(UnknownCaller { auth, policy, stop }),
     }
+}
+
+/// Exchanges the token of a request that may be forwarded, if its route does that.
+///
+/// # Errors
+///
+/// If the request has to be [settled] first.
+///
+/// [settled]: settle
+pub(super) fn exchange(context: CallContext<'_>, request: &mut impl Request) -> Result<(), UnknownCaller> {
+    let clock = &context.core.connector.settings.clock;
+    let exchanged = request.exchange_token(|| Duration::from_secs(clock.now().as_secs()));
+    exchanged.map_err(|(auth, refusal)| UnknownCaller { auth, policy: None, stop: CallerStop::Refused(refusal) })
 }
 
 /// Waits for the issuer if the request needs its keys or answer, at most until the caller has to be answered. Otherwise
@@ -62,7 +80,12 @@ pub(super) async fn settle(
     let mut waits = IssuerWaits::default();
     while let Some(awaited) = waits.next(&stop) {
         issuer_heard(&core.core, &auth, awaited, until).await;
-        match identify(context, request, Some(auth), policy) {
+        // A request that waits for an exchange is identified already, and its policy has decided.
+        let again = match awaited {
+            Awaited::Exchange(_) => exchange(context, request).map(|()| None),
+            _ => identify(context, request, Some(auth), policy),
+        };
+        match again {
             Ok(policy) => return Settled::Known(policy),
             Err(still) => (auth, policy, stop) = (still.auth, still.policy, still.stop),
         }
@@ -77,6 +100,9 @@ pub(super) async fn settle(
         CallerStop::Refused(refusal) => {
             if is_unexchanged(refusal) {
                 Counters::add(&core.connector.counters.tokens_unexchanged);
+            }
+            if is_edge_identity_refused(refusal) {
+                Counters::add(&core.connector.counters.edge_identities_refused);
             }
             Settled::Denied(LabelError::Denied(Box::new(caller_denied(&auth, refusal))))
         }

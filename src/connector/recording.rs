@@ -8,7 +8,9 @@ use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, FailedCall, trace_of};
 use crate::latency::{CallPhases, CallRecord, CallStage, CallerTimeSource, Outcome, Phase, Retries};
 use crate::route::Hostname;
-use crate::serve::{AnswerSize, CallEnded, EndedCall, GuardedCall, PlacedCall, Request, add_to_task, leave, task_of};
+use crate::serve::{
+    AnswerSize, CallEnded, EndedCall, GuardedCall, NoteCounters, PlacedCall, Request, add_to_task, leave, task_of,
+};
 use crate::wire::mcp::{Call, SESSION_ID};
 
 /// The report of a call that failed, with its label as far as it is known.
@@ -58,8 +60,9 @@ pub(super) fn record(
     // Without a begun call, these belong to an earlier call.
     let (retries, again) = if is_begun { (work.retries, work.again) } else { (Retries::default(), None) };
     let core = context.core;
-    if let Some(note) = request.label().and_then(|label| label.log_answer_note()) {
-        core.connector.counters.add_note(&note);
+    if let Some(label) = request.label() {
+        let Counters { texts_changed, texts_flagged, answers_over_ceiling, answers_cut, .. } = &core.connector.counters;
+        label.log_answer_note(NoteCounters { texts_changed, texts_flagged, answers_over_ceiling, answers_cut });
     }
     let keeps = core.figures.calls.borrow().is_on();
     if host.is_none() && !keeps {

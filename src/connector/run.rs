@@ -14,6 +14,8 @@ use crate::dial::Resolver;
 use crate::engine::{Core, MailReceiver};
 use crate::link::CloseReason;
 
+/// How often a core that has child processes checks whether the other cores have drained.
+const DRAINED_CHECK: Duration = Duration::from_millis(10);
 /// How long links may take to send their last frame after the drain timeout.
 const LINK_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -29,6 +31,7 @@ impl Connector {
 
 impl ConnectorCore {
     async fn run(self: &Rc<ConnectorCore>, mut messages: MailReceiver<CoreMessage>) {
+        self.upstreams.start_children();
         enrol::keep_certified(self);
         links::open_links(self);
         while !self.is_draining() {
@@ -51,13 +54,23 @@ impl ConnectorCore {
         });
         let (id, calls) = (self.core.id(), self.calls_open());
         tracing::info!(core = %id, calls, "draining: event streams end, other calls may finish");
-        let drain_timeout = self.connector.settings.drain_timeout;
+        let (began, drain_timeout) = (self.core.now(), self.connector.settings.drain_timeout);
         if self.core.timeout(drain_timeout, self.links.all_ended()).await.is_err() {
             let calls = self.calls_open();
             tracing::warn!(core = %self.core.id(), calls, "drain timeout reached, open calls are cut");
             self.links.close(CloseReason::DrainTimeout);
             // A link that cannot send its last frame in time is dropped.
             let _ = self.core.timeout(LINK_CLOSE_TIMEOUT, self.links.all_ended()).await;
+        }
+        self.connector.on_drained();
+        if self.upstreams.has_children() {
+            // Calls of other cores may be with children of this one.
+            let others = async {
+                while !self.connector.is_drained() {
+                    self.core.sleep(DRAINED_CHECK).await;
+                }
+            };
+            let _ = self.core.timeout_at(began + drain_timeout, Box::pin(others)).await;
         }
         tracing::info!(core = %id, "drain ended");
         self.workers.close();
@@ -78,7 +91,10 @@ impl ConnectorCore {
             CoreMessage::MoreLinks if !self.is_draining() => links::open_links(self),
             CoreMessage::MoreLinks => {}
             CoreMessage::EdgeStatus(edge) => self.edges.on_status(edge),
-            CoreMessage::RoutesChanged => self.links.set_hosts(&self.connector.hosts()),
+            CoreMessage::RoutesChanged => {
+                self.links.set_hosts(&self.connector.hosts());
+                self.upstreams.start_children();
+            }
         }
     }
 

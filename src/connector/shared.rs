@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::connector::settings::{ConnectorSettings, ConnectorTables, EdgeAddress
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
-use crate::policy::{AnswerNote, KeyedLogLimit, LeftOut};
+use crate::policy::{KeyedLogLimit, LeftOut};
 use crate::route::Hostname;
 use crate::serve::{AuditLog, RouteLimits, SessionOwners};
 use crate::wire::mux::Hosts;
@@ -38,6 +38,8 @@ pub struct Connector {
     /// The tasks that these calls belong to; none if they are not counted.
     tasks: Option<TaskTable>,
     cores: Vec<MailSender<CoreMessage>>,
+    /// The number of cores whose calls have ended for good.
+    drained: AtomicUsize,
     messages: Mutex<Vec<Option<MailReceiver<CoreMessage>>>>,
     pub(super) events: MailSender<ConnectorEvent>,
     /// The owners of sessions, on routes that require tokens.
@@ -131,6 +133,7 @@ counters! {
         texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
         lists_crowded, "Answers that were withheld because no memory was left to filter them";
         requests_refused, "Requests that were refused before they became calls";
+        answers_cut, "Answers of which a part was left out because they exceeded a ceiling of the rule that allows their calls";
         answers_over_ceiling, "Answers that were withheld because they exceeded a ceiling of the rule that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
@@ -142,18 +145,8 @@ counters! {
         resends_unread, "Requests sent again of which nothing had reached the upstream";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
+        edge_identities_refused, "Calls refused because an edge has not said who calls, or what it says is not accepted";
         tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";
-    }
-}
-
-impl Counters {
-    /// Counts what became of an answer by the policy of its route.
-    pub(super) fn add_note(&self, note: &AnswerNote) {
-        self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
-        self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
-        if note.reached().is_some() {
-            Counters::add(&self.answers_over_ceiling);
-        }
     }
 }
 
@@ -188,6 +181,7 @@ impl Connector {
             limits: RouteLimits::default(),
             tasks,
             cores: senders,
+            drained: AtomicUsize::new(0),
             messages: Mutex::new(messages.into_iter().map(Some).collect()),
             events: events.clone(),
             session_owners: SessionOwners::default(),
@@ -273,6 +267,16 @@ impl Connector {
 
     pub(super) fn tables_version(&self) -> u64 {
         self.tables_version.load(Ordering::Acquire)
+    }
+
+    /// Takes note that the calls of a core have ended for good.
+    pub(super) fn on_drained(&self) {
+        self.drained.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the calls of all cores have ended for good.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed) >= self.core_count()
     }
 
     pub(super) fn core_count(&self) -> usize {

@@ -222,6 +222,14 @@ impl StreamCalls<'_> {
             // Boxed, so that other calls do not pay for its size.
             return Some(Box::pin(self.answer_unlabelled(request, error)).await);
         }
+        // The policy has decided: no token is made for a call that it denies.
+        if let Err(unknown) = authorize::exchange(*context, request)
+            // Boxed, so that other calls do not pay for its size.
+            && let Err(next) = Box::pin(self.settle_caller(request, unknown)).await
+        {
+            return Some(next);
+        }
+        let StreamCalls { context, work, host, .. } = self;
         if work.agents.queue.is_labelled
             && let Some(host) = *host
             && let Some(report) = begin_guard(*context, work, request, host)

@@ -103,6 +103,20 @@ impl Upstreams {
         }
     }
 
+    /// Starts the child processes of routes that this core keeps: each core takes its share of them.
+    pub(super) fn start_children(&self) {
+        self.refresh_tables();
+        let (cores, own) = (self.connector.core_count().max(1), usize::from(self.core.id().0));
+        let tables = self.tables.borrow();
+        let children = tables.routes.targets().filter_map(|route| route.upstream.stdio.as_ref());
+        children.enumerate().filter(|(index, _)| index % cores == own).for_each(|(_, child)| child.open(&self.core));
+    }
+
+    /// Whether any route has a child process.
+    pub(super) fn has_children(&self) -> bool {
+        self.tables.borrow().routes.targets().any(|route| route.upstream.stdio.is_some())
+    }
+
     pub(super) fn close_idle(&self) {
         self.served.borrow().values().for_each(|served| served.upstream.close_idle());
     }
@@ -372,7 +386,7 @@ fn is_governed(tables: &ConnectorTables) -> bool {
 fn failure_of(error: &UpstreamError) -> CallFailure {
     match error {
         UpstreamError::NotAllowed { .. } => CallFailure::UpstreamNotAllowed,
-        UpstreamError::Refused { .. } => CallFailure::UpstreamRefused,
+        UpstreamError::Refused { .. } | UpstreamError::NotRunning { .. } => CallFailure::UpstreamRefused,
         UpstreamError::Unreachable { .. } | UpstreamError::Name(_) | UpstreamError::Http2 { .. } => {
             CallFailure::UpstreamUnreachable
         }
@@ -403,5 +417,10 @@ fn same(a: &UpstreamSettings, b: &UpstreamSettings) -> bool {
         let limits = [connect_timeout, refused_wait, idle_timeout, silence_max, acknowledged_within, queue_timeout];
         (connections_max, limits)
     };
-    same_tls && a.allowed == b.allowed && a.url == b.url && figures(a) == figures(b)
+    let same_child = match (&a.stdio, &b.stdio) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
+    };
+    same_tls && same_child && a.allowed == b.allowed && a.url == b.url && figures(a) == figures(b)
 }

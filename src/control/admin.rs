@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::control::api::{Access, Api, ApiError, open_routes};
+use crate::control::approval_pages::approval_pages;
 use crate::control::metrics::{METRICS_TYPE, metrics};
 use crate::control::state::State;
 
@@ -23,6 +24,8 @@ pub const ADMIN_PATHS: [&str; 8] =
 
 /// The router of the API, over the state of the process and its tunnels.
 pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
+    let pages = access.as_ref().and_then(|access| Some((access.links.clone()?, access.approvals.clone())));
+    let pages = pages.map(|(links, desk)| approval_pages(links, desk)).unwrap_or_default();
     let tunnels = Api::new(Arc::clone(&state), access).router();
     Router::new()
         .route("/metrics", get(get_metrics))
@@ -34,6 +37,8 @@ pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(guard))
+        // They check their host themselves, because people open them at the configured URL.
+        .merge(pages)
 }
 
 async fn get_metrics(Given(state): Given<Arc<State>>) -> Response {
@@ -75,7 +80,7 @@ async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-fn names_this_host(headers: &HeaderMap) -> bool {
+pub(super) fn names_this_host(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
     let Ok(host) = host.to_str() else { return false };

@@ -12,6 +12,8 @@ use reqwest::{Client, header};
 use serde_json::json;
 
 use crate::base::{Clock, Secret, Time, Trouble};
+use crate::control::approval_counts::{ApprovalCounts, DeliveryOutcome};
+use crate::control::approval_links::ApprovalLinks;
 use crate::control::bodies::ApprovalInfo;
 use crate::control::issuer_http::issuer_client;
 use crate::control::once::chain;
@@ -33,6 +35,8 @@ pub struct ApprovalWebhook {
     client: Client,
     key: hmac::Key,
     shows_arguments: bool,
+    links: Option<Arc<ApprovalLinks>>,
+    counts: Arc<ApprovalCounts>,
     pace: Pace,
 }
 
@@ -48,6 +52,8 @@ struct Pace {
 struct Told {
     /// The calls, by ticket and time of the first request.
     calls: HashSet<(ApprovalTicket, Duration)>,
+    /// The calls that wait and were not told of.
+    untold: HashSet<(ApprovalTicket, Duration)>,
     /// The number of failed notifications per call.
     failed: HashMap<ApprovalTicket, u32>,
     /// The length of the current pause, and its end.
@@ -66,13 +72,20 @@ impl ApprovalWebhook {
         secret: &Secret,
         ca: Option<(&Path, &[u8])>,
         shows_arguments: bool,
+        counts: Arc<ApprovalCounts>,
     ) -> Result<ApprovalWebhook, String> {
         let client = issuer_client(ca)?;
         let encoded = std::str::from_utf8(secret.expose()).ok().and_then(|text| text.strip_prefix(ENCODED_SECRET));
         let decoded = encoded.map(|text| STANDARD.decode(text).map(Secret::new));
         let decoded = decoded.transpose().map_err(|_| format!("what follows {ENCODED_SECRET} is not Base64"))?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, decoded.as_ref().unwrap_or(secret).expose());
-        Ok(ApprovalWebhook { url: url.into(), client, key, shows_arguments, pace: PACE })
+        Ok(ApprovalWebhook { url: url.into(), client, key, shows_arguments, links: None, counts, pace: PACE })
+    }
+
+    /// Sends a link with each notification, by which one can decide about the call.
+    #[must_use]
+    pub fn with_links(self, links: Option<Arc<ApprovalLinks>>) -> ApprovalWebhook {
+        ApprovalWebhook { links, ..self }
     }
 
     /// Sends notifications until the future is dropped. A failed one is retried until the call is no longer pending.
@@ -81,19 +94,26 @@ impl ApprovalWebhook {
         loop {
             tokio::time::sleep(self.pace.look_every).await;
             let changes = approvals.changes();
-            if told.pauses(MonotonicClock.now()) || (seen == Some(changes) && !trouble.is_on()) {
+            if seen == Some(changes) && !trouble.is_on() {
                 continue;
             }
             seen = Some(changes);
-            for call in told.next(approvals.all(MonotonicClock.now())) {
+            let (calls, dropped) = told.next(approvals.all(MonotonicClock.now()));
+            (0..dropped).for_each(|_| self.counts.on_delivery(DeliveryOutcome::Dropped));
+            if told.pauses(MonotonicClock.now()) {
+                continue;
+            }
+            for call in calls {
                 match self.tell(&call).await {
                     Ok(()) => {
+                        self.counts.on_delivery(DeliveryOutcome::Delivered);
                         told.succeeded(&call);
                         if trouble.ends() {
                             tracing::info!("the approval webhook is reached again");
                         }
                     }
                     Err(why) => {
+                        self.counts.on_delivery(DeliveryOutcome::Failed);
                         told.failed(&call, self.pace, MonotonicClock.now());
                         if trouble.begins() {
                             tracing::warn!(
@@ -112,7 +132,11 @@ impl ApprovalWebhook {
         let mut info = ApprovalInfo::of(call);
         info.arguments = info.arguments.filter(|_| self.shows_arguments);
         let now = WallTime::now();
-        let body = json!({"type": "approval.waiting", "timestamp": now.to_string(), "data": info}).to_string();
+        let mut data = json!(info);
+        if let Some(links) = &self.links {
+            data["approval_url"] = json!(links.url(call, MonotonicClock.now(), now.as_unix().as_secs()));
+        }
+        let body = json!({"type": "approval.waiting", "timestamp": now.to_string(), "data": data}).to_string();
         // The id is the same for each retry, so that the server can drop duplicates.
         let id = format!("{}_{}", call.ticket, call.asked.as_secs());
         let time = now.as_unix().as_secs();
@@ -134,20 +158,24 @@ impl Told {
         self.pause.is_some_and(|(_, until)| until > now)
     }
 
-    /// The pending calls that were not notified yet, those with the fewest failures first.
-    fn next(&mut self, all: Vec<Approval>) -> Vec<Approval> {
+    /// The pending calls that were not notified yet, those with the fewest failures first; and how many calls have stopped waiting
+    /// since the last time that were never notified.
+    fn next(&mut self, all: Vec<Approval>) -> (Vec<Approval>, usize) {
         let waiting: HashSet<_> =
             all.iter().filter(|one| one.is_waiting()).map(|one| (one.ticket, one.asked)).collect();
         self.calls.retain(|call| waiting.contains(call));
+        let dropped = self.untold.difference(&waiting).count();
         self.failed.retain(|ticket, _| waiting.iter().any(|(one, _)| one == ticket));
         let is_new = |one: &Approval| one.is_waiting() && !self.calls.contains(&(one.ticket, one.asked));
         let mut new: Vec<Approval> = all.into_iter().filter(is_new).collect();
         new.sort_by_key(|one| self.failed.get(&one.ticket).copied().unwrap_or_default());
-        new
+        self.untold = new.iter().map(|one| (one.ticket, one.asked)).collect();
+        (new, dropped)
     }
 
     fn succeeded(&mut self, call: &Approval) {
         self.calls.insert((call.ticket, call.asked));
+        self.untold.remove(&(call.ticket, call.asked));
         self.failed.remove(&call.ticket);
         self.pause = None;
     }
@@ -211,13 +239,14 @@ mod tests {
         });
         let approvals = Arc::<Approvals>::default();
         ask(&approvals, "one");
+        let counts = Arc::<ApprovalCounts>::default();
         let secret = Secret::from("whsec_MDEyMzQ1Njc4OWFiY2RlZg==");
-        let webhook = ApprovalWebhook::new(&url, &secret, None, false).unwrap();
+        let webhook = ApprovalWebhook::new(&url, &secret, None, false, Arc::clone(&counts)).unwrap();
         let quick = Duration::from_millis(5);
         let webhook =
             ApprovalWebhook { pace: Pace { look_every: quick, pause_min: quick, pause_max: quick }, ..webhook };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let of = Arc::clone(&approvals);
+        let (of, told_of) = (Arc::clone(&approvals), Arc::clone(&counts));
         let got = runtime.block_on(async move {
             let keeper = tokio::spawn(webhook.keep(Arc::clone(&of)));
             let got = tokio::task::spawn_blocking(move || {
@@ -226,6 +255,9 @@ mod tests {
                 server.join().unwrap()
             });
             let got = got.await.unwrap();
+            while told_of.reading().deliveries[0].1 < 2 {
+                tokio::task::yield_now().await;
+            }
             keeper.abort();
             got
         });
@@ -244,6 +276,7 @@ mod tests {
         names.remove(0);
         names.sort();
         assert_eq!(names, ["one", "two"], "each once it answers that it knows");
+        assert_eq!(counts.reading().deliveries, [("delivered", 2), ("failed", 1), ("dropped", 0)]);
     }
 
     #[test]
@@ -253,7 +286,7 @@ mod tests {
         ask(&approvals, "two");
         let (mut told, now) = (Told::default(), Time::ZERO);
         let all = || approvals.all(Time::ZERO);
-        let first = told.next(all()).remove(0);
+        let first = told.next(all()).0.remove(0);
         let mut pauses = Vec::new();
         for _ in 0..9 {
             told.failed(&first, PACE, now);
@@ -261,16 +294,19 @@ mod tests {
         }
         assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300]);
         assert!(told.pauses(now) && !told.pauses(now + PACE.pause_max));
-        let next = told.next(all());
+        let next = told.next(all()).0;
         assert_eq!((next.len(), next[1].ticket), (2, first.ticket));
         told.succeeded(&next[0]);
-        assert!(!told.pauses(now) && told.next(all()).len() == 1);
+        assert!(!told.pauses(now) && told.next(all()).0.len() == 1);
         approvals.decide(first.ticket, true, "bob", Time::ZERO).unwrap();
-        assert!(told.next(all()).is_empty() && told.failed.is_empty());
+        assert_eq!(told.next(all()).1, 1, "it was decided before anybody was told");
+        assert!(told.next(all()) == (Vec::new(), 0) && told.failed.is_empty());
     }
 
     #[test]
     fn a_secret_that_says_it_is_base64_has_to_be() {
-        assert!(ApprovalWebhook::new("http://localhost/", &Secret::from("whsec_!"), None, true).is_err());
+        assert!(
+            ApprovalWebhook::new("http://localhost/", &Secret::from("whsec_!"), None, true, Arc::default()).is_err()
+        );
     }
 }

@@ -63,6 +63,11 @@ impl ApprovalDesk {
         self.approvals.all(MonotonicClock.now())
     }
 
+    /// The call with this ticket, pending or decided.
+    pub(super) fn find(&self, ticket: ApprovalTicket) -> Option<Approval> {
+        self.approvals.find(ticket, MonotonicClock.now())
+    }
+
     /// Decides about a call, once the audit log has recorded the decision.
     ///
     /// # Errors
@@ -71,7 +76,7 @@ impl ApprovalDesk {
     pub(super) async fn decide(&self, ticket: ApprovalTicket, decision: &Decision) -> Result<Approval, Undecided> {
         let Decision { may_call, by, reason } = decision;
         let _alone = self.deciding.lock().await;
-        let known = self.all().into_iter().find(|known| known.ticket == ticket).ok_or(UndecidedTicket::Unknown)?;
+        let known = self.find(ticket).ok_or(UndecidedTicket::Unknown)?;
         if !known.is_waiting() {
             return Err(UndecidedTicket::Decided.into());
         }
@@ -139,23 +144,25 @@ mod tests {
         for is_written in [true, false] {
             let (approvals, ticket) = waiting();
             let (log, entries) = AuditLog::new(true);
-            let desk = ApprovalDesk::new(&approvals, Some(log));
+            let desk = ApprovalDesk::new(&approvals, Some(log.clone()));
             let writer = thread::spawn(move || {
-                let mut bodies = Vec::new();
-                while let Ok(entry) = entries.recv() {
-                    let AuditEntry::Line { body, written } = entry else { continue };
-                    bodies.push(String::from_utf8(body).unwrap());
-                    if let Some(written) = written.filter(|_| is_written) {
-                        let _ = written.send(());
+                let (mut bodies, mut taken) = (Vec::new(), Vec::new());
+                loop {
+                    entries.take(&mut taken, Duration::from_secs(60));
+                    for entry in taken.drain(..) {
+                        let AuditEntry::Line { body, written } = entry else { return bodies };
+                        bodies.push(String::from_utf8(body).unwrap());
+                        if let Some(written) = written.filter(|_| is_written) {
+                            let _ = written.send(());
+                        }
                     }
                 }
-                bodies
             });
             let decision = Decision { may_call: true, by: "bob".to_owned(), reason: None };
             let decide = || async { desk.decide(ticket, &decision).await.map(drop) };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let (decided, again) = runtime.block_on(async { (decide().await, decide().await) });
-            drop(desk);
+            assert!(log.close());
             let bodies = writer.join().unwrap();
             let count = |action: &str| bodies.iter().filter(|body| body.contains(action)).count();
             if is_written {

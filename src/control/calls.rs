@@ -274,7 +274,7 @@ mod tests {
     use crate::latency::{CallRecord, RecordedTime};
 
     #[test]
-    fn the_story_of_a_call_is_told_with_its_rules() {
+    fn a_call_is_explained_with_the_rules_that_decided() {
         let filter = Arc::new(CallFilter { limit: 10, ..CallFilter::default() });
         let calls = newest(&filter, vec![(RoleKind::Edge, sample::calls())]);
         let sent = serde_json::to_value(&calls[0]).unwrap();
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_try_is_told_with_its_time_and_whether_it_answered() {
+    fn a_hedge_is_shown_with_its_time_and_its_result() {
         let of = |won| {
             let mut line = sample::calls().remove(0);
             let after = RecordedTime::of(Duration::from_millis(412));
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn each_further_try_of_a_call_is_told() {
+    fn each_retry_of_a_call_is_shown() {
         let paused = RecordedTime::of(Duration::from_millis(12));
         let moved = |last| SentAgain::NotPassedOn { failure: CallFailure::Overloaded, connector: 0x2b, last, paused };
         let resent = |is_unread| SentAgain::Resent { is_unread, paused };

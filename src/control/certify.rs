@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_anybody_who_takes_them_provisioning_keys_are_refused() {
+    async fn provisioning_keys_are_refused_without_a_receiver() {
         let request = KeyRequest::new().unwrap();
         for csr in [request.csr(), b"no"] {
             let refused = signing(None).certify(by_key("good"), csr).await.err();

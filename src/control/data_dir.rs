@@ -10,7 +10,8 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::base::{SECRET_ENTROPY_LEN, Secret, SecretKind, mint, plain_text, shell_word, single_value};
 use crate::control::file_lock::FileLock;
-use crate::private::{self, PrivateError};
+use crate::identity::ForwardingKeysError;
+use crate::private::{self, FileError, PrivateError};
 use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
 
 /// The validity of edge certificates that the edge's own authority issues.
@@ -55,6 +56,20 @@ pub enum DataDirError {
     #[error("another `adit edge` uses {}: stop it, or give this one a data directory of its own", path.display())]
     InUse {
         /// The directory that is in use.
+        path: PathBuf,
+    },
+    /// The file of the keys that sign forwarded identities is damaged.
+    #[error("{}: {why}: restore it from a back-up, or remove it and give connectors the new keys (`adit edge identity-keys`)", path.display())]
+    IdentityKeys {
+        /// The path of the file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: ForwardingKeysError,
+    },
+    /// Another process changes these keys.
+    #[error("another process changes {} at this moment: try again", path.display())]
+    IdentityKeysInUse {
+        /// The path of the file.
         path: PathBuf,
     },
     /// The system provides no random bytes.
@@ -132,6 +147,12 @@ impl DataDir {
     #[must_use]
     pub fn admin_token_file(&self) -> PathBuf {
         self.path.join("admin.token")
+    }
+
+    /// The file of the keys that sign forwarded identities.
+    #[must_use]
+    pub fn identity_keys_file(&self) -> PathBuf {
+        self.path.join("identity.keys")
     }
 
     /// Creates the authority, the edge's certificate and the admin token, and keeps those that exist. If `names` differ
@@ -236,13 +257,16 @@ impl DataDir {
     ///
     /// If another edge uses it, or it cannot be used.
     pub fn lock(&self) -> Result<DataDirLock, DataDirError> {
-        let path = self.path.join("lock");
-        private::ensure(&path)?;
-        let unreadable =
-            |cause: io::Error| PrivateError::Unreadable { path: path.clone(), cause: cause.to_string().into() };
-        let lock = File::open(&path).and_then(FileLock::try_lock).map_err(unreadable)?;
-        let lock = lock.ok_or_else(|| DataDirError::InUse { path: self.path.clone() })?;
+        let lock = self.try_lock("lock")?.ok_or_else(|| DataDirError::InUse { path: self.path.clone() })?;
         Ok(DataDirLock { _lock: lock })
+    }
+
+    /// Locks the file with this name. None if another process holds the lock.
+    pub(super) fn try_lock(&self, name: &str) -> Result<Option<FileLock>, DataDirError> {
+        let path = self.path.join(name);
+        private::ensure(&path)?;
+        let unreadable = |cause: io::Error| PrivateError::from(FileError::unreadable(&path, &cause));
+        Ok(File::open(&path).and_then(FileLock::try_lock).map_err(unreadable)?)
     }
 
     fn edge_cert_info(&self) -> Result<CertInfo, DataDirError> {
@@ -361,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_to_others_or_half_there_is_refused_with_the_remedy() {
+    fn readable_or_incomplete_directories_are_refused_with_the_remedy() {
         let (_dir, data) = fresh();
         let told = data.authority(NOW).err().unwrap().to_string();
         assert!(told.contains("adit edge init --data-dir"), "{told}");

@@ -56,9 +56,11 @@ impl Role for EdgeRole {
 
     fn identity_keys(&self) -> Vec<Value> {
         let tables = self.edge.tables();
-        let header =
-            tables.routes.targets().find_map(|route| route.own.auth.as_ref()?.terms().identity_header.as_ref());
-        header.map(|header| header.signer.public_key()).into_iter().collect()
+        let auths = || tables.routes.targets().filter_map(|route| route.own.auth.as_ref());
+        let header = auths().find_map(|auth| auth.terms().identity_header.as_ref());
+        let forwarder = auths().find_map(|auth| auth.forwarder());
+        let forwarding = forwarder.into_iter().flat_map(|forwarder| forwarder.keys.public_keys());
+        header.map(|header| header.signer.public_key()).into_iter().chain(forwarding).collect()
     }
 
     fn drain(&self) {

@@ -16,7 +16,7 @@ use crate::control::wall_time::WallTime;
 use crate::policy::{
     InventoryMemory, NotApproved, PinMode, ToolDigest, ToolInventory, ToolNews, ToolRecord, ToolStanding,
 };
-use crate::private::{self, PrivateError};
+use crate::private::{self, FileError, PrivateError};
 use crate::serve::AuditLog;
 
 /// The file of the inventories, in the directory of the role.
@@ -403,7 +403,7 @@ pub fn read(file: &Path) -> Result<Vec<(String, String, Vec<ToolRecord>)>, Inven
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         // An unreadable file is not overwritten.
         Err(error) => {
-            return Err(PrivateError::Unreadable { path: file.to_path_buf(), cause: error.to_string().into() }.into());
+            return Err(PrivateError::from(FileError::unreadable(file, &error)).into());
         }
     };
     let len = usize::try_from(len).unwrap_or(usize::MAX).min(FILE_LEN_MAX);

@@ -11,6 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::control::approval_counts::ApprovalReading;
 use crate::control::inventories::ToolCounts;
 use crate::control::reading::{CoreReading, LinkReading, RoleReading, UpstreamReading};
 use crate::control::report::Report;
@@ -61,6 +62,7 @@ impl Collector for Scrape {
         self.limits(&mut families)?;
         self.certificates(&mut families)?;
         self.tools(&mut families)?;
+        self.approvals(&mut families)?;
         self.counts(&mut families)
     }
 }
@@ -265,6 +267,17 @@ impl Scrape {
         });
         let help = "Tools of a route with `pin`, by whether somebody has approved them";
         families.gauges("adit_tools", help, None, &rows.collect::<Vec<_>>())
+    }
+
+    /// Approvals: notifications, links, and the file.
+    fn approvals(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Some(ApprovalReading { deliveries, links, unwritten }) = self.0.approvals else { return Ok(()) };
+        let row = |(outcome, count): (&str, u64)| (vec![("outcome", outcome.to_owned())], count);
+        let help = "Notifications of calls that wait for approval";
+        families.counters("adit_approval_deliveries", help, &deliveries.map(row))?;
+        families.counters("adit_approval_links", "Requests of pages behind signed links", &links.map(row))?;
+        let help = "Failed writes of the file of the approvals";
+        families.counters("adit_approvals_unwritten", help, &[(Vec::new(), unwritten)])
     }
 
     fn limits(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -534,6 +547,9 @@ mod tests {
             lines,
             [
                 "adit_agent_connections_open core,role",
+                "adit_approval_deliveries_total outcome",
+                "adit_approval_links_total outcome",
+                "adit_approvals_unwritten_total ",
                 "adit_breaker_open method,role,route,tool",
                 "adit_breaker_openings_total method,role,route,tool",
                 "adit_breaker_refused_total method,role,route,tool",

@@ -6,6 +6,10 @@
 pub mod admin;
 mod admin_listener;
 pub mod api;
+mod approval_counts;
+mod approval_links;
+mod approval_page;
+mod approval_pages;
 mod approval_webhook;
 mod approvals;
 mod asking;
@@ -21,6 +25,7 @@ mod edge_role;
 mod figures;
 mod file_lock;
 mod given_text;
+mod identity_keys;
 mod inputs;
 mod introspection;
 mod inventories;
@@ -46,6 +51,8 @@ mod wall_time;
 mod watch;
 
 pub use admin_listener::{ADMIN_CONNECTION_LIFE, ADMIN_CONNECTIONS_MAX, AdminConnection, AdminListener};
+pub use approval_counts::{ApprovalCounts, DeliveryOutcome, LinkOutcome};
+pub use approval_links::{ApprovalLinks, LINK_KEY_LEN};
 pub use approval_webhook::ApprovalWebhook;
 pub use approvals::ApprovalDesk;
 pub use certify::{Provisioning, ReloadingAuthority, Signing, serve_certifications};

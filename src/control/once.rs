@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_listening_is_no_session() {
+    async fn without_a_receiver_there_is_no_session() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}{DEMO_PATH}", listener.local_addr().unwrap());
         drop(listener);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_certificate_that_is_none_is_said_at_set_up() {
+    async fn an_invalid_certificate_is_reported_at_set_up() {
         let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let error = OnceClient::connect("https://localhost:1/mcp", Some(pem), None).await.unwrap_err();
         assert!(matches!(error, OnceError::SetUp { .. }), "{error}");

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_the_upstream_answers_proves_the_path_and_the_edges_own_answer_does_not() {
+    async fn any_answer_of_the_upstream_proves_the_path_and_one_of_the_edge_does_not() {
         let prober = Prober::new(edge().await, false).unwrap();
         let hosts = |hosts: &[&str]| hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>();
         assert!(prober.probe(&hosts(&["good.test"])).await.is_ok());

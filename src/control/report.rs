@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::GuardMode;
+use crate::control::approval_counts::ApprovalReading;
 use crate::control::bodies::{
     BreakerInfo, BreakerKind, BreakerStateName, BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus,
     DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LimitInfo, LinkStatus, OfRole, PhaseTimes,
@@ -75,6 +76,8 @@ pub struct Report {
     pub reloads: Reloads,
     /// The states of the tools of each route with `pin`.
     pub tools: Vec<ToolCounts>,
+    /// The counts of approvals; none in a process in which nothing can be approved.
+    pub approvals: Option<ApprovalReading>,
 }
 
 /// The routes and tunnels of one role.
@@ -380,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_rounded_to_what_they_say() {
+    fn durations_are_rounded_to_their_printed_unit() {
         // Most of these have no exact binary value. Without rounding they would be written with twelve digits or more.
         for (ns, ms, s) in
             [(96_000_000_010, "96000.0", "96.0"), (42_123_456, "42.123", "0.0"), (1_234_567_890, "1234.568", "1.2")]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::base::{CoreId, Count, DeadlineTerms, GuardMode, Time};
+use crate::control::approval_counts::ApprovalCounts;
 use crate::control::inventories::ToolCounts;
 use crate::control::reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, HostReading, LinkReading, Role,
@@ -285,6 +286,7 @@ pub(super) fn report() -> Report {
             faults: Some("adit.toml:3: a\nadit.toml:4: b".to_owned()),
             restart_needed: vec!["engine.cores".to_owned()],
         },
+        approvals: Some(ApprovalCounts::default().reading()),
         tools: vec![ToolCounts { route: "a.test".to_owned(), new: 1, changed: 2, approved: 3, unreadable: 4 }],
     }
 }

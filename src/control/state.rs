@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
+use crate::control::approval_counts::ApprovalCounts;
 use crate::control::bodies::{CallsBody, HealthBody, HealthStatus, ReadyBody, SilentRole, TasksBody};
 use crate::control::calls;
 use crate::control::inventories::Inventories;
@@ -28,6 +29,7 @@ pub struct State {
     readiness: Mutex<Readiness>,
     prober: Option<Prober>,
     inventories: OnceLock<Arc<Inventories>>,
+    approvals: OnceLock<Arc<ApprovalCounts>>,
     /// Held during a probe, whose result serves all requests that wait.
     probing: tokio::sync::Mutex<()>,
 }
@@ -45,6 +47,7 @@ impl State {
             readiness: Mutex::new(Readiness::new(ReadinessSettings::default())),
             prober,
             inventories: OnceLock::new(),
+            approvals: OnceLock::new(),
             probing: tokio::sync::Mutex::default(),
         })
     }
@@ -53,6 +56,11 @@ impl State {
     pub fn show_tools(&self, inventories: &Arc<Inventories>) {
         // A process has one set of inventories, from its start.
         let _ = self.inventories.set(Arc::clone(inventories));
+    }
+
+    /// Sets the counts of approvals that are reported.
+    pub fn show_approvals(&self, counts: &Arc<ApprovalCounts>) {
+        let _ = self.approvals.set(Arc::clone(counts));
     }
 
     /// The inventories of the tools of servers.
@@ -70,6 +78,7 @@ impl State {
             roles: self.read().await,
             reloads: self.reloads().clone(),
             tools: self.inventories().counts(),
+            approvals: self.approvals.get().map(|counts| counts.reading()),
         }
     }
 

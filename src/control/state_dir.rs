@@ -12,7 +12,7 @@ use crate::base::{TunnelId, TunnelToken, TunnelTokenError, plain_text, single_va
 use crate::connector::EdgeAddress;
 use crate::control::data_dir::make_authority;
 use crate::control::file_lock::FileLock;
-use crate::private::{self, PrivateError};
+use crate::private::{self, FileError, PrivateError};
 use crate::tls::{Authority, CertError, Identity, KeyRequest, ServerCert};
 
 /// The certificate of the authority for sealed routes, in the state directory.
@@ -180,8 +180,7 @@ impl StateDir {
     ///
     /// If the number can be neither read nor stored.
     pub fn instance(&self, host: &str, fresh: u64) -> Result<Instance, PrivateError> {
-        let unreadable =
-            |cause: io::Error| PrivateError::Unreadable { path: self.path.clone(), cause: cause.to_string().into() };
+        let unreadable = |cause: io::Error| FileError::unreadable(&self.path, &cause);
         let locked = File::open(&self.path).and_then(FileLock::try_lock).map_err(unreadable)?;
         let Some(lock) = locked else { return Ok(Instance { number: fresh, lock: None }) };
         let file = self.instance_file();
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_taken_up_by_its_owner_alone_and_while_it_is_good() {
+    fn only_the_owner_continues_a_state_and_only_while_it_is_valid() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("state");
         let dir = StateDir::new(&path);

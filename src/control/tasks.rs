@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_told_in_the_order_that_is_asked_for() {
+    fn tasks_are_sorted_as_requested() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
         assert_eq!(ids(TaskOrder::Cost), ["dear", trace, "000000000000002a"]);
         assert_eq!(ids(TaskOrder::Amplification), [trace, "000000000000002a", "dear"]);

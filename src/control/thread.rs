@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn with_a_delay_readiness_falls_before_the_roles_are_told_to_end() {
+    async fn with_a_delay_readiness_falls_before_the_roles_drain() {
         for (delay, core_fails) in [(Duration::from_secs(3_600), true), (Duration::from_millis(1), false)] {
             let mut bed = test_bed();
             bed.control.drain_delay = delay;

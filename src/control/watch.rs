@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_told_once_after_it_has_settled() {
+    fn a_change_is_reported_once_after_it_has_settled() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
         fs::write(&a, "1").unwrap();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_list_keeps_what_is_known_and_begins_afresh_with_what_is_new() {
+    fn a_new_list_keeps_the_state_of_known_files() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
         fs::write(&a, "1").unwrap();

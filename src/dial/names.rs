@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn one_question_answers_all_who_ask_and_the_answer_is_kept_for_a_while() {
+    fn concurrent_queries_share_one_answer_which_is_cached() {
         let mut names = Names::default();
         for who in 1..=3 {
             names.ask(at(0), EDGE, who);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_that_hangs_holds_up_nobody_who_has_a_good_answer_for_long() {
+    fn a_cached_answer_is_used_while_the_resolver_hangs() {
         let mut names = Names::default();
         names.ask(at(0), EDGE, 1);
         names.answered(at(0), EDGE, Ok(address(1)));

@@ -10,9 +10,11 @@ use crate::edge::call_answers::{leave_unsent, refuse_unlabelled};
 use crate::edge::call_work::{CallWork, Leave};
 use crate::edge::caller::Caller;
 use crate::edge::shared::Counters;
-use crate::identity::RouteAuth;
+use crate::identity::{Awaited, RouteAuth, TokenRefusal};
 use crate::route::Route;
-use crate::serve::{CallerStop, IssuerWaits, LabelError, Next, Request, caller_denied, is_unexchanged, issuer_heard};
+use crate::serve::{
+    CallerConnection, CallerStop, IssuerWaits, LabelError, Next, Request, caller_denied, is_unexchanged, issuer_heard,
+};
 
 /// Identifies the caller of a request.
 ///
@@ -29,7 +31,22 @@ pub(super) fn identify(
 ) -> Result<(), CallerStop> {
     let core = &*caller.core;
     let now = Duration::from_secs(core.edge.settings.clock.now().as_secs());
-    request.identify(&core.tokens, auth, route.own.policy.as_deref(), caller.certificate(), now)
+    let address = caller.source.address;
+    let connection = CallerConnection { certificate: caller.certificate(), address, is_edges: false };
+    request.identify(&core.tokens, auth, route.own.policy.as_deref(), connection, now)
+}
+
+/// Exchanges the token of a request that may be forwarded, if its route does that.
+///
+/// # Errors
+///
+/// If the request has to be [settled] first.
+///
+/// [settled]: settle
+pub(super) fn exchange(caller: &Caller, request: &mut impl Request) -> Result<(), CallerStop> {
+    let clock = &caller.core.edge.settings.clock;
+    let exchanged = request.exchange_token(|| Duration::from_secs(clock.now().as_secs()));
+    exchanged.map_err(|(_, refusal)| CallerStop::Refused(refusal))
 }
 
 /// Waits for the issuer if the request needs its keys or answer; otherwise answers the request.
@@ -60,7 +77,12 @@ pub(super) async fn settle<'r>(
         if !future::or(checked, left).await {
             return Err(leave_unsent(core, request, route, work));
         }
-        match identify(caller, request, route, auth) {
+        // A request that waits for an exchange is identified already.
+        let again = match awaited {
+            Awaited::Exchange(_) => exchange(caller, request),
+            _ => identify(caller, request, route, auth),
+        };
+        match again {
             Ok(()) => return Ok(()),
             Err(still) => stop = still,
         }
@@ -73,6 +95,9 @@ pub(super) async fn settle<'r>(
         CallerStop::Refused(refusal) => {
             if is_unexchanged(refusal) {
                 Counters::add(&core.edge.counters.tokens_unexchanged);
+            }
+            if refusal == TokenRefusal::Unforwardable {
+                Counters::add(&core.edge.counters.identities_unforwarded);
             }
             let denied = LabelError::Denied(Box::new(caller_denied(auth, refusal)));
             refuse_unlabelled(core, request, route, work, denied).await

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_asks_again_after_a_while_and_what_it_remembers_is_bounded() {
+    fn a_core_asks_again_after_a_while_and_its_memory_is_bounded() {
         let bed = Bed::new();
         bed.call(0, ("POST", ""), 7, 200, "s");
         assert_eq!(bed.connector(1, "s"), Some(7));

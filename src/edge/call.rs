@@ -163,6 +163,14 @@ impl AgentCalls<'_> {
             }
             moves = Moves::spent();
         }
+        // The policy has decided: no token is made for a call that it denies.
+        if let Some(auth) = &route.own.auth
+            && let Err(stop) = authorize::exchange(self.caller, request)
+            // Boxed, so that other calls do not pay for its size.
+            && let Err(next) = Box::pin(authorize::settle(self.caller, request, route, auth, &self.work, stop)).await
+        {
+            return next;
+        }
         if let Some(refused) = self.begin_guard(request, route, needs_label) {
             let (work, failure) = (&self.work, CallFailure::BreakerOpen);
             return fail_with(&core, request, route, None, work, failure, |call| refused.report(call)).await;

@@ -57,7 +57,9 @@ where
         false => TimeLeftEdit::Keep,
     };
     let policy = incoming.label.as_ref().map_or(PolicyEdit::NONE, |label| label.policy_edit());
+    let edge_identity = incoming.label.as_ref().and_then(|label| label.forwarded_identity());
     let edits = RequestEdits {
+        edge_identity,
         drop_forwarded: true,
         drop_expect,
         time_left,

@@ -15,8 +15,8 @@ use crate::latency::{
 };
 use crate::route::Route;
 use crate::serve::{
-    CallDeadline, CallEnded, CallGuard, CallPlace, EndedCall, GuardedCall, PlacedCall, Request, SessionKey,
-    add_to_task, leave, task_of,
+    CallDeadline, CallEnded, CallGuard, CallPlace, EndedCall, GuardedCall, NoteCounters, PlacedCall, Request,
+    SessionKey, add_to_task, leave, task_of,
 };
 use crate::wire::mcp::{self, Call};
 
@@ -74,9 +74,8 @@ pub(super) fn record(
         || notes.session.or_else(|| core.bonds.session_of(request.head(), &route.tunnel)).map(|SessionKey(key)| key);
     let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace, session));
     let Some(said) = request.label() else { return };
-    if let Some(note) = said.log_answer_note() {
-        core.edge.counters.add_note(&note);
-    }
+    let Counters { texts_changed, texts_flagged, answers_over_ceiling, answers_cut, .. } = &core.edge.counters;
+    said.log_answer_note(NoteCounters { texts_changed, texts_flagged, answers_over_ceiling, answers_cut });
     let (arguments, policy) = (said.arguments_digest(), said.policy_mark());
     let call = said.call();
     let method = call.method().unwrap_or(call.kind().name());

@@ -15,7 +15,7 @@ use crate::edge::usage::UsageLine;
 use crate::engine::{MailReceiver, MailSender, mailbox};
 use crate::exchange::EraNotes;
 use crate::latency::{BreakerTable, LearnedTable, QueueReading, TaskTable};
-use crate::policy::{AnswerNote, KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
+use crate::policy::{KeyedLogLimit, LeftOut, SourceKey, SourceLimits};
 use crate::serve::{AuditLog, RouteLimits, SessionOwners, SessionTable};
 use crate::tls::ServerConfig;
 use crate::wire::RegistrationRefusal;
@@ -129,24 +129,15 @@ counters! {
         registrations_failed, "Links and enrolments of connectors that were refused, for any reason";
         registrations_limited, "Connections of connectors refused because their source failed to authenticate too often";
         requests_refused, "Requests that were refused before they became calls";
+        answers_cut, "Answers of which a part was left out because they exceeded a ceiling of the rule that allows their calls";
         answers_over_ceiling, "Answers that were withheld because they exceeded a ceiling of the rule that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
         calls_unevaluated, "Calls that were denied because a policy in Cedar could not be evaluated";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
+        identities_unforwarded, "Calls refused because the identity of their caller is too long to be forwarded to the connector";
         tokens_unexchanged, "Calls refused because the token of their caller was not exchanged for one of the server";
-    }
-}
-
-impl Counters {
-    /// Counts what became of an answer by the policy of its route.
-    pub(super) fn add_note(&self, note: &AnswerNote) {
-        self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
-        self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
-        if note.reached().is_some() {
-            Counters::add(&self.answers_over_ceiling);
-        }
     }
 }
 

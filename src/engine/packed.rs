@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_from_one_small_buffer_for_many_queues_does_not_keep_it_for_each() {
+    fn parts_of_one_buffer_in_many_queues_do_not_each_keep_it() {
         const QUEUES: usize = 4;
         let pool = Pool::new(0);
         let mut queues = [const { VecDeque::new() }; QUEUES];

@@ -81,7 +81,7 @@ mod tests {
     use std::pin::pin;
 
     #[test]
-    fn a_task_hears_of_what_comes_after_and_gives_its_place_back() {
+    fn a_task_receives_later_signals_and_releases_its_slot() {
         let signal = Signal::default();
         let mut cx = Context::from_waker(Waker::noop());
         {

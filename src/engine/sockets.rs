@@ -455,7 +455,7 @@ mod tests {
     use crate::engine::{BUFFER_MEMORY_MIN, Class, Pool};
 
     #[test]
-    fn an_acknowledgement_is_due_after_what_came_until_something_is_sent_or_it_was_given() {
+    fn an_acknowledgement_is_due_until_data_is_sent_or_it_was_sent() {
         let mut state = SocketState::default();
         let receive = |state: &mut SocketState| {
             let mut lease =

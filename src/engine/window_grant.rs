@@ -65,7 +65,7 @@ mod tests {
     const SIZE_MAX: u32 = 4 << 20;
 
     #[test]
-    fn few_links_get_what_they_ask_for_and_any_number_of_them_fits() {
+    fn few_links_get_the_window_they_ask_for_and_many_share_the_memory() {
         let pool = Pool::new(BUFFER_MEMORY_DEFAULT);
         let mut grants = vec![WindowGrant::first(&pool, SIZE_MAX)];
         assert_eq!(grants[0].size(), SIZE_MAX);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_held_up_grows_while_there_is_some_left_and_gives_back_what_others_need() {
+    fn a_stalled_link_grows_into_free_memory_and_returns_it_when_others_need_it() {
         let pool = Pool::new(BUFFER_MEMORY_DEFAULT);
         let grants: Vec<WindowGrant> = (0..16).map(|_| WindowGrant::first(&pool, SIZE_MAX)).collect();
         let (first, last) = (&grants[0], &grants[15]);

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_misses_its_deadline_is_told_what_a_model_can_act_on() {
+    fn a_missed_deadline_is_reported_in_words_for_a_model() {
         let error = error_of(&LATE);
         assert_eq!(error["code"], RPC_CODE_DEADLINE);
         let sentence = "The tool 'sea\"rch' did not answer within 3.2 s (usual: 1.9 s). It may have run. Do not repeat it; ask the \
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_misses_a_setting_is_told_which() {
+    fn a_reached_limit_is_reported_with_its_setting() {
         let error = error_of(&LateCall { call: CALL, source: LimitSource::Setting, limit: Duration::from_secs(120) });
         assert_eq!(error["code"], CallFailure::Deadline.answer(None).rpc_code);
         assert!(error["message"].as_str().unwrap().contains("within 120 s (first_byte_timeout_ms)"), "{error}");
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_a_breaker_refuses_is_told_why_and_until_when() {
+    fn a_refusal_by_a_breaker_has_its_reason_and_its_end() {
         let (error, retry_after_s) = refused(&REFUSAL);
         let sentence = "The tool 'search' is not called at the moment: 12 of its last 20 calls failed. It has not run. Try again \
                         in 5.0 s, or use another way.";
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_gets_no_place_is_told_when_to_come_back() {
+    fn a_call_over_the_limit_gets_a_time_to_retry() {
         let overload = Overload {
             cause: OverloadCause::QueueFull,
             is_of_agent: false,
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_has_switched_off_is_not_to_be_tried_again() {
+    fn a_breaker_forced_open_is_reported_as_terminal() {
         let call = FailedCall { tool: None, method: "prompts/get", ..CALL };
         let forced = BreakerRefusal { call, refused: BreakerOpen { retry_after: None }, ..REFUSAL };
         let (error, retry_after_s) = refused(&forced);

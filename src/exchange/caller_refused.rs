@@ -30,12 +30,18 @@ pub enum CallerRefused {
     ExchangeRefused,
     /// The server that exchanges tokens gives no answer at present.
     ExchangeUnavailable,
+    /// The edge has not said who calls.
+    NoEdgeIdentity,
+    /// What the edge says about the caller is not accepted.
+    EdgeIdentity,
+    /// The identity of the caller is too long to be forwarded to the connector.
+    LongIdentity,
 }
 
 impl CallerRefused {
     /// All reasons, in order of declaration.
     #[cfg(test)]
-    pub const ALL: [CallerRefused; 11] = [
+    pub const ALL: [CallerRefused; 14] = [
         CallerRefused::NoToken,
         CallerRefused::InvalidToken,
         CallerRefused::Scope,
@@ -47,6 +53,9 @@ impl CallerRefused {
         CallerRefused::CertificateNotAsked,
         CallerRefused::ExchangeRefused,
         CallerRefused::ExchangeUnavailable,
+        CallerRefused::NoEdgeIdentity,
+        CallerRefused::EdgeIdentity,
+        CallerRefused::LongIdentity,
     ];
 
     /// The machine-readable name of the reason.
@@ -64,6 +73,9 @@ impl CallerRefused {
             CallerRefused::CertificateNotAsked => "certificate_not_asked",
             CallerRefused::ExchangeRefused => "exchange_refused",
             CallerRefused::ExchangeUnavailable => "exchange_unavailable",
+            CallerRefused::NoEdgeIdentity => "edge_identity_missing",
+            CallerRefused::EdgeIdentity => "edge_identity_refused",
+            CallerRefused::LongIdentity => "identity_too_long",
         }
     }
 
@@ -117,6 +129,24 @@ impl CallerRefused {
                 "the access token cannot be exchanged for one of this MCP server, because the authorization server gives no answer: \
                  try again after a pause; the operator finds the reason in the log of the edge or connector",
             ),
+            CallerRefused::NoEdgeIdentity => (
+                403,
+                -31_080,
+                "this server is only for callers that the edge has identified: the operator of the edge has to set `forward_identity` \
+                 for this host, and an edge that is not trusted does not lead here",
+            ),
+            CallerRefused::EdgeIdentity => (
+                403,
+                -31_081,
+                "what the edge says about the caller is not accepted: the operators of edge and connector have to compare issuer, keys, \
+                 clocks and the URL of this server",
+            ),
+            CallerRefused::LongIdentity => (
+                403,
+                -31_082,
+                "the identity of the caller is too long for the connector: the operator of the edge has to forward fewer claims \
+                 (`forwarded_claims`)",
+            ),
             CallerRefused::CertificateNotAsked => (
                 421,
                 -31_057,
@@ -149,6 +179,9 @@ impl CallerRefused {
                 "the authorization server gives no token of the server for that of its caller"
             }
             CallerRefused::ExchangeUnavailable => "the authorization server that exchanges its token gives no answer",
+            CallerRefused::NoEdgeIdentity => "the edge has not said who its caller is",
+            CallerRefused::EdgeIdentity => "what the edge says about its caller is not accepted",
+            CallerRefused::LongIdentity => "the identity of its caller is too long to be forwarded",
             CallerRefused::NoCertificate => "its caller has shown no client certificate",
             CallerRefused::Certificate => "the client certificate of its caller is not accepted",
             CallerRefused::CertificateNotAsked => {

@@ -67,6 +67,18 @@ pub fn ceiling_answer(reached: &CeilingReached) -> Answer<'static> {
             "approval_denied",
             "approval of the call was denied: do not make it again, and ask the operator if it is needed",
         ),
+        CeilingReached::ApprovalGiven(_) => (
+            200,
+            -31_074,
+            "approval_given",
+            "the call was approved and is not made yet: make the same call again, soon; it passes once",
+        ),
+        CeilingReached::ApprovalUnknown => (
+            200,
+            INVALID_PARAMS,
+            "task_unknown",
+            "no call of this caller waits with this ticket: it was made, or its time is over",
+        ),
         CeilingReached::ApprovalsFull => (
             503,
             -31_072,
@@ -98,6 +110,8 @@ pub const fn ceiling_listed(reached: &CeilingReached) -> &'static str {
         CeilingReached::Crowded => "the table of callers that are counted is full",
         CeilingReached::ApprovalWaits(_) => "it waits for approval (`adit approvals list`)",
         CeilingReached::ApprovalDenied(_) => "its approval was denied",
+        CeilingReached::ApprovalGiven(_) => "it asks about a call that was approved and not made yet",
+        CeilingReached::ApprovalUnknown => "it asks about a ticket that its caller does not have",
         CeilingReached::ApprovalsFull => "too many calls wait for approval (`adit approvals list`)",
         CeilingReached::ApprovalUnkept => "it was approved, but the file of the approvals cannot be written",
     }

@@ -176,6 +176,8 @@ fn ceilings() -> Vec<CeilingReached> {
         CeilingReached::Crowded,
         CeilingReached::ApprovalWaits(ticket()),
         CeilingReached::ApprovalDenied(ticket()),
+        CeilingReached::ApprovalGiven(ticket()),
+        CeilingReached::ApprovalUnknown,
         CeilingReached::ApprovalsFull,
         CeilingReached::ApprovalUnkept,
     ];
@@ -189,6 +191,8 @@ fn ceilings() -> Vec<CeilingReached> {
             | CeilingReached::Crowded
             | CeilingReached::ApprovalWaits(_)
             | CeilingReached::ApprovalDenied(_)
+            | CeilingReached::ApprovalGiven(_)
+            | CeilingReached::ApprovalUnknown
             | CeilingReached::ApprovalsFull
             | CeilingReached::ApprovalUnkept => {}
         }

@@ -4,6 +4,7 @@
 //! Both roles use it: the edge between an agent's connection and a stream, the connector between a stream and an
 //! upstream's connection.
 
+mod approval_task_answer;
 mod call_failure;
 mod call_report;
 mod caller_refused;

@@ -2,11 +2,14 @@
 
 use std::fmt::Display;
 
+use serde_json::json;
+
 use crate::base::BearerChallenge;
+use crate::exchange::approval_task_answer::approval_task_result;
 use crate::exchange::caller_refused::CallerRefused;
 use crate::exchange::ceiling_answer::{EVALUATION_LISTED, ceiling_answer, ceiling_listed};
 use crate::latency::OwnAnswer;
-use crate::policy::{Asked, CeilingReached, Denial, Target};
+use crate::policy::{ApprovalTask, Asked, CeilingReached, Denial, Target};
 use crate::wire::http1::{Answer, Cors};
 
 /// The JSON-RPC code for invalid parameters. Servers use it for an unknown tool or prompt name.
@@ -38,6 +41,8 @@ pub struct ToolDenied {
     /// The text in the list of calls.
     listed: &'static str,
     is_notification: bool,
+    /// The result that the response has in place of the error, as JSON.
+    result: Option<String>,
 }
 
 impl ToolDenied {
@@ -73,7 +78,18 @@ impl ToolDenied {
         };
         let (code, challenge, retry_after_s) = (CODE_DENIED, None, None);
         let data = String::new();
-        ToolDenied { status, rpc_code, code, message, challenge, retry_after_s, data, listed, is_notification }
+        ToolDenied {
+            status,
+            rpc_code,
+            code,
+            message,
+            challenge,
+            retry_after_s,
+            data,
+            listed,
+            is_notification,
+            result: None,
+        }
     }
 
     fn at_ceiling(reached: &CeilingReached, is_notification: bool) -> ToolDenied {
@@ -96,6 +112,7 @@ impl ToolDenied {
             },
             listed: ceiling_listed(reached),
             is_notification,
+            result: None,
         }
     }
 
@@ -113,7 +130,18 @@ impl ToolDenied {
             data: String::new(),
             listed: refused.listed(),
             is_notification: false,
+            result: None,
         }
+    }
+
+    /// The same as a result for a client that handles tasks of MCP.
+    #[must_use]
+    pub fn in_task(self, task: &ApprovalTask) -> ToolDenied {
+        let ToolDenied { rpc_code, message, .. } = &self;
+        let data = json!({"reason": self.code, "ticket": task.ticket.to_string(), "may_have_acted": false});
+        let error = json!({"code": rpc_code, "message": message, "data": data});
+        let result = Some(approval_task_result(task, error).to_string());
+        ToolDenied { status: 200, retry_after_s: None, result, ..self }
     }
 
     /// The same, which also says why.
@@ -177,6 +205,7 @@ impl ToolDenied {
             may_have_acted: self.may_have_acted(),
             data: &self.data,
             is_bare: is_hidden,
+            result: self.result.as_deref(),
             ..Answer::new(self.status, self.code, &self.message)
         };
         answer.write(out);
@@ -196,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_answered_as_by_a_server_that_does_not_have_it() {
+    fn a_hidden_tool_is_answered_like_an_unknown_one() {
         let (head, body) = answer(&Asked::tool("a\"b"), &Denial::Hidden, false, Some("7"));
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         let want =
@@ -223,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_scope_is_told_as_rfc_6750_has_it() {
+    fn a_missing_scope_is_answered_as_in_rfc_6750() {
         let how = Denial::Scope("tickets:write".into());
         let (head, body) = answer(&Asked::tool("write"), &how, true, Some("1"));
         assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{head}");
@@ -235,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_is_told_that_it_is_denied() {
+    fn a_denied_notification_is_answered_with_an_error() {
         let asked = Asked { method: "notifications/x", target: Target::Nothing };
         let (head, body) = answer(&asked, &Denial::Hidden, false, None);
         assert!(head.starts_with("HTTP/1.1 403 "), "{head}");

@@ -23,8 +23,7 @@ const KEY_ID_LEN: usize = 16;
 /// The length of the seed of a key, in bytes.
 pub const IDENTITY_SEED_LEN: usize = 32;
 
-/// Signs identities as JWTs (RFC 7519) with Ed25519 (RFC 8037). The key has no other use, and exists until the process
-/// ends.
+/// Signs identities as JWTs (RFC 7519) with Ed25519 (RFC 8037). The key has no other use.
 pub struct IdentitySigner {
     pair: Ed25519KeyPair,
     key_id: Box<str>,
@@ -71,7 +70,6 @@ impl IdentitySigner {
         resource: &str,
         (now, proven_until): (Duration, Duration),
     ) -> SignedIdentity {
-        let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": self.key_id});
         let mut claims = json!({
             "iss": ISSUER,
             "aud": resource,
@@ -89,10 +87,19 @@ impl IdentitySigner {
         if !identity.scopes.is_empty() {
             claims["scope"] = json!(identity.scopes.join(" "));
         }
-        let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        if let Some(edge) = identity.forwarded_by() {
+            claims["forwarded_by"] = json!(edge);
+        }
+        SignedIdentity { text: self.sign_token("JWT", &claims).into(), until: (now + SENT_FOR).min(proven_until) }
+    }
+
+    /// Signs these claims as a token of this type (`typ`).
+    pub(super) fn sign_token(&self, kind: &str, claims: &Value) -> String {
+        let header = json!({"alg": "EdDSA", "typ": kind, "kid": self.key_id});
+        let [header, claims] = [&header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         let signed = format!("{header}.{claims}");
         let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(signed.as_bytes()));
-        SignedIdentity { text: format!("{signed}.{signature}").into(), until: (now + SENT_FOR).min(proven_until) }
+        format!("{signed}.{signature}")
     }
 }
 

@@ -4,6 +4,8 @@
 mod algorithm;
 mod certificate_subject;
 mod client_authority;
+mod forwarded_identity;
+mod forwarding_keys;
 mod identity_signer;
 mod introspection;
 mod key_set;
@@ -25,6 +27,8 @@ mod attacks;
 #[cfg(test)]
 mod certificate_tests;
 #[cfg(test)]
+mod forwarded_tests;
+#[cfg(test)]
 mod introspection_tests;
 #[cfg(test)]
 mod signer;
@@ -33,6 +37,8 @@ pub use algorithm::{TokenAlgorithm, TokenAlgorithmError};
 pub use client_authority::{
     CallerCertificate, CertificateName, CertificateRefusal, CertificateTerms, ClientAuthority, ShownCertificates,
 };
+pub use forwarded_identity::{EdgeTerms, FORWARDED_TYPE, IdentityForwarder, TrustedEdge};
+pub use forwarding_keys::{FORWARDING_KEYS_LEN_MAX, ForwardingKeys, ForwardingKeysError};
 pub use identity_signer::{IDENTITY_SEED_LEN, IdentityHeader, IdentitySigner};
 pub use introspection::{INTROSPECTION_LEN_MAX, Introspected, Introspection, IntrospectionError, read_introspection};
 pub use key_set::{KEY_SET_LEN_MAX, KeySet, KeySetError};
@@ -45,4 +51,4 @@ pub use token_exchange::{
 };
 pub use token_issuer::{Awaited, TokenCheck, TokenIssuer};
 pub use token_rules::TokenRules;
-pub use verified_tokens::{ShownToken, VerifiedTokens};
+pub use verified_tokens::{ShownCredential, ShownToken, VerifiedTokens};

@@ -1,6 +1,7 @@
 //! The authentication of callers on a route.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use crate::base::{BearerChallenge, Secret};
 use crate::identity::client_authority::{CertificateRefusal, CertificateTerms, ShownCertificates};
+use crate::identity::forwarded_identity::{EdgeTerms, FORWARDED_LEN_MAX, ForwardedClaims, IdentityForwarder};
 use crate::identity::identity_signer::IdentityHeader;
 use crate::identity::introspection::Introspection;
 use crate::identity::key_store::KeyStore;
@@ -46,7 +48,12 @@ pub struct RouteAuth {
     asks_for_token: bool,
     certificates: Option<CertificateTerms>,
     exchange: Option<Arc<TokenExchange>>,
+    forwarder: Option<IdentityForwarder>,
+    edges: Option<EdgeTerms>,
+    /// The issuers of tokens of callers, and after them the trusted edges.
     issuers: Box<[Arc<TokenIssuer>]>,
+    /// How many of them are issuers of tokens of callers.
+    token_issuers: usize,
     metadata_url: Box<str>,
     metadata: Box<str>,
 }
@@ -78,6 +85,12 @@ pub enum TokenRefusal {
     ExchangeRefused,
     /// The token endpoint gave no answer.
     NoExchange,
+    /// The edge has not said who calls.
+    NoForwarded,
+    /// The identity that the edge has forwarded is not valid.
+    Forwarded(TokenError),
+    /// The identity of the caller is too long to be forwarded.
+    Unforwardable,
 }
 
 /// The result of verifying a token or certificate.
@@ -93,6 +106,8 @@ pub(super) struct Verified {
     pub(super) keys: Option<(usize, u64)>,
     /// The digest of the certificate that the token is bound to.
     pub(super) bound_to: Option<[u8; 32]>,
+    /// The address of the caller, if an edge has said it.
+    pub(super) address: Option<IpAddr>,
 }
 
 impl RouteAuth {
@@ -113,13 +128,16 @@ impl RouteAuth {
         let origin_len = origin_len(&terms.resource);
         let (origin, path) = terms.resource.split_at(origin_len);
         let metadata_url = format!("{origin}{WELL_KNOWN}{}", path.trim_end_matches('/'));
-        let issuers = issuers.into();
+        let (servers_len, issuers) = (issuers.len(), issuers.into());
         RouteAuth {
             terms,
             asks_for_token: true,
             certificates: None,
             exchange: None,
+            forwarder: None,
+            edges: None,
             issuers,
+            token_issuers: servers_len,
             metadata_url: metadata_url.into(),
             metadata: metadata.to_string().into(),
         }
@@ -141,6 +159,32 @@ impl RouteAuth {
     #[must_use]
     pub fn with_exchange(self, exchange: Arc<TokenExchange>) -> RouteAuth {
         RouteAuth { exchange: Some(exchange), ..self }
+    }
+
+    /// Forwards the identities of callers to the connector.
+    #[must_use]
+    pub fn with_forwarder(self, forwarder: IdentityForwarder) -> RouteAuth {
+        RouteAuth { forwarder: Some(forwarder), ..self }
+    }
+
+    /// Also accepts identities that trusted edges forward.
+    #[must_use]
+    pub fn with_edges(self, terms: EdgeTerms) -> RouteAuth {
+        let own = self.issuers[..self.token_issuers].iter();
+        let issuers = own.chain(terms.edges.iter().map(|edge| &edge.issuer)).map(Arc::clone).collect();
+        RouteAuth { edges: Some(terms), issuers, ..self }
+    }
+
+    /// How identities of callers are forwarded to the connector, if they are.
+    #[must_use]
+    pub fn forwarder(&self) -> Option<&IdentityForwarder> {
+        self.forwarder.as_ref()
+    }
+
+    /// Which edges may say who calls, if any.
+    #[must_use]
+    pub fn edges(&self) -> Option<&EdgeTerms> {
+        self.edges.as_ref()
     }
 
     /// The token exchange of the route, if it has one.
@@ -183,7 +227,7 @@ impl RouteAuth {
         &self.terms
     }
 
-    /// The issuers of accepted tokens.
+    /// The issuers of accepted tokens: those of callers' own, and after them the trusted edges.
     #[must_use]
     pub fn issuers(&self) -> &[Arc<TokenIssuer>] {
         &self.issuers
@@ -220,7 +264,10 @@ impl RouteAuth {
             | TokenRefusal::Certificate(_)
             | TokenRefusal::CertificateNotAsked
             | TokenRefusal::ExchangeRefused
-            | TokenRefusal::NoExchange => asked.to_string(),
+            | TokenRefusal::NoExchange
+            | TokenRefusal::NoForwarded
+            | TokenRefusal::Forwarded(_)
+            | TokenRefusal::Unforwardable => asked.to_string(),
             TokenRefusal::Invalid(error) => {
                 let (error, description) = (Some(BearerChallenge::INVALID_TOKEN), error.to_string());
                 BearerChallenge { error, description: Some(&description), ..asked }.to_string()
@@ -240,7 +287,7 @@ impl RouteAuth {
     pub(super) fn verify(&self, token: &[u8], now: Duration) -> Result<Verified, TokenRefusal> {
         let read = ReadToken::parse(token);
         let named = read.as_ref().ok().and_then(|token| token.claims.get("iss")).and_then(|issuer| issuer.as_str());
-        let mut issuers = self.issuers.iter().enumerate();
+        let mut issuers = self.issuers[..self.token_issuers].iter().enumerate();
         let found = match named {
             Some(named) => issuers.find(|(_, issuer)| named == &*issuer.rules.issuer),
             // A token without an issuer can only belong to the issuer with introspection. Tokens of other issuers are
@@ -268,29 +315,40 @@ impl RouteAuth {
         (index, issuer, store): (usize, &TokenIssuer, &KeyStore),
         now: Duration,
     ) -> Result<Verified, TokenRefusal> {
-        issuer.rules.check_header(&token).map_err(TokenRefusal::Invalid)?;
-        let (keys, version) = store.keys();
-        let awaits = || {
-            let check = store.ask(now)?;
-            Some(TokenRefusal::Awaits(Awaited::Keys { issuer: index, check }))
-        };
-        let Some(keys) = keys else { return Err(awaits().unwrap_or(TokenRefusal::NoKeys)) };
-        match keys.verify(&token) {
-            Ok(()) => {}
-            Err(TokenError::UnknownKey) => {
-                let settled = match store.has_failed() {
-                    true => TokenRefusal::NoKeys,
-                    false => TokenRefusal::Invalid(TokenError::UnknownKey),
-                };
-                return Err(awaits().unwrap_or(settled));
-            }
-            Err(error) => return Err(TokenRefusal::Invalid(error)),
-        }
+        let version = check_signature(&token, (index, issuer, store), now)?;
         let checked = issuer.rules.check_claims(Arc::new(token.claims), &self.terms.resource, now);
         let CheckedClaims { identity, until, bound_to } = checked.map_err(TokenRefusal::Invalid)?;
         let (identity, until) = (Arc::new(identity), until.unwrap_or_default());
         let keys = Some((index, version));
-        Ok(Verified { identity, since: Duration::ZERO, until, ends: until, keys, bound_to })
+        Ok(Verified { identity, since: Duration::ZERO, until, ends: until, keys, bound_to, address: None })
+    }
+
+    /// Verifies an identity that an edge has forwarded.
+    ///
+    /// # Errors
+    ///
+    /// Why the identity is refused.
+    pub(super) fn verify_forwarded(&self, token: &[u8], now: Duration) -> Result<Verified, TokenRefusal> {
+        let terms = self.edges.as_ref().ok_or(TokenRefusal::NoForwarded)?;
+        if token.len() > FORWARDED_LEN_MAX {
+            return Err(TokenRefusal::Forwarded(TokenError::TooLong));
+        }
+        let read = ReadToken::parse(token).map_err(TokenRefusal::Forwarded)?;
+        let named = read.claims.get("iss").and_then(|issuer| issuer.as_str());
+        let mut edges = terms.edges.iter().enumerate();
+        let found = edges.find(|(_, edge)| named == Some(&*edge.issuer.rules.issuer));
+        let (nth, edge) = found.ok_or(TokenRefusal::Forwarded(TokenError::Issuer))?;
+        let index = self.token_issuers + nth;
+        let store = edge.issuer.keys().ok_or(TokenRefusal::NoKeys)?;
+        let of_edge = |refusal| match refusal {
+            TokenRefusal::Invalid(error) => TokenRefusal::Forwarded(error),
+            other => other,
+        };
+        let version = check_signature(&read, (index, &edge.issuer, store), now).map_err(of_edge)?;
+        let checked = edge.check_claims(read.claims, &self.terms.resource, now).map_err(TokenRefusal::Forwarded)?;
+        let ForwardedClaims { identity, address, until, proven_until } = checked;
+        let (identity, keys) = (Arc::new(identity), Some((index, version)));
+        Ok(Verified { identity, since: Duration::ZERO, until, ends: proven_until, keys, bound_to: None, address })
     }
 
     fn introspected(
@@ -311,7 +369,7 @@ impl RouteAuth {
                 let CheckedClaims { identity, until: ends, bound_to } = checked.map_err(TokenRefusal::Invalid)?;
                 // A token without an expiry is valid until the next introspection.
                 let (identity, ends) = (Arc::new(identity), ends.unwrap_or(until));
-                Ok(Verified { identity, since, until: until.min(ends), ends, keys: None, bound_to })
+                Ok(Verified { identity, since, until: until.min(ends), ends, keys: None, bound_to, address: None })
             }
             Looked::Answered(TokenAnswer::Refused, ..) => Err(TokenRefusal::Invalid(TokenError::Inactive)),
             Looked::Answered(TokenAnswer::Failed, ..) | Looked::Busy => Err(TokenRefusal::NoIntrospection),
@@ -332,7 +390,15 @@ impl RouteAuth {
         let terms = self.certificates.as_ref().ok_or(TokenRefusal::NoCertificate)?;
         let (identity, ends) = terms.identify(shown, now).map_err(TokenRefusal::Certificate)?;
         let until = ends.min(now.saturating_add(CERTIFICATE_CHECKED_FOR));
-        Ok(Verified { identity: Arc::new(identity), since: now, until, ends, keys: None, bound_to: None })
+        Ok(Verified {
+            identity: Arc::new(identity),
+            since: now,
+            until,
+            ends,
+            keys: None,
+            bound_to: None,
+            address: None,
+        })
     }
 
     /// Whether a caller has the scopes that every caller needs.
@@ -354,6 +420,9 @@ impl PartialEq for RouteAuth {
             && self.asks_for_token == other.asks_for_token
             && self.certificates == other.certificates
             && self.exchange.as_ref().map(Arc::as_ptr) == other.exchange.as_ref().map(Arc::as_ptr)
+            && self.forwarder == other.forwarder
+            && self.edges == other.edges
+            && self.token_issuers == other.token_issuers
             && self.issuers.len() == other.issuers.len()
             && self.issuers.iter().zip(&other.issuers).all(|(own, other)| Arc::ptr_eq(own, other))
     }
@@ -364,6 +433,32 @@ impl Eq for RouteAuth {}
 impl fmt::Debug for RouteAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RouteAuth").field("resource", &self.terms.resource).finish_non_exhaustive()
+    }
+}
+
+/// Checks the header and the signature of a token. Returns the version of the keys.
+fn check_signature(
+    token: &ReadToken<'_>,
+    (index, issuer, store): (usize, &TokenIssuer, &KeyStore),
+    now: Duration,
+) -> Result<u64, TokenRefusal> {
+    issuer.rules.check_header(token).map_err(TokenRefusal::Invalid)?;
+    let (keys, version) = store.keys();
+    let awaits = || {
+        let check = store.ask(now)?;
+        Some(TokenRefusal::Awaits(Awaited::Keys { issuer: index, check }))
+    };
+    let Some(keys) = keys else { return Err(awaits().unwrap_or(TokenRefusal::NoKeys)) };
+    match keys.verify(token) {
+        Ok(()) => Ok(version),
+        Err(TokenError::UnknownKey) => {
+            let settled = match store.has_failed() {
+                true => TokenRefusal::NoKeys,
+                false => TokenRefusal::Invalid(TokenError::UnknownKey),
+            };
+            Err(awaits().unwrap_or(settled))
+        }
+        Err(error) => Err(TokenRefusal::Invalid(error)),
     }
 }
 

@@ -16,6 +16,8 @@ pub const QUESTIONS_MAX: usize = 256;
 const WAITING_MAX: usize = 1_024;
 /// How long a refusal is cached.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// The shortest time in which two answers about one token are dropped.
+const DROPPED_EVERY: Duration = Duration::from_secs(10);
 /// How long a failure is cached, before the server is asked again about the same token.
 const FAILED_FOR: Duration = Duration::from_secs(2);
 
@@ -42,6 +44,8 @@ struct Known<V> {
     answer: TokenAnswer<V>,
     since: Duration,
     until: Duration,
+    /// When an answer about the token was dropped the last time.
+    dropped: Option<Duration>,
 }
 
 /// The answer of a server about a token.
@@ -154,10 +158,23 @@ impl<V: Clone> TokenAnswers<V> {
 }
 
 impl<V> TokenAnswers<V> {
+    /// Drops a good answer about a token if it is this one, because it has proven useless. If an answer about the token was dropped
+    /// shortly before, it is kept: another one would not help.
+    pub(super) fn drop_answer(&self, token: &[u8], is_meant: impl FnOnce(&V) -> bool, now: Duration) {
+        let mut shared = self.lock();
+        let Some(known) = shared.good.get_mut(&sha256(token)) else { return };
+        let TokenAnswer::Good(value) = &known.answer else { return };
+        let was_lately = |dropped: Duration| dropped <= now && now < dropped.saturating_add(DROPPED_EVERY);
+        if is_meant(value) && !known.dropped.is_some_and(was_lately) {
+            (known.until, known.dropped) = (Duration::ZERO, Some(now));
+        }
+    }
+
     /// Ends the request for a token. Stores its answer with its length in bytes, if there is one.
     fn close(&self, name: Name, known: Option<(Known<V>, usize)>) {
         let mut shared = self.lock();
-        if let Some((known, len)) = known {
+        if let Some((mut known, len)) = known {
+            known.dropped = shared.good.get(&name).and_then(|before| before.dropped);
             match known.answer {
                 TokenAnswer::Good(_) => {
                     shared.bad.forget(&name);
@@ -195,19 +212,19 @@ impl<V> TokenQuestion<V> {
 
     /// Accepts the token from the first time until the second. The value takes about `len` bytes.
     pub fn accept(mut self, value: V, (since, until): (Duration, Duration), len: usize) {
-        self.close(Some((Known { answer: TokenAnswer::Good(value), since, until }, len)));
+        self.close(Some((Known { answer: TokenAnswer::Good(value), since, until, dropped: None }, len)));
     }
 
     /// Refuses the token at this time.
     pub fn refuse(mut self, now: Duration) {
         let until = now.saturating_add(REFUSED_FOR);
-        self.close(Some((Known { answer: TokenAnswer::Refused, since: now, until }, 0)));
+        self.close(Some((Known { answer: TokenAnswer::Refused, since: now, until, dropped: None }, 0)));
     }
 
     /// Records at this time that the request has failed.
     pub fn fail(mut self, now: Duration) {
         let until = now.saturating_add(FAILED_FOR);
-        self.close(Some((Known { answer: TokenAnswer::Failed, since: now, until }, 0)));
+        self.close(Some((Known { answer: TokenAnswer::Failed, since: now, until, dropped: None }, 0)));
     }
 
     fn close(&mut self, known: Option<(Known<V>, usize)>) {
@@ -309,6 +326,33 @@ mod tests {
         assert_eq!(known(&answers, b"a", 213), TokenAnswer::Good(8));
         // The clock was set back.
         asked(&answers, b"a", 211);
+    }
+
+    #[test]
+    fn a_useless_answer_is_dropped_and_the_next_one_only_after_a_while() {
+        let answers = Arc::new(TokenAnswers::new());
+        let get = |now: u64, value: u32| {
+            asked(&answers, b"a", now);
+            question(&answers).accept(value, (at(now), at(now + 300)), 1);
+        };
+        let drops = |value: u32, now: u64| answers.drop_answer(b"a", |known| *known == value, at(now));
+        get(100, 1);
+        drops(7, 100);
+        assert_eq!(known(&answers, b"a", 100), TokenAnswer::Good(1), "another one was meant");
+        drops(1, 100);
+        get(100, 2);
+        drops(1, 101);
+        drops(2, 109);
+        assert_eq!(
+            known(&answers, b"a", 109),
+            TokenAnswer::Good(2),
+            "a server that refuses all of them causes no requests"
+        );
+        drops(2, 110);
+        get(110, 3);
+        drops(3, 111);
+        assert_eq!(known(&answers, b"a", 111), TokenAnswer::Good(3));
+        answers.drop_answer(b"unknown", |_: &u32| true, at(111));
     }
 
     /// A reload of the configuration replaces the task that sends requests.

@@ -28,6 +28,9 @@ pub enum TokenError {
     /// The token has no expiry.
     #[error("the token does not say when it expires")]
     NoExpiry,
+    /// The token is valid for longer than such tokens may be.
+    #[error("the token is valid for too long")]
+    LivesTooLong,
     /// The token is not valid yet.
     #[error("the token is not valid yet")]
     NotYet,
@@ -54,7 +57,7 @@ pub enum TokenError {
 impl TokenError {
     /// Every reason, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [TokenError; 16] = [
+    pub const ALL: [TokenError; 17] = [
         TokenError::TooLong,
         TokenError::Malformed,
         TokenError::Algorithm,
@@ -64,6 +67,7 @@ impl TokenError {
         TokenError::Audience,
         TokenError::Expired,
         TokenError::NoExpiry,
+        TokenError::LivesTooLong,
         TokenError::NotYet,
         TokenError::Subject,
         TokenError::Client,

@@ -33,6 +33,13 @@ pub struct TokenExchange {
     pub answers: Arc<TokenAnswers<ExchangedToken>>,
 }
 
+impl TokenExchange {
+    /// Exchanges the token of a caller again with the next call, because the server has refused what was got for it.
+    pub fn on_refused(&self, token: &[u8], exchanged: &ExchangedToken, now: Duration) {
+        self.answers.drop_answer(token, |known| Arc::ptr_eq(known, exchanged), now);
+    }
+}
+
 /// A successful answer of the token endpoint.
 pub struct ExchangeAnswer {
     /// The `Authorization` value with the token.

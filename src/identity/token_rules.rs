@@ -15,7 +15,7 @@ use crate::policy::{AgentIdentity, IdentityProof};
 /// The most audiences, and the most scopes, that are read from one token.
 const LISTED_MAX: usize = 256;
 /// The longest accepted name of a subject or client, in bytes.
-const NAME_LEN_MAX: usize = 1_024;
+pub(super) const NAME_LEN_MAX: usize = 1_024;
 /// Claims that name the client; the first that is present counts: OpenID Connect, RFC 9068, Okta, Entra ID before
 /// version 2.
 const CLIENT_CLAIMS: [&str; 4] = ["azp", "client_id", "cid", "appid"];
@@ -86,7 +86,7 @@ impl TokenRules {
     }
 
     /// Checks the audience and validity period of a token. Returns when it expires, if it has an expiry.
-    fn check_terms(
+    pub(super) fn check_terms(
         &self,
         claims: &Map<String, Value>,
         resource: &str,
@@ -151,7 +151,7 @@ fn listed(claim: Option<&Value>) -> Option<Vec<&str>> {
 }
 
 /// Parses a time in seconds since 1970, with an optional fraction (RFC 7519 section 2).
-fn moment(claim: &Value) -> Result<Duration, TokenError> {
+pub(super) fn moment(claim: &Value) -> Result<Duration, TokenError> {
     let seconds = claim.as_f64().ok_or(TokenError::Malformed)?;
     Duration::try_from_secs_f64(seconds).map_err(|_| TokenError::Malformed)
 }

@@ -1,5 +1,6 @@
 //! Caches verified tokens, so that the next call with one costs a lookup.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct VerifiedTokens {
     known: Remembered<Name, Known>,
     /// Refused certificates. A client could otherwise present a chain that is slow to verify with every request.
     refused: Remembered<Name, Refused>,
+    /// The identities that are forwarded to connectors.
+    forwarded: Remembered<ForwardedName, Forwarded>,
 }
 
 /// The result of verifying a presented token or certificate.
@@ -39,6 +42,31 @@ pub struct ShownToken {
     pub until: Duration,
     /// The signed identity for the server, if its route sends one.
     pub signed: Option<Arc<str>>,
+    /// The address of the caller, if an edge has said it.
+    pub address: Option<IpAddr>,
+}
+
+/// What a caller has shown, by which its forwarded identity is cached.
+#[derive(Clone, Copy)]
+pub enum ShownCredential<'a> {
+    /// A static key of the policy.
+    Key(&'a [u8]),
+    /// An access token of the caller's own.
+    Token(&'a [u8]),
+    /// Certificates of the TLS handshake.
+    Certificates(&'a ShownCertificates),
+}
+
+/// A caller's credential, the address of its route, which the entry keeps alive, and the caller's address.
+type ForwardedName = ([u8; 32], usize, Option<IpAddr>);
+
+/// An identity that is forwarded to the connector.
+struct Forwarded {
+    /// Keeps the route alive, so that no other gets its address.
+    _auth: Arc<RouteAuth>,
+    identity: Arc<AgentIdentity>,
+    since: Duration,
+    signed: SignedIdentity,
 }
 
 struct Refused {
@@ -54,6 +82,7 @@ struct Proven {
     identity: Arc<AgentIdentity>,
     until: Duration,
     bound_to: Option<[u8; 32]>,
+    address: Option<IpAddr>,
 }
 
 struct Known {
@@ -77,7 +106,7 @@ impl VerifiedTokens {
         now: Duration,
     ) -> Result<ShownToken, TokenRefusal> {
         let name = name_of(auth, sha256(token));
-        let Proven { identity, until, bound_to } =
+        let Proven { identity, until, bound_to, .. } =
             self.prove(auth, name, token.len(), now, || auth.verify(token, now))?;
         if bound_to.is_some() && bound_to != certificate.map(|certificate| certificate.thumbprint) {
             return Err(TokenRefusal::Invalid(TokenError::Bound));
@@ -86,7 +115,7 @@ impl VerifiedTokens {
             return Err(TokenRefusal::Scope);
         }
         let signed = self.signed(&name, now);
-        Ok(ShownToken { identity, until, signed })
+        Ok(ShownToken { identity, until, signed, address: None })
     }
 
     /// Identifies the caller by these certificates on a route. The scopes of the route apply only to tokens.
@@ -111,7 +140,57 @@ impl VerifiedTokens {
             self.refused.enter(name, Refused { _auth, why: *why, since: now, until }, size_of::<Refused>());
         })?;
         let signed = self.signed(&name, now);
-        Ok(ShownToken { identity: proven.identity, until: proven.until, signed })
+        Ok(ShownToken { identity: proven.identity, until: proven.until, signed, address: None })
+    }
+
+    /// Identifies the caller by what an edge has forwarded.
+    ///
+    /// # Errors
+    ///
+    /// Why the identity is refused.
+    pub fn identify_forwarded(
+        &mut self,
+        auth: &Arc<RouteAuth>,
+        token: &[u8],
+        now: Duration,
+    ) -> Result<ShownToken, TokenRefusal> {
+        // The same text as a token of a caller is another proof.
+        let name = name_of(auth, sha256_of(b"edge\0", token));
+        let proven = self.prove(auth, name, token.len(), now, || auth.verify_forwarded(token, now))?;
+        let Proven { identity, until, address, .. } = proven;
+        if !auth.has_scopes(&identity) {
+            return Err(TokenRefusal::Scope);
+        }
+        let signed = self.signed(&name, now);
+        Ok(ShownToken { identity, until, signed, address })
+    }
+
+    /// The identity of a caller at this address, signed for the connector; none if the route forwards none. It is signed again when it
+    /// is about to expire. `until` is when the proof expires.
+    ///
+    /// # Errors
+    ///
+    /// If it is too long.
+    pub fn forward(
+        &mut self,
+        auth: &Arc<RouteAuth>,
+        (credential, address): (ShownCredential<'_>, Option<IpAddr>),
+        identity: &AgentIdentity,
+        (now, until): (Duration, Duration),
+    ) -> Result<Option<Arc<str>>, TokenRefusal> {
+        let Some(forwarder) = auth.forwarder() else { return Ok(None) };
+        let (digest, auth_address) = name_of(auth, credential.digest());
+        let name = (digest, auth_address, address);
+        let holds = |known: &&Forwarded| known.since <= now && now < known.signed.until && *known.identity == *identity;
+        if let Some(known) = self.forwarded.get(&name).filter(holds) {
+            return Ok(Some(Arc::clone(&known.signed.text)));
+        }
+        let signed = forwarder.sign(identity, address, &auth.terms().resource, (now, until));
+        let signed = signed.ok_or(TokenRefusal::Unforwardable)?;
+        let (text, _auth, identity) = (Arc::clone(&signed.text), Arc::clone(auth), Arc::new(identity.clone()));
+        let len = size_of::<Forwarded>() + text.len() + len_of(&identity);
+        self.forwarded.enter(name, Forwarded { _auth, identity, since: now, signed }, len);
+        Ok(Some(text))
     }
 
     /// Returns the cached proof, or the result of `verify`. `shown_len` is the length of the token or certificates.
@@ -154,9 +233,20 @@ impl VerifiedTokens {
     }
 }
 
+impl ShownCredential<'_> {
+    fn digest(self) -> [u8; 32] {
+        match self {
+            ShownCredential::Key(key) => sha256_of(b"key\0", key),
+            ShownCredential::Token(token) => sha256_of(b"token\0", token),
+            ShownCredential::Certificates(shown) => shown.digest(),
+        }
+    }
+}
+
 impl Proven {
     fn of(verified: &Verified) -> Proven {
-        Proven { identity: Arc::clone(&verified.identity), until: verified.ends, bound_to: verified.bound_to }
+        let Verified { ref identity, ends: until, bound_to, address, .. } = *verified;
+        Proven { identity: Arc::clone(identity), until, bound_to, address }
     }
 }
 
@@ -164,6 +254,11 @@ impl Proven {
 fn len_of(identity: &AgentIdentity) -> usize {
     let scopes = identity.scopes.iter().map(|scope| size_of::<Box<str>>() + scope.len());
     size_of::<AgentIdentity>() + scopes.sum::<usize>() + members_len(&identity.claims)
+}
+
+/// The hash of a text of this kind.
+fn sha256_of(kind: &[u8], text: &[u8]) -> [u8; 32] {
+    sha256(&[kind, text].concat())
 }
 
 fn name_of(auth: &Arc<RouteAuth>, digest: [u8; 32]) -> Name {
@@ -175,5 +270,10 @@ impl VerifiedTokens {
     /// The number of cached tokens, and their total length in bytes.
     pub(super) fn held(&self) -> (usize, usize) {
         self.known.held()
+    }
+
+    /// The same for identities that are forwarded.
+    pub(super) fn forwarded_held(&self) -> (usize, usize) {
+        self.forwarded.held()
     }
 }

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn each_filter_leaves_out_what_it_does_not_name() {
+    fn each_filter_selects_only_its_calls() {
         let (mut log, mut recorder) = (CallLog::new(8), Recorder::new(LatencySettings::default()));
         let trace = TraceId::of_digits(b"4bf92f3577b34da6a3ce929d0e0e4736");
         log.record(&CallRecord { trace, ..call(&mut recorder, 100, "a", Outcome::Ok) });

@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_decided_is_kept() {
+    fn decisions_are_kept() {
         let new = CallRecord::new(Time::ZERO);
         assert_eq!((new.caller(), new.place(), new.is_probe(), new.was_cancelled()), (None, None, false, false));
         for source in [CallerTimeSource::Field, CallerTimeSource::Setting, CallerTimeSource::Edge] {

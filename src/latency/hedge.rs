@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_back_is_let_go_before_a_limit_passes() {
+    fn held_hedges_are_released_before_a_limit_passes() {
         let mut rng = Rng::new(12);
         for _ in 0..10_000 {
             let mut time = |max| Duration::from_micros(1 + rng.below(max));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_up_is_bounded() {
+    fn the_saved_budget_is_bounded() {
         let mut budget = HedgeBudget::default();
         assert!(!budget.take(), "a new one has nothing");
         (0..100_000).for_each(|_| budget.on_call());

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_is_what_the_documentation_says() {
+    fn it_takes_the_documented_memory() {
         assert_eq!(Histogram::new().counts.distinct_values(), BUCKETS);
         assert_eq!(HISTOGRAM_BYTES, 12_800);
     }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_is_counted_and_the_maximum_stays_exact() {
+    fn values_out_of_range_are_counted_and_the_maximum_stays_exact() {
         let mut histogram = Histogram::new();
         histogram.record(Duration::ZERO);
         histogram.record(RANGE_MAX);

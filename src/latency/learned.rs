@@ -160,7 +160,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn nothing_is_said_of_few_calls_nor_of_old_ones() {
+    fn few_or_old_calls_teach_nothing() {
         let learned = Learned::new();
         let at = |n: u32| Time::ZERO + SECOND * n;
         for nth in 1..CALLS_MIN {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_ask_for_a_label_share_what_is_learned() {
+    fn all_users_of_a_label_share_its_figures() {
         let table = LearnedTable::default();
         let label = |tool: &str| Label { route: "r".into(), method: "tools/call".into(), tool: tool.into() };
         let (one, other) = (table.of(&label("a")), table.of(&label("b")));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_gathered_before_a_long_pause_does_not_count_as_new() {
+    fn samples_from_before_a_long_pause_count_as_old() {
         let of = Arc::new(Learned::new());
         let mut core = CoreLearned::new(Arc::clone(&of));
         let at = |ms: u64| Time::ZERO + Duration::from_millis(ms);

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tunnel_is_what_is_left() {
+    fn the_tunnel_is_the_rest() {
         let edge = EdgeTimes { edge: us(20), total: us(1_100), total_last: Some(us(1_200)), ..EdgeTimes::default() };
         let far = ConnectorTimes {
             connector: us(15),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_rest_is_zero_and_told() {
+    fn a_negative_rest_is_zero_and_reported() {
         let edge = EdgeTimes { edge: us(20), total: us(100), total_last: None, ..EdgeTimes::default() };
         let far = ConnectorTimes { connector: us(1), upstream: us(80), ..ConnectorTimes::default() };
         let phases = CallPhases::split(edge, Some(far));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_connector_nobody_knows_whose_the_rest_is() {
+    fn without_the_connector_the_rest_is_unattributed() {
         let times = EdgeTimes { edge: us(5), total: us(50), is_handed_over: true, ..EdgeTimes::default() };
         let beyond = [Phase::BeyondEdge, Phase::Tunnel, Phase::Connector, Phase::Upstream];
         let of = |phases: CallPhases| beyond.map(|phase| phases.get(phase));

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_is_what_has_lately_been_seen_to_work() {
+    fn readiness_follows_recent_successes() {
         let mut ready = Readiness::new(ReadinessSettings { fresh_for_ms: 30_000 });
         assert_eq!(ready.check(at(100)), Err(NotReady::NeverPassed));
         assert!(ready.is_probe_due(at(100)));

@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_the_sets_stay_within_their_bound() {
+    fn the_number_of_sets_is_bounded_for_any_input() {
         let settings = LatencySettings { labels_max: 6, labels_per_route_max: 3, routes_max: 3 };
         let mut recorder = Recorder::new(settings);
         let mut rng = Rng::new(4);
@@ -569,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_takes_what_the_documentation_says() {
+    fn a_set_takes_the_documented_memory() {
         let bytes = PHASES * HISTOGRAM_BYTES + size_of::<LabelSet>();
         assert!((126 * 1_024 - 512..127 * 1_024).contains(&bytes), "{bytes} bytes");
     }

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_run_is_never_sent_again_unless_it_may_run_twice() {
+    fn a_call_that_may_have_run_is_resent_only_if_it_may_run_twice() {
         let mut rng = Rng::new(5);
         for _ in 0..100_000 {
             let (mut retries, mut budget) = (Retries::default(), RetryBudget::default());
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reaches_upstreams_is_never_more_than_the_calls_and_the_budget() {
+    fn upstreams_get_at_most_the_calls_and_the_retry_budget() {
         for seed in 0..200 {
             let (mut rng, mut budget) = (Rng::new(seed), RetryBudget::default());
             let (mut calls, mut reaching) = (0_u32, 0_u32);

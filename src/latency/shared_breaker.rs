@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_that_is_heard_of_late_says_nothing_of_what_failed_after_it() {
+    fn a_late_answer_does_not_clear_later_failures() {
         let at = |seconds: u64| Time::ZERO + Duration::from_secs(seconds);
         let fail = |evidence: &mut FailureEvidence, label, now| evidence.judge(CallResult::Failed, label, at(5), now);
         let mut evidence = FailureEvidence::default();

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_limited_and_what_is_left_out_is_told() {
+    fn lines_are_limited_and_omitted_ones_are_counted() {
         let mut calls = SlowCalls::new(SlowCallSettings { slow_call_ms: Some(50), lines_per_second_max: 2 });
         assert_eq!(calls.judge(at(5_000), SLOW, unknown), SlowVerdict::Log { left_out: 0 });
         assert_eq!(calls.judge(at(5_400), SLOW, unknown), SlowVerdict::Log { left_out: 0 });

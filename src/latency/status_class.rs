@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gateways_answers_are_told_from_a_servers() {
+    fn answers_of_a_gateway_and_of_a_server_are_distinguished() {
         for (status, name) in [
             (200, "2xx"),
             (202, "2xx"),

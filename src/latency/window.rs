@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_what_the_documentation_says() {
+    fn it_takes_the_documented_memory() {
         assert_eq!(size_of::<Window>() / 103, 42, "{}", size_of::<Window>());
     }
 
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn after_48_s_nothing_is_left_of_what_was_before_and_rare_calls_are_kept_longer() {
+    fn samples_expire_after_48_s_and_rare_ones_are_kept_longer() {
         for (per_second, all_new_after) in [(100.0, 48.0), (1.0, 48.0), (0.1, 480.0)] {
             let mut window = Window::new();
             let record = |window: &mut Window, from: f64, to: f64, took| {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_does_not_count() {
+    fn old_samples_do_not_count() {
         let mut window = Window::new();
         (0..30).for_each(|_| window.record(SECOND, at(0.0)));
         assert!(window.usual(at(899.0)).is_some());

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_are_tried_out_deny_nobody() {
+    fn rules_in_observe_mode_deny_no_one() {
         let rules = Rules::new(members(&["192.0.2.0/24"], &[]), Members::default(), true);
         assert_eq!(rules.judge(&from("198.51.100.1", None)), AdmissionVerdict::WouldBeDenied(Why::NotListed));
         assert_eq!(rules.judge(&from("192.0.2.1", None)), AdmissionVerdict::Admitted);

@@ -32,12 +32,38 @@ pub enum IdentityProof {
     Introspection,
     /// By a client certificate.
     Certificate,
+    /// By the word of an edge that is trusted. It has checked one of the others.
+    Forwarded,
+}
+
+/// The claim of a forwarded identity with the name of the edge that vouches for it.
+pub const FORWARDED_BY: &str = "adit_edge";
+/// The claim of a forwarded identity with the proof that the edge has checked.
+pub const FORWARDED_PROOF: &str = "adit_proof";
+
+impl AgentIdentity {
+    /// The name of the edge that vouches for a forwarded identity.
+    #[must_use]
+    pub fn forwarded_by(&self) -> Option<&str> {
+        self.claims.get(FORWARDED_BY).and_then(Value::as_str).filter(|_| self.proof == IdentityProof::Forwarded)
+    }
+
+    /// The proof that this edge has checked.
+    #[must_use]
+    pub fn forwarded_proof(&self) -> Option<&str> {
+        self.claims.get(FORWARDED_PROOF).and_then(Value::as_str).filter(|_| self.proof == IdentityProof::Forwarded)
+    }
 }
 
 impl IdentityProof {
     /// Every proof, in the order of the declaration.
-    pub const ALL: [IdentityProof; 4] =
-        [IdentityProof::Key, IdentityProof::Jwt, IdentityProof::Introspection, IdentityProof::Certificate];
+    pub const ALL: [IdentityProof; 5] = [
+        IdentityProof::Key,
+        IdentityProof::Jwt,
+        IdentityProof::Introspection,
+        IdentityProof::Certificate,
+        IdentityProof::Forwarded,
+    ];
 
     /// The name in files and records. It is stable.
     #[must_use]
@@ -47,6 +73,7 @@ impl IdentityProof {
             IdentityProof::Jwt => "jwt",
             IdentityProof::Introspection => "introspection",
             IdentityProof::Certificate => "certificate",
+            IdentityProof::Forwarded => "forwarded",
         }
     }
 }

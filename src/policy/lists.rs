@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_may_come_are_networks_systems_and_sets() {
+    fn lists_hold_networks_autonomous_systems_and_sets() {
         for text in ["192.0.2.0/24", "AS64500", "AS4294967295", "set:vendor-1.v4"] {
             assert_eq!(text.parse::<Member>().unwrap().to_string(), text);
         }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_names_what_is_not_known_lets_nobody_in() {
+    fn a_list_with_an_unknown_name_admits_no_one() {
         let sets = Sets::from([("vendor".parse().unwrap(), vec!["192.0.2.0/24".parse().unwrap()])]);
         let judge = |lists: &TunnelLists, sets: &Sets, knows_asns| {
             lists.rules(sets, knows_asns).judge(&Source { address: Some([192, 0, 2, 1].into()), asn: None })

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_costs_a_few_lines_and_what_was_left_out_is_told() {
+    fn a_flood_writes_few_lines_and_the_count_of_omitted_ones() {
         let mut lines = LogRateLimit::new(2);
         let at = |ms: u64| Time::ZERO + Duration::from_millis(5_000 + ms);
         assert_eq!(

@@ -17,7 +17,7 @@ mod upstreams;
 
 pub use admission::{Admission, AdmissionVerdict, Members, Rules, Why};
 pub use asns::{AsnTable, AsnTableError};
-pub use identity::{AgentIdentity, IdentityProof};
+pub use identity::{AgentIdentity, FORWARDED_BY, FORWARDED_PROOF, IdentityProof};
 pub use keyed_log_limit::{KeyedLogLimit, LeftOut};
 pub use lists::{Member, MemberError, SetName, Sets, TunnelLists, Unmet};
 pub use log_rate_limit::LogRateLimit;
@@ -27,13 +27,13 @@ pub use rates::{Rate, SOURCES_MAX, SourceLimits};
 pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
 pub use tools::{
-    AnswerFilter, AnswerNote, AnswerWithheld, Approval, ApprovalCall, ApprovalRecord, ApprovalState, ApprovalTicket,
-    Approvals, ApprovedRecord, Asked, BodyKind, COUNTED_MAX, CallFate, CallerFacts, CaseOutcome, CedarCaller,
-    CedarRules, CeilingReached, CountedCaller, Denial, INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter,
-    MethodDefault, NotApproved, POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey,
-    QuotaPermit, QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown, ReplayedCall, RoleSet, RuleId,
-    SanitiseFound, SanitiseKind, Target, ToolApproval, ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews,
-    ToolPins, ToolPolicy, ToolRecord, ToolStanding, UndecidedTicket, UnreadableArguments, UnreadableList, UsedApproval,
-    cedar_schema, check_message, read_request,
+    AnswerFilter, AnswerNote, AnswerWithheld, Approval, ApprovalCall, ApprovalRecord, ApprovalState, ApprovalTask,
+    ApprovalTaskSaid, ApprovalTicket, Approvals, ApprovedRecord, Asked, BodyKind, COUNTED_MAX, CallFate, CallerFacts,
+    CaseOutcome, CedarCaller, CedarRules, CeilingReached, CountedCaller, Denial, INVENTORY_TOOLS_MAX, InventoryMemory,
+    LIST_LEN_MAX, ListFilter, MethodDefault, NotApproved, POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault,
+    QUOTA_STATE_LEN_MAX, QuotaKey, QuotaPermit, QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown,
+    ReplayedCall, RoleSet, RuleId, SanitiseFound, SanitiseKind, Target, ToolApproval, ToolDecision, ToolDigest,
+    ToolHints, ToolInventory, ToolNews, ToolPins, ToolPolicy, ToolRecord, ToolStanding, UndecidedTicket,
+    UnreadableArguments, UnreadableList, UsedApproval, cedar_schema, check_message, read_request, redacted_arguments,
 };
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused_with_what_may_be_meant() {
+    fn invalid_networks_are_refused_with_a_suggestion() {
         for text in ["", "10", "10.0.0/8", "10.0.0.0/33", "::/129", "a/8", "10.0.0.0/", "10.0.0.0/+8", "fe80::1%eth0"] {
             assert!(matches!(text.parse::<Network>(), Err(NetworkError::Malformed(_))), "{text}");
         }

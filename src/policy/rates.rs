@@ -47,7 +47,7 @@ impl Rate {
     /// # Errors
     ///
     /// The time until a token is available, if there is none.
-    pub(super) fn take_from(self, full_at_ns: u64, now: Time) -> Result<u64, Duration> {
+    pub fn take_from(self, full_at_ns: u64, now: Time) -> Result<u64, Duration> {
         let owed_ns = full_at_ns.saturating_sub(now.as_nanos()).saturating_add(self.interval_ns);
         match owed_ns.checked_sub(self.ahead_max_ns()) {
             None | Some(0) => Ok(now.as_nanos().saturating_add(owed_ns)),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_average_nobody_gets_more_than_the_rate_however_they_come() {
+    fn no_caller_exceeds_the_rate_on_average() {
         let rate = Rate::new(60, 3).unwrap();
         let mut limits = SourceLimits::new(7);
         let (mut rng, mut now_ms, mut taken) = (Rng::new(9), 0, 0);

@@ -185,7 +185,7 @@ mod tests {
         {"name":"pay","annotations":{"readOnlyHint":false}},{"name":"bare"},{"name":"l\u0131ne","annotations":{"readOnlyHint":true}}]}}"#;
 
     #[test]
-    fn what_only_lists_and_tools_that_the_server_declares_so_may_run_twice() {
+    fn lists_and_tools_declared_read_only_or_idempotent_may_run_twice() {
         let safe = SafeRequests::default();
         for method in ["ping", "tools/list", "resources/templates/list", "server/discover"] {
             assert!(safe.may_run_twice(&head(""), &request(method, "x")), "{method}");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_does_not_say_any_more_is_forgotten() {
+    fn a_tool_that_is_no_longer_listed_is_forgotten() {
         let safe = SafeRequests::default();
         let knows = |tool: &str| safe.may_run_twice(&head(""), &request("tools/call", tool));
         let list = |tool: &str, more: &str| {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_certain_may_not_run_twice() {
+    fn ambiguous_annotations_do_not_allow_a_resend() {
         let safe = SafeRequests::default();
         for text in [
             "",
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_learned_is_bounded_and_rubbish_teaches_nothing() {
+    fn learned_tools_are_bounded_and_malformed_lists_are_ignored() {
         let safe = SafeRequests::default();
         let tool = |name: String| format!(r#"{{"name":"{name}","annotations":{{"readOnlyHint":true}}}}"#);
         let many: Vec<String> = (0..2 * TOOLS_MAX).map(|nth| tool(nth.to_string())).collect();

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_says_what_to_write() {
+    fn a_refused_upstream_is_reported_with_the_setting_that_allows_it() {
         let message = |address| judge(&AllowedUpstreams::private(), address).unwrap_err().to_string();
         assert!(message("8.8.8.8").contains("add 8.8.8.8/32 there"));
         assert!(message("::ffff:169.254.169.254").contains("add 169.254.169.254/32 there"));

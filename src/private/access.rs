@@ -2,7 +2,7 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::private::PrivateError;
+use crate::private::{FileError, PrivateError};
 
 const ROOT: u32 = 0;
 const GROUP_READS: u32 = 0o040;
@@ -30,7 +30,7 @@ impl Reader {
 
 pub(super) fn check_file(path: &Path, meta: &Metadata, reader: Reader) -> Result<(), PrivateError> {
     if !meta.is_file() {
-        return Err(PrivateError::NotAFile { path: path.to_path_buf() });
+        return Err(FileError::NotAFile { path: path.to_path_buf() }.into());
     }
     owned(path, meta, reader)?;
     if file_is_private(meta.mode(), meta.uid(), reader) {
@@ -49,7 +49,7 @@ pub(super) fn check_folder(path: &Path, meta: &Metadata, reader: Reader) -> Resu
 
 /// Checks a folder that holds a private file, or will.
 pub(super) fn check_parent_folder(path: &Path, folder: &Path, reader: Reader) -> Result<(), PrivateError> {
-    let meta = fs::metadata(folder).map_err(|cause| PrivateError::unreadable(folder, &cause))?;
+    let meta = fs::metadata(folder).map_err(|cause| FileError::unreadable(folder, &cause))?;
     owned(folder, &meta, reader)?;
     if folder_protects(meta.mode()) {
         return Ok(());

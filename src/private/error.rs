@@ -2,18 +2,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::shell_word;
+use crate::private::file_error::FileError;
 
 /// Why a file or folder cannot be trusted with a secret, or cannot be used. The error never repeats the file's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrivateError {
-    /// It cannot be opened or read.
-    #[error("cannot read {}: {cause}", path.display())]
-    Unreadable {
-        /// The file or folder.
-        path: PathBuf,
-        /// The error of the system.
-        cause: Box<str>,
-    },
+    /// It cannot be read, private or not.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// It cannot be created or written.
     #[error("cannot write {}: {cause}", path.display())]
     Unwritable {
@@ -21,20 +17,6 @@ pub enum PrivateError {
         path: PathBuf,
         /// The error of the system.
         cause: Box<str>,
-    },
-    /// It is a folder, a device or another special file.
-    #[error("{} is not a plain file", path.display())]
-    NotAFile {
-        /// The file or folder.
-        path: PathBuf,
-    },
-    /// It is longer than expected.
-    #[error("{} is longer than {len_max} bytes: is it the right file?", path.display())]
-    TooLong {
-        /// The file or folder.
-        path: PathBuf,
-        /// The most bytes that were expected.
-        len_max: usize,
     },
     /// Others may read or change the file.
     #[error("{} is open to others than its owner (mode {mode:04o}): run `chmod 600 {}`", path.display(), shell(path))]
@@ -82,10 +64,6 @@ pub enum PrivateError {
 }
 
 impl PrivateError {
-    pub(super) fn unreadable(path: &Path, cause: &io::Error) -> PrivateError {
-        PrivateError::Unreadable { path: path.to_path_buf(), cause: cause.to_string().into() }
-    }
-
     pub(super) fn unwritable(path: &Path, cause: &io::Error) -> PrivateError {
         PrivateError::Unwritable { path: path.to_path_buf(), cause: cause.to_string().into() }
     }

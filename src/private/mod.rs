@@ -9,8 +9,10 @@
 
 mod access;
 mod error;
+mod file_error;
 
 pub use error::PrivateError;
+pub use file_error::FileError;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -33,14 +35,14 @@ pub const FOLDER_MODE: u32 = 0o700;
 ///
 /// It cannot be read, is longer, or is not private.
 pub fn read(path: &Path, len_max: usize) -> Result<Zeroizing<Vec<u8>>, PrivateError> {
-    let unreadable = |cause: io::Error| PrivateError::unreadable(path, &cause);
+    let unreadable = |cause: io::Error| FileError::unreadable(path, &cause);
     let file = open(path)?;
     check_opened(path, &file)?;
     // A buffer that grew would leave parts of the secret in freed memory, so it has its final size from the start.
     let mut content = Zeroizing::new(vec![0; len_max + 1]);
     let len = read_full(file, &mut content).map_err(unreadable)?;
     if len > len_max {
-        return Err(PrivateError::TooLong { path: path.to_path_buf(), len_max });
+        return Err(FileError::TooLong { path: path.to_path_buf(), len_max }.into());
     }
     content.truncate(len);
     Ok(content)
@@ -102,20 +104,20 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), PrivateError> {
 pub fn folder(path: &Path) -> Result<(), PrivateError> {
     let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path);
     made.map_err(|cause| PrivateError::unwritable(path, &cause))?;
-    let meta = fs::metadata(path).map_err(|cause| PrivateError::unreadable(path, &cause))?;
+    let meta = fs::metadata(path).map_err(|cause| FileError::unreadable(path, &cause))?;
     check_folder(path, &meta, Reader::current())
 }
 
 /// Opens a file for reading. A pipe, which is refused later, is opened without waiting for its other end.
 fn open(path: &Path) -> Result<File, PrivateError> {
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    opened.map_err(|cause| PrivateError::unreadable(path, &cause))
+    opened.map_err(|cause| FileError::unreadable(path, &cause).into())
 }
 
 /// Checks the file that was opened, not another that may have got its name since.
 fn check_opened(path: &Path, file: &File) -> Result<(), PrivateError> {
     let reader = Reader::current();
-    let meta = file.metadata().map_err(|cause| PrivateError::unreadable(path, &cause))?;
+    let meta = file.metadata().map_err(|cause| FileError::unreadable(path, &cause))?;
     check_file(path, &meta, reader)?;
     parent_folders(path).iter().try_for_each(|folder| check_parent_folder(path, folder, reader))
 }
@@ -179,16 +181,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_private_from_the_start_and_read_again() {
+    fn a_file_is_private_from_its_creation_and_can_be_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         write(&path, b"first").unwrap();
         write(&path, b"second").unwrap();
         assert_eq!((mode_of(&path), read(&path, 6).unwrap().as_slice()), (0o600, &b"second"[..]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
-        assert_eq!(read(&path, 5).unwrap_err(), PrivateError::TooLong { path: path.clone(), len_max: 5 });
-        assert!(matches!(read(dir.path(), 5), Err(PrivateError::NotAFile { .. })));
-        assert!(matches!(read(&dir.path().join("none"), 5), Err(PrivateError::Unreadable { .. })));
+        assert_eq!(read(&path, 5).unwrap_err(), FileError::TooLong { path: path.clone(), len_max: 5 }.into());
+        assert!(matches!(read(dir.path(), 5), Err(PrivateError::File(FileError::NotAFile { .. }))));
+        assert!(matches!(read(&dir.path().join("none"), 5), Err(PrivateError::File(FileError::Unreadable { .. }))));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Clock, Trouble};
+use crate::control::ApprovalCounts;
 use crate::engine::MonotonicClock;
 use crate::policy::{ApprovalRecord, Approvals, QuotaTime};
 use crate::private;
@@ -16,9 +17,9 @@ use crate::process::quota_file::unix_time;
 const FILE: &str = "approvals.json";
 /// The version of the file.
 const FORMAT: u32 = 1;
-/// The maximum length of the file, in bytes: the maximum number of calls, each with a name of 64 KiB, and all arguments kept for
-/// review.
-const FILE_LEN_MAX: usize = 128 << 20;
+/// The maximum length of the file, in bytes: the maximum number of calls with short texts, and all arguments kept for review, each
+/// character in its longest form.
+const FILE_LEN_MAX: usize = 32 << 20;
 /// How long a pending call may be missing in the file, and the pause after a failed write. Decisions are written at once.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 
@@ -27,6 +28,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct ApprovalFile {
     path: Option<PathBuf>,
     approvals: Arc<Approvals>,
+    counts: Arc<ApprovalCounts>,
     writing: Arc<Mutex<Trouble>>,
 }
 
@@ -39,7 +41,7 @@ struct Kept {
 
 impl ApprovalFile {
     /// Restores the approvals from the file in this directory. An unreadable file is reported, and overwritten later.
-    pub(super) fn open(dir: Option<&Path>, approvals: &Arc<Approvals>) -> ApprovalFile {
+    pub(super) fn open(dir: Option<&Path>, approvals: &Arc<Approvals>, counts: &Arc<ApprovalCounts>) -> ApprovalFile {
         let path = dir.map(|dir| dir.join(FILE));
         if let Some(path) = &path {
             if !matches!(path.try_exists(), Ok(false))
@@ -53,7 +55,7 @@ impl ApprovalFile {
             }
             approvals.keep_in_file();
         }
-        ApprovalFile { path, approvals: Arc::clone(approvals), writing: Arc::default() }
+        ApprovalFile { path, approvals: Arc::clone(approvals), counts: Arc::clone(counts), writing: Arc::default() }
     }
 
     /// Writes the file when a task waits for it, and otherwise after some time.
@@ -81,6 +83,9 @@ impl ApprovalFile {
         let text = serde_json::to_vec(&Kept { version: FORMAT, approvals }).map_err(|error| error.to_string());
         let written = text.and_then(|text| private::write(path, &text).map_err(|error| error.to_string()));
         self.approvals.on_written(change, written.is_ok());
+        if written.is_err() {
+            self.counts.on_unwritten();
+        }
         match &written {
             Ok(()) if trouble.ends() => tracing::info!("approvals can be written again"),
             Ok(()) => {}
@@ -127,7 +132,7 @@ mod tests {
     }
 
     fn opened(dir: &Path) -> ApprovalFile {
-        ApprovalFile::open(Some(dir), &Arc::default())
+        ApprovalFile::open(Some(dir), &Arc::default(), &Arc::default())
     }
 
     #[test]
@@ -148,7 +153,7 @@ mod tests {
         std::fs::write(dir.path().join(FILE), "something else").unwrap();
         let fourth = opened(dir.path());
         assert!(!may_call(&fourth.approvals, "b") && fourth.save());
-        assert!(ApprovalFile::open(None, &Arc::default()).save());
+        assert!(ApprovalFile::open(None, &Arc::default(), &Arc::default()).save());
     }
 
     #[test]
@@ -159,7 +164,8 @@ mod tests {
         let ticket = file.approvals.all(MonotonicClock.now())[0].ticket;
         file.approvals.decide(ticket, true, "bob", MonotonicClock.now()).unwrap();
         let kept = file.approvals.all_kept();
-        assert!(!file.save());
+        assert!(!file.save() && !file.save());
+        assert_eq!(file.counts.reading().unwritten, 2);
         assert!(!futures_lite::future::block_on(kept));
     }
 }

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_surely_abandoned_is_removed() {
+    fn only_abandoned_files_are_removed() {
         let parent = tempfile::tempdir().unwrap();
         let gone = [abandoned(parent.path(), 1), abandoned(parent.path(), 2)];
         fs::remove_file(gone[1].join(FILE)).unwrap();

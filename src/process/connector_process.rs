@@ -19,7 +19,7 @@ use crate::control::{
 use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
 use crate::process::approval_file::ApprovalFile;
-use crate::process::approval_webhook::approval_webhook;
+use crate::process::approval_webhook::{ApprovalNotices, approval_notices};
 use crate::process::audit::{log_of, start_audit};
 use crate::process::edge_process::EVENTS_MAX;
 use crate::process::error::RunError;
@@ -97,8 +97,8 @@ impl ConnectorProcess {
         let mut tables = ConnectorReload { core_count, callers, trust: UpstreamTrust::default(), is_holder };
         tables.trust.policies.inventories = Arc::clone(&inventories);
         let quotas = QuotaFile::open(state_path, tables.trust.policies.quotas());
-        let webhook = approval_webhook(&config)?;
-        let approvals = ApprovalFile::open(state_path, tables.trust.policies.approvals());
+        let ApprovalNotices { webhook, links, counts } = approval_notices(&config, state_path)?;
+        let approvals = ApprovalFile::open(state_path, tables.trust.policies.approvals(), &counts);
         let number = instance.as_ref().map_or_else(random_number, |instance| Ok(instance.number))?;
         let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
         let admin = listen_admin(connect_config.admin_listen)?;
@@ -106,6 +106,7 @@ impl ConnectorProcess {
         let access = admin_token(connect_config)?.map(|token| Access {
             tunnels: None,
             approvals: desk,
+            links,
             token: AdminToken::new(&token),
         });
         let requests = signals(ProcessRequest::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
@@ -119,6 +120,7 @@ impl ConnectorProcess {
         let state = State::new(facts.clone(), vec![Arc::new(role)], None);
         tokio::spawn(serve_resolves(resolves));
         state.show_tools(&inventories);
+        state.show_approvals(&counts);
         let keeper = AbortOnDrop(tokio::spawn(inventories.keep()));
         tokio::spawn(quotas.clone().keep());
         tokio::spawn(approvals.clone().keep());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::EdgeConfig;
+use crate::control::api::Access;
 use crate::control::audit::AuditWriter;
 use crate::control::tunnels::Serving;
 use crate::control::{
@@ -16,7 +17,7 @@ use crate::control::{
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
 use crate::process::approval_file::ApprovalFile;
-use crate::process::approval_webhook::approval_webhook;
+use crate::process::approval_webhook::{ApprovalNotices, approval_notices};
 use crate::process::audit::{log_of, start_audit};
 use crate::process::edge_identity::EdgeTlsIdentity;
 use crate::process::edge_reload::EdgeReload;
@@ -33,6 +34,7 @@ use crate::process::settings::{
     AdmissionReader, Certifying, EdgeListeners, PolicyReader, edge_settings, engine_settings, sealed_edge_tables,
 };
 use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
+use crate::process::tls_files::data_dir as data_dir_of;
 use crate::serve::AuditLog;
 use crate::tls::WallClock;
 
@@ -77,8 +79,9 @@ impl EdgeProcess {
         let mut policies = PolicyReader::default();
         let home = edge_config.data_dir.as_ref().map(|dir| &*dir.0);
         let quotas = QuotaFile::open(home, policies.quotas());
-        let webhook = approval_webhook(&config)?;
-        let approvals = ApprovalFile::open(home, policies.approvals());
+        let ApprovalNotices { webhook, links, counts } = approval_notices(&config, home)?;
+        let approvals = ApprovalFile::open(home, policies.approvals(), &counts);
+        policies.callers.keep_keys_in(data_dir_of(edge_config));
         policies.begin(&config.identity)?;
         let inventories = Inventories::open(home)?;
         policies.inventories = Arc::clone(&inventories);
@@ -100,7 +103,7 @@ impl EdgeProcess {
             }
             None => None,
         };
-        let access = store.as_ref().map(EdgeStore::access);
+        let access = store.as_ref().map(|store| Access { links, ..store.access() });
         let admin = listen_admin(edge_config.admin_listen)?;
         let requests = signals(ProcessRequest::Reload, None).map_err(RunError::io("signals cannot be received"))?;
 
@@ -113,6 +116,7 @@ impl EdgeProcess {
         let prober = prober(bound.agents.address(), tls)?;
         let state = State::new(facts.clone(), vec![Arc::new(role)], Some(prober));
         state.show_tools(&inventories);
+        state.show_approvals(&counts);
         let mut tasks = vec![
             AbortOnDrop(tokio::spawn(Arc::clone(&serving).keep_reviewing())),
             AbortOnDrop(tokio::spawn(inventories.keep())),

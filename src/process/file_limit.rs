@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_this_process_can_be_raised_to_what_it_may_have() {
+    fn the_file_limit_can_be_raised_to_the_hard_limit() {
         raise_file_limit();
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_sends_over_http_2_writes_no_lines_unless_that_is_asked_for() {
+    fn http_2_frames_of_a_peer_are_not_logged_by_default() {
         let logs = |levels: &str| {
             let filter = EnvFilter::new(directives(levels));
             tracing::subscriber::with_default(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rustls_pki_types::UnixTime;
+use serde_json::Value;
 
 use crate::control::store::{Restored, SqliteStore, Store, is_half_restored, newest_backup, restore};
 use crate::control::{DataDir, Initialised, WallTime};
@@ -36,6 +37,16 @@ pub fn init_data_dir(dir: &DataDir, names: &[String]) -> Result<Initialised, Run
         done.made.push(dir.store());
     }
     Ok(done)
+}
+
+/// The public keys by which connectors check what the edge forwards (JWKS). `rotate` puts the next key in place of the one that signs.
+///
+/// # Errors
+///
+/// If the keys cannot be read or written.
+pub fn identity_key_set(dir: &DataDir, rotate: bool) -> Result<Value, RunError> {
+    let keys = if rotate { dir.rotate_identity_keys()? } else { dir.identity_keys()? };
+    Ok(keys.key_set())
 }
 
 /// Copies the store to the file `to`, or to a new file in the directory's back-ups, and returns that file.

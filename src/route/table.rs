@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once_with_both_places_of_a_duplicate() {
+    fn all_faults_are_reported_at_once_and_a_duplicate_with_both_places() {
         let faults = table(&["a.example", "b_c.example", "A.EXAMPLE.", "*.x.example", "*.X.example", "ok.example"]);
         let messages: Vec<String> = faults.unwrap_err().iter().map(ToString::to_string).collect();
         assert_eq!(

@@ -7,7 +7,7 @@ use crate::base::HOST_LEN_MAX;
 /// The longest path of a Unix socket, in bytes (`sun_path` without its final zero, unix(7)).
 pub const UNIX_PATH_LEN_MAX: usize = 107;
 
-const REMEDY: &str = "write http://host:port, https://host:port, unix:/path/of/socket, or h2c://host:port for HTTP/2";
+const REMEDY: &str = "write http://host:port, https://host:port, unix:/path/of/socket, h2c://host:port for HTTP/2, or stdio for a command";
 
 /// Why a text is not a valid upstream URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum UpstreamUrlError {
     #[error("an upstream's URL has no query and no fragment: those of a call are passed on unchanged")]
     QueryOrFragment,
     /// The scheme is not supported.
-    #[error("the URL of an upstream begins with http, https, unix, h2c or h2c+unix; {REMEDY}")]
+    #[error("the URL of an upstream begins with http, https, unix, h2c or h2c+unix, or is stdio; {REMEDY}")]
     Scheme,
     /// The path of the socket is not absolute, too long, or has a zero byte.
     #[error("the path of a unix socket is absolute and at most {UNIX_PATH_LEN_MAX} bytes; write unix:/path/of/socket")]
@@ -62,10 +62,12 @@ pub enum UpstreamAddr {
         /// The absolute path of the socket file.
         path: Box<str>,
     },
+    /// The standard input and output of a child process.
+    Stdio,
 }
 
 /// The URL of a private MCP server as the operator writes it: `http://host[:port]`, `https://host[:port]` or
-/// `unix:/path`; `h2c://host[:port]` or `h2c+unix:/path` for one that speaks HTTP/2 without TLS.
+/// `unix:/path`; `h2c://host[:port]` or `h2c+unix:/path` for one that speaks HTTP/2 without TLS; `stdio` for a child process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
     addr: UpstreamAddr,
@@ -86,7 +88,7 @@ impl UpstreamUrl {
     pub fn literal_address(&self) -> Option<IpAddr> {
         match &self.addr {
             UpstreamAddr::Tcp { host, .. } => host.parse().ok(),
-            UpstreamAddr::Unix { .. } => None,
+            UpstreamAddr::Unix { .. } | UpstreamAddr::Stdio => None,
         }
     }
 
@@ -103,8 +105,14 @@ impl UpstreamUrl {
         self.http2
     }
 
+    /// Whether the server is a child process, to which its standard input and output lead.
+    #[must_use]
+    pub fn is_stdio(&self) -> bool {
+        self.addr == UpstreamAddr::Stdio
+    }
+
     /// The value of the `Host` header: the host, and the port unless it is the default of the scheme; `localhost` for a
-    /// Unix socket.
+    /// Unix socket and for a child process.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
@@ -155,6 +163,10 @@ impl FromStr for UpstreamUrl {
     type Err = UpstreamUrlError;
 
     fn from_str(text: &str) -> Result<UpstreamUrl, UpstreamUrlError> {
+        if text.eq_ignore_ascii_case("stdio") {
+            let authority = "localhost".into();
+            return Ok(UpstreamUrl { addr: UpstreamAddr::Stdio, tls: false, http2: false, authority });
+        }
         let (scheme, rest) = text.split_once(':').ok_or(UpstreamUrlError::Scheme)?;
         let after_slashes = || rest.strip_prefix("//").ok_or(UpstreamUrlError::Scheme);
         match scheme.to_ascii_lowercase().as_str() {
@@ -171,6 +183,7 @@ impl FromStr for UpstreamUrl {
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.addr {
+            UpstreamAddr::Stdio => f.write_str("stdio"),
             UpstreamAddr::Unix { path } if self.http2 => write!(f, "h2c+unix:{path}"),
             UpstreamAddr::Unix { path } => write!(f, "unix:{path}"),
             UpstreamAddr::Tcp { .. } if self.http2 => write!(f, "h2c://{}", self.authority),
@@ -236,6 +249,10 @@ mod tests {
             assert_eq!((url.authority(), url.tls_name(), url.is_http2()), ("localhost", None, false));
         }
 
+        let url = parsed("stdio");
+        assert_eq!((url.addr(), url.authority(), url.is_stdio()), (&UpstreamAddr::Stdio, "localhost", true));
+        assert_eq!((url.to_string(), url.is_tls(), url.literal_address()), ("stdio".to_owned(), false, None));
+
         let url = parsed("h2c://mcp.internal:8080");
         assert_eq!(url.addr(), &UpstreamAddr::Tcp { host: "mcp.internal".into(), port: 8080 });
         assert_eq!((url.authority(), url.is_tls(), url.is_http2()), ("mcp.internal:8080", false, true));
@@ -253,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_by_its_fault() {
+    fn invalid_upstreams_are_refused_with_their_fault() {
         let long = format!("unix:/{}", "x".repeat(UNIX_PATH_LEN_MAX));
         let base = |path: &str| UpstreamUrlError::BasePath { path: path.to_owned() };
         let host = |host: &str| UpstreamUrlError::Host { host: host.to_owned() };
@@ -295,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_means_the_same() {
+    fn a_printed_upstream_parses_to_the_same_upstream() {
         let mut rng = Rng::new(17);
         let parts = ["a", "B_c", ".", "[", "::1", "]", ":", "//", "/", ":80", ":443", "@", "?"];
         let mut urls = 0;

@@ -3,17 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
-
-use futures_lite::future::or;
 
 use crate::base::counters;
 use crate::engine::{Core, MailReceiver, MailSender, mailbox};
-
-/// The most lines that may wait to be written, over all cores. When the queue is full, calls are refused or their lines
-/// are lost.
-pub const AUDIT_QUEUE_MAX: usize = 16 * 1024;
+use crate::serve::audit_queue::{AuditEntries, AuditEntry, AuditQueue};
 
 /// How long a call waits for its line. After that the log counts as broken until lines are written again, so that a
 /// disk that hangs does not block calls.
@@ -31,25 +25,12 @@ counters! {
     }
 }
 
-/// A message to the thread that writes the log.
-pub enum AuditEntry {
-    /// Write this line, then notify `written`.
-    Line {
-        /// The line without its number, hash and time.
-        body: Vec<u8>,
-        /// Notified when the line is written. If the reply is dropped, the line was not written.
-        written: Option<MailSender<()>>,
-    },
-    /// Close the log after all earlier lines.
-    Close,
-}
-
 /// Writes lines to the audit log, from any thread.
 #[derive(Clone)]
 pub struct AuditLog(Arc<Shared>);
 
 struct Shared {
-    queue: SyncSender<AuditEntry>,
+    queue: AuditQueue,
     is_required: bool,
     /// Whether lines cannot be written at present.
     is_broken: AtomicBool,
@@ -59,7 +40,15 @@ struct Shared {
 }
 
 /// Waits until a line is on the disk.
-pub struct AuditReceipt(Option<(AuditLog, MailReceiver<()>)>);
+pub struct AuditReceipt(Option<Awaited>);
+
+/// A line that is waited for.
+struct Awaited {
+    log: AuditLog,
+    written: MailReceiver<()>,
+    /// Whether the queue was told that somebody waits.
+    is_hurried: bool,
+}
 
 /// The bytes that one held answer takes of [`HELD_BYTES_MAX`]; released on drop.
 pub(super) struct HeldShare {
@@ -71,8 +60,8 @@ impl AuditLog {
     /// A log, and the receiving end for its thread. If `is_required`, calls wait for their lines and are refused while
     /// lines cannot be written.
     #[must_use]
-    pub fn new(is_required: bool) -> (AuditLog, Receiver<AuditEntry>) {
-        let (queue, entries) = sync_channel(AUDIT_QUEUE_MAX);
+    pub fn new(is_required: bool) -> (AuditLog, AuditEntries) {
+        let (queue, entries) = AuditQueue::new();
         let counters = AuditCounters::default();
         let (is_broken, held) = (AtomicBool::new(false), AtomicUsize::new(0));
         (AuditLog(Arc::new(Shared { queue, is_required, is_broken, held, counters })), entries)
@@ -163,28 +152,27 @@ impl AuditLog {
             return self.submit(body);
         }
         self.write(body);
-        let (_, receipt) = mailbox(1);
-        AuditReceipt(Some((self.clone(), receipt)))
+        AuditReceipt(Some(Awaited { log: self.clone(), written: mailbox(1).1, is_hurried: true }))
     }
 
     /// Queues a line. The receipt always waits for it.
     #[must_use]
     pub fn submit_and_wait(&self, body: Vec<u8>) -> AuditReceipt {
-        let (written, receipt) = mailbox(1);
-        self.send(body, Some(written));
-        AuditReceipt(Some((self.clone(), receipt)))
+        let (sender, written) = mailbox(1);
+        self.send(body, Some(sender));
+        AuditReceipt(Some(Awaited { log: self.clone(), written, is_hurried: false }))
     }
 
     /// Closes the log after the lines that are queued. Later lines are lost. Returns false if the queue is full.
     #[must_use]
     pub fn close(&self) -> bool {
         // A log whose thread has ended is already closed.
-        !matches!(self.0.queue.try_send(AuditEntry::Close), Err(TrySendError::Full(_)))
+        self.0.queue.push(AuditEntry::Close) || self.0.queue.is_closed()
     }
 
     fn send(&self, body: Vec<u8>, written: Option<MailSender<()>>) {
         // If the queue is full, the reply is dropped with the line, and the receipt reports that.
-        if self.0.queue.try_send(AuditEntry::Line { body, written }).is_err() {
+        if !self.0.queue.push(AuditEntry::Line { body, written }) {
             self.on_lost(1);
         }
     }
@@ -194,22 +182,37 @@ impl AuditReceipt {
     /// Waits until the line is on the disk; returns true at once if the call does not need to wait. False if the line
     /// could not be written.
     pub async fn written(self) -> bool {
-        match self.0 {
-            Some((_, mut receipt)) => receipt.recv().await.is_some(),
-            None => true,
-        }
+        let Some(mut awaited) = self.0 else { return true };
+        awaited.hurry();
+        awaited.written.recv().await.is_some()
     }
 
-    /// Like [`AuditReceipt::written`], with a timeout of [`AUDIT_WAIT_MAX`]. A line that timed out may still be written
-    /// later.
+    /// Like [`AuditReceipt::written`], together with the lines of other calls in this turn of the core, and with a timeout
+    /// of [`AUDIT_WAIT_MAX`]. A line that timed out may still be written later.
     pub async fn written_in_time(self, core: &Core) -> bool {
-        let Some(log) = self.0.as_ref().map(|(log, _)| log.clone()) else { return true };
-        let late = async {
-            core.sleep(AUDIT_WAIT_MAX).await;
+        let Some(log) = self.0.as_ref().map(|awaited| awaited.log.clone()) else { return true };
+        let written = async {
+            core.turn_end().await;
+            self.written().await
+        };
+        core.timeout(AUDIT_WAIT_MAX, written).await.unwrap_or_else(|_| {
             log.on_late();
             false
-        };
-        or(self.written(), late).await
+        })
+    }
+}
+
+impl Awaited {
+    fn hurry(&mut self) {
+        if !std::mem::replace(&mut self.is_hurried, true) {
+            self.log.0.queue.hurry();
+        }
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.hurry();
     }
 }
 
@@ -235,6 +238,7 @@ mod tests {
     use futures_lite::future::{block_on, poll_once};
 
     use super::*;
+    use crate::serve::audit_queue::AUDIT_QUEUE_MAX;
 
     #[test]
     fn a_receipt_says_whether_the_line_was_written() {
@@ -242,11 +246,11 @@ mod tests {
         let (one, two) = (log.submit(b"a".to_vec()), log.submit(b"b".to_vec()));
         let mut one = Box::pin(one.written());
         assert_eq!(block_on(poll_once(one.as_mut())), None);
-        let AuditEntry::Line { body, written } = entries.recv().unwrap() else { panic!("expected a line") };
+        let AuditEntry::Line { body, written } = entries.try_next().unwrap() else { panic!("expected a line") };
         assert_eq!(body, b"a");
         written.unwrap().send(()).unwrap();
         assert!(block_on(one));
-        drop(entries.recv().unwrap());
+        drop(entries.try_next().unwrap());
         assert!(!block_on(two.written()));
     }
 

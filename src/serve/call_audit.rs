@@ -117,7 +117,7 @@ impl CallAudit {
 
     /// Reads bytes of the answer's body as they pass.
     pub fn on_body_bytes(&mut self, bytes: &[u8], is_event_stream: bool) {
-        let Some(kept) = &mut self.0 else { return };
+        let Some(kept) = self.0.as_mut().filter(|kept| kept.written.get() != Written::Whole) else { return };
         kept.bytes += bytes.len() as u64;
         match is_event_stream {
             false => kept.scan.feed(bytes),
@@ -269,6 +269,7 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
         issuer: identity.issuer.as_deref(),
         client: identity.client.as_deref(),
         proof: identity.proof.name(),
+        forwarded: identity.forwarded_by().zip(identity.forwarded_proof()),
     });
     let found = found_in(label.answer_note());
     AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, decision, policy, found, ..line }

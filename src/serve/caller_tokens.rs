@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,14 +11,16 @@ use crate::base::{Secret, Time};
 use crate::engine::Core;
 use crate::exchange::{CallerRefused, ToolDenied};
 use crate::identity::{
-    Awaited, CallerCertificate, ExchangedToken, RouteAuth, ShownCertificates, ShownToken, TokenCheck, TokenRefusal,
-    VerifiedTokens,
+    Awaited, CallerCertificate, ExchangedToken, RouteAuth, ShownCertificates, ShownCredential, ShownToken, TokenCheck,
+    TokenError, TokenRefusal, VerifiedTokens,
 };
 use crate::policy::{AgentIdentity, ToolPolicy};
 use crate::serve::session_owners::{SessionOwner, SessionOwners};
-use crate::wire::http1::{Method, RequestHead, ResponseHead};
+use crate::wire::http1::{AmbiguousIdentity, Method, RequestHead, ResponseHead};
 use crate::wire::oauth::is_metadata_path;
 
+/// The status with which a server refuses a token.
+const UNAUTHORIZED: u16 = 401;
 /// How long a call waits for an issuer's keys or answer. Each fetch has its own limit, which is shorter.
 const ISSUER_WAIT_MAX: Duration = Duration::from_secs(8);
 
@@ -36,12 +39,27 @@ pub struct ProvenCaller {
     pub(super) auth: Arc<RouteAuth>,
     /// The caller's identity, signed for the server, if the route is configured to send it.
     signed: Option<Arc<str>>,
-    /// The `Authorization` value for the server, if the route exchanges tokens.
-    exchanged: Option<ExchangedToken>,
+    /// The `Authorization` value for the server, if the route exchanges tokens, and when it was looked up, since 1970.
+    exchanged: Option<(ExchangedToken, Duration)>,
+    /// The caller's identity, signed for the connector, if the route forwards it.
+    forwarded: Option<Arc<str>>,
+    /// The caller's address, if an edge has signed it.
+    pub(super) address: Option<IpAddr>,
     /// The caller as an owner of sessions.
     owner: SessionOwner,
     /// When the authentication expires.
     pub(super) until: Time,
+}
+
+/// What is known of a caller from its connection.
+#[derive(Clone, Copy)]
+pub struct CallerConnection<'a> {
+    /// The client certificate, as far as it is known.
+    pub certificate: &'a CallerCertificate,
+    /// The address of the agent.
+    pub address: Option<IpAddr>,
+    /// Whether it is the connection of an edge, which may say who calls.
+    pub is_edges: bool,
 }
 
 /// Why a request is not forwarded, or not yet.
@@ -59,10 +77,10 @@ impl CallerTokens {
         CallerTokens { verified: RefCell::default(), owners: owners.clone() }
     }
 
-    /// Identifies the caller of a request with this head, on a connection with this certificate. `now` is the time since 1970, and
-    /// `at` the core's time.
+    /// Identifies the caller of a request with this head, on this connection. `now` is the time since 1970, and `at` the core's time.
     ///
-    /// A static key of the policy takes precedence over a token, and a token over a certificate. All that is presented must be valid.
+    /// A static key of the policy takes precedence over a token, a token over what an edge says, and that over a certificate. All that
+    /// is presented must be valid.
     ///
     /// # Errors
     ///
@@ -72,7 +90,7 @@ impl CallerTokens {
         head: &RequestHead,
         auth: &Arc<RouteAuth>,
         policy: Option<&ToolPolicy>,
-        certificate: &CallerCertificate,
+        connection: CallerConnection<'_>,
         (now, at): (Duration, Time),
     ) -> Result<ProvenCaller, CallerStop> {
         let is_read = matches!(head.method(), Method::Get | Method::Head);
@@ -81,68 +99,109 @@ impl CallerTokens {
         }
         let terms = auth.terms();
         let verified = &mut *self.verified.borrow_mut();
-        let shown = certificate_for(auth, certificate).map_err(CallerStop::Refused)?;
+        let shown = certificate_for(auth, connection.certificate).map_err(CallerStop::Refused)?;
         let of_certificate = shown.map(|shown| verified.identify_by_certificate(auth, shown, now)).transpose();
         let of_certificate = of_certificate.map_err(CallerStop::Refused)?;
         // A certificate that ends takes with it whatever else was shown beside it.
         let certified_until = of_certificate.as_ref().map(|shown| shown.until);
+        let of_edge = forwarded_for(auth, head, connection.is_edges).map_err(CallerStop::Refused)?;
+        let of_edge = of_edge.map(|token| verified.identify_forwarded(auth, token, now)).transpose();
+        let of_edge = of_edge.map_err(CallerStop::Refused)?;
+        let address = of_edge.as_ref().and_then(|shown| shown.address);
         let bearer = bearer(head);
-        let (identity, owner, until, signed) = match bearer.and_then(|token| policy?.key_of(token)) {
+        let key = bearer.and_then(|token| Some((token, policy?.key_of(token)?)));
+        let (identity, owner, until, signed, credential) = match key {
             // Only tokens can be exchanged.
             Some(_) if auth.exchange().is_some() => return Err(CallerStop::Refused(TokenRefusal::NoToken)),
-            Some(of_key) => {
+            Some((token, of_key)) => {
                 let signed = terms.identity_header.as_ref().map(|header| header.sign(of_key, &terms.resource, now));
-                (None, self.owners.owner(of_key), certified_until, signed)
+                (None, self.owners.owner(of_key), certified_until, signed, Some(ShownCredential::Key(token)))
             }
             None => {
-                let of_token = bearer.filter(|_| auth.asks_for_token());
-                let of_token = of_token.map(|token| verified.identify(auth, token, shown, now)).transpose();
+                let token = bearer.filter(|_| auth.asks_for_token());
+                let of_token = token.map(|token| verified.identify(auth, token, shown, now)).transpose();
                 let of_token = of_token.map_err(CallerStop::Refused)?;
                 let has_authorization = head.get("Authorization").is_some();
                 let found = match of_token {
                     Some(of_token) => Some(of_token),
-                    None => in_place_of_token(auth, of_certificate, has_authorization)?,
+                    None => in_place_of_token(auth, of_edge, of_certificate, has_authorization)?,
                 };
                 match found {
-                    Some(ShownToken { identity, until, signed }) => {
+                    Some(ShownToken { identity, until, signed, .. }) => {
                         let until = certified_until.map_or(until, |certified| certified.min(until));
                         let owner = self.owners.owner(&identity);
-                        (Some(identity), owner, Some(until), signed)
+                        let credential = token.map(ShownCredential::Token).or(shown.map(ShownCredential::Certificates));
+                        (Some(identity), owner, Some(until).filter(|until| *until != Duration::MAX), signed, credential)
                     }
-                    None if matches!(certificate, CallerCertificate::NotAsked) => {
+                    None if matches!(connection.certificate, CallerCertificate::NotAsked)
+                        && auth.certificates().is_some() =>
+                    {
                         return Err(CallerStop::Refused(TokenRefusal::CertificateNotAsked));
                     }
-                    None => (None, self.owners.owner_of_nobody(), None, None),
+                    None => (None, self.owners.owner_of_nobody(), None, None, None),
                 }
             }
+        };
+        let forwarded = match (credential, identity.as_deref().or(key.map(|(_, of_key)| of_key))) {
+            (Some(credential), Some(identity)) => {
+                let times = (now, until.unwrap_or(Duration::MAX));
+                verified
+                    .forward(auth, (credential, connection.address), identity, times)
+                    .map_err(CallerStop::Refused)?
+            }
+            _ => None,
         };
         let until = until.map_or(Time::NEVER, |until| at + until.saturating_sub(now));
         if !owner.may_send(&terms.resource, head, at) {
             return Err(CallerStop::Refused(TokenRefusal::OtherSession));
         }
-        let exchanged = match bearer {
-            Some(token) if auth.asks_for_token() => auth.exchanged(token, now).map_err(CallerStop::Refused)?,
-            _ => None,
-        };
-        Ok(ProvenCaller { identity, auth: Arc::clone(auth), signed, exchanged, owner, until })
+        Ok(ProvenCaller { identity, auth: Arc::clone(auth), signed, exchanged: None, forwarded, address, owner, until })
     }
 }
 
 impl ProvenCaller {
+    /// Exchanges the token of a request with this head, if the route exchanges tokens. `now` is the time since 1970. Called once
+    /// nothing else stands against the request, because the authorization server takes part in it.
+    ///
+    /// # Errors
+    ///
+    /// If the exchange was refused, failed, or is in flight.
+    pub(super) fn exchange(&mut self, head: &RequestHead, now: Duration) -> Result<(), TokenRefusal> {
+        if let Some(token) = bearer(head).filter(|_| self.auth.asks_for_token()) {
+            self.exchanged = self.auth.exchanged(token, now)?.map(|exchanged| (exchanged, now));
+        }
+        Ok(())
+    }
+
     /// The header field that names the caller for the server, if it is configured: its name, and its value if there is an identity.
     pub(super) fn identity_field(&self) -> Option<(&str, Option<&str>)> {
         let header = self.auth.terms().identity_header.as_ref()?;
         Some((&header.name, self.signed.as_deref()))
     }
 
-    /// The `Authorization` value that the server gets in place of the caller's token.
-    pub(super) fn authorization(&self) -> Option<&[u8]> {
-        self.exchanged.as_deref().or(self.auth.terms().authorization.as_ref()).map(Secret::expose)
+    /// The caller's identity for the connector, if the route forwards it.
+    pub(super) fn forwarded(&self) -> Option<&str> {
+        self.forwarded.as_deref()
     }
 
-    /// Learns from the head of an answer which session was created, used or ended.
+    /// The `Authorization` value that the server gets in place of the caller's token.
+    pub(super) fn authorization(&self) -> Option<&[u8]> {
+        self.exchanged
+            .as_ref()
+            .map(|(token, _)| &**token)
+            .or(self.auth.terms().authorization.as_ref())
+            .map(Secret::expose)
+    }
+
+    /// Learns from the head of an answer which session was created, used or ended, and whether the server refuses an exchanged token.
     pub(super) fn on_answer(&self, request: &RequestHead, answer: &ResponseHead, now: Time) {
         self.owner.on_answer(&self.auth.terms().resource, request, answer, now);
+        if answer.status() == UNAUTHORIZED
+            && let (Some((exchanged, looked_up)), Some(exchange)) = (&self.exchanged, self.auth.exchange())
+            && let Some(token) = bearer(request)
+        {
+            exchange.on_refused(token, exchanged, *looked_up);
+        }
     }
 }
 
@@ -160,23 +219,43 @@ fn certificate_for<'c>(
     }
 }
 
-/// The identity by certificate of a caller without a token; none if it has no certificate either, and the route requires neither.
+/// What an edge says about the caller, on a route that trusts edges.
+fn forwarded_for<'h>(
+    auth: &RouteAuth,
+    head: &'h RequestHead,
+    is_edges: bool,
+) -> Result<Option<&'h [u8]>, TokenRefusal> {
+    let Some(terms) = auth.edges() else { return Ok(None) };
+    // What an agent sends itself means nothing.
+    let said = if is_edges { head.edge_identity() } else { Ok(None) };
+    match said {
+        Ok(None) if terms.is_required => Err(TokenRefusal::NoForwarded),
+        Ok(said) => Ok(said),
+        Err(AmbiguousIdentity) => Err(TokenRefusal::Forwarded(TokenError::Malformed)),
+    }
+}
+
+/// The identity of a caller without a token, by what an edge says or by certificate; none if it has neither, and the route requires
+/// neither.
 ///
 /// # Errors
 ///
 /// If it needs a token.
 fn in_place_of_token(
     auth: &RouteAuth,
+    of_edge: Option<ShownToken>,
     of_certificate: Option<ShownToken>,
     has_authorization: bool,
 ) -> Result<Option<ShownToken>, CallerStop> {
     if !auth.asks_for_token() {
-        return Ok(of_certificate);
+        return Ok(of_edge.or(of_certificate));
     }
-    // Only tokens can be exchanged.
-    let needs_both = auth.certificates().is_none_or(|terms| terms.is_required) || auth.exchange().is_some();
-    // The server might use other credentials, which were not checked.
-    match of_certificate.filter(|_| !needs_both && !has_authorization) {
+    // What is required is needed besides a token.
+    let of_edge = of_edge.filter(|_| auth.edges().is_some_and(|terms| !terms.is_required));
+    let of_certificate = of_certificate.filter(|_| auth.certificates().is_some_and(|terms| !terms.is_required));
+    // Only tokens can be exchanged. The server might use other credentials, which were not checked.
+    let may_replace = auth.exchange().is_none() && !has_authorization;
+    match of_edge.or(of_certificate).filter(|_| may_replace) {
         Some(found) if auth.has_scopes(&found.identity) => Ok(Some(found)),
         Some(_) => Err(CallerStop::Refused(TokenRefusal::Scope)),
         None => Err(CallerStop::Refused(TokenRefusal::NoToken)),
@@ -228,6 +307,12 @@ pub fn is_unexchanged(refusal: TokenRefusal) -> bool {
     matches!(refusal, Awaits(Awaited::Exchange(_)) | ExchangeRefused | NoExchange)
 }
 
+/// Whether a caller is refused because of what an edge says about it, or does not say.
+#[must_use]
+pub fn is_edge_identity_refused(refusal: TokenRefusal) -> bool {
+    matches!(refusal, TokenRefusal::NoForwarded | TokenRefusal::Forwarded(_))
+}
+
 /// The answer for a refused caller that no longer waits for its issuer.
 #[must_use]
 pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
@@ -246,10 +331,14 @@ pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
         TokenRefusal::NoCertificate => CallerRefused::NoCertificate,
         TokenRefusal::Certificate(_) => CallerRefused::Certificate,
         TokenRefusal::CertificateNotAsked => CallerRefused::CertificateNotAsked,
+        TokenRefusal::NoForwarded => CallerRefused::NoEdgeIdentity,
+        TokenRefusal::Forwarded(_) => CallerRefused::EdgeIdentity,
+        TokenRefusal::Unforwardable => CallerRefused::LongIdentity,
     };
     let denied = ToolDenied::of_caller(refused, auth.challenge(refusal));
     match refusal {
         TokenRefusal::Certificate(why) => denied.because(&why),
+        TokenRefusal::Forwarded(why) => denied.because(&why),
         _ => denied,
     }
 }

@@ -74,7 +74,7 @@ impl FilteredList {
             match from.next()? {
                 Piece::Data(piece) => {
                     filter.on_bytes(piece.len()).map_err(BodyError::from)?;
-                    self.make_room(piece.len())?;
+                    self.make_room(piece.len(), filter)?;
                     self.body.extend_from_slice(&piece);
                 }
                 Piece::Wait => from.more().await.map_err(CarryError::From)?,
@@ -83,10 +83,10 @@ impl FilteredList {
         }
     }
 
-    fn make_room(&mut self, len: usize) -> Result<(), BodyError> {
+    fn make_room(&mut self, len: usize, filter: &AnswerFilter) -> Result<(), BodyError> {
         let len = self.body.len() + len;
         if len > LIST_LEN_MAX {
-            return Err(BodyError::UnreadableList);
+            return Err(filter.too_long().into());
         }
         if len > self.body.capacity() {
             let capacity = len.next_power_of_two();

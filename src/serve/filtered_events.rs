@@ -69,7 +69,7 @@ impl<'a, B: BodySource> FilteredEvents<'a, B> {
         self.filter.on_bytes(data.len())?;
         self.held_len += data.len();
         if self.held_len > LIST_LEN_MAX {
-            return Err(BodyError::UnreadableList);
+            return Err(self.filter.too_long().into());
         }
         push_packed(&mut self.held, 0, data);
         self.take_memory(self.held_len.max(self.held.len() * SMALL_LEN))

@@ -7,8 +7,8 @@ use crate::exchange::ToolDenied;
 use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
-    AgentIdentity, AnswerFilter, AnswerNote, ApprovalTicket, Asked, BodyKind, CallerFacts, CedarCaller, CountedCaller,
-    Denial, ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy,
+    AgentIdentity, AnswerFilter, AnswerNote, ApprovalTask, ApprovalTicket, Asked, BodyKind, CallerFacts, CedarCaller,
+    CountedCaller, Denial, ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, ToolDecision, ToolPolicy,
     UnreadableArguments, UsedApproval, check_message, read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
@@ -40,6 +40,8 @@ pub(super) struct Governed {
     permit: Option<QuotaPermit>,
     /// The approval under which it is forwarded.
     ticket: Option<ApprovalTicket>,
+    /// The task in which it waits for approval, or that it asks about.
+    task: Option<ApprovalTask>,
     /// That approval, until it is kept that it was used.
     used: Option<Box<UsedApproval>>,
     /// What becomes of its answers, where they are looked at.
@@ -96,6 +98,7 @@ impl Governed {
             time,
             permit: None,
             ticket: None,
+            task: None,
             note: None,
             used: None,
         }
@@ -147,6 +150,9 @@ impl Governed {
             }
             Reads::Asks(asked) => asked,
         };
+        if let Some(judged) = self.judge_task(&asked, read) {
+            return Ok(judged);
+        }
         let mut decision = self.policy.decide(self.roles, &asked);
         decision = self.decide_cedar(decision, &asked, None)?;
         if self.policy.is_held(&decision, &asked) {
@@ -161,11 +167,36 @@ impl Governed {
             ToolDecision::Denied { how, .. } => {
                 self.log(&asked, &decision);
                 let metadata_url = self.auth.as_ref().map(|auth| auth.metadata_url());
-                Judged::Denied(Box::new(ToolDenied::new(&asked, how, self.is_stateless, metadata_url)))
+                let denied = ToolDenied::new(&asked, how, self.is_stateless, metadata_url);
+                Judged::Denied(Box::new(match &self.task {
+                    Some(task) => denied.in_task(task),
+                    None => denied,
+                }))
             }
         };
         self.decision = Some(decision);
         Ok(judged)
+    }
+
+    /// Answers a request about a call that waits for approval as a task. Its server never gets it. None for other requests.
+    fn judge_task(&mut self, asked: &Asked<'_>, read: &ReadRequest<'_>) -> Option<Judged> {
+        if !asked.method.starts_with("tasks/") || !self.policy.asks_for_approval() {
+            return None;
+        }
+        let Some(id) = read.peek.task_id() else {
+            let may_come = !read.has_ended && !read.peek.is_whole();
+            return may_come.then_some(Judged::Unknown);
+        };
+        let ticket = id.parse::<ApprovalTicket>().ok()?;
+        let caller = CountedCaller { identity: self.key.as_ref().or(read.identity), address: self.address };
+        let (decision, task) = self.policy.answer_task(asked.method, ticket, &caller, self.time);
+        let ToolDecision::Denied { how, .. } = &decision else { return None };
+        let denied = ToolDenied::new(asked, how, self.is_stateless, None);
+        self.decision = Some(decision);
+        Some(Judged::Denied(Box::new(match task {
+            Some(task) => denied.in_task(&task),
+            None => denied,
+        })))
     }
 
     /// Decides about a request that is allowed by a rule with ceilings. None if more of it has to be read.
@@ -198,6 +229,9 @@ impl Governed {
                 .and_then(|decision| self.policy.decide_cedar(decision, self.cedar.as_deref(), asked, Some(&message)))
                 .and_then(|decision| self.policy.ask_approval(decision, asked, &caller, self.time, arguments));
             (decision, self.ticket) = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;
+            if self.is_stateless {
+                self.task = self.policy.task_of_call(&decision, asked, &message, &caller, self.time);
+            }
         }
         // An approval is used up last, so that only a call that passes all other checks uses it.
         let (mut decision, permit) = self.policy.count(decision, asked, &caller, self.time);

@@ -1,7 +1,10 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::base::Time;
 use crate::engine::Core;
+use crate::identity::{RouteAuth, TokenRefusal};
 use crate::latency::{PolicyMark, TraceId};
 use crate::policy::{AgentIdentity, AnswerFilter, AnswerNote, ApprovalTicket, PolicyDigest, ToolDecision};
 use crate::serve::caller_tokens::ProvenCaller;
@@ -38,6 +41,27 @@ pub struct CallLabel {
     spare: Option<Box<Governed>>,
 }
 
+/// The counters of a role for what policies find in answers.
+pub struct NoteCounters<'a> {
+    /// Texts that were changed.
+    pub texts_changed: &'a AtomicU64,
+    /// Texts that were only flagged.
+    pub texts_flagged: &'a AtomicU64,
+    /// Answers that were withheld because of a ceiling.
+    pub answers_over_ceiling: &'a AtomicU64,
+    /// Answers that were cut because of a ceiling.
+    pub answers_cut: &'a AtomicU64,
+}
+
+impl NoteCounters<'_> {
+    fn add(self, note: &AnswerNote) {
+        self.texts_changed.fetch_add(note.found().all_changed(), Ordering::Relaxed);
+        self.texts_flagged.fetch_add(note.found().all_flagged(), Ordering::Relaxed);
+        let of_ceiling = if note.is_cut() { self.answers_cut } else { self.answers_over_ceiling };
+        of_ceiling.fetch_add(u64::from(note.reached().is_some()), Ordering::Relaxed);
+    }
+}
+
 impl CallLabel {
     /// Starts the label of a request with this head.
     pub(super) fn begin(&mut self, head: &RequestHead) {
@@ -55,6 +79,25 @@ impl CallLabel {
     /// Sets the caller, for the decision of the policy.
     pub(super) fn set_caller(&mut self, caller: ProvenCaller) {
         self.caller = Some(caller);
+    }
+
+    /// Whether the caller's token is exchanged before the request is forwarded.
+    pub(super) fn exchanges_token(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.auth.exchange().is_some())
+    }
+
+    /// Exchanges the caller's token.
+    ///
+    /// # Errors
+    ///
+    /// The route's authentication settings, and why there is no token for the server, or not yet.
+    pub(super) fn exchange_token(
+        &mut self,
+        head: &RequestHead,
+        now: Duration,
+    ) -> Result<(), (Arc<RouteAuth>, TokenRefusal)> {
+        let Some(caller) = self.caller.as_mut() else { return Ok(()) };
+        caller.exchange(head, now).map_err(|refusal| (Arc::clone(&caller.auth), refusal))
     }
 
     /// Learns from the head of the answer which session the caller has.
@@ -87,7 +130,9 @@ impl CallLabel {
         if governing.policy.asks_for_approval() {
             self.peek.hash_arguments();
         }
-        let governed = Governed::new(governing, head, self.caller.as_ref());
+        let address = self.caller.as_ref().and_then(|caller| caller.address).or(governing.address);
+        let governing = Governing { address, ..*governing };
+        let governed = Governed::new(&governing, head, self.caller.as_ref());
         self.governed = Some(match self.spare.take() {
             Some(mut spare) => {
                 *spare = governed;
@@ -154,6 +199,12 @@ impl CallLabel {
         }
     }
 
+    /// The caller's identity for the connector, if the route forwards it.
+    #[must_use]
+    pub fn forwarded_identity(&self) -> Option<&str> {
+        self.caller.as_ref()?.forwarded()
+    }
+
     /// Whether the caller's token is removed here. The server's challenges then do not concern the caller.
     pub(super) fn is_terminated(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.auth.terms().is_terminated)
@@ -173,21 +224,22 @@ impl CallLabel {
         self.governed.as_ref()?.note()
     }
 
-    /// Logs what that is at the end of the call: what was found and how often, and never the texts. Returns it to be counted.
-    #[must_use]
-    pub fn log_answer_note(&self) -> Option<AnswerNote> {
-        let note = self.answer_note()?;
+    /// Logs and counts what that is at the end of the call: what was found and how often, and never the texts.
+    pub fn log_answer_note(&self, counters: NoteCounters<'_>) {
+        let Some(note) = self.answer_note() else { return };
         let found = note.found();
         if !found.is_empty() {
             tracing::info!(%found, "the policy of a route has found something in the texts of an answer");
         }
-        if let Some(limit) = note.reached() {
+        if let Some(limit) = note.reached().filter(|_| note.is_cut()) {
+            tracing::info!(limit, "an answer was cut: it has more than a rule of the policy of its route lets it have");
+        } else if let Some(limit) = note.reached() {
             tracing::info!(
                 limit,
                 "an answer was withheld: it has more than a rule of the policy of its route lets it have"
             );
         }
-        Some(note.clone())
+        counters.add(note);
     }
 
     /// Computes a digest of the call's arguments with this seed while they pass.

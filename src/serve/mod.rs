@@ -6,6 +6,7 @@
 //! serves the edge, and agents whose TLS ends there.
 
 mod audit_log;
+mod audit_queue;
 mod call_audit;
 mod call_deadline;
 mod call_guard;
@@ -39,12 +40,14 @@ mod session_owners;
 mod session_table;
 mod task_calls;
 
-pub use audit_log::{AUDIT_QUEUE_MAX, AUDIT_WAIT_MAX, AuditCounters, AuditEntry, AuditLog, AuditReceipt};
+pub use audit_log::{AUDIT_WAIT_MAX, AuditCounters, AuditLog, AuditReceipt};
+pub use audit_queue::{AUDIT_QUEUE_MAX, AuditEntries, AuditEntry};
 pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
 pub use caller_tokens::{
-    CallerStop, CallerTokens, IssuerWaits, ProvenCaller, caller_denied, is_unexchanged, issuer_heard,
+    CallerConnection, CallerStop, CallerTokens, IssuerWaits, ProvenCaller, caller_denied, is_edge_identity_refused,
+    is_unexchanged, issuer_heard,
 };
 pub use filtered_answer::list_memory;
 pub use http1_request::Http1Request;
@@ -52,7 +55,7 @@ pub use http2::{
     Http2Call, Http2End, Http2Limits, Http2Request, Http2Service, Http2Stream, Http2Terms, STREAMS_MAX, serve_http2,
 };
 pub use incoming::{Incoming, RequestBody, Responder, ResponseExtras};
-pub use label::CallLabel;
+pub use label::{CallLabel, NoteCounters};
 pub use listing::Listing;
 pub use next_hop::{CallerLimits, NextHop, NextHopWork, Replay};
 pub use overload::{Entry, Full, PlaceTerms, PlacedCall, Queued, QueuedEnd, enter, leave, needs_place};

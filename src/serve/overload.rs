@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_call_decides_what_is_learned_about_the_server() {
+    fn the_outcome_of_a_call_decides_what_is_learned_about_the_server() {
         let (core, _net) = &idle_core();
         let place = Arc::<RouteLimit>::default().admit(core, 1, &ConcurrencyTerms::default()).expect("it is not busy");
         let mut recorder = Recorder::new(LatencySettings::default());

@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::base::{Clock, Time};
 use crate::engine::Core;
 use crate::exchange::{CallFailure, CallReport, Refusal, ToolDenied};
-use crate::identity::{CallerCertificate, RouteAuth};
+use crate::identity::{RouteAuth, TokenRefusal};
 use crate::latency::{SERVER_TIMING, own_timing};
 use crate::policy::{QuotaTime, ToolPolicy};
 use crate::route::Scheme;
-use crate::serve::caller_tokens::{CallerStop, CallerTokens};
+use crate::serve::caller_tokens::{CallerConnection, CallerStop, CallerTokens};
 use crate::serve::governed::Governing;
 use crate::serve::label::CallLabel;
 use crate::serve::read_ahead::{LabelError, ReadAheadLimits};
@@ -93,16 +93,30 @@ pub trait Request {
         tokens: &CallerTokens,
         auth: &Arc<RouteAuth>,
         policy: Option<&ToolPolicy>,
-        certificate: &CallerCertificate,
+        connection: CallerConnection<'_>,
         now: Duration,
     ) -> Result<(), CallerStop> {
         // The answer of a refusal also contains the id of the message.
         self.look_at_message();
-        let caller = tokens.identify(self.head(), auth, policy, certificate, (now, self.core().turn_time()))?;
+        let caller = tokens.identify(self.head(), auth, policy, connection, (now, self.core().turn_time()))?;
         if let Some(label) = self.label() {
             label.set_caller(caller);
         }
         Ok(())
+    }
+
+    /// Exchanges the caller's token for one of the server, if its route does that and nothing else stands against the request.
+    /// `now` is the time since 1970.
+    ///
+    /// # Errors
+    ///
+    /// The route's authentication settings, and why there is no such token, or not yet.
+    fn exchange_token(&mut self, now: impl FnOnce() -> Duration) -> Result<(), (Arc<RouteAuth>, TokenRefusal)> {
+        let (head, label) = self.context_mut().head_and_label();
+        match label.filter(|label| label.exchanges_token()) {
+            Some(label) => label.exchange_token(head, now()),
+            None => Ok(()),
+        }
     }
 
     /// Answers with the metadata of the route as a protected resource (RFC 9728). Returns whether the connection can

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_forgets_what_was_idle_for_longest() {
+    fn a_full_table_evicts_the_session_that_was_idle_longest() {
         let table = SessionTable::new(HOUR);
         for (nth, key) in keys().take(PART_SESSIONS_MAX).enumerate() {
             table.bind(key, "tnl_a", 7, at(nth as u64 / 100));

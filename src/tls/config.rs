@@ -300,8 +300,8 @@ fn clients_of(roots: &Roots, provider: Arc<CryptoProvider>) -> Result<Arc<dyn Cl
     verifier.map_err(|error| TlsError::Config(error.to_string()))
 }
 
-/// A verifier of certificates that these authorities have signed for clients. With lists of revoked certificates (PEM), one that none
-/// of them covers is refused, and so are all once their list is too old. The name of their file is for errors.
+/// A verifier of certificates that these authorities have signed for clients. With lists of revoked certificates (PEM), one is
+/// refused if no list covers it, or an authority between it and these; and so are all once their list is too old. The name of their file is for errors.
 ///
 /// # Errors
 ///
@@ -319,7 +319,7 @@ pub fn client_verifier(
         if lists.is_empty() {
             return Err(failed(file, "it holds no list of revoked certificates (`X509 CRL`)".to_owned()));
         }
-        builder = builder.with_crls(lists).only_check_end_entity_revocation().enforce_revocation_expiration();
+        builder = builder.with_crls(lists).enforce_revocation_expiration();
     }
     builder.build().map_err(|error| failed(revoked.map_or("the authorities", |(file, _)| file), error.to_string()))
 }

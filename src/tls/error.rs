@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_is_told_from_noise() {
+    fn plain_http_is_distinguished_from_noise() {
         assert_eq!(TlsError::not_tls(b"POST /mcp HTTP/1.1\r\n"), TlsError::PlainHttp);
         assert_eq!(TlsError::not_tls(b"GE"), TlsError::PlainHttp);
         assert_eq!(TlsError::not_tls(b"SSH-2.0-OpenSSH"), TlsError::NotTls);

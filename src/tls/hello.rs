@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_none() {
+    fn an_invalid_name_is_none() {
         assert_eq!(watch(&hello("not a name"), 0), None);
         assert_eq!(watch(&hello("10.0.0.1"), 0), None);
         let message = hello("a.example");

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_outlives_what_it_issues() {
+    fn an_authority_outlives_its_certificates() {
         let made = Authority::make("adit edge", NOW).unwrap();
         assert_eq!(load(&made).not_after_unix_s(), NOW.as_secs() + AUTHORITY_LIFE.as_secs());
     }

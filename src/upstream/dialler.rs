@@ -11,6 +11,7 @@ use crate::dial::{DialError, ResolveError, Resolver, connect_first, connect_one}
 use crate::engine::Core;
 use crate::engine::driver::{Address, SocketOptions};
 use crate::route::UpstreamAddr;
+use crate::stdio::StdioUnavailable;
 use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName, without_http2};
 use crate::upstream::http1_demand::Http1Demand;
 use crate::upstream::{UpstreamError, UpstreamSettings};
@@ -23,6 +24,9 @@ const REFUSED_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// After this idle time the system is asked whether a connection has ended, because a busy core may not have been told
 /// yet. A connection that is reused sooner does not cost that system call.
 pub(super) const PROBED_AFTER: Duration = Duration::from_millis(1);
+
+/// How a child process is called where others have an address.
+const STDIO_ADDRESS: &str = "stdio";
 
 /// A connection and the address it goes to.
 pub(super) struct Line {
@@ -67,7 +71,9 @@ impl Dialler {
         loop {
             let dialled = self.dial(core.now() + self.settings.connect_timeout).await;
             let now = core.now();
-            if !matches!(dialled, Err(UpstreamError::Refused { .. })) || now >= give_up_at {
+            let may_come_back =
+                matches!(dialled, Err(UpstreamError::Refused { .. } | UpstreamError::NotRunning { .. }));
+            if !may_come_back || now >= give_up_at {
                 return dialled;
             }
             core.sleep_until((now + pause).min(give_up_at)).await;
@@ -81,6 +87,8 @@ impl Dialler {
         let limit = self.settings.connect_timeout;
         let options = SocketOptions { quick_ack: true, silence_max: Some(self.settings.silence_max) };
         let (socket, address) = match url.addr() {
+            // Boxed, so that dialling other servers does not pay for its size.
+            UpstreamAddr::Stdio => return Box::pin(self.connect_stdio()).await,
             UpstreamAddr::Unix { path } => {
                 let address = Address::Unix(path.as_ref().into());
                 let socket = connect_one(core, &address, options, deadline).await;
@@ -112,6 +120,21 @@ impl Dialler {
             }
             Err(cause) => Err(UpstreamError::Tls { address: address.to_string().into(), cause }),
         }
+    }
+
+    /// Connects to a child process.
+    async fn connect_stdio(&self) -> Result<Line, UpstreamError> {
+        let missing = || UpstreamError::NotRunning { reason: "the route has no command".into() };
+        let stdio_upstream = self.settings.stdio.as_ref().ok_or_else(missing)?;
+        stdio_upstream.open(&self.core);
+        let near = stdio_upstream.connect().map_err(|error| match error {
+            StdioUnavailable::Down(reason) => UpstreamError::NotRunning { reason },
+            other => UpstreamError::Unreachable { address: STDIO_ADDRESS.into(), reason: other.to_string().into() },
+        })?;
+        let socket = self.core.adopt(near, SocketOptions::default()).await.map_err(|error| {
+            UpstreamError::Unreachable { address: STDIO_ADDRESS.into(), reason: error.to_string().into() }
+        })?;
+        Ok(Line { connection: Connection::plain(socket), address: Rc::new(Address::Unix(STDIO_ADDRESS.into())) })
     }
 
     /// The allowed addresses of a host, with the one that answered last in front.

@@ -77,6 +77,12 @@ pub enum UpstreamError {
         /// What happened instead.
         reason: Box<str>,
     },
+    /// The child process is not running.
+    #[error("the upstream's command is not running: {reason}")]
+    NotRunning {
+        /// Why not, and what to do.
+        reason: Box<str>,
+    },
     /// All connections are in use.
     #[error(
         "all {0} connections to the upstream are in use: raise `upstream_connections_max`, or make the server faster"

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use crate::policy::AllowedUpstreams;
 use crate::route::UpstreamUrl;
+use crate::stdio::StdioUpstream;
 use crate::tls::ClientConfig;
 
 /// The settings of one upstream.
@@ -29,6 +30,8 @@ pub struct UpstreamSettings {
     /// The addresses that it may have. Every address is checked before it is dialled, because a name may resolve to
     /// another one each time.
     pub allowed: Arc<AllowedUpstreams>,
+    /// The way to the child process, if the server is one.
+    pub stdio: Option<Arc<StdioUpstream>>,
 }
 
 #[cfg(feature = "internals")]
@@ -47,6 +50,7 @@ impl UpstreamSettings {
             acknowledged_within: Duration::from_secs(5),
             queue_timeout: Duration::from_secs(5),
             allowed: Arc::new(AllowedUpstreams::private()),
+            stdio: None,
         }
     }
 }

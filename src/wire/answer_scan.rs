@@ -1,5 +1,7 @@
 //! Scans a JSON-RPC answer as it passes: whether it is a result or an error, and its code.
 
+use crate::wire::scan::text_stop;
+
 /// The kind of the last answer among the messages that have passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnswerSays {
@@ -63,7 +65,19 @@ struct Text {
 impl AnswerScan {
     /// Processes the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.feed_byte(*byte));
+        let mut rest = bytes;
+        while let [byte, behind @ ..] = rest {
+            if self.at == (At::String { is_escaped: false }) && self.text.is_full() {
+                // Nothing of a long text matters before its end.
+                rest = &rest[text_stop(rest).unwrap_or(rest.len())..];
+                let [stop, behind @ ..] = rest else { return };
+                self.feed_byte(*stop);
+                rest = behind;
+            } else {
+                self.feed_byte(*byte);
+                rest = behind;
+            }
+        }
     }
 
     /// The kind of the last answer so far.
@@ -183,6 +197,10 @@ impl Text {
         }
     }
 
+    const fn is_full(&self) -> bool {
+        self.len == Text::LEN_MAX
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.start[..self.len]
     }
@@ -262,6 +280,26 @@ mod tests {
                 scan.feed(after);
                 assert_eq!((scan.code(), scan.is_error()), found, "{answer} cut at {at}");
             }
+        }
+    }
+
+    #[test]
+    fn a_body_in_one_piece_and_byte_by_byte_have_the_same_result() {
+        let mut rng = crate::base::Rng::new(6);
+        let parts: [&[u8]; 14] = [
+            b"{\"result\":", b"{\"isError\":true", b"\"error\":", b"{\"code\":-7", b"}", b"]", b"[", b",", b"\"", b"\\", b":", b"\n",
+            b"a text that is longer than any name of interest, and a long one that goes on for a while behind it ........",
+            b"\xc3\xa4",
+        ];
+        for _ in 0..3_000 {
+            let count = rng.below(30);
+            let body: Vec<u8> =
+                (0..count).flat_map(|_| parts[rng.below(parts.len() as u64) as usize].iter().copied()).collect();
+            let (mut whole, mut single) = (AnswerScan::default(), AnswerScan::default());
+            whole.feed(&body);
+            body.iter().for_each(|byte| single.feed_byte(*byte));
+            let state = |scan: &AnswerScan| (scan.says(), scan.code(), scan.is_error(), scan.depth, scan.at);
+            assert_eq!(state(&whole), state(&single), "{}", String::from_utf8_lossy(&body));
         }
     }
 

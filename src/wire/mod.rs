@@ -19,6 +19,7 @@ pub mod proxy;
 mod refusal;
 mod scan;
 pub mod sse;
+pub mod stdio;
 mod utf8;
 
 pub use answer_scan::{AnswerSays, AnswerScan};

@@ -88,7 +88,7 @@ mod tests {
 
     /// Texts of all lengths up to three words, each with every byte at every position, before and after other matches.
     #[test]
-    fn searches_find_what_a_check_of_each_byte_finds() {
+    fn searches_equal_a_check_of_each_byte() {
         for len in 0..3 * WORD {
             for at in 0..len {
                 for byte in 0..=u8::MAX {

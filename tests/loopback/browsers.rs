@@ -83,7 +83,7 @@ fn a_preflight_request_is_answered_at_the_edge_though_no_connector_is_there() {
 }
 
 #[test]
-fn what_the_upstream_says_about_cors_is_replaced() {
+fn cors_fields_of_the_upstream_are_replaced() {
     for traffic in ["plain", "resealed"] {
         let mut upstream = Upstream::start();
         let tunnel = Tunnel::start_with(traffic, HOST, upstream.address, RULES);

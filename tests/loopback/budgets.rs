@@ -59,7 +59,7 @@ fn serve() -> (SocketAddr, Receiver<Seen>) {
 }
 
 #[test]
-fn a_call_whose_callers_time_is_over_is_answered_and_its_server_told_to_stop() {
+fn a_call_over_its_callers_timeout_is_answered_and_cancelled_at_the_server() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in Traffic::ALL {
             let (upstream, seen) = serve();

@@ -65,9 +65,11 @@ impl Server {
                             has_come.send(()).unwrap();
                             may_go.lock().unwrap().recv().unwrap();
                         }
-                        let result = match asked["params"]["arguments"]["rows"].as_u64() {
-                            Some(rows) => json!({"structuredContent": {"rows": vec![7; rows as usize]}}),
-                            None => json!({"content": []}),
+                        let arguments = &asked["params"]["arguments"];
+                        let result = match (arguments["rows"].as_u64(), arguments["text"].as_u64()) {
+                            (Some(rows), _) => json!({"structuredContent": {"rows": vec![7; rows as usize]}}),
+                            (_, Some(len)) => json!({"content": [{"type": "text", "text": "x".repeat(len as usize)}]}),
+                            _ => json!({"content": []}),
                         };
                         let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}).to_string();
                         let answer = match request.starts_with("POST /events") {
@@ -255,6 +257,83 @@ fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     tunnel.end();
 }
 
+/// A client that handles tasks is told of its call as a task, and nobody else is.
+fn waits_as_task(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
+    let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
+    let server = Server::start();
+    let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[server.address]);
+    let text = format!(
+        "[[key]]\nname = 'batch'\nsha256 = '{KEY}'\n[[rule]]\nname = 'pays'\neffect = 'approve'\ntools = ['pay']\n\
+         approval_wait_ms = 600_000\napproval_use_within_ms = 60_000\n"
+    );
+    let (mut policy, approvals) = (ToolPolicy::parse(&text).unwrap(), Arc::<Approvals>::default());
+    policy.count_in(&Arc::default(), &approvals, "a.test");
+    tunnel.govern(at_edge, &Arc::new(policy));
+    let mut agent = tunnel.agent();
+    let mut says = |method: &str, name: &str, fields: &str, params: Value| {
+        let fields =
+            format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {method}\r\nMcp-Name: {name}\r\n{fields}");
+        let body = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).to_string();
+        ask(&mut agent, "/mcp", &fields, &body)
+    };
+    let pay = |extensions: Value| {
+        let capabilities = json!({"extensions": extensions});
+        let meta = json!({"io.modelcontextprotocol/clientCapabilities": capabilities});
+        json!({"name": "pay", "arguments": {"amount": 1}, "_meta": meta})
+    };
+    let tasks = || pay(json!({"io.modelcontextprotocol/tasks": {}}));
+    let (head, made) = says("tools/call", "pay", "", tasks());
+    let task = &made["result"];
+    assert!(head.starts_with("HTTP/1.1 200 ") && made.get("error").is_none(), "{place}: {head} {made}");
+    assert_eq!((&task["resultType"], &task["status"], &made["id"]), (&json!("task"), &json!("working"), &json!(7)));
+    let (id, lasts) = (task["taskId"].as_str().unwrap().to_owned(), task["ttlMs"].as_u64().unwrap());
+    assert!((599_000..=601_000).contains(&lasts) && task["pollIntervalMs"].as_u64() > Some(0), "{place}: {task}");
+    assert!(task["createdAt"].as_str().unwrap().ends_with('Z'), "{place}: {task}");
+    let (_, other) = says("tools/call", "pay", "", pay(json!({})));
+    assert_eq!(other["error"]["data"]["ticket"], *id, "{place}: a client without tasks is told as before");
+
+    let about = || json!({"taskId": id});
+    let (_, polled) = says("tasks/get", &id, "", about());
+    assert_eq!((&polled["result"]["resultType"], &polled["result"]["status"]), (&json!("complete"), &json!("working")));
+    for method in ["tasks/cancel", "tasks/update"] {
+        assert_eq!(says(method, &id, "", about()).1["result"], json!({"resultType": "complete"}), "{place} {method}");
+    }
+    // Whoever calls as somebody else, or for something else, learns nothing.
+    let unknown = "apr_00000000000000000000000000000000";
+    for (method, name, fields) in
+        [("tasks/get", &*id, WITH_KEY), ("tasks/cancel", &id, WITH_KEY), ("tasks/get", unknown, "")]
+    {
+        let (_, answer) = says(method, name, fields, json!({"taskId": name}));
+        let error = &answer["error"];
+        assert_eq!((&error["code"], &error["data"]["reason"]), (&json!(-32_602), &json!("task_unknown")), "{answer}");
+    }
+    let ticket = id.parse::<ApprovalTicket>().unwrap();
+    approvals.decide(ticket, true, "carol", MonotonicClock.now()).unwrap();
+    let ended = says("tasks/get", &id, "", about()).1["result"].clone();
+    assert_eq!((&ended["status"], &ended["error"]["code"]), (&json!("failed"), &json!(-31_074)), "{place}: {ended}");
+    assert_eq!(ended["error"]["data"]["reason"], "approval_given", "{place}");
+    assert_eq!(server.calls(), 0, "{place}: nothing of this has reached the server");
+    assert_eq!(says("tools/call", "pay", "", tasks()).1["result"], json!({"content": []}), "{place}: once");
+    assert_eq!(
+        says("tasks/get", &id, "", about()).1["error"]["data"]["reason"],
+        "task_unknown",
+        "{place}: it was made"
+    );
+    assert_eq!(says("tools/call", "pay", "", tasks()).1["result"]["taskId"], *id, "{place}: approved once");
+    approvals.decide(ticket, false, "carol", MonotonicClock.now()).unwrap();
+    let ended = says("tasks/get", &id, "", about()).1["result"].clone();
+    assert_eq!((&ended["status"], &ended["error"]["code"]), (&json!("failed"), &json!(-31_071)), "{place}: {ended}");
+    assert_eq!(server.calls(), 1, "{place}");
+    tunnel.end();
+}
+
+#[test]
+fn a_client_that_handles_tasks_waits_for_an_approval_as_for_a_task() {
+    waits_as_task(DriverChoice::Epoll, Traffic::Plain, true);
+    waits_as_task(DriverChoice::Uring, Traffic::Resealed, false);
+    waits_as_task(DriverChoice::Epoll, Traffic::Passthrough, false);
+}
+
 /// Answers that have more than a rule lets them have.
 fn withholds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
@@ -279,6 +358,61 @@ fn withholds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     }
     assert_eq!(server.calls(), 8, "{place}: no call is made twice");
     tunnel.end();
+}
+
+/// Answers that are cut, because the rule says so.
+fn cuts(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
+    let server = Server::start();
+    let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[server.address]);
+    let text = "[[rule]]\neffect = 'allow'\ntools = ['rows']\nanswer_rows_max = 3\nanswer_rows_at = '/rows'\n\
+                answer_over = 'cut'\n\
+                [[rule]]\neffect = 'allow'\ntools = ['bytes']\nanswer_bytes_max = 5000\nanswer_over = 'cut'\n";
+    tunnel.govern(at_edge, &Arc::new(ToolPolicy::parse(text).unwrap()));
+    for path in ["/mcp", "/events"] {
+        let place = format!("{driver:?} {traffic:?} at_edge={at_edge} {path}");
+        let asks = |tool: &str, arguments: Value| {
+            let (head, told) = ask(&mut tunnel.agent(), path, "", &call(tool, &arguments.to_string()));
+            assert!(head.starts_with("HTTP/1.1 200 ") && told["id"] == 7, "{place}: {head} {told}");
+            told
+        };
+        let rows = |result: &Value| result["structuredContent"]["rows"].as_array().map(Vec::len);
+        let few = &asks("rows", json!({"rows": 3}))["result"];
+        assert_eq!((rows(few), &few["_meta"]), (Some(3), &Value::Null), "{place}");
+        let many = &asks("rows", json!({"rows": 100}))["result"];
+        assert_eq!(rows(many), Some(3), "{place}: {many}");
+        let marker = many["content"][0]["text"].as_str().unwrap();
+        assert!(marker.contains("97 of 100 rows"), "{place}: {marker}");
+        assert_eq!(many["_meta"]["adit/cut"]["rows"][0]["count"], 100, "{place}");
+
+        let short = &asks("bytes", json!({"text": 4_000}))["result"];
+        assert_eq!(short["content"], json!([{"type": "text", "text": "x".repeat(4_000)}]), "{place}");
+        for len in [6_000, 300_000] {
+            let told = asks("bytes", json!({"text": len}));
+            let content = &told["result"]["content"];
+            let (left, marker) = (content[0]["text"].as_str().unwrap(), content[1]["text"].as_str().unwrap());
+            assert!(left.chars().all(|char| char == 'x') && left.len() > 4_000, "{place}: {}", left.len());
+            assert!(
+                told.to_string().len() <= 5_000 && marker.contains(" are allowed, so that text is missing"),
+                "{place}: {marker}"
+            );
+        }
+        // Nothing of these rows can be left out, because nobody said where they are.
+        let refused = asks("bytes", json!({"rows": 3_000}));
+        assert_eq!(refused["error"]["code"], -31_064, "{place}: {refused}");
+    }
+    tunnel.end();
+}
+
+#[test]
+fn an_answer_is_cut_where_a_rule_says_so_and_its_reader_told() {
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
+            cuts(driver, traffic, false);
+            if traffic != Traffic::Passthrough {
+                cuts(driver, traffic, true);
+            }
+        }
+    }
 }
 
 #[test]

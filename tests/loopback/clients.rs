@@ -73,7 +73,7 @@ impl Drop for Program {
     }
 }
 
-fn file(name: &str) -> String {
+pub(crate) fn file(name: &str) -> String {
     format!("{}/tests/loopback/clients/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 

@@ -87,7 +87,7 @@ fn valid_files_load() {
 }
 
 #[test]
-fn of_an_invalid_file_every_fault_is_told_word_for_word() {
+fn every_fault_of_an_invalid_file_is_reported_word_for_word() {
     let found = fixtures("invalid");
     assert!(found.len() >= 7);
     for (path, file) in found {
@@ -110,7 +110,7 @@ fn of_an_invalid_file_every_fault_is_told_word_for_word() {
 }
 
 #[test]
-fn what_is_set_later_wins_and_is_remembered() {
+fn later_sources_win_and_are_shown() {
     let file = "[engine]\ncores = 1\n\n[log]\nlevel = \"warn\"\n[edge]\ndrain_timeout_ms = 1\n[connect]\n";
     let layers = |file, env: &[_], flags: &[_]| {
         let mut all = sources(Purpose::Up, file, env, flags);
@@ -352,7 +352,7 @@ fn a_variable_may_end_with_a_newline_as_a_file_may() {
 }
 
 #[test]
-fn a_wrong_secret_is_told_with_where_such_a_secret_comes_from() {
+fn a_wrong_secret_is_reported_with_its_source() {
     let tunnel = "[[tunnel]]\nid = 't'\nhosts = 'a'\nsecret = 'short'\n";
     for (file, flags, advice) in [
         ("", [("connect.token", "x")].as_slice(), "`adit tunnel create` and `adit tunnel rotate` print a token"),
@@ -459,7 +459,7 @@ fn paths_count_from_the_folder_of_the_file_or_from_where_one_stands() {
 }
 
 /// The tables all of whose settings a reload changes.
-const LIVE: [&str; 10] = [
+const LIVE: [&str; 11] = [
     "tunnel",
     "host",
     "tool",
@@ -470,6 +470,7 @@ const LIVE: [&str; 10] = [
     "identity_provider",
     "client_authority",
     "token_exchange",
+    "trusted_edge",
 ];
 
 #[test]

@@ -123,7 +123,7 @@ fn each_way(test: impl Fn(DriverChoice, bool, &str)) {
 }
 
 #[test]
-fn what_the_system_has_still_to_send_arrives_though_the_agent_talks_meanwhile() {
+fn queued_bytes_arrive_although_the_agent_sends_meanwhile() {
     each_way(|driver, over_tls, last| {
         let tunnel = Tunnel::with_write_timeout(driver, Duration::from_secs(60));
         let mut agent = agent(&tunnel, over_tls);
@@ -154,7 +154,7 @@ fn what_the_system_has_still_to_send_arrives_though_the_agent_talks_meanwhile() 
 }
 
 #[test]
-fn who_stops_reading_is_reset_and_its_answer_is_not_counted_as_whole() {
+fn an_agent_that_stops_reading_is_reset_and_its_answer_counts_as_cut() {
     each_way(|driver, over_tls, last| {
         let tunnel = Tunnel::with_write_timeout(driver, Duration::from_millis(200));
         for (calls, left) in [(1, LEFT), (2, 1_500_000)] {
@@ -198,7 +198,7 @@ fn deaf_upstream() -> (SocketAddr, Receiver<()>) {
 
 /// What the agent sent ahead is more than the edge takes, and its end is behind that.
 #[test]
-fn who_leaves_bytes_behind_that_nobody_reads_is_seen_to_be_gone() {
+fn a_closed_agent_with_unread_bytes_is_detected() {
     const AHEAD: usize = 300_000;
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {

@@ -136,7 +136,7 @@ fn a_dropped_future_loses_no_byte() {
 }
 
 #[test]
-fn what_is_sent_last_arrives_though_the_peer_still_sends() {
+fn the_last_bytes_arrive_although_the_peer_still_sends() {
     on_both(|core| async move {
         let (a, b) = pair(&core).await;
         let far = core.spawn_held(async move {
@@ -195,7 +195,7 @@ fn a_connection_moves_to_another_core_with_its_unread_bytes() {
 }
 
 #[test]
-fn a_connection_to_nobody_is_refused() {
+fn a_connection_without_a_listener_is_refused() {
     on_both(|core| async move {
         let (listener, address) = listen(&core);
         drop(listener);

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod exchanges;
+mod forwarded;
 mod opaque;
 mod server;
 mod sessions;

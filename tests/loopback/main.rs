@@ -32,6 +32,7 @@ mod raw;
 mod sanitise;
 mod sealed;
 mod sessions;
+mod stdio;
 mod support;
 mod tools;
 mod transparency;

@@ -90,7 +90,7 @@ fn read<T: DeserializeOwned>((status, answer): (u16, Value)) -> T {
 }
 
 #[tokio::test]
-async fn what_is_only_read_is_described_and_needs_no_token() {
+async fn read_only_endpoints_are_described_and_need_no_token() {
     let edge = Edge::start();
     let get = async |path: &str| {
         let answer = reqwest::get(format!("{}{path}", edge.url)).await.unwrap();
@@ -172,7 +172,7 @@ async fn a_list_is_read_part_by_part() {
 }
 
 #[tokio::test]
-async fn what_is_refused_has_one_shape_and_a_code() {
+async fn errors_have_one_shape_and_a_code() {
     let edge = Edge::start();
     let one = format!("/v1/tunnels/{}", edge.create("a.test").await.id);
     let cases = [
@@ -291,7 +291,7 @@ async fn only_the_admin_token_opens_it() {
 }
 
 #[tokio::test]
-async fn an_edge_without_a_data_directory_says_what_it_lacks() {
+async fn an_edge_without_a_data_directory_reports_the_missing_setting() {
     let up =
         Adit::start(&["up", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error"]);
     let admin = up.event("listening")["admin_url"].as_str().unwrap().to_owned();

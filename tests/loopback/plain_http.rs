@@ -6,7 +6,7 @@ use crate::raw::Peer;
 use crate::sealed::site::{OPEN_HOST, Site, get};
 
 #[test]
-fn an_edge_with_certificates_speaks_plain_http_over_loopback_only_if_it_is_told_to() {
+fn an_edge_with_certificates_speaks_plain_http_on_loopback_only_if_configured() {
     let request = format!("POST /mcp HTTP/1.1\r\nHost: {OPEN_HOST}\r\nContent-Length: 2\r\n\r\n{{}}");
     for (more, status, code) in [
         ("", 400, "plain_http"),

@@ -75,7 +75,7 @@ fn initialize(tunnel: &Tunnel, host: &str, origin: Option<&str>) -> (u16, String
 }
 
 #[test]
-fn servers_of_the_sdks_answer_with_their_preset_what_they_refuse_without() {
+fn servers_of_the_sdks_answer_with_their_preset_and_refuse_without_it() {
     let dir = tempfile::tempdir().unwrap();
     let socket = |name: &str| format!("unix:{}", Path::new(dir.path()).join(name).display());
     // For each: its preset, and what it answers without one to a program and to a page. A Unix socket has no port, and another

@@ -86,7 +86,7 @@ fn a_tunnel_is_served_as_soon_as_it_is_made_and_revoked_under_its_calls() {
 }
 
 #[test]
-fn a_revocation_goes_on_when_whoever_asked_hangs_up() {
+fn a_revocation_continues_when_its_client_hangs_up() {
     let site = Site::new("auto");
     let made = site.create(&["--host", "a.test"]);
     let id = &made.tunnel.id;
@@ -139,7 +139,7 @@ fn during_a_rotation_both_secrets_are_good_and_then_the_old_one_is_cut() {
 }
 
 #[test]
-fn a_restart_keeps_all_and_what_is_archived_stays_so() {
+fn a_restart_keeps_all_tunnels_and_archived_ones_stay_archived() {
     let mut site = Site::new("auto");
     let kept = site.create(&[]);
     let host = &*kept.tunnel.domain;
@@ -344,7 +344,7 @@ fn strangers_at_the_connectors_port_get_one_line_a_minute() {
 }
 
 #[test]
-fn a_host_of_the_tunnel_without_a_route_is_told_to_agents_and_to_the_connectors_operator() {
+fn a_host_without_a_route_is_reported_to_agents_and_operators() {
     use std::io::{BufRead, BufReader};
 
     let site = Site::new("auto");

@@ -65,7 +65,7 @@ fn an_upstream_that_is_not_there_fails_with_code_1() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_said_with_its_flag() {
+fn an_address_in_use_is_reported_with_its_flag() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for flag in ["--listen", "--admin"] {
@@ -92,7 +92,7 @@ fn a_wrong_configuration_ends_with_code_2_and_every_fault() {
 }
 
 #[tokio::test]
-async fn the_admin_api_of_up_answers_and_it_ends_when_told() {
+async fn the_admin_api_of_up_answers_and_up_ends_on_a_signal() {
     let adit = Adit::start(&UP);
     let [listening, _] = adit.events(["listening", "linked"]);
     let admin = listening["admin_url"].as_str().unwrap().to_owned();
@@ -165,7 +165,7 @@ async fn the_admin_api_of_up_answers_and_it_ends_when_told() {
 
 /// The connector sees such a call end as one that the edge has given up.
 #[tokio::test]
-async fn both_roles_list_a_call_that_was_cut_under_the_number_that_its_agent_is_told() {
+async fn both_roles_list_a_cut_call_under_the_number_in_its_answer() {
     // It takes connections and answers nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let adit = Adit::start(&[&UP[..], &["--upstream", &format!("http://{}", silent.local_addr().unwrap())]].concat());
@@ -235,7 +235,7 @@ async fn routes_reload_without_dropping_a_stream() {
 }
 
 #[tokio::test]
-async fn a_faulty_configuration_changes_nothing_and_is_told() {
+async fn a_faulty_configuration_changes_nothing_and_is_reported() {
     let site = Site::start().await;
     std::fs::write(site.dir.path().join("edge.toml"), "[edge]\nagents_listn = 1\n").unwrap();
     site.edge.signal("HUP");
@@ -261,7 +261,7 @@ async fn a_new_certificate_is_shown_once_its_file_has_changed() {
 }
 
 #[tokio::test]
-async fn a_call_in_flight_is_finished_when_the_edge_is_told_to_end() {
+async fn a_call_in_flight_is_finished_when_the_edge_ends() {
     let site = Site::start().await;
     let (client, url) = (site.client("one.test"), site.url("one.test", "/slow"));
     let call = tokio::spawn(async move { client.get(url).send().await.unwrap().text().await.unwrap() });
@@ -386,7 +386,7 @@ async fn next(stream: &mut reqwest::Response) -> String {
     String::from_utf8(chunk.expect("the stream goes on").to_vec()).expect("text")
 }
 
-fn client_trusting(pem: &[u8], host: &str, at: SocketAddr) -> Client {
+pub(crate) fn client_trusting(pem: &[u8], host: &str, at: SocketAddr) -> Client {
     let certs = Certificate::from_pem_bundle(pem).expect("a certificate");
     let builder = Client::builder().tls_certs_only(certs).resolve(host, at).no_proxy();
     builder.timeout(PATIENCE).build().expect("a client")

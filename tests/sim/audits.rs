@@ -2,11 +2,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use adit::engine::{ByteStream, MailSender};
-use adit::serve::{AuditEntry, AuditLog};
+use adit::serve::{AuditEntries, AuditEntry, AuditLog};
 use adit::wire::mux;
 
 use crate::bodies::{body, send};
@@ -20,7 +19,7 @@ const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"n
 /// More than is held of an answer.
 const LONG: usize = 300_000;
 
-fn bed() -> (Bed, AuditLog, Receiver<AuditEntry>) {
+fn bed() -> (Bed, AuditLog, AuditEntries) {
     let (log, entries) = AuditLog::new(true);
     (Bed::start_audited(mux::Settings::default(), Some(log.clone())), log, entries)
 }
@@ -47,8 +46,8 @@ fn text(got: &Rc<RefCell<Vec<u8>>>) -> String {
 
 /// The next line, and who waits for it.
 #[track_caller]
-fn line(entries: &Receiver<AuditEntry>) -> (String, Option<MailSender<()>>) {
-    match entries.try_recv().expect("there is a line") {
+fn line(entries: &AuditEntries) -> (String, Option<MailSender<()>>) {
+    match entries.try_next().expect("there is a line") {
         AuditEntry::Line { body, written } => (String::from_utf8(body).expect("a line is text"), written),
         AuditEntry::Close => panic!("nobody closes it"),
     }
@@ -63,7 +62,7 @@ fn an_answer_leaves_once_its_line_is_written_however_long_it_is() {
         assert_eq!(text(&got), "", "nothing leaves before its line is written");
         let (begun, written) = line(&entries);
         assert!(begun.contains(&format!(r#""outcome":"{outcome}""#)) && begun.contains("argument_sha256"), "{begun}");
-        assert!(entries.try_recv().is_err(), "it has one line so far");
+        assert!(entries.try_next().is_none(), "it has one line so far");
         written.expect("the call waits").send(()).expect("it still does");
         bed.pass(SECOND);
         assert!(got.borrow().ends_with(&body(len)), "{} bytes", got.borrow().len());
@@ -72,7 +71,7 @@ fn an_answer_leaves_once_its_line_is_written_however_long_it_is() {
             let (kind, bytes) = (r#""kind":"call_end""#, format!(r#""bytes":{len}"#));
             assert!(end.contains(kind) && end.contains(&bytes) && end.contains(r#""outcome":"ok""#), "{end}");
         }
-        assert!(entries.try_recv().is_err(), "there is nothing more to say");
+        assert!(entries.try_next().is_none(), "there is nothing more to say");
     }
 }
 
@@ -91,7 +90,7 @@ fn a_log_that_hangs_withholds_answers_for_a_while_and_then_calls_are_refused_bef
         bed.pass(AT_ONCE);
         assert!(text(&next).starts_with("HTTP/1.1 503"), "{}", text(&next));
         assert!(text(&next).contains("audit_unavailable"), "{}", text(&next));
-        let lines = entries.try_iter().count();
+        let lines = std::iter::from_fn(|| entries.try_next()).count();
         assert!((1..=2).contains(&lines), "the refused call has none: {lines}");
         // A write has succeeded.
         log.set_broken(false);

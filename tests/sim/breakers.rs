@@ -124,7 +124,7 @@ fn an_upstream_that_is_gone_closes_all_its_tools_until_it_is_back() {
 }
 
 #[test]
-fn by_default_what_would_be_refused_is_counted_and_goes_on() {
+fn by_default_refusals_are_only_counted() {
     let mut bed = Bed::start();
     assert_eq!(calls(&mut bed, "search", "status/LENGTH/503", 10), [503; 10]);
     assert_eq!(calls(&mut bed, "search", "status/LENGTH/200", 5), [200; 5]);
@@ -253,7 +253,7 @@ fn calls_that_their_callers_give_up_open_the_breaker_of_a_server_that_answers_no
 
 /// Who waits for less than calls usually take, or less than the shortest deadline, does not keep others from calling.
 #[test]
-fn callers_that_do_not_wait_for_what_is_usual_open_no_breaker() {
+fn impatient_callers_open_no_breaker() {
     for (usual_ms, waits) in [(8_000, "5"), (100, "300ms")] {
         let mut bed = bed(GuardMode::Enforce, GuardMode::Enforce);
         let slow =

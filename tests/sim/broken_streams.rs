@@ -28,7 +28,7 @@ fn error_of(answer: &Answer) -> serde_json::Value {
 }
 
 #[test]
-fn an_agent_is_told_by_an_event_that_its_server_or_its_link_broke_off() {
+fn a_broken_server_or_link_is_reported_by_an_event() {
     let mut bed = Bed::start();
     let call_of_server = call(&bed, "message");
     bed.pass(5 * SECOND);

@@ -343,7 +343,7 @@ fn no_call_outlives_the_time_that_its_caller_waits() {
 
 /// Each era in its own way: a closed connection, and where that says nothing a message besides.
 #[test]
-fn an_upstream_is_told_to_stop_in_the_way_of_its_era() {
+fn a_call_is_cancelled_at_the_upstream_in_the_way_of_its_era() {
     let mut bed = Bed::start(false, |settings| settings);
     let kinds = ["answer/60000", "events/1000", "drip/1000"];
     let calls: Vec<_> = (0..6).map(|id| bed.call(id, kinds[id as usize % 3], 2 * SECOND, id >= 3)).collect();
@@ -366,7 +366,7 @@ fn an_upstream_is_told_to_stop_in_the_way_of_its_era() {
 
 /// A deadline that was learned is told to the upstream as one that its caller has set.
 #[test]
-fn an_upstream_is_told_to_stop_within_10_ms_when_a_learned_deadline_has_passed() {
+fn an_upstream_sees_the_cancellation_within_10_ms_of_a_learned_deadline() {
     let mut bed = Bed::start(false, |settings| settings);
     let deadlines = DeadlineOverrides { mode: Some(GuardMode::Enforce), ..DeadlineOverrides::default() };
     bed.edge.reload(roles::edge_tables_with(RouteOverrides { deadlines, ..RouteOverrides::default() }));
@@ -405,7 +405,7 @@ fn an_upstream_is_told_to_stop_within_10_ms_when_a_learned_deadline_has_passed()
 }
 
 #[test]
-fn an_upstream_is_told_what_is_left_of_the_time_where_its_route_asks_for_it() {
+fn an_upstream_gets_the_remaining_time_where_its_route_asks_for_it() {
     for (sends, told) in [(false, "2000ms"), (true, "")] {
         let mut bed = Bed::start(sends, |settings| settings);
         let call = bed.call(1, "answer/10", 2 * SECOND, true);

@@ -130,7 +130,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn whoever_reads_is_served_whole_and_the_link_stays_however_few_buffers_there_are() {
+fn all_readers_are_served_and_the_link_stays_with_few_buffers() {
     let seeds: Vec<u64> = match (number("ADIT_SIM_SEED"), number("ADIT_SIM_SEEDS")) {
         (Some(seed), _) => vec![seed],
         (None, Some(count)) => (1..count + 1).collect(),

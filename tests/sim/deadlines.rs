@@ -57,7 +57,7 @@ fn teach(bed: &mut Bed, ms: u64) {
 }
 
 #[test]
-fn a_call_that_takes_much_longer_than_usual_is_cut_and_told_so() {
+fn a_call_that_takes_much_longer_than_usual_is_cut_with_an_error() {
     let mut bed = bed(GuardMode::Enforce);
     teach(&mut bed, 2_000);
     let late = slow(&bed, 60_000);
@@ -302,7 +302,7 @@ fn a_call_that_is_cut_while_its_connector_is_not_heard_says_that_it_was_in_the_t
 }
 
 #[test]
-fn what_a_client_usually_waits_is_a_setting_which_its_own_word_replaces_and_a_malformed_one_does_not() {
+fn the_default_client_timeout_is_a_setting_that_only_a_valid_header_replaces() {
     let mut bed = Bed::start();
     bed.reload(RouteOverrides { client_timeout: Some(3 * SECOND), ..RouteOverrides::default() });
     let calls = ["", "X-Request-Timeout: 10\r\n", "X-Request-Timeout: soon\r\n"]

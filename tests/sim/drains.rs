@@ -200,7 +200,7 @@ fn an_event_under_way_is_waited_for_and_none_behind_it() {
 }
 
 #[test]
-fn an_agent_that_leaves_its_event_stream_has_had_what_it_wanted() {
+fn an_agent_that_closes_its_event_stream_is_no_failure() {
     let mut bed = Bed::start();
     let _left = bed.agent("GET /events", EVENT);
     bed.pass(SECOND);

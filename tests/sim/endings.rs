@@ -309,7 +309,7 @@ fn an_agent_that_never_reads_on_is_reset_and_its_cut_answer_is_none_of_the_good_
 }
 
 #[test]
-fn an_agent_that_says_nothing_after_its_handshake_is_owed_the_time_of_a_head() {
+fn a_silent_agent_is_closed_after_the_time_for_a_head() {
     let mut bed = Bed::new();
     // One that has made a call is owed more.
     let called = bed.start(true, async |agent| {

@@ -65,7 +65,7 @@ fn seen_since(bed: &Bed, since: Time) -> [Vec<Seen>; 2] {
 }
 
 #[test]
-fn a_call_that_one_server_is_slow_to_answer_is_answered_by_the_other_and_the_slow_one_is_told() {
+fn a_hedged_call_is_answered_by_the_faster_server_and_cancelled_at_the_slower() {
     for (seed, slow) in (0..6).flat_map(|seed| [0, 1].map(|slow| (seed, slow))) {
         let mut bed = bed(seed, PLACE, hedging(), 3);
         bed.servers[slow].tools.answers.set(SLOW);
@@ -257,7 +257,7 @@ fn an_event_stream_that_begins_at_once_says_nothing_and_its_first_event_does() {
 }
 
 #[test]
-fn the_server_of_a_try_that_lost_is_told_when_that_is_decided_and_not_when_the_answer_has_ended() {
+fn the_losing_server_is_cancelled_when_the_race_is_decided() {
     let mut bed = bed(6, PLACE, hedging(), 1);
     let slow = next_goes_to(&mut bed);
     bed.servers[slow].tools.answers.set(SLOW);
@@ -272,7 +272,7 @@ fn the_server_of_a_try_that_lost_is_told_when_that_is_decided_and_not_when_the_a
 }
 
 #[test]
-fn what_a_server_said_of_its_tools_does_not_hold_once_it_says_that_they_have_changed() {
+fn learned_annotations_end_with_a_list_changed_notification() {
     let mut bed = bed(5, PLACE, hedging(), 2);
     bed.servers.iter().for_each(|server| server.tools.answers.set(Answers::Notifies("tools/list_changed", MS)));
     let told = events(&bed);

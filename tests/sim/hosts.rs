@@ -91,7 +91,7 @@ fn a_host_that_no_connector_serves_is_known_before_it_is_called() {
 }
 
 #[test]
-fn a_reload_on_either_side_is_told_to_the_other_and_calls_follow_it() {
+fn a_reload_on_either_side_reaches_the_other_and_calls_follow_it() {
     const BOTH: &[&str] = &["a.test", "b.test"];
     for (seed, place) in (0..3).flat_map(|seed| LAYOUTS.map(|place| (seed, place))) {
         let what = format!("seed {seed}, {place:?}");

@@ -156,7 +156,7 @@ fn where_no_rule_asks_such_a_body_is_passed_on() {
 }
 
 #[test]
-fn a_body_that_does_not_say_in_time_what_it_calls_is_refused() {
+fn a_body_that_does_not_name_its_call_in_time_is_refused() {
     for version in VERSIONS {
         let mut bed = bed();
         let answered = call(&bed, version, GOOD.as_bytes(), &[&GOOD.as_bytes()[..20]]);
@@ -171,7 +171,7 @@ fn a_body_that_does_not_say_in_time_what_it_calls_is_refused() {
 }
 
 #[test]
-fn a_body_whose_first_64_kib_do_not_say_what_it_calls_is_refused() {
+fn a_body_whose_first_64_kib_do_not_name_its_call_is_refused() {
     for version in VERSIONS {
         let mut bed = bed();
         let body = format!(r#"{{"params":{{"q":"{}"}},"method":"ping"}}"#, "x".repeat(70_000));
@@ -218,7 +218,7 @@ fn an_agent_that_leaves_while_its_body_is_read_ahead_leaves_nothing() {
 }
 
 #[test]
-fn an_agent_that_waits_to_be_told_to_send_its_body_is_told_once() {
+fn expect_100_continue_is_answered_once() {
     let mut bed = bed();
     let (len, sum) = (GOOD.len(), sum(GOOD.as_bytes()));
     let head = format!(

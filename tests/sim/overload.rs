@@ -351,7 +351,7 @@ fn limit_of_any(bed: &Bed) -> Option<QueueReading> {
 
 /// `adit explain` tells which rule let a call wait, and how long.
 #[test]
-fn what_became_of_a_call_that_waited_or_was_refused_is_kept() {
+fn queued_and_refused_calls_are_in_the_call_log() {
     let mut bed = bed(GuardMode::Enforce);
     bed.serve_tables(edge_tables_of([(HOST, "route", at_most(2))]), &[HOST]);
     bed.pass(SECOND);
@@ -454,7 +454,7 @@ fn a_call_over_http2_that_is_given_up_while_it_waits_for_a_place_waits_no_longer
 
 /// The rest of its body, and the next request.
 #[test]
-fn what_an_agent_sends_while_its_call_waits_for_a_place_is_not_lost() {
+fn bytes_sent_while_a_call_is_queued_are_not_lost() {
     let mut bed = bed(GuardMode::Enforce);
     bed.serve_tables(edge_tables_of([(HOST, "route", at_most(1))]), &[HOST]);
     bed.pass(SECOND);
@@ -490,7 +490,7 @@ fn what_an_agent_sends_while_its_call_waits_for_a_place_is_not_lost() {
 
 /// In a revision in which the head says nothing of the message, it may be any.
 #[test]
-fn a_call_that_is_said_to_be_a_stream_of_events_needs_a_place_where_the_head_does_not_count() {
+fn a_claimed_subscription_of_an_older_era_is_limited_like_any_call() {
     let mut bed = bed(GuardMode::Enforce);
     bed.serve_tables(edge_tables_of([(HOST, "route", at_most(1))]), &[HOST]);
     bed.pass(SECOND);

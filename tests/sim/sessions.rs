@@ -248,7 +248,7 @@ fn readable() -> impl Iterator<Item = (Traffic, Place)> {
 }
 
 #[test]
-fn the_session_of_a_connector_that_said_goodbye_is_answered_by_the_other_at_once() {
+fn a_session_of_a_drained_connector_is_answered_by_the_other_at_once() {
     for (traffic, place) in readable() {
         let mut bed = Bed::carrying(traffic, 2, place, &HOSTS[..1]);
         let (session, owner) = begin(&mut bed);

@@ -515,7 +515,7 @@ fn a_route_may_have_a_first_byte_timeout_of_its_own_and_the_answer_names_the_set
 }
 
 #[test]
-fn uploads_in_tiny_pieces_that_an_upstream_does_not_take_hold_nobody_up() {
+fn unread_uploads_in_tiny_pieces_delay_no_other_call() {
     let mut bed = Bed::start();
     for _ in 0..4 {
         bed.chatty_upload();

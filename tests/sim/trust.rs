@@ -227,7 +227,7 @@ fn assert_reported(connector: &mut ConnectorSide, words: &[&str]) {
 }
 
 #[test]
-fn an_edge_certificate_that_expired_is_told_with_its_remedy() {
+fn an_expired_edge_certificate_is_reported_with_its_remedy() {
     let mut bed = Bed::new(9, DAY);
     bed.kill_edge();
     bed.edge_certificate_off = -11 * DAY_S;
@@ -237,7 +237,7 @@ fn an_edge_certificate_that_expired_is_told_with_its_remedy() {
 }
 
 #[test]
-fn a_clock_that_is_behind_by_a_day_is_told_with_its_remedy() {
+fn a_clock_a_day_behind_is_reported_with_its_remedy() {
     let mut bed = Bed::new(10, DAY);
     let plan = ConnectorPlan { clock_off: -DAY_S, ..ConnectorPlan::default() };
     in_vain(
@@ -248,7 +248,7 @@ fn a_clock_that_is_behind_by_a_day_is_told_with_its_remedy() {
 }
 
 #[test]
-fn a_clock_that_is_ahead_by_a_day_is_told_and_does_no_harm() {
+fn a_clock_a_day_ahead_is_reported_and_does_no_harm() {
     let mut bed = Bed::new(11, DAY);
     let connector = bed.connect(&ConnectorPlan { clock_off: DAY_S + 60, ..ConnectorPlan::default() }, None);
     until_linked(&mut bed, &connector, SECOND);
@@ -260,21 +260,21 @@ fn a_clock_that_is_ahead_by_a_day_is_told_and_does_no_harm() {
 }
 
 #[test]
-fn a_wrong_name_is_told_with_its_remedy() {
+fn a_wrong_name_is_reported_with_its_remedy() {
     let mut bed = Bed::new(12, DAY);
     let plan = ConnectorPlan { edge_name: "other.test", ..ConnectorPlan::default() };
     in_vain(&mut bed, &plan, &["the edge's certificate is for", EDGE_NAME, "not for other.test", "`edge_name`"]);
 }
 
 #[test]
-fn an_unknown_authority_is_told_with_its_remedy() {
+fn an_unknown_authority_is_reported_with_its_remedy() {
     let mut bed = Bed::new(13, DAY);
     let plan = ConnectorPlan { believes_other: true, ..ConnectorPlan::default() };
     in_vain(&mut bed, &plan, &["is signed by 'CN=", "not trusted here", "--edge-ca-file", "inspects TLS"]);
 }
 
 #[test]
-fn a_wrong_secret_gets_no_certificate_and_is_told_so() {
+fn a_wrong_secret_gets_no_certificate_and_an_error() {
     let mut bed = Bed::new(14, DAY);
     let plan = ConnectorPlan { secret: "a secret of nobody", ..ConnectorPlan::default() };
     let words = ["the edge refused the enrolment", "the tunnel id or its secret is unknown to this edge", "check both"];
@@ -323,7 +323,7 @@ fn a_pinned_tunnel_is_served_from_its_networks_alone() {
 }
 
 #[test]
-fn whoever_guesses_secrets_by_enrolling_is_not_heard_for_a_while_and_others_are() {
+fn a_source_that_guesses_secrets_is_blocked_for_a_while_and_others_are_not() {
     const BURST: u64 = 3;
     let mut bed = Bed::new(31, DAY);
     bed.limit_failures(1, BURST);

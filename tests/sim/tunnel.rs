@@ -287,7 +287,7 @@ fn the_upstream_sees_within_10_ms_that_an_agent_has_gone() {
 }
 
 #[test]
-fn while_the_connector_is_away_every_call_is_told_so() {
+fn every_call_without_a_connector_is_answered_503() {
     for seed in 0..20 {
         let mut path = Path::new(Layout::plain(seed));
         path.pass(SECOND);

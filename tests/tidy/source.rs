@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_comments_and_literals_are_told_apart() {
+    fn code_comments_and_literals_are_distinguished() {
         let text = r####"a /* b /* c */ d */ e // f "g"
 "h // \" i" j 'k' '\'' '"' 'l: 'é' m r#"n " o"# r#type br"p\" q b'r' s"####;
         let source = Source::new("src/x.rs", text);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_tests_alone_is_known() {
+    fn test_only_code_is_recognised() {
         let text = "#[cfg(test)]\nmod suite;\nmod x;\nfn f() {}\n#[cfg(test)]\nmod tests { fn g() {} }";
         assert_eq!(Source::new("src/engine/mod.rs", text).test_modules(), ["src/engine/suite"]);
         let source = Source::new("src/engine/core.rs", text);

@@ -33,7 +33,7 @@ const SHORT: [&str; 26] = [
 ];
 
 #[test]
-fn a_guard_has_the_server_run_fewer_calls_that_come_to_nothing() {
+fn a_guard_reduces_wasted_calls_at_the_server() {
     adit();
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("guard.svg");

@@ -172,7 +172,7 @@ fn direct_and_adit_are_compared() {
 }
 
 #[test]
-fn the_page_is_made_again_from_what_was_written() {
+fn the_page_can_be_made_again_from_the_results() {
     let mut compare = Compare::new("direct").args(["--duration", "50ms", "--rounds", "1"]);
     let output = compare.output();
     assert_code(&output, 0);
@@ -260,7 +260,7 @@ fn a_peer_that_dies_under_load_says_so_and_the_others_go_on() {
 }
 
 #[test]
-fn an_interrupt_keeps_what_there_is_and_leaves_no_process() {
+fn an_interrupt_keeps_the_results_so_far_and_leaves_no_process() {
     let mut compare = Compare::new("adit,direct").args(["--duration", "50ms", "--rounds", "1000"]);
     let running = compare.start();
     let first_round = compare.folder.path().join("out.json");
@@ -285,7 +285,7 @@ fn no_process_outlives_a_harness_that_is_killed() {
 }
 
 #[test]
-fn what_cannot_be_followed_is_refused_before_any_work() {
+fn invalid_plans_are_refused_before_any_work() {
     for (args, told) in [
         (["--peers", "direct,nosuch"], "no peer is called 'nosuch'"),
         (["--rounds", "0"], "0 rounds"),

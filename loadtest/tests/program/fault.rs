@@ -35,7 +35,7 @@ fn instead_of_adit(folder: &Path, shell: &str) -> String {
 }
 
 #[test]
-fn calls_go_through_adit_again_whatever_dies_and_none_comes_twice() {
+fn calls_recover_from_any_death_and_none_runs_twice() {
     adit();
     // All at once, each with processes of its own.
     let running = ["edge", "connector", "upstream"].map(|part| {
@@ -86,7 +86,7 @@ fn calls_go_through_adit_again_after_a_process_stood_still_or_a_path_was_cut() {
 }
 
 #[test]
-fn the_event_streams_of_agents_that_vanish_end_and_those_that_stay_too_long_are_told() {
+fn event_streams_of_vanished_agents_end_and_lingering_ones_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     // An edge gives its agents less time than by default, so that it need not be waited for.
     let instead = instead_of_adit(folder.path(), "[ \"$1\" = edge ] && export ADIT_EDGE_WRITE_TIMEOUT_MS=1s");
@@ -132,7 +132,7 @@ fn no_packet_is_dropped_in_the_network_of_other_programs() {
 }
 
 #[test]
-fn a_process_that_does_not_start_again_is_told_with_what_it_said() {
+fn a_process_that_does_not_restart_is_reported_with_its_output() {
     let folder = tempfile::tempdir().unwrap();
     let once = format!(
         "if [ \"$1\" = edge ]; then [ -e {0} ] && {{ echo no more >&2; exit 3; }}; touch {0}; fi",
@@ -210,7 +210,7 @@ fn without_repeats<'a>(flags: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_with_its_remedy() {
+fn invalid_input_is_reported_with_its_remedy() {
     let cases: [(i32, &[&str], &[&str]); 9] = [
         (2, &["--rate", "0"], &["a rate of 0", "more than 0"]),
         (2, &["--connections", "0"], &["0 connections"]),

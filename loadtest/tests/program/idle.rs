@@ -76,7 +76,7 @@ fn streams_that_are_refused_are_counted_and_the_others_are_measured() {
 }
 
 #[test]
-fn streams_whose_upstream_dies_are_lost_and_told() {
+fn streams_whose_upstream_dies_are_reported_as_lost() {
     let upstream = Upstream::start(&[]);
     let flags = ["idle", "--json", "--streams", "20", "--settle", "100s", "--url", &upstream.url];
     let idle = Process::start(&mut program(&flags));
@@ -102,7 +102,7 @@ fn streams_of_a_harness_that_is_killed_are_not_kept_any_longer() {
 }
 
 #[test]
-fn an_interrupt_keeps_what_there_is() {
+fn an_interrupt_keeps_the_results_so_far() {
     let upstream = Upstream::start(&[]);
     let flags = ["idle", "--json", "--streams", "20", "--settle", "100s", "--url", &upstream.url];
     let idle = Process::start(&mut program(&flags));
@@ -115,7 +115,7 @@ fn an_interrupt_keeps_what_there_is() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_with_its_remedy() {
+fn invalid_input_is_reported_with_its_remedy() {
     let upstream = Upstream::start(&[]);
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("http://{closed}/mcp");

@@ -59,7 +59,7 @@ fn the_report_is_text_for_people() {
 }
 
 #[test]
-fn bad_input_is_told_with_its_cause_and_its_remedy() {
+fn bad_input_is_reported_with_its_cause_and_its_remedy() {
     let upstream = Upstream::start(&[]);
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("http://{closed}/mcp");
@@ -96,7 +96,7 @@ fn a_late_generator_makes_the_run_void() {
 }
 
 #[test]
-fn an_interrupted_run_ends_cleanly_and_reports_what_it_has() {
+fn an_interrupted_run_ends_cleanly_and_reports_its_results() {
     let upstream = Upstream::start(&[]);
     for (signal, mode) in [("INT", &["--rate", "500"][..]), ("TERM", &["--connections", "2"])] {
         let before = upstream.count("calls");
@@ -114,7 +114,7 @@ fn an_interrupted_run_ends_cleanly_and_reports_what_it_has() {
 }
 
 #[test]
-fn a_peer_that_dies_leaves_what_was_measured() {
+fn a_peer_that_dies_keeps_the_results_so_far() {
     let upstream = Upstream::start(&[]);
     let args = ["run", "--json", "--url", &upstream.url, "--warm-up", "0s", "--duration", "1000s"];
     let run = Process::start(&mut program(&[&args[..], &["--patience", "200ms"], &LENIENT].concat()));
@@ -162,7 +162,7 @@ fn churn_bulk_and_mixed_have_their_rows() {
 }
 
 #[test]
-fn a_bulk_that_is_not_served_is_told() {
+fn an_unserved_bulk_is_reported() {
     let upstream = Upstream::start(&[]);
     let too_long = ["bulk", "--json", "--url", &upstream.url, "--sizes", "17GiB", "--directions", "down"];
     let bulk = json(1, &[&too_long, &SHORT]);

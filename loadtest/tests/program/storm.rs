@@ -48,7 +48,7 @@ fn count(found: &Value, kind: &str, figure: &str) -> u64 {
 }
 
 #[test]
-fn all_that_is_owed_comes_whole_in_a_storm() {
+fn every_answer_of_a_storm_is_whole() {
     let _alone = alone();
     // Each with processes of its own; over TLS one more kind can be.
     let storms: [&[&str]; 2] = [&["--driver", "epoll"], &["--tls", "--sealed-partial", "1"]];
@@ -85,7 +85,7 @@ fn a_storm_fails_when_a_body_is_cut_and_says_so() {
 }
 
 #[test]
-fn a_soak_goes_round_and_restarts_what_it_is_to() {
+fn a_soak_repeats_its_rounds_and_restarts_its_processes() {
     let _alone = alone();
     let flags = ["soak", "--for", "12s", "--round", "600ms", "--quiet", "0s", "--restart-every", "4"];
     // A debug build, a few rounds, no quiet: growth is looked for and not expected to be absent.
@@ -117,7 +117,7 @@ fn a_soak_of_too_few_rounds_judges_nothing_and_fails() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_with_its_remedy() {
+fn invalid_input_is_reported_with_its_remedy() {
     let cases: [(i32, &[&str], &[&str]); 9] = [
         (2, &["storm"], &["a storm of no agents", "--downloads"]),
         (2, &["storm", "--stalled", "99999"], &["99999 agents of one kind (stalled)", "at most 20000"]),

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_says_what_can_be_called_that_nobody_approved() {
+    fn a_report_lists_tools_that_are_not_approved() {
         let warned = report(PinMode::Warn);
         assert_eq!((warned.calls, warned.denied, warned.callers_count), (3, 1, 2));
         assert_eq!(warned.callers[0], Count { name: "alice".to_owned(), calls: 2 });

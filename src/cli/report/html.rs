@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::base::html_text;
 use crate::cli::call_text::plain;
 use crate::cli::report::model::{ServerReport, ToolReport};
 use crate::cli::report::text::unapproved;
@@ -51,7 +52,7 @@ fn of_server(server: &ServerReport, out: &mut String) {
         server.callers_count,
         if server.callers_count > 0 { ": " } else { "" },
         callers.collect::<Vec<_>>().join(", "),
-        entities(&unapproved(server)),
+        html_text(&unapproved(server)),
     );
     out.push_str("<ul>");
     for notice in &server.notices {
@@ -79,23 +80,7 @@ fn of_server(server: &ServerReport, out: &mut String) {
 
 /// A text that servers and agents may have chosen, as a page shows it.
 fn escaped(text: &str) -> String {
-    entities(&plain(text))
-}
-
-/// A text that is safe to print, as a page shows it.
-fn entities(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
+    html_text(&plain(text))
 }
 
 #[cfg(test)]
@@ -104,7 +89,7 @@ mod tests {
     use crate::cli::report::model::ToolUse;
 
     #[test]
-    fn what_others_have_named_is_shown_and_runs_nothing() {
+    fn names_from_servers_are_escaped() {
         let tool = ToolUse { name: "<script>x</script>\u{202e}".to_owned(), standing: "new", ..ToolUse::default() };
         let unapproved = vec!["a\"<i>".to_owned()];
         let server =

@@ -73,7 +73,7 @@ mod tests {
     use crate::cli::report::model::{Count, Notice, ToolUse};
 
     #[test]
-    fn a_server_is_told_in_a_few_lines() {
+    fn a_server_takes_a_few_lines() {
         let mut server = ServerReport {
             route: "a.test".to_owned(),
             upstream: "http://a".to_owned(),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
 
 use super::bed::{Bed, Script, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables};
 use super::out_of_time::changed;
@@ -10,7 +9,7 @@ use crate::connector::{ConnectorSettings, ConnectorTables};
 use crate::engine::ByteStream;
 use crate::engine::sim::Faults;
 use crate::policy::ToolPolicy;
-use crate::serve::{AuditEntry, AuditLog};
+use crate::serve::{AuditEntries, AuditEntry, AuditLog};
 use crate::wire::mux::Cause;
 
 const POLICY: &str = "[sanitise]\nzero_width = 'strip'\nsecrets = 'redact'\nemails = 'flag'\n";
@@ -61,8 +60,8 @@ fn chunk(part: &str) -> String {
 
 /// The next line of the log, which is then written.
 #[track_caller]
-fn written(entries: &Receiver<AuditEntry>) -> String {
-    let AuditEntry::Line { body, written } = entries.try_recv().expect("there is a line") else { panic!("no line") };
+fn written(entries: &AuditEntries) -> String {
+    let AuditEntry::Line { body, written } = entries.try_next().expect("there is a line") else { panic!("no line") };
     if let Some(written) = written {
         let _ = written.send(());
     }
@@ -108,7 +107,7 @@ fn an_event_that_is_cut_anywhere_is_sanitised_and_the_rest_of_the_stream_stays_a
 }
 
 #[test]
-fn an_answer_leaves_once_its_line_is_written_which_has_what_was_found_in_it() {
+fn an_answer_is_sent_after_its_line_which_names_the_findings() {
     for (is_events, body) in [(false, RAW.to_owned()), (true, format!("data: {RAW}\n\n"))] {
         let fields = match is_events {
             true => "Content-Type: text/event-stream\r\nConnection: close".to_owned(),
@@ -136,7 +135,7 @@ fn an_answer_leaves_once_its_line_is_written_which_has_what_was_found_in_it() {
                 let end = written(&entries);
                 assert!(end.contains(r#""kind":"call_end""#) && end.contains(found), "{end}");
             }
-            assert!(entries.try_recv().is_err(), "there is nothing more to say");
+            assert!(entries.try_next().is_none(), "there is nothing more to say");
         });
         bed.assert_clean();
     }
@@ -171,14 +170,14 @@ fn an_answer_that_cannot_be_read_is_withheld() {
                 assert_eq!(asked.cause().await, Cause::UpstreamProtocol, "{what}");
                 assert!(line.contains(r#""outcome":"upstream_failed""#), "{what}: {line}");
             }
-            assert!(entries.try_recv().is_err(), "{what}: it has one line");
+            assert!(entries.try_next().is_none(), "{what}: it has one line");
         });
         bed.assert_clean();
     }
 }
 
 #[test]
-fn answers_to_what_is_no_message_keep_their_secrets() {
+fn answers_to_other_requests_are_not_sanitised() {
     let token = r#"{"access_token":"ghp_0123456789abcdefghijABCDEFGHIJ012345","client_secret":"q8Zr2LxT9vWm4KpN"}"#;
     for (kind, body, is_passed) in [
         ("application/x-www-form-urlencoded", "grant_type=client_credentials", true),
@@ -199,7 +198,7 @@ fn answers_to_what_is_no_message_keep_their_secrets() {
 }
 
 #[test]
-fn what_was_found_counts_although_the_agent_leaves_before_the_end_of_the_stream() {
+fn findings_count_even_if_the_agent_leaves_before_the_end_of_the_stream() {
     let mut bed = Bed::new(script(|mut peer| async move {
         peer.talk.head().await;
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -257,11 +256,54 @@ fn an_answer_beyond_a_ceiling_is_withheld_and_its_line_names_the_ceiling() {
                     assert!(parts.iter().chain(&of_limit).all(|part| line.contains(part)), "{what}: {line}");
                 }
             }
-            assert!(entries.try_recv().is_err(), "{what}: it has one line");
+            assert!(entries.try_next().is_none(), "{what}: it has one line");
         });
         let count = bed.role.counters().answers_over_ceiling.load(Ordering::Relaxed);
         assert_eq!(count, u64::from(limit.is_some()));
         bed.assert_clean();
+    }
+}
+
+#[test]
+fn an_answer_that_is_cut_is_counted_and_its_line_names_the_ceiling() {
+    let rule = "[[rule]]\nname = 'few'\neffect = 'allow'\ntools = ['t']\nanswer_over = 'cut'\n";
+    let bytes = format!("{rule}answer_bytes_max = 1000\n");
+    let two = format!("{rule}answer_rows_max = 2\nanswer_rows_at = '/rows'\n");
+    let text = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"TEXT"}]}}"#
+        .replace("TEXT", &"x".repeat(2_000));
+    for (policy, body, limit) in
+        [(&two, rows(2), None), (&two, rows(3), Some("answer_rows_max")), (&bytes, text, Some("answer_bytes_max"))]
+    {
+        for is_events in [false, true] {
+            let (fields, body) = match is_events {
+                true => {
+                    ("Content-Type: text/event-stream\r\nConnection: close".to_owned(), format!("data: {body}\n\n"))
+                }
+                false => (format!("Content-Type: application/json\r\nContent-Length: {}", body.len()), body.clone()),
+            };
+            let (log, entries) = AuditLog::new(true);
+            let settings = ConnectorSettings { audit: Some(log), ..settings() };
+            let mut bed = Bed::with(settings, 1, Faults::none(), Some(server(&fields, &body)));
+            bed.role.reload(governed(policy));
+            let what = format!("{policy} events={is_events}");
+            bed.run(move |edge| async move {
+                let mut asked = edge.call(call()).await;
+                asked.stream.finish();
+                edge.core.sleep(ms(1_000)).await;
+                let begin = written(&entries);
+                let answer = asked.whole().await;
+                assert_eq!(answer.contains("adit/cut"), limit.is_some(), "{what}: {answer}");
+                edge.core.sleep(ms(10)).await;
+                let line = if is_events { written(&entries) } else { begin };
+                assert!(line.contains(r#""outcome":"ok""#), "{what}: {line}");
+                assert_eq!(line.contains(r#""limit":"#), limit.is_some(), "{what}: {line}");
+                assert!(limit.is_none_or(|limit| line.contains(&format!(r#""limit":"{limit}""#))), "{what}: {line}");
+            });
+            let (cut, over) = (&bed.role.counters().answers_cut, &bed.role.counters().answers_over_ceiling);
+            let count = (cut.load(Ordering::Relaxed), over.load(Ordering::Relaxed));
+            assert_eq!(count, (u64::from(limit.is_some()), 0));
+            bed.assert_clean();
+        }
     }
 }
 

@@ -35,6 +35,7 @@ use utoipa_axum::routes;
 
 use crate::base::{Secret, SecretHash, TunnelId};
 use crate::control::api::convert::TunnelLinked;
+use crate::control::approval_links::ApprovalLinks;
 use crate::control::approvals::ApprovalDesk;
 use crate::control::bodies::TunnelInfo;
 use crate::control::reading::LinkReading;
@@ -61,6 +62,8 @@ pub struct Access {
     pub tunnels: Option<Arc<Tunnels>>,
     /// The calls that wait for approval.
     pub approvals: ApprovalDesk,
+    /// The links by which one decides without the token, if they are configured.
+    pub links: Option<Arc<ApprovalLinks>>,
     /// The token that requests must carry.
     pub token: Arc<AdminToken>,
 }

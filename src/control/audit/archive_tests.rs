@@ -56,7 +56,7 @@ fn a_file_that_cannot_be_compressed_keeps_no_other_from_its_turn_and_leaves_noth
 }
 
 #[test]
-fn what_is_left_of_compressing_is_removed_when_the_log_is_opened() {
+fn partly_compressed_files_are_removed_when_the_log_is_opened() {
     let home = tempfile::tempdir().unwrap();
     let (writer, dir, files) = log(home.path());
     let aside = AuditFile::compressing(&dir, files[0].first);

@@ -1,5 +1,5 @@
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,8 @@ use crate::control::audit::error::AuditError;
 use crate::control::audit::worker::Worker;
 use crate::control::wall_time::WallTime;
 use crate::engine::MailSender;
-use crate::serve::{AUDIT_WAIT_MAX, AuditEntry, AuditLog};
+use crate::serve::{AUDIT_WAIT_MAX, AuditEntries, AuditEntry, AuditLog};
 
-/// The most lines that are written together.
-const BATCH_LINES_MAX: usize = 4_096;
 /// The longest time that lines stay without a checkpoint, and without being synced to disk if no call waits for that.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often writing is retried after an error.
@@ -108,7 +106,7 @@ impl AuditWriter {
 struct Writing {
     dir: AuditDir,
     log: AuditLog,
-    entries: Receiver<AuditEntry>,
+    entries: AuditEntries,
     /// Asks the archive thread to process closed files.
     tidies: SyncSender<()>,
     file_len_max: u64,
@@ -128,15 +126,11 @@ impl Writing {
     fn run(mut self) {
         // If this thread panics, calls that require the log must fail.
         let _broken = BrokenOnDrop(self.log.clone());
-        let mut waiting = Vec::new();
+        let (mut taken, mut waiting) = (Vec::new(), Vec::new());
         loop {
             let until = if self.log.is_broken() { Instant::now() + RETRY_INTERVAL } else { self.due_at() };
-            let first = match self.entries.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(entry) => Some(entry),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(AuditEntry::Close),
-            };
-            let is_closed = self.write(first, &mut waiting);
+            self.entries.take(&mut taken, until.saturating_duration_since(Instant::now()));
+            let is_closed = self.write(&mut taken, &mut waiting);
             if is_closed {
                 return;
             }
@@ -149,8 +143,8 @@ impl Writing {
         if self.dir.since_checkpoint() > 0 { self.checkpoint_at.min(self.tidy_at) } else { self.tidy_at }
     }
 
-    /// Writes this line and the lines queued behind it. Returns whether the log was closed.
-    fn write(&mut self, first: Option<AuditEntry>, waiting: &mut Vec<MailSender<()>>) -> bool {
+    /// Writes these lines. Returns whether the log was closed.
+    fn write(&mut self, taken: &mut Vec<AuditEntry>, waiting: &mut Vec<MailSender<()>>) -> bool {
         let now = Instant::now();
         let mut batch = self.dir.begin_batch();
         let was_broken = self.log.is_broken();
@@ -159,18 +153,17 @@ impl Writing {
             self.dir.add(&mut batch, &ChainNote::Lost { lines: lost - self.lost_noted }.body());
         }
         let (mut lines, mut is_closed) = (0, false);
-        let mut next = first;
-        while let Some(entry) = next.take() {
+        for entry in taken.drain(..) {
             match entry {
                 AuditEntry::Line { body, written } => {
                     self.dir.add(&mut batch, &body);
                     waiting.extend(written);
                     lines += 1;
                 }
-                AuditEntry::Close => is_closed = true,
-            }
-            if lines < BATCH_LINES_MAX && !is_closed {
-                next = self.entries.try_recv().ok();
+                AuditEntry::Close => {
+                    is_closed = true;
+                    break;
+                }
             }
         }
         let is_due = now >= self.checkpoint_at || was_broken;

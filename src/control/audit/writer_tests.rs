@@ -141,7 +141,7 @@ fn a_line_that_was_cut_off_is_removed_and_noted_even_if_it_is_the_first_of_its_f
 }
 
 #[test]
-fn only_one_process_writes_a_log_and_only_what_is_one_is_continued() {
+fn only_one_process_writes_a_log_and_only_a_valid_log_is_continued() {
     let home = tempfile::tempdir().unwrap();
     let settings = settings(home.path());
     let writer = start(&settings);
@@ -217,7 +217,7 @@ fn a_log_whose_thread_hangs_is_left_when_it_is_closed() {
 }
 
 #[test]
-fn when_a_log_is_closed_nobody_is_in_its_directory_any_more() {
+fn a_closed_log_releases_its_directory() {
     let home = tempfile::tempdir().unwrap();
     let settings = AuditWriterSettings { file_len_max: 5_000, ..settings(home.path()) };
     for _ in 0..20 {

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn so_much_waits_and_no_more_and_a_closed_store_is_told_so() {
+    async fn the_queue_is_bounded_and_a_closed_store_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let handle = StoreHandle::start(store(dir.path())).unwrap();
         let (release, gate) = channel::<()>();

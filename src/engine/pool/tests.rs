@@ -132,7 +132,7 @@ fn queues_that_are_never_read_leave_room_for_others() {
 }
 
 #[test]
-fn those_who_wait_are_woken_as_far_as_they_can_be_served_and_links_first() {
+fn waiters_are_woken_when_they_can_be_served_links_first() {
     use std::pin::pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};

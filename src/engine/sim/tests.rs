@@ -177,7 +177,7 @@ fn time_stands_still_while_there_is_work_and_jumps_otherwise() {
 }
 
 #[test]
-fn a_connect_takes_a_round_trip_and_is_refused_where_nobody_listens() {
+fn a_connect_takes_a_round_trip_and_is_refused_without_a_listener() {
     let mut two = Two::new(1, Faults::none());
     let (done, set) = flag();
     let (a, net) = (two.a.clone(), two.net.clone());
@@ -247,7 +247,7 @@ fn a_reader_that_does_not_read_stops_the_sender() {
 }
 
 #[test]
-fn a_trickle_that_nobody_reads_takes_few_buffers() {
+fn unread_small_pieces_take_few_buffers() {
     let mut two = Two::new(1, Faults { segment_bytes_max: 2, ..Faults::none() });
     let (done, set) = flag();
     let (a, b) = (two.a.clone(), two.b.clone());
@@ -503,7 +503,7 @@ fn listeners_at_one_address_share_the_connections() {
 }
 
 #[test]
-fn a_deadlock_is_told_from_a_wait() {
+fn a_deadlock_is_distinguished_from_a_wait() {
     let mut two = Two::new(1, Faults::none());
     let a = two.a.clone();
     two.a.clone().spawn(async move { a.sleep(Duration::from_secs(10)).await });

@@ -37,7 +37,7 @@ fn opens_until(breaker: &Breaker, now: Time) -> Time {
 }
 
 #[test]
-fn it_takes_what_the_documentation_says() {
+fn it_takes_the_documented_memory() {
     assert_eq!(size_of::<Breaker>(), 344);
 }
 
@@ -86,7 +86,7 @@ fn rare_calls_count_for_five_minutes() {
 }
 
 #[test]
-fn what_was_before_the_last_ten_seconds_does_not_count() {
+fn calls_from_before_the_last_ten_seconds_do_not_count() {
     let mut breaker = Breaker::new(1);
     (0..1_000).for_each(|nth| assert!(call(&mut breaker, CallVerdict::Good, at(f64::from(nth) / 100.0))));
     let failed = (0..).find(|nth| !call(&mut breaker, CallVerdict::Failed, at(10.0 + f64::from(*nth) / 100.0)));
@@ -178,7 +178,7 @@ fn each_time_it_is_open_about_as_long() {
 }
 
 #[test]
-fn what_ends_after_the_breaker_has_opened_does_not_count() {
+fn calls_that_end_after_the_breaker_opened_do_not_count() {
     let mut breaker = Breaker::new(1);
     let old = breaker.admit(at(0.0)).0.unwrap();
     (0..10).for_each(|_| assert!(call(&mut breaker, CallVerdict::Failed, at(0.0))));
@@ -294,7 +294,7 @@ impl Model {
 /// Calls at random moments, many at once, to a server that is healthy, fails, is slow or flaps, while an operator
 /// interferes.
 #[test]
-fn whatever_comes_it_does_what_the_model_does() {
+fn it_equals_the_model_for_any_input() {
     for seed in 0..300 {
         let mut rng = Rng::new(seed);
         let terms = BreakerTerms {

@@ -151,7 +151,7 @@ fn calls_without_a_label_of_their_own_have_no_breaker() {
 
 /// The number of probes is limited for all cores together.
 #[test]
-fn cores_share_what_they_find_out() {
+fn cores_share_their_findings() {
     let table = Arc::new(BreakerTable::new(7));
     let cores: Vec<_> = (0..4).map(|_| table.of(&label("a"))).collect();
     calls(&cores[0], 10, CallResult::Failed, at(1));

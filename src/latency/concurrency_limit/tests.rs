@@ -152,7 +152,7 @@ fn a_step_in_the_time_of_the_server_is_followed_both_ways() {
 
 /// The server's capacity drops to a quarter, and later recovers.
 #[test]
-fn a_step_in_what_the_server_can_do_is_followed_both_ways() {
+fn a_step_in_the_capacity_of_the_server_is_followed_both_ways() {
     let mut world = World::new(5, 40, 50 * MS, 400);
     world.teach();
     world.pass(60 * SECOND);
@@ -202,7 +202,7 @@ fn calls_that_began_before_the_last_change_do_not_count() {
 }
 
 #[test]
-fn it_stays_within_its_terms_whatever_comes() {
+fn it_stays_within_its_terms_for_any_input() {
     for seed in 0..200 {
         let mut rng = Rng::new(seed);
         let (min, max) = (rng.between(1, 50) as u32, rng.between(1, 200) as u32);

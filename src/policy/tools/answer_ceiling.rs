@@ -1,6 +1,7 @@
 //! Limits for answers: bytes, and rows of a structured result.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::policy::tools::json_text::{Unreadable, Value};
 
@@ -9,12 +10,31 @@ pub(super) const BYTES_KEY: &str = "answer_bytes_max";
 /// The key that limits the rows of an answer.
 pub(super) const ROWS_KEY: &str = "answer_rows_max";
 
+/// The key that says what becomes of an answer beyond a limit.
+pub(super) const OVER_KEY: &str = "answer_over";
+
+/// What becomes of an answer beyond a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Over {
+    /// The answer is withheld.
+    #[default]
+    Refuse,
+    /// What is beyond the limit is left out, and a marker says so.
+    Cut,
+}
+
 /// The limits of a rule for answers. An absent limit limits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AnswerCeiling {
-    /// The length of the body, or of the events of a stream, in bytes.
-    pub(super) bytes_max: Option<u32>,
-    pub(super) rows: Option<RowsMax>,
+    pub(super) bytes: Option<BytesMax>,
+    pub(super) rows: Vec<RowsMax>,
+}
+
+/// The maximum length of the body, or of the events of a stream, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BytesMax {
+    pub(super) max: u32,
+    pub(super) over: Over,
 }
 
 /// The maximum number of elements of an array in a structured result.
@@ -22,6 +42,7 @@ pub(super) struct AnswerCeiling {
 pub(super) struct RowsMax {
     pub(super) max: u32,
     pub(super) at: JsonPointer,
+    pub(super) over: Over,
 }
 
 /// A JSON pointer (RFC 6901).
@@ -34,40 +55,79 @@ impl AnswerCeiling {
         *self == AnswerCeiling::default()
     }
 
-    /// Whether an answer, or one of a batch, exceeds the row limit.
+    /// Whether some limit cuts answers.
+    pub(super) fn cuts(&self) -> bool {
+        self.bytes.is_some_and(|bytes| bytes.over == Over::Cut) || self.rows.iter().any(|rows| rows.over == Over::Cut)
+    }
+
+    /// Whether an answer, or one of a batch, exceeds a row limit for which it is withheld.
     ///
     /// # Errors
     ///
     /// If the answer cannot be parsed, or has more than one reading.
     pub(super) fn is_over_rows(&self, answer: &[u8]) -> Result<bool, Unreadable> {
-        let Some(rows) = &self.rows else { return Ok(false) };
+        if self.rows.iter().all(|rows| rows.over == Over::Cut) {
+            return Ok(false);
+        }
         let whole = Value::of(answer)?;
         if !whole.is_array() {
-            return rows.is_over(&whole);
+            return self.refuses(&whole);
         }
         for message in whole.parts() {
-            if rows.is_over(&message?.value)? {
+            if self.refuses(&message?.value)? {
                 return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn refuses(&self, message: &Value<'_>) -> Result<bool, Unreadable> {
+        for result in results_of(message)?.into_iter().flatten() {
+            for rows in self.rows.iter().filter(|rows| rows.over == Over::Refuse) {
+                if rows.beyond(&result)?.is_some() {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)
     }
 }
 
+/// The result of a message, and the result of the finished task that it contains, if any.
+///
+/// # Errors
+///
+/// If the message has more than one reading.
+pub(super) fn results_of<'a>(message: &Value<'a>) -> Result<[Option<Value<'a>>; 2], Unreadable> {
+    let Some(result) = message.member("result")? else { return Ok([None, None]) };
+    let inner = result.value.member("result")?.map(|inner| inner.value).filter(Value::is_object);
+    Ok([Some(result.value), inner])
+}
+
+/// The rows of a result beyond a limit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RowsBeyond {
+    /// How many rows there are.
+    pub(super) count: u32,
+    /// Where the rows beyond the limit are in the text, with the comma before them.
+    pub(super) range: Range<usize>,
+}
+
 impl RowsMax {
-    fn is_over(&self, message: &Value<'_>) -> Result<bool, Unreadable> {
-        let Some(result) = message.member("result")? else { return Ok(false) };
-        let Some(structured) = result.value.member("structuredContent")? else { return Ok(false) };
-        let Some(array) = self.at.find(structured.value)?.filter(Value::is_array) else { return Ok(false) };
-        let mut rows = 0;
+    /// The rows of a result beyond the limit; `None` if there are none.
+    pub(super) fn beyond(&self, result: &Value<'_>) -> Result<Option<RowsBeyond>, Unreadable> {
+        let Some(structured) = result.member("structuredContent")? else { return Ok(None) };
+        let Some(array) = self.at.find(structured.value)?.filter(Value::is_array) else { return Ok(None) };
+        let mut count = 0;
+        let mut range = array.range().start + 1..array.range().end - 1;
         for row in array.parts() {
-            row?;
-            rows += 1;
-            if rows > self.max {
-                return Ok(true);
+            let row = row?;
+            count += 1;
+            if count == self.max {
+                range.start = row.range.end;
             }
         }
-        Ok(false)
+        Ok((count > self.max).then_some(RowsBeyond { count, range }))
     }
 }
 
@@ -111,8 +171,8 @@ mod tests {
     #[test]
     fn rows_are_those_of_the_array_at_the_pointer_and_of_nothing_else() {
         let over = |at: &str, max, answer: &str| {
-            let rows = Some(RowsMax { max, at: JsonPointer::parse(at).unwrap() });
-            AnswerCeiling { bytes_max: None, rows }.is_over_rows(answer.as_bytes())
+            let rows = vec![RowsMax { max, at: JsonPointer::parse(at).unwrap(), over: Over::Refuse }];
+            AnswerCeiling { bytes: None, rows }.is_over_rows(answer.as_bytes())
         };
         let result =
             |structured: &str| format!(r#"{{"id":1,"result":{{"content":[1,2,3],"structuredContent":{structured}}}}}"#);

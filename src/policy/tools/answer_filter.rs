@@ -54,16 +54,37 @@ impl AnswerFilter {
         self.note.as_ref().map_or(Ok(()), |note| note.on_bytes(len))
     }
 
+    /// Why an answer is withheld that is too long to be held.
+    #[must_use]
+    pub fn too_long(&self) -> AnswerWithheld {
+        self.note.as_ref().map_or(AnswerWithheld::Unreadable, AnswerNote::too_long)
+    }
+
     /// Filters an answer, or the answers of a batch. `None` if nothing changes. The bytes that remain are unchanged.
     ///
     /// # Errors
     ///
     /// If the answer cannot be parsed or exceeds the limit of the rule.
     pub fn apply(&self, answer: &[u8]) -> Result<Option<Vec<u8>>, AnswerWithheld> {
+        self.apply_within(answer, 0)
+    }
+
+    /// Filters an answer that is sent with `around` other bytes.
+    pub(super) fn apply_within(&self, answer: &[u8], around: usize) -> Result<Option<Vec<u8>>, AnswerWithheld> {
         self.note.as_ref().map_or(Ok(()), |note| note.check_rows(answer))?;
         let listed = self.lists.as_ref().map_or(Ok(None), |lists| lists.apply(answer))?;
-        let (Some(rules), Some(note)) = (&self.policy.sanitise, &self.note) else { return Ok(listed) };
-        let cleaned = note.finding(|found| rules.apply(listed.as_deref().unwrap_or(answer), found))?;
-        Ok(cleaned.or(listed))
+        let Some(note) = &self.note else { return Ok(listed) };
+        let cleaned = match &self.policy.sanitise {
+            Some(rules) => note.finding(|found| rules.apply(listed.as_deref().unwrap_or(answer), found))?.or(listed),
+            None => listed,
+        };
+        // What is cut has been sanitised, so that nothing hides behind the place where it is cut.
+        let cut = note.cut(cleaned.as_deref().unwrap_or(answer), around)?;
+        Ok(cut.or(cleaned))
+    }
+
+    /// Counts bytes that are passed on.
+    pub(super) fn on_passed(&self, len: usize) -> Result<(), AnswerWithheld> {
+        self.note.as_ref().map_or(Ok(()), |note| note.on_passed(len))
     }
 }

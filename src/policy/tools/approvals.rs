@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::base::Time;
+use crate::base::{Time, hex, sha256, text_start};
 use crate::policy::tools::approval_keeping::Keeping;
 use crate::policy::tools::approval_ticket::{ApprovalTerms, ApprovalTicket, UndecidedTicket};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaTime};
@@ -19,6 +19,9 @@ pub(super) const APPROVALS_OF_CALLER_MAX: usize = 32;
 pub(super) const SHOWN_ARGUMENTS_LEN_MAX: usize = 16 * 1024;
 /// The maximum length of all arguments kept for review together, in bytes.
 const SHOWN_ARGUMENTS_SUM_MAX: usize = 4 * 1024 * 1024;
+
+/// How much of a name, method or caller is kept, in bytes. Of a longer one the start, the length and the hash are kept.
+const TEXT_KEPT_LEN_MAX: usize = 256;
 
 /// The calls of a process that require approval.
 #[derive(Debug, Default)]
@@ -128,6 +131,9 @@ impl Approvals {
             return Asking::Full;
         }
         let mut call = call();
+        for text in [&mut call.name, &mut call.method, &mut call.caller] {
+            keep_start(text);
+        }
         let kept: usize = all.values().filter_map(|known| known.call.shown.as_ref()).map(String::len).sum();
         call.shown = call
             .shown
@@ -174,6 +180,12 @@ impl Approvals {
         Ok(known.clone())
     }
 
+    /// The call with this ticket, pending or decided, until its time is over or it was made.
+    #[must_use]
+    pub fn find(&self, ticket: ApprovalTicket, now: Time) -> Option<Approval> {
+        self.lock().all.get(&ticket).filter(|known| known.ends > now).cloned()
+    }
+
     /// The pending and the decided calls, oldest first. Calls that were made are not included.
     #[must_use]
     pub fn all(&self, now: Time) -> Vec<Approval> {
@@ -192,6 +204,14 @@ impl Approval {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.state == ApprovalState::Waits
+    }
+}
+
+/// Cuts a long text to its start, its length and its hash. The ticket holds for the whole text.
+fn keep_start(text: &mut String) {
+    if text.len() > TEXT_KEPT_LEN_MAX {
+        let (start, len, hash) = (text_start(text, TEXT_KEPT_LEN_MAX), text.len(), hex(&sha256(text.as_bytes())));
+        *text = format!("{start}… ({len} bytes, SHA-256 {hash})");
     }
 }
 
@@ -293,6 +313,32 @@ mod tests {
         let waiting = all.filter(|(caller, arguments)| unproven(*caller, *arguments) != Asking::Full).count();
         assert_eq!(waiting, APPROVALS_MAX / 2);
         assert!(matches!(ask(&approvals, "somebody", 1, 1), Asking::Waits(_)));
+    }
+
+    #[test]
+    fn long_names_are_kept_by_their_start_and_their_digest() {
+        let approvals = Approvals::default();
+        let long = ApprovalCall {
+            name: "\u{e9}".repeat(32 * 1024),
+            caller: "c".repeat(16 * 1024),
+            method: "m".repeat(16 * 1024),
+            ..ApprovalCall::default()
+        };
+        let short = ApprovalCall { name: "n".repeat(TEXT_KEPT_LEN_MAX), ..ApprovalCall::default() };
+        approvals.ask(|| long.clone(), keys("a", 1), TERMS, at(0));
+        approvals.ask(|| short.clone(), keys("a", 2), TERMS, at(1));
+        let all = approvals.all(at(1).now);
+        let name = &all[0].call.name;
+        assert!(
+            name.starts_with(&"\u{e9}".repeat(TEXT_KEPT_LEN_MAX / 2)) && name.contains("65536 bytes, SHA-256 "),
+            "{name}"
+        );
+        let other = ApprovalCall { name: format!("{}x", "\u{e9}".repeat(32 * 1024 - 1)), ..long };
+        approvals.ask(|| other, keys("a", 3), TERMS, at(2));
+        assert_ne!(&approvals.all(at(2).now)[2].call.name, name, "names that differ are shown as such");
+        assert_eq!(all[1].call, short);
+        let kept = |call: &ApprovalCall| call.name.len() + call.caller.len() + call.method.len();
+        assert!(all.iter().all(|one| kept(&one.call) < 3 * (TEXT_KEPT_LEN_MAX + 128)));
     }
 
     #[test]

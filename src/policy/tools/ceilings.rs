@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::rates::Rate;
-use crate::policy::tools::answer_ceiling::AnswerCeiling;
+use crate::policy::tools::answer_ceiling::{AnswerCeiling, BytesMax, Over, RowsMax};
 use crate::policy::tools::approval_ticket::{ApprovalTerms, ApprovalTicket};
 use crate::policy::tools::arguments::ArgumentSchema;
 
@@ -63,6 +63,10 @@ pub enum CeilingReached {
     ApprovalWaits(ApprovalTicket),
     /// The approval of the call was denied.
     ApprovalDenied(ApprovalTicket),
+    /// The call was approved; it has not been made yet.
+    ApprovalGiven(ApprovalTicket),
+    /// The caller has no call with this ticket.
+    ApprovalUnknown,
     /// Too many calls wait for approval.
     ApprovalsFull,
     /// The call was approved, but the use of the approval cannot be written to the file, and a restart would allow it again.
@@ -93,11 +97,12 @@ impl fmt::Display for Ceilings {
             parts.push(format!("approval, which is waited for {decide} s and holds {once} s"));
         }
         parts.extend(per_day.map(|max| format!("{max} a day")));
-        if let Some(AnswerCeiling { bytes_max, rows }) = self.answer.as_deref() {
-            parts.extend(bytes_max.map(|max| format!("answers of at most {max} bytes")));
-            let rows =
-                rows.as_ref().map(|rows| format!("answers of at most {} rows at {:?}", rows.max, rows.at.as_str()));
-            parts.extend(rows);
+        if let Some(AnswerCeiling { bytes, rows }) = self.answer.as_deref() {
+            let cut = |over| if over == Over::Cut { ", cut beyond that" } else { "" };
+            parts.extend(bytes.map(|BytesMax { max, over }| format!("answers of at most {max} bytes{}", cut(over))));
+            parts.extend(rows.iter().map(|RowsMax { max, at, over }| {
+                format!("answers of at most {max} rows at {:?}{}", at.as_str(), cut(*over))
+            }));
         }
         f.write_str(&parts.join(", "))
     }
@@ -129,6 +134,7 @@ impl CeilingReached {
             CeilingReached::Day { .. } => "calls_per_day",
             CeilingReached::Crowded => "callers_max",
             CeilingReached::ApprovalWaits(_) | CeilingReached::ApprovalDenied(_) => "approval",
+            CeilingReached::ApprovalGiven(_) | CeilingReached::ApprovalUnknown => "approval",
             CeilingReached::ApprovalUnkept => "approval",
             CeilingReached::ApprovalsFull => "approvals_max",
         }
@@ -144,6 +150,7 @@ impl CeilingReached {
             CeilingReached::ApprovalsFull => Some(FULL_AFTER),
             CeilingReached::ApprovalUnkept => Some(ASK_AGAIN_AFTER),
             CeilingReached::Arguments(_) | CeilingReached::Evaluation(_) | CeilingReached::ApprovalDenied(_) => None,
+            CeilingReached::ApprovalGiven(_) | CeilingReached::ApprovalUnknown => None,
         }
     }
 
@@ -151,7 +158,9 @@ impl CeilingReached {
     #[must_use]
     pub const fn ticket(&self) -> Option<ApprovalTicket> {
         match self {
-            CeilingReached::ApprovalWaits(ticket) | CeilingReached::ApprovalDenied(ticket) => Some(*ticket),
+            CeilingReached::ApprovalWaits(ticket)
+            | CeilingReached::ApprovalDenied(ticket)
+            | CeilingReached::ApprovalGiven(ticket) => Some(*ticket),
             _ => None,
         }
     }

@@ -34,6 +34,12 @@ fn ceilings_are_of_rules_that_allow_and_say_something() {
             rule("answer_rows_max = 5\nanswer_rows_at = ''").replace("tools", "prompts"),
             "line 5: answer_rows_max is about results of tools",
         ),
+        (rule("answer_over = 'cut'"), "line 5: answer_over says what becomes of an answer beyond"),
+        (rule("answer_bytes_max = 5\nanswer_over = 'shorten'"), "line 6: answer_over has to be \"refuse\" or \"cut\""),
+        (
+            rule("answer_bytes_max = 5\nanswer_over = 'cut'").replace("tools", "prompts"),
+            "line 6: only results of tools can be cut",
+        ),
         (rule("calls_per_day = 5").replace("name = 'r'\n", ""), "line 1: a rule that counts calls needs a name"),
         (
             "[[rule]]\neffect = 'approve'\ntools = ['a']\n".to_owned(),
@@ -63,6 +69,8 @@ fn ceilings_are_of_rules_that_allow_and_say_something() {
     };
     assert_eq!(told("answer_bytes_max = 500"), "answers of at most 500 bytes");
     assert_eq!(told("answer_rows_max = 5\nanswer_rows_at = '/a'"), "answers of at most 5 rows at \"/a\"");
+    let cut = "answers of at most 500 bytes, cut beyond that, answers of at most 5 rows at \"\", cut beyond that";
+    assert_eq!(told("answer_bytes_max = 500\nanswer_rows_max = 5\nanswer_rows_at = ''\nanswer_over = 'cut'"), cut);
     let plain = policy(&rule(""));
     assert!(!plain.needs_wall_time() && !plain.has_ceilings(&plain.decide(RoleSet::default(), &Asked::tool("a"))));
 }

@@ -11,25 +11,35 @@ impl AnswerFilter {
     ///
     /// If the data looks like an answer and cannot be parsed, or the answer exceeds the limit of the rule.
     pub fn apply_to_event(&self, event: &[u8]) -> Result<Option<Vec<u8>>, AnswerWithheld> {
+        let changed = self.changed_event(event)?;
+        self.on_passed(changed.as_deref().unwrap_or(event).len())?;
+        Ok(changed)
+    }
+
+    fn changed_event(&self, event: &[u8]) -> Result<Option<Vec<u8>>, AnswerWithheld> {
         let (mark, lines) = match event.strip_prefix(BOM) {
             Some(lines) => (BOM, lines),
             None => (&b""[..], event),
         };
         let mut data = Vec::new();
         let mut has_data = false;
+        let mut data_lines = 0;
         for (line, _) in Lines(lines) {
             if let Some(value) = data_of(line) {
                 if std::mem::replace(&mut has_data, true) {
                     data.push(b'\n');
                 }
                 data.extend_from_slice(value);
+                data_lines += 1;
             }
         }
         // In the transport before 2025-03-26 the first event carries a path; an event that primes a stream has no data.
         if !matches!(data.trim_ascii_start().first(), Some(b'{' | b'[')) {
             return Ok(None);
         }
-        let Some(filtered) = self.apply(&data)? else { return Ok(None) };
+        // Each line may get a space that it did not have.
+        let around = event.len() - data.len() + data_lines;
+        let Some(filtered) = self.apply_within(&data, around)? else { return Ok(None) };
         let mut out = Vec::with_capacity(event.len() + 16);
         out.extend_from_slice(mark);
         let mut written = false;

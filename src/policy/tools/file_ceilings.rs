@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::rates::Rate;
-use crate::policy::tools::answer_ceiling::{AnswerCeiling, BYTES_KEY, JsonPointer, ROWS_KEY, RowsMax};
+use crate::policy::tools::answer_ceiling::{
+    AnswerCeiling, BYTES_KEY, BytesMax, JsonPointer, OVER_KEY, Over, ROWS_KEY, RowsMax,
+};
 use crate::policy::tools::approval_ticket::ApprovalTerms;
 use crate::policy::tools::arguments::ArgumentSchema;
 use crate::policy::tools::ceilings::{Ceilings, Quota};
@@ -13,7 +15,7 @@ use crate::policy::tools::list_filter::LIST_LEN_MAX;
 use crate::policy::tools::rule::Effect;
 
 /// The keys of a rule that set its ceilings.
-pub(super) const CEILING_KEYS: [&str; 10] = [
+pub(super) const CEILING_KEYS: [&str; 11] = [
     "arguments",
     "calls_per_minute",
     "calls_burst",
@@ -24,6 +26,7 @@ pub(super) const CEILING_KEYS: [&str; 10] = [
     BYTES_KEY,
     ROWS_KEY,
     ROWS_AT,
+    OVER_KEY,
 ];
 
 /// The key that locates the rows of an answer.
@@ -104,8 +107,29 @@ fn read_answer(reader: &mut FileReader, section: &Section<'_>) -> Option<Arc<Ans
         }
         pointer
     });
-    let rows = max.zip(pointer).map(|(max, at)| RowsMax { max, at });
-    let ceiling = AnswerCeiling { bytes_max, rows };
+    let over = match reader.text(section, OVER_KEY) {
+        None | Some("refuse") => Over::Refuse,
+        Some("cut") => Over::Cut,
+        Some(_) => {
+            let line = section.line_of(reader, OVER_KEY);
+            reader.fault(line, format!("{OVER_KEY} has to be \"refuse\" or \"cut\""));
+            Over::Refuse
+        }
+    };
+    if section.has(OVER_KEY) && !section.has(BYTES_KEY) && !section.has(ROWS_KEY) {
+        let line = section.line_of(reader, OVER_KEY);
+        reader.fault(
+            line,
+            format!("{OVER_KEY} says what becomes of an answer beyond {BYTES_KEY} or {ROWS_KEY}: set one of them"),
+        );
+    }
+    if over == Over::Cut && !section.has("tools") && !section.has("annotations") {
+        let line = section.line_of(reader, OVER_KEY);
+        reader.fault(line, format!("only results of tools can be cut: {OVER_KEY} = \"cut\" needs tools"));
+    }
+    let bytes = bytes_max.map(|max| BytesMax { max, over });
+    let rows = max.zip(pointer).map(|(max, at)| RowsMax { max, at, over }).into_iter().collect();
+    let ceiling = AnswerCeiling { bytes, rows };
     (!ceiling.is_empty()).then(|| Arc::new(ceiling))
 }
 

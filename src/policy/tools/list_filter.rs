@@ -1,9 +1,9 @@
 //! Answers with lists, of which the caller sees what it could use.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::policy::tools::cedar::CedarCaller;
+use crate::policy::tools::changes::Changes;
 use crate::policy::tools::decision::{Asked, Denial, ToolDecision};
 use crate::policy::tools::hints::ToolHints;
 use crate::policy::tools::json_text::{Part, Unreadable, Value};
@@ -37,10 +37,6 @@ impl From<Unreadable> for UnreadableList {
 /// The members of a result that are lists, and what names an element.
 const LISTS: [(&str, &str); 4] =
     [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
-
-/// Parts of a text that are left out or replaced, in its order.
-#[derive(Default)]
-struct Changes(Vec<(Range<usize>, &'static [u8])>);
 
 impl ListFilter {
     /// A filter for a caller with these roles, [prepared](ToolPolicy::cedar_caller) for Cedar.
@@ -82,7 +78,7 @@ impl ListFilter {
         Ok(changes.apply(answer))
     }
 
-    fn message(&self, message: &Value<'_>, changes: &mut Changes) -> Result<(), UnreadableList> {
+    fn message(&self, message: &Value<'_>, changes: &mut Changes<'_>) -> Result<(), UnreadableList> {
         let Some(result) = message.member("result")? else { return Ok(()) };
         let result = result.value;
         if !result.is_object() {
@@ -103,17 +99,23 @@ impl ListFilter {
             && scope.value.bytes() != b"\"private\""
         {
             // Others may not use what was filtered for this caller.
-            changes.0.push((scope.value.range(), b"\"private\""));
+            changes.push(scope.value.range(), &b"\"private\""[..]);
         }
         if !self.policy.passes_instructions()
             && let Some(instructions) = instructions?
         {
-            changes.0.push((instructions.value.range(), b"\"\""));
+            changes.push(instructions.value.range(), &b"\"\""[..]);
         }
         Ok(())
     }
 
-    fn list(&self, list: &Value<'_>, kind: &str, named_by: &str, changes: &mut Changes) -> Result<(), UnreadableList> {
+    fn list(
+        &self,
+        list: &Value<'_>,
+        kind: &str,
+        named_by: &str,
+        changes: &mut Changes<'_>,
+    ) -> Result<(), UnreadableList> {
         let mut has_kept = false;
         // Hidden elements before the first that is kept go with the comma behind them, others with the comma before them.
         for element in list.parts() {
@@ -128,7 +130,7 @@ impl ListFilter {
                 (false, true) => range,
                 (false, false) => range.start..range.end + 1,
             };
-            changes.0.push((cut, b""));
+            changes.push(cut, &b""[..]);
         }
         Ok(())
     }
@@ -161,23 +163,5 @@ impl ListFilter {
         let is_listed =
             matches!(decision, ToolDecision::Allowed(_) | ToolDecision::Denied { how: Denial::Scope(_), .. });
         is_listed && self.policy.is_shown_by_cedar(self.cedar.as_deref(), &asked, hints)
-    }
-}
-
-impl Changes {
-    fn apply(mut self, text: &[u8]) -> Option<Vec<u8>> {
-        if self.0.is_empty() {
-            return None;
-        }
-        self.0.sort_by_key(|(range, _)| range.start);
-        let mut out = Vec::with_capacity(text.len() + 16);
-        let mut at = 0;
-        for (range, with) in self.0 {
-            out.extend_from_slice(&text[at..range.start]);
-            out.extend_from_slice(with);
-            at = range.end;
-        }
-        out.extend_from_slice(&text[at..]);
-        Some(out)
     }
 }

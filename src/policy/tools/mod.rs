@@ -1,9 +1,11 @@
 //! Access rules of a route: which callers may use which tools.
 
 mod answer_ceiling;
+mod answer_cut;
 mod answer_filter;
 mod answer_note;
 mod approval_keeping;
+mod approval_task;
 mod approval_ticket;
 mod approvals;
 mod arguments;
@@ -12,6 +14,7 @@ mod case;
 mod cedar;
 mod cedar_tier;
 mod ceilings;
+mod changes;
 mod check;
 mod decision;
 mod event_filter;
@@ -42,6 +45,7 @@ mod uri;
 pub use answer_filter::AnswerFilter;
 pub use answer_note::{AnswerNote, AnswerWithheld};
 pub use approval_keeping::{ApprovalRecord, UsedApproval};
+pub use approval_task::{ApprovalTask, ApprovalTaskSaid};
 pub use approval_ticket::{ApprovalTicket, UndecidedTicket};
 pub use approvals::{Approval, ApprovalCall, ApprovalState, Approvals};
 pub use case::CaseOutcome;
@@ -61,7 +65,7 @@ pub use replay::{CallFate, RecordedCall, ReplayedCall};
 pub use replay_unknown::ReplayUnknown;
 pub use request::{BodyKind, Reads, check_message, read_request};
 pub use roles::RoleSet;
-pub use sanitise::{SanitiseFound, SanitiseKind};
+pub use sanitise::{SanitiseFound, SanitiseKind, redacted_arguments};
 pub use tool_policy::{ToolPolicy, UnreadableArguments};
 pub use tool_record::{ApprovedRecord, NotApproved, ToolDigest, ToolNews, ToolRecord, ToolStanding};
 

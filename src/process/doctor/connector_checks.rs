@@ -24,8 +24,8 @@ use crate::process::doctor::reach::{check_dns, check_tcp, check_udp};
 use crate::process::error::RunError;
 use crate::process::random::random_number;
 use crate::process::settings::{
-    UpstreamTrust, connector_settings, connector_tables, credentials, edge_addresses, edge_roots, engine_settings,
-    fallback_port, route_addresses, seal_ca, sealing,
+    UpstreamTrust, child_of, connector_settings, connector_tables, credentials, edge_addresses, edge_roots,
+    engine_settings, fallback_port, route_addresses, seal_ca, sealing,
 };
 use crate::route::{RouteName, UpstreamAddr};
 use crate::tls::{ALPN_LINK, CertInfo, ClientSettings, Versions, client_config};
@@ -244,6 +244,8 @@ fn ready(
     settings.links = 1;
     settings.drain_timeout = LINK_TIMEOUT;
     let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
+    // A second one beside that of the real connector might do harm.
+    trust.starts_no_children = true;
     // Calls may arrive while the trial link is up.
     let sealing = sealing(sealed, &callers)?;
     let tables = ConnectorTables { sealing, ..connector_tables(&connect, 1, trust, RouteName::of_host)? };
@@ -288,6 +290,14 @@ async fn upstream(
         UpstreamAddr::Unix { path } => {
             socket = Some(std::path::PathBuf::from(&**path));
             findings.ok("upstream.address", format!("{url} for {}", route.host));
+        }
+        // It is not started: what it does at its start is not known.
+        UpstreamAddr::Stdio => {
+            match child_of(route, &RouteName::of_host(&route.host)).find() {
+                Ok(()) => findings.ok("upstream.command", format!("{} for {}", route.command.0.join(" "), route.host)),
+                Err(why) => findings.fail_without_remedy("upstream.command", why),
+            }
+            return None;
         }
         UpstreamAddr::Tcp { host, port } => {
             let found = check_dns(findings, "upstream.dns", host, *port).await;

@@ -27,7 +27,7 @@ mod tests {
     use crate::process::doctor::Verdict;
 
     #[test]
-    fn a_limit_below_what_may_be_needed_is_told_with_what_to_set() {
+    fn a_limit_that_may_be_too_low_is_reported_with_the_value_to_set() {
         let judged = |allowed, needed| {
             let mut findings = Findings::default();
             judge(&mut findings, allowed, needed);

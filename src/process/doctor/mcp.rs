@@ -288,7 +288,7 @@ mod tests {
     use crate::exchange::{CallFailure, Refusal};
 
     #[test]
-    fn what_adit_answers_is_told_with_its_own_remedy() {
+    fn answers_of_adit_itself_are_reported_with_a_remedy() {
         let body_of = |answer: &[u8]| {
             let end = memchr::memmem::find(answer, b"\r\n\r\n").unwrap() + 4;
             answer[end..].to_vec()

@@ -115,7 +115,7 @@ mod tests {
     use crate::process::doctor::Verdict;
 
     #[tokio::test]
-    async fn names_and_ports_are_told_apart() {
+    async fn names_and_ports_are_distinguished() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
         let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -8,15 +8,17 @@ use reqwest::Client;
 
 use crate::base::{Secret, SecretHash};
 use crate::config::{
-    CallerAuth, CallerTerms, ClientCertificate, ConfigError, ConfigErrors, IdentityConfig, IdentityHeaderName,
-    IdentityProviderConfig, Millis, Origin, read_named,
+    AlgorithmName, CallerAuth, CallerTerms, ClientCertificate, ConfigError, ConfigErrors, ForwardedIdentity,
+    IdentityConfig, IdentityHeaderName, IdentityProviderConfig, Millis, Origin, TokenText, TrustedEdgeConfig,
+    read_named,
 };
 use crate::control::{
-    ClientCredentials, IntrospectionEndpoint, KeySource, issuer_client, keep_introspecting, keep_keys,
+    ClientCredentials, DataDir, IntrospectionEndpoint, KeySource, issuer_client, keep_introspecting, keep_keys,
 };
 use crate::identity::{
-    AuthTerms, CertificateTerms, IdentityHeader, IdentitySigner, KEY_SET_LEN_MAX, KeySet, KeyStore, RouteAuth,
-    TokenAlgorithm, TokenCheck, TokenIssuer, TokenRules,
+    AuthTerms, CertificateTerms, EdgeTerms, FORWARDED_TYPE, ForwardingKeys, IdentityForwarder, IdentityHeader,
+    IdentitySigner, KEY_SET_LEN_MAX, KeySet, KeyStore, RouteAuth, TokenAlgorithm, TokenCheck, TokenIssuer, TokenRules,
+    TrustedEdge,
 };
 use crate::private;
 use crate::process::random::random;
@@ -40,6 +42,8 @@ pub(crate) struct CallerReader {
     next: Option<Known>,
     /// Signs who calls, for servers that are told. It is made once for all routes.
     signer: Option<Arc<IdentitySigner>>,
+    /// Where an edge keeps the keys that sign what it forwards.
+    data_dir: Option<DataDir>,
 }
 
 #[derive(Default)]
@@ -47,6 +51,11 @@ struct Known {
     issuers: Vec<KnownIssuer>,
     authorities: Vec<KnownAuthority>,
     exchanges: Vec<KnownExchange>,
+    edges: Vec<KnownEdge>,
+    /// The issuer of identities that this edge forwards.
+    edge_issuer: Option<Arc<str>>,
+    /// The keys that sign them, once they were needed.
+    forwarding: Option<Arc<ForwardingKeys>>,
     routes: HashMap<String, Arc<RouteAuth>>,
 }
 
@@ -64,6 +73,12 @@ enum Source {
     Tokens(IntrospectionEndpoint),
 }
 
+/// An edge that may say who calls.
+struct KnownEdge {
+    known: KnownIssuer,
+    vouches_for: Box<[Box<str>]>,
+}
+
 struct KnownIssuer {
     config: IdentityProviderConfig,
     times: [Millis; 3],
@@ -75,6 +90,11 @@ struct KnownIssuer {
 }
 
 impl CallerReader {
+    /// Keeps the keys that sign forwarded identities in this directory.
+    pub(crate) fn keep_keys_in(&mut self, data_dir: Option<DataDir>) {
+        self.data_dir = data_dir;
+    }
+
     /// Reads the issuers of tokens, and their keys if these are in files, and the authorities of client certificates. Routes that are read afterwards use them.
     ///
     /// # Errors
@@ -85,7 +105,7 @@ impl CallerReader {
         let times = [config.refresh_ms, config.offline_grace_ms, config.unknown_key_ms];
         for (index, provider) in config.providers.iter().enumerate() {
             let table = format!("identity_provider[{index}]");
-            match self.read_issuer(provider, times, &table) {
+            match read_issuer(&self.known.issuers, provider, times, &table) {
                 Ok(known) => issuers.push(known),
                 Err(fault) => faults.push(fault),
             }
@@ -104,10 +124,23 @@ impl CallerReader {
                 Err(fault) => faults.push(fault),
             }
         }
+        let mut edges = Vec::new();
+        for (index, edge) in config.trusted_edges.iter().enumerate() {
+            let before = self.known.edges.iter().map(|edge| &edge.known);
+            match read_issuer(before, &provider_of(edge), times, &format!("trusted_edge[{index}]")) {
+                Ok(known) => {
+                    let vouches_for = edge.vouches_for.iter().map(|issuer| issuer.0.as_str().into()).collect();
+                    edges.push(KnownEdge { known, vouches_for });
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
         if !faults.is_empty() {
             return Err(ConfigErrors::new(faults));
         }
-        self.next = Some(Known { issuers, authorities, exchanges, routes: HashMap::new() });
+        let edge_issuer = config.edge_issuer.as_ref().map(|issuer| issuer.0.as_str().into());
+        let (forwarding, routes) = (None, HashMap::new());
+        self.next = Some(Known { issuers, authorities, exchanges, edges, edge_issuer, forwarding, routes });
         Ok(())
     }
 
@@ -115,19 +148,11 @@ impl CallerReader {
     pub(super) fn put_in_force(&mut self) {
         let Some(mut next) = self.next.take() else { return };
         next.exchanges.iter_mut().for_each(|known| known.start(&mut self.known.exchanges));
-        for known in &mut next.issuers {
-            let before = self.known.issuers.iter_mut().find(|before| Arc::ptr_eq(&before.issuer, &known.issuer));
-            // A running task uses the authorities and the secret with which it began.
-            let files = |known: &KnownIssuer| known.fetching.as_ref().map(|fetching| fetching.files.clone());
-            known.task = before.filter(|before| files(before) == files(known)).and_then(|before| before.task.take());
-            if let (Some(fetching), None) = (&known.fetching, &known.task) {
-                let (issuer, client) = (Arc::clone(&known.issuer), fetching.client.clone());
-                let task = match &fetching.source {
-                    Source::Keys(source) => tokio::spawn(keep_keys(issuer, source.clone(), client)),
-                    Source::Tokens(endpoint) => tokio::spawn(keep_introspecting(issuer, endpoint.clone(), client)),
-                };
-                known.task = Some(AbortOnDrop(task));
-            }
+        let edges = next.edges.iter_mut().map(|edge| &mut edge.known);
+        for known in next.issuers.iter_mut().chain(edges) {
+            let edges = self.known.edges.iter_mut().map(|edge| &mut edge.known);
+            let mut before = self.known.issuers.iter_mut().chain(edges);
+            known.start(before.find(|before| Arc::ptr_eq(&before.issuer, &known.issuer)));
         }
         self.known = next;
     }
@@ -180,6 +205,30 @@ impl CallerReader {
             let is_required = asked.client_certificate == ClientCertificate::Required;
             auth = auth.with_certificates(CertificateTerms { is_required, authorities });
         }
+        if asked.forwarded_identity != ForwardedIdentity::Off {
+            let is_meant = |edge: &&KnownEdge| {
+                asked.trusted_edges.is_empty()
+                    || asked.trusted_edges.iter().any(|name| *name.0 == *edge.known.issuer.name)
+            };
+            let trusted = |edge: &KnownEdge| TrustedEdge {
+                issuer: Arc::clone(&edge.known.issuer),
+                vouches_for: edge.vouches_for.clone(),
+            };
+            // Without edges no call is accepted.
+            let edges = next.edges.iter().filter(is_meant).map(trusted).collect();
+            let is_required = asked.forwarded_identity == ForwardedIdentity::Required;
+            auth = auth.with_edges(EdgeTerms { is_required, edges });
+        }
+        if let Some(claims) = asked.forwards {
+            match self.forwarder(claims) {
+                Ok(forwarder) => auth = auth.with_forwarder(forwarder),
+                Err(why) => {
+                    faults.push(fault(&asked.table, "forward_identity", why));
+                    return None;
+                }
+            }
+        }
+        let next = self.next.get_or_insert_default();
         let host = asked.host.to_string();
         if let Some(name) = asked.token_exchange {
             // A checked configuration has it. Without it nothing is sent to the server in place of a token.
@@ -192,6 +241,25 @@ impl CallerReader {
         Some(auth)
     }
 
+    /// Forwards identities with these claims, by the keys of the data directory. Keys that have not changed stay the same.
+    fn forwarder(&mut self, claims: &[TokenText]) -> Result<IdentityForwarder, String> {
+        let next = self.next.get_or_insert_default();
+        let issuer = next.edge_issuer.clone().ok_or("identity.edge_issuer is not set")?;
+        let keys = match &next.forwarding {
+            Some(keys) => Arc::clone(keys),
+            None => {
+                let dir = self
+                    .data_dir
+                    .as_ref()
+                    .ok_or("only an edge with a data directory of its own can sign identities")?;
+                let read = dir.identity_keys().map_err(|error| error.to_string())?;
+                let same = self.known.forwarding.as_ref().filter(|known| ***known == read);
+                Arc::clone(next.forwarding.insert(same.map_or_else(|| Arc::new(read), Arc::clone)))
+            }
+        };
+        Ok(IdentityForwarder { issuer, keys, claims: claims.iter().map(|name| name.0.as_str().into()).collect() })
+    }
+
     fn identity_header(&mut self, name: &IdentityHeaderName) -> Result<IdentityHeader, String> {
         let signer = match &self.signer {
             Some(signer) => Arc::clone(signer),
@@ -202,46 +270,85 @@ impl CallerReader {
         };
         Ok(IdentityHeader { name: name.0.as_str().into(), signer })
     }
+}
 
-    fn read_issuer(
-        &self,
-        provider: &IdentityProviderConfig,
-        times: [Millis; 3],
-        table: &str,
-    ) -> Result<KnownIssuer, ConfigError> {
-        let fixed = fixed_keys(provider, table)?;
-        let before = self.known.issuers.iter().find(|known| known.config == *provider && known.times == times);
-        let [refresh, grace, unknown_key] = times.map(Into::into);
-        let config = provider.clone();
-        let fetching = match fixed {
-            Some(_) => None,
-            None => Some(fetching_of(provider, table)?),
-        };
-        let is_same = |known: &&KnownIssuer| {
-            fixed.is_none() || known.issuer.keys().and_then(|store| store.keys().0).as_deref() == fixed.as_ref()
-        };
-        if let Some(known) = before.filter(is_same) {
-            let issuer = Arc::clone(&known.issuer);
-            return Ok(KnownIssuer { config, times, issuer, fetching, task: None });
+impl KnownIssuer {
+    /// Starts to ask the server of the issuer, unless a task of the same issuer `before` does so with the same files.
+    fn start(&mut self, before: Option<&mut KnownIssuer>) {
+        let files = |known: &KnownIssuer| known.fetching.as_ref().map(|fetching| fetching.files.clone());
+        // A running task uses the authorities and the secret with which it began.
+        self.task = before.filter(|before| files(before) == files(self)).and_then(|before| before.task.take());
+        if let (Some(fetching), None) = (&self.fetching, &self.task) {
+            let (issuer, client) = (Arc::clone(&self.issuer), fetching.client.clone());
+            let task = match &fetching.source {
+                Source::Keys(source) => tokio::spawn(keep_keys(issuer, source.clone(), client)),
+                Source::Tokens(endpoint) => tokio::spawn(keep_introspecting(issuer, endpoint.clone(), client)),
+            };
+            self.task = Some(AbortOnDrop(task));
         }
-        let issuer = TokenIssuer {
-            name: provider.name.0.as_str().into(),
-            rules: TokenRules {
-                issuer: provider.issuer.0.as_str().into(),
-                audiences: provider.audiences.iter().map(|text| text.0.as_str().into()).collect(),
-                algorithms: algorithms_of(provider),
-                types: provider.token_types.iter().map(|text| text.0.to_ascii_lowercase().into()).collect(),
-                leeway: provider.leeway_ms.into(),
-            },
-            check: match (fixed, &provider.introspection_url) {
-                (Some(keys), _) => TokenCheck::Keys(KeyStore::fixed(keys)),
-                (None, None) => TokenCheck::Keys(KeyStore::fetched(unknown_key)),
-                (None, Some(_)) => TokenCheck::Introspection(Arc::default()),
-            },
-            refresh,
-            grace,
-        };
-        Ok(KnownIssuer { config, times, issuer: Arc::new(issuer), fetching, task: None })
+    }
+}
+
+/// Reads an issuer of tokens. One whose settings and keys are as before stays the same object.
+fn read_issuer<'k>(
+    before: impl IntoIterator<Item = &'k KnownIssuer>,
+    provider: &IdentityProviderConfig,
+    times: [Millis; 3],
+    table: &str,
+) -> Result<KnownIssuer, ConfigError> {
+    let fixed = fixed_keys(provider, table)?;
+    let before = before.into_iter().find(|known| known.config == *provider && known.times == times);
+    let [refresh, grace, unknown_key] = times.map(Into::into);
+    let config = provider.clone();
+    let fetching = match fixed {
+        Some(_) => None,
+        None => Some(fetching_of(provider, table)?),
+    };
+    let is_same = |known: &&KnownIssuer| {
+        fixed.is_none() || known.issuer.keys().and_then(|store| store.keys().0).as_deref() == fixed.as_ref()
+    };
+    if let Some(known) = before.filter(is_same) {
+        let issuer = Arc::clone(&known.issuer);
+        return Ok(KnownIssuer { config, times, issuer, fetching, task: None });
+    }
+    let issuer = TokenIssuer {
+        name: provider.name.0.as_str().into(),
+        rules: TokenRules {
+            issuer: provider.issuer.0.as_str().into(),
+            audiences: provider.audiences.iter().map(|text| text.0.as_str().into()).collect(),
+            algorithms: algorithms_of(provider),
+            types: provider.token_types.iter().map(|text| text.0.to_ascii_lowercase().into()).collect(),
+            leeway: provider.leeway_ms.into(),
+        },
+        check: match (fixed, &provider.introspection_url) {
+            (Some(keys), _) => TokenCheck::Keys(KeyStore::fixed(keys)),
+            (None, None) => TokenCheck::Keys(KeyStore::fetched(unknown_key)),
+            (None, Some(_)) => TokenCheck::Introspection(Arc::default()),
+        },
+        refresh,
+        grace,
+    };
+    Ok(KnownIssuer { config, times, issuer: Arc::new(issuer), fetching, task: None })
+}
+
+/// An edge as the issuer of forwarded identities.
+fn provider_of(edge: &TrustedEdgeConfig) -> IdentityProviderConfig {
+    IdentityProviderConfig {
+        name: edge.name.clone(),
+        issuer: edge.issuer.clone(),
+        jwks_url: edge.jwks_url.clone(),
+        jwks_file: edge.jwks_file.clone(),
+        shared_key_file: None,
+        introspection_url: None,
+        client_id: None,
+        client_secret_file: None,
+        introspection_cache_ms: Millis(0),
+        ca_file: edge.ca_file.clone(),
+        // The route that the identity is for.
+        audiences: Vec::new(),
+        algorithms: vec![AlgorithmName(TokenAlgorithm::EdDsa)],
+        token_types: vec![TokenText(FORWARDED_TYPE.to_owned())],
+        leeway_ms: edge.leeway_ms,
     }
 }
 

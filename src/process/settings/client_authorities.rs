@@ -104,7 +104,23 @@ mod tests {
             params.signed_by(&KeyPair::generate().unwrap(), &self.ca).unwrap().der().clone()
         }
 
+        /// An authority with this serial number below the first one.
+        fn below(&self, serial: u64) -> (Issuer<'static, KeyPair>, CertificateDer<'static>) {
+            let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+            params.distinguished_name.push(DnType::CommonName, "an authority below");
+            params.serial_number = Some(SerialNumber::from(serial));
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            let certificate = params.signed_by(&key, &self.ca).unwrap().der().clone();
+            (Issuer::new(params, key), certificate)
+        }
+
         fn revoke(&self, serials: &[u64]) {
+            std::fs::write(self.dir.path().join("crl.pem"), Files::list(&self.ca, serials)).unwrap();
+        }
+
+        /// A list of this authority.
+        fn list(of: &Issuer<'static, KeyPair>, serials: &[u64]) -> String {
             let revoked = |serial: &u64| RevokedCertParams {
                 serial_number: SerialNumber::from(*serial),
                 revocation_time: date_time_ymd(2026, 1, 1),
@@ -119,8 +135,7 @@ mod tests {
                 revoked_certs: serials.iter().map(revoked).collect(),
                 key_identifier_method: KeyIdMethod::Sha256,
             };
-            let list = params.signed_by(&self.ca).unwrap().pem().unwrap();
-            std::fs::write(self.dir.path().join("crl.pem"), list).unwrap();
+            params.signed_by(of).unwrap().pem().unwrap()
         }
 
         fn config(&self, crl: Option<&str>) -> IdentityConfig {
@@ -137,6 +152,8 @@ mod tests {
                 providers: Vec::new(),
                 authorities: vec![authority],
                 exchanges: Vec::new(),
+                trusted_edges: Vec::new(),
+                edge_issuer: None,
             }
         }
     }
@@ -155,6 +172,9 @@ mod tests {
             authorization_file: None,
             token_exchange: None,
             identity_header: None,
+            forwards: None,
+            forwarded_identity: crate::config::ForwardedIdentity::Off,
+            trusted_edges: &[],
             client_certificate: ClientCertificate::Required,
             client_authorities: &[],
         };
@@ -171,6 +191,28 @@ mod tests {
         let shown = ShownCertificates::of(std::slice::from_ref(certificate)).unwrap();
         let found = VerifiedTokens::default().identify_by_certificate(auth, &shown, now);
         found.map(|shown| shown.identity.subject.to_string())
+    }
+
+    #[test]
+    fn a_caller_is_refused_if_an_authority_between_was_revoked_or_is_on_no_list() {
+        let (files, mut reader) = (Files::new(), CallerReader::default());
+        let (below, between) = files.below(50);
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "agent 1");
+        let own = params.signed_by(&KeyPair::generate().unwrap(), &below).unwrap().der().clone();
+        let shown = ShownCertificates::of(&[own, between]).unwrap();
+        let mut said = |lists: &[String]| {
+            std::fs::write(files.dir.path().join("crl.pem"), lists.concat()).unwrap();
+            let auth = read(&mut reader, &files.config(Some("crl.pem"))).unwrap();
+            let found = VerifiedTokens::default().identify_by_certificate(&auth, &shown, NOW);
+            found.map(|shown| shown.identity.subject.to_string())
+        };
+        let [of_first, revoked] = [&[7][..], &[50]].map(|serials| Files::list(&files.ca, serials));
+        let of_below = Files::list(&below, &[8]);
+        let refused = |why| Err(TokenRefusal::Certificate(why));
+        assert_eq!(said(&[of_first, of_below.clone()]), Ok("agent 1".to_owned()));
+        assert_eq!(said(&[revoked, of_below.clone()]), refused(CertificateRefusal::Revoked));
+        assert_eq!(said(&[of_below]), refused(CertificateRefusal::Unlisted));
     }
 
     #[test]

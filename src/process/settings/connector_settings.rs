@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
@@ -24,6 +24,7 @@ use crate::latency::TaskSettings;
 use crate::policy::SafeRequests;
 use crate::process::settings::policies::{PolicyReader, PolicySource};
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
+use crate::stdio::{StdioSettings, StdioUpstream};
 use crate::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock,
     client_config,
@@ -169,7 +170,7 @@ pub(crate) fn connector_tables(
     trust: &mut UpstreamTrust,
     name: impl Fn(&HostPattern) -> RouteName,
 ) -> Result<ConnectorTables, ConfigErrors> {
-    let (mut faults, mut entries, mut safe) = (Vec::new(), Vec::new(), HashMap::new());
+    let (mut faults, mut entries, mut safe, mut stdio_upstreams) = (Vec::new(), Vec::new(), HashMap::new(), Vec::new());
     let allowed = Arc::new(UpstreamNetwork::allowed(&config.allowed_upstreams));
     for (index, route) in config.routes.iter().enumerate() {
         let key = format!("route[{index}].upstream_ca_file");
@@ -193,6 +194,8 @@ pub(crate) fn connector_tables(
             acknowledged_within: route.acknowledge_timeout_ms.into(),
             queue_timeout: UPSTREAM_QUEUE_TIMEOUT,
             allowed: Arc::clone(&allowed),
+            stdio: (route.upstream.is_stdio() && !trust.starts_no_children)
+                .then(|| trust.stdio_upstream(child_of(route, &name(&route.host)), &mut stdio_upstreams)),
         };
         let resend = (route.resend == Resend::McpSafe).then(|| {
             let key = (route.host.to_string(), route.upstream.to_string());
@@ -239,7 +242,20 @@ pub(crate) fn connector_tables(
         return Err(ConfigErrors::new(faults));
     }
     trust.safe = safe;
+    trust.stdio_upstreams = stdio_upstreams.iter().map(Arc::downgrade).collect();
     Ok(ConnectorTables { routes, sealing: None })
+}
+
+/// How the child process of a route is started.
+pub(crate) fn child_of(route: &RouteConfig, name: &RouteName) -> StdioSettings {
+    StdioSettings {
+        route: name.to_string(),
+        command: route.command.0.clone(),
+        env: route.env.0.clone(),
+        cwd: route.cwd.as_ref().map(|folder| folder.0.clone()),
+        // This program, even if its file has been replaced.
+        guard: "/proc/self/exe".into(),
+    }
 }
 
 /// The deadline terms of agents' calls on a route.
@@ -327,9 +343,24 @@ pub(crate) struct UpstreamTrust {
     /// What upstreams have declared about their tools, by the host of the route and the URL of the upstream.
     safe: HashMap<(String, String), Arc<SafeRequests>>,
     pub(crate) policies: PolicyReader,
+    /// Whether calls for child processes fail, and none is started.
+    pub(crate) starts_no_children: bool,
+    /// The ways to child processes of the tables in force. Only the tables keep them: without a route, a child ends.
+    stdio_upstreams: Vec<Weak<StdioUpstream>>,
 }
 
 impl UpstreamTrust {
+    /// The way to a child process: the same for routes of one name with equal settings, now and in the tables before.
+    fn stdio_upstream(&self, settings: StdioSettings, found: &mut Vec<Arc<StdioUpstream>>) -> Arc<StdioUpstream> {
+        let before = self.stdio_upstreams.iter().filter_map(Weak::upgrade);
+        let known = found.iter().cloned().chain(before).find(|stdio_upstream| *stdio_upstream.settings() == settings);
+        let stdio_upstream = known.unwrap_or_else(|| StdioUpstream::new(settings));
+        if !found.iter().any(|other| Arc::ptr_eq(other, &stdio_upstream)) {
+            found.push(Arc::clone(&stdio_upstream));
+        }
+        stdio_upstream
+    }
+
     /// The TLS configuration that trusts the authorities of a file, or the public ones without a file.
     fn config(&mut self, key: &str, ca_file: Option<&Path>, http2: bool) -> Result<Arc<ClientConfig>, ConfigErrors> {
         let (roots, pem) = read_roots(key, ca_file)?;

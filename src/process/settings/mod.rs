@@ -15,8 +15,8 @@ pub(super) use admission_reader::AdmissionReader;
 pub(super) use callers::CallerReader;
 pub use connector_settings::credentials;
 pub(super) use connector_settings::{
-    UpstreamTrust, admin_token, connector_settings, connector_tables, edge_addresses, edge_roots, fallback_port,
-    open_state_dir, proxy_for,
+    UpstreamTrust, admin_token, child_of, connector_settings, connector_tables, edge_addresses, edge_roots,
+    fallback_port, open_state_dir, proxy_for,
 };
 pub(super) use edge_settings::{
     Certifying, EdgeListeners, connectors_tls_config, edge_settings, edge_tables, sealed_edge_tables,
@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use super::tls_files::{TlsFiles, data_dir};
 use crate::config::{self, Config, Driver, EngineConfig, Spin, WebOrigin};
+use crate::control::DataDir;
 use crate::engine::EngineSettings;
 use crate::engine::ladder::DriverChoice;
 use crate::exchange::OwnOrigin;
@@ -41,7 +42,10 @@ pub(super) fn watched_files(config: &Config) -> BTreeSet<PathBuf> {
     if let Some(edge) = &config.edge {
         let pairs = [TlsFiles::for_connectors(edge), TlsFiles::of_authority(edge)].into_iter().flatten();
         files.extend(pairs.flat_map(|tls| [tls.cert_file.into_owned(), tls.key_file.into_owned()]));
-        files.extend(data_dir(edge).map(|dir| dir.admin_token_file()));
+        let dir = data_dir(edge);
+        files.extend(dir.iter().map(DataDir::admin_token_file));
+        let forwards = edge.hosts.iter().any(|host| host.forward_identity);
+        files.extend(dir.iter().filter(|_| forwards).map(DataDir::identity_keys_file));
     }
     files
 }
@@ -178,7 +182,7 @@ upstream_http2 = false
     }
 
     #[test]
-    fn the_engine_is_told_what_was_set() {
+    fn engine_settings_are_applied() {
         let engine = engine_settings(&config(Path::new(""), TEXT).engine);
         assert_eq!((engine.cores, engine.driver), (3, DriverChoice::Epoll));
         assert_eq!(engine.spin, Some(Duration::from_micros(25)));
@@ -186,7 +190,7 @@ upstream_http2 = false
     }
 
     #[test]
-    fn an_edge_is_told_its_share_of_each_core_and_zero_means_no_limit() {
+    fn an_edge_gets_its_share_per_core_and_zero_means_no_limit() {
         let dir = tempfile::tempdir().unwrap();
         let cert = authority(dir.path()).issue(&["localhost"]).unwrap().server_cert(UnixTime::now()).unwrap();
         let certs = ReloadingCerts::new(CertSet::new([cert]).unwrap());
@@ -261,7 +265,7 @@ progress_max_ms = "1h"
     }
 
     #[test]
-    fn a_connector_is_told_its_edges_and_keeps_its_trust_until_the_file_changes() {
+    fn a_connector_gets_its_edges_and_keeps_its_trust_until_the_file_changes() {
         let dir = tempfile::tempdir().unwrap();
         authority(dir.path());
         let connect = config(dir.path(), TEXT).connect.unwrap();
@@ -291,7 +295,7 @@ progress_max_ms = "1h"
     }
 
     #[test]
-    fn what_a_server_said_of_its_tools_survives_a_reload_that_keeps_its_address() {
+    fn tool_annotations_survive_a_reload_that_keeps_the_address_of_the_server() {
         let dir = tempfile::tempdir().unwrap();
         let mut trust = UpstreamTrust::default();
         let mut safe_of = |url: &str, resend: &str, more: &str| {
@@ -311,7 +315,7 @@ progress_max_ms = "1h"
     }
 
     #[test]
-    fn files_that_cannot_be_used_are_told_under_their_settings() {
+    fn unusable_files_are_reported_under_their_settings() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), "no PEM").unwrap();
         for file in ["edge.crt", "edge.key"] {

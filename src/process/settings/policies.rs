@@ -139,7 +139,7 @@ mod tests {
     use crate::config::{Config, FileText, Purpose, Sources};
 
     #[test]
-    fn what_was_refused_replaces_nothing_and_what_is_gone_is_forgotten() {
+    fn a_refused_policy_replaces_nothing_and_a_removed_one_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let text = "[connect]\nedge = 'a:1'\ntunnel = 'tnl_a'\nsecret = 'a-very-hidden-secret-0123'\n[[route]]\nhost = 'a.test'\n\
                     upstream = 'http://127.0.0.1:1'\n";
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_no_server_that_is_looked_at() {
+    fn a_refused_configuration_watches_no_server() {
         let (mut reader, mut faults) = (PolicyReader::default(), Vec::new());
         let mut read = |reader: &mut PolicyReader, host: &str, server: &str| {
             reader.pins.clear();

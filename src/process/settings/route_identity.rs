@@ -40,7 +40,7 @@ impl Preset {
                 return Preset { host: None, origin: UpstreamOrigin::Rewrite };
             }
             UpstreamAddr::Tcp { port, .. } => *port,
-            UpstreamAddr::Unix { .. } => 80,
+            UpstreamAddr::Unix { .. } | UpstreamAddr::Stdio => 80,
         };
         let host = match preset {
             // The Python SDK compares with `localhost:*`, which does not match a host without a port.
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_wins_over_the_preset() {
+    fn a_setting_overrides_the_preset() {
         let identity = identity(
             "upstream = \"unix:/run/mcp.sock\"\npreset = \"python-sdk\"\nupstream_host = \"MCP.test:81\"\n\
              upstream_origin = \"keep\"\npublic_url = \"https://a.test:8443/\"\nrewrite_oauth_metadata = true",

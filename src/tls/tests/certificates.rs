@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use rustls::AlertDescription;
 
 use super::*;
-use crate::private::{self, PrivateError};
+use crate::private::{self, FileError, PrivateError};
 
 const DAY_S: u64 = 24 * 3600;
 
@@ -160,7 +160,7 @@ fn files_are_read_and_named() {
     std::fs::write(&cert_path, cert).unwrap();
     let error = ServerCert::load(&cert_path, &key_path, now()).unwrap_err();
     assert!(
-        matches!(&error, CertError::KeyFile(PrivateError::Unreadable { path, .. }) if *path == key_path),
+        matches!(&error, CertError::KeyFile(PrivateError::File(FileError::Unreadable { path, .. })) if *path == key_path),
         "{error}"
     );
     private::write(&key_path, key.as_bytes()).unwrap();

@@ -82,7 +82,7 @@ fn an_enrolled_client_is_known_by_its_tunnel() {
 }
 
 #[test]
-fn a_client_may_show_nothing_and_is_then_nobody() {
+fn a_client_without_a_certificate_is_anonymous() {
     let (met, heard, server) = Asking::new(WallClock::default()).meet(None, ALPN_ENROL);
     assert_eq!((met, heard), (Ok(()), Ok(())));
     assert!(server.session.peer_certificates().is_empty());

@@ -21,7 +21,7 @@ fn record(server: &mut Ours, content: ContentType, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn an_altered_record_is_refused_and_the_peer_told() {
+fn an_altered_record_is_refused_with_an_alert() {
     for suite in suites() {
         let (mut client, mut server) = World::of_suite(suite).open();
         server.write(b"good", &mut Rng::new(1));

@@ -42,7 +42,7 @@ fn megabytes_in_pieces_of_random_size() {
 }
 
 #[test]
-fn what_was_agreed_on_is_told() {
+fn the_negotiated_parameters_are_reported() {
     let (client, server) = World::new(Versions::Tls13).open();
     for side in [&client, &server] {
         assert_eq!(side.session.alpn(), Some(ALPN_HTTP1));
@@ -169,7 +169,7 @@ fn keys_that_cannot_be_changed_end_the_connection_when_worn() {
 }
 
 #[test]
-fn closing_is_told_and_the_other_direction_goes_on() {
+fn a_close_is_reported_and_the_other_direction_goes_on() {
     let (mut client, mut server) = World::new(Versions::Tls13).open();
     let mut rng = Rng::new(1);
     client.write(b"last words", &mut rng);

@@ -210,7 +210,7 @@ fn a_waiting_stream_is_woken_by_a_returned_buffer() {
 }
 
 #[test]
-fn a_handshake_takes_nothing_in_while_what_it_sent_stands() {
+fn a_handshake_reads_nothing_while_its_output_waits() {
     let (near, far) = pipe();
     let (world, pool) = (World::new(Versions::Tls13), near.pool.clone());
     let client = Session::client(Arc::clone(&world.client), name()).unwrap();

@@ -27,6 +27,8 @@ pub struct Answer<'a> {
     pub may_have_acted: Option<bool>,
     /// More members of that data as JSON text, each after a comma.
     pub data: &'a str,
+    /// The result of JSON-RPC, as JSON text, in place of the error.
+    pub result: Option<&'a str>,
     /// Whether a JSON-RPC error has no data, like one of the MCP server itself.
     pub is_bare: bool,
     /// The value of `Retry-After`, in seconds. The data of a JSON-RPC error contains it too. Without it, if the server
@@ -57,6 +59,7 @@ impl<'a> Answer<'a> {
             rpc_id: None,
             may_have_acted: None,
             data: "",
+            result: None,
             is_bare: false,
             retry_after_s: None,
             close: true,
@@ -94,6 +97,9 @@ impl<'a> Answer<'a> {
     pub fn body(&self) -> String {
         let code = serde_json::Value::from(self.code);
         let message = serde_json::Value::from(self.message);
+        if let (Some(id), Some(result)) = (self.rpc_id, self.result) {
+            return format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+        }
         match self.rpc_id {
             None => format!(r#"{{"error":{{"code":{code},"message":{message}}}}}"#),
             Some(id) if self.is_bare => {

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::caller_timeout::{is_time_left, push_time_left, push_timeout};
 use super::cors::{Cors, is_cors, varies_by_origin};
+use super::edge_identity::push_edge_identity;
 use super::facts::{Framing, options};
 use super::method::Version;
 use super::names::Known;
@@ -34,6 +35,8 @@ pub struct RequestEdits<'a> {
     pub close: bool,
     /// The time limit to send instead of the one in the request.
     pub timeout: Option<Duration>,
+    /// The identity of the caller for a connector, signed by this edge. The field is dropped from every request.
+    pub edge_identity: Option<&'a str>,
     /// The change to the field with the rest of the caller's time.
     pub time_left: TimeLeftEdit,
     /// The fields to add at the end.
@@ -153,6 +156,9 @@ pub fn write_request(head: &RequestHead, edits: &RequestEdits<'_>, out: &mut Vec
     });
     if let TimeLeftEdit::Replace(left) = edits.time_left {
         push_time_left(out, left);
+    }
+    if let Some(identity) = edits.edge_identity {
+        push_edge_identity(out, identity);
     }
     if let Some(timeout) = edits.timeout {
         push_timeout(out, timeout);

@@ -24,6 +24,8 @@ pub(super) enum Known {
     Challenge,
     /// The caller's time limit. For a proxy it is an ordinary field.
     CallerTimeout,
+    /// The identity of the caller that an edge forwards to a connector. It is never copied from a request.
+    EdgeIdentity,
     /// End-to-end, even if `Connection` names it.
     EndToEnd,
     /// End-to-end unless `Connection` names it.
@@ -40,7 +42,7 @@ pub(super) enum Known {
 /// End-to-end: the fields for all recipients, which `Connection` must not name (RFC 9110 section 7.6.1). Otherwise a
 /// malicious `Connection: authorization` would remove the server's basis for its decisions. All `Mcp-…` fields are
 /// end-to-end too.
-const NAMES: [(&str, Known); 41] = [
+const NAMES: [(&str, Known); 42] = [
     ("host", Known::Host),
     ("content-length", Known::ContentLength),
     ("transfer-encoding", Known::TransferEncoding),
@@ -82,7 +84,11 @@ const NAMES: [(&str, Known); 41] = [
     ("server", Known::Other),
     ("server-timing", Known::Other),
     ("user-agent", Known::Other),
+    (EDGE_IDENTITY, Known::EdgeIdentity),
 ];
+
+/// The name of [`Known::EdgeIdentity`].
+pub(super) const EDGE_IDENTITY: &str = "adit-caller";
 
 /// A frequent name that is longer than those of [`OF_LENGTH`].
 const REQUEST_TIMEOUT: &str = "x-request-timeout";
@@ -112,6 +118,7 @@ impl Known {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.first().map(u8::to_ascii_lowercase) {
             Some(b'c' | b't') if DISGUISED.into_iter().any(is) => return Err(HeadError::DisguisedField),
+            Some(b'a') if is_alike(name, EDGE_IDENTITY.as_bytes()) => return Ok(Known::EdgeIdentity),
             Some(b'f' | b'x') if is_forwarded(name) => return Ok(Known::Forwarded),
             Some(b'm') if name.len() >= MCP.len() && name[..MCP.len()].eq_ignore_ascii_case(MCP) => {
                 return Ok(Known::EndToEnd);
@@ -256,9 +263,6 @@ fn is_request_timeout(name: &[u8]) -> bool {
 
 /// `Forwarded`, `X-Forwarded-…` and the others of [`FORWARDED`], also when written with underscores. `name` is a token.
 fn is_forwarded(name: &[u8]) -> bool {
-    let alike = |name: &[u8], with: &[u8]| {
-        name.iter().zip(with).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
-    };
     if name.eq_ignore_ascii_case(b"forwarded") {
         return true;
     }
@@ -268,8 +272,14 @@ fn is_forwarded(name: &[u8]) -> bool {
     if name.get(..prefix.len()).is_some_and(|start| words(start) == words(prefix)) {
         return true;
     }
-    (name.len() >= prefix.len() && alike(name, prefix))
-        || FORWARDED.iter().any(|known| known.len() == name.len() && alike(name, known.as_bytes()))
+    (name.len() >= prefix.len() && is_alike(&name[..prefix.len()], prefix))
+        || FORWARDED.iter().any(|known| is_alike(name, known.as_bytes()))
+}
+
+/// Whether a token is this name, also when written with underscores.
+fn is_alike(name: &[u8], known: &[u8]) -> bool {
+    let is_same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-');
+    name.len() == known.len() && name.iter().zip(known).all(is_same)
 }
 
 /// Whether a text is a token (RFC 9110 section 5.6.2).
@@ -306,7 +316,7 @@ mod tests {
 
     #[test]
     fn names_are_known_in_any_case() {
-        let cases: [(&str, Known); 23] = [
+        let cases: [(&str, Known); 27] = [
             ("HOST", Known::Host),
             ("Content-length", Known::ContentLength),
             ("TE", Known::Te),
@@ -330,6 +340,10 @@ mod tests {
             ("ate", Known::Other),
             ("DATE", Known::EndToEnd),
             ("mcp-", Known::EndToEnd),
+            ("Adit-Caller", Known::EdgeIdentity),
+            ("ADIT_CALLER", Known::EdgeIdentity),
+            ("adit.caller", Known::Other),
+            ("Adit-Caller-", Known::Other),
         ];
         for (name, known) in cases {
             assert_eq!(Known::of(name.as_bytes()), Ok(known), "{name}");

@@ -14,7 +14,7 @@ fn is_upstreams(answer: &str) -> bool {
 }
 
 #[test]
-fn who_may_not_come_is_dropped_before_tls() {
+fn denied_sources_are_dropped_before_tls() {
     let site = Site::start([""; 2], "[admission]\ndeny_from = \"127.0.0.2\"\n");
     assert!(is_upstreams(&site.get(LOCALHOST, "one.test").unwrap()));
     assert!(site.get(OTHER, "one.test").is_err(), "the handshake must not come about");

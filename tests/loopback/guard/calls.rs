@@ -120,7 +120,7 @@ fn every_call_and_every_connection_that_made_none_is_listed_with_where_it_stoppe
 }
 
 #[test]
-fn calls_of_one_task_are_counted_together_with_what_they_repeat_and_cost() {
+fn calls_of_one_task_are_counted_with_repeats_and_cost() {
     let prices = "[[tool]]\nhost = \"one.test\"\ntool = \"search\"\nprice_per_call = \"0.25\"\n\
                   [[tool]]\nhost = \"two.test\"\ntool = \"search\"\nprice_per_call = \"0.25\"\n";
     let scale = Scale {

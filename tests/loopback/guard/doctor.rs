@@ -64,7 +64,7 @@ pub(crate) fn write_connector(site: &Site, secret: &str, edge: &str, upstream: &
 }
 
 #[test]
-fn a_connector_that_is_well_is_told_so_line_by_line() {
+fn a_healthy_connector_passes_every_check() {
     let site = Site::without_connectors([""; 2], "");
     let upstream = format!("http://{}", serve_mcp());
     let config = write_connector(&site, SECRETS[0], &site.connectors.to_string(), &upstream, "");
@@ -112,7 +112,7 @@ fn an_upstream_that_speaks_http_2_alone_is_called_as_the_connector_calls_it() {
 }
 
 #[test]
-fn what_is_wrong_with_a_connector_is_told_with_its_remedy() {
+fn faults_of_a_connector_are_reported_with_their_remedy() {
     let site = Site::without_connectors([""; 2], "");
     let gone = TcpListener::bind((LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let edge = site.connectors.to_string();
@@ -153,7 +153,7 @@ fn what_is_wrong_with_a_connector_is_told_with_its_remedy() {
 }
 
 #[test]
-fn an_upstream_that_is_particular_about_host_origin_or_path_is_told_with_its_setting() {
+fn an_upstream_that_checks_host_origin_or_path_is_reported_with_its_setting() {
     let site = Site::without_connectors([""; 2], "");
     // What a server of the SDK for Python does at a loopback address with another port, and a router that adds a slash.
     let upstream = serve(|request| {

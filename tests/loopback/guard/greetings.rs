@@ -43,7 +43,7 @@ fn heads_that_do_not_end_are_bounded_together() {
 }
 
 #[test]
-fn who_says_nothing_or_half_a_record_is_owed_the_time_of_a_head() {
+fn silent_peers_are_closed_after_the_time_for_a_head() {
     let site = Site::start([""; 2], "");
     // Until then reading ends with an error: an idle connection is kept longer than a test waits.
     let mut silent = dial(site.agents, LOCALHOST).unwrap();

@@ -7,7 +7,7 @@ use adit::tls::{ALPN_HTTP1, ALPN_LINK};
 use super::site::{HOSTS, LOCALHOST, SECRETS, Site, ask};
 
 #[test]
-fn a_call_goes_where_its_host_says_whatever_else_it_says() {
+fn a_call_is_routed_by_its_host_alone() {
     let site = Site::start([""; 2], "");
     let [one, two] = HOSTS;
     let cases = [

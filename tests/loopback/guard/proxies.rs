@@ -34,7 +34,7 @@ fn came_from(answer: &str, address: &str) -> bool {
 }
 
 #[test]
-fn what_a_stranger_says_about_where_it_comes_from_is_removed() {
+fn forwarded_fields_of_untrusted_peers_are_removed() {
     let site = Site::start([""; 2], "");
     let mut agent = site.agent(Ipv4Addr::new(127, 0, 0, 2), "one.test", b"").unwrap();
     let forged = "GET / HTTP/1.1\r\nHost: one.test\r\nX-Forwarded-For: 192.0.2.9\r\nForwarded: for=192.0.2.9\r\n\
@@ -84,7 +84,7 @@ fn told_in(answer: &str) -> String {
 }
 
 #[test]
-fn the_scheme_that_an_agent_called_is_told_when_a_proxy_ends_its_tls() {
+fn the_scheme_is_forwarded_when_a_proxy_ends_tls() {
     assert_eq!(told_at("", "", LOCALHOST, GET.as_bytes()), "http://one.test");
     // The PROXY protocol's field about TLS: the client's connection has it.
     let mut with_tls = header("192.0.2.7");
@@ -178,7 +178,7 @@ fn a_header_may_come_in_pieces() {
 }
 
 #[test]
-fn nobody_but_a_proxy_is_believed() {
+fn only_a_proxy_is_trusted() {
     let site = Site::start([""; 2], BEHIND_A_PROXY);
     let stranger = Ipv4Addr::new(127, 0, 0, 2);
     assert!(site.agent(stranger, "one.test", &header("192.0.2.7")).is_err());
@@ -276,7 +276,7 @@ fn one_source_may_have_so_many_calls_in_flight() {
 }
 
 #[test]
-fn one_source_may_have_so_many_connectors_that_have_not_said_who_they_are() {
+fn unregistered_connectors_are_limited_per_source() {
     let more = "[admission]\nconnectors_proxies = \"127.0.0.1\"\nstrangers_per_source_max = 1\n";
     let mut site = Site::without_connectors([""; 2], more);
     let knock = |source: &str| {

@@ -125,7 +125,7 @@ fn write_files(dir: &Path, upstream: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_secret_is_ever_said() {
+fn no_secret_is_ever_printed() {
     // Slow enough for the log of slow calls, however fast the machine is.
     let upstream = serve(|_| {
         let began = Instant::now();

@@ -65,7 +65,7 @@ fn agents_of_one_tunnel_that_read_nothing_take_nothing_from_another() {
 }
 
 #[test]
-fn uploads_in_tiny_pieces_that_an_upstream_does_not_read_hold_nobody_up() {
+fn unread_uploads_in_tiny_pieces_delay_no_other_call() {
     for driver in drivers() {
         let mut site = Site::scaled(small(driver), [""; 2], "");
         let upstream = serve_deaf();

@@ -1,6 +1,9 @@
 //! Servers that get a token of their own in place of that of the caller (RFC 8693), from a real authorization server.
 
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use adit::base::{Secret, Traffic};
@@ -19,7 +22,7 @@ use super::{ISSUER, RESOURCE, auth, call_process, issuer, keys, shown, until, wi
 use crate::front::Front;
 use crate::http2::client::{request, whole, with_client};
 use crate::policy::{Got, ask, call, serve};
-use crate::support::{HOST, Tunnel};
+use crate::support::{HOST, Tunnel, read_message};
 use crate::tunnel_processes;
 
 const ID: &str = "adit:1";
@@ -56,14 +59,18 @@ fn is_exchanged(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let tunnel = Tunnel::with_upstreams(driver, traffic, (2, 1), &[serve(&got)]);
     let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
     // printf %s open-sesame | sha256sum
-    let policy =
-        "[[key]]\nname = 'night-batch'\nsha256 = 'd7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7'\n";
+    let policy = "[[key]]\nname = 'night-batch'\nsha256 = 'd7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7'\n\
+         [[rule]]\nname = 'no-drops'\neffect = 'deny'\ntools = ['drop']\n";
     tunnel.govern(at_edge, &Arc::new(ToolPolicy::parse(policy).unwrap()));
     tunnel.authorize(at_edge, Some(&exchanging(&issuer, &exchange(&server, SECRET))));
     let token_of = |subject: &str| signer.sign(&with("sub", json!(subject)));
     let [alice, bob] = ["alice", "bob"].map(token_of);
     server.exchanges(&alice, Exchanges::Gives("of-alice".into()));
     server.exchanges(&bob, Exchanges::Gives("of-bob".into()));
+
+    let (_, denied) = ask(&mut tunnel.agent(), "/mcp", &shown(&alice), &call("drop"));
+    assert_eq!(denied["error"]["message"], "Unknown tool: drop", "{place}");
+    assert!(server.was_asked_for().is_empty(), "{place}: no token is made for a call that is denied");
 
     for (token, wanted) in [(&alice, "of-alice"), (&bob, "of-bob"), (&alice, "of-alice"), (&bob, "of-bob")] {
         let (head, answer) = ask(&mut tunnel.agent(), "/mcp", &shown(token), &call("get_a"));
@@ -168,6 +175,81 @@ fn one_request_for_all_calls_with_a_token_which_may_be_opaque() {
         );
         tunnel.end();
     }
+}
+
+/// A server that refuses the token `stale`.
+fn refusing() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            thread::spawn(move || {
+                loop {
+                    let request = read_message(&mut socket);
+                    let status = if request.contains("Bearer stale\r\n") { "401 Unauthorized" } else { "200 OK" };
+                    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
+                    if request.is_empty() || socket.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A token may be revoked before it ends, and only the server knows.
+#[test]
+fn a_token_that_the_server_refuses_is_not_used_again() {
+    for (driver, at_edge) in [(DriverChoice::Epoll, true), (DriverChoice::Uring, false)] {
+        let (signer, server) = (Signer::new("k1"), LoginServer::start(&Arc::new(Signer::new("other"))));
+        server.knows_client(ID, SECRET);
+        let tunnel = Tunnel::with_upstreams(driver, Traffic::Plain, (1, 1), &[refusing()]);
+        let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
+        tunnel.authorize(at_edge, Some(&exchanging(&issuer, &exchange(&server, SECRET))));
+        let alice = signer.sign(&claims(ISSUER, RESOURCE));
+        for (given, wanted) in [("stale", "401"), ("fresh", "200"), ("unused", "200")] {
+            server.exchanges(&alice, Exchanges::Gives(given.into()));
+            let (head, _) = ask(&mut tunnel.agent(), "/mcp", &shown(&alice), &call("get_a"));
+            assert!(head.starts_with(&format!("HTTP/1.1 {wanted} ")), "{driver:?} {given}: {head}");
+        }
+        assert_eq!(server.was_asked_for().len(), 2, "{driver:?}");
+        tunnel.end();
+    }
+}
+
+/// A call waits for the authorization server no longer than the exchange may take, and is counted.
+#[test]
+fn an_exchange_that_takes_too_long_is_given_up_and_counted() {
+    let (got, signer) = (Got::default(), Signer::new("k1"));
+    let server = LoginServer::start(&Arc::new(Signer::new("other")));
+    server.knows_client(ID, SECRET);
+    let tunnels = [true, false].map(|at_edge| {
+        let tunnel = Tunnel::with_upstreams(DriverChoice::Epoll, Traffic::Plain, (1, 1), &[serve(&got)]);
+        let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
+        tunnel.authorize(at_edge, Some(&exchanging(&issuer, &exchange(&server, SECRET))));
+        tunnel
+    });
+    let alice = signer.sign(&claims(ISSUER, RESOURCE));
+    server.exchanges(&alice, Exchanges::Held("never".into()));
+    thread::scope(|scope| {
+        for tunnel in &tunnels {
+            scope.spawn(|| {
+                let (head, answer) = ask(&mut tunnel.agent(), "/mcp", &shown(&alice), &call("get_a"));
+                assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("Retry-After: 5"), "{head}");
+                assert_eq!(answer["error"]["data"]["reason"], "exchange_unavailable");
+            });
+        }
+    });
+    let counted = tunnels.each_ref().map(|tunnel| {
+        let (edge, connector) = (tunnel.edge.counters(), tunnel.connector.counters());
+        [&edge.tokens_unexchanged, &connector.tokens_unexchanged].map(|count| count.load(Ordering::Relaxed))
+    });
+    assert_eq!(counted, [[1, 0], [0, 1]]);
+    assert_eq!(server.was_asked_for().len(), 2, "each was asked for once");
+    assert!(got.lock().unwrap().is_empty(), "nothing of this has reached the server");
+    server.release();
+    tunnels.into_iter().for_each(Tunnel::end);
 }
 
 /// As an operator runs it: with a secret that is replaced while calls come.

@@ -55,7 +55,7 @@ fn pages_in_memory(pid: u32, from: u64, to: u64) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn an_edge_that_passes_tls_through_never_holds_what_is_said() {
+fn an_edge_with_passthrough_never_holds_plaintext() {
     for driver in drivers() {
         for traffic in [Traffic::Passthrough, Traffic::Resealed] {
             let (site, connector) = Site::linked(driver, traffic, traffic);

@@ -61,7 +61,7 @@ fn assert_ended(agent: &mut Peer, ends: bool, what: &str) {
 }
 
 #[test]
-fn a_role_that_is_to_end_ends_the_event_streams_that_nobody_else_does() {
+fn a_draining_role_ends_event_streams_that_stay_open() {
     // Processes take their time to start and to end: all at once.
     std::thread::scope(|scope| {
         for driver in drivers() {

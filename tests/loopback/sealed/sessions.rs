@@ -234,7 +234,7 @@ fn a_first_message_in_single_bytes_finds_its_way() {
 }
 
 #[test]
-fn a_side_that_is_told_otherwise_carries_nothing() {
+fn sides_with_different_traffic_settings_carry_nothing() {
     use Traffic::{Passthrough, Plain, Resealed};
     let driver = drivers()[0];
     for (at_edge, at_connector) in [(Plain, Resealed), (Plain, Passthrough), (Resealed, Plain), (Resealed, Passthrough)]
@@ -271,7 +271,7 @@ fn only_a_registered_authority_is_believed_and_another_takes_its_place_without_a
 }
 
 #[test]
-fn an_agent_that_does_not_believe_the_connector_says_so_and_one_without_a_connector_is_told() {
+fn an_agent_that_does_not_trust_the_connector_and_one_without_a_connector_get_errors() {
     for driver in drivers() {
         let (site, connector) = Site::linked(driver, Traffic::Passthrough, Traffic::Passthrough);
         let error = try_call(&mut site.agent("ca.pem", Some(HOST)), HOST, "x").unwrap_err();

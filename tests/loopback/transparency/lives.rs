@@ -62,7 +62,7 @@ fn an_edge_that_dies_ends_its_streams_and_is_found_again() {
 }
 
 #[test]
-fn a_connector_told_to_end_finishes_its_calls_while_its_successor_takes_the_new_ones() {
+fn a_draining_connector_finishes_its_calls_while_its_successor_takes_new_ones() {
     let mut way = Way::tunnel();
     let (mut agent, came, mut at) = way.exchange(&post(CALL));
     assert_eq!(latin1(&at.body(&came)), CALL);
@@ -78,7 +78,7 @@ fn a_connector_told_to_end_finishes_its_calls_while_its_successor_takes_the_new_
 }
 
 #[test]
-fn an_edge_told_to_end_finishes_its_calls() {
+fn a_draining_edge_finishes_its_calls() {
     let mut way = Way::tunnel();
     // A call that is answered by events. A stream that belongs to no call ends with the edge.
     let (mut agent, came, mut at) = way.exchange(&post(CALL));

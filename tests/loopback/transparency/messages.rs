@@ -76,7 +76,7 @@ fn fields_pass_in_order_with_their_duplicates_and_every_byte() {
 }
 
 #[test]
-fn hop_by_hop_fields_stay_behind_and_who_takes_trailers_is_told() {
+fn hop_by_hop_fields_are_removed_and_te_trailers_is_passed_on() {
     let mut way = Way::tunnel();
     let (mut agent, came, mut at) = way.exchange(&format!(
         "GET /mcp HTTP/1.1\r\nHost: {HOST}\r\nX-Hop: 1\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\n\

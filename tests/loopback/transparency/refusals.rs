@@ -40,7 +40,7 @@ fn smuggling_rows() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn what_two_readers_could_read_in_two_ways_is_refused_and_the_connection_closed() {
+fn ambiguous_requests_are_refused_and_the_connection_closed() {
     let mut way = Way::tunnel();
     for (name, request) in smuggling_rows() {
         let mut agent = way.agent();

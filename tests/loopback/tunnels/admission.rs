@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn who_may_call_a_tunnel_is_said_while_the_edge_runs_and_survives_other_changes() {
+fn access_to_a_tunnel_can_be_set_while_the_edge_runs_and_survives_other_changes() {
     let mut site = Site::new("auto");
     let made = site.create(&["--host", "a.test", "--allow", "192.0.2.0/24"]);
     let id = &made.tunnel.id;
@@ -45,7 +45,7 @@ fn who_may_call_a_tunnel_is_said_while_the_edge_runs_and_survives_other_changes(
 }
 
 #[test]
-fn who_may_call_a_configured_tunnel_survives_changes_of_the_store() {
+fn access_to_a_configured_tunnel_survives_changes_of_the_store() {
     let mut site = Site::new("auto");
     site.end_edge();
     let configure = |site: &Site, from: &str| {

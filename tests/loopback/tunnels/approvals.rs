@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 use aws_lc_rs::hmac;
@@ -13,6 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::site::{Site, text_of};
+use crate::clients::{Program, file, server};
+use crate::conformance::setup::SetUp;
 use crate::process::{Adit, PATIENCE, command};
 use crate::support::read_message;
 
@@ -27,22 +29,27 @@ struct Governed {
 impl Governed {
     fn new(more: &str) -> Governed {
         let site = Site::new("epoll");
-        let made = site.create(&["--host", "a.test"]);
+        let upstream = site.upstream.address;
+        Governed::before(site, "a.test", upstream, more)
+    }
+
+    /// The same for another host and server.
+    fn before(site: Site, host: &str, upstream: SocketAddr, more: &str) -> Governed {
+        let made = site.create(&["--host", host]);
         let dir = site.data_dir().with_file_name("governed");
         fs::create_dir(&dir).unwrap();
         let (policy, log, token) = (dir.join("policy.toml"), dir.join("audit"), dir.join("admin.token"));
-        let rules = "[[rule]]\nname = 'deletes'\neffect = 'approve'\ntools = ['delete_*']\n\
+        let rules = "[[rule]]\nname = 'deletes'\neffect = 'approve'\ntools = ['delete_*', 'work']\n\
                      [[rule]]\nname = 'mails'\neffect = 'allow'\ntools = ['mail']\ncalls_per_day = 2\n";
         fs::write(&policy, rules).unwrap();
         adit::private::write(&token, b"0123456789abcdef0123456789abcdef").unwrap();
         adit::private::write(&dir.join("webhook.secret"), b"the secret of a webhook").unwrap();
         let config = format!(
             "[connect]\nstate_dir = '{}'\nadmin_token_file = '{}'\n[audit]\nmode = 'required'\ndir = '{}'\n\
-             [[route]]\nhost = 'a.test'\nupstream = 'http://{}'\npolicy_file = '{}'\n{more}",
+             [[route]]\nhost = '{host}'\nupstream = 'http://{upstream}'\npolicy_file = '{}'\n{more}",
             dir.join("state").display(),
             token.display(),
             log.display(),
-            site.upstream.address,
             policy.display()
         );
         let path = dir.join("connect.toml");
@@ -176,17 +183,43 @@ fn approvals_and_their_use_survive_a_process_that_is_killed() {
     assert_eq!(governed.said("delete_c")["error"]["data"]["reason"], "approval_denied");
 }
 
+/// A client of the Python SDK that handles tasks asks by itself, and makes the call again once it was approved.
 #[test]
-fn a_web_server_is_told_of_a_call_that_waits() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+fn a_client_of_an_sdk_waits_for_an_approval_as_for_a_task() {
+    let (_server, address) = server();
+    let governed = Governed::before(Site::new("epoll"), "localhost", address, "");
+    let (_connector, admin) = governed.start();
+    let url = format!("http://localhost:{}/mcp", governed.site.agents.port());
+    let mut client = Program::start(Command::new(&SetUp::get().python).arg(file("approved.py")).arg(url));
+    for (decision, end) in [("approve", "done"), ("deny", "-31071")] {
+        let ticket = client.line();
+        let decided = governed.approvals(&admin, &[decision, &ticket, "--by", "bob"]);
+        assert!(decided.status.success(), "{decided:?}");
+        assert_eq!(client.line(), end);
+    }
+}
+
+/// The settings that send notifications to this listener.
+fn webhook(listener: &TcpListener, more: &str) -> String {
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let governed =
-        Governed::new(&format!("[approvals]\nwebhook_url = '{url}'\nwebhook_secret_file = 'webhook.secret'\n"));
-    let _connector = governed.start();
-    let ticket = governed.said("delete_a")["error"]["data"]["ticket"].as_str().unwrap().to_owned();
+    format!("[approvals]\nwebhook_url = '{url}'\nwebhook_secret_file = 'webhook.secret'\n{more}")
+}
+
+/// The next notification, which is accepted.
+fn notified(listener: &TcpListener) -> String {
     let (mut socket, _) = listener.accept().unwrap();
     let message = read_message(&mut socket);
     socket.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+    message
+}
+
+#[test]
+fn a_web_server_is_told_of_a_call_that_waits() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let governed = Governed::new(&webhook(&listener, ""));
+    let _connector = governed.start();
+    let ticket = governed.said("delete_a")["error"]["data"]["ticket"].as_str().unwrap().to_owned();
+    let message = notified(&listener);
     let (head, body) = message.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /hook HTTP/1.1\r\n"), "{head}");
     let field = |name: &str| {
@@ -200,4 +233,107 @@ fn a_web_server_is_told_of_a_call_that_waits() {
     let body: Value = serde_json::from_str(body).unwrap();
     assert_eq!((&body["type"], &body["data"]["ticket"]), (&json!("approval.waiting"), &json!(ticket)));
     assert_eq!(body["data"]["name"], "delete_a");
+    assert!(body["data"].get("approval_url").is_none(), "no link is configured");
+}
+
+/// A page of the admin listener, as its configured host: its status, its head and its text.
+fn page(admin: &str, path: &str, host: &str, form: Option<&str>) -> (u16, String, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let url = format!("http://{admin}{path}");
+        let request = match form {
+            Some(form) => {
+                let form = form.to_owned();
+                client.post(url).header("content-type", "application/x-www-form-urlencoded").body(form)
+            }
+            None => client.get(url),
+        };
+        let answer = request.header("host", host).send().await.unwrap();
+        let (status, head) = (answer.status().as_u16(), format!("{:?}", answer.headers()));
+        (status, head, answer.text().await.unwrap())
+    })
+}
+
+#[test]
+fn whoever_has_a_signed_link_decides_about_one_call_and_about_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let governed = Governed::new(&webhook(&listener, "link_url = 'https://approve.example/ops/'\n"));
+    let (connector, admin) = governed.start();
+    let link = |message: String| {
+        let body: Value = serde_json::from_str(message.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let url = body["data"]["approval_url"].as_str().unwrap().to_owned();
+        url.strip_prefix("https://approve.example/ops").unwrap().to_owned()
+    };
+    let reason = |tool: &str| governed.said(tool)["error"]["data"]["reason"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(reason("delete_a"), "approval_needed");
+    let first = link(notified(&listener));
+    let open = |path: &str, form: Option<&str>| page(&admin, path, "approve.example", form);
+
+    // Programs that open links decide nothing.
+    for _ in 0..3 {
+        let (status, head, html) = open(&first, None);
+        assert!(status == 200 && html.contains("delete_a") && html.contains("<form"), "{html}");
+        for field in ["default-src 'none'", "frame-ancestors 'none'", "no-referrer", "no-store", "nosniff", "DENY"] {
+            assert!(head.contains(field), "{field}: {head}");
+        }
+        assert!(!head.contains("set-cookie"));
+    }
+    assert_eq!(reason("delete_a"), "approval_needed");
+    assert_eq!(page(&admin, &first, "evil.example", Some("decision=approve")).0, 404, "another host");
+    assert_eq!(page(&admin, "/v1/status", "approve.example", None).0, 403, "the name opens the pages alone");
+    for form in ["", "decision=maybe", "by=bob", "decision=approve&by=a%00b"] {
+        assert_eq!(open(&first, Some(form)).0, 400, "{form}");
+    }
+    let last = first.chars().next_back().unwrap();
+    let forged = format!("{}{}", &first[..first.len() - 1], if last == 'A' { 'E' } else { 'A' });
+    assert_eq!((open(&forged, None).0, open(&forged, Some("decision=approve")).0), (404, 404));
+    let other = first.replacen("apr_", "apr_0", 1);
+    assert_eq!(open(&other, Some("decision=approve")).0, 404);
+    assert_eq!(reason("delete_a"), "approval_needed");
+
+    let form = "decision=approve&by=%3Cb%3Ebob%3C%2Fb%3E&reason=agreed";
+    let (status, _, html) = open(&first, Some(form));
+    assert!(status == 200 && html.contains("is approved") && html.contains("&lt;b&gt;bob"), "{html}");
+    assert_eq!(open(&first, Some("decision=deny")).0, 409);
+    assert!(open(&first, None).2.contains("Decided by"));
+    assert!(governed.said("delete_a").get("result").is_some());
+    assert_eq!(open(&first, None).0, 410, "the call was made");
+    assert_eq!(reason("delete_a"), "approval_needed");
+    let second = link(notified(&listener));
+    assert_ne!(first, second, "the same call, made again");
+    assert_eq!(open(&first, Some("decision=approve")).0, 410, "a link is of one call");
+    assert_eq!(open(&second, Some("decision=deny&by=&reason=")).0, 200);
+    assert_eq!(reason("delete_a"), "approval_denied");
+
+    assert_eq!(reason("delete_b"), "approval_needed");
+    let third = link(notified(&listener));
+    let counted = page(&admin, "/metrics", "localhost", None).2;
+    for line in [
+        "adit_approval_deliveries_total{outcome=\"delivered\"} 3",
+        "adit_approval_links_total{outcome=\"approved\"} 1",
+        "adit_approval_links_total{outcome=\"denied\"} 1",
+        "adit_approvals_unwritten_total{} 0",
+    ] {
+        assert!(counted.contains(line), "{line}: {counted}");
+    }
+    connector.signal("TERM");
+    assert_eq!(connector.ended(), Some(0));
+    let (connector, admin) = governed.start();
+    let again = page(&admin, &third, "approve.example", Some("decision=approve"));
+    assert_eq!(again.0, 200, "the key of links is kept: {}", again.2);
+    assert!(governed.said("delete_b").get("result").is_some());
+    connector.signal("TERM");
+    assert_eq!(connector.ended(), Some(0));
+    let done = governed.site.run(&["audit", "query", "--json", text_of(&governed.log)]);
+    let lines = String::from_utf8(done.stdout).unwrap();
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let actions: Vec<Value> =
+        lines.filter(|line| line["kind"] == "action").map(|line| json!([line["action"], line["reason"]])).collect();
+    let by = "by <b>bob</b> (by link, name not proven): agreed";
+    let nobody = "by somebody (by link)";
+    assert_eq!(
+        actions,
+        [json!(["call.approved", by]), json!(["call.denied", nobody]), json!(["call.approved", nobody])]
+    );
 }

@@ -92,7 +92,7 @@ fn a_call_is_in_the_log_before_its_answer_leaves_and_so_is_an_action() {
 }
 
 #[test]
-fn arguments_are_told_by_their_hash_and_never_themselves_and_a_stream_has_a_line_before_it_begins() {
+fn arguments_are_logged_by_their_hash_and_a_stream_has_a_line_before_it_begins() {
     let (mut site, log) = site("epoll", "required");
     let made = site.create(&["--host", "a.test"]);
     let server = events_server();
@@ -150,7 +150,7 @@ fn arguments_are_told_by_their_hash_and_never_themselves_and_a_stream_has_a_line
 }
 
 #[test]
-fn a_line_says_what_was_decided_and_by_which_rule_of_which_policy() {
+fn a_line_has_the_decision_its_rule_and_its_policy() {
     let (site, of_edge) = site("epoll", "required");
     let made = site.create(&["--host", "a.test"]);
     let dir = of_edge.with_file_name("governed");

@@ -55,7 +55,7 @@ fn examine(site: &Site, config: &std::path::Path, check: &str) -> Vec<(String, S
 }
 
 #[tokio::test]
-async fn what_one_side_lacks_is_told_on_both_before_there_is_a_call() {
+async fn hosts_that_one_side_lacks_are_reported_on_both_before_any_call() {
     const MISSING: &str = "the tunnel does not have these hosts";
     const UNSERVED: &str = "no connector of the tunnel has a route";
     for driver in ["epoll", "uring"] {

@@ -102,7 +102,7 @@ fn a_store_that_is_held_or_half_restored_or_has_no_back_up() {
 }
 
 #[test]
-fn whatever_a_restore_brings_back_is_withdrawn() {
+fn restored_credentials_are_revoked() {
     let (_parent, mut site, _) = super::printed::site();
     let operator = Shell::new();
     let data_dir = format!("--data-dir \"{}\"", text_of(&site.data_dir()));

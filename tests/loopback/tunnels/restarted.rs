@@ -63,7 +63,7 @@ fn a_restarted_connector_has_the_sessions_that_it_had_before() {
 }
 
 #[test]
-fn an_edge_that_is_told_to_end_serves_as_before_for_a_while_after_it_is_no_longer_ready() {
+fn an_edge_that_ends_serves_for_a_while_after_it_is_no_longer_ready() {
     for driver in ["epoll", "uring"] {
         let mut site = Site::new(driver);
         site.end_edge();

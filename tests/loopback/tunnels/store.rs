@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
+fn a_damaged_store_is_reported_and_replaced_by_its_back_up() {
     let mut site = Site::new("auto");
     let made = site.create(&["--host", "a.test"]);
     let backup = site.data_dir().join("mine.sqlite");
@@ -29,7 +29,7 @@ fn a_damaged_store_is_told_of_and_its_back_up_put_in_its_place() {
 }
 
 #[test]
-fn a_restore_names_what_it_brings_back_with_the_command_that_withdraws_it() {
+fn a_restore_lists_its_credentials_with_the_command_that_revokes_them() {
     let mut site = Site::new("auto");
     let made = site.create(&["--host", "a.test"]);
     let (id, credential) = (made.tunnel.id, made.token.id);

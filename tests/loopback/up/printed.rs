@@ -78,7 +78,7 @@ fn nothing_is_left_behind_when_the_reader_goes_first() {
 }
 
 #[test]
-fn what_a_killed_process_left_behind_is_removed_by_the_next_one_and_what_a_running_one_has_is_not() {
+fn files_of_a_killed_process_are_removed_and_those_of_a_running_one_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let start = || {
         let mut command = command(&UP);

@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_restore_brings_back_is_named_and_can_be_kept_withdrawn() {
+    fn restored_credentials_are_listed_and_can_stay_revoked() {
         let key = ProvisioningKey {
             id: "pkey_a".to_owned(),
             display_name: None,

@@ -182,7 +182,7 @@ fn hosts_below_a_wildcard_are_found_by_their_index() {
 }
 
 #[test]
-fn who_may_come_is_kept_and_changed_list_by_list() {
+fn access_lists_are_stored_and_changed_one_by_one() {
     let mut bench = Bench::new();
     let lists = TunnelLists {
         connectors_from: vec!["198.51.100.7".parse().unwrap()],
@@ -208,7 +208,7 @@ fn who_may_come_is_kept_and_changed_list_by_list() {
 }
 
 #[test]
-fn a_tunnel_gets_other_hosts_and_what_it_gives_up_is_free() {
+fn a_tunnel_changes_its_hosts_and_released_ones_are_free() {
     let mut bench = Bench::new();
     bench.create("tnl_a", &["a.test", "b.test"]).unwrap();
     bench.create("tnl_b", &["c.test"]).unwrap();
@@ -297,7 +297,7 @@ fn a_rotation_leaves_two_good_and_ends_the_old_one() {
 }
 
 #[test]
-fn what_is_revoked_is_not_served() {
+fn a_revoked_tunnel_is_not_served() {
     let mut bench = Bench::new();
     let id = bench.create("tnl_a", &["a.test"]).unwrap().id;
     bench.store.rotate(&id, &credential("crd_2"), NOW.after(MINUTE), &note(NOW)).unwrap();
@@ -455,7 +455,7 @@ fn lists_come_in_parts_the_newest_first() {
 }
 
 #[test]
-fn what_was_called_adds_up_by_the_hour() {
+fn calls_add_up_by_the_hour() {
     let mut bench = Bench::new();
     let usage = |credential: &str, tool: &str, calls, at: WallTime| Usage {
         tunnel: tunnel_id("tnl_a"),
@@ -480,7 +480,7 @@ fn what_was_called_adds_up_by_the_hour() {
 }
 
 #[test]
-fn a_store_that_another_process_holds_is_told_so_and_loses_nothing() {
+fn a_store_in_use_is_reported_and_loses_nothing() {
     let mut bench = Bench::new();
     bench.create("tnl_a", &["a.test"]).unwrap();
     bench.store.connection.busy_timeout(Duration::ZERO).unwrap();
@@ -539,7 +539,7 @@ fn a_damaged_store_is_left_as_it_is_and_its_back_up_takes_its_place() {
 }
 
 #[test]
-fn a_file_that_is_no_store_is_told_so_and_no_restore_takes_one() {
+fn a_file_of_another_kind_is_reported_and_never_restored() {
     let dir = tempfile::tempdir().unwrap();
     let (path, other) = (dir.path().join("store.sqlite"), dir.path().join("other"));
     private::write(&path, &[b'x'; 8192]).unwrap();

@@ -8,6 +8,7 @@ mod rules;
 mod secrets;
 
 pub use found::{SanitiseFound, SanitiseKind};
+pub use message::redacted_arguments;
 pub(super) use rules::{OwnPattern, SanitiseMode, SanitiseRules};
 
 #[cfg(test)]

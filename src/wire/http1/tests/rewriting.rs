@@ -81,6 +81,7 @@ fn host_is_replaced_and_strangers_claims_are_dropped() {
         drop_expect: true,
         close: true,
         timeout: None,
+        edge_identity: None,
         time_left: TimeLeftEdit::Keep,
         append: &[("X-Forwarded-Proto", b"https")],
     };

@@ -19,7 +19,7 @@ fn example() -> Side2<Bytes> {
 }
 
 #[test]
-fn the_example_of_the_protocol_page_is_what_is_sent() {
+fn the_example_of_the_protocol_page_equals_the_bytes_that_are_sent() {
     let now = start();
     let hello = Hello {
         tunnel: "t".parse().unwrap(),

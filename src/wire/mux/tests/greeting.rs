@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn both_sides_learn_who_the_other_is() {
+fn both_sides_learn_the_identity_of_the_other() {
     let mut pair = Pair::new(Settings { stream_window: 2_048, ping_interval_ms: 700, ..Settings::default() }, 3);
     pair.run_until_idle();
     let Event::Hello(said) = &pair.events[EDGE][0] else { panic!("{:?}", pair.events[EDGE]) };

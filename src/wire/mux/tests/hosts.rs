@@ -57,7 +57,7 @@ fn hosts_that_stay_as_they_were_are_not_sent_again() {
 }
 
 #[test]
-fn a_list_that_fills_its_frame_is_sent_whatever_the_budget_and_keeps_no_memory() {
+fn a_list_of_the_size_of_a_frame_is_sent_with_any_budget_and_keeps_no_memory() {
     let mut pair = Pair::ready(Settings::default());
     let [stream, _] = pair.open();
     let names: Vec<String> = (0..2_000).map(|n| format!("host-{n}.test")).collect();

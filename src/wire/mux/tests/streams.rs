@@ -173,7 +173,7 @@ fn slots_and_their_buffers_are_used_again() {
 }
 
 #[test]
-fn a_finished_stream_that_is_released_still_sends_what_is_queued() {
+fn a_released_stream_still_sends_its_queue() {
     let mut pair = Pair::ready(Settings::default());
     let [edge, connector] = pair.open();
     pair.sides[EDGE].finish(edge).unwrap();

@@ -1,0 +1,101 @@
+//! A child process, started and waited for on a thread of its own.
+
+use std::env;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::thread;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use crate::engine::driver::RawSocket;
+use crate::engine::{Detached, MailReceiver, MailSender, mailbox};
+use crate::stdio::settings::{NOT_STARTED, STDIO_GUARD, StdioSettings};
+
+/// The prefix of the variables that configure adit, and may hold its secrets.
+const OWN_VARIABLES: &[u8] = b"ADIT_";
+
+/// A child that was started.
+pub(super) struct StartedChild {
+    /// Its standard input and output. The child is ended when this is closed.
+    pub(super) io: Detached,
+    /// Its standard error, which is for the log.
+    pub(super) errors: Detached,
+    /// Receives how it ended.
+    pub(super) end: MailReceiver<String>,
+}
+
+/// Starts a child. It is waited for until it has ended.
+///
+/// # Errors
+///
+/// What to tell the operator.
+pub(super) async fn start(settings: &Arc<StdioSettings>) -> Result<StartedChild, String> {
+    let (sender, mut started) = mailbox(1);
+    let of_thread = Arc::clone(settings);
+    let thread = thread::Builder::new().name("adit-stdio".to_owned());
+    let spawned = thread.spawn(move || keep(&of_thread, &sender));
+    spawned.map_err(|error| format!("no thread can be started for {}: {error}", settings.program()))?;
+    started.recv().await.unwrap_or_else(|| Err("the thread that starts the child has ended".to_owned()))
+}
+
+/// Starts a child, passes it on, and waits until it has ended.
+fn keep(settings: &StdioSettings, started: &MailSender<Result<StartedChild, String>>) {
+    let (mut child, io, errors) = match spawn(settings) {
+        Ok(spawned) => spawned,
+        Err(why) => return drop(started.send(Err(why))),
+    };
+    let (ended, end) = mailbox(1);
+    // If nobody waits any more, the sockets are closed, and with them the child ends.
+    let _ = started.send(Ok(StartedChild { io, errors, end }));
+    let status = wait(&mut child);
+    let program = settings.program();
+    let how = match status.map(|status| (status.code(), status.signal())) {
+        Ok((Some(code), _)) if code == i32::from(NOT_STARTED) => {
+            format!("{program} could not be started: its standard error is in the log")
+        }
+        Ok((Some(code), _)) => format!("{program} has ended with exit code {code}: its standard error is in the log"),
+        Ok((None, signal)) => format!("{program} was killed by signal {}", signal.unwrap_or_default()),
+        Err(error) => format!("{program} cannot be waited for: {error}"),
+    };
+    let _ = ended.send(how);
+}
+
+fn spawn(settings: &StdioSettings) -> Result<(Child, Detached, Detached), String> {
+    let program = settings.program();
+    settings.find()?;
+    let pair = || UnixStream::pair().map_err(|error| format!("no sockets can be opened for {program}: {error}"));
+    let ((io, far_io), (errors, far_errors)) = (pair()?, pair()?);
+    let output = far_io.try_clone().map_err(|error| format!("no sockets can be opened for {program}: {error}"))?;
+    let mut command = Command::new(&settings.guard);
+    command.arg0("adit").arg(STDIO_GUARD).arg("--").args(&settings.command);
+    command.stdin(OwnedFd::from(far_io)).stdout(OwnedFd::from(output)).stderr(OwnedFd::from(far_errors));
+    for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(OWN_VARIABLES)) {
+        command.env_remove(name);
+    }
+    command.envs(settings.env.iter().map(|(name, value)| (name, value))).process_group(0);
+    if let Some(cwd) = &settings.cwd {
+        command.current_dir(cwd);
+    }
+    let child = command.spawn().map_err(|error| match &settings.cwd {
+        Some(cwd) if !cwd.is_dir() => format!("cannot start {program}: {} is not a folder: check `cwd`", cwd.display()),
+        _ => format!("cannot start {program}: {error}"),
+    })?;
+    let detached = |stream: UnixStream| Detached::from(RawSocket::Fd(stream.into()));
+    Ok((child, detached(io), detached(errors)))
+}
+
+/// Waits for the guard, and kills what it has left behind, should it have been killed itself.
+fn wait(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // Its number, which is that of its group, is its own until it has been waited for.
+        while waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+            .is_err_and(|error| error.raw_os_error() == rustix::io::Errno::INTR.raw_os_error())
+        {}
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+    child.wait()
+}
