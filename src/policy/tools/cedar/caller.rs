@@ -54,7 +54,7 @@ fn uid_of(identity: Option<&AgentIdentity>) -> EntityUid {
     match identity.proof {
         IdentityProof::Key => EntityKind::Key.uid(&identity.subject),
         IdentityProof::Certificate => EntityKind::Certificate.uid(&identity.subject),
-        IdentityProof::Jwt | IdentityProof::Introspection => {
+        IdentityProof::Jwt | IdentityProof::Introspection | IdentityProof::Forwarded => {
             EntityKind::User.uid(&qualified(identity.issuer.as_deref(), &identity.subject))
         }
     }
