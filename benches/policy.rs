@@ -85,7 +85,8 @@ fn list(what: &str) -> Vec<u8> {
 
 fn filter(policy: &Arc<ToolPolicy>, list: &[u8]) {
     let roles = policy.roles_named(["agents"]).expect("there is this role");
-    let filtered = ListFilter::new(Arc::clone(policy), roles).apply(black_box(list)).expect("the list can be read");
+    let filtered =
+        ListFilter::new(Arc::clone(policy), roles, None).apply(black_box(list)).expect("the list can be read");
     assert!(filtered.is_some_and(|filtered| filtered.len() < list.len()));
 }
 

@@ -39,7 +39,7 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Tools(args) => Ok(cli::run_tools(&args, &env)),
         Command::Tasks(args) => Ok(cli::run_tasks(&args, &env)),
         Command::Audit(args) => Ok(cli::run_audit(&args)),
-        Command::Policy(args) => Ok(cli::run_policy(&args)),
+        Command::Policy(args) => Ok(cli::run_policy(&args, &env)),
         Command::Doctor(args) => Ok(cli::run_doctor(args, &env)),
         Command::Up(args) => Ok(cli::run_up(args, &env)),
         Command::StdioGuard(args) => Ok(cli::run_stdio_guard(&args)),

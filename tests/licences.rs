@@ -72,7 +72,7 @@ struct Package {
 
 /// The packages that the lock file brings in on one target, as cargo sees them.
 fn packages_for(target: &str) -> Vec<Package> {
-    let arguments = ["metadata", "--format-version", "1", "--locked", "--filter-platform", target];
+    let arguments = ["metadata", "--format-version", "1", "--locked", "--all-features", "--filter-platform", target];
     let output = Command::new(env!("CARGO")).args(arguments).current_dir(ROOT).output().expect("cargo can be run");
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");

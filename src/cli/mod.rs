@@ -35,6 +35,7 @@ mod policy;
 mod policy_args;
 mod policy_diff;
 mod policy_diff_text;
+mod policy_tools;
 mod report;
 mod report_args;
 mod run;

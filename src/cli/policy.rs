@@ -1,25 +1,39 @@
 //! `adit policy`: checks and explains a policy before it is used.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::cli::call_text::plain;
 use crate::cli::output::print;
-use crate::cli::policy_args::{PolicyArgs, PolicyCommand, PolicyExplainArgs};
+use crate::cli::policy_args::{PolicyArgs, PolicyCommand, PolicyExplainArgs, PolicyFiles};
 use crate::cli::policy_diff::diff;
+use crate::cli::policy_tools::known_tools;
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE};
 use crate::config::read_policy;
+use crate::control::WallTime;
 use crate::policy::{
-    Asked, CeilingReached, Denial, MethodDefault, Target, ToolDecision, ToolPolicy, UnreadableArguments,
+    AgentIdentity, Asked, CallerFacts, CeilingReached, Denial, IdentityProof, MethodDefault, RuleId, Target,
+    ToolDecision, ToolPolicy, UnreadableArguments, cedar_schema,
 };
 
 /// Runs `adit policy …` and returns the exit code.
 #[must_use]
-pub fn run_policy(args: &PolicyArgs) -> u8 {
+pub fn run_policy(args: &PolicyArgs, env: &BTreeMap<String, String>) -> u8 {
+    let read = |files: &PolicyFiles| read_policy(&files.file, files.cedar.as_deref());
     let run = match &args.command {
-        PolicyCommand::Check { file } => read_policy(file).map(|policy| (checked(&policy), 0)),
-        PolicyCommand::Test { file } => read_policy(file).map(|policy| tested(&policy)),
-        PolicyCommand::Explain(args) => read_policy(&args.file).and_then(|policy| explained(&policy, args)),
+        PolicyCommand::Check { files, tools } => {
+            read(files).and_then(|policy| checked(&policy, known_tools(tools, env)?.as_deref()))
+        }
+        PolicyCommand::Test { files } => read(files).map(|policy| tested(&policy)),
+        PolicyCommand::Explain(args) => read(&args.files).and_then(|policy| explained(&policy, args)),
         PolicyCommand::Diff(args) => diff(args),
+        PolicyCommand::Schema(tools) => {
+            known_tools(tools, env).and_then(|tools| Ok((cedar_schema(&tools.unwrap_or_default())?, 0)))
+        }
     };
     match run {
         Ok((text, code)) => {
@@ -34,11 +48,16 @@ pub fn run_policy(args: &PolicyArgs) -> u8 {
     }
 }
 
-fn checked(policy: &ToolPolicy) -> String {
+/// What has no effect, and what of Cedar does not fit the tools of the server, which is a failure.
+fn checked(policy: &ToolPolicy, tools: Option<&[Value]>) -> Result<(String, u8), String> {
     let mut text: String = policy.useless().iter().fold(String::new(), |text, fault| format!("{text}{fault}\n"));
+    let unfit = tools.map_or(Ok(Vec::new()), |tools| policy.validate_cedar(tools))?;
+    for fault in policy.doubtful_cedar().iter().chain(&unfit) {
+        let _ = writeln!(text, "Cedar, {fault}");
+    }
     let what = if text.is_empty() { "nothing is wrong" } else { "nothing else is wrong" };
     let _ = writeln!(text, "{what} (policy {})", policy.digest());
-    text
+    Ok((text, if unfit.is_empty() { 0 } else { EXIT_FAILURE }))
 }
 
 fn tested(policy: &ToolPolicy) -> (String, u8) {
@@ -59,7 +78,14 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
     let given = policy
         .roles_named(args.roles.iter().map(String::as_str))
         .map_err(|name| format!("no [[role]] has the name {name:?}"))?;
-    let roles = policy.roles_of(args.from, None).and(given);
+    let identity = args.identity.as_deref().map(identity_of).transpose()?;
+    let roles = policy.roles_of(args.from, identity.as_ref()).and(given);
+    let at: Option<WallTime> = match &args.at {
+        Some(text) => Some(text.parse().map_err(|error| format!("--at {text}: {error}"))?),
+        None => None,
+    };
+    let unix = at.unwrap_or_else(WallTime::now).since(WallTime(0));
+    let caller = policy.cedar_caller(roles, &CallerFacts { identity: identity.as_ref(), address: args.from, unix });
     let asked = match args {
         PolicyExplainArgs { call: Some(tool), .. } => Asked::tool(tool),
         PolicyExplainArgs { prompt: Some(prompt), .. } => Asked::prompt(prompt),
@@ -69,13 +95,20 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
     };
     let names: Vec<&str> = policy.names_of(roles).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let unreadable =
+        |UnreadableArguments| "servers may read these arguments in different ways, or not at all".to_owned();
     let mut decision = policy.decide(roles, &asked);
+    decision = policy.decide_cedar(decision, caller.as_deref(), &asked, None).map_err(unreadable)?;
     let ceilings = policy.ceilings_told(&decision).map(|told| format!("\n  limits  {told}")).unwrap_or_default();
+    let mut is_open = None;
     if let Some(arguments) = &args.arguments {
         let message = format!("{{\"params\":{{\"arguments\":{arguments}}}}}");
-        decision = policy.check_arguments(decision, &asked, message.as_bytes()).map_err(|UnreadableArguments| {
-            "servers may read these arguments in different ways, or not at all".to_owned()
-        })?;
+        decision = policy
+            .check_arguments(decision, &asked, message.as_bytes())
+            .and_then(|decision| policy.decide_cedar(decision, caller.as_deref(), &asked, Some(message.as_bytes())))
+            .map_err(unreadable)?;
+    } else if decision.is_allowed() && policy.needs_arguments(&decision, &asked) {
+        is_open = policy.listed_by_cedar(caller.as_deref(), &asked);
     }
     let refused = policy.why_refused(&asked);
     let wrong = match &decision {
@@ -83,20 +116,33 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
         _ => None,
     };
     let what = match &decision {
+        _ if is_open == Some(false) => "denied with any arguments, and hidden",
+        _ if is_open == Some(true) => "depends on the arguments: give --arguments",
+        ToolDecision::Denied { how: Denial::Unevaluated(_), .. } => "denied, and hidden",
         ToolDecision::Allowed(_) if policy.needs_approval(&decision) => "allowed once somebody has approved it",
         ToolDecision::Allowed(_) => "allowed",
         ToolDecision::Denied { how: Denial::Hidden | Denial::Pinned, .. } => "denied, and hidden",
         ToolDecision::Denied { how: Denial::Scope(_), .. } => "denied, and told which scope is missing",
         ToolDecision::Denied { how: Denial::Ceiling(_), .. } => "denied, and told which ceiling is reached",
     };
+    let number = |rule: &RuleId| match policy.cedar_line(rule) {
+        Some(line) => format!("line {line} of the Cedar file"),
+        None => format!("number {} of the file", rule.index + 1),
+    };
     let why = match (decision.rule(), decision.is_allowed(), MethodDefault::of(asked.method)) {
+        _ if is_open.is_some() => "policies in Cedar read the arguments".to_owned(),
+        (Some(rule), ..) if decision.failure().is_some() => {
+            let failure = plain(decision.failure().unwrap_or_default());
+            format!("the rule {rule} ({}) cannot be evaluated: {failure}", number(rule))
+        }
         _ if refused.is_some() => {
             format!("servers may read this URI in different ways: {}", refused.unwrap_or_default())
         }
         (Some(rule), ..) if wrong.is_some() => {
-            format!("{}, by the rule {rule} (number {} of the file)", wrong.unwrap_or_default(), rule.index + 1)
+            format!("{}, by the rule {rule} ({})", wrong.unwrap_or_default(), number(rule))
         }
-        (Some(rule), ..) => format!("the rule {rule} (number {} of the file) decides", rule.index + 1),
+        (Some(rule), ..) => format!("the rule {rule} ({}) decides", number(rule)),
+        (None, false, _) if wrong.is_some() => wrong.unwrap_or_default(),
         (None, true, MethodDefault::Allowed) => "the protocol needs it, and no rule denies it".to_owned(),
         (None, true, _) => "no rule denies it, and no rule allows anything".to_owned(),
         (None, false, MethodDefault::Indirect) => {
@@ -110,7 +156,34 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
         plain(asked.method),
         policy.digest()
     );
-    Ok((text, if decision.is_allowed() { 0 } else { EXIT_FAILURE }))
+    Ok((text, if decision.is_allowed() && is_open != Some(false) { 0 } else { EXIT_FAILURE }))
+}
+
+/// An identity as JSON, with the members that `identity` of a `[[test]]` has.
+fn identity_of(text: &str) -> Result<AgentIdentity, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Told {
+        subject: String,
+        issuer: Option<String>,
+        client: Option<String>,
+        proof: Option<String>,
+        #[serde(default)]
+        scopes: Vec<Box<str>>,
+        #[serde(default)]
+        claims: Map<String, Value>,
+    }
+    let told: Told = serde_json::from_str(text).map_err(|error| format!("--identity: {error}"))?;
+    let proof = told.proof.as_deref().unwrap_or(IdentityProof::Jwt.name());
+    let known = IdentityProof::ALL.into_iter().find(|known| known.name() == proof);
+    Ok(AgentIdentity {
+        subject: told.subject.into(),
+        issuer: told.issuer.map(Into::into),
+        client: told.client.map(Into::into),
+        proof: known.ok_or_else(|| format!("--identity: {proof:?} is no proof of an identity"))?,
+        scopes: told.scopes.into(),
+        claims: Arc::new(told.claims),
+    })
 }
 
 #[cfg(test)]
@@ -129,7 +202,9 @@ mod tests {
 
     fn args(roles: &[&str], call: Option<&str>, method: Option<&str>) -> PolicyExplainArgs {
         PolicyExplainArgs {
-            file: "policy.toml".into(),
+            files: PolicyFiles { file: "policy.toml".into(), cedar: None },
+            identity: None,
+            at: None,
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
             from: None,
             call: call.map(str::to_owned),
@@ -195,11 +270,89 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "cedar")]
+    #[test]
+    fn both_tiers_with_cedar_are_checked_tested_and_explained() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let cedar = "@id(\"small\")\npermit(principal in Role::\"finance\", action == Action::\"tools/call\", resource == Tool::\"refund\")\n\
+                     when { context.arguments has amount && context.arguments.amount <= 500 };\n\
+                     permit(principal, action == Action::\"tools/call\", resource == Tool::\"put\") when { context.time.hour < 9 };\n";
+        let lists = "[[role]]\nname='finance'\nissuer='https://i'\nsubjects=['alice']\n\
+                     [[test]]\nidentity={subject='alice',issuer='https://i'}\ntool='refund'\narguments={amount=5}\nexpect='allow'\nrule='small'\n\
+                     [[test]]\nidentity={subject='bob',issuer='https://i'}\ntool='refund'\narguments={amount=5}\nexpect='deny'\n\
+                     [[test]]\ntool='put'\ntime='2026-07-28T08:00:00Z'\nexpect='allow'\n\
+                     [[test]]\ntool='put'\ntime='2026-07-28T10:00:00Z'\nexpect='allow'\n";
+        let (cedar, lists) = (file("p.cedar", cedar), file("p.toml", lists));
+        let policy = read_policy(&lists, Some(&cedar)).unwrap();
+        let (text, code) = tested(&policy);
+        assert_eq!(
+            (&*text, code),
+            ("line 20: line 20: it is denied by no rule, not allowed\n3 of 4 tests passed\n", EXIT_FAILURE)
+        );
+        let told = |identity: Option<&str>, arguments: Option<&str>, at: &str, tool: &str| {
+            let identity = identity.map(|subject| format!("{{\"subject\":\"{subject}\",\"issuer\":\"https://i\"}}"));
+            let arguments = arguments.map(str::to_owned);
+            explained(
+                &policy,
+                &PolicyExplainArgs { identity, arguments, at: Some(at.to_owned()), ..args(&[], Some(tool), None) },
+            )
+            .unwrap()
+        };
+        let noon = "2026-07-28T12:00:00Z";
+        let (text, code) = told(Some("alice"), Some("{\"amount\":5}"), noon, "refund");
+        assert!(
+            text.contains("allowed\n  roles   finance\n  why     the rule small (line 1 of the Cedar file)"),
+            "{text}"
+        );
+        assert_eq!(code, 0);
+        assert!(told(Some("alice"), None, noon, "refund").0.contains("depends on the arguments"));
+        let (text, code) = told(Some("bob"), None, noon, "refund");
+        assert!(text.contains("denied with any arguments") && code == EXIT_FAILURE, "{text}");
+        let (text, _) = told(Some("alice"), Some("{\"amount\":\"5\"}"), noon, "refund");
+        assert!(text.contains("cannot be evaluated: type error"), "{text}");
+        assert!(told(Some("alice"), Some("{\"amount\":900}"), noon, "refund").0.contains("no policy permits them"));
+        assert_eq!(told(None, Some("{}"), "2026-07-28T08:59:59Z", "put").1, 0);
+        assert_eq!(told(None, Some("{}"), noon, "put").1, EXIT_FAILURE);
+        let tools =
+            [serde_json::json!({"name": "refund", "inputSchema": {"properties": {"amount": {"type": "string"}}}})];
+        let (text, code) = checked(&policy, Some(&tools)).unwrap();
+        assert!(text.contains("Cedar, line 3: ") && text.contains("line 4: the server has no tool \"put\""), "{text}");
+        assert_eq!(code, EXIT_FAILURE);
+        assert_eq!(checked(&policy, None).unwrap().1, 0);
+        // A file in Cedar is a policy by itself, without the role.
+        let alone = read_policy(&cedar, None).unwrap();
+        assert!(
+            checked(&alone, None)
+                .unwrap()
+                .0
+                .contains("Cedar, line 1: no [[role]] of the policy file has the name \"finance\"")
+        );
+        let wrong = file("w.cedar", "permit(principal, action, resource)\n\nwhen { 1 + };\nforbid(x);");
+        let why = read_policy(&lists, Some(&wrong)).unwrap_err();
+        assert!(why.contains("w.cedar is not a valid Cedar policy: line 3: ") && why.contains("; line 4: "), "{why}");
+    }
+
+    #[cfg(not(feature = "cedar"))]
+    #[test]
+    fn a_build_without_cedar_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("p.cedar");
+        std::fs::write(&file, "permit(principal, action, resource);").unwrap();
+        let why = read_policy(&file, None).unwrap_err();
+        assert!(why.contains("p.cedar") && why.contains("--features cedar"), "{why}");
+        assert!(cedar_schema(&[]).unwrap_err().contains("--features cedar"));
+    }
+
     #[test]
     fn tests_that_fail_are_named() {
         let (text, code) = tested(&policy());
         assert_eq!(text, "line 18: wrong: it is denied by no rule, not allowed\n1 of 2 tests passed\n");
         assert_eq!(code, EXIT_FAILURE);
-        assert!(checked(&policy()).starts_with("nothing is wrong (policy "));
+        assert!(checked(&policy(), None).unwrap().0.starts_with("nothing is wrong (policy "));
     }
 }

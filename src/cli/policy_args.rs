@@ -16,20 +16,50 @@ pub struct PolicyArgs {
 pub enum PolicyCommand {
     /// Print everything that is wrong with the file, and what has no effect; exit code 2 if anything is wrong
     Check {
-        /// The file of the policy
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        /// The files of the policy
+        #[command(flatten)]
+        files: PolicyFiles,
+        /// The tools that the Cedar policies are validated with
+        #[command(flatten)]
+        tools: PolicyToolsArgs,
     },
     /// Run the tests that the file has for itself; exit code 1 if one fails
     Test {
-        /// The file of the policy
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        /// The files of the policy
+        #[command(flatten)]
+        files: PolicyFiles,
     },
     /// Say what is decided about one request, and by which rule; exit code 1 if it is denied
     Explain(PolicyExplainArgs),
     /// Say which recorded calls a new policy would decide in another way; exit code 1 if there are any
     Diff(PolicyDiffArgs),
+    /// Print the schema of Cedar policies for the tools of a server
+    Schema(PolicyToolsArgs),
+}
+
+/// The files of a policy.
+#[derive(Args)]
+pub struct PolicyFiles {
+    /// The file of the policy; with a name that ends with .cedar, policies in Cedar without lists
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The second tier of the policy: a file in Cedar
+    #[arg(long, value_name = "FILE")]
+    pub cedar: Option<PathBuf>,
+}
+
+/// Where the tools of a server are known from.
+#[derive(Args)]
+pub struct PolicyToolsArgs {
+    /// A file with the tools of the server: the result of tools/list, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub tools: Option<PathBuf>,
+    /// The host of a route with `pin`, whose tools a running process knows
+    #[arg(long, value_name = "NAME", conflicts_with = "tools")]
+    pub route: Option<String>,
+    /// URL of the admin API of that process; also ADIT_ADMIN_URL [default: http://127.0.0.1:9443]
+    #[arg(long, value_name = "URL", requires = "route")]
+    pub admin: Option<String>,
 }
 
 /// What `adit policy diff` compares.
@@ -38,6 +68,9 @@ pub struct PolicyDiffArgs {
     /// The new policy; with two files, the old and the new one. With one, it is compared with what was decided then
     #[arg(value_name = "FILE", required = true, num_args = 1..=2)]
     pub files: Vec<PathBuf>,
+    /// The second tier of the new policy, a file in Cedar; given twice, of the old one and of the new one
+    #[arg(long, value_name = "FILE", num_args = 1)]
+    pub cedar: Vec<PathBuf>,
     /// The directory of the audit log that has the calls
     #[arg(long, value_name = "DIR")]
     pub audit: PathBuf,
@@ -55,15 +88,21 @@ pub struct PolicyDiffArgs {
 /// The request that `adit policy explain` is about.
 #[derive(Args)]
 pub struct PolicyExplainArgs {
-    /// The file of the policy
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    /// The files of the policy
+    #[command(flatten)]
+    pub files: PolicyFiles,
     /// A role of the caller; may be given several times
     #[arg(long = "as", value_name = "ROLE")]
     pub roles: Vec<String>,
     /// The address of the caller, which may give it more roles
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<IpAddr>,
+    /// The proven identity of the caller, as a JSON object: subject, issuer, client, proof, scopes and claims
+    #[arg(long, value_name = "JSON")]
+    pub identity: Option<String>,
+    /// When the call is made (2026-07-28T12:00:00Z) [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
     /// The tool that is called
     #[arg(long, value_name = "TOOL", group = "asked")]
     pub call: Option<String>,

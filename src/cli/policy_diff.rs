@@ -73,7 +73,9 @@ pub(super) struct GroupCount {
 
 /// Runs `adit policy diff`: its text, and the exit code.
 pub(super) fn diff(args: &PolicyDiffArgs) -> Result<(String, u8), String> {
-    let policies = args.files.iter().map(|file| read_policy(file)).collect::<Result<Vec<_>, _>>()?;
+    let cedar = |at: usize| args.cedar.get((at + args.cedar.len()).checked_sub(args.files.len())?).map(|file| &**file);
+    let files = args.files.iter().enumerate();
+    let policies = files.map(|(at, file)| read_policy(file, cedar(at))).collect::<Result<Vec<_>, _>>()?;
     let (old, new) = match &policies[..] {
         [old, new] => (Some(old), new),
         [new, ..] => (None, new),
@@ -216,7 +218,7 @@ fn recorded(line: &Value) -> ReplayedCall {
     let is_denied = line["decision"] == "denied";
     let fate = match line["limit"].as_str() {
         Some("approval" | "approvals_max") => CallFate::NeedsApproval,
-        Some("arguments") | None if is_denied => CallFate::Denied,
+        Some("arguments" | "evaluation") | None if is_denied => CallFate::Denied,
         _ if line["approval"].is_string() => CallFate::NeedsApproval,
         _ => CallFate::Allowed,
     };

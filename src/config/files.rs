@@ -11,7 +11,7 @@ use crate::config::named_file::{open_at_once, read_named};
 use crate::config::reader::{Holds, NamedFile, secret_advice};
 use crate::config::sources::FileText;
 use crate::config::values::{SECRET_LEN_MAX, SecretSource, SecretText};
-use crate::policy::{POLICY_FILE_LEN_MAX, ToolPolicy};
+use crate::policy::{CedarRules, POLICY_FILE_LEN_MAX, PolicyFault, ToolPolicy};
 use crate::private::{self, PrivateError};
 
 /// The longest configuration file that is read, in bytes.
@@ -98,7 +98,9 @@ fn wrong_with(file: &NamedFile) -> Option<String> {
             SecretFault::Unfit { .. } => format!("{error}; {}", secret_advice(&file.key)),
             SecretFault::File(_) => error.to_string(),
         }),
-        Holds::Policy => read_policy_file(path).err(),
+        // Whether its annotations are trusted is said by the lists, which are not known here.
+        Holds::Policy => named_text(path).and_then(|text| parse_policy(path, &text, None)).err(),
+        Holds::Cedar => read_cedar_file(path).err(),
         Holds::Key => private::check(path).err().map(|error| error.to_string()),
         Holds::SettingsWithSecret => {
             let error = private::check(path).err()?;
@@ -107,34 +109,59 @@ fn wrong_with(file: &NamedFile) -> Option<String> {
     }
 }
 
-/// Reads a policy from what a command names, which may be a pipe.
+/// Reads a policy from what a command names, which may be a pipe. A file whose name ends with `.cedar` is a policy without lists.
 ///
 /// # Errors
 ///
 /// That it cannot be read, or all of its faults.
-pub fn read_policy(path: &Path) -> Result<ToolPolicy, String> {
-    let told = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    parse_policy(path, &read_text(path, POLICY_FILE_LEN_MAX).map_err(told)?)
+pub fn read_policy(path: &Path, cedar: Option<&Path>) -> Result<ToolPolicy, String> {
+    let read = |path: &Path| {
+        let told = |error: io::Error| format!("cannot read {}: {error}", path.display());
+        read_text(path, POLICY_FILE_LEN_MAX).map_err(told)
+    };
+    let is_cedar = cedar.is_none() && path.extension().is_some_and(|extension| extension == "cedar");
+    let (lists, cedar) = if is_cedar { (None, Some(path)) } else { (Some(path), cedar) };
+    let cedar = cedar.map(|path| parse_cedar(path, &read(path)?)).transpose()?;
+    parse_policy(path, &lists.map(read).transpose()?.unwrap_or_default(), cedar)
 }
 
-/// Reads the policy that a setting names. It is read again while the process runs, so it has to be a plain file: a pipe would stop
+/// Reads the policy that settings name. It is read again while the process runs, so its files have to be plain: a pipe would stop
 /// the process until somebody writes to it.
 ///
 /// # Errors
 ///
 /// That it cannot be read, or all of its faults.
-pub fn read_policy_file(path: &Path) -> Result<ToolPolicy, String> {
+pub fn read_policy_files(lists: Option<&Path>, cedar: Option<&Path>) -> Result<ToolPolicy, String> {
+    let cedar = cedar.map(|path| Ok::<_, String>((path, read_cedar_file(path)?))).transpose()?;
+    // Without a file of lists, what is wrong with both is said of the Cedar file.
+    let path = lists.or(cedar.as_ref().map(|(path, _)| *path)).unwrap_or(Path::new(""));
+    let text = lists.map(named_text).transpose()?.unwrap_or_default();
+    parse_policy(path, &text, cedar.map(|(_, rules)| rules))
+}
+
+fn read_cedar_file(path: &Path) -> Result<CedarRules, String> {
+    parse_cedar(path, &named_text(path)?)
+}
+
+/// The text of a plain file that a setting names.
+fn named_text(path: &Path) -> Result<String, String> {
     let len_max = usize::try_from(POLICY_FILE_LEN_MAX).unwrap_or(usize::MAX);
     let content = read_named(path, len_max).map_err(|error| error.to_string())?;
     let text = plain_text(&content).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    parse_policy(path, text)
+    Ok(text.to_owned())
 }
 
-fn parse_policy(path: &Path, text: &str) -> Result<ToolPolicy, String> {
-    ToolPolicy::parse(text).map_err(|faults| {
-        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        format!("{} is not a valid policy: {}", path.display(), faults.join("; "))
-    })
+fn parse_policy(path: &Path, text: &str, cedar: Option<CedarRules>) -> Result<ToolPolicy, String> {
+    ToolPolicy::parse_with(text, cedar).map_err(|faults| all_told(path, "policy", &faults))
+}
+
+fn parse_cedar(path: &Path, text: &str) -> Result<CedarRules, String> {
+    CedarRules::parse(text).map_err(|faults| all_told(path, "Cedar policy", &faults))
+}
+
+fn all_told(path: &Path, what: &str, faults: &[PolicyFault]) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    format!("{} is not a valid {what}: {}", path.display(), faults.join("; "))
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -184,7 +211,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let refused = read_policy_file(&pipe).unwrap_err();
+        let refused = read_policy_files(Some(&pipe), None).unwrap_err();
         assert!(refused.contains("is not a plain file"), "{refused}");
         let file = NamedFile { path: pipe.clone(), holds: Holds::Public, key: "x".into(), origin: Origin::Default };
         assert_eq!(wrong_with(&file), None, "who reads it says what is wrong with it");
@@ -193,7 +220,7 @@ mod tests {
             let pipe = pipe.clone();
             move || std::fs::write(pipe, "[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['a']\n").unwrap()
         });
-        assert!(read_policy(&pipe).is_ok());
+        assert!(read_policy(&pipe, None).is_ok());
         writer.join().unwrap();
     }
 

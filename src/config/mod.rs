@@ -37,7 +37,7 @@ pub use caller_terms::CallerTerms;
 pub use command_setting::{CommandWords, EnvVariables};
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};
-pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy, read_policy_file};
+pub use files::{CONFIG_FILE_LEN_MAX, SecretFault, read_policy, read_policy_files};
 pub use load::Config;
 pub use named_file::read_named;
 pub use networks::UpstreamNetwork;

@@ -32,6 +32,8 @@ pub(super) struct NamedFile {
 pub(super) enum Holds {
     /// The rules of which caller may call which tool.
     Policy,
+    /// The policies in Cedar.
+    Cedar,
     /// A file that anyone may read.
     Public,
     /// The secret of a tunnel, or its token.
@@ -52,6 +54,7 @@ impl Holds {
             }
             key if key.ends_with("key_file") || key.ends_with("authorization_file") => Holds::Key,
             "policy_file" => Holds::Policy,
+            "cedar_file" => Holds::Cedar,
             _ => Holds::Public,
         }
     }

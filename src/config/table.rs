@@ -412,6 +412,10 @@ section! {
         /// version stays in effect. It is refused for a host with `passthrough` traffic, which the edge cannot read:
         /// set it at the connector.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
+        /// Policies in Cedar, the second tier of the policy of the host ([GOVERNANCE.md](GOVERNANCE.md#cedar)): a call passes if
+        /// both tiers allow it. For builds with the feature `cedar`. It is read again when it changes, as `policy_file` is, and refused for
+        /// `passthrough` traffic.
+        cedar_file: Option<PathBuf> = unset, live, like "policy.cedar";
         /// What happens to tools that are new, or whose definition has changed since it was approved
         /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `off`: nothing. `warn`: they are reported. `quarantine`: they are also
         /// removed from lists, and calls of them are refused, until they are approved with `adit tools approve`. Tools are learned from
@@ -743,6 +747,9 @@ section! {
         /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
         /// version stays in effect. It applies to all kinds of traffic.
         policy_file: Option<PathBuf> = unset, live, like "policy.toml";
+        /// Policies in Cedar, the second tier of the policy of the route ([GOVERNANCE.md](GOVERNANCE.md#cedar)): a call passes if
+        /// both tiers allow it. For builds with the feature `cedar`. It is read again when it changes, as `policy_file` is.
+        cedar_file: Option<PathBuf> = unset, live, like "policy.cedar";
         /// What happens to tools that are new, or whose definition has changed since it was approved
         /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `off`: nothing. `warn`: they are reported. `quarantine`: they are also
         /// removed from lists, and calls of them are refused, until they are approved with `adit tools approve`. Tools are learned from

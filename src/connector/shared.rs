@@ -137,6 +137,7 @@ counters! {
         answers_over_ceiling, "Answers that were withheld because they exceeded a ceiling of the rule that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
+        calls_unevaluated, "Calls that were denied because a policy in Cedar could not be evaluated";
         requests_resent, "Requests sent again after a connection ended or refused them without an answer";
         resends_denied, "Requests not sent again because the retry budget of their route was used up";
         resends_safe, "POST requests of MCP that were sent again because `resend` is mcp-safe";

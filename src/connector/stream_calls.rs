@@ -434,6 +434,9 @@ impl StreamCalls<'_> {
                 if denied.is_at_ceiling() {
                     Counters::add(&core.connector.counters.calls_over_ceiling);
                 }
+                if denied.is_unevaluated() {
+                    Counters::add(&core.connector.counters.calls_unevaluated);
+                }
                 let own = denied.own_answer();
                 let policy = request.label().and_then(|label| label.policy_mark());
                 self.context.keep_denied(request.head(), own, policy);

@@ -52,6 +52,9 @@ pub(super) async fn refuse_unlabelled(
             if denied.is_at_ceiling() {
                 Counters::add(&core.edge.counters.calls_over_ceiling);
             }
+            if denied.is_unevaluated() {
+                Counters::add(&core.edge.counters.calls_unevaluated);
+            }
             let left = work.guard.deadline.caller_left(core.core.turn_time());
             // Boxed, so that other calls do not pay for its size.
             let keep = Box::pin(request.deny(&denied, left, !core.is_draining())).await;

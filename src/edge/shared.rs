@@ -133,6 +133,7 @@ counters! {
         answers_over_ceiling, "Answers that were withheld because they exceeded a ceiling of the rule that allows their calls";
         calls_denied, "Calls that the policies of their routes denied";
         calls_over_ceiling, "Calls that were denied because they reached a ceiling of the rule that allows them";
+        calls_unevaluated, "Calls that were denied because a policy in Cedar could not be evaluated";
         seals_failed, "Inner TLS sessions that could not be established";
         sessions_sealed, "Inner TLS sessions that were established";
         identities_unforwarded, "Calls refused because the identity of their caller is too long to be forwarded to the connector";

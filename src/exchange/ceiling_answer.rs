@@ -8,6 +8,10 @@ use crate::wire::http1::Answer;
 /// The code of JSON-RPC for parameters that are not valid.
 const INVALID_PARAMS: i32 = -32_602;
 
+/// The text in the list of calls about one for which a policy cannot be evaluated.
+pub(super) const EVALUATION_LISTED: &str =
+    "a policy in Cedar cannot be evaluated for it: the log says why, and `adit policy explain` too";
+
 /// The answer to a call that reaches a ceiling. It leaves the connection open.
 #[must_use]
 pub fn ceiling_answer(reached: &CeilingReached) -> Answer<'static> {
@@ -18,6 +22,12 @@ pub fn ceiling_answer(reached: &CeilingReached) -> Answer<'static> {
             INVALID_PARAMS,
             "arguments_denied",
             "the policy of this route does not allow these arguments: change what the message names",
+        ),
+        CeilingReached::Evaluation(_) => (
+            200,
+            INVALID_PARAMS,
+            "evaluation_failed",
+            "the policy of this route cannot decide about these arguments: give each the type that the tool asks for",
         ),
         CeilingReached::Rate { .. } => (
             429,
@@ -93,6 +103,7 @@ pub fn ceiling_answer(reached: &CeilingReached) -> Answer<'static> {
 pub const fn ceiling_listed(reached: &CeilingReached) -> &'static str {
     match reached {
         CeilingReached::Arguments(_) => "its arguments are not those that the rule allows (`arguments`)",
+        CeilingReached::Evaluation(_) => EVALUATION_LISTED,
         CeilingReached::Rate { .. } => "its caller reached the rate of the rule (`calls_per_minute`)",
         CeilingReached::AtOnce => "its caller has as many calls under way as the rule allows (`calls_at_once_max`)",
         CeilingReached::Day { .. } => "its caller has made all calls of the day that the rule allows (`calls_per_day`)",

@@ -169,6 +169,7 @@ fn ceilings() -> Vec<CeilingReached> {
     let after = Duration::from_secs(1);
     let all = [
         CeilingReached::Arguments("amount is missing".into()),
+        CeilingReached::Evaluation("types differ".into()),
         CeilingReached::Rate { after },
         CeilingReached::AtOnce,
         CeilingReached::Day { after },
@@ -183,6 +184,7 @@ fn ceilings() -> Vec<CeilingReached> {
     for reached in &all {
         match reached {
             CeilingReached::Arguments(_)
+            | CeilingReached::Evaluation(_)
             | CeilingReached::Rate { .. }
             | CeilingReached::AtOnce
             | CeilingReached::Day { .. }

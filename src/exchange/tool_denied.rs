@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::base::BearerChallenge;
 use crate::exchange::approval_task_answer::approval_task_result;
 use crate::exchange::caller_refused::CallerRefused;
-use crate::exchange::ceiling_answer::{ceiling_answer, ceiling_listed};
+use crate::exchange::ceiling_answer::{EVALUATION_LISTED, ceiling_answer, ceiling_listed};
 use crate::latency::OwnAnswer;
 use crate::policy::{ApprovalTask, Asked, CeilingReached, Denial, Target};
 use crate::wire::http1::{Answer, Cors};
@@ -71,7 +71,11 @@ impl ToolDenied {
             }
             Target::Nothing => (if is_stateless { 404 } else { 200 }, UNKNOWN_METHOD, "Method not found".to_owned()),
         };
-        let listed = if *how == Denial::Pinned { PINNED_LISTED } else { LISTED };
+        let listed = match how {
+            Denial::Pinned => PINNED_LISTED,
+            Denial::Unevaluated(_) => EVALUATION_LISTED,
+            _ => LISTED,
+        };
         let (code, challenge, retry_after_s) = (CODE_DENIED, None, None);
         let data = String::new();
         ToolDenied {
@@ -152,10 +156,16 @@ impl ToolDenied {
         self.is_notification
     }
 
+    /// Whether a policy could not be evaluated.
+    #[must_use]
+    pub fn is_unevaluated(&self) -> bool {
+        self.listed == EVALUATION_LISTED
+    }
+
     /// Whether it reached a ceiling of the rule that allows it.
     #[must_use]
     pub fn is_at_ceiling(&self) -> bool {
-        !self.data.is_empty()
+        !self.data.is_empty() && !self.is_unevaluated()
     }
 
     /// The response, as it appears in the list of calls.

@@ -8,8 +8,8 @@ use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
     AgentIdentity, AnswerFilter, AnswerNote, AnsweredRequest, ApprovalTask, ApprovalTicket, Asked, BodyKind,
-    CountedCaller, Denial, ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet, SanitiseFound,
-    ToolDecision, ToolPolicy, UnreadableArguments, UsedApproval, check_message, read_request,
+    CallerFacts, CedarCaller, CountedCaller, Denial, ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet,
+    SanitiseFound, ToolDecision, ToolPolicy, UnreadableArguments, UsedApproval, check_message, read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::serve::read_ahead::ReadAhead;
@@ -34,6 +34,8 @@ pub(super) struct Governed {
     decision: Option<ToolDecision>,
     address: Option<IpAddr>,
     time: QuotaTime,
+    /// The caller as Cedar sees it, if the policy has Cedar.
+    cedar: Option<Arc<CedarCaller>>,
     /// Counts the call as in flight, if calls are limited.
     permit: Option<QuotaPermit>,
     /// The approval under which it is forwarded.
@@ -81,10 +83,12 @@ impl Governed {
     pub(super) fn new(governing: &Governing<'_>, head: &RequestHead, caller: Option<&ProvenCaller>) -> Governed {
         let Governing { policy, address, time } = *governing;
         let key = bearer(head).and_then(|bearer| policy.key_of(bearer)).cloned();
-        let identity = caller.and_then(|caller| caller.identity.as_deref());
+        let identity = key.as_ref().or(caller.and_then(|caller| caller.identity.as_deref()));
+        let roles = policy.roles_of(address, identity);
         Governed {
             policy: Arc::clone(policy),
-            roles: policy.roles_of(address, key.as_ref().or(identity)),
+            roles,
+            cedar: policy.cedar_caller(roles, &CallerFacts { identity, address, unix: time.unix }),
             key,
             auth: caller.map(|caller| Arc::clone(&caller.auth)),
             is_stateless: mcp::is_stateless(head),
@@ -153,6 +157,7 @@ impl Governed {
             return Ok(judged);
         }
         let mut decision = self.policy.decide(self.roles, &asked);
+        decision = self.decide_cedar(decision, &asked, None)?;
         if self.policy.is_held(&decision, &asked) {
             let Some(held) = self.hold_to_ceilings(decision, &asked, read)? else { return Ok(Judged::Unknown) };
             decision = held;
@@ -227,6 +232,7 @@ impl Governed {
             let checked = self
                 .policy
                 .check_arguments_finding(decision, asked, &message, &mut self.found)
+                .and_then(|decision| self.policy.decide_cedar(decision, self.cedar.as_deref(), asked, Some(&message)))
                 .and_then(|decision| self.policy.ask_approval(decision, asked, &caller, self.time, arguments));
             (decision, self.ticket) = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;
             if self.is_stateless {
@@ -309,7 +315,7 @@ impl Governed {
             self.policy.hold_results(&mut self.note, self.roles, decision, &asked);
         }
         let has_lists = ListFilter::is_needed(&self.policy, head, call);
-        AnswerFilter::new(&self.policy, self.roles, has_lists, self.note.as_ref())
+        AnswerFilter::new(&self.policy, (self.roles, self.cedar.as_ref()), has_lists, self.note.as_ref())
     }
 
     /// What was noted of its answers, where they are looked at.
@@ -328,12 +334,24 @@ impl Governed {
         self.key.as_ref()
     }
 
+    /// The decision of both tiers, if it does not wait for the message.
+    fn decide_cedar(
+        &self,
+        decision: ToolDecision,
+        asked: &Asked<'_>,
+        message: Option<&[u8]>,
+    ) -> Result<ToolDecision, BodyError> {
+        let decided = self.policy.decide_cedar(decision, self.cedar.as_deref(), asked, message);
+        decided.map_err(|UnreadableArguments| BodyError::UncertainArguments)
+    }
+
     fn log(&self, asked: &Asked<'_>, decision: &ToolDecision) {
         tracing::info!(
             method = asked.method,
             name = asked.target.name().unwrap_or_default(),
             rule = decision.rule().map_or("", |rule| &*rule.name),
             limit = decision.limit().unwrap_or_default(),
+            failure = decision.failure().unwrap_or_default(),
             policy = %self.policy.digest(),
             "a call was denied by the policy of its route"
         );

@@ -1,6 +1,8 @@
 //! Routes with a policy, at the edge and at the connector: what is denied reaches no server, and is not shown.
 
 mod bodies;
+#[cfg(feature = "cedar")]
+mod cedar;
 mod matrix;
 mod model;
 mod readers;

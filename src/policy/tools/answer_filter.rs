@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::policy::tools::answer_note::{AnswerNote, AnswerWithheld};
+use crate::policy::tools::cedar::CedarCaller;
 use crate::policy::tools::list_filter::{ListFilter, UnreadableList};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
@@ -24,16 +25,16 @@ impl From<UnreadableList> for AnswerWithheld {
 }
 
 impl AnswerFilter {
-    /// A filter for a caller with these roles. `note` sets the limit of the answers and receives the findings in their texts.
+    /// A filter for a caller with these roles, who is prepared for Cedar if the policy has it. `note` sets the limit of the answers and receives the findings in their texts.
     /// `None` if the filter would change nothing.
     #[must_use]
     pub fn new(
         policy: &Arc<ToolPolicy>,
-        roles: RoleSet,
+        (roles, cedar): (RoleSet, Option<&Arc<CedarCaller>>),
         has_lists: bool,
         note: Option<&AnswerNote>,
     ) -> Option<AnswerFilter> {
-        let lists = has_lists.then(|| ListFilter::new(Arc::clone(policy), roles));
+        let lists = has_lists.then(|| ListFilter::new(Arc::clone(policy), roles, cedar.cloned()));
         let note = note.cloned();
         (has_lists || note.is_some()).then(|| AnswerFilter { policy: Arc::clone(policy), lists, note })
     }

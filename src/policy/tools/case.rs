@@ -1,8 +1,10 @@
 //! The test cases in a policy file.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::policy::identity::AgentIdentity;
+use crate::policy::tools::cedar::CallerFacts;
 use crate::policy::tools::decision::{Asked, Target};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::{ToolPolicy, UnreadableArguments};
@@ -16,6 +18,8 @@ pub(super) struct Case {
     pub(super) roles: RoleSet,
     pub(super) address: Option<IpAddr>,
     pub(super) identity: Option<AgentIdentity>,
+    /// The time of the call since 1970, if given.
+    pub(super) unix: Duration,
     pub(super) method: String,
     pub(super) target: OwnedTarget,
     /// The arguments of the call, if given.
@@ -64,10 +68,24 @@ impl Case {
             OwnedTarget::Resource(uri) => Target::Resource(uri),
         };
         let asked = Asked { method: &self.method, target };
+        let facts = CallerFacts { identity: self.identity.as_ref(), address: self.address, unix: self.unix };
+        let caller = policy.cedar_caller(roles, &facts);
+        let decide_cedar = |decision, message| policy.decide_cedar(decision, caller.as_deref(), &asked, message);
         let mut decision = policy.decide(roles, &asked);
-        if let Some(arguments) = &self.arguments {
+        if let Ok(decided) = decide_cedar(decision.clone(), None) {
+            decision = decided;
+        }
+        // For Cedar a call without arguments has none.
+        let none = serde_json::json!({});
+        let needs_some = policy.cedar_needs_arguments(&decision, &asked);
+        if let Some(arguments) = self.arguments.as_ref().or(Some(&none).filter(|_| needs_some)) {
             let message = format!("{{\"params\":{{\"arguments\":{arguments}}}}}");
-            decision = match policy.check_arguments(decision, &asked, message.as_bytes()) {
+            let checked = if self.arguments.is_some() {
+                policy.check_arguments(decision, &asked, message.as_bytes())
+            } else {
+                Ok(decision)
+            };
+            decision = match checked.and_then(|decision| decide_cedar(decision, Some(message.as_bytes()))) {
                 Ok(decision) => decision,
                 Err(UnreadableArguments) => {
                     let wrong = Some("servers may read these arguments in different ways".to_owned());
@@ -76,6 +94,9 @@ impl Case {
             };
         }
         let by = match (decision.rule(), policy.why_refused(&asked)) {
+            (Some(rule), _) if decision.failure().is_some() => {
+                format!("the rule {rule}, which cannot be evaluated ({})", decision.failure().unwrap_or_default())
+            }
             (Some(rule), _) if decision.limit().is_some() => format!("the arguments of the rule {rule}"),
             (Some(rule), _) => format!("the rule {rule}"),
             (None, Some(why)) => format!("no rule ({why})"),

@@ -14,6 +14,9 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(15);
 /// When a call may be retried if too many wait for approval.
 const FULL_AFTER: Duration = Duration::from_secs(60);
 
+/// What the audit log has as the limit of a call for which a policy in Cedar cannot be evaluated.
+pub(super) const EVALUATION: &str = "evaluation";
+
 /// The ceilings of a rule. An absent ceiling limits nothing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ceilings {
@@ -40,6 +43,8 @@ pub(super) struct Quota {
 pub enum CeilingReached {
     /// The arguments violate the schema, with the violation.
     Arguments(Arc<str>),
+    /// A policy in Cedar cannot be evaluated for the arguments, with the reason. The caller is not told the reason.
+    Evaluation(Arc<str>),
     /// The caller exceeds its rate.
     Rate {
         /// When the caller may call again.
@@ -123,6 +128,7 @@ impl CeilingReached {
     pub const fn key(&self) -> &'static str {
         match self {
             CeilingReached::Arguments(_) => "arguments",
+            CeilingReached::Evaluation(_) => EVALUATION,
             CeilingReached::Rate { .. } => "calls_per_minute",
             CeilingReached::AtOnce => "calls_at_once_max",
             CeilingReached::Day { .. } => "calls_per_day",
@@ -143,7 +149,7 @@ impl CeilingReached {
             CeilingReached::ApprovalWaits(_) => Some(ASK_AGAIN_AFTER),
             CeilingReached::ApprovalsFull => Some(FULL_AFTER),
             CeilingReached::ApprovalUnkept => Some(ASK_AGAIN_AFTER),
-            CeilingReached::Arguments(_) | CeilingReached::ApprovalDenied(_) => None,
+            CeilingReached::Arguments(_) | CeilingReached::Evaluation(_) | CeilingReached::ApprovalDenied(_) => None,
             CeilingReached::ApprovalGiven(_) | CeilingReached::ApprovalUnknown => None,
         }
     }

@@ -1,5 +1,6 @@
 //! Finds parts of a policy that have no effect.
 
+use crate::policy::tools::cedar::CedarRules;
 use crate::policy::tools::file_reader::PolicyFault;
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::rule::Rule;
@@ -10,16 +11,35 @@ impl ToolPolicy {
     #[must_use]
     pub fn useless(&self) -> Vec<PolicyFault> {
         let mut faults: Vec<PolicyFault> = self.rules.iter().filter_map(|rule| self.useless_rule(rule)).collect();
+        let cedar: Vec<(&str, usize)> = self.cedar.iter().flat_map(CedarRules::roles).collect();
         let used = self.rules.iter().fold(RoleSet::default(), |all, rule| all.and(rule.roles));
         for (_, role) in self.roles.iter().enumerate().filter(|(at, _)| !used.contains(*at)) {
+            if cedar.iter().any(|(name, _)| **name == *role.name) {
+                continue;
+            }
             faults.push(PolicyFault { line: role.line, message: format!("no rule names the role {}", role.name) });
         }
         for key in &self.keys {
             let name = &key.identity.subject;
-            if !self.roles.iter().any(|role| role.keys.matches(name)) {
+            if self.cedar.is_none() && !self.roles.iter().any(|role| role.keys.matches(name)) {
                 faults.push(PolicyFault { line: key.line, message: format!("no role has the key {name}") });
             }
         }
+        faults.sort_by_key(|fault| fault.line);
+        faults
+    }
+
+    /// What is doubtful in the Cedar file, by its lines.
+    #[must_use]
+    pub fn doubtful_cedar(&self) -> Vec<PolicyFault> {
+        let Some(cedar) = &self.cedar else { return Vec::new() };
+        let is_known = |name: &str| self.roles.iter().any(|role| *role.name == *name);
+        let unknown = cedar.roles().filter(|(name, _)| !is_known(name));
+        let unknown = unknown.map(|(name, line)| PolicyFault {
+            line,
+            message: format!("no [[role]] of the policy file has the name {name:?}"),
+        });
+        let mut faults: Vec<PolicyFault> = unknown.chain(cedar.warnings().iter().cloned()).collect();
         faults.sort_by_key(|fault| fault.line);
         faults
     }

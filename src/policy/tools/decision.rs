@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::base::{Hex, sha256};
-use crate::policy::tools::ceilings::CeilingReached;
+use crate::policy::tools::ceilings::{CeilingReached, EVALUATION};
 
 /// How many bytes of a policy's digest are shown.
 const DIGEST_SHOWN: usize = 8;
@@ -22,6 +22,16 @@ pub enum ToolDecision {
 }
 
 impl ToolDecision {
+    /// Why a policy in Cedar cannot be evaluated, if the request is denied for that.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            ToolDecision::Denied { how: Denial::Unevaluated(why), .. }
+            | ToolDecision::Denied { how: Denial::Ceiling(CeilingReached::Evaluation(why)), .. } => Some(why),
+            _ => None,
+        }
+    }
+
     /// Whether the request may be passed on.
     #[must_use]
     pub const fn is_allowed(&self) -> bool {
@@ -36,11 +46,12 @@ impl ToolDecision {
         }
     }
 
-    /// The key of the ceiling that was reached, if the request is denied for that.
+    /// The key of the ceiling that was reached, if the request is denied for that; `evaluation` if a policy cannot be evaluated.
     #[must_use]
     pub const fn limit(&self) -> Option<&'static str> {
         match self {
             ToolDecision::Denied { how: Denial::Ceiling(reached), .. } => Some(reached.key()),
+            ToolDecision::Denied { how: Denial::Unevaluated(_), .. } => Some(EVALUATION),
             _ => None,
         }
     }
@@ -53,6 +64,8 @@ pub enum Denial {
     Hidden,
     /// Like `Hidden`, because the tool's current definition is not approved.
     Pinned,
+    /// Like `Hidden`, because a policy in Cedar cannot be evaluated, with the reason.
+    Unevaluated(Arc<str>),
     /// The missing scope (RFC 6750 section 3.1), so that the caller can ask its user for it. The target stays in lists.
     Scope(Arc<str>),
     /// The ceiling that was reached. The target stays in lists.

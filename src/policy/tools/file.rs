@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use toml::de::DeTable;
 
 use crate::base::{SecretHash, unhex};
@@ -11,6 +14,7 @@ use crate::policy::identity::{AgentIdentity, IdentityProof};
 use crate::policy::network::Network;
 use crate::policy::networks::Networks;
 use crate::policy::tools::case::{Case, OwnedTarget};
+use crate::policy::tools::cedar::CedarRules;
 use crate::policy::tools::decision::{Denial, PolicyDigest, RuleId};
 use crate::policy::tools::file_ceilings::{CEILING_KEYS, read_ceilings};
 use crate::policy::tools::file_reader::{FileReader, PolicyFault, Section};
@@ -41,6 +45,15 @@ impl ToolPolicy {
     ///
     /// Everything that is wrong with it, by line.
     pub fn parse(text: &str) -> Result<ToolPolicy, Vec<PolicyFault>> {
+        ToolPolicy::parse_with(text, None)
+    }
+
+    /// Reads a policy from the content of its file, whose second tier is Cedar.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, by line.
+    pub fn parse_with(text: &str, cedar: Option<CedarRules>) -> Result<ToolPolicy, Vec<PolicyFault>> {
         let mut reader = FileReader::new(text);
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
@@ -63,7 +76,7 @@ impl ToolPolicy {
                 );
             }
         }
-        let policy = Parts { reader: &mut reader, patterns: 0 }.read(&root, text);
+        let policy = Parts { reader: &mut reader, patterns: 0 }.read(&root, text, cedar);
         let mut faults = reader.faults;
         faults.sort_by_key(|fault| fault.line);
         if faults.is_empty() { Ok(policy) } else { Err(faults) }
@@ -78,22 +91,24 @@ struct Parts<'r> {
 }
 
 impl Parts<'_> {
-    fn read(&mut self, root: &DeTable<'_>, text: &str) -> ToolPolicy {
+    fn read(&mut self, root: &DeTable<'_>, text: &str, cedar: Option<CedarRules>) -> ToolPolicy {
+        let second = cedar.as_ref().map_or("", CedarRules::source);
         let mut policy = ToolPolicy {
-            digest: PolicyDigest::of(text.as_bytes()),
+            digest: PolicyDigest::of([text, second].concat().as_bytes()),
             roles: Vec::new(),
             scopes: Vec::new(),
             keys: Vec::new(),
             passes_keys: false,
             passes_instructions: true,
             rules: Vec::new(),
-            uses_annotations: false,
+            uses_annotations: cedar.as_ref().is_some_and(CedarRules::uses_annotations),
             asks_for_approval: false,
-            needs_wall_time: false,
             limits_answers: false,
             shows_tasks: false,
             awaited: Arc::default(),
             schemas: Arc::default(),
+            needs_wall_time: cedar.as_ref().is_some_and(CedarRules::uses_time),
+            cedar,
             cases: Vec::new(),
             sanitise: read_sanitise(self.reader, root),
             hints: Arc::default(),
@@ -109,6 +124,9 @@ impl Parts<'_> {
             policy.passes_keys = self.reader.flag(&section, "pass_keys").unwrap_or(false);
             policy.passes_instructions = self.reader.flag(&section, "pass_instructions").unwrap_or(true);
         }
+        if policy.uses_annotations && !trusts_annotations {
+            self.reader.fault(1, "the Cedar policies read annotations, which are the word of the server: set trust_annotations = true in [policy] if you trust it in this");
+        }
         let mut names = Names::default();
         for section in self.reader.rows(root, "key", KEYS_MAX) {
             if let Some(key) = self.key(&section, &mut names) {
@@ -123,6 +141,9 @@ impl Parts<'_> {
         let mut names = Names::default();
         for (at, section) in self.reader.rows(root, "rule", RULES_MAX).into_iter().enumerate() {
             let mut rule = self.rule(&section, at, &policy.roles, &mut names);
+            if policy.cedar.iter().flat_map(CedarRules::named).any(|(name, _)| *name == *rule.id.name) {
+                self.reader.fault(section.line, format!("a policy in Cedar has the name {:?} too", rule.id.name));
+            }
             rule.scope = self.place_of_scope(&section, &rule.effect, &mut policy.scopes);
             if !rule.hints.is_empty() && !trusts_annotations {
                 self.reader.fault(
@@ -384,8 +405,10 @@ impl Parts<'_> {
                 "arguments",
                 "expect",
                 "rule",
+                "time",
             ],
         );
+        let unix = self.case_time(section);
         let (is_allowed, needs_approval) = match self.reader.text(section, "expect") {
             Some("allow") => (true, false),
             Some("approve") => (true, true),
@@ -406,6 +429,7 @@ impl Parts<'_> {
         let rule = self.reader.text(section, "rule");
         if let Some(name) = rule
             && !policy.rules.iter().any(|rule| *rule.id.name == *name)
+            && !policy.cedar.iter().flat_map(CedarRules::named).any(|(known, _)| known == name)
         {
             self.reader.fault(section.line_of(self.reader, "rule"), format!("no [[rule]] has the name {name:?}"));
         }
@@ -431,7 +455,31 @@ impl Parts<'_> {
         let name = self.reader.text(section, "name").map_or_else(|| format!("line {}", section.line), str::to_owned);
         let roles = self.roles(section, &policy.roles);
         let (line, method, rule) = (section.line, method.to_owned(), rule.map(str::to_owned));
-        Some(Case { name, line, roles, address, identity, method, target, arguments, is_allowed, needs_approval, rule })
+        Some(Case {
+            name,
+            line,
+            roles,
+            address,
+            identity,
+            unix,
+            method,
+            target,
+            arguments,
+            is_allowed,
+            needs_approval,
+            rule,
+        })
+    }
+
+    /// When the call of a test is made, since 1970.
+    fn case_time(&mut self, section: &Section<'_>) -> Duration {
+        let time = self.reader.text(section, "time").map(|text| OffsetDateTime::parse(text, &Rfc3339));
+        if let Some(Err(_)) = time {
+            let line = section.line_of(self.reader, "time");
+            self.reader.fault(line, "time has to be a text such as \"2026-07-28T12:00:00Z\"");
+        }
+        let seconds = time.and_then(Result::ok).map_or(0, OffsetDateTime::unix_timestamp);
+        Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
     }
 
     /// Who calls in a test.

@@ -116,7 +116,7 @@ mod tests {
         ) -> (Option<AnswerFilter>, Option<AnswerNote>) {
             let mut note = self.0.note_answers(decision);
             self.0.hold_results(&mut note, RoleSet::default(), decision, asked);
-            (AnswerFilter::new(&self.0, RoleSet::default(), false, note.as_ref()), note)
+            (AnswerFilter::new(&self.0, (RoleSet::default(), None), false, note.as_ref()), note)
         }
 
         fn calls(&self, tool: &str, session: &str, id: &str) -> Option<AnswerFilter> {

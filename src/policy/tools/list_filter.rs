@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::policy::tools::cedar::CedarCaller;
 use crate::policy::tools::changes::Changes;
 use crate::policy::tools::decision::{Asked, Denial, ToolDecision};
 use crate::policy::tools::hints::ToolHints;
@@ -19,6 +20,8 @@ pub const LIST_LEN_MAX: usize = 4 << 20;
 pub struct ListFilter {
     policy: Arc<ToolPolicy>,
     roles: RoleSet,
+    /// The caller as Cedar sees it, if the policy has Cedar.
+    cedar: Option<Arc<CedarCaller>>,
 }
 
 /// An answer that cannot be read, so that it cannot be passed on.
@@ -36,10 +39,10 @@ const LISTS: [(&str, &str); 4] =
     [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
 
 impl ListFilter {
-    /// A filter for a caller with these roles.
+    /// A filter for a caller with these roles, [prepared](ToolPolicy::cedar_caller) for Cedar.
     #[must_use]
-    pub fn new(policy: Arc<ToolPolicy>, roles: RoleSet) -> ListFilter {
-        ListFilter { policy, roles }
+    pub fn new(policy: Arc<ToolPolicy>, roles: RoleSet, cedar: Option<Arc<CedarCaller>>) -> ListFilter {
+        ListFilter { policy, roles, cedar }
     }
 
     /// Whether the answer to a request may have a list: a request for one, or for a stream, on which a request of the caller may be
@@ -136,12 +139,19 @@ impl ListFilter {
     fn shows(&self, element: &Value<'_>, kind: &str, named_by: &str) -> bool {
         let Ok([Ok(Some(name)), annotations]) = element.members([named_by, "annotations"]) else { return false };
         let Some(name) = name.value.string() else { return false };
+        let mut hints = ToolHints::default();
+        let asked = match kind {
+            "tools" => Asked::tool(&name),
+            "prompts" => Asked::prompt(&name),
+            "resources" => Asked::resource(&name),
+            _ => Asked::template(&name),
+        };
         let decision = match kind {
             "tools" => {
                 let said = annotations.as_ref().ok().and_then(Option::as_ref);
                 let said = said.and_then(|said| serde_json::from_slice::<ToolHints>(said.value.bytes()).ok());
-                let (asked, said) = (Asked::tool(&name), said.unwrap_or_default());
-                let decision = self.policy.decide_listed(self.roles, &asked, said, element);
+                hints = said.unwrap_or_default();
+                let decision = self.policy.decide_listed(self.roles, &asked, hints, element);
                 if self.policy.keeps_schemas() {
                     let schema = element.member("outputSchema").ok().flatten();
                     self.policy.schemas.learn(&name, schema.as_ref().map(|schema| schema.value.bytes()));
@@ -156,7 +166,9 @@ impl ListFilter {
             _ => self.decide(&Asked::template(&name), element),
         };
         // Whoever can ask for a scope has to know for what.
-        matches!(decision, ToolDecision::Allowed(_) | ToolDecision::Denied { how: Denial::Scope(_), .. })
+        let is_listed =
+            matches!(decision, ToolDecision::Allowed(_) | ToolDecision::Denied { how: Denial::Scope(_), .. });
+        is_listed && self.policy.is_shown_by_cedar(self.cedar.as_deref(), &asked, hints)
     }
 
     fn decide(&self, asked: &Asked<'_>, element: &Value<'_>) -> ToolDecision {

@@ -15,7 +15,7 @@ use crate::policy::tools::tool_policy::ToolPolicy;
 use crate::policy::tools::tool_record::{OfferKind, ToolDigest, ToolStanding};
 
 fn filter(text: &str) -> AnswerFilter {
-    AnswerFilter::new(&Arc::new(ToolPolicy::parse(text).unwrap()), RoleSet::default(), true, None).unwrap()
+    AnswerFilter::new(&Arc::new(ToolPolicy::parse(text).unwrap()), (RoleSet::default(), None), true, None).unwrap()
 }
 
 fn some() -> AnswerFilter {
@@ -178,7 +178,7 @@ fn a_list_shows_what_a_call_may_reach() {
             }
         }
         let policy = Arc::new(ToolPolicy::parse(&text).unwrap());
-        let filter = AnswerFilter::new(&Arc::clone(&policy), RoleSet::default(), true, None).unwrap();
+        let filter = AnswerFilter::new(&Arc::clone(&policy), (RoleSet::default(), None), true, None).unwrap();
         let names = ["a", "b", "bc", "c", "d"];
         let tools: Vec<Value> =
             names.iter().map(|name| json!({"name": name, "annotations": {"readOnlyHint": rng.chance(0.5)}})).collect();
@@ -200,7 +200,7 @@ fn a_tool_in_quarantine_is_hidden_and_cannot_be_called_until_it_is_approved() {
     let pinned = |mode| {
         let policy = ToolPolicy::parse("[[rule]]\neffect = 'deny'\ntools = ['asked']\nscope = 's'\n").unwrap();
         let policy = Arc::new(policy.pinned(ToolPins::new(mode, &inventory)));
-        (Arc::clone(&policy), AnswerFilter::new(&policy, RoleSet::default(), true, None).unwrap())
+        (Arc::clone(&policy), AnswerFilter::new(&policy, (RoleSet::default(), None), true, None).unwrap())
     };
     let (policy, filter) = pinned(PinMode::Quarantine);
     let may_call = |policy: &ToolPolicy, tool| policy.decide(RoleSet::default(), &Asked::tool(tool));
@@ -251,7 +251,7 @@ fn prompts_and_resources_in_quarantine_are_hidden_and_cannot_be_used_until_they_
     let inventory = Arc::new(ToolInventory::new(&InventoryMemory::new(1 << 20)));
     let policy = ToolPolicy::parse("").unwrap().pinned(ToolPins::new(PinMode::Quarantine, &inventory));
     let policy = Arc::new(policy);
-    let filter = AnswerFilter::new(&policy, RoleSet::default(), true, None).unwrap();
+    let filter = AnswerFilter::new(&policy, (RoleSet::default(), None), true, None).unwrap();
     let may = |asked: Asked<'_>| policy.decide(RoleSet::default(), &asked).is_allowed();
     let lists = [
         r#"{"result":{"prompts":[{"name":"p","description":"asks"}]}}"#,

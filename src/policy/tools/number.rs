@@ -89,6 +89,41 @@ impl Number {
         let by_double = !self.double.is_finite() || self.double.fract() == 0.0;
         if exactly == by_double { Ok(exactly) } else { Err(Unreadable) }
     }
+    /// The number as an `i64`, if it is one and its nearest double is the same number.
+    ///
+    /// # Errors
+    ///
+    /// If it is an `i64`, but servers that read doubles see another number.
+    #[cfg(feature = "cedar")]
+    pub(super) fn as_long(&self) -> Result<Option<i64>, Unreadable> {
+        let zeros = usize::try_from(self.exponent).ok().and_then(|whole| whole.checked_sub(self.digits.len()));
+        let zeros = if self.digits.is_empty() { Some(0) } else { zeros };
+        // The longest has 19 digits.
+        let Some(zeros) = zeros.filter(|zeros| self.digits.len() + zeros <= 19) else { return Ok(None) };
+        let mut text = if self.is_negative { "-".to_owned() } else { String::new() };
+        text.push_str(&String::from_utf8_lossy(&self.digits));
+        text.extend(std::iter::repeat_n('0', if self.digits.is_empty() { 1 } else { zeros }));
+        let Ok(long) = text.parse::<i64>() else { return Ok(None) };
+        if self.double as i128 == i128::from(long) { Ok(Some(long)) } else { Err(Unreadable) }
+    }
+
+    /// The number as a decimal of Cedar: with at most four places, and so few digits that no double is between it and the next.
+    #[cfg(feature = "cedar")]
+    pub(super) fn as_decimal(&self) -> Option<String> {
+        const DIGITS_MAX: i64 = 15;
+        const PLACES_MAX: i64 = 4;
+        let (digits, len) = (String::from_utf8_lossy(&self.digits), self.digits.len() as i64);
+        let places = (len - self.exponent).max(0);
+        if len > DIGITS_MAX || places > PLACES_MAX || self.exponent > DIGITS_MAX || self.exponent < -PLACES_MAX {
+            return None;
+        }
+        let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or_default());
+        let all = format!("{}{digits}{}", zeros(-self.exponent), zeros(self.exponent - len));
+        let (whole, fraction) = all.split_at(all.len() - usize::try_from(places).unwrap_or_default());
+        let or_zero = |text: &str| if text.is_empty() { "0".to_owned() } else { text.to_owned() };
+        let sign = if self.is_negative { "-" } else { "" };
+        Some(format!("{sign}{}.{}", or_zero(whole), or_zero(fraction)))
+    }
 }
 
 fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
@@ -137,6 +172,37 @@ mod tests {
         assert_eq!(number("4.5").is_whole(), Ok(false));
         assert_eq!(number("1e400").is_whole(), Ok(true));
         assert_eq!(number("4.00000000000000000000001").is_whole(), Err(Unreadable));
+    }
+
+    #[cfg(feature = "cedar")]
+    #[test]
+    fn a_number_is_a_long_or_a_decimal_of_cedar_only_if_it_stays_the_same() {
+        let long = |text: &str| number(text).as_long();
+        for (text, value) in
+            [("0", 0), ("-0.0", 0), ("5e2", 500), ("1.0", 1), ("-70", -70), ("4611686018427387904", 1 << 62)]
+        {
+            assert_eq!(long(text), Ok(Some(value)), "{text}");
+        }
+        for text in ["1.5", "1e-3", "1e19", "9223372036854775808", "-1e400"] {
+            assert_eq!(long(text), Ok(None), "{text}");
+        }
+        assert_eq!(long("9007199254740993"), Err(Unreadable));
+        let decimal = |text: &str| number(text).as_decimal();
+        for (text, value) in [
+            ("0", "0.0"),
+            ("500", "500.0"),
+            ("-1.5", "-1.5"),
+            ("0.0625", "0.0625"),
+            ("1e-4", "0.0001"),
+            ("12.3400", "12.34"),
+            ("1e3", "1000.0"),
+            ("-0.5", "-0.5"),
+        ] {
+            assert_eq!(decimal(text).as_deref(), Some(value), "{text}");
+        }
+        for text in ["0.00001", "1e16", "1.23456", "1234567890123456", "1e-400"] {
+            assert_eq!(decimal(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::policy::identity::{AgentIdentity, IdentityProof};
+use crate::policy::tools::cedar::{CallerFacts, CedarQuestion, CedarVerdict};
 use crate::policy::tools::decision::{Asked, Target, ToolDecision};
 use crate::policy::tools::hints::ToolHints;
+use crate::policy::tools::replay_unknown::ReplayUnknown;
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
 
@@ -45,17 +48,6 @@ pub struct ReplayedCall {
     pub depends_on: BTreeSet<ReplayUnknown>,
 }
 
-/// Data of a call that a record lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ReplayUnknown {
-    /// The scopes and claims of the caller.
-    Claims,
-    /// The annotations of the tool.
-    Annotations,
-    /// The arguments, which are recorded only as a hash.
-    Arguments,
-}
-
 impl CallFate {
     /// The name for people and programs.
     #[must_use]
@@ -64,18 +56,6 @@ impl CallFate {
             CallFate::Allowed => "allowed",
             CallFate::NeedsApproval => "approval",
             CallFate::Denied => "denied",
-        }
-    }
-}
-
-impl ReplayUnknown {
-    /// The name for people and programs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            ReplayUnknown::Claims => "claims",
-            ReplayUnknown::Annotations => "annotations",
-            ReplayUnknown::Arguments => "arguments",
         }
     }
 }
@@ -100,7 +80,13 @@ impl ToolPolicy {
             let mut of_roles = BTreeSet::new();
             for hints in self.possible_hints(&call.asked) {
                 let decision = self.decide_with(roles, &call.asked, |_| hints);
-                of_roles.insert(self.fate_of(&decision));
+                let fates = self.replay_cedar(call, roles, &decision, &mut replayed.depends_on);
+                match &fates[..] {
+                    [] => drop(of_roles.insert(self.fate_of(&decision))),
+                    [fate] => drop(of_roles.insert(fate.clone())),
+                    // What Cedar does not know has been said.
+                    unsure => replayed.possible.extend(unsure.iter().cloned()),
+                }
                 if self.checks_arguments(&decision, &call.asked) {
                     replayed.depends_on.insert(ReplayUnknown::Arguments);
                     replayed.possible.insert((CallFate::Denied, decision.rule().map(|rule| Arc::clone(&rule.name))));
@@ -115,6 +101,35 @@ impl ToolPolicy {
             replayed.possible.extend(of_roles);
         }
         replayed
+    }
+
+    /// The outcomes that Cedar leaves of a call that the lists allow; none if it says nothing.
+    fn replay_cedar(
+        &self,
+        call: &RecordedCall<'_>,
+        roles: RoleSet,
+        decision: &ToolDecision,
+        depends_on: &mut BTreeSet<ReplayUnknown>,
+    ) -> Vec<(CallFate, Option<Arc<str>>)> {
+        let identity = call.identity.as_ref();
+        let facts = CallerFacts { identity, address: call.address, unix: Duration::ZERO };
+        let caller = if decision.is_allowed() { self.cedar_caller(roles, &facts) } else { None };
+        let (Some(cedar), Some(caller)) = (&self.cedar, caller) else { return Vec::new() };
+        let question = CedarQuestion { asked: call.asked, place: &self.place, hints: None };
+        let has_claims = identity.is_some_and(|identity| identity.proof != IdentityProof::Key);
+        let (verdicts, unknown) = cedar.replay(&caller, &question, has_claims);
+        depends_on.extend(unknown);
+        let fate = |verdict| match verdict {
+            CedarVerdict::Permitted(rule) => {
+                let (fate, own) = self.fate_of(decision);
+                (fate, own.or(rule.map(|rule| rule.name)))
+            }
+            CedarVerdict::Forbidden { rule, .. } | CedarVerdict::Failed { rule, .. } => {
+                (CallFate::Denied, Some(rule.name))
+            }
+            CedarVerdict::NotPermitted => (CallFate::Denied, None),
+        };
+        verdicts.into_iter().map(fate).collect()
     }
 
     /// The sets of roles that the caller may have, depending on its scopes and claims.
@@ -157,8 +172,7 @@ mod tests {
     use super::*;
     use crate::policy::IdentityProof;
 
-    fn replay(policy: &str, asked: Asked<'_>, subject: Option<&str>) -> (Vec<(CallFate, String)>, Vec<&'static str>) {
-        let policy = ToolPolicy::parse(policy).unwrap_or_else(|faults| panic!("{faults:?}"));
+    fn call<'a>(asked: Asked<'a>, subject: Option<&str>) -> RecordedCall<'a> {
         let identity = subject.map(|subject| AgentIdentity {
             subject: subject.into(),
             issuer: Some("https://i".into()),
@@ -167,7 +181,12 @@ mod tests {
             scopes: Arc::new([]),
             claims: Arc::default(),
         });
-        let call = RecordedCall { asked, address: Some([10, 0, 0, 1].into()), identity };
+        RecordedCall { asked, address: Some([10, 0, 0, 1].into()), identity }
+    }
+
+    fn replay(policy: &str, asked: Asked<'_>, subject: Option<&str>) -> (Vec<(CallFate, String)>, Vec<&'static str>) {
+        let policy = ToolPolicy::parse(policy).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let call = call(asked, subject);
         let ReplayedCall { possible, depends_on } = policy.replay(&call);
         let told = |(fate, rule): (_, Option<Arc<str>>)| (fate, rule.map(|rule| rule.to_string()).unwrap_or_default());
         (possible.into_iter().map(told).collect(), depends_on.into_iter().map(ReplayUnknown::name).collect())
@@ -209,6 +228,34 @@ mod tests {
         let (possible, depends_on) = replay(policy, Asked::tool("pay"), None);
         let all = [rule(CallFate::Allowed, "pays"), rule(CallFate::Allowed, "reads"), rule(CallFate::Denied, "pays")];
         assert_eq!((&possible[..], &depends_on[..]), (&all[..], &["annotations", "arguments"][..]));
+    }
+
+    #[cfg(feature = "cedar")]
+    #[test]
+    fn cedar_leaves_what_is_possible_without_what_a_record_lacks() {
+        let cedar = "@id(\"small\") permit(principal, action == Action::\"tools/call\", resource == Tool::\"pay\") when { context.arguments has n && context.arguments.n < 5 };\n\
+                     @id(\"staff\") permit(principal in Group::\"https://i|staff\", action, resource == Tool::\"s\");\n\
+                     @id(\"alice\") permit(principal == User::\"https://i|alice\", action, resource == Tool::\"a\");\n\
+                     @id(\"night\") forbid(principal, action, resource == Tool::\"a\") when { context.time.hour < 6 };\n";
+        let rules = crate::policy::CedarRules::parse(cedar).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let policy = ToolPolicy::parse_with("", Some(rules)).unwrap();
+        let replay = |tool: &str, subject: Option<&str>| {
+            let replayed = policy.replay(&call(Asked::tool(tool), subject));
+            let told = replayed.possible.into_iter().map(|(fate, rule)| (fate, rule.map(|rule| rule.to_string())));
+            let depends: Vec<_> = replayed.depends_on.into_iter().map(ReplayUnknown::name).collect();
+            (told.collect::<Vec<_>>(), depends)
+        };
+        let by = |fate, rule: &str| (fate, Some(rule.to_owned()));
+        let denied = (CallFate::Denied, None);
+        let unknown = vec!["claims", "arguments", "time"];
+        let both = |rule| (vec![by(CallFate::Allowed, rule), denied.clone()], unknown.clone());
+        assert_eq!(replay("pay", Some("bob")), both("small"));
+        assert_eq!(replay("s", Some("bob")), both("staff"));
+        assert_eq!(replay("s", None), (vec![denied.clone()], vec![]), "who is nobody is in no group");
+        assert_eq!(replay("a", Some("bob")), (vec![denied.clone()], vec![]));
+        let night = (vec![by(CallFate::Allowed, "alice"), by(CallFate::Denied, "night")], unknown.clone());
+        assert_eq!(replay("a", Some("alice")), night);
+        assert_eq!(replay("other", Some("alice")), (vec![denied.clone()], vec![]));
     }
 
     #[test]

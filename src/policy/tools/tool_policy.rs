@@ -14,10 +14,12 @@ use crate::policy::tools::approval_ticket::ApprovalTicket;
 use crate::policy::tools::approvals::{ApprovalCall, Approvals, Asker, Asking, caller_told};
 use crate::policy::tools::awaited::AwaitedAnswers;
 use crate::policy::tools::case::Case;
+use crate::policy::tools::cedar::CedarRules;
 use crate::policy::tools::ceilings::{CeilingReached, Ceilings};
 use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
 use crate::policy::tools::hints::{KnownHints, ToolHints};
 use crate::policy::tools::json_text::{Unreadable, Value};
+use crate::policy::tools::method_default::MethodDefault;
 use crate::policy::tools::pins::{PIN_RULE, ToolPins};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
 use crate::policy::tools::result_schema::OutputSchemas;
@@ -40,6 +42,8 @@ pub struct ToolPolicy {
     /// Whether the server's list of tools or its instructions may mention tools that the caller may not use.
     pub(super) passes_instructions: bool,
     pub(super) rules: Vec<Rule>,
+    /// The second tier; `None` if there is none.
+    pub(super) cedar: Option<CedarRules>,
     /// Properties of the rules, computed once so that a request need not scan them.
     pub(super) uses_annotations: bool,
     pub(super) asks_for_approval: bool,
@@ -68,47 +72,6 @@ pub struct ToolPolicy {
 /// The arguments of a call cannot be parsed, or have more than one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadableArguments;
-
-/// The default for a method that no rule names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MethodDefault {
-    /// Allowed: the method is part of the protocol, or its lists are filtered.
-    Allowed,
-    /// Decided by the target. A request without a target is treated as [indirect](MethodDefault::Indirect).
-    ByTarget,
-    /// The method reaches tools or resources without naming them, such as the result of another call, or resources in a list. It
-    /// is denied if any rule applies to the caller or allows something, unless a rule allows the method.
-    Indirect,
-    /// Denied if the policy has any allow rule.
-    Unknown,
-}
-
-impl MethodDefault {
-    /// The default for this method.
-    #[must_use]
-    pub fn of(method: &str) -> MethodDefault {
-        match method {
-            "tools/call"
-            | "prompts/get"
-            | "resources/read"
-            | "resources/subscribe"
-            | "resources/unsubscribe"
-            | "completion/complete" => MethodDefault::ByTarget,
-            "initialize"
-            | "server/discover"
-            | "ping"
-            | "logging/setLevel"
-            | "tools/list"
-            | "prompts/list"
-            | "resources/list"
-            | "resources/templates/list" => MethodDefault::Allowed,
-            "subscriptions/listen" => MethodDefault::Indirect,
-            method if method.starts_with("tasks/") => MethodDefault::Indirect,
-            method if method.starts_with("notifications/") => MethodDefault::Allowed,
-            _ => MethodDefault::Unknown,
-        }
-    }
-}
 
 impl ToolPolicy {
     /// Shares what was learned under the route's previous policy: tool annotations, and the limits of awaited answers.
@@ -155,6 +118,7 @@ impl ToolPolicy {
             return None;
         }
         let name = self.rules.get(usize::from(index)).map(|rule| &*rule.id.name);
+        let name = name.or_else(|| self.cedar.as_ref()?.rule_name(index));
         name.or_else(|| (index == PIN_RULE.0).then_some(PIN_RULE.1))
     }
 
@@ -247,13 +211,18 @@ impl ToolPolicy {
     /// Whether the decision depends on the arguments of the request.
     #[must_use]
     pub fn needs_arguments(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
-        self.needs_approval(decision) || self.checks_arguments(decision, asked) || self.looks_at_arguments(asked)
+        self.needs_approval(decision)
+            || self.checks_arguments(decision, asked)
+            || self.looks_at_arguments(asked)
+            || self.cedar_needs_arguments(decision, asked)
     }
 
     /// Whether an allowed request has further checks to pass.
     #[must_use]
     pub fn is_held(&self, decision: &ToolDecision, asked: &Asked<'_>) -> bool {
-        self.has_ceilings(decision) || (decision.is_allowed() && self.looks_at_arguments(asked))
+        self.has_ceilings(decision)
+            || (decision.is_allowed() && self.looks_at_arguments(asked))
+            || self.cedar_needs_arguments(decision, asked)
     }
 
     /// Whether the texts of the arguments are scanned.
@@ -341,7 +310,7 @@ impl ToolPolicy {
         reached(decision, CeilingReached::ApprovalUnkept)
     }
 
-    /// Whether any rule counts calls or requires approval, and so depends on the time since 1970.
+    /// Whether any rule counts calls, requires approval or has times, and so depends on the time since 1970.
     #[must_use]
     pub const fn needs_wall_time(&self) -> bool {
         self.needs_wall_time
@@ -402,9 +371,9 @@ impl ToolPolicy {
         }
     }
 
-    /// Whether any rule names resources. If none does, URIs are not normalised.
+    /// Whether any rule may name resources. If none does, URIs are not normalised.
     fn names_resources(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.resources.is_empty())
+        self.cedar.is_some() || self.rules.iter().any(|rule| !rule.resources.is_empty())
     }
 
     pub(super) fn decide_with(

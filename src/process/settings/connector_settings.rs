@@ -207,7 +207,8 @@ pub(crate) fn connector_tables(
         let source = PolicySource {
             host: &route.host,
             file: route.policy_file.as_deref(),
-            key: format!("route[{index}].policy_file"),
+            cedar: route.cedar_file.as_deref(),
+            key: format!("route[{index}]"),
             pin: route.pin,
             server: &server,
         };

@@ -265,10 +265,11 @@ fn policy_of(
     policies: &mut PolicyReader,
     faults: &mut Vec<ConfigError>,
 ) -> Option<Arc<ToolPolicy>> {
-    let key = format!("host[{index}].policy_file");
+    let key = format!("host[{index}]");
     let source = PolicySource {
         host: &host.host,
         file: host.policy_file.as_deref(),
+        cedar: host.cedar_file.as_deref(),
         key: key.clone(),
         pin: host.pin,
         // The edge knows its connectors, and not what is behind them.
@@ -277,7 +278,7 @@ fn policy_of(
     let policy = policies.read(source, faults)?;
     if policy.uses_annotations() && matches!(host.host, HostPattern::Wildcard(_)) {
         let why = "its rules depend on annotations of tools, which differ from server to server: write a [[host]] for each host";
-        faults.push(ConfigError::new(Origin::Default, key, why));
+        faults.push(ConfigError::new(Origin::Default, format!("{key}.policy_file"), why));
     }
     Some(policy)
 }

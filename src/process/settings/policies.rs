@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::HostPattern;
-use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_policy_file};
+use crate::config::{ConfigError, ConfigErrors, IdentityConfig, Origin, read_policy_files};
 use crate::control::{Inventories, PinnedServer};
 use crate::policy::{Approvals, PinMode, Quotas, ToolPins, ToolPolicy};
 use crate::process::settings::CallerReader;
@@ -31,7 +31,9 @@ pub(super) struct PolicySource<'a> {
     pub(super) host: &'a HostPattern,
     /// Its file, if it has one.
     pub(super) file: Option<&'a Path>,
-    /// The setting that names it.
+    /// Its file in Cedar, if it has one.
+    pub(super) cedar: Option<&'a Path>,
+    /// The setting that names the files, without `policy_file`.
     pub(super) key: String,
     /// What becomes of tools that nobody has approved.
     pub(super) pin: PinMode,
@@ -41,7 +43,7 @@ pub(super) struct PolicySource<'a> {
 
 /// The policies by host, by the server behind the host where it is known, and by file. What one server says about its tools does not
 /// hold for another.
-type Known = HashMap<(String, String, PathBuf), Arc<ToolPolicy>>;
+type Known = HashMap<(String, String, PathBuf, PathBuf), Arc<ToolPolicy>>;
 
 impl PolicyReader {
     /// Begins a reading with the issuers of tokens. What is read next is compared with what is in effect, whatever was
@@ -93,20 +95,19 @@ impl PolicyReader {
     /// it cannot be read.
     pub(super) fn read(
         &mut self,
-        PolicySource { host, file, key, pin, server }: PolicySource<'_>,
+        PolicySource { host, file, cedar, key, pin, server }: PolicySource<'_>,
         faults: &mut Vec<ConfigError>,
     ) -> Option<Arc<ToolPolicy>> {
-        if file.is_none() && pin == PinMode::Off {
+        if file.is_none() && cedar.is_none() && pin == PinMode::Off {
             return None;
         }
         let pins = if pin == PinMode::Off { None } else { self.pins_of(host.to_string(), pin, server) };
-        let read = match file {
-            Some(file) => read_policy_file(file),
-            // It has no rule, and allows everything.
-            None => ToolPolicy::parse("").map_err(|_| "an empty policy is refused".to_owned()),
-        };
+        // Without a file it has no rule, and allows everything.
+        let read = read_policy_files(file, cedar);
+        let key = format!("{key}.{}", if file.is_none() && cedar.is_some() { "cedar_file" } else { "policy_file" });
         let mut read = read.map_err(|why| faults.push(ConfigError::new(Origin::Default, key, why))).ok()?.pinned(pins);
-        let place = (host.to_string(), server.to_owned(), file.map(Path::to_path_buf).unwrap_or_default());
+        let path = |file: Option<&Path>| file.map(Path::to_path_buf).unwrap_or_default();
+        let place = (host.to_string(), server.to_owned(), path(file), path(cedar));
         let next = self.next.get_or_insert_default();
         if let Some(known) = self.known.get(&place) {
             if **known == read {
@@ -116,6 +117,10 @@ impl PolicyReader {
             read.learn_from(known);
         }
         read.count_in(&self.quotas, &self.approvals, &place.0);
+        if let Some(cedar) = cedar {
+            tracing::info!(%host, file = %cedar.display(), policy = %read.digest(), "Cedar policy read");
+            read.doubtful_cedar().iter().for_each(|fault| tracing::warn!(file = %cedar.display(), "{fault}"));
+        }
         if let Some(file) = file {
             tracing::info!(%host, file = %file.display(), policy = %read.digest(), "policy read");
             read.useless().iter().for_each(|fault| tracing::warn!(file = %file.display(), "{fault}"));
@@ -154,8 +159,8 @@ mod tests {
         let (mut reader, mut faults) = (PolicyReader::default(), Vec::new());
         let mut read = |reader: &mut PolicyReader, host: &str, server: &str| {
             reader.begin(&config.identity).unwrap();
-            let (host, key) = (host.parse().unwrap(), "policy_file".to_owned());
-            let source = PolicySource { host: &host, file: Some(&file), key, pin: PinMode::Off, server };
+            let (host, key) = (host.parse().unwrap(), "route[0]".to_owned());
+            let source = PolicySource { host: &host, file: Some(&file), cedar: None, key, pin: PinMode::Off, server };
             reader.read(source, &mut faults).unwrap()
         };
         write("a");
@@ -171,13 +176,55 @@ mod tests {
         reader.put_in_force();
         assert_eq!(reader.known.keys().map(|(host, ..)| &**host).collect::<Vec<_>>(), ["b.test"]);
     }
+
+    #[test]
+    fn a_cedar_file_with_faults_is_told_and_leaves_the_last_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let cedar = dir.path().join("p.cedar");
+        let mut reader = PolicyReader::default();
+        let mut read = |text: &str| {
+            std::fs::write(&cedar, text).unwrap();
+            let (host, mut faults) = ("a.test".parse().unwrap(), Vec::new());
+            let source = PolicySource {
+                host: &host,
+                file: None,
+                cedar: Some(&cedar),
+                key: "route[0]".to_owned(),
+                pin: PinMode::Off,
+                server: "one",
+            };
+            let policy = reader.read(source, &mut faults);
+            if policy.is_some() {
+                reader.put_in_force();
+            } else {
+                reader.next = None;
+            }
+            (policy, faults.iter().map(ToString::to_string).collect::<String>())
+        };
+        let (policy, faults) = read("permit(principal, action, resource == Tool::\"a\");");
+        if !cfg!(feature = "cedar") {
+            assert!(
+                policy.is_none() && faults.contains("--features cedar") && faults.contains("cedar_file"),
+                "{faults}"
+            );
+            return;
+        }
+        let first = policy.unwrap_or_else(|| panic!("{faults}"));
+        let (policy, faults) = read("permit(principal, action, resource == Tool::\"a\";");
+        assert!(policy.is_none() && faults.contains("route[0].cedar_file") && faults.contains("line 1"), "{faults}");
+        let (again, _) = read("permit(principal, action, resource == Tool::\"a\");");
+        assert!(again.is_some_and(|again| Arc::ptr_eq(&again, &first)), "the last good one was kept");
+        let (changed, _) = read("permit(principal, action, resource == Tool::\"b\");");
+        assert!(changed.is_some_and(|changed| *changed != *first));
+    }
+
     #[test]
     fn a_refused_configuration_watches_no_server() {
         let (mut reader, mut faults) = (PolicyReader::default(), Vec::new());
         let mut read = |reader: &mut PolicyReader, host: &str, server: &str| {
             reader.pins.clear();
-            let (host, key, pin) = (host.parse().unwrap(), "policy_file".to_owned(), PinMode::Warn);
-            reader.read(PolicySource { host: &host, file: None, key, pin, server }, &mut faults).unwrap();
+            let (host, key, pin) = (host.parse().unwrap(), "route[0]".to_owned(), PinMode::Warn);
+            reader.read(PolicySource { host: &host, file: None, cedar: None, key, pin, server }, &mut faults).unwrap();
         };
         let seen = |reader: &PolicyReader| -> Vec<(String, String)> {
             reader.inventories.all().into_iter().map(|server| (server.route, server.upstream)).collect()

@@ -334,7 +334,7 @@ fn thousands_of_policies_decide_as_the_model_says() {
         for (_, names) in CALLERS {
             let roles = policy.roles_named(names.iter().copied()).unwrap();
             let own: Value = serde_json::from_str(&list()).unwrap();
-            let filtered = ListFilter::new(Arc::clone(&policy), roles).apply(list().as_bytes()).unwrap();
+            let filtered = ListFilter::new(Arc::clone(&policy), roles, None).apply(list().as_bytes()).unwrap();
             let filtered = filtered.map_or(own.clone(), |text| serde_json::from_slice(&text).unwrap());
             assert_eq!(filtered, shown(&own, &model, names), "{names:?}\n{file}");
             for case in cases(Era::Sessions).into_iter().chain(cases(Era::Stateless)) {

@@ -24,7 +24,7 @@ fn filter(policy: &str) -> AnswerFilter {
 fn noting(policy: &str) -> (AnswerFilter, AnswerNote) {
     let policy = ToolPolicy::parse(policy).unwrap_or_else(|faults| panic!("{faults:?}"));
     let note = AnswerNote::default();
-    (AnswerFilter::new(&Arc::new(policy), RoleSet::default(), false, Some(&note)).unwrap(), note)
+    (AnswerFilter::new(&Arc::new(policy), (RoleSet::default(), None), false, Some(&note)).unwrap(), note)
 }
 
 fn applied(filter: &AnswerFilter, message: &str) -> String {
