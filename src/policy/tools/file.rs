@@ -44,6 +44,7 @@ impl ToolPolicy {
     /// # Errors
     ///
     /// Everything that is wrong with it, by line.
+    #[cfg(feature = "internals")]
     pub fn parse(text: &str) -> Result<ToolPolicy, Vec<PolicyFault>> {
         ToolPolicy::parse_with(text, None)
     }

@@ -10,6 +10,7 @@ use crate::policy::tools::hints::ToolHints;
 
 /// What is known of a caller when it makes a request.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cedar"), allow(dead_code, reason = "only Cedar reads it"))]
 pub struct CallerFacts<'a> {
     /// The proven identity, if there is one.
     pub identity: Option<&'a AgentIdentity>,
