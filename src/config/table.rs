@@ -416,10 +416,10 @@ section! {
         /// both tiers allow it. For builds with the feature `cedar`. It is read again when it changes, as `policy_file` is, and refused for
         /// `passthrough` traffic.
         cedar_file: Option<PathBuf> = unset, live, like "policy.cedar";
-        /// What happens to tools that are new, or whose definition has changed since it was approved
+        /// What happens to tools, prompts and resources that are new, or whose definition has changed since it was approved
         /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `off`: nothing. `warn`: they are reported. `quarantine`: they are also
-        /// removed from lists, and calls of them are refused, until they are approved with `adit tools approve`. Tools are learned from
-        /// the `tools/list` results that pass through. Requires `edge.data_dir`. Not allowed for a wildcard host or for
+        /// removed from lists, and calls of them are refused, until they are approved with `adit tools approve`. They are learned from
+        /// the results of list requests that pass through. Requires `edge.data_dir`. Not allowed for a wildcard host or for
         /// `passthrough` traffic.
         pin: PinMode = "off", live, like "quarantine";
     }
@@ -750,10 +750,10 @@ section! {
         /// Policies in Cedar, the second tier of the policy of the route ([GOVERNANCE.md](GOVERNANCE.md#cedar)): a call passes if
         /// both tiers allow it. For builds with the feature `cedar`. It is read again when it changes, as `policy_file` is.
         cedar_file: Option<PathBuf> = unset, live, like "policy.cedar";
-        /// What happens to tools that are new, or whose definition has changed since it was approved
+        /// What happens to tools, prompts and resources that are new, or whose definition has changed since it was approved
         /// ([GOVERNANCE.md](GOVERNANCE.md#what-a-server-offers)). `off`: nothing. `warn`: they are reported. `quarantine`: they are also
-        /// removed from lists, and calls of them are refused, until they are approved with `adit tools approve`. Tools are learned from
-        /// the `tools/list` results that pass through. Requires `connect.state_dir`; `quarantine` also requires
+        /// removed from lists, and calls of them are refused, until they are approved with `adit tools approve`. They are learned from
+        /// the results of list requests that pass through. Requires `connect.state_dir`; `quarantine` also requires
         /// `connect.admin_listen` and `connect.admin_token_file`.
         pin: PinMode = "off", live, like "quarantine";
         /// Whether HTTP/2 is offered to an `https` upstream besides HTTP/1.1 (ALPN `h2`). If the upstream accepts it,

@@ -116,7 +116,9 @@ fn resumed() -> String {
     let answers = (7..=9).map(|id| json!({"jsonrpc": "2.0", "id": id, "result": rows(10)}));
     let note = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}});
     let events: String = answers.chain([note]).map(|message| format!("data: {message}\n\n")).collect();
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    // The server closes the connection behind it.
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     format!("{head}{:x}\r\n{events}\r\n0\r\n\r\n", events.len())
 }
 
@@ -460,7 +462,7 @@ fn holds_later_answers(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
 
     for (tool, task) in [("few", "t1"), ("free", "t2")] {
         let begun = asks(&call(tool, &json!({"task": task}).to_string()));
-        assert_eq!(begun["result"]["task"]["taskId"], *task, "{place}");
+        assert_eq!(begun["result"]["task"]["taskId"], *task, "{place}: {begun}");
     }
     for (task, is_withheld) in [("t1", true), ("t2", false), ("t3", true)] {
         let params = json!({"taskId": task});

@@ -424,7 +424,7 @@ mod tests {
                     assert_eq!(after["result"]["content"][1], json!({"type": "image", "data": "AAAA"}));
                     assert!(content(&after, 3).starts_with("[This answer was cut"));
                     assert_eq!(after["result"]["_meta"]["adit/cut"]["bytes"]["max"], json!(max));
-                    // No more is missing than has to be: a further character and its escape would not fit.
+                    // No more is missing than must be: a further character and its escape would not fit.
                     let is_all = content(&after, 2).is_empty() && content(&after, 0) != content(&before, 0);
                     assert!(max - text.len() < 12 || is_all, "{round}: {} of {max}", text.len());
                     shortest[usize::from(content(&after, 2).is_empty())] += 1;

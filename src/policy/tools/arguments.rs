@@ -225,7 +225,7 @@ impl ArgumentSchema {
         let mut reader = SchemaReader { faults: Vec::new(), values: 0 };
         let mut read = reader.read(schema, "arguments", 0);
         if read.kinds != Kinds::OBJECT && read.kinds != Kinds::default() {
-            reader.faults.push("arguments are an object: say what its members are in properties".to_owned());
+            reader.faults.push("arguments are an object: describe its members in properties".to_owned());
         }
         read.kinds = Kinds::OBJECT;
         if reader.faults.is_empty() { Ok(read) } else { Err(reader.faults) }
@@ -251,7 +251,7 @@ impl ArgumentSchema {
             _ => false,
         };
         if self.kinds != Kinds::default() && !self.kinds.has(kind) && !is_integer {
-            return wrong(format!("has to be of type {}", self.kinds.names()));
+            return wrong(format!("must be of type {}", self.kinds.names()));
         }
         let text = if kind == Kinds::STRING { Some(value.string().ok_or(Unreadable)?) } else { None };
         if let Some(listed) = &self.listed {
@@ -261,7 +261,7 @@ impl ArgumentSchema {
                 (None, None) => listed.words.contains(&value.bytes()),
             };
             if !is_listed {
-                return wrong("has none of the values that are allowed".to_owned());
+                return wrong("has a value that is not allowed".to_owned());
             }
         }
         if let Some(number) = &number {
@@ -274,7 +274,7 @@ impl ArgumentSchema {
                 && is(&self.above, &[Ordering::Greater])?
                 && is(&self.below, &[Ordering::Less])?;
             if !fits {
-                return wrong("is a number out of the range that is allowed".to_owned());
+                return wrong("is a number out of the allowed range".to_owned());
             }
         }
         let is_within = |len: u64, min: Option<u64>, max: Option<u64>| {
@@ -282,10 +282,10 @@ impl ArgumentSchema {
         };
         if let Some(text) = &text {
             if !is_within(text.chars().count() as u64, self.min_length, self.max_length) {
-                return wrong("is a text of a length that is not allowed".to_owned());
+                return wrong("has a length that is not allowed".to_owned());
             }
             if self.pattern.as_ref().is_some_and(|pattern| !pattern.is_match(text)) {
-                return wrong("is a text of a form that is not allowed".to_owned());
+                return wrong("has a format that is not allowed".to_owned());
             }
         }
         match kind {
@@ -363,7 +363,7 @@ impl SchemaReader {
     fn read(&mut self, schema: &Json, path: &str, depth: usize) -> ArgumentSchema {
         let mut read = ArgumentSchema::default();
         let Json::Object(members) = schema else {
-            self.faults.push(format!("{path} has to be a table with keywords of JSON Schema"));
+            self.faults.push(format!("{path} must be a table with keywords of JSON Schema"));
             return read;
         };
         self.values += 1;
@@ -403,7 +403,7 @@ impl SchemaReader {
                 }
                 "properties" => {
                     let Json::Object(properties) = value else {
-                        self.faults.push(format!("{at} has to be a table of names"));
+                        self.faults.push(format!("{at} must be a table of names"));
                         continue;
                     };
                     for (name, property) in properties {
@@ -416,7 +416,7 @@ impl SchemaReader {
                     for name in self.list(value, &at) {
                         match name.as_str() {
                             Some(name) => read.required.push(name.into()),
-                            None => self.faults.push(format!("{at} has to be a list of names")),
+                            None => self.faults.push(format!("{at} must be a list of names")),
                         }
                     }
                     Kinds::OBJECT
@@ -424,7 +424,7 @@ impl SchemaReader {
                 "additionalProperties" => {
                     match value.as_bool() {
                         Some(may_be) => read.is_closed = !may_be,
-                        None => self.faults.push(format!("{at} has to be true or false")),
+                        None => self.faults.push(format!("{at} must be true or false")),
                     }
                     Kinds::OBJECT
                 }
@@ -476,7 +476,7 @@ impl SchemaReader {
         for name in names {
             match Kinds::NAMES.iter().find(|(known, _)| name.as_str() == Some(*known)) {
                 Some((_, kind)) => kinds = kinds.and(*kind),
-                None => self.faults.push(format!("{at} has to be one or more of {}", Kinds(127).names())),
+                None => self.faults.push(format!("{at} must be one or more of {}", Kinds(127).names())),
             }
         }
         kinds
@@ -499,7 +499,7 @@ impl SchemaReader {
         match value {
             Json::Array(list) if !list.is_empty() && list.len() <= ENUM_MAX => list,
             _ => {
-                self.faults.push(format!("{at} has to be a list of 1 to {ENUM_MAX} values"));
+                self.faults.push(format!("{at} must be a list of 1 to {ENUM_MAX} values"));
                 &[]
             }
         }
@@ -508,7 +508,7 @@ impl SchemaReader {
     fn number(&mut self, value: &Json, at: &str, place: &mut Option<Number>) -> Kinds {
         *place = value.as_number().and_then(|number| Number::parse(number.to_string().as_bytes()).ok());
         if place.is_none() {
-            self.faults.push(format!("{at} has to be a number"));
+            self.faults.push(format!("{at} must be a number"));
         }
         Kinds::NUMBER
     }
@@ -516,7 +516,7 @@ impl SchemaReader {
     fn count(&mut self, value: &Json, at: &str, place: &mut Option<u64>, kind: Kinds) -> Kinds {
         *place = value.as_u64();
         if place.is_none() {
-            self.faults.push(format!("{at} has to be a whole number from 0"));
+            self.faults.push(format!("{at} must be a whole number from 0"));
         }
         kind
     }
@@ -534,7 +534,7 @@ impl SchemaReader {
                     }
                 }
             }
-            _ => self.faults.push(format!("{at} has to be a regular expression of at most {PATTERN_LEN_MAX} bytes")),
+            _ => self.faults.push(format!("{at} must be a regular expression of at most {PATTERN_LEN_MAX} bytes")),
         }
         Kinds::STRING
     }

@@ -11,31 +11,34 @@ use crate::base::Time;
 fn ceilings_are_of_rules_that_allow_and_say_something() {
     let rule = |lines: &str| format!("[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['a']\n{lines}\n");
     for (text, why) in [
-        (rule("calls_per_minute = 0"), "line 5: calls_per_minute has to be a whole number from 1 to 1000000"),
-        (rule("calls_per_minute = 'x'"), "line 5: calls_per_minute has to be a whole number"),
-        (rule("calls_per_day = 1.5"), "line 5: calls_per_day has to be a whole number"),
-        (rule("calls_burst = 5"), "line 5: calls_burst says how many calls may come at one time"),
-        (rule("calls_at_once_max = -1"), "line 5: calls_at_once_max has to be"),
-        (rule("calls_per_minute = 5").replace("allow", "deny"), "line 5: calls_per_minute is for rules that allow"),
+        (rule("calls_per_minute = 0"), "line 5: calls_per_minute must be a whole number from 1 to 1000000"),
+        (rule("calls_per_minute = 'x'"), "line 5: calls_per_minute must be a whole number"),
+        (rule("calls_per_day = 1.5"), "line 5: calls_per_day must be a whole number"),
+        (rule("calls_burst = 5"), "line 5: calls_burst needs calls_per_minute"),
+        (rule("calls_at_once_max = -1"), "line 5: calls_at_once_max must be"),
+        (
+            rule("calls_per_minute = 5").replace("allow", "deny"),
+            "line 5: calls_per_minute is only for rules that allow",
+        ),
         (
             rule("arguments = { properties = { a = { maximim = 5 } } }"),
             "line 5: arguments.properties.a.maximim is not checked",
         ),
-        (rule("arguments = 5"), "line 5: arguments has to be a table"),
+        (rule("arguments = 5"), "line 5: arguments must be a table"),
         (
             rule("[rule.arguments]\nrequired = ['a']").replace("tools", "resources").replace("'a'", "'a:b'"),
-            "name some in tools or prompts",
+            "name them in tools or prompts",
         ),
-        (rule("answer_bytes_max = 4_194_305"), "line 5: answer_bytes_max has to be a whole number from 1 to 4194304"),
-        (rule("answer_rows_max = 5"), "line 5: answer_rows_max and answer_rows_at go together"),
-        (rule("answer_rows_at = '/a'"), "line 5: answer_rows_max and answer_rows_at go together"),
-        (rule("answer_rows_max = 5\nanswer_rows_at = 'a'"), "line 6: answer_rows_at has to be a JSON pointer"),
+        (rule("answer_bytes_max = 4_194_305"), "line 5: answer_bytes_max must be a whole number from 1 to 4194304"),
+        (rule("answer_rows_max = 5"), "line 5: answer_rows_max and answer_rows_at need each other"),
+        (rule("answer_rows_at = '/a'"), "line 5: answer_rows_max and answer_rows_at need each other"),
+        (rule("answer_rows_max = 5\nanswer_rows_at = 'a'"), "line 6: answer_rows_at must be a JSON pointer"),
         (
             rule("answer_rows_max = 5\nanswer_rows_at = ''").replace("tools", "prompts"),
-            "line 5: answer_rows_max is about results of tools",
+            "line 5: answer_rows_max limits results of tools",
         ),
         (rule("answer_over = 'cut'"), "line 5: answer_over says what becomes of an answer beyond"),
-        (rule("answer_bytes_max = 5\nanswer_over = 'shorten'"), "line 6: answer_over has to be \"refuse\" or \"cut\""),
+        (rule("answer_bytes_max = 5\nanswer_over = 'shorten'"), "line 6: answer_over must be \"refuse\" or \"cut\""),
         (
             rule("answer_bytes_max = 5\nanswer_over = 'cut'").replace("tools", "prompts"),
             "line 6: only results of tools can be cut",
@@ -104,10 +107,10 @@ fn what_asks_for_approval_goes_before_what_allows_and_behind_what_denies() {
         ["line 1: the rule all has no effect: the rule asks (line 5) asks for approval of all that it allows"]
     );
     for (line, why) in [
-        ("effect = 'allow'\napproval_wait_ms = 5", "approval_wait_ms is for rules with effect"),
-        ("effect = 'approve'\nscope = 'x'", "scope is for rules that deny"),
-        ("effect = 'approve'\napproval_use_within_ms = 0", "has to be a whole number from 1 to 604800000"),
-        ("effect = 'ask'", "effect has to be \"allow\", \"approve\" or \"deny\""),
+        ("effect = 'allow'\napproval_wait_ms = 5", "approval_wait_ms is only for rules with effect"),
+        ("effect = 'approve'\nscope = 'x'", "scope is only for rules that deny"),
+        ("effect = 'approve'\napproval_use_within_ms = 0", "must be a whole number from 1 to 604800000"),
+        ("effect = 'ask'", "effect must be \"allow\", \"approve\" or \"deny\""),
     ] {
         let faults = faults(&format!("[[rule]]\ntools = ['a']\n{line}\n"));
         assert!(faults.iter().any(|fault| fault.contains(why)), "{line}: {faults:?}");

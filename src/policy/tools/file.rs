@@ -149,7 +149,7 @@ impl Parts<'_> {
             if !rule.hints.is_empty() && !trusts_annotations {
                 self.reader.fault(
                     section.line_of(self.reader, "annotations"),
-                    "annotations are the word of the server: set trust_annotations = true in [policy] if you trust it in this",
+                    "annotations come from the server: set trust_annotations = true in [policy] if you trust them",
                 );
             }
             policy.uses_annotations |= !rule.hints.is_empty();
@@ -174,13 +174,12 @@ impl Parts<'_> {
         self.reader.only(section, &["name", "sha256"]);
         let name = self.name(section, names);
         let Some(text) = self.reader.text(section, "sha256") else {
-            self.reader.fault(section.line, "a key has its hash in sha256: printf %s KEY | sha256sum");
+            self.reader.fault(section.line, "a key needs its hash in sha256: printf %s KEY | sha256sum");
             return None;
         };
         let Some(hash) = unhex(text.as_bytes()) else {
             let line = section.line_of(self.reader, "sha256");
-            self.reader
-                .fault(line, "sha256 has to be 64 hexadecimal digits, the hash of the key and not the key itself");
+            self.reader.fault(line, "sha256 must be 64 hexadecimal digits, the hash of the key and not the key itself");
             return None;
         };
         Some(Key::new(name?, section.line, SecretHash::from_bytes(hash)))
@@ -219,7 +218,7 @@ impl Parts<'_> {
         if role.is_empty() {
             self.reader.fault(
                 section.line,
-                "nobody can have this role: give it networks, keys, or proofs, an issuer, subjects, clients, scopes or claims",
+                "no caller can have this role: give it networks, keys, or proofs, an issuer, subjects, clients, scopes or claims",
             );
         }
         role
@@ -232,7 +231,8 @@ impl Parts<'_> {
             is_said = true;
             let proof = self.proof(text, line);
             if proof == Some(IdentityProof::Key) {
-                self.reader.fault(line, "who shows a key has no role by its proof: name it in keys = [\"...\"]");
+                self.reader
+                    .fault(line, "a caller with a key has no role by its proof: name the key in keys = [\"...\"]");
             }
             rule.proofs.extend(proof);
         }
@@ -280,14 +280,15 @@ impl Parts<'_> {
             (Some("approve"), None) => Effect::Approve,
             (Some("allow" | "approve"), Some(_)) => {
                 let line = section.line_of(self.reader, "scope");
-                self.reader.fault(line, "scope is for rules that deny: it is what their callers may ask for");
+                self.reader
+                    .fault(line, "scope is only for rules that deny: it names the scope that the caller may request");
                 Effect::Allow
             }
             (Some("deny"), None) => Effect::Deny(Denial::Hidden),
             (Some("deny"), Some(scope)) => Effect::Deny(Denial::Scope(scope)),
             _ => {
                 let line = section.line_of(self.reader, "effect");
-                self.reader.fault(line, "effect has to be \"allow\", \"approve\" or \"deny\"");
+                self.reader.fault(line, "effect must be \"allow\", \"approve\" or \"deny\"");
                 Effect::Deny(Denial::Hidden)
             }
         };
@@ -308,11 +309,12 @@ impl Parts<'_> {
         rule.ceilings = read_ceilings(self.reader, section, &rule.effect);
         let counts = rule.ceilings.as_ref().is_some_and(|ceilings| !ceilings.quota.is_empty());
         if counts && !section.has("name") {
-            let why = "a rule that counts calls needs a name: by that its counts go on when the file changes";
+            let why = "a rule that counts calls needs a name, so that its counts continue when the file changes";
             self.reader.fault(section.line, why);
         }
         if rule.is_approve() && !section.has("name") {
-            let why = "a rule that asks for approval needs a name: by that its approvals hold when the file changes";
+            let why =
+                "a rule that asks for approval needs a name, so that its approvals stay valid when the file changes";
             self.reader.fault(section.line, why);
         }
         for (key, patterns) in
@@ -326,7 +328,7 @@ impl Parts<'_> {
             match normal_pattern(text) {
                 Ok(pattern) if rule.is_allow() => self.pattern(&pattern, line, &mut rule.resources),
                 Ok(pattern) => self.pattern(&lower(&pattern), line, &mut rule.resources),
-                Err(why) => self.reader.fault(line, format!("no resource that can be allowed has such a URI: {why}")),
+                Err(why) => self.reader.fault(line, format!("no resource can be allowed under such a URI: {why}")),
             }
         }
         if let Some(hints) = self.reader.inner(section, "annotations") {
@@ -358,7 +360,7 @@ impl Parts<'_> {
             || !scope.split(' ').all(|one| !one.is_empty() && one.bytes().all(is_token))
         {
             let line = section.line_of(self.reader, "scope");
-            self.reader.fault(line, format!("scope has to be one or more scopes of OAuth with single spaces between them, of at most {SCOPE_LEN_MAX} bytes"));
+            self.reader.fault(line, format!("scope must be one or more scopes of OAuth with single spaces between them, of at most {SCOPE_LEN_MAX} bytes"));
         }
         Some(scope.into())
     }
@@ -416,14 +418,14 @@ impl Parts<'_> {
             Some("deny") => (false, false),
             _ => {
                 let line = section.line_of(self.reader, "expect");
-                self.reader.fault(line, "expect has to be \"allow\", \"approve\" or \"deny\"");
+                self.reader.fault(line, "expect must be \"allow\", \"approve\" or \"deny\"");
                 return None;
             }
         };
         let address = self.reader.text(section, "address").and_then(|text| {
             let address = text.parse::<IpAddr>().ok();
             if address.is_none() {
-                self.reader.fault(section.line_of(self.reader, "address"), "address has to be an IP address");
+                self.reader.fault(section.line_of(self.reader, "address"), "address must be an IP address");
             }
             address
         });
@@ -443,13 +445,13 @@ impl Parts<'_> {
             ([None, None, Some(uri)], method) => (method.unwrap_or("resources/read"), OwnedTarget::Resource(uri)),
             ([None, None, None], Some(method)) => (method, OwnedTarget::Nothing),
             _ => {
-                self.reader.fault(section.line, "a test names one tool, prompt, resource or method");
+                self.reader.fault(section.line, "a test must name one tool, prompt, resource or method");
                 return None;
             }
         };
         let arguments = self.reader.inner(section, "arguments").map(|arguments| {
             if !matches!(target, OwnedTarget::Tool(_) | OwnedTarget::Prompt(_)) {
-                self.reader.fault(arguments.line, "arguments are those of a tool or prompt: name one");
+                self.reader.fault(arguments.line, "arguments need a tool or a prompt: name one");
             }
             arguments.json().map(|(name, value)| (name.to_owned(), value)).collect()
         });
@@ -477,7 +479,7 @@ impl Parts<'_> {
         let time = self.reader.text(section, "time").map(|text| OffsetDateTime::parse(text, &Rfc3339));
         if let Some(Err(_)) = time {
             let line = section.line_of(self.reader, "time");
-            self.reader.fault(line, "time has to be a text such as \"2026-07-28T12:00:00Z\"");
+            self.reader.fault(line, "time must be a text such as \"2026-07-28T12:00:00Z\"");
         }
         let seconds = time.and_then(Result::ok).map_or(0, OffsetDateTime::unix_timestamp);
         Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
@@ -518,7 +520,7 @@ impl Parts<'_> {
         let proof = IdentityProof::ALL.into_iter().find(|proof| proof.name() == text);
         if proof.is_none() {
             let names = IdentityProof::ALL.map(IdentityProof::name).join(", ");
-            self.reader.fault(line, format!("{text:?} is no proof of an identity: those are {names}"));
+            self.reader.fault(line, format!("{text:?} is not a proof of identity; the proofs are {names}"));
         }
         proof
     }
@@ -536,7 +538,7 @@ impl Parts<'_> {
             self.reader.fault(line, "a name has 1 to 64 letters, digits and the characters - _ . @ : /");
         }
         if !names.0.insert(name.to_owned()) {
-            self.reader.fault(line, format!("the name {name:?} is there twice"));
+            self.reader.fault(line, format!("the name {name:?} is used twice"));
         }
         Some(name)
     }

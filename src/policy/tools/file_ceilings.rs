@@ -52,13 +52,13 @@ pub(super) fn read_ceilings(reader: &mut FileReader, section: &Section<'_>, effe
     let asks = *effect == Effect::Approve;
     if let Some(first) = first.filter(|_| matches!(effect, Effect::Deny(_))) {
         let line = section.line_of(reader, first);
-        reader.fault(line, format!("{first} is for rules that allow: it says how much they do"));
+        reader.fault(line, format!("{first} is only for rules that allow: it limits what they allow"));
     }
     let per_minute = reader.count(section, "calls_per_minute", CALLS_MAX);
     let burst = reader.count(section, "calls_burst", CALLS_MAX);
     if section.has("calls_burst") && !section.has("calls_per_minute") {
         let line = section.line_of(reader, "calls_burst");
-        reader.fault(line, "calls_burst says how many calls may come at one time: set calls_per_minute with it");
+        reader.fault(line, "calls_burst needs calls_per_minute: it is the number of calls that may come at once");
     }
     let rate = per_minute.and_then(|rate| Rate::new(rate.into(), burst.unwrap_or(rate).into()));
     let quota = Quota {
@@ -76,7 +76,7 @@ fn read_approval(reader: &mut FileReader, section: &Section<'_>, asks: bool) -> 
     let mut within = |key: &str, preset: Duration| {
         if section.has(key) && !asks {
             let line = section.line_of(reader, key);
-            reader.fault(line, format!("{key} is for rules with effect = \"approve\""));
+            reader.fault(line, format!("{key} is only for rules with effect = \"approve\""));
         }
         reader.count(section, key, APPROVAL_MS_MAX).map_or(preset, |ms| Duration::from_millis(ms.into()))
     };
@@ -92,17 +92,17 @@ fn read_answer(reader: &mut FileReader, section: &Section<'_>) -> Option<Arc<Ans
     let at = reader.text(section, ROWS_AT);
     if section.has(ROWS_KEY) != section.has(ROWS_AT) {
         let line = section.line_of(reader, if max.is_some() { ROWS_KEY } else { ROWS_AT });
-        reader.fault(line, format!("{ROWS_KEY} and {ROWS_AT} go together: how many elements, and of which array"));
+        reader.fault(line, format!("{ROWS_KEY} and {ROWS_AT} need each other: the number of elements, and the array"));
     }
     if section.has(ROWS_KEY) && !section.has("tools") && !section.has("annotations") {
         let line = section.line_of(reader, ROWS_KEY);
-        reader.fault(line, format!("{ROWS_KEY} is about results of tools: name some in tools"));
+        reader.fault(line, format!("{ROWS_KEY} limits results of tools: name the tools in tools"));
     }
     let pointer = at.and_then(|at| {
         let pointer = JsonPointer::parse(at);
         if pointer.is_none() {
             let line = section.line_of(reader, ROWS_AT);
-            let why = "has to be a JSON pointer into structuredContent, such as \"/rows\"";
+            let why = "must be a JSON pointer into structuredContent, such as \"/rows\"";
             reader.fault(line, format!("{ROWS_AT} {why}"));
         }
         pointer
@@ -112,7 +112,7 @@ fn read_answer(reader: &mut FileReader, section: &Section<'_>) -> Option<Arc<Ans
         Some("cut") => Over::Cut,
         Some(_) => {
             let line = section.line_of(reader, OVER_KEY);
-            reader.fault(line, format!("{OVER_KEY} has to be \"refuse\" or \"cut\""));
+            reader.fault(line, format!("{OVER_KEY} must be \"refuse\" or \"cut\""));
             Over::Refuse
         }
     };
@@ -137,7 +137,7 @@ fn read_arguments(reader: &mut FileReader, section: &Section<'_>) -> Option<Arc<
     let arguments = reader.inner(section, "arguments")?;
     let line = section.line_of(reader, "arguments");
     if !section.has("tools") && !section.has("prompts") {
-        reader.fault(line, "arguments are those of tools and prompts: name some in tools or prompts");
+        reader.fault(line, "arguments need tools or prompts: name them in tools or prompts");
     }
     let schema = arguments.json().map(|(name, value)| (name.to_owned(), value)).collect();
     match ArgumentSchema::parse(&serde_json::Value::Object(schema)) {

@@ -72,7 +72,7 @@ impl FileReader {
         match value.get_ref() {
             DeValue::Table(table) => Some(Section { line, name, table }),
             _ => {
-                self.fault(line, format!("{name} has to be a table"));
+                self.fault(line, format!("{name} must be a table"));
                 None
             }
         }
@@ -94,7 +94,7 @@ impl FileReader {
         match value.get_ref() {
             DeValue::String(text) => Some(text),
             _ => {
-                self.fault(self.line(&value.span()), format!("{key} has to be a text"));
+                self.fault(self.line(&value.span()), format!("{key} must be a text"));
                 None
             }
         }
@@ -105,7 +105,7 @@ impl FileReader {
         match value.get_ref() {
             DeValue::Boolean(is_set) => Some(*is_set),
             _ => {
-                self.fault(self.line(&value.span()), format!("{key} has to be true or false"));
+                self.fault(self.line(&value.span()), format!("{key} must be true or false"));
                 None
             }
         }
@@ -120,7 +120,7 @@ impl FileReader {
         };
         let number = number.filter(|number| (1..=max).contains(number));
         if number.is_none() {
-            self.fault(self.line(&value.span()), format!("{key} has to be a whole number from 1 to {max}"));
+            self.fault(self.line(&value.span()), format!("{key} must be a whole number from 1 to {max}"));
         }
         number
     }
@@ -129,7 +129,7 @@ impl FileReader {
     pub(super) fn texts<'a>(&mut self, section: &Section<'a>, key: &str) -> Option<Vec<(&'a str, usize)>> {
         let value = section.table.get(key)?;
         let DeValue::Array(items) = value.get_ref() else {
-            self.fault(self.line(&value.span()), format!("{key} has to be a list of texts, such as [\"a\", \"b\"]"));
+            self.fault(self.line(&value.span()), format!("{key} must be a list of texts, such as [\"a\", \"b\"]"));
             return None;
         };
         let mut texts = Vec::new();
@@ -137,7 +137,7 @@ impl FileReader {
             let line = self.line(&item.span());
             match item.get_ref() {
                 DeValue::String(text) if !text.is_empty() => texts.push((&**text, line)),
-                _ => self.fault(line, format!("{key} has to be a list of texts that are not empty")),
+                _ => self.fault(line, format!("{key} must be a list of texts that are not empty")),
             }
         }
         if items.is_empty() {

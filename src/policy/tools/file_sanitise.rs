@@ -31,10 +31,7 @@ pub(super) fn read_sanitise(reader: &mut FileReader, root: &DeTable<'_>) -> Opti
         return Some(Box::new(rules));
     }
     if let Some(section) = section {
-        reader.fault(
-            section.line,
-            "[sanitise] looks for nothing: turn a kind on, such as tags = \"strip\", or remove it",
-        );
+        reader.fault(section.line, "[sanitise] has no effect: turn a kind on, such as tags = \"strip\", or remove it");
     }
     None
 }
@@ -54,7 +51,7 @@ fn read_modes(reader: &mut FileReader, section: &Section<'_>, rules: &mut Saniti
                 _ => {
                     let line = section.line_of(reader, kind.name());
                     let change = change.map_or(String::new(), |change| format!("\"{change}\", "));
-                    reader.fault(line, format!("{} has to be {change}\"flag\" or \"off\"", kind.name()));
+                    reader.fault(line, format!("{} must be {change}\"flag\" or \"off\"", kind.name()));
                     SanitiseMode::Off
                 }
             };
@@ -71,7 +68,7 @@ fn read_modes(reader: &mut FileReader, section: &Section<'_>, rules: &mut Saniti
             let line = section.line_of(reader, "arguments");
             reader.fault(
                 line,
-                "arguments has to be \"deny\", \"flag\" or \"off\": what a caller sends is passed on unchanged, or not at all",
+                "arguments must be \"deny\", \"flag\" or \"off\": what a caller sends is passed on unchanged, or not at all",
             );
         }
     }
@@ -80,7 +77,7 @@ fn read_modes(reader: &mut FileReader, section: &Section<'_>, rules: &mut Saniti
         Some("pass") => rules.passes_long = true,
         Some(_) => {
             let line = section.line_of(reader, "when_longer");
-            reader.fault(line, "when_longer has to be \"refuse\" or \"pass\"");
+            reader.fault(line, "when_longer must be \"refuse\" or \"pass\"");
         }
     }
 }
@@ -113,7 +110,7 @@ fn read_pattern(reader: &mut FileReader, section: &Section<'_>) -> Option<OwnPat
         Some("flag") => false,
         Some(_) => {
             let line = section.line_of(reader, "mode");
-            reader.fault(line, "mode has to be \"redact\" or \"flag\"");
+            reader.fault(line, "mode must be \"redact\" or \"flag\"");
             false
         }
     };
@@ -131,7 +128,7 @@ fn read_pattern(reader: &mut FileReader, section: &Section<'_>) -> Option<OwnPat
         regex_syntax::parse(text).map(|regex| (regex.properties().minimum_len(), regex.properties().maximum_len()));
     match built {
         Ok(_) if lens.as_ref().is_ok_and(|(min, _)| *min == Some(0)) => {
-            reader.fault(line, "regex matches the empty text, and so everywhere: say what has to be there");
+            reader.fault(line, "regex matches the empty text, and so everywhere: say what must be there");
             None
         }
         // Bounded matches keep the scan linear in the length of the text.

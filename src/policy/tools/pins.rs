@@ -64,7 +64,7 @@ impl ToolPins {
         (mode != PinMode::Off).then(|| pins(mode == PinMode::Quarantine))
     }
 
-    /// Whether the target of a request is approved, if it has to be. A resource may be one of an approved template.
+    /// Whether the target of a request is approved, if it must be. A resource may be one of an approved template.
     pub(super) fn may_call(&self, target: Target<'_>) -> bool {
         if !self.is_quarantine {
             return true;

@@ -417,12 +417,12 @@ fn a_role_says_who_vouches_for_its_callers() {
         }
     }
     // An unknown proof is reported with the list of known ones.
-    for proof in ["x509", "network", "edge", "forwarded"] {
+    for proof in ["x509", "network", "edge"] {
         let told = faults(&role(&format!("proofs = ['{proof}']")));
         assert!(
             told.len() == 1
                 && told[0].starts_with("line 3: ")
-                && told[0].ends_with("key, jwt, introspection, certificate"),
+                && told[0].ends_with("key, jwt, introspection, certificate, forwarded"),
             "{told:?}"
         );
     }
@@ -491,15 +491,15 @@ expect = "deny"
     for (line, part) in [
         (3, "unknown key \"trust_anotations\""),
         (6, "64 hexadecimal digits"),
-        (7, "nobody can have this role"),
-        (10, "there twice"),
+        (7, "no caller can have this role"),
+        (10, "is used twice"),
         (11, "bits beyond its prefix"),
-        (13, "effect has to be"),
+        (13, "effect must be"),
         (14, "no [[role]] has the name \"none\""),
         (15, "tools is empty"),
         (16, "trust_annotations = true"),
-        (19, "scope is for rules that deny"),
-        (20, "names one tool, prompt, resource or method"),
+        (19, "scope is only for rules that deny"),
+        (20, "must name one tool, prompt, resource or method"),
         (24, "unknown table \"extra\""),
     ] {
         let begins = format!("line {line}: ");

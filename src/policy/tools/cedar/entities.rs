@@ -78,7 +78,7 @@ impl EntityKind {
     }
 }
 
-/// A name that is unique only with its issuer. An issuer is a URI, in which a bar has to be escaped.
+/// A name that is unique only with its issuer. An issuer is a URI, in which a bar must be escaped.
 pub(super) fn qualified(issuer: Option<&str>, name: &str) -> String {
     format!("{}|{name}", issuer.unwrap_or_default().replace('|', "%7C"))
 }

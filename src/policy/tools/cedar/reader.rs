@@ -80,7 +80,7 @@ fn read_policy(
         wrong("@id has 1 to 64 letters, digits and the characters - _ . @ : /".to_owned());
     }
     if !names.insert(name.clone()) {
-        wrong(format!("the name {name:?} is there twice"));
+        wrong(format!("the name {name:?} is used twice"));
     }
     let scope = policy.annotation("scope").map(Arc::from);
     if scope.is_some() && policy.effect() == Effect::Permit {

@@ -169,12 +169,12 @@ fn a_message_beyond_the_limit_is_refused_or_passed_and_counted() {
 #[test]
 fn faults_of_the_file_name_the_remedy() {
     for (text, want) in [
-        ("[sanitise]\n", "looks for nothing"),
-        ("[sanitise]\ntags = 'redact'\n", "tags has to be \"strip\", \"flag\" or \"off\""),
-        ("[sanitise]\ninstructions = 'strip'\n", "instructions has to be \"flag\" or \"off\""),
-        ("[sanitise]\ntags = 'flag'\narguments = 'redact'\n", "arguments has to be \"deny\", \"flag\" or \"off\""),
+        ("[sanitise]\n", "has no effect"),
+        ("[sanitise]\ntags = 'redact'\n", "tags must be \"strip\", \"flag\" or \"off\""),
+        ("[sanitise]\ninstructions = 'strip'\n", "instructions must be \"flag\" or \"off\""),
+        ("[sanitise]\ntags = 'flag'\narguments = 'redact'\n", "arguments must be \"deny\", \"flag\" or \"off\""),
         ("[sanitise]\ntoo_long = 'flag'\n", "unknown key"),
-        ("[sanitise]\ntags = 'flag'\nwhen_longer = 'drop'\n", "when_longer has to be"),
+        ("[sanitise]\ntags = 'flag'\nwhen_longer = 'drop'\n", "when_longer must be"),
         ("[[pattern]]\nname = 'x'\n", "has a regex"),
         ("[[pattern]]\nname = 'x'\nregex = 'a*'\n", "matches the empty text"),
         ("[[pattern]]\nname = 'x y'\nregex = 'a'\n", "has a name of"),
@@ -182,7 +182,7 @@ fn faults_of_the_file_name_the_remedy() {
         ("[[pattern]]\nname = 'x'\nregex = 'key=\\S+'\n", "may match more than 1024 bytes"),
         ("[[pattern]]\nname = 'x'\nregex = '[a-z]{1,1025}'\n", "may match more than 1024 bytes"),
         ("[[pattern]]\nname = 'x'\nregex = '(\\w{500}){500}'\n", "regex is too large"),
-        ("[[pattern]]\nname = 'x'\nregex = 'a'\nmode = 'strip'\n", "mode has to be"),
+        ("[[pattern]]\nname = 'x'\nregex = 'a'\nmode = 'strip'\n", "mode must be"),
     ] {
         let faults = ToolPolicy::parse(text).unwrap_err();
         assert!(faults.iter().any(|fault| fault.message.contains(want)), "{text}: {faults:?}");
