@@ -26,7 +26,7 @@ use path::{Layout, Path};
 use plan::{Fate, Framing, Kind, LISTS, Leaving, Plan, Weather};
 
 /// Seeds that every run of the test tries.
-const SEEDS_FIXED: u64 = 200;
+const SEEDS_FIXED: u64 = 120;
 /// Others that failed once.
 const SEEDS_MENDED: [u64; 1] = [1073];
 /// Each this many seeds one is run twice, to see that it replays.
